@@ -2,23 +2,90 @@
 
 They are written under a temporary name, flushed to disk and renamed; then the parent folder is flushed. A rename alone
 may reach the disk before the content.
+
+Storage buckets and some network file systems have no locks, permissions or flushes. Locks are then held in the
+temporary folder of this machine, and the others are skipped.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 # Windows can only flush files opened for writing.
 _FLAGS = os.O_RDONLY if os.name == "posix" else os.O_RDWR
 
 UMASK = os.umask(0o022)
 os.umask(UMASK)
+
+UNSUPPORTED = frozenset(
+    {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.ENOLCK, errno.EXDEV}
+)
+"""Values of `errno` by which a file system reports that it lacks an operation."""
+
+
+def is_unsupported(error: OSError) -> bool:
+    """Return whether an error means that the file system lacks the operation."""
+    return error.errno in UNSUPPORTED
+
+
+@contextmanager
+def _skipped_if_unsupported() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if not is_unsupported(error):
+            raise
+
+
+def acquire_lock(path: Path, *, timeout: float = -1, poll_interval: float = 0.05) -> FileLock | None:
+    """Lock a file, created if missing, until the result is released or the process ends.
+
+    Args:
+        path: The file. If its file system has no locks, a file of the temporary folder is locked in its place, which
+            only processes of this machine see.
+        timeout: Seconds to wait; 0 for one attempt, negative for no limit.
+        poll_interval: Seconds between attempts.
+
+    Returns:
+        The lock, to be released; None if another holder kept it.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    try:
+        return _acquire(path, timeout, poll_interval)
+    except OSError as error:
+        if not is_unsupported(error):
+            raise
+        beside = lock_of_machine(path)
+        beside.parent.mkdir(mode=0o700, exist_ok=True)
+        return _acquire(beside, timeout, poll_interval)
+
+
+def _acquire(path: Path, timeout: float, poll_interval: float) -> FileLock | None:
+    lock = FileLock(path, thread_local=False, is_singleton=False)
+    try:
+        lock.acquire(timeout=timeout, poll_interval=poll_interval)
+    except Timeout:
+        return None
+    return lock
+
+
+def lock_of_machine(path: Path) -> Path:
+    """Return the file that is locked in place of one whose file system has no locks."""
+    folder = Path(tempfile.gettempdir()) / f"neftune-lab-locks-{os.getuid() if hasattr(os, 'getuid') else 0}"
+    return folder / hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
 
 
 def flush(path: Path) -> None:
@@ -50,9 +117,19 @@ def _flush_names(folder: Path) -> None:
 def _flush(path: Path, flags: int) -> None:
     descriptor = os.open(path, flags)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync(descriptor: int) -> None:
+    """Flush an open file to disk, if its file system can.
+
+    Raises:
+        OSError: If the content cannot be written, for example because the disk is full.
+    """
+    with _skipped_if_unsupported():
+        os.fsync(descriptor)
 
 
 def publish(aside: Path, target: Path) -> None:
@@ -75,7 +152,8 @@ def _open_to_readers(path: Path) -> None:
     if path.is_symlink():
         return
     is_folder = path.is_dir()
-    path.chmod((0o777 if is_folder else 0o666) & ~UMASK)
+    with _skipped_if_unsupported():
+        path.chmod((0o777 if is_folder else 0o666) & ~UMASK)
     if is_folder:
         for inside in path.iterdir():
             _open_to_readers(inside)

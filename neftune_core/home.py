@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from neftune_core.durable import is_unsupported, move, remove, write_whole
 from neftune_core.errors import NotAvailable
 
 SPACE_STORAGE = Path("/data")
@@ -18,6 +19,10 @@ SPACE_STORAGE = Path("/data")
 LOST_ON_SPACE = (
     "This Space has no storage bucket: what is trained here is lost when it restarts or sleeps, so download what "
     "you want to keep."
+)
+UNUSABLE_ON_SPACE = (
+    "The storage bucket of this Space is mounted in a way in which files cannot be extended or renamed, so it is not "
+    "used: what is trained here is lost when the Space restarts or sleeps, so download what you want to keep."
 )
 LOST_HERE = (
     "No writable data folder was found, so results are stored in a temporary folder: set NEFTUNE_HOME to a permanent "
@@ -47,12 +52,17 @@ def _locate(chosen: str) -> tuple[Path, str]:
         folder = Path(chosen).expanduser()
         if not _is_writable(folder):
             raise NotAvailable(f"The folder {folder} cannot be created: set NEFTUNE_HOME to another folder.")
+        if not _can_hold_records(folder):
+            raise NotAvailable(
+                f"Files in the folder {folder} cannot be extended or renamed, which records need: mount it with "
+                "support for both (hf-mount: --advanced-writes), or set NEFTUNE_HOME to another folder."
+            )
         return folder, ""
     if "SPACE_ID" in os.environ:
         folder = SPACE_STORAGE / "neftune-lab"
-        if SPACE_STORAGE.is_dir() and _is_writable(folder):
-            return folder, ""
-        return _temporary(), LOST_ON_SPACE
+        if not SPACE_STORAGE.is_dir() or not _is_writable(folder):
+            return _temporary(), LOST_ON_SPACE
+        return (folder, "") if _can_hold_records(folder) else (_temporary(), UNUSABLE_ON_SPACE)
     folder = _data_folder() / "neftune-lab"
     return (folder, "") if _is_writable(folder) else (_temporary(), LOST_HERE)
 
@@ -64,6 +74,30 @@ def _is_writable(folder: Path) -> bool:
     except OSError:
         return False
     return os.access(folder, os.W_OK)
+
+
+@functools.cache
+def _can_hold_records(folder: Path) -> bool:
+    """Return whether files below `folder` can be extended, replaced and renamed; on some mounted buckets they cannot.
+
+    Locks, permissions and flushes are not needed, see `durable`.
+    """
+    try:
+        tried = Path(tempfile.mkdtemp(prefix=".tried-", dir=folder))
+    except OSError:
+        return True  # a full disk, for example, is reported by those who need space
+    try:
+        for _ in range(2):  # the second time, the file is replaced
+            write_whole(tried / "file", "a")
+        with (tried / "file").open("a", encoding="utf-8") as file:
+            file.write("b")
+        (tried / "folder").mkdir()
+        move(tried / "folder", tried / "moved")
+        return (tried / "file").read_text(encoding="utf-8") == "ab"
+    except OSError as error:
+        return not is_unsupported(error)
+    finally:
+        remove(tried)
 
 
 @functools.cache

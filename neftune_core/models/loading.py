@@ -13,7 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -117,6 +117,7 @@ class _ModelCache:
         self.size = size
         self.lock = threading.Lock()
         self.models: OrderedDict[tuple[str, ...], LoadedModel] = OrderedDict()
+        self.placed: dict[tuple[str, ...], LoadedModel] = {}
         self.makers: WeakValueDictionary[ModelRequest, threading.Lock] = WeakValueDictionary()
         self.reader = threading.Lock()
 
@@ -124,7 +125,7 @@ class _ModelCache:
         with self.lock:
             if key in self.models:
                 self.models.move_to_end(key)
-            return self.models.get(key)
+            return self.models.get(key) or self.placed.get(key)
 
     def put(self, key: tuple[str, ...], loaded: LoadedModel) -> None:
         with self.lock:
@@ -197,6 +198,32 @@ def load(
             found = _read_in_any(location, request.source, (device, settings.precision, precision), watch)
             _cache.put(key, found)
         return found
+
+
+def place_on_gpu(settings: ModelSettings) -> LoadedModel:
+    """Load a model and move it to CUDA for as long as the process lives, whether or not it may use the GPU itself.
+
+    On platforms that emulate CUDA in the process that serves, processes forked from it find the model on their GPU:
+    `load` returns it there. It is read and tried on the CPU, and moved last.
+
+    Args:
+        settings: Source, revision and precision.
+
+    Raises:
+        LabError: As `load`.
+    """
+    import torch
+
+    import_transformers()
+    watch = Watch(None, None)
+    location = resolve_source(ModelRequest(settings.source.strip(), settings.revision.strip()), watch)
+    gpu = torch.device("cuda")
+    precision = choose_precision(settings.precision, gpu)
+    where = (torch.device("cpu"), settings.precision, precision)
+    read = _read_in_any(location, settings.source.strip(), where, watch)
+    placed = replace(read, model=read.model.to(gpu), device=gpu)
+    _cache.placed[str(location.folder), location.stamp(), placed.source, str(gpu), precision] = placed
+    return placed
 
 
 def loaded_models() -> list[LoadedModel]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from neftune_core.errors import DoesNotFit
+from neftune_core.errors import DoesNotFit, NotAvailable
 from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.language import say
 from neftune_core.studies.settings import StudySettings
 
 if TYPE_CHECKING:
+    from neftune_core.settings import Limits
     from neftune_core.studies.comparison import SelectedArm
+    from neftune_core.studies.records.record import Record
 
 MOST_SECONDS = 120
 """The longest call that is asked for: what the platform lends somebody who has no account for a day."""
@@ -23,6 +25,8 @@ START_SECONDS = 20.0
 STEP_SECONDS, TOKEN_SECONDS = 0.005, 0.001
 FLOPS_A_SECOND = 20e12
 MARGIN = 1.5
+PROCESSOR_PARAMETERS = 20_000_000
+"""Models up to this size are followed on the processor within a second, which costs a visitor no GPU time."""
 USUAL_LAYERS = 30  # for a record without the number of layers
 
 
@@ -80,9 +84,28 @@ def answer_seconds(chosen: Sequence[SelectedArm], settings: DecodingSettings) ->
     """
     from neftune_core.studies.comparison import passes
 
-    layers = max(int(one.record.about_table("model").get("layers", USUAL_LAYERS)) for one in chosen)
-    decoding = passes(chosen) * settings.new_tokens * layers * TOKEN_SECONDS
-    return min(MOST_SECONDS, round(START_SECONDS + MARGIN * decoding))
+    layers = max(layers_of(one.record) for one in chosen)
+    return pass_seconds(0, layers, passes(chosen) * settings.new_tokens)
+
+
+def pass_seconds(passes: int, layers: int, new_tokens: int = 0) -> int:
+    """Estimate an upper bound of the GPU time for a measurement without training.
+
+    Args:
+        passes: Number of forward passes.
+        layers: Number of layers of the model.
+        new_tokens: Number of tokens that it generates, one after another.
+
+    Returns:
+        Whole seconds.
+    """
+    work = layers * (passes * STEP_SECONDS / 2 + new_tokens * TOKEN_SECONDS)
+    return min(MOST_SECONDS, round(START_SECONDS + MARGIN * work))
+
+
+def layers_of(record: Record) -> int:
+    """Return the number of layers of a record's model, or a usual one if the record does not state it."""
+    return int(record.about_table("model").get("layers", USUAL_LAYERS))
 
 
 def require_call(study: StudySettings, rows: int, layers: int, parameters: int) -> int:
@@ -111,3 +134,33 @@ def require_call(study: StudySettings, rows: int, layers: int, parameters: int) 
             )
         )
     return seconds
+
+
+def record_seconds(record: Record, limits: Limits) -> int:
+    """Estimate the GPU time of a record's study, as `require_call`.
+
+    Args:
+        record: The record.
+        limits: Limits of the server.
+
+    Returns:
+        Whole seconds.
+
+    Raises:
+        NotAvailable: If the record is a sweep.
+        LabError: If the study cannot be read, or no call is that long.
+    """
+    from neftune_core.data.preparing import prepare
+    from neftune_core.models.loading import load
+
+    if record.is_sweep:
+        raise NotAvailable(
+            say(
+                "A sweep has many studies, and the GPU is allocated here per call: run one "
+                "study at a time, or run the sweep on your own machine."
+            )
+        )
+    study = record.study
+    loaded = load(study.model)
+    prepared = prepare(study.data.within(loaded.context), loaded.tokenizer, limits)
+    return require_call(study, len(prepared.train), loaded.layers, loaded.parameters)

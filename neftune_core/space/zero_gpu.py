@@ -3,12 +3,16 @@
 The platform forks a worker, pickles its input and output, checks at every yield whether the caller has disconnected,
 and ends the worker when its time is over. A study is therefore passed as a folder and returned as events, which are
 plain JSON. The worker writes the record to the disk that both processes share.
+
+The platform emulates CUDA in the process that serves. Models that are moved there before the page is launched are on
+the GPU when a worker starts.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import logging
 import re
 import sys
 import threading
@@ -24,14 +28,17 @@ from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.language import later, say, translate_finished
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits, parse
-from neftune_core.space.gpu_seconds import answer_seconds, require_call
+from neftune_core.space.gpu_seconds import answer_seconds, record_seconds, require_call
 from neftune_core.studies.records.record import ENDINGS, Record
 from neftune_core.studies.settings import StudySettings
 
 if TYPE_CHECKING:
     from neftune_core.models.loading import LoadedModel
+    from neftune_core.models.settings import ModelSettings
     from neftune_core.studies.comparison import SelectedArm
     from neftune_core.studies.prompts import Prompt
+
+logger = logging.getLogger(__name__)
 
 # A study stops this long before its time is over, so that its arms are saved.
 SAVING_SECONDS = 4.0
@@ -55,6 +62,7 @@ ABORTED = later(
     "The GPU was withdrawn before the study ended. Its last checkpoint is saved: press Resume to continue from there."
 )
 UNANSWERED = later("The GPU was withdrawn before all answers were complete: ask again for fewer or shorter answers.")
+UNMEASURED = later("The GPU was withdrawn before the measurement was complete: try again.")
 
 REFUSALS = {
     "illegal duration": TOO_LONG,
@@ -98,7 +106,21 @@ class AllocatedGpu:
 
         forbid_gpu()
         self._study = decorate(duration=_asked_seconds)(study_in_call)
-        self._answers = decorate(duration=_asked_seconds)(answers_in_call)
+        self._task = decorate(duration=_asked_seconds)(task_in_call)
+
+    def place(self, models: Sequence[ModelSettings]) -> None:
+        """Move models to CUDA before the page is launched; one that cannot be read is loaded by the calls that need it.
+
+        Args:
+            models: The models.
+        """
+        from neftune_core.models.loading import place_on_gpu
+
+        for settings in models:
+            try:
+                place_on_gpu(settings)
+            except Exception as error:
+                logger.warning("%s was not moved to the GPU at start-up: %s", settings.source, sentence(error))
 
     def seconds(self, study: StudySettings, rows: int, loaded: LoadedModel) -> int:
         """Estimate the duration of a study.
@@ -140,7 +162,7 @@ class AllocatedGpu:
         ended: dict[str, Any] = {}
         try:
             with _stop_file(flag, should_stop):
-                seconds = _call_seconds_of(record, limits)
+                seconds = record_seconds(record, limits)
                 with closing(self._study(str(record.folder), limits.model_dump(), seconds)) as events:
                     for ended in events:
                         yield ended
@@ -161,26 +183,42 @@ class AllocatedGpu:
             settings: Decoding settings.
             limits: Limits of the server.
 
-        Yields:
-            The answers so far.
-
-        Raises:
-            LabError: If the answers cannot be computed.
+        Returns:
+            The answers so far, as they grow; an iterator that raises `LabError` if they cannot be computed.
         """
         asked = [(str(one.record.folder), one.arm, one.seed) for one in chosen]
         plain_prompts = [(one.messages, one.reference, dict(one.own)) for one in prompts]
         decoding = {name: getattr(settings, name) for name in DecodingSettings.model_fields}
-        seconds = answer_seconds(chosen, settings)
+        given = (asked, plain_prompts, decoding, limits.model_dump())
+        return self.run(answer, given, answer_seconds(chosen, settings), UNANSWERED)
+
+    def run(
+        self, task: Callable[..., Iterator[Any]], given: Sequence[Any], seconds: int, taken_back: str = UNMEASURED
+    ) -> Iterator[Any]:
+        """Run a task inside one call.
+
+        Args:
+            task: A function of a module, which yields values that JSON can hold.
+            given: Its arguments, plain values.
+            seconds: GPU time to request.
+            taken_back: Sentence for a call that was aborted by the platform.
+
+        Yields:
+            What the task yields.
+
+        Raises:
+            LabError: If the task fails, or there is no GPU.
+        """
         try:
-            with closing(self._answers(asked, plain_prompts, decoding, limits.model_dump(), seconds)) as answers:
-                for lines in answers:
-                    if isinstance(lines, str):
-                        raise NotAvailable(translate_finished(lines))
-                    yield lines
+            with closing(self._task(task.__module__, task.__qualname__, tuple(given), seconds)) as lines:
+                for line in lines:
+                    if "error" in line:
+                        raise NotAvailable(translate_finished(line["error"]))
+                    yield line["value"]
         except LabError:
             raise
         except Exception as error:
-            raise NotAvailable(refusal(error, taken_back=UNANSWERED)) from None
+            raise NotAvailable(refusal(error, taken_back=taken_back)) from None
 
 
 def study_in_call(folder: str, limits: dict[str, Any], seconds: int) -> Iterator[dict[str, Any]]:
@@ -218,36 +256,49 @@ def _end_as_failed(record: Record, error: Exception, words: str) -> dict[str, An
     return ended
 
 
-def answers_in_call(
+def task_in_call(module: str, name: str, given: tuple[Any, ...], seconds: int) -> Iterator[dict[str, Any]]:
+    """Run a task in the worker.
+
+    Args:
+        module: Module of the function.
+        name: Name of the function.
+        given: Its arguments.
+        seconds: Allocated time.
+
+    Yields:
+        What the task yields as the plain `value` of a table, or its `error` in one sentence.
+    """
+    try:
+        _begin_in_worker()
+        for value in getattr(importlib.import_module(module), name)(*given):
+            yield {"value": json.loads(json.dumps(value))}
+    except Exception as error:  # the platform's pickle cannot carry the lab's classes
+        yield {"error": sentence(error)}
+
+
+def answer(
     asked: list[tuple[str, str, int]],
     said: list[tuple[Any, str, dict[str, Any]]],
     decoding: dict[str, Any],
     limits: dict[str, Any],
-    seconds: int,
-) -> Iterator[list[dict[str, Any]] | str]:
-    """Answer prompts in the worker.
+) -> Iterator[list[dict[str, Any]]]:
+    """Answer prompts, as `comparison.compare_arms`.
 
     Args:
         asked: Folder, arm and seed of each column.
         said: Messages, reference and per-column messages of each prompt.
         decoding: Decoding settings as plain values.
         limits: Limits as plain values.
-        seconds: Allocated time.
 
     Yields:
-        The answers so far as plain values, or an error message.
+        The answers so far.
     """
     from neftune_core.studies.comparison import SelectedArm, compare_arms
     from neftune_core.studies.prompts import Prompt
 
-    try:
-        _begin_in_worker()
-        chosen = [SelectedArm(Record(Path(folder)), arm, seed) for folder, arm, seed in asked]
-        prompts = [Prompt(*one) for one in said]
-        for lines in compare_arms(chosen, prompts, parse(DecodingSettings, decoding), parse(Limits, limits)):
-            yield json.loads(json.dumps(lines))
-    except Exception as error:  # the platform's pickle cannot carry the lab's classes
-        yield sentence(error)
+    chosen = [SelectedArm(Record(Path(folder)), arm, seed) for folder, arm, seed in asked]
+    prompts = [Prompt(*one) for one in said]
+    return compare_arms(chosen, prompts, parse(DecodingSettings, decoding), parse(Limits, limits))
 
 
 def _begin_in_worker() -> None:
@@ -335,20 +386,3 @@ def _quota(words: str) -> str:
 def _asked_seconds(*given: Any) -> int:
     """Return the duration to request from the platform: the last argument of every task."""
     return int(given[-1])
-
-
-def _call_seconds_of(record: Record, limits: Limits) -> int:
-    from neftune_core.data.preparing import prepare
-    from neftune_core.models.loading import load
-
-    if record.is_sweep:
-        raise NotAvailable(
-            say(
-                "A sweep has many studies, and the GPU is allocated here per call: run one "
-                "study at a time, or run the sweep on your own machine."
-            )
-        )
-    study = record.study
-    loaded = load(study.model)
-    prepared = prepare(study.data.within(loaded.context), loaded.tokenizer, limits)
-    return require_call(study, len(prepared.train), loaded.layers, loaded.parameters)

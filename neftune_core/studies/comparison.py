@@ -136,9 +136,10 @@ def selected_arms(
             say(
                 "There is no trained arm of seed {seed}: name one of {seeds}.",
                 seed=seed,
-                seeds=", ".join(map(str, sorted({seed for record in records for seed in saved_seeds(record)})))
-                or say("none yet"),
+                seeds=", ".join(map(str, sorted({seed for record in records for seed in saved_seeds(record)}))),
             )
+            if any(map(saved_seeds, records))
+            else say("There is no trained arm of seed {seed}: train the study first.", seed=seed)
         )
     return found
 

@@ -75,7 +75,7 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
         with _tab("runs") as place:
             runs_tab.build(lab, top, train, key, place)
     noise_tab.on_load(page, noise, first)
-    noise_inside.build(top, noise)
+    noise_inside.build(lab, top, noise)
     noise_loss.build(lab, top, data, noise)
     parts = page_state.PageParts(lab, top, key, noise, data, train, comparison, sweep, model, first)
     lesson_presets.connect(learn, parts)

@@ -21,7 +21,7 @@ from neftune_core.errors import Cancelled
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.settings import DecodingSettings, MeasuringSettings
 from neftune_core.evaluation.verdict_words import SENTENCES
-from neftune_core.home import LOST_HERE, LOST_ON_SPACE, assets
+from neftune_core.home import LOST_HERE, LOST_ON_SPACE, UNUSABLE_ON_SPACE, assets
 from neftune_core.language import CHINESE, ENGLISH, catalogue, in_language, plural, say, translate_finished
 from neftune_core.lessons.faults import FAULTS
 from neftune_core.models.catalogue import CATALOGUE
@@ -61,7 +61,7 @@ def of_settings() -> Iterator[str]:
 def of_tables() -> Iterator[str]:
     """Return the texts of tables that are translated where they are used."""
     yield from SENTENCES.values()
-    yield from (LOST_HERE, LOST_ON_SPACE)
+    yield from (LOST_HERE, LOST_ON_SPACE, UNUSABLE_ON_SPACE)
     yield from PRESETS
     yield from (found.words for table in (PRESETS, FAULTS) for found in table.values())
     for card in CATALOGUE.values():

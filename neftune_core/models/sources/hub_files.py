@@ -67,6 +67,16 @@ def commit_of(folder: Path) -> str:
     return folder.name if re.fullmatch("[0-9a-f]{40}", folder.name) else ""
 
 
+def is_cached(repository: str, revision: str) -> bool:
+    """Return whether a complete model of the hub is on this machine.
+
+    Args:
+        repository: Hub id, owner/name.
+        revision: Branch, tag or commit; "" for main.
+    """
+    return _cached_folder(repository, revision) is not None
+
+
 def _cached_folder(repository: str, revision: str) -> Path | None:
     from huggingface_hub import snapshot_download
 

@@ -20,9 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from filelock import FileLock
-
-from neftune_core.durable import publish
+from neftune_core.durable import acquire_lock, publish
 from neftune_core.errors import DoesNotFit, LabError, ModelError, NotAvailable
 from neftune_core.language import say
 from neftune_core.models.sources.download_progress import Watch
@@ -73,9 +71,13 @@ def fetch_modelscope(source: str, revision: str, watch: Watch) -> Path:
             raise
         return here
     target = _folder(repository, files)
-    with FileLock(f"{target}.lock"):
+    lock = acquire_lock(target.with_name(f"{target.name}.lock"))
+    try:
         if not target.is_dir():
             _download(repository, files, revision or MAIN, target, watch)
+    finally:
+        if lock is not None:
+            lock.release()
     return target
 
 

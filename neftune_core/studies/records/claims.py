@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from neftune_core.durable import acquire_lock, lock_of_machine
 
 PATIENCE_SECONDS = 0.4
 """How long a claim is retried, because `is_claimed` holds the lock for a moment."""
@@ -21,10 +21,8 @@ def claiming(path: Path) -> Iterator[bool]:
 
     Raises `OSError` if the file cannot be written.
     """
-    lock = _lock(path)
-    try:
-        lock.acquire(timeout=PATIENCE_SECONDS, poll_interval=0.02)
-    except Timeout:
+    lock = acquire_lock(path, timeout=PATIENCE_SECONDS, poll_interval=0.02)
+    if lock is None:
         yield False
         return
     try:
@@ -35,18 +33,13 @@ def claiming(path: Path) -> Iterator[bool]:
 
 def is_claimed(path: Path) -> bool:
     """Return whether a living process holds the file at `path`; the file is not created."""
-    if not path.exists():
+    if not path.exists() and not lock_of_machine(path).exists():
         return False
-    lock = _lock(path)
     try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return True
+        lock = acquire_lock(path, timeout=0)
     except OSError:  # not writable, so no process here can hold it
         return False
+    if lock is None:
+        return True
     lock.release()
     return False
-
-
-def _lock(path: Path) -> FileLock:
-    return FileLock(path, thread_local=False, is_singleton=False)

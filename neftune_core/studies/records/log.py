@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from neftune_core.bounded_io import count_values, read_lines
+from neftune_core.durable import sync
 from neftune_core.studies.records.schema import COUNTED, LINE_BYTES, OWN_LOG_BYTES, event_of
 
 Event = dict[str, Any]
@@ -99,7 +99,7 @@ def append(path: Path, event: Event, *, flushed: bool = True) -> None:
         file.write(line)
         if flushed:
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
 
 
 def as_text(events: list[Event]) -> str:

@@ -153,7 +153,20 @@ def _build_page(here: HostProfile, limits: Limits | None) -> tuple[Lab, FirstPre
         forbid_local_paths()
     if here.models is not None:
         allow_only(here.models)
+    if gpu is not None:
+        gpu.place(models_at_start())
     return lab, first, page.build(lab, first)
+
+
+def models_at_start() -> list[ModelSettings]:
+    """Return the models that are on this machine when a Space starts: the bundled one, and that of its image."""
+    from neftune_core.models.sources.hub_files import is_cached
+    from neftune_core.space.folder import PRELOADED
+    from neftune_core.space.profiles import pinned_models
+
+    revision = pinned_models()[PRELOADED]
+    image = [ModelSettings(source=PRELOADED)] if is_cached(PRELOADED, revision) else []
+    return [ModelSettings(), *image]
 
 
 def _launch(blocks: gr.Blocks, serving: Serving, limits: Limits) -> str:

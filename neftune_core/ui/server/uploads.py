@@ -93,7 +93,8 @@ def link_or_copy(path: Path, folder: Path) -> Path:
                 raise FileNotFoundError(path) from None
             if not target.exists():
                 shutil.copyfile(path, target)
-    os.utime(folder)
+    with contextlib.suppress(PermissionError):  # of a mounted folder that belongs to another account
+        os.utime(folder)
     return target
 
 

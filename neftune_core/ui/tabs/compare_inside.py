@@ -6,6 +6,7 @@ Nothing is computed before its view is chosen. What a record does not hold is me
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,6 +15,7 @@ from neftune_core.errors import InvalidSetting, LabError
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.trained import robustness_figure, weights_figure
 from neftune_core.language import later, say
+from neftune_core.settings import Limits, parse
 from neftune_core.studies.records.record import Record, find
 from neftune_core.studies.records.tokens import read_tokens
 from neftune_core.ui.parts.markup import bar, quiet
@@ -85,14 +87,14 @@ def drawn_figure(record: Record, seed: int, view: str) -> Drawn:
     return None if kept is None else robustness_figure(kept, record.arms)
 
 
-def measured(record: Record, seed: int, view: str, lab: Lab) -> Iterator[float]:
+def measure_view(folder: str, seed: int, view: str, limits: dict[str, Any]) -> Iterator[float]:
     """Measure a view from the stored arms, and store the result with the record.
 
     Args:
-        record: The record.
+        folder: Folder of the record.
         seed: The seed.
         view: "rows" or "robustness".
-        lab: The state shared by all visitors.
+        limits: Limits of the server as plain values.
 
     Yields:
         The share that is done.
@@ -100,14 +102,32 @@ def measured(record: Record, seed: int, view: str, lab: Lab) -> Iterator[float]:
     from neftune_core.studies.trained.loading import measure_tokens
     from neftune_core.studies.trained.robustness import measure_robustness
 
+    record, allowed = Record(Path(folder)), parse(Limits, limits)
     if view == ROBUSTNESS:
-        for progress in measure_robustness(record, seed, lab.limits):
+        for progress in measure_robustness(record, seed, allowed):
             yield progress.share
     elif view == ROWS:
-        measure_tokens(record, seed, lab.limits)
+        measure_tokens(record, seed, allowed)
         yield 1.0
     else:
         raise InvalidSetting(say("This view needs no measurement."))
+
+
+def view_seconds(record: Record, view: str) -> int:
+    """Estimate the GPU time of `measure_view`.
+
+    Args:
+        record: The record.
+        view: "rows" or "robustness".
+    """
+    from neftune_core.engine.settings import evaluation_batch
+    from neftune_core.space.gpu_seconds import layers_of, pass_seconds
+    from neftune_core.studies.trained.robustness import MOST_ROWS, STRENGTHS
+
+    data, training = record.about_table("data"), record.study.training
+    rows = len(STRENGTHS) * MOST_ROWS if view == ROBUSTNESS else data.get("train", 0) + data.get("held_out", 0)
+    turns = 1 if training.together else len(record.arms) + 1
+    return pass_seconds(turns * -(-rows // evaluation_batch(training)), layers_of(record))
 
 
 def build(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
@@ -137,7 +157,9 @@ def _measuring(lab: Lab) -> Callable[..., Iterator[list[Any]]]:
         record, chosen = _chosen(key, record_id, seed)
         hidden = gr.update(visible=False)
         yield [bar(0.0, say("Measuring")), hidden, None, None]
-        for share in measured(record, chosen, view, lab):
+        given = (str(record.folder), chosen, view, lab.limits.model_dump())
+        stream = lab.gpu.run(measure_view, given, view_seconds(record, view)) if lab.gpu else measure_view(*given)
+        for share in stream:
             yield [bar(share, say("Measuring")), hidden, None, None]
         yield _show(key, view, record_id, seed)
 

@@ -6,17 +6,21 @@ strengths come together, so that the slider needs no call. assets/page/noise-dep
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
+from neftune_core.errors import LabError
 from neftune_core.language import say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.sentences import sentence
+from neftune_core.settings import parse
 from neftune_core.ui.parts.plot import part
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import UNREAD, events, reports_errors
+from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.server.previews import Payload, key_of, read_ids
 from neftune_core.ui.tabs.noise_tab import SLIDERS, NoiseTab
 
@@ -50,10 +54,7 @@ def measure_inside(text: str, model: ModelSettings, draw: int, noise: NoiseSetti
     from neftune_core.models.loading import load
     from neftune_core.models.token_text import token_texts
 
-    asked = {
-        "key": key_of(text, model, draw, noise.sites),
-        "asked": {name: getattr(noise, name) for name in ASKED},
-    }
+    asked = _asked(text, model, draw, noise)
     try:
         loaded = load(model)
         ids = read_ids(text, loaded)
@@ -63,6 +64,49 @@ def measure_inside(text: str, model: ModelSettings, draw: int, noise: NoiseSetti
         return {**asked, "problem": sentence(error)}
     texts = token_texts(found.ids, loaded.tokenizer)
     return {**asked, **payload(found, texts, lambda number: token_texts([number], loaded.tokenizer)[0])}
+
+
+def _asked(text: str, model: ModelSettings, draw: int, noise: NoiseSettings) -> Payload:
+    return {
+        "key": key_of(text, model, draw, noise.sites),
+        "asked": {name: getattr(noise, name) for name in ASKED},
+    }
+
+
+def follow(text: str, model: dict[str, Any], draw: int, noise: dict[str, Any]) -> Iterator[Payload]:
+    """Yield the result of `measure_inside` for settings as plain values.
+
+    Args:
+        text: The sentence.
+        model: The model settings.
+        draw: Seed of the noise.
+        noise: The noise settings.
+    """
+    yield measure_inside(text, parse(ModelSettings, model), draw, parse(NoiseSettings, noise))
+
+
+def follow_on(lab: Lab, text: str, model: ModelSettings, draw: int, noise: NoiseSettings) -> Payload:
+    """Return the result of `measure_inside`, from the GPU allocated per call if there is one and the model is not tiny.
+
+    Args:
+        lab: The state shared by all visitors.
+        text: The sentence.
+        model: The model settings.
+        draw: Seed of the noise.
+        noise: The noise settings.
+    """
+    from neftune_core.evaluation.noise_propagation import ANSWER_TOKENS
+    from neftune_core.models.loading import load
+    from neftune_core.space.gpu_seconds import PROCESSOR_PARAMETERS, pass_seconds
+
+    try:
+        if lab.gpu is None or load(model).parameters <= PROCESSOR_PARAMETERS:
+            return measure_inside(text, model, draw, noise)
+        given = (text, model.model_dump(), draw, noise.model_dump())
+        *_, found = lab.gpu.run(follow, given, pass_seconds(1, load(model).layers, ANSWER_TOKENS))
+    except LabError as error:  # of the model or the platform: what the task itself meets is in its result
+        return {**_asked(text, model, draw, noise), "problem": str(error)}
+    return found
 
 
 def panel_html() -> str:
@@ -75,10 +119,11 @@ def panel_html() -> str:
 </section>"""
 
 
-def build(strip: Strip, tab: NoiseTab) -> None:
+def build(lab: Lab, strip: Strip, tab: NoiseTab) -> None:
     """Build the panel in the row that the tab reserves, and connect the call.
 
     Args:
+        lab: The state shared by all visitors.
         strip: The strip.
         tab: The Noise tab.
     """
@@ -93,7 +138,7 @@ def build(strip: Strip, tab: NoiseTab) -> None:
 
     @reports_errors
     def measure(text: str, draw: int, model: ModelSettings, *values: Any) -> Payload:
-        return measure_inside(text, model, draw, tab.noise.settings(values))
+        return follow_on(lab, text, model, draw, tab.noise.settings(values))
 
     given = [tab.text, tab.draw, strip.model, *tab.noise.components]
     events(panel).click(measure, given, panel, trigger_mode="always_last", concurrency_limit=2, **UNREAD)

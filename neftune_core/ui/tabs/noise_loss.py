@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -13,6 +13,7 @@ from neftune_core.figures.sensitivity import loss_by_strength
 from neftune_core.language import say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Limits, parse
 from neftune_core.ui.parts.markup import bar, quiet
 from neftune_core.ui.parts.plot import part
 from neftune_core.ui.parts.strip import Strip
@@ -20,6 +21,10 @@ from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs.data_tab import DataTab
 from neftune_core.ui.tabs.noise_tab import SLIDERS, NoiseTab
+
+if TYPE_CHECKING:
+    from neftune_core.data.preparing import PreparedData
+    from neftune_core.data.settings import DataSettings
 
 ROWS = 8
 REDRAW_SECONDS = 0.2
@@ -36,10 +41,54 @@ def strengths_of(unit: str) -> list[float]:
     return [float(f"{share * SLIDERS[unit]['maximum']:.6g}") for share in MEASURED_AT]
 
 
-def measure_loss(lab: Lab, data: Any, model: ModelSettings, noise: NoiseSettings) -> Iterator[tuple[Figure, float]]:
+def measured_losses(prepared: PreparedData, model: ModelSettings, noise: NoiseSettings) -> Iterator[dict[str, Any]]:
     """Measure the loss at every strength on the first held-out rows, or training rows if none are held out.
 
     The accelerator is held pass by pass.
+
+    Args:
+        prepared: The rows.
+        model: The model settings.
+        noise: The noise.
+
+    Yields:
+        The fields of a `Sensitivity` but its noise, and whether the rows are `held_out`.
+    """
+    from neftune_core.engine.accelerator import holding
+    from neftune_core.evaluation.sensitivity import measure_sensitivity
+    from neftune_core.models.loading import load
+
+    sample = (prepared.held_out or prepared.train)[:ROWS]
+    for found in holding(measure_sensitivity(load(model), sample, noise, strengths_of(noise.unit))):
+        values = {field: getattr(found, field) for field in ("strengths", "planned", "losses", "tokens", "progress")}
+        yield {**values, "held_out": bool(prepared.held_out)}
+
+
+def losses_in_call(
+    data: dict[str, Any], model: dict[str, Any], noise: dict[str, Any], limits: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Return the result of `measured_losses` for settings as plain values.
+
+    Args:
+        data: The data settings.
+        model: The model settings.
+        noise: The noise settings.
+        limits: Limits of the server.
+    """
+    from neftune_core.data.preparing import prepare
+    from neftune_core.data.settings import DataSettings
+    from neftune_core.models.loading import load
+
+    chosen = parse(ModelSettings, model)
+    loaded = load(chosen)
+    rows = prepare(parse(DataSettings, data).within(loaded.context), loaded.tokenizer, parse(Limits, limits))
+    return measured_losses(rows, chosen, parse(NoiseSettings, noise))
+
+
+def measure_loss(
+    lab: Lab, data: DataSettings, model: ModelSettings, noise: NoiseSettings
+) -> Iterator[tuple[Figure, float]]:
+    """Measure the loss, on the GPU allocated per call if there is one.
 
     Args:
         lab: The state shared by all visitors.
@@ -50,16 +99,20 @@ def measure_loss(lab: Lab, data: Any, model: ModelSettings, noise: NoiseSettings
     Yields:
         The figure so far, and the share of the work that is done.
     """
-    from neftune_core.engine.accelerator import holding
-    from neftune_core.evaluation.sensitivity import measure_sensitivity
+    from neftune_core.evaluation.sensitivity import Sensitivity
     from neftune_core.models.loading import load
+    from neftune_core.space.gpu_seconds import pass_seconds
 
     prepared, _ = lab.prepared(data, model)
-    sample, words = (
-        (prepared.held_out, say("held-out rows")) if prepared.held_out else (prepared.train, say("training rows"))
-    )
-    stream = measure_sensitivity(load(model), sample[:ROWS], noise, strengths_of(noise.unit))
-    for found in holding(stream):
+    given = (data.model_dump(), model.model_dump(), noise.model_dump(), lab.limits.model_dump())
+    passes = 2 * ROWS * (len(MEASURED_AT) + 1) * (noise.ascent_steps + 1)
+    if lab.gpu is None:
+        stream = measured_losses(prepared, model, noise)
+    else:
+        stream = lab.gpu.run(losses_in_call, given, pass_seconds(passes, load(model).layers))
+    for values in stream:
+        words = say("held-out rows") if values.pop("held_out") else say("training rows")
+        found = Sensitivity(noise=noise, **values)
         yield loss_by_strength(found, words), found.progress
 
 

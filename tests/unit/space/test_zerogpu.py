@@ -169,7 +169,7 @@ def test_an_error_after_the_end_is_ignored(monkeypatch: pytest.MonkeyPatch) -> N
         raise PlatformError("ZeroGPU worker error", "GPU task aborted")
 
     gpu, record = zero_gpu.AllocatedGpu(lambda **_: lambda task: ends_badly), new()
-    monkeypatch.setattr(zero_gpu, "_call_seconds_of", lambda record, limits: 40)
+    monkeypatch.setattr(zero_gpu, "record_seconds", lambda record, limits: 40)
     assert list(gpu.study(record, Limits(), lambda: False)) == [{"event": "finished"}]
     assert record.events() == []
     with pytest.raises(NotAvailable, match="before all answers were complete"):
@@ -182,7 +182,7 @@ def test_an_error_after_the_end_is_ignored(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def _taken(*_: object) -> Iterator[object]:
-    yield []
+    yield {"value": []}
     raise PlatformError("ZeroGPU worker error", "GPU task aborted")
 
 
@@ -238,7 +238,7 @@ def test_what_the_platform_says_becomes_one_sentence(title: str, message: str, w
 
 
 def test_a_study_stops_by_itself_before_its_time_is_over(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zero_gpu, "_call_seconds_of", lambda record, limits: 100)
+    monkeypatch.setattr(zero_gpu, "record_seconds", lambda record, limits: 100)
     monkeypatch.setattr(zero_gpu, "SAVING_SECONDS", 92)  # leaves eight up to its first step
     record = new(ENDLESS)
     last = list(lent(platform).study(record, Limits(), lambda: False))[-1]
@@ -251,7 +251,7 @@ def test_a_gpu_that_is_withdrawn_leaves_a_record_that_can_continue(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     platform.only = 4
-    monkeypatch.setattr(zero_gpu, "_call_seconds_of", lambda record, limits: 100)
+    monkeypatch.setattr(zero_gpu, "record_seconds", lambda record, limits: 100)
     record = new(ENDLESS)
     last = list(lent(platform).study(record, Limits(), lambda: False))[-1]
     assert last["event"] == "failed"
