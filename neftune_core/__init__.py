@@ -6,6 +6,7 @@ Imports go downwards only, which import-linter checks. From the page down to the
     commands       one module per group of commands: options and actions
     bench          benchmarks of a user's own machine: the page, training, other work beside it
     ui             the page, put together; the only package that imports Gradio
+      sharing        links with QR codes, finished studies for others to read, and classes
       tabs           one file per tab, and files that only this tab uses
       parts          shared components: controls, the live figure, the strip, answers, verdicts, the page's state
       server         launch, admission, rate limits, uploads, logs, the first view

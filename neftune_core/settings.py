@@ -394,4 +394,5 @@ class Limits(Settings):
     studies_an_hour: int = setting(
         0, "Most studies that one address may start per hour. 0 is no limit.", minimum=0, maximum=1_000_000
     )
+    sharing: bool = setting(True, "Whether visitors may share finished studies by a link, and make classes.")
     local_paths: bool = setting(True, "Whether visitors may name files and folders of this machine, such as models.")

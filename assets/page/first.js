@@ -1,12 +1,15 @@
 /** The first view: the recorded study, shown before anything else has loaded. It is inlined into the page as one script. */
+import { parameter } from "./address.js";
 import { stored, within } from "./dom.js";
+import { project } from "./projector.js";
 import { Stage } from "./stage.js";
 
-const OTHERS = /^(noise\..*|view|text|tab|job|lesson)$/;
+const OTHERS = /^(noise\..*|view|text|tab|job|lesson|shared)$/;
 
 const show = () => {
   const first = document.getElementById("lab-first");
   if (!first) return;
+  project(parameter("projector") === "1");
   const theme = stored("neftune-lab-theme");
   const dark = theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   const leads = [...new URLSearchParams(location.search).keys()].some((name) => OTHERS.test(name));

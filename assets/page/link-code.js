@@ -1,26 +1,36 @@
-/** The link to the page as a QR code, which the server draws. */
-import { svg, within } from "./dom.js";
+/** The panel of a link: its QR code, which the server draws, and what else can be shown to others. */
+import { parameter } from "./address.js";
+import { copy, svg, within } from "./dom.js";
 import { on, part } from "./parts.js";
 
 const MARGIN = 4; // modules that a reader of codes needs around them
+const ACTIONS = ["share", "withdraw", "class"];
 
 part("link-code", ({ element, props, watch, trigger }) => {
   const panel = within(element, ".lab-link-code");
   const [image, words] = [within(panel, "svg"), within(panel, ".lab-link-code-text")];
-  const about = within(panel, "[data-word=about]");
-  const usual = about.textContent;
+  /** @param {string} name @returns {HTMLButtonElement} */
+  const button = (name) => within(panel, `[data-do=${name}]`);
+  /** Ask the server about the link to the page, after an action. @param {string} action */
+  const ask = (action) => trigger("click", { link: settings, job: parameter("job") || "", action });
+  let settings = "";
   const close = () => (panel.hidden = true);
-  within(panel, "[data-do=close]").addEventListener("click", close);
+  for (const action of ACTIONS) button(action).addEventListener("click", () => ask(action));
+  button("open").addEventListener("click", () => location.assign(props.value.link));
+  button("close").addEventListener("click", close);
   panel.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     if (event.key === "Escape") close();
   });
   on("link", (/** @type {string} */ link) => {
-    words.textContent = link;
-    trigger("click", { link });
+    settings = link;
+    ask("");
   });
   watch("value", () => {
-    const { size, path, problem } = props.value || {};
-    about.textContent = problem || usual;
+    const { link, size, path, problem, about, offers = [], copied } = props.value || {};
+    words.textContent = link;
+    if (copied) copy(link);
+    within(panel, "[data-word=about]").textContent = problem || about;
+    for (const name of [...ACTIONS, "open"]) button(name).hidden = !offers.includes(name);
     image.toggleAttribute("hidden", !path);
     image.setAttribute("viewBox", `${-MARGIN} ${-MARGIN} ${size + 2 * MARGIN} ${size + 2 * MARGIN}`);
     const paper = svg("rect", { x: -MARGIN, y: -MARGIN, width: size + 2 * MARGIN, height: size + 2 * MARGIN, fill: "#fff" });

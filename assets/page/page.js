@@ -18,6 +18,7 @@ import { ownerKey } from "./owner.js";
 import { mount } from "./parts.js";
 import { plotly } from "./plotly.js";
 import "./preset.js";
+import * as sharing from "./sharing.js";
 import "./small-parts.js";
 import * as state from "./state.js";
 import { askStop, seedIs } from "./strip.js";
@@ -46,6 +47,7 @@ window.Lab = {
   seedIs,
   setParameter,
   setTheme,
+  sharing,
   showDock,
   state,
   strengthsInUnit,

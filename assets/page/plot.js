@@ -4,12 +4,14 @@
    sources[source](payload, controls) makes {data, layout, summary} here, again at every move of a control. */
 import { read, watch as watchControls } from "./controls.js";
 import { make, save, within } from "./dom.js";
+import { isFull, offerFullScreen } from "./full-screen.js";
 import { on, part, say } from "./parts.js";
 import { loadPlotly, plotly } from "./plotly.js";
+import { magnification } from "./projector.js";
 import { setHeights, sketch } from "./sketch.js";
 import { text } from "./text.js";
 import { isDark } from "./theme.js";
-import { coloured, csv, laidOut, merged, named, NARROW, smoothed } from "./traces.js";
+import { coloured, csv, laidOut, magnified, merged, named, NARROW, smoothed } from "./traces.js";
 
 /**
  * Functions that compute figures in the browser, by name.
@@ -46,6 +48,9 @@ const locale = () => {
   return LOCALE.name;
 };
 
+/** How much larger type is on the full screen. */
+const FULL_SCREEN = 1.3;
+
 class LiveFigure {
   /** @type {any} what is shown: a Computed figure, or null */
   value = null;
@@ -60,6 +65,8 @@ class LiveFigure {
   later = 0;
   /** @type {number | undefined} */
   width;
+  /** How much larger its type is than usual. */
+  factor = 1;
   /** @type {{value: any, view?: string, range: string, width: number, dark: boolean} | undefined} */
   drawn;
   /** @type {HTMLElement | null} */
@@ -81,6 +88,9 @@ class LiveFigure {
     this.node.labFigure = this;
     watch("value", () => this.receive());
     on("theme", () => this.draw());
+    on("projector", () => this.draw());
+    const full = within(element, ".lab-figure-tools [data-do=full]");
+    offerFullScreen(this.node.parentElement, full, () => this.draw());
     on("plotly", () => this.failure && this.draw());
     on("opened", () => this.draw());
     new ResizeObserver(() => this.resized()).observe(this.node.parentElement);
@@ -168,9 +178,12 @@ class LiveFigure {
    * @param {number} width
    */
   laidOut(figure, width) {
-    const layout = laidOut(figure, width, this.isLogarithmic(figure));
-    this.width = width;
-    this.node.style.minHeight = layout.height + "px";
+    const isWhole = isFull(this.node.parentElement);
+    this.factor = magnification() * (isWhole ? FULL_SCREEN : 1);
+    const layout = magnified(laidOut(figure, width / this.factor, this.isLogarithmic(figure)), this.factor);
+    layout.width = this.width = width;
+    if (isWhole) layout.height = this.node.clientHeight;
+    else this.node.style.minHeight = layout.height + "px";
     return layout;
   }
 
@@ -215,7 +228,7 @@ class LiveFigure {
     if (this.sketched) this.node.replaceChildren();
     this.sketched = false;
     const config = { ...CONFIG, locale: locale(), displayModeBar: layout.width < NARROW ? false : "hover" }; // it would cover the legend
-    const traces = named(smoothed(figure.data, this.choice().smoothing));
+    const traces = magnified(named(smoothed(figure.data, this.choice().smoothing)), this.factor);
     plotly().react(this.node, coloured(traces, style), coloured(layout, style), config);
     const { value } = this;
     this.drawn = { value, view: figure.view, range: String(layout.yaxis?.range), width: layout.width, dark: isDark() };
@@ -287,7 +300,8 @@ class LiveFigure {
   }
 
   resized() {
-    if (this.isSeen() && (this.node.clientWidth !== this.width || !plotly())) this.draw();
+    const isChanged = this.node.clientWidth !== this.width || isFull(this.node.parentElement);
+    if (this.isSeen() && (isChanged || !plotly())) this.draw();
   }
 
   /** Whether it is in sight; while the page opens, the tab that is mounted first is not the one that was asked for. */

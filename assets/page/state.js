@@ -7,11 +7,12 @@ import { currentTab, openTab, parameter, setParameter } from "./address.js";
 import { read } from "./controls.js";
 import { store, stored } from "./dom.js";
 import { say } from "./parts.js";
+import { isProjected, project } from "./projector.js";
 
 const KEPT = "neftune-lab-state";
 const STARTER = "starter:";
 /** Parameters of the address that are not values of the state. */
-const OTHERS = new Set(["tab", "lesson", "hide", "job", "lang", "__theme"]);
+const OTHERS = new Set(["tab", "lesson", "hide", "job", "shared", "class", "lang", "__theme"]);
 
 /** @type {Described} */
 let described = { fields: {}, in_use: { model: {}, data: {} }, presets: {}, server: "" };
@@ -72,6 +73,8 @@ const ofBrowser = isLinked || parameter("job") ? null : understood(stored(KEPT))
 /** The stored state that the page restores, or null. */
 const kept = isReload || !isLinked ? (ofTab ?? ofBrowser) : null;
 
+project((kept ?? linked).projector === "1");
+
 /** Whether the page restores a stored state. */
 export const isKept = () => kept !== null;
 /** Whether the restored state is from an earlier visit or from another tab. */
@@ -92,7 +95,7 @@ for (const gesture of ["pointerdown", "keydown"]) addEventListener(gesture, () =
 let keeping = 0;
 const write = () => {
   if (!touched || !Object.keys(values).length) return;
-  const said = JSON.stringify({ ...values, tab: currentTab() });
+  const said = JSON.stringify({ ...kept, ...values, tab: currentTab() });
   inSession((session) => session.setItem(KEPT, said));
   store(KEPT, said);
   if (!Object.keys(ofLink()).length) return;
@@ -115,6 +118,15 @@ document.addEventListener("click", soon); // the open tab is part of the state
 export const keep = (names, given) => {
   names.forEach((name, place) => (values[name] = given[place]));
   say("state", values);
+  soon();
+};
+
+/** Switch the projector mode on or off, in the address too: a reload then begins with it. */
+export const toggleProjector = () => {
+  project(!isProjected());
+  say("projector", isProjected());
+  values.projector = isProjected() ? "1" : "";
+  setParameter("projector", values.projector);
   soon();
 };
 
@@ -150,6 +162,7 @@ const asked = () => {
     if (name === "source") query.set("data", plain(value).slice(STARTER.length));
     else query.set("data." + name, plain(value));
   }
+  if (isProjected()) query.set("projector", "1");
   return { query, isWhole: isOpen };
 };
 
@@ -157,7 +170,7 @@ const asked = () => {
 export const link = () => {
   const { query } = asked();
   const tab = currentTab();
-  for (const [name, value] of Object.entries({ tab, lesson: parameter("lesson"), hide: parameter("hide") }))
+  for (const [name, value] of Object.entries({ tab, lesson: parameter("lesson"), hide: parameter("hide"), class: parameter("class") }))
     if (value && value !== "Learn") query.set(name, value); // the page opens with Learn
   const text = query.toString();
   return location.origin + location.pathname + (text ? "?" + text : "");

@@ -2,7 +2,8 @@
 import { copy, make, within } from "./dom.js";
 import { read, watch } from "./controls.js";
 import { on, part, say } from "./parts.js";
-import { changeLanguage, describe, isBundled, isLinkWhole, isOfEarlierVisit, link, startAfresh } from "./state.js";
+import { isProjected } from "./projector.js";
+import { changeLanguage, describe, isBundled, isLinkWhole, isOfEarlierVisit, link, startAfresh, toggleProjector } from "./state.js";
 import { text } from "./text.js";
 import { toggleTheme } from "./theme.js";
 
@@ -40,6 +41,11 @@ part("strip-tools", ({ element, props, trigger }) => {
   on("model", () => panel.getAttribute("aria-expanded") === "true" || panel.click());
   button("language").addEventListener("click", changeLanguage);
   button("theme").addEventListener("click", toggleTheme);
+  const projector = button("projector");
+  const press = () => projector.setAttribute("aria-pressed", String(isProjected()));
+  projector.addEventListener("click", toggleProjector);
+  on("projector", press);
+  press();
   button("link").addEventListener("click", async () => {
     const address = link();
     const copied = isLinkWhole() ? text("Link copied") : text("Link copied, without your own rows");

@@ -55,6 +55,28 @@ export const laidOut = ({ data, layout, narrow }, width, log) => {
   return log ? onLogarithms(laid, data) : laid;
 };
 
+const MAGNIFIED = new Set(["size", "standoff", "height", "l", "r", "t", "b"]);
+
+/**
+ * A layout or traces with larger type, margins, marks and lines.
+ * @param {any} value
+ * @param {number} factor
+ * @param {string} [of] name of the value
+ * @returns {any}
+ */
+export const magnified = (value, factor, of = "") => {
+  if (factor === 1) return value;
+  if (Array.isArray(value)) return isNumeric(value) ? value : value.map((part) => magnified(part, factor));
+  if (!isTable(value)) return value;
+  /** @type {Record<string, any>} */
+  const result = {};
+  for (const [key, inner] of Object.entries(value)) {
+    const grows = typeof inner === "number" && (MAGNIFIED.has(key) || (key === "width" && of === "line"));
+    result[key] = grows ? inner * factor : magnified(inner, factor, key);
+  }
+  return result;
+};
+
 /**
  * Every vertical axis logarithmic, with ticks at 1, 2 and 5 where it is long enough for them; what was zoomed on the other
  * scale is not kept.

@@ -14,6 +14,7 @@ from neftune_core.ui.server import first_view
 from neftune_core.ui.server.api import endpoints
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.server.previews import FirstPreview
+from neftune_core.ui.sharing import class_view, link_panel, shared_study
 from neftune_core.ui.tabs import (
     compare_inside,
     compare_tab,
@@ -56,7 +57,9 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
     key = owner_key()
     top = strip.build(_initial_text(), lab.host.profile.model)
     model = model_panel.build(top, lab.host.models)
-    strip.build_link_code()
+    link_panel.build(lab, key)
+    shared_study.build(lab, key)
+    class_view.build(lab, key)
     learn_tab.dock()
     with gr.Tabs(elem_id="lab-tabs", selected="noise"):  # learn.js opens the one that is wanted
         with _tab("learn"):

@@ -14,6 +14,9 @@ import gradio as gr
 from neftune_core.figures import Figure
 from neftune_core.language import say
 
+CORNERS = """<svg viewBox="0 0 16 16" width="13" height="13" aria-hidden="true" fill="none" stroke="currentColor"
+stroke-width="1.8"><path d="M2 6V2h4M10 2h4v4M14 10v4h-4M6 14H2v-4"/></svg>"""
+
 
 def part(name: str) -> str:
     """Return the `js_on_load` that passes a `gr.HTML` to the part of that name in assets/page/*.js."""
@@ -24,6 +27,7 @@ def part(name: str) -> str:
 
 
 def _template() -> str:
+    full = say("Full screen")
     return f"""<figure class="lab-figure lab-empty">
 <div class="lab-figure-choices" hidden>
 <label><input type="checkbox" data-choice="log"> {say("Logarithmic scale")}</label>
@@ -31,6 +35,7 @@ def _template() -> str:
 </div>
 <div class="lab-figure-plot" role="group" aria-label=""></div>
 <figcaption><span class="lab-figure-summary" aria-live="off"></span><span class="lab-figure-tools">
+<button type="button" data-do="full" aria-pressed="false" title="{full}" aria-label="{full}">{CORNERS}</button>
 <button type="button" data-format="png" aria-label="{say("Save the figure as PNG")}">PNG</button>
 <button type="button" data-format="svg" aria-label="{say("Save the figure as SVG")}">SVG</button>
 <button type="button" data-format="csv" aria-label="{say("Save the numbers as CSV")}">CSV</button></span></figcaption>

@@ -11,7 +11,6 @@ import gradio as gr
 from neftune_core.language import CHINESE, ENGLISH, current, later, say
 from neftune_core.models.settings import BUNDLED, ModelSettings
 from neftune_core.ui.parts.plot import part
-from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 
 WATCH_SECONDS = 0.7
 TOO_LONG = later("This link is too long for a QR code: copy it instead.")
@@ -47,6 +46,9 @@ def _tools_html() -> str:
 <button type="button" data-do="model" aria-expanded="false" aria-controls="lab-model">{say("Model")}</button>
 <button type="button" data-do="link" title="{say("Copy a link with the current settings")}">{say("Copy link")}</button>
 <button type="button" data-do="language" {about}>{other}</button>
+<button type="button" data-do="projector" aria-pressed="false" title="{say("Larger type, for a projector")}"
+aria-label="{say("Projector mode")}"><svg viewBox="0 0 20 20" width="18" height="18" aria-hidden="true" fill="none"
+stroke="currentColor" stroke-width="1.6"><path d="M2 3h16M3 3v9.5h14V3M10 12.5V15M6.5 18 10 15l3.5 3"/></svg></button>
 <button type="button" data-do="theme" title="{say("Light or dark")}" aria-label="{switch}">
 <svg viewBox="0 0 20 20" width="18" height="18" aria-hidden="true"><circle cx="10" cy="10" r="7.2" fill="none"
 stroke="currentColor" stroke-width="1.6"/><path d="M10 2.8a7.2 7.2 0 0 1 0 14.4z" fill="currentColor"/></svg>
@@ -142,31 +144,6 @@ def build(words: dict[str, str], model: str = BUNDLED) -> Strip:
         watched = gr.Textbox("", visible=False, elem_id="lab-watched", label=say("Study"))
         timer = gr.Timer(WATCH_SECONDS, active=False)
     return Strip(status, tools, kept, progress, train, stop, gr.State(ModelSettings(source=model)), watched, timer)
-
-
-def _panel_html() -> str:
-    return f"""<section class="lab-link-code" aria-label="{say("Link to this page")}" tabindex="-1" hidden>
-<svg role="img" aria-label="{say("QR code of the link")}"></svg>
-<div><p class="lab-quiet" data-word="about">{say("Whoever scans the code opens the page with these settings.")}</p>
-<p class="lab-link-code-text"></p>
-<button type="button" data-do="close">{say("Close")}</button></div></section>"""
-
-
-def build_link_code() -> None:
-    """Build the QR code of the link, for a phone or a projector; it opens when a link is copied."""
-    panel = gr.HTML(
-        None,
-        html_template=_panel_html(),
-        js_on_load=part("link-code"),
-        apply_default_css=False,
-        elem_id="lab-link-code",
-    )
-
-    @reports_errors
-    def draw(pressed: gr.EventData) -> dict[str, Any]:
-        return code_of(str(pressed.link))
-
-    events(panel).click(draw, None, panel, trigger_mode="always_last", **QUIET)
 
 
 def code_of(link: str) -> dict[str, Any]:

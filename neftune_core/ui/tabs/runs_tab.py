@@ -32,6 +32,9 @@ from neftune_core.ui.tabs import export_panel
 from neftune_core.ui.tabs.sweep_views import table_view
 from neftune_core.ui.tabs.train_tab import TrainTab, view_of_study
 
+OWN = ("reference", "vote")
+"""Parts of an answer that only the owner of its study sees."""
+
 
 def _list_html() -> str:
     empty = say("No study yet. Your studies are stored on this machine and listed here, even after a restart.")
@@ -113,7 +116,7 @@ def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _RecordVi
             record.id,
             state_text(record, status, log),
             *results_of(lab, record, view),
-            _settings_text(record),
+            settings_html(record),
             gr.update(visible=True),
             gr.update(visible=not record.is_sweep),
             *opened.actions.fitting(record, status),
@@ -150,27 +153,30 @@ def _connect_view(lab: Lab, key: gr.Textbox, opened: _RecordView) -> None:
     events(opened.view).change(look_otherwise, [key, opened.record_id, opened.view], opened.curves, **QUIET)
 
 
-def results_of(lab: Lab, record: Record, view: str) -> tuple[Figure, str]:
+def results_of(lab: Lab, record: Record, view: str, *, is_own: bool = True) -> tuple[Figure, str]:
     """Return the figure and the results of a record: of a study its curves and answers, of a sweep effects and table.
 
     Args:
         lab: The state shared by all visitors.
         record: The record.
         view: The chosen figure of a study.
+        is_own: Whether its owner looks; others see neither the rows beside the answers nor the votes.
 
     Returns:
         The figure and HTML.
     """
     if not record.is_sweep:
-        return curves_of(record, lab.log(record), view), _answers(record)
+        return curves_of(record, lab.log(record), view), _answers(record, is_own=is_own)
     table = lab.sweep_table(Sweep(record.folder))
     asked = table.question
     return effect_curve(table, asked.measure, asked.epoch), table_view(table, asked.measure)
 
 
-def _answers(record: Record) -> str:
+def _answers(record: Record, *, is_own: bool) -> str:
     """Return the stored answers of the first seed that has any."""
     answers = record.answers()
+    if not is_own:
+        answers = [{name: value for name, value in line.items() if name not in OWN} for line in answers]
     seeds = list(dict.fromkeys(answer.get("seed") for answer in answers))
     if len(seeds) < 2:
         return answer_columns(answers, record.arms)
@@ -179,7 +185,8 @@ def _answers(record: Record) -> str:
     return words + answer_columns(first, record.arms)
 
 
-def _settings_text(record: Record) -> str:
+def settings_html(record: Record) -> str:
+    """Return the settings file of a record as HTML."""
     try:
         text = settings_text(record.settings_file)
     except (OSError, UnicodeDecodeError, LabError):

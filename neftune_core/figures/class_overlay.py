@@ -1,0 +1,173 @@
+"""The studies of a class in one overlay: losses by strength, and the difference against the control of each study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from neftune_core.figures.base import Figure, Trace, axis, figure, heading
+from neftune_core.figures.colours import CONTROL, arm_colours, token
+from neftune_core.language import later, plural, say
+from neftune_core.noise.names import arm_label
+from neftune_core.noise.settings import NoiseSettings
+
+HEIGHT = 340
+SPREAD = 0.22
+"""How far a point may lie beside the strength that it belongs to."""
+
+
+@dataclass(frozen=True)
+class ClassStudy:
+    """One study of a class.
+
+    Attributes:
+        student: Number of the student.
+        arms: Noise settings of the arms by name, control first.
+        curves: Steps and held-out losses by arm, means of the seeds.
+        differences: Final held-out loss of an arm minus that of the control, by arm; empty until the study is over.
+    """
+
+    student: int
+    arms: Mapping[str, NoiseSettings]
+    curves: Mapping[str, tuple[list[int], list[float]]]
+    differences: Mapping[str, float]
+
+
+def class_curves(studies: Sequence[ClassStudy]) -> Figure:
+    """Plot the held-out losses of all arms of all studies, coloured by strength.
+
+    Args:
+        studies: The studies.
+
+    Returns:
+        The figure.
+    """
+    arms = _every_arm(studies)
+    colours = arm_colours(arms)
+    data: list[Trace] = []
+    for name in arms:
+        drawn = [(study.student, study.curves[name]) for study in studies if name in study.curves]
+        for place, (student, points) in enumerate(drawn):
+            data.append(_curve(name, student, points, colours[name], first=place == 0))
+    for place, trace in enumerate(data):
+        trace["uid"] = f"{trace['uid']}/{place}"
+    count = sum(bool(study.curves) for study in studies)
+    layout = {
+        "height": HEIGHT,
+        "xaxis": axis(later("step"), later("optimizer steps"), rangemode="tozero", showgrid=False),
+        "yaxis": axis(later("held-out loss, noise off"), later("nats per response token")),
+    }
+    words = plural(count, "Held-out losses of 1 study.", "Held-out losses of {count} studies, coloured by strength.")
+    return figure("class-curves", data, layout, say(words, count=count))
+
+
+def _curve(name: str, student: int, points: tuple[list[int], list[float]], colour: str, *, first: bool) -> Trace:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "uid": name,
+        "name": arm_label(name),
+        "legendgroup": name,
+        "showlegend": first,
+        "x": points[0],
+        "y": points[1],
+        "opacity": 0.6,
+        "line": {"color": colour, "width": 1.8},
+        "hovertemplate": f"{say('student {number}', number=student)}, {arm_label(name)}: %{{y:.3f}}<extra></extra>",
+    }
+
+
+def class_differences(studies: Sequence[ClassStudy]) -> Figure:
+    """Plot the final difference against the control: a point per study and arm, and the mean of each strength.
+
+    Args:
+        studies: The studies.
+
+    Returns:
+        The figure.
+    """
+    arms = {name: noise for name, noise in _every_arm(studies).items() if name != CONTROL}
+    colours = arm_colours(arms)
+    found = {
+        name: [(one.student, one.differences[name]) for one in studies if name in one.differences] for name in arms
+    }
+    shown = [name for name in arms if found[name]]
+    data: list[Trace] = []
+    for place, name in enumerate(shown):
+        data += _points(name, place, found[name], colours[name])
+    layout = {
+        "height": HEIGHT,
+        "showlegend": False,
+        "annotations": [heading(say("Arm minus control: below 0, the noise is better"), "x domain", "y domain")],
+        "xaxis": axis(
+            "",
+            tickvals=[*range(len(shown))],
+            ticktext=[arm_label(name) for name in shown],
+            range=[-0.6, max(0.6, len(shown) - 0.4)],
+            showgrid=False,
+            zeroline=False,
+        ),
+        "yaxis": axis(
+            later("difference of the held-out loss"),
+            later("nats per response token"),
+            zeroline=True,
+            zerolinewidth=2,
+        ),
+    }
+    return figure("class-differences", data, layout, _summary(found, shown), narrow={"xaxis": {"tickangle": -40}})
+
+
+def _points(name: str, place: int, found: Sequence[tuple[int, float]], colour: str) -> list[Trace]:
+    students = [say("student {number}", number=student) for student, _ in found]
+    values = [value for _, value in found]
+    points = {
+        "type": "scatter",
+        "mode": "markers",
+        "uid": f"{name}/points",
+        "name": arm_label(name),
+        "x": [place + SPREAD * _beside(number) for number in range(len(found))],
+        "y": values,
+        "marker": {"color": colour, "size": 9, "opacity": 0.6},
+        "text": students,
+        "hovertemplate": f"%{{text}}, {arm_label(name)}: %{{y:+.3f}}<extra></extra>",
+    }
+    mean = {
+        "type": "scatter",
+        "mode": "lines",
+        "uid": f"{name}/mean",
+        "name": say("mean"),
+        "x": [place - 1.4 * SPREAD, place + 1.4 * SPREAD],
+        "y": [float(np.mean(values))] * 2,
+        "line": {"color": token("text"), "width": 2.5},
+        "hovertemplate": f"{say('mean')}: %{{y:+.3f}}<extra></extra>",
+    }
+    return [points, mean]
+
+
+def _beside(number: int) -> float:
+    """Return a place from -1 to 1 that spreads successive points evenly and never changes."""
+    return 2 * ((number * 0.618034) % 1) - 1 if number else 0.0
+
+
+def _summary(found: Mapping[str, Sequence[tuple[int, float]]], shown: Sequence[str]) -> str:
+    if not shown:
+        return say("No study of the class is over yet.")
+    parts = [
+        say(
+            plural(len(found[name]), "{arm} {mean:+.3f} in 1 study", "{arm} {mean:+.3f} on average in {count} studies"),
+            arm=arm_label(name),
+            mean=float(np.mean([value for _, value in found[name]])),
+            count=len(found[name]),
+        )
+        for name in shown
+    ]
+    return say("Held-out loss against the control: {numbers}.", numbers="; ".join(parts))
+
+
+def _every_arm(studies: Sequence[ClassStudy]) -> dict[str, NoiseSettings]:
+    """Return all arms of the class: the control first, then by unit and strength."""
+    every: dict[str, Any] = {name: noise for study in studies for name, noise in study.arms.items()}
+    return dict(sorted(every.items(), key=lambda item: (item[0] != CONTROL, item[1].unit, item[1].strength, item[0])))

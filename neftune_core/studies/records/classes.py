@@ -1,0 +1,215 @@
+"""Classes: a teacher's short code under which students show their studies to each other, each under a number.
+
+A class is one small file with the hashes of its members' keys. It holds no study: what a student starts after joining
+is looked up by its owner, so that leaving takes everything out at once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from neftune_core.bounded_io import read_file, read_json
+from neftune_core.durable import write_whole
+from neftune_core.errors import RecordError
+from neftune_core.home import home
+from neftune_core.language import later, say
+from neftune_core.studies.records.owners import owner_hash, owner_of, record_folders
+from neftune_core.studies.records.record import Record, runs_folder
+
+LETTERS = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # without those that are mistaken for each other
+CODE = re.compile(f"[{LETTERS}]{{6}}")
+LIFETIME_DAYS = 7
+MOST_CLASSES, MOST_OF_TEACHER = 200, 5
+MOST_STUDENTS, MOST_STUDIES = 120, 20
+"""Students of a class, and shown studies of one student."""
+MOST_BYTES = 100_000
+DAY_SECONDS = 24 * 3600
+NO_CLASS = later("There is no class with the code {code} here: it is mistyped, or the class has ended.")
+
+
+@dataclass(frozen=True)
+class Student:
+    """A student's number, which is random, and the time of joining in seconds since 1970."""
+
+    number: int
+    since: float
+
+
+@dataclass(frozen=True)
+class Classroom:
+    """A class: its code, the hash of the teacher's key, its start, and its students by the hash of their keys."""
+
+    code: str
+    teacher: str
+    created: float
+    students: dict[str, Student]
+
+    def is_of(self, owner: str) -> bool:
+        """Return whether the visitor with this key made it."""
+        return bool(owner) and owner_hash(owner) == self.teacher
+
+    def student(self, owner: str) -> Student | None:
+        """Return the student with this key, or None."""
+        return self.students.get(owner_hash(owner)) if owner else None
+
+    def records(self) -> list[tuple[int, Record]]:
+        """Return the records that its students have started since they joined, newest first, with their numbers."""
+        found: list[tuple[int, Record]] = []
+        counts: dict[str, int] = {}
+        for folder in record_folders(runs_folder()):
+            owner = owner_of(folder) or ""
+            student = self.students.get(owner)
+            if student is None or counts.get(owner, 0) >= MOST_STUDIES:
+                continue
+            record = Record(folder)
+            if record.about.get("created", 0) >= student.since and not record.is_sweep:
+                counts[owner] = counts.get(owner, 0) + 1
+                found.append((student.number, record))
+        return found
+
+
+def make_class(owner: str) -> str:
+    """Make a class.
+
+    Args:
+        owner: Key of the teacher.
+
+    Returns:
+        Its code.
+
+    Raises:
+        RecordError: The teacher, or this server, has too many classes.
+    """
+    with _changing():
+        every = [found for path in _folder().glob("*.json") if (found := _read(path.stem)) is not None]
+        mine = [found.code for found in every if found.is_of(owner)]
+        if len(mine) >= MOST_OF_TEACHER:
+            codes = ", ".join(mine)
+            raise RecordError(
+                say("You have {count} classes already: end one of {codes}.", count=len(mine), codes=codes)
+            )
+        if len(every) >= MOST_CLASSES:
+            raise RecordError(say("This server has no room for another class: try again tomorrow."))
+        taken = {found.code for found in every}
+        code = next(code for code in _random_codes() if code not in taken)
+        _write(Classroom(code, owner_hash(owner), round(time.time(), 3), {}))
+        return code
+
+
+def find_class(code: str) -> Classroom:
+    """Find a class by its code, in capitals or not; raise `RecordError` if there is none."""
+    code = code.strip().upper()[:20]
+    found = _read(code) if CODE.fullmatch(code) else None
+    if found is None:
+        raise RecordError(say(NO_CLASS, code=code))
+    return found
+
+
+def join_class(code: str, owner: str) -> int:
+    """Join a class.
+
+    Args:
+        code: Its code.
+        owner: Key of the student.
+
+    Returns:
+        The student's number.
+
+    Raises:
+        RecordError: There is no such class, or it is full.
+    """
+    with _changing():
+        found = find_class(code)
+        known = found.student(owner)
+        if known is not None:
+            return known.number
+        if len(found.students) >= MOST_STUDENTS:
+            raise RecordError(say("This class is full: it has {count} students.", count=MOST_STUDENTS))
+        taken = {student.number for student in found.students.values()}
+        number = secrets.choice([one for one in range(1, 2 * MOST_STUDENTS) if one not in taken])
+        found.students[owner_hash(owner)] = Student(number, round(time.time(), 3))
+        _write(found)
+        return number
+
+
+def leave_class(code: str, owner: str) -> None:
+    """Leave a class with all studies.
+
+    Args:
+        code: Its code.
+        owner: Key of the student.
+
+    Raises:
+        RecordError: There is no such class.
+    """
+    with _changing():
+        found = find_class(code)
+        found.students.pop(owner_hash(owner), None)
+        _write(found)
+
+
+def end_class(code: str, owner: str) -> None:
+    """End a class; the studies stay with their owners.
+
+    Args:
+        code: Its code.
+        owner: Key of the teacher.
+
+    Raises:
+        RecordError: There is no such class, or somebody else made it.
+    """
+    with _changing():
+        if not find_class(code).is_of(owner):
+            raise RecordError(say("Only the teacher who made a class can end it."))
+        _path(code.strip().upper()).unlink(missing_ok=True)
+
+
+def _random_codes() -> Iterator[str]:
+    while True:
+        yield "".join(secrets.choice(LETTERS) for _ in range(6))
+
+
+@contextmanager
+def _changing() -> Iterator[None]:
+    """Hold the classes of this server during a change."""
+    _folder().mkdir(parents=True, exist_ok=True)
+    with FileLock(_folder() / "lock"):
+        yield
+
+
+def _folder() -> Path:
+    return home() / "classes"
+
+
+def _path(code: str) -> Path:
+    return _folder() / f"{code}.json"
+
+
+def _write(room: Classroom) -> None:
+    students = {key: [student.number, student.since] for key, student in room.students.items()}
+    about = {"teacher": room.teacher, "created": room.created, "students": students}
+    write_whole(_path(room.code), json.dumps(about))
+
+
+def _read(code: str) -> Classroom | None:
+    """Return a class; None if it is unreadable or over, and one that is over is removed."""
+    try:
+        about: dict[str, Any] = read_json(read_file(_path(code), MOST_BYTES), MOST_BYTES)
+        students = {key: Student(int(number), float(since)) for key, (number, since) in about["students"].items()}
+        found = Classroom(code, about["teacher"], float(about["created"]), students)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    if time.time() - found.created > LIFETIME_DAYS * DAY_SECONDS:
+        _path(code).unlink(missing_ok=True)
+        return None
+    return found

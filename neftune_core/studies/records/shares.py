@@ -1,0 +1,134 @@
+"""Read-only links to finished records: made by the owner, and valid until the owner withdraws them.
+
+The token of a link is derived from the owner's key and a random number in `share.json` of the record. The server stores
+only its hash, so that no file on the disk opens a record, and the owner gets the same link again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from typing import Any
+
+from neftune_core.bounded_io import read_file, read_json
+from neftune_core.durable import write_whole
+from neftune_core.errors import RecordError
+from neftune_core.language import later, say
+from neftune_core.studies.records.owners import SAFE_ID, owner_hash, owner_of
+from neftune_core.studies.records.record import Record, find, runs_folder
+
+FILE = "share.json"
+MOST_BYTES = 1_000
+LONGEST_LINK = 100
+GONE = later(
+    "This link shows no study: it is incomplete, its owner has withdrawn it, or the study was removed. "
+    "Ask whoever sent it for a new one."
+)
+NOT_OWN = later("Only the owner of a study can share it.")
+NOT_OVER = later("This study has not finished: share it once it is over.")
+
+
+def share(record_id: str, owner: str) -> str:
+    """Share a finished record of a visitor.
+
+    Args:
+        record_id: Id of the record.
+        owner: Key of the visitor.
+
+    Returns:
+        The text that identifies the record in a link; the same one until it is withdrawn.
+
+    Raises:
+        RecordError: The record is missing, not the visitor's own, or not over.
+    """
+    record = _own(record_id, owner)
+    if record.is_running() or record.ending() is None:
+        raise RecordError(say(NOT_OVER))
+    known = _stored(record)
+    salt = known.get("salt") or secrets.token_hex(16)
+    token = _token(owner, record, salt)
+    if known.get("hash") != _hashed(token):
+        write_whole(record.folder / FILE, json.dumps({"salt": salt, "hash": _hashed(token)}))
+    return f"{record.id}.{token}"
+
+
+def withdraw(record_id: str, owner: str) -> None:
+    """End the sharing of a record; its link shows nothing any more.
+
+    Args:
+        record_id: Id of the record.
+        owner: Key of the visitor.
+
+    Raises:
+        RecordError: The record is missing, or not the visitor's own.
+    """
+    (_own(record_id, owner).folder / FILE).unlink(missing_ok=True)
+
+
+def shared_link(record_id: str, owner: str) -> str | None:
+    """Return what `share` returned for a record of a visitor.
+
+    Args:
+        record_id: Id of the record.
+        owner: Key of the visitor.
+
+    Returns:
+        The text; "" if the record could be shared; None if it could not.
+    """
+    try:
+        record = _own(record_id, owner)
+    except RecordError:
+        return None
+    if record.is_running() or record.ending() is None:
+        return None
+    salt = _stored(record).get("salt")
+    return f"{record.id}.{_token(owner, record, salt)}" if salt else ""
+
+
+def find_shared(link: str) -> Record:
+    """Find the record of a link.
+
+    Args:
+        link: Text that `share` returned.
+
+    Returns:
+        The record.
+
+    Raises:
+        RecordError: No record is shared under this link.
+    """
+    record_id, _, token = link[:LONGEST_LINK].partition(".")
+    record = Record(runs_folder() / record_id)
+    if SAFE_ID.fullmatch(record_id) and record.folder.is_dir():
+        kept = str(_stored(record).get("hash") or "")
+        if kept and hmac.compare_digest(kept, _hashed(token)) and record.ending() is not None:
+            return record
+    raise RecordError(say(GONE))
+
+
+def _own(record_id: str, owner: str) -> Record:
+    """Return a record that belongs to this visitor alone; those of the command line belong to everybody."""
+    record = find(record_id, owner)
+    if not owner or owner_of(record.folder) != owner_hash(owner):
+        raise RecordError(say(NOT_OWN))
+    return record
+
+
+def _stored(record: Record) -> dict[str, Any]:
+    """Return the salt and the hash of a shared record; empty if it is not shared."""
+    try:
+        found = read_json(read_file(record.folder / FILE, MOST_BYTES), MOST_BYTES)
+    except (OSError, ValueError):
+        return {}
+    is_valid = isinstance(found, dict) and all(isinstance(found.get(name), str) for name in ("salt", "hash"))
+    return found if is_valid else {}
+
+
+def _token(owner: str, record: Record, salt: str) -> str:
+    return hmac.new(owner.encode(), f"share {record.id} {salt}".encode(), hashlib.sha256).hexdigest()[:48]
+
+
+def _hashed(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

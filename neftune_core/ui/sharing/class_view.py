@@ -1,0 +1,227 @@
+"""The class of a link such as `?class=K7M2QX`: joining it, and all its studies in one overlay."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.errors import RecordError
+from neftune_core.figures.class_overlay import class_curves, class_differences
+from neftune_core.language import later, plural, say
+from neftune_core.studies.records.classes import Classroom, end_class, find_class, join_class, leave_class
+from neftune_core.studies.records.record import asked_from
+from neftune_core.ui.parts.markup import quiet
+from neftune_core.ui.parts.plot import live_figure
+from neftune_core.ui.parts.wiring import QUIET, events, in_browser, reports_errors, show_error
+from neftune_core.ui.server.lab import Lab, require_key
+from neftune_core.ui.server.rates import MINUTE, TooManyCalls, Window
+from neftune_core.ui.sharing.class_board import Board, ClassBoards
+from neftune_core.ui.sharing.link_panel import NOT_HERE
+
+SECONDS = 2.0
+UNKNOWN = "?"
+REMEMBER = in_browser("Lab.sharing.keep(code)", "code")
+"""The script that stores the class that the visitor is a student of; `UNKNOWN` until the server has answered."""
+LOOKS_A_MINUTE = 200
+"""Openings of classes from one network address: room for a class, and none for guessing codes."""
+CONSENT = later(
+    "If you join, each study that you start from now on will be shown in the class under a number: its strengths, "
+    "curves and differences, but none of your texts, rows or answers. You can leave at any time, with all your studies."
+)
+MEMBER = later("You are number {number}: the studies that you have started since you joined are shown under it.")
+TEACHER = later(
+    "You made this class. Copy link, in the header, gives its link and QR code with the page's current settings."
+)
+
+
+@dataclass(frozen=True)
+class ClassView:
+    """The components of a class.
+
+    Attributes:
+        code: Code of the class that the visitor opened; its value is only on the server.
+        version: Version of the board that the page shows.
+        kept: Code that the browser stores: that of the class that its visitor is a student of.
+        box: Everything.
+        about: The class, and what joining means.
+        buttons: Join, leave, show or hide, and end.
+        board: The part with the figures.
+        counts: Numbers of students and studies.
+        figures: Curves and differences.
+        timer: Active while the figures are shown.
+    """
+
+    code: gr.State
+    version: gr.State
+    kept: gr.Textbox
+    box: gr.Column
+    about: gr.HTML
+    buttons: dict[str, gr.Button]
+    board: gr.Column
+    counts: gr.HTML
+    figures: list[gr.HTML]
+    timer: gr.Timer
+
+    def shown(self) -> list[Any]:
+        """Return the components that `_Opened.updates` returns values for."""
+        return [self.code, self.kept, self.box, self.about, *self.buttons.values(), self.board, self.timer]
+
+    def drawn(self) -> list[Any]:
+        """Return the components of the board."""
+        return [self.version, self.counts, *self.figures]
+
+
+def build(lab: Lab, key: gr.Textbox) -> None:
+    """Build the class of the link, above the tabs; without one the server is not called.
+
+    Args:
+        lab: The state shared by all visitors.
+        key: Component with the visitor's key.
+    """
+    view, looks = _components(), Window(LOOKS_A_MINUTE, MINUTE)
+    asked = gr.Textbox("", visible=False, label=say("Class in the link"), elem_id="class-asked")
+    events(key).change(None, None, asked, js=in_browser("Lab.sharing.code()"))
+
+    @reports_errors
+    def open_class(key: str, code: str) -> list[Any]:
+        if looks.wait(asked_from.get()):
+            raise TooManyCalls(say("Your network address has opened too many classes within a minute: wait a little."))
+        try:
+            if not lab.limits.sharing:
+                raise RecordError(say(NOT_HERE))
+            room = find_class(code)
+        except RecordError as error:
+            return _closed(view, str(error))
+        return _opened(room, require_key(key))
+
+    opened = events(asked).change(open_class, [key, asked], view.shown(), **QUIET)
+    opened.success(None, view.kept, None, js=REMEMBER)
+    clicked = _connect_buttons(view, key)
+    _connect_board(view, [opened.success, clicked["show"].success])
+
+
+def _components() -> ClassView:
+    names = {
+        "join": (say("Join the class"), "primary"),
+        "show": (say("Show the class"), "secondary"),
+        "hide": (say("Hide the class"), "secondary"),
+        "leave": (say("Leave the class"), "secondary"),
+        "end": (say("End the class"), "stop"),
+    }
+    with gr.Column(elem_id="lab-class", visible=False) as box:
+        about = gr.HTML(elem_id="class-about", apply_default_css=False)
+        with gr.Row(elem_classes=["lab-actions"]):
+            buttons = {
+                name: gr.Button(words, variant=variant, size="md", visible=False, elem_id=f"class-{name}")
+                for name, (words, variant) in names.items()
+            }
+        with gr.Column(visible=False) as board:
+            counts = gr.HTML(elem_id="class-counts", apply_default_css=False)
+            with gr.Row(elem_id="class-figures"):
+                figures = [live_figure(elem_id="class-curves"), live_figure(elem_id="class-differences")]
+    kept = gr.Textbox(UNKNOWN, visible=False, label=say("Class in the link"))
+    timer = gr.Timer(SECONDS, active=False)
+    return ClassView(gr.State(""), gr.State(0), kept, box, about, buttons, board, counts, figures, timer)
+
+
+def _opened(room: Classroom, owner: str, *, shows: bool | None = None) -> list[Any]:
+    """Return the updates that show a class to a visitor: to its teacher with the figures, unless `shows` says else."""
+    student, is_teacher = room.student(owner), room.is_of(owner)
+    shows = is_teacher if shows is None else shows
+    words = say(MEMBER, number=student.number) if student else say(TEACHER if is_teacher else CONSENT)
+    visible = {
+        "join": not student and not is_teacher,
+        "show": not shows,
+        "hide": shows,
+        "leave": student is not None,
+        "end": is_teacher,
+    }
+    return [
+        room.code,
+        room.code if student else "",
+        gr.update(visible=True),
+        _about_html(say("Class {code}", code=room.code), words),
+        *[gr.update(visible=one) for one in visible.values()],
+        gr.update(visible=shows),
+        gr.Timer(active=shows),
+    ]
+
+
+def _closed(view: ClassView, words: str) -> list[Any]:
+    """Return the updates of a class that is not there, with the reason; the browser forgets it."""
+    hidden = [gr.update(visible=False)] * (len(view.buttons) + 1)
+    return ["", "", gr.update(visible=True), _about_html(say("Class"), words), *hidden, gr.Timer(active=False)]
+
+
+def _about_html(head: str, words: str) -> str:
+    return f"<h2>{html.escape(head)}</h2><p>{html.escape(words)}</p>"
+
+
+def _connect_buttons(view: ClassView, key: gr.Textbox) -> dict[str, Any]:
+    """Connect the buttons; return the events of their clicks by name."""
+
+    @reports_errors
+    def join(key: str, code: str) -> list[Any]:
+        join_class(code, require_key(key))
+        return _opened(find_class(code), key)
+
+    @reports_errors
+    def leave(key: str, code: str) -> list[Any]:
+        leave_class(code, require_key(key))
+        return _opened(find_class(code), key)
+
+    @reports_errors
+    def show(key: str, code: str) -> list[Any]:
+        return _opened(find_class(code), require_key(key), shows=True)
+
+    @reports_errors
+    def hide(key: str, code: str) -> list[Any]:
+        return _opened(find_class(code), require_key(key), shows=False)
+
+    @reports_errors
+    def end(key: str, code: str) -> list[Any]:
+        end_class(code, require_key(key))
+        return _closed(view, say("The class has ended; its studies stay with those who trained them."))
+
+    clicked = {}
+    for name, action in {"join": join, "leave": leave, "show": show, "hide": hide, "end": end}.items():
+        clicked[name] = view.buttons[name].click(action, [key, view.code], view.shown(), **QUIET)
+        clicked[name].success(None, view.kept, None, js=REMEMBER)
+    return clicked
+
+
+def _connect_board(view: ClassView, opened: list[Any]) -> None:
+    """Draw the figures when the class is `opened`, and keep them up to date while they are shown."""
+    boards = ClassBoards()
+    outputs = [*view.drawn(), view.timer]
+    unchanged = [gr.skip()] * len(outputs)
+
+    @reports_errors
+    def look(code: str, version: int) -> list[Any]:
+        try:
+            board = boards.of(find_class(code)) if code else None
+        except RecordError as error:  # it has ended in the meantime
+            show_error(error)
+            return [*unchanged[:-1], gr.Timer(active=False)]
+        if board is None or board.version == version:
+            return unchanged
+        figures = [class_curves(board.studies), class_differences(board.studies)]
+        return [board.version, _counts_html(board), *figures, gr.skip()]
+
+    for whenever in (view.timer.tick, *opened):
+        whenever(look, [view.code, view.version], outputs, **QUIET)
+
+
+def _counts_html(board: Board) -> str:
+    studies = len(board.studies) + board.unmeasured
+    numbers = (
+        (board.students, plural(board.students, "student", "students")),
+        (studies, plural(studies, "study", "studies")),
+        (board.over, later("finished")),
+    )
+    counts = " · ".join(f"<b>{count:,}</b> {say(words)}" for count, words in numbers)
+    waiting = say("Studies without a held-out loss are counted, but not drawn: {count}.", count=board.unmeasured)
+    return f"<p>{counts}</p>" + (quiet(waiting) if board.unmeasured else "")

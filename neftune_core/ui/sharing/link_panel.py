@@ -1,0 +1,114 @@
+"""The panel of a link: its QR code, a read-only link to the finished study that the page shows, and a new class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.errors import InvalidSetting
+from neftune_core.language import later, say
+from neftune_core.studies.records.classes import LIFETIME_DAYS, make_class
+from neftune_core.studies.records.record import asked_from
+from neftune_core.studies.records.shares import share, shared_link, withdraw
+from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.strip import code_of
+from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
+from neftune_core.ui.server.lab import Lab, require_key
+from neftune_core.ui.server.rates import HOUR, TooManyCalls, Window
+
+CLASSES_AN_HOUR = 20
+OPENS_SETTINGS = later("Whoever scans the code opens the page with these settings.")
+OPENS_STUDY = later(
+    "Whoever has this link reads the study: curves, verdict, settings, and the answers with their prompts, but not "
+    "your rows. Nobody can change it, and you can withdraw the link."
+)
+OPENS_CLASS = later(
+    "Class {code}: whoever has this link can join it, and sees all its studies. It ends by itself after {days} days."
+)
+WITHDRAWN = later("The link is withdrawn: it shows nothing any more.")
+NOT_HERE = later("The host of this server does not let visitors share studies.")
+
+
+def _panel_html() -> str:
+    return f"""<section class="lab-link-code" aria-label="{say("Link to this page")}" tabindex="-1" hidden>
+<svg role="img" aria-label="{say("QR code of the link")}"></svg>
+<div><p class="lab-quiet" data-word="about" role="status"></p>
+<p class="lab-link-code-text"></p>
+<p><button type="button" data-do="share" hidden>{say("Share this study to read")}</button>
+<button type="button" data-do="withdraw" hidden>{say("Withdraw the link")}</button>
+<button type="button" data-do="class" hidden>{say("Make a class")}</button>
+<button type="button" data-do="open" hidden>{say("Open the class")}</button>
+<button type="button" data-do="close">{say("Close")}</button></p></div></section>"""
+
+
+def build(lab: Lab, key: gr.Textbox) -> None:
+    """Build the panel; it opens when a link is copied.
+
+    Args:
+        lab: The state shared by all visitors.
+        key: Component with the visitor's key.
+    """
+    panel = gr.HTML(
+        None,
+        html_template=_panel_html(),
+        js_on_load=part("link-code"),
+        apply_default_css=False,
+        elem_id="lab-link-code",
+    )
+    classes = Window(CLASSES_AN_HOUR, HOUR)
+
+    @reports_errors
+    def answer(key: str, pressed: gr.EventData) -> dict[str, Any]:
+        given = {name: str(getattr(pressed, name, "") or "") for name in ("link", "job", "action")}
+        return content(lab, classes, key, **given)
+
+    events(panel).click(answer, key, panel, trigger_mode="always_last", **QUIET)
+
+
+def content(lab: Lab, classes: Window, key: str, link: str, job: str, action: str) -> dict[str, Any]:
+    """Return what the panel shows after an action.
+
+    Args:
+        lab: The state shared by all visitors.
+        classes: Limit on new classes per network address.
+        key: The visitor's key.
+        link: Link to the page with its settings.
+        job: Id of the study that the page shows; "" for none.
+        action: "share", "withdraw" or "class"; "" if the link was copied.
+
+    Returns:
+        Parts of `code_of`, `about` as a sentence, the actions on `offers`, and whether the link is `copied`.
+
+    Raises:
+        LabError: The action is not possible.
+    """
+    if action and not lab.limits.sharing:
+        raise InvalidSetting(say(NOT_HERE))
+    if action == "class":
+        return _new_class(link, require_key(key), classes)
+    if action == "share":
+        return _shared(link, share(job, require_key(key)))
+    if action == "withdraw":
+        withdraw(job, require_key(key))
+    is_known = lab.limits.sharing and bool(key)
+    mine = shared_link(job, key) if is_known and job else None
+    found = {"share": mine is not None, "withdraw": bool(mine), "class": is_known}
+    about = say(WITHDRAWN if action == "withdraw" else OPENS_SETTINGS)
+    return {**code_of(link), "about": about, "offers": [name for name, offered in found.items() if offered]}
+
+
+def _shared(page: str, token: str) -> dict[str, Any]:
+    link = f"{page.partition('?')[0]}?shared={token}"
+    return {**code_of(link), "about": say(OPENS_STUDY), "offers": ["withdraw"], "copied": True}
+
+
+def _new_class(page: str, owner: str, counted: Window) -> dict[str, Any]:
+    if counted.wait(asked_from.get()):
+        raise TooManyCalls(
+            say("Your network address has made too many classes within an hour: wait, or use one of them.")
+        )
+    code = make_class(owner)
+    link = f"{page.partition('?')[0]}?class={code}"
+    about = say(OPENS_CLASS, code=code, days=LIFETIME_DAYS)
+    return {**code_of(link), "about": about, "offers": ["open"], "copied": True}
