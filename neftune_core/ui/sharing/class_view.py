@@ -17,7 +17,7 @@ from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure
 from neftune_core.ui.parts.wiring import QUIET, events, in_browser, reports_errors, show_error
 from neftune_core.ui.server.lab import Lab, require_key
-from neftune_core.ui.server.rates import MINUTE, TooManyCalls, Window
+from neftune_core.ui.server.rate_limits import MINUTE, TooManyCalls, Window
 from neftune_core.ui.sharing.class_board import Board, ClassBoards
 from neftune_core.ui.sharing.link_panel import NOT_HERE
 

@@ -15,7 +15,7 @@ from neftune_core.ui.parts.plot import part
 from neftune_core.ui.parts.strip import code_of
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
-from neftune_core.ui.server.rates import HOUR, TooManyCalls, Window
+from neftune_core.ui.server.rate_limits import HOUR, TooManyCalls, Window
 
 CLASSES_AN_HOUR = 20
 OPENS_SETTINGS = later("Whoever scans the code opens the page with these settings.")

@@ -15,7 +15,7 @@ from neftune_core.settings import Limits
 from neftune_core.space.profiles import host_profile
 from neftune_core.ui.parts.strip import code_of
 from neftune_core.ui.server.lab import Lab
-from neftune_core.ui.server.rates import HOUR, TooManyCalls, Window
+from neftune_core.ui.server.rate_limits import HOUR, TooManyCalls, Window
 from neftune_core.ui.sharing import shared_study
 from neftune_core.ui.sharing.link_panel import CLASSES_AN_HOUR, content
 
