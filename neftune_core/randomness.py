@@ -26,6 +26,8 @@ class Purpose(IntEnum):
     MODEL_DROPOUT = 7
     ANSWER = 8
     TYPOS = 9
+    WEIGHT_NOISE = 10
+    START_NOISE = 11
 
 
 def stream(purpose: Purpose, *key: int) -> np.random.Generator:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -152,6 +152,18 @@ class ArmSet(ABC):
         """Return a separate model, in the precision of the base, with everything the slot has learnt in its weights.
 
         Its configuration has the dropout rates of the original model.
+        """
+
+    @abstractmethod
+    def perturbed(self, slot: int, change: Callable[[int, Tensor], Tensor]) -> AbstractContextManager[None]:
+        """Add a perturbation to the linear weights of one slot, in all passes inside the block.
+
+        The stored weights are not written. Gradients are those at the perturbed weights.
+
+        Args:
+            slot: The slot; it has to run alone.
+            change: `change(number, weight)` returns what is added to one weight, `[out, in]` float32. `weight` has
+                everything that the slot has learnt; `number` counts the weights.
         """
 
     @property

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from neftune_core.engine.armset import BASE_SLOT, ArmSet, TrainedTensor
 from neftune_core.engine.saving import load_weights, save_weights
+from neftune_core.models.architecture.anatomy import linear_maps
 from neftune_core.noise.batch import BatchNoise
 
 # Fixed tables, by a substring of their module's class name.
@@ -39,6 +40,7 @@ class FullCopies(ArmSet):
         self._is_trained = [id(tensor) not in fixed for tensor in self._bases.values()]
         self._copies: dict[int, list[nn.Parameter]] = {}
         self._precision: torch.dtype | None = None
+        self._added: dict[int, Tensor] = {}
 
     def _owned(self) -> Iterator[tuple[nn.Module, Tensor]]:
         for module, name, _ in self._places:
@@ -105,9 +107,26 @@ class FullCopies(ArmSet):
 
     def _computing(self, slot: int) -> list[Tensor]:
         """Return the weights of a slot, rounded to the precision of the base."""
-        bases = list(self._bases.values())
-        rounded = [own.to(base.dtype) for own, base in zip(self._copies.get(slot, bases), bases, strict=True)]
+        bases: list[Tensor] = list(self._bases.values())
+        copies: list[Tensor] = list(self._copies.get(slot, bases))
+        for number, added in self._added.items():
+            copies[number] = copies[number] + added
+        rounded = [own.to(base.dtype) for own, base in zip(copies, bases, strict=True)]
         return rounded if self._precision is None else [own.to(self._precision) for own in rounded]
+
+    @contextmanager
+    def perturbed(self, slot: int, change: Callable[[int, Tensor], Tensor]) -> Iterator[None]:
+        """Perturb the linear weights of the layers; see `ArmSet.perturbed`."""
+        places = {id(module): place for module, name, place in self._places if name == "weight"}
+        try:
+            for number, name in enumerate(linear_maps(self.tree, "all")):
+                module = self.tree.get_submodule(name)
+                place, is_linear = places[id(module)], isinstance(module, nn.Linear)
+                weight = self._copies[slot][place].detach()
+                self._added[place] = change(number, weight) if is_linear else change(number, weight.T).T
+            yield
+        finally:
+            self._added = {}
 
     def _point(self, tensors: Sequence[Tensor]) -> None:
         """Assign one tensor to each parameter of the tree's modules."""

@@ -26,6 +26,7 @@ from neftune_core.engine.clean_loss import row_measures
 from neftune_core.engine.optimizer import ArmOptimizer, Hyperparameters, LossScale
 from neftune_core.engine.parallel import process_group
 from neftune_core.engine.passes import MicroBatch, Passes, noise_rows
+from neftune_core.engine.regularisers.registry import perturb_start, require_causal
 from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.engine.scheduled_noise import ScheduledNoise
 from neftune_core.engine.settings import Plan, count_steps, evaluation_batch, evaluation_steps, rate_at
@@ -125,7 +126,8 @@ class Lockstep(Generic[Study]):
             most_steps: Upper bound on the number of steps under a time budget.
 
         Raises:
-            InvalidSetting: If an arm has noise on a layer that the model does not have.
+            InvalidSetting: If an arm has noise on a layer that the model does not have, or a method that does not suit
+                the model.
         """
         self.study, self.stack, self.prepared, self.most_steps = study, stack, prepared, most_steps
         self.process_group = process_group()
@@ -135,11 +137,13 @@ class Lockstep(Generic[Study]):
         self.stopped: dict[int, int] = {}
         numbers = [site.number for site in stack.sites]
         self.noise = ScheduledNoise(chosen.values(), layers=max(numbers), tables=TABLES_SITE in numbers)
-        own = {slot: study.regulariser_of(name) for slot, name in enumerate(self.names, start=1)}
-        self._dropout = {slot: float(regulariser.lora_dropout or 0) for slot, regulariser in own.items()}
-        self._decay = {slot: float(regulariser.weight_decay or 0) for slot, regulariser in own.items()}
+        self._methods = {slot: study.regulariser_of(name).values for slot, name in enumerate(self.names, start=1)}
+        self._dropout = {slot: values["lora_dropout"] for slot, values in self._methods.items()}
+        self._decay = {slot: values["weight_decay"] for slot, values in self._methods.items()}
+        require_causal(stack, self._methods.values())
         stack.start(study.seed)
         self.optimizer = ArmOptimizer(stack, study.training.learning_rate)
+        self._moved = perturb_start(self.optimizer.blocks, self._methods, study.seed)
         self.scale = LossScale(stack.loaded.precision)
         self.done = 0
         self._last_rows: dict[str, _Rows] = {}
@@ -305,7 +309,8 @@ class Lockstep(Generic[Study]):
     def _backward(self, step: Step, noise: Mapping[int, ArmNoise], should_stop: Stop) -> dict[int, dict[str, Any]]:
         """Compute the gradients of a step; return the losses per arm in nats per response token, by slot."""
         self.optimizer.clear()
-        passes = Passes(self.stack, self._dropout, self.study.training.model_dropout, should_stop, self.scale.value)
+        dropout = self.study.training.model_dropout
+        passes = Passes(self.stack, self._dropout, dropout, should_stop, self.scale.value, self._methods)
         sums: list[tuple[int, str, Tensor]] = []
         self.process_group.working = True
         tokens = 1
@@ -343,12 +348,14 @@ class Lockstep(Generic[Study]):
             rows = whole[start : start + size]
             batch = collate(rows, loaded.tokenizer.pad_token_id, LENGTH_STEP, longest=loaded.context).to(loaded.device)
             keys = [(seed, step.epoch, index) for index in step.rows[start : start + size]]
-            yield MicroBatch(batch, noise_rows(rows, batch, keys, whole), tokens, (seed, step.number, number))
+            yield MicroBatch(batch, noise_rows(rows, batch, keys, whole), tokens, (seed, step.number, number), whole)
 
     def _evaluated_before(self, should_stop: Stop) -> Event:
-        """Evaluate the base before the first step, and report its numbers for every arm, since none differs yet."""
+        """Evaluate the base before the first step, and report its numbers for every arm that does not differ yet."""
         event = self._evaluated(0, [0], should_stop)
-        return {**event, "arms": {name: dict(event["arms"]["base"]) for name in ("base", *map(self.name, self.alive))}}
+        moved = self._evaluated(0, self._moved, should_stop)["arms"] if self._moved else {}
+        names = ("base", *map(self.name, self.alive))
+        return {**event, "arms": {name: moved.get(name, dict(event["arms"]["base"])) for name in names}}
 
     def rows_now(self, part: str, slots: Sequence[int], count: int, should_stop: Stop) -> RowMeasures:
         """Measure arms with their current weights on the first rows of a sample.

@@ -67,6 +67,19 @@ class ArmLosses:
         return found.index_add_(1, self.rows, values.double())
 
 
+@dataclass(frozen=True)
+class Labels:
+    """The tokens that are trained on, if not the response tokens at weight 1.
+
+    Attributes:
+        predicting: Positions in `[batch * length]` whose next token is trained on, `[targets]` int64.
+        weights: Weight of each token in the gradient, `[arms, targets]` float32.
+    """
+
+    predicting: Tensor
+    weights: Tensor
+
+
 def arm_losses(
     tree: nn.Module,
     batch: Batch,
@@ -75,6 +88,7 @@ def arm_losses(
     backward_over: float = 0,
     weights: Sequence[float] | None = None,
     gradients_of: Sequence[Tensor] = (),
+    labels: Labels | None = None,
 ) -> ArmLosses:
     """Compute the losses of the active slots on one right-padded batch, and optionally gradients.
 
@@ -88,31 +102,53 @@ def arm_losses(
         weights: Weight of each arm's loss in the gradient.
         gradients_of: Tensors to differentiate with respect to. Their gradients are returned, and trained tensors get
             none. If empty, gradients accumulate on the trained tensors.
+        labels: Other tokens to train on than the response tokens. The losses are those of the response tokens anyway.
     """
-    batch_size, length = batch.ids.shape
-    where = batch.predicting
-    targets, rows = batch.ids.flatten()[where + 1], where // length
+    where = batch.predicting if labels is None else labels.predicting
+    targets, rows = batch.ids.flatten()[where + 1], where // batch.ids.shape[1]
     with torch.set_grad_enabled(backward_over > 0):
-        source = _source(tree, batch, arms)
-        hidden = body(tree)(input_ids=batch.ids.repeat(arms, 1), use_cache=False, **source).last_hidden_state
-        by_arm = hidden.view(arms, batch_size * length, hidden.shape[-1])
-        predicting = by_arm[:, where].reshape(arms * len(targets), -1)
-    labels = targets.repeat(arms)
-    shares = (
-        None
-        if weights is None
-        else sent_values(weights, labels.device, torch.float32)[:, None].expand(-1, len(targets)).flatten()
-    )
+        predicting = predicting_states(tree, batch, arms, where)
+    shares = None if weights is None else sent_values(weights, targets.device, torch.float32)[:, None]
+    if labels is not None:
+        shares = labels.weights if shares is None else shares * labels.weights
     losses, hits, gradient = _in_pieces(
-        tree, predicting.detach(), labels, _Backward(backward_over, shares, into_head=not gradients_of)
+        tree,
+        predicting.detach(),
+        targets.repeat(arms),
+        _Backward(
+            backward_over,
+            None if shares is None else shares.expand(-1, len(targets)).flatten(),
+            into_head=not gradients_of,
+        ),
     )
     found: tuple[Tensor, ...] = ()
     if gradient is not None and gradients_of:
         found = torch.autograd.grad(predicting, list(gradients_of), gradient)
     elif gradient is not None:
         predicting.backward(gradient)
-    each = losses.view(arms, -1)
-    return ArmLosses(each.sum(1), len(targets), hits.view(arms, -1), rows, each, found)
+    each, hit = losses.view(arms, -1), hits.view(arms, -1)
+    if labels is not None:
+        response = batch.trained.flatten()[where + 1]
+        each, hit, rows = each[:, response], hit[:, response], rows[response]
+    return ArmLosses(each.sum(1), len(rows), hit, rows, each, found)
+
+
+def predicting_states(tree: nn.Module, batch: Batch, arms: int, where: Tensor) -> Tensor:
+    """Run the layers and return the hidden states at the given positions.
+
+    Args:
+        tree: The module tree, with the slots active.
+        batch: The batch.
+        arms: Number of active slots.
+        where: Positions in `[batch * length]`, `[targets]` int64.
+
+    Returns:
+        `[arms * targets, width]`, arm by arm.
+    """
+    source = _source(tree, batch, arms)
+    hidden = body(tree)(input_ids=batch.ids.repeat(arms, 1), use_cache=False, **source).last_hidden_state
+    by_arm = hidden.view(arms, batch.ids.numel(), hidden.shape[-1])
+    return by_arm[:, where].reshape(arms * len(where), -1)
 
 
 def _source(tree: nn.Module, batch: Batch, arms: int) -> dict[str, Tensor]:

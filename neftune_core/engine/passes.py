@@ -1,17 +1,25 @@
-"""The passes of one step: one for plain noise, two for symmetric pairs, ascent and training passes for adversarial."""
+"""The passes of one step: one for plain noise, two for symmetric pairs, ascent and training passes for adversarial.
+
+Arms with a method that acts in the passes are grouped by their methods, so that the others run as without it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
-from torch import Tensor
+import numpy as np
+import torch
+from torch import Tensor, nn
 
 from neftune_core.data.batches import Batch
 from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.accelerator import accelerator
 from neftune_core.engine.armset import ArmSet, Dropout
-from neftune_core.engine.loss import ArmLosses, arm_losses
+from neftune_core.engine.loss import ArmLosses, Labels, arm_losses
+from neftune_core.engine.regularisers.registry import METHODS
 from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows, initial_noise
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.sites import DECODER, ENCODER
@@ -29,13 +37,20 @@ class MicroBatch:
         batch: The collated rows.
         rows: What noise needs to know about the rows, by component.
         tokens: Response tokens of the whole step, the divisor of the gradient.
-        seed: Key of the dropout masks.
+        seed: `(study seed, step, number of the micro-batch)`, the key of the dropout masks.
+        step_rows: All rows of the step, of which these may be some.
     """
 
     batch: Batch
     rows: Mapping[str, Rows]
     tokens: int
     seed: tuple[int, ...]
+    step_rows: Sequence[EncodedExample] = ()
+
+    @cached_property
+    def prompt_tokens(self) -> int:
+        """Tokens of the whole step that are neither trained on nor special, without the first of each row."""
+        return sum(int((~row.trained[1:] & ~np.isin(row.ids[1:], list(row.special))).sum()) for row in self.step_rows)
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,7 @@ class Passes:
         model_dropout: Dropout rate inside the model.
         should_stop: Polled before every layer.
         scale: Loss scale, which multiplies all gradients.
+        values: Value of every method by its name, by slot; a slot without an entry has none.
     """
 
     stack: ArmSet
@@ -55,6 +71,7 @@ class Passes:
     model_dropout: float
     should_stop: Callable[[], bool]
     scale: float = 1.0
+    values: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
     def backward(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise]) -> dict[int, Sums]:
         """Accumulate the gradients of every arm.
@@ -69,18 +86,72 @@ class Passes:
         Raises:
             Cancelled: Within one layer of `should_stop()` becoming true.
         """
-        by_strategy: dict[str, list[int]] = {}
+        by_way: dict[tuple[str, ...], list[int]] = {}
         for slot, arm in arms.items():
-            by_strategy.setdefault(pass_strategy(arm), []).append(slot)
-        groups = [
-            (strategy, group)
-            for strategy, slots in by_strategy.items()
-            for group in self.stack.groups(slots, micro_batch.batch.ids.numel())
-        ]
+            by_way.setdefault((pass_strategy(arm), *self._methods(slot, arm)), []).append(slot)
         found: dict[int, Sums] = {}
-        for strategy, group in groups:
-            found |= STRATEGIES[strategy](self, micro_batch, {slot: arms[slot] for slot in group})
+        for (strategy, *names), slots in by_way.items():
+            own = [name for name in names if METHODS[name].passes]
+            for group in self._groups(slots, names, micro_batch.batch.ids.numel()):
+                given = {slot: arms[slot] for slot in group}
+                with self._perturbed(group, names, micro_batch):
+                    run = self._own_passes(own[0]) if own else STRATEGIES[strategy]
+                    found |= run(self, micro_batch, given)
         return found
+
+    def _own_passes(self, name: str) -> Strategy:
+        """Return the passes of a method, with the values of its arms, as a strategy."""
+        passes = METHODS[name].passes
+        assert passes is not None
+        return lambda own, rows, arms: passes(own, rows, arms, {slot: self.values[slot][name] for slot in arms})
+
+    def _methods(self, slot: int, arm: ArmNoise) -> tuple[str, ...]:
+        """Return the methods that change the passes of a slot; those that need noise do nothing without it."""
+        used = (name for name, value in self.values.get(slot, {}).items() if value and METHODS[name].in_step)
+        return tuple(name for name in used if arm.strength or not METHODS[name].needs_noise)
+
+    def _groups(self, slots: Sequence[int], names: Sequence[str], positions: int) -> list[list[int]]:
+        """Split slots into groups that run together; each arm with weights of its own runs alone."""
+        if any(METHODS[name].perturbation for name in names):
+            return [[slot] for slot in slots]
+        held = 2 if any(METHODS[name].passes for name in names) else 1
+        return self.stack.groups(slots, held * positions)
+
+    @contextmanager
+    def _perturbed(self, group: Sequence[int], names: Sequence[str], micro_batch: MicroBatch) -> Iterator[None]:
+        """Add the perturbations of these methods to the weights of the only slot in the group."""
+        functions = [(name, found) for name in names if (found := METHODS[name].perturbation)]
+        if not functions:
+            yield
+            return
+        (slot,) = group
+
+        def change(number: int, weight: Tensor) -> Tensor:
+            key = (*micro_batch.seed[:2], number)
+            added = [function(self.values[slot][name], weight, key) for name, function in functions]
+            return torch.stack(added).sum(0)
+
+        with self.stack.perturbed(slot, change):
+            yield
+
+    def labels(self, micro_batch: MicroBatch, slots: Sequence[int]) -> Labels | None:
+        """Return the trained tokens and their weights if a method chooses them; None for the response tokens alone.
+
+        Args:
+            micro_batch: The rows.
+            slots: Slots with the same methods.
+        """
+        chosen = [
+            [
+                function(value, micro_batch)
+                for name, value in self.values.get(slot, {}).items()
+                if value and (function := METHODS[name].token_weights)
+            ]
+            for slot in slots
+        ]
+        if not any(chosen):
+            return None
+        return Labels(chosen[0][0].predicting, torch.stack([found.weights for (found,) in chosen]))
 
     def single(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise], weight: float = 1.0) -> dict[int, Sums]:
         """Run a single pass.
@@ -155,6 +226,25 @@ class Passes:
         weights: Sequence[float] | None = None,
         gradients_of: Sequence[Tensor] = (),
     ) -> ArmLosses:
+        with self.running(micro_batch, arms) as tree:
+            return arm_losses(
+                tree,
+                micro_batch.batch,
+                len(arms),
+                backward_over=micro_batch.tokens / self.scale,
+                weights=weights,
+                gradients_of=gradients_of,
+                labels=self.labels(micro_batch, list(arms)),
+            )
+
+    @contextmanager
+    def running(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise]) -> Iterator[nn.Module]:
+        """Yield the tree in training mode with these arms active, their noise and the dropout of the micro-batch.
+
+        Args:
+            micro_batch: The rows.
+            arms: Noise by slot.
+        """
         slots = list(arms)
         noise = (
             BatchNoise(list(arms.values()), micro_batch.rows) if any(arm.strength for arm in arms.values()) else None
@@ -162,17 +252,13 @@ class Passes:
         dropout = Dropout(tuple(self.rates[slot] for slot in slots), micro_batch.seed, self.model_dropout)
         accelerator.yield_turn()
         with self.stack.training(slots, noise=noise, dropout=dropout, should_stop=self.should_stop) as tree:
-            return arm_losses(
-                tree,
-                micro_batch.batch,
-                len(slots),
-                backward_over=micro_batch.tokens / self.scale,
-                weights=weights,
-                gradients_of=gradients_of,
-            )
+            yield tree
 
 
-STRATEGIES: dict[str, Callable[[Passes, MicroBatch, Mapping[int, ArmNoise]], dict[int, Sums]]] = {
+Strategy = Callable[[Passes, MicroBatch, Mapping[int, ArmNoise]], dict[int, Sums]]
+
+
+STRATEGIES: dict[str, Strategy] = {
     "one": Passes.single,
     "pair": Passes.symmetric_pair,
     "ascent": Passes.with_ascent,

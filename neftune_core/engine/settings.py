@@ -6,10 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import Protocol
 
+from neftune_core.engine.regularisers.adapter_dropout import MOST_DROPOUT
+from neftune_core.engine.regularisers.registry import RegulariserSettings
+from neftune_core.engine.regularisers.weight_decay import MOST_DECAY
 from neftune_core.errors import DoesNotFit
 from neftune_core.language import say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, Settings, setting
+
+__all__ = ["RegulariserSettings", "TrainingSettings"]
 
 SCHEDULES = {"constant": "Constant", "linear": "Linear decay to zero", "cosine": "Cosine decay to zero"}
 METHODS = {"lora": "Adapters (LoRA)", "full": "All weights (full fine-tuning)"}
@@ -21,8 +26,6 @@ EXECUTIONS = {
     "captured": "Layers compiled and captured (CUDA graphs)",
 }
 TARGETS = {"all": "All linear layers", "attention": "Linear layers of the attention"}
-MOST_DROPOUT = 0.95
-MOST_DECAY = 10.0
 SAMPLED_PART, FEWEST_SAMPLED, MOST_SAMPLED = 6, 8, 32
 """An evaluation sample has one row per this many training rows, within these bounds; larger samples would take over a
 quarter of the time of a study of three epochs."""
@@ -220,28 +223,6 @@ class TrainingSettings(Settings):
         return -(-self.batch_size // self.accumulation)
 
 
-class RegulariserSettings(Settings):
-    """An arm without noise that differs from the control in another regulariser; None keeps the study's value."""
-
-    lora_dropout: float | None = setting(
-        None,
-        "Dropout on the adapters' input, in place of the study's; all arms share its masks.",
-        minimum=0,
-        maximum=MOST_DROPOUT,
-        step=0.05,
-        label="LoRA dropout",
-    )
-    weight_decay: float | None = setting(
-        None, "Decoupled weight decay, in place of the study's.", minimum=0, maximum=MOST_DECAY, step=0.01
-    )
-
-    @property
-    def name(self) -> str:
-        """A short name that is safe in file names and links, such as `lora-dropout-0.1` or `weight-decay-0.05`."""
-        given = self.model_dump(exclude_none=True)
-        return "-".join(f"{name.replace('_', '-')}-{value:g}" for name, value in given.items())
-
-
 class Plan(Protocol):
     """The interface through which the engine reads a study.
 
@@ -259,7 +240,7 @@ class Plan(Protocol):
     def arms(self) -> Mapping[str, NoiseSettings]: ...
 
     def regulariser_of(self, arm: str) -> RegulariserSettings:
-        """Return the adapter dropout and weight decay of an arm, with both values set."""
+        """Return the value of every method for an arm, all of them set."""
 
 
 def count_steps(rows: int, training: TrainingSettings) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -77,6 +78,14 @@ class StackedLinear(nn.Module):
             hidden = torch.bmm(rows, down.transpose(1, 2).to(rows.dtype))
             return torch.baddbmm(by_slot, hidden, up.to(rows.dtype), alpha=self.scale).view_as(clean)
         return cast(Tensor, _AddedProduct.apply(clean, rows, down, up, self.scale))
+
+    def learnt(self, slot: int) -> Tensor:
+        """Return what the adapter of a slot adds to the weight, `[out, in]` float32."""
+        return self.scale * (self.up[slot].T @ self.down[slot])
+
+    def oriented(self, weight: Tensor) -> Tensor:
+        """Convert a weight between `[out, in]` and the layout of the frozen module, transposed for `Conv1D`."""
+        return weight if isinstance(self.base, nn.Linear) else weight.T
 
     def _dropped(self, rows: Tensor) -> Tensor:
         """Apply adapter dropout to `[slots, rows, width]`: one draw for all slots, one mask per distinct rate."""
@@ -245,10 +254,23 @@ class AdapterStack(ArmSet):
         for name, module in self.adapted.items():
             weight = cast(Tensor, model.get_submodule(name).weight)
             with torch.no_grad():
-                change = module.scale * (module.up[slot].T @ module.down[slot])
-                change = change if isinstance(module.base, nn.Linear) else change.T
-                weight.copy_((weight.float() + change).to(weight.dtype))
+                weight.copy_((weight.float() + module.oriented(module.learnt(slot))).to(weight.dtype))
         return model
+
+    @contextmanager
+    def perturbed(self, slot: int, change: Callable[[int, Tensor], Tensor]) -> Iterator[None]:
+        """Perturb the sum of base and adapter of every adapted module; see `ArmSet.perturbed`."""
+        before = [module.weight for module in self.adapted.values()]
+        try:
+            for number, module in enumerate(self.adapted.values()):
+                with torch.no_grad():
+                    weight = module.oriented(module.weight.float()) + module.learnt(slot)
+                    noisy = module.weight.float() + module.oriented(change(number, weight))
+                    module.base._parameters["weight"] = nn.Parameter(noisy.to(module.weight.dtype), False)
+            yield
+        finally:
+            for module, weight in zip(self.adapted.values(), before, strict=True):
+                module.base._parameters["weight"] = cast(nn.Parameter, weight)
 
     def slot_state(self, slot: int) -> dict[str, tuple[Tensor, Tensor]]:
         """Return `(down [rank, in], up [out, rank])` of one slot for every adapted module, on the CPU."""

@@ -20,6 +20,7 @@ from neftune_core.data.preparing import PreparedData, prepare
 from neftune_core.durable import atomic_write
 from neftune_core.engine.lockstep import steps_after
 from neftune_core.engine.methods import make_arms
+from neftune_core.engine.regularisers.registry import METHODS
 from neftune_core.engine.settings import count_steps
 from neftune_core.errors import NotAvailable, RecordError
 from neftune_core.export.archive import pack
@@ -136,7 +137,8 @@ def _write_base(record: Record, loaded: LoadedModel, folder: Path) -> Base:
 def _write_study(record: Record, loaded: LoadedModel, prepared: PreparedData, base: Base, folder: Path) -> None:
     """Write what the script reads of the study, and the losses to compare with."""
     study = record.study
-    arms = {name: noise for name, noise in study.arms.items() if not reason_against(noise)}
+    against = reasons_against(study)
+    arms = {name: noise for name, noise in study.arms.items() if not against[name]}
     about = {
         "base": {"place": base.place, "options": dict(base.options), "rounded": base.rounded},
         "precision": "float32" if study.training.method == "full" else loaded.precision,
@@ -223,6 +225,17 @@ def reason_against(noise: NoiseSettings) -> str:
     return ""
 
 
+def reasons_against(study: StudySettings) -> dict[str, str]:
+    """Return briefly why the script cannot train an arm, by its name; "" if it can."""
+    own = {name for name, method in METHODS.items() if method.in_step or method.start}
+    found = {name: reason_against(noise) for name, noise in study.arms.items()}
+    for name in found:
+        used = [METHODS[key].words for key, value in study.regulariser_of(name).values.items() if value and key in own]
+        if used:
+            found[name] = f"other training loops do not have {' and '.join(used)}"
+    return found
+
+
 def _prepare_rows(record: Record, loaded: LoadedModel, limits: Limits) -> PreparedData:
     prepared = prepare(record.study.data.within(loaded.context), loaded.tokenizer, limits)
     if record.about_table("data").get("sha256", prepared.sha256) != prepared.sha256:
@@ -247,8 +260,8 @@ def _arm(study: StudySettings, name: str, noise: NoiseSettings) -> dict[str, Any
     regulariser = study.regulariser_of(name)
     return {
         "noise": noise.model_dump(),
-        "weight_decay": regulariser.weight_decay or 0.0,
-        "lora_dropout": regulariser.lora_dropout or 0.0,
+        "weight_decay": regulariser.values["weight_decay"],
+        "lora_dropout": regulariser.values["lora_dropout"],
     }
 
 
@@ -266,9 +279,8 @@ def _lines(rows: Sequence[EncodedExample]) -> str:
 def _notes(record: Record, base: Base, precision: str) -> str:
     """Return the differences from the original study and the source of the base, one line each."""
     study, note = record.study, str(record.about_table("model").get("note") or "")
-    against = {name: reason_against(noise) for name, noise in study.arms.items()}
-    found = [f"The arm {name} is left out: {reason}." for name, reason in against.items() if reason]
-    if study.training.model_dropout or any(study.regulariser_of(name).lora_dropout for name in study.arms):
+    found = [f"The arm {name} is left out: {reason}." for name, reason in reasons_against(study).items() if reason]
+    if study.training.model_dropout or any(study.regulariser_of(name).values["lora_dropout"] for name in study.arms):
         found.append(
             "The study has dropout. The script has the same rates but draws its own masks: losses agree approximately."
         )

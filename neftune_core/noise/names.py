@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from neftune_core.language import ENGLISH, current, later, say
 
@@ -14,13 +15,13 @@ KIND_WORDS = {
     "symmetric": later("symmetric"),
     "adversarial": later("adversarial"),
     "token-dropout": later("token dropout"),
-    "lora-dropout": later("adapter dropout"),
-    "weight-decay": later("weight decay"),
 }
+"""Names of the kinds of noise; the engine adds those of its methods."""
 OTHER_WORDS = {"control": later("control"), "base": later("base"), "chaos": later("rounding-sized noise")}
 BEST = "@best"
 """Suffix of an arm with the weights of its best evaluation."""
-_NAME = re.compile(rf"({'|'.join(KIND_WORDS)})-(?:(alpha|std|relative)-)?([\d.]+(?:e[+-]?\d+)?)(?:-(.+))?", re.ASCII)
+WITH = "-with-"
+"""Joins the name of a method and that of its noise."""
 
 
 def arm_words(name: str) -> str:
@@ -34,13 +35,21 @@ def arm_words(name: str) -> str:
     """
     if name.endswith(BEST):
         return say("{arm}, at its best", arm=arm_words(name.removesuffix(BEST)))
-    found = _NAME.fullmatch(name)
+    method, joined, noise = name.partition(WITH)
+    if joined:
+        return say("{method} with {noise}", method=arm_words(method), noise=arm_words(noise))
+    found = _pattern(tuple(KIND_WORDS)).fullmatch(name)
     if found is None:
         return say(OTHER_WORDS[name]) if name in OTHER_WORDS else name
     kind, unit, strength, rest = found.groups()
     kinds = [] if (kind, unit) == ("uniform", "alpha") else [say(KIND_WORDS[kind])]
     words = " ".join([*kinds, *([unit] if unit else []), strength])
     return f"{words} ({rest})" if rest else words
+
+
+@cache
+def _pattern(kinds: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(rf"({'|'.join(kinds)})-(?:(alpha|std|relative)-)?([\d.]+(?:e[+-]?\d+)?)(?:-(.+))?", re.ASCII)
 
 
 def arm_label(name: str) -> str:

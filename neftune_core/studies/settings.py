@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from neftune_core.data.settings import DataSettings
+from neftune_core.engine.regularisers.registry import METHODS
 from neftune_core.engine.settings import MOST_SAMPLED, RegulariserSettings, TrainingSettings
 from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
@@ -48,7 +49,7 @@ class StudySettings(Settings):
         default=(NoiseSettings(),), description="The noise arms; the control is always trained beside them."
     )
     regularisers: tuple[RegulariserSettings, ...] = Field(
-        default=(), description="Arms without noise whose adapter dropout or weight decay differs from the control's."
+        default=(), description="Arms that differ from the control in another method, such as weight decay."
     )
 
     @model_validator(mode="after")
@@ -61,25 +62,30 @@ class StudySettings(Settings):
             if len({arm.name for arm in arms}) < len(arms):
                 raise ValueError(say("two {what} are the same: change or remove one", what=say(words)))
         for arm in self.regularisers:
-            if self.training.method == "full" and arm.lora_dropout is not None:
-                raise ValueError(
-                    say("full fine-tuning has no adapters, and so no dropout on them: choose weight decay")
-                )
-            if self.regulariser_of(arm.name) == self.regulariser_of(CONTROL.name):
-                raise ValueError(
-                    say(
-                        "the regulariser {name} is the same as the control: change or remove it",
-                        name=arm.name or say("without a value"),
-                    )
-                )
+            self._check_method(arm)
         return self
+
+    def _check_method(self, arm: RegulariserSettings) -> None:
+        """Raise `ValueError` if an arm equals the control, or has a method that these training settings rule out."""
+        if self.training.method == "full" and any(METHODS[name].needs_adapters for name in arm.values):
+            raise ValueError(say("full fine-tuning has no adapters, and so no dropout on them: choose weight decay"))
+        captured = self.training.execution == "captured"
+        if captured and any(METHODS[name].passes or METHODS[name].perturbation for name in arm.values):
+            raise ValueError(say("{name} cannot run in captured CUDA graphs: set execution to eager", name=arm.name))
+        if self.regulariser_of(arm.name).values == self.regulariser_of(CONTROL.name).values:
+            raise ValueError(
+                say(
+                    "the regulariser {name} is the same as the control: change or remove it",
+                    name=arm.name or say("without a value"),
+                )
+            )
 
     @property
     def arms(self) -> dict[str, NoiseSettings]:
-        """Noise of every trained arm by name, control first; regularisers have the control's noise."""
+        """Noise of every trained arm by name, control first; a regulariser has none unless it names one."""
         noisy = {noise.name: noise for noise in (CONTROL, *self.noise)}
         chaos = {CHAOS_ARM: CHAOS} if self.measuring.chaos else {}
-        return noisy | {arm.name: CONTROL for arm in self.regularisers} | chaos
+        return noisy | {arm.name: arm.noise or CONTROL for arm in self.regularisers} | chaos
 
     @property
     def runs(self) -> dict[int, tuple[str, ...]]:
@@ -89,10 +95,10 @@ class StudySettings(Settings):
         return {seed: tuple(self.arms) for seed in seeds} | again
 
     def regulariser_of(self, arm: str) -> RegulariserSettings:
-        """Return adapter dropout and weight decay of an arm, both set."""
-        usual = {"lora_dropout": self.training.lora_dropout, "weight_decay": self.training.weight_decay}
-        own = next((found.model_dump(exclude_none=True) for found in self.regularisers if found.name == arm), {})
-        return RegulariserSettings(**(usual | own))
+        """Return the value of every method for an arm, all of them set: its own, the study's, or 0."""
+        usual = {name: getattr(self.training, name, 0.0) for name in METHODS}
+        own = next((found.values for found in self.regularisers if found.name == arm), {})
+        return RegulariserSettings.model_construct(**(usual | own))
 
     def check(self, limits: Limits) -> None:
         """Raise `DoesNotFit` if a limit of this server is exceeded."""

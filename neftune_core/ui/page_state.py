@@ -17,6 +17,8 @@ import gradio as gr
 from gradio.components import Component
 
 from neftune_core.data.settings import DataSettings
+from neftune_core.engine.regularisers.registry import METHODS
+from neftune_core.engine.settings import RegulariserSettings
 from neftune_core.errors import DataError, LabError
 from neftune_core.home import home
 from neftune_core.language import say
@@ -76,8 +78,7 @@ def fields_of(page: PageParts) -> Fields:
         "view": page.noise.view,
         "train.preset": form.preset,
         "train.strengths": form.strengths,
-        "train.dropouts": form.dropouts,
-        "train.decays": form.decays,
+        **{f"train.{METHODS[name].field}": box for name, box in form.methods.items()},
         "train.seed": form.seed,
         "train.seeds": form.seeds,
         "train.view": train.view,
@@ -312,7 +313,7 @@ def study_state(fields: Fields, study: StudySettings) -> dict[str, Any]:
 
     The noise is that of the first arm; arms that differ from it only in strength become further strengths.
     """
-    noise = study.noise[0] if study.noise else CONTROL
+    noise = _shown_noise(study)
     rest = [arm for arm in study.noise[1:] if _differs_in_strength(arm, noise)]
     presets = (name for name, found in PRESETS.items() if found.training(study.model) == study.training)
     return {
@@ -321,11 +322,27 @@ def study_state(fields: Fields, study: StudySettings) -> dict[str, Any]:
         **fields.of_settings("measuring", study.measuring),
         "train.preset": next(presets, train_form.USUAL),
         "train.strengths": _list_numbers(arm.strength for arm in rest),
-        "train.dropouts": _list_numbers(arm.lora_dropout for arm in study.regularisers if arm.weight_decay is None),
-        "train.decays": _list_numbers(arm.weight_decay for arm in study.regularisers if arm.lora_dropout is None),
+        **{
+            f"train.{method.field}": _list_numbers(
+                arm.values[name] for arm in study.regularisers if _has_box(arm, noise) and name in arm.values
+            )
+            for name, method in METHODS.items()
+        },
         "train.seed": study.seed,
         "train.seeds": study.seeds,
     }
+
+
+def _shown_noise(study: StudySettings) -> NoiseSettings:
+    """Return the noise of the Noise tab that describes a study: that of its first arm with any."""
+    noises = [*study.noise, *(arm.noise for arm in study.regularisers if arm.noise is not None)]
+    return noises[0] if noises else CONTROL
+
+
+def _has_box(arm: RegulariserSettings, noise: NoiseSettings) -> bool:
+    """Return whether the boxes of the methods can describe an arm: one method, with the tab's noise if it needs any."""
+    wanted = [noise if METHODS[name].needs_noise else None for name in arm.values]
+    return wanted == [arm.noise]
 
 
 def _differs_in_strength(arm: NoiseSettings, noise: NoiseSettings) -> bool:
@@ -335,8 +352,9 @@ def _differs_in_strength(arm: NoiseSettings, noise: NoiseSettings) -> bool:
 
 def _warn_of_missing_arms(study: StudySettings) -> None:
     """Report the arms of the study that the forms cannot represent, if any."""
-    noises = [arm.name for arm in study.noise[1:] if not _differs_in_strength(arm, study.noise[0])]
-    regularisers = [arm.name for arm in study.regularisers if None not in (arm.lora_dropout, arm.weight_decay)]
+    shown = _shown_noise(study)
+    noises = [arm.name for arm in study.noise[1:] if not _differs_in_strength(arm, shown)]
+    regularisers = [arm.name for arm in study.regularisers if not _has_box(arm, shown)]
     if noises or regularisers:
         arms = ", ".join([*noises, *regularisers])
         words = say(

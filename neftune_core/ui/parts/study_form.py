@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from neftune_core.data.settings import DataSettings
+from neftune_core.engine.regularisers.registry import METHODS
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import DoesNotFit, InvalidSetting
 from neftune_core.evaluation.settings import MeasuringSettings
@@ -24,16 +25,14 @@ from neftune_core.ui.server.lab import Lab
 class StudyRequest:
     """The settings of a study on all tabs.
 
-    `strengths`, `dropouts` and `decays` are numbers as typed: of further noise arms, and of arms with other
-    regularisers.
+    `strengths` and `methods` are numbers as typed: of further noise arms, and of arms with another method, by its name.
     """
 
     data: DataSettings
     model: ModelSettings
     noise: NoiseSettings
     strengths: str
-    dropouts: str
-    decays: str
+    methods: Mapping[str, str]
     seed: Any
     seeds: Any
     training: TrainingSettings
@@ -49,8 +48,11 @@ def study_of(asked: StudyRequest) -> StudySettings:
     strengths = _numbers(asked.strengths, later("strengths"))
     noise = [asked.noise, *(parse(NoiseSettings, {**asked.noise.model_dump(), "strength": one}) for one in strengths)]
     arms = {found.name: found for found in noise if not found.is_silent}
-    others = [{"lora_dropout": rate} for rate in _numbers(asked.dropouts, later("rates of adapter dropout"))]
-    others += [{"weight_decay": rate} for rate in _numbers(asked.decays, later("rates of weight decay"))]
+    others = [
+        {name: value} | ({"noise": asked.noise} if METHODS[name].needs_noise else {})
+        for name, text in asked.methods.items()
+        for value in _numbers(text, METHODS[name].words)
+    ]
     if not arms and not others:
         raise InvalidSetting(
             say(
@@ -86,7 +88,7 @@ def _numbers(text: str, words: str) -> list[float]:
         return [float(part) for part in parts]
     except ValueError:
         raise InvalidSetting(
-            say("The {what} {text!r} are not numbers: write them as 5, 15.", what=say(words), text=text[:60])
+            say("The values {text!r} of {what} are not numbers: write them as 5, 15.", what=say(words), text=text[:60])
         ) from None
 
 

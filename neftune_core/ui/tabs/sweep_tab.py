@@ -129,7 +129,7 @@ def _sweep_from_page(context: TabContext, train: TrainTab, tab: SweepTab, values
     training, rest = training_form.settings(rest[:training_count]), rest[training_count:]
     measuring, given = tab.measuring.settings(rest[:2]), rest[2:]
     start = sweep_form.base_noise(noise, given[: sweep_form.AXES])
-    base: StudySettings = study_of(StudyRequest(data, model, start, "", "", "", 0, 1, training))
+    base: StudySettings = study_of(StudyRequest(data, model, start, "", {}, 0, 1, training))
     return sweep_form.sweep_of(base.model_copy(update={"measuring": measuring}), given)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import gradio as gr
 
-from neftune_core.engine.settings import TrainingSettings
+from neftune_core.engine.regularisers.registry import METHODS
+from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
 from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
@@ -56,8 +57,7 @@ class TrainForm:
     reset: gr.Button
     strengths: gr.Textbox
     together: gr.Textbox
-    dropouts: gr.Textbox
-    decays: gr.Textbox
+    methods: dict[str, gr.Textbox]
     seed: gr.Number
     seeds: gr.Slider
     training: Form[TrainingSettings]
@@ -70,7 +70,7 @@ class TrainForm:
 
     def arms(self) -> list[Any]:
         """Return the components that define arms besides the control and the Noise tab's noise."""
-        return [self.strengths, self.dropouts, self.decays]
+        return [self.strengths, *self.methods.values()]
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,11 @@ class ArmBoxes:
     """The values of the boxes other than the training settings."""
 
     strengths: str = FIRST_STRENGTHS
-    dropouts: str = ""
-    decays: str = ""
     seed: int = EXAMPLE.seed
     seeds: int = EXAMPLE.seeds
 
     def values(self) -> list[Any]:
-        return [self.strengths, self.dropouts, self.decays, self.seed, self.seeds]
+        return [self.strengths, *("" for _ in METHODS), self.seed, self.seeds]
 
 
 def build(presets: Sequence[str] = tuple(PRESETS)) -> TrainForm:
@@ -117,13 +115,10 @@ def build(presets: Sequence[str] = tuple(PRESETS)) -> TrainForm:
     with gr.Accordion(say("The question, chosen before the run"), open=False, elem_classes=["lab-group"]):
         measuring = Form(MeasuringSettings, prefix="measuring-train")
     with gr.Accordion(say("Arms with other regularisers"), open=False, elem_classes=["lab-group"]):
-        dropouts = _numbers(
-            later("Adapter dropout"), later("One rate per arm without noise, such as 0.1, 0.3."), "train-dropouts"
-        )
-        decays = _numbers(later("Weight decay"), later("One rate per arm without noise, such as 0.05."), "train-decays")
+        methods = {name: _method(name) for name in METHODS}
     reset = gr.Button(say("Reset to defaults"), size="md", elem_id="train-reset")
     made = gr.State(ModelSettings())
-    arms = (strengths, together, dropouts, decays)
+    arms = (strengths, together, methods)
     return TrainForm(preset, explained, reset, *arms, seed, seeds, training, measuring, made)  # type: ignore[arg-type]
 
 
@@ -158,8 +153,13 @@ def _groups() -> dict[str, tuple[str, ...]]:
     return {**GROUPS, later("Others"): others} if others else GROUPS
 
 
-def _numbers(label: str, info: str, elem_id: str) -> gr.Textbox:
-    return gr.Textbox("", label=say(label), info=say(info), max_length=200, elem_id=elem_id)
+def _method(name: str) -> gr.Textbox:
+    """Return the box of a method: one value per arm, with what its setting and its entry say."""
+    method, found = METHODS[name], control(RegulariserSettings, name)
+    noise = say("These arms have the noise of the Noise tab.") if method.needs_noise else ""
+    sentences = (say(found.help), say("One value per arm, such as {example}.", example=method.example), noise)
+    info = " ".join(filter(None, (*sentences, f"({method.paper})" if method.paper else "")))
+    return gr.Textbox("", label=say(found.label), info=info, max_length=200, elem_id=f"train-{method.field}")
 
 
 def connect(form: TrainForm, model: gr.State) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from neftune_core.engine.regularisers.registry import METHODS
 from neftune_core.errors import LabError, RecordError
 from neftune_core.language import later, say
 from neftune_core.studies.records.failures import failure_text
@@ -138,12 +139,15 @@ def _connect_start(context: TabContext, tab: TrainTab) -> None:
     def study(values: Sequence[Any]) -> StudySettings:
         data, model, *rest = values
         count = len(noise.components)
-        strengths, dropouts, decays, seed, seeds, *training = rest[count:]
+        strengths, *typed = rest[count : count + 1 + len(METHODS)]
+        seed, seeds, *training = rest[count + 1 + len(METHODS) :]
         own = len(form.training.components)
         settings, measuring = form.training.settings(training[:own]), form.measuring.settings(training[own:])
         chosen = noise.settings(rest[:count])
         return study_of(
-            StudyRequest(data, model, chosen, strengths, dropouts, decays, seed, seeds, settings, measuring)
+            StudyRequest(
+                data, model, chosen, strengths, dict(zip(METHODS, typed, strict=True)), seed, seeds, settings, measuring
+            )
         )
 
     @reports_errors

@@ -1,0 +1,82 @@
+"""What a method is: one number per arm, and the place in a training step where it acts.
+
+The modules of methods import torch only inside their functions, because settings are read without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from neftune_core.engine.passes import MicroBatch, Passes, Sums
+    from neftune_core.noise.batch import ArmNoise
+
+
+@dataclass(frozen=True)
+class TokenWeights:
+    """The tokens of a micro-batch that are trained on, and what each counts.
+
+    Attributes:
+        predicting: Positions in `[batch * length]` whose next token is trained on, `[targets]` int64.
+        weights: Weight of each of these tokens in the summed loss, `[targets]` float32.
+    """
+
+    predicting: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method. An arm uses it if its value differs from that of the control.
+
+    At most one of the four functions is needed; dropout and weight decay, which the step itself applies, have none. The
+    keys of random draws begin with the study seed, so that all arms of a study share them.
+
+    Attributes:
+        name: Name of its setting, in snake case; an arm is named after it, as in `weight-decay-0.05`.
+        words: Its name in words, passed through `later`.
+        setting: Its declaration, made by `setting` with the default None.
+        example: Values as one would type them, such as "0.1, 0.3".
+        formula: What it computes, in one line.
+        paper: Where it comes from, such as "arXiv 2310.05914"; empty if it needs no source.
+        box: Name of its box on the page and in links; `name` if empty.
+        needs_adapters: Whether it means nothing in full fine-tuning.
+        needs_noise: Whether the arm needs noise of a kind with a single draw.
+        causal_only: Whether it means nothing for an encoder-decoder.
+        token_weights: `token_weights(value, micro_batch)` chooses and weighs the trained tokens.
+        passes: `passes(passes, micro_batch, arms, values)` replaces the training pass of the arms, given by slot with
+            their noise and values; it accumulates gradients and returns the losses by slot.
+        perturbation: `perturbation(value, weight, key)` returns what is added to a linear weight, `[out, in]` float32,
+            in the passes of one step; `key` is `(study seed, step, number of the weight)`.
+        start: `start(value, tensor, key)` returns what is added to a trained tensor before the first step; `key` is
+            `(study seed, number of the tensor)`.
+    """
+
+    name: str
+    words: str
+    setting: Any
+    example: str
+    formula: str
+    paper: str = ""
+    box: str = ""
+    needs_adapters: bool = False
+    needs_noise: bool = False
+    causal_only: bool = False
+    token_weights: Callable[[float, MicroBatch], TokenWeights] | None = None
+    passes: Callable[[Passes, MicroBatch, Mapping[int, ArmNoise], Mapping[int, float]], dict[int, Sums]] | None = None
+    perturbation: Callable[[float, Tensor, tuple[int, ...]], Tensor] | None = None
+    start: Callable[[float, Tensor, tuple[int, ...]], Tensor] | None = None
+
+    @property
+    def field(self) -> str:
+        """Name of its box on the page, in links and in the page's state."""
+        return self.box or self.name
+
+    @property
+    def in_step(self) -> bool:
+        """Whether it changes the passes of a step."""
+        return any((self.token_weights, self.passes, self.perturbation))

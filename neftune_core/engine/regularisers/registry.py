@@ -1,0 +1,133 @@
+"""All methods by name, and the settings of an arm that uses them."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import Field, create_model, model_validator
+
+from neftune_core.engine import regularisers
+from neftune_core.engine.regularisers.method import Method
+from neftune_core.errors import InvalidSetting
+from neftune_core.language import say
+from neftune_core.noise.kinds import KINDS
+from neftune_core.noise.names import KIND_WORDS, WITH
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.noise.sites import is_encoder_decoder
+from neftune_core.settings import Settings
+
+if TYPE_CHECKING:
+    from neftune_core.engine.armset import ArmSet
+    from neftune_core.engine.optimizer import Block
+
+
+def find_methods() -> dict[str, Method]:
+    """Return the `METHOD` of every module in this folder by name, in alphabetical order of the modules."""
+    names = sorted(found.name for found in pkgutil.iter_modules(regularisers.__path__))
+    others = (name for name in names if not __name__.endswith(f".{name}"))
+    modules = [import_module(f"{regularisers.__name__}.{name}") for name in others]
+    found = [vars(module)["METHOD"] for module in modules if "METHOD" in vars(module)]
+    return {method.name: method for method in found}
+
+
+METHODS = find_methods()
+KIND_WORDS.update({name.replace("_", "-"): method.words for name, method in METHODS.items()})
+
+
+class _Arm(Settings):
+    """An arm that differs from the control in a method; None keeps the study's value, or leaves the method out."""
+
+    noise: NoiseSettings | None = Field(None, description="Noise of this arm; without it the arm has none.")
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The values that are set, by name of the method."""
+        return {name: getattr(self, name) for name in METHODS if getattr(self, name) is not None}
+
+    @property
+    def name(self) -> str:
+        """A short name that is safe in file names and links, such as `lora-dropout-0.1`.
+
+        The noise follows the methods, as in `consistency-1-with-uniform-alpha-5`.
+        """
+        parts = [f"{name.replace('_', '-')}-{value:g}" for name, value in self.values.items()]
+        return "-".join(parts) + (f"{WITH}{self.noise.name}" if self.noise is not None else "")
+
+    @model_validator(mode="after")
+    def _noise_suits_the_methods(self) -> Self:
+        for name in (name for name, value in self.values.items() if value and METHODS[name].needs_noise):
+            if self.noise is None or self.noise.is_silent:
+                raise ValueError(say("{name} needs noise: give the arm a noise of strength above 0", name=name))
+            if KINDS[self.noise.kind].passes != "one":
+                raise ValueError(
+                    say(
+                        "{name} needs noise that is a single draw (given {kind}): choose another kind",
+                        name=name,
+                        kind=self.noise.kind,
+                    )
+                )
+        return self
+
+
+if TYPE_CHECKING:
+
+    class RegulariserSettings(_Arm):
+        """The settings of an arm; it has one field per method."""
+
+        def __init__(self, **values: Any) -> None: ...
+else:
+    RegulariserSettings = create_model(
+        "RegulariserSettings",
+        __base__=_Arm,
+        __module__=__name__,
+        **{name: (float | None, method.setting) for name, method in METHODS.items()},
+    )
+
+
+def require_causal(arms: ArmSet, values: Iterable[Mapping[str, float]]) -> None:
+    """Raise `InvalidSetting` if a method for causal models is used with an encoder-decoder.
+
+    Args:
+        arms: The arms.
+        values: Values of every arm by name of the method.
+    """
+    used = {name for own in values for name, value in own.items() if value and METHODS[name].causal_only}
+    if used and is_encoder_decoder(arms.tree):
+        raise InvalidSetting(
+            say(
+                "{name} has no effect on an encoder-decoder, which does not predict its prompt: remove these arms, or "
+                "choose a causal model.",
+                name=", ".join(sorted(used)),
+            )
+        )
+
+
+def perturb_start(blocks: Iterable[Block], values: Mapping[int, Mapping[str, float]], seed: int) -> list[int]:
+    """Add to the trained tensors what the methods of each arm add before the first step.
+
+    Args:
+        blocks: The trained tensors.
+        values: Values by name of the method, by slot.
+        seed: Study seed.
+
+    Returns:
+        The slots that were changed.
+    """
+    starts = {
+        slot: [(start, value) for name, value in own.items() if value and (start := METHODS[name].start)]
+        for slot, own in values.items()
+    }
+    numbers = dict.fromkeys(starts, 0)
+    for part in (part for block in blocks for part in block.parts):
+        for place, slot in enumerate(part.slots):
+            if slot not in starts:  # the base
+                continue
+            tensor = part.parameter.detach()
+            tensor = tensor[place] if len(part.slots) > 1 else tensor
+            for start, value in starts[slot]:
+                tensor += start(value, tensor, (seed, numbers[slot]))
+            numbers[slot] += 1
+    return [slot for slot, found in starts.items() if found]
