@@ -23,9 +23,10 @@ from neftune_core.data.preparing import PreparedData
 from neftune_core.engine.accelerator import accelerator
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.clean_loss import row_measures
+from neftune_core.engine.loss import MicroBatch
 from neftune_core.engine.optimizer import ArmOptimizer, Hyperparameters, LossScale
 from neftune_core.engine.parallel import process_group
-from neftune_core.engine.passes import MicroBatch, Passes, noise_rows
+from neftune_core.engine.passes import Passes, noise_rows
 from neftune_core.engine.regularisers.registry import perturb_start, require_causal
 from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.engine.scheduled_noise import ScheduledNoise

@@ -6,17 +6,20 @@ The full logits are never in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from neftune_core.data.batches import Batch
+from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.armset import ArmSet
 from neftune_core.models.architecture.anatomy import body, encoded_source, head_logits
-from neftune_core.noise.batch import BatchNoise, sent_values
+from neftune_core.noise.batch import BatchNoise, Rows, sent_values
 
 PIECE_BYTES = 2**25
 """Size of a chunk of logits; larger chunks make the CPU allocator request new memory from the system each time."""
@@ -26,6 +29,35 @@ TRAINED_PIECE = 512
 """Positions per chunk if the head is trained; each chunk then computes a gradient of the size of the head."""
 CHUNK = 32
 """Positions whose float32 log-probabilities are computed at once on a CPU, so that they stay in its cache."""
+
+
+Sums = dict[str, Tensor]
+"""Losses of one arm summed over the response tokens: `loss`, and for adversarial noise also `first_draw_loss`, the loss
+before the ascent."""
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Rows that go through the model together: the rows of a step, or some of them.
+
+    Attributes:
+        batch: The collated rows.
+        rows: What noise needs to know about the rows, by component.
+        tokens: Response tokens of the whole step, the divisor of the gradient.
+        seed: `(study seed, step, number of the micro-batch)`, the key of the dropout masks.
+        step_rows: All rows of the step, of which these may be some.
+    """
+
+    batch: Batch
+    rows: Mapping[str, Rows]
+    tokens: int
+    seed: tuple[int, ...]
+    step_rows: Sequence[EncodedExample] = ()
+
+    @cached_property
+    def prompt_tokens(self) -> int:
+        """Tokens of the whole step that are neither trained on nor special, without the first of each row."""
+        return sum(int((~row.trained[1:] & ~np.isin(row.ids[1:], list(row.special))).sum()) for row in self.step_rows)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,39 +16,11 @@ from neftune_core.data.batches import Batch
 from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.accelerator import accelerator
 from neftune_core.engine.armset import ArmSet, Dropout
-from neftune_core.engine.loss import ArmLosses, Labels, arm_losses
+from neftune_core.engine.loss import ArmLosses, Labels, MicroBatch, Sums, arm_losses
 from neftune_core.engine.regularisers.registry import METHODS
 from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows, initial_noise
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.sites import DECODER, ENCODER
-
-Sums = dict[str, Tensor]
-"""Losses of one arm summed over the response tokens: `loss`, and for adversarial noise also `first_draw_loss`, the loss
-before the ascent."""
-
-
-@dataclass(frozen=True)
-class MicroBatch:
-    """Rows that go through the model together: the rows of a step, or some of them.
-
-    Attributes:
-        batch: The collated rows.
-        rows: What noise needs to know about the rows, by component.
-        tokens: Response tokens of the whole step, the divisor of the gradient.
-        seed: `(study seed, step, number of the micro-batch)`, the key of the dropout masks.
-        step_rows: All rows of the step, of which these may be some.
-    """
-
-    batch: Batch
-    rows: Mapping[str, Rows]
-    tokens: int
-    seed: tuple[int, ...]
-    step_rows: Sequence[EncodedExample] = ()
-
-    @cached_property
-    def prompt_tokens(self) -> int:
-        """Tokens of the whole step that are neither trained on nor special, without the first of each row."""
-        return sum(int((~row.trained[1:] & ~np.isin(row.ids[1:], list(row.special))).sum()) for row in self.step_rows)
 
 
 @dataclass(frozen=True)

@@ -69,9 +69,9 @@ class StudySettings(Settings):
         """Raise `ValueError` if an arm equals the control, or has a method that these training settings rule out."""
         if self.training.method == "full" and any(METHODS[name].needs_adapters for name in arm.values):
             raise ValueError(say("full fine-tuning has no adapters, and so no dropout on them: choose weight decay"))
-        captured = self.training.execution == "captured"
+        captured = self.training.execution in ("graphs", "captured")
         if captured and any(METHODS[name].passes or METHODS[name].perturbation for name in arm.values):
-            raise ValueError(say("{name} cannot run in captured CUDA graphs: set execution to eager", name=arm.name))
+            raise ValueError(say("{name} cannot run in CUDA graphs: set execution to eager or compiled", name=arm.name))
         if self.regulariser_of(arm.name).values == self.regulariser_of(CONTROL.name).values:
             raise ValueError(
                 say(

@@ -5,15 +5,30 @@ The modules of methods import torch only inside their functions, because setting
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from neftune_core.engine.passes import MicroBatch, Passes, Sums
+    from neftune_core.engine.loss import Labels, MicroBatch, Sums
     from neftune_core.noise.batch import ArmNoise
+
+
+class StepPasses(Protocol):
+    """What `passes.Passes` offers to a method with passes of its own."""
+
+    @property
+    def scale(self) -> float:
+        """Loss scale, which multiplies all gradients."""
+
+    def labels(self, micro_batch: MicroBatch, slots: Sequence[int]) -> Labels | None:
+        """Return the trained tokens and their weights, if a method chooses them; see `Passes.labels`."""
+
+    def running(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise]) -> AbstractContextManager[nn.Module]:
+        """Yield the tree in training mode with these arms active; see `Passes.running`."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +42,14 @@ class TokenWeights:
 
     predicting: Tensor
     weights: Tensor
+
+
+class OwnPasses(Protocol):
+    """The function of a method that replaces the training pass of its arms; see `Method.passes`."""
+
+    def __call__(
+        self, passes: StepPasses, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise], values: Mapping[int, float], /
+    ) -> dict[int, Sums]: ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +90,7 @@ class Method:
     needs_noise: bool = False
     causal_only: bool = False
     token_weights: Callable[[float, MicroBatch], TokenWeights] | None = None
-    passes: Callable[[Passes, MicroBatch, Mapping[int, ArmNoise], Mapping[int, float]], dict[int, Sums]] | None = None
+    passes: OwnPasses | None = None
     perturbation: Callable[[float, Tensor, tuple[int, ...]], Tensor] | None = None
     start: Callable[[float, Tensor, tuple[int, ...]], Tensor] | None = None
 
