@@ -190,6 +190,9 @@ class PretendedGpu(TorchDispatchMode):
         yield safetensors.torch, "safe_open", self._opener(safetensors.torch.safe_open)
         for name, value in MACHINE.items():
             yield torch.cuda, name, value
+        for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):
+            if hasattr(torch.optim.Optimizer, name):  # a build of torch for CUDA asks the driver
+                yield torch.optim.Optimizer, name, lambda _: None
 
     def _maker(self, name: str, real: Callable[..., Tensor], usual: Callable[[Any], torch.device]) -> Any:
         def make(*args: Any, device: Any = None, **kwargs: Any) -> Tensor:

@@ -86,7 +86,7 @@ def _require_hub_name(name: str) -> None:
         validate_repo_id(name)
     except HFValidationError:
         name = ""
-    if name.count("/") != 1:
+    if name.count("/") != 1 or not name.isascii():  # older versions of the library allow letters of all scripts
         raise DataError(say("{name!r} is not the name of a data set: write OWNER/NAME.", name=name[:80]))
     if Path(name).exists():  # the library would prefer the folder to the hub
         raise DataError(

@@ -91,6 +91,9 @@ def _rounding_note(file: Path, *_: int) -> str:
     ).format(file=file.name, kind=kind, values=2 ** int(bits[1]))
 
 
+SPECIAL_TOKENS = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+"""Special tokens of a tokenizer, by what GGUF files call them."""
+
 # Conversion patches a global of transformers, so only one may run at a time.
 _one_at_a_time = threading.Lock()
 
@@ -108,6 +111,7 @@ def convert_into(folder: Path, file: Path, watch: Watch) -> None:
     with _one_at_a_time, silence_transformers(), _dequantising(watch, file.name):
         model, tokenizer = _read(file)
     watch.check()
+    _set_special_tokens(tokenizer, file)
     with silence_transformers():
         _plain(model).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -156,6 +160,17 @@ def _read(file: Path) -> tuple[Any, Any]:
                 fault=cause(error),
             )
         ) from error
+
+
+def _set_special_tokens(tokenizer: Any, file: Path) -> None:
+    """Give a tokenizer the special tokens that the file names; some versions of transformers take others."""
+    from gguf import GGUFReader
+
+    reader = GGUFReader(file)
+    for name, key in SPECIAL_TOKENS.items():
+        field = reader.get_field(f"tokenizer.ggml.{key}_token_id")
+        if field is not None and 0 <= int(field.contents()) < len(tokenizer):
+            setattr(tokenizer, f"{name}_token", tokenizer.convert_ids_to_tokens(int(field.contents())))
 
 
 def _plain(quantised: Any) -> Any:
