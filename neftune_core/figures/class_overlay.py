@@ -101,7 +101,9 @@ def class_differences(studies: Sequence[ClassStudy]) -> Figure:
     layout = {
         "height": HEIGHT,
         "showlegend": False,
-        "annotations": [heading(say("Arm minus control: below 0, the noise is better"), "x domain", "y domain")],
+        "annotations": [
+            heading(say("Held-out loss, arm minus control: below 0, the noise is better"), "x domain", "y domain")
+        ],
         "xaxis": axis(
             "",
             tickvals=[*range(len(shown))],
@@ -111,13 +113,13 @@ def class_differences(studies: Sequence[ClassStudy]) -> Figure:
             zeroline=False,
         ),
         "yaxis": axis(
-            later("difference of the held-out loss"),
+            later("difference"),
             later("nats per response token"),
             zeroline=True,
             zerolinewidth=2,
         ),
     }
-    return figure("class-differences", data, layout, _summary(found, shown), narrow={"xaxis": {"tickangle": -40}})
+    return figure("class-differences", data, layout, _summary(found, shown))
 
 
 def _points(name: str, place: int, found: Sequence[tuple[int, float]], colour: str) -> list[Trace]:

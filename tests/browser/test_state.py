@@ -215,3 +215,34 @@ def test_a_restarted_server_says_so_and_the_page_goes_on_with_what_was_set(
         assert page.locator("[data-testid=toast-body]").count() == 0
         assert page.evaluate("Lab.parameter('job')") is None  # no study of the first settings was started
         context.close()
+
+
+def test_a_link_carries_the_preset_the_starter_set_the_view_and_the_projector(browser: Any, lab_address: str) -> None:
+    in_use = f"JSON.parse({KEPT}.in_use || '{{}}')"
+    with visiting(browser, lab_address, link="?tab=Data") as page:
+        open_everything(page)
+        open_tab(page, "Data")
+        page.locator("#data-starter input").click()
+        page.get_by_role("option", name="open-ended").click()
+        text_of(page, "#data-report", "In use: open-ended")
+        open_tab(page, "Train")
+        page.locator("#train-preset label").nth(1).click()
+        page.evaluate(TOUCH, ["train-epochs", "", None])
+        page.evaluate(TOUCH, ["train-seed", "", None])
+        page.locator("#train-view label").nth(1).click()
+        page.locator(".lab-tools [data-do=projector]").click()
+        shown, link = settled(page), page.evaluate("Lab.link()")
+        page.wait_for_function(
+            f"{KEPT}['train.view'] && {KEPT}.projector && {in_use}.data?.source === 'starter:open-ended'"
+        )
+        data = page.evaluate(f"{in_use}.data")
+    with visiting(browser, lab_address, link=link.removeprefix(lab_address)) as page:
+        opened(page)
+        assert page.evaluate("Lab.currentTab()") == "Train"
+        text_of(page, "#lab-words", "open-ended")
+        is_shown(page, shown)
+        assert page.evaluate("document.documentElement.classList.contains('lab-projector')")
+        page.locator("h1").click()  # what nobody has touched is not stored
+        page.wait_for_function(f"{KEPT}.in_use")
+        assert page.evaluate(f"{in_use}.data") == data
+        assert page.evaluate("Lab.link()").replace("tab=Sweep", "tab=Train") == link

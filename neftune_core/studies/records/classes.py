@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from neftune_core.bounded_io import read_file, read_json
-from neftune_core.durable import write_whole
+from neftune_core.durable import acquire_lock, write_whole
 from neftune_core.errors import RecordError
 from neftune_core.home import home
 from neftune_core.language import later, say
@@ -33,6 +31,8 @@ MOST_CLASSES, MOST_OF_TEACHER = 200, 5
 MOST_STUDENTS, MOST_STUDIES = 120, 20
 """Students of a class, and shown studies of one student."""
 MOST_BYTES = 100_000
+PATIENCE_SECONDS = 5.0
+"""How long a change waits for another one."""
 DAY_SECONDS = 24 * 3600
 NO_CLASS = later("There is no class with the code {code} here: it is mistyped, or the class has ended.")
 
@@ -183,8 +183,13 @@ def _random_codes() -> Iterator[str]:
 def _changing() -> Iterator[None]:
     """Hold the classes of this server during a change."""
     _folder().mkdir(parents=True, exist_ok=True)
-    with FileLock(_folder() / "lock"):
+    lock = acquire_lock(_folder() / "lock", timeout=PATIENCE_SECONDS)
+    if lock is None:
+        raise RecordError(say("The classes of this server are being changed: try again in a moment."))
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _folder() -> Path:

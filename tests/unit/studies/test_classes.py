@@ -85,3 +85,11 @@ def test_classes_students_studies_and_lifetime_are_bounded(runs: Path, monkeypat
     with pytest.raises(RecordError, match="the class has ended"):
         find_class(codes[0])
     assert make_class(BEN)  # those that are over take no room
+
+
+def test_a_change_waits_for_another_one_and_says_so(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = make_class(TEACHER)
+    monkeypatch.setattr(classes, "PATIENCE_SECONDS", 0.1)
+    with classes._changing(), pytest.raises(RecordError, match="try again in a moment"):
+        join_class(code, ANN)
+    assert join_class(code, ANN)
