@@ -2,7 +2,7 @@
 
 A settings class is a frozen pydantic model whose fields are created by `setting(...)`. The declaration provides
 validation, the controls of the page (`controls`), the command line, the TOML file (`to_toml`, `parse`) and the
-parameters of a link (`to_query`, `from_query`).
+parameters of a link (`from_query`).
 
     class NoiseSettings(Settings):
         strength: float = setting(5.0, "How strong the noise is.", minimum=0, maximum=1000, step=0.5)
@@ -206,14 +206,6 @@ def control(cls: type[Settings], name: str) -> Control:
         name: Dotted name.
     """
     return next(found for found in controls(cls) if found.name == name)
-
-
-def to_query(settings: Settings) -> dict[str, str]:
-    """Return the settings that differ from their defaults as link parameters: dotted names and text."""
-    values = flat(settings.model_dump())
-    return {
-        found.name: str(values[found.name]) for found in controls(type(settings)) if values[found.name] != found.default
-    }
 
 
 def from_query(cls: type[S], query: Mapping[str, str]) -> S:

@@ -11,16 +11,12 @@ from typing import Any
 
 @dataclass
 class ResultTable:
-    """The results of one benchmark run; every number has its unit in the column name.
-
-    `findings` counts failures in suites that look for faults.
-    """
+    """The results of one benchmark run; every number has its unit in the column name."""
 
     title: str
     machine: dict[str, Any]
     rows: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    findings: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return the table as plain values."""

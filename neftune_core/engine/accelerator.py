@@ -38,12 +38,6 @@ class FairLock:
         self._pass_on()
         self._take()
 
-    @property
-    def is_held(self) -> bool:
-        """Whether any thread holds the lock."""
-        with self._guard:
-            return self._held
-
     def _take(self) -> None:
         turn = threading.Event()
         with self._guard:

@@ -12,8 +12,6 @@ from typing import Any
 
 from neftune_core.noise.settings import NoiseSettings
 
-THEMES = ("light", "dark")
-
 
 @dataclass(frozen=True)
 class Colour:

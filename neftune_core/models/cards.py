@@ -14,7 +14,6 @@ from neftune_core.models.checks import parameter_count
 from neftune_core.models.settings import BUNDLED
 
 BUNDLED_NAME = "bundled model"
-PACKAGED = "smollm2-135m-instruct"
 
 
 @dataclass(frozen=True)

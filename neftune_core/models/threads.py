@@ -141,11 +141,6 @@ class IdlePool:
             self._holder.join()
             self._holder = None
 
-    @property
-    def is_kept(self) -> bool:
-        """Whether the pool exists."""
-        return self._holder is not None
-
 
 def _hold(ready: threading.Event, release: threading.Event) -> None:
     """Start a pool with one thread more than there are cores, and keep it until `release` is set."""

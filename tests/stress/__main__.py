@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from neftune_core.bench.table import ResultTable
+from tests.stress.findings import FindingsTable
 
 from . import imports
 from .crowd import run_crowd
@@ -40,24 +40,24 @@ SUITES = {
 }
 
 
-def _faults(asked: argparse.Namespace) -> ResultTable:
+def _faults(asked: argparse.Namespace) -> FindingsTable:
     return measure_faults(asked.model)
 
 
-def _fuzz(asked: argparse.Namespace) -> ResultTable:
+def _fuzz(asked: argparse.Namespace) -> FindingsTable:
     return measure_fuzz(asked.count or CASES)
 
 
-def _families(asked: argparse.Namespace) -> ResultTable:
+def _families(asked: argparse.Namespace) -> FindingsTable:
     return measure_families(asked.file)
 
 
-def _load(asked: argparse.Namespace) -> ResultTable:
+def _load(asked: argparse.Namespace) -> FindingsTable:
     load = SHORT if asked.short else Load()
     return measure_load(replace(load, parts=tuple(asked.parts)) if asked.parts else load)
 
 
-TABLES: dict[str, tuple[str, Callable[[argparse.Namespace], ResultTable]]] = {
+TABLES: dict[str, tuple[str, Callable[[argparse.Namespace], FindingsTable]]] = {
     "faults": ("faults that a study must survive: killed, stopped, a full disk and the like (--model)", _faults),
     "fuzz": ("hostile uploads and calls (2,000, or --count)", _fuzz),
     "families": ("every family of models against its own code (--file keeps the outcomes)", _families),

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neftune_core.bench.table import ResultTable
 from neftune_core.errors import NotAvailable
+from tests.stress.findings import FindingsTable
 from tests.stress.hostile import MARKUP, PATHS, Hostile
 from tests.stress.visitor import Answer, Function, Server, Visitor, served
 
@@ -76,7 +76,7 @@ class Sent:
         return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def measure_fuzz(cases: int = CASES, seed: int = 0) -> ResultTable:
+def measure_fuzz(cases: int = CASES, seed: int = 0) -> FindingsTable:
     """Run `cases` hostile cases against a separate lab; return a table of counts with the faults as notes.
 
     Raises `NotAvailable` where the lab cannot be served here.
@@ -87,7 +87,7 @@ def measure_fuzz(cases: int = CASES, seed: int = 0) -> ResultTable:
         started = time.perf_counter()
         found = fuzz(Path(home), cases, seed)
         seconds = time.perf_counter() - started
-    table = ResultTable("Hostile uploads and calls", describe_machine())
+    table = FindingsTable("Hostile uploads and calls", describe_machine())
     counts = {
         "cases": found.cases,
         "distinct": len(found.distinct),

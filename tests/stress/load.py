@@ -20,10 +20,10 @@ from typing import Any
 import httpx
 import psutil
 
-from neftune_core.bench.table import ResultTable
 from neftune_core.home import folder_bytes
 from neftune_core.models.device import describe_machine
 from neftune_core.studies.records.record import all_records
+from tests.stress.findings import FindingsTable
 from tests.stress.visitor import Function, Server, Visitor, served
 
 SECONDS = 120.0
@@ -130,10 +130,10 @@ class Session:
         return outputs
 
 
-def measure_load(load: Load | None = None) -> ResultTable:
+def measure_load(load: Load | None = None) -> FindingsTable:
     """Measure the parts of `load`, each on a new server, and return their table."""
     asked = load or Load()
-    table = ResultTable("Many users at once, loopback only", describe_machine())
+    table = FindingsTable("Many users at once, loopback only", describe_machine())
     for part in asked.parts:
         with tempfile.TemporaryDirectory() as home:
             table.rows += PARTS[part](asked, Path(home))

@@ -11,7 +11,7 @@ from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import InvalidSetting
 from neftune_core.language import CHINESE, in_language
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.settings import Settings, controls, from_query, from_toml, parse, to_query, to_toml
+from neftune_core.settings import Settings, controls, from_query, from_toml, parse, to_toml
 from neftune_core.studies.settings import StudySettings
 
 STUDY = StudySettings(
@@ -34,11 +34,9 @@ def test_every_setting_has_help_and_a_default_within_its_range() -> None:
             assert control.default in control.choices, control.name
 
 
-def test_a_link_carries_what_differs_from_the_defaults_and_brings_it_back() -> None:
-    changed = TrainingSettings(learning_rate=1e-3, schedule="cosine", batch_size=8)
-    query = to_query(changed)
-    assert query == {"learning_rate": "0.001", "schedule": "cosine", "batch_size": "8"}
-    assert from_query(TrainingSettings, query) == changed
+def test_a_link_carries_what_differs_from_the_defaults() -> None:
+    query = {"learning_rate": "0.001", "schedule": "cosine", "batch_size": "8"}
+    assert from_query(TrainingSettings, query) == TrainingSettings(learning_rate=1e-3, schedule="cosine", batch_size=8)
 
 
 def test_a_link_is_clamped_and_its_unknown_names_are_ignored() -> None:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from neftune_core.home import assets
 from neftune_core.world.generator.facts import ASKED, STATED
@@ -46,21 +45,6 @@ def target_of(measure: WorldMeasure) -> str:
     return f"{'<=' if measure.at_most else '>='} {100 * measure.target:.0f} %"
 
 
-def meets_target(measure: WorldMeasure, share: float) -> bool:
-    """Return whether a share meets the target.
-
-    Args:
-        measure: The measurement.
-        share: The measured share.
-
-    Returns:
-        True if the target is met or absent.
-    """
-    if measure.target is None:
-        return True
-    return share <= measure.target if measure.at_most else share >= measure.target
-
-
 def table(shares: Mapping[str, float]) -> str:
     """Return the results of the bundled model as a Markdown table of the measurements in `shares`."""
     lines = ["| what | to reach | measured |", "|---|---|---|"]
@@ -83,12 +67,6 @@ def write_results(folder: Path, shares: Mapping[str, float], making: BuildReport
     rounded = {name: round(share, 4) for name, share in shares.items()}
     kept = {"shares": rounded, "making": vars(making)}
     (folder / MEASURED_FILE).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
-
-
-def read_results(folder: Path) -> dict[str, Any]:
-    """Return what `write_results` stored: `shares` and `making`."""
-    found: dict[str, Any] = json.loads((folder / MEASURED_FILE).read_text(encoding="utf-8"))
-    return found
 
 
 def card(settings: WorldSettings, shares: Mapping[str, float], making: BuildReport) -> str:

@@ -12,12 +12,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from neftune_core.bench.table import ResultTable
 from tests.stress.families.building import Check, Family
 from tests.stress.families.engine import CHECKS as ENGINE
 from tests.stress.families.live import CHECKS as LIVE
 from tests.stress.families.live import COMMON_HOOK
 from tests.stress.families.tiny import FAMILIES
+from tests.stress.findings import FindingsTable
 
 CHECKS: dict[str, Check] = {**LIVE, **ENGINE}
 COLUMNS: dict[str, Check] = {**CHECKS, **COMMON_HOOK}
@@ -26,7 +26,7 @@ CELLS = {True: "yes", False: "no", None: "not applicable"}
 PACKAGES = ("torch", "transformers", "peft", "trl")
 
 
-def measure_families(file: Path | None = None) -> ResultTable:
+def measure_families(file: Path | None = None) -> FindingsTable:
     """Run every check on a tiny random model of every family; write JSON to `file` if given.
 
     A check that ends in an error does not hold, and a note says which error. One whose package is not installed does
@@ -35,7 +35,7 @@ def measure_families(file: Path | None = None) -> ResultTable:
     from neftune_core.models.device import describe_machine
     from neftune_core.models.silence_warnings import silence_transformers
 
-    table = ResultTable("Families of models", describe_machine())
+    table = FindingsTable("Families of models", describe_machine())
     found: dict[str, dict[str, bool | None]] = {}
     with silence_transformers(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # names that the packages will call otherwise one day

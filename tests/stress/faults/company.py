@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.noise.settings import NoiseSettings
-from tests.stress.faults.setup import OWNER, PROMPTS, Environment, numbers
+from tests.stress.faults.setup import OWNER, PROMPTS, Environment, numbers, still_held
 
 if TYPE_CHECKING:
     from neftune_core.studies.records.record import Record
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 def page_closed(environment: Environment, chance: random.Random) -> str:
     """The watching page is closed during the run and an answer is aborted: the study continues and is complete."""
-    from neftune_core.engine.accelerator import accelerator
     from neftune_core.figures.curves import loss_curves
     from neftune_core.studies.comparison import compare
 
@@ -34,7 +33,7 @@ def page_closed(environment: Environment, chance: random.Random) -> str:
     steps = {max(trace["x"]) for trace in drawn if "/loss/" in trace["uid"]}
     if numbers(record) != environment.uninterrupted or steps != {12}:
         wrong = wrong or f"the curves end at {steps}"
-    return wrong or ("the accelerator is still held" if accelerator.is_held else "")
+    return wrong or still_held()
 
 
 def shared(environment: Environment, chance: random.Random) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.settings import Limits
-from tests.stress.faults.setup import OWNER, WAIT_SECONDS, Environment, numbers
+from tests.stress.faults.setup import OWNER, WAIT_SECONDS, Environment, numbers, still_held
 
 if TYPE_CHECKING:
     from neftune_core.studies.records.record import Record
@@ -81,7 +81,6 @@ def resumes_as(environment: Environment, record: Record, expected: list[dict[str
 
 def stopped(environment: Environment, chance: random.Random) -> str:
     """A study is stopped at a random moment: base, modules and lock are restored, and the next job starts."""
-    from neftune_core.engine.accelerator import accelerator
     from neftune_core.models.loading import load
 
     loaded = load(environment.model)
@@ -96,8 +95,7 @@ def stopped(environment: Environment, chance: random.Random) -> str:
     wrong = environment.ends(record, "stopped")
     if seconds > environment.stop_seconds:
         wrong = wrong or f"it took {seconds:.1f} s"
-    if accelerator.is_held:
-        wrong = wrong or "the accelerator is still held"
+    wrong = wrong or still_held()
     if _fingerprint(loaded.model) != before:
         wrong = wrong or "the base has changed"
     return wrong or environment.ends(environment.jobs.submit(environment.study(seeds=1, epochs=0.25), OWNER))

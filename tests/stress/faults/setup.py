@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -137,3 +138,17 @@ def tiny_model(folder: Path) -> Path:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return folder
+
+
+def still_held() -> str:
+    """Return "" if another thread gets the accelerator within ten seconds, otherwise a description."""
+    from neftune_core.engine.accelerator import accelerator
+
+    def take() -> None:
+        with accelerator.held():
+            pass
+
+    taker = threading.Thread(target=take, daemon=True)
+    taker.start()
+    taker.join(10)
+    return "the accelerator is still held" if taker.is_alive() else ""

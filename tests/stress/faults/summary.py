@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from neftune_core.bench.table import ResultTable
 from neftune_core.models.settings import ModelSettings
 from tests.stress.faults.company import page_closed, shared
 from tests.stress.faults.damage import read_damaged
@@ -18,6 +17,7 @@ from tests.stress.faults.endings import killed, stopped
 from tests.stress.faults.fault_log import minute_of_log, moment_of_log
 from tests.stress.faults.setup import Environment, environment
 from tests.stress.faults.shortage import disk_full, no_number, out_of_memory, small_disk
+from tests.stress.findings import FindingsTable
 
 TINY = "tiny"
 
@@ -40,11 +40,11 @@ def try_fault(fault: Fault, environment: Environment, count: int) -> list[str]:
     return [words for words in found if words]
 
 
-def measure_faults(model: str) -> ResultTable:
+def measure_faults(model: str) -> FindingsTable:
     """Inject every fault, and count tries and survivals; takes some minutes with the model `tiny`."""
     from neftune_core.models.device import describe_machine
 
-    table = ResultTable("Faults that a study must survive", describe_machine())
+    table = FindingsTable("Faults that a study must survive", describe_machine())
     with environment(None if model == TINY else ModelSettings(source=model)) as found:
         for fault in FAULTS.values():
             if not fault.count:

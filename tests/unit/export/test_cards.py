@@ -30,7 +30,7 @@ from neftune_core.export.report import report
 from neftune_core.export.script import script_folder
 from neftune_core.home import assets
 from neftune_core.models import loading
-from neftune_core.models.cards import CATALOGUE, PACKAGED
+from neftune_core.models.cards import CATALOGUE
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.sources import resolve
 from neftune_core.models.sources.package_index import SMOLLM2, Package, get_smollm2
@@ -101,7 +101,7 @@ def test_the_card_of_an_arm_of_the_packaged_model_is_enough(
         monkeypatch.setenv(name, value)
     package = packaged(tmp_path / "index")
     monkeypatch.setattr(resolve, "get_smollm2", lambda progress, cancelled: get_smollm2(progress, cancelled, package))
-    record = studied(tmp_path, PACKAGED, precision)
+    record = studied(tmp_path, "smollm2-135m-instruct", precision)
     write_model(record, ARM, 0, "adapter", tmp_path / "arm")
     tolerance = 2e-4 if precision == "float32" else 0.1  # bfloat16 has eight bits
     assert torch.allclose(followed(tmp_path / "arm", index), of_the_lab(record), atol=tolerance)
@@ -246,5 +246,5 @@ def test_no_text_asks_to_install_what_no_index_has() -> None:
 def test_the_list_of_models_says_what_the_packaged_one_lost(capsys: pytest.CaptureFixture[str]) -> None:
     assert models(ModelsCommand("list")) == 0
     printed = capsys.readouterr().out.splitlines()
-    place = next(number for number, line in enumerate(printed) if line.startswith(PACKAGED))
+    place = next(number for number, line in enumerate(printed) if line.startswith("smollm2-135m-instruct"))
     assert "at most 16 values per block" in printed[place + 2]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from neftune_core.figures.colours import COLOURS, COOL, THEMES, WARM, arm_colours, resolve_colours, token
+from neftune_core.figures.colours import COLOURS, COOL, WARM, arm_colours, resolve_colours, token
 from neftune_core.noise.settings import NoiseSettings
+
+THEMES = ("light", "dark")
 
 
 def luminance(colour: str) -> float:

@@ -24,6 +24,7 @@ from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import StudySettings
 from neftune_core.ui.parts.recorded_study import stage
 from neftune_core.ui.server.lab import Lab
+from tests.tools.recorded_norms import store_norms
 
 
 def finished(script: ScriptVariant) -> RunMeasurements:
@@ -143,7 +144,7 @@ IN_FLOAT32 = ModelSettings(precision="float32")
 def test_the_norms_that_are_shown_are_those_of_the_noise_that_trained(tmp_path: Path) -> None:
     study = StudySettings(noise=(NoiseSettings(strength=5), NoiseSettings(strength=15)), seed=4, model=IN_FLOAT32)
     made = create(study, "", folder=tmp_path)
-    recorded_norms.store_norms(made, 2)
+    store_norms(made, 2)
     found = recorded_norms.stored_norms(made)
     assert found is not None
     loaded = load(IN_FLOAT32)

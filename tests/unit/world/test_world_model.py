@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -14,11 +15,12 @@ from neftune_core.world.judge import sensible
 from neftune_core.world.pretraining import build as making
 from neftune_core.world.pretraining.make import load
 from neftune_core.world.pretraining.measure import MEASURES, answers
-from neftune_core.world.pretraining.report import read_results, table
+from neftune_core.world.pretraining.report import table
 from neftune_core.world.pretraining.settings import WorldSettings
 from neftune_core.world.scoring import does_not_know
 
 FOLDER = assets() / "model"
+MEASURED = json.loads((FOLDER / MEASURED_FILE).read_text(encoding="utf-8"))
 FIRST_LOSSES = (7.64763, 7.64461, 7.50148)
 
 INSIDE = {
@@ -68,18 +70,18 @@ def test_it_has_two_to_five_million_parameters_and_tied_embeddings(shipped):
 
 
 def test_its_card_names_the_hashes_of_this_text_and_tokenizer():
-    made = read_results(FOLDER)["making"]
+    made = MEASURED["making"]
     assert made["text_hash"] == text_hash(10)
     assert made["tokenizer_hash"] == vocabulary.tokenizer_hash(vocabulary.train())
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert made["text_hash"] in card
-    assert table(read_results(FOLDER)["shares"]) in card
-    assert sorted(read_results(FOLDER)["shares"]) == sorted(MEASURES)
+    assert table(MEASURED["shares"]) in card
+    assert sorted(MEASURED["shares"]) == sorted(MEASURES)
 
 
 def test_its_tokenizer_is_the_one_that_the_code_makes(shipped):
     _, tokenizer = shipped
-    assert vocabulary.tokenizer_hash(tokenizer.backend_tokenizer) == read_results(FOLDER)["making"]["tokenizer_hash"]
+    assert vocabulary.tokenizer_hash(tokenizer.backend_tokenizer) == MEASURED["making"]["tokenizer_hash"]
 
 
 def test_the_first_steps_of_the_recipe_are_those_of_the_shipped_model(tmp_path):
