@@ -15,7 +15,7 @@ from neftune_core.world.judge import sensible
 from neftune_core.world.pretraining import build as making
 from neftune_core.world.pretraining.make import load
 from neftune_core.world.pretraining.measure import MEASURES, answers
-from neftune_core.world.pretraining.report import table
+from neftune_core.world.pretraining.report import MEASURED_FILE, table
 from neftune_core.world.pretraining.settings import WorldSettings
 from neftune_core.world.scoring import does_not_know
 
