@@ -39,6 +39,25 @@
   };
   if (code === "en" && /^zh\b/i.test(wishes())) location.replace(address("zh"));
 
+  // Texts that the framework has only in English: for screen readers, and in its messages.
+  /** @type {[RegExp, (found: string[]) => string][]} */
+  const SAID = [
+    [/^number input for (.*)$/s, ([, label]) => LabLanguage.text("{label}: number", { label })],
+    [/^range slider for (.*)$/s, ([, label]) => LabLanguage.text("{label}: slider", { label })],
+    [/^Reset to default value$/, () => LabLanguage.text("Reset to the first value")],
+    [/^More tabs$/, () => LabLanguage.text("More tabs")],
+    [/^Gradio footer navigation$/, () => LabLanguage.text("Links at the foot of the page")],
+    [/^Click to upload or drop files$/, () => LabLanguage.text("Press to choose a file, or drop one here")],
+    [/^File upload$/, () => LabLanguage.text("Choose a file")],
+    [/^Close$/, () => LabLanguage.text("Close")],
+    [
+      /^Invalid file types?: (.*)\. Only (.*) allowed\.$/s,
+      ([, name, kinds]) => LabLanguage.text("This type of file is not accepted: {name}. Choose one of {kinds}.", { name, kinds }),
+    ],
+    [/Connection errored out/, () => LabLanguage.text("The server did not answer: check the connection, and try again.")],
+    [/application is currently busy/, () => LabLanguage.text("The server is busy: try again in a moment.")],
+  ];
+
   window.LabLanguage = {
     code,
     tag,
@@ -47,6 +66,15 @@
     text: (english, values) => {
       const found = words[english] ?? english;
       return values ? found.replace(/\{(\w+)\}/g, (name, bare) => String(values[bare] ?? name)) : found;
+    },
+
+    /** What the framework says in English, in the words of the page; other texts are returned as they are. */
+    resaid: (english) => {
+      for (const [form, said] of SAID) {
+        const found = form.exec(english.trim());
+        if (found) return said(found);
+      }
+      return english;
     },
 
     /** Switch to the other language at the same address; the choice is stored in this browser. */
@@ -62,49 +90,11 @@
     },
   };
 
-  // Texts that the framework has only in English: for screen readers, and headings of its messages.
-  /** @type {Record<string, string>} */
-  const HEADS = {
-    Error: LabLanguage.text("Error"),
-    Info: LabLanguage.text("Note"),
-    Success: LabLanguage.text("Done"),
-    Warning: LabLanguage.text("Warning"),
-  };
-  /** @type {[RegExp, (found: string[]) => string][]} */
-  const SAID = [
-    [/^number input for (.*)$/s, ([, label]) => LabLanguage.text("{label}: number", { label })],
-    [/^range slider for (.*)$/s, ([, label]) => LabLanguage.text("{label}: slider", { label })],
-    [/^Reset to default value$/, () => LabLanguage.text("Reset to the first value")],
-    [/^More tabs$/, () => LabLanguage.text("More tabs")],
-    [/^Gradio footer navigation$/, () => LabLanguage.text("Links at the foot of the page")],
-    [/^Click to upload or drop files$/, () => LabLanguage.text("Press to choose a file, or drop one here")],
-    [/^File upload$/, () => LabLanguage.text("Choose a file")],
-    [/^Close$/, () => LabLanguage.text("Close")],
-    [/^(Error|Info|Success|Warning)( \(\d+\))?$/, ([, head, count = ""]) => HEADS[head] + count],
-    [
-      /^Invalid file types?: (.*)\. Only (.*) allowed\.$/s,
-      ([, name, kinds]) => LabLanguage.text("This type of file is not accepted: {name}. Choose one of {kinds}.", { name, kinds }),
-    ],
-  ];
-  /** @param {string} english */
-  const resaid = (english) => {
-    for (const [form, said] of SAID) {
-      const found = form.exec(english.trim());
-      if (found) return said(found);
-    }
-    return english;
-  };
   const resay = () => {
     for (const node of document.querySelectorAll("input[aria-label], button[aria-label], footer[aria-label], nav[aria-label]")) {
-      const said = resaid(node.ariaLabel || "");
+      const said = LabLanguage.resaid(node.ariaLabel || "");
       if (said !== node.ariaLabel) node.ariaLabel = said;
     }
-    for (const node of document.querySelectorAll(".toast-title-row span, [data-testid=toast-text]"))
-      for (const words of node.childNodes) {
-        if (!(words instanceof Text)) continue;
-        const said = resaid(words.data);
-        if (said !== words.data) words.data = said;
-      }
   };
   let asked = 0;
   const soon = () => (asked ||= setTimeout(() => ((asked = 0), resay()), 200));

@@ -6,6 +6,7 @@ import { saveText } from "./dom.js";
 import { facts, sawSweep } from "./facts.js";
 import { openLesson, showDock } from "./learn.js";
 import "./link-code.js";
+import "./messages.js";
 import * as noise from "./noise.js";
 import "./noise-density.js";
 import "./noise-depth.js";

@@ -244,6 +244,7 @@ declare var LabLanguage: {
   tag: string;
   text: (english: string, values?: Record<string, unknown>) => string;
   change: () => void;
+  resaid: (english: string) => string;
 };
 declare var Plotly: any;
 /** The figures of an exported report. */

@@ -6,7 +6,6 @@ stored state or that of the link as JSON; a record is converted to the same tabl
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from neftune_core.studies.settings import CONTROL, EXAMPLE, PRESETS, StudySettin
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.state_fields import Fields, State, read
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.wiring import QUIET, SECONDS_SHOWN, events, in_browser, reports_errors, show_error
+from neftune_core.ui.parts.wiring import QUIET, events, in_browser, reports_errors, show_error, show_note
 from neftune_core.ui.server.calls import SERVER
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.server.previews import FIRST_SENTENCE, FirstPreview
@@ -160,7 +159,7 @@ def _connect_opening(blocks: gr.Blocks, page: PageParts, fields: Fields) -> None
         given = read(said)
         fitting, lost = fields.fitting(given)
         if lost:
-            _note(say("Some settings of the page could not be restored. {what}", what=" ".join(lost)))
+            show_note(say("Some settings of the page could not be restored. {what}", what=" ".join(lost)))
         in_use = _or_report(lambda: _in_use(page, given, model, data), unchanged)
         (figure,) = _or_report(lambda: [_figure(page, fitting, in_use[0], model)], [gr.skip()])
         return [*state_updates(page, fields, fitting), figure, *in_use]
@@ -214,10 +213,6 @@ def _or_report(found: Callable[[], list[Any]], otherwise: list[Any]) -> list[Any
     except LabError as error:
         show_error(error)
         return otherwise
-
-
-def _note(words: str) -> None:
-    gr.Info(html.escape(words, quote=False), title=say("Note"), duration=SECONDS_SHOWN)
 
 
 def _connect_record(page: PageParts, fields: Fields) -> None:
@@ -282,7 +277,7 @@ def _of_link(page: PageParts, given: State, model: ModelSettings, data: DataSett
     wanted = {name.removeprefix("data."): str(value) for name, value in given.items() if name.startswith("data.")}
     if str(given.get("model.source", model.source)) != model.source:
         words = say("This link is for the model {model}: choose it under Model.", model=str(given["model.source"])[:80])
-        _note(words)
+        show_note(words)
     if given.get("data"):
         wanted["source"] = f"{STARTER}{given['data']}"
     if not wanted:
@@ -361,7 +356,7 @@ def _warn_of_missing_arms(study: StudySettings) -> None:
             "The forms of this page cannot show these arms of the study: {arms}. A new study will not include them.",
             arms=arms,
         )
-        _note(words)
+        show_note(words)
 
 
 def _list_numbers(numbers: Any) -> str:

@@ -129,8 +129,8 @@ def test_a_sentence_from_a_link_is_shown_as_text_and_saved_without_formulas(brow
         page.wait_for_function("document.querySelector('#noise-chips').innerText.includes('=')")
         assert "=1+1<img" in "".join(page.locator("#noise-chips").inner_text().split()).replace("·", "")
         page.locator("#noise-figure svg.main-svg").first.wait_for()
-        page.locator(".toast-close").first.click()  # what could not be kept of the link
-        page.locator(".toast-body").first.wait_for(state="detached")
+        page.locator(".lab-message button").first.click()  # what could not be kept of the link
+        page.locator(".lab-message").first.wait_for(state="detached")
         with page.expect_download() as download:
             page.locator("#noise-figure [data-format=csv]").click(force=True)
         rows = list(csv.reader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
@@ -150,7 +150,7 @@ def test_a_model_that_does_not_exist_is_shown_as_text(visitor: Any, payload: str
     box.press("Enter")
     visitor.get_by_text("Not on the list").wait_for()
     visitor.locator("#model-use").click()
-    visitor.locator(".toast-body", has_text=payload).wait_for()
+    visitor.locator(".lab-message", has_text=payload).wait_for()
 
 
 INSERTED = """() => {

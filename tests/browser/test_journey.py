@@ -57,7 +57,7 @@ def endless(page: Any) -> None:
 def see_a_note(page: Any) -> None:
     """Open a link that names an unknown kind of noise, and wait for the note about it."""
     page.goto(page.url.split("?")[0] + "?noise.kind=unknown")
-    page.locator(".toast-body").first.wait_for()
+    page.locator(".lab-message").first.wait_for()
 
 
 def is_uncovered(page: Any, selector: str) -> bool:
@@ -235,7 +235,7 @@ def test_stop_asks_whether_to_keep_or_to_discard_and_either_is_done_at_once(lab_
     text_of(lab_page, "#train-state", "A recorded study")
     lab_page.locator("#lab-stopping").wait_for(state="hidden")
     assert lab_page.evaluate("Lab.parameter('job')") is None
-    assert lab_page.locator(".toast-body").count() == 0
+    assert lab_page.locator(".lab-message").count() == 0
     open_tab(lab_page, "Runs")
     lab_page.get_by_text("No study yet").wait_for()
 
@@ -275,7 +275,7 @@ def test_a_preset_and_the_reset_set_every_training_setting(lab_page: Any) -> Non
     text_of(lab_page, "#train-plan", "3 arms")
     assert lab_page.locator("#train-epochs input[type=number]").input_value() == "6"
     assert evaluations.input_value() == str(EXAMPLE.training.evaluations)
-    assert lab_page.locator(".toast-body").count() == 0
+    assert lab_page.locator(".lab-message").count() == 0
     open_tab(lab_page, "Noise")
     lab_page.locator("#noise-unit label", has_text="std").click()
     open_tab(lab_page, "Train")

@@ -302,7 +302,7 @@ def test_a_link_with_a_strength_between_two_steps_is_opened_with_it(cache: Any, 
         page.evaluate(MOVE, 60)
         page.locator("#noise-again").click()
         page.wait_for_function(f"({RESULT}).deviation > 0 && {FIGURE}.labFigure.value.controls.strength.value === 60")
-        assert page.locator(".toast-body").count() == 0
+        assert page.locator(".lab-message").count() == 0
 
 
 def test_the_ruler_shows_the_strength_in_every_unit(page: Any) -> None:
@@ -438,7 +438,7 @@ def test_a_model_that_is_not_there_gets_its_sentence_and_the_picture_stays(page:
     box.press("Enter")
     page.get_by_text("Not on the list").wait_for()
     page.locator("#model-use").click()
-    page.locator(".toast-body", has_text="<b>missing</b>").wait_for()  # told as text, never as markup
+    page.locator(".lab-message", has_text="<b>missing</b>").wait_for()  # told as text, never as markup
     assert page.evaluate(HEIGHTS) == before
 
 

@@ -109,7 +109,7 @@ def is_shown(page: Any, expected: dict[str, str], *, lists: bool = True) -> None
         f"(wanted) => Object.entries({SHOWN}).every(([name, value]) => !(name in wanted) || value === wanted[name])",
         arg=wanted,
     )
-    assert page.locator("[data-testid=toast-body]").all_inner_texts() == []
+    assert page.locator(".lab-message").all_inner_texts() == []
 
 
 def opened(page: Any) -> None:
@@ -206,13 +206,13 @@ def test_a_restarted_server_says_so_and_the_page_goes_on_with_what_was_set(
     with served([LAB], tmp_path) as again:
         assert again == address
         page.locator("#lab-train").click()
-        told = "document.querySelector('[data-testid=toast-body]')?.textContent.includes('The server was restarted')"
+        told = "document.querySelector('.lab-message')?.textContent.includes('The server was restarted')"
         page.wait_for_function(f"(before) => performance.timeOrigin !== before || {told}", arg=opened_at)
         if page.evaluate("performance.timeOrigin") == opened_at:  # else the framework has loaded the page again itself
             page.reload()
         opened(page)
         page.wait_for_function("Lab.read('train-seed') === '7'")
-        assert page.locator("[data-testid=toast-body]").count() == 0
+        assert page.locator(".lab-message").count() == 0
         assert page.evaluate("Lab.parameter('job')") is None  # no study of the first settings was started
         context.close()
 

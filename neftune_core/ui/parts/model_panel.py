@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import sys
 import threading
-import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from neftune_core.ui.parts.markup import bar, duration, facts, quiet
 from neftune_core.ui.parts.model_families import families_html
 from neftune_core.ui.parts.plot import part
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
+from neftune_core.ui.parts.wiring import HIDDEN, QUIET, events, reports_errors, show_error, visibility
 
 if TYPE_CHECKING:
     from neftune_core.models.loading import LoadedModel
@@ -73,7 +72,7 @@ def build(strip: Strip, allowed: Collection[str] | None = None) -> Form[ModelSet
             card = gr.HTML(card_html(ModelSettings().source), apply_default_css=False, elem_id="model-card")
             with gr.Row(elem_id="model-buttons"):
                 use = gr.Button(say("Use this model"), variant="primary", size="md", elem_id="model-use")
-                cancel = gr.Button(say("Cancel"), size="md", elem_id="model-cancel", visible=False)
+                cancel = gr.Button(say("Cancel"), size="md", elem_id="model-cancel", visible=HIDDEN)
                 progress = gr.HTML(apply_default_css=False, elem_id="model-progress")
             gr.HTML(families_html(), apply_default_css=False, elem_id="model-families")
     _connect(strip, _ModelPanelParts(form, card, use, cancel, progress))
@@ -131,16 +130,16 @@ def _connect(strip: Strip, parts: _ModelPanelParts) -> None:
         stop = _stops.setdefault(str(request.session_hash), threading.Event())
         loading = _Loading(settings, stop)
         try:
-            while loading.thread.is_alive():
-                yield [gr.skip(), gr.skip(), gr.skip(), loading.words(), gr.update(visible=True)]
-                time.sleep(LOOK_SECONDS)
+            while loading.is_going_on():
+                yield [gr.skip(), gr.skip(), gr.skip(), loading.words(), visibility(True)]
         finally:  # if the page is gone, the framework closes this generator while the thread is alive
             if loading.thread.is_alive():
                 stop.set()
             _stops.pop(str(request.session_hash), None)
         if loading.error is not None:
-            yield [gr.skip(), gr.skip(), gr.skip(), "", gr.update(visible=False)]
-            raise loading.error
+            show_error(loading.error)
+            yield [gr.skip(), gr.skip(), gr.skip(), "", visibility(False)]
+            return
         name = loading.loaded.name
         card = card_html(settings.source, loading.loaded)
         yield [
@@ -148,7 +147,7 @@ def _connect(strip: Strip, parts: _ModelPanelParts) -> None:
             {"model": say(name)},
             card,
             quiet(say("In use: {data}", data=say(name))),
-            gr.update(visible=False),
+            visibility(False),
         ]
 
     def give_up(request: gr.Request) -> None:
@@ -177,6 +176,11 @@ class _Loading:
         self.error: Exception | None = None
         self.thread = threading.Thread(target=self._load, name="load-model", daemon=True)
         self.thread.start()
+
+    def is_going_on(self) -> bool:
+        """Return whether the model is still being loaded, after a moment."""
+        self.thread.join(LOOK_SECONDS)
+        return self.thread.is_alive()
 
     def _load(self) -> None:
         from neftune_core.models.loading import load

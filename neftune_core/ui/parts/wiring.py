@@ -6,6 +6,7 @@ import functools
 import html
 import inspect
 from collections.abc import Callable, Generator, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import gradio as gr
@@ -23,7 +24,12 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 UNREAD: dict[str, Any] = {**QUIET, "preprocess": False}
 
 OWNER_KEY = "owner-key"
-SECONDS_SHOWN = 20
+
+HIDDEN: Any = "hidden"
+"""`visible` of a button that appears only for a moment. Removed, it could stay: it may be on its way."""
+
+asked_at: ContextVar[Any] = ContextVar("asked_at", default=None)
+"""The component whose event called the running handler; None for a call that names none, such as one over HTTP."""
 
 
 def reports_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -75,12 +81,27 @@ _OVER = object()
 
 
 def show_error(error: BaseException) -> None:
-    """Show the sentence of `error` as a toast."""
-    words = html.escape(sentence(_as_caller_error(error)), quote=False)
+    """Show the sentence of `error` beside the control that asked."""
+    words = sentence(_as_caller_error(error))
     if isinstance(error, Cancelled):
-        gr.Info(words, title=say("Stopped"), duration=SECONDS_SHOWN)
+        show_note(words)
     else:
-        gr.Warning(words, title=say("That did not work"), duration=SECONDS_SHOWN)
+        gr.Warning(beside_control(words), duration=None)
+
+
+def show_note(words: str) -> None:
+    """Show a sentence beside the control that asked."""
+    gr.Info(beside_control(words), duration=None)
+
+
+def beside_control(words: str) -> str:
+    """Return a message as HTML that names the control it is about, for assets/page/messages.js."""
+    block = asked_at.get()
+    escaped = html.escape(words, quote=False)
+    if block is None:
+        return escaped
+    place = html.escape(str(getattr(block, "elem_id", None) or f"component-{block._id}"))
+    return f'<span title="{block._id} {place}">{escaped}</span>'
 
 
 def _as_caller_error(error: BaseException) -> BaseException:
@@ -88,6 +109,11 @@ def _as_caller_error(error: BaseException) -> BaseException:
     if isinstance(error, AttributeError) and isinstance(error.obj, gr.EventData):
         return InvalidSetting(say("This call has no {name!r}, which the page always sends.", name=error.name))
     return error
+
+
+def visibility(is_shown: bool) -> Any:
+    """Return an update that shows or hides a component that is built with `visible=HIDDEN`."""
+    return gr.update(visible=True if is_shown else HIDDEN)
 
 
 def events(component: Component) -> Any:

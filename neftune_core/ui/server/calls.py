@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.studies.records.owners import owner_hash
 from neftune_core.studies.records.record import asked_from
-from neftune_core.ui.parts.wiring import OWNER_KEY
+from neftune_core.ui.parts.wiring import OWNER_KEY, asked_at, beside_control
 from neftune_core.ui.server.addresses import FORWARDED, address_of
 from neftune_core.ui.server.uploads import asked_as, upload_quota
 
@@ -79,6 +78,7 @@ def guard(
             event._data = {}
         with in_language(language_of(fn)):
             try:
+                asked_at.set(_asking_block(event))
                 asked_from.set(asked_by(named.get("request")))
                 if note is not None:
                     note(named.get("session_hash"), asked_from.get())
@@ -91,9 +91,15 @@ def guard(
                 return await inner(fn, inputs, *rest, **named)
             except Exception as error:
                 words = _error_text(error)
-                raise gr.Error(html.escape(words, quote=False), duration=20, print_exception=False) from None
+                raise gr.Error(beside_control(words), duration=None, print_exception=False) from None
 
     page.process_api = process_api  # type: ignore[method-assign]
+
+
+def _asking_block(event: Any) -> Any:
+    """Return the component of an event; None if the call names none."""
+    block = getattr(event, "target", None)
+    return block if hasattr(block, "_id") else None
 
 
 def _require_own_files(values: Sequence[Any], limits: Limits) -> None:

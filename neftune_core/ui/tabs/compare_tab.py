@@ -39,7 +39,7 @@ from neftune_core.ui.parts.recorded_study import RecordedStudy
 from neftune_core.ui.parts.run_actions import study_text, when
 from neftune_core.ui.parts.state_fields import State, read
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.wiring import QUIET, events, key_of_tab, reports_errors
+from neftune_core.ui.parts.wiring import HIDDEN, QUIET, events, key_of_tab, reports_errors, visibility
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs.train_tab import TrainTab
 
@@ -168,7 +168,7 @@ def _asking(models: Collection[str] | None) -> dict[str, Any]:
     )
     with gr.Row(elem_id="compare-buttons"):
         ask = gr.Button(say("Answer"), variant="primary", size="md", elem_id="compare-ask")
-        stop = gr.Button(say("Stop"), size="md", elem_id="compare-stop", visible=False)
+        stop = gr.Button(say("Stop"), size="md", elem_id="compare-stop", visible=HIDDEN)
     return {
         "record": record, "seed": seed, "columns": columns, "source": source, "prompts": prompts, "rows": rows,
         "form": form, "blind": blind, "judged": judged, "ask": ask, "stop": stop,
@@ -333,7 +333,7 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
 
 
 def _visible(visible: bool) -> Any:
-    return lambda: gr.update(visible=visible)
+    return lambda: visibility(visible)
 
 
 def _comparison_html(session: ComparisonSession, marks: str) -> str:

@@ -17,7 +17,7 @@ from neftune_core.lessons.faults import FAULTS, Fault, damage
 from neftune_core.lessons.script_variants import RunMeasurements
 from neftune_core.ui.parts.markup import bar, quiet
 from neftune_core.ui.parts.plot import live_figure, part
-from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
+from neftune_core.ui.parts.wiring import HIDDEN, QUIET, events, reports_errors, visibility
 
 REDRAW_SECONDS = 0.25
 FIRST = next(iter(FAULTS))
@@ -54,7 +54,7 @@ def build() -> FaultPanel:
     code = gr.HTML(_code(FIRST, False), apply_default_css=False, elem_id="fault-code")
     with gr.Row(elem_id="fault-buttons"):
         run = gr.Button(say("Run the script"), variant="primary", size="md", elem_id="fault-run")
-        stop = gr.Button(say("Stop"), size="md", visible=False, elem_id="fault-stop")
+        stop = gr.Button(say("Stop"), size="md", visible=HIDDEN, elem_id="fault-stop")
     words = gr.HTML(quiet(say(ABOUT)), apply_default_css=False, elem_id="fault-words")
     curves = live_figure(elem_id="fault-curves")
     facts = gr.HTML({}, html_template="", js_on_load=part("facts"), apply_default_css=False, elem_id="fault-facts")
@@ -89,13 +89,11 @@ def _connect(panel: FaultPanel) -> None:
     chosen = [panel.fault, panel.switch, panel.runs]
     gr.on(changed, choose, chosen, [panel.code, panel.words, panel.curves], **QUIET)
     shown = [panel.words, panel.curves, panel.runs, panel.facts]
-    panel.run.click(lambda: gr.update(visible=True), None, panel.stop, **QUIET)
+    panel.run.click(lambda: visibility(True), None, panel.stop, **QUIET)
     running = panel.run.click(go, chosen, shown, **QUIET, concurrency_limit=2)
-    running.then(lambda: gr.update(visible=False), None, panel.stop, **QUIET)
+    running.then(lambda: visibility(False), None, panel.stop, **QUIET)
     about = quiet(say(ABOUT))
-    panel.stop.click(
-        lambda: [gr.update(visible=False), about], None, [panel.stop, panel.words], cancels=running, **QUIET
-    )
+    panel.stop.click(lambda: [visibility(False), about], None, [panel.stop, panel.words], cancels=running, **QUIET)
 
 
 def facts(runs: Runs) -> dict[str, int]:

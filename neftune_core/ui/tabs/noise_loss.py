@@ -17,7 +17,7 @@ from neftune_core.settings import Limits, parse
 from neftune_core.ui.parts.markup import bar, quiet
 from neftune_core.ui.parts.plot import part
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
+from neftune_core.ui.parts.wiring import HIDDEN, QUIET, events, reports_errors, visibility
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs.data_tab import DataTab
 from neftune_core.ui.tabs.noise_tab import SLIDERS, NoiseTab
@@ -127,7 +127,7 @@ def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
     """
     with tab.loss:
         ask = gr.Button(say("Measure the loss"), variant="primary", size="md", elem_id="noise-measure")
-        stop = gr.Button(say("Stop"), size="md", elem_id="noise-measure-stop", visible=False)
+        stop = gr.Button(say("Stop"), size="md", elem_id="noise-measure-stop", visible=HIDDEN)
         progress = gr.HTML(_about(), apply_default_css=False, elem_id="noise-measure-progress")
         found = gr.HTML(html_template="", js_on_load=part("noise-loss"), apply_default_css=False, elem_id="noise-loss")
 
@@ -143,7 +143,7 @@ def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
         yield [drawn, _about()]
 
     def stoppable(visible: bool) -> Any:
-        return lambda: gr.update(visible=visible)
+        return lambda: visibility(visible)
 
     ask.click(stoppable(True), None, stop, **QUIET)
     asking = ask.click(
@@ -151,8 +151,8 @@ def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
     )
     asking.then(stoppable(False), None, stop, **QUIET)
     about = _about()
-    stop.click(lambda: [gr.update(visible=False), about], None, [stop, progress], cancels=asking, **QUIET)
+    stop.click(lambda: [visibility(False), about], None, [stop, progress], cancels=asking, **QUIET)
     # A loss that was measured with another model or on other rows is not shown beside these.
     others = [events(state).change for state in (data.settings, strip.model)]
     shown = [found, stop, progress]
-    gr.on(others, lambda: [{}, gr.update(visible=False), about], None, shown, cancels=asking, **QUIET)
+    gr.on(others, lambda: [{}, visibility(False), about], None, shown, cancels=asking, **QUIET)

@@ -1,0 +1,111 @@
+/** Messages of the server and of the framework, each beside the control it is about until that control is used again or the
+   message is closed. Keyboard focus stays where it is, unless its control has gone: then the message gets it.
+
+   The framework shows messages as notices at the edge of the page, which style.css hides. This module moves their words. The
+   server names the control in them (neftune_core/ui/parts/wiring.py); what the framework says itself is about an upload. */
+import { make, within } from "./dom.js";
+import { text } from "./text.js";
+
+const GRACE = 1500; // milliseconds for a repeated call to fail again, so that an unchanged message does not blink
+const TALL = 300;
+
+/** @typedef {{words: string, kind: string, by: string, at: Element | null}} Said */
+
+/** @type {Set<HTMLElement>} */
+const shown = new Set();
+
+/** @param {HTMLElement} message */
+const remove = (message) => {
+  shown.delete(message);
+  message.remove();
+  for (const control of document.querySelectorAll(`[aria-describedby="${message.id}"]`)) control.removeAttribute("aria-describedby");
+};
+
+/** @param {Element} element */
+const isSeen = (element) => element.checkVisibility({ visibilityProperty: true });
+
+/**
+ * Put a message beside its control; above what is tall; at the top of the tab or below the strip if the control is not visible.
+ * @param {HTMLElement} message
+ * @param {Element | null} control
+ */
+const put = (message, control) => {
+  const tab = control?.closest("[role=tabpanel]");
+  if (control?.matches("[role=tabpanel]")) control.prepend(message);
+  else if (!control || control.closest("#lab-strip") || !(isSeen(control) || tab)) within(document, "#lab-strip").after(message);
+  else if (!isSeen(control) && tab && isSeen(tab)) tab.prepend(message);
+  else if (control.getBoundingClientRect().height > TALL) control.before(message);
+  else control.after(message);
+};
+
+let count = 0;
+/** @param {Said} said */
+const show = ({ words, kind, by, at }) => {
+  for (const old of shown) {
+    if (old.dataset.by === by && old.dataset.words === words && old.isConnected) return void delete old.dataset.stale;
+    if ((by && old.dataset.by === by) || old.dataset.words === words) remove(old);
+  }
+  const close = make("button", { type: "button" }, text("Close"));
+  const message = make("div", { className: "lab-problem lab-message", id: `lab-message-${++count}`, tabIndex: -1 }, make("p", {}, words), close);
+  message.setAttribute("role", ["error", "warning"].includes(kind) ? "alert" : "status");
+  Object.assign(message.dataset, { by, words });
+  close.addEventListener("click", () => remove(message));
+  shown.add(message);
+  put(message, at);
+  /** @type {HTMLElement | null | undefined} */
+  const control = at?.matches("button, input, textarea") ? /** @type {any} */ (at) : at?.querySelector("input, textarea, button");
+  control?.setAttribute("aria-describedby", message.id);
+  if (document.activeElement === document.body) message.focus({ preventScroll: true });
+  if (isSeen(message)) message.scrollIntoView({ block: "nearest" });
+};
+
+// ------------------------------------------------------------------ what the framework shows
+/** @type {Element | null} */
+let uploading = null;
+
+/** @param {Element} notice */
+const move = (notice) => {
+  for (const item of notice.querySelectorAll(".toast-message-text")) {
+    const named = item.querySelector("span[title]");
+    const [by, place] = named?.getAttribute("title")?.split(" ") ?? [];
+    const kind = ["error", "warning", "info"].find((name) => item.classList.contains(name)) ?? "info";
+    const words = (item.textContent ?? "").trim();
+    const at = place ? document.getElementById(place) : uploading;
+    if (words) show({ words: named ? words : LabLanguage.resaid(words), kind, by: by ?? at?.id ?? "", at });
+  }
+  /** @type {HTMLElement | null} */ (notice.querySelector(".toast-close"))?.click();
+};
+new MutationObserver((changes) => {
+  const isNotice = changes.some(({ target }) => target instanceof Element && target.closest(".toast-wrap"));
+  const isNew = changes.some(({ addedNodes }) => [...addedNodes].some((node) => node instanceof Element && node.querySelector(".toast-body")));
+  if (isNotice || isNew) document.querySelectorAll(".toast-body").forEach(move);
+}).observe(document.body, { childList: true, subtree: true });
+
+// ------------------------------------------------------------------ what mends
+/** @param {Event} event */
+const chosen = ({ target }) => {
+  const block = target instanceof Element ? target.closest(".block[id]") : null;
+  if (!block?.querySelector("input[type=file]")) return;
+  uploading = block;
+  for (const message of [...shown]) if (message.dataset.by === block.id) remove(message);
+};
+document.addEventListener("drop", chosen, true);
+document.addEventListener("change", chosen, true);
+
+/** @param {string} by the component whose event is being sent */
+const asksAgain = (by) => {
+  for (const message of shown) {
+    if (message.dataset.by !== by) continue;
+    message.dataset.stale = "yes";
+    setTimeout(() => message.dataset.stale && remove(message), GRACE);
+  }
+};
+
+const asking = window.fetch;
+window.fetch = async (place, options) => {
+  const address = String(place instanceof Request ? place.url : place);
+  if (address.includes("/queue/join") && typeof options?.body === "string") asksAgain(String(JSON.parse(options.body).trigger_id));
+  const answer = await asking(place, options);
+  if (address.includes("/gradio_api/upload") && answer.ok) uploading = null;
+  return answer;
+};
