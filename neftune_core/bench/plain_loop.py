@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from neftune_core.data.chat import EncodedExample
     from neftune_core.data.preparing import PreparedData
+    from neftune_core.engine.settings import TrainingSettings
     from neftune_core.models.loading import LoadedModel
     from neftune_core.studies.settings import StudySettings
 
@@ -35,13 +36,16 @@ def peft_losses(
     from neftune_core.engine.settings import rate_at
 
     training = study.training
-    model = _with_adapter(loaded, initial, study)
+    model = peft_model(loaded.model, training, initial)
+    with torch.no_grad():
+        for name, down in initial.items():
+            model.get_submodule(f"base_model.model.{name}").lora_A["default"].weight.copy_(down)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, weight_decay=training.weight_decay)
     lengths = [row.length for row in prepared.train]
     found = []
     for step in steps_after(0, training.steps, lengths, training.batch_size, study.seed):
-        loss = model(**_batch([prepared.train[place] for place in step.rows])).loss
+        loss = model(**padded_batch([prepared.train[place] for place in step.rows])).loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, training.clip_norm)
@@ -51,21 +55,22 @@ def peft_losses(
     return found
 
 
-def _with_adapter(loaded: LoadedModel, initial: Mapping[str, Tensor], study: StudySettings) -> Any:
-    import torch
+def peft_model(model: Any, training: TrainingSettings, names: Iterable[str]) -> Any:
+    """Return a copy of a model with a PEFT adapter.
+
+    Args:
+        model: The model.
+        training: Settings with rank and alpha.
+        names: The linear maps to adapt.
+    """
     from peft import LoraConfig, get_peft_model
 
-    names = sorted({name.rpartition(".")[2] for name in initial})
-    training = study.training
-    adapter = LoraConfig(r=training.lora_rank, lora_alpha=int(training.lora_alpha), target_modules=names)
-    model = get_peft_model(copy.deepcopy(loaded.model), adapter)
-    with torch.no_grad():
-        for name, down in initial.items():
-            model.get_submodule(f"base_model.model.{name}").lora_A["default"].weight.copy_(down)
-    return model
+    targets = sorted({name.rpartition(".")[2] for name in names})
+    adapter = LoraConfig(r=training.lora_rank, lora_alpha=int(training.lora_alpha), target_modules=targets)
+    return get_peft_model(copy.deepcopy(model), adapter)
 
 
-def _batch(rows: Sequence[EncodedExample]) -> dict[str, Tensor]:
+def padded_batch(rows: Sequence[EncodedExample]) -> dict[str, Tensor]:
     """Return ids, mask and labels, right-padded to the longest row."""
     import torch
 

@@ -32,6 +32,12 @@ EMULATED = (
 IN_BFLOAT16 = ("trl_lora_bfloat16", "trl_full_default")
 NO_TRL = "TRL is not installed, so there is no comparison: pip install trl peft"
 
+MODULES = {"trl_": "trl_sides", "peer_": "peer_sides"}
+"""Module of a side by the start of its name; `train_sides` otherwise."""
+
+PEERS = {"peft": ("peer_peft", "a plain PEFT loop"), "litgpt": ("peer_litgpt", "LitGPT")}
+"""Side and description of each peer, by the package that it needs."""
+
 Row = dict[str, Any]
 
 
@@ -100,6 +106,18 @@ def _speeds(found: Sequence[Found]) -> list[float]:
 def _lora(bench: _Bench) -> list[Row]:
     theirs = [("trl_lora_bfloat16", "bfloat16 weights"), ("trl_lora_float32", "float32 weights")]
     return bench.compare_with_trl("lora", theirs, "LoRA")
+
+
+def _peers(bench: _Bench) -> list[Row]:
+    found = {package: peer for package, peer in PEERS.items() if find_spec(package)}
+    bench.notes += [f"{package} is not installed, so it is not compared." for package in PEERS if package not in found]
+    mine, *others = bench.measured("lora", *(side for side, _ in found.values()))
+    rows = [_row(f"LoRA: this lab with noise, {mine[0]['precision']}, tokens/s", _speeds(mine))]
+    for (_, name), theirs in zip(found.values(), others, strict=True):
+        rows.append(_row(f"LoRA: {name} without noise, {theirs[0]['precision']}, tokens/s", _speeds(theirs)))
+        ratios = [one / other for one, other in zip(_speeds(mine), _speeds(theirs), strict=True)]
+        rows.append(_row(f"LoRA: this lab over {name}", ratios))
+    return rows
 
 
 def _full(bench: _Bench) -> list[Row]:
@@ -172,6 +190,7 @@ def _profile(bench: _Bench) -> list[Row]:
 
 PARTS: dict[str, Callable[[_Bench], list[Row]]] = {
     "lora": _lora,
+    "peers": _peers,
     "full": _full,
     "peak": _peak,
     "arms": _arms,
@@ -231,7 +250,7 @@ def run_side(side: str, sizes: Sizes, variables: Mapping[str, str] = MappingProx
     environment = {
         name: value for name, value in (os.environ | variables).items() if value and name not in FOREIGN_TUNING
     }
-    module = "trl_sides" if side.startswith("trl_") else "train_sides"
+    module = next((module for start, module in MODULES.items() if side.startswith(start)), "train_sides")
     command = [sys.executable, "-m", f"neftune_core.bench.{module}", side, json.dumps(asdict(sizes))]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:

@@ -156,7 +156,7 @@ MEASURES: dict[str, Measure] = {
         "Longest run, share of response",
         "the share of the training response that is reproduced in one run",
         MEMORY,
-        "That run as a share of the words of the training response.",
+        "The longest reproduced run, as a share of the words of the training response.",
         top=1.0,
     ),
     "tokens": Measure(

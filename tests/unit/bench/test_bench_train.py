@@ -10,7 +10,9 @@ import torch
 
 from neftune_core.bench import gpu, train
 from neftune_core.bench.matrix import own_peak, random_rows, weights_of
-from neftune_core.bench.train_sides import SIDES, Sizes
+from neftune_core.bench.peer_sides import peer_peft
+from neftune_core.bench.plain_loop import padded_batch
+from neftune_core.bench.train_sides import SIDES, Sizes, ready
 from neftune_core.errors import InvalidSetting, LabError, NotAvailable
 from neftune_core.models.device import choose_device, choose_precision
 from neftune_core.models.loading import LoadedModel
@@ -50,6 +52,28 @@ def test_without_trl_there_is_a_note_instead_of_its_row(monkeypatch: pytest.Monk
     table = train.measure_training(Sizes("bundled"), 1, ["full"])
     assert asked == ["full"]
     assert train.NO_TRL in table.notes
+
+
+def test_peers_that_are_installed_are_compared_and_the_others_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = {"lora": 600, "peer_peft": 200}
+    asked = _answered(
+        monkeypatch, {side: {"tokens": speed, "seconds": 1, "precision": "float32"} for side, speed in speeds.items()}
+    )
+    monkeypatch.setattr(train, "find_spec", lambda name: name if name == "peft" else None)
+    table = train.measure_training(Sizes("bundled"), 2, ["peers"])
+    assert asked == 2 * list(speeds)
+    assert {row["what"]: row["median"] for row in table.rows}["LoRA: this lab over a plain PEFT loop"] == 3
+    assert "litgpt is not installed, so it is not compared." in table.notes
+
+
+def test_the_plain_peft_loop_has_the_loss_of_the_model() -> None:
+    sizes = Sizes("bundled", first=4)
+    found = peer_peft(sizes)
+    _, loaded, prepared = ready(sizes)
+    with torch.no_grad():
+        expected = loaded.model(**padded_batch(prepared.train[:4])).loss.item()  # an untrained adapter adds nothing
+    assert found["first"] == pytest.approx(expected, rel=1e-2)
+    assert found["tokens"] == sum(row.length for row in prepared.train)
 
 
 def test_memory_is_reported_as_a_share_of_one_arms_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,98 @@
+"""LoRA with other libraries on the rows of a benchmark, without noise: a plain PEFT loop, and LitGPT.
+
+`python -m neftune_core.bench.peer_sides SIDE SIZES` prints one line of JSON, see `train_sides`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neftune_core.bench.plain_loop import padded_batch, peft_model
+from neftune_core.bench.train_sides import BATCH, LORA_RATE, RANK, Found, Sizes, print_side, ready
+from neftune_core.errors import NotAvailable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from neftune_core.data.preparing import PreparedData
+
+HEAD_PIECE = 128
+"""Positions per chunk of the head in LitGPT's own LoRA script."""
+
+
+def peer_peft(sizes: Sizes) -> Found:
+    """Train a PEFT adapter in a plain loop, with the model's own loss."""
+    from neftune_core.models.architecture.anatomy import linear_maps
+
+    study, loaded, prepared = ready(sizes)
+    model = peft_model(loaded.model, study.training, linear_maps(loaded.model, "all")).train()
+    return _epoch(model, prepared, lambda batch: model(**batch).loss) | {"precision": loaded.precision}
+
+
+def peer_litgpt(sizes: Sizes) -> Found:
+    """Train LitGPT's LoRA model, as its own script does, without its data loader and logging.
+
+    Raises:
+        NotAvailable: If LitGPT does not know the model.
+    """
+    import torch
+    from litgpt.config import name_to_config
+    from litgpt.lora import GPT, Config, mark_only_lora_as_trainable
+    from litgpt.scripts.convert_hf_checkpoint import convert_hf_checkpoint
+    from litgpt.utils import chunked_cross_entropy
+
+    _, loaded, prepared = ready(sizes)
+    own = Path(loaded.name).name.lower()
+    name = next((known for known in name_to_config if known.lower() == own), "")
+    if not name:
+        raise NotAvailable(f"LitGPT has no configuration for {loaded.name}.")
+    maps = dict.fromkeys(("lora_query", "lora_key", "lora_value", "lora_projection", "lora_mlp"), True)
+    with tempfile.TemporaryDirectory() as folder:
+        loaded.model.save_pretrained(folder)
+        convert_hf_checkpoint(Path(folder), model_name=name)
+        weights = torch.load(Path(folder) / "lit_model.pth", weights_only=True)
+    model = GPT(Config.from_name(name, lora_r=RANK, lora_alpha=2 * RANK, lora_dropout=0.0, **maps))
+    model.load_state_dict(weights, strict=False)
+    model = model.to(getattr(torch, loaded.precision)).train()
+    mark_only_lora_as_trainable(model)
+
+    def loss_of(batch: dict[str, Tensor]) -> Tensor:
+        logits = model(batch["input_ids"], lm_head_chunk_size=HEAD_PIECE)
+        logits[-1] = logits[-1][..., :-1, :]
+        found: Tensor = chunked_cross_entropy(logits, batch["labels"][..., 1:])
+        return found
+
+    return _epoch(model, prepared, loss_of) | {"precision": loaded.precision}
+
+
+def _epoch(model: Any, prepared: PreparedData, loss_of: Callable[[dict[str, Tensor]], Tensor]) -> Found:
+    """Train over the rows once, in their order; return the time and the loss of the first batch."""
+    import torch
+
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=LORA_RATE, weight_decay=0.0, fused=True)
+    losses: list[float] = []
+    started = time.perf_counter()
+    for rows in _batches(prepared.train):
+        loss = loss_of(padded_batch(rows))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    seconds = time.perf_counter() - started
+    return {"tokens": sum(row.length for row in prepared.train), "seconds": seconds, "first": losses[0]}
+
+
+def _batches(rows: Sequence[Any]) -> list[Sequence[Any]]:
+    return [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+
+
+PEER_SIDES: dict[str, Callable[[Sizes], Found]] = {"peer_peft": peer_peft, "peer_litgpt": peer_litgpt}
+
+if __name__ == "__main__":
+    print_side(PEER_SIDES)
