@@ -8,11 +8,15 @@ import contextvars
 import importlib.util
 import logging
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.home import home
+from neftune_core.language import say
+from neftune_core.sentences import cause
 from neftune_core.studies.records.record import Record
 
 logger = logging.getLogger(__name__)
@@ -39,6 +43,44 @@ ONE_OPEN_RUN = ("mlflow", "swanlab")
 """Trackers that can have only one run open in a process."""
 
 
+tracked_to: contextvars.ContextVar[str] = contextvars.ContextVar("tracked_to", default="")
+"""The tracker of the studies that are queued in this context, as for `track_events`; "" for none."""
+
+KEPT_FAILURES = 100
+_failures: OrderedDict[str, str] = OrderedDict()
+
+
+def installed_trackers() -> list[str]:
+    """Return the names of the trackers whose packages are installed."""
+    return [name for name in TRACKERS if importlib.util.find_spec(name) is not None]
+
+
+def tracking_failure(record: Record) -> str:
+    """Return why this process left out the tracker of a record, in one sentence; "" if it did not."""
+    return _failures.get(record.id, "")
+
+
+@contextmanager
+def tracked(name: str, place: str = "") -> Iterator[None]:
+    """Log the studies that are queued in the block to a tracker.
+
+    Args:
+        name: A key of `TRACKERS`; "" for none.
+        place: Space or server of trackio; "" for this machine.
+
+    Raises:
+        LabError: If the tracker is unknown or not installed, or has no such place.
+    """
+    text = f"{name}:{place.strip()}" if place.strip() else name
+    if name:
+        require_tracker(text)
+    token = tracked_to.set(text if name else "")
+    try:
+        yield
+    finally:
+        tracked_to.reset(token)
+
+
 SPACE = re.compile(r"[\w.\-]+/[\w.\-]+", re.ASCII)
 
 
@@ -48,11 +90,15 @@ def require_tracker(text: str) -> None:
     if name not in TRACKERS:
         choices = ", ".join(TRACKERS)
         raise InvalidSetting(
-            f"There is no tracker called {name!r} here (`--track`, or NEFTUNE_TRACK): choose one of {choices}."
+            say(
+                "There is no tracker called {name!r} here (`--track`, or NEFTUNE_TRACK): choose one of {choices}.",
+                name=name[:60],
+                choices=choices,
+            )
         )
     destination(text)
     if importlib.util.find_spec(name) is None:
-        raise NotAvailable(f"{name} is not installed here: pip install {name}.")
+        raise NotAvailable(say("{name} is not installed here: pip install {name}.", name=name))
 
 
 def destination(text: str) -> dict[str, str]:
@@ -69,7 +115,10 @@ def destination(text: str) -> dict[str, str]:
     if name == "trackio" and SPACE.fullmatch(place):
         return {"space_id": place}
     raise InvalidSetting(
-        f"The tracker {text[:80]!r} is not understood: write its name, trackio:OWNER/SPACE, or trackio:URL of a server."
+        say(
+            "The tracker {text!r} is not understood: write its name, trackio:OWNER/SPACE, or trackio:URL of a server.",
+            text=text[:80],
+        )
     )
 
 
@@ -85,41 +134,58 @@ def track_events(record: Record, events: Iterator[Event], name: str) -> Iterator
         The same events.
     """
     runs = _Runs(record, name)
+    _failures.pop(record.id, None)
     works = True
     try:
         for event in events:
             if works and event["event"] in ("step", "evaluated"):
-                works = _try_call(runs.log, event)
+                failure = _failure_of(runs.log, event)
+                works = failure is None
+                if failure is not None:
+                    _remember_failure(record, runs.tracker, event["step"], failure)
             yield event
     finally:
         for run in runs.open.values():
-            _try_call(run.finish)
+            _failure_of(run.finish)
 
 
 def logged(run: Callable[..., Iterator[Event]], tracker: str) -> Callable[..., Iterator[Event]]:
-    """Return a function that runs records as `run` does, and also logs studies to a tracker.
+    """Return a function that runs records as `run` does, and also logs studies to a tracker and to that of the context.
 
     Args:
         run: Called with the record first.
         tracker: As for `track_events`; "" for none.
     """
-    if not tracker:
-        return run
 
     def running(record: Record, *given: Any) -> Iterator[Event]:
         events = run(record, *given)
-        return events if record.is_sweep else track_events(record, events, tracker)
+        for name in dict.fromkeys((tracker, tracked_to.get())):
+            if name and not record.is_sweep:
+                events = track_events(record, events, name)
+        return events
 
     return running
 
 
-def _try_call(act: Callable[..., Any], *given: Any) -> bool:
+def _failure_of(act: Callable[..., Any], *given: Any) -> Exception | None:
+    """Call a tracker; return what it raised."""
     try:
         act(*given)
     except Exception as error:
         logger.warning("the tracker failed and was skipped: %s", error)
-        return False
-    return True
+        return error
+    return None
+
+
+def _remember_failure(record: Record, tracker: str, step: int, error: Exception) -> None:
+    _failures[record.id] = say(
+        "The tracker {tracker} failed at step {step} and got no more numbers ({reason}). The study is not affected.",
+        tracker=tracker,
+        step=step,
+        reason=cause(error),
+    )
+    while len(_failures) > KEPT_FAILURES:
+        _failures.popitem(last=False)
 
 
 class _Runs:

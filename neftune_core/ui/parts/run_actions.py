@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from neftune_core.noise.names import arm_label
 from neftune_core.studies.records.best_arms import plain_name
 from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
+from neftune_core.studies.tracking import tracked, tracking_failure
 from neftune_core.ui.parts.markup import bar, duration, open_bar, quiet
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import QUIET, reports_errors
@@ -78,6 +79,7 @@ def state_text(record: Record, status: Status, log: Log) -> str:
     listed = say("{one} and {other}", one=rows[0], other=rows[1]) if len(rows) == 2 else ", ".join(rows)
     measured = quiet(say("Losses with noise off are measured on {rows}.", rows=listed)) if listed else ""
     message = f"<p>{html.escape(translate_finished(status.message))}</p>" if status.message else ""
+    message += quiet(translate_finished(tracking_failure(record))) if tracking_failure(record) else ""
     wrong = "".join(f"<li>{html.escape(words)}</li>" for words in damages(record, log))
     broken = f'<ul class="lab-damages">{wrong}</ul>' if wrong else ""
     return (
@@ -305,6 +307,7 @@ class ButtonContext:
         asked: Component that requests answers from a study's arms.
         seen: State of the watched log.
         tab: Name of the tab that shows the study.
+        tracker: Components with the tracker of the studies that are started here; empty if none can be chosen.
     """
 
     lab: Lab
@@ -314,6 +317,7 @@ class ButtonContext:
     asked: gr.Textbox
     seen: gr.State
     tab: str = "Train"
+    tracker: Sequence[Any] = ()
 
 
 def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[Any]], shown: list[Any]) -> None:
@@ -328,14 +332,16 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
     lab, strip = place.lab, place.strip
 
     @reports_errors
-    def resume(key: str, record_id: str) -> Iterator[list[Any]]:
-        record = lab.jobs.resume(record_id, require_key(key))
+    def resume(key: str, record_id: str, *tracker: str) -> Iterator[list[Any]]:
+        with tracked(*tracker or [""]):
+            record = lab.jobs.resume(record_id, require_key(key))
         yield [record.id, -1, gr.Timer(active=True)]
         yield from lab.attended(record, key)
 
     @reports_errors
-    def more(key: str, record_id: str) -> Iterator[list[Any]]:
-        record = lab.jobs.add_seeds(record_id, require_key(key))
+    def more(key: str, record_id: str, *tracker: str) -> Iterator[list[Any]]:
+        with tracked(*tracker or [""]):
+            record = lab.jobs.add_seeds(record_id, require_key(key))
         yield [record.id, -1, gr.Timer(active=True)]
         yield from lab.attended(record, key)
 
@@ -347,7 +353,7 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
     chosen = [place.key, place.record_id]
     watching = [strip.watched, place.seen, strip.timer]
     for button, goes_on in ((actions.resume, resume), (actions.more, more)):
-        going = button.click(goes_on, chosen, watching, **QUIET, **lab.attending)
+        going = button.click(goes_on, [*chosen, *place.tracker], watching, **QUIET, **lab.attending)
         going.success(None, strip.watched, None, js=watch_in_browser(place.tab))
     # A new text at each click, so that requesting the same study again counts as a change.
     actions.compare.click(None, place.record_id, place.asked, js="(id) => id + '#' + Date.now()").then(

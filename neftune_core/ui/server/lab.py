@@ -51,6 +51,7 @@ class Lab:
         studies: Folder of recorded studies; those that ship with the lab if None.
         host: Profile of the server; that of the environment if None.
         gpu: The GPU allocated per call, on platforms with one.
+        shared: Whether the page has a public link that needs no password.
     """
 
     def __init__(
@@ -60,10 +61,12 @@ class Lab:
         *,
         host: HostProfile | None = None,
         gpu: AllocatedGpu | None = None,
+        shared: bool = False,
     ) -> None:
         self.host = host or host_profile({})
         self.limits = limits or self.host.limits
         self.gpu = gpu
+        self.has_strangers = shared or not self.limits.local_paths
         self.studies = studies or assets() / "studies"
         self.sweeps = assets() / "recorded"
         self._data: OrderedDict[str, PreparedData] = OrderedDict()

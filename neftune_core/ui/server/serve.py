@@ -69,7 +69,7 @@ def serve(
         home()
         allow_many_files()
         listens, number = listening(host, port)
-        lab, first, blocks = _build_page(here, limits)
+        lab, first, blocks = _build_page(here, limits, shared=share and password is None)
         from neftune_core.ui.server.api.mcp import is_offered
         from neftune_core.ui.server.launch import Serving
 
@@ -135,7 +135,9 @@ def _try_address(host: str, port: int | None) -> None:
         ) from None
 
 
-def _build_page(here: HostProfile, limits: Limits | None) -> tuple[Lab, FirstPreview, gr.Blocks]:
+def _build_page(
+    here: HostProfile, limits: Limits | None, *, shared: bool = False
+) -> tuple[Lab, FirstPreview, gr.Blocks]:
     """Return the lab, the first preview and the page, not yet served."""
     gpu = zero_gpu.enter() if here.profile.gpu_in_request else None  # before torch, which the modules below may import
     from neftune_core.ui.server import launch  # noqa: F401, I001 - first: turns off gradio's network calls before its import
@@ -148,7 +150,7 @@ def _build_page(here: HostProfile, limits: Limits | None) -> tuple[Lab, FirstPre
 
     log_to_file()
     keep_uploads_at_home()
-    lab, first = Lab(limits, host=here, gpu=gpu), FirstPreview()
+    lab, first = Lab(limits, host=here, gpu=gpu, shared=shared), FirstPreview()
     if not lab.limits.local_paths:
         forbid_local_paths()
     if here.models is not None:

@@ -82,7 +82,8 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
     came = export_panel.build_import(lab, key)
     _connect_list(lab, key, runs, [train.finished, strip.watched, opened.record_id, came], place)
     _connect_view(lab, key, opened)
-    where = run_actions.ButtonContext(lab, strip, key, opened.record_id, train.asked, train.seen)
+    tracker = train.form.tracker
+    where = run_actions.ButtonContext(lab, strip, key, opened.record_id, train.asked, train.seen, tracker=tracker)
     run_actions.connect(
         opened.actions, where, lambda: ["", "", None, "", "", *[gr.update(visible=False)] * 2], opened.shown()
     )

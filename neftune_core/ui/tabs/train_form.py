@@ -17,6 +17,7 @@ from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Settings, control, controls
 from neftune_core.studies.settings import EXAMPLE, PRESETS, USUAL_OF_OTHERS, StudySettings, default_training
+from neftune_core.studies.tracking import installed_trackers
 from neftune_core.ui.parts.controls import Form, component
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import part
@@ -49,7 +50,8 @@ class TrainForm:
     """The components, and the positions of their values in the order of `components()`.
 
     `together` marks strengths that were set together with the unit of the Noise tab and need no conversion
-    (`set_together`). `model_of` is the model that the values were last adapted to.
+    (`set_together`). `model_of` is the model that the values were last adapted to. `tracker` is empty on a host that
+    strangers visit; it is neither stored in the browser nor part of a link, because it sends numbers elsewhere.
     """
 
     preset: gr.Radio
@@ -63,6 +65,7 @@ class TrainForm:
     training: Form[TrainingSettings]
     measuring: Form[MeasuringSettings]
     model_of: gr.State
+    tracker: tuple[gr.Dropdown, gr.Textbox] | tuple[()] = ()
 
     def components(self) -> list[Any]:
         """Return the components that define a study, besides the other tabs."""
@@ -85,8 +88,16 @@ class ArmBoxes:
         return [self.strengths, *("" for _ in METHODS), self.seed, self.seeds]
 
 
-def build(presets: Sequence[str] = tuple(PRESETS)) -> TrainForm:
-    """Build the components in the open column; `presets` are the names of the available presets."""
+def build(presets: Sequence[str] = tuple(PRESETS), *, with_tracker: bool = False) -> TrainForm:
+    """Build the components in the open column.
+
+    Args:
+        presets: Names of the available presets.
+        with_tracker: Whether a tracker can be chosen.
+
+    Returns:
+        The components.
+    """
     preset = gr.Radio(
         [(say(name), name) for name in (USUAL, *presets)], value=USUAL, label=say("Preset"), elem_id="train-preset"
     )
@@ -116,10 +127,32 @@ def build(presets: Sequence[str] = tuple(PRESETS)) -> TrainForm:
         measuring = Form(MeasuringSettings, prefix="measuring-train")
     with gr.Accordion(say("Arms with other regularisers"), open=False, elem_classes=["lab-group"]):
         methods = {name: _method(name) for name in METHODS}
+    tracker = _tracker() if with_tracker else ()
     reset = gr.Button(say("Reset to defaults"), size="md", elem_id="train-reset")
     made = gr.State(ModelSettings())
     arms = (strengths, together, methods)
-    return TrainForm(preset, explained, reset, *arms, seed, seeds, training, measuring, made)  # type: ignore[arg-type]
+    return TrainForm(preset, explained, reset, *arms, seed, seeds, training, measuring, made, tracker)  # type: ignore[arg-type]
+
+
+def _tracker() -> tuple[gr.Dropdown, gr.Textbox]:
+    """Build the choice of a tracker, and of the place of trackio."""
+    found = installed_trackers()
+    about = (
+        later("Losses and settings of each study are also logged there, which may be another machine.")
+        if found
+        else later("No tracker is installed: pip install trackio, for example, and start the lab again.")
+    )
+    with gr.Accordion(say("Metrics in a tracker"), open=False, elem_classes=["lab-group"]):
+        name = gr.Dropdown(
+            [(say("none"), ""), *((name, name) for name in found)], value="", label=say("Tracker"), info=say(about),
+            elem_id="train-tracker",
+        )  # fmt: skip
+        place = gr.Textbox(
+            "", label=say("Space or server of trackio"), max_length=500, visible=False, elem_id="train-tracker-place",
+            info=say("OWNER/SPACE, or the URL of a server; empty for this machine."),
+        )  # fmt: skip
+    name.change(lambda chosen: gr.update(visible=chosen == "trackio", value=""), name, place, **QUIET)
+    return name, place
 
 
 def about(preset: str) -> str:

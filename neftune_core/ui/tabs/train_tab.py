@@ -15,6 +15,7 @@ from neftune_core.language import later, say
 from neftune_core.studies.records.failures import failure_text
 from neftune_core.studies.records.record import find
 from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.tracking import tracked
 from neftune_core.ui.parts import evidence_view, run_actions
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure, part
@@ -90,7 +91,7 @@ def build(context: TabContext, shown: RecordedStudy | None) -> TrainTab:
     """
     with gr.Row(elem_id="train-tab", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
-            form = train_form.build(context.lab.host.profile.presets)
+            form = train_form.build(context.lab.host.profile.presets, with_tracker=not context.lab.has_strangers)
             plan = gr.HTML(elem_id="train-plan", apply_default_css=False)
         with gr.Column(scale=5, min_width=320):
             state = gr.HTML(_nothing(shown), elem_id="train-state", apply_default_css=False)
@@ -152,9 +153,10 @@ def _connect_start(context: TabContext, tab: TrainTab) -> None:
 
     @reports_errors
     def start(key: str, *values: Any) -> Iterator[list[Any]]:
-        asked = study(values)
+        asked = study(values[: len(inputs)])
         require_fit(lab, asked)
-        record = lab.jobs.submit(asked, require_key(key))
+        with tracked(*values[len(inputs) :] or [""]):
+            record = lab.jobs.submit(asked, require_key(key))
         yield [record.id, -1, gr.Timer(active=True)]
         yield from lab.attended(record, key)
 
@@ -168,7 +170,7 @@ def _connect_start(context: TabContext, tab: TrainTab) -> None:
 
     inputs = [context.data.settings, strip.model, *noise.components, *form.components()]
     watching = [strip.watched, tab.seen, strip.timer]
-    started = strip.train.click(start, [context.key, *inputs], watching, **UNREAD, **lab.attending)
+    started = strip.train.click(start, [context.key, *inputs, *form.tracker], watching, **UNREAD, **lab.attending)
     started.success(None, strip.watched, None, js=run_actions.WATCH_IN_BROWSER)
     # Noise and data change on other tabs: updating when this tab opens is enough, and moving the slider makes no call.
     changing = [strip.model, *form.arms(), form.seeds, *form.training.components]
@@ -312,5 +314,7 @@ def _connect_view(context: TabContext, tab: TrainTab) -> None:
 def _connect_actions(context: TabContext, tab: TrainTab, shown: RecordedStudy | None) -> None:
     """Connect the actions; after removing a study, the tab is as before any study."""
     strip = context.strip
-    place = run_actions.ButtonContext(context.lab, strip, context.key, strip.watched, tab.asked, tab.seen)
+    place = run_actions.ButtonContext(
+        context.lab, strip, context.key, strip.watched, tab.asked, tab.seen, tracker=tab.form.tracker
+    )
     run_actions.connect(tab.actions, place, lambda: _without_study(shown), _study_components(strip, tab))

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import types
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,11 +15,22 @@ import pytest
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from as_written import NEFTUNE
 
-from neftune_core.errors import InvalidSetting
+from neftune_core.errors import InvalidSetting, NotAvailable
+from neftune_core.space.profiles import host_profile
 from neftune_core.studies.records.record import create
 from neftune_core.studies.settings import EXAMPLE
-from neftune_core.studies.tracking import TRACKERS, logged, require_tracker, track_events
-from neftune_core.sweeps.sweep import run_record
+from neftune_core.studies.tracking import (
+    TRACKERS,
+    installed_trackers,
+    logged,
+    require_tracker,
+    track_events,
+    tracked,
+    tracking_failure,
+)
+from neftune_core.ui import page
+from neftune_core.ui.parts.run_actions import state_text
+from neftune_core.ui.server.lab import Lab
 
 READ = """
 import json
@@ -27,6 +40,8 @@ print(json.dumps({run: SQLiteStorage.get_logs("neftune-lab", run) for run in SQL
 
 AGAIN = """
 import sys
+import types
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from neftune_core.studies.records.record import create
 from neftune_core.studies.settings import EXAMPLE
@@ -171,14 +186,94 @@ def test_a_destination_that_no_tracker_has_gets_a_sentence(tracker: str) -> None
         require_tracker(tracker)
 
 
-def test_studies_are_run_unchanged_without_a_tracker() -> None:
-    assert logged(run_record, "") is run_record
+def test_studies_are_run_unchanged_without_a_tracker(tmp_path: Path) -> None:
+    events = iter([told(1)])
+    assert logged(lambda record: events, "")(create(EXAMPLE, "", folder=tmp_path)) is events
 
 
-def test_a_tracker_that_fails_is_left_out_and_the_study_continues(tmp_path: Path, notebook: Any) -> None:
+def test_a_tracker_that_fails_is_left_out_and_the_study_continues_and_says_so(tmp_path: Path, notebook: Any) -> None:
     events = [told(step) for step in (1, 2, 3, 4)]
-    assert list(track_events(create(EXAMPLE, "", folder=tmp_path), iter(events), "notebook")) == events
+    record = create(EXAMPLE, "", folder=tmp_path)
+    assert list(track_events(record, iter(events), "notebook")) == events
+    why = "The tracker notebook failed at step 3 and got no more numbers (the tracker's disk is full)."
+    assert tracking_failure(record).startswith(why)
+    shown = state_text(record, Lab().jobs.status(record), record.log())
+    assert "The tracker notebook failed at step 3" in shown
     assert [line[1] for line in notebook.lines if line[0] == "control0"] == ["start", 1, 2, 3, "finish"]
+
+
+@pytest.fixture
+def installed(notebook: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The tracker `notebook`, as if its package were installed."""
+    module = types.ModuleType("notebook")
+    module.__spec__ = ModuleSpec("notebook", None)
+    monkeypatch.setitem(sys.modules, "notebook", module)
+    return notebook
+
+
+def test_a_study_that_is_queued_with_a_tracker_is_logged_there_and_others_are_not(
+    tmp_path: Path, installed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
+    assert "notebook" in installed_trackers()
+    lab = Lab()
+    lab.jobs.run = logged(lambda record, *given: iter([told(1), {"event": "finished", "seed": 0}]), "")
+    with tracked("notebook"):
+        record = lab.jobs.submit(EXAMPLE, "key")
+    other = lab.jobs.submit(EXAMPLE, "key")
+    for one in (record, other):
+        lab.jobs.wait(one, 60)
+    assert [line[:2] for line in installed.lines] == [
+        ("control0", "start"), ("control0", 1), ("noise0", "start"), ("noise0", 1), ("control0", "finish"),
+        ("noise0", "finish"),
+    ]  # fmt: skip
+
+
+def test_the_tracker_of_the_host_stays_beside_that_of_the_page(
+    tmp_path: Path, installed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def follow(record: object, events: Any, name: str) -> Any:
+        seen.append(name)
+        return events
+
+    monkeypatch.setattr("neftune_core.studies.tracking.track_events", follow)
+    for host in ("tensorboard", "notebook"):
+        with tracked("notebook"):
+            list(logged(lambda record: iter([told(1)]), host)(create(EXAMPLE, "", folder=tmp_path)))
+    assert seen == ["tensorboard", "notebook", "notebook"]
+
+
+def test_a_tracker_that_cannot_be_used_is_refused_before_the_study_is_queued(installed: Any) -> None:
+    with pytest.raises(InvalidSetting, match="no tracker called 'abacus'"), tracked("abacus"):
+        pass
+    with pytest.raises(InvalidSetting, match="trackio:OWNER/SPACE"), tracked("notebook", "owner/space"):
+        pass
+    monkey = "wandb" if "wandb" not in installed_trackers() else "swanlab"
+    with pytest.raises(NotAvailable, match=f"pip install {monkey}"), tracked(monkey):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("lab", "offered"),
+    [
+        (lambda: Lab(), True),
+        (lambda: Lab(shared=True), False),
+        (lambda: Lab(host=host_profile({"NEFTUNE_PROFILE": "cpu-space"})), False),
+        (lambda: Lab(host=host_profile({"NEFTUNE_PUBLIC": "1"})), False),
+    ],
+)
+def test_visitors_of_a_public_host_cannot_send_data_to_a_tracker(
+    lab: Any, offered: bool, installed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
+    built = page.build(lab())
+    ids = {getattr(block, "elem_id", None) for block in built.blocks.values()}
+    assert ("train-tracker" in ids) is offered
+    assert "train-seeds" in ids
+    links = json.dumps(built.config, default=str)
+    assert "train.tracker" not in links  # a link must not choose where numbers go
 
 
 def test_tensorboard_gets_one_folder_per_arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
