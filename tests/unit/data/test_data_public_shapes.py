@@ -133,7 +133,7 @@ LINE = json.dumps({"question": "Name a; river", "answer": 'The "Ouse"'})
         ("excel.csv", b"\xef\xbb\xbf" + ("sep=;\r\n" + _csv(PAIRS, ";")).encode(), ["Name a; river", 'The "Ouse"']),
         ("excel.tsv", _csv(PAIRS, "\t").encode("utf-16"), ["Name a; river", 'The "Ouse"']),
         ("plain.tsv", b'question\tanswer\nName a; river\tThe "Ouse"\n', ["Name a; river", 'The "Ouse"']),
-        ("packed.jsonl.gz", gzip.compress(LINE.encode()), ["Name a; river", 'The "Ouse"']),
+        ("packed.jsonl.gz", gzip.compress(LINE.encode(), mtime=0), ["Name a; river", 'The "Ouse"']),
         ("lines.json", f"{LINE}\n{LINE}".encode(), ["Name a; river", 'The "Ouse"']),
         ("list.json", f"[{LINE}]".encode(), ["Name a; river", 'The "Ouse"']),
     ],

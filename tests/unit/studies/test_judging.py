@@ -19,7 +19,7 @@ from neftune_core.data.settings import DataSettings
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import InvalidSetting
 from neftune_core.evaluation.measures import MEASURES
-from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question
+from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question, combine_cells, merge_seeds
 from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.evaluation.text_measures import with_typos
 from neftune_core.evaluation.verdict import verdict
@@ -27,8 +27,6 @@ from neftune_core.figures.evidence import epochs_beside, overlap_histogram, robu
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.studies.judging import (
-    combine_cells,
-    merge_seeds,
     outcomes_of,
     overlaps_of,
     question_of,
