@@ -64,6 +64,9 @@ def read_json(block: bytes, most_values: int, *, odd_numbers: bool = False) -> A
         most_values: Largest number of commas and opening brackets.
         odd_numbers: Read numbers that are out of range as NaN instead of raising.
 
+    Returns:
+        The value.
+
     Raises:
         ValueError: If the text is invalid, nested more than `DEEPEST` levels, has too many values, or has a number that
             is out of range, NaN or infinite.
@@ -118,6 +121,9 @@ def read_file(path: Path, most: int) -> bytes:
     Args:
         path: The file.
         most: Largest size in bytes.
+
+    Returns:
+        Its contents.
 
     Raises:
         ValueError: If the file is larger.

@@ -77,7 +77,19 @@ def _log_to_file() -> None:
 
 
 def parse_arguments(cls: type, arguments: list[str], default: Any) -> Any:
-    """Parse the options of one command; parser errors become one sentence, without tyro's box."""
+    """Parse the options of one command; parser errors become one sentence, without tyro's box.
+
+    Args:
+        cls: The class of the command.
+        arguments: The command and its options.
+        default: The values of options that are not given; None for those of the class.
+
+    Returns:
+        An instance of `cls`.
+
+    Raises:
+        InvalidSetting: If an option is unknown or cannot be parsed.
+    """
     output = io.StringIO()
     try:
         with contextlib.redirect_stderr(output):

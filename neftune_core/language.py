@@ -45,6 +45,9 @@ def say(text: str, /, **values: Any) -> str:
     Args:
         text: The English text, a key of the catalogue.
         values: Values of the names in braces.
+
+    Returns:
+        The text in the current language.
     """
     found = catalogue(current()).get(text, text)
     return found.format(**values) if values else found

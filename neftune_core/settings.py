@@ -69,6 +69,9 @@ def setting(  # noqa: PLR0913 - a declaration with keyword arguments
         unit: Unit, such as "seconds".
         choices: Labels by value, or a function that returns them.
         max_length: Largest number of characters of a text.
+
+    Returns:
+        The field.
     """
     extra: dict[str, Any] = {
         "label": label,
@@ -269,6 +272,9 @@ def to_toml(settings: Settings, *, comments: bool = False) -> str:
     Args:
         settings: The settings.
         comments: Whether to add help, unit and range as a comment above each setting.
+
+    Returns:
+        The text.
     """
     import tomlkit  # here, so that the noise alone needs only torch, numpy and pydantic
 

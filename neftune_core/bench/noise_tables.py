@@ -52,6 +52,9 @@ def trainer_hook(model: Any, alpha: float = 50.0) -> Iterator[None]:
     Args:
         model: The model.
         alpha: Noise strength.
+
+    Yields:
+        Nothing.
     """
     from transformers.integrations.neftune import activate_neftune, deactivate_neftune
 

@@ -42,7 +42,12 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def seconds_of(work: Callable[[], object], times: int = 1) -> float:
-    """Return the mean time of `work` over several calls, in seconds."""
+    """Return the mean time of `work` over several calls, in seconds.
+
+    Args:
+        work: Called without arguments.
+        times: Number of calls.
+    """
     started = time.perf_counter()
     for _ in range(times):
         work()

@@ -83,7 +83,16 @@ def takes_system(tokenizer: Any) -> bool:
 
 
 def token_ids(text: str, tokenizer: Any, *, begin: bool) -> list[int]:
-    """Tokenise a marked text; `begin` prepends the ids before a plain prompt."""
+    """Tokenise a marked text; `begin` prepends the ids before a plain prompt.
+
+    Args:
+        text: The text, in pieces separated by `MARK`.
+        tokenizer: The tokenizer.
+        begin: Whether to prepend the ids before a plain prompt.
+
+    Returns:
+        The token ids.
+    """
     ids = list(rendering_of(tokenizer).beginning) if begin else []
     for piece in text.split(MARK):
         ids += tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"]
@@ -91,7 +100,17 @@ def token_ids(text: str, tokenizer: Any, *, begin: bool) -> list[int]:
 
 
 def rendered_text(messages: Sequence[Message], tokenizer: Any, *, generation: bool, thinking: bool = False) -> str:
-    """Render `messages` with marks; with `generation`, up to where the assistant's reply begins."""
+    """Render `messages` with marks; with `generation`, up to where the assistant's reply begins.
+
+    Args:
+        messages: The messages.
+        tokenizer: The tokenizer.
+        generation: Whether to end where the assistant's reply begins.
+        thinking: Whether the template may open a block of reasoning.
+
+    Returns:
+        The text with marks.
+    """
     rendering = rendering_of(tokenizer)
     messages = [escape_message(turn, rendering.protected) for turn in messages]
     if not rendering.takes_system:
@@ -101,13 +120,30 @@ def rendered_text(messages: Sequence[Message], tokenizer: Any, *, generation: bo
 
 
 def opening(messages: Sequence[Message], tokenizer: Any, *, thinking: bool) -> str:
-    """Render up to where the reply begins; for a reply with reasoning, without an empty thinking block."""
+    """Render up to where the reply begins; for a reply with reasoning, without an empty thinking block.
+
+    Args:
+        messages: The messages before the reply.
+        tokenizer: The tokenizer.
+        thinking: Whether the reply has reasoning.
+
+    Returns:
+        The text with marks.
+    """
     text = rendered_text(messages, tokenizer, generation=True, thinking=thinking)
     return _EMPTY_AT_END.sub("", text) if thinking else text
 
 
 def without_repeated_thinking(before: str, reply: str) -> str:
-    """Remove an empty thinking block, or an opening tag, that duplicates one in `before`."""
+    """Remove an empty thinking block, or an opening tag, that duplicates one in `before`.
+
+    Args:
+        before: The text before the reply.
+        reply: The reply.
+
+    Returns:
+        The reply without it.
+    """
     if _EMPTY_AT_END.search(before):
         return _EMPTY_AT_START.sub("", reply)
     if before.rstrip().endswith("<think>"):

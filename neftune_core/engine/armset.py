@@ -124,6 +124,9 @@ class ArmSet(ABC):
         Args:
             slots: The slots to split.
             positions: Tokens per slot, padding included.
+
+        Returns:
+            The groups, in order.
         """
 
     @abstractmethod
@@ -164,6 +167,9 @@ class ArmSet(ABC):
             slot: The slot; it has to run alone.
             change: `change(number, weight)` returns what is added to one weight, `[out, in]` float32. `weight` has
                 everything that the slot has learnt; `number` counts the weights.
+
+        Returns:
+            The context that perturbs them.
         """
 
     @property

@@ -59,6 +59,9 @@ def row_measures(
         noise: Noise to add, for figures about noise.
         should_stop: Polled before every layer.
         between: Called before every batch.
+
+    Returns:
+        The measures of every slot and row.
     """
     losses, hits = (np.zeros((len(slots), len(sample))) for _ in range(2))
     tokens = np.zeros(len(sample))

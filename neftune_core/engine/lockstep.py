@@ -369,6 +369,9 @@ class Lockstep(Generic[Study]):
             slots: Slots to measure; they must still be training.
             count: Number of rows.
             should_stop: Polled before every layer.
+
+        Returns:
+            The measures of every slot and row.
         """
         last = self._last_rows.get(part)
         if last is None or last.step != self.done or not set(slots) <= set(last.slots):

@@ -135,6 +135,9 @@ def arm_losses(
         gradients_of: Tensors to differentiate with respect to. Their gradients are returned, and trained tensors get
             none. If empty, gradients accumulate on the trained tensors.
         labels: Other tokens to train on than the response tokens. The losses are those of the response tokens anyway.
+
+    Returns:
+        The losses, and the gradients if `gradients_of` is given.
     """
     where = batch.predicting if labels is None else labels.predicting
     targets, rows = batch.ids.flatten()[where + 1], where // batch.ids.shape[1]
@@ -274,6 +277,9 @@ def clean_losses(
         slots: The slots to measure.
         noise: Noise of each slot, in the order of `slots`.
         should_stop: Polled before every layer.
+
+    Returns:
+        The losses of every slot.
     """
     found = []
     for group in arms.groups(slots, batch.ids.numel()):

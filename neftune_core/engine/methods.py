@@ -42,6 +42,9 @@ def make_arms(loaded: LoadedModel, arms: int, training: TrainingSettings) -> Arm
         loaded: The base model.
         arms: Number of arms.
         training: The training settings; layers run eagerly, whatever their `execution`.
+
+    Returns:
+        The arms.
     """
     return FACTORIES[training.method](loaded, arms, training)
 
@@ -53,6 +56,9 @@ def make_training_arms(loaded: LoadedModel, arms: int, training: TrainingSetting
         loaded: The base model.
         arms: Number of arms.
         training: The training settings.
+
+    Returns:
+        The arms.
 
     Raises:
         NotAvailable: If the device cannot capture CUDA graphs but the settings ask for it.

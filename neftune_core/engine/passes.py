@@ -258,6 +258,9 @@ def noise_rows(
         batch: The collated rows.
         keys: `(study seed, epoch, example)` of each row.
         step_rows: All rows of the step, which determine the padded length.
+
+    Returns:
+        The rows by component.
     """
     lengths = [_read_by_decoder(row) for row in rows]
     longest = max(_read_by_decoder(row) for row in step_rows)

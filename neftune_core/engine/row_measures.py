@@ -55,6 +55,9 @@ class RowMeasures:
         Args:
             slots: Indices of the slots.
             rows: Number of rows to keep.
+
+        Returns:
+            Their measures.
         """
         chosen = list(slots)
         return RowMeasures(self.losses[chosen, :rows], self.hits[chosen, :rows], self.tokens[:rows])

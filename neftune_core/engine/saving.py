@@ -80,6 +80,9 @@ def load_weights(kind: Any, folder: Path, shapes: Mapping[str, torch.Size]) -> d
         folder: Folder in the transformers format.
         shapes: Expected shape of each weight.
 
+    Returns:
+        The weights by name.
+
     Raises:
         RecordError: If the files are missing or unreadable, or the shapes differ.
     """

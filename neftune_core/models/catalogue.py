@@ -104,6 +104,9 @@ def estimate(
         work: Size of the study.
         settings: Device and precision.
         weights_are_loaded: Whether to count only the memory needed in addition to the loaded model.
+
+    Returns:
+        The estimate.
     """
     from neftune_core.models.device import BYTES, available_memory, choose_device, choose_precision
     from neftune_core.models.time_calibration import TimeCalibration, stored_calibration

@@ -178,6 +178,9 @@ def load(
         progress: Called with the progress of downloads and conversions.
         cancelled: Polled during the work.
 
+    Returns:
+        The model.
+
     Raises:
         ModelError: If there is no such model, or it cannot be read or used.
         NotAvailable: If the network or the device is not available.

@@ -63,6 +63,9 @@ def read_tokenizer(folder: Path, model: Any) -> Any:
         folder: Folder of the model.
         model: The model.
 
+    Returns:
+        The tokenizer.
+
     Raises:
         NotAvailable: If it needs a package that is not installed.
         ModelError: If it cannot be read, or has ids without a row in the model's embedding.

@@ -26,6 +26,13 @@ def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
 
     A copy from ordinary memory to a CUDA GPU is staged before the call returns, so `tensor` may change afterwards. An
     Apple GPU reads the original later, so there the call waits.
+
+    Args:
+        tensor: The tensor.
+        device: Where it is needed.
+
+    Returns:
+        The tensor there.
     """
     return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
 

@@ -247,6 +247,13 @@ class Jobs:
     def find_owned(self, record_id: str, owner: str) -> Record:
         """Return a record that `owner` may have trained further.
 
+        Args:
+            record_id: Id of the record.
+            owner: The visitor's key.
+
+        Returns:
+            The record.
+
         Raises:
             RecordError: It is missing or another visitor's, or of the command line and its visitors are strangers.
         """

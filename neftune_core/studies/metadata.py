@@ -103,7 +103,15 @@ def _report(run: Lockstep) -> dict[str, Any]:
 
 
 def require_same_rows(record: Record, prepared: PreparedData) -> None:
-    """Raise `RecordError` if the rows are not those that the record was started with."""
+    """Raise `RecordError` if the rows are not those that the record was started with.
+
+    Args:
+        record: The record.
+        prepared: The rows now.
+
+    Raises:
+        RecordError: If they are others.
+    """
     found = {"sha256": prepared.sha256, "train": len(prepared.train), "held_out": len(prepared.held_out)}
     kept = record.about_table("data")
     if any(kept.get(name, value) != value for name, value in found.items()):

@@ -222,7 +222,15 @@ def fitting_rows(rows: Sequence[Row], found: Sequence[FittedPrompt | None]) -> t
 
 
 def worse(one: FittedPrompt | None, other: FittedPrompt | None) -> FittedPrompt | None:
-    """Return the worse of two outcomes for the same prompt: left out is worse than cut, and cut is worse than whole."""
+    """Return the worse of two outcomes for the same prompt: left out is worse than cut, and cut is worse than whole.
+
+    Args:
+        one: How the first fits; None if it is left out.
+        other: How the second fits.
+
+    Returns:
+        The worse one.
+    """
     return None if one is None or other is None else one if one.cut else other
 
 

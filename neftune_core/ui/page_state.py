@@ -172,12 +172,29 @@ def _connect_opening(blocks: gr.Blocks, page: PageParts, fields: Fields) -> None
 
 
 def state_components(page: PageParts, fields: Fields) -> list[Any]:
-    """Return the components that `state_updates` returns values for."""
+    """Return the components that `state_updates` returns values for.
+
+    Args:
+        page: The parts of the page.
+        fields: The components that have a name.
+
+    Returns:
+        The components, in the order of the updates.
+    """
     return [*fields.by_name.values(), page.train.form.together, page.train.form.about]
 
 
 def state_updates(page: PageParts, fields: Fields, values: State) -> list[Any]:
-    """Return updates of `state_components` that show `values`, by name."""
+    """Return updates of `state_components` that show `values`, by name.
+
+    Args:
+        page: The parts of the page.
+        fields: The components that have a name.
+        values: Values by name.
+
+    Returns:
+        One update per component.
+    """
     updates = dict(zip(fields.by_name, fields.updates(values), strict=True))
     if "noise.strength" in values:
         unit = values.get("noise.unit", NoiseSettings().unit)
@@ -294,6 +311,14 @@ def use(page: PageParts, model: ModelSettings, data: DataSettings) -> list[Any]:
     """Return the model and the data in use and the values of their components.
 
     If they cannot be used, the reason is shown and nothing changes.
+
+    Args:
+        page: The parts of the page.
+        model: The model to use.
+        data: The data to use.
+
+    Returns:
+        The values, in the order of `in_use_components`.
     """
     try:
         shown = page.data.restored(data, model)
@@ -307,6 +332,13 @@ def study_state(fields: Fields, study: StudySettings) -> dict[str, Any]:
     """Return the state that describes a study; a preset is selected if all its values match.
 
     The noise is that of the first arm; arms that differ from it only in strength become further strengths.
+
+    Args:
+        fields: The components that have a name.
+        study: The study.
+
+    Returns:
+        Values by name.
     """
     noise = _shown_noise(study)
     rest = [arm for arm in study.noise[1:] if _differs_in_strength(arm, noise)]

@@ -34,7 +34,15 @@ def recorded_studies(lab: Lab) -> dict[str, tuple[Sweep, StudySettings]]:
 
 
 def effect_words(lab: Lab, starter: str) -> str:
-    """Return what noise did in the recorded sweep on a starter set, as HTML; "" if there is none."""
+    """Return what noise did in the recorded sweep on a starter set, as HTML; "" if there is none.
+
+    Args:
+        lab: The state shared by all visitors.
+        starter: Name of the starter set.
+
+    Returns:
+        The sentence.
+    """
     sweep, _ = recorded_studies(lab).get(starter, (None, None))
     found = lab.sweep_table(sweep).verdict if sweep else None
     return quiet(say("Recorded with this set: {result}", result=found.opening[0].text())) if found else ""

@@ -60,6 +60,9 @@ def encoded_source(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> d
         model: An encoder-decoder.
         ids: Prompt token ids, `[batch, length]`.
         mask: 1 on real tokens and 0 on padding, `[batch, length]`.
+
+    Returns:
+        Arguments of the model by name.
     """
     states = model_parts(model)["encoder"](input_ids=ids, attention_mask=mask).last_hidden_state
     return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
@@ -164,7 +167,16 @@ def trial_ids(model: nn.Module) -> Iterator[torch.Tensor]:
 
 
 def trial_logits(model: nn.Module, ids: torch.Tensor, written: torch.Tensor | None = None) -> torch.Tensor:
-    """Return the model's logits in float32 for the text `written` (default `ids`) after the prompt `ids`."""
+    """Return the model's logits in float32 for the text `written` (default `ids`) after the prompt `ids`.
+
+    Args:
+        model: The model.
+        ids: Ids of the prompt, `[batch, length]`.
+        written: Ids of the text, `[batch, length]`; those of the prompt if None.
+
+    Returns:
+        `[batch, length, vocabulary]` float32.
+    """
     written = ids if written is None else written
     inputs = {"input_ids": ids, "decoder_input_ids": written} if is_encoder_decoder(model) else {"input_ids": written}
     return model(**inputs, use_cache=False).logits.float()
@@ -230,7 +242,12 @@ def is_attention(model: nn.Module, name: str, stack: str) -> bool:
 
 
 def leave_out(model: nn.Module, names: Collection[str]) -> None:
-    """Mark linear modules that adapters cannot reach, because the model uses their weights without calling them."""
+    """Mark linear modules that adapters cannot reach, because the model uses their weights without calling them.
+
+    Args:
+        model: The model, which keeps the names.
+        names: Qualified names of the modules.
+    """
     vars(model)[LEFT_OUT] = frozenset(names)
 
 
@@ -281,6 +298,9 @@ def configured_dropout(tree: Any, rates: Mapping[str, float]) -> Iterator[None]:
     Args:
         tree: The model.
         rates: Rates by name.
+
+    Yields:
+        Nothing.
     """
     before = {name: getattr(tree.config, name) for name in rates}
     vars(tree.config).update(rates)

@@ -267,6 +267,9 @@ def translate_error(error: BaseException, repository: str, revision: str) -> Lab
         error: The exception.
         repository: Hub id.
         revision: Branch, tag or commit; "" for main.
+
+    Returns:
+        The error to raise.
     """
     chain = [*_chain(error)]
     for matches, explain in _EXPLANATIONS:

@@ -88,6 +88,9 @@ def resolve_source(request: ModelRequest, watch: Watch) -> ModelFolder:
         request: The requested model.
         watch: Progress and cancellation.
 
+    Returns:
+        The folder.
+
     Raises:
         ModelError: If there is no such model, or it is not allowed.
     """

@@ -12,7 +12,12 @@ MOST_FAILED = 1_000
 
 
 def remember_failure(folder: Path, message: str) -> None:
-    """Remember in this process why the record in `folder`, which is about to be removed, failed."""
+    """Remember in this process why the record in `folder`, which is about to be removed, failed.
+
+    Args:
+        folder: Folder of the record.
+        message: The reason, in one sentence.
+    """
     while len(_failed) >= MOST_FAILED:
         _failed.pop(next(iter(_failed)))
     _failed[folder.name] = owner_of(folder) or "", message

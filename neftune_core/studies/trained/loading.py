@@ -63,6 +63,9 @@ def load_trained(record: Record, seed: int, limits: Limits) -> TrainedArms:
         seed: The seed.
         limits: Limits of this server.
 
+    Returns:
+        The arms.
+
     Raises:
         RecordError: The record has no stored arms of this seed, or its base has changed.
     """

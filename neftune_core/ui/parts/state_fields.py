@@ -59,7 +59,15 @@ class Fields:
         return {**self.by_name, **self.of_records}
 
     def of_settings(self, section: str, settings: Any) -> dict[str, Any]:
-        """Return the values that the form of a section shows for settings, by name."""
+        """Return the values that the form of a section shows for settings, by name.
+
+        Args:
+            section: Name of the form, such as "noise".
+            settings: The settings of that form.
+
+        Returns:
+            Values by dotted name.
+        """
         form = self.forms[section]
         return {f"{section}.{name}": value for name, value in zip(form.names, form.values(settings), strict=True)}
 

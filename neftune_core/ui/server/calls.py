@@ -119,7 +119,16 @@ class SessionKeys:
         self._known: OrderedDict[str, str] = OrderedDict()
 
     def of(self, session: Any, blocks: Sequence[Any], values: Any) -> str:
-        """Return the hashed key of a call, or the one that its session sent before; empty if it sent none."""
+        """Return the hashed key of a call, or the one that its session sent before; empty if it sent none.
+
+        Args:
+            session: Id of the session.
+            blocks: The components that the call takes.
+            values: Their values.
+
+        Returns:
+            The key.
+        """
         if not isinstance(session, str) or not isinstance(values, list):
             return ""
         named = zip(blocks, values, strict=False)

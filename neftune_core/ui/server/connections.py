@@ -87,7 +87,15 @@ class UnreadAnswers:
 
     @contextmanager
     def reading(self, path: str, query: bytes) -> Iterator[None]:
-        """Note the session whose answers a request reads inside the block, if it reads any."""
+        """Note the session whose answers a request reads inside the block, if it reads any.
+
+        Args:
+            path: Path of the request.
+            query: Its query, undecoded.
+
+        Yields:
+            Nothing.
+        """
         session = self._read_by(path, query)
         self._read[session] += 1
         try:
@@ -264,7 +272,12 @@ class Sessions(OrderedDict[str, Any]):
         super().__setitem__(session, state)
 
     def note(self, session: Any, address: str) -> None:
-        """Note the address of a session."""
+        """Note the address of a session.
+
+        Args:
+            session: Id of the session.
+            address: The network address.
+        """
         if isinstance(session, str) and session in self:
             self._addresses[session] = address
 

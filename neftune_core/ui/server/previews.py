@@ -97,6 +97,13 @@ def _place(site: Site) -> str:
 def read_ids(text: str, loaded: LoadedModel) -> list[int]:
     """Return the token ids of a sentence, cut after `LONGEST_TOKENS`.
 
+    Args:
+        text: The sentence.
+        loaded: The model.
+
+    Returns:
+        The ids.
+
     Raises:
         DataError: If the text has no token.
     """
@@ -232,7 +239,17 @@ class FirstPreview:
 
 
 def key_of(text: str, model: ModelSettings, draw: int, sites: str) -> str:
-    """Return the key of a preview."""
+    """Return the key of a preview.
+
+    Args:
+        text: The sentence.
+        model: The model settings.
+        draw: Seed of the noise.
+        sites: Sites of the noise.
+
+    Returns:
+        Sixteen hexadecimal digits.
+    """
     about = json.dumps([text, model.model_dump(), draw, sites])
     return hashlib.sha256(about.encode()).hexdigest()[:16]
 

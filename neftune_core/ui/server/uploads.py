@@ -148,6 +148,9 @@ class UploadQuota:
             address: The network address.
             length: Number of bytes.
 
+        Yields:
+            Nothing.
+
         Raises:
             DoesNotFit: If there is not enough space.
         """

@@ -119,6 +119,9 @@ def view_seconds(record: Record, view: str) -> int:
     Args:
         record: The record.
         view: "rows" or "robustness".
+
+    Returns:
+        Seconds.
     """
     from neftune_core.engine.settings import evaluation_batch
     from neftune_core.space.gpu_seconds import layers_of, pass_seconds

@@ -145,7 +145,17 @@ def rendered_row(prepared: PreparedData, tokenizer: Any, place: int) -> str:
 
 
 def data_updates(lab: Lab, settings: DataSettings, model: ModelSettings, key: str) -> list[Any]:
-    """Return the values of the tab's components for usable data, which this call puts into use."""
+    """Return the values of the tab's components for usable data, which this call puts into use.
+
+    Args:
+        lab: The state shared by all visitors.
+        settings: The data settings.
+        model: The model settings.
+        key: The visitor's key.
+
+    Returns:
+        One value per component.
+    """
     from neftune_core.data.report import data_report
 
     prepared, tokenizer = lab.prepared(settings, model)
@@ -195,7 +205,15 @@ def to_mend(
 
 
 def problem_html(error: LabError, has_columns: bool) -> str:
-    """Return why the data cannot be used, with the control that mends it if its columns can be chosen."""
+    """Return why the data cannot be used, with the control that mends it if its columns can be chosen.
+
+    Args:
+        error: The reason.
+        has_columns: Whether the columns can be chosen.
+
+    Returns:
+        HTML.
+    """
     words = f"<p>{html.escape(sentence(error))}</p>"
     button = f'<button type="button" data-do="columns">{say("Choose the columns")}</button>' if has_columns else ""
     return f'<div class="lab-problem" role="alert">{words}{button}</div>'

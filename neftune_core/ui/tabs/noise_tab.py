@@ -213,7 +213,16 @@ def _part(template: str, name: str, value: Any = None) -> gr.HTML:
 
 
 def places_of(noise: Form[NoiseSettings], settings: NoiseSettings | None = None, view: str = FIRST_VIEW) -> Places:
-    """Return the ids and values of the settings and the view, for the browser."""
+    """Return the ids and values of the settings and the view, for the browser.
+
+    Args:
+        noise: The form of the noise.
+        settings: The settings; the defaults if None.
+        view: Name of the view.
+
+    Returns:
+        Ids and values by name.
+    """
     return {**noise.places(settings), "view": {"id": "noise-view", "value": view}}
 
 
