@@ -359,7 +359,7 @@ class Lockstep(Generic[Study]):
         return {**event, "arms": {name: moved.get(name, dict(event["arms"]["base"])) for name in names}}
 
     def rows_now(self, part: str, slots: Sequence[int], count: int, should_stop: Stop) -> RowMeasures:
-        """Measure arms with their current weights on the first rows of a sample.
+        """Return the measures of arms with their current weights on the first rows of a sample.
 
         The last evaluation is reused if it had the same weights. After a resume, the whole sample is measured in the
         same batches, so that the numbers are identical.
@@ -369,9 +369,6 @@ class Lockstep(Generic[Study]):
             slots: Slots to measure; they must still be training.
             count: Number of rows.
             should_stop: Polled before every layer.
-
-        Returns:
-            The measures of every slot and row.
         """
         last = self._last_rows.get(part)
         if last is None or last.step != self.done or not set(slots) <= set(last.slots):

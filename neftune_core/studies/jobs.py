@@ -245,14 +245,7 @@ class Jobs:
             self.wait(running.record, timeout_seconds)
 
     def find_owned(self, record_id: str, owner: str) -> Record:
-        """Return a record that `owner` may have trained further.
-
-        Args:
-            record_id: Id of the record.
-            owner: The visitor's key.
-
-        Returns:
-            The record.
+        """Return the record of this id, which `owner` may have trained further.
 
         Raises:
             RecordError: It is missing or another visitor's, or of the command line and its visitors are strangers.

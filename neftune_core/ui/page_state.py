@@ -17,7 +17,6 @@ from gradio.components import Component
 
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.regularisers.registry import METHODS
-from neftune_core.engine.settings import RegulariserSettings
 from neftune_core.errors import DataError, LabError
 from neftune_core.home import home
 from neftune_core.language import say
@@ -26,7 +25,7 @@ from neftune_core.noise.settings import EMBEDDING, NoiseSettings
 from neftune_core.settings import from_query, parse
 from neftune_core.studies.records.record import Record, find
 from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
-from neftune_core.studies.settings import CONTROL, EXAMPLE, PRESETS, StudySettings
+from neftune_core.studies.settings import EXAMPLE, PRESETS
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.state_fields import Fields, State, read
 from neftune_core.ui.parts.strip import Strip
@@ -35,6 +34,7 @@ from neftune_core.ui.server.calls import SERVER
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.server.previews import FIRST_SENTENCE, FirstPreview
 from neftune_core.ui.server.uploads import link_or_copy, output_folder, upload_quota
+from neftune_core.ui.study_state import study_state, warn_of_missing_arms
 from neftune_core.ui.tabs import noise_tab, train_form
 from neftune_core.ui.tabs.compare_tab import CompareTab
 from neftune_core.ui.tabs.data_tab import DataTab
@@ -242,7 +242,7 @@ def _connect_record(page: PageParts, fields: Fields) -> None:
         if record is None or record.is_sweep or record.is_newer:
             return [gr.skip()] * (len(filled) + len(shown))
         study = record.study
-        _warn_of_missing_arms(study)
+        warn_of_missing_arms(study)
         data = study.data.model_copy(update=_link_files(record, key))
         return [*state_updates(page, fields, study_state(fields, study)), *use(page, study.model, data)]
 
@@ -326,73 +326,6 @@ def use(page: PageParts, model: ModelSettings, data: DataSettings) -> list[Any]:
         show_error(error)
         return [gr.skip()] * len(in_use_components(page))
     return [model, model, *page.model.values(model), *shown]
-
-
-def study_state(fields: Fields, study: StudySettings) -> dict[str, Any]:
-    """Return the state that describes a study; a preset is selected if all its values match.
-
-    The noise is that of the first arm; arms that differ from it only in strength become further strengths.
-
-    Args:
-        fields: The components that have a name.
-        study: The study.
-
-    Returns:
-        Values by name.
-    """
-    noise = _shown_noise(study)
-    rest = [arm for arm in study.noise[1:] if _differs_in_strength(arm, noise)]
-    presets = (name for name, found in PRESETS.items() if found.training(study.model) == study.training)
-    return {
-        **fields.of_settings("noise", noise),
-        **fields.of_settings("train", study.training),
-        **fields.of_settings("measuring", study.measuring),
-        "train.preset": next(presets, train_form.USUAL),
-        "train.strengths": _list_numbers(arm.strength for arm in rest),
-        **{
-            f"train.{method.field}": _list_numbers(
-                arm.values[name] for arm in study.regularisers if _has_box(arm, noise) and name in arm.values
-            )
-            for name, method in METHODS.items()
-        },
-        "train.seed": study.seed,
-        "train.seeds": study.seeds,
-    }
-
-
-def _shown_noise(study: StudySettings) -> NoiseSettings:
-    """Return the noise of the Noise tab that describes a study: that of its first arm with any."""
-    noises = [*study.noise, *(arm.noise for arm in study.regularisers if arm.noise is not None)]
-    return noises[0] if noises else CONTROL
-
-
-def _has_box(arm: RegulariserSettings, noise: NoiseSettings) -> bool:
-    """Return whether the boxes of the methods can describe an arm: one method, with the tab's noise if it needs any."""
-    wanted = [noise if METHODS[name].needs_noise else None for name in arm.values]
-    return wanted == [arm.noise]
-
-
-def _differs_in_strength(arm: NoiseSettings, noise: NoiseSettings) -> bool:
-    """Return whether `arm` differs from `noise` only in its strength."""
-    return arm == noise.model_copy(update={"strength": arm.strength})
-
-
-def _warn_of_missing_arms(study: StudySettings) -> None:
-    """Report the arms of the study that the forms cannot represent, if any."""
-    shown = _shown_noise(study)
-    noises = [arm.name for arm in study.noise[1:] if not _differs_in_strength(arm, shown)]
-    regularisers = [arm.name for arm in study.regularisers if not _has_box(arm, shown)]
-    if noises or regularisers:
-        arms = ", ".join([*noises, *regularisers])
-        words = say(
-            "The forms of this page cannot show these arms of the study: {arms}. A new study will not include them.",
-            arms=arms,
-        )
-        show_note(words)
-
-
-def _list_numbers(numbers: Any) -> str:
-    return ", ".join(f"{number:.15g}" for number in numbers if number is not None)
 
 
 def _stored_choice(given: Any) -> Mapping[str, Any]:

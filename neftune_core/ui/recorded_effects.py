@@ -16,6 +16,7 @@ from neftune_core.ui.page_state import PageParts
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab
+from neftune_core.ui.study_state import study_state
 from neftune_core.ui.tabs import noise_tab
 
 
@@ -65,7 +66,7 @@ def connect(page: PageParts) -> None:
     @reports_errors
     def set_up(starter: str) -> list[Any]:
         _, study = recorded_studies(lab)[starter]
-        values = page_state.state_updates(page, fields, page_state.study_state(fields, study))
+        values = page_state.state_updates(page, fields, study_state(fields, study))
         return [*values, *page_state.use(page, study.model, study.data)]
 
     chosen = [data.source, data.starter]

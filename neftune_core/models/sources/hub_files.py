@@ -261,15 +261,12 @@ def _in_background(work: Callable[[], T], watch: Watch, given_up: Callable[[floa
 
 
 def translate_error(error: BaseException, repository: str, revision: str) -> LabError:
-    """Translate an exception of huggingface_hub to an error for users.
+    """Return the error for users of an exception of huggingface_hub.
 
     Args:
         error: The exception.
         repository: Hub id.
         revision: Branch, tag or commit; "" for main.
-
-    Returns:
-        The error to raise.
     """
     chain = [*_chain(error)]
     for matches, explain in _EXPLANATIONS:

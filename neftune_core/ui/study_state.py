@@ -1,0 +1,81 @@
+"""A study as the state of the page's forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from neftune_core.engine.regularisers.registry import METHODS
+from neftune_core.engine.settings import RegulariserSettings
+from neftune_core.language import say
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.studies.settings import CONTROL, PRESETS, StudySettings
+from neftune_core.ui.parts.state_fields import Fields
+from neftune_core.ui.parts.wiring import show_note
+from neftune_core.ui.tabs.train_form import USUAL
+
+
+def study_state(fields: Fields, study: StudySettings) -> dict[str, Any]:
+    """Return the state that describes a study; a preset is selected if all its values match.
+
+    The noise is that of the first arm; arms that differ from it only in strength become further strengths.
+
+    Args:
+        fields: The components that have a name.
+        study: The study.
+
+    Returns:
+        Values by name.
+    """
+    noise = _shown_noise(study)
+    rest = [arm for arm in study.noise[1:] if _differs_in_strength(arm, noise)]
+    presets = (name for name, found in PRESETS.items() if found.training(study.model) == study.training)
+    return {
+        **fields.of_settings("noise", noise),
+        **fields.of_settings("train", study.training),
+        **fields.of_settings("measuring", study.measuring),
+        "train.preset": next(presets, USUAL),
+        "train.strengths": _list_numbers(arm.strength for arm in rest),
+        **{
+            f"train.{method.field}": _list_numbers(
+                arm.values[name] for arm in study.regularisers if _has_box(arm, noise) and name in arm.values
+            )
+            for name, method in METHODS.items()
+        },
+        "train.seed": study.seed,
+        "train.seeds": study.seeds,
+    }
+
+
+def _shown_noise(study: StudySettings) -> NoiseSettings:
+    """Return the noise of the Noise tab that describes a study: that of its first arm with any."""
+    noises = [*study.noise, *(arm.noise for arm in study.regularisers if arm.noise is not None)]
+    return noises[0] if noises else CONTROL
+
+
+def _has_box(arm: RegulariserSettings, noise: NoiseSettings) -> bool:
+    """Return whether the boxes of the methods can describe an arm: one method, with the tab's noise if it needs any."""
+    wanted = [noise if METHODS[name].needs_noise else None for name in arm.values]
+    return wanted == [arm.noise]
+
+
+def _differs_in_strength(arm: NoiseSettings, noise: NoiseSettings) -> bool:
+    """Return whether `arm` differs from `noise` only in its strength."""
+    return arm == noise.model_copy(update={"strength": arm.strength})
+
+
+def warn_of_missing_arms(study: StudySettings) -> None:
+    """Report the arms of the study that the forms cannot represent, if any."""
+    shown = _shown_noise(study)
+    noises = [arm.name for arm in study.noise[1:] if not _differs_in_strength(arm, shown)]
+    regularisers = [arm.name for arm in study.regularisers if not _has_box(arm, shown)]
+    if noises or regularisers:
+        arms = ", ".join([*noises, *regularisers])
+        words = say(
+            "The forms of this page cannot show these arms of the study: {arms}. A new study will not include them.",
+            arms=arms,
+        )
+        show_note(words)
+
+
+def _list_numbers(numbers: Any) -> str:
+    return ", ".join(f"{number:.15g}" for number in numbers if number is not None)
