@@ -19,6 +19,8 @@ Imports go downwards only, which import-linter checks. From the page down to the
     sweeps         many studies from one file: settings, record, table, time estimate, local and Ray execution
     studies        one study: settings, run, checkpoints, jobs and their queue, measuring, judging
       records        a study on disk: log, owner, lock, numbers, limits on every field
+      steering       changes while a study trains: the best evaluation kept, early stop, stopping one arm
+      sharing        links to one study, and classes whose members see each other's
       trained        what trained arms do: answers, loss of every token, robustness to noise, updates by layer
     evaluation     generation for all arms at once, text metrics, statistics, the verdict, noise inside a model
     engine         from a batch to a step: stacked adapters and full copies, loss, passes, lockstep, optimizer

@@ -20,7 +20,6 @@ from torch import Tensor
 from neftune_core.data.batches import LENGTH_STEP, collate, epoch_batches
 from neftune_core.data.chat import EncodedExample
 from neftune_core.data.preparing import PreparedData
-from neftune_core.engine.accelerator import accelerator
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.clean_loss import row_measures
 from neftune_core.engine.loss import MicroBatch
@@ -31,6 +30,7 @@ from neftune_core.engine.regularisers.registry import perturb_start, require_cau
 from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.engine.scheduled_noise import ScheduledNoise
 from neftune_core.engine.settings import Plan, count_steps, evaluation_batch, evaluation_steps, rate_at
+from neftune_core.models.accelerator import accelerator
 from neftune_core.noise.batch import ArmNoise
 from neftune_core.noise.kinds import TABLES_SITE
 from neftune_core.noise.settings import NoiseSettings
@@ -204,9 +204,7 @@ class Lockstep(Generic[Study]):
             event = self.step(step, rate_at(step.number, self.total, self.study.training), should_stop)
             self.done = step.number
             yield event
-            lost: dict[str, dict[str, float]] = {
-                name: {} for name in event["arms"] if name not in map(self.name, self.alive)
-            }
+            lost = {name: dict[str, float]() for name in event["arms"] if name not in map(self.name, self.alive)}
             if lost:
                 yield {"event": "diverged", "step": step.number, "arms": lost}
             if not self.alive:
@@ -243,18 +241,13 @@ class Lockstep(Generic[Study]):
             before = time.perf_counter()
             self._backward(step, self.noise.at(1, self.alive), should_stop)
             if step.number > 1:
-                seconds = time.perf_counter() - before
-                paces.append(seconds / sum(lengths[index] for index in step.rows))
+                elapsed = time.perf_counter() - before
+                paces.append(elapsed / sum(lengths[index] for index in step.rows))
         per_step = median(paces) * sum(lengths) / math.ceil(len(lengths) / training.batch_size)
         left = training.time_budget_seconds - (time.perf_counter() - started) - training.evaluations * per_evaluation
         self.plan(int(self.process_group.broadcast(max(1, min(int(left / per_step), self.most_steps)))))
-        return {
-            "event": "planned",
-            "step": 0,
-            "steps": self.total,
-            "seconds_per_step": per_step,
-            "seconds_per_evaluation": per_evaluation,
-        }
+        seconds = {"seconds_per_step": per_step, "seconds_per_evaluation": per_evaluation}
+        return {"event": "planned", "step": 0, "steps": self.total, **seconds}
 
     def steps(self) -> Iterator[Step]:
         """Yield the steps that remain."""

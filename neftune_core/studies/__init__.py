@@ -16,5 +16,6 @@ comparison   answers of the base and the arms of records, side by side
 votes        blind votes between two columns
 tracking     metrics of a study in a tracker
 steering     the best evaluation kept, early stop, stopping one arm
+sharing      links to one study, and classes
 records      storage on disk
 """

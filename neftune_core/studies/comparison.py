@@ -10,7 +10,6 @@ from typing import Any
 
 from neftune_core.data.examples import Message
 from neftune_core.data.fitting import FittedPrompt
-from neftune_core.engine.accelerator import holding
 from neftune_core.engine.armset import BASE_SLOT
 from neftune_core.engine.methods import make_arms
 from neftune_core.engine.saving import is_saved
@@ -18,6 +17,7 @@ from neftune_core.errors import DataError, DoesNotFit, RecordError
 from neftune_core.evaluation.answers import Column, stream_conversations
 from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings, check_count
 from neftune_core.language import plural, say
+from neftune_core.models.accelerator import holding
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.names import BEST
 from neftune_core.settings import Limits

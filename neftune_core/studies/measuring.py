@@ -16,7 +16,6 @@ from neftune_core.data.batches import Batch
 from neftune_core.data.chat import EncodedExample, encode
 from neftune_core.data.examples import Example
 from neftune_core.data.formats.starters import held_out_file
-from neftune_core.engine.accelerator import accelerator, holding
 from neftune_core.engine.clean_loss import NoiseOf, row_measures
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.passes import noise_rows
@@ -33,6 +32,7 @@ from neftune_core.evaluation.text_measures import (
     with_typos,
 )
 from neftune_core.language import later, plural
+from neftune_core.models.accelerator import accelerator, holding
 from neftune_core.noise.batch import ArmNoise, BatchNoise
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.randomness import Purpose, stream

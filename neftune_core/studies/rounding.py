@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from neftune_core.engine.accelerator import accelerator
 from neftune_core.engine.clean_loss import row_measures
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.engine.settings import evaluation_batch
+from neftune_core.models.accelerator import accelerator
 from neftune_core.models.device import BYTES, available_memory
 from neftune_core.studies.judging import measures_of
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neftune_core.data.preparing import PreparedData, prepare
-from neftune_core.engine.accelerator import holding
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.lockstep import Event, Lockstep, Stop
 from neftune_core.engine.methods import make_training_arms
@@ -22,6 +21,7 @@ from neftune_core.engine.settings import check_length
 from neftune_core.errors import Cancelled, NotAvailable, RecordError
 from neftune_core.evaluation.answers import Answers, stream_answers
 from neftune_core.language import later, plural, say
+from neftune_core.models.accelerator import holding
 from neftune_core.models.architecture.module_trees import fingerprint
 from neftune_core.models.loading import LoadedModel, load
 from neftune_core.models.threads import YieldingWhenBusy, fixed_threads

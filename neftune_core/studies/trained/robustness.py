@@ -16,11 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from neftune_core.bounded_io import read_file
 from neftune_core.durable import write_whole
-from neftune_core.engine.accelerator import accelerator
 from neftune_core.engine.clean_loss import row_measures
 from neftune_core.errors import DataError
 from neftune_core.evaluation.statistics import Interval, mean_score, paired_bootstrap
 from neftune_core.language import say
+from neftune_core.models.accelerator import accelerator
 from neftune_core.noise.batch import ArmNoise
 from neftune_core.settings import Limits
 from neftune_core.studies.measuring import gaussian, noise_on

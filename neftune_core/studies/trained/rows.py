@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from neftune_core.data.batches import LENGTH_STEP, collate
 from neftune_core.data.chat import EncodedExample
 from neftune_core.data.examples import Example, Message
-from neftune_core.engine.accelerator import accelerator
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.clean_loss import batches_by_length
 from neftune_core.engine.loss import clean_losses
+from neftune_core.models.accelerator import accelerator
 from neftune_core.models.token_text import token_texts
 from neftune_core.models.tokenizing import decoding
 from neftune_core.studies.trained.token_kinds import kinds_of

@@ -13,10 +13,10 @@ from neftune_core.errors import LabError
 from neftune_core.figures.class_overlay import ClassStudy
 from neftune_core.figures.colours import CONTROL
 from neftune_core.figures.curves import downsample, mean_of_seeds, select_seeds, shared_seeds
-from neftune_core.studies.records.classes import Classroom
 from neftune_core.studies.records.log import Event
 from neftune_core.studies.records.record import ENDINGS, Record
 from neftune_core.studies.results import mean_results
+from neftune_core.studies.sharing.classes import Classroom
 
 SECONDS = 2.0
 KEPT_CLASSES, KEPT_STUDIES = 50, 3_000

@@ -11,8 +11,8 @@ import gradio as gr
 from neftune_core.errors import RecordError
 from neftune_core.figures.class_overlay import class_curves, class_differences
 from neftune_core.language import later, plural, say
-from neftune_core.studies.records.classes import Classroom, end_class, find_class, join_class, leave_class
 from neftune_core.studies.records.record import asked_from
+from neftune_core.studies.sharing.classes import Classroom, end_class, find_class, join_class, leave_class
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure
 from neftune_core.ui.parts.wiring import QUIET, events, in_browser, reports_errors, show_error

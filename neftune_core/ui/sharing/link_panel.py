@@ -8,9 +8,9 @@ import gradio as gr
 
 from neftune_core.errors import InvalidSetting
 from neftune_core.language import later, say
-from neftune_core.studies.records.classes import LIFETIME_DAYS, make_class
 from neftune_core.studies.records.record import asked_from
-from neftune_core.studies.records.shares import share, shared_link, withdraw
+from neftune_core.studies.sharing.classes import LIFETIME_DAYS, make_class
+from neftune_core.studies.sharing.shares import share, shared_link, withdraw
 from neftune_core.ui.parts.plot import part
 from neftune_core.ui.parts.strip import code_of
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors

@@ -9,7 +9,7 @@ import gradio as gr
 
 from neftune_core.errors import LabError, RecordError
 from neftune_core.language import say
-from neftune_core.studies.records.shares import GONE, find_shared
+from neftune_core.studies.sharing.shares import GONE, find_shared
 from neftune_core.ui.parts.plot import live_figure
 from neftune_core.ui.parts.run_actions import end_text, study_text, when
 from neftune_core.ui.parts.verdict_card import verdict_card

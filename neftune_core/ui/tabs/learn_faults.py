@@ -70,8 +70,8 @@ def _connect(panel: FaultPanel) -> None:
 
     @reports_errors
     def go(name: str, wrong: bool, runs: Runs) -> Iterator[list[Any]]:
-        from neftune_core.engine.accelerator import holding
         from neftune_core.lessons.snippet import run_script
+        from neftune_core.models.accelerator import holding
         from neftune_core.models.loading import load
         from neftune_core.models.settings import ModelSettings
 

@@ -49,8 +49,8 @@ def measure_inside(text: str, model: ModelSettings, draw: int, noise: NoiseSetti
         The payload of `noise_propagation`, with the `key` of the preview and the settings `asked` for. If the model
         cannot show it, only these and the `problem` in one sentence.
     """
-    from neftune_core.engine.accelerator import accelerator
     from neftune_core.evaluation.noise_propagation import measure_propagation, payload
+    from neftune_core.models.accelerator import accelerator
     from neftune_core.models.loading import load
     from neftune_core.models.token_text import token_texts
 

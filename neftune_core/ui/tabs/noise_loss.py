@@ -54,8 +54,8 @@ def measured_losses(prepared: PreparedData, model: ModelSettings, noise: NoiseSe
     Yields:
         The fields of a `Sensitivity` but its noise, and whether the rows are `held_out`.
     """
-    from neftune_core.engine.accelerator import holding
     from neftune_core.evaluation.sensitivity import measure_sensitivity
+    from neftune_core.models.accelerator import holding
     from neftune_core.models.loading import load
 
     sample = (prepared.held_out or prepared.train)[:ROWS]

@@ -11,10 +11,15 @@ import gradio as gr
 
 from neftune_core.engine.regularisers.registry import METHODS
 from neftune_core.errors import LabError, RecordError
+from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, say
+from neftune_core.noise.names import arm_label
 from neftune_core.studies.records.failures import failure_text
-from neftune_core.studies.records.record import find
-from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.records.log import Log
+from neftune_core.studies.records.progress import Status
+from neftune_core.studies.records.record import Record, find
+from neftune_core.studies.records.steering_log import stopped_arms
+from neftune_core.studies.settings import CONTROL, StudySettings
 from neftune_core.studies.tracking import tracked
 from neftune_core.ui.parts import evidence_view, run_actions
 from neftune_core.ui.parts.markup import quiet
@@ -28,7 +33,6 @@ from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs import train_form
 from neftune_core.ui.tabs.data_tab import DataTab
 from neftune_core.ui.tabs.noise_tab import NoiseTab
-from neftune_core.ui.tabs.train_arms import arm_rows
 
 THEN = later("Press Train to start your own study with the settings of this tab; its curves appear here.")
 LONGEST_STOP_SECONDS = 5.0
@@ -318,3 +322,40 @@ def _connect_actions(context: TabContext, tab: TrainTab, shown: RecordedStudy | 
         context.lab, strip, context.key, strip.watched, tab.asked, tab.seen, tracker=tab.form.tracker
     )
     run_actions.connect(tab.actions, place, lambda: _without_study(shown), _study_components(strip, tab))
+
+
+def arm_rows(record: Record, status: Status, log: Log) -> str:
+    """Return the arms besides the control as HTML, each with a button that stops it; "" unless the study trains.
+
+    Args:
+        record: The study.
+        status: Its status.
+        log: Its log.
+    """
+    if status.state != "running" or record.is_sweep:
+        return ""
+    try:
+        arms = record.study.arms
+    except RecordError:
+        return ""
+    colours = arm_colours(arms)
+    stopped = {arm: step for own in stopped_arms(log.events).values() for arm, step in own.items()}
+    lost = {arm for event in log.events if event["event"] == "diverged" for arm in event.get("arms", {})}
+    rows = [
+        f'<li><span class="lab-arm" style="--arm: {colours[arm]}">{html.escape(arm_label(arm))}</span> '
+        f"{_arm_action(arm, stopped.get(arm))}</li>"
+        for arm in arms
+        if arm != CONTROL.name and arm not in lost
+    ]
+    label = html.escape(say("Arms in training"))
+    return f'<ul class="lab-arm-rows" aria-label="{label}">{"".join(rows)}</ul>' if rows else ""
+
+
+def _arm_action(arm: str, stopped: int | None) -> str:
+    if stopped is not None:
+        return f'<span class="lab-quiet">{html.escape(say("stopped after step {step:,}", step=stopped))}</span>'
+    sure = html.escape(say("Stop it for good; the others continue"), quote=True)
+    named = html.escape(say("Stop the arm {arm}", arm=arm_label(arm)), quote=True)
+    words = html.escape(say("Stop this arm"))
+    name = html.escape(arm, quote=True)
+    return f'<button type="button" data-arm="{name}" data-sure="{sure}" aria-label="{named}">{words}</button>'

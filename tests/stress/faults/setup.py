@@ -142,7 +142,7 @@ def tiny_model(folder: Path) -> Path:
 
 def still_held() -> str:
     """Return "" if another thread gets the accelerator within ten seconds, otherwise a description."""
-    from neftune_core.engine.accelerator import accelerator
+    from neftune_core.models.accelerator import accelerator
 
     def take() -> None:
         with accelerator.held():

@@ -13,12 +13,12 @@ import torch
 from tiny import random_rows
 
 from neftune_core.data.chat import EncodedExample
-from neftune_core.engine.accelerator import accelerator
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.optimizer import ArmOptimizer, Hyperparameters
 from neftune_core.engine.settings import RegulariserSettings, TrainingSettings, evaluation_batch
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import InvalidSetting
+from neftune_core.models.accelerator import accelerator
 from neftune_core.models.loading import LoadedModel
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings

@@ -8,8 +8,8 @@ import pytest
 from owned_study import owned_study
 
 from neftune_core.errors import RecordError
-from neftune_core.studies.records import classes
-from neftune_core.studies.records.classes import (
+from neftune_core.studies.sharing import classes
+from neftune_core.studies.sharing.classes import (
     CODE,
     MOST_OF_TEACHER,
     end_class,

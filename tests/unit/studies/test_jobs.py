@@ -16,11 +16,11 @@ import pytest
 from short_study import short_rows, short_study, tiny_source
 
 from neftune_core.data.preparing import prepare
-from neftune_core.engine.accelerator import accelerator
 from neftune_core.engine.lockstep import Event, Lockstep, Step, Stop
 from neftune_core.engine.passes import Passes
 from neftune_core.errors import DoesNotFit, LabError, RecordError
 from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
+from neftune_core.models.accelerator import accelerator
 from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings

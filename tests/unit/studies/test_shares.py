@@ -11,8 +11,8 @@ from neftune_core.errors import RecordError
 from neftune_core.export.archive import pack, pack_record
 from neftune_core.studies.records.record import Record, create, find
 from neftune_core.studies.records.removal import remove
-from neftune_core.studies.records.shares import FILE, find_shared, share, shared_link, withdraw
 from neftune_core.studies.settings import EXAMPLE
+from neftune_core.studies.sharing.shares import FILE, find_shared, share, shared_link, withdraw
 
 ANN, BEN = "a1" * 32, "b2" * 32
 NOTHING = "This link shows no study"

@@ -33,7 +33,7 @@ from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.steering.requests import stop_arm
 from neftune_core.studies.study import run_study
 from neftune_core.studies.trained.loading import load_trained
-from neftune_core.ui.tabs.train_arms import arm_rows
+from neftune_core.ui.tabs.train_tab import arm_rows
 
 NOISE = (NoiseSettings(strength=5),)
 LARGE_RATE = 0.2

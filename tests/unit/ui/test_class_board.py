@@ -9,8 +9,8 @@ import pytest
 from owned_study import owned_study
 
 from neftune_core.figures.class_overlay import class_curves, class_differences
-from neftune_core.studies.records import classes
-from neftune_core.studies.records.classes import find_class, join_class, make_class
+from neftune_core.studies.sharing import classes
+from neftune_core.studies.sharing.classes import find_class, join_class, make_class
 from neftune_core.ui.sharing import class_board
 from neftune_core.ui.sharing.class_board import ClassBoards, class_study
 

@@ -10,8 +10,8 @@ import gradio as gr
 import pytest
 
 from neftune_core.settings import Limits
-from neftune_core.studies.records.classes import find_class, make_class
 from neftune_core.studies.records.record import asked_from
+from neftune_core.studies.sharing.classes import find_class, make_class
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.sharing import class_view
 
