@@ -14,7 +14,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypedDict, TypeVar, Unpack, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -43,25 +43,11 @@ class Control:
     choices: Mapping[str, str] | None = None
 
 
-def setting(  # noqa: PLR0913 - a declaration with keyword arguments
-    default: Any,
-    help: str,
-    *,
-    label: str = "",
-    minimum: float | None = None,
-    maximum: float | None = None,
-    slider_maximum: float | None = None,
-    step: float | None = None,
-    unit: str = "",
-    choices: Choices | None = None,
-    max_length: int | None = None,
-) -> Any:
-    """Declare a field of a `Settings` class.
+class ControlOptions(TypedDict, total=False):
+    """How a setting is bounded and shown.
 
-    Args:
-        default: Default value.
-        help: One sentence.
-        label: Short label; derived from the field's name if empty.
+    Attributes:
+        label: Short label; derived from the field's name if absent.
         minimum: Smallest allowed value (inclusive).
         maximum: Largest allowed value (inclusive).
         slider_maximum: Upper end of the slider, if below `maximum`.
@@ -69,26 +55,36 @@ def setting(  # noqa: PLR0913 - a declaration with keyword arguments
         unit: Unit, such as "seconds".
         choices: Labels by value, or a function that returns them.
         max_length: Largest number of characters of a text.
+    """
+
+    label: str
+    minimum: float
+    maximum: float
+    slider_maximum: float
+    step: float
+    unit: str
+    choices: Choices
+    max_length: int
+
+
+def setting(default: Any, help: str, **options: Unpack[ControlOptions]) -> Any:
+    """Declare a field of a `Settings` class.
+
+    Args:
+        default: Default value.
+        help: One sentence.
+        **options: See `ControlOptions`.
 
     Returns:
         The field.
     """
-    extra: dict[str, Any] = {
-        "label": label,
-        "slider_maximum": slider_maximum,
-        "step": step,
-        "unit": unit,
-        "choices": choices,
-        "minimum": minimum,
-        "maximum": maximum,
-    }
     return Field(
         default,
         description=help,
-        ge=minimum,
-        le=maximum,
-        max_length=max_length,
-        json_schema_extra=cast(Any, {"control": extra}),
+        ge=options.get("minimum"),
+        le=options.get("maximum"),
+        max_length=options.get("max_length"),
+        json_schema_extra=cast(Any, {"control": {"label": "", **options}}),
     )
 
 
@@ -190,12 +186,12 @@ def controls(cls: type[Settings], prefix: str = "") -> list[Control]:
                 default=field.get_default(call_default_factory=True),
                 help=field.description or "",
                 label=extra["label"] or name.replace("_", " ").capitalize(),
-                minimum=extra["minimum"],
-                maximum=extra["maximum"],
-                slider_maximum=extra["slider_maximum"] or extra["maximum"],
-                step=extra["step"],
-                unit=extra["unit"],
-                choices=_resolve(extra["choices"]),
+                minimum=extra.get("minimum"),
+                maximum=extra.get("maximum"),
+                slider_maximum=extra.get("slider_maximum") or extra.get("maximum"),
+                step=extra.get("step"),
+                unit=extra.get("unit", ""),
+                choices=_resolve(extra.get("choices")),
             )
         )
     return found
