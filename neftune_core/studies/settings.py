@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -96,9 +96,9 @@ class StudySettings(Settings):
 
     def regulariser_of(self, arm: str) -> RegulariserSettings:
         """Return the value of every method for an arm, all of them set: its own, the study's, or 0."""
-        usual = {name: getattr(self.training, name, 0.0) for name in METHODS}
+        usual: dict[str, Any] = {name: getattr(self.training, name, 0.0) for name in METHODS}
         own = next((found.values for found in self.regularisers if found.name == arm), {})
-        return RegulariserSettings.model_construct(**(usual | own))
+        return RegulariserSettings.model_construct(None, **(usual | own))
 
     def check(self, limits: Limits) -> None:
         """Raise `DoesNotFit` if a limit of this server is exceeded."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 
@@ -104,7 +104,7 @@ def build(lab: Lab, key: gr.Textbox) -> None:
 
 
 def _components() -> ClassView:
-    names = {
+    names: dict[str, tuple[str, Literal["primary", "secondary", "stop"]]] = {
         "join": (say("Join the class"), "primary"),
         "show": (say("Show the class"), "secondary"),
         "hide": (say("Hide the class"), "secondary"),
