@@ -32,7 +32,6 @@ EMULATED = (
 IN_BFLOAT16 = ("trl_lora_bfloat16", "trl_full_default")
 NO_TRL = "TRL is not installed, so there is no comparison: pip install trl peft"
 
-MODULES = {"trl_": "trl_sides", "peer_": "peer_sides"}
 """Module of a side by the start of its name; `train_sides` otherwise."""
 
 PEERS = {"peft": ("peer_peft", "a plain PEFT loop"), "litgpt": ("peer_litgpt", "LitGPT")}
@@ -250,7 +249,7 @@ def run_side(side: str, sizes: Sizes, variables: Mapping[str, str] = MappingProx
     environment = {
         name: value for name, value in (os.environ | variables).items() if value and name not in FOREIGN_TUNING
     }
-    module = next((module for start, module in MODULES.items() if side.startswith(start)), "train_sides")
+    module = "peer_sides" if side.startswith(("trl_", "peer_")) else "train_sides"
     command = [sys.executable, "-m", f"neftune_core.bench.{module}", side, json.dumps(asdict(sizes))]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
