@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from neftune_core.data.preparing import PreparedData
     from neftune_core.models.loading import LoadedModel
 
-LORA = {"bf16": False, "gradient_checkpointing": False, "neftune_noise_alpha": ALPHA, "learning_rate": LORA_RATE}
+IN_FLOAT32 = {"bf16": False, "gradient_checkpointing": False}
+LORA = IN_FLOAT32 | {"neftune_noise_alpha": ALPHA, "learning_rate": LORA_RATE}
 FULL = {"neftune_noise_alpha": ALPHA, "learning_rate": FULL_RATE}
 """Beyond these, what TRL does by default: for all weights that is bfloat16 autocast and gradient checkpointing."""
 
@@ -163,12 +164,7 @@ PEER_SIDES: dict[str, Callable[[Sizes], Found]] = {
     "trl_lora_bfloat16": partial(_trl_epoch, precision="bfloat16", settings=LORA, adapters=True),
     "trl_lora_float32": partial(_trl_epoch, precision="float32", settings=LORA, adapters=True),
     "trl_full_default": partial(_trl_epoch, precision="float32", settings=FULL, adapters=False),
-    "trl_full_float32": partial(
-        _trl_epoch,
-        precision="float32",
-        settings=FULL | {"bf16": False, "gradient_checkpointing": False},
-        adapters=False,
-    ),
+    "trl_full_float32": partial(_trl_epoch, precision="float32", settings=FULL | IN_FLOAT32, adapters=False),
 }
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The measurements of `neftune bench train`, each run in its own process.
 
-`python -m neftune_core.bench.train_sides SIDE SIZES` prints one line of JSON; SIZES is JSON too. Those of other libraries are
-in `peer_sides`, started in the same way.
+`python -m neftune_core.bench.train_sides SIDE SIZES` prints one line of JSON; SIZES is JSON too. Those of other
+libraries are in `peer_sides`, started in the same way.
 """
 
 from __future__ import annotations

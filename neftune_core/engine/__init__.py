@@ -12,5 +12,7 @@ lockstep         the training loop: all arms on the same batch, as a generator o
   scheduled_noise  the noise of every arm at every step
   optimizer        one AdamW step of all arms, with clipping and weight decay per arm
 clean_loss       loss and accuracy per row without noise
+graphs           the layers as CUDA graphs
 parallel         one study on several processes
+regularisers     methods beside noise, one file each
 """
