@@ -11,13 +11,13 @@ import torch
 
 from neftune_core.data.preparing import prepare
 from neftune_core.durable import write_whole
-from neftune_core.lessons.recorded_norms import FILE
 from neftune_core.models.token_text import token_texts
 from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
 from neftune_core.noise.sites import noise_sites
 from neftune_core.settings import Limits
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.study import base_of
+from neftune_core.ui.parts.recorded_study import NORMS
 
 
 def compute_norms(record: Record, index: int) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def store_norms(record: Record, index: int) -> Path:
     Returns:
         The file.
     """
-    path = record.folder / FILE
+    path = record.folder / NORMS
     write_whole(path, json.dumps(compute_norms(record, index), ensure_ascii=False))
     return path
 

@@ -32,6 +32,16 @@ def test_the_map_lists_every_package_in_the_order_of_the_contract() -> None:
     assert re.findall(r"^    (\w+)  ?\s*\w", neftune_core.__doc__ or "", re.MULTILINE)[: len(layers) - 1] == layers[1:]
 
 
+def test_packages_list_modules_that_exist() -> None:
+    listed = 0
+    for file in (ROOT / "neftune_core").rglob("__init__.py"):
+        words = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+        names = re.findall(r"^ *(\w+)  +\w", words, re.MULTILINE) if file.parent.name != "neftune_core" else []
+        listed += len(names)
+        assert [name for name in names if not [*file.parent.rglob(f"{name}.py"), *file.parent.rglob(name)]] == [], file
+    assert listed > 50
+
+
 def test_no_module_imports_itself_through_others() -> None:
     """Imports for types and imports inside functions count too."""
     graph = grimp.build_graph("neftune_core", cache_dir=None)

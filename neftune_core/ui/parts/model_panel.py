@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import sys
 import threading
 from collections.abc import Collection, Iterator
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from neftune_core.home import assets
 from neftune_core.language import later, say, translate_finished
 from neftune_core.models.catalogue import CATALOGUE, SizedModel, Workload, estimate
 from neftune_core.models.settings import ModelSettings
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.markup import bar, duration, facts, quiet
-from neftune_core.ui.parts.model_families import families_html
 from neftune_core.ui.parts.plot import part
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import HIDDEN, QUIET, events, reports_errors, show_error, visibility
@@ -37,6 +38,11 @@ _GATED = later(
     "The hub provides this model only to accounts that have accepted its licence: "
     "set HF_TOKEN to a token of such an account."
 )
+
+PASSED = {True: later("yes"), False: later("no"), None: "–"}
+# What the page shows of the checks; the rest is summed up in one column.
+SHOWN_CHECKS = (later("noise reaches the loss"), later("answers equal generate"))
+HOOK_CHECK = later("the common trainer hook has an effect")
 
 _stops: dict[str, threading.Event] = {}
 
@@ -261,3 +267,40 @@ def _estimate(model: SizedModel, source: str) -> str:
         tokens=work.length,
         estimate=found.sentence[:1].lower() + found.sentence[1:],
     )
+
+
+def families_html() -> str:
+    """Return a folded table of what `python -m tests.stress families` found, with this noise and the common hook."""
+    found = json.loads((assets() / "docs" / "families.json").read_text(encoding="utf-8"))
+    versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    rows = "".join(_family_row(family, found["ours"]) for family in found["families"].values())
+    heads = (later("family"), *SHOWN_CHECKS, later("checks passed"), HOOK_CHECK)
+    about = say(
+        "Causal language models, encoder-decoders, and encoders used as decoders. Each family "
+        "was tested with a small, randomly initialised model of its architecture. A model on "
+        "which noise would have no effect is refused when it is loaded."
+    )
+    source = say(
+        "Measured with {versions}; {command} runs every check.",
+        versions=html.escape(versions),
+        command="<code>python -m tests.stress families</code>",
+    )
+    row = "".join(f"<th>{say(head)}</th>" for head in heads)
+    return (
+        f'<details class="lab-more lab-families"><summary>{say("Supported models")}</summary><p>{about}</p>'
+        f"<table><thead><tr>{row}</tr></thead><tbody>{rows}</tbody></table>"
+        f"<p>{source}</p></details>"
+    )
+
+
+def _family_row(family: dict[str, Any], ours: list[str]) -> str:
+    checks = family["checks"]
+    applying = [checks[name] for name in ours if checks[name] is not None]
+    note = "" if family["pretrained_for_this"] else say(" (not pre-trained for this)")
+    cells = [
+        html.escape(say(family["words"])) + note,
+        *(say(PASSED[checks[name]]) for name in SHOWN_CHECKS),
+        say("{some} of {count}", some=sum(applying), count=len(applying)),
+        say(PASSED[checks[HOOK_CHECK]]),
+    ]
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -15,7 +16,6 @@ from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
 from neftune_core.language import plural, say
-from neftune_core.lessons import recorded_norms
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.settings import StudySettings
 from neftune_core.ui.parts.answers import answer_columns
@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 CLEAR = 0.05
 """Nats per token; a smaller difference between two losses is not mentioned."""
+
+NORMS = "seen.json"
+"""The token norms of one training row, which `python -m tests.tools.recorded_norms` stores with a record."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def stage(record: Record, line: str) -> dict[str, Any]:
         "steps": last,
         "per_epoch": last / epochs,
         "arms": shown,
-        "seen": recorded_norms.stored_norms(record),
+        "seen": stored_norms(record),
     }
 
 
@@ -186,3 +189,12 @@ def _where_and_when(record: Record) -> list[str]:
 
 def _list_names(names: Sequence[str]) -> str:
     return say(" and ").join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def stored_norms(record: Record) -> dict[str, Any] | None:
+    """Return the norms stored with a record; None if absent or unreadable."""
+    try:
+        found = json.loads((record.folder / NORMS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and {"tokens", "response", "clean", "epochs"} <= set(found) else None

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from neftune_core.data.preparing import prepare
-from neftune_core.lessons import recorded_norms
 from neftune_core.lessons.facts import KNOWN, held_out_losses, study_facts
 from neftune_core.lessons.faults import FAULTS, damage
 from neftune_core.lessons.files import comparisons, lessons, read_lesson
@@ -22,7 +21,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import StudySettings
-from neftune_core.ui.parts.recorded_study import stage
+from neftune_core.ui.parts.recorded_study import stage, stored_norms
 from neftune_core.ui.server.lab import Lab
 from tests.tools.recorded_norms import store_norms
 
@@ -145,7 +144,7 @@ def test_the_norms_that_are_shown_are_those_of_the_noise_that_trained(tmp_path: 
     study = StudySettings(noise=(NoiseSettings(strength=5), NoiseSettings(strength=15)), seed=4, model=IN_FLOAT32)
     made = create(study, "", folder=tmp_path)
     store_norms(made, 2)
-    found = recorded_norms.stored_norms(made)
+    found = stored_norms(made)
     assert found is not None
     loaded = load(IN_FLOAT32)
     row = prepare(study.data, loaded.tokenizer, Limits()).train[2]

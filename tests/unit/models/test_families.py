@@ -148,7 +148,7 @@ def test_the_tiny_tokenizer_reads_a_word_as_its_number() -> None:
 
 
 def test_the_page_shows_every_family_and_what_the_common_hook_does() -> None:
-    from neftune_core.ui.parts.model_families import families_html
+    from neftune_core.ui.parts.model_panel import families_html
 
     page = families_html()
     assert page.count("<tr>") == len(FAMILIES) + 1
