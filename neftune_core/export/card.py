@@ -193,6 +193,8 @@ def _training_text(training: TrainingSettings) -> str:
 
 
 def _arm_text(record: Record, arm: str) -> str:
+    if arm in {found.name for found in record.study.regularisers}:
+        return f"with another method than the control ({arm})"
     return "without noise (the control)" if arm == "control" else _noise_text(record.arms.get(arm), arm)
 
 

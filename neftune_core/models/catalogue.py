@@ -44,6 +44,8 @@ class Workload:
         together: Whether adapters of several arms run in one pass.
         mean_length: Mean tokens per row, which determines time; 0 if all rows have `length`.
         answered: Tokens of all prompts and answers held in memory at once at the end.
+        held: Passes of one arm whose activations are held at once.
+        perturbed: Whether an arm trains on a copy of the weights with noise.
     """
 
     arms: int
@@ -54,6 +56,8 @@ class Workload:
     together: bool = True
     mean_length: float = 0.0
     answered: int = 0
+    held: int = 1
+    perturbed: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,7 @@ def _memory(model: SizedModel, work: Workload, device: torch.device, precision: 
 
     size = BYTES[precision]
     width = _inner_width(model)
-    positions = work.batch_size * work.length
+    positions = work.held * work.batch_size * work.length
     if work.together and work.rank is not None:
         positions = min(work.arms * positions, max(positions, tokens_per_pass(device, model.width)))
     kept = positions * model.layers * KEPT_WIDTHS * width * size
@@ -174,8 +178,10 @@ def _memory(model: SizedModel, work: Workload, device: torch.device, precision: 
     logits = LOGIT_ROWS * model.vocabulary * LOGIT_COPIES * 4
     trained = model.parameters if work.rank is None else work.rank * ADAPTED_WIDTHS * width * model.layers
     weights = model.parameters * size
+    noisy = 2 * 4 * model.parameters if work.perturbed else 0  # the noise and the sum, in float32
     rounded = weights if work.rank is None and precision != "float32" else 0  # of the active arm
-    return int(PROCESS_BYTES + weights + rounded + max(kept, answering) + logits + work.arms * trained * TRAINED_BYTES)
+    weights += rounded + noisy
+    return int(PROCESS_BYTES + weights + max(kept, answering) + logits + work.arms * trained * TRAINED_BYTES)
 
 
 def _inner_width(model: SizedModel) -> float:

@@ -62,13 +62,17 @@ def study_seconds(study: StudySettings, rows: int, layers: int, parameters: int)
 def pass_groups(study: StudySettings) -> list[tuple[int, int]]:
     """Return the groups of arms that share a pass in each step: passes and arms of each."""
     from neftune_core.engine.passes import pass_strategy
+    from neftune_core.engine.regularisers.registry import METHODS
     from neftune_core.noise.batch import ArmNoise
 
     by_way: dict[str, list[int]] = {}
     for name, noise in study.arms.items():
         way = pass_strategy(ArmNoise(noise))
-        key = way if study.training.together else name
-        by_way.setdefault(key, []).append({"one": 1, "pair": 2, "ascent": noise.ascent_steps + 1}[way])
+        used = [METHODS[key] for key, value in study.regulariser_of(name).values.items() if value]
+        alone = not study.training.together or any(method.perturbation for method in used)
+        key = name if alone else " ".join([way, *(method.name for method in used if method.in_step)])
+        passes = {"one": 1, "pair": 2, "ascent": noise.ascent_steps + 1}[way]
+        by_way.setdefault(key, []).append(2 if any(method.passes for method in used) else passes)
     return [(max(passes), len(passes)) for passes in by_way.values()]
 
 

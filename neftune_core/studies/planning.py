@@ -11,6 +11,7 @@ from pathlib import Path
 from neftune_core.data.batches import LENGTH_STEP
 from neftune_core.data.fitting import FittedPrompt
 from neftune_core.data.preparing import PreparedData
+from neftune_core.engine.regularisers.registry import METHODS
 from neftune_core.engine.settings import count_steps
 from neftune_core.errors import DoesNotFit
 from neftune_core.home import folder_bytes
@@ -167,6 +168,7 @@ def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedMode
     mean = sum(-(-row.length // LENGTH_STEP) * LENGTH_STEP for row in prepared.train) / max(1, len(prepared.train))
     seeds = sum(len(names) for names in study.runs.values()) / arms
     steps = math.ceil(count_steps(len(prepared.train), training) * seeds)
+    used = [METHODS[name] for arm in study.regularisers for name, value in arm.values.items() if value]
     return Workload(
         arms=arms,
         batch_size=math.ceil(training.batch_size / training.accumulation),
@@ -176,6 +178,8 @@ def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedMode
         together=training.together,
         mean_length=mean,
         answered=_answer_tokens(study, prepared, loaded),
+        held=2 if any(method.passes for method in used) else 1,
+        perturbed=any(method.perturbation for method in used),
     )
 
 

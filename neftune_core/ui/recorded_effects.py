@@ -28,7 +28,9 @@ def recorded_studies(lab: Lab) -> dict[str, tuple[Sweep, StudySettings]]:
     found = {}
     for sweep in lab.recorded_sweeps:
         studies = [cell.study for cell in cells(sweep.settings)]
-        if studies and {study.noise for study in studies} == {studies[0].noise} and len(studies[0].noise) == 1:
+        if not studies or studies[0].regularisers:
+            continue
+        if {study.noise for study in studies} == {studies[0].noise} and len(studies[0].noise) == 1:
             name = studies[0].data.source.removeprefix("starter:")
             found[name] = sweep, studies[0].model_copy(update={"seeds": CLAIM_SEEDS})
     return found

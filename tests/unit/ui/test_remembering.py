@@ -30,6 +30,12 @@ KEY = "5a" * 32
 NOTHING = {"__type__": "update"}
 
 
+OTHERS = tuple(
+    RegulariserSettings(**{name: value})
+    for name, value in {"lora_dropout": 0.3, "weight_decay": 0.1, "prompt_loss": 0.5}.items()
+)
+
+
 @pytest.fixture(scope="module")
 def built() -> Any:
     return page.build(Lab())
@@ -59,17 +65,20 @@ def test_the_link_of_a_study_fills_every_form_and_shows_what_has_no_place_there(
     rows.write_text("".join(f'{{"instruction": "Name {n}.", "output": "It is {n}."}}\n' for n in range(6)))
     noise = [NoiseSettings(strength=strength, unit="std") for strength in (0.25, 0.5, 1)]
     changes = {"seed": 11, "noise": (*noise, NoiseSettings(strength=3)), "data": DataSettings(source=f"file:{rows}")}
-    changes |= {"regularisers": (RegulariserSettings(lora_dropout=0.3), RegulariserSettings(weight_decay=0.1))}
+    changes |= {"regularisers": (*OTHERS, RegulariserSettings(consistency=2, noise=noise[0]))}
+    changes["regularisers"] += (RegulariserSettings(weight_noise=0.1, noise=noise[0]),)
     changes["measuring"] = MeasuringSettings(primary="held_out_loss", epoch="best")
     record = create(EXAMPLE.model_copy(update=changes), KEY)
     said: list[str] = []
     monkeypatch.setattr(page_state.gr, "Info", lambda words, **_: said.append(words))
     shown = restored(KEY, record.id)
     assert len(said) == 1
-    assert "arms of the study: uniform-alpha-3." in said[0]  # in another unit than the first
+    others = "uniform-alpha-3, weight-noise-0.1-with-uniform-std-0.25"  # another unit, and noise that its box lacks
+    assert f"arms of the study: {others}." in said[0]
     values = {name: value["value"] for name, value in shown.items() if isinstance(value, dict) and "value" in value}
     assert (values["noise-unit"], values["noise-strength"]) == ("std", 0.25)
-    assert [values[f"train-{name}"] for name in ("strengths", "dropouts", "decays")] == ["0.5, 1", "0.3", "0.1"]
+    boxes = ("strengths", "dropouts", "decays", "prompt_loss", "consistency", "weight_noise")
+    assert [values[f"train-{name}"] for name in boxes] == ["0.5, 1", "0.3", "0.1", "0.5", "2", ""]
     assert (values["train-seed"], values["train-epochs"], values["train-learning-rate"]) == (11, 6.0, 0.003)
     assert (values["measuring-train-primary"], values["measuring-train-epoch"]) == ("held_out_loss", "best")
     assert (shown["data-source"], Path(values["data-file"]).name) == ("file", "own-rows.jsonl")

@@ -1,0 +1,54 @@
+"""Loss on the prompt, with a weight; weight 1 is instruction modelling (arXiv 2405.14394)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from neftune_core.engine.regularisers.method import Method, TokenWeights
+from neftune_core.language import later
+from neftune_core.settings import setting
+
+if TYPE_CHECKING:
+    from neftune_core.engine.loss import MicroBatch
+
+
+def weigh_prompt(weight: float, micro_batch: MicroBatch) -> TokenWeights:
+    """Train on the prompt too: response tokens count 1, prompt tokens `weight`, divided by the sum of the counts.
+
+    The prompt is everything that is not trained on, without special tokens, padding and the first token of a row. The
+    engine divides by the response tokens of the step alone, so the weights here make up for the difference.
+
+    Args:
+        weight: Weight of a prompt token.
+        micro_batch: The rows.
+    """
+    import torch
+
+    batch, tokens = micro_batch.batch, micro_batch.tokens
+    positions = torch.arange(batch.ids.shape[1], device=batch.ids.device)
+    prompt = (positions < batch.lengths[:, None]) & ~batch.trained & ~batch.special
+    targets = prompt | batch.trained
+    targets[:, 0] = False
+    predicting = targets.flatten().nonzero()[:, 0] - 1
+    is_prompt = prompt.flatten()[predicting + 1]
+    share = tokens / (tokens + weight * micro_batch.prompt_tokens)
+    return TokenWeights(predicting, torch.where(is_prompt, weight * share, share).float())
+
+
+METHOD = Method(
+    name="prompt_loss",
+    words=later("prompt loss"),
+    setting=setting(
+        None,
+        "Weight of the loss on prompt tokens, which are otherwise not trained on; 1 is instruction modelling.",
+        minimum=0,
+        maximum=10,
+        step=0.05,
+        label="Loss on the prompt",
+    ),
+    example="0.1, 1",
+    formula="(loss of the response + weight * loss of the prompt) / (response tokens + weight * prompt tokens)",
+    paper="arXiv 2405.14394",
+    causal_only=True,
+    token_weights=weigh_prompt,
+)

@@ -1,0 +1,51 @@
+"""Gaussian noise on the weights in every training step (Flat-LoRA, arXiv 2409.14396)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from neftune_core.engine.regularisers.method import Method
+from neftune_core.language import later
+from neftune_core.randomness import Purpose, stream
+from neftune_core.settings import setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def draw_filters(sigma: float, weight: Tensor, key: tuple[int, ...]) -> Tensor:
+    """Draw the noise of one linear weight; a row with a larger norm (a filter) gets more.
+
+    Args:
+        sigma: Strength; the noise of a row has about `sigma` times the norm of the row.
+        weight: Base plus adapter, `[out, in]` float32.
+        key: Key of the draw.
+
+    Returns:
+        `sigma * |row| / sqrt(in)` times a standard normal draw, `[out, in]` float32.
+    """
+    import numpy as np
+    import torch
+
+    draw = stream(Purpose.WEIGHT_NOISE, *key).standard_normal(tuple(weight.shape), dtype=np.float32)
+    scale = sigma * torch.linalg.vector_norm(weight, dim=1, keepdim=True) / weight.shape[1] ** 0.5
+    return torch.from_numpy(draw).to(weight.device) * scale
+
+
+METHOD = Method(
+    name="weight_noise",
+    words=later("weight noise"),
+    setting=setting(
+        None,
+        "Gaussian noise on the weights in every step (Flat-LoRA), as a multiple of the norm of each row of base plus "
+        "adapter. It is removed before the update.",
+        minimum=0,
+        maximum=10,
+        step=0.01,
+        label="Noise on the weights",
+    ),
+    example="0.05",
+    formula="gradient at W' + e with W' = W + (alpha / r) B A, e_ij ~ N(0, sigma^2 |W'_i|^2 / inputs)",
+    paper="arXiv 2409.14396",
+    perturbation=draw_filters,
+)
