@@ -266,7 +266,7 @@ def test_a_wrong_answer_is_left_out(tmp_path: Path, answer: dict[str, Any]) -> N
     lines = [right, {"prompt": "p", "arms": {"control": answer}}]
     (record.folder / "answers.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     assert record.answers() == [right]
-    assert "p" in runs_tab._answers(record)
+    assert "p" in runs_tab._answers(record, is_own=True)
 
 
 @pytest.mark.parametrize("line", [b"{}\n", b"\n"])
