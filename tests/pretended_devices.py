@@ -74,6 +74,8 @@ class PretendedGpu(TorchDispatchMode):
         self._patches = ExitStack()
 
     def __enter__(self) -> PretendedGpu:
+        with torch.device("meta"):  # at its first call, torch lists the functions that obey it: the real ones
+            torch.empty(0)
         for owner, name, instead in self._instead():
             self._patches.enter_context(mock.patch.object(owner, name, instead))
         super().__enter__()
@@ -205,7 +207,8 @@ class PretendedGpu(TorchDispatchMode):
                 raise self.faults[-1]
             if name in COPIED and target == GPU:
                 self._crossed(name, GPU)
-            return self.put(real(*args, **kwargs), target)
+            where = {} if device is None else {"device": HOST}  # a tensor like one without memory has memory
+            return self.put(real(*args, **where, **kwargs), target)
 
         return make
 

@@ -16,17 +16,21 @@ from tiny import family_rows, random_rows
 from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.methods import make_arms
-from neftune_core.engine.settings import TrainingSettings
+from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
 from neftune_core.evaluation.answers import stream_answers
 from neftune_core.evaluation.noise_propagation import measure_propagation
 from neftune_core.evaluation.sensitivity import measure_sensitivity
 from neftune_core.evaluation.settings import AnswerSettings
-from neftune_core.models.loading import LoadedModel
+from neftune_core.models.loading import LoadedModel, evict_all, load, weights_hash
+from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Limits
 from neftune_core.studies import checkpoint
 from neftune_core.studies.measuring import measure_end
-from neftune_core.studies.settings import CONTROL, StudySettings
+from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.settings import CONTROL, EXAMPLE, MeasuringSettings, StudySettings
+from neftune_core.studies.study import run_study
 from tests.stress.families.engine import loaded_family
 from tests.stress.families.tiny import FAMILIES
 
@@ -137,6 +141,48 @@ def test_measures_of_a_seed_and_the_views_inside_a_model_stay_on_the_device(gpu:
         noise = NoiseSettings(strength=5, kind=kind)
         *_, sensitivity = measure_sensitivity(loaded, family_rows(loaded, 2), noise, [5.0])
         assert np.isfinite(sensitivity.losses).all()
+
+
+def studied(device: str, folder: Path) -> Record:
+    """Return the record of a short study of the bundled model."""
+    study = EXAMPLE.model_copy(
+        update={
+            "model": ModelSettings(device=device, precision="float32"),
+            "training": EXAMPLE.training.model_copy(update={"steps": 3, "evaluations": 1, "evaluation_rows": 8}),
+            "regularisers": (RegulariserSettings(lora_dropout=0.1),),
+            "measuring": MeasuringSettings(prompts=2, new_tokens=4),
+            "answers": AnswerSettings(new_tokens=4),
+        }
+    )
+    record = create(study, owner="", folder=folder)
+    last = list(run_study(record, Limits(), lambda: False))[-1]
+    assert last["event"] == "finished", last
+    return record
+
+
+def test_a_study_from_settings_to_its_record_stays_on_the_device(gpu: PretendedGpu, tmp_path: Path) -> None:
+    evict_all()
+    there, here = studied("cpu", tmp_path / "there"), studied("cuda", tmp_path / "here")
+    processor, pretended = (load(record.study.model).model for record in (there, here))
+    evict_all()
+    assert {gpu.device_of(one) for one in (*pretended.parameters(), *pretended.buffers())} == {GPU}
+    assert weights_hash(pretended) == weights_hash(processor)
+    for name, buffer in processor.named_buffers():  # such as the frequencies of rotations, which no file holds
+        assert torch.equal(pretended.get_buffer(name).cpu(), buffer)
+    expected, found = (
+        [arm["loss"] for event in record.events() if event["event"] == "step" for arm in event["arms"].values()]
+        for record in (there, here)
+    )
+    assert len(found) == 3 * len(here.study.arms)
+    assert found == pytest.approx(expected, abs=1e-4)  # attention and the head in other pieces
+    assert here.answers() == there.answers()
+
+
+@pytest.mark.parametrize("name", ["empty_like", "full_like", "zeros_like"])
+def test_a_tensor_like_one_without_memory_has_memory_on_the_device(gpu: PretendedGpu, name: str) -> None:
+    values = {"fill_value": 0.0} if name == "full_like" else {}
+    made = getattr(torch, name)(torch.empty(3, device="meta"), device="cuda", **values)
+    assert (made.is_meta, gpu.device_of(made)) == (False, GPU)
 
 
 @pytest.mark.parametrize(
