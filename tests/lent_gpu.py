@@ -7,6 +7,7 @@ import pickle
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import count
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -53,10 +54,10 @@ def _serve(task: Callable[..., Iterator[Any]], connection: Connection, left: Any
 class Platform:
     """Allocates its GPU within a quota of seconds; `durations` are the requested ones.
 
-    `only` shortens every duration, like a platform that withdraws the GPU early.
+    `only` is the number of items after which it withdraws the GPU.
     """
 
-    def __init__(self, quota: int = 10_000, only: float | None = None) -> None:
+    def __init__(self, quota: int = 10_000, only: int | None = None) -> None:
         self.quota, self.only = quota, only
         self.durations: list[int] = []
         self.workers: dict[Any, _Worker] = {}
@@ -72,7 +73,7 @@ class Platform:
                 if seconds > self.quota:
                     told = f"You have exceeded your GPU quota ({seconds}s requested vs. {self.quota}s left)."
                     raise PlatformError("ZeroGPU quota exceeded", f"{told} Try again in 3:25:01")
-                yield from self._run(task, arguments, time.monotonic() + (self.only or seconds))
+                yield from self._run(task, arguments, time.monotonic() + seconds)
 
             return lent
 
@@ -82,8 +83,8 @@ class Platform:
         worker = self.workers.pop(task, None) or _Worker(task)
         self.started.append(worker)
         worker.here.send_bytes(pickle.dumps(arguments))
-        while True:
-            if not worker.here.poll(max(0, end - time.monotonic())):
+        for number in count():
+            if number == self.only or not worker.here.poll(max(0, end - time.monotonic())):
                 worker.process.kill()
                 worker.process.join()
                 raise PlatformError("ZeroGPU worker error", "GPU task aborted")

@@ -250,25 +250,25 @@ def test_a_study_stops_by_itself_before_its_time_is_over(platform: Platform, mon
 def test_a_gpu_that_is_withdrawn_leaves_a_record_that_can_continue(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    platform.only = 4
+    platform.only = 12
     monkeypatch.setattr(zero_gpu, "record_seconds", lambda record, limits: 100)
     record = new(ENDLESS)
     last = list(lent(platform).study(record, Limits(), lambda: False))[-1]
     assert last["event"] == "failed"
     assert "withdrawn" in last["message"]
     assert not record.is_running()
-    done = max((event["step"] for event in record.events() if event["event"] == "step"), default=0)
-    platform.only = None
-    events = lent(platform).study(record, Limits(), lambda: time.monotonic() > end)
-    end = time.monotonic() + 3
-    assert list(events)[-1]["event"] == "stopped"
-    assert done == 0 or max(event["step"] for event in record.events() if event["event"] == "step") >= done - 1
+    done = max(event["step"] for event in record.events() if event["event"] == "step")
+    assert done > 5
+    platform.only, steps = None, list[int]()
+    again = lent(platform).study(record, Limits(), lambda: bool(steps))
+    for event in again:
+        steps += [event["step"]] if event["event"] == "step" else []
+    assert event["event"] == "stopped"
+    assert abs(steps[0] - done) <= 2  # from the last checkpoint, which is written beside the log
 
 
 def test_a_stop_reaches_the_worker_and_keeps_the_last_whole_step(platform: Platform) -> None:
     record, seen = new(LONG.model_copy(update={"title": "stop"})), []
-    loaded = load(ModelSettings(device="cpu"))
-    assert loaded
     for event in lent(platform).study(record, Limits(), lambda: len(seen) > 3):
         seen.append(event)
     assert seen[-1]["event"] == "stopped"
