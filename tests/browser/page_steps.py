@@ -25,3 +25,20 @@ def own_file(page: Any) -> None:
     open_tab(page, "Data")
     text_of(page, "#data-report", "In use: world-format")
     page.locator("#data-source label", has_text="Your file").click()
+
+
+def calls_from(page: Any, prefix: str) -> list[str]:
+    """Collect the calls to the server, from now on, that components whose name begins with `prefix` cause.
+
+    What the page asks for as it opens, which may be late on a slow machine, is not among them.
+    """
+    named = "(prefix) => gradio_config.components.filter(({ props }) => props.elem_id?.startsWith(prefix))"
+    own, found = page.evaluate(f"{named}.map(({{ id }}) => id)", prefix), list[str]()
+
+    def look(request: Any) -> None:
+        if request.method == "POST" and request.post_data_json.get("trigger_id") in own:
+            found.append(request.post_data)
+
+    page.on("request", look)
+    assert own
+    return found

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_steps import open_tab, own_file, text_of, upload
+from page_steps import calls_from, open_tab, own_file, text_of, upload
 from served_lab import LAB, served, visiting
 
 from neftune_core.bench.page import follow_log
@@ -408,8 +408,7 @@ def test_curves_are_seen_on_a_logarithmic_scale_and_smoothed_without_a_call_to_t
     node = "document.querySelector('#train-curves .lab-figure-plot')"
     noisy = f"{node}.data.find((trace) => trace.uid.startsWith('control_2floss'))"
     lab_page.wait_for_function(f"{node}?._fullLayout?.yaxis.type === 'linear'")
-    calls: list[Any] = []
-    lab_page.on("request", lambda request: calls.append(request) if "/queue/join" in request.url else None)
+    calls = calls_from(lab_page, "train-curves")
     scattered = lab_page.evaluate(f"{noisy}.y")
     choices = lab_page.locator("#train-curves .lab-figure-choices input")
     choices.first.check()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from invented import WIDTH, WORDS, invented_sentence, vectors
+from page_steps import calls_from
 from served_lab import opened_page
 
 from neftune_core.figures.noise_views import VIEWS
@@ -47,21 +48,6 @@ WITH = f"""(changes) => {{
   const controls = Object.entries(figure.value.controls).map(([name, {{ value }}]) => [name, value]);
   return Lab.noise.drawn(figure.value.payload, {{ ...Object.fromEntries(controls), ...changes }});
 }}"""
-
-
-def posts(page: Any) -> list[str]:
-    """The calls to the server, from now on, that something on the Noise tab causes; what the page asks for as it opens,
-    which on a slow machine may come late, is not among them."""
-    named = "gradio_config.components.filter(({ props }) => props.elem_id?.startsWith('noise-')).map(({ id }) => id)"
-    own, found = page.evaluate(named), list[str]()
-
-    def look(request: Any) -> None:
-        if request.method == "POST" and request.post_data_json.get("trigger_id") in own:
-            found.append(request.post_data)
-
-    page.on("request", look)
-    assert own
-    return found
 
 
 def choose_view(page: Any, name: str) -> None:
@@ -121,7 +107,7 @@ def test_every_setting_gives_the_numbers_of_the_core(page: Any) -> None:
 
 
 def test_the_slider_redraws_without_a_call_to_the_server(page: Any) -> None:
-    calls = posts(page)
+    calls = calls_from(page, "noise-")
     before = page.evaluate(HEIGHTS)
     slider = page.locator("#noise-strength input[type=range]")
     slider.focus()
@@ -136,7 +122,7 @@ def test_the_slider_redraws_without_a_call_to_the_server(page: Any) -> None:
 
 
 def test_every_view_is_drawn_without_a_call_to_the_server(page: Any) -> None:
-    calls = posts(page)
+    calls = calls_from(page, "noise-")
     summaries = []
     shown = [name for name in VIEWS if name not in INSIDE]
     for name in shown:
@@ -144,7 +130,7 @@ def test_every_view_is_drawn_without_a_call_to_the_server(page: Any) -> None:
         page.evaluate(MOVE, 30)
         figure = page.evaluate(CURRENT)
         assert figure["name"] == f"noise-{name}"
-        assert figure["data"] or name == "loss"  # which has to be measured first
+        assert (figure["data"] == []) == (name == "loss")  # which has to be measured first
         summaries.append(page.locator("#noise-figure .lab-figure-summary").inner_text())
         assert page.locator("#noise-figure .lab-figure-plot").get_attribute("aria-label") == summaries[-1]
         page.evaluate(MOVE, 5)
@@ -159,7 +145,7 @@ def followed() -> dict[str, Any]:
 
 
 def test_depth_is_measured_in_one_call_and_follows_the_slider(page: Any) -> None:
-    calls = posts(page)
+    calls = calls_from(page, "noise-")
     choose_view(page, "depth")
     page.wait_for_function(f"{CURRENT}.data.length > 0")
     expected = followed()["depth"]
@@ -178,7 +164,7 @@ def test_depth_is_measured_in_one_call_and_follows_the_slider(page: Any) -> None
 
 
 def test_the_next_word_is_shown_after_the_chosen_token(page: Any) -> None:
-    calls = posts(page)
+    calls = calls_from(page, "noise-")
     choose_view(page, "next")
     page.wait_for_function(f"{CURRENT}.data.length > 0")
     found = followed()
@@ -341,8 +327,7 @@ def test_the_nearest_tokens_are_those_that_a_search_finds(page: Any) -> None:
     shown = page.evaluate(f"{CURRENT}.data[0].text")
     assert [word != "" for word in shown] == closer.any(1).tolist()
     assert any(shown)
-    for place, word in enumerate(shown):
-        assert not word or closer[place, WORDS.index(" " + word)]
+    assert all(closer[place, WORDS.index(" " + word)] for place, word in enumerate(shown) if word)
     first = page.evaluate(f"{CURRENT}.data[0].y")
     page.evaluate(MOVE, 0.99 * min(strength for strength in first if strength))
     assert not any(page.evaluate(f"{CURRENT}.data[0].text"))
@@ -422,7 +407,7 @@ def test_what_a_kind_shows_is_explained(page: Any) -> None:
 
 
 def test_another_draw_changes_the_noise_and_not_the_sentence(page: Any) -> None:
-    before, calls = page.evaluate(HEIGHTS), posts(page)
+    before, calls = page.evaluate(HEIGHTS), calls_from(page, "noise-")
     page.locator("#noise-again").click()
     page.wait_for_function(f"({HEIGHTS})[1][0] !== {before[1][0]}")
     assert calls
@@ -479,7 +464,7 @@ def test_a_link_may_be_in_any_unit_and_kind(page: Any, browser: Any, address: st
 
 def test_the_dark_theme_redraws_the_figure_and_is_remembered(page: Any) -> None:
     colour = f"{FIGURE}._fullLayout.font.color"
-    light, calls = page.evaluate(colour), posts(page)
+    light, calls = page.evaluate(colour), calls_from(page, "noise-")
     page.locator("[data-do=theme]").click()
     page.wait_for_function(f"{colour} !== '{light}'")
     assert calls == []

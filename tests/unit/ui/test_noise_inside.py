@@ -1,4 +1,4 @@
-"""Depth and Next word: what the page is sent for a sentence, and what it is told where that cannot be."""
+"""The views Depth and Next word: the data sent to the page, and the message when a sentence cannot be measured."""
 
 from __future__ import annotations
 
