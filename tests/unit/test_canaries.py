@@ -357,4 +357,4 @@ def test_sacrebleu_gives_the_counts_of_each_answer() -> None:
     for metric, columns in ((BLEU(), 10), (CHRF(), 18)):
         counts = metric._extract_corpus_statistics(["a cat sat", "x"], [["a cat sat", "y"]])
         assert [len(row) for row in counts] == [columns, columns], why
-        assert metric.get_signature(), why
+        assert "version:" in str(metric.get_signature()), why

@@ -58,10 +58,11 @@ def test_the_moving_picture_moves_and_has_at_most_two_megabytes() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_link_leads_to_a_file_and_a_heading_that_exist(name: str) -> None:
     page = ROOT / name
-    for target, anchor in LINK.findall(_text(name)):
-        file = (page.parent / target).resolve() if target else page
-        assert file.exists(), f"{name} links to {target}"
-        assert not anchor or anchor in _anchors(file), f"{name} links to {target}#{anchor}"
+    links = [
+        ((page.parent / target).resolve() if target else page, anchor) for target, anchor in LINK.findall(_text(name))
+    ]
+    assert [file for file, _ in links if not file.exists()] == []
+    assert [(file, anchor) for file, anchor in links if anchor and anchor not in _anchors(file)] == []
 
 
 def test_the_index_leads_to_every_page() -> None:

@@ -26,12 +26,13 @@ def test_a_study_comes_back_from_its_toml(comments: bool) -> None:
 
 
 def test_every_setting_has_help_and_a_default_within_its_range() -> None:
-    for control in controls(StudySettings):
-        assert control.help, control.name
-        if control.minimum is not None:
-            assert control.minimum <= control.default <= control.maximum, control.name
-        if control.choices is not None:
-            assert control.default in control.choices, control.name
+    found = controls(StudySettings)
+    assert [control.name for control in found if not control.help] == []
+    ranges = {one.name: (one.minimum, one.default, one.maximum) for one in found if one.minimum is not None}
+    choices = {one.name: (one.default, one.choices) for one in found if one.choices is not None}
+    assert min(len(ranges), len(choices)) > 8
+    assert [name for name, (least, usual, most) in ranges.items() if not least <= usual <= most] == []
+    assert [name for name, (usual, offered) in choices.items() if usual not in offered] == []
 
 
 def test_a_link_carries_what_differs_from_the_defaults() -> None:

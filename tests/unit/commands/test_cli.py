@@ -14,7 +14,7 @@ from neftune_core.commands.data import DataCommand
 from neftune_core.errors import InvalidSetting
 from neftune_core.settings import from_toml
 from neftune_core.studies.records.record import find
-from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.settings import EXAMPLE, StudySettings
 
 
 def _neftune(*words: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -41,7 +41,7 @@ def test_the_example_is_a_complete_commented_study_that_trains_and_compares(tmp_
     example = _neftune("train", "--example")
     assert example.returncode == 0
     assert example.stdout.count("#") > 20
-    assert from_toml(StudySettings, example.stdout)
+    assert from_toml(StudySettings, example.stdout) == EXAMPLE
     file = tmp_path / "study.toml"
     file.write_text(example.stdout, encoding="utf-8")
     short = ["--training.epochs", "0.2", "--training.evaluations", "1", "--answers.new-tokens", "4"]

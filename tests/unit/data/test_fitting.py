@@ -44,7 +44,7 @@ def fitted(messages: Any, room: int, **more: Any) -> tuple[str, bool]:
     """Return the text of a prompt of at most `room` tokens, and whether it was cut."""
     found = fitted_prompt(messages, tokenizer("chatml"), TokenLimits(room, room + 30), **more)
     assert found is not None
-    assert len(found.ids) <= room or not more.get("shorten", True)
+    assert len(found.ids) <= (room if more.get("shorten", True) else room + 30)
     return tokenizer("chatml").decode(found.ids), found.cut
 
 

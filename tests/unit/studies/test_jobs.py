@@ -471,7 +471,7 @@ def test_an_end_that_cannot_be_written_is_reported_nevertheless(rows: Path, monk
 def test_somebody_else_gets_the_accelerator_between_two_parts_of_a_step(rows: Path) -> None:
     record = create(_study(rows, accumulation=4), ANN)
     running = run_study(record, Limits(), lambda: False)
-    parts, taken = 0, threading.Event()
+    seen, taken = list[bool](), threading.Event()
 
     def take() -> None:
         with accelerator.held():
@@ -480,20 +480,17 @@ def test_somebody_else_gets_the_accelerator_between_two_parts_of_a_step(rows: Pa
     backward = Passes.backward
 
     def counting(self: Passes, *given: Any) -> Any:
-        nonlocal parts
-        parts += 1
-        if parts == 2:  # somebody asks in the middle of the first step
+        seen.append(taken.is_set())
+        if len(seen) == 2:  # somebody asks in the middle of the first step
             threading.Thread(target=take, daemon=True).start()
             while not accelerator._waiting:
                 time.sleep(0.001)
-        if parts == 4:
-            assert taken.is_set()
         return backward(self, *given)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Passes, "backward", counting)
         assert list(running)[-1]["event"] == "finished"
-    assert taken.is_set()
+    assert seen[:4] == [False, False, True, True]
 
 
 def test_what_would_fit_is_given_in_numbers(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,13 +92,13 @@ def test_every_measure_of_an_arm_is_kept_and_has_its_definition(trained: Record)
 
 def test_the_numbers_of_each_row_give_the_losses_of_the_log(trained: Record) -> None:
     rows = rows_by_step(trained)
-    for event in trained.events():
-        if event["event"] == "evaluated" and event["step"] > 0:
-            kept = rows[event["seed"], event["step"]]["held_out"]["control"].of(0)
-            assert kept.loss == pytest.approx(
-                event["arms"]["control"]["held_out_loss"], rel=1e-5, abs=5e-7
-            )  # six digits behind the point are kept of each row
-            assert "rows" not in event
+    events = [event for event in trained.events() if event["event"] == "evaluated" and event["step"] > 0]
+    assert {event["seed"] for event in events} == {3, 4, 5, 6}
+    for event in events:
+        kept = rows[event["seed"], event["step"]]["held_out"]["control"].of(0)
+        # Six digits behind the point are kept of each row.
+        assert kept.loss == pytest.approx(event["arms"]["control"]["held_out_loss"], rel=1e-5, abs=5e-7)
+        assert "rows" not in event
 
 
 def test_answers_signatures_and_samples_are_kept(trained: Record) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from own_loop import in_own_loop
 
-from neftune_core.errors import DoesNotFit, InvalidSetting
+from neftune_core.errors import DataError, DoesNotFit, InvalidSetting
 from neftune_core.home import folder_bytes
 from neftune_core.settings import Limits, to_toml
 from neftune_core.studies.records.record import Record, asked_from, create
@@ -69,7 +69,8 @@ def test_uploads_under_way_are_counted(folder: Path) -> None:
 
 
 def test_the_only_visitor_of_a_private_lab_has_all_of_the_room(folder: Path) -> None:
-    with uploads.UploadQuota(Limits(upload_megabytes=1)).reserved("one", 39_000_000):
+    room = uploads.UploadQuota(Limits(upload_megabytes=1))
+    with room.reserved("one", 39_000_000), pytest.raises(DoesNotFit), room.reserved("one", 39_000_000):
         pass
 
 
@@ -150,7 +151,7 @@ def test_a_record_whose_rows_are_gone_reports_it(folder: Path) -> None:
     text = to_toml(EXAMPLE).replace("starter:world-format", "file:data/source/rows.jsonl")
     assert "file:data" in text
     (record.folder / "study.toml").write_text(text, encoding="utf-8")
-    with pytest.raises(Exception, match="no longer exist"):
+    with pytest.raises(DataError, match="no longer exist"):
         page_state._link_files(Record(record.folder), "key")
 
 
