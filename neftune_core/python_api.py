@@ -29,7 +29,8 @@ from neftune_core.studies.prompts import Prompt, as_messages
 from neftune_core.studies.records.record import STUDY_FILE, Record, create, find_same
 from neftune_core.studies.records.removal import remove_unstarted
 from neftune_core.studies.settings import StudySettings
-from neftune_core.studies.steering.requests import stop_arm
+from neftune_core.studies.steering.going_on import go_on
+from neftune_core.studies.steering.requests import set_strength, stop_arm
 from neftune_core.studies.study import run_study as run_record
 from neftune_core.sweeps.record import find_study, require_single
 
@@ -146,6 +147,22 @@ class StudyResult:
         write_model(self.record, arm, self.record.study.seed if seed is None else seed, form, target)
         return target
 
+    def go_on(self, epochs: float) -> StudyRun:
+        """Create a record that continues this finished study for more epochs, and return it as an iterator of events.
+
+        The schedules of the learning rate and the noise run again over these epochs; a constant rate stays constant.
+        The verdict on the new record says that the result of this one could be seen.
+
+        Args:
+            epochs: Number of further passes over the training rows.
+
+        Raises:
+            RecordError: If the study is not finished, or its state was not kept.
+            LabError: If a limit is exceeded.
+        """
+        limits = Limits()
+        return StudyRun(go_on(self.record, epochs, "", limits), limits)
+
     def ask(self, prompts: Sequence[str], *, arms: Sequence[str] | None = None, **decoding: Any) -> AnswerTable:
         """Answer prompts with the base and the arms; see `compare`."""
         return compare([self], prompts, arms=arms, **decoding)
@@ -195,6 +212,18 @@ class StudyRun:
             if is_new:
                 remove_unstarted(record)
             raise LabError(event["message"])
+
+    def set_strength(self, strength: float) -> None:
+        """Change the strength of the first noise arm of a live study from the next step on; the record logs it.
+
+        Args:
+            strength: The strength, in the unit of the arm.
+
+        Raises:
+            RecordError: If the study is not live, or not running.
+            InvalidSetting: If the strength is out of range.
+        """
+        set_strength(self.result.record, strength)
 
     def stop_arm(self, arm: str) -> None:
         """Stop one arm after the current step, from the loop over the events or from another thread.

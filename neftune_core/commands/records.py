@@ -66,8 +66,8 @@ class RunsCommand:
     """List, resume, export, import or remove records on this machine."""
 
     action: Annotated[str, tyro.conf.Positional] = "list"
-    """`list`; `resume`, `remove` or `export` one record; `import` a zip file from another machine; or `clean` (remove
-    records older than --days)."""
+    """`list`; `resume`, `remove` or `export` one record; `continue` a finished one with more epochs, as a new record;
+    `import` a zip file from another machine; or `clean` (remove records older than --days)."""
     record: Annotated[str, tyro.conf.Positional] = ""
     """The record's id (the name of its folder); with `import`, the zip file."""
     to: Path | None = None
@@ -80,6 +80,8 @@ class RunsCommand:
     """With `export` of an arm: its seed; the record's first seed by default."""
     seeds: int | None = None
     """With `resume`: total number of seeds; the missing ones are trained."""
+    epochs: float | None = None
+    """With `continue`: number of further epochs; the schedules of learning rate and noise run again over them."""
     days: float | None = None
     """With `clean`: days since the last change of a record."""
     home: Path | None = None
@@ -167,6 +169,8 @@ def runs(arguments: RunsCommand) -> int:
         if arguments.seeds is not None and arguments.seeds != found.study.seeds:
             extend(found, arguments.seeds)
         return (run_sweep if found.is_sweep else run_record)(found, Limits())
+    if arguments.action == "continue" and arguments.record:
+        return _continue(arguments)
     if arguments.action == "remove" and arguments.record:
         removal.remove(find(arguments.record, owner=None))
         return 0
@@ -179,8 +183,18 @@ def runs(arguments: RunsCommand) -> int:
         print(f"removed {len(removed)} {plural(len(removed), 'record', 'records')}, {freed}")
         return 0
     return refuse(
-        "Use `neftune runs list`, `resume ID`, `remove ID`, `export ID`, `import FILE.zip`, or `clean --days 30`."
+        "Use `neftune runs list`, `resume ID`, `continue ID --epochs 3`, `remove ID`, `export ID`, `import FILE.zip`, "
+        "or `clean --days 30`."
     )
+
+
+def _continue(arguments: RunsCommand) -> int:
+    from neftune_core.studies.steering.going_on import go_on
+
+    if arguments.epochs is None:
+        return refuse("Give the number of further epochs: `neftune runs continue ID --epochs 3`.")
+    limits = Limits()
+    return run_record(go_on(record_by_name(arguments.record), arguments.epochs, "", limits), limits)
 
 
 def _import(arguments: RunsCommand) -> str:

@@ -181,7 +181,10 @@ def _print_losses(record: Record) -> None:
 
 
 def _print_verdict(record: Record) -> None:
-    from neftune_core.studies.judging import verdict_of
+    from neftune_core.studies.judging import LIVE, verdict_of
 
+    if record.study.live:
+        print(f"\n{LIVE}")
+        return
     print(f"\n{verdict_of(record).text()}")
     print("".join(f"{line}\n" for line in more_seeds(record)), end="")

@@ -153,7 +153,7 @@ class Lockstep(Generic[Study]):
     def plan(self, total: int) -> None:
         """Set the number of steps."""
         self.total = total
-        self.noise.plan(total)
+        self.noise.plan(total, self.study.training.restarts)
 
     @property
     def sample_rows(self) -> int:
@@ -165,12 +165,7 @@ class Lockstep(Generic[Study]):
         return self.names[slot - 1] if slot else "base"
 
     def stop_arm(self, slot: int, step: int) -> None:
-        """Stop training an arm between two steps; it keeps its weights.
-
-        Args:
-            slot: The slot.
-            step: Its last step.
-        """
+        """Stop training an arm, whose last step was `step`; it keeps its weights."""
         self.stopped[slot] = step
         self.alive = [other for other in self.alive if other != slot]
         self.optimizer.reset_momentum({slot})
@@ -196,7 +191,7 @@ class Lockstep(Generic[Study]):
             Cancelled: Within one layer of `should_stop()` becoming true.
         """
         yield from self._begun(should_stop, measured)
-        all_due = evaluation_steps(self.total, self.study.training.evaluations)
+        all_due = evaluation_steps(self.total, self.study.training.evaluations, self.study.training.restarts)
         due = {step for step in all_due if step not in measured}
         if self.done in due:
             yield self._evaluated(self.done, self.alive, should_stop)

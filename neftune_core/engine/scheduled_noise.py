@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from neftune_core.engine.settings import spans
 from neftune_core.noise.batch import ArmNoise
 from neftune_core.noise.schedules import AdaptiveSchedule, multipliers
 from neftune_core.noise.settings import NoiseSettings
@@ -25,13 +26,33 @@ class ScheduledNoise:
         self.adaptive = {slot: AdaptiveSchedule() for slot, noise in self._arms.items() if noise.schedule == "adaptive"}
         self._multipliers: dict[int, list[float]] = {}
 
-    def plan(self, total: int) -> None:
-        """Spread the time-based schedules over `total` steps; until then the multipliers are 1."""
+    def plan(self, total: int, restarts: Sequence[int] = ()) -> None:
+        """Spread the time-based schedules over `total` steps; until then the multipliers are 1.
+
+        Args:
+            total: Number of steps.
+            restarts: Steps after which they begin again.
+        """
         self._multipliers = {
-            slot: multipliers(noise.schedule, total, point=noise.schedule_point, equal_energy=noise.equal_energy)
+            slot: [
+                value
+                for start, end in spans(total, restarts)
+                for value in multipliers(
+                    noise.schedule, end - start, point=noise.schedule_point, equal_energy=noise.equal_energy
+                )
+            ]
             for slot, noise in self._arms.items()
             if slot not in self.adaptive
         }
+
+    def set_strength(self, slot: int, strength: float) -> None:
+        """Change the strength of an arm's noise from the next step on.
+
+        Args:
+            slot: The slot.
+            strength: The strength, in the arm's unit.
+        """
+        self._arms[slot] = self._arms[slot].model_copy(update={"strength": strength})
 
     def at(self, step: int, slots: Sequence[int]) -> dict[int, ArmNoise]:
         """Return the noise at a step.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
+
+from pydantic import Field, field_validator
 
 from neftune_core.engine.regularisers.adapter_dropout import MOST_DROPOUT
 from neftune_core.engine.regularisers.registry import RegulariserSettings
@@ -25,6 +27,7 @@ EXECUTIONS = {
     "compiled": "Layers compiled (torch.compile)",
     "captured": "Layers compiled and captured (CUDA graphs)",
 }
+KEEPING = {"adapters": "Of adapters", "always": "Also of all weights", "never": "Never"}
 TARGETS = {"all": "All linear layers", "attention": "Linear layers of the attention"}
 SAMPLED_PART, FEWEST_SAMPLED, MOST_SAMPLED = 6, 8, 32
 """An evaluation sample has one row per this many training rows, within these bounds; larger samples would take over a
@@ -194,6 +197,18 @@ class TrainingSettings(Settings):
         "twice the disk space.",
         label="Keep the best",
     )
+    keep_state: str = setting(
+        "adapters",
+        "Keep the optimizer's state at the end of each seed, so that a finished study can go on for more epochs. About "
+        "three times the size of the trained arms.",
+        choices=KEEPING,
+        label="Keep the state",
+    )
+    restarts: tuple[int, ...] = Field(
+        default=(),
+        description="Steps after which the schedules of the learning rate and the noise begin again: those after which "
+        "a finished study went on.",
+    )
     early_stop: int = setting(
         0,
         "End a seed once no arm has had a lower held-out loss for this many evaluations. All arms end together, so "
@@ -204,6 +219,18 @@ class TrainingSettings(Settings):
         step=1,
         unit="evaluations",
     )
+
+    @field_validator("restarts")
+    @classmethod
+    def _restarts_rise(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
+        if any(step < 1 for step in steps) or list(steps) != sorted(set(steps)):
+            raise ValueError(say("restarts must be steps from 1 on, in rising order, each once"))
+        return steps
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether the state of a finished seed is kept."""
+        return self.keep_state == "always" or (self.keep_state == "adapters" and self.method == "lora")
 
     @property
     def together(self) -> bool:
@@ -288,6 +315,19 @@ def check_length(rows: int, training: TrainingSettings, limits: Limits, *, seeds
         )
 
 
+def spans(total: int, restarts: Sequence[int] = ()) -> list[tuple[int, int]]:
+    """Return the parts of a run in which the schedules run from their beginning to their end, as first and last step.
+
+    The first step of a part counts from 0, as the number of steps before it.
+
+    Args:
+        total: Number of steps of the run.
+        restarts: Steps after which a new part begins.
+    """
+    ends = [*(step for step in restarts if step < total), total]
+    return list(zip([0, *ends], ends, strict=False))
+
+
 def rate_at(step: int, total: int, training: TrainingSettings) -> float:
     """Return the learning rate of a step.
 
@@ -296,6 +336,8 @@ def rate_at(step: int, total: int, training: TrainingSettings) -> float:
         total: Number of steps of the run.
         training: The training settings.
     """
+    start, end = next(part for part in spans(total, training.restarts) if step <= part[1])
+    step, total = step - start, end - start
     warm = round(training.warmup * total)
     if step <= warm:
         return training.learning_rate * step / max(warm, 1)
@@ -304,14 +346,19 @@ def rate_at(step: int, total: int, training: TrainingSettings) -> float:
     return training.learning_rate * shares[training.schedule]
 
 
-def evaluation_steps(total: int, times: int) -> set[int]:
+def evaluation_steps(total: int, times: int, restarts: Sequence[int] = ()) -> set[int]:
     """Return the steps after which the losses are evaluated, evenly spaced and including the last.
 
     Args:
         total: Number of steps of the run.
-        times: Number of evaluations.
+        times: Number of evaluations, of each part between two restarts.
+        restarts: Steps after which the schedules begin again.
     """
-    return {max(1, round(total * part / times)) for part in range(1, times + 1)}
+    return {
+        start + max(1, round((end - start) * part / times))
+        for start, end in spans(total, restarts)
+        for part in range(1, times + 1)
+    }
 
 
 def evaluation_batch(training: TrainingSettings) -> int:

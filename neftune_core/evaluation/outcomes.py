@@ -111,6 +111,7 @@ class Outcomes:
         halves: Whether every best epoch was chosen on one half of the held-out rows and measured on the other.
         rounding: Effect of the number format.
         early: Last and planned step of every seed that the early stop ended.
+        continued: Where the study went on after its result had been seen: record and step.
         stopped: Arms that a person stopped, with the step of the stop and that of the comparison, by seed.
     """
 
@@ -122,6 +123,7 @@ class Outcomes:
     rounding: Rounding = NOT_MEASURED
     early: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     stopped: Mapping[str, Mapping[int, tuple[int, int]]] = field(default_factory=dict)
+    continued: tuple[tuple[str, int], ...] = ()
 
     def control_of(self, arm: str) -> Seeds:
         """Return the control of an arm."""
@@ -172,8 +174,8 @@ def merge_seeds(parts: Sequence[Outcomes]) -> Outcomes:
     halves = all(part.halves for part in parts)
     rounding = largest_rounding([part.rounding for part in parts])
     early = {seed: steps for part in parts for seed, steps in part.early.items()}
-    stopped = union([part.stopped for part in parts])
-    return Outcomes(control, arms, floors, own, halves, rounding, early, stopped)
+    stopped, continued = union([part.stopped for part in parts]), tuple(one for part in parts for one in part.continued)
+    return Outcomes(control, arms, floors, own, halves, rounding, early, stopped, continued)
 
 
 def largest_rounding(parts: Sequence[Rounding]) -> Rounding:

@@ -157,7 +157,8 @@ def verdict(outcomes: Outcomes, question: Question, *, seed: int = 0) -> Verdict
             lengths(*sides, comparison, question.measure),
         )
         arms[name] = replace(judged, lines=tuple(_arm_lines(outcomes, question, name, judged, floors)))
-    first = tuple(warnings(outcomes, question, void))
+    looks = (Line("continued", {"record": record, "step": step}) for record, step in outcomes.continued)
+    first = (*looks, *warnings(outcomes, question, void))
     closing = tuple(_closing(outcomes, question, arms, floors))
     lead, headline = _headline(question, arms)
     asked = {"measure": Line(f"measure.{question.measure}"), "epoch": Line(f"epoch.{question.epoch}")}
@@ -250,8 +251,8 @@ def _arm_lines(
     if arm.status == "void":
         return
     if name in outcomes.stopped:
-        steps = [f"{seed} ({stop:,}, {at:,})" for seed, (stop, at) in outcomes.stopped[name].items()]
-        yield Line("stopped.where", {"steps": ", ".join(steps)})
+        steps = [f"{seed} ({stop:,}, {at:,})" for seed, (stop, at) in outcomes.stopped[name].items() if at]
+        yield Line("stopped.where" if steps else "stopped.before", {"steps": ", ".join(steps)})
     if comparison.lost:
         yield Line("lost", {"lost": ", ".join(map(str, comparison.lost))})
     if all(each.seeds for each in arm.epochs.values()):

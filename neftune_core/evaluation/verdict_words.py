@@ -105,6 +105,8 @@ SENTENCES: dict[str, str] = {
     "value.control": "control {value:.3g}",
     "value.arm": "{arm} {value:.3g}",
     "value.and": "{first}, {second}",
+    "continued": "Exploratory and not a test: training went on after step {step:,}, when the result of the record "
+    "{record} could be seen.",
     "lead.all": "There is nothing to judge",
     "lead.some": "Not all of it can be judged",
     "obstacle.control_diverged": "{lead}: the loss of the control became NaN or infinite. Choose a smaller "
@@ -148,6 +150,7 @@ SENTENCES: dict[str, str] = {
     "stopped": "{arm}: no claim, because someone who could see the curves stopped it; " + _CHANGE + " ({interval}).",
     "stopped.where": "It is compared with the control at its last evaluation before the stop (seed, step of the stop, "
     "step of the comparison: {steps}).",
+    "stopped.before": "It was stopped before its first evaluation after some training.",
     "void": "{arm}, not judged: {measure} is {value:.4g}, and {control:.4g} for the control.",
     "rounding": "{arm}: no claim, because the difference is smaller than rounding can make it; "
     + _CHANGE

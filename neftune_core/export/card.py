@@ -19,10 +19,10 @@ from neftune_core.models.cards import CATALOGUE
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import to_toml
 from neftune_core.studies.comparison import has_arm
-from neftune_core.studies.judging import rounding_of, verdict_of
-from neftune_core.studies.records.best_arms import best_step, plain_name
+from neftune_core.studies.judging import LIVE, rounding_of, verdict_of
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.results import rounding_note
+from neftune_core.studies.steering.best_arms import best_step, plain_name
 from neftune_core.version import __version__
 
 IDENTIFIERS = ("apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "gemma", "llama3.2", "bsd-3-clause")
@@ -149,7 +149,7 @@ def _caveats(record: Record) -> list[str]:
     note = str(model.get("note") or (source.note if source and source.package else ""))
     reach = [str(text) for text in model.get("reach") or ()]
     with in_language(ENGLISH):
-        unjudged = [line.text() for line in verdict_of(record).warnings]
+        unjudged = [LIVE] if record.study.live else [line.text() for line in verdict_of(record).warnings]
     return [*filter(None, [note]), *reach, *([plural(cut, *CUT).format(count=cut)] if cut else []), *unjudged]
 
 
@@ -163,13 +163,16 @@ def _facts(record: Record, arm: str, seed: int, base: Base, form: str) -> list[t
         if training.steps
         else f"{training.epochs:g} {plural(training.epochs, 'epoch', 'epochs')}"
     )
+    if training.restarts:
+        length += f" (schedules began again after step {', '.join(map(str, training.restarts))})"
+    changed = ", changed by hand while it trained" if plain_name(arm) == study.live_arm else ""
     return [
         ("base", f"{_base_text(record, base)}, {model.get('licence', 'licence not stated')}"),
         ("number format of the base", _precision(record)),
         *([("number format of this model", _precision(record))] if form == "merged" else []),
         ("data", f"{data.get('title', '?')} ({rows}; {data.get('licence') or 'licence not stated'})"),
         ("fingerprint of the data", f"`{data.get('sha256', '?')}`"),
-        ("noise", _noise_text(record.arms.get(plain_name(arm)), plain_name(arm))),
+        ("noise", _noise_text(record.arms.get(plain_name(arm)), plain_name(arm)) + changed),
         ("seed", f"{seed}, of {study.seeds} in the study"),
         ("trained", _training_text(training)),
         ("training", f"{length}, batches of {training.batch_size}, learning rate {training.learning_rate:g}"),
@@ -209,7 +212,8 @@ def _measurements(record: Record, seed: int, arm: str) -> str:
     events = [event for event in record.events() if event["event"] == "evaluated" and event.get("seed") == seed]
     if not events:
         return "Nothing was measured."
-    last, shown = events[-1], plain_name(arm)
+    shown = plain_name(arm)
+    last = next((event for event in reversed(events) if shown in event["arms"]), events[-1])  # it may have been stopped
     if shown != arm:
         last = next(event for event in events if event["step"] == best_step(events, arm, seed))
     base: dict[str, Any] = next((event["arms"]["base"] for event in events if "base" in event["arms"]), {})

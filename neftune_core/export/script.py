@@ -38,6 +38,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.steering.log import STEERED
 from neftune_core.studies.study import base_of as loaded_base_of
 
 NOT_A_LABEL = -100
@@ -96,6 +97,12 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
         raise NotAvailable(say("The script supports decoder-only models: this one has an encoder."))
     if loaded.published is not None and not loaded.published.causal:
         raise NotAvailable(say("The script needs a model that AutoModelForCausalLM loads: this one also reads images."))
+    if record.study.live:
+        raise NotAvailable(say("The script cannot repeat a live study, whose noise was changed while it trained."))
+    if record.study.training.restarts:
+        raise NotAvailable(
+            say("The script cannot train a study whose schedules begin again, as this one's do: it went on.")
+        )
     prepared = _prepare_rows(record, loaded, limits or Limits())
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder) as aside:
@@ -279,11 +286,14 @@ def _lines(rows: Sequence[EncodedExample]) -> str:
 def _notes(record: Record, base: Base, precision: str) -> str:
     """Return the differences from the original study and the source of the base, one line each."""
     study, note = record.study, str(record.about_table("model").get("note") or "")
+    ended = [event for event in record.events() if event["event"] in ("ended_early", STEERED)]
     found = [f"The arm {name} is left out: {reason}." for name, reason in reasons_against(study).items() if reason]
     if study.training.model_dropout or any(study.regulariser_of(name).values["lora_dropout"] for name in study.arms):
         found.append(
             "The study has dropout. The script has the same rates but draws its own masks: losses agree approximately."
         )
+    if ended:
+        found.append("In the lab, some arms ended before the last step. The script trains every arm to the last step.")
     if study.training.method == "full" and precision != "float32":
         found.append(
             f"The study computed in {precision}, and the script computes in float32: its losses agree approximately."

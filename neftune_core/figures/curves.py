@@ -11,6 +11,7 @@ from neftune_core.figures.colours import CONTROL, arm_colours
 from neftune_core.language import later, say
 from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
+from neftune_core.studies.steering.log import STEERED
 
 Event = Mapping[str, Any]
 Points = dict[tuple[str, Any], tuple[list[int], list[float]]]
@@ -65,16 +66,57 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
             trace |= {"x": [0, _last_step(events)], "y": trace["y"][-1:] * 2, "mode": "lines", **LEVEL}
         trace["showlegend"] = trace is next(other for other in data if other["legendgroup"] == trace["legendgroup"])
     layout, narrow = _layout(_last_step(events)), _narrow()
+    marks = _marks(events)
+    layout = merge_mappings(layout, {"shapes": marks, "annotations": [*layout["annotations"], *_labels(marks)]})
     if gathered["loss"] and not gathered["held_out_loss"]:
         layout, narrow = _alone(layout), {}
     return figure(
         "losses",
         data,
         layout,
-        _summary(gathered, shared, names, _diverged_seeds(events)),
+        " ".join([_summary(gathered, shared, names, _diverged_seeds(events)), *_steering_words(marks)]),
         narrow=narrow,
         log=_is_over(events) and _is_steep(gathered),
     )
+
+
+def _marks(events: Sequence[Event]) -> list[dict[str, Any]]:
+    """Return a vertical line in each panel where a person changed the noise or stopped an arm, named by the change."""
+    found: dict[int, str] = {}  # the last change of a step counts
+    for event in events:
+        for arm, change in event.get("arms", {}).items() if event["event"] == STEERED else ():
+            if "strength" in change:
+                found[event["step"]] = say("strength {strength:g}", strength=change["strength"])
+            elif change.get("stopped"):
+                found[event["step"]] = say("{arm} stopped", arm=arm_label(arm))
+    return [
+        {
+            "type": "line", "xref": x, "yref": f"{y} domain", "x0": step, "x1": step, "y0": 0, "y1": 1, "name": text,
+            "line": {"width": 1, "dash": "dot", "color": "var(--lab-quiet)"},
+        }
+        for step, text in sorted(found.items())
+        for _, x, y in PANELS
+    ]  # fmt: skip
+
+
+def _labels(marks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the words beside the marks of the first panel."""
+    return [
+        {
+            "xref": "x", "yref": "y domain", "x": mark["x0"], "y": 0.02, "text": mark["name"], "textangle": -90,
+            "showarrow": False, "xanchor": "left", "yanchor": "bottom", "font": {"size": 11},
+        }
+        for mark in marks
+        if mark["xref"] == "x"
+    ]  # fmt: skip
+
+
+def _steering_words(marks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Describe the marks in one sentence; empty if there are none."""
+    told = [
+        say("{change} after step {step:,}", change=one["name"], step=one["x0"]) for one in marks if one["xref"] == "x"
+    ]
+    return [say("Changed by hand: {changes}.", changes=", ".join(told))] if told else []
 
 
 def _diverged_seeds(events: Sequence[Event]) -> dict[str, set[Any]]:

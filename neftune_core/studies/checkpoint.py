@@ -4,6 +4,7 @@ Noise, row order and dropout masks depend only on seed, epoch and step. A checkp
 optimizer averages, step, planned number of steps, living arms, state of adaptive noise schedules, and loss scale.
 
 checkpoint/  state.json  tensors.safetensors   (written as `checkpoint.new`, then renamed)
+states/seed-<n>/  the last checkpoint of each completed seed
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -28,6 +30,7 @@ from neftune_core.studies.records.record import LOG
 NAME = "checkpoint"
 ASIDE = "checkpoint.new"
 OLD = "checkpoint.old"
+STATES = "states"
 AVERAGES = ("exp_avg", "exp_avg_sq")
 SHARE = 20
 """Timed checkpoints take at most one part in this many of a run."""
@@ -48,7 +51,7 @@ def save(run: Lockstep, folder: Path) -> None:
         aside.mkdir()
         save_file(_tensors(run), aside / "tensors.safetensors")
         adaptive = {str(slot): vars(schedule) for slot, schedule in run.noise.adaptive.items()}
-        state = {"step": run.done, "steps": run.total, "alive": run.alive, "adaptive": adaptive}
+        state = {"seed": run.study.seed, "step": run.done, "steps": run.total, "alive": run.alive, "adaptive": adaptive}
         state["scale"] = [run.scale.value, run.scale.whole_steps]
         (aside / "state.json").write_text(json.dumps(state), encoding="utf-8")
         flush(aside)
@@ -72,7 +75,7 @@ def saved_step(folder: Path) -> int:
 
 
 def restore(run: Lockstep, folder: Path) -> None:
-    """Load the checkpoint in `folder`, if any, into a new run.
+    """Load the checkpoint in `folder`, if any, or else the state from which the study goes on, into a new run.
 
     Args:
         run: The run.
@@ -81,7 +84,7 @@ def restore(run: Lockstep, folder: Path) -> None:
     Raises:
         RecordError: The checkpoint is damaged or belongs to another run.
     """
-    found = _find(folder)
+    found = _of_seed(run, folder)
     if found is None:
         return
     try:
@@ -100,7 +103,7 @@ def restore(run: Lockstep, folder: Path) -> None:
         ) from error
     values = [block.values for block in run.optimizer.blocks]
     shapes = {f"weight.{index}": weight.shape for index, weight in enumerate(values)}
-    if state["steps"] != (run.total or state["steps"]) or any(
+    if state["steps"] not in (run.total or state["steps"], *run.study.training.restarts) or any(
         name not in tensors or tensors[name].shape != shape for name, shape in shapes.items()
     ):
         raise RecordError(say("The checkpoint of this record belongs to other settings or other data: train it again."))
@@ -111,11 +114,52 @@ def restore(run: Lockstep, folder: Path) -> None:
                 "step": tensors[f"step.{index}"],
                 **{name: tensors[f"{name}.{index}"] for name in AVERAGES},
             }
-    run.plan(int(state["steps"]))  # a time budget was converted to steps by the original run
+    run.plan(run.total or int(state["steps"]))  # a time budget was converted to steps by the original run
     run.done, run.alive = int(state["step"]), list(state["alive"])
     run.scale.value, run.scale.whole_steps = state["scale"]
     for slot, schedule in run.noise.adaptive.items():
         schedule.first, schedule.smoothed = (state["adaptive"][str(slot)][name] for name in ("first", "smoothed"))
+
+
+def keep(run: Lockstep, folder: Path) -> None:
+    """Keep the checkpoint of a completed run, from which a study can go on; remove any earlier one of its seed.
+
+    Args:
+        run: The run.
+        folder: Folder of the record.
+    """
+    target = state_folder(folder, run.study.seed)
+    shutil.rmtree(target, ignore_errors=True)
+    if run.study.training.keeps_state and run.done == run.total == saved_step(folder):
+        target.parent.mkdir(exist_ok=True)
+        move(folder / NAME, target)
+
+
+def state_folder(folder: Path, seed: int) -> Path:
+    """Return the folder with the state at the end of a seed.
+
+    Args:
+        folder: Folder of the record.
+        seed: The seed.
+    """
+    return folder / STATES / f"seed-{seed}"
+
+
+def _of_seed(run: Lockstep, folder: Path) -> Path | None:
+    """Return the checkpoint of the run's seed, or the state of this seed at the last restart before it."""
+    found = _find(folder)
+    if found is not None and _state(found).get("seed", run.study.seed) == run.study.seed:
+        return found
+    kept = state_folder(folder, run.study.seed)
+    known = (kept / "state.json").is_file() and _state(kept)["step"] in run.study.training.restarts
+    return kept if known else None
+
+
+def _state(found: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((found / "state.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):  # `restore` reports it
+        return {"step": 0}
 
 
 def remove(folder: Path) -> None:

@@ -22,8 +22,8 @@ from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.names import BEST
 from neftune_core.settings import Limits
 from neftune_core.studies.prompts import Prompt, answer_lines, as_messages, fit_prompt
-from neftune_core.studies.records.best_arms import best_step, plain_name, stored_steps
 from neftune_core.studies.records.record import Record
+from neftune_core.studies.steering.best_arms import best_step, plain_name, stored_steps
 from neftune_core.studies.study import base_of, on_day_of
 
 BASE = "base"

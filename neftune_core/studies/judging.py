@@ -11,22 +11,24 @@ import numpy as np
 
 from neftune_core.data.preparing import PreparedData
 from neftune_core.engine.row_measures import RowMeasures
-from neftune_core.errors import LabError
+from neftune_core.errors import LabError, RecordError
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question, Rounding, Seeds
 from neftune_core.evaluation.rouge import units
 from neftune_core.evaluation.settings import AUTOMATIC
 from neftune_core.evaluation.statistics import Floats
 from neftune_core.evaluation.verdict import Verdict, verdict
-from neftune_core.studies.records.best_arms import ended_early
+from neftune_core.language import later, say
 from neftune_core.studies.records.numbers import Sampled, answer_scores, metrics, rows_by_step, table
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.records.steering_log import stopped_arms
 from neftune_core.studies.settings import CHAOS_ARM, CONTROL, StudySettings
+from neftune_core.studies.steering.best_arms import ended_early
+from neftune_core.studies.steering.log import continued_from, stopped_arms
 
 KNOWN_ANSWERS = ("starter:world-", "starter:question-answering")
 """Prefixes of sources whose rows have one right answer each."""
 NO_KNOWN_ANSWERS = ("starter:world-stories",)
+LIVE = later("This study is live: its noise could be changed while it trained, so it answers no question.")
 SHORT_WORDS, SHORT_SHARE = 4, 0.9
 """Own data counts as such where so great a share of the held-out responses has at most so many words."""
 
@@ -111,9 +113,11 @@ def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
         The results.
 
     Raises:
-        RecordError: The settings cannot be read.
+        RecordError: The settings cannot be read, or the study is live.
     """
     study, asked = record.study, question or question_of(record)
+    if study.live:
+        raise RecordError(say(LIVE))
     found = courses(record, asked)
     seeds = range(study.seed, study.seed + study.seeds)
 
@@ -135,7 +139,9 @@ def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
     }
     controls = {arm: runs(CONTROL.name, beside=arm) for arm in stopped}
     early = {str(seed): steps for seed, steps in ended_early(record.events()).items() if seed in control}
-    return Outcomes(control, arms, kept, controls, halves, rounding_of(record), early, stopped)
+    return Outcomes(
+        control, arms, kept, controls, halves, rounding_of(record), early, stopped, continued_from(record.about)
+    )
 
 
 def rounding_of(record: Record) -> Rounding:

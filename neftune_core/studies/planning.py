@@ -66,7 +66,8 @@ def require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared
 def disk_bytes(study: StudySettings, loaded: LoadedModel) -> int:
     """Return the maximum disk use of full fine-tuning: two checkpoints per arm, and the trained arms of every seed.
 
-    If the weights of best evaluations are kept, there are as many again, and one more per arm while a seed is trained.
+    If the weights of best evaluations are kept, there are as many again, and one more per arm while a seed is
+    trained. If states are kept, each seed has a checkpoint.
 
     Args:
         study: Settings of the study.
@@ -80,7 +81,8 @@ def disk_bytes(study: StudySettings, loaded: LoadedModel) -> int:
     weights = list(loaded.model.parameters())
     numbers, kept = sum(one.numel() for one in weights), sum(one.numel() * one.element_size() for one in weights)
     copies = 2 * study.seeds + 1 if study.training.keep_best else study.seeds
-    return len(study.arms) * (2 * CHECKPOINT_BYTES * numbers + copies * kept)
+    checkpoints = 2 + study.seeds * study.training.keeps_state
+    return len(study.arms) * (checkpoints * CHECKPOINT_BYTES * numbers + copies * kept)
 
 
 def require_disk(study: StudySettings, loaded: LoadedModel, folder: Path, limits: Limits) -> None:

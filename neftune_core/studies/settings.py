@@ -40,6 +40,12 @@ class StudySettings(Settings):
         step=1,
         unit="seeds",
     )
+    live: bool = setting(
+        False,
+        "For teaching: the strength of the first noise arm can be changed while the study trains. Such a study never "
+        "gets a verdict.",
+        label="Live: change the noise while it trains",
+    )
     model: ModelSettings = Field(default_factory=ModelSettings)
     data: DataSettings = Field(default_factory=DataSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
@@ -56,6 +62,8 @@ class StudySettings(Settings):
     def _arms_differ(self) -> Self:
         if not self.noise and not self.regularisers:
             raise ValueError(say("a study needs at least one noise arm or regulariser besides the control"))
+        if self.live and not self.noise:
+            raise ValueError(say("a live study needs a noise arm, whose strength is changed while it trains"))
         if any(noise.is_silent for noise in self.noise):
             raise ValueError(say("an arm of strength 0 is the control, which is always included: leave it out"))
         for words, arms in ((later("noise arms"), self.noise), (later("regularisers"), self.regularisers)):
@@ -86,6 +94,11 @@ class StudySettings(Settings):
         noisy = {noise.name: noise for noise in (CONTROL, *self.noise)}
         chaos = {CHAOS_ARM: CHAOS} if self.measuring.chaos else {}
         return noisy | {arm.name: arm.noise or CONTROL for arm in self.regularisers} | chaos
+
+    @property
+    def live_arm(self) -> str:
+        """Name of the arm whose strength can be changed while the study trains; "" if there is none."""
+        return self.noise[0].name if self.live else ""
 
     @property
     def runs(self) -> dict[int, tuple[str, ...]]:

@@ -38,12 +38,12 @@ from neftune_core.studies.prompts import answer_lines, fitting_rows, tokenised_s
 from neftune_core.studies.records.log import finite
 from neftune_core.studies.records.numbers import write_answers, write_metrics, write_rows
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.records.steering_log import stopped_arms
 from neftune_core.studies.records.tokens import write_tokens
 from neftune_core.studies.rounding import measure_rounding
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.steering.best import BestKeeper
 from neftune_core.studies.steering.changes import Changes
+from neftune_core.studies.steering.log import stopped_arms
 from neftune_core.studies.steering.requests import forget
 
 logger = logging.getLogger(__name__)
@@ -288,6 +288,7 @@ def _one_seed(ready: _StudyState, seed: int) -> Iterator[Event]:
             checkpoint.save(run, record.folder)
             yield _save(run, record)
         raise
+    checkpoint.keep(run, record.folder)
     checkpoint.remove(record.folder)
 
 

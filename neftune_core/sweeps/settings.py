@@ -94,6 +94,12 @@ class SweepSettings(Settings):
         return tuple(dict(_flat(point)) if isinstance(point, Mapping) else point for point in given)
 
     @model_validator(mode="after")
+    def _has_a_verdict(self) -> Self:
+        if self.study.live:
+            raise ValueError(say("a live study has no verdict, so it cannot be swept: set live to false"))
+        return self
+
+    @model_validator(mode="after")
     def _is_a_sweep(self) -> Self:
         if not self.axes and not self.points:
             raise ValueError(

@@ -19,6 +19,7 @@ from neftune_core.language import plural
 from neftune_core.models.loading import load
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits, to_toml
+from neftune_core.studies.checkpoint import STATES
 from neftune_core.studies.records.log import as_text
 from neftune_core.studies.records.record import ENDINGS, Record, write_about
 from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
@@ -183,7 +184,8 @@ class _Run:
             self._introduce(event)
         elif event["event"] in ENDINGS:
             if not self.settings.keep_adapters and event["event"] == "finished":
-                shutil.rmtree(one.record.folder / "arms", ignore_errors=True)
+                for part in ("arms", STATES):
+                    shutil.rmtree(one.record.folder / part, ignore_errors=True)
             yield from self._cell_ended(one, event)
 
     def _cell_ended(self, one: SweepCell, ending: Event) -> Iterator[Event]:

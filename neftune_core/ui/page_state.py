@@ -80,6 +80,7 @@ def fields_of(page: PageParts) -> Fields:
         **{f"train.{METHODS[name].field}": box for name, box in form.methods.items()},
         "train.seed": form.seed,
         "train.seeds": form.seeds,
+        "train.live": train.live,
         "train.view": train.view,
         "compare.source": compare.source,
         "compare.prompts": compare.prompts,

@@ -43,6 +43,7 @@ def study_state(fields: Fields, study: StudySettings) -> dict[str, Any]:
         },
         "train.seed": study.seed,
         "train.seeds": study.seeds,
+        "train.live": study.live,
     }
 
 

@@ -40,7 +40,7 @@ ON_THE_PAGE: tuple[type[Settings], ...] = (
 )  # fmt: skip
 RECORDED = [Sweep(path) for path in sorted((assets() / "recorded").iterdir())]
 FAMILIES = json.loads((assets() / "docs" / "families.json").read_text(encoding="utf-8"))
-SEEDS = ("seed", "seeds")  # what the page shows of the study's own settings
+SEEDS = ("seed", "seeds", "live")  # what the page shows of the study's own settings
 
 
 def literals() -> Iterator[str]:

@@ -4,9 +4,7 @@ record      the folder: settings, facts, events, arms, answers
 schema      typed models of its files, with their limits
 log         the events, line by line
 numbers     measures by seed and by row
-steering_log  what a person changed while a study trained
 user_rows   copies of the user's rows
-best_arms   the best evaluation of every arm, and where its weights are
 owners      folders of the records, and the index of their owners
 disk_quota  limits on the disk space of records
 failures    why removed records failed

@@ -27,16 +27,16 @@ from neftune_core.home import home
 from neftune_core.language import say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, parse, to_toml
-from neftune_core.studies.records import best_arms
 from neftune_core.studies.records.claims import claiming, is_claimed
 from neftune_core.studies.records.disk_quota import require_space
 from neftune_core.studies.records.failures import failure_text
 from neftune_core.studies.records.log import Event, Log, append, as_text, finite
 from neftune_core.studies.records.owners import SAFE_ID, owner_hash, owner_of, record_folders
 from neftune_core.studies.records.schema import LOG_BYTES, LOG_VALUES, about_of, read_answers, settings_text
-from neftune_core.studies.records.steering_log import STEERED
 from neftune_core.studies.records.user_rows import check_rows, study_key, with_absolute_files, with_copied_rows
 from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.steering import best_arms
+from neftune_core.studies.steering.log import STEERED
 
 FORMAT = 1
 CLAIM = "claim"

@@ -91,6 +91,11 @@ class _Machine(_Part):
     transformers: str | None = None
 
 
+class _Continued(_Part):
+    record: Name
+    step: Count
+
+
 class About(_Part):
     """`record.json`."""
 
@@ -104,6 +109,7 @@ class About(_Part):
     samples: dict[Name, Text] = {}
     machine: _Machine = _Machine()
     question: _Question | None = None
+    continues: Annotated[list[_Continued], Field(max_length=1000)] = []
 
 
 class _Event(_Part):

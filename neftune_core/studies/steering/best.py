@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from neftune_core.engine.lockstep import Event, Lockstep
 from neftune_core.engine.parallel import process_group
 from neftune_core.studies import checkpoint
-from neftune_core.studies.records import best_arms
 from neftune_core.studies.records.record import Record
+from neftune_core.studies.steering import best_arms
 
 
 class BestKeeper:

@@ -8,8 +8,8 @@ from typing import Any
 from neftune_core.engine.lockstep import Event, Lockstep
 from neftune_core.engine.parallel import process_group
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.records.steering_log import STEERED
 from neftune_core.studies.settings import CONTROL
+from neftune_core.studies.steering.log import STEERED
 from neftune_core.studies.steering.requests import Requests
 
 
@@ -40,7 +40,9 @@ class Changes:
             self._apply(event["step"], event["arms"])
         if process_group().size > 1 or self.run.done == self.run.total:
             return
-        for request in self.requests.new():
+        requests = [*self.requests.new()]
+        strengths = [one for one in requests if "strength" in one]  # of a slider that moves: the last one counts
+        for request in [*(one for one in requests if "stop" in one), *strengths[-1:]]:
             arms = self._asked(request)
             if arms:
                 self._apply(self.run.done, arms)
@@ -48,14 +50,21 @@ class Changes:
 
     def _asked(self, request: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return the change of each arm; empty if the request is of an arm that is not trained any more."""
-        arm = request.get("stop")
+        arm, strength = request.get("stop"), request.get("strength")
+        if isinstance(strength, int | float):
+            live = self.run.study.live_arm
+            return {live: {"strength": float(strength)}} if live in map(self.run.name, self.run.alive) else {}
         alive = [name for name in map(self.run.name, self.run.alive) if name != CONTROL.name]
         return {str(arm): {"stopped": True}} if arm in alive else {}
 
     def _apply(self, step: int, arms: Mapping[str, Mapping[str, Any]]) -> None:
         for name, change in arms.items():
-            if change.get("stopped") and name in self.run.names:
-                slot = self.run.names.index(name) + 1
+            if name not in self.run.names:
+                continue
+            slot = self.run.names.index(name) + 1
+            if "strength" in change:
+                self.run.noise.set_strength(slot, change["strength"])
+            if change.get("stopped"):
                 if slot in self.run.alive:
                     self.run.stack.save(slot, self.record.arm_folder(name, self.run.study.seed))
                 self.run.stop_arm(slot, step)

@@ -8,10 +8,12 @@ from typing import Any
 
 from neftune_core.errors import RecordError
 from neftune_core.language import say
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import parse
 from neftune_core.studies.records.log import parsed
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.records.steering_log import stopped_arms
 from neftune_core.studies.settings import CONTROL
+from neftune_core.studies.steering.log import stopped_arms
 
 FILE = "requests.jsonl"
 
@@ -36,6 +38,26 @@ def stop_arm(record: Record, arm: str) -> None:
         words = say("The arm {arm!r} is not being trained: name one of {arms}.", arm=arm[:60], arms=", ".join(running))
         raise RecordError(words if running else say("No arm but the control is being trained: stop the whole study."))
     _ask(record, {"stop": arm})
+
+
+def set_strength(record: Record, strength: float) -> None:
+    """Change the strength of a live study's first noise arm from its next step on.
+
+    Args:
+        record: The study.
+        strength: The strength, in the unit of the arm.
+
+    Raises:
+        RecordError: The study is not live, or is not running.
+        InvalidSetting: The strength is out of range.
+    """
+    study = record.study
+    if not study.live:
+        raise RecordError(say("Only the noise of a live study can be changed while it trains."))
+    if not record.is_running():
+        raise RecordError(say("This study is not running: its noise can be changed only while it trains."))
+    checked = parse(NoiseSettings, study.noise[0].model_dump() | {"strength": strength})
+    _ask(record, {"strength": checked.strength})
 
 
 def _ask(record: Record, request: dict[str, Any]) -> None:

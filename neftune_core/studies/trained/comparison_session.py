@@ -13,8 +13,8 @@ from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings
 from neftune_core.language import say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
-from neftune_core.studies.records.best_arms import plain_name
 from neftune_core.studies.records.record import Record, find, owned_records
+from neftune_core.studies.steering.best_arms import plain_name
 
 if TYPE_CHECKING:
     from neftune_core.data.preparing import PreparedData

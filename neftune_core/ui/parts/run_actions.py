@@ -18,10 +18,9 @@ from neftune_core.figures.dynamics import move_curves
 from neftune_core.figures.rates import rate_curves
 from neftune_core.language import later, plural, say, translate_finished
 from neftune_core.noise.names import arm_label
-from neftune_core.studies.records.best_arms import plain_name
 from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.tracking import tracked, tracking_failure
+from neftune_core.studies.steering.best_arms import plain_name
 from neftune_core.ui.parts.markup import bar, duration, open_bar, quiet
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import QUIET, reports_errors
@@ -232,6 +231,9 @@ def watch_in_browser(tab: str) -> str:
 
 WATCH_IN_BROWSER = watch_in_browser("Train")
 MORE, MORE_TIMED = later("Run {count} seeds"), later("Run {count} seeds, about {duration}")
+GOING_ON = later(
+    "A new record goes on from the end of this one; the schedules of learning rate and noise run again over its epochs."
+)
 FORGET_IN_BROWSER = "() => Lab.setParameter('job', '')"
 
 
@@ -242,11 +244,13 @@ class Actions:
     resume: gr.Button
     more: gr.Button
     compare: gr.Button
+    epochs: gr.Number
+    go_on: gr.Button
     remove: gr.Button
     surely: gr.Button
 
     def components(self) -> list[Any]:
-        return [self.resume, self.more, self.compare, self.remove, self.surely]
+        return [self.resume, self.more, self.compare, self.epochs, self.go_on, self.remove, self.surely]
 
     def fitting(self, record: Record, status: Status) -> list[Any]:
         """Return updates that show the buttons applicable to a study.
@@ -258,6 +262,7 @@ class Actions:
         Returns:
             One update per component of `components()`.
         """
+        from neftune_core.studies.steering.going_on import reason_against
         from neftune_core.sweeps.more_seeds import seconds_for, seeds_offered
 
         usable = not record.is_newer and record.settings_file.is_file()
@@ -266,6 +271,7 @@ class Actions:
             status.can_resume and usable,
             more > 0,
             status.is_over and usable and (record.folder / "arms").is_dir(),
+            *[status.state == "finished" and usable and not reason_against(record)] * 2,
             status.is_over and record.is_owned,
             False,
         ]
@@ -288,6 +294,16 @@ def build(prefix: str) -> Actions:
             resume=gr.Button(say("Resume"), size="md", visible=False, elem_id=f"{prefix}-resume"),
             more=gr.Button(say(MORE, count=CLAIM_SEEDS), size="md", visible=False, elem_id=f"{prefix}-more"),
             compare=gr.Button(say("Compare the answers"), size="md", visible=False, elem_id=f"{prefix}-compare"),
+            epochs=gr.Number(
+                1,
+                label=say("More epochs"),
+                info=say(GOING_ON),
+                minimum=0.01,
+                maximum=1000,
+                visible=False,
+                elem_id=f"{prefix}-more-epochs",
+            ),
+            go_on=gr.Button(say("Go on"), size="md", visible=False, elem_id=f"{prefix}-go-on"),
             remove=gr.Button(say("Discard"), size="md", visible=False, elem_id=f"{prefix}-remove"),
             surely=gr.Button(
                 say("Discard for good"), variant="stop", size="md", visible=False, elem_id=f"{prefix}-surely"
@@ -346,14 +362,25 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
         yield from lab.attended(record, key)
 
     @reports_errors
+    def further(key: str, record_id: str, epochs: float | None, *tracker: str) -> Iterator[list[Any]]:
+        from neftune_core.studies.steering.going_on import go_on
+
+        found = lab.jobs.find_owned(record_id, require_key(key))
+        with tracked(*tracker or [""]):
+            record = lab.jobs.submit_made(key, lambda: go_on(found, float(epochs or 0), key, lab.limits))
+        yield [record.id, -1, gr.Timer(active=True)]
+        yield from lab.attended(record, key)
+
+    @reports_errors
     def remove(key: str, record_id: str) -> list[Any]:
         lab.jobs.discard(record_id, require_key(key))
         return [*cleared(), *actions.hidden()]
 
     chosen = [place.key, place.record_id]
     watching = [strip.watched, place.seen, strip.timer]
-    for button, goes_on in ((actions.resume, resume), (actions.more, more)):
-        going = button.click(goes_on, [*chosen, *place.tracker], watching, **QUIET, **lab.attending)
+    started = ((actions.resume, resume, []), (actions.more, more, []), (actions.go_on, further, [actions.epochs]))
+    for button, goes_on, given in started:
+        going = button.click(goes_on, [*chosen, *given, *place.tracker], watching, **QUIET, **lab.attending)
         going.success(None, strip.watched, None, js=watch_in_browser(place.tab))
     # A new text at each click, so that requesting the same study again counts as a change.
     actions.compare.click(None, place.record_id, place.asked, js="(id) => id + '#' + Date.now()").then(

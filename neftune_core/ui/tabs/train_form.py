@@ -33,6 +33,7 @@ GROUPS = {
         "evaluations",
         "evaluation_rows",
         "keep_best",
+        "keep_state",
         "early_stop",
         "checkpoint_steps",
         "checkpoint_seconds",

@@ -11,17 +11,16 @@ import gradio as gr
 
 from neftune_core.engine.regularisers.registry import METHODS
 from neftune_core.errors import LabError, RecordError
-from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, say
 from neftune_core.noise.names import arm_label
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import control, parse
 from neftune_core.studies.records.failures import failure_text
-from neftune_core.studies.records.log import Log
-from neftune_core.studies.records.progress import Status
-from neftune_core.studies.records.record import Record, find
-from neftune_core.studies.records.steering_log import stopped_arms
-from neftune_core.studies.settings import CONTROL, StudySettings
+from neftune_core.studies.records.record import find
+from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.tracking import tracked
 from neftune_core.ui.parts import evidence_view, run_actions
+from neftune_core.ui.parts.controls import component
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure, part
 from neftune_core.ui.parts.recorded_study import RecordedStudy
@@ -29,6 +28,7 @@ from neftune_core.ui.parts.run_actions import VIEWS, curves_of, missing_record_t
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.study_form import StudyRequest, plan_text, require_fit, study_of
 from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, reports_errors, show_error
+from neftune_core.ui.running_arms import arm_rows, live_strength
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs import train_form
 from neftune_core.ui.tabs.data_tab import DataTab
@@ -61,8 +61,10 @@ class TrainTab:
         seen: Size of the watched log when it was last drawn.
         asked: Id of a record whose arms are to be compared, with a timestamp after a #.
         form: The settings.
+        live: Whether the next study is live.
         plan: Estimated size and duration.
         state: State of the watched study.
+        strength: Strength of its noise while it trains, if it is live.
         arms: Its arms while it trains.
         actions: Actions on it.
         curves: Its figure.
@@ -74,8 +76,10 @@ class TrainTab:
     seen: gr.State
     asked: gr.Textbox
     form: train_form.TrainForm
+    live: gr.Checkbox
     plan: gr.HTML
     state: gr.HTML
+    strength: gr.Slider
     arms: gr.HTML
     actions: run_actions.Actions
     curves: gr.HTML
@@ -96,9 +100,17 @@ def build(context: TabContext, shown: RecordedStudy | None) -> TrainTab:
     with gr.Row(elem_id="train-tab", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
             form = train_form.build(context.lab.host.profile.presets, with_tracker=not context.lab.has_strangers)
+            live = component(control(StudySettings, "live"), elem_id="train-live")
             plan = gr.HTML(elem_id="train-plan", apply_default_css=False)
         with gr.Column(scale=5, min_width=320):
             state = gr.HTML(_nothing(shown), elem_id="train-state", apply_default_css=False)
+            strength = component(
+                control(NoiseSettings, "strength"),
+                elem_id="train-live-strength",
+                label=say("Strength now"),
+                info=say("It acts from the next step on, on the first noise arm, in the unit of its noise."),
+                visible=False,
+            )
             arms = gr.HTML(js_on_load=part("arm-rows"), elem_id="train-arms", apply_default_css=False)
             actions = run_actions.build("train")
             view = view_of_study("train-view")
@@ -106,8 +118,11 @@ def build(context: TabContext, shown: RecordedStudy | None) -> TrainTab:
             evidence = evidence_view.build("train")
     asked = gr.Textbox(visible=False)
     attached = gr.Textbox("", visible=False, label=say("Study found"))
-    tab = TrainTab(gr.State(""), gr.State(-1), asked, form, plan, state, arms, actions, curves, view, attached)
+    tab = TrainTab(
+        gr.State(""), gr.State(-1), asked, form, live, plan, state, strength, arms, actions, curves, view, attached
+    )
     reset = train_form.connect(form, context.strip.model)
+    reset.success(None, None, tab.live, js="() => false")
     _connect_start(context, tab)
     _connect_stop(context, tab, shown)
     _connect_strengths(context, form, reset)
@@ -156,8 +171,8 @@ def _connect_start(context: TabContext, tab: TrainTab) -> None:
         )
 
     @reports_errors
-    def start(key: str, *values: Any) -> Iterator[list[Any]]:
-        asked = study(values[: len(inputs)])
+    def start(key: str, live: bool, *values: Any) -> Iterator[list[Any]]:
+        asked = parse(StudySettings, study(values[: len(inputs)]).model_dump() | {"live": live})
         require_fit(lab, asked)
         with tracked(*values[len(inputs) :] or [""]):
             record = lab.jobs.submit(asked, require_key(key))
@@ -174,7 +189,8 @@ def _connect_start(context: TabContext, tab: TrainTab) -> None:
 
     inputs = [context.data.settings, strip.model, *noise.components, *form.components()]
     watching = [strip.watched, tab.seen, strip.timer]
-    started = strip.train.click(start, [context.key, *inputs, *form.tracker], watching, **UNREAD, **lab.attending)
+    pressed = [context.key, tab.live, *inputs, *form.tracker]
+    started = strip.train.click(start, pressed, watching, **UNREAD, **lab.attending)
     started.success(None, strip.watched, None, js=run_actions.WATCH_IN_BROWSER)
     # Noise and data change on other tabs: updating when this tab opens is enough, and moving the slider makes no call.
     changing = [strip.model, *form.arms(), form.seeds, *form.training.components]
@@ -209,6 +225,14 @@ def _connect_stop(context: TabContext, tab: TrainTab, shown: RecordedStudy | Non
     removed = [*_study_components(strip, tab), *tab.actions.components(), *strip.stop.shown()]
     discarded = strip.stop.discard.click(discard, asked, removed, **QUIET)
     discarded.success(None, None, None, js=run_actions.FORGET_IN_BROWSER)
+
+    @reports_errors
+    def change(key: str, watched: str, strength: float) -> None:
+        from neftune_core.studies.steering.requests import set_strength
+
+        set_strength(lab.jobs.find_owned(watched, require_key(key)), strength)
+
+    events(tab.strength).input(change, [*asked, tab.strength], None, trigger_mode="always_last", **QUIET)
     events(tab.arms).click(stop_one, asked, None, **QUIET)
     for done in (kept, discarded):
         done.then(None, None, None, js="() => Lab.askStop(false)")
@@ -216,12 +240,21 @@ def _connect_stop(context: TabContext, tab: TrainTab, shown: RecordedStudy | Non
 
 def _study_components(strip: Strip, tab: TrainTab) -> list[Any]:
     """Return the components that show the watched study."""
-    return [tab.state, tab.arms, tab.curves, tab.view, strip.progress, strip.watched, tab.finished]
+    return [tab.state, tab.strength, tab.arms, tab.curves, tab.view, strip.progress, strip.watched, tab.finished]
 
 
 def _without_study(shown: RecordedStudy | None) -> list[Any]:
     """Return the values of `_study_components` without a study."""
-    return [_nothing(shown), "", shown.curves if shown else None, next(iter(VIEWS)), "", "", ""]
+    return [
+        _nothing(shown),
+        gr.update(visible=False),
+        "",
+        shown.curves if shown else None,
+        next(iter(VIEWS)),
+        "",
+        "",
+        "",
+    ]
 
 
 def _connect_strengths(context: TabContext, form: train_form.TrainForm, reset: Any) -> None:
@@ -245,7 +278,17 @@ def _connect_watch(context: TabContext, tab: TrainTab) -> None:
         record = find(asked, require_key(key)) if asked else lab.jobs.current_of(require_key(key))
         return [record.id, -1, gr.Timer(active=True)] if record else unchanged
 
-    shown = [tab.state, tab.arms, tab.curves, tab.seen, strip.progress, *strip.stop.shown(), strip.timer, tab.finished]
+    shown = [
+        tab.state,
+        tab.strength,
+        tab.arms,
+        tab.curves,
+        tab.seen,
+        strip.progress,
+        *strip.stop.shown(),
+        strip.timer,
+        tab.finished,
+    ]
     outputs = [*shown, *tab.actions.components()]
     latest = gr.State({"id": ""})  # one dict per open page
 
@@ -285,6 +328,7 @@ def _updates(context: TabContext, tab: TrainTab, key: str, watched: str, seen: i
     status, log = lab.jobs.status(record), lab.log(record)
     return [
         state_text(record, status, log),
+        live_strength(record, status, log, anew=seen < 0),
         arm_rows(record, status, log),
         gr.skip() if log.size == seen else curves_of(record, log, view),
         log.size,
@@ -298,7 +342,8 @@ def _updates(context: TabContext, tab: TrainTab, key: str, watched: str, seen: i
 
 def _updates_without_record(tab: TrainTab, stop_shown: int, why: str) -> list[Any]:
     """Return the updates of `_updates` if nothing can be watched; `why` is shown, unless it is empty."""
-    texts = [missing_record_text(why), "", gr.skip(), gr.skip(), ""] if why else [gr.skip()] * 5
+    hidden_slider = gr.update(visible=False)
+    texts = [missing_record_text(why), hidden_slider, "", gr.skip(), gr.skip(), ""] if why else [gr.skip()] * 6
     hidden = [gr.update(visible=False)] * stop_shown
     return [*texts, *hidden, gr.Timer(active=False), gr.skip(), *tab.actions.hidden()]
 
@@ -322,33 +367,6 @@ def _connect_actions(context: TabContext, tab: TrainTab, shown: RecordedStudy | 
         context.lab, strip, context.key, strip.watched, tab.asked, tab.seen, tracker=tab.form.tracker
     )
     run_actions.connect(tab.actions, place, lambda: _without_study(shown), _study_components(strip, tab))
-
-
-def arm_rows(record: Record, status: Status, log: Log) -> str:
-    """Return the arms besides the control as HTML, each with a button that stops it; "" unless the study trains.
-
-    Args:
-        record: The study.
-        status: Its status.
-        log: Its log.
-    """
-    if status.state != "running" or record.is_sweep:
-        return ""
-    try:
-        arms = record.study.arms
-    except RecordError:
-        return ""
-    colours = arm_colours(arms)
-    stopped = {arm: step for own in stopped_arms(log.events).values() for arm, step in own.items()}
-    lost = {arm for event in log.events if event["event"] == "diverged" for arm in event.get("arms", {})}
-    rows = [
-        f'<li><span class="lab-arm" style="--arm: {colours[arm]}">{html.escape(arm_label(arm))}</span> '
-        f"{_arm_action(arm, stopped.get(arm))}</li>"
-        for arm in arms
-        if arm != CONTROL.name and arm not in lost
-    ]
-    label = html.escape(say("Arms in training"))
-    return f'<ul class="lab-arm-rows" aria-label="{label}">{"".join(rows)}</ul>' if rows else ""
 
 
 def _arm_action(arm: str, stopped: int | None) -> str:

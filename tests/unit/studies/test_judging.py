@@ -26,12 +26,7 @@ from neftune_core.evaluation.verdict import verdict
 from neftune_core.figures.evidence import epochs_beside, overlap_histogram, robustness_curves, seed_differences
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, to_toml
-from neftune_core.studies.judging import (
-    outcomes_of,
-    overlaps_of,
-    question_of,
-    verdict_of,
-)
+from neftune_core.studies.judging import outcomes_of, overlaps_of, question_of, verdict_of
 from neftune_core.studies.metadata import frequency_loss
 from neftune_core.studies.records.numbers import metrics, rows_by_step, write_rows
 from neftune_core.studies.records.record import Record, create

@@ -1,4 +1,4 @@
-"""The best evaluation kept, the early stop, and an arm that is stopped: numbers, weights, and the verdict."""
+"""An arm that is stopped, and noise that is changed, while a study trains; killed runs, and what the verdict says."""
 
 from __future__ import annotations
 
@@ -7,216 +7,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
-from short_study import short_rows, short_study
+from steered import STOPPED, finished_run, numbers, of_three_arms, with_a_stop
 
 from neftune_core.engine.saving import ADAPTER
-from neftune_core.engine.settings import TrainingSettings
-from neftune_core.errors import RecordError
+from neftune_core.errors import InvalidSetting, RecordError
 from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question
 from neftune_core.evaluation.verdict import verdict
-from neftune_core.export.archive import import_record, pack_record
 from neftune_core.export.card import card
-from neftune_core.export.models import write_model
-from neftune_core.home import folder_bytes
+from neftune_core.export.report import write_report
+from neftune_core.figures.curves import loss_curves
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.python_api import start_study
 from neftune_core.settings import Limits
-from neftune_core.studies.comparison import has_arm, saved_arms, saved_best, selected_arms
+from neftune_core.studies.comparison import saved_arms
 from neftune_core.studies.judging import outcomes_of, verdict_of
-from neftune_core.studies.records.best_arms import best_step, stored_steps
-from neftune_core.studies.records.disk_quota import bytes_of
 from neftune_core.studies.records.progress import Status
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import StudySettings
-from neftune_core.studies.steering.requests import stop_arm
+from neftune_core.studies.steering.log import strengths
+from neftune_core.studies.steering.requests import set_strength
 from neftune_core.studies.study import run_study
-from neftune_core.studies.trained.loading import load_trained
-from neftune_core.ui.tabs.train_tab import arm_rows
-
-NOISE = (NoiseSettings(strength=5),)
-LARGE_RATE = 0.2
-"""With this learning rate the held-out losses of sixteen steps fall and rise again."""
-
-
-def _study(folder: Path, **training: Any) -> StudySettings:
-    usual = {"epochs": 4, "evaluations": 16, "learning_rate": LARGE_RATE, "schedule": "constant", "checkpoint_steps": 5}
-    return short_study(short_rows(folder, 20), usual | training, noise=NOISE)
-
-
-def _run(study: StudySettings, owner: str = "") -> Record:
-    record = create(study, owner)
-    *_, ending = run_study(record, Limits(), lambda: False)
-    assert ending["event"] == "finished", ending
-    return record
-
-
-def _losses(record: Record) -> list[dict[str, Any]]:
-    return [event["arms"] for event in record.events() if event["event"] in ("step", "evaluated")]
-
-
-def _held_out(record: Record, arm: str) -> dict[int, float]:
-    evaluated = [event for event in record.events() if event["event"] == "evaluated" and event["step"]]
-    return {event["step"]: event["arms"][arm]["held_out_loss"] for event in evaluated}
-
-
-@pytest.fixture(scope="module")
-def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
-    """Return a finished study whose control was best before its end."""
-    made = _run(_study(tmp_path_factory.mktemp("rows")), "ann")
-    losses = _held_out(made, "control")
-    assert min(losses, key=losses.__getitem__) < max(losses)
-    return made
-
-
-def test_the_weights_of_the_best_evaluation_have_its_loss(record: Record) -> None:
-    kept = saved_best(record, 0)
-    arms = load_trained(record, 0, Limits())
-    sample = arms.prepared.held_out[: record.study.training.sample_rows(len(arms.prepared.train))]
-    from neftune_core.engine.clean_loss import row_measures
-
-    for arm in saved_arms(record):
-        losses = _held_out(record, arm)
-        best = min(losses, key=losses.__getitem__)
-        assert best_step(record.events(), f"{arm}@best", 0) == best
-        assert kept.get(f"{arm}@best", max(losses)) == best
-        slot = next(slot for slot, name in arms.names.items() if name == arm)
-        arms.stack.load(slot, record.arm_folder(f"{arm}@best", 0))
-        found = row_measures(arms.stack, sample, [slot], batch_size=arms.batch_size)
-        assert found.of(0).loss == losses[best]
-    assert "control@best" in kept
-
-
-def test_keeping_the_best_changes_no_number(record: Record, tmp_path: Path) -> None:
-    plain = _run(_study(tmp_path, keep_best=False))
-    assert saved_best(plain, 0) == {}
-    assert _losses(plain) == _losses(record)
-    ends = [load_file(one.arm_folder("control", 0) / ADAPTER) for one in (plain, record)]
-    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[1])
-
-
-def test_the_best_counts_as_the_owners_disk_space(record: Record) -> None:
-    best = record.arm_folder("control@best", 0)
-    assert best != record.arm_folder("control", 0)
-    assert bytes_of("ann", record.folder.parent) == folder_bytes(record.folder)
-    assert folder_bytes(record.folder) > folder_bytes(record.folder / "arms") > 2 * folder_bytes(best)
-
-
-def test_the_best_is_selected_exported_and_travels(record: Record, tmp_path: Path) -> None:
-    chosen = selected_arms([record], arms=["control", "control@best"])
-    assert [one.arm for one in chosen] == ["control", "control@best"]
-    assert "control@best" not in [one.arm for one in selected_arms([record])]
-    write_model(record, "control@best", 0, "adapter", tmp_path / "best")
-    own = record.arm_folder("control@best", 0) / ADAPTER
-    assert (tmp_path / "best" / ADAPTER).read_bytes() == own.read_bytes()
-    best = best_step(record.events(), "control", 0)
-    text = (tmp_path / "best" / "README.md").read_text(encoding="utf-8")
-    assert f"control, step {best} |" in text and "best evaluation" in text
-    assert "after the last step rather than the best one" in card(record, "control", 0, "adapter")
-    with pytest.raises(RecordError, match="no trained arm"):
-        write_model(record, "chaos@best", 0, "adapter", tmp_path / "none")
-    packed = pack_record(record, tmp_path / "record.zip")
-    moved = import_record(packed, "", folder=tmp_path / "runs")
-    assert saved_best(moved, 0) == saved_best(record, 0)
-
-
-def test_if_the_end_is_best_nothing_is_stored_twice(tmp_path: Path) -> None:
-    record = _run(_study(tmp_path, learning_rate=1e-4, evaluations=2))
-    losses = _held_out(record, "control")
-    assert min(losses, key=losses.__getitem__) == max(losses)
-    assert saved_best(record, 0) == {} and has_arm(record, "control@best", 0)
-    assert record.arm_folder("control@best", 0) == record.arm_folder("control", 0)
-
-
-def test_a_record_without_kept_weights_says_that_it_has_none(tmp_path: Path) -> None:
-    record = _run(_study(tmp_path, keep_best=False))
-    assert not has_arm(record, "control@best", 0)
-    with pytest.raises(RecordError, match="no trained arm 'control@best'"):
-        selected_arms([record], arms=["control@best"])
-
-
-def _broken_off(record: Record, at: tuple[str, int]) -> None:
-    events: Iterator[dict[str, Any]] = run_study(record, Limits(), lambda: False)
-    for event in events:
-        if (event["event"], event.get("step")) == at:
-            events.close()
-            return
-    raise AssertionError(f"there was no event {at}")
-
-
-@pytest.mark.parametrize("step", [3, 7, 9])
-def test_a_killed_run_ends_with_the_same_best_weights(record: Record, tmp_path: Path, step: int) -> None:
-    again = create(_study(tmp_path), "")
-    _broken_off(again, ("evaluated", step))
-    *_, ending = run_study(again, Limits(), lambda: False)
-    assert ending["event"] == "finished"
-    assert saved_best(again, 0) == saved_best(record, 0)
-    for arm in (*saved_arms(record), *saved_best(record, 0)):
-        files = [one.arm_folder(arm, 0) / ADAPTER for one in (again, record)]
-        assert files[0].read_bytes() == files[1].read_bytes()
-    for arm in saved_arms(record):
-        assert len(stored_steps(again.arm_folder(arm, 0))) <= 1
-
-
-def test_early_stop_ends_all_arms_at_the_same_step_by_its_rule(record: Record, tmp_path: Path) -> None:
-    patience = 2
-    losses = [_held_out(record, arm) for arm in saved_arms(record)]
-    steps, latest = list(losses[0]), 0
-    expected = None
-    for step in steps:
-        if any(own[step] < min([own[one] for one in steps if one < step], default=9e9) for own in losses):
-            latest = step
-        if expected is None and step - latest >= patience:
-            expected = step
-    assert expected is not None and expected < steps[-1], "the study must get worse at its end"
-    stopped = _run(_study(tmp_path, early_stop=patience))
-    early = [event for event in stopped.events() if event["event"] == "ended_early"]
-    assert [(one["step"], one["steps"]) for one in early] == [(expected, steps[-1])]
-    last = {arm: max(_held_out(stopped, arm)) for arm in saved_arms(stopped)}
-    assert set(last.values()) == {expected}
-    assert _losses(stopped) == _losses(record)[: len(_losses(stopped))]
-    found = verdict_of(stopped, Question("train_loss"))
-    assert any(f"0 ({expected}/{steps[-1]})" in line.text() for line in found.closing) or found.is_void
-    assert TrainingSettings().early_stop == 0
-
-
-def test_an_early_end_survives_an_interruption_after_it(tmp_path: Path) -> None:
-    whole = _run(_study(tmp_path, early_stop=2))
-    again = create(_study(tmp_path, early_stop=2), "")
-    end = next(event["step"] for event in whole.events() if event["event"] == "ended_early")
-    stopping = [False]
-    for event in run_study(again, Limits(), lambda: stopping[0]):
-        stopping[0] = stopping[0] or event["event"] == "saved"
-    assert (again.ending() or {})["event"] == "stopped"
-    *_, ending = run_study(again, Limits(), lambda: False)
-    assert ending["event"] == "finished"
-    assert [event["step"] for event in again.events() if event["event"] == "ended_early"] == [end]
-    assert _losses(again) == _losses(whole)
-    assert again.answers() == whole.answers()
-
-
-STOPPED = "laplace-std-1"
-
-
-def _of_three_arms(folder: Path, **given: Any) -> StudySettings:
-    noise = (NoiseSettings(strength=5), NoiseSettings(strength=1, unit="std", kind="laplace"))
-    training = {"epochs": 3, "evaluations": 4, "checkpoint_steps": 4, "learning_rate": 5e-3}
-    return short_study(short_rows(folder, 20), training, noise=noise, **given)
-
-
-def _with_a_stop(record: Record, step: int) -> Iterator[dict[str, Any]]:
-    """Yield the events of a run in which an arm is stopped after a step."""
-    for event in run_study(record, Limits(), lambda: False):
-        if event["event"] == "step" and event["step"] == step and event["seed"] == 0:
-            stop_arm(record, STOPPED)
-        yield event
+from neftune_core.sweeps.settings import SweepSettings
+from neftune_core.sweeps.table import judge
+from neftune_core.ui.parts.verdict_card import verdict_card
+from neftune_core.ui.running_arms import arm_rows
 
 
 def test_a_stopped_arm_keeps_its_weights_and_the_others_train_on(tmp_path: Path) -> None:
-    whole = _run(_of_three_arms(tmp_path))
-    record = create(_of_three_arms(tmp_path), "")
-    *events, ending = _with_a_stop(record, 7)
+    whole = finished_run(of_three_arms(tmp_path))
+    record = create(of_three_arms(tmp_path), "")
+    *events, ending = with_a_stop(record, 7)
     assert ending["event"] == "finished"
     assert [(one["step"], one["arms"]) for one in events if one["event"] == "steered"] == [
         (7, {STOPPED: {"stopped": True}})
@@ -236,6 +56,7 @@ def test_a_stopped_arm_keeps_its_weights_and_the_others_train_on(tmp_path: Path)
     assert outcomes.control_of(STOPPED)[0].last["held_out_loss"] == evaluated[6]["control"]["held_out_loss"]
     assert outcomes.control[0].last["held_out_loss"] == evaluated[12]["control"]["held_out_loss"]
     assert saved_arms(record) == ["control", "uniform-alpha-5", STOPPED]
+    assert f"{STOPPED}, step 6 | {evaluated[6][STOPPED]['train_loss']:.4f} |" in card(record, STOPPED, 0, "adapter")
 
 
 def test_the_verdict_makes_no_claim_about_an_arm_that_a_person_stopped() -> None:
@@ -251,14 +72,18 @@ def test_the_verdict_makes_no_claim_about_an_arm_that_a_person_stopped() -> None
     assert found.arms["noise"].status == "stopped"
     assert "5 (80, 70)" in found.text() and "no claim" in found.text()
     assert found.opening[0].text().startswith("Not a result, because noise was stopped")
+    never = {"noise": {5: (2, 0)}}
+    nothing = {"noise": {5: Outcome({})}}
+    found = verdict(Outcomes(runs(values), nothing, own_controls=nothing, stopped=never), Question())
+    assert found.arms["noise"].status == "nothing" and "before its first evaluation" in found.text()
 
 
 @pytest.mark.parametrize("at", [("step", 8), ("evaluated", 9), ("step", 11)])
 def test_a_stopped_arm_stays_stopped_after_the_process_was_killed(tmp_path: Path, at: tuple[str, int]) -> None:
-    expected = create(_of_three_arms(tmp_path), "")
-    list(_with_a_stop(expected, 7))
-    record = create(_of_three_arms(tmp_path), "")
-    events = _with_a_stop(record, 7)
+    expected = create(of_three_arms(tmp_path), "")
+    list(with_a_stop(expected, 7))
+    record = create(of_three_arms(tmp_path), "")
+    events = with_a_stop(record, 7)
     for event in events:
         if (event["event"], event.get("step")) == at:
             break
@@ -274,8 +99,8 @@ def test_a_stopped_arm_stays_stopped_after_the_process_was_killed(tmp_path: Path
 
 
 def test_an_arm_stopped_with_one_seed_is_not_trained_with_the_next(tmp_path: Path) -> None:
-    record = create(_of_three_arms(tmp_path, seeds=2), "")
-    *_, ending = _with_a_stop(record, 5)
+    record = create(of_three_arms(tmp_path, seeds=2), "")
+    *_, ending = with_a_stop(record, 5)
     assert ending["event"] == "finished"
     later = [event for event in record.events() if event["event"] == "step" and event["seed"] == 1]
     assert later and all(set(event["arms"]) == {"control", "uniform-alpha-5"} for event in later)
@@ -283,7 +108,7 @@ def test_an_arm_stopped_with_one_seed_is_not_trained_with_the_next(tmp_path: Pat
 
 
 def test_only_a_noise_arm_of_a_running_study_can_be_stopped(tmp_path: Path) -> None:
-    run = start_study(_of_three_arms(tmp_path))
+    run = start_study(of_three_arms(tmp_path))
     with pytest.raises(RecordError, match="not running"):
         run.stop_arm(STOPPED)
     refused = []
@@ -301,7 +126,7 @@ def test_only_a_noise_arm_of_a_running_study_can_be_stopped(tmp_path: Path) -> N
 
 
 def test_a_running_arm_has_a_button_and_a_stopped_one_its_step(tmp_path: Path) -> None:
-    record = create(_of_three_arms(tmp_path), "")
+    record = create(of_three_arms(tmp_path), "")
     running = Status("running", step=3, steps=12)
     shown = arm_rows(record, running, record.log())
     assert shown.count("data-arm=") == 2 and 'data-arm="control"' not in shown
@@ -311,3 +136,88 @@ def test_a_running_arm_has_a_button_and_a_stopped_one_its_step(tmp_path: Path) -
     shown = arm_rows(record, running, log)
     assert shown.count("data-arm=") == 1 and "stopped after step 3" in shown
     assert arm_rows(record, Status("finished"), log) == ""
+
+
+LIVE_ARM = "uniform-alpha-5"
+
+
+def _live(folder: Path, **given: Any) -> StudySettings:
+    return of_three_arms(folder, live=True, **given)
+
+
+def _changed(record: Record, changes: dict[int, float]) -> Iterator[dict[str, Any]]:
+    """Yield the events of a live run whose noise is changed after some steps."""
+    for event in run_study(record, Limits(), lambda: False):
+        if event["event"] == "step" and event["step"] in changes:
+            set_strength(record, changes[event["step"]])
+        yield event
+
+
+def test_the_noise_of_a_live_study_changes_from_the_next_step_on(tmp_path: Path) -> None:
+    plain, record = finished_run(of_three_arms(tmp_path)), create(_live(tmp_path), "")
+    *_, ending = _changed(record, {4: 60.0, 8: 0.0})
+    assert ending["event"] == "finished"
+    log = record.events()
+    assert strengths(log) == [(0, 4, 60.0), (0, 8, 0.0)]
+    arms = {event["step"]: event["arms"] for event in log if event["event"] == "step"}
+    before = {event["step"]: event["arms"] for event in plain.events() if event["event"] == "step"}
+    assert [arms[step] for step in range(1, 5)] == [before[step] for step in range(1, 5)]
+    assert arms[5][LIVE_ARM]["loss"] != before[5][LIVE_ARM]["loss"]
+    for step in arms:
+        for other in ("control", STOPPED):
+            assert arms[step][other] == before[step][other]
+    for judged in (verdict_of, judge, outcomes_of):
+        with pytest.raises(RecordError, match="live"):
+            judged(record)
+    assert "There is no verdict: This study is live" in verdict_card(record)
+    told = card(record, LIVE_ARM, 0, "adapter")
+    assert "This study is live" in told and "alpha 5, changed by hand while it trained" in told
+    assert "<h2>" in write_report(record, tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("at", [("step", 5), ("evaluated", 9), ("step", 11)])
+def test_a_live_study_that_was_killed_repeats_its_changes(tmp_path: Path, at: tuple[str, int]) -> None:
+    changes = {2: 30.0, 6: 0.0, 7: 90.0}
+    expected, record = create(_live(tmp_path), ""), create(_live(tmp_path), "")
+    list(_changed(expected, changes))
+    events = _changed(record, changes)
+    for event in events:
+        if (event["event"], event.get("step")) == at:
+            break
+    events.close()  # type: ignore[attr-defined]
+    left = {step: strength for step, strength in changes.items() if step >= at[1]}
+    *_, ending = _changed(record, left)
+    assert ending["event"] == "finished"
+    assert numbers(record) == numbers(expected)
+    assert strengths(record.events()) == strengths(expected.events())
+
+
+def test_only_the_noise_of_a_running_live_study_can_be_changed(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="Only the noise of a live study"):
+        set_strength(create(of_three_arms(tmp_path), ""), 3.0)
+    with pytest.raises(RecordError, match="not running"):
+        set_strength(create(_live(tmp_path), ""), 3.0)
+    run = start_study(_live(tmp_path))
+    for event in run:
+        if event["event"] == "step" and event["step"] == 2:
+            with pytest.raises(InvalidSetting, match="strength"):
+                run.set_strength(-1.0)
+            run.set_strength(12.5)
+    assert strengths(run.result.record.events()) == [(0, 2, 12.5)]
+    with pytest.raises(InvalidSetting, match="no verdict"):
+        SweepSettings(study=_live(tmp_path), axes={"noise.strength": (0, 5)})
+    with pytest.raises(InvalidSetting, match="noise arm"):
+        StudySettings(live=True, noise=(), regularisers=({"weight_decay": 0.1},))
+
+
+def test_the_curves_mark_every_change_in_both_panels_and_in_words() -> None:
+    arms = StudySettings(noise=(NoiseSettings(strength=5),)).arms
+    losses = {name: {"train_loss": 2.0, "held_out_loss": 2.5} for name in arms}
+    log = [{"event": "evaluated", "seed": 0, "step": step, "steps": 9, "arms": losses} for step in (0, 9)]
+    log.insert(1, {"event": "steered", "seed": 0, "step": 4, "arms": {LIVE_ARM: {"strength": 12.0}}})
+    figure = loss_curves(log, arms)
+    lines = figure["layout"]["shapes"]
+    assert [(line["x0"], line["x1"], line["xref"]) for line in lines] == [(4, 4, "x"), (4, 4, "x2")]
+    assert any(note["text"] == "strength 12" for note in figure["layout"]["annotations"])
+    assert figure["summary"].endswith("Changed by hand: strength 12 after step 4.")
+    assert "by hand" not in loss_curves([log[0], log[2]], arms)["summary"]

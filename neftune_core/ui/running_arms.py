@@ -1,0 +1,66 @@
+"""What changes a running study: a button that stops an arm, and the strength of a live study."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import gradio as gr
+
+from neftune_core.errors import RecordError
+from neftune_core.figures.colours import arm_colours
+from neftune_core.language import say
+from neftune_core.noise.names import arm_label
+from neftune_core.studies.records.log import Log
+from neftune_core.studies.records.progress import Status
+from neftune_core.studies.records.record import Record
+from neftune_core.studies.settings import CONTROL
+from neftune_core.studies.steering.log import stopped_arms, strengths
+
+
+def arm_rows(record: Record, status: Status, log: Log) -> str:
+    """Return the arms besides the control as HTML, each with a button that stops it; "" unless the study trains.
+
+    Args:
+        record: The study.
+        status: Its status.
+        log: Its log.
+    """
+    if status.state != "running" or record.is_sweep:
+        return ""
+    try:
+        arms = record.study.arms
+    except RecordError:
+        return ""
+    colours = arm_colours(arms)
+    stopped = {arm: step for own in stopped_arms(log.events).values() for arm, step in own.items()}
+    lost = {arm for event in log.events if event["event"] == "diverged" for arm in event.get("arms", {})}
+    rows = [
+        f'<li><span class="lab-arm" style="--arm: {colours[arm]}">{html.escape(arm_label(arm))}</span> '
+        f"{_arm_action(arm, stopped.get(arm))}</li>"
+        for arm in arms
+        if arm != CONTROL.name and arm not in lost
+    ]
+    label = html.escape(say("Arms in training"))
+    return f'<ul class="lab-arm-rows" aria-label="{label}">{"".join(rows)}</ul>' if rows else ""
+
+
+def live_strength(record: Record, status: Status, log: Log, *, anew: bool) -> Any:
+    """Return the update of the slider that changes the noise of a live study; hidden for any other.
+
+    Args:
+        record: The study.
+        status: Its status.
+        log: Its log.
+        anew: Whether the page has just begun to watch it. Only then is the slider set to the strength in force, so that
+            it never moves under the hand.
+    """
+    try:
+        study = record.study
+    except RecordError:
+        return gr.update(visible=False)
+    if not study.live or status.is_over:
+        return gr.update(visible=False)
+    changed = strengths(log.events)
+    now = changed[-1][2] if changed else study.noise[0].strength
+    return gr.update(visible=True, **({"value": now} if anew else {}))
