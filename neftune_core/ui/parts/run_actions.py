@@ -21,6 +21,7 @@ from neftune_core.noise.names import arm_label
 from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.steering.best_arms import plain_name
+from neftune_core.studies.tracking import tracked, tracking_failure
 from neftune_core.ui.parts.markup import bar, duration, open_bar, quiet
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import QUIET, reports_errors

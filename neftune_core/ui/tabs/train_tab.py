@@ -12,7 +12,6 @@ import gradio as gr
 from neftune_core.engine.regularisers.registry import METHODS
 from neftune_core.errors import LabError, RecordError
 from neftune_core.language import later, say
-from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import control, parse
 from neftune_core.studies.records.failures import failure_text
@@ -367,13 +366,3 @@ def _connect_actions(context: TabContext, tab: TrainTab, shown: RecordedStudy | 
         context.lab, strip, context.key, strip.watched, tab.asked, tab.seen, tracker=tab.form.tracker
     )
     run_actions.connect(tab.actions, place, lambda: _without_study(shown), _study_components(strip, tab))
-
-
-def _arm_action(arm: str, stopped: int | None) -> str:
-    if stopped is not None:
-        return f'<span class="lab-quiet">{html.escape(say("stopped after step {step:,}", step=stopped))}</span>'
-    sure = html.escape(say("Stop it for good; the others continue"), quote=True)
-    named = html.escape(say("Stop the arm {arm}", arm=arm_label(arm)), quote=True)
-    words = html.escape(say("Stop this arm"))
-    name = html.escape(arm, quote=True)
-    return f'<button type="button" data-arm="{name}" data-sure="{sure}" aria-label="{named}">{words}</button>'
