@@ -10,6 +10,7 @@ import {
   theory,
   told,
 } from "../assets/page/noise-maths.js";
+import { grown } from "../assets/page/growth.js";
 import { among, beforeLastWord, interpolated, nearestOf } from "../assets/page/inside-maths.js";
 import { at, ceiling, listed, mean, median, percent, reaching, rounds, runningMeans, short, ticks } from "../assets/page/numbers.js";
 import { depth, differences, sorted } from "../assets/page/rows-maths.js";
@@ -30,6 +31,13 @@ const close = (found, expected, within = 1e-12) => {
   if (!isClose) throw new Error(`${found} is not close to ${expected}`);
 };
 
+/** The same value with the keys of every table in order. */
+const inOrder = (value) => {
+  if (Array.isArray(value)) return value.map(inOrder);
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.keys(value).sort().map((key) => [key, inOrder(value[key])]));
+};
+
 /** Every check by its name; `numbers` is what Python computed (page_numbers.py). */
 export const checks = (numbers) => ({
   "between measured strengths lies a straight line, and beyond the last one its value": () => {
@@ -42,6 +50,9 @@ export const checks = (numbers) => ({
       same(nearestOf(strengths, strength), nearest[index]);
     });
     same(interpolated([[1, null], [null, null]], 1, { low: 0, share: 0.5 }), [null, null]);
+  },
+  "a figure grows by what is new": () => {
+    for (const { old, changes, new: expected } of numbers.growth) same(inOrder(grown(old, changes)), inOrder(expected));
   },
   "the next word is asked for before the last word": () => {
     same(beforeLastWord(["A", " robot", " learns", " to", " paint", ".", "</s>"], 0), 3);

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
 import torch
 from torch.distributions import Laplace, Normal, Uniform
 
+from neftune_core.figures.curves import loss_curves
+from neftune_core.figures.growth import changes
 from neftune_core.figures.noise_views import adaptive_illustration
 from neftune_core.figures.norms import token_effects
 from neftune_core.noise.kinds import KINDS
@@ -43,7 +45,21 @@ def numbers() -> dict[str, Any]:
         "sliders": _sliders(),
         "means": _means(),
         "inside": _inside(),
+        "growth": _growth(),
     }
+
+
+def _growth() -> list[dict[str, Any]]:
+    """Figures of a growing log of two seeds, and what is new in each since the one before."""
+    events = [
+        {"event": "step", "seed": seed, "step": step, "steps": 700, "arms": {"control": {"loss": 1 / step}}}
+        for seed in (0, 1)
+        for step in range(1, 701)
+    ]
+    figures = [
+        loss_curves(events[:count], {"control": NoiseSettings(strength=0)}) for count in (0, 1, 5, 599, 650, 705, 1400)
+    ]
+    return [{"old": old, "changes": changes(old, new), "new": new} for old, new in pairwise(figures)]
 
 
 def _inside() -> dict[str, Any]:

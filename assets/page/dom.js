@@ -100,5 +100,11 @@ export const copy = async (text) => {
   return done;
 };
 
+/**
+ * A text as HTML.
+ * @param {string} words
+ */
+export const escaped = (words) => make("p", { textContent: words }).innerHTML;
+
 /** Whether the user prefers reduced motion. */
 export const wantsStillness = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

@@ -31,6 +31,10 @@ let running = false;
 const glance = () => {
   const strip = within(document, "#lab-progress .lab-progress");
   const share = strip?.querySelector("progress");
+  if (strip?.dataset.state === "lost") {
+    document.title = `${text("No connection")} · ${NAME}`;
+    return;
+  }
   const left = strip?.querySelector(".lab-progress-left");
   const word = strip?.querySelector("b")?.textContent;
   offers(left);

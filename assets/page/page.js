@@ -25,6 +25,7 @@ import * as state from "./state.js";
 import { askStop, seedIs } from "./strip.js";
 import "./tabs.js";
 import { setTheme } from "./theme.js";
+import "./watch.js";
 
 window.Lab = {
   askStop,

@@ -107,7 +107,11 @@ class LiveFigure {
   }
 
   receive() {
-    const given = this.props.value;
+    this.take(this.props.value);
+  }
+
+  /** @param {any} given the figure to show, or nothing */
+  take(given) {
     this.value = given?.source || given?.data?.length ? given : null;
     this.node.parentElement.classList.toggle("lab-empty", !this.value);
     if (!this.value) return this.clear();

@@ -194,6 +194,26 @@ interface Given {
   trigger: (event: string, data?: unknown) => void;
 }
 
+/** What is new in a trace: entries, and of each list how many values stay and which follow (figures/growth.py). */
+interface Grown {
+  whole?: Trace;
+  set?: Record<string, any>;
+  lists?: Record<string, [number, any[]]>;
+}
+
+/** What is new in a study: ui/watching.py sends it. */
+interface StudyNews {
+  gone?: boolean;
+  running: boolean;
+  state: string;
+  progress: string;
+  arms: string;
+  size: number;
+  tag?: string;
+  figure?: Figure;
+  changes?: { rest: Partial<Figure>; traces: Record<string, Grown>; order?: string[] };
+}
+
 interface Lesson {
   number: number;
   title: string;

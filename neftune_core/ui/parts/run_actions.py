@@ -18,12 +18,12 @@ from neftune_core.figures.dynamics import move_curves
 from neftune_core.figures.rates import rate_curves
 from neftune_core.language import later, plural, say, translate_finished
 from neftune_core.noise.names import arm_label
-from neftune_core.studies.records.log import Log
+from neftune_core.studies.records.log import Event, Log
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.steering.best_arms import plain_name
 from neftune_core.studies.tracking import tracked, tracking_failure
 from neftune_core.ui.parts.markup import bar, duration, open_bar, quiet
-from neftune_core.ui.parts.strip import Strip
+from neftune_core.ui.parts.strip import Strip, following
 from neftune_core.ui.parts.wiring import QUIET, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 
@@ -39,35 +39,36 @@ OPEN_ENDED = {
 VIEWS = {"losses": later("Losses"), "moves": later("Gradients and weights"), "rates": later("Noise, rate and speed")}
 
 
-def curves_of(record: Record, log: Log, view: str) -> Figure:
+def curves_of(record: Record, events: Sequence[Event], view: str) -> Figure:
     """Return one figure of a study.
 
     Args:
         record: The study.
-        log: Its log.
+        events: Events of its log.
         view: One of `VIEWS`.
 
     Returns:
         The figure.
     """
     if view == "rates":
-        return rate_curves(log.events, record.arms)
+        return rate_curves(events, record.arms)
     if view != "moves":
-        return loss_curves(log.events, record.arms)
+        return loss_curves(events, record.arms)
     try:
         clip_norm = record.study.training.clip_norm
     except RecordError:
         clip_norm = 0.0
-    return move_curves(log.events, record.arms, clip_norm)
+    return move_curves(events, record.arms, clip_norm)
 
 
-def state_text(record: Record, status: Status, log: Log) -> str:
+def state_text(record: Record, status: Status, log: Log, *, judged: bool = True) -> str:
     """Describe the state of a study with its numbers, and any damage to its record.
 
     Args:
         record: The study.
         status: Its status.
         log: Its log.
+        judged: Whether to say what a finished study found, which takes a moment to compute.
 
     Returns:
         HTML.
@@ -83,7 +84,7 @@ def state_text(record: Record, status: Status, log: Log) -> str:
     wrong = "".join(f"<li>{html.escape(words)}</li>" for words in damages(record, log))
     broken = f'<ul class="lab-damages">{wrong}</ul>' if wrong else ""
     return (
-        f'<div class="lab-state" data-state="{status.state}">{end_text(record, status)}'
+        f'<div class="lab-state" data-state="{status.state}">{end_text(record, status) if judged else ""}'
         f"<p><b>{say(WORDS[status.state])}</b> "
         f"<span>{' · '.join(_numbers(status))}</span></p>{quiet(study_text(record))}{message}{broken}{measured}"
         f"{best_text(record, status)}</div>"
@@ -352,14 +353,14 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
     def resume(key: str, record_id: str, *tracker: str) -> Iterator[list[Any]]:
         with tracked(*tracker or [""]):
             record = lab.jobs.resume(record_id, require_key(key))
-        yield [record.id, -1, gr.Timer(active=True)]
+        yield [record.id, -1, following(record.id)]
         yield from lab.attended(record, key)
 
     @reports_errors
     def more(key: str, record_id: str, *tracker: str) -> Iterator[list[Any]]:
         with tracked(*tracker or [""]):
             record = lab.jobs.add_seeds(record_id, require_key(key))
-        yield [record.id, -1, gr.Timer(active=True)]
+        yield [record.id, -1, following(record.id)]
         yield from lab.attended(record, key)
 
     @reports_errors
@@ -369,7 +370,7 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
         found = lab.jobs.find_owned(record_id, require_key(key))
         with tracked(*tracker or [""]):
             record = lab.jobs.submit_made(key, lambda: go_on(found, float(epochs or 0), key, lab.limits))
-        yield [record.id, -1, gr.Timer(active=True)]
+        yield [record.id, -1, following(record.id)]
         yield from lab.attended(record, key)
 
     @reports_errors
@@ -378,7 +379,7 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
         return [*cleared(), *actions.hidden()]
 
     chosen = [place.key, place.record_id]
-    watching = [strip.watched, place.seen, strip.timer]
+    watching = [strip.watched, place.seen, strip.watcher]
     started = ((actions.resume, resume, []), (actions.more, more, []), (actions.go_on, further, [actions.epochs]))
     for button, goes_on, given in started:
         going = button.click(goes_on, [*chosen, *given, *place.tracker], watching, **QUIET, **lab.attending)

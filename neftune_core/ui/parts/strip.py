@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -12,7 +13,6 @@ from neftune_core.language import CHINESE, ENGLISH, current, later, say
 from neftune_core.models.settings import BUNDLED, ModelSettings
 from neftune_core.ui.parts.plot import part
 
-WATCH_SECONDS = 0.7
 TOO_LONG = later("This link is too long for a QR code: copy it instead.")
 
 BRAND = """<h1 class="lab-brand"><svg viewBox="0 0 24 24" width="24" height="24" aria-hidden="true">
@@ -86,7 +86,7 @@ class Strip:
         stop: The buttons that stop one.
         model: The `ModelSettings` in use, set once the model has been loaded.
         watched: Id of the watched record; here because a component inside a closed tab may miss updates.
-        timer: Active while a record is watched.
+        watcher: Follows the watched study in the browser.
     """
 
     words: gr.HTML
@@ -97,7 +97,7 @@ class Strip:
     stop: StopDialog
     model: gr.State
     watched: gr.Textbox
-    timer: gr.Timer
+    watcher: gr.HTML
 
 
 def _stop() -> StopDialog:
@@ -130,7 +130,7 @@ def build(words: dict[str, str], model: str = BUNDLED) -> Strip:
             apply_default_css=False,
             elem_id="lab-words",
         )
-        progress = gr.HTML(apply_default_css=False, elem_id="lab-progress")
+        progress = watched_text(elem_id="lab-progress")
         train = gr.Button(say("Train"), variant="primary", size="md", elem_id="lab-train")
         stop = _stop()
         tools = gr.HTML(
@@ -142,8 +142,69 @@ def build(words: dict[str, str], model: str = BUNDLED) -> Strip:
         )
         kept = gr.Textbox("", visible=False, label=say("Settings last in use"), elem_id="lab-kept")
         watched = gr.Textbox("", visible=False, elem_id="lab-watched", label=say("Study"))
-        timer = gr.Timer(WATCH_SECONDS, active=False)
-    return Strip(status, tools, kept, progress, train, stop, gr.State(ModelSettings(source=model)), watched, timer)
+        follows = watcher(
+            "lab-watcher",
+            state="train-state",
+            progress="lab-progress",
+            arms="train-arms",
+            figure="train-curves",
+            view="train-view",
+        )
+    return Strip(status, tools, kept, progress, train, stop, gr.State(ModelSettings(source=model)), watched, follows)
+
+
+def following(record_id: str, *, on: bool = True) -> dict[str, Any]:
+    """Return the value that makes a watcher follow a study, or stop.
+
+    Args:
+        record_id: The study.
+        on: Whether it is followed.
+
+    Returns:
+        The value of `watcher`.
+    """
+    return {"id": record_id, "on": on, "at": time.time()}
+
+
+def watcher(elem_id: str, **places: str) -> gr.HTML:
+    """Build the component that follows one study in the browser; its `click` is fired when the study ends.
+
+    Without a figure it is also fired whenever the log has grown.
+
+    Args:
+        elem_id: Id in the page.
+        **places: Ids of the components that show the `state`, the `progress`, the `arms` and the live `figure`, and of
+            the choice of its `view`; absent ones are not shown.
+
+    Returns:
+        The component.
+    """
+    named = " ".join(f'data-{name}="{place}"' for name, place in places.items())
+    return gr.HTML(
+        None,
+        html_template=f"<span hidden {named}></span>",
+        js_on_load=part("watcher"),
+        apply_default_css=False,
+        container=False,
+        padding=False,
+        elem_id=elem_id,
+        elem_classes=["visually-hidden"],
+    )
+
+
+def watched_text(value: str = "", *, elem_id: str, also: str = "") -> gr.HTML:
+    """Build a component whose text both the server and the watcher set.
+
+    Args:
+        value: Initial HTML.
+        elem_id: Id in the page.
+        also: Another part of the page's scripts that it becomes; "" for none.
+
+    Returns:
+        The component.
+    """
+    scripts = part("watched") + (part(also) if also else "")
+    return gr.HTML(value, js_on_load=scripts, elem_id=elem_id, apply_default_css=False)
 
 
 def code_of(link: str) -> dict[str, Any]:

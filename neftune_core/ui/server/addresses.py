@@ -20,6 +20,8 @@ from neftune_core.space.profiles import named_hosts
 READ, SEND = ("GET", "HEAD"), ("POST",)
 FORWARDED = "x-forwarded-for"
 LONGEST_ADDRESS = 60
+STUDY_PATH = "page-study"
+"""Where a page asks what is new in a study."""
 
 OPEN: tuple[tuple[tuple[str, ...], str], ...] = (
     (READ, r"/"),
@@ -28,6 +30,7 @@ OPEN: tuple[tuple[tuple[str, ...], str], ...] = (
     (READ, r"/(robots\.txt|favicon\.ico|manifest\.json)"),
     (READ, r"/(static|assets|svelte)/.+"),
     (READ, r"/page-files/[^/]+/[^/]+"),
+    (READ, rf"/{STUDY_PATH}/[^/]+"),
     (READ, r"/login/(huggingface|callback)"),
     (READ, r"/logout"),
     (SEND, r"/login/?"),

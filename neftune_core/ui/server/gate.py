@@ -26,7 +26,16 @@ from neftune_core.errors import DoesNotFit, LabError
 from neftune_core.language import in_language
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
-from neftune_core.ui.server.addresses import FORWARDED, READ, Hosts, address_of, foreign_target, header, is_open
+from neftune_core.ui.server.addresses import (
+    FORWARDED,
+    READ,
+    STUDY_PATH,
+    Hosts,
+    address_of,
+    foreign_target,
+    header,
+    is_open,
+)
 from neftune_core.ui.server.api.by_name import V2, as_positional
 from neftune_core.ui.server.api.mcp import Callers
 from neftune_core.ui.server.calls import NOT_A_FILE, language_of
@@ -146,9 +155,11 @@ class Gate:
         self._check_source(scope)
         if not is_open(method, path, self.pages):
             raise RejectedRequest(404, "There is nothing at this address.")
-        if method in READ:
-            return receive
         address = _address(scope)
+        if method in READ:
+            if path.startswith(f"/{STUDY_PATH}/"):
+                self.rates.count_call(address)
+            return receive
         if LOGIN.search(path):
             self.rates.count_password(address)
         if UPLOAD.search(path):

@@ -11,7 +11,7 @@ import inspect
 import mimetypes
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,18 +76,19 @@ class Serving:
     mcp: bool = False
 
 
-def launch(page: gr.Blocks, serving: Serving, limits: Limits) -> str:
+def launch(page: gr.Blocks, serving: Serving, limits: Limits, routes: Sequence[Route] = ()) -> str:
     """Serve a page in the background; `page.block_thread()` waits until it ends.
 
     Args:
         page: The page.
         serving: How it is served.
         limits: Limits of the server.
+        routes: What is served beside the page and its files.
 
     Returns:
         The URL.
     """
-    options, evicted = launch_options(page, serving, limits), EvictedSessions()
+    options, evicted = launch_options(page, serving, limits, routes), EvictedSessions()
     sessions = Sessions(evicted, SESSIONS)
     guard(page, limits, evicted, sessions.note)
     answer_promptly()
@@ -155,13 +156,14 @@ def keep_signatures(page: gr.Blocks) -> None:
         vars(made).setdefault("__signature__", inspect.signature(made))
 
 
-def launch_options(page: gr.Blocks, serving: Serving, limits: Limits) -> dict[str, Any]:
+def launch_options(page: gr.Blocks, serving: Serving, limits: Limits, routes: Sequence[Route] = ()) -> dict[str, Any]:
     """Build the arguments of Gradio's `launch`: style, own files, the gate, and no outside connection.
 
     Args:
         page: The page.
         serving: How it is served.
         limits: Limits of the server.
+        routes: What is served beside the page and its files.
 
     Returns:
         Keyword arguments.
@@ -180,7 +182,10 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits) -> dict[st
         "theme": theme.theme(),
         "css": theme.css(),
         "head": script(),
-        "app_kwargs": {"routes": [Route(f"/{FILES}/{{version}}/{{name}}", page_file)], "middleware": [files, view]},
+        "app_kwargs": {
+            "routes": [Route(f"/{FILES}/{{version}}/{{name}}", page_file), *routes],
+            "middleware": [files, view],
+        },
         "max_file_size": f"{limits.upload_megabytes}mb",
         "footer_links": ["api"],
         "mcp_server": serving.mcp,

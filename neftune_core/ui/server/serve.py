@@ -75,7 +75,7 @@ def serve(
 
         tools = is_offered(here.mcp, public=share or not lab.limits.local_paths, password=password is not None)
         serving = Serving(listens, number, share, password, root_path, open_browser, mcp=tools)
-        address = _launch(blocks, serving, lab.limits)
+        address = _launch(blocks, serving, lab)
     except Exception as error:
         print(sentence(error), file=sys.stderr)
         raise SystemExit(WRONG_START) from None
@@ -171,11 +171,12 @@ def models_at_start() -> list[ModelSettings]:
     return [ModelSettings(), *image]
 
 
-def _launch(blocks: gr.Blocks, serving: Serving, limits: Limits) -> str:
+def _launch(blocks: gr.Blocks, serving: Serving, lab: Lab) -> str:
     from neftune_core.ui.server.launch import launch
+    from neftune_core.ui.watching import Studies
 
     try:
-        return launch(blocks, serving, limits)
+        return launch(blocks, serving, lab.limits, [Studies(lab).route()])
     except OSError as error:
         if "empty port" not in str(error):
             raise

@@ -25,7 +25,7 @@ from neftune_core.ui.parts.answers import answer_columns
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure, part
 from neftune_core.ui.parts.run_actions import curves_of, state_text, study_text, when
-from neftune_core.ui.parts.strip import Strip
+from neftune_core.ui.parts.strip import Strip, following
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs import export_panel
@@ -75,7 +75,7 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
         [], html_template=_list_html(), js_on_load=part("runs"), apply_default_css=False, elem_id="runs-list"
     )
     opened = _build_record_view()
-    _connect_opening(lab, key, runs, opened, [strip.watched, train.seen, strip.timer])
+    _connect_opening(lab, key, runs, opened, [strip.watched, train.seen, strip.watcher])
     changed = [opened.record_id.change, train.finished.change]
     evidence_view.connect(opened.evidence, lab, key, opened.record_id, changed)
     export_panel.build(lab, key, opened.record_id, train.finished)
@@ -128,7 +128,7 @@ def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _RecordVi
         """Show one record; an unfinished one becomes the study that the page watches."""
         record = find(str(chosen.id), require_key(key))
         is_over = lab.jobs.status(record).is_over
-        return [*([gr.skip()] * 3 if is_over else [record.id, -1, gr.Timer(active=True)]), *shown(record, view)]
+        return [*([gr.skip()] * 3 if is_over else [record.id, -1, following(record.id)]), *shown(record, view)]
 
     @reports_errors
     def follow(key: str, view: str, watched: str, record_id: str) -> list[Any]:
@@ -167,7 +167,7 @@ def results_of(lab: Lab, record: Record, view: str, *, is_own: bool = True) -> t
         The figure and HTML.
     """
     if not record.is_sweep:
-        return curves_of(record, lab.log(record), view), _answers(record, is_own=is_own)
+        return curves_of(record, lab.log(record).events, view), _answers(record, is_own=is_own)
     table = lab.sweep_table(Sweep(record.folder))
     asked = table.question
     return effect_curve(table, asked.measure, asked.epoch), table_view(table, asked.measure)

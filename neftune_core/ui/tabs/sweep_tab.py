@@ -27,6 +27,7 @@ from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure
 from neftune_core.ui.parts.run_actions import missing_record_text, state_text, when
 from neftune_core.ui.parts.state_fields import read
+from neftune_core.ui.parts.strip import following, watched_text, watcher
 from neftune_core.ui.parts.study_form import StudyRequest, study_of
 from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, key_of_tab, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
@@ -36,7 +37,6 @@ from neftune_core.ui.tabs.train_tab import TabContext, TrainTab
 if TYPE_CHECKING:
     from neftune_core.sweeps.table import SweepTable
 
-WATCH_SECONDS = 2.0
 RECORDED = "recorded/"
 INTRO = later("Model, data, training and all other noise settings come from the other tabs; choose here what varies.")
 OPEN_IF_LINKED = "(id) => { if (id && Lab.parameter('job') === id) Lab.state.openUnlessKept('Sweep'); }"
@@ -65,12 +65,12 @@ class SweepTab:
     curve: gr.HTML
     table: gr.HTML
     verdict: gr.HTML
-    timer: gr.Timer
+    watcher: gr.HTML
     seen: gr.State
 
     def results(self) -> list[Any]:
         """Return the components that show one sweep."""
-        return [self.state, self.curve, self.table, self.verdict, self.seen, self.stop, self.timer]
+        return [self.state, self.curve, self.table, self.verdict, self.seen, self.stop, self.watcher]
 
 
 def build(context: TabContext, train: TrainTab) -> SweepTab:
@@ -105,7 +105,7 @@ def _layout() -> SweepTab:
                 file = gr.Button(say("Save sweep.toml"), size="md", elem_id="sweep-file")
         with gr.Column(scale=5, min_width=320):
             shown = gr.Dropdown([], label=say("Results of"), elem_id="sweep-shown")
-            state = gr.HTML(elem_id="sweep-state", apply_default_css=False)
+            state = watched_text(elem_id="sweep-state")
             actions = run_actions.build("sweep")
             with gr.Row(elem_classes=["lab-choices"]):
                 choices = [(say(MEASURES[name].label), name) for name in MEASURES]
@@ -115,8 +115,8 @@ def _layout() -> SweepTab:
             curve = live_figure(elem_id="sweep-curve")
             verdict = gr.HTML(elem_id="sweep-verdict", apply_default_css=False)
             table = gr.HTML(elem_id="sweep-table", apply_default_css=False)
-    timer, seen = gr.Timer(WATCH_SECONDS, active=False), gr.State(-1)
-    results = (state, actions, measure, epoch, curve, table, verdict, timer, seen)
+    follows, seen = watcher("sweep-watcher", state="sweep-state"), gr.State(-1)
+    results = (state, actions, measure, epoch, curve, table, verdict, follows, seen)
     return SweepTab(form, measuring, start, stop, file, plan, shown, *results)
 
 
@@ -191,9 +191,9 @@ def _connect_start(context: TabContext, train: TrainTab, tab: SweepTab) -> None:
         _require_machine(lab)
         record = lab.jobs.submit_sweep(_sweep_from_page(context, train, tab, values), require_key(key))
         shown = gr.update(choices=_choices(lab, key), value=record.id)
-        return [record.id, -1, gr.Timer(active=True), shown]
+        return [record.id, -1, following(record.id), shown]
 
-    outputs = [strip.watched, train.seen, strip.timer, tab.shown]
+    outputs = [strip.watched, train.seen, strip.watcher, tab.shown]
     saying = [context.key, *_saying(context, train, tab)]
     started = tab.start.click(start, saying, outputs, **QUIET)
     started.success(None, strip.watched, None, js=run_actions.watch_in_browser("Sweep"))
@@ -267,11 +267,11 @@ def _connect_selection(context: TabContext, tab: SweepTab) -> None:
 
     @reports_errors
     def look(key: str, shown: str, seen: int, measure: str, epoch: str) -> list[Any]:
-        """Update the watched sweep: its description at every poll, its table when one of its studies ends."""
+        """Update the watched sweep when its log has grown: its table, when one of its studies ends."""
         try:
             sweep = _find_sweep(lab, key, shown)
         except RecordError as error:  # failed before its first step, or removed in another browser tab
-            still = [gr.update(visible=False), gr.Timer(active=False), *tab.actions.hidden()]
+            still = [gr.update(visible=False), following("", on=False), *tab.actions.hidden()]
             return [missing_record_text(str(error)), *[gr.skip()] * 4, *still]
         standing = _standing(lab, tab, sweep)
         if standing.size == seen:
@@ -294,7 +294,7 @@ def _connect_selection(context: TabContext, tab: SweepTab) -> None:
     tab.shown.change(show, opening, outputs, trigger_mode="always_last", **QUIET)
     saw = in_browser(f"void Lab.sawSweep(String(shown).startsWith({json.dumps(RECORDED)}))", "shown")
     gr.on([context.place.select, tab.shown.change], None, tab.shown, None, js=saw)
-    tab.timer.tick(look, [*chosen, tab.seen, tab.measure, tab.epoch], results, **QUIET)
+    tab.watcher.click(look, [*chosen, tab.seen, tab.measure, tab.epoch], results, **QUIET)
     picked = [tab.measure.input, tab.epoch.input]
     gr.on(picked, redraw, how, [tab.curve, tab.table], trigger_mode="always_last", **QUIET)
 
@@ -314,10 +314,10 @@ class _Standing:
 
 def _standing(lab: Lab, tab: SweepTab, sweep: Sweep) -> _Standing:
     if sweep in lab.recorded_sweeps:
-        still = [gr.update(visible=False), gr.Timer(active=False), *tab.actions.hidden()]
+        still = [gr.update(visible=False), following("", on=False), *tab.actions.hidden()]
         return _Standing(_recorded_text(sweep), 0, still)
     status, log = lab.jobs.status(sweep), lab.log(sweep)
-    going = [gr.update(visible=not status.is_over), gr.Timer(active=not status.is_over)]
+    going = [gr.update(visible=not status.is_over), following(sweep.id, on=not status.is_over)]
     updates = [*going, *tab.actions.fitting(sweep, status)]
     return _Standing(state_text(sweep, status, log), log.size, updates)
 
@@ -383,5 +383,5 @@ def _connect_actions(context: TabContext, train: TrainTab, tab: SweepTab) -> Non
     def cleared() -> list[Any]:
         return ["", None, "", "", gr.update(value=None)]
 
-    tab.actions.resume.click(lambda: gr.Timer(active=True), None, tab.timer, **QUIET)
+    tab.actions.resume.click(following, tab.shown, tab.watcher, **QUIET)
     run_actions.connect(tab.actions, place, cleared, [tab.state, tab.curve, tab.table, tab.verdict, tab.shown])

@@ -21,10 +21,10 @@ from neftune_core.studies.tracking import tracked
 from neftune_core.ui.parts import evidence_view, run_actions
 from neftune_core.ui.parts.controls import component
 from neftune_core.ui.parts.markup import quiet
-from neftune_core.ui.parts.plot import live_figure, part
+from neftune_core.ui.parts.plot import live_figure
 from neftune_core.ui.parts.recorded_study import RecordedStudy
 from neftune_core.ui.parts.run_actions import VIEWS, curves_of, missing_record_text, progress_text, state_text
-from neftune_core.ui.parts.strip import Strip
+from neftune_core.ui.parts.strip import Strip, following, watched_text
 from neftune_core.ui.parts.study_form import StudyRequest, plan_text, require_fit, study_of
 from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, reports_errors, show_error
 from neftune_core.ui.running_arms import arm_rows, live_strength
@@ -102,7 +102,7 @@ def build(context: TabContext, shown: RecordedStudy | None) -> TrainTab:
             live = component(control(StudySettings, "live"), elem_id="train-live")
             plan = gr.HTML(elem_id="train-plan", apply_default_css=False)
         with gr.Column(scale=5, min_width=320):
-            state = gr.HTML(_nothing(shown), elem_id="train-state", apply_default_css=False)
+            state = watched_text(_nothing(shown), elem_id="train-state")
             strength = component(
                 control(NoiseSettings, "strength"),
                 elem_id="train-live-strength",
@@ -110,7 +110,7 @@ def build(context: TabContext, shown: RecordedStudy | None) -> TrainTab:
                 info=say("It acts from the next step on, on the first noise arm, in the unit of its noise."),
                 visible=False,
             )
-            arms = gr.HTML(js_on_load=part("arm-rows"), elem_id="train-arms", apply_default_css=False)
+            arms = watched_text(elem_id="train-arms", also="arm-rows")
             actions = run_actions.build("train")
             view = view_of_study("train-view")
             curves = live_figure(shown.curves if shown else None, elem_id="train-curves")
@@ -175,7 +175,7 @@ def _connect_start(context: TabContext, tab: TrainTab) -> None:
         require_fit(lab, asked)
         with tracked(*values[len(inputs) :] or [""]):
             record = lab.jobs.submit(asked, require_key(key))
-        yield [record.id, -1, gr.Timer(active=True)]
+        yield [record.id, -1, following(record.id)]
         yield from lab.attended(record, key)
 
     @reports_errors
@@ -187,7 +187,7 @@ def _connect_start(context: TabContext, tab: TrainTab) -> None:
         return f'<p class="lab-plan" data-fits="{str(fits).lower()}">{html.escape(words)}</p>'
 
     inputs = [context.data.settings, strip.model, *noise.components, *form.components()]
-    watching = [strip.watched, tab.seen, strip.timer]
+    watching = [strip.watched, tab.seen, strip.watcher]
     pressed = [context.key, tab.live, *inputs, *form.tracker]
     started = strip.train.click(start, pressed, watching, **UNREAD, **lab.attending)
     started.success(None, strip.watched, None, js=run_actions.WATCH_IN_BROWSER)
@@ -275,7 +275,7 @@ def _connect_watch(context: TabContext, tab: TrainTab) -> None:
     def attach(key: str, asked: str) -> list[Any]:
         """Attach the page to the job in the link, or otherwise to the visitor's running job."""
         record = find(asked, require_key(key)) if asked else lab.jobs.current_of(require_key(key))
-        return [record.id, -1, gr.Timer(active=True)] if record else unchanged
+        return [record.id, -1, following(record.id)] if record else unchanged
 
     shown = [
         tab.state,
@@ -285,7 +285,7 @@ def _connect_watch(context: TabContext, tab: TrainTab) -> None:
         tab.seen,
         strip.progress,
         *strip.stop.shown(),
-        strip.timer,
+        strip.watcher,
         tab.finished,
     ]
     outputs = [*shown, *tab.actions.components()]
@@ -298,18 +298,18 @@ def _connect_watch(context: TabContext, tab: TrainTab) -> None:
 
     @reports_errors
     def look_again(key: str, watched: str, seen: int, view: str, latest: dict[str, str]) -> list[Any]:
-        """Update the page only if the study is still watched; otherwise the timer would be switched off."""
+        """Update the page only if the study is still watched; otherwise the watcher would be switched off."""
         found = _updates(context, tab, key, watched, seen, view)
         return found if latest["id"] == watched else [gr.skip()] * len(outputs)
 
     watching = [key, strip.watched, tab.seen, tab.view, latest]
     asked = gr.Textbox(visible=False)
     read = key.change(None, None, asked, js=in_browser("Lab.parameter('job') || ''"))
-    attached = read.then(attach, [key, asked], [strip.watched, tab.seen, strip.timer], **QUIET)
+    attached = read.then(attach, [key, asked], [strip.watched, tab.seen, strip.watcher], **QUIET)
     attached.success(None, strip.watched, tab.attached, js="(id) => id")
     attached.success(None, [asked, strip.watched], None, js=OPEN_IF_LINKED)
     strip.watched.change(look_anew, watching, outputs, **QUIET)
-    strip.timer.tick(look_again, watching, outputs, **QUIET)
+    strip.watcher.click(look_again, watching, outputs, **QUIET)
     _connect_view(context, tab)
 
 
@@ -329,11 +329,11 @@ def _updates(context: TabContext, tab: TrainTab, key: str, watched: str, seen: i
         state_text(record, status, log),
         live_strength(record, status, log, anew=seen < 0),
         arm_rows(record, status, log),
-        gr.skip() if log.size == seen else curves_of(record, log, view),
+        gr.skip() if log.size == seen else curves_of(record, log.events, view),
         log.size,
         progress_text(record, status),
         *[gr.update(visible=not status.is_over)] * stop_shown,
-        gr.Timer(active=not status.is_over),
+        following(record.id, on=not status.is_over),
         record.id if status.is_over else gr.skip(),
         *tab.actions.fitting(record, status),
     ]
@@ -344,7 +344,7 @@ def _updates_without_record(tab: TrainTab, stop_shown: int, why: str) -> list[An
     hidden_slider = gr.update(visible=False)
     texts = [missing_record_text(why), hidden_slider, "", gr.skip(), gr.skip(), ""] if why else [gr.skip()] * 6
     hidden = [gr.update(visible=False)] * stop_shown
-    return [*texts, *hidden, gr.Timer(active=False), gr.skip(), *tab.actions.hidden()]
+    return [*texts, *hidden, following("", on=False), gr.skip(), *tab.actions.hidden()]
 
 
 def _connect_view(context: TabContext, tab: TrainTab) -> None:
@@ -353,7 +353,7 @@ def _connect_view(context: TabContext, tab: TrainTab) -> None:
     @reports_errors
     def look_otherwise(key: str, watched: str, view: str) -> Any:
         record = find(watched, require_key(key)) if watched else lab.recorded
-        return curves_of(record, lab.log(record), view) if record else gr.skip()
+        return curves_of(record, lab.log(record).events, view) if record else gr.skip()
 
     # `change`: whatever sets the choice, the figure is of it.
     events(tab.view).change(look_otherwise, [key, watching, tab.view], tab.curves, **QUIET)

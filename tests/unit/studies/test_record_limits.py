@@ -255,7 +255,7 @@ def test_a_wrong_number_in_an_event_leaves_the_figures(tmp_path: Path, wrong: di
     assert len(log.read()) == 1
     assert log.skipped == 1
     for view in ("losses", "moves", "rates"):
-        assert curves_of(record, log, view)
+        assert curves_of(record, log.events, view)
     assert runs_tab._row(Lab(), record)["word"] == "Interrupted"
 
 

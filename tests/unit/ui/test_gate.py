@@ -14,11 +14,13 @@ from gradio.routes import App
 from own_loop import in_own_loop
 
 from neftune_core.settings import Limits
+from neftune_core.ui.watching import Studies
 from neftune_core.ui.server import launch
 from neftune_core.ui.server.addresses import Hosts, foreign_target, hosts_of, is_open
 from neftune_core.ui.server.calls import SERVER, SERVER_HEADER, EvictedSessions
 from neftune_core.ui.server.connections import Sessions
 from neftune_core.ui.server.fair_queues import FairQueue
+from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.server.launch import Serving
 
 # The framework's routes that the lab answers, as (method, path). What a new release adds is not among them.
@@ -47,6 +49,8 @@ ANSWERED = {
     ("GET", "/manifest.json"),
     ("GET", "/page-files/{version}/{name}"),
     ("HEAD", "/page-files/{version}/{name}"),
+    ("GET", "/page-study/{record_id}"),
+    ("HEAD", "/page-study/{record_id}"),
     ("GET", "/robots.txt"),
     ("GET", "/static/{path:path}"),
     ("GET", "/svelte/{path:path}"),
@@ -76,7 +80,8 @@ def lab() -> Iterator[tuple[gr.Blocks, str]]:
         button.click(lambda value: value, text, text, api_name="echo")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "SESSIONS", 2)
-        yield page, launch.launch(page, Serving("127.0.0.1", _free_port()), Limits(local_paths=False))
+        limits, routes = Limits(local_paths=False), [Studies(Lab()).route()]
+        yield page, launch.launch(page, Serving("127.0.0.1", _free_port()), limits, routes)
     page.close()
 
 
@@ -137,15 +142,22 @@ def test_calls_and_uploads_are_counted_over_http() -> None:
     with gr.Blocks(analytics_enabled=False) as page:
         text = gr.Textbox()
         text.submit(lambda value: value, text, text, api_name="echo")
-    address = launch.launch(page, Serving("127.0.0.1", _free_port()), Limits(local_paths=False, calls_a_minute=3))
+    address = launch.launch(page, Serving("127.0.0.1", _free_port()), Limits(local_paths=False, calls_a_minute=4))
     ways: list[tuple[str, dict[str, Any]]] = [
         ("/gradio_api/call/echo", {"json": {"data": ["a"]}}),
         ("/gradio_api/upload", {"files": {"files": ("rows.txt", b"x")}}),
         ("/gradio_api/reset", {"json": {}}),
+        ("/page-study/1", {}),
     ]
-    first = [asked(address, "POST", path, **more).status_code for path, more in ways]
-    assert 429 not in first
-    assert [asked(address, "POST", path, **more).status_code for path, more in ways] == [429] * 3
+
+    def statuses() -> list[int]:
+        methods = ["GET" if path.startswith("/page-study") else "POST" for path, _ in ways]
+        return [
+            asked(address, method, path, **more).status_code for method, (path, more) in zip(methods, ways, strict=True)
+        ]
+
+    assert 429 not in statuses()
+    assert statuses() == [429] * 4
     page.close()
 
 

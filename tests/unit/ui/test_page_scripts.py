@@ -41,7 +41,7 @@ def test_mathematics_of_the_page_is_that_of_python(node: str, tmp_path: Path) ->
     command = [node, "--test", str(tmp_path / "run.test.mjs")]
     done = subprocess.run(command, env={**os.environ, **places}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    assert "# pass 18" in done.stdout
+    assert "# pass 19" in done.stdout
 
 
 def test_modules_that_stand_in_the_page_are_one_valid_script(node: str, tmp_path: Path) -> None:

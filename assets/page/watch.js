@@ -1,0 +1,179 @@
+/** Studies that the page follows: once a second it asks for what is new in a log (neftune_core/ui/watching.py).
+
+   What is shown is at most two seconds old, or it says since when the server has not answered. */
+import { read } from "./controls.js";
+import { escaped, within } from "./dom.js";
+import { grown } from "./growth.js";
+import { ownerKey } from "./owner.js";
+import { part } from "./parts.js";
+import { text } from "./text.js";
+
+const PAUSE = 1000; // milliseconds from one call to the next
+const OLDEST = 2000; // milliseconds after which a state is no longer shown as the current one
+const PATIENCE = 10_000; // milliseconds until a call is given up
+const TOLD_AGAIN = 5000; // milliseconds until the end of a study is told again, as long as the page has not taken it in
+const ADDRESS = new URL("../../page-study/", import.meta.url).href;
+
+/** What the server and the watchers both set, by the id of the component. @type {Record<string, {value: any}>} */
+const texts = {};
+part("watched", ({ element, props }) => {
+  const block = element.parentElement?.closest("[id]");
+  if (block) texts[block.id] = props;
+});
+
+class Watcher {
+  /** @type {{figure?: any, tag?: string, view?: string}} */
+  held = {};
+  /** The texts that were told last, by their names. @type {Record<string, string> | null} */
+  told = null;
+  isOn = false;
+  isLost = false;
+  id = "";
+  size = -1;
+  heard = 0;
+  when = new Date();
+  toldAt = 0;
+
+  /** @param {Given} given */
+  constructor({ element, props, watch, trigger }) {
+    /** @type {Record<string, string>} */
+    this.places = { ...within(element, "[data-state]").dataset };
+    this.trigger = trigger;
+    watch("value", () => this.follow(props.value));
+    this.follow(props.value);
+  }
+
+  /** @param {{id: string, on: boolean} | null} value */
+  follow(value) {
+    if (this.isLost) this.restore();
+    this.isOn = Boolean(value?.on && value.id);
+    if (!this.isOn) return;
+    if (this.id !== value?.id) this.held = {};
+    this.id = String(value?.id);
+    this.told = null;
+    this.size = -1;
+    this.toldAt = 0;
+    this.hear();
+    begin();
+  }
+
+  hear() {
+    this.heard = performance.now();
+    this.when = new Date();
+  }
+
+  view() {
+    return this.places.figure ? read(this.places.view) || "losses" : "";
+  }
+
+  /** What this page has of the study: the figure of its view, or the size of the log. */
+  tag() {
+    if (!this.places.figure) return String(this.size);
+    return this.held.view === this.view() ? this.held.tag || "" : "";
+  }
+
+  /** @param {StudyNews} news @param {string} view */
+  show(news, view) {
+    this.hear();
+    this.isLost = false;
+    if (news.gone) return this.end();
+    this.told = { state: news.state, progress: news.progress, arms: news.arms };
+    this.put(this.told);
+    if (this.places.figure && view === this.view()) this.draw(news, view);
+    const hasGrown = this.size >= 0 && news.size !== this.size;
+    this.size = news.size;
+    if (!news.running || (!this.places.figure && hasGrown)) this.end();
+  }
+
+  /** Let the server set what depends on the end: buttons, verdict, the other tabs. */
+  end() {
+    if (performance.now() - this.toldAt < TOLD_AGAIN) return;
+    this.toldAt = performance.now();
+    this.trigger("click");
+  }
+
+  /** @param {Record<string, string>} told */
+  put(told) {
+    for (const [name, words] of Object.entries(told)) {
+      const place = texts[this.places[name]];
+      if (place && place.value !== words) place.value = words;
+    }
+  }
+
+  /** @param {StudyNews} news @param {string} view */
+  draw({ figure, changes, tag }, view) {
+    const whole = figure || (changes && this.held.figure ? grown(this.held.figure, changes) : this.held.figure);
+    this.held = { figure: whole, tag, view };
+    if (!figure && !changes) return;
+    /** @type {any} */
+    const node = document.querySelector(`#${this.places.figure} .lab-figure-plot`);
+    node?.labFigure?.take(whole);
+  }
+
+  /** Say that the state is an old one. */
+  lose() {
+    if (this.isLost) return;
+    this.isLost = true;
+    const time = this.when.toLocaleTimeString(LabLanguage.tag);
+    const words = escaped(text("No answer from the server since {time}. What you see is the state at that time.", { time }));
+    this.told ??= { state: texts[this.places.state]?.value || "", progress: texts[this.places.progress]?.value || "" };
+    this.put({
+      state: `<p class="lab-warning" role="alert">${words}</p>${this.told.state}`,
+      progress: `<span class="lab-progress" data-state="lost"><span><b>${escaped(text("No connection"))}</b></span></span>`,
+    });
+  }
+
+  restore() {
+    this.isLost = false;
+    if (this.told) this.put(this.told);
+  }
+}
+
+/** @type {Watcher[]} */
+const watchers = [];
+part("watcher", (given) => watchers.push(new Watcher(given)));
+
+let turn = 0;
+let asking = false;
+let asked = -PAUSE;
+/** @type {number | undefined} */
+let next;
+
+/** The studies that are followed; with two of them each is asked for in turn. */
+const followed = () => [...new Set(watchers.filter((one) => one.isOn).map((one) => one.id))];
+
+const begin = () => {
+  clearTimeout(next);
+  if (asking || !followed().length) return;
+  next = window.setTimeout(ask, Math.max(0, asked + PAUSE - performance.now()));
+};
+
+const ask = async () => {
+  const ids = followed();
+  const id = ids[turn++ % ids.length];
+  const mine = watchers.filter((one) => one.isOn && one.id === id);
+  const drawing = mine.find((one) => one.places.figure) || mine[0];
+  if (!drawing) return;
+  const [view, tag] = [drawing.view(), drawing.tag()];
+  asking = true;
+  asked = performance.now();
+  try {
+    const query = new URLSearchParams({ view, tag, language: LabLanguage.code });
+    const headers = { "x-lab-owner": ownerKey() };
+    const answer = await fetch(`${ADDRESS}${encodeURIComponent(id)}?${query}`, { headers, signal: AbortSignal.timeout(PATIENCE) });
+    if (!answer.ok) throw new Error(String(answer.status));
+    const news = await answer.json();
+    for (const one of mine) if (one.isOn && one.id === id) one.show(news, view);
+  } catch {
+    /* the age of what is shown is watched below */
+  }
+  asking = false;
+  begin();
+};
+
+setInterval(() => {
+  const now = performance.now();
+  const oldest = OLDEST * Math.max(1, followed().length);
+  for (const one of watchers) if (one.isOn && now - one.heard > oldest) one.lose();
+}, 250);
+document.addEventListener("visibilitychange", () => document.hidden || begin());

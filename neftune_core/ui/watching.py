@@ -1,0 +1,146 @@
+"""Watching a study: once a second the page asks for what is new in its log, outside of Gradio's queue.
+
+A call through the queue takes two requests and carries whole values, and its answer can be lost. The answers here are
+small, need no session, and may be asked for again at any time; `assets/page/watch.js` shows them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+import zlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from gradio.routes import ORJSONResponse  # writes NaN as null
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.routing import Route
+
+from neftune_core import language
+from neftune_core.errors import RecordError
+from neftune_core.figures import Figure
+from neftune_core.figures.growth import changes
+from neftune_core.language import CHINESE, ENGLISH
+from neftune_core.studies.records.log import Event
+from neftune_core.studies.records.record import Record, find
+from neftune_core.ui.parts.run_actions import VIEWS, curves_of, progress_text, state_text
+from neftune_core.ui.server.addresses import STUDY_PATH
+from neftune_core.ui.server.lab import Lab, require_key
+from neftune_core.ui.tabs.train_tab import arm_rows
+
+OWNER_HEADER = "x-lab-owner"
+LONGEST_WAIT_SECONDS, LOOK_SECONDS = 0.9, 0.05
+KEPT_FIGURES = 16
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a page asks for.
+
+    Attributes:
+        record_id: The study.
+        key: The visitor's key.
+        view: One of `VIEWS`; "" for no figure.
+        tag: The figure that the page has; "" for none.
+    """
+
+    record_id: str
+    key: str
+    view: str = ""
+    tag: str = ""
+
+
+class Studies:
+    """The answers to pages that watch a study.
+
+    Args:
+        lab: The state shared by all visitors.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self._figures: OrderedDict[tuple[str, ...], Figure] = OrderedDict()
+        self._keeping = threading.Lock()
+
+    def route(self) -> Route:
+        """Return the route at which they are given."""
+        return Route(f"/{STUDY_PATH}/{{record_id}}", self.respond)
+
+    async def respond(self, request: Request) -> ORJSONResponse:
+        """Answer a request; if there is no new point yet, wait for it, for less than a second."""
+        query = request.query_params
+        code = query.get("language", ENGLISH)
+        view = query.get("view", "")
+        key, record_id = request.headers.get(OWNER_HEADER, ""), request.path_params["record_id"]
+        asked = Asked(record_id, key, view if view in VIEWS else "", query.get("tag", ""))
+        until = time.monotonic() + LONGEST_WAIT_SECONDS
+        while True:
+            answer = await run_in_threadpool(self._answer_in, CHINESE if code == CHINESE else ENGLISH, asked)
+            is_new = not answer.get("running") or (answer["tag"] if asked.view else str(answer["size"])) != asked.tag
+            if is_new or time.monotonic() >= until:
+                return ORJSONResponse(answer, headers={"Cache-Control": "no-store"})
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _answer_in(self, code: str, asked: Asked) -> dict[str, Any]:
+        with language.in_language(code):
+            return self.answer(asked)
+
+    def answer(self, asked: Asked) -> dict[str, Any]:
+        """Return what is new in a study.
+
+        Args:
+            asked: What the page asks for.
+
+        Returns:
+            `running`, `state`, `progress` and `arms` as HTML, and `size` of the log; with a view also `tag`, and `figure` (the
+            whole one) or `changes` since the one with the page's tag. `{"gone": True}` if there is no such study.
+        """
+        try:
+            key = require_key(asked.key)
+            record = find(asked.record_id, key)
+        except RecordError:
+            return {"gone": True}
+        status, log = self.lab.jobs.status(record), self.lab.log(record)
+        events, size = log.events, log.size
+        told = {
+            "running": not status.is_over,
+            "state": state_text(record, status, log, judged=False),
+            "progress": progress_text(record, status),
+            "arms": arm_rows(record, status, log),
+            "size": size,
+        }
+        return told | (self._grown(record, events, asked) if asked.view else {})
+
+    def _grown(self, record: Record, events: list[Event], asked: Asked) -> dict[str, Any]:
+        tag = tag_of(events)
+        if tag == asked.tag:
+            return {"tag": tag}
+        new, old = self._figure(record, events, asked.view), None
+        count = asked.tag.partition("-")[0]
+        before = events[: int(count)] if count.isdecimal() and len(count) < 10 else []
+        if before and tag_of(before) == asked.tag:
+            old = self._figure(record, before, asked.view)
+        more = changes(old, new) if old else None
+        return {"tag": tag, **({"changes": more} if more else {"figure": new})}
+
+    def _figure(self, record: Record, events: list[Event], view: str) -> Figure:
+        """Return the figure of these events; the last few are cached."""
+        name = record.id, view, language.current(), tag_of(events)
+        with self._keeping:
+            known = self._figures.get(name)
+        found = known or curves_of(record, events, view)
+        with self._keeping:
+            self._figures[name] = found
+            self._figures.move_to_end(name)
+            if len(self._figures) > KEPT_FIGURES:
+                self._figures.popitem(last=False)
+        return found
+
+
+def tag_of(events: list[Event]) -> str:
+    """Return how many events there are, with a checksum of the last: after a resumption it may be another one."""
+    return f"{len(events)}-{zlib.crc32(json.dumps(events[-1]).encode()) if events else 0:x}"

@@ -1,0 +1,123 @@
+"""A watched study: little is asked for, what is shown is the log's state, and a lost connection is told."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from page_steps import open_tab, text_of
+from served_lab import visiting
+
+from neftune_core.figures.curves import loss_curves
+from neftune_core.studies.records.record import create
+from neftune_core.studies.settings import EXAMPLE
+
+pytestmark = pytest.mark.browser
+
+KEY = "7c" * 32
+WATCHED_SECONDS = 17
+MOST_BYTES = 100_000
+"""For all calls of those seconds; whole figures of three seeds would be 555,000 and more."""
+SHOWN = "JSON.stringify(document.querySelector('#train-curves .lab-figure-plot').labFigure.value)"
+
+
+def set_number(page: Any, name: str, count: int) -> None:
+    box = page.locator(f"#train-{name} input[type=number]")
+    box.fill(str(count))
+    box.press("Tab")
+
+
+def start_study(page: Any, *, epochs: int, seeds: int) -> None:
+    open_tab(page, "Train")
+    text_of(page, "#train-plan", "steps")
+    set_number(page, "epochs", epochs)
+    set_number(page, "seeds", seeds)
+    text_of(page, "#train-plan", f"{seeds} seeds of" if seeds > 1 else "steps")
+    page.locator("#lab-train").click()
+    page.locator("#train-state [data-state=running]").wait_for()
+
+
+def discard(page: Any) -> None:
+    page.locator("#lab-stop").click()
+    page.locator("#lab-stop-discard").click()
+    page.locator("#lab-stop-discard").wait_for(state="hidden")
+
+
+def test_watching_takes_one_small_call_a_second(lab_page: Any) -> None:
+    start_study(lab_page, epochs=20, seeds=3)
+    lab_page.locator("#lab-progress .lab-progress-left").wait_for()
+    lab_page.wait_for_timeout(3000)  # what the start of a study sets off
+    asked: list[str] = []
+    sizes: list[int] = []
+    client = lab_page.context.new_cdp_session(lab_page)
+    client.send("Network.enable")
+    lab_page.on("request", lambda request: asked.append(request.url))
+    client.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+    started = time.monotonic()
+    lab_page.wait_for_timeout(1000 * WATCHED_SECONDS)
+    seconds = time.monotonic() - started
+    assert 3 <= len(asked) <= seconds + 1, asked
+    assert sum(sizes) <= MOST_BYTES
+    discard(lab_page)
+
+
+def test_the_curves_that_grew_are_those_of_the_whole_log(browser: Any, lab_address: str, lab_home: Path) -> None:
+    record = create(EXAMPLE, KEY, folder=lab_home / "runs")
+    with record.claimed(), visiting(browser, lab_address, key=KEY, link=f"?job={record.id}") as page:
+        record.append({"seed": 0, "event": "started", "steps": 60, "seeds": 1})
+        page.locator("#train-state [data-state=running]").wait_for()
+        whole: list[str] = []
+        page.on("response", lambda answer: whole.append(answer.text()) if "page-study" in answer.url else None)
+        for step in range(1, 61):
+            losses = {"control": {"loss": 1 / step}, "uniform-alpha-15": {"loss": 2 / step}}
+            event = {"seed": 0, "event": "step", "step": step, "steps": 60, "tokens": 9, "arms": losses}
+            record.append(event)
+            page.wait_for_timeout(50)
+        expected = loss_curves(record.log().read(), record.arms)
+        page.wait_for_function(f"JSON.parse({SHOWN}).data[0]?.x.at(-1) === 60")
+        shown = json.loads(page.evaluate(SHOWN))
+        assert shown == json.loads(json.dumps(expected))
+        assert any('"changes"' in text for text in whole)
+        open_tab(page, "Train")
+        page.locator("#train-view label", has_text="Noise, rate and speed").click()
+        page.wait_for_function(f"JSON.parse({SHOWN}).name === 'rates'")
+        page.locator("#train-view label", has_text="Losses").click()
+        page.wait_for_function(f"JSON.parse({SHOWN}).name === 'losses' && JSON.parse({SHOWN}).data[0].x.length === 60")
+
+
+def test_a_lost_connection_is_told_until_the_server_answers_again(
+    browser: Any, lab_address: str, lab_home: Path
+) -> None:
+    record = create(EXAMPLE, KEY, folder=lab_home / "runs")
+    with record.claimed(), visiting(browser, lab_address, key=KEY, link=f"?job={record.id}") as page:
+        record.append({"seed": 0, "event": "started", "steps": 60, "seeds": 1})
+        page.locator("#train-state [data-state=running]").wait_for()
+        page.route("**/page-study/**", lambda _: None)  # asked, and never answered
+        text_of(page, "#train-state", "No answer from the server since")
+        assert text_of(page, "#lab-progress", "No connection") == "No connection"
+        page.wait_for_function("document.title.startsWith('No connection')")
+        page.unroute("**/page-study/**")
+        text_of(page, "#lab-progress", "Training")
+        page.wait_for_function("!document.querySelector('#train-state').innerText.includes('No answer')")
+
+
+def test_tabs_opened_during_and_after_a_study_show_its_state(lab_page: Any) -> None:
+    lab_page.evaluate("Lab.openLesson(1)")
+    start_study(lab_page, epochs=3, seeds=1)
+    for tab in ("Learn", "Train", "Runs", "Learn"):
+        open_tab(lab_page, tab)
+        assert lab_page.locator("#lab-progress").inner_text() != ""
+    lab_page.locator("#lab-progress [data-state=finished]").wait_for(timeout=240_000)
+    for tab in ("Train", "Learn", "Train"):
+        open_tab(lab_page, tab)
+        lab_page.wait_for_timeout(1500)  # more than one call
+        told = lab_page.locator("#lab-progress").inner_text()
+        assert "Finished" in told
+        assert "left" not in told
+        assert "%" not in told
+        assert lab_page.title() == "NEFTune Lab"
+    text_of(lab_page, "#train-state", "Finished")
+    assert lab_page.locator("#lab-stop").count() == 0

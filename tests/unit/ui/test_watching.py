@@ -1,0 +1,88 @@
+"""Answers to a page that watches a study: what is new in its log, for its owner alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.settings import EXAMPLE
+from neftune_core.ui.parts.run_actions import curves_of
+from neftune_core.ui.watching import OWNER_HEADER, Asked, Studies
+from neftune_core.ui.server.lab import Lab
+
+ANN, BEN = "a1" * 32, "b2" * 32
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
+    made = create(EXAMPLE, ANN)
+    made.append({"seed": 0, "event": "started", "steps": 30, "seeds": 1})
+    return made
+
+
+def add_steps(record: Record, *steps: int) -> None:
+    for step in steps:
+        losses = {"control": {"loss": 1 / step}, "uniform-alpha-5": {"loss": 2 / step}}
+        record.append({"seed": 0, "event": "step", "step": step, "steps": 30, "tokens": 9, "arms": losses})
+
+
+def test_a_page_gets_a_figure_once_and_then_what_is_new(record: Record) -> None:
+    studies = Studies(Lab())
+    add_steps(record, 1, 2, 3)
+    first = studies.answer(Asked(record.id, ANN, "losses"))
+    assert first["figure"] == curves_of(record, record.log().read(), "losses")
+    add_steps(record, 4)
+    then = studies.answer(Asked(record.id, ANN, "losses", first["tag"]))
+    assert "figure" not in then
+    assert then["changes"]["traces"]["control/loss/0"]["lists"]["y"] == (3, [1 / 4])
+    again = studies.answer(Asked(record.id, ANN, "losses", then["tag"]))
+    assert not {"figure", "changes"} & set(again)
+    assert again["tag"] == then["tag"]
+
+
+@pytest.mark.parametrize("tag", ["", "x", "-1-0", "2-0", "99999-abc", "9" * 5000])
+def test_a_page_whose_figure_is_unknown_gets_a_whole_one(record: Record, tag: str) -> None:
+    add_steps(record, 1, 2, 3)
+    answer = Studies(Lab()).answer(Asked(record.id, ANN, "losses", tag))
+    assert answer["figure"] == curves_of(record, record.log().read(), "losses")
+
+
+def test_a_log_that_went_back_gives_a_whole_figure(record: Record) -> None:
+    studies = Studies(Lab())
+    add_steps(record, 1, 2, 3)
+    before = studies.answer(Asked(record.id, ANN, "losses"))
+    lines = record.log().path.read_text(encoding="utf-8").splitlines(keepends=True)
+    record.log().path.write_text("".join(lines[:-1]), encoding="utf-8")  # as a resumed study begins
+    add_steps(record, 4, 5)
+    answer = studies.answer(Asked(record.id, ANN, "losses", before["tag"]))
+    assert [trace["x"] for trace in answer["figure"]["data"] if trace["uid"] == "control/loss/0"] == [[1, 2, 4, 5]]
+
+
+def get(studies: Studies, record_id: str, key: str, **query: str) -> Any:
+    client = TestClient(Starlette(routes=[studies.route()]))
+    answer = client.get(f"/page-study/{record_id}", params=query, headers={OWNER_HEADER: key} if key else {})
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    return json.loads(answer.text)
+
+
+def test_only_its_owner_sees_a_study(record: Record) -> None:
+    studies = Studies(Lab())
+    add_steps(record, 1)
+    assert get(studies, record.id, ANN, view="losses")["tag"].startswith("2-")
+    for key, record_id in ((BEN, record.id), ("", record.id), (ANN, "nothing"), (ANN, "a b")):
+        assert get(studies, record_id, key, view="losses") == {"gone": True}
+
+
+def test_an_answer_is_in_the_language_of_the_page(record: Record) -> None:
+    studies = Studies(Lab())
+    assert "Interrupted" in get(studies, record.id, ANN, language="en")["progress"]
+    assert "Interrupted" not in get(studies, record.id, ANN, language="zh", view="?")["progress"]
+    assert "Interrupted" in get(studies, record.id, ANN, language="other")["progress"]
