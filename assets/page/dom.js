@@ -101,6 +101,38 @@ export const copy = async (text) => {
 };
 
 /**
+ * Give a node the content of another one. What stays equal stays the same node, and a text that became longer only gets its
+ * end, so that what is selected stays selected; a fold that was opened stays open.
+ * @param {Node} old
+ * @param {Node} wanted
+ */
+export const grow = (old, wanted) => {
+  const mine = [...old.childNodes];
+  const theirs = [...wanted.childNodes]; // appending moves them
+  theirs.forEach((node, place) => {
+    const own = mine[place];
+    if (!own) old.appendChild(node);
+    else if (own instanceof Text && node instanceof Text) lengthen(own, node.data);
+    else if (own instanceof Element && node instanceof Element && own.nodeName === node.nodeName) {
+      for (const name of new Set([...own.getAttributeNames(), ...node.getAttributeNames()])) {
+        const value = node.getAttribute(name);
+        if (name === "open" || own.getAttribute(name) === value) continue;
+        if (value === null) own.removeAttribute(name);
+        else own.setAttribute(name, value);
+      }
+      grow(own, node);
+    } else own.replaceWith(node);
+  });
+  for (const surplus of mine.slice(theirs.length)) surplus.remove();
+};
+
+/** @param {Text} node @param {string} words */
+const lengthen = (node, words) => {
+  if (words.startsWith(node.data)) node.appendData(words.slice(node.data.length));
+  else node.data = words;
+};
+
+/**
  * A text as HTML.
  * @param {string} words
  */

@@ -1,5 +1,5 @@
 /** Small components of several tabs: expandable columns, answers to vote on, the list of studies. */
-import { make, within } from "./dom.js";
+import { grow, make, within } from "./dom.js";
 import { part } from "./parts.js";
 
 /** A button that shows and hides a table column; screen readers can still read a hidden one. */
@@ -26,8 +26,16 @@ part("data-problem", ({ element }) => {
   });
 });
 
-/** Answers that can be voted on: a click sends line and vote. */
-part("ballots", ({ element, trigger }) => {
+/** Answers, whole or in pieces, that grow where they stand; a click on a vote sends it with its line. */
+part("answers", ({ element, props, watch, trigger }) => {
+  const holder = within(element, "div");
+  const draw = () => {
+    const wanted = document.createElement("template");
+    wanted.innerHTML = [props.value || ""].flat().join("");
+    grow(holder, wanted.content);
+  };
+  watch("value", draw);
+  draw();
   element.addEventListener("click", (event) => {
     const button = event.target instanceof Element ? event.target.closest("[data-vote]") : null;
     if (button instanceof HTMLElement) trigger("click", { line: Number(button.dataset.line), vote: button.dataset.vote });

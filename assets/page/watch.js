@@ -11,7 +11,7 @@ import { text } from "./text.js";
 const PAUSE = 1000; // milliseconds from one call to the next
 const OLDEST = 2000; // milliseconds after which a state is no longer shown as the current one
 const PATIENCE = 10_000; // milliseconds until a call is given up
-const TOLD_AGAIN = 5000; // milliseconds until the end of a study is told again, as long as the page has not taken it in
+const TOLD_AGAIN = 5000; // milliseconds until the server is asked again to set what depends on the state
 const ADDRESS = new URL("../../page-study/", import.meta.url).href;
 
 /** What the server and the watchers both set, by the id of the component. @type {Record<string, {value: any}>} */
@@ -28,6 +28,7 @@ class Watcher {
   told = null;
   isOn = false;
   isLost = false;
+  isSettled = false;
   id = "";
   size = -1;
   heard = 0;
@@ -43,12 +44,14 @@ class Watcher {
     this.follow(props.value);
   }
 
-  /** @param {{id: string, on: boolean} | null} value */
+  /** @param {{id: string, on: boolean, known: boolean} | null} value */
   follow(value) {
     if (this.isLost) this.restore();
     this.isOn = Boolean(value?.on && value.id);
     if (!this.isOn) return;
-    if (this.id !== value?.id) this.held = {};
+    const isOther = this.id !== value?.id; // the server shows another study anew
+    if (isOther) this.held = {};
+    this.isSettled = isOther || Boolean(value?.known);
     this.id = String(value?.id);
     this.told = null;
     this.size = -1;
@@ -76,17 +79,17 @@ class Watcher {
   show(news, view) {
     this.hear();
     this.isLost = false;
-    if (news.gone) return this.end();
+    if (news.gone) return this.settle();
     this.told = { state: news.state, progress: news.progress, arms: news.arms };
     this.put(this.told);
     if (this.places.figure && view === this.view()) this.draw(news, view);
     const hasGrown = this.size >= 0 && news.size !== this.size;
     this.size = news.size;
-    if (!news.running || (!this.places.figure && hasGrown)) this.end();
+    if (!news.running || !this.isSettled || (!this.places.figure && hasGrown)) this.settle();
   }
 
-  /** Let the server set what depends on the end: buttons, verdict, the other tabs. */
-  end() {
+  /** Let the server set what depends on whether it runs: buttons, verdict, the other tabs. */
+  settle() {
     if (performance.now() - this.toldAt < TOLD_AGAIN) return;
     this.toldAt = performance.now();
     this.trigger("click");

@@ -17,6 +17,20 @@ from neftune_core.studies.trained.robustness import read_robustness
 from neftune_core.studies.votes import votes
 
 KEY = "c0" * 32
+SELECT = """() => {
+  const look = () => {
+    const asked = [...document.querySelectorAll('#compare-answers section')]
+      .find((one) => one.innerText.includes('Who lives here'));
+    const text = asked?.querySelector('article p')?.firstChild;
+    if (!(text?.data?.length > 2)) return requestAnimationFrame(look);
+    getSelection().setBaseAndExtent(text, 0, text, 3);
+    window.labSelected = { text, words: String(getSelection()) };
+  };
+  look();
+}"""
+STILL_SELECTED = (
+    "labSelected.text.isConnected && labSelected.words.length === 3 && String(getSelection()) === labSelected.words"
+)
 
 
 def test_columns_continue_are_marked_and_voted_on_blind(browser: Any, lab_address: str, lab_home: Path) -> None:
@@ -28,9 +42,11 @@ def test_columns_continue_are_marked_and_voted_on_blind(browser: Any, lab_addres
     assert [*run_study(record, Limits(), lambda: False)][-1]["event"] == "finished"
     with visiting(browser, lab_address, key=KEY, link="?compare.prompts=Who%20lives%20here%3F") as page:
         page.get_by_role("tab", name="Compare", exact=True).click()
+        page.evaluate(SELECT)
         page.locator("#compare-ask").click()
         page.locator("#compare-answers h3", has_text="Who lives here?").wait_for()
         page.locator("#compare-go-on").wait_for()
+        assert page.evaluate(STILL_SELECTED)
         page.locator("#compare-marks input").click()
         page.get_by_role("option", name="base", exact=True).click()
         page.locator("#compare-turn").locator("input, textarea").fill("And who else?")

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import gradio as gr
+
 from neftune_core.evaluation.settings import CUT
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, plural, say
@@ -15,6 +17,7 @@ from neftune_core.noise.names import BEST, arm_label
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.trained.comparison_session import Ballot, ComparisonSession
 from neftune_core.ui.parts.markup import quiet
+from neftune_core.ui.parts.plot import part
 
 ENDINGS = {"stop": later("ended by itself"), "limit": later("cut at the limit"), "": later("writing")}
 HIDDEN = "var(--lab-quiet)"
@@ -70,6 +73,25 @@ def session_html(session: ComparisonSession, against: str = "", *, over: bool = 
         return shown[0]
     heads = (say("Turn {number}", number=number) for number in range(1, len(shown) + 1))
     return "".join(f'<h3 class="lab-turn">{head}</h3>{turn}' for head, turn in zip(heads, shown, strict=True))
+
+
+def answers_box(first: str, *, elem_id: str) -> gr.HTML:
+    """Build a component whose answers, as HTML or in pieces, grow where they stand, so that selected text stays selected.
+
+    Args:
+        first: Initial HTML.
+        elem_id: Id in the page.
+
+    Returns:
+        The component.
+    """
+    template = {"html_template": "<div></div>", "js_on_load": part("answers")}
+    return gr.HTML(first, elem_id=elem_id, apply_default_css=False, **template)
+
+
+def as_pieces(shown: str) -> list[str]:
+    """Split HTML at its tags: Gradio sends the pieces that changed, and of one that grows only its end."""
+    return re.split(r"(?<=>)(?=.)|(?<=[^>])(?=<)", shown, flags=re.DOTALL)
 
 
 def _block(line: Line, colours: Mapping[str, str], against: str) -> str:

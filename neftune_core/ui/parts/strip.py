@@ -153,17 +153,18 @@ def build(words: dict[str, str], model: str = BUNDLED) -> Strip:
     return Strip(status, tools, kept, progress, train, stop, gr.State(ModelSettings(source=model)), watched, follows)
 
 
-def following(record_id: str, *, on: bool = True) -> dict[str, Any]:
+def following(record_id: str, *, on: bool = True, known: bool = False) -> dict[str, Any]:
     """Return the value that makes a watcher follow a study, or stop.
 
     Args:
         record_id: The study.
         on: Whether it is followed.
+        known: Whether buttons and tabs already show that it runs.
 
     Returns:
         The value of `watcher`.
     """
-    return {"id": record_id, "on": on, "at": time.time()}
+    return {"id": record_id, "on": on, "known": known, "at": time.time()}
 
 
 def watcher(elem_id: str, **places: str) -> gr.HTML:

@@ -14,23 +14,7 @@ from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.language import later, say
 from neftune_core.settings import controls
 from neftune_core.studies.records.record import Record, find
-from neftune_core.studies.trained.comparison_session import (
-    BASE,
-    ComparisonSession,
-    answer_prompts,
-    answerable,
-    cast_vote,
-    continued,
-    export_text,
-    held_out_prompts,
-    judged_pair,
-    next_turn,
-    offered_columns,
-    record_of,
-    selected_columns,
-    typed_prompts,
-)
-from neftune_core.ui.parts.answers import answer_columns, session_html
+from neftune_core.ui.parts.answers import answer_columns, answers_box, as_pieces, session_html
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.model_panel import bundled_hint
@@ -184,7 +168,7 @@ def _hearing(shown: RecordedStudy | None) -> dict[str, Any]:
         elem_id="compare-marks",
     )
     first = shown.notice(say(THEN)) + shown.answers if shown else quiet(say(EMPTY))
-    answers = gr.HTML(first, js_on_load=part("ballots"), elem_id="compare-answers", apply_default_css=False)
+    answers = answers_box(first, elem_id="compare-answers")
     tally = gr.HTML(elem_id="compare-tally", apply_default_css=False)
     with gr.Row(visible=False, elem_id="compare-saying") as saying:
         turn = gr.Textbox(
@@ -293,7 +277,8 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         for session in growing:
             if time.monotonic() - shown_at >= REDRAW_SECONDS:
                 shown_at = time.monotonic()
-                yield [before + session_html(session, over=False), gr.skip(), "", hidden, hidden, gr.skip(), hidden]
+                grown = as_pieces(before + session_html(session, over=False))
+                yield [grown, gr.skip(), "", hidden, hidden, gr.skip(), hidden]
         names = list(session.lines[0]["arms"])
         marks = gr.update(choices=[(say(NOTHING), NOTHING), *names], value=NOTHING, visible=not session.is_hidden)
         shown = gr.update(visible=True)

@@ -317,7 +317,7 @@ def _standing(lab: Lab, tab: SweepTab, sweep: Sweep) -> _Standing:
         still = [gr.update(visible=False), following("", on=False), *tab.actions.hidden()]
         return _Standing(_recorded_text(sweep), 0, still)
     status, log = lab.jobs.status(sweep), lab.log(sweep)
-    going = [gr.update(visible=not status.is_over), following(sweep.id, on=not status.is_over)]
+    going = [gr.update(visible=not status.is_over), following(sweep.id, on=not status.is_over, known=True)]
     updates = [*going, *tab.actions.fitting(sweep, status)]
     return _Standing(state_text(sweep, status, log), log.size, updates)
 

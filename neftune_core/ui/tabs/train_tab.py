@@ -333,7 +333,7 @@ def _updates(context: TabContext, tab: TrainTab, key: str, watched: str, seen: i
         log.size,
         progress_text(record, status),
         *[gr.update(visible=not status.is_over)] * stop_shown,
-        following(record.id, on=not status.is_over),
+        following(record.id, on=not status.is_over, known=True),
         record.id if status.is_over else gr.skip(),
         *tab.actions.fitting(record, status),
     ]

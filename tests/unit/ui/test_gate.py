@@ -14,7 +14,6 @@ from gradio.routes import App
 from own_loop import in_own_loop
 
 from neftune_core.settings import Limits
-from neftune_core.ui.watching import Studies
 from neftune_core.ui.server import launch
 from neftune_core.ui.server.addresses import Hosts, foreign_target, hosts_of, is_open
 from neftune_core.ui.server.calls import SERVER, SERVER_HEADER, EvictedSessions
@@ -22,6 +21,7 @@ from neftune_core.ui.server.connections import Sessions
 from neftune_core.ui.server.fair_queues import FairQueue
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.server.launch import Serving
+from neftune_core.ui.watching import Studies
 
 # The framework's routes that the lab answers, as (method, path). What a new release adds is not among them.
 ANSWERED = {
