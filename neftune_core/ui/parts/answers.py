@@ -76,7 +76,7 @@ def session_html(session: ComparisonSession, against: str = "", *, over: bool = 
 
 
 def answers_box(first: str, *, elem_id: str) -> gr.HTML:
-    """Build a component whose answers, as HTML or in pieces, grow where they stand, so that selected text stays selected.
+    """Build a component whose answers (HTML, whole or in pieces) grow in place, so that selected text stays selected.
 
     Args:
         first: Initial HTML.
