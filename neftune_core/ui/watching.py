@@ -96,8 +96,9 @@ class Studies:
             asked: What the page asks for.
 
         Returns:
-            `running`, `state`, `progress` and `arms` as HTML, and `size` of the log; with a view also `tag`, and `figure` (the
-            whole one) or `changes` since the one with the page's tag. `{"gone": True}` if there is no such study.
+            `running`, `state`, `progress` and `arms` as HTML, and `size` of the log; with a view also `tag`, and
+            `figure` (the whole one) or `changes` since the one with the page's tag. `{"gone": True}` if there is no
+            such study.
         """
         try:
             key = require_key(asked.key)

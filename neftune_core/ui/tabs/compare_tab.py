@@ -14,6 +14,22 @@ from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.language import later, say
 from neftune_core.settings import controls
 from neftune_core.studies.records.record import Record, find
+from neftune_core.studies.trained.comparison_session import (
+    BASE,
+    ComparisonSession,
+    answer_prompts,
+    answerable,
+    cast_vote,
+    continued,
+    export_text,
+    held_out_prompts,
+    judged_pair,
+    next_turn,
+    offered_columns,
+    record_of,
+    selected_columns,
+    typed_prompts,
+)
 from neftune_core.ui.parts.answers import answer_columns, answers_box, as_pieces, session_html
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.markup import quiet
