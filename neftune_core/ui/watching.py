@@ -28,9 +28,9 @@ from neftune_core.language import CHINESE, ENGLISH
 from neftune_core.studies.records.log import Event
 from neftune_core.studies.records.record import Record, find
 from neftune_core.ui.parts.run_actions import VIEWS, curves_of, progress_text, state_text
+from neftune_core.ui.running_arms import arm_rows
 from neftune_core.ui.server.addresses import STUDY_PATH
 from neftune_core.ui.server.lab import Lab, require_key
-from neftune_core.ui.tabs.train_tab import arm_rows
 
 OWNER_HEADER = "x-lab-owner"
 LONGEST_WAIT_SECONDS, LOOK_SECONDS = 0.9, 0.05
