@@ -107,6 +107,13 @@ def test_the_beginning_of_sequence_comes_once(name):
     assert found.ids[0] == tokenizer(name).bos_token_id
 
 
+def test_a_reply_that_would_merge_with_its_prompt_has_no_beginning_of_its_own():
+    name, reply = "plain with beginning", "\n\nIt hoots."  # newlines of prompt and reply would be one token
+    found = encoded((Message("user", "What does the owl say?"), Message("assistant", reply)), name)
+    assert found.ids.tolist().count(tokenizer(name).bos_token_id) == 1
+    assert trained_text(found, name).startswith(reply)
+
+
 @pytest.mark.parametrize("name", ["chatml", "thinking", "silent system", "plain"])
 def test_no_beginning_of_sequence_is_put_where_there_is_none(name):
     assert tokenizer(name).bos_token_id not in encoded(TWO, name).ids.tolist()

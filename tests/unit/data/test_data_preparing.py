@@ -65,6 +65,12 @@ def test_a_small_share_holds_at_least_one_row_out():
     assert len(split(ROWS[:4], DataSettings(held_out_share=0.05))[1]) == 1
 
 
+def test_rows_of_one_prompt_never_make_the_held_out_part_larger_than_its_share():
+    rows = [example(number, f"Question {(number + 2) // 3}") for number in range(1, 31)]  # three answers to each
+    sizes = {len(split(rows, DataSettings(held_out_share=0.15, split_seed=seed))[1]) for seed in range(20)}
+    assert sizes == {3}  # the share is four rows, and the second prompt would make it six
+
+
 def test_rows_that_say_the_same_count_once():
     copies = [example(200, "Question 1", "Answer 1"), example(201, "Question 2", "Answer 2")]
     train, held_out, removed = split([*ROWS, *copies], DataSettings())

@@ -118,6 +118,11 @@ def test_a_delimiter_is_recognised(reading, delimiter):
     assert reading(rows, "rows.csv").examples[0].prompt[0].content == f"one{delimiter} two"
 
 
+def test_spaces_around_the_names_of_columns_are_ignored(reading):
+    found = reading("question , answer\nWhy?,Because.\n", "rows.csv")
+    assert [[message.content for message in row.messages] for row in found.examples] == [["Why?", "Because."]]
+
+
 def test_a_semicolon_file_may_be_full_of_commas(reading):
     found = reading("question;answer\na, b, c;d, e\n", "rows.csv")
     assert found.examples[0].response == "d, e"

@@ -110,6 +110,9 @@ def test_the_token_of_the_host_is_only_for_the_host(hub_with, monkeypatch):
 def test_a_confined_process_sees_no_home_no_other_host_and_starts_nothing(tmp_path: Path):
     secret = tmp_path / "secret.txt"
     secret.write_text("secret")
+    beside = tmp_path / "own2" / "rows.txt"  # its path begins with that of the allowed folder
+    beside.parent.mkdir()
+    beside.write_text("secret")
     code = f"""
 import glob, os, socket, subprocess, tempfile
 from pathlib import Path
@@ -125,6 +128,7 @@ def refused(what):
         return True
     return False
 assert refused(lambda: open({str(secret)!r}).read())
+assert refused(lambda: open({str(beside)!r}).read())
 assert refused(lambda: os.listdir({str(tmp_path)!r}))
 assert refused(lambda: list(os.scandir({str(tmp_path)!r})))
 assert glob.glob({str(tmp_path / "s*")!r}) == []
