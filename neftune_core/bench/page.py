@@ -41,6 +41,16 @@ WAITED = """() => {
 LATENCY_MILLISECONDS = 40
 RESTING_SECONDS = 3.0
 
+# Megabits per second at which this page receives its largest file, latency included.
+SPEED = """async () => {
+  const script = document.querySelector('script[src*="page-files"]').src;
+  const address = script.replace(/[^/]*$/, 'plotly.min.js');
+  const start = performance.now();
+  await (await fetch(address, {cache: 'no-store'})).arrayBuffer();
+  const { encodedBodySize } = performance.getEntriesByName(address).at(-1);
+  return encodedBodySize * 8 / 1000 / (performance.now() - start);
+}"""
+
 # Moves the slider like a user; the redraw is complete when the resulting event has been handled.
 SLIDER = """async (moves) => {
   const slider = document.querySelector('#noise-strength input[type=range]');
@@ -96,6 +106,7 @@ class FirstVisit:
         calls: Number of calls to the server, its event stream and heartbeat not counted.
         picture: Seconds to the first picture with its slider.
         opened: Seconds until every tab can be opened.
+        megabits: Megabits per second of the network, measured afterwards with one large file.
     """
 
     requests: int
@@ -103,6 +114,7 @@ class FirstVisit:
     calls: int
     picture: float
     opened: float
+    megabits: float
 
 
 def first_visit(browser: Any, address: str, megabits: float = 0.0) -> FirstVisit:
@@ -132,10 +144,11 @@ def first_visit(browser: Any, address: str, megabits: float = 0.0) -> FirstVisit
     page.goto(address, wait_until="commit")
     page.wait_for_function("window.labWaited?.opened && window.labWaited?.picture", timeout=60_000)
     page.wait_for_timeout(1000 * RESTING_SECONDS)
-    waited = page.evaluate("window.labWaited")
-    context.close()
+    waited, requests, size = page.evaluate("window.labWaited"), len(asked), sum(sizes)
     calls = sum("/queue/join" in url for url in asked)
-    return FirstVisit(len(asked), sum(sizes), calls, waited["picture"] / 1000, waited["opened"] / 1000)
+    network = page.evaluate(SPEED)
+    context.close()
+    return FirstVisit(requests, size, calls, waited["picture"] / 1000, waited["opened"] / 1000, network)
 
 
 def follow_log(page: Any, record: Record, *, events: int, rate: float) -> LiveUpdateTimes:
@@ -246,6 +259,7 @@ def measure_page(runs: int, megabits: float = 0.0) -> ResultTable:
         ("first visit, calls to the server", [visit.calls for visit in visits]),
         (f"first visit to first picture and its slider, s{network}", [visit.picture for visit in visits]),
         (f"first visit until every tab can be opened, s{network}", [visit.opened for visit in visits]),
+        ("network as the page received one large file, Mbit/s", [visit.megabits for visit in visits]),
         ("app.py to a served page, s", starts),
         ("of which the lab's own code, s", own),
         ("page load to first picture, s", pictures),

@@ -22,6 +22,11 @@ def test_a_first_visit_asks_for_little(browser: Any, lab_address: str) -> None:
     assert 0 < visit.picture <= visit.opened
 
 
+def test_a_slow_network_is_slow(browser: Any, lab_address: str) -> None:
+    visit = first_visit(browser, lab_address, megabits=4)
+    assert 0.5 < visit.megabits < 4.2
+
+
 def test_the_figure_library_comes_with_the_first_tab_that_has_a_figure(browser: Any, lab_address: str) -> None:
     context = browser.new_context()
     page = context.new_page()
