@@ -21,6 +21,7 @@ Imports go downwards only, which import-linter checks. From the page down to the
       records        a study on disk: log, owner, lock, numbers, limits on every field
       steering       changes while a study trains: the best evaluation kept, early stop, stopping one arm
       sharing        links to one study, and classes whose members see each other's
+      language_judge  a language model of the user's choice as a judge of two arms' answers
       trained        what trained arms do: answers, loss of every token, robustness to noise, updates by layer
     evaluation     generation for all arms at once, text metrics, statistics, the verdict, noise inside a model
     engine         from a batch to a step: stacked adapters and full copies, loss, passes, lockstep, optimizer

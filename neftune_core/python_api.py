@@ -25,6 +25,8 @@ from neftune_core.export.notebook import answers_html, study_html
 from neftune_core.settings import Limits
 from neftune_core.studies.comparison import compare_arms, selected_arms
 from neftune_core.studies.judging import verdict_of
+from neftune_core.studies.language_judge.endpoint import Judge
+from neftune_core.studies.language_judge.verdicts import JudgeProgress, judge_arms
 from neftune_core.studies.prompts import Prompt, as_messages
 from neftune_core.studies.records.record import STUDY_FILE, Record, create, find_same
 from neftune_core.studies.records.removal import remove_unstarted
@@ -166,6 +168,31 @@ class StudyResult:
     def ask(self, prompts: Sequence[str], *, arms: Sequence[str] | None = None, **decoding: Any) -> AnswerTable:
         """Answer prompts with the base and the arms; see `compare`."""
         return compare([self], prompts, arms=arms, **decoding)
+
+    def judge(
+        self, arm: str, against: str = "control", *, base_url: str, model: str, key: str = "", seed: int | None = None
+    ) -> JudgeProgress:
+        """Let a language model behind an OpenAI-compatible endpoint compare the stored answers of two arms.
+
+        The prompts and answers are sent there. Verdicts are stored with the record, and asked for once.
+
+        Args:
+            arm: Name of the arm whose win rate is computed.
+            against: Name of the other arm.
+            base_url: URL of the API, such as "http://127.0.0.1:8000/v1".
+            model: Name of the model there.
+            key: API key; it is not stored.
+            seed: Seed whose answers are judged; all by default.
+
+        Returns:
+            The verdicts, with `rate.raw` and `rate.controlled`.
+
+        Raises:
+            LabError: If the arms or the judge cannot be used; verdicts so far stay stored.
+        """
+        asked = Judge(base_url, model, key)
+        *_, found = judge_arms(self.record, (arm, against), asked, seed=seed)
+        return found
 
     def to_pandas(self) -> Any:
         """Return the losses as a data frame with the columns arm, seed, step, train_loss and held_out_loss.

@@ -104,6 +104,7 @@ class HostProfile:
         limits: Its limits.
         models: Models that a visitor may use, with their pinned revisions; None for any.
         mcp: Whether to offer the endpoints as tools for agents; None leaves it to the server.
+        judge: Whether visitors can name a judge of their own; by default only if they are no strangers.
         track: Tracker that every study is also logged to; "" for none.
     """
 
@@ -113,6 +114,7 @@ class HostProfile:
     models: Mapping[str, str] | None
     mcp: bool | None = None
     track: str = ""
+    judge: bool | None = None
 
 
 VARIABLES = (
@@ -124,6 +126,8 @@ VARIABLES = (
     "NEFTUNE_HOSTS",
     "NEFTUNE_MCP",
     "NEFTUNE_TRACK",
+    "NEFTUNE_JUDGE",
+    "NEFTUNE_JUDGE_KEY",
 )
 """The variables of the environment that the lab knows, besides `NEFTUNE_LIMIT_...` and those of its tests."""
 
@@ -193,10 +197,11 @@ def host_profile(environment: Mapping[str, str] | None = None) -> HostProfile:
             f"NEFTUNE_DEVICE must be auto, cpu, cuda, cuda:1 or mps (given {own['NEFTUNE_DEVICE'][:40]!r})."
         )
     mcp = _yes_or_no("NEFTUNE_MCP", own["NEFTUNE_MCP"]) if "NEFTUNE_MCP" in own else None
+    judge = _yes_or_no("NEFTUNE_JUDGE", own["NEFTUNE_JUDGE"]) if "NEFTUNE_JUDGE" in own else None
     track = own.get("NEFTUNE_TRACK", "")
     if track:
         require_tracker(track)
-    return HostProfile(name, profile, limits, models if public else None, mcp, track)
+    return HostProfile(name, profile, limits, models if public else None, mcp, track, judge)
 
 
 def named_hosts(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:

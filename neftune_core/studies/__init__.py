@@ -14,6 +14,7 @@ results      the table of a study: the same seeds in every row
 jobs         the queue, its worker, stop, resume, discard
 comparison   answers of the base and the arms of records, side by side
 votes        blind votes between two columns
+language_judge  a language model of the user's choice as a judge of two arms' answers
 tracking     metrics of a study in a tracker
 steering     the best evaluation kept, early stop, stopping one arm
 sharing      links to one study, and classes

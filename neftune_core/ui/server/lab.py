@@ -67,6 +67,7 @@ class Lab:
         self.limits = limits or self.host.limits
         self.gpu = gpu
         self.has_strangers = shared or not self.limits.local_paths
+        self.offers_judge = not self.has_strangers if self.host.judge is None else self.host.judge
         self.studies = studies or assets() / "studies"
         self.sweeps = assets() / "recorded"
         self._data: OrderedDict[str, PreparedData] = OrderedDict()

@@ -1,10 +1,11 @@
-"""The Compare tab's views of one study's trained arms: Rows, Robustness and Weights.
+"""The Compare tab's views of one study's trained arms: Rows, Robustness, Weights and Judge.
 
 Nothing is computed before its view is chosen. What a record does not hold is measured from its adapters on request.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.trained import robustness_figure, weights_figure
 from neftune_core.language import later, say
 from neftune_core.settings import Limits, parse
+from neftune_core.studies.language_judge.endpoint import KEY_VARIABLE, Judge
+from neftune_core.studies.language_judge.verdicts import JudgeProgress, judge_arms, judged_text
 from neftune_core.studies.records.record import Record, find
 from neftune_core.studies.records.tokens import read_tokens
 from neftune_core.ui.parts.markup import bar, quiet
 from neftune_core.ui.parts.plot import live_figure, part
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
-from neftune_core.ui.tabs.compare_tab import CompareTab
+from neftune_core.ui.tabs.compare_tab import JUDGE, CompareTab
 
 ROWS, ROBUSTNESS, WEIGHTS = "rows", "robustness", "weights"
 NOT_MEASURED = {
@@ -33,6 +36,12 @@ NOT_MEASURED = {
     ),
 }
 NO_STUDY = later("Train a study first, or choose one.")
+JUDGE_ABOUT = later(
+    "A language model behind an OpenAI-compatible endpoint compares the answers that the study stored, blind and in "
+    "both orders. Their prompts and answers are sent there; the key is used for these requests only. Verdicts are "
+    "stored with the study and asked for once."
+)
+JUDGE_WORTH = later("This is the taste of one model on these prompts, not a measurement of right and wrong.")
 
 Drawn = dict[str, Any] | None
 
@@ -153,6 +162,8 @@ def build(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
     given = [key, tab.view, tab.record, tab.seed]
     gr.on([tab.view.change, tab.record.change, tab.seed.change], reports_errors(_show), given, outputs, **QUIET)
     events(measure).click(reports_errors(_measuring(lab)), given, outputs, **{**QUIET, "concurrency_limit": 2})
+    if lab.offers_judge:
+        build_judge(lab, key, tab)
 
 
 def _measuring(lab: Lab) -> Callable[..., Iterator[list[Any]]]:
@@ -189,3 +200,86 @@ def _show(key: str, view: str, record_id: str | None, seed: int | None) -> list[
 def _chosen(key: str, record_id: str | None, seed: int | None) -> tuple[Record, int]:
     record = find(record_id, require_key(key))
     return record, record.study.seed if seed is None else int(seed)
+
+
+def build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
+    """Build the view of a judge in the column that the tab reserves.
+
+    Args:
+        lab: The state shared by all visitors.
+        key: Component with the visitor's key.
+        tab: The Compare tab.
+    """
+    with tab.inside, gr.Column(elem_id="inside-judge"):
+        gr.HTML(quiet(say(JUDGE_ABOUT)), apply_default_css=False)
+        with gr.Row():
+            first = gr.Dropdown([], label=say("First arm"), elem_id="judge-first")
+            second = gr.Dropdown([], label=say("Second arm"), elem_id="judge-second")
+        with gr.Row():
+            url = gr.Textbox(
+                "", label=say("URL of the API"), placeholder="http://127.0.0.1:8000/v1", max_length=300,
+                elem_id="judge-url",
+            )  # fmt: skip
+            model = gr.Textbox("", label=say("Model of the judge"), max_length=200, elem_id="judge-model")
+            secret = gr.Textbox("", label=say("Key"), type="password", max_length=400, elem_id="judge-key")
+        with gr.Row():
+            ask = gr.Button(say("Judge the answers"), variant="primary", size="md", elem_id="judge-ask")
+            stop = gr.Button(say("Stop"), size="md", visible=False, elem_id="judge-stop")
+        found = gr.HTML(apply_default_css=False, elem_id="judge-found")
+
+    @reports_errors
+    def arms(key: str, view: str, record_id: str | None) -> list[Any]:
+        if view != JUDGE or not record_id:
+            return [gr.skip()] * 3
+        names = arms_with_answers(record_id, key)
+        noisy = [name for name in names if name not in ("base", "control")]
+        chosen = (noisy or names or [None])[0], "control" if "control" in names else None
+        return [*(gr.update(choices=names, value=name) for name in chosen), ""]
+
+    @reports_errors
+    def judge(key: str, record_id: str, seed: int | None, *given: str) -> Iterator[list[Any]]:
+        shown: JudgeProgress | None = None
+        for shown in judged(lab, key, record_id, seed, given):
+            share = shown.done / shown.prompts
+            yield [bar(share, say("Judging")) + quiet(judged_text(shown)), gr.update(visible=True)]
+        text = judged_text(shown) if shown else ""
+        yield [f'<p class="lab-end">{quiet(text)}</p>{quiet(say(JUDGE_WORTH))}', gr.update(visible=False)]
+
+    gr.on([tab.view.change, tab.record.change], arms, [key, tab.view, tab.record], [first, second, found], **QUIET)
+    asked = [key, tab.record, tab.seed, first, second, url, model, secret]
+    asking = events(ask).click(judge, asked, [found, stop], **{**QUIET, "concurrency_limit": 2})
+    stop.click(lambda: gr.update(visible=False), None, stop, cancels=asking, **QUIET)
+
+
+def arms_with_answers(record_id: str, key: str) -> list[str]:
+    """Return the names of the arms whose answers a record stores, the base among them.
+
+    Args:
+        record_id: Id of the record.
+        key: The visitor's key.
+    """
+    record = find(record_id, require_key(key))
+    return list(dict.fromkeys(name for line in record.answers() for name in line["arms"]))
+
+
+def judged(lab: Lab, key: str, record_id: str, seed: int | None, given: tuple[str, ...]) -> Iterator[JudgeProgress]:
+    """Judge the answers of a visitor's own record.
+
+    Args:
+        lab: The state shared by all visitors.
+        key: The visitor's key.
+        record_id: Id of the record.
+        seed: Seed of the answers; None for all.
+        given: The two arms, and the URL, the model and the key of the judge.
+
+    Yields:
+        The progress.
+
+    Raises:
+        LabError: If the record, the arms or the judge cannot be used.
+    """
+    first, second, url, model, secret = (text or "" for text in given)
+    own = "" if lab.has_strangers else os.environ.get(KEY_VARIABLE, "")  # the host's key is not for strangers' URLs
+    judge = Judge(url.strip(), model, secret.strip() or own.strip(), public_only=lab.has_strangers)
+    record = lab.jobs.find_owned(record_id, require_key(key))
+    yield from judge_arms(record, (first, second), judge, seed=seed, most=lab.limits.prompts)

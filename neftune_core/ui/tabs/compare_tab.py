@@ -53,7 +53,9 @@ VIEWS = {
     "rows": later("Rows"),
     "robustness": later("Robustness"),
     "weights": later("Weights"),
+    "judge": later("Judge"),
 }
+JUDGE = "judge"
 MOST_ROWS = 20
 NOTHING = later("no marks")
 EMPTY = later("Train a study first, then write prompts here and compare the answers of its arms side by side.")
@@ -120,7 +122,8 @@ def build(
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
             asking = _asking(lab.host.models)
         with gr.Column(scale=5, min_width=320):
-            view = gr.Radio([(say(words), name) for name, words in VIEWS.items()], value="answers", label=say("View"),
+            views = [(say(words), name) for name, words in VIEWS.items() if name != JUDGE or lab.offers_judge]
+            view = gr.Radio(views, value="answers", label=say("View"),
                             show_label=False, elem_id="compare-view", container=False)  # fmt: skip
             with gr.Column(elem_id="compare-hearing"):
                 hearing = _hearing(shown)

@@ -1,0 +1,58 @@
+"""The command `neftune judge`: a language model of one's own compares the stored answers of two arms."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from neftune_core.commands.common import study_by_name
+from neftune_core.errors import InvalidSetting
+
+
+@dataclass
+class JudgeCommand:
+    """Let a language model behind an OpenAI-compatible endpoint compare two arms' stored answers."""
+
+    record: Annotated[str, tyro.conf.Positional]
+    """The record's id (the name of its folder) or its folder; a study of a sweep is SWEEP/CELL. Its prompts and the
+    answers of both arms are sent to the endpoint. The key is read from NEFTUNE_JUDGE_KEY."""
+    base_url: str = ""
+    """URL of the API, such as http://127.0.0.1:8000/v1."""
+    model: str = ""
+    """Name of the model there."""
+    arms: tuple[str, ...] = ()
+    """The two arms; by default the first arm with noise and the control. `base` is the untrained model."""
+    seed: int | None = None
+    """Seed whose answers are judged; all by default."""
+    most: int | None = None
+    """Largest number of prompts."""
+    home: Path | None = None
+    """Folder for records and models, instead of NEFTUNE_HOME."""
+
+
+def judge(arguments: JudgeCommand) -> int:
+    """Print the win rates, and return the exit status.
+
+    Raises:
+        LabError: If the arms or the judge cannot be used; verdicts so far stay stored.
+    """
+    from neftune_core.studies.language_judge.endpoint import KEY_VARIABLE, Judge
+    from neftune_core.studies.language_judge.verdicts import judge_arms, judged_text
+
+    record = study_by_name(arguments.record)
+    arms = arguments.arms or tuple(reversed(list(record.arms)[:2]))
+    if len(arms) != 2:
+        raise InvalidSetting("Name two arms after --arms.")
+    asked = Judge(arguments.base_url, arguments.model, os.environ.get(KEY_VARIABLE, "").strip())
+    found = None
+    for found in judge_arms(record, (arms[0], arms[1]), asked, seed=arguments.seed, most=arguments.most):
+        print(f"\r{found.done} of {found.prompts} prompts", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    if found is not None:
+        print(judged_text(found))
+    return 0

@@ -1,0 +1,6 @@
+"""A language model of the user's choice as a judge of two arms' answers.
+
+endpoint    an OpenAI-compatible endpoint: which addresses are allowed, requests, retries, replies
+verdicts    judging of stored answers, in both orders, and the verdicts of a record
+win_rate    the share of answers preferred, raw and controlled for length
+"""

@@ -1,0 +1,238 @@
+"""Verdicts of a judge on the stored answers of two arms: blind, in both orders, one line per request in the record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from neftune_core.bounded_io import read_file
+from neftune_core.errors import DataError, DoesNotFit, InvalidSetting
+from neftune_core.language import say
+from neftune_core.studies.language_judge.endpoint import Judge
+from neftune_core.studies.language_judge.win_rate import Judged, WinRate, win_rate
+from neftune_core.studies.records.log import append, parsed
+from neftune_core.studies.records.record import Record
+
+FILE = "judge.jsonl"
+MOST_BYTES = 64_000_000
+REPLY_CHARACTERS = 500
+TIE, UNREADABLE = "tie", ""
+ORDERS = (0, 1)
+"""In order 0 the first arm's answer is A, in order 1 it is B."""
+
+Line = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class JudgeProgress:
+    """What has been judged so far.
+
+    Attributes:
+        done: Prompts judged in both orders, or without a readable verdict.
+        prompts: Prompts in total.
+        unreadable: Requests whose reply had no verdict; they are asked again the next time.
+        identical: Prompts with the same two answers, which are not sent and count as ties.
+        rate: The win rates of the first arm; None with fewer than two prompts.
+        between: The two arms.
+    """
+
+    done: int
+    prompts: int
+    unreadable: int
+    identical: int
+    rate: WinRate | None
+    between: tuple[str, str] = field(default=("", ""))
+
+
+def judge_arms(
+    record: Record, between: tuple[str, str], judge: Judge, *, seed: int | None = None, most: int | None = None
+) -> Iterator[JudgeProgress]:
+    """Judge the stored answers of two arms; each verdict is stored at once, and not asked for again.
+
+    Args:
+        record: The record.
+        between: The two arms; "base" is the untrained model.
+        judge: The judge.
+        seed: Seed whose answers are judged; None for all.
+        most: Largest number of prompts; None for all.
+
+    Yields:
+        The progress, after each prompt.
+
+    Raises:
+        DataError: If the record has no answers of both arms.
+        InvalidSetting: If the arms are the same.
+        NotAvailable: If the judge cannot be asked; the verdicts so far are stored.
+    """
+    lines = answers_of(record, between, seed)[:most]
+    known = stored_verdicts(record)
+    for done, line in enumerate(lines, start=1):
+        for order in () if _texts(line, between)[0] == _texts(line, between)[1] else ORDERS:
+            key = _key(line, between, judge, order)
+            if not known.get(key):
+                known[key] = _ask(record, line, between, judge, order)
+        yield _progress(lines, between, judge, known, done)
+
+
+def answers_of(record: Record, between: tuple[str, str], seed: int | None = None) -> list[dict[str, Any]]:
+    """Return the stored answers that both arms gave.
+
+    Args:
+        record: The record.
+        between: The two arms.
+        seed: The seed; None for all.
+
+    Raises:
+        DataError: If there are none.
+        InvalidSetting: If the arms are the same.
+    """
+    if between[0] == between[1]:
+        raise InvalidSetting(say("Choose two different arms to be judged."))
+    lines = [line for line in record.answers(seed) if all(name in line["arms"] for name in between)]
+    if not lines:
+        held = dict.fromkeys(name for line in record.answers(seed) for name in line["arms"])
+        raise DataError(
+            say(
+                "This record has no stored answers of {first} and {second}: it has those of {arms}.",
+                first=between[0],
+                second=between[1],
+                arms=", ".join(held) or say("none yet"),
+            )
+        )
+    return lines
+
+
+def judged_so_far(record: Record, between: tuple[str, str], judge: Judge, seed: int | None = None) -> JudgeProgress:
+    """Return what the record holds of a judge's verdicts.
+
+    Args:
+        record: The record.
+        between: The two arms.
+        judge: The judge; its key is not needed.
+        seed: The seed; None for all.
+    """
+    lines = answers_of(record, between, seed)
+    return _progress(lines, between, judge, stored_verdicts(record), 0)
+
+
+def stored_verdicts(record: Record) -> dict[str, str]:
+    """Return the stored verdicts by their key; an arm's name, `TIE`, or `UNREADABLE`."""
+    try:
+        block = read_file(record.folder / FILE, MOST_BYTES)
+    except (OSError, ValueError):
+        return {}
+    found = (parsed(line) for line in block.splitlines())
+    return {str(one["key"]): str(one["verdict"]) for one in found if one and {"key", "verdict"} <= set(one)}
+
+
+def _texts(line: Line, between: tuple[str, str]) -> tuple[str, str]:
+    return str(line["arms"][between[0]]["text"]), str(line["arms"][between[1]]["text"])
+
+
+def _key(line: Line, between: tuple[str, str], judge: Judge, order: int) -> str:
+    """Return the key of one request: the same prompt, answers, order and judge."""
+    asked = [line["prompt"], _texts(line, between), between, order, judge.base_url.rstrip("/"), judge.model.strip()]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
+
+
+def _ask(record: Record, line: Line, between: tuple[str, str], judge: Judge, order: int) -> str:
+    path = record.folder / FILE
+    if path.exists() and path.stat().st_size >= MOST_BYTES:
+        raise DoesNotFit(say("This record has reached the maximum number of verdicts."))
+    texts = _texts(line, between)
+    shown = texts if order == 0 else texts[::-1]
+    letter, reply = judge.ask(str(line["prompt"]), *shown)
+    named = between if order == 0 else between[::-1]
+    verdict = {"A": named[0], "B": named[1], "TIE": TIE}.get(letter, UNREADABLE)
+    append(
+        path,
+        {
+            "time": round(time.time(), 3),
+            "key": _key(line, between, judge, order),
+            "judge": {"base_url": judge.base_url, "model": judge.model},
+            "between": list(between),
+            "order": order,
+            "prompt": line["prompt"],
+            "answers": dict(zip(between, texts, strict=True)),
+            "verdict": verdict,
+            "reply": reply[:REPLY_CHARACTERS],
+        },
+    )
+    return verdict
+
+
+def _progress(
+    lines: Sequence[Line], between: tuple[str, str], judge: Judge, known: Mapping[str, str], done: int
+) -> JudgeProgress:
+    judged, unreadable, identical = [], 0, 0
+    for line in lines:
+        texts = _texts(line, between)
+        if texts[0] == texts[1]:
+            identical += 1
+            judged.append(Judged(0.5, (len(texts[0]), len(texts[1])), True))
+            continue
+        given = [known.get(_key(line, between, judge, order)) for order in ORDERS]
+        unreadable += given.count(UNREADABLE)
+        if all(given):
+            scores = [0.5 if verdict == TIE else float(verdict == between[0]) for verdict in given]
+            judged.append(Judged(sum(scores) / 2, (len(texts[0]), len(texts[1])), scores[0] == scores[1]))
+    return JudgeProgress(done or len(judged), len(lines), unreadable, identical, win_rate(judged), between)
+
+
+def judged_text(found: JudgeProgress, percent: Callable[[float], str] = "{:.0%}".format) -> str:
+    """Describe the verdicts in a few sentences; a preference is only claimed if the interval excludes one half.
+
+    Args:
+        found: The verdicts.
+        percent: Formats a share.
+    """
+    first, second = found.between
+    parts = []
+    rate = found.rate
+    if rate is None:
+        parts.append(say("Fewer than two prompts are judged in both orders, so there is no win rate yet."))
+    else:
+        share = rate.controlled or rate.raw
+        names = {"first": first, "second": second, "prompts": rate.prompts}
+        raw = {"raw": percent(rate.raw.estimate), "low": percent(rate.raw.low), "high": percent(rate.raw.high)}
+        parts.append(
+            say(
+                "{first} won {raw} against {second} (95 % interval {low} to {high} over {prompts} prompts; ties count "
+                "half).",
+                **names,
+                **raw,
+            )
+        )
+        if rate.controlled is None:
+            parts.append(say("All answers are equally long, so there is nothing to control for."))
+        else:
+            parts.append(
+                say(
+                    "Controlled for length: {share} ({low} to {high}); {first} wrote the longer answer to {longer} of "
+                    "the prompts.",
+                    share=percent(share.estimate),
+                    low=percent(share.low),
+                    high=percent(share.high),
+                    first=first,
+                    longer=percent(rate.longer),
+                )
+            )
+        parts.append(
+            say("In both orders the judge said the same on {share} of the prompts.", share=percent(rate.agreement))
+        )
+        if share.low > 0.5 or share.high < 0.5:
+            name = first if share.low > 0.5 else second
+            parts.append(say("This judge preferred {name} on these prompts.", name=name))
+        else:
+            parts.append(say("The interval holds 50 %, so no preference is shown."))
+    if found.identical:
+        parts.append(say("Prompts with identical answers, counted as ties: {count}.", count=found.identical))
+    if found.unreadable:
+        parts.append(
+            say("Replies without a verdict: {count}. They are asked for again the next time.", count=found.unreadable)
+        )
+    return " ".join(parts)

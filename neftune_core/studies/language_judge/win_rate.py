@@ -1,0 +1,126 @@
+"""Win rates of one arm's answers against another's, raw and controlled for length, with intervals over prompts.
+
+The control for length is that of length-controlled AlpacaEval (Dubois et al. 2024, arXiv 2404.04475): a logistic
+regression of the preference on the identity of the two models and on
+
+    tanh(difference of lengths / standard deviation of that difference),
+
+whose win rate is the mean prediction with the second term set to zero. The paper's third term, the difficulty of each
+instruction, is estimated over many models and cannot be with two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from neftune_core.evaluation.statistics import LEVEL, Interval
+
+RESAMPLES = 2_000
+FEWEST_PROMPTS = 2
+RIDGE = (1e-3, 1e-1)
+"""Penalties on the preference and on the effect of length, so that both stay finite if either explains everything."""
+_STEPS = 50
+_LARGEST_STEP = 2.0
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The verdicts on one prompt.
+
+    Attributes:
+        score: Share of the two orders in which the first arm won; a tie counts as one half.
+        lengths: Characters of the first and the second arm's answer.
+        agrees: Whether the judge gave the same verdict in both orders.
+    """
+
+    score: float
+    lengths: tuple[int, int]
+    agrees: bool
+
+
+@dataclass(frozen=True)
+class WinRate:
+    """The share of prompts on which the first arm's answer was preferred; a tie counts as one half.
+
+    Attributes:
+        prompts: Number of prompts judged in both orders.
+        raw: As judged.
+        controlled: Controlled for length; None if the lengths never differ or there are too few prompts.
+        agreement: Share of prompts on which both orders gave the same verdict.
+        longer: Share of prompts on which the first arm's answer is the longer one.
+    """
+
+    prompts: int
+    raw: Interval
+    controlled: Interval | None
+    agreement: float
+    longer: float
+
+
+def win_rate(judged: Sequence[Judged], *, resamples: int = RESAMPLES) -> WinRate | None:
+    """Compute the win rates of the first arm; None without enough prompts.
+
+    Args:
+        judged: The verdicts, one entry per prompt.
+        resamples: Number of bootstrap samples of the prompts.
+    """
+    if len(judged) < FEWEST_PROMPTS:
+        return None
+    scores = np.array([one.score for one in judged])
+    lengths = np.array([one.lengths for one in judged], dtype=np.float64)
+    differences = lengths[:, 0] - lengths[:, 1]
+    draws = np.random.default_rng(0).multinomial(len(judged), np.full(len(judged), 1 / len(judged)), size=resamples)
+    weights = np.concatenate([np.ones((1, len(judged))), draws])
+    controlled = None
+    if differences.std() > 0:
+        controlled = _interval(controlled_win_rates(scores, differences, weights))
+    return WinRate(
+        prompts=len(judged),
+        raw=_interval(weights @ scores / len(judged)),
+        controlled=controlled,
+        agreement=float(np.mean([one.agrees for one in judged])),
+        longer=float((differences > 0).mean()),
+    )
+
+
+def _interval(values: Floats) -> Interval:
+    """Return the first value as the estimate, and the percentiles of the others."""
+    low, high = np.quantile(values[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(values[0]), float(low), float(high))
+
+
+def controlled_win_rates(scores: ArrayLike, differences: ArrayLike, weights: ArrayLike) -> Floats:
+    """Fit the logistic regression by Newton's method, and return the win rate at equal lengths.
+
+    Args:
+        scores: Preference for the first arm, 0 to 1, `[prompts]`.
+        differences: Length of the first arm's answer minus that of the second, `[prompts]`.
+        weights: Weight of each prompt in each fit, `[fits, prompts]`.
+
+    Returns:
+        Win rates, `[fits]`.
+    """
+    target, apart = np.asarray(scores, dtype=np.float64), np.asarray(differences, dtype=np.float64)
+    terms = np.stack([np.ones_like(apart), np.tanh(apart / apart.std())])
+    counts = np.asarray(weights, dtype=np.float64)
+    penalty = np.diag(RIDGE)
+    found = np.zeros((len(counts), 2))
+    for _ in range(_STEPS):
+        expected = _logistic(found @ terms)
+        slope = counts * (expected - target) @ terms.T + found @ penalty
+        curve = np.einsum("fp,ip,jp->fij", counts * expected * (1 - expected), terms, terms) + penalty
+        step = np.linalg.solve(curve, slope[..., None])[..., 0]
+        found -= np.clip(step, -_LARGEST_STEP, _LARGEST_STEP)
+        if np.abs(step).max() < 1e-9:
+            break
+    return _logistic(found[:, 0])
+
+
+def _logistic(values: Floats) -> Floats:
+    return 0.5 * (1 + np.tanh(values / 2))
