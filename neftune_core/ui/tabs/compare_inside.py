@@ -5,6 +5,7 @@ Nothing is computed before its view is chosen. What a record does not hold is me
 
 from __future__ import annotations
 
+import html
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -242,12 +243,13 @@ def build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         for shown in judged(lab, key, record_id, seed, given):
             share = shown.done / shown.prompts
             yield [bar(share, say("Judging")) + quiet(judged_text(shown)), gr.update(visible=True)]
-        text = judged_text(shown) if shown else ""
-        yield [f'<p class="lab-end">{quiet(text)}</p>{quiet(say(JUDGE_WORTH))}', gr.update(visible=False)]
+        text = html.escape(judged_text(shown)) if shown else ""
+        yield [f'<p class="lab-end">{text}</p>{quiet(say(JUDGE_WORTH))}', gr.update(visible=False)]
 
     gr.on([tab.view.change, tab.record.change], arms, [key, tab.view, tab.record], [first, second, found], **QUIET)
     asked = [key, tab.record, tab.seed, first, second, url, model, secret]
     asking = events(ask).click(judge, asked, [found, stop], **{**QUIET, "concurrency_limit": 2})
+    asking.then(lambda: gr.update(visible=False), None, stop, **QUIET)  # after an error too
     stop.click(lambda: gr.update(visible=False), None, stop, cancels=asking, **QUIET)
 
 
