@@ -33,9 +33,9 @@ const sayNoise = () => {
   const { payload, controls } = shown;
   const strengths = [controls.strength, ...more].filter((value) => value > 0);
   const each = [...new Set(strengths)].sort((one, other) => one - other).map(short);
-  const joined = each.length > 1 ? text("{first} and {last}", { first: each.slice(0, -1).join(", "), last: each.at(-1) }) : each[0];
+  const joined = each.length > 1 ? text("{first} and {last}", { first: each.slice(0, -1).join(text(", ")), last: each.at(-1) }) : each[0];
   const kind = controls.kind === DROPPING ? text("token dropout") : text("{kind} noise", { kind: KINDS[controls.kind] });
-  const noise = joined ? [`${kind}, ${controls.unit} ${joined}`, ...special(payload, controls)].join(", ") : text("no noise");
+  const noise = joined ? [`${kind}, ${controls.unit} ${joined}`, ...special(payload, controls)].join(text(", ")) : text("no noise");
   say("strip", payload.model ? { noise, model: modelName(payload.model) } : { noise });
 };
 

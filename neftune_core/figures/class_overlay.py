@@ -166,7 +166,7 @@ def _summary(found: Mapping[str, Sequence[tuple[int, float]]], shown: Sequence[s
         )
         for name in shown
     ]
-    return say("Held-out loss against the control: {numbers}.", numbers="; ".join(parts))
+    return say("Held-out loss against the control: {numbers}.", numbers=say("; ").join(parts))
 
 
 def _every_arm(studies: Sequence[ClassStudy]) -> dict[str, NoiseSettings]:

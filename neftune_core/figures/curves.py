@@ -319,7 +319,7 @@ def _summary(gathered: Mapping[str, Points], shared: set[Any], names: list[str],
             if seeds:
                 numbers.append(f"{words} {mean_of_seeds(select_seeds(seeds, shared))[1][-1]:.3f}")
         if numbers:
-            parts.append(f"{name} {', '.join(numbers)}")
+            parts.append(f"{name} {say(', ').join(numbers)}")
     if not parts:
         return say("No loss has been measured yet.")
     measured = (gathered[kind] for kind in ("train_loss", "held_out_loss"))
@@ -329,5 +329,5 @@ def _summary(gathered: Mapping[str, Points], shared: set[Any], names: list[str],
         "Losses with noise off, measured up to step {step:,}{means}: {losses}.",
         step=max(steps),
         means=means,
-        losses="; ".join(parts),
+        losses=say("; ").join(parts),
     )

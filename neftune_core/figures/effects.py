@@ -178,7 +178,7 @@ def _setting_text(row: TableRow, measure: str, epoch: str) -> str:
     ends = interval_text(found.interval, scale)
     count = len(found.seeds)
     seeds = say(plural(count, "1 seed", "{count} seeds"), count=count)
-    return f"{name}: {scale * found.difference:+.2g}{ends}, {seeds}"
+    return f"{name}{say(': ')}{scale * found.difference:+.2g}{ends}{say(', ')}{seeds}"
 
 
 def _percent_scale(measure: str) -> float:
@@ -193,7 +193,7 @@ def _summary(rows: Sequence[TableRow], measure: str, epoch: str) -> str:
     if not rows:
         return say("There is no difference to show yet: the control and another setting must first finish a seed.")
     assert epoch in EPOCHS
-    numbers = "; ".join(_setting_text(row, measure, epoch) for row in rows)
+    numbers = say("; ").join(_setting_text(row, measure, epoch) for row in rows)
     return say(
         "{measure} {when}, mean difference from the control by setting, with t intervals adjusted for all settings "
         "(Holm): {numbers}.",

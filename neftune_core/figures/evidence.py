@@ -127,7 +127,7 @@ def epochs_beside(outcomes: Outcomes, control: str, arms: Arms) -> Figure:
         "yaxis": axis(later("held-out loss"), later("nats per response token")),
     }
     return figure(
-        "epochs", data, layout, say("Held-out loss: {numbers}.", numbers="; ".join(parts) or say("not measured"))
+        "epochs", data, layout, say("Held-out loss: {numbers}.", numbers=say("; ").join(parts) or say("not measured"))
     )
 
 
@@ -172,7 +172,10 @@ def overlap_histogram(overlaps: Mapping[str, Sequence[float]], arms: Arms) -> Fi
         "yaxis": axis(later("share of answers to training prompts"), tickformat=".0%", rangemode="tozero"),
     }
     return figure(
-        "overlap", data, layout, say("Mean overlap with the training responses: {numbers}.", numbers="; ".join(parts))
+        "overlap",
+        data,
+        layout,
+        say("Mean overlap with the training responses: {numbers}.", numbers=say("; ").join(parts)),
     )
 
 
@@ -216,7 +219,7 @@ def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figu
         "robustness",
         data,
         _two_panels(),
-        say("Held-out loss: {numbers}.", numbers="; ".join(parts) or say("not measured")),
+        say("Held-out loss: {numbers}.", numbers=say("; ").join(parts) or say("not measured")),
         narrow=_under(),
     )
 

@@ -35,7 +35,7 @@ def fault_curves(right: RunMeasurements | None, wrong: RunMeasurements | None) -
         "hovermode": "x unified",
         "showlegend": True,
     }
-    words = "; ".join(
+    words = say("; ").join(
         say("{line} {loss:.3f} after {steps} steps", line=trace["name"], loss=trace["y"][-1], steps=trace["x"][-1])
         for trace in data
     )

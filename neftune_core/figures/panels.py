@@ -162,9 +162,11 @@ def last_numbers(curves: Curves, panels: Mapping[str, Panel], arms: Sequence[str
             if arm in curves[number]
         ]
         if numbers:
-            parts.append(f"{arm}: {', '.join(numbers)}" if arm else ", ".join(numbers))
+            parts.append(f"{arm}{say(': ')}{say(', ').join(numbers)}" if arm else say(", ").join(numbers))
     return (
-        say("At the last step: {numbers}.", numbers="; ".join(parts)) if parts else say("No step has been taken yet.")
+        say("At the last step: {numbers}.", numbers=say("; ").join(parts))
+        if parts
+        else say("No step has been taken yet.")
     )
 
 

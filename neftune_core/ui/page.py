@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import gradio as gr
 
 from neftune_core.language import CHINESE, in_language, later, say
@@ -98,9 +101,15 @@ TABS = {
 }
 
 
-def _tab(name: str) -> gr.Tab:
-    """Return a tab that is mounted with the page; scripts and links use its name, whatever its label."""
-    return gr.Tab(say(TABS[name]), id=name, elem_id=f"tab-{name}", render_children=True)
+@contextmanager
+def _tab(name: str) -> Iterator[gr.Tab]:
+    """Open a tab that is mounted with the page, with its heading for screen readers.
+
+    Scripts and links use its name, whatever its label.
+    """
+    with gr.Tab(say(TABS[name]), id=name, elem_id=f"tab-{name}", render_children=True) as place:
+        gr.HTML(f"<h2>{say(TABS[name])}</h2>", elem_classes=["visually-hidden"], apply_default_css=False)
+        yield place
 
 
 def _initial_text() -> dict[str, str]:

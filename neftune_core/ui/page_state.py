@@ -82,6 +82,7 @@ def fields_of(page: PageParts) -> Fields:
         "train.seeds": form.seeds,
         "train.live": train.live,
         "train.view": train.view,
+        "compare.view": compare.view,
         "compare.source": compare.source,
         "compare.prompts": compare.prompts,
         "compare.rows": compare.rows,

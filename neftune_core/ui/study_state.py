@@ -70,7 +70,7 @@ def warn_of_missing_arms(study: StudySettings) -> None:
     noises = [arm.name for arm in study.noise[1:] if not _differs_in_strength(arm, shown)]
     regularisers = [arm.name for arm in study.regularisers if not _has_box(arm, shown)]
     if noises or regularisers:
-        arms = ", ".join([*noises, *regularisers])
+        arms = say(", ").join([*noises, *regularisers])
         words = say(
             "The forms of this page cannot show these arms of the study: {arms}. A new study will not include them.",
             arms=arms,

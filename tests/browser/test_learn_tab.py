@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +13,6 @@ from neftune_core.lessons.files import lessons
 pytestmark = pytest.mark.browser
 
 STEP = "Number(document.querySelector('.lab-stage-time input').value)"
-TABS = ("Learn", "Noise", "Data", "Train", "Compare", "Sweep", "Runs")
 DONE = ".lab-dock li.done"
 
 
@@ -248,42 +245,3 @@ def test_learn_and_every_lesson_fit_a_phone(lab_page: Any) -> None:
     for lesson in lessons():
         lab_page.evaluate(f"Lab.openLesson({lesson.number})")
         assert lab_page.evaluate("document.documentElement.scrollWidth") <= 390, lesson.title
-
-
-MOMENTS = 10
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_no_serious_fault_of_accessibility_is_ours(browser: Any, lab_address: str, theme: str) -> None:
-    found = importlib.util.find_spec("axe_playwright_python")
-    if found is None or found.origin is None:
-        pytest.skip("axe-playwright-python is not installed")
-    script = (Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8")
-    with visiting(browser, lab_address) as page:
-        page.evaluate(f"Lab.setTheme('{theme}')")
-        page.evaluate(script)
-        faults = {tab: serious(page, tab) for tab in TABS}
-        page.evaluate("Lab.openLesson(8)")
-        faults["lesson"] = serious(page, "Learn")
-    assert faults == {tab: [] for tab in faults}
-
-
-def serious(page: Any, tab: str) -> list[str]:
-    """Return axe's serious and critical findings on an open tab (rule and element)."""
-    open_tab(page, tab)
-    page.wait_for_function(f"Lab.currentTab() === '{tab}'")
-    for _ in range(MOMENTS):  # what is still fading in or being filled is no fault
-        page.wait_for_timeout(400)
-        if not (found := faults_now(page)):
-            break
-    return found
-
-
-def faults_now(page: Any) -> list[str]:
-    result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [
-        f"{rule['id']}: {node['html'][:160]}"
-        for rule in result["violations"]
-        if rule["impact"] in ("serious", "critical")
-        for node in rule["nodes"]
-    ]

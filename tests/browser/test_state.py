@@ -37,6 +37,7 @@ TEXTS = {
 }
 # These set or hide other controls, so they are first.
 FIRST = ("train-preset", "noise-kind", "noise-unit", "compare-prompts", "compare-source")
+LAST = ("compare-view",)  # it hides the controls of the other views
 # Choose or type something else, as a person would; gives false for a list, which is chosen from by clicks.
 TOUCH = """([id, text, initial]) => {
   const root = document.getElementById(id);
@@ -77,7 +78,8 @@ def open_everything(page: Any) -> None:
 def touch_everything(page: Any) -> None:
     """Give every control another value."""
     fields, initial = page.evaluate(FIELDS), page.evaluate(INITIAL)
-    for name, id in sorted(fields, key=lambda field: FIRST.index(field[1]) if field[1] in FIRST else len(FIRST)):
+    order = [*FIRST, *(id for _, id in fields if id not in (*FIRST, *LAST)), *LAST]
+    for name, id in sorted(fields, key=lambda field: order.index(field[1])):
         page.wait_for_function("(id) => document.getElementById(id)", arg=id)
         if not page.evaluate(TOUCH, [id, TEXTS.get(id, TEXTS.get(name, f"mine {name}")), initial[name]]):
             choose_another(page, id)
@@ -173,6 +175,19 @@ def test_a_view_and_its_figure_agree_after_a_reload(browser: Any, lab_address: s
         opened(page)
         page.wait_for_function("Lab.read('train-view') === 'rates'")
         text_of(page, "#train-curves .lab-figure-summary", "learning rate")
+
+
+def test_the_view_of_compare_comes_back_after_a_reload_and_by_a_link(browser: Any, lab_address: str) -> None:
+    with visiting(browser, lab_address, link="?tab=Compare&compare.view=weights") as page:
+        text_of(page, "#inside-about", "study")
+        assert page.evaluate("Lab.read('compare-view')") == "weights"
+        page.locator("#compare-view label").nth(2).click()
+        page.wait_for_function(f"{KEPT}['compare.view'] === 'robustness'")
+        assert "compare.view=robustness" in page.evaluate("Lab.link()")
+        page.reload()
+        opened(page)
+        page.wait_for_function("Lab.read('compare-view') === 'robustness'")
+        text_of(page, "#inside-about", "study")
 
 
 def test_the_measured_loss_goes_with_its_data(browser: Any, lab_address: str, tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ def damages(record: Record, log: Log) -> list[str]:
     saved = {(event.get("seed"), arm) for event in log.events if event["event"] == "saved" for arm in _arms(event)}
     lost = [f"{arm} (seed {seed})" for seed, arm in sorted(saved, key=str) if not _has_weights(record, arm, seed)]
     if lost:
-        found.append(say("The trained arms {arms} no longer exist and cannot generate answers.", arms=", ".join(lost)))
+        found.append(
+            say("The trained arms {arms} no longer exist and cannot generate answers.", arms=say(", ").join(lost))
+        )
     answered = any(event["event"] == "answered" and event.get("prompts") for event in log.events)
     if answered and not record.answers():
         found.append(say("The answers from the end of the study no longer exist."))

@@ -188,7 +188,7 @@ def _where_and_when(record: Record) -> list[str]:
 
 
 def _list_names(names: Sequence[str]) -> str:
-    return say(" and ").join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+    return say(" and ").join([say(", ").join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
 
 
 def stored_norms(record: Record) -> dict[str, Any] | None:

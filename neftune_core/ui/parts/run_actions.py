@@ -77,7 +77,7 @@ def state_text(record: Record, status: Status, log: Log, *, judged: bool = True)
     from neftune_core.studies.records.progress import WORDS
 
     rows = [translate_finished(str(words)) for words in record.about_table("samples").values()]
-    listed = say("{one} and {other}", one=rows[0], other=rows[1]) if len(rows) == 2 else ", ".join(rows)
+    listed = say("{one} and {other}", one=rows[0], other=rows[1]) if len(rows) == 2 else say(", ").join(rows)
     measured = quiet(say("Losses with noise off are measured on {rows}.", rows=listed)) if listed else ""
     message = f"<p>{html.escape(translate_finished(status.message))}</p>" if status.message else ""
     message += quiet(translate_finished(tracking_failure(record))) if tracking_failure(record) else ""
@@ -118,7 +118,7 @@ def best_text(record: Record, status: Status) -> str:
     words = say(
         "The weights of an arm's best evaluation (lowest held-out loss) are kept beside those of its end: {arms}. "
         "Compare and Export offer both.",
-        arms=", ".join(found),
+        arms=say(", ").join(found),
     )
     return quiet(words)
 

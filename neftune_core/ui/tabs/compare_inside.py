@@ -48,7 +48,7 @@ Drawn = dict[str, Any] | None
 
 
 def _rows_html() -> str:
-    return f"""<section class="lab-rows" hidden aria-label="{say("Rows")}">
+    return f"""<section class="lab-rows" hidden aria-label="{say("By row")}">
 <div class="lab-rows-choices"></div>
 <p class="lab-rows-summary"></p>
 <div class="lab-rows-scroll" tabindex="0" role="group" aria-label="{say("Kinds of tokens")}">

@@ -50,7 +50,7 @@ TYPED, HELD_OUT = "typed", "held out"
 SOURCES = {TYPED: later("Typed"), HELD_OUT: later("Held-out rows")}
 VIEWS = {
     "answers": later("Answers"),
-    "rows": later("Rows"),
+    "rows": later("By row"),
     "robustness": later("Robustness"),
     "weights": later("Weights"),
     "judge": later("Judge"),

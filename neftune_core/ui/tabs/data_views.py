@@ -59,7 +59,7 @@ def report(prepared: PreparedData, found: DataReport) -> str:
     licence = say("Licence: {licence}.", licence=prepared.licence)
     unused = say("Columns not used: {columns}.", columns=_MARK if found.unused_columns else say("(none)"))
     others = (note for note in found.notes if note != prepared.shortage)
-    names = ", ".join(f"<code>{html.escape(name)}</code>" for name in found.unused_columns)
+    names = say(", ").join(f"<code>{html.escape(name)}</code>" for name in found.unused_columns)
     notes = quiet(f"{how} {licence}") + quiet(unused).replace(_MARK, names) + "".join(map(quiet, others))
     in_use = later("Not used: {data}") if prepared.shortage else later("In use: {data}")
     named = say(in_use, data=prepared.title)

@@ -1,0 +1,130 @@
+"""Every tab, in both themes and languages and on four screens: axe finds nothing serious, and nothing is covered."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+from served_lab import visiting
+
+pytestmark = pytest.mark.browser
+
+TABS = ("Learn", "Noise", "Data", "Train", "Compare", "Sweep", "Runs")
+WIDTHS = ((1280, 860), (390, 844))
+SCREENS = ((1280, 720), (1280, 900), (1920, 1080), (390, 844))
+MOMENTS = 6
+HEADER_OF_A_PHONE = 0.15
+
+# Visible controls whose centre, scrolled to, belongs to something else, and visible words of controls that intersect.
+COVERED = """() => {
+    const visible = { opacityProperty: true, visibilityProperty: true };
+    const wordsOf = (node) => (node.ariaLabel || node.textContent).trim().slice(0, 40);
+    const named = (node) => `${node.tagName} ${node.id || node.closest("[id]")?.id} ${wordsOf(node)}`;
+    const isSeen = (node) => {
+        const box = node.getBoundingClientRect();
+        return box.width > 2 && box.height > 2 && node.checkVisibility(visible) && !node.closest(".visually-hidden");
+    };
+    const all = (selector) => [...document.querySelectorAll(selector)].filter(isSeen);
+    const found = [];
+    const controls = "button, a[href], input, select, textarea, summary, [role=tab]";
+    for (const node of all(controls)) {
+        if (getComputedStyle(node).pointerEvents === "none") continue;
+        node.scrollIntoView({ block: "center", inline: "nearest", behavior: "instant" });
+        const box = node.getBoundingClientRect();
+        const met = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+        const isOwn = met && (node.contains(met) || met.contains(node) || met.closest("label")?.contains(node));
+        if (!isOwn) found.push(`${named(node)} lies under ${met ? named(met) : "the edge"}`);
+    }
+    scrollTo(0, 0);
+    const words = all("button, legend, label > span, [data-testid=block-info], .legendtext, .xtitle, .ytitle, .gtitle");
+    const boxes = words.map((node) => node.getBoundingClientRect());
+    words.forEach((one, first) => words.slice(first + 1).forEach((other, more) => {
+        const [a, b] = [boxes[first], boxes[first + 1 + more]];
+        const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+        const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+        const isWithin = one.contains(other) || other.contains(one);
+        if (across > 2 && down > 2 && !isWithin) found.push(`${named(one)} meets ${named(other)}`);
+    }));
+    return found;
+}"""
+HEADER = "document.getElementById('lab-strip').getBoundingClientRect().height"
+
+
+def axe_script() -> str:
+    found = importlib.util.find_spec("axe_playwright_python")
+    if found is None or found.origin is None:
+        pytest.skip("axe-playwright-python is not installed")
+    return (Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8")
+
+
+def open_tab(page: Any, tab: str) -> None:
+    page.evaluate("(tab) => Lab.openTab(tab)", tab)
+    page.wait_for_function("(tab) => Lab.currentTab() === tab", arg=tab)
+
+
+def at_rest(page: Any, finds: Any) -> list[str]:
+    """Return what is found once it does not vanish by itself: what is fading in or being filled is no fault."""
+    for _ in range(MOMENTS):
+        page.wait_for_timeout(300)
+        if not (found := finds()):
+            break
+    return found
+
+
+def serious(page: Any) -> list[str]:
+    """Return axe's serious and critical findings: the rule and the element."""
+    result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{rule['id']}: {node['html'][:160]}"
+        for rule in result["violations"]
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("path", ["", "zh"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_tab_has_a_serious_fault_of_accessibility(browser: Any, lab_address: str, theme: str, path: str) -> None:
+    faults: dict[str, list[str]] = {}
+    with visiting(browser, lab_address, link=path) as page:
+        page.evaluate(f"Lab.setTheme('{theme}')")
+        page.evaluate(axe_script())
+        for tab in (*TABS, "lesson"):
+            if tab == "lesson":
+                page.evaluate("Lab.openLesson(8)")
+            else:
+                open_tab(page, tab)
+            assert page.locator("[role=tabpanel]:visible :is(h2, h3)").count(), tab
+            for width, height in WIDTHS:
+                page.set_viewport_size({"width": width, "height": height})
+                faults[f"{tab}, {width}"] = at_rest(page, lambda: serious(page))
+    assert {where: found for where, found in faults.items() if found} == {}
+
+
+def test_nothing_covers_anything_and_the_header_keeps_its_height(browser: Any, lab_address: str) -> None:
+    faults: dict[str, list[str]] = {}
+    headers: dict[str, list[float]] = {"idle": [], "running": []}
+
+    def walk(state: str, tabs: tuple[str, ...]) -> None:
+        for width, height in SCREENS:
+            page.set_viewport_size({"width": width, "height": height})
+            headers[state].append(page.evaluate(HEADER))
+            for tab in tabs:
+                open_tab(page, tab)
+                faults[f"{tab}, {width} x {height}, {state}"] = at_rest(page, lambda: page.evaluate(COVERED))
+
+    with visiting(browser, lab_address, link="?train.seeds=8&train.epochs=20") as page:
+        walk("idle", TABS)
+        page.locator("#lab-train").click()
+        page.locator("#lab-progress .lab-progress-left").wait_for()
+        walk("running", ("Train", "Noise"))
+        page.locator("#lab-stop").click()
+        headers["asking"] = [page.evaluate(HEADER)]
+        page.locator("#lab-stop-discard").click()
+        page.locator("#lab-progress .lab-progress").wait_for(state="detached")
+    assert {where: found for where, found in faults.items() if found} == {}
+    assert headers["running"] == headers["idle"]
+    assert headers["asking"] == headers["idle"][-1:]
+    assert headers["idle"][-1] <= HEADER_OF_A_PHONE * SCREENS[-1][1]
