@@ -1,5 +1,6 @@
 /** Messages of the server and of the framework, each beside the control it is about until that control is used again or the
-   message is closed. Keyboard focus stays where it is, unless its control has gone: then the message gets it.
+   message is closed. Keyboard focus stays where it is, unless its control has gone: then the message gets it. Closing a message
+   leads back to its control.
 
    The framework shows messages as notices at the edge of the page, which style.css hides. This module moves their words. The
    server names the control in them (neftune_core/ui/parts/wiring.py); what the framework says itself is about an upload. */
@@ -49,12 +50,15 @@ const show = ({ words, kind, by, at }) => {
   const message = make("div", { className: "lab-problem lab-message", id: `lab-message-${++count}`, tabIndex: -1 }, make("p", {}, words), close);
   message.setAttribute("role", ["error", "warning"].includes(kind) ? "alert" : "status");
   Object.assign(message.dataset, { by, words });
-  close.addEventListener("click", () => remove(message));
   shown.add(message);
   put(message, at);
   /** @type {HTMLElement | null | undefined} */
   const control = at?.matches("button, input, textarea") ? /** @type {any} */ (at) : at?.querySelector("input, textarea, button");
   control?.setAttribute("aria-describedby", message.id);
+  close.addEventListener("click", () => {
+    remove(message);
+    control?.focus();
+  });
   if (document.activeElement === document.body) message.focus({ preventScroll: true });
   if (isSeen(message)) message.scrollIntoView({ block: "nearest" });
 };

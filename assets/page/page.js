@@ -3,6 +3,7 @@ import { currentTab, openTab, parameter, setParameter } from "./address.js";
 import "./compare-rows.js";
 import { changed, ranged, read } from "./controls.js";
 import { saveText } from "./dom.js";
+import "./escape.js";
 import { facts, sawSweep } from "./facts.js";
 import { openLesson, showDock } from "./learn.js";
 import "./link-code.js";

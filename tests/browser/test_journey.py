@@ -228,6 +228,8 @@ def test_stop_asks_whether_to_keep_or_to_discard_and_either_is_done_at_once(lab_
         "Stop and discard",
         "Continue",
     ]
+    lab_page.keyboard.press("Escape")
+    lab_page.locator("#lab-stop").click()
     lab_page.locator("#lab-go-on").click()
     lab_page.locator("#lab-stop").wait_for()
     assert lab_page.locator("#train-state [data-state=running]").count() == 1  # nothing has happened to it

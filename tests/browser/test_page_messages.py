@@ -77,3 +77,28 @@ def test_what_could_not_be_restored_is_reported_below_the_strip_until_it_is_clos
         assert message.get_attribute("role") == "status"
         message.get_by_role("button", name="Close").click()
         message.wait_for(state="detached")
+
+
+def test_escape_closes_the_message_with_the_focus_and_the_model_panel(page: Any) -> None:
+    panel = page.locator("[data-do=model]")
+    panel.click()
+    name_a_model(page, "nobody/nothing")
+    message = page.locator(".lab-message")
+    message.wait_for()
+    message.get_by_role("button", name="Close").focus()
+    page.keyboard.press("Escape")
+    message.wait_for(state="detached")
+    assert page.evaluate("document.activeElement.id") == "model-use"
+    assert panel.get_attribute("aria-expanded") == "true"
+    page.keyboard.press("Escape")
+    assert panel.get_attribute("aria-expanded") == "false"
+    assert page.evaluate("document.activeElement.dataset.do") == "model"
+
+
+def test_escape_folds_the_tasks_of_a_lesson(page: Any) -> None:
+    page.evaluate("Lab.openLesson(1); Lab.openTab('Noise')")
+    fold = page.locator(".lab-dock [data-do=fold]")
+    fold.focus()
+    assert fold.get_attribute("aria-expanded") == "true"
+    page.keyboard.press("Escape")
+    assert fold.get_attribute("aria-expanded") == "false"

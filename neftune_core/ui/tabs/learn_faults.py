@@ -146,4 +146,4 @@ def _table(right: RunMeasurements | None, wrong: RunMeasurements | None) -> str:
 def _code(name: str, wrong: bool) -> str:
     fault: Fault = FAULTS[name]
     text = html.escape(fault.wrong if wrong else fault.right)
-    return f'<pre class="lab-code" data-fault="{str(wrong).lower()}"><code>{text}</code></pre>'
+    return f'<pre class="lab-code" data-fault="{str(wrong).lower()}" tabindex="0"><code>{text}</code></pre>'
