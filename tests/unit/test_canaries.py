@@ -56,7 +56,14 @@ def test_the_declared_range_ends_after_the_release_that_was_tried(name: str) -> 
     assert ".".join(map(str, here)) in range_, f"{name} {here} is installed: run this file, then widen its range"
     major, minor = max(here[:2], NEWER.get(name, here[:2]))
     assert f"{major}.{minor}.0" in range_, f"{name} {major}.{minor} was tried, and its range ends before it"
-    assert f"{major}.{minor + 1}" not in range_, f"the next release of {name} has not been tried"
+    if here[:2] >= _tested(name):
+        assert f"{major}.{minor + 1}" not in range_, f"the next release of {name} has not been tried"
+
+
+def _tested(name: str) -> tuple[int, ...]:
+    """Return major and minor number of a package in the tested set."""
+    (found,) = re.findall(rf"^{name}==([\d.]+)", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    return Version(found).release[:2]
 
 
 def test_every_place_to_mend_is_there() -> None:
