@@ -29,7 +29,7 @@ IDENTIFIERS = ("apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0",
 """Licences that the hub has an identifier for, among those of small models."""
 CAUSAL, SEQ2SEQ = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM"
 TEXT_AND_IMAGES = "AutoModelForImageTextToText"
-MEASURES = ("train_loss", "held_out_loss")
+CARD_MEASURES = ("train_loss", "held_out_loss")
 
 USES = {
     "adapter": """import torch
@@ -222,11 +222,11 @@ def _measurements(record: Record, seed: int, arm: str) -> str:
     measured = {"base, before training": base}
     measured |= {f"{name}, step {last['step']}": last["arms"].get(name, {}) for name in names}
     for label, numbers in measured.items():
-        cells = [f"{numbers[measure]:.4f}" if numbers.get(measure) is not None else "-" for measure in MEASURES]
+        cells = [f"{numbers[measure]:.4f}" if numbers.get(measure) is not None else "-" for measure in CARD_MEASURES]
         rows.append(f"| {label} | " + " | ".join(cells) + " |")
     samples = " and ".join(str(words) for words in record.about_table("samples").values())
     with in_language(ENGLISH):
-        rounded = [rounding_note(rounding_of(record), measure) for measure in MEASURES if measure in base]
+        rounded = [rounding_note(rounding_of(record), measure) for measure in CARD_MEASURES if measure in base]
     return "\n".join([*rows, "", *([f"On {samples}."] if samples else []), *rounded])
 
 

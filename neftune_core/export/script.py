@@ -31,8 +31,7 @@ from neftune_core.home import folder_bytes
 from neftune_core.language import say
 from neftune_core.models.loading import LoadedModel
 from neftune_core.models.settings import BUNDLED
-from neftune_core.noise.attach import EXTRA_PASSES
-from neftune_core.noise.kinds import KINDS
+from neftune_core.noise.kinds import KINDS, STEP_MODES
 from neftune_core.noise.schedules import SCHEDULES
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, to_toml
@@ -224,9 +223,9 @@ def script_archive(record: Record, archive: Path, limits: Limits | None = None) 
 
 def reason_against(noise: NoiseSettings) -> str:
     """Return briefly why another training loop cannot apply this noise; "" if it can."""
-    passes = KINDS[noise.kind].passes
-    if passes in EXTRA_PASSES and not noise.is_silent:
-        return f"it needs {EXTRA_PASSES[passes]}"
+    extra = STEP_MODES[KINDS[noise.kind].passes].extra
+    if extra and not noise.is_silent:
+        return f"it needs {extra}"
     if SCHEDULES[noise.schedule].multiplier is None and not noise.is_silent:
         return "its schedule follows the loss"
     return ""

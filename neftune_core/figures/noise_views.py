@@ -124,7 +124,7 @@ def _free(horizontal: PlotlyLayout, vertical: PlotlyLayout, **more: Any) -> Plot
     return merge_mappings(given, {"xaxis": {**horizontal, "automargin": False}, "yaxis": vertical, **more})
 
 
-VIEWS = {
+NOISE_VIEWS = {
     "norms": View(later("Norms"), _norms),
     "angles": View(later("Angles"), _angles),
     "map": View(later("Map"), _map),
@@ -140,7 +140,7 @@ VIEWS = {
 
 def view_layouts(payload: Payload) -> dict[str, dict[str, Any]]:
     """Return for every view its `layout` over the shared one, its changes on a `narrow` screen, and its file `name`."""
-    return {name: _frame(name, view.layout(payload)) for name, view in VIEWS.items()}
+    return {name: _frame(name, view.layout(payload)) for name, view in NOISE_VIEWS.items()}
 
 
 def _frame(name: str, layout: PlotlyLayout) -> dict[str, Any]:

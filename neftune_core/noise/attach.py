@@ -16,7 +16,7 @@ from torch import nn
 
 from neftune_core.errors import InvalidSetting
 from neftune_core.noise.hooks import CallTracker
-from neftune_core.noise.kinds import KINDS
+from neftune_core.noise.kinds import KINDS, STEP_MODES
 from neftune_core.noise.live import LiveNoise
 from neftune_core.noise.probe import require_effect
 from neftune_core.noise.schedules import SCHEDULES, multipliers
@@ -25,8 +25,6 @@ from neftune_core.noise.sites import chosen_sites, family_of, unwrap_model
 
 # Prefixes of the `*_token_id` fields in model configurations.
 SPECIAL = ("bos", "eos", "pad", "cls", "sep", "mask", "unk", "decoder_start", "forced_bos", "forced_eos")
-
-EXTRA_PASSES = {"pair": "a second pass with the opposite sign", "ascent": "gradient ascent passes"}
 
 
 @contextmanager
@@ -92,9 +90,9 @@ def noisy_embeddings(
 
 def _require_single_pass(settings: NoiseSettings, calls: int | None) -> None:
     kind = KINDS[settings.kind]
-    if kind.passes in EXTRA_PASSES:
+    if extra := STEP_MODES[kind.passes].extra:
         raise InvalidSetting(
-            f"{kind.words} needs {EXTRA_PASSES[kind.passes]}, which other training loops do not make: "
+            f"{kind.words} needs {extra}, which other training loops do not make: "
             "train with `neftune train`, or choose another kind."
         )
     if SCHEDULES[settings.schedule].multiplier is None:

@@ -34,7 +34,8 @@ class Kind:
             uniform number in `[0, 1)` per token, except that the first token gets 1.
         bound: Largest magnitude of a coordinate.
         kurtosis: Fourth standardised moment.
-        passes: What a training step needs: "one" draw, a "pair" of opposite signs, or an "ascent" on the loss.
+        passes: What a training step needs, a key of `STEP_MODES`: "one" draw, a "pair" of opposite signs, or an
+            "ascent" on the loss.
         drops: Whether tokens whose draw is below the strength are set to zero, instead of adding noise.
     """
 
@@ -44,6 +45,27 @@ class Kind:
     kurtosis: float
     passes: str = "one"
     drops: bool = False
+
+
+@dataclass(frozen=True)
+class StepMode:
+    """What a training step needs besides one draw.
+
+    Attributes:
+        extra: The passes that other training loops do not make, in words; "" if there are none.
+        passes: `passes(ascent_steps)` is the number of passes of a step.
+    """
+
+    extra: str
+    passes: Callable[[int], int]
+
+
+STEP_MODES = {
+    "one": StepMode("", lambda ascent_steps: 1),
+    "pair": StepMode("a second pass with the opposite sign", lambda ascent_steps: 2),
+    "ascent": StepMode("gradient ascent passes", lambda ascent_steps: ascent_steps + 1),
+}
+"""By `Kind.passes`. `STRATEGIES` in engine/passes.py runs them in training, and evaluation/sensitivity.py without."""
 
 
 def _uniform(generator: np.random.Generator, out: NDArray[np.float32]) -> None:

@@ -64,6 +64,7 @@ def pass_groups(study: StudySettings) -> list[tuple[int, int]]:
     from neftune_core.engine.passes import pass_strategy
     from neftune_core.engine.regularisers.registry import METHODS
     from neftune_core.noise.batch import ArmNoise
+    from neftune_core.noise.kinds import STEP_MODES
 
     by_way: dict[str, list[int]] = {}
     for name, noise in study.arms.items():
@@ -71,7 +72,7 @@ def pass_groups(study: StudySettings) -> list[tuple[int, int]]:
         used = [METHODS[key] for key, value in study.regulariser_of(name).values.items() if value]
         alone = not study.training.together or any(method.perturbation for method in used)
         key = name if alone else " ".join([way, *(method.name for method in used if method.in_step)])
-        passes = {"one": 1, "pair": 2, "ascent": noise.ascent_steps + 1}[way]
+        passes = STEP_MODES[way].passes(noise.ascent_steps)
         by_way.setdefault(key, []).append(2 if any(method.passes for method in used) else passes)
     return [(max(passes), len(passes)) for passes in by_way.values()]
 

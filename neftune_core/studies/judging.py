@@ -324,17 +324,9 @@ class SeedHistory:
             losses[0, reading], hits[0, reading] = rows.losses[0, reading], rows.hits[0, reading]
             chosen.append(step)
         found = RowMeasures(losses, hits, kept[0][1].tokens)
-        measures = found.of(0)
         trained_on = [measures_of(self.steps[step][arm]).get("train_loss", math.nan) for step in chosen]
-        named = measures_of(
-            {
-                "held_out_loss": measures.loss,
-                "held_out_accuracy": measures.accuracy,
-                "held_out_exact": measures.exact,
-                "train_loss": sum(trained_on) / 2,
-            }
-        )
-        return found, named, sum(chosen) / 2 / self.per_epoch
+        numbers = {f"held_out_{name}": value for name, value in vars(found.of(0)).items()}
+        return found, measures_of(numbers | {"train_loss": sum(trained_on) / 2}), sum(chosen) / 2 / self.per_epoch
 
     def _best_of_means(self, arm: str) -> tuple[dict[str, float], float]:
         """Return the evaluation with the lowest held-out loss, used if no row measures are stored."""

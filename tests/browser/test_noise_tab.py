@@ -12,7 +12,7 @@ from invented import WIDTH, WORDS, invented_sentence, vectors
 from page_steps import calls_from
 from served_lab import opened_page
 
-from neftune_core.figures.noise_views import VIEWS
+from neftune_core.figures.noise_views import NOISE_VIEWS
 from neftune_core.figures.norms import TokenEffects, token_effects
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.kinds import KINDS
@@ -124,7 +124,7 @@ def test_the_slider_redraws_without_a_call_to_the_server(page: Any) -> None:
 def test_every_view_is_drawn_without_a_call_to_the_server(page: Any) -> None:
     calls = calls_from(page, "noise-")
     summaries = []
-    shown = [name for name in VIEWS if name not in INSIDE]
+    shown = [name for name in NOISE_VIEWS if name not in INSIDE]
     for name in shown:
         choose_view(page, name)
         page.evaluate(MOVE, 30)
@@ -501,7 +501,7 @@ def test_nothing_is_wider_than_a_phone(page: Any) -> None:
         page.get_by_role("tab", name=tab).click()
         page.wait_for_function(f"Lab.currentTab() === '{tab}'")
         page.wait_for_function("document.documentElement.scrollWidth <= 390")
-    for view in VIEWS:
+    for view in NOISE_VIEWS:
         choose_view(page, view)
         page.wait_for_function("document.documentElement.scrollWidth <= 390")
 

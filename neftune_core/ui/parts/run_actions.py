@@ -36,7 +36,30 @@ OPEN_ENDED = {
     "stopping": later("Aborting the current step"),
 }
 """Work whose length nobody knows beforehand: its bar moves and says no share."""
-VIEWS = {"losses": later("Losses"), "moves": later("Gradients and weights"), "rates": later("Noise, rate and speed")}
+
+
+def _losses(record: Record, events: Sequence[Event]) -> Figure:
+    return loss_curves(events, record.arms)
+
+
+def _moves(record: Record, events: Sequence[Event]) -> Figure:
+    try:
+        clip_norm = record.study.training.clip_norm
+    except RecordError:
+        clip_norm = 0.0
+    return move_curves(events, record.arms, clip_norm)
+
+
+def _rates(record: Record, events: Sequence[Event]) -> Figure:
+    return rate_curves(events, record.arms)
+
+
+STUDY_VIEWS: dict[str, tuple[str, Callable[[Record, Sequence[Event]], Figure]]] = {
+    "losses": (later("Losses"), _losses),
+    "moves": (later("Gradients and weights"), _moves),
+    "rates": (later("Noise, rate and speed"), _rates),
+}
+"""The figures of a study: words and function."""
 
 
 def curves_of(record: Record, events: Sequence[Event], view: str) -> Figure:
@@ -45,20 +68,12 @@ def curves_of(record: Record, events: Sequence[Event], view: str) -> Figure:
     Args:
         record: The study.
         events: Events of its log.
-        view: One of `VIEWS`.
+        view: One of `STUDY_VIEWS`.
 
     Returns:
         The figure.
     """
-    if view == "rates":
-        return rate_curves(events, record.arms)
-    if view != "moves":
-        return loss_curves(events, record.arms)
-    try:
-        clip_norm = record.study.training.clip_norm
-    except RecordError:
-        clip_norm = 0.0
-    return move_curves(events, record.arms, clip_norm)
+    return STUDY_VIEWS[view][1](record, events)
 
 
 def state_text(record: Record, status: Status, log: Log, *, judged: bool = True) -> str:

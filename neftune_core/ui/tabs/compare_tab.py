@@ -48,7 +48,7 @@ FIRST_PROMPTS = "Where does the owl live?\nWhy is the sky blue?"
 FORM = tuple(found.name for found in controls(DecodingSettings))
 TYPED, HELD_OUT = "typed", "held out"
 SOURCES = {TYPED: later("Typed"), HELD_OUT: later("Held-out rows")}
-VIEWS = {
+COMPARE_VIEWS = {
     "answers": later("Answers"),
     "rows": later("By row"),
     "robustness": later("Robustness"),
@@ -122,7 +122,7 @@ def build(
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
             asking = _asking(lab.host.models)
         with gr.Column(scale=5, min_width=320):
-            views = [(say(words), name) for name, words in VIEWS.items() if name != JUDGE or lab.offers_judge]
+            views = [(say(words), name) for name, words in COMPARE_VIEWS.items() if name != JUDGE or lab.offers_judge]
             view = gr.Radio(views, value="answers", label=say("View"),
                             show_label=False, elem_id="compare-view", container=False)  # fmt: skip
             with gr.Column(elem_id="compare-hearing"):

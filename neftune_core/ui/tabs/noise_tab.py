@@ -18,7 +18,7 @@ import gradio as gr
 from neftune_core.figures import Figure
 from neftune_core.figures.base import figure
 from neftune_core.figures.colours import SINGLE_NOISE, token
-from neftune_core.figures.noise_views import VIEWS, adaptive_illustration, view_layouts
+from neftune_core.figures.noise_views import NOISE_VIEWS, adaptive_illustration, view_layouts
 from neftune_core.figures.norms import HEIGHT
 from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
@@ -161,7 +161,7 @@ def build(strip: Strip, first: FirstPreview) -> NoiseTab:
                 elem_id="noise-text",
             )
             _part(chips_html(), "noise-chips")
-            choices = [(say(view.words), name) for name, view in VIEWS.items()]
+            choices = [(say(view.words), name) for name, view in NOISE_VIEWS.items()]
             view = gr.Radio(choices, value=FIRST_VIEW, label=say("View"), elem_id="noise-view", container=False)
             opening = figure_of(first.payload, places_of(noise)) if first.payload else None
             shown = live_figure(opening, elem_id="noise-figure", height=HEIGHT)

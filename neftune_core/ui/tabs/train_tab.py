@@ -23,7 +23,7 @@ from neftune_core.ui.parts.controls import component
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure
 from neftune_core.ui.parts.recorded_study import RecordedStudy
-from neftune_core.ui.parts.run_actions import VIEWS, curves_of, missing_record_text, progress_text, state_text
+from neftune_core.ui.parts.run_actions import STUDY_VIEWS, curves_of, missing_record_text, progress_text, state_text
 from neftune_core.ui.parts.strip import Strip, following, watched_text
 from neftune_core.ui.parts.study_form import StudyRequest, plan_text, require_fit, study_of
 from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, reports_errors, show_error
@@ -142,9 +142,9 @@ def view_of_study(elem_id: str, *, visible: bool = True) -> gr.Radio:
     Returns:
         The component.
     """
-    choices = [(say(words), name) for name, words in VIEWS.items()]
+    choices = [(say(words), name) for name, (words, _) in STUDY_VIEWS.items()]
     return gr.Radio(
-        choices, value=next(iter(VIEWS)), label=say("View"), container=False, elem_id=elem_id, visible=visible
+        choices, value=next(iter(STUDY_VIEWS)), label=say("View"), container=False, elem_id=elem_id, visible=visible
     )
 
 
@@ -249,7 +249,7 @@ def _without_study(shown: RecordedStudy | None) -> list[Any]:
         gr.update(visible=False),
         "",
         shown.curves if shown else None,
-        next(iter(VIEWS)),
+        next(iter(STUDY_VIEWS)),
         "",
         "",
         "",

@@ -116,7 +116,7 @@ def _english_questions() -> list[ScoredPrompt]:
     return [ScoredPrompt(_world_prompt(chance), _good_english) for _ in range(200)]
 
 
-MEASURES: dict[str, WorldMeasure] = {
+WORLD_MEASURES: dict[str, WorldMeasure] = {
     "english": WorldMeasure("Grammatical, sensible English to 200 prompts of its world", 0.95, _english_questions),
     "trained wordings": WorldMeasure(
         "Facts asked in wordings of pretraining",
@@ -194,21 +194,21 @@ def _prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
 
 
 def measure(
-    model: Any, tokenizer: Any, names: Sequence[str] = tuple(MEASURES), new_tokens: int = NEW_TOKENS
+    model: Any, tokenizer: Any, names: Sequence[str] = tuple(WORLD_MEASURES), new_tokens: int = NEW_TOKENS
 ) -> Iterator[MeasureResult]:
     """Run the measurements one after another.
 
     Args:
         model: The model.
         tokenizer: Its tokenizer.
-        names: Names of the measurements, keys of `MEASURES`.
+        names: Names of the measurements, keys of `WORLD_MEASURES`.
         new_tokens: Maximum number of new tokens per answer.
 
     Yields:
         The results.
     """
     for name in names:
-        questions = MEASURES[name].questions()
+        questions = WORLD_MEASURES[name].questions()
         replies = answers(model, tokenizer, [question.prompt for question in questions], new_tokens)
         rows = tuple(
             (question.prompt, answer, question.worth(answer))

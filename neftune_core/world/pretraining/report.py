@@ -10,7 +10,7 @@ from pathlib import Path
 from neftune_core.home import assets
 from neftune_core.world.generator.facts import ASKED, STATED
 from neftune_core.world.lexicon import KINDS
-from neftune_core.world.pretraining.measure import MEASURES, WorldMeasure
+from neftune_core.world.pretraining.measure import WORLD_MEASURES, WorldMeasure
 from neftune_core.world.pretraining.settings import WorldSettings
 
 MEASURED_FILE = "measured.json"
@@ -50,7 +50,7 @@ def table(shares: Mapping[str, float]) -> str:
     lines = ["| what | to reach | measured |", "|---|---|---|"]
     lines += [
         f"| {measure.words} | {target_of(measure)} | {percent(shares[name])} |"
-        for name, measure in MEASURES.items()
+        for name, measure in WORLD_MEASURES.items()
         if name in shares
     ]
     return "\n".join(lines) + "\n"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from neftune_core.figures import token_norms
-from neftune_core.figures.noise_views import VIEWS, adaptive_illustration, view_layouts
+from neftune_core.figures.noise_views import NOISE_VIEWS, adaptive_illustration, view_layouts
 from neftune_core.figures.norms import deviation, token_effects
 from neftune_core.noise.kinds import KINDS, draw_unit, noise_key
 from neftune_core.noise.preview import PADDED_LENGTH, Sentence, preview
@@ -80,7 +80,7 @@ def test_a_long_text_names_only_some_of_its_tokens() -> None:
 
 def test_every_view_has_axes_with_titles_and_a_zoom_of_its_own() -> None:
     layouts = view_layouts(PAYLOAD)
-    assert list(layouts) == list(VIEWS)
+    assert list(layouts) == list(NOISE_VIEWS)
     for name, frame in layouts.items():
         assert frame["layout"]["xaxis"]["title"]["text"]
         assert frame["layout"]["yaxis"]["title"]["text"]

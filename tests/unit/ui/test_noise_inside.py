@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from neftune_core.figures.noise_views import VIEWS, view_layouts
+from neftune_core.figures.noise_views import NOISE_VIEWS, view_layouts
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import EMBEDDING, NoiseSettings
@@ -68,6 +68,6 @@ def test_the_words_are_those_of_the_tokenizer() -> None:
 
 def test_both_views_have_a_layout() -> None:
     layouts = view_layouts(FirstPreview().previewer("the owl", MODEL, 0))
-    assert {"depth", "next"} <= set(VIEWS)
+    assert {"depth", "next"} <= set(NOISE_VIEWS)
     assert layouts["depth"]["layout"]["xaxis2"]["domain"][0] > layouts["depth"]["layout"]["xaxis"]["domain"][1]
     assert layouts["next"]["name"] == "noise-next"
