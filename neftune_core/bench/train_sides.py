@@ -97,8 +97,8 @@ def lockstep(study: StudySettings, loaded: LoadedModel, prepared: Any, arms: Map
     Returns:
         The run, before its first step.
     """
+    from neftune_core.engine.arm_factory import make_training_arms
     from neftune_core.engine.lockstep import Lockstep
-    from neftune_core.engine.methods import make_training_arms
 
     return Lockstep(study, make_training_arms(loaded, len(arms), study.training), prepared, arms=arms)
 

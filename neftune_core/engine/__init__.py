@@ -5,7 +5,7 @@ armset           the interface of every set of arms
   stack            stacked LoRA adapters over one frozen base
   copies           full copies of the weights, one per arm
   saving           one arm as a folder in the PEFT or transformers format
-methods          creates the set of arms that the settings select
+arm_factory      creates the set of arms that the settings select
 lockstep         the training loop: all arms on the same batch, as a generator of events
   passes           the passes of one step: plain, symmetric pairs, adversarial
   loss             the loss of every arm, computed in chunks

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from neftune_core.durable import atomic_write
-from neftune_core.engine.methods import make_arms
+from neftune_core.engine.arm_factory import make_arms
 from neftune_core.errors import InvalidSetting
 from neftune_core.export.bases import base_of, copy_bundled
 from neftune_core.export.card import CAUSAL, SEQ2SEQ, TEXT_AND_IMAGES, card, require_arm

@@ -18,8 +18,8 @@ from typing import Any
 from neftune_core.data.chat import EncodedExample
 from neftune_core.data.preparing import PreparedData, prepare
 from neftune_core.durable import atomic_write
+from neftune_core.engine.arm_factory import make_arms
 from neftune_core.engine.lockstep import steps_after
-from neftune_core.engine.methods import make_arms
 from neftune_core.engine.regularisers.registry import METHODS
 from neftune_core.engine.settings import count_steps
 from neftune_core.errors import NotAvailable, RecordError

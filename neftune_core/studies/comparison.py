@@ -10,8 +10,8 @@ from typing import Any
 
 from neftune_core.data.examples import Message
 from neftune_core.data.fitting import FittedPrompt
+from neftune_core.engine.arm_factory import make_arms
 from neftune_core.engine.armset import BASE_SLOT
-from neftune_core.engine.methods import make_arms
 from neftune_core.engine.saving import is_saved
 from neftune_core.errors import DataError, DoesNotFit, RecordError
 from neftune_core.evaluation.answers import Column, stream_conversations

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neftune_core.data.preparing import PreparedData, prepare
+from neftune_core.engine.arm_factory import make_training_arms
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.lockstep import Event, Lockstep, Stop
-from neftune_core.engine.methods import make_training_arms
 from neftune_core.engine.parallel import StudyEnded, process_group
 from neftune_core.engine.settings import check_length
 from neftune_core.errors import Cancelled, NotAvailable, RecordError

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from neftune_core.bench.matrix import random_rows
+from neftune_core.engine.arm_factory import make_training_arms
 from neftune_core.engine.lockstep import Lockstep
-from neftune_core.engine.methods import make_training_arms
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import NotAvailable
 from neftune_core.evaluation.answers import stream_answers

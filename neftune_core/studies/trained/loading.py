@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any
 
 from neftune_core.data.preparing import PreparedData, prepare
+from neftune_core.engine.arm_factory import make_arms
 from neftune_core.engine.armset import ArmSet
-from neftune_core.engine.methods import make_arms
 from neftune_core.engine.settings import evaluation_batch
 from neftune_core.models.loading import LoadedModel
 from neftune_core.settings import Limits

@@ -14,8 +14,8 @@ from pretended_devices import GPU, DevicesMet, PretendedGpu, on_gpu
 from tiny import family_rows, random_rows
 
 from neftune_core.data.chat import EncodedExample
+from neftune_core.engine.arm_factory import make_arms
 from neftune_core.engine.lockstep import Lockstep
-from neftune_core.engine.methods import make_arms
 from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
 from neftune_core.evaluation.answers import stream_answers
 from neftune_core.evaluation.noise_propagation import measure_propagation

@@ -14,10 +14,10 @@ from short_study import short_rows, short_study
 from tape_recorder import TapeRecorder
 from tiny import family_rows, random_rows
 
+from neftune_core.engine.arm_factory import make_arms, make_training_arms
 from neftune_core.engine.armset import ArmSet, Dropout
 from neftune_core.engine.graphs import MOST_SHAPES, CapturedLayer, capture_layers
 from neftune_core.engine.lockstep import Lockstep
-from neftune_core.engine.methods import make_arms, make_training_arms
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import Cancelled, NotAvailable
 from neftune_core.models.loading import LoadedModel

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neftune_core.data.chat import EncodedExample
+from neftune_core.engine.arm_factory import make_arms
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.lockstep import Lockstep
-from neftune_core.engine.methods import make_arms
 from neftune_core.engine.regularisers.registry import METHODS, require_causal
 from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
 from neftune_core.errors import InvalidSetting

@@ -8,8 +8,8 @@ import pytest
 from neftune_core.data.chat import EncodedExample
 from neftune_core.data.preparing import prepare
 from neftune_core.data.settings import DataSettings
+from neftune_core.engine.arm_factory import make_arms
 from neftune_core.engine.lockstep import Lockstep
-from neftune_core.engine.methods import make_arms
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
