@@ -27,7 +27,7 @@ from neftune_core.figures.growth import changes
 from neftune_core.language import CHINESE, ENGLISH
 from neftune_core.studies.records.log import Event
 from neftune_core.studies.records.record import Record, find
-from neftune_core.ui.parts.run_actions import VIEWS, curves_of, progress_text, state_text
+from neftune_core.ui.parts.run_actions import STUDY_VIEWS, curves_of, progress_text, state_text
 from neftune_core.ui.running_arms import arm_rows
 from neftune_core.ui.server.addresses import STUDY_PATH
 from neftune_core.ui.server.lab import Lab, require_key
@@ -44,7 +44,7 @@ class Asked:
     Attributes:
         record_id: The study.
         key: The visitor's key.
-        view: One of `VIEWS`; "" for no figure.
+        view: One of `STUDY_VIEWS`; "" for no figure.
         tag: The figure that the page has; "" for none.
     """
 
@@ -76,7 +76,7 @@ class Studies:
         code = query.get("language", ENGLISH)
         view = query.get("view", "")
         key, record_id = request.headers.get(OWNER_HEADER, ""), request.path_params["record_id"]
-        asked = Asked(record_id, key, view if view in VIEWS else "", query.get("tag", ""))
+        asked = Asked(record_id, key, view if view in STUDY_VIEWS else "", query.get("tag", ""))
         until = time.monotonic() + LONGEST_WAIT_SECONDS
         while True:
             answer = await run_in_threadpool(self._answer_in, CHINESE if code == CHINESE else ENGLISH, asked)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from tiny import random_rows
 
 from neftune_core.data.chat import EncodedExample
+from neftune_core.engine.passes import STRATEGIES
 from neftune_core.evaluation.sensitivity import Sensitivity, measure_sensitivity
 from neftune_core.figures import loss_by_strength
 from neftune_core.models.loading import LoadedModel, weights_hash
-from neftune_core.noise.kinds import draw_unit, noise_key
+from neftune_core.noise.kinds import KINDS, STEP_MODES, draw_unit, noise_key
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.strength import standard_deviation
 
@@ -64,6 +67,16 @@ def test_adversarial_noise_climbs_above_the_draw_it_begins_with(tiny: LoadedMode
     still = measured(tiny, NoiseSettings(kind="adversarial", ascent_steps=0))
     assert climbed.means[2] > first.means[2]
     assert still.means == pytest.approx(first.means, rel=1e-5)
+
+
+def test_every_step_mode_is_run_in_training_and_without_it(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert STEP_MODES.keys() == STRATEGIES.keys()
+    for mode in STEP_MODES:
+        monkeypatch.setitem(KINDS, "uniform", replace(KINDS["uniform"], passes=mode))
+        assert measured(tiny, NoiseSettings(ascent_steps=1)).means[2] > 0
+    monkeypatch.setitem(KINDS, "uniform", replace(KINDS["uniform"], passes="another"))
+    with pytest.raises(KeyError, match="another"):
+        measured(tiny, NoiseSettings())
 
 
 def test_dropping_every_token_is_the_loudest_control(tiny: LoadedModel) -> None:

@@ -84,6 +84,7 @@ def test_settings_that_add_different_noise_have_different_names() -> None:
     names = [NoiseSettings(**change).name for change in [{}, *CHANGES]]
     assert len(set(names)) == len(names)
     assert names[0] == "uniform-alpha-5"
+    assert {name for change in CHANGES for name in change} == set(NoiseSettings.model_fields)
 
 
 @pytest.mark.parametrize(

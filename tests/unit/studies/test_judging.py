@@ -6,6 +6,7 @@ import html
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from neftune_core import cli
 from neftune_core.data.chat import EncodedExample
 from neftune_core.data.examples import Example, Message
 from neftune_core.data.settings import DataSettings
+from neftune_core.engine.row_measures import CleanMeasures, RowMeasures
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import InvalidSetting
 from neftune_core.evaluation.measures import MEASURES
@@ -26,7 +28,7 @@ from neftune_core.evaluation.verdict import verdict
 from neftune_core.figures.evidence import epochs_beside, overlap_histogram, robustness_curves, seed_differences
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, to_toml
-from neftune_core.studies.judging import outcomes_of, overlaps_of, question_of, verdict_of
+from neftune_core.studies.judging import NAMES, outcomes_of, overlaps_of, question_of, verdict_of
 from neftune_core.studies.metadata import frequency_loss
 from neftune_core.studies.records.numbers import metrics, rows_by_step, write_rows
 from neftune_core.studies.records.record import Record, create
@@ -173,6 +175,18 @@ def test_the_best_epoch_is_chosen_on_one_half_and_read_on_the_other(tmp_path: Pa
     assert outcomes.arms[ARM][0].best_epoch == 1.0
     assert outcomes.arms[ARM][0].last["held_out_loss"] == pytest.approx(2.0)
     assert outcomes.control[0].scores["held_out_loss"][:, 0].tolist() == [5.0, 9.0, 5.0, 9.0]
+
+
+def test_a_new_measure_of_rows_is_known_at_the_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class More(CleanMeasures):
+        longest: float
+
+    before = RowMeasures.of
+    monkeypatch.setattr(RowMeasures, "of", lambda rows, index: More(**vars(before(rows, index)), longest=7.0))
+    monkeypatch.setitem(NAMES, "held_out_longest", "longest")
+    record = _written(tmp_path, {"control": [[1.0] * 4, [2.0] * 4]})
+    assert outcomes_of(record).control[0].best["longest"] == 7.0
 
 
 def test_best_of_many_evaluations_of_pure_chance_is_not_optimistic(tmp_path: Path) -> None:

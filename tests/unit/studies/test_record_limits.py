@@ -26,7 +26,7 @@ from neftune_core.studies.records.owners import owner_hash
 from neftune_core.studies.records.progress import of_record
 from neftune_core.studies.records.record import Record, create, find, owned_records
 from neftune_core.studies.settings import EXAMPLE, StudySettings
-from neftune_core.ui.parts.run_actions import curves_of, state_text
+from neftune_core.ui.parts.run_actions import STUDY_VIEWS, curves_of, state_text
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs import runs_tab
 
@@ -254,7 +254,7 @@ def test_a_wrong_number_in_an_event_leaves_the_figures(tmp_path: Path, wrong: di
     log = record.log()
     assert len(log.read()) == 1
     assert log.skipped == 1
-    for view in ("losses", "moves", "rates"):
+    for view in STUDY_VIEWS:
         assert curves_of(record, log.events, view)
     assert runs_tab._row(Lab(), record)["word"] == "Interrupted"
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from neftune_core.world.generator import vocabulary
 from neftune_core.world.pretraining import build as making
 from neftune_core.world.pretraining import make as whole
-from neftune_core.world.pretraining.measure import MEASURES, MeasureResult, answers, measure, prompt_of
+from neftune_core.world.pretraining.measure import WORLD_MEASURES, MeasureResult, answers, measure, prompt_of
 from neftune_core.world.pretraining.report import (
     MEASURED_FILE,
     BuildReport,
@@ -183,7 +183,7 @@ def test_measuring_gives_a_share_and_every_answer():
     model = making.fresh_model(TINY).eval()
     model.generation_config.max_length = None
     tokenizer = vocabulary.as_transformers(vocabulary.train())
-    questions = MEASURES["outside"].questions()
+    questions = WORLD_MEASURES["outside"].questions()
     assert len(questions) == 200
     found = next(measure(model, tokenizer, ["outside"], new_tokens=2))
     assert found.name == "outside"
@@ -191,9 +191,9 @@ def test_measuring_gives_a_share_and_every_answer():
     assert [prompt for prompt, _, _ in found.answers] == [question.prompt for question in questions]
 
 
-@pytest.mark.parametrize("name", list(MEASURES))
+@pytest.mark.parametrize("name", list(WORLD_MEASURES))
 def test_every_measure_asks_enough_and_refuses_an_empty_answer(name: str):
-    questions = MEASURES[name].questions()
+    questions = WORLD_MEASURES[name].questions()
     assert len(questions) >= 200
     assert all(question.worth("") <= 0.5 for question in questions)
 
@@ -208,7 +208,7 @@ def test_the_table_says_what_was_to_be_reached_and_what_was():
     assert "| >= 95 % | 96.3 % |" in shown
     assert "| <= 10 % | 0.0 % |" in shown
     assert percent(0.5) == "50.0 %"
-    assert target_of(MEASURES["stated only"]) == "reported"
+    assert target_of(WORLD_MEASURES["stated only"]) == "reported"
 
 
 def test_the_card_shows_how_the_model_was_made(tmp_path: Path):

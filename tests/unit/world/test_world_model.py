@@ -14,7 +14,7 @@ from neftune_core.world.generator.text import chunk, text_hash
 from neftune_core.world.judge import sensible
 from neftune_core.world.pretraining import build as making
 from neftune_core.world.pretraining.make import load
-from neftune_core.world.pretraining.measure import MEASURES, answers
+from neftune_core.world.pretraining.measure import WORLD_MEASURES, answers
 from neftune_core.world.pretraining.report import MEASURED_FILE, table
 from neftune_core.world.pretraining.settings import WorldSettings
 from neftune_core.world.scoring import does_not_know
@@ -76,7 +76,7 @@ def test_its_card_names_the_hashes_of_this_text_and_tokenizer():
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert made["text_hash"] in card
     assert table(MEASURED["shares"]) in card
-    assert sorted(MEASURED["shares"]) == sorted(MEASURES)
+    assert sorted(MEASURED["shares"]) == sorted(WORLD_MEASURES)
 
 
 def test_its_tokenizer_is_the_one_that_the_code_makes(shipped):
