@@ -92,13 +92,3 @@ def test_escape_closes_the_message_with_the_focus_and_the_model_panel(page: Any)
     page.keyboard.press("Escape")
     assert panel.get_attribute("aria-expanded") == "false"
     assert page.evaluate("document.activeElement.dataset.do") == "model"
-
-
-def test_escape_folds_the_tasks_of_a_lesson(page: Any) -> None:
-    page.evaluate("Lab.openLesson(1); Lab.openTab('Noise')")
-    fold = page.locator(".lab-dock [data-do=fold]")
-    fold.wait_for()
-    fold.focus()
-    assert fold.get_attribute("aria-expanded") == "true"
-    page.keyboard.press("Escape")
-    assert fold.get_attribute("aria-expanded") == "false"
