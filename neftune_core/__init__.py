@@ -1,6 +1,6 @@
 """NEFTune Lab: measure what noise on the embeddings does to a language model in instruction tuning.
 
-Imports go downwards only, which import-linter checks. From the page down to the mechanism:
+Imports go downwards only, which import-linter checks. From what people call down to the mechanism:
 
     cli            the command `neftune`
     commands       one module per group of commands: options and actions
@@ -14,7 +14,7 @@ Imports go downwards only, which import-linter checks. From the page down to the
     python_api     studies from Python and notebooks
     space          Hugging Face Spaces: profiles, the uploaded folder, ZeroGPU, accounts
     export         adapters, merged models, archives, model cards, scripts for other trainers, HTML reports
-    figures        Plotly figures from records and arrays; pure; the only package that imports Plotly
+    figures        Plotly figures as plain data, from records and arrays; pure; nothing imports Plotly itself
     lessons        lesson files, the faults of a common snippet as runs, facts used by exercises
     sweeps         many studies from one file: settings, record, table, time estimate, local and Ray execution
     studies        one study: settings, run, checkpoints, jobs and their queue, measuring, judging

@@ -1,6 +1,6 @@
 """Small tokenizers of the encoder-decoder and encoder families, made without a download.
 
-Their special tokens have the numbers of the tiny models in `bench.tiny_families`.
+Their special tokens have the numbers of the tiny models in `tests/stress/families/tiny.py`.
 """
 
 from __future__ import annotations

@@ -167,8 +167,8 @@ const depthWords = (found, sizes, cosines, strength) => {
   if (!(most > 0)) return text("Without noise nothing inside the model changes.");
   return text(
     "At {strength} the disturbance is {first} times the clean vectors at the embedding and {last} times after the last layer, on " +
-      "average over the tokens and {draws} draws; it is largest at layer {layer}: {most}. Signal to noise goes from {before} to " +
-      "{after}, the cosine from {turned} to {end}.",
+      "average over the tokens and {draws} draws; it is largest at layer {layer}: {most}. The signal-to-noise ratio goes from " +
+      "{before} to {after}, and the cosine from {turned} to {end}.",
     {
       strength,
       first: short(first),

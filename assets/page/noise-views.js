@@ -1,4 +1,4 @@
-/** The views of the Noise tab besides the norms (noise.js), under the names of neftune_core/figures/noise_views.py.
+/** Views of the Noise tab (noise.js lists the modules with the others), under the names of neftune_core/figures/noise_views.py.
 
    A view is (payload, controls, result, told) => {data, layout, summary}: `result` is what the noise does to every token,
    `told` the same in a few numbers. Nothing here asks the server. */

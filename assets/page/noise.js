@@ -1,5 +1,6 @@
 /** The Noise tab: everything that depends on the strength slider is computed here (noise-maths.js), without the server. The words
-   and the ruler beside the figure are in noise-words.js, the views besides the norms in noise-views.js. */
+   and the ruler beside the figure are in noise-words.js. The view of the norms is here; the others are in noise-views.js, noise-density.js,
+   noise-depth.js, noise-loss.js and noise-next.js. */
 import { changed } from "./controls.js";
 import { bandOf, DROPPING, inUnit, measured, repeatedDraws, SHARE, told as toldOf, UNITS } from "./noise-maths.js";
 import { ceiling, listed, mean, reaching, short } from "./numbers.js";

@@ -89,7 +89,7 @@ def _is_worse(runs: Seeds, epoch: str, rounding: Rounding) -> bool:
 
 
 def _is_guessing(runs: Seeds, epoch: str) -> bool:
-    """Return whether the training loss, noise off, is no lower than that of guessing tokens by their frequency."""
+    """Return whether the training loss with noise off is no lower than the loss of guessing tokens by frequency."""
     value, guessing = _beside_guessing(runs, epoch)
     return value >= guessing
 

@@ -1,7 +1,7 @@
 """The views of the Noise tab: names and axes. Their curves are computed in the browser.
 
-All views show the same preview (`neftune_core.noise.preview`). assets/page/noise.js and noise-views.js draw them, under
-the same names.
+All views show the same preview (`neftune_core.noise.preview`). The functions `views.NAME` in assets/page draw
+them, under the same names; noise.js lists the modules that have them.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class Fault:
         right: The lines without it.
         script: The correct script.
         damage: Sentence about two finished runs, with the names of `numbers` as placeholders.
-        why: Why the true values move, or do not.
+        why: Why the true values change, or do not.
         harm: Size of the damage, above 0 if it is present: a share of answers, or nats.
         changes: Fields of `script` that introduce the fault.
     """
@@ -55,7 +55,7 @@ FAULTS: dict[str, Fault] = {
         damage="The script reports {said_exact:.0%} exact answers at a loss of {said:.3g}. With "
         "noise off, the same model gives {exact:.0%} exact answers at a loss of "
         "{loss:.3g}: the training was correct, the measurement was not.",
-        why="The true values move a little: the noise of each evaluation is drawn from the same stream as that of the "
+        why="The true values change a little: the noise of each evaluation is drawn from the same stream as that of the "
         "training, which goes on with other draws.",
         harm=lambda right, wrong: wrong.said[-1] - wrong.true[-1],
     ),
@@ -69,7 +69,7 @@ FAULTS: dict[str, Fault] = {
         "with {right_exact:.0%} with the right labels: most of the gradient went into "
         "predicting the questions and the padding. The reported loss, {said:.3g}, is "
         "also not the loss on the answers, {loss:.3g}.",
-        why="The true values move because the gradient is another one: it follows the questions and the padding too.",
+        why="The true values change because the gradient is different: it also follows the questions and the padding.",
         harm=lambda right, wrong: right.exact_true - wrong.exact_true,
     ),
     "constant-std": Fault(
@@ -81,7 +81,7 @@ FAULTS: dict[str, Fault] = {
         damage="A constant of 0.2 may be mild for a model with larger embeddings; here it "
         "drowns them. {exact:.0%} of the answers are exact, compared with "
         "{right_exact:.0%} for alpha 5, which scales with length and width.",
-        why="The true values move because the model was trained with stronger noise.",
+        why="The true values change because the model was trained with stronger noise.",
         harm=lambda right, wrong: right.exact_true - wrong.exact_true,
     ),
     "lost-newline": Fault(
@@ -107,7 +107,7 @@ FAULTS: dict[str, Fault] = {
         "equal those of a run without noise. The wrapper also saved {saved} tensors "
         "instead of {right_saved}: the model restored from them gives {saved_exact:.0%} "
         "exact answers instead of {exact:.0%}.",
-        why="The true values move because this run was trained without any noise.",
+        why="The true values change because this run was trained without any noise.",
         harm=lambda right, wrong: wrong.exact_true - wrong.exact_saved,
     ),
 }

@@ -185,7 +185,7 @@ def to_bfloat16(values: Vectors) -> Vectors:
 
 
 def surviving_share(clean: Vectors, noise: Vectors) -> float:
-    """Return the share of the noise that survives when the sum is rounded to bfloat16.
+    """Return the share of the noise that survives when clean vector plus noise is rounded to bfloat16.
 
     Args:
         clean: Clean vectors.

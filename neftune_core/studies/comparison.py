@@ -134,12 +134,12 @@ def selected_arms(
     for seed in [seed for seed in seeds or [] if all(one.seed != seed for one in found)]:
         raise RecordError(
             say(
-                "There is no trained arm of seed {seed}: name one of {seeds}.",
+                "Seed {seed} has no trained arm: name one of {seeds}.",
                 seed=seed,
                 seeds=", ".join(map(str, sorted({seed for record in records for seed in saved_seeds(record)}))),
             )
             if any(map(saved_seeds, records))
-            else say("There is no trained arm of seed {seed}: train the study first.", seed=seed)
+            else say("Seed {seed} has no trained arm: train the study first.", seed=seed)
         )
     return found
 

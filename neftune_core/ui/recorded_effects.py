@@ -37,14 +37,14 @@ def recorded_studies(lab: Lab) -> dict[str, tuple[Sweep, StudySettings]]:
 
 
 def effect_words(lab: Lab, starter: str) -> str:
-    """Return what noise did in the recorded sweep on a starter set, as HTML; "" if there is none.
+    """Describe what noise did in the recorded sweep on a starter set.
 
     Args:
         lab: The state shared by all visitors.
         starter: Name of the starter set.
 
     Returns:
-        The sentence.
+        HTML, or "" if there is no such sweep.
     """
     sweep, _ = recorded_studies(lab).get(starter, (None, None))
     found = lab.sweep_table(sweep).verdict if sweep else None

@@ -62,7 +62,7 @@ class Method:
     Attributes:
         name: Name of its setting, in snake case; an arm is named after it, as in `weight-decay-0.05`.
         words: Its name in words, passed through `later`.
-        setting: Its declaration, made by `setting` with the default None.
+        setting: Its declaration, made by `setting` with the default None and `minimum=0`; 0 does nothing.
         example: Values as one would type them, such as "0.1, 0.3".
         formula: What it computes, in one line.
         paper: Where it comes from, such as "arXiv 2310.05914"; empty if it needs no source.

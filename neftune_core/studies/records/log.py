@@ -1,4 +1,7 @@
-"""The log of a record: one event per line, appended as it happens, and readable while it grows or after damage."""
+"""The event log of a record: one event per line, appended as it happens.
+
+It can be read while it grows and after damage.
+"""
 
 from __future__ import annotations
 

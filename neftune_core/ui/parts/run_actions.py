@@ -38,10 +38,6 @@ OPEN_ENDED = {
 """Work whose length nobody knows beforehand: its bar moves and says no share."""
 
 
-def _losses(record: Record, events: Sequence[Event]) -> Figure:
-    return loss_curves(events, record.arms)
-
-
 def _moves(record: Record, events: Sequence[Event]) -> Figure:
     try:
         clip_norm = record.study.training.clip_norm
@@ -50,16 +46,11 @@ def _moves(record: Record, events: Sequence[Event]) -> Figure:
     return move_curves(events, record.arms, clip_norm)
 
 
-def _rates(record: Record, events: Sequence[Event]) -> Figure:
-    return rate_curves(events, record.arms)
-
-
 STUDY_VIEWS: dict[str, tuple[str, Callable[[Record, Sequence[Event]], Figure]]] = {
-    "losses": (later("Losses"), _losses),
+    "losses": (later("Losses"), lambda record, events: loss_curves(events, record.arms)),
     "moves": (later("Gradients and weights"), _moves),
-    "rates": (later("Noise, rate and speed"), _rates),
+    "rates": (later("Noise, rate and speed"), lambda record, events: rate_curves(events, record.arms)),
 }
-"""The figures of a study: words and function."""
 
 
 def curves_of(record: Record, events: Sequence[Event], view: str) -> Figure:

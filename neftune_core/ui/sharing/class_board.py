@@ -115,7 +115,7 @@ def class_study(number: int, record: Record) -> ClassStudy:
 
 
 def _held_out(events: Sequence[Event], arm: str) -> Points:
-    """Return steps and held-out losses of an arm by seed."""
+    """Return an arm's steps and held-out losses for each seed."""
     seeds: Points = {}
     for event in events:
         loss = event.get("arms", {}).get(arm, {}).get(LOSS) if event["event"] == "evaluated" else None

@@ -281,7 +281,7 @@ def _hub() -> _Hub:
             value=next(iter(HUB_SETS)),
             allow_custom_value=True,
             label=say("Data set on the Hugging Face hub"),
-            info=say("Only its first rows are streamed; no code of the data set is run."),
+            info=say("Only the first rows are streamed, and no code from the data set is run."),
             elem_id="data-hub",
         )
         configuration = gr.Textbox(label=say("Configuration"), info=say("Only if the data set has several."))

@@ -1,6 +1,6 @@
 """Checks of noise on live models of every family: plain loops, PEFT, Trainer and TRL.
 
-Each check builds a tiny random model of the family (`tiny_families`), and compares numbers of its own forward and
+Each check builds a tiny random model of the family (`tiny.py`), and compares numbers of its own forward and
 backward passes with and without `noisy_embeddings`.
 """
 

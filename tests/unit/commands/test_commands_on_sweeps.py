@@ -107,7 +107,7 @@ def test_a_wrong_arm_or_seed_lists_those_that_there_are(sweep: Sweep, tmp_path: 
     arms = r"control.*uniform-alpha-5.*uniform-alpha-15"
     with pytest.raises(RecordError, match=rf"no trained arm 'alpha5' here: name one of {arms}"):
         compare(CompareCommand(records=(one,), prompts=_prompts(tmp_path), arms=("alpha5",)))
-    with pytest.raises(RecordError, match=r"no trained arm of seed 9: name one of 1\."):
+    with pytest.raises(RecordError, match=r"Seed 9 has no trained arm: name one of 1\."):
         compare(CompareCommand(records=(one,), prompts=_prompts(tmp_path), seed=9))
     with pytest.raises(RecordError, match=rf"no trained arm 'alpha5' of seed 1: choose one of {arms}"):
         runs(RunsCommand(action="export", record=one, form="adapter", arm="alpha5", to=tmp_path / "nothing"))

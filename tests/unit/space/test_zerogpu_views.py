@@ -124,7 +124,7 @@ def test_what_the_platform_refuses_is_one_sentence_in_each_view(
 def test_a_fault_of_a_measurement_is_its_sentence(lab: Lab, record: Record) -> None:
     for arm in record.arms:
         (record.arm_folder(arm, 0) / "adapter_model.safetensors").unlink()
-    with pytest.raises(NotAvailable, match="no trained arm of seed 0"):
+    with pytest.raises(NotAvailable, match="Seed 0 has no trained arm"):
         view(lab, record, ROBUSTNESS)
 
 
