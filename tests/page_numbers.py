@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch.distributions import Laplace, Normal, Uniform
 
+from neftune_core.figures.base import changes
 from neftune_core.figures.curves import loss_curves
-from neftune_core.figures.growth import changes
 from neftune_core.figures.noise_views import adaptive_illustration
 from neftune_core.figures.norms import token_effects
 from neftune_core.noise.kinds import KINDS

@@ -69,7 +69,12 @@ those of the lab in losses.json. With the study's versions on a similar machine,
 With the lab, whose project explains how to install it from a copy: `neftune train study.toml` in this folder.
 """
 MOST_COPIED_BYTES = 100_000_000
-ROOTS = ("neftune_core.noise.attach", "neftune_core.noise.settings", "neftune_core.models.architecture.anatomy")
+ROOTS = (
+    "neftune_core.version",
+    "neftune_core.noise.attach",
+    "neftune_core.noise.settings",
+    "neftune_core.models.architecture.anatomy",
+)
 """What the script uses of this package."""
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy", "pydantic", "tomlkit")
 

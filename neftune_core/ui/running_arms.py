@@ -73,4 +73,4 @@ def live_strength(record: Record, status: Status, log: Log, *, anew: bool) -> An
         return gr.update(visible=False)
     changed = strengths(log.events)
     now = changed[-1][2] if changed else study.noise[0].strength
-    return gr.update(visible=True, **({"value": now} if anew else {}))
+    return gr.update(visible=True, value=now) if anew else gr.update(visible=True)

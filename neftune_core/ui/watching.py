@@ -23,11 +23,12 @@ from starlette.routing import Route
 from neftune_core import language
 from neftune_core.errors import RecordError
 from neftune_core.figures import Figure
-from neftune_core.figures.growth import changes
+from neftune_core.figures.base import changes
 from neftune_core.language import CHINESE, ENGLISH
 from neftune_core.studies.records.log import Event
 from neftune_core.studies.records.record import Record, find
-from neftune_core.ui.parts.run_actions import STUDY_VIEWS, curves_of, progress_text, state_text
+from neftune_core.ui.parts.run_actions import progress_text, state_text
+from neftune_core.ui.parts.study_views import STUDY_VIEWS, curves_of
 from neftune_core.ui.running_arms import arm_rows
 from neftune_core.ui.server.addresses import STUDY_PATH
 from neftune_core.ui.server.lab import Lab, require_key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from neftune_core.engine.regularisers.method import Method
 from neftune_core.language import later
@@ -85,7 +85,7 @@ def _in_pieces(
         (shares[0, piece] * loss + shares[1, piece] * divergence).sum().backward()
         losses[piece] = loss.detach()
         for gradient, leaf in zip(gradients, leaves, strict=True):
-            gradient[piece] = leaf.grad
+            gradient[piece] = cast("Tensor", leaf.grad)
     return losses, gradients
 
 

@@ -85,8 +85,9 @@ def answers_box(first: str, *, elem_id: str) -> gr.HTML:
     Returns:
         The component.
     """
-    template = {"html_template": "<div></div>", "js_on_load": part("answers")}
-    return gr.HTML(first, elem_id=elem_id, apply_default_css=False, **template)
+    return gr.HTML(
+        first, elem_id=elem_id, apply_default_css=False, html_template="<div></div>", js_on_load=part("answers")
+    )
 
 
 def as_pieces(shown: str) -> list[str]:

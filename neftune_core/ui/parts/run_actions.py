@@ -12,13 +12,9 @@ import gradio as gr
 
 from neftune_core.errors import LabError, RecordError
 from neftune_core.evaluation.verdict import CLAIM_SEEDS
-from neftune_core.figures import Figure
-from neftune_core.figures.curves import loss_curves
-from neftune_core.figures.dynamics import move_curves
-from neftune_core.figures.rates import rate_curves
 from neftune_core.language import later, plural, say, translate_finished
 from neftune_core.noise.names import arm_label
-from neftune_core.studies.records.log import Event, Log
+from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.steering.best_arms import plain_name
 from neftune_core.studies.tracking import tracked, tracking_failure
@@ -36,35 +32,6 @@ OPEN_ENDED = {
     "stopping": later("Aborting the current step"),
 }
 """Work whose length nobody knows beforehand: its bar moves and says no share."""
-
-
-def _moves(record: Record, events: Sequence[Event]) -> Figure:
-    try:
-        clip_norm = record.study.training.clip_norm
-    except RecordError:
-        clip_norm = 0.0
-    return move_curves(events, record.arms, clip_norm)
-
-
-STUDY_VIEWS: dict[str, tuple[str, Callable[[Record, Sequence[Event]], Figure]]] = {
-    "losses": (later("Losses"), lambda record, events: loss_curves(events, record.arms)),
-    "moves": (later("Gradients and weights"), _moves),
-    "rates": (later("Noise, rate and speed"), lambda record, events: rate_curves(events, record.arms)),
-}
-
-
-def curves_of(record: Record, events: Sequence[Event], view: str) -> Figure:
-    """Return one figure of a study.
-
-    Args:
-        record: The study.
-        events: Events of its log.
-        view: One of `STUDY_VIEWS`.
-
-    Returns:
-        The figure.
-    """
-    return STUDY_VIEWS[view][1](record, events)
 
 
 def state_text(record: Record, status: Status, log: Log, *, judged: bool = True) -> str:
@@ -386,7 +353,7 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
 
     chosen = [place.key, place.record_id]
     watching = [strip.watched, place.seen, strip.watcher]
-    started = ((actions.resume, resume, []), (actions.more, more, []), (actions.go_on, further, [actions.epochs]))
+    started: Any = ((actions.resume, resume, []), (actions.more, more, []), (actions.go_on, further, [actions.epochs]))
     for button, goes_on, given in started:
         going = button.click(goes_on, [*chosen, *given, *place.tracker], watching, **QUIET, **lab.attending)
         going.success(None, strip.watched, None, js=watch_in_browser(place.tab))

@@ -234,7 +234,7 @@ def build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
             return [gr.skip()] * 3
         names = arms_with_answers(record_id, key)
         noisy = [name for name in names if name not in ("base", "control")]
-        chosen = (noisy or names or [None])[0], "control" if "control" in names else None
+        chosen = next(iter(noisy or names), None), "control" if "control" in names else None
         return [*(gr.update(choices=names, value=name) for name in chosen), ""]
 
     @reports_errors

@@ -24,8 +24,9 @@ from neftune_core.ui.parts import evidence_view, run_actions
 from neftune_core.ui.parts.answers import answer_columns
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure, part
-from neftune_core.ui.parts.run_actions import curves_of, state_text, study_text, when
+from neftune_core.ui.parts.run_actions import state_text, study_text, when
 from neftune_core.ui.parts.strip import Strip, following
+from neftune_core.ui.parts.study_views import curves_of
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs import export_panel

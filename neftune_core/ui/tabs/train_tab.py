@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 
@@ -23,9 +23,10 @@ from neftune_core.ui.parts.controls import component
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure
 from neftune_core.ui.parts.recorded_study import RecordedStudy
-from neftune_core.ui.parts.run_actions import STUDY_VIEWS, curves_of, missing_record_text, progress_text, state_text
+from neftune_core.ui.parts.run_actions import missing_record_text, progress_text, state_text
 from neftune_core.ui.parts.strip import Strip, following, watched_text
 from neftune_core.ui.parts.study_form import StudyRequest, plan_text, require_fit, study_of
+from neftune_core.ui.parts.study_views import STUDY_VIEWS, curves_of
 from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, reports_errors, show_error
 from neftune_core.ui.running_arms import arm_rows, live_strength
 from neftune_core.ui.server.lab import Lab, require_key
@@ -118,7 +119,19 @@ def build(context: TabContext, shown: RecordedStudy | None) -> TrainTab:
     asked = gr.Textbox(visible=False)
     attached = gr.Textbox("", visible=False, label=say("Study found"))
     tab = TrainTab(
-        gr.State(""), gr.State(-1), asked, form, live, plan, state, strength, arms, actions, curves, view, attached
+        gr.State(""),
+        gr.State(-1),
+        asked,
+        form,
+        cast(gr.Checkbox, live),
+        plan,
+        state,
+        cast(gr.Slider, strength),
+        arms,
+        actions,
+        curves,
+        view,
+        attached,
     )
     reset = train_form.connect(form, context.strip.model)
     reset.success(None, None, tab.live, js="() => false")

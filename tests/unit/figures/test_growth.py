@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from neftune_core.figures.base import changes
 from neftune_core.figures.curves import loss_curves
-from neftune_core.figures.growth import changes
 from neftune_core.noise.settings import NoiseSettings
 
 ARMS = {"control": NoiseSettings(strength=0), "uniform-alpha-5": NoiseSettings(strength=5)}

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE
-from neftune_core.ui.parts.run_actions import curves_of
+from neftune_core.ui.parts.study_views import curves_of
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.watching import OWNER_HEADER, Asked, Studies
 

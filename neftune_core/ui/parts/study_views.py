@@ -1,0 +1,52 @@
+"""The figures of a study, as the Train and Runs tabs show them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from neftune_core.errors import RecordError
+from neftune_core.figures.base import Figure
+from neftune_core.figures.curves import loss_curves
+from neftune_core.figures.dynamics import move_curves
+from neftune_core.figures.rates import rate_curves
+from neftune_core.language import later
+from neftune_core.studies.records.log import Event
+from neftune_core.studies.records.record import Record
+
+
+def _losses(record: Record, events: Sequence[Event]) -> Figure:
+    return loss_curves(events, record.arms)
+
+
+def _moves(record: Record, events: Sequence[Event]) -> Figure:
+    try:
+        clip_norm = record.study.training.clip_norm
+    except RecordError:
+        clip_norm = 0.0
+    return move_curves(events, record.arms, clip_norm)
+
+
+def _rates(record: Record, events: Sequence[Event]) -> Figure:
+    return rate_curves(events, record.arms)
+
+
+STUDY_VIEWS: dict[str, tuple[str, Callable[[Record, Sequence[Event]], Figure]]] = {
+    "losses": (later("Losses"), _losses),
+    "moves": (later("Gradients and weights"), _moves),
+    "rates": (later("Noise, rate and speed"), _rates),
+}
+"""The figures of a study: words and function."""
+
+
+def curves_of(record: Record, events: Sequence[Event], view: str) -> Figure:
+    """Return one figure of a study.
+
+    Args:
+        record: The study.
+        events: Events of its log.
+        view: One of `STUDY_VIEWS`.
+
+    Returns:
+        The figure.
+    """
+    return STUDY_VIEWS[view][1](record, events)
