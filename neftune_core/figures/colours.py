@@ -6,7 +6,8 @@ to the server; `resolve_colours` does the same for exports.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,11 +66,27 @@ def token(name: str) -> str:
     return f"var(--lab-{name})"
 
 
-def arm_colours(arms: Mapping[str, NoiseSettings]) -> dict[str, str]:
-    """Return a colour for every arm and for `base`; noise arms darken with their strength within the study.
+BOUNDS = {
+    "alpha": (3, 7, 10, 14, 20),
+    "std": (0.005, 0.02, 0.05, 0.1, 0.2),
+    "relative": (0.1, 0.25, 0.5, 1, 2),
+    "share": (0.05, 0.1, 0.2, 0.3, 0.5),
+}
+"""Largest strength of each step of the warm scale but the last, by unit."""
 
-    Strengths in different units cannot be compared without a sequence length, so arms are ranked per unit. Arms without
-    noise, other than the control, are the regularisers.
+
+def arm_colours(arms: Mapping[str, NoiseSettings]) -> dict[str, str]:
+    """Return a colour for every arm and for `base`; noise arms darken with their strength.
+
+    A strength has the same colour in every study, unless another arm of the study is nearby: then the arms take
+    neighbouring steps of the scale, the stronger the darker. Strengths in different units cannot be compared without a
+    sequence length, so arms are ordered per unit. Arms without noise, other than the control, are the regularisers.
+
+    Args:
+        arms: Noise settings of the arms by name.
+
+    Returns:
+        `var(--lab-...)` by arm.
     """
     colours = {"base": token("base")} | {name: token("control") for name in arms if name == CONTROL}
     regularised = [name for name, noise in arms.items() if noise.is_silent and name != CONTROL]
@@ -78,16 +95,20 @@ def arm_colours(arms: Mapping[str, NoiseSettings]) -> dict[str, str]:
         (name for name, noise in arms.items() if not noise.is_silent),
         key=lambda name: (arms[name].unit, arms[name].strength),
     )
-    for rank, name in enumerate(noisy):
-        colours[name] = token(f"warm-{_step(rank, len(noisy))}")
-    return colours
+    steps = _distinct([1 + bisect_left(BOUNDS[arms[name].unit], arms[name].strength) for name in noisy])
+    return colours | {name: token(f"warm-{step}") for name, step in zip(noisy, steps, strict=True)}
 
 
-def _step(rank: int, count: int) -> int:
-    """Return the position of the `rank`-th of `count` arms on the warm scale, from 1."""
-    if count <= 2:
-        return 3 if count == 1 else (2, 5)[rank]
-    return 1 + round(rank * (len(WARM) - 1) / (count - 1))
+def _distinct(wanted: Sequence[int]) -> list[int]:
+    """Return steps of the warm scale near the wanted ones, ascending and distinct; shared if there are too many."""
+    if len(wanted) > len(WARM):
+        return [1 + rank * (len(WARM) - 1) // (len(wanted) - 1) for rank in range(len(wanted))]
+    steps, least = list[int](), 1
+    for place, step in enumerate(wanted):
+        most = len(WARM) - (len(wanted) - 1 - place)  # leave room for the arms after it
+        steps.append(min(max(step, least), most))
+        least = steps[-1] + 1
+    return steps
 
 
 def css_variables(theme: str) -> str:

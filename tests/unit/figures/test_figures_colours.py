@@ -73,3 +73,24 @@ def test_arms_of_another_regulariser_are_neither_control_nor_noise() -> None:
 def test_resolving_leaves_no_name_behind() -> None:
     figure = {"data": [{"line": {"color": token("control")}, "y": [1.5]}], "layout": {"title": "a"}}
     assert resolve_colours(figure, "dark")["data"][0] == {"line": {"color": COLOURS["control"].dark}, "y": [1.5]}
+
+
+def test_a_strength_has_the_same_colour_in_every_study() -> None:
+    def colour(strength: float, *others: float) -> str:
+        arms = {f"alpha-{value:g}": NoiseSettings(strength=value) for value in (strength, *others)}
+        return arm_colours(arms)[f"alpha-{strength:g}"]
+
+    for strength in (1, 2, 5, 10, 15):
+        assert {colour(strength), colour(strength, 0), colour(strength, 3 * strength)} == {colour(strength)}
+    assert colour(5) == colour(5, 15) == colour(5, 10, 15, 30)
+    assert colour(15) == colour(15, 2) == colour(15, 5)
+    assert len({colour(value) for value in (1, 5, 10, 12, 15, 30)}) == 6
+
+
+def test_arms_of_nearby_strengths_take_neighbouring_colours() -> None:
+    arms = {f"{value}": NoiseSettings(strength=value) for value in (100, 30, 25, 24, 23)}
+    steps = [arm_colours(arms)[f"{value}"] for value in (23, 24, 25, 30, 100)]
+    assert steps == [f"var(--lab-warm-{step})" for step in (2, 3, 4, 5, 6)]
+    many = {f"{value}": NoiseSettings(strength=value) for value in range(1, 10)}
+    assert arm_colours(many)["1"] == "var(--lab-warm-1)"
+    assert arm_colours(many)["9"] == "var(--lab-warm-6)"
