@@ -13,7 +13,10 @@ import pytest
 from page_numbers import numbers
 
 from neftune_core import javascript
+from neftune_core.figures.curves import DASHES
 from neftune_core.javascript import as_one
+from neftune_core.noise.kinds import KINDS
+from neftune_core.noise.preview import DRAWN_AS
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "assets" / "page"
@@ -32,6 +35,20 @@ def node() -> str:
     if found is None:
         pytest.skip("no node on this machine: the same checks run in Chromium")
     return found
+
+
+def _keys(file: str, table: str) -> set[str]:
+    """Return the keys of an object literal of a script."""
+    body = re.search(rf"const {table} = {{(.*?)\n}};", (PAGE / file).read_text(encoding="utf-8"), re.DOTALL)
+    assert body is not None
+    return set(re.findall(r"^  (\w+):", body[1], re.MULTILINE))
+
+
+def test_every_kind_of_noise_is_known_to_the_scripts_and_the_figures() -> None:
+    kinds = {name for name, kind in KINDS.items() if not kind.drops}
+    assert _keys("noise-strip.js", "KINDS") == kinds
+    assert _keys("noise-density.js", "SHAPES") == {DRAWN_AS[name] for name in kinds}
+    assert DASHES.keys() == KINDS.keys()
 
 
 def test_mathematics_of_the_page_is_that_of_python(node: str, tmp_path: Path) -> None:
