@@ -170,7 +170,7 @@ class Jobs:
         self._end(record_id, owner, discard=False)
 
     def discard(self, record_id: str, owner: str) -> None:
-        """Remove a study and its files, stopping it first.
+        """Remove a study and its files, stopping it first; one that was over can be restored for 10 minutes.
 
         Args:
             record_id: Id of the record.
@@ -189,7 +189,7 @@ class Jobs:
             if self._find(record_id) is not None:
                 self._end(record_id, owner, discard=True)
             else:
-                removal.remove(record)
+                removal.discard(record)
 
     def was_discarded(self, record_id: str) -> bool:
         """Return whether this study was discarded here, so that its absence is expected."""

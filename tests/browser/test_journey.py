@@ -215,6 +215,10 @@ def test_a_study_is_seen_to_grow_stopped_gone_on_with_and_discarded(lab_page: An
     open_tab(lab_page, "Runs")
     lab_page.get_by_text("No study yet").wait_for()
     text_of(lab_page, "#runs-storage", "on this machine's disk")
+    open_tab(lab_page, "Train")
+    lab_page.locator("#train-undo").click()
+    lab_page.locator("#train-state [data-state=stopped]").wait_for()
+    lab_page.locator("#train-undo").wait_for(state="hidden")
 
 
 def test_stop_asks_whether_to_keep_or_to_discard_and_either_is_done_at_once(lab_page: Any) -> None:

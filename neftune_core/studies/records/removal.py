@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Collection
@@ -17,22 +19,78 @@ from neftune_core.settings import Limits
 from neftune_core.studies.records.claims import claiming, is_claimed
 from neftune_core.studies.records.failures import remember_failure
 from neftune_core.studies.records.owners import owner_of
-from neftune_core.studies.records.record import CELLS, CLAIM, STUDY_FILE, Record, all_records, runs_folder
+from neftune_core.studies.records.record import CELLS, CLAIM, SAFE_ID, STUDY_FILE, Record, all_records, runs_folder
 
-REMOVED, IMPORTING = ".removed-", ".import-"
+REMOVED, DISCARDED, IMPORTING = ".removed-", ".discarded-", ".import-"
+UNDO_SECONDS = 600
+"""Time for which a discarded record can be restored."""
 DAY_SECONDS = 24 * 3600
 
 
 def remove(record: Record) -> None:
     """Remove a record completely or not at all; raise `RecordError` if a process writes it."""
     aside = record.folder.with_name(f"{REMOVED}{record.id}")
+    _move_aside(record, aside)
+    shutil.rmtree(aside if aside.exists() else record.folder, ignore_errors=True)
+
+
+def discard(record: Record) -> None:
+    """Remove a record so that `restore` can undo it; `sweep` deletes it after `UNDO_SECONDS`.
+
+    Args:
+        record: The record.
+
+    Raises:
+        RecordError: If a process writes it.
+    """
+    aside = record.folder.with_name(f"{DISCARDED}{record.id}")
+    _move_aside(record, aside)
+    if not aside.exists():
+        shutil.rmtree(record.folder, ignore_errors=True)
+        return
+    os.utime(aside)
+    late = threading.Timer(UNDO_SECONDS + 1, _delete_discarded, [aside.parent])
+    late.daemon = True
+    late.start()
+
+
+def restore(record_id: str, owner: str, *, folder: Path | None = None) -> Record:
+    """Undo `discard`.
+
+    Args:
+        record_id: Id of the record.
+        owner: Key of the visitor who discarded it.
+        folder: Folder of all records; None for the default.
+
+    Returns:
+        The record.
+
+    Raises:
+        RecordError: If it was discarded too long ago, or belongs to another visitor.
+    """
+    root = folder or runs_folder()
+    aside, record = Record(root / f"{DISCARDED}{record_id}"), Record(root / record_id)
+    if not SAFE_ID.fullmatch(record_id) or not aside.folder.is_dir() or not aside.belongs_to(owner):
+        raise RecordError(say("This study can no longer be restored: it was discarded more than 10 minutes ago."))
+    move(aside.folder, record.folder)
+    return record
+
+
+def _delete_discarded(root: Path) -> None:
+    """Delete what was discarded too long ago to be restored."""
+    for left in root.glob(f"{DISCARDED}*"):
+        with suppress(OSError):  # restored in this moment
+            if time.time() - left.stat().st_mtime > UNDO_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _move_aside(record: Record, aside: Path) -> None:
     # Claim it, so that no process starts to write it. The claim may fail on a full disk, and some systems do not rename
     # a folder with an open file; then the folder is removed directly.
     with suppress(OSError), claiming(record.folder / CLAIM) as is_mine:
         if not is_mine:
             raise RecordError(say("This study is running: stop it first."))
         move(record.folder, aside)
-    shutil.rmtree(aside if aside.exists() else record.folder, ignore_errors=True)
 
 
 def remove_unstarted(record: Record) -> bool:
@@ -70,6 +128,7 @@ def sweep(limits: Limits, busy: Collection[str] = (), *, folder: Path | None = N
     for left in [*root.glob(f"{REMOVED}*"), *root.glob(f"{IMPORTING}*")]:
         if not is_claimed(left / CLAIM):  # claimed by a running import
             shutil.rmtree(left, ignore_errors=True)
+    _delete_discarded(root)
     if not limits.record_days and not limits.visitor_gigabytes:
         return []
     idle = [record for record in all_records(folder=folder) if record.is_owned and record.id not in busy]

@@ -14,6 +14,7 @@ from neftune_core.errors import LabError, RecordError
 from neftune_core.evaluation.verdict import CLAIM_SEEDS
 from neftune_core.language import later, plural, say, translate_finished
 from neftune_core.noise.names import arm_label
+from neftune_core.studies.records import removal
 from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.steering.best_arms import plain_name
@@ -214,7 +215,7 @@ FORGET_IN_BROWSER = "() => Lab.setParameter('job', '')"
 
 @dataclass(frozen=True)
 class Actions:
-    """The buttons below a study; removing takes a second button, which replaces the first."""
+    """The buttons below a study; removing takes a second button, which replaces the first, and can be undone."""
 
     resume: gr.Button
     more: gr.Button
@@ -223,6 +224,8 @@ class Actions:
     go_on: gr.Button
     remove: gr.Button
     surely: gr.Button
+    undo: gr.Button
+    discarded: gr.State
 
     def components(self) -> list[Any]:
         return [self.resume, self.more, self.compare, self.epochs, self.go_on, self.remove, self.surely]
@@ -280,9 +283,9 @@ def build(prefix: str) -> Actions:
             ),
             go_on=gr.Button(say("Go on"), size="md", visible=False, elem_id=f"{prefix}-go-on"),
             remove=gr.Button(say("Discard"), size="md", visible=False, elem_id=f"{prefix}-remove"),
-            surely=gr.Button(
-                say("Discard for good"), variant="stop", size="md", visible=False, elem_id=f"{prefix}-surely"
-            ),
+            surely=gr.Button(say("Yes, discard"), variant="stop", size="md", visible=False, elem_id=f"{prefix}-surely"),
+            undo=gr.Button(say("Restore the discarded study"), size="md", visible=False, elem_id=f"{prefix}-undo"),
+            discarded=gr.State(""),
         )
 
 
@@ -349,7 +352,12 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
     @reports_errors
     def remove(key: str, record_id: str) -> list[Any]:
         lab.jobs.discard(record_id, require_key(key))
-        return [*cleared(), *actions.hidden()]
+        return [*cleared(), *actions.hidden(), gr.update(visible=True), record_id]
+
+    @reports_errors
+    def restore(key: str, record_id: str) -> list[Any]:
+        record = removal.restore(record_id, require_key(key))
+        return [record.id, -1, following(record.id), gr.update(visible=False)]
 
     chosen = [place.key, place.record_id]
     watching = [strip.watched, place.seen, strip.watcher]
@@ -363,5 +371,8 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
     )
     swapped = [gr.update(visible=False), gr.update(visible=True)]
     actions.remove.click(lambda: swapped, None, [actions.remove, actions.surely], **QUIET)
-    removed = actions.surely.click(remove, chosen, [*shown, *actions.components()], **QUIET)
+    gone = [*shown, *actions.components(), actions.undo, actions.discarded]
+    removed = actions.surely.click(remove, chosen, gone, **QUIET)
     removed.success(None, None, None, js=FORGET_IN_BROWSER)
+    back = actions.undo.click(restore, [place.key, actions.discarded], [*watching, actions.undo], **QUIET)
+    back.success(None, strip.watched, None, js=watch_in_browser(place.tab))

@@ -31,6 +31,7 @@ from neftune_core.studies.comparison import compare, saved_arms, saved_seeds
 from neftune_core.studies.jobs import NICENESS
 from neftune_core.studies.planning import disk_bytes, memory_and_time, require_disk, require_memory
 from neftune_core.studies.prompts import read_prompts
+from neftune_core.studies.records import removal
 from neftune_core.studies.records.progress import of_record
 from neftune_core.studies.records.record import Record, asked_from, create, find, owned_records
 from neftune_core.studies.settings import StudySettings
@@ -367,6 +368,31 @@ def test_a_study_is_discarded_whatever_it_is_doing(rows: Path) -> None:
     jobs.wait(running, 60)
     assert not any(record.folder.exists() for record in (finished, waiting, running))
     assert jobs.is_idle
+
+
+def test_a_discarded_study_can_be_restored_by_its_owner_for_a_while(
+    rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = LabJobs(Limits())
+    record = jobs.submit(_study(rows), ANN)
+    jobs.wait(record, 120)
+    events = record.events()
+    jobs.discard(record.id, ANN)
+    assert owned_records(ANN) == []
+    for stranger in (BEN, ""):
+        with pytest.raises(RecordError, match="can no longer be restored"):
+            removal.restore(record.id, stranger)
+    with pytest.raises(RecordError, match="can no longer be restored"):
+        removal.restore("../runs", ANN)
+    removal.sweep(Limits())
+    assert removal.restore(record.id, ANN).events() == events
+    assert [found.id for found in owned_records(ANN)] == [record.id]
+    jobs.discard(record.id, ANN)
+    monkeypatch.setattr(removal, "UNDO_SECONDS", -1)
+    removal.sweep(Limits())
+    with pytest.raises(RecordError, match="can no longer be restored"):
+        removal.restore(record.id, ANN)
+    assert not list(record.folder.parent.glob(f"*{record.id}*"))
 
 
 def test_a_discard_in_the_moment_in_which_a_study_ends_is_not_lost(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
