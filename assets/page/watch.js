@@ -46,8 +46,9 @@ class Watcher {
 
   /** @param {{id: string, on: boolean, known: boolean} | null} value */
   follow(value) {
-    if (this.isLost) this.restore();
     this.isOn = Boolean(value?.on && value.id);
+    if (this.isLost && this.isOn) this.restore();
+    this.isLost = false; // whoever ends the watching sets the texts too
     if (!this.isOn) return;
     const isOther = this.id !== value?.id; // the server shows another study anew
     if (isOther) this.held = {};

@@ -47,7 +47,7 @@ def test_a_shared_study_is_read_by_others_until_its_link_is_withdrawn(
             reader.locator(".lab-tools [data-do=language]").click()
             text_of(reader, "#shared-about", "与你分享的实验")
         with visiting(browser, lab_address, link=f"?job={record.id}") as stranger:  # the id alone opens nothing
-            text_of(stranger, "[data-testid=toast-body]", "belongs to another visitor")
+            text_of(stranger, ".lab-message", "belongs to another visitor")
         owner.locator(f"{PANEL} [data-do=withdraw]").click()
         text_of(owner, f"{PANEL} [data-word=about]", "withdrawn")
         for gone in (link, link[:-1], "?shared=", "?shared=x.y"):

@@ -252,7 +252,8 @@ def _connect_stop(context: TabContext, tab: TrainTab, shown: RecordedStudy | Non
 
 def _study_components(strip: Strip, tab: TrainTab) -> list[Any]:
     """Return the components that show the watched study."""
-    return [tab.state, tab.strength, tab.arms, tab.curves, tab.view, strip.progress, strip.watched, tab.finished]
+    shown = [tab.state, tab.strength, tab.arms, tab.curves, tab.view, strip.progress, strip.watched, tab.finished]
+    return [*shown, strip.watcher]
 
 
 def _without_study(shown: RecordedStudy | None) -> list[Any]:
@@ -266,6 +267,7 @@ def _without_study(shown: RecordedStudy | None) -> list[Any]:
         "",
         "",
         "",
+        following("", on=False),
     ]
 
 
