@@ -76,7 +76,7 @@ ROOTS = (
     "neftune_core.models.architecture.anatomy",
 )
 """What the script uses of this package."""
-PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy", "pydantic", "tomlkit")
+PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy", "pydantic", "tomlkit", "filelock")
 
 
 def script_folder(record: Record, folder: Path, limits: Limits | None = None) -> Path:
