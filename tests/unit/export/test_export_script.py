@@ -128,7 +128,7 @@ def test_the_script_lists_what_it_imports_for_uv(record: Record, tmp_path: Path)
     (block,) = METADATA.finditer((folder / "standalone.py").read_text(encoding="utf-8"))
     about = tomllib.loads("".join(line.removeprefix("# ") for line in block["content"].splitlines(keepends=True)))
     needs = {re.split("[=>]", need)[0]: need for need in about["dependencies"]}
-    assert set(needs) == {"torch", "transformers", "peft", "safetensors", "numpy", "pydantic", "tomlkit"}
+    assert set(needs) == {"torch", "transformers", "peft", "safetensors", "numpy", "pydantic", "tomlkit", "filelock"}
     assert imported(folder) <= set(needs)
     assert sorted(needs.values()) == sorted((folder / "requirements.txt").read_text(encoding="utf-8").split())
     assert about["requires-python"] == ">=3.11"
