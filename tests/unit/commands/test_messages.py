@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -218,7 +219,7 @@ def test_a_damaged_adapter_and_a_damaged_checkpoint_are_reported(tmp_path: Path)
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "state.json").write_text("{", encoding="utf-8")
     with pytest.raises(RecordError, match=f"The checkpoint {tmp_path}/checkpoint cannot be read"):
-        checkpoint.restore(None, tmp_path)  # type: ignore[arg-type]
+        checkpoint.restore(SimpleNamespace(study=SimpleNamespace(seed=0)), tmp_path)  # type: ignore[arg-type]
 
 
 def _study(tmp_path: Path) -> StudySettings:

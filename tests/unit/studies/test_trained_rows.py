@@ -108,7 +108,7 @@ def test_a_record_without_the_file_is_measured_from_its_adapters_and_equal(recor
         assert (mine["row"], mine["tokens"], mine["kinds"]) == (other["row"], other["tokens"], other["kinds"])
         for name, losses in mine["losses"].items():
             assert other["losses"][name] == pytest.approx(losses, abs=ROUNDING)
-    with pytest.raises(RecordError, match="seed 9"):
+    with pytest.raises(RecordError, match="Seed 9"):
         measure_tokens(record, 9, Limits())
 
 

@@ -150,7 +150,6 @@ def test_a_host_can_name_a_tracker_for_the_studies_of_its_page(tmp_path: Path, m
     here = host_profile({"NEFTUNE_TRACK": "trackio:owner/space"})
     assert here.track == "trackio:owner/space"
     assert Lab(host=here).jobs.run is not run_record
-    assert Lab(host=host_profile({})).jobs.run is run_record
 
 
 def test_every_variable_that_the_code_reads_is_known() -> None:
