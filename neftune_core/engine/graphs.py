@@ -99,7 +99,7 @@ class _Recording:
         outputs: Fixed output tensors.
         spec: Structure of the output.
         gradients_in: Fixed gradients of those outputs that have one.
-        gradients_out: Fixed gradients of `differentiated`, None where there is none.
+        gradients_out: Fixed gradients of the tensors in `differentiated`; None for a tensor without a gradient.
         differentiated: Indices into the inputs followed by the weights.
         forward: Repeats the forward pass.
         backward: Repeats the backward pass.

@@ -1,4 +1,4 @@
-"""A watched study: little is asked for, what is shown is the log's state, and a lost connection is told."""
+"""Watching a study: few requests, the state of the log on the page, and a message if the connection is lost."""
 
 from __future__ import annotations
 
