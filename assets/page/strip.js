@@ -28,7 +28,7 @@ part("strip-tools", ({ element, props, trigger }) => {
     const afresh = make("button", { type: "button" }, text("Start over"));
     afresh.addEventListener("click", startAfresh);
     note.replaceChildren(text("As you left it."), " ", afresh);
-    setTimeout(() => note.contains(afresh) && note.replaceChildren(), 20_000);
+    addEventListener("input", () => note.contains(afresh) && note.replaceChildren(), { capture: true, once: true });
   }
   /** @param {string} name @returns {HTMLElement} */
   const button = (name) => within(element, `[data-do=${name}]`);

@@ -325,29 +325,33 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
     """
     lab, strip = place.lab, place.strip
 
-    @reports_errors
-    def resume(key: str, record_id: str, *tracker: str) -> Iterator[list[Any]]:
-        with tracked(*tracker or [""]):
-            record = lab.jobs.resume(record_id, require_key(key))
-        yield [record.id, -1, following(record.id)]
-        yield from lab.attended(record, key)
+    def started(start: Callable[..., Record]) -> Callable[..., Iterator[list[Any]]]:
+        """Return the handler of a button that starts the study that `start` returns, and waits for it."""
 
-    @reports_errors
-    def more(key: str, record_id: str, *tracker: str) -> Iterator[list[Any]]:
-        with tracked(*tracker or [""]):
-            record = lab.jobs.add_seeds(record_id, require_key(key))
-        yield [record.id, -1, following(record.id)]
-        yield from lab.attended(record, key)
+        def handle(key: str, record_id: str, *given: Any) -> Iterator[list[Any]]:
+            own, tracker = (given[:-2], given[-2:]) if place.tracker else (given, ("",))
+            with tracked(*tracker):
+                record = start(require_key(key), record_id, *own)
+            yield [record.id, -1, following(record.id)]
+            yield from lab.attended(record, key)
 
-    @reports_errors
-    def further(key: str, record_id: str, epochs: float | None, *tracker: str) -> Iterator[list[Any]]:
+        handle.__name__ = start.__name__  # the framework names its endpoints after it
+        return reports_errors(handle)
+
+    @started
+    def resume(key: str, record_id: str) -> Record:
+        return lab.jobs.resume(record_id, key)
+
+    @started
+    def more(key: str, record_id: str) -> Record:
+        return lab.jobs.add_seeds(record_id, key)
+
+    @started
+    def further(key: str, record_id: str, epochs: float | None) -> Record:
         from neftune_core.studies.steering.going_on import go_on
 
-        found = lab.jobs.find_owned(record_id, require_key(key))
-        with tracked(*tracker or [""]):
-            record = lab.jobs.submit_made(key, lambda: go_on(found, float(epochs or 0), key, lab.limits))
-        yield [record.id, -1, following(record.id)]
-        yield from lab.attended(record, key)
+        found = lab.jobs.find_owned(record_id, key)
+        return lab.jobs.submit_made(key, lambda: go_on(found, float(epochs or 0), key, lab.limits))
 
     @reports_errors
     def remove(key: str, record_id: str) -> list[Any]:
@@ -355,14 +359,14 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
         return [*cleared(), *actions.hidden(), gr.update(visible=True), record_id]
 
     @reports_errors
-    def restore(key: str, record_id: str) -> list[Any]:
+    def undo(key: str, record_id: str) -> list[Any]:
         record = removal.restore(record_id, require_key(key))
         return [record.id, -1, following(record.id), gr.update(visible=False)]
 
     chosen = [place.key, place.record_id]
     watching = [strip.watched, place.seen, strip.watcher]
-    started: Any = ((actions.resume, resume, []), (actions.more, more, []), (actions.go_on, further, [actions.epochs]))
-    for button, goes_on, given in started:
+    starting: Any = ((actions.resume, resume, []), (actions.more, more, []), (actions.go_on, further, [actions.epochs]))
+    for button, goes_on, given in starting:
         going = button.click(goes_on, [*chosen, *given, *place.tracker], watching, **QUIET, **lab.attending)
         going.success(None, strip.watched, None, js=watch_in_browser(place.tab))
     # A new text at each click, so that requesting the same study again counts as a change.
@@ -374,5 +378,5 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
     gone = [*shown, *actions.components(), actions.undo, actions.discarded]
     removed = actions.surely.click(remove, chosen, gone, **QUIET)
     removed.success(None, None, None, js=FORGET_IN_BROWSER)
-    back = actions.undo.click(restore, [place.key, actions.discarded], [*watching, actions.undo], **QUIET)
+    back = actions.undo.click(undo, [place.key, actions.discarded], [*watching, actions.undo], **QUIET)
     back.success(None, strip.watched, None, js=watch_in_browser(place.tab))

@@ -18,7 +18,7 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.records.record import create
 from neftune_core.studies.settings import EXAMPLE
-from neftune_core.ui import page, page_state
+from neftune_core.ui import page, page_state, study_state
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs import train_form
 
@@ -70,7 +70,7 @@ def test_the_link_of_a_study_fills_every_form_and_shows_what_has_no_place_there(
     changes["measuring"] = MeasuringSettings(primary="held_out_loss", epoch="best")
     record = create(EXAMPLE.model_copy(update=changes), KEY)
     said: list[str] = []
-    monkeypatch.setattr(page_state.gr, "Info", lambda words, **_: said.append(words))
+    monkeypatch.setattr(study_state, "show_note", said.append)
     shown = restored(KEY, record.id)
     assert len(said) == 1
     others = "uniform-alpha-3, weight-noise-0.1-with-uniform-std-0.25"  # another unit, and noise that its box lacks
@@ -122,7 +122,7 @@ def test_what_was_set_comes_back_and_what_does_not_fit_is_told(
     restored: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(page_state.gr, "Info", lambda words, **_: said.append(words))
+    monkeypatch.setattr(page_state, "show_note", said.append)
     noise = {"noise.unit": "std", "noise.strength": 0.3, "noise.kind": "gaussian", "view": "angles"}
     train = {"train.epochs": 250.0, "train.preset": "the paper's", "train.strengths": "0.5", "train.seeds": 6}
     others = {"measuring.primary": "held_out_loss", "compare.blind": True, "sweep.vary-2": "training.epochs"}
@@ -150,7 +150,7 @@ def test_a_link_brings_a_starter_set_but_loads_no_model(
     restored: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(page_state.gr, "Info", lambda words, **_: said.append(words))
+    monkeypatch.setattr(page_state, "show_note", said.append)
     link = {"data": "dialogue", "data.rows": "40", "model.source": "someone/model"}
     shown = restored(json.dumps(link), ModelSettings(), EXAMPLE.data)
     assert "dialogue" in shown["data-report"]
