@@ -25,7 +25,7 @@ Imports go downwards only, which import-linter checks. From what people call dow
       trained        what trained arms do: answers, loss of every token, robustness to noise, updates by layer
     evaluation     generation for all arms at once, text metrics, statistics, the verdict, noise inside a model
     engine         from a batch to a step: stacked adapters and full copies, loss, passes, lockstep, optimizer
-      regularisers   methods beside noise, one file each: their setting, words, formula, and place in a step
+      methods        methods beside noise, one file each: their setting, words, formula, and place in a step
     data           examples, chat rendering and labels, batches, the report on how rows are read
       formats        files and hub data sets to rows, read in a separate process
     models         cards of known models, cost estimates, loading, this machine

@@ -14,5 +14,5 @@ lockstep         the training loop: all arms on the same batch, as a generator o
 clean_loss       loss and accuracy per row without noise
 graphs           the layers as CUDA graphs
 parallel         one study on several processes
-regularisers     methods beside noise, one file each
+methods          methods beside noise, one file each
 """

@@ -23,10 +23,10 @@ from neftune_core.data.preparing import PreparedData
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.clean_loss import row_measures
 from neftune_core.engine.loss import MicroBatch
+from neftune_core.engine.methods.registry import perturb_start, require_causal
 from neftune_core.engine.optimizer import ArmOptimizer, Hyperparameters, LossScale
 from neftune_core.engine.parallel import process_group
 from neftune_core.engine.passes import Passes, noise_rows
-from neftune_core.engine.regularisers.registry import perturb_start, require_causal
 from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.engine.scheduled_noise import ScheduledNoise
 from neftune_core.engine.settings import Plan, count_steps, evaluation_batch, evaluation_steps, rate_at
@@ -138,7 +138,7 @@ class Lockstep(Generic[Study]):
         self.stopped: dict[int, int] = {}
         numbers = [site.number for site in stack.sites]
         self.noise = ScheduledNoise(chosen.values(), layers=max(numbers), tables=TABLES_SITE in numbers)
-        self._methods = {slot: study.regulariser_of(name).values for slot, name in enumerate(self.names, start=1)}
+        self._methods = {slot: study.method_of(name).values for slot, name in enumerate(self.names, start=1)}
         self._dropout = {slot: values["lora_dropout"] for slot, values in self._methods.items()}
         self._decay = {slot: values["weight_decay"] for slot, values in self._methods.items()}
         require_causal(stack, self._methods.values())

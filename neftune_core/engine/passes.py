@@ -16,7 +16,7 @@ from neftune_core.data.batches import Batch
 from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.armset import ArmSet, Dropout
 from neftune_core.engine.loss import ArmLosses, Labels, MicroBatch, Sums, arm_losses
-from neftune_core.engine.regularisers.registry import METHODS
+from neftune_core.engine.methods.registry import METHODS
 from neftune_core.models.accelerator import accelerator
 from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows, initial_noise
 from neftune_core.noise.kinds import KINDS

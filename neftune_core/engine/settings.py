@@ -8,15 +8,15 @@ from typing import Protocol
 
 from pydantic import Field, field_validator
 
-from neftune_core.engine.regularisers.adapter_dropout import MOST_DROPOUT
-from neftune_core.engine.regularisers.registry import RegulariserSettings
-from neftune_core.engine.regularisers.weight_decay import MOST_DECAY
+from neftune_core.engine.methods.adapter_dropout import MOST_DROPOUT
+from neftune_core.engine.methods.registry import MethodSettings
+from neftune_core.engine.methods.weight_decay import MOST_DECAY
 from neftune_core.errors import DoesNotFit
 from neftune_core.language import say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, Settings, setting
 
-__all__ = ["RegulariserSettings", "TrainingSettings"]
+__all__ = ["MethodSettings", "TrainingSettings"]
 
 SCHEDULES = {"constant": "Constant", "linear": "Linear decay to zero", "cosine": "Cosine decay to zero"}
 METHODS = {"lora": "Adapters (LoRA)", "full": "All weights (full fine-tuning)"}
@@ -35,7 +35,7 @@ quarter of the time of a study of three epochs."""
 
 
 class TrainingSettings(Settings):
-    """How every arm of a study is trained; shared by all arms unless a regulariser overrides it."""
+    """How every arm of a study is trained; shared by all arms unless a method overrides it."""
 
     epochs: float = setting(
         3.0,
@@ -266,7 +266,7 @@ class Plan(Protocol):
     @property
     def arms(self) -> Mapping[str, NoiseSettings]: ...
 
-    def regulariser_of(self, arm: str) -> RegulariserSettings:
+    def method_of(self, arm: str) -> MethodSettings:
         """Return the value of every method for an arm, all of them set."""
 
 

@@ -196,14 +196,14 @@ def _training_text(training: TrainingSettings) -> str:
 
 
 def _arm_text(record: Record, arm: str) -> str:
-    if arm in {found.name for found in record.study.regularisers}:
+    if arm in {found.name for found in record.study.methods}:
         return f"with another method than the control ({arm})"
     return "without noise (the control)" if arm == "control" else _noise_text(record.arms.get(arm), arm)
 
 
 def _noise_text(noise: NoiseSettings | None, arm: str) -> str:
     if noise is None or noise.is_silent:
-        return "none" if arm == "control" else f"none; another regulariser ({arm})"
+        return "none" if arm == "control" else f"none; another method ({arm})"
     return f"{noise.kind} noise of {noise.unit} {noise.strength:g}"
 
 

@@ -20,7 +20,7 @@ from neftune_core.data.preparing import PreparedData, prepare
 from neftune_core.durable import atomic_write
 from neftune_core.engine.arm_factory import make_arms
 from neftune_core.engine.lockstep import steps_after
-from neftune_core.engine.regularisers.registry import METHODS
+from neftune_core.engine.methods.registry import METHODS
 from neftune_core.engine.settings import count_steps
 from neftune_core.errors import NotAvailable, RecordError
 from neftune_core.export.archive import pack
@@ -241,7 +241,7 @@ def reasons_against(study: StudySettings) -> dict[str, str]:
     own = {name for name, method in METHODS.items() if method.in_step or method.start}
     found = {name: reason_against(noise) for name, noise in study.arms.items()}
     for name in found:
-        used = [METHODS[key].words for key, value in study.regulariser_of(name).values.items() if value and key in own]
+        used = [METHODS[key].words for key, value in study.method_of(name).values.items() if value and key in own]
         if used:
             found[name] = f"other training loops do not have {' and '.join(used)}"
     return found
@@ -268,11 +268,11 @@ def _order(record: Record, study: StudySettings, prepared: PreparedData) -> list
 
 
 def _arm(study: StudySettings, name: str, noise: NoiseSettings) -> dict[str, Any]:
-    regulariser = study.regulariser_of(name)
+    own = study.method_of(name)
     return {
         "noise": noise.model_dump(),
-        "weight_decay": regulariser.values["weight_decay"],
-        "lora_dropout": regulariser.values["lora_dropout"],
+        "weight_decay": own.values["weight_decay"],
+        "lora_dropout": own.values["lora_dropout"],
     }
 
 
@@ -292,7 +292,7 @@ def _notes(record: Record, base: Base, precision: str) -> str:
     study, note = record.study, str(record.about_table("model").get("note") or "")
     ended = [event for event in record.events() if event["event"] in ("ended_early", STEERED)]
     found = [f"The arm {name} is left out: {reason}." for name, reason in reasons_against(study).items() if reason]
-    if study.training.model_dropout or any(study.regulariser_of(name).values["lora_dropout"] for name in study.arms):
+    if study.training.model_dropout or any(study.method_of(name).values["lora_dropout"] for name in study.arms):
         found.append(
             "The study has dropout. The script has the same rates but draws its own masks: losses agree approximately."
         )

@@ -33,7 +33,7 @@ WARM = (
     Colour("#560f3c", "#c2488a"),
 )
 
-# Arms with another regulariser instead of noise; figures also draw them dashed.
+# Arms with another method instead of noise; figures also draw them dashed.
 COOL = (
     Colour("#2f9155", "#9be6b4"),
     Colour("#1b6b3f", "#5fc286"),
@@ -80,7 +80,8 @@ def arm_colours(arms: Mapping[str, NoiseSettings]) -> dict[str, str]:
 
     A strength has the same colour in every study, unless another arm of the study is nearby: then the arms take
     neighbouring steps of the scale, the stronger the darker. Strengths in different units cannot be compared without a
-    sequence length, so arms are ordered per unit. Arms without noise, other than the control, are the regularisers.
+    sequence length, so arms are ordered per unit. Arms without noise that are not the control have
+    another method.
 
     Args:
         arms: Noise settings of the arms by name.
@@ -89,8 +90,8 @@ def arm_colours(arms: Mapping[str, NoiseSettings]) -> dict[str, str]:
         `var(--lab-...)` by arm.
     """
     colours = {"base": token("base")} | {name: token("control") for name in arms if name == CONTROL}
-    regularised = [name for name, noise in arms.items() if noise.is_silent and name != CONTROL]
-    colours |= {name: token(f"cool-{1 + number % len(COOL)}") for number, name in enumerate(regularised)}
+    others = [name for name, noise in arms.items() if noise.is_silent and name != CONTROL]
+    colours |= {name: token(f"cool-{1 + number % len(COOL)}") for number, name in enumerate(others)}
     noisy = sorted(
         (name for name, noise in arms.items() if not noise.is_silent),
         key=lambda name: (arms[name].unit, arms[name].strength),

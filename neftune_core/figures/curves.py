@@ -25,7 +25,7 @@ DASHES = {
     "adversarial": "dashdot",
     "token-dropout": "2px,6px",
 }
-REGULARISER_DASH = "8px,3px,2px,3px"
+METHOD_DASH = "8px,3px,2px,3px"
 OVER = ("saved", "answered", "finished", "stopped", "failed")
 POINTS = 600
 STEEP = 30
@@ -196,12 +196,12 @@ def downsample(steps: list[int], values: list[float]) -> tuple[list[int], list[f
 
 
 def _dash(name: str, arms: Mapping[str, NoiseSettings]) -> str:
-    """Return the line style for the kind of noise; the control is solid, the base and regulariser arms are not."""
+    """Return the line style for the kind of noise; the control is solid, the base and arms of other methods are not."""
     if name not in arms:
         return "dot"
     if name == CONTROL:
         return "solid"
-    return REGULARISER_DASH if arms[name].is_silent else DASHES[arms[name].kind]
+    return METHOD_DASH if arms[name].is_silent else DASHES[arms[name].kind]
 
 
 def _arm_traces(name: str, gathered: Mapping[str, Points], shared: set[Any], colour: str, dash: str) -> list[Trace]:

@@ -61,15 +61,15 @@ def study_seconds(study: StudySettings, rows: int, layers: int, parameters: int)
 
 def pass_groups(study: StudySettings) -> list[tuple[int, int]]:
     """Return the groups of arms that share a pass in each step: passes and arms of each."""
+    from neftune_core.engine.methods.registry import METHODS
     from neftune_core.engine.passes import pass_strategy
-    from neftune_core.engine.regularisers.registry import METHODS
     from neftune_core.noise.batch import ArmNoise
     from neftune_core.noise.kinds import STEP_MODES
 
     by_way: dict[str, list[int]] = {}
     for name, noise in study.arms.items():
         way = pass_strategy(ArmNoise(noise))
-        used = [METHODS[key] for key, value in study.regulariser_of(name).values.items() if value]
+        used = [METHODS[key] for key, value in study.method_of(name).values.items() if value]
         alone = not study.training.together or any(method.perturbation for method in used)
         key = name if alone else " ".join([way, *(method.name for method in used if method.in_step)])
         passes = STEP_MODES[way].passes(noise.ascent_steps)

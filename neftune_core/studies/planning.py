@@ -11,7 +11,7 @@ from pathlib import Path
 from neftune_core.data.batches import LENGTH_STEP
 from neftune_core.data.fitting import FittedPrompt
 from neftune_core.data.preparing import PreparedData
-from neftune_core.engine.regularisers.registry import METHODS
+from neftune_core.engine.methods.registry import METHODS
 from neftune_core.engine.settings import count_steps
 from neftune_core.errors import DoesNotFit
 from neftune_core.home import folder_bytes
@@ -170,7 +170,7 @@ def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedMode
     mean = sum(-(-row.length // LENGTH_STEP) * LENGTH_STEP for row in prepared.train) / max(1, len(prepared.train))
     seeds = sum(len(names) for names in study.runs.values()) / arms
     steps = math.ceil(count_steps(len(prepared.train), training) * seeds)
-    used = [METHODS[name] for arm in study.regularisers for name, value in arm.values.items() if value]
+    used = [METHODS[name] for arm in study.methods for name, value in arm.values.items() if value]
     return Workload(
         arms=arms,
         batch_size=math.ceil(training.batch_size / training.accumulation),

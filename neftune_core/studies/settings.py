@@ -8,8 +8,8 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from neftune_core.data.settings import DataSettings
-from neftune_core.engine.regularisers.registry import METHODS
-from neftune_core.engine.settings import MOST_SAMPLED, RegulariserSettings, TrainingSettings
+from neftune_core.engine.methods.registry import METHODS
+from neftune_core.engine.settings import MOST_SAMPLED, MethodSettings, TrainingSettings
 from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
 from neftune_core.language import later, say
@@ -54,46 +54,57 @@ class StudySettings(Settings):
     noise: tuple[NoiseSettings, ...] = Field(
         default=(NoiseSettings(),), description="The noise arms; the control is always trained beside them."
     )
-    regularisers: tuple[RegulariserSettings, ...] = Field(
+    methods: tuple[MethodSettings, ...] = Field(
         default=(), description="Arms that differ from the control in another method, such as weight decay."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named_as_today(cls, given: Any) -> Any:
+        """Rename the field of other methods in records made before it had its present name."""
+        if isinstance(given, dict) and "regularisers" in given:
+            return {
+                "methods": given["regularisers"],
+                **{name: value for name, value in given.items() if name != "regularisers"},
+            }
+        return given
+
     @model_validator(mode="after")
     def _arms_differ(self) -> Self:
-        if not self.noise and not self.regularisers:
-            raise ValueError(say("a study needs at least one noise arm or regulariser besides the control"))
+        if not self.noise and not self.methods:
+            raise ValueError(say("a study needs at least one arm with noise or another method besides the control"))
         if self.live and not self.noise:
             raise ValueError(say("a live study needs a noise arm, whose strength is changed while it trains"))
         if any(noise.is_silent for noise in self.noise):
             raise ValueError(say("an arm of strength 0 is the control, which is always included: leave it out"))
-        for words, arms in ((later("noise arms"), self.noise), (later("regularisers"), self.regularisers)):
+        for words, arms in ((later("noise arms"), self.noise), (later("arms with other methods"), self.methods)):
             if len({arm.name for arm in arms}) < len(arms):
                 raise ValueError(say("two {what} are the same: change or remove one", what=say(words)))
-        for arm in self.regularisers:
+        for arm in self.methods:
             self._check_method(arm)
         return self
 
-    def _check_method(self, arm: RegulariserSettings) -> None:
+    def _check_method(self, arm: MethodSettings) -> None:
         """Raise `ValueError` if an arm equals the control, or has a method that these training settings rule out."""
         if self.training.method == "full" and any(METHODS[name].needs_adapters for name in arm.values):
             raise ValueError(say("full fine-tuning has no adapters, and so no dropout on them: choose weight decay"))
         captured = self.training.execution in ("graphs", "captured")
         if captured and any(METHODS[name].passes or METHODS[name].perturbation for name in arm.values):
             raise ValueError(say("{name} cannot run in CUDA graphs: set execution to eager or compiled", name=arm.name))
-        if self.regulariser_of(arm.name).values == self.regulariser_of(CONTROL.name).values:
+        if self.method_of(arm.name).values == self.method_of(CONTROL.name).values:
             raise ValueError(
                 say(
-                    "the regulariser {name} is the same as the control: change or remove it",
+                    "the arm {name} is the same as the control: change or remove it",
                     name=arm.name or say("without a value"),
                 )
             )
 
     @property
     def arms(self) -> dict[str, NoiseSettings]:
-        """Noise of every trained arm by name, control first; a regulariser has none unless it names one."""
+        """Noise of every trained arm by name, control first; another method's arm has none unless it names one."""
         noisy = {noise.name: noise for noise in (CONTROL, *self.noise)}
         chaos = {CHAOS_ARM: CHAOS} if self.measuring.chaos else {}
-        return noisy | {arm.name: arm.noise or CONTROL for arm in self.regularisers} | chaos
+        return noisy | {arm.name: arm.noise or CONTROL for arm in self.methods} | chaos
 
     @property
     def live_arm(self) -> str:
@@ -107,11 +118,11 @@ class StudySettings(Settings):
         again = {seed + self.seeds: (CONTROL.name,) for seed in seeds} if self.measuring.another_seed else {}
         return {seed: tuple(self.arms) for seed in seeds} | again
 
-    def regulariser_of(self, arm: str) -> RegulariserSettings:
+    def method_of(self, arm: str) -> MethodSettings:
         """Return the value of every method for an arm, all of them set: its own, the study's, or 0."""
         usual: dict[str, Any] = {name: getattr(self.training, name, 0.0) for name in METHODS}
-        own = next((found.values for found in self.regularisers if found.name == arm), {})
-        return RegulariserSettings.model_construct(None, **(usual | own))
+        own = next((found.values for found in self.methods if found.name == arm), {})
+        return MethodSettings.model_construct(None, **(usual | own))
 
     def check(self, limits: Limits) -> None:
         """Raise `DoesNotFit` if a limit of this server is exceeded."""

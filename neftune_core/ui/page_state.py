@@ -16,7 +16,7 @@ import gradio as gr
 from gradio.components import Component
 
 from neftune_core.data.settings import DataSettings
-from neftune_core.engine.regularisers.registry import METHODS
+from neftune_core.engine.methods.registry import METHODS
 from neftune_core.errors import DataError, LabError
 from neftune_core.home import home
 from neftune_core.language import say

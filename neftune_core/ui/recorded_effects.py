@@ -28,7 +28,7 @@ def recorded_studies(lab: Lab) -> dict[str, tuple[Sweep, StudySettings]]:
     found = {}
     for sweep in lab.recorded_sweeps:
         studies = [cell.study for cell in cells(sweep.settings)]
-        if not studies or studies[0].regularisers:
+        if not studies or studies[0].methods:
             continue
         if {study.noise for study in studies} == {studies[0].noise} and len(studies[0].noise) == 1:
             name = studies[0].data.source.removeprefix("starter:")

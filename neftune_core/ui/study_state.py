@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from neftune_core.engine.regularisers.registry import METHODS
-from neftune_core.engine.settings import RegulariserSettings
+from neftune_core.engine.methods.registry import METHODS
+from neftune_core.engine.settings import MethodSettings
 from neftune_core.language import say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.settings import CONTROL, PRESETS, StudySettings
@@ -37,7 +37,7 @@ def study_state(fields: Fields, study: StudySettings) -> dict[str, Any]:
         "train.strengths": _list_numbers(arm.strength for arm in rest),
         **{
             f"train.{method.field}": _list_numbers(
-                arm.values[name] for arm in study.regularisers if _has_box(arm, noise) and name in arm.values
+                arm.values[name] for arm in study.methods if _has_box(arm, noise) and name in arm.values
             )
             for name, method in METHODS.items()
         },
@@ -49,11 +49,11 @@ def study_state(fields: Fields, study: StudySettings) -> dict[str, Any]:
 
 def _shown_noise(study: StudySettings) -> NoiseSettings:
     """Return the noise of the Noise tab that describes a study: that of its first arm with any."""
-    noises = [*study.noise, *(arm.noise for arm in study.regularisers if arm.noise is not None)]
+    noises = [*study.noise, *(arm.noise for arm in study.methods if arm.noise is not None)]
     return noises[0] if noises else CONTROL
 
 
-def _has_box(arm: RegulariserSettings, noise: NoiseSettings) -> bool:
+def _has_box(arm: MethodSettings, noise: NoiseSettings) -> bool:
     """Return whether the boxes of the methods can describe an arm: one method, with the tab's noise if it needs any."""
     wanted = [noise if METHODS[name].needs_noise else None for name in arm.values]
     return wanted == [arm.noise]
@@ -68,9 +68,9 @@ def warn_of_missing_arms(study: StudySettings) -> None:
     """Report the arms of the study that the forms cannot represent, if any."""
     shown = _shown_noise(study)
     noises = [arm.name for arm in study.noise[1:] if not _differs_in_strength(arm, shown)]
-    regularisers = [arm.name for arm in study.regularisers if not _has_box(arm, shown)]
-    if noises or regularisers:
-        arms = say(", ").join([*noises, *regularisers])
+    methods = [arm.name for arm in study.methods if not _has_box(arm, shown)]
+    if noises or methods:
+        arms = say(", ").join([*noises, *methods])
         words = say(
             "The forms of this page cannot show these arms of the study: {arms}. A new study will not include them.",
             arms=arms,

@@ -16,7 +16,7 @@ from neftune_core import language
 from neftune_core.data.formats.starters import STARTERS
 from neftune_core.data.layouts import LAYOUTS
 from neftune_core.data.settings import DataSettings
-from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
+from neftune_core.engine.settings import MethodSettings, TrainingSettings
 from neftune_core.errors import Cancelled
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.settings import DecodingSettings, MeasuringSettings
@@ -35,7 +35,7 @@ from neftune_core.ui.parts.wiring import reports_errors
 
 PACKAGE = Path(language.__file__).parent
 ON_THE_PAGE: tuple[type[Settings], ...] = (
-    DataSettings, DecodingSettings, MeasuringSettings, ModelSettings, NoiseSettings, RegulariserSettings,
+    DataSettings, DecodingSettings, MeasuringSettings, ModelSettings, NoiseSettings, MethodSettings,
     TrainingSettings,
 )  # fmt: skip
 RECORDED = [Sweep(path) for path in sorted((assets() / "recorded").iterdir())]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neftune_core.data.settings import DataSettings
-from neftune_core.engine.regularisers.registry import METHODS
+from neftune_core.engine.methods.registry import METHODS
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import DoesNotFit, InvalidSetting
 from neftune_core.evaluation.settings import MeasuringSettings
@@ -70,7 +70,7 @@ def study_of(asked: StudyRequest) -> StudySettings:
             "training": asked.training,
             "measuring": asked.measuring,
             "noise": sorted(arms.values(), key=lambda found: found.strength),
-            "regularisers": list({str(other): other for other in others}.values()),
+            "methods": list({str(other): other for other in others}.values()),
         },
     )
 

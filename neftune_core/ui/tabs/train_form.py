@@ -10,8 +10,8 @@ from typing import Any
 
 import gradio as gr
 
-from neftune_core.engine.regularisers.registry import METHODS
-from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
+from neftune_core.engine.methods.registry import METHODS
+from neftune_core.engine.settings import MethodSettings, TrainingSettings
 from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
@@ -126,7 +126,7 @@ def build(presets: Sequence[str] = tuple(PRESETS), *, with_tracker: bool = False
                 training.by_name[name].render()
     with gr.Accordion(say("The question, chosen before the run"), open=False, elem_classes=["lab-group"]):
         measuring = Form(MeasuringSettings, prefix="measuring-train")
-    with gr.Accordion(say("Arms with other regularisers"), open=False, elem_classes=["lab-group"]):
+    with gr.Accordion(say("Arms with other methods"), open=False, elem_classes=["lab-group"]):
         methods = {name: _method(name) for name in METHODS}
     tracker = _tracker() if with_tracker else ()
     reset = gr.Button(say("Reset to defaults"), size="md", elem_id="train-reset")
@@ -189,7 +189,7 @@ def _groups() -> dict[str, tuple[str, ...]]:
 
 def _method(name: str) -> gr.Textbox:
     """Return the box of a method: one value per arm, with what its setting and its entry say."""
-    method, found = METHODS[name], control(RegulariserSettings, name)
+    method, found = METHODS[name], control(MethodSettings, name)
     noise = say("These arms have the noise of the Noise tab.") if method.needs_noise else ""
     sentences = (say(found.help), say("One value per arm, such as {example}.", example=method.example), noise)
     info = " ".join(filter(None, (*sentences, f"({method.paper})" if method.paper else "")))

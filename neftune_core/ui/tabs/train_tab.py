@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import gradio as gr
 
-from neftune_core.engine.regularisers.registry import METHODS
+from neftune_core.engine.methods.registry import METHODS
 from neftune_core.errors import LabError, RecordError
 from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings

@@ -111,7 +111,7 @@ def test_weights_too_large_for_the_number_format_are_refused_in_it_alone(folder:
     ("text", "words"),
     [
         ("[noise]\nstrength = 5\n", "noise is a list of tables: write [[noise]] instead of [noise]."),
-        ("[regularisers]\nweight_decay = 0.1\n", "regularisers is a list of tables: write [[regularisers]] instead of"),
+        ("[methods]\nweight_decay = 0.1\n", "methods is a list of tables: write [[methods]] instead of"),
         ("[[training]]\nepochs = 1\n", "training is a single table: write [training] instead of [[training]]."),
         ("training = 3\n", "The setting training cannot be 3: it must be a table."),
         ("noise = 3\n", "The setting noise cannot be 3: it must be a list."),

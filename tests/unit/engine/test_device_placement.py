@@ -16,7 +16,7 @@ from tiny import family_rows, random_rows
 from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.arm_factory import make_arms
 from neftune_core.engine.lockstep import Lockstep
-from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
+from neftune_core.engine.settings import MethodSettings, TrainingSettings
 from neftune_core.evaluation.answers import stream_answers
 from neftune_core.evaluation.noise_propagation import measure_propagation
 from neftune_core.evaluation.sensitivity import measure_sensitivity
@@ -149,7 +149,7 @@ def studied(device: str, folder: Path) -> Record:
         update={
             "model": ModelSettings(device=device, precision="float32"),
             "training": EXAMPLE.training.model_copy(update={"steps": 3, "evaluations": 1, "evaluation_rows": 8}),
-            "regularisers": (RegulariserSettings(lora_dropout=0.1),),
+            "methods": (MethodSettings(lora_dropout=0.1),),
             "measuring": MeasuringSettings(prompts=2, new_tokens=4),
             "answers": AnswerSettings(new_tokens=4),
         }

@@ -1,4 +1,4 @@
-"""Training settings in the loop: regulariser arms, time budgets, and the numbers of a step."""
+"""Training settings in the loop: arms with other methods, time budgets, and the numbers of a step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tiny import random_rows
 from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.optimizer import ArmOptimizer, Hyperparameters
-from neftune_core.engine.settings import RegulariserSettings, TrainingSettings, evaluation_batch
+from neftune_core.engine.settings import MethodSettings, TrainingSettings, evaluation_batch
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import InvalidSetting
 from neftune_core.models.accelerator import accelerator
@@ -43,11 +43,9 @@ def losses(run: Lockstep, arm: str) -> list[float]:
     return [event["arms"][arm]["loss"] for event in run.run(lambda: False) if event["event"] == "step"]
 
 
-def test_a_regulariser_arm_is_the_control_of_a_study_with_that_regulariser(tiny: LoadedModel) -> None:
+def test_an_arm_with_another_method_is_the_control_of_a_study_with_that_method(tiny: LoadedModel) -> None:
     values = [{"lora_dropout": 0.5}, {"weight_decay": 5.0}, {"lora_dropout": 0.0, "weight_decay": 2.0}]
-    study = StudySettings(
-        noise=(), regularisers=tuple(RegulariserSettings(**value) for value in values), training=training()
-    )
+    study = StudySettings(noise=(), methods=tuple(MethodSettings(**value) for value in values), training=training())
     names = ["control", "lora-dropout-0.5", "weight-decay-5", "lora-dropout-0-weight-decay-2"]
     assert list(study.arms) == names
     events = [event for event in lockstep(tiny, study).run(lambda: False) if event["event"] == "step"]
@@ -63,7 +61,7 @@ def test_a_regulariser_arm_is_the_control_of_a_study_with_that_regulariser(tiny:
 def test_decay_and_dropout_of_an_arm_are_bit_identical_to_those_of_the_whole_study(tiny: LoadedModel) -> None:
     own = StudySettings(
         noise=(),
-        regularisers=(RegulariserSettings(lora_dropout=0.3, weight_decay=0.5),),
+        methods=(MethodSettings(lora_dropout=0.3, weight_decay=0.5),),
         training=training(lora_dropout=0),
     )
     name = "lora-dropout-0.3-weight-decay-0.5"
@@ -99,21 +97,24 @@ def test_weight_decay_by_slot_is_that_of_adamw(tiny: LoadedModel) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"noise": (), "regularisers": ()}, "at least one noise arm or regulariser"),
-        ({"regularisers": ({},)}, "without a value"),
-        ({"regularisers": ({"lora_dropout": 0.3},)}, "lora-dropout-0.3 is the same as the control"),
-        ({"regularisers": ({"weight_decay": 1}, {"weight_decay": 1})}, "wo regularisers are the same"),
-        ({"regularisers": ({"lora_dropout": 1.5},)}, "it must be 0.95 or less"),
+        ({"noise": (), "methods": ()}, "at least one arm with noise or another method"),
+        ({"methods": ({},)}, "without a value"),
+        ({"methods": ({"lora_dropout": 0.3},)}, "lora-dropout-0.3 is the same as the control"),
+        ({"methods": ({"weight_decay": 1}, {"weight_decay": 1})}, "wo arms with other methods are the same"),
+        ({"methods": ({"lora_dropout": 1.5},)}, "it must be 0.95 or less"),
     ],
 )
-def test_a_regulariser_that_makes_no_difference_is_refused(values: dict[str, Any], words: str) -> None:
+def test_a_method_that_makes_no_difference_is_refused(values: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidSetting, match=words):
         StudySettings(training=training(), **values)
 
 
-def test_a_study_with_regularisers_comes_back_from_its_toml() -> None:
-    study = StudySettings(regularisers=(RegulariserSettings(lora_dropout=0.1), RegulariserSettings(weight_decay=0.1)))
+def test_a_study_with_other_methods_comes_back_from_its_toml() -> None:
+    study = StudySettings(methods=(MethodSettings(lora_dropout=0.1), MethodSettings(weight_decay=0.1)))
     assert from_toml(StudySettings, to_toml(study, comments=True)) == study
+    older = to_toml(study).replace("[[methods]]", "[[regularisers]]")  # its name in records of earlier versions
+    assert "[[regularisers]]" in older
+    assert from_toml(StudySettings, older) == study
 
 
 def test_the_numbers_of_a_step_are_those_of_the_adapters(tiny: LoadedModel) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from neftune_core.engine import regularisers
-from neftune_core.engine.regularisers.registry import METHODS, find_methods
-from neftune_core.engine.settings import RegulariserSettings
+from neftune_core.engine import methods
+from neftune_core.engine.methods.registry import METHODS, find_methods
+from neftune_core.engine.settings import MethodSettings
 from neftune_core.errors import InvalidSetting
 from neftune_core.home import assets
 from neftune_core.noise.names import arm_words
@@ -20,7 +20,7 @@ from neftune_core.settings import controls, from_toml, to_toml
 from neftune_core.studies.settings import StudySettings
 
 ENTRY = """
-from neftune_core.engine.regularisers.method import Method
+from neftune_core.engine.methods.method import Method
 from neftune_core.settings import setting
 
 METHOD = Method(
@@ -32,7 +32,7 @@ METHOD = Method(
 )
 """
 STUDY = """
-[[regularisers]]
+[[methods]]
 label_smoothing = 0.25
 """
 
@@ -40,9 +40,9 @@ label_smoothing = 0.25
 @pytest.fixture
 def own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "label_smoothing.py").write_text(ENTRY)
-    monkeypatch.setattr(regularisers, "__path__", [*regularisers.__path__, str(tmp_path)])
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
     yield
-    sys.modules.pop(f"{regularisers.__name__}.label_smoothing", None)
+    sys.modules.pop(f"{methods.__name__}.label_smoothing", None)
 
 
 def test_a_file_with_an_entry_is_a_method(own_file: None) -> None:
@@ -55,13 +55,13 @@ def test_a_file_with_an_entry_is_a_method(own_file: None) -> None:
 def test_a_file_with_an_entry_is_a_setting_of_a_study(own_file: None) -> None:
     """Settings are made when the registry is imported, so this needs a process of its own."""
     program = (
-        f"from neftune_core.engine import regularisers; regularisers.__path__ = {list(regularisers.__path__)}\n"
+        f"from neftune_core.engine import methods; methods.__path__ = {list(methods.__path__)}\n"
         "from neftune_core.noise.names import arm_words\n"
         "from neftune_core.settings import from_toml\n"
         "from neftune_core.studies.settings import StudySettings\n"
         f"study = from_toml(StudySettings, '''{STUDY}''')\n"
-        "(arm,) = study.regularisers\n"
-        "print(arm.name, '|', arm_words(arm.name), '|', study.regulariser_of('control').values['label_smoothing'])"
+        "(arm,) = study.methods\n"
+        "print(arm.name, '|', arm_words(arm.name), '|', study.method_of('control').values['label_smoothing'])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "label-smoothing-0.25 | label smoothing 0.25 | 0.0"
@@ -69,7 +69,7 @@ def test_a_file_with_an_entry_is_a_setting_of_a_study(own_file: None) -> None:
 
 def test_every_method_is_declared_once_and_described() -> None:
     documented = (assets() / "docs" / "noise.md").read_text(encoding="utf-8")
-    offered = {found.name: found for found in controls(RegulariserSettings)}
+    offered = {found.name: found for found in controls(MethodSettings)}
     assert list(offered) == list(METHODS)
     assert len({method.field for method in METHODS.values()}) == len(METHODS)
     for name, method in METHODS.items():
@@ -78,23 +78,23 @@ def test_every_method_is_declared_once_and_described() -> None:
         assert method.formula
         assert method.paper.removeprefix("arXiv ").split(",")[0] in documented
         value = float(method.example.split(",")[0])
-        arm = RegulariserSettings.model_construct(**{name: value})
+        arm = MethodSettings.model_construct(**{name: value})
         assert arm_words(arm.name) == f"{method.words} {value:g}"
 
 
 def test_a_study_without_methods_is_written_as_before() -> None:
     study = StudySettings()
-    assert "regularisers = []" in to_toml(study)
+    assert "methods = []" in to_toml(study)
     assert from_toml(StudySettings, to_toml(study)) == study
-    assert set(study.regulariser_of("control").values.values()) == {0.0}
+    assert set(study.method_of("control").values.values()) == {0.0}
 
 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"training": {"method": "full"}, "regularisers": ({"lora_dropout": 0.1},)}, "no adapters"),
-        ({"regularisers": ({"noise": {"strength": 5}},)}, "is the same as the control"),
-        ({"regularisers": ({"weight_decay": 0.1, "noise": {"strength": -1}},)}, "must be 0 or more"),
+        ({"training": {"method": "full"}, "methods": ({"lora_dropout": 0.1},)}, "no adapters"),
+        ({"methods": ({"noise": {"strength": 5}},)}, "is the same as the control"),
+        ({"methods": ({"weight_decay": 0.1, "noise": {"strength": -1}},)}, "must be 0 or more"),
     ],
 )
 def test_an_arm_that_cannot_be_is_refused_in_one_sentence(values: dict[str, Any], words: str) -> None:
@@ -103,9 +103,9 @@ def test_an_arm_that_cannot_be_is_refused_in_one_sentence(values: dict[str, Any]
 
 
 def test_a_method_may_be_used_with_noise() -> None:
-    study = StudySettings(regularisers=({"weight_decay": 0.1, "noise": {"strength": 5}},))
+    study = StudySettings(methods=({"weight_decay": 0.1, "noise": {"strength": 5}},))
     name = "weight-decay-0.1-with-uniform-alpha-5"
     assert study.arms[name].strength == 5
-    assert study.regulariser_of(name).values["weight_decay"] == 0.1
+    assert study.method_of(name).values["weight_decay"] == 0.1
     assert arm_words(name) == "weight decay 0.1 with alpha 5"
     assert from_toml(StudySettings, to_toml(study)) == study

@@ -19,7 +19,7 @@ from neftune_core.engine.copies import FullCopies
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.optimizer import LossScale, build_blocks
 from neftune_core.engine.saving import is_saved
-from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
+from neftune_core.engine.settings import MethodSettings, TrainingSettings
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import Cancelled, InvalidSetting, NotAvailable, RecordError
 from neftune_core.evaluation.answers import stream_answers
@@ -248,9 +248,7 @@ def test_in_turn_and_with_copies_the_estimate_counts_one_arms_rows(tiny: LoadedM
 
 def test_full_fine_tuning_refuses_dropout_on_adapters_that_it_does_not_have() -> None:
     with pytest.raises(InvalidSetting, match="no adapters"):
-        StudySettings(
-            training=TrainingSettings(method="full"), noise=(), regularisers=(RegulariserSettings(lora_dropout=0.1),)
-        )
+        StudySettings(training=TrainingSettings(method="full"), noise=(), methods=(MethodSettings(lora_dropout=0.1),))
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

@@ -21,8 +21,8 @@ from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.arm_factory import make_arms
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.lockstep import Lockstep
-from neftune_core.engine.regularisers.registry import METHODS, require_causal
-from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
+from neftune_core.engine.methods.registry import METHODS, require_causal
+from neftune_core.engine.settings import MethodSettings, TrainingSettings
 from neftune_core.errors import InvalidSetting
 from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.catalogue import Workload, estimate
@@ -38,18 +38,18 @@ from neftune_core.studies.settings import StudySettings
 SEED = 3
 NOISE = NoiseSettings(strength=5)
 ARMS = {
-    "prompt_loss": RegulariserSettings(prompt_loss=0.5),
-    "weight_noise": RegulariserSettings(weight_noise=0.3),
-    "start_noise": RegulariserSettings(start_noise=0.4),
-    "consistency": RegulariserSettings(consistency=0.7, noise=NOISE),
+    "prompt_loss": MethodSettings(prompt_loss=0.5),
+    "weight_noise": MethodSettings(weight_noise=0.3),
+    "start_noise": MethodSettings(start_noise=0.4),
+    "consistency": MethodSettings(consistency=0.7, noise=NOISE),
 }
 TOGETHER = tuple(ARMS.values())
 
 
-def made(loaded: LoadedModel, arms: tuple[RegulariserSettings, ...] = TOGETHER, **training: Any) -> Lockstep:
+def made(loaded: LoadedModel, arms: tuple[MethodSettings, ...] = TOGETHER, **training: Any) -> Lockstep:
     usual = {"steps": 4, "learning_rate": 2e-3, "evaluations": 2, "lora_rank": 4, "lora_alpha": 8, "batch_size": 8}
     settings = TrainingSettings(**(usual | training))
-    study = StudySettings(seed=SEED, training=settings, noise=(NOISE,), regularisers=arms)
+    study = StudySettings(seed=SEED, training=settings, noise=(NOISE,), methods=arms)
     prepared = SimpleNamespace(train=random_rows(8), held_out=random_rows(4, seed=1))
     run = Lockstep(study, make_arms(loaded, len(study.arms), settings), prepared)
     with torch.no_grad():  # an adapter that adds nothing would leave half of the gradients at zero
@@ -185,7 +185,7 @@ def test_noise_at_the_start_is_uniform_by_the_standard_deviation_of_each_matrix(
     arm = (ARMS["start_noise"],)
     for method in ("lora", "full"):
         settings = TrainingSettings(steps=1, method=method, lora_rank=4, evaluations=1)
-        studies = [StudySettings(seed=SEED, training=settings, regularisers=arms) for arms in ((), arm)]
+        studies = [StudySettings(seed=SEED, training=settings, methods=arms) for arms in ((), arm)]
         prepared = SimpleNamespace(train=random_rows(8), held_out=random_rows(4, seed=1))
         before, after = (Lockstep(one, make_arms(tiny, len(one.arms), settings), prepared) for one in studies)
         number = 0
@@ -257,7 +257,7 @@ def test_before_the_first_step_an_arm_that_was_changed_is_measured_itself(tiny: 
 
 def test_consistency_without_noise_in_a_step_is_the_clean_loss(tiny: LoadedModel) -> None:
     late = NoiseSettings(strength=5, schedule="switch-off", schedule_point=0.0)
-    run = made(tiny, (RegulariserSettings(consistency=0.7, noise=late),))
+    run = made(tiny, (MethodSettings(consistency=0.7, noise=late),))
     losses = _losses(run)
     assert losses[run.names[-1]] == pytest.approx(losses["control"], abs=1e-6)
 
@@ -265,9 +265,9 @@ def test_consistency_without_noise_in_a_step_is_the_clean_loss(tiny: LoadedModel
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"regularisers": ({"consistency": 1},)}, "consistency needs noise: give the arm"),
-        ({"regularisers": ({"consistency": 1, "noise": {"kind": "symmetric"}},)}, "a single draw .given symmetric."),
-        ({"training": {"execution": "graphs"}, "regularisers": ({"weight_noise": 1},)}, "CUDA graphs: set execution"),
+        ({"methods": ({"consistency": 1},)}, "consistency needs noise: give the arm"),
+        ({"methods": ({"consistency": 1, "noise": {"kind": "symmetric"}},)}, "a single draw .given symmetric."),
+        ({"training": {"execution": "graphs"}, "methods": ({"weight_noise": 1},)}, "CUDA graphs: set execution"),
     ],
 )
 def test_a_method_that_cannot_act_is_refused_in_one_sentence(values: dict[str, Any], words: str) -> None:
@@ -276,7 +276,7 @@ def test_a_method_that_cannot_act_is_refused_in_one_sentence(values: dict[str, A
 
 
 def test_the_estimates_count_the_passes_and_weights_of_methods(tiny: LoadedModel) -> None:
-    study = StudySettings(noise=(NOISE,), regularisers=TOGETHER)
+    study = StudySettings(noise=(NOISE,), methods=TOGETHER)
     assert sorted(pass_groups(study)) == [(1, 1), (1, 1), (1, 3), (2, 1)]
     work = Workload(arms=3, batch_size=64, length=4096, steps=1)
     plain, held, perturbed = (

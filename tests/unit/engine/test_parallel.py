@@ -17,7 +17,7 @@ import pytest
 from processes import ended
 
 from neftune_core.data.settings import DataSettings
-from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
+from neftune_core.engine.settings import MethodSettings, TrainingSettings
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
@@ -50,7 +50,7 @@ def study(place: Path, **training: Any) -> StudySettings:
             NoiseSettings(strength=5, kind="adversarial"),
             NoiseSettings(strength=5, schedule="adaptive"),
         ),
-        regularisers=(RegulariserSettings(weight_decay=0.1),),
+        methods=(MethodSettings(weight_decay=0.1),),
     )
 
 

@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2Co
 from neftune_core.commands.train import read_study
 from neftune_core.data.settings import DataSettings
 from neftune_core.durable import UMASK
-from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
+from neftune_core.engine.settings import MethodSettings, TrainingSettings
 from neftune_core.errors import InvalidSetting, RecordError
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.export.models import write_model
@@ -62,7 +62,7 @@ def studied(place: Path, **changes: Any) -> Record:
         ),
         "answers": AnswerSettings(prompts=(PAYLOAD,), new_tokens=4),
         "noise": ARMS,
-        "regularisers": (RegulariserSettings(weight_decay=0.1),),
+        "methods": (MethodSettings(weight_decay=0.1),),
     }
     made = create(StudySettings(**{**given, **changes}), "", folder=place / "runs")
     assert [event["event"] for event in run_study(made, Limits(), lambda: False)][-1] == "finished"
@@ -153,7 +153,7 @@ def test_the_script_finds_its_files_in_a_mounted_folder_and_writes_into_another(
 
 def test_the_script_trains_all_weights_where_the_study_does(tmp_path: Path) -> None:
     training = TrainingSettings(method="full", steps=4, learning_rate=1e-4, evaluations=1, evaluation_rows=4)
-    record = studied(tmp_path, training=training, noise=ARMS[:1], regularisers=())
+    record = studied(tmp_path, training=training, noise=ARMS[:1], methods=())
     check_losses(record, run_as_written(record, tmp_path / "script"))
 
 
@@ -194,7 +194,7 @@ def test_models_whose_configuration_has_dropout_are_trained_as_in_the_lab(
         model=ModelSettings(source=str(source), precision="float32"),
         training=training,
         noise=ARMS[:1],
-        regularisers=(),
+        methods=(),
     )
     check_losses(record, run_as_written(record, tmp_path / "script"))
     write_model(record, "control", 3, "merged", tmp_path / "merged")
@@ -212,7 +212,7 @@ def test_the_dropout_of_a_study_is_that_of_its_script(tmp_path: Path) -> None:
     source = with_dropout(tmp_path / "model", "gpt2")
     training = TrainingSettings(steps=2, model_dropout=0.5, lora_dropout=0.2, evaluations=1, evaluation_rows=2)
     model = ModelSettings(source=str(source), precision="float32")
-    record = studied(tmp_path, model=model, training=training, noise=ARMS[:1], regularisers=())
+    record = studied(tmp_path, model=model, training=training, noise=ARMS[:1], methods=())
     losses = run_as_written(record, tmp_path / "script")
     without = studied(tmp_path, model=model, training=training.model_copy(update={"model_dropout": 0.0}), noise=())
     clean = [event["arms"]["control"]["loss"] for event in without.events() if event["event"] == "step"]

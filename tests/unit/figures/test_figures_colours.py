@@ -62,7 +62,7 @@ def test_up_to_six_noise_arms_all_differ() -> None:
     assert len(set(arm_colours(arms).values())) == 7
 
 
-def test_arms_of_another_regulariser_are_neither_control_nor_noise() -> None:
+def test_arms_of_another_method_are_neither_control_nor_noise() -> None:
     silent = NoiseSettings(strength=0)
     arms = {"control": silent, "uniform-alpha-5": NoiseSettings(), "lora-dropout-0.1": silent, "weight-decay-1": silent}
     colours = arm_colours(arms)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from neftune_core.engine.settings import RegulariserSettings
+from neftune_core.engine.settings import MethodSettings
 from neftune_core.evaluation.verdict_words import Line
 from neftune_core.figures.curves import loss_curves
 from neftune_core.language import CHINESE, in_language
@@ -40,8 +40,8 @@ def test_every_kind_of_noise_has_words(kind: str) -> None:
         assert arm_words(name).isascii() is False
 
 
-def test_every_regulariser_has_words() -> None:
-    assert arm_words(RegulariserSettings(lora_dropout=0.1).name) == "adapter dropout 0.1"
+def test_every_method_has_words() -> None:
+    assert arm_words(MethodSettings(lora_dropout=0.1).name) == "adapter dropout 0.1"
 
 
 def test_tables_and_verdicts_name_arms_in_the_language_of_the_page() -> None:

@@ -21,7 +21,7 @@ from tiny import random_rows
 
 from neftune_core.commands.records import runs_table
 from neftune_core.engine.lockstep import Lockstep
-from neftune_core.engine.settings import RegulariserSettings, TrainingSettings
+from neftune_core.engine.settings import MethodSettings, TrainingSettings
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import RecordError
 from neftune_core.evaluation.settings import AnswerSettings
@@ -321,7 +321,7 @@ def test_a_run_is_bit_identical_when_resumed_whatever_its_noise_dropout_and_sche
             NoiseSettings(strength=1, kind="adversarial", sites="embedding, 1"),
             NoiseSettings(strength=0.3, unit="share", kind="token-dropout"),
         ),
-        regularisers=(RegulariserSettings(lora_dropout=0.5, weight_decay=0.1),),
+        methods=(MethodSettings(lora_dropout=0.5, weight_decay=0.1),),
     )
     prepared = SimpleNamespace(train=random_rows(2) * 6, held_out=random_rows(4, seed=1))  # two rows are soon learnt
 

@@ -207,7 +207,7 @@ def test_only_the_noise_of_a_running_live_study_can_be_changed(tmp_path: Path) -
     with pytest.raises(InvalidSetting, match="no verdict"):
         SweepSettings(study=_live(tmp_path), axes={"noise.strength": (0, 5)})
     with pytest.raises(InvalidSetting, match="noise arm"):
-        StudySettings(live=True, noise=(), regularisers=({"weight_decay": 0.1},))
+        StudySettings(live=True, noise=(), methods=({"weight_decay": 0.1},))
 
 
 def test_the_curves_mark_every_change_in_both_panels_and_in_words() -> None:

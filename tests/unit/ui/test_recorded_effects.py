@@ -35,4 +35,4 @@ def test_the_study_that_is_set_up_is_the_recorded_one_with_the_seeds_of_a_claim(
     assert (study.noise[0].name, study.seeds, study.training.epochs) == ("uniform-alpha-12", 6, 20)
     assert study.data.source == "starter:world-noisy"
     assert study.measuring.primary == "exact"
-    assert study.regularisers == ()  # a sweep with other methods is not what noise alone did
+    assert study.methods == ()  # a sweep with other methods is not what noise alone did

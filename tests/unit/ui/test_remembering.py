@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from neftune_core.data.settings import DataSettings
-from neftune_core.engine.settings import RegulariserSettings
+from neftune_core.engine.settings import MethodSettings
 from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.home import home
 from neftune_core.lessons.files import lessons
@@ -31,7 +31,7 @@ NOTHING = {"__type__": "update"}
 
 
 OTHERS = tuple(
-    RegulariserSettings(**{name: value})
+    MethodSettings(**{name: value})
     for name, value in {"lora_dropout": 0.3, "weight_decay": 0.1, "prompt_loss": 0.5}.items()
 )
 
@@ -65,8 +65,8 @@ def test_the_link_of_a_study_fills_every_form_and_shows_what_has_no_place_there(
     rows.write_text("".join(f'{{"instruction": "Name {n}.", "output": "It is {n}."}}\n' for n in range(6)))
     noise = [NoiseSettings(strength=strength, unit="std") for strength in (0.25, 0.5, 1)]
     changes = {"seed": 11, "noise": (*noise, NoiseSettings(strength=3)), "data": DataSettings(source=f"file:{rows}")}
-    changes |= {"regularisers": (*OTHERS, RegulariserSettings(consistency=2, noise=noise[0]))}
-    changes["regularisers"] += (RegulariserSettings(weight_noise=0.1, noise=noise[0]),)
+    changes |= {"methods": (*OTHERS, MethodSettings(consistency=2, noise=noise[0]))}
+    changes["methods"] += (MethodSettings(weight_noise=0.1, noise=noise[0]),)
     changes["measuring"] = MeasuringSettings(primary="held_out_loss", epoch="best")
     record = create(EXAMPLE.model_copy(update=changes), KEY)
     said: list[str] = []

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from neftune_core.engine.regularisers.method import Method
+from neftune_core.engine.methods.method import Method
 from neftune_core.language import later
 from neftune_core.settings import setting
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from neftune_core.engine.loss import MicroBatch, Sums
-    from neftune_core.engine.regularisers.method import StepPasses
+    from neftune_core.engine.methods.method import StepPasses
     from neftune_core.noise.batch import ArmNoise
 
 PIECE = 128

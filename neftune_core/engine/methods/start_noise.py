@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from neftune_core.engine.regularisers.method import Method
+from neftune_core.engine.methods.method import Method
 from neftune_core.language import later
 from neftune_core.randomness import Purpose, stream
 from neftune_core.settings import setting

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from neftune_core.engine.regularisers.method import Method
+from neftune_core.engine.methods.method import Method
 from neftune_core.language import later
 from neftune_core.settings import setting
 

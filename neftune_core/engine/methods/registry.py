@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, create_model, model_validator
 
-from neftune_core.engine import regularisers
-from neftune_core.engine.regularisers.method import Method
+from neftune_core.engine import methods
+from neftune_core.engine.methods.method import Method
 from neftune_core.errors import InvalidSetting
 from neftune_core.language import say
 from neftune_core.noise.kinds import KINDS
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 def find_methods() -> dict[str, Method]:
     """Return the `METHOD` of every module in this folder by name, in alphabetical order of the modules."""
-    names = sorted(found.name for found in pkgutil.iter_modules(regularisers.__path__))
+    names = sorted(found.name for found in pkgutil.iter_modules(methods.__path__))
     others = (name for name in names if not __name__.endswith(f".{name}"))
-    modules = [import_module(f"{regularisers.__name__}.{name}") for name in others]
+    modules = [import_module(f"{methods.__name__}.{name}") for name in others]
     found = [vars(module)["METHOD"] for module in modules if "METHOD" in vars(module)]
     return {method.name: method for method in found}
 
@@ -74,13 +74,13 @@ class _Arm(Settings):
 
 if TYPE_CHECKING:
 
-    class RegulariserSettings(_Arm):
+    class MethodSettings(_Arm):
         """The settings of an arm; it has one field per method."""
 
         def __init__(self, **values: Any) -> None: ...
 else:
-    RegulariserSettings = create_model(
-        "RegulariserSettings",
+    MethodSettings = create_model(
+        "MethodSettings",
         __base__=_Arm,
         __module__=__name__,
         **{name: (float | None, method.setting) for name, method in METHODS.items()},
