@@ -142,6 +142,9 @@ def read_lines(file: IO[bytes], longest: int) -> Iterator[bytes]:
     Args:
         file: The file.
         longest: Bytes after which a line is truncated; the rest of it is skipped.
+
+    Yields:
+        Each line with its line break, at most `longest` bytes.
     """
     while line := file.readline(longest):
         yield line

@@ -65,6 +65,9 @@ def plural(count: float, one: str, many: str) -> str:
         count: The number in the text.
         one: The singular text, a key of the catalogue.
         many: The plural text, a key of the catalogue; its Chinese translation is the same.
+
+    Returns:
+        `one` if `count` is 1, else `many`.
     """
     return one if count == 1 else many
 

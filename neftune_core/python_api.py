@@ -141,7 +141,20 @@ class StudyResult:
         return self._write(arm, folder, seed, "adapter")
 
     def merged_model(self, arm: str, folder: Path | str, *, seed: int | None = None) -> Path:
-        """Write the whole model with one arm's training merged into it; see `adapter` for arguments and errors."""
+        """Write the whole model with one arm's training merged into it, and a model card.
+
+        Args:
+            arm: Name of the arm, as for `adapter`.
+            folder: The folder to create.
+            seed: Seed of the run; the study's first by default.
+
+        Returns:
+            The folder, which `from_pretrained` of transformers loads.
+
+        Raises:
+            InvalidSetting: If something exists at `folder`.
+            RecordError: If the record has no such arm.
+        """
         return self._write(arm, folder, seed, "merged")
 
     def _write(self, arm: str, folder: Path | str, seed: int | None, form: str) -> Path:
@@ -166,7 +179,16 @@ class StudyResult:
         return StudyRun(go_on(self.record, epochs, "", limits), limits)
 
     def ask(self, prompts: Sequence[str], *, arms: Sequence[str] | None = None, **decoding: Any) -> AnswerTable:
-        """Answer prompts with the base and the arms; see `compare`."""
+        """Answer prompts with the base and the arms; see `compare`.
+
+        Args:
+            prompts: The prompts.
+            arms: Names of the arms; the base and all arms by default.
+            **decoding: Fields of `DecodingSettings`.
+
+        Returns:
+            One object per prompt.
+        """
         return compare([self], prompts, arms=arms, **decoding)
 
     def judge(

@@ -37,6 +37,9 @@ def stream(purpose: Purpose, *key: int) -> np.random.Generator:
         purpose: Purpose of the stream.
         key: Non-negative integers that select the stream.
 
+    Returns:
+        A NumPy generator (Philox).
+
     Raises:
         InvalidSetting: If a number in `key` is negative.
     """
@@ -44,7 +47,18 @@ def stream(purpose: Purpose, *key: int) -> np.random.Generator:
 
 
 def torch_seed(purpose: Purpose, *key: int) -> int:
-    """Return a seed for a `torch.Generator`; see `stream`."""
+    """Return a seed for a `torch.Generator`; see `stream`.
+
+    Args:
+        purpose: Purpose of the stream.
+        key: Non-negative integers that select the stream.
+
+    Returns:
+        The seed, of 63 bits.
+
+    Raises:
+        InvalidSetting: If a number in `key` is negative.
+    """
     return int(_sequence(purpose, key).generate_state(1, np.uint64)[0] >> 1)
 
 

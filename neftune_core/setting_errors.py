@@ -17,6 +17,9 @@ def setting_error(cls: type[BaseModel], error: ValidationError) -> str:
     Args:
         cls: The settings class.
         error: The error of pydantic.
+
+    Returns:
+        The sentence: the setting, the value that was given, and the reason.
     """
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])[:100]

@@ -143,6 +143,9 @@ def parse(cls: type[S], values: Mapping[str, Any]) -> S:
         cls: The settings class.
         values: Nested values, as read from TOML or JSON.
 
+    Returns:
+        The validated settings.
+
     Raises:
         InvalidSetting: If a value is invalid, with one sentence.
     """
@@ -169,6 +172,9 @@ def controls(cls: type[Settings], prefix: str = "") -> list[Control]:
     Args:
         cls: The settings class.
         prefix: Prefix of the dotted names.
+
+    Returns:
+        One control per setting.
     """
     found: list[Control] = []
     for name, field in cls.model_fields.items():
@@ -203,6 +209,9 @@ def control(cls: type[Settings], name: str) -> Control:
     Args:
         cls: The settings class.
         name: Dotted name.
+
+    Returns:
+        Its control.
     """
     return next(found for found in controls(cls) if found.name == name)
 
@@ -213,6 +222,9 @@ def from_query(cls: type[S], query: Mapping[str, str]) -> S:
     Args:
         cls: The settings class.
         query: Values by dotted name.
+
+    Returns:
+        The validated settings, with defaults for what the link does not mention.
     """
     nested: dict[str, Any] = {}
     for found in controls(cls):
@@ -246,6 +258,9 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     Args:
         values: The nested values.
         prefix: Prefix of the dotted names.
+
+    Returns:
+        The values, for example `{"noise.strength": 5.0}`.
     """
     found: dict[str, Any] = {}
     for name, value in values.items():
@@ -342,6 +357,9 @@ def from_toml(cls: type[S], text: str) -> S:
     Args:
         cls: The settings class.
         text: The TOML text.
+
+    Returns:
+        The validated settings.
 
     Raises:
         InvalidSetting: If the text or a value is invalid, with one sentence.

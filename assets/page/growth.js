@@ -1,4 +1,4 @@
-/** A figure that grows: what is new since an earlier one (neftune_core/figures/growth.py), applied to it. */
+/** A figure that grows: what is new since an earlier one (`changes` in neftune_core/figures/base.py), applied to it. */
 
 /**
  * @param {Record<string, any> | undefined} old

@@ -62,6 +62,9 @@ def peft_model(model: Any, training: TrainingSettings, names: Iterable[str]) -> 
         model: The model.
         training: Settings with rank and alpha.
         names: The linear maps to adapt.
+
+    Returns:
+        The copy, as a `peft.PeftModel` whose adapter alone is trained.
     """
     from peft import LoraConfig, get_peft_model
 

@@ -42,11 +42,14 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def seconds_of(work: Callable[[], object], times: int = 1) -> float:
-    """Return the mean time of `work` over several calls, in seconds.
+    """Measure the mean time of `work` over several calls.
 
     Args:
         work: Called without arguments.
         times: Number of calls.
+
+    Returns:
+        Seconds per call.
     """
     started = time.perf_counter()
     for _ in range(times):

@@ -75,6 +75,9 @@ def ready(sizes: Sizes, **training: Any) -> tuple[StudySettings, LoadedModel, Pr
     Args:
         sizes: The sizes.
         **training: Training settings that differ from those of the benchmark.
+
+    Returns:
+        The study, the loaded model, and the tokenized rows.
     """
     from neftune_core.data.preparing import prepare
     from neftune_core.models.loading import load

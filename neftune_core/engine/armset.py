@@ -200,6 +200,9 @@ class ArmSet(ABC):
             noise: Noise of the active slots.
             should_stop: Polled before every layer, in both directions.
 
+        Yields:
+            The module tree; its batch holds the rows of every active slot, one slot after another.
+
         Raises:
             Cancelled: Inside the block, once `should_stop()` is true.
         """
@@ -232,6 +235,9 @@ class ArmSet(ABC):
             noise: Noise of the active slots.
             dropout: Dropout of this pass.
             should_stop: Polled before every layer, in both directions.
+
+        Yields:
+            The module tree, as `running` does.
 
         Raises:
             Cancelled: Inside the block, once `should_stop()` is true.
@@ -329,6 +335,9 @@ def seeded_generator(purpose: Purpose, *key: int) -> torch.Generator:
     Args:
         purpose: Purpose of the random stream.
         key: Non-negative integers that select the stream.
+
+    Returns:
+        A generator on the CPU, seeded with `torch_seed`.
     """
     return torch.Generator().manual_seed(torch_seed(purpose, *key))
 

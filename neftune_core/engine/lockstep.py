@@ -79,6 +79,9 @@ def steps_after(done: int, total: int, lengths: Sequence[int], batch_size: int, 
         lengths: Length of each training row.
         batch_size: Rows per step.
         seed: Study seed, which determines the order of the rows.
+
+    Yields:
+        The steps in order, with number, epoch and rows.
     """
     per_epoch = math.ceil(len(lengths) / batch_size)
     for epoch in range(done // per_epoch, math.ceil(total / per_epoch)):
@@ -165,7 +168,12 @@ class Lockstep(Generic[Study]):
         return self.names[slot - 1] if slot else "base"
 
     def stop_arm(self, slot: int, step: int) -> None:
-        """Stop training an arm, whose last step was `step`; it keeps its weights."""
+        """Stop training an arm, which keeps its weights.
+
+        Args:
+            slot: Slot of the arm.
+            step: Its last step.
+        """
         self.stopped[slot] = step
         self.alive = [other for other in self.alive if other != slot]
         self.optimizer.reset_momentum({slot})
@@ -186,6 +194,9 @@ class Lockstep(Generic[Study]):
             keep: Called between steps, after the caller has received all events of step `done`.
             measured: Steps whose evaluation is not repeated.
             steer: Called between steps, before `keep`; may change the run, and returns events of its own.
+
+        Yields:
+            One mapping per event, with its name under `event`.
 
         Raises:
             Cancelled: Within one layer of `should_stop()` becoming true.
@@ -357,6 +368,9 @@ class Lockstep(Generic[Study]):
             slots: Slots to measure; they must still be training.
             count: Number of rows.
             should_stop: Polled before every layer.
+
+        Returns:
+            The measures, one row per slot and one column per row of the sample.
         """
         last = self._last_rows.get(part)
         if last is None or last.step != self.done or not set(slots) <= set(last.slots):

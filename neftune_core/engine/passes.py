@@ -110,6 +110,9 @@ class Passes:
         Args:
             micro_batch: The rows.
             slots: Slots with the same methods.
+
+        Returns:
+            The positions that predict a trained token, and their weights, `[slots, positions]`; or None.
         """
         chosen = [
             [
@@ -214,6 +217,9 @@ class Passes:
         Args:
             micro_batch: The rows.
             arms: Noise by slot.
+
+        Yields:
+            The module tree.
         """
         slots = list(arms)
         noise = (

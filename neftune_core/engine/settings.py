@@ -276,6 +276,9 @@ def count_steps(rows: int, training: TrainingSettings) -> int:
     Args:
         rows: Number of training rows.
         training: The training settings.
+
+    Returns:
+        The number of optimizer steps, at least 1 unless there is a time budget.
     """
     if training.time_budget_seconds:
         return 0
@@ -323,6 +326,9 @@ def spans(total: int, restarts: Sequence[int] = ()) -> list[tuple[int, int]]:
     Args:
         total: Number of steps of the run.
         restarts: Steps after which a new part begins.
+
+    Returns:
+        Pairs (steps before the part, last step of the part), in order.
     """
     ends = [*(step for step in restarts if step < total), total]
     return list(zip([0, *ends], ends, strict=False))
@@ -335,6 +341,9 @@ def rate_at(step: int, total: int, training: TrainingSettings) -> float:
         step: Number of the step, from 1.
         total: Number of steps of the run.
         training: The training settings.
+
+    Returns:
+        The learning rate, with the warm-up and decay of the part that contains the step.
     """
     start, end = next(part for part in spans(total, training.restarts) if step <= part[1])
     step, total = step - start, end - start
@@ -353,6 +362,9 @@ def evaluation_steps(total: int, times: int, restarts: Sequence[int] = ()) -> se
         total: Number of steps of the run.
         times: Number of evaluations, of each part between two restarts.
         restarts: Steps after which the schedules begin again.
+
+    Returns:
+        The numbers of these steps, from 1.
     """
     return {
         start + max(1, round((end - start) * part / times))

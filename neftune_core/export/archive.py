@@ -118,6 +118,7 @@ def import_record(path: Path, owner: str, limits: Limits | None = None, *, folde
         The imported record.
 
     Raises:
+        DataError: If there is no file at `path`.
         RecordError: If the archive is not a record, or a record with its id exists.
         DoesNotFit: If the record is too large.
     """

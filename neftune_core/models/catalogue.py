@@ -142,6 +142,9 @@ def training_key(settings: ModelSettings, work: Workload) -> str:
     Args:
         settings: The model, device and precision.
         work: Size of the study.
+
+    Returns:
+        The key, see `calibration_key`.
     """
     from neftune_core.models.device import choose_device, choose_precision
     from neftune_core.models.time_calibration import calibration_key
@@ -152,12 +155,15 @@ def training_key(settings: ModelSettings, work: Workload) -> str:
 
 
 def arithmetic_seconds(model: SizedModel, work: Workload, settings: ModelSettings) -> float:
-    """Return the duration of the steps in seconds, estimated from this machine's arithmetic speed only.
+    """Estimate the duration of the steps from this machine's arithmetic speed only.
 
     Args:
         model: The model.
         work: Size of the study.
         settings: Device and precision.
+
+    Returns:
+        Seconds of all steps of all arms.
     """
     from neftune_core.models.device import choose_device, choose_precision
 

@@ -225,6 +225,9 @@ def weight_bytes(folder: Path, precision: str) -> int:
     Args:
         folder: Folder of the model.
         precision: dtype in memory.
+
+    Returns:
+        Number of parameters times bytes per parameter.
     """
     return parameter_count(folder) * BYTES[precision]
 

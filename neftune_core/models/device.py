@@ -109,6 +109,9 @@ def choose_precision(name: str, device: torch.device) -> str:
     Args:
         name: A precision, or "auto": bfloat16 if it is fast on `device`, else float16 on CUDA GPUs, else float32.
         device: The device.
+
+    Returns:
+        "float32", "bfloat16" or "float16".
     """
     if name != "auto":
         return name
@@ -171,11 +174,14 @@ def _measure_speed(precision: str, seconds: float, device: str = "cpu") -> float
 
 @cache
 def matrix_speed(device: str, precision: str) -> float:
-    """Return the measured speed of a matrix product in floating point operations per second; takes 0.05 s, cached.
+    """Measure the speed of a matrix product, which takes 0.05 s and is cached.
 
     Args:
         device: torch device.
         precision: dtype of the operands.
+
+    Returns:
+        Floating point operations per second.
     """
     return _measure_speed(precision, 0.05, device)
 

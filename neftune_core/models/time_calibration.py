@@ -40,6 +40,9 @@ def calibration_key(source: str, device: str, precision: str, method: str) -> st
         device: Device name.
         precision: dtype of the weights.
         method: "lora" or "full".
+
+    Returns:
+        The four values, separated by `|`.
     """
     return "|".join((source, device, precision, method))
 

@@ -26,6 +26,9 @@ def whole_text(ids: Sequence[int], tokenizer: Any, *, skip_special_tokens: bool 
         ids: Token ids.
         tokenizer: The tokenizer.
         skip_special_tokens: Whether to leave out special tokens.
+
+    Returns:
+        The text.
     """
     text = _decode(ids, tokenizer, skip_special_tokens)
     if not text.endswith(REPLACEMENT):
@@ -46,6 +49,9 @@ def token_texts(ids: Sequence[int], tokenizer: Any) -> list[str]:
     Args:
         ids: Token ids.
         tokenizer: The tokenizer.
+
+    Returns:
+        One label per token.
     """
     names = [str(token) for token in tokenizer.convert_ids_to_tokens(list(ids))]
     alone = [_decode([token], tokenizer) for token in ids]

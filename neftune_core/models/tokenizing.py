@@ -126,6 +126,9 @@ def with_fixed_date(tokenizer: Any, day: date | None, *, hashed: bool = True) ->
         tokenizer: The tokenizer; returned unchanged if its template uses no date.
         day: The date; None for no change.
         hashed: Whether the date counts for `day_of`, and thus for the hash of rendered data.
+
+    Returns:
+        A shallow copy with the changed template, or `tokenizer` itself.
     """
     template = getattr(tokenizer, "undated", None) or getattr(tokenizer, "chat_template", None)
     if day is None or "strftime_now" not in str(template):

@@ -38,7 +38,16 @@ def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
 
 
 def sent_values(values: Sequence[float], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """Return numbers as a tensor on `device`, see `sent`."""
+    """Return numbers as a tensor on `device`, see `sent`.
+
+    Args:
+        values: The numbers.
+        device: Where they are needed.
+        dtype: dtype of the tensor; that of `torch.tensor(values)` by default.
+
+    Returns:
+        The tensor, `[len(values)]`.
+    """
     return sent(torch.tensor(values, dtype=dtype), device)
 
 
@@ -256,6 +265,9 @@ def add_scaled(clean: Tensor, units: Tensor, arm: ArmNoise, rows: Rows, *, in_pl
         arm: The arm's noise.
         rows: The rows of the batch.
         in_place: Whether to overwrite `clean`.
+
+    Returns:
+        The noisy vectors, `[batch, padded, width]`, in the dtype of `clean`.
     """
     return scaled_sum(clean, units, deviations(arm, rows, clean), in_place=in_place)
 
@@ -268,6 +280,9 @@ def scaled_sum(clean: Tensor, units: Tensor, scale: Tensor, *, in_place: bool = 
         units: Unit draw, `[batch, padded, width]` float32.
         scale: Standard deviation per token, `[batch, padded, 1]` float32.
         in_place: Whether to overwrite `clean`.
+
+    Returns:
+        The sum, `[batch, padded, width]`, in the dtype of `clean`.
     """
     if in_place:
         return clean.addcmul_(units, scale)
@@ -283,6 +298,9 @@ def drop_tokens(clean: Tensor, units: Tensor, arm: ArmNoise, rows: Rows, *, in_p
         arm: The arm's noise; strengths above 1 count as 1.
         rows: The rows of the batch.
         in_place: Whether to overwrite `clean`.
+
+    Returns:
+        The vectors, `[batch, padded, width]`, in the dtype of `clean`.
     """
     where = (units < min(1.0, arm.strength)) & rows.chosen(arm.settings)[..., None]
     return clean.masked_fill_(where, 0) if in_place else clean.masked_fill(where, 0)
@@ -309,11 +327,14 @@ def deviations(arm: ArmNoise, rows: Rows, clean: Tensor) -> Tensor:
 
 
 def signals(clean: Tensor, rows: Rows) -> Tensor:
-    """Return the root-mean-square coordinate of each row's real tokens, `[batch]` float32.
+    """Compute the root-mean-square coordinate of each row's real tokens.
 
     Args:
         clean: Clean vectors, `[batch, padded, width]`.
         rows: The rows of the batch.
+
+    Returns:
+        The root mean squares, `[batch]` float32.
     """
     squares = torch.linalg.vector_norm(clean, dim=-1, dtype=torch.float32).square()
     counts = sent_values(rows.lengths, clean.device) * clean.shape[-1]

@@ -97,6 +97,9 @@ class Call:
             batch: Number of rows.
             length: Padded length.
 
+        Returns:
+            For each row, one array of ascending positions per document.
+
         Raises:
             NoEffect: If a mask or position ids are given in a shape that cannot be read.
         """
@@ -180,6 +183,9 @@ def arguments_of(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, An
         module: The called module; its `forward` gives the names of positional arguments.
         args: Positional arguments.
         kwargs: Keyword arguments.
+
+    Returns:
+        The arguments by parameter name.
     """
     if not args:
         return kwargs

@@ -128,6 +128,9 @@ def noise_key(seed: int, epoch: int, example: int, site: int = EMBEDDING_SITE) -
         epoch: Epoch, from 0.
         example: Index of the example in the training data.
         site: Key of the site.
+
+    Returns:
+        The integers that select the random stream.
     """
     return (seed, epoch, example, site)
 

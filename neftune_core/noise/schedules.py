@@ -55,6 +55,9 @@ def multipliers(schedule: str, steps: int, *, point: float = 0.5, equal_energy: 
         equal_energy: Whether to scale the multipliers to a mean square of 1, so that the run gets as much noise as with
             the constant schedule.
 
+    Returns:
+        One factor per step, from the first.
+
     Raises:
         ValueError: If the schedule follows the loss.
     """

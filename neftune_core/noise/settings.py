@@ -168,6 +168,9 @@ class NoiseSettings(Settings):
             layers: Number of layers of the model.
             tables: Whether the model has tables of embeddings per layer, site -1.
 
+        Returns:
+            The numbers; -1 stands for the tables of embeddings per layer.
+
         Raises:
             InvalidSetting: If the model has no such layer, or no tables.
         """

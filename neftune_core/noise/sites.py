@@ -71,6 +71,9 @@ def chosen_sites(model: nn.Module, settings: NoiseSettings) -> list[Site]:
         model: The model.
         settings: The noise settings.
 
+    Returns:
+        The sites, in the order of `noise_sites`.
+
     Raises:
         InvalidSetting: If the model lacks one of the layers.
     """

@@ -141,6 +141,9 @@ def state_folder(folder: Path, seed: int) -> Path:
     Args:
         folder: Folder of the record.
         seed: The seed.
+
+    Returns:
+        Its path; it need not exist.
     """
     return folder / STATES / f"seed-{seed}"
 

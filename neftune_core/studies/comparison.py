@@ -50,6 +50,9 @@ def saved_best(record: Record, seed: int) -> dict[str, int]:
     Args:
         record: The record.
         seed: Seed of the weights.
+
+    Returns:
+        Steps by `NAME@best`.
     """
     steps = {name: stored_steps(record.arm_folder(name, seed)) for name in saved_arms(record, seed)}
     return {f"{name}{BEST}": found[-1] for name, found in steps.items() if found}
@@ -62,6 +65,9 @@ def has_arm(record: Record, arm: str, seed: int) -> bool:
         record: The record.
         arm: Name of an arm, or `NAME@best`.
         seed: Seed of the weights.
+
+    Returns:
+        Whether weights are stored for the arm.
     """
     name = plain_name(arm)
     if name not in saved_arms(record, seed):

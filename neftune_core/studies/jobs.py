@@ -245,10 +245,17 @@ class Jobs:
             self.wait(running.record, timeout_seconds)
 
     def find_owned(self, record_id: str, owner: str) -> Record:
-        """Return the record of this id, which `owner` may have trained further.
+        """Find a record that `owner` may change.
+
+        Args:
+            record_id: Id of the record.
+            owner: Key of the visitor.
+
+        Returns:
+            The record.
 
         Raises:
-            RecordError: It is missing or another visitor's, or of the command line and its visitors are strangers.
+            RecordError: If it is missing, belongs to another visitor, or was made on the command line of a public lab.
         """
         record = find(record_id, owner)
         if not record.is_owned and not self.limits.local_paths:

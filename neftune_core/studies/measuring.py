@@ -109,6 +109,9 @@ def token_losses(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], 
         run: The run.
         slots: The slots, 0 for the base.
         should_stop: Polled during each pass; true cancels.
+
+    Returns:
+        The measure, ready for `of_rows` and `of_answers`.
     """
     names = {slot: run.name(slot) for slot in slots}
     return TokenLosses(run.stack, names, evaluation_batch(run.study.training), should_stop)

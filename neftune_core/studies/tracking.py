@@ -68,6 +68,9 @@ def tracked(name: str, place: str = "") -> Iterator[None]:
         name: A key of `TRACKERS`; "" for none.
         place: Space or server of trackio; "" for this machine.
 
+    Yields:
+        Nothing.
+
     Raises:
         LabError: If the tracker is unknown or not installed, or has no such place.
     """
@@ -155,6 +158,9 @@ def logged(run: Callable[..., Iterator[Event]], tracker: str) -> Callable[..., I
     Args:
         run: Called with the record first.
         tracker: As for `track_events`; "" for none.
+
+    Returns:
+        The function; it takes and yields what `run` does.
     """
 
     def running(record: Record, *given: Any) -> Iterator[Event]:

@@ -309,6 +309,9 @@ def on_worker(study_task: StudyTask, packed: bytes, rows: bytes, scoreboard: Any
 
     Returns:
         The ending.
+
+    Raises:
+        RuntimeError: If the study ended without a final event.
     """
     import ray
 

@@ -33,6 +33,9 @@ def preset_of(fields: Fields, lesson: Lesson) -> dict[str, Any]:
         fields: The fields of the state.
         lesson: The lesson.
 
+    Returns:
+        Values by name: the lesson's, and the initial values of all other settings.
+
     Raises:
         ValueError: The preset names a value that the state does not have, or one that does not fit.
     """

@@ -25,6 +25,9 @@ def arm_rows(record: Record, status: Status, log: Log) -> str:
         record: The study.
         status: Its status.
         log: Its log.
+
+    Returns:
+        The HTML.
     """
     if status.state != "running" or record.is_sweep:
         return ""
@@ -64,6 +67,9 @@ def live_strength(record: Record, status: Status, log: Log, *, anew: bool) -> An
         log: Its log.
         anew: Whether the page has just begun to watch it. Only then is the slider set to the strength in force, so that
             it never moves under the hand.
+
+    Returns:
+        A Gradio update.
     """
     try:
         study = record.study

@@ -21,6 +21,9 @@ def weigh_prompt(weight: float, micro_batch: MicroBatch) -> TokenWeights:
     Args:
         weight: Weight of a prompt token.
         micro_batch: The rows.
+
+    Returns:
+        The positions that predict a token that counts, and the weight of each, float32.
     """
     import torch
 

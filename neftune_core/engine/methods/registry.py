@@ -93,6 +93,9 @@ def require_causal(arms: ArmSet, values: Iterable[Mapping[str, float]]) -> None:
     Args:
         arms: The arms.
         values: Values of every arm by name of the method.
+
+    Raises:
+        InvalidSetting: If one of the values belongs to such a method.
     """
     used = {name for own in values for name, value in own.items() if value and METHODS[name].causal_only}
     if used and is_encoder_decoder(arms.tree):

@@ -196,6 +196,9 @@ def linear_maps(model: nn.Module, targets: str) -> list[str]:
         model: The model.
         targets: "all", or "attention", which includes cross-attention. Neither includes the head or embeddings.
 
+    Returns:
+        Qualified names, in the order of `named_modules`.
+
     Raises:
         ModelError: If there are none.
     """
@@ -236,6 +239,9 @@ def is_attention(model: nn.Module, name: str, stack: str) -> bool:
         model: The model.
         name: Qualified name of the module.
         stack: Qualified name of the stack of layers.
+
+    Returns:
+        Whether it belongs to attention.
     """
     around = model.get_submodule(name.rpartition(".")[0])
     return bool(ATTENTION_NAME.search(name.removeprefix(stack)) or ATTENTION_NAME.search(type(around).__name__))

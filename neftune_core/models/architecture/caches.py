@@ -79,6 +79,9 @@ def memory_of(model: nn.Module, pad: int) -> str:
     Args:
         model: The model, in evaluation mode and without gradients.
         pad: Id of the padding token.
+
+    Returns:
+        `KEYS`, `STATES` or `NOTHING`.
     """
     import torch
 

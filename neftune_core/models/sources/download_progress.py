@@ -42,7 +42,13 @@ class Watch:
     cancelled: Callable[[], bool] | None = None
 
     def report(self, done_bytes: int, total_bytes: int, what: str) -> None:
-        """Report progress; see `LoadProgress`."""
+        """Report progress, if anyone asked for it.
+
+        Args:
+            done_bytes: Bytes done.
+            total_bytes: Total bytes; 0 if unknown.
+            what: Description of the operation.
+        """
         if self.progress is not None:
             self.progress(LoadProgress(done_bytes, total_bytes, what))
 

@@ -46,11 +46,14 @@ def convert(file: Path, watch: Watch) -> Path:
 
 
 def file_sha256(file: Path, watch: Watch) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits.
+    """Compute the SHA-256 of a file.
 
     Args:
         file: The file.
         watch: Progress and cancellation.
+
+    Returns:
+        64 hexadecimal digits.
     """
     digest, done, size = hashlib.sha256(), 0, file.stat().st_size
     with file.open("rb") as stream:

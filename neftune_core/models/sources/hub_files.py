@@ -43,6 +43,9 @@ def fetch(repository: str, revision: str, watch: Watch) -> Path:
         revision: Branch, tag or commit; "" for main.
         watch: Progress and cancellation.
 
+    Returns:
+        The snapshot folder in the hub's cache.
+
     Raises:
         LabError: For every failure, with one sentence.
         Cancelled: If cancellation was requested.
@@ -73,6 +76,9 @@ def is_cached(repository: str, revision: str) -> bool:
     Args:
         repository: Hub id, owner/name.
         revision: Branch, tag or commit; "" for main.
+
+    Returns:
+        Whether it is complete; the network is not used.
     """
     return _cached_folder(repository, revision) is not None
 
@@ -267,6 +273,9 @@ def translate_error(error: BaseException, repository: str, revision: str) -> Lab
         error: The exception.
         repository: Hub id.
         revision: Branch, tag or commit; "" for main.
+
+    Returns:
+        The error to raise; its message is one sentence.
     """
     chain = [*_chain(error)]
     for matches, explain in _EXPLANATIONS:

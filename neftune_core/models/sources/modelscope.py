@@ -56,6 +56,9 @@ def fetch_modelscope(source: str, revision: str, watch: Watch) -> Path:
         revision: Branch, tag or commit; "" for the main branch.
         watch: Progress and cancellation.
 
+    Returns:
+        The local folder.
+
     Raises:
         ModelError: If there is no such model, it has no safetensors files, or a file differs from its checksum.
         NotAvailable: If ModelScope cannot be reached and the model is not on this machine.

@@ -183,6 +183,9 @@ def public_address(name: str, port: int) -> str:
         name: Name or address of the host.
         port: The port.
 
+    Returns:
+        The first address, as text.
+
     Raises:
         NotAvailable: If it has no address.
         InvalidSetting: If one of its addresses is private, of this machine or reserved.

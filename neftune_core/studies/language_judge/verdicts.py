@@ -86,6 +86,9 @@ def answers_of(record: Record, between: tuple[str, str], seed: int | None = None
         between: The two arms.
         seed: The seed; None for all.
 
+    Returns:
+        One entry per answered prompt, as stored.
+
     Raises:
         DataError: If there are none.
         InvalidSetting: If the arms are the same.
@@ -114,6 +117,9 @@ def judged_so_far(record: Record, between: tuple[str, str], judge: Judge, seed: 
         between: The two arms.
         judge: The judge; its key is not needed.
         seed: The seed; None for all.
+
+    Returns:
+        The verdicts so far, and how many prompts are left.
     """
     lines = answers_of(record, between, seed)
     return _progress(lines, between, judge, stored_verdicts(record), 0)
@@ -189,6 +195,9 @@ def judged_text(found: JudgeProgress, percent: Callable[[float], str] = "{:.0%}"
     Args:
         found: The verdicts.
         percent: Formats a share.
+
+    Returns:
+        The sentences, separated by spaces.
     """
     first, second = found.between
     parts = []

@@ -69,6 +69,9 @@ def win_rate(judged: Sequence[Judged], *, resamples: int = RESAMPLES) -> WinRate
     Args:
         judged: The verdicts, one entry per prompt.
         resamples: Number of bootstrap samples of the prompts.
+
+    Returns:
+        The raw and the length-controlled win rate with 95 % intervals, or None.
     """
     if len(judged) < FEWEST_PROMPTS:
         return None

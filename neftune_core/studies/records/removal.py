@@ -96,7 +96,7 @@ def _move_aside(record: Record, aside: Path) -> None:
 def remove_unstarted(record: Record) -> bool:
     """Remove a record whose run failed before its first step; return whether it did.
 
-    Its message stays available, see `failed_words`.
+    Its message stays available, see `failure_text`.
     """
     ending = record.ending() or {}
     if ending.get("event") != "failed" or _has_steps(record):

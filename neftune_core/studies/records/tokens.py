@@ -68,6 +68,9 @@ def read_tokens(record: Record, seed: int) -> list[dict[str, Any]]:
     Args:
         record: The record.
         seed: The seed.
+
+    Returns:
+        One line per row or answer, with its tokens, and their losses by arm.
     """
     lines = _lines(record)
     base = {(line["part"], line["row"]): line["losses"][BASE] for line in lines if BASE in line["losses"]}

@@ -68,6 +68,9 @@ def best_step(events: Iterable[Mapping[str, Any]], arm: str, seed: int) -> int:
         events: Events of one record.
         arm: Name of the arm.
         seed: The seed.
+
+    Returns:
+        The number of the step.
     """
     return max(improvements(events, seed).get(plain_name(arm), {}), default=0)
 
@@ -87,6 +90,9 @@ def step_folder(last: Path, step: int) -> Path:
     Args:
         last: Folder of the arm at its end.
         step: The step.
+
+    Returns:
+        Its path; it need not exist.
     """
     return last.with_name(f"{last.name}-step-{step}")
 

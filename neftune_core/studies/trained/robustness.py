@@ -149,6 +149,9 @@ def read_robustness(record: Record, seed: int) -> Robustness | None:
     Args:
         record: The record.
         seed: The seed.
+
+    Returns:
+        The result, or None.
     """
     try:
         text = read_file(record.folder / FILE.format(seed=seed), FILE_BYTES)

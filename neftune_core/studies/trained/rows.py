@@ -56,6 +56,9 @@ class TokenLosses:
         Args:
             part: "held_out" or "train".
             rows: All rows of the part; the first `MOST_ROWS` are measured.
+
+        Returns:
+            The lines, as they are stored.
         """
         chosen = list(rows[:MOST_ROWS]) if self.names else []  # all arms may have diverged
         by_row = self._measured(chosen, list(self.names))
@@ -70,6 +73,9 @@ class TokenLosses:
         Args:
             prompts: Token ids of each prompt.
             lines: The prompts with their answers, from `answer_lines`; several answers to one prompt are adjacent.
+
+        Returns:
+            The lines, as they are stored.
         """
         each = max(1, len(lines) // max(1, len(prompts)))
         found = []

@@ -53,6 +53,9 @@ def updates(record: Record, seed: int) -> dict[str, dict[str, Update]]:
         record: The record.
         seed: The seed.
 
+    Returns:
+        Updates by layer, by arm.
+
     Raises:
         NotAvailable: The study trained all weights.
         RecordError: An adapter cannot be read.

@@ -81,6 +81,9 @@ def link_or_copy(path: Path, folder: Path) -> Path:
 
     Returns:
         The new path.
+
+    Raises:
+        FileNotFoundError: If `path` is not a file.
     """
     target = folder / path.name
     with contextlib.suppress(FileExistsError):
@@ -213,6 +216,9 @@ class UploadQuota:
         Args:
             owner: The hash of the visitor's key; empty if the call has none, as for API clients.
             path: The file.
+
+        Returns:
+            Whether the visitor may.
         """
         try:
             kept = self._found(path)

@@ -66,7 +66,7 @@ class ClassView:
     timer: gr.Timer
 
     def shown(self) -> list[Any]:
-        """Return the components that `_Opened.updates` returns values for."""
+        """Return the components that `_opened` returns values for."""
         return [self.code, self.kept, self.box, self.about, *self.buttons.values(), self.board, self.timer]
 
     def drawn(self) -> list[Any]:

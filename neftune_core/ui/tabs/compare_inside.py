@@ -67,6 +67,9 @@ def drawn_rows(record: Record, seed: int) -> Drawn:
     Args:
         record: The record.
         seed: The seed.
+
+    Returns:
+        Arms, their colours, names of the kinds of token, and the losses; or None.
     """
     from neftune_core.studies.trained.token_kinds import KINDS
     from neftune_core.studies.trained.token_summary import ALL, payload
@@ -86,6 +89,9 @@ def drawn_figure(record: Record, seed: int, view: str) -> Drawn:
         record: The record.
         seed: The seed.
         view: "robustness" or "weights".
+
+    Returns:
+        The Plotly figure as plain data, or None.
     """
     from neftune_core.studies.trained.robustness import read_robustness
     from neftune_core.studies.trained.weights import layers_of, updates
@@ -108,6 +114,9 @@ def measure_view(folder: str, seed: int, view: str, limits: dict[str, Any]) -> I
 
     Yields:
         The share that is done.
+
+    Raises:
+        InvalidSetting: If the view has nothing to measure.
     """
     from neftune_core.studies.trained.loading import measure_tokens
     from neftune_core.studies.trained.robustness import measure_robustness
@@ -259,6 +268,9 @@ def arms_with_answers(record_id: str, key: str) -> list[str]:
     Args:
         record_id: Id of the record.
         key: The visitor's key.
+
+    Returns:
+        The names, in the order of their first answer.
     """
     record = find(record_id, require_key(key))
     return list(dict.fromkeys(name for line in record.answers() for name in line["arms"]))

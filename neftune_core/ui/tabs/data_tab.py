@@ -104,7 +104,7 @@ class _Inputs:
     parts: list[gr.Dropdown]
 
     def components(self) -> list[Any]:
-        """Return all components in the order in which `_Given.of` expects their values."""
+        """Return all components in the order in which `_InputValues.of` expects their values."""
         named = self.chosen()[:PARTS_FROM]
         return [*named, *self.parts, *self.form.components]
 

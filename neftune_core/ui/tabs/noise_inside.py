@@ -81,6 +81,9 @@ def follow(text: str, model: dict[str, Any], draw: int, noise: dict[str, Any]) -
         model: The model settings.
         draw: Seed of the noise.
         noise: The noise settings.
+
+    Yields:
+        The result, once.
     """
     yield measure_inside(text, parse(ModelSettings, model), draw, parse(NoiseSettings, noise))
 
@@ -94,6 +97,9 @@ def follow_on(lab: Lab, text: str, model: ModelSettings, draw: int, noise: Noise
         model: The model settings.
         draw: Seed of the noise.
         noise: The noise settings.
+
+    Returns:
+        The result; a refused model or platform is in it as `problem`.
     """
     from neftune_core.evaluation.noise_propagation import ANSWER_TOKENS
     from neftune_core.models.loading import load

@@ -74,6 +74,9 @@ def losses_in_call(
         model: The model settings.
         noise: The noise settings.
         limits: Limits of the server.
+
+    Returns:
+        The results so far.
     """
     from neftune_core.data.preparing import prepare
     from neftune_core.data.settings import DataSettings

@@ -43,6 +43,9 @@ class Tools(mcp.GradioMCPServer):
         Args:
             data: The results.
             root_url: Address of the page.
+
+        Returns:
+            One text content per result.
         """
         texts = (json.dumps(found, ensure_ascii=False) for found in data)
         return [self.types.TextContent(type="text", text=text) for text in texts]
@@ -60,6 +63,9 @@ def is_offered(wanted: bool | None, *, public: bool, password: bool) -> bool:
         wanted: What the host says; None if nothing.
         public: Whether strangers can visit.
         password: Whether visitors need a password, which the protocol's clients cannot give.
+
+    Returns:
+        Whether tools are offered.
 
     Raises:
         InvalidSetting: If the host wants tools behind a password.
