@@ -155,10 +155,6 @@ def parse(cls: type[S], values: Mapping[str, Any]) -> S:
         raise InvalidSetting(setting_error(cls, error)) from None
 
 
-def _settings_class(annotation: Any) -> type[Settings] | None:
-    return annotation if isinstance(annotation, type) and issubclass(annotation, Settings) else None
-
-
 def _plain_type(annotation: Any) -> type:
     """Return the scalar type of an annotation such as `int | None`; `str` if it has none."""
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
@@ -178,28 +174,24 @@ def controls(cls: type[Settings], prefix: str = "") -> list[Control]:
     """
     found: list[Control] = []
     for name, field in cls.model_fields.items():
-        inner = _settings_class(field.annotation)
-        if inner is not None:
-            found += controls(inner, f"{prefix}{name}.")
-            continue
-        extra = _control_of(field)
-        if not extra:
-            continue
-        found.append(
-            Control(
-                name=prefix + name,
-                type=_plain_type(field.annotation),
-                default=field.get_default(call_default_factory=True),
-                help=field.description or "",
-                label=extra["label"] or name.replace("_", " ").capitalize(),
-                minimum=extra.get("minimum"),
-                maximum=extra.get("maximum"),
-                slider_maximum=extra.get("slider_maximum") or extra.get("maximum"),
-                step=extra.get("step"),
-                unit=extra.get("unit", ""),
-                choices=_resolve(extra.get("choices")),
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            found += controls(field.annotation, f"{prefix}{name}.")
+        elif extra := _control_of(field):
+            found.append(
+                Control(
+                    name=prefix + name,
+                    type=_plain_type(field.annotation),
+                    default=field.get_default(call_default_factory=True),
+                    help=field.description or "",
+                    label=extra["label"] or name.replace("_", " ").capitalize(),
+                    minimum=extra.get("minimum"),
+                    maximum=extra.get("maximum"),
+                    slider_maximum=extra.get("slider_maximum") or extra.get("maximum"),
+                    step=extra.get("step"),
+                    unit=extra.get("unit", ""),
+                    choices=_resolve(extra.get("choices")),
+                )
             )
-        )
     return found
 
 
@@ -244,12 +236,8 @@ def _clamp(found: Control, text: str) -> Any:
         return found.default
     if number != number:
         return found.default
-    number = min(max(number, _or(found.minimum, number)), _or(found.maximum, number))
-    return int(number) if found.type is int else number
-
-
-def _or(bound: float | None, number: float) -> float:
-    return number if bound is None else bound
+    low, high = (number if bound is None else bound for bound in (found.minimum, found.maximum))
+    return found.type(min(max(number, low), high))
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -341,9 +329,7 @@ def _is_table(value: Any) -> bool:
 def _comment(field: Any) -> str:
     extra = _control_of(field)
     choices = _resolve(extra.get("choices"))
-    notes = []
-    if choices:
-        notes.append("one of: " + ", ".join(choices))
+    notes = ["one of: " + ", ".join(choices)] if choices else []
     if extra.get("minimum") is not None and extra.get("maximum") is not None:
         notes.append(f"{extra['minimum']:,} to {extra['maximum']:,}")
     if extra.get("unit"):

@@ -247,8 +247,7 @@ class Lockstep(Generic[Study]):
             before = time.perf_counter()
             self._backward(step, self.noise.at(1, self.alive), should_stop)
             if step.number > 1:
-                elapsed = time.perf_counter() - before
-                paces.append(elapsed / sum(lengths[index] for index in step.rows))
+                paces.append((time.perf_counter() - before) / sum(lengths[index] for index in step.rows))
         per_step = median(paces) * sum(lengths) / math.ceil(len(lengths) / training.batch_size)
         left = training.time_budget_seconds - (time.perf_counter() - started) - training.evaluations * per_evaluation
         self.plan(int(self.process_group.broadcast(max(1, min(int(left / per_step), self.most_steps)))))
@@ -302,8 +301,7 @@ class Lockstep(Generic[Study]):
         while True:
             arms = self._backward(step, noise, should_stop)
             norms = self.optimizer.norms()
-            losses = [numbers["loss"] for numbers in arms.values()]
-            if not self.scale.overflowed(losses, [norms[slot] for slot in arms]):
+            if not self.scale.overflowed([one["loss"] for one in arms.values()], [norms[slot] for slot in arms]):
                 return arms, norms
 
     def _backward(self, step: Step, noise: Mapping[int, ArmNoise], should_stop: Stop) -> dict[int, dict[str, Any]]:
@@ -388,9 +386,8 @@ class Lockstep(Generic[Study]):
 
     def samples(self) -> dict[str, list[EncodedExample]]:
         """Return the non-empty evaluation samples by name."""
-        rows = self.sample_rows
-        parts = {"train": self.prepared.train[:rows], "held_out": self.prepared.held_out[:rows]}
-        return {part: list(sample) for part, sample in parts.items() if sample}
+        parts = {"train": self.prepared.train, "held_out": self.prepared.held_out}
+        return {part: list(rows[: self.sample_rows]) for part, rows in parts.items() if rows}
 
     def _evaluated(self, step: int, slots: list[int], should_stop: Stop) -> Event:
         arms: dict[str, dict[str, float]] = {self.name(slot): {} for slot in slots}
@@ -398,7 +395,6 @@ class Lockstep(Generic[Study]):
         for part in self.samples():
             found = self._measured(part, slots, should_stop).rows
             for place, slot in enumerate(slots):
-                measures = vars(found.of(place))
-                arms[self.name(slot)] |= {f"{part}_{name}": value for name, value in measures.items()}
+                arms[self.name(slot)] |= {f"{part}_{name}": value for name, value in vars(found.of(place)).items()}
             kept[part] = found.to_record([self.name(slot) for slot in slots])
         return {"event": "evaluated", "step": step, "steps": self.total, "arms": arms, "rows": kept}

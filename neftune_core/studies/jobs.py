@@ -121,25 +121,21 @@ class Jobs:
             RecordError: The study is running or finished, or its record is unusable.
             LabError: A limit is exceeded.
         """
-        record = self.find_owned(record_id, owner)
-        with self._submitting:
-            status = self.status(record)
-            if not status.is_over:
-                raise RecordError(say("This study is already running."))
-            if status.state == "finished":
+
+        def check(record: Record) -> None:
+            if self.status(record).state == "finished":
                 raise RecordError(say("This study is finished: there is nothing to resume."))
             record.require_usable()
-            self._check_room(owner)
-            self._queue(record, owner)
-        return record
+
+        return self.extend(record_id, owner, check)
 
     def extend(self, record_id: str, owner: str, grow: Callable[[Record], None]) -> Record:
-        """Queue a finished study again.
+        """Queue a study that is over again.
 
         Args:
             record_id: Id of the record.
             owner: Key of the visitor.
-            grow: Adds work to the record.
+            grow: Adds work to the record, or raises if there is nothing to do.
 
         Returns:
             The record.

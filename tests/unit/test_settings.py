@@ -53,7 +53,7 @@ def test_a_link_is_clamped_and_its_unknown_names_are_ignored() -> None:
         ({"training": {"epoch": 3}}, "no setting called 'training.epoch'"),
         ({"noise": [{"kind": "pink"}]}, "kind must be one of uniform, gaussian, laplace"),
         ({"noise": [{"strength": float("nan")}]}, "noise.0.strength"),
-        ({"noise": []}, "at least one noise arm"),
+        ({"noise": []}, "at least one arm with noise"),
         ({"noise": [{}, {}]}, "wo noise arms are the same"),
         ({"noise": [{"strength": 0}]}, "strength 0 is the control"),
         ({"title": "x" * 300}, "title"),
@@ -76,7 +76,7 @@ def test_a_wrong_setting_gets_one_sentence_that_names_it(values: dict, words: st
         (NoiseSettings, {"unit": "share"}, "The unit share belongs to token dropout"),
         (NoiseSettings, {"sites": "5-2"}, "The layers 5-2 are not a valid range"),
         (NoiseSettings, {"colour": "pink"}, "There is no setting called 'colour': change"),
-        (StudySettings, {"noise": ()}, "A study needs at least one noise arm"),
+        (StudySettings, {"noise": ()}, "A study needs at least one arm with noise"),
         (StudySettings, {"training": {"epochs": 0}}, "The setting training.epochs cannot be 0"),
     ],
 )

@@ -84,20 +84,19 @@ def is_cached(repository: str, revision: str) -> bool:
 
 
 def _cached_folder(repository: str, revision: str) -> Path | None:
-    from huggingface_hub import snapshot_download
-
     try:
-        folder = snapshot_download(
-            repository,
-            revision=revision or None,
-            allow_patterns=WANTED,
-            ignore_patterns=UNWANTED,
-            local_files_only=True,
-        )
-        complete = (Path(folder) / "config.json").is_file() and _has_whole_weights(Path(folder))
+        folder = _snapshot(repository, revision, local_files_only=True)
+        complete = (folder / "config.json").is_file() and _has_whole_weights(folder)
     except (OSError, ValueError, ModelError):
         return None
-    return Path(folder) if complete else None
+    return folder if complete else None
+
+
+def _snapshot(repository: str, revision: str, **options: Any) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns: Any = {"allow_patterns": WANTED, "ignore_patterns": UNWANTED}
+    return Path(snapshot_download(repository, revision=revision or None, **patterns, **options))
 
 
 def _has_whole_weights(folder: Path) -> bool:
@@ -173,20 +172,7 @@ def _require_disk(needed: int, repository: str) -> None:
 
 
 def _download(repository: str, revision: str, total: int, watch: Watch) -> Path:
-    from huggingface_hub import snapshot_download
-
     count = _Count()
-
-    def work() -> Path:
-        return Path(
-            snapshot_download(
-                repository,
-                revision=revision or None,
-                allow_patterns=WANTED,
-                ignore_patterns=UNWANTED,
-                tqdm_class=_meter(count),
-            )
-        )
 
     def stalled(waited: float) -> bool:
         watch.report(count.done(), total, say("Downloading {what}", what=repository))
@@ -194,7 +180,7 @@ def _download(repository: str, revision: str, total: int, watch: Watch) -> Path:
 
     watch.report(0, total, say("Downloading {what}", what=repository))  # small downloads finish before the first poll
     try:
-        return _in_background(work, watch, stalled)
+        return _in_background(lambda: _snapshot(repository, revision, tqdm_class=_meter(count)), watch, stalled)
     finally:
         count.stop = True
 
