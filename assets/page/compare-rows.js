@@ -93,7 +93,7 @@ class Rows {
     const measured = reference ? kinds[part][arm][reference] : null;
     within(this.root, ".lab-rows-summary").textContent = measured
       ? this.summary(measured, rows.length)
-      : text("Each word of the answers that {arm} wrote, by the probability that {arm} gave it; the deeper the colour, the less likely. The repetition penalty is left out.", { arm });
+      : text("Each word of the answers that {arm} wrote, by the probability that {arm} gave it; the deeper the colour, the less likely. The repetition penalty is left out.", { arm: names[arm] ?? arm });
     within(this.root, ".lab-rows-kinds").replaceChildren(...(measured ? this.table(measured, names) : []));
     within(this.root, ".lab-rows-legend").replaceChildren(...(measured ? this.legend() : []));
     within(this.root, ".lab-rows-about").textContent = text("Point at a word, tap it, or move to it with the arrow keys, to read its numbers.");
@@ -120,8 +120,9 @@ class Rows {
       });
       return make("label", {}, make("span", {}, label), select);
     };
-    const against = references.length ? [one(text("against"), "reference", references)] : [];
-    holder.replaceChildren(one(text("Answers of"), "part", Object.keys(this.data().parts), own), one(text("Arm"), "arm", arms), ...against);
+    const { names } = this.data();
+    const against = references.length ? [one(text("against"), "reference", references, names)] : [];
+    holder.replaceChildren(one(text("Answers of"), "part", Object.keys(this.data().parts), own), one(text("Arm"), "arm", arms, names), ...against);
   }
 
   /**
@@ -192,8 +193,8 @@ class Rows {
   words({ tokens, kinds, losses }, own, place) {
     const { arm, reference } = this.chosen;
     const { names } = this.data();
-    const each = Object.entries(losses).map(([name, values]) => text("{arm} {loss} nats ({chance})", { arm: name, loss: short(values[place]), chance: percent(Math.exp(-values[place])) }));
-    const difference = reference ? text(" {arm} minus {reference}: {difference}.", { arm, reference, difference: signed(own[place]) }) : "";
+    const each = Object.entries(losses).map(([name, values]) => text("{arm} {loss} nats ({chance})", { arm: names[name] ?? name, loss: short(values[place]), chance: percent(Math.exp(-values[place])) }));
+    const difference = reference ? text(" {arm} minus {reference}: {difference}.", { arm: names[arm] ?? arm, reference: names[reference] ?? reference, difference: signed(own[place]) }) : "";
     return text("“{token}” ({kind}): {losses}.", { token: bare(tokens[place]), kind: names[kinds[place]], losses: each.join(", ") }) + difference;
   }
 

@@ -9,6 +9,7 @@ import { on, part, say } from "./parts.js";
 import { loadPlotly, plotly } from "./plotly.js";
 import { magnification } from "./projector.js";
 import { setHeights, sketch } from "./sketch.js";
+import { keepInSight } from "./stay.js";
 import { text } from "./text.js";
 import { isDark } from "./theme.js";
 import { coloured, csv, laidOut, magnified, merged, named, NARROW, smoothed } from "./traces.js";
@@ -86,6 +87,7 @@ class LiveFigure {
     /** @type {HTMLElement} */
     this.choices = within(element, ".lab-figure-choices");
     this.node.labFigure = this;
+    keepInSight(element);
     watch("value", () => this.receive());
     on("theme", () => this.draw());
     on("projector", () => this.draw());

@@ -1,6 +1,7 @@
 /** Playback of the recorded study. It is shown before the framework starts: the page is served with it and its imports
    (neftune_core/ui/server/first_view.py), and the Learn tab takes the very node over once it is mounted. */
 import { make, svg, wantsStillness, within } from "./dom.js";
+import { offerFullScreen } from "./full-screen.js";
 import { at, rounds } from "./numbers.js";
 import { agreeing, text } from "./text.js";
 
@@ -124,6 +125,7 @@ export class Stage {
       document.dispatchEvent(new CustomEvent("lab-stage-step", { detail: this.step }));
     });
     this.button.addEventListener("click", () => (this.playing ? this.pause() : this.play()));
+    offerFullScreen(root, within(root, "[data-do=full]"), () => this.resized());
     new ResizeObserver(() => this.resized()).observe(root);
     this.pause();
     this.show(wantsStillness() ? value.steps : 0);
@@ -135,7 +137,7 @@ export class Stage {
     return this.value.arms.map((arm) => {
       const number = make("b", {});
       const held = make("b", {});
-      const item = make("li", {}, make("span", { className: "lab-arm" }, arm.name), text("training loss "), number, text(" · new examples "), held);
+      const item = make("li", {}, make("span", { className: "lab-arm" }, arm.label), text("training loss "), number, text(" · new examples "), held);
       item.style.setProperty("--arm", arm.colour);
       list.append(item);
       return { arm, number, held };

@@ -239,6 +239,7 @@ interface RecordedStudy {
 
 interface RecordedArm {
   name: string;
+  label: string;
   colour: string;
   train: [number, number][];
   held_out: [number, number][];

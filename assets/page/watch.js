@@ -9,6 +9,7 @@ import { part } from "./parts.js";
 import { text } from "./text.js";
 
 const PAUSE = 1000; // milliseconds from one call to the next
+const SOON = 50; // the same while a figure waits for its first point; the server holds a call that has nothing new
 const OLDEST = 2000; // milliseconds after which a state is no longer shown as the current one
 const PATIENCE = 10_000; // milliseconds until a call is given up
 const TOLD_AGAIN = 5000; // milliseconds until the server is asked again to set what depends on the state
@@ -52,6 +53,7 @@ class Watcher {
     if (!this.isOn) return;
     const isOther = this.id !== value?.id; // the server shows another study anew
     if (isOther) this.held = {};
+    if (isOther) pause = SOON;
     this.isSettled = isOther || Boolean(value?.known);
     this.id = String(value?.id);
     this.told = null;
@@ -64,6 +66,11 @@ class Watcher {
   hear() {
     this.heard = performance.now();
     this.when = new Date();
+  }
+
+  /** Whether its figure waits for its first point. */
+  isBare() {
+    return Boolean(this.places.figure) && !this.held.figure?.data.length;
   }
 
   view() {
@@ -140,6 +147,7 @@ part("watcher", (given) => watchers.push(new Watcher(given)));
 let turn = 0;
 let asking = false;
 let asked = -PAUSE;
+let pause = PAUSE;
 /** @type {number | undefined} */
 let next;
 
@@ -149,7 +157,7 @@ const followed = () => [...new Set(watchers.filter((one) => one.isOn).map((one) 
 const begin = () => {
   clearTimeout(next);
   if (asking || !followed().length) return;
-  next = window.setTimeout(ask, Math.max(0, asked + PAUSE - performance.now()));
+  next = window.setTimeout(ask, Math.max(0, asked + pause - performance.now()));
 };
 
 const ask = async () => {
@@ -161,6 +169,7 @@ const ask = async () => {
   const [view, tag] = [drawing.view(), drawing.tag()];
   asking = true;
   asked = performance.now();
+  pause = PAUSE;
   try {
     const query = new URLSearchParams({ view, tag, language: LabLanguage.code });
     const headers = { "x-lab-owner": ownerKey() };
@@ -168,6 +177,7 @@ const ask = async () => {
     if (!answer.ok) throw new Error(String(answer.status));
     const news = await answer.json();
     for (const one of mine) if (one.isOn && one.id === id) one.show(news, view);
+    if (news.running && drawing.isBare()) pause = SOON;
   } catch {
     /* the age of what is shown is watched below */
   }

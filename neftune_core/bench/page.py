@@ -83,6 +83,22 @@ POINTS = """() => {
 }"""
 
 
+# Milliseconds from Train pressed until Plotly has drawn a figure of the study that it starts.
+FIRST_POINT = """() => {
+  const figure = () => document.querySelector('#train-curves .lab-figure-plot').labFigure;
+  const before = figure().value;
+  document.querySelector('#lab-train').addEventListener('click', () => {
+    const start = performance.now();
+    const look = () => {
+      const { value, drawn } = figure();
+      if (value !== before && value?.data.length && drawn?.value === value) window.labPoint = performance.now() - start;
+      else requestAnimationFrame(look);
+    };
+    look();
+  }, { once: true, capture: true });
+}"""
+
+
 @dataclass(frozen=True)
 class LiveUpdateTimes:
     """How the page followed a log.
@@ -237,7 +253,7 @@ def measure_page(runs: int, megabits: float = 0.0) -> ResultTable:
     """
     from neftune_core.models.device import describe_machine
 
-    starts, own, pictures, moves, late, late_most = [], [], [], [], [], []
+    starts, own, pictures, moves, points, late, late_most = [], [], [], [], [], [], []
     visits: list[FirstVisit] = []
     for _ in range(runs):
         own.append(own_import_seconds())
@@ -249,6 +265,7 @@ def measure_page(runs: int, megabits: float = 0.0) -> ResultTable:
             picture, times = _visit(address)
             pictures.append(picture)
             moves.append(statistics.median(times))
+            points.append(_first_point(address))
             late.append(statistics.median(_measure_live_updates(address, EVENTS_A_SECOND).late))
             late_most.append(statistics.median(_measure_live_updates(address, MOST_EVENTS_A_SECOND).late))
     table = ResultTable("The page", describe_machine())
@@ -264,6 +281,7 @@ def measure_page(runs: int, megabits: float = 0.0) -> ResultTable:
         ("of which the lab's own code, s", own),
         ("page load to first picture, s", pictures),
         ("slider to redrawn norms, ms (median of 50 moves)", moves),
+        ("Train pressed to the first point of the curve, s", points),
         (f"training event to its point on the screen, s ({EVENTS_A_SECOND:.0f} events per second)", late),
         (f"the same at {MOST_EVENTS_A_SECOND:.0f} events per second", late_most),
     ):
@@ -305,6 +323,22 @@ def _visit(address: str) -> tuple[float, list[float]]:
         page.wait_for_selector("#noise-figure .lab-figure-plot svg")
         times = page.evaluate(SLIDER, MOVES)
     return picture, times
+
+
+def _first_point(address: str) -> float:
+    """Return the seconds from Train pressed to the first point of the curve; the study is discarded."""
+    with automated_browser() as browser:
+        page: Any = browser.new_page(viewport={"width": 1280, "height": 860})
+        page.goto(f"{address}?tab=Train")
+        page.wait_for_selector("#train-plan .lab-plan")
+        page.wait_for_selector("#train-curves .lab-figure-plot svg")
+        page.evaluate(FIRST_POINT)
+        page.locator("#lab-train").click()
+        seconds = page.wait_for_function("window.labPoint", timeout=60_000).json_value() / 1000
+        page.locator("#lab-stop").click()
+        page.locator("#lab-stop-discard").click()
+        page.locator("#lab-stop-discard").wait_for(state="hidden")
+    return float(seconds)
 
 
 def _measure_live_updates(address: str, rate: float) -> LiveUpdateTimes:

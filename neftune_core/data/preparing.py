@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 
@@ -82,6 +83,9 @@ class PreparedData:
         """Number of rows that cannot be used."""
         return len(self.refusals)
 
+
+_in_use: WeakKeyDictionary[Any, WeakValueDictionary[Any, EncodedExample]] = WeakKeyDictionary()
+"""Rows that somebody holds, by tokenizer: a study does not tokenise again what the page did for its estimate."""
 
 Said = tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]
 """Messages for comparison: role, content and fields of each."""
@@ -259,17 +263,16 @@ def _encode(
 ) -> tuple[list[EncodedExample], list[Refusal]]:
     rows: list[EncodedExample] = []
     refusals: list[Refusal] = []
+    in_use = _in_use.setdefault(tokenizer, WeakValueDictionary())
+    length, too_long, system = settings.maximum_length, settings.too_long, settings.system
     for count, example in enumerate(examples, start=1):
         if progress and count % PROGRESS_ROWS == 0:
             progress(count, len(examples))
-        found = encode(
-            example.with_last_reply_only() if settings.trained_turns == "last" else example,
-            tokenizer,
-            settings.maximum_length,
-            too_long=settings.too_long,
-            system=settings.system,
-        )
+        row = example.with_last_reply_only() if settings.trained_turns == "last" else example
+        name = row, length, too_long, system
+        found = in_use.get(name) or encode(row, tokenizer, length, too_long=too_long, system=system)
         if isinstance(found, EncodedExample):
+            in_use[name] = found
             rows.append(found)
         else:
             refusals.append(found)

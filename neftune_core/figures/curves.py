@@ -311,7 +311,7 @@ def _summary(gathered: Mapping[str, Points], shared: set[Any], names: list[str],
     for name in names:
         started = {seed for points in gathered.values() for arm, seed in points if arm == name}
         if started and started <= lost.get(name, set()):
-            parts.append(say("{arm} diverged", arm=name))
+            parts.append(say("{arm} diverged", arm=arm_label(name)))
             continue
         numbers = []
         for kind, words in (("train_loss", say("training")), ("held_out_loss", say("held-out"))):
@@ -319,7 +319,7 @@ def _summary(gathered: Mapping[str, Points], shared: set[Any], names: list[str],
             if seeds:
                 numbers.append(f"{words} {mean_of_seeds(select_seeds(seeds, shared))[1][-1]:.3f}")
         if numbers:
-            parts.append(f"{name} {say(', ').join(numbers)}")
+            parts.append(f"{arm_label(name)} {say(', ').join(numbers)}")
     if not parts:
         return say("No loss has been measured yet.")
     measured = (gathered[kind] for kind in ("train_loss", "held_out_loss"))

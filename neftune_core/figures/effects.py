@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from neftune_core.evaluation.outcomes import EPOCHS
 from neftune_core.figures.base import Figure, Trace, axis, figure, heading, interval_text
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.language import later, plural, say
+from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.sweeps.record import describe_training
 from neftune_core.sweeps.settings import axes
@@ -124,12 +126,12 @@ def _series(rows: Sequence[TableRow], name: str) -> Series:
 
 def _in_common(row: TableRow, name: str) -> str:
     others = describe_training({key: value for key, value in row.varied.items() if key != name})
-    noise = _without_strength(row.noise) if name == "strength" else row.arm
+    noise = _without_strength(row.noise) if name == "strength" else arm_label(row.arm)
     return f"{noise}, {others}" if others else noise
 
 
 def _without_strength(noise: NoiseSettings) -> str:
-    return noise.name.replace(f"-{noise.strength:.15g}", "", 1)
+    return re.sub(rf"[- ]{re.escape(f'{noise.strength:.15g}')}", "", arm_label(noise.name), count=1)
 
 
 def _trace(
@@ -173,7 +175,7 @@ def _finite(value: float) -> float | None:
 def _setting_text(row: TableRow, measure: str, epoch: str) -> str:
     """Describe one setting: `uniform-std-0.1: +0.02 (0.01 to 0.03), 8 seeds`."""
     found = row.effects[measure][epoch]
-    name = f"{row.arm}, {row.cell}" if row.cell else row.arm
+    name = f"{arm_label(row.arm)}, {row.cell}" if row.cell else arm_label(row.arm)
     scale = _percent_scale(measure)
     ends = interval_text(found.interval, scale)
     count = len(found.seeds)

@@ -14,6 +14,7 @@ from neftune_core.evaluation.verdict import Verdict
 from neftune_core.figures.base import Figure, Trace, axis, figure, interval_text
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.language import later, say
+from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
 
 BINS = 10
@@ -46,7 +47,7 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
             if comparison.seeds:
                 data += _differences(name, epoch, symbol, comparison, colours.get(name, token("control")))
                 ends = interval_text(comparison.interval)
-                parts.append(f"{name}, {say(EPOCH_WORDS[epoch])}: {comparison.difference:+.2g}{ends}")
+                parts.append(f"{arm_label(name)}, {say(EPOCH_WORDS[epoch])}: {comparison.difference:+.2g}{ends}")
     layout = {
         "height": 120 + 76 * max(1, len(found.arms)),
         "xaxis": axis(say("{measure}: arm minus control", measure=label), zeroline=True, zerolinewidth=2),
@@ -59,7 +60,7 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
 
 
 def _differences(name: str, epoch: str, symbol: str, comparison: Comparison, colour: str) -> list[Trace]:
-    row = f"{name}<br>{say(EPOCH_WORDS[epoch])}"
+    row = f"{arm_label(name)}<br>{say(EPOCH_WORDS[epoch])}"
     seeds = {
         "type": "scatter",
         "mode": "markers",
@@ -113,15 +114,16 @@ def epochs_beside(outcomes: Outcomes, control: str, arms: Arms) -> Figure:
                     "type": "scatter",
                     "mode": "lines+markers",
                     "uid": f"{name}/epochs",
-                    "name": name,
+                    "name": arm_label(name),
                     "x": [say("best epoch"), say("last epoch")],
                     "y": values,
                     "line": {"color": colours.get(name, token("control")), "width": 2.4},
                     "marker": {"size": 9},
-                    "hovertemplate": f"{name}: %{{y:.4g}} (%{{x}})<extra></extra>",
+                    "hovertemplate": f"{arm_label(name)}: %{{y:.4g}} (%{{x}})<extra></extra>",
                 }
             )
-            parts.append(say("{arm} best {best:.4g}, last {last:.4g}", arm=name, best=values[0], last=values[1]))
+            words = later("{arm} best {best:.4g}, last {last:.4g}")
+            parts.append(say(words, arm=arm_label(name), best=values[0], last=values[1]))
     layout = {
         "xaxis": axis("", type="category", range=[-0.3, 1.3], showgrid=False),
         "yaxis": axis(later("held-out loss"), later("nats per response token")),
@@ -151,20 +153,21 @@ def overlap_histogram(overlaps: Mapping[str, Sequence[float]], arms: Arms) -> Fi
     data: list[Trace] = []
     parts = []
     for name, values in overlaps.items():
+        label = arm_label(name)
         counts, _ = np.histogram(np.asarray(values, dtype=np.float64), edges)
         shares = (counts / max(1, len(values))).tolist()
         data.append(
             {
                 "type": "bar",
                 "uid": f"{name}/overlap",
-                "name": name,
+                "name": label,
                 "x": ((edges[1:] + edges[:-1]) / 2).round(2).tolist(),
                 "y": shares,
                 "marker": {"color": colours.get(name, token("base"))},
-                "hovertemplate": f"{name}: {say('%{y:.0%} of answers at %{x:.2f}')}<extra></extra>",
+                "hovertemplate": f"{label}: {say('%{y:.0%} of answers at %{x:.2f}')}<extra></extra>",
             }
         )
-        parts.append(f"{name} {float(np.mean(values)):.2f}" if len(values) else say("{arm} none", arm=name))
+        parts.append(f"{label} {float(np.mean(values)):.2f}" if len(values) else say("{arm} none", arm=label))
     layout = {
         "barmode": "group",
         "bargap": 0.15,
@@ -203,7 +206,7 @@ def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figu
                     "type": "scatter",
                     "mode": "lines+markers",
                     "uid": f"{name}/{kind}",
-                    "name": name,
+                    "name": arm_label(name),
                     "legendgroup": name,
                     "showlegend": panel == 1,
                     "x": amounts,
@@ -211,7 +214,7 @@ def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figu
                     "xaxis": f"x{suffix}",
                     "yaxis": f"y{suffix}",
                     "line": {"color": colours[name], "width": 2.4},
-                    "hovertemplate": f"{name}: {say('%{y:.3f} at %{x}')}<extra></extra>",
+                    "hovertemplate": f"{arm_label(name)}: {say('%{y:.3f} at %{x}')}<extra></extra>",
                 }
             )
             parts.append(_robustness_text(name, kind, losses))
@@ -228,7 +231,7 @@ def _robustness_text(arm: str, kind: str, losses: Sequence[float]) -> str:
     disturbance = say(DISTURBANCES[kind][0]).lower()
     return say(
         "{arm} under {disturbance} {first:.3g} to {last:.3g}",
-        arm=arm,
+        arm=arm_label(arm),
         disturbance=disturbance,
         first=losses[0],
         last=losses[-1],

@@ -162,7 +162,7 @@ def last_numbers(curves: Curves, panels: Mapping[str, Panel], arms: Sequence[str
             if arm in curves[number]
         ]
         if numbers:
-            parts.append(f"{arm}{say(': ')}{say(', ').join(numbers)}" if arm else say(", ").join(numbers))
+            parts.append(f"{arm_label(arm)}{say(': ')}{say(', ').join(numbers)}" if arm else say(", ").join(numbers))
     return (
         say("At the last step: {numbers}.", numbers=say("; ").join(parts))
         if parts

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from neftune_core.figures.base import Figure, Trace, axis, figure, heading
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, plural, say
+from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _robustness_words(found: Robustness) -> str:
             say(
                 "{arm}: loss {clean:.3f} without noise and {noisy:.3f} ({low:.3f} to {high:.3f}) at {strength:g}; "
                 "right answers {before:.0%} and {after:.0%}.",
-                arm=name,
+                arm=arm_label(name),
                 clean=loss[0].estimate,
                 noisy=loss[last].estimate,
                 low=loss[last].low,
@@ -114,7 +115,7 @@ def _weights_words(found: Mapping[str, Mapping[str, Update]]) -> str:
         parts.append(
             say(
                 "{arm}: norm {total:.3g}, largest in layer {layer} ({norm:.3g}).",
-                arm=name,
+                arm=arm_label(name),
                 total=total,
                 layer=layer,
                 norm=largest.norm,
@@ -134,7 +135,7 @@ def _line(name: str, panel: int, x: Sequence[Any], y: Sequence[float | None], co
         "type": "scatter",
         "mode": "lines+markers",
         "uid": f"{name}/{panel}",
-        "name": name,
+        "name": arm_label(name),
         "legendgroup": name,
         "showlegend": panel == 1,
         "x": list(x),
@@ -142,7 +143,7 @@ def _line(name: str, panel: int, x: Sequence[Any], y: Sequence[float | None], co
         **_axes(panel),
         "line": {"color": colour, "width": 2},
         "marker": {"color": colour, "size": 6},
-        "hovertemplate": f"{name}: %{{y:.3g}}<extra></extra>",
+        "hovertemplate": f"{arm_label(name)}: %{{y:.3g}}<extra></extra>",
     }
 
 
@@ -153,7 +154,7 @@ def _band(name: str, panel: int, x: Sequence[float], values: Sequence[Interval],
         "type": "scatter",
         "mode": "lines",
         "uid": f"{name}/{panel}/interval",
-        "name": say("{arm}, 95 % interval", arm=name),
+        "name": say("{arm}, 95 % interval", arm=arm_label(name)),
         "legendgroup": name,
         "showlegend": False,
         "x": [*x, *reversed(x)],

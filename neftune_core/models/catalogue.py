@@ -46,6 +46,8 @@ class Workload:
         answered: Tokens of all prompts and answers held in memory at once at the end.
         held: Passes of one arm whose activations are held at once.
         perturbed: Whether an arm trains on a copy of the weights with noise.
+        trained: Number of arms trained over all seeds, each of which is evaluated, measured and asked; 0 for `arms`.
+        budget_seconds: Time budget of all seeds together; 0 if the number of steps is known.
     """
 
     arms: int
@@ -58,6 +60,8 @@ class Workload:
     answered: int = 0
     held: int = 1
     perturbed: bool = False
+    trained: int = 0
+    budget_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,8 @@ def estimate(
     if weights_are_loaded:
         memory -= PROCESS_BYTES + model.parameters * BYTES[precision]
     pace = stored_calibration(training_key(chosen, work)) or TimeCalibration()
-    seconds = pace.factor * _seconds(model, work, device, precision)
+    steps = work.budget_seconds or pace.steps * _seconds(model, work, device, precision)
+    seconds = steps + pace.rest * (work.trained or work.arms)
     free = available_memory(str(device))
     fits = memory <= free
     given = {"memory": gigabytes(memory), "duration": duration(seconds), "free": gigabytes(free)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from neftune_core.durable import write_whole
@@ -12,24 +11,26 @@ from neftune_core.home import home
 MOST_KEPT = 200
 SLOWEST = 1000.0
 """Ratios above this, or below its inverse, are discarded as invalid."""
+LONGEST_REST = 86_400.0
+"""A `rest` above this is discarded too."""
 
 
 @dataclass(frozen=True)
 class TimeCalibration:
-    """Ratios of measured to estimated time.
+    """The measured time of a run. What is not a step does not grow with their number.
 
     Attributes:
         steps: Seconds of the last measured steps over the seconds that the machine's arithmetic predicts.
-        whole: Seconds of a run with evaluations and answers, over those of its steps.
+        rest: Seconds per arm and seed besides the steps: evaluations, measures and answers; 0 if unknown.
     """
 
     steps: float = 1.0
-    whole: float = 1.0
+    rest: float = 0.0
 
     @property
-    def factor(self) -> float:
-        """Factor from the estimate of the steps to the time of the whole run."""
-        return self.steps * self.whole
+    def is_sound(self) -> bool:
+        """Whether both numbers are possible."""
+        return 1 / SLOWEST < self.steps < SLOWEST and 0 <= self.rest < LONGEST_REST
 
 
 def calibration_key(source: str, device: str, precision: str, method: str) -> str:
@@ -51,10 +52,10 @@ def stored_calibration(key: str) -> TimeCalibration | None:
     """Return the last measured pace under `key`, or None."""
     found = _all().get(key)
     try:
-        pace = TimeCalibration(float(found["steps"]), float(found["whole"])) if isinstance(found, dict) else None
+        pace = TimeCalibration(float(found["steps"]), float(found["rest"])) if isinstance(found, dict) else None
     except (KeyError, TypeError, ValueError):
         return None
-    return pace if pace and _is_sound((pace.steps, pace.whole)) else None
+    return pace if pace and pace.is_sound else None
 
 
 def store_calibration(key: str, pace: TimeCalibration) -> None:
@@ -64,17 +65,13 @@ def store_calibration(key: str, pace: TimeCalibration) -> None:
         key: Key from `calibration_key`.
         pace: The measurement.
     """
-    if not _is_sound((pace.steps, pace.whole)):
+    if not pace.is_sound:
         return
     kept = {name: value for name, value in _all().items() if name != key} | {key: asdict(pace)}
     try:
         write_whole(home() / "pace.json", json.dumps(dict(list(kept.items())[-MOST_KEPT:]), indent=1))
     except OSError:
         return
-
-
-def _is_sound(ratios: Iterable[float]) -> bool:
-    return all(1 / SLOWEST < ratio < SLOWEST for ratio in ratios)
 
 
 def _all() -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 
 from neftune_core.language import ENGLISH, current, later, say
@@ -35,16 +36,30 @@ def arm_words(name: str) -> str:
     """
     if name.endswith(BEST):
         return say("{arm}, at its best", arm=arm_words(name.removesuffix(BEST)))
+    if "/" in name:  # a column of a comparison, with its record and seed
+        return "/".join(map(arm_words, name.split("/")))
+    cell, joined, arm = name.rpartition(": ")
+    if joined:  # the arm of one cell of a sweep
+        return f"{cell}{say(': ')}{arm_words(arm)}"
     method, joined, noise = name.partition(WITH)
     if joined:
         return say("{method} with {noise}", method=arm_words(method), noise=arm_words(noise))
     found = _pattern(tuple(KIND_WORDS)).fullmatch(name)
+    if found is None and name.startswith("seed-"):
+        return say("seed {seed}", seed=name.removeprefix("seed-"))
     if found is None:
         return say(OTHER_WORDS[name]) if name in OTHER_WORDS else name
     kind, unit, strength, rest = found.groups()
     kinds = [] if (kind, unit) == ("uniform", "alpha") else [say(KIND_WORDS[kind])]
     words = " ".join([*kinds, *([unit] if unit else []), strength])
     return f"{words} ({rest})" if rest else words
+
+
+def with_arm_labels(text: str, arms: Iterable[str]) -> str:
+    """Return a finished sentence, such as one of a record, with the names of these arms as `arm_label` shows them."""
+    for name in sorted(arms, key=len, reverse=True):
+        text = text.replace(name, arm_label(name))
+    return text
 
 
 @cache

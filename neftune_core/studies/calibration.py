@@ -41,7 +41,7 @@ class StepTimer:
             self.last.append(seconds)
 
     def keep(self, *, finished: bool) -> None:
-        """Store the pace of the last steps, and for a finished run also the overhead besides steps."""
+        """Store the pace of the last steps, and for a finished run also the time besides steps."""
         if len(self.last) < FEWEST_STEPS:
             return
         study, stack = self.run.study, self.run.stack
@@ -52,9 +52,9 @@ class StepTimer:
         )
         key = training_key(study.model, work)
         steps = sum(self.last) / len(self.last) / arithmetic_seconds(stack.loaded, work, study.model)
-        whole = (
-            (time.perf_counter() - self.started) / self.seconds
+        rest = (
+            max(0.0, time.perf_counter() - self.started - self.seconds) / len(self.run.names)
             if finished
-            else (stored_calibration(key) or TimeCalibration()).whole
+            else (stored_calibration(key) or TimeCalibration()).rest
         )
-        store_calibration(key, TimeCalibration(steps, whole))
+        store_calibration(key, TimeCalibration(steps, rest))

@@ -182,6 +182,8 @@ def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedMode
         answered=_answer_tokens(study, prepared, loaded),
         held=2 if any(method.passes for method in used) else 1,
         perturbed=any(method.perturbation for method in used),
+        trained=sum(map(len, study.runs.values())),
+        budget_seconds=training.time_budget_seconds * seeds,
     )
 
 

@@ -11,6 +11,7 @@ from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import Question, Rounding
 from neftune_core.evaluation.verdict_words import rounding_line
 from neftune_core.language import say
+from neftune_core.noise.names import arm_label
 from neftune_core.studies.judging import courses, diverged_arms, question_of, rounding_of
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.settings import CHAOS_ARM
@@ -47,7 +48,7 @@ class MeanResults:
     def notes(self) -> list[str]:
         """Notes on the numbers: seeds that are left out, and the effect of rounding."""
         lost = [
-            say("{arm} diverged with seed {seeds}.", arm=arm, seeds=", ".join(map(str, seeds)))
+            say("{arm} diverged with seed {seeds}.", arm=arm_label(arm), seeds=", ".join(map(str, seeds)))
             for arm, seeds in self.lost.items()
         ]
         losses = [loss for loss in ("held_out_loss", "train_loss") if loss in self.last.get("base", {})]

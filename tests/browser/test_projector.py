@@ -84,3 +84,44 @@ def test_a_figure_fills_the_screen_by_keyboard_and_escape_ends_it(page: Any, is_
     again = sizes(page, 1)
     assert (again["plot"], again["header"]) == (usual["plot"], usual["header"])
     assert page.evaluate(f"document.activeElement === document.querySelector('{FULL}')")
+
+
+@pytest.mark.parametrize("is_allowed", [True, False])
+def test_the_recorded_study_fills_the_screen_with_larger_type_and_escape_ends_it(
+    browser: Any, lab_address: str, is_allowed: bool
+) -> None:
+    button = ".lab-stage [data-do=full]"
+    sizes_of = """() => {
+        const box = (selector) => document.querySelector(selector).getBoundingClientRect();
+        return [box(".lab-stage").width, box(".lab-stage-tick").height, innerWidth];
+    }"""
+    with visiting(browser, lab_address) as page:
+        if not is_allowed:
+            page.evaluate("void (Element.prototype.requestFullscreen = () => Promise.reject(new TypeError('no')))")
+        _, usual, _ = page.evaluate(sizes_of)
+        page.locator(button).focus()
+        page.keyboard.press("Enter")
+        page.wait_for_function(f"({sizes_of})()[0] > 0.95 * innerWidth")
+        assert page.evaluate(sizes_of)[1] > 1.2 * usual
+        assert page.locator(button).get_attribute("aria-label") == "Leave the full screen"
+        if is_allowed:
+            page.evaluate("document.exitFullscreen()")
+        else:
+            page.keyboard.press("Escape")
+        page.locator(".lab-stage:not(.lab-full)").wait_for()
+        assert page.evaluate(sizes_of)[1] == pytest.approx(usual, rel=0.05)
+        assert page.evaluate(f"document.activeElement === document.querySelector('{button}')")
+
+
+def test_escape_folds_the_open_lesson_and_leaves_the_focus_on_its_button(browser: Any, lab_address: str) -> None:
+    with visiting(browser, lab_address, link="?tab=Noise") as page:
+        page.evaluate("Lab.openLesson(1)")
+        fold = page.locator(".lab-dock [data-do=fold]")
+        fold.wait_for()
+        page.locator(".lab-dock [data-do=text]").focus()
+        page.keyboard.press("Escape")
+        page.locator("#lab-dock-body").wait_for(state="hidden")
+        assert fold.get_attribute("aria-expanded") == "false"
+        assert page.evaluate("document.activeElement.dataset.do") == "fold"
+        page.keyboard.press("Enter")
+        page.locator("#lab-dock-body").wait_for()

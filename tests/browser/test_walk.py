@@ -128,3 +128,37 @@ def test_nothing_covers_anything_and_the_header_keeps_its_height(browser: Any, l
     assert headers["running"] == headers["idle"]
     assert headers["asking"] == headers["idle"][-1:]
     assert headers["idle"][-1] <= HEADER_OF_A_PHONE * SCREENS[-1][1]
+
+
+UNFOLD = """() => document.querySelectorAll(
+    ".lab-group > button.label-wrap:not(.open), .lab-unfold[aria-expanded=false]"
+).forEach((fold) => fold.checkVisibility() && fold.click())"""
+# The page scrolled to the last setting: the figure's upper and lower edge, and the room that is seen below the header.
+AT_THE_LAST_SETTING = """(figure) => {
+    const column = document.querySelector(figure).closest(".column");
+    const settings = [...column.parentElement.children].find((other) => other !== column);
+    scrollTo(0, 0);
+    scrollTo(0, settings.getBoundingClientRect().bottom - innerHeight);
+    const { top, bottom } = document.querySelector(figure + " .lab-figure-plot").getBoundingClientRect();
+    return [scrollY, top, bottom, document.getElementById("lab-strip").getBoundingClientRect().bottom, innerHeight];
+}"""
+
+
+def test_figures_stay_in_sight_while_their_settings_scroll(browser: Any, lab_address: str) -> None:
+    faults: dict[str, list[str]] = {}
+    with visiting(browser, lab_address) as page:
+        for tab, figure in (("Noise", "#noise-figure"), ("Train", "#train-curves")):
+            open_tab(page, tab)
+            page.locator(f"{figure} .lab-figure-plot[data-drawn]").wait_for()
+            page.evaluate(UNFOLD)
+            for width, height in SCREENS[:3]:
+                page.set_viewport_size({"width": width, "height": height})
+                page.wait_for_timeout(500)
+                scrolled, top, bottom, header, end = page.evaluate(AT_THE_LAST_SETTING, figure)
+                assert scrolled > 100, (tab, width, height)
+                assert header <= top < bottom <= end, (tab, width, height, top, bottom)
+                faults[f"{tab}, {width} x {height}"] = at_rest(page, lambda: page.evaluate(COVERED))
+            page.set_viewport_size({"width": 390, "height": 844})
+            column = f"document.querySelector('{figure}').closest('.column')"
+            assert page.evaluate(f"getComputedStyle({column}).position") != "sticky"
+    assert {where: found for where, found in faults.items() if found} == {}

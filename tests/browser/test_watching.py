@@ -64,6 +64,40 @@ def test_watching_takes_one_small_call_a_second(lab_page: Any) -> None:
     discard(lab_page)
 
 
+def test_calls_follow_each_other_until_the_first_point_and_then_once_a_second(
+    browser: Any, lab_address: str, lab_home: Path
+) -> None:
+    record = create(EXAMPLE, KEY, folder=lab_home / "runs")
+    with record.claimed(), visiting(browser, lab_address, key=KEY) as page:
+        page.clock.install()
+        page.goto(f"{lab_address}?tab=Train&job={record.id}")
+        page.wait_for_function("window.Lab && document.body.dataset.labOpened")
+        answered: list[str] = []
+        page.on("response", lambda answer: answered.append(answer.url) if "page-study" in answer.url else None)
+        page.locator("#train-state .lab-state").wait_for()
+        page.clock.pause_at(page.evaluate("Date.now()") + 2000)
+        page.wait_for_timeout(2000)  # until the call under way is answered
+
+        def calls_within(milliseconds: int) -> int:
+            """Return how many calls are answered while the page's clock goes on for so long."""
+            before = len(answered)
+            page.clock.run_for(milliseconds)
+            page.wait_for_timeout(2000)  # of the server, whose clock goes on; it holds a call for less
+            return len(answered) - before
+
+        record.append({"seed": 0, "event": "started", "steps": 60, "seeds": 1})
+        assert calls_within(300) == 1
+        losses = {"control": {"loss": 1.0}, "uniform-alpha-15": {"loss": 2.0}}
+        step = {"seed": 0, "event": "step", "step": 1, "steps": 60, "tokens": 9, "arms": losses}
+        record.append(step)
+        assert calls_within(300) == 1
+        assert json.loads(page.evaluate(SHOWN))["data"][0]["x"] == [1]
+        record.append(step | {"step": 2})
+        assert calls_within(300) == 0
+        assert calls_within(1000) == 1
+        page.clock.resume()
+
+
 def test_the_curves_that_grew_are_those_of_the_whole_log(browser: Any, lab_address: str, lab_home: Path) -> None:
     record = create(EXAMPLE, KEY, folder=lab_home / "runs")
     with record.claimed(), visiting(browser, lab_address, key=KEY, link=f"?job={record.id}") as page:

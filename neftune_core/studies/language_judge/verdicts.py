@@ -12,6 +12,7 @@ from typing import Any
 from neftune_core.bounded_io import read_file
 from neftune_core.errors import DataError, DoesNotFit, InvalidSetting
 from neftune_core.language import say
+from neftune_core.noise.names import arm_label
 from neftune_core.studies.language_judge.endpoint import Judge
 from neftune_core.studies.language_judge.win_rate import Judged, WinRate, win_rate
 from neftune_core.studies.records.log import append, parsed
@@ -101,9 +102,9 @@ def answers_of(record: Record, between: tuple[str, str], seed: int | None = None
         raise DataError(
             say(
                 "This record has no stored answers of {first} and {second}: it has those of {arms}.",
-                first=between[0],
-                second=between[1],
-                arms=", ".join(held) or say("none yet"),
+                first=arm_label(between[0]),
+                second=arm_label(between[1]),
+                arms=", ".join(map(arm_label, held)) or say("none yet"),
             )
         )
     return lines
@@ -199,7 +200,7 @@ def judged_text(found: JudgeProgress, percent: Callable[[float], str] = "{:.0%}"
     Returns:
         The sentences, separated by spaces.
     """
-    first, second = found.between
+    first, second = map(arm_label, found.between)
     parts = []
     rate = found.rate
     if rate is None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from neftune_core.engine.saving import is_saved
 from neftune_core.errors import RecordError
-from neftune_core.language import plural, say
+from neftune_core.language import later, plural, say
+from neftune_core.noise.names import arm_label
 from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
 
@@ -21,7 +22,12 @@ def damages(record: Record, log: Log) -> list[str]:
     """
     found = [*_settings(record), *_log(log)]
     saved = {(event.get("seed"), arm) for event in log.events if event["event"] == "saved" for arm in _arms(event)}
-    lost = [f"{arm} (seed {seed})" for seed, arm in sorted(saved, key=str) if not _has_weights(record, arm, seed)]
+    kept_as = later("{arm} (seed {seeds})")
+    lost = [
+        say(kept_as, arm=arm_label(str(arm)), seeds=seed)
+        for seed, arm in sorted(saved, key=str)
+        if not _has_weights(record, arm, seed)
+    ]
     if lost:
         found.append(
             say("The trained arms {arms} no longer exist and cannot generate answers.", arms=say(", ").join(lost))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import DataError, InvalidSetting, RecordError
 from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings
-from neftune_core.language import say
+from neftune_core.language import later, say
+from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.records.record import Record, find, owned_records
@@ -96,8 +97,9 @@ def offered_columns(
     mine = selected_arms([record], seeds=[seed])
     places = [(entry, own) for entry in [record, *(one for one in every if one.id != record.id)]
               for own in saved_seeds(entry)]  # fmt: skip
-    last = {one: one.arm for entry, own in places for one in selected_arms([entry], seeds=[own])}
-    best = {SelectedArm(entry, arm, own): say("{arm}, at its best (step {step:,})", arm=plain_name(arm), step=step)
+    last = {one: arm_label(one.arm) for entry, own in places for one in selected_arms([entry], seeds=[own])}
+    at_best = later("{arm}, at its best (step {step:,})")
+    best = {SelectedArm(entry, arm, own): say(at_best, arm=arm_label(plain_name(arm)), step=step)
             for entry, own in places for arm, step in saved_best(entry, own).items()}  # fmt: skip
     named = [
         (

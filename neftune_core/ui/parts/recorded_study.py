@@ -16,6 +16,7 @@ from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
 from neftune_core.language import plural, say
+from neftune_core.noise.names import arm_label
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.settings import StudySettings
 from neftune_core.ui.parts.answers import answer_columns
@@ -77,7 +78,8 @@ def stage(record: Record, line: str) -> dict[str, Any]:
         line: Description in one sentence.
 
     Returns:
-        `{"about", "lead", "result", "steps", "per_epoch", "arms": [{name, colour, train, held_out, batches}], "seen"}`.
+        `{"about", "lead", "result", "steps", "per_epoch", "seen", "arms"}`, the arms as
+        `[{name, label, colour, train, held_out, batches}]`.
         `about`, `lead` (what to look at) and `result` are sentences. `train` and `held_out` are `[[step, loss], ...]`
         with noise off, `batches` the training loss of each step.
     """
@@ -92,7 +94,7 @@ def stage(record: Record, line: str) -> dict[str, Any]:
             for part, kind in (("train", "train_loss"), ("held_out", "held_out_loss"), ("batches", "loss")):
                 if numbers.get(kind) is not None:
                     curves[part].append([event["step"], round(numbers[kind], 4)])
-        shown.append({"name": name, "colour": colours[name], **curves})
+        shown.append({"name": name, "label": arm_label(name), "colour": colours[name], **curves})
     last = max((event["step"] for event in steps), default=0)
     epochs = 1 + max((event.get("epoch", 0) for event in steps), default=0)
     texts = {"about": line, "lead": _lead(record), "result": _result(record, shown)}
@@ -164,7 +166,7 @@ def _line(record: Record, study: StudySettings) -> str:
     model = about.get("model", {}).get("name", study.model.source)
     data = about.get("data", {})
     rows = say(" ({count:,} rows)", count=data["train"]) if "train" in data else ""
-    arms = _list_names(list(study.arms))
+    arms = _list_names([arm_label(name) for name in study.arms])
     made = say("{title} on {data}", title=say(model), data=f"{data.get('title', study.data.source)}{rows}")
     return say("{made}: {rest}.", made=made, rest=say(", ").join([arms, *_where_and_when(record)]))
 

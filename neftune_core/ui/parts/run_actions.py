@@ -13,7 +13,7 @@ import gradio as gr
 from neftune_core.errors import LabError, RecordError
 from neftune_core.evaluation.verdict import CLAIM_SEEDS
 from neftune_core.language import later, plural, say, translate_finished
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_label, with_arm_labels
 from neftune_core.studies.records import removal
 from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
@@ -53,7 +53,8 @@ def state_text(record: Record, status: Status, log: Log, *, judged: bool = True)
     rows = [translate_finished(str(words)) for words in record.about_table("samples").values()]
     listed = say("{one} and {other}", one=rows[0], other=rows[1]) if len(rows) == 2 else say(", ").join(rows)
     measured = quiet(say("Losses with noise off are measured on {rows}.", rows=listed)) if listed else ""
-    message = f"<p>{html.escape(translate_finished(status.message))}</p>" if status.message else ""
+    said = with_arm_labels(translate_finished(status.message), record.arms)
+    message = f"<p>{html.escape(said)}</p>" if said else ""
     message += quiet(translate_finished(tracking_failure(record))) if tracking_failure(record) else ""
     wrong = "".join(f"<li>{html.escape(words)}</li>" for words in damages(record, log))
     broken = f'<ul class="lab-damages">{wrong}</ul>' if wrong else ""

@@ -13,7 +13,7 @@ from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import DoesNotFit, InvalidSetting
 from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.language import later, plural, say
-from neftune_core.models.catalogue import duration, gigabytes
+from neftune_core.models.catalogue import duration
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import parse
@@ -127,13 +127,8 @@ def plan_text(lab: Lab, study: StudySettings) -> tuple[str, bool]:
     if lab.gpu:
         seconds = lab.gpu.seconds(study, len(prepared.train), loaded)
         return f"{words[:1].upper()}{words[1:]} {lab.gpu.words(seconds)}", True
-    takes = (
-        say("About {memory} of memory.", memory=gigabytes(found.memory_bytes))
-        if budget and found.fits
-        else found.sentence
-    )
     more = "" if found.fits else f" {what_fits(study, loaded, prepared)}"
-    return f"{words[:1].upper()}{words[1:]} {takes}{more}", found.fits
+    return f"{words[:1].upper()}{words[1:]} {found.sentence}{more}", found.fits
 
 
 def require_fit(lab: Lab, study: StudySettings) -> None:

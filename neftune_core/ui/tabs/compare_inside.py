@@ -17,6 +17,7 @@ from neftune_core.errors import InvalidSetting, LabError
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.trained import robustness_figure, weights_figure
 from neftune_core.language import later, say
+from neftune_core.noise.names import arm_label
 from neftune_core.settings import Limits, parse
 from neftune_core.studies.language_judge.endpoint import KEY_VARIABLE, Judge
 from neftune_core.studies.language_judge.verdicts import JudgeProgress, judge_arms, judged_text
@@ -79,6 +80,7 @@ def drawn_rows(record: Record, seed: int) -> Drawn:
         return None
     names = {**{kind: say(words) for kind, words in KINDS.items()}, ALL: say("all tokens")}
     arms = list(record.arms)
+    names |= {arm: arm_label(arm) for arm in ("base", *arms)}
     return {"arms": arms, "colours": arm_colours(record.arms), "names": names, **payload(lines, arms)}
 
 
@@ -243,8 +245,9 @@ def build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
             return [gr.skip()] * 3
         names = arms_with_answers(record_id, key)
         noisy = [name for name in names if name not in ("base", "control")]
+        offered = [(arm_label(name), name) for name in names]
         chosen = next(iter(noisy or names), None), "control" if "control" in names else None
-        return [*(gr.update(choices=names, value=name) for name in chosen), ""]
+        return [*(gr.update(choices=offered, value=name) for name in chosen), ""]
 
     @reports_errors
     def judge(key: str, record_id: str, seed: int | None, *given: str) -> Iterator[list[Any]]:

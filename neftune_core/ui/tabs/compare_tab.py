@@ -12,6 +12,7 @@ import gradio as gr
 
 from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.language import later, say
+from neftune_core.noise.names import arm_label
 from neftune_core.settings import controls
 from neftune_core.studies.records.record import Record, find
 from neftune_core.studies.trained.comparison_session import (
@@ -252,7 +253,7 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, kept: gr.Textbox, tab: Com
         if not blind or not columns:
             return gr.update(visible=blind, choices=[], value=[])
         names = [BASE, *names_of(selected_columns(columns, require_key(key)))]
-        return gr.update(visible=True, choices=names, value=(names[1:3] if len(names) > 2 else names[:2]))
+        return gr.update(visible=True, choices=_labelled(names), value=(names[1:3] if len(names) > 2 else names[:2]))
 
     gr.on([tab.blind.change, tab.columns.change], judge, [key, tab.blind, tab.columns], tab.judged, **QUIET)
 
@@ -287,6 +288,10 @@ def _connect_prompts(tab: CompareTab) -> None:
     tab.source.change(show, tab.source, [tab.prompts, tab.rows], **QUIET)
 
 
+def _labelled(columns: Sequence[str]) -> list[tuple[str, str]]:
+    return [(arm_label(name), name) for name in columns]
+
+
 def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
     outputs = [tab.answers, tab.session, tab.tally, *tab.after, tab.reveal, tab.marks]
 
@@ -299,7 +304,9 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
                 grown = as_pieces(before + session_html(session, over=False))
                 yield [grown, gr.skip(), "", hidden, hidden, gr.skip(), hidden]
         names = list(session.lines[0]["arms"])
-        marks = gr.update(choices=[(say(NOTHING), NOTHING), *names], value=NOTHING, visible=not session.is_hidden)
+        marks = gr.update(
+            choices=[(say(NOTHING), NOTHING), *_labelled(names)], value=NOTHING, visible=not session.is_hidden
+        )
         shown = gr.update(visible=True)
         yield [before + session_html(session), session, "", shown, shown, gr.update(visible=session.is_hidden), marks]
 

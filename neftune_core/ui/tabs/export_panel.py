@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from neftune_core.export.archive import import_record, pack, pack_record
 from neftune_core.export.report import write_report
 from neftune_core.home import folder_bytes
 from neftune_core.language import later, say
+from neftune_core.noise.names import arm_label
 from neftune_core.studies.records.record import Record, asked_from, find
 from neftune_core.sweeps.table import write_table
 from neftune_core.ui.parts.markup import quiet
@@ -134,7 +135,7 @@ def _connect_choice(key: gr.Textbox, record_id: gr.Textbox, box: gr.Accordion, p
         return [
             gr.update(visible=record is not None),
             gr.update(choices=[(say(words), name) for name, words in forms.items()], value=next(iter(forms))),
-            gr.update(choices=arms, value=arms[0] if arms else None, visible=False),
+            gr.update(choices=_listed(arms), value=next(iter(arms), None), visible=False),
             gr.update(value=None, visible=False),
             "",
         ]
@@ -143,16 +144,21 @@ def _connect_choice(key: gr.Textbox, record_id: gr.Textbox, box: gr.Accordion, p
     record_id.change(offer, [key, record_id], shown, **QUIET)
 
 
-def _arms(record: Record | None) -> list[str]:
-    """Return the saved arms as choices: `uniform-alpha-5 / seed 0`, and `uniform-alpha-5@best / seed 0` after them."""
+def _arms(record: Record | None) -> dict[str, str]:
+    """Return the saved arms in words, by choice: `uniform-alpha-5 / seed 0`, then `uniform-alpha-5@best / seed 0`."""
     from neftune_core.studies.comparison import saved_arms, saved_best, saved_seeds
 
     if record is None or record.is_sweep:
-        return []
+        return {}
     with contextlib.suppress(RecordError):
         seeds = saved_seeds(record)
-        return [f"{arm} / seed {seed}" for of in (saved_arms, saved_best) for seed in seeds for arm in of(record, seed)]
-    return []
+        saved = [(arm, seed) for of in (saved_arms, saved_best) for seed in seeds for arm in of(record, seed)]
+        return {f"{arm} / seed {seed}": f"{arm_label(arm)} / {say('seed {seed}', seed=seed)}" for arm, seed in saved}
+    return {}
+
+
+def _listed(arms: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(words, name) for name, words in arms.items()]
 
 
 def _connect_arms(key: gr.Textbox, record_id: gr.Textbox, finished: gr.State, parts: _ExportParts) -> None:
@@ -163,9 +169,9 @@ def _connect_arms(key: gr.Textbox, record_id: gr.Textbox, finished: gr.State, pa
         try:
             arms = _arms(find(record_id, require_key(key)) if record_id else None)
         except RecordError:  # removed in the meantime
-            arms = []
+            arms = {}
         chosen = arm if arm in arms else next(iter(arms), None)
-        return gr.update(choices=arms, value=chosen, visible=form in OF_AN_ARM)
+        return gr.update(choices=_listed(arms), value=chosen, visible=form in OF_AN_ARM)
 
     given = [key, record_id, parts.form, parts.arm]
     gr.on([parts.form.input, events(finished).change], look, given, parts.arm, **QUIET)

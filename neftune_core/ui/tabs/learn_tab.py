@@ -11,7 +11,7 @@ import gradio as gr
 from neftune_core.language import later, say
 from neftune_core.lessons.files import Lesson, lesson_file, lessons
 from neftune_core.ui.parts.markup import quiet
-from neftune_core.ui.parts.plot import live_figure, part
+from neftune_core.ui.parts.plot import CORNERS, live_figure, part
 from neftune_core.ui.parts.recorded_study import RecordedStudy
 from neftune_core.ui.parts.wiring import QUIET
 from neftune_core.ui.tabs import learn_faults
@@ -39,6 +39,7 @@ def stage_html() -> str:
         "Loss: how surprised the model is by the right answer, measured without noise. Lower is better; 0 would be "
         "certain."
     )
+    full = say("Full screen")
     return f"""<section class="lab-stage" aria-label="{say("A recorded study")}">
 <h2>{say("What does a little noise do while a model learns?")}</h2>
 <p class="lab-stage-lead"></p>
@@ -50,7 +51,8 @@ def stage_html() -> str:
 </div>
 <div class="lab-stage-time"><button type="button" data-do="play" aria-label="{say("Play the training")}"></button>
 <input type="range" min="0" value="0" step="1" aria-label="{say("Step of the recorded training")}">
-<output></output></div>
+<output></output>
+<button type="button" data-do="full" aria-pressed="false" title="{full}" aria-label="{full}">{CORNERS}</button></div>
 <ul class="lab-stage-now" aria-label="{say("Losses at this step, noise off")}"></ul>
 <p class="lab-quiet lab-stage-loss">{loss}</p>
 <p class="lab-stage-result"></p>

@@ -151,7 +151,7 @@ def build(strip: Strip, first: FirstPreview) -> NoiseTab:
     with gr.Row(elem_id="noise-tab"):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
             noise, again = _settings()
-        with gr.Column(scale=5, min_width=320):
+        with gr.Column(scale=5, min_width=320, elem_classes=["lab-stays"]):
             text = gr.Textbox(
                 FIRST_SENTENCE,
                 label=say("Your sentence"),

@@ -102,7 +102,7 @@ def build(context: TabContext, shown: RecordedStudy | None) -> TrainTab:
             form = train_form.build(context.lab.host.profile.presets, with_tracker=not context.lab.has_strangers)
             live = component(control(StudySettings, "live"), elem_id="train-live")
             plan = gr.HTML(elem_id="train-plan", apply_default_css=False)
-        with gr.Column(scale=5, min_width=320):
+        with gr.Column(scale=5, min_width=320, elem_classes=["lab-stays"]):
             state = watched_text(_nothing(shown), elem_id="train-state")
             strength = component(
                 control(NoiseSettings, "strength"),

@@ -1,11 +1,14 @@
 """The split, duplicates, and the counts during tokenisation."""
 
+import gc
 import json
+from copy import copy
 
 import pytest
 from chat_templates import TEMPLATES, tokenizer
 
-from neftune_core.data.chat import prompt_ids
+from neftune_core.data import preparing
+from neftune_core.data.chat import encode, prompt_ids
 from neftune_core.data.examples import CutRow, Duplicate, Example, Message
 from neftune_core.data.preparing import prepare, split
 from neftune_core.data.settings import DataSettings
@@ -192,3 +195,25 @@ def test_progress_is_reported_while_tokenising(tmp_path):
     told = []
     prepare(DataSettings(source=source), tokenizer("chatml"), Limits(), progress=lambda *numbers: told.append(numbers))
     assert told == [(500, 2000), (500, 560)]
+
+
+def test_rows_that_somebody_holds_are_tokenised_once(tmp_path, monkeypatch):
+    source, counted = written(tmp_path / "rows.json", numbered(10)), []
+    monkeypatch.setattr(preparing, "encode", lambda *given, **named: counted.append(1) or encode(*given, **named))
+    own, others = tokenizer("chatml"), copy(tokenizer("chatml"))
+    first = prepare(DataSettings(source=source), own, Limits())
+    again = prepare(DataSettings(source=source), own, Limits())
+    assert len(counted) == 10
+    assert all(one is other for one, other in zip(first.train, again.train, strict=True))
+    longer = prepare(DataSettings(source=source, maximum_length=128, system="Be brief."), own, Limits())
+    prepare(DataSettings(source=source), others, Limits())
+    assert len(counted) == 30
+    assert longer.train[0].length > first.train[0].length
+    written(tmp_path / "rows.json", [("What is 0?", "It is nothing."), *numbered(9, 1)])
+    changed = prepare(DataSettings(source=source), own, Limits())
+    assert len(counted) == 31  # the file is read again, and the row that changed is another one
+    assert "It is nothing." in {row.example.response for row in (*changed.train, *changed.held_out)}
+    del first, again, longer, changed
+    gc.collect()
+    prepare(DataSettings(source=source), own, Limits())
+    assert len(counted) == 41
