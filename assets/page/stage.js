@@ -96,6 +96,7 @@ class Panel {
 /** The stage: two panels, the slider with its button, the tokens and the numbers. */
 export class Stage {
   playing = false;
+  isSeen = true;
   step = 0;
   epoch = -1;
 
@@ -126,7 +127,10 @@ export class Stage {
     });
     this.button.addEventListener("click", () => (this.playing ? this.pause() : this.play()));
     offerFullScreen(root, within(root, "[data-do=full]"), () => this.resized());
-    new ResizeObserver(() => this.resized()).observe(root);
+    new ResizeObserver(([{ contentRect }]) => {
+      this.isSeen = contentRect.width > 0; // asked at each frame, the layout of the page would be made anew
+      this.resized();
+    }).observe(root);
     this.pause();
     this.show(wantsStillness() ? value.steps : 0);
     if (!wantsStillness()) this.play();
@@ -218,7 +222,7 @@ export class Stage {
       const passed = last === null ? 0 : Math.min(now - last, 100) / 1000;
       last = now;
       const step = Math.min(this.value.steps, this.step + (passed / SECONDS) * this.value.steps);
-      if (this.root.clientWidth) this.show(step); // a hidden stage is not drawn
+      if (this.isSeen) this.show(step); // a hidden stage is not drawn
       if (step >= this.value.steps) {
         this.pause();
         return this.show(step);

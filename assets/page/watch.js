@@ -9,7 +9,7 @@ import { part } from "./parts.js";
 import { text } from "./text.js";
 
 const PAUSE = 1000; // milliseconds from one call to the next
-const SOON = 50; // the same while a figure waits for its first point; the server holds a call that has nothing new
+const SOON = 50; // the same while a figure waits for its first point, for which the server holds a call
 const OLDEST = 2000; // milliseconds after which a state is no longer shown as the current one
 const PATIENCE = 10_000; // milliseconds until a call is given up
 const TOLD_AGAIN = 5000; // milliseconds until the server is asked again to set what depends on the state

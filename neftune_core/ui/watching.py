@@ -12,6 +12,7 @@ import threading
 import time
 import zlib
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,8 +82,7 @@ class Studies:
         until = time.monotonic() + LONGEST_WAIT_SECONDS
         while True:
             answer = await run_in_threadpool(self._answer_in, CHINESE if code == CHINESE else ENGLISH, asked)
-            is_new = not answer.get("running") or (answer["tag"] if asked.view else str(answer["size"])) != asked.tag
-            if is_new or time.monotonic() >= until:
+            if _is_news(answer, asked) or time.monotonic() >= until:
                 return ORJSONResponse(answer, headers={"Cache-Control": "no-store"})
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -141,6 +141,15 @@ class Studies:
             if len(self._figures) > KEPT_FIGURES:
                 self._figures.popitem(last=False)
         return found
+
+
+def _is_news(answer: Mapping[str, Any], asked: Asked) -> bool:
+    """Return whether a page should have an answer at once. A figure without a point can wait for its first one."""
+    if not answer.get("running"):
+        return True
+    if not asked.view:
+        return str(answer["size"]) != asked.tag
+    return answer["tag"] != asked.tag and bool(answer.get("changes") or answer["figure"]["data"])
 
 
 def tag_of(events: list[Event]) -> str:

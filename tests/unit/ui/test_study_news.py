@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from neftune_core.studies.records.progress import of_record
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE
+from neftune_core.ui import watching
 from neftune_core.ui.parts.study_views import curves_of
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.watching import OWNER_HEADER, Asked, Studies
@@ -86,3 +90,21 @@ def test_an_answer_is_in_the_language_of_the_page(record: Record) -> None:
     assert "Interrupted" in get(studies, record.id, ANN, language="en")["progress"]
     assert "Interrupted" not in get(studies, record.id, ANN, language="zh", view="?")["progress"]
     assert "Interrupted" in get(studies, record.id, ANN, language="other")["progress"]
+
+
+def test_a_call_is_held_until_the_first_point(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    studies, waits = Studies(Lab()), list[float]()
+    monkeypatch.setattr(studies.lab.jobs, "status", lambda record: replace(of_record(record), state="running"))
+
+    async def pause(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            add_steps(record, 1)
+
+    monkeypatch.setattr(watching, "asyncio", SimpleNamespace(sleep=pause))
+    monkeypatch.setattr(watching, "LONGEST_WAIT_SECONDS", 600.0)
+    answer = get(studies, record.id, ANN, view="losses")
+    assert answer["figure"]["data"][0]["x"] == [1]
+    assert len(waits) == 3
+    monkeypatch.setattr(watching, "LONGEST_WAIT_SECONDS", 0.0)
+    assert get(studies, record.id, ANN, view="losses", tag=answer["tag"])["tag"] == answer["tag"]
