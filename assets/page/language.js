@@ -54,7 +54,9 @@
       /^Invalid file types?: (.*)\. Only (.*) allowed\.$/s,
       ([, name, kinds]) => LabLanguage.text("This type of file is not accepted: {name}. Choose one of {kinds}.", { name, kinds }),
     ],
-    [/Connection errored out/, () => LabLanguage.text("The server did not answer: check the connection, and try again.")],
+    [/^Connection to the server was lost/, () => LabLanguage.text("The connection to the server was lost. The page tries to reach it again.")],
+    [/^Queue is full/, () => LabLanguage.text("The server is busy: try again in a moment.")],
+    [/Connection errored out|Could not parse server response|An unknown error occurred/, () => LabLanguage.text("The server did not answer: check the connection, and try again.")],
     [/application is currently busy/, () => LabLanguage.text("The server is busy: try again in a moment.")],
   ];
 

@@ -16,7 +16,7 @@ WORD = re.compile(r"[A-Za-z]{4,}")
 NAMES = set(
     WORD.findall(
         "NEFTune Noisy Embedding Fine Tuning LoRA AdamW PEFT BLEU ROUGE chrF Holm logits nats dropout embedding "
-        "generate relative share alpha bfloat base control uniform world format open ended smollm instruct bundled "
+        "generate relative share alpha bfloat world format open ended smollm instruct bundled "
         "invented EPYC torch transformers peft sacrebleu Parquet JSON JSONL jsonl toml study sweep GGUF Apache "
         "Llama SmolLM Mistral Qwen NeoX Pythia Gemma Granite BERT RoBERTa LayerNorm Flan BART Marian "
         "Mbit bleu chrf nrefs case mixed smooth space version instruction input output"
@@ -25,7 +25,7 @@ NAMES = set(
 """Words that a Chinese page says as they are: names of the field, files, columns, models, units and arms."""
 SEEN = """() => {
     document.querySelectorAll("details").forEach((details) => (details.open = true));
-    const data = "code, pre, math, [lang=en], .katex, .lab-answers, .lab-picker, .lab-chips, .lab-stage-tokens, svg";
+    const data = "code, pre, math, [lang=en], .katex, .lab-answers, .lab-picker, .lab-chips, .lab-stage-tokens";
     const visible = { opacityProperty: true, visibilityProperty: true };
     const found = [];
     for (const node of document.querySelectorAll("body *")) {
