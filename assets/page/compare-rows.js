@@ -137,7 +137,7 @@ class Rows {
     const { names } = this.data();
     const of = agreeing(rows, "{count} row ({part}, {tokens} tokens)", "{count} rows ({part}, {tokens} tokens)", { part: partNames()[part], tokens: all.tokens });
     const ends = all.low === null || all.high === null ? "" : text(" ({low} to {high})", { low: signed(all.low), high: signed(all.high) });
-    const main = text("{rows}: the loss of {arm} minus that of {reference} is {difference} nats per token{ends}.", { rows: of, arm, reference, difference: signed(all.difference), ends });
+    const main = text("{rows}: the loss of {arm} minus that of {reference} is {difference} nats per token{ends}.", { rows: of, arm: names[arm] ?? arm, reference: names[reference] ?? reference, difference: signed(all.difference), ends });
     if (!most || most === least) return main;
     return `${main} ${text("It is highest for {most} ({high}) and lowest for {least} ({low}).", { most: names[most[0]], high: signed(most[1].difference), least: names[least[0]], low: signed(least[1].difference) })}`;
   }
@@ -159,8 +159,10 @@ class Rows {
 
   legend() {
     const { arm, reference } = this.chosen;
+    const { names } = this.data();
+    const compared = { arm: names[arm] ?? arm, reference: names[reference] ?? reference };
     return [
-      make("span", { className: "lab-rows-token lab-gain" }, text("{arm} has a lower loss than {reference}", { arm, reference })),
+      make("span", { className: "lab-rows-token lab-gain" }, text("{arm} has a lower loss than {reference}", compared)),
       make("span", { className: "lab-rows-token lab-loss" }, text("a higher one")),
     ];
   }
@@ -195,7 +197,7 @@ class Rows {
     const { names } = this.data();
     const each = Object.entries(losses).map(([name, values]) => text("{arm} {loss} nats ({chance})", { arm: names[name] ?? name, loss: short(values[place]), chance: percent(Math.exp(-values[place])) }));
     const difference = reference ? text(" {arm} minus {reference}: {difference}.", { arm: names[arm] ?? arm, reference: names[reference] ?? reference, difference: signed(own[place]) }) : "";
-    return text("“{token}” ({kind}): {losses}.", { token: bare(tokens[place]), kind: names[kinds[place]], losses: each.join(", ") }) + difference;
+    return text("“{token}” ({kind}): {losses}.", { token: bare(tokens[place]), kind: names[kinds[place]], losses: each.join(text(", ")) }) + difference;
   }
 
   /** @param {EventTarget | null} target */

@@ -192,4 +192,4 @@ const depthWords = (found, sizes, cosines, strength) => {
 const measuredWords = ({ strengths }, beyond, { unit }) =>
   beyond
     ? text("Shown at {unit} {most}, the strongest measured.", { unit, most: short(strengths[strengths.length - 1]) })
-    : text("Measured at {unit} {strengths}; in between, interpolated.", { unit, strengths: strengths.map(short).join(", ") });
+    : text("Measured at {unit} {strengths}; in between, interpolated.", { unit, strengths: strengths.map(short).join(text(", ")) });

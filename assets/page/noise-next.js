@@ -115,7 +115,7 @@ const summaryOf = (found, which) => {
       "word in every draw. The mean KL divergence is {mean} nats; it is largest after {token}: {most}.",
     {
       strength: strengthWords(found, which),
-      strengths: strengths.map(short).join(", "),
+      strengths: strengths.map(short).join(text(", ")),
       draws,
       same: next.kept[which - 1].filter((kept) => kept === draws).length,
       count: average.length,

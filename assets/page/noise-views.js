@@ -285,6 +285,12 @@ views.nearest = (payload, controls, { drops, deviation, skipped }) => {
   };
   const change = { strength: `${controls.unit} ${short(Math.min(...finite))}` };
   const examples = now.flatMap((token, place) => (token === null ? [] : [text("“{from}” to “{to}”", { from: payload.tokens[place].trim(), to: token.trim() })]));
+  const made = agreeing(
+    counted,
+    "1 of {all} noisy vectors is nearer (by Euclidean distance) to another token than to its own",
+    "{count} of {all} noisy vectors are nearer (by Euclidean distance) to another token than to their own",
+    { all: payload.length },
+  );
   return {
     data: [data],
     layout: {
@@ -295,13 +301,7 @@ views.nearest = (payload, controls, { drops, deviation, skipped }) => {
       shapes: deviation > 0 ? [across(deviation / scale)] : [],
     },
     summary:
-      agreeing(
-        counted,
-        "1 of {all} noisy vectors is nearer (by Euclidean distance) to another token than to its own",
-        "{count} of {all} noisy vectors are nearer (by Euclidean distance) to another token than to their own",
-        { all: payload.length },
-      ) +
-      (examples.length ? `: ${examples.slice(0, 4).join(", ")}${examples.length > 4 ? ", …" : ""}.` : ".") +
+      (examples.length ? text("{made}: {rest}.", { made, rest: [...examples.slice(0, 4), ...(examples.length > 4 ? ["…"] : [])].join(text(", ")) }) : text("{made}.", { made })) +
       (finite.length ? " " + text("The first change comes at {strength}; the dotted line is the strength now.", change) : ""),
   };
 };

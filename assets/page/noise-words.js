@@ -112,7 +112,7 @@ const notes = (payload, { kind, tokens }) => {
         behind.length,
         "Not shown: layer {layers}. Its input already depends on this noise and has no closed form.",
         "Not shown: layers {layers}. Their input already depends on this noise and has no closed form.",
-        { layers: behind.join(", ") },
+        { layers: behind.join(text(", ")) },
       ),
     );
   return found.filter(Boolean).join(" ");
@@ -186,7 +186,7 @@ class Ruler {
       node.textContent = said ? "–" : short(told.equivalents[unit]);
     this.root.setAttribute(
       "aria-label",
-      said || Object.entries(told.equivalents).map(([unit, value]) => `${unit} ${short(value)}`).join(", "),
+      said || Object.entries(told.equivalents).map(([unit, value]) => `${unit} ${short(value)}`).join(text(", ")),
     );
   }
 
