@@ -56,7 +56,15 @@ def arm_words(name: str) -> str:
 
 
 def with_arm_labels(text: str, arms: Iterable[str]) -> str:
-    """Return a finished sentence, such as one of a record, with the names of these arms as `arm_label` shows them."""
+    """Return a finished sentence, such as one of a record, with arms as `arm_label` shows them.
+
+    Args:
+        text: The sentence.
+        arms: Names of the arms.
+
+    Returns:
+        The sentence.
+    """
     for name in sorted(arms, key=len, reverse=True):
         text = text.replace(name, arm_label(name))
     return text
