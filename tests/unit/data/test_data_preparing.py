@@ -208,7 +208,7 @@ def test_rows_that_somebody_holds_are_tokenised_once(tmp_path, monkeypatch):
     longer = prepare(DataSettings(source=source, maximum_length=128, system="Be brief."), own, Limits())
     prepare(DataSettings(source=source), others, Limits())
     assert len(counted) == 30
-    assert longer.train[0].length > first.train[0].length
+    assert longer.train[0].ids.tolist() != first.train[0].ids.tolist()
     written(tmp_path / "rows.json", [("What is 0?", "It is nothing."), *numbered(9, 1)])
     changed = prepare(DataSettings(source=source), own, Limits())
     assert len(counted) == 31  # the file is read again, and the row that changed is another one
