@@ -216,7 +216,7 @@ const aboutWords = (found, place) => {
     lost < 0
       ? text("without noise “{word}” is the most likely next word; it stays so at every strength measured.", { word })
       : text("without noise “{word}” is the most likely next word; the weakest measured noise that changes it in any of {draws} draws is {strength}.", { word, draws, strength: strengthWords(found, lost + 1) });
-  const follows = place + 1 < tokens.length ? text("In the sentence “{word}” follows.", { word: bare(tokens[place + 1]) }) : "";
+  const follows = place + 1 < tokens.length ? text("In the sentence, “{word}” follows.", { word: bare(tokens[place + 1]) }) : "";
   return [text("After “{before}”:", { before }), until, follows].join(" ").trim();
 };
 

@@ -232,7 +232,7 @@ views.map = (payload, controls, result) => {
       }) +
       " " +
       (result.drops
-        ? text("A dropped token moves to where the zero vector lies.")
+        ? text("A dropped token moves to the zero vector.")
         : text("Noise of every kind spreads in it as a round cloud, with a standard deviation of {std} each way.", {
             std: short(result.deviation),
           })),
@@ -261,8 +261,8 @@ const becomes = (token, other) =>
 
 views.nearest = (payload, controls, { drops, deviation, skipped }) => {
   const [grey, warm] = payload.colours;
-  if (drops) return nothing(text("A token that is set to zero is near no token any more."));
-  if (payload.place) return nothing(text("The vocabulary lies at the embedding: choose it among the sites to see the nearest tokens."));
+  if (drops) return nothing(text("A token that is set to zero is no longer near any token."));
+  if (payload.place) return nothing(text("Nearest tokens exist only at the embedding: add it to the sites to see them."));
   const found = detailsOf(payload)?.nearest;
   if (!found?.changes) return nothing(found ? text("This model has no vocabulary to search.") : text("Searching the vocabulary …"));
   const scale = UNITS[controls.unit](payload, controls);

@@ -199,8 +199,8 @@ class TrainingSettings(Settings):
     )
     keep_state: str = setting(
         "adapters",
-        "Keep the optimizer's state at the end of each seed, so that a finished study can go on for more epochs. About "
-        "three times the size of the trained arms.",
+        "Keep the optimizer's state at the end of each seed, so that a finished study can be trained for more "
+        "epochs. About three times the size of the trained arms.",
         choices=KEEPING,
         label="Keep the state",
     )

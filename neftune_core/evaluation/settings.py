@@ -56,7 +56,7 @@ class DecodingSettings(Settings):
     )
     samples: int = setting(
         1,
-        "Answers drawn for each prompt. Greedy answers would all be the same, so it is one then.",
+        "Number of answers drawn for each prompt; always 1 for greedy decoding.",
         minimum=1,
         maximum=64,
         slider_maximum=8,
@@ -124,8 +124,8 @@ class MeasuringSettings(Settings):
     )
     prompts: int = setting(
         16,
-        "This many held-out prompts and as many training prompts are answered when a seed ends, for text "
-        "measures, length and memorisation. 0 leaves these out.",
+        "Number of held-out prompts, and of training prompts, that are answered when a seed ends, for text measures, "
+        "length and memorisation. 0 leaves these out.",
         minimum=0,
         maximum=10_000,
         slider_maximum=128,
@@ -153,8 +153,8 @@ class MeasuringSettings(Settings):
     )
     another_seed: bool = setting(
         False,
-        "Train the control again with as many other seeds (A/A): it shows what a comparison without any real "
-        "difference looks like.",
+        "Train the control again with the same number of other seeds (A/A): it shows what a comparison without any "
+        "real difference looks like.",
         label="Floor: control against control",
     )
 

@@ -86,14 +86,14 @@ SENTENCES: dict[str, str] = {
     "question": "Chosen before the run: {measure} after the {epoch} epoch, each arm against the control.",
     "question.after": "Chosen after the run, so exploratory and not a test: {measure} after the {epoch} epoch, "
     "each arm against the control.",
-    "headline.better": "Better with {arm}, by more than chance explains in {seeds} seeds: {values} ({measure}).",
-    "headline.worse": "Worse with {arm}, by more than chance explains in {seeds} seeds: {values} ({measure}).",
-    "headline.higher": "Higher with {arm}, by more than chance explains in {seeds} seeds: {values} ({measure}).",
-    "headline.lower": "Lower with {arm}, by more than chance explains in {seeds} seeds: {values} ({measure}).",
+    "headline.better": "Better with {arm}, by more than chance over {seeds} seeds: {values} ({measure}).",
+    "headline.worse": "Worse with {arm}, by more than chance over {seeds} seeds: {values} ({measure}).",
+    "headline.higher": "Higher with {arm}, by more than chance over {seeds} seeds: {values} ({measure}).",
+    "headline.lower": "Lower with {arm}, by more than chance over {seeds} seeds: {values} ({measure}).",
     "headline.others": "{first} In all, {claimed} of {arms} arms differ from the control by more than chance.",
     "headline.both": "{first} {second}",
-    "headline.no_claim": "No effect beyond what chance explains in {seeds} seeds: {values} ({measure}).",
-    "headline.rounding": "No effect beyond what rounding explains: {values} ({measure}, {seeds} seeds).",
+    "headline.no_claim": "No effect beyond chance over {seeds} seeds: {values} ({measure}).",
+    "headline.rounding": "No effect beyond rounding: {values} ({measure}, {seeds} seeds).",
     "headline.incomplete": "Not a result, because not every seed has a value. Over the {seeds} seeds that have one: "
     "{values} ({measure}).",
     "headline.stopped": "Not a result, because {arm} was stopped during the run. Up to then: {values} ({measure}).",
@@ -108,7 +108,7 @@ SENTENCES: dict[str, str] = {
     "continued": "Exploratory and not a test: training went on after step {step:,}, when the result of the record "
     "{record} could be seen.",
     "lead.all": "There is nothing to judge",
-    "lead.some": "Not all of it can be judged",
+    "lead.some": "Some of it cannot be judged",
     "obstacle.control_diverged": "{lead}: the loss of the control became NaN or infinite. Choose a smaller "
     "learning rate.",
     "obstacle.diverged": "{lead}: the loss of {arms} became NaN or infinite. Choose a smaller learning rate or "
@@ -150,7 +150,7 @@ SENTENCES: dict[str, str] = {
     "stopped": "{arm}: no claim, because someone who could see the curves stopped it; " + _CHANGE + " ({interval}).",
     "stopped.where": "It is compared with the control at its last evaluation before the stop (seed, step of the stop, "
     "step of the comparison: {steps}).",
-    "stopped.before": "It was stopped before its first evaluation after some training.",
+    "stopped.before": "It was stopped before its first evaluation during training.",
     "void": "{arm}, not judged: {measure} is {value:.4g}, and {control:.4g} for the control.",
     "rounding": "{arm}: no claim, because the difference is smaller than rounding can make it; "
     + _CHANGE
@@ -199,7 +199,7 @@ SENTENCES: dict[str, str] = {
     "next.same": "To learn more: its numbers equal those of the control with every seed; choose a finer measure, "
     "such as the loss.",
     "next.lost": "To learn more: train it with a smaller learning rate or less noise, so that no seed diverges.",
-    "next.stopped": "To learn more: train it to the end, without looking before.",
+    "next.stopped": "To learn more: train it to the end, without looking at its curves before.",
     "next.repeat": "To learn more: train it with new seeds, on other data and a larger model; this result holds "
     "for this model, these rows and these settings.",
     "closing.best": "A best epoch chosen on the same rows that it is measured on is optimistic for every arm.",

@@ -28,7 +28,7 @@ from neftune_core.studies.steering.log import continued_from, stopped_arms
 KNOWN_ANSWERS = ("starter:world-", "starter:question-answering")
 """Prefixes of sources whose rows have one right answer each."""
 NO_KNOWN_ANSWERS = ("starter:world-stories",)
-LIVE = later("This study is live: its noise could be changed while it trained, so it answers no question.")
+LIVE = later("This study is live: its noise could be changed while it trained, so nothing can be concluded from it.")
 SHORT_WORDS, SHORT_SHARE = 4, 0.9
 """Own data counts as such where so great a share of the held-out responses has at most so many words."""
 

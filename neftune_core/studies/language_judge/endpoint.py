@@ -199,7 +199,10 @@ def public_address(name: str, port: int) -> str:
         inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
         if not (inner.is_global and address.is_global) or address.is_multicast or _translates(address):
             raise InvalidSetting(
-                say("This lab asks no judge in a private network ({name}): name a public address.", name=name[:100])
+                say(
+                    "This lab sends no requests to private networks ({name}): give a public address of the judge.",
+                    name=name[:100],
+                )
             )
     return found[0]
 
@@ -215,7 +218,7 @@ def _refusal(status: int) -> str:
     if status == 404:
         return say("The judge has no such address or model (status 404): check both.")
     if status == 429:
-        return say("The judge limits requests: the verdicts so far are stored, so go on later.")
+        return say("The judge limits requests: the verdicts so far are stored; try again later.")
     if 300 <= status < 400:
         return say("The judge redirects to another address, which is not followed: write the final one.")
     return say("The judge refused the request (status {status}): try again later.", status=status)

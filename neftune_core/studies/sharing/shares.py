@@ -55,7 +55,7 @@ def share(record_id: str, owner: str) -> str:
 
 
 def withdraw(record_id: str, owner: str) -> None:
-    """End the sharing of a record; its link shows nothing any more.
+    """End the sharing of a record; its link stops working.
 
     Args:
         record_id: Id of the record.

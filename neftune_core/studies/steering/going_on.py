@@ -32,22 +32,24 @@ KEPT = ("started", "planned", "step", "evaluated", "diverged", STEERED)
 
 
 def reason_against(record: Record) -> str:
-    """Return in one sentence why a study cannot go on; "" if it can."""
+    """Return in one sentence why a study cannot be trained further; "" if it can."""
     if record.is_sweep or record.name != record.id:
-        return say("A sweep and its studies cannot go on: train a study of its own.")
+        return say("A sweep and its studies cannot be trained further: train a separate study.")
     ending = record.ending() or {}
     if ending.get("event") != "finished":
-        return say("Only a finished study can go on: resume it first.")
+        return say("Only a finished study can be trained further: resume it first.")
     if best_arms.ended_early(record.events()):
-        return say("The early stop ended this study, so its seeds have different lengths: it cannot go on.")
+        return say(
+            "The early stop ended this study, so its seeds have different lengths: it cannot be trained further."
+        )
     try:
         study = record.study
     except RecordError as error:
         return str(error)
     if any(not (state_folder(record.folder, seed) / "state.json").is_file() for seed in study.runs):
         return say(
-            "The state at the end of this study was not kept, so it cannot go on: train it anew with more epochs. "
-            "(The setting keep_state keeps it. Records of older versions and imported ones have none.)"
+            "The state at the end of this study was not kept, so it cannot be trained further: train it again with "
+            "more epochs. (The setting keep_state keeps it. Records of older versions and imported ones have none.)"
         )
     return ""
 
@@ -65,7 +67,7 @@ def go_on(record: Record, epochs: float, owner: str, limits: Limits) -> Record:
         The new record.
 
     Raises:
-        RecordError: The study cannot go on.
+        RecordError: If the study cannot be trained further.
         LabError: A limit is exceeded.
     """
     record.require_usable()

@@ -102,7 +102,7 @@ def bundled_hint(allowed: Collection[str] | None = None) -> None:
             duration=duration(8 * card.download_megabytes / USUAL_MEGABITS),
             speed=USUAL_MEGABITS,
         )
-        words += " " + say("For your own text, take a real model:")
+        words += " " + say("For your own text, choose a real model:")
         button = f' <button type="button" data-do="real-model">{html.escape(label)}</button>'
     gr.HTML(f'<p class="lab-quiet lab-hint">{html.escape(words)}{button}</p>', apply_default_css=False)
 

@@ -209,7 +209,7 @@ def watch_in_browser(tab: str) -> str:
 WATCH_IN_BROWSER = watch_in_browser("Train")
 MORE, MORE_TIMED = later("Run {count} seeds"), later("Run {count} seeds, about {duration}")
 GOING_ON = later(
-    "A new record goes on from the end of this one; the schedules of learning rate and noise run again over its epochs."
+    "A new record continues from the end of this one; the schedules of learning rate and noise start again."
 )
 FORGET_IN_BROWSER = "() => Lab.setParameter('job', '')"
 
@@ -282,7 +282,7 @@ def build(prefix: str) -> Actions:
                 visible=False,
                 elem_id=f"{prefix}-more-epochs",
             ),
-            go_on=gr.Button(say("Go on"), size="md", visible=False, elem_id=f"{prefix}-go-on"),
+            go_on=gr.Button(say("Train further"), size="md", visible=False, elem_id=f"{prefix}-go-on"),
             remove=gr.Button(say("Discard"), size="md", visible=False, elem_id=f"{prefix}-remove"),
             surely=gr.Button(say("Yes, discard"), variant="stop", size="md", visible=False, elem_id=f"{prefix}-surely"),
             undo=gr.Button(say("Restore the discarded study"), size="md", visible=False, elem_id=f"{prefix}-undo"),

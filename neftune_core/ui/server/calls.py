@@ -158,9 +158,7 @@ def _require_known_session(named: Mapping[str, Any], gone: EvictedSessions) -> N
         raise InvalidSetting(say(RELOAD))
     headers = getattr(named.get("request"), "headers", None) or {}
     if headers.get(SERVER_HEADER, SERVER) != SERVER:
-        raise InvalidSetting(
-            say("The server was restarted: reload this page, and it goes on with everything that you have set.")
-        )
+        raise InvalidSetting(say("The server was restarted: reload this page; everything that you have set is kept."))
 
 
 class EvictedSessions:

@@ -18,15 +18,15 @@ from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.server.rate_limits import HOUR, TooManyCalls, Window
 
 CLASSES_AN_HOUR = 20
-OPENS_SETTINGS = later("Whoever scans the code opens the page with these settings.")
+OPENS_SETTINGS = later("Anyone who scans the code opens the page with these settings.")
 OPENS_STUDY = later(
-    "Whoever has this link reads the study: curves, verdict, settings, and the answers with their prompts, but not "
-    "your rows. Nobody can change it, and you can withdraw the link."
+    "Anyone with this link can read the study: its curves, verdict and settings, and the answers with their prompts, "
+    "but not your rows. Nobody can change it, and you can withdraw the link."
 )
 OPENS_CLASS = later(
-    "Class {code}: whoever has this link can join it, and sees all its studies. It ends by itself after {days} days."
+    "Class {code}: anyone with this link can join it and see all its studies. It ends after {days} days."
 )
-WITHDRAWN = later("The link is withdrawn: it shows nothing any more.")
+WITHDRAWN = later("The link has been withdrawn.")
 NOT_HERE = later("The host of this server does not let visitors share studies.")
 
 

@@ -43,7 +43,7 @@ JUDGE_ABOUT = later(
     "both orders. Their prompts and answers are sent there; the key is used for these requests only. Verdicts are "
     "stored with the study and asked for once."
 )
-JUDGE_WORTH = later("This is the taste of one model on these prompts, not a measurement of right and wrong.")
+JUDGE_WORTH = later("This is one model's preference on these prompts, not a measure of correctness.")
 
 Drawn = dict[str, Any] | None
 

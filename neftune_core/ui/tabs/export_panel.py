@@ -261,7 +261,7 @@ def _connect_push(key: gr.Textbox, record_id: gr.Textbox, parts: _ExportParts) -
         address = _with_arm(
             record, form, arm, lambda model, _: push_model(model, repository, token=token.token, private=not public)
         )
-        return quiet(say("It is at {address}.", address=address))
+        return quiet(say("Uploaded to {address}.", address=address))
 
     given = [key, record_id, parts.form, parts.arm, parts.name, parts.public]
     events(parts.push).click(push, given, parts.said, **QUIET, concurrency_limit=1)  # type: ignore[arg-type]

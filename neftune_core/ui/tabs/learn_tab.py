@@ -70,8 +70,8 @@ def _list_html() -> str:
 
 def _dock_html() -> str:
     busy = say(
-        "Others are training. Until it is your study's turn, recorded results stand in: the recorded study in "
-        "lesson 4, and the recorded sweeps on the Sweep tab."
+        "Other studies are training. Until yours starts, there are recorded results: a study in lesson 4, and sweeps "
+        "on the Sweep tab."
     )
     return f"""<aside class="lab-dock" aria-label="{say("The open lesson")}" tabindex="-1" hidden><p><b></b>
 <span class="lab-quiet" data-word="count"></span></p>

@@ -108,7 +108,7 @@ def build(context: TabContext, shown: RecordedStudy | None) -> TrainTab:
                 control(NoiseSettings, "strength"),
                 elem_id="train-live-strength",
                 label=say("Strength now"),
-                info=say("It acts from the next step on, on the first noise arm, in the unit of its noise."),
+                info=say("Takes effect from the next step, on the first noise arm, in the unit of its noise."),
                 visible=False,
             )
             arms = watched_text(elem_id="train-arms", also="arm-rows")

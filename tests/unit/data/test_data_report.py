@@ -200,7 +200,7 @@ def test_training_says_on_standard_error_what_became_of_the_rows(
     assert "30 of 40 rows were refused (30: the output is empty)." in page
     assert "<td>1–30</td>" in page and "<mark>It is 0." in page
     with in_language(CHINESE):
-        assert "40 行中有 30 行不能使用" in report(record)
+        assert "40 行中有 30 行无法使用" in report(record)
 
 
 @pytest.mark.parametrize("kept", [{}, {"report": {"rows": [1]}}, {"report": 3}])

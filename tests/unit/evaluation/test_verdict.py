@@ -104,11 +104,9 @@ def _first(differences: Sequence[float]) -> str:
 
 def test_the_first_sentence_says_what_the_noise_did_and_how_sure_that_is() -> None:
     worse = _first([0.1, 0.11, 0.09, 0.1, 0.12, 0.1])
-    assert worse == (
-        "Worse with alpha 15, by more than chance explains in 6 seeds: control 1, alpha 15 1.1 (held-out loss)."
-    )
+    assert worse == ("Worse with alpha 15, by more than chance over 6 seeds: control 1, alpha 15 1.1 (held-out loss).")
     assert _first([-0.1, -0.11, -0.09, -0.1, -0.12, -0.1]).startswith("Better with alpha 15")
-    assert _first([0.3, -0.3] * 3).startswith("No effect beyond what chance explains in 6 seeds: control 1, alpha")
+    assert _first([0.3, -0.3] * 3).startswith("No effect beyond chance over 6 seeds: control 1, alpha")
 
 
 @pytest.mark.parametrize(("seeds", "words"), [(1, "a single seed"), (2, "2 seeds"), (5, "5 seeds")])

@@ -17,9 +17,9 @@ def lab() -> Lab:
 @pytest.mark.parametrize(
     ("starter", "words"),
     [
-        ("world-noisy", "Better with alpha 12, by more than chance explains in 8 seeds: control 0.947, alpha 12 0.979"),
-        ("world-stated", "Worse with alpha 8, by more than chance explains in 8 seeds: control 0.887, alpha 8 0.842"),
-        ("world-format", "No effect beyond what chance explains in 8 seeds: control 0.974, alpha 5 0.974"),
+        ("world-noisy", "Better with alpha 12, by more than chance over 8 seeds: control 0.947, alpha 12 0.979"),
+        ("world-stated", "Worse with alpha 8, by more than chance over 8 seeds: control 0.887, alpha 8 0.842"),
+        ("world-format", "No effect beyond chance over 8 seeds: control 0.974, alpha 5 0.974"),
         ("dialogue", ""),
     ],
 )

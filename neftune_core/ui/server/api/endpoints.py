@@ -178,7 +178,7 @@ def _start(lab: Lab) -> Callable[..., Any]:
 
         Args:
             settings: The settings of study.toml as nested tables; omitted settings have their defaults.
-            key: A long secret that you choose; whoever has it can see the study, stop it and read its answers.
+            key: A long secret that you choose; anyone who has it can see the study, stop it and read its answers.
         """
         owner, study = _key(key), parse(StudySettings, _table(settings, "settings"))
         asked_as.set(owner_hash(owner))
