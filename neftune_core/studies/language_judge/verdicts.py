@@ -110,22 +110,6 @@ def answers_of(record: Record, between: tuple[str, str], seed: int | None = None
     return lines
 
 
-def judged_so_far(record: Record, between: tuple[str, str], judge: Judge, seed: int | None = None) -> JudgeProgress:
-    """Return what the record holds of a judge's verdicts.
-
-    Args:
-        record: The record.
-        between: The two arms.
-        judge: The judge; its key is not needed.
-        seed: The seed; None for all.
-
-    Returns:
-        The verdicts so far, and how many prompts are left.
-    """
-    lines = answers_of(record, between, seed)
-    return _progress(lines, between, judge, stored_verdicts(record), 0)
-
-
 def stored_verdicts(record: Record) -> dict[str, str]:
     """Return the stored verdicts by their key; an arm's name, `TIE`, or `UNREADABLE`."""
     try:

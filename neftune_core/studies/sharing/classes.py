@@ -90,7 +90,7 @@ def make_class(owner: str) -> str:
     Raises:
         RecordError: The teacher, or this server, has too many classes.
     """
-    with _changing():
+    with _locked():
         every = [found for path in _folder().glob("*.json") if (found := _read(path.stem)) is not None]
         mine = [found.code for found in every if found.is_of(owner)]
         if len(mine) >= MOST_OF_TEACHER:
@@ -128,8 +128,7 @@ def join_class(code: str, owner: str) -> int:
     Raises:
         RecordError: There is no such class, or it is full.
     """
-    with _changing():
-        found = find_class(code)
+    with _changed(code) as found:
         known = found.student(owner)
         if known is not None:
             return known.number
@@ -138,7 +137,6 @@ def join_class(code: str, owner: str) -> int:
         taken = {student.number for student in found.students.values()}
         number = secrets.choice([one for one in range(1, 2 * MOST_STUDENTS) if one not in taken])
         found.students[owner_hash(owner)] = Student(number, round(time.time(), 3))
-        _write(found)
         return number
 
 
@@ -152,10 +150,8 @@ def leave_class(code: str, owner: str) -> None:
     Raises:
         RecordError: There is no such class.
     """
-    with _changing():
-        found = find_class(code)
+    with _changed(code) as found:
         found.students.pop(owner_hash(owner), None)
-        _write(found)
 
 
 def end_class(code: str, owner: str) -> None:
@@ -168,10 +164,11 @@ def end_class(code: str, owner: str) -> None:
     Raises:
         RecordError: There is no such class, or somebody else made it.
     """
-    with _changing():
-        if not find_class(code).is_of(owner):
+    with _locked():
+        found = find_class(code)
+        if not found.is_of(owner):
             raise RecordError(say("Only the teacher who made a class can end it."))
-        _path(code.strip().upper()).unlink(missing_ok=True)
+        _path(found.code).unlink(missing_ok=True)
 
 
 def _random_codes() -> Iterator[str]:
@@ -180,8 +177,17 @@ def _random_codes() -> Iterator[str]:
 
 
 @contextmanager
-def _changing() -> Iterator[None]:
-    """Hold the classes of this server during a change."""
+def _changed(code: str) -> Iterator[Classroom]:
+    """Yield a class to change, and write it at the end of the block."""
+    with _locked():
+        found = find_class(code)
+        yield found
+        _write(found)
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """Lock the classes of this server during a change."""
     _folder().mkdir(parents=True, exist_ok=True)
     lock = acquire_lock(_folder() / "lock", timeout=PATIENCE_SECONDS)
     if lock is None:

@@ -22,18 +22,13 @@ from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import UNREAD, events, reports_errors
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.server.previews import Payload, key_of, read_ids
-from neftune_core.ui.tabs.noise_tab import SLIDERS, NoiseTab
+from neftune_core.ui.tabs.noise_tab import NoiseTab, strengths_at
 
 # Fractions of the slider's range: alpha 5, 10, 15, 30, 60 and 100.
 MEASURED_AT = (0.05, 0.1, 0.15, 0.3, 0.6, 1.0)
 
 ASKED = ("kind", "unit", "length_rule", "tokens", "special_tokens")
 """Settings that the numbers depend on besides the sentence, its model, its draw and the sites."""
-
-
-def strengths_of(unit: str) -> list[float]:
-    """Return the strengths, in `unit`, at which the noise is followed."""
-    return [float(f"{share * SLIDERS[unit]['maximum']:.6g}") for share in MEASURED_AT]
 
 
 def measure_inside(text: str, model: ModelSettings, draw: int, noise: NoiseSettings) -> Payload:
@@ -59,7 +54,7 @@ def measure_inside(text: str, model: ModelSettings, draw: int, noise: NoiseSetti
         loaded = load(model)
         ids = read_ids(text, loaded)
         with accelerator.held():
-            found = measure_propagation(loaded, ids, noise, strengths_of(noise.unit), draw)
+            found = measure_propagation(loaded, ids, noise, strengths_at(MEASURED_AT, noise.unit), draw)
     except Exception as error:
         return {**asked, "problem": sentence(error)}
     texts = token_texts(found.ids, loaded.tokenizer)

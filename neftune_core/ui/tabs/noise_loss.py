@@ -20,7 +20,7 @@ from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import HIDDEN, QUIET, events, reports_errors, visibility
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs.data_tab import DataTab
-from neftune_core.ui.tabs.noise_tab import SLIDERS, NoiseTab
+from neftune_core.ui.tabs.noise_tab import NoiseTab, strengths_at
 
 if TYPE_CHECKING:
     from neftune_core.data.preparing import PreparedData
@@ -34,11 +34,6 @@ MEASURED_AT = (0.01, 0.02, 0.05, 0.1, 0.15, 0.3, 0.6, 1.0)
 
 def _about() -> str:
     return quiet(say("On the first {count} held-out rows of the Data tab; nothing is trained.", count=ROWS))
-
-
-def strengths_of(unit: str) -> list[float]:
-    """Return the strengths, in `unit`, at which the loss is measured."""
-    return [float(f"{share * SLIDERS[unit]['maximum']:.6g}") for share in MEASURED_AT]
 
 
 def measured_losses(prepared: PreparedData, model: ModelSettings, noise: NoiseSettings) -> Iterator[dict[str, Any]]:
@@ -59,7 +54,7 @@ def measured_losses(prepared: PreparedData, model: ModelSettings, noise: NoiseSe
     from neftune_core.models.loading import load
 
     sample = (prepared.held_out or prepared.train)[:ROWS]
-    for found in holding(measure_sensitivity(load(model), sample, noise, strengths_of(noise.unit))):
+    for found in holding(measure_sensitivity(load(model), sample, noise, strengths_at(MEASURED_AT, noise.unit))):
         values = {field: getattr(found, field) for field in ("strengths", "planned", "losses", "tokens", "progress")}
         yield {**values, "held_out": bool(prepared.held_out)}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +106,20 @@ SLIDERS = {
     "relative": {"maximum": 2.0, "step": 0.005},
     SHARE: {"maximum": 1.0, "step": 0.01},
 }
+
+
+def strengths_at(shares: Iterable[float], unit: str) -> list[float]:
+    """Return the strengths at fractions of the slider's range.
+
+    Args:
+        shares: The fractions, from 0 to 1.
+        unit: Unit of the slider.
+
+    Returns:
+        The strengths, in `unit`.
+    """
+    return [float(f"{share * SLIDERS[unit]['maximum']:.6g}") for share in shares]
+
 
 FIRST_STRENGTH = 2.0
 """Strength that the page opens with; elsewhere the default is the paper's."""

@@ -12,8 +12,8 @@ from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import EMBEDDING, NoiseSettings
 from neftune_core.ui.server.previews import FIRST_SENTENCE, FirstPreview
-from neftune_core.ui.tabs.noise_inside import measure_inside, strengths_of
-from neftune_core.ui.tabs.noise_tab import SLIDERS
+from neftune_core.ui.tabs.noise_inside import MEASURED_AT, measure_inside
+from neftune_core.ui.tabs.noise_tab import SLIDERS, strengths_at
 
 MODEL = ModelSettings(precision="float32")
 
@@ -36,10 +36,11 @@ def test_the_numbers_belong_to_the_preview_of_the_same_sentence_and_draw() -> No
 
 def test_strengths_are_those_of_the_slider() -> None:
     for unit, slider in SLIDERS.items():
-        assert len(strengths_of(unit)) == 6
-        assert strengths_of(unit) == sorted(strengths_of(unit))
-        assert strengths_of(unit)[-1] == slider["maximum"]
-    assert {5.0, 10.0, 15.0} <= set(strengths_of("alpha"))
+        found = strengths_at(MEASURED_AT, unit)
+        assert len(found) == 6
+        assert found == sorted(found)
+        assert found[-1] == slider["maximum"]
+    assert {5.0, 10.0, 15.0} <= set(strengths_at(MEASURED_AT, "alpha"))
 
 
 @pytest.mark.parametrize(

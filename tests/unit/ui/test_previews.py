@@ -18,8 +18,8 @@ from neftune_core.noise.strength import UNITS
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.server.previews import FIRST_SENTENCE, LONGEST_TOKENS, FirstPreview, read_sentence
-from neftune_core.ui.tabs.noise_loss import ROWS, measure_loss, strengths_of
-from neftune_core.ui.tabs.noise_tab import SLIDERS
+from neftune_core.ui.tabs.noise_loss import MEASURED_AT, ROWS, measure_loss
+from neftune_core.ui.tabs.noise_tab import SLIDERS, strengths_at
 
 MODEL = ModelSettings(precision="float32")
 
@@ -123,8 +123,9 @@ def test_details_belong_to_the_preview_of_the_same_sentence_model_draw_and_place
 def test_every_unit_has_a_slider_and_strengths_to_measure_at() -> None:
     assert set(SLIDERS) == {*UNITS, "share"}
     for unit in SLIDERS:
-        assert strengths_of(unit) == sorted(set(strengths_of(unit)))
-    assert {5.0, 10.0, 15.0} <= set(strengths_of("alpha"))
+        found = strengths_at(MEASURED_AT, unit)
+        assert found == sorted(set(found))
+    assert {5.0, 10.0, 15.0} <= set(strengths_at(MEASURED_AT, "alpha"))
 
 
 def test_the_loss_is_measured_on_rows_of_the_data_tab(bundled: LoadedModel) -> None:
