@@ -155,7 +155,7 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any, *, thinking: bool = 
         Token ids that the model continues; for an encoder-decoder, those of its encoder.
 
     Raises:
-        DataError: The model's template rejects the messages.
+        DataError: If the model's template rejects the messages.
     """
     try:
         if _is_text(messages):

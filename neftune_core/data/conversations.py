@@ -75,7 +75,7 @@ def conversation(value: Any, part: str, unused: set[str]) -> list[Message]:
         The messages.
 
     Raises:
-        UnusableRow: It is not a list of messages.
+        UnusableRow: If it is not a list of messages.
     """
     if isinstance(value, str) and value.lstrip().startswith("["):  # a list written into a CSV cell
         value = _from_json(value, part)
@@ -229,7 +229,7 @@ def require_no_media(record: Mapping[str, Any], where: str) -> None:
         where: Subject of the error message.
 
     Raises:
-        UnusableRow: A media field is filled.
+        UnusableRow: If a media field is filled.
     """
     for name in MEDIA:
         if _is_filled(record.get(name)):
@@ -255,7 +255,7 @@ def is_trained(record: Mapping[str, Any], where: str) -> bool:
         True unless a flag excludes it.
 
     Raises:
-        UnusableRow: A flag is not a boolean.
+        UnusableRow: If a flag is not a boolean.
     """
     trained = True
     for name, meaning in FLAGS.items():
@@ -287,7 +287,7 @@ def with_controls(messages: list[Message], controls: Mapping[str, Any], unused: 
         The messages.
 
     Raises:
-        UnusableRow: The row is marked as not to be trained on, or a field cannot be honoured.
+        UnusableRow: If the row is marked as not to be trained on, or a field cannot be honoured.
     """
     where = say("it")
     require_no_media(controls, where)

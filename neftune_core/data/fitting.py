@@ -69,7 +69,7 @@ def fitted_prompt(
         The prompt; None if no part of the user's last message fits.
 
     Raises:
-        DataError: The model's chat template rejects the messages.
+        DataError: If the model's chat template rejects the messages.
     """
 
     def ids(kept: Sequence[Message]) -> list[int]:

@@ -228,7 +228,7 @@ def choose(available: Sequence[str], layout: str, corrections: Mapping[str, str]
         Name of the layout, and columns by part.
 
     Raises:
-        DataError: No layout fits; the message lists the columns.
+        DataError: If no layout fits; the message lists the columns.
     """
     if layout and layout not in LAYOUTS:
         raise DataError(
@@ -342,7 +342,7 @@ def messages_of(layout: str, columns: Mapping[str, str], record: Any, unused: se
         The messages.
 
     Raises:
-        UnusableRow: The record is not a usable conversation.
+        UnusableRow: If the record is not a usable conversation.
     """
     if not isinstance(record, dict):
         raise UnusableRow(say("it is not an object with named columns"))

@@ -55,7 +55,7 @@ def source_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
         Token ids.
 
     Raises:
-        UnusableRow: The text contains a special token that cannot be escaped.
+        UnusableRow: If the text contains a special token that cannot be escaped.
     """
     return _tokens(source_text(messages), tokenizer, SOURCE)
 

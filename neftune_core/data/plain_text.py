@@ -27,7 +27,7 @@ def split_protected(content: str, protected: re.Pattern[str]) -> str:
         The text with `MARK` inserted.
 
     Raises:
-        UnusableRow: The text contains `MARK`, or a name cannot be split.
+        UnusableRow: If the text contains `MARK`, or a name cannot be split.
     """
     if MARK in content:
         raise UnusableRow(say("it contains the code point U+FDD0, which is not a character"))

@@ -106,7 +106,7 @@ def prepare(
         The prepared rows.
 
     Raises:
-        DataError: Fewer than 2 training rows remain, or no held-out row although some were requested.
+        DataError: If fewer than 2 training rows remain, or no held-out row although some were requested.
     """
     prepared = examine(settings, tokenizer, limits, progress=progress)
     if prepared.shortage:
@@ -129,9 +129,9 @@ def examine(
         The prepared rows.
 
     Raises:
-        DataError: The source cannot be read.
-        DoesNotFit: The source exceeds a limit.
-        NotAvailable: The source cannot be reached.
+        DataError: If the source cannot be read.
+        DoesNotFit: If the source exceeds a limit.
+        NotAvailable: If the source cannot be reached.
     """
     reading = read_all(settings, limits, progress=progress)
     own = _read_held_out(settings, limits)

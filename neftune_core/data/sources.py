@@ -80,7 +80,7 @@ def read(settings: DataSettings, limits: Limits, *, progress: ReadCallback | Non
         The rows.
 
     Raises:
-        DataError: The source cannot be read, or no row can be used.
+        DataError: If the source cannot be read, or no row can be used.
     """
     reading = read_all(settings, limits, progress=progress)
     if reading.shortage:
@@ -100,9 +100,9 @@ def read_all(settings: DataSettings, limits: Limits, *, progress: ReadCallback |
         The rows; unusable ones, even if all, are in `refusals`.
 
     Raises:
-        DataError: The source cannot be read.
-        DoesNotFit: The source exceeds a limit.
-        NotAvailable: The source cannot be reached.
+        DataError: If the source cannot be read.
+        DoesNotFit: If the source exceeds a limit.
+        NotAvailable: If the source cannot be reached.
     """
     most = min(settings.rows, limits.rows)
     opened = _open(settings, limits, most)
@@ -149,9 +149,9 @@ def columns_of(settings: DataSettings, limits: Limits) -> list[str]:
         Column names.
 
     Raises:
-        DataError: The source cannot be read.
-        DoesNotFit: The source exceeds a limit.
-        NotAvailable: The source cannot be reached.
+        DataError: If the source cannot be read.
+        DoesNotFit: If the source exceeds a limit.
+        NotAvailable: If the source cannot be reached.
     """
     return _open(settings, limits, min(settings.rows, limits.rows)).table.columns
 

@@ -96,7 +96,7 @@ def require_rendered(messages: Sequence[Message], rendered: RenderedFields) -> N
         rendered: Fields that the template renders.
 
     Raises:
-        UnusableRow: A field would be lost.
+        UnusableRow: If a field would be lost.
     """
     found = {name for message in messages for name, _ in message.fields}
     beside = any(message.content.strip() and "tool_calls" in dict(message.fields) for message in messages)

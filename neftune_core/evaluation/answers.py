@@ -156,8 +156,8 @@ def stream_conversations(
         The same growing lists of answers. A row ends with "limit" if the model's context is full.
 
     Raises:
-        DoesNotFit: A prompt fills the model's context.
-        Cancelled: `should_stop()` returned true.
+        DoesNotFit: If a prompt fills the model's context.
+        Cancelled: If `should_stop()` returned true.
     """
     _require_context_space(prompts, columns[0][0].loaded)
     answers: Answers = [[Answer() for _ in range(len(own) * settings.answers_each)] for own in prompts]

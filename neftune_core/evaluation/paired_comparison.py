@@ -138,7 +138,7 @@ def over_examples(
         The interval; None if the example statistics were not stored.
 
     Raises:
-        DataError: The runs were measured on different numbers of examples.
+        DataError: If the runs were measured on different numbers of examples.
     """
     kept = [side[seed].statistics(measure) for side in (arm, control) for seed in seeds]
     known = [statistics for statistics in kept if statistics is not None]

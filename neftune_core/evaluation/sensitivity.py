@@ -73,7 +73,7 @@ def measure_sensitivity(
         The same growing result after every pass.
 
     Raises:
-        Cancelled: `should_stop()` returned true.
+        Cancelled: If `should_stop()` returned true.
     """
     stack = AdapterStack(loaded, arms=0, rank=1, alpha=1.0)
     numbers = [site.number for site in stack.sites]

@@ -181,7 +181,7 @@ def check_count(answers: int, limits: Limits) -> None:
         limits: Limits of this server.
 
     Raises:
-        DoesNotFit: There are more answers than the limit allows.
+        DoesNotFit: If there are more answers than the limit allows.
     """
     if answers > limits.prompts:
         raise DoesNotFit(

@@ -150,7 +150,7 @@ def against_references(replies: Sequence[Reply], references: Sequence[str]) -> T
         The measures.
 
     Raises:
-        DataError: There are no answers, or the counts differ.
+        DataError: If there are no answers, or the counts differ.
     """
     _require_pairs(replies, references)
     found = TextMeasures()
@@ -176,7 +176,7 @@ def memorisation(replies: Sequence[Reply], responses: Sequence[str]) -> TextMeas
         run as a share of the response).
 
     Raises:
-        DataError: There are no answers, or the counts differ.
+        DataError: If there are no answers, or the counts differ.
     """
     _require_pairs(replies, responses)
     found = TextMeasures()
@@ -203,7 +203,7 @@ def shape(replies: Sequence[Reply], *, prefix: int = PREFIX, gram: int = GRAM) -
         model), `repetition` (1 - distinct / all n-grams per answer) and `distinct` (distinct / all over all answers).
 
     Raises:
-        DataError: There are no answers.
+        DataError: If there are no answers.
     """
     if not replies:
         raise DataError("There are no answers to measure.")

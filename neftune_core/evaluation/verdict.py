@@ -7,7 +7,7 @@ An arm differs from the control only if all of these hold:
 * The exact sign-flip test agrees at 5 %. (With five seeds its p value cannot fall below 6 %.)
 
 Studies with fewer seeds are illustrations. Comparisons that cannot be judged at all (`validity`) are listed first, and
-a difference smaller than rounding is no effect.
+a difference smaller than rounding is not an effect.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The lessons: `assets/lessons/*.md`, each with a front matter in TOML between two lines of +++.
 
     title    name; tab: the tab with the lesson's controls; minutes: how long it takes
-    seen     what there was to see, shown at the end
+    seen     what should have been seen, shown at the end
     faults   true if the faults of the common script can be run below the text
-    stage    true if the recorded study stands below the text
+    stage    true if the recorded study is shown below the text
     [preset] values of the page, under the names used in links (`noise.strength`, `view`, `train.epochs`, `data`)
     [[task]] text: the task; when: the condition on the page's state that completes it
 

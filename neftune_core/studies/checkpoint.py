@@ -82,7 +82,7 @@ def restore(run: Lockstep, folder: Path) -> None:
         folder: Folder of the record.
 
     Raises:
-        RecordError: The checkpoint is damaged or belongs to another run.
+        RecordError: If the checkpoint is damaged or belongs to another run.
     """
     found = _of_seed(run, folder)
     if found is None:

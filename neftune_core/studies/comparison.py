@@ -107,7 +107,7 @@ def selected_arms(
         The arms.
 
     Raises:
-        RecordError: A record has no trained arm, or a requested arm or seed is in none of them.
+        RecordError: If a record has no trained arm, or a requested arm or seed is in none of them.
     """
     found: list[SelectedArm] = []
     every: list[SelectedArm] = []
@@ -205,8 +205,8 @@ def comparison_request(
         Arms, and prompts.
 
     Raises:
-        DataError: There is no prompt.
-        RecordError: A requested arm or seed does not exist.
+        DataError: If there is no prompt.
+        RecordError: If a requested arm or seed does not exist.
     """
     settings.require_prompts()
     chosen = selected_arms([record], arms=arms, seeds=None if seed is None else [seed])
@@ -233,10 +233,10 @@ def compare_arms(
         Lines of `answer_lines`, the base first, after each token.
 
     Raises:
-        DataError: There is no arm or no prompt.
-        DoesNotFit: A limit is exceeded.
-        RecordError: The records have different bases, or the base has changed.
-        Cancelled: `should_stop()` returned true.
+        DataError: If there is no arm or no prompt.
+        DoesNotFit: If a limit is exceeded.
+        RecordError: If the records have different bases, or the base has changed.
+        Cancelled: If `should_stop()` returned true.
     """
     if not prompts or not chosen:
         raise DataError(say("There is nothing to answer: choose an arm, and write a prompt."))
@@ -270,7 +270,7 @@ def check_comparison(prompts: Sequence[Prompt], arms: int, settings: DecodingSet
         limits: Limits of this server.
 
     Raises:
-        DoesNotFit: A limit is exceeded.
+        DoesNotFit: If a limit is exceeded.
     """
     if arms > limits.arms:
         words = plural(

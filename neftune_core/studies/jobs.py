@@ -82,7 +82,7 @@ class Jobs:
             The record.
 
         Raises:
-            LabError: A limit is exceeded.
+            LabError: If a limit is exceeded.
         """
         study.check(self.limits)
         return self.submit_made(owner, lambda: create(study, owner, self.limits))
@@ -98,7 +98,7 @@ class Jobs:
             The record.
 
         Raises:
-            LabError: A limit is exceeded.
+            LabError: If a limit is exceeded.
         """
         with self._submitting:
             self._check_room(owner)
@@ -118,8 +118,8 @@ class Jobs:
             The record.
 
         Raises:
-            RecordError: The study is running or finished, or its record is unusable.
-            LabError: A limit is exceeded.
+            RecordError: If the study is running or finished, or its record is unusable.
+            LabError: If a limit is exceeded.
         """
 
         def check(record: Record) -> None:
@@ -141,8 +141,8 @@ class Jobs:
             The record.
 
         Raises:
-            RecordError: The study is running.
-            LabError: A limit is exceeded.
+            RecordError: If the study is running.
+            LabError: If a limit is exceeded.
         """
         record = self.find_owned(record_id, owner)
         with self._submitting:
@@ -161,7 +161,7 @@ class Jobs:
             owner: Key of the visitor.
 
         Raises:
-            RecordError: It is not running, or belongs to another visitor.
+            RecordError: If it is not running, or belongs to another visitor.
         """
         self._end(record_id, owner, discard=False)
 
@@ -173,7 +173,7 @@ class Jobs:
             owner: Key of the visitor.
 
         Raises:
-            RecordError: It belongs to another visitor or the command line.
+            RecordError: If it belongs to another visitor or the command line.
         """
         record = find(record_id, owner)
         if not record.is_owned:

@@ -113,7 +113,7 @@ def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
         The results.
 
     Raises:
-        RecordError: The settings cannot be read, or the study is live.
+        RecordError: If the settings cannot be read, or the study is live.
     """
     study, asked = record.study, question or question_of(record)
     if study.live:

@@ -86,7 +86,7 @@ def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], b
         The measures.
 
     Raises:
-        Cancelled: `should_stop()` returned true.
+        Cancelled: If `should_stop()` returned true.
     """
     ending = _Ending(run, slots, should_stop)
     found = SeedMeasures({name: {} for name in ending.names})

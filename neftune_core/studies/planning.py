@@ -49,7 +49,7 @@ def require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared
         prepared: The data.
 
     Raises:
-        DoesNotFit: It does not; the message suggests smaller studies.
+        DoesNotFit: If it does not; the message suggests smaller studies.
     """
     found = memory_and_time(study, loaded, prepared)
     if found.fits:
@@ -95,7 +95,7 @@ def require_disk(study: StudySettings, loaded: LoadedModel, folder: Path, limits
         limits: Limits of this server.
 
     Raises:
-        DoesNotFit: It needs more disk than is free or allowed.
+        DoesNotFit: If it needs more disk than is free or allowed.
     """
     needed = disk_bytes(study, loaded)
     if not needed:

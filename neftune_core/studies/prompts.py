@@ -161,7 +161,7 @@ def fit_prompt(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, 
         The prompt.
 
     Raises:
-        DoesNotFit: The last turn does not fit.
+        DoesNotFit: If the last turn does not fit.
     """
     room, messages = prompt_limits(loaded, new_tokens), prompt.of(name)
     found = fitted_prompt(messages, loaded.tokenizer, room, thinking=thinking, shorten=bool(prompt.reference))
@@ -191,7 +191,7 @@ def tokenised_study_prompts(
         Prompt and tokens; None for a held-out prompt that does not fit.
 
     Raises:
-        DoesNotFit: One of the study's own prompts does not fit.
+        DoesNotFit: If one of the study's own prompts does not fit.
     """
     prompts = study_prompts(study, prepared)
     if study.answers.prompts:
@@ -325,8 +325,8 @@ def read_prompts(path: Path, limits: Limits) -> tuple[Prompt, ...]:
         The prompts.
 
     Raises:
-        DataError: The file or a line cannot be read.
-        DoesNotFit: A limit is exceeded.
+        DataError: If the file or a line cannot be read.
+        DoesNotFit: If a limit is exceeded.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")

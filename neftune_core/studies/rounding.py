@@ -43,7 +43,7 @@ def measure_rounding(run: Lockstep, should_stop: Callable[[], bool]) -> dict[str
         fit in memory.
 
     Raises:
-        Cancelled: `should_stop()` returned true.
+        Cancelled: If `should_stop()` returned true.
     """
     precision = run.stack.loaded.precision
     is_wide = precision == "float32"

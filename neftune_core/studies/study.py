@@ -68,7 +68,7 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
         Events.
 
     Raises:
-        RecordError: The record is unusable, or another process writes it.
+        RecordError: If the record is unusable, or another process writes it.
     """
     record.require_usable()
     study = record.study
@@ -238,7 +238,7 @@ def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:
         The model.
 
     Raises:
-        RecordError: Its weights have changed since training.
+        RecordError: If its weights have changed since training.
     """
     about, model = record.about_table("model"), record.study.model
     precision = about.get("precision", model.precision)

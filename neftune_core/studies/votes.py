@@ -55,8 +55,8 @@ def store_vote(record: Record, ballot: str, names: tuple[str, str], vote: str, l
         line: The line of answers.
 
     Raises:
-        InvalidSetting: The vote is not one of the choices.
-        DoesNotFit: The record has `MOST_VOTES` votes.
+        InvalidSetting: If the vote is not one of the choices.
+        DoesNotFit: If the record has `MOST_VOTES` votes.
     """
     if vote not in (*names, TIE, BOTH_BAD):
         raise InvalidSetting(

@@ -63,7 +63,7 @@ def plan(settings: SweepSettings, limits: Limits) -> TimeEstimate:
         The estimate.
 
     Raises:
-        DoesNotFit: A study is longer than this server allows.
+        DoesNotFit: If a study is longer than this server allows.
     """
     loaded = load(settings.study.model)
 

@@ -115,7 +115,7 @@ def extend(record: Record, seeds: int) -> None:
         seeds: New number of seeds.
 
     Raises:
-        RecordError: The record is being written, is unusable, or has that many seeds already.
+        RecordError: If the record is being written, is unusable, or has that many seeds already.
     """
     record.require_usable()
     if seeds <= record.study.seeds:

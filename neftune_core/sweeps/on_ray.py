@@ -131,9 +131,9 @@ class OnRay:
             Events of all cells as they arrive.
 
         Raises:
-            NotAvailable: Ray or the cluster is not available.
-            InvalidSetting: The address is malformed.
-            DoesNotFit: No machine has the requested CPUs or GPUs.
+            NotAvailable: If Ray or the cluster is not available.
+            InvalidSetting: If the address is malformed.
+            DoesNotFit: If no machine has the requested CPUs or GPUs.
         """
         if not cells:
             return

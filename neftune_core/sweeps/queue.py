@@ -32,7 +32,7 @@ class LabJobs(Jobs):
             The record.
 
         Raises:
-            LabError: A limit is exceeded.
+            LabError: If a limit is exceeded.
         """
         sweep.check(self.limits)
         return self.submit_made(owner, lambda: create_sweep(sweep, owner, self.limits))
@@ -48,7 +48,7 @@ class LabJobs(Jobs):
             The record.
 
         Raises:
-            LabError: A limit is exceeded, or `owner` may not change the record.
+            LabError: If a limit is exceeded, or `owner` may not change the record.
         """
 
         def grow(record: Record) -> None:

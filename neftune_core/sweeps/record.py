@@ -74,7 +74,7 @@ def find_study(name: str, owner: str | None) -> Record:
         The record.
 
     Raises:
-        RecordError: It does not exist, or belongs to another visitor.
+        RecordError: If it does not exist, or belongs to another visitor.
     """
     sweep_id, _, cell = name.partition("/")
     record = find(sweep_id, owner)
@@ -138,7 +138,7 @@ def create_sweep(
         The sweep.
 
     Raises:
-        LabError: A cell is invalid, a file cannot be used, or a limit is exceeded.
+        LabError: If a cell is invalid, a file cannot be used, or a limit is exceeded.
     """
     limits = limits or Limits()
     settings.check(limits)

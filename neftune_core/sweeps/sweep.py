@@ -100,7 +100,7 @@ def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCells = r
         Events, whose steps count over all cells.
 
     Raises:
-        RecordError: The sweep is unusable, or another process writes it.
+        RecordError: If the sweep is unusable, or another process writes it.
     """
     sweep.require_usable()
     with sweep.claimed():

@@ -156,7 +156,7 @@ def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
         The table.
 
     Raises:
-        RecordError: The sweep's settings cannot be read.
+        RecordError: If the sweep's settings cannot be read.
     """
     settings = sweep.settings
     every = cells(settings)
@@ -293,7 +293,7 @@ def judge(record: Record, question: Question | None = None) -> Verdict:
         The verdict.
 
     Raises:
-        RecordError: Nothing was measured yet, or the settings cannot be read.
+        RecordError: If nothing was measured yet, or the settings cannot be read.
     """
     if not record.is_sweep:
         return verdict_of(record, question)
@@ -354,7 +354,7 @@ def write_table(record: Record, path: Path) -> Path:
         The path.
 
     Raises:
-        RecordError: The record is not a sweep.
+        RecordError: If the record is not a sweep.
     """
     sweep = Sweep(record.folder)
     with in_language(ENGLISH):  # machine-readable output

@@ -88,7 +88,7 @@ def fetch(target: str, one: SweepCell) -> None:
         one: The cell.
 
     Raises:
-        RecordError: The record is not in the store.
+        RecordError: If the record is not in the store.
     """
     import fsspec
 

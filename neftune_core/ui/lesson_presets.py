@@ -37,7 +37,7 @@ def preset_of(fields: Fields, lesson: Lesson) -> dict[str, Any]:
         Values by name: the lesson's, and the initial values of all other settings.
 
     Raises:
-        ValueError: The preset names a value that the state does not have, or one that does not fit.
+        ValueError: If the preset names a value that the state does not have, or one that does not fit.
     """
     given = {name: value for name, value in lesson.preset.items() if name != DATA}
     fitting, lost = fields.fitting(given)

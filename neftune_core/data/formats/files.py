@@ -51,8 +51,8 @@ def open_table(path: Path, limits: Limits) -> Table:
         The table.
 
     Raises:
-        DataError: The file cannot be read.
-        DoesNotFit: The file is too large.
+        DataError: If the file cannot be read.
+        DoesNotFit: If the file is too large.
     """
     title = path.name
     packing = path.suffix.lower() if path.suffix.lower() in PACKINGS else ""
@@ -88,8 +88,8 @@ def check_file(path: Path, limits: Limits) -> None:
         limits: Limits of this server.
 
     Raises:
-        DataError: The file is missing, empty or unreadable.
-        DoesNotFit: The file is too large.
+        DataError: If the file is missing, empty or unreadable.
+        DoesNotFit: If the file is too large.
     """
     title = path.name
     try:
@@ -162,7 +162,7 @@ def column_names(rows: Iterable[Row], title: str) -> list[str]:
         The names.
 
     Raises:
-        DataError: There are no names, or too many.
+        DataError: If there are no names, or too many.
     """
     names: dict[str, None] = {}
     first_reason = ""

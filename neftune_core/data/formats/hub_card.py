@@ -27,7 +27,7 @@ def require_own_files(name: str, commit: str) -> None:
         commit: Commit that is read afterwards, so that the card cannot change in between.
 
     Raises:
-        OutsideRepository: A pattern is not relative, or leaves the repository.
+        OutsideRepository: If a pattern is not relative, or leaves the repository.
     """
     for file in CARDS:
         for pattern in _named_files(_metadata(name, commit, file)):

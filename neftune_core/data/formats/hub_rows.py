@@ -56,9 +56,9 @@ def first_rows(name: str, settings: DataSettings, rows: int, limits: Limits) -> 
         Numbered rows.
 
     Raises:
-        NotAvailable: The hub or the data set cannot be reached.
-        DataError: The data set cannot be used.
-        DoesNotFit: The rows are larger than a file may be.
+        NotAvailable: If the hub or the data set cannot be reached.
+        DataError: If the data set cannot be used.
+        DoesNotFit: If the rows are larger than a file may be.
     """
     _require_hub_name(name)
     offered = HUB_SETS.get(name)

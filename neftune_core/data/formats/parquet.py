@@ -29,7 +29,7 @@ def parquet_table(path: Path, longest: int) -> Table:
         The table.
 
     Raises:
-        DataError: The file is not a readable Parquet file.
+        DataError: If the file is not a readable Parquet file.
     """
     _require_marks(path)
     bounds = Bounds(MEMORY_BYTES, SECONDS, longest, CHARACTERS)

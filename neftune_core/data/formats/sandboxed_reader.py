@@ -87,7 +87,7 @@ def run_reader(
         Messages, as lists.
 
     Raises:
-        ReaderError: The reader failed or exceeded a limit.
+        ReaderError: If the reader failed or exceeded a limit.
     """
     request = json.dumps([reader, arguments, vars(bounds)])
     with (

@@ -32,7 +32,7 @@ def require_few_columns(count: int, title: str) -> None:
         title: Name of the source, for the message.
 
     Raises:
-        DataError: There are more than `MOST_COLUMNS`.
+        DataError: If there are more than `MOST_COLUMNS`.
     """
     if count > MOST_COLUMNS:
         raise DataError(

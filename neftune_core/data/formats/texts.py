@@ -48,7 +48,7 @@ def decode_text(content: bytes, title: str) -> str:
         The text.
 
     Raises:
-        DataError: It is not text (the message gives the first invalid byte), or has too many lines.
+        DataError: If it is not text (the message gives the first invalid byte), or has too many lines.
     """
     kind = next((words for signature, words in SIGNATURES.items() if content.startswith(signature)), None)
     if kind is not None:
@@ -156,8 +156,8 @@ def list_entries(text: str, longest: int) -> Iterator[Any]:
         The entries.
 
     Raises:
-        NotAList: There is no such list.
-        ValueError: The text is not valid JSON.
+        NotAList: If there is no such list.
+        ValueError: If the text is not valid JSON.
     """
     with _plain_reasons():
         start = _skip(text, 0)
@@ -279,7 +279,7 @@ def as_text(value: Any, part: str) -> str:
         The text.
 
     Raises:
-        UnusableRow: The value is no text.
+        UnusableRow: If the value is not text.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
@@ -315,7 +315,7 @@ def as_json(value: Any, *, drop_none: bool = False) -> str:
         JSON text.
 
     Raises:
-        UnusableRow: The value cannot be represented.
+        UnusableRow: If the value cannot be represented.
     """
     try:
         return json.dumps(_plain(value, drop_none=drop_none), ensure_ascii=False)

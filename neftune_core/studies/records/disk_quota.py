@@ -22,7 +22,7 @@ def require_space(root: Path, owner: str, limits: Limits, more: int = 0) -> None
         more: Bytes in `root` that will belong to the visitor.
 
     Raises:
-        DoesNotFit: A limit is exceeded.
+        DoesNotFit: If a limit is exceeded.
     """
     used, allowed = folder_bytes(root), limits.disk_gigabytes
     if used > allowed * 1e9:

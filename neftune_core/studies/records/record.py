@@ -275,7 +275,7 @@ def create(study: StudySettings, owner: str, limits: Limits | None = None, *, fo
         The record.
 
     Raises:
-        LabError: A file of the study cannot be used, or the disk limit is exceeded.
+        LabError: If a file of the study cannot be used, or the disk limit is exceeded.
     """
     with new_record(study, owner, limits, folder) as record:
         write_whole(record.folder / STUDY_FILE, to_toml(with_copied_rows(study, record.folder), comments=True))
@@ -296,7 +296,7 @@ def new_record(study: StudySettings, owner: str, limits: Limits | None, folder: 
         The record.
 
     Raises:
-        LabError: A file of the study cannot be used, or the disk limit is exceeded.
+        LabError: If a file of the study cannot be used, or the disk limit is exceeded.
     """
     limits, root = limits or Limits(), folder or runs_folder()
     check_rows(study, limits)
@@ -365,7 +365,7 @@ def find(record_id: str | None, owner: str | None, *, folder: Path | None = None
         The record.
 
     Raises:
-        RecordError: It is missing, or belongs to another visitor.
+        RecordError: If it is missing, or belongs to another visitor.
     """
     record_id = record_id or ""
     record = Record((folder or runs_folder()) / record_id)

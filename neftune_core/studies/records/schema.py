@@ -204,8 +204,8 @@ def about_of(path: Path) -> tuple[dict[str, Any], list[str]]:
         Its content, and the names of unusable parts, which are left out.
 
     Raises:
-        OSError: The file is missing.
-        ValueError: It is too large or not a JSON object.
+        OSError: If the file is missing.
+        ValueError: If it is too large or not a JSON object.
     """
     found = read_json(read_file(path, SETTINGS_BYTES), SETTINGS_VALUES, odd_numbers=True)
     if not isinstance(found, dict):
@@ -228,8 +228,8 @@ def metrics_of(path: Path) -> dict[str, dict[str, Any]]:
         Measures of each seed, by its number as text; unusable seeds are left out.
 
     Raises:
-        OSError: The file is missing.
-        ValueError: It is too large or has no seeds.
+        OSError: If the file is missing.
+        ValueError: If it is too large or has no seeds.
     """
     found = read_json(read_file(path, METRICS_BYTES), METRICS_VALUES)
     seeds = found.get("seeds") if isinstance(found, dict) else None

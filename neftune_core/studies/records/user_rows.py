@@ -23,7 +23,7 @@ def check_rows(study: StudySettings, limits: Limits) -> None:
         limits: Limits of this server.
 
     Raises:
-        LabError: A file is missing, too large or of an unknown format.
+        LabError: If a file is missing, too large or of an unknown format.
     """
     for part in FILE_PARTS:
         path = _file_of(study, part)

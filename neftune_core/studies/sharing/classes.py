@@ -88,7 +88,7 @@ def make_class(owner: str) -> str:
         Its code.
 
     Raises:
-        RecordError: The teacher, or this server, has too many classes.
+        RecordError: If the teacher, or this server, has too many classes.
     """
     with _locked():
         every = [found for path in _folder().glob("*.json") if (found := _read(path.stem)) is not None]
@@ -126,7 +126,7 @@ def join_class(code: str, owner: str) -> int:
         The student's number.
 
     Raises:
-        RecordError: There is no such class, or it is full.
+        RecordError: If there is no such class, or it is full.
     """
     with _changed(code) as found:
         known = found.student(owner)
@@ -148,7 +148,7 @@ def leave_class(code: str, owner: str) -> None:
         owner: Key of the student.
 
     Raises:
-        RecordError: There is no such class.
+        RecordError: If there is no such class.
     """
     with _changed(code) as found:
         found.students.pop(owner_hash(owner), None)
@@ -162,7 +162,7 @@ def end_class(code: str, owner: str) -> None:
         owner: Key of the teacher.
 
     Raises:
-        RecordError: There is no such class, or somebody else made it.
+        RecordError: If there is no such class, or somebody else made it.
     """
     with _locked():
         found = find_class(code)

@@ -41,7 +41,7 @@ def share(record_id: str, owner: str) -> str:
         The text that identifies the record in a link; the same one until it is withdrawn.
 
     Raises:
-        RecordError: The record is missing, not the visitor's own, or not over.
+        RecordError: If the record is missing, not the visitor's own, or not over.
     """
     record = _own(record_id, owner)
     if record.is_running() or record.ending() is None:
@@ -62,7 +62,7 @@ def withdraw(record_id: str, owner: str) -> None:
         owner: Key of the visitor.
 
     Raises:
-        RecordError: The record is missing, or not the visitor's own.
+        RecordError: If the record is missing, or not the visitor's own.
     """
     (_own(record_id, owner).folder / FILE).unlink(missing_ok=True)
 
@@ -97,7 +97,7 @@ def find_shared(link: str) -> Record:
         The record.
 
     Raises:
-        RecordError: No record is shared under this link.
+        RecordError: If no record is shared under this link.
     """
     record_id, _, token = link[:LONGEST_LINK].partition(".")
     record = Record(runs_folder() / record_id)

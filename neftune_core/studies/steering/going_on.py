@@ -68,7 +68,7 @@ def go_on(record: Record, epochs: float, owner: str, limits: Limits) -> Record:
 
     Raises:
         RecordError: If the study cannot be trained further.
-        LabError: A limit is exceeded.
+        LabError: If a limit is exceeded.
     """
     record.require_usable()
     reason = reason_against(record)

@@ -26,7 +26,7 @@ def stop_arm(record: Record, arm: str) -> None:
         arm: Name of the arm.
 
     Raises:
-        RecordError: The study is not running, or the arm cannot be stopped.
+        RecordError: If the study is not running, or the arm cannot be stopped.
     """
     if not record.is_running():
         raise RecordError(say("This study is not running: only an arm that is being trained can be stopped."))
@@ -48,8 +48,8 @@ def set_strength(record: Record, strength: float) -> None:
         strength: The strength, in the unit of the arm.
 
     Raises:
-        RecordError: The study is not live, or is not running.
-        InvalidSetting: The strength is out of range.
+        RecordError: If the study is not live, or is not running.
+        InvalidSetting: If the strength is out of range.
     """
     study = record.study
     if not study.live:

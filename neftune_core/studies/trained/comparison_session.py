@@ -357,7 +357,7 @@ def export_text(session: ComparisonSession, kind: str) -> str:
         The text.
 
     Raises:
-        DataError: There are no answers, or the file would reveal hidden names.
+        DataError: If there are no answers, or the file would reveal hidden names.
     """
     from neftune_core.studies.prompts import WRITERS
 

@@ -67,7 +67,7 @@ def load_trained(record: Record, seed: int, limits: Limits) -> TrainedArms:
         The arms.
 
     Raises:
-        RecordError: The record has no stored arms of this seed, or its base has changed.
+        RecordError: If the record has no stored arms of this seed, or its base has changed.
     """
     chosen = selected_arms([record], seeds=[seed])
     loaded = base_of(record)
@@ -89,7 +89,7 @@ def measure_tokens(record: Record, seed: int, limits: Limits) -> list[dict[str, 
         The lines, see `TokenLosses`; those of the written answers come from their stored text.
 
     Raises:
-        LabError: The arms, the base or the rows are not what they were.
+        LabError: If the arms, the base or the rows are not what they were.
     """
     arms = load_trained(record, seed, limits)
     losses = TokenLosses(arms.stack, arms.names, arms.batch_size)

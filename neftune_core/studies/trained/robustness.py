@@ -106,8 +106,8 @@ def measure_robustness(record: Record, seed: int, limits: Limits) -> Iterator[Me
         The progress, after each strength.
 
     Raises:
-        DataError: The study has no held-out rows.
-        LabError: The arms, the base or the rows are not what they were.
+        DataError: If the study has no held-out rows.
+        LabError: If the arms, the base or the rows are not what they were.
     """
     arms = load_trained(record, seed, limits)
     training = record.study.training

@@ -57,8 +57,8 @@ def updates(record: Record, seed: int) -> dict[str, dict[str, Update]]:
         Updates by layer, by arm.
 
     Raises:
-        NotAvailable: The study trained all weights.
-        RecordError: An adapter cannot be read.
+        NotAvailable: If the study trained all weights.
+        RecordError: If an adapter cannot be read.
     """
     study = record.study
     if study.training.method != "lora":

@@ -81,7 +81,7 @@ def content(lab: Lab, classes: Window, key: str, link: str, job: str, action: st
         Parts of `code_of`, `about` as a sentence, the actions on `offers`, and whether the link is `copied`.
 
     Raises:
-        LabError: The action is not possible.
+        LabError: If the action is not possible.
     """
     if action and not lab.limits.sharing:
         raise InvalidSetting(say(NOT_HERE))
