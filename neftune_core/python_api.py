@@ -166,7 +166,7 @@ class StudyResult:
         """Create a record that continues this finished study for more epochs, and return it as an iterator of events.
 
         The schedules of the learning rate and the noise run again over these epochs; a constant rate stays constant.
-        The verdict on the new record says that the result of this one could be seen.
+        The verdict on the new record states that the result of this one was known.
 
         Args:
             epochs: Number of further passes over the training rows.

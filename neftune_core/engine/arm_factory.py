@@ -50,7 +50,7 @@ def make_arms(loaded: LoadedModel, arms: int, training: TrainingSettings) -> Arm
 
 
 def make_training_arms(loaded: LoadedModel, arms: int, training: TrainingSettings) -> ArmSet:
-    """Create a set of arms to be trained, as `make_arms` does, whose layers run as `execution` says.
+    """Create a set of arms to be trained, as `make_arms` does, whose layers run as set by `execution`.
 
     Args:
         loaded: The base model.

@@ -92,7 +92,7 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
 
     Raises:
         InvalidSetting: If something exists at `folder`.
-        NotAvailable: If no arm can be trained by another loop, or the model is no plain causal model.
+        NotAvailable: If no arm can be trained by another loop, or the model is not a plain causal model.
         RecordError: If the rows or the model have changed since the study was run.
     """
     require_free(folder)

@@ -104,7 +104,7 @@ class HostProfile:
         limits: Its limits.
         models: Models that a visitor may use, with their pinned revisions; None for any.
         mcp: Whether to offer the endpoints as tools for agents; None leaves it to the server.
-        judge: Whether visitors can name a judge of their own; by default only if they are no strangers.
+        judge: Whether visitors can name a judge of their own; by default only if the lab is not public.
         track: Tracker that every study is also logged to; "" for none.
     """
 

@@ -75,7 +75,7 @@ def saved_step(folder: Path) -> int:
 
 
 def restore(run: Lockstep, folder: Path) -> None:
-    """Load the checkpoint in `folder`, if any, or else the state from which the study goes on, into a new run.
+    """Load the checkpoint in `folder`, if any, or else the state that the study continues from, into a new run.
 
     Args:
         run: The run.
@@ -122,7 +122,7 @@ def restore(run: Lockstep, folder: Path) -> None:
 
 
 def keep(run: Lockstep, folder: Path) -> None:
-    """Keep the checkpoint of a completed run, from which a study can go on; remove any earlier one of its seed.
+    """Keep the checkpoint of a completed run, that a study can continue from; remove any earlier one of its seed.
 
     Args:
         run: The run.

@@ -139,7 +139,7 @@ def require_fit(lab: Lab, study: StudySettings) -> None:
         study: The study.
 
     Raises:
-        DoesNotFit: If it does not; the message says what would fit.
+        DoesNotFit: If it does not; the message suggests what would fit.
     """
     study.check(lab.limits)
     if not lab.jobs.is_idle:

@@ -128,7 +128,7 @@ def _components() -> ClassView:
 
 
 def _opened(room: Classroom, owner: str, *, shows: bool | None = None) -> list[Any]:
-    """Return the updates that show a class to a visitor: to its teacher with the figures, unless `shows` says else."""
+    """Return the updates that show a class to a visitor: to its teacher with the figures, unless `shows` is given."""
     student, is_teacher = room.student(owner), room.is_of(owner)
     shows = is_teacher if shows is None else shows
     words = say(MEMBER, number=student.number) if student else say(TEACHER if is_teacher else CONSENT)

@@ -185,7 +185,7 @@ def to_mend(
         lab: The state shared by all visitors.
         settings: The data settings.
         model: The model settings.
-        error: Why the data cannot be used; it stands beside the file until the data can be used.
+        error: Why the data cannot be used; it is shown beside the file until the data can be used.
         tells: Whether to show the error.
 
     Returns:

@@ -1,7 +1,7 @@
 """The endpoints as tools of the Model Context Protocol, over its streamable HTTP transport at `/gradio_api/mcp`.
 
 Gradio's server calls the lab over the loopback for each tool. The gate hands it the caller's network address in a
-header with a secret, so that the limits of a call are those of whoever made it.
+header with a secret, so that the limits of a call are those of its caller.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def is_installed() -> bool:
 
 
 def is_offered(wanted: bool | None, *, public: bool, password: bool) -> bool:
-    """Return whether a server offers tools: a private one if `mcp` is installed, a public one if its host says so.
+    """Return whether a server offers tools: a private one if `mcp` is installed, a public one if its host enables them.
 
     Args:
-        wanted: What the host says; None if nothing.
+        wanted: Choice of the host; None if unset.
         public: Whether strangers can visit.
         password: Whether visitors need a password, which the protocol's clients cannot give.
 
@@ -96,7 +96,7 @@ class Callers:
         self._secret = secrets.token_hex(16)
 
     def resolved(self, scope: Scope) -> Scope:
-        """Return the scope of a request with the address of whoever called a tool, if a tool made the request."""
+        """Return the scope of a request with the address of the caller of a tool, if a tool made the request."""
         secret, _, address = header(scope, CALLER).partition(" ")
         own = secrets.compare_digest(secret.encode(), self._secret.encode())
         return {**scope, "client": (address, 0)} if own else scope
