@@ -346,6 +346,6 @@ def seeded_generator(purpose: Purpose, *key: int) -> torch.Generator:
 def _seed_globally(device: torch.device, dropout: Dropout) -> Iterator[None]:
     """Seed the global generators of the CPU and `device` for one pass, and restore them afterwards."""
     devices = [] if device.type == "cpu" else [device]
-    with torch.random.fork_rng(devices, device_type=device.type if devices else None):
+    with torch.random.fork_rng(devices, device_type=device.type if devices else "cpu"):
         torch.manual_seed(torch_seed(Purpose.MODEL_DROPOUT, *dropout.seed))
         yield

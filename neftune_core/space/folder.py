@@ -57,7 +57,7 @@ TARGETS: dict[str, Target] = {
         # Pinned to the CPU build: another version could resolve to the large CUDA build.
         (f"--extra-index-url {CPU_INDEX}", f"torch=={TORCH}+cpu"),
     ),
-    "zerogpu": Target("zero-a10g", "a GPU allocated per call", ("torch==2.8.0",), ("zerogpu",)),
+    "zerogpu": Target("zero-a10g", "a GPU allocated per call", ("torch==2.10.0",), ("zerogpu",)),
 }
 """Profiles for which a folder is built."""
 

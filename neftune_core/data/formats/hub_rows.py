@@ -119,12 +119,15 @@ def stream(name: str, configuration: str, split: str, rows: int, limits: Limits)
 
 
 def _access(limits: Limits) -> dict[str, str]:
-    """Return the reader's environment: the token, and no Xet transfer, which the audit hook cannot watch."""
+    """Return the reader's environment: the token, no Xet transfer, which the audit hook cannot watch, and no torch.
+
+    A torch built for CUDA maps more memory than the reader may use, and reading rows does not need it.
+    """
     from huggingface_hub import get_token
 
     own = get_token() if limits.local_paths else None
     token = {"HF_TOKEN": own} if own else {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
-    return {"HF_HUB_DISABLE_XET": "1", **token}
+    return {"HF_HUB_DISABLE_XET": "1", "USE_TORCH": "0", **token}
 
 
 def _translate_failure(failed: ReaderError, name: str, limits: Limits) -> LabError:
