@@ -28,13 +28,17 @@ const mayNotify = (permission) =>
   "Notification" in window && Notification.permission === permission && (permission === "granted" || (notifies ??= notify(NAME)));
 
 let running = false;
+let lost = false;
 const glance = () => {
   const strip = within(document, "#lab-progress .lab-progress");
   const share = strip?.querySelector("progress");
   if (strip?.dataset.state === "lost") {
     document.title = `${text("No connection")} · ${NAME}`;
+    lost = true;
     return;
   }
+  if (lost) document.title = NAME; // also for a study that began and ended meanwhile
+  lost = false;
   const left = strip?.querySelector(".lab-progress-left");
   const word = strip?.querySelector("b")?.textContent;
   offers(left);

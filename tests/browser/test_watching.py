@@ -138,6 +138,19 @@ def test_a_lost_connection_is_told_until_the_server_answers_again(
         page.wait_for_function("!document.querySelector('#train-state').innerText.includes('No answer')")
 
 
+def test_the_title_of_a_study_that_ended_without_connection_is_that_of_the_page(
+    browser: Any, lab_address: str, lab_home: Path
+) -> None:
+    record = create(EXAMPLE, KEY, folder=lab_home / "runs")
+    with record.claimed(), visiting(browser, lab_address, key=KEY, link=f"?job={record.id}") as page:
+        page.locator("#train-state [data-state]").wait_for()
+        page.route("**/page-study/**", lambda _: None)
+        page.wait_for_function("document.title.startsWith('No connection')")
+        record.append({"seed": 0, "event": "stopped"})
+        page.unroute("**/page-study/**")
+        page.wait_for_function("document.title === 'NEFTune Lab'")
+
+
 def test_tabs_opened_during_and_after_a_study_show_its_state(lab_page: Any) -> None:
     lab_page.evaluate("Lab.openLesson(1)")
     start_study(lab_page, epochs=3, seeds=1)

@@ -74,6 +74,7 @@ def test_the_losses_are_those_of_the_last_step_and_a_lost_arm_has_none() -> None
 def test_the_bar_has_each_arms_loss_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.delenv("COLUMNS", raising=False)  # how wide a line may be
     logged = [STARTED, *(_step(step, 10) for step in range(1, 9))]
     earlier: Any = SimpleNamespace(events=lambda: logged, about_table=lambda part: {})
     events = [_step(1, 10), _step(2, 10), _step(3, 10)]
