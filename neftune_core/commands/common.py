@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,27 @@ def writable(path: Path) -> Path:
         raise InvalidSetting(f"{path.absolute()} is a folder: name a file in it.")
     require_free(path.expanduser())
     return path.expanduser()
+
+
+def table_file(path: Path | None, kinds: Iterable[str]) -> tuple[Path, str] | None:
+    """Check the file of a table before it is made.
+
+    Args:
+        path: The file; None for none.
+        kinds: Endings that can be written.
+
+    Returns:
+        The expanded path and its kind, the ending of its name; None without a path.
+
+    Raises:
+        InvalidSetting: If the file cannot be written, or has another ending.
+    """
+    if path is None:
+        return None
+    kind = path.suffix.removeprefix(".").lower()
+    if kind not in kinds:
+        raise InvalidSetting(f"The file {path.name} should end in .{' or .'.join(kinds)}.")
+    return writable(path), kind
 
 
 def more_seeds(record: Record) -> list[str]:

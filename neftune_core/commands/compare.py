@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from neftune_core.commands.common import study_by_name, writable
+from neftune_core.commands.common import study_by_name, table_file
 from neftune_core.durable import write_whole
 from neftune_core.errors import DataError, InvalidSetting
 from neftune_core.evaluation.settings import DecodingSettings
@@ -58,11 +58,7 @@ def compare(arguments: CompareCommand) -> int:
 
     if not arguments.records:
         raise InvalidSetting("Give a record: `neftune runs` lists them.")
-    kind = arguments.out.suffix.removeprefix(".").lower() if arguments.out else ""
-    if arguments.out and kind not in WRITERS:
-        raise InvalidSetting(f"The file {arguments.out.name} should end in .{' or .'.join(WRITERS)}.")
-    if arguments.out:
-        writable(arguments.out)
+    table = table_file(arguments.out, WRITERS)
     seeds = [*arguments.seeds, *([] if arguments.seed is None else [arguments.seed])]
     records = list({record.folder: record for record in map(study_by_name, arguments.records)}.values())
     chosen = selected_arms(records, arms=arguments.arms or None, seeds=seeds or None)
@@ -73,8 +69,8 @@ def compare(arguments: CompareCommand) -> int:
     for lines in compare_arms(chosen, prompts, arguments.decoding, Limits()):  # noqa: B007 - the last list is complete
         pass
     lines = [with_measures(line) for line in lines]
-    if arguments.out:
-        write_whole(arguments.out, WRITERS[kind](lines))
+    if table:
+        write_whole(table[0], WRITERS[table[1]](lines))
     sys.stdout.write(as_jsonl(lines) if arguments.json else "".join(map(_text, lines)))
     return 0
 

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import tyro
 
-from neftune_core.commands.common import study_by_name
+from neftune_core.commands.common import study_by_name, table_file
+from neftune_core.durable import write_whole
 from neftune_core.errors import InvalidSetting
 
 
@@ -31,19 +32,23 @@ class JudgeCommand:
     """Seed whose answers are judged; all by default."""
     most: int | None = None
     """Largest number of prompts."""
+    out: Path | None = None
+    """Also write the prompts, answers and verdicts to this new file: .json with the win rates, or .csv."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 def judge(arguments: JudgeCommand) -> int:
-    """Print the win rates, and return the exit status.
+    """Print the win rates, write the verdicts to `--out` if given, and return the exit status.
 
     Raises:
         LabError: If the arms or the judge cannot be used; verdicts so far stay stored.
     """
     from neftune_core.studies.language_judge.endpoint import KEY_VARIABLE, Judge
+    from neftune_core.studies.language_judge.table import WRITERS
     from neftune_core.studies.language_judge.verdicts import judge_arms, judged_text
 
+    table = table_file(arguments.out, WRITERS)
     record = study_by_name(arguments.record)
     arms = arguments.arms or tuple(reversed(list(record.arms)[:2]))
     if len(arms) != 2:
@@ -55,4 +60,6 @@ def judge(arguments: JudgeCommand) -> int:
     print(file=sys.stderr)
     if found is not None:
         print(judged_text(found))
+        if table:
+            write_whole(table[0], WRITERS[table[1]](found, asked))
     return 0

@@ -193,8 +193,10 @@ def _continue(arguments: RunsCommand) -> int:
 
     if arguments.epochs is None:
         return refuse("Give the number of further epochs: `neftune runs continue ID --epochs 3`.")
-    limits = Limits()
-    return run_record(go_on(record_by_name(arguments.record), arguments.epochs, "", limits), limits)
+    record, limits = record_by_name(arguments.record), Limits()
+    if follows(limits):
+        return 0
+    return run_record(go_on(record, arguments.epochs, "", limits), limits)
 
 
 def _import(arguments: RunsCommand) -> str:

@@ -29,6 +29,7 @@ from neftune_core.studies.records.schema import (
     ADAPTER_CONFIG_BYTES,
     ANSWERS_BYTES,
     ANSWERS_VALUES,
+    JUDGE_BYTES,
     LOG_BYTES,
     LOG_VALUES,
     METRICS_BYTES,
@@ -43,7 +44,7 @@ from neftune_core.studies.settings import StudySettings
 # The files of a record; an archive with any other file is refused. Names begin with a letter or digit, which excludes
 # options, hidden files and parent folders.
 PARTS = re.compile(
-    r"study\.toml|record\.json|events\.jsonl|answers\.jsonl|metrics\.json|"
+    r"study\.toml|record\.json|events\.jsonl|answers\.jsonl|judge\.jsonl|metrics\.json|"
     r"data/(held_out_)?source/[^\W_][\w.\-]{0,99}|"
     r"arms/[A-Za-z0-9][A-Za-z0-9_.\-]{0,149}/seed-[0-9]{1,10}(-step-[0-9]{1,10})?/(adapter_config\.json|adapter_model\.safetensors|"
     r"README\.md|model\.safetensors|[a-z][a-z_]{0,39}\.(json|jinja|txt|model))"
@@ -60,6 +61,7 @@ MOST_OF: dict[str, int] = {
     "record.json": SETTINGS_BYTES,
     "events.jsonl": LOG_BYTES,
     "answers.jsonl": ANSWERS_BYTES,
+    "judge.jsonl": JUDGE_BYTES,
     "metrics.json": METRICS_BYTES,
     "adapter_config.json": ADAPTER_CONFIG_BYTES,
     "README.md": SETTINGS_BYTES,
@@ -222,15 +224,14 @@ def _about(path: Path) -> dict[str, Any]:
 
 
 def _check_numbers(folder: Path) -> None:
-    """Raise `RecordError` if the log, the answers or the metrics exceed what a reader accepts."""
+    """Raise `RecordError` if the log, answers, verdicts or metrics exceed what a reader accepts."""
     log = Log(folder / "events.jsonl", LOG_BYTES, LOG_VALUES)
     log.read()
     too_many = "events.jsonl" if log.cut else ""
-    answers = folder / "answers.jsonl"
-    if answers.is_file():
-        block = answers.read_bytes()
+    for file in filter(Path.is_file, (folder / "answers.jsonl", folder / "judge.jsonl")):
+        block = file.read_bytes()
         if count_values(block) + VALUES_AN_ANSWER * block.count(b"\n") > ANSWERS_VALUES:
-            too_many = answers.name
+            too_many = file.name
     if too_many:
         raise no_record(say("{name!r} cannot be used ({reason}).", name=too_many, reason="too many values"))
     try:

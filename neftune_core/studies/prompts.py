@@ -50,11 +50,12 @@ def as_csv(lines: Sequence[Line]) -> str:
     for line in lines:
         for arm, answer in line["arms"].items():
             row = {**line, **answer, "arm": arm}
-            writer.writerow([_cell(row.get(name)) for name in names])
+            writer.writerow([spreadsheet_cell(row.get(name)) for name in names])
     return text.getvalue()
 
 
-def _cell(value: Any) -> Any:
+def spreadsheet_cell(value: Any) -> Any:
+    """Return a value for a CSV file, so that no spreadsheet runs it as a formula; "" for None."""
     if isinstance(value, str):
         return "'" + value if value.startswith(FORMULA) else value
     return "" if value is None else value

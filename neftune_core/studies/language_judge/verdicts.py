@@ -17,15 +17,46 @@ from neftune_core.studies.language_judge.endpoint import Judge
 from neftune_core.studies.language_judge.win_rate import Judged, WinRate, win_rate
 from neftune_core.studies.records.log import append, parsed
 from neftune_core.studies.records.record import Record
+from neftune_core.studies.records.schema import JUDGE_BYTES
 
 FILE = "judge.jsonl"
-MOST_BYTES = 64_000_000
 REPLY_CHARACTERS = 500
 TIE, UNREADABLE = "tie", ""
 ORDERS = (0, 1)
 """In order 0 the first arm's answer is A, in order 1 it is B."""
 
 Line = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class JudgedPrompt:
+    """The verdicts on one prompt.
+
+    Attributes:
+        prompt: The prompt.
+        seed: Seed of the answers; None if the record names none.
+        answers: The answers of the two arms.
+        verdicts: Verdict in each of `ORDERS`: an arm's name, `TIE`, `UNREADABLE`, or None if not asked for yet. Both
+            are `TIE` for identical answers, which are not sent.
+        score: Share of the two orders in which the first arm won, a tie counting as one half; None until both are
+            known.
+    """
+
+    prompt: str
+    seed: int | None
+    answers: tuple[str, str]
+    verdicts: tuple[str | None, ...]
+    score: float | None
+
+    @property
+    def is_identical(self) -> bool:
+        """Whether both answers are the same text."""
+        return self.answers[0] == self.answers[1]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both orders had the same verdict."""
+        return len(set(self.verdicts)) == 1
 
 
 @dataclass(frozen=True)
@@ -39,6 +70,7 @@ class JudgeProgress:
         identical: Prompts with the same two answers, which are not sent and count as ties.
         rate: The win rates of the first arm; None with fewer than two prompts.
         between: The two arms.
+        rows: The verdicts by prompt, also of prompts that are not judged yet.
     """
 
     done: int
@@ -47,6 +79,7 @@ class JudgeProgress:
     identical: int
     rate: WinRate | None
     between: tuple[str, str] = field(default=("", ""))
+    rows: tuple[JudgedPrompt, ...] = ()
 
 
 def judge_arms(
@@ -110,10 +143,29 @@ def answers_of(record: Record, between: tuple[str, str], seed: int | None = None
     return lines
 
 
+def judged_so_far(
+    record: Record, between: tuple[str, str], judge: Judge, *, seed: int | None = None, most: int | None = None
+) -> JudgeProgress:
+    """Return what the record holds of a judge's verdicts.
+
+    Args:
+        record: The record.
+        between: The two arms.
+        judge: The judge; its key is not needed.
+        seed: The seed; None for all.
+        most: Largest number of prompts; None for all.
+
+    Returns:
+        The verdicts so far, and how many prompts are left.
+    """
+    lines = answers_of(record, between, seed)[:most]
+    return _progress(lines, between, judge, stored_verdicts(record), 0)
+
+
 def stored_verdicts(record: Record) -> dict[str, str]:
     """Return the stored verdicts by their key; an arm's name, `TIE`, or `UNREADABLE`."""
     try:
-        block = read_file(record.folder / FILE, MOST_BYTES)
+        block = read_file(record.folder / FILE, JUDGE_BYTES)
     except (OSError, ValueError):
         return {}
     found = (parsed(line) for line in block.splitlines())
@@ -132,7 +184,7 @@ def _key(line: Line, between: tuple[str, str], judge: Judge, order: int) -> str:
 
 def _ask(record: Record, line: Line, between: tuple[str, str], judge: Judge, order: int) -> str:
     path = record.folder / FILE
-    if path.exists() and path.stat().st_size >= MOST_BYTES:
+    if path.exists() and path.stat().st_size >= JUDGE_BYTES:
         raise DoesNotFit(say("This record has reached the maximum number of verdicts."))
     texts = _texts(line, between)
     shown = texts if order == 0 else texts[::-1]
@@ -159,19 +211,27 @@ def _ask(record: Record, line: Line, between: tuple[str, str], judge: Judge, ord
 def _progress(
     lines: Sequence[Line], between: tuple[str, str], judge: Judge, known: Mapping[str, str], done: int
 ) -> JudgeProgress:
-    judged, unreadable, identical = [], 0, 0
-    for line in lines:
-        texts = _texts(line, between)
-        if texts[0] == texts[1]:
-            identical += 1
-            judged.append(Judged(0.5, (len(texts[0]), len(texts[1])), True))
-            continue
-        given = [known.get(_key(line, between, judge, order)) for order in ORDERS]
-        unreadable += given.count(UNREADABLE)
-        if all(given):
-            scores = [0.5 if verdict == TIE else float(verdict == between[0]) for verdict in given]
-            judged.append(Judged(sum(scores) / 2, (len(texts[0]), len(texts[1])), scores[0] == scores[1]))
-    return JudgeProgress(done or len(judged), len(lines), unreadable, identical, win_rate(judged), between)
+    rows = tuple(_row(line, between, judge, known) for line in lines)
+    judged = [
+        Judged(row.score, (len(row.answers[0]), len(row.answers[1])), row.agrees)
+        for row in rows
+        if row.score is not None
+    ]
+    unreadable = sum(row.verdicts.count(UNREADABLE) for row in rows)
+    identical = sum(row.is_identical for row in rows)
+    return JudgeProgress(done or len(judged), len(lines), unreadable, identical, win_rate(judged), between, rows)
+
+
+def _row(line: Line, between: tuple[str, str], judge: Judge, known: Mapping[str, str]) -> JudgedPrompt:
+    texts = _texts(line, between)
+    if texts[0] == texts[1]:
+        given: tuple[str | None, ...] = (TIE, TIE)
+    else:
+        given = tuple(known.get(_key(line, between, judge, order)) for order in ORDERS)
+    score = None
+    if all(given):
+        score = sum(0.5 if verdict == TIE else float(verdict == between[0]) for verdict in given) / len(given)
+    return JudgedPrompt(str(line["prompt"]), line.get("seed"), texts, given, score)
 
 
 def judged_text(found: JudgeProgress, percent: Callable[[float], str] = "{:.0%}".format) -> str:

@@ -34,6 +34,8 @@ OWN_LOG_BYTES = 2_000_000_000
 ANSWERS_BYTES, ANSWERS_VALUES = 16_000_000, 1_000_000
 VALUES_AN_ANSWER = 50
 """Counted for each line of answers in addition to its values, so that many empty ones are refused quickly."""
+JUDGE_BYTES = 64_000_000
+"""Largest `judge.jsonl`."""
 METRICS_BYTES, METRICS_VALUES = 4_000_000, 200_000
 ADAPTER_CONFIG_BYTES = 256_000
 

@@ -157,3 +157,16 @@ def in_browser(expression: str, inputs: str = "") -> str:
     """
     wait = "while (!window.Lab) await new Promise((go) => setTimeout(go, 20));"
     return f"async ({inputs}) => {{ {wait} return {expression}; }}"
+
+
+def saves_text(button: gr.Button, handler: Callable[..., Any], inputs: Any) -> None:
+    """Save what a handler returns as a file in the browser; after an error nothing is saved, and no earlier file again.
+
+    Args:
+        button: The button.
+        handler: Returns `{"name": ..., "text": ...}`; its errors are reported.
+        inputs: Its inputs.
+    """
+    made = gr.JSON(visible=False)
+    asked = button.click(reports_errors(handler), inputs, made, **QUIET)
+    asked.success(None, made, made, js="(made) => { Lab.saveText(made?.name, made?.text); return null; }")

@@ -13,19 +13,20 @@ from typing import Any
 
 import gradio as gr
 
-from neftune_core.errors import InvalidSetting, LabError
+from neftune_core.errors import InvalidSetting, LabError, RecordError
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.trained import robustness_figure, weights_figure
 from neftune_core.language import later, say
 from neftune_core.noise.names import arm_label
 from neftune_core.settings import Limits, parse
 from neftune_core.studies.language_judge.endpoint import KEY_VARIABLE, Judge
-from neftune_core.studies.language_judge.verdicts import JudgeProgress, judge_arms, judged_text
+from neftune_core.studies.language_judge.table import WRITERS, verdicts_text
+from neftune_core.studies.language_judge.verdicts import JudgeProgress, judge_arms, judged_so_far, judged_text
 from neftune_core.studies.records.record import Record, find
 from neftune_core.studies.records.tokens import read_tokens
 from neftune_core.ui.parts.markup import bar, quiet
 from neftune_core.ui.parts.plot import live_figure, part
-from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
+from neftune_core.ui.parts.wiring import QUIET, events, reports_errors, saves_text
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs.compare_tab import JUDGE, CompareTab
 
@@ -210,6 +211,8 @@ def _show(key: str, view: str, record_id: str | None, seed: int | None) -> list[
 
 
 def _chosen(key: str, record_id: str | None, seed: int | None) -> tuple[Record, int]:
+    if not record_id:
+        raise RecordError(say(NO_STUDY))
     record = find(record_id, require_key(key))
     return record, record.study.seed if seed is None else int(seed)
 
@@ -237,6 +240,10 @@ def build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         with gr.Row():
             ask = gr.Button(say("Judge the answers"), variant="primary", size="md", elem_id="judge-ask")
             stop = gr.Button(say("Stop"), size="md", visible=False, elem_id="judge-stop")
+            exports = {
+                kind: gr.Button(say("Save as {kind}", kind=kind.upper()), size="md", elem_id=f"judge-{kind}")
+                for kind in WRITERS
+            }
         found = gr.HTML(apply_default_css=False, elem_id="judge-found")
 
     @reports_errors
@@ -250,7 +257,7 @@ def build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         return [*(gr.update(choices=offered, value=name) for name in chosen), ""]
 
     @reports_errors
-    def judge(key: str, record_id: str, seed: int | None, *given: str) -> Iterator[list[Any]]:
+    def judge(key: str, record_id: str | None, seed: int | None, *given: str | None) -> Iterator[list[Any]]:
         shown: JudgeProgress | None = None
         for shown in judged(lab, key, record_id, seed, given):
             share = shown.done / shown.prompts
@@ -263,6 +270,29 @@ def build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
     asking = events(ask).click(judge, asked, [found, stop], **{**QUIET, "concurrency_limit": 2})
     asking.then(lambda: gr.update(visible=False), None, stop, **QUIET)  # after an error too
     stop.click(lambda: gr.update(visible=False), None, stop, cancels=asking, **QUIET)
+    for kind, button in exports.items():
+        saves_text(button, judge_exporter(lab, kind), asked[:-1])
+
+
+def judge_exporter(lab: Lab, kind: str) -> Callable[..., dict[str, str]]:
+    """Return the handler that gives the stored verdicts of a judge as a file; nothing is asked.
+
+    Args:
+        lab: The state shared by all visitors.
+        kind: "json" or "csv".
+
+    Returns:
+        The handler.
+    """
+
+    def export(key: str, record_id: str | None, seed: int | None, *given: str | None) -> dict[str, str]:
+        first, second, url, model = (text or "" for text in given)
+        judge = Judge(url.strip(), model)
+        record, _ = _chosen(key, record_id, seed)
+        found = judged_so_far(record, (first, second), judge, seed=seed, most=lab.limits.prompts)
+        return {"name": f"verdicts-{record.id}.{kind}", "text": verdicts_text(found, judge, kind)}
+
+    return export
 
 
 def arms_with_answers(record_id: str, key: str) -> list[str]:
@@ -279,7 +309,9 @@ def arms_with_answers(record_id: str, key: str) -> list[str]:
     return list(dict.fromkeys(name for line in record.answers() for name in line["arms"]))
 
 
-def judged(lab: Lab, key: str, record_id: str, seed: int | None, given: tuple[str, ...]) -> Iterator[JudgeProgress]:
+def judged(
+    lab: Lab, key: str, record_id: str | None, seed: int | None, given: tuple[str | None, ...]
+) -> Iterator[JudgeProgress]:
     """Judge the answers of a visitor's own record.
 
     Args:
@@ -295,6 +327,8 @@ def judged(lab: Lab, key: str, record_id: str, seed: int | None, given: tuple[st
     Raises:
         LabError: If the record, the arms or the judge cannot be used.
     """
+    if not record_id:
+        raise RecordError(say(NO_STUDY))
     first, second, url, model, secret = (text or "" for text in given)
     own = "" if lab.has_strangers else os.environ.get(KEY_VARIABLE, "")  # the host's key is not for strangers' URLs
     judge = Judge(url.strip(), model, secret.strip() or own.strip(), public_only=lab.has_strangers)

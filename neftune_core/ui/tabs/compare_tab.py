@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ from neftune_core.ui.parts.recorded_study import RecordedStudy
 from neftune_core.ui.parts.run_actions import study_text, when
 from neftune_core.ui.parts.state_fields import State, read
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.wiring import HIDDEN, QUIET, events, key_of_tab, reports_errors, visibility
+from neftune_core.ui.parts.wiring import HIDDEN, QUIET, events, key_of_tab, reports_errors, saves_text, visibility
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs.train_tab import TrainTab
 
@@ -377,13 +377,10 @@ def _connect_votes(key: gr.Textbox, tab: CompareTab) -> None:
 
 def _connect_exports(tab: CompareTab) -> None:
     for kind, button in tab.exports.items():
-        made = gr.JSON(visible=False)
-        saved = button.click(_exporter(kind), tab.session, made, **QUIET)
-        saved.success(None, made, None, js="(made) => Lab.saveText(made?.name, made?.text)")
+        saves_text(button, _exporter(kind), tab.session)
 
 
-def _exporter(kind: str) -> Any:
-    @reports_errors
+def _exporter(kind: str) -> Callable[[ComparisonSession], dict[str, str]]:
     def export(session: ComparisonSession) -> dict[str, str]:
         return {"name": f"answers.{kind}", "text": export_text(session, kind)}
 

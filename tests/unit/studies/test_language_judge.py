@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import logging
 import socket
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,12 @@ from judge_server import judging
 from neftune_core.commands.judge import JudgeCommand
 from neftune_core.commands.judge import judge as judge_command
 from neftune_core.errors import DataError, InvalidSetting, NotAvailable, RecordError
+from neftune_core.export.archive import import_record, pack_record
 from neftune_core.python_api import StudyResult
 from neftune_core.space.profiles import host_profile
 from neftune_core.studies.language_judge import endpoint
 from neftune_core.studies.language_judge.endpoint import KEY_VARIABLE, Judge, public_address, read_verdict
+from neftune_core.studies.language_judge.table import verdicts_text
 from neftune_core.studies.language_judge.verdicts import (
     FILE,
     JudgeProgress,
@@ -32,6 +37,7 @@ from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui import page
 from neftune_core.ui.server.lab import Lab
+from neftune_core.ui.tabs.compare_inside import judge_exporter
 from neftune_core.ui.tabs.compare_inside import judged as page_judged
 
 ARMS = ("uniform-alpha-5", "control")
@@ -309,6 +315,97 @@ def test_arms_without_answers_are_named(tmp_path: Path) -> None:
         list(judge_arms(record, ("other", "control"), Judge("http://host/v1", "judge")))
     with pytest.raises(InvalidSetting, match="two different arms"):
         list(judge_arms(record, ("control", "control"), Judge("http://host/v1", "judge")))
+
+
+VERDICTS = {"0": "A", "1": "TIE", "2": "B", "3": ""}
+"""By question: always the first shown, always a tie, always the second shown, nothing readable."""
+
+
+def by_question(prompt: str, first: str, second: str) -> str:
+    return VERDICTS.get(prompt[-2], longer(prompt, first, second))
+
+
+def of_every_kind(folder: Path) -> Record:
+    """Return a record whose judge contradicts itself, ties, cannot be read and prefers the longer answer."""
+    pairs = [("one", "other"), ("two", "=2+2"), ("three", "more"), ("four", "none"), ("same", "same")]
+    return answered(folder, [*pairs, *[("x" * (20 + number), "y" * 12) for number in range(4)]])
+
+
+def test_a_table_of_verdicts_has_both_orders_ties_and_both_rates_with_their_intervals(tmp_path: Path) -> None:
+    record = of_every_kind(tmp_path)
+    with judging(by_question) as server:
+        url, found = server.url, judged(record, server.url)
+        asked = len(server.asked)
+        judge = Judge(url, "judge", KEY)
+        whole = json.loads(verdicts_text(judged_so_far(record, ARMS, judge), judge, "json"))
+        rows = list(csv.DictReader(io.StringIO(verdicts_text(found, judge, "csv"))))
+        assert len(server.asked) == asked
+    rate = found.rate
+    assert rate is not None
+    assert rate.controlled is not None
+    assert whole["judge"]["model"] == "judge"
+    assert whole["judge"]["base_url"] == url
+    counts = ("prompts", "judged", "ties", "orders_disagree", "identical", "unreadable")
+    assert [whole[name] for name in counts] == [9, 8, 2, 2, 1, 2]
+    told = whole["win_rate_of_first"]
+    assert told["raw"] == {"estimate": 6 / 8, "low": rate.raw.low, "high": rate.raw.high, "level": 0.95}
+    assert told["controlled_for_length"] == asdict(rate.controlled)
+    first = whole["rows"][0]
+    assert [first[f"verdict_{arm}_shown_first"] for arm in ("first", "second")] == [*ARMS]
+    assert (first["score_of_first"], first["orders_agree"], first["first_answer"]) == (0.5, False, "one")
+    assert [row["score_of_first"] for row in rows] == ["0.5", "0.5", "0.5", "", "0.5", "1.0", "1.0", "1.0", "1.0"]
+    assert rows[1]["second_answer"] == "'=2+2"  # a spreadsheet would compute it
+    assert {row["judge"] for row in rows} == {"judge"}
+    assert KEY not in json.dumps([whole, rows])
+
+
+def test_the_command_line_writes_the_table_and_refuses_other_endings_before_asking(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = of_every_kind(tmp_path)
+    with judging(by_question) as server:
+
+        def ask(name: str) -> Path:
+            file = tmp_path / name
+            options: dict[str, Any] = {"base_url": server.url, "model": "judge", "arms": ARMS}
+            assert judge_command(JudgeCommand(str(record.folder), out=file, **options)) == 0
+            return file
+
+        with pytest.raises(InvalidSetting, match=r"verdicts.xlsx should end in .json or .csv"):
+            ask("verdicts.xlsx")
+        assert server.asked == []
+        assert json.loads(ask("verdicts.json").read_text())["judged"] == 8
+        assert ask("verdicts.csv").read_text().count("\n") == 10
+    capsys.readouterr()
+
+
+def test_the_verdicts_travel_with_the_record(tmp_path: Path) -> None:
+    record = of_every_kind(tmp_path / "here")
+    record.append({"event": "started", "steps": 1})
+    with judging(by_question) as server:
+        rate = judged(record, server.url).rate
+        asked = len(server.asked)
+        there = import_record(pack_record(record, tmp_path / "record.zip"), "", folder=tmp_path / "there")
+        assert judged(there, server.url).rate == rate
+        assert len(server.asked) == asked + 2  # only what could not be read is asked for again
+
+
+def page_saves(lab: Lab, kind: str, *given: Any) -> Any:
+    return json.loads(judge_exporter(lab, kind)("key", *given)["text"])
+
+
+def test_the_page_saves_what_it_shows_and_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
+    record, lab = of_every_kind(tmp_path / "runs"), Lab()
+    with judging(by_question) as server:
+        with pytest.raises(DataError, match="has not judged these two arms yet"):
+            page_saves(lab, "json", record.id, 0, *ARMS, server.url, "judge")
+        shown = asked_on_page(lab, record, server.url)
+        assert shown.rate is not None
+        saved = page_saves(lab, "json", record.id, 0, *ARMS, server.url, "judge")
+        assert saved["win_rate_of_first"]["raw"]["estimate"] == shown.rate.raw.estimate
+        with pytest.raises(RecordError, match="Train a study first"):
+            page_saves(lab, "json", None, None, *ARMS, server.url, "judge")
 
 
 def asked_on_page(lab: Lab, record: Record, url: str) -> JudgeProgress:
