@@ -95,7 +95,8 @@ def _settings() -> list[NoiseSettings]:
     kinds = [NoiseSettings(kind=kind) for kind, known in KINDS.items() if not known.drops]
     strengths = [NoiseSettings(unit="std", strength=strength) for strength in (0, 0.001, 0.2, 3)]
     rules = [NoiseSettings(length_rule="padded"), NoiseSettings(unit="relative", strength=0.7, special_tokens=False)]
-    return [*kinds, *strengths, *rules, NoiseSettings(kind="token-dropout", unit="share", strength=0.4)]
+    dropping = [kind for kind, known in KINDS.items() if known.drops]
+    return [*kinds, *strengths, *rules, *(NoiseSettings(kind=kind, unit="share", strength=0.4) for kind in dropping)]
 
 
 def _noise(payload: dict[str, Any], noise: NoiseSettings) -> dict[str, Any]:

@@ -50,10 +50,11 @@ const dropped = (payload, controls) => {
   const [grey, warm] = payload.colours;
   const count = 10;
   const counts = Array(count).fill(0);
-  for (const value of payload.dropped_below) counts[Math.min(count - 1, Math.floor(value * count))] += 1;
+  const below = payload.dropped_below[controls.kind];
+  for (const value of below) counts[Math.min(count - 1, Math.floor(value * count))] += 1;
   const x = counts.map((_, bin) => (bin + 0.5) / count);
   const density = counts.map((found) => (found * count) / payload.length);
-  const gone = payload.dropped_below.filter((value) => value < controls.strength).length;
+  const gone = below.filter((value) => value < controls.strength).length;
   const drawn = { ...histogram(payload, text("numbers drawn, one per token"), counts, 1, grey, 1), x, y: density, width: 1 / count };
   return {
     data: [drawn, line(text("uniform density"), [0, 1], [1, 1], warm)],

@@ -5,7 +5,6 @@
 import { mean, median } from "./numbers.js";
 
 export const SHARE = "share";
-export const DROPPING = "token-dropout";
 
 /**
  * The standard deviation at strength 1 of every unit, as in neftune_core/noise/strength.py.
@@ -46,7 +45,8 @@ export const moved = (signal, dot, square, s) => {
  * @returns {TokenEffects}
  */
 export const measured = (payload, controls) => {
-  const drops = controls.kind === DROPPING;
+  const below = payload.dropped_below[controls.kind];
+  const drops = below !== undefined;
   const deviation = drops ? 0 : controls.strength * UNITS[controls.unit](payload, controls);
   const draw = payload.draws[payload.kinds[controls.kind]];
   /** @type {Set<number>} */
@@ -59,7 +59,7 @@ export const measured = (payload, controls) => {
     /** @type {{norm: number, cosine: number | null}} */
     let now = { norm: before, cosine: before ? 1 : null };
     let added = 0;
-    if (!skipped.has(place) && drops && payload.dropped_below[place] < controls.strength) {
+    if (!skipped.has(place) && drops && below[place] < controls.strength) {
       now = { norm: 0, cosine: null };
       added = before;
     } else if (!skipped.has(place) && !drops) {

@@ -1,6 +1,5 @@
 /** The summary of the noise in the strip: every strength of the study. */
 import { listInUnit } from "./noise.js";
-import { DROPPING } from "./noise-maths.js";
 import { listed, short } from "./numbers.js";
 import { on, say } from "./parts.js";
 import { text } from "./text.js";
@@ -13,6 +12,7 @@ const KINDS = {
   bernoulli: text("bernoulli"),
   symmetric: text("symmetric"),
   adversarial: text("adversarial"),
+  "token-dropout": text("token dropout"),
 };
 /** @type {Record<string, string>} */
 const ONLY = { prompt: text("prompt only"), response: text("response only") };
@@ -34,7 +34,8 @@ const sayNoise = () => {
   const strengths = [controls.strength, ...more].filter((value) => value > 0);
   const each = [...new Set(strengths)].sort((one, other) => one - other).map(short);
   const joined = each.length > 1 ? text("{first} and {last}", { first: each.slice(0, -1).join(text(", ")), last: each.at(-1) }) : each[0];
-  const kind = controls.kind === DROPPING ? text("token dropout") : text("{kind} noise", { kind: KINDS[controls.kind] });
+  const name = KINDS[controls.kind];
+  const kind = controls.kind in payload.dropped_below ? name : text("{kind} noise", { kind: name });
   const noise = joined ? [`${kind}, ${controls.unit} ${joined}`, ...special(payload, controls)].join(text(", ")) : text("no noise");
   say("strip", payload.model ? { noise, model: modelName(payload.model) } : { noise });
 };

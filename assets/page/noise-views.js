@@ -71,7 +71,7 @@ export const upright = (x) => rule({ type: "line", yref: "paper", y0: 0, y1: 1, 
 // ------------------------------------------------------------------ cosine and signal to noise, token by token
 views.angles = (payload, controls, result) => {
   const [, warm] = payload.colours;
-  if (result.drops) return nothing(text("A token that is set to zero has no direction: token dropout leaves the others as they are."));
+  if (result.drops) return nothing(text("A token that is set to zero has no direction; the others stay as they are."));
   const cosines = result.cosines.map((cosine) => cosine ?? 0);
   const found = band(payload, controls, result, ({ cosine }) => cosine ?? 0);
   const ratios = result.shares.map((share) => (share ? decibels(share) : null));

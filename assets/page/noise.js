@@ -2,7 +2,7 @@
    and the ruler beside the figure are in noise-words.js. The view of the norms is here; the others are in noise-views.js, noise-density.js,
    noise-depth.js, noise-loss.js and noise-next.js. */
 import { changed } from "./controls.js";
-import { bandOf, DROPPING, inUnit, measured, repeatedDraws, SHARE, told as toldOf, UNITS } from "./noise-maths.js";
+import { bandOf, inUnit, measured, repeatedDraws, SHARE, told as toldOf, UNITS } from "./noise-maths.js";
 import { ceiling, listed, mean, reaching, short } from "./numbers.js";
 import { on, part } from "./parts.js";
 import { sources } from "./plot.js";
@@ -118,7 +118,7 @@ const asides = { share: { strength: 0.1, unit: SHARE }, other: { strength: 5, un
  * @returns {NoiseControls}
  */
 const read = (payload, controls) => {
-  const drops = controls.kind === DROPPING;
+  const drops = controls.kind in payload.dropped_below;
   if (drops !== (controls.unit === SHARE)) return { ...controls, ...(drops ? asides.share : asides.other) };
   if (settled && settled.unit !== controls.unit && !drops && settled.unit !== SHARE)
     return { ...controls, strength: inUnit(payload, { ...controls, ...settled }, controls.unit) };
@@ -153,14 +153,14 @@ export const changeUnit = (strength, unit, sliders) => {
 };
 
 /**
- * The unit and slider for another kind; token dropout has its own unit.
+ * The unit and slider for another kind; those that drop tokens have their own unit.
  * @param {string} kind
  * @param {InUnit["unit"]} unit
  * @param {number} strength
  * @param {Record<string, Slider>} sliders
  */
 export const changeKind = (kind, unit, strength, sliders) => {
-  const drops = kind === DROPPING;
+  const drops = Boolean(current && kind in current.payload.dropped_below);
   if (drops === (unit === SHARE)) return [unit, { __type__: "update" }];
   const next = drops ? asides.share : asides.other;
   settled = next;

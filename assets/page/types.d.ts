@@ -17,7 +17,7 @@ interface Payload {
   /** The name of the draw of each kind of noise. */
   kinds: Record<string, string>;
   draws: Record<string, Draw>;
-  dropped_below: number[];
+  dropped_below: Record<string, number[]>;
   realised: [number, number][];
   kind_notes: Record<string, string>;
   place: string;

@@ -68,7 +68,7 @@ def _noisy_products(payload: Payload, noise: NoiseSettings, index: int) -> tuple
     if not noise.special_tokens and index in payload["special"]:
         return signal, signal, 0.0
     if KINDS[noise.kind].drops:
-        dropped = payload["dropped_below"][index] < noise.strength
+        dropped = payload["dropped_below"][noise.kind][index] < noise.strength
         return (0.0, 0.0, math.sqrt(signal)) if dropped else (signal, signal, 0.0)
     draw = payload["draws"][payload["kinds"][noise.kind]]
     s, dot, square = deviation(payload, noise), draw["dot"][index], draw["square"][index]

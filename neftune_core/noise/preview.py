@@ -80,7 +80,7 @@ def preview(sentence: Sentence, seed: int) -> dict[str, Any]:
         * `signal`: `|e|^2` per token, and `root_mean_square`: that of one clean coordinate.
         * `realised`: share of the noise that survives rounding to bfloat16; empty for other precisions.
         * `kinds`: `DRAWN_AS` without kinds that drop tokens.
-        * `dropped_below`: strength from which token dropout drops each token.
+        * `dropped_below`: for each kind that drops tokens, the strength from which it drops each token.
         * `draws`: per draw `dot` (`e . u`) and `square` (`|u|^2`) per token, `histogram` and `plane`, where `u` has
           standard deviation 1 per coordinate.
     """
@@ -103,7 +103,9 @@ def preview(sentence: Sentence, seed: int) -> dict[str, Any]:
         "clean_histogram": _histogram(clean / np.float32(root_mean_square or 1.0)),
         "plane": _plane(clean, axes) | {"share": share},
         "kinds": shown,
-        "dropped_below": _round(unit_draw(sentence, "token-dropout", seed)[:, 0]),
+        "dropped_below": {
+            name: _round(unit_draw(sentence, name, seed)[:, 0]) for name, kind in KINDS.items() if kind.drops
+        },
         "draws": {name: _numbers(clean, unit, axes) for name, unit in units.items()},
         **sentence.about,
     }

@@ -44,6 +44,9 @@ SCHEDULES: dict[str, Schedule] = {
     "adaptive": Schedule("Adaptive (follows the training loss)", None),
 }
 
+WITH_A_POINT = ("warm-up", "switch-off")
+"""Schedules that depend on `point`."""
+
 
 def multipliers(schedule: str, steps: int, *, point: float = 0.5, equal_energy: bool = False) -> list[float]:
     """Return the schedule's multiplier for every step of a run.

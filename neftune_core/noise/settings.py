@@ -11,7 +11,8 @@ from pydantic import model_validator
 from neftune_core.errors import InvalidSetting
 from neftune_core.language import say
 from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS, TABLES_SITE
-from neftune_core.noise.schedules import SCHEDULES
+from neftune_core.noise.names import KIND_WORDS
+from neftune_core.noise.schedules import SCHEDULES, WITH_A_POINT
 from neftune_core.noise.strength import LENGTH_RULES, SHARE, UNITS
 from neftune_core.settings import Settings, setting
 
@@ -103,16 +104,23 @@ class NoiseSettings(Settings):
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         drops = KINDS[self.kind].drops if self.kind in KINDS else False
+        kind = say(KIND_WORDS.get(self.kind, self.kind))
         if drops != (self.unit == SHARE):
             raise ValueError(
-                say("token dropout takes its strength as a share of the tokens: set the unit to share")
+                say("{kind} takes its strength as a share of the tokens: set the unit to share", kind=kind)
                 if drops
-                else say("the unit share belongs to token dropout: choose one of {choices}", choices=", ".join(UNITS))
+                else say(
+                    "the unit share belongs to {kinds}: choose one of {choices}",
+                    kinds=say(", ").join(say(KIND_WORDS[name]) for name, known in KINDS.items() if known.drops),
+                    choices=", ".join(UNITS),
+                )
             )
         if drops and self.strength > 1:
             raise ValueError(
                 say(
-                    "token dropout takes a share of the tokens from 0 to 1 (given {strength:g})", strength=self.strength
+                    "{kind} takes a share of the tokens from 0 to 1 (given {strength:g})",
+                    kind=kind,
+                    strength=self.strength,
                 )
             )
         if self.equal_energy and self.schedule == "adaptive":
@@ -153,7 +161,7 @@ class NoiseSettings(Settings):
             parts.append("at-" + re.sub(r"\s", "", self.sites).replace(",", "_"))
         if self.schedule != "constant":
             parts.append(self.schedule)
-        if self.schedule in ("warm-up", "switch-off"):
+        if self.schedule in WITH_A_POINT:
             parts.append(_digits(self.schedule_point))
         if self.equal_energy and self.schedule != "constant":
             parts.append("equal-energy")

@@ -309,7 +309,7 @@ def test_token_dropout_has_a_unit_of_its_own_and_gives_the_other_back(page: Any)
     page.evaluate(MOVE, 0.5)
     gone = [place for place, height in enumerate(page.evaluate(HEIGHTS)[1]) if height == 0]
     payload = page.evaluate(f"{FIGURE}.labFigure.value.payload")
-    assert gone == [place for place, number in enumerate(payload["dropped_below"]) if number < 0.5]
+    assert gone == [place for place, number in enumerate(payload["dropped_below"]["token-dropout"]) if number < 0.5]
     assert page.locator("#noise-chips li.gone").count() == len(gone) > 0
     says(page, "token dropout, share 0.3 and 0.5")
     page.locator("#noise-kind label", has_text="Gaussian").click()

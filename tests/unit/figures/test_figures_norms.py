@@ -49,7 +49,7 @@ def test_the_bars_are_what_is_measured() -> None:
 
 def test_token_dropout_takes_the_tokens_whose_number_is_below_its_share() -> None:
     found = token_effects(PAYLOAD, NoiseSettings(kind="token-dropout", unit="share", strength=0.5))
-    gone = np.array(PAYLOAD["dropped_below"]) < 0.5
+    gone = np.array(PAYLOAD["dropped_below"]["token-dropout"]) < 0.5
     assert gone.any()
     assert (np.array(found.after) == 0).tolist() == gone.tolist()
     assert [math.isnan(cosine) for cosine in found.cosines] == gone.tolist()

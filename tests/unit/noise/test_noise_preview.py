@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from neftune_core.errors import InvalidSetting
+from neftune_core.figures.norms import token_effects
 from neftune_core.noise.kinds import KINDS, draw_unit, noise_key
+from neftune_core.noise.names import KIND_WORDS
 from neftune_core.noise.nearest import CHANGES, changes, nearest_tokens
 from neftune_core.noise.preview import (
     BINS_PER_DEVIATION,
@@ -25,6 +29,8 @@ from neftune_core.noise.preview import (
     to_bfloat16,
     unit_draw,
 )
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import parse
 
 LENGTH, WIDTH, WORDS = 9, 48, 300
 GENERATOR = np.random.default_rng(0)
@@ -61,7 +67,26 @@ def test_the_numbers_of_every_kind_are_those_of_the_draw_that_training_makes(kin
 
 
 def test_a_token_is_dropped_from_the_share_that_training_draws_for_it() -> None:
-    assert PAYLOAD["dropped_below"] == pytest.approx(UNITS["token-dropout"][:, 0], rel=1e-5)
+    assert PAYLOAD["dropped_below"]["token-dropout"] == pytest.approx(UNITS["token-dropout"][:, 0], rel=1e-5)
+
+
+def test_another_kind_that_drops_tokens_is_shown_and_named_without_further_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(KINDS, "word-dropout", replace(KINDS["token-dropout"], words="Word dropout"))
+    monkeypatch.setitem(KIND_WORDS, "word-dropout", "word dropout")
+    payload = preview(SENTENCE, seed=3)
+    assert payload["dropped_below"]["word-dropout"] == payload["dropped_below"]["token-dropout"]
+    noise = NoiseSettings(kind="word-dropout", unit="share", strength=0.6)
+    gone = np.array(payload["dropped_below"]["word-dropout"]) < 0.6
+    assert [norm == 0 for norm in token_effects(payload, noise).after] == gone.tolist()
+    for values, words in (
+        ({"kind": "word-dropout"}, "word dropout takes its strength as a share"),
+        ({"unit": "share"}, "belongs to token dropout, word dropout"),
+        ({"kind": "word-dropout", "unit": "share", "strength": 2}, "word dropout takes a share of the tokens"),
+    ):
+        with pytest.raises(InvalidSetting, match=f"(?i){words}"):
+            parse(NoiseSettings, values)
 
 
 def test_the_sentence_is_shown_with_its_special_tokens() -> None:
