@@ -12,10 +12,11 @@ from neftune_core.data.batches import LENGTH_STEP
 from neftune_core.data.fitting import FittedPrompt
 from neftune_core.data.preparing import PreparedData
 from neftune_core.engine.methods.registry import METHODS
-from neftune_core.engine.settings import count_steps
+from neftune_core.engine.settings import TrainingSettings, count_steps
 from neftune_core.errors import DoesNotFit
 from neftune_core.home import folder_bytes
 from neftune_core.language import later, say
+from neftune_core.models.architecture.anatomy import linear_maps
 from neftune_core.models.catalogue import Estimate, Workload, estimate, gigabytes
 from neftune_core.models.loading import LoadedModel
 from neftune_core.settings import Limits
@@ -64,7 +65,7 @@ def require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared
 
 
 def disk_bytes(study: StudySettings, loaded: LoadedModel) -> int:
-    """Return the maximum disk use of full fine-tuning: two checkpoints per arm, and the trained arms of every seed.
+    """Return the maximum disk use of a study: two checkpoints per arm, and the trained arms of every seed.
 
     If the weights of best evaluations are kept, there are as many again, and one more per arm while a seed is
     trained. If states are kept, each seed has a checkpoint.
@@ -74,15 +75,23 @@ def disk_bytes(study: StudySettings, loaded: LoadedModel) -> int:
         loaded: The model.
 
     Returns:
-        Bytes; 0 for adapters, which are small.
+        Bytes.
     """
-    if study.training.method != "full":
-        return 0
-    weights = list(loaded.model.parameters())
-    numbers, kept = sum(one.numel() for one in weights), sum(one.numel() * one.element_size() for one in weights)
+    numbers, kept = _trained(study.training, loaded)
     copies = 2 * study.seeds + 1 if study.training.keep_best else study.seeds
     checkpoints = 2 + study.seeds * study.training.keeps_state
     return len(study.arms) * (checkpoints * CHECKPOINT_BYTES * numbers + copies * kept)
+
+
+def _trained(training: TrainingSettings, loaded: LoadedModel) -> tuple[int, int]:
+    """Return how many numbers of one arm are trained, and the bytes of its saved weights."""
+    if training.method == "full":
+        weights = list(loaded.model.parameters())
+        return sum(one.numel() for one in weights), sum(one.numel() * one.element_size() for one in weights)
+    names = linear_maps(loaded.model, training.lora_targets)
+    widths = sum(sum(loaded.model.get_parameter(f"{name}.weight").shape) for name in names)
+    numbers = training.lora_rank * widths
+    return numbers, 4 * numbers  # float32
 
 
 def require_disk(study: StudySettings, loaded: LoadedModel, folder: Path, limits: Limits) -> None:
@@ -98,20 +107,23 @@ def require_disk(study: StudySettings, loaded: LoadedModel, folder: Path, limits
         DoesNotFit: If it needs more disk than is free or allowed.
     """
     needed = disk_bytes(study, loaded)
-    if not needed:
-        return
     own, used = folder_bytes(folder), folder_bytes(folder.parent)
     left = max(0, own + min(shutil.disk_usage(folder).free, int(limits.disk_gigabytes * 1e9) - used))
     if needed > left:
-        raise DoesNotFit(
-            say(
-                "This study writes up to {needed} of checkpoints and trained copies of the weights, "
-                "and {left} are left for it: train adapters, fewer arms or fewer seeds, or discard "
-                "studies.",
-                needed=gigabytes(needed),
-                left=gigabytes(left),
-            )
-        )
+        raise DoesNotFit(say(TOO_LARGE[study.training.method], needed=gigabytes(needed), left=gigabytes(left)))
+
+
+TOO_LARGE = {
+    "full": later(
+        "This study writes up to {needed} of checkpoints and trained copies of the weights, "
+        "and {left} are left for it: train adapters, fewer arms or fewer seeds, or discard "
+        "studies."
+    ),
+    "lora": later(
+        "This study writes up to {needed} of checkpoints and adapters, and {left} are left for it: train fewer arms or "
+        "seeds, keep neither best evaluations nor states, or discard studies."
+    ),
+}
 
 
 def what_fits(study: StudySettings, loaded: LoadedModel, prepared: PreparedData) -> str:
@@ -180,7 +192,7 @@ def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedMode
         together=training.together,
         mean_length=mean,
         answered=_answer_tokens(study, prepared, loaded),
-        held=2 if any(method.passes for method in used) else 1,
+        held=max((method.pass_count for method in used), default=1),
         perturbed=any(method.perturbation for method in used),
         trained=sum(map(len, study.runs.values())),
         budget_seconds=training.time_budget_seconds * seeds,
