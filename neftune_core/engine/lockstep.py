@@ -28,7 +28,7 @@ from neftune_core.engine.optimizer import ArmOptimizer, Hyperparameters, LossSca
 from neftune_core.engine.parallel import process_group
 from neftune_core.engine.passes import Passes, noise_rows
 from neftune_core.engine.row_measures import RowMeasures
-from neftune_core.engine.scheduled_noise import ScheduledNoise
+from neftune_core.engine.scheduled_noise import ScheduledMethods, ScheduledNoise
 from neftune_core.engine.settings import Plan, count_steps, evaluation_batch, evaluation_steps, rate_at
 from neftune_core.models.accelerator import accelerator
 from neftune_core.noise.batch import ArmNoise
@@ -141,13 +141,12 @@ class Lockstep(Generic[Study]):
         self.stopped: dict[int, int] = {}
         numbers = [site.number for site in stack.sites]
         self.noise = ScheduledNoise(chosen.values(), layers=max(numbers), tables=TABLES_SITE in numbers)
-        self._methods = {slot: study.method_of(name).values for slot, name in enumerate(self.names, start=1)}
-        self._dropout = {slot: values["lora_dropout"] for slot, values in self._methods.items()}
-        self._decay = {slot: values["weight_decay"] for slot, values in self._methods.items()}
-        require_causal(stack, self._methods.values())
+        self._methods = ScheduledMethods(dict(enumerate(map(study.method_of, self.names), start=1)))
+        self._dropout, self._decay = self._methods.of("lora_dropout"), self._methods.of("weight_decay")
+        require_causal(stack, self._methods.values.values())
         stack.start(study.seed)
         self.optimizer = ArmOptimizer(stack, study.training.learning_rate)
-        self._moved = perturb_start(self.optimizer.blocks, self._methods, study.seed)
+        self._moved = perturb_start(self.optimizer.blocks, self._methods.values, study.seed)
         self.scale = LossScale(stack.loaded.precision)
         self.done = 0
         self._last_rows: dict[str, _Rows] = {}
@@ -157,6 +156,7 @@ class Lockstep(Generic[Study]):
         """Set the number of steps."""
         self.total = total
         self.noise.plan(total, self.study.training.restarts)
+        self._methods.plan(total, self.study.training.restarts)
 
     @property
     def sample_rows(self) -> int:
@@ -307,8 +307,8 @@ class Lockstep(Generic[Study]):
     def _backward(self, step: Step, noise: Mapping[int, ArmNoise], should_stop: Stop) -> dict[int, dict[str, Any]]:
         """Compute the gradients of a step; return the losses per arm in nats per response token, by slot."""
         self.optimizer.clear()
-        dropout = self.study.training.model_dropout
-        passes = Passes(self.stack, self._dropout, dropout, should_stop, self.scale.value, self._methods)
+        dropout, values = self.study.training.model_dropout, self._methods.at(step.number)
+        passes = Passes(self.stack, self._dropout, dropout, should_stop, self.scale.value, values)
         sums: list[tuple[int, str, Tensor]] = []
         self.process_group.working = True
         tokens = 1

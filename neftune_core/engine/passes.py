@@ -84,7 +84,7 @@ class Passes:
         """Split slots into groups that run together; each arm with weights of its own runs alone."""
         if any(METHODS[name].perturbation for name in names):
             return [[slot] for slot in slots]
-        held = 2 if any(METHODS[name].passes for name in names) else 1
+        held = max((METHODS[name].pass_count for name in names), default=1)
         return self.stack.groups(slots, held * positions)
 
     @contextmanager

@@ -1,10 +1,11 @@
-"""The noise of every arm at every step."""
+"""The noise of every arm, and the values of its methods, at every step."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from neftune_core.engine.settings import spans
+from neftune_core.engine.methods.registry import METHODS
+from neftune_core.engine.settings import MethodSettings, spans
 from neftune_core.noise.batch import ArmNoise
 from neftune_core.noise.schedules import AdaptiveSchedule, multipliers
 from neftune_core.noise.settings import NoiseSettings
@@ -36,9 +37,9 @@ class ScheduledNoise:
         self._multipliers = {
             slot: [
                 value
-                for start, end in spans(total, restarts)
+                for length in _lengths(total, restarts)
                 for value in multipliers(
-                    noise.schedule, end - start, point=noise.schedule_point, equal_energy=noise.equal_energy
+                    noise.schedule, length, point=noise.schedule_point, equal_energy=noise.equal_energy
                 )
             ]
             for slot, noise in self._arms.items()
@@ -88,3 +89,51 @@ class ScheduledNoise:
             return self.adaptive[slot].multiplier
         planned = self._multipliers.get(slot)
         return planned[step - 1] if planned else 1.0
+
+
+class ScheduledMethods:
+    """The values of the methods of every arm, by name and slot, over the steps of a run.
+
+    Args:
+        arms: The settings of every arm by slot, with a value for every method.
+    """
+
+    def __init__(self, arms: Mapping[int, MethodSettings]) -> None:
+        self.values = {slot: arm.values for slot, arm in arms.items()}
+        self._arms = {slot: arm for slot, arm in arms.items() if arm.schedule != "constant"}
+        self._multipliers: dict[int, list[float]] = {}
+
+    def of(self, name: str) -> dict[int, float]:
+        """Return the value of one method by slot."""
+        return {slot: own[name] for slot, own in self.values.items()}
+
+    def plan(self, total: int, restarts: Sequence[int] = ()) -> None:
+        """Spread the schedules over `total` steps; until then the multipliers are 1.
+
+        Args:
+            total: Number of steps.
+            restarts: Steps after which they begin again.
+        """
+        self._multipliers = {
+            slot: [
+                value
+                for length in _lengths(total, restarts)
+                for value in multipliers(arm.schedule, length, point=arm.schedule_point)
+            ]
+            for slot, arm in self._arms.items()
+        }
+
+    def at(self, step: int) -> dict[int, dict[str, float]]:
+        """Return the values at a step, numbered from 1."""
+        found = dict(self.values)
+        for slot, planned in self._multipliers.items():
+            if planned:
+                scheduled = {
+                    name: value * planned[step - 1] for name, value in found[slot].items() if METHODS[name].scheduled
+                }
+                found[slot] = found[slot] | scheduled
+        return found
+
+
+def _lengths(total: int, restarts: Sequence[int]) -> Iterator[int]:
+    return (end - start for start, end in spans(total, restarts))

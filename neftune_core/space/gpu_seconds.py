@@ -73,7 +73,8 @@ def pass_groups(study: StudySettings) -> list[tuple[int, int]]:
         alone = not study.training.together or any(method.perturbation for method in used)
         key = name if alone else " ".join([way, *(method.name for method in used if method.in_step)])
         passes = STEP_MODES[way].passes(noise.ascent_steps)
-        by_way.setdefault(key, []).append(2 if any(method.passes for method in used) else passes)
+        own = [method.pass_count for method in used if method.passes]
+        by_way.setdefault(key, []).append(max(own, default=passes))
     return [(max(passes), len(passes)) for passes in by_way.values()]
 
 

@@ -121,8 +121,11 @@ class StudySettings(Settings):
     def method_of(self, arm: str) -> MethodSettings:
         """Return the value of every method for an arm, all of them set: its own, the study's, or 0."""
         usual: dict[str, Any] = {name: getattr(self.training, name, 0.0) for name in METHODS}
-        own = next((found.values for found in self.methods if found.name == arm), {})
-        return MethodSettings.model_construct(None, **(usual | own))
+        found = next((found for found in self.methods if found.name == arm), None)
+        if found is None:
+            return MethodSettings.model_construct(None, **usual)
+        schedule = {"schedule": found.schedule, "schedule_point": found.schedule_point}
+        return MethodSettings.model_construct(None, **(usual | found.values | schedule))
 
     def check(self, limits: Limits) -> None:
         """Raise `DoesNotFit` if a limit of this server is exceeded."""

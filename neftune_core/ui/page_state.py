@@ -16,11 +16,11 @@ import gradio as gr
 from gradio.components import Component
 
 from neftune_core.data.settings import DataSettings
-from neftune_core.engine.methods.registry import METHODS
 from neftune_core.errors import DataError, LabError
 from neftune_core.home import home
 from neftune_core.language import say
 from neftune_core.models.settings import ModelSettings
+from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import EMBEDDING, NoiseSettings
 from neftune_core.settings import from_query, parse
 from neftune_core.studies.records.record import Record, find
@@ -29,6 +29,7 @@ from neftune_core.studies.settings import EXAMPLE, PRESETS
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.state_fields import Fields, State, read
 from neftune_core.ui.parts.strip import Strip
+from neftune_core.ui.parts.study_form import method_field
 from neftune_core.ui.parts.wiring import QUIET, events, in_browser, reports_errors, show_error, show_note
 from neftune_core.ui.server.calls import SERVER
 from neftune_core.ui.server.lab import Lab, require_key
@@ -77,7 +78,7 @@ def fields_of(page: PageParts) -> Fields:
         "view": page.noise.view,
         "train.preset": form.preset,
         "train.strengths": form.strengths,
-        **{f"train.{METHODS[name].field}": box for name, box in form.methods.items()},
+        **{f"train.{method_field(name)}": box for name, box in form.methods.items()},
         "train.seed": form.seed,
         "train.seeds": form.seeds,
         "train.live": train.live,
@@ -90,6 +91,7 @@ def fields_of(page: PageParts) -> Fields:
         **{f"sweep.vary-{place + 1}": name for place, name in enumerate(sweep.form.names)},
         **{f"sweep.values-{place + 1}": text for place, text in enumerate(sweep.form.values)},
         "sweep.points": sweep.form.points,
+        **{f"sweep.{method_field(name)}": box for name, box in sweep.form.methods.items()},
         "sweep.first-seed": sweep.form.first_seed,
         "sweep.seeds": sweep.form.seeds,
         "sweep.title": sweep.form.title,
@@ -215,7 +217,7 @@ def _figure(page: PageParts, values: State, model: Any, before: ModelSettings) -
     if not any(name.startswith("noise.") or name in ("text", "view") for name in values):
         return gr.skip()
     said = {name.removeprefix("noise."): str(value) for name, value in values.items() if name.startswith("noise.")}
-    if said.get("unit", "alpha") == "alpha" and said.get("kind") != "token-dropout":
+    if said.get("unit", "alpha") == "alpha" and not _drops(said.get("kind", "")):
         said.setdefault("strength", str(noise_tab.FIRST_STRENGTH))
     noise = from_query(NoiseSettings, said)
     text, view = values.get("text", FIRST_SENTENCE), values.get("view", noise_tab.FIRST_VIEW)
@@ -223,6 +225,10 @@ def _figure(page: PageParts, values: State, model: Any, before: ModelSettings) -
     usual = text == FIRST_SENTENCE and noise.sites == EMBEDDING and model == ModelSettings()
     payload = page.first.get() if usual else page.first.previewer(text, model, 0, noise.sites)
     return noise_tab.figure_of(payload, noise_tab.places_of(page.noise.noise, noise, view))
+
+
+def _drops(kind: str) -> bool:
+    return kind in KINDS and KINDS[kind].drops
 
 
 def _or_report(found: Callable[[], list[Any]], otherwise: list[Any]) -> list[Any]:

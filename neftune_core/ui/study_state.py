@@ -11,6 +11,7 @@ from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.settings import CONTROL, PRESETS, StudySettings
 from neftune_core.ui.parts.state_fields import Fields
+from neftune_core.ui.parts.study_form import SCHEDULE, method_field
 from neftune_core.ui.parts.wiring import show_note
 from neftune_core.ui.tabs.train_form import USUAL
 
@@ -38,10 +39,11 @@ def study_state(fields: Fields, study: StudySettings) -> dict[str, Any]:
         "train.strengths": _list_numbers(arm.strength for arm in rest),
         **{
             f"train.{method.field}": _list_numbers(
-                arm.values[name] for arm in study.methods if _has_box(arm, noise) and name in arm.values
+                arm.values[name] for arm in study.methods if _has_box(arm, study) and name in arm.values
             )
             for name, method in METHODS.items()
         },
+        f"train.{method_field(SCHEDULE)}": _shown_schedule(study),
         "train.seed": study.seed,
         "train.seeds": study.seeds,
         "train.live": study.live,
@@ -54,10 +56,30 @@ def _shown_noise(study: StudySettings) -> NoiseSettings:
     return noises[0] if noises else CONTROL
 
 
-def _has_box(arm: MethodSettings, noise: NoiseSettings) -> bool:
-    """Return whether the boxes of the methods can describe an arm: one method, with the tab's noise if it needs any."""
-    wanted = [noise if METHODS[name].needs_noise else None for name in arm.values]
-    return wanted == [arm.noise]
+def _shown_schedule(study: StudySettings) -> str:
+    """Return the schedule of the boxes that describes a study: that of its first arm whose method can have one."""
+    return next(
+        (arm.schedule for arm in study.methods if any(METHODS[name].scheduled for name in arm.values)), "constant"
+    )
+
+
+def _has_box(arm: MethodSettings, study: StudySettings) -> bool:
+    """Return whether the boxes of the methods can describe an arm of a study.
+
+    They can if it has one method, the tab's noise if the method needs any, and the schedule of the boxes.
+    """
+    noise, schedule = _shown_noise(study), _shown_schedule(study)
+    wanted = [
+        arm.model_copy(
+            update={
+                "noise": noise if METHODS[name].needs_noise else None,
+                "schedule": schedule if METHODS[name].scheduled else "constant",
+                "schedule_point": 0.5,
+            }
+        )
+        for name in arm.values
+    ]
+    return wanted == [arm]
 
 
 def _differs_in_strength(arm: NoiseSettings, noise: NoiseSettings) -> bool:
@@ -69,7 +91,7 @@ def warn_of_missing_arms(study: StudySettings) -> None:
     """Report the arms of the study that the forms cannot represent, if any."""
     shown = _shown_noise(study)
     noises = [arm.name for arm in study.noise[1:] if not _differs_in_strength(arm, shown)]
-    methods = [arm.name for arm in study.methods if not _has_box(arm, shown)]
+    methods = [arm.name for arm in study.methods if not _has_box(arm, study)]
     if noises or methods:
         arms = say(", ").join(map(arm_label, [*noises, *methods]))
         words = say(

@@ -29,11 +29,19 @@ TEXTS = {
     "train-weight_noise": "0.05",
     "train-start_noise": "0.15",
     "train-consistency": "0.5",
+    "train-noisefit": "0.5",
     "sweep-values-1": "0, 3",
     "sweep-values-2": "2, 4",
     "sweep-values-3": "1, 2",
     "sweep-values-4": "0, 0.1",
     "sweep-points": "noise.strength = 7",
+    "sweep-dropouts": "0.2",
+    "sweep-decays": "0.02",
+    "sweep-prompt_loss": "0.1",
+    "sweep-weight_noise": "0.02",
+    "sweep-start_noise": "0.1",
+    "sweep-consistency": "0.2",
+    "sweep-noisefit": "0.4",
 }
 # These set or hide other controls, so they are first.
 FIRST = ("train-preset", "noise-kind", "noise-unit", "compare-prompts", "compare-source")

@@ -1,9 +1,10 @@
-"""Consistency between a clean and a noisy pass (R3F, arXiv 2008.03156; NoiseFiT, arXiv 2504.03302)."""
+"""Consistency between a clean and a noisy pass (R3F, arXiv 2008.03156)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from neftune_core.engine.methods.method import Method
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from neftune_core.noise.batch import ArmNoise
 
 PIECE = 128
-"""Positions whose logits of both passes are in memory at once."""
+"""Positions whose logits of all passes are in memory at once."""
+
+Objective = Callable[["Tensor", Sequence["Tensor"], slice], "Tensor"]
+"""Gets the clean cross-entropy, the log-probabilities of each pass, and the positions of both among all."""
 
 
 def clean_and_noisy(
@@ -53,22 +57,32 @@ def clean_and_noisy(
         divergence = torch.tensor([[weights[slot]] for slot in arms], device=response.device) * response
         shares = torch.stack([labels.weights, divergence]).flatten(1) * (passes.scale / micro_batch.tokens)
         targets = batch.ids.flatten()[labels.predicting + 1].repeat(count)
-        losses, gradients = _in_pieces(tree, (clean, noisy), targets, shares)
+        losses, gradients = in_pieces(tree, (clean, noisy), targets, partial(_loss_and_divergence, shares))
         torch.autograd.backward([clean, noisy], gradients)
     sums = losses.view(count, -1)[:, response].sum(1)
     return {slot: {"loss": total} for slot, total in zip(arms, sums, strict=True)}
 
 
-def _in_pieces(
-    tree: nn.Module, states: tuple[Tensor, Tensor], targets: Tensor, shares: Tensor
+def _loss_and_divergence(shares: Tensor, loss: Tensor, logs: Sequence[Tensor], piece: slice) -> Tensor:
+    """Return the loss plus KL(clean | noisy) + KL(noisy | clean), each times its share."""
+    clean, noisy = logs
+    divergence = ((clean.exp() - noisy.exp()) * (clean - noisy)).sum(1)
+    return shares[0, piece] * loss + shares[1, piece] * divergence
+
+
+def in_pieces(
+    tree: nn.Module, states: Sequence[Tensor], targets: Tensor, objective: Objective
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return the clean cross-entropy of each position and the gradients to both states; a trained head gets its own.
+    """Compute the gradients to the hidden states of several passes; a trained head gets its own.
 
     Args:
         tree: The module tree, with the slots active.
-        states: Clean and noisy hidden states, each `[positions, width]`.
+        states: Hidden states of the passes, the clean one first, each `[positions, width]`.
         targets: The next token of each position.
-        shares: What the cross-entropy and the divergence of each position count, `[2, positions]`.
+        objective: What each position adds to the gradient.
+
+    Returns:
+        The clean cross-entropy of each position, and the gradient to each of the states.
     """
     import torch
 
@@ -78,11 +92,9 @@ def _in_pieces(
     for start in range(0, len(targets), PIECE):
         piece = slice(start, start + PIECE)
         leaves = [one[piece].detach().requires_grad_() for one in states]
-        clean, noisy = (torch.log_softmax(head_logits(tree, leaf).float(), dim=-1) for leaf in leaves)
-        loss = -clean.gather(1, targets[piece, None])[:, 0]
-        # KL(clean | noisy) + KL(noisy | clean)
-        divergence = ((clean.exp() - noisy.exp()) * (clean - noisy)).sum(1)
-        (shares[0, piece] * loss + shares[1, piece] * divergence).sum().backward()
+        logs = [torch.log_softmax(head_logits(tree, leaf).float(), dim=-1) for leaf in leaves]
+        loss = -logs[0].gather(1, targets[piece, None])[:, 0]
+        objective(loss, logs, piece).sum().backward()
         losses[piece] = loss.detach()
         for gradient, leaf in zip(gradients, leaves, strict=True):
             gradient[piece] = cast("Tensor", leaf.grad)
@@ -95,7 +107,7 @@ METHOD = Method(
     setting=setting(
         None,
         "Weight of the symmetric KL divergence between the clean and the noisy prediction of each response token, "
-        "added to the loss of the clean pass (R3F, NoiseFiT). It takes two passes.",
+        "added to the loss of the clean pass (R3F). It takes two passes.",
         minimum=0,
         maximum=100,
         step=0.1,
@@ -103,7 +115,8 @@ METHOD = Method(
     ),
     example="0.1, 1",
     formula="loss(clean) + weight * mean over response tokens of KL(clean | noisy) + KL(noisy | clean)",
-    paper="arXiv 2008.03156, 2504.03302",
+    paper="arXiv 2008.03156",
     needs_noise=True,
+    pass_count=2,
     passes=clean_and_noisy,
 )

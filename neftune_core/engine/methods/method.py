@@ -70,6 +70,8 @@ class Method:
         needs_adapters: Whether it means nothing in full fine-tuning.
         needs_noise: Whether the arm needs noise of a kind with a single draw.
         causal_only: Whether it means nothing for an encoder-decoder.
+        scheduled: Whether its value can follow a schedule of the arm over the run.
+        pass_count: Number of passes that `passes` runs and holds at once.
         token_weights: `token_weights(value, micro_batch)` chooses and weighs the trained tokens.
         passes: `passes(passes, micro_batch, arms, values)` replaces the training pass of the arms, given by slot with
             their noise and values; it accumulates gradients and returns the losses by slot.
@@ -89,6 +91,8 @@ class Method:
     needs_adapters: bool = False
     needs_noise: bool = False
     causal_only: bool = False
+    scheduled: bool = False
+    pass_count: int = 1
     token_weights: Callable[[float, MicroBatch], TokenWeights] | None = None
     passes: OwnPasses | None = None
     perturbation: Callable[[float, Tensor, tuple[int, ...]], Tensor] | None = None

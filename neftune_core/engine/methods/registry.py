@@ -15,9 +15,10 @@ from neftune_core.errors import InvalidSetting
 from neftune_core.language import say
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.names import KIND_WORDS, WITH
+from neftune_core.noise.schedules import SCHEDULES, WITH_A_POINT
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.sites import is_encoder_decoder
-from neftune_core.settings import Settings
+from neftune_core.settings import Settings, setting
 
 if TYPE_CHECKING:
     from neftune_core.engine.armset import ArmSet
@@ -41,6 +42,19 @@ class _Arm(Settings):
     """An arm that differs from the control in a method; None keeps the study's value, or leaves the method out."""
 
     noise: NoiseSettings | None = Field(None, description="Noise of this arm; without it the arm has none.")
+    schedule: str = setting(
+        "constant",
+        "How the strength of the noise on the weights changes over the run.",
+        choices={name: found.words for name, found in SCHEDULES.items() if found.multiplier is not None},
+        label="Schedule of the noise on the weights",
+    )
+    schedule_point: float = setting(
+        0.5,
+        "Share of the run after which the warm-up is complete or the noise on the weights is switched off.",
+        minimum=0,
+        maximum=1,
+        step=0.05,
+    )
 
     @property
     def values(self) -> dict[str, float]:
@@ -49,12 +63,26 @@ class _Arm(Settings):
 
     @property
     def name(self) -> str:
-        """A short name that is safe in file names and links, such as `lora-dropout-0.1`.
+        """A short name that is safe in file names and links, such as `lora-dropout-0.1` or `weight-noise-0.05-linear`.
 
         The noise follows the methods, as in `consistency-1-with-uniform-alpha-5`.
         """
         parts = [f"{name.replace('_', '-')}-{value:g}" for name, value in self.values.items()]
+        if self.schedule != "constant":
+            parts.append(self.schedule)
+        if self.schedule in WITH_A_POINT:
+            parts.append(f"{self.schedule_point:g}")
         return "-".join(parts) + (f"{WITH}{self.noise.name}" if self.noise is not None else "")
+
+    @model_validator(mode="after")
+    def _schedule_has_a_method(self) -> Self:
+        if self.schedule != "constant" and not any(
+            value and METHODS[name].scheduled for name, value in self.values.items()
+        ):
+            raise ValueError(
+                say("a schedule of an arm changes its noise on the weights: give it weight_noise, or remove it")
+            )
+        return self
 
     @model_validator(mode="after")
     def _noise_suits_the_methods(self) -> Self:

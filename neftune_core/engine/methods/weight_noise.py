@@ -47,5 +47,6 @@ METHOD = Method(
     example="0.05",
     formula="gradient at W' + e with W' = W + (alpha / r) B A, e_ij ~ N(0, sigma^2 |W'_i|^2 / inputs)",
     paper="arXiv 2409.14396",
+    scheduled=True,
     perturbation=draw_filters,
 )

@@ -1,4 +1,4 @@
-"""A study from the settings of the page: its arms, and its requirements on this machine."""
+"""A study from the settings of the page: its arms, the boxes of other methods, and its requirements on this machine."""
 
 from __future__ import annotations
 
@@ -7,25 +7,34 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import gradio as gr
+
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.methods.registry import METHODS
-from neftune_core.engine.settings import TrainingSettings
+from neftune_core.engine.settings import MethodSettings, TrainingSettings
 from neftune_core.errors import DoesNotFit, InvalidSetting
 from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.language import later, plural, say
 from neftune_core.models.catalogue import duration
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.settings import parse
+from neftune_core.settings import control, parse
 from neftune_core.studies.settings import StudySettings
+from neftune_core.ui.parts.controls import component
 from neftune_core.ui.server.lab import Lab
+
+SCHEDULE = "schedule"
+"""Name of the box with the schedule of the arms whose method can have one."""
+METHOD_VALUES = {**dict.fromkeys(METHODS, ""), SCHEDULE: "constant"}
+"""The boxes of arms with other methods, by name, with their initial values."""
 
 
 @dataclass(frozen=True)
 class StudyRequest:
     """The settings of a study on all tabs.
 
-    `strengths` and `methods` are numbers as typed: of further noise arms, and of arms with another method, by its name.
+    `strengths` and `methods` are numbers as typed: of further noise arms, and of arms with another method, by its name;
+    `methods` also has the value of the box `SCHEDULE`.
     """
 
     data: DataSettings
@@ -49,9 +58,9 @@ def study_of(asked: StudyRequest) -> StudySettings:
     noise = [asked.noise, *(parse(NoiseSettings, {**asked.noise.model_dump(), "strength": one}) for one in strengths)]
     arms = {found.name: found for found in noise if not found.is_silent}
     others = [
-        {name: value} | ({"noise": asked.noise} if METHODS[name].needs_noise else {})
-        for name, text in asked.methods.items()
-        for value in _numbers(text, METHODS[name].words)
+        {name: value, **_with_method(asked, name)}
+        for name in METHODS
+        for value in _numbers(asked.methods.get(name, ""), METHODS[name].words)
     ]
     if not arms and not others:
         raise InvalidSetting(
@@ -73,6 +82,41 @@ def study_of(asked: StudyRequest) -> StudySettings:
             "methods": list({str(other): other for other in others}.values()),
         },
     )
+
+
+def _with_method(asked: StudyRequest, name: str) -> dict[str, Any]:
+    """Return the other settings of an arm with a method: the noise of the Noise tab and the schedule, if any."""
+    noise = {"noise": asked.noise} if METHODS[name].needs_noise else {}
+    return noise | ({SCHEDULE: asked.methods.get(SCHEDULE, "constant")} if METHODS[name].scheduled else {})
+
+
+def method_boxes(prefix: str) -> dict[str, gr.Textbox | gr.Dropdown]:
+    """Build the boxes of arms with other methods in the open column, in a group of their own.
+
+    Args:
+        prefix: Beginning of their element ids.
+
+    Returns:
+        The boxes by the names of `METHOD_VALUES`.
+    """
+    with gr.Accordion(say("Arms with other methods"), open=False, elem_classes=["lab-group"]):
+        boxes = {name: _box(name, prefix) for name in METHODS}
+        schedule = component(control(MethodSettings, SCHEDULE), elem_id=f"{prefix}-{method_field(SCHEDULE)}")
+        return {**boxes, SCHEDULE: schedule}
+
+
+def method_field(name: str) -> str:
+    """Return the name of a box in links and in the page's state, by its name in `METHOD_VALUES`."""
+    return METHODS[name].field if name in METHODS else "method_schedule"
+
+
+def _box(name: str, prefix: str) -> gr.Textbox:
+    """Return the box of a method, with what its setting and its entry say."""
+    method, found = METHODS[name], control(MethodSettings, name)
+    noise = say("These arms have the noise of the Noise tab.") if method.needs_noise else ""
+    sentences = (say(found.help), say("One value per arm, such as {example}.", example=method.example), noise)
+    info = " ".join(filter(None, (*sentences, f"({method.paper})" if method.paper else "")))
+    return gr.Textbox("", label=say(found.label), info=info, max_length=200, elem_id=f"{prefix}-{method.field}")
 
 
 def _whole(given: Any, usual: int) -> int:

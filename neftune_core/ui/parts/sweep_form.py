@@ -17,6 +17,7 @@ from neftune_core.settings import Control, control, parse
 from neftune_core.studies.settings import StudySettings
 from neftune_core.sweeps.settings import NOISE, SweepSettings, axes
 from neftune_core.ui.parts.controls import component
+from neftune_core.ui.parts.study_form import method_boxes
 
 NO_AXIS = ""
 AXES, AXES_SHOWN = 4, 2
@@ -28,7 +29,10 @@ POINTS_INFO = later("One setting per line, in addition to the grid: noise.streng
 
 @dataclass(frozen=True)
 class SweepForm:
-    """The components, and the positions of their values in the order of `components()`."""
+    """The components, and the positions of their values in the order of `components()`.
+
+    `methods` are the boxes of arms with other methods, which every study of the sweep trains beside what varies.
+    """
 
     names: list[gr.Dropdown]
     values: list[gr.Textbox]
@@ -36,6 +40,7 @@ class SweepForm:
     first_seed: Any
     seeds: Any
     title: gr.Textbox
+    methods: dict[str, gr.Textbox | gr.Dropdown]
 
     def components(self) -> list[Any]:
         """Return all components in the order in which `sweep_of` expects their values."""
@@ -52,12 +57,14 @@ def build() -> SweepForm:
         points = gr.Textbox(
             "", label=say("Points"), info=say(POINTS_INFO), lines=3, max_length=4000, elem_id="sweep-points"
         )
+    methods = method_boxes("sweep")
     with gr.Accordion(say("Title and first seed"), open=False, elem_classes=["lab-group"]):
         title = gr.Textbox("", label=say("Title"), max_length=200, elem_id="sweep-title")
         first_seed = component(
             control(StudySettings, "seed"), elem_id="sweep-first-seed", value=1, label=say("First seed"), info=None
         )
-    return SweepForm([name for name, _ in shown], [text for _, text in shown], points, first_seed, seeds, title)
+    names, values = zip(*shown, strict=True)
+    return SweepForm([*names], [*values], points, first_seed, seeds, title, methods)
 
 
 def _axis(place: int, choices: list[tuple[str, str]]) -> tuple[gr.Dropdown, gr.Textbox]:
@@ -88,10 +95,10 @@ def _axis_text(name: str, found: Control) -> str:
 
 
 def sweep_of(base: StudySettings, given: Sequence[Any]) -> SweepSettings:
-    """Return the sweep that the tab describes.
+    """Return the sweep that the tab describes; if nothing varies, one of arms with other methods.
 
     Args:
-        base: The study of the other tabs.
+        base: The study of the other tabs, with the arms of other methods.
         given: Values of `SweepForm.components()`.
 
     Returns:
@@ -100,7 +107,7 @@ def sweep_of(base: StudySettings, given: Sequence[Any]) -> SweepSettings:
     Raises:
         InvalidSetting: If a value is not valid.
     """
-    names, values, (points, first_seed, seeds, title) = given[:AXES], given[AXES : 2 * AXES], given[2 * AXES :]
+    names, values, (typed, first_seed, seeds, title) = given[:AXES], given[AXES : 2 * AXES], given[2 * AXES :]
     grid: dict[str, Any] = {}
     for name, text in zip(names, values, strict=True):
         if not name:
@@ -114,7 +121,8 @@ def sweep_of(base: StudySettings, given: Sequence[Any]) -> SweepSettings:
                 say("{label} is varied twice: give all its values in one place.", label=say(_known(name).label))
             )
         grid[name] = axis_values(name, text or "")
-    lines = [line for line in (points or "").splitlines() if line.strip()]
+    lines = [line for line in (typed or "").splitlines() if line.strip()]
+    points = [*map(point, lines)] if lines or grid or not base.methods else [{}]
     study = base.model_copy(
         update={
             "seed": whole(first_seed, later("first seed")),
@@ -128,7 +136,7 @@ def sweep_of(base: StudySettings, given: Sequence[Any]) -> SweepSettings:
             "title": title or "",
             "keep_adapters": False,
             "axes": grid,
-            "points": [point(line) for line in lines],
+            "points": points,
             "study": study.model_dump(),
         },
     )
@@ -264,15 +272,14 @@ def whole(given: Any, words: str) -> int:
         ) from None
 
 
-def base_noise(noise: NoiseSettings, names: Sequence[str]) -> NoiseSettings:
-    """Return the base noise of a sweep; strength 0 is replaced if the sweep varies the strength.
+def first_strength(noise: NoiseSettings, names: Sequence[str]) -> str:
+    """Return the strength that a sweep starts from if the noise has none and the strength varies.
 
     Args:
         noise: The noise of the Noise tab.
         names: Names of the settings that vary.
 
     Returns:
-        The noise.
+        The strength as typed; "" for that of the noise.
     """
-    varies = f"{NOISE}strength" in names
-    return noise.model_copy(update={"strength": 1.0}) if noise.is_silent and varies else noise
+    return "1" if noise.is_silent and f"{NOISE}strength" in names else ""

@@ -29,7 +29,7 @@ from neftune_core.ui.parts.run_actions import missing_record_text, state_text, w
 from neftune_core.ui.parts.state_fields import read
 from neftune_core.ui.parts.strip import following, watched_text, watcher
 from neftune_core.ui.parts.study_form import StudyRequest, study_of
-from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, key_of_tab, reports_errors
+from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, key_of_tab, reports_errors, saves_text
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs.sweep_views import table_view
 from neftune_core.ui.tabs.train_tab import TabContext, TrainTab
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 RECORDED = "recorded/"
 INTRO = later("Model, data, training and all other noise settings come from the other tabs; choose here what varies.")
 OPEN_IF_LINKED = "(id) => { if (id && Lab.parameter('job') === id) Lab.state.openUnlessKept('Sweep'); }"
-SAVE = "(text) => Lab.saveText('sweep.toml', text)"
 
 
 @dataclass(frozen=True)
@@ -127,16 +126,19 @@ def _sweep_from_page(context: TabContext, train: TrainTab, tab: SweepTab, values
     noise_count, training_count = len(noise_form.components), len(training_form.components)
     noise, rest = noise_form.settings(rest[:noise_count]), rest[noise_count:]
     training, rest = training_form.settings(rest[:training_count]), rest[training_count:]
-    measuring, given = tab.measuring.settings(rest[:2]), rest[2:]
-    start = sweep_form.base_noise(noise, given[: sweep_form.AXES])
-    base: StudySettings = study_of(StudyRequest(data, model, start, "", {}, 0, 1, training))
+    measuring, rest = tab.measuring.settings(rest[:2]), rest[2:]
+    methods, given = dict(zip(tab.form.methods, rest, strict=False)), rest[len(tab.form.methods) :]
+    strength = sweep_form.first_strength(noise, given[: sweep_form.AXES])
+    base: StudySettings = study_of(StudyRequest(data, model, noise, strength, methods, 0, 1, training))
     return sweep_form.sweep_of(base.model_copy(update={"measuring": measuring}), given)
 
 
 def _saying(context: TabContext, train: TrainTab, tab: SweepTab) -> list[Any]:
     """Return the components whose values `_sweep_from_page` takes, in order."""
     outside = [context.data.settings, context.strip.model, *context.noise.noise.components]
-    return [*outside, *train.form.training.components, *tab.measuring.components, *tab.form.components()]
+    form = tab.form
+    own = [*tab.measuring.components, *form.methods.values(), *form.components()]
+    return [*outside, *train.form.training.components, *own]
 
 
 def _connect_plan(context: TabContext, train: TrainTab, tab: SweepTab) -> None:
@@ -151,16 +153,14 @@ def _connect_plan(context: TabContext, train: TrainTab, tab: SweepTab) -> None:
         return f'<p class="lab-plan" data-fits="{str(fits).lower()}">{html.escape(words)}</p>'
 
     saying = [context.key, *_saying(context, train, tab)]
-    changing = [context.strip.model, *tab.form.components()]
+    changing = [context.strip.model, *tab.form.methods.values(), *tab.form.components()]
     changed = [context.place.select, *(events(found).change for found in changing)]
     gr.on(changed, plan, saying, tab.plan, trigger_mode="always_last", **UNREAD)
 
-    @reports_errors
-    def text(*values: Any) -> str:
-        return to_toml(_sweep_from_page(context, train, tab, values), comments=True)
+    def text(*values: Any) -> dict[str, str]:
+        return {"name": "sweep.toml", "text": to_toml(_sweep_from_page(context, train, tab, values), comments=True)}
 
-    written = gr.Textbox(visible=False)
-    tab.file.click(text, saying[1:], written, **QUIET).success(None, written, None, js=SAVE)
+    saves_text(tab.file, text, saying[1:])
 
 
 def _plan_text(lab: Lab, key: str, sweep: SweepSettings) -> str:

@@ -10,8 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from neftune_core.engine.methods.registry import METHODS
-from neftune_core.engine.settings import MethodSettings, TrainingSettings
+from neftune_core.engine.settings import TrainingSettings
 from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
@@ -21,6 +20,7 @@ from neftune_core.studies.tracking import installed_trackers
 from neftune_core.ui.parts.controls import Form, component
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.study_form import METHOD_VALUES, method_boxes
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 
 FIRST = ("epochs", "batch_size", "learning_rate", "lora_rank")
@@ -60,7 +60,7 @@ class TrainForm:
     reset: gr.Button
     strengths: gr.Textbox
     together: gr.Textbox
-    methods: dict[str, gr.Textbox]
+    methods: dict[str, gr.Textbox | gr.Dropdown]
     seed: gr.Number
     seeds: gr.Slider
     training: Form[TrainingSettings]
@@ -86,7 +86,7 @@ class ArmBoxes:
     seeds: int = EXAMPLE.seeds
 
     def values(self) -> list[Any]:
-        return [self.strengths, *("" for _ in METHODS), self.seed, self.seeds]
+        return [self.strengths, *METHOD_VALUES.values(), self.seed, self.seeds]
 
 
 def build(presets: Sequence[str] = tuple(PRESETS), *, with_tracker: bool = False) -> TrainForm:
@@ -126,8 +126,7 @@ def build(presets: Sequence[str] = tuple(PRESETS), *, with_tracker: bool = False
                 training.by_name[name].render()
     with gr.Accordion(say("The question, chosen before the run"), open=False, elem_classes=["lab-group"]):
         measuring = Form(MeasuringSettings, prefix="measuring-train")
-    with gr.Accordion(say("Arms with other methods"), open=False, elem_classes=["lab-group"]):
-        methods = {name: _method(name) for name in METHODS}
+    methods = method_boxes("train")
     tracker = _tracker() if with_tracker else ()
     reset = gr.Button(say("Reset to defaults"), size="md", elem_id="train-reset")
     made = gr.State(ModelSettings())
@@ -185,15 +184,6 @@ def _groups() -> dict[str, tuple[str, ...]]:
     named = {*FIRST, *(name for names in GROUPS.values() for name in names)}
     others = tuple(found.name for found in controls(TrainingSettings) if found.name not in named)
     return {**GROUPS, later("Others"): others} if others else GROUPS
-
-
-def _method(name: str) -> gr.Textbox:
-    """Return the box of a method: one value per arm, with what its setting and its entry say."""
-    method, found = METHODS[name], control(MethodSettings, name)
-    noise = say("These arms have the noise of the Noise tab.") if method.needs_noise else ""
-    sentences = (say(found.help), say("One value per arm, such as {example}.", example=method.example), noise)
-    info = " ".join(filter(None, (*sentences, f"({method.paper})" if method.paper else "")))
-    return gr.Textbox("", label=say(found.label), info=info, max_length=200, elem_id=f"train-{method.field}")
 
 
 def connect(form: TrainForm, model: gr.State) -> Any:

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import gradio as gr
 
-from neftune_core.engine.methods.registry import METHODS
 from neftune_core.errors import LabError, RecordError
 from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
@@ -25,7 +24,7 @@ from neftune_core.ui.parts.plot import live_figure
 from neftune_core.ui.parts.recorded_study import RecordedStudy
 from neftune_core.ui.parts.run_actions import missing_record_text, progress_text, state_text
 from neftune_core.ui.parts.strip import Strip, following, watched_text
-from neftune_core.ui.parts.study_form import StudyRequest, plan_text, require_fit, study_of
+from neftune_core.ui.parts.study_form import METHOD_VALUES, StudyRequest, plan_text, require_fit, study_of
 from neftune_core.ui.parts.study_views import STUDY_VIEWS, curves_of
 from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, reports_errors, show_error
 from neftune_core.ui.running_arms import arm_rows, live_strength
@@ -171,16 +170,13 @@ def _connect_start(context: TabContext, tab: TrainTab) -> None:
     def study(values: Sequence[Any]) -> StudySettings:
         data, model, *rest = values
         count = len(noise.components)
-        strengths, *typed = rest[count : count + 1 + len(METHODS)]
-        seed, seeds, *training = rest[count + 1 + len(METHODS) :]
+        strengths, *typed = rest[count : count + 1 + len(METHOD_VALUES)]
+        methods = dict(zip(METHOD_VALUES, typed, strict=True))
+        seed, seeds, *training = rest[count + 1 + len(METHOD_VALUES) :]
         own = len(form.training.components)
         settings, measuring = form.training.settings(training[:own]), form.measuring.settings(training[own:])
         chosen = noise.settings(rest[:count])
-        return study_of(
-            StudyRequest(
-                data, model, chosen, strengths, dict(zip(METHODS, typed, strict=True)), seed, seeds, settings, measuring
-            )
-        )
+        return study_of(StudyRequest(data, model, chosen, strengths, methods, seed, seeds, settings, measuring))
 
     @reports_errors
     def start(key: str, live: bool, *values: Any) -> Iterator[list[Any]]:

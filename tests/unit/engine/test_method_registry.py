@@ -70,7 +70,7 @@ def test_a_file_with_an_entry_is_a_setting_of_a_study(own_file: None) -> None:
 def test_every_method_is_declared_once_and_described() -> None:
     documented = (assets() / "docs" / "noise.md").read_text(encoding="utf-8")
     offered = {found.name: found for found in controls(MethodSettings)}
-    assert list(offered) == list(METHODS)
+    assert [name for name in offered if not name.startswith("schedule")] == list(METHODS)
     assert len({method.field for method in METHODS.values()}) == len(METHODS)
     for name, method in METHODS.items():
         assert (offered[name].default, offered[name].minimum) == (None, 0)

@@ -21,6 +21,7 @@ from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.arm_factory import make_arms
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.lockstep import Lockstep
+from neftune_core.engine.methods.noisefit import SECOND_DRAW
 from neftune_core.engine.methods.registry import METHODS, require_causal
 from neftune_core.engine.settings import MethodSettings, TrainingSettings
 from neftune_core.errors import InvalidSetting
@@ -42,6 +43,7 @@ ARMS = {
     "weight_noise": MethodSettings(weight_noise=0.3),
     "start_noise": MethodSettings(start_noise=0.4),
     "consistency": MethodSettings(consistency=0.7, noise=NOISE),
+    "noisefit": MethodSettings(noisefit=0.4, noise=NOISE),
 }
 TOGETHER = tuple(ARMS.values())
 
@@ -141,6 +143,22 @@ def consistency(model: Any, rows: list[EncodedExample]) -> tuple[Tensor, Tensor]
     return clean_loss + 0.7 * torch.cat(found).mean(), clean_loss
 
 
+def noisefit(model: Any, rows: list[EncodedExample]) -> tuple[Tensor, Tensor]:
+    """Mix the clean loss with the divergences of two noisy passes, as the authors' trainer does, with lambda 0.1."""
+    width, found = model.config.hidden_size, []
+    for index, row in enumerate(rows):
+        clean = token_losses(model, row)[1]
+        keys = (noise_key(SEED, 0, index), noise_key(SEED, SECOND_DRAW, index))
+        units = [torch.from_numpy(draw_unit("uniform", key, row.length, width)) for key in keys]
+        scale = standard_deviation(5, "alpha", row.length, width)
+        one, two = (token_losses(model, row, scale * unit)[1] for unit in units)
+        soft = [functional.kl_div(noisy, clean.exp(), reduction="none").sum(-1) for noisy in (one, two)]
+        between = functional.kl_div(one, two.exp(), reduction="none").sum(-1)
+        found.append((0.4 * (soft[0] + soft[1]) / 2 + 0.1 * between)[trained_mask(row)])
+    clean_loss = response_loss(model, rows)
+    return 0.6 * clean_loss + torch.cat(found).mean(), clean_loss
+
+
 def perturb(maps: list[nn.Module]) -> None:
     """Add the noise of the first step to the frozen, or the trained, weight of every linear module."""
     for number, part in enumerate(maps):
@@ -155,6 +173,7 @@ def perturb(maps: list[nn.Module]) -> None:
 EXPECTED: dict[str, Callable[[Any, list[EncodedExample]], tuple[Tensor, Tensor]]] = {
     "prompt_loss": prompt_loss,
     "consistency": consistency,
+    "noisefit": noisefit,
 }
 
 
@@ -249,6 +268,33 @@ def test_a_resumed_run_has_the_numbers_of_an_unbroken_one(tiny: LoadedModel, tmp
     assert [event for event in rest if event["event"] == "step"] == steps
 
 
+@pytest.mark.parametrize(
+    ("schedule", "point", "expected"),
+    [("linear", 0.5, [0.3, 0.2, 0.1, 0.0]), ("warm-up", 1.0, [0.0, 0.1, 0.2, 0.3]), ("constant", 0.5, [0.3] * 4)],
+)
+def test_noise_on_the_weights_follows_its_schedule(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch, schedule: str, point: float, expected: list[float]
+) -> None:
+    seen: dict[int, float] = {}
+    usual = METHODS["weight_noise"]
+
+    def noted(value: float, weight: Tensor, key: tuple[int, ...]) -> Tensor:
+        seen[key[1]] = value
+        assert usual.perturbation is not None
+        return usual.perturbation(value, weight, key)
+
+    monkeypatch.setitem(METHODS, "weight_noise", dataclasses.replace(usual, perturbation=noted))
+    arm = MethodSettings(weight_noise=0.3, schedule=schedule, schedule_point=point)
+    run = made(tiny, (arm,))
+    losses = _losses(run)
+    assert [seen.get(step, 0.0) for step in range(1, 5)] == pytest.approx(expected, abs=1e-12)
+    assert arm.name == {"linear": "weight-noise-0.3-linear", "warm-up": "weight-noise-0.3-warm-up-1"}.get(
+        schedule, "weight-noise-0.3"
+    )
+    if schedule == "warm-up":  # the first step is that of the control
+        assert losses[arm.name][0] == pytest.approx(losses["control"][0], abs=1e-6)
+
+
 def test_before_the_first_step_an_arm_that_was_changed_is_measured_itself(tiny: LoadedModel) -> None:
     first = next(iter(made(tiny, method="full").run(lambda: False)))["arms"]
     changed = ARMS["start_noise"].name
@@ -268,6 +314,14 @@ def test_consistency_without_noise_in_a_step_is_the_clean_loss(tiny: LoadedModel
         ({"methods": ({"consistency": 1},)}, "consistency needs noise: give the arm"),
         ({"methods": ({"consistency": 1, "noise": {"kind": "symmetric"}},)}, "a single draw .given symmetric."),
         ({"training": {"execution": "graphs"}, "methods": ({"weight_noise": 1},)}, "CUDA graphs: set execution"),
+        (
+            {"methods": ({"weight_decay": 1, "schedule": "linear"},)},
+            "changes its noise on the weights",
+        ),
+        (
+            {"methods": ({"weight_noise": 1, "schedule": "adaptive"},)},
+            "must be one of constant, linear",
+        ),
     ],
 )
 def test_a_method_that_cannot_act_is_refused_in_one_sentence(values: dict[str, Any], words: str) -> None:
@@ -277,7 +331,7 @@ def test_a_method_that_cannot_act_is_refused_in_one_sentence(values: dict[str, A
 
 def test_the_estimates_count_the_passes_and_weights_of_methods(tiny: LoadedModel) -> None:
     study = StudySettings(noise=(NOISE,), methods=TOGETHER)
-    assert sorted(pass_groups(study)) == [(1, 1), (1, 1), (1, 3), (2, 1)]
+    assert sorted(pass_groups(study)) == [(1, 1), (1, 1), (1, 3), (2, 1), (3, 1)]
     work = Workload(arms=3, batch_size=64, length=4096, steps=1)
     plain, held, perturbed = (
         estimate(tiny, one, study.model).memory_bytes

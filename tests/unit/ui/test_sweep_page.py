@@ -14,12 +14,14 @@ from neftune_core.export.report_parts import verdict_html
 from neftune_core.figures.effects import effect_curve
 from neftune_core.home import assets
 from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import from_toml, to_toml
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.settings import CONTROL, EXAMPLE
+from neftune_core.studies.settings import CONTROL, EXAMPLE, StudySettings
 from neftune_core.sweeps.record import Sweep
-from neftune_core.sweeps.settings import axes, cells
+from neftune_core.sweeps.settings import SweepSettings, axes, cells
 from neftune_core.sweeps.table import SweepTable, TableRow
-from neftune_core.ui.parts.sweep_form import axis_values, base_noise, point, sweep_of
+from neftune_core.ui.parts.study_form import StudyRequest, study_of
+from neftune_core.ui.parts.sweep_form import axis_values, first_strength, point, sweep_of
 from neftune_core.ui.parts.verdict_card import verdict_card
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs.runs_tab import results_of
@@ -90,9 +92,41 @@ def test_a_point_is_read_as_it_would_stand_in_the_file() -> None:
     assert point("noise.strength = 3, training.epochs = 2") == {"noise": {"strength": 3}, "training": {"epochs": 2}}
 
 
+def asked(noise: NoiseSettings, names: list[str], methods: dict[str, str]) -> StudySettings:
+    """Return the study that a sweep of the page starts from."""
+    strength = first_strength(noise, names)
+    return study_of(StudyRequest(EXAMPLE.data, EXAMPLE.model, noise, strength, methods, 0, 1, EXAMPLE.training))
+
+
+def grid(name: str = "", values: str = "", points: str = "") -> list[object]:
+    return [name, "", "", "", values, "", "", "", points, 0, 1, ""]
+
+
 def test_a_slider_at_zero_does_not_hinder_a_sweep_over_the_strength() -> None:
-    assert base_noise(CONTROL, ["noise.strength"]).strength == 1
-    assert base_noise(CONTROL, ["noise.kind"]).is_silent
+    assert [noise.strength for noise in asked(CONTROL, ["noise.strength"], {}).noise] == [1]
+    with pytest.raises(InvalidSetting, match="only strength is 0"):
+        asked(CONTROL, ["noise.kind"], {})
+    with pytest.raises(InvalidSetting, match="consistency needs noise"):  # not that of the replaced strength
+        asked(CONTROL, ["noise.strength"], {"consistency": "1"})
+
+
+def test_arms_with_other_methods_are_trained_in_every_study_of_a_sweep() -> None:
+    base = asked(NoiseSettings(strength=5), ["noise.strength"], {"weight_noise": "0.02, 0.05", "consistency": "1"})
+    others = ["consistency-1-with-uniform-alpha-5", "weight-noise-0.02", "weight-noise-0.05"]
+    (cell,) = cells(sweep_of(base, grid("noise.strength", "0, 2, 5")))
+    assert sorted(set(cell.study.arms) - {"control", "uniform-alpha-2", "uniform-alpha-5"}) == others
+    every = cells(sweep_of(base, grid("training.learning_rate", "1e-3, 2e-3")))
+    assert [sorted(cell.study.arms) for cell in every] == [["consistency-1-with-uniform-alpha-5", "control",
+        "uniform-alpha-5", "weight-noise-0.02", "weight-noise-0.05"]] * 2  # fmt: skip
+
+
+def test_a_sweep_of_methods_alone_varies_nothing_else_and_can_be_read_from_its_file() -> None:
+    sweep = sweep_of(asked(CONTROL, [""], {"weight_noise": "0.02, 0.05"}), grid())
+    (cell,) = cells(sweep)
+    assert list(cell.study.arms) == ["control", "weight-noise-0.02", "weight-noise-0.05"]
+    assert from_toml(SweepSettings, to_toml(sweep, comments=True)) == sweep
+    with pytest.raises(InvalidSetting, match="needs at least one axis"):
+        sweep_of(asked(NoiseSettings(strength=5), [""], {}), grid())
 
 
 def test_every_axis_is_a_setting_of_a_study() -> None:

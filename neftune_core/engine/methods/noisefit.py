@@ -1,0 +1,110 @@
+"""The loss of NoiseFiT (arXiv 2504.03302): a clean pass and two noisy ones, as in the code of its authors.
+
+Its other part, Gaussian noise on a few layers that are chosen by their signal-to-noise ratio and scaled by token, is
+not: the noise is that of the arm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from neftune_core.engine.methods.consistency import in_pieces
+from neftune_core.engine.methods.method import Method
+from neftune_core.language import later
+from neftune_core.settings import setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from neftune_core.engine.loss import MicroBatch, Sums
+    from neftune_core.engine.methods.method import StepPasses
+    from neftune_core.noise.batch import ArmNoise
+
+BETWEEN = 0.1
+"""Weight of the divergence between the two noisy passes, the default of the authors' code."""
+SECOND_DRAW = 1 << 20
+"""Added to the epoch in the key of the second draw; no run has as many epochs."""
+
+
+def clean_and_two_noisy(
+    passes: StepPasses, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise], shares: Mapping[int, float]
+) -> dict[int, Sums]:
+    """Train on the loss of the clean pass, the divergence of both noisy passes from it, and that between them.
+
+    All passes have the same dropout masks and get gradients; the noisy ones have independent draws.
+
+    Args:
+        passes: Runs the passes.
+        micro_batch: The rows.
+        arms: Noise by slot.
+        shares: Share of the divergence from the clean pass by slot; the rest is its cross-entropy.
+
+    Returns:
+        The cross-entropy of the clean pass by slot.
+    """
+    import torch
+
+    from neftune_core.engine.loss import Labels, predicting_states
+
+    batch, count = micro_batch.batch, len(arms)
+    ones = torch.ones(count, len(batch.predicting), device=batch.ids.device)
+    labels = passes.labels(micro_batch, list(arms)) or Labels(batch.predicting, ones)
+    silent = {slot: replace(arm, multiplier=0.0) for slot, arm in arms.items()}
+    states = []
+    for rows, noise in ((micro_batch, silent), (micro_batch, arms), (_redrawn(micro_batch), arms)):
+        with passes.running(rows, noise) as tree:
+            states.append(predicting_states(tree, batch, count, labels.predicting))
+            if len(states) < 3:
+                continue
+            response = batch.trained.flatten()[labels.predicting + 1]
+            share = torch.tensor([[shares[slot]] for slot in arms], device=response.device)
+            parts = [(1 - share) * labels.weights, share * response, (BETWEEN * response).expand(count, -1)]
+            weights = torch.stack(parts).flatten(1) * (passes.scale / micro_batch.tokens)
+            targets = batch.ids.flatten()[labels.predicting + 1].repeat(count)
+            losses, gradients = in_pieces(tree, states, targets, partial(_hybrid, weights))
+            torch.autograd.backward(states, gradients)
+    sums = losses.view(count, -1)[:, response].sum(1)
+    return {slot: {"loss": total} for slot, total in zip(arms, sums, strict=True)}
+
+
+def _redrawn(micro_batch: MicroBatch) -> MicroBatch:
+    """Return the rows with the keys of a second, independent draw."""
+    rows = {
+        part: replace(found, keys=[(seed, epoch + SECOND_DRAW, example) for seed, epoch, example in found.keys])
+        for part, found in micro_batch.rows.items()
+    }
+    return replace(micro_batch, rows=rows)
+
+
+def _hybrid(weights: Tensor, loss: Tensor, logs: Sequence[Tensor], piece: slice) -> Tensor:
+    clean, first, second = logs
+    soft = (clean.exp() * (clean - 0.5 * (first + second))).sum(
+        1
+    )  # the mean of KL(clean | first) and KL(clean | second)
+    between = (second.exp() * (second - first)).sum(1)  # KL(second | first)
+    return weights[0, piece] * loss + weights[1, piece] * soft + weights[2, piece] * between
+
+
+METHOD = Method(
+    name="noisefit",
+    words=later("NoiseFiT loss"),
+    setting=setting(
+        None,
+        "Share of the loss of NoiseFiT that is the mean KL divergence of two noisy passes from the clean prediction; "
+        "the rest is the loss of the clean pass. 0.1 times the divergence between the two noisy passes is added. It "
+        "takes three passes.",
+        minimum=0,
+        maximum=1,
+        step=0.05,
+        label="Loss of NoiseFiT",
+    ),
+    example="0.5",
+    formula="(1 - s) loss(clean) + s (KL(clean | noisy 1) + KL(clean | noisy 2)) / 2 + 0.1 KL(noisy 2 | noisy 1)",
+    paper="arXiv 2504.03302",
+    needs_noise=True,
+    pass_count=3,
+    passes=clean_and_two_noisy,
+)
