@@ -9,9 +9,10 @@ others follow its steps.
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ from neftune_core.errors import Cancelled
 logger = logging.getLogger(__name__)
 
 END_SIGNAL = -1
+GO_ON, STOP, VALUES_FOLLOW = 0, 1, 2
+"""What the first process broadcasts between two steps."""
 LONGEST_WAIT_HOURS = 12
 """Timeout of the other processes, which wait while the first evaluates and generates between two seeds."""
 
@@ -92,9 +95,28 @@ class ProcessGroup:
         """
         if self.size == 1:
             return should_stop
-        if self.broadcast(float(self.is_first and should_stop())):
+        if self.broadcast(STOP if self.is_first and should_stop() else GO_ON) == STOP:
             raise Cancelled("Stopped on request.")
         return lambda: False
+
+    def share(self, values: Sequence[Any]) -> list[Any]:
+        """Give all processes the values of the first one, between two steps.
+
+        Args:
+            values: Plain values; those of the other processes are ignored.
+
+        Returns:
+            The values of the first process.
+
+        Raises:
+            Cancelled: In the other processes, if the first has ended its steps instead.
+        """
+        if self.size == 1:
+            return [*values]
+        told = self.broadcast(VALUES_FOLLOW if values else GO_ON)
+        if told == STOP:
+            raise Cancelled("Stopped on request.")
+        return list(json.loads(self.broadcast_text(json.dumps([*values])))) if told == VALUES_FOLLOW else []
 
     def gather_failure(self, words: str) -> str:
         """Exchange failures between all processes.

@@ -181,7 +181,7 @@ def follow_study(limits: Limits) -> None:
             checkpoint.restore(run, record.folder)
             group.barrier()
             with contextlib.suppress(Cancelled):
-                for _ in run.run(lambda: False, measured=EVERY_STEP):
+                for _ in run.run(lambda: False, measured=EVERY_STEP, steer=Changes(run, record)):
                     pass
 
 

@@ -22,6 +22,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield found
 
 
+@pytest.fixture(scope="session")
+def long_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serve a public lab whose studies last long enough to be steered."""
+    limits = {**LIMITS, "steps": 200}
+    with served(tmp_path_factory.mktemp("long-lab"), limits, OMP_NUM_THREADS="1") as found:
+        assert found.address.startswith("http"), found.printed()
+        yield found
+
+
 @pytest.fixture
 def visitor(server: Server) -> Iterator[Visitor]:
     """Return a new visitor."""

@@ -21,13 +21,19 @@ from tests.stress.visitor import Answer, Server, Visitor
 
 PAGE = (assets() / "docs" / "api.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-ENDPOINTS = ("preview_noise", "read_instructions", "start_study", "study_status", "stop_study", "answers", "verdict")
+STEERING = ("stop_arm", "set_strength", "continue_study")
+ENDPOINTS = (
+    "preview_noise", "read_instructions", "start_study", "study_status", "stop_study", *STEERING, "answers", "verdict",
+)  # fmt: skip
 HERE = "http://127.0.0.1:7860"
 KEY = "7c" * 32
 
 
 @pytest.mark.parametrize("place", range(len(EXAMPLES)))
-def test_an_example_of_the_page_runs_as_it_stands_there(server: Server, tmp_path: Path, place: int) -> None:
+def test_an_example_of_the_page_runs_as_it_stands_there(
+    request: pytest.FixtureRequest, tmp_path: Path, place: int
+) -> None:
+    server: Server = request.getfixturevalue("long_server" if "/continue_study" in EXAMPLES[place] else "server")
     assert HERE in EXAMPLES[place]
     code = EXAMPLES[place].replace(HERE, server.address)
     done = subprocess.run(
@@ -35,6 +41,10 @@ def test_an_example_of_the_page_runs_as_it_stands_there(server: Server, tmp_path
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip()
+    if "/continue_study" in EXAMPLES[place]:
+        steered, _ = done.stdout.splitlines()
+        assert "{'uniform-alpha-5': {'strength': 10.0}}" in steered
+        assert "{'uniform-alpha-15': {'stopped': True}}" in steered
     assert TRACEBACK not in server.printed()
 
 
@@ -95,6 +105,9 @@ def called(visitor: Visitor, name: str, **values: object) -> Answer:
         ("stop_study", {"record": "20200101-000000-abcdef", "key": KEY}, "no record called"),
         ("answers", {"record": "x", "key": KEY, "prompts": 5}, "no record called"),
         ("verdict", {"record": "x", "key": KEY}, "no record called"),
+        ("stop_arm", {"record": "x", "key": KEY, "arm": "control"}, "no record called"),
+        ("set_strength", {"record": "x", "key": "short", "strength": 3}, "too easy to guess"),
+        ("continue_study", {"record": "../x", "key": KEY}, "no record called"),
     ],
 )
 def test_a_wrong_value_gets_the_sentence_of_the_page(
@@ -117,12 +130,38 @@ def test_no_endpoint_reveals_or_stops_another_visitors_study(
     assert word in called(own, "study_status", record=made.id, key=KEY).text
     assert word in called(own, "answers", record=made.id, key=KEY).text
     other = visitors()
-    for name in ("study_status", "stop_study", "answers", "verdict"):
+    for name in ("study_status", "stop_study", *STEERING, "answers", "verdict"):
         for key in ("6b" * 32, KEY.upper(), KEY + " ", KEY[:-1], [KEY], None, ""):
             answer = called(other, name, record=made.id, key=key)
             assert word not in answer.text
             assert answer.told
             assert FAULT not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("stop_arm", {"arm": "uniform-alpha-5"}, "This study is not running"),
+        ("stop_arm", {"arm": ["uniform-alpha-5"]}, "arm must be text"),
+        ("stop_arm", {"arm": "a" * 201}, "at most 200 characters"),
+        ("set_strength", {"strength": 3}, "Only the noise of a live study"),
+        ("set_strength", {"strength": "many"}, "strength must be a number"),
+        ("continue_study", {"epochs": 1}, "Only a finished study can go on"),
+        ("continue_study", {"epochs": True}, "epochs must be a number"),
+    ],
+)
+def test_steering_a_study_that_does_not_run_gets_one_sentence(
+    visitor: Visitor, server: Server, name: str, values: dict[str, object], words: str
+) -> None:
+    made = create(EXAMPLE, KEY, folder=server.home / "runs")
+    made.append({"event": "started", "steps": 1})
+    answer = called(visitor, name, record=made.id, key=KEY, **values)
+    assert any(words in told for told in answer.told), answer.told
+    assert FAULT not in answer.text
+    assert not (made.folder / "requests.jsonl").exists()
+    made_on_command_line = create(EXAMPLE, "", folder=server.home / "runs")
+    answer = called(visitor, name, record=made_on_command_line.id, key=KEY, **values)
+    assert any("made on the command line" in told or words in told for told in answer.told), answer.told
 
 
 def test_nothing_is_counted_and_no_cookie_is_set(visitor: Visitor) -> None:

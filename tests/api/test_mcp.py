@@ -21,7 +21,10 @@ from neftune_core.settings import controls
 from tests.stress.fuzz import TRACEBACK
 from tests.stress.visitor import Server, Visitor, served
 
-TOOLS = {"preview_noise", "read_instructions", "start_study", "study_status", "stop_study", "answers", "verdict"}
+TOOLS = {
+    "preview_noise", "read_instructions", "start_study", "study_status", "stop_study", "stop_arm", "set_strength",
+    "continue_study", "answers", "verdict",
+}  # fmt: skip
 STUDY = {"training": {"steps": 2, "evaluations": 1}, "measuring": {"prompts": 0}, "noise": [{"strength": 5}]}
 
 
@@ -102,6 +105,25 @@ def test_a_wrong_value_gets_one_sentence(agents_lab: Server) -> None:
     assert found.isError
     assert "no record called" in found.content[0].text
     assert "\n" not in found.content[0].text
+
+
+def test_a_client_lets_a_finished_study_go_on_and_gets_a_sentence_where_nothing_can_be_steered(
+    agents_lab: Server,
+) -> None:
+    async def steered(session: ClientSession) -> Any:
+        own = {"key": secrets.token_hex(32)}
+        own |= {"record": (await result(session, "start_study", settings=STUDY, **own))["record"]}
+        end = time.monotonic() + 120
+        while not (await result(session, "study_status", **own))["is_over"]:
+            assert time.monotonic() < end
+        refused = await session.call_tool("stop_arm", {**own, "arm": "uniform-alpha-5"})
+        longer = await result(session, "continue_study", epochs=0.1, **own)
+        return refused, own["record"], longer
+
+    refused, first, longer = as_client(agents_lab, steered, "127.0.0.4")
+    assert refused.isError and "not running" in refused.content[0].text
+    assert longer["record"] != first
+    assert longer["arms"] == ["control", "uniform-alpha-5"]
 
 
 def test_a_tool_has_the_limits_of_whoever_calls_it(agents_lab: Server) -> None:

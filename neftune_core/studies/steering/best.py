@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from neftune_core.engine.lockstep import Event, Lockstep
-from neftune_core.engine.parallel import process_group
+from neftune_core.engine.parallel import STOP, process_group
 from neftune_core.studies import checkpoint
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.steering import best_arms
@@ -62,7 +62,7 @@ class BestKeeper:
                 if self.is_over:
                     break
         if self.is_over and self.run.done < self.run.total:
-            process_group().broadcast(True)  # the other processes leave before their next step
+            process_group().broadcast(STOP)  # the other processes leave before their next step
             if self.seed not in best_arms.ended_early(self.record.events()):
                 yield {"event": "ended_early", "step": self.run.done, "steps": self.run.total}
         self.finish()

@@ -34,19 +34,24 @@ class Changes:
     def __call__(self) -> Iterator[Event]:
         """Repeat the logged changes of the last step, then apply and yield the requested ones.
 
-        With several processes, requests are ignored: each would have to follow them at the same step.
+        With several processes, only the first reads requests, and all apply them after the same step.
         """
         for event in self.later.pop(self.run.done, []):
             self._apply(event["step"], event["arms"])
-        if process_group().size > 1 or self.run.done == self.run.total:
+        if self.run.done == self.run.total:
             return
+        group = process_group()
+        asked = [*self._requested()] if group.is_first else []
+        for arms in group.share(asked):
+            self._apply(self.run.done, arms)
+            yield {"event": STEERED, "step": self.run.done, "arms": arms}
+
+    def _requested(self) -> Iterator[dict[str, dict[str, Any]]]:
+        """Yield the new requests as changes by arm: each stop once, and the last strength of a slider that moves."""
         requests = [*self.requests.new()]
-        strengths = [one for one in requests if "strength" in one]  # of a slider that moves: the last one counts
-        for request in [*(one for one in requests if "stop" in one), *strengths[-1:]]:
-            arms = self._asked(request)
-            if arms:
-                self._apply(self.run.done, arms)
-                yield {"event": STEERED, "step": self.run.done, "arms": arms}
+        stops = {str(one["stop"]): one for one in requests if "stop" in one}
+        strengths = [one for one in requests if "strength" in one and self.run.study.live_arm not in stops]
+        yield from filter(None, map(self._asked, [*stops.values(), *strengths[-1:]]))
 
     def _asked(self, request: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return the change of each arm; empty if the request is of an arm that is not trained any more."""
@@ -65,6 +70,6 @@ class Changes:
             if "strength" in change:
                 self.run.noise.set_strength(slot, change["strength"])
             if change.get("stopped"):
-                if slot in self.run.alive:
+                if slot in self.run.alive and process_group().is_first:
                     self.run.stack.save(slot, self.record.arm_folder(name, self.run.study.seed))
                 self.run.stop_arm(slot, step)

@@ -17,6 +17,7 @@ import pytest
 from processes import ended
 
 from neftune_core.data.settings import DataSettings
+from neftune_core.engine.saving import ADAPTER
 from neftune_core.engine.settings import MethodSettings, TrainingSettings
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.settings import ModelSettings
@@ -24,6 +25,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, to_toml
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.steering.requests import set_strength, stop_arm
 from neftune_core.studies.study import run_study
 from tests.stress.faults.setup import tiny_model
 
@@ -131,6 +133,51 @@ def test_a_study_on_two_processes_stops_on_request_and_continues(tmp_path: Path)
     assert again.returncode == 0, said
     assert (record.ending() or {})["event"] == "finished"
     assert _steps(tmp_path / "home") > done > 0
+
+
+def test_an_arm_is_stopped_and_live_noise_is_changed_in_both_processes(tmp_path: Path) -> None:
+    """The numbers equal those of one process that repeats the changes at the same steps."""
+    asked = study(tmp_path, epochs=40, evaluations=1).model_copy(update={"live": True, "seeds": 1})
+    (tmp_path / "study.toml").write_text(to_toml(asked), encoding="utf-8")
+    stopped = next(name for name in asked.arms if "adversarial" in name)
+    with launched(["train", str(tmp_path / "study.toml")], tmp_path / "home") as process:
+        end = time.monotonic() + 120
+        while not _steps(tmp_path / "home") and time.monotonic() < end:
+            time.sleep(0.05)
+        both = only_record(tmp_path / "home")
+        stop_arm(both, stopped)
+        set_strength(both, 40.0)
+        said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    changes = [event for event in both.events() if event["event"] == "steered"]
+    assert {arm: change for event in changes for arm, change in event["arms"].items()} == {
+        stopped: {"stopped": True}, asked.live_arm: {"strength": 40.0}
+    }  # fmt: skip
+    alone = create(asked, "", folder=tmp_path / "alone")
+    for event in changes:  # as after an interruption: they act again at the same steps
+        alone.append(event)
+    assert list(run_study(alone, Limits(), lambda: False))[-1]["event"] == "finished"
+    found, expected = numbers(both), numbers(alone)
+    assert found.keys() == expected.keys()
+    last = max(event["step"] for event in changes) + 8  # rounding grows from step to step
+    first_steps = [key for key in found if key[2] <= last]
+    assert [found[key] for key in first_steps] == pytest.approx(
+        [expected[key] for key in first_steps], rel=1e-3, abs=1e-4
+    )
+    assert (both.arm_folder(stopped, 0) / ADAPTER).is_file()
+
+
+def test_a_finished_study_goes_on_with_two_processes_as_one_record(tmp_path: Path) -> None:
+    first = create(study(tmp_path), "", folder=tmp_path / "home" / "runs")
+    assert list(run_study(first, Limits(), lambda: False))[-1]["event"] == "finished"
+    with launched(["runs", "continue", first.id, "--epochs", "1"], tmp_path / "home") as process:
+        said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    (longer,) = (
+        Record(path.parent) for path in (tmp_path / "home" / "runs").glob("*/study.toml") if path.parent != first.folder
+    )
+    assert (longer.ending() or {})["event"] == "finished"
+    assert longer.study.training.steps == 8 + 4
 
 
 def test_what_all_processes_refuse_is_reported_by_the_first_in_its_sentence(tmp_path: Path) -> None:

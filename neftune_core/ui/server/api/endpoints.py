@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,27 +14,36 @@ from typing import Any
 import gradio as gr
 
 from neftune_core.data.settings import DataSettings
-from neftune_core.errors import DataError, InvalidSetting
+from neftune_core.errors import DataError
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.home import home
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import parse
 from neftune_core.studies.records.owners import owner_hash
-from neftune_core.studies.records.record import Record, find
 from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
 from neftune_core.studies.settings import StudySettings
-from neftune_core.sweeps.record import find_study, require_single
+from neftune_core.sweeps.record import require_single
 from neftune_core.ui.parts.study_form import plan_text, require_fit
+from neftune_core.ui.server.api import steering
+from neftune_core.ui.server.api.arguments import (
+    checked_key,
+    checked_table,
+    checked_text,
+    model_of,
+    own_record,
+    own_study,
+    plain,
+    whole_number,
+)
 from neftune_core.ui.server.api.schemas import describe, of_settings, with_settings
-from neftune_core.ui.server.lab import Lab, require_key
+from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.server.previews import read_sentence
 from neftune_core.ui.server.uploads import asked_as, upload_quota
 
 MOST_EVENTS = 2_000
 LONGEST_TEXT = 2_000
 ROW_CHARACTERS = 4_000
-SHORTEST_KEY = 20
 
 
 def build(lab: Lab) -> None:
@@ -48,6 +56,9 @@ def build(lab: Lab) -> None:
         (_start(lab), None),
         (_status(lab), None),
         (_stop(lab), None),
+        (steering.stop_arm(lab), None),
+        (steering.set_strength(lab), None),
+        (steering.continue_study(lab), None),
         (_answers(lab), None),
         (_verdict(lab), None),
     ):
@@ -58,7 +69,7 @@ def build(lab: Lab) -> None:
         describe(inputs, settings, {"settings": of_settings(StudySettings)} if "settings" in names else {})
 
 
-LIMITS = {"start_study": None, "answers": 2, "read_instructions": 2}
+LIMITS = {"start_study": None, "continue_study": None, "answers": 2, "read_instructions": 2}
 """Number of calls of an endpoint that run at once, if it is not the default."""
 
 
@@ -72,7 +83,7 @@ def _preview_noise() -> Callable[..., Any]:
             draw: Number of the random draw.
         """
         noise = parse(NoiseSettings, values)
-        return _add_noise(_text(text, "text", LONGEST_TEXT), _model(model), _whole(draw, "draw"), noise)
+        return _add_noise(checked_text(text, "text", LONGEST_TEXT), model_of(model), whole_number(draw, "draw"), noise)
 
     return preview_noise
 
@@ -122,7 +133,7 @@ def _read_instructions(lab: Lab) -> Callable[..., Any]:
         _require_own_rows(lab, data)
         from neftune_core.data.preparing import preview
 
-        prepared, tokenizer = lab.prepared(data, _model(model))
+        prepared, tokenizer = lab.prepared(data, model_of(model))
         row = prepared.train[0]
         return {
             "source": data.source,
@@ -180,7 +191,7 @@ def _start(lab: Lab) -> Callable[..., Any]:
             settings: The settings of study.toml as nested tables; omitted settings have their defaults.
             key: A long secret that you choose; anyone who has it can see the study, stop it and read its answers.
         """
-        owner, study = _key(key), parse(StudySettings, _table(settings, "settings"))
+        owner, study = checked_key(key), parse(StudySettings, checked_table(settings, "settings"))
         asked_as.set(owner_hash(owner))
         _require_own_rows(lab, study.data)
         plan_text(lab, study)  # raises if it is too long, even while the server is busy
@@ -202,7 +213,7 @@ def _status(lab: Lab) -> Callable[..., Any]:
             key: The key that it was started with.
             since: Number of the first event to return; pass `next` of the previous result.
         """
-        found, first = _record(record, key), _whole(since, "since")
+        found, first = own_record(record, key), whole_number(since, "since")
         status, events = lab.jobs.status(found), lab.log(found).events
         return {
             "state": status.state,
@@ -229,7 +240,7 @@ def _stop(lab: Lab) -> Callable[..., Any]:
             record: Id of the study.
             key: The key that it was started with.
         """
-        found = _record(record, key)
+        found = own_record(record, key)
         lab.jobs.stop(found.id, key)
         return {"state": lab.jobs.status(found).state}
 
@@ -259,8 +270,8 @@ def _answers(lab: Lab) -> Callable[..., Any]:
         """
         from neftune_core.studies.comparison import comparison_request
 
-        found = require_single(_study(record, key))
-        chosen = None if seed is None else _whole(seed, "seed")
+        found = require_single(own_study(record, key))
+        chosen = None if seed is None else whole_number(seed, "seed")
         if not prompts:
             return {"answers": found.answers(chosen)}
         given = {"prompts": prompts, "system": system, "new_tokens": new_tokens}
@@ -283,7 +294,7 @@ def _verdict(lab: Lab) -> Callable[..., Any]:
         """
         from neftune_core.sweeps.table import judge
 
-        found = judge(_study(record, key))
+        found = judge(own_study(record, key))
         asked, warnings = found.question, [line.text() for line in found.warnings]
         arms = {
             name: {
@@ -293,57 +304,6 @@ def _verdict(lab: Lab) -> Callable[..., Any]:
             }
             for name, arm in found.arms.items()
         }
-        return _plain({"text": found.text(), "warnings": warnings, "question": dataclasses.asdict(asked), "arms": arms})
+        return plain({"text": found.text(), "warnings": warnings, "question": dataclasses.asdict(asked), "arms": arms})
 
     return verdict
-
-
-def _record(record: Any, key: Any) -> Record:
-    return find(_text(record, "record", 100), _key(key))
-
-
-def _study(record: Any, key: Any) -> Record:
-    """Return a record, or the study of a sweep named SWEEP/CELL."""
-    return find_study(_text(record, "record", 100), _key(key))
-
-
-def _key(key: Any) -> str:
-    given = require_key(_text(key, "key", 1_000))
-    if len(given) < SHORTEST_KEY:
-        raise InvalidSetting(f"The key of this call is too easy to guess: use {SHORTEST_KEY} characters or more.")
-    return given
-
-
-def _model(model: Any) -> ModelSettings:
-    return parse(ModelSettings, {"source": model})
-
-
-def _text(value: Any, name: str, longest: int) -> str:
-    if not isinstance(value, str):
-        raise InvalidSetting(f"The value of {name} must be text.")
-    if len(value) > longest:
-        raise InvalidSetting(f"The value of {name} may have at most {longest:,} characters.")
-    return value
-
-
-def _whole(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or not 0 <= value < 2**31:
-        raise InvalidSetting(f"The value of {name} must be a whole number of at least 0.")
-    return int(value)
-
-
-def _table(value: Any, name: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InvalidSetting(f"The value of {name} must be a table of settings.")
-    return value
-
-
-def _plain(value: Any) -> Any:
-    """Return the same nested value with NaN and infinity replaced by None, since JSON lacks them."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

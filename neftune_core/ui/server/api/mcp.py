@@ -24,7 +24,8 @@ CALLER = b"x-lab-caller"
 INSTRUCTIONS = (
     "NEFTune Lab measures what noise on the embeddings does to a language model in instruction tuning. Choose a secret "
     "key of at least 20 characters, start a study with start_study, call study_status until is_over is true, and read "
-    "verdict and answers with the same key."
+    "verdict and answers with the same key. While it trains, stop_arm and set_strength change it; "
+    "continue_study trains a finished study further."
 )
 
 
