@@ -47,7 +47,7 @@ def test_adapters_best_states_and_states_to_go_on_from_are_counted(tmp_path: Pat
 
 
 def test_a_study_of_adapters_that_the_disk_cannot_hold_is_refused_before_its_first_step(tmp_path: Path) -> None:
-    study = of_adapters(tmp_path)
+    study = of_adapters(tmp_path, lora_rank=64)
     needed = disk_bytes(study, load(ModelSettings(source=tiny_source())))
     record = create(study, "", folder=tmp_path / "runs")
     said = run(record, Limits(disk_gigabytes=0.9 * needed / 1e9))

@@ -29,6 +29,7 @@ from neftune_core.studies.language_judge.verdicts import (
     FILE,
     JudgeProgress,
     judge_arms,
+    judged_so_far,
     judged_text,
     stored_verdicts,
 )
