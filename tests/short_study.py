@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ from neftune_core.engine.settings import TrainingSettings
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.home import home
 from neftune_core.models.settings import ModelSettings
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.studies.records.record import Record
 from neftune_core.studies.settings import StudySettings
 from tests.stress.faults.setup import tiny_model
+
+ANN, BEN = "key-of-ann", "key-of-ben"  # two visitors
 
 
 @functools.cache
@@ -46,3 +51,25 @@ def short_study(rows: Path, training: dict[str, Any] | None = None, **given: Any
         "answers": AnswerSettings(new_tokens=2),
     }
     return StudySettings(**(settings | given))
+
+
+def two_arms(rows: Path, *, seeds: int = 1, **training: Any) -> StudySettings:
+    """Return a short study of two arms that answers with four tokens.
+
+    Args:
+        rows: File of the rows.
+        seeds: Number of seeds.
+        training: Training settings that differ from the usual ones.
+    """
+    more = {"answers": AnswerSettings(new_tokens=4), "noise": (NoiseSettings(strength=5),)}
+    return short_study(rows, training, seeds=seeds, **more)
+
+
+def until_event(record: Record, event: str, seconds: float = 60) -> None:
+    """Wait until a study that another thread runs has logged this event."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if any(found["event"] == event for found in record.events()):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"no event {event} within {seconds} s")

@@ -5,6 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+# The third row has no answer.
+BAD_ROW = (
+    '{"instruction": "Name a fruit.", "output": "An apple."}\n'
+    '{"instruction": "Name a <i>tree</i>.", "output": "An oak."}\n'
+    '{"instruction": "Name a bird.", "response": "A wren."}\n'
+    '{"instruction": "Name a river.", "output": "The Elbe."}\n'
+    '{"instruction": "Name a colour.", "output": "Blue."}\n'
+)
+
 
 def open_tab(page: Any, name: str) -> None:
     page.get_by_role("tab", name=name, exact=True).click()
@@ -19,6 +28,13 @@ def text_of(page: Any, selector: str, words: str) -> str:
 
 def upload(page: Any, box: str, path: Path) -> None:
     page.locator(f"{box} input[type=file]").set_input_files(str(path))
+
+
+def choose(page: Any, box: str, option: str) -> None:
+    """Choose from a list, and wait until it is closed."""
+    page.locator(f"{box} input").click()
+    page.get_by_role("option", name=option, exact=True).click()
+    page.locator("[role=option]").first.wait_for(state="detached")
 
 
 def own_file(page: Any) -> None:

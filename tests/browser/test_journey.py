@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from pathlib import Path
 from typing import Any
 
 import pytest
-from page_steps import calls_from, open_tab, own_file, text_of, upload
+from page_steps import BAD_ROW, open_tab, own_file, text_of, upload
 from served_lab import LAB, served, visiting
 
-from neftune_core.bench.page import follow_log
 from neftune_core.data.settings import DataSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.records.record import create
@@ -18,16 +16,12 @@ from neftune_core.studies.settings import EXAMPLE
 
 pytestmark = pytest.mark.browser
 
+
 KEY = "5a" * 32
+
+
 POINTS = """() => (document.querySelector('#train-curves .lab-figure-plot').labFigure.value?.data || [])
     .filter((trace) => trace.uid.includes('/loss/')).reduce((count, trace) => count + trace.y.length, 0)"""
-BAD_ROW = (
-    '{"instruction": "Name a fruit.", "output": "An apple."}\n'
-    '{"instruction": "Name a <i>tree</i>.", "output": "An oak."}\n'
-    '{"instruction": "Name a bird.", "response": "A wren."}\n'
-    '{"instruction": "Name a river.", "output": "The Elbe."}\n'
-    '{"instruction": "Name a colour.", "output": "Blue."}\n'
-)
 
 
 def epochs(page: Any, count: int) -> None:
@@ -76,12 +70,6 @@ def has_begun(page: Any) -> None:
     page.locator("#lab-progress .lab-progress-left").wait_for()
 
 
-def choose(page: Any, box: str, option: str) -> None:
-    page.locator(f"{box} input").click()
-    page.get_by_role("option", name=option, exact=True).click()
-    page.locator("[role=option]").first.wait_for(state="detached")
-
-
 def stop(page: Any, how: str = "keep") -> None:
     page.locator("#lab-stop").click()
     page.locator(f"#lab-stop-{how}").click()
@@ -98,41 +86,6 @@ def test_the_slider_moves_the_noise(lab_page: Any) -> None:
         slider.press("ArrowRight")
     assert lab_page.evaluate(f"{figure}.current().data[1].y[0]") != before
     assert "alpha 6 and 15" in text_of(lab_page, "#lab-words", "alpha 6")
-
-
-def test_an_uploaded_file_is_in_use_and_its_bad_row_is_reported(lab_page: Any, tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_text(BAD_ROW, encoding="utf-8")
-    own_file(lab_page)
-    upload(lab_page, "#data-file", tmp_path / "rows.jsonl")
-    report = text_of(lab_page, "#data-report", "In use: rows.jsonl")
-    assert "1 row was refused" in report
-    assert lab_page.locator(".lab-refusals td").all_inner_texts() == ["3", "it has no 'output'"]
-    assert "rows.jsonl, 3 rows" in lab_page.locator("#lab-words").inner_text()
-    assert "trained on" in text_of(lab_page, "#data-rendered", "as the model reads it")
-    assert lab_page.locator("#data-rendered i").count() == 0  # what was uploaded is never markup
-
-
-def test_columns_without_known_names_are_assigned_by_hand(lab_page: Any, tmp_path: Path) -> None:
-    rows = "frage,antwort\n" + "".join(f"Was ist {number}?,Die Zahl {number}\n" for number in range(6))
-    (tmp_path / "zahlen.csv").write_text(rows, encoding="utf-8")
-    own_file(lab_page)
-    upload(lab_page, "#data-file", tmp_path / "zahlen.csv")
-    lab_page.get_by_text("The columns are frage, antwort").wait_for()
-    choose(lab_page, "#data-layout", "Question, answer")
-    text_of(lab_page, "#data-part-0", "Question from the column")
-    choose(lab_page, "#data-part-0", "frage")
-    choose(lab_page, "#data-part-2", "antwort")
-    assert "question from “frage”" in text_of(lab_page, "#data-report", "In use: zahlen.csv")
-
-
-def test_a_file_that_cannot_be_read_gets_one_sentence_and_the_page_continues(lab_page: Any, tmp_path: Path) -> None:
-    (tmp_path / "bytes.csv").write_bytes(bytes(range(128, 256)) * 9)
-    own_file(lab_page)
-    upload(lab_page, "#data-file", tmp_path / "bytes.csv")
-    lab_page.get_by_text("bytes.csv is not UTF-8 text").wait_for()
-    lab_page.locator("#data-source label", has_text="Starter set").click()
-    choose(lab_page, "#data-starter", "dialogue: conversations of several turns")
-    text_of(lab_page, "#data-report", "In use: dialogue")
 
 
 def test_no_noise_at_all_is_reported_and_trains_nothing(lab_page: Any) -> None:
@@ -307,15 +260,6 @@ def test_a_killed_study_is_reported_as_interrupted_and_continues(
         assert page.evaluate("Lab.parameter('job')") == record.id
 
 
-def test_the_curves_follow_a_fast_log_in_one_figure(browser: Any, lab_address: str, lab_home: Path) -> None:
-    record = create(EXAMPLE, KEY, folder=lab_home / "runs")
-    with record.claimed(), visiting(browser, lab_address, key=KEY, link=f"?job={record.id}") as page:
-        followed = follow_log(page, record, events=200, rate=50)
-    assert len(followed.late) == 200
-    assert not followed.was_remade
-    assert statistics.median(followed.late) < 5  # one second on a machine that does nothing else: `neftune bench page`
-
-
 def test_a_reload_finds_the_study_another_waits_and_stop_ends_them(lab_page: Any) -> None:
     endless(lab_page)
     lab_page.locator("#lab-train").click()
@@ -407,47 +351,6 @@ def test_the_link_of_a_study_brings_its_settings(
         }
         open_tab(page, "Data")
         text_of(page, "#data-report", "In use: own-rows.jsonl")
-
-
-def test_curves_are_seen_on_a_logarithmic_scale_and_smoothed_without_a_call_to_the_server(lab_page: Any) -> None:
-    open_tab(lab_page, "Train")
-    node = "document.querySelector('#train-curves .lab-figure-plot')"
-    noisy = f"{node}.data.find((trace) => trace.uid.startsWith('control_2floss'))"
-    lab_page.wait_for_function(f"{node}?._fullLayout?.yaxis.type === 'linear'")
-    calls = calls_from(lab_page, "train-curves")
-    scattered = lab_page.evaluate(f"{noisy}.y")
-    choices = lab_page.locator("#train-curves .lab-figure-choices input")
-    choices.first.check()
-    lab_page.wait_for_function(f"['yaxis', 'yaxis2'].every((axis) => {node}._fullLayout[axis].type === 'log')")
-    choices.last.focus()
-    choices.last.press("ArrowRight")
-    lab_page.wait_for_function(f"{noisy}.y[3] !== {scattered[3]}")
-    weights = [0.05 ** (3 - place) for place in range(4)]  # one press is a twentieth
-    mean = sum(weight * value for weight, value in zip(weights, scattered, strict=False)) / sum(weights)
-    assert lab_page.evaluate(f"{noisy}.y[3]") == pytest.approx(mean, rel=1e-12)
-    choices.last.press("Home")
-    lab_page.wait_for_function(f"{noisy}.y[3] === {scattered[3]}")
-    assert calls == []
-
-
-def test_the_scale_of_a_figure_does_not_change_by_itself(lab_page: Any) -> None:
-    open_tab(lab_page, "Train")
-    node = "document.querySelector('#train-curves .lab-figure-plot')"
-    lab_page.wait_for_function(f"{node}?._fullLayout?.yaxis.type === 'linear'")
-    drawn = lab_page.evaluate(f"{node}.labFigure.redraws")
-    lab_page.evaluate(f"{{const one = {node}.labFigure; one.value = {{...one.value, log: true}}; one.draw();}}")
-    lab_page.wait_for_function(f"{node}.labFigure.redraws > {drawn}")
-    assert lab_page.evaluate(f"{node}._fullLayout.yaxis.type") == "linear"
-    assert not lab_page.locator("#train-curves .lab-figure-choices input").first.is_checked()
-
-
-def test_noise_rate_and_speed_have_a_view_of_their_own(lab_page: Any) -> None:
-    open_tab(lab_page, "Train")
-    lab_page.locator("#train-view label", has_text="Noise, rate and speed").click()
-    told = text_of(lab_page, "#train-curves .lab-figure-summary", "learning rate")
-    assert "uniform-alpha-15: noise 15" in told
-    assert "tokens per second" in told
-    lab_page.wait_for_function("document.querySelectorAll('#train-curves .xaxislayer-above').length >= 3")
 
 
 def test_no_tab_is_wider_than_a_phone(lab_page: Any) -> None:

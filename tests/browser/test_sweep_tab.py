@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from page_steps import text_of
+from page_steps import choose, text_of
 from served_lab import visiting
 
 pytestmark = pytest.mark.browser
@@ -19,11 +19,6 @@ def fill(page: Any, box: str, text: str) -> None:
     field = page.locator(f"{box} textarea, {box} input").first
     field.fill(text)
     field.press("Tab")
-
-
-def choose(page: Any, box: str, option: str) -> None:
-    page.locator(f"{box} input").click()
-    page.get_by_role("option", name=option, exact=True).click()
 
 
 def test_a_grid_is_built_run_and_seen_and_found_again_by_its_link(browser: Any, lab_address: str) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hub_mock import hub_of
+from model_folders import copied_standin
 
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.sources import read
+from neftune_core.models import loading
 from neftune_core.settings import Limits
 from neftune_core.studies.jobs import Jobs
 from tests.stress.families.tiny import FAMILIES
@@ -25,6 +28,20 @@ def _queues_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for queue in opened:
         queue.close(60)
+
+
+@pytest.fixture
+def no_models() -> Iterator[None]:
+    """Forget the loaded models, before the test and after it."""
+    loading._cache.clear()  # `evict_all` also collects garbage, which takes longer than most tests
+    yield
+    loading._cache.clear()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a copy of the stand-in's folder to damage."""
+    return copied_standin(tmp_path / "my-model")
 
 
 @pytest.fixture

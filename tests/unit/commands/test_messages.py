@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,21 +31,11 @@ from neftune_core.studies.settings import StudySettings
 from neftune_core.sweeps.queue import LabJobs
 from neftune_core.sweeps.record import create_sweep
 from neftune_core.sweeps.settings import SweepSettings
-from tests import standin
 
 
 @pytest.fixture(autouse=True)
-def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, no_models: None) -> None:
     monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path / "home"))
-    loading._cache.clear()
-    yield
-    loading._cache.clear()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Return a copy of the stand-in's folder to damage."""
-    return Path(shutil.copytree(standin.standin(), tmp_path / "my-model"))
 
 
 def _load(folder: Path, precision: str = "float32") -> Any:

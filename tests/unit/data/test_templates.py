@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -128,12 +127,6 @@ def test_the_day_changes_nothing_else_of_a_template(template: str) -> None:
     expected = made.apply_chat_template(turns, tokenize=False)
     assert with_fixed_date(made, today).apply_chat_template(turns, tokenize=False) == expected
     assert with_fixed_date(made, date(2001, 2, 3)).apply_chat_template(turns, tokenize=False) != expected
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Return a copy of the stand-in's folder."""
-    return Path(shutil.copytree(standin.standin(), tmp_path / "my-model"))
 
 
 @pytest.fixture

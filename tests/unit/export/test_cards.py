@@ -122,7 +122,7 @@ def test_the_card_of_an_arm_of_the_packaged_model_is_enough(
         run_commands(commands[: commands.index("python standalone.py") + 1], tmp_path / "script", index)
         found, lab = (json.loads((tmp_path / "script" / name).read_text()) for name in ("found.json", "losses.json"))
         assert found["control"]["losses"] == pytest.approx(lab["control"]["losses"], abs=1e-3)
-    loading._cache.clear()
+    loading.evict_all()
 
 
 def packaged(folder: Path) -> Package:

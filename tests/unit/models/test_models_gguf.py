@@ -6,7 +6,6 @@ import hashlib
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,11 +40,8 @@ def package(tmp_path_factory: pytest.TempPathFactory, gguf: Path) -> Package:
 
 
 @pytest.fixture(autouse=True)
-def _home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gguf: Path) -> Iterator[None]:
-    loading._cache.clear()
+def _home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gguf: Path, no_models: None) -> None:
     monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path / "home"))
-    yield
-    loading._cache.clear()
 
 
 def of(wheel: Path) -> Package:
@@ -77,7 +73,7 @@ def test_a_gguf_file_gives_the_model_and_tokenizer_it_was_made_from(gguf: Path, 
 def test_a_gguf_file_is_converted_once(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = ModelSettings(source=str(gguf.parent), precision="float32", device="cpu")
     first = load(settings)
-    loading._cache.clear()
+    loading.evict_all()
     monkeypatch.setattr("neftune_core.models.sources.gguf._read", lambda file: pytest.fail("read again"))
     assert loading.weights_hash(load(settings).model) == loading.weights_hash(first.model)
 

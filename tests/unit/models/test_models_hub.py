@@ -21,7 +21,6 @@ import pytest
 from huggingface_hub import constants, errors
 
 from neftune_core.errors import Cancelled, DoesNotFit, LabError, ModelError, NotAvailable
-from neftune_core.models import loading
 from neftune_core.models.catalogue import CATALOGUE
 from neftune_core.models.loading import LoadProgress, load
 from neftune_core.models.settings import ModelSettings
@@ -103,9 +102,8 @@ class Answers(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, no_models: None) -> Iterator[Hub]:
     """Serve a hub with the stand-in as `lab/tiny`, with an empty cache."""
-    loading._cache.clear()
     server = Hub()
     server.files = {file.name: file.read_bytes() for file in standin().iterdir()}
     server.files |= {"README.md": b"---\nlicense: mit\n---\n", "pytorch_model.bin": b"x" * 1000, "run.py": b"boom"}

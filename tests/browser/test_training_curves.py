@@ -1,0 +1,70 @@
+"""The curves of a study in a real browser: how they follow its log, and their scales."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from page_steps import calls_from, open_tab, text_of
+from served_lab import visiting
+
+from neftune_core.bench.page import follow_log
+from neftune_core.studies.records.record import create
+from neftune_core.studies.settings import EXAMPLE
+
+pytestmark = pytest.mark.browser
+
+
+KEY = "5a" * 32
+
+
+def test_the_curves_follow_a_fast_log_in_one_figure(browser: Any, lab_address: str, lab_home: Path) -> None:
+    record = create(EXAMPLE, KEY, folder=lab_home / "runs")
+    with record.claimed(), visiting(browser, lab_address, key=KEY, link=f"?job={record.id}") as page:
+        followed = follow_log(page, record, events=200, rate=50)
+    assert len(followed.late) == 200
+    assert not followed.was_remade
+    assert statistics.median(followed.late) < 5  # one second on a machine that does nothing else: `neftune bench page`
+
+
+def test_curves_are_seen_on_a_logarithmic_scale_and_smoothed_without_a_call_to_the_server(lab_page: Any) -> None:
+    open_tab(lab_page, "Train")
+    node = "document.querySelector('#train-curves .lab-figure-plot')"
+    noisy = f"{node}.data.find((trace) => trace.uid.startsWith('control_2floss'))"
+    lab_page.wait_for_function(f"{node}?._fullLayout?.yaxis.type === 'linear'")
+    calls = calls_from(lab_page, "train-curves")
+    scattered = lab_page.evaluate(f"{noisy}.y")
+    choices = lab_page.locator("#train-curves .lab-figure-choices input")
+    choices.first.check()
+    lab_page.wait_for_function(f"['yaxis', 'yaxis2'].every((axis) => {node}._fullLayout[axis].type === 'log')")
+    choices.last.focus()
+    choices.last.press("ArrowRight")
+    lab_page.wait_for_function(f"{noisy}.y[3] !== {scattered[3]}")
+    weights = [0.05 ** (3 - place) for place in range(4)]  # one press is a twentieth
+    mean = sum(weight * value for weight, value in zip(weights, scattered, strict=False)) / sum(weights)
+    assert lab_page.evaluate(f"{noisy}.y[3]") == pytest.approx(mean, rel=1e-12)
+    choices.last.press("Home")
+    lab_page.wait_for_function(f"{noisy}.y[3] === {scattered[3]}")
+    assert calls == []
+
+
+def test_the_scale_of_a_figure_does_not_change_by_itself(lab_page: Any) -> None:
+    open_tab(lab_page, "Train")
+    node = "document.querySelector('#train-curves .lab-figure-plot')"
+    lab_page.wait_for_function(f"{node}?._fullLayout?.yaxis.type === 'linear'")
+    drawn = lab_page.evaluate(f"{node}.labFigure.redraws")
+    lab_page.evaluate(f"{{const one = {node}.labFigure; one.value = {{...one.value, log: true}}; one.draw();}}")
+    lab_page.wait_for_function(f"{node}.labFigure.redraws > {drawn}")
+    assert lab_page.evaluate(f"{node}._fullLayout.yaxis.type") == "linear"
+    assert not lab_page.locator("#train-curves .lab-figure-choices input").first.is_checked()
+
+
+def test_noise_rate_and_speed_have_a_view_of_their_own(lab_page: Any) -> None:
+    open_tab(lab_page, "Train")
+    lab_page.locator("#train-view label", has_text="Noise, rate and speed").click()
+    told = text_of(lab_page, "#train-curves .lab-figure-summary", "learning rate")
+    assert "uniform-alpha-15: noise 15" in told
+    assert "tokens per second" in told
+    lab_page.wait_for_function("document.querySelectorAll('#train-curves .xaxislayer-above').length >= 3")

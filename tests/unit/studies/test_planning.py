@@ -1,0 +1,73 @@
+"""Whether a study fits: memory, disk and time, with what would help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from short_study import tiny_source, two_arms
+
+from neftune_core.data.preparing import prepare
+from neftune_core.errors import DoesNotFit
+from neftune_core.evaluation.settings import MeasuringSettings
+from neftune_core.models.loading import load
+from neftune_core.models.settings import ModelSettings
+from neftune_core.settings import Limits
+from neftune_core.studies.planning import disk_bytes, memory_and_time, require_disk, require_memory
+from neftune_core.studies.records.record import create
+from neftune_core.studies.study import run_study
+from neftune_core.ui.parts.study_form import plan_text, require_fit
+from neftune_core.ui.server.lab import Lab
+
+
+def _model() -> ModelSettings:
+    return ModelSettings(source=tiny_source())
+
+
+def test_what_would_fit_is_given_in_numbers(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, loaded = two_arms(rows, batch_size=8), load(_model())
+    prepared = prepare(study.data, loaded.tokenizer, Limits())
+    long = study.model_copy(update={"measuring": MeasuringSettings(new_tokens=800)})
+    needed = memory_and_time(long, loaded, prepared).memory_bytes
+    monkeypatch.setattr("neftune_core.models.device.available_memory", lambda device="cpu": int(0.8 * needed))
+    with pytest.raises(DoesNotFit, match="4 answers measured"):
+        require_memory(long, loaded, prepared)
+    study = study.model_copy(update={"measuring": MeasuringSettings(prompts=0)})
+    needed = memory_and_time(study, loaded, prepared).memory_bytes
+    with pytest.raises(DoesNotFit, match=r"It would fit with gradient accumulation \d+ \(the same result"):
+        require_memory(study, loaded, prepared)
+
+
+def test_the_estimate_counts_what_the_floors_train_as_well(rows: Path) -> None:
+    study, loaded = two_arms(rows), load(_model())
+    prepared = prepare(study.data, loaded.tokenizer, Limits())
+    floored = study.model_copy(update={"measuring": MeasuringSettings(another_seed=True)})
+    once, more = (memory_and_time(asked, loaded, prepared) for asked in (study, floored))
+    assert more.seconds == pytest.approx(1.5 * once.seconds, rel=0.05)  # the control of two arms once more
+    assert more.memory_bytes == once.memory_bytes
+
+
+def test_copies_of_all_weights_that_the_disk_cannot_hold_are_refused_before_the_first_step(
+    rows: Path, tmp_path: Path
+) -> None:
+    study, loaded = two_arms(rows, method="full"), load(_model())
+    needed = disk_bytes(study, loaded)
+    numbers = sum(weight.numel() for weight in loaded.model.parameters())
+    assert needed == len(study.arms) * (24 + (2 * study.seeds + 1) * loaded.model.dtype.itemsize) * numbers
+    record = create(study, "", folder=tmp_path / "runs")
+    require_disk(study, loaded, record.folder, Limits(disk_gigabytes=1.1 * needed / 1e9))
+    (tmp_path / "runs" / "another").write_bytes(bytes(needed // 5))
+    tight = Limits(disk_gigabytes=1.1 * needed / 1e9)
+    assert list(run_study(record, tight, lambda: False))[-1]["event"] == "failed"
+    assert "are left for it: train adapters" in record.events()[-1]["message"]
+
+
+def test_the_page_refuses_what_does_not_fit_before_it_is_started(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab(Limits())
+    require_fit(lab, two_arms(rows, seeds=3))
+    words, fits = plan_text(lab, two_arms(rows, seeds=3, time_budget_seconds=30.0))
+    assert words.startswith("3 seeds of about 30 seconds of training, 2 arms.")
+    assert fits
+    monkeypatch.setattr("neftune_core.models.device.available_memory", lambda device="cpu": 1000)
+    with pytest.raises(DoesNotFit, match="No smaller study of this model would fit"):
+        require_fit(lab, two_arms(rows))
