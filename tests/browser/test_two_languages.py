@@ -25,7 +25,7 @@ NAMES = set(
 """Words that a Chinese page says as they are: names of the field, files, columns, models, units and arms."""
 SEEN = """() => {
     document.querySelectorAll("details").forEach((details) => (details.open = true));
-    const data = "code, pre, math, [lang=en], .katex, .lab-answers, .lab-picker, .lab-chips, .lab-stage-tokens";
+    const data = "code, pre, math, [lang=en], .katex, .lab-answers, .lab-picker, .lab-chips, .lab-stage-tokens, svg";
     const visible = { opacityProperty: true, visibilityProperty: true };
     const found = [];
     for (const node of document.querySelectorAll("body *")) {
