@@ -114,13 +114,12 @@ def test_the_recorded_study_fills_the_screen_with_larger_type_and_escape_ends_it
 
 
 def test_escape_folds_the_open_lesson_and_leaves_the_focus_on_its_button(browser: Any, lab_address: str) -> None:
-    with visiting(browser, lab_address, link="?tab=Noise") as page:
-        page.evaluate("Lab.openLesson(1)")
-        page.wait_for_function("Lab.currentTab() === 'Learn'")
-        page.evaluate("Lab.openTab('Noise')")
+    with visiting(browser, lab_address) as page:
+        page.locator(".lab-lessons li:first-child button").click()
+        page.locator("#lesson-1.open .lab-begin").click()
+        page.wait_for_function("document.activeElement === document.querySelector('.lab-dock')")
         fold = page.locator(".lab-dock [data-do=fold]")
         fold.wait_for()
-        page.locator(".lab-dock [data-do=text]").focus()
         page.keyboard.press("Escape")
         page.locator("#lab-dock-body").wait_for(state="hidden")
         assert fold.get_attribute("aria-expanded") == "false"
