@@ -81,7 +81,7 @@ class Studies:
         asked = Asked(record_id, key, view if view in STUDY_VIEWS else "", query.get("tag", ""))
         until = time.monotonic() + LONGEST_WAIT_SECONDS
         answer: dict[str, Any] = {}
-        before = None
+        before: tuple[str, int, int] | None = None
         while True:
             now = await run_in_threadpool(self._looked, asked)
             if now is None or now != before:  # a look is cheap, and an answer takes a moment from the training

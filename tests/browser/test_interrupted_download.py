@@ -70,10 +70,10 @@ class _Answers(BaseHTTPRequestHandler):
             try:
                 self.wfile.write(bytes(PIECE))
             except OSError:
-                return self.server.hung_up.set()
+                self.server.hung_up.set()
+                return
             self.server.pieces += 1
             time.sleep(PIECE_SECONDS)
-        return None
 
 
 @pytest.fixture
