@@ -23,6 +23,7 @@ TOGETHER = ("browser", "api")
 """Folders of tests that share one lab."""
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep tests that share fixtures in one process: those of a file, and those of one lab."""
     for item in items:
