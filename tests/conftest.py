@@ -21,15 +21,30 @@ from neftune_core.models.loading import LoadedModel  # noqa: E402
 
 TOGETHER = ("browser", "api")
 """Folders of tests that share one lab."""
+LONGEST = (
+    "browser",
+    "api",
+    "stress/test_stress.py",
+    "unit/sweeps/test_on_ray.py",
+    "unit/engine/test_parallel.py",
+    "unit/export/test_export_script.py",
+)
+"""What takes minutes: it is begun first, so that the processes end at about the same time."""
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep tests that share fixtures in one process: those of a file, and those of one lab."""
-    for item in items:
-        place = item.path.relative_to(Path(__file__).parent)
-        folder = place.parts[0]
-        item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else str(place)))
+    groups = {item: _group(item) for item in items}
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: LONGEST.index(groups[item]) if groups[item] in LONGEST else len(LONGEST))
+
+
+def _group(item: pytest.Item) -> str:
+    place = item.path.relative_to(Path(__file__).parent)
+    return place.parts[0] if place.parts[0] in TOGETHER else place.as_posix()
 
 
 @pytest.fixture(autouse=True, scope="session")

