@@ -231,13 +231,16 @@ def test_the_study_lies_beside_its_script_with_its_rows(record: Record, tmp_path
     config = json.loads((folder / "initial" / "adapter_config.json").read_text(encoding="utf-8"))
     assert config["base_model_name_or_path"] == "base"
     assert (folder / "base" / "model.safetensors").is_file()
-    for path in [folder, *folder.rglob("*")]:
+    paths = [folder, *folder.rglob("*")]
+    texts = [path for path in paths if path.suffix in (".json", ".toml", ".txt", ".py", ".jsonl")]
+    assert {path.suffix for path in texts} == {".json", ".toml", ".txt", ".py", ".jsonl"}
+    for path in paths:
         assert stat.S_IMODE(path.stat().st_mode) == (0o777 if path.is_dir() else 0o666) & ~UMASK, path
-        if path.suffix in (".json", ".toml", ".txt", ".py", ".jsonl"):
-            text = path.read_text(encoding="utf-8")
-            assert str(tmp_path) not in text, path
-            assert str(assets()) not in text, path
-            assert "pip install neftune" not in text, path
+    for path in texts:
+        text = path.read_text(encoding="utf-8")
+        assert str(tmp_path) not in text, path
+        assert str(assets()) not in text, path
+        assert "pip install neftune" not in text, path
 
 
 def test_a_script_takes_the_place_of_nothing(record: Record, tmp_path: Path) -> None:
