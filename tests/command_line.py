@@ -25,7 +25,7 @@ def neftune_here(*words: object, home: Path | None = None) -> CompletedProcess[s
     command = ["neftune", *map(str, words), *(["--home", str(home)] if home else [])]
     log = logging.getLogger("neftune_core")
     before, propagate = [*log.handlers], log.propagate
-    output, errors = io.StringIO(), io.StringIO()
+    output, errors = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))  # as of a terminal
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
         patch.setenv("NEFTUNE_HOME", os.environ["NEFTUNE_HOME"])
         patch.setattr(sys, "argv", command)
@@ -35,4 +35,10 @@ def neftune_here(*words: object, home: Path | None = None) -> CompletedProcess[s
         log.removeHandler(handler)
         handler.close()
     log.propagate = propagate
-    return CompletedProcess(command, int(end.value.code or 0), output.getvalue(), errors.getvalue())
+    said = [_text_of(stream) for stream in (output, errors)]
+    return CompletedProcess(command, int(end.value.code or 0), *said)
+
+
+def _text_of(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()

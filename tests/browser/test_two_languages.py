@@ -146,8 +146,7 @@ def test_the_chinese_page_is_found_with_a_slash_behind_it_too(cache: Any, addres
 
 @pytest.mark.slow
 def test_a_study_is_trained_on_the_chinese_page(browser: Any, lab_address: str) -> None:
-    with visiting(browser, lab_address, link="zh?tab=Train&train.epochs=2") as page:
-        page.locator("#train-plan .lab-plan").wait_for()
+    with visiting(browser, lab_address, link="zh?tab=Train") as page:
         page.locator("#lab-train").click()
         page.wait_for_selector("#train-state .lab-state[data-state=finished]", timeout=240_000)
         assert "job=" in page.url

@@ -18,9 +18,9 @@ from neftune_core.studies.settings import EXAMPLE
 pytestmark = pytest.mark.browser
 
 KEY = "7c" * 32
-WATCHED_SECONDS = 9
+WATCHED_SECONDS = 17
 MOST_BYTES = 100_000
-"""For all calls of those seconds; whole figures of three seeds would be 290,000 and more."""
+"""For all calls of those seconds; whole figures of three seeds would be 555,000 and more."""
 SHOWN = "JSON.stringify(document.querySelector('#train-curves .lab-figure-plot').labFigure.value)"
 
 
