@@ -107,8 +107,9 @@ def require_disk(study: StudySettings, loaded: LoadedModel, folder: Path, limits
         DoesNotFit: If it needs more disk than is free or allowed.
     """
     needed = disk_bytes(study, loaded)
-    own, used = folder_bytes(folder), folder_bytes(folder.parent)
-    left = max(0, own + min(shutil.disk_usage(folder).free, int(limits.disk_gigabytes * 1e9) - used))
+    own, used, disk = folder_bytes(folder), folder_bytes(folder.parent), shutil.disk_usage(folder)
+    free = disk.free if disk.total else needed  # some mounted buckets report no size
+    left = max(0, own + min(free, int(limits.disk_gigabytes * 1e9) - used))
     if needed > left:
         raise DoesNotFit(say(TOO_LARGE[study.training.method], needed=gigabytes(needed), left=gigabytes(left)))
 

@@ -50,7 +50,8 @@ def small_disk(environment: Environment, chance: random.Random) -> str:
         from neftune_core.studies.records.record import create
 
         record = create(environment.study(), OWNER, environment.limits, folder=folder)
-        environment.run(record)
+        with patch("neftune_core.studies.study.require_disk"):  # as if others filled the disk after its first step
+            environment.run(record)
         moved = Path(shutil.copytree(record.folder, environment.folder / "runs" / record.id))
     from neftune_core.studies.records.record import Record
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import pytest
 from short_study import short_rows, short_study, tiny_source
 
 from neftune_core.engine.saving import ADAPTER
+from neftune_core.errors import DoesNotFit
 from neftune_core.home import folder_bytes
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
-from neftune_core.studies.planning import disk_bytes
+from neftune_core.studies.planning import disk_bytes, require_disk
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.study import run_study
@@ -44,6 +47,17 @@ def test_adapters_best_states_and_states_to_go_on_from_are_counted(tmp_path: Pat
     assert an_adapter < largest < an_adapter + HEADER
     assert both - best == 3 * an_adapter * len(study.arms)
     assert folder_bytes(record.folder) < disk_bytes(study, loaded) + 500_000  # with settings, log and answers
+
+
+def test_a_mounted_bucket_that_reports_no_size_refuses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, loaded = of_adapters(tmp_path), load(ModelSettings(source=tiny_source()))
+    usage, empty = shutil.disk_usage(tmp_path), tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(total=0, free=0))
+    require_disk(study, loaded, empty, Limits())
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=0))
+    with pytest.raises(DoesNotFit, match="are left for it"):
+        require_disk(study, loaded, empty, Limits())
 
 
 def test_a_study_of_adapters_that_the_disk_cannot_hold_is_refused_before_its_first_step(tmp_path: Path) -> None:
