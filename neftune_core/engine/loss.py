@@ -27,8 +27,9 @@ LEAST_PIECE, MOST_PIECE = 64, 256
 """Bounds on positions per chunk: fewer make the product with the head slow, more make it no faster."""
 TRAINED_PIECE = 512
 """Positions per chunk if the head is trained; each chunk then computes a gradient of the size of the head."""
-CHUNK = 32
-"""Positions whose float32 log-probabilities are computed at once on a CPU, so that they stay in its cache."""
+CHUNK, CHUNK_NUMBERS = 32, 2**20
+"""Positions whose float32 log-probabilities are computed at once on a CPU, so that they stay in its cache: 32, or more
+if the vocabulary is so small that they are at most this many numbers."""
 
 
 Sums = dict[str, Tensor]
@@ -238,7 +239,7 @@ def _in_pieces(
         with torch.set_grad_enabled(backward.over > 0):
             logits = head_logits(tree, leaf)
         into_logits = None if gradient is None else torch.empty_like(logits)
-        chunk = CHUNK if hidden.device.type == "cpu" else size
+        chunk = max(CHUNK, CHUNK_NUMBERS // logits.shape[-1]) if hidden.device.type == "cpu" else size
         for first in range(0, len(logits), chunk):
             part = slice(first, first + chunk)
             here = slice(start + first, start + min(first + chunk, len(logits)))

@@ -77,7 +77,10 @@ class StackedLinear(nn.Module):
             by_slot = clean.view(len(active), -1, clean.shape[-1])
             hidden = torch.bmm(rows, down.transpose(1, 2).to(rows.dtype))
             return torch.baddbmm(by_slot, hidden, up.to(rows.dtype), alpha=self.scale).view_as(clean)
-        return cast(Tensor, _AddedProduct.apply(clean, rows, down, up, self.scale))
+        if torch.is_grad_enabled():
+            return cast(Tensor, _AddedProduct.apply(clean, rows, down, up, self.scale))
+        _add_product(clean, rows, down.to(rows.dtype), up.to(rows.dtype), self.scale)
+        return clean
 
     def learnt(self, slot: int) -> Tensor:
         """Return what the adapter of a slot adds to the weight, `[out, in]` float32."""
@@ -107,12 +110,11 @@ class _AddedProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, clean: Tensor, rows: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
-        narrow_down, narrow_up = down.to(rows.dtype), up.to(rows.dtype)
-        hidden = torch.bmm(rows, narrow_down.transpose(1, 2))
-        ctx.save_for_backward(rows, hidden, narrow_down, narrow_up)
+        narrow = down.to(rows.dtype), up.to(rows.dtype)
+        hidden = _add_product(clean, rows, *narrow, scale)
+        ctx.save_for_backward(rows, hidden, *narrow)
         ctx.scale, ctx.precision = scale, down.dtype
         ctx.mark_dirty(clean)
-        clean.view(len(rows), -1, clean.shape[-1]).baddbmm_(hidden, narrow_up, alpha=scale)
         return clean
 
     @staticmethod
@@ -127,6 +129,13 @@ class _AddedProduct(torch.autograd.Function):
         into_down = torch.bmm(into_hidden.transpose(1, 2), rows).to(ctx.precision)
         into_up = torch.bmm(hidden.transpose(1, 2), by_slot).to(ctx.precision).mul_(ctx.scale)
         return gradient, into_rows, into_down, into_up, None
+
+
+def _add_product(clean: Tensor, rows: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
+    """Add `scale * rows @ down.T @ up` to `clean` in place; return `rows @ down.T`."""
+    hidden = torch.bmm(rows, down.transpose(1, 2))
+    clean.view(len(rows), -1, clean.shape[-1]).baddbmm_(hidden, up, alpha=scale)
+    return hidden
 
 
 def _select_slots(stacked: Tensor, active: tuple[int, ...]) -> Tensor:

@@ -138,9 +138,9 @@ def _fast_bfloat16(kind: str, index: int | None) -> bool:
     if flags and not flags & FAST_BFLOAT16_FLAGS:
         return False
     # Processes of one study must choose the same precision even under load: a CPU that reports the feature is rejected
-    # only if bfloat16 is far slower in three measurements.
-    tries, least = (3, SLOW_SHARE) if flags else (1, 1.0)
-    return any(_measure_speed("bfloat16", 0.1) > least * _measure_speed("float32", 0.1) for _ in range(tries))
+    # only if bfloat16 is far slower in five measurements.
+    tries, seconds, least = (5, 0.03, SLOW_SHARE) if flags else (1, 0.1, 1.0)
+    return any(_measure_speed("bfloat16", seconds) > least * _measure_speed("float32", seconds) for _ in range(tries))
 
 
 def _processor_flags() -> set[str]:

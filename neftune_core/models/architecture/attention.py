@@ -1,8 +1,8 @@
 """Causal attention for short rows on a CPU, as batched matrix products; torch's kernel takes twice as long.
 
 Query heads that share a key head are batched in one product. Probabilities are recomputed in the backward pass, so
-nothing of size tokens times tokens is stored. In bfloat16, scores are rounded before the softmax, as in the eager
-attention of `transformers`. All other cases fall back to torch's kernel.
+nothing of size tokens times tokens is stored; rows of a single block store them. In bfloat16, scores are rounded before
+the softmax, as in the eager attention of `transformers`. All other cases fall back to torch's kernel.
 """
 
 from __future__ import annotations
@@ -95,10 +95,14 @@ class _CausalRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        blocks, ctx.scale = _blocks(query.shape[2]), scale
+        if len(blocks) == 1:
+            seen = _probabilities(query, key, blocks[0], scale)
+            ctx.save_for_backward(query, key, value, seen)
+            return torch.bmm(seen, value).view(*query.shape[:3], value.shape[-1])
         ctx.save_for_backward(query, key, value)
-        ctx.scale = scale
         found = query.new_empty(*query.shape[:3], value.shape[-1])
-        for block in _blocks(query.shape[2]):
+        for block in blocks:
             seen = _probabilities(query, key, block, scale)
             found[:, :, block] = torch.bmm(seen, value[:, : block.stop]).view_as(found[:, :, block])
         return found
@@ -106,21 +110,31 @@ class _CausalRows(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        query, key, value = ctx.saved_tensors
+        query, key, value, *stored = ctx.saved_tensors
+        blocks = _blocks(query.shape[2])
+        if stored:
+            of_block = _block_gradients(query, key, value, gradient, blocks[0], stored[0], ctx.scale)
+            return of_block[0].view_as(query), *of_block[1:], None
         of_query, of_key, of_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        for block in _blocks(query.shape[2]):
+        for block in blocks:
             keys = slice(block.stop)
-            seen, asking, mine = (
-                _probabilities(query, key, block, ctx.scale),
-                _flat(query, block),
-                _flat(gradient, block),
-            )
-            of_value[:, keys] += torch.bmm(seen.transpose(1, 2), mine)
-            of_seen = torch.bmm(mine, value[:, keys].transpose(1, 2))
-            of_scores = torch._softmax_backward_data(of_seen, seen, -1, seen.dtype).mul_(ctx.scale)
-            of_query[:, :, block] = torch.bmm(of_scores, key[:, keys]).view_as(of_query[:, :, block])
-            of_key[:, keys] += torch.bmm(of_scores.transpose(1, 2), asking)
+            seen = _probabilities(query, key, block, ctx.scale)
+            of_block = _block_gradients(query, key[:, keys], value[:, keys], gradient, block, seen, ctx.scale)
+            of_query[:, :, block] = of_block[0].view_as(of_query[:, :, block])
+            of_key[:, keys] += of_block[1]
+            of_value[:, keys] += of_block[2]
         return of_query, of_key, of_value, None
+
+
+def _block_gradients(
+    query: Tensor, key: Tensor, value: Tensor, gradient: Tensor, block: slice, seen: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of one block to its queries and to the keys and values that it sees."""
+    mine = _flat(gradient, block)
+    of_seen = torch.bmm(mine, value.transpose(1, 2))
+    of_scores = torch._softmax_backward_data(of_seen, seen, -1, seen.dtype).mul_(scale)
+    of_key = torch.bmm(of_scores.transpose(1, 2), _flat(query, block))
+    return torch.bmm(of_scores, key), of_key, torch.bmm(seen.transpose(1, 2), mine)
 
 
 def _blocks(tokens: int) -> list[slice]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -68,11 +68,12 @@ def test_gradients_of_slots_never_mix(tiny: LoadedModel) -> None:
     assert any(parameter.grad[2].abs().max() > 0 for parameter in stack.parameters())
 
 
-@pytest.mark.parametrize("most", [64, 70, 256])  # 70: the chunks do not fill a piece
+@pytest.mark.parametrize(("most", "numbers"), [(64, 1), (70, 1), (256, 2**20)])  # 70: the chunks do not fill a piece
 def test_the_loss_in_pieces_is_the_models_own_loss_and_gradient(
-    tiny: LoadedModel, most: int, monkeypatch: pytest.MonkeyPatch
+    tiny: LoadedModel, most: int, numbers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loss, "MOST_PIECE", most)
+    monkeypatch.setattr(loss, "CHUNK_NUMBERS", numbers)
     batch = collate(random_rows(24), pad_id=0, round_to=32)
     labels = batch.ids.masked_fill(~batch.trained, -100)
     labels[:, 0] = -100
@@ -90,6 +91,21 @@ def test_the_loss_in_pieces_is_the_models_own_loss_and_gradient(
     torch.testing.assert_close(losses.means[0], expected.detach(), rtol=1e-5, atol=1e-6)
     for parameter, gradient in zip(stack.parameters(), gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)  # float32, other order of sums
+
+
+def test_the_size_of_a_chunk_changes_no_bit(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, stack = collate(random_rows(24), pad_id=0, round_to=32), _stack(tiny)
+
+    def found() -> list[torch.Tensor]:
+        for parameter in stack.parameters():
+            parameter.grad = None
+        with stack.running([1, 2, 3]) as tree:
+            losses = arm_losses(tree, batch, 3, backward_over=10)
+        return [losses.each, losses.hits, *(cast(torch.Tensor, parameter.grad) for parameter in stack.parameters())]
+
+    whole = found()
+    monkeypatch.setattr(loss, "CHUNK_NUMBERS", 1)
+    assert all(torch.equal(one, other) for one, other in zip(whole, found(), strict=True))
 
 
 def test_a_weight_scales_an_arms_gradient_and_not_its_loss(tiny: LoadedModel) -> None:

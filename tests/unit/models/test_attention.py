@@ -49,9 +49,31 @@ def test_sharp_scores_in_bfloat16_are_as_exact_as_plain_attention() -> None:
     assert ours < 1.5 * (plain.float() - true).norm()
 
 
-def test_gradients_are_right_to_the_last_digit_in_double() -> None:
-    given = [one.detach().double().requires_grad_() for one in drawn(4, 2, 5, torch.float32)]
+@pytest.mark.parametrize("tokens", [5, attention.BLOCK, attention.BLOCK + 3])
+def test_gradients_are_right_to_the_last_digit_in_double(tokens: int) -> None:
+    given = [one.detach()[:1].double().requires_grad_() for one in drawn(4, 2, tokens, torch.float32)]
     assert torch.autograd.gradcheck(lambda *three: causal_rows(*three, 0.5), given)
+
+
+def test_stored_probabilities_give_the_bits_of_recomputed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = drawn(4, 2, 24, torch.bfloat16)
+    weights = torch.randn(2, 4, 24, 8, generator=torch.Generator().manual_seed(1)).bfloat16()
+    computed: list[slice] = []
+    probabilities = attention._probabilities
+
+    def counted(query: torch.Tensor, key: torch.Tensor, block: slice, scale: float) -> torch.Tensor:
+        computed.append(block)
+        return probabilities(query, key, block, scale)
+
+    monkeypatch.setattr(attention, "_probabilities", counted)
+    ours = causal_rows(*given, 0.3)
+    found = torch.autograd.grad(ours, given, weights)
+    assert len(computed) == 1  # by the forward pass alone
+    seen = probabilities(given[0].view(4, 2, 24, 8), given[1].view(4, 24, 8), slice(0, 24), 0.3)
+    value = given[2].detach().view(4, 24, 8)
+    assert torch.equal(ours.detach(), torch.bmm(seen.detach(), value).view_as(ours))
+    of_value = torch.bmm(seen.detach().transpose(1, 2), weights.reshape(4, 48, 8))
+    assert torch.equal(found[2], of_value.view_as(found[2]))
 
 
 def test_a_loaded_model_attends_this_way_and_says_the_same() -> None:

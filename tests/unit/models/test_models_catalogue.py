@@ -132,7 +132,7 @@ NAMED = {"amx_bf16"}
         (NAMED, [2.0], True),
         ({"avx512_bf16"}, [0.9], True),  # a busy moment
         (NAMED, [0.4, 0.3, 2.0], True),
-        (NAMED, [0.2, 0.2, 0.2], False),
+        (NAMED, [0.2] * 5, False),
     ],
 )
 def test_where_it_may_be_fast_it_is_measured_and_kept(
