@@ -52,12 +52,10 @@ def _nearest(cls: type[BaseModel], where: str) -> str:
     known = _names(cls)
     table, _, last = where.rpartition(".")
     elsewhere = [name for name in known if name.rpartition(".")[2] == last]
-    near = difflib.get_close_matches(last, [name.rpartition(".")[2] for name in known if _table_of(name) == table], 1)
+    near = difflib.get_close_matches(
+        last, [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == table], 1
+    )
     return f"{table}.{near[0]}".lstrip(".") if near else next(iter(elsewhere), "")
-
-
-def _table_of(name: str) -> str:
-    return name.rpartition(".")[0]
 
 
 def _names(cls: type[BaseModel], prefix: str = "") -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,21 +15,23 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each process has one core
 prepare_waiting()  # before torch is imported
 
+import division  # noqa: E402
 import torch  # noqa: E402
 from tiny import loaded_tiny  # noqa: E402
 
 from neftune_core.models.loading import LoadedModel  # noqa: E402
 
-TOGETHER = ("browser", "api")
-"""Folders of tests that share one lab."""
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Divide the tests by what they share."""
+    return division.scheduler(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that share fixtures in one process: those of a file, and those of one lab."""
-    for item in items:
-        place = item.path.relative_to(Path(__file__).parent)
-        folder = place.parts[0]
-        item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else str(place)))
+    """Begin with what takes longest, where there are several processes."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: division.rank_of(item.nodeid))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -19,7 +19,6 @@ from neftune_core.export.report_parts import (
     text_of,
     verdict_html,
 )
-from neftune_core.figures import Figure
 from neftune_core.figures.effects import EPOCH_WORDS, effect_curve
 from neftune_core.home import assets
 from neftune_core.language import later, say
@@ -59,7 +58,7 @@ def sweep_content(record: Record) -> Content:
             (say("The settings"), _table(table)),
             (say("The data"), data_html(first.about_table("data"))),
         ],
-        figures=[(_heading(table, epoch), _effects(table, epoch)) for epoch in EPOCHS],
+        figures=[(_heading(table, epoch), effect_curve(table, table.question.measure, epoch)) for epoch in EPOCHS],
         settings=text_of(sweep, SWEEP_FILE),
         settings_file=SWEEP_FILE,
         command=f"neftune sweep {SWEEP_FILE}",
@@ -95,10 +94,6 @@ def _facts(sweep: Sweep, table: SweepTable, first: Record) -> dict[str, str]:
 
 def _heading(table: SweepTable, epoch: str) -> str:
     return f"{say(MEASURES[table.question.measure].label)}, {say(EPOCH_WORDS[epoch])}"
-
-
-def _effects(table: SweepTable, epoch: str) -> Figure:
-    return effect_curve(table, table.question.measure, epoch)
 
 
 def _table(table: SweepTable) -> str:

@@ -140,7 +140,7 @@ def what_fits(study: StudySettings, loaded: LoadedModel, prepared: PreparedData)
     """
     work = workload_of(study, prepared, loaded)
     rows, length = study.training.batch_size, work.length
-    parts = ((parts, replace(work, batch_size=math.ceil(rows / parts))) for parts in _doubling(rows))
+    parts = ((2**power, replace(work, batch_size=math.ceil(rows / 2**power))) for power in range(1, rows.bit_length()))
     arms = (
         (arms, replace(work, arms=arms, answered=work.answered * (arms + 1) // (work.arms + 1)))
         for arms in range(work.arms - 1, 1, -1)
@@ -228,10 +228,6 @@ def _tokens_of(prompts: Sequence[FittedPrompt | None], new_tokens: int) -> int:
 
 def _estimate(work: Workload, study: StudySettings, loaded: LoadedModel) -> Estimate:
     return estimate(loaded, work, study.model, weights_are_loaded=True)
-
-
-def _doubling(rows: int) -> Iterable[int]:
-    return (2**power for power in range(1, rows.bit_length()))
 
 
 def _first_fitting(

@@ -118,6 +118,16 @@ def test_a_wrong_value_gets_the_sentence_of_the_page(
     assert FAULT not in answer.text
 
 
+def test_a_neighbour_of_the_uploads_is_never_read(visitor: Visitor, server: Server) -> None:
+    neighbour = server.home / "uploads2" / "rows.jsonl"
+    neighbour.parent.mkdir(exist_ok=True)
+    neighbour.write_text('{"instruction": "Name 1.", "output": "It is 1."}\n' * 6, encoding="utf-8")
+    source = {"source": f"file:{neighbour}"}
+    for name, values in (("read_instructions", source), ("start_study", {"settings": {"data": source}, "key": KEY})):
+        (told,) = called(visitor, name, **values).told
+        assert "not a file that was uploaded" in told
+
+
 def test_no_endpoint_reveals_or_stops_another_visitors_study(
     visitors: Callable[[str], Visitor], server: Server
 ) -> None:

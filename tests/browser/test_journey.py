@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from page_steps import BAD_ROW, open_tab, own_file, text_of, upload
-from served_lab import LAB, served, visiting
+from served_lab import LAB, opened_page, served, visiting
 
 from neftune_core.data.settings import DataSettings
 from neftune_core.noise.settings import NoiseSettings
@@ -46,6 +47,17 @@ def endless(page: Any) -> None:
     """Set up a study that runs longer than the test."""
     epochs(page, 20)
     many_seeds(page)
+
+
+ENDLESS = "?tab=Train&train.epochs=20&train.seeds=8"
+
+
+@pytest.fixture
+def endless_page(cache: Any, lab_address: str) -> Iterator[Any]:
+    """Return a new visitor's page on which a study is set up, by its link, that runs longer than the test."""
+    with opened_page(cache, lab_address, ENDLESS) as opened:
+        text_of(opened, "#train-plan", "8 seeds of")
+        yield opened
 
 
 def see_a_note(page: Any) -> None:
@@ -146,8 +158,8 @@ def _runs(page: Any) -> None:
     assert page.locator("#runs-answers section").count() == 3  # the held-out prompts that a study answers
 
 
-def test_a_study_is_seen_to_grow_stopped_gone_on_with_and_discarded(lab_page: Any) -> None:
-    endless(lab_page)
+def test_a_study_is_seen_to_grow_stopped_gone_on_with_and_discarded(endless_page: Any) -> None:
+    lab_page = endless_page
     lab_page.locator("#lab-train").click()
     lab_page.locator("#train-state [data-state=running]").wait_for()
     text_of(lab_page, "#lab-words", "Next:")  # what runs and what is set up are two studies
@@ -174,8 +186,8 @@ def test_a_study_is_seen_to_grow_stopped_gone_on_with_and_discarded(lab_page: An
     lab_page.locator("#train-undo").wait_for(state="hidden")
 
 
-def test_stop_asks_whether_to_keep_or_to_discard_and_either_is_done_at_once(lab_page: Any) -> None:
-    endless(lab_page)
+def test_stop_asks_whether_to_keep_or_to_discard_and_either_is_done_at_once(endless_page: Any) -> None:
+    lab_page = endless_page
     lab_page.locator("#lab-train").click()
     lab_page.locator("#train-state [data-state=running]").wait_for()
     lab_page.locator("#lab-stop").click()
@@ -199,21 +211,20 @@ def test_stop_asks_whether_to_keep_or_to_discard_and_either_is_done_at_once(lab_
     lab_page.get_by_text("No study yet").wait_for()
 
 
-def test_what_is_reported_does_not_lie_over_the_buttons(lab_page: Any) -> None:
-    see_a_note(lab_page)
-    open_tab(lab_page, "Train")
-    many_seeds(lab_page)
-    epochs(lab_page, 20)
-    assert is_uncovered(lab_page, "#lab-train")
-    lab_page.locator("#lab-train").click()
-    lab_page.locator("#train-state [data-state=running]").wait_for()
-    see_a_note(lab_page)
-    assert is_uncovered(lab_page, "#lab-stop")
-    lab_page.locator("#lab-stop").click()  # asks what to do with the results
-    assert is_uncovered(lab_page, "#lab-stop-discard")
-    lab_page.locator("#lab-stop-discard").click()
-    open_tab(lab_page, "Train")
-    text_of(lab_page, "#train-state", "A recorded study")
+def test_what_is_reported_does_not_lie_over_the_buttons(cache: Any, lab_address: str) -> None:
+    with opened_page(cache, lab_address, f"{ENDLESS}&noise.kind=unknown") as page:
+        page.locator(".lab-message").first.wait_for()
+        text_of(page, "#train-plan", "8 seeds of")
+        assert is_uncovered(page, "#lab-train")
+        page.locator("#lab-train").click()
+        page.locator("#train-state [data-state=running]").wait_for()
+        see_a_note(page)
+        assert is_uncovered(page, "#lab-stop")
+        page.locator("#lab-stop").click()  # asks what to do with the results
+        assert is_uncovered(page, "#lab-stop-discard")
+        page.locator("#lab-stop-discard").click()
+        open_tab(page, "Train")
+        text_of(page, "#train-state", "A recorded study")
 
 
 def test_a_preset_and_the_reset_set_every_training_setting(lab_page: Any) -> None:

@@ -153,7 +153,7 @@ def test_the_title_of_a_study_that_ended_without_connection_is_that_of_the_page(
 
 def test_tabs_opened_during_and_after_a_study_show_its_state(lab_page: Any) -> None:
     lab_page.evaluate("Lab.openLesson(1)")
-    start_study(lab_page, epochs=3, seeds=1)
+    start_study(lab_page, epochs=1, seeds=1)
     for tab in ("Learn", "Train", "Runs", "Learn"):
         open_tab(lab_page, tab)
         assert lab_page.locator("#lab-progress").inner_text() != ""

@@ -101,12 +101,9 @@ def _block(line: Line, colours: Mapping[str, str], against: str) -> str:
         _column(name, answer, _colour(name, colours), base if against in line["arms"] and name != against else None)
         for name, answer in line["arms"].items()
     )
-    vote = quiet(say("Your vote: {vote}", vote=_vote(line["vote"]))) if line.get("vote") else ""
+    kept = line.get("vote")
+    vote = quiet(say("Your vote: {vote}", vote=say(CHOSEN.get(kept, kept)))) if kept else ""
     return _section(line, columns, vote)
-
-
-def _vote(kept: str) -> str:
-    return say(CHOSEN.get(kept, kept))
 
 
 def _colour(name: str, colours: Mapping[str, str]) -> str:

@@ -107,7 +107,9 @@ def build(shown: RecordedStudy | None) -> LearnTab:
         _part(_list_html(), "lessons", "learn-lessons", [_entry(lesson) for lesson in lessons()])
         if shown is not None:
             _evidence(shown)
-        gr.Markdown(_text("intro"), elem_id="learn-text", latex_delimiters=FORMULAS)
+        gr.Markdown(
+            lesson_file("intro.md").read_text(encoding="utf-8"), elem_id="learn-text", latex_delimiters=FORMULAS
+        )
     buttons, faults = [], None
     for lesson in lessons():
         with gr.Column(elem_id=f"lesson-{lesson.number}", elem_classes=["lab-lesson"]):
@@ -180,7 +182,3 @@ def _end(lesson: Lesson) -> str:
 
 def _part(template: str, name: str, elem_id: str, value: Any) -> gr.HTML:
     return gr.HTML(value, html_template=template, js_on_load=part(name), apply_default_css=False, elem_id=elem_id)
-
-
-def _text(name: str) -> str:
-    return lesson_file(f"{name}.md").read_text(encoding="utf-8")

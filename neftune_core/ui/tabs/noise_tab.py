@@ -43,8 +43,8 @@ def words_html() -> str:
     """Return the elements beside the controls that the browser fills."""
     return f"""<div class="lab-noise-words"><p class="lab-verdict" data-word="verdict" aria-live="polite"></p>
 <div class="lab-scale" role="img" data-word="scale"><i></i></div>
-<p class="lab-scale-words" aria-hidden="true"><span>{say("quiet")}</span><span>{say("as large as the words")}</span>
-<span>{say("louder")}</span></p>
+<p class="lab-scale-words" aria-hidden="true"><span>{say("weak")}</span><span>{say("as large as the words")}</span>
+<span>{say("stronger")}</span></p>
 <p class="lab-warning" data-word="warning" role="status"></p>
 <p class="lab-quiet" data-word="recorded" hidden>{say(RECORDED_WORDS)}</p>
 <p class="lab-quiet" data-word="kind"></p>

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from as_written import NEFTUNE
+from command_line import neftune_here
 
 from neftune_core.cli import parse_arguments
 from neftune_core.commands.data import DataCommand
@@ -17,10 +18,9 @@ from neftune_core.studies.records.record import find
 from neftune_core.studies.settings import EXAMPLE, StudySettings
 
 
-def _neftune(*words: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
-    where = ["--home", str(home)] if home else []
-    command = [NEFTUNE, *words, *where]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+def _installed(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, as an installation gives it."""
+    return subprocess.run([NEFTUNE, *words], capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.parametrize(
@@ -38,21 +38,21 @@ def test_a_wrong_option_is_told_once_and_in_plain_words(words: list[str], told: 
 
 
 def test_the_example_is_a_complete_commented_study_that_trains_and_compares(tmp_path: Path) -> None:
-    example = _neftune("train", "--example")
+    example = _installed("train", "--example")
     assert example.returncode == 0
     assert example.stdout.count("#") > 20
     assert from_toml(StudySettings, example.stdout) == EXAMPLE
     file = tmp_path / "study.toml"
     file.write_text(example.stdout, encoding="utf-8")
     short = ["--training.epochs", "0.2", "--training.evaluations", "1", "--answers.new-tokens", "4"]
-    trained = _neftune("train", str(file), *short, home=tmp_path / "home")
+    trained = neftune_here("train", str(file), *short, home=tmp_path / "home")
     assert trained.returncode == 0, trained.stderr
     assert "held-out loss" in trained.stdout
     record = next((tmp_path / "home" / "runs").iterdir())
     assert find(record.name, owner=None, folder=record.parent).study.training.epochs == 0.2
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("Who lives in the barn?\n", encoding="utf-8")
-    answered = _neftune(
+    answered = neftune_here(
         "compare", record.name, "--prompts", str(prompts), "--json", "--new-tokens", "3", home=tmp_path / "home"
     )
     assert answered.returncode == 0, answered.stderr
@@ -74,7 +74,7 @@ def test_the_example_is_a_complete_commented_study_that_trains_and_compares(tmp_
 def test_a_wrong_study_gets_one_sentence_and_a_failing_status(tmp_path: Path, text: str, words: str) -> None:
     file = tmp_path / "study.toml"
     file.write_text(text, encoding="utf-8")
-    done = _neftune("train", str(file), home=tmp_path / "home")
+    done = neftune_here("train", str(file), home=tmp_path / "home")
     assert done.returncode != 0
     assert words in done.stderr
     assert "Traceback" not in done.stderr
@@ -101,7 +101,7 @@ def test_a_wrong_study_gets_one_sentence_and_a_failing_status(tmp_path: Path, te
     ],
 )
 def test_a_wrong_command_gets_one_sentence(words: list[str], sentence: str, tmp_path: Path) -> None:
-    done = _neftune(*words, home=None if len(words) == 1 and words[0] != "train" else tmp_path)
+    done = neftune_here(*words, home=None if len(words) == 1 and words[0] != "train" else tmp_path)
     assert done.returncode != 0
     assert sentence in done.stderr
     assert not any(word in done.stderr for word in ("Traceback", "<class", "literal"))
@@ -110,28 +110,28 @@ def test_a_wrong_command_gets_one_sentence(words: list[str], sentence: str, tmp_
 def test_an_option_out_of_its_range_gets_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "my study"  # any name will do
     file.write_text('title = "mine"\n', encoding="utf-8")
-    done = _neftune("train", str(file), "--training.epochs", "-1", home=tmp_path / "home")
+    done = neftune_here("train", str(file), "--training.epochs", "-1", home=tmp_path / "home")
     assert done.returncode != 0
     assert "epochs" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     prompts = tmp_path / "p.txt"
     prompts.write_text("x\n", encoding="utf-8")
-    done = _neftune("compare", "x", "--prompts", str(prompts), "--new-tokens", "0", home=tmp_path / "home")
+    done = neftune_here("compare", "x", "--prompts", str(prompts), "--new-tokens", "0", home=tmp_path / "home")
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
 
 
 def test_models_and_doctor_answer_without_a_network(tmp_path: Path) -> None:
-    listed = _neftune("models", home=tmp_path)
+    listed = neftune_here("models", home=tmp_path)
     assert listed.returncode == 0
     assert "HuggingFaceTB/SmolLM2-135M-Instruct" in listed.stdout
-    facts = json.loads(_neftune("doctor", "--json", home=tmp_path).stdout)
+    facts = json.loads(neftune_here("doctor", "--json", home=tmp_path).stdout)
     assert facts["cores"] >= 1
     assert facts["home"] == str(tmp_path)
 
 
 def test_help_lists_every_command() -> None:
-    done = _neftune("--help")
+    done = _installed("--help")
     assert done.returncode == 0
     for command in ("serve", "train", "compare", "models", "doctor", "bench"):
         assert command in done.stdout

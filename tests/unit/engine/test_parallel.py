@@ -83,6 +83,21 @@ cli.main()
 """
 
 
+ONE_AFTER_THE_OTHER = """
+import sys
+from neftune_core import cli
+
+studies = sys.argv[1:]
+for study in studies:
+    sys.argv = ["neftune", "train", study]
+    try:
+        cli.main()
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+
+
 def only_record(home: Path) -> Record:
     (folder,) = (path.parent for path in (home / "runs").glob("*/study.toml"))
     return Record(folder)
@@ -99,25 +114,43 @@ def numbers(record: Record) -> dict[tuple[Any, ...], float]:
     }
 
 
-@pytest.mark.parametrize("training", [{}, {"method": "full", "learning_rate": 1e-4}, {"accumulation": 2}])
-def test_two_processes_give_the_numbers_of_one(tmp_path: Path, training: dict[str, Any]) -> None:
-    asked = study(tmp_path, **training)
-    alone = create(asked, "", folder=tmp_path / "alone")
-    assert list(run_study(alone, Limits(), lambda: False))[-1]["event"] == "finished"
-    (tmp_path / "study.toml").write_text(to_toml(asked), encoding="utf-8")
-    with launched(["train", str(tmp_path / "study.toml")], tmp_path / "home") as process:
+TRAININGS: dict[str, dict[str, Any]] = {
+    "adapters": {},
+    "all weights": {"method": "full", "learning_rate": 1e-4},
+    "accumulated": {"accumulation": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def on_two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
+    """Train all studies on two processes, one after the other; return their records by title."""
+    place = tmp_path_factory.mktemp("two")
+    program = place / "program.py"
+    program.write_text(ONE_AFTER_THE_OTHER, encoding="utf-8")
+    files = [place / f"{number}.toml" for number, _ in enumerate(TRAININGS)]
+    for file, (title, training) in zip(files, TRAININGS.items(), strict=True):
+        asked = study(place, **training).model_copy(update={"title": title})
+        file.write_text(to_toml(asked), encoding="utf-8")
+    with launched([*map(str, files)], place / "home", program=(str(program),)) as process:
         said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
-    both = only_record(tmp_path / "home")
-    assert said.count("record: ") == 1  # the first process alone speaks
-    expected, found = numbers(alone), numbers(both)
+    assert said.count("record: ") == len(files)  # the first process alone speaks
+    records = [Record(path.parent) for path in (place / "home" / "runs").glob("*/study.toml")]
+    return {record.study.title: record for record in records}
+
+
+@pytest.mark.parametrize("title", TRAININGS)
+def test_two_processes_give_the_numbers_of_one(on_two: dict[str, Record], tmp_path: Path, title: str) -> None:
+    alone = create(on_two[title].study, "", folder=tmp_path / "alone")
+    assert list(run_study(alone, Limits(), lambda: False))[-1]["event"] == "finished"
+    expected, found = numbers(alone), numbers(on_two[title])
     assert found.keys() == expected.keys()
     assert len(found) > 100
     assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
 def test_a_study_on_two_processes_stops_on_request_and_continues(tmp_path: Path) -> None:
-    asked = study(tmp_path, epochs=10, checkpoint_steps=2)
+    asked = study(tmp_path, epochs=5, checkpoint_steps=2)
     (tmp_path / "study.toml").write_text(to_toml(asked), encoding="utf-8")
     with launched(["train", str(tmp_path / "study.toml")], tmp_path / "home") as process:
         end = time.monotonic() + 120

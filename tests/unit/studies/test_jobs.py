@@ -181,7 +181,7 @@ def test_a_study_runs_with_less_priority_than_what_answers_the_page(rows: Path) 
 
     jobs = LabJobs(Limits(), run)
     jobs.wait(jobs.submit(two_arms(rows), ANN), 60)
-    assert found == [os.getpriority(os.PRIO_PROCESS, 0) + NICENESS]
+    assert found == [min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)]  # Linux has none above 19
 
 
 def _numbers(record: Record, seed: int) -> list[Event]:

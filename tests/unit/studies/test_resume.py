@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from as_written import NEFTUNE
+from command_line import neftune_here
 from processes import ended
 from short_study import short_rows, short_study
 from tiny import random_rows
@@ -188,7 +189,7 @@ def test_a_killed_process_is_resumed_from_the_command_line(study: StudySettings,
     assert [event for event in _numbers(Record(folder)) if event["event"] in ("step", "evaluated")] == [
         event for event in _numbers(expected) if event["event"] in ("step", "evaluated")
     ]
-    once_more = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    once_more = neftune_here(*command[1:])
     assert once_more.returncode == 0
     assert "finished already" in once_more.stdout
 
@@ -218,7 +219,7 @@ def test_a_command_that_is_asked_to_end_stops_with_a_checkpoint(study: StudySett
     assert ending["event"] == "stopped"
     assert checkpoint.saved_step(record.folder) == last  # which no checkpoint of every third step need be
     assert not record.is_running()
-    again = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    again = neftune_here(*command[1:])
     assert again.returncode == 0, again.stderr
     assert [event for event in _numbers(record) if event["event"] in ("step", "evaluated")] == [
         event for event in _numbers(expected) if event["event"] in ("step", "evaluated")

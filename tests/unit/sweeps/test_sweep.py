@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from as_written import NEFTUNE
+from command_line import neftune_here
 from short_study import short_rows, short_study
 
 from neftune_core.engine.settings import TrainingSettings
@@ -299,13 +298,13 @@ def test_the_time_of_a_sweep_follows_the_last_study(
 def test_the_command_prints_a_table_and_resume_finds_it_finished(study: StudySettings, tmp_path: Path) -> None:
     file = tmp_path / "sweep.toml"
     file.write_text(to_toml(_sweep(study.model_copy(update={"seeds": 1}))), encoding="utf-8")
-    command = [NEFTUNE, "sweep", str(file), "--home", str(tmp_path / "home"), "--resume"]
-    first = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=300, check=False)
+    command = ["sweep", file, "--resume"]
+    first = neftune_here(*command, "--json", home=tmp_path / "home")
     assert first.returncode == 0, first.stderr
     values = json.loads(first.stdout)
     assert values["state"] == "finished"
     assert [row["arm"] for row in values["settings"]] == ["control", "uniform-alpha-5"]
-    second = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    second = neftune_here(*command, home=tmp_path / "home")
     assert second.returncode == 0, second.stderr
     assert "uniform-alpha-5" in second.stdout
     assert len(list((tmp_path / "home" / "runs").iterdir())) == 1
@@ -314,8 +313,7 @@ def test_the_command_prints_a_table_and_resume_finds_it_finished(study: StudySet
 def test_a_wrong_sweep_file_gets_one_sentence_and_a_failing_status(tmp_path: Path) -> None:
     file = tmp_path / "sweep.toml"
     file.write_text("[axes]\nnoise.strong = [1]\n", encoding="utf-8")
-    command = [NEFTUNE, "sweep", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = neftune_here("sweep", file)
     assert done.returncode == 1
     assert done.stderr.strip() == "A sweep cannot vary 'noise.strong': it varies noise.*, training.* and data.rows."
 

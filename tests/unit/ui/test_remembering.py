@@ -146,6 +146,21 @@ def test_what_was_set_comes_back_and_what_does_not_fit_is_told(
     assert all(text in words for text in ("Epochs cannot be", "nothing.known", "1e99"))
 
 
+def test_a_link_with_nan_is_told_so_and_its_other_values_are_set(
+    restored: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(page_state, "show_note", said.append)
+    wrong = ("noise.strength", "train.epochs", "train.learning_rate", "train.seeds", "compare.rows")
+    link = dict.fromkeys(wrong, "nan") | {"noise.kind": "gaussian", "train.batch_size": "8"}
+    shown = restored(json.dumps(link), ModelSettings(), EXAMPLE.data)
+    (words,) = said
+    assert words.count("cannot be 'nan'") == len(wrong)
+    values = {name: value["value"] for name, value in shown.items() if isinstance(value, dict) and "value" in value}
+    assert (values["noise-kind"], values["train-batch-size"]) == ("gaussian", 8)
+    assert not [name for name, value in values.items() if value != value]
+
+
 def test_a_link_brings_a_starter_set_but_loads_no_model(
     restored: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +184,7 @@ def test_a_link_brings_a_starter_set_but_loads_no_model(
         '{"model": {}, "data": {"source": "file:/etc/passwd"}}',
         '{"model": {}, "data": {"source": "file:a\\u0000b"}}',
         '{"model": {}, "data": {"source": "file:UPLOADS/../lab.log"}}',
+        '{"model": {}, "data": {"source": "file:UPLOADS2/rows.jsonl"}}',
         '{"model": {}, "data": {"source": "starter:world-format", "held_out_source": "file:/etc/passwd"}}',
     ],
 )
@@ -177,6 +193,9 @@ def test_nothing_but_an_upload_is_read_for_what_a_browser_says(
 ) -> None:
     (home() / "uploads").mkdir(exist_ok=True)
     (home() / "lab.log").write_text("{}", encoding="utf-8")
+    (home() / "uploads2").mkdir(exist_ok=True)
+    rows = "".join(f'{{"instruction": "Name {n}.", "output": "It is {n}."}}\n' for n in range(6))
+    (home() / "uploads2" / "rows.jsonl").write_text(rows, encoding="utf-8")
     in_use = said.replace("UPLOADS", str(home() / "uploads"))
     state = json.dumps({"in_use": in_use, "train.seed": 5})
     shown = restored(state, ModelSettings(), EXAMPLE.data)

@@ -1,0 +1,41 @@
+"""The suite itself: how its tests are divided among processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import division
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+TESTS = Path(__file__).parents[1]
+
+
+class Options:
+    """What the scheduler asks of a run with two processes."""
+
+    option = type("Option", (), {"tx": ["popen", "popen"], "maxprocesses": None, "loadscopereorder": True})()
+
+    def getvalue(self, name: str) -> object:
+        return getattr(self.option, name)
+
+
+@pytest.mark.parametrize(
+    ("test", "group"),
+    [
+        ("tests/browser/test_walk.py::test_a[light-]", "browser"),
+        ("tests/api/test_ending.py::test_b", "api"),
+        ("tests/unit/ui/test_gate.py::test_c[tests/api/x]", "unit/ui/test_gate.py"),
+    ],
+)
+def test_what_shares_a_lab_or_a_file_stays_in_one_process(test: str, group: str) -> None:
+    found = division.scheduler(Options(), None)
+    assert isinstance(found, LoadScopeScheduling)
+    assert found._split_scope(test) == group  # the method that xdist documents for this
+    assert found.config.option.loadscopereorder is False
+
+
+def test_what_takes_longest_exists_and_is_begun_first() -> None:
+    assert [name for name in division.LONGEST if not (TESTS / name).exists()] == []
+    tests = ["tests/unit/ui/test_gate.py::a", "tests/api/test_ending.py::b", "tests/browser/test_walk.py::c"]
+    assert sorted(tests, key=division.rank_of) == tests[::-1]
