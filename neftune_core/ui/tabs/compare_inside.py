@@ -240,11 +240,12 @@ def build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         with gr.Row():
             ask = gr.Button(say("Judge the answers"), variant="primary", size="md", elem_id="judge-ask")
             stop = gr.Button(say("Stop"), size="md", visible=False, elem_id="judge-stop")
+        found = gr.HTML(apply_default_css=False, elem_id="judge-found")
+        with gr.Row():
             exports = {
-                kind: gr.Button(say("Save as {kind}", kind=kind.upper()), size="md", elem_id=f"judge-{kind}")
+                kind: gr.Button(say("Save as {kind}", kind=kind.upper()), size="sm", elem_id=f"judge-{kind}")
                 for kind in WRITERS
             }
-        found = gr.HTML(apply_default_css=False, elem_id="judge-found")
 
     @reports_errors
     def arms(key: str, view: str, record_id: str | None) -> list[Any]:
