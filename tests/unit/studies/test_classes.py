@@ -90,6 +90,6 @@ def test_classes_students_studies_and_lifetime_are_bounded(runs: Path, monkeypat
 def test_a_change_waits_for_another_one_and_says_so(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = make_class(TEACHER)
     monkeypatch.setattr(classes, "PATIENCE_SECONDS", 0.1)
-    with classes._changing(), pytest.raises(RecordError, match="try again in a moment"):
+    with classes._locked(), pytest.raises(RecordError, match="try again in a moment"):
         join_class(code, ANN)
     assert join_class(code, ANN)
