@@ -28,8 +28,11 @@ STUDY = EXAMPLE.model_copy(
     update={"title": "", "seeds": 2, "training": EXAMPLE.training.model_copy(update={"epochs": 6.0, "evaluations": 6})}
 )
 QUALITY = 80
-PATIENCE = 60_000
+PATIENCE = 180_000
 SETTLING_SECONDS = 3.0
+DRAWN = """[...document.querySelectorAll(".lab-figure-plot")].every(
+    (plot) => !plot.checkVisibility() || plot.querySelector("svg.main-svg")
+)"""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ def _looked(browser: Any, address: str, look: Look, key: str, record: Record, fo
         page.goto(f"{address.rstrip('/')}{PATHS[look.language]}?tab={opened}{job}")
         page.wait_for_function("window.Lab && document.body.dataset.labOpened")
         _fill(page, tab)
+        page.wait_for_function(DRAWN)
         time.sleep(SETTLING_SECONDS)
         file = look.file(folder, tab)
         page.screenshot(path=file, type="jpeg", quality=QUALITY)
