@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,15 +25,20 @@ def _installed(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([NEFTUNE, *words], capture_output=True, text=True, timeout=300, check=False)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["--nonsense", "1"], "`neftune data` takes no --nonsense, 1. ("),
+        (["--row", "5"], "`neftune data` takes no --row, 5. Perhaps you meant --rows. ("),
         (["--rows", "many"], "--rows cannot be 'many': it must be an integer. ("),
         (["--held-out-share", "half"], "--held-out-share cannot be 'half': it must be a number. ("),
     ],
 )
-def test_a_wrong_option_is_told_once_and_in_plain_words(words: list[str], told: str) -> None:
+def test_a_wrong_option_is_told_once_and_in_plain_words(
+    words: list[str], told: str, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
     with pytest.raises(InvalidSetting) as raised:
         parse_arguments(DataCommand, ["data", "rows.jsonl", *words], None)
     assert str(raised.value).startswith(told)
