@@ -102,7 +102,7 @@ def _block(line: Line, colours: Mapping[str, str], against: str) -> str:
         for name, answer in line["arms"].items()
     )
     kept = line.get("vote")
-    vote = quiet(say("Your vote: {vote}", vote=say(CHOSEN.get(kept, kept)))) if kept else ""
+    vote = quiet(say("Your vote: {vote}", vote=say(CHOSEN.get(kept) or kept))) if kept else ""
     return _section(line, columns, vote)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.methods.registry import METHODS
@@ -90,7 +91,7 @@ def _with_method(asked: StudyRequest, name: str) -> dict[str, Any]:
     return noise | ({SCHEDULE: asked.methods.get(SCHEDULE, "constant")} if METHODS[name].scheduled else {})
 
 
-def method_boxes(prefix: str) -> dict[str, gr.Textbox | gr.Dropdown]:
+def method_boxes(prefix: str) -> dict[str, Component]:
     """Build the boxes of arms with other methods in the open column, in a group of their own.
 
     Args:

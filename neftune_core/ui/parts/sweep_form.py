@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from neftune_core.bounded_io import read_toml
 from neftune_core.errors import InvalidSetting
@@ -40,7 +41,7 @@ class SweepForm:
     first_seed: Any
     seeds: Any
     title: gr.Textbox
-    methods: dict[str, gr.Textbox | gr.Dropdown]
+    methods: dict[str, Component]
 
     def components(self) -> list[Any]:
         """Return all components in the order in which `sweep_of` expects their values."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.evaluation.settings import MeasuringSettings
@@ -60,7 +61,7 @@ class TrainForm:
     reset: gr.Button
     strengths: gr.Textbox
     together: gr.Textbox
-    methods: dict[str, gr.Textbox | gr.Dropdown]
+    methods: dict[str, Component]
     seed: gr.Number
     seeds: gr.Slider
     training: Form[TrainingSettings]
