@@ -49,7 +49,8 @@ def test_every_card_is_complete(name: str) -> None:
     assert re.fullmatch("([0-9a-f]{40})?", card.revision)
 
 
-def test_more_work_never_takes_less() -> None:
+def test_more_work_never_takes_less(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))  # without times of earlier studies
     card = CATALOGUE["HuggingFaceTB/SmolLM2-135M"]
     work = Workload(arms=2, batch_size=4, length=256, steps=100)
     base = estimate(card, work, FLOAT32)

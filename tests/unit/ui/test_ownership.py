@@ -16,7 +16,7 @@ from neftune_core.studies.trained.comparison_session import column_id, selected_
 from neftune_core.sweeps.record import find_study
 
 ANN, BEN = "a1" * 32, "b2" * 32
-KEYS = {"require_key(key)", "_key(key)", "key", "owner"}
+KEYS = {"require_key(key)", "require_key(asked.key)", "checked_key(key)", "_key(key)", "key", "owner"}
 LOOK_UPS = {"find", "find_study"}
 
 
