@@ -30,9 +30,11 @@ STUDY = EXAMPLE.model_copy(
 QUALITY = 80
 PATIENCE = 180_000
 SETTLING_SECONDS = 3.0
-DRAWN = """[...document.querySelectorAll(".lab-figure-plot")].every(
-    (plot) => !plot.checkVisibility() || plot.querySelector("svg.main-svg")
-)"""
+DRAWN = """[...document.querySelectorAll(".lab-figure-plot")].every((plot) => {
+    const isSeen = plot.checkVisibility() && plot.getBoundingClientRect().top < innerHeight;
+    return !isSeen || plot.querySelector("svg.main-svg");
+})"""
+"""Whether every figure in sight is drawn; others are drawn when they are scrolled to."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def _fill(page: Any, tab: str) -> None:
         page.locator("#compare-answers section article").first.wait_for()
     if tab == "Runs":
         page.locator(".lab-runs button").first.click()
-        page.locator("#runs-curves .lab-figure-plot svg.main-svg").first.wait_for()
+        page.locator("#runs-curves .lab-figure-plot").first.wait_for()
 
 
 if __name__ == "__main__":
