@@ -27,7 +27,7 @@ from neftune_core.ui.parts.plot import live_figure, part
 from neftune_core.ui.parts.run_actions import state_text, study_text, when
 from neftune_core.ui.parts.strip import Strip, following
 from neftune_core.ui.parts.study_views import curves_of
-from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
+from neftune_core.ui.parts.wiring import QUIET, events, key_of_tab, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs import export_panel
 from neftune_core.ui.tabs.sweep_views import table_view
@@ -81,14 +81,15 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
     evidence_view.connect(opened.evidence, lab, key, opened.record_id, changed)
     export_panel.build(lab, key, opened.record_id, train.finished)
     came = export_panel.build_import(lab, key)
-    _connect_list(lab, key, runs, [train.finished, strip.watched, opened.record_id, came], place)
+    present = key_of_tab(key, "Runs")
+    _connect_list(lab, key, runs, [train.finished, strip.watched, opened.record_id, came, present], place)
     _connect_view(lab, key, opened)
     tracker = train.form.tracker
     where = run_actions.ButtonContext(lab, strip, key, opened.record_id, train.asked, train.seen, tracker=tracker)
     run_actions.connect(
         opened.actions, where, lambda: ["", "", None, "", "", *[gr.update(visible=False)] * 2], opened.shown()
     )
-    _storage(lab, key, [place.select, opened.record_id.change])
+    _storage(lab, key, [place.select, opened.record_id.change, events(present).change])
 
 
 def _build_record_view() -> _RecordView:
@@ -108,7 +109,7 @@ def _connect_list(lab: Lab, key: gr.Textbox, runs: gr.HTML, changing: list[Any],
     def fill(key: str) -> list[dict[str, Any]]:
         return [_row(lab, record) for record in owned_records(require_key(key))]
 
-    gr.on([place.select, *(found.change for found in changing)], fill, key, runs, **QUIET)
+    gr.on([place.select, *(events(found).change for found in changing)], fill, key, runs, **QUIET)
 
 
 def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _RecordView, watching: list[Any]) -> None:

@@ -86,6 +86,16 @@ def test_the_link_of_a_study_fills_every_form_and_shows_what_has_no_place_there(
     assert restored("another key", record.id) == {}
 
 
+@pytest.mark.parametrize("tab", ["Compare", "Sweep", "Runs"])
+def test_lists_of_own_records_are_filled_once_the_browser_has_told_its_key(built: Any, tab: str) -> None:
+    told = [found for found in built.fns.values() if f"Lab.currentTab() === '{tab}'" in str(found.js)]
+    assert len(told) == 2  # one for each language
+    for known in told:
+        filled = [found for found in built.fns.values() if (known.outputs[0]._id, "change") in found.targets]
+        assert filled
+        assert all("owner-key" in [field.elem_id for field in found.inputs] for found in filled)
+
+
 @pytest.mark.parametrize("number", [one.number for one in lessons() if one.preset])
 def test_a_lesson_sets_values_of_the_state_and_puts_the_others_back(built: Any, number: int) -> None:
     presets = [found for found in built.fns.values() if _is_preset(found)]
