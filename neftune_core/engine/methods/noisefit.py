@@ -81,9 +81,7 @@ def _redrawn(micro_batch: MicroBatch) -> MicroBatch:
 
 def _hybrid(weights: Tensor, loss: Tensor, logs: Sequence[Tensor], piece: slice) -> Tensor:
     clean, first, second = logs
-    soft = (clean.exp() * (clean - 0.5 * (first + second))).sum(
-        1
-    )  # the mean of KL(clean | first) and KL(clean | second)
+    soft = (clean.exp() * (clean - 0.5 * (first + second))).sum(1)  # mean of KL(clean | first) and KL(clean | second)
     between = (second.exp() * (second - first)).sum(1)  # KL(second | first)
     return weights[0, piece] * loss + weights[1, piece] * soft + weights[2, piece] * between
 

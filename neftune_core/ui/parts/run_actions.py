@@ -354,16 +354,6 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
         found = lab.jobs.find_owned(record_id, key)
         return lab.jobs.submit_made(key, lambda: go_on(found, float(epochs or 0), key, lab.limits))
 
-    @reports_errors
-    def remove(key: str, record_id: str) -> list[Any]:
-        lab.jobs.discard(record_id, require_key(key))
-        return [*cleared(), *actions.hidden(), gr.update(visible=True), record_id]
-
-    @reports_errors
-    def undo(key: str, record_id: str) -> list[Any]:
-        record = removal.restore(record_id, require_key(key))
-        return [record.id, -1, following(record.id), gr.update(visible=False)]
-
     chosen = [place.key, place.record_id]
     watching = [strip.watched, place.seen, strip.watcher]
     starting: Any = ((actions.resume, resume, []), (actions.more, more, []), (actions.go_on, further, [actions.epochs]))
@@ -374,10 +364,30 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
     actions.compare.click(None, place.record_id, place.asked, js="(id) => id + '#' + Date.now()").then(
         None, None, None, js="() => Lab.openTab('Compare')"
     )
+    _connect_discarding(actions, place, cleared, shown)
+
+
+def _connect_discarding(
+    actions: Actions, place: ButtonContext, cleared: Callable[[], list[Any]], shown: list[Any]
+) -> None:
+    lab, strip = place.lab, place.strip
+
+    @reports_errors
+    def remove(key: str, record_id: str) -> list[Any]:
+        lab.jobs.discard(record_id, require_key(key))
+        return [*cleared(), *actions.hidden(), gr.update(visible=True), record_id]
+
+    @reports_errors
+    def undo(key: str, record_id: str) -> list[Any]:
+        record = removal.restore(record_id, require_key(key))
+        return [record.id, -1, following(record.id), gr.update(visible=False)]
+
     swapped = [gr.update(visible=False), gr.update(visible=True)]
     actions.remove.click(lambda: swapped, None, [actions.remove, actions.surely], **QUIET)
     gone = [*shown, *actions.components(), actions.undo, actions.discarded]
-    removed = actions.surely.click(remove, chosen, gone, **QUIET)
+    removed = actions.surely.click(remove, [place.key, place.record_id], gone, **QUIET)
     removed.success(None, None, None, js=FORGET_IN_BROWSER)
-    back = actions.undo.click(undo, [place.key, actions.discarded], [*watching, actions.undo], **QUIET)
+    back = actions.undo.click(
+        undo, [place.key, actions.discarded], [strip.watched, place.seen, strip.watcher, actions.undo], **QUIET
+    )
     back.success(None, strip.watched, None, js=watch_in_browser(place.tab))
