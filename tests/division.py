@@ -9,11 +9,13 @@ from typing import Any
 
 TOGETHER = ("browser", "api")
 """Folders of tests that share one lab."""
+FORKS_BEFORE_RAY = ("unit/space/test_zerogpu.py", "unit/space/test_zerogpu_views.py", "unit/sweeps/test_on_ray.py")
+"""Files that one process runs in this order: after Ray was used in a process, its forked processes crash."""
 LONGEST = (
     "browser",
     "api",
     "stress/test_stress.py",
-    "unit/sweeps/test_on_ray.py",
+    "forks",
     "unit/engine/test_parallel.py",
     "unit/export/test_export_script.py",
 )
@@ -24,6 +26,8 @@ def group_of(nodeid: str) -> str:
     """Return the group of a test, which one process runs: its file, or its folder if that shares a lab."""
     file = nodeid.partition("::")[0].removeprefix("tests/")
     folder = file.partition("/")[0]
+    if file in FORKS_BEFORE_RAY:
+        return "forks"
     return folder if folder in TOGETHER else file
 
 
