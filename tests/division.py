@@ -15,7 +15,7 @@ LONGEST = (
     "browser",
     "api",
     "stress/test_stress.py",
-    "forks",
+    "unit/sweeps/test_on_ray.py",
     "unit/engine/test_parallel.py",
     "unit/export/test_export_script.py",
 )
@@ -27,7 +27,7 @@ def group_of(nodeid: str) -> str:
     file = nodeid.partition("::")[0].removeprefix("tests/")
     folder = file.partition("/")[0]
     if file in FORKS_BEFORE_RAY:
-        return "forks"
+        return FORKS_BEFORE_RAY[-1]
     return folder if folder in TOGETHER else file
 
 
