@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from neftune_core.engine.methods.registry import METHODS
 from neftune_core.engine.settings import MethodSettings, spans
@@ -35,13 +35,7 @@ class ScheduledNoise:
             restarts: Steps after which they begin again.
         """
         self._multipliers = {
-            slot: [
-                value
-                for length in _lengths(total, restarts)
-                for value in multipliers(
-                    noise.schedule, length, point=noise.schedule_point, equal_energy=noise.equal_energy
-                )
-            ]
+            slot: _planned(noise, total, restarts, equal_energy=noise.equal_energy)
             for slot, noise in self._arms.items()
             if slot not in self.adaptive
         }
@@ -114,14 +108,7 @@ class ScheduledMethods:
             total: Number of steps.
             restarts: Steps after which they begin again.
         """
-        self._multipliers = {
-            slot: [
-                value
-                for length in _lengths(total, restarts)
-                for value in multipliers(arm.schedule, length, point=arm.schedule_point)
-            ]
-            for slot, arm in self._arms.items()
-        }
+        self._multipliers = {slot: _planned(arm, total, restarts) for slot, arm in self._arms.items()}
 
     def at(self, step: int) -> dict[int, dict[str, float]]:
         """Return the values at a step, numbered from 1."""
@@ -135,5 +122,12 @@ class ScheduledMethods:
         return found
 
 
-def _lengths(total: int, restarts: Sequence[int]) -> Iterator[int]:
-    return (end - start for start, end in spans(total, restarts))
+def _planned(
+    arm: NoiseSettings | MethodSettings, total: int, restarts: Sequence[int], *, equal_energy: bool = False
+) -> list[float]:
+    """Return the multiplier of every step by the schedule of an arm, which begins again after each of `restarts`."""
+    return [
+        value
+        for start, end in spans(total, restarts)
+        for value in multipliers(arm.schedule, end - start, point=arm.schedule_point, equal_energy=equal_energy)
+    ]

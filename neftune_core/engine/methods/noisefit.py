@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
-from neftune_core.engine.methods.consistency import in_pieces
 from neftune_core.engine.methods.method import Method
+from neftune_core.engine.methods.several_passes import train_on_several
 from neftune_core.language import later
 from neftune_core.settings import setting
 
@@ -30,44 +29,28 @@ SECOND_DRAW = 1 << 20
 
 
 def clean_and_two_noisy(
-    passes: StepPasses, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise], shares: Mapping[int, float]
+    passes: StepPasses, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise], values: Mapping[int, float]
 ) -> dict[int, Sums]:
     """Train on the loss of the clean pass, the divergence of both noisy passes from it, and that between them.
 
-    All passes have the same dropout masks and get gradients; the noisy ones have independent draws.
+    The two noisy passes have independent draws.
 
     Args:
         passes: Runs the passes.
         micro_batch: The rows.
         arms: Noise by slot.
-        shares: Share of the divergence from the clean pass by slot; the rest is its cross-entropy.
+        values: Share of the divergence from the clean pass by slot; the rest is its cross-entropy.
 
     Returns:
         The cross-entropy of the clean pass by slot.
     """
-    import torch
 
-    from neftune_core.engine.loss import Labels, predicting_states
+    def weights(trained: Tensor, response: Tensor) -> list[Tensor]:
+        share = trained.new_tensor([[values[slot]] for slot in arms])
+        return [(1 - share) * trained, share * response, BETWEEN * response]
 
-    batch, count = micro_batch.batch, len(arms)
-    ones = torch.ones(count, len(batch.predicting), device=batch.ids.device)
-    labels = passes.labels(micro_batch, list(arms)) or Labels(batch.predicting, ones)
-    silent = {slot: replace(arm, multiplier=0.0) for slot, arm in arms.items()}
-    states = []
-    for rows, noise in ((micro_batch, silent), (micro_batch, arms), (_redrawn(micro_batch), arms)):
-        with passes.running(rows, noise) as tree:
-            states.append(predicting_states(tree, batch, count, labels.predicting))
-            if len(states) < 3:
-                continue
-            response = batch.trained.flatten()[labels.predicting + 1]
-            share = torch.tensor([[shares[slot]] for slot in arms], device=response.device)
-            parts = [(1 - share) * labels.weights, share * response, (BETWEEN * response).expand(count, -1)]
-            weights = torch.stack(parts).flatten(1) * (passes.scale / micro_batch.tokens)
-            targets = batch.ids.flatten()[labels.predicting + 1].repeat(count)
-            losses, gradients = in_pieces(tree, states, targets, partial(_hybrid, weights))
-            torch.autograd.backward(states, gradients)
-    sums = losses.view(count, -1)[:, response].sum(1)
-    return {slot: {"loss": total} for slot, total in zip(arms, sums, strict=True)}
+    noisy = [micro_batch, _redrawn(micro_batch)]
+    return train_on_several(passes, micro_batch, arms, noisy, terms=_divergences, weights=weights)
 
 
 def _redrawn(micro_batch: MicroBatch) -> MicroBatch:
@@ -79,11 +62,11 @@ def _redrawn(micro_batch: MicroBatch) -> MicroBatch:
     return replace(micro_batch, rows=rows)
 
 
-def _hybrid(weights: Tensor, loss: Tensor, logs: Sequence[Tensor], piece: slice) -> Tensor:
+def _divergences(loss: Tensor, logs: Sequence[Tensor]) -> list[Tensor]:
+    """Return the loss, the mean of KL(clean | first) and KL(clean | second), and KL(second | first)."""
     clean, first, second = logs
-    soft = (clean.exp() * (clean - 0.5 * (first + second))).sum(1)  # mean of KL(clean | first) and KL(clean | second)
-    between = (second.exp() * (second - first)).sum(1)  # KL(second | first)
-    return weights[0, piece] * loss + weights[1, piece] * soft + weights[2, piece] * between
+    soft = (clean.exp() * (clean - 0.5 * (first + second))).sum(1)
+    return [loss, soft, (second.exp() * (second - first)).sum(1)]
 
 
 METHOD = Method(

@@ -1,0 +1,94 @@
+"""Training on the predictions of a clean pass and of noisy ones together, for methods that compare them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from neftune_core.engine.loss import MicroBatch, Sums
+    from neftune_core.engine.methods.method import StepPasses
+    from neftune_core.noise.batch import ArmNoise
+
+PIECE = 128
+"""Positions whose logits of all passes are in memory at once."""
+
+Terms = Callable[["Tensor", Sequence["Tensor"]], Sequence["Tensor"]]
+"""Gets the clean cross-entropy and the log-probabilities of each pass, by position; returns the terms of the loss."""
+Weights = Callable[["Tensor", "Tensor"], Sequence["Tensor"]]
+"""Gets the weights of the trained tokens, `[arms, positions]`, and which belong to the response, `[positions]`."""
+
+
+def train_on_several(
+    passes: StepPasses,
+    micro_batch: MicroBatch,
+    arms: Mapping[int, ArmNoise],
+    noisy: Sequence[MicroBatch],
+    *,
+    terms: Terms,
+    weights: Weights,
+) -> dict[int, Sums]:
+    """Run the clean pass and the noisy ones, and train on the weighted terms of their predictions.
+
+    All passes have the same dropout masks, and all get gradients.
+
+    Args:
+        passes: Runs the passes.
+        micro_batch: The rows.
+        arms: Noise by slot.
+        noisy: The rows of each noisy pass, which determine its draw.
+        terms: Computes the terms of the loss at some positions.
+        weights: Returns the weight of each term, `[arms, positions]`.
+
+    Returns:
+        The cross-entropy of the clean pass by slot.
+    """
+    import torch
+
+    from neftune_core.engine.loss import Labels, predicting_states
+
+    batch, count = micro_batch.batch, len(arms)
+    ones = torch.ones(count, len(batch.predicting), device=batch.ids.device)
+    labels = passes.labels(micro_batch, list(arms)) or Labels(batch.predicting, ones)
+    response = batch.trained.flatten()[labels.predicting + 1]
+    targets = batch.ids.flatten()[labels.predicting + 1].repeat(count)
+    shares = torch.stack([term.expand(count, -1) for term in weights(labels.weights, response)]).flatten(1)
+    shares *= passes.scale / micro_batch.tokens
+    silent = {slot: replace(arm, multiplier=0.0) for slot, arm in arms.items()}
+    states = []
+    for rows, noise in [(micro_batch, silent), *((rows, arms) for rows in noisy)]:
+        with passes.running(rows, noise) as tree:
+            states.append(predicting_states(tree, batch, count, labels.predicting))
+            if len(states) > len(noisy):
+                losses, gradients = _in_pieces(tree, states, targets, shares, terms)
+                torch.autograd.backward(states, gradients)
+    sums = losses.view(count, -1)[:, response].sum(1)
+    return {slot: {"loss": total} for slot, total in zip(arms, sums, strict=True)}
+
+
+def _in_pieces(
+    tree: nn.Module, states: Sequence[Tensor], targets: Tensor, shares: Tensor, terms: Terms
+) -> tuple[Tensor, list[Tensor]]:
+    """Return the clean cross-entropy of each position, and the gradient to each of the states.
+
+    A trained head gets its own gradient.
+    """
+    import torch
+
+    from neftune_core.models.architecture.anatomy import head_logits
+
+    losses, gradients = torch.empty(len(targets), device=targets.device), [torch.empty_like(one) for one in states]
+    for start in range(0, len(targets), PIECE):
+        piece = slice(start, start + PIECE)
+        leaves = [one[piece].detach().requires_grad_() for one in states]
+        logs = [torch.log_softmax(head_logits(tree, leaf).float(), dim=-1) for leaf in leaves]
+        loss = -logs[0].gather(1, targets[piece, None])[:, 0]
+        weighted = [share[piece] * term for share, term in zip(shares, terms(loss, logs), strict=True)]
+        sum(weighted[1:], start=weighted[0]).sum().backward()
+        losses[piece] = loss.detach()
+        for gradient, leaf in zip(gradients, leaves, strict=True):
+            gradient[piece] = cast("Tensor", leaf.grad)
+    return losses, gradients
