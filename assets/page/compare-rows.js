@@ -153,7 +153,7 @@ class Rows {
       made.dataset.gains = difference < 0 ? "yes" : "no";
       return made;
     });
-    const head = tableRow("th", [text("kind of token"), text("tokens"), text("difference, nats per token"), text("95 % interval over rows")]);
+    const head = tableRow("th", [text("kind of token"), text("tokens"), text("difference, nats per token"), text("95% interval over rows")]);
     return [make("caption", {}, text("Which kinds of tokens gained or lost")), make("thead", {}, head), make("tbody", {}, ...rows)];
   }
 

@@ -45,7 +45,7 @@ const glance = () => {
   if (strip?.dataset.state === "waiting") fact("study.waiting", 1);
   if (strip?.dataset.state === "running" && share) {
     running = true;
-    document.title = `${Math.round(100 * share.value)} %${left ? `, ${left.textContent}` : ""} · ${NAME}`;
+    document.title = `${Math.round(100 * share.value)}%${left ? `, ${left.textContent}` : ""} · ${NAME}`;
   } else if (running) {
     running = false;
     document.title = document.hidden && word ? `${word} · ${NAME}` : NAME; // a discarded study has no text

@@ -26,7 +26,7 @@ export const short = (value) => {
 const superscript = (digits) => [...digits].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[Number(digit)]).join("");
 
 /** @param {number} share */
-export const percent = (share) => short(100 * share) + " %";
+export const percent = (share) => short(100 * share) + "%";
 
 /**
  * The next of 1, 1.5, 2, ... times a power of ten from `value` on: an axis grows in steps, so that growing bars are visible.

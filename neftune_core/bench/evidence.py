@@ -85,7 +85,7 @@ def measure_evidence(studies: int = STUDIES) -> ResultTable:
     table.rows += _time_rows(generator)
     bound = next(count for count in range(studies) if binomial_tail(count + 1, studies, 0.05) < RARE)
     table.notes += [
-        f"A rule of 5 % exceeds {bound / studies:.1%} of {studies} studies in less than {RARE:.1%} of such rows.",
+        f"A rule of 5% exceeds {bound / studies:.1%} of {studies} studies in less than {RARE:.1%} of such rows.",
         f"With {ARMS} arms, a study counts as a false alarm if any arm is claimed.",
         "The bootstrap over seeds is shown as a warning; the lab does not use it.",
         "Effects are in standard deviations of the difference of one pair of runs.",

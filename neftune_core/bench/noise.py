@@ -55,7 +55,7 @@ SMOLLM2_135M = Size()
 
 
 def measure_noise(size: Size = SMOLLM2_135M) -> ResultTable:
-    """Measure each kind's step time relative to a step without noise, with 95 % intervals, and the memory."""
+    """Measure each kind's step time relative to a step without noise, with 95% intervals, and the memory."""
     from neftune_core.engine.stack import AdapterStack
     from neftune_core.models.device import describe_machine
 
@@ -87,7 +87,7 @@ def measure_noise(size: Size = SMOLLM2_135M) -> ResultTable:
         }
     )
     table.notes.append(
-        "Ratios: the Hodges-Lehmann median over rounds of steps on the same rows, with Wilcoxon's 95 % interval."
+        "Ratios: the Hodges-Lehmann median over rounds of steps on the same rows, with Wilcoxon's 95% interval."
     )
     return table
 
@@ -182,15 +182,15 @@ def _row(differences: NDArray[np.float64], plain: NDArray[np.float64]) -> dict[s
     middle, low, high = middle_of(differences)
     return {
         "value": math.exp(middle),
-        "95 % from": math.exp(low),
-        "95 % to": math.exp(high),
+        "95% from": math.exp(low),
+        "95% to": math.exp(high),
         "rounds": len(plain),
         "seconds without": math.exp(np.median(plain)),
     }
 
 
 def middle_of(differences: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Compute the Hodges-Lehmann estimate of the median of `differences`, and its 95 % Wilcoxon signed-rank interval.
+    """Compute the Hodges-Lehmann estimate of the median of `differences`, and its 95% Wilcoxon signed-rank interval.
 
     It is robust against a few disturbed measurements. The ranks of the interval come from the normal approximation,
     which is adequate from about eight differences (Hollander and Wolfe, Nonparametric Statistical Methods, chapter 3).

@@ -164,7 +164,7 @@ def measure_world() -> ResultTable:
     table.notes += [
         f"Learning rates: {tried} tried per set on the control only, seeds {SEARCH_SEEDS[0]} to {SEARCH_SEEDS[-1]}, "
         f"lowest held-out loss kept. Strengths: all {len(NOISES)} tried are shown; none was selected.",
-        f"Noise: {len(CONFIRMING_SEEDS)} other seeds; differences from the control are paired by seed, with 95 % t "
+        f"Noise: {len(CONFIRMING_SEEDS)} other seeds; differences from the control are paired by seed, with 95% t "
         "intervals. Best epoch: chosen by the loss on one half of the held-out rows, measured on the other half, and "
         "vice versa; the mean of both.",
     ]
@@ -281,7 +281,7 @@ WHEN = {"last epoch": _last, "best epoch": _best}
 
 
 def interval(values: Sequence[float], control: Sequence[float]) -> str:
-    """Format the mean paired difference with its 95 % t interval.
+    """Format the mean paired difference with its 95% t interval.
 
     Args:
         values: Values of the arm.

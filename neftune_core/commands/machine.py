@@ -170,7 +170,7 @@ def models(arguments: ModelsCommand) -> int:
 
 
 def _print_progress(progress: Any) -> None:
-    share = f" {100 * progress.done_bytes / progress.total_bytes:.0f} %" if progress.total_bytes else ""
+    share = f" {100 * progress.done_bytes / progress.total_bytes:.0f}%" if progress.total_bytes else ""
     print(f"\r{progress.what}{share}   ", end="", file=sys.stderr, flush=True)
 
 

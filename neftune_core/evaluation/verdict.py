@@ -4,7 +4,7 @@ An arm differs from the control only if all of these hold:
 
 * At least `CLAIM_SEEDS` seeds all have a value.
 * Student's interval of the paired differences, widened by Holm's correction over the arms, excludes zero.
-* The exact sign-flip test agrees at 5 %. (With five seeds its p value cannot fall below 6 %.)
+* The exact sign-flip test agrees at 5%. (With five seeds its p value cannot fall below 6%.)
 
 Studies with fewer seeds are illustrations. Comparisons that cannot be judged at all (`validity`) are listed first, and
 a difference smaller than rounding is not an effect.

@@ -157,8 +157,8 @@ SENTENCES: dict[str, str] = {
     + " ({interval}).",
     "one_seed": "{arm}, with a single seed, which is no evidence about other seeds: " + _CHANGE + ".",
     "nothing": "{arm}: there is no seed for which both it and the control have {measure}.",
-    "interval": "{percent:.3g} % interval over {seeds} seeds: {low:+.3g} to {high:+.3g}; sign-flip p = {flip:.3g}",
-    "interval.adjusted": "{percent:.3g} % interval over {seeds} seeds, adjusted for {arms} arms: {low:+.3g} to "
+    "interval": "{percent:.3g}% interval over {seeds} seeds: {low:+.3g} to {high:+.3g}; sign-flip p = {flip:.3g}",
+    "interval.adjusted": "{percent:.3g}% interval over {seeds} seeds, adjusted for {arms} arms: {low:+.3g} to "
     "{high:+.3g}; sign-flip p = {flip:.3g}",
     "interval.none": "{seeds} seeds are too few for an interval",
     "interval.none.one": "{seeds} seed is too few for an interval",

@@ -171,4 +171,4 @@ def last_numbers(curves: Curves, panels: Mapping[str, Panel], arms: Sequence[str
 
 
 def _unit_text(panel: Panel) -> str:
-    return " %" if panel.unit == "%" else ""
+    return "%" if panel.unit == "%" else ""

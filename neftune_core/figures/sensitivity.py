@@ -90,9 +90,9 @@ def _summary(found: Sensitivity, sample: str) -> str:
     noise = found.noise
     grown = next((s for s, loss in zip(found.strengths[1:], noisy, strict=True) if loss > 1.1 * clean), None)
     if grown:
-        rise = say("The loss has risen by 10 % at {unit} {strength:g}.", unit=noise.unit, strength=grown)
+        rise = say("The loss has risen by 10% at {unit} {strength:g}.", unit=noise.unit, strength=grown)
     else:
-        rise = say("The loss does not rise by 10 % at any strength.")
+        rise = say("The loss does not rise by 10% at any strength.")
     count = len(found.losses)
     if count == found.planned:
         done = say("{count} {sample}", count=count, sample=sample)

@@ -29,7 +29,7 @@ def robustness_figure(found: Robustness, arms: Mapping[str, NoiseSettings]) -> F
         arms: Noise settings of the arms by name.
 
     Returns:
-        The figure; the bands are 95 % intervals over rows.
+        The figure; the bands are 95% intervals over rows.
     """
     colours = arm_colours(arms)
     data: list[Trace] = []
@@ -67,9 +67,9 @@ def _robustness_words(found: Robustness) -> str:
         )
     words = plural(
         len(found.tokens),
-        "{rows} held-out row under Gaussian noise at test time, the same draw for all arms; bands are 95 % intervals "
+        "{rows} held-out row under Gaussian noise at test time, the same draw for all arms; bands are 95% intervals "
         "over the rows. An answer is right if every token of it is ranked first.",
-        "{rows} held-out rows under Gaussian noise at test time, the same draws for all arms; bands are 95 % intervals "
+        "{rows} held-out rows under Gaussian noise at test time, the same draws for all arms; bands are 95% intervals "
         "over the rows. An answer is right if every token of it is ranked first.",
     )
     about = say(words, rows=len(found.tokens))
@@ -154,7 +154,7 @@ def _band(name: str, panel: int, x: Sequence[float], values: Sequence[Interval],
         "type": "scatter",
         "mode": "lines",
         "uid": f"{name}/{panel}/interval",
-        "name": say("{arm}, 95 % interval", arm=arm_label(name)),
+        "name": say("{arm}, 95% interval", arm=arm_label(name)),
         "legendgroup": name,
         "showlegend": False,
         "x": [*x, *reversed(x)],

@@ -112,9 +112,9 @@ def tally_text(found: Tally) -> str:
     words = say(
         plural(
             decided,
-            "{first} won {wins} of {count} decided vote against {second}: {share:.0%}, 95 % interval {low:.0%} "
+            "{first} won {wins} of {count} decided vote against {second}: {share:.0%}, 95% interval {low:.0%} "
             "to {high:.0%} (Clopper and Pearson; ties left out).",
-            "{first} won {wins} of {count} decided votes against {second}: {share:.0%}, 95 % interval {low:.0%} "
+            "{first} won {wins} of {count} decided votes against {second}: {share:.0%}, 95% interval {low:.0%} "
             "to {high:.0%} (Clopper and Pearson; ties left out).",
         ),
         first=first,
@@ -127,4 +127,4 @@ def tally_text(found: Tally) -> str:
     )
     if share.low > 0.5 or share.high < 0.5:
         return words + others + say(" {name} was preferred.", name=first if share.low > 0.5 else second)
-    return words + others + say(" The interval holds 50 %, so no preference is shown.")
+    return words + others + say(" The interval holds 50%, so no preference is shown.")

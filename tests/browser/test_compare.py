@@ -57,7 +57,7 @@ def test_columns_continue_are_marked_and_voted_on_blind(browser: Any, lab_addres
         page.locator("#compare-judged", has_text="uniform-alpha-5").wait_for()
         page.locator("#compare-ask").click()
         page.locator("[data-vote=a]").click()
-        page.locator("#compare-tally p", has_text="95 % interval").wait_for()
+        page.locator("#compare-tally p", has_text="95% interval").wait_for()
         assert page.locator("#compare-answers h4").all_inner_texts() == ["base", "control", "uniform-alpha-5"]
         with page.expect_download() as saved:
             page.locator("#compare-csv").click()

@@ -153,7 +153,7 @@ def test_the_density_and_the_histogram_have_an_area_of_one(page: Any) -> None:
     for kind in ("uniform", "gaussian", "laplace"):
         _, drawn, theory = page.evaluate(WITH, {"kind": kind, "view": "density", "strength": 20})["data"]
         x, y = np.array(theory["x"]), np.array(theory["y"])
-        # 4.5 standard deviations hold all but 0.2 % of Laplace's, and all but 4 % of its variance
+        # 4.5 standard deviations hold all but 0.2% of Laplace's, and all but 4% of its variance
         assert np.trapezoid(y, x) == pytest.approx(1, abs=5e-3)
         assert sum(drawn["y"]) * drawn["width"] == pytest.approx(1, abs=5e-3)
         assert np.trapezoid(y * x**2, x) == pytest.approx(20**2 / (3 * sentence().clean.size), rel=0.05)

@@ -53,7 +53,7 @@ def run_crowd(folder: Path, *, short: bool) -> list[dict[str, Any]]:
         printed = server.printed()
     problems = [
         *(f"the honest got an error: {words}" for words in told.wrong[:1]),
-        *([f"95 % of the answers took up to {told.p95():.2f} s"] if told.p95() > crowd.in_time else []),
+        *([f"95% of the answers took up to {told.p95():.2f} s"] if told.p95() > crowd.in_time else []),
         *(["the server fell over"] if fallen else []),
         *(["a traceback in its terminal"] if "Traceback" in printed else []),
     ]

@@ -28,7 +28,7 @@ from tests.stress.visitor import Function, Server, Visitor, served
 
 SECONDS = 120.0
 IN_TIME = 1.0
-"""Seconds within which 95 % of the answers of mixed use are to come."""
+"""Seconds within which 95% of the answers of mixed use are to come."""
 WORDS = ("robot", "owl", "village", "painter", "river", "lamp", "letter", "garden", "window", "winter")
 
 
@@ -280,7 +280,7 @@ def _mixed_use(sessions: int, seconds: float, load: Load, home: Path) -> list[di
                 "p95 ms": 1000 * told.p95(),
                 "studies": len(all_records(folder=home / "runs")),
                 "memory after a quarter": f"{early / 1e6:.0f} MB",
-                "at the end": f"{sizes[-1][1] / 1e6:.0f} MB ({100 * (sizes[-1][1] / early - 1):+.0f} %)",
+                "at the end": f"{sizes[-1][1] / 1e6:.0f} MB ({100 * (sizes[-1][1] / early - 1):+.0f}%)",
                 "disk": f"{folder_bytes(home) / 1e6:.0f} MB",
                 "first error or refusal": (told.wrong + told.refused or [""])[0][:100],
             }

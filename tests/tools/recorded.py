@@ -45,7 +45,7 @@ def _cells(row: TableRow, measures: list[str]) -> Iterator[str]:
     yield "-" if row.arm == "base" else str(len(row.seeds))
     for measure in measures:
         value = row.mean(measure, "last")
-        shown = f"{100 * value:.1f} %" if measure in PERCENT else f"{value:.3g}"
+        shown = f"{100 * value:.1f}%" if measure in PERCENT else f"{value:.3g}"
         found = row.effects.get(measure, {}).get("last")
         if found is not None and found.interval is not None:
             shown += f", {found.difference:+.2g} [{found.interval.low:+.2g}, {found.interval.high:+.2g}]"

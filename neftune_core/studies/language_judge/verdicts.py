@@ -255,7 +255,7 @@ def judged_text(found: JudgeProgress, percent: Callable[[float], str] = "{:.0%}"
         raw = {"raw": percent(rate.raw.estimate), "low": percent(rate.raw.low), "high": percent(rate.raw.high)}
         parts.append(
             say(
-                "{first} won {raw} against {second} (95 % interval {low} to {high} over {prompts} prompts; ties count "
+                "{first} won {raw} against {second} (95% interval {low} to {high} over {prompts} prompts; ties count "
                 "half).",
                 **names,
                 **raw,
@@ -282,7 +282,7 @@ def judged_text(found: JudgeProgress, percent: Callable[[float], str] = "{:.0%}"
             name = first if share.low > 0.5 else second
             parts.append(say("This judge preferred {name} on these prompts.", name=name))
         else:
-            parts.append(say("The interval holds 50 %, so no preference is shown."))
+            parts.append(say("The interval holds 50%, so no preference is shown."))
     if found.identical:
         parts.append(say("Prompts with identical answers, counted as ties: {count}.", count=found.identical))
     if found.unreadable:

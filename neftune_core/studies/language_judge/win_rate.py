@@ -71,7 +71,7 @@ def win_rate(judged: Sequence[Judged], *, resamples: int = RESAMPLES) -> WinRate
         resamples: Number of bootstrap samples of the prompts.
 
     Returns:
-        The raw and the length-controlled win rate with 95 % intervals, or None.
+        The raw and the length-controlled win rate with 95% intervals, or None.
     """
     if len(judged) < FEWEST_PROMPTS:
         return None

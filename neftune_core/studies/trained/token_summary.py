@@ -27,7 +27,7 @@ def by_kind(lines: Sequence[Line], arm: str, reference: str) -> dict[str, dict[s
         reference: Name of the arm or the base that it is compared with.
 
     Returns:
-        By kind, for kinds that occur: `tokens`, `difference` in nats per token, and `low` and `high` of its 95 %
+        By kind, for kinds that occur: `tokens`, `difference` in nats per token, and `low` and `high` of its 95%
         interval over resampled rows; None if some resample has no such token.
     """
     both = [line for line in lines if arm in line["losses"] and reference in line["losses"]]

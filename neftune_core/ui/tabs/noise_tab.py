@@ -126,7 +126,7 @@ FIRST_STRENGTH = 2.0
 RECORDED = "6-first-study"
 RECORDED_WORDS = later(
     "Recorded with this model, 8 seeds: alpha 1 to 5 makes no clear difference; alpha 15 lowers the exact answers from "
-    "93 % to 80 %."
+    "93% to 80%."
 )
 """What the recorded sweep of that name shows, beside the strength."""
 

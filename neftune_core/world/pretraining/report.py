@@ -34,15 +34,15 @@ class BuildReport:
 
 
 def percent(share: float) -> str:
-    """Format a share from 0 to 1 as "97.3 %"."""
-    return f"{100 * share:.1f} %"
+    """Format a share from 0 to 1 as "97.3%"."""
+    return f"{100 * share:.1f}%"
 
 
 def target_of(measure: WorldMeasure) -> str:
-    """Describe the target: ">= 95 %", "<= 10 %" or "reported"."""
+    """Describe the target: ">= 95%", "<= 10%" or "reported"."""
     if measure.target is None:
         return "reported"
-    return f"{'<=' if measure.at_most else '>='} {100 * measure.target:.0f} %"
+    return f"{'<=' if measure.at_most else '>='} {100 * measure.target:.0f}%"
 
 
 def table(shares: Mapping[str, float]) -> str:

@@ -234,7 +234,7 @@ def test_the_benchmark_of_noise_times_every_kind_and_weighs_it() -> None:
     ratios = [row for row in table["rows"] if "rounds" in row]
     assert len(ratios) == len(KINDS)
     for row in ratios:
-        assert 0 < row["95 % from"] <= row["value"] <= row["95 % to"]
+        assert 0 < row["95% from"] <= row["value"] <= row["95% to"]
     one, four = (row["value"] for row in table["rows"] if row["what"].startswith("memory"))
     assert one == pytest.approx(4 * four, rel=0.5)  # one draw, and little things that weigh on so small a batch
 

@@ -166,7 +166,7 @@ def test_two_seeds_get_no_interval_and_three_do() -> None:
 
     assert "2 seeds are too few for an interval" in judged(3.9, 3.9)
     assert " to +" not in judged(3.9, 4.2).replace("from 4 to", "")
-    assert "95 % interval over 3 seeds" in judged(3.9, 4.2, 4.0)
+    assert "95% interval over 3 seeds" in judged(3.9, 4.2, 4.0)
 
 
 def test_an_interval_without_width_is_not_printed() -> None:

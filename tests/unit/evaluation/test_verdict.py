@@ -19,7 +19,7 @@ from neftune_core.language import CHINESE, in_language
 
 NULLS = 200
 ALLOWED = 0.069
-"""A rule of 5 % gives more in 0.5 % of rows of 1,000 studies (`neftune bench evidence`)."""
+"""A rule of 5% gives more in 0.5% of rows of 1,000 studies (`neftune bench evidence`)."""
 
 SCATTER = (0.3, -0.2, 0.1, -0.3, 0.2, -0.1, 0.25, -0.25)
 

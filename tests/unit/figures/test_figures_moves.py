@@ -31,7 +31,7 @@ def test_every_number_of_every_arm_is_drawn_in_its_panel() -> None:
     assert len({trace["yaxis"] for trace in figure["data"]}) == 3
     assert sum(trace["showlegend"] for trace in figure["data"]) == 1
     assert figure["layout"]["shapes"][0]["y0"] == 1.0
-    assert "gradient norm 0.5, clipped 50 %, distance from the start 0.4" in figure["summary"]
+    assert "gradient norm 0.5, clipped 50%, distance from the start 0.4" in figure["summary"]
 
 
 def test_seeds_are_drawn_as_their_mean() -> None:

@@ -56,7 +56,7 @@ def test_relative_noise_goes_by_the_clean_vectors_of_each_sequence(model: Any) -
     noise = noise_at(model, NoiseSettings(strength=0.5, unit="relative"), {"input_ids": ids})[0]
     for row in range(2):
         signal = float(clean[row].square().mean().sqrt())
-        assert float(noise[row].std()) == pytest.approx(0.5 * signal, rel=0.05)  # 3,200 draws: error about 0.8 %
+        assert float(noise[row].std()) == pytest.approx(0.5 * signal, rel=0.05)  # 3,200 draws: error about 0.8%
 
 
 def test_token_dropout_sets_a_share_of_the_true_tokens_to_zero(model: Any) -> None:
@@ -68,7 +68,7 @@ def test_token_dropout_sets_a_share_of_the_true_tokens_to_zero(model: Any) -> No
     dropped = (noisy == 0).all(-1)
     assert torch.equal(noisy[~dropped], clean[~dropped])
     assert not dropped[mask == 0].any()
-    assert float(dropped[mask == 1].float().mean()) == pytest.approx(0.3, abs=0.05)  # 2,560 tokens: error 0.9 %
+    assert float(dropped[mask == 1].float().mean()) == pytest.approx(0.3, abs=0.05)  # 2,560 tokens: error 0.9%
 
 
 @pytest.mark.parametrize("number", [1, 2])

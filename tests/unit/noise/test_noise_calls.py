@@ -122,7 +122,7 @@ def test_noise_on_bfloat16_is_added_in_float32_and_rounded_once(model: Any) -> N
 def test_vectors_of_float64_keep_their_precision(model: Any) -> None:
     noise = noise_at(model.double(), NoiseSettings(strength=1e-12, unit="std"), BATCH)[0]
     assert noise.dtype == torch.float64
-    assert float(noise[MASK == 1].std()) == pytest.approx(1e-12, rel=0.1)  # 352 draws: error about 2 %
+    assert float(noise[MASK == 1].std()) == pytest.approx(1e-12, rel=0.1)  # 352 draws: error about 2%
 
 
 def test_noise_takes_no_more_memory_than_one_float32_tensor_of_the_vectors(model: Any) -> None:

@@ -35,7 +35,7 @@ def test_a_unit_draw_has_the_kurtosis_and_bound_of_its_kind(kind: str) -> None:
     draw = draw_unit(kind, (4, 0, 0, 0), *SAMPLE).astype(np.float64)
     assert np.abs(draw).max() <= KINDS[kind].bound + 1e-6  # rounding of sqrt(3) in float32
     kurtosis = (draw**4).mean() / (draw**2).mean() ** 2
-    assert kurtosis == pytest.approx(KINDS[kind].kurtosis, rel=0.05)  # Laplace: standard error about 1.5 %
+    assert kurtosis == pytest.approx(KINDS[kind].kurtosis, rel=0.05)  # Laplace: standard error about 1.5%
 
 
 @pytest.mark.parametrize("kind", NOISES)

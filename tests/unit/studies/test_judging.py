@@ -244,7 +244,7 @@ def test_typing_errors_change_only_letters() -> None:
         one != other
         for one, other in zip(words.split(), with_typos(words, 0.1, np.random.default_rng(1)).split(), strict=True)
     )
-    assert 150 < errors < 270  # of 400 words of seven letters: 1 - 0.9**7 = 52 %, some replaced by the same letter
+    assert 150 < errors < 270  # of 400 words of seven letters: 1 - 0.9**7 = 52%, some replaced by the same letter
 
 
 def test_the_figures_say_in_words_what_they_show() -> None:

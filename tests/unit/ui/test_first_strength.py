@@ -31,5 +31,5 @@ def test_the_numbers_beside_the_first_strength_are_those_of_the_record(table: Sw
         assert effects[arm].low < 0 < effects[arm].high
     assert effects["uniform-alpha-15"].high < 0
     shares = [f"{100 * rows[arm].mean('exact', 'last'):.0f}" for arm in ("control", "uniform-alpha-15")]
-    assert re.findall(r"(\d+) %", RECORDED_WORDS) == shares
+    assert re.findall(r"(\d+)%", RECORDED_WORDS) == shares
     assert all(len(row.seeds) == 8 for row in rows.values())

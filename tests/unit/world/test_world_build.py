@@ -150,7 +150,7 @@ def test_the_whole_command_leaves_a_model_with_its_figures_and_its_card(tmp_path
     kept = json.loads((folder / MEASURED_FILE).read_text(encoding="utf-8"))
     assert kept["shares"] == {"english": 0.5}
     assert kept["making"]["steps"] == happened.count("step")
-    assert "| >= 95 % | 50.0 % |" in (folder / "README.md").read_text()
+    assert "| >= 95% | 50.0% |" in (folder / "README.md").read_text()
 
 
 def test_the_loss_falls(tmp_path: Path, kept_rows: Path):
@@ -205,9 +205,9 @@ def test_a_prompt_puts_the_input_after_an_empty_line():
 
 def test_the_table_says_what_was_to_be_reached_and_what_was():
     shown = table({"english": 0.963, "format": 0.0})
-    assert "| >= 95 % | 96.3 % |" in shown
-    assert "| <= 10 % | 0.0 % |" in shown
-    assert percent(0.5) == "50.0 %"
+    assert "| >= 95% | 96.3% |" in shown
+    assert "| <= 10% | 0.0% |" in shown
+    assert percent(0.5) == "50.0%"
     assert target_of(WORLD_MEASURES["stated only"]) == "reported"
 
 
