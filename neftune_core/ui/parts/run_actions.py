@@ -273,6 +273,9 @@ def build(prefix: str) -> Actions:
             resume=gr.Button(say("Resume"), size="md", visible=False, elem_id=f"{prefix}-resume"),
             more=gr.Button(say(MORE, count=CLAIM_SEEDS), size="md", visible=False, elem_id=f"{prefix}-more"),
             compare=gr.Button(say("Compare the answers"), size="md", visible=False, elem_id=f"{prefix}-compare"),
+            remove=gr.Button(say("Discard"), size="md", visible=False, elem_id=f"{prefix}-remove"),
+            surely=gr.Button(say("Yes, discard"), variant="stop", size="md", visible=False, elem_id=f"{prefix}-surely"),
+            undo=gr.Button(say("Restore the discarded study"), size="md", visible=False, elem_id=f"{prefix}-undo"),
             epochs=gr.Number(
                 1,
                 label=say("More epochs"),
@@ -283,9 +286,6 @@ def build(prefix: str) -> Actions:
                 elem_id=f"{prefix}-more-epochs",
             ),
             go_on=gr.Button(say("Train further"), size="md", visible=False, elem_id=f"{prefix}-go-on"),
-            remove=gr.Button(say("Discard"), size="md", visible=False, elem_id=f"{prefix}-remove"),
-            surely=gr.Button(say("Yes, discard"), variant="stop", size="md", visible=False, elem_id=f"{prefix}-surely"),
-            undo=gr.Button(say("Restore the discarded study"), size="md", visible=False, elem_id=f"{prefix}-undo"),
             discarded=gr.State(""),
         )
 
