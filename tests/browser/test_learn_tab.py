@@ -194,7 +194,7 @@ def test_a_study_that_ends_ticks_its_task_off_and_its_progress_is_in_the_title(l
     number(lab_page, "train-seeds", 8)  # long enough that its progress is seen
     number(lab_page, "train-epochs", 20)
     lab_page.locator("#lab-train").click()
-    lab_page.wait_for_function("/^\\d+ %.* · NEFTune Lab$/.test(document.title)")
+    lab_page.wait_for_function("/^\\d+%.* · NEFTune Lab$/.test(document.title)")
     lab_page.locator("#lab-stop").click()
     lab_page.locator("#lab-stop-discard").click()
     lab_page.wait_for_function("document.title === 'NEFTune Lab'")
