@@ -126,7 +126,7 @@ export const checks = (numbers) => ({
   },
   "numbers are short": () => {
     same([0, 1234.5, 0.012345, 0.00012345, -0.00005].map(short), ["0", "1230", "0.0123", "1.2 × 10⁻⁴", "-5.0 × 10⁻⁵"]);
-    same(percent(0.5321), "53.2 %");
+    same(percent(0.5321), "53.2%");
   },
   "axes end at round values": () => {
     same([0, 0.9, 1.01, 14, 8].map(ceiling), [1, 1, 1.5, 15, 10]);
