@@ -52,7 +52,7 @@ def _locate(chosen: str) -> tuple[Path, str]:
         folder = Path(chosen).expanduser()
         if not _is_writable(folder):
             raise NotAvailable(f"The folder {folder} cannot be created: set NEFTUNE_HOME to another folder.")
-        if not _can_hold_records(folder):
+        if not can_hold_records(folder):
             raise NotAvailable(
                 f"Files in the folder {folder} cannot be extended or renamed, which records need: mount it with "
                 "support for both (hf-mount: --advanced-writes), or set NEFTUNE_HOME to another folder."
@@ -62,7 +62,7 @@ def _locate(chosen: str) -> tuple[Path, str]:
         folder = SPACE_STORAGE / "neftune-lab"
         if not SPACE_STORAGE.is_dir() or not _is_writable(folder):
             return _temporary(), LOST_ON_SPACE
-        return (folder, "") if _can_hold_records(folder) else (_temporary(), UNUSABLE_ON_SPACE)
+        return (folder, "") if can_hold_records(folder) else (_temporary(), UNUSABLE_ON_SPACE)
     folder = _data_folder() / "neftune-lab"
     return (folder, "") if _is_writable(folder) else (_temporary(), LOST_HERE)
 
@@ -77,7 +77,7 @@ def _is_writable(folder: Path) -> bool:
 
 
 @functools.cache
-def _can_hold_records(folder: Path) -> bool:
+def can_hold_records(folder: Path) -> bool:
     """Return whether files below `folder` can be extended, replaced and renamed; on some mounted buckets they cannot.
 
     Locks, permissions and flushes are not needed, see `durable`.

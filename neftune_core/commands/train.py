@@ -151,8 +151,8 @@ def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
         return refuse(ending["message"])
     print(f"record: {record.folder}")
     if ending["event"] == "finished":
-        _print_losses(record)
-        _print_verdict(record)
+        print(losses_text(record))
+        print(verdict_text(record))
         return _exit_status(record, ending)
     return refuse(ending.get("message") or f"The study was stopped; its results so far are in {record.folder}.")
 
@@ -166,25 +166,23 @@ def _exit_status(record: Record, ending: dict[str, Any]) -> int:
     return int(lost_every_noise_arm(record))
 
 
-def _print_losses(record: Record) -> None:
-    """Print the final losses with noise off as a table; means over the seeds that all arms have."""
+def losses_text(record: Record) -> str:
+    """Return the final losses with noise off as a table; means over the seeds that all arms have."""
     from neftune_core.studies.results import mean_results
 
     found = mean_results(record)
     title = f"noise off, nats per response token{found.of_seeds}"
-    print(f"{'arm':24} {'training loss':>14} {'held-out loss':>14}   ({title})")
+    lines = [f"{'arm':24} {'training loss':>14} {'held-out loss':>14}   ({title})"]
     for arm in ("base", *record.arms):
         values = [found.last.get(arm, {}).get(loss) for loss in ("train_loss", "held_out_loss")]
-        print(f"{arm:24} " + " ".join(f"{'-' if value is None else format(value, '.4f'):>14}" for value in values))
-    for note in found.notes:
-        print(note)
+        numbers = (f"{'-' if value is None else format(value, '.4f'):>14}" for value in values)
+        lines.append(f"{arm:24} {' '.join(numbers)}")
+    return "\n".join([*lines, *found.notes])
 
 
-def _print_verdict(record: Record) -> None:
+def verdict_text(record: Record) -> str:
+    """Return an empty line, and the verdict with the line on more seeds; why there is none after live changes."""
     from neftune_core.studies.judging import LIVE, verdict_of
 
-    if record.study.live:
-        print(f"\n{LIVE}")
-        return
-    print(f"\n{verdict_of(record).text()}")
-    print("".join(f"{line}\n" for line in more_seeds(record)), end="")
+    lines = [LIVE] if record.study.live else [verdict_of(record).text(), *more_seeds(record)]
+    return "\n".join(["", *lines])

@@ -22,7 +22,7 @@ from neftune_core.data.chat import EncodedExample
 from neftune_core.data.preparing import PreparedData
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.clean_loss import row_measures
-from neftune_core.engine.loss import MicroBatch
+from neftune_core.engine.loss import MicroBatch, losses_per_token
 from neftune_core.engine.methods.registry import perturb_start, require_causal
 from neftune_core.engine.optimizer import ArmOptimizer, Hyperparameters, LossScale
 from neftune_core.engine.parallel import process_group
@@ -40,7 +40,7 @@ Stop = Callable[[], bool]
 Study = TypeVar("Study", bound=Plan)
 
 LOSSES = ("loss", "first_draw_loss")
-"""Keys of `passes.Sums`."""
+"""Keys of `loss.Sums`."""
 
 TIMED_STEPS = 5
 """Steps timed for a time budget, after one untimed step for warm-up; their median pace counts."""
@@ -89,15 +89,6 @@ def steps_after(done: int, total: int, lengths: Sequence[int], batch_size: int, 
             number = epoch * per_epoch + index
             if done < number <= total:
                 yield Step(number, epoch, rows)
-
-
-def _losses(slots: Iterable[int], sums: Sequence[tuple[int, str, Tensor]], tokens: int) -> dict[int, dict[str, Any]]:
-    """Return the losses per token by slot and name; all sums are read at once, so that a device is waited for once."""
-    found: dict[int, dict[str, Any]] = {slot: {} for slot in slots}
-    read = torch.stack([total for _, _, total in sums]).tolist() if sums else []
-    for (slot, name, _), total in zip(sums, read, strict=True):
-        found[slot][name] = found[slot].get(name, 0.0) + total / tokens
-    return found
 
 
 class Lockstep(Generic[Study]):
@@ -245,7 +236,7 @@ class Lockstep(Generic[Study]):
         paces = list[float]()  # seconds per token; one slow step must not decide the length of a study
         for step in steps_after(0, TIMED_STEPS + 1, lengths, training.batch_size, self.study.seed):
             before = time.perf_counter()
-            self._backward(step, self.noise.at(1, self.alive), should_stop)
+            self.backward(step, self.noise.at(1, self.alive), should_stop)
             if step.number > 1:
                 paces.append((time.perf_counter() - before) / sum(lengths[index] for index in step.rows))
         per_step = median(paces) * sum(lengths) / math.ceil(len(lengths) / training.batch_size)
@@ -299,25 +290,34 @@ class Lockstep(Generic[Study]):
     ) -> tuple[dict[int, dict[str, Any]], list[float]]:
         """Return the losses and gradient norms of a step; repeat it at a smaller loss scale if a gradient overflows."""
         while True:
-            arms = self._backward(step, noise, should_stop)
+            arms = self.backward(step, noise, should_stop)
             norms = self.optimizer.norms()
             if not self.scale.overflowed([one["loss"] for one in arms.values()], [norms[slot] for slot in arms]):
                 return arms, norms
 
-    def _backward(self, step: Step, noise: Mapping[int, ArmNoise], should_stop: Stop) -> dict[int, dict[str, Any]]:
-        """Compute the gradients of a step; return the losses per arm in nats per response token, by slot."""
+    def backward(self, step: Step, noise: Mapping[int, ArmNoise], should_stop: Stop) -> dict[int, dict[str, Any]]:
+        """Compute the gradients of a step, in place of those of the last one.
+
+        Args:
+            step: The step.
+            noise: Noise by slot.
+            should_stop: Polled before every layer.
+
+        Returns:
+            The losses by slot and name, in nats per response token.
+        """
         self.optimizer.clear()
         dropout, values = self.study.training.model_dropout, self._methods.at(step.number)
         passes = Passes(self.stack, self._dropout, dropout, should_stop, self.scale.value, values)
         sums: list[tuple[int, str, Tensor]] = []
         self.process_group.working = True
         tokens = 1
-        for micro_batch in self._micro_batches(step):
+        for micro_batch in self.micro_batches(step):
             accelerator.yield_turn()
             tokens = micro_batch.tokens
             of_arms = passes.backward(micro_batch, noise)
             sums += [(slot, name, total) for slot, own in of_arms.items() for name, total in own.items()]
-        found = _losses(noise, sums, tokens)
+        found = losses_per_token(noise, sums, tokens)
         if self.process_group.size > 1:
             self.process_group.sum(self.optimizer.gradients())
             found = self._of_all(found)
@@ -334,7 +334,7 @@ class Lockstep(Generic[Study]):
             for slot, of_slot in zip(found, totals.tolist(), strict=True)
         }
 
-    def _micro_batches(self, step: Step) -> Iterator[MicroBatch]:
+    def micro_batches(self, step: Step) -> Iterator[MicroBatch]:
         """Yield this process's share of the rows of a step, split for gradient accumulation."""
         loaded, seed = self.stack.loaded, self.study.seed
         whole = [self.prepared.train[index] for index in step.rows]

@@ -6,10 +6,10 @@ The full logits are never in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -35,6 +35,26 @@ if the vocabulary is so small that they are at most this many numbers."""
 Sums = dict[str, Tensor]
 """Losses of one arm summed over the response tokens: `loss`, and for adversarial noise also `first_draw_loss`, the loss
 before the ascent."""
+
+
+def losses_per_token(
+    slots: Iterable[int], sums: Sequence[tuple[int, str, Tensor]], tokens: int
+) -> dict[int, dict[str, Any]]:
+    """Return the losses per token; all sums are read at once, so that a device is waited for once.
+
+    Args:
+        slots: The slots.
+        sums: Sums of losses, each with its slot and its name in `Sums`; those of one name are added.
+        tokens: Number of tokens.
+
+    Returns:
+        The losses by slot and name.
+    """
+    found: dict[int, dict[str, Any]] = {slot: {} for slot in slots}
+    read = torch.stack([total for _, _, total in sums]).tolist() if sums else []
+    for (slot, name, _), total in zip(sums, read, strict=True):
+        found[slot][name] = found[slot].get(name, 0.0) + total / tokens
+    return found
 
 
 @dataclass(frozen=True)

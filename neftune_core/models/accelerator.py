@@ -21,6 +21,11 @@ class FairLock:
         self._held = False
         self._holder = 0
 
+    @property
+    def waiting(self) -> int:
+        """Number of threads that wait for the lock."""
+        return len(self._waiting)
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the lock inside the block."""

@@ -180,7 +180,7 @@ def _memory(model: SizedModel, work: Workload, device: torch.device, precision: 
     from neftune_core.models.device import BYTES, tokens_per_pass
 
     size = BYTES[precision]
-    width = _inner_width(model)
+    width = layer_width(model)
     positions = work.held * work.batch_size * work.length
     if work.together and work.rank is not None:
         positions = min(work.arms * positions, max(positions, tokens_per_pass(device, model.width)))
@@ -195,7 +195,7 @@ def _memory(model: SizedModel, work: Workload, device: torch.device, precision: 
     return int(PROCESS_BYTES + weights + max(kept, answering) + logits + work.arms * trained * TRAINED_BYTES)
 
 
-def _inner_width(model: SizedModel) -> float:
+def layer_width(model: SizedModel) -> float:
     """Return the width of the layers, from about `12 * width^2` parameters per layer; embeddings may be narrower."""
     inner = max(0, model.parameters - model.vocabulary * model.width)
     return float(max(model.width, (inner / (12 * max(1, model.layers))) ** 0.5))

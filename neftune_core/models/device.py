@@ -24,6 +24,8 @@ CGROUP_LIMITS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
+CGROUP_STATISTICS = ("/sys/fs/cgroup/memory.stat", "/sys/fs/cgroup/memory/memory.stat")
+PROCESSORS = Path("/proc/cpuinfo")
 CPU_PASS_ELEMENTS = 2**21
 """Largest hidden state over all arms of a pass, in elements, up to which a CPU gets faster by batching arms."""
 SLOW_SHARE = 0.5
@@ -120,19 +122,15 @@ def choose_precision(name: str, device: torch.device) -> str:
     return "float16" if device.type == "cuda" else "float32"
 
 
+@cache
 def fast_bfloat16(device: torch.device) -> bool:
     """Return whether `device` multiplies bfloat16 faster than float32; cached per device."""
-    return _fast_bfloat16(device.type, device.index)
-
-
-@cache
-def _fast_bfloat16(kind: str, index: int | None) -> bool:
     import torch
 
-    if kind == "cuda":
-        with torch.cuda.device(index or 0):
+    if device.type == "cuda":
+        with torch.cuda.device(device.index or 0):
             return torch.cuda.is_bf16_supported(including_emulation=False)
-    if kind != "cpu":
+    if device.type != "cpu":
         return False
     flags = _processor_flags()
     if flags and not flags & FAST_BFLOAT16_FLAGS:
@@ -140,24 +138,34 @@ def _fast_bfloat16(kind: str, index: int | None) -> bool:
     # Processes of one study must choose the same precision even under load: a CPU that reports the feature is rejected
     # only if bfloat16 is far slower in five measurements.
     tries, seconds, least = (5, 0.03, SLOW_SHARE) if flags else (1, 0.1, 1.0)
-    return any(_measure_speed("bfloat16", seconds) > least * _measure_speed("float32", seconds) for _ in range(tries))
+    return any(measure_speed("bfloat16", seconds) > least * measure_speed("float32", seconds) for _ in range(tries))
 
 
 def _processor_flags() -> set[str]:
     """Return the feature flags of the first CPU; empty if the system does not list them."""
+    return set(_processor_entry("flags", "Features").split())  # x86 and Arm
+
+
+def _processor_entry(*names: str) -> str:
+    """Return the first entry of one of these names in the system's list of CPUs; empty if there is none."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        lines = PROCESSORS.read_text(encoding="utf-8").splitlines()
     except OSError:
-        return set()
-    return next((set(line.partition(":")[2].split()) for line in lines if _lists_flags(line)), set())
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(names)), "")
 
 
-def _lists_flags(line: str) -> bool:
-    return line.startswith(("flags", "Features"))  # x86 and Arm
+def measure_speed(precision: str, seconds: float, device: str = "cpu") -> float:
+    """Measure a matrix product shaped like that of a small model.
 
+    Args:
+        precision: dtype of the operands.
+        seconds: Duration of the measurement.
+        device: torch device.
 
-def _measure_speed(precision: str, seconds: float, device: str = "cpu") -> float:
-    """Measure a matrix product shaped like that of a small model for about `seconds`; return operations per second."""
+    Returns:
+        Floating point operations per second.
+    """
     import torch
 
     rows, width = 512, 576
@@ -183,7 +191,7 @@ def matrix_speed(device: str, precision: str) -> float:
     Returns:
         Floating point operations per second.
     """
-    return _measure_speed(precision, 0.05, device)
+    return measure_speed(precision, 0.05, device)
 
 
 def tokens_per_pass(device: torch.device, width: int) -> int:
@@ -234,7 +242,7 @@ def _container_memory() -> list[int]:
 
 def _reclaimable() -> int:
     """Return the bytes of page cache that count as used by the container but can be reclaimed."""
-    for file in ("/sys/fs/cgroup/memory.stat", "/sys/fs/cgroup/memory/memory.stat"):
+    for file in CGROUP_STATISTICS:
         try:
             lines = Path(file).read_text().splitlines()
         except OSError:
@@ -277,9 +285,4 @@ def usable_cores() -> int:
 
 
 def _processor_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+    return _processor_entry("model name") or platform.processor() or platform.machine()

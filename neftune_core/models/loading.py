@@ -51,7 +51,16 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["LoadProgress", "LoadedModel", "evict_all", "load", "loaded_models", "private_tree", "weights_hash"]
+__all__ = [
+    "LoadProgress",
+    "LoadedModel",
+    "clear_cache",
+    "evict_all",
+    "load",
+    "loaded_models",
+    "private_tree",
+    "weights_hash",
+]
 
 CACHED_MODELS = 3
 DEFAULT_CONTEXT = 1024
@@ -235,9 +244,14 @@ def loaded_models() -> list[LoadedModel]:
         return list(_cache.models.values())
 
 
-def evict_all() -> None:
-    """Clear the cache; the memory of models in use is freed when their users release them."""
+def clear_cache() -> None:
+    """Forget all loaded models; their memory is freed when they are collected as garbage."""
     _cache.clear()
+
+
+def evict_all() -> None:
+    """Clear the cache, and collect garbage; the memory of models in use is freed when their users release them."""
+    clear_cache()
     gc.collect()
     import torch
 

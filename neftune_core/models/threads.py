@@ -108,8 +108,8 @@ class YieldingWhenBusy:
             YieldingWhenBusy._users += 1
             if YieldingWhenBusy._stop is None and adapts():
                 YieldingWhenBusy._stop = threading.Event()
-                watch = threading.Thread(target=_watch, args=(YieldingWhenBusy._stop,), name="waiting", daemon=True)
-                watch.start()
+                given = (YieldingWhenBusy._stop,)
+                threading.Thread(target=watch_run_queue, args=given, name="waiting", daemon=True).start()
 
     def __exit__(self, *_: object) -> None:
         with _lock:
@@ -154,12 +154,12 @@ def _hold(ready: threading.Event, release: threading.Event) -> None:
     release.wait()
 
 
-def _watch(stop: threading.Event) -> None:
+def watch_run_queue(stop: threading.Event) -> None:
     """Keep the idle pool while this process waits for cores, until `stop` is set."""
     pool, calm = IdlePool(), 0
-    waited, at = _run_queue_seconds(), time.monotonic()
+    waited, at = run_queue_seconds(), time.monotonic()
     while not stop.wait(CHECK_SECONDS):
-        now, then = _run_queue_seconds(), time.monotonic()
+        now, then = run_queue_seconds(), time.monotonic()
         share, waited, at = (now - waited) / (then - at), now, then
         calm = 0 if share > BUSY_SHARE else calm + 1
         if calm == 0:
@@ -169,12 +169,15 @@ def _watch(stop: threading.Event) -> None:
     pool.release()
 
 
-def _run_queue_seconds(process: Path = Path("/proc/self/task"), machine: Path = Path("/proc/stat")) -> float:
+def run_queue_seconds(process: Path = Path("/proc/self/task"), machine: Path = Path("/proc/stat")) -> float:
     """Return the seconds for which threads of this process were ready to run without a core, steal time included.
 
     Args:
         process: Folder with a `schedstat` per thread, whose second number is the wait in nanoseconds.
         machine: File whose first line has the steal time as its eighth number, in hundredths of a second.
+
+    Returns:
+        Seconds, summed over the threads.
     """
     total = 0.0
     for thread in process.iterdir():

@@ -251,7 +251,7 @@ def _connect_record(page: PageParts, fields: Fields) -> None:
             return [gr.skip()] * (len(filled) + len(shown))
         study = record.study
         warn_of_missing_arms(study)
-        data = study.data.model_copy(update=_link_files(record, key))
+        data = study.data.model_copy(update=link_files(record, key))
         return [*state_updates(page, fields, study_state(fields, study)), *use(page, study.model, data)]
 
     filled, shown = state_components(page, fields), in_use_components(page)
@@ -367,10 +367,20 @@ def _is_in(folder: Path, name: str) -> bool:
         return False
 
 
-def _link_files(record: Record, key: str) -> dict[str, str]:
+def link_files(record: Record, key: str) -> dict[str, str]:
     """Return the files of a record as uploads of this visitor, for the rows of the next study.
 
     They are hard links to the rows of the record, always with the same names, and take no space.
+
+    Args:
+        record: The record.
+        key: The visitor's key.
+
+    Returns:
+        Changed fields of the data settings.
+
+    Raises:
+        DataError: If the rows no longer exist.
     """
     changed = {}
     for part in FILE_PARTS:

@@ -13,7 +13,7 @@ from model_folders import copied_standin
 
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.sources import read
-from neftune_core.models import loading
+from neftune_core.models.loading import clear_cache
 from neftune_core.settings import Limits
 from neftune_core.studies.jobs import Jobs
 from tests.stress.families.tiny import FAMILIES
@@ -33,9 +33,9 @@ def _queues_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def no_models() -> Iterator[None]:
     """Forget the loaded models, before the test and after it."""
-    loading._cache.clear()  # `evict_all` also collects garbage, which takes longer than most tests
+    clear_cache()  # `evict_all` also collects garbage, which takes longer than most tests
     yield
-    loading._cache.clear()
+    clear_cache()
 
 
 @pytest.fixture

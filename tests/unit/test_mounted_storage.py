@@ -32,9 +32,9 @@ LACKING = (errno.ENOTSUP, errno.EPERM, errno.EINVAL, errno.ENOLCK)
 
 @pytest.fixture(autouse=True)
 def tried_anew() -> Iterator[None]:
-    home_module._can_hold_records.cache_clear()
+    home_module.can_hold_records.cache_clear()
     yield
-    home_module._can_hold_records.cache_clear()
+    home_module.can_hold_records.cache_clear()
 
 
 def failing(number: int, below: Path, before: Any) -> Any:
@@ -108,7 +108,7 @@ def test_a_space_whose_bucket_cannot_hold_records_uses_a_temporary_folder_and_sa
         mount.setattr(os, "replace", failing(errno.EPERM, tmp_path, os.replace))
         assert not home().is_relative_to(tmp_path)
         assert "storage bucket of this Space is mounted" in home_note()
-    home_module._can_hold_records.cache_clear()
+    home_module.can_hold_records.cache_clear()
     assert home().is_relative_to(tmp_path)
     assert home_note() == ""
 

@@ -97,13 +97,13 @@ class _CausalRows(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         blocks, ctx.scale = _blocks(query.shape[2]), scale
         if len(blocks) == 1:
-            seen = _probabilities(query, key, blocks[0], scale)
+            seen = block_probabilities(query, key, blocks[0], scale)
             ctx.save_for_backward(query, key, value, seen)
             return torch.bmm(seen, value).view(*query.shape[:3], value.shape[-1])
         ctx.save_for_backward(query, key, value)
         found = query.new_empty(*query.shape[:3], value.shape[-1])
         for block in blocks:
-            seen = _probabilities(query, key, block, scale)
+            seen = block_probabilities(query, key, block, scale)
             found[:, :, block] = torch.bmm(seen, value[:, : block.stop]).view_as(found[:, :, block])
         return found
 
@@ -118,7 +118,7 @@ class _CausalRows(torch.autograd.Function):
         of_query, of_key, of_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         for block in blocks:
             keys = slice(block.stop)
-            seen = _probabilities(query, key, block, ctx.scale)
+            seen = block_probabilities(query, key, block, ctx.scale)
             of_block = _block_gradients(query, key[:, keys], value[:, keys], gradient, block, seen, ctx.scale)
             of_query[:, :, block] = of_block[0].view_as(of_query[:, :, block])
             of_key[:, keys] += of_block[1]
@@ -147,8 +147,18 @@ def _flat(of: Tensor, block: slice) -> Tensor:
     return of[:, :, block].reshape(len(of), -1, of.shape[-1])
 
 
-def _probabilities(query: Tensor, key: Tensor, block: slice, scale: float) -> Tensor:
-    """Return probabilities, `[batch * key heads, groups * block tokens, keys up to the end of the block]`."""
+def block_probabilities(query: Tensor, key: Tensor, block: slice, scale: float) -> Tensor:
+    """Compute the probabilities with which one block of queries attends to the keys up to its end.
+
+    Args:
+        query: `[batch * key heads, groups, tokens, width]`.
+        key: `[batch * key heads, tokens, width]`.
+        block: Query tokens of the block.
+        scale: Factor on the scores.
+
+    Returns:
+        `[batch * key heads, groups * block tokens, keys up to the end of the block]`.
+    """
     hidden = _hidden(block.start, block.stop, query.shape[1], query.dtype)
     keys = key[:, : block.stop].transpose(1, 2)
     return torch.softmax(torch.baddbmm(hidden, _flat(query, block), keys, alpha=scale), dim=-1)

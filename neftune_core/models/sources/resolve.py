@@ -31,9 +31,9 @@ def forbid_local_paths() -> None:
     _closed.set()
 
 
-def allow_only(models: Mapping[str, str]) -> None:
-    """Restrict this process to these models, each at the revision that it maps to (empty: main)."""
-    _allowed[:] = [dict(models)]
+def allow_only(models: Mapping[str, str] | None) -> None:
+    """Restrict this process to these models, each at the revision that it maps to (empty: main); None for any model."""
+    _allowed[:] = [] if models is None else [dict(models)]
 
 
 def require_allowed(source: str, revision: str) -> None:

@@ -44,7 +44,8 @@ PASSED = {True: later("yes"), False: later("no"), None: "–"}
 SHOWN_CHECKS = (later("noise reaches the loss"), later("answers equal generate"))
 HOOK_CHECK = later("the common trainer hook has an effect")
 
-_stops: dict[str, threading.Event] = {}
+stop_signals: dict[str, threading.Event] = {}
+"""What stops a load under way, by the session that asked for it."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _connect(strip: Strip, parts: _ModelPanelParts) -> None:
     @reports_errors
     def bring(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
         settings = parts.form.settings(values)
-        stop = _stops.setdefault(str(request.session_hash), threading.Event())
+        stop = stop_signals.setdefault(str(request.session_hash), threading.Event())
         loading = _Loading(settings, stop)
         try:
             while loading.is_going_on():
@@ -141,7 +142,7 @@ def _connect(strip: Strip, parts: _ModelPanelParts) -> None:
         finally:  # if the page is gone, the framework closes this generator while the thread is alive
             if loading.thread.is_alive():
                 stop.set()
-            _stops.pop(str(request.session_hash), None)
+            stop_signals.pop(str(request.session_hash), None)
         if loading.error is not None:
             show_error(loading.error)
             yield [gr.skip(), gr.skip(), gr.skip(), "", visibility(False)]
@@ -157,7 +158,7 @@ def _connect(strip: Strip, parts: _ModelPanelParts) -> None:
         ]
 
     def give_up(request: gr.Request) -> None:
-        stop = _stops.get(str(request.session_hash))
+        stop = stop_signals.get(str(request.session_hash))
         if stop is not None:
             stop.set()
 

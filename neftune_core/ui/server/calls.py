@@ -87,7 +87,7 @@ def guard(
                     _require_known_session(named, gone)
                 if not (named.get("iterator") or fn.cancels):
                     inputs = check_values(fn.inputs, inputs, longest)
-                    _require_own_files(inputs, limits)
+                    require_own_files(inputs, limits)
                 return await inner(fn, inputs, *rest, **named)
             except Exception as error:
                 words = _error_text(error)
@@ -102,8 +102,16 @@ def _asking_block(event: Any) -> Any:
     return block if hasattr(block, "_id") else None
 
 
-def _require_own_files(values: Sequence[Any], limits: Limits) -> None:
-    """Raise `InvalidSetting` if a file among the values was uploaded from another network address."""
+def require_own_files(values: Sequence[Any], limits: Limits) -> None:
+    """Refuse files that the visitor of the current call did not upload.
+
+    Args:
+        values: The values of the call.
+        limits: Limits of the server.
+
+    Raises:
+        InvalidSetting: If one is not the visitor's.
+    """
     for value in values:
         path = value.get("path") if isinstance(value, dict) else None
         if isinstance(path, str) and not upload_quota(limits).may_name(path):

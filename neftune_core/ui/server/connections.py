@@ -46,10 +46,14 @@ Value = TypeVar("Value")
 
 
 class OpenRequests:
-    """The open requests of each address."""
+    """The open requests of each address.
+
+    Attributes:
+        counts: Their number, by address; an address without any has no entry.
+    """
 
     def __init__(self) -> None:
-        self._open: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
 
     @contextmanager
     def one(self, address: str) -> Iterator[None]:
@@ -61,15 +65,15 @@ class OpenRequests:
         Raises:
             TooManyCalls: If the address has `MOST_REQUESTS` open.
         """
-        if self._open[address] >= MOST_REQUESTS:
+        if self.counts[address] >= MOST_REQUESTS:
             raise TooManyCalls(say(TOO_MANY))
-        self._open[address] += 1
+        self.counts[address] += 1
         try:
             yield
         finally:
-            self._open[address] -= 1
-            if not self._open[address]:
-                del self._open[address]
+            self.counts[address] -= 1
+            if not self.counts[address]:
+                del self.counts[address]
 
 
 class UnreadAnswers:

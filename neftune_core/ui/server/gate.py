@@ -172,7 +172,7 @@ class Gate:
             return _replay(body, receive)
         if len(body) > CALL_BYTES:  # before it is parsed
             self.rates.count_call(address, size=len(body) - CALL_BYTES)
-        said = self._by_position(scope, _object(body))
+        said = self._by_position(scope, parse_call(body))
         call = CALLS.search(scope["path"])
         if call is None:
             self.rates.count_call(address)
@@ -298,8 +298,12 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-def _object(body: bytes) -> dict[str, Any]:
-    """Parse a JSON object with limited size, depth and numbers and valid Unicode; otherwise raise `RejectedRequest`."""
+def parse_call(body: bytes) -> dict[str, Any]:
+    """Parse the body of a call, a JSON object.
+
+    Raises:
+        RejectedRequest: If its size, depth, numbers or Unicode are not within limits.
+    """
     bare = _STRING.sub(b"", body)
     if sum(bare.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
         raise RejectedRequest(413, f"A call can have at most {MOST_VALUES:,} values.")

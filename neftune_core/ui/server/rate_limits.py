@@ -33,6 +33,11 @@ class Window:
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
         self._lock = threading.Lock()
 
+    @property
+    def addresses(self) -> int:
+        """Number of addresses whose events are kept."""
+        return len(self._times)
+
     def wait(self, address: str, now: float | None = None, weight: int = 1) -> float:
         """Count an event if it is allowed.
 

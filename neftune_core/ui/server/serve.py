@@ -153,8 +153,7 @@ def _build_page(
     lab, first = Lab(limits, host=here, gpu=gpu, shared=shared), FirstPreview()
     if not lab.limits.local_paths:
         forbid_local_paths()
-    if here.models is not None:
-        allow_only(here.models)
+    allow_only(here.models)
     if gpu is not None:
         gpu.place(models_at_start())
     return lab, first, page.build(lab, first)

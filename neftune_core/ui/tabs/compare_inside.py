@@ -173,7 +173,7 @@ def build(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         figure = live_figure(elem_id="inside-figure")
     outputs = [about, measure, rows, figure]
     given = [key, tab.view, tab.record, tab.seed]
-    gr.on([tab.view.change, tab.record.change, tab.seed.change], reports_errors(_show), given, outputs, **QUIET)
+    gr.on([tab.view.change, tab.record.change, tab.seed.change], reports_errors(show_view), given, outputs, **QUIET)
     events(measure).click(reports_errors(_measuring(lab)), given, outputs, **{**QUIET, "concurrency_limit": 2})
     if lab.offers_judge:
         build_judge(lab, key, tab)
@@ -188,13 +188,23 @@ def _measuring(lab: Lab) -> Callable[..., Iterator[list[Any]]]:
         stream = lab.gpu.run(measure_view, given, view_seconds(record, view)) if lab.gpu else measure_view(*given)
         for share in stream:
             yield [bar(share, say("Measuring")), hidden, None, None]
-        yield _show(key, view, record_id, seed)
+        yield show_view(key, view, record_id, seed)
 
     return measure
 
 
-def _show(key: str, view: str, record_id: str | None, seed: int | None) -> list[Any]:
-    """Return what a view shows: its numbers, or why there are none and whether they can be measured."""
+def show_view(key: str, view: str, record_id: str | None, seed: int | None) -> list[Any]:
+    """Return what a view shows: its numbers, or why there are none and whether they can be measured.
+
+    Args:
+        key: The visitor's key.
+        view: The view, or another one of the Compare tab, for which nothing is shown.
+        record_id: Id of the record, if one is chosen.
+        seed: The seed; None for that of the study.
+
+    Returns:
+        Text, button, rows and figure, as updates of the components.
+    """
     hidden = gr.update(visible=False)
     if view not in (ROWS, ROBUSTNESS, WEIGHTS):
         return ["", hidden, None, None]

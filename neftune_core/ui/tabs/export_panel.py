@@ -181,7 +181,7 @@ def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _Expo
     @reports_errors
     def make(key: str, record_id: str, form: str, arm: str | None) -> list[Any]:
         record = find(record_id, require_key(key))
-        named = _arm_of(arm) if form in OF_AN_ARM else ()
+        named = chosen_arm(arm) if form in OF_AN_ARM else ()
         folder = output_folder("take", key, record.id, form, *map(str, named))
         with upload_quota(lab.limits).reserved(asked_from.get(), folder_bytes(record.folder)):
             try:
@@ -215,7 +215,7 @@ def _write_file(lab: Lab, record: Record, form: str, arm: str | None, folder: Pa
     return Path(_with_arm(record, form, arm, lambda model, name: pack(model, folder / f"{name}.zip", name)))
 
 
-def _arm_of(chosen: str | None) -> tuple[str, int]:
+def chosen_arm(chosen: str | None) -> tuple[str, int]:
     """Return name and seed of a chosen arm; raise `InvalidSetting` if it is not valid."""
     name, _, seed = (chosen or "").partition(" / seed ")
     if not (seed.isascii() and seed.isdigit() and len(seed) <= 10):
@@ -227,7 +227,7 @@ def _with_arm(record: Record, form: str, arm: str | None, use: Callable[[Path, s
     """Return `use(folder, name)` for an arm written to a temporary folder."""
     from neftune_core.export.models import write_model
 
-    name, seed = _arm_of(arm)
+    name, seed = chosen_arm(arm)
     folder = Path(
         tempfile.mkdtemp(prefix="arm-", dir=keep_uploads_at_home())
     )  # cleaned up there if this process is killed

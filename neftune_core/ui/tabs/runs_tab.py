@@ -107,7 +107,7 @@ def _build_record_view() -> _RecordView:
 def _connect_list(lab: Lab, key: gr.Textbox, runs: gr.HTML, changing: list[Any], place: gr.Tab) -> None:
     @reports_errors
     def fill(key: str) -> list[dict[str, Any]]:
-        return [_row(lab, record) for record in owned_records(require_key(key))]
+        return [list_entry(lab, record) for record in owned_records(require_key(key))]
 
     gr.on([place.select, *(events(found).change for found in changing)], fill, key, runs, **QUIET)
 
@@ -197,15 +197,23 @@ def settings_html(record: Record) -> str:
     return f'<pre class="lab-code" tabindex="0"><code>{html.escape(text)}</code></pre>'
 
 
-def _row(lab: Lab, record: Record) -> dict[str, Any]:
-    """Return the list entry of a record, or the error if it cannot be read; other entries are unaffected."""
+def list_entry(lab: Lab, record: Record) -> dict[str, Any]:
+    """Return the entry of a record in the list of runs, or the error if it cannot be read.
+
+    Args:
+        lab: The state shared by all visitors.
+        record: The record.
+
+    Returns:
+        What the browser shows: id, time, description, arms and state.
+    """
     try:
-        return _readable_row(lab, record)
+        return _readable_entry(lab, record)
     except Exception as error:
         return {"id": record.id, "when": record.id, "about": sentence(error), "arms": [], "word": say("Unreadable")}
 
 
-def _readable_row(lab: Lab, record: Record) -> dict[str, Any]:
+def _readable_entry(lab: Lab, record: Record) -> dict[str, Any]:
     from neftune_core.studies.records.progress import WORDS
 
     arms, status = record.arms, lab.jobs.status(record)

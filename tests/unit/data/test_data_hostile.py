@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from rows_of_data import GOOD
 
 from neftune_core.data.formats import hub_rows, parquet, sandboxed_reader
+from neftune_core.data.formats.sandboxed_reader import Bounds
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.sources import read
 from neftune_core.errors import DataError, LabError, NotAvailable
@@ -45,12 +47,23 @@ def test_a_reader_that_dies_or_takes_too_long_is_reported_in_a_sentence(tmp_path
         read(DataSettings(source=f"file:{path}"), Limits())
 
 
-def test_the_process_of_a_file_knows_no_secret(monkeypatch):
+def test_the_process_of_a_file_knows_no_secret(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_0123")
     monkeypatch.setenv("SOME_API_KEY", "hf_0123")
-    found = sandboxed_reader._environment("folder", {"HF_HUB_DISABLE_XET": "1"})
+    (tmp_path / "variables.py").write_text(READER_OF_VARIABLES, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    given = {"variables": {"HF_HUB_DISABLE_XET": "1"}, "module": "variables"}
+    ((_, _, found),) = sandboxed_reader.run_reader("variables", {}, Bounds(2**31, 60, 100_000, 100_000), **given)
     assert not any("hf_0123" in value for value in found.values())
-    assert (found["HOME"], found["HF_HOME"], found["HF_HUB_DISABLE_XET"]) == ("folder", "folder", "1")
+    assert (found["HOME"], found["HF_HOME"], found["HF_HUB_DISABLE_XET"]) == (found["here"], found["here"], "1")
+    assert found["here"] != str(Path.cwd())
+
+
+READER_OF_VARIABLES = """
+import os, sys
+from neftune_core.data.formats.sandboxed_reader import main
+main(sys.argv[1], {"variables": lambda: iter([["row", 1, {**os.environ, "here": os.getcwd()}]])})
+"""
 
 
 @pytest.mark.parametrize(

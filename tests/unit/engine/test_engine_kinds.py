@@ -56,7 +56,7 @@ def losses(events: list[dict[str, Any]], arm: str) -> list[float]:
 def gradients_of(run: Lockstep) -> list[torch.Tensor]:
     """Return the gradients of the first step of a run, summed over its passes."""
     step = next(run.steps())
-    run._backward(step, run.noise.at(1, run.alive), lambda: False)
+    run.backward(step, run.noise.at(1, run.alive), lambda: False)
     return [parameter.grad.clone() for parameter in run.stack.parameters() if parameter.grad is not None]
 
 
@@ -89,7 +89,7 @@ def test_a_pair_has_the_mean_loss_and_gradient_of_two_passes_of_opposite_noise(t
     run = lockstep(tiny, arms)
     found = gradients_of(run)
     (event,) = step_events(lockstep(tiny, arms, steps=1))
-    (micro_batch,) = run._micro_batches(next(run.steps()))
+    (micro_batch,) = run.micro_batches(next(run.steps()))
     parameters = run.stack.parameters()
     by_sign = []
     for sign in (1.0, -1.0):
@@ -141,7 +141,7 @@ def test_relative_noise_at_a_layer_has_the_asked_ratio_to_what_the_layer_gives(t
         layer = next(site.module for site in run.stack.sites if site.number == 2)
         layer.register_forward_hook(lambda module, args, output: seen.append(output.detach().clone()))
         step = next(run.steps())
-        run._backward(step, run.noise.at(1, run.alive), lambda: False)
+        run.backward(step, run.noise.at(1, run.alive), lambda: False)
     clean, noisy = seen
     for row, place in enumerate(step.rows):
         length = len(run.prepared.train[place].ids)
@@ -235,7 +235,7 @@ def test_a_stop_in_any_pass_changes_nothing(tiny: LoadedModel) -> None:
 
     run = lockstep(tiny, arms, accumulation=2)
     step = next(run.steps())
-    run._backward(step, run.noise.at(1, run.alive), stop_at(-1))
+    run.backward(step, run.noise.at(1, run.alive), stop_at(-1))
     before = [parameter.detach().clone() for parameter in run.stack.parameters()]
     for place in range(1, looks + 1, 11):
         looks = 0

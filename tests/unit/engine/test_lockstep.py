@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,18 +22,23 @@ from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
+from neftune_core.studies import checkpoint
 from neftune_core.studies.settings import StudySettings
 
 NOISE = (NoiseSettings(strength=5), NoiseSettings(strength=0.3, unit="std", kind="laplace"))
 
 
-def _run(loaded: LoadedModel, arms: Any = None, **training: Any) -> tuple[Lockstep, list[dict]]:
+def _lockstep(loaded: LoadedModel, arms: Any = None, **training: Any) -> Lockstep:
     settings = {"epochs": 2, "learning_rate": 5e-3, "evaluations": 2, "batch_size": 4} | training
     study = StudySettings(noise=NOISE, training=TrainingSettings(**settings))
     rows = random_rows(24)
     prepared = SimpleNamespace(train=rows[:18], held_out=rows[18:])
     stack = AdapterStack(loaded, len(arms or study.arms), rank=4, alpha=8)
-    run = Lockstep(study, stack, prepared, arms=arms)
+    return Lockstep(study, stack, prepared, arms=arms)
+
+
+def _run(loaded: LoadedModel, arms: Any = None, **training: Any) -> tuple[Lockstep, list[dict]]:
+    run = _lockstep(loaded, arms, **training)
     return run, list(run.run(lambda: False))
 
 
@@ -58,7 +64,7 @@ def test_the_control_is_bit_identical_to_a_run_without_the_noise_code(
         raise AssertionError("the noise code was reached")
 
     monkeypatch.setattr("neftune_core.engine.passes.BatchNoise", absent)
-    monkeypatch.setattr(AdapterStack, "_after_site", lambda self, here, module, args, output: None)
+    monkeypatch.setattr(torch.nn.Module, "register_forward_hook", lambda module, hook: None)
     _, without = _run(tiny, arms=control)
     assert with_code == without
 
@@ -192,7 +198,7 @@ def test_losses_are_measured_on_the_first_rows_of_each_part(tiny: LoadedModel) -
 
 
 def test_what_the_last_evaluation_measured_is_not_measured_again(
-    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+    tiny: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, _ = _run(tiny)
     anew = row_measures(run.stack, run.prepared.held_out[:3], [2, 1], batch_size=2)
@@ -208,12 +214,14 @@ def test_what_the_last_evaluation_measured_is_not_measured_again(
     np.testing.assert_allclose(known.losses, anew.losses, atol=1e-4)  # float32, in other batches
     assert (known.hits == anew.hits).all()
     assert (known.tokens == anew.tokens).all()
-    run._last_rows.clear()  # as in a run that was resumed since
-    again = run.rows_now("held_out", [2, 1], 3, lambda: False)
+    checkpoint.save(run, tmp_path)
+    resumed = _lockstep(tiny)
+    checkpoint.restore(resumed, tmp_path)
+    again = resumed.rows_now("held_out", [2, 1], 3, lambda: False)
     assert asked == [run.alive]
     assert (again.losses == known.losses).all()  # in the same batches: to the last bit
-    run.done += 1
-    run.rows_now("held_out", [1], 3, lambda: False)
+    resumed.done += 1
+    resumed.rows_now("held_out", [1], 3, lambda: False)
     assert len(asked) == 2  # these would be other weights
 
 

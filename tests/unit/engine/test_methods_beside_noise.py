@@ -64,7 +64,7 @@ def made(loaded: LoadedModel, arms: tuple[MethodSettings, ...] = TOGETHER, **tra
 
 def first_step(run: Lockstep) -> tuple[dict[str, float], dict[str, list[Tensor]]]:
     """Return losses and gradients of every arm in the first step, before clipping."""
-    losses = run._backward(next(run.steps()), run.noise.at(1, run.alive), lambda: False)
+    losses = run.backward(next(run.steps()), run.noise.at(1, run.alive), lambda: False)
     gradients: dict[str, list[Tensor]] = {name: [] for name in run.names}
     for part in run.stack.trained():
         for place, slot in enumerate(part.slots):

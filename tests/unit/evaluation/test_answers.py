@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -19,8 +20,8 @@ from neftune_core.data.examples import Message
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import Cancelled, DoesNotFit
 from neftune_core.evaluation.answers import (
+    Answer,
     Answers,
-    _Batch,
     next_tokens,
     sample_tokens,
     stream_answers,
@@ -28,6 +29,7 @@ from neftune_core.evaluation.answers import (
 )
 from neftune_core.evaluation.kv_prefill import chunk_starts, shared_prefix
 from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.models.architecture.caches import read_on
 from neftune_core.models.loading import LoadedModel, load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.tokenizing import Decoding
@@ -210,21 +212,21 @@ def test_slots_and_rows_that_end_are_dropped_and_the_answers_stay(
     common = {answer.ids[3] for answer in first[1] if len(answer.ids) > 3}  # these tokens shall end answers early
     monkeypatch.setattr("neftune_core.evaluation.answers.end_ids", lambda tokenizer: common | ending)
     sizes: list[int] = []
-    step = _Batch._decode_step
-    monkeypatch.setattr(
-        _Batch, "_decode_step", lambda batch, tree: (sizes.append(len(batch.rows)), step(batch, tree))[1]
-    )
+
+    def counted(tree: Any, cache: Any, **given: Any) -> Any:
+        sizes.append(len(given["input_ids"]))
+        return read_on(tree, cache, **given)
+
+    monkeypatch.setattr("neftune_core.evaluation.answers.read_on", counted)
     dropped = _last(stack, [0, 1, 2], ids, settings)
-    assert min(sizes) < len(ids) * 3
-    monkeypatch.setattr(_Batch, "_drop_ended", _ends_only)
-    undropped = _last(stack, [0, 1, 2], ids, settings)
-    assert dropped == undropped
+    assert sizes[0] == len(ids) * 3 > min(sizes)
+    assert dropped == [[_ended_at(answer, common) for answer in by_slot] for by_slot in first]
 
 
-def _ends_only(batch: _Batch) -> None:
-    """Behave as if compacting the cache were never worthwhile."""
-    if all(row.answer.ended for row in batch.rows):
-        batch.rows = []
+def _ended_at(answer: Answer, ending: set[int]) -> Answer:
+    """Return the beginning of a greedy answer that ends at these tokens too."""
+    end = next((place for place, token in enumerate(answer.ids) if token in ending), None)
+    return answer if end is None else Answer(answer.ids[:end], "stop")
 
 
 def test_prompts_read_in_parts_leave_what_one_pass_would(
@@ -235,7 +237,9 @@ def test_prompts_read_in_parts_leave_what_one_pass_would(
     monkeypatch.setattr("neftune_core.evaluation.kv_prefill.PASS_TOKENS", 1)
     assert len(chunk_starts([len(prompt) for prompt in ids], 2)) > 2
     in_parts = _last(stack, [0, 1], ids, AnswerSettings(new_tokens=10))
-    monkeypatch.setattr("neftune_core.evaluation.kv_prefill._supports_chunks", lambda tree: False)
+    monkeypatch.setattr("neftune_core.evaluation.kv_prefill.PASS_TOKENS", 10**9)
+    assert len(chunk_starts([len(prompt) for prompt in ids], 2)) == 1
+    assert shared_prefix([ids, ids]) == 0
     assert in_parts == _last(stack, [0, 1], ids, AnswerSettings(new_tokens=10))
 
 

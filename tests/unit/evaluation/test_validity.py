@@ -17,6 +17,7 @@ from neftune_core.evaluation.verdict import CLAIMS, Verdict, verdict
 from neftune_core.export.report import write_report
 from neftune_core.figures import loss_curves
 from neftune_core.lessons.facts import held_out_losses
+from neftune_core.settings import Limits
 from neftune_core.studies.judging import verdict_of
 from neftune_core.studies.records.numbers import write_metrics
 from neftune_core.studies.records.progress import Status
@@ -222,8 +223,7 @@ def test_a_diverged_arm_never_shows_the_loss_that_it_began_with(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = _record(tmp_path, {0: {"control": (5.0, 4.0, 3.0), ARM: (5.0,)}})
-    train._print_losses(record)
-    printed = capsys.readouterr().out
+    printed = train.losses_text(record)
     line = next(line for line in printed.splitlines() if line.startswith(ARM + " "))
     assert line.split()[1:] == ["-", "-"]
     assert next(line for line in printed.splitlines() if line.startswith("base")).split()[1:] == ["5.0000", "5.0000"]
@@ -235,21 +235,18 @@ def test_a_diverged_arm_never_shows_the_loss_that_it_began_with(
     assert cells.count("<td>–</td>") == 4
     assert "There is nothing to judge: the loss of" in verdict_card(record)
     assert ARM not in held_out_losses(record.events())
-    train._print_verdict(record)
-    assert "More seeds" not in capsys.readouterr().out  # which would not help
+    assert "More seeds" not in train.verdict_text(record)  # which would not help
     assert not _more_button(record)["visible"]
-    assert train._exit_status(record, {"message": "The loss stopped."}) == 1
+    record.append({"event": "finished", "seed": 0, "message": "The loss stopped."})
+    assert train.run_record(record, Limits()) == 1
     assert capsys.readouterr().err == "The loss stopped.\n"
 
 
-def test_every_rendering_says_first_that_the_models_only_guess(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_rendering_says_first_that_the_models_only_guess(tmp_path: Path) -> None:
     record = _record(tmp_path, {0: {"control": (5.0, 4.5, 4.2), ARM: (5.0, 4.4, 4.1)}})
     record.update_about(data={"train": 8, "frequency_loss": 3.58})
     says = "There is nothing to judge: even without noise, the model learnt no more than how often each token occurs."
-    train._print_verdict(record)
-    assert capsys.readouterr().out.strip().startswith(says)
+    assert train.verdict_text(record).strip().startswith(says)
     assert f"{ARM} not judged" in records.runs_table([record])[1]
     report = write_report(record, tmp_path / "report.html").read_text(encoding="utf-8")
     for rendered in (report, verdict_card(record)):
@@ -268,10 +265,9 @@ def _more_button(record: Record) -> dict[str, Any]:
     return found
 
 
-def test_more_seeds_are_offered_where_they_would_say_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_more_seeds_are_offered_where_they_would_say_more(tmp_path: Path) -> None:
     record = _record(tmp_path, {0: {"control": (5.0, 4.0, 3.0), ARM: (5.0, 4.0, 3.5)}})
-    train._print_verdict(record)
-    assert f"neftune runs resume {record.id} --seeds 6" in capsys.readouterr().out
+    assert f"neftune runs resume {record.id} --seeds 6" in train.verdict_text(record)
     assert _more_button(record)["value"].startswith("Run 6 seeds")
     end = run_actions.end_text(record, Status("finished"))
     assert end.startswith(
@@ -289,20 +285,19 @@ def test_where_every_arm_diverged_before_the_first_evaluation_this_is_reported(t
 def test_a_noise_arm_that_lives_with_one_seed_is_not_lost(tmp_path: Path) -> None:
     courses = {0: {"control": (5.0, 4.0, 3.0), ARM: (5.0,)}, 1: {"control": (5.0, 4.0, 3.0), ARM: (5.0, 4.0, 3.5)}}
     record = _record(tmp_path, courses, seeds=2)
-    assert train._exit_status(record, {}) == 0
+    assert train.run_record(record, Limits()) == 0
     found = mean_results(record)
     assert found.seeds == (1,)  # of both, also of the control
     assert found.last["control"]["held_out_loss"] == 3.0
     assert verdict_of(record).text().startswith(f"{ARM} lost 1 of 2 seeds")
 
 
-def test_the_control_of_the_floor_is_not_in_the_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_control_of_the_floor_is_not_in_the_means(tmp_path: Path) -> None:
     study = {"control": (5.0, 4.0, 3.0), ARM: (5.0, 4.0, 3.5)}
     again = {"control": (5.0, 4.0, 9.0)}
     courses: Mapping[int, Mapping[str, Sequence[float]]] = {0: study, 1: study, 2: again, 3: again}
     record = _record(tmp_path, courses, seeds=2, another_seed=True)
-    train._print_losses(record)
-    printed = capsys.readouterr().out
+    printed = train.losses_text(record)
     assert "means of 2 seeds" in printed
     assert next(line for line in printed.splitlines() if line.startswith("control")).split()[1:] == ["3.0000", "3.0000"]
     curves = loss_curves(record.events(), record.arms)
@@ -314,13 +309,12 @@ def test_the_control_of_the_floor_is_not_in_the_means(tmp_path: Path, capsys: py
     assert held_out_losses(record.events())["control"] == [5.0, 4.0, 3.0]
 
 
-def test_every_table_reports_the_effect_of_rounding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_table_reports_the_effect_of_rounding(tmp_path: Path) -> None:
     record = _record(tmp_path, {0: {"control": (5.0, 4.0, 3.0), ARM: (5.0, 4.0, 3.5)}})
     unknown = "The effect of the number format on held-out loss was not measured."
     measured = "Rounding to bfloat16 changes held-out loss by up to 0.0012"
     for words in (unknown, measured):
-        train._print_losses(record)
-        assert words in capsys.readouterr().out
+        assert words in train.losses_text(record)
         assert words in verdict_card(record)
         assert words in write_report(record, tmp_path / "report.html").read_text(encoding="utf-8")
         write_metrics(record, 0, {"floor": {"precision": "bfloat16", "largest": {"held_out_loss": 0.0012}}})

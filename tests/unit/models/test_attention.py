@@ -59,13 +59,13 @@ def test_stored_probabilities_give_the_bits_of_recomputed_ones(monkeypatch: pyte
     given = drawn(4, 2, 24, torch.bfloat16)
     weights = torch.randn(2, 4, 24, 8, generator=torch.Generator().manual_seed(1)).bfloat16()
     computed: list[slice] = []
-    probabilities = attention._probabilities
+    probabilities = attention.block_probabilities
 
     def counted(query: torch.Tensor, key: torch.Tensor, block: slice, scale: float) -> torch.Tensor:
         computed.append(block)
         return probabilities(query, key, block, scale)
 
-    monkeypatch.setattr(attention, "_probabilities", counted)
+    monkeypatch.setattr(attention, "block_probabilities", counted)
     ours = causal_rows(*given, 0.3)
     found = torch.autograd.grad(ours, given, weights)
     assert len(computed) == 1  # by the forward pass alone

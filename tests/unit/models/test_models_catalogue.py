@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -96,8 +97,8 @@ def card_of(loaded: loading.LoadedModel) -> catalogue.Card:
 
 
 def test_the_width_of_the_layers_is_seen_behind_a_narrow_embedding() -> None:
-    assert catalogue._inner_width(CATALOGUE["facebook/opt-350m"]) == pytest.approx(1024, rel=0.05)
-    assert catalogue._inner_width(CATALOGUE["openai-community/gpt2"]) == pytest.approx(768, rel=0.05)
+    assert catalogue.layer_width(CATALOGUE["facebook/opt-350m"]) == pytest.approx(1024, rel=0.05)
+    assert catalogue.layer_width(CATALOGUE["openai-community/gpt2"]) == pytest.approx(768, rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -112,14 +113,29 @@ def test_sizes_are_written_readably() -> None:
     assert [gigabytes(1.94e9), gigabytes(5e7), gigabytes(3)] == ["1.9 GB", "50 MB", "1 MB"]
 
 
-def test_bfloat16_is_slow_where_the_processor_lacks_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    device._fast_bfloat16.cache_clear()
-    monkeypatch.setattr(device, "_processor_flags", lambda: {"avx2", "fma"})
-    monkeypatch.setattr(device, "_measure_speed", lambda *arguments: pytest.fail("measured"))
+@pytest.fixture
+def processor_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[set[str]], None]]:
+    """Return a function that pretends a processor of these features; without any, the system lists none."""
+
+    def pretend(flags: set[str]) -> None:
+        listed = f"processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: {' '.join(sorted(flags))}\n\n" if flags else ""
+        (tmp_path / "cpuinfo").write_text(2 * listed, encoding="utf-8")
+        monkeypatch.setattr(device, "PROCESSORS", tmp_path / "cpuinfo")
+
+    fast_bfloat16.cache_clear()
+    yield pretend
+    fast_bfloat16.cache_clear()
+
+
+def test_bfloat16_is_slow_where_the_processor_lacks_it(
+    monkeypatch: pytest.MonkeyPatch, processor_of: Callable[[set[str]], None]
+) -> None:
+    processor_of({"avx2", "fma"})
+    monkeypatch.setattr(device, "measure_speed", lambda *arguments: pytest.fail("measured"))
     assert not fast_bfloat16(CPU)
     assert choose_precision("auto", CPU) == "float32"
     assert choose_precision("bfloat16", CPU) == "bfloat16"
-    device._fast_bfloat16.cache_clear()
+    assert describe_machine()["processor"] == "Some CPU"
 
 
 NAMED = {"amx_bf16"}
@@ -137,20 +153,22 @@ NAMED = {"amx_bf16"}
     ],
 )
 def test_where_it_may_be_fast_it_is_measured_and_kept(
-    monkeypatch: pytest.MonkeyPatch, flags: set[str], speeds: list[float], fast: bool
+    monkeypatch: pytest.MonkeyPatch,
+    processor_of: Callable[[set[str]], None],
+    flags: set[str],
+    speeds: list[float],
+    fast: bool,
 ) -> None:
-    device._fast_bfloat16.cache_clear()
+    processor_of(flags)
     measured: list[str] = []
 
     def measure(precision: str, seconds: float) -> float:
         measured.append(precision)
         return speeds[measured.count("bfloat16") - 1] if precision == "bfloat16" else 1.0
 
-    monkeypatch.setattr(device, "_processor_flags", lambda: flags)
-    monkeypatch.setattr(device, "_measure_speed", measure)
+    monkeypatch.setattr(device, "measure_speed", measure)
     assert [fast_bfloat16(CPU), fast_bfloat16(CPU)] == [fast, fast]
     assert measured == ["bfloat16", "float32"] * len(speeds)
-    device._fast_bfloat16.cache_clear()
 
 
 def test_the_speed_of_this_machine_is_a_plausible_number() -> None:
@@ -158,21 +176,29 @@ def test_the_speed_of_this_machine_is_a_plausible_number() -> None:
 
 
 def test_a_container_s_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    limit, used = tmp_path / "memory.max", tmp_path / "memory.current"
-    limit.write_text("3000000\n")
-    used.write_text("1000000\n")
-    monkeypatch.setattr(device, "CGROUP_LIMITS", ((str(limit), str(used)),))
-    monkeypatch.setattr(device, "_reclaimable", lambda: 500_000)
+    limit = contained(monkeypatch, tmp_path, limit=3_000_000, used=1_000_000, reclaimable=500_000)
     assert available_memory() == 2_500_000
     limit.write_text("max\n")
     assert available_memory() > 2_500_000
 
 
+def contained(monkeypatch: pytest.MonkeyPatch, folder: Path, *, limit: int, used: int, reclaimable: int) -> Path:
+    """Pretend a container with these bytes of memory; return the file with its limit."""
+    files = {"memory.max": f"{limit}\n", "memory.current": f"{used}\n"}
+    files["memory.stat"] = f"anon 7\ninactive_file {reclaimable}\nactive_file 9\n"
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    most, taken, statistics = (str(folder / name) for name in files)
+    monkeypatch.setattr(device, "CGROUP_LIMITS", ((most, taken),))
+    monkeypatch.setattr(device, "CGROUP_STATISTICS", (statistics,))
+    return Path(most)
+
+
 @pytest.mark.parametrize(("said", "share"), [("4", 4), ("1", 1), ("", 1), ("0", 1), ("many", 1)])
 def test_the_processes_of_a_study_share_the_memory_of_their_machine(
-    monkeypatch: pytest.MonkeyPatch, said: str, share: int
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str, share: int
 ) -> None:
-    monkeypatch.setattr(device, "_container_memory", lambda: [4_000_000])
+    contained(monkeypatch, tmp_path, limit=5_000_000, used=2_000_000, reclaimable=1_000_000)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", said)
     assert available_memory() == 4_000_000 // share
 

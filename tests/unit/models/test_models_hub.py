@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import constants, errors
+from huggingface_hub import HfApi, constants, errors
 
 from neftune_core.errors import Cancelled, DoesNotFit, LabError, ModelError, NotAvailable
 from neftune_core.models.catalogue import CATALOGUE
@@ -261,7 +261,7 @@ def test_the_room_on_the_disk_is_checked_before_the_download(served: Hub, monkey
 def test_a_hub_that_never_answers_is_given_up(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_files, "REACH_SECONDS", 0.3)
     over = threading.Event()
-    monkeypatch.setattr(hub_files, "_sizes", lambda name, revision: over.wait(60))
+    monkeypatch.setattr(HfApi, "model_info", lambda *given, **named: over.wait(60))
     assert isinstance(refused(), NotAvailable)
     over.set()
 

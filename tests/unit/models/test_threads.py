@@ -86,7 +86,7 @@ def test_waiting_for_a_core_is_read_from_the_system(tmp_path: Path) -> None:
     (tmp_path / "13").mkdir()  # a thread that has ended meanwhile
     machine = tmp_path / "stat"
     machine.write_text("cpu  10 20 30 40 50 60 70 150 0 0\ncpu0 1 2 3\n")
-    assert threads._run_queue_seconds(tmp_path, machine) == pytest.approx(2.5 + 1.5)
+    assert threads.run_queue_seconds(tmp_path, machine) == pytest.approx(2.5 + 1.5)
 
 
 def test_the_watch_keeps_the_pool_while_others_want_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,9 +110,9 @@ def test_the_watch_keeps_the_pool_while_others_want_the_cores(monkeypatch: pytes
 
     pool = Pool()
     monkeypatch.setattr(threads, "IdlePool", lambda: pool)
-    monkeypatch.setattr(threads, "_run_queue_seconds", lambda: next(waited))
+    monkeypatch.setattr(threads, "run_queue_seconds", lambda: next(waited))
     monkeypatch.setattr(threads.time, "monotonic", lambda: next(clock))
-    threads._watch(Stop())  # type: ignore[arg-type]
+    threads.watch_run_queue(Stop())  # type: ignore[arg-type]
     assert kept == [False, False, *[True] * (threads.CALM_CHECKS + 1), False]
 
 

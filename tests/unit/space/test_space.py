@@ -20,8 +20,8 @@ from neftune_core.home import home, home_note
 from neftune_core.models.cards import CATALOGUE
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
-from neftune_core.models.sources import resolve
 from neftune_core.models.sources.hub_files import UNWANTED, WANTED
+from neftune_core.models.sources.resolve import allow_only
 from neftune_core.space import account, folder
 from neftune_core.space.profiles import PROFILES, detect_profile, host_profile
 from neftune_core.studies.settings import EXAMPLE, PRESETS
@@ -83,8 +83,15 @@ def test_every_model_that_a_public_profile_offers_is_pinned() -> None:
     assert [name for name, pin in offered.items() if "/" in name and not re.fullmatch("[0-9a-f]{40}", pin)] == []
 
 
-def test_a_model_off_the_list_is_refused_and_a_revision_cannot_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolve, "_allowed", [{"bundled": "", "lab/tiny": "c" * 40}])
+@pytest.fixture
+def any_model() -> Iterator[None]:
+    """Allow any model again after the test."""
+    yield
+    allow_only(None)
+
+
+def test_a_model_off_the_list_is_refused_and_a_revision_cannot_be_chosen(any_model: None) -> None:
+    allow_only({"bundled": "", "lab/tiny": "c" * 40})
     load(ModelSettings(device="cpu"))
     for source, revision, words in (
         ("somebody/else", "", "not one of the models"),

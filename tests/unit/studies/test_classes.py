@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from owned_study import owned_study
 
+from neftune_core.durable import write_whole
 from neftune_core.errors import RecordError
 from neftune_core.studies.sharing import classes
 from neftune_core.studies.sharing.classes import (
@@ -90,6 +91,17 @@ def test_classes_students_studies_and_lifetime_are_bounded(runs: Path, monkeypat
 def test_a_change_waits_for_another_one_and_says_so(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = make_class(TEACHER)
     monkeypatch.setattr(classes, "PATIENCE_SECONDS", 0.1)
-    with classes._locked(), pytest.raises(RecordError, match="try again in a moment"):
-        join_class(code, ANN)
+    refused: list[Path] = []
+
+    def write(path: Path, text: str) -> None:
+        with pytest.raises(RecordError, match="try again in a moment"):
+            join_class(code, ANN)
+        refused.append(path)
+        write_whole(path, text)
+
+    with monkeypatch.context() as during:
+        during.setattr(classes, "write_whole", write)
+        assert join_class(code, BEN)
+    assert len(refused) == 1
     assert join_class(code, ANN)
+    assert len(find_class(code).students) == 2

@@ -273,7 +273,7 @@ def test_somebody_else_gets_the_accelerator_between_two_parts_of_a_step(rows: Pa
         seen.append(taken.is_set())
         if len(seen) == 2:  # somebody asks in the middle of the first step
             threading.Thread(target=take, daemon=True).start()
-            while not accelerator._waiting:
+            while not accelerator.waiting:
                 time.sleep(0.001)
         return backward(self, *given)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import neftune_here
 
-from neftune_core import cli
 from neftune_core.data.chat import EncodedExample
 from neftune_core.data.examples import Example, Message
 from neftune_core.data.settings import DataSettings
@@ -108,17 +108,19 @@ def test_answers_signatures_and_samples_are_kept(trained: Record) -> None:
     assert {len(values) for values in overlaps_of(trained).values()} <= {2, 4, 8}
 
 
-def test_the_card_shows_what_the_command_line_prints(trained: Record, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_card_shows_what_the_command_line_prints(trained: Record) -> None:
     card = verdict_card(trained)
     assert "There is nothing to judge: the share of exact answers is 1" in card  # for all on four rows
     assert all(f"<summary>{MEASURES[name].label}</summary>" in card for name in ("held_out_loss", "memorised_run"))
-    assert cli._main(["verdict", str(trained.folder), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    as_json, as_text = (
+        neftune_here("verdict", trained.folder, *options) for options in (["--json"], ["--measure", "held_out_loss"])
+    )
+    assert (as_json.returncode, as_text.returncode) == (0, 0)
+    told = json.loads(as_json.stdout)
     assert told["named_before"]
     assert told["text"][0].startswith("There is nothing to judge")
     assert all(html.escape(line.strip()) in card for line in told["text"])
-    assert cli._main(["verdict", str(trained.folder), "--measure", "held_out_loss"]) == 0
-    assert capsys.readouterr().out.startswith("Chosen after the run")
+    assert as_text.stdout.startswith("Chosen after the run")
 
 
 def test_the_loss_of_guessing_by_frequency_is_that_of_a_table_of_the_response_tokens(trained: Record) -> None:

@@ -218,7 +218,7 @@ def test_a_wrong_field_is_left_out_and_named_and_its_record_stays_listed(tmp_pat
     good, bad = create(EXAMPLE, ANN, folder=tmp_path), create(EXAMPLE, ANN, folder=tmp_path)
     about = {**ABOUT, "owner": owner_hash(ANN), **wrong}
     (bad.folder / "record.json").write_text(json.dumps(about), encoding="utf-8")
-    rows = [runs_tab._row(lab, record) for record in owned_records(ANN, folder=tmp_path)]
+    rows = [runs_tab.list_entry(lab, record) for record in owned_records(ANN, folder=tmp_path)]
     assert {row["id"] for row in rows} == {good.id, bad.id}
     log = bad.log()
     state_text(bad, of_record(bad), log)
@@ -257,7 +257,7 @@ def test_a_wrong_number_in_an_event_leaves_the_figures(tmp_path: Path, wrong: di
     assert log.skipped == 1
     for view in STUDY_VIEWS:
         assert curves_of(record, log.events, view)
-    assert runs_tab._row(Lab(), record)["word"] == "Interrupted"
+    assert runs_tab.list_entry(Lab(), record)["word"] == "Interrupted"
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_a_wrong_answer_is_left_out(tmp_path: Path, answer: dict[str, Any]) -> N
     lines = [right, {"prompt": "p", "arms": {"control": answer}}]
     (record.folder / "answers.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     assert record.answers() == [right]
-    assert "p" in runs_tab._answers(record, is_own=True)
+    assert "p" in runs_tab.results_of(Lab(), record, next(iter(STUDY_VIEWS)))[1]
 
 
 @pytest.mark.parametrize("line", [b"{}\n", b"\n"])
@@ -290,15 +290,15 @@ def test_a_row_that_cannot_be_made_gives_the_reason_and_the_others_are_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = create(EXAMPLE, ANN, folder=tmp_path), create(EXAMPLE, ANN, folder=tmp_path)
-    usual = runs_tab._readable_row
+    usual = runs_tab.when
 
-    def broken(lab: Lab, record: Record) -> dict[str, Any]:
+    def broken(record: Record) -> str:
         if record == first:
             raise OverflowError("timestamp out of range")
-        return usual(lab, record)
+        return usual(record)
 
-    monkeypatch.setattr(runs_tab, "_readable_row", broken)
-    rows = {record: runs_tab._row(Lab(), record) for record in (first, second)}
+    monkeypatch.setattr(runs_tab, "when", broken)
+    rows = {record: runs_tab.list_entry(Lab(), record) for record in (first, second)}
     assert rows[first]["word"] == "Unreadable"
     assert "internal error" in rows[first]["about"]
     assert rows[second]["word"] == "Interrupted"

@@ -58,9 +58,9 @@ def test_the_floor_of_bfloat16_is_the_distance_to_a_float32_model_of_the_same_we
                 own.data.copy_(theirs.data)
         else:
             reference.start(0)
-            rounded = zip(reference._copies[slot], run.stack._copies[slot], strict=True)
-            for own, theirs in rounded:
-                own.data.copy_(theirs.data.to(torch.bfloat16))
+            for own, theirs in zip(reference.trained(), run.stack.trained(), strict=True):
+                if slot in own.slots:
+                    own.parameter.data.copy_(theirs.parameter.data.to(torch.bfloat16))
         again = row_measures(reference, sample, [slot], batch_size=size)
         moved.append(abs(again.of(0).loss - measured.of(place).loss))
     assert floor["precision"] == "bfloat16"
@@ -73,11 +73,11 @@ def test_the_floor_of_bfloat16_is_the_distance_to_a_float32_model_of_the_same_we
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_measuring_the_floor_changes_nothing(tiny: LoadedModel, method: str) -> None:
     run = _trained(_bfloat16(tiny), method)
-    before, losses = weights_hash(run.stack.tree), run.rows_now("held_out", run.alive, 6, lambda: False).losses
+    given = {"slots": run.alive, "batch_size": evaluation_batch(run.study.training)}
+    before, losses = weights_hash(run.stack.tree), row_measures(run.stack, run.prepared.held_out, **given).losses
     measure_rounding(run, lambda: False)
     assert weights_hash(run.stack.tree) == before
-    run._last_rows.clear()
-    assert np.array_equal(run.rows_now("held_out", run.alive, 6, lambda: False).losses, losses)
+    assert np.array_equal(row_measures(run.stack, run.prepared.held_out, **given).losses, losses)
 
 
 def test_float32_has_a_floor_a_thousand_times_smaller_and_never_none(tiny: LoadedModel) -> None:

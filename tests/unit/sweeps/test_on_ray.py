@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import socket
 import sys
 import threading
@@ -17,7 +18,6 @@ from typing import Any
 import pytest
 from short_study import short_rows, short_study, tiny_source
 
-from neftune_core.errors import NotAvailable
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.records.record import ENDINGS
@@ -228,18 +228,27 @@ def test_a_record_that_does_not_come_back_is_not_called_finished(cluster: Any, t
 
 
 def test_no_cluster_is_one_sentence(tmp_path: Path) -> None:
-    sweep = create_sweep(settings(tmp_path), "", folder=tmp_path / "runs")
-    last = list(run_sweep(sweep, Limits(), lambda: False, OnRay("127.0.0.1:1")))[-1]
+    assert "There is no Ray cluster at '127.0.0.1:1'" in failure(tmp_path, OnRay("127.0.0.1:1"))
+
+
+def failure(folder: Path, cluster: OnRay) -> str:
+    """Return why a sweep could not run on a cluster."""
+    sweep = create_sweep(settings(folder), "", folder=folder / "runs")
+    last = list(run_sweep(sweep, Limits(), lambda: False, cluster))[-1]
     assert last["event"] == "failed"
-    assert "There is no Ray cluster at '127.0.0.1:1'" in last["message"]
+    return str(last["message"])
 
 
-def test_a_local_cluster_is_one_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_cluster_is_one_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
+
+    def refuse(**given: Any) -> None:
+        asked.update(given)
+        raise ConnectionError("no room")
+
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    monkeypatch.setattr(ray, "init", lambda **given: asked.update(given))
-    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 1.0}}])
-    OnRay()._connected()
+    monkeypatch.setattr(ray, "init", refuse)
+    assert "There is no Ray cluster at 'local': no room" in failure(tmp_path, OnRay())
     assert asked["address"] == "local"  # without one, Ray goes by RAY_ADDRESS
 
 
@@ -250,12 +259,11 @@ def test_a_scoreboard_gives_the_reason_it_is_time_to_stop() -> None:
     assert scoreboard.heartbeat("a") == "Its time is over."
 
 
-def test_a_cluster_that_refuses_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_refuses_is_not_called_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: Any) -> None:
         raise ConnectionError("the token is missing")
 
     monkeypatch.setattr(ray, "init", refuse)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        place = OnRay(f"127.0.0.1:{server.getsockname()[1]}")
-        with pytest.raises(NotAvailable, match=r"RAY_AUTH_MODE=token.*the token is missing"):
-            place._connected()
+        said = failure(tmp_path, OnRay(f"127.0.0.1:{server.getsockname()[1]}"))
+    assert re.search(r"RAY_AUTH_MODE=token.*the token is missing", said)

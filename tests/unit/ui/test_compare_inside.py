@@ -8,7 +8,7 @@ import pytest
 
 from neftune_core.studies.records.record import create
 from neftune_core.studies.settings import EXAMPLE
-from neftune_core.ui.tabs.compare_inside import ROBUSTNESS, ROWS, WEIGHTS, _show
+from neftune_core.ui.tabs.compare_inside import ROBUSTNESS, ROWS, WEIGHTS, show_view
 
 KEY = "c2" * 32
 
@@ -23,9 +23,9 @@ def test_what_a_record_does_not_hold_is_said_and_measured_only_on_request(
         (ROBUSTNESS, "measured once from the adapters", True),
         (WEIGHTS, "adapters of seed 0 are not stored", False),
     ):
-        said, button, rows, figure = _show(KEY, view, record.id, None)
+        said, button, rows, figure = show_view(KEY, view, record.id, None)
         assert words in said
         assert button["visible"] is can_measure
         assert rows is figure is None
-    assert _show(KEY, "answers", record.id, 0)[0] == ""
-    assert "Train a study first" in _show(KEY, ROWS, None, None)[0]
+    assert show_view(KEY, "answers", record.id, 0)[0] == ""
+    assert "Train a study first" in show_view(KEY, ROWS, None, None)[0]

@@ -26,7 +26,7 @@ def test_an_address_has_at_most_so_many_requests_open_and_others_are_not_held_up
         pytest.fail("a third one was let in")
     with found.one("10.0.0.1"):
         pass
-    assert not found._open
+    assert not found.counts
 
 
 class Queue:

@@ -176,14 +176,14 @@ def test_settings_made_from_a_wrong_value_are_reported_as_settings(monkeypatch: 
 
 
 def test_the_brackets_inside_a_text_are_no_depth() -> None:
-    assert gate._object(b'{"data": ["' + b"[{" * 50_000 + b'\\\\\\""]}')["data"]
+    assert gate.parse_call(b'{"data": ["' + b"[{" * 50_000 + b'\\\\\\""]}')["data"]
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=300) | st.text('"\\[]{}:,19e.-nulltruefs ', max_size=80).map(str.encode))
 def test_no_body_of_a_call_raises_anything_but_a_refusal(body: bytes) -> None:
     try:
-        assert isinstance(gate._object(body), dict)
+        assert isinstance(gate.parse_call(body), dict)
     except gate.RejectedRequest as error:
         assert str(error).endswith(".")
 
@@ -198,7 +198,7 @@ def test_a_body_made_to_exhaust_the_gate_is_refused_at_once() -> None:
         b"1," * 2_000_000,
     ):
         with pytest.raises(gate.RejectedRequest):
-            gate._object(body)
+            gate.parse_call(body)
     assert time.perf_counter() - started < 8  # seconds; a tenth of that where nothing else runs
 
 

@@ -44,7 +44,7 @@ def test_a_download_stops_when_its_page_is_gone(panel: Any, monkeypatch: pytest.
     while not ended and time.monotonic() < limit:
         time.sleep(0.01)
     assert ended == [True]
-    assert "gone" not in model_panel._stops
+    assert "gone" not in model_panel.stop_signals
 
 
 def test_the_note_on_the_bundled_model_offers_a_real_one_with_its_size(panel: Any) -> None:

@@ -49,8 +49,8 @@ def test_no_limit_counts_nothing() -> None:
     for _ in range(10_000):
         found.count_call("10.0.0.1", 0)
         found.count_study("10.0.0.1", 0)
-    assert not found.calls._times
-    assert not found.studies._times
+    assert found.calls.addresses == 0
+    assert found.studies.addresses == 0
 
 
 def test_passwords_are_limited_by_address_and_by_all_addresses_together() -> None:
@@ -83,4 +83,4 @@ def test_addresses_are_forgotten_and_never_grow_without_end(monkeypatch: pytest.
     found = Rates(Limits(calls_a_minute=1))
     for number in range(20):
         found.count_call(f"10.0.0.{number}", 0)
-    assert len(found.calls._times) == 5
+    assert found.calls.addresses == 5

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import pytest
 from own_loop import in_own_loop
 
@@ -40,6 +41,15 @@ def came(folder: Path, name: str, size: int) -> Path:
     with path.open("wb") as file:
         file.truncate(size)
     return path
+
+
+def fits(room: uploads.UploadQuota, length: int, address: str = "") -> bool:
+    """Return whether there is room for as many bytes, from an address or from nobody."""
+    try:
+        with room.reserved(address, length):
+            return True
+    except DoesNotFit:
+        return False
 
 
 def test_one_address_cannot_fill_the_room_of_all(folder: Path) -> None:
@@ -92,7 +102,10 @@ def test_twelve_thousand_tiny_files_cost_a_request_nothing(folder: Path, monkeyp
             (folder / str(parent) / str(number)).touch()
     room = uploads.UploadQuota(PUBLIC)
     room.look()
-    assert len(room._kept) == 12_000
+    with monkeypatch.context() as patch:
+        for most, is_room in ((12_000, False), (12_001, True)):
+            patch.setattr(uploads, "FILES_KEPT", most)
+            assert fits(room, 0) is is_room
     walks: list[Path] = []
     monkeypatch.setattr(uploads.os, "walk", lambda where: walks.append(where) or iter(()))
     with room.reserved("one", 10):
@@ -119,7 +132,7 @@ def test_opening_a_link_ten_times_takes_no_room(folder: Path, tmp_path: Path) ->
     rows.write_bytes(b'{"instruction": "a", "output": "b"}\n' * 30_000)
     study = EXAMPLE.model_copy(update={"data": EXAMPLE.data.model_copy(update={"source": f"file:{rows}"})})
     record = create(study, "key")
-    named = {page_state._link_files(record, "key")["source"] for _ in range(10)}
+    named = {page_state.link_files(record, "key")["source"] for _ in range(10)}
     assert len(named) == 1
     path = Path(named.pop().removeprefix("file:"))
     assert path.read_bytes() == rows.read_bytes()
@@ -127,23 +140,27 @@ def test_opening_a_link_ten_times_takes_no_room(folder: Path, tmp_path: Path) ->
     assert path.stat().st_nlink == 2
     room = uploads.UploadQuota(PUBLIC)
     room.look()
-    assert room._total == 0
-    assert page_state._link_files(record, "another")["source"] != f"file:{path}"
+    assert fits(room, room.most_bytes)
+    assert page_state.link_files(record, "another")["source"] != f"file:{path}"
 
 
 def test_an_export_replaces_the_one_before(folder: Path) -> None:
-    record, lab = create(EXAMPLE, "key"), Lab(PUBLIC)
-    for _ in range(3):
-        made = export_panel._write_file(
-            lab, record, "record", None, uploads.output_folder("take", "key", record.id, "record")
-        )
+    record = create(EXAMPLE, "key")
+    with gr.Blocks() as page:
+        export_panel.build(Lab(PUBLIC), *(gr.Textbox() for _ in range(2)), gr.State())
+    (make,) = [made.fn for made in page.fns.values() if made.name == "make"]
+    files = {make("key", record.id, "record", None)[0]["value"] for _ in range(3)}
+    assert len(files) == 1
+    made = Path(files.pop())
     assert [found for found in folder.rglob("*") if found.is_file()] == [made]
     assert made.parent != uploads.output_folder("take", "another", record.id, "record")
     assert folder_bytes(folder) == made.stat().st_size
 
 
 def test_an_arm_that_is_written_in_another_way_is_the_same_file() -> None:
-    assert export_panel._arm_of("control / seed 007") == export_panel._arm_of("control / seed 7") == ("control", 7)
+    assert (
+        export_panel.chosen_arm("control / seed 007") == export_panel.chosen_arm("control / seed 7") == ("control", 7)
+    )
 
 
 def test_a_record_whose_rows_are_gone_reports_it(folder: Path) -> None:
@@ -152,7 +169,7 @@ def test_a_record_whose_rows_are_gone_reports_it(folder: Path) -> None:
     assert "file:data" in text
     (record.folder / "study.toml").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match="no longer exist"):
-        page_state._link_files(Record(record.folder), "key")
+        page_state.link_files(Record(record.folder), "key")
 
 
 def test_an_upload_is_counted_and_is_of_the_address_that_it_came_from(folder: Path) -> None:
@@ -175,13 +192,15 @@ def test_an_upload_is_counted_and_is_of_the_address_that_it_came_from(folder: Pa
 
     assert in_own_loop(lambda: asked("POST", "/gradio_api/upload", "10.0.0.1")) == 200
     room = uploads.upload_quota(PUBLIC)
-    assert room._bytes["10.0.0.1"] == 10
+    share = room.most_bytes // uploads.SHARE
+    assert fits(room, share - 10, "10.0.0.1")
+    assert not fits(room, share - 9, "10.0.0.1")
     assert in_own_loop(lambda: asked("GET", f"/gradio_api/file={path}", "10.0.0.1")) == 200
     assert in_own_loop(lambda: asked("GET", f"/gradio_api/file={path}", "10.0.0.2")) == 404
     assert in_own_loop(lambda: asked("GET", f"/gradio_api/file={folder}/b/../a/rows.jsonl", "10.0.0.2")) == 404
     described = [{"path": str(path), "meta": {"_type": "gradio.FileData"}}]
     with pytest.raises(InvalidSetting, match="upload it first"):
-        calls._require_own_files([*described, "x", None], PUBLIC)
+        calls.require_own_files([*described, "x", None], PUBLIC)
 
 
 def test_a_call_may_name_only_the_uploads_of_its_own_address(folder: Path) -> None:
@@ -191,7 +210,7 @@ def test_a_call_may_name_only_the_uploads_of_its_own_address(folder: Path) -> No
         asked = asked_from.set(address)
         try:
             with contextlib.nullcontext() if allowed else pytest.raises(InvalidSetting, match="upload it first"):
-                calls._require_own_files([{"path": str(path)}], PUBLIC)
+                calls.require_own_files([{"path": str(path)}], PUBLIC)
         finally:
             asked_from.reset(asked)
 
@@ -206,7 +225,7 @@ def test_an_upload_is_of_the_key_that_names_it_first_and_of_who_uploads_the_same
         told = keys.of(session, blocks if key else blocks[1:], values if key else values[1:])
         address, owner = asked_from.set("10.0.0.1"), uploads.asked_as.set(told)
         try:
-            calls._require_own_files(values, PUBLIC)
+            calls.require_own_files(values, PUBLIC)
         except InvalidSetting:
             return False
         finally:
@@ -231,12 +250,11 @@ def test_the_same_file_from_two_addresses_is_of_both(folder: Path) -> None:
     for address in ("10.0.0.1", "10.0.0.2"):
         room.keep(address, path)
     assert [room.is_of(f"10.0.0.{number}", str(path)) for number in (1, 2, 3)] == [True, True, False]
-    assert room._total == 10
+    assert fits(room, room.most_bytes - 10)
+    assert not fits(room, room.most_bytes - 9)
 
 
 def test_an_import_counts_as_a_study_of_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    import gradio as gr
-
     lab = Lab(Limits(studies_an_hour=1))
     asked: list[str] = []
     monkeypatch.setattr(export_panel, "import_record", lambda *given: create(EXAMPLE, "key"))

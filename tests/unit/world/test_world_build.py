@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from itertools import pairwise
+from contextlib import closing
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +42,11 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def kept_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the text of the tiny recipe, generated once for all tests."""
-    folder = tmp_path_factory.mktemp("rows")
-    for _ in making._text(TINY, folder):
-        pass
-    return folder / "rows.npz"
+    home = tmp_path_factory.mktemp("rows")
+    with pytest.MonkeyPatch.context() as patch, closing(making.build(home / "model", TINY)) as events:
+        patch.setenv("NEFTUNE_HOME", str(home))
+        assert [event.done for event in takewhile(lambda event: event.what == "text", events)] == [1]
+        return making.recipe_folder(TINY) / "rows.npz"
 
 
 def place_rows(kept_rows: Path, recipe: WorldSettings = TINY) -> None:
