@@ -48,6 +48,9 @@ class Workload:
         perturbed: Whether an arm trains on a copy of the weights with noise.
         trained: Number of arms trained over all seeds, each of which is evaluated, measured and asked; 0 for `arms`.
         budget_seconds: Time budget of all seeds together; 0 if the number of steps is known.
+        repeats: Passes of a step, mean of the arms.
+        read_tokens: Tokens that are read or written without gradients: by evaluations, measures and answers.
+        reads: Passes in which they are.
     """
 
     arms: int
@@ -62,6 +65,14 @@ class Workload:
     perturbed: bool = False
     trained: int = 0
     budget_seconds: float = 0.0
+    repeats: float = 1.0
+    read_tokens: float = 0.0
+    reads: int = 0
+
+    @property
+    def turns(self) -> int:
+        """Groups of arms that follow each other in a step."""
+        return 1 if self.together and self.rank is not None else self.arms
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ class Estimate:
     """The predicted cost of a study on this machine.
 
     Attributes:
-        memory_bytes: Peak memory in bytes.
+        memory_bytes: Peak memory in bytes, in addition to what is in use.
         seconds: Duration in seconds.
         fits: Whether the memory is available.
         sentence: All of this in one sentence.
@@ -88,13 +99,17 @@ KEPT_WIDTHS = 30
 # Summed inputs and outputs of the linear modules of a layer, in multiples of the width.
 ADAPTED_WIDTHS = 20
 LOGIT_ROWS, LOGIT_COPIES = 128, 3
-PROCESS_BYTES = 500_000_000
+STUDY_BYTES = 150_000_000
+"""Memory of the first study of a process whatever its size: modules that are loaded late, buffers, and free pieces that
+the allocator keeps; measured."""
 # Floating point operations per token and weight: forward, gradient to inputs, gradient to weights.
-ADAPTER_FLOPS, FULL_FLOPS = 4, 6
+READING_FLOPS, ADAPTER_FLOPS, FULL_FLOPS = 2, 4, 6
 # Speed of a step relative to that of a plain matrix product; measured.
 EFFICIENCY = 0.6
-# Fixed cost per layer and step.
-LAYER_SECONDS = 0.002
+STEP_OPERATIONS, READ_OPERATIONS = 1300, 400
+"""Small operations in which a layer takes the fixed part of its time, with and without gradients; measured."""
+LAYERS_AROUND = 4
+"""The fixed time of what is around the layers (batch, noise, head, loss, optimizer), in layers; measured."""
 LABELLED_SHARE = 0.5
 
 
@@ -103,9 +118,8 @@ def estimate(
 ) -> Estimate:
     """Estimate the memory and time of a study on this machine.
 
-    Memory is accurate within about a third. Time is scaled by the last study of the same model on this machine, and is
-    then within a factor of two; otherwise it follows the speed of a matrix product, within a factor of three on an idle
-    machine.
+    Both are within a factor of two on an idle machine. Time is scaled by the last study of the same model on this
+    machine; before there is one, it follows the speeds of a matrix product and of small operations here.
 
     Args:
         model: The model.
@@ -116,29 +130,33 @@ def estimate(
     Returns:
         The estimate.
     """
-    from neftune_core.models.device import BYTES, available_memory, choose_device, choose_precision
+    from neftune_core.models.device import BYTES, available_memory, choose_device, choose_precision, used_memory
     from neftune_core.models.time_calibration import TimeCalibration, stored_calibration
 
     chosen = settings or ModelSettings()
     device = choose_device(chosen.device)
     precision = choose_precision(chosen.precision, device)
     memory = _memory(model, work, device, precision)
-    if weights_are_loaded:
-        memory -= PROCESS_BYTES + model.parameters * BYTES[precision]
+    if not weights_are_loaded:
+        memory += model.parameters * BYTES[precision]
     pace = stored_calibration(training_key(chosen, work)) or TimeCalibration()
-    steps = work.budget_seconds or pace.steps * _seconds(model, work, device, precision)
-    seconds = steps + pace.rest * (work.trained or work.arms)
+    steps = work.budget_seconds or pace.steps * _step_seconds(model, work, device, precision)
+    seconds = steps + pace.rest * _read_seconds(model, work, device, precision)
     free = available_memory(str(device))
-    fits = memory <= free
     given = {"memory": gigabytes(memory), "duration": duration(seconds), "free": gigabytes(free)}
-    if fits:
-        return Estimate(memory, seconds, fits, say("About {memory} of memory and {duration} here.", **given))
+    if memory <= free:
+        words = say(
+            "About {memory} more memory ({whole} for the whole process) and {duration} here.",
+            whole=gigabytes(memory + used_memory(device)),
+            **given,
+        )
+        return Estimate(memory, seconds, fits=True, sentence=words)
     words = say(
         "About {memory} of memory and {duration} here, but only {free} are free: choose a smaller batch, shorter rows "
         "or fewer arms.",
         **given,
     )
-    return Estimate(memory, seconds, fits, words)
+    return Estimate(memory, seconds, fits=False, sentence=words)
 
 
 def training_key(settings: ModelSettings, work: Workload) -> str:
@@ -159,8 +177,8 @@ def training_key(settings: ModelSettings, work: Workload) -> str:
     return calibration_key(settings.source, str(device), choose_precision(settings.precision, device), method)
 
 
-def arithmetic_seconds(model: SizedModel, work: Workload, settings: ModelSettings) -> float:
-    """Estimate the duration of the steps from this machine's arithmetic speed only.
+def machine_seconds(model: SizedModel, work: Workload, settings: ModelSettings) -> tuple[float, float]:
+    """Estimate the duration of a study from this machine's speed only, without a calibration.
 
     Args:
         model: The model.
@@ -168,15 +186,17 @@ def arithmetic_seconds(model: SizedModel, work: Workload, settings: ModelSetting
         settings: Device and precision.
 
     Returns:
-        Seconds of all steps of all arms.
+        Seconds of all steps of all arms, and of all evaluations, measures and answers.
     """
     from neftune_core.models.device import choose_device, choose_precision
 
     device = choose_device(settings.device)
-    return _seconds(model, work, device, choose_precision(settings.precision, device))
+    precision = choose_precision(settings.precision, device)
+    return _step_seconds(model, work, device, precision), _read_seconds(model, work, device, precision)
 
 
 def _memory(model: SizedModel, work: Workload, device: torch.device, precision: str) -> int:
+    """Return the peak memory of a study in bytes, without the model's own weights."""
     from neftune_core.models.device import BYTES, tokens_per_pass
 
     size = BYTES[precision]
@@ -188,11 +208,10 @@ def _memory(model: SizedModel, work: Workload, device: torch.device, precision: 
     answering = work.answered * 2 * model.layers * width * size  # keys and values
     logits = LOGIT_ROWS * model.vocabulary * LOGIT_COPIES * 4
     trained = model.parameters if work.rank is None else work.rank * ADAPTED_WIDTHS * width * model.layers
-    weights = model.parameters * size
     noisy = 2 * 4 * model.parameters if work.perturbed else 0  # the noise and the sum, in float32
-    rounded = weights if work.rank is None and precision != "float32" else 0  # of the active arm
-    weights += rounded + noisy
-    return int(PROCESS_BYTES + weights + max(kept, answering) + logits + work.arms * trained * TRAINED_BYTES)
+    rounded = size * model.parameters if work.rank is None and precision != "float32" else 0  # of the active arm
+    passes = max(kept, answering) + logits
+    return int(STUDY_BYTES + noisy + rounded + passes + work.arms * trained * TRAINED_BYTES)
 
 
 def layer_width(model: SizedModel) -> float:
@@ -201,14 +220,35 @@ def layer_width(model: SizedModel) -> float:
     return float(max(model.width, (inner / (12 * max(1, model.layers))) ** 0.5))
 
 
-def _seconds(model: SizedModel, work: Workload, device: torch.device, precision: str) -> float:
+def _step_seconds(model: SizedModel, work: Workload, device: torch.device, precision: str) -> float:
+    from neftune_core.models.device import tokens_per_pass
+
+    positions = work.arms * work.batch_size * (work.mean_length or work.length)
+    turns = max(work.turns, min(work.arms, positions / tokens_per_pass(device, model.width)))
+    flops = ADAPTER_FLOPS if work.rank is not None else FULL_FLOPS
+    arithmetic = _arithmetic_seconds(model, flops * positions, device, precision)
+    return work.steps * work.repeats * (arithmetic + turns * _fixed_seconds(model, STEP_OPERATIONS, device))
+
+
+def _read_seconds(model: SizedModel, work: Workload, device: torch.device, precision: str) -> float:
+    arithmetic = _arithmetic_seconds(model, READING_FLOPS * work.read_tokens, device, precision)
+    return arithmetic + work.reads * _fixed_seconds(model, READ_OPERATIONS, device)
+
+
+def _arithmetic_seconds(model: SizedModel, flops: float, device: torch.device, precision: str) -> float:
+    """Return the time of the products with all weights, given the operations per weight."""
     from neftune_core.models.device import matrix_speed
 
-    tokens = work.steps * work.arms * work.batch_size * (work.mean_length or work.length)
     head = model.vocabulary * model.width
     passed = max(0, model.parameters - head) + LABELLED_SHARE * head
-    flops = tokens * passed * (ADAPTER_FLOPS if work.rank is not None else FULL_FLOPS)
-    return flops / (matrix_speed(str(device), precision) * EFFICIENCY) + work.steps * model.layers * LAYER_SECONDS
+    return flops * passed / (matrix_speed(str(device), precision) * EFFICIENCY)
+
+
+def _fixed_seconds(model: SizedModel, operations: int, device: torch.device) -> float:
+    """Return the time of one pass that does not depend on the number of its tokens."""
+    from neftune_core.models.device import operation_seconds
+
+    return (model.layers + LAYERS_AROUND) * operations * operation_seconds(str(device))
 
 
 def gigabytes(count: float) -> str:

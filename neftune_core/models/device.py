@@ -194,6 +194,31 @@ def matrix_speed(device: str, precision: str) -> float:
     return measure_speed(precision, 0.05, device)
 
 
+@cache
+def operation_seconds(device: str) -> float:
+    """Measure the fixed cost of a small operation and its gradient, which takes 0.02 s and is cached.
+
+    Args:
+        device: torch device.
+
+    Returns:
+        Seconds per operation, half of them gradients.
+    """
+    import torch
+
+    count = 20
+    value, factor = torch.ones(64, 64, requires_grad=True, device=device), torch.full((64,), 0.5, device=device)
+    best, end = float("inf"), time.perf_counter() + 0.02
+    while time.perf_counter() < end or best == float("inf"):
+        start = time.perf_counter()
+        found = value
+        for _ in range(count):
+            found = found * factor + factor
+        torch.autograd.grad(found.sum(), value)[0][0, 0].item()  # synchronise
+        best = min(best, time.perf_counter() - start)
+    return best / (4 * count)
+
+
 def tokens_per_pass(device: torch.device, width: int) -> int:
     """Return how many tokens of all arms together run best in one pass.
 
@@ -221,6 +246,17 @@ def available_memory(device: str = "cpu") -> int:
         cached = torch.cuda.memory_reserved(target) - torch.cuda.memory_allocated(target)
         return int(torch.cuda.mem_get_info(target)[0]) + cached
     return min([psutil.virtual_memory().available, *_container_memory()]) // processes_here()
+
+
+def used_memory(device: torch.device) -> int:
+    """Return the bytes that this process has in use on `device`."""
+    import psutil
+
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.memory_allocated(device)
+    return int(psutil.Process().memory_info().rss)
 
 
 def processes_here() -> int:

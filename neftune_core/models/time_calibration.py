@@ -11,26 +11,25 @@ from neftune_core.home import home
 MOST_KEPT = 200
 SLOWEST = 1000.0
 """Ratios above this, or below its inverse, are discarded as invalid."""
-LONGEST_REST = 86_400.0
-"""A `rest` above this is discarded too."""
+FILE = "times.json"
 
 
 @dataclass(frozen=True)
 class TimeCalibration:
-    """The measured time of a run. What is not a step does not grow with their number.
+    """The measured times of a run over those that the speed of the machine predicts.
 
     Attributes:
-        steps: Seconds of the last measured steps over the seconds that the machine's arithmetic predicts.
-        rest: Seconds per arm and seed besides the steps: evaluations, measures and answers; 0 if unknown.
+        steps: Of the last measured steps.
+        rest: Of all the rest: evaluations, measures and answers.
     """
 
     steps: float = 1.0
-    rest: float = 0.0
+    rest: float = 1.0
 
     @property
     def is_sound(self) -> bool:
         """Whether both numbers are possible."""
-        return 1 / SLOWEST < self.steps < SLOWEST and 0 <= self.rest < LONGEST_REST
+        return all(1 / SLOWEST < ratio < SLOWEST for ratio in (self.steps, self.rest))
 
 
 def calibration_key(source: str, device: str, precision: str, method: str) -> str:
@@ -69,14 +68,14 @@ def store_calibration(key: str, pace: TimeCalibration) -> None:
         return
     kept = {name: value for name, value in _all().items() if name != key} | {key: asdict(pace)}
     try:
-        write_whole(home() / "pace.json", json.dumps(dict(list(kept.items())[-MOST_KEPT:]), indent=1))
+        write_whole(home() / FILE, json.dumps(dict(list(kept.items())[-MOST_KEPT:]), indent=1))
     except OSError:
         return
 
 
 def _all() -> dict[str, object]:
     try:
-        found = json.loads((home() / "pace.json").read_text(encoding="utf-8"))
+        found = json.loads((home() / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

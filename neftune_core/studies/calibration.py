@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from neftune_core.engine.lockstep import Event, Lockstep
-from neftune_core.models.catalogue import arithmetic_seconds, training_key
+from neftune_core.models.catalogue import machine_seconds, training_key
 from neftune_core.models.time_calibration import TimeCalibration, store_calibration, stored_calibration
 from neftune_core.studies.planning import workload_of
 
@@ -44,17 +44,15 @@ class StepTimer:
         """Store the pace of the last steps, and for a finished run also the time besides steps."""
         if len(self.last) < FEWEST_STEPS:
             return
-        study, stack = self.run.study, self.run.stack
-        work = replace(
-            workload_of(study, self.run.prepared, stack.loaded),
-            arms=len(self.run.names),
-            steps=study.training.accumulation,
-        )
-        key = training_key(study.model, work)
-        steps = sum(self.last) / len(self.last) / arithmetic_seconds(stack.loaded, work, study.model)
-        rest = (
-            max(0.0, time.perf_counter() - self.started - self.seconds) / len(self.run.names)
-            if finished
-            else (stored_calibration(key) or TimeCalibration()).rest
-        )
+        study, loaded = self.run.study, self.run.stack.loaded
+        training = study.training.model_copy(update={"time_budget_seconds": 0.0, "steps": self.run.total})
+        planned = study.model_copy(update={"training": training})
+        work = workload_of(planned, self.run.prepared, loaded)
+        key, share = training_key(study.model, work), len(self.run.names) / work.trained
+        one_step = replace(work, arms=len(self.run.names), steps=training.accumulation)
+        steps = sum(self.last) / len(self.last) / machine_seconds(loaded, one_step, study.model)[0]
+        rest = (stored_calibration(key) or TimeCalibration()).rest
+        if finished:
+            measured = max(0.0, time.perf_counter() - self.started - self.seconds)
+            rest = measured / (share * machine_seconds(loaded, work, study.model)[1])
         store_calibration(key, TimeCalibration(steps, rest))

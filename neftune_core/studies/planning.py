@@ -12,19 +12,26 @@ from neftune_core.data.batches import LENGTH_STEP
 from neftune_core.data.fitting import FittedPrompt
 from neftune_core.data.preparing import PreparedData
 from neftune_core.engine.methods.registry import METHODS
-from neftune_core.engine.settings import TrainingSettings, count_steps
+from neftune_core.engine.passes import pass_strategy
+from neftune_core.engine.settings import TrainingSettings, count_steps, evaluation_batch
 from neftune_core.errors import DoesNotFit
 from neftune_core.home import folder_bytes
 from neftune_core.language import later, say
 from neftune_core.models.architecture.anatomy import linear_maps
 from neftune_core.models.catalogue import Estimate, Workload, estimate, gigabytes
 from neftune_core.models.loading import LoadedModel
+from neftune_core.noise.batch import ArmNoise
+from neftune_core.noise.kinds import STEP_MODES
+from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
+from neftune_core.studies.measuring import RATES, ROBUSTNESS_SHARE, STRENGTHS
 from neftune_core.studies.prompts import fit_rows, tokenised_study_prompts
 from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.trained.rows import MOST_ROWS
 
 # Bytes per number in a checkpoint: weight and both AdamW averages, in float32.
 CHECKPOINT_BYTES = 12
+ROBUSTNESS_PASSES = len(STRENGTHS) + len(RATES)
 
 
 def memory_and_time(study: StudySettings, loaded: LoadedModel, prepared: PreparedData) -> Estimate:
@@ -184,6 +191,7 @@ def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedMode
     seeds = sum(len(names) for names in study.runs.values()) / arms
     steps = math.ceil(count_steps(len(prepared.train), training) * seeds)
     used = [METHODS[name] for arm in study.methods for name, value in arm.values.items() if value]
+    read_tokens, reads = _reading(study, prepared, loaded, mean)
     return Workload(
         arms=arms,
         batch_size=math.ceil(training.batch_size / training.accumulation),
@@ -197,7 +205,35 @@ def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedMode
         perturbed=any(method.perturbation for method in used),
         trained=sum(map(len, study.runs.values())),
         budget_seconds=training.time_budget_seconds * seeds,
+        repeats=sum(map(_passes, study.arms.values())) / arms,
+        read_tokens=read_tokens,
+        reads=reads,
     )
+
+
+def _passes(noise: NoiseSettings) -> int:
+    return STEP_MODES[pass_strategy(ArmNoise(noise))].passes(noise.ascent_steps)
+
+
+def _reading(study: StudySettings, prepared: PreparedData, loaded: LoadedModel, length: float) -> tuple[float, int]:
+    """Return the tokens of `length` per row that a study passes without gradients, and the number of its passes.
+
+    A time budget covers the evaluations. The base is evaluated and asked with every seed, and measured with the first.
+    """
+    training, measuring = study.training, study.measuring
+    parts = [rows for rows in (prepared.train, prepared.held_out) if rows]
+    seeds, trained = len(study.runs), sum(map(len, study.runs.values()))
+    turns = 1 if training.together else len(study.arms)
+    sample = sum(min(len(rows), training.sample_rows(len(prepared.train))) for rows in parts)
+    times = 0 if training.time_budget_seconds else min(training.evaluations, count_steps(len(prepared.train), training))
+    robust = ROBUSTNESS_PASSES * ROBUSTNESS_SHARE * measuring.robustness * (len(parts) - 1)
+    measured = (1 + robust) * sample / len(parts) + sum(min(len(rows), MOST_ROWS) for rows in parts)
+    rows = seeds * sample + trained * (times * sample + measured)
+    answered = (trained + seeds) * (_measured_tokens(study, prepared, loaded) + _asked_tokens(study, prepared, loaded))
+    samples = seeds * turns * len(parts) * (times + 3 + robust)
+    batches = math.ceil(sample / len(parts) / evaluation_batch(training))
+    written = study.answers.new_tokens + (measuring.new_tokens if measuring.prompts else 0)
+    return length * rows + answered, round(samples * batches + seeds * turns * written)
 
 
 def _answer_tokens(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> int:

@@ -45,8 +45,8 @@ def sweep_time(cells: Sequence[Cell], prepared: Sequence[PreparedData], loaded: 
         later("About {duration}, at the pace of the last study of this model here.")
         if known
         else later(
-            "About {duration} of training, estimated from this machine's speed, which may be off by a factor "
-            "of three; measuring and answering take additional time."
+            "About {duration}, estimated from the speed of this machine: within a factor of two if it is otherwise "
+            "idle."
         )
     )
     return TimeEstimate(seconds, say(words, duration=duration(seconds)))

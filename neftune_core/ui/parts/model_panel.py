@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 0.2
 # The study that a card's estimate is for: the page's defaults with rows of typical length.
-USUAL_WORK = Workload(arms=3, batch_size=4, length=128, steps=100, rank=8)
+USUAL_WORK = Workload(arms=3, batch_size=4, length=128, steps=100, rank=8, read_tokens=200_000, reads=300)
 MORE = ("revision", "precision", "device")
 REAL = "smollm2-135m-instruct"
 """The smallest catalogued model that answers questions about anything."""

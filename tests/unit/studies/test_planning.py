@@ -10,6 +10,7 @@ from short_study import tiny_source, two_arms
 from neftune_core.data.preparing import prepare
 from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.settings import MeasuringSettings
+from neftune_core.models.catalogue import STUDY_BYTES
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
@@ -29,11 +30,13 @@ def test_what_would_fit_is_given_in_numbers(rows: Path, monkeypatch: pytest.Monk
     prepared = prepare(study.data, loaded.tokenizer, Limits())
     long = study.model_copy(update={"measuring": MeasuringSettings(new_tokens=800)})
     needed = memory_and_time(long, loaded, prepared).memory_bytes
-    monkeypatch.setattr("neftune_core.models.device.available_memory", lambda device="cpu": int(0.8 * needed))
+    most = int(STUDY_BYTES + 0.8 * (needed - STUDY_BYTES))
+    monkeypatch.setattr("neftune_core.models.device.available_memory", lambda device="cpu": most)
     with pytest.raises(DoesNotFit, match="4 answers measured"):
         require_memory(long, loaded, prepared)
     study = study.model_copy(update={"measuring": MeasuringSettings(prompts=0)})
     needed = memory_and_time(study, loaded, prepared).memory_bytes
+    most = int(STUDY_BYTES + 0.8 * (needed - STUDY_BYTES))
     with pytest.raises(DoesNotFit, match=r"It would fit with gradient accumulation \d+ \(the same result"):
         require_memory(study, loaded, prepared)
 
@@ -43,7 +46,7 @@ def test_the_estimate_counts_what_the_floors_train_as_well(rows: Path) -> None:
     prepared = prepare(study.data, loaded.tokenizer, Limits())
     floored = study.model_copy(update={"measuring": MeasuringSettings(another_seed=True)})
     once, more = (memory_and_time(asked, loaded, prepared) for asked in (study, floored))
-    assert more.seconds == pytest.approx(1.5 * once.seconds, rel=0.05)  # the control of two arms once more
+    assert 1.5 * once.seconds < more.seconds < 2.0 * once.seconds  # the control of two arms, and the base, once more
     assert more.memory_bytes == once.memory_bytes
 
 
