@@ -82,21 +82,34 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
 
 def _marks(events: Sequence[Event]) -> list[dict[str, Any]]:
     """Return a vertical line in each panel where a person changed the noise or stopped an arm, named by the change."""
-    found: dict[int, str] = {}  # the last change of a step counts
+    found: dict[int, dict[str, list[Any]]] = {}
     for event in events:
         for arm, change in event.get("arms", {}).items() if event["event"] == STEERED else ():
-            if "strength" in change:
-                found[event["step"]] = say("strength {strength:g}", strength=change["strength"])
-            elif change.get("stopped"):
-                found[event["step"]] = say("{arm} stopped", arm=arm_label(arm))
+            words = _change_words(arm, change)
+            if words:
+                found.setdefault(event["step"], {}).setdefault(words, []).append(event.get("seed"))
+    several = len({event.get("seed") for event in events if event["event"] == "step"}) > 1
+    marks = {step: say(", ").join(_of_seeds(*one, several) for one in of.items()) for step, of in found.items()}
     return [
         {
             "type": "line", "xref": x, "yref": f"{y} domain", "x0": step, "x1": step, "y0": 0, "y1": 1, "name": text,
             "line": {"width": 1, "dash": "dot", "color": "var(--lab-quiet)"},
         }
-        for step, text in sorted(found.items())
+        for step, text in sorted(marks.items())
         for _, x, y in PANELS
     ]  # fmt: skip
+
+
+def _change_words(arm: str, change: Mapping[str, Any]) -> str:
+    if "strength" in change:
+        return say("strength {strength:g}", strength=change["strength"])
+    return say("{arm} stopped", arm=arm_label(arm)) if change.get("stopped") else ""
+
+
+def _of_seeds(words: str, seeds: Sequence[Any], several: bool) -> str:
+    """Add the seeds of a change, if there are several in the study."""
+    numbers = say(", ").join(map(str, seeds))
+    return say("{change} (seed {seeds})", change=words, seeds=numbers) if several else words
 
 
 def _labels(marks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from neftune_core.data.preparing import PreparedData, prepare
@@ -44,7 +45,7 @@ from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.steering.best import BestKeeper
 from neftune_core.studies.steering.changes import Changes
 from neftune_core.studies.steering.log import stopped_arms
-from neftune_core.studies.steering.requests import forget
+from neftune_core.studies.steering.requests import Requests, forget
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +131,7 @@ class _StudyState:
     prepared: PreparedData
     limits: Limits
     stop: Deadline
+    requests: Requests
 
     def run(self, seed: int) -> Lockstep:
         """Return a new run of one seed with reset arms, without those that were stopped with an earlier seed.
@@ -180,8 +182,9 @@ def follow_study(limits: Limits) -> None:
             run = ready.run(int(group.broadcast(0)))
             checkpoint.restore(run, record.folder)
             group.barrier()
+            changes = Changes(run, record, ready.requests)
             with contextlib.suppress(Cancelled):
-                for _ in run.run(lambda: False, measured=EVERY_STEP, steer=Changes(run, record)):
+                for _ in chain(changes.begin(), run.run(lambda: False, measured=EVERY_STEP, steer=changes)):
                     pass
 
 
@@ -224,7 +227,7 @@ def _prepare(study: StudySettings, record: Record, limits: Limits, stop: Deadlin
     require_memory(study, loaded, prepared)
     require_disk(study, loaded, record.folder, limits)
     stack = make_training_arms(loaded, len(study.arms), study.training)
-    return _StudyState(study, record, stack, prepared, limits, stop)
+    return _StudyState(study, record, stack, prepared, limits, stop, Requests(record))
 
 
 def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:
@@ -276,8 +279,11 @@ def _one_seed(ready: _StudyState, seed: int) -> Iterator[Event]:
         process_group().broadcast(seed)
         process_group().barrier()
         keep = checkpoint.CheckpointWriter(run, record.folder)
-        steps = run.run(ready.stop, keep, measured, Changes(run, record))
+        changes = Changes(run, record, ready.requests)
+        yield from changes.begin()
+        steps = run.run(ready.stop, keep, measured, changes)
         yield from BestKeeper(run, record).followed(pacer.timed(holding(steps)))
+        changes.end()
         yield _save(run, record)
         yield _measure(run, record, ready.stop)
         yield _answer(run, record, ready.stop)

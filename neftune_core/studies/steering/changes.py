@@ -9,8 +9,8 @@ from neftune_core.engine.lockstep import Event, Lockstep
 from neftune_core.engine.parallel import process_group
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.settings import CONTROL
-from neftune_core.studies.steering.log import STEERED
-from neftune_core.studies.steering.requests import Requests
+from neftune_core.studies.steering.log import STEERED, strengths
+from neftune_core.studies.steering.requests import Requests, last_seed
 
 
 class Changes:
@@ -19,22 +19,44 @@ class Changes:
     Args:
         run: The run.
         record: Its record.
+        requests: The requests to the study, of all seeds.
     """
 
-    def __init__(self, run: Lockstep, record: Record) -> None:
-        self.run, self.record, self.requests = run, record, Requests(record)
+    def __init__(self, run: Lockstep, record: Record, requests: Requests) -> None:
+        self.run, self.record, self.requests = run, record, requests
+        self.is_last = run.study.seed >= last_seed(record.study)
         self.later: dict[int, list[Event]] = {}
+        self.before: list[float] = [strength for _, _, strength in strengths(record.events())]
         for event in record.events():
             if event["event"] == STEERED and event.get("seed") == run.study.seed:
+                self.before = []
                 if event["step"] > run.done:
                     self.later.setdefault(event["step"], []).append(event)
                 else:
                     self._apply(event["step"], event["arms"])
 
+    def begin(self) -> Iterator[Event]:
+        """Apply and yield, before the first step, the strength that was asked for last, also with earlier seeds.
+
+        A seed that was changed already and starts again repeats its own changes instead.
+        """
+        group = process_group()
+        for arms in group.share(self._first() if group.is_first and not self.run.done else []):
+            self._apply(0, arms)
+            yield {"event": STEERED, "step": 0, "arms": arms}
+        if group.is_first and self._is_closing():
+            self.requests.close()
+
+    def end(self) -> None:
+        """Refuse further requests if no later seed trains an arm; the early stop may end the last one at any step."""
+        if self.is_last and process_group().is_first:
+            self.requests.close()
+
     def __call__(self) -> Iterator[Event]:
         """Repeat the logged changes of the last step, then apply and yield the requested ones.
 
-        With several processes, only the first reads requests, and all apply them after the same step.
+        With several processes, only the first reads requests, and all apply them after the same step. Requests during
+        the last step of a seed are left for the next seed; those during the last step of all are refused.
         """
         for event in self.later.pop(self.run.done, []):
             self._apply(event["step"], event["arms"])
@@ -46,21 +68,35 @@ class Changes:
             self._apply(self.run.done, arms)
             yield {"event": STEERED, "step": self.run.done, "arms": arms}
 
-    def _requested(self) -> Iterator[dict[str, dict[str, Any]]]:
-        """Yield the new requests as changes by arm: each stop once, and the last strength of a slider that moves."""
-        requests = [*self.requests.new()]
-        stops = {str(one["stop"]): one for one in requests if "stop" in one}
-        strengths = [one for one in requests if "strength" in one and self.run.study.live_arm not in stops]
-        yield from filter(None, map(self._asked, [*stops.values(), *strengths[-1:]]))
+    def _is_closing(self) -> bool:
+        """Return whether no further step can follow a change."""
+        has_arms = any(name != CONTROL.name for name in self.run.names)
+        return self.is_last and (not has_arms or 0 < self.run.total <= self.run.done + 1)
 
-    def _asked(self, request: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Return the change of each arm; empty if the request is of an arm that is not trained any more."""
-        arm, strength = request.get("stop"), request.get("strength")
-        if isinstance(strength, int | float):
-            live = self.run.study.live_arm
-            return {live: {"strength": float(strength)}} if live in map(self.run.name, self.run.alive) else {}
-        alive = [name for name in map(self.run.name, self.run.alive) if name != CONTROL.name]
-        return {str(arm): {"stopped": True}} if arm in alive else {}
+    def _first(self) -> list[dict[str, dict[str, Any]]]:
+        """Return the change with which a seed begins, if any; requests to stop wait for the end of the first step."""
+        requests, live = self.requests.new(), self.run.study.live_arm
+        self.requests.kept = [one for one in requests if "stop" in one]
+        wanted = [*self.before, *(one["strength"] for one in requests if "strength" in one)]
+        is_new = wanted and live in self.run.names and wanted[-1] != self.run.study.noise[0].strength
+        return [{live: {"strength": float(wanted[-1])}}] if is_new else []
+
+    def _requested(self) -> Iterator[dict[str, dict[str, Any]]]:
+        """Yield the new requests as changes by arm: each stop once, and the last strength of a slider that moves.
+
+        A request for an arm that diverged is kept for the next seed, which trains it again.
+        """
+        requests, live = self.requests.close() if self._is_closing() else self.requests.new(), self.run.study.live_arm
+        alive = {*map(self.run.name, self.run.alive)} - {CONTROL.name}
+        stops = {str(one["stop"]): one for one in requests if "stop" in one}
+        moved = [(live, one) for one in requests if "strength" in one and live not in stops]
+        for arm, request in [*stops.items(), *moved[-1:]]:
+            if arm not in alive:
+                self.requests.kept.append(request)
+            elif "stop" in request:
+                yield {arm: {"stopped": True}}
+            else:
+                yield {arm: {"strength": float(request["strength"])}}
 
     def _apply(self, step: int, arms: Mapping[str, Mapping[str, Any]]) -> None:
         for name, change in arms.items():

@@ -35,6 +35,8 @@ def reason_against(record: Record) -> str:
     """Return in one sentence why a study cannot be trained further; "" if it can."""
     if record.is_sweep or record.name != record.id:
         return say("A sweep and its studies cannot be trained further: train a separate study.")
+    if record.is_running():
+        return say("This study is still running: it can be trained further once it is finished.")
     ending = record.ending() or {}
     if ending.get("event") != "finished":
         return say("Only a finished study can be trained further: resume it first.")

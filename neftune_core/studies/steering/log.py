@@ -1,7 +1,8 @@
 """Events by which a person steered a study while it trained, and the records that it went on from.
 
 `steered` has a step and, by arm, `{"stopped": true}` or, in a live study, `{"strength": 12.0}`. It acts between that
-step and the next one. It stays in the log when a run resumes from before it, and acts again at the same step.
+step and the next one; step 0 is before the first one of a seed, which begins with the last strength of the seeds
+before. It stays in the log when a run resumes from before it, and acts again at the same step.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 from neftune_core.errors import RecordError
@@ -12,10 +13,10 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import parse
 from neftune_core.studies.records.log import parsed
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.settings import CONTROL
+from neftune_core.studies.settings import CONTROL, StudySettings
 from neftune_core.studies.steering.log import stopped_arms
 
-FILE = "requests.jsonl"
+FILE, CLOSED = "requests.jsonl", "closed"
 
 
 def stop_arm(record: Record, arm: str) -> None:
@@ -26,14 +27,14 @@ def stop_arm(record: Record, arm: str) -> None:
         arm: Name of the arm.
 
     Raises:
-        RecordError: If the study is not running, or the arm cannot be stopped.
+        RecordError: If the study is not running, its training is over, or the arm cannot be stopped.
     """
     if not record.is_running():
         raise RecordError(say("This study is not running: only an arm that is being trained can be stopped."))
     if arm == CONTROL.name:
         raise RecordError(say("Every arm is compared with the control: stop the whole study instead."))
-    stopped = {name for own in stopped_arms(record.events()).values() for name in own}
-    running = [name for name in record.arms if name != CONTROL.name and name not in stopped]
+    gone = _untrained(record)
+    running = [name for name in record.arms if name != CONTROL.name and name not in gone]
     if arm not in running:
         words = say("The arm {arm!r} is not being trained: name one of {arms}.", arm=arm[:60], arms=", ".join(running))
         raise RecordError(words if running else say("No arm but the control is being trained: stop the whole study."))
@@ -41,14 +42,14 @@ def stop_arm(record: Record, arm: str) -> None:
 
 
 def set_strength(record: Record, strength: float) -> None:
-    """Change the strength of a live study's first noise arm from its next step on.
+    """Change the strength of a live study's first noise arm from its next step on, also with later seeds.
 
     Args:
         record: The study.
         strength: The strength, in the unit of the arm.
 
     Raises:
-        RecordError: If the study is not live, or is not running.
+        RecordError: If the study is not live or not running, its training is over, or the arm is not trained any more.
         InvalidSetting: If the strength is out of range.
     """
     study = record.study
@@ -57,12 +58,35 @@ def set_strength(record: Record, strength: float) -> None:
     if not record.is_running():
         raise RecordError(say("This study is not running: its noise can be changed only while it trains."))
     checked = parse(NoiseSettings, study.noise[0].model_dump() | {"strength": strength})
+    if study.live_arm in _untrained(record):
+        words = say("The arm {arm!r} is not trained any more: its noise was not changed.", arm=study.live_arm)
+        raise RecordError(words)
     _ask(record, {"strength": checked.strength})
 
 
+def last_seed(study: StudySettings) -> int:
+    """Return the last seed with which an arm besides the control is trained."""
+    return [seed for seed, names in study.runs.items() if {*names} - {CONTROL.name}][-1]
+
+
+def _untrained(record: Record) -> set[str]:
+    """Return the arms that were stopped, and those that diverged with the last seed."""
+    events, last = record.events(), last_seed(record.study)
+    lost = (event for event in events if event["event"] == "diverged" and event.get("seed") == last)
+    return {name for own in (*stopped_arms(events).values(), *(event["arms"] for event in lost)) for name in own}
+
+
 def _ask(record: Record, request: dict[str, Any]) -> None:
-    with (record.folder / FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(request) + "\n")
+    """Append a request; raise `RecordError` if it comes after the requests were closed.
+
+    A line is appended as a whole, so that of two writers one is first: a request after the line that closes is not
+    read by the study.
+    """
+    with (record.folder / FILE).open("ab", buffering=0) as file:
+        file.write(json.dumps(request).encode() + b"\n")
+        before = file.tell()
+    if any(CLOSED in line for line in _parsed((record.folder / FILE).read_bytes()[:before])):
+        raise RecordError(say("The training of the arms is over, or in its last step: nothing was changed."))
 
 
 def forget(record: Record) -> None:
@@ -78,16 +102,31 @@ class Requests:
     """
 
     def __init__(self, record: Record) -> None:
-        self.path, self.size = record.folder / FILE, 0
+        self.path, self.size, self.is_closed = record.folder / FILE, 0, False
+        self.kept: list[dict[str, Any]] = []
 
-    def new(self) -> Iterator[dict[str, Any]]:
-        """Yield the requests since the last call; an incomplete last line is left for the next one."""
+    def new(self) -> list[dict[str, Any]]:
+        """Return the kept requests and those since the last call; an incomplete last line is left for the next one."""
+        found, self.kept = self.kept, []
         try:
             with self.path.open("rb") as file:
                 file.seek(self.size)
                 block = file.read()
         except OSError:
-            return
+            return found
         whole = block[: block.rfind(b"\n") + 1]
         self.size += len(whole)
-        yield from filter(None, map(parsed, whole.splitlines()))
+        return [*found, *takewhile(lambda one: CLOSED not in one, _parsed(whole))]
+
+    def close(self) -> list[dict[str, Any]]:
+        """Refuse all requests from now on; return the last ones, as `new`."""
+        if self.is_closed:
+            return []
+        self.is_closed = True
+        with self.path.open("ab", buffering=0) as file:
+            file.write(json.dumps({CLOSED: True}).encode() + b"\n")
+        return self.new()
+
+
+def _parsed(lines: bytes) -> Iterator[dict[str, Any]]:
+    return filter(None, map(parsed, lines.splitlines()))

@@ -12,6 +12,7 @@ from steered import STOPPED, finished_run, numbers, of_three_arms, with_a_stop
 from neftune_core.engine.saving import ADAPTER
 from neftune_core.errors import InvalidSetting, RecordError
 from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question
+from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.evaluation.verdict import verdict
 from neftune_core.export.card import card
 from neftune_core.export.report import write_report
@@ -24,8 +25,9 @@ from neftune_core.studies.judging import outcomes_of, verdict_of
 from neftune_core.studies.records.progress import Status
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.steering.going_on import go_on
 from neftune_core.studies.steering.log import strengths
-from neftune_core.studies.steering.requests import set_strength
+from neftune_core.studies.steering.requests import set_strength, stop_arm
 from neftune_core.studies.study import run_study
 from neftune_core.sweeps.settings import SweepSettings
 from neftune_core.sweeps.table import judge
@@ -145,10 +147,10 @@ def _live(folder: Path, **given: Any) -> StudySettings:
     return of_three_arms(folder, live=True, **given)
 
 
-def _changed(record: Record, changes: dict[int, float]) -> Iterator[dict[str, Any]]:
-    """Yield the events of a live run whose noise is changed after some steps."""
+def _changed(record: Record, changes: dict[int, float], seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield the events of a live run whose noise is changed after some steps of a seed."""
     for event in run_study(record, Limits(), lambda: False):
-        if event["event"] == "step" and event["step"] in changes:
+        if event["event"] == "step" and event["step"] in changes and event["seed"] == seed:
             set_strength(record, changes[event["step"]])
         yield event
 
@@ -173,6 +175,105 @@ def test_the_noise_of_a_live_study_changes_from_the_next_step_on(tmp_path: Path)
     told = card(record, LIVE_ARM, 0, "adapter")
     assert "This study is live" in told and "alpha 5, changed by hand while it trained" in told
     assert "<h2>" in write_report(record, tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_request_after_the_last_step_is_refused_and_one_before_it_acts(tmp_path: Path) -> None:
+    record, refused = create(_live(tmp_path), ""), []
+    for event in run_study(record, Limits(), lambda: False):
+        if (event["event"], event.get("step")) == ("step", 11):
+            set_strength(record, 60.0)
+        if (event["event"], event.get("step")) in [
+            ("step", 12),
+            ("evaluated", 12),
+            ("saved", None),
+            ("measured", None),
+        ]:
+            for asked in (lambda: set_strength(record, 7.0), lambda: stop_arm(record, STOPPED)):
+                with pytest.raises(RecordError, match="training of the arms is over, or in its last step: nothing was"):
+                    asked()
+            refused.append(event["event"])
+    assert refused == ["step", "evaluated", "saved", "measured"]
+    assert strengths(record.events()) == [(0, 11, 60.0)]
+
+
+def test_the_early_stop_and_seeds_of_the_control_alone_leave_no_request_unanswered(tmp_path: Path) -> None:
+    rounds = (create(_live(tmp_path, measuring=MeasuringSettings(another_seed=True)), ""), 1, "step")
+    study = _live(tmp_path)
+    early = study.model_copy(
+        update={"training": study.training.model_copy(update={"early_stop": 1, "learning_rate": 5.0})}
+    )
+    for record, seed, name in (rounds, (create(early, ""), 0, "saved")):
+        asked = 0
+        for event in run_study(record, Limits(), lambda: False):
+            if event["event"] == name and event["seed"] == seed:
+                asked += 1
+                with pytest.raises(RecordError, match=r"nothing was changed|not trained any more"):
+                    set_strength(record, 7.0)
+        assert asked
+        assert strengths(record.events()) == []
+
+
+def test_every_later_seed_of_a_live_study_begins_with_the_last_strength(tmp_path: Path) -> None:
+    record = create(_live(tmp_path, seeds=2), "")
+    *_, ending = _changed(record, {4: 30.0, 8: 60.0}, seed=0)
+    assert ending["event"] == "finished"
+    assert strengths(record.events()) == [(0, 4, 30.0), (0, 8, 60.0), (1, 0, 60.0)]
+    loud = of_three_arms(tmp_path, seed=1)
+    loud = loud.model_copy(update={"noise": (NoiseSettings(strength=60), loud.noise[1])})
+    steps = [event["arms"] for event in finished_run(loud).events() if event["event"] == "step"]
+    own = [event["arms"] for event in record.events() if event["event"] == "step" and event["seed"] == 1]
+    assert [arms[LIVE_ARM] for arms in own] == [arms["uniform-alpha-60"] for arms in steps]
+
+
+def test_a_strength_asked_for_between_two_seeds_acts_from_the_first_step_of_the_next(tmp_path: Path) -> None:
+    record = create(_live(tmp_path, seeds=2), "")
+    for event in run_study(record, Limits(), lambda: False):
+        if event["event"] == "measured" and event["seed"] == 0:
+            set_strength(record, 60.0)
+            stop_arm(record, STOPPED)
+    steered = [(one["seed"], one["step"], one["arms"]) for one in record.events() if one["event"] == "steered"]
+    assert steered == [(1, 0, {LIVE_ARM: {"strength": 60.0}}), (1, 1, {STOPPED: {"stopped": True}})]
+
+
+@pytest.mark.parametrize(("seed", "step"), [(0, 12), (1, 1), (1, 6)])
+def test_a_later_seed_repeats_the_strength_with_which_it_began(tmp_path: Path, seed: int, step: int) -> None:
+    expected, record = create(_live(tmp_path, seeds=2), ""), create(_live(tmp_path, seeds=2), "")
+    list(_changed(expected, {4: 60.0}, seed=0))
+    events = _changed(record, {4: 60.0}, seed=0)
+    for event in events:
+        if (event["event"], event.get("step"), event["seed"]) == ("step", step, seed):
+            break
+    events.close()  # type: ignore[attr-defined]
+    list(run_study(record, Limits(), lambda: False))
+    assert numbers(record) == numbers(expected)
+    assert strengths(record.events()) == strengths(expected.events()) == [(0, 4, 60.0), (1, 0, 60.0)]
+
+
+def test_a_seed_that_was_changed_after_its_first_step_is_repeated_as_it_was(tmp_path: Path) -> None:
+    record = create(_live(tmp_path, seeds=2), "")
+    events = _changed(record, {4: 60.0}, seed=0)
+    next(event for event in events if event["event"] == "answered" and event["seed"] == 0)
+    events.close()  # type: ignore[attr-defined]
+    record.append({"event": "steered", "seed": 1, "step": 1, "arms": {LIVE_ARM: {"strength": 60.0}}})  # as of earlier
+    list(run_study(record, Limits(), lambda: False))
+    assert strengths(record.events()) == [(0, 4, 60.0), (1, 1, 60.0)]
+
+
+def test_the_noise_of_an_arm_that_was_stopped_or_lost_cannot_be_changed(tmp_path: Path) -> None:
+    record, refused = create(_live(tmp_path), ""), 0
+    for event in run_study(record, Limits(), lambda: False):
+        if (event["event"], event.get("step")) == ("step", 2):
+            stop_arm(record, LIVE_ARM)
+        if (event["event"], event.get("step")) == ("step", 4):
+            with pytest.raises(RecordError, match="not trained any more: its noise was not changed"):
+                set_strength(record, 7.0)
+            record.append({"event": "diverged", "seed": 0, "step": 4, "arms": {STOPPED: {}}})
+            with pytest.raises(RecordError, match="No arm but the control"):
+                stop_arm(record, STOPPED)
+            with pytest.raises(RecordError, match="still running"):
+                go_on(record, 1, "", Limits())
+            refused += 1
+    assert refused == 1
 
 
 @pytest.mark.parametrize("at", [("step", 5), ("evaluated", 9), ("step", 11)])
@@ -221,3 +322,8 @@ def test_the_curves_mark_every_change_in_both_panels_and_in_words() -> None:
     assert any(note["text"] == "strength 12" for note in figure["layout"]["annotations"])
     assert figure["summary"].endswith("Changed by hand: strength 12 after step 4.")
     assert "by hand" not in loss_curves([log[0], log[2]], arms)["summary"]
+    change = {LIVE_ARM: {"strength": 12.0}}
+    log += [{"event": "step", "seed": seed, "step": 1, "steps": 9, "arms": {}} for seed in (0, 1, 2)]
+    log += [{"event": "steered", "seed": seed, "step": 0, "arms": change} for seed in (1, 2)]
+    said = "strength 12 (seed 1, 2) after step 0, strength 12 (seed 0) after step 4."
+    assert loss_curves(log, arms)["summary"].endswith(said)
