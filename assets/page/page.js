@@ -18,6 +18,7 @@ import "./noise-words.js";
 import "./notices.js";
 import { ownerKey } from "./owner.js";
 import { mount } from "./parts.js";
+import { figureTag } from "./plot.js";
 import { plotly } from "./plotly.js";
 import "./preset.js";
 import * as sharing from "./sharing.js";
@@ -35,6 +36,7 @@ window.Lab = {
   changeUnit: noise.changeUnit,
   currentTab,
   facts,
+  figureTag,
   fromAlpha: noise.fromAlpha,
   link: state.link,
   moreStrengths,

@@ -5,6 +5,7 @@
 import { read, watch as watchControls } from "./controls.js";
 import { make, save, within } from "./dom.js";
 import { isFull, offerFullScreen } from "./full-screen.js";
+import { grown } from "./growth.js";
 import { on, part, say } from "./parts.js";
 import { loadPlotly, plotly } from "./plotly.js";
 import { magnification } from "./projector.js";
@@ -55,6 +56,8 @@ const FULL_SCREEN = 1.3;
 class LiveFigure {
   /** @type {any} what is shown: a Computed figure, or null */
   value = null;
+  /** @type {any} the last figure that was sent, even if it is empty */
+  held = null;
   redraws = 0;
   watching = false;
   touched = false;
@@ -108,8 +111,13 @@ class LiveFigure {
     this.receive();
   }
 
+  /** Take a figure, or what is new since the one that is held; changes of another one are left out. */
   receive() {
-    this.take(this.props.value);
+    const given = this.props.value;
+    if (given?.since === undefined) this.held = given;
+    else if (given.since === this.held?.tag) this.held = grown(this.held, given);
+    else return;
+    this.take(this.held);
   }
 
   /** @param {any} given the figure to show, or nothing */
@@ -329,5 +337,16 @@ class LiveFigure {
     });
   }
 }
+
+/**
+ * The version of what a figure holds, which its next changes are told against; "" for none.
+ * @param {string} id
+ * @returns {string}
+ */
+export const figureTag = (id) => {
+  /** @type {any} */
+  const node = document.querySelector(`#${id} .lab-figure-plot`);
+  return node?.labFigure?.held?.tag ?? "";
+};
 
 part("figure", (given) => new LiveFigure(given));

@@ -51,9 +51,8 @@ def class_curves(studies: Sequence[ClassStudy]) -> Figure:
     for name in arms:
         drawn = [(study.student, study.curves[name]) for study in studies if name in study.curves]
         for place, (student, points) in enumerate(drawn):
-            data.append(_curve(name, student, points, colours[name], first=place == 0))
-    for place, trace in enumerate(data):
-        trace["uid"] = f"{trace['uid']}/{place}"
+            number = len(drawn) - place  # the newest study comes first, and the ids of the others stay
+            data.append(_curve(f"{name}/{number}", student, points, colours[name], first=place == 0))
     count = sum(bool(study.curves) for study in studies)
     layout = {
         "height": HEIGHT,
@@ -64,11 +63,12 @@ def class_curves(studies: Sequence[ClassStudy]) -> Figure:
     return figure("class-curves", data, layout, say(words, count=count))
 
 
-def _curve(name: str, student: int, points: tuple[list[int], list[float]], colour: str, *, first: bool) -> Trace:
+def _curve(uid: str, student: int, points: tuple[list[int], list[float]], colour: str, *, first: bool) -> Trace:
+    name = uid.rpartition("/")[0]
     return {
         "type": "scatter",
         "mode": "lines",
-        "uid": name,
+        "uid": uid,
         "name": arm_label(name),
         "legendgroup": name,
         "showlegend": first,

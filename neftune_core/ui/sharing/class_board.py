@@ -1,4 +1,4 @@
-"""The studies of a class as numbers and curves, without any text of a student; computed at most once in two seconds."""
+"""The studies of a class as numbers and curves, without any text of a student; computed at most twice a second."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from neftune_core.studies.records.record import ENDINGS, Record
 from neftune_core.studies.results import mean_results
 from neftune_core.studies.sharing.classes import Classroom
 
-SECONDS = 2.0
-KEPT_CLASSES, KEPT_STUDIES = 50, 3_000
+SECONDS = 0.5
+"""Longest age of a board; with the pause between two looks of a page, at most two seconds."""
+KEPT_CLASSES, KEPT_STUDIES, KEPT_BOARDS = 50, 3_000, 100
 LOSS = "held_out_loss"
 
 Points = dict[Any, tuple[list[int], list[float]]]
@@ -52,20 +53,24 @@ class ClassBoards:
     """The boards of all classes of one server; a study is read again only if its log has grown."""
 
     _boards: OrderedDict[str, tuple[float, Board]] = field(default_factory=OrderedDict)
+    _shown: OrderedDict[tuple[str, int], Board] = field(default_factory=OrderedDict)
     _studies: OrderedDict[str, tuple[int, ClassStudy]] = field(default_factory=OrderedDict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def of(self, room: Classroom) -> Board:
-        """Return the board of a class, at most two seconds old."""
+        """Return the board of a class, at most `SECONDS` old."""
         with self._guard:
             made, board = self._boards.get(room.code, (float("-inf"), None))
             if board is None or time.monotonic() - made >= SECONDS or board.students != len(room.students):
                 board = self._read(room)
-                self._boards[room.code] = time.monotonic(), board
-                self._boards.move_to_end(room.code)
-                while len(self._boards) > KEPT_CLASSES:
-                    self._boards.popitem(last=False)
+                _keep(self._boards, room.code, (time.monotonic(), board), KEPT_CLASSES)
+                _keep(self._shown, (room.code, board.version), board, KEPT_BOARDS)
             return board
+
+    def shown(self, code: str, version: int) -> Board | None:
+        """Return the board of a class that a page has; None if it is no longer kept."""
+        with self._guard:
+            return self._shown.get((code, version))
 
     def _read(self, room: Classroom) -> Board:
         found = [self._study(number, record) for number, record in room.records()]
@@ -80,12 +85,18 @@ class ClassBoards:
             known = self._studies.get(record.id)
             if known is None or known[0] != size or known[1].student != number:
                 known = size, class_study(number, record)
-                self._studies[record.id] = known
-                while len(self._studies) > KEPT_STUDIES:
-                    self._studies.popitem(last=False)
+                _keep(self._studies, record.id, known, KEPT_STUDIES)
             return known[1]
         except (OSError, LabError, ArithmeticError, LookupError, TypeError, ValueError):
             return None  # before its first event, removed in the meantime, or damaged
+
+
+def _keep(kept: OrderedDict[Any, Any], name: Any, value: Any, most: int) -> None:
+    """Keep a value as the newest, and at most `most` of them."""
+    kept[name] = value
+    kept.move_to_end(name)
+    while len(kept) > most:
+        kept.popitem(last=False)
 
 
 def _sizes(study: ClassStudy) -> tuple[object, ...]:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import gradio as gr
 
 from neftune_core.errors import RecordError
+from neftune_core.figures import Figure
+from neftune_core.figures.base import changes
 from neftune_core.figures.class_overlay import class_curves, class_differences
 from neftune_core.language import later, plural, say
 from neftune_core.studies.records.record import asked_from
@@ -21,7 +23,10 @@ from neftune_core.ui.server.rate_limits import MINUTE, TooManyCalls, Window
 from neftune_core.ui.sharing.class_board import Board, ClassBoards
 from neftune_core.ui.sharing.link_panel import NOT_HERE
 
-SECONDS = 2.0
+SECONDS = 1.0
+"""Pause between two looks at the board, which is `class_board.SECONDS` old at most."""
+HELD = in_browser("[code, Lab.figureTag('class-curves')]", "code, held")
+"""The script that tells the server which board the page shows."""
 UNKNOWN = "?"
 REMEMBER = in_browser("Lab.sharing.keep(code)", "code")
 """The script that stores the class that the visitor is a student of; `UNKNOWN` until the server has answered."""
@@ -43,7 +48,7 @@ class ClassView:
 
     Attributes:
         code: Code of the class that the visitor opened; its value is only on the server.
-        version: Version of the board that the page shows.
+        held: Version of the board that the page shows, filled by `HELD`.
         kept: Code that the browser stores: that of the class that its visitor is a student of.
         box: Everything.
         about: The class, and what joining means.
@@ -55,7 +60,7 @@ class ClassView:
     """
 
     code: gr.State
-    version: gr.State
+    held: gr.Textbox
     kept: gr.Textbox
     box: gr.Column
     about: gr.HTML
@@ -71,7 +76,7 @@ class ClassView:
 
     def drawn(self) -> list[Any]:
         """Return the components of the board."""
-        return [self.version, self.counts, *self.figures]
+        return [self.counts, *self.figures]
 
 
 def build(lab: Lab, key: gr.Textbox) -> None:
@@ -124,7 +129,8 @@ def _components() -> ClassView:
                 figures = [live_figure(elem_id="class-curves"), live_figure(elem_id="class-differences")]
     kept = gr.Textbox(UNKNOWN, visible=False, label=say("Class in the link"))
     timer = gr.Timer(SECONDS, active=False)
-    return ClassView(gr.State(""), gr.State(0), kept, box, about, buttons, board, counts, figures, timer)
+    held = gr.Textbox("", visible=False, label=say("Class in the link"))
+    return ClassView(gr.State(""), held, kept, box, about, buttons, board, counts, figures, timer)
 
 
 def _opened(room: Classroom, owner: str, *, shows: bool | None = None) -> list[Any]:
@@ -200,19 +206,32 @@ def _connect_board(view: ClassView, opened: list[Any]) -> None:
     unchanged = [gr.skip()] * len(outputs)
 
     @reports_errors
-    def look(code: str, version: int) -> list[Any]:
+    def look(code: str, held: str) -> list[Any]:
         try:
             board = boards.of(find_class(code)) if code else None
         except RecordError as error:  # it has ended in the meantime
             show_error(error)
             return [*unchanged[:-1], gr.Timer(active=False)]
-        if board is None or board.version == version:
+        if board is None or str(board.version) == held:
             return unchanged
-        figures = [class_curves(board.studies), class_differences(board.studies)]
-        return [board.version, _counts_html(board), *figures, gr.skip()]
+        before = boards.shown(code, int(held)) if held.lstrip("-").isdecimal() else None
+        return [_counts_html(board), *_news(board, before), gr.skip()]
 
     for whenever in (view.timer.tick, *opened):
-        whenever(look, [view.code, view.version], outputs, **QUIET)
+        whenever(look, [view.code, view.held], outputs, js=HELD, **QUIET)
+
+
+def _news(board: Board, before: Board | None) -> list[Figure]:
+    """Return the figures of a board; if the page shows an earlier one, only what is new since then."""
+    new = _figures(board)
+    grown = [changes(old, now) for old, now in zip(_figures(before), new, strict=True)] if before else []
+    return [{"since": str(before.version), **one} for one in grown if one] if before and all(grown) else new
+
+
+def _figures(board: Board) -> list[Figure]:
+    return [
+        one | {"tag": str(board.version)} for one in (class_curves(board.studies), class_differences(board.studies))
+    ]
 
 
 def _counts_html(board: Board) -> str:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
+from owned_study import owned_study
 
 from neftune_core.settings import Limits
 from neftune_core.studies.records.record import asked_from
-from neftune_core.studies.sharing.classes import find_class, make_class
+from neftune_core.studies.sharing.classes import find_class, join_class, make_class
 from neftune_core.ui.server.lab import Lab
-from neftune_core.ui.sharing import class_view
+from neftune_core.ui.sharing import class_board, class_view
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # how a sentence is shown where there is no page
 
-TEACHER, ANN = "f0" * 32, "a1" * 32
+TEACHER, ANN, BEN = "f0" * 32, "a1" * 32, "b2" * 32
 NOTHING = {"__type__": "update"}
 BUTTONS = ("join", "show", "hide", "leave", "end")
 
@@ -72,12 +74,37 @@ def test_an_address_opens_so_many_classes_a_minute(call: Callable[..., Any], mon
 
 def test_a_board_that_was_never_opened_is_not_read_and_one_that_ended_stops(call: Callable[..., Any]) -> None:
     code = make_class(TEACHER)
-    assert call("look", "", 0)[0] == NOTHING
-    first = call("look", code, 0)
-    assert "<b>0</b> students" in first[1]
-    assert call("look", code, first[0])[:4] == [NOTHING] * 4
+    assert call("look", "", "")[0] == NOTHING
+    first = call("look", code, "")
+    assert "<b>0</b> students" in first[0]
+    assert call("look", code, first[1]["tag"])[:3] == [NOTHING] * 3
     call("end", TEACHER, code)
-    assert call("look", code, first[0])[-1].active is False
+    assert call("look", code, first[1]["tag"])[-1].active is False
+
+
+def test_a_page_gets_what_is_new_and_one_that_missed_something_gets_all(
+    call: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(class_board, "SECONDS", 0.0)
+    code = make_class(TEACHER)
+    for key in (ANN, BEN):
+        join_class(code, key)
+        record = owned_study(tmp_path / "runs", key)
+    _, whole, _, _ = call("look", code, "")
+    last = [event for event in record.events() if event["event"] == "evaluated"][-1]
+    record.append({**last, "step": last["step"] + 1})
+    _, news, differences, _ = call("look", code, whole["tag"])
+    assert news["since"] == differences["since"] == whole["tag"]
+    assert news["rest"]["tag"] != whole["tag"]
+    changed = [one for one in news["traces"].values() if one.get("lists")]
+    assert len(changed) == 3, "the three curves of one study have a new point"
+    assert all(len(more) == 1 for one in changed for _, more in one["lists"].values())
+    assert len(json.dumps(news)) < len(json.dumps(whole)) / 3
+    owned_study(tmp_path / "runs", ANN)  # the newest comes first, and only it is sent whole
+    _, more, _, _ = call("look", code, news["rest"]["tag"])
+    assert sum("whole" in one for one in more["traces"].values()) == 3
+    for unknown in ("", "12", "no number"):
+        assert call("look", code, unknown)[1]["data"]
 
 
 def test_a_host_without_sharing_has_no_classes(call: Callable[..., Any]) -> None:
