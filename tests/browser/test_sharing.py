@@ -10,8 +10,6 @@ from owned_study import owned_study
 from page_steps import text_of
 from served_lab import visiting
 
-from neftune_core.studies.sharing.classes import find_class
-
 pytestmark = pytest.mark.browser
 
 OWNER, TEACHER, ANN, BEN = "7e" * 32, "f0" * 32, "a1" * 32, "b2" * 32
@@ -76,13 +74,13 @@ def test_two_students_join_a_class_and_their_studies_appear_in_it(
                 text_of(student, "#class-about", "will be shown in the class under a number")
                 student.locator("#class-join").click()
                 numbers.append(text_of(student, "#class-about", "You are number").partition("number ")[2])
-                title = owned_study(lab_home / "runs", key).study.title
+                record = owned_study(lab_home / "runs", key)
+                title = record.study.title
         assert len(set(numbers)) == 2
         text_of(teacher, "#class-counts", "2 students")
         for figure, traces in (("#class-curves", 6), ("#class-differences", 4)):
             teacher.wait_for_function(f"{DRAWN.format(figure)} === {traces}")
         text_of(teacher, "#class-differences .lab-figure-summary", "on average in 2 studies")
-        record = next(found for _, found in find_class(link.partition("=")[2]).records())
         last = [event for event in record.events() if event["event"] == "evaluated"][-1]
         record.append({**last, "step": last["step"] + 77})  # only what is new is sent
         newest = f"{FIGURE.format('#class-curves')}.value.data.some((trace) => trace.x.at(-1) === {last['step'] + 77})"
