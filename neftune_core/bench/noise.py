@@ -229,7 +229,9 @@ def _memory(loaded: LoadedModel, size: Size, arms: int) -> float:
     )
     vectors = torch.zeros(arms * size.rows, size.length, size.width)
     noise.add_to(site, vectors)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True, acc_events=True
+    ) as profile:
         noise.add_to(site, vectors)
     taken: Sequence[int] = [event.self_cpu_memory_usage for event in profile.key_averages()]
     return sum(amount for amount in taken if amount > 0) / (4 * vectors.numel())

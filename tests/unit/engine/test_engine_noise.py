@@ -192,7 +192,9 @@ def test_noise_besides_the_vectors_takes_no_more_than_one_draw_per_kind() -> Non
     noise = noise_of(arms, [128] * 4, 128)
     vectors = torch.zeros(12, 128, 64)
     noise.add_to(EMBEDDING, vectors)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True, acc_events=True
+    ) as profile:
         noise.add_to(EMBEDDING, vectors)
     allocated = sum(event.self_cpu_memory_usage for event in profile.key_averages() if event.self_cpu_memory_usage > 0)
     draw = vectors.numel() / 3 * 4
