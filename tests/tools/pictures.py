@@ -107,6 +107,8 @@ def _judged(browser: Any, address: str, key: str, record: Record, folder: Path) 
     with judging(_shorter_wins) as server:
         for box, text in (("url", server.url), ("model", "a rule: the shorter answer wins")):
             page.locator(f"#judge-{box}").locator("input, textarea").fill(text)
+        page.locator("#judge-second input").click()
+        page.get_by_role("option", name="base", exact=True).click()
         page.locator("#judge-ask").click()
         page.locator("#judge-found .lab-end").wait_for()
     file = folder / "compare-judge.jpg"
