@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -94,6 +94,20 @@ def check_depth(block: bytes) -> None:
         depth += 1 if mark in b"[{" else -1
         if depth > DEEPEST:
             raise ValueError("nested too deeply")
+
+
+def count_of(values: Mapping[str, Any], name: str) -> int:
+    """Return a count among untrusted values.
+
+    Args:
+        values: The values by name.
+        name: Name of the count.
+
+    Returns:
+        The count; 0 if it is absent or not an integer.
+    """
+    value = values.get(name)
+    return value if isinstance(value, int) else 0
 
 
 def _decoder(refused: Callable[[str], Any]) -> json.JSONDecoder:

@@ -1,5 +1,6 @@
 """Small byte-level tokenizers with the chat templates of common families, for tests of the data layer."""
 
+import copy
 from functools import cache
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -75,4 +76,11 @@ def tokenizer(name):
         additional_special_tokens=["<|im_start|>", "<|im_end|>"],
     )
     made.chat_template = TEMPLATES[name]
+    return made
+
+
+def with_template(template, name="plain"):
+    """Return the tokenizer `name` of `TEMPLATES` with another chat template."""
+    made = copy.deepcopy(tokenizer(name))
+    made.chat_template = template
     return made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import yaml
+from hub_mock import entry_of
 
 TOKEN = "hf_" + "Wr1te" * 7
 OWNER = "teacher"
@@ -63,7 +63,7 @@ class _Hub(BaseHTTPRequestHandler):
         if name not in self.account.files:
             return self._answer(404, {"error": "Repository not found"})
         found = [{"rfilename": file} for file in self.account.files[name]]
-        tree = [_entry(*file) for file in self.account.files[name].items()]
+        tree = [entry_of(*file) for file in self.account.files[name].items()]
         return self._answer(200, tree if "/tree/" in path else {"id": name, "sha": COMMIT, "siblings": found})
 
     def _who(self, path: str, body: bytes) -> None:
@@ -116,10 +116,6 @@ class _Hub(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
-
-
-def _entry(name: str, content: bytes) -> dict[str, Any]:
-    return {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class _Hub(BaseHTTPRequestHandler):
         elif name:
             self._answer(404, b"", **{"X-Error-Code": "EntryNotFound"})
         elif "/tree/" in path:
-            self._answer(200, json.dumps([_entry(*file) for file in self.files.items()]).encode())
+            self._answer(200, json.dumps([entry_of(*file) for file in self.files.items()]).encode())
         elif path.startswith("/api/datasets/"):
             siblings = [{"rfilename": file} for file in self.files]
             self._answer(200, json.dumps({"id": "owner/set", "sha": COMMIT, "siblings": siblings}).encode())
@@ -49,7 +49,8 @@ class _Hub(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
 
-def _entry(name: str, content: bytes) -> dict[str, Any]:
+def entry_of(name: str, content: bytes) -> dict[str, Any]:
+    """Return what a hub lists of a file."""
     return {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.home import home
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Limits
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.settings import StudySettings
-from tests.stress.faults.setup import tiny_model
+from neftune_core.studies.study import run_study
+from tests.stress.faults.setup import numbers, tiny_model
 
 ANN, BEN = "key-of-ann", "key-of-ben"  # two visitors
 
@@ -63,6 +66,21 @@ def two_arms(rows: Path, *, seeds: int = 1, **training: Any) -> StudySettings:
     """
     more = {"answers": AnswerSettings(new_tokens=4), "noise": (NoiseSettings(strength=5),)}
     return short_study(rows, training, seeds=seeds, **more)
+
+
+def broken_off(record: Record, at: tuple[str, int | None]) -> None:
+    """Run a study until an event of this name and step, and then abandon it as if the process had been killed."""
+    events: Iterator[dict[str, Any]] = run_study(record, Limits(), lambda: False)
+    for event in events:
+        if (event["event"], event.get("step")) == at:
+            events.close()
+            return
+    raise AssertionError(f"there was no event {at}")
+
+
+def numbers_of_seed(record: Record, seed: int) -> list[dict[str, Any]]:
+    """Return the log of one seed from its first measurement on, without times."""
+    return [event for event in numbers(record) if event["seed"] == seed and event["event"] in ("step", "evaluated")]
 
 
 def until_event(record: Record, event: str, seconds: float = 60) -> None:

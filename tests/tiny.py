@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -58,3 +59,8 @@ def family_rows(loaded: LoadedModel, count: int = 8) -> list[EncodedExample]:
         source = None if start is None else prompt
         rows.append(EncodedExample(ids, np.arange(len(ids)) >= len(before), example, source=source))
     return rows
+
+
+def losses_of(events: Iterable[dict[str, Any]], arm: str) -> list[float]:
+    """Return the loss of an arm at every step of a run."""
+    return [event["arms"][arm]["loss"] for event in events if event["event"] == "step"]

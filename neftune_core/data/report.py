@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
+from neftune_core.bounded_io import count_of
 from neftune_core.data.chat import EncodedExample
 from neftune_core.data.examples import CutRow, Duplicate
 from neftune_core.data.layouts import LAYOUTS
@@ -237,7 +238,7 @@ def summary(about: Mapping[str, Any]) -> list[str]:
 
     Older records contain only numbers; missing information is left out.
     """
-    report, counts = report_of(about), {name: _count(about, name) for name in COUNTS}
+    report, counts = report_of(about), {name: count_of(about, name) for name in COUNTS}
     lines = [
         say(
             plural(
@@ -266,11 +267,6 @@ def summary(about: Mapping[str, Any]) -> list[str]:
 
 
 COUNTS = ("train", "held_out", "cut", "refused", "duplicates")
-
-
-def _count(about: Mapping[str, Any], name: str) -> int:
-    value = about.get(name)
-    return value if isinstance(value, int) else 0
 
 
 def _refusal_note(report: DataReport, refused: int, every: int) -> str:

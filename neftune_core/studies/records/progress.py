@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from neftune_core.bounded_io import count_of
 from neftune_core.language import later
 from neftune_core.studies.records.log import Event
 from neftune_core.studies.records.record import ENDINGS, LOG, Record
@@ -102,16 +103,16 @@ class StudyProgress:
             return
         if name in ("started", "planned", "step", "evaluated", "cell"):
             self.seed_number = self._numbers.setdefault(seed, len(self._numbers) + 1)
-            self.seeds = max(self.seeds, self.seed_number, _count(event, "seeds"))
-            self.steps_of_seed = _count(event, "steps") or self.steps_of_seed
+            self.seeds = max(self.seeds, self.seed_number, count_of(event, "seeds"))
+            self.steps_of_seed = count_of(event, "steps") or self.steps_of_seed
             self.state = "running"
-            self.step_of_seed = _count(event, "step") if name != "started" else 0
+            self.step_of_seed = count_of(event, "step") if name != "started" else 0
             if name == "started":
                 self.losses = {}
         elif name == "saved":
             self.state = "answering"
         if name == "step":
-            self._clock.follow(_count(event, "tokens") * len(event["arms"]))
+            self._clock.follow(count_of(event, "tokens") * len(event["arms"]))
             self.losses = {arm: found["loss"] for arm, found in event["arms"].items() if _is_finite(found.get("loss"))}
 
     def status(self, *, stopping: bool = False) -> Status:
@@ -162,11 +163,6 @@ class _Clock:
 
 def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _count(event: Event, name: str) -> int:
-    value = event.get(name)
-    return value if isinstance(value, int) else 0
 
 
 def as_clock(seconds: float) -> str:

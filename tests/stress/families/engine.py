@@ -88,18 +88,25 @@ def _make_uneven(model: Any) -> None:
         weight.copy_(drawn(weight, 2 / weight.shape[1] ** 0.5))
 
 
-def stack_of(loaded: LoadedModel, arms: int = ARMS) -> AdapterStack:
-    """Return a stack whose arms differ from each other and from the base."""
+def stack_of(loaded: LoadedModel, arms: int = ARMS, *, seed: int = 2, deviation: float = 0.05) -> AdapterStack:
+    """Return a stack whose arms differ from each other and from the base.
+
+    Args:
+        loaded: The model.
+        arms: Number of arms.
+        seed: Seed of the differences.
+        deviation: Standard deviation of the adapters' second matrices.
+    """
     import torch
 
     from neftune_core.engine.stack import AdapterStack
 
     stack = AdapterStack(loaded, arms, rank=RANK, alpha=ALPHA)
     stack.start(seed=0)
-    generator = torch.Generator().manual_seed(2)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in stack.adapted.values():
-            module.up[1:] = torch.randn(module.up[1:].shape, generator=generator) * 0.05
+            module.up[1:] = torch.randn(module.up[1:].shape, generator=generator) * deviation
     return stack
 
 

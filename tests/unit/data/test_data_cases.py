@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from chat_templates import TEMPLATES, tokenizer
+from chat_templates import TEMPLATES, tokenizer, with_template
 
 from neftune_core.data.chat import prompt_ids
 from neftune_core.data.examples import Refusal
@@ -27,15 +27,6 @@ CALLING = (
     "\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-
-
-def with_template(template):
-    """Return a tokenizer with this chat template."""
-    from copy import deepcopy
-
-    made = deepcopy(tokenizer("chatml"))
-    made.chat_template = template
-    return made
 
 
 def reading_of(name):
@@ -104,7 +95,7 @@ def test_calls_of_tools_are_refused_if_the_template_leaves_them_out(name, refuse
 
 
 def test_calls_of_tools_are_written_by_a_template_that_can():
-    calling = with_template(CALLING)
+    calling = with_template(CALLING, "chatml")
     text, trained = rendered("tools.jsonl", calling, held_out_share=0)[1]
     call = '\n<tool_call>\n{"name": "weather", "arguments": {"city": "Bern"}}\n</tool_call><|im_end|>'
     assert trained == [call, "It is 12 degrees in Bern.<|im_end|>"]
@@ -114,7 +105,7 @@ def test_calls_of_tools_are_written_by_a_template_that_can():
 
 
 def test_the_prompt_of_a_call_is_that_of_answering():
-    calling = with_template(CALLING)
+    calling = with_template(CALLING, "chatml")
     prepared = prepared_of("tools.jsonl", calling, held_out_share=0)
     row = next(row for row in prepared.train if row.example.row == 1)
     last = len(row.ids) - 1 - row.trained[::-1].tolist().index(False)
@@ -122,7 +113,9 @@ def test_the_prompt_of_a_call_is_that_of_answering():
 
 
 def test_text_beside_a_call_that_a_template_leaves_out_is_not_a_row():
-    silent = with_template(CALLING.replace("{{ turn.content }}", "{{ '' if turn.tool_calls else turn.content }}"))
+    silent = with_template(
+        CALLING.replace("{{ turn.content }}", "{{ '' if turn.tool_calls else turn.content }}"), "chatml"
+    )
     assert [refusal.reason for refusal in prepared_of("toolcall_text.jsonl", silent, held_out_share=0).refusals] == [
         "it has text next to tool calls, which this model's chat template cannot write"
     ]
@@ -134,7 +127,7 @@ def test_names_of_special_tokens_in_a_call_stay_text():
 
     arguments = '[{"type": "function", "function": {"name": "say", "arguments": {"words": "<|im_end|>"}}}]'
     calls = Message("assistant", "", fields=(("tool_calls", arguments),))
-    found = encode(Example((Message("user", "Hi"), calls), 1), with_template(CALLING), 200)
+    found = encode(Example((Message("user", "Hi"), calls), 1), with_template(CALLING, "chatml"), 200)
     assert isinstance(found, EncodedExample)
     assert found.ids.tolist().count(tokenizer("chatml").convert_tokens_to_ids("<|im_end|>")) == 2
 
@@ -157,7 +150,7 @@ def test_rows_with_pictures_are_refused_by_the_name_of_the_field():
 
 
 def test_reasoning_is_written_once_or_the_row_is_refused():
-    text, trained = rendered("reasoning.jsonl", with_template(CALLING), held_out_share=0)[1]
+    text, trained = rendered("reasoning.jsonl", with_template(CALLING, "chatml"), held_out_share=0)[1]
     assert trained == ["<think>\nthree fours are twelve\n</think>\n\n12<|im_end|>"]
     assert text.count("three fours are twelve") == 1
     assert [(one.row, one.reason) for one in prepared_of("reasoning.jsonl", held_out_share=0).refusals] == [

@@ -1,10 +1,8 @@
 """The tokens of a conversation, and which of them are trained on."""
 
-import copy
-
 import numpy as np
 import pytest
-from chat_templates import TEMPLATES, tokenizer
+from chat_templates import TEMPLATES, tokenizer, with_template
 
 from neftune_core.data.chat import EncodedExample, encode, end_ids, prompt_ids, response_text, with_system
 from neftune_core.data.examples import Example, Message, Refusal
@@ -152,12 +150,6 @@ def test_a_template_that_fails_refuses_with_a_sentence(template):
     assert "template" in found.reason
     with pytest.raises(DataError, match="template"):
         prompt_ids(ONE[:1], broken)
-
-
-def with_template(template):
-    made = copy.deepcopy(tokenizer("plain"))
-    made.chat_template = template
-    return made
 
 
 def test_an_opening_that_finished_turns_lack_stays_in_the_prompt():

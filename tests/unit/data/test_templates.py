@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pytest
-from chat_templates import TEMPLATES, tokenizer
+from chat_templates import TEMPLATES, with_template
 
 from neftune_core.data.chat import encode, prompt_ids
 from neftune_core.data.examples import Example, Message, fingerprint
@@ -55,12 +53,6 @@ THINKING = {
 }
 DATED = "Today Date: {{ strftime_now('%d %b %Y') }}\n" + standin.CHAT_TEMPLATE
 ASKED, THOUGHT = Message("user", "What is 0 plus one?"), "<think>\nadd one\n</think>\n\n"
-
-
-def with_template(template: str) -> Any:
-    made = copy.deepcopy(tokenizer("plain"))
-    made.chat_template = template
-    return made
 
 
 def texts(reply: Message, template: str) -> tuple[str, str]:

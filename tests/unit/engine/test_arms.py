@@ -17,6 +17,7 @@ from neftune_core.engine.stack import AdapterStack, StackedLinear
 from neftune_core.errors import Cancelled, RecordError
 from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.loading import LoadedModel
+from tests.stress.families.engine import stack_of
 from tests.stress.families.tiny import FAMILIES
 
 IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
@@ -24,13 +25,7 @@ IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
 
 def _stack(loaded: LoadedModel, arms: int = 3) -> AdapterStack:
     """Return a stack whose arms differ from each other and from the base."""
-    stack = AdapterStack(loaded, arms, rank=4, alpha=8)
-    stack.start(seed=0)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for module in stack.adapted.values():
-            module.up[1:] = torch.randn(module.up[1:].shape, generator=generator) * 0.1
-    return stack
+    return stack_of(loaded, arms, seed=1, deviation=0.1)
 
 
 def _logits(stack: AdapterStack, slots: list[int]) -> torch.Tensor:

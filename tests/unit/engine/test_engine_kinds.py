@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import loaded_tiny, random_rows
+from tiny import loaded_tiny, losses_of, random_rows
 
 from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.lockstep import Lockstep
@@ -49,10 +49,6 @@ def step_events(run: Lockstep) -> list[dict[str, Any]]:
     return [event for event in run.run(lambda: False) if event["event"] == "step"]
 
 
-def losses(events: list[dict[str, Any]], arm: str) -> list[float]:
-    return [event["arms"][arm]["loss"] for event in events]
-
-
 def gradients_of(run: Lockstep) -> list[torch.Tensor]:
     """Return the gradients of the first step of a run, summed over its passes."""
     step = next(run.steps())
@@ -65,8 +61,8 @@ def test_an_arm_of_any_kind_has_in_lockstep_the_losses_that_it_has_alone(tiny: L
     for name, noise in ARMS.items():
         alone = step_events(lockstep(tiny, {name: noise}))
         # float32, in batched products of other sizes, over three steps
-        assert losses(together, name) == pytest.approx(losses(alone, name), abs=1e-5), name
-        assert losses(together, name)[0] != losses(together, "control")[0], name
+        assert losses_of(together, name) == pytest.approx(losses_of(alone, name), abs=1e-5), name
+        assert losses_of(together, name)[0] != losses_of(together, "control")[0], name
 
 
 def test_in_parts_a_step_is_what_it_is_at_once(tiny: LoadedModel) -> None:
@@ -175,8 +171,8 @@ def test_the_adaptive_multiplier_follows_the_loss_of_its_own_arm(tiny: LoadedMod
     events = step_events(lockstep(tiny, arms, steps=12, learning_rate=2e-2))
     for name in arms:
         found = [event["arms"][name]["noise_multiplier"] for event in events]
-        smoothed = first = losses(events, name)[0]
-        for loss, multiplier in zip(losses(events, name)[1:-1], found[2:], strict=True):
+        smoothed = first = losses_of(events, name)[0]
+        for loss, multiplier in zip(losses_of(events, name)[1:-1], found[2:], strict=True):
             smoothed = 0.9 * smoothed + 0.1 * loss
             assert multiplier == pytest.approx(min(1.0, smoothed / first))
         assert found[0] == 1
@@ -213,7 +209,7 @@ def test_an_arm_of_several_passes_that_diverges_stands_still_and_the_others_cont
     steps, clean_steps = ([event for event in some if event["event"] == "step"] for some in (events, clean))
     for name in arms:
         if name != poisoned:
-            assert losses(steps, name) == pytest.approx(losses(clean_steps, name), abs=1e-5)
+            assert losses_of(steps, name) == pytest.approx(losses_of(clean_steps, name), abs=1e-5)
 
 
 def test_a_stop_in_any_pass_changes_nothing(tiny: LoadedModel) -> None:
@@ -254,9 +250,11 @@ def test_model_dropout_acts_is_repeatable_and_does_not_touch_the_global_generato
     )
     assert torch.equal(torch.get_rng_state(), before)
     assert first == second
-    assert losses(first, "control")[0] != pytest.approx(losses(without, "control")[0], abs=1e-4)
-    assert losses(first, "control")[0] != pytest.approx(losses(first, "twin")[0], abs=1e-4)  # masks are not shared
-    assert losses(without, "control") == pytest.approx(losses(without, "twin"), abs=1e-6)
+    assert losses_of(first, "control")[0] != pytest.approx(losses_of(without, "control")[0], abs=1e-4)
+    assert losses_of(first, "control")[0] != pytest.approx(
+        losses_of(first, "twin")[0], abs=1e-4
+    )  # masks are not shared
+    assert losses_of(without, "control") == pytest.approx(losses_of(without, "twin"), abs=1e-6)
     twice = lockstep(tiny, arms, model_dropout=0.5)
     step = next(twice.steps())
     run = [twice.step(step, 0.0, lambda: False)["arms"]["control"]["loss"] for _ in range(2)]
@@ -288,11 +286,11 @@ def test_an_encoder_decoder_gets_noise_at_both_embeddings_and_trains_in_lockstep
     }
     rows = encoder_decoder_rows(12)
     together = step_events(lockstep(loaded, arms, rows, steps=2))
-    firsts = {name: losses(together, name)[0] for name in arms}
+    firsts = {name: losses_of(together, name)[0] for name in arms}
     assert len(set(firsts.values())) == len(arms)  # each reaches the loss, the encoder alone and the decoder alone too
     for name, noise in arms.items():
         alone = step_events(lockstep(loaded, {name: noise}, rows, steps=2))
-        assert losses(together, name) == pytest.approx(losses(alone, name), abs=2e-5), name  # float32, as above
+        assert losses_of(together, name) == pytest.approx(losses_of(alone, name), abs=2e-5), name  # float32, as above
     numbers = together[0]["arms"]["adversarial"]
     assert numbers["loss"] > numbers["first_draw_loss"]
 

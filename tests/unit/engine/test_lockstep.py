@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import random_rows
+from tiny import losses_of, random_rows
 from transformers import get_scheduler
 
 from neftune_core.engine.clean_loss import batches_by_length, row_measures
@@ -42,16 +42,12 @@ def _run(loaded: LoadedModel, arms: Any = None, **training: Any) -> tuple[Lockst
     return run, list(run.run(lambda: False))
 
 
-def _losses(events: list[dict], arm: str) -> list[float]:
-    return [event["arms"][arm]["loss"] for event in events if event["event"] == "step"]
-
-
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_three_arms_in_lockstep_have_the_losses_of_their_single_runs(tiny: LoadedModel, dropout: float) -> None:
     run, together = _run(tiny, lora_dropout=dropout)
     for name, noise in run.study.arms.items():
         _, alone = _run(tiny, arms={name: noise}, lora_dropout=dropout)
-        assert _losses(together, name) == pytest.approx(_losses(alone, name), abs=1e-5)
+        assert losses_of(together, name) == pytest.approx(losses_of(alone, name), abs=1e-5)
 
 
 def test_the_control_is_bit_identical_to_a_run_without_the_noise_code(
@@ -109,7 +105,7 @@ def test_an_arm_that_diverges_is_marked_and_the_others_continue_unchanged(tiny: 
     marked = [event for event in poisoned if event["event"] == "diverged"]
     assert [(event["step"], list(event["arms"])) for event in marked] == [(4, ["uniform-alpha-5"])]
     for arm in ("control", "laplace-std-0.3"):
-        assert _losses(poisoned, arm) == pytest.approx(_losses(clean, arm), abs=1e-5)
+        assert losses_of(poisoned, arm) == pytest.approx(losses_of(clean, arm), abs=1e-5)
 
 
 def test_a_stop_keeps_the_last_whole_step(tiny: LoadedModel) -> None:

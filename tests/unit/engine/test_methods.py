@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import loaded_tiny, random_rows
+from tiny import loaded_tiny, losses_of, random_rows
 
 from neftune_core.data.batches import epoch_batches
 from neftune_core.engine.arm_factory import make_training_arms
@@ -56,10 +56,6 @@ def events(run: Lockstep) -> list[dict[str, Any]]:
     return list(run.run(lambda: False))
 
 
-def losses(found: list[dict[str, Any]], arm: str) -> list[float]:
-    return [event["arms"][arm]["loss"] for event in found if event["event"] == "step"]
-
-
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_adapters_in_turn_have_the_numbers_of_adapters_together(tiny: LoadedModel, dropout: float) -> None:
     together, in_turn = (
@@ -98,8 +94,8 @@ def test_copies_go_in_the_steps_of_a_plain_loop_over_all_weights(tiny: LoadedMod
             group["lr"] = 2e-3 * (1 - step / 8)
         optimizer.step()
         theirs.append(float(loss.detach()))
-    assert losses(ours, "control") == pytest.approx(theirs, abs=2e-5)  # float32, the head in pieces
-    assert losses(ours, "uniform")[1:] != pytest.approx(theirs[1:], abs=1e-3)
+    assert losses_of(ours, "control") == pytest.approx(theirs, abs=2e-5)  # float32, the head in pieces
+    assert losses_of(ours, "uniform")[1:] != pytest.approx(theirs[1:], abs=1e-3)
     moved = [
         (weight - start).detach().norm()
         for weight, start in zip(model.parameters(), tiny.model.parameters(), strict=True)
@@ -113,9 +109,9 @@ def test_a_copy_of_any_kind_of_noise_is_what_it_is_alone_and_the_base_never_chan
     all_arms = events(made(tiny, method="full"))
     for name in ("control", "adversarial", "symmetric"):
         alone = events(made(tiny, {name: ARMS[name]}, method="full"))
-        assert losses(all_arms, name) == losses(alone, name)  # in turn: the very same products
+        assert losses_of(all_arms, name) == losses_of(alone, name)  # in turn: the very same products
     for name in set(ARMS) - {"control"}:
-        assert losses(all_arms, name) != losses(all_arms, "control"), name
+        assert losses_of(all_arms, name) != losses_of(all_arms, "control"), name
     assert weights_hash(tiny.model) == before
     assert not any(weight.requires_grad for weight in tiny.model.parameters())
 
@@ -175,7 +171,7 @@ def test_a_copy_that_diverges_is_marked_and_the_others_continue_unchanged(tiny: 
     poisoned, clean = run(poison=True), run(poison=False)
     marked = [event for event in poisoned if event["event"] == "diverged"]
     assert [(event["step"], list(event["arms"])) for event in marked] == [(3, ["uniform"])]
-    assert losses(poisoned, "control") == losses(clean, "control")
+    assert losses_of(poisoned, "control") == losses_of(clean, "control")
 
 
 def test_a_saved_copy_is_loaded_by_transformers_and_by_the_lab(tiny: LoadedModel, tmp_path: Path) -> None:
@@ -253,14 +249,14 @@ def test_full_fine_tuning_refuses_dropout_on_adapters_that_it_does_not_have() ->
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_float16_is_scaled_and_a_step_that_overflows_is_taken_again(tiny: LoadedModel, method: str) -> None:
-    exact = losses(events(made(tiny, FEW, method=method)), "uniform")
+    exact = losses_of(events(made(tiny, FEW, method=method)), "uniform")
     halved = dataclasses.replace(loaded_tiny(copy.deepcopy(tiny.model).half(), width=32), precision="float16")
     run = made(halved, FEW, method=method)
     assert run.scale.value > 1
     run.scale.value = 2.0**24
     found = events(run)
     assert 1 < run.scale.value < 2.0**24
-    assert losses(found, "uniform") == pytest.approx(exact, rel=0.01)  # float16 carries eleven bits
+    assert losses_of(found, "uniform") == pytest.approx(exact, rel=0.01)  # float16 carries eleven bits
     norms = [event["arms"]["uniform"]["gradient_norm"] for event in found if event["event"] == "step"]
     in_float32 = events(made(tiny, FEW, method=method))
     expected = [event["arms"]["uniform"]["gradient_norm"] for event in in_float32 if event["event"] == "step"]

@@ -33,6 +33,7 @@ from neftune_core.models.architecture.caches import read_on
 from neftune_core.models.loading import LoadedModel, load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.tokenizing import Decoding
+from tests.stress.families.engine import stack_of
 
 PROMPTS = ["Who lives in the barn?", "Say something.", "Tell me a long story about the fox, the moon and the sea."]
 
@@ -45,13 +46,7 @@ def loaded() -> LoadedModel:
 @pytest.fixture(scope="module")
 def stack(loaded: LoadedModel) -> AdapterStack:
     """Return a stack of two arms that differ from each other and from the base."""
-    stack = AdapterStack(loaded, 2, rank=4, alpha=8)
-    stack.start(seed=0)
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for module in stack.adapted.values():
-            module.up[1:] = torch.randn(module.up[1:].shape, generator=generator) * 0.2
-    return stack
+    return stack_of(loaded, 2, seed=5, deviation=0.2)
 
 
 def _ids(loaded: LoadedModel, prompts: list[str]) -> list[list[int]]:

@@ -299,3 +299,12 @@ def test_examples_that_cannot_be_paired_are_refused() -> None:
     runs = [{0: Outcome({"rouge_l": 0.5}, scores={"rouge_l": np.zeros(count)})} for count in (3, 4)]
     with pytest.raises(DataError, match="different numbers of examples"):
         verdict(Outcomes(runs[0], {"noise": runs[1]}), Question("rouge_l"))
+
+
+def test_an_early_stop_is_reported_with_its_steps_where_arms_are_compared() -> None:
+    early = {"0": (1_200, 4_000), "1": (900, 4_000)}
+    runs = _seeds([1 + scatter for scatter in SCATTER[:6]])
+    text = verdict(Outcomes(runs, {"noise": runs}, early=early), Question()).text()
+    assert "ended training before its last step (seed and step: 0 (1,200/4,000), 1 (900/4,000))" in text
+    lost = {seed: Outcome({}, diverged=True) for seed in runs}
+    assert "early stop" not in verdict(Outcomes(runs, {"noise": lost}, early=early), Question()).text()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from short_study import short_rows, short_study
+from short_study import broken_off, short_rows, short_study
 from steered import finished_run
 
 from neftune_core.engine.saving import ADAPTER
@@ -23,7 +22,7 @@ from neftune_core.home import folder_bytes
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.comparison import has_arm, saved_arms, saved_best, selected_arms
-from neftune_core.studies.judging import verdict_of
+from neftune_core.studies.judging import outcomes_of
 from neftune_core.studies.records.disk_quota import bytes_of
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import StudySettings
@@ -125,19 +124,10 @@ def test_a_record_without_kept_weights_says_that_it_has_none(tmp_path: Path) -> 
         selected_arms([record], arms=["control@best"])
 
 
-def _broken_off(record: Record, at: tuple[str, int]) -> None:
-    events: Iterator[dict[str, Any]] = run_study(record, Limits(), lambda: False)
-    for event in events:
-        if (event["event"], event.get("step")) == at:
-            events.close()
-            return
-    raise AssertionError(f"there was no event {at}")
-
-
 @pytest.mark.parametrize("step", [3, 7, 9])
 def test_a_killed_run_ends_with_the_same_best_weights(record: Record, tmp_path: Path, step: int) -> None:
     again = create(_study(tmp_path), "")
-    _broken_off(again, ("evaluated", step))
+    broken_off(again, ("evaluated", step))
     *_, ending = run_study(again, Limits(), lambda: False)
     assert ending["event"] == "finished"
     assert saved_best(again, 0) == saved_best(record, 0)
@@ -165,8 +155,7 @@ def test_early_stop_ends_all_arms_at_the_same_step_by_its_rule(record: Record, t
     last = {arm: max(_held_out(stopped, arm)) for arm in saved_arms(stopped)}
     assert set(last.values()) == {expected}
     assert _losses(stopped) == _losses(record)[: len(_losses(stopped))]
-    found = verdict_of(stopped, Question("train_loss"))
-    assert any(f"0 ({expected}/{steps[-1]})" in line.text() for line in found.closing) or found.is_void
+    assert outcomes_of(stopped, Question("train_loss")).early == {"0": (expected, steps[-1])}
     assert TrainingSettings().early_stop == 0
 
 

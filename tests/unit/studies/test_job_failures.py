@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from short_study import ANN, BEN, tiny_source, two_arms
+from short_study import ANN, BEN, numbers_of_seed, tiny_source, two_arms
 
 from neftune_core.engine.lockstep import Event, Lockstep, Step, Stop
 from neftune_core.errors import RecordError
@@ -116,12 +116,6 @@ def test_a_record_whose_process_died_is_reported_as_interrupted(rows: Path) -> N
     assert len(record.events()) == 4
 
 
-def _numbers(record: Record, seed: int) -> list[Event]:
-    """Return the log of one seed from its first measurement on, without times."""
-    mine = [event for event in record.events() if event["seed"] == seed and event["event"] in ("step", "evaluated")]
-    return [{name: value for name, value in event.items() if name != "time"} for event in mine]
-
-
 def test_a_study_interrupted_in_its_second_seed_continues_there(rows: Path) -> None:
     expected, record = create(two_arms(rows, seeds=2), ANN), create(two_arms(rows, seeds=2, checkpoint_steps=2), ANN)
     list(run_study(expected, Limits(), lambda: False))
@@ -135,7 +129,7 @@ def test_a_study_interrupted_in_its_second_seed_continues_there(rows: Path) -> N
         steps.append((event["seed"], event.get("step", 0)))
     assert (0, 1) not in steps
     assert min(step for seed, step in steps if seed == 1 and step) == 3  # after its checkpoint
-    assert [_numbers(record, seed) for seed in (0, 1)] == [_numbers(expected, seed) for seed in (0, 1)]
+    assert [numbers_of_seed(record, seed) for seed in (0, 1)] == [numbers_of_seed(expected, seed) for seed in (0, 1)]
 
 
 def test_a_study_of_another_process_is_reported_as_running_and_is_not_touched(rows: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from short_study import ANN, BEN, tiny_source, two_arms, until_event
+from short_study import ANN, BEN, numbers_of_seed, tiny_source, two_arms, until_event
 
 from neftune_core.engine.lockstep import Event
 from neftune_core.engine.passes import Passes
@@ -184,12 +184,6 @@ def test_a_study_runs_with_less_priority_than_what_answers_the_page(rows: Path) 
     assert found == [min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)]  # Linux has none above 19
 
 
-def _numbers(record: Record, seed: int) -> list[Event]:
-    """Return the log of one seed from its first measurement on, without times."""
-    mine = [event for event in record.events() if event["seed"] == seed and event["event"] in ("step", "evaluated")]
-    return [{name: value for name, value in event.items() if name != "time"} for event in mine]
-
-
 def test_seeds_run_one_after_another_each_as_if_it_were_alone(rows: Path) -> None:
     jobs = LabJobs(Limits())
     record, alone = jobs.submit(two_arms(rows, seeds=2), ANN), create(two_arms(rows), ANN)
@@ -198,9 +192,9 @@ def test_seeds_run_one_after_another_each_as_if_it_were_alone(rows: Path) -> Non
     for single in (alone, other):
         list(run_study(single, Limits(), lambda: False))
     assert [event["seed"] for event in record.events() if event["event"] == "started"] == [0, 1]
-    assert _numbers(record, 0) == _numbers(alone, 0)
-    assert _numbers(record, 1) == _numbers(other, 1)
-    assert _numbers(record, 0)[1]["arms"] != _numbers(record, 1)[1]["arms"]
+    assert numbers_of_seed(record, 0) == numbers_of_seed(alone, 0)
+    assert numbers_of_seed(record, 1) == numbers_of_seed(other, 1)
+    assert numbers_of_seed(record, 0)[1]["arms"] != numbers_of_seed(record, 1)[1]["arms"]
     assert saved_seeds(record) == [0, 1]
     assert record.answers(1) == other.answers(1)
     status = jobs.status(record)
@@ -213,7 +207,7 @@ def test_with_a_time_budget_every_seed_makes_as_many_steps_as_the_first(rows: Pa
     record = create(two_arms(rows, seeds=2, time_budget_seconds=0.5), ANN)
     list(run_study(record, Limits(), lambda: False))
     planned = [event["steps"] for event in record.events() if event["event"] == "planned"]
-    made = [len([event for event in _numbers(record, seed) if event["event"] == "step"]) for seed in (0, 1)]
+    made = [len([event for event in numbers_of_seed(record, seed) if event["event"] == "step"]) for seed in (0, 1)]
     assert made == planned * 2
 
 

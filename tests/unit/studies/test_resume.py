@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from as_written import NEFTUNE
 from command_line import neftune_here
 from processes import ended
-from short_study import short_rows, short_study
+from short_study import broken_off, short_rows, short_study
 from tiny import random_rows
 
 from neftune_core.commands.records import runs_table
@@ -36,6 +35,7 @@ from neftune_core.studies.records.record import Record, create, find_same
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.study import run_study
 from neftune_core.sweeps.queue import LabJobs
+from tests.stress.faults.setup import numbers
 
 
 @pytest.fixture
@@ -46,34 +46,19 @@ def study(tmp_path: Path) -> StudySettings:
     return short_study(short_rows(tmp_path, 20), training, answers=AnswerSettings(new_tokens=4), noise=noise)
 
 
-def _numbers(record: Record) -> list[dict[str, Any]]:
-    """Return the log without times."""
-    return [{name: value for name, value in event.items() if name != "time"} for event in record.events()]
-
-
 def _whole(study: StudySettings) -> Record:
     record = create(study, owner="")
     assert list(run_study(record, Limits(), lambda: False))[-1]["event"] == "finished"
     return record
 
 
-def _broken_off(record: Record, at: tuple[str, int]) -> None:
-    """Run until that event, and then abandon the run as if the process had been killed."""
-    events: Iterator[dict[str, Any]] = run_study(record, Limits(), lambda: False)
-    for event in events:
-        if (event["event"], event.get("step")) == at:
-            events.close()
-            return
-    raise AssertionError(f"there was no event {at}")
-
-
 @pytest.mark.parametrize("at", [("started", None), ("step", 2), ("evaluated", 6)])
 def test_a_run_that_died_continues_as_if_it_had_not(study: StudySettings, at: tuple[str, int]) -> None:
     expected = _whole(study)
     record = create(study, owner="")
-    _broken_off(record, at)
+    broken_off(record, at)
     assert list(run_study(record, Limits(), lambda: False))[-1]["event"] == "finished"
-    assert _numbers(record) == _numbers(expected)
+    assert numbers(record) == numbers(expected)
     assert record.answers() == expected.answers()
     assert not (record.folder / "checkpoint").exists()
 
@@ -102,12 +87,12 @@ def test_a_record_of_an_older_lab_is_opened_and_continues_as_if_nothing_had_happ
 ) -> None:
     expected = _whole(study)
     begun = create(study, owner="")
-    _broken_off(begun, ("step", 7))
+    broken_off(begun, ("step", 7))
     record = _as_before(begun)
     assert checkpoint.saved_step(record.folder) == 6
     assert runs_table([record])[1].startswith(record.id)
     assert list(run_study(record, Limits(), lambda: False))[-1]["event"] == "finished"
-    assert _numbers(record) == _numbers(expected)
+    assert numbers(record) == numbers(expected)
     assert verdict_of(record).text() == verdict_of(expected).text()
     assert "<h2>" in write_report(record, tmp_path / "report.html").read_text(encoding="utf-8")
 
@@ -119,10 +104,10 @@ def test_long_steps_are_kept_by_time_and_continue_as_if_nothing_had_happened(
     monkeypatch.setattr("neftune_core.studies.checkpoint.SHARE", 0)
     often = study.training.model_copy(update={"checkpoint_steps": 1000, "checkpoint_seconds": 1e-6})
     record = create(study.model_copy(update={"training": often}), owner="")
-    _broken_off(record, ("step", 5))
+    broken_off(record, ("step", 5))
     assert checkpoint.saved_step(record.folder) == 4
     assert list(run_study(record, Limits(), lambda: False))[-1]["event"] == "finished"
-    assert _numbers(record) == _numbers(expected)
+    assert numbers(record) == numbers(expected)
 
 
 def test_a_checkpoint_that_takes_long_to_write_is_not_written_again_at_once(
@@ -156,7 +141,7 @@ def test_a_stopped_run_is_resumed_by_its_owner_and_ends_like_an_unbroken_one(stu
         jobs.resume(record.id, "ben")
     jobs.resume(record.id, "ann")
     assert jobs.wait(record, 120).state == "finished"
-    assert _numbers(record) == _numbers(expected)
+    assert numbers(record) == numbers(expected)
     with pytest.raises(RecordError, match="nothing to resume"):
         jobs.resume(record.id, "ann")
 
@@ -186,8 +171,8 @@ def test_a_killed_process_is_resumed_from_the_command_line(study: StudySettings,
     assert again.returncode == 0, again.stderr
     assert "a new one is begun" not in again.stderr
     (folder,) = (home / "runs").iterdir()
-    assert [event for event in _numbers(Record(folder)) if event["event"] in ("step", "evaluated")] == [
-        event for event in _numbers(expected) if event["event"] in ("step", "evaluated")
+    assert [event for event in numbers(Record(folder)) if event["event"] in ("step", "evaluated")] == [
+        event for event in numbers(expected) if event["event"] in ("step", "evaluated")
     ]
     once_more = neftune_here(*command[1:])
     assert once_more.returncode == 0
@@ -221,8 +206,8 @@ def test_a_command_that_is_asked_to_end_stops_with_a_checkpoint(study: StudySett
     assert not record.is_running()
     again = neftune_here(*command[1:])
     assert again.returncode == 0, again.stderr
-    assert [event for event in _numbers(record) if event["event"] in ("step", "evaluated")] == [
-        event for event in _numbers(expected) if event["event"] in ("step", "evaluated")
+    assert [event for event in numbers(record) if event["event"] in ("step", "evaluated")] == [
+        event for event in numbers(expected) if event["event"] in ("step", "evaluated")
     ]
 
 
@@ -246,12 +231,12 @@ def test_a_full_disk_fails_with_its_sentence_and_keeps_the_last_good_checkpoint(
     assert checkpoint.saved_step(record.folder) == 3
     monkeypatch.undo()
     assert list(run_study(record, Limits(), lambda: False))[-1]["event"] == "finished"
-    assert _numbers(record) == _numbers(_whole(study))
+    assert numbers(record) == numbers(_whole(study))
 
 
 def test_a_checkpoint_of_other_data_is_refused(study: StudySettings) -> None:
     record = create(study, owner="")
-    _broken_off(record, ("step", 5))
+    broken_off(record, ("step", 5))
     rows = record.folder / "data" / "source" / "rows.jsonl"
     rows.write_text("".join(rows.read_text(encoding="utf-8").splitlines(keepends=True)[:10]), encoding="utf-8")
     ending = list(run_study(record, Limits(), lambda: False))[-1]
@@ -261,7 +246,7 @@ def test_a_checkpoint_of_other_data_is_refused(study: StudySettings) -> None:
 
 def test_a_checkpoint_of_an_edited_row_is_refused(study: StudySettings) -> None:
     record = create(study, owner="")
-    _broken_off(record, ("step", 5))
+    broken_off(record, ("step", 5))
     rows = record.folder / "data" / "source" / "rows.jsonl"
     rows.write_text(rows.read_text(encoding="utf-8").replace("It is 7.", "It is 8."), encoding="utf-8")
     ending = list(run_study(record, Limits(), lambda: False))[-1]
@@ -272,7 +257,7 @@ def test_a_checkpoint_of_an_edited_row_is_refused(study: StudySettings) -> None:
 
 def test_a_model_whose_weights_have_changed_is_refused(study: StudySettings) -> None:
     record = create(study, owner="")
-    _broken_off(record, ("step", 5))
+    broken_off(record, ("step", 5))
     record.update_about(model=record.about_table("model") | {"fingerprint": "0" * 16})
     ending = list(run_study(record, Limits(), lambda: False))[-1]
     assert ending["event"] == "failed"
@@ -281,11 +266,11 @@ def test_a_model_whose_weights_have_changed_is_refused(study: StudySettings) -> 
 
 def test_the_previous_checkpoint_serves_if_the_process_died_between_two_renames(study: StudySettings) -> None:
     record, expected = create(study, owner=""), _whole(study)
-    _broken_off(record, ("step", 8))
+    broken_off(record, ("step", 8))
     (record.folder / checkpoint.NAME).rename(record.folder / checkpoint.OLD)
     assert checkpoint.saved_step(record.folder) == 6
     assert list(run_study(record, Limits(), lambda: False))[-1]["event"] == "finished"
-    assert _numbers(record) == _numbers(expected)
+    assert numbers(record) == numbers(expected)
 
 
 def test_a_diverged_arm_and_the_loss_scale_are_restored(tiny: LoadedModel, tmp_path: Path) -> None:

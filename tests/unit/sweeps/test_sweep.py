@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from command_line import neftune_here
-from short_study import short_rows, short_study
+from short_study import ANN, BEN, short_rows, short_study
 
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import DoesNotFit, InvalidSetting
@@ -29,9 +29,8 @@ from neftune_core.sweeps.settings import EXAMPLE_SWEEP, SweepSettings, cells, si
 from neftune_core.sweeps.sweep import RunCells, SweepCell, run_in_turn, run_sweep
 from neftune_core.sweeps.table import sweep_table, table_values
 from neftune_core.ui.server.lab import Lab
+from tests.stress.faults.setup import numbers
 from tests.tools.recorded import keep, markdown
-
-ANN, BEN = "key-of-ann", "key-of-ben"
 
 
 @pytest.fixture
@@ -50,12 +49,7 @@ def _run(sweep: Sweep, limits: Limits | None = None) -> dict[str, Any]:
 
 def _numbers(sweep: Sweep) -> dict[str, list[dict[str, Any]]]:
     """Return the logs of the cells without times."""
-    return {
-        cell.name: [
-            {name: value for name, value in event.items() if name != "time"} for event in sweep.record_of(cell).events()
-        ]
-        for cell in cells(sweep.settings)
-    }
+    return {cell.name: numbers(sweep.record_of(cell)) for cell in cells(sweep.settings)}
 
 
 def test_noise_settings_share_a_study_and_training_settings_do_not(study: StudySettings) -> None:
