@@ -30,6 +30,11 @@ def tiny_source() -> str:
     return str(tiny_model(home() / "tiny"))
 
 
+def tiny_settings() -> ModelSettings:
+    """Return the settings of the tiny model."""
+    return ModelSettings(source=tiny_source())
+
+
 def short_rows(folder: Path, count: int = 12) -> Path:
     """Write rows into `folder`, and return their file."""
     path = folder / "rows.jsonl"
@@ -48,7 +53,7 @@ def short_study(rows: Path, training: dict[str, Any] | None = None, **given: Any
     """
     usual = {"epochs": 1, "evaluations": 1, "evaluation_rows": 4}
     settings = {
-        "model": ModelSettings(source=tiny_source()),
+        "model": tiny_settings(),
         "data": DataSettings(source=f"file:{rows}"),
         "training": TrainingSettings(**(usual | (training or {}))),
         "answers": AnswerSettings(new_tokens=2),

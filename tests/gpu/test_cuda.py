@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import losses_of
 
 from neftune_core.bench.matrix import random_rows
 from neftune_core.engine.arm_factory import make_training_arms
@@ -51,7 +52,7 @@ def made(loaded: LoadedModel, arms: dict[str, NoiseSettings], **training: Any) -
 
 
 def losses(run: Lockstep, arm: str) -> list[float]:
-    return [event["arms"][arm]["loss"] for event in run.run(lambda: False) if event["event"] == "step"]
+    return losses_of(run.run(lambda: False), arm)
 
 
 def on_processor(loaded: LoadedModel) -> LoadedModel:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import random_rows
+from tiny import losses_of, random_rows
 
 from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.lockstep import Lockstep
@@ -40,7 +40,7 @@ def training(**values: Any) -> TrainingSettings:
 
 
 def losses(run: Lockstep, arm: str) -> list[float]:
-    return [event["arms"][arm]["loss"] for event in run.run(lambda: False) if event["event"] == "step"]
+    return losses_of(run.run(lambda: False), arm)
 
 
 def test_an_arm_with_another_method_is_the_control_of_a_study_with_that_method(tiny: LoadedModel) -> None:

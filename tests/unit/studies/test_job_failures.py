@@ -5,21 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from short_study import ANN, BEN, numbers_of_seed, tiny_source, two_arms
+from short_study import ANN, BEN, numbers_of_seed, tiny_settings, two_arms
 
 from neftune_core.engine.lockstep import Event, Lockstep, Step, Stop
 from neftune_core.errors import RecordError
 from neftune_core.models.loading import load
-from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.comparison import saved_arms
 from neftune_core.studies.records.record import Record, create, find
 from neftune_core.studies.study import run_study
 from neftune_core.sweeps.queue import LabJobs
-
-
-def _model() -> ModelSettings:
-    return ModelSettings(source=tiny_source())
 
 
 def test_a_damaged_record_has_no_owner(rows: Path) -> None:
@@ -85,7 +80,7 @@ def test_a_failed_study_gives_the_reason_and_the_worker_continues(rows: Path, tm
 
 def test_a_study_that_does_not_fit_is_refused_with_what_would_help(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neftune_core.models.device.available_memory", lambda device="cpu": 1000)
-    load(_model())  # is kept in memory already, so only the study itself asks for room
+    load(tiny_settings())  # is kept in memory already, so only the study itself asks for room
     jobs = LabJobs(Limits())
     status = jobs.wait(jobs.submit(two_arms(rows), ANN), 60)
     assert status.state == "failed"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from short_study import ANN, BEN, numbers_of_seed, tiny_source, two_arms, until_event
+from short_study import ANN, BEN, numbers_of_seed, tiny_settings, two_arms, until_event
 
 from neftune_core.engine.lockstep import Event
 from neftune_core.engine.passes import Passes
@@ -22,7 +22,6 @@ from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.accelerator import accelerator
 from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.loading import load
-from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.checkpoint import saved_step
 from neftune_core.studies.comparison import compare, saved_arms, saved_seeds
@@ -34,12 +33,8 @@ from neftune_core.studies.study import run_study
 from neftune_core.sweeps.queue import LabJobs
 
 
-def _model() -> ModelSettings:
-    return ModelSettings(source=tiny_source())
-
-
 def test_a_finished_study_is_whole_on_disk_and_can_be_asked_again(rows: Path) -> None:
-    before = weights_hash(load(_model()).model)
+    before = weights_hash(load(tiny_settings()).model)
     jobs = LabJobs(Limits())
     record = jobs.submit(two_arms(rows), ANN)
     assert jobs.wait(record, 120).state == "finished"
@@ -56,7 +51,7 @@ def test_a_finished_study_is_whole_on_disk_and_can_be_asked_again(rows: Path) ->
     for lines in compare(record, AnswerSettings(prompts=("Say the number 3.",), new_tokens=4), Limits()):  # noqa: B007
         pass
     assert list(lines[0]["arms"]) == ["base", "control", "uniform-alpha-5"]
-    assert weights_hash(load(_model()).model) == before
+    assert weights_hash(load(tiny_settings()).model) == before
     about = json.loads((record.folder / "record.json").read_text(encoding="utf-8"))
     assert ANN not in json.dumps(about)
     assert {"owner", "created", "machine", "model", "data", "samples"} <= set(about)

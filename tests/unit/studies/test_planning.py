@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from short_study import tiny_source, two_arms
+from short_study import tiny_settings, two_arms
 
 from neftune_core.data.preparing import prepare
 from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.models.catalogue import STUDY_BYTES
 from neftune_core.models.loading import load
-from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.planning import disk_bytes, memory_and_time, require_disk, require_memory
 from neftune_core.studies.records.record import create
@@ -21,12 +20,8 @@ from neftune_core.ui.parts.study_form import plan_text, require_fit
 from neftune_core.ui.server.lab import Lab
 
 
-def _model() -> ModelSettings:
-    return ModelSettings(source=tiny_source())
-
-
 def test_what_would_fit_is_given_in_numbers(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study, loaded = two_arms(rows, batch_size=8), load(_model())
+    study, loaded = two_arms(rows, batch_size=8), load(tiny_settings())
     prepared = prepare(study.data, loaded.tokenizer, Limits())
     long = study.model_copy(update={"measuring": MeasuringSettings(new_tokens=800)})
     needed = memory_and_time(long, loaded, prepared).memory_bytes
@@ -42,7 +37,7 @@ def test_what_would_fit_is_given_in_numbers(rows: Path, monkeypatch: pytest.Monk
 
 
 def test_the_estimate_counts_what_the_floors_train_as_well(rows: Path) -> None:
-    study, loaded = two_arms(rows), load(_model())
+    study, loaded = two_arms(rows), load(tiny_settings())
     prepared = prepare(study.data, loaded.tokenizer, Limits())
     floored = study.model_copy(update={"measuring": MeasuringSettings(another_seed=True)})
     once, more = (memory_and_time(asked, loaded, prepared) for asked in (study, floored))
@@ -53,7 +48,7 @@ def test_the_estimate_counts_what_the_floors_train_as_well(rows: Path) -> None:
 def test_copies_of_all_weights_that_the_disk_cannot_hold_are_refused_before_the_first_step(
     rows: Path, tmp_path: Path
 ) -> None:
-    study, loaded = two_arms(rows, method="full"), load(_model())
+    study, loaded = two_arms(rows, method="full"), load(tiny_settings())
     needed = disk_bytes(study, loaded)
     numbers = sum(weight.numel() for weight in loaded.model.parameters())
     assert needed == len(study.arms) * (24 + (2 * study.seeds + 1) * loaded.model.dtype.itemsize) * numbers
