@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,17 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NEFTUNE_HOME", str(folder))
         yield folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_heap() -> None:
+    """Leave what was there before a file out of its collections of garbage.
+
+    Otherwise each of them goes through all libraries, which takes most of a second, and the lab and trainers collect
+    after every training.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

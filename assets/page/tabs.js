@@ -34,6 +34,7 @@ const opening = () => {
     openTab(first);
     return void setTimeout(opening, 20);
   }
+  if (currentTab() !== "Learn") document.getElementById("lab-first")?.remove(); // a reload brings another tab back
   document.body.dataset.labOpened = first;
   say("opened", first);
 };

@@ -325,6 +325,7 @@ def test_a_reload_brings_back_what_was_set(lab_page: Any, tmp_path: Path) -> Non
     assert (before["strengths"], before["epochs"], before["seed"], before["unit"]) == ("0.5, 1", 3, "7", "std")
     lab_page.reload()
     text_of(lab_page, "#lab-words", "rows.jsonl")
+    lab_page.locator("#lab-first").wait_for(state="detached", timeout=20_000)  # another tab was open
     open_tab(lab_page, "Train")
     lab_page.wait_for_function("Lab.read('train-seed') === '7'")
     assert settings_shown(lab_page) == before

@@ -226,7 +226,7 @@ def nothing_is_left(family: Family) -> bool:
 
 def works_under_trainer(family: Family) -> bool:
     """Check two steps of transformers' trainer: noise changes the losses, and the same seed repeats them."""
-    return _losses_tell(family, _trainer)
+    return _losses_tell(family, _trainer, _trained_losses(family, _trainer, None))
 
 
 def works_under_trl(family: Family) -> bool | None:
@@ -234,14 +234,14 @@ def works_under_trl(family: Family) -> bool | None:
     if family.encoder_decoder:
         return None
     try:
-        _trained_losses(family, _sft_trainer, None)
+        clean = _trained_losses(family, _sft_trainer, None)
     except AttributeError:  # it reads a setting that the configuration does not have
         return None
-    return _losses_tell(family, _sft_trainer)
+    return _losses_tell(family, _sft_trainer, clean)
 
 
-def _losses_tell(family: Family, make_trainer: Callable[[Family, str], Any]) -> bool:
-    clean, first, again = (_trained_losses(family, make_trainer, noise) for noise in (None, LOUD, LOUD))
+def _losses_tell(family: Family, make_trainer: Callable[[Family, str], Any], clean: list[float]) -> bool:
+    first, again = (_trained_losses(family, make_trainer, LOUD) for _ in range(2))
     return first == again and all(noisy != quiet for noisy, quiet in zip(first, clean, strict=True))
 
 
