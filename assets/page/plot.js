@@ -315,7 +315,7 @@ class LiveFigure {
 
   resized() {
     const isChanged = this.node.clientWidth !== this.width || isFull(this.node.parentElement);
-    if (this.isSeen() && (isChanged || !plotly())) this.draw();
+    if (this.isSeen() && (isChanged || !this.drawn)) this.draw(); // also if its tab was left before Plotly had loaded
   }
 
   /** Whether it is in sight; while the page opens, the tab that is mounted first is not the one that was asked for. */

@@ -152,7 +152,7 @@ def losses_html(record: Record) -> str:
     )
     about = " ".join((say(ABOUT_LOSSES), *found.notes))
     title = say("Nats per response token") + found.of_seeds
-    return f"<p class='quiet'>{html.escape(title)}. {html.escape(about)}</p>" + table_html(heads, rows)
+    return f"<p class='quiet'>{html.escape(say('. ').join((title, about)))}</p>" + table_html(heads, rows)
 
 
 def _cell(value: float | None) -> str:

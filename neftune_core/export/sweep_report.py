@@ -93,14 +93,14 @@ def _facts(sweep: Sweep, table: SweepTable, first: Record) -> dict[str, str]:
 
 
 def _heading(table: SweepTable, epoch: str) -> str:
-    return f"{say(MEASURES[table.question.measure].label)}, {say(EPOCH_WORDS[epoch])}"
+    return say(", ").join((say(MEASURES[table.question.measure].label), say(EPOCH_WORDS[epoch])))
 
 
 def _table(table: SweepTable) -> str:
     """Return the chosen measure at both epochs, then the other measures at the last epoch."""
     asked, *others = table.measures[:MOST_MEASURES]
     shown = [(asked, epoch) for epoch in EPOCHS] + [(name, "last") for name in others]
-    heads = [f"{say(MEASURES[name].label)}, {say(EPOCH_NAMES[epoch])}" for name, epoch in shown]
+    heads = [say(", ").join((say(MEASURES[name].label), say(EPOCH_NAMES[epoch]))) for name, epoch in shown]
     heads = [html.escape(head) for head in (say("Seeds used"), *heads)]
     names = arm_heads({row.arm: row.noise for row in table.rows}) | {"base": "base"}
     rows = ([_name(row, names), _seeds(row), *(_cell(row, *which) for which in shown)] for row in table.shown)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from owned_study import owned_study
 from page_steps import calls_from, open_tab, text_of
 from served_lab import visiting
 
@@ -27,6 +28,28 @@ def test_the_curves_follow_a_fast_log_in_one_figure(browser: Any, lab_address: s
     assert len(followed.late) == 200
     assert not followed.was_remade
     assert statistics.median(followed.late) < 5  # one second on a machine that does nothing else: `neftune bench page`
+
+
+def test_curves_whose_tab_was_left_before_plotly_had_loaded_are_drawn_when_it_opens_again(
+    browser: Any, lab_address: str, lab_home: Path
+) -> None:
+    record = owned_study(lab_home / "runs", KEY)
+    with visiting(browser, lab_address, key=KEY, link="?tab=Runs") as page:
+        held: list[Any] = []
+        page.route("**/plotly.min.js", held.append)
+        page.goto(f"{lab_address}?job={record.id}&tab=Train")
+        text_of(page, "#train-curves .lab-figure-summary", "Losses with noise off")
+        for _ in range(100):
+            if held:
+                break
+            page.wait_for_timeout(100)
+        open_tab(page, "Runs")
+        page.wait_for_function("!document.querySelector('#train-curves').checkVisibility()")
+        for route in held:
+            route.continue_()
+        page.wait_for_function("Lab.Plotly")
+        open_tab(page, "Train")
+        page.wait_for_function("document.querySelector('#train-curves .lab-figure-plot')?._fullLayout")
 
 
 def test_curves_are_seen_on_a_logarithmic_scale_and_smoothed_without_a_call_to_the_server(lab_page: Any) -> None:

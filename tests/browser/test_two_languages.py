@@ -7,29 +7,48 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from owned_study import owned_study
 from served_lab import opened_page, visiting
 
 pytestmark = pytest.mark.browser
 
+MOMENTS = 40
 TABS = ("Learn", "Noise", "Data", "Train", "Compare", "Sweep", "Runs")
-WORD = re.compile(r"[A-Za-z]{4,}")
+WORD, QUOTED = re.compile(r"[A-Za-z]{4,}"), re.compile("“[^”]*”")
+HALF_WIDTH = re.compile(r"[一-鿿）][.,:;?!](\s|$)")
+"""English punctuation after a Chinese word."""
 NAMES = set(
     WORD.findall(
         "NEFTune Noisy Embedding Fine Tuning LoRA AdamW PEFT BLEU ROUGE chrF Holm logits nats dropout embedding "
         "generate relative share alpha bfloat world format open ended smollm instruct bundled "
         "invented EPYC torch transformers peft sacrebleu Parquet JSON JSONL jsonl toml study sweep GGUF Apache "
         "Llama SmolLM Mistral Qwen NeoX Pythia Gemma Granite BERT RoBERTa LayerNorm Flan BART Marian "
-        "Mbit bleu chrf nrefs case mixed smooth space version instruction input output"
+        "OpenAI http Mbit bleu chrf nrefs case mixed smooth space version instruction input output"
     )
 )
 """Words that a Chinese page says as they are: names of the field, files, columns, models, units and arms."""
-SEEN = """() => {
+SEEN = r"""() => {
     document.querySelectorAll("details").forEach((details) => (details.open = true));
-    const data = "code, pre, math, [lang=en], .katex, .lab-answers, .lab-picker, .lab-chips, .lab-stage-tokens, svg";
+    const tokens = ".lab-answers, .lab-picker, .lab-chips, .lab-stage-tokens, " +
+        "#noise-figure [class*=tick], .lab-predicted-word, .lab-predicted-tokens";
+    const data = "code, pre, math, [lang=en], .katex, " + tokens;
     const visible = { opacityProperty: true, visibilityProperty: true };
     const found = [];
+    // What a figure says once one points at it, or on another width.
+    const told = (value) => {
+        const words = [];
+        const look = (name, part) => {
+            if (typeof part === "string" && /^(name|text|hovertemplate|summary|title)$/.test(name)) words.push(part);
+            else if (Array.isArray(part) && name !== "annotations") return;
+            else if (part && typeof part === "object") Object.entries(part).forEach((entry) => look(...entry));
+        };
+        for (const trace of value?.data || []) look("", { ...trace, text: "" });
+        look("", { layout: value?.layout, narrow: value?.narrow, summary: value?.summary });
+        return words.map((one) => one.replace(/%\{[^}]*\}|<[^>]*>/g, " "));
+    };
     for (const node of document.querySelectorAll("body *")) {
         if (node.closest("script, style, " + data) || !node.checkVisibility(visible)) continue;
+        if (node.classList.contains("lab-figure-plot")) found.push(...told(node.labFigure?.value));
         for (const child of node.childNodes) if (child.nodeType === Node.TEXT_NODE) found.push(child.data);
         for (const name of ["aria-label", "title", "placeholder", "alt", "data-title"])
             found.push(node.getAttribute(name) || "");
@@ -39,18 +58,23 @@ SEEN = """() => {
 
 
 def english_of(page: Any) -> set[str]:
-    """Return the visible and screen-reader texts with an English word other than `NAMES`."""
-    return {text.strip() for text in page.evaluate(SEEN) if set(WORD.findall(text)) - NAMES}
+    """Return the visible and screen-reader texts with English punctuation, or an English word other than `NAMES`."""
+    found = page.evaluate(SEEN)
+    return {
+        text.strip() for text in found if HALF_WIDTH.search(text) or set(WORD.findall(QUOTED.sub("", text))) - NAMES
+    }
 
 
-def english_left(page: Any) -> set[str]:
-    """Return the texts that remain English; the framework's own texts are translated after a moment."""
-    for _ in range(40):
+def english_left(page: Any, *names: str) -> set[str]:
+    """Return the texts that remain English beside `names`; the framework's own are translated after a moment."""
+    for _ in range(MOMENTS):
         page.wait_for_timeout(500)
-        if not (found := english_of(page)):
+        if not (found := {text for text in english_of(page) if not any(name in text for name in names)}):
             break
     return found
 
+
+READER = "6c" * 32
 
 SWITCH = ".lab-tools [data-do=language]"
 
@@ -142,6 +166,36 @@ def test_no_tab_of_the_chinese_page_has_english_left(cache: Any, address: str, t
 def test_the_chinese_page_is_found_with_a_slash_behind_it_too(cache: Any, address: str) -> None:
     with opened_page(cache, address, "zh/?tab=Noise") as page:
         assert page.evaluate("location.pathname + location.search") == "/zh?tab=Noise"
+
+
+IN_SIGHT = """async () => {
+    for (const node of document.querySelectorAll(".lab-figure:not(.lab-empty) .lab-figure-plot")) {
+        if (!node.checkVisibility()) continue;
+        node.scrollIntoView({ block: "center", behavior: "instant" });
+        for (let tries = 0; tries < 200 && !node._fullLayout; tries++) await new Promise((go) => setTimeout(go, 50));
+    }
+    scrollTo(0, 0);
+}"""
+VIEWS = """() => [...document.querySelectorAll("[id$=-view] input[type=radio], [role=tabpanel] [role=tab]")]
+    .filter((node) => node.closest("label, [role=tab]").checkVisibility()).length"""
+CHOOSE = """(place) => [...document.querySelectorAll("[id$=-view] input[type=radio], [role=tabpanel] [role=tab]")]
+    .filter((node) => node.closest("label, [role=tab]").checkVisibility())[place]?.click()"""
+
+
+def test_a_finished_study_and_its_figures_have_no_english_left(browser: Any, lab_address: str, lab_home: Path) -> None:
+    left: dict[str, set[str]] = {}
+    record = owned_study(lab_home / "runs", READER)
+    with visiting(browser, lab_address, key=READER, link=f"zh?job={record.id}") as page:
+        page.wait_for_selector("#train-verdict .lab-judged", state="attached")
+        for tab in TABS:
+            page.evaluate(f"Lab.openTab('{tab}')")
+            page.wait_for_function(f"Lab.currentTab() === '{tab}'")
+            for view in range(max(1, page.evaluate(VIEWS))):
+                page.evaluate(CHOOSE, view)
+                page.wait_for_timeout(700)
+                page.evaluate(IN_SIGHT)
+                left[f"{tab} {view}"] = english_left(page, record.study.title, record.id)
+    assert {tab: texts for tab, texts in left.items() if texts} == {}
 
 
 @pytest.mark.slow

@@ -92,7 +92,7 @@ def _axis(place: int, choices: list[tuple[str, str]]) -> tuple[gr.Dropdown, gr.T
 
 def _axis_text(name: str, found: Control) -> str:
     part, label = say(name.partition(".")[0].capitalize()), say(found.label)
-    return f"{part}: {label[:1].lower() + label[1:] if label[1:2].islower() else label}"
+    return say(": ").join((part, label[:1].lower() + label[1:] if label[1:2].islower() else label))
 
 
 def sweep_of(base: StudySettings, given: Sequence[Any]) -> SweepSettings:

@@ -104,11 +104,13 @@ def _samples(record: Record) -> str:
     kept = next(iter(metrics(record).values()), {})
     samples = {**record.about_table("samples"), **table(kept.get("samples"))}
     entries = [
-        f"{say(SAMPLED.get(name, name))}: {translate_finished(words)}"
+        say(": ").join((say(SAMPLED.get(name, name)), translate_finished(words)))
         for name, words in samples.items()
         if isinstance(words, str)
     ]
-    entries += [f"{name}: {words}" for name, words in table(kept.get("signatures")).items() if isinstance(words, str)]
+    entries += [
+        say(": ").join((name, words)) for name, words in table(kept.get("signatures")).items() if isinstance(words, str)
+    ]
     listed = "".join(f"<li>{html.escape(words)}</li>" for words in entries)
     return (
         f'<details class="lab-more"><summary>{say("Measured on")}</summary><ul>{listed}</ul></details>'

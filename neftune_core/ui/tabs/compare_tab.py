@@ -224,7 +224,7 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, kept: gr.Textbox, tab: Com
         before = {} if wanted else read(said)
         chosen_id = wanted.partition("#")[0] or before.get("compare.record")
         record = next((entry for entry in found if entry.id == chosen_id), found[0])
-        named = [(f"{when(entry)}, {study_text(entry)}", entry.id) for entry in found]
+        named = [(say(", ").join((when(entry), study_text(entry))), entry.id) for entry in found]
         return [gr.update(choices=named, value=record.id), *_of_record(record, found, before)]
 
     @reports_errors

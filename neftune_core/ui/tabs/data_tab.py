@@ -271,7 +271,7 @@ def _inputs() -> _Inputs:
 
 def _starter_text(name: str, words: str) -> str:
     said = say(words)
-    return f"{name}: {said[:1].lower()}{said[1:]}"
+    return say(": ").join((name, said[:1].lower() + said[1:]))
 
 
 def _hub() -> _Hub:

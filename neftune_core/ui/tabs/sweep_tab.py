@@ -169,7 +169,7 @@ def _plan_text(lab: Lab, key: str, sweep: SweepSettings) -> str:
 
     _require_machine(lab)
     sweep.check(lab.limits)
-    return f"{size_text(sweep)}. {plan(sweep, lab.limits).sentence}"
+    return say(". ").join((size_text(sweep), plan(sweep, lab.limits).sentence))
 
 
 def _require_machine(lab: Lab) -> None:
