@@ -36,7 +36,11 @@ def test_curves_whose_tab_was_left_before_plotly_had_loaded_are_drawn_when_it_op
     record = owned_study(lab_home / "runs", KEY)
     with visiting(browser, lab_address, key=KEY, link="?tab=Runs") as page:
         held: list[Any] = []
-        page.route("**/plotly.min.js", held.append)
+
+        def hold(route: Any) -> None:
+            held.append(route)
+
+        page.route("**/plotly.min.js", hold)
         page.goto(f"{lab_address}?job={record.id}&tab=Train")
         text_of(page, "#train-curves .lab-figure-summary", "Losses with noise off")
         for _ in range(100):

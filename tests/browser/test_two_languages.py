@@ -15,8 +15,6 @@ pytestmark = pytest.mark.browser
 MOMENTS = 40
 TABS = ("Learn", "Noise", "Data", "Train", "Compare", "Sweep", "Runs")
 WORD, QUOTED = re.compile(r"[A-Za-z]{4,}"), re.compile("“[^”]*”")
-HALF_WIDTH = re.compile(r"[一-鿿）][.,:;?!](\s|$)")
-"""English punctuation after a Chinese word."""
 NAMES = set(
     WORD.findall(
         "NEFTune Noisy Embedding Fine Tuning LoRA AdamW PEFT BLEU ROUGE chrF Holm logits nats dropout embedding "
@@ -30,7 +28,7 @@ NAMES = set(
 SEEN = r"""() => {
     document.querySelectorAll("details").forEach((details) => (details.open = true));
     const tokens = ".lab-answers, .lab-picker, .lab-chips, .lab-stage-tokens, " +
-        "#noise-figure [class*=tick], .lab-predicted-word, .lab-predicted-tokens";
+        "#noise-figure :is([class*=tick], .textpoint), .lab-predicted-word, .lab-predicted-tokens";
     const data = "code, pre, math, [lang=en], .katex, " + tokens;
     const visible = { opacityProperty: true, visibilityProperty: true };
     const found = [];
@@ -58,11 +56,9 @@ SEEN = r"""() => {
 
 
 def english_of(page: Any) -> set[str]:
-    """Return the visible and screen-reader texts with English punctuation, or an English word other than `NAMES`."""
+    """Return the visible and screen-reader texts with an English word other than `NAMES`."""
     found = page.evaluate(SEEN)
-    return {
-        text.strip() for text in found if HALF_WIDTH.search(text) or set(WORD.findall(QUOTED.sub("", text))) - NAMES
-    }
+    return {text.strip() for text in found if set(WORD.findall(QUOTED.sub("", text))) - NAMES}
 
 
 def english_left(page: Any, *names: str) -> set[str]:
