@@ -37,7 +37,7 @@ const histogram = (payload, name, counts, deviation, colour, opacity) => {
     width,
     opacity,
     marker: { color: colour, line: { width: 0 } },
-    hovertemplate: name + ": %{y:.3g}<extra></extra>",
+    hovertemplate: name + text(": ") + "%{y:.3g}<extra></extra>",
   };
 };
 

@@ -76,7 +76,7 @@ const banded = (found, name, values, colour) => {
       mode: "lines+markers",
       marker: { color: colour, size: 5 },
       xaxis: "x2",
-      hovertemplate: name + ": %{x:.3g}<extra></extra>",
+      hovertemplate: name + text(": ") + "%{x:.3g}<extra></extra>",
     },
   ];
 };

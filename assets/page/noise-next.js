@@ -81,7 +81,7 @@ views.next = (payload, controls) => {
         base: low,
         showlegend: false,
         customdata: low.map((value, index) => text("{low} to {high}", { low: short(value), high: short(high[index]) })),
-        hovertemplate: text("{count} draws", { count: draws }) + ": %{customdata}<extra></extra>",
+        hovertemplate: text("{count} draws", { count: draws }) + text(": ") + "%{customdata}<extra></extra>",
       },
       marked(text("entropy without noise"), places, next.clean_entropy, grey, "circle"),
       marked(text("entropy with noise"), places, entropy, warm, "diamond"),

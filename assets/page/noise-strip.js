@@ -36,7 +36,7 @@ const sayNoise = () => {
   const joined = each.length > 1 ? text("{first} and {last}", { first: each.slice(0, -1).join(text(", ")), last: each.at(-1) }) : each[0];
   const name = KINDS[controls.kind];
   const kind = controls.kind in payload.dropped_below ? name : text("{kind} noise", { kind: name });
-  const noise = joined ? [`${kind}, ${controls.unit} ${joined}`, ...special(payload, controls)].join(text(", ")) : text("no noise");
+  const noise = joined ? [`${kind}${text(", ")}${controls.unit} ${joined}`, ...special(payload, controls)].join(text(", ")) : text("no noise");
   say("strip", payload.model ? { noise, model: modelName(payload.model) } : { noise });
 };
 

@@ -50,7 +50,7 @@ export const line = (name, x, y, colour, more = {}) => ({
   x,
   y,
   line: { color: colour, width: 2, ...more },
-  hovertemplate: name + ": %{y:.3g}<extra></extra>",
+  hovertemplate: name + text(": ") + "%{y:.3g}<extra></extra>",
 });
 /**
  * A logarithmic axis with plain numbers as ticks.
@@ -84,7 +84,7 @@ views.angles = (payload, controls, result) => {
     marker: { color: warm, size: 7 },
     yaxis: "y2",
     showlegend: false,
-    hovertemplate: text("signal to noise") + ": %{y:.1f} dB<extra></extra>",
+    hovertemplate: text("signal to noise") + text(": ") + "%{y:.1f} dB<extra></extra>",
   };
   const drawn = bars(payload, text("cosine of noisy and clean"), cosines, warm, 0.6);
   return {
@@ -327,7 +327,7 @@ views.length = (payload, controls, { drops, deviation }) => {
     line(names[place], x, x.map(std), place === chosen ? warm : grey, { dash: dashes[place], width: place === chosen ? 3 : 1.6 }),
   );
   const heights = data.flatMap(({ y }) => y);
-  const here = { ...dots(text("your sentence"), { x: [length], y: [deviation] }, warm, 11), hovertemplate: text("your sentence") + ": %{y:.3g}<extra></extra>" };
+  const here = { ...dots(text("your sentence"), { x: [length], y: [deviation] }, warm, 11), hovertemplate: text("your sentence") + text(": ") + "%{y:.3g}<extra></extra>" };
   return {
     data: [...data, here],
     layout: {

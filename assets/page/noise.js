@@ -51,7 +51,7 @@ export const whiskers = (payload, { low, high, count }) => {
     width: 0.09,
     customdata: low.map((value, place) => text("{low} to {high}", { low: short(value), high: short(high[place]) })),
     marker: { color: "var(--lab-text)", line: { width: 0 } },
-    hovertemplate: name + ": %{customdata}<extra></extra>",
+    hovertemplate: name + text(": ") + "%{customdata}<extra></extra>",
   };
 };
 
@@ -73,7 +73,7 @@ export const bars = (payload, name, y, colour, width) => ({
   textposition: "none",
   width,
   marker: { color: colour, line: { width: 0 } },
-  hovertemplate: name + ": %{y:.3g}<extra></extra>",
+  hovertemplate: name + text(": ") + "%{y:.3g}<extra></extra>",
 });
 
 // ------------------------------------------------------------------ the figure: one view of the same numbers

@@ -50,7 +50,7 @@ const glance = () => {
     running = false;
     document.title = document.hidden && word ? `${word} · ${NAME}` : NAME; // a discarded study has no text
     if (document.hidden && word && mayNotify("granted"))
-      notify(`${word}: ${strip.querySelector(".lab-progress-about")?.textContent || text("your study")}`);
+      notify(`${word}${text(": ")}${strip.querySelector(".lab-progress-about")?.textContent || text("your study")}`);
   }
 };
 document.addEventListener("visibilitychange", () => {

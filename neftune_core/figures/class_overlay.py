@@ -76,7 +76,9 @@ def _curve(uid: str, student: int, points: tuple[list[int], list[float]], colour
         "y": points[1],
         "opacity": 0.6,
         "line": {"color": colour, "width": 1.8},
-        "hovertemplate": f"{say('student {number}', number=student)}, {arm_label(name)}: %{{y:.3f}}<extra></extra>",
+        "hovertemplate": say(", ").join([say("student {number}", number=student), arm_label(name)])
+        + say(": ")
+        + "%{y:.3f}<extra></extra>",
     }
 
 
@@ -134,7 +136,7 @@ def _points(name: str, place: int, found: Sequence[tuple[int, float]], colour: s
         "y": values,
         "marker": {"color": colour, "size": 9, "opacity": 0.6},
         "text": students,
-        "hovertemplate": f"%{{text}}, {arm_label(name)}: %{{y:+.3f}}<extra></extra>",
+        "hovertemplate": f"%{{text}}{say(', ')}{arm_label(name)}{say(': ')}%{{y:+.3f}}<extra></extra>",
     }
     mean = {
         "type": "scatter",
@@ -144,7 +146,7 @@ def _points(name: str, place: int, found: Sequence[tuple[int, float]], colour: s
         "x": [place - 1.4 * SPREAD, place + 1.4 * SPREAD],
         "y": [float(np.mean(values))] * 2,
         "line": {"color": token("text"), "width": 2.5},
-        "hovertemplate": f"{say('mean')}: %{{y:+.3f}}<extra></extra>",
+        "hovertemplate": f"{say('mean')}{say(': ')}%{{y:+.3f}}<extra></extra>",
     }
     return [points, mean]
 

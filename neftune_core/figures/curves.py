@@ -252,7 +252,7 @@ def _trace(name: str, kind: str, which: Any, points: tuple[list[int], list[float
         "opacity": opacity,
         "line": {**line, "width": width},
         "marker": {"color": line["color"], "size": 5},
-        "hovertemplate": f"{arm_label(name)}: %{{y:.3f}} ({say(words)}{of_seeds})<extra></extra>",
+        "hovertemplate": f"{arm_label(name)}{say(': ')}%{{y:.3f}} ({say(words)}{of_seeds})<extra></extra>",
     }
 
 

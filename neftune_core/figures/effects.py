@@ -127,7 +127,7 @@ def _series(rows: Sequence[TableRow], name: str) -> Series:
 def _in_common(row: TableRow, name: str) -> str:
     others = describe_training({key: value for key, value in row.varied.items() if key != name})
     noise = _without_strength(row.noise) if name == "strength" else arm_label(row.arm)
-    return f"{noise}, {others}" if others else noise
+    return f"{noise}{say(', ')}{others}" if others else noise
 
 
 def _without_strength(noise: NoiseSettings) -> str:
@@ -175,7 +175,7 @@ def _finite(value: float) -> float | None:
 def _setting_text(row: TableRow, measure: str, epoch: str) -> str:
     """Describe one setting: `uniform-std-0.1: +0.02 (0.01 to 0.03), 8 seeds`."""
     found = row.effects[measure][epoch]
-    name = f"{arm_label(row.arm)}, {row.cell}" if row.cell else arm_label(row.arm)
+    name = f"{arm_label(row.arm)}{say(', ')}{row.cell}" if row.cell else arm_label(row.arm)
     scale = _percent_scale(measure)
     ends = interval_text(found.interval, scale)
     count = len(found.seeds)

@@ -47,7 +47,10 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
             if comparison.seeds:
                 data += _differences(name, epoch, symbol, comparison, colours.get(name, token("control")))
                 ends = interval_text(comparison.interval)
-                parts.append(f"{arm_label(name)}, {say(EPOCH_WORDS[epoch])}: {comparison.difference:+.2g}{ends}")
+                parts.append(
+                    say(", ").join([arm_label(name), say(EPOCH_WORDS[epoch])])
+                    + f"{say(': ')}{comparison.difference:+.2g}{ends}"
+                )
     layout = {
         "height": 120 + 76 * max(1, len(found.arms)),
         "xaxis": axis(say("{measure}: arm minus control", measure=label), zeroline=True, zerolinewidth=2),
@@ -69,7 +72,7 @@ def _differences(name: str, epoch: str, symbol: str, comparison: Comparison, col
         "y": [row] * len(comparison.differences),
         "marker": {"color": colour, "size": 7, "opacity": 0.45},
         "text": [say("seed {seed}", seed=seed) for seed in comparison.seeds],
-        "hovertemplate": "%{text}: %{x:+.3g}<extra></extra>",
+        "hovertemplate": "%{text}" + say(": ") + "%{x:+.3g}<extra></extra>",
         "showlegend": False,
     }
     mean = {
@@ -79,7 +82,7 @@ def _differences(name: str, epoch: str, symbol: str, comparison: Comparison, col
         "x": [comparison.difference],
         "y": [row],
         "marker": {"color": colour, "size": 12, "symbol": symbol, "line": {"width": 2, "color": colour}},
-        "hovertemplate": say("mean") + ": %{x:+.3g}<extra></extra>",
+        "hovertemplate": say("mean") + say(": ") + "%{x:+.3g}<extra></extra>",
         "showlegend": False,
     }
     if comparison.interval is not None:
@@ -119,7 +122,7 @@ def epochs_beside(outcomes: Outcomes, control: str, arms: Arms) -> Figure:
                     "y": values,
                     "line": {"color": colours.get(name, token("control")), "width": 2.4},
                     "marker": {"size": 9},
-                    "hovertemplate": f"{arm_label(name)}: %{{y:.4g}} (%{{x}})<extra></extra>",
+                    "hovertemplate": f"{arm_label(name)}{say(': ')}%{{y:.4g}} (%{{x}})<extra></extra>",
                 }
             )
             words = later("{arm} best {best:.4g}, last {last:.4g}")
@@ -164,7 +167,7 @@ def overlap_histogram(overlaps: Mapping[str, Sequence[float]], arms: Arms) -> Fi
                 "x": ((edges[1:] + edges[:-1]) / 2).round(2).tolist(),
                 "y": shares,
                 "marker": {"color": colours.get(name, token("base"))},
-                "hovertemplate": f"{label}: {say('%{y:.0%} of answers at %{x:.2f}')}<extra></extra>",
+                "hovertemplate": f"{label}{say(': ')}{say('%{y:.0%} of answers at %{x:.2f}')}<extra></extra>",
             }
         )
         parts.append(f"{label} {float(np.mean(values)):.2f}" if len(values) else say("{arm} none", arm=label))
@@ -214,7 +217,7 @@ def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figu
                     "xaxis": f"x{suffix}",
                     "yaxis": f"y{suffix}",
                     "line": {"color": colours[name], "width": 2.4},
-                    "hovertemplate": f"{arm_label(name)}: {say('%{y:.3f} at %{x}')}<extra></extra>",
+                    "hovertemplate": f"{arm_label(name)}{say(': ')}{say('%{y:.3f} at %{x}')}<extra></extra>",
                 }
             )
             parts.append(_robustness_text(name, kind, losses))

@@ -52,5 +52,5 @@ def _line(name: str, x: list[int], y: list[float], colour: str, dash: str, *, wi
         "y": list(y),
         "line": {"color": token(colour), "width": width, "dash": dash},
         "marker": {"color": token(colour), "size": 5},
-        "hovertemplate": f"{name}: %{{y:.3f}}<extra></extra>",
+        "hovertemplate": f"{name}{say(': ')}%{{y:.3f}}<extra></extra>",
     }

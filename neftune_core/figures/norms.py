@@ -169,7 +169,7 @@ def _bars(name: str, positions: list[int], heights: list[float], colour: str, wi
         "y": heights,
         "width": width,
         "marker": {"color": colour, "line": {"width": 0}},
-        "hovertemplate": f"{name}: %{{y:.3g}}<extra></extra>",
+        "hovertemplate": f"{name}{say(': ')}%{{y:.3g}}<extra></extra>",
     }
 
 

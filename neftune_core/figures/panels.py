@@ -108,7 +108,8 @@ def _trace(panel: Panel, index: int, number: str, arm: str, curve: Curve, colour
         "xaxis": f"x{index}" if index > 1 else "x",
         "yaxis": f"y{index}" if index > 1 else "y",
         "line": {"color": colour, "width": 1.6},
-        "hovertemplate": f"{arm_label(arm) or say(panel.said)}: %{{y:.3g}}{_unit_text(panel)}<extra></extra>",
+        "hovertemplate": (arm_label(arm) or say(panel.said))
+        + f"{say(': ')}%{{y:.3g}}{_unit_text(panel)}<extra></extra>",
     }
 
 

@@ -143,7 +143,7 @@ def _line(name: str, panel: int, x: Sequence[Any], y: Sequence[float | None], co
         **_axes(panel),
         "line": {"color": colour, "width": 2},
         "marker": {"color": colour, "size": 6},
-        "hovertemplate": f"{arm_label(name)}: %{{y:.3g}}<extra></extra>",
+        "hovertemplate": f"{arm_label(name)}{say(': ')}%{{y:.3g}}<extra></extra>",
     }
 
 

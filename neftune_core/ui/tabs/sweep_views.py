@@ -38,7 +38,7 @@ def table_view(table: SweepTable, measure: str) -> str:
     others = [name for name in BESIDE if name in table.measures and name != measure]
     label = html.escape(say(MEASURES[measure].label))
     groups = "".join(
-        f'<th colspan="2" scope="colgroup">{label}, {say(EPOCH_NAMES[epoch])}</th>' for epoch in EPOCHS
+        f'<th colspan="2" scope="colgroup">{label}{say(", ")}{say(EPOCH_NAMES[epoch])}</th>' for epoch in EPOCHS
     ) + (f'<th colspan="{len(others)}" scope="colgroup">{say("Others, last epoch")}</th>' if others else "")
     heads = f"<th>{say('mean')}</th><th>{say('over control')}</th>" * len(EPOCHS)
     heads += "".join(
