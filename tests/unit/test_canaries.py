@@ -44,7 +44,7 @@ def source(function: Any) -> str:
     return inspect.getsource(function)
 
 
-NEWER = {"torch": (2, 14), "transformers": (5, 24)}  # tried beside the tested set: assets/docs/installation.md
+NEWER = {"torch": (2, 15), "transformers": (5, 24)}  # tried beside the tested set: assets/docs/installation.md
 FRAMEWORKS = ("gradio", "torch", "transformers", "datasets", "sacrebleu")
 
 

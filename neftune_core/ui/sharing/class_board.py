@@ -68,7 +68,15 @@ class ClassBoards:
             return board
 
     def shown(self, code: str, version: int) -> Board | None:
-        """Return the board of a class that a page has; None if it is no longer kept."""
+        """Return the board that a page shows.
+
+        Args:
+            code: Code of the class.
+            version: Version of the board.
+
+        Returns:
+            The board; None if it is no longer kept.
+        """
         with self._guard:
             return self._shown.get((code, version))
 

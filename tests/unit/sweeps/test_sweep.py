@@ -280,7 +280,7 @@ def test_the_time_of_a_sweep_follows_the_last_study(
     settings = _sweep(study)
     monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
     first = plan(settings, Limits())
-    assert "estimated from this machine's speed" in first.sentence
+    assert "estimated from the speed of this machine" in first.sentence
     sweep = create_sweep(settings, ANN)
     assert _run(sweep)["event"] == "finished"
     again = plan(settings, Limits())
