@@ -131,17 +131,14 @@ def print_table(sweep: Sweep, form: str) -> None:
     print(json.dumps(values, ensure_ascii=False))
 
 
-SHOWN = ("held_out_loss", "accuracy", "exact", "right", "bleu", "rouge_l", "tokens")
-"""The measures of the printed table, where they were measured, besides the question's."""
-
-
 def table_lines(table: SweepTable) -> list[str]:
     """Return the table as text: the chosen measure with its effect at both epochs, then means of the others."""
+    from neftune_core.evaluation.measures import BESIDE
     from neftune_core.studies.results import rounding_note
 
     if not table.rows:
         return ["Nothing has been measured yet."]
-    asked, others = table.question.measure, [name for name in SHOWN if name in table.measures]
+    asked, others = table.question.measure, [name for name in BESIDE if name in table.measures]
     others = [name for name in others if name != table.question.measure]
     heads = ["setting", "seeds", f"{asked}, last", "over control", f"{asked}, best", "over control", *others]
     rows = [heads, *(_cells(row, asked, others) for row in table.shown)]

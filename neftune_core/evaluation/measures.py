@@ -228,3 +228,5 @@ MEASURES: dict[str, Measure] = {
 }
 
 EVERY_EPOCH = tuple(name for name, measure in MEASURES.items() if measure.every_epoch)
+BESIDE = ("held_out_loss", "accuracy", "exact", "right", "bleu", "rouge_l", "tokens")
+"""Measures that the table of a sweep shows beside the one in question: means after the last epoch."""

@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from neftune_core.evaluation.measures import MEASURES
+from neftune_core.evaluation.measures import BESIDE, MEASURES
 from neftune_core.evaluation.outcomes import EPOCHS
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, say
@@ -17,8 +17,6 @@ from neftune_core.ui.parts.markup import quiet
 if TYPE_CHECKING:
     from neftune_core.sweeps.table import SweepTable, TableRow
 
-BESIDE = ("held_out_loss", "accuracy", "exact", "right", "bleu", "rouge_l", "tokens")
-"""The measures shown beside the chosen one, where they were measured: means after the last epoch."""
 EPOCH_NAMES = {"last": later("last epoch"), "best": later("best epoch")}
 NOTHING = later("Nothing has been measured yet: the table fills as the studies end.")
 
