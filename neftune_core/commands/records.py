@@ -101,7 +101,7 @@ def report(arguments: ReportCommand) -> int:
 
 
 def script(arguments: ScriptCommand) -> int:
-    """Write the script of a record and return the exit status.
+    """Write a script that reproduces a record, and return the exit status.
 
     Raises:
         LabError: If the record cannot be reproduced by a script.

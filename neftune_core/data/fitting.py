@@ -58,7 +58,7 @@ def fitted_prompt(
     """Shorten a prompt until it fits.
 
     Args:
-        messages: The messages before the reply: the last is the user's, or calls and replies of tools follow it.
+        messages: The messages before the reply: the user's is last, or only tool calls and replies follow it.
         tokenizer: The model's tokenizer.
         room: Token limits.
         thinking: As for `prompt_ids`.
@@ -66,7 +66,7 @@ def fitted_prompt(
             are dropped, and the rest may fill the context up to `room.most`.
 
     Returns:
-        The prompt; None if no part of the user's last message fits.
+        The prompt; None if it cannot be made to fit.
 
     Raises:
         DataError: If the model's chat template rejects the messages.

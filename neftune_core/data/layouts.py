@@ -228,7 +228,7 @@ def choose(available: Sequence[str], layout: str, corrections: Mapping[str, str]
         Name of the layout, and columns by part.
 
     Raises:
-        DataError: If no layout fits; the message lists the columns.
+        DataError: If no layout fits, or a layout, part or column is unknown.
     """
     if layout and layout not in LAYOUTS:
         raise DataError(

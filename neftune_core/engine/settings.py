@@ -224,7 +224,7 @@ class TrainingSettings(Settings):
     @classmethod
     def _restarts_rise(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
         if any(step < 1 for step in steps) or list(steps) != sorted(set(steps)):
-            raise ValueError(say("restarts must be steps from 1 on, in rising order, each once"))
+            raise ValueError(say("restarts must be step numbers of 1 or more, in increasing order and without repeats"))
         return steps
 
     @property

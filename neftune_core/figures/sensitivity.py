@@ -43,7 +43,7 @@ def loss_by_strength(found: Sensitivity, sample: str) -> Figure:
         trace["showlegend"] = False
     level = _line(say("without noise"), [strengths[0], strengths[-1]], [means[0]] * 2, token("control"), dash="dash")
     mean = _line(say("mean"), strengths, means[1:], SINGLE_NOISE)
-    drawn = [*[{**trace, "name": say("single rows")} for trace in rows], level, mean] if found.losses else []
+    drawn = [*[{**trace, "name": say("individual rows")} for trace in rows], level, mean] if found.losses else []
     layout = {
         "height": HEIGHT,
         "margin": {**MARGIN, "b": 56},

@@ -162,8 +162,8 @@ def record_seconds(record: Record, limits: Limits) -> int:
     if record.is_sweep:
         raise NotAvailable(
             say(
-                "A sweep has many studies, and the GPU is allocated here per call: run one "
-                "study at a time, or run the sweep on your own machine."
+                "A sweep runs many studies, but this server allocates its GPU one call at a time: run one study at a "
+                "time, or run the sweep on your own machine."
             )
         )
     study = record.study

@@ -42,7 +42,7 @@ def read_on(model: nn.Module, cache: Any, **inputs: Any) -> tuple[torch.Tensor, 
 
     Args:
         model: The model.
-        cache: Its cache of the tokens before; None at the start.
+        cache: Its cache of the preceding tokens; None at the start.
         inputs: Token ids, attention mask and whatever else the body gets.
 
     Returns:

@@ -153,14 +153,14 @@ def _column(name: str, answer: Mapping[str, Any], colour: str, base: str | None)
 
 
 def differing(text: str, base: str) -> str:
-    """Mark the words of a text that differ from another text.
+    """Mark the words in which a text differs from another.
 
     Args:
         text: The text.
         base: The text to compare with.
 
     Returns:
-        `text` as escaped HTML.
+        `text` as escaped HTML, with the differing words in `<mark>`.
     """
     words, others = re.findall(r"\S+|\s+", text), re.findall(r"\S+|\s+", base)
     parts = []
