@@ -22,7 +22,6 @@ from neftune_core.models.catalogue import Estimate, Workload, estimate, gigabyte
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.batch import ArmNoise
 from neftune_core.noise.kinds import STEP_MODES
-from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.measuring import RATES, ROBUSTNESS_SHARE, STRENGTHS
 from neftune_core.studies.prompts import fit_rows, tokenised_study_prompts
@@ -205,14 +204,17 @@ def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedMode
         perturbed=any(method.perturbation for method in used),
         trained=sum(map(len, study.runs.values())),
         budget_seconds=training.time_budget_seconds * seeds,
-        repeats=sum(map(_passes, study.arms.values())) / arms,
+        repeats=sum(_passes(study, name) for name in study.arms) / arms,
         read_tokens=read_tokens,
         reads=reads,
     )
 
 
-def _passes(noise: NoiseSettings) -> int:
-    return STEP_MODES[pass_strategy(ArmNoise(noise))].passes(noise.ascent_steps)
+def _passes(study: StudySettings, arm: str) -> int:
+    """Return the passes of an arm in a step: of a method with passes of its own, or of its noise."""
+    noise, values = study.arms[arm], study.method_of(arm).values
+    own = max((METHODS[name].pass_count for name, value in values.items() if value), default=1)
+    return own if own > 1 else STEP_MODES[pass_strategy(ArmNoise(noise))].passes(noise.ascent_steps)
 
 
 def _reading(study: StudySettings, prepared: PreparedData, loaded: LoadedModel, length: float) -> tuple[float, int]:

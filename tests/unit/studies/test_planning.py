@@ -8,12 +8,13 @@ import pytest
 from short_study import tiny_settings, two_arms
 
 from neftune_core.data.preparing import prepare
+from neftune_core.engine.methods.registry import MethodSettings
 from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.models.catalogue import STUDY_BYTES
 from neftune_core.models.loading import load
 from neftune_core.settings import Limits
-from neftune_core.studies.planning import disk_bytes, memory_and_time, require_disk, require_memory
+from neftune_core.studies.planning import disk_bytes, memory_and_time, require_disk, require_memory, workload_of
 from neftune_core.studies.records.record import create
 from neftune_core.studies.study import run_study
 from neftune_core.ui.parts.study_form import plan_text, require_fit
@@ -43,6 +44,17 @@ def test_the_estimate_counts_what_the_floors_train_as_well(rows: Path) -> None:
     once, more = (memory_and_time(asked, loaded, prepared) for asked in (study, floored))
     assert 1.5 * once.seconds < more.seconds < 2.0 * once.seconds  # the control of two arms, and the base, once more
     assert more.memory_bytes == once.memory_bytes
+
+
+def test_the_estimate_counts_the_passes_of_methods_and_of_noise(rows: Path) -> None:
+    study, loaded = two_arms(rows), load(tiny_settings())
+    prepared = prepare(study.data, loaded.tokenizer, Limits())
+    noise = study.noise[0]
+    adversarial = noise.model_copy(update={"kind": "adversarial", "ascent_steps": 2})
+    compared = [MethodSettings(consistency=1.0, noise=noise), MethodSettings(noisefit=0.5, noise=noise)]
+    asked = study.model_copy(update={"noise": (noise, adversarial), "methods": tuple(compared)})
+    assert workload_of(study, prepared, loaded).repeats == 1
+    assert workload_of(asked, prepared, loaded).repeats == (1 + 1 + 3 + 2 + 3) / 5
 
 
 def test_copies_of_all_weights_that_the_disk_cannot_hold_are_refused_before_the_first_step(
