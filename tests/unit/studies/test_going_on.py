@@ -115,9 +115,9 @@ def test_going_on_from_the_command_line_and_from_python(tmp_path: Path, capsys: 
     assert f"the result of the record {result.record.id} could be seen" in capsys.readouterr().out
 
 
-def test_restarts_are_steps_in_rising_order() -> None:
+def test_restarts_are_steps_in_increasing_order() -> None:
     for wrong in ((0,), (5, 5), (7, 3)):
-        with pytest.raises(InvalidSetting, match="rising order"):
+        with pytest.raises(InvalidSetting, match="increasing order"):
             TrainingSettings(restarts=wrong)
     settings = StudySettings(training=TrainingSettings(restarts=(3, 9)))
     assert from_toml(StudySettings, to_toml(settings)) == settings
