@@ -25,7 +25,6 @@ from neftune_core.models.loading import load
 from neftune_core.settings import Limits
 from neftune_core.studies.checkpoint import saved_step
 from neftune_core.studies.comparison import compare, saved_arms, saved_seeds
-from neftune_core.studies.jobs import NICENESS
 from neftune_core.studies.prompts import read_prompts
 from neftune_core.studies.records.progress import of_record
 from neftune_core.studies.records.record import Record, asked_from, create, find, owned_records
@@ -166,17 +165,18 @@ def test_new_keys_of_one_address_do_not_fill_the_queue_and_some_places_stay_for_
     hold.set()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="priorities of single threads are Linux's")
-def test_a_study_runs_with_less_priority_than_what_answers_the_page(rows: Path) -> None:
-    found: list[int] = []
+@pytest.mark.skipif(sys.platform != "linux", reason="scheduling classes of single threads are Linux's")
+def test_a_study_yields_to_the_page_but_not_to_other_processes(rows: Path) -> None:
+    found: list[tuple[int, int]] = []
 
     def run(*_: object) -> Iterator[Event]:
-        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        thread = threading.get_native_id()
+        found.append((os.sched_getscheduler(thread), os.getpriority(os.PRIO_PROCESS, thread)))
         yield {"event": "finished"}
 
     jobs = LabJobs(Limits(), run)
     jobs.wait(jobs.submit(two_arms(rows), ANN), 60)
-    assert found == [min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)]  # Linux has none above 19
+    assert found == [(os.SCHED_BATCH, os.getpriority(os.PRIO_PROCESS, 0))]
 
 
 def test_seeds_run_one_after_another_each_as_if_it_were_alone(rows: Path) -> None:
