@@ -1,4 +1,4 @@
-"""From a batch of rows to one step of every arm. Read in this order:
+"""Training: from a batch of rows to one step of every arm. Read in this order:
 
 settings         how arms are trained, and what follows from it: steps, learning rates, evaluations
 armset           the interface of every set of arms
@@ -11,8 +11,9 @@ lockstep         the training loop: all arms on the same batch, as a generator o
   loss             the loss of every arm, computed in chunks
   scheduled_noise  the noise of every arm at every step
   optimizer        one AdamW step of all arms, with clipping and weight decay per arm
-clean_loss       loss and accuracy per row without noise
+clean_loss       loss and accuracy without noise
+  row_measures     loss and accuracy per arm and row, as records store them
 graphs           the layers as CUDA graphs
 parallel         one study on several processes
-methods          methods beside noise, one file each
+methods          methods to compare with noise, one file each
 """

@@ -36,21 +36,21 @@ COMPILED = {"compiled": "default", "captured": "reduce-overhead"}
 
 
 def make_arms(loaded: LoadedModel, arms: int, training: TrainingSettings) -> ArmSet:
-    """Create the set of arms that the settings select, to be filled from disk; `start` has yet to be called on it.
+    """Create the set of arms that the settings select. Call `start` or `load` on it before use.
 
     Args:
         loaded: The base model.
         arms: Number of arms.
-        training: The training settings; layers run eagerly, whatever their `execution`.
+        training: The training settings; `execution` is ignored, and layers run eagerly.
 
     Returns:
-        The arms.
+        The arms, without weights yet.
     """
     return FACTORIES[training.method](loaded, arms, training)
 
 
 def make_training_arms(loaded: LoadedModel, arms: int, training: TrainingSettings) -> ArmSet:
-    """Create a set of arms to be trained, as `make_arms` does, whose layers run as set by `execution`.
+    """Create a set of arms as `make_arms` does, and apply the setting `execution` to its layers.
 
     Args:
         loaded: The base model.

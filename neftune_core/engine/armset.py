@@ -83,7 +83,7 @@ class ArmSet(ABC):
         tree: Private module tree that shares the base's tensors but not its modules.
         sites: The noise sites of `tree`.
         before_training: Called before every training pass.
-        fallback: Returns why layers run eagerly although the settings ask for CUDA graphs; "" if they do not.
+        fallback: Returns the reason if layers run eagerly although the settings ask for CUDA graphs, otherwise "".
     """
 
     def __init__(self, loaded: LoadedModel, arms: int) -> None:
@@ -103,7 +103,7 @@ class ArmSet(ABC):
 
     @property
     def running_pass(self) -> Pass:
-        """The state that the modules of the tree read."""
+        """The state that the modules of the tree read during a pass."""
         return self._pass
 
     def _prepare_tree(self) -> None:  # noqa: B027 - optional
@@ -152,7 +152,7 @@ class ArmSet(ABC):
 
     @abstractmethod
     def merged(self, slot: int) -> Any:
-        """Return a separate model, in the precision of the base, with everything the slot has learnt in its weights.
+        """Return a separate model with the trained weights of a slot, in the precision of the base.
 
         Its configuration has the dropout rates of the original model.
         """
@@ -161,15 +161,15 @@ class ArmSet(ABC):
     def perturbed(self, slot: int, change: Callable[[int, Tensor], Tensor]) -> AbstractContextManager[None]:
         """Add a perturbation to the linear weights of one slot, in all passes inside the block.
 
-        The stored weights are not written. Gradients are those at the perturbed weights.
+        The stored weights do not change. Gradients are evaluated at the perturbed weights.
 
         Args:
-            slot: The slot; it has to run alone.
-            change: `change(number, weight)` returns what is added to one weight, `[out, in]` float32. `weight` has
-                everything that the slot has learnt; `number` counts the weights.
+            slot: The slot; it must be the only active one.
+            change: `change(number, weight)` returns the perturbation of one weight, `[out, in]` float32. `weight` is
+                the trained weight of the slot (base plus adapter); `number` is its index, from 0.
 
         Returns:
-            The context that perturbs them.
+            A context manager.
         """
 
     @property
@@ -330,7 +330,7 @@ class ArmSet(ABC):
 
 
 def seeded_generator(purpose: Purpose, *key: int) -> torch.Generator:
-    """Return a private generator.
+    """Return a generator independent of the global random state.
 
     Args:
         purpose: Purpose of the random stream.

@@ -15,7 +15,7 @@ from neftune_core.engine.row_measures import CleanMeasures, RowMeasures
 from neftune_core.noise.batch import BatchNoise
 
 PADDED_SHARE = 0.2
-"""Largest share of padding in an evaluation batch."""
+"""Largest share of padding in an evaluation batch, before `collate` rounds its length up."""
 
 NoiseOf = Callable[[Sequence[EncodedExample], Batch, Sequence[int]], BatchNoise]
 """Returns the noise of every slot, given rows, their collated batch and their indices in the sample."""
@@ -28,7 +28,7 @@ def clean_measures(
 
     Args:
         stack: The arms.
-        sample: Rows; at least one.
+        sample: The rows; at least one.
         slots: The slots to measure.
         batch_size: Rows per batch.
 
@@ -56,7 +56,7 @@ def row_measures(
         sample: The rows.
         slots: The slots to measure.
         batch_size: Rows per batch.
-        noise: Noise to add, for figures about noise.
+        noise: Returns the noise to add to a batch; None adds none.
         should_stop: Polled before every layer.
         between: Called before every batch.
 
@@ -83,7 +83,7 @@ def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]
 
     Args:
         lengths: Length of each row.
-        batch_size: Most rows per batch.
+        batch_size: Maximum number of rows per batch.
 
     Returns:
         Row indices per batch; at most `PADDED_SHARE` of a batch is padding.

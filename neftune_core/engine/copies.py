@@ -20,7 +20,7 @@ from neftune_core.engine.saving import load_weights, save_weights
 from neftune_core.models.architecture.anatomy import linear_maps
 from neftune_core.noise.batch import BatchNoise
 
-# Fixed tables, by a substring of their module's class name.
+# Substrings of the class names of modules that hold fixed tables, such as sinusoidal positions.
 NEVER_TRAINED = ("Sinusoidal",)
 
 

@@ -1,8 +1,8 @@
 """CUDA graphs of the layers without compilation: the forward and backward pass of a layer as one launch each.
 
-A layer is recorded the second time it meets inputs of one shape; the first time is its warm-up. A recording reads its
-inputs from fixed tensors, so every call copies them there. Hooks (noise, cancellation) run between the layers and are
-not recorded. Where a recording is impossible, the layer runs eagerly.
+A layer is recorded at the second call with inputs of one shape; the first call is the warm-up. A recording reads its
+inputs from fixed tensors, so every call copies its inputs there. Hooks (noise, cancellation) run between the layers and
+are not recorded. If a layer cannot be recorded, it runs eagerly.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ Result = TypeVar("Result")
 Key = tuple[object, ...]
 
 MOST_SHAPES = 24
-"""Recordings per layer; calls of further shapes run eagerly, because every recording holds inputs and outputs."""
+"""Maximum number of recordings per layer, because each holds inputs and outputs; calls of other shapes run eagerly."""
 
 
 class Recorder(Protocol):
-    """Records operations of one layer, to be repeated on the same memory."""
+    """Records operations of one layer and repeats them on the same memory."""
 
     def record(self, run: Callable[[], Result]) -> tuple[Result, Callable[[], None]]:
-        """Record what `run` does.
+        """Record the operations of `run`.
 
         Args:
-            run: A function of tensors that stay where they are.
+            run: A function of tensors whose memory addresses do not change.
 
         Returns:
-            The result of `run`, whose tensors a repetition overwrites, and the function that repeats it. What the
-            tensors hold before the first repetition is undefined.
+            The result of `run`, and a function that repeats the operations and overwrites the tensors of the result.
+            Before the first repetition, the values of these tensors are undefined.
 
         Raises:
             RuntimeError: If an operation cannot be recorded.
@@ -63,7 +63,7 @@ class CudaRecorder:
             try:
                 result = run()
             except BaseException:
-                with suppress(RuntimeError):  # the first error says more
+                with suppress(RuntimeError):  # the first error is more informative
                     graph.capture_end()
                 raise
             graph.capture_end()
@@ -72,7 +72,7 @@ class CudaRecorder:
 
 
 def capture_layers(arms: ArmSet, make_recorder: Callable[[], Recorder] = CudaRecorder) -> list[CapturedLayer]:
-    """Let every layer of a set of arms run from recordings.
+    """Make every layer of a set of arms run from recordings.
 
     Args:
         arms: The arms.
@@ -95,7 +95,7 @@ class _Recording:
     """A layer recorded for inputs of one shape.
 
     Attributes:
-        inputs: Fixed input tensors: the arguments, and weights that are computed anew in each pass.
+        inputs: Fixed input tensors: the arguments, and weights that are computed in each pass.
         outputs: Fixed output tensors.
         spec: Structure of the output.
         gradients_in: Fixed gradients of those outputs that have one.
@@ -116,12 +116,12 @@ class _Recording:
 
 
 class CapturedLayer:
-    """The forward method of a layer, repeated from recordings where possible.
+    """The forward method of a layer, run from recordings if possible.
 
     Attributes:
         layer: The layer.
         refused: Why the layer cannot be recorded; "" if it can, or has not been tried.
-        replays: Number of passes repeated from a recording.
+        replays: Number of passes run from a recording.
     """
 
     def __init__(self, layer: nn.Module, now: Pass, recorder: Recorder) -> None:
@@ -131,14 +131,14 @@ class CapturedLayer:
         self._is_pending = False
 
     def begin_pass(self) -> None:
-        """Forget an earlier pass that never reached its backward pass."""
+        """Discard an earlier pass that never reached its backward pass."""
         self._is_pending = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the layer.
 
-        A second call before the backward pass (a layer that is used at several depths) runs eagerly, because it would
-        overwrite what the first one needs for its gradient.
+        A second call before the backward pass (by a layer used at several depths) runs eagerly, because a replay would
+        overwrite the tensors that the first call needs for its gradient.
         """
         leaves, spec = tree_flatten((args, kwargs))
         own = self._computed_weights()
@@ -161,11 +161,11 @@ class CapturedLayer:
         return tree_unflatten(outputs, recording.spec)
 
     def finish_backward(self) -> None:
-        """Note that the gradient of the pending pass has been taken."""
+        """Mark the pending pass as complete."""
         self._is_pending = False
 
     def _key(self, leaves: Sequence[Any], spec: TreeSpec, own: Sequence[tuple[nn.Module, str, Tensor]]) -> Key | None:
-        """Return what a recording depends on; None if this call cannot be recorded."""
+        """Return the key of the recording for this call; None if it cannot be recorded."""
         if not (torch.is_grad_enabled() and self.layer.training) or self._now.draws_masks:
             return None
         if not all(leaf is None or isinstance(leaf, Tensor | bool | int | float | str) for leaf in leaves):
@@ -178,7 +178,7 @@ class CapturedLayer:
         return (self._now.active, str(spec), *shapes, *others)
 
     def _computed_weights(self) -> list[tuple[nn.Module, str, Tensor]]:
-        """Return the weights that are not stored but computed for this pass: full copies rounded to bfloat16."""
+        """Return the weights that are computed for this pass, such as full copies rounded to bfloat16."""
         return [
             (module, name, tensor)
             for module in self.layer.modules()
@@ -187,14 +187,14 @@ class CapturedLayer:
         ]
 
     def _fixed_weights(self) -> list[Tensor]:
-        """Return the trained weights, which stay where they are."""
+        """Return the trained weights that are stored, whose memory addresses do not change."""
         weights = {id(tensor): tensor for tensor in self.layer.parameters() if tensor.is_leaf and tensor.requires_grad}
         return list(weights.values())
 
     def _try_recording(
         self, key: Key, leaves: Sequence[Any], spec: TreeSpec, own: Sequence[tuple[nn.Module, str, Tensor]]
     ) -> _Recording | None:
-        """Record the layer for these inputs; None, and `refused` says why, if that is impossible."""
+        """Record the layer for these inputs; if that fails, set `refused` to the reason and return None."""
         try:
             self._recordings[key] = self._record(leaves, spec, own)
         except (RuntimeError, NotImplementedError) as error:  # also out of memory
@@ -248,8 +248,7 @@ class CapturedLayer:
 class _Replayed(torch.autograd.Function):
     """A recorded layer as one operation of autograd.
 
-    The arguments are the layer, the recording, its inputs, and the trained weights, which get their gradients from
-    here.
+    The arguments are the layer, the recording, its inputs, and the trained weights, which receive gradients.
     """
 
     @staticmethod
@@ -299,7 +298,7 @@ def _tensors(values: Sequence[Any]) -> list[int]:
 
 @contextmanager
 def _holding_weights(places: Sequence[tuple[nn.Module, str, Tensor]], weights: Sequence[Tensor]) -> Iterator[None]:
-    """Let the modules read these weights inside the block."""
+    """Assign these weights to the modules inside the block."""
     for (module, name, _), weight in zip(places, weights, strict=True):
         module._parameters[name] = cast(nn.Parameter, weight)
     try:

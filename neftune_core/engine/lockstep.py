@@ -43,7 +43,7 @@ LOSSES = ("loss", "first_draw_loss")
 """Keys of `loss.Sums`."""
 
 TIMED_STEPS = 5
-"""Steps timed for a time budget, after one untimed step for warm-up; their median pace counts."""
+"""Steps timed for a time budget, after one untimed warm-up step; the median of their paces is used."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Step:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The last evaluation of one sample: its step, its slots, and their measures per row."""
+    """The last evaluation of one sample: step, slots, and the measures of each slot and row."""
 
     step: int
     slots: list[int]
@@ -97,7 +97,7 @@ class Lockstep(Generic[Study]):
     Attributes:
         names: The arms, in slot order from slot 1.
         alive: Slots that are still training.
-        stopped: Slots that a person stopped, with their last step.
+        stopped: Last step of each slot that the user stopped.
         optimizer: The optimizer of all arms.
         done: Number of completed steps.
         total: Number of steps; 0 until a time budget has been converted to steps.
@@ -117,7 +117,7 @@ class Lockstep(Generic[Study]):
             study: The plan of the study.
             stack: The arms.
             prepared: The encoded rows.
-            arms: Noise by arm name, if not that of the study (for benchmarks of a single arm).
+            arms: Noise by arm name, in place of the study's (for benchmarks of a single arm).
             most_steps: Upper bound on the number of steps under a time budget.
 
         Raises:
@@ -178,12 +178,12 @@ class Lockstep(Generic[Study]):
     ) -> Iterator[Event]:
         """Yield the events `planned`, `step`, `evaluated` and `diverged`, from step `done` on.
 
-        `planned` comes first if a time budget had to be converted to steps. An interrupted step changes nothing.
+        `planned` comes first if a time budget is converted to steps. An interrupted step leaves the state unchanged.
 
         Args:
             should_stop: Polled before every layer.
             keep: Called between steps, after the caller has received all events of step `done`.
-            measured: Steps whose evaluation is not repeated.
+            measured: Steps that have been evaluated before; their evaluation is skipped.
             steer: Called between steps, before `keep`; may change the run, and returns events of its own.
 
         Yields:
@@ -214,7 +214,7 @@ class Lockstep(Generic[Study]):
             keep()
 
     def _begun(self, should_stop: Stop, measured: Collection[int]) -> Iterator[Event]:
-        """Yield the events before the first step: the plan if it is still open, and the first evaluation."""
+        """Yield the events before the first step: `planned` under a time budget, and the first evaluation."""
         if self.done:
             return
         started = time.perf_counter()
@@ -246,7 +246,7 @@ class Lockstep(Generic[Study]):
         return {"event": "planned", "step": 0, "steps": self.total, **seconds}
 
     def steps(self) -> Iterator[Step]:
-        """Yield the steps that remain."""
+        """Yield the remaining steps."""
         lengths = [row.length for row in self.prepared.train]
         return steps_after(self.done, self.total, lengths, self.study.training.batch_size, self.study.seed)
 
@@ -296,7 +296,7 @@ class Lockstep(Generic[Study]):
                 return arms, norms
 
     def backward(self, step: Step, noise: Mapping[int, ArmNoise], should_stop: Stop) -> dict[int, dict[str, Any]]:
-        """Compute the gradients of a step, in place of those of the last one.
+        """Compute the gradients of a step; earlier gradients are discarded.
 
         Args:
             step: The step.
@@ -349,7 +349,7 @@ class Lockstep(Generic[Study]):
             yield MicroBatch(batch, noise_rows(rows, batch, keys, whole), tokens, (seed, step.number, number), whole)
 
     def _evaluated_before(self, should_stop: Stop) -> Event:
-        """Evaluate the base before the first step, and report its numbers for every arm that does not differ yet."""
+        """Evaluate the base before the first step, and report its numbers for every arm that still equals the base."""
         event = self._evaluated(0, [0], should_stop)
         moved = self._evaluated(0, self._moved, should_stop)["arms"] if self._moved else {}
         names = ("base", *map(self.name, self.alive))
@@ -358,8 +358,8 @@ class Lockstep(Generic[Study]):
     def rows_now(self, part: str, slots: Sequence[int], count: int, should_stop: Stop) -> RowMeasures:
         """Return the measures of arms with their current weights on the first rows of a sample.
 
-        The last evaluation is reused if it had the same weights. After a resume, the whole sample is measured in the
-        same batches, so that the numbers are identical.
+        The last evaluation is reused if the weights are still the same. Otherwise (after a resume) the whole sample is
+        measured, in the same batches, so that the numbers are identical.
 
         Args:
             part: Sample, "train" or "held_out".
@@ -368,7 +368,7 @@ class Lockstep(Generic[Study]):
             should_stop: Polled before every layer.
 
         Returns:
-            The measures, one row per slot and one column per row of the sample.
+            The measures of these slots and rows.
         """
         last = self._last_rows.get(part)
         if last is None or last.step != self.done or not set(slots) <= set(last.slots):

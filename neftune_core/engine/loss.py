@@ -28,8 +28,8 @@ LEAST_PIECE, MOST_PIECE = 64, 256
 TRAINED_PIECE = 512
 """Positions per chunk if the head is trained; each chunk then computes a gradient of the size of the head."""
 CHUNK, CHUNK_NUMBERS = 32, 2**20
-"""Positions whose float32 log-probabilities are computed at once on a CPU, so that they stay in its cache: 32, or more
-if the vocabulary is so small that they are at most this many numbers."""
+"""Positions whose float32 log-probabilities a CPU computes at once, so that they fit in its cache: 32, or as many as
+give 2^20 log-probabilities, whichever is more."""
 
 
 Sums = dict[str, Tensor]
@@ -40,11 +40,11 @@ before the ascent."""
 def losses_per_token(
     slots: Iterable[int], sums: Sequence[tuple[int, str, Tensor]], tokens: int
 ) -> dict[int, dict[str, Any]]:
-    """Return the losses per token; all sums are read at once, so that a device is waited for once.
+    """Return the losses per token; all sums are transferred at once, so that the device is synchronised only once.
 
     Args:
         slots: The slots.
-        sums: Sums of losses, each with its slot and its name in `Sums`; those of one name are added.
+        sums: Sums of losses as `(slot, name in Sums, sum)`; those of the same slot and name are added.
         tokens: Number of tokens.
 
     Returns:
@@ -63,7 +63,7 @@ class MicroBatch:
 
     Attributes:
         batch: The collated rows.
-        rows: What noise needs to know about the rows, by component.
+        rows: The properties of the rows that noise depends on, by component.
         tokens: Response tokens of the whole step, the divisor of the gradient.
         seed: `(study seed, step, number of the micro-batch)`, the key of the dropout masks.
         step_rows: All rows of the step, of which these may be some.
@@ -155,7 +155,7 @@ def arm_losses(
         weights: Weight of each arm's loss in the gradient.
         gradients_of: Tensors to differentiate with respect to. Their gradients are returned, and trained tensors get
             none. If empty, gradients accumulate on the trained tensors.
-        labels: Other tokens to train on than the response tokens. The losses are those of the response tokens anyway.
+        labels: Tokens to train on, if not the response tokens; the returned losses are those of the response tokens.
 
     Returns:
         The losses, and the gradients if `gradients_of` is given.
@@ -218,12 +218,12 @@ def _source(tree: nn.Module, batch: Batch, arms: int) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class _Backward:
-    """How to compute the gradient.
+    """Options of the backward pass through the head.
 
     Attributes:
-        over: Divisor of the loss; 0 takes no gradient.
+        over: Divisor of the loss; 0 computes no gradient.
         shares: Weight of each position's loss, if any.
-        into_head: Whether a trained head gets its gradient.
+        into_head: Whether the gradient of a trained head accumulates.
     """
 
     over: float
@@ -231,7 +231,7 @@ class _Backward:
     into_head: bool
 
     def of(self, piece: slice) -> Tensor | float:
-        """Return the gradient to the losses of the positions in `piece`: `[positions, 1]`, or one number for all."""
+        """Return the gradient of the total with respect to the losses in `piece`: `[positions, 1]`, or one number."""
         return 1 / self.over if self.shares is None else self.shares[piece, None] / self.over
 
     def take(self, logits: Tensor, gradient: Tensor, leaf: Tensor) -> Tensor:
@@ -245,9 +245,10 @@ class _Backward:
 def _in_pieces(
     tree: nn.Module, hidden: Tensor, labels: Tensor, backward: _Backward
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the cross-entropy and hit of each position, and the gradient to `hidden` if requested.
+    """Return the cross-entropy and hit of each position, and the gradient with respect to `hidden` if requested.
 
-    The gradient to the logits is written by hand, because autograd allocates three more tensors of their size.
+    The gradient with respect to the logits is written by hand, because autograd allocates three more tensors of their
+    size.
     """
     losses = torch.empty(len(labels), device=hidden.device)
     hits = torch.empty(len(labels), dtype=torch.bool, device=hidden.device)
@@ -290,7 +291,7 @@ def clean_losses(
     noise: BatchNoise | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> ArmLosses:
-    """Compute losses without gradients or dropout, in as few passes as the arms allow.
+    """Compute losses without gradients or dropout, in as few passes as `ArmSet.groups` allows.
 
     Args:
         arms: The arms.

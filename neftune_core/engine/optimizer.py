@@ -37,8 +37,8 @@ class LossScale:
             norms: Gradient norm of each arm.
 
         Returns:
-            Whether an arm has a finite loss but a non-finite gradient. False at scale 1, where the gradient itself is
-            not finite.
+            Whether an arm has a finite loss but a non-finite gradient. Always False at scale 1, because scaling is then
+            not the cause.
         """
         if self._is_fixed or self.value <= 1:
             return False
@@ -49,7 +49,7 @@ class LossScale:
         return True
 
     def stepped(self) -> None:
-        """Count a completed step."""
+        """Count a completed step; double the scale after enough steps without overflow."""
         self.whole_steps += 1
         if not self._is_fixed and self.whole_steps >= DOUBLED_AFTER:
             self.value, self.whole_steps = min(2 * self.value, LARGEST), 0
@@ -94,7 +94,7 @@ class Block:
 
     Attributes:
         parts: The tensors; their parameters are views of `values`.
-        values: `[slots, numbers]`, or the tensor itself for a single slot.
+        values: `[slots, elements]`, or the tensor itself for a single slot.
         start: Initial values of one slot.
     """
 
@@ -274,7 +274,7 @@ class ArmOptimizer:
             if tensor is not None:
                 found.setdefault(block.slots, []).append(block.norms(tensor))
         norms = [0.0] * self.slots
-        if found:  # read at once, so that a device is waited for once
+        if found:  # one transfer, so that the device is synchronised only once
             of_slots = [torch.linalg.vector_norm(torch.stack(several), dim=0) for several in found.values()]
             for slot, norm in zip(chain(*found), torch.cat(of_slots).tolist(), strict=True):
                 norms[slot] = norm

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 END_SIGNAL = -1
 GO_ON, STOP, VALUES_FOLLOW = 0, 1, 2
-"""What the first process broadcasts between two steps."""
+"""Messages that the first process broadcasts between steps."""
 LONGEST_WAIT_HOURS = 12
 """Timeout of the other processes, which wait while the first evaluates and generates between two seeds."""
 
@@ -100,16 +100,16 @@ class ProcessGroup:
         return lambda: False
 
     def share(self, values: Sequence[Any]) -> list[Any]:
-        """Give all processes the values of the first one, between two steps.
+        """Broadcast values from the first process to all, between two steps.
 
         Args:
-            values: Plain values; those of the other processes are ignored.
+            values: Values that JSON can represent; those of the other processes are ignored.
 
         Returns:
             The values of the first process.
 
         Raises:
-            Cancelled: In the other processes, if the first has ended its steps instead.
+            Cancelled: In the other processes, if the first stopped instead of sending values.
         """
         if self.size == 1:
             return [*values]
@@ -138,12 +138,12 @@ class ProcessGroup:
         return str(found)
 
     def barrier(self) -> None:
-        """Wait for all processes (a barrier)."""
+        """Wait until all processes have reached this call."""
         if self.size > 1:
             torch.distributed.barrier()
 
     def release(self) -> None:
-        """Tell the other processes that the study has ended; only the first process does so, outside of steps."""
+        """Signal the end of the study to the other processes; has an effect only in the first, between steps."""
         if self.size > 1 and self.is_first and not self.working and not self.ended:
             try:
                 self.broadcast(END_SIGNAL)

@@ -1,6 +1,6 @@
 """The passes of one step: one for plain noise, two for symmetric pairs, ascent and training passes for adversarial.
 
-Arms with a method that acts in the passes are grouped by their methods, so that the others run as without it.
+Arms whose methods change the passes run in groups of their own, so that the passes of the other arms stay the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from neftune_core.noise.sites import DECODER, ENCODER
 
 @dataclass(frozen=True)
 class Passes:
-    """Runs the passes of a step; all passes over one micro_batch use the same dropout masks.
+    """Runs the passes of a step; all passes over one micro-batch use the same dropout masks.
 
     Attributes:
         stack: The arms.
@@ -33,7 +33,7 @@ class Passes:
         model_dropout: Dropout rate inside the model.
         should_stop: Polled before every layer.
         scale: Loss scale, which multiplies all gradients.
-        values: Value of every method by its name, by slot; a slot without an entry has none.
+        values: Values by slot and name of the method; a slot without an entry uses no method.
     """
 
     stack: ArmSet
@@ -70,7 +70,7 @@ class Passes:
         return found
 
     def _own_passes(self, name: str) -> Strategy:
-        """Return the passes of a method, with the values of its arms, as a strategy."""
+        """Return the passes of a method, bound to the values of its arms, as a strategy."""
         passes = METHODS[name].passes
         assert passes is not None
         return lambda own, rows, arms: passes(own, rows, arms, {slot: self.values[slot][name] for slot in arms})
@@ -81,7 +81,7 @@ class Passes:
         return tuple(name for name in used if arm.strength or not METHODS[name].needs_noise)
 
     def _groups(self, slots: Sequence[int], names: Sequence[str], positions: int) -> list[list[int]]:
-        """Split slots into groups that run together; each arm with weights of its own runs alone."""
+        """Split slots into groups that run together; an arm with perturbed weights runs alone."""
         if any(METHODS[name].perturbation for name in names):
             return [[slot] for slot in slots]
         held = max((METHODS[name].pass_count for name in names), default=1)
@@ -89,7 +89,7 @@ class Passes:
 
     @contextmanager
     def _perturbed(self, group: Sequence[int], names: Sequence[str], micro_batch: MicroBatch) -> Iterator[None]:
-        """Add the perturbations of these methods to the weights of the only slot in the group."""
+        """Perturb the weights of the only slot in the group by those of `names` that perturb weights."""
         functions = [(name, found) for name in names if (found := METHODS[name].perturbation)]
         if not functions:
             yield
@@ -132,7 +132,7 @@ class Passes:
         Args:
             micro_batch: The rows.
             arms: Noise by slot.
-            weight: Weight of the losses in the gradient.
+            weight: Factor of the losses in the gradient.
 
         Returns:
             The losses by slot.
@@ -242,7 +242,7 @@ STRATEGIES: dict[str, Strategy] = {
 
 
 def pass_strategy(arm: ArmNoise) -> str:
-    """Return the pass strategy of an arm in this step; "one" if it has no strength or no ascent steps."""
+    """Return the pass strategy of an arm in this step; "one" if its strength or its number of ascent steps is 0."""
     strategy = KINDS[arm.settings.kind].passes
     if arm.strength == 0 or (strategy == "ascent" and arm.settings.ascent_steps == 0):
         return "one"
@@ -255,9 +255,9 @@ def noise_rows(
     keys: Sequence[tuple[int, int, int]],
     step_rows: Sequence[EncodedExample],
 ) -> dict[str, Rows]:
-    """Describe rows for the noise, by component ("encoder", "decoder").
+    """Collect the properties of rows that noise depends on, by component ("encoder", "decoder").
 
-    Everything that an encoder reads counts as prompt, and everything that its decoder reads as response.
+    In an encoder-decoder, all tokens of the encoder count as prompt and all tokens of the decoder as response.
 
     Args:
         rows: The rows of the batch.

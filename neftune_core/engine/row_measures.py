@@ -1,4 +1,4 @@
-"""Measures of every slot on every row of a sample; needs no torch, since the page reads them from records."""
+"""Measures of every slot on every row of a sample; imports no torch, because the page reads them from records."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RowMeasures:
     tokens: Floats
 
     def of(self, index: int) -> CleanMeasures:
-        """Return the measures of the slot at this index over the whole sample."""
+        """Return the measures of one slot over the whole sample; `index` is its index in `losses`."""
         total = max(1.0, float(self.tokens.sum()))
         exact = (self.hits[index] == self.tokens) & (self.tokens > 0)
         return CleanMeasures(
@@ -57,7 +57,7 @@ class RowMeasures:
             rows: Number of rows to keep.
 
         Returns:
-            Their measures.
+            The measures of these slots and rows.
         """
         chosen = list(slots)
         return RowMeasures(self.losses[chosen, :rows], self.hits[chosen, :rows], self.tokens[:rows])

@@ -35,7 +35,7 @@ def write_adapter(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[s
 
     Args:
         folder: Target folder, which gets `adapter_config.json` and `adapter_model.safetensors`.
-        tensors: Its tensors by the names that PEFT gives them.
+        tensors: The tensors by PEFT name.
         config: The contents of `adapter_config.json`.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def load_weights(kind: Any, folder: Path, shapes: Mapping[str, torch.Size]) -> d
     """Load saved weights by name.
 
     Args:
-        kind: Model class of transformers.
+        kind: Model class from transformers.
         folder: Folder in the transformers format.
         shapes: Expected shape of each weight.
 

@@ -1,4 +1,4 @@
-"""The noise of every arm, and the values of its methods, at every step."""
+"""The noise of every arm and the values of its methods at every step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from neftune_core.noise.settings import NoiseSettings
 
 
 class ScheduledNoise:
-    """The noise of the arms, in the slots from 1 on, over the steps of a run.
+    """The noise of the arms (slots 1 and up) at every step of a run.
 
     Attributes:
         adaptive: The schedules that follow the training loss, by slot; the only state that a checkpoint needs.
@@ -28,11 +28,11 @@ class ScheduledNoise:
         self._multipliers: dict[int, list[float]] = {}
 
     def plan(self, total: int, restarts: Sequence[int] = ()) -> None:
-        """Spread the time-based schedules over `total` steps; until then the multipliers are 1.
+        """Compute the time-based schedules for `total` steps; before this call, all multipliers are 1.
 
         Args:
             total: Number of steps.
-            restarts: Steps after which they begin again.
+            restarts: Steps after which the schedules begin again.
         """
         self._multipliers = {
             slot: _planned(noise, total, restarts, equal_energy=noise.equal_energy)
@@ -44,8 +44,8 @@ class ScheduledNoise:
         """Change the strength of an arm's noise from the next step on.
 
         Args:
-            slot: The slot.
-            strength: The strength, in the arm's unit.
+            slot: Slot of the arm.
+            strength: New strength, in the arm's unit.
         """
         self._arms[slot] = self._arms[slot].model_copy(update={"strength": strength})
 
@@ -54,7 +54,7 @@ class ScheduledNoise:
 
         Args:
             step: Number of the step, from 1.
-            slots: The slots.
+            slots: Slots whose noise to return.
 
         Returns:
             The noise by slot.
@@ -86,10 +86,10 @@ class ScheduledNoise:
 
 
 class ScheduledMethods:
-    """The values of the methods of every arm, by name and slot, over the steps of a run.
+    """The values of the methods of every arm at every step of a run.
 
     Args:
-        arms: The settings of every arm by slot, with a value for every method.
+        arms: Settings of every arm by slot, with a value for every method.
     """
 
     def __init__(self, arms: Mapping[int, MethodSettings]) -> None:
@@ -102,16 +102,16 @@ class ScheduledMethods:
         return {slot: own[name] for slot, own in self.values.items()}
 
     def plan(self, total: int, restarts: Sequence[int] = ()) -> None:
-        """Spread the schedules over `total` steps; until then the multipliers are 1.
+        """Compute the schedules for `total` steps; before this call, all multipliers are 1.
 
         Args:
             total: Number of steps.
-            restarts: Steps after which they begin again.
+            restarts: Steps after which the schedules begin again.
         """
         self._multipliers = {slot: _planned(arm, total, restarts) for slot, arm in self._arms.items()}
 
     def at(self, step: int) -> dict[int, dict[str, float]]:
-        """Return the values at a step, numbered from 1."""
+        """Return the values at a step (counted from 1), by slot and method."""
         found = dict(self.values)
         for slot, planned in self._multipliers.items():
             if planned:
@@ -125,7 +125,7 @@ class ScheduledMethods:
 def _planned(
     arm: NoiseSettings | MethodSettings, total: int, restarts: Sequence[int], *, equal_energy: bool = False
 ) -> list[float]:
-    """Return the multiplier of every step by the schedule of an arm, which begins again after each of `restarts`."""
+    """Return the schedule multiplier of every step; the schedule begins again after each step in `restarts`."""
     return [
         value
         for start, end in spans(total, restarts)

@@ -30,8 +30,8 @@ EXECUTIONS = {
 KEEPING = {"adapters": "Of adapters", "always": "Also of all weights", "never": "Never"}
 TARGETS = {"all": "All linear layers", "attention": "Linear layers of the attention"}
 SAMPLED_PART, FEWEST_SAMPLED, MOST_SAMPLED = 6, 8, 32
-"""An evaluation sample has one row per this many training rows, within these bounds; larger samples would take over a
-quarter of the time of a study of three epochs."""
+"""Training rows per row of an evaluation sample, and the bounds on the sample's rows. Larger samples would take more
+than a quarter of the time of a three-epoch study."""
 
 
 class TrainingSettings(Settings):
@@ -229,7 +229,7 @@ class TrainingSettings(Settings):
 
     @property
     def keeps_state(self) -> bool:
-        """Whether the state of a finished seed is kept."""
+        """Whether the optimizer state of a finished seed is kept."""
         return self.keep_state == "always" or (self.keep_state == "adapters" and self.method == "lora")
 
     @property
@@ -267,7 +267,7 @@ class Plan(Protocol):
     def arms(self) -> Mapping[str, NoiseSettings]: ...
 
     def method_of(self, arm: str) -> MethodSettings:
-        """Return the value of every method for an arm, all of them set."""
+        """Return the method settings of an arm; no value is None."""
 
 
 def count_steps(rows: int, training: TrainingSettings) -> int:
@@ -291,7 +291,7 @@ def check_length(rows: int, training: TrainingSettings, limits: Limits, *, seeds
     Args:
         rows: Number of training rows.
         training: The training settings.
-        limits: The limits.
+        limits: The limits of this server.
         seeds: Number of runs, one per seed.
 
     Raises:
@@ -319,9 +319,7 @@ def check_length(rows: int, training: TrainingSettings, limits: Limits, *, seeds
 
 
 def spans(total: int, restarts: Sequence[int] = ()) -> list[tuple[int, int]]:
-    """Return the parts of a run in which the schedules run from their beginning to their end, as first and last step.
-
-    The first step of a part counts from 0, as the number of steps before it.
+    """Split a run at its restarts; the schedules run once from start to end in each part.
 
     Args:
         total: Number of steps of the run.
@@ -360,7 +358,7 @@ def evaluation_steps(total: int, times: int, restarts: Sequence[int] = ()) -> se
 
     Args:
         total: Number of steps of the run.
-        times: Number of evaluations, of each part between two restarts.
+        times: Number of evaluations in each part between restarts.
         restarts: Steps after which the schedules begin again.
 
     Returns:

@@ -33,7 +33,7 @@ __all__ = ["BASE_SLOT", "AdapterStack", "Dropout", "StackedLinear"]
 class StackedLinear(nn.Module):
     """A frozen linear module with one low-rank adapter per slot.
 
-    `up` is stored transposed: with the long axis last, the products of the backward pass are five to twenty times
+    `up` is stored transposed: with the longer axis last, the products of the backward pass are five to twenty times
     faster on a CPU.
 
     Attributes:
@@ -83,7 +83,7 @@ class StackedLinear(nn.Module):
         return clean
 
     def learnt(self, slot: int) -> Tensor:
-        """Return what the adapter of a slot adds to the weight, `[out, in]` float32."""
+        """Return the weight update of a slot's adapter, `scale * (up.T @ down)`, `[out, in]` float32."""
         return self.scale * (self.up[slot].T @ self.down[slot])
 
     def oriented(self, weight: Tensor) -> Tensor:
@@ -225,7 +225,7 @@ class AdapterStack(ArmSet):
         write_adapter(folder, tensors, config)
 
     def _saved_names(self, name: str) -> list[str]:
-        """Return the names of the two tensors of an adapted module in a file of PEFT."""
+        """Return the names of the two tensors of an adapted module in a PEFT file."""
         published = self.loaded.published
         saved = name if published is None else published.renamed(name)
         return [f"{PREFIX}{saved}.lora_{part}.weight" for part in "AB"]
@@ -233,7 +233,7 @@ class AdapterStack(ArmSet):
     def _saved_targets(self) -> list[str]:
         """Return the short names of the adapted modules if no other module has them, otherwise the full names."""
         published = self.loaded.published
-        if published is not None:  # its towers may have modules of the same short names
+        if published is not None:  # other towers of the published model may have modules of the same short names
             return sorted(map(published.renamed, self.adapted))
         short = {name.rpartition(".")[2] for name in self.adapted}
         named = {name for name, _ in self.loaded.model.named_modules() if name.rpartition(".")[2] in short}

@@ -1,16 +1,17 @@
 """Embedding noise. Read in this order:
 
-kinds         the unit draw of each kind
-strength      a strength in its unit as a standard deviation
+kinds         the kinds of noise and their unit draws
+strength      conversion of a strength to a standard deviation
 schedules     how the strength changes over a run
-settings      one noise setting, with its name (names: the same in words)
+settings      one noise setting and its name
+  names         names of arms in words
 sites         where a model can get noise
 batch         the noise of one training batch for all arms, in the lab's own engine
-attach        noise on any live model
+attach        noise on any model, in any training loop
   hooks         which site a forward call has reached
   call_reader   real tokens, documents, prompt and response of a call
   live          the draws of a call
-  probe         whether noise changes the output at all
+  probe         check that noise changes the output
 preview       numbers from which the browser draws the Noise tab
   nearest       the token nearest to each noisy vector
 """

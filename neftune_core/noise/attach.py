@@ -1,4 +1,4 @@
-"""Embedding noise on any live model, in any training loop.
+"""Embedding noise on any model, in any training loop.
 
 with noisy_embeddings(trainer.model, NoiseSettings(strength=5)):
     trainer.train()
@@ -38,9 +38,9 @@ def noisy_embeddings(
     """Add noise at the sites of `settings` while `model` is in training mode.
 
     Hooks are registered on entry and removed on exit. Evaluation stays clean. The length of a sequence is taken from
-    the attention mask of each call, or for a decoder without one from the labels; without either, all tokens count.
-    Packed documents are separated by position ids that restart, or by the boundaries passed to the attention. Padding
-    gets noise only under the length rule "padded".
+    the attention mask of each call. If the decoder of an encoder-decoder has no mask, it is taken from the labels;
+    without either, all tokens count. Packed documents are separated by position ids that restart, or by the boundaries
+    passed to the attention. Padding gets noise only under the length rule "padded".
 
     Draws come from a private generator, so no global random state changes. They differ between calls and between ranks,
     and are repeated exactly when a checkpointed block is recomputed. One float32 tensor of the size of the noised
@@ -59,7 +59,8 @@ def noisy_embeddings(
         `model` itself.
 
     Raises:
-        InvalidSetting: If the settings need more than one pass or the loss, or `calls` is missing.
+        InvalidSetting: If the settings need more than one pass or the loss, `calls` is missing, or the model lacks a
+            chosen layer or the special token ids to exclude.
         NoEffect: If the noise would not reach the model's output, or a call lacks the inputs that the settings need.
     """
     if settings.is_silent:

@@ -22,27 +22,27 @@ CHOSEN_TOKENS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """Return `tensor` on `device`, without waiting for the work that a CUDA GPU still has to do.
+    """Return `tensor` on `device`, without waiting for pending work of a CUDA GPU.
 
-    A copy from ordinary memory to a CUDA GPU is staged before the call returns, so `tensor` may change afterwards. An
+    A copy from pageable memory to a CUDA GPU is staged before the call returns, so `tensor` may change afterwards. An
     Apple GPU reads the original later, so there the call waits.
 
     Args:
-        tensor: The tensor.
-        device: Where it is needed.
+        tensor: The tensor to copy.
+        device: Target device.
 
     Returns:
-        The tensor there.
+        The tensor on `device`.
     """
     return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
 
 
 def sent_values(values: Sequence[float], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """Return numbers as a tensor on `device`, see `sent`.
+    """Return numbers as a tensor on `device`; see `sent`.
 
     Args:
         values: The numbers.
-        device: Where they are needed.
+        device: Target device.
         dtype: dtype of the tensor; that of `torch.tensor(values)` by default.
 
     Returns:
@@ -56,7 +56,7 @@ class Rows:
     """The rows of a right-padded batch, as one component of a model (encoder or decoder) receives them.
 
     Attributes:
-        keys: `(study seed, epoch, example)` of each row, which the draws depend on besides the site.
+        keys: `(study seed, epoch, example)` of each row; with the site, they determine the draws.
         lengths: Number of real tokens in each row.
         longest: Length of the longest row of the whole step; the batch may be a slice of that step.
         response: True on response tokens, bool `[batch, padded]`; False on padding.
@@ -115,8 +115,8 @@ class AdversarialNoise:
 
     Follows FreeLB (arXiv 1909.11764), except that the norm of each sequence's noise stays that of its first draw.
 
-    The noise is `unit * scale`. The scale is one number per sequence, set on the first forward pass, so norms and
-    gradient directions of `unit` are also those of the noise.
+    The noise is `unit * scale`. The scale is one number per sequence, set on the first forward pass. The ascent of
+    `unit` is therefore also that of the noise.
 
     Attributes:
         unit: Noise at unit scale, `[batch, padded, width]` float32; zero on tokens without noise.
@@ -150,7 +150,7 @@ class AdversarialNoise:
 
         Args:
             gradient: Gradient of the loss with respect to `unit`, same shape.
-            rate: Step length as a multiple of the noise norm.
+            rate: Step length as a multiple of the norm of the noise.
         """
         lengths = torch.linalg.vector_norm(gradient, dim=(1, 2))
         usable = (lengths > 0) & lengths.isfinite()

@@ -1,4 +1,4 @@
-"""What the arguments of a forward call reveal about its rows: real tokens, packed documents, prompt and response."""
+"""The rows of a forward call, read from its arguments: real tokens, packed documents, prompt and response."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from neftune_core.noise.sites import DECODER, ENCODER
 NOT_A_LABEL = -100
 
 Documents = list[list[NDArray[np.intp]]]
-"""For each row the token positions of its documents, one array per document (one per row unless packed)."""
+"""For each row, the token positions of its documents, one array per document (one per row unless packed)."""
 
 # Argument names, and the component whose rows they describe. An empty string denotes the component that contains
 # the called module.
@@ -43,7 +43,7 @@ class Call:
     """One forward call of a model, from entering to leaving its outermost module.
 
     Attributes:
-        number: Counts training calls from 1; 0 for any other call.
+        number: Number of the training call, from 1; 0 for a call in evaluation mode.
         encoder_decoder: Whether the model is an encoder-decoder. Labels then describe the decoder's rows, and the
             encoder reads the prompt.
         ran: Components that have run in this call.
@@ -88,9 +88,9 @@ class Call:
     def documents(self, part: str, batch: int, length: int) -> Documents:
         """Return the positions of the real tokens of every row, one array per document.
 
-        They are read from the attention mask, or for a decoder without one from the labels; without either, all tokens
-        are real. Packed documents are separated by the boundaries passed to the attention, or by position ids that
-        restart.
+        They are read from the attention mask. If the decoder of an encoder-decoder has no mask, they are read from the
+        labels; without either, all tokens are real. Packed documents are separated by the boundaries passed to the
+        attention, or by position ids that restart.
 
         Args:
             part: The component ("encoder" or "decoder").
@@ -180,7 +180,7 @@ def arguments_of(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, An
     """Return all arguments of a call by name.
 
     Args:
-        module: The called module; its `forward` gives the names of positional arguments.
+        module: The called module; the signature of its `forward` names the positional arguments.
         args: Positional arguments.
         kwargs: Keyword arguments.
 

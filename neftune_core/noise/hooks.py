@@ -1,4 +1,4 @@
-"""Hooks that follow the forward calls of a live model: when one starts and ends, and which site it has reached."""
+"""Hooks that track the forward calls of a model: when one starts and ends, and which site it has reached."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CallTracker:
         self._recomputed: tuple[Site, Call] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return this object itself: the hooks of a copied model know none of its modules, so they do nothing."""
+        """Return this object itself. The hooks of a copied model then do nothing, because its modules are unknown."""
         return self
 
     def register(self) -> list[Any]:
@@ -62,7 +62,7 @@ class CallTracker:
             kwargs: Its keyword arguments.
 
         Returns:
-            None if the module is not a chosen site, or the call is not a training call.
+            The site and the call; None if the module is not a chosen site or the call is not a training call.
 
         Raises:
             NoEffect: If the first run of a recomputed block cannot be identified.
@@ -83,8 +83,8 @@ class CallTracker:
     def _first_run(self, module: nn.Module, key: tuple[int, int]) -> tuple[Site, Call]:
         """Return the site and call of the first run of `module`, which is being recomputed.
 
-        A checkpointed block is recomputed from the same input tensor as in its first run. Sites further inside the
-        block get new tensors, and are identified by following the site before them.
+        A checkpointed block is recomputed from the same input tensor as in its first run. Later sites inside the block
+        get new tensors, and are identified by the site that was recomputed before them.
         """
         remembered = self._remembered.get(key)
         if remembered is not None and not remembered[0].expired():
@@ -124,7 +124,7 @@ class CallTracker:
             self._call.ran.add(self._call.running)
 
     def _new_call(self) -> Call:
-        """Start a call, and forget blocks that can no longer be recomputed because their inputs are gone."""
+        """Start a call, and discard blocks that can no longer be recomputed because their inputs have been freed."""
         self._remembered = {key: found for key, found in self._remembered.items() if not found[0].expired()}
         self._recomputed = None
         training = self._model.training

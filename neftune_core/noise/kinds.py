@@ -18,7 +18,7 @@ from neftune_core.randomness import Purpose, stream
 
 EMBEDDING_SITE = 0
 TABLES_SITE = -1
-"""The table of embeddings that gives every layer of some models the clean token again (Gemma 3n and 4)."""
+"""The table of embeddings per layer of some models (Gemma 3n and 4), which gives every layer the clean token again."""
 
 Draw = Callable[[np.random.Generator, NDArray[np.float32]], None]
 
@@ -32,11 +32,11 @@ class Kind:
         draw: `draw(generator, out)` fills the contiguous float32 array `out`. Its shape is `[length, width]`, and each
             coordinate has mean 0 and standard deviation 1. If `drops` is set, the shape is `[length, 1]`, with a
             uniform number in `[0, 1)` per token, except that the first token gets 1.
-        bound: Largest magnitude of a coordinate.
-        kurtosis: Fourth standardised moment.
+        bound: Largest magnitude of a coordinate of the noise at standard deviation 1.
+        kurtosis: Fourth standardised moment of the draw.
         passes: What a training step needs, a key of `STEP_MODES`: "one" draw, a "pair" of opposite signs, or an
             "ascent" on the loss.
-        drops: Whether tokens whose draw is below the strength are set to zero, instead of adding noise.
+        drops: Whether, instead of adding noise, tokens whose draw is below the strength are set to zero.
     """
 
     words: str
@@ -53,7 +53,7 @@ class StepMode:
 
     Attributes:
         extra: The passes that other training loops do not make, in words; "" if there are none.
-        passes: `passes(ascent_steps)` is the number of passes of a step.
+        passes: `passes(ascent_steps)` returns the number of passes of a step.
     """
 
     extra: str
@@ -65,7 +65,7 @@ STEP_MODES = {
     "pair": StepMode("a second pass with the opposite sign", lambda ascent_steps: 2),
     "ascent": StepMode("gradient ascent passes", lambda ascent_steps: ascent_steps + 1),
 }
-"""By `Kind.passes`. `STRATEGIES` in engine/passes.py runs them in training, and evaluation/sensitivity.py without."""
+"""Step modes by `Kind.passes`; engine/passes.py implements them in training, evaluation/sensitivity.py in evaluation."""
 
 
 def _uniform(generator: np.random.Generator, out: NDArray[np.float32]) -> None:
@@ -121,7 +121,7 @@ KINDS: dict[str, Kind] = {
 
 
 def noise_key(seed: int, epoch: int, example: int, site: int = EMBEDDING_SITE) -> tuple[int, int, int, int]:
-    """Return the key of a draw in the engine; the draw depends on nothing else.
+    """Return the key of a draw in the lab's own engine.
 
     Args:
         seed: Study seed.

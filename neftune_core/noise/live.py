@@ -1,4 +1,4 @@
-"""The noise at one site in one call of a live model, drawn per row and document."""
+"""The noise at one site in one call of a model, drawn per row and document."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from neftune_core.randomness import Purpose
 class LiveNoise:
     """Noise in a training loop that the lab does not control.
 
-    A draw depends on `key`, the call number, the site, the row and the document within it. If `names` is given, it
-    depends on the name, the site and the document instead, as in the lab's own engine.
+    A draw depends on `key`, the call number, the site, the row and the document within the row. If `names` is given, it
+    depends on the name of the row, the site and the document instead, as in the lab's own engine.
 
     Attributes:
         settings: The noise settings.
@@ -74,7 +74,7 @@ class LiveNoise:
         return torch.from_numpy(noise).to(clean.device, wide).add_(clean).to(clean.dtype)
 
     def _rows(self, site: Site, call: Call, batch: int, length: int) -> Documents:
-        """Return the positions to draw for; the length rule "padded" ignores padding and documents."""
+        """Return the positions to draw for; the length rule "padded" takes each row, with its padding, as a whole."""
         if self.settings.length_rule == "padded":
             return [[np.arange(length)] for _ in range(batch)]
         return call.documents(site.part, batch, length)
@@ -109,7 +109,7 @@ class LiveNoise:
         key: tuple[int, int],
         factors: Sequence[Sequence[float]] | None,
     ) -> None:
-        """Write the draw of every document, times its factor, into its positions in `out`."""
+        """Write the draw of every document, times its factor, to the document's positions in `out`."""
         names = None if self.names is None else self.names()
         if names is not None and len(names) != len(rows):
             raise InvalidSetting(f"A call has {len(rows)} rows, but {len(names)} names were given: give one per row.")

@@ -1,4 +1,4 @@
-"""Names of arms as words."""
+"""Names of arms in words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KIND_WORDS = {
 """Names of the kinds of noise; the engine adds those of its methods."""
 OTHER_WORDS = {"control": later("control"), "base": later("base"), "chaos": later("rounding-sized noise")}
 BEST = "@best"
-"""Suffix of an arm with the weights of its best evaluation."""
+"""Suffix of the name of an arm with the weights of its best evaluation."""
 WITH = "-with-"
 """Joins the name of a method and that of its noise."""
 
@@ -56,14 +56,14 @@ def arm_words(name: str) -> str:
 
 
 def with_arm_labels(text: str, arms: Iterable[str]) -> str:
-    """Return a finished sentence, such as one of a record, with arms as `arm_label` shows them.
+    """Replace arm names in a finished sentence (such as one from a record) by `arm_label` of each.
 
     Args:
         text: The sentence.
         arms: Names of the arms.
 
     Returns:
-        The sentence.
+        The sentence with the labels.
     """
     for name in sorted(arms, key=len, reverse=True):
         text = text.replace(name, arm_label(name))

@@ -26,7 +26,7 @@ SAME = 1e-6
 """Vectors whose squared distance is below this share of their squared norms are equal in single precision."""
 
 PIECE_NUMBERS = 2**24
-"""Products with the vocabulary held in memory at a time."""
+"""Products of vectors with the vocabulary that are held in memory at once."""
 
 Changes = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Strengths at which the nearest vector changes, `[length, CHANGES]`, ascending and padded with infinity; and the index
@@ -34,7 +34,7 @@ of the vocabulary vector that is nearest from that strength on."""
 
 
 def nearest_tokens(sentence: Sentence, seed: int) -> dict[str, Any]:
-    """Compute when the nearest token of each noisy vector changes, and the vocabulary around the sentence.
+    """Compute at which strengths the nearest token of each noisy vector changes, and the tokens near the sentence.
 
     Args:
         sentence: The sentence, with its vocabulary.
@@ -57,7 +57,7 @@ def nearest_tokens(sentence: Sentence, seed: int) -> dict[str, Any]:
 
 
 def changes(sentence: Sentence, units: Mapping[str, Vectors]) -> tuple[dict[str, Changes], NDArray[np.int64]]:
-    """Compute the changes of the nearest vocabulary vector.
+    """Compute the strengths at which the nearest vocabulary vector changes.
 
     Args:
         sentence: The sentence, with its vocabulary.
@@ -125,7 +125,7 @@ def _pairs(strengths: list[float], ids: list[int], sentence: Sentence) -> list[f
 
 
 def _neighbours(sentence: Sentence, closest: NDArray[np.int64]) -> dict[str, Any]:
-    """Return the closest other token of each token without duplicates, at most `NEIGHBOURS`."""
+    """Return the closest other token of each token, without duplicates, and their coordinates; at most `NEIGHBOURS`."""
     words = {number: sentence.word(number) for number in dict.fromkeys(closest.tolist())}
     others = [number for number in words if words[number] not in sentence.tokens][:NEIGHBOURS]
     axes, _ = plane_axes(sentence.clean)

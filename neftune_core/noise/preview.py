@@ -1,4 +1,4 @@
-"""The few numbers from which a browser draws noise on a sentence at any strength.
+"""The numbers from which the browser draws the noise on a sentence at any strength.
 
 For unit noise `u` on a clean vector `e` and a standard deviation `s`, `|e + s u|^2 = |e|^2 + 2 s (e . u) + s^2 |u|^2`
 and `cos(e, e + s u) = (|e|^2 + s e . u) / (|e| |e + s u|)`, so three numbers per token and kind are enough. In a plane
@@ -28,7 +28,7 @@ DRAWS = 16
 """Number of draws in `spread`; the first is the draw that `preview` shows."""
 
 PADDED_LENGTH = 512
-"""Longest row of the batch that the padded length rule pictures."""
+"""Length of the longest row in the batch, in tokens, that the Noise tab assumes for the padded length rule."""
 
 BINS_PER_DEVIATION, DEVIATIONS_SHOWN = 8, 4.5
 """Bins per standard deviation of a histogram, and its half-width in standard deviations."""
@@ -49,11 +49,11 @@ class Sentence:
         clean: Clean vectors, `[length, width]`.
         special: True on special tokens, `[length]`.
         precision: dtype in which the model computes.
-        site: Key of the site in a draw.
-        vocabulary: Yields the vectors of all tokens in chunks, ordered by id; nothing if the site is not an embedding.
+        site: Key of the site in the key of a draw.
+        vocabulary: Yields the vectors of all tokens in chunks ordered by id; empty if the site is not an embedding.
         vocabulary_size: Number of tokens in the vocabulary.
         word: Returns the text of a token id.
-        about: Further entries for the result of `preview`.
+        about: Additional entries of the result of `preview`.
     """
 
     tokens: list[str]
@@ -77,10 +77,12 @@ def preview(sentence: Sentence, seed: int) -> dict[str, Any]:
     Returns:
         A dict that contains, among others:
 
-        * `signal`: `|e|^2` per token, and `root_mean_square`: that of one clean coordinate.
-        * `realised`: share of the noise that survives rounding to bfloat16; empty for other precisions.
+        * `signal`: `|e|^2` per token.
+        * `root_mean_square`: root mean square of all clean coordinates.
+        * `realised`: pairs of a standard deviation and the share of its noise that survives rounding to bfloat16; empty
+          for other precisions.
         * `kinds`: `DRAWN_AS` without kinds that drop tokens.
-        * `dropped_below`: for each kind that drops tokens, the strength from which it drops each token.
+        * `dropped_below`: for each kind that drops tokens, the strength above which it drops each token.
         * `draws`: per draw `dot` (`e . u`) and `square` (`|u|^2`) per token, `histogram` and `plane`, where `u` has
           standard deviation 1 per coordinate.
     """
@@ -160,7 +162,7 @@ def plane_axes(clean: Vectors) -> tuple[Vectors, float]:
     centred = clean - clean.mean(0)
     values, vectors = np.linalg.eigh(centred @ centred.T)
     components = centred.T @ vectors[:, ::-1][:, :2]
-    missing = np.eye(len(components), 2 - components.shape[1], dtype=np.float32)  # of a text of one token
+    missing = np.eye(len(components), 2 - components.shape[1], dtype=np.float32)  # for a text of one token
     axes = np.linalg.qr(np.column_stack([components, missing]))[0]
     total = float(values.sum())
     return axes.astype(np.float32), float(values[::-1][:2].sum()) / total if total > 0 else 0.0
@@ -194,8 +196,8 @@ def surviving_share(clean: Vectors, noise: Vectors) -> float:
         noise: Noise of the same shape.
 
     Returns:
-        Projection of the realised noise on the intended noise: 1 if rounding is unbiased, 0 if the vectors do not
-        change.
+        Coefficient of the projection of the realised noise onto the intended noise: 1 if rounding is unbiased, 0 if the
+        vectors do not change.
     """
     added = to_bfloat16(clean + noise) - to_bfloat16(clean)
     wanted = float(np.vdot(noise, noise))
@@ -203,7 +205,7 @@ def surviving_share(clean: Vectors, noise: Vectors) -> float:
 
 
 def _realised_noise(sentence: Sentence, unit: Vectors, root_mean_square: float) -> list[list[float]]:
-    """Return standard deviation and realised share, measured on the uniform draw, for a model in bfloat16."""
+    """Return pairs (standard deviation, surviving share) of the uniform draw for a model in bfloat16, otherwise []."""
     if sentence.precision != "bfloat16":
         return []
     deviations = [root_mean_square * multiple for multiple in REALISED_AT]
@@ -253,5 +255,5 @@ def _points(places: Vectors) -> dict[str, list[float]]:
 
 
 def _round(values: NDArray[Any], digits: int = 6) -> list[float]:
-    """Round to significant digits; six are finer than any screen."""
+    """Round to significant digits; six are finer than any screen resolution."""
     return [float(f"{value:.{digits}g}") for value in values]

@@ -1,4 +1,4 @@
-"""A check that noise affects a model's output, made by running the model."""
+"""A check that noise affects a model's output, by running the model."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from neftune_core.noise.kinds import EMBEDDING_SITE
 from neftune_core.noise.sites import Site, family_of, is_encoder_decoder
 
 FIRST_ID, TOKENS = 3, 4
-"""Token ids used: small enough for every vocabulary, and past the usual special tokens."""
+"""First token id and number of tokens: ids small enough for every vocabulary, after the usual special tokens."""
 
 
 def require_effect(model: nn.Module, sites: Sequence[Site]) -> None:
     """Check that noise at each site changes the model's output.
 
-    Four tokens are run with and without strong noise, at each embedding and at all layers together.
+    The model runs on four tokens without noise, with strong noise at each embedding, and with strong noise at all
+    layers together.
 
     Args:
         model: The model.

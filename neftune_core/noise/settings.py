@@ -170,14 +170,15 @@ class NoiseSettings(Settings):
         return "-".join(parts)
 
     def site_numbers(self, layers: int, *, tables: bool = False) -> tuple[int, ...]:
-        """Return the site numbers in ascending order: 0 is the embedding, 1 to `layers` the layers.
+        """Return the numbers of the sites that get noise.
 
         Args:
             layers: Number of layers of the model.
-            tables: Whether the model has tables of embeddings per layer, site -1.
+            tables: Whether the model has tables of embeddings per layer.
 
         Returns:
-            The numbers; -1 stands for the tables of embeddings per layer.
+            The numbers in ascending order: -1 for the tables of embeddings per layer, 0 for the embedding, 1 to
+            `layers` for the layers.
 
         Raises:
             InvalidSetting: If the model has no such layer, or no tables.
@@ -202,7 +203,7 @@ class NoiseSettings(Settings):
 
 
 def _digits(number: float) -> str:
-    """Format a number with as few digits as distinguish it from every other setting."""
+    """Format a number with up to 15 significant digits, so that different settings have different names."""
     return f"{number:.15g}"
 
 

@@ -26,12 +26,12 @@ class Site:
     """One noise site: the output of `module`, or its first element if the output is a tuple.
 
     Attributes:
-        number: 0 for an embedding, and -1 for the table of embeddings per layer beside it. Layers count from 1, those
-            of an encoder before those of its decoder.
+        number: 0 for an embedding, -1 for its table of embeddings per layer. Layers count from 1, those of an encoder
+            before those of its decoder.
         part: "encoder" or "decoder"; a causal model is all decoder.
         module: The module whose output gets noise.
-        owner: The encoder or decoder. If both share one embedding module, it shows whose pass is running.
-        key: Number of the site in the key of a draw, unique within a model.
+        owner: The encoder or decoder module; a hook on it tells which of them is running a shared embedding.
+        key: The site's number in the key of a draw, unique within a model.
     """
 
     number: int
@@ -42,7 +42,7 @@ class Site:
 
 
 def noise_sites(model: nn.Module) -> list[Site]:
-    """Return every site of `model`: the embedding and then the layers of each component.
+    """Return every site of `model`: for each component its embeddings, then its layers.
 
     Raises:
         NoEffect: If a component has no input embedding or no stack of layers.
@@ -52,7 +52,7 @@ def noise_sites(model: nn.Module) -> list[Site]:
     stacks = {part: layer_stack(model, part)[1] for part in parts}
     total = sum(len(stack) for stack in stacks.values())
     for part, owner in parts.items():
-        key = EMBEDDING_SITE if not sites else total + 1  # the lower numbers belong to layers
+        key = EMBEDDING_SITE if not sites else total + 1  # lower keys belong to layers
         sites.append(Site(EMBEDDING_SITE, part, _input_embedding(owner), owner, key))
         table = _per_layer_table(owner)
         if table is not None:
@@ -75,7 +75,8 @@ def chosen_sites(model: nn.Module, settings: NoiseSettings) -> list[Site]:
         The sites, in the order of `noise_sites`.
 
     Raises:
-        InvalidSetting: If the model lacks one of the layers.
+        InvalidSetting: If the model lacks one of the layers, or has no tables of embeddings per layer.
+        NoEffect: If a component has no input embedding or no stack of layers.
     """
     sites = noise_sites(model)
     tables = any(site.number == TABLES_SITE for site in sites)
@@ -158,7 +159,7 @@ def unwrap_model(model: nn.Module) -> nn.Module:
 
 
 def _per_layer_table(part: nn.Module) -> nn.Module | None:
-    """Return the embedding that holds a short vector per token and layer (Gemma 3n and 4), if there is one."""
+    """Return the embedding that holds a short vector per token and layer (Gemma 3n and 4); None if absent."""
     from torch import nn
 
     config: Any = getattr(part, "config", None)

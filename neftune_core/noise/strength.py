@@ -44,7 +44,7 @@ def standard_deviation(strength: float, unit: str, length: int, width: int, sign
         unit: "alpha", "std" or "relative".
         length: Number of real tokens `L` (no padding).
         width: Embedding width `d`.
-        signal: Root-mean-square coordinate of the clean embeddings; only used by "relative".
+        signal: Root-mean-square coordinate of the clean vectors; only used by "relative".
 
     Returns:
         `alpha / sqrt(3 L d)` for "alpha", which bounds uniform noise by `alpha / sqrt(L d)` (arXiv 2310.05914, section
@@ -61,10 +61,10 @@ def equivalents(strength: float, unit: str, length: int, width: int, signal: flo
         unit: "alpha", "std" or "relative".
         length: Number of real tokens.
         width: Embedding width.
-        signal: Root-mean-square coordinate of the clean embeddings.
+        signal: Root-mean-square coordinate of the clean vectors.
 
     Returns:
-        The strength by unit; infinity if the unit's scale is zero.
+        The equivalent strength by unit; infinity if `signal` is 0 and the unit is "relative".
     """
     deviation = standard_deviation(strength, unit, length, width, signal)
     scales = {name: other.scale(length, width, signal) for name, other in UNITS.items()}

@@ -1,8 +1,9 @@
-"""Methods that people compare with noise on the embeddings: one file each, found by its name `METHOD`.
+"""Methods to compare with embedding noise, one file each.
 
-    method            what an entry declares: its setting, its place in a training step, its words, paper and formula
-    registry          all entries by name, and the settings of an arm made from them
-    several_passes    training on a clean and on noisy passes together, for methods that compare them
+    method            the declaration of a method: setting, place in a training step, name, paper and formula
+    registry          all methods by name, and the settings of an arm built from them
+    several_passes    training on a clean pass and noisy passes together
 
-A new file in this folder that defines `METHOD` is offered by TOML files, the command line, the API, links and the page.
+To add a method, add a file that defines `METHOD`. It is then available in TOML files, the command line, the API, links
+and the page.
 """

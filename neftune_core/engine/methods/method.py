@@ -1,6 +1,6 @@
-"""What a method is: one number per arm, and the place in a training step where it acts.
+"""The declaration of a method: one number per arm, and the place in a training step where it acts.
 
-The modules of methods import torch only inside their functions, because settings are read without it.
+Modules of methods import torch only inside functions, so that settings can be read without it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class StepPasses(Protocol):
-    """What `passes.Passes` offers to a method with passes of its own."""
+    """The part of `passes.Passes` that a method with its own passes may use."""
 
     @property
     def scale(self) -> float:
         """Loss scale, which multiplies all gradients."""
 
     def labels(self, micro_batch: MicroBatch, slots: Sequence[int]) -> Labels | None:
-        """Return the trained tokens and their weights, if a method chooses them; see `Passes.labels`."""
+        """Return the trained tokens and their weights if a method chooses them; see `Passes.labels`."""
 
     def running(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise]) -> AbstractContextManager[nn.Module]:
         """Yield the tree in training mode with these arms active; see `Passes.running`."""
@@ -33,7 +33,7 @@ class StepPasses(Protocol):
 
 @dataclass(frozen=True)
 class TokenWeights:
-    """The tokens of a micro-batch that are trained on, and what each counts.
+    """The tokens of a micro-batch that are trained on, and their weights.
 
     Attributes:
         predicting: Positions in `[batch * length]` whose next token is trained on, `[targets]` int64.
@@ -45,7 +45,7 @@ class TokenWeights:
 
 
 class OwnPasses(Protocol):
-    """The function of a method that replaces the training pass of its arms; see `Method.passes`."""
+    """A function that replaces the training pass of the arms with a method; see `Method.passes`."""
 
     def __call__(
         self, passes: StepPasses, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise], values: Mapping[int, float], /
@@ -56,22 +56,22 @@ class OwnPasses(Protocol):
 class Method:
     """One method. An arm uses it if its value differs from that of the control.
 
-    At most one of the four functions is needed; dropout and weight decay, which the step itself applies, have none. The
-    keys of random draws begin with the study seed, so that all arms of a study share them.
+    It needs at most one of the last four functions; dropout and weight decay have none, because the step itself applies
+    them. The keys of random draws begin with the study seed, so that all arms of a study share the draws.
 
     Attributes:
         name: Name of its setting, in snake case; an arm is named after it, as in `weight-decay-0.05`.
         words: Its name in words, passed through `later`.
-        setting: Its declaration, made by `setting` with the default None and `minimum=0`; 0 does nothing.
-        example: Values as one would type them, such as "0.1, 0.3".
+        setting: Its declaration, made by `setting` with the default None and `minimum=0`; 0 turns the method off.
+        example: Example values as a user would type them, such as "0.1, 0.3".
         formula: What it computes, in one line.
-        paper: Where it comes from, such as "arXiv 2310.05914"; empty if it needs no source.
+        paper: Its source, such as "arXiv 2310.05914"; empty if it needs none.
         box: Name of its box on the page and in links; `name` if empty.
-        needs_adapters: Whether it means nothing in full fine-tuning.
+        needs_adapters: Whether it has no effect in full fine-tuning.
         needs_noise: Whether the arm needs noise of a kind with a single draw.
-        causal_only: Whether it means nothing for an encoder-decoder.
+        causal_only: Whether it has no effect on an encoder-decoder.
         scheduled: Whether its value can follow a schedule of the arm over the run.
-        pass_count: Number of passes that `passes` runs and holds at once.
+        pass_count: Number of passes that `passes` runs and whose activations are in memory at once.
         token_weights: `token_weights(value, micro_batch)` chooses and weighs the trained tokens.
         passes: `passes(passes, micro_batch, arms, values)` replaces the training pass of the arms, given by slot with
             their noise and values; it accumulates gradients and returns the losses by slot.

@@ -1,7 +1,7 @@
 """The loss of NoiseFiT (arXiv 2504.03302): a clean pass and two noisy ones, as in the code of its authors.
 
-Its other part, Gaussian noise on a few layers that are chosen by their signal-to-noise ratio and scaled by token, is
-not: the noise is that of the arm.
+The method's own noise (Gaussian, on a few layers chosen by signal-to-noise ratio, scaled per token) is not implemented;
+the arm's noise is used instead.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 BETWEEN = 0.1
 """Weight of the divergence between the two noisy passes, the default of the authors' code."""
 SECOND_DRAW = 1 << 20
-"""Added to the epoch in the key of the second draw; no run has as many epochs."""
+"""Added to the epoch in the key of the second draw; larger than the number of epochs of any run."""
 
 
 def clean_and_two_noisy(
     passes: StepPasses, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise], values: Mapping[int, float]
 ) -> dict[int, Sums]:
-    """Train on the loss of the clean pass, the divergence of both noisy passes from it, and that between them.
+    """Train on the clean loss, the divergence of two noisy passes from the clean one, and their mutual divergence.
 
     The two noisy passes have independent draws.
 
@@ -39,7 +39,7 @@ def clean_and_two_noisy(
         passes: Runs the passes.
         micro_batch: The rows.
         arms: Noise by slot.
-        values: Share of the divergence from the clean pass by slot; the rest is its cross-entropy.
+        values: Weight `s` of the divergence from the clean pass by slot; the clean cross-entropy has weight `1 - s`.
 
     Returns:
         The cross-entropy of the clean pass by slot.

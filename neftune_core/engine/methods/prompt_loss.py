@@ -1,4 +1,4 @@
-"""Loss on the prompt, with a weight; weight 1 is instruction modelling (arXiv 2405.14394)."""
+"""Weighted loss on the prompt; weight 1 is instruction modelling (arXiv 2405.14394)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 def weigh_prompt(weight: float, micro_batch: MicroBatch) -> TokenWeights:
-    """Train on the prompt too: response tokens count 1, prompt tokens `weight`, divided by the sum of the counts.
+    """Train on the prompt too: the weighted mean with weight 1 per response token and `weight` per prompt token.
 
     The prompt is everything that is not trained on, without special tokens, padding and the first token of a row. The
-    engine divides by the response tokens of the step alone, so the weights here make up for the difference.
+    engine divides by the response tokens of the step alone; the returned weights compensate for that.
 
     Args:
         weight: Weight of a prompt token.
         micro_batch: The rows.
 
     Returns:
-        The positions that predict a token that counts, and the weight of each, float32.
+        The positions that predict a response or prompt token, and the weights of these tokens.
     """
     import torch
 

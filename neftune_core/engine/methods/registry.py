@@ -39,7 +39,7 @@ KIND_WORDS.update({name.replace("_", "-"): method.words for name, method in METH
 
 
 class _Arm(Settings):
-    """An arm that differs from the control in a method; None keeps the study's value, or leaves the method out."""
+    """An arm that differs from the control in a method; None keeps the study's value or omits the method."""
 
     noise: NoiseSettings | None = Field(None, description="Noise of this arm; without it the arm has none.")
     schedule: str = setting(
@@ -58,7 +58,7 @@ class _Arm(Settings):
 
     @property
     def values(self) -> dict[str, float]:
-        """The values that are set, by name of the method."""
+        """The values that are not None, by name of the method."""
         return {name: getattr(self, name) for name in METHODS if getattr(self, name) is not None}
 
     @property
@@ -116,14 +116,14 @@ else:
 
 
 def require_causal(arms: ArmSet, values: Iterable[Mapping[str, float]]) -> None:
-    """Raise `InvalidSetting` if a method for causal models is used with an encoder-decoder.
+    """Check that no method for causal models alone is used with an encoder-decoder.
 
     Args:
         arms: The arms.
         values: Values of every arm by name of the method.
 
     Raises:
-        InvalidSetting: If one of the values belongs to such a method.
+        InvalidSetting: If such a method is used.
     """
     used = {name for own in values for name, value in own.items() if value and METHODS[name].causal_only}
     if used and is_encoder_decoder(arms.tree):
@@ -137,11 +137,11 @@ def require_causal(arms: ArmSet, values: Iterable[Mapping[str, float]]) -> None:
 
 
 def perturb_start(blocks: Iterable[Block], values: Mapping[int, Mapping[str, float]], seed: int) -> list[int]:
-    """Add to the trained tensors what the methods of each arm add before the first step.
+    """Apply the methods that perturb the trained tensors before the first step.
 
     Args:
         blocks: The trained tensors.
-        values: Values by name of the method, by slot.
+        values: Values by slot and name of the method.
         seed: Study seed.
 
     Returns:

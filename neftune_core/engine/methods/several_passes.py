@@ -1,4 +1,4 @@
-"""Training on the predictions of a clean pass and of noisy ones together, for methods that compare them."""
+"""Training on a clean pass and noisy passes together, for methods that compare their predictions."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ PIECE = 128
 """Positions whose logits of all passes are in memory at once."""
 
 Terms = Callable[["Tensor", Sequence["Tensor"]], Sequence["Tensor"]]
-"""Gets the clean cross-entropy and the log-probabilities of each pass, by position; returns the terms of the loss."""
+"""Takes the clean cross-entropy, `[positions]`, and the log-probabilities of each pass, `[positions, vocabulary]`;
+returns the terms of the loss, `[positions]` each."""
 Weights = Callable[["Tensor", "Tensor"], Sequence["Tensor"]]
-"""Gets the weights of the trained tokens, `[arms, positions]`, and which belong to the response, `[positions]`."""
+"""Takes the weights of the trained tokens, `[arms, positions]`, and whether each belongs to the response,
+`[positions]`; returns the weights of each term, `[arms, positions]` or a shape that expands to it."""
 
 
 def train_on_several(
@@ -31,17 +33,17 @@ def train_on_several(
     terms: Terms,
     weights: Weights,
 ) -> dict[int, Sums]:
-    """Run the clean pass and the noisy ones, and train on the weighted terms of their predictions.
+    """Run the clean and the noisy passes, and accumulate the gradients of a weighted sum of loss terms.
 
-    All passes have the same dropout masks, and all get gradients.
+    All passes have the same dropout masks, and gradients flow through all of them.
 
     Args:
         passes: Runs the passes.
         micro_batch: The rows.
         arms: Noise by slot.
-        noisy: The rows of each noisy pass, which determine its draw.
-        terms: Computes the terms of the loss at some positions.
-        weights: Returns the weight of each term, `[arms, positions]`.
+        noisy: The rows of each noisy pass, whose keys determine its draw.
+        terms: Computes the terms of the loss.
+        weights: Returns the weights of the terms.
 
     Returns:
         The cross-entropy of the clean pass by slot.
@@ -72,9 +74,9 @@ def train_on_several(
 def _in_pieces(
     tree: nn.Module, states: Sequence[Tensor], targets: Tensor, shares: Tensor, terms: Terms
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return the clean cross-entropy of each position, and the gradient to each of the states.
+    """Return the clean cross-entropy of each position, and the gradient with respect to each of `states`.
 
-    A trained head gets its own gradient.
+    The gradient of a trained head accumulates.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Uniform noise on the weights once, before training (NoisyTune, arXiv 2202.12024)."""
+"""Uniform noise added to the weights once, before training (NoisyTune, arXiv 2202.12024)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def draw_relative(intensity: float, tensor: Tensor, key: tuple[int, ...]) -> Ten
 
     Args:
         intensity: Width of the uniform interval, as a multiple of the standard deviation.
-        tensor: A trained tensor. One whose numbers are all equal gets no noise, such as an adapter's `B` at the start.
+        tensor: A trained tensor. If all its elements are equal, as in an adapter's initial `B`, it gets no noise.
         key: Key of the draw.
 
     Returns:

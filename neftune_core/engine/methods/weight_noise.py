@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def draw_filters(sigma: float, weight: Tensor, key: tuple[int, ...]) -> Tensor:
-    """Draw the noise of one linear weight; a row with a larger norm (a filter) gets more.
+    """Draw the noise of one linear weight, in proportion to the norm of each row (filter).
 
     Args:
-        sigma: Strength; the noise of a row has about `sigma` times the norm of the row.
+        sigma: Norm of the noise of a row (approximately), as a multiple of the norm of the row.
         weight: Base plus adapter, `[out, in]` float32.
         key: Key of the draw.
 
