@@ -6,11 +6,12 @@ catalogue         memory and time of a study on this machine
   time_calibration  measured speed, stored
   device            devices, precisions and free memory
 loading           a model by its source, once per process
-  sources           hub, mirror, folder, GGUF, package index
-  checks            the folder before its weights are read
+  sources           hub or mirror, ModelScope, folder, GGUF, package index
+  checks            checks on the folder before its weights are read
   tokenizing        the tokenizer, adapted to the model
-  architecture      the parts of a model, and trials before admission
+  architecture      the parts of a model, and trial runs before it is used
 token_text        text of tokens
-accelerator       the lock around the compute, and threads: how OpenMP threads wait
+accelerator       the lock around the machine's compute
+threads           how OpenMP threads wait, and how many a study uses
 silence_warnings  workarounds for transformers
 """

@@ -43,14 +43,14 @@ class Workload:
         rank: LoRA rank; None for full fine-tuning, whose arms always run in turn.
         together: Whether adapters of several arms run in one pass.
         mean_length: Mean tokens per row, which determines time; 0 if all rows have `length`.
-        answered: Tokens of all prompts and answers held in memory at once at the end.
-        held: Passes of one arm whose activations are held at once.
+        answered: Tokens of the prompts and answers whose keys and values are in memory at once.
+        held: Passes of one arm whose activations are in memory at once.
         perturbed: Whether an arm trains on a copy of the weights with noise.
-        trained: Number of arms trained over all seeds, each of which is evaluated, measured and asked; 0 for `arms`.
+        trained: Number of arms over all seeds, each of which is evaluated, measured and answers prompts; 0 for `arms`.
         budget_seconds: Time budget of all seeds together; 0 if the number of steps is known.
-        repeats: Passes of a step, mean of the arms.
-        read_tokens: Tokens that are read or written without gradients: by evaluations, measures and answers.
-        reads: Passes in which they are.
+        repeats: Passes per step, averaged over the arms.
+        read_tokens: Tokens processed without gradients, in evaluations, measures and answers.
+        reads: Number of passes that process them.
     """
 
     arms: int
@@ -71,7 +71,7 @@ class Workload:
 
     @property
     def turns(self) -> int:
-        """Groups of arms that follow each other in a step."""
+        """Number of groups of arms that run one after another in a step."""
         return 1 if self.together and self.rank is not None else self.arms
 
 
@@ -83,7 +83,7 @@ class Estimate:
         memory_bytes: Peak memory in bytes, in addition to what is in use.
         seconds: Duration in seconds.
         fits: Whether the memory is available.
-        sentence: All of this in one sentence.
+        sentence: The estimate in one sentence, for users.
     """
 
     memory_bytes: int
@@ -100,17 +100,18 @@ KEPT_WIDTHS = 30
 ADAPTED_WIDTHS = 20
 LOGIT_ROWS, LOGIT_COPIES = 128, 3
 STUDY_BYTES = 150_000_000
-"""Memory of the first study of a process whatever its size: modules that are loaded late, buffers, and free pieces that
-the allocator keeps; measured."""
+"""Memory of the first study in a process, whatever its size: lazily imported modules, buffers, and free blocks that the
+allocator keeps; measured."""
 # Floating point operations per token and weight: forward, gradient to inputs, gradient to weights.
 READING_FLOPS, ADAPTER_FLOPS, FULL_FLOPS = 2, 4, 6
 # Speed of a step relative to that of a plain matrix product; measured.
 EFFICIENCY = 0.6
 STEP_OPERATIONS, READ_OPERATIONS = 1300, 400
-"""Small operations in which a layer takes the fixed part of its time, with and without gradients; measured."""
+"""Fixed time of a layer per pass, in small operations, with and without gradients; measured."""
 LAYERS_AROUND = 4
-"""The fixed time of what is around the layers (batch, noise, head, loss, optimizer), in layers; measured."""
+"""Fixed time outside the layers (batch, noise, head, loss, optimizer), in layers; measured."""
 LABELLED_SHARE = 0.5
+"""Assumed share of tokens whose logits are computed."""
 
 
 def estimate(
@@ -118,8 +119,8 @@ def estimate(
 ) -> Estimate:
     """Estimate the memory and time of a study on this machine.
 
-    Both are within a factor of two on an idle machine. Time is scaled by the last study of the same model on this
-    machine; before there is one, it follows the speeds of a matrix product and of small operations here.
+    Both are within a factor of two on an idle machine. The time is calibrated by the last study of the same model on
+    this machine; without one, it is computed from the measured speed of a matrix product and of small operations.
 
     Args:
         model: The model.
@@ -167,7 +168,7 @@ def training_key(settings: ModelSettings, work: Workload) -> str:
         work: Size of the study.
 
     Returns:
-        The key, see `calibration_key`.
+        The key; see `calibration_key`.
     """
     from neftune_core.models.device import choose_device, choose_precision
     from neftune_core.models.time_calibration import calibration_key
@@ -186,7 +187,7 @@ def machine_seconds(model: SizedModel, work: Workload, settings: ModelSettings) 
         settings: Device and precision.
 
     Returns:
-        Seconds of all steps of all arms, and of all evaluations, measures and answers.
+        Seconds for the steps of all arms, and seconds for all evaluations, measures and answers.
     """
     from neftune_core.models.device import choose_device, choose_precision
 
@@ -215,7 +216,7 @@ def _memory(model: SizedModel, work: Workload, device: torch.device, precision: 
 
 
 def layer_width(model: SizedModel) -> float:
-    """Return the width of the layers, from about `12 * width^2` parameters per layer; embeddings may be narrower."""
+    """Estimate the width of the layers from about `12 * width^2` parameters per layer; embeddings may be narrower."""
     inner = max(0, model.parameters - model.vocabulary * model.width)
     return float(max(model.width, (inner / (12 * max(1, model.layers))) ** 0.5))
 
@@ -236,7 +237,7 @@ def _read_seconds(model: SizedModel, work: Workload, device: torch.device, preci
 
 
 def _arithmetic_seconds(model: SizedModel, flops: float, device: torch.device, precision: str) -> float:
-    """Return the time of the products with all weights, given the operations per weight."""
+    """Return the seconds for the products with all weights, given the total operations per weight."""
     from neftune_core.models.device import matrix_speed
 
     head = model.vocabulary * model.width
@@ -245,19 +246,19 @@ def _arithmetic_seconds(model: SizedModel, flops: float, device: torch.device, p
 
 
 def _fixed_seconds(model: SizedModel, operations: int, device: torch.device) -> float:
-    """Return the time of one pass that does not depend on the number of its tokens."""
+    """Return the part of a pass's time that does not depend on the number of tokens, in seconds."""
     from neftune_core.models.device import operation_seconds
 
     return (model.layers + LAYERS_AROUND) * operations * operation_seconds(str(device))
 
 
 def gigabytes(count: float) -> str:
-    """Format bytes for users."""
+    """Format a number of bytes for users, in MB or GB."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"
 
 
 def duration(seconds: float) -> str:
-    """Format seconds for users."""
+    """Format a number of seconds for users, in seconds, minutes or hours."""
     if seconds < 90:
         count = max(1, round(seconds))
         return say(plural(count, "1 second", "{count} seconds"), count=count)

@@ -17,7 +17,7 @@ from neftune_core.sentences import cause, sentence
 if TYPE_CHECKING:
     import torch
 
-# Tasks of classes that read a text, and do not write one.
+# Tasks in the names of classes that do not generate text.
 OTHER_TASKS = ("Classification", "QuestionAnswering", "MultipleChoice", "NextSentencePrediction")
 # Masked language models (BERT, RoBERTa), which can be run as decoders without being trained for it.
 FILLING_ENDINGS = ("ForMaskedLM", "ForPreTraining")
@@ -25,7 +25,7 @@ NOT_PRETRAINED = (
     "Not pre-trained for generation: it was trained to fill masked tokens, reading in both directions, not to write "
     "text."
 )
-# Memory for loading relative to the weights: also the tokenizer, buffers and pages of the file being read.
+# Memory for loading as a multiple of the weights; includes the tokenizer, buffers and pages of the file being read.
 LOADING_MARGIN = 1.1
 
 
@@ -33,7 +33,7 @@ def read_configuration(folder: Path) -> Any:
     """Return the configuration in `folder`; masked language models such as BERT are configured as decoders.
 
     Raises:
-        ModelError: If it is not a text generation model with safetensors files.
+        ModelError: If the folder does not contain a text generation model with safetensors files.
     """
     config = _configuration(folder)
     _require_writer(config, folder)
@@ -95,9 +95,9 @@ def _is_known(kind: str) -> bool:
 
 
 def auto_class(config: Any) -> Any:
-    """Return the class of transformers that loads a text-generating model; None if no class does.
+    """Return the auto class of transformers that loads a text-generating model; None if there is none.
 
-    A class that also reads images or sound counts if its text part writes text.
+    A class that also takes images or sound counts if its text part generates text.
     """
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForSeq2SeqLM
 
@@ -130,13 +130,13 @@ def _require_writer(config: Any, folder: Path) -> None:
 
 
 def _writes_nothing(architecture: str, encoder_decoder: bool) -> bool:
-    """Return whether a class has another task or no head; an encoder-decoder may share its head with its embedding."""
+    """Return whether a class has another task or no head; that of an encoder-decoder may be tied to its embedding."""
     headless = re.search("(?<!LMHead)Model$", architecture) and not encoder_decoder
     return bool(headless) or any(task in architecture for task in OTHER_TASKS)
 
 
 def _trained_for(family: str, architecture: str) -> str:
-    """Return the family of a model with the task that its architecture is named for, such as "bert, masked LM"."""
+    """Return a model's family and the task in the name of its architecture, such as "bert, masked LM"."""
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z]+", architecture.partition("For")[2])
     task = " ".join(word if word.isupper() else word.lower() for word in words)
     return f"{family}, {task}" if task else family
@@ -193,7 +193,7 @@ def safetensors_header(file: Path) -> dict[str, Any]:
     """Return the tensor entries of a safetensors file by name, without reading the tensors.
 
     Raises:
-        ModelError: If the file is broken.
+        ModelError: If the file is damaged, truncated or unreadable.
     """
     broken = ModelError(
         say(

@@ -27,9 +27,9 @@ CGROUP_LIMITS = (
 CGROUP_STATISTICS = ("/sys/fs/cgroup/memory.stat", "/sys/fs/cgroup/memory/memory.stat")
 PROCESSORS = Path("/proc/cpuinfo")
 CPU_PASS_ELEMENTS = 2**21
-"""Largest hidden state over all arms of a pass, in elements, up to which a CPU gets faster by batching arms."""
+"""Size of the hidden state of all arms in one pass, in elements, up to which batching arms is faster on a CPU."""
 SLOW_SHARE = 0.5
-"""Speed of bfloat16 relative to float32 below which the native unit is evidently not used."""
+"""Speed of bfloat16 relative to float32 below which native bfloat16 instructions are evidently not used."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 DEVICE_VARIABLE = "NEFTUNE_DEVICE"
 
@@ -38,12 +38,12 @@ LENT = later("This lab is given a GPU automatically, for one call at a time: lea
 
 
 def forbid_gpu() -> None:
-    """Use no GPU in this process from now on; the platform lends GPUs to other processes, which call `allow_gpu`."""
+    """Use no GPU in this process from now on, because the platform lends GPUs to child processes (`allow_gpu`)."""
     _gpu_forbidden.set()
 
 
 def allow_gpu() -> None:
-    """Allow this process to use a GPU, even if its parent may not."""
+    """Allow this process to use a GPU, even if `forbid_gpu` was called in its parent."""
     _gpu_forbidden.clear()
 
 
@@ -124,7 +124,7 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 @cache
 def fast_bfloat16(device: torch.device) -> bool:
-    """Return whether `device` multiplies bfloat16 faster than float32; cached per device."""
+    """Return whether `device` has native, fast bfloat16 multiplication; cached per device."""
     import torch
 
     if device.type == "cuda":
@@ -156,7 +156,7 @@ def _processor_entry(*names: str) -> str:
 
 
 def measure_speed(precision: str, seconds: float, device: str = "cpu") -> float:
-    """Measure a matrix product shaped like that of a small model.
+    """Measure the speed of a matrix product with the shapes of a small model.
 
     Args:
         precision: dtype of the operands.
@@ -202,7 +202,7 @@ def operation_seconds(device: str) -> float:
         device: torch device.
 
     Returns:
-        Seconds per operation, half of them gradients.
+        Seconds per operation, averaged over the forward and the backward pass.
     """
     import torch
 
@@ -220,7 +220,7 @@ def operation_seconds(device: str) -> float:
 
 
 def tokens_per_pass(device: torch.device, width: int) -> int:
-    """Return how many tokens of all arms together run best in one pass.
+    """Return the number of tokens, over all arms, up to which one pass is faster than several.
 
     Args:
         device: The device.

@@ -86,9 +86,9 @@ class LoadedModel:
         note: What a user should know before using it; may be empty.
         revision: Commit on the hub; empty for other sources.
         dropout: Original dropout rates of its configuration, by name.
-        memory: What it remembers of the tokens before, see `caches.memory_of`.
-        reach: What noise and adapters do not reach, one sentence each.
-        published: The model that it is the text part of; None if it was published as it is.
+        memory: Kind of its cache; see `caches.memory_of`.
+        reach: One sentence for each part that noise or adapters do not reach.
+        published: The published model of which `model` is the text part; None if it is a whole model.
     """
 
     model: PreTrainedModel
@@ -213,16 +213,16 @@ def load(
 
 
 def place_on_gpu(settings: ModelSettings) -> LoadedModel:
-    """Load a model and move it to CUDA for as long as the process lives, whether or not it may use the GPU itself.
+    """Load a model on the CPU, and move it to CUDA for the lifetime of the process, even after `forbid_gpu`.
 
-    On platforms that emulate CUDA in the process that serves, processes forked from it find the model on their GPU:
-    `load` returns it there. It is read and tried on the CPU, and moved last.
+    On platforms that emulate CUDA in the serving process, forked processes find the model on their GPU, where `load`
+    returns it.
 
     Args:
         settings: Source, revision and precision.
 
     Raises:
-        LabError: As `load`.
+        LabError: In the cases of `load`.
     """
     import torch
 
@@ -245,12 +245,12 @@ def loaded_models() -> list[LoadedModel]:
 
 
 def clear_cache() -> None:
-    """Forget all loaded models; their memory is freed when they are collected as garbage."""
+    """Remove all models from the cache; their memory is freed when they are garbage-collected."""
     _cache.clear()
 
 
 def evict_all() -> None:
-    """Clear the cache, and collect garbage; the memory of models in use is freed when their users release them."""
+    """Clear the cache and free its memory; a model in use is freed when its users release it."""
     clear_cache()
     gc.collect()
     import torch
@@ -260,7 +260,7 @@ def evict_all() -> None:
 
 
 def _read_in_any(location: ModelFolder, source: str, where: tuple[torch.device, str, str], watch: Watch) -> LoadedModel:
-    """Read the model, in float32 if it does not run in the precision that was chosen automatically."""
+    """Read the model; if its precision was chosen automatically and it does not run, read it in float32."""
     device, asked, precision = where
     try:
         return _read(location, source, (device, precision), watch)

@@ -3,7 +3,7 @@
 Spinning threads are fastest on an idle machine, but many times slower as soon as another process needs a core: a
 spinning thread occupies the core that the awaited thread needs. GNU's OpenMP runtime, used by the Linux builds of
 torch, stops spinning when it manages more threads than there are cores. `YieldingWhenBusy` exploits this: it monitors
-how long this process waits for a core, and meanwhile keeps an additional idle thread pool. Only the waiting changes,
+how long this process waits for cores, and keeps an additional idle thread pool while it does. Only the waiting changes,
 never the number of threads of a computation, which determines the rounding of sums.
 
 Other runtimes (macOS, Windows) also read `OMP_WAIT_POLICY`, and always wait passively.
@@ -148,7 +148,7 @@ def _hold(ready: threading.Event, release: threading.Event) -> None:
 
     before, more = torch.get_num_threads(), (os.cpu_count() or 1) + 1
     torch.set_num_threads(more)
-    torch.zeros(2**15 * more).add_(1)  # torch gives each thread a piece of 2**15 numbers
+    torch.zeros(2**15 * more).add_(1)  # torch gives each thread 2**15 elements
     torch.set_num_threads(before)
     ready.set()
     release.wait()

@@ -16,11 +16,11 @@ FILE = "times.json"
 
 @dataclass(frozen=True)
 class TimeCalibration:
-    """The measured times of a run over those that the speed of the machine predicts.
+    """Measured times of a run, divided by the times that are predicted from the speed of the machine.
 
     Attributes:
-        steps: Of the last measured steps.
-        rest: Of all the rest: evaluations, measures and answers.
+        steps: Ratio for the last measured steps.
+        rest: Ratio for everything else: evaluations, measures and answers.
     """
 
     steps: float = 1.0
@@ -28,12 +28,12 @@ class TimeCalibration:
 
     @property
     def is_sound(self) -> bool:
-        """Whether both numbers are possible."""
+        """Whether both ratios are plausible."""
         return all(1 / SLOWEST < ratio < SLOWEST for ratio in (self.steps, self.rest))
 
 
 def calibration_key(source: str, device: str, precision: str, method: str) -> str:
-    """Return the key under which a pace is stored.
+    """Return the key under which a calibration is stored.
 
     Args:
         source: Source of the model.
@@ -48,7 +48,7 @@ def calibration_key(source: str, device: str, precision: str, method: str) -> st
 
 
 def stored_calibration(key: str) -> TimeCalibration | None:
-    """Return the last measured pace under `key`, or None."""
+    """Return the last calibration stored under `key`; None if absent or invalid."""
     found = _all().get(key)
     try:
         pace = TimeCalibration(float(found["steps"]), float(found["rest"])) if isinstance(found, dict) else None
@@ -58,7 +58,7 @@ def stored_calibration(key: str) -> TimeCalibration | None:
 
 
 def store_calibration(key: str, pace: TimeCalibration) -> None:
-    """Store a pace; write errors are ignored.
+    """Store a calibration; implausible ratios and write errors are ignored.
 
     Args:
         key: Key from `calibration_key`.

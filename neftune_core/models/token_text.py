@@ -41,7 +41,7 @@ def whole_text(ids: Sequence[int], tokenizer: Any, *, skip_special_tokens: bool 
 
 
 def token_texts(ids: Sequence[int], tokenizer: Any) -> list[str]:
-    """Return a label for each token: its text, or for parts of characters the character with a counter.
+    """Return a label for each token: its text, or for a part of a character the character with a counter.
 
     For example, the three tokens of one character are labelled "你 1/3" to "你 3/3". Bytes that form no character are
     labelled as "<0xE4>".
@@ -71,7 +71,7 @@ def token_texts(ids: Sequence[int], tokenizer: Any) -> list[str]:
 
 
 def _completed_at(names: Sequence[str], alone: Sequence[str], start: int) -> int | None:
-    """Return where the partial characters that start at `start` are first complete; None if never."""
+    """Return the index after the token that completes the characters begun at `start`; None if none does."""
     joined = b""
     for stop in range(start, len(names)):
         if not _is_part(alone[stop], names[stop]):

@@ -120,12 +120,12 @@ def _require_rows(tokenizer: Any, model: Any, name: str) -> None:
 
 
 def with_fixed_date(tokenizer: Any, day: date | None, *, hashed: bool = True) -> Any:
-    """Return a tokenizer whose chat template renders a fixed date as today.
+    """Return a tokenizer whose chat template renders a fixed date as the current date.
 
     Args:
         tokenizer: The tokenizer; returned unchanged if its template uses no date.
         day: The date; None for no change.
-        hashed: Whether the date counts for `day_of`, and thus for the hash of rendered data.
+        hashed: Whether `day_of` returns the date, so that it is part of the hash of rendered data.
 
     Returns:
         A shallow copy with the changed template, or `tokenizer` itself.
@@ -189,7 +189,7 @@ def decoder_start(tokenizer: Any) -> int | None:
 
 
 def _padding_token(tokenizer: Any, rows: int) -> str:
-    """Return an existing token for padding, which is masked everywhere."""
+    """Return an existing token to pad with; padding is masked everywhere."""
     for token_id in (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id, 0):
         if token_id is not None and token_id < rows:
             return str(tokenizer.convert_ids_to_tokens(token_id))

@@ -65,7 +65,7 @@ STEP_MODES = {
     "pair": StepMode("a second pass with the opposite sign", lambda ascent_steps: 2),
     "ascent": StepMode("gradient ascent passes", lambda ascent_steps: ascent_steps + 1),
 }
-"""Step modes by `Kind.passes`; engine/passes.py implements them in training, evaluation/sensitivity.py in evaluation."""
+"""By `Kind.passes`; engine/passes.py implements these modes in training, evaluation/sensitivity.py in evaluation."""
 
 
 def _uniform(generator: np.random.Generator, out: NDArray[np.float32]) -> None:

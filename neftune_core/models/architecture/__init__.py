@@ -1,1 +1,1 @@
-"""How a model is built: its parts, caches, trials before admission, and what noise and adapters reach."""
+"""The architecture of a model: its parts, caches, trial runs, and what noise and adapters reach."""

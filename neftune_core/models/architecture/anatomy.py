@@ -62,7 +62,7 @@ def encoded_source(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> d
         mask: 1 on real tokens and 0 on padding, `[batch, length]`.
 
     Returns:
-        Arguments of the model by name.
+        Arguments of the decoder by name.
     """
     states = model_parts(model)["encoder"](input_ids=ids, attention_mask=mask).last_hidden_state
     return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
@@ -82,7 +82,7 @@ def head_logits(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
         ModelError: If the model has no language modelling head.
     """
     config: Any = model.config
-    if getattr(config, "scale_decoder_outputs", False):  # T5 with a head that is tied to the embedding
+    if getattr(config, "scale_decoder_outputs", False):  # T5 with a head tied to the embedding
         hidden = hidden * config.d_model**-0.5
     logits = hidden
     for part in _head(model):
@@ -98,7 +98,7 @@ def head_logits(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
 
 
 def _head(model: nn.Module) -> list[nn.Module]:
-    """Return the modules that compute the logits one after the other.
+    """Return the modules that compute the logits, in order.
 
     BERT and RoBERTa transform the states inside the module of the projection, ModernBERT in a module before it.
     """
@@ -190,7 +190,7 @@ def all_layers(model: nn.Module) -> list[nn.Module]:
 def linear_maps(model: nn.Module, targets: str) -> list[str]:
     """Return the names of the linear modules (`nn.Linear` and transformers' `Conv1D`) inside the layers.
 
-    Modules that `leave_out` has named are omitted.
+    Modules passed to `leave_out` are omitted.
 
     Args:
         model: The model.
@@ -248,10 +248,10 @@ def is_attention(model: nn.Module, name: str, stack: str) -> bool:
 
 
 def leave_out(model: nn.Module, names: Collection[str]) -> None:
-    """Mark linear modules that adapters cannot reach, because the model uses their weights without calling them.
+    """Exclude linear modules from `linear_maps`, because adapters cannot reach them; see `unreached_maps`.
 
     Args:
-        model: The model, which keeps the names.
+        model: The model, on which the names are stored.
         names: Qualified names of the modules.
     """
     vars(model)[LEFT_OUT] = frozenset(names)
@@ -269,7 +269,7 @@ def first_position(model: nn.Module) -> int:
 
 
 def set_model_dropout(tree: nn.Module, rate: float) -> None:
-    """Set every dropout rate of `tree`; with 0, training mode computes the same as evaluation mode.
+    """Set every dropout rate of `tree`; at 0, training mode computes the same as evaluation mode.
 
     This covers dropout modules, rates stored as plain numbers on modules (OPT, GPT-NeoX), and rates read from the
     configuration at each call. Layer dropout is always disabled.

@@ -1,7 +1,7 @@
 """Causal attention for short rows on a CPU, as batched matrix products; torch's kernel takes twice as long.
 
-Query heads that share a key head are batched in one product. Probabilities are recomputed in the backward pass, so
-nothing of size tokens times tokens is stored; rows of a single block store them. In bfloat16, scores are rounded before
+Query heads that share a key head are batched in one product. Probabilities are recomputed in the backward pass, so that
+nothing of size tokens times tokens is stored, except for rows of a single block. In bfloat16, scores are rounded before
 the softmax, as in the eager attention of `transformers`. All other cases fall back to torch's kernel.
 """
 
@@ -43,7 +43,7 @@ def attention(
         key: `[batch, key heads, tokens, width]`.
         value: `[batch, key heads, tokens, width]`.
         attention_mask: A mask; if given, torch's kernel is used.
-        given: Further options of the interface.
+        given: Other options of the interface.
 
     Returns:
         `[batch, tokens, heads, width]`, and None for the weights.
@@ -57,7 +57,7 @@ def attention(
 
 
 def _is_plain(module: Any, query: Tensor, key: Tensor, given: dict[str, Any]) -> bool:
-    """Return whether this is unmasked causal attention over whole rows without further options."""
+    """Return whether this is causal attention over whole rows on a CPU, without options that `causal_rows` lacks."""
     causal = given.get("is_causal")
     special = any(given.get(name) is not None for name in ("position_bias", "cache", "softcap"))
     return (
@@ -129,7 +129,7 @@ class _CausalRows(torch.autograd.Function):
 def _block_gradients(
     query: Tensor, key: Tensor, value: Tensor, gradient: Tensor, block: slice, seen: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of one block to its queries and to the keys and values that it sees."""
+    """Return the gradients of one block with respect to its queries, and to the keys and values that they attend to."""
     mine = _flat(gradient, block)
     of_seen = torch.bmm(mine, value.transpose(1, 2))
     of_scores = torch._softmax_backward_data(of_seen, seen, -1, seen.dtype).mul_(scale)
@@ -148,7 +148,7 @@ def _flat(of: Tensor, block: slice) -> Tensor:
 
 
 def block_probabilities(query: Tensor, key: Tensor, block: slice, scale: float) -> Tensor:
-    """Compute the probabilities with which one block of queries attends to the keys up to its end.
+    """Compute the attention probabilities of one block of queries over the keys up to its end.
 
     Args:
         query: `[batch * key heads, groups, tokens, width]`.

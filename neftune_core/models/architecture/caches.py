@@ -1,7 +1,7 @@
-"""What a model remembers of the tokens it has read: key-value caches, recurrent states, or nothing that can be used.
+"""The cache of a model: keys and values, recurrent states, or none that can be used.
 
-transformers names the cache differently by version and family; `cache_name` finds the name. `memory_of` decides by
-running the model whether its cache gives the same logits as reading the whole text again.
+transformers names the cache differently by version and family; `cache_name` finds the name. `memory_of` runs the model
+to test whether its cache gives the same logits as processing the whole text again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CACHE_NAMES = ("cache", "past_key_values", "cache_params")
 """Names of the cache in transformers: from 5.24 on, before it, and before it in state space models."""
 
 KEYS, STATES, NOTHING = "keys", "states", "nothing"
-"""Kinds of memory: plain keys and values of every token, also other states, or none that can be used."""
+"""Kinds of memory: only keys and values of every token, also other states, or none that can be used."""
 
 TOLERANCES = {"float32": 0.01}
 ROUNDED_TOLERANCE = 0.1
@@ -38,12 +38,12 @@ def takes_positions(model: nn.Module) -> bool:
 
 
 def read_on(model: nn.Module, cache: Any, **inputs: Any) -> tuple[torch.Tensor, Any]:
-    """Run the body of `model` on further tokens.
+    """Run the body of `model` on the next tokens.
 
     Args:
         model: The model.
         cache: Its cache of the preceding tokens; None at the start.
-        inputs: Token ids, attention mask and whatever else the body gets.
+        inputs: Token ids, attention mask and other arguments of the body.
 
     Returns:
         Last hidden states `[batch, length, width]`, and the cache.
@@ -64,17 +64,17 @@ def select_rows(cache: Any, rows: torch.Tensor) -> None:
         if one is not None:
             select_rows(one, rows)
     for layer in getattr(cache, "layers", ()):
-        if hasattr(layer, "conv_states"):  # `batch_select_indices` of these layers forgets the states
+        if hasattr(layer, "conv_states"):  # `batch_select_indices` of these layers ignores the states
             layer.reorder_cache(rows)
         else:
             layer.batch_select_indices(rows)
 
 
 def memory_of(model: nn.Module, pad: int) -> str:
-    """Return the kind of memory of `model`: `KEYS`, `STATES`, or `NOTHING` if the text must be read again.
+    """Return the kind of memory of `model`; with `NOTHING`, the whole text must be processed for every token.
 
-    Two rows of different lengths are read with the cache, exchanged, and continued, as answering does it, and the
-    logits compared with those of each row read as a whole.
+    Two rows of different lengths are processed with the cache, swapped and continued, as in the generation of answers.
+    Their logits are compared with those of each row processed as a whole.
 
     Args:
         model: The model, in evaluation mode and without gradients.
@@ -106,11 +106,11 @@ def _texts(model: nn.Module) -> list[list[int]]:
 
 
 WRITTEN = 2
-"""Tokens of each text that are read one at a time."""
+"""Tokens of each text that are processed one at a time."""
 
 
 def _continue(model: nn.Module, pad: int) -> tuple[torch.Tensor, Any]:
-    """Return the logits after both texts, read with the cache, and the cache."""
+    """Return the logits after both texts, computed with the cache, and the cache."""
     import torch
 
     texts = _texts(model)
@@ -139,7 +139,7 @@ def _places(model: nn.Module, mask: torch.Tensor, length: int) -> dict[str, torc
 
 
 def _whole(model: nn.Module, text: list[int]) -> torch.Tensor:
-    """Return the logits after one text that is read as a whole."""
+    """Return the logits after one text that is processed as a whole."""
     import torch
 
     ids = torch.tensor([text], device=next(model.parameters()).device)
@@ -148,7 +148,7 @@ def _whole(model: nn.Module, text: list[int]) -> torch.Tensor:
 
 
 def _source(model: nn.Module, device: torch.device, rows: int) -> dict[str, torch.Tensor]:
-    """Return what the decoder of an encoder-decoder reads besides, the same for every row."""
+    """Return the decoder's extra inputs, the same for every row; empty for a causal model."""
     import torch
 
     if not is_encoder_decoder(model):

@@ -1,7 +1,7 @@
-"""What noise on the embedding and what adapters do not reach in a model, as sentences for its card and its record.
+"""The parts of a model that embedding noise or adapters do not reach, as sentences for its card and its record.
 
-Found by running the model, not by the name of its family. The sentences are English, and translated where they are
-shown.
+They are found by running the model, not by the name of its family. The sentences are stored in English and translated
+when shown.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ NO_ATTENTION = later("The layers have no attention, so adapters on the attention
 
 ALPHA = 5
 WHOLE_SHARE = 0.95
-"""Share of the weights in the layers above which nothing is said."""
+"""Share of the layers' weights from which adapters are considered to cover all of them."""
 IDS = (9, 4, 11, 5)
-"""Token ids that no module could take for positions or segments."""
+"""Token ids that differ from any position or segment ids."""
 
 
 def reach_of(model: nn.Module) -> tuple[str, ...]:
-    """Return what noise and adapters do not reach in `model`, one sentence each; usually nothing.
+    """Return one sentence for each part of `model` that noise or adapters do not reach; usually none.
 
     Args:
         model: The model, in evaluation mode, after `trials.require_supported`.
@@ -63,9 +63,9 @@ def reach_of(model: nn.Module) -> tuple[str, ...]:
 
 
 def _noise_reach(tree: nn.Module) -> tuple[list[str], float]:
-    """Return other tables that are read by token id, and the factor on noise between embedding and first layer.
+    """Return other embeddings of the token ids, and the factor on noise between the embedding and the first layer.
 
-    The factor is 1 if what reaches the layer is not proportional to the noise, as after a normalisation.
+    The factor is 1 if the change at the layer is not proportional to the noise, as after a normalisation.
     """
     import torch
 
@@ -91,7 +91,7 @@ def _noise_reach(tree: nn.Module) -> tuple[list[str], float]:
 
 
 class _Tables:
-    """Watches which embeddings other than `known` are read with the token ids."""
+    """Records which embeddings other than `known` and the input embeddings are called with the token ids."""
 
     def __init__(self, tree: nn.Module, known: nn.Module, ids: torch.Tensor) -> None:
         from torch import nn
@@ -121,7 +121,7 @@ class _Tables:
 
 
 def _into_first_layer(tree: nn.Module, site: Site, ids: torch.Tensor) -> torch.Tensor:
-    """Return the first vectors that the first layer of the site's component gets, in float32."""
+    """Return the vectors passed to the first layer of the site's component, in float32."""
     import torch
 
     taken: list[torch.Tensor] = []
@@ -141,7 +141,7 @@ def _into_first_layer(tree: nn.Module, site: Site, ids: torch.Tensor) -> torch.T
 
 
 def _inside_factor(model: nn.Module) -> float:
-    """Return by how much the input embedding multiplies its rows, 1 if it only looks them up."""
+    """Return the factor by which the input embedding multiplies its rows; 1 for a plain lookup."""
     import torch
 
     module: Any = noise_sites(model)[0].module

@@ -1,7 +1,7 @@
-"""The text part of a model that was published to read images or sound as well.
+"""The text part of a model that was published to process images or sound as well.
 
 Only the text part is trained, and saved as a merged model. An adapter is saved under the names of the published model,
-because the automatic classes of transformers load that one.
+because the auto classes of transformers load that model.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ class PublishedModel:
     """The published model around a text part.
 
     Attributes:
-        prefix: Qualified name of the text part's body in it.
+        prefix: Qualified name of the text part's body in the published model.
         body: Qualified name of the body in the text part.
-        architecture: Its class.
-        library: The module of its class.
+        architecture: Name of the published model's class.
+        library: Python module of that class.
         causal: Whether `AutoModelForCausalLM` loads it.
     """
 
@@ -31,7 +31,7 @@ class PublishedModel:
     causal: bool
 
     def renamed(self, name: str) -> str:
-        """Return the name that the module `name` of the text part has in the published model."""
+        """Return the name in the published model of the text part's module `name`."""
         return self.prefix + name.removeprefix(self.body)
 
 
@@ -39,7 +39,7 @@ def text_part(whole: Any) -> Any:
     """Return the part of `whole` that generates text; `whole` itself if it has no other inputs.
 
     Args:
-        whole: A model of transformers; its image and sound towers are freed with it.
+        whole: A transformers model; its image and sound towers are freed when it is released.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -66,6 +66,6 @@ def text_part(whole: Any) -> Any:
 
 
 def published_model(model: Any) -> PublishedModel | None:
-    """Return the published model around `model`; None if it was published as it is."""
+    """Return the published model around `model`; None if `model` is not a part of one."""
     found: PublishedModel | None = vars(model).get(MARK)
     return found

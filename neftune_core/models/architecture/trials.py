@@ -1,7 +1,7 @@
-"""Trials of a loaded model: short runs that decide whether the engine is right about it, whatever its class is.
+"""Trials of a loaded model: short runs that check the assumptions of the engine, whatever the model's class.
 
-The engine applies the adapters of all arms in one pass, computes the head by itself, and pads on the right without a
-mask. A model on which one of these would be wrong is refused before anything is trained.
+The engine applies the adapters of all arms in one pass, computes the logits itself, and pads on the right without a
+mask. A model for which one of these gives wrong results is refused before training.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 CHANGES = later("{name} ({kind}) changes its weights while it runs: choose another model.")
 FAULTS = (AttributeError, TypeError, RuntimeError, ValueError, NotImplementedError, IndexError)
-"""What a model raises that does not run as the engine runs it."""
+"""Exceptions of a model that cannot run the way the engine calls it."""
 
 
 class DoesNotRun(ModelError):
-    """A model failed while it was run."""
+    """A model failed in a trial run."""
 
 
 def require_supported(model: nn.Module, name: str, precision: str) -> None:
-    """Run a few tokens, and mark the linear modules that adapters cannot reach.
+    """Check that the engine supports a model, and exclude the linear modules that adapters cannot reach.
 
     Args:
         model: The model, in evaluation mode.
@@ -46,8 +46,8 @@ def require_supported(model: nn.Module, name: str, precision: str) -> None:
         precision: dtype of its weights, for messages.
 
     Raises:
-        DoesNotRun: If a run failed.
-        ModelError: If the engine would be wrong about the model.
+        DoesNotRun: If a trial run failed.
+        ModelError: If the results of the engine would be wrong.
         NoEffect: If noise would not reach its output.
     """
     from neftune_core.noise.attach import noisy_embeddings
@@ -83,7 +83,7 @@ def require_supported(model: nn.Module, name: str, precision: str) -> None:
 
 
 def _refusal(model: nn.Module) -> str | None:
-    """Return why the engine cannot use `model`, to be translated with `name` and `kind`; None if it can."""
+    """Return an error message with the fields `name` and `kind` if the engine cannot use `model`, otherwise None."""
     if not (linear_maps(model, "all") and all_layers(model) and head_matches(model)):
         return later("The lab does not support how {name} ({kind}) computes its logits: choose another model.")
     unreached = unreached_maps(model)
@@ -103,9 +103,9 @@ def unreached_maps(model: nn.Module) -> list[str]:
     """Return the linear modules that an adapter cannot reach.
 
     Stacked adapters identify arms by their position on the first axis. A module that is never called, because the
-    model uses its weights directly (Mamba), has no input to adapt; one that gets another layout (LED) or only some of
-    the tokens (experts as modules) would apply the adapter of the wrong arm. Tested on one row in evaluation mode, and
-    on two in training mode.
+    model uses its weights directly (Mamba), has no input to adapt. A module whose inputs have another layout (LED), or
+    only some of the tokens (experts as modules), would apply the adapter of the wrong arm. This is tested on one row in
+    evaluation mode, and on two in training mode.
     """
     import torch
 
@@ -122,7 +122,7 @@ def unreached_maps(model: nn.Module) -> list[str]:
 
 
 def _is_fused(tree: nn.Module, name: str) -> bool:
-    """Return whether the kernels of Mamba for GPUs use the weights of a map without calling it; PEFT refuses those."""
+    """Return whether Mamba's GPU kernels use the weights of a module without calling it; PEFT refuses such modules."""
     parent, _, leaf = name.rpartition(".")
     mixer = tree.get_submodule(parent)
     return leaf == "out_proj" and hasattr(mixer, "conv1d") and hasattr(mixer, "D")
@@ -154,7 +154,7 @@ def _begins_with(both: torch.Tensor, alone: torch.Tensor) -> bool:
 
 
 def keeps_rows_separate(model: nn.Module) -> bool:
-    """Return whether the logits of a row do not depend on another row of the batch, within 1% of the largest."""
+    """Return whether the logits of a row are independent of other rows in the batch, within 1% of the largest."""
     import torch
 
     with trial_ids(model) as ids:
@@ -164,7 +164,7 @@ def keeps_rows_separate(model: nn.Module) -> bool:
 
 
 def has_gradient(tree: nn.Module) -> bool:
-    """Return whether a finite gradient reaches every embedding of `tree` in training mode; its hooks stay on it."""
+    """Return whether a finite, non-zero gradient reaches every embedding of `tree`; hooks are left on `tree`."""
     import torch
 
     reached: list[torch.Tensor] = []

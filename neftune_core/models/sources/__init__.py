@@ -1,1 +1,1 @@
-"""Model sources: the hub or a mirror, a local folder, a GGUF file, the Python package index."""
+"""Model sources: the hub or a mirror, ModelScope, a local folder, a GGUF file, the Python package index."""

@@ -13,7 +13,7 @@ class LoadProgress:
     """Progress of one operation.
 
     Attributes:
-        done_bytes: Bytes done.
+        done_bytes: Bytes processed.
         total_bytes: Total bytes; 0 if unknown.
         what: Description of the operation.
     """
@@ -42,10 +42,10 @@ class Watch:
     cancelled: Callable[[], bool] | None = None
 
     def report(self, done_bytes: int, total_bytes: int, what: str) -> None:
-        """Report progress, if anyone asked for it.
+        """Pass progress to the callback, if there is one.
 
         Args:
-            done_bytes: Bytes done.
+            done_bytes: Bytes processed.
             total_bytes: Total bytes; 0 if unknown.
             what: Description of the operation.
         """

@@ -38,7 +38,8 @@ def convert(file: Path, watch: Watch) -> Path:
         Folder of the converted model.
 
     Raises:
-        ModelError: If the file is broken or of a kind that transformers does not support.
+        ModelError: If the file is damaged, or of a type that transformers does not support.
+        DoesNotFit: If there is not enough memory.
     """
     digest = file_sha256(file, watch)
     target = models_home() / "converted" / f"{digest[:24]}-v{VERSION}"
@@ -66,7 +67,7 @@ def file_sha256(file: Path, watch: Watch) -> str:
 
 
 def rounding_note(file: Path) -> str:
-    """Return a sentence on the quantisation of a GGUF file; "" if it is mostly unquantised or broken."""
+    """Return a sentence on the quantisation of a GGUF file; "" if it is mostly unquantised or cannot be read."""
     try:
         about = file.stat()
     except OSError:
@@ -95,7 +96,7 @@ def _rounding_note(file: Path, *_: int) -> str:
 
 
 SPECIAL_TOKENS = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
-"""Special tokens of a tokenizer, by what GGUF files call them."""
+"""Names of special tokens in GGUF files, by their names in a tokenizer."""
 
 # Conversion patches a global of transformers, so only one may run at a time.
 _one_at_a_time = threading.Lock()
@@ -105,7 +106,7 @@ def convert_into(folder: Path, file: Path, watch: Watch) -> None:
     """Convert a GGUF file into an existing folder.
 
     Args:
-        folder: Target folder, which gets model and tokenizer.
+        folder: Target folder for the model and the tokenizer.
         file: The GGUF file.
         watch: Progress and cancellation.
     """
@@ -166,7 +167,7 @@ def _read(file: Path) -> tuple[Any, Any]:
 
 
 def _set_special_tokens(tokenizer: Any, file: Path) -> None:
-    """Give a tokenizer the special tokens that the file names; some versions of transformers take others."""
+    """Set a tokenizer's special tokens to those stated in the file; some versions of transformers choose others."""
     from gguf import GGUFReader
 
     reader = GGUFReader(file)

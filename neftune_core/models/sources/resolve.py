@@ -1,4 +1,4 @@
-"""Resolve the source that a user named to a local folder with a model."""
+"""Resolve the source of a model, as given by a user, to a local folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def forbid_local_paths() -> None:
 
 
 def allow_only(models: Mapping[str, str] | None) -> None:
-    """Restrict this process to these models, each at the revision that it maps to (empty: main); None for any model."""
+    """Restrict this process to these models at their revisions ("" for main); None removes the restriction."""
     _allowed[:] = [] if models is None else [dict(models)]
 
 
@@ -92,7 +92,10 @@ def resolve_source(request: ModelRequest, watch: Watch) -> ModelFolder:
         The folder.
 
     Raises:
-        ModelError: If there is no such model, or it is not allowed.
+        ModelError: If there is no such model, or it is not allowed or damaged.
+        NotAvailable: If it has to be downloaded and the network is not available.
+        DoesNotFit: If memory or disk space is insufficient.
+        Cancelled: If cancellation was requested.
     """
     require_allowed(request.source, request.revision)
     if request.source == BUNDLED:
