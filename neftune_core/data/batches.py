@@ -15,7 +15,7 @@ from neftune_core.randomness import Purpose, stream
 if TYPE_CHECKING:
     import torch
 
-# Lengths are rounded up to a multiple of this, because the first step with a new shape costs about two later ones.
+# Lengths are rounded up to a multiple of this, because the first step with a new shape takes about twice as long.
 # Lengths up to twice this are rounded to a quarter of it, because short rows would otherwise be mostly padding.
 LENGTH_STEP = 32
 # Rows are sorted by length within windows of this many batches, which groups similar lengths in a random order.
@@ -62,7 +62,7 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int
         lengths: Row lengths in tokens.
         batch_size: Rows per batch; only the last batch may be smaller.
         seed: Seed of the order.
-        epoch: Number of the epoch.
+        epoch: Number of the epoch, from 0.
 
     Returns:
         Lists of indices into `lengths`, each index exactly once. The order depends only on the arguments.
@@ -90,7 +90,7 @@ def round_up(length: int, round_to: int) -> int:
         round_to: Step; lengths up to twice this use a quarter of it.
 
     Returns:
-        The next multiple of the step.
+        The smallest multiple of the step that is at least `length`.
     """
     step = max(1, round_to // 4) if length <= 2 * round_to else round_to
     return -(-length // step) * step

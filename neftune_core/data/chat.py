@@ -1,4 +1,4 @@
-"""Conversations as tokens, and the mask of tokens that are trained on.
+"""Tokenisation of conversations, and the mask of tokens that are trained on.
 
 Training and generation share the rendering (see `rendering`): the tokens before a reply equal `prompt_ids` of the same
 messages. The loss covers the tokens of every reply and the token that ends it. Prompts of an encoder-decoder use no
@@ -65,7 +65,7 @@ class EncodedExample:
 
     @property
     def length(self) -> int:
-        """Number of tokens that the model reads for this row."""
+        """Number of tokens that the model processes for this row."""
         return len(self.ids) + (0 if self.source is None else len(self.source))
 
 
@@ -82,7 +82,7 @@ def encode(
         example: The conversation or whole text.
         tokenizer: The model's tokenizer.
         maximum_length: Limit in tokens; for an encoder-decoder, of prompt and reply each.
-        too_long: "truncate" cuts the end, and leaves the end-of-turn token untrained; "drop" refuses the row.
+        too_long: "truncate" cuts the end, including the end-of-turn token; "drop" refuses the row.
         system: System message for examples that have none.
 
     Returns:
@@ -115,7 +115,7 @@ def encode(
 
 
 def _tokenise(example: Example, tokenizer: Any, length_needed: int) -> tuple[list[int], list[bool], list[int] | None]:
-    """Return the tokens, which are trained on, and the source of an encoder-decoder (None for a causal model)."""
+    """Return the tokens, the mask of trained tokens, and an encoder-decoder's source (None for a causal model)."""
     start = decoder_start(tokenizer)
     if _is_text(example.messages):
         ids = _whole_text_ids(example.messages, tokenizer)
@@ -149,7 +149,7 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any, *, thinking: bool = 
     Args:
         messages: The conversation, the last message being the user's.
         tokenizer: The model's tokenizer.
-        thinking: Leave out the empty thinking block, because the reply has its own.
+        thinking: Whether to leave out the empty thinking block, because the reply has its own.
 
     Returns:
         Token ids that the model continues; for an encoder-decoder, those of its encoder.
@@ -169,7 +169,7 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any, *, thinking: bool = 
 
 
 def response_text(ids: Sequence[int], tokenizer: Any) -> str:
-    """Decode a reply up to the first token that ends an answer, in whole characters.
+    """Decode a reply up to the first token that ends an answer, without an incomplete last character.
 
     Args:
         ids: Token ids of the reply.
@@ -195,7 +195,7 @@ def end_ids(tokenizer: Any) -> set[int]:
 
 
 def _label(messages: Sequence[Message], tokenizer: Any, length_needed: int) -> tuple[list[int], list[bool]]:
-    """Return the tokens, and which are trained on; replies beyond `length_needed` may stay untrained."""
+    """Return the tokens and the mask of trained ones; replies beyond `length_needed` may stay untrained."""
     replies = [index for index, message in enumerate(messages) if message.role == "assistant"]
     ids: list[int] = []
     trained: list[bool] = []
@@ -241,7 +241,7 @@ def _after_common_lines(whole: str, before: str) -> str:
 def _reply_tokens(
     messages: Sequence[Message], before: str, prompt: list[int], tokenizer: Any, *, last: bool
 ) -> list[int]:
-    """Return the tokens of the last message and its end of turn, as they follow the prompt (`before`, `prompt`)."""
+    """Return the tokens of the last message and its end of turn, after the prompt (text `before`, tokens `prompt`)."""
     rendering = rendering_of(tokenizer)
     whole = rendered_text(messages, tokenizer, generation=False, thinking=has_reasoning(messages[-1]))
     if whole.startswith(before):

@@ -52,7 +52,7 @@ FLAGS = {
 NUMBERS = ("weight", "loss_weight", "sample_weight", "loss_mask", "mask")  # flags that have no other meaning
 LABELS = ("label", "kto_tag")
 TEMPLATE_INPUT = "chat_template_kwargs"
-UNSUPPORTED = ("train_detail", "refusal")  # parts of a reply to leave untrained; a reply instead of the content
+UNSUPPORTED = ("train_detail", "refusal")  # parts of a reply to leave untrained; text in place of the content
 READ_INSIDE = {"type", "text", "id", "function", "name", "arguments"}
 KNOWN = {*ROLE_NAMES, *CONTENT_NAMES, *REASONING, *CALLS, *MEDIA, *FLAGS, *UNSUPPORTED, "tool_call_id"}
 TRUE, FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
@@ -68,7 +68,7 @@ def conversation(value: Any, part: str, unused: set[str]) -> list[Message]:
 
     Args:
         value: The list or text.
-        part: Name of the column's role, for messages.
+        part: Name of the column's part, for messages.
         unused: Receives names that are not used.
 
     Returns:
@@ -174,7 +174,7 @@ def _split_reasoning(turn: Mapping[str, Any], content: Any) -> tuple[Mapping[str
 
 
 def _fields(turn: Mapping[str, Any], role: str, where: str) -> dict[str, str]:
-    """Return the further chat-template input of a turn, as JSON text by name."""
+    """Return the fields of a turn that a chat template takes besides role and content, as JSON text by name."""
     if role == "tool":
         return {name: as_json(turn[name]) for name in ("name", "tool_call_id") if _is_filled(turn.get(name))}
     found = {}
@@ -222,7 +222,7 @@ def flag(value: Any) -> bool | None:
 
 
 def require_no_media(record: Mapping[str, Any], where: str) -> None:
-    """Check that a record has no pictures, videos or sound.
+    """Check that a record has no images, videos or sound.
 
     Args:
         record: Values by name.
@@ -245,7 +245,7 @@ def _require_readable(turn: Mapping[str, Any], where: str) -> None:
 
 
 def is_trained(record: Mapping[str, Any], where: str) -> bool:
-    """Return whether the flags of a reply leave it trained on.
+    """Return whether a reply is trained on, according to its flags.
 
     Args:
         record: Values by name.
@@ -311,7 +311,7 @@ def with_controls(messages: list[Message], controls: Mapping[str, Any], unused: 
 
 
 def _tools(controls: Mapping[str, Any], unused: set[str]) -> list[Any] | None:
-    """Return the list of tools, also from `functions`, its older form."""
+    """Return the list of tools, from `tools` or from `functions`, its older form."""
     tools, functions = controls.get("tools"), controls.get("functions")
     tools = _from_json(tools, "tools") if isinstance(tools, str) and tools.strip() else tools
     if _is_filled(tools) and not isinstance(tools, list):
@@ -326,7 +326,7 @@ def _tools(controls: Mapping[str, Any], unused: set[str]) -> list[Any] | None:
 
 
 def _require_no_template_input(value: Any, unused: set[str]) -> None:
-    """Raise `UnusableRow` if a row has chat-template input besides the switch for thinking, which its reply decides."""
+    """Raise `UnusableRow` if a row has template input other than the thinking switch, which its reply determines."""
     if isinstance(value, str) and value.strip():
         value = _from_json(value, TEMPLATE_INPUT)
     given = value if isinstance(value, dict) else {}
@@ -376,5 +376,5 @@ def _history(value: Any, unused: set[str]) -> list[Message]:
 
 
 def context(messages: list[Message]) -> list[Message]:
-    """Return the messages with no reply trained on."""
+    """Return the messages with every reply marked as not trained on."""
     return [turn._replace(trained=False) if turn.role == "assistant" else turn for turn in messages]

@@ -1,4 +1,4 @@
-"""Examples, and rows that could not become one."""
+"""Examples, and rows that cannot be used or are left out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Message(NamedTuple):
         role: "system", "user", "assistant", "tool", or `TEXT`.
         content: Its text; "" for a reply that only calls tools.
         trained: Whether the loss covers it, if it is a reply.
-        fields: Further input of a chat template, as (name, JSON text): `reasoning_content`, `tool_calls`, `name`,
+        fields: Other input of a chat template, as (name, JSON text): `reasoning_content`, `tool_calls`, `name`,
             `tool_call_id`; on the first message also `tools`, for the whole conversation.
     """
 
@@ -34,7 +34,7 @@ _PLAIN = (True, ())
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation that ends with the assistant's reply; `row` is its 1-based number in the source."""
+    """A whole text, or a conversation that ends with the assistant's reply; `row` is its 1-based number."""
 
     messages: tuple[Message, ...]
     row: int
@@ -92,7 +92,7 @@ class CutRow:
 
 
 class UnusableRow(Exception):
-    """Raised while a row is read; its text is the reason in the `Refusal`."""
+    """A row cannot be used; the message becomes the reason in its `Refusal`."""
 
 
 def fingerprint(examples: Iterable[Example], day: str = "") -> str:
@@ -100,10 +100,10 @@ def fingerprint(examples: Iterable[Example], day: str = "") -> str:
 
     Args:
         examples: The examples, in order.
-        day: Date that the chat template prints, if it does.
+        day: Date that the chat template renders; "" if it renders none.
 
     Returns:
-        sha256 of the messages as canonical JSON and of the day, in hex.
+        SHA-256 of the day and of the messages as canonical JSON, in hex.
     """
     digest = hashlib.sha256(f"{day}\n".encode() if day else b"")
     for example in examples:

@@ -1,4 +1,4 @@
-"""Prompts shortened to fit the context with room for the answer.
+"""Shortening of prompts to fit the context, with room for the answer.
 
 The earliest turns are dropped first, then the beginning of the user's last message, then the system prompt. The list of
 tools is kept.
@@ -20,8 +20,8 @@ class TokenLimits:
     """Token limits of a prompt.
 
     Attributes:
-        wanted: Limit that leaves room for the whole answer, or for half the context if the answer may be longer.
-        most: Limit that leaves room for one token.
+        wanted: Limit that leaves room for the longest answer, or for half the context if that is less.
+        most: Limit that leaves room for one token of the answer.
     """
 
     wanted: int
@@ -30,7 +30,7 @@ class TokenLimits:
 
 @dataclass(frozen=True)
 class FittedPrompt:
-    """A prompt that fits: its tokens, and whether its beginning was shortened."""
+    """A prompt that fits: its tokens, and whether it was shortened."""
 
     ids: list[int]
     cut: bool = False
@@ -58,7 +58,7 @@ def fitted_prompt(
     """Shorten a prompt until it fits.
 
     Args:
-        messages: The messages before the reply: the user's is last, or only tool calls and replies follow it.
+        messages: The messages before the reply. The last user message is followed at most by tool calls and results.
         tokenizer: The model's tokenizer.
         room: Token limits.
         thinking: As for `prompt_ids`.
@@ -116,6 +116,6 @@ def _longest_ending(message: Message, room: TokenLimits, ids: Callable[[Message]
 
     counts = range(1, len(message.content) + 1)
     kept = bisect_right(counts, room.wanted, key=lambda count: len(ending(count)))
-    while kept and len(ending(kept)) > room.wanted:  # one more character can mean one token less
+    while kept and len(ending(kept)) > room.wanted:  # one more character can mean one token fewer
         kept -= 1
     return ending(kept) if kept else []

@@ -119,7 +119,7 @@ def _text(values: Parts, unused: set[str]) -> list[Message]:
     return [Message(TEXT, text[:opening]), Message(TEXT, text[opening:])]
 
 
-OPENING = 4  # the opening is one part in this many of a text
+OPENING = 4  # the opening is about 1/4 of a text
 CHOICES = ("choices", "options")
 SYSTEM = ("system", "system_prompt", "system_message")
 
@@ -212,7 +212,7 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def normalise_name(name: str) -> str:
-    """Normalise a column name: case, outer spaces, and hyphens, spaces and underscores are equal."""
+    """Normalise a column name: lower case, no outer spaces, and underscores for spaces and hyphens."""
     return re.sub(r"[\s\-]+", "_", name.strip().lower())
 
 

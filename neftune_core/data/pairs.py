@@ -16,7 +16,7 @@ from neftune_core.data.examples import Message
 from neftune_core.data.plain_text import MARK, any_of, special_names, split_protected
 
 TURNS = {"user": "User: {content}", "assistant": "Assistant: {content}"}
-"""Format of turns in a prompt that has more than one."""
+"""Format of each turn in a prompt of several turns."""
 
 SOURCE, TARGET = "text", "text_target"  # tokenizer arguments; some tokenizers have separate vocabularies
 
@@ -25,7 +25,7 @@ Frame = tuple[tuple[int, ...], tuple[int, ...]]
 
 @dataclass(frozen=True)
 class _TokenizerTraits:
-    """Properties of one tokenizer, found by probing: ids around a text, and protected names."""
+    """Properties of one tokenizer: the ids that it puts around a text, and a pattern for its special tokens."""
 
     frames: dict[str, Frame]
     protected: re.Pattern[str]

@@ -85,7 +85,7 @@ class PreparedData:
 
 
 _in_use: WeakKeyDictionary[Any, WeakValueDictionary[Any, EncodedExample]] = WeakKeyDictionary()
-"""Rows that somebody holds, by tokenizer: a study does not tokenise again what the page did for its estimate."""
+"""Encoded rows that are still referenced, by tokenizer, so that a study reuses those of the page's estimate."""
 
 Said = tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]
 """Messages for comparison: role, content and fields of each."""
@@ -176,8 +176,8 @@ def split(
     Args:
         examples: Rows of the source.
         settings: `held_out_share` of the rows is drawn, depending only on `split_seed` and the row order.
-        own_held_out: Rows of a separate held-out file; nothing is drawn then, and training rows with one of its prompts
-            are left out.
+        own_held_out: Rows of a separate held-out file. If given, no share is drawn, and training rows with one of its
+            prompts are left out.
 
     Returns:
         Training rows, held-out rows, and the rows that were left out.
@@ -240,7 +240,7 @@ def _common(whole: str, beginning: str) -> int:
 
 
 def _read_held_out(settings: DataSettings, limits: Limits) -> SourceRows | None:
-    """Read the separate held-out file, with the same layout and columns if given by hand."""
+    """Read the separate held-out file, with the layout and columns set by hand, if any; None if there is no file."""
     source = settings.held_out_source or _starter_held_out(settings)
     return read(settings.model_copy(update={"source": source}), limits) if source else None
 
@@ -302,7 +302,7 @@ def _draw_held_out(prompts: Sequence[Said], settings: DataSettings) -> set[int]:
 
 
 def _comparison_key(messages: Sequence[Message], system: str) -> Said:
-    """Return messages for comparison, including the system prompt."""
+    """Return the messages, with the system prompt, in a form that can be compared and hashed."""
     return tuple((turn.role, turn.content, turn.fields) for turn in with_system(messages, system))
 
 

@@ -1,6 +1,6 @@
 """Rendering of conversations with a model's chat template, or with `plain_text.PLAIN` if the tokenizer has none.
 
-Each template is probed once for what it renders. Names of special tokens inside a row's text remain text (see
+Each template is probed once to find what it renders. Names of special tokens inside a row's text remain text (see
 `plain_text`).
 """
 
@@ -83,7 +83,7 @@ def takes_system(tokenizer: Any) -> bool:
 
 
 def token_ids(text: str, tokenizer: Any, *, begin: bool) -> list[int]:
-    """Tokenise a marked text; `begin` prepends the ids before a plain prompt.
+    """Tokenise a text with marks.
 
     Args:
         text: The text, in pieces separated by `MARK`.
@@ -100,12 +100,12 @@ def token_ids(text: str, tokenizer: Any, *, begin: bool) -> list[int]:
 
 
 def rendered_text(messages: Sequence[Message], tokenizer: Any, *, generation: bool, thinking: bool = False) -> str:
-    """Render `messages` with marks; with `generation`, up to where the assistant's reply begins.
+    """Render messages, with marks inside the names of special tokens.
 
     Args:
         messages: The messages.
         tokenizer: The tokenizer.
-        generation: Whether to end where the assistant's reply begins.
+        generation: Whether to append the beginning of the assistant's reply.
         thinking: Whether the template may open a block of reasoning.
 
     Returns:
@@ -120,12 +120,12 @@ def rendered_text(messages: Sequence[Message], tokenizer: Any, *, generation: bo
 
 
 def opening(messages: Sequence[Message], tokenizer: Any, *, thinking: bool) -> str:
-    """Render up to where the reply begins; for a reply with reasoning, without an empty thinking block.
+    """Render the messages up to the beginning of the reply, which may open a thinking block.
 
     Args:
         messages: The messages before the reply.
         tokenizer: The tokenizer.
-        thinking: Whether the reply has reasoning.
+        thinking: Whether the reply has reasoning; an empty thinking block is then removed.
 
     Returns:
         The text with marks.

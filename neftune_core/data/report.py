@@ -26,21 +26,21 @@ RANGES_SHOWN = 6
 
 
 class Span(BaseModel):
-    """A run of a rendered row, and whether the loss covers it."""
+    """A run of text in a rendered row, and whether the loss covers it."""
 
     text: str
     trained: bool
 
 
 class RenderedRow(BaseModel):
-    """A row as the model reads it."""
+    """A row as the model processes it, with its chat template and special tokens."""
 
     row: int
     spans: list[Span]
 
 
 class RefusedRows(BaseModel):
-    """Rows that cannot be used for one reason; `count` is their number if `rows` is shortened."""
+    """Rows that cannot be used for the same reason; `count` is their number if `rows` is shortened."""
 
     reason: str
     rows: list[int]
@@ -75,7 +75,7 @@ class DataReport(BaseModel):
     rows: list[RenderedRow] = []
 
     def values(self) -> dict[str, Any]:
-        """Return all fields as JSON values, without flags that are false."""
+        """Return all fields as JSON values; flags that are false are left out."""
         return {name: _plain(getattr(self, name)) for name in type(self).model_fields}
 
     def kept(self) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def _replies_trained(row: EncodedExample) -> str:
     meant = [message.trained for message in row.example.messages if message.role == "assistant"]
     if len(meant) <= 1:
         return "only"
-    # A template may allow fewer than marked; in a cut row some cannot be counted.
+    # A template may train fewer replies than marked; in a cut row, the trained runs cannot be counted.
     runs = int(np.count_nonzero(np.diff(row.trained.astype(np.int8), prepend=0) == 1))
     count = sum(meant) if row.cut else runs
     if count == len(meant):

@@ -1,4 +1,4 @@
-"""Sources (`starter:NAME`, `file:PATH` or `hub:OWNER/NAME`) to examples."""
+"""Reading of sources (`starter:NAME`, `file:PATH` or `hub:OWNER/NAME`) as examples."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def read_all(settings: DataSettings, limits: Limits, *, progress: ReadCallback |
 
 
 def _unused_columns(available: Sequence[str], used: set[str], seen: set[str]) -> tuple[str, ...]:
-    """Return the unused columns in order, then further names found in rows."""
+    """Return the unused columns in order, then unused names inside rows."""
     columns = [name for name in available if name not in used or name in seen]
     return (*columns, *sorted(name for name in seen.difference(columns) if is_name(name))[:MOST_COLUMNS])
 

@@ -1,6 +1,6 @@
 """Fields that a chat template renders besides message text: tool calls and their results, tool lists, reasoning.
 
-Templates silently ignore unknown fields, so each field is probed once with words that no template contains.
+Templates silently ignore unknown fields, so each template is probed once with words that no template contains.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _IDENTITY = "Zq6abcdef"  # nine letters and digits, as some templates require
 
 Turns = list[dict[str, Any]]
 Render = Callable[[Turns, dict[str, Any], bool], str]
-"""Maps (turns, further template arguments, whether to add a generation prompt) to text."""
+"""Maps (turns, other template arguments, whether to add a generation prompt) to text."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class RenderedFields:
     """Fields that one chat template renders.
 
     Attributes:
-        calls: Tool calls.
-        arguments_as_text: Whether their arguments must be JSON text instead of an object.
-        beside: Text next to a tool call.
-        replies: Tool results.
-        tools: The list of tools.
-        reasoning: Field name of reasoning; "" if not rendered.
+        calls: Whether tool calls are rendered.
+        arguments_as_text: Whether the arguments of tool calls must be JSON text instead of an object.
+        beside: Whether text next to a tool call is rendered.
+        replies: Whether tool results are rendered.
+        tools: Whether the list of tools is rendered.
+        reasoning: Name of the field whose reasoning is rendered; "" if none is.
     """
 
     calls: bool = False
@@ -120,7 +120,7 @@ def template_turns(messages: Sequence[Message], rendered: RenderedFields) -> tup
         rendered: Fields that the template renders.
 
     Returns:
-        Turns, and further template arguments (the tools, if any).
+        Turns, and other template arguments (the tools, if any).
     """
     turns, more = [], {}
     for message in messages:

@@ -1,1 +1,1 @@
-"""Files and hub data sets to rows, read with limits in a separate process."""
+"""The rows of files and hub data sets; Parquet, compressed and hub data are read in a process with limits."""

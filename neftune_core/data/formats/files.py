@@ -144,15 +144,16 @@ def _decompress(path: Path, method: str, limits: Limits) -> bytes:
 
 
 def longest_row(limits: Limits) -> int:
-    """Return the limit on a row's raw characters: JSON may escape one character as twelve, and other columns count too.
+    """Return the limit on the raw characters of a row; longer rows are refused without being parsed.
 
-    Longer rows are never parsed, because a list of empty lists takes twenty times the memory of its text.
+    JSON may escape one character as twelve, other columns count too, and a list of empty lists takes twenty times the
+    memory of its text.
     """
     return max(1_000_000, 12 * limits.row_characters)
 
 
 def column_names(rows: Iterable[Row], title: str) -> list[str]:
-    """Return the column names of the first rows, in order of appearance, without unprintable ones.
+    """Return the column names of the first rows, in order of appearance, without those that cannot be shown.
 
     Args:
         rows: Numbered rows.

@@ -58,7 +58,7 @@ def first_rows(name: str, settings: DataSettings, rows: int, limits: Limits) -> 
     Raises:
         NotAvailable: If the hub or the data set cannot be reached.
         DataError: If the data set cannot be used.
-        DoesNotFit: If the rows are larger than a file may be.
+        DoesNotFit: If the rows exceed the size limit of a file.
     """
     _require_hub_name(name)
     offered = HUB_SETS.get(name)
@@ -100,7 +100,7 @@ def _require_hub_name(name: str) -> None:
 def stream(name: str, configuration: str, split: str, rows: int, limits: Limits) -> Iterator[Row]:
     """Stream the first rows of a hub data set from `HF_ENDPOINT`.
 
-    A local lab passes the user's token on. A public one passes none, because visitors choose the data sets.
+    A local lab uses the user's token. A public one uses none, because visitors choose the data sets.
 
     Args:
         name: OWNER/NAME.
@@ -119,9 +119,9 @@ def stream(name: str, configuration: str, split: str, rows: int, limits: Limits)
 
 
 def _access(limits: Limits) -> dict[str, str]:
-    """Return the reader's environment: the token, no Xet transfer, which the audit hook cannot watch, and no torch.
+    """Return the reader's environment variables: the token, and settings that disable Xet and torch.
 
-    A torch built for CUDA maps more memory than the reader may use, and reading rows does not need it.
+    The audit hook cannot observe Xet transfers. A torch built for CUDA maps more memory than the reader may use.
     """
     from huggingface_hub import get_token
 

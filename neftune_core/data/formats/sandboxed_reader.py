@@ -1,7 +1,7 @@
 """Rows read in a separate process with bounded memory and time.
 
-Readers written in C, fed with unchecked bytes, can take any amount of memory (a Parquet file of one kilobyte may expand
-to a thousand gigabytes) or crash. The process writes one JSON list per line:
+On unchecked bytes, readers written in C can take any amount of memory (a Parquet file of one kilobyte may expand to a
+thousand gigabytes) or crash. The process writes one JSON list per line:
 
     ["columns", [name, ...]]   ["row", number, record]   ["refused", number, reason]   ["end"]   ["failed", kind, words]
 
@@ -43,10 +43,10 @@ class Bounds:
     """Limits of a reader.
 
     Attributes:
-        memory_bytes: Bytes of memory.
-        seconds: Run time.
-        row_characters: Characters per row.
-        characters: Characters of all rows.
+        memory_bytes: Address space in bytes.
+        seconds: Run time in seconds.
+        row_characters: Characters of JSON per row.
+        characters: Characters of JSON in all rows together.
     """
 
     memory_bytes: int
@@ -71,7 +71,7 @@ def run_reader(
     variables: Mapping[str, str] = MappingProxyType({}),
     module: str = __name__,
 ) -> Iterator[list[Any]]:
-    """Run a reader in a process, and yield its messages without the last.
+    """Run a reader in a process, and yield its messages except the last.
 
     The process has an empty temporary home and working folder, and none of the secrets in this environment. It is
     killed when the iteration ends.
@@ -81,7 +81,7 @@ def run_reader(
         arguments: Arguments of the reader.
         bounds: Limits.
         variables: Additional environment variables.
-        module: Module with the readers, if not this one; it calls `main` with them.
+        module: Module that is run; it passes its readers to `main`.
 
     Yields:
         Messages, as lists.
@@ -172,7 +172,7 @@ def decompress(path: str, method: str) -> Iterator[list[Any]]:
         method: Compression, as pyarrow names it.
 
     Yields:
-        Messages with one piece each.
+        One message per piece.
     """
     import pyarrow
 
@@ -189,7 +189,7 @@ def parquet_rows(path: str, columns: Sequence[str]) -> Iterator[list[Any]]:
         columns: Columns to read.
 
     Yields:
-        Messages with one row each.
+        One message per row.
     """
     import pyarrow.parquet
 
@@ -204,7 +204,7 @@ def parquet_rows(path: str, columns: Sequence[str]) -> Iterator[list[Any]]:
 
 
 def hub_rows(name: str, configuration: str, split: str, rows: int) -> Iterator[list[Any]]:
-    """Stream the first rows of a hub data set without decoding pictures and sounds.
+    """Stream the first rows of a hub data set without decoding images and sound.
 
     Args:
         name: OWNER/NAME.
@@ -213,7 +213,7 @@ def hub_rows(name: str, configuration: str, split: str, rows: int) -> Iterator[l
         rows: Maximum number of rows.
 
     Yields:
-        Messages with one row each.
+        One message per row.
     """
     import datasets
     from huggingface_hub import HfApi
@@ -231,7 +231,7 @@ def hub_rows(name: str, configuration: str, split: str, rows: int) -> Iterator[l
 
 
 def _as_written(value: Any, kind: Any) -> Any:
-    """Return low-precision floats with the fewest digits that restore them: 0.1, not 0.10000000149011612."""
+    """Return low-precision floats with the fewest digits that identify them: 0.1, not 0.10000000149011612."""
     from pyarrow import types
 
     if isinstance(value, float) and (types.is_float32(kind) or types.is_float16(kind)):
@@ -257,7 +257,7 @@ def main(request: str, readers: Mapping[str, Callable[..., Iterator[list[Any]]]]
     """Run a reader and print its messages.
 
     Args:
-        request: JSON list of reader, arguments and bounds.
+        request: JSON list of reader name, arguments and bounds.
         readers: Available readers.
     """
     reader, arguments, given = json.loads(request)

@@ -1,4 +1,4 @@
-"""The common table of all sources."""
+"""The table type that all sources share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from neftune_core.errors import DataError
 from neftune_core.language import say
 
-# A row's 1-based number, with its record or the `UnusableRow` that says why it has none.
+# A row's 1-based number, and its record, or an `UnusableRow` with the reason if it has none.
 Row = tuple[int, Any]
 
 

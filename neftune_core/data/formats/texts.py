@@ -1,4 +1,4 @@
-"""Decoding of untrusted bytes to text, and parsing of text to values."""
+"""Decoding of untrusted bytes, and parsing of text to values."""
 
 from __future__ import annotations
 
@@ -139,8 +139,8 @@ _SCALAR = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\s,:\[\]{}"]++', re.DOTALL)
 _SPACE = re.compile(r"[ \t\n\r]*+")
 
 
-# Hand-written, because json parses a list only as a whole: a row of 5.7 MB of brackets becomes 131 MB of objects, and
-# all rows are lost if that is too much. Here it is refused as one row and takes no memory.
+# `list_entries` is hand-written, because json parses a list only as a whole: a row of 5.7 MB of brackets becomes 131 MB
+# of objects, and all rows are lost if that is too much. Here that row is refused and takes no memory.
 class NotAList(ValueError):
     """JSON that is neither a list nor an object with exactly one list inside."""
 
@@ -207,13 +207,13 @@ def _only_list(text: str, start: int) -> int:
 
 
 def _skip(text: str, position: int) -> int:
-    """Return the first index from `place` on that is not white space."""
+    """Return the first index from `position` on that is not white space."""
     found = _SPACE.match(text, position)
     return found.end() if found else position
 
 
 def _end(text: str, start: int) -> int:
-    """Return the end of the value at `start`, without building it."""
+    """Return the index after the value at `start`, without parsing it."""
     if not text.startswith(("[", "{"), start):
         scalar = _SCALAR.match(text, start)
         if scalar is None:
@@ -309,7 +309,7 @@ def as_json(value: Any, *, drop_none: bool = False) -> str:
 
     Args:
         value: The value.
-        drop_none: Leave out names without a value, which tables add to every object.
+        drop_none: Whether to leave out names whose value is None, which tables add to every object.
 
     Returns:
         JSON text.
