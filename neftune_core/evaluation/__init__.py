@@ -1,14 +1,14 @@
 """Measurement with noise off: clean losses, and the answers of the base and all arms from one batched decode.
 
-Two modules are about the noise itself: `sensitivity` (the loss under it) and `noise_propagation` (its way through the
-layers, and the next token). Read the others in this order:
+Two modules measure the noise itself: `sensitivity` (the loss under noise) and `noise_propagation` (its effect on every
+layer and on the next token). Read the others in this order:
 
 settings            decoding, and what a study measures
-measures            every measure: names, definition, direction, range
+measures            all measures: names, definition, direction, range
 answers             answers of the base and all arms (kv_prefill: their prompts and cache)
 text_measures       measures of answers (overlap: BLEU and chrF; rouge: ROUGE-L)
 outcomes            the results of a study as plain numbers, and its question
-paired_comparison   an arm beside its control (statistics: intervals and tests)
-validity            what prevents a judgement
+paired_comparison   an arm against its control (statistics: intervals and tests)
+validity            reasons why an arm cannot be judged
 verdict             the judgement, and verdict_words: its sentences
 """

@@ -1,7 +1,7 @@
 """Answers of the base and all arms to the same prompts, from one batched decode, greedy or sampled.
 
-A causal model continues the prompt. The encoder of an encoder-decoder reads the prompt once per slot, and the decoder
-starts from its own start token.
+A causal model continues the prompt. The encoder of an encoder-decoder processes the prompt once per slot, and the
+decoder starts from its own start token.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def next_tokens(
 
     Args:
         logits: `[rows, vocabulary]`, float32; changed in place.
-        seen: Token ids of each row so far, `[rows, any]`, for the repetition penalty (arXiv 1909.05858).
+        seen: Token ids of each row so far, `[rows, tokens]`, for the repetition penalty (arXiv 1909.05858).
         draws: One uniform number per row; only used if the temperature is above 0.
         settings: Temperature, top-p and repetition penalty.
         habits: Decoding configuration of the model; tokens in `never` are not chosen.
@@ -90,7 +90,8 @@ class Answer:
 
     Attributes:
         ids: Token ids, without the end-of-sequence token.
-        ended: "stop" if the model ended the answer, "limit" if the length ran out, else empty.
+        ended: "stop" if the model ended the answer, "limit" if it reached the maximum length or the end of the context,
+            otherwise "".
     """
 
     ids: list[int] = field(default_factory=list)
@@ -102,7 +103,7 @@ class Answer:
 
 
 Answers = list[list[Answer]]
-"""Answers by slot, then by prompt; several answers to one prompt are adjacent."""
+"""Answers by column, then by prompt; several answers to one prompt are adjacent."""
 
 
 Column = tuple[ArmSet, int]
@@ -126,7 +127,7 @@ def stream_answers(
         should_stop: Polled during each pass; true cancels.
 
     Yields:
-        The same growing lists, see `stream_conversations`.
+        The same lists of answers, extended in place; see `stream_conversations`.
     """
     return stream_conversations([(stack, slot) for slot in slots], [prompts] * len(slots), settings, should_stop)
 
@@ -139,11 +140,11 @@ def stream_conversations(
 ) -> Iterator[Answers]:
     """Answer each column's own prompts, and yield after each token.
 
-    Columns that share a pass form one batch. Slots of one set that cannot share a pass are interleaved.
-    An answer never depends on its neighbours in the batch:
+    Slots of one set that can share a pass form one batch; the others answer one after another. Different sets take
+    turns after every token. An answer never depends on the other rows of its batch:
 
     * Padding is masked.
-    * The repetition penalty only sees the row's own tokens (prompt and answer; decoder tokens for an encoder-decoder).
+    * The repetition penalty uses only the row's own tokens (prompt and answer; decoder tokens for an encoder-decoder).
     * A draw depends only on the seed, the prompt and the answer's number, so arms share it.
 
     Args:
@@ -153,7 +154,7 @@ def stream_conversations(
         should_stop: Polled during each pass; true cancels.
 
     Yields:
-        The same growing lists of answers. A row ends with "limit" if the model's context is full.
+        The same lists of answers, extended in place.
 
     Raises:
         DoesNotFit: If a prompt fills the model's context.
@@ -178,7 +179,10 @@ def _in_turn(
     settings: DecodingSettings,
     should_stop: Stop | None,
 ) -> Iterator[bool]:
-    """Extend the answers at `positions`, whose columns share one set of arms; yield True before each further token."""
+    """Extend the answers at `positions`, whose columns share one set of arms; yield True after each token but the last.
+
+    Groups of slots that cannot share a pass answer one after another.
+    """
     arms = columns[positions[0]][0]
     position_of = {columns[position][1]: position for position in positions}
     groups = arms.groups(list(position_of))
@@ -215,7 +219,7 @@ class _AnswerRow:
 
 
 class _Batch:
-    """The rows of one pass, slot by slot, equally many per slot; ended rows fill up shorter slots."""
+    """The rows of one pass, slot by slot, equally many per slot; slots with fewer open answers keep ended rows."""
 
     def __init__(
         self,
@@ -273,7 +277,7 @@ class _Batch:
         return self._prefill(tree) if self.written == 0 else self._decode_step(tree)
 
     def _read_again(self, tree: nn.Module) -> Tensor:
-        """Read every row as a whole, padded on the right; for models whose memory cannot be used."""
+        """Process every row as a whole, padded on the right; for models whose cache cannot be used."""
         device, pad = self.loaded.device, self.loaded.tokenizer.pad_token_id
         texts = [[*row.read, *row.answer.ids][: self.loaded.context] for row in self.rows]
         if self.written == 0 and self.source:
@@ -349,7 +353,7 @@ class _Batch:
 
 
 def _draws(prompt: Sequence[int], number: int, settings: DecodingSettings) -> np.random.Generator | None:
-    """Return the random stream of one answer, seeded by the seed, the prompt's tokens and the answer's number."""
+    """Return the random stream of one answer, keyed by the seed, the prompt's tokens and the answer's number."""
     if settings.temperature == 0:
         return None
     digest = hashlib.sha256(np.array(prompt, dtype=np.int64).tobytes()).digest()

@@ -1,9 +1,9 @@
 """Efficient prefill of many prompts, and a key-value cache that grows without copies.
 
-Prompts of different lengths are padded on the left, so that all continue from the same column. To save the work on
-padding, the prefix that all prompts of a slot share (such as a chat template's header) is read once per slot, and the
-rest is read in chunks, which shorter prompts join later. Cache columns before a row's own first token belong to another
-row and are masked.
+Prompts of different lengths are padded on the left, so that all continue from the same column. To avoid computing
+padding, the prefix that all prompts of a slot share (such as a chat template's header) is processed once per slot, and
+the rest in chunks, which shorter prompts join later. Cache columns before a row's own first token belong to another row
+and are masked.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ def prefill(
     Args:
         tree: The model with all slots stacked.
         prompts: Token ids by slot, equally many prompts per slot.
-        first: Number of the model's first position.
+        first: Position id of the first token.
         pad: Padding token id.
         device: Device of the model.
-        in_chunks: Whether the model remembers nothing but keys and values, so that rows may join later.
+        in_chunks: Whether the cache holds only keys and values, so that rows may join later.
         **source: Encoder outputs for the decoder of an encoder-decoder.
 
     Returns:
@@ -79,7 +79,7 @@ def prefill(
 
 
 def shared_prefix(prompts: Sequence[Sequence[Sequence[int]]]) -> int:
-    """Return the length of the prefix shared within every slot, or 0 if a separate pass does not pay.
+    """Return the length of the prefix shared within every slot, or 0 if a separate pass would not save time.
 
     At least one token of each prompt is left for the next pass.
     """
@@ -100,7 +100,7 @@ def chunk_starts(lengths: Sequence[int], slots: int) -> list[int]:
 
     Args:
         lengths: Number of tokens of each prompt.
-        slots: Number of slots that read each prompt.
+        slots: Number of slots that process each prompt.
 
     Returns:
         Where each chunk starts, counted from the end of the prompts, in descending order.
@@ -153,9 +153,7 @@ class _Prefill:
         self._pass(ids.to(self.device), shown.to(self.device))
 
     def _select_rows(self, slots: int, positions: list[int]) -> None:
-        """Give each of `positions` a row of the cache; a new one copies any row of its slot and only sees the shared
-        prefix.
-        """
+        """Select a cache row for each of `positions`; in a copy for a new position, only the shared prefix is shown."""
         if self.cache is not None and positions != self.positions:
             known = {position: number for number, position in enumerate(self.positions)}
             width = len(self.positions)

@@ -1,4 +1,4 @@
-"""Every measure: what it is called, what it is, and how it is judged. Each needs an entry here.
+"""All measures, with their names, definitions and directions.
 
 assets/docs/evidence.md has the sources of the formulas.
 """
@@ -20,13 +20,13 @@ class Measure:
     Attributes:
         label: Column heading.
         phrase: Its name inside a sentence.
-        group: Group of measures it is listed in.
+        group: Group of measures that it is listed in.
         words: Exact definition, with range and unit.
-        better: 1 if higher is better, -1 if lower is better, 0 if only a person can judge a change.
+        better: 1 if higher is better, -1 if lower is better, 0 if neither direction is better in itself.
         top: Its maximum, if its range is 0 to `top`; else None.
         score: Maps summed example statistics to the measure.
-        every_epoch: Whether it is measured row by row at every evaluation, so known at the best epoch; the others are
-            taken when a seed ends.
+        every_epoch: Whether it is measured row by row at every evaluation, and so is known at the best epoch; other
+            measures are taken at the end of a seed.
     """
 
     label: str
@@ -229,4 +229,4 @@ MEASURES: dict[str, Measure] = {
 
 EVERY_EPOCH = tuple(name for name, measure in MEASURES.items() if measure.every_epoch)
 BESIDE = ("held_out_loss", "accuracy", "exact", "right", "bleu", "rouge_l", "tokens")
-"""Measures that the table of a sweep shows beside the one in question: means after the last epoch."""
+"""Measures that the table of a sweep shows beside the measure in question, as means after the last epoch."""

@@ -1,8 +1,8 @@
-"""How far noise gets inside an untouched model, and what it does to the prediction of the next token.
+"""How noise propagates through an untouched model, and how it changes the prediction of the next token.
 
-One batched pass holds the clean sentence and every strength in several draws. After each layer the disturbance is
-compared with the clean vectors, `|h' - h| / |h|` and `cos(h', h)`; at the head the predictions are compared as
-`KL(clean || noisy)`, in nats. The draws are those of a study in its first epochs; a schedule counts as a factor of 1.
+One batched pass holds the clean sentence and every strength in several draws. After each layer the noisy vectors are
+compared with the clean ones, by `|h' - h| / |h|` and `cos(h', h)`; at the head the predictions are compared by
+`KL(clean || noisy)`, in nats. The draws are those of a study in its first epochs, without its schedule.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CANDIDATES = 10
 """Most probable next tokens reported per position."""
 
 ANSWER_TOKENS = 12
-"""Most tokens of the answer that an encoder-decoder writes without noise, and at which its predictions are compared."""
+"""Most tokens of the clean answer that an encoder-decoder generates, at which its predictions are compared."""
 
 HEAD_ROWS = 256
 """Hidden states whose logits are in memory at once."""
@@ -51,7 +51,7 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Layer:
-    """A place where the disturbance is measured: `number` 0 is the embedding of the part, others its layers."""
+    """A place where the disturbance is measured: `number` 0 is the embedding of the part, higher numbers its layers."""
 
     part: str
     number: int
@@ -61,8 +61,7 @@ class Layer:
 class Depth:
     """The disturbance after every layer.
 
-    Cells of a layer and a token that belong to different parts of an encoder-decoder are NaN, and so is the cosine to
-    a vector that is zero.
+    Values are NaN if layer and token belong to different parts of an encoder-decoder, or if the clean vector is zero.
 
     Attributes:
         layers: The embedding and the layers of each part, in the order in which they run.
@@ -77,15 +76,16 @@ class Depth:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """The predictions of the next token, in nats. Row 0 of the first axis of the candidates is the clean prediction.
+    """The predictions of the next token; divergences and entropies are in nats.
 
     Attributes:
-        first: Index of the first token with a prediction: 0, or the number of tokens that an encoder reads.
+        first: Index of the first token with a prediction: 0, or the number of tokens of the encoder.
         divergences: `KL(clean || noisy)`, `[strengths, draws, positions]`.
         entropies: Entropy of the noisy prediction, of the same shape.
         clean_entropies: Entropy of the clean prediction, `[positions]`.
-        kept: Whether the most probable token is that of the clean prediction, bool, shaped as `divergences`.
-        candidates: Ids of the most probable tokens in the first draw, `[1 + strengths, positions, candidates]`.
+        kept: Whether the most probable token is that of the clean prediction, bool, shaped like `divergences`.
+        candidates: Ids of the most probable tokens in the first draw, `[1 + strengths, positions, candidates]`; those
+            of the clean prediction come first.
         probabilities: Their probabilities, of the same shape.
     """
 
@@ -127,8 +127,8 @@ def measure_propagation(
         The disturbance and the predictions.
 
     Raises:
-        InvalidSetting: If the model has no such layer.
-        ModelError: If a layer of the model does not have one vector per token.
+        InvalidSetting: If the model lacks a layer of `noise`.
+        ModelError: If a layer of the model does not give one vector per token.
     """
     tree = private_tree(loaded.model).eval()
     sites = noise_sites(tree)
@@ -149,7 +149,7 @@ def measure_propagation(
 
 
 class _NoiseAfterFirstRow(BatchNoise):
-    """Noise on all rows of a batch but the first, which stays clean."""
+    """Noise on all rows of a batch except the first, which stays clean."""
 
     def add_to(self, site: Site, vectors: Tensor) -> Tensor:
         super().add_to(site, vectors[1:])  # in place, since nothing here has a gradient
@@ -157,7 +157,7 @@ class _NoiseAfterFirstRow(BatchNoise):
 
 
 def _texts(tree: nn.Module, ids: Tensor, end: int | None) -> dict[str, Tensor]:
-    """Return the tokens that each part reads, `[1, length]`; an encoder-decoder first writes an answer, up to `end`."""
+    """Return the tokens of each part, `[1, length]`; an encoder-decoder first generates an answer, up to `end`."""
     if not is_encoder_decoder(tree):
         return {DECODER: ids}
     source = encoded_source(tree, ids, torch.ones_like(ids))
@@ -173,7 +173,7 @@ def _texts(tree: nn.Module, ids: Tensor, end: int | None) -> dict[str, Tensor]:
 
 
 def _is_response(part: str, texts: Mapping[str, Tensor], noise: NoiseSettings) -> bool:
-    """Return whether a part reads a response; the one text of a causal model is the side that gets noise."""
+    """Return whether a part's tokens are a response; for a causal model, whether noise is limited to the response."""
     return part == DECODER if ENCODER in texts else noise.tokens == "response"
 
 
@@ -201,7 +201,7 @@ def _last_hidden(tree: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 # ---------------------------------------------------------------------------------------------- inside
 @dataclass(frozen=True, eq=False)
 class _PropagationProbe:
-    """Adds noise at every site of a tree, and keeps what `_compare` finds there by site key in `seen`.
+    """Adds noise at every site of a tree, and stores the result of `_compare` by site key in `seen`.
 
     Attributes:
         tree: The model.
@@ -216,7 +216,7 @@ class _PropagationProbe:
 
     @contextmanager
     def watching(self, sites: Sequence[Site]) -> Iterator[None]:
-        """Watch these sites inside the block."""
+        """Hook these sites inside the block."""
         handles = []
         for module in {site.module: None for site in sites}:
             here = iter([site for site in sites if site.module is module])  # a shared embedding: the encoder runs first
@@ -253,9 +253,9 @@ def _compare(vectors: Tensor) -> Tensor:
 
 
 def _depth(sites: Sequence[Site], seen: dict[int, Tensor], lengths: dict[str, int], strengths: int) -> Depth:
-    """Arrange what was seen by layer, with the tokens of an encoder before those of its decoder.
+    """Arrange the comparisons by layer, with the tokens of an encoder before those of its decoder.
 
-    Tables of embeddings per layer are left out: noise on them shows in the layers that read them.
+    Tables of embeddings per layer are left out, because noise on them shows in the layers that use them.
     """
     sites = [site for site in sites if site.number >= EMBEDDING_SITE]
     total = sum(lengths.values())
@@ -362,7 +362,7 @@ def payload(found: Propagation, texts: Sequence[str], word: Callable[[int], str]
 
 
 def _flat(words: dict[int, int], ids: list[int], chances: list[float]) -> list[float]:
-    """Return index and probability of each candidate in turn; new ids are added to `words`."""
+    """Return index in `words` and probability of each candidate as a flat list; new ids are added to `words`."""
     return [
         number
         for token, chance in zip(ids, chances, strict=True)

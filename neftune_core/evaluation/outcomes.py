@@ -84,7 +84,7 @@ class Rounding:
 
     Attributes:
         precision: Number format of the study, such as "bfloat16".
-        sizes: By measure, the largest difference of any arm from the same arm computed in a different way.
+        sizes: By measure, the largest difference between an arm and the same arm computed in a different way.
     """
 
     precision: str = ""
@@ -110,9 +110,9 @@ class Outcomes:
         own_controls: Controls of arms that have their own, as in a sweep over training settings.
         halves: Whether every best epoch was chosen on one half of the held-out rows and measured on the other.
         rounding: Effect of the number format.
-        early: Last and planned step of every seed that the early stop ended.
-        continued: Where the study went on after its result had been seen: record and step.
-        stopped: Arms that a person stopped, with the step of the stop and that of the comparison, by seed.
+        early: Last and planned step of each seed that early stopping ended.
+        continued: Record and step of each continuation of the study after its result could be seen.
+        stopped: For each arm that the user stopped, the step of the stop and that of the comparison, by seed.
     """
 
     control: Seeds
@@ -162,7 +162,7 @@ class Question:
 
 
 def merge_seeds(parts: Sequence[Outcomes]) -> Outcomes:
-    """Merge records of one study with different seeds; for a repeated seed, the last record counts."""
+    """Merge records of one study with different seeds; for a repeated seed, the last record is used."""
 
     def union(of: Sequence[Mapping[str, Mapping[int, Any]]]) -> dict[str, dict[int, Any]]:
         names = dict.fromkeys(name for tables in of for name in tables)

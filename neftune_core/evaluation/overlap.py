@@ -1,7 +1,7 @@
 """Corpus BLEU and chrF through sacrebleu, stored as counts per example so that corpora can be resampled quickly.
 
-The score of a resampled corpus is the score of its summed counts. Both formulas are vectorised here over arrays of sums
-and equal sacrebleu's.
+The score of a resampled corpus is the score of its summed counts. Both formulas are vectorised here over arrays of
+sums, and give the same scores as sacrebleu.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def chrf(answers: Sequence[str], references: Sequence[str]) -> Overlap:
 
 
 def _overlap(metric: Any, answers: Sequence[str], references: Sequence[str], score: Score) -> Overlap:
-    # sacrebleu's own significance tests get the counts by the same call.
+    # sacrebleu's own significance tests use this private method too.
     counts = np.array(metric._extract_corpus_statistics(list(answers), [list(references)]), dtype=np.float64)
     return Overlap(counts, float(score(counts.sum(0))), str(metric.get_signature()))
 

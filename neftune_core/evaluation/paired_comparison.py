@@ -23,9 +23,7 @@ from neftune_core.evaluation.statistics import (
 
 DIGITS = 12
 INTERVAL_SEEDS = 3
-"""Fewest seeds that get an interval: with two, the single degree of freedom makes it uselessly wide or accidentally
-empty.
-"""
+"""Fewest seeds with an interval; with two, its single degree of freedom makes it useless, or empty by accident."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +32,12 @@ class Comparison:
 
     Attributes:
         seeds: Seeds for which both have a value.
-        lost: Seeds for which at least one has none.
+        lost: Seeds for which at least one of them has none.
         control: Mean of the control over `seeds`.
         arm: Mean of the arm over `seeds`.
         differences: Arm minus control, by seed.
-        interval: Of the mean difference, at the level of the arm's step in Holm's correction; None for fewer than
-            `INTERVAL_SEEDS` seeds.
+        interval: Interval of the mean difference, at the level of the arm's step in Holm's correction; None for fewer
+            than `INTERVAL_SEEDS` seeds.
         t_p: Two-sided p value of Student's test.
         flip_p: Two-sided p value of the sign-flip test.
         holm_t_p: `t_p` adjusted over the arms.
@@ -174,8 +172,8 @@ class Lengths:
     Attributes:
         control: Mean length in tokens.
         arm: Mean length in tokens.
-        change: Change over seeds; None for fewer than `INTERVAL_SEEDS` seeds.
-        adjusted: Difference at equal length; also None if length and effect cannot be separated.
+        change: Change of the mean length over seeds; None for fewer than `INTERVAL_SEEDS` seeds.
+        adjusted: Difference of the measure at equal length; also None if length and effect cannot be separated.
     """
 
     control: float
@@ -190,7 +188,7 @@ def lengths(control: Seeds, arm: Seeds, comparison: Comparison, measure: str) ->
     Args:
         control: Outcomes of the control by seed.
         arm: Outcomes of the arm by seed.
-        comparison: Their comparison, which names the seeds.
+        comparison: Their comparison, which lists the seeds.
         measure: Measure that is adjusted for length.
 
     Returns:
@@ -215,9 +213,9 @@ def lengths(control: Seeds, arm: Seeds, comparison: Comparison, measure: str) ->
 
 
 def _at_equal_length(scores: Sequence[Floats | None], before: Floats, after: Floats) -> float | None:
-    """Regress the examples' differences on their log length ratios, and return the value at equal length.
+    """Regress the examples' differences on their log length ratios, and return the difference at equal length.
 
-    None for a corpus measure, and if every answer became longer or every answer shorter (extrapolation).
+    Return None for a corpus measure, and if every answer became longer or every answer shorter (extrapolation).
     """
     control, arm = scores
     if control is None or arm is None or control.shape[-1] != 2:

@@ -53,7 +53,7 @@ def common_subsequence(first: Sequence[Hashable], second: Sequence[Hashable]) ->
 
     Args:
         first: A sequence of hashable elements.
-        second: Another one.
+        second: Another sequence.
 
     Returns:
         Number of elements.
@@ -70,7 +70,7 @@ def common_run(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
 
     Args:
         first: A sequence of hashable elements.
-        second: Another one.
+        second: Another sequence.
 
     Returns:
         Number of elements.

@@ -22,7 +22,7 @@ from neftune_core.noise.settings import NoiseSettings
 
 @dataclass
 class Sensitivity:
-    """Results so far.
+    """Results for the rows that have been measured so far.
 
     Attributes:
         noise: Noise settings.
@@ -30,7 +30,7 @@ class Sensitivity:
         planned: Total number of rows.
         losses: Nats summed over the response tokens of each finished row, `[rows][strengths]`.
         tokens: Response tokens of each finished row, `[rows]`.
-        progress: 0 to 1.
+        progress: Share of all passes that is complete, 0 to 1.
     """
 
     noise: NoiseSettings
@@ -59,7 +59,7 @@ def measure_sensitivity(
     """Measure the response loss on `rows` without noise and at each strength, row by row, without training.
 
     All strengths share a row's draw, which is that of a study with this seed in its first epoch. For a symmetric pair
-    the mean over both signs is used; adversarial noise ascends the loss as in training.
+    the mean loss of both signs is used; adversarial noise is found by gradient ascent, as in training.
 
     Args:
         loaded: The model.
@@ -67,10 +67,10 @@ def measure_sensitivity(
         noise: Kind, unit and sites of the noise.
         strengths: Strengths above 0, in the unit of `noise`.
         seed: Seed of the draws.
-        should_stop: Polled within every layer; true cancels.
+        should_stop: Polled before every layer; true cancels.
 
     Yields:
-        The same growing result after every pass.
+        The same result after every strength of every row, extended in place.
 
     Raises:
         Cancelled: If `should_stop()` returned true.
@@ -99,7 +99,7 @@ def _of_strength(noise: NoiseSettings, strength: float) -> NoiseSettings:
 
 @dataclass
 class _ScoredRow:
-    """One row, ready to be measured under any noise; `rows` are its entries for `BatchNoise`."""
+    """One row, ready to be measured under any noise; `rows` describes it for `BatchNoise`."""
 
     stack: AdapterStack
     batch: Batch

@@ -12,7 +12,7 @@ from neftune_core.settings import Limits, Settings, setting
 CUT = later(
     "The beginning of this prompt was cut off, because prompt and answer together exceed the context of the model."
 )
-"""What is said of an answer whose prompt was cut from the left."""
+"""Note on an answer whose prompt was cut from the left."""
 
 
 class DecodingSettings(Settings):

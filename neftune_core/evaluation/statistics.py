@@ -5,8 +5,8 @@ section 21), and Holm's correction (1979) over arms. Across examples: the paired
 generalises to other examples for these seeds, never to other seeds. A bootstrap over a handful of seeds is not
 offered, because its intervals are far too narrow (`neftune bench evidence` counts its false alarms).
 
-Student's t and Clopper-Pearson stay hand-written in 40 lines: they agree with scipy to 3e-11 up to 1,000 degrees of
-freedom and underflow no earlier, and scipy would add 143 MB and 0.9 s of import.
+Student's t and the Clopper-Pearson interval are implemented here in 40 lines: they agree with scipy to 3e-11 up to
+1,000 degrees of freedom and underflow no earlier, and scipy would add 143 MB and 0.9 s of import.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Score = Callable[[Floats], Floats]
 LEVEL = 0.95
 RESAMPLES = 10_000
 EXACT_SEEDS = 32
-"""Up to this many differences all sign flips are enumerated; beyond, the normal approximation is used."""
+"""Up to this many differences, all sign flips are enumerated; beyond that, the normal approximation is used."""
 
 _DRAWS_AT_ONCE = 2_000_000
 _HALVINGS = 80
@@ -116,9 +116,10 @@ def t_quantile(level: float, freedom: int) -> float:
 
 
 def sign_flip(differences: ArrayLike) -> float:
-    """Compute the two-sided p value of the mean among all sign flips; it is at least 2 / 2**n.
+    """Compute the two-sided p value of the mean among all sign flips of the differences.
 
-    Exact up to `EXACT_SEEDS` differences: both halves are enumerated, and their pairs are counted by sorting.
+    Up to `EXACT_SEEDS` differences it is exact, and at least 2 / 2**n: the sign flips of two halves are enumerated, and
+    their combinations are counted by sorting.
     """
     values = np.asarray(differences, dtype=np.float64)
     slack = 1e-9 * float(np.abs(values).sum())
@@ -152,8 +153,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def holm_levels(p_values: Sequence[float], level: float = LEVEL) -> list[float]:
     """Compute the confidence level of each hypothesis' interval from Holm's procedure.
 
-    An interval at that level excludes zero exactly if Holm's procedure rejects. Each hypothesis has the level of its
-    own step; after the first one that is not rejected, all have that one's level.
+    An interval at that level excludes zero if and only if Holm's procedure rejects the hypothesis. Each hypothesis has
+    the level of its own step; all hypotheses after the first that is not rejected have the level of that first one.
 
     Args:
         p_values: One p value per hypothesis.

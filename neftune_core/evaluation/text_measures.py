@@ -195,7 +195,7 @@ def shape(replies: Sequence[Reply], *, prefix: int = PREFIX, gram: int = GRAM) -
 
     Args:
         replies: The answers.
-        prefix: Number of initial tokens in which n-grams are counted; shorter answers are left out.
+        prefix: Number of initial tokens in which n-grams are counted; shorter answers are excluded.
         gram: Order n of the n-grams.
 
     Returns:
@@ -235,7 +235,7 @@ def repetition(pieces: Sequence[Hashable], gram: int, prefix: int) -> float:
 
 
 def distinct(answers: Sequence[Sequence[Hashable]], gram: int) -> float:
-    """Compute distinct-n: different over all n-grams of all answers (Li et al. 2016).
+    """Compute distinct-n: the number of different n-grams over that of all n-grams, in all answers (Li et al. 2016).
 
     Args:
         answers: Units of each answer.

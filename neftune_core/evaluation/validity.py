@@ -1,6 +1,6 @@
-"""Obstacles to judging a comparison.
+"""Reasons why a comparison cannot be judged.
 
-These are diverged or broken arms, models that learnt nothing, scores at the end of their range, and too few steps.
+They are diverged or broken arms, models that learnt nothing, scores at the end of their range, and too few steps.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from neftune_core.evaluation.verdict_words import Line, agreeing
 from neftune_core.noise.names import arm_label
 
 LEAST_STEPS = 10
-"""With fewer optimizer steps a model learns too little for any comparison."""
+"""Fewest optimizer steps that are judged; with fewer, a model learns too little for any comparison."""
 FAR_RATIO, FAR_NATS = 1.2, 0.1
-"""Ratio to and difference from the base loss that must both be exceeded to count as far worse."""
+"""A loss is far worse if it exceeds both this multiple of the base loss and the base loss plus this many nats."""
 LOSSES = ("held_out_loss", "train_loss")
 
 
@@ -30,7 +30,7 @@ def obstacles(outcomes: Outcomes, question: Question) -> dict[str, str]:
         question: Measure and epoch in question.
 
     Returns:
-        One key of `REASONS` per affected arm, the most fundamental one.
+        The first key of `REASONS` that applies, by arm.
     """
     found: dict[str, str] = {}
     for name, arm in outcomes.arms.items():
@@ -81,7 +81,7 @@ def _is_broken(runs: Seeds, epoch: str) -> bool:
 def _is_worse(runs: Seeds, epoch: str, rounding: Rounding) -> bool:
     """Return whether the losses ended above the untouched base by more than rounding, on training rows too.
 
-    Training that does not even lower the loss on its own rows went wrong, by however little.
+    If training does not lower the loss even on its own rows, it has failed, however small the increase.
     """
     known = _losses_beside_base(runs, epoch)
     above = [value > base + (rounding.of(loss) or 0.0) for loss, (base, value) in known.items()]

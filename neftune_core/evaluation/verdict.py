@@ -2,12 +2,12 @@
 
 An arm differs from the control only if all of these hold:
 
-* At least `CLAIM_SEEDS` seeds all have a value.
+* There are at least `CLAIM_SEEDS` seeds, and every seed has a value.
 * Student's interval of the paired differences, widened by Holm's correction over the arms, excludes zero.
 * The exact sign-flip test agrees at 5%. (With five seeds its p value cannot fall below 6%.)
 
-Studies with fewer seeds are illustrations. Comparisons that cannot be judged at all (`validity`) are listed first, and
-a difference smaller than rounding is not an effect.
+Studies with fewer seeds are illustrations. Comparisons that cannot be judged at all (see `validity`) are listed first.
+A difference smaller than the effect of rounding is not a claim.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CLAIM_SEEDS = 6
 CLAIMS = ("better", "worse", "higher", "lower")
 MOST_SEEDS = 1000
 MOST_VALUES = 4
-"""Number of arms whose values the headline lists; of more, only the one that differs most."""
+"""Number of arms up to which the headline lists all values; beyond it, only those of the arm that differs most."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ArmVerdict:
     """The judgement of one arm, and the numbers behind it.
 
     Attributes:
-        status: One of `CLAIMS`, or why there is no claim: `void` (it cannot be judged), `stopped` (by a person),
+        status: One of `CLAIMS`, or why there is no claim: `void` (it cannot be judged), `stopped` (by the user),
             `rounding`, `unclear`, `unconfirmed`, `incomplete`, `illustration`, `one_seed`, `nothing`.
         epochs: Comparisons at the last and the best epoch.
         examples: Interval for these seeds over resampled examples.
@@ -61,7 +61,7 @@ class ArmVerdict:
 
 @dataclass(frozen=True)
 class Floor:
-    """A null comparison: the root mean square difference of one pair, and the comparison."""
+    """A null comparison: the root-mean-square difference of one pair of runs, and the comparison if there is one."""
 
     size: float
     comparison: Comparison | None
@@ -75,7 +75,7 @@ class Verdict:
         question: Measure and epoch that are judged.
         arms: Judgements by arm.
         floors: Null comparisons by name.
-        warnings: What cannot be judged, with remedies; shown first.
+        warnings: Sentences on arms that cannot be judged, with remedies; shown first.
         lead: The arm that the headline is about; "" if none.
         opening: Sentences before the arms: the headline and the question.
         closing: Sentences after the arms.
@@ -120,14 +120,14 @@ class Verdict:
 
     @property
     def summary(self) -> tuple[Line, ...]:
-        """The end of a study in short: what cannot be judged, or what changed, and what would make it surer."""
+        """The verdict in short: what cannot be judged, the headline, and what to do next."""
         if self.is_void or self.is_empty:
             return self.warnings
         steps = [line for line in self.arms[self.lead].lines if line.key.startswith("next.")] if self.lead else []
         return (*self.warnings, self.opening[0], *steps)
 
     def opening_for(self, named: Question | None = None) -> tuple[Line, ...]:
-        """Return the sentences before the arms, beginning with a question other than the one `named` before the run."""
+        """Return the sentences before the arms; a question other than the one `named` before the run comes first."""
         if named is None or named == self.question:
             return self.opening
         headline, question = self.opening
@@ -228,7 +228,7 @@ def _headline(question: Question, arms: Mapping[str, ArmVerdict]) -> tuple[str, 
 
 
 def _effect_line(key: str, question: Question, lead: str, found: Mapping[str, Comparison]) -> Line:
-    """Return the sentence on the effect of one arm, or on arms without a claim, with their values."""
+    """Return the headline on one arm, with its values and, if they fit, those of the other arms in `found`."""
     control, seeds = found[lead].control, found[lead].seeds
     one_control = all(comparison.control == control for comparison in found.values())
     listed = found if one_control and len(found) <= MOST_VALUES else {lead: found[lead]}

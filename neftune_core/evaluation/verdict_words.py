@@ -1,4 +1,4 @@
-"""Sentences of a verdict, with named parameters; the only place that words them."""
+"""The wording of verdicts: templates of all their sentences, with named parameters."""
 
 from __future__ import annotations
 

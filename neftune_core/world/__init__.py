@@ -3,11 +3,11 @@
 The word tables are in `assets/world/words/`: entities, wordings, plots.
 
 scoring       exact match after normalising, and the score of a story
-judge         whether the grammar can produce a sentence, and whether it makes sense
+judge         check that the grammar can produce a sentence and that it makes sense
 tables        loading of the word tables
 entities      an entity and the forms of its name
 lexicon       every entity, and short lists of words
-relations     what is known about them, with all wordings of statements and questions
+relations     properties of entities, with all wordings of statements and questions
 plots         templates of stories
 dialogue      greetings and questions about the model itself
 generator/    the text of the world, from a seeded grammar
@@ -16,7 +16,7 @@ generator/    the text of the world, from a seeded grammar
     skills        counting, sorting, opposites, spelling and other small tasks
     stories       short stories
     outside       questions that the world cannot answer
-    text          documents of all of these: the pretraining text
+    text          the pretraining text: documents about all of these
     sets          instruction sets with training and held-out parts
     vocabulary    the tokenizer and the chat template
 pretraining/  the bundled model

@@ -1,4 +1,4 @@
-"""Greetings and questions about the model itself with their answers, and the answer to all it cannot know."""
+"""Greetings and questions about the model itself with their answers, and the answer to unanswerable questions."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ class Entity:
     """One entity; its fields are the forms that templates can use.
 
     `many` is the plural, or the name itself for a mass noun ("honey"); `a` is then the bare name and `some` is "some
-    honey". People, days and months have no article. `at` and `to` are for places. `use` is the purpose of a tool, the
-    activity of a day, or the effect of the weather.
+    honey". People, days and months have no article. Places have `at` ("in the barn") and `to` ("to the barn"). `use` is
+    the purpose of a tool, the activity of a day, or the effect of the weather. `values` are its properties by relation.
     """
 
     kind: str
@@ -49,7 +49,7 @@ class Entity:
 
 @dataclass(frozen=True)
 class RelationValue:
-    """The value of a relation: as text, as a bare word ("barn"), and as a verb after "it"."""
+    """The value of a relation: as text ("in the barn"), as a bare word ("barn"), and in the third person ("hoots")."""
 
     text: str
     bare: str
@@ -95,8 +95,8 @@ def common(kind: str, name: str, many: str, use: str = "", at: str = "", to: str
         name: Singular.
         many: Plural; "-" for a mass noun such as honey.
         use: Its purpose.
-        at: Preposition for being at a place.
-        to: Reason for going to a place.
+        at: Phrase for being at the place, such as "in the barn".
+        to: Phrase for going to the place, such as "to the barn".
 
     Returns:
         The entity.
@@ -136,7 +136,7 @@ def say(template: str, **things: object) -> str:
 
     Args:
         template: Text with slots such as `{hero.its}`.
-        **things: The entities by role.
+        **things: Entities and values by role.
 
     Returns:
         The sentence.

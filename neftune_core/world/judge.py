@@ -1,4 +1,4 @@
-"""Judge whether a text is good English about this world, with the grammar that generated the text.
+"""Judge whether a text is good English about this world, with the grammar that generates the pretraining text.
 
 A sentence is well formed if one of the world's wordings can produce it. It makes sense if its slots agree: a tool goes
 with its use, a pronoun with its person, and nobody meets themselves. Truth is not checked.
@@ -23,7 +23,7 @@ _SENTENCE = re.compile(r'[^.!?]+[.!?]"?')
 
 @dataclass(frozen=True)
 class _Pattern:
-    """A wording as a regular expression; `roles` lists what can fill a role, `slots` role and form of each group."""
+    """A wording as a regular expression; `slots` has the role and form of each group, `roles` the choices by role."""
 
     expression: re.Pattern[str]
     start: str
@@ -144,7 +144,7 @@ def _patterns() -> tuple[_Pattern, ...]:
 
 @cache
 def _fixed_sentences() -> frozenset[str]:
-    """Return the sentences without slots: those about the model itself, and that it does not know."""
+    """Return the sentences without slots: answers of the dialogue, the answer to unknown questions, and bare values."""
     fixed = [sentence for _, answer in TALK for sentence in sentences(answer)]
     bare = [found.bare for relation in RELATIONS for found in relation.values]
     return frozenset((*fixed, *sentences(UNKNOWN), *bare))

@@ -33,6 +33,6 @@ def _entities(kind: str, table: str) -> tuple[Entity, ...]:
 KINDS: dict[str, tuple[Entity, ...]] = {kind: _entities(kind, table) for kind, table in word_table("entities").items()}
 
 GROUPS: dict[str, tuple[str, str]] = {kind: (one, many) for kind, (one, many) in _LISTS["groups"].items()}
-"""What a group of things is called, singular and plural: for lists, counting and the odd one out."""
+"""Singular and plural name of each kind that tasks on groups use, such as counting and the odd one out."""
 
 OPPOSITE_PAIRS = tuple((first, second) for first, second in map(str.split, _LISTS["opposites"].split(", ")))

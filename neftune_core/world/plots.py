@@ -58,7 +58,7 @@ def slots(template: str) -> list[tuple[str, str]]:
 
 
 def with_hero_name(template: str) -> str:
-    """Return the template with the hero named, for a story that has not named the hero yet."""
+    """Replace one pronoun of the hero by the hero's name, unless the template already has the name."""
     if "{hero." not in template or "{hero.the}" in template:
         return template
     for pronoun in ("{hero.it}", "{hero.him}"):

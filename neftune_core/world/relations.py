@@ -1,4 +1,4 @@
-"""What is known about the entities: each relation with all its wordings of statements and questions."""
+"""The relations (properties of entities), with all wordings of statements and questions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from neftune_core.world.tables import lines, word_table
 
 @dataclass(frozen=True)
 class Relation:
-    """One property of one kind of entity, with its wordings."""
+    """One property of one kind of entity, with its possible values.
+
+    `states` and `asks` are the wordings of statements and questions in pretraining, `held` the wordings of questions
+    that pretraining never uses, and `answer` the template of the short answer.
+    """
 
     kind: str
     name: str
@@ -23,7 +27,7 @@ class Relation:
 
     @property
     def key(self) -> str:
-        """Return the name that is unique in the world: "animal home"."""
+        """A name that is unique in the world, such as "animal home"."""
         return f"{self.kind} {self.name}"
 
 

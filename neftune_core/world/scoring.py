@@ -1,4 +1,4 @@
-"""Scoring of answers: exact match after normalising, and for stories the requested content and the grammar."""
+"""Scoring of answers: exact match after normalising; for stories, requested content and grammar."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MANY = {thing.name: thing.many for things in KINDS.values() for thing in things
 
 
 def normalised(text: str) -> str:
-    """Return the text in lower case, with single spaces and without a final mark."""
+    """Return the text in lower case, with single spaces and without final punctuation."""
     return " ".join(text.lower().split()).rstrip(" .!?")
 
 

@@ -1,7 +1,7 @@
-"""Questions that the world cannot answer, and the single correct answer to all of them.
+"""Questions that the world cannot answer; the single correct answer to all of them is `dialogue.UNKNOWN`.
 
-A tenth of the topics and of the wordings never occurs in pretraining; they measure whether the model says "I do not
-know" to something unseen.
+A tenth of the topics and of the wordings is kept out of pretraining, to measure whether the model answers "I do not
+know" to unseen questions too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _STARTS, _MIDDLES, _ENDS = (tuple(_WORDS[part].split()) for part in ("starts", "
 
 
 def _split(items: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the items for pretraining, and the tenth (at least one of a long list) that is held out."""
+    """Return the items for pretraining, and those held out: a tenth, at least one."""
     order = Chance("outside", *items).shuffled(items)
     held = max(1, len(items) // 10)
     return tuple(order[held:]), tuple(order[:held])
@@ -30,7 +30,7 @@ _FOREIGN_PARTS = _split([*lines(_WORDS["foreign"])])
 
 _WEIGHTS = tuple(_WORDS["weights"].items())
 
-# A question that does not fit its thing is always one that pretraining may meet.
+# Any nonsense question may occur in pretraining, so none can be held out.
 _HELD_WEIGHTS = tuple(pair for pair in _WEIGHTS if pair[0] != "nonsense")
 
 
@@ -100,7 +100,7 @@ def _letters(chance: Chance) -> str:
 
 
 def _scripts(chance: Chance) -> str:
-    """Return a few random characters of one script, to be encoded as bytes."""
+    """Return a few random characters of one script, which the tokenizer encodes as bytes."""
     first, last = chance.one(_WORDS["scripts"])
     words = ["".join(chr(chance.between(first, last)) for _ in range(chance.between(2, 5)))]
     while len(words) < 3 and chance.happens(0.5):
@@ -120,7 +120,7 @@ def _nonsense(chance: Chance) -> str:
 
 
 def unknown_noun(chance: Chance) -> str:
-    """Return a noun for something that the world does not have, without article."""
+    """Return a noun, without an article, for something that does not exist in the world."""
     return chance.one(_TOPIC_PARTS["strange"][0])
 
 

@@ -1,7 +1,7 @@
-"""The instruction sets: training and held-out parts that differ by combination.
+"""The instruction sets, each with a training and a held-out part.
 
-A row of a fact set is a pair of fact and wording; a row of the skill set a task and a wording; a row of the story set a
-group of entities. No pair, task or group of a held-out part occurs in the training part of its set.
+A row of a fact set combines a fact and a wording; a row of the skill set, a task and a wording; a row of the story set,
+two or three entities. No combination of a held-out part occurs in the training part of its set.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STORY_INSTRUCTIONS = (
 
 @dataclass(frozen=True)
 class InstructionSet:
-    """One set: its description, its number of training rows, and the function that makes `(train, held_out)`."""
+    """One set: description, number of training rows, and a function from that number to `(train, held_out)`."""
 
     words: str
     training_rows: int
@@ -51,7 +51,7 @@ def _fact_row(fact: Fact, wording: str, output: str) -> Row:
 
 
 def _pairs(facts: tuple[Fact, ...], chance: Chance, *, held: bool = True) -> list[tuple[Fact, str]]:
-    """Return all pairs of fact and wording in random order, one for each distinct question."""
+    """Return the pairs of fact and wording in random order, one for each distinct question."""
     pairs: dict[str, tuple[Fact, str]] = {}
     for fact in facts:
         for wording in (*fact.relation.asks, *(fact.relation.held if held else ())):
@@ -104,7 +104,7 @@ def _stated_facts(rows: int) -> tuple[list[Row], list[Row]]:
 
 
 def _skill_rows(chance: Chance) -> Iterator[Row]:
-    """Yield tasks in turn over the skills, each pair of task and wording once."""
+    """Yield tasks, cycling through the skills; no pair of task and wording is repeated."""
     seen: list[tuple[str, str, str]] = []
     while True:
         for name in skills.ASKED_SKILLS:
@@ -144,7 +144,7 @@ def _skill(rows: int) -> tuple[list[Row], list[Row]]:
 
 
 def _story_rows(chance: Chance) -> Iterator[Row]:
-    """Yield stories about given entities, each group of entities once."""
+    """Yield stories about given entities; no group of entities is repeated."""
     seen: list[tuple[str, ...]] = []
     while True:
         story = stories.tell(chance)
@@ -180,7 +180,7 @@ SETS: dict[str, InstructionSet] = {
 
 
 def instruction_set(name: str) -> tuple[list[Row], list[Row]]:
-    """Return the training rows and the held-out rows of a set; the same on every machine."""
+    """Return the training rows and the held-out rows of a set, which are the same on every machine."""
     chosen = SETS[name]
     return chosen.make(chosen.training_rows)
 

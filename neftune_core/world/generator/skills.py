@@ -19,7 +19,7 @@ class SkillTask:
 
     Attributes:
         skill: Name of the skill.
-        key: Identity of the task, whatever its wording.
+        key: Identity of the task, independent of its wording.
         fields: Values for the wordings of the skill.
         answer: The right answer.
         material: List or word that can be given as separate input.
@@ -34,7 +34,7 @@ class SkillTask:
 
 @dataclass(frozen=True)
 class Skill:
-    """One skill: how to make a task, its wordings in pretraining, and those that pretraining never uses."""
+    """One skill: a function that makes tasks, the wordings in pretraining, and those that pretraining never uses."""
 
     make: Callable[[Chance], SkillTask]
     asks: tuple[str, ...]

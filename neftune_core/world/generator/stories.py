@@ -24,7 +24,7 @@ NAMED = ("hero", "friend", "animal", "other", "food", "fruit", "tool", "plant", 
 
 @dataclass(frozen=True)
 class Story:
-    """A story and its cast, role by role in the order of appearance."""
+    """A story, and its cast: (role, entity) of each role in `NAMED`, in order of appearance."""
 
     text: str
     sentences: tuple[str, ...]
@@ -59,7 +59,7 @@ def cast_for(roles: list[str], chance: Chance) -> dict[str, Entity | Sharing]:
 
 
 def _companion(one: Entity | Sharing | None, chance: Chance) -> Entity | None:
-    """Return, most of the time, the usual companion: a person's neighbour in the list, or an animal's friend."""
+    """Return the usual companion (a person's neighbour in the list, or an animal's friend), or sometimes None."""
     if not isinstance(one, Entity) or not chance.happens(FAITHFUL):
         return None
     if one.kind == "person":
@@ -68,7 +68,7 @@ def _companion(one: Entity | Sharing | None, chance: Chance) -> Entity | None:
 
 
 def tell(chance: Chance) -> Story:
-    """Return a story, determined by `chance`."""
+    """Draw a story."""
     templates = _with_hero_named([chance.one(moment) for moment in chance.one(PLOTS)])
     roles = list(dict.fromkeys(role for template in templates for role, _ in slots(template)))
     cast = cast_for(roles, chance)

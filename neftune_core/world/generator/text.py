@@ -115,7 +115,7 @@ def _as_typed(question: str, chance: Chance) -> str:
 
 
 def _with_opening(question: str, chance: Chance) -> str:
-    """Return the question with some words before it; `question` begins in upper case."""
+    """Return the question, sometimes with introductory words; `question` starts with a capital letter."""
     if not question.startswith(("Wh", "How", "From", "In wh")) or chance.happens(0.82):
         return _as_typed(question, chance)
     lower = question[:1].lower() + question[1:]
@@ -170,7 +170,7 @@ def _who(fact: Fact, chance: Chance) -> Turn:
 
 
 def _pronoun_turn(fact: Fact, chance: Chance) -> Turn | None:
-    """Return a follow-up question about the last entity: "And what does it eat?"."""
+    """Return a follow-up question with a pronoun, such as "And what does it eat?"; None if no wording allows one."""
     wordings = [
         wording
         for wording in fact.relation.asks
@@ -217,7 +217,7 @@ def about_turn(thing: Entity, chance: Chance) -> Turn | None:
 
 
 def skill_turn(chance: Chance, name: str | None = None) -> Turn:
-    """Return a small task in a wording of pretraining, its material inside or after the sentence.
+    """Return a small task in a wording of pretraining, with its material inside or after the sentence.
 
     Args:
         chance: The random stream.
@@ -338,7 +338,7 @@ _LAST_TURNS: _Turns = (
 
 
 def _conversation(chance: Chance, facts: float, turns: _Turns) -> str:
-    """Return a conversation; `facts` is the share of conversations that ask only for facts."""
+    """Return a conversation; `facts` is the probability that it asks only for facts."""
     system = chance.one(_SYSTEMS) if chance.happens(0.05) else ""
     if chance.happens(facts):
         return chat(_questions(chance), system)
@@ -375,7 +375,7 @@ _LAST: _Documents = (
     (_story, 14.0),
 )
 
-# Facts are learned first and quickly; telling stories and working on lists take the rest of the text.
+# Facts are learnt first and quickly; stories and tasks on lists need more text, so their share grows.
 LATER_FROM, LAST_FROM = 64, 76
 
 

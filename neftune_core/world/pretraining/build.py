@@ -45,8 +45,8 @@ class BuildEvent:
     Attributes:
         what: "text", "step", "checkpoint" or "finished".
         done: Chunks while text is generated, steps afterwards.
-        total: Planned number of these.
-        loss: Mean over the tokens of the step, in nats.
+        total: Planned number of chunks or steps.
+        loss: Weighted mean over the tokens of the step, in nats; NaN for other events.
     """
 
     what: str
@@ -57,7 +57,7 @@ class BuildEvent:
 
 @dataclass
 class History:
-    """The loss of every step so far, and the total seconds."""
+    """The loss of every step so far in nats, and the total training time in seconds."""
 
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
@@ -83,7 +83,7 @@ class TokenRows:
 
 
 def recipe_folder(settings: WorldSettings) -> Path:
-    """Return the folder for work in progress with these settings, whatever the number of threads."""
+    """Return the folder for work in progress with these settings; threads and checkpoint interval do not matter."""
     text = json.dumps(settings.model_dump(exclude={"threads", "checkpoint_steps"}), sort_keys=True)
     folder = home() / "world" / hashlib.sha256(text.encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ def shuffle_rows(rows: TokenRows, seed: int, number: int) -> TokenRows:
 
 
 def spoken_by_people(ids: NDArray[np.int16]) -> NDArray[np.bool_]:
-    """Return True for the tokens of user and system messages, up to and including the end of each message."""
+    """Return a mask of the tokens of user and system messages, up to and including the end of each message."""
     marks = np.full(ids.shape, -1, dtype=np.int8)
     marks[np.isin(ids, _PEOPLE)] = 1
     marks[np.isin(ids, _OTHERS)] = 0
@@ -234,7 +234,7 @@ def _optimizer(model: Any, settings: WorldSettings) -> Any:
 
 
 def batch_loss(model: Any, rows: TokenRows, members: NDArray[np.int64]) -> Any:
-    """Compute the mean next-token loss of rows; tokens of users and system are weighted by `SPOKEN_WEIGHT`.
+    """Compute the mean next-token loss of rows; tokens of user and system messages have weight `SPOKEN_WEIGHT`.
 
     Attention does not cross documents, and positions restart in each.
 
@@ -335,7 +335,7 @@ def _keep(model: Any, optimizer: Any, history: History, work: Path) -> None:
 
 
 def _restore(model: Any, optimizer: Any, work: Path) -> History:
-    """Load the checkpoint, if any, and return the steps already done."""
+    """Load the checkpoint, if there is one, and return its history."""
     import torch
 
     if not (work / CHECKPOINT).exists():
@@ -347,7 +347,7 @@ def _restore(model: Any, optimizer: Any, work: Path) -> History:
 
 
 def history_of(settings: WorldSettings) -> History:
-    """Return the steps of this recipe up to its last checkpoint; empty if there is none."""
+    """Return the losses and time of this recipe up to its last checkpoint; empty if there is none."""
     import torch
 
     kept = recipe_folder(settings) / CHECKPOINT

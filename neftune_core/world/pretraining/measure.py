@@ -44,7 +44,7 @@ class WorldMeasure:
 
 @dataclass(frozen=True)
 class MeasureResult:
-    """The result of one measurement: the mean score, and each prompt with its answer and score."""
+    """The result of one measurement: the mean score, and (prompt, answer, score) of each prompt."""
 
     name: str
     share: float
@@ -95,7 +95,7 @@ def _set_questions(name: str) -> list[ScoredPrompt]:
 
 
 def _world_prompt(chance: Chance) -> str:
-    """Return a prompt from the world: facts in all wordings, stories, small tasks, greetings, general questions."""
+    """Draw a prompt about the world: a fact in any wording, a story, a small task, a greeting or a general question."""
     kind = chance.share()
     if kind < 0.5:
         fact = chance.one(ASKED)
@@ -153,7 +153,7 @@ WORLD_MEASURES: dict[str, WorldMeasure] = {
 
 
 def answers(model: Any, tokenizer: Any, prompts: Sequence[str], new_tokens: int = NEW_TOKENS) -> list[str]:
-    """Generate greedy answers, each prompt in its own conversation; the model's mode is restored.
+    """Generate greedy answers, each prompt in its own conversation.
 
     Args:
         model: The model.
@@ -196,7 +196,7 @@ def _prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
 def measure(
     model: Any, tokenizer: Any, names: Sequence[str] = tuple(WORLD_MEASURES), new_tokens: int = NEW_TOKENS
 ) -> Iterator[MeasureResult]:
-    """Run the measurements one after another.
+    """Run measurements one after another.
 
     Args:
         model: The model.

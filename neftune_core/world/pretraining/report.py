@@ -20,7 +20,7 @@ MEASURED_FILE = "measured.json"
 class BuildReport:
     """How a model was built: parameters, tokens, steps, losses and hashes.
 
-    `losses` has the loss of single steps, to verify a second build; `last_loss` is the mean over the last 50 steps.
+    `losses` has the loss of some steps in nats, to verify another build; `last_loss` is the mean of the last 50 steps.
     """
 
     parameters: int
