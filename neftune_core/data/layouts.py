@@ -289,7 +289,7 @@ def columns_for(layout: Layout, available: Sequence[str], corrections: Mapping[s
     """Return the column of every part.
 
     Args:
-        layout: The layout.
+        layout: Layout whose parts need columns.
         available: Columns of the source.
         corrections: Columns by part, given by hand.
 
@@ -335,7 +335,7 @@ def messages_of(layout: str, columns: Mapping[str, str], record: Any, unused: se
     Args:
         layout: Name of the layout.
         columns: Columns by part.
-        record: The record.
+        record: Values by column; any other type is refused.
         unused: Receives names that are not used.
 
     Returns:

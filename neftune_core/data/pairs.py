@@ -48,7 +48,7 @@ def source_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
     """Tokenise the messages before a reply for the encoder.
 
     Args:
-        messages: The messages.
+        messages: The conversation without the reply.
         tokenizer: The model's tokenizer.
 
     Returns:

@@ -61,7 +61,7 @@ def plain_rendering(messages: Sequence[Message], end: str, *, generation: bool) 
     """Render messages with the plain template.
 
     Args:
-        messages: The messages.
+        messages: Messages to render.
         end: Text after each reply.
         generation: Whether to append the beginning of a reply.
 

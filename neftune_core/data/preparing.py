@@ -280,7 +280,7 @@ def _encode(
 
 
 def _draw_held_out(prompts: Sequence[Said], settings: DataSettings) -> set[int]:
-    """Return the indices held out: the rounded share, at least one row, with rows of one prompt together.
+    """Return the indices of the held-out rows: the rounded share, at least one; rows of one prompt stay together.
 
     Prompts are drawn while they fit. If none fits, the one with the fewest rows is drawn. A single prompt stays in
     training.

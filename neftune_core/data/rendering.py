@@ -87,7 +87,7 @@ def token_ids(text: str, tokenizer: Any, *, begin: bool) -> list[int]:
 
     Args:
         text: The text, in pieces separated by `MARK`.
-        tokenizer: The tokenizer.
+        tokenizer: The model's tokenizer.
         begin: Whether to prepend the ids before a plain prompt.
 
     Returns:
@@ -103,8 +103,8 @@ def rendered_text(messages: Sequence[Message], tokenizer: Any, *, generation: bo
     """Render messages, with marks inside the names of special tokens.
 
     Args:
-        messages: The messages.
-        tokenizer: The tokenizer.
+        messages: Messages to render.
+        tokenizer: The model's tokenizer.
         generation: Whether to append the beginning of the assistant's reply.
         thinking: Whether the template may open a block of reasoning.
 
@@ -124,7 +124,7 @@ def opening(messages: Sequence[Message], tokenizer: Any, *, thinking: bool) -> s
 
     Args:
         messages: The messages before the reply.
-        tokenizer: The tokenizer.
+        tokenizer: The model's tokenizer.
         thinking: Whether the reply has reasoning; an empty thinking block is then removed.
 
     Returns:
@@ -139,7 +139,7 @@ def without_repeated_thinking(before: str, reply: str) -> str:
 
     Args:
         before: The text before the reply.
-        reply: The reply.
+        reply: Text of the reply.
 
     Returns:
         The reply without it.

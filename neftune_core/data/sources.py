@@ -176,7 +176,7 @@ def _file(name: str, settings: DataSettings, limits: Limits, most: int) -> _Open
 
 
 def _require_own_file(path: Path) -> None:
-    """Raise `NotAvailable` for a file, after resolving links, that is not an upload, part of a record, or shipped."""
+    """Raise `NotAvailable` unless a file, after resolving links, is an upload, part of a record or a shipped asset."""
     own = [home() / "uploads", home() / "runs", assets()]
     try:
         real = path.resolve()

@@ -92,7 +92,7 @@ def require_rendered(messages: Sequence[Message], rendered: RenderedFields) -> N
     """Check that the template renders all fields of the messages.
 
     Args:
-        messages: The messages.
+        messages: Messages to check.
         rendered: Fields that the template renders.
 
     Raises:
@@ -116,7 +116,7 @@ def template_turns(messages: Sequence[Message], rendered: RenderedFields) -> tup
     """Convert messages to chat-template input.
 
     Args:
-        messages: The messages.
+        messages: Messages to convert.
         rendered: Fields that the template renders.
 
     Returns:
@@ -140,7 +140,7 @@ def escape_message(message: Message, protected: re.Pattern[str]) -> Message:
     """Escape special tokens in a message's text and fields (see `plain_text`).
 
     Args:
-        message: The message.
+        message: Message to escape.
         protected: Pattern of protected names.
 
     Returns:

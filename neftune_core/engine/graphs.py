@@ -75,7 +75,7 @@ def capture_layers(arms: ArmSet, make_recorder: Callable[[], Recorder] = CudaRec
     """Make every layer of a set of arms run from recordings.
 
     Args:
-        arms: The arms.
+        arms: The set of arms, changed in place.
         make_recorder: Returns the recorder of one layer.
 
     Returns:
@@ -119,7 +119,7 @@ class CapturedLayer:
     """The forward method of a layer, run from recordings if possible.
 
     Attributes:
-        layer: The layer.
+        layer: The captured layer.
         refused: Why the layer cannot be recorded; "" if it can, or has not been tried.
         replays: Number of passes run from a recording.
     """

@@ -256,7 +256,7 @@ class Lockstep(Generic[Study]):
         An arm whose loss or gradient is not finite stops training and keeps its last finite weights.
 
         Args:
-            step: The step.
+            step: Step to train.
             rate: Learning rate.
             should_stop: Polled before every layer.
 
@@ -299,7 +299,7 @@ class Lockstep(Generic[Study]):
         """Compute the gradients of a step; earlier gradients are discarded.
 
         Args:
-            step: The step.
+            step: Step whose gradients to compute.
             noise: Noise by slot.
             should_stop: Polled before every layer.
 

@@ -43,7 +43,7 @@ def losses_per_token(
     """Return the losses per token; all sums are transferred at once, so that the device is synchronised only once.
 
     Args:
-        slots: The slots.
+        slots: Slots to report, with or without sums.
         sums: Sums of losses as `(slot, name in Sums, sum)`; those of the same slot and name are added.
         tokens: Number of tokens.
 
@@ -149,7 +149,7 @@ def arm_losses(
 
     Args:
         tree: The module tree, with the slots active.
-        batch: The batch.
+        batch: The collated rows.
         arms: Number of active slots.
         backward_over: Divisor of the summed losses whose gradient is taken; 0 takes none.
         weights: Weight of each arm's loss in the gradient.
@@ -194,7 +194,7 @@ def predicting_states(tree: nn.Module, batch: Batch, arms: int, where: Tensor) -
 
     Args:
         tree: The module tree, with the slots active.
-        batch: The batch.
+        batch: The collated rows.
         arms: Number of active slots.
         where: Positions in `[batch * length]`, `[targets]` int64.
 
@@ -294,8 +294,8 @@ def clean_losses(
     """Compute losses without gradients or dropout, in as few passes as `ArmSet.groups` allows.
 
     Args:
-        arms: The arms.
-        batch: The batch.
+        arms: The set of arms.
+        batch: The collated rows.
         slots: The slots to measure.
         noise: Noise of each slot, in the order of `slots`.
         should_stop: Polled before every layer.

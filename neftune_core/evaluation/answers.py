@@ -86,7 +86,7 @@ Stop = Callable[[], bool]
 
 @dataclass
 class Answer:
-    """One growing answer.
+    """One answer, extended token by token.
 
     Attributes:
         ids: Token ids, without the end-of-sequence token.

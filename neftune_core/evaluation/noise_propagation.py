@@ -100,7 +100,7 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class Propagation:
-    """The result; `ids` are the tokens that were run, those of an encoder before those of its decoder."""
+    """The result; `ids` are the tokens of the run, those of an encoder before those of its decoder."""
 
     ids: list[int]
     strengths: Sequence[float]
@@ -205,7 +205,7 @@ class _PropagationProbe:
 
     Attributes:
         tree: The model.
-        noise: The noise.
+        noise: Noise to add.
         batch: Token ids by part.
     """
 

@@ -186,7 +186,7 @@ def largest_rounding(parts: Sequence[Rounding]) -> Rounding:
 
 
 def combine_cells(cells: Mapping[str, Outcomes]) -> Outcomes:
-    """Combine the arms of several cells in one comparison, named `cell: arm`, each against the control of its own cell.
+    """Combine the arms of several cells in one comparison, as `cell: arm`, each against the control of its own cell.
 
     Holm's correction then covers all of them. Control and floors are those of the first cell.
     """

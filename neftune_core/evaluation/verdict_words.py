@@ -29,7 +29,7 @@ class Line:
 
 @dataclass(frozen=True)
 class ArmName:
-    """The name of an arm, read as words: `uniform-alpha-15` as "alpha 15"."""
+    """The name of an arm, shown in words, such as "alpha 15" for `uniform-alpha-15`."""
 
     name: str
 

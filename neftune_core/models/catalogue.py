@@ -123,7 +123,7 @@ def estimate(
     this machine; without one, it is computed from the measured speed of a matrix product and of small operations.
 
     Args:
-        model: The model.
+        model: Size of the model.
         work: Size of the study.
         settings: Device and precision.
         weights_are_loaded: Whether to count only the memory needed in addition to the loaded model.
@@ -182,7 +182,7 @@ def machine_seconds(model: SizedModel, work: Workload, settings: ModelSettings) 
     """Estimate the duration of a study from this machine's speed only, without a calibration.
 
     Args:
-        model: The model.
+        model: Size of the model.
         work: Size of the study.
         settings: Device and precision.
 

@@ -110,7 +110,7 @@ def choose_precision(name: str, device: torch.device) -> str:
 
     Args:
         name: A precision, or "auto": bfloat16 if it is fast on `device`, else float16 on CUDA GPUs, else float32.
-        device: The device.
+        device: Device that the model runs on.
 
     Returns:
         "float32", "bfloat16" or "float16".
@@ -223,7 +223,7 @@ def tokens_per_pass(device: torch.device, width: int) -> int:
     """Return the number of tokens, over all arms, up to which one pass is faster than several.
 
     Args:
-        device: The device.
+        device: Device that the model runs on.
         width: Embedding width.
 
     Returns:

@@ -71,8 +71,8 @@ class LoadedModel:
     """A shared, read-only model in evaluation mode, without gradients and with all dropout rates 0.
 
     Attributes:
-        model: The model.
-        tokenizer: Its tokenizer.
+        model: The transformers model.
+        tokenizer: Its tokenizer, adapted by `adapt_tokenizer`.
         source: The source it was requested by.
         name: Short name.
         licence: Licence of the weights.
@@ -315,7 +315,7 @@ def require_finite(model: Any, location: ModelFolder) -> None:
     """Check that all weights are finite.
 
     Args:
-        model: The model.
+        model: Model to check.
         location: Its folder, for the message.
 
     Raises:

@@ -24,7 +24,7 @@ def whole_text(ids: Sequence[int], tokenizer: Any, *, skip_special_tokens: bool 
 
     Args:
         ids: Token ids.
-        tokenizer: The tokenizer.
+        tokenizer: Tokenizer of the ids.
         skip_special_tokens: Whether to leave out special tokens.
 
     Returns:
@@ -48,7 +48,7 @@ def token_texts(ids: Sequence[int], tokenizer: Any) -> list[str]:
 
     Args:
         ids: Token ids.
-        tokenizer: The tokenizer.
+        tokenizer: Tokenizer of the ids.
 
     Returns:
         One label per token.

@@ -61,7 +61,7 @@ def read_tokenizer(folder: Path, model: Any) -> Any:
 
     Args:
         folder: Folder of the model.
-        model: The model.
+        model: Model in that folder, already read.
 
     Returns:
         The tokenizer.
@@ -104,7 +104,7 @@ def read_tokenizer(folder: Path, model: Any) -> Any:
 
 
 def _require_rows(tokenizer: Any, model: Any, name: str) -> None:
-    """Raise `ModelError` if a token id other than that of padding has no row in the embedding."""
+    """Raise `ModelError` if a token id other than the padding id has no row in the embedding."""
     rows = model.get_input_embeddings().weight.shape[0]
     ids = {*tokenizer.get_vocab().values()} - {tokenizer.pad_token_id}
     if max(ids) >= rows:
@@ -167,8 +167,8 @@ def adapt_tokenizer(tokenizer: Any, model: Any) -> Any:
     end-of-sequence token (BERT), and stores the decoder start token.
 
     Args:
-        tokenizer: The tokenizer.
-        model: The model.
+        tokenizer: Tokenizer to change.
+        model: Model that the tokenizer belongs to.
 
     Returns:
         `tokenizer`.

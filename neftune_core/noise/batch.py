@@ -171,7 +171,7 @@ def initial_noise(
     """Draw the noise from which the ascent of one arm starts.
 
     Args:
-        arm: The arm.
+        arm: Arm whose noise is drawn.
         sites: All noise sites of the model.
         widths: Vector width by site key.
         rows: Rows of the batch by component ("encoder", "decoder").

@@ -34,8 +34,8 @@ class Kind:
             uniform number in `[0, 1)` per token, except that the first token gets 1.
         bound: Largest magnitude of a coordinate of the noise at standard deviation 1.
         kurtosis: Fourth standardised moment of the draw.
-        passes: What a training step needs, a key of `STEP_MODES`: "one" draw, a "pair" of opposite signs, or an
-            "ascent" on the loss.
+        passes: Passes of a training step, a key of `STEP_MODES`: "one" draw, a "pair" of opposite signs, or an "ascent"
+            on the loss.
         drops: Whether, instead of adding noise, tokens whose draw is below the strength are set to zero.
     """
 
@@ -49,7 +49,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class StepMode:
-    """What a training step needs besides one draw.
+    """The passes of a training step that a kind of noise needs.
 
     Attributes:
         extra: The passes that other training loops do not make, in words; "" if there are none.

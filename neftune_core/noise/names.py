@@ -26,7 +26,7 @@ WITH = "-with-"
 
 
 def arm_words(name: str) -> str:
-    """Return the name of an arm in words; the paper's own noise is named by its strength alone.
+    """Return the name of an arm in words; the paper's noise (uniform, in alpha) is named by its strength alone.
 
     Args:
         name: A name that settings give an arm, such as `uniform-alpha-15` or `gaussian-std-0.1-linear`.

@@ -71,7 +71,7 @@ def preview(sentence: Sentence, seed: int) -> dict[str, Any]:
     """Compute the numbers that describe a sentence's noise, ready for JSON.
 
     Args:
-        sentence: The sentence.
+        sentence: Sentence at one site of a model.
         seed: Study seed of the draws.
 
     Returns:
@@ -117,7 +117,7 @@ def unit_draw(sentence: Sentence, kind: str, seed: int, epoch: int = 0) -> Vecto
     """Return the draw that training would use if the sentence were the first example of its data.
 
     Args:
-        sentence: The sentence.
+        sentence: Sentence whose shape and site determine the draw.
         kind: Kind of noise, a key of `KINDS`.
         seed: Study seed.
         epoch: Epoch, from 0.
@@ -133,7 +133,7 @@ def spread(sentence: Sentence, seed: int) -> dict[str, Any]:
     """Compute the numbers of `preview` over `DRAWS` draws, as int16 for the browser.
 
     Args:
-        sentence: The sentence.
+        sentence: Sentence at one site of a model.
         seed: Study seed of the draws.
 
     Returns:

@@ -25,7 +25,7 @@ def require_effect(model: nn.Module, sites: Sequence[Site]) -> None:
     layers together.
 
     Args:
-        model: The model.
+        model: Model to run; the modes of its modules are restored.
         sites: The sites to check.
 
     Raises:

@@ -68,7 +68,7 @@ def chosen_sites(model: nn.Module, settings: NoiseSettings) -> list[Site]:
     """Return the sites selected by the settings.
 
     Args:
-        model: The model.
+        model: Model to search.
         settings: The noise settings.
 
     Returns:
@@ -104,7 +104,7 @@ def layer_stack(model: nn.Module, part: str = DECODER) -> tuple[str, nn.ModuleLi
     feed-forward modules of T5) are nested in another list and do not count.
 
     Args:
-        model: The model.
+        model: Model to search.
         part: "encoder" or "decoder".
 
     Returns:

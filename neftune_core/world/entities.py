@@ -120,7 +120,7 @@ def proper(kind: str, name: str, pronouns: Sequence[str] = ("it", "its", "it"), 
 
     Args:
         kind: Kind of the entity.
-        name: The name.
+        name: Proper name, used as every form.
         pronouns: Subject, possessive and object pronoun.
         use: Its activity.
 
@@ -148,7 +148,7 @@ def listing(words: Sequence[str], last: str = "and") -> str:
     """Join words as an English list: "a", "a and b", "a, b and c".
 
     Args:
-        words: The words.
+        words: Words to join.
         last: Conjunction before the last word.
 
     Returns:

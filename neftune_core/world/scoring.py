@@ -22,7 +22,7 @@ def exact_match(answer: str, wanted: str) -> bool:
     """Compare two texts after normalising.
 
     Args:
-        answer: The answer.
+        answer: Generated answer.
         wanted: The expected answer.
 
     Returns:
@@ -70,8 +70,8 @@ def score(row: Mapping[str, Any], answer: str) -> float:
     answer, which is `truth` if the row's output is wrong on purpose.
 
     Args:
-        row: The row.
-        answer: The answer.
+        row: Row of an instruction set.
+        answer: Generated answer.
 
     Returns:
         The score.

@@ -105,7 +105,7 @@ def stream(name: str, configuration: str, split: str, rows: int, limits: Limits)
     Args:
         name: OWNER/NAME.
         configuration: Its configuration; "" for the default.
-        split: Its split.
+        split: Name of the split.
         rows: Maximum number of rows.
         limits: Limits of this server.
 

@@ -209,7 +209,7 @@ def hub_rows(name: str, configuration: str, split: str, rows: int) -> Iterator[l
     Args:
         name: OWNER/NAME.
         configuration: Its configuration; "" for the default.
-        split: Its split.
+        split: Name of the split.
         rows: Maximum number of rows.
 
     Yields:

@@ -81,7 +81,7 @@ def decode_text(content: bytes, title: str) -> str:
 
 
 class NumberText(str):
-    """A JSON number as written: 1.10 stays 1.10, and a million digits are cheap."""
+    """A JSON number as written: 1.10 stays 1.10, and a number of a million digits takes no time to convert."""
 
     __slots__ = ()
 
@@ -308,7 +308,7 @@ def as_json(value: Any, *, drop_none: bool = False) -> str:
     """Serialise a value from `parse_json`, with numbers as numbers.
 
     Args:
-        value: The value.
+        value: Value to serialise.
         drop_none: Whether to leave out names whose value is None, which tables add to every object.
 
     Returns:

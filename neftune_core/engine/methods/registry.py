@@ -119,7 +119,7 @@ def require_causal(arms: ArmSet, values: Iterable[Mapping[str, float]]) -> None:
     """Check that no method for causal models alone is used with an encoder-decoder.
 
     Args:
-        arms: The arms.
+        arms: The set of arms to train.
         values: Values of every arm by name of the method.
 
     Raises:

@@ -72,7 +72,7 @@ def head_logits(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     """Return the logits for last hidden states.
 
     Args:
-        model: The model.
+        model: A model with a language modelling head.
         hidden: Last hidden states, `[..., width]`.
 
     Returns:
@@ -170,7 +170,7 @@ def trial_logits(model: nn.Module, ids: torch.Tensor, written: torch.Tensor | No
     """Return the model's logits in float32 for the text `written` (default `ids`) after the prompt `ids`.
 
     Args:
-        model: The model.
+        model: A causal model or an encoder-decoder.
         ids: Ids of the prompt, `[batch, length]`.
         written: Ids of the text, `[batch, length]`; those of the prompt if None.
 
@@ -193,7 +193,7 @@ def linear_maps(model: nn.Module, targets: str) -> list[str]:
     Modules passed to `leave_out` are omitted.
 
     Args:
-        model: The model.
+        model: Model to search.
         targets: "all", or "attention", which includes cross-attention. Neither includes the head or embeddings.
 
     Returns:
@@ -236,7 +236,7 @@ def is_attention(model: nn.Module, name: str, stack: str) -> bool:
     """Return whether a module of a layer belongs to attention, by its name or by the class around it.
 
     Args:
-        model: The model.
+        model: Model that contains the module.
         name: Qualified name of the module.
         stack: Qualified name of the stack of layers.
 

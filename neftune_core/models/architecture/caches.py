@@ -41,7 +41,7 @@ def read_on(model: nn.Module, cache: Any, **inputs: Any) -> tuple[torch.Tensor, 
     """Run the body of `model` on the next tokens.
 
     Args:
-        model: The model.
+        model: A model with a cache.
         cache: Its cache of the preceding tokens; None at the start.
         inputs: Token ids, attention mask and other arguments of the body.
 

@@ -147,7 +147,7 @@ def _map_inputs(tree: nn.Module, ids: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def _begins_with(both: torch.Tensor, alone: torch.Tensor) -> bool:
-    """Return whether the first of two rows equals the row run alone, within 1% of its largest entry."""
+    """Return whether the first of two rows equals the same row run alone, within 1% of its largest entry."""
     if len(both) != 2 * len(alone):
         return False
     return bool((both[: len(alone)] - alone).abs().max() <= 0.01 * alone.abs().max())

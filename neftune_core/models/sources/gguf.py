@@ -50,7 +50,7 @@ def file_sha256(file: Path, watch: Watch) -> str:
     """Compute the SHA-256 of a file.
 
     Args:
-        file: The file.
+        file: File to hash.
         watch: Progress and cancellation.
 
     Returns:

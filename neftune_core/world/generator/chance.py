@@ -58,7 +58,7 @@ class Chance:
         """Return a random sample without replacement, in random order.
 
         Args:
-            choices: The choices.
+            choices: Choices to draw from.
             count: Size of the sample.
 
         Returns:
@@ -70,7 +70,7 @@ class Chance:
         """Return the choices in random order.
 
         Args:
-            choices: The choices.
+            choices: Choices to shuffle.
             count: Number of choices to return, the first ones of that order; all if None.
 
         Returns:

@@ -40,7 +40,7 @@ def cast_for(roles: list[str], chance: Chance) -> dict[str, Entity | Sharing]:
     """Draw a distinct entity for each role.
 
     Args:
-        roles: The roles.
+        roles: Keys of `ROLES`, without repetition.
         chance: The random stream.
 
     Returns:

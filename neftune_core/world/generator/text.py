@@ -246,7 +246,7 @@ def name_cast(story: stories.Story, chance: Chance) -> str:
     """Name some of a story's cast as a request does: "Tilda, the fox and the kettle".
 
     Args:
-        story: The story.
+        story: Story whose cast to name.
         chance: The random stream.
 
     Returns:

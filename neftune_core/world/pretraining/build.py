@@ -135,7 +135,7 @@ def shuffle_rows(rows: TokenRows, seed: int, number: int) -> TokenRows:
     """Shuffle the rows of one chunk, which packing has sorted by length.
 
     Args:
-        rows: The rows.
+        rows: Rows of the chunk.
         seed: Seed of the order.
         number: Index of the chunk.
 
@@ -239,7 +239,7 @@ def batch_loss(model: Any, rows: TokenRows, members: NDArray[np.int64]) -> Any:
     Attention does not cross documents, and positions restart in each.
 
     Args:
-        model: The model.
+        model: Model to train.
         rows: All rows.
         members: Indices of the rows in the batch, int64 `[batch]`.
 
@@ -380,7 +380,7 @@ def save(model: Any, folder: Path) -> None:
     """Write a complete bfloat16 model with its tokenizer; other files in the folder, such as the card, are kept.
 
     Args:
-        model: The model.
+        model: The trained model.
         folder: The folder to write to.
     """
     import torch

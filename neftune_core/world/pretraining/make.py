@@ -51,7 +51,7 @@ def build_report(model: Any, settings: WorldSettings) -> report.BuildReport:
     """Describe how a model was built, from the stored history of its run.
 
     Args:
-        model: The model.
+        model: The trained model.
         settings: The recipe.
 
     Returns:

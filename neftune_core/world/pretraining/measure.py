@@ -156,9 +156,9 @@ def answers(model: Any, tokenizer: Any, prompts: Sequence[str], new_tokens: int 
     """Generate greedy answers, each prompt in its own conversation.
 
     Args:
-        model: The model.
+        model: Model that answers.
         tokenizer: Its tokenizer.
-        prompts: The prompts.
+        prompts: Text of each prompt.
         new_tokens: Maximum number of new tokens.
 
     Returns:
@@ -199,7 +199,7 @@ def measure(
     """Run measurements one after another.
 
     Args:
-        model: The model.
+        model: Model to measure.
         tokenizer: Its tokenizer.
         names: Names of the measurements, keys of `WORLD_MEASURES`.
         new_tokens: Maximum number of new tokens per answer.
