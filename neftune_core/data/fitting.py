@@ -85,7 +85,7 @@ def fitted_prompt(
         if len(shorter) <= room.wanted:
             return FittedPrompt(shorter, cut=True)
     last = messages[starts[-1] if starts else len(system) :]
-    if not last:  # nothing but a system prompt
+    if not last:  # only a system prompt
         system, last = [], system
     if not shorten:
         rest = ids([*system, *last])

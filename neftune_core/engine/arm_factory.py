@@ -44,7 +44,7 @@ def make_arms(loaded: LoadedModel, arms: int, training: TrainingSettings) -> Arm
         training: The training settings; `execution` is ignored, and layers run eagerly.
 
     Returns:
-        The arms, without weights yet.
+        The arms, not yet initialised.
     """
     return FACTORIES[training.method](loaded, arms, training)
 

@@ -257,7 +257,7 @@ def _arm_lines(
         yield Line("lost", {"lost": ", ".join(map(str, comparison.lost))})
     if all(each.seeds for each in arm.epochs.values()):
         yield _epochs_line(outcomes.arms[name], arm)
-    if arm.examples is not None and (arm.examples.low or arm.examples.high):  # all the same: nothing to resample
+    if arm.examples is not None and (arm.examples.low or arm.examples.high):  # 0 to 0 if no example differs
         examples = len(outcomes.control_of(name)[comparison.seeds[0]].scores[question.measure])
         key = "examples.hold" if arm.examples.excludes_zero else "examples.open"
         yield Line(agreeing(key, examples), _interval_parameters(arm.examples) | {"examples": examples})

@@ -40,7 +40,7 @@ def read_configuration(folder: Path) -> Any:
     _require_safetensors(folder)
     if is_masked_language_model(config):
         config.is_decoder = True
-    if hasattr(config, "rescale_every"):  # RWKV would halve its weights in place, which trees share
+    if hasattr(config, "rescale_every"):  # RWKV would halve its weights in place, but module trees share them
         config.rescale_every = 0
     return config
 
@@ -130,7 +130,7 @@ def _require_writer(config: Any, folder: Path) -> None:
 
 
 def _writes_nothing(architecture: str, encoder_decoder: bool) -> bool:
-    """Return whether a class has another task or no head; that of an encoder-decoder may be tied to its embedding."""
+    """Return whether a class has another task or no head; an encoder-decoder may use its embedding as the head."""
     headless = re.search("(?<!LMHead)Model$", architecture) and not encoder_decoder
     return bool(headless) or any(task in architecture for task in OTHER_TASKS)
 

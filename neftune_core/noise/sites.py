@@ -176,7 +176,7 @@ def _input_embedding(part: nn.Module) -> nn.Module:
     find = getattr(part, "get_input_embeddings", None)
     try:
         embedding = find() if find is not None else None
-    except NotImplementedError:  # transformers, for a model without one
+    except NotImplementedError:  # raised by transformers for a model without one
         embedding = None
     if embedding is None:
         raise NoEffect(

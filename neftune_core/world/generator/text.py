@@ -282,7 +282,7 @@ def _outside_turn(chance: Chance) -> Turn:
 
 
 def dialogue_turn(chance: Chance) -> Turn:
-    """Return something that a person may say, and the model's answer."""
+    """Draw a greeting or a question about the model itself, and the model's answer."""
     asks, answer = chance.one(TALK)
     return chance.one(asks), answer
 
