@@ -91,7 +91,7 @@ def waiting_text() -> str:
     if sys.platform != "linux":
         return f"{POLICY}={os.environ.get(POLICY, '')}; waiting is not adapted to other processes on this system"
     given = ", ".join(f"{name}={os.environ[name]}" for name in WAITING if name in os.environ)
-    return f"as the environment says ({given})" if given else "as the OpenMP runtime has it"
+    return f"as set in the environment ({given})" if given else "the default of the OpenMP runtime"
 
 
 class YieldingWhenBusy:

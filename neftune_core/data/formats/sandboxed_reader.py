@@ -130,7 +130,7 @@ def _lines(stream: IO[bytes], bounds: Bounds) -> Iterator[list[Any]]:
         try:
             message: list[Any] = parse_json(line.decode())
         except ValueError:
-            raise ReaderError("died", "it spoke nonsense") from None
+            raise ReaderError("died", "its output is not JSON") from None
         if message[0] == "failed":
             raise ReaderError(*message[1:])
         if message[0] == "end":
