@@ -7,7 +7,7 @@ An arm differs from the control only if all of these hold:
 * The exact sign-flip test agrees at 5%. (With five seeds its p value cannot fall below 6%.)
 
 Studies with fewer seeds are illustrations. Comparisons that cannot be judged at all (see `validity`) are listed first.
-A difference smaller than the effect of rounding is not a claim.
+A difference smaller than the effect of rounding is not claimed.
 """
 
 from __future__ import annotations
