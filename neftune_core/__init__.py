@@ -1,35 +1,35 @@
-"""NEFTune Lab: measure what noise on the embeddings does to a language model in instruction tuning.
+"""NEFTune Lab: measure the effect of embedding noise on a language model during instruction tuning.
 
-Imports go downwards only, which import-linter checks. From what people call down to the mechanism:
+Imports go downwards only, which import-linter checks. From the user interfaces down to the basics:
 
     cli            the command `neftune`
     commands       one module per group of commands: options and actions
-    bench          benchmarks of a user's own machine: the page, training, other work beside it
-    ui             the page, put together; the only package that imports Gradio
+    bench          benchmarks of the user's machine: the page, training, training under load, error rates
+    ui             assembly of the page; the only package that imports Gradio
       sharing        links with QR codes, finished studies for others to read, and classes
       tabs           one file per tab, and files that only this tab uses
-      parts          shared components: controls, the live figure, the strip, answers, verdicts, the page's state
+      parts          shared components: controls, live figure, status strip, answers, verdicts, page state
       server         launch, admission, rate limits, uploads, logs, the first view
         api            named endpoints over HTTP, by position or by name, and as tools for agents
     python_api     studies from Python and notebooks
     space          Hugging Face Spaces: profiles, the uploaded folder, ZeroGPU, accounts
     export         adapters, merged models, archives, model cards, scripts for other trainers, HTML reports
-    figures        Plotly figures as plain data, from records and arrays; pure; nothing imports Plotly itself
-    lessons        lesson files, the faults of a common snippet as runs, facts used by exercises
+    figures        Plotly figures as plain data, from records and arrays; pure functions, without importing Plotly
+    lessons        lesson files, runs that show the faults of a common script, facts used in tasks
     sweeps         many studies from one file: settings, record, table, time estimate, local and Ray execution
     studies        one study: settings, run, checkpoints, jobs and their queue, measuring, judging
       records        a study on disk: log, owner, lock, numbers, limits on every field
-      steering       changes while a study trains: the best evaluation kept, early stop, stopping one arm
-      sharing        links to one study, and classes whose members see each other's
-      language_judge  a language model of the user's choice as a judge of two arms' answers
-      trained        what trained arms do: answers, loss of every token, robustness to noise, updates by layer
+      steering       changes to a running study: keeping the best evaluation, early stop, stopping one arm
+      sharing        links to one study, and classes whose members see each other's studies
+      language_judge  a language model of the user's choice compares the answers of two arms
+      trained        measurements of trained arms: answers, loss per token, robustness to noise, updates by layer
     evaluation     generation for all arms at once, text metrics, statistics, the verdict, noise inside a model
-    engine         from a batch to a step: stacked adapters and full copies, loss, passes, lockstep, optimizer
-      methods        methods beside noise, one file each: their setting, words, formula, and place in a step
+    engine         the training step: stacked adapters and full copies, loss, passes, lockstep, optimizer
+      methods        other training methods, one file each: setting, description, formula, and hook in the step
     data           examples, chat rendering and labels, batches, the report on how rows are read
       formats        files and hub data sets to rows, read in a separate process
     models         cards of known models, cost estimates, loading, this machine
-      architecture   the parts of a model, its caches, trials before admission, what noise and adapters reach
+      architecture   the parts of a model, its caches, trial runs before admission, where noise and adapters apply
       sources        model sources: hub, mirror, folder, GGUF, package index
     world          the bundled world: scoring at run time
       generator      its text: grammar, facts, stories, instruction sets
@@ -47,14 +47,14 @@ Imports go downwards only, which import-linter checks. From what people call dow
     errors         the exceptions shown to users
     version        the version of this installation
 
-Outside the package: `app.py` starts the page; `assets/page` has its scripts and styles; `assets/catalogue.toml` the
-known models; `assets/language`, `assets/lessons`, `assets/starters` and `assets/recorded` translations, lessons, data
-sets and finished sweeps. `assets/docs/contributing.md` shows how to add something, `tests/README.md` where a test
-belongs.
+Outside the package: `app.py` starts the page; `assets/page` has its scripts and styles; `assets/catalogue.toml` lists
+the known models; `assets/language`, `assets/lessons`, `assets/starters` and `assets/recorded` hold translations,
+lessons, data sets and finished sweeps. `assets/docs/contributing.md` describes how to extend the lab,
+`tests/README.md` where a test belongs.
 
 Data flows one way: upload, data, study, training (events), record, evaluation, figures, ui.
 
-The public names: the noise alone works in any training loop, and `run_study` runs a whole study.
+Public names: `noisy_embeddings` adds the noise to any training loop, and `run_study` runs a whole study.
 
     from neftune_core import NoiseSettings, StudySettings, noisy_embeddings, run_study
 

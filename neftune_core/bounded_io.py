@@ -1,4 +1,4 @@
-"""Reading of untrusted JSON and TOML within limits on size, nesting, number of values and magnitude."""
+"""Read untrusted JSON and TOML within limits on size, nesting, number of values and magnitude."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from neftune_core.errors import InvalidSetting
 from neftune_core.language import say
 
 SETTINGS_BYTES = 256_000
-"""Largest settings file, and largest `record.json`."""
+"""Maximum size of a settings file, in characters, and of `record.json`, in bytes."""
 SETTINGS_VALUES = 20_000
 DEEPEST = 40
 DEEPEST_KEY = 16
@@ -62,7 +62,7 @@ def read_json(block: bytes, most_values: int, *, odd_numbers: bool = False) -> A
     Args:
         block: The text in UTF-8.
         most_values: Largest number of commas and opening brackets.
-        odd_numbers: Read numbers that are out of range as NaN instead of raising.
+        odd_numbers: Whether to read numbers that are out of range as NaN instead of raising.
 
     Returns:
         The value.
@@ -140,7 +140,7 @@ def read_file(path: Path, most: int) -> bytes:
         Its contents.
 
     Raises:
-        ValueError: If the file is larger.
+        ValueError: If the file is larger than `most`.
         OSError: If it cannot be read.
     """
     with path.open("rb") as file:

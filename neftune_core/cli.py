@@ -99,7 +99,7 @@ def parse_arguments(cls: type, arguments: list[str], default: Any) -> Any:
         if not end.code:
             raise
     lines = [line.strip("│╰╯─ ") for line in output.getvalue().splitlines() if line.strip() and line[0] != "╭"]
-    is_rule = [set(line) == {"-"} for line in lines]  # if the output has no Unicode, the title stands above a rule
+    is_rule = [set(line) == {"-"} for line in lines]  # without Unicode, a line of dashes follows the title
     told = [line for line, rule in zip(lines, is_rule, strict=True) if line and not rule][any(is_rule[1:2]) :]
     details = " ".join(line for line in told if not line.startswith("For full helptext"))
     command = f"neftune {arguments[0]}"
@@ -110,7 +110,7 @@ TAKES = {"INT": "an integer", "FLOAT": "a number", "PATH": "a path", "STR": "a t
 
 
 def _plain(details: str, command: str) -> str:
-    """Return what the parser says about wrong options as one sentence, without its types and class names."""
+    """Rewrite the parser's message about wrong options as one sentence, without types and class names."""
     if found := re.match(r"Unrecognized options: (.+?)(?: Perhaps you meant: (--\S+).*)?$", details):
         return f"`{command}` takes no {found[1]}." + (f" Perhaps you meant {found[2]}." if found[2] else "")
     if found := re.match(r"Missing value for argument '(\S+)'", details):

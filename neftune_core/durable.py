@@ -4,7 +4,7 @@ They are written under a temporary name, flushed to disk and renamed; then the p
 may reach the disk before the content.
 
 Storage buckets and some network file systems have no locks, permissions or flushes. Locks are then held in the
-temporary folder of this machine, and the others are skipped.
+temporary folder of this machine; permissions and flushes are skipped.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ def acquire_lock(path: Path, *, timeout: float = -1, poll_interval: float = 0.05
     """Lock a file, created if missing, until the result is released or the process ends.
 
     Args:
-        path: The file. If its file system has no locks, a file of the temporary folder is locked in its place, which
-            only processes of this machine see.
+        path: The file. If its file system has no locks, a file in the temporary folder is locked instead, which only
+            excludes processes of this machine.
         timeout: Seconds to wait; 0 for one attempt, negative for no limit.
         poll_interval: Seconds between attempts.
 
     Returns:
-        The lock, to be released; None if another holder kept it.
+        The lock, to be released by the caller; None if it is still held elsewhere after `timeout`.
 
     Raises:
         OSError: If the file cannot be written.
@@ -83,7 +83,7 @@ def _acquire(path: Path, timeout: float, poll_interval: float) -> FileLock | Non
 
 
 def lock_of_machine(path: Path) -> Path:
-    """Return the file that is locked in place of one whose file system has no locks."""
+    """Return the file in the temporary folder that is locked instead of `path` if its file system has no locks."""
     folder = Path(tempfile.gettempdir()) / f"neftune-lab-locks-{os.getuid() if hasattr(os, 'getuid') else 0}"
     return folder / hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
 
@@ -137,10 +137,10 @@ def publish(aside: Path, target: Path) -> None:
 
     Args:
         aside: The finished file or folder.
-        target: Its final name. A file replaces an existing file; a folder replaces nothing.
+        target: Its final name; an existing file is replaced by a file.
 
     Raises:
-        OSError: If `aside` is a folder and `target` exists.
+        OSError: If `aside` is a folder, and `target` is a file or a folder with content.
     """
     _open_to_readers(aside)
     _flush_below(aside)
@@ -160,7 +160,7 @@ def _open_to_readers(path: Path) -> None:
 
 
 def move(source: Path, target: Path) -> None:
-    """Rename a file or folder that is already on disk, and flush the directory entries.
+    """Rename a file or folder whose content is already flushed, and flush the directory entries.
 
     Args:
         source: Current name.
@@ -176,9 +176,9 @@ def move(source: Path, target: Path) -> None:
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
-    """Yield a temporary name next to `target`; what is written there becomes `target` at the end of the block.
+    """Yield a temporary path next to `target`; the file or folder written there becomes `target` after the block.
 
-    An existing `target` stays in place until then, and if the block raises.
+    An existing `target` is replaced only then, and kept if the block raises.
     """
     aside = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
     before = aside.with_name(f"{aside.name}.old")

@@ -85,7 +85,7 @@ def can_hold_records(folder: Path) -> bool:
     try:
         tried = Path(tempfile.mkdtemp(prefix=".tried-", dir=folder))
     except OSError:
-        return True  # a full disk, for example, is reported by those who need space
+        return True  # other errors, such as a full disk, are reported when a record is written
     try:
         for _ in range(2):  # the second time, the file is replaced
             write_whole(tried / "file", "a")

@@ -1,4 +1,4 @@
-"""JavaScript modules of the page as one script: fewer requests, and a script for the first view and for reports."""
+"""Bundle JavaScript modules of the page as one script, for fewer requests, for the first view and for reports."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _EXPORT = re.compile(r"^export (?=(?:async )?(?:const|class|function)\*? (\w+))"
 
 
 def as_one(name: str) -> str:
-    """Return a module and all that it imports as one script; each keeps a scope of its own.
+    """Return a module and everything that it imports as one script, in which each module keeps its own scope.
 
     Modules import static names (`import { short, read as readBox } from "./numbers.js";`) or everything
-    (`import * as state from "./state.js";`), never in a circle, and export constants, classes and functions where they
+    (`import * as state from "./state.js";`), never circularly, and export constants, classes and functions where they
     are declared.
 
     Args:

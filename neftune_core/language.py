@@ -81,7 +81,7 @@ def translate_finished(kept: str) -> str:
 
 
 SHORTEST = 12
-"""Fewest fixed letters in a text with values that `translate_finished` matches."""
+"""Minimum number of letters outside the values of a text that `translate_finished` matches."""
 
 
 @functools.lru_cache(maxsize=1000)
@@ -122,7 +122,7 @@ def _forms(code: str) -> list[tuple[str, list[str], list[str]]]:
 
 
 def _values_in(kept: str, pieces: list[str], names: list[str]) -> dict[str, str] | None:
-    """Return what `kept` has between the `pieces`, by name; None if it does not match."""
+    """Return the parts of `kept` between the `pieces`, by name; None if it does not match."""
     if not (kept.startswith(pieces[0]) and kept.endswith(pieces[-1])):
         return None
     values, begin, end = {}, len(pieces[0]), len(kept) - len(pieces[-1])

@@ -196,7 +196,7 @@ class StudyResult:
     ) -> JudgeProgress:
         """Let a language model behind an OpenAI-compatible endpoint compare the stored answers of two arms.
 
-        The prompts and answers are sent there. Verdicts are stored with the record, and asked for once.
+        The prompts and answers are sent there. Verdicts are stored with the record, and not requested again.
 
         Args:
             arm: Name of the arm whose win rate is computed.
@@ -210,7 +210,7 @@ class StudyResult:
             The verdicts, with `rate.raw` and `rate.controlled`.
 
         Raises:
-            LabError: If the arms or the judge cannot be used; verdicts so far stay stored.
+            LabError: If the arms or the judge cannot be used; earlier verdicts stay stored.
         """
         asked = Judge(base_url, model, key)
         *_, found = judge_arms(self.record, (arm, against), asked, seed=seed)
@@ -263,7 +263,7 @@ class StudyRun:
             raise LabError(event["message"])
 
     def set_strength(self, strength: float) -> None:
-        """Change the strength of the first noise arm of a live study from the next step on; the record logs it.
+        """Change the strength of the first noise arm of a live study from the next step on, and log the change.
 
         Args:
             strength: The strength, in the unit of the arm.
@@ -277,8 +277,8 @@ class StudyRun:
     def stop_arm(self, arm: str) -> None:
         """Stop one arm after the current step, from the loop over the events or from another thread.
 
-        The other arms continue, also with the seeds that follow. The verdict compares the arm until there, and makes no
-        claim about it.
+        The other arms continue, and the remaining seeds train without this arm. The verdict reports the arm's
+        differences up to this step, but makes no claim about it.
 
         Args:
             arm: Name of the arm, such as "uniform-alpha-5".
@@ -339,7 +339,7 @@ def open_study(name: str | Path) -> StudyResult:
         Its results.
 
     Raises:
-        RecordError: If there is no such record.
+        RecordError: If there is no such record, or it is a sweep.
     """
     folder = Path(name)
     found = Record(folder.resolve()) if (folder / STUDY_FILE).is_file() else find_study(str(name), owner=None)
@@ -353,7 +353,7 @@ def compare(
 
     Args:
         results: Studies with the same base model.
-        prompts: What the user says, one text per prompt.
+        prompts: User messages, one per prompt.
         arms: Names of arms; all by default.
         **decoding: Fields of `DecodingSettings`, such as `new_tokens` or `temperature`.
 

@@ -47,7 +47,7 @@ def stream(purpose: Purpose, *key: int) -> np.random.Generator:
 
 
 def torch_seed(purpose: Purpose, *key: int) -> int:
-    """Return a seed for a `torch.Generator`; see `stream`.
+    """Return a seed for a `torch.Generator` that depends only on the arguments.
 
     Args:
         purpose: Purpose of the stream.

@@ -60,7 +60,7 @@ def cause(error: BaseException) -> str:
         return say(CAUSES[error.errno])
     if isinstance(error, UnicodeDecodeError):
         return say("it is not text in UTF-8")
-    if isinstance(error, AttributeError | TypeError):  # whose words are those of Python, with the names of classes
+    if isinstance(error, AttributeError | TypeError):  # their messages contain names of Python classes
         logger.warning("something does not have the expected structure", exc_info=error)
         return say("it does not have the expected structure")
     message = getattr(error, "strerror", None) or str(error)

@@ -1,4 +1,4 @@
-"""Settings that are declared once.
+"""Settings, each declared in a single place.
 
 A settings class is a frozen pydantic model whose fields are created by `setting(...)`. The declaration provides
 validation, the controls of the page (`controls`), the command line, the TOML file (`to_toml`, `parse`) and the
@@ -72,7 +72,7 @@ def setting(default: Any, help: str, **options: Unpack[ControlOptions]) -> Any:
 
     Args:
         default: Default value.
-        help: One sentence.
+        help: Description in one sentence.
         **options: See `ControlOptions`.
 
     Returns:
@@ -103,7 +103,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def __init__(self, **values: Any) -> None:
-        """Create settings; raises `InvalidSetting` with one sentence."""
+        """Create settings, or raise `InvalidSetting` with one sentence."""
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -216,7 +216,7 @@ def from_query(cls: type[S], query: Mapping[str, str]) -> S:
         query: Values by dotted name.
 
     Returns:
-        The validated settings, with defaults for what the link does not mention.
+        The validated settings, with defaults for names that are absent from the link.
     """
     nested: dict[str, Any] = {}
     for found in controls(cls):
@@ -289,7 +289,7 @@ def _fill(table: Any, settings: Settings, *, comments: bool) -> None:
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         if _is_table(value):
-            nested.append((name, value))  # TOML wants plain values before tables
+            nested.append((name, value))  # TOML requires plain values before tables
             continue
         if value is None:
             continue
