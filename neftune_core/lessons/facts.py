@@ -1,4 +1,4 @@
-"""Facts that a lesson's task can use: control values in the browser, and results of a study here."""
+"""Facts that a lesson's task can use: page state, known to the browser, and results of studies, computed here."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ KNOWN = {**IN_BROWSER, **OF_STUDIES, **OF_FAULTS}
 
 
 def study_facts(record: Record) -> dict[str, float]:
-    """Return the facts `OF_STUDIES` of a record, as far as it has them.
+    """Return those facts in `OF_STUDIES` that can be computed from a record.
 
-    Losses are means over the seeds, with noise off.
+    Losses are in nats per response token, as means over the seeds, with noise off.
     """
     try:
         study = record.study
@@ -85,9 +85,9 @@ def _settings(study: StudySettings) -> dict[str, float]:
 
 
 def held_out_losses(events: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Return, by arm, the held-out loss after each measured step, as means over the seeds that all arms share.
+    """Return each arm's held-out loss at every evaluation, as means over the seeds that all arms share.
 
-    Seeds of a repeated control are ignored, and so are diverged arms, which have no final loss.
+    Seeds that only trained a second control are ignored. Diverged arms are left out, as they have no final loss.
     """
     measured = [event for event in events if event["event"] == "evaluated"]
     arms = {arm for event in measured for arm in event["arms"]}

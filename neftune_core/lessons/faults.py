@@ -18,13 +18,14 @@ class Fault:
     """One fault of the common script.
 
     Attributes:
-        words: Name for people.
+        words: Name shown on the page.
         wrong: The lines with the fault.
         right: The lines without it.
         script: The correct script.
         damage: Sentence about two finished runs, with the names of `numbers` as placeholders.
         why: Why the true values change, or do not.
-        harm: Size of the damage, above 0 if it is present: a share of answers, or nats.
+        harm: Function of the correct and the faulty run that returns the size of the damage: a difference in the share
+            of exact answers or in loss (nats), positive if there is damage.
         changes: Fields of `script` that introduce the fault.
     """
 

@@ -1,11 +1,13 @@
 """The lessons: `assets/lessons/*.md`, each with a front matter in TOML between two lines of +++.
 
-    title    name; tab: the tab with the lesson's controls; minutes: how long it takes
-    seen     what should have been seen, shown at the end
+    title    name of the lesson
+    tab      the tab with the lesson's controls
+    minutes  how long the lesson takes
+    seen     what the reader should have observed, shown at the end
     faults   true if the faults of the common script can be run below the text
     stage    true if the recorded study is shown below the text
     [preset] values of the page, under the names used in links (`noise.strength`, `view`, `train.epochs`, `data`)
-    [[task]] text: the task; when: the condition on the page's state that completes it
+    [[task]] `text`, the task, and `when`, the condition on the page's state that completes it
 
 A condition is one or more comparisons joined by `and`, as in `noise.strength >= 40 and noise.flips >= 1`, or several of
 these joined by `or`; the names are those of `facts.KNOWN`.
@@ -38,7 +40,20 @@ class LessonTask:
 
 @dataclass(frozen=True)
 class Lesson:
-    """One lesson; `number` counts from 1 and identifies it in links, `text` is Markdown, `seen` ends the lesson."""
+    """One lesson.
+
+    Attributes:
+        number: Position from 1, which identifies the lesson in links.
+        title: Name of the lesson.
+        tab: Tab with its controls.
+        minutes: How long it takes.
+        preset: Values of the page, by their names in links.
+        tasks: Its tasks.
+        text: Its text, as Markdown.
+        seen: What the reader should have observed, shown at the end.
+        faults: Whether the faults of the common script can be run below the text.
+        stage: Whether the recorded study is shown below the text.
+    """
 
     number: int
     title: str

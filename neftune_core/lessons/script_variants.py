@@ -13,13 +13,13 @@ class ScriptVariant:
 
     Attributes:
         noise: The noise.
-        rows: Starter sets to train on, one after another.
-        held_out: Starter set to measure on.
+        rows: Starter sets whose rows are trained on, shuffled together.
+        held_out: Starter set whose held-out rows are measured.
         steps: Number of optimizer steps.
         batch_size: Rows per step.
-        learning_rate: Learning rate of AdamW.
+        learning_rate: Initial learning rate of AdamW, which decays linearly.
         noise_while_evaluating: Whether noise stays on during evaluation.
-        loss_on_everything: Whether the loss includes the prompt.
+        loss_on_everything: Whether the loss includes the prompt and the padding.
         newline_lost: Whether prompts lose their final newline at evaluation.
         model_hidden: Whether a wrapper hides the model from `nn.Module`.
     """
@@ -42,15 +42,15 @@ class RunMeasurements:
 
     Attributes:
         total: Planned number of steps.
-        steps: Steps taken.
-        reported: Training loss of each step.
+        steps: Numbers of the steps taken, from 1.
+        reported: Training loss of each step, in nats per token.
         at: Steps after which the held-out rows were measured.
-        said: Held-out losses as the script measures them.
-        true: True held-out losses.
+        said: Held-out losses as the script measures them, in nats per token.
+        true: True held-out losses, in nats per response token.
         exact_said: Share of exact answers as the script measures it.
         exact_true: True share of exact answers.
         saved: Number of tensors that the script saved; -1 before the end.
-        exact_saved: Share of exact answers of a model restored from them.
+        exact_saved: True share of exact answers of a model restored from these tensors.
     """
 
     total: int

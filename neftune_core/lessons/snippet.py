@@ -1,8 +1,8 @@
-"""The short NEFTune training script in circulation, and five ways in which it goes wrong.
+"""A common short NEFTune training script, and five ways in which it goes wrong.
 
-It fine-tunes all weights of its own copy of a model in one plain loop. Each `ScriptVariant` is one variant. Every run
-measures twice: what the script reports, and the true value (loss on the response only, noise off, the prompt as
-trained).
+It fine-tunes all weights of its own copy of a model in one plain loop, as configured by a `ScriptVariant`. Every
+evaluation gives two values: the one that the script reports, and the true one (loss on the response only, noise off,
+the prompt as in training).
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def _step(trainer: nn.Module, rows: Sequence[EncodedRow], script: ScriptVariant,
 
 
 def _measure(model: nn.Module, ids: Tensor, mask: Tensor, labels: Tensor, scored: Tensor) -> tuple[Tensor, float]:
-    """Return the loss at every `scored` token, and the share of rows whose labels are all the most probable tokens."""
+    """Return the loss of every `scored` token, and the share of rows whose labels all are the most probable tokens."""
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
     targets, wanted = scored[:, 1:], labels[:, 1:]
     chosen = targets != NOT_A_LABEL
@@ -213,13 +213,13 @@ def _true(model: nn.Module, rows: Sequence[EncodedRow], loaded: LoadedModel) -> 
 
 
 def without_newline(row: EncodedRow) -> EncodedRow:
-    """Return the row without the last token of its prompt."""
+    """Return the row without the last token of its prompt, a newline."""
     return EncodedRow([*row.ids[: row.prompt - 1], *row.ids[row.prompt :]], row.prompt - 1)
 
 
 @torch.no_grad()
 def _exact_of(kept: dict[str, Tensor], rows: Sequence[EncodedRow], loaded: LoadedModel) -> float:
-    """Return the share of exact answers of a model restored from the saved tensors, the others as initialised."""
+    """Return the share of exact answers of a model restored from the saved tensors; others stay untrained."""
     model = trainable_copy(loaded)
     model.load_state_dict(kept, strict=False)
     return _true(model, rows, loaded)[1]
