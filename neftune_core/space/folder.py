@@ -30,19 +30,19 @@ PRELOADED_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
 )
-"""The model that visitors are most likely to choose after the bundled one: the platform puts it into the image."""
+"""The model that visitors are most likely to choose after the bundled one; the platform adds it to the image."""
 STARTUP = "10m"
-"""When the platform gives a start up, instead of after 30 minutes: the page answers within a minute, or never."""
+"""Time after which the platform treats a start as failed (its default is 30 minutes); the page starts in a minute."""
 
 PLATFORMS_OWN = ("gradio", "spaces", "huggingface-hub")
-"""What a Space brings itself, in the version that the front matter names or that goes with it."""
+"""Packages that the platform installs: Gradio in the version named in the front matter, the others to match it."""
 
 NOT_SHIPPED = ("__pycache__", "*.pyc", ".*", "bench", "pictures")
 
 
 @dataclass(frozen=True)
 class Target:
-    """The settings of one kind of hardware; `torch` are the lines of requirements.txt that install torch."""
+    """One kind of hardware: its name on the hub, description, lines of requirements.txt for torch, and extra tags."""
 
     hardware: str
     words: str
@@ -108,7 +108,7 @@ def build(folder: Path, target: str = "cpu-space", *, torch: Sequence[str] | Non
         "requirements.txt": "\n".join(requirements(torch or TARGETS[target].torch)) + "\n",
         "app.py": APP,
         ".gitattributes": "*.safetensors filter=lfs diff=lfs merge=lfs -text\n",
-        # Where Python finds the version of a package that is not installed but lies beside `app.py`.
+        # Makes the version available to `importlib.metadata`, although the package is not installed.
         f"neftune_lab-{__version__}.dist-info/METADATA": _metadata(),
     }
     for name, text in written.items():
@@ -155,7 +155,7 @@ def front_matter(target: str) -> str:
         "startup_duration_timeout": STARTUP,
         "tags": ["neftune", "fine-tuning", "lora", "education", *TARGETS[target].tags],
         "hf_oauth": True,
-        # Permission to create repositories and write to those; no access to the visitor's others.
+        # Permission to create repositories and write to these; no access to the visitor's other repositories.
         "hf_oauth_scopes": ["contribute-repos"],
     }
     lines = (f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in said.items())
@@ -163,7 +163,7 @@ def front_matter(target: str) -> str:
 
 
 def requirements(torch: Sequence[str]) -> list[str]:
-    """Return the requirements of a Space: the lab's own, without those preinstalled there; `torch` comes first."""
+    """Return the requirements of a Space: the lines in `torch`, then the lab's own without those preinstalled there."""
     wanted = [need for need in needs() if _name(need) not in (*PLATFORMS_OWN, "torch")]
     return [*torch, *wanted]
 

@@ -1,4 +1,4 @@
-"""The GPU time to request for a call, estimated from the study."""
+"""Estimate the GPU time to request for a call."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from neftune_core.studies.records.record import Record
 
 MOST_SECONDS = 120
-"""The longest call that is asked for: what the platform lends somebody who has no account for a day."""
+"""Longest call that is requested: the daily quota of a visitor without an account."""
 
 # Fixed cost of a call: forking the worker, initialising CUDA, loading the model.
 START_SECONDS = 20.0
-# Seconds per layer and step, and per layer and generated token. Small models are bound by kernel launches, whatever the
-# batch size. Assumed, not measured; the margin covers the error.
+# Seconds per layer and step, and per layer and generated token. Small models are bound by kernel launches at any batch
+# size. Assumed, not measured; the margin covers the error.
 STEP_SECONDS, TOKEN_SECONDS = 0.005, 0.001
 FLOPS_A_SECOND = 20e12
 MARGIN = 1.5
 PROCESSOR_PARAMETERS = 20_000_000
-"""Models up to this size are followed on the processor within a second, which costs a visitor no GPU time."""
+"""Largest model whose inside views are computed on the CPU, in about a second and without using GPU time."""
 USUAL_LAYERS = 30  # for a record without the number of layers
 
 
@@ -60,7 +60,7 @@ def study_seconds(study: StudySettings, rows: int, layers: int, parameters: int)
 
 
 def pass_groups(study: StudySettings) -> list[tuple[int, int]]:
-    """Return the groups of arms that share a pass in each step: passes and arms of each."""
+    """Return the number of passes per step and the number of arms of each group of arms that share their passes."""
     from neftune_core.engine.methods.registry import METHODS
     from neftune_core.engine.passes import pass_strategy
     from neftune_core.noise.batch import ArmNoise
@@ -79,7 +79,7 @@ def pass_groups(study: StudySettings) -> list[tuple[int, int]]:
 
 
 def answer_seconds(chosen: Sequence[SelectedArm], settings: DecodingSettings) -> int:
-    """Estimate an upper bound of the GPU time for answers; all records share one model.
+    """Estimate an upper bound of the GPU time for the answers of arms on one base model.
 
     Args:
         chosen: The arms.
@@ -100,7 +100,7 @@ def pass_seconds(passes: int, layers: int, new_tokens: int = 0) -> int:
     Args:
         passes: Number of forward passes.
         layers: Number of layers of the model.
-        new_tokens: Number of tokens that it generates, one after another.
+        new_tokens: Number of tokens generated one after another.
 
     Returns:
         Whole seconds.
@@ -115,7 +115,7 @@ def layers_of(record: Record) -> int:
 
 
 def require_call(study: StudySettings, rows: int, layers: int, parameters: int) -> int:
-    """Estimate the GPU time of a study, as `study_seconds`.
+    """Estimate the GPU time of a study, and check that one call can be that long.
 
     Args:
         study: The study.
@@ -127,7 +127,7 @@ def require_call(study: StudySettings, rows: int, layers: int, parameters: int) 
         Whole seconds.
 
     Raises:
-        DoesNotFit: If no call is that long.
+        DoesNotFit: If it exceeds `MOST_SECONDS`.
     """
     seconds = study_seconds(study, rows, layers, parameters)
     if seconds > MOST_SECONDS:
@@ -143,7 +143,7 @@ def require_call(study: StudySettings, rows: int, layers: int, parameters: int) 
 
 
 def record_seconds(record: Record, limits: Limits) -> int:
-    """Estimate the GPU time of a record's study, as `require_call`.
+    """Estimate the GPU time of a record's study, and check that one call can be that long.
 
     Args:
         record: The record.
@@ -154,7 +154,7 @@ def record_seconds(record: Record, limits: Limits) -> int:
 
     Raises:
         NotAvailable: If the record is a sweep.
-        LabError: If the study cannot be read, or no call is that long.
+        LabError: If the study cannot be read, or exceeds `MOST_SECONDS`.
     """
     from neftune_core.data.preparing import prepare
     from neftune_core.models.loading import load

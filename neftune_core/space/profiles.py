@@ -38,7 +38,7 @@ SMALL: Mapping[str, Any] = {
     "calls_a_minute": 6_000,
     "studies_an_hour": 200,
 }
-"""What two cores and 16 GB can give to everybody who comes; the last two leave room for a class behind one address."""
+"""Limits of a public server with two cores and 16 GB; the last two allow a class to share one network address."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ class Profile:
     """One kind of server.
 
     Attributes:
-        words: Description for people.
+        words: Description.
         public: Whether strangers can visit.
         limits: Limits that differ from the defaults.
         presets: Presets that the Train tab offers.
         model: The model that the page opens with.
         models: Models that a visitor may use, with their pinned revisions; None for any.
-        gpu_in_request: Whether a GPU is allocated per call.
+        gpu_in_request: Whether a GPU is allocated per call (ZeroGPU).
     """
 
     words: str
@@ -104,7 +104,7 @@ class HostProfile:
         limits: Its limits.
         models: Models that a visitor may use, with their pinned revisions; None for any.
         mcp: Whether to offer the endpoints as tools for agents; None leaves it to the server.
-        judge: Whether visitors can name a judge of their own; by default only if the lab is not public.
+        judge: Whether visitors can name a judge of their own; None for only if the server is not public.
         track: Tracker that every study is also logged to; "" for none.
     """
 
@@ -175,7 +175,8 @@ def detect_profile(environment: Mapping[str, str]) -> str:
 def host_profile(environment: Mapping[str, str] | None = None) -> HostProfile:
     """Return the profile of this process, with the overrides from the environment.
 
-    `NEFTUNE_PUBLIC` opens or closes the features that strangers must not have, and sets the limits of a public server.
+    `NEFTUNE_PUBLIC` declares the server public or private, which decides about features that strangers must not use,
+    and applies the limits of a public server.
     Every limit can be set, as in `NEFTUNE_LIMIT_RECORD_DAYS=7`. `NEFTUNE_MODELS` adds models, as in
     `owner/name@revision,owner/other@revision`; `any` allows all.
 

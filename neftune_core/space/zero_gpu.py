@@ -4,8 +4,8 @@ The platform forks a worker, pickles its input and output, checks at every yield
 and ends the worker when its time is over. A study is therefore passed as a folder and returned as events, which are
 plain JSON. The worker writes the record to the disk that both processes share.
 
-The platform emulates CUDA in the process that serves. Models that are moved there before the page is launched are on
-the GPU when a worker starts.
+The platform emulates CUDA in the serving process. Models that are moved to CUDA before the page is launched are on the
+GPU when a worker starts.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A study stops this long before its time is over, so that its arms are saved.
+# A study stops this long before its time is over, so that its arms can be saved.
 SAVING_SECONDS = 4.0
 
 STOP = "stop"
@@ -78,10 +78,11 @@ Decorate = Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]]
 
 
 def enter() -> AllocatedGpu:
-    """Return the GPU of the Space that this process runs on; call it before anything imports torch.
+    """Return the Space's allocated GPU; call it before anything imports torch.
 
     Raises:
         NotAvailable: If this process does not run on ZeroGPU.
+        RuntimeError: If torch has been imported.
     """
     if "torch" in sys.modules:
         raise RuntimeError("torch was imported before spaces, which must patch it first")
@@ -109,7 +110,7 @@ class AllocatedGpu:
         self._task = decorate(duration=_asked_seconds)(task_in_call)
 
     def place(self, models: Sequence[ModelSettings]) -> None:
-        """Move models to CUDA before the page is launched; one that cannot be read is loaded by the calls that need it.
+        """Move models to CUDA before the page is launched; models that fail to load are loaded later, in the calls.
 
         Args:
             models: The models.
@@ -123,7 +124,7 @@ class AllocatedGpu:
                 logger.warning("%s was not moved to the GPU at start-up: %s", settings.source, sentence(error))
 
     def seconds(self, study: StudySettings, rows: int, loaded: LoadedModel) -> int:
-        """Estimate the duration of a study.
+        """Estimate the GPU time of a study.
 
         Args:
             study: The study.
@@ -134,7 +135,7 @@ class AllocatedGpu:
             Whole seconds.
 
         Raises:
-            DoesNotFit: If no call is that long.
+            DoesNotFit: If it is more than one call may take.
         """
         return require_call(study, rows, loaded.layers, loaded.parameters)
 
@@ -184,7 +185,7 @@ class AllocatedGpu:
             limits: Limits of the server.
 
         Returns:
-            The answers so far, as they grow; an iterator that raises `LabError` if they cannot be computed.
+            Iterator over the growing answers, which raises `LabError` if they cannot be computed.
         """
         asked = [(str(one.record.folder), one.arm, one.seed) for one in chosen]
         plain_prompts = [(one.messages, one.reference, dict(one.own)) for one in prompts]
@@ -198,13 +199,13 @@ class AllocatedGpu:
         """Run a task inside one call.
 
         Args:
-            task: A function of a module, which yields values that JSON can hold.
-            given: Its arguments, plain values.
+            task: A module-level generator function that yields JSON-serialisable values.
+            given: Its arguments, as plain values.
             seconds: GPU time to request.
             taken_back: Sentence for a call that was aborted by the platform.
 
         Yields:
-            What the task yields.
+            The values of the task.
 
         Raises:
             LabError: If the task fails, or there is no GPU.
@@ -232,7 +233,7 @@ def study_in_call(folder: str, limits: dict[str, Any], seconds: int) -> Iterator
         seconds: Allocated time.
 
     Yields:
-        The events as plain values.
+        The events as JSON-serialisable values.
     """
     from neftune_core.studies.study import run_study
 
@@ -266,7 +267,7 @@ def task_in_call(module: str, name: str, given: tuple[Any, ...], seconds: int) -
         seconds: Allocated time.
 
     Yields:
-        What the task yields as the plain `value` of a table, or its `error` in one sentence.
+        One dictionary per yielded value, with its plain form as `value`; after an exception, its sentence as `error`.
     """
     try:
         _begin_in_worker()
@@ -282,7 +283,7 @@ def answer(
     decoding: dict[str, Any],
     limits: dict[str, Any],
 ) -> Iterator[list[dict[str, Any]]]:
-    """Answer prompts, as `comparison.compare_arms`.
+    """Answer prompts in the worker, as `comparison.compare_arms` does.
 
     Args:
         asked: Folder, arm and seed of each column.
@@ -331,7 +332,7 @@ class _AllocationStop:
 
 
 class _stop_file:  # noqa: N801 - used as a word after `with`
-    """Create the file `flag` once `should_stop()` is true; a file is the only signal that reaches the worker."""
+    """Create the file `flag` once `should_stop()` is true; only a file can signal a stop to the worker."""
 
     def __init__(self, flag: Path, should_stop: Callable[[], bool]) -> None:
         self.flag, self.should_stop = flag, should_stop
@@ -373,7 +374,7 @@ def refusal(error: BaseException, taken_back: str = ABORTED) -> str:
 
 
 def _quota(words: str) -> str:
-    """Return that no GPU time is left, with the amount and waiting time if the platform's message has them."""
+    """Return the sentence for a used-up quota, with amounts and waiting time if the platform's message has them."""
     seconds = re.search(r"(\d+)\s*s requested vs\.? (-?\d+)\s*s left", words)
     when = re.search(r"in ((?:\d+ days?, )?\d+:\d+:\d+)", words)
     if when is None:
