@@ -21,7 +21,7 @@ from neftune_core.sweeps.settings import Cell, SweepSettings, cells
 
 @dataclass(frozen=True)
 class TimeEstimate:
-    """Seconds of all cells, and a sentence that names the basis of the estimate."""
+    """Seconds for all cells, and a sentence that names the basis of the estimate."""
 
     seconds: float
     sentence: str
@@ -36,7 +36,7 @@ def sweep_time(cells: Sequence[Cell], prepared: Sequence[PreparedData], loaded: 
         loaded: The model.
 
     Returns:
-        The estimate.
+        Seconds and sentence.
     """
     seconds = sum(memory_and_time(cell.study, loaded, rows).seconds for cell, rows in zip(cells, prepared, strict=True))
     first = cells[0].study
@@ -53,7 +53,7 @@ def sweep_time(cells: Sequence[Cell], prepared: Sequence[PreparedData], loaded: 
 
 
 def plan(settings: SweepSettings, limits: Limits) -> TimeEstimate:
-    """Estimate the duration of a whole sweep; raises what `load` and `prepare` raise.
+    """Estimate the duration of a whole sweep; errors of `load` and `prepare` are passed on.
 
     Args:
         settings: The sweep.

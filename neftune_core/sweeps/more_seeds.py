@@ -21,11 +21,11 @@ from neftune_core.sweeps.settings import SweepSettings
 from neftune_core.sweeps.table import judge
 
 LONGEST_GAP_SECONDS = 600.0
-"""A longer time between two events is a pause, and not part of the pace."""
+"""Longest time between two events that counts towards the pace; the rest of a longer gap is taken as a pause."""
 
 
 def next_seeds(seeds: int) -> int:
-    """Return the next number of seeds: that of a claim, then twice as many, up to `MOST_SEEDS`."""
+    """Return the next number of seeds to offer: as many as a claim needs, then twice as many, up to `MOST_SEEDS`."""
     return min(MOST_SEEDS, CLAIM_SEEDS if seeds < CLAIM_SEEDS else 2 * seeds)
 
 

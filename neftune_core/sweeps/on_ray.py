@@ -30,7 +30,7 @@ from neftune_core.sweeps.transfer import fetch, pack, pack_rows, send, unpack
 
 LOCAL = "local"
 MOST_STARTS = 4
-"""Maximum number of starts of a task whose machine is lost."""
+"""Maximum number of times that a task is started if its machines are lost."""
 POLL_SECONDS = 0.3
 TASKS_PER_SLOT = 2
 """Tasks submitted per slot of the cluster, so that no slot is idle between two tasks."""
@@ -50,7 +50,7 @@ Event = dict[str, Any]
 
 
 class Scoreboard:
-    """Actor that collects the progress of tasks and distributes the stop signal."""
+    """Ray actor that collects the progress of tasks and distributes the stop signal."""
 
     def __init__(self) -> None:
         self.reported: dict[str, list[Event]] = {}
@@ -174,11 +174,11 @@ class OnRay:
 
 @dataclass(frozen=True)
 class StudyTask:
-    """One task.
+    """One study to run on a worker.
 
     Attributes:
         name: Name of the study.
-        target: Where its record is written.
+        target: fsspec URL that its record is written to.
         limits: Limits of the server, as plain values.
         keeps_adapters: Whether trained adapters are returned.
     """
@@ -191,7 +191,7 @@ class StudyTask:
 
 @dataclass
 class _RayRun:
-    """One run through the cells of a sweep: waiting ones, and submitted ones by Ray's reference."""
+    """One run through the cells of a sweep: `waiting` ones, and submitted ones, `pending` by Ray's reference."""
 
     ray: Any
     cluster: OnRay
@@ -231,7 +231,7 @@ class _RayRun:
                 self.ray.cancel(task)
 
     def _abandoned(self) -> Iterator[tuple[SweepCell, Event]]:
-        """After a stop, end the cells whose machine is lost or never came."""
+        """After a stop, end the cells whose machine was lost or never became available."""
         names = {one.cell.name for one in self.pending.values()}
         unresponsive = self.ray.get(self.scoreboard.unresponsive.remote(names, HEARTBEAT_TIMEOUT_SECONDS))
         for task, one in list(self.pending.items()):
@@ -240,7 +240,7 @@ class _RayRun:
                 yield self.pending.pop(task), {"event": "stopped", "message": LOST}
 
     def _scoreboard(self) -> Any:
-        """Create the actor on the machine that runs the sweep, without which the sweep could not continue anyway."""
+        """Create the actor on the machine that runs the sweep, since the sweep ends with that machine anyway."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=False)
@@ -338,7 +338,7 @@ def on_worker(study_task: StudyTask, packed: bytes, rows: bytes, scoreboard: Any
 
 @dataclass
 class _StopSignal:
-    """Stop signal with its reason."""
+    """Stop signal; `words` is the reason, empty until there is a stop."""
 
     words: str = ""
 

@@ -2,7 +2,7 @@
 
 runs/<id>/  sweep.toml  record.json  data/  events.jsonl  cells/<name>/ (study.toml, record.json, events.jsonl, ...)
 
-The sweep's own log contains `started`, a `cell` event per completed cell (`state`, `message`, steps done so far), and
+The sweep's own log contains `started`, one `cell` event per completed cell (`state`, `message`, steps done so far), and
 the ending.
 """
 
@@ -149,7 +149,7 @@ def create_sweep(
 
 
 def read_sweep(path: Path) -> SweepSettings:
-    """Read a sweep from a TOML file; file names are relative to it. Raise `InvalidSetting` if it is invalid."""
+    """Read a sweep from a TOML file, which its file names are relative to; raise `InvalidSetting` if it is invalid."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

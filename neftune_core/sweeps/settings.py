@@ -1,4 +1,4 @@
-"""Settings of a sweep: a study, the settings that vary, and the resulting studies of one seed (cells).
+"""Settings of a sweep: a study, the settings that vary, and the resulting cells, each a study with one seed.
 
 Settings that differ only in noise are arms of one cell, trained in lockstep with one control. Each combination of
 training settings and seed is a cell of its own.
@@ -37,7 +37,7 @@ MOST_VALUES = 1_000
 
 @cache
 def axes() -> dict[str, Control]:
-    """Return everything that a sweep can vary, by dotted name: noise, training, and number of rows.
+    """Return the settings that a sweep can vary, by dotted name: noise, training, and number of rows.
 
     The time budget is excluded, because its number of steps depends on the load of the machine.
     """
@@ -169,7 +169,7 @@ def _flat(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 @dataclass(frozen=True)
 class Cell:
-    """One study of one seed; `varied` has its differing training settings by dotted name."""
+    """One study with one seed; `varied` holds its varied training and data settings by dotted name."""
 
     name: str
     varied: Point

@@ -1,4 +1,4 @@
-"""Run of a sweep, cell after cell; each is a study with its own record in the sweep's folder.
+"""Run a sweep cell by cell; each cell is a study with its own record in the sweep's folder.
 
 A failed cell does not affect the others; finished cells are never run again.
 """
@@ -97,7 +97,7 @@ def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCells = r
         run: Runs the cells.
 
     Yields:
-        Events, whose steps count over all cells.
+        Events, whose steps are counted over all cells.
 
     Raises:
         RecordError: If the sweep is unusable, or another process writes it.
@@ -189,7 +189,7 @@ class _Run:
             yield from self._cell_ended(one, event)
 
     def _cell_ended(self, one: SweepCell, ending: Event) -> Iterator[Event]:
-        """Yield the event `cell`, unless the log has it already."""
+        """Yield the event `cell`, unless it is already in the log."""
         name, state = one.cell.name, ending["event"]
         self.under_way.pop(name, None)
         self.done += self.steps[name] if state in ("finished", "failed") else 0
@@ -260,7 +260,7 @@ class _Run:
 def planned_steps(every: Sequence[Cell], limits: Limits, should_stop: Stop = lambda: False) -> dict[str, int]:
     """Return the steps of each cell by name; 0 if its rows cannot be used, which its own run reports.
 
-    Rows are read once for all cells that share them. Raises what `load` raises.
+    Rows are read once for all cells that share them. Errors of `load` are passed on.
 
     Args:
         every: The cells.

@@ -1,4 +1,4 @@
-"""Results of a sweep so far: measures of every setting by seed, and effects against the control."""
+"""Results of a sweep so far: measures of every setting by seed, and effects relative to the control."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class TableRow:
     """One setting of a sweep.
 
     Attributes:
-        varied: Its training settings that differ.
+        varied: Its varied training settings, by dotted name.
         arm: Name of the arm.
         noise: Noise of the arm.
         seeds: Outcomes by seed.
         effects: Comparison with the control by measure and epoch; empty for controls, the base, and arms that cannot be
             judged.
-        rounding: Effect of the number format.
+        rounding: Effect of the number format on each measure.
     """
 
     varied: Point
@@ -85,7 +85,7 @@ class TableRow:
         return float(np.mean(known)) if known else float("nan")
 
     def is_significant(self, measure: str, epoch: str) -> bool:
-        """Return whether its effect is significant: the interval excludes zero, and rounding cannot explain it.
+        """Return whether its effect is significant: the interval excludes zero, and the effect exceeds rounding.
 
         Args:
             measure: Name of the measure.
@@ -119,8 +119,8 @@ class SweepTable:
         verdict: The verdict; None without results.
         studies: Number of cells.
         done: Number of finished cells.
-        base: The untouched model.
-        rounding: Effect of the number format.
+        base: The untrained model.
+        rounding: Effect of the number format on each measure.
     """
 
     question: Question
@@ -150,7 +150,7 @@ def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
 
     Args:
         sweep: The sweep.
-        question: Another question than the sweep's own; it then counts as chosen after the run.
+        question: A question other than the sweep's own, which then counts as chosen after the run.
 
     Returns:
         The table.
@@ -178,20 +178,20 @@ def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
 
 
 def _compare_arms(outcomes: Outcomes, question: Question) -> dict[str, Comparison]:
-    """Compare every arm with its control, without those that cannot be judged."""
+    """Compare every arm that can be judged with its control."""
     void = obstacles(outcomes, question)
     compared = compare_arms(outcomes, question.measure, question.epoch)
     return {name: found for name, found in compared.items() if name not in void}
 
 
 def _base(control: Seeds) -> TableRow | None:
-    """Return the untouched model, which is equal for all seeds, as a row."""
+    """Return the untrained model, which is the same for all seeds, as a row."""
     measured = next((outcome.base for outcome in control.values() if outcome.base), None)
     return TableRow({}, "base", CONTROL, {0: Outcome(measured, measured)}, {}) if measured else None
 
 
 Groups = Mapping[str, tuple[Cell, Outcomes]]
-"""Cells of one training setting with their outcomes over all seeds, by cell number."""
+"""The first cell with each number, and the outcomes of all its seeds, by cell number."""
 
 
 def _groups(sweep: Sweep, every: list[Cell], question: Question) -> Groups:
@@ -287,7 +287,7 @@ def judge(record: Record, question: Question | None = None) -> Verdict:
 
     Args:
         record: The record.
-        question: Another question than its own; it then counts as chosen after the run.
+        question: A question other than its own, which then counts as chosen after the run.
 
     Returns:
         The verdict.
@@ -312,7 +312,7 @@ def named_question(record: Record) -> Question:
 
 
 def means_by_arm(record: Record, question: Question | None = None) -> dict[str, dict[str, float]]:
-    """Return every measure after the last epoch by arm, or by setting of a sweep, as means over the seeds.
+    """Return the mean over the seeds of every measure after the last epoch, by arm or by setting of a sweep.
 
     Args:
         record: The record.

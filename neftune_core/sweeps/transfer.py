@@ -66,7 +66,7 @@ def send(folder: Path, root: Path, target: str, without: Sequence[str] = ()) -> 
 
     Args:
         folder: The folder.
-        root: Names in the archive are relative to this folder, which also holds the temporary file.
+        root: Names in the archive are relative to this folder, which also receives the temporary file.
         target: fsspec URL.
         without: Names of direct subfolders to leave out.
     """
@@ -81,7 +81,7 @@ def send(folder: Path, root: Path, target: str, without: Sequence[str] = ()) -> 
 
 
 def fetch(target: str, one: SweepCell) -> None:
-    """Replace the local record of a cell by the worker's, and remove it from the store.
+    """Replace the local record of a cell with the worker's, which is then removed from the store.
 
     Args:
         target: fsspec URL.
