@@ -21,7 +21,7 @@ def refuse(words: str) -> int:
 
 
 def record_by_name(name: str) -> Record:
-    """Return the record with an id, or in a folder; a study of a sweep is named SWEEP/CELL."""
+    """Return the record with this id or folder; the id of a study in a sweep is SWEEP/CELL."""
     from neftune_core.studies.records.record import STUDY_FILE, SWEEP_FILE, Record
     from neftune_core.sweeps.record import find_study
 
@@ -59,17 +59,17 @@ def writable(path: Path) -> Path:
 
 
 def table_file(path: Path | None, kinds: Iterable[str]) -> tuple[Path, str] | None:
-    """Check the file of a table before it is made.
+    """Check the file that a table will be written to, before the table is computed.
 
     Args:
         path: The file; None for none.
-        kinds: Endings that can be written.
+        kinds: File name extensions that can be written, without the dot.
 
     Returns:
-        The expanded path and its kind, the ending of its name; None without a path.
+        The expanded path and its extension; None without a path.
 
     Raises:
-        InvalidSetting: If the file cannot be written, or has another ending.
+        InvalidSetting: If the file cannot be written, or has another extension.
     """
     if path is None:
         return None
@@ -80,7 +80,7 @@ def table_file(path: Path | None, kinds: Iterable[str]) -> tuple[Path, str] | No
 
 
 def more_seeds(record: Record) -> list[str]:
-    """Return the line that explains how to add seeds to a finished study or sweep; none if more change nothing."""
+    """Return the line that explains how to add seeds to a finished study or sweep; empty if more would not help."""
     from neftune_core.sweeps.more_seeds import seeds_offered
 
     seeds, offered = record.study.seeds, seeds_offered(record)
@@ -151,7 +151,7 @@ BAR = "{desc}: {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} steps, {elapsed}
 
 
 def state_word(status: Status) -> str:
-    """Return the current state in one word, with the seed if there are several."""
+    """Return the state as one word, followed by the number of the seed if there are several."""
     from neftune_core.studies.records.progress import WORDS
 
     seed = f", seed {status.seed_number} of {status.seeds}" if status.seeds > 1 else ""

@@ -1,4 +1,4 @@
-"""The command `neftune compare`: answer the same prompts with arms of any records on one base, side by side."""
+"""The command `neftune compare`: answer the same prompts with arms of records of one base model, side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `neftune judge`: a language model of one's own compares the stored answers of two arms."""
+"""The command `neftune judge`: let a language model compare the stored answers of two arms."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def judge(arguments: JudgeCommand) -> int:
     """Print the win rates, write the verdicts to `--out` if given, and return the exit status.
 
     Raises:
-        LabError: If the arms or the judge cannot be used; verdicts so far stay stored.
+        LabError: If the arms or the judge cannot be used; earlier verdicts stay stored.
     """
     from neftune_core.studies.language_judge.endpoint import KEY_VARIABLE, Judge
     from neftune_core.studies.language_judge.table import WRITERS

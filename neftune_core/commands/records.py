@@ -224,7 +224,7 @@ def _export(arguments: RunsCommand) -> Path:
 
 COLUMNS = ("record", "state", "steps", "size", "title", "model", "data", "arms", "result")
 WIDEST = 40
-"""Characters of a title, a model or a data set in the list of records."""
+"""Maximum length of each shortened column in the list of records, in characters."""
 
 
 def runs_table(records: Sequence[Record]) -> list[str]:
@@ -247,7 +247,7 @@ def _run_cells(record: Record) -> tuple[str, ...]:
 
 
 def _arms(record: Record) -> Iterable[str]:
-    """Return the arms of a study, or of all studies of a sweep."""
+    """Return the names of the arms of a study, or of all studies of a sweep."""
     from neftune_core.sweeps.record import Sweep
     from neftune_core.sweeps.settings import cells
 

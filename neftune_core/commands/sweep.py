@@ -50,9 +50,10 @@ class SweepCommand:
 
 
 def record_to_run(arguments: SweepCommand) -> Sweep:
-    """Return the record to run: the unfinished one of the same sweep with `--resume`, otherwise a new one.
+    """Return the record to run: with `--resume`, an existing one of the same sweep, otherwise a new one.
 
-    The size of the sweep and an estimate of its duration are printed on standard error.
+    If the existing one has fewer seeds, it is extended. For a new one, the size of the sweep and an estimate of its
+    duration are printed on standard error.
 
     Raises:
         LabError: If the record cannot be created.
@@ -87,7 +88,7 @@ FORMS = ("text", "json", "csv")
 
 
 def form_of(arguments: SweepCommand) -> str:
-    """Return the form in which the table is printed.
+    """Return the format of the printed table, one of `FORMS`.
 
     Raises:
         InvalidSetting: If more than one form is requested.
@@ -111,7 +112,7 @@ def _record_by_id(file: Path | None) -> Sweep | None:
 
 
 def print_table(sweep: Sweep, form: str) -> None:
-    """Print the results of a sweep so far.
+    """Print the results of a sweep so far on standard output.
 
     Args:
         sweep: The record of the sweep.
@@ -132,7 +133,7 @@ def print_table(sweep: Sweep, form: str) -> None:
 
 
 def table_lines(table: SweepTable) -> list[str]:
-    """Return the table as text: the chosen measure with its effect at both epochs, then means of the others."""
+    """Return the table as lines of text: the question's measure and its effect at both epochs, then other means."""
     from neftune_core.evaluation.measures import BESIDE
     from neftune_core.studies.results import rounding_note
 

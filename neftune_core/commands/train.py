@@ -1,4 +1,4 @@
-"""The command `neftune train`, and running any record to its end with a progress bar."""
+"""The command `neftune train`, and running the record of a study to its end with a progress bar."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TrainCommand:
 
 
 def defaults(arguments: list[str]) -> TrainCommand | None:
-    """Return the study of the first file argument, whose values become the defaults of the options."""
+    """Return the command with the study in the file given first, as defaults of the options; None without a file."""
     if not arguments or arguments[0].startswith("-"):
         return None
     return TrainCommand(file=Path(arguments[0]), study=read_study(Path(arguments[0])))
@@ -106,7 +106,7 @@ def record_to_resume(requested: StudySettings) -> Record | None:
 
 
 def follows(limits: Limits) -> bool:
-    """Return whether this is a later process of a distributed study, after taking part in it until the end."""
+    """If this is not the first process of a distributed study, take part until its end; return whether that is so."""
     from neftune_core.engine.parallel import process_group
     from neftune_core.studies.study import follow_study
 
@@ -181,7 +181,7 @@ def losses_text(record: Record) -> str:
 
 
 def verdict_text(record: Record) -> str:
-    """Return an empty line, and the verdict with the line on more seeds; why there is none after live changes."""
+    """Return an empty line, then the verdict and the line on more seeds, or the reason why a live study has neither."""
     from neftune_core.studies.judging import LIVE, verdict_of
 
     lines = [LIVE] if record.study.live else [verdict_of(record).text(), *more_seeds(record)]
