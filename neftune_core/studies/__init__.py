@@ -8,15 +8,15 @@ study        the loop over seeds, with its record: started, interrupted, resumed
   measuring    measures taken once, when a seed ends
   rounding     effect of the number format on the measures
   prompts      prompts answered when a seed ends
-  metadata     facts on model, data and machine in a record
+  metadata     model, data and machine as described in a record
 judging      from a record to the verdict
 results      the table of a study: the same seeds in every row
 jobs         the queue, its worker, stop, resume, discard
 comparison   answers of the base and the arms of records, side by side
 votes        blind votes between two columns
-language_judge  a language model of the user's choice as a judge of two arms' answers
+language_judge  a language model of the user's choice compares the answers of two arms
 tracking     metrics of a study in a tracker
-steering     the best evaluation kept, early stop, stopping one arm
+steering     changes to a running study: keeping the best evaluation, early stop, stopping one arm
 sharing      links to one study, and classes
 records      storage on disk
 """

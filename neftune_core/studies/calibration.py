@@ -1,4 +1,4 @@
-"""Timing of a run's steps, and the measured pace for later estimates."""
+"""Time the steps of a run, and store the measured pace for later estimates."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StepTimer:
         self.count, self.seconds = -1, 0.0
 
     def timed(self, events: Iterator[Event]) -> Iterator[Event]:
-        """Yield the same events, excluding the consumer's time between them."""
+        """Yield the same events and time the steps, without the time that the consumer takes between events."""
         before = time.perf_counter()
         for event in events:
             if event["event"] == "step":
@@ -41,7 +41,7 @@ class StepTimer:
             self.last.append(seconds)
 
     def keep(self, *, finished: bool) -> None:
-        """Store the pace of the last steps, and for a finished run also the time besides steps."""
+        """Store the pace of the last steps, and for a finished run also the time spent outside steps."""
         if len(self.last) < FEWEST_STEPS:
             return
         study, loaded = self.run.study, self.run.stack.loaded

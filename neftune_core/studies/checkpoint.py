@@ -1,7 +1,7 @@
 """Checkpoints: the state of a run after a whole step, on disk.
 
 Noise, row order and dropout masks depend only on seed, epoch and step. A checkpoint stores the rest: trained weights,
-optimizer averages, step, planned number of steps, living arms, state of adaptive noise schedules, and loss scale.
+optimizer averages, step, planned number of steps, arms still in training, adaptive noise schedules, and loss scale.
 
 checkpoint/  state.json  tensors.safetensors   (written as `checkpoint.new`, then renamed)
 states/seed-<n>/  the last checkpoint of each completed seed
@@ -33,7 +33,7 @@ OLD = "checkpoint.old"
 STATES = "states"
 AVERAGES = ("exp_avg", "exp_avg_sq")
 SHARE = 20
-"""Timed checkpoints take at most one part in this many of a run."""
+"""Timed checkpoints take at most `1 / SHARE` of a run's time."""
 
 
 def save(run: Lockstep, folder: Path) -> None:
@@ -122,7 +122,9 @@ def restore(run: Lockstep, folder: Path) -> None:
 
 
 def keep(run: Lockstep, folder: Path) -> None:
-    """Keep the checkpoint of a completed run, that a study can continue from; remove any earlier one of its seed.
+    """Keep the final checkpoint of a completed run, so that a study can continue from it, if the settings say so.
+
+    Any state kept earlier for this seed is removed.
 
     Args:
         run: The run.
@@ -136,7 +138,7 @@ def keep(run: Lockstep, folder: Path) -> None:
 
 
 def state_folder(folder: Path, seed: int) -> Path:
-    """Return the folder with the state at the end of a seed.
+    """Return the folder of the state kept at the end of a seed.
 
     Args:
         folder: Folder of the record.
@@ -190,7 +192,7 @@ def _tensors(run: Lockstep) -> dict[str, Tensor]:
 
 @dataclass
 class CheckpointWriter:
-    """Writes checkpoints every `checkpoint_steps`, at the end, and after `checkpoint_seconds`.
+    """Writes checkpoints every `checkpoint_steps` steps, at the end, and every `checkpoint_seconds` seconds.
 
     A timed checkpoint waits until `SHARE` times the duration of the last write has passed.
     """

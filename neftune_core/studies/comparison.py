@@ -30,7 +30,7 @@ BASE = "base"
 
 
 def saved_arms(record: Record, seed: int | None = None) -> list[str]:
-    """Return the arms whose weights the record has, control first.
+    """Return the arms whose weights are stored in the record, control first.
 
     Args:
         record: The record.
@@ -45,7 +45,7 @@ def saved_arms(record: Record, seed: int | None = None) -> list[str]:
 
 
 def saved_best(record: Record, seed: int) -> dict[str, int]:
-    """Return the arms whose best evaluation has weights of its own, as `NAME@best`, with its step.
+    """Return the arms for which weights of the best evaluation are stored separately, with the step of each.
 
     Args:
         record: The record.
@@ -59,7 +59,7 @@ def saved_best(record: Record, seed: int) -> dict[str, int]:
 
 
 def has_arm(record: Record, arm: str, seed: int) -> bool:
-    """Return whether the record has these weights; if the last evaluation is the best, the last are the best too.
+    """Return whether these weights are stored; the last weights are also the best if the last evaluation was the best.
 
     Args:
         record: The record.
@@ -100,7 +100,7 @@ def selected_arms(
 
     Args:
         records: The records.
-        arms: Names of arms, or `NAME@best` for the best evaluation of one; None for the last of all.
+        arms: Names of arms, or `NAME@best` for the best evaluation of one; None for the last weights of all arms.
         seeds: Seeds; None for each record's first seed with any arm.
 
     Returns:
@@ -220,10 +220,10 @@ def compare_arms(
     limits: Limits,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Answer prompts with the base and with arms of any records on it, in one batched decode.
+    """Answer prompts with a base model and with arms trained on it, in one batched decode.
 
     Args:
-        chosen: The arms.
+        chosen: The arms, of any records with the same base.
         prompts: The prompts.
         settings: Decoding settings.
         limits: Limits of this server.
@@ -346,9 +346,9 @@ def _columns(loaded: LoadedModel, chosen: Sequence[SelectedArm]) -> list[Column]
 
 
 def passes(chosen: Sequence[SelectedArm]) -> int:
-    """Return the number of consecutive decodes; arms of one training method share one if trained together.
+    """Return the number of consecutive decodes; arms of one training method share a decode if they trained together.
 
-    The base joins the first of them.
+    The base shares the first decode.
     """
     counts, first = Counter(_method_key(one) for one in chosen), _method_key(chosen[0])
     shared = {_method_key(one) for one in chosen if one.record.study.training.together}
@@ -356,6 +356,6 @@ def passes(chosen: Sequence[SelectedArm]) -> int:
 
 
 def _method_key(one: SelectedArm) -> str:
-    """Return a key of the training method; arms with equal keys fit into one set."""
+    """Return a key of the training method; arms with equal keys can be decoded as one set."""
     training = one.record.study.training
     return str((training.method, training.lora_rank, training.lora_alpha, training.lora_targets, training.together))

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 RESERVED_SHARE = 4
-"""One place in this many of the queue is reserved for addresses without a waiting job."""
+"""One in this many places of the queue is reserved for addresses without a waiting job."""
 
 Run = Callable[[Record, Limits, Callable[[], bool]], Iterator[Event]]
 
@@ -51,7 +51,7 @@ class Jobs:
 
     Args:
         limits: Limits of this server.
-        run: Runs a record, in the context of its submitter (needed by platforms that lend a GPU per request).
+        run: Runs a record, in the context of its submitter (required by platforms that allocate a GPU per request).
         admit: Called with the visitor's address before a job is queued; raises a `LabError` to refuse it.
     """
 
@@ -129,12 +129,12 @@ class Jobs:
         return self.extend(record_id, owner, check)
 
     def extend(self, record_id: str, owner: str, grow: Callable[[Record], None]) -> Record:
-        """Queue a study that is over again.
+        """Add work to a study that has ended, and queue it again.
 
         Args:
             record_id: Id of the record.
             owner: Key of the visitor.
-            grow: Adds work to the record, or raises if there is nothing to do.
+            grow: Adds the work to the record, or raises if there is nothing to do.
 
         Returns:
             The record.
@@ -160,12 +160,12 @@ class Jobs:
             owner: Key of the visitor.
 
         Raises:
-            RecordError: If it is not running, or belongs to another visitor.
+            RecordError: If it is neither waiting nor running, or belongs to another visitor.
         """
         self._end(record_id, owner, discard=False)
 
     def discard(self, record_id: str, owner: str) -> None:
-        """Remove a study and its files, stopping it first; one that was over can be restored for 10 minutes.
+        """Stop a study and remove it with its files; one that had already ended can be restored for 10 minutes.
 
         Args:
             record_id: Id of the record.
@@ -187,7 +187,7 @@ class Jobs:
                 removal.discard(record)
 
     def was_discarded(self, record_id: str) -> bool:
-        """Return whether this study was discarded here, so that its absence is expected."""
+        """Return whether this study was discarded in this process, so that its absence is expected."""
         return record_id in self._discarded
 
     def status(self, record: Record) -> Status:
@@ -347,8 +347,9 @@ class Jobs:
                 self._change.notify_all()
 
     def _discard_if_asked(self, job: _Job) -> None:
-        """Remove a discarded record. Called under the lock: a later `discard` finds no job, and removes the record
-        itself.
+        """Remove the record of `job` if it was discarded.
+
+        Called under the lock, so that a later `discard` finds no job and removes the record itself.
         """
         if not job.discard:
             return
@@ -380,11 +381,11 @@ class Jobs:
 
 
 def _yield_to_page() -> None:
-    """Let threads that answer the page run before this thread and its compute threads, with an equal share for all.
+    """Keep this thread and its compute threads from preempting the threads that serve the page.
 
-    As a batch thread (Linux's `SCHED_BATCH`), the study does not interrupt the page, but has the share of an ordinary
-    process beside others. A higher niceness would lower that share: at 10, a study beside two busy processes took six
-    times as long. Elsewhere than on Linux this does nothing.
+    They become batch threads (Linux's `SCHED_BATCH`), which still get an equal share of processor time beside other
+    processes. A higher niceness would lower that share: at 10, a study beside two busy processes took six times as
+    long. On other systems this does nothing.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):

@@ -30,7 +30,7 @@ KNOWN_ANSWERS = ("starter:world-", "starter:question-answering")
 NO_KNOWN_ANSWERS = ("starter:world-stories",)
 LIVE = later("This study is live: its noise could be changed while it trained, so nothing can be concluded from it.")
 SHORT_WORDS, SHORT_SHARE = 4, 0.9
-"""Own data counts as such where so great a share of the held-out responses has at most so many words."""
+"""A user's data has known answers if at least this share of the held-out responses has at most this many words."""
 
 NAMES = {
     "held_out_loss": "held_out_loss",
@@ -38,7 +38,7 @@ NAMES = {
     "held_out_exact": "exact",
     "train_loss": "train_loss",
 }
-"""Names of measures in `evaluated` events, and the names of the measures."""
+"""Names of measures by their names in `evaluated` events."""
 
 
 def has_known_answers(study: StudySettings, prepared: PreparedData) -> bool:
@@ -49,7 +49,7 @@ def has_known_answers(study: StudySettings, prepared: PreparedData) -> bool:
         prepared: Its data.
 
     Returns:
-        True for sources built that way, and for own data whose responses are mostly a few words long.
+        True for starter sets built that way, and for other data whose responses are mostly a few words long.
     """
     source, rows = study.data.source, prepared.held_out
     if source.startswith(KNOWN_ANSWERS) or not rows:
@@ -77,7 +77,7 @@ def question_for(study: StudySettings, prepared: PreparedData) -> Question:
 
 
 def question_of(record: Record) -> Question:
-    """Return the question stored in a record; held-out loss at the last epoch if there is none."""
+    """Return the question stored in a record, or else that of its settings (held-out loss if automatic)."""
     named = record.about_table("question")
     try:
         return Question(str(named["measure"]), str(named["epoch"]))
@@ -91,7 +91,7 @@ def verdict_of(record: Record, question: Question | None = None) -> Verdict:
 
     Args:
         record: The record.
-        question: Another question than the record's own; it then counts as chosen after the run.
+        question: A question other than the record's own, which then counts as chosen after the run.
 
     Returns:
         The verdict.
@@ -103,11 +103,11 @@ def verdict_of(record: Record, question: Question | None = None) -> Verdict:
 def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
     """Return the results of a record's arms by seed.
 
-    Only completed seeds count. If there are none, as in a stopped study, the first one counts as far as it ran.
+    Only completed seeds count. If there are none, as in a stopped study, the first seed counts as far as it ran.
 
     Args:
         record: The record.
-        question: Measure and epoch of the example statistics; None for the record's own.
+        question: Measure and epoch for which per-example statistics are returned; None for the record's own.
 
     Returns:
         The results.
@@ -145,7 +145,7 @@ def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
 
 
 def rounding_of(record: Record) -> Rounding:
-    """Return the effect of the number format, from the first seed that measured it; empty if none did."""
+    """Return the effect of the number format by measure, from the first seed that measured it; empty if none did."""
     for kept in metrics(record).values():
         floor = table(kept.get("floor"))
         sizes = {name: float(size) for name, size in table(floor.get("largest")).items() if _is_number(size)}
@@ -155,8 +155,9 @@ def rounding_of(record: Record) -> Rounding:
 
 
 def overlaps_of(record: Record) -> dict[str, list[float]]:
-    """Return by arm the ROUGE-L of every measured answer to a training prompt with its training response, over all
-    seeds.
+    """Return, by arm, the ROUGE-L between every measured answer to a training prompt and the response trained on.
+
+    Answers of all seeds are included.
     """
     found: dict[str, list[float]] = {}
     for samples in answer_scores(record).values():
@@ -170,10 +171,10 @@ def courses(record: Record, question: Question) -> dict[int, SeedHistory]:
 
     Args:
         record: The record.
-        question: Measure and epoch of the example statistics.
+        question: Measure and epoch of the per-example statistics.
 
     Returns:
-        Courses by seed.
+        Histories by seed.
     """
     steps: dict[int, dict[int, Mapping[str, Any]]] = {}
     planned: dict[int, int] = {}
@@ -224,15 +225,15 @@ class SeedHistory:
     """One seed over time.
 
     Attributes:
-        steps: Numbers of every evaluation, by step and arm.
+        steps: Losses and accuracies of every evaluation, by step and arm.
         rows: Row measures of every evaluation, by step.
-        ends: Measures taken at its end, by arm.
+        ends: Measures taken when the seed ended, by arm.
         answers: Scores of measured answers, by sample, arm and measure.
         per_epoch: Steps per epoch.
         planned: Planned number of steps.
         diverged: Arms whose loss became NaN or infinite.
-        question: Measure and epoch of the example statistics.
-        frequency_loss: Training loss of guessing by frequency; NaN if unknown.
+        question: Measure and epoch of the per-example statistics.
+        frequency_loss: Training loss of guessing tokens by their frequency, in nats; NaN if unknown.
         stopped: Arms that a person stopped, with their last step.
     """
 
@@ -248,9 +249,9 @@ class SeedHistory:
     stopped: Mapping[str, int] = field(default_factory=dict)
 
     def up_to(self, arm: str) -> SeedHistory:
-        """Return the seed up to the last evaluation of an arm that a person stopped; all of it for any other arm.
+        """Return the history up to the last evaluation of an arm that a person stopped; all of it for other arms.
 
-        What was measured at the end of the seed is left out, because the arm was not there.
+        Measures taken when the seed ended are then left out, because the arm has none.
         """
         end = max((step for step, arms in self.steps.items() if arm in arms), default=0)
         if arm not in self.stopped or end == max(self.steps):
@@ -271,7 +272,7 @@ class SeedHistory:
         return all(any(len(rows.tokens) > 1 for rows in sample.values()) for sample in samples)
 
     def last(self, arm: str) -> dict[str, float]:
-        """Return every measure after the last epoch; for the base, whenever it was measured."""
+        """Return every measure of an arm after the last epoch; for the base, at the first evaluation that has it."""
         if arm in self.diverged:
             return {}
         steps = [max(self.steps)] if arm != "base" else sorted(self.steps)
@@ -282,7 +283,7 @@ class SeedHistory:
         return {**measures_of(numbers), **ends}
 
     def lowest(self, arm: str) -> dict[str, float]:
-        """Return the lowest value of each measured loss after some training; for the base, its only one."""
+        """Return the lowest value of each measure after some training; for the base, its only value."""
         if arm in self.diverged:
             return {}
         steps = self.steps if arm == "base" else self.trained
@@ -310,9 +311,9 @@ class SeedHistory:
         return self.rows.get(step, {}).get(sample, {}).get(arm)
 
     def _cross_selected(self, arm: str) -> tuple[RowMeasures, dict[str, float], float] | None:
-        """Cross-select the best epoch: each half of the held-out rows at the epoch that is best on the other half.
+        """Cross-select the best epoch: measure each half of the held-out rows at the epoch that is best on the other.
 
-        Returns the rows, their measures and the mean epoch; None if rows are missing.
+        Returns the rows, their measures and the mean of both epochs; None if row measures are missing.
         """
         by_step = [(step, self._rows(step, arm)) for step in self.trained]
         kept = [(step, rows) for step, rows in by_step if rows is not None]
@@ -329,7 +330,7 @@ class SeedHistory:
         return found, measures_of(numbers | {"train_loss": sum(trained_on) / 2}), sum(chosen) / 2 / self.per_epoch
 
     def _best_of_means(self, arm: str) -> tuple[dict[str, float], float]:
-        """Return the evaluation with the lowest held-out loss, used if no row measures are stored."""
+        """Return the measures and epoch of the evaluation with the lowest held-out loss, without row measures."""
         known = {step: measures_of(self.steps[step].get(arm, {})) for step in self.trained}
         known = {step: numbers for step, numbers in known.items() if "held_out_loss" in numbers}
         if not known:
@@ -338,9 +339,7 @@ class SeedHistory:
         return known[step], step / self.per_epoch
 
     def _examples(self, arm: str, rows: RowMeasures | None) -> tuple[dict[str, Floats], Floats | None]:
-        """Return the example statistics of the question's measure, and the lengths of the answers, if it is about
-        answers.
-        """
+        """Return the per-example statistics of the question's measure and, for measures of answers, their lengths."""
         measure = self.question.measure
         if MEASURES[measure].of_answers:
             sample = "train" if measure.startswith("memorised") else "held_out"
@@ -360,7 +359,7 @@ class SeedHistory:
 
 
 def measures_of(numbers: Mapping[str, Any]) -> dict[str, float]:
-    """Return the measures of one evaluation by name, with derived ones (perplexity, gap)."""
+    """Return the measures of one evaluation by name, including derived ones (perplexity, gap)."""
     found = {ours: float(numbers[theirs]) for theirs, ours in NAMES.items() if _is_number(numbers.get(theirs))}
     if "held_out_loss" in found:
         found["perplexity"] = math.exp(min(found["held_out_loss"], 700.0))

@@ -1,6 +1,6 @@
 """Measures taken once, when a seed ends: answers to fixed prompts, and robustness of every arm.
 
-Noise is off, except where it is the subject. The first rows of each part are used, so that arms, seeds and records of
+Noise is off, except in measures of its effect. The first rows of each part are used, so that arms, seeds and records of
 one data set are measured on the same examples.
 """
 
@@ -42,15 +42,15 @@ from neftune_core.studies.trained.rows import HELD_OUT, TRAIN, TokenLosses
 from neftune_core.world.scoring import score
 
 STRENGTHS = (0.5, 1.0, 2.0)
-"""Strengths of the Gaussian noise for robustness, relative to the root mean square coordinate of the embeddings."""
+"""Standard deviations of the Gaussian noise, relative to the root mean square coordinate of the embeddings."""
 RATES = (0.1, 0.2)
 """Probabilities of a typing error per letter."""
 ROBUSTNESS_SHARE = 0.5
-"""Share of the held-out sample: its five passes cost about half of a study's other evaluations."""
+"""Share of the held-out sample used for robustness; its five passes cost half as much as all other evaluations."""
 MEASURED_STRENGTH, MEASURED_RATE = 1.0, 0.1
-"""Those that the tables name."""
+"""The strength and the rate that tables show."""
 DRAWN_EPOCH = 1_000_000
-"""Used as the epoch in the keys of these draws, so that no training has seen them."""
+"""Epoch in the random keys of these draws, which no training reaches."""
 
 
 @dataclass
@@ -61,9 +61,9 @@ class SeedMeasures:
         arms: Measures by arm.
         robustness: `noise` and `typos`, with their strengths, and losses and accuracies by arm.
         answers: Texts and scores of each answer, by sample.
-        signatures: sacrebleu's signatures.
+        signatures: sacrebleu's signatures, by measure.
         samples: Descriptions of the samples.
-        tokens: The loss of every answer token of the first rows, see `TokenLosses`.
+        tokens: Losses of the answer tokens of the first rows, see `TokenLosses`.
     """
 
     arms: dict[str, dict[str, float]]
@@ -103,7 +103,7 @@ def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], b
 
 
 def token_losses(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], bool]) -> TokenLosses:
-    """Return the measure of losses per token for slots of a run.
+    """Return an object that measures losses per token for slots of a run.
 
     Args:
         run: The run.
@@ -111,7 +111,7 @@ def token_losses(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], 
         should_stop: Polled during each pass; true cancels.
 
     Returns:
-        The measure, ready for `of_rows` and `of_answers`.
+        The object, with `of_rows` and `of_answers`.
     """
     names = {slot: run.name(slot) for slot in slots}
     return TokenLosses(run.stack, names, evaluation_batch(run.study.training), should_stop)
@@ -242,7 +242,7 @@ class _Ending:
         sample["scores"][arm] = {**lengths, **scores}
 
     def _right(self, replies: Sequence[Reply], rows: Sequence[EncodedExample]) -> Iterator[TextMeasures]:
-        """Yield the scores of answers to held-out prompts, if the data has known ones."""
+        """Yield scores of whether the answers to held-out prompts are right, if right answers are known."""
         if not has_known_answers(self.run.study, self.run.prepared) and not _truths(self.run.study.data.source):
             return
         truths = _truths(self.run.study.data.source)
@@ -253,7 +253,7 @@ class _Ending:
 
 
 def noise_on(arms: Sequence[ArmNoise]) -> NoiseOf:
-    """Return a function for the noise of every slot: one draw per row, shared by all slots and strengths."""
+    """Return a function that draws the noise of every slot: one draw per row, shared by all slots and strengths."""
 
     def of(rows: Sequence[EncodedExample], batch: Batch, indices: Sequence[int]) -> BatchNoise:
         return BatchNoise(arms, noise_rows(rows, batch, [(0, DRAWN_EPOCH, number) for number in indices], rows))
@@ -262,7 +262,7 @@ def noise_on(arms: Sequence[ArmNoise]) -> NoiseOf:
 
 
 def gaussian(strength: float) -> NoiseSettings:
-    """Return the noise under which robustness is measured."""
+    """Return the noise settings with which robustness is measured, at a strength relative to the embeddings."""
     return NoiseSettings(kind="gaussian", unit="relative", strength=strength)
 
 
@@ -279,20 +279,23 @@ def _truths(source: str) -> list[Mapping[str, Any]]:
 
 
 def _truth(truths: Sequence[Mapping[str, Any]], example: Example) -> Mapping[str, Any]:
-    """Return the definition of a right answer: the row of the world, else the response."""
+    """Return the definition of a right answer: the row of the world if it is known, otherwise the response."""
     at = example.row - 1
     known = at < len(truths) and truths[at]["output"] == example.response
     return truths[at] if known else {"output": example.response}
 
 
 def sample_prompts(run: Lockstep) -> int:
-    """Return the number of prompts per part whose answers are measured; if automatic, at most the sample's rows."""
+    """Return the number of prompts per part whose answers are measured.
+
+    It is at most the size of the sample, unless `evaluation_rows` is set.
+    """
     asked: int = run.study.measuring.prompts
     return asked if run.study.training.evaluation_rows else min(asked, run.sample_rows)
 
 
 def _prompt_numbers(held_out: int, train: int) -> str:
-    """Which prompts are answered, as a record keeps it; one of the two numbers may be 0."""
+    """Describe which prompts are answered, as stored in a record; one of the two numbers may be 0."""
     words = plural(
         train,
         plural(

@@ -1,4 +1,4 @@
-"""Facts stored in a record when its study starts: model, data and machine."""
+"""Description of model, data and machine that is stored in a record when its study starts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from neftune_core.studies.records.record import Record
 
 
 def about_run(run: Lockstep) -> dict[str, Any]:
-    """Return the facts for a record and its first event: arms, model, data, samples and machine."""
+    """Return the description for a record and its first event: arms, model, data, samples and machine."""
     loaded, prepared, rows = run.stack.loaded, run.prepared, run.sample_rows
     return {
         "arms": {name: noise.model_dump() for name, noise in run.study.arms.items()},
@@ -67,7 +67,7 @@ def about_run(run: Lockstep) -> dict[str, Any]:
 
 
 def frequency_loss(rows: Sequence[EncodedExample], sample: Sequence[EncodedExample]) -> float:
-    """Return the loss of guessing each response token by its frequency alone, without reading anything.
+    """Return the loss of guessing each response token from token frequencies alone, without any context.
 
     Args:
         rows: Rows whose response tokens are counted.
@@ -103,14 +103,14 @@ def _report(run: Lockstep) -> dict[str, Any]:
 
 
 def require_same_rows(record: Record, prepared: PreparedData) -> None:
-    """Raise `RecordError` if the rows are not those that the record was started with.
+    """Check that the rows are those with which the record was started.
 
     Args:
         record: The record.
-        prepared: The rows now.
+        prepared: The current rows.
 
     Raises:
-        RecordError: If they are others.
+        RecordError: If they differ.
     """
     found = {"sha256": prepared.sha256, "train": len(prepared.train), "held_out": len(prepared.held_out)}
     kept = record.about_table("data")

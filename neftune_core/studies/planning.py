@@ -1,4 +1,4 @@
-"""Resources of a study on this machine, and smaller studies that fit."""
+"""Memory, time and disk space that a study needs on this machine, and smaller studies that fit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from neftune_core.studies.prompts import fit_rows, tokenised_study_prompts
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.trained.rows import MOST_ROWS
 
-# Bytes per number in a checkpoint: weight and both AdamW averages, in float32.
+# Bytes per trained parameter in a checkpoint: weight and both AdamW averages, in float32.
 CHECKPOINT_BYTES = 12
 ROBUSTNESS_PASSES = len(STRENGTHS) + len(RATES)
 
@@ -73,8 +73,8 @@ def require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared
 def disk_bytes(study: StudySettings, loaded: LoadedModel) -> int:
     """Return the maximum disk use of a study: two checkpoints per arm, and the trained arms of every seed.
 
-    If the weights of best evaluations are kept, there are as many again, and one more per arm while a seed is
-    trained. If states are kept, each seed has a checkpoint.
+    If the weights of best evaluations are kept, the trained arms count twice, and once more while a seed is trained.
+    If states are kept, each seed also has a checkpoint.
 
     Args:
         study: Settings of the study.
@@ -90,7 +90,7 @@ def disk_bytes(study: StudySettings, loaded: LoadedModel) -> int:
 
 
 def _trained(training: TrainingSettings, loaded: LoadedModel) -> tuple[int, int]:
-    """Return how many numbers of one arm are trained, and the bytes of its saved weights."""
+    """Return the number of trained parameters of one arm, and the size of its saved weights in bytes."""
     if training.method == "full":
         weights = list(loaded.model.parameters())
         return sum(one.numel() for one in weights), sum(one.numel() * one.element_size() for one in weights)
@@ -174,7 +174,7 @@ def _measuring(prompts: int, study: StudySettings) -> StudySettings:
 
 
 def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> Workload:
-    """Return the size of the whole study over all seeds; seeds of a floor train only the control.
+    """Return the workload of a study over all seeds; seeds of the A/A floor train only the control.
 
     Args:
         study: Settings of the study.
@@ -182,7 +182,7 @@ def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedMode
         loaded: The model.
 
     Returns:
-        The size.
+        The workload.
     """
     training, arms = study.training, len(study.arms)
     longest = max(row.length for row in [*prepared.train, *prepared.held_out])
@@ -211,16 +211,17 @@ def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedMode
 
 
 def _passes(study: StudySettings, arm: str) -> int:
-    """Return the passes of an arm in a step: of a method with passes of its own, or of its noise."""
+    """Return the number of passes of an arm in a step, which its method or its noise determines."""
     noise, values = study.arms[arm], study.method_of(arm).values
     own = max((METHODS[name].pass_count for name, value in values.items() if value), default=1)
     return own if own > 1 else STEP_MODES[pass_strategy(ArmNoise(noise))].passes(noise.ascent_steps)
 
 
 def _reading(study: StudySettings, prepared: PreparedData, loaded: LoadedModel, length: float) -> tuple[float, int]:
-    """Return the tokens of `length` per row that a study passes without gradients, and the number of its passes.
+    """Return the number of tokens that a study processes without gradients, and the number of passes for them.
 
-    A time budget covers the evaluations. The base is evaluated and asked with every seed, and measured with the first.
+    Rows have `length` tokens on average. A time budget includes the evaluations. The base is evaluated and answers
+    prompts with every seed, but is measured with the first seed only.
     """
     training, measuring = study.training, study.measuring
     parts = [rows for rows in (prepared.train, prepared.held_out) if rows]
@@ -239,13 +240,13 @@ def _reading(study: StudySettings, prepared: PreparedData, loaded: LoadedModel, 
 
 
 def _answer_tokens(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> int:
-    """Return the tokens of prompts and answers that the base and the arms keep at once when a seed ends."""
+    """Return the number of tokens of prompts and answers that the base and all arms hold at once when a seed ends."""
     tokens = max(_measured_tokens(study, prepared, loaded), _asked_tokens(study, prepared, loaded))
     return (len(study.arms) + 1) * tokens
 
 
 def _measured_tokens(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> int:
-    """Return the padded tokens of prompts and answers that are measured together."""
+    """Return the number of tokens, with padding, of the measured prompts and their answers, per arm."""
     measuring = study.measuring
     most = min(measuring.prompts, study.training.sample_rows(len(prepared.train)))
     count = measuring.prompts if study.training.evaluation_rows else most
@@ -254,7 +255,7 @@ def _measured_tokens(study: StudySettings, prepared: PreparedData, loaded: Loade
 
 
 def _asked_tokens(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> int:
-    """Return the padded tokens of the study's prompts and answers."""
+    """Return the number of tokens, with padding, of the study's own prompts and their answers, per arm."""
     found = [fitted for _, fitted in tokenised_study_prompts(study, prepared, loaded)]
     return study.answers.answers_each * _tokens_of(found, study.answers.new_tokens)
 

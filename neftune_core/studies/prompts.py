@@ -40,9 +40,7 @@ def as_jsonl(lines: Sequence[Line]) -> str:
 
 
 def as_csv(lines: Sequence[Line]) -> str:
-    """Return the answers as CSV, one row per answer; a line's `turn`, `cut` and `vote` are repeated in each of its
-    rows.
-    """
+    """Return the answers as CSV, one row per answer; `turn`, `cut` and `vote` of a line are repeated in its rows."""
     names = [*COLUMNS, *(name for name in ("turn", "cut", "vote") if any(name in line for line in lines))]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -55,7 +53,7 @@ def as_csv(lines: Sequence[Line]) -> str:
 
 
 def spreadsheet_cell(value: Any) -> Any:
-    """Return a value for a CSV file, so that no spreadsheet runs it as a formula; "" for None."""
+    """Escape a value for a CSV file, so that no spreadsheet runs it as a formula; "" for None."""
     if isinstance(value, str):
         return "'" + value if value.startswith(FORMULA) else value
     return "" if value is None else value
@@ -74,9 +72,9 @@ class Prompt:
     """A prompt to answer.
 
     Attributes:
-        messages: The common conversation.
-        reference: The reference answer of a held-out row; else "".
-        own: Conversations of arms that have their own, by name.
+        messages: The conversation of arms that are not in `own`.
+        reference: The reference answer of a held-out row; "" otherwise.
+        own: Conversations of single arms, by name.
     """
 
     messages: tuple[Message, ...]
@@ -94,7 +92,7 @@ class Prompt:
 
 
 def study_prompts(study: StudySettings, prepared: PreparedData) -> list[Prompt]:
-    """Return the study's own prompts, or else the first held-out ones.
+    """Return the prompts in the study's settings, or else those of the first held-out rows.
 
     Args:
         study: Settings of the study.
@@ -156,7 +154,7 @@ def fit_prompt(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, 
         name: Name of the arm.
         loaded: The model.
         new_tokens: Maximum length of the answer.
-        thinking: As for `prompt_ids`.
+        thinking: Whether the model is expected to reason before it answers.
 
     Returns:
         The prompt.
@@ -204,7 +202,7 @@ def tokenised_study_prompts(
 
 
 def mostly_reasons(rows: Sequence[EncodedExample]) -> bool:
-    """Return whether most replies contain reasoning, so that the trained model should be prompted for it."""
+    """Return whether most replies contain reasoning, so that the trained model should be prompted to reason."""
     return 2 * sum(has_reasoning(row.example.messages[-1]) for row in rows) > len(rows)
 
 
@@ -223,14 +221,14 @@ def fitting_rows(rows: Sequence[Row], found: Sequence[FittedPrompt | None]) -> t
 
 
 def worse(one: FittedPrompt | None, other: FittedPrompt | None) -> FittedPrompt | None:
-    """Return the worse of two outcomes for the same prompt: left out is worse than cut, and cut is worse than whole.
+    """Return the worse of two results of fitting a prompt: left out is worse than cut, and cut is worse than whole.
 
     Args:
-        one: How the first fits; None if it is left out.
-        other: How the second fits.
+        one: The first result; None if the prompt is left out.
+        other: The second result.
 
     Returns:
-        The worse one.
+        The worse result.
     """
     return None if one is None or other is None else one if one.cut else other
 
@@ -315,7 +313,7 @@ def answer_lines(
 def read_prompts(path: Path, limits: Limits) -> tuple[Prompt, ...]:
     """Read prompts from a file: text with one prompt per line, or JSONL.
 
-    A JSONL line is a text, a list of messages (`role` and `content`, the last one the user's), or an object with
+    A JSONL line is a string, a list of messages (`role` and `content`, the last one the user's), or an object with
     `prompt` or `messages`, and optionally `reference`.
 
     Args:

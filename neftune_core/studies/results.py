@@ -1,4 +1,4 @@
-"""Results of a record as shown in every table: means over the same seeds."""
+"""Results of a record as shown in all tables: means over the same seeds."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class MeanResults:
     """Results of the base and the arms, as means over the same seeds.
 
     Attributes:
-        seeds: The seeds of the means.
-        last: Measures after the last epoch by arm, the base first; arms without any value are left out.
-        lowest: Lowest value of each loss after some training, by arm; for the base its only one.
+        seeds: The seeds that are averaged; empty if every arm is averaged over its own.
+        last: Measures after the last epoch by arm, the base first; arms that diverged in all seeds are left out.
+        lowest: Lowest value of each measure after some training, by arm; for the base its only value.
         lost: Seeds in which the loss became NaN or infinite, by arm.
-        rounding: Effect of the number format.
+        rounding: Effect of the number format on each measure.
     """
 
     seeds: tuple[int, ...]
@@ -59,7 +59,8 @@ class MeanResults:
 def mean_results(record: Record, question: Question | None = None) -> MeanResults:
     """Average the results over the seeds that all arms have.
 
-    Arms that lost every seed are ignored in that choice and have no mean. Seeds of the A/A floor are left out.
+    Arms that diverged in every seed are ignored in that choice and have no mean. If no seed has all other arms, each
+    arm is averaged over its own seeds. Seeds of the A/A floor are left out.
 
     Args:
         record: The record.
@@ -93,7 +94,7 @@ def _means(reached: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def lost_every_noise_arm(record: Record) -> bool:
-    """Return whether the loss of each noise arm became NaN or infinite with every seed."""
+    """Return whether every noise arm diverged (its loss became NaN or infinite) with every seed."""
     study, lost = record.study, diverged_arms(record)
     noisy = [name for name, noise in study.arms.items() if not noise.is_silent and name != CHAOS_ARM]
     seeds = range(study.seed, study.seed + study.seeds)

@@ -1,4 +1,4 @@
-"""Effect of a study's number format on its losses, found by evaluating the same arms in a second way.
+"""Effect of a study's number format on its measures, found by evaluating the same arms in a second way.
 
 For bfloat16 and float16, the second evaluation uses float32 with the same weights. For float32, it uses another batch
 size, which changes the order of summation.
@@ -38,9 +38,8 @@ def measure_rounding(run: Lockstep, should_stop: Callable[[], bool]) -> dict[str
 
     Returns:
         `precision` (of the study), `against` (the second evaluation), and by measure the `largest` and `typical` (root
-        mean square) difference over the living arms. Empty if no arm is alive, or a float32 copy of the weights does
-        not
-        fit in memory.
+        mean square) difference over the arms still in training. Empty if there is none, if a float32 copy of the
+        weights does not fit in memory, or if the model does not support one.
 
     Raises:
         Cancelled: If `should_stop()` returned true.
@@ -101,9 +100,9 @@ def _differences(before: Mapping[str, RowMeasures], again: Mapping[str, RowMeasu
 
 
 def _resolution(measure: str, value: float, words: int) -> float:
-    """Return the float32 resolution of a loss: one unit in the last place of scores over `words` tokens.
+    """Return the float32 resolution of a loss: the machine epsilon times `log(words)`, the loss of uniform guessing.
 
-    It is a lower bound, because different batch sizes can agree bit for bit by chance.
+    It serves as a lower bound, because different batch sizes can agree bit for bit by chance.
     """
     if not measure.endswith(("loss", "gap", "perplexity")):
         return 0.0

@@ -101,7 +101,7 @@ class StudySettings(Settings):
 
     @property
     def arms(self) -> dict[str, NoiseSettings]:
-        """Noise of every trained arm by name, control first; another method's arm has none unless it names one."""
+        """Noise of every trained arm by name, control first; arms with other methods have none unless they set it."""
         noisy = {noise.name: noise for noise in (CONTROL, *self.noise)}
         chaos = {CHAOS_ARM: CHAOS} if self.measuring.chaos else {}
         return noisy | {arm.name: arm.noise or CONTROL for arm in self.methods} | chaos
@@ -119,7 +119,7 @@ class StudySettings(Settings):
         return {seed: tuple(self.arms) for seed in seeds} | again
 
     def method_of(self, arm: str) -> MethodSettings:
-        """Return the value of every method for an arm, all of them set: its own, the study's, or 0."""
+        """Return every method's value for an arm: its own, or else that of the study's training settings, or else 0."""
         usual: dict[str, Any] = {name: getattr(self.training, name, 0.0) for name in METHODS}
         found = next((found for found in self.methods if found.name == arm), None)
         if found is None:
@@ -154,9 +154,7 @@ USUAL_OF_OTHERS = TrainingSettings(epochs=3, evaluations=3)
 
 
 def default_training(model: ModelSettings) -> TrainingSettings:
-    """Return default training settings: the bundled model is small and learns fast, others need a smaller learning
-    rate.
-    """
+    """Return the default training settings of a model; models other than the bundled one need a lower learning rate."""
     return EXAMPLE.training if model.source == BUNDLED else USUAL_OF_OTHERS
 
 

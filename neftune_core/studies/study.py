@@ -1,4 +1,4 @@
-"""Run of one study from its record's settings, seed by seed, as a generator of the events it writes."""
+"""Run one study from its record's settings, seed by seed, as a generator of the events that it logs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from neftune_core.studies.steering.requests import Requests, forget
 logger = logging.getLogger(__name__)
 
 EVERY_STEP = range(sys.maxsize)
-"""Used by follower processes, because only the first process evaluates."""
+"""Steps that count as evaluated in all processes but the first, because only that one evaluates."""
 
 
 def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
@@ -58,7 +58,7 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
 
     Every event is on disk before it is yielded. The last one is `finished`, `stopped` (on request, or at the time
     limit) or `failed` (with a message); the arms of the last whole step are saved in each case. The accelerator is
-    acquired per pass.
+    acquired for one pass at a time.
 
     Args:
         record: The record.
@@ -90,7 +90,7 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
 
 
 class Deadline:
-    """A stop condition that also holds when the study has run as long as the server allows."""
+    """A stop condition that also becomes true once the study has run as long as the server allows."""
 
     def __init__(self, limits: Limits, should_stop: Stop) -> None:
         self.minutes, self.should_stop = limits.study_minutes, should_stop
@@ -134,9 +134,9 @@ class _StudyState:
     requests: Requests
 
     def run(self, seed: int) -> Lockstep:
-        """Return a new run of one seed with reset arms, without those that were stopped with an earlier seed.
+        """Return a new run of one seed with reset arms, without those that were stopped in an earlier seed.
 
-        The first seed converts a time budget to steps; the others take the same number.
+        The first seed converts a time budget to a number of steps, which the others reuse.
         """
         study = self.study.model_copy(update={"seed": seed})
         stopped = stopped_arms(self.record.events())
@@ -166,9 +166,9 @@ def _events(study: StudySettings, record: Record, limits: Limits, stop: Deadline
 
 
 def follow_study(limits: Limits) -> None:
-    """Take part in the study of the first process, as another process, until it is over.
+    """Take part, in a process other than the first, in the first process's study until it is over.
 
-    Raises what `_prepared_together` raises.
+    Errors of `_prepared_together` are passed on.
     """
     group = process_group()
     folder = group.broadcast_text()
@@ -199,7 +199,7 @@ def _store_row_measures(record: Record, event: Event) -> Event:
 def _prepared_together(record: Record, limits: Limits, stop: Deadline) -> _StudyState:
     """Run `_prepare` in every process.
 
-    If it fails in one, that process raises the error, and the others raise `NotAvailable` with its message.
+    If it fails in one process, that process raises the error, and the others raise `NotAvailable` with its message.
     """
     failure: Exception | None = None
     try:
@@ -311,7 +311,7 @@ def _begin(ready: _StudyState, run: Lockstep) -> Generator[Event, None, set[int]
     if run.done == 0:
         about = about_run(run) | {"question": vars(question_for(ready.study, ready.prepared))}
         record.update_about(**about)
-        if seed != ready.study.seed:  # the log contains the data report only once
+        if seed != ready.study.seed:  # the log has the data report only once
             del about["data"]["report"]
         yield {"event": "started", "steps": run.total, "seeds": len(ready.study.runs), **about}
     return measured
@@ -357,7 +357,7 @@ def _save(run: Lockstep, record: Record) -> Event:
 
 
 def _measure(run: Lockstep, record: Record, should_stop: Stop) -> Event:
-    """Take the measures of a completed seed; the base, equal for all seeds, is measured with the first."""
+    """Take and store the measures of a completed seed; the base, the same for all seeds, is measured with the first."""
     study = run.study
     first = study.seed == record.study.seed
     found = measure_end(run, [0, *run.alive] if first else run.alive, should_stop)

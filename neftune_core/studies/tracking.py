@@ -1,5 +1,7 @@
-"""Metrics of a study in one of accelerate's trackers: one overlaid run per arm and seed where the tracker can have
-several runs open, otherwise one run per seed with the metrics of all arms.
+"""Log the metrics of a study to one of accelerate's trackers.
+
+Each arm and seed is a run of its own, so that arms can be overlaid. Trackers that can only have one open run get one
+run per seed, with the metrics of all arms.
 """
 
 from __future__ import annotations
@@ -37,14 +39,14 @@ TRACKERS: dict[str, Options] = {
     "mlflow": lambda name, group, config: {"run_name": name},
     "swanlab": lambda name, group, config: {"experiment_name": name, "config": config},
 }  # fmt: skip
-"""The arguments of each tracker of accelerate, from the name of a run, its study and its settings."""
+"""The arguments of each of accelerate's trackers, from the name of a run, the id of its record and its settings."""
 
 ONE_OPEN_RUN = ("mlflow", "swanlab")
 """Trackers that can have only one run open in a process."""
 
 
 tracked_to: contextvars.ContextVar[str] = contextvars.ContextVar("tracked_to", default="")
-"""The tracker of the studies that are queued in this context, as for `track_events`; "" for none."""
+"""Tracker for studies that are queued in this context, in the format of `track_events`; "" for none."""
 
 KEPT_FAILURES = 100
 _failures: OrderedDict[str, str] = OrderedDict()
@@ -56,7 +58,7 @@ def installed_trackers() -> list[str]:
 
 
 def tracking_failure(record: Record) -> str:
-    """Return why this process left out the tracker of a record, in one sentence; "" if it did not."""
+    """Return the sentence on a failed tracker, which no longer receives a record's metrics; "" if it works."""
     return _failures.get(record.id, "")
 
 
@@ -126,12 +128,12 @@ def destination(text: str) -> dict[str, str]:
 
 
 def track_events(record: Record, events: Iterator[Event], name: str) -> Iterator[Event]:
-    """Pass events through, and log them to a tracker; a tracker that fails is dropped, and the study continues.
+    """Yield events unchanged, and log them to a tracker; if it fails, it is dropped and the study continues.
 
     Args:
         record: The record.
         events: Events of the study.
-        name: A key of `TRACKERS`, for trackio with a `destination` if it is not this machine.
+        name: A key of `TRACKERS`; for trackio optionally with a destination, as in `trackio:OWNER/SPACE`.
 
     Yields:
         The same events.
@@ -153,14 +155,14 @@ def track_events(record: Record, events: Iterator[Event], name: str) -> Iterator
 
 
 def logged(run: Callable[..., Iterator[Event]], tracker: str) -> Callable[..., Iterator[Event]]:
-    """Return a function that runs records as `run` does, and also logs studies to a tracker and to that of the context.
+    """Return a function that runs records as `run` does, and also logs studies to `tracker` and to `tracked_to`.
 
     Args:
-        run: Called with the record first.
+        run: Runs a record, its first argument.
         tracker: As for `track_events`; "" for none.
 
     Returns:
-        The function; it takes and yields what `run` does.
+        The function, with the arguments and events of `run`.
     """
 
     def running(record: Record, *given: Any) -> Iterator[Event]:
@@ -174,7 +176,7 @@ def logged(run: Callable[..., Iterator[Event]], tracker: str) -> Callable[..., I
 
 
 def _failure_of(act: Callable[..., Any], *given: Any) -> Exception | None:
-    """Call a tracker; return what it raised."""
+    """Call a tracker, and return the exception that it raised, if any."""
     try:
         act(*given)
     except Exception as error:

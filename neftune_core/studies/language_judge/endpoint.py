@@ -1,7 +1,7 @@
-"""An OpenAI-compatible endpoint that judges: which addresses may be asked, the request, retries and the reply.
+"""An OpenAI-compatible endpoint as judge: allowed addresses, request, retries and reply.
 
-On a public host only public addresses are asked: the name is resolved once, every address that it has must be public,
-and the connection goes to the address that was checked. Redirects are never followed.
+A public host only contacts public addresses: the name is resolved once, all its addresses must be public, and the
+connection goes to the address that was checked. Redirects are never followed.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from neftune_core.language import say
 from neftune_core.sentences import cause
 
 KEY_VARIABLE = "NEFTUNE_JUDGE_KEY"
-"""The variable of the environment with the key of a judge."""
+"""Environment variable with the API key of the judge."""
 TIMEOUT_SECONDS = 60.0
 TRIES = 5
 LONGEST_WAIT_SECONDS = 30.0
 REPLY_TOKENS = 512
 REPLY_BYTES = 200_000
 BUSY = (408, 409, 425, 429, 500, 502, 503, 504, 529)
-"""Statuses after which the same request may succeed."""
+"""HTTP statuses after which the same request may succeed."""
 
 INSTRUCTIONS = (
     "You compare two answers to the same prompt. Prefer the answer that is more correct, more helpful and better "
@@ -81,13 +81,13 @@ class Judge:
             prompt: The prompt.
             first: Answer A.
             second: Answer B.
-            sleep: Waits between attempts.
+            sleep: Waits for a number of seconds between attempts.
 
         Returns:
             "A", "B", "TIE", or "" if the reply contains no verdict; and the reply.
 
         Raises:
-            NotAvailable: If the endpoint cannot be reached, or keeps refusing.
+            NotAvailable: If the endpoint cannot be reached, or refuses the request.
         """
         words = f"[Prompt]\n{prompt}\n\n[Answer A]\n{first}\n\n[Answer B]\n{second}\n\n[Which is better: A, B or TIE?]"
         asked = {
@@ -114,7 +114,7 @@ class Judge:
         raise AssertionError("unreachable")
 
     def _post_once(self, asked: dict[str, Any]) -> tuple[int, float | None, Any]:
-        """Return the status, the seconds that the endpoint asks to wait, and the parsed body."""
+        """Return the HTTP status, the seconds to wait from `Retry-After`, if given, and the parsed body."""
         import httpx
 
         url, headers, extensions = self._target()
@@ -139,7 +139,7 @@ class Judge:
             ) from None
 
     def _target(self) -> tuple[str, dict[str, str], dict[str, Any]]:
-        """Return the URL to connect to, with the headers and the TLS name of the host that was named."""
+        """Return the URL to connect to, and the headers and TLS options with the original host name."""
         parts = urlsplit(self.base_url.rstrip("/") + "/chat/completions")
         if not self.public_only:
             return parts.geturl(), {}, {}
@@ -151,7 +151,7 @@ class Judge:
 
 
 def _read(answer: Any) -> Any:
-    """Return the body as JSON, at most `REPLY_BYTES` of it; None if it is not JSON."""
+    """Return the body parsed as JSON; None if it is not JSON or larger than `REPLY_BYTES`."""
     import json
 
     body = b""
@@ -166,7 +166,7 @@ def _read(answer: Any) -> Any:
 
 
 def read_verdict(reply: str) -> str:
-    """Return the verdict of a reply: its only one of A, B and TIE, or the only one of its last line; otherwise ""."""
+    """Return the only one of A, B and TIE that occurs in a reply, or else in its last line; otherwise ""."""
     text = re.sub(r"<think>.*?(</think>|$)", "", reply, flags=re.DOTALL).strip()
     last = text.splitlines()[-1] if text else ""
     for part in (text, last):
@@ -177,7 +177,7 @@ def read_verdict(reply: str) -> str:
 
 
 def public_address(name: str, port: int) -> str:
-    """Return an address of a host, all of whose addresses are public.
+    """Resolve a host and check that all its addresses are public.
 
     Args:
         name: Name or address of the host.
@@ -187,8 +187,8 @@ def public_address(name: str, port: int) -> str:
         The first address, as text.
 
     Raises:
-        NotAvailable: If it has no address.
-        InvalidSetting: If one of its addresses is private, of this machine or reserved.
+        NotAvailable: If the host has no address.
+        InvalidSetting: If one of its addresses is private, local or reserved.
     """
     try:
         found = [str(one[4][0]) for one in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)]
@@ -208,7 +208,7 @@ def public_address(name: str, port: int) -> str:
 
 
 def _translates(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Return whether an IPv6 address stands for an IPv4 address behind a translator (RFC 6052)."""
+    """Return whether an IPv6 address embeds an IPv4 address for a translator (RFC 6052)."""
     return address.version == 6 and address in ipaddress.ip_network("64:ff9b::/96")
 
 

@@ -1,4 +1,4 @@
-"""Prompts, answers, verdicts and win rates of a judge as the text of a file."""
+"""Format a judge's prompts, answers, verdicts and win rates as the text of a file."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def verdicts_text(found: JudgeProgress, judge: Judge, kind: str) -> str:
 
     Args:
         found: The verdicts.
-        judge: Who gave them.
+        judge: The judge that gave them.
         kind: One of `WRITERS`.
 
     Returns:

@@ -36,7 +36,7 @@ class JudgedPrompt:
         prompt: The prompt.
         seed: Seed of the answers; None if the record names none.
         answers: The answers of the two arms.
-        verdicts: Verdict in each of `ORDERS`: an arm's name, `TIE`, `UNREADABLE`, or None if not asked for yet. Both
+        verdicts: Verdict in each of `ORDERS`: an arm's name, `TIE`, `UNREADABLE`, or None if not requested yet. Both
             are `TIE` for identical answers, which are not sent.
         score: Share of the two orders in which the first arm won, a tie counting as one half; None until both are
             known.
@@ -61,16 +61,16 @@ class JudgedPrompt:
 
 @dataclass(frozen=True)
 class JudgeProgress:
-    """What has been judged so far.
+    """The state of judging two arms.
 
     Attributes:
-        done: Prompts judged in both orders, or without a readable verdict.
-        prompts: Prompts in total.
-        unreadable: Requests whose reply had no verdict; they are asked again the next time.
-        identical: Prompts with the same two answers, which are not sent and count as ties.
+        done: Number of prompts processed so far, or judged in both orders if nothing is running.
+        prompts: Number of prompts in total.
+        unreadable: Number of requests whose reply had no verdict; they are sent again the next time.
+        identical: Number of prompts with two identical answers, which are not sent and count as ties.
         rate: The win rates of the first arm; None with fewer than two prompts.
         between: The two arms.
-        rows: The verdicts by prompt, also of prompts that are not judged yet.
+        rows: The verdicts by prompt, including prompts that are not judged yet.
     """
 
     done: int
@@ -85,7 +85,7 @@ class JudgeProgress:
 def judge_arms(
     record: Record, between: tuple[str, str], judge: Judge, *, seed: int | None = None, most: int | None = None
 ) -> Iterator[JudgeProgress]:
-    """Judge the stored answers of two arms; each verdict is stored at once, and not asked for again.
+    """Judge the stored answers of two arms; each verdict is stored immediately, and not requested again.
 
     Args:
         record: The record.
@@ -100,7 +100,7 @@ def judge_arms(
     Raises:
         DataError: If the record has no answers of both arms.
         InvalidSetting: If the arms are the same.
-        NotAvailable: If the judge cannot be asked; the verdicts so far are stored.
+        NotAvailable: If the judge cannot be reached or refuses; the verdicts so far are stored.
     """
     lines = answers_of(record, between, seed)[:most]
     known = stored_verdicts(record)
@@ -113,7 +113,7 @@ def judge_arms(
 
 
 def answers_of(record: Record, between: tuple[str, str], seed: int | None = None) -> list[dict[str, Any]]:
-    """Return the stored answers that both arms gave.
+    """Return the stored answers to prompts that both arms answered.
 
     Args:
         record: The record.
@@ -121,7 +121,7 @@ def answers_of(record: Record, between: tuple[str, str], seed: int | None = None
         seed: The seed; None for all.
 
     Returns:
-        One entry per answered prompt, as stored.
+        One entry per prompt, as stored.
 
     Raises:
         DataError: If there are none.
@@ -146,7 +146,7 @@ def answers_of(record: Record, between: tuple[str, str], seed: int | None = None
 def judged_so_far(
     record: Record, between: tuple[str, str], judge: Judge, *, seed: int | None = None, most: int | None = None
 ) -> JudgeProgress:
-    """Return what the record holds of a judge's verdicts.
+    """Return the verdicts of a judge that are stored in a record.
 
     Args:
         record: The record.
@@ -156,7 +156,7 @@ def judged_so_far(
         most: Largest number of prompts; None for all.
 
     Returns:
-        The verdicts so far, and how many prompts are left.
+        The state of judging.
     """
     lines = answers_of(record, between, seed)[:most]
     return _progress(lines, between, judge, stored_verdicts(record), 0)

@@ -6,7 +6,7 @@ regression of the preference on the identity of the two models and on
     tanh(difference of lengths / standard deviation of that difference),
 
 whose win rate is the mean prediction with the second term set to zero. The paper's third term, the difficulty of each
-instruction, is estimated over many models and cannot be with two.
+instruction, is left out: estimating it takes many models.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from neftune_core.evaluation.statistics import LEVEL, Interval
 RESAMPLES = 2_000
 FEWEST_PROMPTS = 2
 RIDGE = (1e-3, 1e-1)
-"""Penalties on the preference and on the effect of length, so that both stay finite if either explains everything."""
+"""Ridge penalties on the preference and on the effect of length; both stay finite if one separates all verdicts."""
 _STEPS = 50
 _LARGEST_STEP = 2.0
 
@@ -50,8 +50,8 @@ class WinRate:
 
     Attributes:
         prompts: Number of prompts judged in both orders.
-        raw: As judged.
-        controlled: Controlled for length; None if the lengths never differ or there are too few prompts.
+        raw: Win rate as judged, with its 95% interval.
+        controlled: Win rate controlled for length; None if the differences in length are all equal.
         agreement: Share of prompts on which both orders gave the same verdict.
         longer: Share of prompts on which the first arm's answer is the longer one.
     """
@@ -103,7 +103,7 @@ def controlled_win_rates(scores: ArrayLike, differences: ArrayLike, weights: Arr
 
     Args:
         scores: Preference for the first arm, 0 to 1, `[prompts]`.
-        differences: Length of the first arm's answer minus that of the second, `[prompts]`.
+        differences: Length of the first arm's answer minus that of the second, in characters, `[prompts]`.
         weights: Weight of each prompt in each fit, `[fits, prompts]`.
 
     Returns:

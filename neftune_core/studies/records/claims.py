@@ -1,6 +1,6 @@
 """One writer per record: a file lock that the system releases when its holder ends in any way.
 
-Neither process ids nor clocks are used, so that a reused id or a clock that is set back cannot mislead.
+It does not rely on process ids, which can be reused, or on clocks, which can be set back.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from pathlib import Path
 from neftune_core.durable import acquire_lock, lock_of_machine
 
 PATIENCE_SECONDS = 0.4
-"""How long a claim is retried, because `is_claimed` holds the lock for a moment."""
+"""How long a claim is retried, because `is_claimed` briefly holds the lock."""
 
 
 @contextmanager
 def claiming(path: Path) -> Iterator[bool]:
-    """Hold the file at `path`, created if missing, during the block; yield whether it was free.
+    """Lock the file at `path`, created if missing, during the block; yield whether the lock was acquired.
 
     Raises `OSError` if the file cannot be written.
     """
@@ -32,7 +32,7 @@ def claiming(path: Path) -> Iterator[bool]:
 
 
 def is_claimed(path: Path) -> bool:
-    """Return whether a living process holds the file at `path`; the file is not created."""
+    """Return whether a running process holds the lock on the file at `path`; the file is not created."""
     if not path.exists() and not lock_of_machine(path).exists():
         return False
     try:

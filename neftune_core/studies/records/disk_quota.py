@@ -1,4 +1,4 @@
-"""Room on the disk: the limits of a host on all records and on those of each visitor."""
+"""Limits of a host on the disk space of all records and of each visitor's records."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def require_space(root: Path, owner: str, limits: Limits, more: int = 0) -> None
 
     Args:
         root: Folder of all records, including files about to become one.
-        owner: Key of the visitor, who has a limit too.
+        owner: Key of the visitor, whose own limit is checked too.
         limits: Limits of this server.
         more: Bytes in `root` that will belong to the visitor.
 

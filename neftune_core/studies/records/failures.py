@@ -1,4 +1,4 @@
-"""Why records failed that were removed because they had no step: known in this process only."""
+"""Reasons of failure of records that were removed because they had no step; kept in memory of this process only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_FAILED = 1_000
 
 
 def remember_failure(folder: Path, message: str) -> None:
-    """Remember in this process why the record in `folder`, which is about to be removed, failed.
+    """Remember in this process why a record failed that is about to be removed.
 
     Args:
         folder: Folder of the record.

@@ -20,11 +20,11 @@ Event = dict[str, Any]
 
 TAIL = 64
 VALUES_A_LINE = 4
-"""Counted for each line in addition to its values, because even empty lines take memory and time."""
+"""Values counted for each line in addition to its own, because even empty lines take memory and time."""
 
 
 class Log:
-    """The readable events of one log; `read` adds new ones. An incomplete last line is left for the next call.
+    """The readable events of one log; `read` adds new ones, and leaves an incomplete last line for the next call.
 
     Attributes:
         events: Events so far, in order.
@@ -86,12 +86,12 @@ class Log:
 
 
 def append(path: Path, event: Event, *, flushed: bool = True) -> None:
-    """Write one event as a whole line; the remains of an interrupted write stay on a line of their own.
+    """Append one event as a line; the remains of an interrupted write become a line of their own.
 
     Args:
         path: The log.
         event: The event.
-        flushed: Wait until it and everything before it is on disk.
+        flushed: Whether to wait until the event and everything before it is on disk.
     """
     line = json.dumps(finite(event), ensure_ascii=False, allow_nan=False).encode() + b"\n"
     with path.open("a+b") as file:

@@ -1,4 +1,4 @@
-"""Folders of the records, and an index of their owners in memory: a list reads no other visitors' files."""
+"""Folders of the records, and an index of their owners in memory, so that a list reads no other visitors' files."""
 
 from __future__ import annotations
 
@@ -55,5 +55,5 @@ def record_folders(root: Path) -> list[Path]:
 
 
 def owner_hash(owner: str) -> str:
-    """Return the stored form of an owner's key, which can identify but not replace it."""
+    """Return the stored form of an owner's key, which identifies the owner but does not give access."""
     return hashlib.sha256(owner.encode()).hexdigest() if owner else ""

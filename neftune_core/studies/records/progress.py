@@ -1,4 +1,4 @@
-"""Progress of a study from its events: a state, and numbers."""
+"""Progress of a study from its events: state, counts, speed and losses."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class Status:
         steps: Steps in total over all seeds.
         seed_number: Number of the current seed, from 1; 0 before the first.
         seeds: Number of seeds.
-        tokens_per_second: Speed.
-        seconds_left: Estimate; None if unknown.
-        message: Message of the last event.
-        losses: Losses of the last step by arm, without diverged arms.
+        tokens_per_second: Tokens per second, summed over the arms.
+        seconds_left: Estimated time left; None if unknown.
+        message: Message of the event that ended the study, if any.
+        losses: Training losses of the last step by arm, in nats per token, without diverged arms.
     """
 
     state: str
@@ -73,7 +73,7 @@ class Status:
 
 @dataclass
 class StudyProgress:
-    """Progress from the events passed to `follow`."""
+    """Progress computed from the events passed to `follow`."""
 
     state: str = "preparing"
     seeds: int = 1
@@ -132,10 +132,10 @@ class StudyProgress:
 
 
 class _Clock:
-    """Speed of the steps, except the first, which includes warm-up.
+    """Measures the speed of the steps, except the first, which includes warm-up.
 
-    Steps are counted as they happen, because their numbers jump back on resume, and forward when a sweep's study is
-    given up.
+    It counts the events instead of using their step numbers, which jump back on resume, and forward when a sweep skips
+    the rest of a failed study.
     """
 
     def __init__(self) -> None:
@@ -181,14 +181,14 @@ def of_events(events: Iterable[Event]) -> StudyProgress:
 
 
 def before_run(record: Record) -> StudyProgress:
-    """Return the progress of a waiting study; a resumed one continues its count."""
+    """Return the progress of a waiting study; a resumed one keeps its number of steps."""
     found = of_events(record.events())
     found.state, found.message, found._clock = "waiting", "", _Clock()
     return found
 
 
 def of_record(record: Record) -> Status:
-    """Return the status of a study that is in no queue of this process: over, or run by another process."""
+    """Return the status of a study that is not in the queue of this process: over, or running in another process."""
     found = _of_log(record)
     if found.state in ENDINGS:
         state, message = found.state, found.message

@@ -46,7 +46,7 @@ ENDINGS = ("finished", "stopped", "failed")
 STUDY_FILE, SWEEP_FILE = "study.toml", "sweep.toml"
 
 asked_from: ContextVar[str] = ContextVar("asked_from", default="")
-"""Network address of the current call; empty for the command line and for code."""
+"""Network address of the current call; empty for calls from the command line and from Python."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Record:
 
     @property
     def study(self) -> StudySettings:
-        """Exact settings with absolute file names; raises `RecordError` if they cannot be read."""
+        """The study's settings, with absolute file names; raises `RecordError` if they cannot be read."""
         try:
             return with_absolute_files(self._read_study(), self.folder)
         except FileNotFoundError:
@@ -99,7 +99,7 @@ class Record:
 
     @property
     def about(self) -> dict[str, Any]:
-        """Usable parts of `record.json` (owner, times, versions, machine, model, data); empty if unreadable."""
+        """Usable parts of `record.json` (owner, time, machine, model, data and so on); empty if unreadable."""
         return self.read_about()[0]
 
     def read_about(self) -> tuple[dict[str, Any], list[str]]:
@@ -116,7 +116,7 @@ class Record:
 
     @property
     def day(self) -> date | None:
-        """Date of its start, which chat templates print as today; None if unknown."""
+        """Date of its start, which chat templates print as today's; None if unknown."""
         about = self.about
         try:
             return date.fromisoformat(about["date"]) if "date" in about else date.fromtimestamp(about["created"])
@@ -174,7 +174,7 @@ class Record:
         return self.log().read()
 
     def rewind(self, seed: int, step: int) -> set[int]:
-        """Remove what `seed` logged after `step`, and any ending, before a run resumes; other seeds are unchanged.
+        """Remove the events of `seed` after `step`, and any ending, before a run resumes; other seeds are unchanged.
 
         Args:
             seed: The seed.
@@ -235,7 +235,7 @@ class Record:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Be the only process that writes this record; raise `RecordError` if another one does."""
+        """Lock this record for writing during the block; raise `RecordError` if another process writes it."""
         with claiming(self.folder / CLAIM) as is_mine:
             if not is_mine:
                 raise RecordError(say("This study is already running, here or in another process."))
@@ -254,7 +254,7 @@ def _survives_rewind(event: Event, seed: int, step: int) -> bool:
 
 
 def _noise(values: Any) -> NoiseSettings:
-    """Return an arm's settings as far as this version knows them."""
+    """Return those of an arm's settings that this version knows, or the defaults if one of them is invalid."""
     given = values if isinstance(values, dict) else {}
     try:
         return parse(NoiseSettings, {name: given[name] for name in NoiseSettings.model_fields if name in given})

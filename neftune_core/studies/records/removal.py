@@ -28,7 +28,7 @@ DAY_SECONDS = 24 * 3600
 
 
 def remove(record: Record) -> None:
-    """Remove a record completely or not at all; raise `RecordError` if a process writes it."""
+    """Remove a record completely, or raise `RecordError` if a process writes it."""
     aside = record.folder.with_name(f"{REMOVED}{record.id}")
     _move_aside(record, aside)
     shutil.rmtree(aside if aside.exists() else record.folder, ignore_errors=True)
@@ -77,16 +77,16 @@ def restore(record_id: str, owner: str, *, folder: Path | None = None) -> Record
 
 
 def _delete_discarded(root: Path) -> None:
-    """Delete what was discarded too long ago to be restored."""
+    """Delete records that were discarded too long ago to be restored."""
     for left in root.glob(f"{DISCARDED}*"):
-        with suppress(OSError):  # restored in this moment
+        with suppress(OSError):  # it may just have been restored
             if time.time() - left.stat().st_mtime > UNDO_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
 
 
 def _move_aside(record: Record, aside: Path) -> None:
-    # Claim it, so that no process starts to write it. The claim may fail on a full disk, and some systems do not rename
-    # a folder with an open file; then the folder is removed directly.
+    # Claim it, so that no process starts to write it. The claim may fail on a full disk, and some systems cannot rename
+    # a folder with an open file; the caller then removes the folder directly.
     with suppress(OSError), claiming(record.folder / CLAIM) as is_mine:
         if not is_mine:
             raise RecordError(say("This study is running: stop it first."))
@@ -94,9 +94,9 @@ def _move_aside(record: Record, aside: Path) -> None:
 
 
 def remove_unstarted(record: Record) -> bool:
-    """Remove a record whose run failed before its first step; return whether it did.
+    """Remove a record whose run failed before its first step; return whether it was removed.
 
-    Its message stays available, see `failure_text`.
+    The message of the failure stays available, see `failure_text`.
     """
     ending = record.ending() or {}
     if ending.get("event") != "failed" or _has_steps(record):
@@ -114,7 +114,7 @@ def _has_steps(record: Record) -> bool:
 def sweep(limits: Limits, busy: Collection[str] = (), *, folder: Path | None = None) -> list[str]:
     """Remove visitors' records older than `record_days`, and the oldest of visitors over `visitor_gigabytes`.
 
-    Running records, those of the command line, and a visitor's newest (for size only) are never removed.
+    Running records and those of the command line are never removed, nor is a visitor's newest because of its size.
 
     Args:
         limits: Limits of this server.
@@ -139,7 +139,7 @@ def sweep(limits: Limits, busy: Collection[str] = (), *, folder: Path | None = N
 
 
 def remove_old(days: float, *, folder: Path | None = None) -> dict[str, int]:
-    """Remove all records that are not running and were not written for a time.
+    """Remove all records that are not running and have not been written to for some time.
 
     Args:
         days: Minimum age in days.
@@ -156,7 +156,7 @@ def remove_old(days: float, *, folder: Path | None = None) -> dict[str, int]:
 
 
 def last_written(record: Record) -> float:
-    """Return the time of the record's last event, in seconds since 1970."""
+    """Return the time of the record's last event, or else of its creation, in seconds since 1970."""
     try:
         return (record.folder / "events.jsonl").stat().st_mtime
     except OSError:
@@ -175,7 +175,7 @@ def _age_days(record: Record) -> float:
 
 
 def _heavy(records: list[Record], limits: Limits) -> list[Record]:
-    """Return the records beyond a visitor's share, counted from the newest; `records` are sorted that way."""
+    """Return the records over their visitor's size limit, counted from the newest; `records` must be newest first."""
     if not limits.visitor_gigabytes:
         return []
     old = {record.id for record in _old(records, limits)}

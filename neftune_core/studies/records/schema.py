@@ -1,6 +1,6 @@
 """The files of a record as typed models, with size limits.
 
-A record may come from another machine, so nothing is trusted before it is checked here. Unknown fields are preserved,
+A record may come from another machine, so everything is validated here before use. Unknown fields are preserved,
 because older and newer versions write different ones.
 """
 
@@ -26,14 +26,14 @@ from neftune_core.language import say
 from neftune_core.models.settings import PRECISIONS
 
 LINE_BYTES = 1_000_000
-"""Longest line of a log; longer ones are not events."""
+"""Longest line of a log; longer lines are ignored."""
 LOG_BYTES, LOG_VALUES = 32_000_000, 1_000_000
-"""Largest log of a record that came from elsewhere, in bytes and in values: about 20,000 steps of five arms."""
+"""Largest log of an imported record, in bytes and in values: about 20,000 steps of five arms."""
 OWN_LOG_BYTES = 2_000_000_000
-"""Largest log of a record that was made here, whose steps are limited by the settings of this server."""
+"""Largest log of a record made on this machine, whose steps are limited by the settings of the server."""
 ANSWERS_BYTES, ANSWERS_VALUES = 16_000_000, 1_000_000
 VALUES_AN_ANSWER = 50
-"""Counted for each line of answers in addition to its values, so that many empty ones are refused quickly."""
+"""Values counted for each line of answers in addition to its own, so that many empty lines are refused quickly."""
 JUDGE_BYTES = 64_000_000
 """Largest `judge.jsonl`."""
 METRICS_BYTES, METRICS_VALUES = 4_000_000, 200_000
@@ -173,7 +173,7 @@ class SeedMetrics(_Part):
 
 
 COUNTED = ("step", "evaluated")
-"""Events that happen once per seed and step; their losses are plotted."""
+"""Events that occur once per seed and step; their losses are plotted."""
 
 
 def event_of(line: bytes) -> dict[str, Any] | None:

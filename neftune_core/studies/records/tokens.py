@@ -1,7 +1,6 @@
 """The loss of every arm at every answer token, in `tokens.jsonl`: one line per seed, part and row.
 
-Of repeated lines, the last one counts. The file stays with its record and is not exported; it can be measured again
-from the stored adapters.
+The file is not exported with its record; it can be measured again from the stored adapters.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class TokenLine(BaseModel):
 
 
 def write_tokens(record: Record, seed: int, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Store the lines of a seed beside those of other seeds and parts.
+    """Store lines of a seed beside those of other seeds and parts.
 
     Args:
         record: The record.
@@ -63,7 +62,7 @@ def write_tokens(record: Record, seed: int, lines: Sequence[Mapping[str, Any]]) 
 def read_tokens(record: Record, seed: int) -> list[dict[str, Any]]:
     """Return the stored lines of a seed; empty if there are none.
 
-    The base is measured with the first seed only; its losses are those of all seeds.
+    The base is measured with the first seed only, and its losses are added to the rows of all seeds.
 
     Args:
         record: The record.

@@ -82,7 +82,7 @@ def _file_of(study: StudySettings, part: str) -> Path | None:
 
 
 def study_key(study: StudySettings) -> str:
-    """Return a fingerprint of a study and the content of its files, independent of their location."""
+    """Return a hash of a study and the content of its files, independent of their location."""
     contents = {}
     for part in FILE_PARTS:
         path = _file_of(study, part)

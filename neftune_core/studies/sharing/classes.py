@@ -1,7 +1,7 @@
-"""Classes: a teacher's short code under which students show their studies to each other, each under a number.
+"""Classes: students who join with a teacher's short code see each other's studies, each under a student's number.
 
-A class is one small file with the hashes of its members' keys. It holds no study: what a student starts after joining
-is looked up by its owner, so that leaving takes everything out at once.
+A class is one small file with the hashes of its members' keys. It contains no studies: those that a student starts
+after joining are looked up by their owner, so they all disappear from the class when the student leaves.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from neftune_core.language import later, say
 from neftune_core.studies.records.owners import owner_hash, owner_of, record_folders
 from neftune_core.studies.records.record import Record, runs_folder
 
-LETTERS = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # without those that are mistaken for each other
+LETTERS = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # without characters that are easily confused
 CODE = re.compile(f"[{LETTERS}]{{6}}")
 LIFETIME_DAYS = 7
 MOST_CLASSES, MOST_OF_TEACHER = 200, 5
 MOST_STUDENTS, MOST_STUDIES = 120, 20
-"""Students of a class, and shown studies of one student."""
+"""Maximum number of students in a class, and of studies shown per student."""
 MOST_BYTES = 100_000
 PATIENCE_SECONDS = 5.0
-"""How long a change waits for another one."""
+"""How long a change waits for another change to finish."""
 DAY_SECONDS = 24 * 3600
 NO_CLASS = later("There is no class with the code {code} here: it is mistyped, or the class has ended.")
 
@@ -55,7 +55,7 @@ class Classroom:
     students: dict[str, Student]
 
     def is_of(self, owner: str) -> bool:
-        """Return whether the visitor with this key made it."""
+        """Return whether the visitor with this key created it."""
         return bool(owner) and owner_hash(owner) == self.teacher
 
     def student(self, owner: str) -> Student | None:
@@ -63,7 +63,7 @@ class Classroom:
         return self.students.get(owner_hash(owner)) if owner else None
 
     def records(self) -> list[tuple[int, Record]]:
-        """Return the records that its students have started since they joined, newest first, with their numbers."""
+        """Return the records started by its students since they joined, newest first, with the students' numbers."""
         found: list[tuple[int, Record]] = []
         counts: dict[str, int] = {}
         for folder in record_folders(runs_folder()):
@@ -79,7 +79,7 @@ class Classroom:
 
 
 def make_class(owner: str) -> str:
-    """Make a class.
+    """Create a class.
 
     Args:
         owner: Key of the teacher.
@@ -107,7 +107,7 @@ def make_class(owner: str) -> str:
 
 
 def find_class(code: str) -> Classroom:
-    """Find a class by its code, in capitals or not; raise `RecordError` if there is none."""
+    """Find a class by its code, in upper or lower case; raise `RecordError` if there is none."""
     code = code.strip().upper()[:20]
     found = _read(code) if CODE.fullmatch(code) else None
     if found is None:
@@ -141,7 +141,7 @@ def join_class(code: str, owner: str) -> int:
 
 
 def leave_class(code: str, owner: str) -> None:
-    """Leave a class with all studies.
+    """Leave a class, which then no longer shows the student's studies.
 
     Args:
         code: Its code.
@@ -155,7 +155,7 @@ def leave_class(code: str, owner: str) -> None:
 
 
 def end_class(code: str, owner: str) -> None:
-    """End a class; the studies stay with their owners.
+    """End a class; its studies remain with their owners.
 
     Args:
         code: Its code.
@@ -213,7 +213,7 @@ def _write(room: Classroom) -> None:
 
 
 def _read(code: str) -> Classroom | None:
-    """Return a class; None if it is unreadable or over, and one that is over is removed."""
+    """Return a class; None if it is unreadable or has expired, in which case its file is removed."""
     try:
         about: dict[str, Any] = read_json(read_file(_path(code), MOST_BYTES), MOST_BYTES)
         students = {key: Student(int(number), float(since)) for key, (number, since) in about["students"].items()}

@@ -1,7 +1,7 @@
 """Read-only links to finished records: made by the owner, and valid until the owner withdraws them.
 
-The token of a link is derived from the owner's key and a random number in `share.json` of the record. The server stores
-only its hash, so that no file on the disk opens a record, and the owner gets the same link again.
+The token of a link is derived from the owner's key and a random number in the record's `share.json`, so that the owner
+gets the same link again. The server stores only its hash, so that no file on disk gives access to a record.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ def withdraw(record_id: str, owner: str) -> None:
 
 
 def shared_link(record_id: str, owner: str) -> str | None:
-    """Return what `share` returned for a record of a visitor.
+    """Return the text that `share` returned for a record of a visitor.
 
     Args:
         record_id: Id of the record.
         owner: Key of the visitor.
 
     Returns:
-        The text; "" if the record could be shared; None if it could not.
+        The text; "" if the record is not shared but can be; None if it cannot be shared.
     """
     try:
         record = _own(record_id, owner)
@@ -109,7 +109,7 @@ def find_shared(link: str) -> Record:
 
 
 def _own(record_id: str, owner: str) -> Record:
-    """Return a record that belongs to this visitor alone; those of the command line belong to everybody."""
+    """Return a record of this visitor; raise `RecordError` for other records, including those of the command line."""
     record = find(record_id, owner)
     if not owner or owner_of(record.folder) != owner_hash(owner):
         raise RecordError(say(NOT_OWN))

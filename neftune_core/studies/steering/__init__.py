@@ -1,9 +1,9 @@
-"""What is decided while a study trains, or after it has ended.
+"""Changes to a study while it trains, and more epochs after it has finished.
 
 best_arms  the best evaluation of every arm, and the folder of its weights
-best       these weights, stored as the run passes them, and the rule of the early stop
-log        events by which a person steered a study
-requests   what is asked of a running study: to stop one arm, or to change the noise of a live study
-changes    applied between two steps, logged, and repeated by a resumed run
+best       storing these weights during a run, and early stop
+log        events that record what a person changed in a running study
+requests   requests to a running study: stop one arm, or change the noise of a live study
+changes    applying requests between two steps, logging them, and repeating them in a resumed run
 going_on   more epochs for a finished study
 """

@@ -1,4 +1,4 @@
-"""The weights of every arm's best evaluation, stored as the run passes it, and the rule of the early stop."""
+"""Store the weights of every arm's best evaluation during a run, and decide when to stop early."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ class BestKeeper:
         events = [one for one in record.events() if one["event"] == "evaluated" and one.get("seed") == self.seed]
         self.evaluated = [one["step"] for one in events if one["step"] > 0]
         self.found = best_arms.improvements(events, self.seed)
-        for name in run.names:  # of a part of the run that is about to be repeated
+        for name in run.names:  # remove weights from steps that are about to be repeated
             last = record.arm_folder(name, self.seed)
             best_arms.keep_only(last, [step for step in best_arms.stored_steps(last) if step <= run.done])
 
     def follow(self, event: Event) -> None:
-        """Store the weights of every arm that the evaluation `event` found better than before; ignore other events.
+        """Store the weights of every arm that improved in the evaluation `event`; ignore other events.
 
-        Those of the best evaluation before the last checkpoint stay until the next one, from which a killed run would
-        continue.
+        The best weights before the last checkpoint are kept until the next one, because a killed run resumes there.
         """
         if event["event"] != "evaluated" or event["step"] == 0:
             return
@@ -50,12 +49,12 @@ class BestKeeper:
                 best_arms.keep_only(last, {event["step"], *before[-1:]})
 
     def followed(self, steps: Iterator[Event]) -> Iterator[Event]:
-        """Yield the events of the training and follow them; the early stop may end it before its last step.
+        """Yield and follow the events of the training, which the early stop may end before its last step.
 
         Args:
             steps: The events.
         """
-        if not self.is_over:  # else it was interrupted after its end
+        if not self.is_over:  # otherwise the run was interrupted after the early stop
             for event in steps:
                 self.follow(event)
                 yield event
@@ -78,7 +77,7 @@ class BestKeeper:
         return sum(step > latest for step in self.evaluated) >= patience
 
     def finish(self) -> None:
-        """Keep only the best weights of every arm; none beside those of the end if they are the same."""
+        """Remove stored weights except each arm's best; these are removed too if the last weights are the best."""
         ends = dict.fromkeys(self.run.alive, self.run.done) | self.run.stopped
         for slot, name in enumerate(self.run.names, start=1):
             best = max(self.found.get(name, {}), default=0) if slot in ends else 0

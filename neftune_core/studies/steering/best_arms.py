@@ -1,8 +1,8 @@
-"""The best evaluation of every arm, and the folder of the weights that it had.
+"""The best evaluation of every arm, and the folder of its weights at that step.
 
 The best evaluation is the one with the lowest held-out loss after some training, the first one if several are equal.
-Weights of an arm at its end are in `arms/<name>/seed-<n>`, those of its best evaluation in `seed-<n>-step-<m>` beside
-it, unless the last evaluation is the best. In commands and columns such an arm is called `NAME@best`.
+The last weights of an arm are in `arms/<name>/seed-<n>`, those of its best evaluation beside it in
+`seed-<n>-step-<m>`, unless the last evaluation is the best. Commands and columns call such an arm `NAME@best`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def plain_name(arm: str) -> str:
 
 
 def improvements(events: Iterable[Mapping[str, Any]], seed: int) -> dict[str, dict[int, float]]:
-    """Return the evaluations of a seed that were each arm's best so far; the last of them is its best.
+    """Return each arm's evaluations of a seed that improved on all earlier ones; the last of them is its best.
 
     Args:
         events: Events of one record.
@@ -42,10 +42,10 @@ def improvements(events: Iterable[Mapping[str, Any]], seed: int) -> dict[str, di
 
 
 def follow(found: dict[str, dict[int, float]], event: Mapping[str, Any]) -> list[str]:
-    """Add one evaluation to improvements.
+    """Add one evaluation to the result of `improvements`.
 
     Args:
-        found: The improvements before, which are changed.
+        found: The improvements so far, which are changed in place.
         event: The event `evaluated`.
 
     Returns:
@@ -98,13 +98,13 @@ def step_folder(last: Path, step: int) -> Path:
 
 
 def stored_steps(last: Path) -> list[int]:
-    """Return the steps whose weights are stored beside those of the end, in order."""
+    """Return the steps whose weights are stored beside the last ones, in order."""
     matches = (_FOLDER.fullmatch(path.name) for path in last.parent.glob(f"{last.name}-step-*"))
     return sorted(int(match[1]) for match in matches if match)
 
 
 def best_folder(last: Path) -> Path:
-    """Return the folder of an arm's best evaluation, which is that of its end if no other is stored."""
+    """Return the folder of the weights of an arm's best evaluation, or of its last weights if no other are stored."""
     steps = stored_steps(last)
     return step_folder(last, steps[-1]) if steps else last
 

@@ -1,4 +1,4 @@
-"""What a person changes in a running study, applied between two steps and logged, so that a resumed run repeats it."""
+"""Apply a person's changes to a running study between two steps, and log them, so that a resumed run repeats them."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Changes:
                     self._apply(event["step"], event["arms"])
 
     def begin(self) -> Iterator[Event]:
-        """Apply and yield, before the first step, the strength that was asked for last, also with earlier seeds.
+        """Before the first step, apply the last requested strength, also of earlier seeds, and yield the event.
 
-        A seed that was changed already and starts again repeats its own changes instead.
+        A seed that already has changes and starts again repeats these instead.
         """
         group = process_group()
         for arms in group.share(self._first() if group.is_first and not self.run.done else []):
@@ -53,7 +53,7 @@ class Changes:
             self.requests.close()
 
     def __call__(self) -> Iterator[Event]:
-        """Repeat the logged changes of the last step, then apply and yield the requested ones.
+        """Repeat the changes logged for the last step, then apply the requested ones and yield their events.
 
         With several processes, only the first reads requests, and all apply them after the same step. Requests during
         the last step of a seed are left for the next seed; those during the last step of all are refused.
@@ -82,7 +82,7 @@ class Changes:
         return [{live: {"strength": float(wanted[-1])}}] if is_new else []
 
     def _requested(self) -> Iterator[dict[str, dict[str, Any]]]:
-        """Yield the new requests as changes by arm: each stop once, and the last strength of a slider that moves.
+        """Yield the new requests as changes by arm: each stop once, and only the last of several strengths.
 
         A request for an arm that diverged is kept for the next seed, which trains it again.
         """

@@ -1,8 +1,8 @@
 """More epochs for a finished study: a new record that continues from the state at the end of each seed.
 
-The first record stays as it is. The new one has the same settings with a later end, and a restart where the first one
-ended: there the schedules of the learning rate and the noise begin again. Trained from its settings alone, it would get
-the same numbers.
+The first record is not changed. The new one has the same settings with a later end, and a restart where the first one
+ended: there the schedules of the learning rate and the noise begin again. Training it from scratch with these settings
+would give the same numbers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from neftune_core.studies.steering import best_arms
 from neftune_core.studies.steering.log import STEERED, stopped_arms
 
 KEPT = ("started", "planned", "step", "evaluated", "diverged", STEERED)
-"""Events of the first record that the new one begins with."""
+"""Events of the first record that are copied to the new one."""
 
 
 def reason_against(record: Record) -> str:
@@ -57,7 +57,7 @@ def reason_against(record: Record) -> str:
 
 
 def go_on(record: Record, epochs: float, owner: str, limits: Limits) -> Record:
-    """Create the record of a finished study with more epochs; it then trains like any other.
+    """Create a record that continues a finished study for more epochs; it is then run like any other record.
 
     Args:
         record: The finished study.
@@ -90,7 +90,7 @@ def go_on(record: Record, epochs: float, owner: str, limits: Limits) -> Record:
 
 
 def _longer(training: TrainingSettings, done: int, epochs: float, rows: int) -> TrainingSettings:
-    """Return the settings of a run that restarts after `done` steps and lasts for more epochs."""
+    """Return the settings of a run that restarts after `done` steps and then trains for more epochs."""
     more = round(math.ceil(rows / training.batch_size) * epochs) if math.isfinite(epochs) else 0
     if more < 1:
         raise InvalidSetting(say("The number of further epochs must give at least one step: choose more."))
@@ -99,7 +99,7 @@ def _longer(training: TrainingSettings, done: int, epochs: float, rows: int) -> 
 
 
 def _copy(record: Record, made: Record, study: StudySettings, done: int) -> None:
-    """Fill the new record with what the first one found until its end, without the measures of that end."""
+    """Copy events, states and best weights to the new record, without the measures taken when the first one ended."""
     total = study.training.steps
     log = [
         {**event, "steps": total} if "steps" in event else event for event in record.events() if event["event"] in KEPT
@@ -117,7 +117,7 @@ def _copy(record: Record, made: Record, study: StudySettings, done: int) -> None
 
 
 def _copy_best(record: Record, made: Record, seed: int, log: list[Event]) -> None:
-    """Copy stopped arms, and the weights of each arm's best evaluation, which may be those of the end."""
+    """Copy stopped arms, and the weights of each arm's best evaluation, which may be its last weights."""
     stopped = stopped_arms(log).get(seed, {})
     for arm in record.arms:
         source, last = record.arm_folder(f"{arm}{best_arms.BEST}", seed), record.arm_folder(arm, seed)

@@ -1,8 +1,8 @@
-"""Events by which a person steered a study while it trained, and the records that it went on from.
+"""Events that record a person's changes to a running study, and the records that a study continues.
 
-`steered` has a step and, by arm, `{"stopped": true}` or, in a live study, `{"strength": 12.0}`. It acts between that
-step and the next one; step 0 is before the first one of a seed, which begins with the last strength of the seeds
-before. It stays in the log when a run resumes from before it, and acts again at the same step.
+`steered` has a step and, by arm, `{"stopped": true}` or, in a live study, `{"strength": 12.0}`. The change is applied
+between that step and the next one. Step 0 is before the first step of a seed, which starts with the last strength of
+the previous seeds. The event stays in the log when a run resumes from before it, and is applied again at the same step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ STEERED = "steered"
 
 
 def stopped_arms(events: Iterable[Mapping[str, Any]]) -> dict[Any, dict[str, int]]:
-    """Return by seed the arms that were stopped, with their last step.
+    """Return, by seed, the arms that a person stopped, with their last step.
 
     Args:
         events: Events of one record.
@@ -28,7 +28,7 @@ def stopped_arms(events: Iterable[Mapping[str, Any]]) -> dict[Any, dict[str, int
 
 
 def continued_from(about: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
-    """Return the records that a study went on from, the first one first, with the step after which it did.
+    """Return the records that a study continues, oldest first, each with the step at which it ended.
 
     Args:
         about: Content of `record.json`.
@@ -37,7 +37,7 @@ def continued_from(about: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
 
 
 def strengths(events: Iterable[Mapping[str, Any]]) -> list[tuple[Any, int, float]]:
-    """Return the changes of the noise of a live study in their order: seed, last step before it, and new strength.
+    """Return the changes of a live study's noise in order, each as seed, last step before it, and new strength.
 
     Args:
         events: Events of one record.

@@ -1,4 +1,4 @@
-"""Requests to a running study, from another thread or process: one line of a file each, read between two steps."""
+"""Requests to a running study from another thread or process: lines of a file, which are read between two steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILE, CLOSED = "requests.jsonl", "closed"
 
 
 def stop_arm(record: Record, arm: str) -> None:
-    """Ask a running study to stop one arm after its current step; the others continue, also with later seeds.
+    """Ask a running study to stop one arm after its current step, also in later seeds; the others continue.
 
     Args:
         record: The study.
@@ -77,10 +77,9 @@ def _untrained(record: Record) -> set[str]:
 
 
 def _ask(record: Record, request: dict[str, Any]) -> None:
-    """Append a request; raise `RecordError` if it comes after the requests were closed.
+    """Append a request; raise `RecordError` if the study no longer accepts requests.
 
-    A line is appended as a whole, so that of two writers one is first: a request after the line that closes is not
-    read by the study.
+    Lines are appended whole, so their order is definite: the study ignores a request after the closing line.
     """
     with (record.folder / FILE).open("ab", buffering=0) as file:
         file.write(json.dumps(request).encode() + b"\n")
@@ -90,7 +89,7 @@ def _ask(record: Record, request: dict[str, Any]) -> None:
 
 
 def forget(record: Record) -> None:
-    """Remove requests that an earlier run left unread."""
+    """Remove the requests to an earlier run."""
     (record.folder / FILE).unlink(missing_ok=True)
 
 
@@ -106,7 +105,7 @@ class Requests:
         self.kept: list[dict[str, Any]] = []
 
     def new(self) -> list[dict[str, Any]]:
-        """Return the kept requests and those since the last call; an incomplete last line is left for the next one."""
+        """Return the kept requests and those since the last call; leave an incomplete last line for the next call."""
         found, self.kept = self.kept, []
         try:
             with self.path.open("rb") as file:

@@ -1,1 +1,1 @@
-"""What the trained arms of a record do: loss of every token, robustness to noise, and size of the adapter updates."""
+"""Measurements of a record's trained arms: loss of every token, robustness to noise, size of the adapter updates."""

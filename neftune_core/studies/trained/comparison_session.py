@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 Line = dict[str, Any]
 Answering = Callable[["Sequence[SelectedArm]", "Sequence[Prompt]", DecodingSettings], Iterator[list[Line]]]
-"""Answers prompts by arms, as `studies.comparison.compare_arms`, and yields the lines so far."""
+"""Answers prompts with arms, as `studies.comparison.compare_arms` does, and yields the lines so far."""
 BASE = "base"
 
 
 @dataclass(frozen=True)
 class Ballot:
-    """A line whose two columns are anonymous: `pair` from left to right, and the vote `cast`, if any."""
+    """The vote on one line of anonymous columns: the two arms in `pair`, from left to right, and the vote `cast`."""
 
     pair: tuple[str, str]
     cast: str = ""
@@ -38,10 +38,10 @@ class Ballot:
 
 @dataclass(frozen=True)
 class ComparisonSession:
-    """One comparison.
+    """One turn of a comparison, with the turns before it.
 
     Attributes:
-        columns: Ids of the columns.
+        columns: Identifiers of the columns, from `column_id`.
         arms: Noise settings of the arms by name.
         prompts: The prompts.
         lines: The answers so far.
@@ -81,16 +81,16 @@ def column_id(chosen: SelectedArm) -> str:
 def offered_columns(
     record: Record, seed: int, every: Sequence[Record], when: Callable[[Record], str]
 ) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return the columns that a comparison may have, and those of one seed, which it begins with.
+    """Return all columns that a comparison may have, and those of one seed, which are chosen initially.
 
     Args:
         record: The chosen study.
         seed: Its chosen seed.
         every: All studies of the visitor.
-        when: Returns when a study was started, in words.
+        when: Describes when a study was started.
 
     Returns:
-        Words and identifier of every column, last weights before best ones, and the identifiers of the first.
+        Label and identifier of every column, last weights before best ones, and the identifiers of the initial columns.
     """
     from neftune_core.studies.comparison import SelectedArm, saved_best, saved_seeds, selected_arms
 
@@ -242,7 +242,7 @@ def continued(session: ComparisonSession, growing: Iterator[ComparisonSession]) 
 
 
 def _shuffle(pair: Sequence[str], names: Sequence[str], count: int) -> tuple[Ballot, ...]:
-    """Return the two columns in random order for each line, unpredictable for visitors."""
+    """Return a ballot per line with the two columns in random order, which visitors cannot predict."""
     if len(set(pair)) != 2 or any(name not in names for name in pair):
         raise InvalidSetting(say("Choose two different columns to judge from {choices}.", choices=", ".join(names)))
     shuffle = random.SystemRandom()
@@ -339,7 +339,7 @@ def answerable(owner: str) -> list[Record]:
 
 
 def judged_pair(session: ComparisonSession) -> tuple[str, str]:
-    """Return the two judged columns in order; raise `DataError` if no names are hidden."""
+    """Return the two judged columns in the order of all columns; raise `DataError` if no names are hidden."""
     if not session.ballots:
         raise DataError(say("There is nothing to vote on: choose Blind, and press Answer."))
     first, second = (name for name in session.lines[0]["arms"] if name in session.ballots[0].pair)

@@ -1,4 +1,4 @@
-"""The trained arms of a record and the rows of its study, loaded again."""
+"""Load the trained arms of a record and the rows of its study."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ def measure_tokens(record: Record, seed: int, limits: Limits) -> list[dict[str, 
         limits: Limits of this server.
 
     Returns:
-        The lines, see `TokenLosses`; those of the written answers come from their stored text.
+        The lines, see `TokenLosses`; losses of the arms' own answers are measured on their stored text.
 
     Raises:
-        LabError: If the arms, the base or the rows are not what they were.
+        LabError: If the arms, the base or the rows are missing or have changed.
     """
     arms = load_trained(record, seed, limits)
     losses = TokenLosses(arms.stack, arms.names, arms.batch_size)

@@ -1,7 +1,7 @@
-"""Held-out loss and right answers of the base and every arm under embedding noise at test time, by its strength.
+"""Held-out loss and right answers of the base and every arm under embedding noise at test time, by noise strength.
 
-The noise is that of the robustness measured when a seed ends: Gaussian, relative to the embeddings, one draw per row
-that all arms and strengths share.
+The noise is that of the robustness measured when a seed ends: Gaussian, relative to the embeddings, with one draw per
+row that all arms and strengths share.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PerRow = list[list[Annotated[float, Field(ge=0)]]]
 
 
 class ArmRows(BaseModel):
-    """One arm: nats and number of tokens ranked first, `[strengths][rows]`."""
+    """One arm: summed loss in nats, and number of response tokens ranked first, `[strengths][rows]`."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -81,7 +81,7 @@ class Robustness(BaseModel):
 
 @dataclass(frozen=True)
 class Measuring:
-    """Progress of a measurement, 0 to 1; `found` at its end."""
+    """Progress of a measurement: the `share` that is done, 0 to 1, and at its end the result, `found`."""
 
     share: float
     found: Robustness | None = None
@@ -107,7 +107,7 @@ def measure_robustness(record: Record, seed: int, limits: Limits) -> Iterator[Me
 
     Raises:
         DataError: If the study has no held-out rows.
-        LabError: If the arms, the base or the rows are not what they were.
+        LabError: If the arms, the base or the rows are missing or have changed.
     """
     arms = load_trained(record, seed, limits)
     training = record.study.training

@@ -1,7 +1,7 @@
-"""The loss of every arm at every token of an answer: of rows of the data, and of the answers that the arms wrote.
+"""The loss of every arm at every token of an answer, for rows of the data and for answers that the arms wrote.
 
-One clean pass per arm, when a seed ends or from the stored adapters. The loss of a written answer is that of the model
-alone: the repetition penalty of the decoding is left out.
+It takes one pass per arm without noise, when a seed ends or later from the stored adapters. The loss of a written
+answer is that of the model alone, without the repetition penalty of the decoding.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HELD_OUT, TRAIN, WRITTEN = "held_out", "train", "written"
 PARTS = (HELD_OUT, TRAIN, WRITTEN)
 
 MOST_ROWS = 32
-"""Most rows of each part, the first ones, so that arms, seeds and records are measured on the same."""
+"""Maximum number of rows per part, the first ones, so that arms, seeds and records are measured on the same rows."""
 
 Line = dict[str, Any]
 Stop = Callable[[], bool]
@@ -36,7 +36,7 @@ Stop = Callable[[], bool]
 
 @dataclass(frozen=True)
 class TokenLosses:
-    """Measures the loss of each answer token of rows, for slots of a set of arms.
+    """Measures the loss of each answer token for slots of a set of arms.
 
     Attributes:
         stack: The arms.
@@ -103,7 +103,7 @@ class TokenLosses:
         return EncodedExample(ids, np.arange(len(ids)) >= len(before), example, source=source)
 
     def _measured(self, rows: Sequence[EncodedExample], slots: Sequence[int]) -> list[NDArray[np.float32]]:
-        """Return the losses of each row in nats, `[slots, tokens]`."""
+        """Return the losses of each row's answer tokens in nats, `[slots, tokens]`."""
         loaded, found = self.stack.loaded, dict[int, NDArray[np.float32]]()
         for indices in batches_by_length([row.length for row in rows], self.batch_size):
             own = [rows[index] for index in indices]

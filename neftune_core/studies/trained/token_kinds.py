@@ -1,4 +1,4 @@
-"""Kinds of the tokens of an answer: first token, end, numbers, names, function words, punctuation, other words."""
+"""Kinds of tokens in an answer: first token, end, numbers, names, function words, punctuation, other words."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def kinds_of(texts: Sequence[str], starts: Sequence[bool], ends: Sequence[bool])
     found, place = [], 0
     for text, is_start, is_end in zip(texts, starts, ends, strict=True):
         inside = place + len(text) - len(text.lstrip())
-        if not text.strip():  # a space of its own belongs to the word after it
+        if not text.strip():  # a token of spaces belongs to the word after it
             inside = place + len(text)
         word = words.get(inside)
         found.append(FIRST if is_start else END if is_end else _kind(word, whole))

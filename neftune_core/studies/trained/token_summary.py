@@ -1,4 +1,4 @@
-"""Which kinds of tokens gained or lost: mean difference of the loss per kind, with intervals over rows."""
+"""Mean difference of the loss between two arms per kind of token, with intervals over rows."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def by_kind(lines: Sequence[Line], arm: str, reference: str) -> dict[str, dict[s
         reference: Name of the arm or the base that it is compared with.
 
     Returns:
-        By kind, for kinds that occur: `tokens`, `difference` in nats per token, and `low` and `high` of its 95%
-        interval over resampled rows; None if some resample has no such token.
+        By kind, for kinds that occur: the number of `tokens`, the `difference` in nats per token, and `low` and `high`
+        of its 95% interval over resampled rows; the latter are None if a resample has no such token.
     """
     both = [line for line in lines if arm in line["losses"] and reference in line["losses"]]
     found = {}
@@ -42,7 +42,7 @@ def by_kind(lines: Sequence[Line], arm: str, reference: str) -> dict[str, dict[s
 
 
 def _sums(lines: Sequence[Line], name: str, chosen: Sequence[Sequence[bool]]) -> Floats:
-    """Return loss and number of the chosen tokens of each row, `[1, rows, 2]`."""
+    """Return the summed loss and the number of the chosen tokens of each row, `[1, rows, 2]`."""
     rows = [(float(np.dot(line["losses"][name], mask)), sum(mask)) for line, mask in zip(lines, chosen, strict=True)]
     return np.array([rows], dtype=np.float64)
 
@@ -55,7 +55,7 @@ def _interval(arm: Floats, reference: Floats) -> dict[str, float | None]:
 
 
 def payload(lines: Sequence[Line], arms: Sequence[str]) -> dict[str, Any]:
-    """Return what the browser draws.
+    """Return the values that the browser draws.
 
     Args:
         lines: All lines of one seed.

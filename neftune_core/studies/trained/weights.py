@@ -1,4 +1,4 @@
-"""What training changed in the weights: size of each layer's adapter update, and its angle to that of the control.
+"""Size of each layer's adapter update, and its angle to that of the control.
 
 The update of an adapted module is `scale * B A` with `scale = lora_alpha / r` (arXiv 2106.09685). A layer's update is
 that of all its adapted modules together. Norms and products come from the factors, so that `B A` is never formed:
@@ -35,10 +35,10 @@ Factors = dict[str, tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Update:
-    """The update of one layer.
+    """The adapter update of one layer.
 
     Attributes:
-        norm: Frobenius norm.
+        norm: Frobenius norm of the update.
         angle: Angle to the control's update of the same layer in degrees; None if there is none or one of them is zero.
     """
 
