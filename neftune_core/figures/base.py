@@ -18,9 +18,9 @@ Figure = dict[str, Any]
 Trace = dict[str, Any]
 
 NOISY: dict[str, Any] = {"meta": {"noisy": True}}
-"""Laid over a trace that scatters from step to step."""
+"""Entries of a trace that scatters from step to step."""
 LEVEL: dict[str, Any] = {"meta": {"level": True}}
-"""Laid over a trace whose first point was measured, and drawn on for comparison."""
+"""Entries of a trace that extends one measured value over the whole axis, as a reference level."""
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Noto Sans SC', sans-serif"
 
@@ -161,19 +161,19 @@ def heading(text: str, x_reference: str, y_reference: str, size: int = 13) -> di
 
 
 Changes = dict[str, Any]
-"""What is new in a figure since an earlier one; `assets/page/growth.js` applies it in the browser."""
+"""Differences between two versions of a figure; `assets/page/growth.js` applies them in the browser."""
 
 
 def changes(old: Figure, new: Figure) -> Changes | None:
-    """Return what turns `old` into `new`.
+    """Return the changes that turn `old` into `new`.
 
     Args:
         old: The figure that the browser has.
         new: The figure that it should have.
 
     Returns:
-        `rest` (changed entries other than the traces), `order` (ids of all traces, if they are others than before) and
-        `traces` (the changed ones by id); None if traces or entries cannot be told apart by their names.
+        `rest` (changed entries other than the traces), `order` (ids of all traces, if they have changed) and `traces`
+        (changes of traces, by id). None if the traces have no distinct ids, or an entry was removed.
     """
     known, ids = _by_id(old), [trace.get("uid") for trace in new["data"]]
     if known is None or _by_id(new) is None or old.keys() - new.keys():
@@ -187,13 +187,13 @@ def changes(old: Figure, new: Figure) -> Changes | None:
 
 
 def _by_id(figure: Figure) -> dict[str, Trace] | None:
-    """Return the traces by id; None unless each has its own."""
+    """Return the traces by id; None unless each has an id of its own."""
     found = {trace["uid"]: trace for trace in figure["data"] if "uid" in trace}
     return found if len(found) == len(figure["data"]) else None
 
 
 def _of_trace(old: Trace | None, new: Trace) -> Changes | None:
-    """Return what changed in a trace, and of each list how much stays and what follows; None if nothing did."""
+    """Return the changed entries of a trace, lists as by `_of_list`, or the whole trace; None if nothing changed."""
     if old is None or old.keys() - new.keys():
         return {"whole": new}
     changed = [name for name, value in new.items() if name not in old or old[name] != value]
@@ -207,7 +207,7 @@ def _of_trace(old: Trace | None, new: Trace) -> Changes | None:
 
 
 def _of_list(old: list[Any], new: list[Any]) -> tuple[int, list[Any]]:
-    """Return how many values stay, and those that follow."""
+    """Return the number of values at the beginning that are unchanged, and the values of `new` after them."""
     pairs = enumerate(zip(old, new, strict=False))
     kept = next((place for place, (before, after) in pairs if before != after), min(len(old), len(new)))
     return kept, new[kept:]

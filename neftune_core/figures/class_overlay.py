@@ -1,4 +1,4 @@
-"""The studies of a class in one overlay: losses by strength, and the difference against the control of each study."""
+"""The studies of a class in one figure: losses by strength, and each study's differences from its control."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from neftune_core.noise.settings import NoiseSettings
 
 HEIGHT = 340
 SPREAD = 0.22
-"""How far a point may lie beside the strength that it belongs to."""
+"""Maximum horizontal offset of a point, where neighbouring strengths are 1 apart."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ClassStudy:
     Attributes:
         student: Number of the student.
         arms: Noise settings of the arms by name, control first.
-        curves: Steps and held-out losses by arm, means of the seeds.
+        curves: Steps and held-out losses by arm, in nats per response token, as means over the seeds.
         differences: Final held-out loss of an arm minus that of the control, by arm; empty until the study is over.
     """
 
@@ -83,7 +83,7 @@ def _curve(uid: str, student: int, points: tuple[list[int], list[float]], colour
 
 
 def class_differences(studies: Sequence[ClassStudy]) -> Figure:
-    """Plot the final difference against the control: a point per study and arm, and the mean of each strength.
+    """Plot the final differences from the control: one point per study and arm, and the mean of each arm.
 
     Args:
         studies: The studies.
@@ -152,7 +152,7 @@ def _points(name: str, place: int, found: Sequence[tuple[int, float]], colour: s
 
 
 def _beside(number: int) -> float:
-    """Return a place from -1 to 1 that spreads successive points evenly and never changes."""
+    """Return a fixed offset from -1 to 1 for each point, so that successive points are spread evenly."""
     return 2 * ((number * 0.618034) % 1) - 1 if number else 0.0
 
 

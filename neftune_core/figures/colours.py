@@ -80,8 +80,7 @@ def arm_colours(arms: Mapping[str, NoiseSettings]) -> dict[str, str]:
 
     A strength has the same colour in every study, unless another arm of the study is nearby: then the arms take
     neighbouring steps of the scale, the stronger the darker. Strengths in different units cannot be compared without a
-    sequence length, so arms are ordered per unit. Arms without noise that are not the control have
-    another method.
+    sequence length, so arms are ordered per unit. Arms with another method instead of noise have cool colours.
 
     Args:
         arms: Noise settings of the arms by name.
@@ -118,7 +117,7 @@ def css_variables(theme: str) -> str:
 
 
 def resolve_colours(value: Any, theme: str) -> Any:
-    """Replace colour names by the colours of a theme.
+    """Replace colour names with the colours of a theme.
 
     Args:
         value: A figure or any part of one.

@@ -29,14 +29,14 @@ METHOD_DASH = "8px,3px,2px,3px"
 OVER = ("saved", "answered", "finished", "stopped", "failed")
 POINTS = 600
 STEEP = 30
-"""From the highest to the lowest measured loss, beyond which a logarithmic scale shows more."""
+"""Ratio of the highest to the lowest measured loss beyond which a logarithmic scale is clearer."""
 AIR = 1.02  # margin after the last step, so that its marker is not clipped
 KINDS: dict[str, tuple[int, float, float, str, str]] = {
     "train_loss": (0, 2.4, 1.0, later("training loss, noise off"), "lines+markers"),
     "held_out_loss": (1, 2.4, 1.0, later("held-out loss, noise off"), "lines+markers"),
     "loss": (0, 1.0, 0.4, later("training loss of the batch, noise on"), "lines"),
 }
-"""By the name of a number in the log: its panel, width, opacity, words and mode."""
+"""Panel, line width, opacity, description and mode of each kind of loss, by its name in the log."""
 SEED_OPACITY = {"train_loss": 0.35, "held_out_loss": 0.35, "loss": 0.1}  # of each seed, relative to the mean
 PANELS = (("Training loss", "x", "y"), ("Held-out loss", "x2", "y2"))
 
@@ -45,9 +45,9 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
     """Plot training and held-out losses over the same steps, in two panels.
 
     The training panel shows the loss with noise on as a thin line behind the loss with noise off; every other value is
-    measured with noise off. With several seeds each seed is thin, and the mean over the finished seeds that all arms
-    share is thick. While the study runs, the axis covers all planned steps. Without held-out rows, the training panel
-    takes the full width.
+    measured with noise off. Several seeds are drawn as thin lines, with a thick line for the mean over the finished
+    seeds that all arms share. While the study runs, the axis covers all planned steps. Without held-out rows, the
+    training panel takes the full width.
 
     Args:
         events: Events of one record: `step` with `loss`; `evaluated` with `train_loss` and `held_out_loss` per arm.
@@ -107,13 +107,13 @@ def _change_words(arm: str, change: Mapping[str, Any]) -> str:
 
 
 def _of_seeds(words: str, seeds: Sequence[Any], several: bool) -> str:
-    """Add the seeds of a change, if there are several in the study."""
+    """Add the seeds of a change to its description, if the study has several."""
     numbers = say(", ").join(map(str, seeds))
     return say("{change} (seed {seeds})", change=words, seeds=numbers) if several else words
 
 
 def _labels(marks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the words beside the marks of the first panel."""
+    """Return the labels of the marks in the first panel."""
     return [
         {
             "xref": "x", "yref": "y domain", "x": mark["x0"], "y": 0.02, "text": mark["name"], "textangle": -90,
@@ -142,9 +142,9 @@ def _diverged_seeds(events: Sequence[Event]) -> dict[str, set[Any]]:
 
 
 def shared_seeds(events: Sequence[Event]) -> set[Any]:
-    """Return the seeds that means are taken over: those of every arm, without any in which an arm diverged.
+    """Return the seeds that are averaged: those that every arm has, without seeds in which an arm diverged.
 
-    An arm that diverged with every seed is ignored here. If no seed is shared, all seeds are returned.
+    Arms that diverged with every seed are ignored. If no seed remains, all seeds are returned.
     """
     arms: dict[str, set[Any]] = {}
     for event in events:
@@ -270,7 +270,7 @@ def select_seeds(seeds: Mapping[Any, tuple[list[int], list[float]]], shared: set
 
 
 def mean_of_seeds(seeds: Mapping[Any, tuple[list[int], list[float]]]) -> tuple[list[int], list[float]]:
-    """Return the mean over the seeds that reached the last step; seeds still running or diverged are left out."""
+    """Return steps and mean over the seeds that reached the last step; seeds still running or diverged are left out."""
     last = max(steps[-1] for steps, _ in seeds.values())
     through = [points for points in seeds.values() if points[0][-1] == last]
     by_step: dict[int, list[float]] = {}

@@ -25,7 +25,7 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
 SHARES = ("exact", "right", "accuracy", "asked_for", "sense")
 """Measures that are shares; their differences are in percentage points."""
 WIDE = 20.0
-"""Where the largest value is so many times the smallest, the axis is logarithmic."""
+"""Ratio of the largest to the smallest value from which the axis is logarithmic."""
 EPOCH_WORDS = {"last": later("after the last epoch"), "best": later("at the best epoch")}
 DIRECTIONS = {
     1: later("higher is better"),
@@ -37,11 +37,11 @@ Series = dict[str, "list[TableRow]"]
 
 
 def effect_curve(table: SweepTable, measure: str, epoch: str) -> Figure:
-    """Plot mean paired differences from the control with their intervals against the strength.
+    """Plot mean paired differences from the control, with their intervals, over the noise strength.
 
     Settings that differ only in strength share a line. With two seeds or more, each point has an interval consistent
-    with Holm's correction over all arms of the sweep. If the strength does not vary, the horizontal axis is the
-    training setting that does.
+    with Holm's correction over all arms of the sweep. If the strength does not vary, the horizontal axis is a training
+    setting that does.
 
     Args:
         table: The table of the sweep.
@@ -117,7 +117,7 @@ def _scale(rows: Sequence[TableRow], name: str) -> dict[str, Any]:
 
 
 def _series(rows: Sequence[TableRow], name: str) -> Series:
-    """Group rows that differ only in `name`, sorted by it, under what they have in common."""
+    """Group rows that differ only in `name`, sorted by it, under a label for their common settings."""
     found: Series = {}
     for row in rows:
         found.setdefault(_in_common(row, name), []).append(row)

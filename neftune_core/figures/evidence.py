@@ -27,7 +27,7 @@ DISTURBANCES = {
 
 
 def seed_differences(found: Verdict, arms: Arms) -> Figure:
-    """Plot arm minus control: a point per seed and the mean with its interval, at the last and the best epoch.
+    """Plot arm minus control at the last and the best epoch: one point per seed, and the mean with its interval.
 
     Args:
         found: The verdict.
@@ -142,7 +142,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def overlap_histogram(overlaps: Mapping[str, Sequence[float]], arms: Arms) -> Figure:
-    """Plot, per arm, how strongly answers to training prompts overlap with the training responses (ROUGE-L).
+    """Plot, per arm, a histogram of the overlap of answers to training prompts with the training responses (ROUGE-L).
 
     Args:
         overlaps: ROUGE-L of every answer, from 0 to 1, by arm.
@@ -186,10 +186,10 @@ def overlap_histogram(overlaps: Mapping[str, Sequence[float]], arms: Arms) -> Fi
 
 
 def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figure:
-    """Plot the held-out loss under growing embedding noise and under growing numbers of typing errors.
+    """Plot the held-out loss under increasing embedding noise and increasing rates of typing errors.
 
     Args:
-        measured: One measurement per seed.
+        measured: The stored robustness of each seed (`SeedMeasures.robustness`).
         arms: Noise settings of the arms by name.
 
     Returns:

@@ -9,7 +9,7 @@ from neftune_core.lessons.script_variants import RunMeasurements
 
 
 def fault_curves(right: RunMeasurements | None, wrong: RunMeasurements | None) -> Figure:
-    """Plot up to three lines over the steps: without the fault, and with it as reported and in truth.
+    """Plot up to three held-out losses over the steps: without the fault, and with it the true and the reported one.
 
     The line without the fault is wide, so that it stays visible behind one that coincides with it.
 

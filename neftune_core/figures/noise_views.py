@@ -1,7 +1,7 @@
-"""The views of the Noise tab: names and axes. Their curves are computed in the browser.
+"""Names and axes of the views on the Noise tab, whose curves are computed in the browser.
 
 All views show the same preview (`neftune_core.noise.preview`). The functions `views.NAME` in assets/page draw
-them, under the same names; noise.js lists the modules that have them.
+them, under the same names; noise.js lists the modules that define them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ PlotlyLayout = dict[str, Any]
 INSIDE_HEIGHT = 440
 
 ILLUSTRATED_STEPS = 100
-"""Steps of the made-up run on which the adaptive schedule is illustrated."""
+"""Number of steps of the fictitious run that illustrates the adaptive schedule."""
 
 
 @dataclass(frozen=True)
 class View:
-    """One view: its label, and `layout(payload)`, its axes without anything that moves."""
+    """One view: its label, and `layout`, which returns its axes for a preview."""
 
     words: str
     layout: Callable[[Payload], PlotlyLayout]
@@ -68,7 +68,7 @@ def _nearest(payload: Payload) -> PlotlyLayout:
 
 
 def _depth(payload: Payload) -> PlotlyLayout:
-    """Tokens by layers on the left, the mean over the tokens by layer on the right."""
+    """Return axes for a map of tokens and layers on the left, and for the mean over the tokens on the right."""
     plain: dict[str, Any] = {"automargin": False, "zeroline": False, "showgrid": False}
     means: dict[str, Any] = {"automargin": False, "zeroline": True}
     return {
@@ -119,7 +119,7 @@ def _loss(payload: Payload) -> PlotlyLayout:
 
 
 def _free(horizontal: PlotlyLayout, vertical: PlotlyLayout, **more: Any) -> PlotlyLayout:
-    """Return numeric axes in place of those that name the tokens."""
+    """Return a layout with numeric axes instead of a horizontal axis of tokens."""
     given = {"height": HEIGHT, "margin": {**MARGIN, "b": 56}, "hovermode": "x"}
     return merge_mappings(given, {"xaxis": {**horizontal, "automargin": False}, "yaxis": vertical, **more})
 
@@ -139,7 +139,7 @@ NOISE_VIEWS = {
 
 
 def view_layouts(payload: Payload) -> dict[str, dict[str, Any]]:
-    """Return for every view its `layout` over the shared one, its changes on a `narrow` screen, and its file `name`."""
+    """Return, by view, its `layout`, the changes to it on a `narrow` screen, and the `name` of its files."""
     return {name: _frame(name, view.layout(payload)) for name, view in NOISE_VIEWS.items()}
 
 

@@ -41,7 +41,7 @@ class TokenEffects:
 def token_effects(payload: Payload, noise: NoiseSettings) -> TokenEffects:
     """Compute the effect of noise on each token from |e|^2, e . u and |u|^2.
 
-    Special tokens without noise are treated as in training, a schedule counts as a factor of 1, and prompt and response
+    Special tokens are left without noise as in training, a schedule counts as a factor of 1, and prompt and response
     are not distinguished.
 
     Args:
@@ -90,7 +90,7 @@ def deviation(payload: Payload, noise: NoiseSettings) -> float:
 
 
 def token_norms(payload: Payload, noise: NoiseSettings) -> Figure:
-    """Plot two bars per token: its norm without noise, and with this draw of the noise.
+    """Plot two bars per token: its norm without noise, and with one draw of the noise.
 
     The page draws the same figure from the same numbers in the browser (assets/page/noise.js).
 
@@ -123,7 +123,7 @@ def token_norms(payload: Payload, noise: NoiseSettings) -> Figure:
 
 
 NARROW: dict[str, Any] = {"xaxis": {"tickangle": -60, "tickfont": {"size": 11}}, "margin": {"l": 52, "r": 4}}
-"""What changes in `token_layout` on a narrow screen."""
+"""Changes to `token_layout` on a narrow screen."""
 
 
 def token_layout(payload: Payload, title: str, unit: str = "", **vertical: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Three panels over the same steps with one colour per arm; shared by `moves` and `rates`."""
+"""Three panels over the same steps with one colour per arm; shared by `move_curves` and `rate_curves`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from neftune_core.noise.settings import NoiseSettings
 Event = Mapping[str, Any]
 Curve = tuple[list[int], list[float]]
 Curves = dict[str, dict[str, Curve]]
-"""By panel, then by arm; what all arms share is under `SHARED`."""
+"""Curves by panel, then by arm; a curve that all arms share is under `SHARED`."""
 
 SHARED = ""
 WIDE = ((0.0, 0.29), (0.355, 0.645), (0.71, 1.0))
@@ -25,7 +25,7 @@ UNDER = ((0.74, 1.0), (0.39, 0.64), (0.0, 0.29))
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel: its heading, its name in the summary, and its axis."""
+    """One panel: heading, name in the summary, title and unit of the axis, and whether its curves are noisy."""
 
     words: str
     said: str
@@ -60,7 +60,7 @@ class Points:
             values.append(float(value))
 
     def means(self, panels: Iterable[str]) -> Curves:
-        """Return the mean over the seeds that all arms have and that reached the last step; long curves are thinned."""
+        """Return means over the seeds that all arms have and that reached the last step, downsampled if long."""
         curves: Curves = {panel: {} for panel in panels}
         for (panel, arm), by_seed in self.found.items():
             shared = set.intersection(*(set(seeds) for (own, _), seeds in self.found.items() if own == panel))
@@ -145,7 +145,7 @@ def _narrow() -> dict[str, Any]:
 
 
 def last_numbers(curves: Curves, panels: Mapping[str, Panel], arms: Sequence[str]) -> str:
-    """Describe the last values of every arm and of what all arms share.
+    """Describe the last values of every arm and of shared curves.
 
     Args:
         curves: Steps and values, by panel and arm.

@@ -11,9 +11,9 @@ from neftune_core.language import later
 from neftune_core.noise.settings import NoiseSettings
 
 AVERAGED = 5
-"""Steps over which the speed is taken: single ones are too short to be timed."""
+"""Number of steps over which the speed is averaged, because single steps are too short to be timed."""
 INTERRUPTED = 10
-"""Times the usual time of a step, beyond which the study was interrupted, or waited for something else."""
+"""A gap longer than this many usual steps means that the study was interrupted or had to wait."""
 
 
 def rate_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> Figure:
@@ -64,7 +64,7 @@ def _speeds(events: Iterable[Event]) -> Iterator[tuple[Event, float]]:
 
 
 def _rows(events: Iterable[Event]) -> Iterator[list[Event]]:
-    """Yield runs of consecutive steps: at most `AVERAGED` and the one before them; an interruption ends a run."""
+    """Yield runs of consecutive steps: up to `AVERAGED`, and the step before them; an interruption ends a run."""
     row: list[Event] = []
     for event in events:
         is_timed = event["event"] == "step" and _is_timed(event)

@@ -1,4 +1,4 @@
-"""The loss of the untrained model against the strength of the noise."""
+"""The loss of the untrained model by noise strength."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def loss_by_strength(found: Sensitivity, sample: str) -> Figure:
-    """Plot the mean response loss over the finished rows against the strength, with each row faint behind it.
+    """Plot the response loss by noise strength: the mean over the finished rows, and faintly each row behind it.
 
     The loss without noise is a horizontal line. The figure has two further entries, the `kind` and `unit` of the noise.
 

@@ -1,4 +1,4 @@
-"""What trained arms do, in two panels with one colour per arm: robustness to noise, and updates by layer."""
+"""Measurements of trained arms in two panels, with one colour per arm: robustness to noise, and updates by layer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BAND_OPACITY = 0.14
 
 
 def robustness_figure(found: Robustness, arms: Mapping[str, NoiseSettings]) -> Figure:
-    """Plot the held-out loss and the share of right answers against the strength of the noise at test time.
+    """Plot the held-out loss and the share of right answers by the strength of the noise at test time.
 
     Args:
         found: The measures.
