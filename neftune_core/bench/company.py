@@ -18,7 +18,7 @@ from neftune_core.models.device import describe_machine
 from neftune_core.models.settings import BUNDLED
 
 SPINNING = {"OMP_WAIT_POLICY": "", "GOMP_SPINCOUNT": "300000"}
-"""The runtime's default, set explicitly, so that the lab does not change it."""
+"""OpenMP's default for waiting threads, set explicitly, so that the lab does not change it."""
 WATCHERS = 2
 
 
@@ -94,7 +94,7 @@ def _ratio(what: str, value: float, goal: str) -> dict[str, object]:
 
 
 def _seconds(side: str, sizes: Sizes, environment: dict[str, str] | None = None) -> float:
-    """Return the seconds of training, including its measurements but not loading."""
+    """Return the seconds of training, including its evaluations but without loading."""
     found = run_side(side, sizes, environment or {})
     parts = found.get("parts")
     return float(parts["training"] + parts["held-out and training loss"] if parts else found["seconds"])

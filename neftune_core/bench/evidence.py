@@ -47,7 +47,7 @@ SPREADS: dict[str, SampleDraw] = {
         generator.binomial(HELD_OUT_ROWS, 0.6, size) / HELD_OUT_ROWS
     ),
 }
-"""Distribution of a run's measure around the value of its setting."""
+"""Distributions of a run's measure around the true value of its setting."""
 
 
 def study(generator: np.random.Generator, draw: SampleDraw, seeds: int, arms: int, effect: float = 0.0) -> Outcomes:
@@ -75,7 +75,7 @@ def claims(outcomes: Outcomes) -> bool:
 
 
 def measure_evidence(studies: int = STUDIES) -> ResultTable:
-    """Return the whole table; about two minutes on one core with the default number of studies."""
+    """Return the whole table; this takes about two minutes on one core with the default number of studies."""
     from neftune_core.models.device import describe_machine
 
     table = ResultTable(f"Verdicts on {studies} simulated studies per row", describe_machine())

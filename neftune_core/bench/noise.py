@@ -32,7 +32,7 @@ WARM_ROUNDS, FEWEST_ROUNDS, MOST_ROUNDS = 2, 8, 500
 
 @dataclass(frozen=True)
 class Size:
-    """A Llama with random weights, the batch, and the measuring time per kind."""
+    """Shape of a Llama with random weights, shape of a batch, and measuring time per kind of noise."""
 
     vocabulary: int = 49_152
     width: int = 576
@@ -46,12 +46,12 @@ class Size:
 
     @property
     def words(self) -> str:
-        """Describe the batch."""
+        """Description of batch and model."""
         return f"{self.rows} rows of {self.length} tokens, {self.layers} layers of width {self.width}"
 
 
 SMOLLM2_135M = Size()
-"""The shape of SmolLM2-135M, tied head included."""
+"""The shape of SmolLM2-135M, whose head is tied to the embeddings."""
 
 
 def measure_noise(size: Size = SMOLLM2_135M) -> ResultTable:
@@ -247,7 +247,7 @@ def _previewing(width: int) -> Callable[[], object]:
 
 
 def _following(loaded: LoadedModel) -> Callable[[], object]:
-    """Return a function that follows noise through the model at six strengths; the first call is made here."""
+    """Return a function that measures the propagation of noise at six strengths, after a first call as warm-up."""
     from neftune_core.evaluation.noise_propagation import measure_propagation
 
     strengths = [5.0, 10.0, 15.0, 30.0, 60.0, 100.0]

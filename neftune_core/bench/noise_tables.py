@@ -20,7 +20,7 @@ VOCABULARY, SEED = 256, 0
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """One batch with one row of `length` vectors, of which the documents fill the first ones."""
+    """One row of `length` vectors: `documents` of these lengths, then padding."""
 
     words: str
     documents: tuple[int, ...]
@@ -33,10 +33,10 @@ LAYOUTS = (
 )
 
 CONSTANT = standard_deviation(ALPHA, "alpha", LAYOUTS[0].documents[0], WIDTH)
-"""The constant deviation for comparison: that of alpha on 64 tokens."""
+"""The constant standard deviation for comparison: that of `ALPHA` on 64 tokens."""
 
 Rule = tuple[Callable[[Any], AbstractContextManager[Any]], Callable[[PackedBatch], float]]
-"""How noise is added to a model, and the deviation of its formula."""
+"""A context manager that adds noise to a model, and the standard deviation by formula."""
 
 
 def _ours(**settings: Any) -> Callable[[Any], AbstractContextManager[Any]]:
@@ -118,7 +118,7 @@ def measured_noise(
         noise: Context manager that adds noise to the model.
 
     Returns:
-        The standard deviation of the noise on tokens, and on padding.
+        The standard deviation of the noise on tokens, and on padding ("none there" without padding).
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The page in Chromium: seconds to the served page and to its first figure, and from slider to redrawn norms."""
+"""Time the page in Chromium: start-up, first figure, redraws after the slider, first visit and live curves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOG_SECONDS, EVENTS_A_SECOND, MOST_EVENTS_A_SECOND = 20, 5.0, 200.0
 # The first figure is complete when the recorded study's curves are drawn.
 FIRST_PICTURE = "() => document.querySelector('.lab-stage-line[d]') ? performance.now() : 0"
 
-# When the first picture and its slider were there, and when every tab could be opened, by the page's own clock.
+# Records when the first picture and its slider are shown, and when every tab can be opened, in milliseconds.
 WAITED = """() => {
   const seen = (window.labWaited = {});
   const look = () => {
@@ -41,7 +41,7 @@ WAITED = """() => {
 LATENCY_MILLISECONDS = 40
 RESTING_SECONDS = 3.0
 
-# Megabits per second at which this page receives its largest file, latency included.
+# Returns the megabits per second at which the page receives its largest file, latency included.
 SPEED = """async () => {
   const script = document.querySelector('script[src*="page-files"]').src;
   const address = script.replace(/[^/]*$/, 'plotly.min.js');
@@ -83,7 +83,7 @@ POINTS = """() => {
 }"""
 
 
-# Milliseconds from Train pressed until Plotly has drawn a figure of the study that it starts.
+# Measures the milliseconds from pressing Train until Plotly has drawn a figure of the new study.
 FIRST_POINT = """() => {
   const figure = () => document.querySelector('#train-curves .lab-figure-plot').labFigure;
   const before = figure().value;
@@ -101,11 +101,11 @@ FIRST_POINT = """() => {
 
 @dataclass(frozen=True)
 class LiveUpdateTimes:
-    """How the page followed a log.
+    """Delays of the page behind a growing log.
 
     Attributes:
         late: Seconds from each event to its point on the screen.
-        was_remade: Whether the figure was recreated meanwhile.
+        was_remade: Whether the figure was recreated in between.
     """
 
     late: list[float]
@@ -114,15 +114,15 @@ class LiveUpdateTimes:
 
 @dataclass(frozen=True)
 class FirstVisit:
-    """What a browser with an empty cache asks for until the page rests, with nothing touched.
+    """Requests and times of a visit with an empty cache and without any action, until the page is idle.
 
     Attributes:
         requests: Number of requests.
         size: Bytes received, headers included.
-        calls: Number of calls to the server, its event stream and heartbeat not counted.
+        calls: Number of calls to the server, without its event stream and heartbeat.
         picture: Seconds to the first picture with its slider.
         opened: Seconds until every tab can be opened.
-        megabits: Megabits per second of the network, measured afterwards with one large file.
+        megabits: Speed of the network in megabits per second, measured afterwards with one large file.
     """
 
     requests: int
@@ -168,7 +168,7 @@ def first_visit(browser: Any, address: str, megabits: float = 0.0) -> FirstVisit
 
 
 def follow_log(page: Any, record: Record, *, events: int, rate: float) -> LiveUpdateTimes:
-    """Write steps to a log while the Train tab watches it.
+    """Write steps to a log that the Train tab follows.
 
     Args:
         page: The Playwright page.
@@ -207,7 +207,7 @@ def chromium() -> str:
 
 
 class LogWriter(threading.Thread):
-    """Append the steps of two arms to `record` at `rate` per second; `written` has the Unix time of each."""
+    """Appends steps of two arms to `record` at `rate` per second; `written` has the Unix time of each step."""
 
     def __init__(self, record: Record, events: int, rate: float) -> None:
         super().__init__(daemon=True)
@@ -246,7 +246,7 @@ def measure_page(runs: int, megabits: float = 0.0) -> ResultTable:
 
     Args:
         runs: Number of runs; the table has their medians.
-        megabits: Speed of the network of the first visit; 0 for the machine's own (`first_visit`).
+        megabits: Megabits per second of the network of the first visit; 0 for the machine's own.
 
     Returns:
         The table.
@@ -290,7 +290,7 @@ def measure_page(runs: int, megabits: float = 0.0) -> ResultTable:
 
 
 def own_import_seconds() -> float:
-    """Return the time to import the page's own modules beyond Gradio, in a fresh process."""
+    """Return the seconds to import the lab's own modules and build the page, after Gradio, in a new process."""
     code = (
         "import os, time; os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'; import gradio, pydantic, tomlkit, numpy; "
         "start = time.perf_counter(); from neftune_core.ui import page; "
@@ -303,7 +303,7 @@ def own_import_seconds() -> float:
 
 @contextmanager
 def automated_browser() -> Iterator[Any]:
-    """Yield a Chromium that is closed at the end."""
+    """Yield a Chromium browser, which is closed at the end."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -326,7 +326,7 @@ def _visit(address: str) -> tuple[float, list[float]]:
 
 
 def _first_point(address: str) -> float:
-    """Return the seconds from Train pressed to the first point of the curve; the study is discarded."""
+    """Return the time from pressing Train to the first point of the curve; the study is discarded."""
     with automated_browser() as browser:
         page: Any = browser.new_page(viewport={"width": 1280, "height": 860})
         page.goto(f"{address}?tab=Train")
@@ -342,7 +342,7 @@ def _first_point(address: str) -> float:
 
 
 def _measure_live_updates(address: str, rate: float) -> LiveUpdateTimes:
-    """Watch a study of another process in the page; its record is removed afterwards."""
+    """Measure how the page follows a study of another process; its record is removed afterwards."""
     from neftune_core.studies.records import removal
     from neftune_core.studies.records.record import create
     from neftune_core.studies.settings import EXAMPLE

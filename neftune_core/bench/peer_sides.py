@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 IN_FLOAT32 = {"bf16": False, "gradient_checkpointing": False}
 LORA = IN_FLOAT32 | {"neftune_noise_alpha": ALPHA, "learning_rate": LORA_RATE}
 FULL = {"neftune_noise_alpha": ALPHA, "learning_rate": FULL_RATE}
-"""Beyond these, what TRL does by default: for all weights that is bfloat16 autocast and gradient checkpointing."""
+"""All other settings are TRL's defaults, which include bfloat16 autocast and gradient checkpointing."""
 
 HEAD_PIECE = 128
 """Positions per chunk of the head in LitGPT's own LoRA script."""
@@ -88,7 +88,7 @@ def peer_litgpt(sizes: Sizes) -> Found:
 
 
 def _epoch(model: Any, prepared: PreparedData, loss_of: Callable[[dict[str, Tensor]], Tensor]) -> Found:
-    """Train over the rows once, in their order; return the time and the loss of the first batch."""
+    """Train over the rows once, in their order; return the tokens, the seconds and the loss of the first batch."""
     import torch
 
     weights = [weight for weight in model.parameters() if weight.requires_grad]

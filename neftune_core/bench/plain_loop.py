@@ -25,7 +25,7 @@ def peft_losses(
         study: The study.
         loaded: The model.
         prepared: The rows.
-        initial: Initial `lora_A` of each map, by name.
+        initial: Initial `lora_A` of each adapted module, by name.
 
     Returns:
         The loss of each of `study.training.steps` steps.
@@ -64,7 +64,7 @@ def peft_model(model: Any, training: TrainingSettings, names: Iterable[str]) -> 
         names: The linear maps to adapt.
 
     Returns:
-        The copy, as a `peft.PeftModel` whose adapter alone is trained.
+        The copy, a `peft.PeftModel` of which only the adapter is trained.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -74,7 +74,7 @@ def peft_model(model: Any, training: TrainingSettings, names: Iterable[str]) -> 
 
 
 def padded_batch(rows: Sequence[EncodedExample]) -> dict[str, Tensor]:
-    """Return ids, mask and labels, right-padded to the longest row."""
+    """Return `input_ids`, `attention_mask` and `labels`, each `[rows, longest]`, right-padded."""
     import torch
 
     longest = max(row.length for row in rows)

@@ -58,7 +58,7 @@ def random_sentence(precision: str) -> Sentence:
 def _row(
     what: str, measure: Callable[[Sentence, int], dict[str, Any]], sentence: Sentence, runs: int
 ) -> dict[str, Any]:
-    """Return the milliseconds of `measure`, without the first call, and the kilobytes that it sends."""
+    """Return the milliseconds of `measure`, without its first call, and the kilobytes of its result as JSON."""
     sent = len(json.dumps(measure(sentence, 0))) / 1000
     times = [1000 * seconds_of(partial(measure, sentence, seed)) for seed in range(runs)]
     return {"what": what} | spread(times) | {"sent, kB": round(sent, 1)}

@@ -1,4 +1,4 @@
-"""The result of a benchmark: rows of numbers, and the machine they were measured on."""
+"""The result of a benchmark: rows of numbers, and the machine on which they were measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass
 class ResultTable:
-    """The results of one benchmark run; every number has its unit in the column name."""
+    """The results of one benchmark run; the unit of a number is in the name of its row or column."""
 
     title: str
     machine: dict[str, Any]

@@ -1,6 +1,6 @@
 """Training speed on this machine compared with alternatives: one row per performance target.
 
-Each measurement runs in its own process; those that are compared are interleaved.
+Each measurement runs in its own process; measurements that are compared with each other are interleaved.
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ EMULATED = (
 IN_BFLOAT16 = ("trl_lora_bfloat16", "trl_full_default")
 NO_TRL = "TRL is not installed, so there is no comparison: pip install trl peft"
 
-"""Module of a side by the start of its name; `train_sides` otherwise."""
-
 PEERS = {"peft": ("peer_peft", "a plain PEFT loop"), "litgpt": ("peer_litgpt", "LitGPT")}
 """Side and description of each peer, by the package that it needs."""
 
@@ -41,7 +39,7 @@ Row = dict[str, Any]
 
 
 class _Bench:
-    """The measurements of one call: `measured` returns the results of interleaved sides, `runs` of each."""
+    """The measurements of one call; `measured` runs each of its sides `runs` times, interleaved."""
 
     def __init__(self, sizes: Sizes, runs: int) -> None:
         self.sizes, self.runs = sizes, runs

@@ -1,7 +1,7 @@
 """The measurements of `neftune bench train`, each run in its own process.
 
-`python -m neftune_core.bench.train_sides SIDE SIZES` prints one line of JSON; SIZES is JSON too. Those of other
-libraries are in `peer_sides`, started in the same way.
+`python -m neftune_core.bench.train_sides SIDE SIZES` prints one line of JSON; SIZES is JSON too. The measurements of
+other libraries are in `peer_sides`, which is started in the same way.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def seconds_of(run: Lockstep) -> float:
     started = time.perf_counter()
     for step in run.steps():
         event = run.step(step, run.study.training.learning_rate, _never)
-    if event["arms"]:  # reading its numbers has synchronised the device
+    if event["arms"]:  # reading the event's numbers has synchronised the device
         return time.perf_counter() - started
     raise AssertionError("the benchmark's arms diverged")
 
@@ -136,10 +136,10 @@ def full(sizes: Sizes) -> Found:
 
 
 def peak(sizes: Sizes) -> Found:
-    """Return the share of the matrix peak that a LoRA epoch reaches with this model's shapes.
+    """Return the share of the peak speed of matrix products, with this model's shapes, that a LoRA epoch reaches.
 
-    It counts the products with frozen weights, forward and backward to the inputs, for real tokens in the layers and
-    for response tokens in the head.
+    Products with frozen weights are counted, forward and backward to the inputs: those of the layers for all real
+    tokens, those of the head for response tokens.
     """
     from neftune_core.bench.matrix import own_peak, weights_of
 
@@ -165,7 +165,7 @@ def _some(prepared: PreparedData, rows: int) -> Any:
 
 
 def answers(sizes: Sizes) -> Found:
-    """Compare answers of four arms with answers of one, for the same prompts and length."""
+    """Compare the time of answers of four arms with that of one arm, for the same prompts and length."""
     from neftune_core.data.chat import prompt_ids
     from neftune_core.engine.stack import AdapterStack
     from neftune_core.evaluation.answers import stream_answers
@@ -227,7 +227,7 @@ def memory_in_turn(sizes: Sizes) -> Found:
 
 
 def study(sizes: Sizes) -> Found:
-    """Run the table's study on the bundled model."""
+    """Run a study of three arms on the bundled model."""
     asked = _bundled_study()
     return _whole(asked.model_copy(update={"model": asked.model.model_copy(update={"precision": sizes.precision})}))
 
@@ -258,7 +258,7 @@ def quick(sizes: Sizes) -> Found:
 
 
 def _whole(study: StudySettings) -> Found:
-    """Return the seconds of a study and of its phases, from an empty process."""
+    """Return the seconds of a study, including loading, and of each of its phases."""
     import tempfile
     from pathlib import Path
 
@@ -303,7 +303,7 @@ def _bundled_study() -> StudySettings:
 def control(sizes: Sizes) -> Found:
     """Return the largest difference in loss between the control and a plain PEFT loop, on the shortest rows.
 
-    In float32; the control is the first arm, beside one noise arm.
+    Training is in float32, with one noise arm beside the control.
     """
     from neftune_core.bench.plain_loop import peft_losses
     from neftune_core.engine.settings import rate_at
@@ -371,5 +371,5 @@ def print_side(sides: Mapping[str, Callable[[Sizes], Found]]) -> None:
 if __name__ == "__main__":
     from neftune_core.models.threads import YieldingWhenBusy
 
-    with YieldingWhenBusy():  # as a study of the lab waits
+    with YieldingWhenBusy():  # as in a study of the lab
         print_side(SIDES)

@@ -40,7 +40,7 @@ EPOCHS = {"world-format": 8, "world-noisy": 20, "world-stated": 20}
 CURVE_SETS = tuple(EPOCHS)
 BATCH = 8
 EVERY = 2
-"""Epochs between two measurements of a curve."""
+"""Number of epochs between two measurements of a curve."""
 
 LATENCY_PROMPTS, LATENCY_TOKENS, LATENCY_ROWS = 5, 48, 128
 
@@ -56,7 +56,7 @@ class EpochMeasures:
 
 
 SeedEpochs = list[dict[str, EpochMeasures]]
-"""By measured epoch, first the model before training (epoch 0, as `base`), then by arm."""
+"""Measures by measured epoch, then by arm; the first entry is the untrained model (epoch 0, `base`)."""
 
 
 def study(name: str, noise: Sequence[NoiseSettings], seed: int, rate: float) -> StudySettings:
@@ -98,7 +98,7 @@ def course(
         wanted: Selects held-out rows.
 
     Returns:
-        The measurements, and the seconds of the steps without measuring.
+        The measurements, and the seconds of the training steps alone.
     """
     run, prepared = _start_run(settings, arms)
     held_out = [row for row in prepared.held_out if wanted(row)]
@@ -221,7 +221,7 @@ def _overfitting_rows() -> list[dict[str, Any]]:
 
 
 def _fact_was_not_trained(row: EncodedExample) -> bool:
-    """Select rows of the set `stated` whose fact is not in the training part; training helps with the others."""
+    """Select rows of the set `stated` whose fact is not in the training part; training would help with the others."""
     held_out = (assets() / "world" / "stated-held-out.jsonl").read_text(encoding="utf-8").splitlines()
     return not json.loads(held_out[row.example.row - 1])["trained_fact"]
 
@@ -269,7 +269,7 @@ def _last(epochs: SeedEpochs, arm: str) -> Numbers:
 
 
 def _best(epochs: SeedEpochs, arm: str) -> Numbers:
-    """Return the measures at the epoch with the lowest loss, chosen on one half and read on the other, both ways."""
+    """Return the measures at the epoch with the lowest loss, chosen on one half and measured on the other, averaged."""
     trained = [measured[arm].halves for measured in epochs[1:]]
     found = []
     for choosing, reading in ((0, 1), (1, 0)):
@@ -300,7 +300,7 @@ def interval(values: Sequence[float], control: Sequence[float]) -> str:
 
 
 def latency_rows() -> list[dict[str, Any]]:
-    """Return the seconds of the answers of the base and three arms, and of a small study with its answers."""
+    """Return rows with the seconds of answers of the base and three arms, and of a small study with its answers."""
     _small_study()  # warm-up: the first call with a new shape is slower
     answering, whole = _small_study()
     return [
