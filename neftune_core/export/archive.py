@@ -28,7 +28,7 @@ from neftune_core.studies.records.removal import IMPORTING
 MOST_FILES = 2_000
 MOST_BYTES = 2_000_000_000
 BOUNDS = Bounds(memory_bytes=1_000_000_000, seconds=120, row_characters=10_000, characters=10_000)
-"""What the process that unpacks and checks a record may take."""
+"""Limits of the child process that unpacks and checks a record."""
 
 
 def pack(folder: Path, target: Path, inside: str) -> Path:
@@ -52,7 +52,7 @@ def pack_record(record: Record, target: Path) -> Path:
     """Write a record as a zip file, without its checkpoint and its owner's key hash.
 
     Args:
-        record: A study that is part of no sweep.
+        record: The record of a study that is not part of a sweep.
         target: The zip file to write.
 
     Returns:
@@ -129,7 +129,7 @@ def import_record(path: Path, owner: str, limits: Limits | None = None, *, folde
     root.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=IMPORTING, dir=root))
     try:
-        with Record(aside).claimed():  # unclaimed folders are treated as left over
+        with Record(aside).claimed():  # otherwise a clean-up would remove the folder
             record_id = _import_into(path, aside, owner, limits)
             with _publishing:
                 if (root / record_id).exists():

@@ -17,7 +17,7 @@ from neftune_core.models.sources.resolve import HUB_ID, resolve_source
 from neftune_core.studies.records.record import Record
 
 FOLDER = "base"
-"""Where a base that is not on the hub lies, in the folder of what was exported."""
+"""Subfolder of an export for a base model that is not on the hub."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Base:
         revision: Commit of `hub`; "" if unknown.
         commands: Shell commands that download the model into `FOLDER`.
         rounded: Whether the weights are first rounded to bfloat16, as the lab does for GGUF files.
-        words: Description of the source for people.
+        words: Description of the source.
     """
 
     place: str
@@ -67,7 +67,7 @@ class Base:
 
 
 def base_of(record: Record) -> Base:
-    """Return how to obtain the base of `record`; no weights are read."""
+    """Return how to obtain the base of `record`, without reading weights."""
     source = record.study.model.source.strip()
     card = CATALOGUE.get(source)
     if source == BUNDLED:

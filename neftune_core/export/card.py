@@ -26,7 +26,7 @@ from neftune_core.studies.steering.best_arms import best_step, plain_name
 from neftune_core.version import __version__
 
 IDENTIFIERS = ("apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "gemma", "llama3.2", "bsd-3-clause")
-"""Licences that the hub has an identifier for, among those of small models."""
+"""Licences of small models for which the hub has an identifier."""
 CAUSAL, SEQ2SEQ = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM"
 TEXT_AND_IMAGES = "AutoModelForImageTextToText"
 CARD_MEASURES = ("train_loss", "held_out_loss")
@@ -52,7 +52,7 @@ MEASURED = {
     "That loss is optimistic, because it was chosen for being low. The verdict of the study avoids this: it "
     "chooses the best evaluation on one half of the held-out rows, and reads it on the other half.",
 }
-"""About the losses of the last, or the best, evaluation."""
+"""Remark on the losses, by whether the weights are those of the best evaluation."""
 LIMITS = """* It was trained for a lesson or an experiment, in minutes, and not tested for safety, bias or truthfulness.
 * It is one arm of one seed. Whether noise helped can only be answered by the whole study with several seeds.
 {measured}
@@ -99,7 +99,7 @@ def card(record: Record, arm: str, seed: int, form: str, kind: str = CAUSAL) -> 
 
 
 def _front_matter(record: Record, base: Base, form: str, kind: str) -> str:
-    """Return the metadata that the hub reads; what is not known is absent."""
+    """Return the metadata that the hub reads; unknown entries are omitted."""
     lora = record.study.training.method == "lora"
     source = record.study.data.source.strip()
     starter = STARTERS.get(source.removeprefix("starter:")) if source.startswith("starter:") else None
@@ -242,7 +242,7 @@ def _without_files(record: Record) -> Any:
 
 
 def _licence(words: str, base: Base) -> dict[str, str]:
-    """Return the hub's metadata of a licence: its identifier, or name and link of one that the hub has none for."""
+    """Return the hub's metadata of a licence: its identifier, or name and link if the hub has no identifier for it."""
     if not words or words.lower() in IDENTIFIERS:
         return {"license": words.lower()} if words else {}
     name = re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-")
@@ -251,7 +251,7 @@ def _licence(words: str, base: Base) -> dict[str, str]:
 
 
 def require_arm(record: Record, arm: str, seed: int) -> None:
-    """Check that a record holds a trained arm.
+    """Check that a trained arm is stored in a record.
 
     Args:
         record: The study.

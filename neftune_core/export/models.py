@@ -67,7 +67,7 @@ def _write_adapter(record: Record, arm: str, seed: int, folder: Path) -> str:
 
 
 def name_base(record: Record, folder: Path) -> str:
-    """Set the base of the adapter in `folder` to the name by which others can find it.
+    """Set the base of the adapter in `folder` to a name that is valid on other machines.
 
     Args:
         record: The study.

@@ -1,6 +1,6 @@
 """Parts that the reports of studies and sweeps share: content, and numbers and verdicts as HTML.
 
-All text from a record is escaped here, and no number of a figure can close the script element around it.
+All text from a record is escaped here.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STATES = {
 
 
 MOST_OPEN_ARMS = 6
-"""Number of arms whose verdicts the page shows unfolded."""
+"""Maximum number of arms whose verdicts are not folded together."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def table_html(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def data_html(about: Mapping[str, Any]) -> str:
-    """Return how a record's data was read, what happened to its rows, and the first of them, as HTML."""
+    """Return as HTML how a record's data was read, what happened to its rows, and its first rows."""
     found = report_of(about)
     refused = [(translate_finished(one.reason), f"{one.count:,}", row_ranges(one.rows)) for one in found.refused]
     cut = [(say("row {row:,}", row=one.row), f"{one.tokens_removed:,}") for one in found.cut]

@@ -75,7 +75,7 @@ ROOTS = (
     "neftune_core.noise.settings",
     "neftune_core.models.architecture.anatomy",
 )
-"""What the script uses of this package."""
+"""Modules of this package that the script needs, besides those that they import."""
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy", "pydantic", "tomlkit", "filelock")
 
 
@@ -131,7 +131,7 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
 
 
 def _write_base(record: Record, loaded: LoadedModel, folder: Path) -> Base:
-    """Copy a small base that is not available elsewhere, and write the study's settings."""
+    """Copy the base if it is small and not available elsewhere, and write the study's settings and data files."""
     base, model = base_of(record), Path(str(getattr(loaded.model, "name_or_path", "")))
     study = from_toml(StudySettings, (record.folder / "study.toml").read_text(encoding="utf-8"))
     if base.place == FOLDER and model.is_dir() and folder_bytes(model) <= MOST_COPIED_BYTES:
@@ -146,7 +146,7 @@ def _write_base(record: Record, loaded: LoadedModel, folder: Path) -> Base:
 
 
 def _write_study(record: Record, loaded: LoadedModel, prepared: PreparedData, base: Base, folder: Path) -> None:
-    """Write what the script reads of the study, and the losses to compare with."""
+    """Write the script, the settings and row order that it reads, and the losses to compare with."""
     study = record.study
     against = reasons_against(study)
     arms = {name: noise for name, noise in study.arms.items() if not against[name]}
@@ -288,7 +288,7 @@ def _lines(rows: Sequence[EncodedExample]) -> str:
 
 
 def _notes(record: Record, base: Base, precision: str) -> str:
-    """Return the differences from the original study and the source of the base, one line each."""
+    """Return the differences from the original study and the source of the base, as one paragraph each."""
     study, note = record.study, str(record.about_table("model").get("note") or "")
     ended = [event for event in record.events() if event["event"] in ("ended_early", STEERED)]
     found = [f"The arm {name} is left out: {reason}." for name, reason in reasons_against(study).items() if reason]
