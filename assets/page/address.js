@@ -1,10 +1,10 @@
-/** The address of the page: its parameters, and the tab that is open. */
+/** The URL of the page: its parameters, and the open tab. */
 
-/** @param {string} name one parameter of the current address */
+/** @param {string} name one parameter of the current URL */
 export const parameter = (name) => new URLSearchParams(location.search).get(name);
 
 /**
- * Set one parameter of the address without loading anything, so that a reload restores it.
+ * Set one parameter of the URL without loading anything, so that a reload restores it.
  * @param {string} name
  * @param {string | null | undefined} value
  */

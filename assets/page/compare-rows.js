@@ -1,6 +1,6 @@
-/** The view Rows of the Compare tab: every token of an answer, coloured by the loss of an arm minus that of the control or
-   the base; and the answers that the arms wrote, coloured by how likely each word was to the arm that wrote it.
-   neftune_core/studies/trained measures the numbers. */
+/** The view By row of the Compare tab: every token of an answer, coloured by the loss of an arm minus that of the control
+   or the base, and the answers that the arms wrote, coloured by how likely each token was for the arm that wrote it.
+   neftune_core/studies/trained measures the losses. */
 import { make, saveText, within } from "./dom.js";
 import { bare } from "./inside.js";
 import { visible } from "./noise-words.js";
@@ -10,7 +10,7 @@ import { depth, sorted } from "./rows-maths.js";
 import { agreeing, text } from "./text.js";
 import { cell } from "./traces.js";
 
-const AT_ONCE = 8; // rows that are shown before more are asked for
+const AT_ONCE = 8; // rows that are shown before more are requested
 
 /** @returns {Record<string, string>} */
 const partNames = () => ({ held_out: text("held-out rows"), train: text("training rows"), written: text("written answers") });
@@ -63,7 +63,7 @@ class Rows {
     if (!this.root.hidden) this.draw();
   }
 
-  /** The arms of a part that can be chosen, and the references of the chosen one; a choice that is not there is replaced. */
+  /** The available arms of a part, and the references of the chosen arm; a choice that is unavailable is replaced. */
   choices() {
     const { parts, kinds, arms, part, arm, reference } = { ...this.data(), ...this.chosen };
     const own = part in parts ? part : Object.keys(parts)[0];

@@ -26,7 +26,7 @@ export const make = (name, attributes, ...children) => {
 };
 
 /**
- * An element that exists as long as the page.
+ * An element that exists as long as the page does.
  * @param {ParentNode} root
  * @param {string} selector
  * @returns {any}
@@ -88,7 +88,7 @@ export const copy = async (text) => {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    /* not there or not allowed: the older way below */
+    /* unavailable or forbidden: use the older way below */
   }
   const area = document.createElement("textarea");
   area.value = text;
@@ -101,8 +101,8 @@ export const copy = async (text) => {
 };
 
 /**
- * Give a node the content of another one. What stays equal stays the same node, and a text that became longer only gets its
- * end, so that what is selected stays selected; a fold that was opened stays open.
+ * Give a node the content of another one. Unchanged nodes are kept, and a text that became longer only gets its new end, so
+ * that a selection is kept; an opened fold stays open.
  * @param {Node} old
  * @param {Node} wanted
  */

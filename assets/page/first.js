@@ -18,6 +18,6 @@ const show = () => {
   first.hidden = false;
   const root = within(first, ".lab-stage");
   window.LabFirst = { root, stage: new Stage(root, JSON.parse(within(first, "script").textContent)) };
-  setTimeout(() => first.remove(), 60_000); // nothing came to take it over: what is there must be seen
+  setTimeout(() => first.remove(), 60_000); // the framework did not start: show what it has mounted
 };
 show();

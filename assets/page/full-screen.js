@@ -1,4 +1,4 @@
-/** A figure on the full screen: the browser's own where it is allowed, otherwise over the page. Escape ends it. */
+/** A figure on the full screen, or over the whole page where the browser does not allow that. Escape ends it. */
 import { text } from "./text.js";
 
 const FULL = "lab-full";
@@ -28,7 +28,7 @@ export const offerFullScreen = (figure, button, redraw) => {
   button.addEventListener("click", () => {
     if (isFull(figure)) return leave();
     set(true);
-    figure.requestFullscreen?.().catch(() => {}); // not allowed, as in some frames: it lies over the page
+    figure.requestFullscreen?.().catch(() => {}); // not allowed, as in some frames: it covers the page
   });
   document.addEventListener("fullscreenchange", () => {
     if (isFull(figure) && document.fullscreenElement !== figure) set(false);

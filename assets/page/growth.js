@@ -1,4 +1,4 @@
-/** A figure that grows: what is new since an earlier one (`changes` in neftune_core/figures/base.py), applied to it. */
+/** Applies the changes of a figure (`changes` in neftune_core/figures/base.py) to its earlier version. */
 
 /**
  * @param {Record<string, any> | undefined} old

@@ -38,7 +38,7 @@ export const nearestOf = (strengths, strength) => {
 };
 
 /**
- * The position before the last word of a sentence, which a class is asked to predict.
+ * The position before the last word of a sentence, the word that a class is asked to predict.
  * @param {string[]} tokens
  * @param {number} first
  */

@@ -1,11 +1,11 @@
 /** Measurements inside the model, for the views Depth (noise-depth.js) and Next word (noise-next.js).
 
-   neftune_core/evaluation/noise_propagation.py measures, at all strengths in one call, and only while one of the views is
-   open. */
+   neftune_core/evaluation/noise_propagation.py makes them, at all strengths in one call, and only while one of the views
+   is open. */
 import { visible } from "./noise-words.js";
 import { text } from "./text.js";
 
-const LABELS = 48; // more tokens than this are not all named below an axis
+const LABELS = 48; // if there are more tokens than this, not all are named below an axis
 
 /** @type {Inside | null} */
 let inside = null;

@@ -1,5 +1,5 @@
-/* The language of the page: English at its address, Chinese at /zh beside it. It stands in the head of the served page, so
-   that it is there before anything is seen; `labWords` before it has what the scripts say in another language. */
+/* The language of the page: English at its own URL, Chinese at /zh. This script is in the head of the served page, so that
+   it runs before anything is visible; `labWords`, defined before it, has the translations of the scripts' texts. */
 (() => {
   "use strict";
   const KEPT = "neftune-lab-language";
@@ -15,8 +15,8 @@
   // The framework replaces this by the language of the browser when it starts.
   new MutationObserver(() => root.lang !== tag && (root.lang = tag)).observe(root, { attributeFilter: ["lang"] });
 
-  /** The page in that language; behind a proxy it may be at a path without a slash at its end. `said` puts the language
-      into the address as well. */
+  /** The URL of the page in a language; behind a proxy its path may lack the final slash. `said` adds the language as a
+      parameter. */
   /** @param {string} wanted */
   const address = (wanted, { said = false } = {}) => {
     const base = location.pathname.replace(code === "zh" ? /\/(zh\/?)?$/ : /\/$/, "") + "/";
@@ -27,7 +27,7 @@
     return base + (wanted === "zh" ? "zh" : "") + (asked ? "?" + asked : "") + location.hash;
   };
 
-  // Readers of Chinese (by address, earlier choice or browser language) are redirected; a link to the Chinese page always works.
+  // Readers of Chinese (by URL, earlier choice or browser language) are redirected; a link to the Chinese page always works.
   const wishes = () => {
     const asked = new URLSearchParams(location.search).get("lang");
     if (asked) return asked;
@@ -39,7 +39,7 @@
   };
   if (code === "en" && /^zh\b/i.test(wishes())) location.replace(address("zh"));
 
-  // Texts that the framework has only in English: for screen readers, and in its messages.
+  // Texts that the framework has only in English: those for screen readers, and its messages.
   /** @type {[RegExp, (found: string[]) => string][]} */
   const SAID = [
     [/^number input for (.*)$/s, ([, label]) => LabLanguage.text("{label}: number", { label })],
@@ -70,7 +70,7 @@
       return values ? found.replace(/\{(\w+)\}/g, (name, bare) => String(values[bare] ?? name)) : found;
     },
 
-    /** What the framework says in English, in the words of the page; other texts are returned as they are. */
+    /** Translate an English text of the framework; other texts are returned unchanged. */
     resaid: (english) => {
       for (const [form, said] of SAID) {
         const found = form.exec(english.trim());
@@ -79,14 +79,14 @@
       return english;
     },
 
-    /** Switch to the other language at the same address; the choice is stored in this browser. */
+    /** Switch to the other language, keeping the parameters of the URL; the choice is stored in this browser. */
     change: () => {
       const wanted = code === "zh" ? "en" : "zh";
       let said = false;
       try {
         localStorage.setItem(KEPT, wanted);
       } catch {
-        said = wanted === "en"; // storage is forbidden in some embedded pages: the address then keeps the choice
+        said = wanted === "en"; // storage is forbidden in some embedded pages: the URL then keeps the choice
       }
       location.assign(address(wanted, { said }));
     },

@@ -1,6 +1,6 @@
 /** The Learn tab: playback of the recorded study, the lessons, and their tasks.
 
-   A task once done stays done, kept by this browser. */
+   This browser stores which tasks are done; a task once done stays done. */
 import { openTab, parameter, setParameter } from "./address.js";
 import { make, store, stored, within } from "./dom.js";
 import { fact, facts, holds, onFact, seeAnew } from "./facts.js";
@@ -47,7 +47,7 @@ const keptTasks = () => {
   try {
     return JSON.parse(stored(KEPT) || "{}") || {};
   } catch {
-    return {}; // something else was written there
+    return {}; // the stored text is not valid
   }
 };
 const done = keptTasks();
@@ -70,7 +70,7 @@ const look = () => {
     done[name] = news = true;
   }
   if (!news) return;
-  store(KEPT, JSON.stringify(done)); // where it cannot be kept, it holds for this page
+  store(KEPT, JSON.stringify(done)); // if storage fails, it is kept until the page is closed
   sayOpen();
 };
 onFact(look);
@@ -125,12 +125,12 @@ document.addEventListener("click", (event) => {
   openLesson(pressed.dataset.do === "lessons" || !open ? 0 : open.number + 1);
 });
 
-/** Bring the open lesson's tasks, and with them the top of the tab below, to where the reader looks. */
+/** Scroll the open lesson's tasks, and with them the top of the tab below, into view. */
 export const showDock = (tries = 40) => {
   const dock = document.querySelector(".lab-dock");
   if (!(dock instanceof HTMLElement)) return;
   if (!dock.offsetParent && tries) return void setTimeout(() => showDock(tries - 1), 50); // its tab is not open yet
-  dock.style.scrollMarginTop = `${(document.getElementById("lab-strip")?.offsetHeight ?? 0) + 12}px`; // the strip stays above
+  dock.style.scrollMarginTop = `${(document.getElementById("lab-strip")?.offsetHeight ?? 0) + 12}px`; // the strip covers the top
   dock.scrollIntoView({ block: "start" });
   dock.focus({ preventScroll: true });
 };

@@ -1,9 +1,9 @@
-/** The panel of a link: its QR code, which the server draws, and what else can be shown to others. */
+/** The panel of a link: its QR code, which the server computes, and further ways of sharing. */
 import { parameter } from "./address.js";
 import { copy, svg, within } from "./dom.js";
 import { on, part } from "./parts.js";
 
-const MARGIN = 4; // modules that a reader of codes needs around them
+const MARGIN = 4; // modules of empty space that a QR code reader needs around the code
 const ACTIONS = ["share", "withdraw", "class"];
 
 part("link-code", ({ element, props, watch, trigger }) => {

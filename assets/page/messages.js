@@ -1,9 +1,9 @@
-/** Messages of the server and of the framework, each beside the control it is about until that control is used again or the
-   message is closed. Keyboard focus stays where it is, unless its control has gone: then the message gets it. Closing a message
-   leads back to its control.
+/** Messages of the server and of the framework, each shown beside its control until the control is used again or the message
+   is closed. Keyboard focus stays where it is, unless its control is gone: then the message gets it. Closing a message
+   returns the focus to its control.
 
-   The framework shows messages as notices at the edge of the page, which style.css hides. This module moves their words. The
-   server names the control in them (neftune_core/ui/parts/wiring.py); what the framework says itself is about an upload. */
+   The framework shows messages as notices at the edge of the page, which style.css hides. This module moves their texts. The
+   server names the control in them (neftune_core/ui/parts/wiring.py); the framework's own messages are about uploads. */
 import { make, within } from "./dom.js";
 import { text } from "./text.js";
 
@@ -26,7 +26,7 @@ const remove = (message) => {
 const isSeen = (element) => element.checkVisibility({ visibilityProperty: true });
 
 /**
- * Put a message beside its control; above what is tall; at the top of the tab or below the strip if the control is not visible.
+ * Put a message beside its control, above a tall control, or at the top of the tab or below the strip if it is not visible.
  * @param {HTMLElement} message
  * @param {Element | null} control
  */
@@ -63,7 +63,7 @@ const show = ({ words, kind, by, at }) => {
   if (isSeen(message)) message.scrollIntoView({ block: "nearest" });
 };
 
-// ------------------------------------------------------------------ what the framework shows
+// ------------------------------------------------------------------ notices of the framework
 /** @type {Element | null} */
 let uploading = null;
 
@@ -85,7 +85,7 @@ new MutationObserver((changes) => {
   if (isNotice || isNew) document.querySelectorAll(".toast-body").forEach(move);
 }).observe(document.body, { childList: true, subtree: true });
 
-// ------------------------------------------------------------------ what mends
+// ------------------------------------------------------------------ when a message is removed
 /** @param {Event} event */
 const chosen = ({ target }) => {
   const block = target instanceof Element ? target.closest(".block[id]") : null;

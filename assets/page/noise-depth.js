@@ -8,8 +8,8 @@ import { views } from "./noise.js";
 import { ceiling, short } from "./numbers.js";
 import { text } from "./text.js";
 
-const MOST = 1.5; // relative size with the last colour of the map
-const ROWS = 16; // more layers than this are not all named
+const MOST = 1.5; // relative size that has the last colour of the map
+const ROWS = 16; // if there are more layers than this, not all are named
 
 /** @param {number} size */
 const ratio = (size) => (size > 0 ? `${decibels(size).toFixed(1)} dB`.replace("-", "−") : "∞");

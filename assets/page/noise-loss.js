@@ -1,4 +1,4 @@
-/** The view of the loss measured by the server (see noise-views.js for the others). */
+/** The view Loss of the Noise tab, with losses measured by the server. */
 import { nothing, upright } from "./noise-views.js";
 import { redraw, views } from "./noise.js";
 import { part } from "./parts.js";

@@ -1,7 +1,7 @@
 /** Views of the Noise tab (noise.js lists the modules with the others), under the names of neftune_core/figures/noise_views.py.
 
-   A view is (payload, controls, result, told) => {data, layout, summary}: `result` is what the noise does to every token,
-   `told` the same in a few numbers. Nothing here asks the server. */
+   A view is (payload, controls, result, told) => {data, layout, summary}: `result` is the effect of the noise on every token,
+   `told` its summary in a few numbers. Nothing here calls the server. */
 import { band, bars, detailsOf, draws, views, whiskers } from "./noise.js";
 import { decibels, multipliers, nearest, UNITS } from "./noise-maths.js";
 import { ceiling, mean, median, middleOf, percent, short, ticks } from "./numbers.js";

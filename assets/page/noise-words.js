@@ -38,7 +38,7 @@ part("noise-chips", ({ element }) => {
 const REALISED = 0.9;
 
 /**
- * Where a strength lies, in words that judge nothing.
+ * Describe a strength in neutral words.
  * @param {Told} told
  * @param {TokenEffects} result
  */
@@ -134,7 +134,7 @@ part("noise-words", ({ element }) => {
   on("figure:noise", (/** @type {NoiseSaid} */ { payload, controls, told, result, clipped }) => {
     const words = verdict(told, result);
     put("verdict", words);
-    // Noise as large as the words lies in the middle.
+    // Noise as large as the words is in the middle.
     scale.style.setProperty("--place", String(told.share / (1 + told.share)));
     scale.setAttribute("aria-label", words);
     recorded.hidden = payload.model !== "bundled model" || controls.kind !== "uniform" || controls.unit !== "alpha";

@@ -1,7 +1,7 @@
 /** Parts that mount themselves, and messages between them.
 
-   A part is what a gr.HTML component becomes. Its `js_on_load` hands over {part, element, props, watch, trigger}; parts that
-   arrive before the page's modules wait in `window.labWaiting`. */
+   A part is the script of a gr.HTML component, whose `js_on_load` passes {part, element, props, watch, trigger}. Components
+   that are mounted before the page's modules have loaded wait in `window.labWaiting`. */
 
 /** @type {Record<string, (given: Given) => void>} */
 const parts = {};

@@ -1,7 +1,7 @@
 /** The live figure: one Plotly node for the life of the component, redrawn with Plotly.react.
 
-   Its value is a figure {name, data, layout, narrow, summary}, or {source, controls, payload, ...shell}: then
-   sources[source](payload, controls) makes {data, layout, summary} here, again at every move of a control. */
+   Its value is a figure {name, data, layout, narrow, summary}, or {source, controls, payload, ...shell}. In the second case
+   sources[source](payload, controls) computes {data, layout, summary} here, again whenever a control moves. */
 import { read, watch as watchControls } from "./controls.js";
 import { make, save, within } from "./dom.js";
 import { isFull, offerFullScreen } from "./full-screen.js";
@@ -50,7 +50,7 @@ const locale = () => {
   return LOCALE.name;
 };
 
-/** How much larger type is on the full screen. */
+/** Factor by which type is larger on the full screen. */
 const FULL_SCREEN = 1.3;
 
 class LiveFigure {
@@ -69,7 +69,7 @@ class LiveFigure {
   later = 0;
   /** @type {number | undefined} */
   width;
-  /** How much larger its type is than usual. */
+  /** Factor by which its type is larger than usual. */
   factor = 1;
   /** @type {{value: any, view?: string, range: string, width: number, dark: boolean} | undefined} */
   drawn;
@@ -111,7 +111,7 @@ class LiveFigure {
     this.receive();
   }
 
-  /** Take a figure, or what is new since the one that is held; changes of another one are left out. */
+  /** Take a figure, or changes of the current one; changes of another figure are ignored. */
   receive() {
     const given = this.props.value;
     if (given?.since === undefined) this.held = given;
@@ -257,7 +257,7 @@ class LiveFigure {
     this.sketched = sketch(this.node, figure.data, layout);
     if (!this.sketched) this.node.replaceChildren(); // remains of an earlier view
     if (this.asked || (moving && this.failure)) return;
-    // Once it comes into sight, and after the frame in which the sketch is seen.
+    // Once it is in view, and after the frame that shows the sketch.
     this.sight?.disconnect();
     this.sight = new IntersectionObserver((found) => found.at(-1)?.isIntersecting && this.isSeen() && this.fetch());
     this.sight.observe(this.node);
@@ -318,7 +318,7 @@ class LiveFigure {
     if (this.isSeen() && (isChanged || !this.drawn)) this.draw(); // also if its tab was left before Plotly had loaded
   }
 
-  /** Whether it is in sight; while the page opens, the tab that is mounted first is not the one that was asked for. */
+  /** Whether it is visible; while the page opens, the tab that is mounted first may not be the requested one. */
   isSeen() {
     return "labOpened" in document.body.dataset && this.node.clientWidth > 0;
   }
@@ -339,7 +339,7 @@ class LiveFigure {
 }
 
 /**
- * The version of what a figure holds, which its next changes are told against; "" for none.
+ * The version of a figure's content, to which its next changes apply; "" for none.
  * @param {string} id
  * @returns {string}
  */

@@ -4,7 +4,7 @@ const wide = matchMedia("(min-width: 1600px)");
 
 export const isProjected = () => root.classList.contains("lab-projector");
 
-/** How much larger type is than usual. */
+/** Factor by which type is larger than usual. */
 export const magnification = () => (!isProjected() ? 1 : wide.matches ? 1.5 : 1.25);
 
 const magnify = () => root.style.setProperty("--lab-magnified", String(magnification()));

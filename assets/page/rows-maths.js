@@ -1,8 +1,8 @@
-/** Numbers of the view Rows of the Compare tab. Nothing here knows the page. */
+/** Computations for the view By row of the Compare tab. Does not use the DOM. */
 import { mean } from "./numbers.js";
 
 /**
- * Loss of an arm minus that of a reference at every token; the arm's own loss where there is no reference.
+ * Loss of an arm minus that of a reference at every token; the arm's own loss without a reference.
  * @param {TokenLine} line
  * @param {string} arm
  * @param {string} reference
@@ -12,7 +12,7 @@ export const differences = ({ losses }, arm, reference) =>
   losses[arm].map((loss, place) => (reference in losses ? loss - losses[reference][place] : loss));
 
 /**
- * The rows that have the arm and its reference, with their differences; those where the two differ most come first.
+ * The rows that have the arm and its reference, with their differences; rows with the largest differences come first.
  * @param {TokenLine[]} lines
  * @param {string} arm
  * @param {string} reference "" for none

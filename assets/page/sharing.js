@@ -1,4 +1,4 @@
-/** What others show: a page that was opened to read a study shows it in place of the tabs; the class of the link. */
+/** Shared studies and classes: a link to a study shows it in place of the tabs; a link to a class opens the class. */
 import { parameter, setParameter } from "./address.js";
 import { store, stored } from "./dom.js";
 
@@ -7,11 +7,11 @@ const UNKNOWN = "?"; // the server has not answered
 
 document.documentElement.classList.toggle("lab-reading", Boolean(parameter("shared")));
 
-/** The code of the class in the address, or of the one that this browser's visitor has joined. */
+/** The code of the class in the URL, or of the class that this browser's visitor has joined. */
 export const code = () => parameter("class") || stored(KEPT) || "";
 
 /**
- * Store the class that the visitor has joined, so that later visits say so too.
+ * Store the class that the visitor has joined, so that later visits open it too.
  * @param {string} joined its code; empty for none
  */
 export const keep = (joined) => {

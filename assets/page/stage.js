@@ -1,5 +1,5 @@
-/** Playback of the recorded study. It is shown before the framework starts: the page is served with it and its imports
-   (neftune_core/ui/server/first_view.py), and the Learn tab takes the very node over once it is mounted. */
+/** Playback of the recorded study. It is shown before the framework starts: this module and its imports are part of the
+   served page (neftune_core/ui/server/first_view.py). Once the Learn tab is mounted, it takes over the same node. */
 import { make, svg, wantsStillness, within } from "./dom.js";
 import { offerFullScreen } from "./full-screen.js";
 import { at, rounds } from "./numbers.js";
@@ -128,7 +128,7 @@ export class Stage {
     this.button.addEventListener("click", () => (this.playing ? this.pause() : this.play()));
     offerFullScreen(root, within(root, "[data-do=full]"), () => this.resized());
     new ResizeObserver(([{ contentRect }]) => {
-      this.isSeen = contentRect.width > 0; // asked at each frame, the layout of the page would be made anew
+      this.isSeen = contentRect.width > 0; // reading it at each frame would recompute the layout of the page
       this.resized();
     }).observe(root);
     this.pause();

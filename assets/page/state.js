@@ -11,7 +11,7 @@ import { isProjected, project } from "./projector.js";
 
 const KEPT = "neftune-lab-state";
 const STARTER = "starter:";
-/** Parameters of the address that are not values of the state. */
+/** Parameters of the URL that are not values of the state. */
 const OTHERS = new Set(["tab", "lesson", "hide", "job", "shared", "class", "lang", "__theme"]);
 
 /** @type {Described} */
@@ -53,7 +53,7 @@ const understood = (said) => {
     const found = JSON.parse(said || "null");
     return found && typeof found === "object" ? found : null;
   } catch {
-    return null; // something else was written there
+    return null; // the stored text is not valid
   }
 };
 
@@ -121,7 +121,7 @@ export const keep = (names, given) => {
   soon();
 };
 
-/** Switch the projector mode on or off, in the address too: a reload then begins with it. */
+/** Switch the projector mode on or off, in the URL too, so that a reload starts with it. */
 export const toggleProjector = () => {
   project(!isProjected());
   say("projector", isProjected());
@@ -130,7 +130,7 @@ export const toggleProjector = () => {
   soon();
 };
 
-/** Delete the stored state, until something is set again. */
+/** Delete the stored state; the next change stores it again. */
 export const forget = () => {
   touched = false;
   inSession((session) => session.removeItem(KEPT));

@@ -1,4 +1,4 @@
-/** A column that stays in sight while the settings beside it scroll; of one that is taller than the screen, its end does. */
+/** A column that stays in view while the settings beside it scroll; if it is taller than the screen, its end stays in view. */
 
 const HEADER = 80; // pixels above it
 const FOOT = 16;

@@ -55,7 +55,7 @@ part("strip-tools", ({ element, props, trigger }) => {
   });
 });
 
-/** The note on the bundled model: its button takes the real one, and shows the panel in which it is loaded. */
+/** The note on the bundled model: its button chooses a real model, and shows the panel in which it is loaded. */
 part("real-model", ({ trigger }) => {
   document.addEventListener("click", (event) => {
     if (!(event.target instanceof Element && event.target.closest("[data-do=real-model]"))) return;

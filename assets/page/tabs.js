@@ -21,12 +21,12 @@ if (hidden.length) {
 const OF_NOISE = /^(noise\.|view$|text$)/;
 const wanted = () => {
   const query = new URLSearchParams(location.search);
-  const tab = keptTab() || query.get("tab"); // the address names the tab that the page was opened with
+  const tab = keptTab() || query.get("tab"); // the URL names the tab with which the page was opened
   if (tab) return tab;
   return [...query.keys()].some((name) => OF_NOISE.test(name)) && !query.get("job") && !query.get("lesson") ? "Noise" : "Learn";
 };
 const first = wanted();
-// The framework mounts what a tab holds once it is open: Noise is mounted first, for the strip tells of it on every tab.
+// The framework mounts the content of a tab when it opens. Noise is mounted first, because the strip shows it on every tab.
 let tries = 0;
 const opening = () => {
   if (!document.getElementById("noise-figure")) return void setTimeout(opening, 20);

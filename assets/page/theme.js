@@ -1,4 +1,4 @@
-/** The theme: light or dark, as this browser was last told. */
+/** The theme, light or dark, as last chosen in this browser. */
 import { store, stored } from "./dom.js";
 import { say } from "./parts.js";
 

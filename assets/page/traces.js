@@ -20,7 +20,7 @@ export const merged = (under, over) => {
 };
 
 /**
- * A copy with every `var(--lab-...)` replaced by what the theme says now. Lists of numbers pass as they are, and lists of them.
+ * A copy with every `var(--lab-...)` replaced by its value in the current theme. Lists of numbers are passed on unchanged.
  * @param {any} value
  * @param {CSSStyleDeclaration} style
  * @returns {any}
@@ -37,13 +37,13 @@ export const coloured = (value, style) => {
 };
 
 /**
- * By its ends; a stop of a colour scale ends with a colour.
+ * Only the ends are checked; a stop of a colour scale is a number and a colour.
  * @param {any[]} values
  */
 const isNumeric = (values) => typeof values[0] === "number" && typeof values[values.length - 1] === "number";
 
 /**
- * The layout of a figure at a width, with logarithmic scales or as it comes.
+ * The layout of a figure at a width, with logarithmic or unchanged scales.
  * @param {Figure} figure
  * @param {number} width
  * @param {boolean} log
@@ -78,8 +78,8 @@ export const magnified = (value, factor, of = "") => {
 };
 
 /**
- * Every vertical axis logarithmic, with ticks at 1, 2 and 5 where it is long enough for them; what was zoomed on the other
- * scale is not kept.
+ * The layout with logarithmic vertical axes, with ticks at 1, 2 and 5 on axes that are long enough; a zoom on the other scale
+ * is not kept.
  * @param {Layout} layout
  * @param {Trace[]} traces
  */
@@ -113,8 +113,8 @@ export const smoothed = (traces, past) =>
   past ? traces.map((trace) => (trace.meta?.noisy ? { ...trace, y: runningMeans(trace.y, past) } : trace)) : traces;
 
 /**
- * One row a point: the trace, what it is called, x and y, and where a bar begins that does not stand on zero; the cells of a
- * map have their value as `z`.
+ * One row per point: trace, label, x, y, and the base of a bar that does not start at zero; cells of a heatmap have their value
+ * as `z`.
  * @param {Trace[]} traces
  */
 export const csv = (traces) => {

@@ -1,6 +1,6 @@
-/** Studies that the page follows: once a second it asks for what is new in a log (neftune_core/ui/watching.py).
+/** Studies that the page follows: once a second it requests the news in a log (neftune_core/ui/watching.py).
 
-   What is shown is at most two seconds old, or it says since when the server has not answered. */
+   What is shown is at most two seconds old; otherwise the page states since when the server has not answered. */
 import { read } from "./controls.js";
 import { escaped, within } from "./dom.js";
 import { grown } from "./growth.js";
@@ -12,10 +12,10 @@ const PAUSE = 1000; // milliseconds from one call to the next
 const SOON = 50; // the same while a figure waits for its first point, for which the server holds a call
 const OLDEST = 2000; // milliseconds after which a state is no longer shown as the current one
 const PATIENCE = 10_000; // milliseconds until a call is given up
-const TOLD_AGAIN = 5000; // milliseconds until the server is asked again to set what depends on the state
+const TOLD_AGAIN = 5000; // milliseconds until the server is asked again to update buttons and verdict
 const ADDRESS = new URL("../../page-study/", import.meta.url).href;
 
-/** What the server and the watchers both set, by the id of the component. @type {Record<string, {value: any}>} */
+/** Properties of the components that both the server and the watchers set, by id. @type {Record<string, {value: any}>} */
 const texts = {};
 part("watched", ({ element, props }) => {
   const block = element.parentElement?.closest("[id]");
@@ -25,7 +25,7 @@ part("watched", ({ element, props }) => {
 class Watcher {
   /** @type {{figure?: any, tag?: string, view?: string}} */
   held = {};
-  /** The texts that were told last, by their names. @type {Record<string, string> | null} */
+  /** The texts that were shown last, by name. @type {Record<string, string> | null} */
   told = null;
   isOn = false;
   isLost = false;
@@ -49,9 +49,9 @@ class Watcher {
   follow(value) {
     this.isOn = Boolean(value?.on && value.id);
     if (this.isLost && this.isOn) this.restore();
-    this.isLost = false; // whoever ends the watching sets the texts too
+    this.isLost = false; // the event that ends the watching also sets the texts
     if (!this.isOn) return;
-    const isOther = this.id !== value?.id; // the server shows another study anew
+    const isOther = this.id !== value?.id; // the server itself shows a new study
     if (isOther) this.held = {};
     if (isOther) pause = SOON;
     this.isSettled = isOther || Boolean(value?.known);
@@ -121,7 +121,7 @@ class Watcher {
     node?.labFigure?.take(whole);
   }
 
-  /** Say that the state is an old one. */
+  /** Show that the state is no longer current. */
   lose() {
     if (this.isLost) return;
     this.isLost = true;
@@ -151,7 +151,7 @@ let pause = PAUSE;
 /** @type {number | undefined} */
 let next;
 
-/** The studies that are followed; with two of them each is asked for in turn. */
+/** The studies that are followed; if there are two, they are requested in turn. */
 const followed = () => [...new Set(watchers.filter((one) => one.isOn).map((one) => one.id))];
 
 const begin = () => {
@@ -179,7 +179,7 @@ const ask = async () => {
     for (const one of mine) if (one.isOn && one.id === id) one.show(news, view);
     if (news.running && drawing.isBare()) pause = SOON;
   } catch {
-    /* the age of what is shown is watched below */
+    /* the age of the shown state is checked below */
   }
   asking = false;
   begin();

@@ -116,7 +116,7 @@ def _name(row: TableRow, names: Mapping[str, str]) -> str:
 
 
 def _cell(row: TableRow, measure: str, epoch: str) -> str:
-    """Return the mean and the difference from the control with its interval; bold if the interval excludes zero."""
+    """Return the mean and the difference from the control with its interval; bold if it is significant."""
     value = row.mean(measure, epoch)
     text = "–" if value != value else f"{value:.3g}"
     found = row.effects.get(measure, {}).get(epoch)

@@ -22,7 +22,7 @@ from neftune_core.ui.tabs.learn_tab import LearnTab
 from neftune_core.ui.tabs.noise_tab import update_range_after
 
 SET = ("noise.", "train.", "measuring.", "view")
-"""Beginnings of the names of the state that a lesson sets; those that its preset omits get their initial values."""
+"""Prefixes of the names of values that a lesson sets; those that its preset omits get their initial values."""
 DATA = "data"
 
 

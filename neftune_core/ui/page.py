@@ -64,7 +64,7 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
     shared_study.build(lab, key)
     class_view.build(lab, key)
     learn_tab.dock()
-    with gr.Tabs(elem_id="lab-tabs", selected="noise"):  # learn.js opens the one that is wanted
+    with gr.Tabs(elem_id="lab-tabs", selected="noise"):  # learn.js opens the requested tab
         with _tab("learn"):
             learn = learn_tab.build(shown)
         with _tab("noise"):
@@ -105,7 +105,7 @@ TABS = {
 def _tab(name: str) -> Iterator[gr.Tab]:
     """Open a tab that is mounted with the page, with its heading for screen readers.
 
-    Scripts and links use its name, whatever its label.
+    Scripts and links refer to it by `name`, in any language.
     """
     with gr.Tab(say(TABS[name]), id=name, elem_id=f"tab-{name}", render_children=True) as place:
         gr.HTML(f"<h2>{say(TABS[name])}</h2>", elem_classes=["visually-hidden"], apply_default_css=False)

@@ -1,7 +1,7 @@
-"""The page's state: kept by the browser, in its link and in a record; restored when the page opens.
+"""The page's state: stored in the browser, in links and in records, and restored when the page opens.
 
 The state is one table of values by name (`state_fields`), with the model and the data in use. The browser sends the
-stored state or that of the link as JSON; a record is converted to the same table. Values that do not fit are reported.
+stored state or that of the link as JSON; a record is converted to the same table. Invalid values are reported.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def fields_of(page: PageParts) -> Fields:
 
 
 def build(blocks: gr.Blocks, page: PageParts) -> None:
-    """Connect keeping and restoring, after all tabs have been built.
+    """Connect storing and restoring of the state, after all tabs have been built.
 
     Args:
         blocks: The open page.
@@ -263,7 +263,7 @@ def _connect_record(page: PageParts, fields: Fields) -> None:
 
 
 def look_again(page: PageParts) -> str:
-    """Return the script that redraws what depends on controls; the seed is passed, since its tab may be closed."""
+    """Return the script that redraws what depends on controls; the seed is passed in, since its tab may be closed."""
     noise = page.noise.noise
     ids = json.dumps([*(noise.elem_id(name) for name in noise.names), "noise-view", "train-strengths"])
     return f"(seed) => {{ Lab.changed(...{ids}); Lab.seedIs(seed); }}"
@@ -297,7 +297,7 @@ def _in_use(page: PageParts, given: State, model: ModelSettings, data: DataSetti
 def _of_link(page: PageParts, given: State, model: ModelSettings, data: DataSettings) -> list[Any]:
     """Return the values of `in_use_components` for a link.
 
-    A starter set is used; a model is only named, as loading takes time.
+    A starter set is put into use; a model is only mentioned in a note, because loading takes time.
     """
     wanted = {name.removeprefix("data."): str(value) for name, value in given.items() if name.startswith("data.")}
     if str(given.get("model.source", model.source)) != model.source:

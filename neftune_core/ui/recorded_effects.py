@@ -1,4 +1,4 @@
-"""Starter sets with a recorded effect: what noise did on them, and the button that sets that study up."""
+"""Starter sets with a recorded effect of noise: its description, and the button that sets up the same study."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from neftune_core.ui.tabs import noise_tab
 def recorded_studies(lab: Lab) -> dict[str, tuple[Sweep, StudySettings]]:
     """Return recorded sweeps that compare one noise with the control, and their study, by the name of its starter set.
 
-    The study has the number of seeds that a claim takes.
+    The study has the number of seeds that a claim requires.
     """
     found = {}
     for sweep in lab.recorded_sweeps:
@@ -37,7 +37,7 @@ def recorded_studies(lab: Lab) -> dict[str, tuple[Sweep, StudySettings]]:
 
 
 def effect_words(lab: Lab, starter: str) -> str:
-    """Describe what noise did in the recorded sweep on a starter set.
+    """Describe the effect of noise in the recorded sweep on a starter set.
 
     Args:
         lab: The state shared by all visitors.

@@ -1,4 +1,4 @@
-"""What changes a running study: a button that stops an arm, and the strength of a live study."""
+"""Controls that change a running study: buttons that stop an arm, and the strength of a live study."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def live_strength(record: Record, status: Status, log: Log, *, anew: bool) -> An
         record: The study.
         status: Its status.
         log: Its log.
-        anew: Whether the page has just begun to watch it. Only then is the slider set to the strength in force, so that
-            it never moves under the hand.
+        anew: Whether the page has just begun to watch it. Only then is the slider set to the current strength, so that
+            it never moves while it is being dragged.
 
     Returns:
         A Gradio update.

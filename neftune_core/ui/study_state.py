@@ -1,4 +1,4 @@
-"""A study as the state of the page's forms."""
+"""Convert a study to the state of the page's forms."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Watching a study: once a second the page asks for what is new in its log, outside of Gradio's queue.
+"""Watching a study: once a second the page requests the news in its log, outside of Gradio's queue.
 
-A call through the queue takes two requests and carries whole values, and its answer can be lost. The answers here are
-small, need no session, and may be asked for again at any time; `assets/page/watch.js` shows them.
+A call through the queue takes two requests and transfers whole values, and its response can be lost. The responses here
+are small, need no session, and can be requested again at any time; `assets/page/watch.js` shows them.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ KEPT_FIGURES = 16
 
 @dataclass(frozen=True)
 class Asked:
-    """What a page asks for.
+    """The request of a page.
 
     Attributes:
         record_id: The study.
         key: The visitor's key.
         view: One of `STUDY_VIEWS`; "" for no figure.
-        tag: The figure that the page has; "" for none.
+        tag: Tag of the figure that the page has; "" for none.
     """
 
     record_id: str
@@ -57,7 +57,7 @@ class Asked:
 
 
 class Studies:
-    """The answers to pages that watch a study.
+    """Responds to pages that watch a study.
 
     Args:
         lab: The state shared by all visitors.
@@ -69,11 +69,11 @@ class Studies:
         self._keeping = threading.Lock()
 
     def route(self) -> Route:
-        """Return the route at which they are given."""
+        """Return the route of the requests."""
         return Route(f"/{STUDY_PATH}/{{record_id}}", self.respond)
 
     async def respond(self, request: Request) -> ORJSONResponse:
-        """Answer a request; if there is no new point yet, wait for it, for less than a second."""
+        """Respond to a request; without anything new, wait for it, up to `LONGEST_WAIT_SECONDS`."""
         query = request.query_params
         code = query.get("language", ENGLISH)
         view = query.get("view", "")
@@ -92,7 +92,7 @@ class Studies:
             await asyncio.sleep(LOOK_SECONDS)
 
     def _looked(self, asked: Asked) -> tuple[str, int, int] | None:
-        """Return what changes whenever an answer does; None if there is no such study."""
+        """Return a value that changes whenever the answer does; None if there is no such study."""
         try:
             record = find(asked.record_id, require_key(asked.key))
         except RecordError:
@@ -108,7 +108,7 @@ class Studies:
         """Return what is new in a study.
 
         Args:
-            asked: What the page asks for.
+            asked: The request.
 
         Returns:
             `running`, `state`, `progress` and `arms` as HTML, and `size` of the log; with a view also `tag`, and
@@ -158,7 +158,7 @@ class Studies:
 
 
 def _is_news(answer: Mapping[str, Any], asked: Asked) -> bool:
-    """Return whether a page should have an answer at once. A figure without a point can wait for its first one."""
+    """Return whether an answer is sent immediately; a figure without points waits for its first one."""
     if not answer.get("running"):
         return True
     if not asked.view:
@@ -167,5 +167,5 @@ def _is_news(answer: Mapping[str, Any], asked: Asked) -> bool:
 
 
 def tag_of(events: list[Event]) -> str:
-    """Return how many events there are, with a checksum of the last: after a resumption it may be another one."""
+    """Return the number of events with a checksum of the last one, which may be different after a run has resumed."""
     return f"{len(events)}-{zlib.crc32(json.dumps(events[-1]).encode()) if events else 0:x}"

@@ -91,7 +91,7 @@ def answers_box(first: str, *, elem_id: str) -> gr.HTML:
 
 
 def as_pieces(shown: str) -> list[str]:
-    """Split HTML at its tags: Gradio sends the pieces that changed, and of one that grows only its end."""
+    """Split HTML at its tags, so that Gradio sends only changed pieces, and only the end of a piece that grows."""
     return re.split(r"(?<=>)(?=.)|(?<=[^>])(?=<)", shown, flags=re.DOTALL)
 
 

@@ -47,7 +47,7 @@ class EvidenceView:
         return [card, gr.update(visible=any(drawn.values())), *(drawn.get(name) for name in self.figures)]
 
     def empty(self) -> list[Any]:
-        """Return the values for no record, or a running one."""
+        """Return the values without a record, or for a running one."""
         return ["", gr.update(visible=False), *([None] * len(self.figures))]
 
 

@@ -39,7 +39,7 @@ def open_bar(label: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Format seconds for people."""
+    """Format a number of seconds as seconds, minutes or hours."""
     if seconds < 90:
         return say("{seconds} s", seconds=max(1, round(seconds)))
     if seconds < 5400:

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from neftune_core.models.loading import LoadedModel
 
 LOOK_SECONDS = 0.2
-# The study that a card's estimate is for: the page's defaults with rows of typical length.
+# The study for which a card shows an estimate: the page's defaults with rows of typical length.
 USUAL_WORK = Workload(arms=3, batch_size=4, length=128, steps=100, rank=8, read_tokens=200_000, reads=300)
 MORE = ("revision", "precision", "device")
 REAL = "smollm2-135m-instruct"
 """The smallest catalogued model that answers questions about anything."""
 USUAL_MEGABITS = 50
-"""Speed of a usual connection, for the time of a download."""
+"""Network speed assumed for download times, in megabits per second."""
 
 _GATED = later(
     "The hub provides this model only to accounts that have accepted its licence: "
@@ -40,12 +40,12 @@ _GATED = later(
 )
 
 PASSED = {True: later("yes"), False: later("no"), None: "–"}
-# What the page shows of the checks; the rest is summed up in one column.
+# Checks with columns of their own; one further column counts the passed checks.
 SHOWN_CHECKS = (later("noise reaches the loss"), later("answers equal generate"))
 HOOK_CHECK = later("the common trainer hook has an effect")
 
 stop_signals: dict[str, threading.Event] = {}
-"""What stops a load under way, by the session that asked for it."""
+"""Stop signals of loads in progress, by session."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def build(strip: Strip, allowed: Collection[str] | None = None) -> Form[ModelSet
 
 
 def bundled_hint(allowed: Collection[str] | None = None) -> None:
-    """Build the note on the bundled model, shown where rows or prompts of one's own are entered while it is in use.
+    """Build the note on the bundled model, shown beside inputs for own rows or prompts while it is in use.
 
     Args:
         allowed: Models that visitors may use; None for any.
@@ -185,7 +185,7 @@ class _Loading:
         self.thread.start()
 
     def is_going_on(self) -> bool:
-        """Return whether the model is still being loaded, after a moment."""
+        """Wait briefly, and return whether the model is still being loaded."""
         self.thread.join(LOOK_SECONDS)
         return self.thread.is_alive()
 
@@ -271,7 +271,7 @@ def _estimate(model: SizedModel, source: str) -> str:
 
 
 def families_html() -> str:
-    """Return a folded table of what `python -m tests.stress families` found, with this noise and the common hook."""
+    """Return a folded table of supported model families: results of `python -m tests.stress families`."""
     found = json.loads((assets() / "docs" / "families.json").read_text(encoding="utf-8"))
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     rows = "".join(_family_row(family, found["ours"]) for family in found["families"].values())

@@ -19,7 +19,7 @@ stroke-width="1.8"><path d="M2 6V2h4M10 2h4v4M14 10v4h-4M6 14H2v-4"/></svg>"""
 
 
 def part(name: str) -> str:
-    """Return the `js_on_load` that passes a `gr.HTML` to the part of that name in assets/page/*.js."""
+    """Return the `js_on_load` that passes a `gr.HTML` to the part with this name in assets/page/*.js."""
     return (
         "(window.labWaiting = window.labWaiting || [])"
         f".push({{part: {name!r}, element, props, watch, trigger, server}});"

@@ -26,7 +26,7 @@ from neftune_core.ui.server.lab import Lab
 logger = logging.getLogger(__name__)
 
 CLEAR = 0.05
-"""Nats per token; a smaller difference between two losses is not mentioned."""
+"""Smallest difference between two losses that is mentioned, in nats per token."""
 
 NORMS = "seen.json"
 """The token norms of one training row, which `python -m tests.tools.recorded_norms` stores with a record."""
@@ -78,10 +78,10 @@ def stage(record: Record, line: str) -> dict[str, Any]:
         line: Description in one sentence.
 
     Returns:
-        `{"about", "lead", "result", "steps", "per_epoch", "seen", "arms"}`, the arms as
-        `[{name, label, colour, train, held_out, batches}]`.
-        `about`, `lead` (what to look at) and `result` are sentences. `train` and `held_out` are `[[step, loss], ...]`
-        with noise off, `batches` the training loss of each step.
+        `{"about", "lead", "result", "steps", "per_epoch", "seen", "arms"}`, with the arms as
+        `[{name, label, colour, train, held_out, batches}]`. `about`, `lead` (what to look at) and `result` are
+        sentences. `train` and `held_out` are `[[step, loss], ...]` with noise off; `batches` has the training loss of
+        each step in the same form.
     """
     arms, colours = record.arms, arm_colours(record.arms)
     events = [event for event in record.events() if event.get("seed") == record.study.seed]
@@ -122,7 +122,7 @@ def _lead(record: Record) -> str:
 
 
 def _result(record: Record, arms: Sequence[dict[str, Any]]) -> str:
-    """Describe the final losses of the control and the last arm; each sentence only if it is true."""
+    """Describe the final losses of the control and the last arm; remarks are added only if they are true."""
     control, loudest = arms[0], arms[-1]
     if any(not arm[part] for arm in arms for part in ("train", "held_out")):
         return ""

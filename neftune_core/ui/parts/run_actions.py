@@ -32,7 +32,7 @@ OPEN_ENDED = {
     "answering": later("Answering the prompts of the study"),
     "stopping": later("Aborting the current step"),
 }
-"""Work whose length nobody knows beforehand: its bar moves and says no share."""
+"""States of unknown duration, which are shown with an indeterminate progress bar."""
 
 
 def state_text(record: Record, status: Status, log: Log, *, judged: bool = True) -> str:
@@ -42,7 +42,7 @@ def state_text(record: Record, status: Status, log: Log, *, judged: bool = True)
         record: The study.
         status: Its status.
         log: Its log.
-        judged: Whether to say what a finished study found, which takes a moment to compute.
+        judged: Whether to include the result of a finished study, which takes a moment to compute.
 
     Returns:
         HTML.
@@ -67,7 +67,7 @@ def state_text(record: Record, status: Status, log: Log, *, judged: bool = True)
 
 
 def best_text(record: Record, status: Status) -> str:
-    """Return which arms of a study that is over have the weights of their best evaluation beside those of their end.
+    """List the arms of a study that has ended whose weights at their best evaluation are stored beside the last ones.
 
     Args:
         record: The study.
@@ -99,14 +99,14 @@ def best_text(record: Record, status: Status) -> str:
 
 
 def end_text(record: Record, status: Status) -> str:
-    """Return in one plain sentence what a study that is over found, how sure that is, and what would make it surer.
+    """Summarise the result of a study that has ended, its certainty, and what would make it more certain.
 
     Args:
         record: The study.
         status: Its status.
 
     Returns:
-        HTML; "" while it runs, or if there is nothing to tell.
+        HTML; "" while it runs, or without a result.
     """
     from neftune_core.sweeps.table import judge
 
@@ -216,7 +216,7 @@ FORGET_IN_BROWSER = "() => Lab.setParameter('job', '')"
 
 @dataclass(frozen=True)
 class Actions:
-    """The buttons below a study; removing takes a second button, which replaces the first, and can be undone."""
+    """The buttons below a study; removal is confirmed with a second button in place of the first, and can be undone."""
 
     resume: gr.Button
     more: gr.Button
@@ -299,7 +299,7 @@ class ButtonContext:
         strip: The strip.
         key: Component with the visitor's key.
         record_id: Component with the id of the study.
-        asked: Component that requests answers from a study's arms.
+        asked: Component that requests a comparison of a study's arms.
         seen: State of the watched log.
         tab: Name of the tab that shows the study.
         tracker: Components with the tracker of the studies that are started here; empty if none can be chosen.

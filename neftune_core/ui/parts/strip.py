@@ -36,7 +36,7 @@ OTHER = {
     ENGLISH: ('lang="zh-CN" aria-label="切换到中文"', "中文"),
     CHINESE: ('lang="en" aria-label="Switch to English"', "English"),
 }
-"""The button of the other language, in the words of whoever looks for it."""
+"""Attributes and label of the button for the other language, written in that language."""
 
 
 def _tools_html() -> str:
@@ -57,9 +57,9 @@ stroke="currentColor" stroke-width="1.6"/><path d="M10 2.8a7.2 7.2 0 0 1 0 14.4z
 
 @dataclass(frozen=True)
 class StopDialog:
-    """Stopping the watched study; `ask` opens the choice in the browser.
+    """The buttons that stop the watched study; `ask` shows `choice` in the browser.
 
-    The study continues until one of the two choices has been made.
+    The study continues until `keep` or `discard` is pressed.
     """
 
     ask: gr.Button
@@ -199,7 +199,7 @@ def watched_text(value: str = "", *, elem_id: str, also: str = "") -> gr.HTML:
     Args:
         value: Initial HTML.
         elem_id: Id in the page.
-        also: Another part of the page's scripts that it becomes; "" for none.
+        also: Name of a further script part that handles it; "" for none.
 
     Returns:
         The component.

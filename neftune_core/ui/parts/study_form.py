@@ -34,8 +34,8 @@ METHOD_VALUES = {**dict.fromkeys(METHODS, ""), SCHEDULE: "constant"}
 class StudyRequest:
     """The settings of a study on all tabs.
 
-    `strengths` and `methods` are numbers as typed: of further noise arms, and of arms with another method, by its name;
-    `methods` also has the value of the box `SCHEDULE`.
+    `strengths` are those of further noise arms, as typed. `methods` has the values of arms with other methods, also as
+    typed, by method, and the value of the box `SCHEDULE`.
     """
 
     data: DataSettings
@@ -112,7 +112,7 @@ def method_field(name: str) -> str:
 
 
 def _box(name: str, prefix: str) -> gr.Textbox:
-    """Return the box of a method, with what its setting and its entry say."""
+    """Return the box of a method, with label and help from its setting and its entry in `METHODS`."""
     method, found = METHODS[name], control(MethodSettings, name)
     noise = say("These arms have the noise of the Noise tab.") if method.needs_noise else ""
     sentences = (say(found.help), say("One value per arm, such as {example}.", example=method.example), noise)
@@ -177,7 +177,7 @@ def plan_text(lab: Lab, study: StudySettings) -> tuple[str, bool]:
 
 
 def require_fit(lab: Lab, study: StudySettings) -> None:
-    """Check that a study fits before it starts; a queued one is checked at its turn.
+    """Check that a study fits before it starts; a study that has to wait is checked when its turn comes.
 
     Args:
         lab: The state shared by all visitors.

@@ -30,9 +30,9 @@ POINTS_INFO = later("One setting per line, in addition to the grid: noise.streng
 
 @dataclass(frozen=True)
 class SweepForm:
-    """The components, and the positions of their values in the order of `components()`.
+    """The components of the form.
 
-    `methods` are the boxes of arms with other methods, which every study of the sweep trains beside what varies.
+    `methods` are the boxes of arms with other methods, which every study of the sweep trains in addition.
     """
 
     names: list[gr.Dropdown]

@@ -20,13 +20,13 @@ from neftune_core.sentences import sentence
 # Options of page events that are private and show no progress animation.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
-# Options of handlers that validate their own settings: Gradio would process every single input in a thread.
+# Options of handlers that validate their own settings: otherwise Gradio preprocesses every input in a thread.
 UNREAD: dict[str, Any] = {**QUIET, "preprocess": False}
 
 OWNER_KEY = "owner-key"
 
 HIDDEN: Any = "hidden"
-"""`visible` of a button that appears only for a moment. Removed, it could stay: it may be on its way."""
+"""Value of `visible` for a button that appears only briefly; removing it while it is being mounted could fail."""
 
 asked_at: ContextVar[Any] = ContextVar("asked_at", default=None)
 """The component whose event called the running handler; None for a call that names none, such as one over HTTP."""
@@ -81,7 +81,7 @@ _OVER = object()
 
 
 def show_error(error: BaseException) -> None:
-    """Show the sentence of `error` beside the control that asked."""
+    """Show the sentence of `error` beside the control that caused it."""
     words = sentence(_as_caller_error(error))
     if isinstance(error, Cancelled):
         show_note(words)
@@ -90,7 +90,7 @@ def show_error(error: BaseException) -> None:
 
 
 def show_note(words: str) -> None:
-    """Show a sentence beside the control that asked."""
+    """Show a sentence beside the control whose event is being handled."""
     gr.Info(beside_control(words), duration=None)
 
 
@@ -127,10 +127,10 @@ def owner_key() -> gr.Textbox:
 
 
 def key_of_tab(key: gr.Textbox, name: str) -> gr.Textbox:
-    """Return a hidden component whose `change` is the time to fill a tab as the page opens.
+    """Return a hidden component whose `change` event fills a tab when the page opens.
 
-    It gets the visitor's key if the page opens with this tab or restores an earlier state; a first visit to another tab
-    spares the call.
+    It gets the visitor's key if the page opens with this tab or restores an earlier state; a first visit that opens
+    another tab makes no call.
 
     Args:
         key: Component with the visitor's key.
@@ -160,7 +160,7 @@ def in_browser(expression: str, inputs: str = "") -> str:
 
 
 def saves_text(button: gr.Button, handler: Callable[..., Any], inputs: Any) -> None:
-    """Save what a handler returns as a file in the browser; after an error nothing is saved, and no earlier file again.
+    """Save what a handler returns as a file in the browser; after an error nothing is saved.
 
     Args:
         button: The button.

@@ -21,7 +21,7 @@ READ, SEND = ("GET", "HEAD"), ("POST",)
 FORWARDED = "x-forwarded-for"
 LONGEST_ADDRESS = 60
 STUDY_PATH = "page-study"
-"""Where a page asks what is new in a study."""
+"""Path from which pages fetch updates of a study."""
 
 OPEN: tuple[tuple[tuple[str, ...], str], ...] = (
     (READ, r"/"),

@@ -27,7 +27,7 @@ NOT_UPLOADED = later("This is not a file that was uploaded here: upload it first
 NOT_A_FILE = later("The description of a file in this call is malformed: upload the file first.")
 
 SERVER = secrets.token_hex(8)
-"""This process. A page sends the one that it was opened on, since a restarted server has none of its settings."""
+"""Identifier of this process. A page sends that of the process it was opened on, whose settings a restart loses."""
 SERVER_HEADER = "x-lab-server"
 
 _SCALAR = (str, int, float, type(None))
@@ -37,7 +37,7 @@ _NO_NUMBER = later("The value of {field} must be a number.")
 _NO_CHOICE = later("The value of {field} must be one of its choices.")
 _NO_TEXT = later("The value of {field} must be text.")
 
-# Types that a component may send, most specific class first, and what to say of others; the rest are not checked.
+# Types that a component may send, most specific class first, and the error for other types; the rest are not checked.
 ACCEPTED: tuple[tuple[type[Component], tuple[type, ...], str], ...] = (
     (gr.Slider, _NUMBER, _NO_NUMBER),
     (gr.Number, (*_NUMBER, type(None)), _NO_NUMBER),
@@ -170,7 +170,7 @@ def _require_known_session(named: Mapping[str, Any], gone: EvictedSessions) -> N
 
 
 class EvictedSessions:
-    """The sessions evicted by the server, as a bit set of two megabytes that never forgets one.
+    """The sessions evicted by the server, as a bit set of two megabytes that never loses an entry.
 
     After a hundred thousand evictions, one new session in 160 is mistaken for an evicted one and asked to reload.
     """

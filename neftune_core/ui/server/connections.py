@@ -1,6 +1,6 @@
 """Limits on what one network address may hold open: requests, idle connections, unread answers, and sessions.
 
-None of these costs a visitor anything to open, and the framework closes none of them by itself.
+All of these are free for a visitor to open, and the framework never closes them by itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from neftune_core.language import later, say
 from neftune_core.ui.server.rate_limits import TooManyCalls
 
 MOST_REQUESTS = 500
-"""Requests that one address may have open: a page has six at most, and a class comes from one address."""
+"""Requests that one address may have open: a page has six at most, and a whole class may share an address."""
 MOST_IDLE = 500
 """Connections without a request that one address may have open."""
 IDLE_SECONDS = 30.0
@@ -36,7 +36,7 @@ MOST_FILES = 65_536
 TRACKED_UPLOADS = 1_000
 """Uploads whose progress is kept."""
 LARGEST_PART_HEADER = 2_048
-"""Bytes of the headers of one uploaded file: Gradio shortens a long file name letter by letter."""
+"""Maximum bytes of the headers of one uploaded file, because Gradio shortens a long file name letter by letter."""
 
 TOO_MANY = later("Your network address has too many requests open at once: wait until some are answered.")
 
@@ -151,7 +151,7 @@ class UnreadAnswers:
 
 
 async def close_idle(server: Any, address_of: Callable[[Any], str]) -> None:
-    """Close connections that have no request, for ever: those idle for `IDLE_SECONDS`, and those over `MOST_IDLE`.
+    """Run forever, closing connections without a request: those idle for `IDLE_SECONDS`, and those over `MOST_IDLE`.
 
     Args:
         server: The uvicorn server.
@@ -212,7 +212,7 @@ class LruDict(OrderedDict[str, Value], Generic[Value]):
 def bound_heads() -> None:
     """Parse requests with h11, which refuses an address or headers of more than 16 kB; call it before the launch.
 
-    httptools, which uvicorn prefers, collects them without end.
+    httptools, which uvicorn prefers, accepts them without limit.
     """
     from uvicorn.config import HTTP_PROTOCOLS
 
@@ -232,9 +232,9 @@ def bound_uploads() -> None:
 
 
 class DiscardedState(dict[int, Any]):
-    """In place of the description of every component, with its last value, that Gradio keeps for each session.
+    """Replaces the descriptions of all components, with their last values, that Gradio keeps for each session.
 
-    They take 1.7 MB a session, and only serve links to a state of the page, whose address is closed.
+    They take 1.7 MB per session, and are only used for links to a state of the page, whose path is closed.
     """
 
     def __contains__(self, key: object) -> bool:
@@ -250,7 +250,7 @@ class DiscardedState(dict[int, Any]):
 class Sessions(OrderedDict[str, Any]):
     """Gradio's sessions by hash, latest last; evicted ones are added to `evicted`.
 
-    A new session costs nothing, so an address with more than `share` sessions loses its own oldest ones first.
+    Since anyone can open sessions, an address with more than `share` of them loses its own oldest ones first.
 
     Args:
         evicted: The evicted sessions.

@@ -1,7 +1,7 @@
-"""Visitors take turns: calls that wait are answered by network addresses in turn, so that none of them holds up others.
+"""Answer the waiting calls of different network addresses in turn, so that no visitor holds up the others.
 
-Gradio answers the calls of a function in the order of their arrival. A visitor who sends hundreds of slow ones would
-otherwise be answered before everybody who comes after.
+Gradio answers the calls of a function in the order of their arrival. A visitor who sends hundreds of slow calls would
+otherwise be answered before everybody who calls later.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class FairQueue(list[Any]):
 
 
 class FairQueues(dict[str, Any]):
-    """Gradio's event queues by their ids; events wait in each by `FairQueue`.
+    """Gradio's event queues by their ids; each holds its waiting events in a `FairQueue`.
 
     Args:
         address: Returns the network address of an event.

@@ -33,7 +33,7 @@ HEAD_BEGINS = re.compile(rb"<head[^>]*>")
 BODY_ENDS = b"</body>"
 CONFIG = "/config"
 ADDRESS_HEADERS = (b"host", b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server")
-"""The headers from which Gradio makes the addresses in its pages."""
+"""The headers from which Gradio builds the URLs in its pages."""
 KEPT_ANSWERS = 16
 PAGE_LEVEL = 4
 """Compression of a page: seven milliseconds for 700 kB, which become 120 kB."""
@@ -118,13 +118,13 @@ Key = tuple[str, str, tuple[bytes, ...]]
 class FirstView:
     """ASGI middleware that adds to the pages served at the paths of `pages`, and caches them and their description.
 
-    Gradio copies the description of the whole page for every request. Without a cookie the result depends on the
-    address alone, under which the page is asked for.
+    Gradio copies the description of the whole page for every request. Without a cookie, the result only depends on the
+    URL that is requested.
 
     Args:
         app: The application.
-        pages: What is added, by path.
-        cached: Whether answers are cached; no if they depend on the visitor.
+        pages: Additions by path.
+        cached: Whether responses are cached; False if they depend on the visitor.
     """
 
     def __init__(self, app: ASGIApp, *, pages: Mapping[str, PageAdditions], cached: bool = True) -> None:
@@ -160,7 +160,7 @@ class FirstView:
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     def _asked(self, scope: Scope) -> Scope:
-        """Return the request as it is passed on: without what the page does not depend on."""
+        """Return the request to pass on, without query parameters that the page does not depend on."""
         page = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("page", [""])[0]
         named = scope["path"] == CONFIG and f"/{page}" in self.pages
         return {**scope, "method": "GET", "query_string": f"page={page}".encode() if named else b""}
@@ -173,7 +173,7 @@ class FirstView:
         return scope["path"], scope["query_string"].decode("latin-1"), (scope.get("scheme", "").encode(), *address)
 
     async def _answered(self, scope: Scope, receive: Receive) -> tuple[Message, bytes]:
-        """Return the start of the answer, and the whole page with what is added; anything else is unchanged."""
+        """Return the start of the response, and its body with the additions, if it is a page."""
         start: Message = {}
         body = bytearray()
 
@@ -189,7 +189,7 @@ class FirstView:
 
 
 def _is_for_all(start: Message) -> bool:
-    """Return whether an answer succeeded and sets no cookie."""
+    """Return whether a response succeeded and sets no cookie, so that it can be cached."""
     names = {name.lower() for name, _ in start.get("headers", [])}
     return start["status"] == 200 and b"set-cookie" not in names
 
@@ -200,7 +200,7 @@ def _with_nonce(page: bytes, nonce: str) -> bytes:
 
 
 def _packed(start: Message, body: bytes) -> tuple[Message, bytes]:
-    """Return a page compressed; it has a nonce of its own, so that only a fast level is worth its time."""
+    """Return a page compressed, at a fast level, because its nonce makes every response different."""
     names = dict(start.get("headers", []))
     if b"content-encoding" in names:
         return start, body

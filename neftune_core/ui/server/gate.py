@@ -55,7 +55,7 @@ CALLS = re.compile(r"/gradio_api/(queue/join|call/(?P<name>[^/]+))/?$", re.IGNOR
 UPLOAD = re.compile(r"/gradio_api/upload/?$", re.IGNORECASE)
 LOGIN = re.compile(r"/login/?$", re.IGNORECASE)
 SIGN_IN = "/login/huggingface"
-"""The one address that may redirect to another host: the platform's, for its sign-in."""
+"""The only path that may redirect to another host: to the platform's sign-in."""
 SESSION = re.compile(r"[\w\-]{1,100}")
 
 HEADERS = (
@@ -69,13 +69,13 @@ POLICY = (
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; "
     "base-uri 'self'; form-action 'self'; frame-src 'none'; frame-ancestors {frames}"
 )
-"""What the page may load.
+"""The page's content security policy.
 
-The scripts in the page itself carry the nonce of their answer (`first_view.FirstView`). Gradio compiles the handlers of
-events in the browser from text, hence 'unsafe-eval', and sets styles from scripts.
+The scripts in the page itself carry the nonce of the response (`first_view.FirstView`). Gradio compiles event handlers
+in the browser from text, hence 'unsafe-eval', and sets styles from scripts.
 """
 NONCE = "neftune.nonce"
-"""Where the scope of a request has the nonce of its answer."""
+"""Key of the response's nonce in the scope of a request."""
 
 MOST_VALUES = 20_000
 DEEPEST = 40
@@ -144,7 +144,7 @@ class Gate:
                     await sending({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _watch(self) -> None:
-        """Begin to close idle connections, once the server runs."""
+        """Start closing idle connections, once the server runs."""
         if self._watching is None and getattr(self.page, "server", None) is not None:
             end = (lambda connection: str(id(connection))) if self.hosts.anything else peer_of  # all are of the proxy
             self._watching = asyncio.create_task(close_idle(self.page.server, end))
@@ -187,7 +187,7 @@ class Gate:
         )  # exactly as parsed here, so that the bytes are not interpreted differently
 
     def _by_position(self, scope: Scope, said: dict[str, Any]) -> dict[str, Any]:
-        """Return the body of a call; one whose parameters are named is turned into one by position, path included."""
+        """Return the body of a call; a call by name is converted to one by position, including the path in `scope`."""
         if not V2.search(scope["path"]):
             return said
         found = as_positional(self.page, scope["path"], said)

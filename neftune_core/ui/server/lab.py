@@ -115,7 +115,7 @@ class Lab:
     def answers(
         self, chosen: Sequence[SelectedArm], prompts: Sequence[Prompt], settings: DecodingSettings
     ) -> Iterator[list[dict[str, Any]]]:
-        """Answer prompts, as `comparison.compare_arms`, on the GPU allocated per call if there is one.
+        """Answer prompts, as `comparison.compare_arms` does, on the GPU allocated per call if there is one.
 
         Args:
             chosen: The arms.
@@ -142,7 +142,7 @@ class Lab:
         return Record(found[0]) if found else None
 
     def prepared(self, data: DataSettings, model: ModelSettings) -> tuple[PreparedData, Any]:
-        """Return what `examined` returns.
+        """Tokenize the rows of a data source, as `examined` does, and require that a study can be trained on them.
 
         Args:
             data: The data settings.

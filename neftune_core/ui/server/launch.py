@@ -1,4 +1,4 @@
-"""Launch the page: its style, its own files, and no connection outside this machine."""
+"""Launch the page with its style and its own files, and without connections to other machines."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none
 stroke-width="2.4"><path d="M2 14c2.5 0 2.5-6 5-6s2.5 9 5 9 2.5-12 5-12 2.5 9 5 9" stroke="#c2410c"/>
 <path d="M2 12h20" stroke="#2962a8"/></svg>"""
 FILES = "page-files"
-"""Where the page's own files are served: a name that no proxy is likely to serve the whole page under."""
+"""Path of the page's own files, a name under which a proxy is unlikely to serve the whole page."""
 SESSIONS = 1000
-"""Visitors whose page the server remembers, the latest."""
+"""Number of most recent sessions whose state the server keeps."""
 SWITCH_SECONDS = 0.0005
-"""Seconds after which a computing thread lets others use the interpreter."""
+"""Seconds after which a computing thread yields the interpreter to others."""
 A_YEAR = "public, max-age=31536000, immutable"
 
 
@@ -83,7 +83,7 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits, routes: Sequence[R
         page: The page.
         serving: How it is served.
         limits: Limits of the server.
-        routes: What is served beside the page and its files.
+        routes: Further routes, beside the page and its files.
 
     Returns:
         The URL.
@@ -121,7 +121,7 @@ def gate_of(page: gr.Blocks, serving: Serving, limits: Limits) -> Middleware:
 
 @contextmanager
 def outermost(middleware: Middleware) -> Iterator[None]:
-    """Place `middleware` before Gradio's own in every application that it creates inside.
+    """Place `middleware` before Gradio's own in every application that is created inside the block.
 
     Gradio places its CORS middleware, which allows every origin, before those passed to `launch`.
     """
@@ -140,7 +140,7 @@ def outermost(middleware: Middleware) -> Iterator[None]:
 
 
 def answer_promptly() -> None:
-    """Let the thread that answers visitors run soon after it asks to, and spare every call a search for a package.
+    """Let the thread that answers visitors run promptly, and avoid a search for a package in every call.
 
     Python lets a thread that computes keep the interpreter for five milliseconds, many times per call. Around each call
     Gradio imports Matplotlib twice, and searches the disk for it if it is not installed.
@@ -163,7 +163,7 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits, routes: Se
         page: The page.
         serving: How it is served.
         limits: Limits of the server.
-        routes: What is served beside the page and its files.
+        routes: Further routes, beside the page and its files.
 
     Returns:
         Keyword arguments.
@@ -202,10 +202,10 @@ def _knows(password: str, _: str, given: str) -> bool:
 
 
 def head() -> str:
-    """Return what the page fetches at once: Gradio's style sheets as one, and the script.
+    """Return the links to what the page fetches first: Gradio's style sheets as one, and the script.
 
-    Gradio's scripts add a link for each of about fifty sheets, except for those that the page already has a link to:
-    disabled links, which browsers do not fetch, spare the requests.
+    Gradio's scripts add a link for each of about fifty sheets, unless the page already has one. Disabled links, which
+    browsers do not fetch, avoid these requests.
     """
     place = f"{FILES}/{version()}"
     known = "".join(f'<link rel="stylesheet" href="{url}" disabled>' for url in theme.framework_sheets())

@@ -18,11 +18,11 @@ _SECRETS = re.compile(
     r"(?<=[Bb]earer )[\w.\-~+/=]{8,}|(?<=://)[^\s/:@]*:[^\s/@]+(?=@)|"
     r"(?<=key=)[^\s&\"']{8,}|(?<=token=)[^\s&\"']{8,}|(?<=password=)[^\s&\"']+"
 )
-"""What is a secret wherever it stands: visitors' keys, API keys by their usual beginnings, passwords in addresses."""
+"""Secrets in any text: visitors' keys, API keys by their usual prefixes, and passwords in URLs."""
 
 
 class SecretFilter(logging.Formatter):
-    """Replace secrets of the environment, visitors' keys and API keys by [secret]."""
+    """Formatter that replaces secrets of the environment, visitors' keys and API keys with [secret]."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)

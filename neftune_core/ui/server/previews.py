@@ -38,7 +38,7 @@ FIRST_SENTENCE = "Write a short poem about a robot who learns to paint."
 LONGEST_TOKENS = 160
 PIECE_ROWS = 8192
 FORMAT = 3
-"""Counts up with every change of what a payload holds, so that none of an earlier kind is read back from disk."""
+"""Version of the content of a payload; a payload that was stored with another version is not read from disk."""
 
 
 def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
@@ -255,7 +255,7 @@ def key_of(text: str, model: ModelSettings, draw: int, sites: str) -> str:
 
 
 def _fingerprint() -> list[Any]:
-    """Return what the bundled model's preview depends on besides the sentence: the weights, if they are there."""
+    """Return names and sizes of the bundled model's files, which its preview depends on; empty without the model."""
     from neftune_core.home import assets
 
     folder = assets() / "model"

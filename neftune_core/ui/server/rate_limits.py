@@ -17,7 +17,7 @@ from neftune_core.settings import Limits
 KEPT_ADDRESSES = 10_000
 MINUTE, HOUR = 60.0, 3600.0
 CALL_BYTES = 100_000
-"""A call whose body is larger counts as several: reading it holds up everybody."""
+"""A call with a larger body counts as several, because reading it delays everybody."""
 PASSWORDS_A_MINUTE, PASSWORDS_OF_ALL = 10, 100
 
 

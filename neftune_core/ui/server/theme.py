@@ -116,12 +116,12 @@ def css() -> str:
 
 
 LARGEST_SHEET = 50_000
-"""Bytes of a style sheet above which it belongs to an editor that the page does not have."""
+"""Larger style sheets, in bytes, belong to an editor that the page does not use."""
 _RELATIVE = re.compile(r"""url\((["']?)(?:\./)?(?!data:|["'#/]|\w+:)""")
 
 
 def framework_sheets() -> Mapping[str, Path]:
-    """Return Gradio's style sheets by the URL under which its scripts look for them: basic ones first."""
+    """Return Gradio's style sheets, basic ones first, by the URL under which its scripts look for them."""
     folder = Path(gr.__file__).parent / "templates" / "frontend" / "assets"
     found = [path for path in folder.glob("*.css") if path.stat().st_size < LARGEST_SHEET]
     basic = sorted(found, key=lambda path: (not path.name.startswith(("index-", "core-")), path.name))

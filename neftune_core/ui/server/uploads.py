@@ -35,10 +35,10 @@ KEPT_SECONDS = 24 * 3600
 UPLOADS_KEPT = 40  # number of files of maximum size that fit
 FILES_KEPT = 20_000
 SHARE = 4
-"""Where visitors are strangers, one address has at most this part of the room: a fourth."""
+"""On a server that strangers visit, one address may use at most `1 / SHARE` of the space."""
 BETWEEN_LOOKS_SECONDS = 60
 asked_as: ContextVar[str] = ContextVar("asked_as", default="")
-"""The hash of the key that the session of the current call has told; empty if it has told none, and for code."""
+"""Hash of the key that the session of the current call has sent; empty if none was sent, and in calls from Python."""
 UPLOAD = re.compile(r"/gradio_api/upload/?$", re.IGNORECASE)
 READ_FILE = re.compile(r"/gradio_api/file[=/](?P<path>.+)$", re.IGNORECASE | re.DOTALL)
 
@@ -106,10 +106,10 @@ class _Upload:
     """One file.
 
     Attributes:
-        address: The network address that it is counted under; empty for what was here when the server started.
-        size: Its bytes.
-        addresses: All addresses that it was uploaded from: files of the same content lie at the same path.
-        owners: The hashed keys of those who have named it in a call.
+        address: The network address that it is counted under; empty for files from before the server started.
+        size: Its size in bytes.
+        addresses: All addresses that it was uploaded from, since files with the same content have the same path.
+        owners: The hashed keys of visitors who have named it in a call.
         unnamed: Number of its uploads that no call has named yet.
     """
 
@@ -211,7 +211,7 @@ class UploadQuota:
         return kept is None or "" in kept.addresses or address in kept.addresses
 
     def is_for(self, owner: str, path: str) -> bool:
-        """Return whether a visitor may name a file: as the first one after its upload, or because they did before.
+        """Return whether a visitor may name a file: if nobody has since its upload, or if they have named it before.
 
         Args:
             owner: The hash of the visitor's key; empty if the call has none, as for API clients.
@@ -234,7 +234,7 @@ class UploadQuota:
         return allowed
 
     def may_name(self, path: str) -> bool:
-        """Return whether the visitor of the current call may name a file; a private lab asks for the address alone."""
+        """Return whether the visitor of the current call may name a file; a private server checks only the address."""
         here = self.is_of(asked_from.get(), path)
         return here and (self.limits.local_paths or self.is_for(asked_as.get(), path))
 
@@ -277,7 +277,7 @@ _making = threading.Lock()
 
 
 def upload_quota(limits: Limits) -> UploadQuota:
-    """Return the accounting of this process for the uploads of this home."""
+    """Return this process's accounting of the uploads in the home folder."""
     folder = home() / "uploads"
     with _making:
         room = _rooms.get(folder)

@@ -1,1 +1,1 @@
-"""What one visitor shows to others: links with their QR codes, finished studies to read, and classes."""
+"""Sharing with other visitors: links with their QR codes, finished studies to read, and classes."""

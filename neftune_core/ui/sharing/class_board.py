@@ -19,7 +19,7 @@ from neftune_core.studies.results import mean_results
 from neftune_core.studies.sharing.classes import Classroom
 
 SECONDS = 0.5
-"""Longest age of a board; with the pause between two looks of a page, at most two seconds."""
+"""Maximum age of a board; with the polling interval of a page, it is at most two seconds old."""
 KEPT_CLASSES, KEPT_STUDIES, KEPT_BOARDS = 50, 3_000, 100
 LOSS = "held_out_loss"
 
@@ -28,10 +28,10 @@ Points = dict[Any, tuple[list[int], list[float]]]
 
 @dataclass(frozen=True)
 class Board:
-    """What a class shows.
+    """The content that a class shows.
 
     Attributes:
-        version: Changes whenever something else is shown.
+        version: Changes whenever the content changes.
         students: Number of students who joined.
         studies: The studies that have something to show, newest first.
         unmeasured: Number of studies without any held-out loss yet.
@@ -68,7 +68,7 @@ class ClassBoards:
             return board
 
     def shown(self, code: str, version: int) -> Board | None:
-        """Return the board that a page shows.
+        """Return the version of a board that a page shows.
 
         Args:
             code: Code of the class.
@@ -113,7 +113,7 @@ def _sizes(study: ClassStudy) -> tuple[object, ...]:
 
 
 def class_study(number: int, record: Record) -> ClassStudy:
-    """Return what a class shows of a study.
+    """Return the part of a study that its class may see.
 
     Args:
         number: Number of the student.

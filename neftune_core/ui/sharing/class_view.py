@@ -1,4 +1,4 @@
-"""The class of a link such as `?class=K7M2QX`: joining it, and all its studies in one overlay."""
+"""The class of a link such as `?class=K7M2QX`: joining it, and all its studies in one figure."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from neftune_core.ui.sharing.class_board import Board, ClassBoards
 from neftune_core.ui.sharing.link_panel import NOT_HERE
 
 SECONDS = 1.0
-"""Pause between two looks at the board, which is `class_board.SECONDS` old at most."""
+"""Polling interval of the board, which is at most `class_board.SECONDS` old."""
 HELD = in_browser("[code, Lab.figureTag('class-curves')]", "code, held")
 """The script that tells the server which board the page shows."""
 UNKNOWN = "?"
 REMEMBER = in_browser("Lab.sharing.keep(code)", "code")
 """The script that stores the class that the visitor is a student of; `UNKNOWN` until the server has answered."""
 LOOKS_A_MINUTE = 200
-"""Openings of classes from one network address: room for a class, and none for guessing codes."""
+"""How often one network address may open a class: enough for a whole class, too little for guessing codes."""
 CONSENT = later(
     "If you join, each study that you start from now on will be shown in the class under a number: its strengths, "
     "curves and differences, but none of your texts, rows or answers. You can leave at any time, with all your studies."
@@ -50,8 +50,8 @@ class ClassView:
         code: Code of the class that the visitor opened; its value is only on the server.
         held: Version of the board that the page shows, filled by `HELD`.
         kept: Code that the browser stores: that of the class that its visitor is a student of.
-        box: Everything.
-        about: The class, and what joining means.
+        box: The column with all components.
+        about: Name of the class, and what joining it means.
         buttons: Join, leave, show or hide, and end.
         board: The part with the figures.
         counts: Numbers of students and studies.
@@ -134,7 +134,7 @@ def _components() -> ClassView:
 
 
 def _opened(room: Classroom, owner: str, *, shows: bool | None = None) -> list[Any]:
-    """Return the updates that show a class to a visitor: to its teacher with the figures, unless `shows` is given."""
+    """Return the updates that show a class to a visitor; unless `shows` is given, only its teacher sees the figures."""
     student, is_teacher = room.student(owner), room.is_of(owner)
     shows = is_teacher if shows is None else shows
     words = say(MEMBER, number=student.number) if student else say(TEACHER if is_teacher else CONSENT)
@@ -157,7 +157,7 @@ def _opened(room: Classroom, owner: str, *, shows: bool | None = None) -> list[A
 
 
 def _closed(view: ClassView, words: str) -> list[Any]:
-    """Return the updates of a class that is not there, with the reason; the browser forgets it."""
+    """Return the updates for a class that does not exist, with the reason; the browser forgets it."""
     hidden = [gr.update(visible=False)] * (len(view.buttons) + 1)
     return ["", "", gr.update(visible=True), _about_html(say("Class"), words), *hidden, gr.Timer(active=False)]
 
@@ -222,7 +222,7 @@ def _connect_board(view: ClassView, opened: list[Any]) -> None:
 
 
 def _news(board: Board, before: Board | None) -> list[Figure]:
-    """Return the figures of a board; if the page shows an earlier one, only what is new since then."""
+    """Return the figures of a board, or only their changes since the board `before` that the page shows."""
     new = _figures(board)
     grown = [changes(old, now) for old, now in zip(_figures(before), new, strict=True)] if before else []
     return [{"since": str(before.version), **one} for one in grown if one] if before and all(grown) else new

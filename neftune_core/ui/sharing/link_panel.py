@@ -67,7 +67,7 @@ def build(lab: Lab, key: gr.Textbox) -> None:
 
 
 def content(lab: Lab, classes: Window, key: str, link: str, job: str, action: str) -> dict[str, Any]:
-    """Return what the panel shows after an action.
+    """Return the content of the panel after an action.
 
     Args:
         lab: The state shared by all visitors.
@@ -78,7 +78,8 @@ def content(lab: Lab, classes: Window, key: str, link: str, job: str, action: st
         action: "share", "withdraw" or "class"; "" if the link was copied.
 
     Returns:
-        Parts of `code_of`, `about` as a sentence, the actions on `offers`, and whether the link is `copied`.
+        The result of `code_of`, `about` as a sentence, `offers` with the available actions, and `copied` if the link
+        is to be copied.
 
     Raises:
         LabError: If the action is not possible.

@@ -1,4 +1,4 @@
-"""A study that somebody else has shared: its curves, verdict, settings and answers, to read only."""
+"""A study that somebody else has shared, read-only: its curves, verdict, settings and answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def build(lab: Lab, key: gr.Textbox) -> None:
 
     Args:
         lab: The state shared by all visitors.
-        key: Component whose `change` is the time to look at the link.
+        key: Component whose `change` event triggers reading the link.
     """
     with gr.Column(elem_id="lab-shared", visible=False) as box:
         about = gr.HTML(elem_id="shared-about", apply_default_css=False)
@@ -47,7 +47,7 @@ def build(lab: Lab, key: gr.Textbox) -> None:
 
 
 def content(lab: Lab, link: str) -> list[Any]:
-    """Return what a link shows: nothing of the owner, and of the owner's rows only the answered prompts.
+    """Return the content of a link, without the owner's name and rows except for the answered prompts.
 
     Args:
         lab: The state shared by all visitors.

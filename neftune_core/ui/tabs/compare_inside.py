@@ -1,6 +1,6 @@
 """The Compare tab's views of one study's trained arms: Rows, Robustness, Weights and Judge.
 
-Nothing is computed before its view is chosen. What a record does not hold is measured from its adapters on request.
+Nothing is computed before its view is chosen. Measurements missing from a record are made from its adapters on request.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _rows_html() -> str:
 
 
 def drawn_rows(record: Record, seed: int) -> Drawn:
-    """Return what the browser draws for the stored losses per token; None if there are none.
+    """Return the values with which the browser draws the stored losses per token; None if there are none.
 
     Args:
         record: The record.
@@ -194,7 +194,7 @@ def _measuring(lab: Lab) -> Callable[..., Iterator[list[Any]]]:
 
 
 def show_view(key: str, view: str, record_id: str | None, seed: int | None) -> list[Any]:
-    """Return what a view shows: its numbers, or why there are none and whether they can be measured.
+    """Return the content of a view: its numbers, or why there are none and whether they can be measured.
 
     Args:
         key: The visitor's key.
@@ -286,7 +286,7 @@ def build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
 
 
 def judge_exporter(lab: Lab, kind: str) -> Callable[..., dict[str, str]]:
-    """Return the handler that gives the stored verdicts of a judge as a file; nothing is asked.
+    """Return the handler that saves the stored verdicts of a judge as a file; it sends no request to the judge.
 
     Args:
         lab: The state shared by all visitors.

@@ -214,9 +214,9 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, kept: gr.Textbox, tab: Com
 
     @reports_errors
     def choices(key: str, wanted: str, said: str) -> list[Any]:
-        """The studies that can be asked, the wanted one chosen; `wanted` is an id, with more after a #.
+        """Return the studies that can answer, with the wanted one selected; `wanted` is an id, with a suffix after #.
 
-        If none is wanted, it is the one that was chosen when the page was left, with its seed and columns.
+        If it is empty, the study selected when the page was left is restored, with its seed and columns.
         """
         found = answerable(require_key(key))
         if not found:
@@ -239,7 +239,7 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, kept: gr.Textbox, tab: Com
             return [gr.skip()] * len(chosen)
         return _of_seed(find(record_id, require_key(key)), seed, answerable(key))
 
-    opened = key_of_tab(key, "Compare")  # the key, once: later visits to the tab leave it as it is
+    opened = key_of_tab(key, "Compare")  # changes only once: later visits to the tab set the same key
     place.select(None, key, opened, js="(key) => key")
     gr.on([events(opened).change, train.finished.change], choices, [key, train.finished, kept], filled, **QUIET)
     train.asked.change(choices, [key, train.asked, kept], filled, **QUIET)
@@ -259,7 +259,7 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, kept: gr.Textbox, tab: Com
 
 
 def _of_record(record: Record, every: Sequence[Record], before: State | None = None) -> list[Any]:
-    """Return the choice of seeds, and the values of the one that was chosen `before` for this record, or the first."""
+    """Return the choice of seeds, and the values of the seed selected `before` for this record, or of the first."""
     from neftune_core.studies.comparison import saved_seeds
 
     seeds = saved_seeds(record)

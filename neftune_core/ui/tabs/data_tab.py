@@ -26,7 +26,7 @@ from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs import data_views
 
 FILE_TYPES = [*EXTENSIONS, *PACKINGS]
-PARTS_FROM = 8  # index of their values among those of `_Inputs.components`
+PARTS_FROM = 8  # index of the first column box in `_Inputs.components`
 FORM = ("rows", "held_out_share", "maximum_length")
 MORE = ("too_long", "trained_turns", "system", "split_seed")
 SOURCES = {"starter": later("Starter set"), "file": later("Your file"), "hub": later("Hub data set")}
@@ -43,9 +43,9 @@ class ReadHandler:
 
 @dataclass(frozen=True)
 class DataTab:
-    """What other tabs use: the settings of the data in use, per visitor, and the choice of a starter set.
+    """The parts that other tabs use: the settings of the data in use, per visitor, and the choice of a starter set.
 
-    `effect` and `use_effect` show what noise did in a recorded study on the starter set (`recorded_effects`).
+    `effect` and `use_effect` show the effect of noise in a recorded study on the starter set (`recorded_effects`).
     """
 
     settings: gr.State
@@ -63,7 +63,7 @@ class DataTab:
         return [*self.reader.filled(), *inputs.chosen(), inputs.hub.box]
 
     def restored(self, settings: DataSettings, model: ModelSettings) -> list[Any]:
-        """Return updates that show given settings in use.
+        """Return updates that put data settings into use and show them.
 
         Args:
             settings: The data settings.
@@ -193,7 +193,7 @@ def build(lab: Lab, strip: Strip, place: gr.Tab) -> DataTab:
         place: The tab.
 
     Returns:
-        What other tabs use.
+        The parts that other tabs use.
     """
     settings = gr.State(EXAMPLE.data)
     with gr.Row(elem_id="data-tab", elem_classes=["lab-two"]):
@@ -310,7 +310,7 @@ class _Reader:
         return [*self.outputs.components(), self.inputs.by_hand, *self.inputs.parts]
 
     def refresh(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
-        """Read the data after another choice or model, or when the tab is opened."""
+        """Read the data after a change of choices or model, or when the tab is opened."""
         given = _InputValues.of(values)
         ready = given.name and (given.source != "hub" or given.name == in_use.source)
         return self._read(given, shown, model) if ready else self._unchanged()

@@ -1,4 +1,4 @@
-"""What the Data tab shows: prepared rows as HTML, and the values of its components."""
+"""Content of the Data tab: prepared rows as HTML, and the values of its components."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def report(prepared: PreparedData, found: DataReport) -> str:
 
 
 _MARK = "\0"
-"""Where the names of columns go; they are text of the file, and not of the page's language."""
+"""Placeholder for the names of columns, which are text of the file and therefore not translated."""
 
 
 def _removed_text(tokens: int) -> str:
@@ -151,7 +151,7 @@ def data_updates(lab: Lab, settings: DataSettings, model: ModelSettings, key: st
         lab: The state shared by all visitors.
         settings: The data settings.
         model: The model settings.
-        key: The visitor's key.
+        key: Key that identifies the shown data.
 
     Returns:
         One value per component.
@@ -177,7 +177,7 @@ def data_updates(lab: Lab, settings: DataSettings, model: ModelSettings, key: st
 def to_mend(
     lab: Lab, settings: DataSettings, model: ModelSettings, error: LabError, *, tells: bool = True
 ) -> list[Any]:
-    """Return the values for unusable data: the data in use stays, and the available columns are offered.
+    """Return the values for unusable data: the data in use is kept, and the available columns are offered.
 
     If the source can be read, the report on its rows and the first usable row are shown.
 
@@ -205,7 +205,7 @@ def to_mend(
 
 
 def problem_html(error: LabError, has_columns: bool) -> str:
-    """Return why the data cannot be used, with the control that mends it if its columns can be chosen.
+    """Return why the data cannot be used, with a button for choosing its columns if that is possible.
 
     Args:
         error: The reason.

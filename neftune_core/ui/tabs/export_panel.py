@@ -145,7 +145,7 @@ def _connect_choice(key: gr.Textbox, record_id: gr.Textbox, box: gr.Accordion, p
 
 
 def _arms(record: Record | None) -> dict[str, str]:
-    """Return the saved arms in words, by choice: `uniform-alpha-5 / seed 0`, then `uniform-alpha-5@best / seed 0`."""
+    """Return labels of the saved arms by choice: `uniform-alpha-5 / seed 0`, then `uniform-alpha-5@best / seed 0`."""
     from neftune_core.studies.comparison import saved_arms, saved_best, saved_seeds
 
     if record is None or record.is_sweep:

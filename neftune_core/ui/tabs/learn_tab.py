@@ -89,7 +89,7 @@ def _next_html(hidden: str = "") -> str:
 
 @dataclass(frozen=True)
 class LearnTab:
-    """What is connected once the other tabs exist: each lesson's button that sets up the page."""
+    """The parts that are connected once the other tabs exist: each lesson's button that sets up the page."""
 
     lessons: tuple[Lesson, ...]
     buttons: tuple[gr.Button, ...]
@@ -172,7 +172,7 @@ def _tasks(lesson: Lesson) -> str:
 
 
 def _end(lesson: Lesson) -> str:
-    """Return what there was to see, folded, so that it does not tell before one has looked, and the next lesson."""
+    """Return what the reader should have seen, folded so as not to reveal it, and the button of the next lesson."""
     words = say("What you should have seen")
     return (
         f'<details class="lab-lesson-end"><summary>{words}</summary><p>{html.escape(lesson.seen)}</p></details>'

@@ -1,7 +1,7 @@
-"""The Noise tab's views of what the noise does inside the model: Depth and Next word.
+"""The Noise tab's views of the effect of noise inside the model: Depth and Next word.
 
-The browser asks for the numbers when one of these views is open, once per sentence, model, draw and kind of noise; all
-strengths come together, so that the slider needs no call. assets/page/noise-depth.js and noise-next.js draw them.
+The browser requests the numbers when one of these views is open, once per sentence, model, draw and kind of noise, for
+all strengths together, so that the slider needs no call. assets/page/noise-depth.js and noise-next.js draw them.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def follow_on(lab: Lab, text: str, model: ModelSettings, draw: int, noise: Noise
         noise: The noise settings.
 
     Returns:
-        The result; a refused model or platform is in it as `problem`.
+        The result; an error of the model or the platform is in it as `problem`.
     """
     from neftune_core.evaluation.noise_propagation import ANSWER_TOKENS
     from neftune_core.models.loading import load
@@ -105,7 +105,7 @@ def follow_on(lab: Lab, text: str, model: ModelSettings, draw: int, noise: Noise
             return measure_inside(text, model, draw, noise)
         given = (text, model.model_dump(), draw, noise.model_dump())
         *_, found = lab.gpu.run(follow, given, pass_seconds(1, load(model).layers, ANSWER_TOKENS))
-    except LabError as error:  # of the model or the platform: what the task itself meets is in its result
+    except LabError as error:  # of the model or the platform; errors of the task itself are in its result
         return {**_asked(text, model, draw, noise), "problem": str(error)}
     return found
 

@@ -1,4 +1,4 @@
-"""The Noise tab's measurement of the untrained model's loss against the strength, on rows of the Data tab."""
+"""The Noise tab's measurement of the untrained model's loss by noise strength, on rows of the Data tab."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _about() -> str:
 def measured_losses(prepared: PreparedData, model: ModelSettings, noise: NoiseSettings) -> Iterator[dict[str, Any]]:
     """Measure the loss at every strength on the first held-out rows, or training rows if none are held out.
 
-    The accelerator is held pass by pass.
+    The accelerator is held for one pass at a time.
 
     Args:
         prepared: The rows.
@@ -47,7 +47,7 @@ def measured_losses(prepared: PreparedData, model: ModelSettings, noise: NoiseSe
         noise: The noise.
 
     Yields:
-        The fields of a `Sensitivity` but its noise, and whether the rows are `held_out`.
+        The fields of a `Sensitivity` except its noise, and whether the rows are `held_out`.
     """
     from neftune_core.evaluation.sensitivity import measure_sensitivity
     from neftune_core.models.accelerator import holding

@@ -63,7 +63,7 @@ def more_button_html() -> str:
 {say("Where and when: tokens, sites, schedule")}</button>"""
 
 
-# Notes for kinds that are more than the shape of a distribution.
+# Notes for kinds that do more than draw from a distribution.
 _NOTES = {
     "symmetric": later(
         "Every batch is used twice, with the noise added and subtracted; the "
@@ -128,7 +128,7 @@ RECORDED_WORDS = later(
     "Recorded with this model, 8 seeds: alpha 1 to 5 makes no clear difference; alpha 15 lowers the exact answers from "
     "93% to 80%."
 )
-"""What the recorded sweep of that name shows, beside the strength."""
+"""The result of the recorded sweep `RECORDED`, which is shown beside the strength."""
 
 FIRST = ("strength", "unit", "kind")
 MORE = tuple(found.name for found in controls(NoiseSettings) if found.name not in FIRST)
@@ -140,7 +140,7 @@ Places = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class NoiseTab:
-    """What other tabs use: the noise form and the sentence; `inside` and `loss` are rows reserved for later parts."""
+    """The parts that other tabs use; `inside` and `loss` are rows reserved for noise_inside and noise_loss."""
 
     noise: Form[NoiseSettings]
     text: gr.Textbox
@@ -160,7 +160,7 @@ def build(strip: Strip, first: FirstPreview) -> NoiseTab:
         first: The first preview.
 
     Returns:
-        What other tabs use.
+        The parts that other tabs use.
     """
     with gr.Row(elem_id="noise-tab"):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
@@ -339,7 +339,7 @@ def on_load(page: gr.Blocks, tab: NoiseTab, first: FirstPreview) -> None:
     @reports_errors
     def opened(request: gr.Request) -> Any:
         asked = any(name.startswith("noise.") or name in ("text", "view") for name in request.query_params)
-        return gr.skip() if asked else figure_of(first.get(), places_of(tab.noise))  # else the link's figure comes
+        return gr.skip() if asked else figure_of(first.get(), places_of(tab.noise))  # else the link decides
 
     if first.payload is None:
         page.load(opened, None, tab.figure, **QUIET)

@@ -163,7 +163,7 @@ def results_of(lab: Lab, record: Record, view: str, *, is_own: bool = True) -> t
         lab: The state shared by all visitors.
         record: The record.
         view: The chosen figure of a study.
-        is_own: Whether its owner looks; others see neither the rows beside the answers nor the votes.
+        is_own: Whether its owner views it; others see neither reference answers nor votes.
 
     Returns:
         The figure and HTML.
@@ -205,7 +205,7 @@ def list_entry(lab: Lab, record: Record) -> dict[str, Any]:
         record: The record.
 
     Returns:
-        What the browser shows: id, time, description, arms and state.
+        Id, time, description, arms and state.
     """
     try:
         return _readable_entry(lab, record)

@@ -44,7 +44,7 @@ OPEN_IF_LINKED = "(id) => { if (id && Lab.parameter('job') === id) Lab.state.ope
 
 @dataclass(frozen=True)
 class SweepTab:
-    """The components.
+    """The components of the tab.
 
     `shown` is the id of the shown sweep, or `recorded/` and a name; `seen` is the size of its log when it was last
     drawn.
@@ -243,7 +243,7 @@ def _connect_selection(context: TabContext, tab: SweepTab) -> None:
 
     @reports_errors
     def fill_sweep(key: str, shown: str, kept: str) -> Any:
-        """The sweeps, with the one that is shown, or else the one that was shown when the page was left."""
+        """Return the sweeps, with the shown one selected, or else the one that was shown when the page was left."""
         choices = _choices(lab, require_key(key))
         known = [value for _, value in choices]
         wanted = [shown, read(kept).get("sweep.shown"), *known[:1]]
@@ -251,7 +251,7 @@ def _connect_selection(context: TabContext, tab: SweepTab) -> None:
 
     @reports_errors
     def show(key: str, shown: str, kept: str) -> list[Any]:
-        """Another sweep: its own question first, or what was chosen for it when the page was left."""
+        """Show a sweep with its own question, or with the measure and epoch selected for it when the page was left."""
         if not shown:
             return [gr.skip()] * len(outputs)
         sweep = _find_sweep(lab, key, shown)
@@ -267,7 +267,7 @@ def _connect_selection(context: TabContext, tab: SweepTab) -> None:
 
     @reports_errors
     def look(key: str, shown: str, seen: int, measure: str, epoch: str) -> list[Any]:
-        """Update the watched sweep when its log has grown: its table, when one of its studies ends."""
+        """Update the watched sweep; its results are computed again only when its log has grown."""
         try:
             sweep = _find_sweep(lab, key, shown)
         except RecordError as error:  # failed before its first step, or removed in another browser tab
@@ -305,7 +305,7 @@ def _one_of(known: Collection[str], wanted: Any, otherwise: str) -> str:
 
 @dataclass(frozen=True)
 class _Standing:
-    """The state of a sweep: description, size of the log, and updates of stop button, timer and actions."""
+    """The state of a sweep: description, size of the log, and updates of stop button, watcher and actions."""
 
     words: str
     size: int

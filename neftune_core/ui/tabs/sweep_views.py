@@ -1,4 +1,4 @@
-"""A sweep in words and as a table."""
+"""The results of a sweep as a table."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def _row(row: TableRow, measure: str, others: list[str], colours: Mapping[str, s
 
 
 def number(value: float) -> str:
-    """Format a number with three significant digits; "-" for NaN."""
+    """Format a number with three significant digits; a dash for NaN."""
     return "–" if value != value else f"{value:.3g}"
 
 
 def effect(row: TableRow, measure: str, epoch: str) -> str:
-    """Format the mean difference from the control with its interval; bold if the interval excludes zero.
+    """Format the mean difference from the control with its interval; bold if it is significant.
 
     Args:
         row: A row of the table.

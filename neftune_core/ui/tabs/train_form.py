@@ -40,7 +40,7 @@ GROUPS = {
         "checkpoint_seconds",
     ),
 }
-"""The settings that most people leave alone, by the words over them; one that is named nowhere comes last."""
+"""Less common settings, by the heading of their group; settings that are in no group come last."""
 
 USUAL = later("usual")
 USUAL_WORDS = later("The defaults for this model.")
@@ -49,11 +49,11 @@ FIRST_STRENGTHS = "15"
 
 @dataclass(frozen=True)
 class TrainForm:
-    """The components, and the positions of their values in the order of `components()`.
+    """The components of the form.
 
     `together` marks strengths that were set together with the unit of the Noise tab and need no conversion
-    (`set_together`). `model_of` is the model that the values were last adapted to. `tracker` is empty on a host that
-    strangers visit; it is neither stored in the browser nor part of a link, because it sends numbers elsewhere.
+    (`set_together`). `model_of` is the model that the values were last adapted to. `tracker` is empty on a server that
+    strangers visit; it is neither stored in the browser nor part of a link, because it sends metrics elsewhere.
     """
 
     preset: gr.Radio
@@ -157,7 +157,7 @@ def _tracker() -> tuple[gr.Dropdown, gr.Textbox]:
 
 
 def about(preset: str) -> str:
-    """Return the words below a preset."""
+    """Return the description of a preset as HTML."""
     return quiet(say(PRESETS[preset].words if preset in PRESETS else USUAL_WORDS))
 
 

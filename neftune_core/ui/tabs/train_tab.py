@@ -41,7 +41,7 @@ NOTHING_YET = later("Nothing has been trained yet: choose the settings and press
 
 @dataclass(frozen=True)
 class TabContext:
-    """What the tab needs from the rest of the page."""
+    """The parts of the page that the tab uses."""
 
     lab: Lab
     strip: Strip
@@ -53,7 +53,7 @@ class TabContext:
 
 @dataclass(frozen=True)
 class TrainTab:
-    """What other tabs use.
+    """The parts that other tabs use.
 
     Attributes:
         finished: Id of a watched record that has ended.
@@ -94,7 +94,7 @@ def build(context: TabContext, shown: RecordedStudy | None) -> TrainTab:
         shown: Recorded study, shown until one has been trained.
 
     Returns:
-        What other tabs use.
+        The parts that other tabs use.
     """
     with gr.Row(elem_id="train-tab", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
@@ -207,7 +207,10 @@ def _connect_start(context: TabContext, tab: TrainTab) -> None:
 
 
 def _connect_stop(context: TabContext, tab: TrainTab, shown: RecordedStudy | None) -> None:
-    """Connect the stop buttons: keep or discard the study; after discarding, the tab is as before any study."""
+    """Connect the stop buttons, which keep or discard the study, and the controls that change it while it runs.
+
+    After discarding, the tab is as before the first study.
+    """
     lab, strip = context.lab, context.strip
 
     @reports_errors
@@ -366,12 +369,12 @@ def _connect_view(context: TabContext, tab: TrainTab) -> None:
         record = find(watched, require_key(key)) if watched else lab.recorded
         return curves_of(record, lab.log(record).events, view) if record else gr.skip()
 
-    # `change`: whatever sets the choice, the figure is of it.
+    # `change`, so that the figure follows the choice however it is set.
     events(tab.view).change(look_otherwise, [key, watching, tab.view], tab.curves, **QUIET)
 
 
 def _connect_actions(context: TabContext, tab: TrainTab, shown: RecordedStudy | None) -> None:
-    """Connect the actions; after removing a study, the tab is as before any study."""
+    """Connect the actions; after removing a study, the tab is as before the first study."""
     strip = context.strip
     place = run_actions.ButtonContext(
         context.lab, strip, context.key, strip.watched, tab.asked, tab.seen, tracker=tab.form.tracker

@@ -1,1 +1,1 @@
-"""The lab for programs: named endpoints, called over HTTP or as tools of the Model Context Protocol."""
+"""The HTTP API: named endpoints, also available as tools of the Model Context Protocol."""

@@ -73,7 +73,7 @@ def checked_text(value: Any, name: str, longest: int) -> str:
         The text.
 
     Raises:
-        InvalidSetting: If it is no text, or too long.
+        InvalidSetting: If it is not text, or too long.
     """
     if not isinstance(value, str):
         raise InvalidSetting(f"The value of {name} must be text.")
@@ -93,7 +93,7 @@ def whole_number(value: Any, name: str) -> int:
         The number.
 
     Raises:
-        InvalidSetting: If it is none.
+        InvalidSetting: If it is not such a number.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or not 0 <= value < 2**31:
         raise InvalidSetting(f"The value of {name} must be a whole number of at least 0.")
@@ -111,7 +111,7 @@ def number(value: Any, name: str) -> float:
         The number.
 
     Raises:
-        InvalidSetting: If it is none.
+        InvalidSetting: If it is not a number.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidSetting(f"The value of {name} must be a number.")
@@ -129,7 +129,7 @@ def checked_table(value: Any, name: str) -> Mapping[str, Any]:
         The table.
 
     Raises:
-        InvalidSetting: If it is none.
+        InvalidSetting: If it is not a table.
     """
     if not isinstance(value, Mapping):
         raise InvalidSetting(f"The value of {name} must be a table of settings.")

@@ -1,4 +1,4 @@
-"""Calls whose body names the parameters, as the `agents.md` of a Space has them: `/gradio_api/call/v2/ENDPOINT`."""
+"""Calls whose body names the parameters, as in the `agents.md` of a Space: `/gradio_api/call/v2/ENDPOINT`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ V2 = re.compile(r"/gradio_api/call/v2/(?P<name>[^/]+)/?$", re.IGNORECASE)
 
 
 def as_positional(page: gr.Blocks, path: str, body: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """Turn a call by name into the same call by position, which is then checked and limited like any other.
+    """Convert a call by name to the same call by position, which is then checked and limited like any other.
 
     Args:
         page: The page.

@@ -1,7 +1,7 @@
 """The endpoints as tools of the Model Context Protocol, over its streamable HTTP transport at `/gradio_api/mcp`.
 
-Gradio's server calls the lab over the loopback for each tool. The gate hands it the caller's network address in a
-header with a secret, so that the limits of a call are those of its caller.
+Gradio's server calls the lab over the loopback for each tool. The gate passes the caller's network address in a header
+with a secret, so that the rate limits of the caller apply.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def own_tools() -> Iterator[None]:
 
 
 class Callers:
-    """The network addresses of those who call tools, across the loopback."""
+    """Passes the network addresses of callers of tools across the loopback."""
 
     def __init__(self) -> None:
         self._secret = secrets.token_hex(16)

@@ -79,7 +79,7 @@ def with_settings(handler: Callable[..., Any], settings: type[Settings]) -> Call
 
 
 def describe(inputs: Mapping[str, Any], settings: type[Settings] | None, own: Mapping[str, dict[str, Any]]) -> None:
-    """Replace the schemas that Gradio derives from annotations by those of the settings.
+    """Replace the schemas that Gradio derives from annotations with those of the settings.
 
     Args:
         inputs: Gradio's components of an endpoint, by the names of its parameters.

@@ -1,4 +1,4 @@
-"""Endpoints that change a running study, or let a finished one go on."""
+"""Endpoints that change a running study, or continue a finished one."""
 
 from __future__ import annotations
 
