@@ -347,10 +347,7 @@ class Jobs:
                 self._change.notify_all()
 
     def _discard_if_asked(self, job: _Job) -> None:
-        """Remove the record of `job` if it was discarded.
-
-        Called under the lock, so that a later `discard` finds no job and removes the record itself.
-        """
+        """Remove a discarded record; called under the lock, so that a later `discard` finds no job and removes it."""
         if not job.discard:
             return
         try:
