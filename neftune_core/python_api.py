@@ -182,8 +182,8 @@ class StudyResult:
         """Answer prompts with the base and the arms; see `compare`.
 
         Args:
-            prompts: The prompts.
-            arms: Names of the arms; the base and all arms by default.
+            prompts: User messages, one per prompt.
+            arms: Names of the arms that answer beside the base; all by default.
             **decoding: Fields of `DecodingSettings`.
 
         Returns:
@@ -248,7 +248,7 @@ class StudyRun:
         """Yield the events of the study, each after it has been written to the record.
 
         Raises:
-            LabError: If the study fails; what it measured before stays in the record.
+            LabError: If the study fails; earlier measurements stay in the record.
         """
         record = self.result.record
         if (record.ending() or {}).get("event") == "finished":
@@ -354,7 +354,7 @@ def compare(
     Args:
         results: Studies with the same base model.
         prompts: User messages, one per prompt.
-        arms: Names of arms; all by default.
+        arms: Names of the arms that answer beside the base; all by default.
         **decoding: Fields of `DecodingSettings`, such as `new_tokens` or `temperature`.
 
     Returns:

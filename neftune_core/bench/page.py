@@ -342,12 +342,12 @@ def _first_point(address: str) -> float:
 
 
 def _measure_live_updates(address: str, rate: float) -> LiveUpdateTimes:
-    """Measure how the page follows a study of another process; its record is removed afterwards."""
+    """Measure the page's delays behind a study of another process; its record is removed afterwards."""
     from neftune_core.studies.records import removal
     from neftune_core.studies.records.record import create
     from neftune_core.studies.settings import EXAMPLE
 
-    key = secrets.token_hex(32)  # as the page makes them
+    key = secrets.token_hex(32)  # like the keys that the page creates
     record = create(EXAMPLE, key)
     try:
         with record.claimed(), automated_browser() as browser:

@@ -20,7 +20,7 @@ HERE = Path(os.environ.get("STUDY_FOLDER") or Path(__file__).parent)
 RESULTS = Path(os.environ.get("STUDY_RESULTS") or HERE)
 if not (HERE / "study.json").is_file():
     sys.exit(f"The files of the study are not in {HERE}: let STUDY_FOLDER name their folder (see READ-ME.txt).")
-sys.path.insert(0, str(HERE))  # has the modules that draw the noise
+sys.path.insert(0, str(HERE))  # for the modules that draw the noise
 
 from neftune_core import NoiseSettings, noisy_embeddings  # noqa: E402
 from neftune_core.models.architecture.anatomy import dropout_rates, set_model_dropout  # noqa: E402

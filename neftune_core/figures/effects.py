@@ -1,4 +1,4 @@
-"""The effect of every setting of a sweep, relative to its control, against the strength of the noise."""
+"""The effect of every setting of a sweep, relative to its control, by the strength of the noise."""
 
 from __future__ import annotations
 

@@ -313,7 +313,7 @@ def _begin_in_worker() -> None:
 
 @dataclass(frozen=True)
 class _AllocationStop:
-    """Whether a study should stop: on request, or because the allocated time is nearly over."""
+    """Stop condition of a study: on request, or because the allocated time is nearly over."""
 
     flag: Path
     end: float

@@ -56,8 +56,8 @@ EVERY_STEP = range(sys.maxsize)
 def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
     """Run the study of `record`, resuming from its checkpoint if there is one.
 
-    Every event is on disk before it is yielded. The last one is `finished`, `stopped` (on request, or at the time
-    limit) or `failed` (with a message); the arms of the last whole step are saved in each case. The accelerator is
+    Every event is written to the log before it is yielded. The last one is `finished`, `stopped` (on request, or at the
+    time limit) or `failed` (with a message); the arms of the last whole step are saved in each case. The accelerator is
     acquired for one pass at a time.
 
     Args:

@@ -222,7 +222,7 @@ class _Runs:
         from accelerate import PartialState
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-        PartialState()  # accelerate's trackers log with it
+        PartialState()  # required by accelerate's trackers
         name = "-".join(filter(None, (self.record.id, arm, f"seed-{seed}")))
         config = {**self.record.study.model_dump(mode="json"), "arm": arm, "seed": seed}
         options = TRACKERS[self.tracker](name, self.record.id, config) | self.place
@@ -235,7 +235,7 @@ class _Runs:
                 self.open.popitem()[1].finish()
         contextvars.copy_context().run(run.start)
         self.open[seed, arm] = run
-        self.known[seed, arm] = getattr(run.tracker, "_next_step", 0)  # of a resumed run of trackio; not public
+        self.known[seed, arm] = getattr(run.tracker, "_next_step", 0)  # set for a resumed run of trackio; not public
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

@@ -149,7 +149,7 @@ def create_sweep(
 
 
 def read_sweep(path: Path) -> SweepSettings:
-    """Read a sweep from a TOML file, which its file names are relative to; raise `InvalidSetting` if it is invalid."""
+    """Read a sweep from a TOML file, to which its paths are relative; raise `InvalidSetting` if it is invalid."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -84,7 +84,7 @@ class Studies:
         before: tuple[str, int, int] | None = None
         while True:
             now = await run_in_threadpool(self._looked, asked)
-            if now is None or now != before:  # a look is cheap, and an answer takes a moment from the training
+            if now is None or now != before:  # a look is cheap, but an answer takes time from the training
                 answer = await run_in_threadpool(self._answer_in, CHINESE if code == CHINESE else ENGLISH, asked)
                 before = now
             if _is_news(answer, asked) or time.monotonic() >= until:

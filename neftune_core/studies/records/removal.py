@@ -139,7 +139,7 @@ def sweep(limits: Limits, busy: Collection[str] = (), *, folder: Path | None = N
 
 
 def remove_old(days: float, *, folder: Path | None = None) -> dict[str, int]:
-    """Remove all records that are not running and have not been written to for some time.
+    """Remove all records that are not running and were last written to more than some days ago.
 
     Args:
         days: Minimum age in days.

@@ -52,7 +52,7 @@ class Robustness(BaseModel):
 
     Attributes:
         strengths: Strengths of the noise.
-        tokens: Response tokens of each held-out row.
+        tokens: Number of response tokens of each held-out row.
         arms: Measures by arm, the base first.
     """
 

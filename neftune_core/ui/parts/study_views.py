@@ -35,7 +35,7 @@ STUDY_VIEWS: dict[str, tuple[str, Callable[[Record, Sequence[Event]], Figure]]] 
     "moves": (later("Gradients and weights"), _moves),
     "rates": (later("Noise, rate and speed"), _rates),
 }
-"""The figures of a study: words and function."""
+"""The figures of a study by name: label and function."""
 
 
 def curves_of(record: Record, events: Sequence[Event], view: str) -> Figure:

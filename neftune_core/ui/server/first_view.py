@@ -57,7 +57,7 @@ class PageAdditions:
             return page
         whole = before + self.view + end + after
         whole = whole.replace(FRAMEWORKS_LANGUAGE, b'lang="' + self.tag + b'"', 1)
-        whole = whole.replace(FRAMEWORKS_SHEET, FRAMEWORKS_SHEET + b" disabled", 1)  # the first of those in `head`
+        whole = whole.replace(FRAMEWORKS_SHEET, FRAMEWORKS_SHEET + b" disabled", 1)  # `head` includes this sheet
         return HEAD_BEGINS.sub(lambda found: found[0] + self.head, whole, count=1)
 
 

@@ -146,7 +146,7 @@ class Gate:
     def _watch(self) -> None:
         """Start closing idle connections, once the server runs."""
         if self._watching is None and getattr(self.page, "server", None) is not None:
-            end = (lambda connection: str(id(connection))) if self.hosts.anything else peer_of  # all are of the proxy
+            end = (lambda connection: str(id(connection))) if self.hosts.anything else peer_of  # all from the proxy
             self._watching = asyncio.create_task(close_idle(self.page.server, end))
 
     async def _checked(self, scope: Scope, receive: Receive) -> Receive:

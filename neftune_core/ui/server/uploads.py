@@ -96,7 +96,7 @@ def link_or_copy(path: Path, folder: Path) -> Path:
                 raise FileNotFoundError(path) from None
             if not target.exists():
                 shutil.copyfile(path, target)
-    with contextlib.suppress(PermissionError):  # of a mounted folder that belongs to another account
+    with contextlib.suppress(PermissionError):  # a mounted folder may belong to another account
         os.utime(folder)
     return target
 

@@ -49,7 +49,7 @@ def own_study(record: Any, key: Any) -> Record:
 
 
 def checked_key(key: Any) -> str:
-    """Return the caller's key, which nobody else can guess."""
+    """Return the caller's key; raise `InvalidSetting` if it is so short that it could be guessed."""
     given = require_key(checked_text(key, "key", 1_000))
     if len(given) < SHORTEST_KEY:
         raise InvalidSetting(f"The key of this call is too easy to guess: use {SHORTEST_KEY} characters or more.")
