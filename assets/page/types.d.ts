@@ -1,18 +1,18 @@
-/** Types of what the page's modules share; `tsc` reads them, the browser never does. */
+/** Types that the page's modules share; only `tsc` reads them. */
 
-/** What the server says of a sentence: neftune_core/noise/preview.py makes it. */
+/** The numbers of a sentence, computed by neftune_core/noise/preview.py. */
 interface Payload {
   key: string;
   tokens: string[];
   length: number;
-  /** Tokens at the end of the sentence that are left out. */
+  /** Number of tokens left out at the end of the sentence. */
   cut: number;
   width: number;
   padded_length: number;
   root_mean_square: number;
   /** Squared norms of the clean vectors. */
   signal: number[];
-  /** Places of the special tokens. */
+  /** Indices of the special tokens. */
   special: number[];
   /** The name of the draw of each kind of noise. */
   kinds: Record<string, string>;
@@ -27,7 +27,7 @@ interface Payload {
   views: Record<string, Figure>;
   plane: Points & { origin: [number, number]; share: number };
   bins_a_deviation: number;
-  /** Whole numbers a standard deviation, in the repeated draws. */
+  /** Integer steps per standard deviation, in the repeated draws. */
   fineness: number;
   clean_histogram: number[];
   adaptive: number[];
@@ -40,7 +40,7 @@ interface Points {
   y: number[];
 }
 
-/** One unit draw of noise: its products with the clean vectors, its squared norms, and where it lies in the plane. */
+/** One unit draw of noise: its products with the clean vectors, its squared norms, and its coordinates in the plane. */
 interface Draw {
   dot: number[];
   square: number[];
@@ -48,7 +48,7 @@ interface Draw {
   histogram: number[];
 }
 
-/** What comes after the first picture: repeated draws, and the nearest tokens of the vocabulary. */
+/** Details that arrive after the first picture: repeated draws, and the nearest tokens of the vocabulary. */
 interface Details {
   key: string;
   spread: { kinds: string[]; draws: number; numbers: string };
@@ -56,7 +56,7 @@ interface Details {
   numbers?: Int16Array;
 }
 
-/** What noise does inside the model: neftune_core/evaluation/noise_propagation.py makes it, ui/tabs/noise_inside.py sends it. */
+/** The effect of noise inside the model, from neftune_core/evaluation/noise_propagation.py by ui/tabs/noise_inside.py. */
 interface Inside {
   key: string;
   asked: Pick<NoiseControls, "kind" | "unit" | "length_rule" | "tokens" | "special_tokens">;
@@ -147,7 +147,7 @@ interface Figure {
   view?: string;
 }
 
-/** A figure whose traces are computed here, again at every move of a control. */
+/** A figure whose traces are computed here, again whenever a control moves. */
 interface Computed extends Figure {
   source?: string;
   payload?: any;
@@ -156,10 +156,10 @@ interface Computed extends Figure {
 
 type Drawn = Pick<Figure, "data" | "layout" | "summary"> & Partial<Figure>;
 
-/** What a view of the Noise tab makes of a sentence under the controls. */
+/** What a view of the Noise tab draws for a sentence and the values of the controls. */
 type View = (payload: Payload, controls: NoiseControls, result: TokenEffects, told: Told) => Drawn;
 
-/** The message of the Noise tab's figure, for what stands beside it. */
+/** The message of the Noise tab's figure to the parts beside it. */
 interface NoiseSaid extends Figure {
   payload: Payload;
   controls: NoiseControls;
@@ -185,7 +185,7 @@ interface Slider {
   step: number;
 }
 
-/** What a gr.HTML component hands over as it is mounted. */
+/** What a gr.HTML component passes when it is mounted. */
 interface Given {
   part: string;
   element: HTMLElement;
@@ -194,14 +194,14 @@ interface Given {
   trigger: (event: string, data?: unknown) => void;
 }
 
-/** What is new in a trace: entries, and of each list how many values stay and which follow (figures/growth.py). */
+/** Changes of a trace: entries, and for each list the number of unchanged values and those after them (figures/base.py). */
 interface Grown {
   whole?: Trace;
   set?: Record<string, any>;
   lists?: Record<string, [number, any[]]>;
 }
 
-/** What is new in a study: ui/watching.py sends it. */
+/** News of a study, sent by ui/watching.py. */
 interface StudyNews {
   gone?: boolean;
   running: boolean;
@@ -220,13 +220,13 @@ interface Lesson {
   minutes: number;
   tab: string;
   tasks: { text: string; when: string }[];
-  /** What there was to see, shown at the end. */
+  /** What the reader should have seen, shown at the end. */
   seen: string;
-  /** Whether the recorded study stands below the text. */
+  /** Whether the recorded study is shown below the text. */
   stage: boolean;
 }
 
-/** The recorded study, as ui/parts/recorded_study.py makes it. */
+/** The recorded study, from ui/parts/recorded_study.py. */
 interface RecordedStudy {
   arms: RecordedArm[];
   steps: number;
@@ -245,7 +245,7 @@ interface RecordedArm {
   held_out: [number, number][];
 }
 
-/** What the server says of the page's state. */
+/** The server's description of the page's state. */
 interface Described {
   fields: Record<string, { id: string; value: any; listed: boolean }>;
   in_use: Record<"model" | "data", Record<string, any>>;
@@ -254,7 +254,7 @@ interface Described {
   server: string;
 }
 
-/** The node of a live figure knows its figure, and Plotly keeps its layout there. */
+/** The node of a live figure, with its figure and the layout that Plotly stores there. */
 interface FigureNode extends HTMLElement {
   labFigure?: { draw: () => void; value: Computed };
   _fullLayout?: any;
@@ -280,7 +280,7 @@ interface Window {
   labWaiting?: { push: (given: Given) => unknown };
 }
 
-/** The losses of an answer's tokens, by arm: neftune_core/studies/trained/rows.py makes it. */
+/** The losses of an answer's tokens, by arm, from neftune_core/studies/trained/rows.py. */
 interface TokenLine {
   part: string;
   row: number;
@@ -292,7 +292,7 @@ interface TokenLine {
   losses: Record<string, number[]>;
 }
 
-/** The difference of one kind of token: neftune_core/studies/trained/token_summary.py makes it. */
+/** The difference in loss for one kind of token, from neftune_core/studies/trained/token_summary.py. */
 interface OfKind {
   tokens: number;
   difference: number;
@@ -300,7 +300,7 @@ interface OfKind {
   high: number | null;
 }
 
-/** What the view Rows draws: ui/tabs/compare_inside.py sends it. */
+/** What the view By row draws, sent by ui/tabs/compare_inside.py. */
 interface TokenLines {
   arms: string[];
   colours: Record<string, string>;
