@@ -13,7 +13,7 @@ from neftune_core.errors import InvalidSetting
 from neftune_core.language import say
 
 SETTINGS_BYTES = 256_000
-"""Maximum size of a settings file, in characters, and of `record.json`, in bytes."""
+"""Maximum size of a settings file, and of `record.json`."""
 SETTINGS_VALUES = 20_000
 DEEPEST = 40
 DEEPEST_KEY = 16

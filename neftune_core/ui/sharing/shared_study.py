@@ -47,7 +47,7 @@ def build(lab: Lab, key: gr.Textbox) -> None:
 
 
 def content(lab: Lab, link: str) -> list[Any]:
-    """Return the content of a link, without the owner's name and rows except for the answered prompts.
+    """Return the content of a link: nothing about the owner, and of the owner's rows only the answered prompts.
 
     Args:
         lab: The state shared by all visitors.
