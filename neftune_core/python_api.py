@@ -238,6 +238,10 @@ class StudyRun:
 
     Attributes:
         result: What has been measured so far.
+
+    Args:
+        record: Record of the study.
+        limits: Limits on its size and duration.
     """
 
     def __init__(self, record: Record, limits: Limits) -> None:

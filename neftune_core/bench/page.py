@@ -207,7 +207,13 @@ def chromium() -> str:
 
 
 class LogWriter(threading.Thread):
-    """Appends steps of two arms to `record` at `rate` per second; `written` has the Unix time of each step."""
+    """Appends steps of two arms to a record; `written` has the Unix time of each step.
+
+    Args:
+        record: The record.
+        events: Number of steps.
+        rate: Steps per second.
+    """
 
     def __init__(self, record: Record, events: int, rate: float) -> None:
         super().__init__(daemon=True)

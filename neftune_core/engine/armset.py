@@ -84,6 +84,10 @@ class ArmSet(ABC):
         sites: The noise sites of `tree`.
         before_training: Called before every training pass.
         fallback: Returns the reason if layers run eagerly although the settings ask for CUDA graphs, otherwise "".
+
+    Args:
+        loaded: The base model.
+        arms: Number of arms, without the base.
     """
 
     def __init__(self, loaded: LoadedModel, arms: int) -> None:

@@ -122,6 +122,11 @@ class CapturedLayer:
         layer: The captured layer.
         refused: Why the layer cannot be recorded; "" if it can, or has not been tried.
         replays: Number of passes run from a recording.
+
+    Args:
+        layer: The layer.
+        now: The pass that is running.
+        recorder: Records the operations of the layer.
     """
 
     def __init__(self, layer: nn.Module, now: Pass, recorder: Recorder) -> None:

@@ -168,7 +168,12 @@ def _block(parts: list[TrainedTensor]) -> Block:
 
 
 class ArmOptimizer:
-    """AdamW over everything that a set of arms trains; `ArmSet.start` must have been called."""
+    """AdamW over everything that a set of arms trains; `ArmSet.start` must have been called.
+
+    Args:
+        arms: The arms.
+        learning_rate: Initial learning rate.
+    """
 
     def __init__(self, arms: ArmSet, learning_rate: float) -> None:
         self.slots = arms.slots

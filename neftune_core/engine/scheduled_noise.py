@@ -17,6 +17,11 @@ class ScheduledNoise:
     Attributes:
         adaptive: The schedules that follow the training loss, by slot; the only state that a checkpoint needs.
 
+    Args:
+        arms: Noise of every arm, in slot order from slot 1.
+        layers: Number of layers of the model.
+        tables: Whether the model has per-layer embedding tables.
+
     Raises:
         InvalidSetting: If an arm has noise on a layer beyond `layers`, or on tables that the model lacks.
     """

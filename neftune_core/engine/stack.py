@@ -41,6 +41,13 @@ class StackedLinear(nn.Module):
         down: `[slots, rank, in]` float32; initialised uniformly, with the same draw for every arm.
         up: `[slots, rank, out]` float32; initialised to zero.
         scale: LoRA alpha over rank.
+
+    Args:
+        base: The frozen module.
+        slots: Number of adapters.
+        rank: LoRA rank.
+        scale: LoRA alpha over rank.
+        now: The pass that is running, which selects the slots.
     """
 
     def __init__(self, base: nn.Module, slots: int, rank: int, scale: float, now: Pass) -> None:
@@ -153,7 +160,16 @@ def linear_shape(linear: nn.Module) -> tuple[int, int]:
 
 
 class AdapterStack(ArmSet):
-    """Arms as stacked adapters; if `together` is false they run in turn, which needs less memory."""
+    """Arms as stacked adapters.
+
+    Args:
+        loaded: The base model.
+        arms: Number of arms, without the base.
+        rank: LoRA rank.
+        alpha: LoRA alpha.
+        targets: Which linear layers get adapters: "all" or "attention".
+        together: Whether all arms share one pass; otherwise they run in turn, which needs less memory.
+    """
 
     def __init__(
         self,

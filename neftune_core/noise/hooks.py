@@ -16,10 +16,14 @@ from neftune_core.noise.sites import Site, is_encoder_decoder, model_parts, nois
 
 
 class CallTracker:
-    """Tracks the forward calls of a model through hooks."""
+    """Tracks the forward calls of a model through hooks.
+
+    Args:
+        model: The model, with or without wrappers.
+        chosen: The sites that get noise.
+    """
 
     def __init__(self, model: nn.Module, chosen: Sequence[Site]) -> None:
-        """Set up tracking of `model`; `chosen` lists the sites that get noise."""
         parts = model_parts(model)
         self._model = unwrap_model(model)
         self._encoder_decoder = is_encoder_decoder(model)

@@ -90,7 +90,12 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
 
 
 class Deadline:
-    """A stop condition that also becomes true once the study has run as long as the server allows."""
+    """A stop condition that also becomes true once the study has run as long as the server allows.
+
+    Args:
+        limits: Limits of the server.
+        should_stop: Another stop condition.
+    """
 
     def __init__(self, limits: Limits, should_stop: Stop) -> None:
         self.minutes, self.should_stop = limits.study_minutes, should_stop

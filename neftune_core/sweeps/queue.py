@@ -14,7 +14,13 @@ from neftune_core.sweeps.sweep import run_record
 
 
 class LabJobs(Jobs):
-    """A queue that accepts sweeps as well as studies."""
+    """A queue that accepts sweeps as well as studies.
+
+    Args:
+        limits: Limits of the server.
+        run: Runs a record, of a study or a sweep.
+        admit: Called with the visitor's address before a job is queued; see `Jobs`.
+    """
 
     def __init__(
         self, limits: Limits, run: Run = run_record, admit: Callable[[str], None] = lambda address: None

@@ -56,7 +56,12 @@ class Bounds:
 
 
 class ReaderError(Exception):
-    """The reader failed; `kind` is the exception's name, or "died", "size" or "timeout"."""
+    """A failure of the reader.
+
+    Args:
+        kind: Name of the exception in the reader, or "died", "size" or "timeout".
+        words: The message.
+    """
 
     def __init__(self, kind: str, words: str) -> None:
         super().__init__(words)

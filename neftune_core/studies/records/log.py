@@ -31,6 +31,11 @@ class Log:
         skipped: Number of lines that are not events.
         doubled: Number of repeated lines, which are not among the events.
         cut: Whether the log exceeds the size limit; the rest is left out.
+
+    Args:
+        path: The file.
+        most_bytes: Number of bytes that are read.
+        most_values: Number of JSON values that are read; None for no limit.
     """
 
     def __init__(self, path: Path, most_bytes: int = OWN_LOG_BYTES, most_values: int | None = None) -> None:

@@ -191,7 +191,12 @@ def allow_many_files() -> None:
 
 
 class LruDict(OrderedDict[str, Value], Generic[Value]):
-    """A dictionary of the latest `most` keys, with a default value if `make` is given."""
+    """A dictionary that keeps only its latest keys.
+
+    Args:
+        most: Number of keys that are kept.
+        make: Returns the default value of a missing key; None for no default.
+    """
 
     def __init__(self, most: int, make: Callable[[], Value] | None = None) -> None:
         super().__init__()

@@ -87,7 +87,12 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 class RejectedRequest(Exception):
-    """A rejected request, with its HTTP status and one sentence."""
+    """A rejected request.
+
+    Args:
+        status: HTTP status.
+        words: Reason, in one sentence.
+    """
 
     def __init__(self, status: int, words: str) -> None:
         super().__init__(words)

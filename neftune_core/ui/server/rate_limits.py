@@ -26,7 +26,12 @@ class TooManyCalls(LabError):
 
 
 class Window:
-    """At most `most` events per address within `seconds`; 0 means no limit."""
+    """A limit on the events per address within a sliding window.
+
+    Args:
+        most: Number of events; 0 means no limit.
+        seconds: Length of the window.
+    """
 
     def __init__(self, most: int, seconds: float) -> None:
         self.most, self.seconds = most, seconds

@@ -124,6 +124,10 @@ class UploadQuota:
     """Accounting of `uploads/`: bytes and files per network address and in total.
 
     Files found when the server starts have the address "".
+
+    Args:
+        limits: Limits of the server.
+        folder: Folder of the uploads; the one in the home folder if None.
     """
 
     def __init__(self, limits: Limits, folder: Path | None = None) -> None:
@@ -287,7 +291,12 @@ def upload_quota(limits: Limits) -> UploadQuota:
 
 
 class CountedFiles:
-    """ASGI middleware that counts uploads per network address, and serves a file only to the address that owns it."""
+    """ASGI middleware that counts uploads per network address, and serves a file only to the address that owns it.
+
+    Args:
+        app: The application.
+        limits: Limits of the server.
+    """
 
     def __init__(self, app: ASGIApp, *, limits: Limits) -> None:
         self.app, self.limits = app, limits
