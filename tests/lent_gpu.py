@@ -7,9 +7,27 @@ import pickle
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from multiprocessing.connection import Connection
 from typing import Any
+
+import torch
+
+from neftune_core.models.threads import default_threads
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Begin studies with one thread, as a worker does: a sum over more threads is rounded otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    default_threads.cache_clear()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        default_threads.cache_clear()
 
 
 class PlatformError(Exception):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from invented import invented_sentence
+from page_steps import open_tab
 
 from neftune_core.figures.norms import TokenEffects
 from neftune_core.models.settings import ModelSettings
@@ -36,6 +37,12 @@ WITH = f"""(changes) => {{
   const controls = Object.entries(figure.value.controls).map(([name, {{ value }}]) => [name, value]);
   return Lab.noise.drawn(figure.value.payload, {{ ...Object.fromEntries(controls), ...changes }});
 }}"""
+
+
+def open_noise(page: Any) -> None:
+    """Open the Noise tab, and wait for its figure."""
+    open_tab(page, "Noise")
+    page.wait_for_function(f"{FIGURE}?._fullLayout")
 
 
 def choose_view(page: Any, name: str) -> None:

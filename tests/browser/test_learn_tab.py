@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from page_steps import open_tab
 from served_lab import opened_page, visiting
 
 from neftune_core.lessons.files import lessons
@@ -14,10 +15,6 @@ pytestmark = pytest.mark.browser
 
 STEP = "Number(document.querySelector('.lab-stage-time input').value)"
 DONE = ".lab-dock li.done"
-
-
-def open_tab(page: Any, name: str) -> None:
-    page.get_by_role("tab", name=name, exact=True).click()
 
 
 def begin(page: Any, number: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from noise_page import CURRENT, FIGURE, HEIGHTS, MOVE, RESULT, WITH, choose_view, same, says
+from noise_page import CURRENT, FIGURE, HEIGHTS, MOVE, RESULT, WITH, choose_view, open_noise, same, says
 from page_steps import calls_from
 
 from neftune_core.figures.noise_views import NOISE_VIEWS
@@ -75,11 +75,6 @@ def test_a_figure_stays_the_same_node_and_keeps_its_zoom(page: Any) -> None:
     page.wait_for_function(f"{FIGURE}.labFigure.drawn?.value === {FIGURE}.labFigure.value")
     assert page.evaluate(f"{FIGURE}.firstOnly")
     assert page.evaluate(seen) == zoomed
-
-
-def open_noise(page: Any) -> None:
-    page.get_by_role("tab", name="Noise", exact=True).click()
-    page.wait_for_function(f"{FIGURE}?._fullLayout")
 
 
 def test_the_page_opens_quietly_and_with_what_was_recorded_of_its_first_study(lab_page: Any) -> None:

@@ -7,7 +7,19 @@ from typing import Any
 
 import pytest
 from invented import WIDTH
-from noise_page import CURRENT, FIGURE, HEIGHTS, MOVE, RESULT, choose_unit, choose_view, same, says, sentence
+from noise_page import (
+    CURRENT,
+    FIGURE,
+    HEIGHTS,
+    MOVE,
+    RESULT,
+    choose_unit,
+    choose_view,
+    open_noise,
+    same,
+    says,
+    sentence,
+)
 from served_lab import opened_page
 
 from neftune_core.figures.norms import token_effects
@@ -86,11 +98,6 @@ def test_token_dropout_has_a_unit_of_its_own_and_gives_the_other_back(page: Any)
     page.locator("#noise-kind label", has_text="Gaussian").click()
     page.wait_for_function("Lab.read('noise-unit') === 'alpha' && Lab.read('noise-strength') === 12")
     says(page, "gaussian noise, alpha 12 and 15")
-
-
-def open_noise(page: Any) -> None:
-    page.get_by_role("tab", name="Noise", exact=True).click()
-    page.wait_for_function(f"{FIGURE}?._fullLayout")
 
 
 def test_the_strength_lies_on_a_scale_and_only_noise_that_rounding_eats_is_warned_of(lab_page: Any) -> None:

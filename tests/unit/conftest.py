@@ -31,6 +31,14 @@ def _queues_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a new home folder, so that nothing of other tests is in it."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("NEFTUNE_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
 def no_models() -> Iterator[None]:
     """Forget the loaded models, before the test and after it."""
     clear_cache()  # `evict_all` also collects garbage, which takes longer than most tests

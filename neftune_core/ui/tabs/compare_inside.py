@@ -174,12 +174,14 @@ def build(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
     outputs = [about, measure, rows, figure]
     given = [key, tab.view, tab.record, tab.seed]
     gr.on([tab.view.change, tab.record.change, tab.seed.change], reports_errors(show_view), given, outputs, **QUIET)
-    events(measure).click(reports_errors(_measuring(lab)), given, outputs, **{**QUIET, "concurrency_limit": 2})
+    events(measure).click(reports_errors(measuring(lab)), given, outputs, **{**QUIET, "concurrency_limit": 2})
     if lab.offers_judge:
         build_judge(lab, key, tab)
 
 
-def _measuring(lab: Lab) -> Callable[..., Iterator[list[Any]]]:
+def measuring(lab: Lab) -> Callable[..., Iterator[list[Any]]]:
+    """Return the handler of the button, called with the visitor's key, the view, the record's id and the seed."""
+
     def measure(key: str, view: str, record_id: str, seed: int | None) -> Iterator[list[Any]]:
         record, chosen = _chosen(key, record_id, seed)
         hidden = gr.update(visible=False)

@@ -32,10 +32,7 @@ from neftune_core.sweeps.queue import LabJobs
 from neftune_core.sweeps.record import create_sweep
 from neftune_core.sweeps.settings import SweepSettings
 
-
-@pytest.fixture(autouse=True)
-def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, no_models: None) -> None:
-    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path / "home"))
+pytestmark = pytest.mark.usefixtures("own_home", "no_models")
 
 
 def _load(folder: Path, precision: str = "float32") -> Any:

@@ -22,6 +22,8 @@ from neftune_core.models.sources.folders import models_home
 from neftune_core.models.sources.package_index import Package, get_smollm2
 from tests import standin
 
+pytestmark = pytest.mark.usefixtures("own_home", "no_models")
+
 
 @pytest.fixture(scope="module")
 def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -36,11 +38,6 @@ def package(tmp_path_factory: pytest.TempPathFactory, gguf: Path) -> Package:
     wheel = tmp_path_factory.mktemp("index") / "small_model-1.0-py3-none-any.whl"
     write_wheel(wheel, {"small_model/small.gguf": gguf.read_bytes(), "small_model/__init__.py": b"raise SystemExit"})
     return of(wheel)
-
-
-@pytest.fixture(autouse=True)
-def _home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gguf: Path, no_models: None) -> None:
-    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path / "home"))
 
 
 def of(wheel: Path) -> Package:

@@ -70,12 +70,7 @@ class _Answers(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path / "home"))
-
-
-@pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch, own_home: None) -> Iterator[Any]:
+def served(monkeypatch: pytest.MonkeyPatch, own_home: Path) -> Iterator[Any]:
     """A site with the stand-in as `lab/tiny`; `status` refuses everything, `cut` ends a file early."""
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
     server.files = {file.name: file.read_bytes() for file in standin().iterdir()}
@@ -148,7 +143,7 @@ def test_a_model_without_safetensors_is_not_downloaded(served: Any) -> None:
     assert len(served.asked) == 1
 
 
-def test_a_site_that_cannot_be_reached_is_said(monkeypatch: pytest.MonkeyPatch, own_home: None) -> None:
+def test_a_site_that_cannot_be_reached_is_said(monkeypatch: pytest.MonkeyPatch, own_home: Path) -> None:
     monkeypatch.setenv("MODELSCOPE_DOMAIN", "http://127.0.0.1:9")
     with pytest.raises(NotAvailable, match="ModelScope cannot be reached: check the network"):
         fetch_modelscope(SOURCE, "", NOBODY)

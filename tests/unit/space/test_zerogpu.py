@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from lent_gpu import Platform, PlatformError
+from lent_gpu import Platform, PlatformError, one_thread
 
 from neftune_core.data.examples import Message
 from neftune_core.errors import DoesNotFit, NotAvailable
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.language import CHINESE, in_language
-from neftune_core.models import device, threads
+from neftune_core.models import device
 from neftune_core.models.architecture.module_trees import fingerprint
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
@@ -69,11 +69,10 @@ def new(study: StudySettings = STUDY) -> Record:
 def test_a_study_in_one_call_gives_the_numbers_of_one_without(platform: Platform) -> None:
     base = load(ModelSettings(device="cpu"))
     before = fingerprint(base.model)
-    alone, inside, again = new(), new(), new()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threads, "_limit", 1)  # as in the worker: a sum over threads is rounded otherwise
+    with one_thread():
+        alone = new()
         list(run_study(alone, Limits(), lambda: False))
-    gpu = lent(platform)
+    gpu, inside, again = lent(platform), new(), new()
     events = list(gpu.study(inside, Limits(), lambda: False))
     list(gpu.study(again, Limits(), lambda: False))
     assert len(platform.workers) == 1  # the second call was the same worker's
@@ -146,7 +145,7 @@ def test_a_fault_in_the_worker_is_reported_as_its_own(platform: Platform, monkey
     def broken() -> None:
         raise RuntimeError("CUDA error: out of memory")
 
-    monkeypatch.setattr(zero_gpu, "_begin_in_worker", broken)
+    monkeypatch.setattr(device, "allow_gpu", broken)  # what a worker begins with
     record, gpu = new(), lent(platform)
     last = list(gpu.study(record, Limits(), lambda: False))[-1]
     assert "memory of this machine ran out" in last["message"]

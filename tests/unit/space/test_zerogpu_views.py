@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from lent_gpu import Platform
+from lent_gpu import Platform, one_thread
 
 from neftune_core.errors import NotAvailable
 from neftune_core.evaluation.settings import AnswerSettings
-from neftune_core.models import device, loading, threads
+from neftune_core.models import device, loading
 from neftune_core.models.architecture.module_trees import fingerprint
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
@@ -29,7 +29,7 @@ from neftune_core.studies.settings import EXAMPLE
 from neftune_core.studies.study import run_study
 from neftune_core.studies.trained.robustness import read_robustness
 from neftune_core.ui.server.lab import Lab
-from neftune_core.ui.tabs.compare_inside import ROBUSTNESS, ROWS, _measuring, view_seconds
+from neftune_core.ui.tabs.compare_inside import ROBUSTNESS, ROWS, measuring, view_seconds
 from neftune_core.ui.tabs.noise_inside import follow_on, measure_inside
 from neftune_core.ui.tabs.noise_loss import measure_loss
 
@@ -48,10 +48,10 @@ STUDY = EXAMPLE.model_copy(
 
 
 @pytest.fixture
-def platform(monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
-    monkeypatch.setattr(threads, "_limit", 1)  # as in the worker: a sum over threads is rounded otherwise
+def platform() -> Iterator[Platform]:
     made = Platform()
-    yield made
+    with one_thread():
+        yield made
     made.close()
     device.allow_gpu()
 
@@ -62,23 +62,22 @@ def lab(platform: Platform) -> Lab:
 
 
 @pytest.fixture
-def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
-    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
+def record(own_home: Path) -> Record:
     made = create(STUDY, KEY)
     assert list(run_study(made, Limits(), lambda: False))[-1]["event"] == "finished"
     return made
 
 
 def view(lab: Lab, record: Record, name: str) -> list[Any]:
-    *_, last = _measuring(lab)(KEY, name, record.id, None)
+    *_, last = measuring(lab)(KEY, name, record.id, None)
     return last
 
 
-@pytest.mark.parametrize(("name", "read"), [(ROWS, read_tokens), (ROBUSTNESS, read_robustness)])
+@pytest.mark.parametrize(("name", "read", "place"), [(ROWS, read_tokens, 2), (ROBUSTNESS, read_robustness, 3)])
 def test_a_view_of_trained_arms_is_measured_in_one_call_with_the_numbers_of_one_without(
-    lab: Lab, platform: Platform, record: Record, name: str, read: Callable[[Record, int], Any]
+    lab: Lab, platform: Platform, record: Record, name: str, read: Callable[[Record, int], Any], place: int
 ) -> None:
-    view(Lab(), record, name)
+    shown_alone = view(Lab(), record, name)
     alone = read(record, 0)
     assert alone
     for file in [*record.folder.glob("robustness-*"), *record.folder.glob("tokens*")]:
@@ -87,7 +86,8 @@ def test_a_view_of_trained_arms_is_measured_in_one_call_with_the_numbers_of_one_
     shown = view(lab, record, name)
     assert platform.durations == [view_seconds(record, name)]
     assert read(record, 0) == alone
-    assert shown[2] or shown[3]
+    assert shown == shown_alone
+    assert [number for number, drawn in enumerate(shown[2:], start=2) if drawn] == [place]
 
 
 def test_depth_and_next_word_come_from_the_call_unless_the_model_is_tiny(
@@ -130,37 +130,36 @@ def test_a_fault_of_a_measurement_is_its_sentence(lab: Lab, record: Record) -> N
 
 def found_in_worker(model: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Load a model in a worker whose reading fails, and yield what was found."""
-    loading._read = None  # type: ignore[assignment]
+    loading.require_finite = None  # type: ignore[assignment]
     torch.cuda.is_available = lambda: True
     found = load(ModelSettings(**model))
     yield {"device": found.device.type, "fingerprint": fingerprint(found.model)}
 
 
 def test_a_model_moved_to_cuda_at_start_up_is_found_there_by_calls_and_only_by_them(
-    lab: Lab, platform: Platform, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moved: list[tuple[str, str]] = []
+    # A folder of its own: what is moved is never forgotten, and no other test may find it.
+    model = ModelSettings(source=str(folder), precision="float32")
+    moved: list[torch.nn.Module] = []
     before = torch.nn.Module.to
 
     def to(module: torch.nn.Module, where: Any, *given: Any) -> torch.nn.Module:
         if torch.device(where).type != "cuda":
             return before(module, where, *given)
-        moved.append((type(module).__name__, str(next(module.parameters()).dtype)))
+        moved.append(module)
         return module  # the platform's stand-in keeps the tensors until a worker starts
 
     monkeypatch.setattr(torch.nn.Module, "to", to)
-    monkeypatch.setattr(loading._cache, "placed", {})
     assert lab.gpu is not None
-    here = load(MODEL)
-    lab.gpu.place([MODEL, ModelSettings(source="no/such-model", precision="float32")])
-    assert len(moved) == 1
-    (placed,) = loading._cache.placed.values()
-    assert placed.device.type == "cuda"
-    assert load(MODEL) is here
+    here = load(model)
+    lab.gpu.place([model, ModelSettings(source="no/such-model", precision="float32")])
+    (placed,) = moved
+    assert load(model) is here
     assert here.device.type == "cpu"
-    assert not {id(one) for one in here.model.parameters()} & {id(one) for one in placed.model.parameters()}
+    assert not {id(one) for one in here.model.parameters()} & {id(one) for one in placed.parameters()}
     loading.evict_all()
-    (found,) = lab.gpu.run(found_in_worker, (MODEL.model_dump(),), 30)
+    (found,) = lab.gpu.run(found_in_worker, (model.model_dump(),), 30)
     assert found == {"device": "cuda", "fingerprint": fingerprint(here.model)}
 
 
@@ -169,22 +168,33 @@ import sys, types
 spaces = types.ModuleType("spaces")
 spaces.GPU = lambda duration: (lambda task: task)
 sys.modules["spaces"] = spaces
+from neftune_core.errors import ModelError
+from neftune_core.models.sources.resolve import require_allowed
 from neftune_core.space import zero_gpu
-from neftune_core.models.sources import resolve
-placed = []
+from neftune_core.ui.server.serve import serve
 def place(self, models):
-    placed.append(([one.source for one in models], bool(resolve._allowed)))
+    from neftune_core.ui.server import launch
+    try:
+        require_allowed("no/such-model", "")
+    except ModelError:
+        print("placed", [one.source for one in models], "of the list")
+    launch.launch = launched
+def launched(*given):
+    print("launched")
+    raise SystemExit
 zero_gpu.AllocatedGpu.place = place
-from neftune_core.ui.server import serve
-from neftune_core.space.profiles import host_profile
-serve._build_page(host_profile({"NEFTUNE_PROFILE": "zerogpu"}), None)
-print(placed)
+serve()
 """
 
 
 def test_the_models_of_the_image_are_moved_before_the_page_is_launched(tmp_path: Path) -> None:
-    environment = {"NEFTUNE_HOME": str(tmp_path), "PATH": "/usr/bin", "HF_HUB_CACHE": str(tmp_path / "none")}
+    environment = {
+        "NEFTUNE_HOME": str(tmp_path),
+        "NEFTUNE_PROFILE": "zerogpu",
+        "PATH": "/usr/bin",
+        "HF_HUB_CACHE": str(tmp_path / "none"),
+    }
     done = subprocess.run(
         [sys.executable, "-c", START], capture_output=True, text=True, timeout=300, check=True, env=environment
     )
-    assert done.stdout.strip().endswith("[(['bundled'], True)]")
+    assert done.stdout.splitlines() == ["placed ['bundled'] of the list", "launched"]

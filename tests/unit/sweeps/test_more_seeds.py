@@ -29,10 +29,7 @@ from neftune_core.sweeps.sweep import run_sweep
 from neftune_core.sweeps.table import sweep_table
 from neftune_core.ui.parts import run_actions
 
-
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path / "home"))
+pytestmark = pytest.mark.usefixtures("own_home")
 
 
 @pytest.fixture

@@ -29,14 +29,11 @@ from neftune_core.world.pretraining.report import (
 )
 from neftune_core.world.pretraining.settings import WorldSettings
 
+pytestmark = pytest.mark.usefixtures("own_home")
+
 TINY = WorldSettings(
     chunks=1, width=32, layers=1, heads=2, inner_width=32, batch_rows=16, warmup_steps=2, threads=1, checkpoint_steps=4
 )
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture(scope="module")
