@@ -145,13 +145,14 @@ def test_a_fault_in_the_worker_is_reported_as_its_own(platform: Platform, monkey
     def broken() -> None:
         raise RuntimeError("CUDA error: out of memory")
 
-    monkeypatch.setattr(device, "allow_gpu", broken)  # what a worker begins with
     record, gpu = new(), lent(platform)
-    last = list(gpu.study(record, Limits(), lambda: False))[-1]
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "allow_gpu", broken)  # what a worker begins with
+        last = list(gpu.study(record, Limits(), lambda: False))[-1]
+        with pytest.raises(NotAvailable, match="memory of this machine ran out"):
+            list(gpu.answers([SelectedArm(record, "control", 0)], QUESTION, ASK, Limits()))
     assert "memory of this machine ran out" in last["message"]
     assert record.ending() is not None
-    with pytest.raises(NotAvailable, match="memory of this machine ran out"):
-        list(gpu.answers([SelectedArm(record, "control", 0)], QUESTION, ASK, Limits()))
 
 
 def test_a_record_that_another_process_writes_is_left_to_it(platform: Platform) -> None:
