@@ -88,6 +88,14 @@ export const openUnlessKept = (tab) => {
 /** The state for the server to show, as JSON; empty for the default page. */
 export const opened = () => (kept ? JSON.stringify(kept) : isLinked ? JSON.stringify(linked) : "");
 
+/** Let the controls be used: the stored state is shown. */
+export const restored = () => void delete document.body.dataset.labRestoring;
+// Until then they take no clicks, because the stored state would replace what is set meanwhile.
+if (opened()) {
+  document.body.dataset.labRestoring = "yes";
+  setTimeout(restored, 5000); // at the latest: the server may not answer
+}
+
 // ------------------------------------------------------------------ storage
 let touched = false; // values that the page sets while it opens are not stored
 for (const gesture of ["pointerdown", "keydown"]) addEventListener(gesture, () => (touched = true), true);

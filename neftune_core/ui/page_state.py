@@ -263,10 +263,13 @@ def _connect_record(page: PageParts, fields: Fields) -> None:
 
 
 def look_again(page: PageParts) -> str:
-    """Return the script that redraws what depends on controls; the seed is passed in, since its tab may be closed."""
+    """Return the script that ends restoring and redraws what depends on controls.
+
+    The seed is passed in, since its tab may be closed.
+    """
     noise = page.noise.noise
     ids = json.dumps([*(noise.elem_id(name) for name in noise.names), "noise-view", "train-strengths"])
-    return f"(seed) => {{ Lab.changed(...{ids}); Lab.seedIs(seed); }}"
+    return f"(seed) => {{ Lab.state.restored(); Lab.changed(...{ids}); Lab.seedIs(seed); }}"
 
 
 def in_use_components(page: PageParts) -> list[Any]:

@@ -174,6 +174,30 @@ def test_every_control_comes_back_after_a_reload_and_in_the_other_language_a_sec
         assert page.evaluate("Lab.link()") == link
 
 
+SLOW_CALLS = """const ask = window.fetch;
+window.fetch = async (...asked) => {
+  if (String(asked[0]).includes('/queue/join')) await new Promise((go) => setTimeout(go, 1500));
+  return ask(...asked);
+};"""
+
+
+def test_what_is_set_while_the_page_restores_its_state_is_not_replaced(browser: Any, lab_address: str) -> None:
+    with visiting(browser, lab_address, link="?tab=Noise") as page:
+        page.locator("#noise-view label").nth(1).click()
+        page.wait_for_function(f"{KEPT}['view'] === Lab.read('noise-view')")
+        restored = page.evaluate("Lab.read('noise-view')")
+        page.add_init_script(SLOW_CALLS)
+        page.reload()
+        opened(page)
+        assert page.evaluate("'labRestoring' in document.body.dataset")
+        page.locator("#noise-view label").nth(2).click()  # accepted once the stored view is there
+        page.wait_for_function(f"{KEPT}['view'] === Lab.read('noise-view') && {KEPT}['view'] !== '{restored}'")
+        chosen = page.evaluate("Lab.read('noise-view')")
+        settled(page)
+        assert page.evaluate("Lab.read('noise-view')") == chosen
+        assert not page.evaluate("'labRestoring' in document.body.dataset")
+
+
 def test_a_view_and_its_figure_agree_after_a_reload(browser: Any, lab_address: str) -> None:
     with visiting(browser, lab_address, link="?tab=Train") as page:
         page.locator("#train-view label", has_text="Noise, rate and speed").click()
