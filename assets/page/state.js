@@ -118,14 +118,17 @@ const soon = () => {
 addEventListener("pagehide", write);
 document.addEventListener("click", soon); // the open tab is part of the state
 
+/** All values of the state, also those that nobody has changed. */
+const all = () => ({ ...Object.fromEntries(Object.entries(described.fields).map(([name, { value }]) => [name, value])), ...values });
+
 /**
- * Store the values of these names.
- * @param {string[]} names
- * @param {any[]} given
+ * Store the value of a name.
+ * @param {string} name
+ * @param {any} value
  */
-export const keep = (names, given) => {
-  names.forEach((name, place) => (values[name] = given[place]));
-  say("state", values);
+export const keep = (name, value) => {
+  values[name] = value;
+  say("state", all());
   soon();
 };
 

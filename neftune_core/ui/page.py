@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import gradio as gr
+from gradio.components import Component
 
 from neftune_core.language import CHINESE, in_language, later, say
 from neftune_core.studies.settings import EXAMPLE
@@ -88,6 +89,18 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
     recorded_effects.connect(parts)
     page_state.build(page, parts)
     first_view.put(page, shown)
+    _spare_progress(page, key)
+
+
+def _spare_progress(page: gr.Blocks, hidden: Component) -> None:
+    """Name a hidden component as the place of progress that is not shown.
+
+    By default it is every output. The framework then updates all components that were ever outputs, at each step of
+    each call.
+    """
+    for function in page.fns.values():
+        if function.targets and function.show_progress == "hidden" and function.show_progress_on is None:
+            function.show_progress_on = [hidden]
 
 
 TABS = {

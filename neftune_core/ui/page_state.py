@@ -145,10 +145,12 @@ def _connect_keeping(page: PageParts, fields: Fields, in_use: gr.Textbox) -> Non
         return json.dumps({"model": model.model_dump(), "data": data.model_dump()})
 
     gr.on([events(state).change for state in states], describe, states, in_use, **QUIET)
-    kept = {**fields.kept(), "in_use": in_use}
-    changed = [events(found).change for found in kept.values()]
-    keep = in_browser(f"void Lab.state.keep({json.dumps([*kept])}, values)", "...values")
-    gr.on(changed, None, [*kept.values()], None, js=keep)
+    for name, found in {
+        **fields.kept(),
+        "in_use": in_use,
+    }.items():  # an event of all would gather them all at each change
+        keep = in_browser(f"void Lab.state.keep({json.dumps(name)}, value)", "value")
+        events(found).change(None, found, None, js=keep)
 
 
 def _connect_opening(blocks: gr.Blocks, page: PageParts, fields: Fields) -> None:
