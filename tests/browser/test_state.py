@@ -99,7 +99,8 @@ def choose_another(page: Any, id: str) -> None:
     tab = page.evaluate("(id) => document.getElementById(id).closest('[role=tabpanel]').id.replace('tab-', '')", id)
     page.evaluate("(tab) => Lab.openTab(tab)", tab)
     page.locator(f"#{id} input").click()
-    page.get_by_role("option").nth(1 + int(id[-1]) if id.startswith("sweep-axis") else 1).click()
+    option = page.get_by_role("option").nth(1 + int(id[-1]) if id.startswith("sweep-axis") else 1)
+    option.dispatch_event("mousedown")  # the list stays where it was opened, though a late figure may move the page
 
 
 def settled(page: Any) -> dict[str, str]:
