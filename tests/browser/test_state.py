@@ -101,6 +101,8 @@ def choose_another(page: Any, id: str) -> None:
     page.locator(f"#{id} input").click()
     option = page.get_by_role("option").nth(1 + int(id[-1]) if id.startswith("sweep-axis") else 1)
     option.dispatch_event("mousedown")  # the list stays where it was opened, though a late figure may move the page
+    page.evaluate("document.activeElement.blur()")
+    option.wait_for(state="detached")
 
 
 def settled(page: Any) -> dict[str, str]:
