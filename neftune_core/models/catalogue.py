@@ -5,6 +5,7 @@ Importing this module does not import torch; the first estimate does.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -253,8 +254,10 @@ def _fixed_seconds(model: SizedModel, operations: int, device: torch.device) -> 
 
 
 def gigabytes(count: float) -> str:
-    """Format a number of bytes for users, in MB or GB."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"
+    """Format a number of bytes for users, in kB, MB or GB."""
+    if count < 1e6:
+        return f"{math.ceil(count / 1e3)} kB"
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{round(count / 1e6)} MB"
 
 
 def duration(seconds: float) -> str:

@@ -27,7 +27,7 @@ from neftune_core.ui.parts.plot import live_figure, part
 from neftune_core.ui.parts.run_actions import state_text, study_text, when
 from neftune_core.ui.parts.strip import Strip, following
 from neftune_core.ui.parts.study_views import curves_of
-from neftune_core.ui.parts.wiring import QUIET, events, key_of_tab, reports_errors
+from neftune_core.ui.parts.wiring import HIDDEN, QUIET, events, key_of_tab, reports_errors, visibility
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs import export_panel
 from neftune_core.ui.tabs.sweep_views import table_view
@@ -232,12 +232,10 @@ def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
     """Build the disk usage of this machine and, on the visitor's own machine, a button to free space."""
     with gr.Row(elem_id="runs-storage"):
         words = gr.HTML(elem_id="runs-storage-words", apply_default_css=False)
-        clean = gr.Button(
-            say("Remove downloaded models"), size="sm", visible=lab.limits.local_paths, elem_id="runs-clean-models"
-        )
+        clean = gr.Button(say("Remove downloaded models"), size="sm", visible=HIDDEN, elem_id="runs-clean-models")
 
     @reports_errors
-    def measure(key: str) -> str:
+    def measure(key: str) -> list[Any]:
         mine = sum(folder_bytes(record.folder) for record in owned_records(require_key(key)))
         models = folder_bytes(home() / "models")
         words = say(
@@ -245,14 +243,13 @@ def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
             mine=gigabytes(mine),
             models=gigabytes(models),
         )
-        return quiet(f"{words} {say(home_note())}")
+        return [quiet(f"{words} {say(home_note())}"), visibility(lab.limits.local_paths and models > 0)]
 
     @reports_errors
-    def remove() -> str:
-        freed = remove_models()
-        return quiet(
-            say("{size} were freed; a removed model is downloaded again when it is next used.", size=gigabytes(freed))
-        )
+    def remove() -> list[Any]:
+        freed = gigabytes(remove_models())
+        words = say("{size} were freed; a removed model is downloaded again when it is next used.", size=freed)
+        return [quiet(words), visibility(False)]
 
-    gr.on(changed, measure, key, words, **QUIET)
-    clean.click(remove, None, words, **QUIET)
+    gr.on(changed, measure, key, [words, clean], **QUIET)
+    clean.click(remove, None, [words, clean], **QUIET)

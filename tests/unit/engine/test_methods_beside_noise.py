@@ -44,6 +44,7 @@ ARMS = {
     "start_noise": MethodSettings(start_noise=0.4),
     "consistency": MethodSettings(consistency=0.7, noise=NOISE),
     "noisefit": MethodSettings(noisefit=0.4, noise=NOISE),
+    "prompt_loss and consistency": MethodSettings(prompt_loss=0.5, consistency=0.7, noise=NOISE),
 }
 TOGETHER = tuple(ARMS.values())
 
@@ -143,6 +144,12 @@ def consistency(model: Any, rows: list[EncodedExample]) -> tuple[Tensor, Tensor]
     return clean_loss + 0.7 * torch.cat(found).mean(), clean_loss
 
 
+def prompt_loss_and_consistency(model: Any, rows: list[EncodedExample]) -> tuple[Tensor, Tensor]:
+    """Weigh the clean loss by token, and add the divergence of the response tokens alone."""
+    (weighted, clean_loss), (whole, _) = prompt_loss(model, rows), consistency(model, rows)
+    return weighted + whole - clean_loss, clean_loss
+
+
 def noisefit(model: Any, rows: list[EncodedExample]) -> tuple[Tensor, Tensor]:
     """Mix the clean loss with the divergences of two noisy passes, as the authors' trainer does, with lambda 0.1."""
     width, found = model.config.hidden_size, []
@@ -174,6 +181,7 @@ EXPECTED: dict[str, Callable[[Any, list[EncodedExample]], tuple[Tensor, Tensor]]
     "prompt_loss": prompt_loss,
     "consistency": consistency,
     "noisefit": noisefit,
+    "prompt_loss and consistency": prompt_loss_and_consistency,
 }
 
 
@@ -331,7 +339,7 @@ def test_a_method_that_cannot_act_is_refused_in_one_sentence(values: dict[str, A
 
 def test_the_estimates_count_the_passes_and_weights_of_methods(tiny: LoadedModel) -> None:
     study = StudySettings(noise=(NOISE,), methods=TOGETHER)
-    assert sorted(pass_groups(study)) == [(1, 1), (1, 1), (1, 3), (2, 1), (3, 1)]
+    assert sorted(pass_groups(study)) == [(1, 1), (1, 1), (1, 3), (2, 1), (2, 1), (3, 1)]
     work = Workload(arms=3, batch_size=64, length=4096, steps=1)
     plain, held, perturbed = (
         estimate(tiny, one, study.model).memory_bytes

@@ -193,7 +193,7 @@ def test_durations_are_written_readably(seconds: float, words: str) -> None:
 
 
 def test_sizes_are_written_readably() -> None:
-    assert [gigabytes(1.94e9), gigabytes(5e7), gigabytes(3)] == ["1.9 GB", "50 MB", "1 MB"]
+    assert [*map(gigabytes, (1.94e9, 5e7, 3, 0))] == ["1.9 GB", "50 MB", "1 kB", "0 kB"]
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from neftune_core.studies.judging import outcomes_of
 from neftune_core.studies.records.disk_quota import bytes_of
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import StudySettings
-from neftune_core.studies.steering.best_arms import best_step, stored_steps
+from neftune_core.studies.steering.best_arms import best_step, improvements, stored_steps
 from neftune_core.studies.study import run_study
 from neftune_core.studies.trained.loading import load_trained
 
@@ -47,6 +47,18 @@ def _losses(record: Record) -> list[dict[str, Any]]:
 def _held_out(record: Record, arm: str) -> dict[int, float]:
     evaluated = [event for event in record.events() if event["event"] == "evaluated" and event["step"]]
     return {event["step"]: event["arms"][arm]["held_out_loss"] for event in evaluated}
+
+
+def test_the_best_evaluation_is_the_first_of_the_lowest_after_some_training() -> None:
+    losses = {0: 1.0, 5: 3.0, 10: 2.0, 15: 2.0, 20: float("nan")}
+    events = [
+        {"event": "evaluated", "seed": seed, "step": step, "arms": {"a": {"held_out_loss": loss + seed}}}
+        for seed in (0, 1)
+        for step, loss in losses.items()
+    ]
+    assert improvements(events, 1) == {"a": {5: 4.0, 10: 3.0}}
+    assert best_step(events, "a", 1) == 10
+    assert best_step(events, "b", 1) == 0
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from owned_study import owned_study
@@ -82,9 +84,14 @@ def test_classes_students_studies_and_lifetime_are_bounded(runs: Path, monkeypat
     for _ in range(3):
         owned_study(runs, ANN)
     assert len(find_class(codes[0]).records()) == 2
-    monkeypatch.setattr(classes, "LIFETIME_DAYS", 0)
-    with pytest.raises(RecordError, match="the class has ended"):
-        find_class(codes[0])
+    now = time.time()
+    for days, is_over in ((6.9, False), (7.1, True)):
+        monkeypatch.setattr(classes, "time", SimpleNamespace(time=lambda days=days: now + days * 24 * 3600))
+        if is_over:
+            with pytest.raises(RecordError, match="the class has ended"):
+                find_class(codes[0])
+        else:
+            assert find_class(codes[0]).code == codes[0]
     assert make_class(BEN)  # those that are over take no room
 
 

@@ -111,6 +111,7 @@ def test_a_preference_for_content_survives_the_control(tmp_path: Path) -> None:
 def test_the_regression_is_the_maximum_of_its_penalised_likelihood() -> None:
     rng = np.random.default_rng(5)
     scores, apart = rng.choice([0.0, 0.5, 1.0], 30), rng.normal(5, 30, 30)
+    scores[:3], apart[:3] = 1.0, 400.0  # without the tanh, these would decide alone
     (found,) = controlled_win_rates(scores, apart, np.ones((1, 30)))
     preference = np.log(found / (1 - found))
     feature = np.tanh(apart / apart.std())

@@ -22,12 +22,13 @@ from neftune_core.python_api import start_study
 from neftune_core.settings import Limits
 from neftune_core.studies.comparison import saved_arms
 from neftune_core.studies.judging import outcomes_of, verdict_of
+from neftune_core.studies.records.log import as_text
 from neftune_core.studies.records.progress import Status
-from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.records.record import LOG, Record, create
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.steering.going_on import go_on
 from neftune_core.studies.steering.log import strengths
-from neftune_core.studies.steering.requests import set_strength, stop_arm
+from neftune_core.studies.steering.requests import FILE, Requests, set_strength, stop_arm
 from neftune_core.studies.study import run_study
 from neftune_core.sweeps.settings import SweepSettings
 from neftune_core.sweeps.table import judge
@@ -59,6 +60,34 @@ def test_a_stopped_arm_keeps_its_weights_and_the_others_train_on(tmp_path: Path)
     assert outcomes.control[0].last["held_out_loss"] == evaluated[12]["control"]["held_out_loss"]
     assert saved_arms(record) == ["control", "uniform-alpha-5", STOPPED]
     assert f"{STOPPED}, step 6 | {evaluated[6][STOPPED]['train_loss']:.4f} |" in card(record, STOPPED, 0, "adapter")
+
+
+def test_half_a_request_waits_for_its_other_half(tmp_path: Path) -> None:
+    record = create(of_three_arms(tmp_path), "")
+    requests, path = Requests(record), record.folder / FILE
+    path.write_bytes(b'{"stop": "a"}\n{"stop"')
+    assert requests.new() == [{"stop": "a"}]
+    assert requests.new() == []
+    with path.open("ab") as file:
+        file.write(b': "b"}\n')
+    assert requests.new() == [{"stop": "b"}]
+
+
+def test_an_arm_that_diverged_with_an_earlier_seed_can_be_stopped_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Record, "is_running", lambda self: True)
+    for seed, is_gone in ((0, False), (1, True)):
+        record = create(of_three_arms(tmp_path, seeds=2), "")
+        (record.folder / LOG).write_text(
+            as_text([{"event": "diverged", "seed": seed, "step": 3, "arms": {STOPPED: {}}}])
+        )
+        if is_gone:
+            with pytest.raises(RecordError, match="is not being trained"):
+                stop_arm(record, STOPPED)
+        else:
+            stop_arm(record, STOPPED)
+            assert Requests(record).new() == [{"stop": STOPPED}]
 
 
 def test_the_verdict_makes_no_claim_about_an_arm_that_a_person_stopped() -> None:
@@ -151,6 +180,7 @@ def _changed(record: Record, changes: dict[int, float], seed: int = 0) -> Iterat
     """Yield the events of a live run whose noise is changed after some steps of a seed."""
     for event in run_study(record, Limits(), lambda: False):
         if event["event"] == "step" and event["step"] in changes and event["seed"] == seed:
+            set_strength(record, 2 * changes[event["step"]] + 1)  # a slider that moves: the last position counts
             set_strength(record, changes[event["step"]])
         yield event
 
