@@ -9,7 +9,7 @@ from owned_study import owned_study
 
 from neftune_core.errors import RecordError
 from neftune_core.export.archive import pack, pack_record
-from neftune_core.studies.records.record import Record, create, find
+from neftune_core.studies.records.record import LOG, Record, create, find
 from neftune_core.studies.records.removal import remove
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.studies.sharing.shares import FILE, find_shared, share, shared_link, withdraw
@@ -42,6 +42,18 @@ def test_a_study_is_found_by_the_link_that_its_owner_made_and_by_no_other(record
     ):
         with pytest.raises(RecordError, match=NOTHING):
             find_shared(wrong)
+
+
+def test_a_shared_study_that_is_trained_again_is_shown_once_it_is_over(record: Record) -> None:
+    link, log = share(record.id, ANN), record.folder / LOG
+    whole = log.read_text(encoding="utf-8")
+    ending = whole.splitlines()[-1]
+    assert '"finished"' in ending
+    log.write_text(whole.removesuffix(ending + "\n"), encoding="utf-8")
+    with pytest.raises(RecordError, match=NOTHING):
+        find_shared(link)
+    log.write_text(whole, encoding="utf-8")
+    assert find_shared(link) == record
 
 
 def test_a_link_gives_no_right_over_the_study(record: Record) -> None:
