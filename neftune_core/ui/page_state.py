@@ -145,10 +145,8 @@ def _connect_keeping(page: PageParts, fields: Fields, in_use: gr.Textbox) -> Non
         return json.dumps({"model": model.model_dump(), "data": data.model_dump()})
 
     gr.on([events(state).change for state in states], describe, states, in_use, **QUIET)
-    for name, found in {
-        **fields.kept(),
-        "in_use": in_use,
-    }.items():  # an event of all would gather them all at each change
+    kept: dict[str, Component] = {**fields.kept(), "in_use": in_use}
+    for name, found in kept.items():  # one event for all would collect all values at each change
         keep = in_browser(f"void Lab.state.keep({json.dumps(name)}, value)", "value")
         events(found).change(None, found, None, js=keep)
 

@@ -229,7 +229,7 @@ def _readable_entry(lab: Lab, record: Record) -> dict[str, Any]:
 
 
 def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
-    """Build the disk usage of this machine and, on the visitor's own machine, a button to free space."""
+    """Build the disk usage of this machine and, unless strangers visit the lab, a button to free space."""
     with gr.Row(elem_id="runs-storage"):
         words = gr.HTML(elem_id="runs-storage-words", apply_default_css=False)
         clean = gr.Button(say("Remove downloaded models"), size="sm", visible=HIDDEN, elem_id="runs-clean-models")
@@ -243,7 +243,7 @@ def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
             mine=gigabytes(mine),
             models=gigabytes(models),
         )
-        return [quiet(f"{words} {say(home_note())}"), visibility(lab.limits.local_paths and models > 0)]
+        return [quiet(f"{words} {say(home_note())}"), visibility(models > 0 and not lab.has_strangers)]
 
     @reports_errors
     def remove() -> list[Any]:
@@ -252,4 +252,5 @@ def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
         return [quiet(words), visibility(False)]
 
     gr.on(changed, measure, key, [words, clean], **QUIET)
-    clean.click(remove, None, [words, clean], **QUIET)
+    if not lab.has_strangers:  # a function of the page can be called without its button
+        clean.click(remove, None, [words, clean], **QUIET)

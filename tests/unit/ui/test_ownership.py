@@ -10,10 +10,13 @@ import pytest
 from neftune_core import ui
 from neftune_core.engine.saving import ADAPTER
 from neftune_core.errors import RecordError
+from neftune_core.settings import Limits
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.studies.trained.comparison_session import column_id, selected_columns
 from neftune_core.sweeps.record import find_study
+from neftune_core.ui import page
+from neftune_core.ui.server.lab import Lab
 
 ANN, BEN = "a1" * 32, "b2" * 32
 KEYS = {"require_key(key)", "require_key(asked.key)", "checked_key(key)", "_key(key)", "key", "owner"}
@@ -39,6 +42,23 @@ def test_every_look_up_of_the_page_has_the_key_of_its_visitor() -> None:
     }
     assert len(found) >= 15
     assert {place: key for place, key in found.items() if key not in KEYS} == {}
+
+
+@pytest.mark.parametrize(
+    "lab", [Lab(Limits(local_paths=False)), Lab(shared=True), Lab()], ids=["public", "shared", "own"]
+)
+def test_only_the_page_of_ones_own_machine_removes_its_models(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
+    model = tmp_path / "models" / "owner--name" / "config.json"
+    model.parent.mkdir(parents=True)
+    model.write_text("{}")
+    removing = [found for found in page.build(lab).fns.values() if found.name == "remove" and not found.inputs]
+    assert len(removing) == (0 if lab.has_strangers else 2)  # in two languages
+    for found in removing:
+        assert "freed" in found.fn()[0] or "释放" in found.fn()[0]
+    assert model.exists() == lab.has_strangers
 
 
 def test_columns_of_another_visitors_study_cannot_be_asked(record: Record) -> None:
