@@ -113,6 +113,13 @@ def offered_columns(
     return named, [column_id(one) for one in mine]
 
 
+def first_columns(every: Sequence[Record]) -> list[str]:
+    """Return the initial columns of the first of the studies, by identifier; none without a study."""
+    from neftune_core.studies.comparison import saved_seeds, selected_arms
+
+    return [column_id(one) for one in selected_arms(every[:1], seeds=saved_seeds(every[0])[:1])] if every else []
+
+
 def selected_columns(ids: Sequence[Any], owner: str) -> list[SelectedArm]:
     """Return the arms with these identifiers.
 

@@ -23,6 +23,7 @@ from neftune_core.studies.trained.comparison_session import (
     cast_vote,
     continued,
     export_text,
+    first_columns,
     held_out_prompts,
     judged_pair,
     next_turn,
@@ -314,8 +315,10 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
     def answer(
         key: str, columns: list[str], source: str, text: str, rows: int, blind: bool, judged: list[str], *values: Any
     ) -> Iterator[list[Any]]:
-        settings = tab.form.settings(values)
-        chosen = selected_columns(columns or [], require_key(key))
+        record_id, *values_of_form = values
+        settings = tab.form.settings(values_of_form)
+        first = [] if record_id else first_columns(answerable(require_key(key)))  # the tab may not be filled yet
+        chosen = selected_columns(columns or first, require_key(key))
         if source == HELD_OUT:
             study = chosen[0].record.study
             prompts = held_out_prompts(lab.prepared(study.data, study.model)[0], int(rows), settings.system)
@@ -331,7 +334,8 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         pair = session.ballots[0].pair if session.ballots else ()
         yield from streamed(continued(session, answer_prompts(lab.answers, chosen, prompts, settings, pair)))
 
-    said = [key, tab.columns, tab.source, tab.prompts, tab.rows, tab.blind, tab.judged, *tab.form.components]
+    chosen = [key, tab.columns, tab.source, tab.prompts, tab.rows, tab.blind, tab.judged, tab.record]
+    said = [*chosen, *tab.form.components]
     more = [key, tab.session, tab.turn, *tab.form.components]
     running: list[Any] = []
     for button, handler, given in ((tab.ask, answer, said), (tab.go_on, go_on, more)):

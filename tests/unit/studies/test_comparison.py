@@ -28,6 +28,7 @@ from neftune_core.studies.prompts import Prompt, as_csv, as_jsonl, continued_wit
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE, StudySettings
 from neftune_core.studies.study import run_study
+from neftune_core.studies.trained.comparison_session import first_columns, offered_columns
 from neftune_core.studies.votes import BOTH_BAD, TIE, store_vote, tally, tally_text, votes
 
 SHORT = DecodingSettings(new_tokens=8)
@@ -78,6 +79,12 @@ def test_arms_and_seeds_can_be_named_and_a_missing_one_is_reported(records: list
         selected_arms(records, arms=["nobody"])
     with pytest.raises(RecordError, match="Seed 7"):
         selected_arms(records, seeds=[7])
+
+
+def test_the_columns_before_any_choice_are_those_of_the_first_study_that_the_tab_offers(records: list[Record]) -> None:
+    _, offered = offered_columns(records[0], EXAMPLE.seed, records, lambda record: "")
+    assert first_columns(records) == offered != []
+    assert first_columns([]) == []
 
 
 def test_records_of_different_bases_are_refused_with_both_named(records: list[Record], tmp_path: Path) -> None:
