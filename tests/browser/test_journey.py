@@ -111,7 +111,7 @@ def test_no_noise_at_all_is_reported_and_trains_nothing(lab_page: Any) -> None:
     text_of(lab_page, "#lab-words", "no noise")
     lab_page.locator("#lab-train").click()
     lab_page.get_by_text("The only strength is 0").first.wait_for()
-    assert lab_page.evaluate("Lab.parameter('job')") is None
+    lab_page.wait_for_function("Lab.parameter('job') === null")
 
 
 def test_a_study_is_trained_compared_and_found_again(
@@ -176,7 +176,7 @@ def test_a_study_is_seen_to_grow_stopped_gone_on_with_and_discarded(endless_page
     lab_page.locator("#train-remove").click()
     lab_page.locator("#train-surely").click()
     text_of(lab_page, "#train-state", "A recorded study")
-    assert lab_page.evaluate("Lab.parameter('job')") is None
+    lab_page.wait_for_function("Lab.parameter('job') === null")
     open_tab(lab_page, "Runs")
     lab_page.get_by_text("No study yet").wait_for()
     text_of(lab_page, "#runs-storage", "on this machine's disk")
@@ -205,7 +205,7 @@ def test_stop_asks_whether_to_keep_or_to_discard_and_either_is_done_at_once(endl
     stop(lab_page, "discard")
     text_of(lab_page, "#train-state", "A recorded study")
     lab_page.locator("#lab-stopping").wait_for(state="hidden")
-    assert lab_page.evaluate("Lab.parameter('job')") is None
+    lab_page.wait_for_function("Lab.parameter('job') === null")
     assert lab_page.locator(".lab-message").count() == 0
     open_tab(lab_page, "Runs")
     lab_page.get_by_text("No study yet").wait_for()
