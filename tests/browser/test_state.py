@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from page_steps import open_tab, own_file, text_of, upload
-from served_lab import LAB, served, visiting
+from served_lab import LAB, PATIENCE, served, visiting
 
 pytestmark = pytest.mark.browser
 
@@ -248,6 +248,7 @@ def test_a_restarted_server_says_so_and_the_page_goes_on_with_what_was_set(
 ) -> None:
     with served([LAB], tmp_path) as address:
         context = browser.new_context()
+        context.set_default_timeout(PATIENCE)
         page = context.new_page()
         page.goto(address + "?tab=Train")
         opened(page)

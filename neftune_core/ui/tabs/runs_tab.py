@@ -27,7 +27,7 @@ from neftune_core.ui.parts.plot import live_figure, part
 from neftune_core.ui.parts.run_actions import state_text, study_text, when
 from neftune_core.ui.parts.strip import Strip, following
 from neftune_core.ui.parts.study_views import curves_of
-from neftune_core.ui.parts.wiring import HIDDEN, QUIET, events, key_of_tab, reports_errors, visibility
+from neftune_core.ui.parts.wiring import QUIET, events, key_of_tab, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs import export_panel
 from neftune_core.ui.tabs.sweep_views import table_view
@@ -232,10 +232,12 @@ def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
     """Build the disk usage of this machine and, unless strangers visit the lab, a button to free space."""
     with gr.Row(elem_id="runs-storage"):
         words = gr.HTML(elem_id="runs-storage-words", apply_default_css=False)
-        clean = gr.Button(say("Remove downloaded models"), size="sm", visible=HIDDEN, elem_id="runs-clean-models")
+        clean = gr.Button(
+            say("Remove downloaded models"), size="sm", visible=not lab.has_strangers, elem_id="runs-clean-models"
+        )
 
     @reports_errors
-    def measure(key: str) -> list[Any]:
+    def measure(key: str) -> str:
         mine = sum(folder_bytes(record.folder) for record in owned_records(require_key(key)))
         models = folder_bytes(home() / "models")
         words = say(
@@ -243,14 +245,13 @@ def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
             mine=gigabytes(mine),
             models=gigabytes(models),
         )
-        return [quiet(f"{words} {say(home_note())}"), visibility(models > 0 and not lab.has_strangers)]
+        return quiet(f"{words} {say(home_note())}")
 
     @reports_errors
-    def remove() -> list[Any]:
+    def remove() -> str:
         freed = gigabytes(remove_models())
-        words = say("{size} were freed; a removed model is downloaded again when it is next used.", size=freed)
-        return [quiet(words), visibility(False)]
+        return quiet(say("{size} were freed; a removed model is downloaded again when it is next used.", size=freed))
 
-    gr.on(changed, measure, key, [words, clean], **QUIET)
+    gr.on(changed, measure, key, words, **QUIET)
     if not lab.has_strangers:  # a function of the page can be called without its button
-        clean.click(remove, None, [words, clean], **QUIET)
+        clean.click(remove, None, words, **QUIET)
