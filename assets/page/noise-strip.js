@@ -5,7 +5,7 @@ import { on, say } from "./parts.js";
 import { text } from "./text.js";
 
 /** @type {Record<string, string>} */
-const KINDS = {
+const KIND_NAMES = {
   uniform: text("uniform"),
   gaussian: text("gaussian"),
   laplace: text("laplace"),
@@ -34,7 +34,7 @@ const sayNoise = () => {
   const strengths = [controls.strength, ...more].filter((value) => value > 0);
   const each = [...new Set(strengths)].sort((one, other) => one - other).map(short);
   const joined = each.length > 1 ? text("{first} and {last}", { first: each.slice(0, -1).join(text(", ")), last: each.at(-1) }) : each[0];
-  const name = KINDS[controls.kind];
+  const name = KIND_NAMES[controls.kind];
   const kind = controls.kind in payload.dropped_below ? name : text("{kind} noise", { kind: name });
   const noise = joined ? [`${kind}${text(", ")}${controls.unit} ${joined}`, ...special(payload, controls)].join(text(", ")) : text("no noise");
   say("strip", payload.model ? { noise, model: modelName(payload.model) } : { noise });

@@ -31,7 +31,7 @@ POINTS = 600
 STEEP = 30
 """Ratio of the highest to the lowest measured loss beyond which a logarithmic scale is clearer."""
 AIR = 1.02  # margin after the last step, so that its marker is not clipped
-KINDS: dict[str, tuple[int, float, float, str, str]] = {
+CURVE_KINDS: dict[str, tuple[int, float, float, str, str]] = {
     "train_loss": (0, 2.4, 1.0, later("training loss, noise off"), "lines+markers"),
     "held_out_loss": (1, 2.4, 1.0, later("held-out loss, noise off"), "lines+markers"),
     "loss": (0, 1.0, 0.4, later("training loss of the batch, noise on"), "lines"),
@@ -219,7 +219,7 @@ def _dash(name: str, arms: Mapping[str, NoiseSettings]) -> str:
 
 def _arm_traces(name: str, gathered: Mapping[str, Points], shared: set[Any], colour: str, dash: str) -> list[Trace]:
     traces = []
-    for kind in KINDS:
+    for kind in CURVE_KINDS:
         seeds = {seed: points for (arm, seed), points in gathered[kind].items() if arm == name}
         line = {"color": colour, "dash": dash if kind != "loss" else "solid"}
         among_others = len(seeds) > 1
@@ -235,7 +235,7 @@ def _arm_traces(name: str, gathered: Mapping[str, Points], shared: set[Any], col
 
 
 def _trace(name: str, kind: str, which: Any, points: tuple[list[int], list[float]], line: dict[str, str]) -> Trace:
-    panel, width, opacity, words, mode = KINDS[kind]
+    panel, width, opacity, words, mode = CURVE_KINDS[kind]
     _, x_axis, y_axis = PANELS[panel]
     of_seeds = say(", mean of the seeds") if which == "mean" else ""
     return {

@@ -15,7 +15,7 @@ from typing import Any
 from neftune_core.world import plots
 from neftune_core.world.dialogue import TALK, UNKNOWN
 from neftune_core.world.entities import capital
-from neftune_core.world.lexicon import GROUPS, KINDS, NUMBERS, OPPOSITE_PAIRS, SEASONS
+from neftune_core.world.lexicon import ENTITIES, GROUPS, NUMBERS, OPPOSITE_PAIRS, SEASONS
 from neftune_core.world.relations import RELATIONS, Relation
 
 _SENTENCE = re.compile(r'[^.!?]+[.!?]"?')
@@ -132,7 +132,7 @@ def _fact_templates(relation: Relation) -> Iterable[str]:
 def _patterns() -> tuple[_Pattern, ...]:
     found = []
     for relation in RELATIONS:
-        things = [thing for thing in KINDS[relation.kind] if relation.name in thing.values]
+        things = [thing for thing in ENTITIES[relation.kind] if relation.name in thing.values]
         roles = {"s": things, "v": relation.values}
         found += [_pattern(template, roles) for template in _fact_templates(relation)]
     for plot in plots.PLOTS:
@@ -153,7 +153,7 @@ def _fixed_sentences() -> frozenset[str]:
 @cache
 def _list_words() -> frozenset[str]:
     words = [word for pair in OPPOSITE_PAIRS for word in pair]
-    words += [form for kind in KINDS for thing in KINDS[kind] for form in (thing.name, thing.many, thing.a)]
+    words += [form for kind in ENTITIES for thing in ENTITIES[kind] for form in (thing.name, thing.many, thing.a)]
     words += [*NUMBERS, *SEASONS]
     words += [form for one, many in GROUPS.values() for form in (f"a {one}", f"an {one}", many)]
     return frozenset(word.lower() for word in words)

@@ -30,7 +30,9 @@ def _entities(kind: str, table: str) -> tuple[Entity, ...]:
     return tuple(_entity(kind, dict(zip(columns, row, strict=True))) for row in rows)
 
 
-KINDS: dict[str, tuple[Entity, ...]] = {kind: _entities(kind, table) for kind, table in word_table("entities").items()}
+ENTITIES: dict[str, tuple[Entity, ...]] = {
+    kind: _entities(kind, table) for kind, table in word_table("entities").items()
+}
 
 GROUPS: dict[str, tuple[str, str]] = {kind: (one, many) for kind, (one, many) in _LISTS["groups"].items()}
 """Singular and plural name of each kind that tasks on groups use, such as counting and the odd one out."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from string import Formatter
 
 from neftune_core.world.entities import Entity
-from neftune_core.world.lexicon import KINDS, NUMBERS
+from neftune_core.world.lexicon import ENTITIES, NUMBERS
 from neftune_core.world.tables import lines, word_table
 
 
@@ -35,16 +35,16 @@ SHARINGS = tuple(
 
 Role = tuple[Entity, ...] | tuple[Sharing, ...]
 
-ANIMALS = tuple(animal for animal in KINDS["animal"] if animal.name != "trout")
+ANIMALS = tuple(animal for animal in ENTITIES["animal"] if animal.name != "trout")
 
 ROLES: dict[str, Role] = {
-    **KINDS,
-    "hero": KINDS["person"],
-    "friend": KINDS["person"],
+    **ENTITIES,
+    "hero": ENTITIES["person"],
+    "friend": ENTITIES["person"],
     "animal": ANIMALS,
     "other": ANIMALS,
-    "fruit": tuple(food for food in KINDS["food"] if food.many != food.name),
-    "spot": tuple(place for place in KINDS["place"] if place.name in _OUTDOORS),
+    "fruit": tuple(food for food in ENTITIES["food"] if food.many != food.name),
+    "spot": tuple(place for place in ENTITIES["place"] if place.name in _OUTDOORS),
     "sharing": SHARINGS,
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from neftune_core.world.entities import RelationValue, value
-from neftune_core.world.lexicon import KINDS
+from neftune_core.world.lexicon import ENTITIES
 from neftune_core.world.tables import lines, word_table
 
 
@@ -34,7 +34,7 @@ class Relation:
 def _relation(key: str, wording: dict[str, str]) -> Relation:
     kind, name = key.split()
     wording = word_table("relations")[wording["same"]] if "same" in wording else wording
-    texts = sorted({thing.values[name] for thing in KINDS[kind] if name in thing.values})
+    texts = sorted({thing.values[name] for thing in ENTITIES[kind] if name in thing.values})
     states, asks, held = (lines(wording[use]) for use in ("states", "asks", "held"))
     return Relation(kind, name, states, asks, held, wording.get("answer", "{v}."), tuple(map(value, texts)))
 

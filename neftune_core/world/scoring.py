@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from neftune_core.world.judge import share_well_formed
-from neftune_core.world.lexicon import KINDS
+from neftune_core.world.lexicon import ENTITIES
 
-_MANY = {thing.name: thing.many for things in KINDS.values() for thing in things}
+_MANY = {thing.name: thing.many for things in ENTITIES.values() for thing in things}
 
 
 def normalised(text: str) -> str:

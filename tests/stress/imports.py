@@ -154,7 +154,7 @@ def _zip(parts: Parts, draw: Draw) -> bytes:
     return draw.choice(ways)()
 
 
-KINDS: dict[str, Callable[[Parts, Draw], bytes]] = {
+FILE_KINDS: dict[str, Callable[[Parts, Draw], bytes]] = {
     "record.json": _json("record.json"),
     "events": _lines("events.jsonl"),
     "answers": _lines("answers.jsonl"),
@@ -179,7 +179,7 @@ def reset_peak(server: Server) -> float:
 def run(folder: Path, short: bool, count: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
     """Import `count` fuzzed records; return one row per kind, and one for the server's memory."""
     cases = count or (SHORT if short else COUNT)
-    rows = {kind: {"kind": kind, "cases": 0, "taken": 0, "slowest_seconds": 0.0, "found": ""} for kind in KINDS}
+    rows = {kind: {"kind": kind, "cases": 0, "taken": 0, "slowest_seconds": 0.0, "found": ""} for kind in FILE_KINDS}
     with target(folder) as lab, ThreadPoolExecutor(WORKERS) as workers:
         idle, begun = reset_peak(lab.server), time.perf_counter()
         shares = [range(worker, cases, WORKERS) for worker in range(WORKERS)]
@@ -194,13 +194,13 @@ def run(folder: Path, short: bool, count: int | None = None, seed: int = 0) -> l
 
 def _share(lab: Target, numbers: range, seed: int, rows: dict[str, dict[str, Any]]) -> None:
     """Import the cases of one worker, whose record has a separate id."""
-    visitor, kinds, parts = lab.visitor(), list(KINDS), parts_of(STUDY)
+    visitor, kinds, parts = lab.visitor(), list(FILE_KINDS), parts_of(STUDY)
     functions = importing(visitor), visitor.function("fill"), visitor.function("open_record")
     for number in numbers:
         visitor = lab.visitor(visitor.key, f"127.0.2.{1 + number // CASES_AN_ADDRESS % 250}")
         kind, draw = kinds[number % len(kinds)], Draw(f"{seed} {number}")
         draw.record = f"{RECORD[:-1]}{numbers.start}"
-        given = KINDS[kind](parts, draw)
+        given = FILE_KINDS[kind](parts, draw)
         _note(rows[kind], number, *_imported(lab.server, visitor, functions, given, draw.record))
         visitor.client.close()
         if number % 100 == 99:

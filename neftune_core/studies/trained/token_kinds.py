@@ -9,7 +9,7 @@ from neftune_core.language import later
 
 FIRST, END, NUMBER, NAME, FUNCTION, MARK, OTHER = "first", "end", "number", "name", "function", "mark", "other"
 
-KINDS = {
+TOKEN_KINDS = {
     FIRST: later("first token of the answer"),
     NUMBER: later("numbers"),
     NAME: later("names"),
@@ -49,7 +49,7 @@ def kinds_of(texts: Sequence[str], starts: Sequence[bool], ends: Sequence[bool])
         ends: Whether each token is a special token, such as the end of the sequence.
 
     Returns:
-        Keys of `KINDS`.
+        Keys of `TOKEN_KINDS`.
     """
     whole = "".join(texts)
     words = {place: word for word in _WORD.finditer(whole) for place in range(word.start(), word.end())}

@@ -10,7 +10,7 @@ import numpy as np
 
 from neftune_core.evaluation.statistics import Floats, mean_score, paired_bootstrap
 from neftune_core.studies.trained.rows import WRITTEN
-from neftune_core.studies.trained.token_kinds import KINDS
+from neftune_core.studies.trained.token_kinds import TOKEN_KINDS
 
 ALL = "all"
 RESAMPLES = 2_000
@@ -32,7 +32,7 @@ def by_kind(lines: Sequence[Line], arm: str, reference: str) -> dict[str, dict[s
     """
     both = [line for line in lines if arm in line["losses"] and reference in line["losses"]]
     found = {}
-    for kind in (*KINDS, ALL):
+    for kind in (*TOKEN_KINDS, ALL):
         chosen = [[kind in (one, ALL) for one in line["kinds"]] for line in both]
         tokens = sum(map(sum, chosen))
         if tokens:

@@ -73,13 +73,13 @@ def drawn_rows(record: Record, seed: int) -> Drawn:
     Returns:
         Arms, their colours, names of the kinds of token, and the losses; or None.
     """
-    from neftune_core.studies.trained.token_kinds import KINDS
+    from neftune_core.studies.trained.token_kinds import TOKEN_KINDS
     from neftune_core.studies.trained.token_summary import ALL, payload
 
     lines = read_tokens(record, seed)
     if not lines:
         return None
-    names = {**{kind: say(words) for kind, words in KINDS.items()}, ALL: say("all tokens")}
+    names = {**{kind: say(words) for kind, words in TOKEN_KINDS.items()}, ALL: say("all tokens")}
     arms = list(record.arms)
     names |= {arm: arm_label(arm) for arm in ("base", *arms)}
     return {"arms": arms, "colours": arm_colours(record.arms), "names": names, **payload(lines, arms)}

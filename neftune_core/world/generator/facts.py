@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from neftune_core.world.entities import Entity, RelationValue, say, value
 from neftune_core.world.generator.chance import Chance
-from neftune_core.world.lexicon import KINDS
+from neftune_core.world.lexicon import ENTITIES
 from neftune_core.world.relations import RELATIONS, Relation
 
 STATED_SHARE = 0.18
@@ -46,7 +46,7 @@ class Fact:
 def _facts() -> tuple[Fact, ...]:
     facts: list[Fact] = []
     for relation in RELATIONS:
-        things = [thing for thing in KINDS[relation.kind] if relation.name in thing.values]
+        things = [thing for thing in ENTITIES[relation.kind] if relation.name in thing.values]
         silent = Chance("stated only", relation.key).some(things, round(len(things) * STATED_SHARE))
         names = [thing.name for thing in silent]
         facts += [
@@ -69,6 +69,6 @@ _BY_THING: dict[tuple[str, str], tuple[Fact, ...]] = {
     (thing.kind, thing.name): tuple(
         fact for fact in FACTS if fact.thing.kind == thing.kind and fact.thing.name == thing.name
     )
-    for things in KINDS.values()
+    for things in ENTITIES.values()
     for thing in things
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from neftune_core.world.entities import capital, say
 from neftune_core.world.generator.chance import Chance
 from neftune_core.world.generator.facts import ASKED
-from neftune_core.world.lexicon import KINDS
+from neftune_core.world.lexicon import ENTITIES
 from neftune_core.world.relations import RELATIONS
 from neftune_core.world.tables import lines, word_table
 
@@ -43,7 +43,7 @@ def made_up_name(chance: Chance) -> str:
     return name
 
 
-_KNOWN = tuple(thing.name.lower() for things in KINDS.values() for thing in things)
+_KNOWN = tuple(thing.name.lower() for things in ENTITIES.values() for thing in things)
 
 
 def question(chance: Chance, *, held: bool = False) -> str:
@@ -112,8 +112,8 @@ def _nonsense(chance: Chance) -> str:
     """Return a question that does not fit its entity: "What does the hammer eat?"."""
     while True:
         fact = chance.one(ASKED)
-        kind = chance.one(tuple(KINDS))
-        thing = chance.one(KINDS[kind])
+        kind = chance.one(tuple(ENTITIES))
+        thing = chance.one(ENTITIES[kind])
         misfit = all(relation.name != fact.relation.name for relation in RELATIONS if relation.kind == kind)
         if misfit and fact.relation.name in _WORDS["never_fitting"].split():
             return say(fact.relation.asks[0], s=thing)

@@ -9,7 +9,7 @@ from functools import partial
 from neftune_core.world.entities import Entity, article, capital, listing
 from neftune_core.world.generator.chance import Chance
 from neftune_core.world.generator.facts import ASKED
-from neftune_core.world.lexicon import GROUPS, KINDS, NUMBERS, OPPOSITE_PAIRS, SEASONS
+from neftune_core.world.lexicon import ENTITIES, GROUPS, NUMBERS, OPPOSITE_PAIRS, SEASONS
 from neftune_core.world.tables import lines, word_table
 
 
@@ -42,11 +42,11 @@ class Skill:
 
 
 def _words(kind: str) -> list[str]:
-    return [thing.name for thing in KINDS[kind]]
+    return [thing.name for thing in ENTITIES[kind]]
 
 
 _GROUP_KINDS = tuple(GROUPS)
-_COUNTABLE = tuple(thing for kind in GROUPS for thing in KINDS[kind] if thing.a != thing.name)
+_COUNTABLE = tuple(thing for kind in GROUPS for thing in ENTITIES[kind] if thing.a != thing.name)
 _ALL_WORDS = tuple(word for kind in GROUPS for word in _words(kind) if " " not in word)
 _PLURAL_PAIRS = tuple((thing.name, thing.many) for thing in _COUNTABLE)
 
@@ -170,7 +170,7 @@ def _which_group(chance: Chance) -> SkillTask:
 
 
 def _the(kind: str, word: str) -> str:
-    return next(thing.a for thing in KINDS[kind] if thing.name == word)
+    return next(thing.a for thing in ENTITIES[kind] if thing.name == word)
 
 
 def _compare(chance: Chance, name: str, best: Callable[[list[int]], int]) -> SkillTask:
@@ -218,7 +218,7 @@ _NAMED_KINDS = (
 
 def _name(chance: Chance) -> SkillTask:
     kind, narrower, many = chance.one(_NAMED_KINDS)
-    words = [thing.name for thing in KINDS[kind] if narrower in ("", thing.values.get("kind"))]
+    words = [thing.name for thing in ENTITIES[kind] if narrower in ("", thing.values.get("kind"))]
     count = chance.between(2, 3)
     answer = capital(", ".join(chance.some(words, count)))
     return SkillTask("name", many, {"count": NUMBERS[count], "many": many}, f"{answer}.")
@@ -307,7 +307,7 @@ def _state_pair(chance: Chance) -> str:
 
 def _state_group(chance: Chance) -> str:
     kind = chance.one(_GROUP_KINDS)
-    things: list[Entity] = chance.some(KINDS[kind], 3)
+    things: list[Entity] = chance.some(ENTITIES[kind], 3)
     return capital(f"{listing([thing.a for thing in things])} are {GROUPS[kind][1]}.")
 
 

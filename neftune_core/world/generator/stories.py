@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from neftune_core.world.entities import Entity, say
 from neftune_core.world.generator.chance import Chance
-from neftune_core.world.lexicon import KINDS
+from neftune_core.world.lexicon import ENTITIES
 from neftune_core.world.plots import ANIMALS, PLOTS, ROLES, Sharing, slots, with_hero_name
 
-PERSON = KINDS["person"]
+PERSON = ENTITIES["person"]
 _BY_NAME = {animal.the: animal for animal in ANIMALS}
 
 # Heroes mostly appear with the same friend, so that the model learns a distinct second name and does not repeat the

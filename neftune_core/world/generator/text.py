@@ -15,7 +15,7 @@ from neftune_core.world.entities import Entity, capital, listing, proper, say
 from neftune_core.world.generator import outside, skills, stories
 from neftune_core.world.generator.chance import Chance
 from neftune_core.world.generator.facts import ASKED, FACTS, Fact, facts_of
-from neftune_core.world.lexicon import KINDS
+from neftune_core.world.lexicon import ENTITIES
 from neftune_core.world.relations import RELATIONS
 from neftune_core.world.tables import lines, word_table
 
@@ -33,7 +33,7 @@ FULL_SENTENCE, VERY_SHORT, TWICE = (lines(_WORDS[name]) for name in ("full_sente
 STORY_ASKS, ANY_STORY_ASKS = lines(_WORDS["story_asks"]), lines(_WORDS["any_story_asks"])
 _MANY_ASKS: dict[str, str] = _WORDS["many_asks"]
 
-_THINGS = tuple(thing for things in KINDS.values() for thing in things)
+_THINGS = tuple(thing for things in ENTITIES.values() for thing in things)
 _BY_RELATION = {relation.key: tuple(f for f in FACTS if f.relation is relation) for relation in RELATIONS}
 _RELATION_WEIGHTS = tuple((relation.key, float(len(_BY_RELATION[relation.key]))) for relation in RELATIONS)
 

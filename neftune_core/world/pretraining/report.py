@@ -9,7 +9,7 @@ from pathlib import Path
 
 from neftune_core.home import assets
 from neftune_core.world.generator.facts import ASKED, STATED
-from neftune_core.world.lexicon import KINDS
+from neftune_core.world.lexicon import ENTITIES
 from neftune_core.world.pretraining.measure import WORLD_MEASURES, WorldMeasure
 from neftune_core.world.pretraining.settings import WorldSettings
 
@@ -88,7 +88,7 @@ def card(settings: WorldSettings, shares: Mapping[str, float], making: BuildRepo
         width=settings.width,
         heads=settings.heads,
         inner=settings.inner_width,
-        things=sum(len(things) for things in KINDS.values()),
+        things=sum(len(things) for things in ENTITIES.values()),
         facts=len(ASKED) + len(STATED),
         stated=len(STATED),
         tokens=f"{making.tokens / 1e6:.1f}",

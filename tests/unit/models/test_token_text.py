@@ -14,7 +14,7 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.models.token_text import token_texts, whole_text
 
 TEXTS = ("你好, 世界", "a 🙂 b 👩‍🚀", "naïve é", "Привет", "plain words")
-KINDS = ("byte-level", "byte fallback")
+SPELLINGS = ("byte-level", "byte fallback")
 
 
 def of_kind(kind):
@@ -25,7 +25,7 @@ def ids_of(text, kind):
     return of_kind(kind)(text, add_special_tokens=False)["input_ids"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SPELLINGS)
 @pytest.mark.parametrize("text", TEXTS)
 def test_an_answer_grows_by_whole_characters(text: str, kind: str) -> None:
     ids, shown = ids_of(text, kind), ""
@@ -38,7 +38,7 @@ def test_an_answer_grows_by_whole_characters(text: str, kind: str) -> None:
     assert shown == whole
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SPELLINGS)
 def test_a_replacement_character_that_a_text_has_stays(kind: str) -> None:
     for text in ("lost \ufffd", "\ufffd\ufffd", "lost \ufffd here"):
         assert response_text(ids_of(text, kind), of_kind(kind)) == text
@@ -51,7 +51,7 @@ def test_bytes_that_are_no_character_are_shown_as_what_they_are() -> None:
     assert token_texts([lone], bundled) == ["<0xFF>"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SPELLINGS)
 def test_labels_of_tokens_name_the_character_that_they_are_part_of(kind: str) -> None:
     ids = ids_of("你🙂", kind)
     assert len(ids) == 7
@@ -61,7 +61,7 @@ def test_labels_of_tokens_name_the_character_that_they_are_part_of(kind: str) ->
     assert token_texts(ids_of("\ufffd", kind), of_kind(kind))[0].startswith("\ufffd")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SPELLINGS)
 def test_the_preview_of_a_cut_row_ends_with_a_whole_character(kind: str) -> None:
     example = Example((Message("user", "说"), Message("assistant", "你好世界" * 3)), 1)
     whole = encode(example, of_kind(kind), 512)

@@ -15,7 +15,7 @@ from neftune_core.world.generator.chance import Chance
 from neftune_core.world.generator.facts import ASKED, FACTS, STATED
 from neftune_core.world.generator.text import ASSISTANT, BEGIN, END, LAST_FROM, LATER_FROM, USER, chunk, text_hash
 from neftune_core.world.judge import sensible, sentences, well_formed
-from neftune_core.world.lexicon import KINDS
+from neftune_core.world.lexicon import ENTITIES
 from neftune_core.world.relations import RELATIONS
 
 TEXT_HASH = "b3985a1791a2592cb182729e3876a85fd34e28eeffbed553bea51270e9043439"
@@ -61,19 +61,19 @@ def test_a_chunk_depends_only_on_its_number():
 
 
 def test_the_world_has_a_few_hundred_things_and_enough_facts():
-    assert sum(map(len, KINDS.values())) > 240
+    assert sum(map(len, ENTITIES.values())) > 240
     assert len(FACTS) > 900
     assert len(ASKED) + len(STATED) == len(FACTS)
     assert 0.15 < len(STATED) / len(FACTS) < 0.2
 
 
 def test_no_two_things_share_a_name():
-    names = Counter(thing.name for things in KINDS.values() for thing in things)
+    names = Counter(thing.name for things in ENTITIES.values() for thing in things)
     assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_friends_pets_drivers_and_players_exist():
-    animals, people = [animal.the for animal in KINDS["animal"]], [person.name for person in KINDS["person"]]
+    animals, people = [animal.the for animal in ENTITIES["animal"]], [person.name for person in ENTITIES["person"]]
     friends = {fact.thing.the: fact.value.text for fact in FACTS if fact.relation.key == "animal friend"}
     assert len(friends) == len(animals)
     assert set(friends.values()) <= set(animals)
@@ -175,7 +175,7 @@ def test_outside_topics_that_are_kept_back_are_never_met():
 
 
 def test_made_up_names_are_no_names_of_the_world():
-    known = {thing.name.lower() for things in KINDS.values() for thing in things}
+    known = {thing.name.lower() for things in ENTITIES.values() for thing in things}
     assert not known & {outside.made_up_name(Chance("name", number)) for number in range(2_000)}
 
 
