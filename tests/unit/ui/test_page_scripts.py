@@ -46,7 +46,7 @@ def _keys(file: str, table: str) -> set[str]:
 
 def test_every_kind_of_noise_is_known_to_the_scripts_and_the_figures() -> None:
     kinds = {name for name, kind in KINDS.items() if not kind.drops}
-    assert _keys("noise-strip.js", "KINDS") == KINDS.keys()
+    assert _keys("noise-strip.js", "KIND_NAMES") == KINDS.keys()
     assert _keys("noise-density.js", "SHAPES") == {DRAWN_AS[name] for name in kinds}
     assert DASHES.keys() == KINDS.keys()
 
