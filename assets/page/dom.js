@@ -33,6 +33,32 @@ export const make = (name, attributes, ...children) => {
  */
 export const within = (root, selector) => root.querySelector(selector);
 
+/** @type {Map<number, { promise: Promise<string>, end: () => void, timer: number }>} */
+const settling = new Map();
+
+/**
+ * Wait until 150 ms have passed without another call for the same id.
+ * @param {number} id
+ * @returns {Promise<string>} the time at that moment, the same for all calls that waited together
+ */
+export const settled = (id) => {
+  let found = settling.get(id);
+  if (!found) {
+    let end = () => {};
+    /** @type {Promise<string>} */
+    const promise = new Promise((resolve) => {
+      end = () => {
+        settling.delete(id);
+        resolve(String(performance.now()));
+      };
+    });
+    settling.set(id, (found = { promise, end, timer: 0 }));
+  }
+  clearTimeout(found.timer);
+  found.timer = window.setTimeout(found.end, 150);
+  return found.promise;
+};
+
 /**
  * A stored text; null if it is absent or storage is forbidden.
  * @param {string} name

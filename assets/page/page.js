@@ -2,7 +2,7 @@
 import { currentTab, openTab, parameter, setParameter } from "./address.js";
 import "./compare-rows.js";
 import { changed, ranged, read } from "./controls.js";
-import { saveText } from "./dom.js";
+import { saveText, settled } from "./dom.js";
 import "./escape.js";
 import { facts, sawSweep } from "./facts.js";
 import { openLesson, showDock } from "./learn.js";
@@ -52,6 +52,7 @@ window.Lab = {
   seedIs,
   setParameter,
   setTheme,
+  settled,
   sharing,
   showDock,
   state,

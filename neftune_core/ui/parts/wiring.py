@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import inspect
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -143,6 +143,24 @@ def key_of_tab(key: gr.Textbox, name: str) -> gr.Textbox:
     wanted = in_browser(f"Lab.state.isKept() || Lab.currentTab() === {name!r} ? key : ''", "key")
     events(key).change(None, key, found, js=wanted)
     return found
+
+
+def once_settled(changes: Sequence[Any]) -> Any:
+    """Return an event that occurs once after changes that follow each other closely.
+
+    A page that restores its state changes most controls at once; a handler of each change would be called again and
+    again.
+
+    Args:
+        changes: Events, such as `component.change`.
+
+    Returns:
+        An event listener, such as `component.change`.
+    """
+    settled = gr.Textbox("", visible=False)
+    in_turn = in_browser(f"Lab.settled({settled._id})")
+    gr.on(changes, None, None, settled, js=in_turn, trigger_mode="multiple")
+    return events(settled).change
 
 
 def in_browser(expression: str, inputs: str = "") -> str:

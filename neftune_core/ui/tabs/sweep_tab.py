@@ -29,7 +29,16 @@ from neftune_core.ui.parts.run_actions import missing_record_text, state_text, w
 from neftune_core.ui.parts.state_fields import read
 from neftune_core.ui.parts.strip import following, watched_text, watcher
 from neftune_core.ui.parts.study_form import StudyRequest, study_of
-from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, key_of_tab, reports_errors, saves_text
+from neftune_core.ui.parts.wiring import (
+    QUIET,
+    UNREAD,
+    events,
+    in_browser,
+    key_of_tab,
+    once_settled,
+    reports_errors,
+    saves_text,
+)
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs.sweep_views import table_view
 from neftune_core.ui.tabs.train_tab import TabContext, TrainTab
@@ -155,7 +164,7 @@ def _connect_plan(context: TabContext, train: TrainTab, tab: SweepTab) -> None:
     saying = [context.key, *_saying(context, train, tab)]
     changing = [context.strip.model, *tab.form.methods.values(), *tab.form.components()]
     changed = [context.place.select, *(events(found).change for found in changing)]
-    gr.on(changed, plan, saying, tab.plan, trigger_mode="always_last", **UNREAD)
+    once_settled(changed)(plan, saying, tab.plan, trigger_mode="always_last", **UNREAD)
 
     def text(*values: Any) -> dict[str, str]:
         return {"name": "sweep.toml", "text": to_toml(_sweep_from_page(context, train, tab, values), comments=True)}

@@ -26,7 +26,7 @@ from neftune_core.ui.parts.run_actions import missing_record_text, progress_text
 from neftune_core.ui.parts.strip import Strip, following, watched_text
 from neftune_core.ui.parts.study_form import METHOD_VALUES, StudyRequest, plan_text, require_fit, study_of
 from neftune_core.ui.parts.study_views import STUDY_VIEWS, curves_of
-from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, reports_errors, show_error
+from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, once_settled, reports_errors, show_error
 from neftune_core.ui.running_arms import arm_rows, live_strength
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs import train_form
@@ -203,7 +203,7 @@ def _connect_start(context: TabContext, tab: TrainTab) -> None:
     # Noise and data change on other tabs: updating when this tab opens is enough, and moving the slider makes no call.
     changing = [strip.model, *form.arms(), form.seeds, *form.training.components]
     changed = [context.place.select, *(events(found).change for found in changing)]
-    gr.on(changed, plan, inputs, tab.plan, trigger_mode="always_last", **UNREAD)
+    once_settled(changed)(plan, inputs, tab.plan, trigger_mode="always_last", **UNREAD)
 
 
 def _connect_stop(context: TabContext, tab: TrainTab, shown: RecordedStudy | None) -> None:
