@@ -7,7 +7,7 @@ Imports go downwards only, which import-linter checks. From the user interfaces 
     bench          benchmarks of the user's machine: the page, training, training under load, error rates
     ui             assembly of the page; the only package that imports Gradio
       sharing        links with QR codes, finished studies for others to read, and classes
-      tabs           one file per tab, and files that only this tab uses
+      tabs           one file per tab, files that only this tab uses, and `views` inside the tabs
       parts          shared components: controls, live figure, status strip, answers, verdicts, page state
       server         launch, admission, rate limits, uploads, logs, the first view
         api            named endpoints over HTTP, by position or by name, and as tools for agents

@@ -56,7 +56,7 @@ interface Details {
   numbers?: Int16Array;
 }
 
-/** The effect of noise inside the model, from neftune_core/evaluation/noise_propagation.py by ui/tabs/noise_inside.py. */
+/** The effect of noise inside the model, from neftune_core/evaluation/noise_propagation.py by ui/tabs/views/noise_inside.py. */
 interface Inside {
   key: string;
   asked: Pick<NoiseControls, "kind" | "unit" | "length_rule" | "tokens" | "special_tokens">;
@@ -300,7 +300,7 @@ interface OfKind {
   high: number | null;
 }
 
-/** What the view By row draws, sent by ui/tabs/compare_inside.py. */
+/** What the view By row draws, sent by ui/tabs/views/compare_inside.py. */
 interface TokenLines {
   arms: string[];
   colours: Record<string, string>;

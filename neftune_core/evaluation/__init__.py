@@ -11,4 +11,6 @@ outcomes            the results of a study as plain numbers, and its question
 paired_comparison   an arm against its control (statistics: intervals and tests)
 validity            reasons why an arm cannot be judged
 verdict             the judgement, and verdict_words: its sentences
+
+assets/docs/contributing.md has the steps to add a measure.
 """

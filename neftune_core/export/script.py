@@ -41,6 +41,8 @@ from neftune_core.studies.steering.log import STEERED
 from neftune_core.studies.study import base_of as loaded_base_of
 
 NOT_A_LABEL = -100
+IN_SCRIPT = ("weight_decay", "lora_dropout")
+"""Methods beside noise that the exported script has."""
 READ_ME = """This is a study of NEFTune Lab as a script for transformers and PEFT, which needs no copy of the lab.
 
 In this folder, with Python 3.11 or newer:
@@ -238,10 +240,11 @@ def reason_against(noise: NoiseSettings) -> str:
 
 def reasons_against(study: StudySettings) -> dict[str, str]:
     """Return briefly why the script cannot train an arm, by its name; "" if it can."""
-    own = {name for name, method in METHODS.items() if method.in_step or method.start}
     found = {name: reason_against(noise) for name, noise in study.arms.items()}
     for name in found:
-        used = [METHODS[key].words for key, value in study.method_of(name).values.items() if value and key in own]
+        used = [
+            METHODS[key].words for key, value in study.method_of(name).values.items() if value and key not in IN_SCRIPT
+        ]
         if used:
             found[name] = f"other training loops do not have {' and '.join(used)}"
     return found

@@ -1,4 +1,7 @@
-"""Records and arrays as Plotly figures: pure functions that return plain dicts, ready for JSON."""
+"""Records and arrays as Plotly figures: pure functions that return plain dicts, ready for JSON.
+
+assets/docs/contributing.md has the steps to add a figure.
+"""
 
 from neftune_core.figures.base import Figure
 from neftune_core.figures.curves import loss_curves

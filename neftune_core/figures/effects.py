@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
-SHARES = ("exact", "right", "accuracy", "asked_for", "sense")
+SHARES = ("exact", "right", "accuracy")
 """Measures that are shares; their differences are in percentage points."""
 WIDE = 20.0
 """Ratio of the largest to the smallest value from which the axis is logarithmic."""

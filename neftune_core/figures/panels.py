@@ -1,4 +1,4 @@
-"""Three panels over the same steps with one colour per arm; shared by `move_curves` and `rate_curves`."""
+"""Three panels over the same steps with one colour per arm, for dynamics.py."""
 
 from __future__ import annotations
 

@@ -5,4 +5,6 @@ facts           numbers that a task's condition can use, such as results of a fi
 script_variants variants of the common NEFTune script, and the measurements of a run
 snippet         the script, run on a copy of a model
 faults          five faults of the script, with the damage measured by a pair of runs
+
+assets/docs/contributing.md has the steps to add a lesson.
 """

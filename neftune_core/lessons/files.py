@@ -106,13 +106,13 @@ def read_lesson(path: Path, number: int) -> Lesson:
 
 
 def lessons() -> tuple[Lesson, ...]:
-    """Return all lessons in the order of their file names, in the current language if translated."""
+    """Return all lessons in the order of the numbers in their file names, in the current language if translated."""
     return _lessons(language.current())
 
 
 @functools.cache
 def _lessons(code: str) -> tuple[Lesson, ...]:
-    paths = sorted((assets() / "lessons").glob("[0-9]*.md"))
+    paths = sorted((assets() / "lessons").glob("[0-9]*.md"), key=lambda path: int(path.name.partition("-")[0]))
     with language.in_language(code):
         return tuple(read_lesson(lesson_file(path.name), number) for number, path in enumerate(paths, start=1))
 

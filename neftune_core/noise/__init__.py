@@ -14,4 +14,6 @@ attach        noise on any model, in any training loop
   probe         check that noise changes the output
 preview       numbers from which the browser draws the Noise tab
   nearest       the token nearest to each noisy vector
+
+assets/docs/contributing.md has the steps to add a kind of noise.
 """

@@ -19,18 +19,8 @@ from neftune_core.ui.server.api import endpoints
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.server.previews import FirstPreview
 from neftune_core.ui.sharing import class_view, link_panel, shared_study
-from neftune_core.ui.tabs import (
-    compare_inside,
-    compare_tab,
-    data_tab,
-    learn_tab,
-    noise_inside,
-    noise_loss,
-    noise_tab,
-    runs_tab,
-    sweep_tab,
-    train_tab,
-)
+from neftune_core.ui.tabs import compare_tab, data_tab, learn_tab, noise_tab, runs_tab, sweep_tab, train_tab
+from neftune_core.ui.tabs.views import compare_inside, noise_inside, noise_loss
 
 TITLE = "NEFTune Lab"
 CHINESE_PATH = "/zh"

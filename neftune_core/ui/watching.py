@@ -25,7 +25,7 @@ from neftune_core import language
 from neftune_core.errors import RecordError
 from neftune_core.figures import Figure
 from neftune_core.figures.base import changes
-from neftune_core.language import CHINESE, ENGLISH
+from neftune_core.language import ENGLISH, TAGS
 from neftune_core.studies.records.log import Event
 from neftune_core.studies.records.record import Record, find
 from neftune_core.ui.parts.run_actions import progress_text, state_text
@@ -85,7 +85,7 @@ class Studies:
         while True:
             now = await run_in_threadpool(self._looked, asked)
             if now is None or now != before:  # a look is cheap, but an answer takes time from the training
-                answer = await run_in_threadpool(self._answer_in, CHINESE if code == CHINESE else ENGLISH, asked)
+                answer = await run_in_threadpool(self._answer_in, code if code in TAGS else ENGLISH, asked)
                 before = now
             if _is_news(answer, asked) or time.monotonic() >= until:
                 return ORJSONResponse(answer, headers={"Cache-Control": "no-store"})

@@ -18,7 +18,7 @@ from neftune_core.noise.preview import DRAWS, unit_draw
 from neftune_core.noise.schedules import SCHEDULES, multipliers
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.ui.server.previews import FIRST_SENTENCE
-from neftune_core.ui.tabs.noise_inside import measure_inside
+from neftune_core.ui.tabs.views.noise_inside import measure_inside
 
 pytestmark = pytest.mark.browser
 

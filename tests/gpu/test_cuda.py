@@ -35,7 +35,7 @@ pytestmark = pytest.mark.gpu
 
 ARMS = {
     "control": CONTROL,
-    **{kind: NoiseSettings(strength=5, kind=kind) for kind in KINDS if kind != "token-dropout"},
+    **{kind: NoiseSettings(strength=5, kind=kind) for kind in KINDS if not KINDS[kind].drops},
     "token-dropout": NoiseSettings(strength=0.3, unit="share", kind="token-dropout"),
     "at layers": NoiseSettings(strength=0.3, unit="relative", kind="gaussian", sites="embedding, 1"),
 }

@@ -5,5 +5,5 @@
     several_passes    training on a clean pass and noisy passes together
 
 To add a method, add a file that defines `METHOD`. It is then available in TOML files, the command line, the API, links
-and the page.
+and the page. assets/docs/contributing.md has all steps.
 """

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from neftune_core.errors import RecordError
 from neftune_core.figures.base import Figure
 from neftune_core.figures.curves import loss_curves
-from neftune_core.figures.dynamics import move_curves
-from neftune_core.figures.rates import rate_curves
+from neftune_core.figures.dynamics import move_curves, rate_curves
 from neftune_core.language import later
 from neftune_core.studies.records.log import Event
 from neftune_core.studies.records.record import Record

@@ -13,7 +13,7 @@ from gradio.exceptions import ComponentProcessingError, InvalidPathError
 from pydantic import ValidationError
 
 from neftune_core.errors import Cancelled, InvalidSetting, LabError
-from neftune_core.language import CHINESE, ENGLISH, in_language, later, say
+from neftune_core.language import ENGLISH, TAGS, in_language, later, say
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.studies.records.owners import owner_hash
@@ -157,7 +157,8 @@ def asked_by(request: Any) -> str:
 
 def language_of(fn: Any) -> str:
     """Return the language of the page that a function belongs to."""
-    return CHINESE if getattr(fn, "page", "") == CHINESE else ENGLISH
+    page = getattr(fn, "page", "")
+    return page if page in TAGS else ENGLISH
 
 
 def _require_known_session(named: Mapping[str, Any], gone: EvictedSessions) -> None:

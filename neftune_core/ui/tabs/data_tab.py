@@ -23,7 +23,7 @@ from neftune_core.ui.parts.plot import live_figure, part
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab
-from neftune_core.ui.tabs import data_views
+from neftune_core.ui.tabs.views import data_views
 
 FILE_TYPES = [*EXTENSIONS, *PACKINGS]
 PARTS_FROM = 8  # index of the first column box in `_Inputs.components`

@@ -30,8 +30,8 @@ from neftune_core.ui.parts.study_views import curves_of
 from neftune_core.ui.parts.wiring import QUIET, events, key_of_tab, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs import export_panel
-from neftune_core.ui.tabs.sweep_views import table_view
 from neftune_core.ui.tabs.train_tab import TrainTab, view_of_study
+from neftune_core.ui.tabs.views.sweep_views import table_view
 
 OWN = ("reference", "vote")
 """Parts of an answer that only the owner of its study sees."""

@@ -40,8 +40,8 @@ from neftune_core.ui.parts.wiring import (
     saves_text,
 )
 from neftune_core.ui.server.lab import Lab, require_key
-from neftune_core.ui.tabs.sweep_views import table_view
 from neftune_core.ui.tabs.train_tab import TabContext, TrainTab
+from neftune_core.ui.tabs.views.sweep_views import table_view
 
 if TYPE_CHECKING:
     from neftune_core.sweeps.table import SweepTable

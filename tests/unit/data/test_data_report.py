@@ -23,7 +23,7 @@ from neftune_core.settings import Limits
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui.server.lab import Lab
-from neftune_core.ui.tabs import data_views
+from neftune_core.ui.tabs.views import data_views
 
 CASES = Path(__file__).parents[2] / "cases"
 

@@ -36,7 +36,7 @@ from tests.stress.families.tiny import FAMILIES
 
 ARMS = {
     "control": CONTROL,
-    **{kind: NoiseSettings(strength=5, kind=kind) for kind in KINDS if kind != "token-dropout"},
+    **{kind: NoiseSettings(strength=5, kind=kind) for kind in KINDS if not KINDS[kind].drops},
     "token-dropout": NoiseSettings(strength=0.3, unit="share", kind="token-dropout"),
     "at layers": NoiseSettings(strength=0.3, unit="relative", kind="gaussian", sites="embedding, 1"),
     "prompt only": NoiseSettings(strength=5, tokens="prompt", special_tokens=False, schedule="cosine"),

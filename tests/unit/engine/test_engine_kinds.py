@@ -27,7 +27,7 @@ from neftune_core.studies.settings import CONTROL, StudySettings
 from tests.stress.families.tiny import FAMILIES
 
 ARMS: dict[str, NoiseSettings] = {
-    **{kind: NoiseSettings(strength=30, kind=kind) for kind in KINDS if kind != "token-dropout"},
+    **{kind: NoiseSettings(strength=30, kind=kind) for kind in KINDS if not KINDS[kind].drops},
     "token-dropout": NoiseSettings(strength=0.3, unit="share", kind="token-dropout"),
     "relative at a layer": NoiseSettings(strength=0.3, unit="relative", kind="gaussian", sites="embedding, 1"),
     "adversarial at layers": NoiseSettings(strength=0.3, unit="relative", kind="adversarial", sites="1-2"),

@@ -34,7 +34,7 @@ from neftune_core.studies.settings import CONTROL, StudySettings
 
 ARMS = {
     "control": CONTROL,
-    **{kind: NoiseSettings(strength=5, kind=kind) for kind in KINDS if kind != "token-dropout"},
+    **{kind: NoiseSettings(strength=5, kind=kind) for kind in KINDS if not KINDS[kind].drops},
     "token-dropout": NoiseSettings(strength=0.3, unit="share", kind="token-dropout"),
     "at layers": NoiseSettings(strength=0.3, unit="relative", kind="gaussian", sites="embedding, 1"),
     "adaptive": NoiseSettings(strength=5, schedule="adaptive"),

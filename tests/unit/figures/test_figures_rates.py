@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from neftune_core.figures.rates import AVERAGED, rate_curves
+from neftune_core.figures.dynamics import AVERAGED, rate_curves
 from neftune_core.noise.settings import NoiseSettings
 
 ARMS = {"control": NoiseSettings(strength=0), "uniform-alpha-5": NoiseSettings(strength=5, schedule="linear")}

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from neftune_core.data.preparing import prepare
+from neftune_core.home import assets
 from neftune_core.lessons.facts import KNOWN, held_out_losses, study_facts
 from neftune_core.lessons.faults import FAULTS, damage
 from neftune_core.lessons.files import comparisons, lessons, read_lesson
@@ -72,6 +73,8 @@ def test_there_are_lessons_with_tasks_that_the_page_can_check() -> None:
     found = lessons()
     assert len(found) >= 8
     assert [lesson.number for lesson in found] == list(range(1, len(found) + 1))
+    files = [path.name for path in (assets() / "lessons").glob("[0-9]*.md")]
+    assert sorted(int(name.partition("-")[0]) for name in files) == [lesson.number for lesson in found]
     assert len({lesson.title for lesson in found}) == len(found)
     assert sum(lesson.faults for lesson in found) == 1
     for lesson in found:

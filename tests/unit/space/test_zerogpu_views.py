@@ -29,9 +29,9 @@ from neftune_core.studies.settings import EXAMPLE
 from neftune_core.studies.study import run_study
 from neftune_core.studies.trained.robustness import read_robustness
 from neftune_core.ui.server.lab import Lab
-from neftune_core.ui.tabs.compare_inside import ROBUSTNESS, ROWS, measuring, view_seconds
-from neftune_core.ui.tabs.noise_inside import follow_on, measure_inside
-from neftune_core.ui.tabs.noise_loss import measure_loss
+from neftune_core.ui.tabs.views.compare_inside import ROBUSTNESS, ROWS, measuring, view_seconds
+from neftune_core.ui.tabs.views.noise_inside import follow_on, measure_inside
+from neftune_core.ui.tabs.views.noise_loss import measure_loss
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the platform forks, on Linux")
 

@@ -38,8 +38,8 @@ from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui import page
 from neftune_core.ui.server.lab import Lab
-from neftune_core.ui.tabs.compare_inside import judge_exporter
-from neftune_core.ui.tabs.compare_inside import judged as page_judged
+from neftune_core.ui.tabs.views.compare_inside import judge_exporter
+from neftune_core.ui.tabs.views.compare_inside import judged as page_judged
 
 ARMS = ("uniform-alpha-5", "control")
 KEY = "judge-key-0123456789abcdef"

@@ -8,7 +8,7 @@ import pytest
 
 from neftune_core.studies.records.record import create
 from neftune_core.studies.settings import EXAMPLE
-from neftune_core.ui.tabs.compare_inside import ROBUSTNESS, ROWS, WEIGHTS, show_view
+from neftune_core.ui.tabs.views.compare_inside import ROBUSTNESS, ROWS, WEIGHTS, show_view
 
 KEY = "c2" * 32
 

@@ -28,7 +28,7 @@ from neftune_core.space.profiles import host_profile
 from neftune_core.ui.parts import markup, wiring
 from neftune_core.ui.parts.answers import answer_columns
 from neftune_core.ui.server import calls, gate, logs, uploads
-from neftune_core.ui.tabs import data_views
+from neftune_core.ui.tabs.views import data_views
 from tests.stress.hostile import Hostile
 
 SOURCES = sorted((Path(__file__).parents[3] / "neftune_core").rglob("*.py"))

@@ -12,8 +12,8 @@ from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import EMBEDDING, NoiseSettings
 from neftune_core.ui.server.previews import FIRST_SENTENCE, FirstPreview
-from neftune_core.ui.tabs.noise_inside import MEASURED_AT, measure_inside
 from neftune_core.ui.tabs.noise_tab import SLIDERS, strengths_at
+from neftune_core.ui.tabs.views.noise_inside import MEASURED_AT, measure_inside
 
 MODEL = ModelSettings(precision="float32")
 

@@ -48,6 +48,8 @@ def test_every_kind_of_noise_is_known_to_the_scripts_and_the_figures() -> None:
     kinds = {name for name, kind in KINDS.items() if not kind.drops}
     assert _keys("noise-strip.js", "KIND_NAMES") == KINDS.keys()
     assert _keys("noise-density.js", "SHAPES") == {DRAWN_AS[name] for name in kinds}
+    densities = _keys("noise-maths.js", "DENSITIES")
+    assert densities | {"bernoulli"} == {DRAWN_AS[name] for name in kinds}, "a discrete draw is a branch of `theory`"
     assert DASHES.keys() == KINDS.keys()
 
 

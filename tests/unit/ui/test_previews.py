@@ -18,8 +18,8 @@ from neftune_core.noise.strength import UNITS
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.server.previews import FIRST_SENTENCE, LONGEST_TOKENS, FirstPreview, read_sentence
-from neftune_core.ui.tabs.noise_loss import MEASURED_AT, ROWS, measure_loss
 from neftune_core.ui.tabs.noise_tab import SLIDERS, strengths_at
+from neftune_core.ui.tabs.views.noise_loss import MEASURED_AT, ROWS, measure_loss
 
 MODEL = ModelSettings(precision="float32")
 

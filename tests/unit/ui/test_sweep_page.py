@@ -25,7 +25,7 @@ from neftune_core.ui.parts.sweep_form import axis_values, first_strength, point,
 from neftune_core.ui.parts.verdict_card import verdict_card
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs.runs_tab import results_of
-from neftune_core.ui.tabs.sweep_views import table_view
+from neftune_core.ui.tabs.views.sweep_views import table_view
 
 
 @pytest.mark.parametrize(

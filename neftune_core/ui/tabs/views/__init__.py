@@ -1,0 +1,1 @@
+"""Views inside the tabs, each used by one tab."""
