@@ -183,7 +183,7 @@ def trial_logits(model: nn.Module, ids: torch.Tensor, written: torch.Tensor | No
 
 
 def all_layers(model: nn.Module) -> list[nn.Module]:
-    """Return every layer, from the embedding upwards; those of an encoder precede those of its decoder."""
+    """Return every layer, from the embedding upwards; encoder layers precede decoder layers."""
     return [layer for part in model_parts(model) for layer in layer_stack(model, part)[1]]
 
 

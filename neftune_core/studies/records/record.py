@@ -156,7 +156,7 @@ class Record:
 
     @property
     def is_newer(self) -> bool:
-        """Whether a newer version with another format made this record."""
+        """Whether a newer version with a different format made this record."""
         about, unusable = self.read_about()
         return "format" in unusable or about.get("format", FORMAT) > FORMAT
 

@@ -207,7 +207,7 @@ def test_what_the_last_evaluation_measured_is_not_measured_again(
     monkeypatch.setattr("neftune_core.engine.lockstep.row_measures", counted)
     known = run.rows_now("held_out", [2, 1], 3, lambda: False)
     assert asked == []
-    np.testing.assert_allclose(known.losses, anew.losses, atol=1e-4)  # float32, in other batches
+    np.testing.assert_allclose(known.losses, anew.losses, atol=1e-4)  # float32, in different batches
     assert (known.hits == anew.hits).all()
     assert (known.tokens == anew.tokens).all()
     checkpoint.save(run, tmp_path)
