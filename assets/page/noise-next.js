@@ -1,4 +1,4 @@
-/** The view Next word of the Noise tab: the model's next word with and without noise, at the measured strength that
+/** The Next word view of the Noise tab: the model's next word with and without noise, at the measured strength that
    is nearest to the slider. */
 import { make, within } from "./dom.js";
 import { fact } from "./facts.js";
