@@ -83,7 +83,7 @@ def parse_arguments(cls: type, arguments: list[str], default: Any) -> Any:
     Args:
         cls: The class of the command.
         arguments: The command and its options.
-        default: The values of options that are not given; None for those of the class.
+        default: The values of options that are not given; None for the defaults of the class.
 
     Returns:
         An instance of `cls`.

@@ -18,7 +18,7 @@ const BEFORE = 6; // tokens of the text that are shown before the next word
 let chosen = { key: "", place: 0 };
 
 /**
- * The chosen token: the one before the last word, until another one is chosen.
+ * The chosen token: the one before the last word, until a different one is chosen.
  * @param {Inside} found
  */
 const placeOf = ({ key, tokens, next }) => {

@@ -43,7 +43,7 @@ def sent_values(values: Sequence[float], device: torch.device, dtype: torch.dtyp
     Args:
         values: The numbers.
         device: Target device.
-        dtype: dtype of the tensor; that of `torch.tensor(values)` by default.
+        dtype: dtype of the tensor; by default the dtype of `torch.tensor(values)`.
 
     Returns:
         The tensor, `[len(values)]`.

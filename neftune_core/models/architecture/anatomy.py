@@ -172,7 +172,7 @@ def trial_logits(model: nn.Module, ids: torch.Tensor, written: torch.Tensor | No
     Args:
         model: A causal model or an encoder-decoder.
         ids: Ids of the prompt, `[batch, length]`.
-        written: Ids of the text, `[batch, length]`; those of the prompt if None.
+        written: Ids of the text, `[batch, length]`; the ids of the prompt if None.
 
     Returns:
         `[batch, length, vocabulary]` float32.

@@ -58,7 +58,7 @@ def serve(
         password: Password for visitors; None for none.
         root_path: URL path under which a proxy serves the page.
         open_browser: Whether to open the page in a browser.
-        limits: Limits of the server; those of the profile if None.
+        limits: Limits of the server; the profile's limits if None.
 
     Raises:
         SystemExit: With status 2, after one sentence, if the settings are wrong or the port cannot be used.
