@@ -80,7 +80,7 @@ def test_arms_start_alike_and_noise_makes_them_differ(tiny: LoadedModel) -> None
     start = events[0]
     assert start["step"] == 0
     values = [numbers["held_out_loss"] for numbers in start["arms"].values()]
-    assert max(values) - min(values) < 1e-6  # the same numbers in another place of the batch
+    assert max(values) - min(values) < 1e-6  # the same numbers at a different place in the batch
     last = [event for event in events if event["event"] == "evaluated"][-1]["arms"]
     assert len({numbers["train_loss"] for numbers in last.values()}) == 3
     assert last["control"]["train_loss"] < start["arms"]["control"]["train_loss"]
