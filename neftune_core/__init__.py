@@ -2,7 +2,7 @@
 
 Imports go downwards only, which import-linter checks. From the user interfaces down to the basics:
 
-    cli            the command `neftune`
+    cli            the `neftune` command
     commands       one module per group of commands: options and actions
     bench          benchmarks of the user's machine: the page, training, training under load, error rates
     ui             assembly of the page; the only package that imports Gradio

@@ -1,4 +1,4 @@
-"""`python -m neftune_core` is the command `neftune`."""
+"""`python -m neftune_core` runs the `neftune` command."""
 
 from neftune_core.cli import main
 

@@ -1,4 +1,4 @@
-"""The command `neftune`: serve, data, train, sweep, compare, judge, report, script, runs, models, world, doctor, ...
+"""The `neftune` command: serve, data, train, sweep, compare, judge, report, script, runs, models, world, doctor, ...
 
 The exit status is 0 only on success; errors are one sentence on standard error.
 """
@@ -83,7 +83,7 @@ def parse_arguments(cls: type, arguments: list[str], default: Any) -> Any:
     Args:
         cls: The class of the command.
         arguments: The command and its options.
-        default: The values of options that are not given; None for those of the class.
+        default: The values of options that are not given; None for the defaults of the class.
 
     Returns:
         An instance of `cls`.

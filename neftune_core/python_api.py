@@ -120,7 +120,7 @@ class StudyResult:
 
     @property
     def answers(self) -> AnswerTable:
-        """Answers that the study stored at its end."""
+        """Answers that were stored when the study finished."""
         return AnswerTable(self.record.answers())
 
     def adapter(self, arm: str, folder: Path | str, *, seed: int | None = None) -> Path:
@@ -313,7 +313,7 @@ def start_study(study: StudySettings, *, resume: bool = False) -> StudyRun:
 
 
 def run_study(study: StudySettings, *, progress: EventCallback | None = None, resume: bool = False) -> StudyResult:
-    """Run a study to its end.
+    """Run a study to completion.
 
     Args:
         study: The settings.

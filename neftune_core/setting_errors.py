@@ -93,7 +93,7 @@ _REASONS = {
 
 
 def _reason(fault: ErrorDetails) -> str:
-    """Return why a value is invalid: the message of a validator, or that of pydantic, translated if known."""
+    """Return why a value is invalid: the message of a validator or of pydantic, translated if known."""
     if fault["type"] in _REASONS:
         bounds = fault.get("ctx", {}).items()
         written = {name: f"{bound:.15g}" for name, bound in bounds if isinstance(bound, int | float)}

@@ -80,7 +80,7 @@ def tokenizer(name):
 
 
 def with_template(template, name="plain"):
-    """Return the tokenizer `name` of `TEMPLATES` with another chat template."""
+    """Return the tokenizer `name` of `TEMPLATES` with a different chat template."""
     made = copy.deepcopy(tokenizer(name))
     made.chat_template = template
     return made

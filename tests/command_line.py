@@ -1,4 +1,4 @@
-"""The command `neftune` inside this process, for tests of what it answers: starting one takes seconds of imports."""
+"""The `neftune` command inside this process, for tests of what it answers: starting one takes seconds of imports."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """How pytest-xdist divides the tests among processes: what shares a lab or a fixture stays together.
 
-xdist's own groups (`--dist loadgroup`) are without effect from pytest 9.2 on, which has no `_nodeid` any more.
+xdist's own groups (`--dist loadgroup`) are without effect from pytest 9.2 on, which no longer has `_nodeid`.
 """
 
 from __future__ import annotations

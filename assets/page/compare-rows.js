@@ -1,4 +1,4 @@
-/** The view By row of the Compare tab: every token of an answer, coloured by the loss of an arm minus that of the control
+/** The By row view of the Compare tab: every token of an answer, coloured by the loss of an arm minus that of the control
    or the base, and the answers that the arms wrote, coloured by how likely each token was for the arm that wrote it.
    neftune_core/studies/trained measures the losses. */
 import { make, saveText, within } from "./dom.js";

@@ -1,4 +1,4 @@
-/** Measurements inside the model, for the views Depth (noise-depth.js) and Next word (noise-next.js).
+/** Measurements inside the model, for the Depth (noise-depth.js) and Next word (noise-next.js) views.
 
    neftune_core/evaluation/noise_propagation.py makes them, at all strengths in one call, and only while one of the views
    is open. */

@@ -1,4 +1,4 @@
-/** The view Density of the Noise tab: a histogram of the drawn noise with its theoretical density. */
+/** The Density view of the Noise tab: a histogram of the drawn noise with its theoretical density. */
 import { line, upright } from "./noise-views.js";
 import { views } from "./noise.js";
 import { theory, UNIFORM_REACH } from "./noise-maths.js";

@@ -1,4 +1,4 @@
-/** The view Depth of the Noise tab: the disturbance per token and layer, interpolated between the measured strengths. */
+/** The Depth view of the Noise tab: the disturbance per token and layer, interpolated between the measured strengths. */
 import { fact } from "./facts.js";
 import { axisOf, label, ready } from "./inside.js";
 import { among, interpolated } from "./inside-maths.js";

@@ -1,4 +1,4 @@
-/** The view Loss of the Noise tab, with losses measured by the server. */
+/** The Loss view of the Noise tab, with losses measured by the server. */
 import { nothing, upright } from "./noise-views.js";
 import { redraw, views } from "./noise.js";
 import { part } from "./parts.js";

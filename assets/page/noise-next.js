@@ -1,4 +1,4 @@
-/** The view Next word of the Noise tab: the model's next word with and without noise, at the measured strength that
+/** The Next word view of the Noise tab: the model's next word with and without noise, at the measured strength that
    is nearest to the slider. */
 import { make, within } from "./dom.js";
 import { fact } from "./facts.js";
@@ -18,7 +18,7 @@ const BEFORE = 6; // tokens of the text that are shown before the next word
 let chosen = { key: "", place: 0 };
 
 /**
- * The chosen token: the one before the last word, until another one is chosen.
+ * The chosen token: the one before the last word, until a different one is chosen.
  * @param {Inside} found
  */
 const placeOf = ({ key, tokens, next }) => {

@@ -167,7 +167,7 @@ class Ruler {
   }
 
   /**
-   * The scales are fixed while the strength moves; they are redrawn for another sentence or length rule.
+   * The scales are fixed while the strength moves; they are redrawn when the sentence or length rule changes.
    * @param {Payload} payload
    * @param {NoiseControls} controls
    * @param {Told} told

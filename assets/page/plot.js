@@ -111,7 +111,7 @@ class LiveFigure {
     this.receive();
   }
 
-  /** Take a figure, or changes of the current one; changes of another figure are ignored. */
+  /** Take a figure, or changes to the current one; changes to a different figure are ignored. */
   receive() {
     const given = this.props.value;
     if (given?.since === undefined) this.held = given;
@@ -138,7 +138,7 @@ class LiveFigure {
     this.draw();
   }
 
-  /** Without a value nothing is drawn, neither empty axes nor the curves of another figure. */
+  /** Without a value nothing is drawn, neither empty axes nor the curves of a different figure. */
   clear() {
     clearTimeout(this.later);
     cancelAnimationFrame(this.frame);

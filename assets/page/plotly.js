@@ -6,7 +6,7 @@ import { text } from "./text.js";
 const address = new URL("plotly.min.js", import.meta.url).href;
 let library = /** @type {any} */ (null);
 
-/** Plotly, or null until it has loaded; another script may set the usual global name to another version. */
+/** Plotly, or null until it has loaded; another script may set the usual global name to a different version. */
 export const plotly = () => library;
 
 /** @type {Promise<any> | null} */

@@ -1,4 +1,4 @@
-/** Computations for the view By row of the Compare tab. Does not use the DOM. */
+/** Computations for the By row view of the Compare tab. Does not use the DOM. */
 import { mean } from "./numbers.js";
 
 /**

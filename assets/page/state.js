@@ -1,8 +1,8 @@
 /** The state of the page: all values that a visitor can set, by name, with the model and the data in use.
 
    The server describes the values (neftune_core/ui/page_state.py). This module stores them for a reload of this tab and for the
-   next visit, and writes them into links. When the page opens, it restores the state of this tab on a reload, otherwise that of
-   the link, otherwise the last one stored in this browser. */
+   next visit, and writes them into links. When the page opens, it restores the state of this tab on a reload, otherwise the
+   state in the link, otherwise the last one stored in this browser. */
 import { currentTab, openTab, parameter, setParameter } from "./address.js";
 import { read } from "./controls.js";
 import { store, stored } from "./dom.js";

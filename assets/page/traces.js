@@ -8,7 +8,7 @@ export const NARROW = 640;
 const isTable = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
 /**
- * Two tables as one, that of `over` first wherever both have a value.
+ * Two tables as one; the value of `over` is used if both have one.
  * @param {Record<string, any>} under
  * @param {Record<string, any> | undefined} over
  */

@@ -300,7 +300,7 @@ interface OfKind {
   high: number | null;
 }
 
-/** What the view By row draws, sent by ui/tabs/views/compare_inside.py. */
+/** What the By row view draws, sent by ui/tabs/views/compare_inside.py. */
 interface TokenLines {
   arms: string[];
   colours: Record<string, string>;

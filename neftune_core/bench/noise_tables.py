@@ -33,7 +33,7 @@ LAYOUTS = (
 )
 
 CONSTANT = standard_deviation(ALPHA, "alpha", LAYOUTS[0].documents[0], WIDTH)
-"""The constant standard deviation for comparison: that of `ALPHA` on 64 tokens."""
+"""The constant standard deviation for comparison: the value for `ALPHA` on 64 tokens."""
 
 Rule = tuple[Callable[[Any], AbstractContextManager[Any]], Callable[[PackedBatch], float]]
 """A context manager that adds noise to a model, and the standard deviation by formula."""

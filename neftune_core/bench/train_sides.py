@@ -138,8 +138,8 @@ def full(sizes: Sizes) -> Found:
 def peak(sizes: Sizes) -> Found:
     """Return the share of the peak speed of matrix products, with this model's shapes, that a LoRA epoch reaches.
 
-    Products with frozen weights are counted, forward and backward to the inputs: those of the layers for all real
-    tokens, those of the head for response tokens.
+    Products with frozen weights are counted, forward and backward to the inputs: products of the layers for all real
+    tokens, and of the head for response tokens.
     """
     from neftune_core.bench.matrix import own_peak, weights_of
 

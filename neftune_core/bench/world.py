@@ -215,7 +215,7 @@ def _overfitting_rows() -> list[dict[str, Any]]:
         where = f"{name}, rate {rate:g}, {len(seeds)} seeds"
         rows += [
             {"what": f"{where}: loss {words} at the end over its lowest", "value": statistics.mean(ratios)},
-            {"what": f"{where}: exact on trained rows at the end", "value": statistics.mean(trained)},
+            {"what": f"{where}: exact on training rows at the end", "value": statistics.mean(trained)},
         ]
     return rows
 

@@ -1,4 +1,4 @@
-"""The command `neftune compare`: answer the same prompts with arms of records of one base model, side by side."""
+"""The `neftune compare` command: answer the same prompts with arms of records of one base model, side by side."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _text(line: dict[str, Any]) -> str:
     return f"> {line['prompt']}{number}\n{cut}{reference}{answers}\n"
 
 
-ENDINGS = {"stop": "ended by itself", "limit": "cut at the limit"}
+ENDINGS = {"stop": "ended by itself", "limit": "cut off at the length limit"}
 
 
 def numbers(answer: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The command `neftune data`: show how instructions are read and what happens to every row, before training."""
+"""The `neftune data` command: show how instructions are read and what happens to every row, before training."""
 
 from __future__ import annotations
 

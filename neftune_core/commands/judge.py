@@ -1,4 +1,4 @@
-"""The command `neftune judge`: let a language model compare the stored answers of two arms."""
+"""The `neftune judge` command: let a language model compare the stored answers of two arms."""
 
 from __future__ import annotations
 

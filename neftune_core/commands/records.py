@@ -54,7 +54,7 @@ class VerdictCommand:
     json: bool = False
     """Print JSON: the verdict, its numbers and every measure of every arm."""
     measure: str | None = None
-    """Judge by another measure than the one chosen before the run; the result is then exploratory."""
+    """Judge by a different measure from the one chosen before the run; the result is then exploratory."""
     epoch: str | None = None
     """Judge at the `last` or the `best` epoch, likewise."""
     home: Path | None = None

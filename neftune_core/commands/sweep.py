@@ -1,4 +1,4 @@
-"""The command `neftune sweep`: run a sweep from a TOML file and print its table."""
+"""The `neftune sweep` command: run a sweep from a TOML file and print its table."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def _runner(arguments: SweepCommand) -> RunCells:
 
 
 def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCells | None = None) -> int:
-    """Run a sweep to its end, resuming it if it was interrupted, and print its table.
+    """Run a sweep to completion, resuming it if it was interrupted, and print its table.
 
     Args:
         record: The record of the sweep.

@@ -1,4 +1,4 @@
-"""The command `neftune train`, and running the record of a study to its end with a progress bar."""
+"""The `neftune train` command, and running a study to completion with a progress bar."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def record_to_resume(requested: StudySettings) -> Record | None:
 
 
 def follows(limits: Limits) -> bool:
-    """If this is not the first process of a distributed study, take part until its end; return whether that is so."""
+    """If this is not the first process of a distributed study, take part until it ends; return whether that is so."""
     from neftune_core.engine.parallel import process_group
     from neftune_core.studies.study import follow_study
 
@@ -119,7 +119,7 @@ def follows(limits: Limits) -> bool:
 
 
 def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
-    """Run a record to its end, resuming it if it was interrupted.
+    """Run a record to completion, resuming it if it was interrupted.
 
     Args:
         record: The record of the study.

@@ -152,7 +152,7 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any, *, thinking: bool = 
         thinking: Whether to leave out the empty thinking block, because the reply has its own.
 
     Returns:
-        Token ids that the model continues; for an encoder-decoder, those of its encoder.
+        Token ids that the model continues; for an encoder-decoder, the ids for its encoder.
 
     Raises:
         DataError: If the model's template rejects the messages.
@@ -227,7 +227,7 @@ def _is_text(messages: Sequence[Message]) -> bool:
 def _whole_text_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
     """Tokenise a whole text, or its opening, with the tokenizer's own prefix."""
     if decoder_start(tokenizer) is not None:
-        raise UnusableRow(say("whole texts are for models without an encoder"))
+        raise UnusableRow(say("whole texts can only be used with models without an encoder"))
     text = split_protected("".join(message.content for message in messages), rendering_of(tokenizer).protected)
     return [*frame(tokenizer)[0], *token_ids(text, tokenizer, begin=False)]
 

@@ -250,7 +250,7 @@ def choose(available: Sequence[str], layout: str, corrections: Mapping[str, str]
             "The columns are {columns}, and {wanted}: assign the columns by hand{texts}.",
             columns=_list_columns(available),
             wanted=_mismatch(layout),
-            texts=say(", or choose the layout “text” to train on whole texts")
+            texts=say(", or choose the “text” layout to train on whole texts")
             if not layout and "text" in available
             else "",
         )
@@ -261,7 +261,7 @@ def _mismatch(layout: str) -> str:
     if not layout:
         return say("no known layout matches them")
     needed = say(" and ").join(LAYOUTS[layout].required)
-    return say("the layout {layout!r} needs {parts}", layout=layout, parts=needed)
+    return say("the {layout!r} layout needs {parts}", layout=layout, parts=needed)
 
 
 def _require_known_parts(available: Sequence[str], corrections: Mapping[str, str], layouts: Sequence[str]) -> None:

@@ -32,7 +32,7 @@ def _copies(loaded: LoadedModel, arms: int, training: TrainingSettings) -> ArmSe
 FACTORIES: dict[str, Callable[[LoadedModel, int, TrainingSettings], ArmSet]] = {"lora": _adapters, "full": _copies}
 
 COMPILED = {"compiled": "default", "captured": "reduce-overhead"}
-"""`torch.compile` mode by the setting `execution`."""
+"""`torch.compile` mode by the `execution` setting."""
 
 
 def make_arms(loaded: LoadedModel, arms: int, training: TrainingSettings) -> ArmSet:
@@ -50,7 +50,7 @@ def make_arms(loaded: LoadedModel, arms: int, training: TrainingSettings) -> Arm
 
 
 def make_training_arms(loaded: LoadedModel, arms: int, training: TrainingSettings) -> ArmSet:
-    """Create a set of arms as `make_arms` does, and apply the setting `execution` to its layers.
+    """Create a set of arms as `make_arms` does, and apply the `execution` setting to its layers.
 
     Args:
         loaded: The base model.

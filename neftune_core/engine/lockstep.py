@@ -176,7 +176,7 @@ class Lockstep(Generic[Study]):
         measured: Collection[int] = (),
         steer: Callable[[], Iterable[Event]] = tuple,
     ) -> Iterator[Event]:
-        """Yield the events `planned`, `step`, `evaluated` and `diverged`, from step `done` on.
+        """Yield `planned`, `step`, `evaluated` and `diverged` events, from step `done` on.
 
         `planned` comes first if a time budget is converted to steps. An interrupted step leaves the state unchanged.
 
@@ -261,7 +261,7 @@ class Lockstep(Generic[Study]):
             should_stop: Polled before every layer.
 
         Returns:
-            The event `step`.
+            The `step` event.
         """
         noise = self.noise.at(step.number, self.alive)
         arms, norms = self._gradients(step, noise, self.process_group.agree_on_stop(should_stop))

@@ -89,7 +89,7 @@ class Passes:
 
     @contextmanager
     def _perturbed(self, group: Sequence[int], names: Sequence[str], micro_batch: MicroBatch) -> Iterator[None]:
-        """Perturb the weights of the only slot in the group by those of `names` that perturb weights."""
+        """Perturb the weights of the only slot in the group by the methods in `names` that perturb weights."""
         functions = [(name, found) for name in names if (found := METHODS[name].perturbation)]
         if not functions:
             yield

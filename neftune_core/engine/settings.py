@@ -193,8 +193,8 @@ class TrainingSettings(Settings):
 
     keep_best: bool = setting(
         True,
-        "Keep the weights of each arm's best evaluation (lowest held-out loss) beside those of its end. Takes up to "
-        "twice the disk space.",
+        "Keep the weights of each arm's best evaluation (lowest held-out loss) as well as its final weights. Takes "
+        "up to twice the disk space.",
         label="Keep the best",
     )
     keep_state: str = setting(

@@ -100,7 +100,7 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class Propagation:
-    """The result; `ids` are the tokens of the run, those of an encoder before those of its decoder."""
+    """The result; `ids` are the tokens of the run, encoder tokens before decoder tokens."""
 
     ids: list[int]
     strengths: Sequence[float]
@@ -253,7 +253,7 @@ def _compare(vectors: Tensor) -> Tensor:
 
 
 def _depth(sites: Sequence[Site], seen: dict[int, Tensor], lengths: dict[str, int], strengths: int) -> Depth:
-    """Arrange the comparisons by layer, with the tokens of an encoder before those of its decoder.
+    """Arrange the comparisons by layer, with encoder tokens before decoder tokens.
 
     Tables of embeddings per layer are left out, because noise on them shows in the layers that use them.
     """

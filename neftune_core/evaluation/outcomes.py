@@ -112,7 +112,7 @@ class Outcomes:
         rounding: Effect of the number format.
         early: Last and planned step of each seed that early stopping ended.
         continued: Record and step of each continuation of the study after its result could be seen.
-        stopped: For each arm that the user stopped, the step of the stop and that of the comparison, by seed.
+        stopped: For each arm that the user stopped, the step of the stop and the step of the comparison, by seed.
     """
 
     control: Seeds

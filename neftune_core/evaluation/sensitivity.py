@@ -93,7 +93,7 @@ def measure_sensitivity(
 
 
 def _of_strength(noise: NoiseSettings, strength: float) -> NoiseSettings:
-    """Return the same noise at another strength."""
+    """Return the same noise at a different strength."""
     return noise.model_copy(update={"strength": strength})
 
 

@@ -71,7 +71,7 @@ def base_of(record: Record) -> Base:
     source = record.study.model.source.strip()
     card = CATALOGUE.get(source)
     if source == BUNDLED:
-        return Base(FOLDER, "the model that comes with NEFTune Lab; a copy is in the folder `base`")
+        return Base(FOLDER, "the model that comes with NEFTune Lab; a copy is in the `base` folder")
     if card and card.package:
         return _wheel_code()
     if is_on_hub(source):

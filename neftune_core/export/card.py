@@ -48,7 +48,7 @@ NEEDS = {"adapter": ("torch", "transformers", "peft"), "merged": ("torch", "tran
 MEASURED = {
     False: "* The losses were measured on a fixed sample of rows, with noise off, after the last step rather than the "
     "best one.",
-    True: "* These are the weights of the arm's best evaluation (lowest held-out loss), not those of its end. "
+    True: "* These are the weights of the arm's best evaluation (lowest held-out loss), not its final weights. "
     "That loss is optimistic, because it was chosen for being low. The verdict of the study avoids this: it "
     "chooses the best evaluation on one half of the held-out rows, and reads it on the other half.",
 }
@@ -143,7 +143,7 @@ def _precision(record: Record) -> str:
 
 
 def _caveats(record: Record) -> list[str]:
-    """Return the limits of this study: those of its base, of its rows, and what its verdict cannot judge."""
+    """Return the limits of this study: limits of its base and of its rows, and what its verdict cannot judge."""
     model, cut = record.about_table("model"), record.about_table("data").get("cut", 0)
     source = CATALOGUE.get(str(model.get("source")))
     note = str(model.get("note") or (source.note if source and source.package else ""))
@@ -197,7 +197,7 @@ def _training_text(training: TrainingSettings) -> str:
 
 def _arm_text(record: Record, arm: str) -> str:
     if arm in {found.name for found in record.study.methods}:
-        return f"with another method than the control ({arm})"
+        return f"with a method that the control does not use ({arm})"
     return "without noise (the control)" if arm == "control" else _noise_text(record.arms.get(arm), arm)
 
 

@@ -51,7 +51,7 @@ def answers_html(lines: Sequence[Mapping[str, Any]]) -> str:
 def curves_svg(record: Record) -> str:
     """Draw the losses with noise off over the steps as an SVG image: held-out rows, or training rows without them.
 
-    Curves are means over the seeds that every arm has, from the first evaluation after the start. Returns "" if there
+    Curves are means over the seeds that every arm has, from the first evaluation after step 0. Returns "" if there
     is none.
     """
     for loss, title in (("held_out_loss", say("held-out loss")), ("train_loss", say("training loss"))):

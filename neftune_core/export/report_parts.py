@@ -78,8 +78,8 @@ def verdict_html(found: Verdict, *, unfolded: bool = True) -> str:
 
     Args:
         found: The verdict.
-        unfolded: Whether the numbers behind each arm are shown at once. If not, more than `MOST_OPEN_ARMS` arms, as in
-            a sweep, are folded together.
+        unfolded: Whether the numbers behind each arm are initially visible. If not, more than `MOST_OPEN_ARMS` arms, as
+            in a sweep, are folded together.
 
     Returns:
         HTML.

@@ -35,7 +35,7 @@ LOSSES = {
     "train_loss": (later("training rows, last"), later("training rows, lowest")),
     "held_out_loss": (later("held-out rows, last"), later("held-out rows, lowest")),
 }
-ENDINGS = {"stop": later("ended by itself"), "limit": later("cut at the limit")}
+ENDINGS = {"stop": later("ended by itself"), "limit": later("cut off at the length limit")}
 INTRO = later(
     "All arms started from the same adapter and were trained on the same batches in the same "
     "order; they differ only as their names say. Losses are in nats per response token, "

@@ -28,8 +28,9 @@ from neftune_core.sweeps.record import Sweep
 from neftune_core.sweeps.table import SweepTable, TableRow, sweep_table
 
 INTRO = later(
-    "Every setting was trained with the same seeds, and is compared with the control of the same seed and the same "
-    "training. Over control: the mean paired difference, with a t interval adjusted for all settings of the sweep."
+    "Every setting was trained with the same seeds and is compared with the control that has the same seed and "
+    "training settings. The column “over control” is the mean paired difference, with a t interval adjusted for all "
+    "settings of the sweep."
 )
 MOST_MEASURES = 6
 EPOCH_NAMES = {"last": later("last epoch"), "best": later("best epoch")}

@@ -1,6 +1,6 @@
 """Names and axes of the views on the Noise tab, whose curves are computed in the browser.
 
-All views show the same preview (`neftune_core.noise.preview`). The functions `views.NAME` in assets/page draw
+All views show the same preview (`neftune_core.noise.preview`). The `views.NAME` functions in assets/page draw
 them, under the same names; noise.js lists the modules that define them.
 """
 
@@ -99,7 +99,7 @@ def _next(payload: Payload) -> PlotlyLayout:
 
 def _length(payload: Payload) -> PlotlyLayout:
     return _free(
-        axis(later("length of the sequence"), later("tokens"), type="log", tickvals=[1, 10, 100, 1000], zeroline=False),
+        axis(later("sequence length"), later("tokens"), type="log", tickvals=[1, 10, 100, 1000], zeroline=False),
         axis(later("std of a coordinate"), type="log", exponentformat="power", automargin=False),
     )
 

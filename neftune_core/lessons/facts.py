@@ -20,7 +20,7 @@ IN_BROWSER = {
     "noise.angle": "degrees by which the median token turns",
     "noise.flips": "tokens that another word has come nearest to, at this strength",
     "noise.depth": "the disturbance after the last layer over the clean vector, mean of tokens and draws (view Depth)",
-    "noise.kept": "share of draws in which the next word after the chosen token stays the same (view Next word)",
+    "noise.kept": "share of draws in which the next word after the chosen token stays the same (Next word view)",
     "noise.kinds_seen": "kinds chosen since the lesson was opened",
     "noise.lengths_seen": "sentences of different lengths since the lesson was opened",
     "train.epochs": "epochs that are set",

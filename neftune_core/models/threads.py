@@ -66,7 +66,7 @@ def fixed_threads(count: int | None = None) -> Iterator[None]:
     """Compute with a fixed number of threads inside the block.
 
     Args:
-        count: Number of threads, such as that of a resumed study; `default_threads()` if None. `limit_threads` takes
+        count: Number of threads, such as a resumed study's; `default_threads()` if None. `limit_threads` takes
             precedence.
     """
     import torch

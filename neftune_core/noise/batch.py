@@ -43,7 +43,7 @@ def sent_values(values: Sequence[float], device: torch.device, dtype: torch.dtyp
     Args:
         values: The numbers.
         device: Target device.
-        dtype: dtype of the tensor; that of `torch.tensor(values)` by default.
+        dtype: dtype of the tensor; by default the dtype of `torch.tensor(values)`.
 
     Returns:
         The tensor, `[len(values)]`.
@@ -113,10 +113,10 @@ class ArmNoise:
 class AdversarialNoise:
     """The adversarial noise of one arm at one site: gradient ascent on the loss from a uniform draw.
 
-    Follows FreeLB (arXiv 1909.11764), except that the norm of each sequence's noise stays that of its first draw.
+    Follows FreeLB (arXiv 1909.11764), except that each sequence's noise keeps the norm of its first draw.
 
     The noise is `unit * scale`. The scale is one number per sequence, set on the first forward pass. The ascent of
-    `unit` is therefore also that of the noise.
+    `unit` is therefore also the ascent of the noise.
 
     Attributes:
         unit: Noise at unit scale, `[batch, padded, width]` float32; zero on tokens without noise.

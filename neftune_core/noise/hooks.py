@@ -58,7 +58,7 @@ class CallTracker:
     def locate(self, module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Site, Call] | None:
         """Return the site that has just run and the training call that it belongs to.
 
-        When a checkpointed block is recomputed, the call is that of its first run.
+        When a checkpointed block is recomputed, the call of its first run is returned.
 
         Args:
             module: The module that has just run.

@@ -17,12 +17,12 @@ KIND_WORDS = {
     "adversarial": later("adversarial"),
     "token-dropout": later("token dropout"),
 }
-"""Names of the kinds of noise; the engine adds those of its methods."""
+"""Names of the kinds of noise; the engine adds the names of its methods."""
 OTHER_WORDS = {"control": later("control"), "base": later("base"), "chaos": later("rounding-sized noise")}
 BEST = "@best"
 """Suffix of the name of an arm with the weights of its best evaluation."""
 WITH = "-with-"
-"""Joins the name of a method and that of its noise."""
+"""Joins the name of a method and the name of its noise."""
 
 
 def arm_words(name: str) -> str:

@@ -55,7 +55,7 @@ def multipliers(schedule: str, steps: int, *, point: float = 0.5, equal_energy: 
         schedule: Name of a schedule, except "adaptive".
         steps: Number of steps.
         point: Share of the run at which the warm-up is complete or the noise is switched off.
-        equal_energy: Whether to scale the multipliers to a mean square of 1, that of the constant schedule.
+        equal_energy: Whether to scale the multipliers to a mean square of 1, as in the constant schedule.
 
     Returns:
         One factor per step, from the first.

@@ -26,8 +26,8 @@ class Site:
     """One noise site: the output of `module`, or its first element if the output is a tuple.
 
     Attributes:
-        number: 0 for an embedding, -1 for its table of embeddings per layer. Layers count from 1, those of an encoder
-            before those of its decoder.
+        number: 0 for an embedding, -1 for its table of embeddings per layer. Layers count from 1, encoder layers
+            before decoder layers.
         part: "encoder" or "decoder"; a causal model is all decoder.
         module: The module whose output gets noise.
         owner: The encoder or decoder module; a hook on it tells which of them is running a shared embedding.

@@ -73,8 +73,8 @@ ABOUT = """
 # NEFTune Lab
 
 **What does noise on the embeddings do to a language model during instruction fine-tuning?** Change the noise and see
-its effect on your own sentence at once, train a small model with and without it, compare the answers side by side, and
-see whether it made a difference.
+its effect on your own sentence immediately, train a small model with and without it, compare the answers side by side,
+and see whether it made a difference.
 
 {words}
 

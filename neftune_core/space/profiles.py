@@ -129,7 +129,7 @@ VARIABLES = (
     "NEFTUNE_JUDGE",
     "NEFTUNE_JUDGE_KEY",
 )
-"""The lab's environment variables, besides `NEFTUNE_LIMIT_...` and those of its tests."""
+"""The lab's environment variables, except `NEFTUNE_LIMIT_...` and the variables of its tests."""
 
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _MODEL = re.compile(r"[\w.\-]+(/[\w.\-]+)?(@[\w.\-/]+)?", re.ASCII)

@@ -1,7 +1,7 @@
-"""ZeroGPU: a GPU allocated to one call of a visitor's request, in a forked process, for a number of seconds.
+"""ZeroGPU: a GPU allocated for a single call, in a forked process, for a limited number of seconds.
 
 The platform forks a worker, pickles its input and output, checks at every yield whether the caller has disconnected,
-and ends the worker when its time is over. A study is therefore passed as a folder and returned as events, which are
+and ends the worker when its time is up. A study is therefore passed as a folder and returned as events, which are
 plain JSON. The worker writes the record to the disk that both processes share.
 
 The platform emulates CUDA in the serving process. Models that are moved to CUDA before the page is launched are on the
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A study stops this long before its time is over, so that its arms can be saved.
+# A study stops this long before its time is up, so that its arms can be saved.
 SAVING_SECONDS = 4.0
 
 STOP = "stop"
@@ -140,7 +140,7 @@ class AllocatedGpu:
         return require_call(study, rows, loaded.layers, loaded.parameters)
 
     def words(self, seconds: int) -> str:
-        """Return the sentence that a visitor sees before the start."""
+        """Return the sentence that a visitor sees before the study starts."""
         return say(
             "About {seconds} seconds of GPU time, allocated to this page: keep it open until "
             "the end. Closing it stops the study at its last complete step, which is saved.",
@@ -223,7 +223,7 @@ class AllocatedGpu:
 
 
 def study_in_call(folder: str, limits: dict[str, Any], seconds: int) -> Iterator[dict[str, Any]]:
-    """Run a study in the worker, ending before the allocated time is over.
+    """Run a study in the worker, ending before the allocated time is up.
 
     Errors are caught and reported here, since the platform gives every error of a worker the same name.
 
@@ -313,7 +313,7 @@ def _begin_in_worker() -> None:
 
 @dataclass(frozen=True)
 class _AllocationStop:
-    """Stop condition of a study: on request, or because the allocated time is nearly over."""
+    """Stop condition of a study: on request, or because the allocated time has nearly run out."""
 
     flag: Path
     end: float
@@ -327,12 +327,12 @@ class _AllocationStop:
         if self.flag.exists():
             return "Stopped on request."
         return later(
-            "Stopped because the allocated GPU time was nearly over; press Resume to continue with new GPU time."
+            "Stopped because the allocated GPU time had nearly run out; press Resume to continue with new GPU time."
         )
 
 
 class _stop_file:  # noqa: N801 - used as a word after `with`
-    """Create the file `flag` once `should_stop()` is true; only a file can signal a stop to the worker."""
+    """Create the `flag` file once `should_stop()` is true; only a file can signal a stop to the worker."""
 
     def __init__(self, flag: Path, should_stop: Callable[[], bool]) -> None:
         self.flag, self.should_stop = flag, should_stop

@@ -77,7 +77,7 @@ def question_for(study: StudySettings, prepared: PreparedData) -> Question:
 
 
 def question_of(record: Record) -> Question:
-    """Return the question stored in a record, or else that of its settings (held-out loss if automatic)."""
+    """Return the question stored in a record, or else the question of its settings (held-out loss if automatic)."""
     named = record.about_table("question")
     try:
         return Question(str(named["measure"]), str(named["epoch"]))

@@ -92,7 +92,7 @@ class Prompt:
 
 
 def study_prompts(study: StudySettings, prepared: PreparedData) -> list[Prompt]:
-    """Return the prompts in the study's settings, or else those of the first held-out rows.
+    """Return the prompts in the study's settings, or else the prompts of the first held-out rows.
 
     Args:
         study: Settings of the study.

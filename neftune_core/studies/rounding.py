@@ -66,7 +66,7 @@ def measure_rounding(run: Lockstep, should_stop: Callable[[], bool]) -> dict[str
     least = {name: _resolution(name, values[name], words) if is_wide else 0.0 for name in found}
     return {
         "precision": precision,
-        "against": "batches of another size" if is_wide else "float32",
+        "against": "batches of a different size" if is_wide else "float32",
         "largest": {name: max(float(sizes.max()), least[name]) for name, sizes in found.items()},
         "typical": {name: math.sqrt(float((sizes**2).mean())) for name, sizes in found.items()},
     }

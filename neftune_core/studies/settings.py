@@ -55,7 +55,7 @@ class StudySettings(Settings):
         default=(NoiseSettings(),), description="The noise arms; the control is always trained beside them."
     )
     methods: tuple[MethodSettings, ...] = Field(
-        default=(), description="Arms that differ from the control in another method, such as weight decay."
+        default=(), description="Arms with a method that the control does not use, such as weight decay."
     )
 
     @model_validator(mode="before")
@@ -119,7 +119,7 @@ class StudySettings(Settings):
         return {seed: tuple(self.arms) for seed in seeds} | again
 
     def method_of(self, arm: str) -> MethodSettings:
-        """Return every method's value for an arm: its own, or else that of the study's training settings, or else 0."""
+        """Return every method's value for an arm: its own, else the study's training setting, else 0."""
         usual: dict[str, Any] = {name: getattr(self.training, name, 0.0) for name in METHODS}
         found = next((found for found in self.methods if found.name == arm), None)
         if found is None:

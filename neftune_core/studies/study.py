@@ -116,7 +116,7 @@ class Deadline:
 
     @property
     def words(self) -> str:
-        """Reason for the stop; an attribute `words` of `should_stop` takes precedence."""
+        """Reason for the stop; `should_stop.words`, if it exists, takes precedence."""
         if self.should_stop():
             return str(getattr(self.should_stop, "words", later("Stopped on request.")))
         return plural(

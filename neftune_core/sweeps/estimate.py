@@ -45,8 +45,8 @@ def sweep_time(cells: Sequence[Cell], prepared: Sequence[PreparedData], loaded: 
         later("About {duration}, at the pace of the last study of this model here.")
         if known
         else later(
-            "About {duration}, estimated from the speed of this machine: within a factor of two if it is otherwise "
-            "idle."
+            "About {duration}, estimated from the speed of this machine (to within a factor of two if nothing else is "
+            "running)."
         )
     )
     return TimeEstimate(seconds, say(words, duration=duration(seconds)))

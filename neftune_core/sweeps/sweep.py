@@ -189,7 +189,7 @@ class _Run:
             yield from self._cell_ended(one, event)
 
     def _cell_ended(self, one: SweepCell, ending: Event) -> Iterator[Event]:
-        """Yield the event `cell`, unless it is already in the log."""
+        """Yield the `cell` event, unless it is already in the log."""
         name, state = one.cell.name, ending["event"]
         self.under_way.pop(name, None)
         self.done += self.steps[name] if state in ("finished", "failed") else 0

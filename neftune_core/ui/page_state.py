@@ -1,7 +1,7 @@
 """The page's state: stored in the browser, in links and in records, and restored when the page opens.
 
 The state is one table of values by name (`state_fields`), with the model and the data in use. The browser sends the
-stored state or that of the link as JSON; a record is converted to the same table. Invalid values are reported.
+stored state, or the state in the link, as JSON; a record is converted to the same table. Invalid values are reported.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _connect_keeping(page: PageParts, fields: Fields, in_use: gr.Textbox) -> Non
 
 
 def _connect_opening(blocks: gr.Blocks, page: PageParts, fields: Fields) -> None:
-    """Restore the stored state, or that of the link, when the page opens; without one, the server is not called."""
+    """Restore the stored state, or the link's state, when the page opens; without one, the server is not called."""
     opened = in_browser("[Lab.ownerKey(), Lab.state.opened()]")
     blocks.load(None, None, [page.key, page.strip.kept], js=opened)
 

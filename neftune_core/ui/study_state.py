@@ -51,13 +51,19 @@ def study_state(fields: Fields, study: StudySettings) -> dict[str, Any]:
 
 
 def _shown_noise(study: StudySettings) -> NoiseSettings:
-    """Return the noise of the Noise tab that describes a study: that of its first arm with any."""
+    """Return the noise that the Noise tab shows for a study.
+
+    It is the noise of its first arm with noise, or `CONTROL` if no arm has noise.
+    """
     noises = [*study.noise, *(arm.noise for arm in study.methods if arm.noise is not None)]
     return noises[0] if noises else CONTROL
 
 
 def _shown_schedule(study: StudySettings) -> str:
-    """Return the schedule of the boxes that describes a study: that of its first arm whose method can have one."""
+    """Return the schedule that the method boxes show for a study.
+
+    It is the schedule of its first arm with a method that can have one, or "constant".
+    """
     return next(
         (arm.schedule for arm in study.methods if any(METHODS[name].scheduled for name in arm.values)), "constant"
     )

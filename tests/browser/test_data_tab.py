@@ -1,4 +1,4 @@
-"""The Data tab beside the command `neftune data`: one report on every small file of instructions, in a real browser."""
+"""The Data tab beside the `neftune data` command: one report on every small file of instructions, in a real browser."""
 
 from __future__ import annotations
 

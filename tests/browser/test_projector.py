@@ -78,7 +78,7 @@ def test_a_figure_fills_the_screen_by_keyboard_and_escape_ends_it(page: Any, is_
     assert full["wide"]
     if is_allowed:
         page.wait_for_function("document.fullscreenElement?.matches('.lab-figure')")
-        page.evaluate("document.exitFullscreen()")  # the browser itself takes the key Escape
+        page.evaluate("document.exitFullscreen()")  # the browser itself takes the Escape key
     else:
         page.keyboard.press("Escape")
     again = sizes(page, 1)

@@ -84,7 +84,7 @@ def open_everything(page: Any) -> None:
 
 
 def touch_everything(page: Any) -> None:
-    """Give every control another value."""
+    """Give every control a different value."""
     fields, initial = page.evaluate(FIELDS), page.evaluate(INITIAL)
     order = [*FIRST, *(id for _, id in fields if id not in (*FIRST, *LAST)), *LAST]
     for name, id in sorted(fields, key=lambda field: order.index(field[1])):
@@ -106,7 +106,7 @@ def choose_another(page: Any, id: str) -> None:
 
 
 def settled(page: Any) -> dict[str, str]:
-    """What all controls show once nothing moves any more."""
+    """What all controls show once nothing moves."""
     before: dict[str, str] = {}
     for _ in range(100):
         shown = page.evaluate(SHOWN)

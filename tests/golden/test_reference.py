@@ -115,7 +115,7 @@ def test_the_same_draws_give_the_noise_of_the_papers_training_code(
     magnitude = 7.0 / torch.sqrt(mask.sum(1) * 32.0)
     expected = model.get_input_embeddings()(ids) + uniform * mask[..., None] * magnitude[:, None, None]
     found = _noised(model, NoiseSettings(strength=7), ids, mask)
-    torch.testing.assert_close(found, expected.detach(), rtol=1e-6, atol=1e-6)  # float32: another order of products
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-6, atol=1e-6)  # float32: a different order of products
 
 
 @pytest.mark.parametrize(("rows", "longest"), BATCHES)
@@ -134,7 +134,7 @@ def test_the_padded_rule_is_the_hook_of_the_common_trainer(
         expected = neftune_post_forward_hook(embedding, (ids,), embedding(ids)).detach()
     _with_draws(monkeypatch, uniform)
     found = _noised(model, NoiseSettings(strength=7, length_rule="padded"), ids, mask)
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)  # float32: another order of products
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)  # float32: a different order of products
     assert (found != embedding(ids)).any(-1).all()  # padding has noise too
 
 

@@ -69,7 +69,7 @@ def test_arms_have_the_losses_that_they_have_on_the_processor(
         arms = {name: ARMS[name]}
         here = losses(made(in_float32, arms, **training), name)
         there = losses(made(on_processor(in_float32), arms, **training), name)
-        assert here == pytest.approx(there, abs=1e-3), name  # the same draws; products of another library
+        assert here == pytest.approx(there, abs=1e-3), name  # the same draws; products of a different library
 
 
 @pytest.mark.parametrize("training", [{}, {"arms_at_once": "in-turn"}, {"method": "full"}])

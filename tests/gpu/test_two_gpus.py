@@ -72,4 +72,4 @@ def test_two_gpus_give_the_numbers_of_one(tmp_path: Path, training: dict[str, An
     alone, both = (trained(asked, tmp_path / str(processes), processes) for processes in (1, 2))
     assert len(alone) > 40
     assert both.keys() == alone.keys()
-    assert both == pytest.approx(alone, rel=1e-3, abs=1e-4)  # products over other rows at once, summed in another order
+    assert both == pytest.approx(alone, rel=1e-3, abs=1e-4)  # products over other rows, summed in a different order

@@ -24,7 +24,7 @@ STUDY = {"train_steps": 20, "train_evaluations": 2, "train_evaluation_rows": 8, 
 PATIENCE_SECONDS = 5.0
 """After which a hostile visitor gives up on an answer: some ask for streams that never end."""
 HOSTILE_ADDRESS = "127.0.0.2"
-"""Hostile visitors come from another address of the loopback, as they would on a network."""
+"""Hostile visitors come from another address of the loopback interface, as they would on a network."""
 
 
 @dataclass(frozen=True)

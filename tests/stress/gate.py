@@ -46,7 +46,7 @@ def an_address_of_the_framework(lab: Target) -> None:
 
 
 def a_call_under_another_functions_number(lab: Target) -> None:
-    """Name one function in the path and another one in the body."""
+    """Name one function in the path and a different one in the body."""
     visitor = lab.visitor()
     start, preview = visitor.function("start_study"), visitor.function("preview_noise")
     for path, number in ((start.name, preview.number), (preview.name, start.number)):

@@ -29,7 +29,7 @@ STUDY = assets() / "studies" / "smollm2-open-ended"
 WORKERS = 3
 """Visitors who import at the same time: an import is checked in a process of its own."""
 CASES_AN_ADDRESS = 100
-"""Imports from one address of the loopback: one address has a limited share of the room for uploads."""
+"""Imports from one address of the loopback interface: one address has a limited share of the room for uploads."""
 
 Parts = dict[str, bytes]
 

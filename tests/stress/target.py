@@ -38,7 +38,7 @@ class Target:
     _visitors: list[Visitor] = field(default_factory=list)
 
     def visitor(self, key: str = "", local_address: str | None = None) -> Visitor:
-        """Return a new visitor of the lab, with this key or a random one, from this address of the loopback."""
+        """Return a new visitor of the lab, with this key or a random one, from this loopback address."""
         self._visitors.append(Visitor(self.server.address, key, local_address=local_address))
         return self._visitors[-1]
 

@@ -20,7 +20,7 @@ from tests.processes import ended
 
 SECONDS = 60
 LONGEST_ANSWER_SECONDS = 600.0
-NO_HUB = "http://127.0.0.1:9"  # the port of nothing: what is asked of the hub fails at once, and nothing leaves
+NO_HUB = "http://127.0.0.1:9"  # no server listens here: hub requests fail immediately, and nothing leaves
 
 OWNER_KEY = "owner-key"
 OPEN = "is open at http"

@@ -277,7 +277,7 @@ def test_transformers_takes_an_attention_function_by_name() -> None:
     before = model(ids).logits
     install(model)
     assert model.config._attn_implementation == NAME, why
-    assert torch.allclose(model(ids).logits, before, atol=1e-5), why  # rounding of another order of sums
+    assert torch.allclose(model(ids).logits, before, atol=1e-5), why  # rounding of a different order of sums
 
 
 def test_transformers_keeps_a_layers_keys_and_values_in_a_dynamic_layer() -> None:

@@ -1,6 +1,6 @@
-"""Check that the card of a hub data set only names files of its own repository.
+"""Check that the card of a hub data set refers only to files of its own repository.
 
-The library `datasets` resolves the patterns of a card itself: it would search this machine's disk for an absolute
+The `datasets` library resolves the patterns of a card itself: it would search this machine's disk for an absolute
 pattern, and fetch a pattern with a protocol. The card is therefore checked first, at a fixed commit.
 """
 

@@ -177,7 +177,7 @@ _EXPLANATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], type[LabError], str
         ("OutsideRepository", "PermissionError"),
         _ANY,
         DataError,
-        later("The data set {name} names files outside its own repository, which the lab does not read."),
+        later("The data set {name} refers to files outside its own repository, which the lab does not read."),
     ),
     (
         (),

@@ -227,7 +227,7 @@ def hub_rows(name: str, configuration: str, split: str, rows: int) -> Iterator[l
     from neftune_core.data.formats.hub_card import require_own_files
 
     confine(hub_hosts())
-    commit = HfApi().dataset_info(name, timeout=10).sha  # fails at once, whereas the library retries for half a minute
+    commit = HfApi().dataset_info(name, timeout=10).sha  # fails immediately; the library retries for half a minute
     require_own_files(name, str(commit))
     datasets.disable_progress_bars()
     found = datasets.load_dataset(name, configuration or None, split=split, streaming=True, revision=commit)

@@ -172,7 +172,7 @@ def trial_logits(model: nn.Module, ids: torch.Tensor, written: torch.Tensor | No
     Args:
         model: A causal model or an encoder-decoder.
         ids: Ids of the prompt, `[batch, length]`.
-        written: Ids of the text, `[batch, length]`; those of the prompt if None.
+        written: Ids of the text, `[batch, length]`; the ids of the prompt if None.
 
     Returns:
         `[batch, length, vocabulary]` float32.
@@ -183,7 +183,7 @@ def trial_logits(model: nn.Module, ids: torch.Tensor, written: torch.Tensor | No
 
 
 def all_layers(model: nn.Module) -> list[nn.Module]:
-    """Return every layer, from the embedding upwards; those of an encoder precede those of its decoder."""
+    """Return every layer, from the embedding upwards; encoder layers precede decoder layers."""
     return [layer for part in model_parts(model) for layer in layer_stack(model, part)[1]]
 
 

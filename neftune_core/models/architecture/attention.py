@@ -1,6 +1,6 @@
 """Causal attention for short rows on a CPU, as batched matrix products; torch's kernel takes twice as long.
 
-Query heads that share a key head are batched in one product. Probabilities are recomputed in the backward pass, so that
+Query heads that share a KV head are batched in one product. Probabilities are recomputed in the backward pass, so that
 nothing of size tokens times tokens is stored, except for rows of a single block. In bfloat16, scores are rounded before
 the softmax, as in the eager attention of `transformers`. All other cases fall back to torch's kernel.
 """
@@ -17,7 +17,7 @@ NAME = "causal_rows"
 LONGEST_ROW = 1024
 """Longest row in tokens; beyond it torch's kernel is faster in float32."""
 BLOCK = 64
-"""Query tokens per block; each block multiplies only the keys up to its own end."""
+"""Query tokens per block; each block multiplies only the keys up to its last token."""
 
 
 def install(model: Any) -> None:
@@ -40,8 +40,8 @@ def attention(
     Args:
         module: The attention module.
         query: `[batch, heads, tokens, width]`.
-        key: `[batch, key heads, tokens, width]`.
-        value: `[batch, key heads, tokens, width]`.
+        key: `[batch, KV heads, tokens, width]`.
+        value: `[batch, KV heads, tokens, width]`.
         attention_mask: A mask; if given, torch's kernel is used.
         given: Other options of the interface.
 
@@ -76,8 +76,8 @@ def causal_rows(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tens
 
     Args:
         query: `[batch, heads, tokens, width]`.
-        key: `[batch, key heads, tokens, width]`.
-        value: `[batch, key heads, tokens, width]`.
+        key: `[batch, KV heads, tokens, width]`.
+        value: `[batch, KV heads, tokens, width]`.
         scale: Factor on the scores.
 
     Returns:
@@ -91,7 +91,10 @@ def causal_rows(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tens
 
 
 class _CausalRows(torch.autograd.Function):
-    """Causal softmax attention on `[batch * key heads, groups, tokens, width]`."""
+    """Causal softmax attention of queries over keys and values.
+
+    Queries are `[batch * KV heads, groups, tokens, width]`, keys and values `[batch * KV heads, tokens, width]`.
+    """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
@@ -148,16 +151,16 @@ def _flat(of: Tensor, block: slice) -> Tensor:
 
 
 def block_probabilities(query: Tensor, key: Tensor, block: slice, scale: float) -> Tensor:
-    """Compute the attention probabilities of one block of queries over the keys up to its end.
+    """Compute the attention probabilities of one block of queries over the keys up to its last token.
 
     Args:
-        query: `[batch * key heads, groups, tokens, width]`.
-        key: `[batch * key heads, tokens, width]`.
+        query: `[batch * KV heads, groups, tokens, width]`.
+        key: `[batch * KV heads, tokens, width]`.
         block: Query tokens of the block.
         scale: Factor on the scores.
 
     Returns:
-        `[batch * key heads, groups * block tokens, keys up to the end of the block]`.
+        `[batch * KV heads, groups * block tokens, keys up to the end of the block]`.
     """
     hidden = _hidden(block.start, block.stop, query.shape[1], query.dtype)
     keys = key[:, : block.stop].transpose(1, 2)

@@ -157,7 +157,7 @@ def _failure(log: str, package: Package) -> Exception:
     if "no space left" in lowered:
         return DoesNotFit(
             say(
-                "The disk filled up while {package} was fetched: free some space and try again.",
+                "The disk filled up while {package} was being downloaded: free some space and try again.",
                 package=package.requirement,
             )
         )

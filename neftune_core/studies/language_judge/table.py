@@ -84,5 +84,5 @@ def verdicts_text(found: JudgeProgress, judge: Judge, kind: str) -> str:
     """
     sent = [row for row in found.rows if not row.is_identical]
     if sent and all(row.verdicts[0] is None for row in sent):
-        raise DataError(say("This judge has not judged these two arms yet: press Judge the answers first."))
+        raise DataError(say("This judge has not judged these two arms yet: press “Judge the answers” first."))
     return WRITERS[kind](found, judge)

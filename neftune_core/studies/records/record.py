@@ -132,7 +132,7 @@ class Record:
             return {name: _noise(values) for name, values in self.about_table("arms").items()}
 
     def belongs_to(self, owner: str) -> bool:
-        """Return whether the key `owner` may see and stop this record.
+        """Return whether a visitor with the key `owner` may see and stop this record.
 
         Records of the command line are visible to everybody; those without a readable owner to nobody.
         """
@@ -156,7 +156,7 @@ class Record:
 
     @property
     def is_newer(self) -> bool:
-        """Whether a newer version with another format made this record."""
+        """Whether a newer version with a different format made this record."""
         about, unusable = self.read_about()
         return "format" in unusable or about.get("format", FORMAT) > FORMAT
 
@@ -165,7 +165,7 @@ class Record:
         append(self.folder / LOG, {"time": round(time.time(), 3), **event}, flushed=event["event"] != "step")
 
     def log(self) -> Log:
-        """Return the log, not yet read; that of an imported record has size limits."""
+        """Return the log, not yet read; the log of an imported record has size limits."""
         path = self.folder / LOG
         return Log(path, LOG_BYTES, LOG_VALUES) if self.about.get("imported") else Log(path)
 
@@ -254,7 +254,7 @@ def _survives_rewind(event: Event, seed: int, step: int) -> bool:
 
 
 def _noise(values: Any) -> NoiseSettings:
-    """Return those of an arm's settings that this version knows, or the defaults if one of them is invalid."""
+    """Return the noise settings of an arm that this version knows, or the defaults if one of them is invalid."""
     given = values if isinstance(values, dict) else {}
     try:
         return parse(NoiseSettings, {name: given[name] for name in NoiseSettings.model_fields if name in given})

@@ -1,7 +1,7 @@
 """The best evaluation of every arm, and the folder of its weights at that step.
 
 The best evaluation is the one with the lowest held-out loss after some training, the first one if several are equal.
-The last weights of an arm are in `arms/<name>/seed-<n>`, those of its best evaluation beside it in
+The final weights of an arm are in `arms/<name>/seed-<n>`. The weights of its best evaluation are beside them in
 `seed-<n>-step-<m>`, unless the last evaluation is the best. Commands and columns call such an arm `NAME@best`.
 """
 
@@ -46,7 +46,7 @@ def follow(found: dict[str, dict[int, float]], event: Mapping[str, Any]) -> list
 
     Args:
         found: The improvements so far, which are changed in place.
-        event: The event `evaluated`.
+        event: The `evaluated` event.
 
     Returns:
         The arms that improved.
@@ -85,26 +85,26 @@ def ended_early(events: Iterable[Mapping[str, Any]]) -> dict[Any, tuple[int, int
 
 
 def step_folder(last: Path, step: int) -> Path:
-    """Return the folder of an arm at a step.
+    """Return the path of the folder for an arm's weights at a step.
 
     Args:
-        last: Folder of the arm at its end.
+        last: Folder of the arm's final weights.
         step: The step.
 
     Returns:
-        Its path; it need not exist.
+        The path, which need not exist.
     """
     return last.with_name(f"{last.name}-step-{step}")
 
 
 def stored_steps(last: Path) -> list[int]:
-    """Return the steps whose weights are stored beside the last ones, in order."""
+    """Return the steps whose weights are stored beside the final ones, in order."""
     matches = (_FOLDER.fullmatch(path.name) for path in last.parent.glob(f"{last.name}-step-*"))
     return sorted(int(match[1]) for match in matches if match)
 
 
 def best_folder(last: Path) -> Path:
-    """Return the folder of the weights of an arm's best evaluation, or of its last weights if no other are stored."""
+    """Return the folder of the weights of an arm's best evaluation, or of its final weights if no others are stored."""
     steps = stored_steps(last)
     return step_folder(last, steps[-1]) if steps else last
 
@@ -113,7 +113,7 @@ def keep_only(last: Path, steps: Collection[int]) -> None:
     """Remove the stored steps of an arm except these.
 
     Args:
-        last: Folder of the arm at its end.
+        last: Folder of the arm's final weights.
         steps: Steps that remain.
     """
     for step in stored_steps(last):

@@ -121,7 +121,7 @@ def _copy_best(record: Record, made: Record, seed: int, log: list[Event]) -> Non
     stopped = stopped_arms(log).get(seed, {})
     for arm in record.arms:
         source, last = record.arm_folder(f"{arm}{best_arms.BEST}", seed), record.arm_folder(arm, seed)
-        if arm in stopped and last.is_dir():  # it is not trained any more
+        if arm in stopped and last.is_dir():  # it is no longer being trained
             shutil.copytree(last, made.arm_folder(arm, seed))
         step = best_arms.best_step(log, arm, seed)
         if source.is_dir() and step and record.study.training.keep_best:

@@ -49,7 +49,7 @@ def set_strength(record: Record, strength: float) -> None:
         strength: The strength, in the unit of the arm.
 
     Raises:
-        RecordError: If the study is not live or not running, its training is over, or the arm is not trained any more.
+        RecordError: If the study is not live or not running, its training is over, or the arm is no longer trained.
         InvalidSetting: If the strength is out of range.
     """
     study = record.study
@@ -59,7 +59,7 @@ def set_strength(record: Record, strength: float) -> None:
         raise RecordError(say("This study is not running: its noise can be changed only while it trains."))
     checked = parse(NoiseSettings, study.noise[0].model_dump() | {"strength": strength})
     if study.live_arm in _untrained(record):
-        words = say("The arm {arm!r} is not trained any more: its noise was not changed.", arm=study.live_arm)
+        words = say("The arm {arm!r} is no longer being trained: its noise was not changed.", arm=study.live_arm)
         raise RecordError(words)
     _ask(record, {"strength": checked.strength})
 

@@ -319,7 +319,7 @@ def cast_vote(session: ComparisonSession, number: Any, vote: Any, owner: str) ->
 
 
 def record_of(session: ComparisonSession, owner: str) -> Record:
-    """Return the record that stores the votes of a comparison: that of its first column.
+    """Return the record that stores the votes of a comparison, which is the record of its first column.
 
     Args:
         session: The comparison.
@@ -371,7 +371,7 @@ def export_text(session: ComparisonSession, kind: str) -> str:
     if not session.lines:
         raise DataError(say("There are no answers to save yet: press Answer first."))
     if session.is_hidden:
-        raise DataError(say("The file would reveal the names: vote first, or press Show the names."))
+        raise DataError(say("The file would reveal the names: vote first, or press “Show the names”."))
     if not session.earlier:
         return WRITERS[kind](session.lines)
     turns = enumerate(session.turns, start=1)

@@ -81,7 +81,7 @@ class Robustness(BaseModel):
 
 @dataclass(frozen=True)
 class Measuring:
-    """Progress of a measurement: the `share` that is done, 0 to 1, and at its end the result, `found`."""
+    """Progress of a measurement: the `share` that is done, 0 to 1, and once it is complete the result, `found`."""
 
     share: float
     found: Robustness | None = None

@@ -19,7 +19,7 @@ from neftune_core.studies.trained.comparison_session import Ballot, ComparisonSe
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import part
 
-ENDINGS = {"stop": later("ended by itself"), "limit": later("cut at the limit"), "": later("writing")}
+ENDINGS = {"stop": later("ended by itself"), "limit": later("cut off at the length limit"), "": later("writing")}
 HIDDEN = "var(--lab-quiet)"
 CHOSEN = {"tie": later("tie"), "both bad": later("both bad")}
 BALLOTS = {"a": later("A is better"), "b": later("B is better"), "tie": later("Tie"), "both bad": later("Both bad")}

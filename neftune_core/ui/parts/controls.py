@@ -126,7 +126,7 @@ class Form(Generic[S]):
         }
 
     def elem_id(self, name: str) -> str:
-        """Return the id of the component of the setting `name` in the page."""
+        """Return the id of the page's component for the `name` setting."""
         return f"{self.prefix}-{name.replace('.', '-').replace('_', '-')}"
 
     def places(self, settings: S | None = None) -> dict[str, dict[str, Any]]:

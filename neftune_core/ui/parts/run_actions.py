@@ -91,8 +91,8 @@ def best_text(record: Record, status: Status) -> str:
     if not found:
         return ""
     words = say(
-        "The weights of an arm's best evaluation (lowest held-out loss) are kept beside those of its end: {arms}. "
-        "Compare and Export offer both.",
+        "The weights from each arm's best evaluation (lowest held-out loss) are kept as well as its final weights: "
+        "{arms}. You can choose either on Compare and Export.",
         arms=say(", ").join(found),
     )
     return quiet(words)

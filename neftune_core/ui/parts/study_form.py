@@ -35,7 +35,7 @@ class StudyRequest:
     """The settings of a study on all tabs.
 
     `strengths` are those of further noise arms, as typed. `methods` has the values of arms with other methods, also as
-    typed, by method, and the value of the box `SCHEDULE`.
+    typed, by method, and the value of the `SCHEDULE` box.
     """
 
     data: DataSettings

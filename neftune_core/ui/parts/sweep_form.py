@@ -281,6 +281,6 @@ def first_strength(noise: NoiseSettings, names: Sequence[str]) -> str:
         names: Names of the settings that vary.
 
     Returns:
-        The strength as typed; "" for that of the noise.
+        The strength as typed; "" for the strength of the noise.
     """
     return "1" if noise.is_silent and f"{NOISE}strength" in names else ""

@@ -137,7 +137,7 @@ def hosts_of(host: str | None, root_path: str | None = None, *, share: bool = Fa
     """Return the accepted hosts of a server.
 
     Args:
-        host: Listening address; `GRADIO_SERVER_NAME` or the loopback if None.
+        host: Listening address; `GRADIO_SERVER_NAME` or the loopback interface if None.
         root_path: URL path or address under which a proxy serves the page.
         share: Whether Gradio's tunnel is used.
 

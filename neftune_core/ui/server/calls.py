@@ -27,7 +27,8 @@ NOT_UPLOADED = later("This is not a file that was uploaded here: upload it first
 NOT_A_FILE = later("The description of a file in this call is malformed: upload the file first.")
 
 SERVER = secrets.token_hex(8)
-"""Identifier of this process. A page sends that of the process it was opened on, whose settings a restart loses."""
+"""Identifier of this process. A page sends the identifier of the process on which it was opened; a restart loses its
+settings."""
 SERVER_HEADER = "x-lab-server"
 
 _SCALAR = (str, int, float, type(None))

@@ -47,9 +47,9 @@ class Lab:
     """One server. The queue is created on first use, since it imports torch and the page must be served before that.
 
     Args:
-        limits: Limits of the server; those of the profile if None.
+        limits: Limits of the server; the profile's limits if None.
         studies: Folder of recorded studies; those that ship with the lab if None.
-        host: Profile of the server; that of the environment if None.
+        host: Profile of the server; the environment's profile if None.
         gpu: The GPU allocated per call, on platforms with one.
         shared: Whether the page has a public link that needs no password.
     """

@@ -38,7 +38,7 @@ FIRST_SENTENCE = "Write a short poem about a robot who learns to paint."
 LONGEST_TOKENS = 160
 PIECE_ROWS = 8192
 FORMAT = 3
-"""Version of the content of a payload; a payload that was stored with another version is not read from disk."""
+"""Version of the content of a payload; a payload that was stored with a different version is not read from disk."""
 
 
 def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:

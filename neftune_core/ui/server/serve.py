@@ -58,7 +58,7 @@ def serve(
         password: Password for visitors; None for none.
         root_path: URL path under which a proxy serves the page.
         open_browser: Whether to open the page in a browser.
-        limits: Limits of the server; those of the profile if None.
+        limits: Limits of the server; the profile's limits if None.
 
     Raises:
         SystemExit: With status 2, after one sentence, if the settings are wrong or the port cannot be used.
@@ -98,7 +98,7 @@ def listening(host: str | None, port: int | None) -> tuple[str | None, int | Non
         port: The port, or None.
 
     Returns:
-        Address and port; None leaves the choice to Gradio (the loopback, and the first free port from 7860).
+        Address and port; None leaves the choice to Gradio (the loopback interface, and the first free port from 7860).
 
     Raises:
         InvalidSetting: If the port is not valid.
@@ -160,7 +160,7 @@ def _build_page(
 
 
 def models_at_start() -> list[ModelSettings]:
-    """Return the models that are on this machine when a Space starts: the bundled one, and that of its image."""
+    """Return the models that are on this machine when a Space starts: the bundled one, and the one in its image."""
     from neftune_core.models.sources.hub_files import is_cached
     from neftune_core.space.folder import PRELOADED
     from neftune_core.space.profiles import pinned_models

@@ -38,7 +38,7 @@ CONSENT = later(
 )
 MEMBER = later("You are number {number}: the studies that you have started since you joined are shown under it.")
 TEACHER = later(
-    "You made this class. Copy link, in the header, gives its link and QR code with the page's current settings."
+    "You made this class. “Copy link” in the header gives its link and QR code, with the page's current settings."
 )
 
 
@@ -49,7 +49,7 @@ class ClassView:
     Attributes:
         code: Code of the class that the visitor opened; its value is only on the server.
         held: Version of the board that the page shows, filled by `HELD`.
-        kept: Code that the browser stores: that of the class that its visitor is a student of.
+        kept: Code that the browser stores: the code of the class that its visitor has joined.
         box: The column with all components.
         about: Name of the class, and what joining it means.
         buttons: Join, leave, show or hide, and end.

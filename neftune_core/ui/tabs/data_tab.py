@@ -323,7 +323,7 @@ class _Reader:
         return self._read(given, "", model)
 
     def other_layout(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
-        """Read the data with another layout; the columns chosen for the old layout are dropped.
+        """Read the data with a different layout; the columns chosen for the old layout are dropped.
 
         If the columns of the new layout are not found, they are requested without an error message.
         """

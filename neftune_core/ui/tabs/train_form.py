@@ -139,11 +139,11 @@ def _tracker() -> tuple[gr.Dropdown, gr.Textbox]:
     """Build the choice of a tracker, and of the place of trackio."""
     found = installed_trackers()
     about = (
-        later("Losses and settings of each study are also logged there, which may be another machine.")
+        later("The losses and settings of each study are also sent to this tracker, which may be on another machine.")
         if found
         else later("No tracker is installed: pip install trackio, for example, and start the lab again.")
     )
-    with gr.Accordion(say("Metrics in a tracker"), open=False, elem_classes=["lab-group"]):
+    with gr.Accordion(say("Experiment tracking"), open=False, elem_classes=["lab-group"]):
         name = gr.Dropdown(
             [(say("none"), ""), *((name, name) for name in found)], value="", label=say("Tracker"), info=say(about),
             elem_id="train-tracker",

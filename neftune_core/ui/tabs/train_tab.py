@@ -287,7 +287,7 @@ def _connect_watch(context: TabContext, tab: TrainTab) -> None:
 
     @reports_errors
     def attach(key: str, asked: str) -> list[Any]:
-        """Attach the page to the job in the link, or otherwise to the visitor's running job."""
+        """Attach the page to the job in the link, or to the visitor's running job if there is none."""
         record = find(asked, require_key(key)) if asked else lab.jobs.current_of(require_key(key))
         return [record.id, -1, following(record.id)] if record else unchanged
 

@@ -1,8 +1,8 @@
 """The tokenizer of the bundled model: whole words of the world, letters for other words, and bytes for everything else.
 
-Any text can be encoded: a character outside the vocabulary becomes its UTF-8 bytes (`<0xE4>`). Every piece occurs often
-in the text, so that pretraining updates every embedding. Digits are separate pieces. The chat template marks the
-speaker with one special token and ends each message with `<|end|>`.
+Any text can be encoded: a character outside the vocabulary becomes its UTF-8 bytes (`<0xE4>`). Every word and letter
+occurs in the text, so that pretraining learns its embedding; some byte pieces never occur. Digits are separate pieces.
+The chat template marks the speaker with one special token and ends each message with `<|end|>`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from neftune_core.models.loading import LoadedModel
 
 RANK, ALPHA, ARMS = 4, 8, 2
-LOSS_TOLERANCE = 1e-5  # nats; float32 sums in another order
+LOSS_TOLERANCE = 1e-5  # nats; float32 sums in a different order
 # Of the largest entry of a map's own gradient (T5 does not scale its scores, and rounds most), and of all gradients.
 OWN_TOLERANCE, WHOLE_TOLERANCE = 1e-3, 1e-5
 LENGTHS = ((5, 9), (3, 12), (8, 4), (1, 7))  # (prompt, reply) of each row

@@ -71,13 +71,13 @@ class Environment:
         return self.run(self.create(self.study(seeds=1)))
 
     def create(self, study: StudySettings | None = None) -> Record:
-        """Create a record of the study, or of another one."""
+        """Create a record of the study, or of a different one."""
         from neftune_core.studies.records.record import create
 
         return create(study or self.study(), OWNER, self.limits)
 
     def run(self, record: Record) -> Record:
-        """Run the study of a record to its end, and return the record."""
+        """Run the study of a record to completion, and return the record."""
         from neftune_core.studies.study import run_study
 
         for _ in run_study(record, self.limits, lambda: False):

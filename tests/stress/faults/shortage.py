@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def disk_full(environment: Environment, chance: random.Random) -> str:
-    """The disk is full while a checkpoint is written: the last good one is kept, and the study resumes from it."""
+    """The disk is full while writing a checkpoint: the last good one is kept, and the study resumes from it."""
     from neftune_core.studies import checkpoint
     from neftune_core.studies.study import run_study
 

@@ -102,7 +102,7 @@ def test_the_sides_run_on_the_bundled_model() -> None:
     assert found["answers"]["ratio"] > 0
     assert 0 < found["usual"]["share"] < 1
     assert found["usual"]["parts"]["training"] > 0
-    assert found["control"]["largest"] < 1e-5  # float32: products of other sizes
+    assert found["control"]["largest"] < 1e-5  # float32: products of different sizes
     assert found["control"]["steps"] == 2
 
 

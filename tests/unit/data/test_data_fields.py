@@ -247,7 +247,7 @@ def test_whole_texts_are_read_by_hand_only_and_all_of_them_is_trained_on(reading
 
     text = "The owl lives in the barn, and the wren in the hedge."
     rows = json.dumps({"text": text})
-    with pytest.raises(DataError, match="choose the layout “text”"):
+    with pytest.raises(DataError, match="choose the “text” layout"):
         reading(rows)
     found = reading(rows, layout="text")
     assert found.notes == ("The loss is computed on the whole text of each row, and no chat template is used.",)

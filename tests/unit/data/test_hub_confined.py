@@ -19,7 +19,7 @@ from neftune_core.settings import Limits
 
 ROWS = "\n".join(json.dumps({"question": f"{n}?", "answer": str(n)}) for n in range(4)).encode()
 PUBLIC = Limits(local_paths=False)
-REFUSED = "names files outside its own repository, which the lab does not read"
+REFUSED = "refers to files outside its own repository, which the lab does not read"
 
 
 def card(pattern: object) -> bytes:

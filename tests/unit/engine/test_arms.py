@@ -85,7 +85,7 @@ def test_the_loss_in_pieces_is_the_models_own_loss_and_gradient(
         losses = arm_losses(tree, batch, 1, backward_over=int((labels != -100).sum()))
     torch.testing.assert_close(losses.means[0], expected.detach(), rtol=1e-5, atol=1e-6)
     for parameter, gradient in zip(stack.parameters(), gradients, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)  # float32, other order of sums
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)  # float32, a different order of sums
 
 
 def test_the_size_of_a_chunk_changes_no_bit(tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,7 @@ def test_training_stays_on_the_device_with_the_losses_of_the_processor(
 ) -> None:
     there = losses(made(tiny, ARMS, random_rows(10), **VARIANTS[variant]))
     here = losses(made(on_gpu(tiny), ARMS, random_rows(10), **VARIANTS[variant]))
-    assert here == pytest.approx(there, abs=1e-5)  # attention and the head in other pieces
+    assert here == pytest.approx(there, abs=1e-5)  # attention and the head in different pieces
     assert gpu.copies["to"] > 0
 
 
@@ -123,7 +123,7 @@ def test_every_kind_of_family_trains_measures_and_answers_on_the_device(gpu: Pre
         sampling = AnswerSettings(new_tokens=4, temperature=0.8, top_p=0.9, samples=2)
         *_, sampled = stream_answers(run.stack, [1, 2], prompts, sampling)
         found.append((trained, *([answer.ids for by_slot in all_ for answer in by_slot] for all_ in (greedy, sampled))))
-    assert found[1][0] == pytest.approx(found[0][0], abs=1e-4)  # attention and the head in other pieces
+    assert found[1][0] == pytest.approx(found[0][0], abs=1e-4)  # attention and the head in different pieces
     assert found[1][1:] == found[0][1:]
 
 
@@ -174,7 +174,7 @@ def test_a_study_from_settings_to_its_record_stays_on_the_device(gpu: PretendedG
         for record in (there, here)
     )
     assert len(found) == 3 * len(here.study.arms)
-    assert found == pytest.approx(expected, abs=1e-4)  # attention and the head in other pieces
+    assert found == pytest.approx(expected, abs=1e-4)  # attention and the head in different pieces
     assert here.answers() == there.answers()
 
 

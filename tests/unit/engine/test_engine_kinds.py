@@ -60,7 +60,7 @@ def test_an_arm_of_any_kind_has_in_lockstep_the_losses_that_it_has_alone(tiny: L
     together = step_events(lockstep(tiny, {"control": CONTROL, **ARMS}))
     for name, noise in ARMS.items():
         alone = step_events(lockstep(tiny, {name: noise}))
-        # float32, in batched products of other sizes, over three steps
+        # float32, in batched products of different sizes, over three steps
         assert losses_of(together, name) == pytest.approx(losses_of(alone, name), abs=1e-5), name
         assert losses_of(together, name)[0] != losses_of(together, "control")[0], name
 

@@ -54,7 +54,7 @@ def test_an_arm_with_another_method_is_the_control_of_a_study_with_that_method(t
     for name, value in zip(names, [{}, *values], strict=True):
         alone = StudySettings(training=training(**value))
         expected = losses(lockstep(tiny, alone, {"control": study.arms["control"]}), "control")
-        # float32: batched products of another size
+        # float32: batched products of a different size
         assert [event["arms"][name]["loss"] for event in events] == pytest.approx(expected, abs=1e-5), name
 
 

@@ -94,7 +94,7 @@ def test_families_are_recorded_or_run_eagerly_with_equal_losses(family: str) -> 
     for one, other in zip(*found, strict=True):
         assert one.keys() == other.keys()
         for arm in one:
-            assert one[arm] == pytest.approx(other[arm], rel=1e-4)  # sums over several uses, in another order
+            assert one[arm] == pytest.approx(other[arm], rel=1e-4)  # sums over several uses, in a different order
 
 
 def test_what_cannot_be_recorded_runs_eagerly_and_is_reported(tiny: LoadedModel) -> None:

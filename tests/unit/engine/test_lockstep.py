@@ -80,7 +80,7 @@ def test_arms_start_alike_and_noise_makes_them_differ(tiny: LoadedModel) -> None
     start = events[0]
     assert start["step"] == 0
     values = [numbers["held_out_loss"] for numbers in start["arms"].values()]
-    assert max(values) - min(values) < 1e-6  # the same numbers in another place of the batch
+    assert max(values) - min(values) < 1e-6  # the same numbers at a different place in the batch
     last = [event for event in events if event["event"] == "evaluated"][-1]["arms"]
     assert len({numbers["train_loss"] for numbers in last.values()}) == 3
     assert last["control"]["train_loss"] < start["arms"]["control"]["train_loss"]
@@ -207,7 +207,7 @@ def test_what_the_last_evaluation_measured_is_not_measured_again(
     monkeypatch.setattr("neftune_core.engine.lockstep.row_measures", counted)
     known = run.rows_now("held_out", [2, 1], 3, lambda: False)
     assert asked == []
-    np.testing.assert_allclose(known.losses, anew.losses, atol=1e-4)  # float32, in other batches
+    np.testing.assert_allclose(known.losses, anew.losses, atol=1e-4)  # float32, in different batches
     assert (known.hits == anew.hits).all()
     assert (known.tokens == anew.tokens).all()
     checkpoint.save(run, tmp_path)

@@ -64,7 +64,7 @@ def test_adapters_in_turn_have_the_numbers_of_adapters_together(tiny: LoadedMode
     assert [event["event"] for event in together] == [event["event"] for event in in_turn]
     for one, other in zip(together, in_turn, strict=True):
         for name in one["arms"]:
-            # float32, in batched products of other sizes, over six steps
+            # float32, in batched products of different sizes, over six steps
             assert one["arms"][name] == pytest.approx(other["arms"][name], abs=1e-5), name
 
 
@@ -299,7 +299,7 @@ def test_arms_in_groups_have_the_numbers_of_all_at_once(tiny: LoadedModel, monke
     assert 1 < len(run.stack.groups(run.alive, 4 * 32)) < len(run.alive)
     for one, other in zip(together, events(run), strict=True):
         for name in one["arms"]:
-            # float32, in batched products of other sizes, over six steps
+            # float32, in batched products of different sizes, over six steps
             assert one["arms"][name] == pytest.approx(other["arms"][name], abs=1e-5), name
 
 

@@ -251,7 +251,7 @@ def test_arms_are_together_what_they_are_alone_and_the_base_is_not_written(tiny:
     for arm in TOGETHER:
         alone = _losses(made(tiny, (arm,), method=method, lora_dropout=0.2 if method == "lora" else 0.0))
         for name in ("control", NOISE.name, arm.name):
-            # float32, in batched products of other sizes, over four steps
+            # float32, in batched products of different sizes, over four steps
             assert alone[name] == pytest.approx(together[name], abs=1e-5), name
     assert weights_hash(tiny.model) == before
 

@@ -35,7 +35,7 @@ from tests.stress.families.tiny import FAMILIES
 IDS = [5, 9, 3, 17, 44, 8, 21]
 STRENGTHS = [5.0, 60.0]
 SEED = 3
-ROUNDING = 2e-4  # float32 sums in another order, through layers with large weights
+ROUNDING = 2e-4  # float32 sums in a different order, through layers with large weights
 
 
 @contextmanager

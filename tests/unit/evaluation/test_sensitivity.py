@@ -48,7 +48,7 @@ def test_every_row_is_measured_with_its_own_noise_at_every_strength(tiny: Loaded
     for place, row in enumerate(ROWS):
         noises = [noise_of("uniform", place, len(row.ids), strength) for strength in (0.0, *STRENGTHS)]
         expected = [summed(tiny, row, noise) for noise in noises]
-        assert found.losses[place] == pytest.approx(expected, rel=1e-4)  # float32 sums in another order
+        assert found.losses[place] == pytest.approx(expected, rel=1e-4)  # float32 sums in a different order
     total = sum(sum(row.trained[1:]) for row in ROWS)
     assert found.tokens == [sum(row.trained[1:]) for row in ROWS]
     assert found.means[0] == pytest.approx(sum(losses[0] for losses in found.losses) / total)

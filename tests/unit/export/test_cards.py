@@ -155,7 +155,7 @@ def test_the_card_of_an_arm_of_an_encoder_decoder_loads_one(tmp_path: Path) -> N
 
 
 def renamed(record: Record, monkeypatch: pytest.MonkeyPatch, source: str, **about: str) -> Record:
-    """Return the record as if it had another model."""
+    """Return the record as if it had a different model."""
     study = record.study.model_copy(update={"model": ModelSettings(source=source)})
     monkeypatch.setattr(Record, "study", property(lambda _: study))
     told = record.about_table("model") | {"source": source, "name": source.rpartition("/")[2]} | about

@@ -91,7 +91,7 @@ def check_losses(record: Record, losses: dict[str, Any]) -> None:
     steps = [event["arms"] for event in events if event["event"] == "step"]
     last = [event["arms"] for event in events if event["event"] == "evaluated"][-1]
     for name, found in losses.items():
-        # Float32 sums in another order; a wrong order, adapter or draw is off by hundredths.
+        # Float32 sums in a different order; a wrong order, adapter or draw is off by hundredths.
         assert found["losses"] == pytest.approx([arms[name]["loss"] for arms in steps], abs=1e-3), name
         assert found["held_out_loss"] == pytest.approx(last[name]["held_out_loss"], abs=1e-3), name
 

@@ -45,7 +45,7 @@ def test_the_damage_of_a_fault_is_there_and_its_sentence_has_its_numbers(name: s
     assert own.exact_saved == own.exact_true > 0.3
     # Where only the measurement is faulty, the truth stays, unless the measurement took draws from the training.
     assert (own.true == wrong.true) == (name == "lost-newline")
-    # Tenths of a nat or tens of answers in a hundred: far beyond what another order of the rows changes.
+    # Tenths of a nat or tens of answers in a hundred: far beyond what a different order of the rows changes.
     assert fault.harm(own, wrong) > 0.1
     words = damage(fault, own, wrong)
     assert f"{wrong.exact_true:.0%}" in words

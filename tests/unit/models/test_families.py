@@ -34,7 +34,7 @@ def _cases() -> list[Any]:
 @pytest.mark.parametrize(("family", "check"), _cases())
 def test_a_check_finds_what_the_file_says(family: str, check: str) -> None:
     if check == "works under TRL":
-        pytest.importorskip("trl")  # of the extra `bench`
+        pytest.importorskip("trl")  # of the `bench` extra
     found = {**CHECKS, **COMMON_HOOK}[check](FAMILIES[family])
     assert found == RECORDED["families"][family]["checks"][check]
 

@@ -191,7 +191,7 @@ def test_an_estimate_moves_with_the_last_run_and_its_two_parts_apart(
     assert memory_and_time(three, loaded, prepared).seconds == pytest.approx(3 * (12 * 0.5 + rest))
     timed_run(StepTimer(run), clock, step=1.5, evaluation=1.0, end=2.0)
     assert seconds() == pytest.approx(12 * 1.5 + 2 * 1.0 + 2.0 + 14 * 0.01)
-    timer = StepTimer(run)  # an interrupted run tells nothing of its end
+    timer = StepTimer(run)  # an interrupted run says nothing about how long the end takes
     for _ in timer.timed(iter([{"event": "step"}] * 3)):
         clock[0] += 1
     timer.last.extend([0.1] * 49)

@@ -195,4 +195,4 @@ def test_an_embedding_that_both_parts_share_knows_whose_pass_it_is(name: str) ->
     assert not encoder[MASK == 0].any()
     assert_bounded(encoder[0], 5 / math.sqrt(5 * WIDTH))
     assert_bounded(decoder[0], 5 / math.sqrt(3 * WIDTH))
-    assert not torch.equal(encoder[1, 2:5] * math.sqrt(2), decoder[1])  # another draw, not the same scaled
+    assert not torch.equal(encoder[1, 2:5] * math.sqrt(2), decoder[1])  # a different draw, not the same one scaled

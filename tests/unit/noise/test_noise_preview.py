@@ -187,7 +187,7 @@ def test_tokens_are_taken_in_groups_without_a_difference(monkeypatch: pytest.Mon
     whole, closest = changes(SENTENCE, {"uniform": UNITS["uniform"]})
     monkeypatch.setattr("neftune_core.noise.nearest.PIECE_NUMBERS", 4 * WORDS)
     grouped, closest_in_groups = changes(SENTENCE, {"uniform": UNITS["uniform"]})
-    # a product of other shapes adds in another order
+    # a product of different shapes adds in a different order
     assert grouped["uniform"][0] == pytest.approx(whole["uniform"][0], rel=1e-3)
     assert (grouped["uniform"][1] == whole["uniform"][1]).all()
     assert (closest_in_groups == closest).all()

@@ -243,7 +243,7 @@ def test_a_study_stops_by_itself_before_its_time_is_over(platform: Platform, mon
     record = new(ENDLESS)
     last = list(lent(platform).study(record, Limits(), lambda: False))[-1]
     assert last["event"] == "stopped"
-    assert "allocated GPU time was nearly over" in last["message"]
+    assert "allocated GPU time had nearly run out" in last["message"]
     assert (record.arm_folder("control", 0) / "adapter_model.safetensors").is_file()
 
 

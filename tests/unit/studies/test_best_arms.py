@@ -63,7 +63,7 @@ def test_the_best_evaluation_is_the_first_of_the_lowest_after_some_training() ->
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
-    """Return a finished study whose control was best before its end."""
+    """Return a finished study whose control was best before the end."""
     made = finished_run(_study(tmp_path_factory.mktemp("rows")), "ann")
     losses = _held_out(made, "control")
     assert min(losses, key=losses.__getitem__) < max(losses)
@@ -160,7 +160,7 @@ def test_early_stop_ends_all_arms_at_the_same_step_by_its_rule(record: Record, t
             latest = step
         if expected is None and step - latest >= patience:
             expected = step
-    assert expected is not None and expected < steps[-1], "the study must get worse at its end"
+    assert expected is not None and expected < steps[-1], "the study must get worse towards the end"
     stopped = finished_run(_study(tmp_path, early_stop=patience))
     early = [event for event in stopped.events() if event["event"] == "ended_early"]
     assert [(one["step"], one["steps"]) for one in early] == [(expected, steps[-1])]

@@ -296,7 +296,7 @@ def test_a_name_with_one_private_address_is_refused(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that resolves to another address the second time gains nothing."""
+    """A name that resolves to a different address the second time gains nothing."""
     monkeypatch.setattr(endpoint, "public_address", lambda name, port: "127.0.0.1")
     with judging(lambda *_: "A") as server:
         url = f"http://judge.invalid:{server.server_port}/v1"

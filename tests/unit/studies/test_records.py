@@ -108,7 +108,7 @@ def test_a_line_that_is_not_an_event_is_skipped_and_counted(record: Record, line
 def test_doubled_lines_count_once(record: Record) -> None:
     path = record.folder / "events.jsonl"
     path.write_bytes(path.read_bytes() * 2)
-    record.append(_step(3))  # with another time
+    record.append(_step(3))  # with a different time
     assert len(record.events()) == 4
     assert _damages(record) == ["5 lines of its log are duplicated and were counted once."]
 

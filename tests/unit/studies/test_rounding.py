@@ -65,7 +65,7 @@ def test_the_floor_of_bfloat16_is_the_distance_to_a_float32_model_of_the_same_we
         moved.append(abs(again.of(0).loss - measured.of(place).loss))
     assert floor["precision"] == "bfloat16"
     assert floor["against"] == "float32"
-    assert floor["largest"]["held_out_loss"] == pytest.approx(max(moved), abs=1e-6)  # float32 sums in another order
+    assert floor["largest"]["held_out_loss"] == pytest.approx(max(moved), abs=1e-6)  # float32 sums in a different order
     assert floor["typical"]["held_out_loss"] == pytest.approx(math.sqrt(np.mean(np.square(moved))), abs=1e-6)
     assert floor["largest"]["held_out_loss"] > 1e-5  # eight bits of a loss of four
 

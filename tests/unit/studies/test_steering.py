@@ -237,7 +237,7 @@ def test_the_early_stop_and_seeds_of_the_control_alone_leave_no_request_unanswer
         for event in run_study(record, Limits(), lambda: False):
             if event["event"] == name and event["seed"] == seed:
                 asked += 1
-                with pytest.raises(RecordError, match=r"nothing was changed|not trained any more"):
+                with pytest.raises(RecordError, match=r"nothing was changed|no longer being trained"):
                     set_strength(record, 7.0)
         assert asked
         assert strengths(record.events()) == []
@@ -295,7 +295,7 @@ def test_the_noise_of_an_arm_that_was_stopped_or_lost_cannot_be_changed(tmp_path
         if (event["event"], event.get("step")) == ("step", 2):
             stop_arm(record, LIVE_ARM)
         if (event["event"], event.get("step")) == ("step", 4):
-            with pytest.raises(RecordError, match="not trained any more: its noise was not changed"):
+            with pytest.raises(RecordError, match="no longer being trained: its noise was not changed"):
                 set_strength(record, 7.0)
             record.append({"event": "diverged", "seed": 0, "step": 4, "arms": {STOPPED: {}}})
             with pytest.raises(RecordError, match="No arm but the control"):

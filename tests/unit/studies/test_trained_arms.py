@@ -20,7 +20,7 @@ from neftune_core.studies.trained.loading import load_trained
 from neftune_core.studies.trained.robustness import FILE, STRENGTHS, measure_robustness, read_robustness
 from neftune_core.studies.trained.weights import CONTROL, Update, layer_of, layers_of, updates
 
-CLOSE = 1e-4  # five digits in the file, and sums of float32 in batches of other rows
+CLOSE = 1e-4  # five digits in the file, and sums of float32 in batches of different rows
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from neftune_core.studies.trained.rows import TokenLosses
 from neftune_core.studies.trained.token_kinds import END, FIRST, FUNCTION, MARK, NAME, NUMBER, OTHER, kinds_of
 from neftune_core.studies.trained.token_summary import ALL, by_kind, payload
 
-ROUNDING = 2e-3  # float32 sums in another order, and four digits in the file
+ROUNDING = 2e-3  # float32 sums in a different order, and four digits in the file
 
 
 @pytest.fixture(scope="module")

@@ -117,7 +117,7 @@ def test_a_sweep_on_ray_loses_a_machine_and_ends_as_the_local_one(cluster: Any, 
     assert expected.keys() == found.keys()
     assert len(expected) > 100
     for place, value in expected.items():
-        if isinstance(value, float):  # another number of threads rounds otherwise
+        if isinstance(value, float):  # a different number of threads rounds differently
             assert found[place] == pytest.approx(value, rel=1e-3, abs=1e-4, nan_ok=True), place
         else:
             assert found[place] == value, place

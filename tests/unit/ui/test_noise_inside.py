@@ -1,4 +1,4 @@
-"""The views Depth and Next word: the data sent to the page, and the message when a sentence cannot be measured."""
+"""The Depth and Next word views: the data sent to the page, and the message when a sentence cannot be measured."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def own_record(record: Any, key: Any) -> Record:
         The record.
 
     Raises:
-        LabError: If it is missing, or the key is not that of its owner.
+        LabError: If it is missing, or the key is not its owner's.
     """
     return find(checked_text(record, "record", 100), checked_key(key))
 
@@ -43,7 +43,7 @@ def own_study(record: Any, key: Any) -> Record:
         The record.
 
     Raises:
-        LabError: If it is missing, or the key is not that of its owner.
+        LabError: If it is missing, or the key is not its owner's.
     """
     return find_study(checked_text(record, "record", 100), checked_key(key))
 

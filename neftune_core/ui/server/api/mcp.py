@@ -1,7 +1,7 @@
 """The endpoints as tools of the Model Context Protocol, over its streamable HTTP transport at `/gradio_api/mcp`.
 
-Gradio's server calls the lab over the loopback for each tool. The gate passes the caller's network address in a header
-with a secret, so that the rate limits of the caller apply.
+Gradio's server calls the lab over the loopback interface for each tool. The gate passes the caller's network address in
+a header with a secret, so that the rate limits of the caller apply.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Tools(mcp.GradioMCPServer):
 
 
 def is_installed() -> bool:
-    """Return whether a version of the package `mcp` is installed that Gradio can use."""
+    """Return whether the installed `mcp` package, if any, is a version that Gradio can use."""
     return hasattr(mcp.GradioMCPServer, "StreamableHTTPSessionManager")
 
 
@@ -75,7 +75,7 @@ def is_offered(wanted: bool | None, *, public: bool, password: bool) -> bool:
     if wanted and password:
         raise InvalidSetting("Tools for agents cannot be behind a password: leave out NEFTUNE_MCP or the password.")
     if wanted and not is_installed():
-        raise NotAvailable('NEFTUNE_MCP needs the package mcp: install it with `pip install "mcp>=1.21,<2"`.')
+        raise NotAvailable('NEFTUNE_MCP needs the mcp package: install it with `pip install "mcp>=1.21,<2"`.')
     return is_installed() and not password and (not public if wanted is None else wanted)
 
 
@@ -91,7 +91,7 @@ def own_tools() -> Iterator[None]:
 
 
 class Callers:
-    """Passes the network addresses of callers of tools across the loopback."""
+    """Passes the network addresses of callers of tools across the loopback interface."""
 
     def __init__(self) -> None:
         self._secret = secrets.token_hex(16)

@@ -16,7 +16,7 @@ def stop_arm(lab: Lab) -> Callable[..., Any]:
     def stop_arm(record: str, key: str, arm: str) -> dict:
         """Stop one arm of a running study after its current step; the others continue.
 
-        The stop is an event `steered` of study_status. The verdict makes no claim about an arm that was stopped.
+        The stop is a `steered` event of study_status. The verdict makes no claim about an arm that was stopped.
 
         Args:
             record: Id of the study.
@@ -38,7 +38,7 @@ def set_strength(lab: Lab) -> Callable[..., Any]:
     def set_strength(record: str, key: str, strength: float) -> dict:
         """Change the strength of the first noise arm of a running live study (`live = true`) from its next step on.
 
-        The change is an event `steered` of study_status. A live study never gets a verdict.
+        The change is a `steered` event of study_status. A live study never gets a verdict.
 
         Args:
             record: Id of the study.

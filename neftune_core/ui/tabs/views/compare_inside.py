@@ -200,9 +200,9 @@ def show_view(key: str, view: str, record_id: str | None, seed: int | None) -> l
 
     Args:
         key: The visitor's key.
-        view: The view, or another one of the Compare tab, for which nothing is shown.
+        view: The view, or a different one of the Compare tab, for which nothing is shown.
         record_id: Id of the record, if one is chosen.
-        seed: The seed; None for that of the study.
+        seed: The seed; None for the seed of the study.
 
     Returns:
         Text, button, rows and figure, as updates of the components.

@@ -72,7 +72,7 @@ _MARK = "\0"
 
 
 def _removed_text(tokens: int) -> str:
-    return say(plural(tokens, "{count:,} token of its end", "{count:,} tokens of its end"), count=tokens)
+    return say(plural(tokens, "{count:,} token cut from its end", "{count:,} tokens cut from its end"), count=tokens)
 
 
 def _lists(found: DataReport) -> str:

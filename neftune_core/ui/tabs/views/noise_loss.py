@@ -150,7 +150,7 @@ def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
     asking.then(stoppable(False), None, stop, **QUIET)
     about = _about()
     stop.click(lambda: [visibility(False), about], None, [stop, progress], cancels=asking, **QUIET)
-    # A loss that was measured with another model or on other rows is not shown beside these.
+    # A loss that was measured with a different model or on different rows is not shown beside these.
     others = [events(state).change for state in (data.settings, strip.model)]
     shown = [found, stop, progress]
     gr.on(others, lambda: [{}, visibility(False), about], None, shown, cancels=asking, **QUIET)

@@ -93,8 +93,8 @@ def _note(table: SweepTable, measure: str) -> str:
     few = " " + say("Fewer than six seeds are an illustration.") if seeds < 6 else ""
     return (
         say(
-            "{done} of {studies} studies are done. Over control: the mean paired difference over the seeds, with a t "
-            "interval adjusted for all settings of the sweep (Holm); bold where it excludes zero. The best epoch is "
+            "{done} of {studies} studies are done. “Over control” is the mean paired difference over the seeds, with a "
+            "t interval adjusted for all settings of the sweep (Holm), in bold if it excludes zero. The best epoch is "
             "chosen on one half of the held-out rows and read on the other.",
             done=table.done,
             studies=table.studies,
