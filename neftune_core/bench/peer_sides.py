@@ -88,7 +88,7 @@ def peer_litgpt(sizes: Sizes) -> Found:
 
 
 def _epoch(model: Any, prepared: PreparedData, loss_of: Callable[[dict[str, Tensor]], Tensor]) -> Found:
-    """Train over the rows once, in their order; return the tokens, the seconds and the loss of the first batch."""
+    """Train over the rows once, in order; return the token count, the duration and the first batch's loss."""
     import torch
 
     weights = [weight for weight in model.parameters() if weight.requires_grad]

@@ -97,7 +97,7 @@ def _turn(turn: Any, number: int, part: str, unused: set[str]) -> Iterator[Messa
     """Yield the message of one entry, or the two of a pair such as `human` and `assistant`."""
     where = say("message {number} of the {part}", number=number, part=say(part))
     if not isinstance(turn, dict):
-        raise UnusableRow(say("{where} is not an object with a role and a content", where=where))
+        raise UnusableRow(say("{where} is not an object with a role and content", where=where))
     if isinstance(turn, DuplicateName):
         raise UnusableRow(say("{where} has the same name twice", where=where))
     role = next((turn[name] for name in ROLE_NAMES if turn.get(name) is not None), None)

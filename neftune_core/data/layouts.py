@@ -155,7 +155,7 @@ LAYOUTS: dict[str, Layout] = {
         },
         ("chosen",),
         _preference,
-        later("The chosen answer of each preference row is used, the rejected one is not."),
+        later("The chosen answer of each preference row is used; the rejected one is not."),
     ),
     "messages": Layout(
         "Messages with role and content",

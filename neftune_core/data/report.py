@@ -166,7 +166,9 @@ def _system_note(rows: Sequence[EncodedExample], tokenizer: Any) -> list[str]:
 def _cut_note(prepared: PreparedData) -> list[str]:
     if not prepared.cut:
         return []
-    return [say("Rows cut to the maximum length lose their end of sequence, so they do not teach the model to stop.")]
+    return [
+        say("Rows cut to the maximum length lose their end-of-sequence token, so they do not teach the model to stop.")
+    ]
 
 
 def _turn_notes(rows: Sequence[EncodedExample]) -> list[str]:

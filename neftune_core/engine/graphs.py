@@ -136,7 +136,7 @@ class CapturedLayer:
         self._is_pending = False
 
     def begin_pass(self) -> None:
-        """Discard an earlier pass that never reached its backward pass."""
+        """Discard an earlier forward pass whose backward pass never ran."""
         self._is_pending = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

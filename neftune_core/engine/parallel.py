@@ -153,7 +153,7 @@ class ProcessGroup:
 
 @functools.cache
 def process_group() -> ProcessGroup:
-    """Return the processes of this launch; a group of one process if there is no launcher."""
+    """Return the process group of this launch; without a launcher, a group of one process."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return ProcessGroup()
     from datetime import timedelta

@@ -59,9 +59,9 @@ LIMITS = """* It was trained for a lesson or an experiment, in minutes, and not 
 * Effects at this model size predict neither the sign nor the size of effects in a larger model."""
 
 CUT = (
-    "1 row was cut to the maximum length. It lost its end of sequence, so it does not teach the model to stop.",
-    "{count:,} rows were cut to the maximum length. They lost their end of sequence, so they do not teach the model "
-    "to stop.",
+    "1 row was cut to the maximum length. It lost its end-of-sequence token, so it does not teach the model to stop.",
+    "{count:,} rows were cut to the maximum length. They lost their end-of-sequence token, so they do not teach "
+    "the model to stop.",
 )
 
 

@@ -133,7 +133,7 @@ def token_layout(payload: Payload, title: str, unit: str = "", **vertical: Any) 
         payload: A preview.
         title: Title of the vertical axis.
         unit: Unit of the vertical axis; "" for none.
-        **vertical: Further entries of the vertical axis.
+        **vertical: Further Plotly properties of the vertical axis.
 
     Returns:
         A Plotly layout.

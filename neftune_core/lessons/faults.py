@@ -55,7 +55,7 @@ FAULTS: dict[str, Fault] = {
         changes={"noise_while_evaluating": True},
         damage="The script reports {said_exact:.0%} exact answers at a loss of {said:.3g}. With "
         "noise off, the same model gives {exact:.0%} exact answers at a loss of "
-        "{loss:.3g}: the training was correct, the measurement was not.",
+        "{loss:.3g}: the training was correct, but the measurement was not.",
         why="The true values change a little: the noise of each evaluation is drawn from the same stream as the "
         "training noise, so training continues with different draws.",
         harm=lambda right, wrong: wrong.said[-1] - wrong.true[-1],

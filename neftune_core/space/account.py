@@ -110,7 +110,7 @@ def _explain(error: Exception, name: str) -> Exception:
     if status == 409:
         return NotAvailable(f"Something else is already called {name}: choose another name.")
     if status == 429:
-        return NotAvailable("The hub is limiting requests: try again in a few minutes.")
+        return NotAvailable("The hub is rate-limiting requests: try again in a few minutes.")
     if isinstance(error, OSError) or status is not None or "Connect" in type(error).__name__:
         words = f"status {status}" if status else "no answer"
         return NotAvailable(f"The hub did not accept {name} ({words}): check the network, and try again.")

@@ -109,9 +109,7 @@ class SweepSettings(Settings):
             if name == TIME_BUDGET:
                 raise ValueError(say("a sweep cannot vary the time budget: vary training.epochs or training.steps"))
             if name not in axes():
-                raise ValueError(
-                    say("a sweep cannot vary {name!r}: it varies noise.*, training.* and data.rows", name=name)
-                )
+                raise ValueError(say("a sweep cannot vary {name!r}, only noise.*, training.* and data.rows", name=name))
         for name, values in self.axes.items():
             if not values:
                 raise ValueError(say("the axis {name} has no values: give some, or remove it", name=name))

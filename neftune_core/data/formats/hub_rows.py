@@ -184,8 +184,8 @@ _EXPLANATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], type[LabError], str
         ("gated", "awaiting a review", "accept the conditions"),
         NotAvailable,
         later(
-            "The data set {name} is gated: accept its terms on its hub page, and set HF_TOKEN to a token of that "
-            "account."
+            "The data set {name} is gated: accept its terms on its hub page, and set HF_TOKEN to a token of the "
+            "account that accepted them."
         ),
     ),
     (
@@ -209,7 +209,7 @@ _EXPLANATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], type[LabError], str
         (),
         ("429 client error", "too many requests"),
         NotAvailable,
-        later("The hub is limiting requests and did not send the data set {name}: try again in a few minutes."),
+        later("The hub is rate-limiting requests and did not send the data set {name}: try again in a few minutes."),
     ),
     (
         (),

@@ -58,7 +58,7 @@ class _Arm(Settings):
 
     @property
     def values(self) -> dict[str, float]:
-        """The values that are not None, by name of the method."""
+        """The values that are not None, by method name."""
         return {name: getattr(self, name) for name in METHODS if getattr(self, name) is not None}
 
     @property
@@ -116,11 +116,11 @@ else:
 
 
 def require_causal(arms: ArmSet, values: Iterable[Mapping[str, float]]) -> None:
-    """Check that no method for causal models alone is used with an encoder-decoder.
+    """Check that no method that only supports causal models is used with an encoder-decoder.
 
     Args:
         arms: The set of arms to train.
-        values: Values of every arm by name of the method.
+        values: Values of every arm, by method name.
 
     Raises:
         InvalidSetting: If such a method is used.

@@ -301,7 +301,8 @@ _EXPLANATIONS: tuple[tuple[Callable[[BaseException], bool], Callable[[str, str],
         _is_class("GatedRepoError"),
         lambda name, _: ModelError(
             say(
-                "{name} is gated: accept the licence on the model's page, and set HF_TOKEN to a token of that account.",
+                "{name} is gated: accept the licence on the model's page, and set HF_TOKEN to a token of the account "
+                "that accepted it.",
                 name=name,
             )
         ),
@@ -349,7 +350,7 @@ _EXPLANATIONS: tuple[tuple[Callable[[BaseException], bool], Callable[[str, str],
     (
         _status(429),
         lambda name, _: NotAvailable(
-            say("The hub is limiting requests and did not send {name}: try again in a few minutes.", name=name)
+            say("The hub is rate-limiting requests and did not send {name}: try again in a few minutes.", name=name)
         ),
     ),
     (

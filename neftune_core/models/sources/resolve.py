@@ -115,7 +115,7 @@ def resolve_source(request: ModelRequest, watch: Watch) -> ModelFolder:
     if not HUB_ID.fullmatch(request.source):
         raise ModelError(
             say(
-                "There is no model at {source!r}: give bundled, an id like owner/name on the hub, "
+                "There is no model at {source!r}: give 'bundled', an id like owner/name on the hub, "
                 "ms:owner/name on ModelScope, a folder, or a GGUF file.",
                 source=request.source,
             )
@@ -129,7 +129,7 @@ def _refuse_paths(source: str, path: Path) -> None:
         raise ModelError(
             say(
                 "{source!r} is not a model that this lab offers, and this lab does not open local files or "
-                "folders: give bundled, or a hub id like owner/name.",
+                "folders: give 'bundled', or a hub id like owner/name.",
                 source=source,
             )
         )

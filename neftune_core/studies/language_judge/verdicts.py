@@ -66,7 +66,7 @@ class JudgeProgress:
     Attributes:
         done: Number of prompts processed so far, or judged in both orders if nothing is running.
         prompts: Number of prompts in total.
-        unreadable: Number of requests whose reply had no verdict; they are sent again the next time.
+        unreadable: Number of requests whose reply had no verdict; they are sent again in the next run.
         identical: Number of prompts with two identical answers, which are not sent and count as ties.
         rate: The win rates of the first arm; None with fewer than two prompts.
         between: The two arms.
@@ -276,17 +276,23 @@ def judged_text(found: JudgeProgress, percent: Callable[[float], str] = "{:.0%}"
                 )
             )
         parts.append(
-            say("In both orders the judge said the same on {share} of the prompts.", share=percent(rate.agreement))
+            say(
+                "The judge gave the same verdict in both orders on {share} of the prompts.",
+                share=percent(rate.agreement),
+            )
         )
         if share.low > 0.5 or share.high < 0.5:
             name = first if share.low > 0.5 else second
             parts.append(say("This judge preferred {name} on these prompts.", name=name))
         else:
-            parts.append(say("The interval holds 50%, so no preference is shown."))
+            parts.append(say("The interval contains 50%, so no preference is shown."))
     if found.identical:
         parts.append(say("Prompts with identical answers, counted as ties: {count}.", count=found.identical))
     if found.unreadable:
         parts.append(
-            say("Replies without a verdict: {count}. They are asked for again the next time.", count=found.unreadable)
+            say(
+                "Replies without a verdict: {count}. They will be requested again the next time the judge runs.",
+                count=found.unreadable,
+            )
         )
     return " ".join(parts)

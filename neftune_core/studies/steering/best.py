@@ -77,7 +77,7 @@ class BestKeeper:
         return sum(step > latest for step in self.evaluated) >= patience
 
     def finish(self) -> None:
-        """Remove stored weights except each arm's best; these are removed too if the last weights are the best."""
+        """Keep only the best stored weights of each arm, or none if its last weights are the best."""
         ends = dict.fromkeys(self.run.alive, self.run.done) | self.run.stopped
         for slot, name in enumerate(self.run.names, start=1):
             best = max(self.found.get(name, {}), default=0) if slot in ends else 0

@@ -105,7 +105,7 @@ class Form(Generic[S]):
         settings_class: The settings class.
         names: Dotted names of the settings to show, in order; all if None.
         prefix: First part of every `elem_id`, as in `noise-strength`.
-        changes: Keyword arguments of `component`, by name of the setting.
+        changes: Keyword arguments of `component`, by setting name.
     """
 
     def __init__(

@@ -97,7 +97,7 @@ def _connect(panel: FaultPanel) -> None:
 
 
 def facts(runs: Runs) -> dict[str, int]:
-    """Return for how many faults the correct script has been run, the faulty one, and both."""
+    """Count the faults with a run of the correct script, with a run of the faulty script, and with both."""
     right, wrong = ({name for name in FAULTS if _key(name, on) in runs} for on in (False, True))
     return {"faults.right": len(right), "faults.wrong": len(wrong), "faults.pairs": len(right & wrong)}
 

@@ -88,7 +88,7 @@ def _noisy(rows: int) -> tuple[list[Row], list[Row]]:
 
 
 def _stated_facts(rows: int) -> tuple[list[Row], list[Row]]:
-    """Train on half of the facts; hold out those facts in other wordings, and the other half."""
+    """Train on half of the facts; hold out those facts in different wordings, and the other half."""
     chance = Chance("set", "stated")
     facts = tuple(chance.shuffled(STATED))
     first, second = facts[: len(facts) // 2], facts[len(facts) // 2 :]

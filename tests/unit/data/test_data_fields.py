@@ -66,7 +66,7 @@ def test_of_a_preference_the_chosen_answer_alone_is_trained_on_and_this_is_repor
     found = reading(json.dumps({"prompt": "Hi", "chosen": turns, "rejected": turns[:2], "score_chosen": 8}))
     assert [message.trained for message in found.examples[0].messages] == [True, False, True, True]
     assert found.unused_columns == ("rejected", "score_chosen")
-    assert "The chosen answer of each preference row is used, the rejected one is not." in found.notes
+    assert "The chosen answer of each preference row is used; the rejected one is not." in found.notes
 
 
 @pytest.mark.parametrize(

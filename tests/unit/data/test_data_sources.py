@@ -66,7 +66,7 @@ def test_the_first_rows_of_a_hub_set_are_streamed(monkeypatch):
         ),
         (("DatasetNotFoundError", "Dataset 'a/b' is a gated dataset on the Hub."), NotAvailable, "is gated"),
         (("HfHubHTTPError", "403 Client Error: Forbidden for url"), NotAvailable, "has no access to the data set"),
-        (("HfHubHTTPError", "429 Client Error: Too Many Requests"), NotAvailable, "limiting requests"),
+        (("HfHubHTTPError", "429 Client Error: Too Many Requests"), NotAvailable, "rate-limiting requests"),
         (("HfHubHTTPError", "503 Server Error: Service Unavailable"), NotAvailable, "an internal error"),
         (("ReadTimeout", "The read operation timed out"), NotAvailable, "in time"),
         (("timeout", "it took more than 300 seconds"), NotAvailable, "in time"),

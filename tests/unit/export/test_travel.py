@@ -271,7 +271,7 @@ def test_a_card_has_the_caveats_of_its_study_in_english(record: Record, monkeypa
     monkeypatch.setattr(Record, "about_table", lambda one, part: cut if part == "data" else about_table(one, part))
     with in_language(CHINESE):
         limits = card(record, ARM, 0, "adapter").partition("## Limits\n\n")[2].splitlines()
-    assert limits[0].startswith("* 1 row was cut to the maximum length. It lost its end of sequence")
+    assert limits[0].startswith("* 1 row was cut to the maximum length. It lost its end-of-sequence token")
     assert limits[1].startswith(f"* There is nothing to judge: {ARM} took 4 steps")
 
 

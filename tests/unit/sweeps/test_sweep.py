@@ -309,7 +309,7 @@ def test_a_wrong_sweep_file_gets_one_sentence_and_a_failing_status(tmp_path: Pat
     file.write_text("[axes]\nnoise.strong = [1]\n", encoding="utf-8")
     done = neftune_here("sweep", file)
     assert done.returncode == 1
-    assert done.stderr.strip() == "A sweep cannot vary 'noise.strong': it varies noise.*, training.* and data.rows."
+    assert done.stderr.strip() == "A sweep cannot vary 'noise.strong', only noise.*, training.* and data.rows."
 
 
 def test_a_recorded_sweep_shows_the_same_table_without_its_adapters(study: StudySettings, tmp_path: Path) -> None:
