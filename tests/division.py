@@ -11,22 +11,10 @@ from typing import Any
 
 TOGETHER = ("browser", "api")
 """Folders of tests that share one lab."""
-SECOND_LAB = (
-    "learn_tab",
-    "noise_tab",
-    "noise_units",
-    "noise_views",
-    "walk",
-    "two_languages",
-    "projector",
-    "first_visit",
-)
-"""Browser tests that share a second lab, so that two processes can drive a page at the same time."""
 FORKS_BEFORE_RAY = ("unit/space/test_zerogpu.py", "unit/space/test_zerogpu_views.py", "unit/sweeps/test_on_ray.py")
 """Files that one process runs in this order: after Ray was used in a process, its forked processes crash."""
 LONGEST = (
     "browser",
-    "browser/second",
     "api",
     "stress/test_stress.py",
     "unit/engine/test_parallel.py",
@@ -86,8 +74,6 @@ def group_of(nodeid: str) -> str:
     folder = file.partition("/")[0]
     if file in FORKS_BEFORE_RAY:
         return FORKS_BEFORE_RAY[-1]
-    if folder == "browser" and file.removeprefix("browser/test_").removesuffix(".py") in SECOND_LAB:
-        return "browser/second"
     return folder if folder in TOGETHER else file
 
 

@@ -24,8 +24,7 @@ class Options:
 @pytest.mark.parametrize(
     ("test", "group"),
     [
-        ("tests/browser/test_state.py::test_a[zh]", "browser"),
-        ("tests/browser/test_walk.py::test_a[light-]", "browser/second"),
+        ("tests/browser/test_walk.py::test_a[light-]", "browser"),
         ("tests/api/test_ending.py::test_b", "api"),
         ("tests/unit/ui/test_gate.py::test_c[tests/api/x]", "unit/ui/test_gate.py"),
         ("tests/unit/space/test_zerogpu.py::test_d", "unit/sweeps/test_on_ray.py"),
@@ -39,9 +38,7 @@ def test_what_shares_a_lab_or_a_file_stays_in_one_process(test: str, group: str)
 
 
 def test_what_takes_longest_exists_and_is_begun_first() -> None:
-    files = [f"browser/test_{name}.py" for name in division.SECOND_LAB]
-    names = [name for name in division.LONGEST + division.FORKS_BEFORE_RAY if name != "browser/second"]
-    assert [name for name in files + names if not (TESTS / name).exists()] == []
+    assert [name for name in division.LONGEST + division.FORKS_BEFORE_RAY if not (TESTS / name).exists()] == []
     tests = ["tests/unit/ui/test_gate.py::a", "tests/api/test_ending.py::b", "tests/browser/test_walk.py::c"]
     assert sorted(tests, key=division.rank_of) == tests[::-1]
 
