@@ -29,8 +29,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return division.scheduler(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, where there are several processes."""
+    """Mark slow variants, and begin with what takes longest if there are several processes."""
+    for item in items:
+        if division.is_slow(item.nodeid):
+            item.add_marker(pytest.mark.slow)
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: division.rank_of(item.nodeid))
 

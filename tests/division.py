@@ -1,4 +1,6 @@
-"""How pytest-xdist divides the tests among processes: what shares a lab or a fixture stays together.
+"""Which tests are slow variants of others, and how pytest-xdist divides tests among processes.
+
+What shares a lab or a fixture stays in one process.
 
 xdist's own groups (`--dist loadgroup`) are without effect from pytest 9.2 on, which no longer has `_nodeid`.
 """
@@ -15,11 +17,55 @@ LONGEST = (
     "browser",
     "api",
     "stress/test_stress.py",
-    "unit/sweeps/test_on_ray.py",
     "unit/engine/test_parallel.py",
+    "unit/sweeps/test_on_ray.py",
     "unit/export/test_export_script.py",
 )
 """Groups that take minutes: they are begun first, so that the processes end at about the same time."""
+SLOW = (
+    # Pages: the same steps are taken in English, in the light theme, or by tests of the package.
+    "browser/test_journey.py::test_a_reload_brings_back_what_was_set",
+    "browser/test_learn_tab.py::test_a_fault_is_run_for_real_and_its_damage_is_reported",
+    "browser/test_learn_tab.py::test_a_lesson_sets_the_controls_of_a_study[4]",
+    "browser/test_learn_tab.py::test_a_lesson_sets_the_controls_of_a_study[5]",
+    "browser/test_steering_page.py::test_a_finished_study_goes_on_and_its_verdict_says_so",
+    "browser/test_two_languages.py::test_a_study_is_trained_on_the_chinese_page",
+    "browser/test_walk.py::test_no_tab_has_a_serious_fault_of_accessibility[dark-zh]",
+    # Several processes and machines: the numbers on two processes, and one sweep on Ray, are always tested.
+    "unit/engine/test_parallel.py::test_a_finished_study_goes_on_with_two_processes_as_one_record",
+    "unit/engine/test_parallel.py::test_a_study_on_two_processes_stops_on_request_and_continues",
+    "unit/engine/test_parallel.py::test_what_one_process_cannot_prepare_ends_all_with_its_sentence[1]",
+    "unit/sweeps/test_on_ray.py::test_a_record_that_does_not_come_back_is_not_called_finished",
+    "unit/sweeps/test_on_ray.py::test_a_stop_ends",
+    "unit/sweeps/test_on_ray.py::test_a_sweep_on_ray_loses_a_machine_and_ends_as_the_local_one",
+    # One case of several.
+    "unit/engine/test_device_placement.py::test_training_stays_on_the_device_with_the_losses_of_the_processor[in turn]",
+    "unit/export/test_cards.py::test_the_card_of_an_arm_of_the_packaged_model_is_enough[float32]",
+    "unit/export/test_export_script.py::test_models_whose_configuration_has_dropout_are_trained_as_in_the_lab",
+    "unit/lessons/test_lessons.py::test_the_damage_of_a_fault_is_there_and_its_sentence_has_its_numbers[constant-std]",
+    "unit/lessons/test_lessons.py::test_the_damage_of_a_fault_is_there_and_its_sentence_has_its_numbers[loss-on-everything]",
+    "unit/lessons/test_lessons.py::test_the_damage_of_a_fault_is_there_and_its_sentence_has_its_numbers[lost-newline]",
+    "unit/lessons/test_lessons.py::test_the_damage_of_a_fault_is_there_and_its_sentence_has_its_numbers[noisy-evaluation]",
+    "unit/models/test_attention.py::test_gradients_are_right_to_the_last_digit_in_double[64]",
+    "unit/studies/test_going_on.py::test_a_study_that_goes_on_has_the_numbers_of_one_trained_at_once[constant]",
+    "unit/studies/test_steering.py::test_a_later_seed_repeats_the_strength_with_which_it_began[0-12]",
+    "unit/studies/test_steering.py::test_a_later_seed_repeats_the_strength_with_which_it_began[1-1]",
+    "unit/studies/test_steering.py::test_a_live_study_that_was_killed_repeats_its_changes[at0]",
+    "unit/studies/test_steering.py::test_a_live_study_that_was_killed_repeats_its_changes[at2]",
+    "unit/sweeps/test_sweep.py::test_an_interrupted_sweep_ends_like_an_uninterrupted_one[1]",
+    "unit/sweeps/test_sweep.py::test_an_interrupted_sweep_ends_like_an_uninterrupted_one[4]",
+    # Long runs of what shorter tests cover, and of what `.ci/wheel` does.
+    "unit/data/test_fitting.py::test_a_study_on_long_conversations_ends_finished_and_counts_what_it_cut",
+    "unit/test_documentation.py::test_the_example_notebook_runs_and_holds_its_outputs",
+    "unit/test_package.py::test_a_wheel_carries_the_assets_and_serves_them_elsewhere",
+    "unit/world/test_world_build.py::test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one",
+)
+"""Beginnings of the ids of tests that are marked as slow, beside those that are marked where they stand."""
+
+
+def is_slow(nodeid: str) -> bool:
+    """Return whether a test is one of `SLOW`."""
+    return nodeid.removeprefix("tests/").startswith(SLOW)
 
 
 def group_of(nodeid: str) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from served_lab import SharedLab, opened_page, served
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser")
+CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
 # The Noise tab with what comes after its first picture: the other views, the ruler, and the repeated draws.

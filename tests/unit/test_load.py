@@ -27,7 +27,6 @@ def rows(part: str, home: Path) -> list[dict[str, Any]]:
         return thread.submit(PARTS[part], SHORT, home).result()
 
 
-@pytest.mark.slow
 def test_sessions_that_change_their_text_all_get_their_answers(tmp_path: Path) -> None:
     found = row("noise", tmp_path)
     assert found["errors"] == 0, found

@@ -1,7 +1,8 @@
-"""The suite itself: how its tests are divided among processes."""
+"""The suite itself: which tests are slow, and how tests are divided among processes."""
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import division
@@ -40,3 +41,15 @@ def test_what_takes_longest_exists_and_is_begun_first() -> None:
     assert [name for name in division.LONGEST + division.FORKS_BEFORE_RAY if not (TESTS / name).exists()] == []
     tests = ["tests/unit/ui/test_gate.py::a", "tests/api/test_ending.py::b", "tests/browser/test_walk.py::c"]
     assert sorted(tests, key=division.rank_of) == tests[::-1]
+
+
+def test_slow_variants_exist_and_are_not_run_by_default() -> None:
+    for beginning in division.SLOW:
+        file, _, rest = beginning.partition("::")
+        assert f"def {rest.partition('[')[0]}" in (TESTS / file).read_text(encoding="utf-8"), beginning
+    assert division.is_slow(f"tests/{division.SLOW[0]}")
+    assert not division.is_slow("tests/unit/test_suite.py::test_slow_variants_exist_and_are_not_run_by_default")
+    options = tomllib.loads((TESTS.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"][
+        "ini_options"
+    ]
+    assert "-m 'not slow'" in options["addopts"]

@@ -31,7 +31,6 @@ from neftune_core.sweeps.transfer import fetch, send
 
 ray = pytest.importorskip("ray")
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="the cluster of the test is made of Linux processes"),
     pytest.mark.filterwarnings("ignore"),  # of Ray's own
 ]
