@@ -183,7 +183,7 @@ class StudyResult:
 
         Args:
             prompts: User messages, one per prompt.
-            arms: Names of the arms that answer beside the base; all by default.
+            arms: Names of the arms that answer besides the base; all by default.
             **decoding: Fields of `DecodingSettings`.
 
         Returns:
@@ -358,7 +358,7 @@ def compare(
     Args:
         results: Studies with the same base model.
         prompts: User messages, one per prompt.
-        arms: Names of the arms that answer beside the base; all by default.
+        arms: Names of the arms that answer besides the base; all by default.
         **decoding: Fields of `DecodingSettings`, such as `new_tokens` or `temperature`.
 
     Returns:

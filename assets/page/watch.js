@@ -1,4 +1,4 @@
-/** Studies that the page follows: once a second it requests the news in a log (neftune_core/ui/watching.py).
+/** Studies that the page follows: once a second it requests the new events of a log (neftune_core/ui/watching.py).
 
    What is shown is at most two seconds old; otherwise the page states since when the server has not answered. */
 import { read } from "./controls.js";

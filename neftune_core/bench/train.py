@@ -26,7 +26,7 @@ from neftune_core.models.device import choose_device, describe_machine, fast_bfl
 FOREIGN_TUNING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 EMULATED_ROWS = 4
 EMULATED = (
-    f"This processor has no fast bfloat16. If TRL uses it, it is emulated and measured on {EMULATED_ROWS} "
+    f"This CPU has no fast bfloat16. If TRL uses it, it is emulated and measured on {EMULATED_ROWS} "
     "rows; the row in float32 is the fair comparison."
 )
 IN_BFLOAT16 = ("trl_lora_bfloat16", "trl_full_default")

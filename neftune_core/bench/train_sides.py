@@ -303,7 +303,7 @@ def _bundled_study() -> StudySettings:
 def control(sizes: Sizes) -> Found:
     """Return the largest difference in loss between the control and a plain PEFT loop, on the shortest rows.
 
-    Training is in float32, with one noise arm beside the control.
+    Training is in float32, with one noise arm besides the control.
     """
     from neftune_core.bench.plain_loop import peft_losses
     from neftune_core.engine.settings import rate_at

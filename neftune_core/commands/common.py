@@ -84,7 +84,7 @@ def more_seeds(record: Record) -> list[str]:
     from neftune_core.sweeps.more_seeds import seeds_offered
 
     seeds, offered = record.study.seeds, seeds_offered(record)
-    return [f"More seeds, beside the {seeds} it has: neftune runs resume {record.id} --seeds {offered}"] * bool(offered)
+    return [f"More seeds (it has {seeds}): neftune runs resume {record.id} --seeds {offered}"] * bool(offered)
 
 
 class interruptible:  # noqa: N801 - lower case like other context managers

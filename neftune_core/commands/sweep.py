@@ -42,7 +42,7 @@ class SweepCommand:
     store: str = ""
     """With --ray: a folder that all machines can write to, as an fsspec URL; the sweep's own folder by default."""
     cpus: float = 1.0
-    """With --ray: processor cores per study."""
+    """With --ray: CPU cores per study."""
     gpus: float = 0.0
     """With --ray: GPUs per study."""
     home: Path | None = None

@@ -233,7 +233,7 @@ def require_no_media(record: Mapping[str, Any], where: str) -> None:
     """
     for name in MEDIA:
         if _is_filled(record.get(name)):
-            raise UnusableRow(say("{where} has {name}, and only text is supported", where=where, name=name))
+            raise UnusableRow(say("{where} has {name}, but only text is supported", where=where, name=name))
 
 
 def _require_readable(turn: Mapping[str, Any], where: str) -> None:

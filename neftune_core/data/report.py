@@ -40,7 +40,7 @@ class RenderedRow(BaseModel):
 
 
 class RefusedRows(BaseModel):
-    """Rows that cannot be used for the same reason; `count` is their number if `rows` is shortened."""
+    """Rows that were refused, all for the same reason; `count` is their number if `rows` is shortened."""
 
     reason: str
     rows: list[int]

@@ -93,9 +93,9 @@ def load_weights(kind: Any, folder: Path, shapes: Mapping[str, torch.Size]) -> d
             model = kind.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     except Exception as error:
         raise RecordError(
-            say("The weights {folder!r} cannot be read ({fault}).", folder=str(folder), fault=cause(error))
+            say("The weights in {folder!r} cannot be read ({fault}).", folder=str(folder), fault=cause(error))
         ) from error
     weights = dict(model.named_parameters())
     if {name: weight.shape for name, weight in weights.items()} != shapes:
-        raise RecordError(say("The weights {folder!r} belong to another model.", folder=str(folder)))
+        raise RecordError(say("The weights in {folder!r} belong to another model.", folder=str(folder)))
     return weights

@@ -100,7 +100,7 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class Propagation:
-    """The result; `ids` are the tokens of the run, encoder tokens before decoder tokens."""
+    """Result of `measure_propagation`; `ids` are the tokens of the run, encoder tokens before decoder tokens."""
 
     ids: list[int]
     strengths: Sequence[float]

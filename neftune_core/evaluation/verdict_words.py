@@ -34,7 +34,7 @@ class ArmName:
     name: str
 
     def text(self) -> str:
-        """Return the words in the current language."""
+        """Return the name in words, in the current language."""
         return arm_words(self.name)
 
 

@@ -41,7 +41,7 @@ STATES = {
 
 
 MOST_OPEN_ARMS = 6
-"""Maximum number of arms whose verdicts are not folded together."""
+"""Maximum number of arms whose verdicts are not collapsed into one section."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def verdict_html(found: Verdict, *, unfolded: bool = True) -> str:
     Args:
         found: The verdict.
         unfolded: Whether the numbers behind each arm are initially visible. If not, more than `MOST_OPEN_ARMS` arms, as
-            in a sweep, are folded together.
+            in a sweep, are collapsed into one section.
 
     Returns:
         HTML.

@@ -42,7 +42,7 @@ from neftune_core.studies.study import base_of as loaded_base_of
 
 NOT_A_LABEL = -100
 IN_SCRIPT = ("weight_decay", "lora_dropout")
-"""Methods beside noise that the exported script has."""
+"""Methods other than noise that the exported script has."""
 READ_ME = """This is a study of NEFTune Lab as a script for transformers and PEFT, which needs no copy of the lab.
 
 In this folder, with Python 3.11 or newer:

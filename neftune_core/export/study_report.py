@@ -118,7 +118,7 @@ def _facts(record: Record, events: Sequence[Mapping[str, Any]]) -> dict[str, str
         say("Parameters"): count(model.get("parameters")),
         say("Trained parameters per arm"): count(model.get("trained_parameters")),
         say("Data"): str(data.get("title") or ""),
-        say("Rows to train on, held out"): say(" and ").join(filter(None, rows)),
+        say("Training and held-out rows"): say(" and ").join(filter(None, rows)),
         say("Arms"): say(", ").join(map(arm_label, record.arms)),
         say("Seeds used"): ", ".join(str(seed) for seed in _seeds(record, events)),
         say("Steps taken"): count(max((event.get("step", 0) for event in events), default=0)),

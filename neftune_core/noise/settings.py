@@ -107,10 +107,10 @@ class NoiseSettings(Settings):
         kind = say(KIND_WORDS.get(self.kind, self.kind))
         if drops != (self.unit == SHARE):
             raise ValueError(
-                say("{kind} takes its strength as a share of the tokens: set the unit to share", kind=kind)
+                say("{kind} takes its strength as a share of the tokens: set the unit to 'share'", kind=kind)
                 if drops
                 else say(
-                    "the unit share belongs to {kinds}: choose one of {choices}",
+                    "the unit 'share' can only be used with {kinds}: choose one of {choices}",
                     kinds=say(", ").join(say(KIND_WORDS[name]) for name, known in KINDS.items() if known.drops),
                     choices=", ".join(UNITS),
                 )

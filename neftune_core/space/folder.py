@@ -86,7 +86,7 @@ def build(folder: Path, target: str = "cpu-space", *, torch: Sequence[str] | Non
     """Write a complete Space into a folder.
 
     Args:
-        folder: A new or empty folder, or one built before.
+        folder: A new or empty folder, or one built by an earlier call.
         target: A name in `TARGETS`.
         torch: Replacement for the lines that install torch, for a private package index.
 
@@ -94,7 +94,7 @@ def build(folder: Path, target: str = "cpu-space", *, torch: Sequence[str] | Non
         The names of the files.
 
     Raises:
-        InvalidSetting: If the target is unknown, or the folder holds anything else.
+        InvalidSetting: If the target is unknown, or the folder contains anything else.
     """
     if target not in TARGETS:
         raise InvalidSetting(f"A Space is built for one of {', '.join(TARGETS)} (given {target[:40]!r}).")

@@ -380,9 +380,9 @@ class Jobs:
 def _yield_to_page() -> None:
     """Keep this thread and its compute threads from preempting the threads that serve the page.
 
-    They become batch threads (Linux's `SCHED_BATCH`), which still get an equal share of processor time beside other
-    processes. A higher niceness would lower that share: at 10, a study beside two busy processes took six times as
-    long. On other systems this does nothing.
+    They become batch threads (Linux's `SCHED_BATCH`), which still get an equal share of CPU time next to other
+    processes. A higher niceness would lower that share: at 10, a study that ran next to two busy processes took six
+    times as long. On other systems this does nothing.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):

@@ -52,7 +52,7 @@ class StudySettings(Settings):
     answers: AnswerSettings = Field(default_factory=AnswerSettings)
     measuring: MeasuringSettings = Field(default_factory=MeasuringSettings)
     noise: tuple[NoiseSettings, ...] = Field(
-        default=(NoiseSettings(),), description="The noise arms; the control is always trained beside them."
+        default=(NoiseSettings(),), description="The noise arms; the control is always trained alongside them."
     )
     methods: tuple[MethodSettings, ...] = Field(
         default=(), description="Arms with a method that the control does not use, such as weight decay."

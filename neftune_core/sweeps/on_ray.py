@@ -35,7 +35,7 @@ POLL_SECONDS = 0.3
 TASKS_PER_SLOT = 2
 """Tasks submitted per slot of the cluster, so that no slot is idle between two tasks."""
 HEARTBEAT_TIMEOUT_SECONDS = 30
-"""After a stop, a study without heartbeat for this long counts as lost."""
+"""After a stop, a study without a heartbeat for this long counts as lost."""
 CONNECT_SECONDS = 10
 LOST = later("Stopped. Its machine no longer responds, so its work since the start is lost.")
 ASKED = later("Stopped on request.")
@@ -338,7 +338,7 @@ def on_worker(study_task: StudyTask, packed: bytes, rows: bytes, scoreboard: Any
 
 @dataclass
 class _StopSignal:
-    """Stop signal; `words` is the reason, empty until there is a stop."""
+    """Stop signal; `words` is the reason for the stop, empty until one is requested."""
 
     words: str = ""
 
@@ -348,7 +348,7 @@ class _StopSignal:
 
 @contextlib.contextmanager
 def _stop_signal(scoreboard: Any, name: str) -> Iterator[_StopSignal]:
-    """Poll the actor for the stop signal in a thread, which also serves as heartbeat.
+    """Poll the actor for the stop signal in a thread; each poll also serves as a heartbeat.
 
     Losing the actor also counts as a stop.
     """

@@ -3,7 +3,7 @@
 runs/<id>/  sweep.toml  record.json  data/  events.jsonl  cells/<name>/ (study.toml, record.json, events.jsonl, ...)
 
 The sweep's own log contains `started`, one `cell` event per completed cell (`state`, `message`, steps done so far), and
-the ending.
+a last event that says how the sweep ended.
 """
 
 from __future__ import annotations

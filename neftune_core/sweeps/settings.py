@@ -217,7 +217,7 @@ def _noises(study: StudySettings, point: Point) -> list[NoiseSettings]:
 
 
 def _parts(noises: Sequence[NoiseSettings], study: StudySettings, most_arms: int) -> list[tuple[NoiseSettings, ...]]:
-    """Group distinct noise arms so that each group fits beside a control and the study's other methods."""
+    """Group distinct noise arms so that each group fits alongside a control and the study's other methods."""
     distinct = list({noise.name: noise for noise in noises}.values())
     room = max(1, most_arms - (len(study.arms) - len(study.noise)))
     if not distinct:

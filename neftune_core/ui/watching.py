@@ -1,4 +1,4 @@
-"""Watching a study: once a second the page requests the news in its log, outside of Gradio's queue.
+"""Watching a study: once a second the page requests the new events of its log, outside of Gradio's queue.
 
 A call through the queue takes two requests and transfers whole values, and its response can be lost. The responses here
 are small, need no session, and can be requested again at any time; `assets/page/watch.js` shows them.

@@ -73,7 +73,7 @@ def test_a_wrong_setting_gets_one_sentence_that_names_it(values: dict, words: st
         (NoiseSettings, {"strength": -1}, "The setting strength cannot be -1: it must be 0 or more"),
         (NoiseSettings, {"strength": "loud"}, "The setting strength cannot be 'loud'"),
         (NoiseSettings, {"kind": "pink"}, "Kind must be one of uniform"),
-        (NoiseSettings, {"unit": "share"}, "The unit share belongs to token dropout"),
+        (NoiseSettings, {"unit": "share"}, "The unit 'share' can only be used with token dropout"),
         (NoiseSettings, {"sites": "5-2"}, "The layers 5-2 are not a valid range"),
         (NoiseSettings, {"colour": "pink"}, "There is no setting called 'colour': change"),
         (StudySettings, {"noise": ()}, "A study needs at least one arm with noise"),

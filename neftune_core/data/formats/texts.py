@@ -299,7 +299,7 @@ def _text_part(one: dict[str, Any], part: str) -> str:
     kind = str(one["type"])[:30]
     if kind not in TEXT_PARTS:
         raise UnusableRow(
-            say("the {part} contains a part of type {kind!r}, and only text is supported", part=say(part), kind=kind)
+            say("the {part} contains a part of type {kind!r}, but only text is supported", part=say(part), kind=kind)
         )
     return as_text(one.get("text"), part)
 

@@ -200,7 +200,7 @@ def public_address(name: str, port: int) -> str:
         if not (inner.is_global and address.is_global) or address.is_multicast or _translates(address):
             raise InvalidSetting(
                 say(
-                    "This lab sends no requests to private networks ({name}): give a public address of the judge.",
+                    "This lab sends no requests to private networks ({name}): use a public address for the judge.",
                     name=name[:100],
                 )
             )

@@ -271,7 +271,7 @@ def _estimate(model: SizedModel, source: str) -> str:
 
 
 def families_html() -> str:
-    """Return a folded table of supported model families, with the results of `python -m tests.stress families`."""
+    """Return a collapsed table of supported model families, with the results of `python -m tests.stress families`."""
     found = json.loads((assets() / "docs" / "families.json").read_text(encoding="utf-8"))
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     rows = "".join(_family_row(family, found["ours"]) for family in found["families"].values())

@@ -1,4 +1,4 @@
-"""The verdict on a record as a card, with a table of all measures and their folded definitions."""
+"""The verdict on a record as a card, with a table of all measures and their collapsed definitions."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits, routes: Sequence[R
         page: The page.
         serving: How it is served.
         limits: Limits of the server.
-        routes: Further routes, beside the page and its files.
+        routes: Further routes, besides the page and its files.
 
     Returns:
         The URL.
@@ -163,7 +163,7 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits, routes: Se
         page: The page.
         serving: How it is served.
         limits: Limits of the server.
-        routes: Further routes, beside the page and its files.
+        routes: Further routes, besides the page and its files.
 
     Returns:
         Keyword arguments.

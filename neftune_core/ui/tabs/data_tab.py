@@ -319,7 +319,7 @@ class _Reader:
         """Download and read a data set of the hub; raise `DataError` if none is named."""
         given = _InputValues.of(values)
         if not given.name:
-            raise DataError(say("No data set was named: write its id on the hub as OWNER/NAME."))
+            raise DataError(say("No data set was given: enter its hub id as OWNER/NAME."))
         return self._read(given, "", model)
 
     def other_layout(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:

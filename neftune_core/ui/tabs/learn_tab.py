@@ -172,7 +172,7 @@ def _tasks(lesson: Lesson) -> str:
 
 
 def _end(lesson: Lesson) -> str:
-    """Return what the reader should have seen, folded so as not to reveal it, and the button of the next lesson."""
+    """Return what the reader should have seen, collapsed so as not to reveal it, and the button of the next lesson."""
     words = say("What you should have seen")
     return (
         f'<details class="lab-lesson-end"><summary>{words}</summary><p>{html.escape(lesson.seen)}</p></details>'

@@ -40,7 +40,7 @@ def chips_html() -> str:
 
 
 def words_html() -> str:
-    """Return the elements beside the controls that the browser fills."""
+    """Return the elements next to the controls that the browser fills."""
     return f"""<div class="lab-noise-words"><p class="lab-verdict" data-word="verdict" aria-live="polite"></p>
 <div class="lab-scale" role="img" data-word="scale"><i></i></div>
 <p class="lab-scale-words" aria-hidden="true"><span>{say("weak")}</span><span>{say("as large as the words")}</span>
@@ -53,7 +53,7 @@ def words_html() -> str:
 
 
 def ruler_html() -> str:
-    about = say("One strength in every unit, for {about}.", about='<span data-word="about"></span>')
+    about = say("The same strength in every unit, for {about}.", about='<span data-word="about"></span>')
     return f"""<figure class="lab-ruler"><svg role="img" aria-label=""></svg>
 <figcaption class="lab-quiet">{about}</figcaption></figure>"""
 
@@ -90,7 +90,7 @@ def short_text(words: str) -> str:
 
 
 def help_text(names: Sequence[str]) -> str:
-    """Return the help of the settings, folded."""
+    """Return the help of the settings in a collapsed section."""
     rows = "".join(
         f"<p><b>{say(found.label)}.</b> {say(found.help)}</p>"
         for found in controls(NoiseSettings)

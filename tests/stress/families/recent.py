@@ -70,7 +70,7 @@ def seeing(kind: str, text: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 RECENT: dict[str, Family] = {
     "Qwen3.5": Family(
-        "Qwen3.5, text (gated DeltaNet beside attention)",
+        "Qwen3.5, text (gated DeltaNet alongside attention)",
         builder("Qwen3_5ForCausalLM", "Qwen3_5TextConfig", _QWEN3_5),
     ),
     "Gemma 4": Family(
@@ -96,7 +96,7 @@ RECENT: dict[str, Family] = {
         layers_take_noise=False,
     ),
     "LFM2": Family(
-        "LFM2, LFM2.5 (short convolutions beside attention)",
+        "LFM2, LFM2.5 (short convolutions alongside attention)",
         builder(
             "Lfm2ForCausalLM",
             "Lfm2Config",
@@ -112,7 +112,7 @@ RECENT: dict[str, Family] = {
         ),
     ),
     "Granite 4-H": Family(
-        "Granite 4, hybrid (Mamba-2 beside attention)",
+        "Granite 4, hybrid (Mamba-2 alongside attention)",
         builder(
             "GraniteMoeHybridForCausalLM",
             "GraniteMoeHybridConfig",
@@ -166,7 +166,7 @@ RECENT: dict[str, Family] = {
         ),
     ),
     "OLMo-hybrid": Family(
-        "OLMo-hybrid (gated DeltaNet beside attention)",
+        "OLMo-hybrid (gated DeltaNet alongside attention)",
         builder(
             "OlmoHybridForCausalLM",
             "OlmoHybridConfig",
@@ -205,7 +205,7 @@ RECENT: dict[str, Family] = {
         ),
     ),
     "RecurrentGemma": Family(
-        "RecurrentGemma (gated linear recurrences beside local attention)",
+        "RecurrentGemma (gated linear recurrences alongside local attention)",
         builder(
             "RecurrentGemmaForCausalLM",
             "RecurrentGemmaConfig",

@@ -146,7 +146,7 @@ def test_replies_in_a_prompt_are_context():
 
 def test_rows_with_pictures_are_refused_by_the_name_of_the_field():
     found = reading_of("images.jsonl")
-    assert [refusal.reason for refusal in found.refusals] == ["it has images, and only text is supported"] * 2
+    assert [refusal.reason for refusal in found.refusals] == ["it has images, but only text is supported"] * 2
 
 
 def test_reasoning_is_written_once_or_the_row_is_refused():

@@ -1,4 +1,4 @@
-"""Methods beside noise: losses and gradients of the first step against plain loops over a tiny model."""
+"""Methods besides noise: losses and gradients of the first step against plain loops over a tiny model."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from neftune_core.data.report import DataReport
 
 ENTRIES_SHOWN = 200
-# Up to this many reasons are shown at once; more are folded.
+# Up to this many reasons are shown at once; longer lists are collapsed.
 REASONS_OPEN = 8
 PARTS_SHOWN = 4
 NOT_USED = later("(not used)")
@@ -76,7 +76,7 @@ def _removed_text(tokens: int) -> str:
 
 
 def _lists(found: DataReport) -> str:
-    """Return the rows that are skipped or cut, each list folded if it is long."""
+    """Return the rows that are skipped or cut, each list collapsed if it is long."""
     from neftune_core.data.report import row_ranges
 
     refused = [(row_ranges(one.rows), one.reason) for one in found.refused]
@@ -94,7 +94,7 @@ def _lists(found: DataReport) -> str:
 
 
 def _folding_table(kind: str, heading: str, column: str, rows: Sequence[tuple[str, str]]) -> str:
-    """Return a table in a folding box; a short list of refused rows is open."""
+    """Return a table in a collapsible section; a short list of refused rows is initially expanded."""
     if not rows:
         return ""
     body = "".join(f"<tr><td>{row}</td><td>{html.escape(words)}</td></tr>" for row, words in rows[:ENTRIES_SHOWN])
