@@ -28,7 +28,21 @@ Choices = Mapping[str, str] | Callable[[], Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Control:
-    """One setting as the page shows it: the arguments of `setting`, its dotted `name`, and resolved `choices`."""
+    """One setting as the page shows it.
+
+    Attributes:
+        name: Dotted name, such as `training.epochs`.
+        type: Scalar type; for an optional setting, the type of its value.
+        default: Default value.
+        help: Description in one sentence.
+        label: Short label; derived from the field's name if `setting` has none.
+        minimum: Smallest allowed value (inclusive); None for no limit.
+        maximum: Largest allowed value (inclusive); None for no limit.
+        slider_maximum: Upper end of the slider; `maximum` if `setting` has none.
+        step: Step of the slider or number field; None if it is free.
+        unit: Unit, such as "seconds"; "" for none.
+        choices: Labels by value, also if `setting` has a function that returns them; None if the value is free.
+    """
 
     name: str
     type: type
@@ -44,18 +58,7 @@ class Control:
 
 
 class ControlOptions(TypedDict, total=False):
-    """How a setting is bounded and shown.
-
-    Attributes:
-        label: Short label; derived from the field's name if absent.
-        minimum: Smallest allowed value (inclusive).
-        maximum: Largest allowed value (inclusive).
-        slider_maximum: Upper end of the slider, if below `maximum`.
-        step: Step of the slider.
-        unit: Unit, such as "seconds".
-        choices: Labels by value, or a function that returns them.
-        max_length: Largest number of characters of a text.
-    """
+    """How a setting is bounded and shown; see `Control`. `max_length` is the largest number of characters of a text."""
 
     label: str
     minimum: float

@@ -32,7 +32,19 @@ WARM_ROUNDS, FEWEST_ROUNDS, MOST_ROUNDS = 2, 8, 500
 
 @dataclass(frozen=True)
 class Size:
-    """Shape of a Llama with random weights, shape of a batch, and measuring time per kind of noise."""
+    """Shape of a Llama with random weights, shape of a batch, and measuring time.
+
+    Attributes:
+        vocabulary: Number of rows of the embedding.
+        width: Embedding width.
+        inner: Width inside the feed-forward layers.
+        layers: Number of layers.
+        heads: Number of attention heads.
+        key_value_heads: Number of key and value heads.
+        rows: Rows per batch.
+        length: Tokens per row; the second half is trained on.
+        seconds_per_kind: Target measuring time per kind of noise, in seconds.
+    """
 
     vocabulary: int = 49_152
     width: int = 576

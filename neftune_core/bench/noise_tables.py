@@ -20,7 +20,13 @@ VOCABULARY, SEED = 256, 0
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """One row of `length` vectors: `documents` of these lengths, then padding."""
+    """One row of documents, followed by padding.
+
+    Attributes:
+        words: Description of the row.
+        documents: Length of each document, in tokens.
+        length: Length of the row with its padding, in tokens.
+    """
 
     words: str
     documents: tuple[int, ...]

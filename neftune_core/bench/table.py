@@ -11,7 +11,14 @@ from typing import Any
 
 @dataclass
 class ResultTable:
-    """The results of one benchmark run; the unit of a number is in the name of its row or column."""
+    """The results of one benchmark run.
+
+    Attributes:
+        title: Heading of the table.
+        machine: Description of the machine, as from `describe_machine`.
+        rows: Cells of each row by column; the unit of a number is in the name of its row or column.
+        notes: Remarks shown below the table.
+    """
 
     title: str
     machine: dict[str, Any]

@@ -38,7 +38,17 @@ Found = dict[str, Any]
 
 @dataclass(frozen=True)
 class Sizes:
-    """The amount of work: the model, a file of rows ("" for a starter set), number of rows, steps and tokens."""
+    """The amount of work.
+
+    Attributes:
+        model: Source of the model, as in the model settings.
+        rows: Path of a file of rows; "" for a starter set.
+        first: Number of rows read, from the first on.
+        steps: Number of steps of the comparison with a plain loop.
+        new_tokens: Maximum length of an answer, in tokens.
+        device: Device, as in the model settings.
+        precision: Number format, as in the model settings.
+    """
 
     model: str
     rows: str = ""

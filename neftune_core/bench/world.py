@@ -49,7 +49,12 @@ Numbers = dict[str, float]
 
 @dataclass(frozen=True)
 class EpochMeasures:
-    """One arm after an epoch: measures on both halves of the held-out rows, and on the training rows if requested."""
+    """Measures of one arm after an epoch, by name.
+
+    Attributes:
+        halves: Measures on the two halves of the held-out rows.
+        train: Measures on the training rows; None if they were not requested.
+    """
 
     halves: tuple[Numbers, Numbers]
     train: Numbers | None

@@ -34,7 +34,12 @@ _PLAIN = (True, ())
 
 @dataclass(frozen=True)
 class Example:
-    """A whole text, or a conversation that ends with the assistant's reply; `row` is its 1-based number."""
+    """A whole text, or a conversation that ends with the assistant's reply.
+
+    Attributes:
+        messages: The turns; two messages with the role `TEXT` for a whole text.
+        row: 1-based number of the row in its source.
+    """
 
     messages: tuple[Message, ...]
     row: int
@@ -58,7 +63,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A row that cannot be used, and the reason; `held_out` for rows of a separate held-out file."""
+    """A row that cannot be used.
+
+    Attributes:
+        row: 1-based number of the row in its source.
+        reason: Why it cannot be used.
+        held_out: Whether the row is in a separate held-out file.
+    """
 
     row: int
     reason: str
@@ -84,7 +95,13 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class CutRow:
-    """A row that was cut, and the number of tokens removed."""
+    """A row that was cut.
+
+    Attributes:
+        row: 1-based number of the row in its source.
+        tokens_removed: Number of tokens removed.
+        held_out: Whether the row is in a separate held-out file.
+    """
 
     row: int
     tokens_removed: int

@@ -30,7 +30,12 @@ class TokenLimits:
 
 @dataclass(frozen=True)
 class FittedPrompt:
-    """A prompt that fits: its tokens, and whether it was shortened."""
+    """A prompt that fits.
+
+    Attributes:
+        ids: Its token ids.
+        cut: Whether it was shortened.
+    """
 
     ids: list[int]
     cut: bool = False

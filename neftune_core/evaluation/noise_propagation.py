@@ -51,7 +51,12 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Layer:
-    """A place where the disturbance is measured: `number` 0 is the embedding of the part, higher numbers its layers."""
+    """A place where the disturbance is measured.
+
+    Attributes:
+        part: `ENCODER` or `DECODER`; a causal model is a decoder.
+        number: 0 for the embedding of the part, from 1 on for its layers.
+    """
 
     part: str
     number: int
@@ -100,7 +105,14 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class Propagation:
-    """Result of `measure_propagation`; `ids` are the tokens of the run, encoder tokens before decoder tokens."""
+    """How noise propagates through a model, at several strengths.
+
+    Attributes:
+        ids: Token ids of the run, encoder tokens before decoder tokens.
+        strengths: Strengths of the noise, in the order of the results.
+        depth: The disturbance after every layer.
+        predictions: The predictions of the next token.
+    """
 
     ids: list[int]
     strengths: Sequence[float]
@@ -296,10 +308,7 @@ def _predictions(tree: nn.Module, hidden: Tensor, strengths: int, first: int) ->
 
 
 def _compare_predictions(logits: Tensor) -> tuple[Tensor, ...]:
-    """Compare the predictions at one position with that of the first row.
-
-    Args:
-        logits: `[rows, vocabulary]`.
+    """Compare the predictions at one position, from logits `[rows, vocabulary]`, with that of the first row.
 
     Returns:
         Divergence, entropy and whether the most probable token is the same, `[rows]` each; and the most probable tokens

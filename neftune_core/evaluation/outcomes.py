@@ -143,7 +143,12 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Question:
-    """The one measure and epoch that are judged, fixed before the results are seen."""
+    """The one measure and epoch that are judged, fixed before the results are seen.
+
+    Attributes:
+        measure: A key of `MEASURES`.
+        epoch: "last" or "best".
+    """
 
     measure: str = "held_out_loss"
     epoch: str = "last"

@@ -36,7 +36,14 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(100)
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its confidence interval."""
+    """An estimate and its confidence interval.
+
+    Attributes:
+        estimate: The estimate; NaN for a proportion without trials.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        level: Confidence level, between 0 and 1.
+    """
 
     estimate: float
     low: float

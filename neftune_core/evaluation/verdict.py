@@ -61,7 +61,12 @@ class ArmVerdict:
 
 @dataclass(frozen=True)
 class Floor:
-    """A null comparison: the root-mean-square difference of one pair of runs, and the comparison if there is one."""
+    """A null comparison.
+
+    Attributes:
+        size: Root-mean-square difference of one pair of runs.
+        comparison: The comparison; None if the size is estimated from the seeds of the control.
+    """
 
     size: float
     comparison: Comparison | None

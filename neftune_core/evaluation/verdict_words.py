@@ -14,7 +14,12 @@ from neftune_core.noise.names import arm_label, arm_words
 
 @dataclass(frozen=True)
 class Line:
-    """One sentence of a verdict: the key of its template, and its parameters (numbers, names, other lines)."""
+    """One sentence of a verdict.
+
+    Attributes:
+        key: Key of its template in `SENTENCES`.
+        parameters: Parameters of the template by name: numbers, names and other lines.
+    """
 
     key: str
     parameters: Mapping[str, Any] = field(default_factory=dict)

@@ -16,7 +16,12 @@ from neftune_core.noise.settings import NoiseSettings
 
 @dataclass(frozen=True)
 class Colour:
-    """One colour in both themes, as `#rrggbb`."""
+    """One colour in both themes, as `#rrggbb`.
+
+    Attributes:
+        light: Colour in the light theme.
+        dark: Colour in the dark theme.
+    """
 
     light: str
     dark: str

@@ -26,7 +26,12 @@ ILLUSTRATED_STEPS = 100
 
 @dataclass(frozen=True)
 class View:
-    """One view: its label, and `layout`, which returns its axes for a preview."""
+    """One view on the Noise tab.
+
+    Attributes:
+        words: Label of the view.
+        layout: Function of a preview that returns the axes.
+    """
 
     words: str
     layout: Callable[[Payload], PlotlyLayout]

@@ -25,7 +25,15 @@ UNDER = ((0.74, 1.0), (0.39, 0.64), (0.0, 0.29))
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel: heading, name in the summary, title and unit of the axis, and whether its curves are noisy."""
+    """One panel of a figure.
+
+    Attributes:
+        words: Heading of the panel.
+        said: Name in the summary, and of a curve that all arms share.
+        title: Title of the vertical axis.
+        unit: Unit of the vertical axis; "" for none.
+        noisy: Whether its curves scatter from step to step.
+    """
 
     words: str
     said: str

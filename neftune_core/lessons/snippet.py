@@ -33,7 +33,12 @@ HELD_OUT_ROWS = 48
 
 @dataclass(frozen=True)
 class EncodedRow:
-    """One row as the script encodes it: token `ids` of prompt and response, and the number of `prompt` tokens."""
+    """One row as the script encodes it.
+
+    Attributes:
+        ids: Token ids of prompt and response.
+        prompt: Number of prompt tokens.
+    """
 
     ids: list[int]
     prompt: int

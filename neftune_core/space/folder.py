@@ -42,7 +42,14 @@ NOT_SHIPPED = ("__pycache__", "*.pyc", ".*", "bench", "pictures")
 
 @dataclass(frozen=True)
 class Target:
-    """One kind of hardware: its name on the hub, description, lines of requirements.txt for torch, and extra tags."""
+    """One kind of hardware.
+
+    Attributes:
+        hardware: Its name on the hub.
+        words: Description of the hardware.
+        torch: Lines of requirements.txt that install torch.
+        tags: Extra tags of the Space.
+    """
 
     hardware: str
     words: str

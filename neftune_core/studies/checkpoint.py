@@ -195,6 +195,11 @@ class CheckpointWriter:
     """Writes checkpoints every `checkpoint_steps` steps, at the end, and every `checkpoint_seconds` seconds.
 
     A timed checkpoint waits until `SHARE` times the duration of the last write has passed.
+
+    Attributes:
+        run: The run.
+        folder: Folder of the checkpoints.
+        due: Earliest time of the next timed checkpoint, in seconds of `time.monotonic`; infinite if none are timed.
     """
 
     run: Lockstep

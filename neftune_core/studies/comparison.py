@@ -86,7 +86,13 @@ def saved_seeds(record: Record) -> list[int]:
 
 @dataclass(frozen=True)
 class SelectedArm:
-    """One arm of one record and seed."""
+    """One arm of one record and seed.
+
+    Attributes:
+        record: The record.
+        arm: Name of the arm; `NAME@best` for its best evaluation.
+        seed: Seed of the weights.
+    """
 
     record: Record
     arm: str

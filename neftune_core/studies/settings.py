@@ -160,7 +160,13 @@ def default_training(model: ModelSettings) -> TrainingSettings:
 
 @dataclass(frozen=True)
 class Preset:
-    """Named training settings: `bundled` for the bundled model, `others` for all others."""
+    """Named training settings.
+
+    Attributes:
+        words: Description of the settings.
+        bundled: Settings for the bundled model.
+        others: Settings for all other models.
+    """
 
     words: str
     bundled: TrainingSettings

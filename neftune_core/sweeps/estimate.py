@@ -21,7 +21,12 @@ from neftune_core.sweeps.settings import Cell, SweepSettings, cells
 
 @dataclass(frozen=True)
 class TimeEstimate:
-    """Seconds for all cells, and a sentence that names the basis of the estimate."""
+    """Estimated duration of the cells of a sweep.
+
+    Attributes:
+        seconds: Duration of all cells, in seconds.
+        sentence: Sentence with the duration and the basis of the estimate.
+    """
 
     seconds: float
     sentence: str

@@ -167,7 +167,13 @@ def _flat(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 @dataclass(frozen=True)
 class Cell:
-    """One study with one seed; `varied` holds its varied training and data settings by dotted name."""
+    """One study with one seed.
+
+    Attributes:
+        name: Name of the cell, such as `001-seed-1`.
+        varied: Its varied training and data settings by dotted name, without those of the noise.
+        study: Settings of the study.
+    """
 
     name: str
     varied: Point

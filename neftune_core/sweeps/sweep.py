@@ -35,7 +35,12 @@ RunCells = Callable[[Cells, Limits, Stop], Iterator[tuple["SweepCell", Event]]]
 
 @dataclass(frozen=True)
 class SweepCell:
-    """One cell of a sweep, with its record."""
+    """One cell of a sweep, with its record.
+
+    Attributes:
+        sweep: The sweep.
+        cell: The cell.
+    """
 
     sweep: Sweep
     cell: Cell

@@ -27,9 +27,20 @@ def capital(text: str) -> str:
 class Entity:
     """One entity; its fields are the forms that templates can use.
 
-    `many` is the plural, or the name itself for a mass noun ("honey"); `a` is then the bare name and `some` is "some
-    honey". People, days and months have no article. Places have `at` ("in the barn") and `to` ("to the barn"). `use` is
-    the purpose of a tool, the activity of a day, or the effect of the weather. `values` are its properties by relation.
+    Attributes:
+        kind: Kind of the entity, such as "animal".
+        name: Singular noun; the proper name of a person, a day or a month.
+        many: Plural; the name itself for a mass noun ("honey") or a proper name.
+        a: Name with "a" or "an"; the bare name for a mass noun or a proper name.
+        the: Name with "the"; the bare name for a proper name.
+        some: "some honey" for a mass noun, otherwise the same as `a`.
+        it: Subject pronoun.
+        its: Possessive pronoun.
+        him: Object pronoun.
+        at: Phrase for being at a place ("in the barn"); "" for other kinds.
+        to: Phrase for going to a place ("to the barn"); "" for other kinds.
+        use: Purpose of a tool, activity of a day, or effect of the weather; "" for other kinds.
+        values: Its properties by name of the relation.
     """
 
     kind: str
@@ -49,7 +60,13 @@ class Entity:
 
 @dataclass(frozen=True)
 class RelationValue:
-    """The value of a relation: as text ("in the barn"), as a bare word ("barn"), and in the third person ("hoots")."""
+    """The value of a relation.
+
+    Attributes:
+        text: The value as text, such as "in the barn".
+        bare: The text without a leading preposition and article, such as "barn".
+        verb: The text with its first word in the third person, such as "hoots".
+    """
 
     text: str
     bare: str

@@ -16,7 +16,15 @@ from neftune_core.world.tables import lines, word_table
 
 @dataclass(frozen=True)
 class Sharing:
-    """The numbers of a small subtraction, in words: had, gave, left."""
+    """The numbers of a small subtraction.
+
+    Attributes:
+        kind: Always "sharing".
+        name: The first two numbers in digits, such as "5-2".
+        have: Number at the start, in words.
+        gave: Number given away, in words.
+        left: Number left over, in words.
+    """
 
     kind: str
     name: str

@@ -13,8 +13,14 @@ from neftune_core.world.tables import lines, word_table
 class Relation:
     """One property of one kind of entity, with its possible values.
 
-    `states` and `asks` are the wordings of statements and questions in pretraining, `held` the wordings of questions
-    that pretraining never uses, and `answer` the template of the short answer.
+    Attributes:
+        kind: Kind of the entities.
+        name: Name of the property.
+        states: Wordings of statements in pretraining.
+        asks: Wordings of questions in pretraining.
+        held: Wordings of questions that pretraining never uses.
+        answer: Template of the short answer.
+        values: The possible values, sorted by text.
     """
 
     kind: str

@@ -38,7 +38,12 @@ def does_not_know(answer: str) -> bool:
 
 @dataclass(frozen=True)
 class StoryScore:
-    """Scores of a story: the share of requested entities that it names, and the share of well-formed sentences."""
+    """Scores of a story.
+
+    Attributes:
+        named: Share of the requested entities that it names, 0 to 1.
+        grammatical: Share of well-formed sentences, 0 to 1.
+    """
 
     named: float
     grammatical: float

@@ -29,7 +29,14 @@ _WORD = re.compile(r"[\w.+\-]{0,200}")
 
 @dataclass(frozen=True)
 class HubSet:
-    """A data set offered by name; `configuration` is its default."""
+    """A data set offered by name.
+
+    Attributes:
+        words: Description of the data set.
+        licence: Its licence.
+        configuration: Its default configuration; "" if it needs none.
+        split: Split with the training rows.
+    """
 
     words: str
     licence: str

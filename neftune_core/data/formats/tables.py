@@ -15,7 +15,12 @@ Row = tuple[int, Any]
 
 @dataclass(frozen=True)
 class Table:
-    """Lazily read rows: the available columns, and `rows(columns)`, which can be called repeatedly."""
+    """Rows that are read lazily.
+
+    Attributes:
+        columns: Names of the available columns.
+        rows: Function of the required columns that iterates over the rows; it can be called repeatedly.
+    """
 
     columns: list[str]
     rows: Callable[[Sequence[str]], Iterator[Row]]

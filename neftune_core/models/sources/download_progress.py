@@ -28,7 +28,12 @@ ProgressCallback = Callable[[LoadProgress], None]
 
 @dataclass(frozen=True)
 class ModelRequest:
-    """A requested model: source and revision (may be empty)."""
+    """A requested model.
+
+    Attributes:
+        source: Source, as given by the user.
+        revision: Branch, tag or commit; "" for the default.
+    """
 
     source: str
     revision: str = ""
@@ -36,7 +41,12 @@ class ModelRequest:
 
 @dataclass(frozen=True)
 class Watch:
-    """The callbacks of a long operation; either may be None."""
+    """The callbacks of a long operation.
+
+    Attributes:
+        progress: Called with the progress; None if nobody follows it.
+        cancelled: Returns whether cancellation was requested; None if the operation cannot be cancelled.
+    """
 
     progress: ProgressCallback | None = None
     cancelled: Callable[[], bool] | None = None

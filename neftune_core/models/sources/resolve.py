@@ -66,7 +66,15 @@ def require_allowed(source: str, revision: str) -> None:
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A local folder with a model, and metadata that is not in its files; see `LoadedModel`."""
+    """A local folder with a model, and metadata that is not in its files.
+
+    Attributes:
+        folder: The folder.
+        name: Short name of the model.
+        licence: Licence of the weights; `UNKNOWN_LICENCE` if it is not stated.
+        note: What a user should know before using it; "" for nothing.
+        revision: Commit on the hub or on ModelScope; "" if unknown, and for other sources.
+    """
 
     folder: Path
     name: str

@@ -39,7 +39,12 @@ NO_CLASS = later("There is no class with the code {code} here: it is mistyped, o
 
 @dataclass(frozen=True)
 class Student:
-    """A student's number, which is random, and the time of joining in seconds since 1970."""
+    """A student of a class.
+
+    Attributes:
+        number: Random number from 1 on, unique in the class.
+        since: Time of joining, in seconds since 1970.
+    """
 
     number: int
     since: float
@@ -47,7 +52,14 @@ class Student:
 
 @dataclass(frozen=True)
 class Classroom:
-    """A class: its code, the hash of the teacher's key, its start, and its students by the hash of their keys."""
+    """A class.
+
+    Attributes:
+        code: Its code, which students join with.
+        teacher: Hash of the teacher's key.
+        created: Time of creation, in seconds since 1970.
+        students: Its students by the hash of their keys.
+    """
 
     code: str
     teacher: str

@@ -30,7 +30,12 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Ballot:
-    """The vote on one line of anonymous columns: the two arms in `pair`, from left to right, and the vote `cast`."""
+    """The vote on one line of anonymous columns.
+
+    Attributes:
+        pair: Names of the two arms, from left to right.
+        cast: The vote: "a" (left), "b" (right), "tie" or "both bad"; "" before it.
+    """
 
     pair: tuple[str, str]
     cast: str = ""

@@ -81,7 +81,12 @@ class Robustness(BaseModel):
 
 @dataclass(frozen=True)
 class Measuring:
-    """Progress of a measurement: the `share` that is done, 0 to 1, and once it is complete the result, `found`."""
+    """Progress of a measurement.
+
+    Attributes:
+        share: Share of the work that is done, 0 to 1.
+        found: The result; None until the measurement is complete.
+    """
 
     share: float
     found: Robustness | None = None

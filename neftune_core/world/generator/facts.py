@@ -14,7 +14,14 @@ STATED_SHARE = 0.18
 
 @dataclass(frozen=True)
 class Fact:
-    """One fact: an entity, a relation and its value; `asked` is False if pretraining only states it."""
+    """One fact about an entity.
+
+    Attributes:
+        thing: The entity.
+        relation: The property.
+        value: Its value.
+        asked: Whether pretraining also asks about the fact; otherwise it only states it.
+    """
 
     thing: Entity
     relation: Relation

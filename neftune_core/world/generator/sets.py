@@ -31,7 +31,13 @@ STORY_INSTRUCTIONS = (
 
 @dataclass(frozen=True)
 class InstructionSet:
-    """One set: description, number of training rows, and a function from that number to `(train, held_out)`."""
+    """One instruction set.
+
+    Attributes:
+        words: Description of the set.
+        training_rows: Number of training rows.
+        make: Function from the number of training rows to the training and the held-out rows.
+    """
 
     words: str
     training_rows: int

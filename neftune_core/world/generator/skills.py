@@ -34,7 +34,13 @@ class SkillTask:
 
 @dataclass(frozen=True)
 class Skill:
-    """One skill: a function that makes tasks, the wordings in pretraining, and those that pretraining never uses."""
+    """One skill.
+
+    Attributes:
+        make: Function that draws a task.
+        asks: Wordings in pretraining.
+        held: Wordings that pretraining never uses.
+    """
 
     make: Callable[[Chance], SkillTask]
     asks: tuple[str, ...]

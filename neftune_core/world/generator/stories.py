@@ -24,7 +24,13 @@ NAMED = ("hero", "friend", "animal", "other", "food", "fruit", "tool", "plant", 
 
 @dataclass(frozen=True)
 class Story:
-    """A story, and its cast: (role, entity) of each role in `NAMED`, in order of appearance."""
+    """A short story.
+
+    Attributes:
+        text: The whole story.
+        sentences: Its sentences.
+        cast: (role, entity) of each role in `NAMED`, in order of appearance.
+    """
 
     text: str
     sentences: tuple[str, ...]

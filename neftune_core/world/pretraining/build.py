@@ -1,8 +1,6 @@
 """Pretraining of the bundled model on a CPU: seeded and resumable.
 
-`build(folder, settings)` yields events and finally writes a complete model to `folder`. Work in progress (encoded text
-and checkpoints) is stored in `home()/world/<recipe>`. Calling `build` again with the same settings resumes there, and
-gives the weights of an uninterrupted run.
+An interrupted build resumes from `home()/world/<recipe>`, and gives the weights of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -57,7 +55,12 @@ class BuildEvent:
 
 @dataclass
 class History:
-    """The loss of every step so far in nats, and the total training time in seconds."""
+    """The course of a run.
+
+    Attributes:
+        losses: Loss of every step so far, in nats.
+        seconds: Total training time up to the last checkpoint, in seconds.
+    """
 
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
@@ -226,10 +229,7 @@ def _optimizer(model: Any, settings: WorldSettings) -> Any:
 
     matrices = [weight for weight in model.parameters() if weight.dim() > 1]
     vectors = [weight for weight in model.parameters() if weight.dim() < 2]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS, fused=True)
 
 

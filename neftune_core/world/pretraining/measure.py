@@ -19,7 +19,12 @@ NEW_TOKENS = 128
 
 @dataclass(frozen=True)
 class ScoredPrompt:
-    """A prompt, and a function that scores an answer to it from 0 to 1."""
+    """A prompt whose answers can be scored.
+
+    Attributes:
+        prompt: The prompt.
+        worth: Function that scores an answer from 0 to 1.
+    """
 
     prompt: str
     worth: Callable[[str], float]
@@ -44,7 +49,13 @@ class WorldMeasure:
 
 @dataclass(frozen=True)
 class MeasureResult:
-    """The result of one measurement: the mean score, and (prompt, answer, score) of each prompt."""
+    """The result of one measurement.
+
+    Attributes:
+        name: A key of `WORLD_MEASURES`.
+        share: Mean score, 0 to 1.
+        answers: (prompt, answer, score) of each prompt.
+    """
 
     name: str
     share: float

@@ -18,9 +18,17 @@ MEASURED_FILE = "measured.json"
 
 @dataclass(frozen=True)
 class BuildReport:
-    """How a model was built: parameters, tokens, steps, losses and hashes.
+    """How a model was built.
 
-    `losses` has the loss of some steps in nats, to verify another build; `last_loss` is the mean of the last 50 steps.
+    Attributes:
+        parameters: Number of parameters; tied weights count once.
+        tokens: Number of tokens of the text, without padding.
+        steps: Number of optimizer steps.
+        minutes: Training time in minutes.
+        losses: Loss of some steps in nats, by step, to verify another build.
+        last_loss: Mean loss of the last 50 steps, in nats.
+        text_hash: SHA-256 of the beginning of the text.
+        tokenizer_hash: SHA-256 of the tokenizer's pieces.
     """
 
     parameters: int
