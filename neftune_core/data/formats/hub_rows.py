@@ -32,21 +32,17 @@ class HubSet:
     """A data set offered by name.
 
     Attributes:
-        words: Description of the data set.
         licence: Its licence.
         configuration: Its default configuration; "" if it needs none.
-        split: Split with the training rows.
     """
 
-    words: str
     licence: str
     configuration: str = ""
-    split: str = "train"
 
 
 HUB_SETS: dict[str, HubSet] = {
-    "databricks/databricks-dolly-15k": HubSet("15,000 instructions written by people", "CC BY-SA 3.0"),
-    "openai/gsm8k": HubSet("School mathematics in words, with the steps", "MIT", configuration="main"),
+    "databricks/databricks-dolly-15k": HubSet("CC BY-SA 3.0"),
+    "openai/gsm8k": HubSet("MIT", configuration="main"),
 }
 
 
