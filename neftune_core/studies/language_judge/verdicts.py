@@ -245,8 +245,7 @@ def judged_text(found: JudgeProgress, percent: Callable[[float], str] = "{:.0%}"
         The sentences, separated by spaces.
     """
     first, second = map(arm_label, found.between)
-    parts = []
-    rate = found.rate
+    parts, rate = [], found.rate
     if rate is None:
         parts.append(say("Fewer than two prompts are judged in both orders, so there is no win rate yet."))
     else:
