@@ -192,7 +192,8 @@ class Lab:
     @functools.cached_property
     def recorded_sweeps(self) -> list[Sweep]:
         """Return the recorded sweeps that ship with the lab, by name."""
-        return [Sweep(path.parent) for path in sorted(self.sweeps.glob("*/sweep.toml"))]
+        folders = (path.parent for path in self.sweeps.glob("*/sweep.toml"))
+        return [Sweep(folder) for folder in sorted(folders, key=lambda folder: int(folder.name.partition("-")[0]))]
 
     def sweep_table(self, sweep: Sweep) -> SweepTable:
         """Return the table of a sweep; the last few are cached until their logs grow."""
