@@ -84,7 +84,7 @@ def test_a_row_is_read_as_its_set_means_it(
         (TOOLS, "it has tool calls, which this model's chat template cannot write"),
         (
             {"image": "c.jpg", "conversations": turns("<image>", "A cat.", names=SHAREGPT)},
-            "it has image, and only text",
+            "it has image, but only text",
         ),
         (CHOICES, "the answer 1 only refers to one of the choices"),
         ({**CHOICES, "answer": "B"}, "the answer B only refers to one of the choices"),
