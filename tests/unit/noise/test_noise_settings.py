@@ -117,7 +117,7 @@ def test_a_layer_that_the_model_does_not_have_gets_a_sentence() -> None:
     ("values", "words"),
     [
         ({"kind": "token-dropout"}, "share"),
-        ({"unit": SHARE}, "belongs to token dropout"),
+        ({"unit": SHARE}, "can only be used with token dropout"),
         ({"kind": "token-dropout", "unit": SHARE, "strength": 1.5}, "from 0 to 1"),
         ({"schedule": "adaptive", "equal_energy": True}, "follows the loss"),
         ({"strength": -1}, "strength"),
