@@ -78,6 +78,7 @@ def test_a_figure_fills_the_screen_by_keyboard_and_escape_ends_it(page: Any, is_
     assert full["wide"]
     if is_allowed:
         page.wait_for_function("document.fullscreenElement?.matches('.lab-figure')")
+        page.wait_for_function("document.fullscreenElement")
         page.evaluate("document.exitFullscreen()")  # the browser itself takes the Escape key
     else:
         page.keyboard.press("Escape")
@@ -105,6 +106,7 @@ def test_the_recorded_study_fills_the_screen_with_larger_type_and_escape_ends_it
         assert page.evaluate(sizes_of)[1] > 1.2 * usual
         assert page.locator(button).get_attribute("aria-label") == "Leave the full screen"
         if is_allowed:
+            page.wait_for_function("document.fullscreenElement")
             page.evaluate("document.exitFullscreen()")
         else:
             page.keyboard.press("Escape")
