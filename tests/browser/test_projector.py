@@ -78,7 +78,6 @@ def test_a_figure_fills_the_screen_by_keyboard_and_escape_ends_it(page: Any, is_
     assert full["wide"]
     if is_allowed:
         page.wait_for_function("document.fullscreenElement?.matches('.lab-figure')")
-        page.wait_for_function("document.fullscreenElement")
         page.evaluate("document.exitFullscreen()")  # the browser itself takes the Escape key
     else:
         page.keyboard.press("Escape")
