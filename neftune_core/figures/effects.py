@@ -126,7 +126,8 @@ def _series(rows: Sequence[TableRow], name: str) -> Series:
 
 def _in_common(row: TableRow, name: str) -> str:
     others = describe_training({key: value for key, value in row.varied.items() if key != name})
-    noise = _without_strength(row.noise) if name == "strength" else arm_label(row.arm)
+    is_noise_alone = row.arm == row.noise.name  # an arm with another method is a line of its own
+    noise = _without_strength(row.noise) if name == "strength" and is_noise_alone else arm_label(row.arm)
     return f"{noise}{say(', ')}{others}" if others else noise
 
 

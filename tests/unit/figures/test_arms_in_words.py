@@ -135,3 +135,11 @@ def test_finished_sentences_votes_and_the_recorded_study_have_arms_in_words(stud
         assert recorded is not None
         texts = [*texts_of({**recorded.stage, "arms": []}), *(arm["label"] for arm in recorded.stage["arms"])]
         assert [text for text in texts if RAW.search(text)] == []
+
+
+def test_an_arm_with_another_method_is_a_line_of_its_own_in_the_effects_of_a_sweep() -> None:
+    table = sweep_table(Sweep(assets() / "recorded" / "8-other-methods"))
+    lines = {trace["name"]: list(trace["x"]) for trace in effect_curve(table, "exact", "last")["data"]}
+    assert (lines["uniform-alpha"], lines["lora-dropout-0.3"]) == ([12.0], [0.0])
+    assert lines["consistency-1-with-uniform-alpha-12"] == [12.0]
+    assert len(lines) == 7
