@@ -277,6 +277,7 @@ interface Window {
   LabFirst?: { root: HTMLElement; stage: object };
   Plotly: any;
   labWords?: Record<string, string>;
+  labFramework: Record<string, string>;
   labWaiting?: { push: (given: Given) => unknown };
 }
 

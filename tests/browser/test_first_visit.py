@@ -11,7 +11,7 @@ from neftune_core.bench.page import first_visit
 
 pytestmark = pytest.mark.browser
 
-MOST_REQUESTS, MOST_BYTES, MOST_CALLS = 64, 900_000, 4
+MOST_REQUESTS, MOST_BYTES, MOST_CALLS = 40, 900_000, 4
 
 
 def test_a_first_visit_asks_for_little(browser: Any, lab_address: str) -> None:

@@ -35,7 +35,7 @@ from starlette.routing import Route
 from neftune_core.home import assets
 from neftune_core.javascript import as_one
 from neftune_core.settings import Limits
-from neftune_core.ui.server import first_view, theme
+from neftune_core.ui.server import first_view, framework, theme
 from neftune_core.ui.server.addresses import hosts_of
 from neftune_core.ui.server.api.mcp import own_tools
 from neftune_core.ui.server.calls import EvictedSessions, asked_by, guard
@@ -48,6 +48,8 @@ ENTRY = "page.js"
 """The module that imports all others; they are served as one script."""
 SHEET = "framework.css"
 """Gradio's style sheets as one."""
+SMALL_SCRIPTS = "framework.js"
+"""Gradio's small scripts as one."""
 ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke-linecap="round"
 stroke-width="2.4"><path d="M2 14c2.5 0 2.5-6 5-6s2.5 9 5 9 2.5-12 5-12 2.5 9 5 9" stroke="#c2410c"/>
 <path d="M2 12h20" stroke="#2962a8"/></svg>"""
@@ -172,6 +174,9 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits, routes: Se
     pages = first_view.of(page, head=head(), view=not serving.password)
     view = Middleware(first_view.FirstView, pages=pages, cached=not serving.password)
     files = Middleware(CountedFiles, limits=limits)
+    serve_file = functools.partial(
+        page_file, components=frozenset(one.get_block_name() for one in page.blocks.values())
+    )
     return {
         "server_name": serving.host,
         "server_port": serving.port,
@@ -183,7 +188,7 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits, routes: Se
         "css": theme.css(),
         "head": script(),
         "app_kwargs": {
-            "routes": [Route(f"/{FILES}/{{version}}/{{name}}", page_file), *routes],
+            "routes": [Route(f"/{FILES}/{{version}}/{{name}}", serve_file), *routes],
             "middleware": [files, view],
         },
         "max_file_size": f"{limits.upload_megabytes}mb",
@@ -202,16 +207,18 @@ def _knows(password: str, _: str, given: str) -> bool:
 
 
 def head() -> str:
-    """Return the links to what the page fetches first: Gradio's style sheets as one, and the script.
+    """Return the links to what the page fetches first: Gradio's sheets and small scripts as one each, and the script.
 
     Gradio's scripts add a link for each of about fifty sheets, unless the page already has one. Disabled links, which
     browsers do not fetch, avoid these requests.
     """
     place = f"{FILES}/{version()}"
-    known = "".join(f'<link rel="stylesheet" href="{url}" disabled>' for url in theme.framework_sheets())
+    known = "".join(f'<link rel="stylesheet" href="{url}" disabled>' for url in framework.sheets())
     icon = f'<link rel="icon" href="data:image/svg+xml,{quote(ICON)}">'
     sheet = f'<link rel="stylesheet" href="{place}/{SHEET}">'
-    return f'{icon}{sheet}{known}<link rel="modulepreload" href="{place}/{ENTRY}">'
+    # Before the first module is asked for: older browsers ignore an import map after it.
+    small = f'<script src="{place}/{SMALL_SCRIPTS}"></script>'
+    return f'{icon}{sheet}{known}{small}<link rel="modulepreload" href="{place}/{ENTRY}">'
 
 
 def script() -> str:
@@ -232,28 +239,38 @@ def files() -> Mapping[str, Path]:
 def version() -> str:
     """Return a short hash of everything under `FILES`."""
     fingerprint = hashlib.sha256()
-    for name, path in [*files().items(), *theme.framework_sheets().items()]:
+    for name, path in [*files().items(), *framework.sheets().items()]:
         about = path.stat()
         fingerprint.update(f"{name} {about.st_size} {about.st_mtime_ns}".encode())
     return fingerprint.hexdigest()[:12]
 
 
 @functools.cache
-def _content(name: str) -> bytes:
-    """Return a file as it is served: the entry with all modules that it imports, or Gradio's sheets as one."""
+def _content(name: str, components: frozenset[str]) -> bytes:
+    """Return a file as it is served: the entry with all modules that it imports, or files of Gradio as one."""
     if name == SHEET:
-        return theme.framework_css("../..").encode()
+        return framework.one_sheet("../..").encode()
+    if name == SMALL_SCRIPTS:
+        return framework.one_script(components).encode()
     return as_one(f"page/{ENTRY}").encode() if name == ENTRY else files()[name].read_bytes()
 
 
 @functools.cache
-def _compressed(name: str) -> bytes:
+def _compressed(name: str, components: frozenset[str]) -> bytes:
     """Return a compressed file, cached; Gradio would compress it for every visitor, at a tenth of a second per core."""
-    return gzip.compress(_content(name), compresslevel=9, mtime=0)
+    return gzip.compress(_content(name, components), compresslevel=9, mtime=0)
 
 
-def page_file(request: Request) -> Response:
-    """Serve one of `files()`, or Gradio's sheets as one; anything else is not found."""
+def page_file(request: Request, components: frozenset[str] = frozenset()) -> Response:
+    """Serve one of `files()`, or files of Gradio as one; anything else is not found.
+
+    Args:
+        request: The request, with the version and the name of the file.
+        components: Names of the components of the page, whose scripts of Gradio are served as one.
+
+    Returns:
+        The file, compressed if the browser accepts that, or status 404.
+    """
     name = request.path_params["name"]
     if name != SHEET and name not in files():
         return Response(status_code=404)
@@ -261,5 +278,5 @@ def page_file(request: Request) -> Response:
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     if "gzip" in request.headers.get("accept-encoding", ""):
         headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
-        return Response(_compressed(name), media_type=kind, headers=headers)
-    return Response(_content(name), media_type=kind, headers=headers)
+        return Response(_compressed(name, components), media_type=kind, headers=headers)
+    return Response(_content(name, components), media_type=kind, headers=headers)

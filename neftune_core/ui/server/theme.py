@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -113,29 +110,3 @@ def css() -> str:
     variables = f":root, .light {{\n{css_variables('light')}\n}}\n:root.dark, .dark {{\n{css_variables('dark')}\n}}\n"
     sheets = sorted((assets() / "page").glob("*.css"), reverse=True)  # style.css first
     return variables + "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
-
-
-LARGEST_SHEET = 50_000
-"""Larger style sheets, in bytes, belong to an editor that the page does not use."""
-_RELATIVE = re.compile(r"""url\((["']?)(?:\./)?(?!data:|["'#/]|\w+:)""")
-
-
-def framework_sheets() -> Mapping[str, Path]:
-    """Return Gradio's style sheets, basic ones first, by the URL under which its scripts look for them."""
-    folder = Path(gr.__file__).parent / "templates" / "frontend" / "assets"
-    found = [path for path in folder.glob("*.css") if path.stat().st_size < LARGEST_SHEET]
-    basic = sorted(found, key=lambda path: (not path.name.startswith(("index-", "core-")), path.name))
-    return {f"./assets/{path.name}": path for path in basic}
-
-
-def framework_css(up: str) -> str:
-    """Return Gradio's style sheets as one.
-
-    Args:
-        up: Relative path from the served sheet to the root of the page.
-
-    Returns:
-        The sheet, with its relative URLs adapted.
-    """
-    sheets = (path.read_text(encoding="utf-8") for path in framework_sheets().values())
-    return "\n".join(_RELATIVE.sub(rf"url(\1{up}/assets/", sheet) for sheet in sheets)

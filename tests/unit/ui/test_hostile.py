@@ -27,7 +27,7 @@ from neftune_core.settings import Limits
 from neftune_core.space.profiles import host_profile
 from neftune_core.ui.parts import markup, wiring
 from neftune_core.ui.parts.answers import answer_columns
-from neftune_core.ui.server import calls, gate, logs, uploads
+from neftune_core.ui.server import calls, gate, serve, uploads
 from neftune_core.ui.tabs.views import data_views
 from tests.stress.hostile import Hostile
 
@@ -254,7 +254,7 @@ def test_the_log_contains_no_secret_and_does_not_grow_without_end(monkeypatch: p
     monkeypatch.setenv("SOME_API_KEY", "abcdefgh")
     key = "5a" * 32
     record = logging.LogRecord("lab", logging.ERROR, "", 0, f"hf_0123456789 abcdefgh {key} {'x' * 100_000}", None, None)
-    text = logs.SecretFilter("%(message)s").format(record)
+    text = serve.SecretFilter("%(message)s").format(record)
     assert text.startswith("[secret] [secret] [secret] x")
     assert len(text) < 25_000
 
@@ -265,7 +265,7 @@ def test_the_log_contains_no_secret_and_does_not_grow_without_end(monkeypatch: p
 def test_what_the_environment_keeps_secret_is_in_no_log(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "hunter2-hunter2")
     record = logging.LogRecord("lab", logging.ERROR, "", 0, "sent hunter2-hunter2", None, None)
-    assert logs.SecretFilter("%(message)s").format(record) == "sent [secret]"
+    assert serve.SecretFilter("%(message)s").format(record) == "sent [secret]"
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_what_the_environment_keeps_secret_is_in_no_log(monkeypatch: pytest.Monk
 )
 def test_an_api_key_is_in_no_log_wherever_it_comes_from(text: str, shown: str) -> None:
     record = logging.LogRecord("lab", logging.ERROR, "", 0, text, None, None)
-    assert logs.SecretFilter("%(message)s").format(record) == shown
+    assert serve.SecretFilter("%(message)s").format(record) == shown
 
 
 # ---------------------------------------------------------------- texts of visitors as HTML

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 import re
 import sys
+from pathlib import Path
 
 import gradio as gr
 import pytest
 
 from neftune_core.settings import Limits
-from neftune_core.ui.server import launch, theme
+from neftune_core.ui.server import framework, launch
 from neftune_core.ui.server.launch import SESSIONS, Serving, keep_signatures, launch_options
 
 
@@ -57,11 +59,11 @@ def test_visitors_are_answered_soon_and_no_call_searches_for_what_is_not_there(m
 
 
 def test_all_sheets_of_the_framework_are_sent_as_one_and_marked_as_known() -> None:
-    sheets, head = theme.framework_sheets(), launch.head()
+    sheets, head = framework.sheets(), launch.head()
     assert len(sheets) > 50
     for url in sheets:
         assert f'<link rel="stylesheet" href="{url}" disabled>' in head
-    merged = theme.framework_css("../..")
+    merged = framework.one_sheet("../..")
     used = set(re.findall(r"""url\(["']?(?!data:|#)([^)"']+)""", merged))
     assert used and all(url.startswith("../../assets/") for url in used)
     folder = next(iter(sheets.values())).parent
@@ -69,5 +71,43 @@ def test_all_sheets_of_the_framework_are_sent_as_one_and_marked_as_known() -> No
 
 
 def test_the_sheet_that_resets_everything_comes_first() -> None:
-    names = [path.name for path in theme.framework_sheets().values()]
+    names = [path.name for path in framework.sheets().values()]
     assert names[0].startswith(("index-", "core-")) and names[1].startswith(("index-", "core-"))
+
+
+def test_the_small_scripts_of_the_framework_are_sent_as_one_and_keep_their_imports() -> None:
+    found = framework.scripts(["slider", "textbox", "html"])
+    alone = framework.scripts(["slider"])
+    assert alone.keys() < found.keys()
+    for name, text in found.items():
+        served = (framework.FOLDER / name).read_text(encoding="utf-8")
+        assert text.replace(framework.SPECIFIER, "./") == served
+        assert "./" not in re.findall(r'(?:from|import)"([^"]*/)', text)
+        assert len(served) <= framework.LARGEST_SCRIPT and "import(" not in served and "import.meta" not in served
+    assert json.dumps(found) in framework.one_script(["slider", "textbox", "html"])
+
+
+def test_a_script_of_the_framework_that_was_renamed_is_only_fetched_by_itself(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "assets"
+    folder.mkdir()
+    monkeypatch.setattr(framework, "FOLDER", folder)
+    (tmp_path / "index.html").write_text('<script type="module" src="./other/entry.js"></script>')
+    assert framework.scripts(["slider"]) == {}
+    (tmp_path / "index.html").write_text('<script type="module" src="./assets/entry.js"></script>')
+    (folder / "entry.js").write_text(
+        'import{a}from"./small.js";import"./gone.js";'
+        "b={slider:{component:()=>v(()=>import(`./Index-slider.js`),[1],import.meta.url)},"
+        "plot:{component:()=>v(()=>import(`./Index-plot.js`),[1],import.meta.url)}};c=import(`./Blocks-x.js`)"
+    )
+    (folder / "small.js").write_text('import"./leaf.js";export const a=1')
+    (folder / "leaf.js").write_text("export{}")
+    for name in ("Index-slider.js", "Index-plot.js"):
+        (folder / name).write_text('import k from"./small.js";export{k}')
+    (folder / "Blocks-x.js").write_text("import(`./late.js`)")
+    assert framework.scripts(["slider"]) == {
+        "Index-slider.js": 'import k from"framework/small.js";export{k}',
+        "leaf.js": "export{}",
+        "small.js": 'import"framework/leaf.js";export const a=1',
+    }

@@ -1,0 +1,85 @@
+"""Gradio's own style sheets and small scripts, sent in two requests instead of about eighty."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import gradio as gr
+
+from neftune_core.home import assets
+
+FOLDER = Path(gr.__file__).parent / "templates" / "frontend" / "assets"
+LARGEST_SHEET = 50_000
+"""Larger style sheets, in bytes, belong to an editor that the page does not use."""
+LARGEST_SCRIPT = 4_500
+"""Larger scripts, in bytes, are requested one by one, so that they are fetched and compiled side by side."""
+SPECIFIER = "framework/"
+"""What the scripts that are sent together name instead of `./` when they import others (assets/page/framework.js)."""
+_RELATIVE = re.compile(r"""url\((["']?)(?:\./)?(?!data:|["'#/]|\w+:)""")
+_ENTRY = re.compile(r'<script type="module"[^>]*src="\./assets/([^"]+)"')
+_STATIC = re.compile(r'\b(from|import)"\./([^"]+\.js)"')
+_COMPONENT = re.compile(r"\b(\w+):\{[^{}]*?component:\(\)=>\w+\(\(\)=>import\(`\./([^`]+)`\)[^{}]*\}")
+_SHELL = re.compile(r"import\(`\./((?:Index|Blocks)-[^`]+)`\)")
+
+
+def sheets() -> Mapping[str, Path]:
+    """Return Gradio's style sheets, basic ones first, by the URL under which its scripts look for them."""
+    found = [path for path in FOLDER.glob("*.css") if path.stat().st_size < LARGEST_SHEET]
+    basic = sorted(found, key=lambda path: (not path.name.startswith(("index-", "core-")), path.name))
+    return {f"./assets/{path.name}": path for path in basic}
+
+
+def one_sheet(up: str) -> str:
+    """Return Gradio's style sheets as one.
+
+    Args:
+        up: Relative path from the served sheet to the root of the page.
+
+    Returns:
+        The sheet, with its relative URLs adapted.
+    """
+    texts = (path.read_text(encoding="utf-8") for path in sheets().values())
+    return "\n".join(_RELATIVE.sub(rf"url(\1{up}/assets/", sheet) for sheet in texts)
+
+
+def scripts(components: Iterable[str]) -> dict[str, str]:
+    """Return Gradio's small scripts for a page, by file name; what they import is named as `SPECIFIER` says.
+
+    Scripts that refer to their own URL are left out: they would not find it.
+
+    Args:
+        components: Names of the components of the page, such as "textbox".
+    """
+    texts: dict[str, str] = {}
+    entry = _ENTRY.search((FOLDER.parent / "index.html").read_text(encoding="utf-8"))
+    wanted = [entry[1]] if entry else []
+    while wanted:
+        name = wanted.pop()
+        if name not in texts and (FOLDER / name).is_file():
+            texts[name] = (FOLDER / name).read_text(encoding="utf-8")
+            wanted += _imported(texts[name], set(components))
+    return {
+        name: _STATIC.sub(rf'\1"{SPECIFIER}\2"', text)
+        for name, text in sorted(texts.items())
+        if len(text) <= LARGEST_SCRIPT and "import.meta" not in text and "import(" not in text
+    }
+
+
+def _imported(text: str, components: set[str]) -> Iterator[str]:
+    """Yield the scripts that a script imports for a page with `components`."""
+    yield from (name for _, name in _STATIC.findall(text))
+    yield from (name for component, name in _COMPONENT.findall(text) if component in components)
+    yield from _SHELL.findall(_COMPONENT.sub("", text))
+
+
+def one_script(components: Iterable[str]) -> str:
+    """Return one script that makes the browser take the small scripts of Gradio from it.
+
+    Args:
+        components: Names of the components of the page.
+    """
+    loader = (assets() / "page" / "framework.js").read_text(encoding="utf-8")
+    return f"window.labFramework = {json.dumps(scripts(components))};\n{loader}"
