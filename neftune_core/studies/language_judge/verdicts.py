@@ -244,47 +244,11 @@ def judged_text(found: JudgeProgress, percent: Callable[[float], str] = "{:.0%}"
     Returns:
         The sentences, separated by spaces.
     """
-    first, second = map(arm_label, found.between)
-    parts, rate = [], found.rate
-    if rate is None:
+    parts = []
+    if found.rate is None:
         parts.append(say("Fewer than two prompts are judged in both orders, so there is no win rate yet."))
     else:
-        share = rate.controlled or rate.raw
-        names = {"first": first, "second": second, "prompts": rate.prompts}
-        raw = {"raw": percent(rate.raw.estimate), "low": percent(rate.raw.low), "high": percent(rate.raw.high)}
-        parts.append(
-            say(
-                "{first} won {raw} against {second} (95% interval {low} to {high} over {prompts} prompts; ties count "
-                "half).",
-                **names,
-                **raw,
-            )
-        )
-        if rate.controlled is None:
-            parts.append(say("All answers are equally long, so there is nothing to control for."))
-        else:
-            parts.append(
-                say(
-                    "Controlled for length: {share} ({low} to {high}); {first} wrote the longer answer to {longer} of "
-                    "the prompts.",
-                    share=percent(share.estimate),
-                    low=percent(share.low),
-                    high=percent(share.high),
-                    first=first,
-                    longer=percent(rate.longer),
-                )
-            )
-        parts.append(
-            say(
-                "The judge gave the same verdict in both orders on {share} of the prompts.",
-                share=percent(rate.agreement),
-            )
-        )
-        if share.low > 0.5 or share.high < 0.5:
-            name = first if share.low > 0.5 else second
-            parts.append(say("This judge preferred {name} on these prompts.", name=name))
-        else:
-            parts.append(say("The interval contains 50%, so no preference is shown."))
+        parts += _rate_sentences(found.rate, *map(arm_label, found.between), percent)
     if found.identical:
         parts.append(say("Prompts with identical answers, counted as ties: {count}.", count=found.identical))
     if found.unreadable:
@@ -295,3 +259,36 @@ def judged_text(found: JudgeProgress, percent: Callable[[float], str] = "{:.0%}"
             )
         )
     return " ".join(parts)
+
+
+def _rate_sentences(rate: WinRate, first: str, second: str, percent: Callable[[float], str]) -> Iterator[str]:
+    """Yield the sentences about the win rate of the arm labelled `first` against `second`."""
+    share = rate.controlled or rate.raw
+    yield say(
+        "{first} won {raw} against {second} (95% interval {low} to {high} over {prompts} prompts; ties count half).",
+        first=first,
+        second=second,
+        prompts=rate.prompts,
+        raw=percent(rate.raw.estimate),
+        low=percent(rate.raw.low),
+        high=percent(rate.raw.high),
+    )
+    if rate.controlled is None:
+        yield say("All answers are equally long, so there is nothing to control for.")
+    else:
+        yield say(
+            "Controlled for length: {share} ({low} to {high}); {first} wrote the longer answer to {longer} of the "
+            "prompts.",
+            share=percent(share.estimate),
+            low=percent(share.low),
+            high=percent(share.high),
+            first=first,
+            longer=percent(rate.longer),
+        )
+    yield say(
+        "The judge gave the same verdict in both orders on {share} of the prompts.", share=percent(rate.agreement)
+    )
+    if share.low > 0.5 or share.high < 0.5:
+        yield say("This judge preferred {name} on these prompts.", name=first if share.low > 0.5 else second)
+    else:
+        yield say("The interval contains 50%, so no preference is shown.")
