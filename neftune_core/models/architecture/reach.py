@@ -34,9 +34,7 @@ INSIDE = later(
 SHARE = later(
     "Adapters on all linear layers cover {share} of the weights in the model's layers; they do not cover {names}."
 )
-SOME_ATTENTION = later(
-    "Attention adapters cover only {count} of the {layers} layers: the others have no attention."
-)
+SOME_ATTENTION = later("Attention adapters cover only {count} of the {layers} layers: the others have no attention.")
 NO_ATTENTION = later("The layers have no attention, so attention adapters are not available.")
 
 ALPHA = 5

@@ -39,7 +39,8 @@ def require_space(root: Path, owner: str, limits: Limits, more: int = 0) -> None
         if mine > allowed * 1e9:
             raise DoesNotFit(
                 say(
-                    "Your records take up {mine}, more than the {allowed:g} GB allowed per visitor: discard some first.",
+                    "Your records take up {mine}, more than the {allowed:g} GB allowed per visitor: discard some "
+                    "first.",
                     mine=gigabytes(mine),
                     allowed=allowed,
                 )
