@@ -19,7 +19,7 @@ IN_BROWSER = {
     "noise.share": "norm of the noise divided by the norm of the clean token, median over tokens",
     "noise.angle": "angle in degrees between the noisy and the clean token, median over tokens",
     "noise.flips": "number of tokens whose nearest word is a different word, at this strength",
-    "noise.depth": "disturbance after the last layer divided by the clean vector, mean over tokens and draws (Depth view)",
+    "noise.depth": "disturbance after the last layer divided by the clean vector, mean over tokens and draws",
     "noise.kept": "share of draws in which the most likely token after the selected one is the same as without noise",
     "noise.kinds_seen": "number of kinds of noise chosen since the lesson was opened",
     "noise.lengths_seen": "number of different sentence lengths since the lesson was opened",
