@@ -19,7 +19,7 @@ Imports go downwards only, which import-linter checks. From the user interfaces 
     sweeps         many studies from one file: settings, record, table, time estimate, local and Ray execution
     studies        one study: settings, run, checkpoints, jobs and their queue, measuring, judging
       records        a study on disk: log, owner, lock, numbers, limits on every field
-      steering       changes to a running study: keeping the best evaluation, early stop, stopping one arm
+      steering       changes to a running study: keeping the best evaluation, early stopping, stopping one arm
       sharing        links to one study, and classes whose members see each other's studies
       language_judge  a language model of the user's choice compares the answers of two arms
       trained        measurements of trained arms: answers, loss per token, robustness to noise, updates by layer

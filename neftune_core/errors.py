@@ -18,7 +18,10 @@ from __future__ import annotations
 
 
 class LabError(Exception):
-    """One plain sentence: what is wrong, where, and what to do."""
+    """Base class of the errors shown to users.
+
+    The message is one plain sentence that says what is wrong, where, and what to do.
+    """
 
 
 class InvalidSetting(LabError):

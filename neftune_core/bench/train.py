@@ -176,7 +176,7 @@ def _column(found: Sequence[Found], name: str) -> list[float]:
 
 def _control(bench: _Bench) -> list[Row]:
     (found,) = bench.measured("control")
-    words = f"control over {found[0]['steps']} steps compared with a plain PEFT loop, largest difference of the losses"
+    words = f"control over {found[0]['steps']} steps compared with a plain PEFT loop, largest difference in loss"
     return [_row(words, _column(found, "largest"), "<= 1e-5")]
 
 

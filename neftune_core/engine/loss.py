@@ -1,7 +1,7 @@
 """The loss of every arm on its response tokens, with head and loss computed in chunks.
 
-Logits are computed only at labelled positions, one chunk at a time, together with the gradient to the hidden states.
-The full logits are never in memory.
+Logits are computed only at labelled positions, one chunk at a time, together with the gradient with respect to the
+hidden states. The full logits are never in memory.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ EXECUTIONS = {
     "captured": "Layers compiled and captured (CUDA graphs)",
 }
 KEEPING = {"adapters": "Of adapters", "always": "Also of all weights", "never": "Never"}
-TARGETS = {"all": "All linear layers", "attention": "Linear layers of the attention"}
+TARGETS = {"all": "All linear layers", "attention": "Linear layers in attention"}
 SAMPLED_PART, FEWEST_SAMPLED, MOST_SAMPLED = 6, 8, 32
 """Training rows per row of an evaluation sample, and the bounds on the sample's rows. Larger samples would take more
 than a quarter of the time of a three-epoch study."""
@@ -218,6 +218,7 @@ class TrainingSettings(Settings):
         slider_maximum=20,
         step=1,
         unit="evaluations",
+        label="Early stopping",
     )
 
     @field_validator("restarts")

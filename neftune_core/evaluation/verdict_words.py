@@ -210,8 +210,9 @@ SENTENCES: dict[str, str] = {
     "closing.best": "A best epoch chosen on the same rows that it is measured on is optimistic for every arm.",
     "closing.halves": "Best epochs are chosen by the loss on one half of the held-out rows and read on the other half, "
     "both ways.",
-    "closing.early": "The early stop, a rule fixed before the run, ended training before its last step (seed and "
-    "step: {seeds}). All arms ended at the same step, and each of them can delay the end, so the rule favours none.",
+    "closing.early": "Early stopping, a rule fixed before the run, ended training before its last planned step "
+    "(seed and step: {seeds}). All arms ended at the same step, and each of them can delay the end, so the rule "
+    "favours none.",
     "closing.no_length": "Length plays no part in {measure}: it is measured on the reference responses.",
     "closing.base": "The base model before training: {measure} {value:.4g}.",
     "closing.rounding": "Rounding to {precision} changes {measure} by up to {size:.2g}: smaller differences are "

@@ -103,7 +103,7 @@ LOGIT_ROWS, LOGIT_COPIES = 128, 3
 STUDY_BYTES = 150_000_000
 """Memory of the first study in a process, whatever its size: lazily imported modules, buffers, and free blocks that the
 allocator keeps; measured."""
-# Floating point operations per token and weight: forward, gradient to inputs, gradient to weights.
+# Floating point operations per token and weight: forward, and the gradients with respect to inputs and weights.
 READING_FLOPS, ADAPTER_FLOPS, FULL_FLOPS = 2, 4, 6
 # Speed of a step relative to that of a plain matrix product; measured.
 EFFICIENCY = 0.6

@@ -49,16 +49,16 @@ class NoiseSettings(Settings):
     )
     unit: str = setting(
         "alpha",
-        "alpha follows the paper: it is divided by the root of length times width. std is the standard "
-        "deviation of every coordinate itself, whatever the length. relative is a multiple of the "
-        "root-mean-square coordinate of the clean vectors. Token dropout is measured in the share of tokens.",
+        "alpha follows the paper: it is divided by the square root of length times width. std is the "
+        "standard deviation of every coordinate, regardless of the length. relative is a multiple of the "
+        "root-mean-square coordinate of the clean vectors. The strength of token dropout is the share of tokens.",
         choices=_unit_choices,
     )
     kind: str = setting(
         "uniform",
-        "The distribution that is drawn. All kinds but token dropout are matched on their standard deviation, so "
-        "that they are compared at equal strength. Some papers are not matched: a Gaussian at alpha 5, drawn as "
-        "N(0, 1) times alpha over the root of length times width, is 1.7 times stronger than the paper's uniform.",
+        "The distribution that is drawn. All kinds except token dropout have the same standard deviation at the "
+        "same strength. Some papers do not match it: a Gaussian at alpha 5, drawn as N(0, 1) times alpha over the "
+        "square root of length times width, is 1.7 times as strong as the paper's uniform noise.",
         choices=_kind_choices,
     )
     length_rule: str = setting(

@@ -16,7 +16,7 @@ comparison   answers of the base and the arms of records, side by side
 votes        blind votes between two columns
 language_judge  a language model of the user's choice compares the answers of two arms
 tracking     metrics of a study in a tracker
-steering     changes to a running study: keeping the best evaluation, early stop, stopping one arm
+steering     changes to a running study: keeping the best evaluation, early stopping, stopping one arm
 sharing      links to one study, and classes
 records      storage on disk
 """

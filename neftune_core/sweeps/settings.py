@@ -185,7 +185,11 @@ def points(sweep: SweepSettings) -> list[dict[str, Value]]:
     count = math.prod(len(values) for values in sweep.axes.values()) + len(sweep.points)
     if count > MOST_SETTINGS:
         raise DoesNotFit(
-            say("The grid has {count:,} settings: a sweep has at most {most:,}.", count=count, most=MOST_SETTINGS)
+            say(
+                "The sweep has {count:,} settings, but at most {most:,} are allowed.",
+                count=count,
+                most=MOST_SETTINGS,
+            )
         )
     grid = itertools.product(*sweep.axes.values()) if sweep.axes else ()
     return [*(dict(zip(sweep.axes, values, strict=True)) for values in grid), *map(dict, sweep.points)]

@@ -42,5 +42,5 @@ def test_a_setting_at_its_limit_is_allowed_and_above_it_refused(
 def test_records_may_take_the_disk_that_the_host_allows(tmp_path: Path) -> None:
     (tmp_path / "rows").write_bytes(bytes(2_000_000))
     require_space(tmp_path, "", Limits(disk_gigabytes=0.0021))
-    with pytest.raises(DoesNotFit, match=r"over the 0\.001 GB allowed"):
+    with pytest.raises(DoesNotFit, match=r"more than the 0\.001 GB allowed"):
         require_space(tmp_path, "", Limits(disk_gigabytes=0.001))

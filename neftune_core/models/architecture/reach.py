@@ -34,10 +34,8 @@ INSIDE = later(
 SHARE = later(
     "Adapters on all linear layers cover {share} of the weights in the model's layers; they do not cover {names}."
 )
-SOME_ATTENTION = later(
-    "Adapters on the attention cover only {count} of the {layers} layers: the others have no attention."
-)
-NO_ATTENTION = later("The layers have no attention, so adapters on the attention are not possible.")
+SOME_ATTENTION = later("Attention adapters cover only {count} of the {layers} layers: the others have no attention.")
+NO_ATTENTION = later("The layers have no attention, so attention adapters are not available.")
 
 ALPHA = 5
 WHOLE_SHARE = 0.95

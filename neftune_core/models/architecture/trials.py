@@ -88,7 +88,9 @@ def _refusal(model: nn.Module) -> str | None:
         return later("The lab does not support how {name} ({kind}) computes its logits: choose another model.")
     unreached = unreached_maps(model)
     if len(unreached) == len(linear_maps(model, "all")) or not keeps_rows_separate(model):
-        return later("{name} ({kind}) does not process the rows of a batch separately: choose another model.")
+        return later(
+            "{name} ({kind}) does not process the rows of a batch independently of each other: choose another model."
+        )
     leave_out(model, unreached)
     if reads_ahead(model):
         return later("{name} ({kind}) attends to later tokens: choose a causal model.")

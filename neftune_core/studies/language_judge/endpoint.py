@@ -68,7 +68,7 @@ class Judge:
                 )
             )
         if not self.model.strip():
-            raise InvalidSetting(say("Name the model that judges, as its endpoint calls it."))
+            raise InvalidSetting(say("Enter the name of the judge model exactly as its endpoint lists it."))
         if not self.key.isascii() or not (self.key.isprintable()):
             raise InvalidSetting(say("The key of the judge contains characters that no key has: copy it again."))
 

@@ -28,7 +28,7 @@ def require_space(root: Path, owner: str, limits: Limits, more: int = 0) -> None
     if used > allowed * 1e9:
         raise DoesNotFit(
             say(
-                "The records take {used}, over the {allowed:g} GB allowed: discard some first.",
+                "The records take up {used}, more than the {allowed:g} GB allowed: discard some first.",
                 used=gigabytes(used),
                 allowed=allowed,
             )
@@ -39,7 +39,8 @@ def require_space(root: Path, owner: str, limits: Limits, more: int = 0) -> None
         if mine > allowed * 1e9:
             raise DoesNotFit(
                 say(
-                    "Your records take {mine}, over the {allowed:g} GB that a visitor may have: discard some first.",
+                    "Your records take up {mine}, more than the {allowed:g} GB allowed per visitor: discard some "
+                    "first.",
                     mine=gigabytes(mine),
                     allowed=allowed,
                 )

@@ -49,12 +49,12 @@ class BestKeeper:
                 best_arms.keep_only(last, {event["step"], *before[-1:]})
 
     def followed(self, steps: Iterator[Event]) -> Iterator[Event]:
-        """Yield and follow the events of the training, which the early stop may end before its last step.
+        """Yield and follow the events of the training, which early stopping may end before its last step.
 
         Args:
             steps: The events.
         """
-        if not self.is_over:  # otherwise the run was interrupted after the early stop
+        if not self.is_over:  # otherwise the run was interrupted after early stopping
             for event in steps:
                 self.follow(event)
                 yield event
@@ -68,7 +68,7 @@ class BestKeeper:
 
     @property
     def is_over(self) -> bool:
-        """Whether no arm has improved for as many evaluations as the early stop allows."""
+        """Whether the number of evaluations since any arm last improved has reached the patience of early stopping."""
         patience = self.run.study.training.early_stop
         arms = [self.found[name] for name in map(self.run.name, self.run.alive) if name in self.found]
         if not patience or not arms:

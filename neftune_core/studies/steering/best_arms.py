@@ -76,7 +76,7 @@ def best_step(events: Iterable[Mapping[str, Any]], arm: str, seed: int) -> int:
 
 
 def ended_early(events: Iterable[Mapping[str, Any]]) -> dict[Any, tuple[int, int]]:
-    """Return the seeds that the early stop ended, with their last step and their planned number of steps."""
+    """Return the seeds that early stopping ended, with their last step and their planned number of steps."""
     return {
         event.get("seed"): (event["step"], event["steps"])
         for event in events

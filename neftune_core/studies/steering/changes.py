@@ -48,7 +48,7 @@ class Changes:
             self.requests.close()
 
     def end(self) -> None:
-        """Refuse further requests if no later seed trains an arm; the early stop may end the last one at any step."""
+        """Refuse further requests if no later seed trains an arm; early stopping may end the last seed at any step."""
         if self.is_last and process_group().is_first:
             self.requests.close()
 

@@ -42,7 +42,8 @@ def reason_against(record: Record) -> str:
         return say("Only a finished study can be trained further: resume it first.")
     if best_arms.ended_early(record.events()):
         return say(
-            "The early stop ended this study, so its seeds have different lengths: it cannot be trained further."
+            "Early stopping ended this study, so its seeds may have different numbers of steps: it cannot be trained "
+            "further."
         )
     try:
         study = record.study

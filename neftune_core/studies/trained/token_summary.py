@@ -1,4 +1,4 @@
-"""Mean difference of the loss between two arms per kind of token, with intervals over rows."""
+"""Mean difference in loss between two arms per kind of token, with intervals over resampled rows."""
 
 from __future__ import annotations
 

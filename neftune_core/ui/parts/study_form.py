@@ -133,7 +133,11 @@ def _numbers(text: str, words: str) -> list[float]:
         return [float(part) for part in parts]
     except ValueError:
         raise InvalidSetting(
-            say("The values {text!r} of {what} are not numbers: write them as 5, 15.", what=say(words), text=text[:60])
+            say(
+                "The values {text!r} of {what} are not all numbers: enter numbers separated by commas, such as 5, 15.",
+                what=say(words),
+                text=text[:60],
+            )
         ) from None
 
 

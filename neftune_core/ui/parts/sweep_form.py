@@ -170,7 +170,7 @@ def axis_values(name: str, text: str) -> list[Any]:
     if not parts:
         raise InvalidSetting(
             say(
-                "{label} has no values: write them as 0, 1, 2, 5, or choose Nothing.",
+                "{label} has no values: enter values such as 0, 1, 2, 5, or choose Nothing.",
                 label=say(found.label),
             )
         )
@@ -247,7 +247,10 @@ def point(line: str) -> Mapping[str, Any]:
         found = None
     if not isinstance(found, dict):
         raise InvalidSetting(
-            say("The point {point!r} cannot be read: write it as noise.strength = 3.", point=line.strip()[:60])
+            say(
+                "The point {point!r} cannot be read: enter it in the form noise.strength = 3.",
+                point=line.strip()[:60],
+            )
         )
     return found
 

@@ -241,7 +241,7 @@ def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
         mine = sum(folder_bytes(record.folder) for record in owned_records(require_key(key)))
         models = folder_bytes(home() / "models")
         words = say(
-            "Your studies take {mine} on this machine's disk, and downloaded or converted models {models}.",
+            "Your studies take up {mine} on this machine's disk; downloaded or converted models take up {models}.",
             mine=gigabytes(mine),
             models=gigabytes(models),
         )

@@ -292,7 +292,7 @@ def answers_match(family: Family) -> bool:
 
 
 CHECKS: dict[str, Check] = {
-    "loss in pieces equals the model's own": loss_matches,
+    "chunked loss equals the model's own": loss_matches,
     "stacked adapters train": adapters_train,
     "answers equal generate": answers_match,
 }

@@ -104,7 +104,7 @@ def test_the_loss_is_another_where_a_part_of_the_head_is_left_out(family: str, m
     monkeypatch.setattr(
         "neftune_core.engine.loss.head_logits", lambda model, hidden: model.get_output_embeddings()(hidden)
     )
-    assert not CHECKS["loss in pieces equals the model's own"](FAMILIES[family])
+    assert not CHECKS["chunked loss equals the model's own"](FAMILIES[family])
 
 
 @pytest.mark.parametrize(("family", "tokenizer"), [("T5", t5_tokenizer), ("BERT", bert_tokenizer)])

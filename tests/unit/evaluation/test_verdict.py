@@ -305,6 +305,6 @@ def test_an_early_stop_is_reported_with_its_steps_where_arms_are_compared() -> N
     early = {"0": (1_200, 4_000), "1": (900, 4_000)}
     runs = _seeds([1 + scatter for scatter in SCATTER[:6]])
     text = verdict(Outcomes(runs, {"noise": runs}, early=early), Question()).text()
-    assert "ended training before its last step (seed and step: 0 (1,200/4,000), 1 (900/4,000))" in text
+    assert "ended training before its last planned step (seed and step: 0 (1,200/4,000), 1 (900/4,000))" in text
     lost = {seed: Outcome({}, diverged=True) for seed in runs}
-    assert "early stop" not in verdict(Outcomes(runs, {"noise": lost}, early=early), Question()).text()
+    assert "Early stopping" not in verdict(Outcomes(runs, {"noise": lost}, early=early), Question()).text()

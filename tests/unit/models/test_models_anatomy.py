@@ -179,7 +179,7 @@ class _Changed(transformers.models.llama.modeling_llama.LlamaMLP):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("mixes", "does not process the rows of a batch separately"),
+        ("mixes", "does not process the rows of a batch independently of each other"),
         ("writes", "changes its weights while it runs"),
         ("not a number", "passes no gradient to its embedding"),
     ],

@@ -178,8 +178,8 @@ def test_layers_with_several_streams_refuse_noise_with_a_sentence(tmp_path: Path
         ("Granite 4", "multiplies the vectors of its embedding by 12, and their noise with them"),
         ("Falcon-H1", "alpha 5 reaches the first layer as alpha 25"),
         ("Qwen3-MoE", "cover 25% of the weights in the model's layers; they do not cover mlp.experts"),
-        ("LFM2", "attention cover only 1 of the 2 layers"),
-        ("Mamba-2", "no attention, so adapters on the attention are not possible"),
+        ("LFM2", "Attention adapters cover only 1 of the 2 layers"),
+        ("Mamba-2", "no attention, so attention adapters are not available"),
     ],
 )  # fmt: skip
 def test_what_noise_and_adapters_do_not_reach_is_said(family: str, words: str) -> None:

@@ -88,7 +88,7 @@ def test_a_study_without_its_state_cannot_go_on_and_says_why(tmp_path: Path) -> 
         go_on(start, 1, "", Limits())
     early = finished_run(of_three_arms(tmp_path))
     early.append({"event": "ended_early", "seed": 0, "step": 6, "steps": 12})
-    with pytest.raises(RecordError, match="early stop"):
+    with pytest.raises(RecordError, match="Early stopping"):
         go_on(early, 1, "", Limits())
 
 

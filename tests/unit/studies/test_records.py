@@ -171,7 +171,7 @@ def test_a_visitor_over_the_size_loses_the_oldest_and_keeps_the_newest(tmp_path:
     assert others.folder.exists()
     (records[4].folder / "large").write_bytes(bytes(3_000_000))
     assert removal.sweep(limits, folder=tmp_path) == [records[3].id]
-    with pytest.raises(DoesNotFit, match=r"Your records take 3 MB, over the 0\.0015 GB"):
+    with pytest.raises(DoesNotFit, match=r"Your records take up 3 MB, more than the 0\.0015 GB allowed per visitor"):
         create(EXAMPLE, ANN, limits, folder=tmp_path)
     assert create(EXAMPLE, BEN, limits, folder=tmp_path).folder.exists()
 
