@@ -45,7 +45,7 @@ def writable(path: Path) -> Path:
     """Return the expanded path of a file to write.
 
     Raises:
-        InvalidSetting: If the folder of the file does not exist, or something is at the path already.
+        InvalidSetting: If the folder of the file does not exist, or something already exists at the path.
     """
     from neftune_core.export.models import require_free
 
@@ -62,8 +62,8 @@ def table_file(path: Path | None, kinds: Iterable[str]) -> tuple[Path, str] | No
     """Check the file that a table will be written to, before the table is computed.
 
     Args:
-        path: The file; None for none.
-        kinds: File name extensions that can be written, without the dot.
+        path: The file; None if no table is to be written.
+        kinds: Supported file name extensions, without the dot.
 
     Returns:
         The expanded path and its extension; None without a path.

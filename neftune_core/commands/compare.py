@@ -1,4 +1,4 @@
-"""The `neftune compare` command: answer the same prompts with arms of records of one base model, side by side."""
+"""The `neftune compare` command: compare answers of arms of one or more records on the same base model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class CompareCommand:
-    """Answer prompts with the base and arms of one or several records on it, in one batched decode."""
+    """Answer prompts with a base model, and with arms of one or more records that were trained on it."""
 
     records: Annotated[tuple[str, ...], tyro.conf.Positional]
     """The records' ids (the names of their folders) or their folders; a study of a sweep is SWEEP/CELL."""
@@ -34,12 +34,12 @@ class CompareCommand:
     out: Path | None = None
     """Also write the answers and their measures to this new .jsonl or .csv file."""
     arms: tuple[str, ...] = ()
-    """Arms that answer, in addition to the base; all arms of each record by default. `NAME@best` is an arm with the
-    weights of its best evaluation."""
+    """Arms that answer, in addition to the base model; all arms of each record by default. `NAME@best` is an arm with
+    the weights of its best evaluation."""
     seeds: tuple[int, ...] = ()
     """Seeds whose arms answer; the first seed of each record by default."""
     seed: int | None = None
-    """One seed; short for --seeds."""
+    """A single seed; the same as --seeds with one value."""
     decoding: Annotated[DecodingSettings, tyro.conf.arg(name="")] = field(default_factory=DecodingSettings)
     """How every answer is decoded."""
     home: Path | None = None

@@ -25,13 +25,13 @@ class JudgeCommand:
     base_url: str = ""
     """URL of the API, such as http://127.0.0.1:8000/v1."""
     model: str = ""
-    """Name of the model there."""
+    """Name of the model at this endpoint."""
     arms: tuple[str, ...] = ()
     """The two arms; by default the first arm with noise and the control. `base` is the untrained model."""
     seed: int | None = None
     """Seed whose answers are judged; all by default."""
     most: int | None = None
-    """Largest number of prompts."""
+    """Maximum number of prompts to judge."""
     out: Path | None = None
     """Also write the prompts, answers and verdicts to this new file: .json with the win rates, or .csv."""
     home: Path | None = None

@@ -77,7 +77,7 @@ class SpaceCommand:
     action: Annotated[str, tyro.conf.Positional]
     """`build` a folder, or `push` one that is built."""
     folder: Annotated[Path, tyro.conf.Positional]
-    """A new or empty folder, or one built before."""
+    """A new or empty folder, or one that was built before."""
     name: Annotated[str, tyro.conf.Positional] = ""
     """With `push`: the Space as owner/name, or a name in your own account."""
     target: str = "cpu-space"

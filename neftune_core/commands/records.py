@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class ReportCommand:
-    """Write a record as one self-contained HTML file: figures, answers and settings."""
+    """Write the figures, answers and settings of a record to one self-contained HTML file."""
 
     record: Annotated[str, tyro.conf.Positional]
     """The record's id (the name of its folder) or its folder; a study of a sweep is SWEEP/CELL."""
     out: Annotated[Path, tyro.conf.Positional]
-    """The file to write; nothing may be there yet."""
+    """The file to write; it must not exist yet."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
@@ -56,7 +56,7 @@ class VerdictCommand:
     measure: str | None = None
     """Judge by a different measure from the one chosen before the run; the result is then exploratory."""
     epoch: str | None = None
-    """Judge at the `last` or the `best` epoch, likewise."""
+    """Judge at the `last` or the `best` epoch instead of the chosen one; the result is then exploratory, too."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
@@ -81,7 +81,7 @@ class RunsCommand:
     seeds: int | None = None
     """With `resume`: total number of seeds; the missing ones are trained."""
     epochs: float | None = None
-    """With `continue`: number of further epochs; the schedules of learning rate and noise run again over them."""
+    """With `continue`: number of additional epochs; the schedules of learning rate and noise restart for them."""
     days: float | None = None
     """With `clean`: days since the last change of a record."""
     home: Path | None = None

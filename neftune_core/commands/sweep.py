@@ -31,7 +31,7 @@ class SweepCommand:
     example: bool = False
     """Print a complete, commented sweep.toml for the bundled model, and exit."""
     resume: bool = False
-    """Resume the record of this sweep, or extend one of it with fewer seeds; start a new record if neither exists."""
+    """Resume the record of this sweep, or add seeds to one that has fewer; start a new record if neither exists."""
     json: bool = False
     """Print the table as JSON, with the numbers of every seed."""
     csv: bool = False
@@ -91,7 +91,7 @@ def form_of(arguments: SweepCommand) -> str:
     """Return the format of the printed table, one of `FORMS`.
 
     Raises:
-        InvalidSetting: If more than one form is requested.
+        InvalidSetting: If more than one format is requested.
     """
     if arguments.json and arguments.csv:
         raise InvalidSetting("The table is printed as JSON or as CSV: give either --json or --csv.")
@@ -217,8 +217,8 @@ def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCel
     Args:
         record: The record of the sweep.
         limits: Limits on rows, disk and time.
-        form: Form of the printed table, one of `FORMS`.
-        run: Runs the studies; one after another by default.
+        form: Format of the printed table, one of `FORMS`.
+        run: Function that runs the studies; by default, they run one after another.
 
     Returns:
         The exit status: 1 if the sweep did not finish or no noise arm of any study remained.

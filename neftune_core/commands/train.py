@@ -29,18 +29,18 @@ class TrainCommand:
     example: bool = False
     """Print a complete, commented study.toml for the bundled model, and exit."""
     resume: bool = False
-    """Resume the record of this study, or extend one of it with fewer seeds; start a new record if neither exists."""
+    """Resume the record of this study, or add seeds to one that has fewer; start a new record if neither exists."""
     track: str = ""
     """Also log every step to a tracker: trackio, tensorboard, wandb, mlflow or swanlab, if it is installed.
     trackio:OWNER/SPACE logs to a Space, trackio:URL to a trackio server."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
     study: Annotated[StudySettings, tyro.conf.arg(name="")] = field(default_factory=lambda: EXAMPLE)
-    """The settings."""
+    """The settings of the study."""
 
 
 def defaults(arguments: list[str]) -> TrainCommand | None:
-    """Return the command with the study in the file given first, as defaults of the options; None without a file."""
+    """Return the command with the settings of the study file as option defaults; None if no file is given first."""
     if not arguments or arguments[0].startswith("-"):
         return None
     return TrainCommand(file=Path(arguments[0]), study=read_study(Path(arguments[0])))
@@ -106,7 +106,7 @@ def record_to_resume(requested: StudySettings) -> Record | None:
 
 
 def follows(limits: Limits) -> bool:
-    """If this is not the first process of a distributed study, take part until it ends; return whether that is so."""
+    """Take part in a distributed study until it ends, unless this is its first process; return whether it took part."""
     from neftune_core.engine.parallel import process_group
     from neftune_core.studies.study import follow_study
 

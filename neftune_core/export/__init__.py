@@ -1,11 +1,11 @@
 """Export of models, records, scripts and reports. Suggested reading order:
 
 models        one arm as a folder, with its model card (card) and the source of its base (bases)
-archive       records and models as zip files, and import of records, which importing checks
-script        a study as code for other trainers, around the script standalone
+archive       records and models as zip files; reads imported records, which `importing` checks
+script        a study as code for other trainers, based on the script `standalone`
 report        one HTML file of a study or sweep
   study_report  content for a study
   sweep_report  content for a sweep
-  report_parts  parts that both share
+  report_parts  components that both share
 notebook      a study in a notebook
 """

@@ -22,12 +22,12 @@ FOLDER = "base"
 
 @dataclass(frozen=True)
 class Base:
-    """The base model of a record, as another program names and loads it.
+    """The base model of a record, in the form in which other programs name and load it.
 
     Attributes:
         place: First argument of `from_pretrained`: OWNER/NAME on the hub, or a folder below `FOLDER`.
         options: Further arguments of `from_pretrained` for model and tokenizer.
-        hub: OWNER/NAME on the hub of this model, or of its original; "" if neither is there.
+        hub: Hub id of this model, or of the model that it was made from; "" if neither is on the hub.
         revision: Commit of `hub`; "" if unknown.
         commands: Shell commands that download the model into `FOLDER`.
         rounded: Whether the weights are first rounded to bfloat16, as the lab does for GGUF files.

@@ -26,7 +26,7 @@ from neftune_core.studies.steering.best_arms import best_step, plain_name
 from neftune_core.version import __version__
 
 IDENTIFIERS = ("apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "gemma", "llama3.2", "bsd-3-clause")
-"""Licences of small models for which the hub has an identifier."""
+"""Hub identifiers of the licences that small models use."""
 CAUSAL, SEQ2SEQ = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM"
 TEXT_AND_IMAGES = "AutoModelForImageTextToText"
 CARD_MEASURES = ("train_loss", "held_out_loss")
@@ -52,7 +52,7 @@ MEASURED = {
     "That loss is optimistic, because it was chosen for being low. The verdict of the study avoids this: it "
     "chooses the best evaluation on one half of the held-out rows, and reads it on the other half.",
 }
-"""Remark on the losses, by whether the weights are those of the best evaluation."""
+"""Remark on the losses; the key is whether the weights are those of the best evaluation."""
 LIMITS = """* It was trained for a lesson or an experiment, in minutes, and not tested for safety, bias or truthfulness.
 * It is one arm of one seed. Whether noise helped can only be answered by the whole study with several seeds.
 {measured}

@@ -52,7 +52,7 @@ PARTS = re.compile(
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")
 NEEDED = ("study.toml", "record.json", "events.jsonl")
 TEXT_BYTES = 64_000_000
-"""Largest vocabulary or other text of a saved model."""
+"""Maximum size in bytes of the vocabulary, or of another text file, of a saved model."""
 HEADER_BYTES, HEADER_VALUES = 4_000_000, 400_000
 PIECE = 1 << 20
 
@@ -120,7 +120,7 @@ def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _entries(archive: zipfile.ZipFile, most: int) -> tuple[str, dict[str, zipfile.ZipInfo]]:
-    """Return the record's id and its entries by file name; every name is one that a record may have."""
+    """Return the record's id and its entries by file name; raise a `LabError` unless they form a record."""
     found = [entry for entry in archive.infolist() if not entry.is_dir()]
     if len(found) > most:
         raise DoesNotFit(

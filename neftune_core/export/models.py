@@ -35,7 +35,7 @@ def write_model(record: Record, arm: str, seed: int, form: str, folder: Path) ->
 
     Raises:
         InvalidSetting: If the form is unknown or not available, or something exists at `folder`.
-        RecordError: If the record holds no such trained arm.
+        RecordError: If the record has no such trained arm.
     """
     if form not in FORMS:
         raise InvalidSetting(

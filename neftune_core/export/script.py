@@ -42,7 +42,7 @@ from neftune_core.studies.study import base_of as loaded_base_of
 
 NOT_A_LABEL = -100
 IN_SCRIPT = ("weight_decay", "lora_dropout")
-"""Methods other than noise that the exported script has."""
+"""Methods other than noise that the exported script supports."""
 READ_ME = """This is a study of NEFTune Lab as a script for transformers and PEFT, which needs no copy of the lab.
 
 In this folder, with Python 3.11 or newer:
@@ -221,7 +221,7 @@ def script_archive(record: Record, archive: Path, limits: Limits | None = None) 
         `archive`.
 
     Raises:
-        LabError: As `script_folder`.
+        LabError: In the cases of `script_folder`.
     """
     with tempfile.TemporaryDirectory() as aside:
         folder = script_folder(record, Path(aside) / archive.stem, limits)
@@ -229,7 +229,7 @@ def script_archive(record: Record, archive: Path, limits: Limits | None = None) 
 
 
 def reason_against(noise: NoiseSettings) -> str:
-    """Return briefly why another training loop cannot apply this noise; "" if it can."""
+    """Return the reason, in a few words, why another training loop cannot apply this noise; "" if it can."""
     extra = STEP_MODES[KINDS[noise.kind].passes].extra
     if extra and not noise.is_silent:
         return f"it needs {extra}"
@@ -239,7 +239,7 @@ def reason_against(noise: NoiseSettings) -> str:
 
 
 def reasons_against(study: StudySettings) -> dict[str, str]:
-    """Return briefly why the script cannot train an arm, by its name; "" if it can."""
+    """Return, for each arm by name, the reason why the script cannot train it; "" if it can."""
     found = {name: reason_against(noise) for name, noise in study.arms.items()}
     for name in found:
         used = [
@@ -262,7 +262,7 @@ def _prepare_rows(record: Record, loaded: LoadedModel, limits: Limits) -> Prepar
 
 
 def _order(record: Record, study: StudySettings, prepared: PreparedData) -> list[tuple[int, list[int]]]:
-    """Return the epoch and the row indices of every step of the first seed, run or planned."""
+    """Return the epoch and the row indices of every step of the first seed, including planned steps."""
     recorded = [event["steps"] for event in record.events() if event.get("seed") == study.seed and event.get("steps")]
     total = recorded[-1] if recorded else count_steps(len(prepared.train), study.training)
     lengths = [row.length for row in prepared.train]

@@ -1,15 +1,15 @@
-"""Models and this machine. Read in this order:
+"""Models, and the capabilities of this machine. Suggested reading order:
 
 settings          source, precision and device
 cards             known models, read before anything is downloaded
 catalogue         memory and time of a study on this machine
-  time_calibration  measured speed, stored
+  time_calibration  measured speed, stored on disk
   device            devices, precisions and free memory
 loading           a model by its source, once per process
   sources           hub or mirror, ModelScope, folder, GGUF, package index
   checks            checks on the folder before its weights are read
   tokenizing        the tokenizer, adapted to the model
-  architecture      the parts of a model, and trial runs before it is used
+  architecture      the components of a model, and trial runs before it is used
 token_text        text of tokens
 accelerator       the lock around the machine's compute
 threads           how OpenMP threads wait, and how many a study uses

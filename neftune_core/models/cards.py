@@ -18,16 +18,16 @@ BUNDLED_NAME = "bundled model"
 
 @dataclass(frozen=True)
 class Card:
-    """What is known about a model before it is downloaded.
+    """Metadata of a model that is known before it is downloaded.
 
     Attributes:
         source: `bundled`, a package name or a hub id.
         words: One-sentence description.
         parameters: Number of parameters; tied weights count once. Rounded if only a rounded number is published.
-        width: Embedding width; 0 if not known before it is loaded, like the next two.
+        width: Embedding width; like the next two, 0 if it is unknown until the model is loaded.
         layers: Number of layers, of encoder and decoder together.
         vocabulary: Number of rows of the embedding.
-        licence: Licence of the weights; empty if not known before it is loaded.
+        licence: Licence of the weights; empty if it is unknown until the model is loaded.
         download_megabytes: Size of the download; 0 if there is none, or it is not known.
         revision: Pinned commit on the hub; empty if not pinned.
         chat: Whether the model was trained to answer.

@@ -127,7 +127,7 @@ def estimate(
         model: Size of the model.
         work: Size of the study.
         settings: Device and precision.
-        weights_are_loaded: Whether to count only the memory needed in addition to the loaded model.
+        weights_are_loaded: Whether the model is already loaded, so that its weights are not counted again.
 
     Returns:
         The estimate.

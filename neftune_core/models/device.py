@@ -38,7 +38,7 @@ LENT = later("This lab is given a GPU automatically, for one call at a time: lea
 
 
 def forbid_gpu() -> None:
-    """Use no GPU in this process from now on, because the platform lends GPUs to child processes (`allow_gpu`)."""
+    """Stop this process from using a GPU; the platform allocates GPUs only to child processes (see `allow_gpu`)."""
     _gpu_forbidden.set()
 
 
@@ -182,7 +182,7 @@ def measure_speed(precision: str, seconds: float, device: str = "cpu") -> float:
 
 @cache
 def matrix_speed(device: str, precision: str) -> float:
-    """Measure the speed of a matrix product, which takes 0.05 s and is cached.
+    """Measure the speed of a matrix product; this takes 0.05 s, and the result is cached.
 
     Args:
         device: torch device.
@@ -196,7 +196,7 @@ def matrix_speed(device: str, precision: str) -> float:
 
 @cache
 def operation_seconds(device: str) -> float:
-    """Measure the fixed cost of a small operation and its gradient, which takes 0.02 s and is cached.
+    """Measure the fixed cost of a small operation and its gradient; this takes 0.02 s, and the result is cached.
 
     Args:
         device: torch device.

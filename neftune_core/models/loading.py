@@ -87,7 +87,7 @@ class LoadedModel:
         revision: Commit on the hub; empty for other sources.
         dropout: Original dropout rates of its configuration, by name.
         memory: Kind of its cache; see `caches.memory_of`.
-        reach: One sentence for each part that noise or adapters do not reach.
+        reach: One sentence for each component that noise or adapters do not reach.
         published: The published model of which `model` is the text part; None if it is a whole model.
     """
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 POLICY, SPINS = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
 WAITING = {POLICY: "passive", SPINS: "300000"}
-"""The variables that the lab sets. GNU's default spin count is 300,000, and 0 once threads outnumber the cores."""
+"""The variables that the lab sets. GNU's default spin count is 300,000, or 0 if threads outnumber cores."""
 
 CHECK_SECONDS = 0.2
 BUSY_SHARE = 0.1

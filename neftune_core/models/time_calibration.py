@@ -62,7 +62,7 @@ def store_calibration(key: str, pace: TimeCalibration) -> None:
 
     Args:
         key: Key from `calibration_key`.
-        pace: The measurement.
+        pace: The calibration to store.
     """
     if not pace.is_sound:
         return

@@ -41,7 +41,7 @@ def whole_text(ids: Sequence[int], tokenizer: Any, *, skip_special_tokens: bool 
 
 
 def token_texts(ids: Sequence[int], tokenizer: Any) -> list[str]:
-    """Return a label for each token: its text, or for a part of a character the character with a counter.
+    """Return a label for each token: its text, or the character and a counter if the token is part of a character.
 
     For example, the three tokens of one character are labelled "你 1/3" to "你 3/3". Bytes that form no character are
     labelled as "<0xE4>".

@@ -99,7 +99,7 @@ def _with_account(name: str, token: str | None, put: Callable[[HfApi, str], str]
 
 
 def _explain(error: Exception, name: str) -> Exception:
-    """Return an error whose sentence explains what the hub's library raised; it never contains the token."""
+    """Return an error that explains an exception of the hub's library in one sentence, without the token."""
     status: Any = getattr(getattr(error, "response", None), "status_code", None)
     if status == 401:
         return NotAvailable("The hub does not accept this token: create a new one in the settings of your account.")

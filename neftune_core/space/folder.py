@@ -1,4 +1,4 @@
-"""Build the folder of a Space: README with front matter, requirements, `app.py` and the required parts of the lab."""
+"""Build the folder of a Space: README with front matter, requirements, `app.py` and the lab's own files."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ PRELOADED_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
 )
-"""The model that visitors are most likely to choose after the bundled one; the platform adds it to the image."""
+"""Files of the model that visitors are most likely to choose besides the bundled one; they are in the image."""
 STARTUP = "10m"
 """Time after which the platform treats a start as failed (its default is 30 minutes); the page starts in a minute."""
 
 PLATFORMS_OWN = ("gradio", "spaces", "huggingface-hub")
-"""Packages that the platform installs: Gradio in the version named in the front matter, the others to match it."""
+"""Packages that the platform installs: Gradio in the version of the front matter, and matching versions of others."""
 
 NOT_SHIPPED = ("__pycache__", "*.pyc", ".*", "bench", "pictures")
 
@@ -170,7 +170,7 @@ def front_matter(target: str) -> str:
 
 
 def requirements(torch: Sequence[str]) -> list[str]:
-    """Return the requirements of a Space: the lines in `torch`, then the lab's own without those preinstalled there."""
+    """Return the requirements of a Space: `torch`, then the lab's own except preinstalled packages."""
     wanted = [need for need in needs() if _name(need) not in (*PLATFORMS_OWN, "torch")]
     return [*torch, *wanted]
 

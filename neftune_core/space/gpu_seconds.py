@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from neftune_core.studies.records.record import Record
 
 MOST_SECONDS = 120
-"""Longest call that is requested: the daily quota of a visitor without an account."""
+"""Maximum duration of a call, in seconds: the daily quota of a visitor without an account."""
 
 # Fixed cost of a call: forking the worker, initialising CUDA, loading the model.
 START_SECONDS = 20.0
@@ -26,7 +26,7 @@ STEP_SECONDS, TOKEN_SECONDS = 0.005, 0.001
 FLOPS_A_SECOND = 20e12
 MARGIN = 1.5
 PROCESSOR_PARAMETERS = 20_000_000
-"""Largest model whose inside views are computed on the CPU, in about a second and without using GPU time."""
+"""Maximum size of a model whose Depth and Next word views are computed on the CPU, in about a second."""
 USUAL_LAYERS = 30  # for a record without the number of layers
 
 
@@ -110,12 +110,12 @@ def pass_seconds(passes: int, layers: int, new_tokens: int = 0) -> int:
 
 
 def layers_of(record: Record) -> int:
-    """Return the number of layers of a record's model, or a usual one if the record does not state it."""
+    """Return the number of layers of a record's model, or a typical number if the record does not state it."""
     return int(record.about_table("model").get("layers", USUAL_LAYERS))
 
 
 def require_call(study: StudySettings, rows: int, layers: int, parameters: int) -> int:
-    """Estimate the GPU time of a study, and check that one call can be that long.
+    """Estimate the GPU time of a study, and check that it fits into one call.
 
     Args:
         study: The study.
@@ -143,7 +143,7 @@ def require_call(study: StudySettings, rows: int, layers: int, parameters: int) 
 
 
 def record_seconds(record: Record, limits: Limits) -> int:
-    """Estimate the GPU time of a record's study, and check that one call can be that long.
+    """Estimate the GPU time of a record's study, and check that it fits into one call.
 
     Args:
         record: The record.

@@ -46,7 +46,7 @@ class Profile:
     """One kind of server.
 
     Attributes:
-        words: Description.
+        words: Description of the server.
         public: Whether strangers can visit.
         limits: Limits that differ from the defaults.
         presets: Presets that the Train tab offers.
@@ -103,8 +103,8 @@ class HostProfile:
         profile: The profile.
         limits: Its limits.
         models: Models that a visitor may use, with their pinned revisions; None for any.
-        mcp: Whether to offer the endpoints as tools for agents; None leaves it to the server.
-        judge: Whether visitors can name a judge of their own; None for only if the server is not public.
+        mcp: Whether to offer the endpoints as tools for agents; None for the server's default.
+        judge: Whether visitors can name a judge of their own; None to allow it only if the server is not public.
         track: Tracker that every study is also logged to; "" for none.
     """
 
@@ -175,10 +175,9 @@ def detect_profile(environment: Mapping[str, str]) -> str:
 def host_profile(environment: Mapping[str, str] | None = None) -> HostProfile:
     """Return the profile of this process, with the overrides from the environment.
 
-    `NEFTUNE_PUBLIC` declares the server public or private, which decides about features that strangers must not use,
-    and applies the limits of a public server.
-    Every limit can be set, as in `NEFTUNE_LIMIT_RECORD_DAYS=7`. `NEFTUNE_MODELS` adds models, as in
-    `owner/name@revision,owner/other@revision`; `any` allows all.
+    `NEFTUNE_PUBLIC` declares the server public or private. A public server has its own limits, and lacks the features
+    that strangers must not use. Every limit can be set, as in `NEFTUNE_LIMIT_RECORD_DAYS=7`. `NEFTUNE_MODELS` adds
+    models, as in `owner/name@revision,owner/other@revision`; `any` allows all.
 
     Raises:
         InvalidSetting: If a variable is unknown, or its value is malformed or out of range.

@@ -78,7 +78,7 @@ Decorate = Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]]
 
 
 def enter() -> AllocatedGpu:
-    """Return the Space's allocated GPU; call it before anything imports torch.
+    """Return the Space's allocated GPU; must be called before torch is imported.
 
     Raises:
         NotAvailable: If this process does not run on ZeroGPU.
@@ -96,7 +96,7 @@ def enter() -> AllocatedGpu:
 
 
 class AllocatedGpu:
-    """The tasks that run on the allocated GPU.
+    """A GPU that is allocated per call, and the tasks that run on it.
 
     Args:
         decorate: The platform's decorator, used as `decorate(duration=function)(task)`.
@@ -135,7 +135,7 @@ class AllocatedGpu:
             Whole seconds.
 
         Raises:
-            DoesNotFit: If it is more than one call may take.
+            DoesNotFit: If it exceeds the maximum duration of a call.
         """
         return require_call(study, rows, loaded.layers, loaded.parameters)
 

@@ -1,1 +1,1 @@
-"""The architecture of a model: its parts, caches, trial runs, and what noise and adapters reach."""
+"""The architecture of a model: its components, caches, trial runs, and what noise and adapters reach."""

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 CACHE_NAMES = ("cache", "past_key_values", "cache_params")
-"""Names of the cache in transformers: from 5.24 on, before it, and before it in state space models."""
+"""Names of the cache in transformers: from 5.24 on; before 5.24; and before 5.24 in state space models."""
 
 KEYS, STATES, NOTHING = "keys", "states", "nothing"
-"""Kinds of memory: only keys and values of every token, also other states, or none that can be used."""
+"""Kinds of cache: keys and values of every token only; other states as well; or no usable cache."""
 
 TOLERANCES = {"float32": 0.01}
 ROUNDED_TOLERANCE = 0.1
-"""Largest difference of logits with and without the cache, relative to the largest logit."""
+"""Maximum difference between logits with and without the cache, relative to the largest logit."""
 
 
 def cache_name(model: nn.Module) -> str:
@@ -71,7 +71,7 @@ def select_rows(cache: Any, rows: torch.Tensor) -> None:
 
 
 def memory_of(model: nn.Module, pad: int) -> str:
-    """Return the kind of memory of `model`; with `NOTHING`, the whole text must be processed for every token.
+    """Return the kind of cache of `model`; with `NOTHING`, the whole text must be processed for every token.
 
     Two rows of different lengths are processed with the cache, swapped and continued, as in the generation of answers.
     Their logits are compared with those of each row processed as a whole.

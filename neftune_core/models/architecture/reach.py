@@ -1,4 +1,4 @@
-"""The parts of a model that embedding noise or adapters do not reach, as sentences for its card and its record.
+"""The components of a model that embedding noise or adapters do not reach, in sentences for its card and record.
 
 They are found by running the model, not by the name of its family. The sentences are stored in English and translated
 when shown.
@@ -39,13 +39,13 @@ NO_ATTENTION = later("The layers have no attention, so attention adapters are no
 
 ALPHA = 5
 WHOLE_SHARE = 0.95
-"""Share of the layers' weights from which adapters are considered to cover all of them."""
+"""Minimum share of the layers' weights at which adapters count as reaching all of them."""
 IDS = (9, 4, 11, 5)
 """Token ids that differ from any position or segment ids."""
 
 
 def reach_of(model: nn.Module) -> tuple[str, ...]:
-    """Return one sentence for each part of `model` that noise or adapters do not reach; usually none.
+    """Return one sentence for each component of `model` that noise or adapters do not reach; usually none.
 
     Args:
         model: The model, in evaluation mode, after `trials.require_supported`.
@@ -61,7 +61,7 @@ def reach_of(model: nn.Module) -> tuple[str, ...]:
 
 
 def _noise_reach(tree: nn.Module) -> tuple[list[str], float]:
-    """Return other embeddings of the token ids, and the factor on noise between the embedding and the first layer.
+    """Return other embeddings of the token ids, and the factor on the noise that reaches the first layer.
 
     The factor is 1 if the change at the layer is not proportional to the noise, as after a normalisation.
     """
@@ -89,7 +89,7 @@ def _noise_reach(tree: nn.Module) -> tuple[list[str], float]:
 
 
 class _Tables:
-    """Records which embeddings other than `known` and the input embeddings are called with the token ids."""
+    """A recorder of the embeddings, except `known` and the input embeddings, that are called with the token ids."""
 
     def __init__(self, tree: nn.Module, known: nn.Module, ids: torch.Tensor) -> None:
         from torch import nn

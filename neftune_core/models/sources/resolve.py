@@ -27,7 +27,7 @@ UNKNOWN_LICENCE = "not stated"
 
 
 def forbid_local_paths() -> None:
-    """Forbid this process to open models from local files and folders named by users."""
+    """Prevent this process from opening models from local files and folders that users name."""
     _closed.set()
 
 
