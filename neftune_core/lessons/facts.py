@@ -16,7 +16,7 @@ IN_BROWSER = {
     "noise.view": "the view of the Noise tab",
     "noise.length_rule": "the length that alpha is divided by",
     "noise.length": "tokens of the sentence",
-    "noise.share": "the norm of the noise over that of the token, median",
+    "noise.share": "the noise over the signal, as root mean squares over the sentence",
     "noise.angle": "degrees by which the median token turns",
     "noise.flips": "tokens that another word has come nearest to, at this strength",
     "noise.depth": "the disturbance after the last layer over the clean vector, mean of tokens and draws (view Depth)",
