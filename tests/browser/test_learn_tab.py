@@ -15,6 +15,8 @@ pytestmark = pytest.mark.browser
 
 STEP = "Number(document.querySelector('.lab-stage-time input').value)"
 DONE = ".lab-dock li.done"
+PLAN_FIRST = """['train-plan', 'train-preset'].map((id) => document.getElementById(id).getBoundingClientRect().top)
+    .reduce((plan, preset) => plan < preset)"""
 
 
 def begin(page: Any, number: int) -> None:
@@ -73,6 +75,15 @@ def test_the_first_view_is_a_recorded_study_that_moves(lab_page: Any) -> None:
     first = answers.locator("article p").first.inner_text()
     lab_page.locator(".lab-picker button").nth(1).click()
     assert answers.locator("article p").first.inner_text() != first
+    told = lab_page.locator("#learn-next").inner_text()
+    assert re.split(r"\n+", told) == [
+        "Change the noise yourself", "Set up your own study", "Trains in about 30 s on two cores",
+    ]  # fmt: skip
+    lab_page.locator("#learn-to-train").click()
+    lab_page.locator("#train-plan .lab-plan", has_text="seconds here").wait_for()
+    lab_page.locator("#train-preset").wait_for()
+    assert lab_page.evaluate(PLAN_FIRST)
+    lab_page.get_by_role("tab", name="Learn", exact=True).click()
     lab_page.locator("#learn-to-noise").click()
     lab_page.locator("#noise-strength").wait_for()
 

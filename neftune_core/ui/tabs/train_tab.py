@@ -98,9 +98,9 @@ def build(context: TabContext, shown: RecordedStudy | None) -> TrainTab:
     """
     with gr.Row(elem_id="train-tab", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
+            plan = gr.HTML(elem_id="train-plan", apply_default_css=False)
             form = train_form.build(context.lab.host.profile.presets, with_tracker=not context.lab.has_strangers)
             live = component(control(StudySettings, "live"), elem_id="train-live")
-            plan = gr.HTML(elem_id="train-plan", apply_default_css=False)
         with gr.Column(scale=5, min_width=320, elem_classes=["lab-stays"]):
             state = watched_text(_nothing(shown), elem_id="train-state")
             strength = component(
