@@ -85,6 +85,9 @@ export const checks = (numbers) => ({
       for (const part of ["before", "after", "shares", "cosines"]) close(found[part], expected[part]);
       for (const [unit, value] of Object.entries(expected.equivalents))
         close(told(numbers.payload, controls, found).equivalents[unit], value);
+      const { share, decibels: ratio, equivalents } = told(numbers.payload, controls, found);
+      if (!found.drops && found.shares.some(Boolean)) close(share, equivalents.relative);
+      if (share > 0) close(10 ** (-ratio / 20), share);
     }
   },
   "repeated draws and their band are those of the vectors": () => {
@@ -126,7 +129,7 @@ export const checks = (numbers) => ({
   },
   "numbers are short": () => {
     same([0, 1234.5, 0.012345, 0.00012345, -0.00005].map(short), ["0", "1230", "0.0123", "1.2 × 10⁻⁴", "-5.0 × 10⁻⁵"]);
-    same(percent(0.5321), "53.2%");
+    same([0, 0.05321, 0.5321, 2.1353].map(percent), ["0%", "5.32%", "53.2%", "214%"]);
   },
   "axes end at round values": () => {
     same([0, 0.9, 1.01, 14, 8].map(ceiling), [1, 1, 1.5, 15, 10]);

@@ -60,15 +60,22 @@ export const seeAnew = () => {
   for (const name of ["recorded.step", "sweep.recorded"]) delete facts[name];
   seenKinds.clear();
   seenLengths.clear();
+  seeNow();
+};
+/** Count the kind and the length that the Noise tab shows. */
+const seeNow = () => {
+  if (!("noise.kind" in facts)) return;
+  seenKinds.add(facts["noise.kind"]);
+  seenLengths.add(facts["noise.length"]);
+  const seen = { kinds_seen: seenKinds.size, lengths_seen: seenLengths.size, longest_seen: Math.max(...seenLengths) };
+  for (const [name, value] of Object.entries(seen)) fact("noise." + name, value);
 };
 
 on("figure:noise", (/** @type {NoiseSaid} */ { payload, controls, told, result, view }) => {
   const { strength, unit, kind, length_rule } = controls;
-  seenKinds.add(kind);
-  seenLengths.add(payload.length);
-  const seen = { kinds_seen: seenKinds.size, lengths_seen: seenLengths.size, flips: flips(payload, controls, result) };
-  const known = { strength, unit, kind, length_rule, view: view || controls.view, length: payload.length, ...seen };
+  const known = { strength, unit, kind, length_rule, view: view || controls.view, length: payload.length, flips: flips(payload, controls, result) };
   for (const [name, value] of Object.entries({ ...known, share: told.share, angle: told.angle })) fact("noise." + name, value);
+  seeNow();
 });
 document.addEventListener("lab-stage-step", (event) => {
   if (event instanceof CustomEvent) fact("recorded.step", event.detail);

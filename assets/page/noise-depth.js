@@ -5,7 +5,7 @@ import { among, interpolated } from "./inside-maths.js";
 import { decibels } from "./noise-maths.js";
 import { line, nothing } from "./noise-views.js";
 import { views } from "./noise.js";
-import { ceiling, short } from "./numbers.js";
+import { ceiling, percent, short } from "./numbers.js";
 import { text } from "./text.js";
 
 const MOST = 1.5; // relative size that has the last colour of the map
@@ -59,9 +59,10 @@ const overLayers = ({ layers }, values) => {
  * @param {string} name
  * @param {AtLayers} values
  * @param {string} colour
+ * @param {string} [format] of the numbers, as D3 writes it
  * @returns {Trace[]}
  */
-const banded = (found, name, values, colour) => {
+const banded = (found, name, values, colour, format = ".3g") => {
   const edge = { type: "scatter", mode: "lines", line: { width: 0, color: colour }, xaxis: "x2", showlegend: false, hoverinfo: "skip" };
   const names = {
     low: text("{name}, lowest of {count} draws", { name, count: found.draws }),
@@ -76,7 +77,7 @@ const banded = (found, name, values, colour) => {
       mode: "lines+markers",
       marker: { color: colour, size: 5 },
       xaxis: "x2",
-      hovertemplate: name + text(": ") + "%{x:.3g}<extra></extra>",
+      hovertemplate: name + text(": ") + `%{x:${format}}<extra></extra>`,
     },
   ];
 };
@@ -97,7 +98,7 @@ const mapOf = (found, sizes, cosines, warm) => {
       const where = { token: label(found.tokens[token]), layer: names[layer] };
       return text("{token}, layer {layer}: size {size}, cosine {cosine}, signal to noise {ratio}", {
         ...where,
-        size: short(size),
+        size: percent(size),
         cosine: known(cosines[layer][token]),
         ratio: ratio(size),
       });
@@ -121,7 +122,7 @@ const mapOf = (found, sizes, cosines, warm) => {
     colorbar: {
       title: { text: text("relative size"), side: "top", font: { color: "var(--lab-quiet)", size: 12 } },
       orientation: "h", x: 0, xanchor: "left", y: 1, yanchor: "bottom", len: 0.6, thickness: 8, outlinewidth: 0, ypad: 6, xpad: 0,
-      tickvals: [0, 0.5, 1, MOST], ticktext: ["0", "0.5", "1", `${MOST}+`],
+      tickvals: [0, 0.5, 1, MOST], ticktext: [...[0, 0.5, 1].map(percent), `${percent(MOST)}+`],
       tickfont: { color: "var(--lab-quiet)", size: 11 },
     },
   };
@@ -144,7 +145,7 @@ views.depth = (payload, controls) => {
     data: [
       mapOf(found, interpolated(depth.sizes, 0, place), interpolated(depth.cosines, 1, place), warm),
       ...banded(found, text("cosine to clean"), cosines, grey),
-      ...banded(found, text("relative size"), sizes, warm),
+      ...banded(found, text("relative size"), sizes, warm, ".3p"),
     ],
     layout: {
       xaxis: axisOf(tokens),
@@ -166,16 +167,16 @@ const depthWords = (found, sizes, cosines, strength) => {
   const [first, last, most] = [means[0], means[means.length - 1], Math.max(...means)];
   if (!(most > 0)) return text("Without noise nothing inside the model changes.");
   return text(
-    "At {strength} the disturbance is {first} times the clean vectors at the embedding and {last} times after the last layer, on " +
+    "At {strength} the disturbance is {first} as large as the clean vectors at the embedding and {last} after the last layer, on " +
       "average over the tokens and {draws} draws; it is largest at layer {layer}: {most}. The signal-to-noise ratio goes from " +
       "{before} to {after}, and the cosine from {turned} to {end}.",
     {
       strength,
-      first: short(first),
-      last: short(last),
+      first: percent(first),
+      last: percent(last),
       draws: found.draws,
       layer: layerNames(found)[means.indexOf(most)],
-      most: short(most),
+      most: percent(most),
       before: ratio(first),
       after: ratio(last),
       turned: known(cosines.mean[0]),

@@ -84,7 +84,8 @@ export const degrees = (cosine) => (cosine === null ? 90 : (Math.acos(Math.min(1
 export const decibels = (share) => -20 * Math.log10(share);
 
 /**
- * A summary: the strength in every unit, and the effect on the median token.
+ * A summary: the strength in every unit, the share of the noise in the signal (as root mean squares over the sentence, so
+ * that it is the strength in the unit "relative"), and the angle of the median token.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @param {TokenEffects} result
@@ -94,7 +95,7 @@ export const told = (payload, controls, { drops, deviation, cosines, shares }) =
   /** @type {Record<string, number>} */
   const equivalents = {};
   for (const unit in UNITS) equivalents[unit] = deviation / UNITS[unit](payload, controls);
-  const share = median(shares);
+  const share = drops || !shares.some(Boolean) ? median(shares) : equivalents.relative;
   return { equivalents, angle: median(cosines.map(degrees)), share, decibels: decibels(share), drops };
 };
 

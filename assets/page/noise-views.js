@@ -92,9 +92,9 @@ views.angles = (payload, controls, result) => {
     layout: { yaxis: { range: [lowest < 0 ? lowest - 0.05 : 0, 1.02] }, yaxis2: { range: reach } },
     summary: known.length
       ? text(
-          "The median token keeps a cosine of {cosine} to its clean vector, at a signal-to-noise ratio of {ratio} dB; " +
+          "The median token keeps a cosine of {cosine} to its clean vector; the signal-to-noise ratio is {ratio} dB; " +
             "the token that turns most keeps {least}.",
-          { cosine: short(median(cosines)), ratio: median(known).toFixed(1), least: short(Math.min(...cosines)) },
+          { cosine: short(median(cosines)), ratio: decibels(result.deviation / payload.root_mean_square).toFixed(1), least: short(Math.min(...cosines)) },
         )
       : text("Without noise every token keeps a cosine of 1 to itself."),
   };

@@ -147,11 +147,11 @@ part("noise-words", ({ element }) => {
 
 // ------------------------------------------------------------------ the ruler: one strength in every unit
 const RULER = { width: 330, left: 4, right: 326, row: 50 };
-/** @type {Record<string, {marks: number[], words: string}>} */
+/** @type {Record<string, {marks: number[], words: string, shown: (value: number) => string}>} */
 const MARKS = {
-  alpha: { marks: [5, 10, 15], words: text("the paper's strengths") },
-  std: { marks: [0.01, 0.05, 0.1, 0.2], words: text("constants in use") },
-  relative: { marks: [0.1, 0.5, 1], words: text("of the signal") },
+  alpha: { marks: [5, 10, 15], words: text("the paper's strengths"), shown: short },
+  std: { marks: [0.01, 0.05, 0.1, 0.2], words: text("constants in use"), shown: short },
+  relative: { marks: [0.1, 0.5, 1], words: text("of the signal"), shown: percent },
 };
 class Ruler {
   key = "";
@@ -183,10 +183,10 @@ class Ruler {
     if (x !== null) this.line.setAttribute("d", [0, 1, 2].map((row) => `M${x.toFixed(1)},${row * RULER.row + 18}v16`).join(""));
     const said = told.drops ? text("no standard deviation") : "";
     for (const [unit, node] of Object.entries(this.values))
-      node.textContent = said ? "–" : short(told.equivalents[unit]);
+      node.textContent = said ? "–" : MARKS[unit].shown(told.equivalents[unit]);
     this.root.setAttribute(
       "aria-label",
-      said || Object.entries(told.equivalents).map(([unit, value]) => `${unit} ${short(value)}`).join(text(", ")),
+      said || Object.entries(told.equivalents).map(([unit, value]) => `${unit} ${MARKS[unit].shown(value)}`).join(text(", ")),
     );
   }
 
@@ -213,7 +213,7 @@ class Ruler {
    * @param {number} top
    */
   scale(unit, scale, top) {
-    const { marks, words: about } = MARKS[unit];
+    const { marks, words: about, shown } = MARKS[unit];
     const axis = top + 26;
     const name = svg("text", { x: 0, y: top + 13, class: "lab-ruler-name" }, unit);
     name.append(svg("tspan", { class: "lab-ruler-about", dx: 6 }, about));
@@ -225,7 +225,7 @@ class Ruler {
     for (const mark of marks.filter((each) => each >= low && each <= high)) {
       const x = this.place(mark * scale);
       this.tick(x, axis, 8, "lab-ruler-mark");
-      this.root.append(svg("text", { x, y: axis + 19, class: "lab-ruler-label" }, short(mark)));
+      this.root.append(svg("text", { x, y: axis + 19, class: "lab-ruler-label" }, shown(mark)));
     }
   }
 

@@ -30,13 +30,11 @@ from neftune_core.evaluation.paired_comparison import (
 )
 from neftune_core.evaluation.statistics import LEVEL, Interval, seeds_needed, smallest_detectable
 from neftune_core.evaluation.validity import obstacles, warnings
-from neftune_core.evaluation.verdict_words import SENTENCES, ArmName, Line, agreeing, rounding_line
+from neftune_core.evaluation.verdict_words import SENTENCES, Line, agreeing, claims_line, effect_line, rounding_line
 
 CLAIM_SEEDS = 6
 CLAIMS = ("better", "worse", "higher", "lower")
 MOST_SEEDS = 1000
-MOST_VALUES = 4
-"""Number of arms up to which the headline lists all values; beyond it, only those of the arm that differs most."""
 
 
 @dataclass(frozen=True)
@@ -209,41 +207,17 @@ def _floors(outcomes: Outcomes, question: Question) -> dict[str, Floor]:
 
 def _headline(question: Question, arms: Mapping[str, ArmVerdict]) -> tuple[str, Line]:
     """Return the arm that the headline is about ("" if none) and the headline."""
-    by_size = sorted(
-        (name for name, arm in arms.items() if arm.status not in ("void", "nothing")),
-        key=lambda name: -abs(arms[name].epochs[question.epoch].difference),
-    )
+    found = {name: arm.epochs[question.epoch] for name, arm in arms.items() if arm.status not in ("void", "nothing")}
+    by_size = sorted(found, key=lambda name: -abs(found[name].difference))
     if not by_size:
         return "", Line("headline.void")
-    claimed = [name for name in by_size if arms[name].status in CLAIMS]
-    if not claimed:
-        found = {name: arms[name].epochs[question.epoch] for name in arms if name in by_size}
-        lead = by_size[0]
-        key = arms[lead].status if f"headline.{arms[lead].status}" in SENTENCES else "no_claim"
-        return lead, _effect_line(key, question, lead, found)
-    firsts = {arms[name].status: name for name in reversed(claimed)}
-    lines = [
-        _effect_line(status, question, name, {name: arms[name].epochs[question.epoch]})
-        for status, name in sorted(firsts.items(), key=lambda one: by_size.index(one[1]))
-    ]
-    headline = lines[0] if len(lines) == 1 else Line("headline.both", {"first": lines[0], "second": lines[1]})
-    if len(arms) > 1:
-        headline = Line("headline.others", {"first": headline, "claimed": len(claimed), "arms": len(arms)})
-    return claimed[0], headline
-
-
-def _effect_line(key: str, question: Question, lead: str, found: Mapping[str, Comparison]) -> Line:
-    """Return the headline on one arm, with its values and, if they fit, those of the other arms in `found`."""
-    control, seeds = found[lead].control, found[lead].seeds
-    one_control = all(comparison.control == control for comparison in found.values())
-    listed = found if one_control and len(found) <= MOST_VALUES else {lead: found[lead]}
-    values = Line("value.control", {"value": control})
-    for name, comparison in listed.items():
-        value = Line("value.arm", {"arm": ArmName(name), "value": comparison.arm})
-        values = Line("value.and", {"first": values, "second": value})
-    measure = Line(f"measure.{question.measure}")
-    parameters = {"arm": ArmName(lead), "seeds": len(seeds), "values": values, "measure": measure}
-    return Line(f"headline.{key}", parameters)
+    claimed = {name: found[name] for name in by_size if arms[name].status in CLAIMS}
+    if claimed:
+        statuses = {name: arms[name].status for name in claimed}
+        return next(iter(claimed)), claims_line(question.measure, claimed, statuses, len(arms))
+    lead = by_size[0]
+    key = arms[lead].status if f"headline.{arms[lead].status}" in SENTENCES else "no_claim"
+    return lead, effect_line(key, question.measure, lead, found)
 
 
 def _arm_lines(
@@ -289,7 +263,8 @@ def _comparison_parameters(comparison: Comparison, arms: int) -> dict[str, Any]:
     if comparison.interval.low == comparison.interval.high:
         return parameters | {"interval": Line("interval.same", ends)}
     ends |= _interval_parameters(comparison.interval) | {"percent": 100 * comparison.interval.level, "arms": arms}
-    return parameters | {"interval": Line("interval.adjusted" if arms > 1 else "interval", ends)}
+    key = "interval" if arms == 1 else "interval.adjusted" if comparison.interval.level > LEVEL else "interval.last"
+    return parameters | {"interval": Line(key, ends)}
 
 
 def _interval_parameters(interval: Interval) -> dict[str, Any]:

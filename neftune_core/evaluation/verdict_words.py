@@ -1,15 +1,22 @@
-"""The wording of verdicts: templates of all their sentences, with named parameters."""
+"""The wording of verdicts: templates of all their sentences, with named parameters, and their headlines."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any
 
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import Rounding
+from neftune_core.evaluation.paired_comparison import Comparison
 from neftune_core.language import say
 from neftune_core.noise.names import arm_label, arm_words
+
+MOST_VALUES = 4
+"""Number of arms without a claim up to which the headline lists all values; beyond it, only the largest difference."""
+MOST_NAMED = 3
+"""Number of claims up to which the headline names all arms; beyond it, the largest difference in each direction."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,73 @@ def rounding_line(rounding: Rounding, measure: str) -> Line:
     return Line(key, {"precision": rounding.precision, "measure": Line(f"measure.{measure}"), "size": size})
 
 
+def claims_line(measure: str, claimed: Mapping[str, Comparison], statuses: Mapping[str, str], arms: int) -> Line:
+    """Return the headline on arms that differ from the control: in which direction, and by how much.
+
+    Args:
+        measure: Name of the measure.
+        claimed: Comparisons of these arms by name, largest difference first.
+        statuses: "better", "worse", "higher" or "lower", by name.
+        arms: Number of all arms.
+
+    Returns:
+        The headline.
+    """
+    groups: dict[tuple[str, int], dict[str, Comparison]] = {}
+    for name, comparison in claimed.items():
+        groups.setdefault((statuses[name], len(comparison.seeds)), {})[name] = comparison
+    short = len(claimed) > MOST_NAMED
+    lines = [_claim_line(status, measure, group, short=short) for (status, _), group in groups.items()]
+    headline = _joined("headline.both", lines)
+    if arms == 1:
+        return headline
+    sizes = _joined("value.and", [_direction_line(status, group) for (status, _), group in groups.items()])
+    key = "headline.sizes" if short else agreeing("headline.others", len(claimed))
+    return Line(key, {"first": headline, "claimed": len(claimed), "arms": arms, "sizes": sizes})
+
+
+def _claim_line(status: str, measure: str, group: Mapping[str, Comparison], *, short: bool) -> Line:
+    """Return the headline on the arms that differ in one direction; on the first of them if `short`."""
+    named = {name: group[name] for name in [*group][: 1 if short else None]}
+    line = effect_line(status, measure, next(iter(named)), named)
+    *others, last = (Line("arm.name", {"name": ArmName(name)}) for name in named)
+    names = _joined("arm.and", [_joined("value.and", others), last]) if others else last
+    return replace(line, parameters={**line.parameters, "arm": names})
+
+
+def _direction_line(status: str, group: Mapping[str, Comparison]) -> Line:
+    """Return the number of arms that differ in one direction, with the range of their differences."""
+    sizes = [abs(comparison.difference) for comparison in group.values()]
+    count = {"count": len(sizes), "direction": Line(f"direction.{status}")}
+    return Line(agreeing("sizes", len(sizes)), count | {"least": min(sizes), "most": max(sizes)})
+
+
+def effect_line(key: str, measure: str, lead: str, found: Mapping[str, Comparison]) -> Line:
+    """Return the headline on one arm, with its values and, if they fit, those of the other arms.
+
+    Args:
+        key: Key of the headline in `SENTENCES`, without "headline.".
+        measure: Name of the measure.
+        lead: Name of the arm.
+        found: Comparisons by name, with that of `lead`.
+
+    Returns:
+        The headline.
+    """
+    listed = found if len(found) <= MOST_VALUES else {lead: found[lead]}
+    one_control = len({comparison.control for comparison in listed.values()}) == 1
+    values = [Line("value.control", {"value": found[lead].control})] if one_control else []
+    for name, comparison in listed.items():
+        value = {"arm": ArmName(name), "value": comparison.arm, "control": comparison.control}
+        values.append(Line("value.arm" if one_control else "value.own", value))
+    about = {"measure": Line(f"measure.{measure}"), "values": _joined("value.and", values)}
+    return Line(f"headline.{key}", {"arm": ArmName(lead), "seeds": len(found[lead].seeds), **about})
+
+
+def _joined(key: str, lines: Sequence[Line]) -> Line:
+    return reduce(lambda first, second: Line(key, {"first": first, "second": second}), lines)
+
+
 _CHANGE = "{measure} is {control:.4g} for the control and {value:.4g} for this arm, a difference of {difference:+.3g}"
 _LENGTHS = "answers have {control:.4g} tokens for the control and {value:.4g} for this arm"
 _LENGTHS_FIRST = _LENGTHS.capitalize()
@@ -96,6 +170,8 @@ SENTENCES: dict[str, str] = {
     "headline.higher": "Higher with {arm}, by more than chance over {seeds} seeds: {values} ({measure}).",
     "headline.lower": "Lower with {arm}, by more than chance over {seeds} seeds: {values} ({measure}).",
     "headline.others": "{first} In all, {claimed} of {arms} arms differ from the control by more than chance.",
+    "headline.others.one": "{first} In all, {claimed} of {arms} arms differs from the control by more than chance.",
+    "headline.sizes": "{first} In all, {claimed} of {arms} arms differ from the control by more than chance: {sizes}.",
     "headline.both": "{first} {second}",
     "headline.no_claim": "No effect beyond chance over {seeds} seeds: {values} ({measure}).",
     "headline.rounding": "No effect beyond rounding: {values} ({measure}, {seeds} seeds).",
@@ -109,6 +185,15 @@ SENTENCES: dict[str, str] = {
     "{values} ({measure}).",
     "value.control": "control {value:.3g}",
     "value.arm": "{arm} {value:.3g}",
+    "value.own": "{arm} {value:.3g} (its control {control:.3g})",
+    "arm.name": "{name}",
+    "arm.and": "{first} and {second}",
+    "sizes": "{count} {direction} (by {least:.2g} to {most:.2g})",
+    "sizes.one": "{count} {direction} (by {most:.2g})",
+    "direction.better": "better",
+    "direction.worse": "worse",
+    "direction.higher": "higher",
+    "direction.lower": "lower",
     "value.and": "{first}, {second}",
     "continued": "Exploratory and not a test: training went on after step {step:,}, when the result of the record "
     "{record} could be seen.",
@@ -163,8 +248,10 @@ SENTENCES: dict[str, str] = {
     "one_seed": "{arm}, with a single seed, which is no evidence about other seeds: " + _CHANGE + ".",
     "nothing": "{arm}: there is no seed for which both it and the control have {measure}.",
     "interval": "{percent:.3g}% interval over {seeds} seeds: {low:+.3g} to {high:+.3g}; sign-flip p = {flip:.3g}",
-    "interval.adjusted": "{percent:.3g}% interval over {seeds} seeds, adjusted for {arms} arms: {low:+.3g} to "
-    "{high:+.3g}; sign-flip p = {flip:.3g}",
+    "interval.adjusted": "{percent:.3g}% interval over {seeds} seeds, wider than 95% because {arms} arms are judged "
+    "(Holm's correction): {low:+.3g} to {high:+.3g}; sign-flip p = {flip:.3g}",
+    "interval.last": "{percent:.3g}% interval over {seeds} seeds, the last step of Holm's correction for {arms} arms: "
+    "{low:+.3g} to {high:+.3g}; sign-flip p = {flip:.3g}",
     "interval.none": "{seeds} seeds are too few for an interval",
     "interval.none.one": "{seeds} seed is too few for an interval",
     "interval.same": "the same with each of {seeds} seeds; sign-flip p = {flip:.3g}",

@@ -37,14 +37,19 @@ def study_html(record: Record) -> str:
 def answers_html(lines: Sequence[Mapping[str, Any]]) -> str:
     """Return answers as a table with one row per prompt and one column per arm; "" if there are none.
 
+    The first column has the expected answers, if any is known.
+
     Args:
-        lines: Objects with `prompt` and `arms`, whose values have a `text`.
+        lines: Objects with `prompt` and `arms`, whose values have a `text`; a `reference` is an expected answer.
 
     Returns:
         HTML.
     """
     names = list(dict.fromkeys(name for line in lines for name in line["arms"]))
     rows = [[line["prompt"], *(line["arms"].get(name, {}).get("text", "") for name in names)] for line in lines]
+    if any(line.get("reference") for line in lines):
+        names = [say("expected answer"), *names]
+        rows = [[row[0], line.get("reference", ""), *row[1:]] for row, line in zip(rows, lines, strict=True)]
     return table_html(map(html.escape, names), ([html.escape(cell) for cell in row] for row in rows)) if rows else ""
 
 

@@ -254,7 +254,7 @@ def _curve(measured: Sequence[Mapping[str, Any]], kind: str, arm: str) -> tuple[
 def _two_panels() -> dict[str, Any]:
     (noise, noise_unit), (typos, typos_unit) = DISTURBANCES.values()
     return {
-        "xaxis": axis(say(noise).lower(), noise_unit, domain=[0, 0.46], rangemode="tozero"),
+        "xaxis": axis(say(noise).lower(), noise_unit, domain=[0, 0.46], rangemode="tozero", tickformat=".0%"),
         "xaxis2": axis(
             say(typos).lower(), typos_unit, domain=[0.54, 1], anchor="y2", rangemode="tozero", tickformat=".0%"
         ),

@@ -83,7 +83,9 @@ def _depth(payload: Payload) -> PlotlyLayout:
         "legend": {"orientation": "v", "x": 0.72, "xanchor": "left"},
         "xaxis": axis(later("token"), **plain, domain=[0, 0.66], tickangle=-45),
         "yaxis": merge_mappings(axis(later("layer"), **plain), {"title": {"standoff": 4}}),
-        "xaxis2": merge_mappings(axis(later("mean"), **means, domain=[0.72, 1]), {"title": {"standoff": 24}}),
+        "xaxis2": merge_mappings(
+            axis(later("mean (1 is 100%)"), **means, domain=[0.72, 1]), {"title": {"standoff": 24}}
+        ),
     }
 
 

@@ -38,11 +38,13 @@ def robustness_figure(found: Robustness, arms: Mapping[str, NoiseSettings]) -> F
             data.append(_band(name, panel, found.strengths, values, colours.get(name, "var(--lab-quiet)")))
             means = [one.estimate for one in values]
             data.append(_line(name, panel, found.strengths, means, colours.get(name, "var(--lab-quiet)")))
-    x = (later("strength of the noise at test time"), later("times the signal"))
+    x = (later("strength of the noise at test time"), later("of the signal"))
     layout = _layout(
         x, [(later("Held-out loss"), later("nats per token")), (later("Right answers"), later("share of rows"))]
     )
-    layout["yaxis2"]["range"] = [-0.03, 1.03]
+    layout["yaxis2"] |= {"range": [-0.03, 1.03], "tickformat": ".0%"}
+    for mark in ("", "2"):
+        layout[f"xaxis{mark}"] |= {"tickformat": ".0%"}
     return figure("robustness", data, layout, _robustness_words(found), narrow=_narrow())
 
 
@@ -53,7 +55,7 @@ def _robustness_words(found: Robustness) -> str:
         loss, right = found.loss(name), found.right(name)
         parts.append(
             say(
-                "{arm}: loss {clean:.3f} without noise and {noisy:.3f} ({low:.3f} to {high:.3f}) at {strength:g}; "
+                "{arm}: loss {clean:.3f} without noise and {noisy:.3f} ({low:.3f} to {high:.3f}) at {strength:.0%}; "
                 "right answers {before:.0%} and {after:.0%}.",
                 arm=arm_label(name),
                 clean=loss[0].estimate,

@@ -16,13 +16,14 @@ IN_BROWSER = {
     "noise.view": "the view of the Noise tab",
     "noise.length_rule": "the length that alpha is divided by",
     "noise.length": "number of tokens in the sentence",
-    "noise.share": "norm of the noise divided by the norm of the clean token, median over tokens",
+    "noise.share": "norm of the noise divided by that of the signal, both as root mean squares over the sentence",
     "noise.angle": "angle in degrees between the noisy and the clean token, median over tokens",
     "noise.flips": "number of tokens whose nearest word is a different word, at this strength",
     "noise.depth": "disturbance after the last layer divided by the clean vector, mean over tokens and draws",
     "noise.kept": "share of draws in which the most likely token after the selected one is the same as without noise",
     "noise.kinds_seen": "number of kinds of noise chosen since the lesson was opened",
     "noise.lengths_seen": "number of different sentence lengths since the lesson was opened",
+    "noise.longest_seen": "number of tokens of the longest sentence since the lesson was opened",
     "train.epochs": "number of epochs that is set",
     "train.seeds": "number of seeds that is set",
     "answers.read": "number of prompts whose recorded answers were opened",
@@ -33,7 +34,7 @@ IN_BROWSER = {
 OF_STUDIES = {
     "study.finished": "1 once the study is finished",
     "study.noise_arms": "its number of noise arms",
-    "study.seeds": "its number of seeds",
+    "study.seeds": "its number of seeds, known from its start",
     "study.epochs": "its number of epochs",
     "study.strongest": "the highest alpha among its noise arms",
     "study.weakest": "the lowest alpha among its noise arms",
@@ -49,10 +50,17 @@ OF_FAULTS = {
 KNOWN = {**IN_BROWSER, **OF_STUDIES, **OF_FAULTS}
 
 
-def study_facts(record: Record) -> dict[str, float]:
+def study_facts(record: Record, *, is_over: bool = True) -> dict[str, float]:
     """Return those facts in `OF_STUDIES` that can be computed from a record.
 
     Losses are in nats per response token, as means over the seeds, with noise off.
+
+    Args:
+        record: The study.
+        is_over: Whether no more of it is to be trained; the end of fewer seeds is in its log too.
+
+    Returns:
+        Numbers by name.
     """
     try:
         study = record.study
@@ -60,7 +68,7 @@ def study_facts(record: Record) -> dict[str, float]:
         return {}
     found = _settings(study)
     ending = record.ending()
-    found["study.finished"] = float(ending is not None and ending["event"] == "finished")
+    found["study.finished"] = float(is_over and ending is not None and ending["event"] == "finished")
     losses = held_out_losses(record.events())
     last = {arm: curve[-1] for arm, curve in losses.items()}
     noisy = [last[name] for name, noise in study.arms.items() if not noise.is_silent and name in last]

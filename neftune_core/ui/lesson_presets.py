@@ -8,18 +8,22 @@ from typing import Any
 
 import gradio as gr
 
+from neftune_core.errors import RecordError
+from neftune_core.language import say
 from neftune_core.lessons.facts import study_facts
 from neftune_core.lessons.files import Lesson
 from neftune_core.studies.records.record import find
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui import page_state
 from neftune_core.ui.page_state import PageParts
+from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import part
 from neftune_core.ui.parts.state_fields import Fields
 from neftune_core.ui.parts.wiring import QUIET, reports_errors
 from neftune_core.ui.server.lab import require_key
 from neftune_core.ui.tabs.learn_tab import LearnTab
 from neftune_core.ui.tabs.noise_tab import update_range_after
+from neftune_core.ui.tabs.train_tab import NOTHING_YET
 
 SET = ("noise.", "train.", "measuring.", "view")
 """Prefixes of the names of values that a lesson sets; those that its preset omits get their initial values."""
@@ -56,24 +60,34 @@ def connect(learn: LearnTab, page: PageParts) -> None:
     """
     fields, noise, data, key = page_state.fields_of(page), page.noise.noise, page.data, page.key
     ids = json.dumps([noise.elem_id(name) for name in noise.names] + ["noise-view"])
-    outputs = [*page_state.state_components(page, fields), data.source, data.starter]
+    train, watched = page.train, page.strip.watched
+    outputs = [*page_state.state_components(page, fields), data.source, data.starter, train.state, train.curves]
 
-    def preset(lesson: Lesson) -> list[Any]:
+    def preset(lesson: Lesson, watched: str) -> list[Any]:
+        """Set the page up; the recorded study of the Train tab goes, because it is not the study of the lesson."""
         values = page_state.state_updates(page, fields, preset_of(fields, lesson))
-        return [*values, "starter", str(lesson.preset.get(DATA, EXAMPLE.data.source)).removeprefix("starter:")]
+        source = str(lesson.preset.get(DATA, EXAMPLE.data.source)).removeprefix("starter:")
+        is_empty = lesson.tab == "Train" and not watched
+        shown = [quiet(say(NOTHING_YET)), None] if is_empty else [gr.skip(), gr.skip()]
+        return [*values, "starter", source, *shown]
 
     for lesson, button in zip(learn.lessons, learn.buttons, strict=True):
         if not lesson.preset:
             continue
         then = f"() => {{ Lab.changed(...{ids}); Lab.openTab({json.dumps(lesson.tab)}); Lab.showDock(); }}"
-        done = button.click(functools.partial(preset, lesson), None, outputs, **QUIET)
+        done = button.click(functools.partial(preset, lesson), watched, outputs, **QUIET)
         update_range_after(done, noise)
         done = done.then(None, None, None, js=then)
         done.then(data.reread.handler, data.reread.inputs, data.reread.outputs, **QUIET)
     told_facts = gr.HTML({}, html_template="", js_on_load=part("facts"), apply_default_css=False, elem_id="study-facts")
 
     @reports_errors
-    def look(key: str, finished: str) -> Any:
-        return study_facts(find(finished, require_key(key))) if finished else gr.skip()
+    def look(key: str, watched: str) -> Any:
+        """Return the facts of the watched study: its settings from the start on, and its results once it is over."""
+        try:
+            record = find(watched, require_key(key)) if watched else None
+        except RecordError:  # removed in the meantime; the status line reports it
+            record = None
+        return gr.skip() if record is None else study_facts(record, is_over=page.lab.jobs.status(record).is_over)
 
-    page.train.finished.change(look, [key, page.train.finished], told_facts, **QUIET)
+    page.train.seen.change(look, [key, watched], told_facts, trigger_mode="always_last", **QUIET)

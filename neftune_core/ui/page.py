@@ -9,6 +9,7 @@ import gradio as gr
 from gradio.components import Component
 
 from neftune_core.language import CHINESE, in_language, later, say
+from neftune_core.models.settings import BUNDLED
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui import lesson_presets, page_state, recorded_effects
 from neftune_core.ui.parts import model_panel, strip
@@ -57,7 +58,7 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
     learn_tab.dock()
     with gr.Tabs(elem_id="lab-tabs", selected="noise"):  # learn.js opens the requested tab
         with _tab("learn"):
-            learn = learn_tab.build(shown)
+            learn = learn_tab.build(shown, _usual_time(lab))
         with _tab("noise"):
             noise = noise_tab.build(top, first)
         with _tab("data") as place:
@@ -113,6 +114,16 @@ def _tab(name: str) -> Iterator[gr.Tab]:
     with gr.Tab(say(TABS[name]), id=name, elem_id=f"tab-{name}", render_children=True) as place:
         gr.HTML(f"<h2>{say(TABS[name])}</h2>", elem_classes=["visually-hidden"], apply_default_css=False)
         yield place
+
+
+def _usual_time(lab: Lab) -> str:
+    """Return how long the study takes that the page opens with; "" if that depends on the host's model or GPU.
+
+    The Train tab has the estimate for this machine, for which the model and the data have to be loaded.
+    """
+    if lab.gpu or lab.host.profile.model != BUNDLED:
+        return ""
+    return say("Trains in about 30 s on two cores")
 
 
 def _initial_text() -> dict[str, str]:

@@ -31,6 +31,12 @@ SELECT = """() => {
 STILL_SELECTED = (
     "labSelected.text.isConnected && labSelected.words.length === 3 && String(getSelection()) === labSelected.words"
 )
+IN_ORDER = """() => {
+  const tops = ['view', 'prompts', 'ask', 'answers', 'record', 'blind']
+    .map((name) => document.querySelector(`#compare-${name}`).getBoundingClientRect().top);
+  return tops.every((top, index) => !index || top > tops[index - 1]);
+}"""
+"""On a phone prompts and answers come before the settings."""
 
 
 def test_columns_continue_are_marked_and_voted_on_blind(browser: Any, lab_address: str, lab_home: Path) -> None:
@@ -47,6 +53,10 @@ def test_columns_continue_are_marked_and_voted_on_blind(browser: Any, lab_addres
         page.locator("#compare-answers h3", has_text="Who lives here?").wait_for()
         page.locator("#compare-go-on").wait_for()
         assert page.evaluate(STILL_SELECTED)
+        assert "which teaches, for example:" in page.locator("#compare-answers .lab-quiet").first.inner_text()
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.wait_for_function(IN_ORDER)
+        page.set_viewport_size({"width": 1280, "height": 860})
         page.locator("#compare-marks input").click()
         page.get_by_role("option", name="base", exact=True).click()
         page.locator("#compare-turn").locator("input, textarea").fill("And who else?")

@@ -15,6 +15,8 @@ pytestmark = pytest.mark.browser
 
 STEP = "Number(document.querySelector('.lab-stage-time input').value)"
 DONE = ".lab-dock li.done"
+PLAN_FIRST = """['train-plan', 'train-preset'].map((id) => document.getElementById(id).getBoundingClientRect().top)
+    .reduce((plan, preset) => plan < preset)"""
 
 
 def begin(page: Any, number: int) -> None:
@@ -73,6 +75,15 @@ def test_the_first_view_is_a_recorded_study_that_moves(lab_page: Any) -> None:
     first = answers.locator("article p").first.inner_text()
     lab_page.locator(".lab-picker button").nth(1).click()
     assert answers.locator("article p").first.inner_text() != first
+    told = lab_page.locator("#learn-next").inner_text()
+    assert re.split(r"\n+", told) == [
+        "Change the noise yourself", "Set up your own study", "Trains in about 30 s on two cores",
+    ]  # fmt: skip
+    lab_page.locator("#learn-to-train").click()
+    lab_page.locator("#train-plan .lab-plan", has_text="seconds here").wait_for()
+    lab_page.locator("#train-preset").wait_for()
+    assert lab_page.evaluate(PLAN_FIRST)
+    lab_page.get_by_role("tab", name="Learn", exact=True).click()
     lab_page.locator("#learn-to-noise").click()
     lab_page.locator("#noise-strength").wait_for()
 
@@ -158,7 +169,7 @@ def test_the_lesson_of_the_length_wants_a_long_sentence_and_the_padded_rule(page
     open_tab(page, "Learn")
     begin(page, 3)
     box = page.locator("#noise-text textarea")
-    for words in (3, 24):
+    for words in (24, 3):
         box.fill("one " * words)
         page.wait_for_function(f"Lab.facts['noise.length'] === {words}")
     ticked(page, 1)
@@ -183,6 +194,10 @@ def test_a_lesson_sets_the_controls_of_a_study(lab_page: Any, number: int) -> No
         preset["train.strengths"]
     )
     lab_page.locator("#lab-words", has_text=preset["data"].removeprefix("starter:")).wait_for()
+    lab_page.locator("#train-state", has_text="Nothing has been trained yet").wait_for()  # no other study is shown
+    lab_page.locator("#train-view label").nth(1).click()
+    lab_page.wait_for_function("Lab.read('train-view') !== 'losses'")
+    assert lab_page.locator("#train-curves .lab-empty, #train-curves.lab-empty").count() == 1
 
 
 def test_a_study_that_ends_ticks_its_task_off_and_its_progress_is_in_the_title(lab_page: Any) -> None:
@@ -202,6 +217,16 @@ def test_a_study_that_ends_ticks_its_task_off_and_its_progress_is_in_the_title(l
     ticked(lab_page, 1)
     assert lab_page.evaluate("Lab.facts['study.finished']") == 1
     lab_page.wait_for_function("document.title === 'NEFTune Lab'")
+    lab_page.evaluate("Lab.openTab('Learn')")
+    lab_page.locator("#lesson-4 [data-do=lessons]").click()
+    begin(lab_page, 7)
+    shows(lab_page, "train-seeds", 1)
+    lab_page.locator("#train-verdict", has_text="a single seed").wait_for()
+    lab_page.locator("#train-more").click()  # more seeds in the same record
+    lab_page.locator("#train-verdict .lab-judged").wait_for(state="detached")  # that of one seed is gone
+    lab_page.locator("#train-verdict", has_text="over 6 seeds").wait_for(timeout=240_000)
+    assert lab_page.locator("#train-verdict", has_text="a single seed").count() == 0
+    ticked(lab_page, 2)
 
 
 def test_a_fault_is_run_for_real_and_its_damage_is_reported(lab_page: Any) -> None:

@@ -16,6 +16,11 @@ from neftune_core.ui.tabs.noise_tab import FIRST_STRENGTH
 
 pytestmark = pytest.mark.browser
 
+WHOLE_SENTENCE = """() => {
+  const box = document.querySelector("#noise-text textarea");
+  return box.scrollHeight <= box.clientHeight + 2;
+}"""
+
 
 def test_the_browser_draws_the_numbers_that_the_core_computes(page: Any) -> None:
     payload = page.evaluate(f"{FIGURE}.labFigure.value.payload")
@@ -149,6 +154,8 @@ def test_the_owner_key_is_made_once_and_is_long(page: Any) -> None:
 
 def test_nothing_is_wider_than_a_phone(page: Any) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
+    page.locator("#noise-text textarea").fill("The owl that lives in the old barn sleeps all day. " * 2)
+    page.wait_for_function(WHOLE_SENTENCE)
     for tab in ("Learn", "Noise"):
         page.get_by_role("tab", name=tab).click()
         page.wait_for_function(f"Lab.currentTab() === '{tab}'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,10 @@ def test_depth_is_measured_in_one_call_and_follows_the_slider(page: Any) -> None
         assert np.array(figure["data"][0]["z"]) == pytest.approx((1 - share) * low + share * high, rel=0.05, abs=0.02)
     line = figure["data"][-1]
     assert line["x"] == pytest.approx(expected["lines"]["sizes"]["mean"][1], rel=0.05)
-    assert "interpolated" in page.locator("#noise-figure .lab-figure-summary").inner_text()
+    summary = page.locator("#noise-figure .lab-figure-summary").inner_text()
+    assert "interpolated" in summary
+    share = re.findall(r"disturbance is (\S+)% as large as", summary)
+    assert float(share[0]) == pytest.approx(100 * expected["lines"]["sizes"]["mean"][1][0], rel=0.05)
     page.evaluate(MOVE, 0)
     assert not np.array(page.evaluate(f"{CURRENT}.data[0].z")).any()
     assert len(calls) == 1

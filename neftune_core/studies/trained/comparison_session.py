@@ -53,6 +53,7 @@ class ComparisonSession:
         ballots: One per line if the columns are anonymous.
         id: Random identifier.
         earlier: The earlier turns of the conversation, each without its own `earlier`.
+        taught: Sentence shown at prompts without an expected answer; "" for none.
     """
 
     columns: tuple[str, ...] = ()
@@ -62,6 +63,7 @@ class ComparisonSession:
     ballots: tuple[Ballot, ...] = ()
     id: str = ""
     earlier: tuple[ComparisonSession, ...] = ()
+    taught: str = ""
 
     @property
     def turns(self) -> tuple[ComparisonSession, ...]:
@@ -213,6 +215,7 @@ def answer_prompts(
     prompts: Sequence[Prompt],
     settings: DecodingSettings,
     pair: Sequence[str] = (),
+    taught: str = "",
 ) -> Iterator[ComparisonSession]:
     """Answer prompts.
 
@@ -222,6 +225,7 @@ def answer_prompts(
         prompts: The prompts.
         settings: Decoding settings.
         pair: The two columns that are anonymous; empty for none.
+        taught: Sentence for prompts without an expected answer.
 
     Yields:
         The comparison so far.
@@ -233,7 +237,7 @@ def answer_prompts(
     arms = {name: one.record.arms[name] for one in chosen for name in [plain_name(one.arm)]}
     ids = tuple(column_id(one) for one in chosen)
     ballots = _shuffle(pair, names, len(prompts) * settings.answers_each) if pair else ()
-    session = ComparisonSession(ids, arms, tuple(prompts), (), ballots, secrets.token_hex(6))
+    session = ComparisonSession(ids, arms, tuple(prompts), (), ballots, secrets.token_hex(6), taught=taught)
     for lines in answer(chosen, prompts, settings):
         yield replace(session, lines=tuple(with_measures(line) for line in lines))
 

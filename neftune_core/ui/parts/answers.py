@@ -15,7 +15,9 @@ from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, plural, say
 from neftune_core.noise.names import BEST, arm_label
 from neftune_core.noise.settings import NoiseSettings
+from neftune_core.studies.records.record import Record
 from neftune_core.studies.trained.comparison_session import Ballot, ComparisonSession
+from neftune_core.studies.trained.expected_answers import taught_by_set
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import part
 
@@ -23,6 +25,12 @@ ENDINGS = {"stop": later("ended by itself"), "limit": later("cut off at the leng
 HIDDEN = "var(--lab-quiet)"
 CHOSEN = {"tie": later("tie"), "both bad": later("both bad")}
 BALLOTS = {"a": later("A is better"), "b": later("B is better"), "tie": later("Tie"), "both bad": later("Both bad")}
+
+KEPT = later(
+    "Answers to held-out rows, stored at the end of the study; no arm was trained on these "
+    "rows. Press Answer to use your own prompts."
+)
+NO_ANSWERS = later("This study stored no answers: write prompts and press Answer.")
 
 Line = Mapping[str, Any]
 
@@ -34,8 +42,9 @@ def answer_columns(
     against: str = "",
     ballots: Sequence[Ballot] = (),
     votable: bool = False,
+    taught: str = "",
 ) -> str:
-    """Render one block per prompt with one column per arm.
+    """Render one block per prompt with one column per arm, and the expected answer before them if it is known.
 
     Args:
         lines: Lines of a record's answers.
@@ -43,11 +52,13 @@ def answer_columns(
         against: Column that the others are compared with; words that differ are marked. "" for none.
         ballots: One per line, if the columns are anonymous.
         votable: Whether anonymous columns can be voted on.
+        taught: Sentence shown at prompts without an expected answer.
 
     Returns:
         HTML.
     """
     colours = arm_colours(arms)
+    lines = [line if line.get("reference") else {**line, "taught": taught} for line in lines]
     if ballots:
         shown = zip(lines, ballots, strict=True)
         return "".join(_blind(line, ballot, number, votable) for number, (line, ballot) in enumerate(shown))
@@ -66,13 +77,34 @@ def session_html(session: ComparisonSession, against: str = "", *, over: bool = 
         HTML.
     """
     shown = [
-        answer_columns(one.lines, one.arms, against=against, ballots=one.ballots, votable=over and one is session)
+        answer_columns(
+            one.lines,
+            one.arms,
+            against=against,
+            ballots=one.ballots,
+            votable=over and one is session,
+            taught=one.taught,
+        )
         for one in session.turns
     ]
     if not session.earlier:
         return shown[0]
     heads = (say("Turn {number}", number=number) for number in range(1, len(shown) + 1))
     return "".join(f'<h3 class="lab-turn">{head}</h3>{turn}' for head, turn in zip(heads, shown, strict=True))
+
+
+def stored_answers(record: Record, seed: int) -> str:
+    """Return the answers that a study stored when a seed ended.
+
+    Args:
+        record: The study.
+        seed: The seed.
+
+    Returns:
+        HTML.
+    """
+    kept = answer_columns(record.answers(seed), record.arms, taught=taught_by_set(record.about_table("data")))
+    return quiet(say(KEPT)) + kept if kept else quiet(say(NO_ANSWERS))
 
 
 def answers_box(first: str, *, elem_id: str) -> gr.HTML:
@@ -126,20 +158,26 @@ def _blind(line: Line, ballot: Ballot, number: int, votable: bool) -> str:
 
 
 def _section(line: Line, columns: str, below: str = "") -> str:
-    reference = line.get("reference")
-    known = (
-        f'<details class="lab-more"><summary>{say("The answer in the data")}</summary>'
-        f"<p>{html.escape(reference)}</p></details>"
-        if reference
-        else ""
-    )
+    taught = quiet(line["taught"]) if line.get("taught") else ""
     cut = quiet(say(CUT)) if line.get("cut") else ""
     number = say("answer {number}", number=int(line["sample"])) if "sample" in line else ""
     sample = f' <span class="lab-quiet">{number}</span>' if number else ""
+    columns = _expected(line.get("reference")) + columns
     return (
-        f'<section class="lab-answers"><h3>{html.escape(line["prompt"])}{sample}</h3>{cut}{known}'
+        f'<section class="lab-answers"><h3>{html.escape(line["prompt"])}{sample}</h3>{cut}{taught}'
         f'<div class="lab-columns" tabindex="0" role="group" aria-label="{say("Answers by arm")}">{columns}</div>'
         f"{below}</section>"
+    )
+
+
+def _expected(reference: str | None) -> str:
+    """Return the column of the expected answer; "" if it is not known."""
+    if not reference:
+        return ""
+    head, source = html.escape(say("expected answer")), html.escape(say("from the data"))
+    return (
+        f'<article class="lab-expected"><h4>{head}</h4><p>{html.escape(reference.strip())}</p>'
+        f"<footer>{source}</footer></article>"
     )
 
 

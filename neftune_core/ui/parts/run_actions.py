@@ -36,7 +36,7 @@ OPEN_ENDED = {
 
 
 def state_text(record: Record, status: Status, log: Log, *, judged: bool = True) -> str:
-    """Describe the state of a study with its numbers, and any damage to its record.
+    """Describe the state of a study with its numbers, and any damage to its record; details are folded once it is over.
 
     Args:
         record: The study.
@@ -53,6 +53,9 @@ def state_text(record: Record, status: Status, log: Log, *, judged: bool = True)
     rows = [translate_finished(str(words)) for words in record.about_table("samples").values()]
     listed = say("{one} and {other}", one=rows[0], other=rows[1]) if len(rows) == 2 else say(", ").join(rows)
     measured = quiet(say("Losses with noise off are measured on {rows}.", rows=listed)) if listed else ""
+    if status.is_over and (measured := measured + best_text(record, status)):
+        head = html.escape(say("Measured rows and kept weights"))
+        measured = f'<details class="lab-more"><summary>{head}</summary>{measured}</details>'
     said = with_arm_labels(translate_finished(status.message), record.arms)
     message = f"<p>{html.escape(said)}</p>" if said else ""
     message += quiet(translate_finished(tracking_failure(record))) if tracking_failure(record) else ""
@@ -61,8 +64,7 @@ def state_text(record: Record, status: Status, log: Log, *, judged: bool = True)
     return (
         f'<div class="lab-state" data-state="{status.state}">{end_text(record, status) if judged else ""}'
         f"<p><b>{say(WORDS[status.state])}</b> "
-        f"<span>{' · '.join(_numbers(status))}</span></p>{quiet(study_text(record))}{message}{broken}{measured}"
-        f"{best_text(record, status)}</div>"
+        f"<span>{' · '.join(_numbers(status))}</span></p>{quiet(study_text(record))}{message}{broken}{measured}</div>"
     )
 
 

@@ -32,7 +32,8 @@ from neftune_core.studies.trained.comparison_session import (
     selected_columns,
     typed_prompts,
 )
-from neftune_core.ui.parts.answers import answer_columns, answers_box, as_pieces, session_html
+from neftune_core.studies.trained.expected_answers import expected
+from neftune_core.ui.parts.answers import answers_box, as_pieces, session_html, stored_answers
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.model_panel import bundled_hint
@@ -64,11 +65,6 @@ EMPTY = later("Train a study first, then write prompts here and compare the answ
 THEN = later(
     "Train your own study, then write prompts here and compare the answers of its arms side by side, as shown here."
 )
-KEPT = later(
-    "Answers to held-out rows, stored at the end of the study; no arm was trained on these "
-    "rows. Press Answer to use your own prompts."
-)
-NO_ANSWERS = later("This study stored no answers: write prompts and press Answer.")
 
 
 def _more_html() -> str:
@@ -279,7 +275,7 @@ def _of_seed(record: Record, seed: int, every: Sequence[Record]) -> list[Any]:
     choices, mine = offered_columns(record, seed, every, when)
     columns = gr.update(choices=choices, value=mine)
     hidden = gr.update(visible=False)
-    return [columns, _stored_answers(record, seed), hidden, hidden, hidden, ""]
+    return [columns, stored_answers(record, seed), hidden, hidden, hidden, ""]
 
 
 def _connect_prompts(tab: CompareTab) -> None:
@@ -296,20 +292,20 @@ def _labelled(columns: Sequence[str]) -> list[tuple[str, str]]:
 def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
     outputs = [tab.answers, tab.session, tab.tally, *tab.after, tab.reveal, tab.marks]
 
-    def streamed(growing: Iterator[ComparisonSession], before: str = "") -> Iterator[list[Any]]:
+    def streamed(growing: Iterator[ComparisonSession]) -> Iterator[list[Any]]:
         session, shown_at = ComparisonSession(), 0.0
         hidden = gr.update(visible=False)
         for session in growing:
             if time.monotonic() - shown_at >= REDRAW_SECONDS:
                 shown_at = time.monotonic()
-                grown = as_pieces(before + session_html(session, over=False))
+                grown = as_pieces(session_html(session, over=False))
                 yield [grown, gr.skip(), "", hidden, hidden, gr.skip(), hidden]
         names = list(session.lines[0]["arms"])
         marks = gr.update(
             choices=[(say(NOTHING), NOTHING), *_labelled(names)], value=NOTHING, visible=not session.is_hidden
         )
         shown = gr.update(visible=True)
-        yield [before + session_html(session), session, "", shown, shown, gr.update(visible=session.is_hidden), marks]
+        yield [session_html(session), session, "", shown, shown, gr.update(visible=session.is_hidden), marks]
 
     @reports_errors
     def answer(
@@ -319,12 +315,14 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         settings = tab.form.settings(values_of_form)
         first = [] if record_id else first_columns(answerable(require_key(key)))  # the tab may not be filled yet
         chosen = selected_columns(columns or first, require_key(key))
+        taught = ""
         if source == HELD_OUT:
             study = chosen[0].record.study
             prompts = held_out_prompts(lab.prepared(study.data, study.model)[0], int(rows), settings.system)
         else:
-            prompts = typed_prompts(text, settings.system, lab.limits)
-        yield from streamed(answer_prompts(lab.answers, chosen, prompts, settings, (judged or [BASE]) if blind else ()))
+            prompts, taught = expected(lab.prepared, chosen, typed_prompts(text, settings.system, lab.limits))
+        pair = (judged or [BASE]) if blind else ()
+        yield from streamed(answer_prompts(lab.answers, chosen, prompts, settings, pair, taught))
 
     @reports_errors
     def go_on(key: str, session: ComparisonSession, text: str, *values: Any) -> Iterator[list[Any]]:
@@ -389,9 +387,3 @@ def _exporter(kind: str) -> Callable[[ComparisonSession], dict[str, str]]:
         return {"name": f"answers.{kind}", "text": export_text(session, kind)}
 
     return export
-
-
-def _stored_answers(record: Record, seed: int) -> str:
-    """Return the answers that the study stored when this seed ended."""
-    kept = answer_columns(record.answers(seed), record.arms)
-    return quiet(say(KEPT)) + kept if kept else quiet(say(NO_ANSWERS))

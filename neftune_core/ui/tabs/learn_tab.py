@@ -96,14 +96,24 @@ class LearnTab:
     faults: learn_faults.FaultPanel
 
 
-def build(shown: RecordedStudy | None) -> LearnTab:
-    """Build the tab, inside an open `gr.Tab`."""
+def build(shown: RecordedStudy | None, time: str = "") -> LearnTab:
+    """Build the tab, inside an open `gr.Tab`.
+
+    Args:
+        shown: The recorded study.
+        time: How long a study takes, shown below the button that leads to it; "" if not known.
+
+    Returns:
+        The parts that other tabs use.
+    """
     with gr.Column(elem_id="learn-home"):
         if shown is not None:
             _part(stage_html(), "recorded", "learn-stage", shown.stage)
         with gr.Row(elem_id="learn-next"):
-            noise = gr.Button(say("Now change it"), variant="primary", size="md", elem_id="learn-to-noise")
-            train = gr.Button(say("Train a study of your own"), size="md", elem_id="learn-to-train")
+            noise = gr.Button(say("Change the noise yourself"), variant="primary", size="md", elem_id="learn-to-noise")
+            train = gr.Button(say("Set up your own study"), size="md", elem_id="learn-to-train")
+            if time:
+                gr.HTML(quiet(time), apply_default_css=False, elem_id="learn-time")
         _part(_list_html(), "lessons", "learn-lessons", [_entry(lesson) for lesson in lessons()])
         if shown is not None:
             _evidence(shown)

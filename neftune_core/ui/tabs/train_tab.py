@@ -36,6 +36,8 @@ from neftune_core.ui.tabs.noise_tab import NoiseTab
 THEN = later("Press Train to start your own study with the settings of this tab; its curves appear here.")
 LONGEST_STOP_SECONDS = 5.0
 OPEN_IF_LINKED = "(asked, id) => { if (asked && id) Lab.state.openUnlessKept('Train'); }"
+IS_RECORDED = 'class="lab-recorded"'
+"""In the HTML of the state, if it introduces the recorded study."""
 NOTHING_YET = later("Nothing has been trained yet: choose the settings and press Train; the curves appear here.")
 
 
@@ -56,7 +58,8 @@ class TrainTab:
     """The parts that other tabs use.
 
     Attributes:
-        finished: Id of a watched record that has ended.
+        finished: Id of a watched record that has ended, with the size of its log after a #, because more seeds may be
+            trained into the same record.
         seen: Size of the watched log when it was last drawn.
         asked: Id of a record whose arms are to be compared, with a timestamp after a #.
         form: The settings.
@@ -98,9 +101,9 @@ def build(context: TabContext, shown: RecordedStudy | None) -> TrainTab:
     """
     with gr.Row(elem_id="train-tab", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
+            plan = gr.HTML(elem_id="train-plan", apply_default_css=False)
             form = train_form.build(context.lab.host.profile.presets, with_tracker=not context.lab.has_strangers)
             live = component(control(StudySettings, "live"), elem_id="train-live")
-            plan = gr.HTML(elem_id="train-plan", apply_default_css=False)
         with gr.Column(scale=5, min_width=320, elem_classes=["lab-stays"]):
             state = watched_text(_nothing(shown), elem_id="train-state")
             strength = component(
@@ -140,7 +143,7 @@ def build(context: TabContext, shown: RecordedStudy | None) -> TrainTab:
     _connect_watch(context, tab)
     _connect_actions(context, tab, shown)
     watched = context.strip.watched
-    evidence_view.connect(evidence, context.lab, context.key, watched, [watched.change, tab.finished.change])
+    evidence_view.connect(evidence, context.lab, context.key, watched, [watched.change, tab.seen.change])
     return tab
 
 
@@ -348,7 +351,7 @@ def _updates(context: TabContext, tab: TrainTab, key: str, watched: str, seen: i
         progress_text(record, status),
         *[gr.update(visible=not status.is_over)] * stop_shown,
         following(record.id, on=not status.is_over, known=True),
-        record.id if status.is_over else gr.skip(),
+        f"{record.id}#{log.size}" if status.is_over else gr.skip(),
         *tab.actions.fitting(record, status),
     ]
 
@@ -365,12 +368,13 @@ def _connect_view(context: TabContext, tab: TrainTab) -> None:
     lab, key, watching = context.lab, context.key, context.strip.watched
 
     @reports_errors
-    def look_otherwise(key: str, watched: str, view: str) -> Any:
-        record = find(watched, require_key(key)) if watched else lab.recorded
+    def look_otherwise(key: str, watched: str, view: str, state: str) -> Any:
+        recorded = lab.recorded if IS_RECORDED in (state or "") else None
+        record = find(watched, require_key(key)) if watched else recorded
         return curves_of(record, lab.log(record).events, view) if record else gr.skip()
 
     # `change`, so that the figure follows the choice however it is set.
-    events(tab.view).change(look_otherwise, [key, watching, tab.view], tab.curves, **QUIET)
+    events(tab.view).change(look_otherwise, [key, watching, tab.view, tab.state], tab.curves, **QUIET)
 
 
 def _connect_actions(context: TabContext, tab: TrainTab, shown: RecordedStudy | None) -> None:

@@ -121,15 +121,57 @@ def test_the_summary_ends_with_what_would_make_it_surer() -> None:
     assert [line.key for line in _judged([0.1, 0.11] * 3).summary] == ["headline.worse", "next.repeat"]
 
 
-def test_an_arm_that_helps_and_one_that_hurts_both_lead() -> None:
+def _of_arms(changes: dict[str, float]) -> Verdict:
+    """Return the verdict on arms that differ from the control by these changes, with every seed."""
     control = [1 + scatter for scatter in SCATTER]
     arms = {
         name: _seeds([value + change + 0.01 * scatter for value, scatter in zip(control, SCATTER, strict=True)])
-        for name, change in (("uniform-alpha-5", -0.1), ("uniform-alpha-60", 0.4), ("uniform-alpha-50", 0.3))
+        for name, change in changes.items()
     }
-    first = verdict(Outcomes(_seeds(control), arms), Question()).text().splitlines()[0]
-    assert re.findall(r"(\w+) with (alpha \d+)", first) == [("Worse", "alpha 60"), ("Better", "alpha 5")]
-    assert first.endswith("In all, 3 of 3 arms differ from the control by more than chance.")
+    return verdict(Outcomes(_seeds(control), arms), Question())
+
+
+def test_the_headline_names_every_arm_that_differs_with_its_direction_and_its_value() -> None:
+    found = _of_arms({"uniform-alpha-5": -0.1, "uniform-alpha-60": 0.4, "uniform-alpha-50": 0.3})
+    assert found.text().splitlines()[0] == (
+        "Worse with alpha 60 and alpha 50, by more than chance over 8 seeds: control 1, alpha 60 1.4, alpha 50 1.3 "
+        "(held-out loss). Better with alpha 5, by more than chance over 8 seeds: control 1, alpha 5 0.9 (held-out "
+        "loss). In all, 3 of 3 arms differ from the control by more than chance."
+    )
+    three = _of_arms({"uniform-alpha-20": 0.2, "uniform-alpha-60": 0.4, "uniform-alpha-50": 0.3})
+    assert three.text().startswith("Worse with alpha 60, alpha 50 and alpha 20, by more than")
+
+
+def test_the_headline_on_many_arms_counts_each_direction_with_its_range() -> None:
+    changes = {5: -0.1, 10: -0.05, 60: 0.4, 50: 0.3, 40: 0.2}
+    first = _of_arms({f"uniform-alpha-{strength}": change for strength, change in changes.items()}).text()
+    assert re.findall(r"(\w+) with (alpha \d+),", first) == [("Worse", "alpha 60"), ("Better", "alpha 5")]
+    assert first.splitlines()[0].endswith(
+        "In all, 5 of 5 arms differ from the control by more than chance: 3 worse (by 0.2 to 0.4), "
+        "2 better (by 0.05 to 0.1)."
+    )
+
+
+def test_one_arm_of_several_that_differs_is_counted_in_the_singular() -> None:
+    found = _of_arms({"uniform-alpha-5": 0.0, "uniform-alpha-60": 0.4})
+    assert found.text().splitlines()[0].endswith("In all, 1 of 2 arms differs from the control by more than chance.")
+
+
+def test_arms_with_controls_of_their_own_are_shown_beside_them() -> None:
+    sides = [_seeds([value + scatter for scatter in SCATTER]) for value in (1.0, 2.0)]
+    arms = {
+        name: {seed: Outcome({"held_out_loss": one.last["held_out_loss"] + 0.5}) for seed, one in side.items()}
+        for name, side in zip("ab", sides, strict=True)
+    }
+    first = verdict(Outcomes(sides[0], arms, own_controls={"b": sides[1]}), Question()).text().splitlines()[0]
+    assert "a 1.5 (its control 1), b 2.5 (its control 2)" in first
+
+
+def test_different_levels_of_intervals_are_explained() -> None:
+    text = _of_arms({"uniform-alpha-5": -0.1, "uniform-alpha-60": 0.4}).text()
+    assert "97.5% interval over 8 seeds, wider than 95% because 2 arms are judged (Holm's correction): +" in text
+    assert "95% interval over 8 seeds, the last step of Holm's correction for 2 arms: -" in text
+    assert "Holm" not in _judged([0.1] * 5 + [0.11]).text()
 
 
 def test_one_seed_has_no_interval_and_no_seed_no_numbers() -> None:

@@ -107,6 +107,13 @@ def test_an_unknown_condition_is_refused(condition: str) -> None:
         comparisons(condition)
 
 
+def test_six_seeds_count_however_they_were_asked_for() -> None:
+    (lesson,) = (one for one in lessons() if "train.seeds" in one.preset)
+    asked = [comparisons(task.when) for task in lesson.tasks]
+    assert [(name, value) for name, _, value in asked[0]] == [("train.seeds", "6"), ("study.seeds", "6")]
+    assert ("study.seeds", ">=", "6") in asked[1]
+
+
 def test_a_lesson_without_a_task_is_refused(tmp_path: Path) -> None:
     (tmp_path / "1.md").write_text('+++\ntitle = "A"\ntab = "Noise"\nminutes = 1\n+++\nText.\n', encoding="utf-8")
     with pytest.raises(ValueError, match="no task"):
@@ -138,6 +145,9 @@ def test_what_a_study_shows_are_its_numbers(record: Record) -> None:
     assert found["study.best"] == pytest.approx(0.2)
     assert (found["study.strongest"], found["study.weakest"], found["study.seeds"]) == (60, 5, 2)
     assert held_out_losses(record.events())["control"] == pytest.approx([1.05, 0.55, 0.95])
+    again = study_facts(record, is_over=False)  # more seeds are being trained into the same record
+    assert (again["study.finished"], again["study.seeds"]) == (0, 2)
+    assert "study.worst" not in again
 
 
 IN_FLOAT32 = ModelSettings(precision="float32")

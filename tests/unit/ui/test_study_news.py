@@ -16,6 +16,7 @@ from neftune_core.studies.records.progress import of_record
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui import watching
+from neftune_core.ui.parts.run_actions import state_text
 from neftune_core.ui.parts.study_views import curves_of
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.watching import OWNER_HEADER, Asked, Studies
@@ -108,3 +109,23 @@ def test_a_call_is_held_until_the_first_point(record: Record, monkeypatch: pytes
     assert len(waits) == 3
     monkeypatch.setattr(watching, "LONGEST_WAIT_SECONDS", 0.0)
     assert get(studies, record.id, ANN, view="losses", tag=answer["tag"])["tag"] == answer["tag"]
+
+
+def test_once_a_study_is_over_its_rows_and_kept_weights_are_folded_below_its_result(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record.update_about(samples={"train_loss": "the first 8 training rows", "held_out_loss": "the first 4 rows"})
+    kept = {f"uniform-alpha-{strength}@best": 10 for strength in (5, 15)}
+    monkeypatch.setattr("neftune_core.studies.comparison.saved_seeds", lambda record: [0, 1, 2])
+    monkeypatch.setattr("neftune_core.studies.comparison.saved_best", lambda record, seed: kept)
+    running = state_text(record, replace(of_record(record), state="running"), record.log())
+    assert "<details" not in running
+    assert "the first 8 training rows" in running
+    over = state_text(record, replace(of_record(record), state="finished"), record.log())
+    shown, folded = over.split("<details")
+    assert "Finished" in shown
+    assert "training rows" not in shown
+    assert "step 10" not in shown
+    assert folded.startswith(' class="lab-more"><summary>')
+    assert folded.count("step 10 (seed") == 6
+    assert "the first 8 training rows" in folded

@@ -34,7 +34,7 @@ ROWS, ROBUSTNESS, WEIGHTS = "rows", "robustness", "weights"
 NOT_MEASURED = {
     ROWS: later("This record has no losses per token of this seed. They can be measured from its adapters."),
     ROBUSTNESS: later(
-        "The answers under noise at test time, 0 to 3 times the signal, are measured once from the adapters and then "
+        "The answers under noise at test time, 0 to 300% of the signal, are measured once from the adapters and then "
         "stored with the study."
     ),
 }

@@ -1,0 +1,103 @@
+"""What a data set teaches for a typed prompt: the answer of the row with this prompt, or else an example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from neftune_core.data.formats.starters import STARTERS
+from neftune_core.errors import LabError
+from neftune_core.language import say
+
+if TYPE_CHECKING:
+    from neftune_core.data.examples import Example
+    from neftune_core.data.preparing import PreparedData
+    from neftune_core.studies.comparison import SelectedArm
+    from neftune_core.studies.prompts import Prompt
+
+LONGEST = 120
+"""Most characters of a prompt or an answer that is quoted as an example."""
+
+
+def expected(
+    prepare: Callable[..., tuple[PreparedData, Any]], chosen: Sequence[SelectedArm], prompts: list[Prompt]
+) -> tuple[list[Prompt], str]:
+    """Return prompts with the answers that the data of the arms teaches, and a sentence for the other prompts.
+
+    Args:
+        prepare: Returns the prepared rows of data settings and model settings, and the tokenizer.
+        chosen: The arms; nothing is expected if they were trained on different data.
+        prompts: Typed prompts.
+
+    Returns:
+        The prompts, and the sentence; unchanged and "" if the data can no longer be read.
+    """
+    studies = [one.record.study for one in chosen]
+    if any(study.data != studies[0].data for study in studies):
+        return prompts, ""
+    try:
+        prepared, _ = prepare(studies[0].data, studies[0].model)
+    except LabError:
+        return prompts, ""
+    return with_expected(prompts, prepared), taught_by_rows(prepared)
+
+
+def with_expected(prompts: Sequence[Prompt], prepared: PreparedData) -> list[Prompt]:
+    """Add the expected answer to the prompts that are rows of the data, training rows first.
+
+    Only rows of one turn count; system messages, letter case and white space make no difference.
+
+    Args:
+        prompts: Typed prompts.
+        prepared: The rows of the study.
+
+    Returns:
+        The prompts, with the answer of the row as `reference`.
+    """
+    known: dict[str, str] = {}
+    for row in (*prepared.train, *prepared.held_out):
+        turns = [message for message in row.example.prompt if message.role != "system"]
+        if [message.role for message in turns] == ["user"]:
+            known.setdefault(_plain(turns[0].content), row.example.response)
+    return [replace(one, reference=one.reference or known.get(_plain(one.text), "")) for one in prompts]
+
+
+def taught_by_rows(prepared: PreparedData) -> str:
+    """Return in one sentence what a data set teaches, for prompts that are not rows of it."""
+    example = next((row.example for row in prepared.train if row.example.prompt[-1].role == "user"), None)
+    if example is None:
+        return say("No expected answer: this prompt is not a row of {title}.", title=prepared.title)
+    prompt, answer = _quoted(example)
+    return say(
+        "No expected answer: this prompt is not a row of {title}, which teaches, for example: “{prompt}” → “{answer}”",
+        title=prepared.title,
+        prompt=prompt,
+        answer=answer,
+    )
+
+
+def taught_by_set(data: Mapping[str, Any]) -> str:
+    """Return in one sentence what a starter set teaches, for a study's own prompts; "" for other data.
+
+    Args:
+        data: The data that a record describes, with `title`.
+
+    Returns:
+        The sentence.
+    """
+    title = str(data.get("title"))
+    if title not in STARTERS:
+        return ""
+    return say("No expected answer; {title} teaches: {words}.", title=title, words=say(STARTERS[title].words))
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def _quoted(example: Example) -> tuple[str, str]:
+    """Return the last user message and the answer of a row, shortened."""
+    texts = (" ".join(text.split()) for text in (example.prompt[-1].content, example.response))
+    prompt, answer = (text if len(text) <= LONGEST else text[: LONGEST - 1].rstrip() + "…" for text in texts)
+    return prompt, answer
