@@ -39,6 +39,18 @@ part("recorded-answers", ({ element }) => {
   choose(0);
 });
 
+/** The model and the data with which the buttons beside the recorded study go on; they may differ from those shown. */
+part("next-study", ({ element, props }) => {
+  const { model, data } = props.value || {};
+  on("next-study", (/** @type {{model: string, data: string}} */ next) => {
+    const isSame = !model || (next.model === model && next.data.startsWith(data));
+    const words = isSame
+      ? text("Opens with {model} and {data}.", next)
+      : text("Opens with {model} and {data}, not those shown here.", next);
+    Object.assign(within(element, "p"), { textContent: words, title: words });
+  });
+});
+
 // ------------------------------------------------------------------ lessons
 const KEPT = "neftune-lab-lessons";
 const FOLDED = "neftune-lab-lesson-folded";

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from page_steps import open_tab
+from page_steps import open_tab, text_of
 from served_lab import opened_page, visiting
 
 from neftune_core.lessons.files import lessons
@@ -73,8 +73,9 @@ def test_the_first_view_is_a_recorded_study_that_moves(lab_page: Any) -> None:
     first = answers.locator("article p").first.inner_text()
     lab_page.locator(".lab-picker button").nth(1).click()
     assert answers.locator("article p").first.inner_text() != first
+    text_of(lab_page, "#learn-next-study", "Opens with bundled model and world-format, not those shown here.")
     lab_page.locator("#learn-to-noise").click()
-    lab_page.locator("#noise-strength").wait_for()
+    text_of(lab_page, "#noise-words [data-word=others]", "from the Train tab, alpha 15.")
 
 
 def test_who_wants_no_motion_gets_the_end_of_the_study_standing_still(browser: Any, lab_address: str) -> None:

@@ -148,6 +148,7 @@ def test_every_control_comes_back_after_a_reload_and_in_the_other_language_a_sec
         opened(page)
         page.wait_for_function("(tab) => Lab.currentTab() === tab", arg=kept["tab"])
         is_shown(page, shown)
+        text_of(page, "#lab-words", "8 arms with other methods")
         assert settled(page) == shown
         page.wait_for_timeout(300)  # the state is stored once nothing has changed for a fifth of a second
         assert {**page.evaluate(KEPT), "tab": ""} == {**kept, "tab": ""}

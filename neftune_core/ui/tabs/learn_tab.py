@@ -104,6 +104,8 @@ def build(shown: RecordedStudy | None) -> LearnTab:
         with gr.Row(elem_id="learn-next"):
             noise = gr.Button(say("Now change it"), variant="primary", size="md", elem_id="learn-to-noise")
             train = gr.Button(say("Train a study of your own"), size="md", elem_id="learn-to-train")
+            about = {"model": shown.model, "data": shown.data} if shown is not None else {}
+            _part('<p class="lab-quiet"></p>', "next-study", "learn-next-study", about)
         _part(_list_html(), "lessons", "learn-lessons", [_entry(lesson) for lesson in lessons()])
         if shown is not None:
             _evidence(shown)
