@@ -140,10 +140,16 @@ def remove_models() -> int:
     """
     folder = home() / "models"
     before = folder_bytes(folder)
-    for path in [*folder.glob("*"), *folder.glob("converted/*")]:
-        if not path.name.startswith(".") and (path / "config.json").is_file():
-            shutil.rmtree(path, ignore_errors=True)
+    for path in stored_models():
+        shutil.rmtree(path, ignore_errors=True)
     return before - folder_bytes(folder)
+
+
+def stored_models() -> list[Path]:
+    """Return the folders of the downloaded and converted models under `home()`, without unfinished ones."""
+    folder = home() / "models"
+    found = [*folder.glob("*"), *folder.glob("converted/*")]
+    return [path for path in found if not path.name.startswith(".") and (path / "config.json").is_file()]
 
 
 def assets() -> Path:

@@ -1,19 +1,33 @@
 /** The URL of the page: its parameters, and the open tab. */
 
+/** The query as last set. Back and Forward change only the tab and the lesson, so the other parameters stay. */
+let query = location.search;
+
 /** @param {string} name one parameter of the current URL */
 export const parameter = (name) => new URLSearchParams(location.search).get(name);
 
 /**
- * Set one parameter of the URL without loading anything, so that a reload restores it.
+ * Set parameters of the URL without loading anything, so that a reload restores them.
+ * @param {Record<string, string | null | undefined>} given
+ * @param {{isStep?: boolean, state?: any}} [entry] whether Back returns to the URL before, and the state of the history entry
+ */
+export const setParameters = (given, { isStep = false, state = history.state } = {}) => {
+  const address = new URL(location.href);
+  address.search = query;
+  for (const [name, value] of Object.entries(given)) {
+    if (value) address.searchParams.set(name, value);
+    else address.searchParams.delete(name);
+  }
+  query = address.search;
+  history[isStep ? "pushState" : "replaceState"](state, "", address);
+};
+
+/**
+ * Set one parameter of the URL, as `setParameters` does.
  * @param {string} name
  * @param {string | null | undefined} value
  */
-export const setParameter = (name, value) => {
-  const address = new URL(location.href);
-  if (value) address.searchParams.set(name, value);
-  else address.searchParams.delete(name);
-  history.replaceState(null, "", address);
-};
+export const setParameter = (name, value) => setParameters({ [name]: value });
 
 /**
  * Open a tab by name, like a click.

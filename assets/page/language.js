@@ -79,7 +79,8 @@
       return english;
     },
 
-    /** Switch to the other language, keeping the parameters of the URL; the choice is stored in this browser. */
+    /** Switch to the other language, keeping the parameters of the URL; the choice is stored in this browser. Like other
+        settings, it makes no entry in the browser's history. */
     change: () => {
       const wanted = code === "zh" ? "en" : "zh";
       let said = false;
@@ -88,7 +89,7 @@
       } catch {
         said = wanted === "en"; // storage is forbidden in some embedded pages: the URL then keeps the choice
       }
-      location.assign(address(wanted, { said }));
+      location.replace(address(wanted, { said }));
     },
   };
 

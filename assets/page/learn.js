@@ -1,7 +1,7 @@
 /** The Learn tab: playback of the recorded study, the lessons, and their tasks.
 
    This browser stores which tasks are done; a task once done stays done. */
-import { openTab, parameter, setParameter } from "./address.js";
+import { openTab, parameter } from "./address.js";
 import { make, store, stored, within } from "./dom.js";
 import { fact, facts, holds, onFact, seeAnew } from "./facts.js";
 import { on, part, say } from "./parts.js";
@@ -37,6 +37,18 @@ part("recorded-answers", ({ element }) => {
   });
   sections[0].before(picker);
   choose(0);
+});
+
+/** The model and the data with which the buttons beside the recorded study go on; they may differ from those shown. */
+part("next-study", ({ element, props }) => {
+  const { model, data } = props.value || {};
+  on("next-study", (/** @type {{model: string, data: string}} */ next) => {
+    const isSame = !model || (next.model === model && next.data.startsWith(data));
+    const words = isSame
+      ? text("Opens with {model} and {data}.", next)
+      : text("Opens with {model} and {data}, not those shown here.", next);
+    Object.assign(within(element, "p"), { textContent: words, title: words });
+  });
 });
 
 // ------------------------------------------------------------------ lessons
@@ -75,21 +87,27 @@ const look = () => {
 };
 onFact(look);
 
+/** Show the open lesson in place of the list, if the tab is mounted. */
+const showOpen = () => {
+  for (const lesson of lessons)
+    document.getElementById(`lesson-${lesson.number}`)?.classList.toggle("open", lesson.number === open?.number);
+  const home = document.getElementById("learn-home");
+  home?.classList.toggle("closed", open !== null);
+  home?.classList.toggle("with-stage", Boolean(open?.stage));
+};
+
 /**
  * Open a lesson by number; 0 opens the list.
  * @param {number | string | null} number
+ * @param {{staysOnTab?: boolean}} [how] whether the open tab stays open
  */
-export const openLesson = (number) => {
+export const openLesson = (number, { staysOnTab = false } = {}) => {
   const chosen = lessons.find((lesson) => lesson.number === Number(number)) || null;
   open = chosen;
   seeAnew();
-  setParameter("lesson", chosen ? String(chosen.number) : "");
-  for (const lesson of lessons)
-    document.getElementById(`lesson-${lesson.number}`)?.classList.toggle("open", lesson === chosen);
-  const home = document.getElementById("learn-home");
-  home?.classList.toggle("closed", chosen !== null);
-  home?.classList.toggle("with-stage", Boolean(chosen?.stage));
-  if (chosen) openTab("Learn");
+  say("lesson-opened", chosen ? String(chosen.number) : "");
+  showOpen();
+  if (chosen && !staysOnTab) openTab("Learn");
   if (chosen) window.scrollTo({ top: 0 });
   look();
   sayOpen();
@@ -112,10 +130,8 @@ part("lessons", ({ element, props }) => {
     });
   }
   sayOpen();
-  const wanted = parameter("lesson");
-  const isThere = () => document.body.dataset.labOpened && document.getElementById(`lesson-${lessons.length}`);
-  const ready = () => void (isThere() ? openLesson(wanted) : setTimeout(ready, 50));
-  if (lessons.some((lesson) => String(lesson.number) === wanted)) ready();
+  const ready = () => void (document.getElementById(`lesson-${lessons.length}`) ? showOpen() : setTimeout(ready, 50));
+  ready();
 });
 
 document.addEventListener("click", (event) => {
@@ -135,7 +151,8 @@ export const showDock = (tries = 40) => {
   dock.focus({ preventScroll: true });
 };
 
-part("lesson-dock", ({ element }) => {
+part("lesson-dock", ({ element, props }) => {
+  lessons = props.value;
   const dock = within(element, ".lab-dock");
   const [title, list] = [within(dock, "b"), within(dock, "ul")];
   within(dock, "[data-do=text]").addEventListener("click", () => openTab("Learn"));
@@ -176,4 +193,7 @@ part("lesson-dock", ({ element }) => {
         item.classList.toggle("done", Boolean(done[`${item.dataset.lesson}/${item.dataset.task}`]));
     if (lesson) show(lesson);
   });
+  const wanted = parameter("lesson");
+  const isThere = lessons.some((lesson) => String(lesson.number) === wanted);
+  if (isThere) on("opened", () => openLesson(wanted, { staysOnTab: true })); // tabs.js has opened the tab
 });

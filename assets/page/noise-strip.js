@@ -1,8 +1,8 @@
 /** The summary of the noise in the strip: every strength of the study. */
 import { listInUnit } from "./noise.js";
-import { listed, short } from "./numbers.js";
+import { listed } from "./numbers.js";
 import { on, say } from "./parts.js";
-import { text } from "./text.js";
+import { agreeing, text } from "./text.js";
 
 /** @type {Record<string, string>} */
 const KIND_NAMES = {
@@ -27,17 +27,40 @@ export const modelName = (name) => (name === "bundled model" ? text("bundled mod
 let shown = null;
 /** @type {number[]} */
 let more = [];
+/** The number of arms with other methods. */
+let methods = 0;
+
+/** A strength with as many digits as the name of its arm. @param {number} value */
+const digits = (value) => String(Number(value.toPrecision(6)));
+
+/** @param {number[]} strengths */
+const joined = (strengths) => {
+  const each = [...new Set(strengths)].sort((one, other) => one - other).map(digits);
+  return each.length > 1 ? text("{first} and {last}", { first: each.slice(0, -1).join(text(", ")), last: each.at(-1) }) : each[0];
+};
 
 const sayNoise = () => {
   if (!shown) return;
   const { payload, controls } = shown;
-  const strengths = [controls.strength, ...more].filter((value) => value > 0);
-  const each = [...new Set(strengths)].sort((one, other) => one - other).map(short);
-  const joined = each.length > 1 ? text("{first} and {last}", { first: each.slice(0, -1).join(text(", ")), last: each.at(-1) }) : each[0];
+  const strengths = joined([controls.strength, ...more].filter((value) => value > 0));
   const name = KIND_NAMES[controls.kind];
   const kind = controls.kind in payload.dropped_below ? name : text("{kind} noise", { kind: name });
-  const noise = joined ? [`${kind}${text(", ")}${controls.unit} ${joined}`, ...special(payload, controls)].join(text(", ")) : text("no noise");
+  const ofNoise = strengths ? [`${kind}${text(", ")}${controls.unit} ${strengths}`, ...special(payload, controls)] : [];
+  const others = methods ? [agreeing(methods, "1 arm with another method", "{count} arms with other methods")] : [];
+  const noise = [...ofNoise, ...others].join(text(", ")) || text("no noise");
+  say("other-arms", otherArms(controls));
   say("strip", payload.model ? { noise, model: modelName(payload.model) } : { noise });
+};
+
+/**
+ * Why the strip names strengths that the Noise tab does not show; "" if it does not.
+ * @param {NoiseControls} controls
+ */
+const otherArms = ({ strength, unit }) => {
+  const strengths = joined(more.filter((value) => value !== strength));
+  if (!strengths) return "";
+  if (strength > 0) return text("The next study has this strength and, from the Train tab, {unit} {strengths}.", { unit, strengths });
+  return text("Strength 0 adds no arm to the next study; from the Train tab it has {unit} {strengths}.", { unit, strengths });
 };
 
 /**
@@ -59,11 +82,13 @@ on("figure:noise", (made) => {
 });
 
 /**
- * Further strengths from the text on the Train tab.
+ * The other arms from the texts on the Train tab.
  * @param {string} strengths
+ * @param {...string} boxes the values of arms with other methods; if there are none, they have not changed
  */
-export const moreStrengths = (strengths) => {
+export const moreStrengths = (strengths, ...boxes) => {
   more = listed(strengths);
+  if (boxes.length) methods = boxes.flatMap(listed).length;
   sayNoise();
 };
 

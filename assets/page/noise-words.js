@@ -131,6 +131,10 @@ part("noise-words", ({ element }) => {
   const scale = within(element, "[data-word=scale]");
   /** @type {HTMLElement} */
   const recorded = within(element, "[data-word=recorded]");
+  on("other-arms", (words) => {
+    put("others", words);
+    within(element, "[data-word=others]").hidden = !words;
+  });
   on("figure:noise", (/** @type {NoiseSaid} */ { payload, controls, told, result, clipped }) => {
     const words = verdict(told, result);
     put("verdict", words);

@@ -1,5 +1,7 @@
 /** The modules of the page, and the global `Lab` used by the server's handlers, the components and the tests. */
 import { currentTab, openTab, parameter, setParameter } from "./address.js";
+import "./back.js";
+import "./calls.js";
 import "./compare-rows.js";
 import { changed, ranged, read } from "./controls.js";
 import { saveText, settled } from "./dom.js";

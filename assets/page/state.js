@@ -66,6 +66,7 @@ const [navigation] = /** @type {PerformanceNavigationTiming[]} */ (performance.g
 const isReload = isLanguageChanged || ["reload", "back_forward"].includes(navigation?.type);
 const ofLink = () => Object.fromEntries([...new URLSearchParams(location.search)].filter(([name]) => !OTHERS.has(name)));
 
+const ofEntry = history.state?.place?.tab;
 const linked = ofLink();
 const isLinked = Object.keys(linked).length > 0;
 const ofTab = understood(inSession((session) => session.getItem(KEPT)));
@@ -79,11 +80,13 @@ project((kept ?? linked).projector === "1");
 export const isKept = () => kept !== null;
 /** Whether the restored state is from an earlier visit or from another tab. */
 export const isOfEarlierVisit = () => kept !== null && kept === ofBrowser;
-/** The tab that was open before a reload. */
-export const keptTab = () => (isReload ? kept?.tab : null);
+/** The tab that was open before a reload: that of the history entry (back.js), otherwise the last one. */
+export const keptTab = () => (isReload ? ofEntry ?? kept?.tab : null);
 /** @param {string} tab opened for the study of a link, unless the page restores another one */
 export const openUnlessKept = (tab) => {
-  if (!keptTab()) openTab(tab);
+  if (keptTab()) return;
+  say("arriving", tab);
+  openTab(tab);
 };
 /** The state for the server to show, as JSON; empty for the default page. */
 export const opened = () => (kept ? JSON.stringify(kept) : isLinked ? JSON.stringify(linked) : "");
@@ -98,6 +101,8 @@ if (opened()) {
 
 // ------------------------------------------------------------------ storage
 let touched = false; // values that the page sets while it opens are not stored
+/** Whether the visitor has clicked or pressed a key. */
+export const isTouched = () => touched;
 for (const gesture of ["pointerdown", "keydown"]) addEventListener(gesture, () => (touched = true), true);
 
 let keeping = 0;

@@ -15,6 +15,7 @@ part("strip-words", ({ element, props, watch: whenever }) => {
       const place = element.querySelector(`[data-word=${name}]`);
       if (place && place.textContent !== said) place.textContent = said;
     }
+    say("next-study", { model: within(element, "[data-word=model]").textContent, data: within(element, "[data-word=data]").textContent });
   };
   whenever("value", () => put(props.value));
   put(props.value);

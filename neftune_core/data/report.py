@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from neftune_core.bounded_io import count_of
 from neftune_core.data.chat import EncodedExample
 from neftune_core.data.examples import CutRow, Duplicate
+from neftune_core.data.formats.starters import data_title
 from neftune_core.data.layouts import LAYOUTS
 from neftune_core.data.preparing import PreparedData, preview
 from neftune_core.data.rendering import takes_system
@@ -248,7 +249,7 @@ def summary(about: Mapping[str, Any]) -> list[str]:
                 "{title}: {train:,} row to train on, {held_out:,} held out.",
                 "{title}: {train:,} rows to train on, {held_out:,} held out.",
             ),
-            title=str(about.get("title") or ""),
+            title=data_title(about.get("title")),
             train=counts["train"],
             held_out=counts["held_out"],
         )

@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from neftune_core.data.formats.starters import data_title
 from neftune_core.errors import RecordError
 from neftune_core.evaluation.settings import CUT
 from neftune_core.evaluation.verdict import Verdict
@@ -97,7 +98,7 @@ def _figures(record: Record, found: Verdict | None) -> list[tuple[str, Figure]]:
 
 
 def _title(record: Record) -> str:
-    model, data = record.about_table("model").get("name"), record.about_table("data").get("title")
+    model, data = record.about_table("model").get("name"), data_title(record.about_table("data").get("title"))
     try:
         if record.study.title:
             return record.study.title
@@ -117,7 +118,7 @@ def _facts(record: Record, events: Sequence[Mapping[str, Any]]) -> dict[str, str
         ),
         say("Parameters"): count(model.get("parameters")),
         say("Trained parameters per arm"): count(model.get("trained_parameters")),
-        say("Data"): str(data.get("title") or ""),
+        say("Data"): data_title(data.get("title")),
         say("Training and held-out rows"): say(" and ").join(filter(None, rows)),
         say("Arms"): say(", ").join(map(arm_label, record.arms)),
         say("Seeds used"): ", ".join(str(seed) for seed in _seeds(record, events)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping
 
+from neftune_core.data.formats.starters import data_title
 from neftune_core.errors import RecordError
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import EPOCHS
@@ -84,7 +85,7 @@ def _facts(sweep: Sweep, table: SweepTable, first: Record) -> dict[str, str]:
     seeds = sorted({seed for row in table.rows for seed in row.seeds})
     return {
         say("Model"): say(str(first.about_table("model").get("name") or "")),
-        say("Data"): str(first.about_table("data").get("title") or ""),
+        say("Data"): data_title(first.about_table("data").get("title")),
         say("Settings"): f"{sum(not row.is_control for row in table.rows):,}",
         say("Seeds used"): ", ".join(str(seed) for seed in seeds),
         say("Studies done"): say("{some} of {count}", some=table.done, count=table.studies),

@@ -163,7 +163,7 @@ def _events(study: StudySettings, record: Record, limits: Limits, stop: Deadline
             if seed not in done:
                 for event in _one_seed(ready, seed):
                     yield _store_row_measures(record, {"seed": seed, **event})
-        yield _ending(study, record)
+        yield _ending(study, record, ready.requests)
     except Cancelled:
         yield {"seed": study.seed, "event": "stopped", "message": stop.words}
     finally:
@@ -322,8 +322,11 @@ def _begin(ready: _StudyState, run: Lockstep) -> Generator[Event, None, set[int]
     return measured
 
 
-def _ending(study: StudySettings, record: Record) -> Event:
-    """Return `finished`, or `failed` if no arm of any seed survived, with the arms that diverged."""
+def _ending(study: StudySettings, record: Record, requests: Requests) -> Event:
+    """Return `finished`, or `failed` if no arm of any seed survived, with the arms that diverged.
+
+    Its message also reports requests that came too late.
+    """
     lost = {
         (event.get("seed"), arm)
         for event in record.events()
@@ -345,6 +348,8 @@ def _ending(study: StudySettings, record: Record) -> Event:
         ending["message"] = later(
             "The layers ran without CUDA graphs, because these could not be recorded: {reason}"
         ).format(reason=fallback)
+    elif requests.unmet:
+        ending["message"] = later("A change was requested after the last step: it had no effect.")
     return ending
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import gradio as gr
 from gradio.components import Component
 
+from neftune_core.data.formats.starters import data_title
 from neftune_core.language import CHINESE, in_language, later, say
 from neftune_core.models.settings import BUNDLED
 from neftune_core.studies.settings import EXAMPLE
@@ -130,6 +131,6 @@ def _initial_text() -> dict[str, str]:
     """Return the strip's description of the next study when the page opens."""
     return {
         "model": say("bundled model"),
-        "data": EXAMPLE.data.source.removeprefix("starter:"),
+        "data": data_title(EXAMPLE.data.source.removeprefix("starter:")),
         "seed": say("seed {seed}", seed=EXAMPLE.seed),
     }

@@ -97,7 +97,8 @@ def test_the_slider_moves_the_noise(lab_page: Any) -> None:
     for _ in range(8):
         slider.press("ArrowRight")
     assert lab_page.evaluate(f"{figure}.current().data[1].y[0]") != before
-    assert "alpha 6 and 15" in text_of(lab_page, "#lab-words", "alpha 6")
+    assert "alpha 6 and 15" in text_of(lab_page, "#lab-words", "Next study:")
+    lab_page.locator("#noise-words [data-word=others]", has_text="from the Train tab, alpha 15").wait_for()
 
 
 def test_no_noise_at_all_is_reported_and_trains_nothing(lab_page: Any) -> None:
@@ -109,6 +110,7 @@ def test_no_noise_at_all_is_reported_and_trains_nothing(lab_page: Any) -> None:
     slider.focus()
     slider.press("Home")
     text_of(lab_page, "#lab-words", "no noise")
+    lab_page.locator("#noise-words [data-word=others]").wait_for(state="hidden")
     lab_page.locator("#lab-train").click()
     lab_page.get_by_text("The only strength is 0").first.wait_for()
     lab_page.wait_for_function("Lab.parameter('job') === null")
@@ -162,7 +164,7 @@ def test_a_study_is_seen_to_grow_stopped_gone_on_with_and_discarded(endless_page
     lab_page = endless_page
     lab_page.locator("#lab-train").click()
     lab_page.locator("#train-state [data-state=running]").wait_for()
-    text_of(lab_page, "#lab-words", "Next:")  # what runs and what is set up are two studies
+    text_of(lab_page, "#lab-words", "Next study:")  # what runs and what is set up are two studies
     text_of(lab_page, "#lab-progress", "bundled")
     lab_page.wait_for_function(f"({POINTS})() > 0")
     first = lab_page.evaluate(POINTS)

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from page_steps import open_tab
+from page_steps import open_tab, text_of
 from served_lab import opened_page, visiting
 
 from neftune_core.lessons.files import lessons
@@ -77,7 +77,8 @@ def test_the_first_view_is_a_recorded_study_that_moves(lab_page: Any) -> None:
     assert answers.locator("article p").first.inner_text() != first
     told = lab_page.locator("#learn-next").inner_text()
     assert re.split(r"\n+", told) == [
-        "Change the noise yourself", "Set up your own study", "Trains in about 30 s on two cores",
+        "Change the noise yourself", "Set up your own study",
+        "Opens with bundled model and world-format, not those shown here.", "Trains in about 30 s on two cores",
     ]  # fmt: skip
     lab_page.locator("#learn-to-train").click()
     lab_page.locator("#train-plan .lab-plan", has_text="seconds here").wait_for()
@@ -85,7 +86,7 @@ def test_the_first_view_is_a_recorded_study_that_moves(lab_page: Any) -> None:
     assert lab_page.evaluate(PLAN_FIRST)
     lab_page.get_by_role("tab", name="Learn", exact=True).click()
     lab_page.locator("#learn-to-noise").click()
-    lab_page.locator("#noise-strength").wait_for()
+    text_of(lab_page, "#noise-words [data-word=others]", "from the Train tab, alpha 15.")
 
 
 def test_who_wants_no_motion_gets_the_end_of_the_study_standing_still(browser: Any, lab_address: str) -> None:

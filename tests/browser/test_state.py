@@ -148,6 +148,7 @@ def test_every_control_comes_back_after_a_reload_and_in_the_other_language_a_sec
         opened(page)
         page.wait_for_function("(tab) => Lab.currentTab() === tab", arg=kept["tab"])
         is_shown(page, shown)
+        text_of(page, "#lab-words", "8 arms with other methods")
         assert settled(page) == shown
         page.wait_for_timeout(300)  # the state is stored once nothing has changed for a fifth of a second
         assert {**page.evaluate(KEPT), "tab": ""} == {**kept, "tab": ""}
@@ -175,6 +176,65 @@ def test_every_control_comes_back_after_a_reload_and_in_the_other_language_a_sec
         opened(page)
         is_shown(page, shown)
         assert page.evaluate("Lab.link()") == link
+
+
+def is_at(page: Any, tab: str, lesson: str | None) -> None:
+    """Wait until the page shows a tab and an open lesson, and its URL has both."""
+    dock = "!document.querySelector('.lab-dock').hidden"
+    place = f"[Lab.currentTab(), Lab.parameter('tab') || 'Learn', Lab.parameter('lesson'), {dock}]"
+    wanted = [tab, tab, lesson, lesson is not None]
+    page.wait_for_function(f"(place) => window.Lab && `${{{place}}}` === `${{place}}`", arg=wanted)
+    if tab == "Learn":
+        page.wait_for_selector(f"#lesson-{lesson}.open" if lesson else "#learn-home:not(.closed)")
+        assert page.locator(".lab-lesson.open").count() == (lesson is not None)
+
+
+def test_back_and_forward_lead_through_tabs_and_lessons_and_keep_all_settings(browser: Any, lab_address: str) -> None:
+    with visiting(browser, lab_address, link="?lesson=2") as page:
+        page.locator("#lesson-2.open").wait_for()
+        page.evaluate("Lab.openTab('Data')")  # the page's own changes make no entry
+        page.evaluate("Lab.openTab('Learn')")
+        is_at(page, "Learn", "2")
+        entries = page.evaluate("history.length")
+        page.locator("#lesson-2 [data-do=lessons]").click()
+        is_at(page, "Learn", None)
+        page.locator(".lab-lessons li:nth-child(3) button").press("Enter")
+        is_at(page, "Learn", "3")
+        page.locator("#lesson-3 .lab-begin").click()  # opens a tab once the server has answered
+        is_at(page, "Noise", "3")
+        page.locator("#noise-view label").nth(1).click()
+        page.locator(".lab-tools [data-do=projector]").click()
+        open_tab(page, "Train")
+        is_at(page, "Train", "3")
+        assert page.evaluate("history.length") == entries + 4  # none for the view and the projector
+        view = page.evaluate("Lab.read('noise-view')")
+        page.wait_for_function(f"{KEPT}.tab === 'Train' && {KEPT}.view === '{view}'")
+        page.go_back()
+        is_at(page, "Noise", "3")
+        page.reload()
+        opened(page)
+        is_at(page, "Noise", "3")
+        page.wait_for_function(f"Lab.read('noise-view') === '{view}' && Lab.parameter('projector') === '1'")
+        for step, place in (
+            ("back", ("Learn", "3")),
+            ("back", ("Learn", None)),
+            ("back", ("Learn", "2")),
+            ("forward", ("Learn", None)),
+            ("forward", ("Learn", "3")),
+            ("forward", ("Noise", "3")),
+            ("forward", ("Train", "3")),
+        ):
+            page.evaluate(f"history.{step}()")
+            is_at(page, *place)
+        assert page.evaluate("Lab.parameter('projector')") == "1"
+        page.locator(".lab-tools [data-do=language]").click()
+        page.wait_for_url("**/zh?*")
+        opened(page)
+        is_at(page, "Train", "3")
+        page.go_back()  # a page of its own, which leads to the chosen language
+        opened(page)
+        is_at(page, "Noise", "3")
+        assert page.evaluate("LabLanguage.code") == "zh"
 
 
 SLOW_CALLS = """const ask = window.fetch;

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from page_steps import open_tab, text_of
-from served_lab import visiting
+from served_lab import opened_page, visiting
 
 from neftune_core.figures.curves import loss_curves
 from neftune_core.studies.records.record import create
@@ -44,6 +44,40 @@ def discard(page: Any) -> None:
     page.locator("#lab-stop").click()
     page.locator("#lab-stop-discard").click()
     page.locator("#lab-stop-discard").wait_for(state="hidden")
+
+
+# Holds the end of every stream of answers back, as a page does that is too busy to read it.
+HELD = """const ask = window.fetch;
+window.fetch = async (place, options) => {
+  const answer = await ask(place, options);
+  if (!(place instanceof Request) || !place.url.includes('/queue/data')) return answer;
+  const reader = answer.body.getReader();
+  const pull = async (controller) => {
+    const { done, value } = await reader.read();
+    if (done) return controller.close();
+    if (window.holding && new TextDecoder().decode(value).includes('close_stream')) {
+      window.held = true;
+      while (window.holding) await new Promise((go) => setTimeout(go, 20));
+    }
+    controller.enqueue(value);
+  };
+  return new Response(new ReadableStream({ pull }), { headers: answer.headers });
+};"""
+
+
+def test_the_answer_to_a_call_that_is_sent_while_a_stream_ends_is_not_lost(browser: Any, lab_address: str) -> None:
+    context = browser.new_context()
+    context.add_init_script(HELD)
+    with opened_page(context, lab_address) as page:
+        page.evaluate("window.holding = true")
+        open_tab(page, "Data")
+        page.wait_for_function("window.held")
+        with page.expect_response(lambda answer: "queue/join" in answer.url):
+            open_tab(page, "Runs")
+        page.wait_for_timeout(1000)  # the server has answered all calls of the tab
+        page.evaluate("window.holding = false")
+        text_of(page, "#runs-storage", "on this machine's disk")
+    context.close()
 
 
 def test_watching_takes_one_small_call_a_second(lab_page: Any) -> None:

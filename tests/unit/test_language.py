@@ -69,6 +69,7 @@ def of_tables() -> Iterator[str]:
         yield from filter(None, (card.words, card.note))
     for found in MEASURES.values():
         yield from (found.label, found.group, found.words)
+    yield from STARTERS
     yield from (found.words for found in STARTERS.values())
     yield from (words for found in FAULTS.values() for words in (found.damage, found.why))
     yield from (sweep.settings.title for sweep in RECORDED)

@@ -54,6 +54,12 @@ STARTERS: dict[str, Starter] = {
 }
 
 
+def data_title(title: object) -> str:
+    """Return the title of data in the current language: that of a starter set is translated, any other is unchanged."""
+    words = str(title or "")
+    return say(words) if words in STARTERS else words
+
+
 def starter_file(name: str) -> Path:
     """Return the JSONL file of a starter set; raise `DataError` for an unknown name."""
     return assets() / _starter(name).file

@@ -9,7 +9,7 @@ from neftune_core.engine.lockstep import Event, Lockstep
 from neftune_core.engine.parallel import process_group
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.settings import CONTROL
-from neftune_core.studies.steering.log import STEERED, strengths
+from neftune_core.studies.steering.log import STEERED, stopped_arms, strengths
 from neftune_core.studies.steering.requests import Requests, last_seed
 
 
@@ -45,12 +45,18 @@ class Changes:
             self._apply(0, arms)
             yield {"event": STEERED, "step": 0, "arms": arms}
         if group.is_first and self._is_closing():
-            self.requests.close()
+            self._close()
 
     def end(self) -> None:
         """Refuse further requests if no later seed trains an arm; early stopping may end the last seed at any step."""
         if self.is_last and process_group().is_first:
-            self.requests.close()
+            self._close()
+
+    def _close(self) -> None:
+        """Refuse all requests from now on, and note those that were accepted too late to act."""
+        left, self.requests.kept = self.requests.close() or self.requests.kept, []
+        stopped = {arm for arms in stopped_arms(self.record.events()).values() for arm in arms}
+        self.requests.unmet += [request for request in left if request.get("stop") not in stopped]
 
     def __call__(self) -> Iterator[Event]:
         """Repeat the changes logged for the last step, then apply the requested ones and yield their events.

@@ -98,11 +98,16 @@ class Requests:
 
     Args:
         record: The record.
+
+    Attributes:
+        kept: Requests that the next call of `new` returns again.
+        unmet: Requests that were accepted, but after which no step followed.
     """
 
     def __init__(self, record: Record) -> None:
         self.path, self.size, self.is_closed = record.folder / FILE, 0, False
         self.kept: list[dict[str, Any]] = []
+        self.unmet: list[dict[str, Any]] = []
 
     def new(self) -> list[dict[str, Any]]:
         """Return the kept requests and those since the last call; leave an incomplete last line for the next call."""

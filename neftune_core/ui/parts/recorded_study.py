@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from neftune_core.data.formats.starters import data_title
 from neftune_core.errors import RecordError
 from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
@@ -38,12 +39,16 @@ class RecordedStudy:
 
     Attributes:
         line: Description in one sentence.
+        model: Name of the model.
+        data: Title of the data.
         curves: Loss curves.
         answers: Answers as HTML.
         stage: Data of the Learn tab's animation: losses of every arm by step, and token norms of one row.
     """
 
     line: str
+    model: str
+    data: str
     curves: Figure
     answers: str
     stage: dict[str, Any]
@@ -66,8 +71,8 @@ def read_recorded_study(lab: Lab) -> RecordedStudy | None:
         return None
     arms, events = study.arms, lab.recorded.events()
     curves, answers = loss_curves(events, arms), answer_columns(lab.recorded.answers(), arms)
-    line = _line(lab.recorded, study)
-    return RecordedStudy(line, curves, answers, stage(lab.recorded, line))
+    line, model, data = _line(lab.recorded, study), _model(lab.recorded, study), _data(lab.recorded, study)
+    return RecordedStudy(line, model, data, curves, answers, stage(lab.recorded, line))
 
 
 def stage(record: Record, line: str) -> dict[str, Any]:
@@ -161,13 +166,19 @@ def _result(record: Record, arms: Sequence[dict[str, Any]]) -> str:
     return functools.reduce(lambda one, other: say("{one} {other}", one=one, other=other), sentences)
 
 
+def _model(record: Record, study: StudySettings) -> str:
+    return say(record.about.get("model", {}).get("name", study.model.source))
+
+
+def _data(record: Record, study: StudySettings) -> str:
+    return data_title(record.about.get("data", {}).get("title", study.data.source))
+
+
 def _line(record: Record, study: StudySettings) -> str:
-    about = record.about
-    model = about.get("model", {}).get("name", study.model.source)
-    data = about.get("data", {})
+    data = record.about.get("data", {})
     rows = say(" ({count:,} rows)", count=data["train"]) if "train" in data else ""
     arms = _list_names([arm_label(name) for name in study.arms])
-    made = say("{title} on {data}", title=say(model), data=f"{data.get('title', study.data.source)}{rows}")
+    made = say("{title} on {data}", title=_model(record, study), data=f"{_data(record, study)}{rows}")
     return say("{made}: {rest}.", made=made, rest=say(", ").join([arms, *_where_and_when(record)]))
 
 

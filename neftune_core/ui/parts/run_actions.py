@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from neftune_core.data.formats.starters import data_title
 from neftune_core.errors import LabError, RecordError
 from neftune_core.evaluation.verdict import CLAIM_SEEDS
 from neftune_core.language import later, plural, say, translate_finished
@@ -193,14 +194,18 @@ def when(record: Record) -> str:
 
 def study_text(record: Record) -> str:
     """Describe a study in one line: its title or model, and its data."""
-    model, data = record.about_table("model").get("name"), record.about_table("data").get("title")
+    model, data = record.about_table("model").get("name"), data_title(record.about_table("data").get("title"))
     try:
         study = record.study
     except RecordError:
         return say("{title} on {data}", title=say(model) if model else say("a study"), data=data or say("unknown data"))
     title = study.title or (say(model) if model else "") or study.model.source.rstrip("/").rpartition("/")[2]
     title = say("Sweep: {title}", title=title) if record.is_sweep else title
-    return say("{title} on {data}", title=title, data=data or study.data.source.partition(":")[2].rpartition("/")[2])
+    return say(
+        "{title} on {data}",
+        title=title,
+        data=data or data_title(study.data.source.partition(":")[2].rpartition("/")[2]),
+    )
 
 
 def watch_in_browser(tab: str) -> str:

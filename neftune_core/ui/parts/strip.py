@@ -23,12 +23,9 @@ NEFTune Lab</h1>"""
 
 
 def _words_html() -> str:
-    """Return the template of the strip's words; the browser writes the noise, the server the rest.
-
-    While the page watches another study, the strip shows that the settings are for the next one.
-    """
+    """Return the template of the strip's words; the browser writes the noise, the server the rest."""
     return f"""<p class="lab-experiment" aria-label="{say("Description of the next study")}">
-<b class="lab-next">{say("Next:")}</b> <span data-word="model"></span>
+<b class="lab-next">{say("Next study:")}</b> <span data-word="model"></span>
 <span data-word="data"></span><span data-word="noise"></span><span data-word="seed"></span></p>"""
 
 

@@ -20,6 +20,11 @@ from neftune_core.sentences import sentence
 # Options of page events that are private and show no progress animation.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
+# The same for events that may come faster than they are answered. By default, an event is ignored while an earlier one
+# of its handler is answered; here the last one is handled afterwards, but without event data: handlers that need them
+# use "multiple".
+LATEST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
+
 # Options of handlers that validate their own settings: otherwise Gradio preprocesses every input in a thread.
 UNREAD: dict[str, Any] = {**QUIET, "preprocess": False}
 

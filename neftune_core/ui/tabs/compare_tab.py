@@ -240,8 +240,8 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, kept: gr.Textbox, tab: Com
     place.select(None, key, opened, js="(key) => key")
     gr.on([events(opened).change, train.finished.change], choices, [key, train.finished, kept], filled, **QUIET)
     train.asked.change(choices, [key, train.asked, kept], filled, **QUIET)
-    tab.record.input(choose, [key, tab.record], filled[1:], **QUIET)
-    tab.seed.input(choose_seed, [key, tab.record, tab.seed], chosen, **QUIET)
+    tab.record.input(choose, [key, tab.record], filled[1:], trigger_mode="always_last", **QUIET)
+    tab.seed.input(choose_seed, [key, tab.record, tab.seed], chosen, trigger_mode="always_last", **QUIET)
 
     @reports_errors
     def judge(key: str, blind: bool, columns: list[str]) -> Any:
@@ -342,7 +342,8 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         asking.then(_visible(False), None, tab.stop, **QUIET)
         running.append(asking)
     tab.stop.click(_visible(False), None, tab.stop, cancels=running, **QUIET)
-    tab.marks.input(reports_errors(_comparison_html), [tab.session, tab.marks], tab.answers, **QUIET)
+    marked, given = reports_errors(_comparison_html), [tab.session, tab.marks]
+    tab.marks.input(marked, given, tab.answers, trigger_mode="always_last", **QUIET)
 
 
 def _visible(visible: bool) -> Any:
@@ -373,7 +374,7 @@ def _connect_votes(key: gr.Textbox, tab: CompareTab) -> None:
     def reveal(key: str, session: ComparisonSession) -> list[Any]:
         return shown(session.revealed(), judged_pair(session), require_key(key))
 
-    events(tab.answers).click(vote, [key, tab.session], outputs, **QUIET)
+    events(tab.answers).click(vote, [key, tab.session], outputs, trigger_mode="multiple", **QUIET)
     tab.reveal.click(reveal, [key, tab.session], outputs, **QUIET)
 
 

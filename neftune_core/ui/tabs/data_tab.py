@@ -10,7 +10,7 @@ import gradio as gr
 
 from neftune_core.data.formats.files import EXTENSIONS, PACKINGS
 from neftune_core.data.formats.hub_rows import HUB_SETS
-from neftune_core.data.formats.starters import STARTERS
+from neftune_core.data.formats.starters import STARTERS, data_title
 from neftune_core.data.layouts import LAYOUTS
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError, LabError
@@ -21,7 +21,7 @@ from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.model_panel import bundled_hint
 from neftune_core.ui.parts.plot import live_figure, part
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
+from neftune_core.ui.parts.wiring import LATEST, QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs.views import data_views
 
@@ -264,14 +264,15 @@ def _inputs() -> _Inputs:
             form.by_name[name].render()
     boxes = {"starter": starter, "file": file, "hub": hub.box}
     source.input(
-        lambda chosen: [gr.update(visible=name == chosen) for name in boxes], source, list(boxes.values()), **QUIET
+        lambda chosen: [gr.update(visible=name == chosen) for name in boxes], source, list(boxes.values()), **LATEST
     )
     return _Inputs(source, starter, effect, use_effect, file, hub, problem, held_out_file, form, by_hand, layout, parts)
 
 
 def _starter_text(name: str, words: str) -> str:
-    said = say(words)
-    return say(": ").join((name, said[:1].lower() + said[1:]))
+    said, title = say(words), data_title(name)
+    named = title if title == name else say("{title} ({name})", title=title, name=name)
+    return say(": ").join((named, said[:1].lower() + said[1:]))
 
 
 def _hub() -> _Hub:
@@ -378,8 +379,8 @@ def _connect_read(strip: Strip, place: gr.Tab, reader: _Reader) -> None:
     ]
     gr.on(changed, reports_errors(reader.refresh), asked, filled, trigger_mode="always_last", **QUIET)
     inputs.hub.fetch.click(reports_errors(reader.fetch), asked, filled, **QUIET)
-    inputs.layout.input(reports_errors(reader.other_layout), asked, filled, **QUIET)
-    gr.on([events(found).input for found in inputs.parts], reports_errors(reader.other_column), asked, filled, **QUIET)
+    inputs.layout.input(reports_errors(reader.other_layout), asked, filled, **LATEST)
+    gr.on([events(found).input for found in inputs.parts], reports_errors(reader.other_column), asked, filled, **LATEST)
 
 
 def _connect_row(lab: Lab, strip: Strip, outputs: _Outputs) -> None:

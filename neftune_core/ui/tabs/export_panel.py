@@ -23,7 +23,7 @@ from neftune_core.noise.names import arm_label
 from neftune_core.studies.records.record import Record, asked_from, find
 from neftune_core.sweeps.table import write_table
 from neftune_core.ui.parts.markup import quiet
-from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
+from neftune_core.ui.parts.wiring import LATEST, QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.server.uploads import keep_uploads_at_home, output_folder, upload_quota
 
@@ -174,7 +174,8 @@ def _connect_arms(key: gr.Textbox, record_id: gr.Textbox, finished: gr.State, pa
         return gr.update(choices=_listed(arms), value=chosen, visible=form in OF_AN_ARM)
 
     given = [key, record_id, parts.form, parts.arm]
-    gr.on([parts.form.input, events(finished).change], look, given, parts.arm, **QUIET)
+    changed = [parts.form.input, events(finished).change]
+    gr.on(changed, look, given, parts.arm, **LATEST)
 
 
 def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _ExportParts) -> None:

@@ -17,7 +17,7 @@ from neftune_core.lessons.faults import FAULTS, Fault, damage
 from neftune_core.lessons.script_variants import RunMeasurements
 from neftune_core.ui.parts.markup import bar, quiet
 from neftune_core.ui.parts.plot import live_figure, part
-from neftune_core.ui.parts.wiring import HIDDEN, QUIET, events, reports_errors, visibility
+from neftune_core.ui.parts.wiring import HIDDEN, LATEST, QUIET, events, reports_errors, visibility
 
 REDRAW_SECONDS = 0.25
 FIRST = next(iter(FAULTS))
@@ -87,7 +87,7 @@ def _connect(panel: FaultPanel) -> None:
 
     changed = [events(panel.fault).input, events(panel.switch).input]
     chosen = [panel.fault, panel.switch, panel.runs]
-    gr.on(changed, choose, chosen, [panel.code, panel.words, panel.curves], **QUIET)
+    gr.on(changed, choose, chosen, [panel.code, panel.words, panel.curves], **LATEST)
     shown = [panel.words, panel.curves, panel.runs, panel.facts]
     panel.run.click(lambda: visibility(True), None, panel.stop, **QUIET)
     running = panel.run.click(go, chosen, shown, **QUIET, concurrency_limit=2)

@@ -112,6 +112,8 @@ def build(shown: RecordedStudy | None, time: str = "") -> LearnTab:
         with gr.Row(elem_id="learn-next"):
             noise = gr.Button(say("Change the noise yourself"), variant="primary", size="md", elem_id="learn-to-noise")
             train = gr.Button(say("Set up your own study"), size="md", elem_id="learn-to-train")
+            about = {"model": shown.model, "data": shown.data} if shown is not None else {}
+            _part('<p class="lab-quiet"></p>', "next-study", "learn-next-study", about)
             if time:
                 gr.HTML(quiet(time), apply_default_css=False, elem_id="learn-time")
         _part(_list_html(), "lessons", "learn-lessons", [_entry(lesson) for lesson in lessons()])

@@ -48,6 +48,7 @@ def words_html() -> str:
 <p class="lab-warning" data-word="warning" role="status"></p>
 <p class="lab-quiet" data-word="recorded" hidden>{say(RECORDED_WORDS)}</p>
 <p class="lab-quiet" data-word="kind"></p>
+<p class="lab-quiet" data-word="others" hidden></p>
 <dl><div><dt>{say("the median token turns by")}</dt><dd data-word="angle"></dd></div>
 <div><dt>{say("signal to noise")}</dt><dd data-word="snr"></dd></div></dl></div>"""
 

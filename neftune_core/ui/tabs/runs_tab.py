@@ -12,8 +12,8 @@ from neftune_core.errors import LabError
 from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.effects import effect_curve
-from neftune_core.home import folder_bytes, home, home_note, remove_models
-from neftune_core.language import say
+from neftune_core.home import folder_bytes, home, home_note, remove_models, stored_models
+from neftune_core.language import later, say
 from neftune_core.models.catalogue import gigabytes
 from neftune_core.noise.names import arm_label
 from neftune_core.sentences import sentence
@@ -27,7 +27,7 @@ from neftune_core.ui.parts.plot import live_figure, part
 from neftune_core.ui.parts.run_actions import state_text, study_text, when
 from neftune_core.ui.parts.strip import Strip, following
 from neftune_core.ui.parts.study_views import curves_of
-from neftune_core.ui.parts.wiring import QUIET, events, key_of_tab, reports_errors
+from neftune_core.ui.parts.wiring import LATEST, QUIET, events, key_of_tab, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs import export_panel
 from neftune_core.ui.tabs.train_tab import TrainTab, view_of_study
@@ -37,8 +37,17 @@ OWN = ("reference", "vote")
 """Parts of an answer that only the owner of its study sees."""
 
 
-def _list_html() -> str:
-    empty = say("No study yet. Your studies are stored on this machine and listed here, even after a restart.")
+EMPTY = later(
+    "No study yet. Studies started in this browser, or on the command line of this machine, are listed here, even "
+    "after a restart."
+)
+EMPTY_FOR_STRANGERS = later(
+    "No study yet. Studies started in this browser are listed here; other browsers do not show them."
+)
+
+
+def _list_html(*, has_strangers: bool) -> str:
+    empty = say(EMPTY_FOR_STRANGERS if has_strangers else EMPTY)
     return (
         f'<ul class="lab-runs" aria-label="{say("Your studies")}"></ul><p class="lab-quiet lab-runs-empty">{empty}</p>'
     )
@@ -73,7 +82,11 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
         place: The tab.
     """
     runs = gr.HTML(
-        [], html_template=_list_html(), js_on_load=part("runs"), apply_default_css=False, elem_id="runs-list"
+        [],
+        html_template=_list_html(has_strangers=lab.has_strangers),
+        js_on_load=part("runs"),
+        apply_default_css=False,
+        elem_id="runs-list",
     )
     opened = _build_record_view()
     _connect_opening(lab, key, runs, opened, [strip.watched, train.seen, strip.watcher])
@@ -89,7 +102,7 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
     run_actions.connect(
         opened.actions, where, lambda: ["", "", None, "", "", *[gr.update(visible=False)] * 2], opened.shown()
     )
-    _storage(lab, key, [place.select, opened.record_id.change, events(present).change])
+    _storage(lab, key, [place.select, *(events(found).change for found in (opened.record_id, present, strip.model))])
 
 
 def _build_record_view() -> _RecordView:
@@ -109,7 +122,8 @@ def _connect_list(lab: Lab, key: gr.Textbox, runs: gr.HTML, changing: list[Any],
     def fill(key: str) -> list[dict[str, Any]]:
         return [list_entry(lab, record) for record in owned_records(require_key(key))]
 
-    gr.on([place.select, *(events(found).change for found in changing)], fill, key, runs, **QUIET)
+    changed = [place.select, *(events(found).change for found in changing)]
+    gr.on(changed, fill, key, runs, **LATEST)
 
 
 def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _RecordView, watching: list[Any]) -> None:
@@ -140,7 +154,8 @@ def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _RecordVi
         return shown(find(record_id, require_key(key)), view)
 
     filled = [*opened.shown(), *opened.actions.components()]
-    clicked = runs.click(open_record, [key, opened.view], [*watching, *filled], **QUIET)
+    # By default a click is ignored while an earlier one is answered; a repeated event would have lost the chosen id.
+    clicked = runs.click(open_record, [key, opened.view], [*watching, *filled], trigger_mode="multiple", **QUIET)
     clicked.success(None, opened.record_id, None, js="(id) => Lab.setParameter('job', id)")
     watched, seen, _ = watching
     seen.change(follow, [key, opened.view, watched, opened.record_id], filled, trigger_mode="always_last", **QUIET)
@@ -229,15 +244,13 @@ def _readable_entry(lab: Lab, record: Record) -> dict[str, Any]:
 
 
 def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
-    """Build the disk usage of this machine and, unless strangers visit the lab, a button to free space."""
+    """Build the disk usage and, unless strangers visit the lab, a button that removes the stored models, if any."""
     with gr.Row(elem_id="runs-storage"):
         words = gr.HTML(elem_id="runs-storage-words", apply_default_css=False)
-        clean = gr.Button(
-            say("Remove downloaded models"), size="sm", visible=not lab.has_strangers, elem_id="runs-clean-models"
-        )
+        clean = gr.Button(say("Remove downloaded models"), size="sm", visible=False, elem_id="runs-clean-models")
 
     @reports_errors
-    def measure(key: str) -> str:
+    def measure(key: str) -> list[Any]:
         mine = sum(folder_bytes(record.folder) for record in owned_records(require_key(key)))
         models = folder_bytes(home() / "models")
         words = say(
@@ -245,13 +258,17 @@ def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
             mine=gigabytes(mine),
             models=gigabytes(models),
         )
-        return quiet(f"{words} {say(home_note())}")
+        return [quiet(f"{words} {say(home_note())}"), offered()]
 
     @reports_errors
-    def remove() -> str:
+    def remove() -> list[Any]:
         freed = gigabytes(remove_models())
-        return quiet(say("{size} were freed; a removed model is downloaded again when it is next used.", size=freed))
+        words = say("{size} were freed; a removed model is downloaded again when it is next used.", size=freed)
+        return [quiet(words), offered()]
 
-    gr.on(changed, measure, key, words, **QUIET)
+    def offered() -> Any:
+        return gr.update(visible=not lab.has_strangers and bool(stored_models()))
+
+    gr.on(changed, measure, key, [words, clean], **LATEST)
     if not lab.has_strangers:  # a function of the page can be called without its button
-        clean.click(remove, None, words, **QUIET)
+        clean.click(remove, None, [words, clean], **QUIET)

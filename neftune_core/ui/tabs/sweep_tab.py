@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from neftune_core.data.formats.starters import data_title
 from neftune_core.errors import LabError, NotAvailable, RecordError
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.settings import EPOCH_WORDS, MeasuringSettings
@@ -30,6 +31,7 @@ from neftune_core.ui.parts.state_fields import read
 from neftune_core.ui.parts.strip import following, watched_text, watcher
 from neftune_core.ui.parts.study_form import StudyRequest, study_of
 from neftune_core.ui.parts.wiring import (
+    LATEST,
     QUIET,
     UNREAD,
     events,
@@ -297,9 +299,8 @@ def _connect_selection(context: TabContext, tab: SweepTab) -> None:
     results, chosen = [*tab.results(), *tab.actions.components()], [context.key, tab.shown]
     outputs, how = [tab.measure, tab.epoch, *results], [*chosen, tab.measure, tab.epoch]
     opening = [*chosen, context.strip.kept]
-    gr.on(
-        [context.place.select, events(key_of_tab(context.key, "Sweep")).change], fill_sweep, opening, tab.shown, **QUIET
-    )
+    opened = [context.place.select, events(key_of_tab(context.key, "Sweep")).change]
+    gr.on(opened, fill_sweep, opening, tab.shown, **LATEST)
     tab.shown.change(show, opening, outputs, trigger_mode="always_last", **QUIET)
     saw = in_browser(f"void Lab.sawSweep(String(shown).startsWith({json.dumps(RECORDED)}))", "shown")
     gr.on([context.place.select, tab.shown.change], None, tab.shown, None, js=saw)
@@ -347,7 +348,7 @@ def _recorded_text(sweep: Sweep) -> str:
         say(
             "{title} on {data}",
             title=say(model.get("name") or later("a model")),
-            data=say("{data} ({rows})", data=data.get("title", say("a starter set")), rows=rows),
+            data=say("{data} ({rows})", data=data_title(data.get("title", say("a starter set"))), rows=rows),
         ),
         size_text(sweep.settings),
     ]

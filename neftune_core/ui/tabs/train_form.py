@@ -22,7 +22,7 @@ from neftune_core.ui.parts.controls import Form, component
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import part
 from neftune_core.ui.parts.study_form import METHOD_VALUES, method_boxes
-from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
+from neftune_core.ui.parts.wiring import LATEST, QUIET, events, reports_errors
 
 FIRST = ("epochs", "batch_size", "learning_rate", "lora_rank")
 GROUPS = {
@@ -231,7 +231,8 @@ def connect(form: TrainForm, model: gr.State) -> Any:
         return [form.training.values(training) for training in both]
 
     values = form.training.components
-    form.preset.input(reports_errors(choose), [form.preset, model], [form.about, *values], **QUIET)
+    chosen = [form.preset, model]
+    form.preset.input(reports_errors(choose), chosen, [form.about, *values], **LATEST)
     events(model).change(follow, [model, form.model_of, form.preset, *values], [form.model_of, *values], **QUIET)
     return form.reset.click(reports_errors(reset), model, [form.preset, form.about, *form.components()], **QUIET)
 

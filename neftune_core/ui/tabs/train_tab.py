@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import gradio as gr
 
+from neftune_core.engine.methods.registry import METHODS
 from neftune_core.errors import LabError, RecordError
 from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
@@ -247,7 +248,7 @@ def _connect_stop(context: TabContext, tab: TrainTab, shown: RecordedStudy | Non
         set_strength(lab.jobs.find_owned(watched, require_key(key)), strength)
 
     events(tab.strength).input(change, [*asked, tab.strength], None, trigger_mode="always_last", **QUIET)
-    events(tab.arms).click(stop_one, asked, None, **QUIET)
+    events(tab.arms).click(stop_one, asked, None, trigger_mode="multiple", **QUIET)  # two arms may be stopped at once
     for done in (kept, discarded):
         done.then(None, None, None, js="() => Lab.askStop(false)")
 
@@ -280,8 +281,9 @@ def _connect_strengths(context: TabContext, form: train_form.TrainForm, reset: A
     events(unit).change(None, [form.strengths, unit, form.together], form.strengths, js=in_unit)
     from_alpha = in_browser("Lab.fromAlpha(text, unit)", "text, unit")
     reset.success(None, [form.strengths, unit], form.strengths, js=from_alpha)
-    told_strip = in_browser("Lab.moreStrengths(text)", "text")
-    gr.on([context.key.change, form.strengths.change], None, form.strengths, None, js=told_strip)
+    told_strip = in_browser("Lab.moreStrengths(...texts)", "...texts")
+    texts = [form.strengths, *(box for name, box in form.methods.items() if name in METHODS)]
+    gr.on([context.key.change, *(events(text).change for text in texts)], None, texts, None, js=told_strip)
 
 
 def _connect_watch(context: TabContext, tab: TrainTab) -> None:

@@ -6,10 +6,11 @@ import pytest
 
 from neftune_core.data.formats import hub_rows
 from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderError, run_reader
-from neftune_core.data.formats.starters import STARTERS
+from neftune_core.data.formats.starters import STARTERS, data_title
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.sources import read
 from neftune_core.errors import DataError, DoesNotFit, NotAvailable
+from neftune_core.language import CHINESE, in_language
 from neftune_core.settings import Limits
 
 
@@ -20,6 +21,14 @@ def test_every_starter_set_is_read_whole(name):
     assert (found.refusals, found.licence, found.title) == ([], "Apache-2.0", name)
     prompts = [example.messages[:-1] for example in found.examples]
     assert len(set(prompts)) == len(prompts)
+
+
+def test_titles_of_starter_sets_are_translated_and_other_titles_are_not():
+    assert [data_title(name) for name in STARTERS] == [*STARTERS]
+    with in_language(CHINESE):
+        assert all(data_title(name) != name for name in STARTERS)
+        assert data_title("world-format") == "小世界·新格式"
+        assert [data_title(title) for title in ("Model", "rows.jsonl", None)] == ["Model", "rows.jsonl", ""]
 
 
 def test_the_dialogues_have_several_turns():

@@ -243,6 +243,20 @@ def test_the_early_stop_and_seeds_of_the_control_alone_leave_no_request_unanswer
         assert strengths(record.events()) == []
 
 
+def test_a_request_that_was_accepted_but_came_after_the_last_step_is_reported(tmp_path: Path) -> None:
+    study = _live(tmp_path)
+    training = study.training.model_copy(update={"early_stop": 1, "learning_rate": 1e-9, "evaluations": 6})
+    record = create(study.model_copy(update={"training": training}), "")
+    for event in run_study(record, Limits(), lambda: False):
+        if (event["event"], event.get("step")) == ("evaluated", 4):  # after which the early stop ends the run
+            set_strength(record, 7.0)
+    assert event["event"] == "finished"
+    assert event["message"] == "A change was requested after the last step: it had no effect."
+    other = create(_live(tmp_path), "")
+    *_, ending = _changed(other, {4: 30.0}, seed=0)
+    assert "message" not in ending
+
+
 def test_every_later_seed_of_a_live_study_begins_with_the_last_strength(tmp_path: Path) -> None:
     record = create(_live(tmp_path, seeds=2), "")
     *_, ending = _changed(record, {4: 30.0, 8: 60.0}, seed=0)

@@ -44,6 +44,9 @@ def test_every_look_up_of_the_page_has_the_key_of_its_visitor() -> None:
     assert {place: key for place, key in found.items() if key not in KEYS} == {}
 
 
+BUTTON = "runs-clean-models"
+
+
 @pytest.mark.parametrize(
     "lab", [Lab(Limits(local_paths=False)), Lab(shared=True), Lab()], ids=["public", "shared", "own"]
 )
@@ -54,11 +57,16 @@ def test_only_the_page_of_ones_own_machine_removes_its_models(
     model = tmp_path / "models" / "owner--name" / "config.json"
     model.parent.mkdir(parents=True)
     model.write_text("{}")
-    removing = [found for found in page.build(lab).fns.values() if found.name == "remove" and not found.inputs]
+    functions = page.build(lab).fns.values()
+    removing = [found for found in functions if found.name == "remove" and not found.inputs]
+    measuring = [found.fn for found in functions if found.name == "measure" and found.outputs[-1].elem_id == BUTTON]
     assert len(removing) == (0 if lab.has_strangers else 2)  # in two languages
+    assert {measure(ANN)[1]["visible"] for measure in measuring} == {not lab.has_strangers}
     for found in removing:
-        found.fn()
+        assert not found.fn()[1]["visible"]
     assert model.exists() == lab.has_strangers
+    if not lab.has_strangers:  # none is left, so none can be removed
+        assert {measure(ANN)[1]["visible"] for measure in measuring} == {False}
 
 
 def test_columns_of_another_visitors_study_cannot_be_asked(record: Record) -> None:

@@ -212,3 +212,15 @@ def test_nothing_but_an_upload_is_read_for_what_a_browser_says(
     assert list(shown) == ["train-seed"]  # everything else is kept all the same
     assert restored(said, ModelSettings(), EXAMPLE.data) == {}
     assert "unexpected error" not in caplog.text
+
+
+def test_no_event_that_may_come_twice_is_ignored_while_the_first_is_answered(built: Any) -> None:
+    fast = {"change", "input", "select", "blur", "submit"}
+    ignored = [
+        (found.name, sorted({name for _, name in found.targets} & fast))
+        for found in built.fns.values()
+        if found.fn and found.trigger_mode == "once" and {name for _, name in found.targets} & fast
+    ]
+    assert ignored == []
+    with_data = {"open_record", "stop_one", "vote"}  # handlers of a click on one of several things
+    assert {found.trigger_mode for found in built.fns.values() if found.name in with_data} == {"multiple"}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from neftune_core.data.formats.starters import data_title
 from neftune_core.data.layouts import LAYOUTS, columns_for
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError, LabError
@@ -31,7 +32,7 @@ NOT_USED = later("(not used)")
 
 def data_text(prepared: PreparedData) -> str:
     """Describe the data in a few words, for the strip."""
-    return say("{data}, {count:,} rows", data=prepared.title, count=len(prepared.train))
+    return say("{data}, {count:,} rows", data=data_title(prepared.title), count=len(prepared.train))
 
 
 def report(prepared: PreparedData, found: DataReport) -> str:
@@ -62,7 +63,7 @@ def report(prepared: PreparedData, found: DataReport) -> str:
     names = say(", ").join(f"<code>{html.escape(name)}</code>" for name in found.unused_columns)
     notes = quiet(f"{how} {licence}") + quiet(unused).replace(_MARK, names) + "".join(map(quiet, others))
     in_use = later("Not used: {data}") if prepared.shortage else later("In use: {data}")
-    named = say(in_use, data=prepared.title)
+    named = say(in_use, data=data_title(prepared.title))
     heading = f"<h3>{html.escape(named)}</h3><p>{html.escape(prepared.shortage)}</p>"
     return f'<div class="lab-report">{heading}{numbers}{notes}{_lists(found)}</div>'
 
