@@ -34,7 +34,7 @@ IN_BROWSER = {
 OF_STUDIES = {
     "study.finished": "1 once the study is finished",
     "study.noise_arms": "its number of noise arms",
-    "study.seeds": "its number of seeds, known from its start",
+    "study.seeds": "its number of seeds",
     "study.epochs": "its number of epochs",
     "study.strongest": "the highest alpha among its noise arms",
     "study.weakest": "the lowest alpha among its noise arms",
@@ -50,17 +50,10 @@ OF_FAULTS = {
 KNOWN = {**IN_BROWSER, **OF_STUDIES, **OF_FAULTS}
 
 
-def study_facts(record: Record, *, is_over: bool = True) -> dict[str, float]:
+def study_facts(record: Record) -> dict[str, float]:
     """Return those facts in `OF_STUDIES` that can be computed from a record.
 
     Losses are in nats per response token, as means over the seeds, with noise off.
-
-    Args:
-        record: The study.
-        is_over: Whether no more of it is to be trained; the end of fewer seeds is in its log too.
-
-    Returns:
-        Numbers by name.
     """
     try:
         study = record.study
@@ -68,7 +61,7 @@ def study_facts(record: Record, *, is_over: bool = True) -> dict[str, float]:
         return {}
     found = _settings(study)
     ending = record.ending()
-    found["study.finished"] = float(is_over and ending is not None and ending["event"] == "finished")
+    found["study.finished"] = float(ending is not None and ending["event"] == "finished")
     losses = held_out_losses(record.events())
     last = {arm: curve[-1] for arm, curve in losses.items()}
     noisy = [last[name] for name, noise in study.arms.items() if not noise.is_silent and name in last]

@@ -8,7 +8,6 @@ from typing import Any
 
 import gradio as gr
 
-from neftune_core.errors import RecordError
 from neftune_core.language import say
 from neftune_core.lessons.facts import study_facts
 from neftune_core.lessons.files import Lesson
@@ -82,12 +81,7 @@ def connect(learn: LearnTab, page: PageParts) -> None:
     told_facts = gr.HTML({}, html_template="", js_on_load=part("facts"), apply_default_css=False, elem_id="study-facts")
 
     @reports_errors
-    def look(key: str, watched: str) -> Any:
-        """Return the facts of the watched study: its settings from the start on, and its results once it is over."""
-        try:
-            record = find(watched, require_key(key)) if watched else None
-        except RecordError:  # removed in the meantime; the status line reports it
-            record = None
-        return gr.skip() if record is None else study_facts(record, is_over=page.lab.jobs.status(record).is_over)
+    def look(key: str, finished: str) -> Any:
+        return study_facts(find(finished.partition("#")[0], require_key(key))) if finished else gr.skip()
 
-    page.train.seen.change(look, [key, watched], told_facts, trigger_mode="always_last", **QUIET)
+    train.finished.change(look, [key, train.finished], told_facts, **QUIET)

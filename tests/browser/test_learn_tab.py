@@ -78,7 +78,7 @@ def test_the_first_view_is_a_recorded_study_that_moves(lab_page: Any) -> None:
     told = lab_page.locator("#learn-next").inner_text()
     assert re.split(r"\n+", told) == [
         "Change the noise yourself", "Set up your own study",
-        "Opens with bundled model and world-format, not those shown here.", "Trains in about 30 s on two cores",
+        "Opens with bundled model and world-format, not those shown here.", "Trains in less than a minute on two cores",
     ]  # fmt: skip
     lab_page.locator("#learn-to-train").click()
     lab_page.locator("#train-plan .lab-plan", has_text="seconds here").wait_for()

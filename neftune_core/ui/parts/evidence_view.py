@@ -79,7 +79,9 @@ def _figures(record: Record) -> dict[str, Figure | None]:
     return {name: figure if figure["data"] else None for name, figure in drawn.items()}
 
 
-def connect(view: EvidenceView, lab: Lab, key: gr.Textbox, record_id: Any, changed: Sequence[Any]) -> None:
+def connect(
+    view: EvidenceView, lab: Lab, key: gr.Textbox, record_id: Any, changed: Sequence[Any], started: Sequence[Any] = ()
+) -> None:
     """Show the evidence of a finished record whenever one of several events fires.
 
     Args:
@@ -88,6 +90,7 @@ def connect(view: EvidenceView, lab: Lab, key: gr.Textbox, record_id: Any, chang
         key: Component with the visitor's key.
         record_id: Component with the id of the record.
         changed: The events.
+        started: Events after which more of the same record is trained, so that its evidence goes.
     """
 
     @reports_errors
@@ -101,3 +104,5 @@ def connect(view: EvidenceView, lab: Lab, key: gr.Textbox, record_id: Any, chang
         return view.of(record)
 
     gr.on(list(changed), show, [key, record_id], view.components(), trigger_mode="always_last", **QUIET)
+    for then in started:
+        then(show, [key, record_id], view.components(), **QUIET)

@@ -322,7 +322,7 @@ class ButtonContext:
     tracker: Sequence[Any] = ()
 
 
-def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[Any]], shown: list[Any]) -> None:
+def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[Any]], shown: list[Any]) -> list[Any]:
     """Connect the buttons.
 
     Args:
@@ -330,6 +330,9 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
         place: Their context.
         cleared: Returns the values of `shown` after a study has been removed.
         shown: Components that show the study.
+
+    Returns:
+        The events of a start, also one into the same record.
     """
     lab, strip = place.lab, place.strip
 
@@ -361,17 +364,19 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
         found = lab.jobs.find_owned(record_id, key)
         return lab.jobs.submit_made(key, lambda: go_on(found, float(epochs or 0), key, lab.limits))
 
-    chosen = [place.key, place.record_id]
-    watching = [strip.watched, place.seen, strip.watcher]
+    chosen, watching = [place.key, place.record_id], [strip.watched, place.seen, strip.watcher]
     starting: Any = ((actions.resume, resume, []), (actions.more, more, []), (actions.go_on, further, [actions.epochs]))
+    starts: list[Any] = []
     for button, goes_on, given in starting:
         going = button.click(goes_on, [*chosen, *given, *place.tracker], watching, **QUIET, **lab.attending)
         going.success(None, strip.watched, None, js=watch_in_browser(place.tab))
+        starts.append(going.success)
     # A new text at each click, so that requesting the same study again counts as a change.
     actions.compare.click(None, place.record_id, place.asked, js="(id) => id + '#' + Date.now()").then(
         None, None, None, js="() => Lab.openTab('Compare')"
     )
     _connect_discarding(actions, place, cleared, shown)
+    return starts
 
 
 def _connect_discarding(

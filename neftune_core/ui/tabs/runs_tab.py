@@ -90,7 +90,7 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
     )
     opened = _build_record_view()
     _connect_opening(lab, key, runs, opened, [strip.watched, train.seen, strip.watcher])
-    changed = [opened.record_id.change, train.seen.change]
+    changed = [opened.record_id.change, train.finished.change]
     evidence_view.connect(opened.evidence, lab, key, opened.record_id, changed)
     export_panel.build(lab, key, opened.record_id, train.finished)
     came = export_panel.build_import(lab, key)

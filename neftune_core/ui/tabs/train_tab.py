@@ -142,9 +142,9 @@ def build(context: TabContext, shown: RecordedStudy | None) -> TrainTab:
     _connect_stop(context, tab, shown)
     _connect_strengths(context, form, reset)
     _connect_watch(context, tab)
-    _connect_actions(context, tab, shown)
+    started = _connect_actions(context, tab, shown)
     watched = context.strip.watched
-    evidence_view.connect(evidence, context.lab, context.key, watched, [watched.change, tab.seen.change])
+    evidence_view.connect(evidence, context.lab, context.key, watched, [watched.change, tab.finished.change], started)
     return tab
 
 
@@ -379,10 +379,10 @@ def _connect_view(context: TabContext, tab: TrainTab) -> None:
     events(tab.view).change(look_otherwise, [key, watching, tab.view, tab.state], tab.curves, **QUIET)
 
 
-def _connect_actions(context: TabContext, tab: TrainTab, shown: RecordedStudy | None) -> None:
-    """Connect the actions; after removing a study, the tab is as before the first study."""
+def _connect_actions(context: TabContext, tab: TrainTab, shown: RecordedStudy | None) -> list[Any]:
+    """Connect the actions, and return the events of their starts; after removing a study, the tab is as before one."""
     strip = context.strip
     place = run_actions.ButtonContext(
         context.lab, strip, context.key, strip.watched, tab.asked, tab.seen, tracker=tab.form.tracker
     )
-    run_actions.connect(tab.actions, place, lambda: _without_study(shown), _study_components(strip, tab))
+    return run_actions.connect(tab.actions, place, lambda: _without_study(shown), _study_components(strip, tab))
