@@ -28,11 +28,11 @@ from neftune_core.figures.base import changes
 from neftune_core.language import ENGLISH, TAGS
 from neftune_core.studies.records.log import Event
 from neftune_core.studies.records.record import Record, find
-from neftune_core.ui.parts.run_actions import progress_text, state_text
 from neftune_core.ui.parts.study_views import STUDY_VIEWS, curves_of
 from neftune_core.ui.running_arms import arm_rows
 from neftune_core.ui.server.addresses import STUDY_PATH
 from neftune_core.ui.server.lab import Lab, require_key
+from neftune_core.ui.study_text import progress_text, state_text
 
 OWNER_HEADER = "x-lab-owner"
 LONGEST_WAIT_SECONDS, LOOK_SECONDS = 0.9, 0.05

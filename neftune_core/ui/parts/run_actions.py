@@ -2,210 +2,24 @@
 
 from __future__ import annotations
 
-import html
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from neftune_core.data.formats.starters import data_title
-from neftune_core.errors import LabError, RecordError
 from neftune_core.evaluation.verdict import CLAIM_SEEDS
-from neftune_core.language import later, plural, say, translate_finished
-from neftune_core.noise.names import arm_label, with_arm_labels
+from neftune_core.language import later, say
 from neftune_core.studies.records import removal
-from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.steering.best_arms import plain_name
-from neftune_core.studies.tracking import tracked, tracking_failure
-from neftune_core.ui.parts.markup import bar, duration, open_bar, quiet
+from neftune_core.studies.tracking import tracked
+from neftune_core.ui.parts.markup import duration
 from neftune_core.ui.parts.strip import Strip, following
 from neftune_core.ui.parts.wiring import QUIET, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 
 if TYPE_CHECKING:
     from neftune_core.studies.records.progress import Status
-
-OPEN_ENDED = {
-    "preparing": later("Loading the model and the data"),
-    "answering": later("Answering the prompts of the study"),
-    "stopping": later("Aborting the current step"),
-}
-"""States of unknown duration, which are shown with an indeterminate progress bar."""
-
-
-def state_text(record: Record, status: Status, log: Log, *, judged: bool = True) -> str:
-    """Describe the state of a study with its numbers, and any damage to its record; details are folded once it is over.
-
-    Args:
-        record: The study.
-        status: Its status.
-        log: Its log.
-        judged: Whether to include the result of a finished study, which takes a moment to compute.
-
-    Returns:
-        HTML.
-    """
-    from neftune_core.studies.records.integrity import damages
-    from neftune_core.studies.records.progress import WORDS
-
-    rows = [translate_finished(str(words)) for words in record.about_table("samples").values()]
-    listed = say("{one} and {other}", one=rows[0], other=rows[1]) if len(rows) == 2 else say(", ").join(rows)
-    measured = quiet(say("Losses with noise off are measured on {rows}.", rows=listed)) if listed else ""
-    if status.is_over and (measured := measured + best_text(record, status)):
-        head = html.escape(say("Measured rows and kept weights"))
-        measured = f'<details class="lab-more"><summary>{head}</summary>{measured}</details>'
-    said = with_arm_labels(translate_finished(status.message), record.arms)
-    message = f"<p>{html.escape(said)}</p>" if said else ""
-    message += quiet(translate_finished(tracking_failure(record))) if tracking_failure(record) else ""
-    wrong = "".join(f"<li>{html.escape(words)}</li>" for words in damages(record, log))
-    broken = f'<ul class="lab-damages">{wrong}</ul>' if wrong else ""
-    return (
-        f'<div class="lab-state" data-state="{status.state}">{end_text(record, status) if judged else ""}'
-        f"<p><b>{say(WORDS[status.state])}</b> "
-        f"<span>{' · '.join(_numbers(status))}</span></p>{quiet(study_text(record))}{message}{broken}{measured}</div>"
-    )
-
-
-def best_text(record: Record, status: Status) -> str:
-    """List the arms of a study that has ended whose weights at their best evaluation are stored beside the last ones.
-
-    Args:
-        record: The study.
-        status: Its status.
-
-    Returns:
-        HTML; "" if there are none.
-    """
-    from neftune_core.studies.comparison import saved_best, saved_seeds
-
-    try:
-        steps = {seed: saved_best(record, seed) for seed in saved_seeds(record)} if status.is_over else {}
-    except RecordError:
-        return ""
-    found = [
-        say("{arm} step {step:,}", arm=arm_label(plain_name(arm)), step=step)
-        + (say(" (seed {seed})", seed=seed) if len(steps) > 1 else "")
-        for seed, own in steps.items()
-        for arm, step in own.items()
-    ]
-    if not found:
-        return ""
-    words = say(
-        "The weights from each arm's best evaluation (lowest held-out loss) are kept as well as its final weights: "
-        "{arms}. You can choose either on Compare and Export.",
-        arms=say(", ").join(found),
-    )
-    return quiet(words)
-
-
-def end_text(record: Record, status: Status) -> str:
-    """Summarise the result of a study that has ended, its certainty, and what would make it more certain.
-
-    Args:
-        record: The study.
-        status: Its status.
-
-    Returns:
-        HTML; "" while it runs, or without a result.
-    """
-    from neftune_core.sweeps.table import judge
-
-    if not status.is_over:
-        return ""
-    try:
-        summary = judge(record).summary
-    except (LabError, ArithmeticError, LookupError, TypeError, ValueError):  # the card below shows the error
-        return ""
-    first, *rest = [line.text() for line in summary] or [""]
-    return f'<p class="lab-end">{html.escape(first)}</p>' + "".join(map(quiet, rest)) if first else ""
-
-
-def missing_record_text(why: str) -> str:
-    """Report that a study's record no longer exists, with the reason."""
-    return f'<div class="lab-state" data-state="failed"><p><b>{say("Failed")}</b></p><p>{html.escape(why)}</p></div>'
-
-
-def _numbers(status: Status) -> list[str]:
-    numbers = []
-    if status.place:
-        numbers.append(say("position {place} in the queue", place=status.place))
-    if status.seeds > 1 and status.seed_number and status.state != "finished":
-        numbers.append(say("seed {number} of {count}", number=status.seed_number, count=status.seeds))
-    if status.steps and not (status.state == "finished" and status.step == status.steps):
-        numbers.append(say("step {step:,} of {steps:,}", step=status.step, steps=status.steps))
-    elif status.steps:
-        seeds = say("{count} seeds of ", count=status.seeds) if status.seeds > 1 else ""
-        steps = status.steps // max(1, status.seeds)
-        numbers.append(seeds + say(plural(steps, "{steps:,} step", "{steps:,} steps"), steps=steps))
-    if status.state == "running" and status.seconds_left is not None:
-        numbers.append(say("{duration} left", duration=duration(status.seconds_left)))
-    if status.tokens_per_second and not status.is_over:
-        numbers.append(say("{speed:,.0f} tokens per second, all arms together", speed=status.tokens_per_second))
-    if status.losses and status.state == "running":
-        losses = ", ".join(f"{html.escape(arm_label(arm))} {loss:.3f}" for arm, loss in status.losses.items())
-        numbers.append(say("loss: {losses}", losses=losses))
-    return numbers
-
-
-def progress_text(record: Record, status: Status) -> str:
-    """Describe the watched study in a short line for the strip, with a progress bar while it runs.
-
-    Args:
-        record: The study.
-        status: Its status.
-
-    Returns:
-        HTML.
-    """
-    from neftune_core.studies.records.progress import WORDS
-
-    parts = [f"<b>{say(WORDS[status.state])}</b>"]
-    if status.place:
-        parts.append(say("position {place}", place=status.place))
-    if status.state == "running":
-        share = status.step / status.steps if status.steps else 0
-        parts.append(f"{bar(share, say('Progress'))} {share:.0%}")
-        parts.append(_time_left(status.seconds_left))
-    elif status.state in OPEN_ENDED:
-        parts.append(open_bar(say(OPEN_ENDED[status.state])))
-    about = html.escape(study_text(record))
-    return (
-        f'<span class="lab-progress" data-state="{status.state}"><span class="lab-progress-about">{about}</span>'
-        f"<span>{' · '.join(parts)}</span></span>"
-    )
-
-
-def _time_left(seconds: float | None) -> str:
-    """Return the time left; the page title is read from here (learn.js)."""
-    if seconds is None:
-        return say("estimating the time left")
-    words = say("{duration} left", duration=duration(seconds))
-    return f'<span class="lab-progress-left" data-seconds="{seconds:.0f}">{words}</span>'
-
-
-def when(record: Record) -> str:
-    """Return when the study was started, in local time."""
-    created = record.about.get("created")
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(created)) if isinstance(created, int | float) else record.id
-
-
-def study_text(record: Record) -> str:
-    """Describe a study in one line: its title or model, and its data."""
-    model, data = record.about_table("model").get("name"), data_title(record.about_table("data").get("title"))
-    try:
-        study = record.study
-    except RecordError:
-        return say("{title} on {data}", title=say(model) if model else say("a study"), data=data or say("unknown data"))
-    title = study.title or (say(model) if model else "") or study.model.source.rstrip("/").rpartition("/")[2]
-    title = say("Sweep: {title}", title=title) if record.is_sweep else title
-    return say(
-        "{title} on {data}",
-        title=title,
-        data=data or data_title(study.data.source.partition(":")[2].rpartition("/")[2]),
-    )
 
 
 def watch_in_browser(tab: str) -> str:

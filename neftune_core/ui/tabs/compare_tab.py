@@ -39,11 +39,11 @@ from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.model_panel import bundled_hint
 from neftune_core.ui.parts.plot import part
 from neftune_core.ui.parts.recorded_study import RecordedStudy
-from neftune_core.ui.parts.run_actions import study_text, when
 from neftune_core.ui.parts.state_fields import State, read
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import HIDDEN, QUIET, events, key_of_tab, reports_errors, saves_text, visibility
 from neftune_core.ui.server.lab import Lab, require_key
+from neftune_core.ui.study_text import study_text, when
 from neftune_core.ui.tabs.train_tab import TrainTab
 
 REDRAW_SECONDS = 0.2

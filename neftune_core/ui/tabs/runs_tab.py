@@ -24,11 +24,11 @@ from neftune_core.ui.parts import evidence_view, run_actions
 from neftune_core.ui.parts.answers import answer_columns
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure, part
-from neftune_core.ui.parts.run_actions import state_text, study_text, when
 from neftune_core.ui.parts.strip import Strip, following
 from neftune_core.ui.parts.study_views import curves_of
 from neftune_core.ui.parts.wiring import LATEST, QUIET, events, key_of_tab, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
+from neftune_core.ui.study_text import state_text, study_text, when
 from neftune_core.ui.tabs import export_panel
 from neftune_core.ui.tabs.train_tab import TrainTab, view_of_study
 from neftune_core.ui.tabs.views.sweep_views import table_view

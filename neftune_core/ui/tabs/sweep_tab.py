@@ -26,7 +26,6 @@ from neftune_core.ui.parts import run_actions, sweep_form
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure
-from neftune_core.ui.parts.run_actions import missing_record_text, state_text, when
 from neftune_core.ui.parts.state_fields import read
 from neftune_core.ui.parts.strip import following, watched_text, watcher
 from neftune_core.ui.parts.study_form import StudyRequest, study_of
@@ -42,6 +41,7 @@ from neftune_core.ui.parts.wiring import (
     saves_text,
 )
 from neftune_core.ui.server.lab import Lab, require_key
+from neftune_core.ui.study_text import missing_record_text, state_text, when
 from neftune_core.ui.tabs.train_tab import TabContext, TrainTab
 from neftune_core.ui.tabs.views.sweep_views import table_view
 

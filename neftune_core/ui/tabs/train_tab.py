@@ -23,13 +23,13 @@ from neftune_core.ui.parts.controls import component
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure
 from neftune_core.ui.parts.recorded_study import RecordedStudy
-from neftune_core.ui.parts.run_actions import missing_record_text, progress_text, state_text
 from neftune_core.ui.parts.strip import Strip, following, watched_text
 from neftune_core.ui.parts.study_form import METHOD_VALUES, StudyRequest, plan_text, require_fit, study_of
 from neftune_core.ui.parts.study_views import STUDY_VIEWS, curves_of
 from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, once_settled, reports_errors, show_error
 from neftune_core.ui.running_arms import arm_rows, live_strength
 from neftune_core.ui.server.lab import Lab, require_key
+from neftune_core.ui.study_text import missing_record_text, progress_text, state_text
 from neftune_core.ui.tabs import train_form
 from neftune_core.ui.tabs.data_tab import DataTab
 from neftune_core.ui.tabs.noise_tab import NoiseTab

@@ -26,6 +26,7 @@ from neftune_core.studies.results import mean_results
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui.parts import run_actions
 from neftune_core.ui.parts.verdict_card import verdict_card
+from neftune_core.ui.study_text import end_text
 
 PRAISE = ("better", "worse", "difference of", "interval over", "Best epoch")
 BASE = {"held_out_loss": 5.27, "train_loss": 5.3}
@@ -269,12 +270,12 @@ def test_more_seeds_are_offered_where_they_would_say_more(tmp_path: Path) -> Non
     record = _record(tmp_path, {0: {"control": (5.0, 4.0, 3.0), ARM: (5.0, 4.0, 3.5)}})
     assert f"neftune runs resume {record.id} --seeds 6" in train.verdict_text(record)
     assert _more_button(record)["value"].startswith("Run 6 seeds")
-    end = run_actions.end_text(record, Status("finished"))
+    end = end_text(record, Status("finished"))
     assert end.startswith(
         '<p class="lab-end">Not a result yet, because a single seed cannot tell an effect from chance.'
     )
     assert "train at least 6 seeds" in end
-    assert run_actions.end_text(record, Status("running")) == ""
+    assert end_text(record, Status("running")) == ""
 
 
 def test_where_every_arm_diverged_before_the_first_evaluation_this_is_reported(tmp_path: Path) -> None:

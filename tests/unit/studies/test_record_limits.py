@@ -26,9 +26,9 @@ from neftune_core.studies.records.owners import owner_hash
 from neftune_core.studies.records.progress import of_record
 from neftune_core.studies.records.record import Record, create, find, owned_records
 from neftune_core.studies.settings import EXAMPLE, StudySettings
-from neftune_core.ui.parts.run_actions import state_text
 from neftune_core.ui.parts.study_views import STUDY_VIEWS, curves_of
 from neftune_core.ui.server.lab import Lab
+from neftune_core.ui.study_text import state_text
 from neftune_core.ui.tabs import runs_tab
 
 ANN, BEN = "key-of-ann", "key-of-ben"

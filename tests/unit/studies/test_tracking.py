@@ -29,8 +29,8 @@ from neftune_core.studies.tracking import (
     tracking_failure,
 )
 from neftune_core.ui import page
-from neftune_core.ui.parts.run_actions import state_text
 from neftune_core.ui.server.lab import Lab
+from neftune_core.ui.study_text import state_text
 
 READ = """
 import json

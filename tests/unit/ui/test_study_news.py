@@ -16,9 +16,9 @@ from neftune_core.studies.records.progress import of_record
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui import watching
-from neftune_core.ui.parts.run_actions import state_text
 from neftune_core.ui.parts.study_views import curves_of
 from neftune_core.ui.server.lab import Lab
+from neftune_core.ui.study_text import state_text
 from neftune_core.ui.watching import OWNER_HEADER, Asked, Studies
 
 ANN, BEN = "a1" * 32, "b2" * 32
