@@ -51,9 +51,9 @@ def writable(path: Path) -> Path:
 
     folder = path.expanduser().absolute().parent
     if not folder.is_dir():
-        raise InvalidSetting(f"There is no folder {folder} to write {path.name} into: make it first.")
+        raise InvalidSetting(f"There is no folder {folder} to write {path.name} to: create it first.")
     if path.is_dir():
-        raise InvalidSetting(f"{path.absolute()} is a folder: name a file in it.")
+        raise InvalidSetting(f"{path.absolute()} is a folder: give the path of a file in it.")
     require_free(path.expanduser())
     return path.expanduser()
 
@@ -75,7 +75,7 @@ def table_file(path: Path | None, kinds: Iterable[str]) -> tuple[Path, str] | No
         return None
     kind = path.suffix.removeprefix(".").lower()
     if kind not in kinds:
-        raise InvalidSetting(f"The file {path.name} should end in .{' or .'.join(kinds)}.")
+        raise InvalidSetting(f"The file name {path.name} must end in .{' or .'.join(kinds)}: choose another one.")
     return writable(path), kind
 
 
@@ -84,7 +84,7 @@ def more_seeds(record: Record) -> list[str]:
     from neftune_core.sweeps.more_seeds import seeds_offered
 
     seeds, offered = record.study.seeds, seeds_offered(record)
-    return [f"More seeds (it has {seeds}): neftune runs resume {record.id} --seeds {offered}"] * bool(offered)
+    return [f"To add seeds (the record has {seeds}): neftune runs resume {record.id} --seeds {offered}"] * bool(offered)
 
 
 class interruptible:  # noqa: N801 - lower case like other context managers

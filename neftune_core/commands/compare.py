@@ -57,7 +57,7 @@ def compare(arguments: CompareCommand) -> int:
     from neftune_core.studies.prompts import WRITERS, as_jsonl, read_prompts
 
     if not arguments.records:
-        raise InvalidSetting("Give a record: `neftune runs` lists them.")
+        raise InvalidSetting("No record was given: choose one from the list that `neftune runs` prints.")
     table = table_file(arguments.out, WRITERS)
     seeds = [*arguments.seeds, *([] if arguments.seed is None else [arguments.seed])]
     records = list({record.folder: record for record in map(study_by_name, arguments.records)}.values())
@@ -85,7 +85,7 @@ def _text(line: dict[str, Any]) -> str:
     reference = f"  (reference) {line['reference']}\n" if line["reference"] else ""
     number = f" (answer {line['sample']})" if "sample" in line else ""
     answers = "".join(f"  [{name}] {answer['text']}\n    {numbers(answer)}\n" for name, answer in line["arms"].items())
-    cut = "  (the beginning was cut off: too long for the model)\n" if line.get("cut") else ""
+    cut = "  (the beginning was cut off: the prompt is too long for the model)\n" if line.get("cut") else ""
     return f"> {line['prompt']}{number}\n{cut}{reference}{answers}\n"
 
 
@@ -99,5 +99,5 @@ def numbers(answer: dict[str, Any]) -> str:
     if answer["repetition"] is not None:
         parts.append(f"{answer['repetition']:.0%} of word pairs repeated")
     if answer["rouge_l"] is not None:
-        parts.append(f"ROUGE-L {answer['rouge_l']:.2f} with the reference")
+        parts.append(f"ROUGE-L {answer['rouge_l']:.2f} against the reference")
     return ", ".join(parts)

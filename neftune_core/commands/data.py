@@ -72,7 +72,7 @@ def _source(arguments: DataCommand) -> str:
     file, named = arguments.file, arguments.data.source
     is_named = named != DataSettings().source
     if bool(file) == is_named:
-        raise InvalidSetting("Give one file with rows: `neftune data FILE`.")
+        raise InvalidSetting("Exactly one source of rows is needed: give one, as in `neftune data FILE`.")
     return named if is_named else file if file.startswith(SCHEMES) and not Path(file).exists() else f"file:{file}"
 
 
@@ -81,8 +81,8 @@ def _lines(found: DataReport, prepared: PreparedData) -> Iterator[str]:
 
     refused = [f"{one.reason} ({plural(len(one.rows), 'row', 'rows')} {row_ranges(one.rows)})" for one in found.refused]
     cut = [
-        f"{_row(one.row, one.held_out)}: {one.tokens_removed:,} {plural(one.tokens_removed, 'token', 'tokens')} of its "
-        "end removed"
+        f"{_row(one.row, one.held_out)}: {one.tokens_removed:,} {plural(one.tokens_removed, 'token', 'tokens')} "
+        "cut from its end"
         for one in found.cut
     ]
     duplicates = [
@@ -97,7 +97,7 @@ def _lines(found: DataReport, prepared: PreparedData) -> Iterator[str]:
     yield from _part(f"duplicates left out: {prepared.duplicates_removed:,}", duplicates)
     yield from _part("notes", found.notes)
     before, after = COLOURS if sys.stdout.isatty() and "NO_COLOR" not in os.environ else MARKS
-    yield f"\nrows as the model reads them; what is trained on is marked {before}like this{after}"
+    yield f"\nrows as the model reads them; the text trained on is marked {before}like this{after}"
     for row in found.rows:
         texts = (f"{before}{span.text}{after}" if span.trained else span.text for span in row.spans)
         yield f"\n--- row {row.row:,}\n{''.join(texts)}"

@@ -52,7 +52,7 @@ def judge(arguments: JudgeCommand) -> int:
     record = study_by_name(arguments.record)
     arms = arguments.arms or tuple(reversed(list(record.arms)[:2]))
     if len(arms) != 2:
-        raise InvalidSetting("Name two arms after --arms.")
+        raise InvalidSetting("A comparison needs two arms: give both after --arms.")
     asked = Judge(arguments.base_url, arguments.model, os.environ.get(KEY_VARIABLE, "").strip())
     found = None
     for found in judge_arms(record, (arms[0], arms[1]), asked, seed=arguments.seed, most=arguments.most):

@@ -62,7 +62,7 @@ class WorldCommand:
 
 @dataclass
 class DoctorCommand:
-    """Show what this machine can do, and the reason for anything that it cannot."""
+    """Show what this machine can do, and the reason for anything that it cannot do."""
 
     json: bool = False
     """Print JSON."""
@@ -75,7 +75,7 @@ class SpaceCommand:
     """Build the folder of a Hugging Face Space, or upload it to your account."""
 
     action: Annotated[str, tyro.conf.Positional]
-    """`build` a folder, or `push` one that is built."""
+    """`build` a folder, or `push` one that has been built."""
     folder: Annotated[Path, tyro.conf.Positional]
     """A new or empty folder, or one that was built before."""
     name: Annotated[str, tyro.conf.Positional] = ""
@@ -100,7 +100,7 @@ class BenchCommand:
     json: bool = False
     """Print JSON instead of Markdown."""
     rows: Path | None = None
-    """JSONL rows to train on; a starter set by default."""
+    """JSONL file with rows to train on; a starter set by default."""
     model: str = "bundled"
     """The model to train."""
     runs: int = 3
@@ -115,7 +115,7 @@ class BenchCommand:
     profile: bool = False
     """For `train`: also profile one step."""
     network: float = 0.0
-    """For `page`: megabits per second of an emulated network with a latency of 40 ms; 0 for the machine's own."""
+    """For `page`: speed of an emulated network (latency 40 ms), in Mbit/s; 0 for the machine's own network."""
     device: str = "auto"
     """For `train` and `gpu`: auto, cpu, cuda, cuda:1 or mps."""
     home: Path | None = None
@@ -230,7 +230,7 @@ def space(arguments: SpaceCommand) -> int:
     if arguments.action == "build":
         written = folder.build(arguments.folder, arguments.target)
         print(
-            f"{len(written)} files in {arguments.folder}; `neftune space push {arguments.folder} NAME` puts it online"
+            f"{len(written)} files in {arguments.folder}; `neftune space push {arguments.folder} NAME` uploads them"
         )
         return 0
     if arguments.action == "push" and arguments.name:

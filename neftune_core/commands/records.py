@@ -81,7 +81,7 @@ class RunsCommand:
     seeds: int | None = None
     """With `resume`: total number of seeds; the missing ones are trained."""
     epochs: float | None = None
-    """With `continue`: number of additional epochs; the schedules of learning rate and noise restart for them."""
+    """With `continue`: number of additional epochs; the learning-rate and noise schedules restart."""
     days: float | None = None
     """With `clean`: days since the last change of a record."""
     home: Path | None = None
@@ -192,7 +192,7 @@ def _continue(arguments: RunsCommand) -> int:
     from neftune_core.studies.steering.going_on import go_on
 
     if arguments.epochs is None:
-        return refuse("Give the number of further epochs: `neftune runs continue ID --epochs 3`.")
+        return refuse("The number of additional epochs is missing: use `neftune runs continue ID --epochs 3`.")
     record, limits = record_by_name(arguments.record), Limits()
     if follows(limits):
         return 0

@@ -64,14 +64,14 @@ def record_to_run(arguments: SweepCommand) -> Sweep:
     from neftune_core.sweeps.settings import size_text
 
     if arguments.file is None:
-        raise InvalidSetting("Give a sweep file: `neftune sweep --example > sweep.toml` writes one.")
+        raise InvalidSetting("No sweep file was given: `neftune sweep --example > sweep.toml` writes an example.")
     settings, limits = read_sweep(arguments.file), Limits()
     settings.check(limits)
     found = find_same_sweep(settings, owner="") if arguments.resume else None
     smaller = find_smaller(settings, owner="") if arguments.resume and found is None else None
     if smaller is not None:
         print(
-            f"It has {smaller.study.seeds} of {settings.study.seeds} seeds; training the missing ones.",
+            f"The record has {smaller.study.seeds} of {settings.study.seeds} seeds; training the missing ones.",
             file=sys.stderr,
         )
         extend(smaller, settings.study.seeds)
@@ -79,7 +79,7 @@ def record_to_run(arguments: SweepCommand) -> Sweep:
     if found is not None:
         return found
     if arguments.resume:
-        print("There is no record of this sweep, so a new one is started.", file=sys.stderr)
+        print("There is no record of this sweep, so a new record is started.", file=sys.stderr)
     print(f"{size_text(settings)}. {plan(settings, limits).sentence}", file=sys.stderr)
     return create_sweep(settings, "", limits)
 
@@ -94,7 +94,7 @@ def form_of(arguments: SweepCommand) -> str:
         InvalidSetting: If more than one format is requested.
     """
     if arguments.json and arguments.csv:
-        raise InvalidSetting("The table is printed as JSON or as CSV: give either --json or --csv.")
+        raise InvalidSetting("The table can be printed as JSON or CSV, but not both: give either --json or --csv.")
     return "json" if arguments.json else "csv" if arguments.csv else "text"
 
 

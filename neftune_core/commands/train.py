@@ -71,7 +71,7 @@ def train(arguments: TrainCommand) -> int:
         print(to_toml(EXAMPLE, comments=True), end="")
         return 0
     if arguments.file is None or str(arguments.file) != sys.argv[2]:
-        return refuse("Give a study file: `neftune train --example > study.toml` writes one.")
+        return refuse("No study file was given: `neftune train --example > study.toml` writes an example.")
     from neftune_core.studies.records.record import create
     from neftune_core.studies.tracking import require_tracker
 
@@ -83,7 +83,10 @@ def train(arguments: TrainCommand) -> int:
         return 0
     record = record_to_resume(arguments.study) if arguments.resume else None
     if arguments.resume and record is None:
-        print("There is no record of this study, so a new one is started (`neftune runs` lists all).", file=sys.stderr)
+        print(
+            "There is no record of this study, so a new record is started (`neftune runs` lists all records).",
+            file=sys.stderr,
+        )
     return run_record(record or create(arguments.study, "", limits), limits, track=arguments.track)
 
 
@@ -138,7 +141,7 @@ def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
     is_finished = ended.get("event") == "finished"
     process_group().broadcast_text("" if is_finished else str(record.folder))
     if is_finished:
-        print(f"record: {record.folder} (finished already)")
+        print(f"record: {record.folder} (already finished)")
         return _exit_status(record, ended)
     print(f"in {record.folder}", file=sys.stderr)
     is_new, ending = not record.events(), dict[str, Any]()

@@ -91,10 +91,10 @@ def test_a_wrong_study_gets_one_sentence_and_a_failing_status(tmp_path: Path, te
     ("words", "sentence"),
     [
         (["fly"], "There is no command 'fly'"),
-        (["train"], "Give a study file"),
+        (["train"], "No study file was given"),
         (["train", "missing.toml"], "missing.toml cannot be read"),
         (["train", "no-such-study"], "no-such-study cannot be read"),
-        (["train", "--seed", "1"], "Give a study file"),
+        (["train", "--seed", "1"], "No study file was given"),
         (["serve", "--colour", "red"], "--colour"),
         (["compare", "20260101-000000-abcdef", "--prompts", "p.txt"], "no record called"),
         (["bench", "nothing"], "no benchmark 'nothing'"),

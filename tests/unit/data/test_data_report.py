@@ -110,8 +110,8 @@ def test_starter_sets_are_reported_by_name(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "Give one file"),
-        ({"file": "a.jsonl", "data": DataSettings(source="starter:dialogue")}, "Give one file"),
+        ({}, "Exactly one source of rows"),
+        ({"file": "a.jsonl", "data": DataSettings(source="starter:dialogue")}, "Exactly one source of rows"),
         ({"file": "no-such-file.jsonl"}, f"There is no file {Path.cwd() / 'no-such-file.jsonl'}"),
         ({"file": "starter:unknown"}, "no starter set called 'unknown'"),
     ],

@@ -215,4 +215,5 @@ def test_the_command_compares_records_and_writes_a_file(records: list[Record], t
     assert lines[1]["arms"]["base"]["rouge_l"] is not None
     assert len(list(csv.DictReader(io.StringIO(out.read_text(encoding="utf-8"))))) == 6
     refused = neftune_here(*command, "--out", "x.txt")
-    assert (refused.returncode, refused.stderr) == (1, "The file x.txt should end in .jsonl or .csv.\n")
+    words = "The file name x.txt must end in .jsonl or .csv: choose another one.\n"
+    assert (refused.returncode, refused.stderr) == (1, words)

@@ -373,7 +373,7 @@ def test_the_command_line_writes_the_table_and_refuses_other_endings_before_aski
             assert judge_command(JudgeCommand(str(record.folder), out=file, **options)) == 0
             return file
 
-        with pytest.raises(InvalidSetting, match=r"verdicts.xlsx should end in .json or .csv"):
+        with pytest.raises(InvalidSetting, match=r"verdicts.xlsx must end in .json or .csv"):
             ask("verdicts.xlsx")
         assert server.asked == []
         assert json.loads(ask("verdicts.json").read_text())["judged"] == 8

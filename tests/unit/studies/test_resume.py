@@ -166,7 +166,7 @@ def test_a_killed_process_is_resumed_from_the_command_line(study: StudySettings,
         assert process.poll() is None, said.read_text(encoding="utf-8")
         os.kill(process.pid, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    assert "so a new one is started" in said.read_text(encoding="utf-8")
+    assert "so a new record is started" in said.read_text(encoding="utf-8")
     again = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert again.returncode == 0, again.stderr
     assert "a new one is begun" not in again.stderr
@@ -176,7 +176,7 @@ def test_a_killed_process_is_resumed_from_the_command_line(study: StudySettings,
     ]
     once_more = neftune_here(*command[1:])
     assert once_more.returncode == 0
-    assert "finished already" in once_more.stdout
+    assert "already finished" in once_more.stdout
 
 
 def test_a_command_that_is_asked_to_end_stops_with_a_checkpoint(study: StudySettings, tmp_path: Path) -> None:
