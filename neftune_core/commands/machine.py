@@ -229,9 +229,7 @@ def space(arguments: SpaceCommand) -> int:
 
     if arguments.action == "build":
         written = folder.build(arguments.folder, arguments.target)
-        print(
-            f"{len(written)} files in {arguments.folder}; `neftune space push {arguments.folder} NAME` uploads them"
-        )
+        print(f"{len(written)} files in {arguments.folder}; `neftune space push {arguments.folder} NAME` uploads them")
         return 0
     if arguments.action == "push" and arguments.name:
         print(account.push_space(arguments.folder, arguments.name, private=not arguments.public))

@@ -393,5 +393,11 @@ def link_files(record: Record, key: str) -> dict[str, str]:
             try:
                 changed[part] = FILE + str(link_or_copy(path, output_folder("rows", key, record.id, part)))
             except FileNotFoundError:
-                raise DataError(say("The rows of this study, {file}, no longer exist.", file=path.name)) from None
+                raise DataError(
+                    say(
+                        "The file with the rows of this study, {file}, no longer exists: choose the data "
+                        "again on the Data tab.",
+                        file=path.name,
+                    )
+                ) from None
     return changed

@@ -52,7 +52,7 @@ def _arm_action(arm: str, stopped: int | None) -> str:
     if stopped is not None:
         return f'<span class="lab-quiet">{html.escape(say("stopped after step {step:,}", step=stopped))}</span>'
     sure = html.escape(say("Stop it for good; the others continue"), quote=True)
-    named = html.escape(say("Stop the arm {arm}", arm=arm_label(arm)), quote=True)
+    named = html.escape(say("Stop the {arm} arm", arm=arm_label(arm)), quote=True)
     words = html.escape(say("Stop this arm"))
     name = html.escape(arm, quote=True)
     return f'<button type="button" data-arm="{name}" data-sure="{sure}" aria-label="{named}">{words}</button>'

@@ -77,7 +77,7 @@ def best_text(record: Record, status: Status) -> str:
     except RecordError:
         return ""
     found = [
-        say("{arm} step {step:,}", arm=arm_label(plain_name(arm)), step=step)
+        say("{arm} at step {step:,}", arm=arm_label(plain_name(arm)), step=step)
         + (say(" (seed {seed})", seed=seed) if len(steps) > 1 else "")
         for seed, own in steps.items()
         for arm, step in own.items()
@@ -85,8 +85,8 @@ def best_text(record: Record, status: Status) -> str:
     if not found:
         return ""
     words = say(
-        "The weights from each arm's best evaluation (lowest held-out loss) are kept as well as its final weights: "
-        "{arms}. You can choose either on Compare and Export.",
+        "The weights from the best evaluation (lowest held-out loss) of these arms are kept in addition to the final "
+        "weights: {arms}. You can choose either on the Compare tab and under Export.",
         arms=say(", ").join(found),
     )
     return quiet(words)

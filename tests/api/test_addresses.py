@@ -18,7 +18,7 @@ from tests.stress.fuzz import FAULT, TRACEBACK, Found, drawn
 from tests.stress.hostile import Hostile
 from tests.stress.visitor import Server, Visitor, described
 
-NOT_UPLOADED = "This is not a file that was uploaded here: upload it first."
+NOT_UPLOADED = "This file was not uploaded here: upload it first."
 NOT_A_FILE = f"Invalid file type. Please upload a file that is one of these formats: {FILE_TYPES}"
 ROWS = b"".join(b'{"question": "What is %d?", "answer": "A number."}\n' % number for number in range(9))
 

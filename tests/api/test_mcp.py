@@ -134,7 +134,7 @@ def test_a_tool_has_the_limits_of_whoever_calls_it(agents_lab: Server) -> None:
     for local in ("127.0.0.2", "127.0.0.3"):
         first, second, third = as_client(agents_lab, started, local)
         assert not (first.isError or second.isError), (first.content, second.content)
-        assert "maximum of studies per hour (2)" in third.content[0].text
+        assert "maximum number of studies per hour (2)" in third.content[0].text
 
 
 def test_tools_are_closed_on_a_public_lab_whose_host_says_nothing(visitor: Visitor) -> None:

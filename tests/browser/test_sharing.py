@@ -36,7 +36,7 @@ def test_a_shared_study_is_read_by_others_until_its_link_is_withdrawn(
         link = link_of(owner, "share", "shared")
         assert "withdraw" in owner.locator(f"{PANEL} button:visible").first.get_attribute("data-do")
         with visiting(browser, lab_address, link=link) as reader:
-            text_of(reader, "#shared-about", "A study to read, shared with you")
+            text_of(reader, "#shared-about", "A study shared with you (read-only)")
             text_of(reader, "#shared-about", "alpha 15")  # the sentence of the verdict
             text_of(reader, "#shared-curves .lab-figure-summary", "Losses with noise off")
             text_of(reader, "#shared-answers", answer["arms"]["control"]["text"].split("\n")[0][:60])

@@ -93,7 +93,7 @@ def bundled_hint(allowed: Collection[str] | None = None) -> None:
         allowed: Models that visitors may use; None for any.
     """
     card = CATALOGUE[REAL]
-    words = say("The bundled model knows one invented village only.")
+    words = say("The bundled model knows only one invented village.")
     button = ""
     if allowed is None or REAL in allowed:
         label = say(
@@ -114,7 +114,7 @@ def _changes(allowed: Collection[str] | None) -> dict[str, dict[str, Any]]:
         "kind": gr.Dropdown,
         "choices": [(_offer(source), source) for source in offered],
         "allow_custom_value": allowed is None,
-        "info": say("Choose from the list, or type a hub id, a local folder or a GGUF file.")
+        "info": say("Choose from the list, or enter a hub id or the path of a local folder or GGUF file.")
         if allowed is None
         else say("The models available on this public server."),
     }
@@ -261,7 +261,7 @@ def _estimate(model: SizedModel, source: str) -> str:
     work = USUAL_WORK
     found = estimate(model, work, ModelSettings(source=source))
     return say(
-        "A study of {arms} arms, {steps} steps of {rows} rows of {tokens} tokens: {estimate}",
+        "A study of {arms} arms and {steps} steps, with {rows} rows of {tokens} tokens per step: {estimate}",
         arms=work.arms,
         steps=work.steps,
         rows=work.batch_size,
@@ -297,7 +297,7 @@ def families_html() -> str:
 def _family_row(family: dict[str, Any], ours: list[str]) -> str:
     checks = family["checks"]
     applying = [checks[name] for name in ours if checks[name] is not None]
-    note = "" if family["pretrained_for_this"] else say(" (not pre-trained for this)")
+    note = "" if family["pretrained_for_this"] else say(" (not pre-trained to generate text)")
     cells = [
         html.escape(say(family["words"])) + note,
         *(say(PASSED[checks[name]]) for name in SHOWN_CHECKS),

@@ -137,8 +137,8 @@ def _result(record: Record, arms: Sequence[dict[str, Any]]) -> str:
     others = min(value for arm in arms[1:] for _, value in arm["held_out"])
     sentences = [
         say(
-            "Final losses: {noisy:.2f} on the training examples with the most noise, "
-            "{learned:.2f} without noise; on new examples {noisy_end:.2f} and {end:.2f}.",
+            "Final loss on the training examples: {noisy:.2f} with the most noise, {learned:.2f} without noise; on new "
+            "examples: {noisy_end:.2f} and {end:.2f}.",
             noisy=noisy,
             learned=learned,
             noisy_end=noisy_end,
@@ -150,8 +150,8 @@ def _result(record: Record, arms: Sequence[dict[str, Any]]) -> str:
     if best < others:
         sentences.append(
             say(
-                "But the control was best at step {step} ({best:.2f}): stopping there would "
-                "have been better than noise.",
+                "But the control's loss on new examples was lowest at step {step} ({best:.2f}): stopping there would "
+                "have been better than adding noise.",
                 step=step,
                 best=best,
             )

@@ -29,9 +29,7 @@ def watch_in_browser(tab: str) -> str:
 
 WATCH_IN_BROWSER = watch_in_browser("Train")
 MORE, MORE_TIMED = later("Run {count} seeds"), later("Run {count} seeds, about {duration}")
-GOING_ON = later(
-    "A new record continues from the end of this one; the schedules of learning rate and noise start again."
-)
+GOING_ON = later("A new record continues from the end of this one; the learning-rate and noise schedules start again.")
 FORGET_IN_BROWSER = "() => Lab.setParameter('job', '')"
 
 

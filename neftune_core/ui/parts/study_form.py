@@ -66,8 +66,8 @@ def study_of(asked: StudyRequest) -> StudySettings:
     if not arms and not others:
         raise InvalidSetting(
             say(
-                "The only strength is 0, which equals the control: raise it on the Noise tab, "
-                "or add strengths on the Train tab."
+                "The only strength is 0, which is the control: raise it on the Noise tab, or add strengths on the "
+                "Train tab."
             )
         )
     return parse(
@@ -114,7 +114,7 @@ def method_field(name: str) -> str:
 def _box(name: str, prefix: str) -> gr.Textbox:
     """Return the box of a method, with label and help from its setting and its entry in `METHODS`."""
     method, found = METHODS[name], control(MethodSettings, name)
-    noise = say("These arms have the noise of the Noise tab.") if method.needs_noise else ""
+    noise = say("These arms use the noise set on the Noise tab.") if method.needs_noise else ""
     sentences = (say(found.help), say("One value per arm, such as {example}.", example=method.example), noise)
     info = " ".join(filter(None, (*sentences, f"({method.paper})" if method.paper else "")))
     return gr.Textbox("", label=say(found.label), info=info, max_length=200, elem_id=f"{prefix}-{method.field}")
@@ -124,7 +124,9 @@ def _whole(given: Any, usual: int) -> int:
     try:
         return int(usual if given is None or given == "" else given)
     except (TypeError, ValueError, OverflowError):
-        raise InvalidSetting(say("The seed {given!r} is not a whole number.", given=str(given)[:20])) from None
+        raise InvalidSetting(
+            say("The seed {given!r} is not a whole number: enter one, such as 0.", given=str(given)[:20])
+        ) from None
 
 
 def _numbers(text: str, words: str) -> list[float]:

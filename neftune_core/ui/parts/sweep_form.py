@@ -25,7 +25,7 @@ AXES, AXES_SHOWN = 4, 2
 FIRST_AXIS, FIRST_VALUES, FIRST_SEEDS = "noise.strength", "0, 1, 2, 5, 12", 3
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 SEEDS_INFO = later("Number of seeds per setting; a conclusion needs at least six.")
-POINTS_INFO = later("One setting per line, in addition to the grid: noise.strength = 3, noise.kind = 'gaussian'")
+POINTS_INFO = later("One point per line, in addition to the grid, such as noise.strength = 3, noise.kind = 'gaussian'")
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def sweep_of(base: StudySettings, given: Sequence[Any]) -> SweepSettings:
         if not name:
             if (text or "").strip():
                 raise InvalidSetting(
-                    say("The values {text!r} belong to no setting: choose what to vary.", text=text.strip()[:60])
+                    say("No setting is chosen for the values {text!r}: choose what to vary.", text=text.strip()[:60])
                 )
             continue
         if name in grid:
@@ -146,7 +146,7 @@ def sweep_of(base: StudySettings, given: Sequence[Any]) -> SweepSettings:
 def _known(name: str) -> Control:
     found = axes().get(name)
     if found is None:
-        raise InvalidSetting(say("A sweep cannot vary {name!r}.", name=str(name)[:60]))
+        raise InvalidSetting(say("A sweep cannot vary {name!r}: choose another setting.", name=str(name)[:60]))
     return found
 
 
@@ -170,7 +170,7 @@ def axis_values(name: str, text: str) -> list[Any]:
     if not parts:
         raise InvalidSetting(
             say(
-                "{label} has no values: enter values such as 0, 1, 2, 5, or choose Nothing.",
+                "{label} has no values: enter some (for example 0, 1, 2, 5), or choose Nothing.",
                 label=say(found.label),
             )
         )
@@ -225,7 +225,7 @@ def _in_range(found: Control, number: float, text: str) -> float | int:
     if outside:
         raise InvalidSetting(
             say(
-                "{label} cannot be {text}: it must be from {least:,g} to {most:,g}.",
+                "{label} cannot be {text}: it must be between {least:,g} and {most:,g}.",
                 label=say(found.label),
                 text=text[:40],
                 least=least,
@@ -272,7 +272,11 @@ def whole(given: Any, words: str) -> int:
         return int(given)
     except (TypeError, ValueError, OverflowError):
         raise InvalidSetting(
-            say("The {what} {given!r} is not a whole number.", what=say(words), given=str(given)[:20])
+            say(
+                "The {what} {given!r} is not a whole number: enter one, such as 3.",
+                what=say(words),
+                given=str(given)[:20],
+            )
         ) from None
 
 

@@ -21,8 +21,8 @@ from neftune_core.sweeps.table import judge
 from neftune_core.ui.parts.markup import quiet
 
 SAMPLED = {
-    "train_loss": later("train loss"),
-    "held_out_loss": later("held out loss"),
+    "train_loss": later("training loss"),
+    "held_out_loss": later("held-out loss"),
     "robustness": later("robustness"),
     "answers": later("answers"),
 }
@@ -62,7 +62,10 @@ def _table(record: Record, found: Verdict, numbers: MeanResults) -> str:
     return (
         f'<div class="lab-measures"><h3>{say("Every measure after the last epoch")}{numbers.of_seeds}</h3>'
         + quiet(
-            say("Only the measure in question is tested; all others are descriptive. Press a name for its definition.")
+            say(
+                "Only the measure of the question is tested; all others are descriptive. Press a "
+                "name for its definition."
+            )
             + " "
             + notes
         )

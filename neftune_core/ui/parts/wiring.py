@@ -112,7 +112,12 @@ def beside_control(words: str) -> str:
 def _as_caller_error(error: BaseException) -> BaseException:
     """Convert an exception that a malformed call can cause into the caller's error; return any other unchanged."""
     if isinstance(error, AttributeError) and isinstance(error.obj, gr.EventData):
-        return InvalidSetting(say("This call has no {name!r}, which the page always sends.", name=error.name))
+        return InvalidSetting(
+            say(
+                "This call has no {name!r}, which the page always sends: reload the page, or add it to the call.",
+                name=error.name,
+            )
+        )
     return error
 
 

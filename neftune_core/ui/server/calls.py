@@ -22,8 +22,8 @@ from neftune_core.ui.parts.wiring import OWNER_KEY, asked_at, beside_control
 from neftune_core.ui.server.addresses import FORWARDED, address_of
 from neftune_core.ui.server.uploads import asked_as, upload_quota
 
-RELOAD = later("This page was idle for so long that the server no longer has its settings: reload it.")
-NOT_UPLOADED = later("This is not a file that was uploaded here: upload it first.")
+RELOAD = later("This page was idle for so long that the server no longer has its settings: reload the page.")
+NOT_UPLOADED = later("This file was not uploaded here: upload it first.")
 NOT_A_FILE = later("The description of a file in this call is malformed: upload the file first.")
 
 SERVER = secrets.token_hex(8)
@@ -168,7 +168,7 @@ def _require_known_session(named: Mapping[str, Any], gone: EvictedSessions) -> N
         raise InvalidSetting(say(RELOAD))
     headers = getattr(named.get("request"), "headers", None) or {}
     if headers.get(SERVER_HEADER, SERVER) != SERVER:
-        raise InvalidSetting(say("The server was restarted: reload this page; everything that you have set is kept."))
+        raise InvalidSetting(say("The server was restarted: reload this page. All your settings are kept."))
 
 
 class EvictedSessions:

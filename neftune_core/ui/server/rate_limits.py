@@ -137,9 +137,9 @@ class Rates:
             minutes = max(1, round(left / 60))
             words = plural(
                 minutes,
-                "Your network address reached this server's maximum of studies per hour ({most}): wait {left} minute, "
-                "or run the lab on your own machine.",
-                "Your network address reached this server's maximum of studies per hour ({most}): wait {left} minutes, "
-                "or run the lab on your own machine.",
+                "Your network address has reached this server's maximum number of studies per hour ({most}): wait "
+                "{left} minute, or run the lab on your own machine.",
+                "Your network address has reached this server's maximum number of studies per hour ({most}): wait "
+                "{left} minutes, or run the lab on your own machine.",
             )
             raise TooManyCalls(say(words, most=self.studies.most, left=minutes))

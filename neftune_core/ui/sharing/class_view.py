@@ -34,9 +34,12 @@ LOOKS_A_MINUTE = 200
 """How often one network address may open a class: enough for a whole class, too little for guessing codes."""
 CONSENT = later(
     "If you join, each study that you start from now on will be shown in the class under a number: its strengths, "
-    "curves and differences, but none of your texts, rows or answers. You can leave at any time, with all your studies."
+    "curves and differences, but none of your texts, rows or answers. You can leave at any time; the class then no "
+    "longer shows your studies."
 )
-MEMBER = later("You are number {number}: the studies that you have started since you joined are shown under it.")
+MEMBER = later(
+    "You are number {number}: the studies that you have started since you joined are shown under this number."
+)
 TEACHER = later(
     "You made this class. “Copy link” in the header gives its link and QR code, with the page's current settings."
 )
@@ -93,7 +96,9 @@ def build(lab: Lab, key: gr.Textbox) -> None:
     @reports_errors
     def open_class(key: str, code: str) -> list[Any]:
         if looks.wait(asked_from.get()):
-            raise TooManyCalls(say("Your network address has opened too many classes within a minute: wait a little."))
+            raise TooManyCalls(
+                say("Your network address has opened too many classes within a minute: wait a moment, then try again.")
+            )
         try:
             if not lab.limits.sharing:
                 raise RecordError(say(NOT_HERE))

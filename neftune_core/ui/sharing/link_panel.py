@@ -35,7 +35,7 @@ def _panel_html() -> str:
 <svg role="img" aria-label="{say("QR code of the link")}"></svg>
 <div><p class="lab-quiet" data-word="about" role="status"></p>
 <p class="lab-link-code-text"></p>
-<p><button type="button" data-do="share" hidden>{say("Share this study to read")}</button>
+<p><button type="button" data-do="share" hidden>{say("Share this study (read-only)")}</button>
 <button type="button" data-do="withdraw" hidden>{say("Withdraw the link")}</button>
 <button type="button" data-do="class" hidden>{say("Make a class")}</button>
 <button type="button" data-do="open" hidden>{say("Open the class")}</button>
@@ -107,7 +107,10 @@ def _shared(page: str, token: str) -> dict[str, Any]:
 def _new_class(page: str, owner: str, counted: Window) -> dict[str, Any]:
     if counted.wait(asked_from.get()):
         raise TooManyCalls(
-            say("Your network address has made too many classes within an hour: wait, or use one of them.")
+            say(
+                "Your network address has created too many classes within an hour: try again later, "
+                "or use one of these classes."
+            )
         )
     code = make_class(owner)
     link = f"{page.partition('?')[0]}?class={code}"

@@ -70,7 +70,7 @@ def content(lab: Lab, link: str) -> list[Any]:
 
 
 def _about_html(words: str, end: str = "") -> str:
-    head = say("A study to read, shared with you")
+    head = say("A study shared with you (read-only)")
     own = say("Open the lab")
     return (
         f'<div class="lab-state"><h2>{head}</h2><p class="lab-quiet">{html.escape(words)} '

@@ -255,7 +255,7 @@ def _inputs() -> _Inputs:
             for place in range(data_views.PARTS_SHOWN)
         ]
         held_out_file = gr.File(
-            label=say("Separate held-out file, instead of a share"),
+            label=say("Separate held-out file, instead of a share of the rows"),
             file_types=FILE_TYPES,
             elem_id="data-held-out",
             height=130,

@@ -103,7 +103,7 @@ def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
     @reports_errors
     def bring(key: str, given: Any) -> str:
         if not given:
-            raise DataError(say("There is no file: choose the zip file of a record."))
+            raise DataError(say("No file was chosen: choose the zip file of a record."))
         lab.jobs.admit(asked_from.get())  # an import counts as a new study
         return import_record(Path(str(given)), require_key(key), lab.limits).id
 

@@ -31,13 +31,12 @@ ANSWERED = later(
 def stage_html() -> str:
     """Return the container of the recorded study, which stage.js fills."""
     norms = say(
-        "The norm (the length of the vector) of each token's embedding: grey without noise, "
-        "coloured as the arm with the most noise read it in this epoch. Every epoch draws new "
-        "noise."
+        "The norm (the length of the vector) of each token's embedding: grey without noise, coloured with this epoch's "
+        "noise of the arm with the most noise. Every epoch draws new noise."
     )
     loss = say(
-        "Loss: how surprised the model is by the right answer, measured without noise. Lower is better; 0 would be "
-        "certain."
+        "Loss: how surprised the model is by the right answer, measured without noise. Lower is better; 0 would mean "
+        "certainty."
     )
     full = say("Full screen")
     return f"""<section class="lab-stage" aria-label="{say("A recorded study")}">
@@ -70,8 +69,8 @@ def _list_html() -> str:
 
 def _dock_html() -> str:
     busy = say(
-        "Other studies are training. Until yours starts, there are recorded results: a study in lesson 4, and sweeps "
-        "on the Sweep tab."
+        "Other studies are training. Until yours starts, you can look at recorded results: a study in lesson 4, and "
+        "sweeps on the Sweep tab."
     )
     return f"""<aside class="lab-dock" aria-label="{say("The open lesson")}" tabindex="-1" hidden><p><b></b>
 <span class="lab-quiet" data-word="count"></span></p>
@@ -129,7 +128,7 @@ def build(shown: RecordedStudy | None, time: str = "") -> LearnTab:
             gr.Markdown(lesson.text, latex_delimiters=FORMULAS, elem_classes=["lab-lesson-text"])
             if lesson.faults:
                 faults = learn_faults.build()
-            words = say("Set the page up and open {tab}", tab=say(lesson.tab)) if lesson.preset else say("Begin")
+            words = say("Set up the page and open {tab}", tab=say(lesson.tab)) if lesson.preset else say("Begin")
             buttons.append(
                 gr.Button(words, variant="primary", size="md", visible=bool(lesson.preset), elem_classes=["lab-begin"])
             )

@@ -67,8 +67,8 @@ def more_button_html() -> str:
 # Notes for kinds that do more than draw from a distribution.
 _NOTES = {
     "symmetric": later(
-        "Every batch is used twice, with the noise added and subtracted; the "
-        "figure shows the half with the noise added."
+        "Every batch is used twice, once with the noise added and once with it subtracted; the figure shows the case "
+        "with the noise added."
     ),
     "adversarial": later(
         "The figure shows the initial uniform draw: the ascent on the loss keeps its norm but "
@@ -126,8 +126,8 @@ FIRST_STRENGTH = 2.0
 """Strength that the page opens with; elsewhere the default is the paper's."""
 RECORDED = "6-first-study"
 RECORDED_WORDS = later(
-    "Recorded with this model, 8 seeds: alpha 1 to 5 makes no clear difference; alpha 15 lowers the exact answers from "
-    "93% to 80%."
+    "Recorded with this model, 8 seeds: alpha 1 to 5 makes no clear difference; alpha 15 lowers the share of exact "
+    "answers from 93% to 80%."
 )
 """The result of the recorded sweep `RECORDED`, which is shown beside the strength."""
 
@@ -194,8 +194,8 @@ def _settings() -> tuple[Form[NoiseSettings], gr.Button]:
         "unit": {"info": None, "kind": gr.Radio, "choices": [(name, name) for name in SLIDERS]},
         "kind": {
             "info": say(
-                "At the same strength, all kinds except token dropout have the same "
-                "standard deviation; some papers do not match it."
+                "At the same strength, all kinds except token dropout have the same standard deviation, which is not "
+                "the case in all papers."
             ),
             "kind": gr.Radio,
             "choices": [(short_text(kind.words), name) for name, kind in KINDS.items()],

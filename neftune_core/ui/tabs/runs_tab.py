@@ -199,7 +199,7 @@ def _answers(record: Record, *, is_own: bool) -> str:
     if len(seeds) < 2:
         return answer_columns(answers, record.arms)
     first = [answer for answer in answers if answer.get("seed") == seeds[0]]
-    words = quiet(say("Answers of seed {seed}; the Compare tab has those of the other seeds.", seed=seeds[0]))
+    words = quiet(say("Answers of seed {seed}; the Compare tab shows those of the other seeds.", seed=seeds[0]))
     return words + answer_columns(first, record.arms)
 
 
@@ -263,7 +263,7 @@ def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
     @reports_errors
     def remove() -> list[Any]:
         freed = gigabytes(remove_models())
-        words = say("{size} were freed; a removed model is downloaded again when it is next used.", size=freed)
+        words = say("{size} was freed; a removed model is downloaded again when it is next used.", size=freed)
         return [quiet(words), offered()]
 
     def offered() -> Any:

@@ -188,8 +188,8 @@ def _require_machine(lab: Lab) -> None:
     if lab.gpu is not None:
         raise NotAvailable(
             say(
-                "This server provides its GPU for two minutes at a time, too short for a sweep: "
-                "save sweep.toml and run it on your own machine."
+                "This server provides its GPU for only two minutes at a time, which is too short for a sweep: save "
+                "sweep.toml and run it on your own machine."
             )
         )
 

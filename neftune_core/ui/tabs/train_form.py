@@ -113,7 +113,10 @@ def build(presets: Sequence[str] = tuple(PRESETS), *, with_tracker: bool = False
     strengths = gr.Textbox(
         FIRST_STRENGTHS,
         label=say("More strengths"),
-        info=say("In addition to the one on the Noise tab, with its unit and kind; the control is always included."),
+        info=say(
+            "Strengths in addition to the one on the Noise tab, with the same unit and kind; the control is always "
+            "included."
+        ),
         max_length=200,
         elem_id="train-strengths",
     )
@@ -141,7 +144,7 @@ def _tracker() -> tuple[gr.Dropdown, gr.Textbox]:
     about = (
         later("The losses and settings of each study are also sent to this tracker, which may be on another machine.")
         if found
-        else later("No tracker is installed: pip install trackio, for example, and start the lab again.")
+        else later("No tracker is installed: run pip install trackio, for example, and restart the lab.")
     )
     with gr.Accordion(say("Experiment tracking"), open=False, elem_classes=["lab-group"]):
         name = gr.Dropdown(
@@ -149,7 +152,7 @@ def _tracker() -> tuple[gr.Dropdown, gr.Textbox]:
             elem_id="train-tracker",
         )  # fmt: skip
         place = gr.Textbox(
-            "", label=say("Space or server of trackio"), max_length=500, visible=False, elem_id="train-tracker-place",
+            "", label=say("Trackio Space or server"), max_length=500, visible=False, elem_id="train-tracker-place",
             info=say("OWNER/SPACE, or the URL of a server; empty for this machine."),
         )  # fmt: skip
     name.change(lambda chosen: gr.update(visible=chosen == "trackio", value=""), name, place, **QUIET)

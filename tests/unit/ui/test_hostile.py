@@ -160,7 +160,7 @@ def test_an_event_without_what_it_says_is_reported(monkeypatch: pytest.MonkeyPat
             return str(chosen.id)
 
         handler(event)
-    assert set(told) == {"This call has no 'id', which the page always sends."}
+    assert set(told) == {"This call has no 'id', which the page always sends: reload the page, or add it to the call."}
 
 
 def test_settings_made_from_a_wrong_value_are_reported_as_settings(monkeypatch: pytest.MonkeyPatch) -> None:

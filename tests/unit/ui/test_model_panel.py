@@ -49,7 +49,7 @@ def test_a_download_stops_when_its_page_is_gone(panel: Any, monkeypatch: pytest.
 
 def test_the_note_on_the_bundled_model_offers_a_real_one_with_its_size(panel: Any) -> None:
     (note,) = [one.value for one in panel.blocks.values() if "lab-hint" in str(getattr(one, "value", ""))]
-    assert "knows one invented village only" in note
+    assert "knows only one invented village" in note
     assert "Use smollm2-135m-instruct (93 MB, about 15 s at 50 Mbit/s)" in note
 
 

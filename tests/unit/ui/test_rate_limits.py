@@ -37,7 +37,7 @@ def test_studies_are_counted_by_the_hour_and_apart() -> None:
     found.count_study("10.0.0.1", 0)
     for moment in range(50):
         found.count_call("10.0.0.1", moment)
-    with pytest.raises(TooManyCalls, match="maximum of studies per hour"):
+    with pytest.raises(TooManyCalls, match="maximum number of studies per hour"):
         found.count_study("10.0.0.1", 60)
     found.count_study("10.0.0.1", 3600)
     for _ in range(5):

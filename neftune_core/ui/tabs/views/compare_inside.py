@@ -32,7 +32,7 @@ from neftune_core.ui.tabs.compare_tab import JUDGE, CompareTab
 
 ROWS, ROBUSTNESS, WEIGHTS = "rows", "robustness", "weights"
 NOT_MEASURED = {
-    ROWS: later("This record has no losses per token of this seed. They can be measured from its adapters."),
+    ROWS: later("This record has no losses per token for this seed. They can be measured from its adapters."),
     ROBUSTNESS: later(
         "The answers under noise at test time, 0 to 300% of the signal, are measured once from the adapters and then "
         "stored with the study."
@@ -41,8 +41,8 @@ NOT_MEASURED = {
 NO_STUDY = later("Train a study first, or choose one.")
 JUDGE_ABOUT = later(
     "A language model behind an OpenAI-compatible endpoint compares the answers that the study stored, blind and in "
-    "both orders. Their prompts and answers are sent there; the key is used for these requests only. Verdicts are "
-    "stored with the study and asked for once."
+    "both orders. Their prompts and answers are sent there; the key is used for these requests only. Each verdict is "
+    "requested only once and then stored with the study."
 )
 JUDGE_WORTH = later("This is one model's preference on these prompts, not a measure of correctness.")
 
@@ -247,7 +247,7 @@ def build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
                 "", label=say("URL of the API"), placeholder="http://127.0.0.1:8000/v1", max_length=300,
                 elem_id="judge-url",
             )  # fmt: skip
-            model = gr.Textbox("", label=say("Model of the judge"), max_length=200, elem_id="judge-model")
+            model = gr.Textbox("", label=say("Judge model"), max_length=200, elem_id="judge-model")
             secret = gr.Textbox("", label=say("Key"), type="password", max_length=400, elem_id="judge-key")
         with gr.Row():
             ask = gr.Button(say("Judge the answers"), variant="primary", size="md", elem_id="judge-ask")

@@ -33,7 +33,13 @@ MEASURED_AT = (0.01, 0.02, 0.05, 0.1, 0.15, 0.3, 0.6, 1.0)
 
 
 def _about() -> str:
-    return quiet(say("Measured on the first {count} held-out rows of the Data tab; nothing is trained.", count=ROWS))
+    return quiet(
+        say(
+            "Measured on the first {count} held-out rows of the Data tab, or training rows if none are held out; "
+            "nothing is trained.",
+            count=ROWS,
+        )
+    )
 
 
 def measured_losses(prepared: PreparedData, model: ModelSettings, noise: NoiseSettings) -> Iterator[dict[str, Any]]:

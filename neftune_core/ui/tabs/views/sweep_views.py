@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from neftune_core.sweeps.table import SweepTable, TableRow
 
 EPOCH_NAMES = {"last": later("last epoch"), "best": later("best epoch")}
-NOTHING = later("Nothing has been measured yet: the table fills as the studies end.")
+NOTHING = later("Nothing has been measured yet: the table fills up as studies finish.")
 
 
 def table_view(table: SweepTable, measure: str) -> str:
@@ -37,7 +37,7 @@ def table_view(table: SweepTable, measure: str) -> str:
     label = html.escape(say(MEASURES[measure].label))
     groups = "".join(
         f'<th colspan="2" scope="colgroup">{label}{say(", ")}{say(EPOCH_NAMES[epoch])}</th>' for epoch in EPOCHS
-    ) + (f'<th colspan="{len(others)}" scope="colgroup">{say("Others, last epoch")}</th>' if others else "")
+    ) + (f'<th colspan="{len(others)}" scope="colgroup">{say("Other measures, last epoch")}</th>' if others else "")
     heads = f"<th>{say('mean')}</th><th>{say('over control')}</th>" * len(EPOCHS)
     heads += "".join(
         f'<th title="{html.escape(say(MEASURES[name].words))}">{html.escape(say(MEASURES[name].label))}</th>'
@@ -90,12 +90,12 @@ def effect(row: TableRow, measure: str, epoch: str) -> str:
 
 def _note(table: SweepTable, measure: str) -> str:
     seeds = max((row.counted for row in table.rows), default=0)
-    few = " " + say("Fewer than six seeds are an illustration.") if seeds < 6 else ""
+    few = " " + say("Results from fewer than six seeds are only an illustration.") if seeds < 6 else ""
     return (
         say(
             "{done} of {studies} studies are done. “Over control” is the mean paired difference over the seeds, with a "
             "t interval adjusted for all settings of the sweep (Holm), in bold if it excludes zero. The best epoch is "
-            "chosen on one half of the held-out rows and read on the other.",
+            "chosen on one half of the held-out rows and evaluated on the other.",
             done=table.done,
             studies=table.studies,
         )
