@@ -139,7 +139,7 @@ class Rows {
     const ends = all.low === null || all.high === null ? "" : text(" ({low} to {high})", { low: signed(all.low), high: signed(all.high) });
     const main = text("{rows}: the loss of {arm} minus that of {reference} is {difference} nats per token{ends}.", { rows: of, arm: names[arm] ?? arm, reference: names[reference] ?? reference, difference: signed(all.difference), ends });
     if (!most || most === least) return main;
-    return `${main} ${text("It is highest for {most} ({high}) and lowest for {least} ({low}).", { most: names[most[0]], high: signed(most[1].difference), least: names[least[0]], low: signed(least[1].difference) })}`;
+    return `${main} ${text("The difference is highest for {most} ({high}) and lowest for {least} ({low}).", { most: names[most[0]], high: signed(most[1].difference), least: names[least[0]], low: signed(least[1].difference) })}`;
   }
 
   /**

@@ -17,7 +17,7 @@ export const offerFullScreen = (figure, button, redraw) => {
   const set = (full) => {
     figure.classList.toggle(FULL, full);
     button.setAttribute("aria-pressed", String(full));
-    button.setAttribute("aria-label", full ? text("Leave the full screen") : text("Full screen"));
+    button.setAttribute("aria-label", full ? text("Exit full screen") : text("Full screen"));
     button.title = button.ariaLabel || "";
     redraw();
   };

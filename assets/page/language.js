@@ -44,7 +44,7 @@
   const SAID = [
     [/^number input for (.*)$/s, ([, label]) => LabLanguage.text("{label}: number", { label })],
     [/^range slider for (.*)$/s, ([, label]) => LabLanguage.text("{label}: slider", { label })],
-    [/^Reset to default value$/, () => LabLanguage.text("Reset to the first value")],
+    [/^Reset to default value$/, () => LabLanguage.text("Reset to the initial value")],
     [/^More tabs$/, () => LabLanguage.text("More tabs")],
     [/^Gradio footer navigation$/, () => LabLanguage.text("Links at the foot of the page")],
     [/^Click to upload or drop files$/, () => LabLanguage.text("Press to choose a file, or drop one here")],
@@ -54,7 +54,7 @@
       /^Invalid file types?: (.*)\. Only (.*) allowed\.$/s,
       ([, name, kinds]) => LabLanguage.text("This type of file is not accepted: {name}. Choose one of {kinds}.", { name, kinds }),
     ],
-    [/^Connection to the server was lost/, () => LabLanguage.text("The connection to the server was lost. The page tries to reach it again.")],
+    [/^Connection to the server was lost/, () => LabLanguage.text("The connection to the server was lost. The page is trying to reconnect.")],
     [/^Queue is full/, () => LabLanguage.text("The server is busy: try again in a moment.")],
     [/Connection errored out|Could not parse server response|An unknown error occurred/, () => LabLanguage.text("The server did not answer: check the connection, and try again.")],
     [/application is currently busy/, () => LabLanguage.text("The server is busy: try again in a moment.")],

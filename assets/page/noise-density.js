@@ -13,7 +13,7 @@ const SHAPES = {
   uniform: (std) => text("uniform density on ±{reach}", { reach: short(UNIFORM_REACH * std) }),
   gaussian: () => text("gaussian density"),
   laplace: () => text("laplace density"),
-  bernoulli: (std) => text("bernoulli density of ±{reach}, half each", { reach: short(std) }),
+  bernoulli: (std) => text("bernoulli density at ±{reach}, half each", { reach: short(std) }),
 };
 
 /**
@@ -64,7 +64,8 @@ const dropped = (payload, controls) => {
       shapes: [upright(controls.strength)],
     },
     summary: text(
-      "A uniform random number is drawn for each token; if it is below {share}, the token is set to zero: {gone} of {count} here.",
+      "A uniform random number is drawn for each token; if it is below {share}, the token is set to zero, here " +
+        "{gone} of {count} tokens.",
       { share: short(controls.strength), gone, count: payload.length },
     ),
   };
@@ -91,7 +92,7 @@ views.density = (payload, controls, result) => {
   const highest = Math.max(...clean.y, ...drawn.y, ...expected.y.map(Number));
   const shape = SHAPES[name](deviation);
   return {
-    data: [clean, drawn, line(text("density of the theory"), expected.x, expected.y, "var(--lab-text)")],
+    data: [clean, drawn, line(text("theoretical density"), expected.x, expected.y, "var(--lab-text)")],
     layout: { xaxis: { range: [-reach, reach] }, yaxis: { range: [0, ceiling(1.05 * highest)] } },
     summary:
       text(

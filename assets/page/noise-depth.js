@@ -192,5 +192,5 @@ const depthWords = (found, sizes, cosines, strength) => {
  */
 const measuredWords = ({ strengths }, beyond, { unit }) =>
   beyond
-    ? text("Shown at {unit} {most}, the strongest measured.", { unit, most: short(strengths[strengths.length - 1]) })
-    : text("Measured at {unit} {strengths}; in between, interpolated.", { unit, strengths: strengths.map(short).join(text(", ")) });
+    ? text("Shown at {unit} {most}, the highest strength measured.", { unit, most: short(strengths[strengths.length - 1]) })
+    : text("Measured at {unit} {strengths}; values in between are interpolated.", { unit, strengths: strengths.map(short).join(text(", ")) });

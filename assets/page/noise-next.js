@@ -111,8 +111,8 @@ const summaryOf = (found, which) => {
   const { average } = divergences(found, which);
   const most = Math.max(...average);
   return text(
-    "Measured at {strength}, the nearest of {strengths}, in {draws} draws: {same} of {count} predictions keep their first " +
-      "word in every draw. The mean KL divergence is {mean} nats; it is largest after {token}: {most}.",
+    "Measured at {strength}, the nearest of {strengths}, in {draws} draws: {same} of {count} predictions keep their " +
+      "most likely word in every draw. The mean KL divergence is {mean} nats; it is largest after {token}: {most}.",
     {
       strength: strengthWords(found, which),
       strengths: strengths.map(short).join(text(", ")),
@@ -195,7 +195,7 @@ const listOfStrengths = (found, which, place) => {
     return made;
   });
   return [
-    make("caption", {}, text("The first word at every strength")),
+    make("caption", {}, text("The most likely word at every strength")),
     make("thead", {}, row("th", [text("strength"), text("next word"), text("probability"), text("draws that keep it")])),
     make("tbody", {}, ...rows),
   ];

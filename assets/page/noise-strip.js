@@ -60,7 +60,7 @@ const otherArms = ({ strength, unit }) => {
   const strengths = joined(more.filter((value) => value !== strength));
   if (!strengths) return "";
   if (strength > 0) return text("The next study has this strength and, from the Train tab, {unit} {strengths}.", { unit, strengths });
-  return text("Strength 0 adds no arm to the next study; from the Train tab it has {unit} {strengths}.", { unit, strengths });
+  return text("Strength 0 adds no arm to the next study; the Train tab adds {unit} {strengths}.", { unit, strengths });
 };
 
 /**

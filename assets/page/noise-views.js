@@ -227,13 +227,13 @@ views.map = (payload, controls, result) => {
       yaxis: { range: [middle.y - half, middle.y + half] },
     },
     summary:
-      text("The plane of the sentence's two principal components holds {share} of the variance of its vectors.", {
+      text("The plane of the sentence's first two principal components holds {share} of the variance of its vectors.", {
         share: percent(plane.share),
       }) +
       " " +
       (result.drops
         ? text("A dropped token moves to the zero vector.")
-        : text("Noise of every kind spreads in it as a round cloud, with a standard deviation of {std} each way.", {
+        : text("Noise of every kind spreads in this plane as a round cloud, with a standard deviation of {std} in each direction.", {
             std: short(result.deviation),
           })),
   };
@@ -302,7 +302,7 @@ views.nearest = (payload, controls, { drops, deviation, skipped }) => {
     },
     summary:
       (examples.length ? text("{made}: {rest}.", { made, rest: [...examples.slice(0, 4), ...(examples.length > 4 ? ["…"] : [])].join(text(", ")) }) : text("{made}.", { made })) +
-      (finite.length ? " " + text("The first change comes at {strength}; the dotted line is the strength now.", change) : ""),
+      (finite.length ? " " + text("The first change comes at {strength}; the dotted line marks the current strength.", change) : ""),
   };
 };
 
@@ -337,9 +337,9 @@ views.length = (payload, controls, { drops, deviation }) => {
     summary: agreeing(
       length,
       "On your token the standard deviation is {std}. With the true length, alpha {alpha} is {ten} on 10 tokens and " +
-        "{thousand} on 1,000; padded to {padded}, the short ones get no more than {least}.",
+        "{thousand} on 1,000; padded to {padded}, short sentences get no more than {least}.",
       "On your {count} tokens the standard deviation is {std}. With the true length, alpha {alpha} is {ten} on 10 tokens " +
-        "and {thousand} on 1,000; padded to {padded}, the short ones get no more than {least}.",
+        "and {thousand} on 1,000; padded to {padded}, short sentences get no more than {least}.",
       {
         std: short(deviation),
         alpha: short(alpha),
@@ -360,7 +360,7 @@ views.schedule = (payload, controls) => {
   const y = factors.map((factor) => factor * controls.strength);
   const name = payload.schedules[controls.schedule];
   const energy = mean(factors.map((factor) => factor * factor));
-  const made = controls.schedule === "adaptive" ? " " + text("Drawn for a made-up training loss that falls by half; a run follows its own.") : "";
+  const made = controls.schedule === "adaptive" ? " " + text("Drawn for a made-up training loss that falls by half; an actual run follows its own loss.") : "";
   const constant = line(text("constant"), [0, 100], [controls.strength, controls.strength], grey, { dash: "dash", width: 1.6 });
   return {
     data: [
@@ -376,7 +376,7 @@ views.schedule = (payload, controls) => {
         })
       : text(
           "{name}: from {first} at the first step to {last} at the last, {mean} on average; its mean square is {share} of " +
-            "the constant one's.",
+            "that of the constant schedule.",
           { name, first: `${controls.unit} ${short(y[0])}`, last: short(y[y.length - 1]), mean: short(mean(y)), share: percent(energy) },
         ) + made,
   };

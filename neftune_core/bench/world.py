@@ -258,7 +258,7 @@ def noise_curve(name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
                 control = [pick(epochs, "control")[measure] for epochs in by_seed]
                 row[f"{measure}, {when}"] = statistics.mean(values)
                 if arm != "control":
-                    row[f"{measure}, {when}, over control"] = interval(values, control)
+                    row[f"{measure}, {when}, minus control"] = interval(values, control)
         rows.append(row)
     return rows
 

@@ -141,7 +141,7 @@ def table_lines(table: SweepTable) -> list[str]:
         return ["Nothing has been measured yet."]
     asked, others = table.question.measure, [name for name in BESIDE if name in table.measures]
     others = [name for name in others if name != table.question.measure]
-    heads = ["setting", "seeds", f"{asked}, last", "over control", f"{asked}, best", "over control", *others]
+    heads = ["setting", "seeds", f"{asked}, last", "minus control", f"{asked}, best", "minus control", *others]
     rows = [heads, *(_cells(row, asked, others) for row in table.shown)]
     widths = [max(len(row[place]) for row in rows) for place in range(len(heads))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]

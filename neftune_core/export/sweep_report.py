@@ -30,7 +30,7 @@ from neftune_core.sweeps.table import SweepTable, TableRow, sweep_table
 
 INTRO = later(
     "Every setting was trained with the same seeds and is compared with the control that has the same seed and "
-    "training settings. The column “over control” is the mean paired difference, with a t interval adjusted for all "
+    "training settings. The column “minus control” is the mean paired difference, with a t interval adjusted for all "
     "settings of the sweep."
 )
 MOST_MEASURES = 6

@@ -178,5 +178,5 @@ def test_a_sentence_that_is_cut_says_so(lab_page: Any) -> None:
 def test_a_character_that_the_model_reads_as_bytes_is_explained(lab_page: Any) -> None:
     lab_page.evaluate("Lab.openTab('Noise')")
     lab_page.locator("#noise-text textarea").fill("An owl, 猫.")
-    words = "“猫 1/3” is a part of a character that has no token of its own."
+    words = "“猫 1/3” is part of a character that has no token of its own."
     lab_page.locator(".lab-noise-words [data-word=kind]", has_text=words).wait_for()

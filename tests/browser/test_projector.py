@@ -74,7 +74,7 @@ def test_a_figure_fills_the_screen_by_keyboard_and_escape_ends_it(page: Any, is_
     page.keyboard.press("Enter")
     full = sizes(page, 1.3)
     page.wait_for_function(f"{DRAWN}.height > 0.8 * innerHeight && {DRAWN}.width > 0.9 * innerWidth")
-    assert page.locator(FULL).get_attribute("aria-label") == "Leave the full screen"
+    assert page.locator(FULL).get_attribute("aria-label") == "Exit full screen"
     assert full["wide"]
     if is_allowed:
         page.wait_for_function("document.fullscreenElement?.matches('.lab-figure')")
@@ -103,7 +103,7 @@ def test_the_recorded_study_fills_the_screen_with_larger_type_and_escape_ends_it
         page.keyboard.press("Enter")
         page.wait_for_function(f"({sizes_of})()[0] > 0.95 * innerWidth")
         assert page.evaluate(sizes_of)[1] > 1.2 * usual
-        assert page.locator(button).get_attribute("aria-label") == "Leave the full screen"
+        assert page.locator(button).get_attribute("aria-label") == "Exit full screen"
         if is_allowed:
             page.wait_for_function("document.fullscreenElement")
             page.evaluate("document.exitFullscreen()")

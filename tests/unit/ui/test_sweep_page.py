@@ -49,7 +49,7 @@ def test_values_are_read_as_their_setting_wants_them(name: str, text: str, value
     [
         ("noise.strength", "", "has no values: enter some (for example 0, 1, 2, 5)"),
         ("noise.strength", "0, one", "Strength cannot be 'one': it must be a number"),
-        ("noise.strength", "-1", "Strength cannot be -1: it must be from 0 to 10,000"),
+        ("noise.strength", "-1", "Strength cannot be -1: it must be between 0 and 10,000"),
         ("noise.strength", "nan", "Strength cannot be nan"),
         ("noise.strength", "1, 1", "Strength has the value 1 twice"),
         ("noise.kind", "round", "cannot be 'round': choose one of uniform"),
@@ -75,7 +75,7 @@ def test_the_grid_of_the_page_becomes_a_sweep() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (["", "", "", "", "1, 2", "", "", "", "", 0, 1, ""], "belong to no setting"),
+        (["", "", "", "", "1, 2", "", "", "", "", 0, 1, ""], "No setting is chosen for the values"),
         (["noise.strength"] * 2 + ["", "", "1", "2", "", "", "", 0, 1, ""], "varied twice"),
         (["", "", "", "", "", "", "", "", "", 0, 1, ""], "needs at least one axis"),
         (["noise.strength", "", "", "", "1", "", "", "", "what", 0, 1, ""], "point 'what' cannot be read"),

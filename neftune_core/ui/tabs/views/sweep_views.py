@@ -38,7 +38,7 @@ def table_view(table: SweepTable, measure: str) -> str:
     groups = "".join(
         f'<th colspan="2" scope="colgroup">{label}{say(", ")}{say(EPOCH_NAMES[epoch])}</th>' for epoch in EPOCHS
     ) + (f'<th colspan="{len(others)}" scope="colgroup">{say("Other measures, last epoch")}</th>' if others else "")
-    heads = f"<th>{say('mean')}</th><th>{say('over control')}</th>" * len(EPOCHS)
+    heads = f"<th>{say('mean')}</th><th>{say('minus control')}</th>" * len(EPOCHS)
     heads += "".join(
         f'<th title="{html.escape(say(MEASURES[name].words))}">{html.escape(say(MEASURES[name].label))}</th>'
         for name in others
@@ -93,9 +93,9 @@ def _note(table: SweepTable, measure: str) -> str:
     few = " " + say("Results from fewer than six seeds are only an illustration.") if seeds < 6 else ""
     return (
         say(
-            "{done} of {studies} studies are done. “Over control” is the mean paired difference over the seeds, with a "
-            "t interval adjusted for all settings of the sweep (Holm), in bold if it excludes zero. The best epoch is "
-            "chosen on one half of the held-out rows and evaluated on the other.",
+            "{done} of {studies} studies are done. “Minus control” is the mean paired difference over the seeds, with "
+            "a t interval adjusted for all settings of the sweep (Holm), in bold if it excludes zero. The best epoch "
+            "is chosen on one half of the held-out rows and evaluated on the other.",
             done=table.done,
             studies=table.studies,
         )
