@@ -394,10 +394,6 @@ def link_files(record: Record, key: str) -> dict[str, str]:
                 changed[part] = FILE + str(link_or_copy(path, output_folder("rows", key, record.id, part)))
             except FileNotFoundError:
                 raise DataError(
-                    say(
-                        "The file with the rows of this study, {file}, no longer exists: choose the data "
-                        "again on the Data tab.",
-                        file=path.name,
-                    )
+                    say("The rows of this study, {file}, no longer exist: choose the data again.", file=path.name)
                 ) from None
     return changed
