@@ -82,11 +82,11 @@ def called(visitor: Visitor, name: str, **values: object) -> Answer:
         ("preview_noise", {"text": "hello", "draw": -1}, "must be a whole number"),
         ("preview_noise", {"text": "hello", "model": "/etc"}, "not a model that this lab offers"),
         ("preview_noise", {"text": "hello", "model": ["bundled"]}, "source"),
-        ("read_instructions", {"source": "file:/etc/passwd"}, "not a file that was uploaded"),
-        ("read_instructions", {"source": "file:uploads/../lab.log"}, "not a file that was uploaded"),
-        ("read_instructions", {"source": "file:\0"}, "not a file that was uploaded"),
-        ("read_instructions", {"source": "file:/" + "x" * 1_000}, "not a file that was uploaded"),
-        ("read_instructions", {"held_out_source": "file:/etc/passwd"}, "not a file that was uploaded"),
+        ("read_instructions", {"source": "file:/etc/passwd"}, "This file was not uploaded"),
+        ("read_instructions", {"source": "file:uploads/../lab.log"}, "This file was not uploaded"),
+        ("read_instructions", {"source": "file:\0"}, "This file was not uploaded"),
+        ("read_instructions", {"source": "file:/" + "x" * 1_000}, "This file was not uploaded"),
+        ("read_instructions", {"held_out_source": "file:/etc/passwd"}, "This file was not uploaded"),
         ("read_instructions", {"file": "rows.jsonl"}, "not an upload"),
         ("read_instructions", {"rows": 10**9}, "rows"),
         ("start_study", {"settings": {}, "key": ""}, "no key"),
@@ -97,7 +97,7 @@ def called(visitor: Visitor, name: str, **values: object) -> Answer:
         (
             "start_study",
             {"settings": {"data": {"source": "file:/etc/passwd"}}, "key": KEY},
-            "not a file that was uploaded",
+            "This file was not uploaded",
         ),
         ("start_study", {"settings": {"model": {"source": "/etc"}}, "key": KEY}, "not a model that this lab offers"),
         ("study_status", {"record": "../..", "key": KEY}, "no record called"),
@@ -125,7 +125,7 @@ def test_a_neighbour_of_the_uploads_is_never_read(visitor: Visitor, server: Serv
     source = {"source": f"file:{neighbour}"}
     for name, values in (("read_instructions", source), ("start_study", {"settings": {"data": source}, "key": KEY})):
         (told,) = called(visitor, name, **values).told
-        assert "not a file that was uploaded" in told
+        assert "This file was not uploaded" in told
 
 
 def test_no_endpoint_reveals_or_stops_another_visitors_study(

@@ -290,7 +290,7 @@ def test_a_session_that_was_evicted_is_asked_to_reload_and_gets_no_other_data(la
     lost = called(address, "first", "get")
     assert "usual" not in lost
     assert "reload the page" in lost
-    assert "reload it" in called(address, "first", "put", "mine")
+    assert "reload the page" in called(address, "first", "put", "mine")
     assert "x" in called(address, "first", "echo", "x")  # of what keeps nothing
     assert "set to theirs" in called(address, "fourth", "get")
 

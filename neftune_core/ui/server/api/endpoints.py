@@ -170,7 +170,7 @@ def _require_own_rows(lab: Lab, data: DataSettings) -> None:
             continue
         path = Path(source.removeprefix(FILE))
         if not (_is_within(path, uploads) and upload_quota(lab.limits).may_name(str(path))):
-            raise DataError("This is not a file that was uploaded here: upload it with read_instructions first.")
+            raise DataError("This file was not uploaded here: upload it with read_instructions first.")
 
 
 def _is_within(path: Path, folder: Path) -> bool:
