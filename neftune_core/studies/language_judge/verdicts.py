@@ -248,7 +248,8 @@ def judged_text(found: JudgeProgress, percent: Callable[[float], str] = "{:.0%}"
     if found.rate is None:
         parts.append(say("Fewer than two prompts are judged in both orders, so there is no win rate yet."))
     else:
-        parts += _rate_sentences(found.rate, *map(arm_label, found.between), percent)
+        first, second = map(arm_label, found.between)
+        parts += _rate_sentences(found.rate, first, second, percent)
     if found.identical:
         parts.append(say("Prompts with identical answers, counted as ties: {count}.", count=found.identical))
     if found.unreadable:
