@@ -99,7 +99,7 @@ def _turn(turn: Any, number: int, part: str, unused: set[str]) -> Iterator[Messa
     if not isinstance(turn, dict):
         raise UnusableRow(say("{where} is not an object with a role and content", where=where))
     if isinstance(turn, DuplicateName):
-        raise UnusableRow(say("{where} has the same name twice", where=where))
+        raise UnusableRow(say("{where} has the same key twice", where=where))
     role = next((turn[name] for name in ROLE_NAMES if turn.get(name) is not None), None)
     pair = next((pair for pair in PAIRS if set(pair) <= set(turn)), None)
     if role is None and pair is not None:

@@ -347,7 +347,7 @@ def messages_of(layout: str, columns: Mapping[str, str], record: Any, unused: se
     if not isinstance(record, dict):
         raise UnusableRow(say("it is not an object with named columns"))
     if isinstance(record, DuplicateName):
-        raise UnusableRow(say("it has the same name twice"))
+        raise UnusableRow(say("it has the same key twice"))
     missing = [columns[part] for part in LAYOUTS[layout].required if columns[part] not in record]
     if missing:
         raise UnusableRow(say("it has no {column!r}", column=missing[0]))

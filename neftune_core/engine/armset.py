@@ -123,7 +123,7 @@ class ArmSet(ABC):
 
     @abstractmethod
     def groups(self, slots: Sequence[int], positions: int = 0) -> list[list[int]]:
-        """Split `slots` into groups that run in one forward pass.
+        """Split `slots` into groups, each of which runs in one forward pass.
 
         Args:
             slots: The slots to split.

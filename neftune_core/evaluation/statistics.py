@@ -57,7 +57,7 @@ class Interval:
 
 
 def t_interval(differences: ArrayLike, level: float = LEVEL) -> Interval:
-    """Compute the mean of at least two differences, with Student's interval.
+    """Compute the mean of at least two paired differences and its Student's t confidence interval.
 
     Args:
         differences: Paired differences, `[n]`.

@@ -22,7 +22,7 @@ class Fault:
         wrong: The lines with the fault.
         right: The lines without it.
         script: The correct script.
-        damage: Sentence about two finished runs, with the names of `numbers` as placeholders.
+        damage: Sentence about two finished runs; its placeholders are keys of what `numbers()` returns.
         why: Why the true values change, or do not.
         harm: Function of the correct and the faulty run that returns the size of the damage: a difference in the share
             of exact answers or in loss (nats), positive if there is damage.

@@ -327,7 +327,7 @@ def _plain(value: Any, *, drop_none: bool) -> Any:
     if isinstance(value, NumberText):
         return json.loads(value)
     if isinstance(value, DuplicateName):
-        raise UnusableRow(say("it has the same name twice"))
+        raise UnusableRow(say("it has the same key twice"))
     if isinstance(value, list):
         return [_plain(one, drop_none=drop_none) for one in value]
     if isinstance(value, dict):

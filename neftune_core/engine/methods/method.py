@@ -1,6 +1,6 @@
 """The declaration of a method: one number per arm, and the place in a training step where it acts.
 
-Modules of methods import torch only inside functions, so that settings can be read without it.
+Method modules import torch only inside functions, so that settings can be read without it.
 """
 
 from __future__ import annotations

@@ -134,7 +134,8 @@ def answers_of(record: Record, between: tuple[str, str], seed: int | None = None
         held = dict.fromkeys(name for line in record.answers(seed) for name in line["arms"])
         raise DataError(
             say(
-                "This record has no stored answers of {first} and {second}: it has those of {arms}.",
+                "This record has no prompts with stored answers of both {first} and {second}. Arms with stored "
+                "answers: {arms}.",
                 first=arm_label(between[0]),
                 second=arm_label(between[1]),
                 arms=", ".join(map(arm_label, held)) or say("none yet"),

@@ -48,7 +48,7 @@ class Changes:
             self._close()
 
     def end(self) -> None:
-        """Refuse further requests if no later seed trains an arm; early stopping may end the last seed at any step."""
+        """Refuse further requests after the last seed, which early stopping may end before its planned last step."""
         if self.is_last and process_group().is_first:
             self._close()
 

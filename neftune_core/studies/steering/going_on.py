@@ -39,7 +39,7 @@ def reason_against(record: Record) -> str:
         return say("This study is still running: it can be trained further once it is finished.")
     ending = record.ending() or {}
     if ending.get("event") != "finished":
-        return say("Only a finished study can be trained further: resume it first.")
+        return say("Only a finished study can be trained further: resume this one first.")
     if best_arms.ended_early(record.events()):
         return say(
             "Early stopping ended this study, so its seeds may have different numbers of steps: it cannot be trained "

@@ -1,4 +1,4 @@
-"""Calls of the page: values are checked before a handler runs, and every error becomes one sentence."""
+"""Calls from the page: values are checked before a handler runs, and every error is reported as one sentence."""
 
 from __future__ import annotations
 

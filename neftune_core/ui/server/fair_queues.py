@@ -26,7 +26,7 @@ class FairQueue(list[Any]):
         self._address = address
 
     def append(self, event: Any) -> None:
-        """Add an event at its turn."""
+        """Insert an event where the next turn of its visitor comes."""
         mine, waiting = self._address(event), Counter[str]()
         own_round = sum(self._address(other) == mine for other in self)
         for place, other in enumerate(self):

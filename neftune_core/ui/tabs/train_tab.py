@@ -275,7 +275,7 @@ def _without_study(shown: RecordedStudy | None) -> list[Any]:
 
 
 def _connect_strengths(context: TabContext, form: train_form.TrainForm, reset: Any) -> None:
-    """Keep the strengths in the unit of the Noise tab, also after a `reset`, and show them in the strip."""
+    """Keep the strengths in the unit of the Noise tab, even after `reset`, and show their arms in the strip."""
     unit = context.noise.noise.by_name["unit"]
     in_unit = "(text, unit, together) => Lab.strengthsInUnit(text, unit, together)"
     events(unit).change(None, [form.strengths, unit, form.together], form.strengths, js=in_unit)

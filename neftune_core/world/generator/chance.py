@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Chance:
-    """A stream of choices determined by `parts` (strings and integers), on every machine and for every hash seed."""
+    """A stream of choices that depends on `parts` (strings and integers) alone, not on the machine or the hash seed."""
 
     def __init__(self, *parts: str | int) -> None:
         digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()

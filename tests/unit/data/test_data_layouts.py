@@ -99,7 +99,7 @@ def test_unknown_columns_are_named(reading):
         ('{"instruction": "Q", "output": NaN}', "the output is empty"),
         ('{"instruction": "Q", "output": "a\\u0000b"}', "the output contains a NUL character"),
         ('{"instruction": "Q", "output": "\\ud83d"}', "lone surrogate"),
-        ('{"instruction": "Q", "output": "A", "output": "B"}', "it has the same name twice"),
+        ('{"instruction": "Q", "output": "A", "output": "B"}', "it has the same key twice"),
         ('{"instruction": "Q", "output": "A"', "it is not valid JSON"),
         ('["instruction", "output"]', "it is not an object"),
         ("7", "it is not an object"),
@@ -141,4 +141,4 @@ def test_a_bad_conversation_is_refused_with_its_reason(reading, turns, words):
 def test_a_name_that_stands_twice_in_a_message_is_refused(reading):
     bad = '{"messages": [{"role": "user", "role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}'
     found = reading(json.dumps({"messages": TURNS}) + "\n" + bad)
-    assert "the same name twice" in found.refusals[0].reason
+    assert "the same key twice" in found.refusals[0].reason

@@ -313,7 +313,9 @@ def test_a_redirect_is_not_followed() -> None:
 
 def test_arms_without_answers_are_named(tmp_path: Path) -> None:
     record = answered(tmp_path, [("one", "two")])
-    with pytest.raises(DataError, match=f"no stored answers of other and control: it has those of {ARMS[0]}, control"):
+    with pytest.raises(
+        DataError, match=f"answers of both other and control. Arms with stored answers: {ARMS[0]}, control"
+    ):
         list(judge_arms(record, ("other", "control"), Judge("http://host/v1", "judge")))
     with pytest.raises(InvalidSetting, match="two different arms"):
         list(judge_arms(record, ("control", "control"), Judge("http://host/v1", "judge")))

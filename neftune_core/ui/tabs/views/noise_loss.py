@@ -92,7 +92,7 @@ def losses_in_call(
 def measure_loss(
     lab: Lab, data: DataSettings, model: ModelSettings, noise: NoiseSettings
 ) -> Iterator[tuple[Figure, float]]:
-    """Measure the loss, on the GPU allocated per call if there is one.
+    """Measure the loss at several strengths; if the host allocates a GPU per call, run on that GPU.
 
     Args:
         lab: The state shared by all visitors.
