@@ -25,7 +25,7 @@ def test_a_grid_is_built_run_and_seen_and_found_again_by_its_link(browser: Any, 
     with visiting(browser, lab_address, key=KEY) as page:
         page.get_by_role("tab", name="Sweep", exact=True).click()
         fill(page, "#sweep-values-1", "0, two")
-        assert "cannot be 'two': it must be a number" in text_of(page, "#sweep-plan", "two")
+        assert "cannot be 'two': it must be a number" in text_of(page, "#sweep-plan", "'two'")
         fill(page, "#sweep-values-1", "0, 2, 12")
         choose(page, "#sweep-axis-2", "Training: epochs")
         fill(page, "#sweep-values-2", "1")  # fewer than ten steps would not be judged
