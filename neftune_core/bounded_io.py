@@ -41,7 +41,7 @@ def read_toml(text: str) -> dict[str, Any]:
         )
     bare = _TOML_TEXT.sub("s", text)
     if _deepest(bare) > DEEPEST or _LONG_KEY.search(bare):
-        raise InvalidSetting(say("The tables of the file are nested too deeply."))
+        raise InvalidSetting(say("The tables of the settings file are nested too deeply: flatten them."))
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:

@@ -363,16 +363,16 @@ def _shortage(train: Sequence[EncodedExample], held_out: Sequence[EncodedExample
         return say(
             plural(
                 len(train),
-                "Only 1 row is left for training, and a study needs 2: give it more rows, a smaller held-out share or "
+                "Only 1 row is left for training, and a study needs 2: use more rows, a smaller held-out share or "
                 "a longer maximum length{why}.",
-                "No row is left for training, and a study needs 2: give it more rows, a smaller held-out share or a "
+                "No row is left for training, and a study needs 2: use more rows, a smaller held-out share or a "
                 "longer maximum length{why}.",
             ),
             why=why,
         )
     if not held_out and asked:
         return say(
-            "No held-out row is left: give it more rows, a longer maximum length, or set the share to 0{why}.",
+            "No held-out row is left: use more rows or a longer maximum length, or set the share to 0{why}.",
             why=why,
         )
     return ""

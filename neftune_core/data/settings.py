@@ -21,11 +21,11 @@ class DataSettings(Settings):
     )
     configuration: str = setting("", "Configuration of a hub data set, if it has several.", max_length=200)
     split: str = setting("train", "Split of a hub data set.", max_length=200)
-    layout: str = setting("", "Name of the row layout; empty detects it.", max_length=50)
+    layout: str = setting("", "Name of the row layout; if empty, it is detected.", max_length=50)
     columns: dict[str, str] = Field(default={}, description="Columns by part, if detection is wrong.")
     rows: int = setting(
         2000,
-        "Only the first rows are read.",
+        "Maximum number of rows to read, starting with the first.",
         minimum=2,
         maximum=10_000_000,
         slider_maximum=20_000,
@@ -41,12 +41,12 @@ class DataSettings(Settings):
         label="Held out",
     )
     held_out_source: str = setting(
-        "", "A separate held-out file instead (file:PATH); empty draws a share.", max_length=2000
+        "", "A separate held-out file (file:PATH); if empty, a share is drawn.", max_length=2000
     )
     split_seed: int = setting(0, "Seed of the random split.", minimum=0, maximum=2**31 - 1, step=1)
     maximum_length: int = setting(
         512,
-        "Longest prompt and response together (of an encoder-decoder, each of the two).",
+        "Maximum length of prompt and response together (with an encoder-decoder, of each of them).",
         minimum=16,
         maximum=131_072,
         slider_maximum=2048,

@@ -161,7 +161,7 @@ def _open(settings: DataSettings, limits: Limits, most: int) -> _OpenSource:
     if scheme not in SOURCES or not name:
         raise DataError(
             say(
-                "The data {source!r} is not understood: write starter:NAME, file:PATH or hub:OWNER/NAME.",
+                "The data source {source!r} is not understood: write starter:NAME, file:PATH or hub:OWNER/NAME.",
                 source=settings.source[:80],
             )
         )
@@ -193,7 +193,13 @@ def _starter(name: str, settings: DataSettings, limits: Limits, most: int) -> _O
 def _hub(name: str, settings: DataSettings, limits: Limits, most: int) -> _OpenSource:
     found = hub_rows.first_rows(name, settings, most + 1, limits)
     if not found:
-        raise DataError(say("The data set {name} has no rows in its split {split!r}.", name=name, split=settings.split))
+        raise DataError(
+            say(
+                "The data set {name} has no rows in its split {split!r}: choose another split.",
+                name=name,
+                split=settings.split,
+            )
+        )
     offered = hub_rows.HUB_SETS.get(name)
 
     def rows(columns: Sequence[str]) -> Iterator[Row]:

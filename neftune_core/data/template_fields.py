@@ -102,7 +102,7 @@ def require_rendered(messages: Sequence[Message], rendered: RenderedFields) -> N
     beside = any(message.content.strip() and "tool_calls" in dict(message.fields) for message in messages)
     wanted = (
         ("tool_calls" in found, rendered.calls, later("tool calls")),
-        (any(message.role == "tool" for message in messages), rendered.replies, later("replies of tools")),
+        (any(message.role == "tool" for message in messages), rendered.replies, later("tool replies")),
         ("tools" in found, rendered.tools, later("a list of tools")),
         (beside, rendered.beside, later("text next to tool calls")),
         ("reasoning_content" in found, rendered.reasoning, later("reasoning")),

@@ -103,7 +103,8 @@ def check_file(path: Path, limits: Limits) -> None:
     if size > limits.upload_megabytes * 1_000_000:
         raise DoesNotFit(
             say(
-                "{title} is {megabytes:,.1f} MB in size, and this server reads files of up to {most:,} MB.",
+                "{title} is {megabytes:,.1f} MB in size, and this server reads files of up to {most:,} MB: "
+                "use a smaller file.",
                 title=title,
                 megabytes=size / 1e6,
                 most=limits.upload_megabytes,
@@ -128,7 +129,7 @@ def _decompress(path: Path, method: str, limits: Limits) -> bytes:
         if failed.kind == "size":
             raise DoesNotFit(
                 say(
-                    "{title} unpacks to more than {most:,} MB, the largest file that this server reads.",
+                    "{title} unpacks to more than {most:,} MB, the most that this server reads: use a smaller file.",
                     title=path.name,
                     most=limits.upload_megabytes,
                 )

@@ -70,7 +70,7 @@ def first_rows(name: str, settings: DataSettings, rows: int, limits: Limits) -> 
         if not _WORD.fullmatch(word):
             raise DataError(
                 say(
-                    "{name!r} is not the name of a {kind}: use only letters, digits and -_.+ in it.",
+                    "{name!r} is not a valid name for a {kind}: use only letters, digits and -_.+ in it.",
                     name=word[:80],
                     kind=say(what),
                 )
@@ -94,7 +94,8 @@ def _require_hub_name(name: str) -> None:
     if Path(name).exists():  # the library would prefer the folder to the hub
         raise DataError(
             say(
-                "{name!r} is also a folder on this machine, so the hub's data set cannot be read under this name.",
+                "{name!r} is also a folder on this machine, so the hub's data set cannot be read under this name: "
+                "start the lab from another folder.",
                 name=name,
             )
         )
@@ -165,8 +166,8 @@ def _choices(words: str, explained: str) -> str:
     return " " + say("Available: {names}.", names=", ".join(names)) if names else ""
 
 
-_NO_CONFIGURATION = later("The data set {name} has several configurations: name one of them.")
-_NO_SPLIT = later("The data set {name} does not have this split: name one of its splits.")
+_NO_CONFIGURATION = later("The data set {name} has several configurations: choose one of them.")
+_NO_SPLIT = later("The data set {name} does not have this split: choose one of its splits.")
 _NO_HUB = later("The data set {name} cannot be fetched because the hub cannot be reached: use a starter set or a file.")
 _NOT_FOUND = ("RepositoryNotFoundError", "DatasetNotFoundError")
 _ANY = ("",)
@@ -180,7 +181,10 @@ _EXPLANATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], type[LabError], str
         ("OutsideRepository", "PermissionError"),
         _ANY,
         DataError,
-        later("The data set {name} refers to files outside its own repository, which the lab does not read."),
+        later(
+            "The data set {name} refers to files outside its own repository, which the lab does not read: choose "
+            "another one."
+        ),
     ),
     (
         (),
@@ -226,7 +230,7 @@ _EXPLANATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], type[LabError], str
         ("RuntimeError",),
         ("script",),
         DataError,
-        later("The data set {name} can only be read by its own code, which the lab never runs."),
+        later("The data set {name} can only be read by its own code, which the lab never runs: choose another one."),
     ),
     (
         ("DataFilesNotFoundError", "EmptyDatasetError", "FileNotFoundError"),

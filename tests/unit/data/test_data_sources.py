@@ -65,13 +65,13 @@ def test_the_first_rows_of_a_hub_set_are_streamed(monkeypatch):
         (
             ("ValueError", "BuilderConfig 'x' not found. Available: ['main', 'socratic']"),
             DataError,
-            r"several configurations: name one of them\. Available: main, socratic\.",
+            r"several configurations: choose one of them\. Available: main, socratic\.",
         ),
         (("ValueError", 'Unknown split "x".'), DataError, "does not have this split"),
         (
             ("ValueError", "Bad split: x. Available splits: ['train', 'test']"),
             DataError,
-            r"does not have this split: name one of its splits\. Available: train, test\.",
+            r"does not have this split: choose one of its splits\. Available: train, test\.",
         ),
         (("DatasetNotFoundError", "Dataset 'a/b' is a gated dataset on the Hub."), NotAvailable, "is gated"),
         (("HfHubHTTPError", "403 Client Error: Forbidden for url"), NotAvailable, "has no access to the data set"),
