@@ -22,8 +22,8 @@ def sentence(error: BaseException) -> str:
         return str(error) or say("Stopped on request.")
     if is_out_of_memory(error):
         return say(
-            "The memory of this machine ran out: choose arms in turn, a smaller batch, a shorter length or fewer arms, "
-            "and start again."
+            "This machine ran out of memory: choose arms in turn, a smaller batch, a shorter length or fewer arms, and "
+            "start again."
         )
     if is_disk_full(error):
         return say("The disk is full: free some space (or clean the cache), and start again.")

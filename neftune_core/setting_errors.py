@@ -76,7 +76,7 @@ _REASONS = {
     "string_too_long": later("it may have at most {max_length} characters"),
     "finite_number": later("it must be a finite number"),
     "string_type": later("it must be text"),
-    "string_unicode": later("it must be text in Unicode"),
+    "string_unicode": later("it must be valid Unicode text"),
     "float_type": later("it must be a number"),
     "float_parsing": later("it must be a number, and this text is not one"),
     "int_type": later("it must be a whole number"),

@@ -370,7 +370,7 @@ class Limits(Settings):
         1000, "Most studies of one sweep: its training settings times its seeds.", minimum=1, maximum=1_000_000
     )
     study_minutes: int = setting(
-        24 * 60, "Longest a study or a whole sweep may run.", minimum=1, maximum=60 * 24 * 30, unit="minutes"
+        24 * 60, "Longest time that a study or a whole sweep may run.", minimum=1, maximum=60 * 24 * 30, unit="minutes"
     )
     waiting_jobs: int = setting(8, "Most waiting jobs per visitor.", minimum=1, maximum=1000)
     address_jobs: int = setting(100, "Most waiting jobs per network address.", minimum=1, maximum=100_000)

@@ -94,12 +94,12 @@ class TrainingSettings(Settings):
     execution: str = setting(
         "eager",
         "How the layers are run. CUDA graphs and compilation pay off on a GPU that spends its time launching small "
-        "operations, and hardly on a CPU. If compiled, the first step of each shape takes up to a minute.",
+        "operations, but hardly on a CPU. With compilation, the first step of each shape takes up to a minute.",
         choices=EXECUTIONS,
     )
     learning_rate: float = setting(
         5e-4,
-        "Peak learning rate of AdamW. For LoRA 1e-4 to 5e-3, for all weights 1e-6 to 1e-4.",
+        "Peak learning rate of AdamW. Usual values are 1e-4 to 5e-3 for LoRA and 1e-6 to 1e-4 for all weights.",
         minimum=0,
         maximum=10,
         step=1e-4,
@@ -164,7 +164,7 @@ class TrainingSettings(Settings):
     )
     checkpoint_seconds: float = setting(
         30.0,
-        "Longest time between two checkpoints, for runs with long steps. 0 counts steps alone.",
+        "Longest time between two checkpoints, for runs with long steps. With 0, only the number of steps counts.",
         minimum=0,
         maximum=24 * 3600,
         slider_maximum=600,
@@ -183,7 +183,7 @@ class TrainingSettings(Settings):
     evaluation_rows: int = setting(
         0,
         "Rows of each fixed sample on which training and held-out loss are measured. 0 uses a sixth of the training "
-        "rows, 8 to 32; answers are measured on no more.",
+        "rows, but at least 8 and at most 32, and measures answers on no more rows than that.",
         minimum=0,
         maximum=10_000,
         slider_maximum=256,
@@ -200,7 +200,7 @@ class TrainingSettings(Settings):
     keep_state: str = setting(
         "adapters",
         "Keep the optimizer's state at the end of each seed, so that a finished study can be trained for more "
-        "epochs. About three times the size of the trained arms.",
+        "epochs. Takes about three times the space of the trained arms.",
         choices=KEEPING,
         label="Keep the state",
     )

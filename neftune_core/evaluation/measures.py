@@ -160,22 +160,31 @@ MEASURES: dict[str, Measure] = {
         top=1.0,
     ),
     "tokens": Measure(
-        "Tokens, mean", "length in tokens", LENGTH, "Tokens of an answer to a held-out prompt, without the ending one."
+        "Tokens, mean",
+        "length in tokens",
+        LENGTH,
+        "Tokens of an answer to a held-out prompt, without the end-of-sequence token.",
     ),
     "median_tokens": Measure(
-        "Tokens, median", "the median length in tokens", LENGTH, "The median over the same answers."
+        "Tokens, median",
+        "the median length in tokens",
+        LENGTH,
+        "The median number of tokens of an answer to a held-out prompt.",
     ),
     "characters": Measure(
         "Characters, mean", "length in characters", LENGTH, "Characters of an answer to a held-out prompt."
     ),
     "median_characters": Measure(
-        "Characters, median", "the median length in characters", LENGTH, "The median over the same answers."
+        "Characters, median",
+        "the median length in characters",
+        LENGTH,
+        "The median number of characters of an answer to a held-out prompt.",
     ),
     "stop_rate": Measure(
         "Ended by itself",
         "the share of answers that the model ended",
         LENGTH,
-        "The share of these answers that the model ended before the maximum length.",
+        "The share of answers to held-out prompts that the model ended before the maximum length.",
         top=1.0,
     ),
     "repetition": Measure(
@@ -189,7 +198,7 @@ MEASURES: dict[str, Measure] = {
         "distinct-2",
         "the share of distinct n-grams",
         LENGTH,
-        f"Different / all pairs of neighbouring tokens, all answers together, {_SAME_PREFIX}.",
+        f"Distinct / all pairs of neighbouring tokens, all answers together, {_SAME_PREFIX}.",
         top=1.0,
     ),
     "noise_loss": Measure(
@@ -205,7 +214,7 @@ MEASURES: dict[str, Measure] = {
         "Correct tokens under noise",
         "the share of correct tokens under noise",
         ROBUST,
-        "The share of correct held-out tokens under the same noise.",
+        "The share of correct held-out tokens under the noise of “Loss under noise”.",
         better=1,
         top=1.0,
     ),
@@ -221,7 +230,7 @@ MEASURES: dict[str, Measure] = {
         "Correct tokens with typing errors",
         "the share of correct tokens with typing errors",
         ROBUST,
-        "The share of correct held-out tokens with the same errors.",
+        "The share of correct held-out tokens with the errors of “Loss with typing errors”.",
         better=1,
         top=1.0,
     ),

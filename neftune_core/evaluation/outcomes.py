@@ -49,7 +49,10 @@ class Outcome:
     def __post_init__(self) -> None:
         counts = {len(kept) for kept in (*self.scores.values(), self.lengths) if kept is not None}
         if len(counts) > 1:
-            raise DataError(f"The scores and lengths of one run are of {min(counts)} to {max(counts)} examples.")
+            raise DataError(
+                f"The scores and lengths of a run cover {min(counts)} to {max(counts)} examples: give the same number "
+                "for all of them."
+            )
 
     def value(self, measure: str, epoch: str) -> float:
         """Return the value of a measure.

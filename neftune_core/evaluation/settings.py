@@ -47,8 +47,8 @@ class DecodingSettings(Settings):
     )
     top_p: float = setting(
         0.95,
-        "Tokens are drawn from the most probable ones that together have this probability; 1 is all. Not "
-        "used for greedy answers.",
+        "Tokens are drawn from the most probable ones that together have this probability; 1 allows all "
+        "tokens. Not used for greedy answers.",
         minimum=0.01,
         maximum=1.0,
         step=0.01,
@@ -114,13 +114,16 @@ class MeasuringSettings(Settings):
 
     primary: str = setting(
         AUTOMATIC,
-        "The one measure that the verdict tests; all others are descriptive. automatic: exact answers if the "
-        "data has known ones, otherwise held-out loss.",
+        "The one measure that the verdict tests; all others are descriptive. Automatic uses exact answers if "
+        "the data has known ones, otherwise held-out loss.",
         choices={AUTOMATIC: "Automatic", **{name: found.label for name, found in MEASURES.items()}},
         label="The question: measure",
     )
     epoch: str = setting(
-        "last", "The epoch at which it is judged; both are always shown.", choices=EPOCH_WORDS, label="At"
+        "last",
+        "The epoch at which the verdict compares the measure; the values of both are always shown.",
+        choices=EPOCH_WORDS,
+        label="At",
     )
     prompts: int = setting(
         16,

@@ -198,7 +198,7 @@ SENTENCES: dict[str, str] = {
     "continued": "Exploratory and not a test: training went on after step {step:,}, when the result of the record "
     "{record} could be seen.",
     "lead.all": "There is nothing to judge",
-    "lead.some": "Some of it cannot be judged",
+    "lead.some": "Not every arm can be judged",
     "obstacle.control_diverged": "{lead}: the loss of the control became NaN or infinite. Choose a smaller "
     "learning rate.",
     "obstacle.diverged": "{lead}: the loss of {arms} became NaN or infinite. Choose a smaller learning rate or "

@@ -14,7 +14,7 @@ IN_BROWSER = {
     "noise.unit": "the unit of the strength",
     "noise.kind": "the kind of noise",
     "noise.view": "the view of the Noise tab",
-    "noise.length_rule": "the length that alpha is divided by",
+    "noise.length_rule": "the length in the divisor of alpha",
     "noise.length": "number of tokens in the sentence",
     "noise.share": "norm of the noise divided by that of the signal, both as root mean squares over the sentence",
     "noise.angle": "angle in degrees between the noisy and the clean token, median over tokens",

@@ -18,10 +18,12 @@ class ModelSettings(Settings):
         label="Model",
         max_length=1000,
     )
-    revision: str = setting("", "Branch, tag or commit on the hub; empty for the pinned or main one.", max_length=200)
+    revision: str = setting(
+        "", "Branch, tag or commit on the hub; if empty, the pinned revision or the main branch.", max_length=200
+    )
     precision: str = setting("auto", "Number format of the frozen weights.", choices=PRECISIONS)
     device: str = setting(
         "auto",
-        "Where it runs: auto, cpu, cuda, cuda:1 (the second of several), mps. auto uses NEFTUNE_DEVICE if it is set.",
+        "Where the model runs: auto, cpu, cuda, cuda:1 (the second GPU) or mps. auto uses NEFTUNE_DEVICE if it is set.",
         max_length=20,
     )

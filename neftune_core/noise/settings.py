@@ -56,14 +56,14 @@ class NoiseSettings(Settings):
     )
     kind: str = setting(
         "uniform",
-        "The distribution that is drawn. All kinds except token dropout have the same standard deviation at the "
-        "same strength. Some papers do not match it: a Gaussian at alpha 5, drawn as N(0, 1) times alpha over the "
-        "square root of length times width, is 1.7 times as strong as the paper's uniform noise.",
+        "The distribution that the noise is drawn from. All kinds except token dropout have the same standard "
+        "deviation at the same strength. Some papers do not equalise it: a Gaussian at alpha 5, drawn as N(0, 1) times "
+        "alpha / sqrt(length times width), is 1.7 times as strong as the paper's uniform noise.",
         choices=_kind_choices,
     )
     length_rule: str = setting(
         "true",
-        "The length that alpha is divided by: the sequence's own, as in the paper's training code, or that of the "
+        "The length in the divisor of alpha: the sequence's own, as in the paper's training code, or that of the "
         "padded batch, as in the widely used trainer hook.",
         choices=LENGTH_RULES,
     )

@@ -55,7 +55,7 @@ class SweepSettings(Settings):
     most_arms: int = setting(
         16,
         "Most arms that are trained in lockstep, control included. Further noise settings go to a second study with a "
-        "control of its own; fewer take less memory.",
+        "control of its own; fewer arms take less memory.",
         minimum=2,
         maximum=64,
         step=1,
@@ -63,7 +63,7 @@ class SweepSettings(Settings):
         label="Arms at once",
     )
     keep_adapters: bool = setting(
-        True, "Keep every trained adapter. Without them the measures stay, and no arm can be asked again."
+        True, "Keep every trained adapter. Without them, the measures are kept, but no arm can generate answers later."
     )
     axes: dict[str, tuple[Value, ...]] = Field(
         default={},

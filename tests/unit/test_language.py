@@ -158,7 +158,7 @@ def test_what_a_record_keeps_in_english_is_retold_with_its_values(kept: str, sai
     ("error", "english", "chinese"),
     [
         (Cancelled(), "Stopped on request.", "已按要求停止。"),
-        (MemoryError(), "The memory of this machine ran out", "这台机器的内存用完了"),
+        (MemoryError(), "This machine ran out of memory", "这台机器的内存用完了"),
         (OSError(28, "No space left on device"), "The disk is full", "磁盘已满"),
         (
             PermissionError(13, "", "/a/{b}"),

@@ -80,7 +80,9 @@ class _Arm(Settings):
             value and METHODS[name].scheduled for name, value in self.values.items()
         ):
             raise ValueError(
-                say("a schedule of an arm changes its noise on the weights: give it weight_noise, or remove it")
+                say(
+                    "the schedule of an arm changes its noise on the weights: give the arm weight_noise, or no schedule"
+                )
             )
         return self
 

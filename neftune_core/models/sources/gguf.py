@@ -159,7 +159,7 @@ def _read(file: Path) -> tuple[Any, Any]:
         raise ModelError(
             say(
                 "The GGUF file {file} cannot be read as a language model ({fault}): it is damaged, or of a type "
-                "that the installed transformers cannot read.",
+                "that the installed transformers cannot read. Choose another model.",
                 file=file,
                 fault=cause(error),
             )

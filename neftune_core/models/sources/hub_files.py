@@ -344,7 +344,7 @@ _EXPLANATIONS: tuple[tuple[Callable[[BaseException], bool], Callable[[str, str],
     (
         _status(401, 403),
         lambda name, _: ModelError(
-            say("This account has no access to {name} on the hub: set HF_TOKEN to a token that has.", name=name)
+            say("This account has no access to {name} on the hub: set HF_TOKEN to a token with access.", name=name)
         ),
     ),
     (

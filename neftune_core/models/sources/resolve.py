@@ -160,7 +160,7 @@ def _local_folder(folder: Path, watch: Watch) -> ModelFolder:
     if len(files) > 1:
         raise ModelError(
             say(
-                "The folder {name} contains {count} GGUF files: name one of them, such as {first}.",
+                "The folder {name} contains {count} GGUF files: give the path of one of them, such as {first}.",
                 name=folder,
                 count=len(files),
                 first=files[0].name,

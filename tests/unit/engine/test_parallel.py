@@ -233,7 +233,7 @@ def test_what_one_process_cannot_prepare_ends_all_with_its_sentence(tmp_path: Pa
         said, _ = process.communicate(timeout=100)
     assert process.returncode != 0
     assert not list((tmp_path / "home" / "runs").glob("*/study.toml"))  # no step was made: no record is left
-    assert said.count("The memory of this machine ran out") == 2  # each process says why it ends
+    assert said.count("This machine ran out of memory") == 2  # each process says why it ends
     assert "Signal 9" not in said
     assert "SIGKILL" not in said  # none waited until it was killed
 

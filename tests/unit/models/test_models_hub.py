@@ -226,7 +226,7 @@ REFUSALS = [
     (404, "RepoNotFound", ModelError, "There is no model lab/tiny on the hub, or it is private"),
     (404, "RevisionNotFound", ModelError, "has no revision 'main'"),
     (403, "GatedRepo", ModelError, "gated: accept the licence on the model's page, and set HF_TOKEN"),
-    (403, "", ModelError, "set HF_TOKEN to a token that has"),
+    (403, "", ModelError, "set HF_TOKEN to a token with access"),
 ]
 
 
