@@ -106,13 +106,13 @@ def parse_arguments(cls: type, arguments: list[str], default: Any) -> Any:
     raise InvalidSetting(f"{_plain(details, command)[:300]} (`{command} --help` lists the options.)")
 
 
-TAKES = {"INT": "an integer", "FLOAT": "a number", "PATH": "a path", "STR": "a text"}
+TAKES = {"INT": "an integer", "FLOAT": "a number", "PATH": "a path", "STR": "text"}
 
 
 def _plain(details: str, command: str) -> str:
     """Rewrite the parser's message about wrong options as one sentence, without types and class names."""
     if found := re.match(r"Unrecognized options: (.+?)(?: Perhaps you meant: (--\S+).*)?$", details):
-        return f"`{command}` takes no {found[1]}." + (f" Perhaps you meant {found[2]}." if found[2] else "")
+        return f"`{command}` does not accept {found[1]}." + (f" Perhaps you meant {found[2]}." if found[2] else "")
     if found := re.match(r"Missing value for argument '(\S+)'", details):
         return f"{found[1]} has no value: write one after it."
     if found := re.match(r"Missing from .*?: \S+ (.+?) \(required\)", details):

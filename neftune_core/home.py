@@ -51,7 +51,9 @@ def _locate(chosen: str) -> tuple[Path, str]:
     if chosen:
         folder = Path(chosen).expanduser()
         if not _is_writable(folder):
-            raise NotAvailable(f"The folder {folder} cannot be created: set NEFTUNE_HOME to another folder.")
+            raise NotAvailable(
+                f"The folder {folder} cannot be created or written to: set NEFTUNE_HOME to another folder."
+            )
         if not can_hold_records(folder):
             raise NotAvailable(
                 f"Files in the folder {folder} cannot be extended or renamed, which records need: mount it with "

@@ -380,5 +380,5 @@ def _pandas() -> Any:
     try:
         import pandas
     except ImportError:
-        raise NotAvailable("This needs pandas, which is not installed: `pip install pandas`.") from None
+        raise NotAvailable("This needs pandas, which is not installed: run `pip install pandas`.") from None
     return pandas

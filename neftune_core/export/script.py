@@ -61,8 +61,8 @@ Or as a job on Hugging Face, with this folder and a bucket of yours for the resu
     hf jobs uv run -v .:/study -v hf://buckets/OWNER/NAME:/results -e STUDY_FOLDER=/study -e STUDY_RESULTS=/results \\
         standalone.py
 
-On Windows, the first two lines are `py -m venv .venv` and `.venv\\Scripts\\activate`. On Linux, pip takes a torch with
-CUDA; for a small one, add `--extra-index-url https://download.pytorch.org/whl/cpu` to the third.
+On Windows, the first two lines are `py -m venv .venv` and `.venv\\Scripts\\activate`. On Linux, pip installs
+torch with CUDA; for the smaller CPU build, add `--extra-index-url https://download.pytorch.org/whl/cpu` to the third.
 
 The script reads the study's rows, their order and its initial adapter (if it trains adapters) from the files here and
 draws the same noise. It saves the arms in trained/ and its losses in found.json, and prints how far these are from
@@ -100,14 +100,16 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
     require_free(folder)
     loaded = loaded_base_of(record)
     if loaded.encoder_decoder:
-        raise NotAvailable(say("The script supports decoder-only models: this one has an encoder."))
+        raise NotAvailable(say("The script supports only decoder-only models, and this model has an encoder."))
     if loaded.published is not None and not loaded.published.causal:
-        raise NotAvailable(say("The script needs a model that AutoModelForCausalLM loads: this one also reads images."))
+        raise NotAvailable(
+            say("The script needs a model that AutoModelForCausalLM can load, and this model also reads images.")
+        )
     if record.study.live:
         raise NotAvailable(say("The script cannot repeat a live study, whose noise was changed while it trained."))
     if record.study.training.restarts:
         raise NotAvailable(
-            say("The script cannot train a study whose schedules begin again, as this one's do: it went on.")
+            say("The script cannot repeat a study that was trained further, because its schedules begin again.")
         )
     prepared = _prepare_rows(record, loaded, limits or Limits())
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 HERE = Path(os.environ.get("STUDY_FOLDER") or Path(__file__).parent)
 RESULTS = Path(os.environ.get("STUDY_RESULTS") or HERE)
 if not (HERE / "study.json").is_file():
-    sys.exit(f"The files of the study are not in {HERE}: let STUDY_FOLDER name their folder (see READ-ME.txt).")
+    sys.exit(f"The files of the study are not in {HERE}: set STUDY_FOLDER to their folder (see READ-ME.txt).")
 sys.path.insert(0, str(HERE))  # for the modules that draw the noise
 
 from neftune_core import NoiseSettings, noisy_embeddings  # noqa: E402

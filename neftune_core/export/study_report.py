@@ -39,8 +39,8 @@ LOSSES = {
 ENDINGS = {"stop": later("ended by itself"), "limit": later("cut off at the length limit")}
 INTRO = later(
     "All arms started from the same adapter and were trained on the same batches in the same "
-    "order; they differ only as their names say. Losses are in nats per response token, "
-    "measured with noise off."
+    "order; they differ only in what their names describe. Losses are in nats per response "
+    "token, measured with noise off."
 )
 ABOUT_LOSSES = later(
     "The lowest held-out loss is chosen on the rows that it is measured on, which is optimistic "
@@ -58,7 +58,10 @@ def study_content(record: Record) -> Content:
     events = record.events()
     if not any(event["event"] == "evaluated" for event in events):
         raise RecordError(
-            say("The record {record} has no measured loss yet: there is nothing to report.", record=record.id)
+            say(
+                "The record {record} has no measured loss yet, so there is nothing to report: train the study first.",
+                record=record.id,
+            )
         )
     found = _verdict(record)
     sections = [(say("The verdict"), verdict_html(found))] if found else []

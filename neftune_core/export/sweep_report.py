@@ -47,7 +47,10 @@ def sweep_content(record: Record) -> Content:
     table = sweep_table(sweep)
     if not table.rows:
         raise RecordError(
-            say("The sweep {record} has measured nothing yet: there is nothing to report.", record=record.id)
+            say(
+                "The sweep {record} has measured nothing yet, so there is nothing to report: run it first.",
+                record=record.id,
+            )
         )
     first = _first_cell(sweep)
     return Content(

@@ -158,7 +158,7 @@ def _beside(number: int) -> float:
 
 def _summary(found: Mapping[str, Sequence[tuple[int, float]]], shown: Sequence[str]) -> str:
     if not shown:
-        return say("No study of the class is over yet.")
+        return say("No study of the class has finished yet.")
     parts = [
         say(
             plural(len(found[name]), "{arm} {mean:+.3f} in 1 study", "{arm} {mean:+.3f} on average in {count} studies"),

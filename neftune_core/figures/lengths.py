@@ -114,5 +114,5 @@ def _summary(train: Sequence[int], held_out: Sequence[int], maximum_length: int 
     )
     longer = sum(length >= maximum_length for length in every) if maximum_length else 0
     return text + (
-        say(" {count:,} reach the limit of {limit:,}.", count=longer, limit=maximum_length) if longer else ""
+        say(" Rows that reach the limit of {limit:,}: {count:,}.", count=longer, limit=maximum_length) if longer else ""
     )

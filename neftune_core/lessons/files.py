@@ -82,7 +82,7 @@ def comparisons(condition: str) -> list[tuple[str, str, str]]:
     for part in re.split(" and | or ", condition):
         match = _COMPARISON.fullmatch(part.strip())
         if match is None or match[1] not in KNOWN:
-            raise ValueError(f"{part!r} is no condition on the page's state")
+            raise ValueError(f"{part!r} is not a condition on the page's state")
         found.append((match[1], match[2], match[3]))
     return found
 
@@ -106,7 +106,7 @@ def read_lesson(path: Path, number: int) -> Lesson:
     for task in tasks:
         comparisons(task.when)
     if fields.get("tab") not in TABS or not tasks or not fields.get("seen"):
-        raise ValueError(f"{path.name} names no tab, has no task, or does not say what there was to see")
+        raise ValueError(f"{path.name} has no known tab, no task, or no text on what there was to see (`seen`)")
     return Lesson(number=number, preset=fields.pop("preset", {}), tasks=tasks, text=text.strip(), **fields)
 
 

@@ -104,7 +104,7 @@ def _explain(error: Exception, name: str) -> Exception:
     if status == 401:
         return NotAvailable("The hub does not accept this token: create a new one in the settings of your account.")
     if status in (402, 413) or "storage" in str(error).lower():
-        return DoesNotFit(f"The account has no room for {name}: free some there, or choose another.")
+        return DoesNotFit(f"The account has no room for {name}: free some space there, or choose another account.")
     if status == 403:
         return NotAvailable(f"This token cannot write to {name}: it needs write access to that account.")
     if status == 409:

@@ -104,7 +104,7 @@ def build(folder: Path, target: str = "cpu-space", *, torch: Sequence[str] | Non
         InvalidSetting: If the target is unknown, or the folder contains anything else.
     """
     if target not in TARGETS:
-        raise InvalidSetting(f"A Space is built for one of {', '.join(TARGETS)} (given {target[:40]!r}).")
+        raise InvalidSetting(f"The target of a Space must be one of {', '.join(TARGETS)} (given {target[:40]!r}).")
     _require_empty(folder)
     folder.mkdir(parents=True, exist_ok=True)
     ignored = shutil.ignore_patterns(*NOT_SHIPPED)
@@ -134,7 +134,7 @@ def _require_empty(folder: Path) -> None:
     readme = folder / "README.md"
     known = readme.is_file() and '\ntitle: "NEFTune Lab"\n' in readme.read_text(encoding="utf-8", errors="replace")
     if not (known and (folder / "app.py").is_file() and (folder / "neftune_core").is_dir()):
-        raise InvalidSetting(f"The folder {folder} is not empty and not a Space of the lab: choose another folder.")
+        raise InvalidSetting(f"The folder {folder} is neither empty nor a Space of the lab: choose another folder.")
     shutil.rmtree(folder / "neftune_core")
     for old in folder.glob("neftune_lab-*.dist-info"):
         shutil.rmtree(old)

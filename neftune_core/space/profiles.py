@@ -215,7 +215,8 @@ def _hosts(text: str) -> tuple[str, ...]:
     for host in hosts:
         if not _HOST.fullmatch(host):
             raise InvalidSetting(
-                f"NEFTUNE_HOSTS must be host names, such as lab.example.org,other.example.org (given {host[:60]!r})."
+                "NEFTUNE_HOSTS must be a list of host names, such as lab.example.org,other.example.org "
+                f"(given {host[:60]!r})."
             )
     return tuple(re.sub(r":\d+$", "", host) for host in hosts)
 

@@ -106,7 +106,9 @@ def restore(run: Lockstep, folder: Path) -> None:
     if state["steps"] not in (run.total or state["steps"], *run.study.training.restarts) or any(
         name not in tensors or tensors[name].shape != shape for name, shape in shapes.items()
     ):
-        raise RecordError(say("The checkpoint of this record belongs to different settings or data: train it again."))
+        raise RecordError(
+            say("The checkpoint of this record belongs to different settings or data: train the study again.")
+        )
     for index, weight in enumerate(values):
         weight.data.copy_(tensors[f"weight.{index}"])
         if f"step.{index}" in tensors:  # absent for weights that never had a gradient

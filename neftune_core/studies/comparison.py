@@ -138,7 +138,7 @@ def selected_arms(
     for missing in [arm for arm in arms or [] if all(one.arm != arm for one in found)]:
         raise RecordError(
             say(
-                "There is no trained arm {arm!r} here: name one of {arms}.",
+                "There is no trained arm {arm!r} here: choose one of {arms}.",
                 arm=missing[:60],
                 arms=", ".join(dict.fromkeys(one.arm for one in every)) or say("none yet"),
             )
@@ -146,7 +146,7 @@ def selected_arms(
     for seed in [seed for seed in seeds or [] if all(one.seed != seed for one in found)]:
         raise RecordError(
             say(
-                "Seed {seed} has no trained arm: name one of {seeds}.",
+                "Seed {seed} has no trained arm: choose one of {seeds}.",
                 seed=seed,
                 seeds=", ".join(map(str, sorted({seed for record in records for seed in saved_seeds(record)}))),
             )

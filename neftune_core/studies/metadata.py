@@ -116,5 +116,8 @@ def require_same_rows(record: Record, prepared: PreparedData) -> None:
     kept = record.about_table("data")
     if any(kept.get(name, value) != value for name, value in found.items()):
         raise RecordError(
-            say("This record was started with different settings or data, and its rows have changed: train it again.")
+            say(
+                "This record was started with different settings or data, and its rows have changed: train the study "
+                "again."
+            )
         )

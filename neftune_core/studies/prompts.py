@@ -342,15 +342,15 @@ def _prompt_of(line: str, number: int) -> Prompt:
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
-        raise DataError(f"Line {number} of the prompts is not valid JSON.") from None
+        raise DataError(f"Line {number} of the prompts is not valid JSON: correct it.") from None
     entry = found if isinstance(found, dict) else {"messages" if isinstance(found, list) else "prompt": found}
     messages, prompt, reference = entry.get("messages"), entry.get("prompt"), entry.get("reference", "")
     if messages is None and not isinstance(prompt, str):
         raise DataError(
-            f"Line {number} of the prompts is neither a text, nor a list of messages, nor an object with `prompt`."
+            f"Line {number} of the prompts is neither text, nor a list of messages, nor an object with `prompt`."
         )
     if not isinstance(reference, str):
-        raise DataError(f"The reference in line {number} is not text.")
+        raise DataError(f"The reference in line {number} is not text: put it in quotes.")
     return Prompt(as_messages(str(prompt)) if messages is None else _messages(messages, number), reference)
 
 
@@ -362,6 +362,6 @@ def _messages(given: Any, number: int) -> tuple[Message, ...]:
     if not known or not given or given[-1]["role"] != "user":
         raise DataError(
             f"The messages in line {number} need a `role` ({', '.join(ROLES)}) and a `content` each, and the last one "
-            "is the user's."
+            "must be the user's."
         )
     return tuple(Message(one["role"], one["content"]) for one in given)

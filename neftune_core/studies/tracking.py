@@ -103,7 +103,7 @@ def require_tracker(text: str) -> None:
         )
     destination(text)
     if importlib.util.find_spec(name) is None:
-        raise NotAvailable(say("{name} is not installed here: pip install {name}.", name=name))
+        raise NotAvailable(say("{name} is not installed here: run `pip install {name}`.", name=name))
 
 
 def destination(text: str) -> dict[str, str]:
@@ -187,7 +187,8 @@ def _failure_of(act: Callable[..., Any], *given: Any) -> Exception | None:
 
 def _remember_failure(record: Record, tracker: str, step: int, error: Exception) -> None:
     _failures[record.id] = say(
-        "The tracker {tracker} failed at step {step} and got no more numbers ({reason}). The study is not affected.",
+        "The tracker {tracker} failed at step {step} and receives no more values ({reason}). The study is not "
+        "affected.",
         tracker=tracker,
         step=step,
         reason=cause(error),

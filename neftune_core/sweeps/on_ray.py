@@ -44,7 +44,7 @@ REFUSED = (
     "that Ray has the same version on both machines, and, if the cluster needs a token, that it is set here too "
     "(RAY_AUTH_MODE=token). {error}"
 )
-NEEDS = "Ray is not installed here: pip install 'ray>=2.40' 'fsspec>=2024.6', on every machine of the cluster."
+NEEDS = "Ray is not installed here: run `pip install 'ray>=2.40' 'fsspec>=2024.6'` on every machine of the cluster."
 
 Event = dict[str, Any]
 
@@ -167,7 +167,7 @@ class OnRay:
             if asked > most:
                 ray.shutdown()
                 raise DoesNotFit(
-                    f"No machine of the cluster has {asked:g} {kind}s (the maximum is {most:g}): ask for less."
+                    f"No machine of the cluster has {asked:g} {kind}s (the maximum is {most:g}): request fewer."
                 )
         return ray
 

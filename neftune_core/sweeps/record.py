@@ -84,13 +84,13 @@ def find_study(name: str, owner: str | None) -> Record:
 def _cell_of(record: Record, cell: str) -> Record:
     if not record.is_sweep:
         raise RecordError(
-            say("The record {record} is not a sweep and has no cells: name only the record.", record=record.id)
+            say("The record {record} is not a sweep and has no cells: leave out the cell.", record=record.id)
         )
     started = Sweep(record.folder).started_cells()
     if cell not in started:
         raise RecordError(
             say(
-                "The sweep {record} has no study {cell!r}: name one of {cells}.",
+                "The sweep {record} has no study {cell!r}: choose one of {cells}.",
                 record=record.id,
                 cell=cell[:60],
                 cells=_list_names(started),
@@ -108,7 +108,7 @@ def require_single(record: Record) -> Record:
         raise RecordError(say("The sweep {record} has trained no study yet: run it first.", record=record.id))
     raise RecordError(
         say(
-            "The record {record} is a sweep, but a single study is needed: name one as {record}/{cell}. It "
+            "The record {record} is a sweep, but a single study is needed: choose one, such as {record}/{cell}. It "
             "has {cells}.",
             record=record.id,
             cell=started[0],

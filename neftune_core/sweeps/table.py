@@ -299,7 +299,9 @@ def judge(record: Record, question: Question | None = None) -> Verdict:
         return verdict_of(record, question)
     found = sweep_table(Sweep(record.folder), question).verdict
     if found is None:
-        raise RecordError(say("The sweep {record} has measured nothing yet: there is no verdict.", record=record.id))
+        raise RecordError(
+            say("The sweep {record} has measured nothing yet, so there is no verdict: run it first.", record=record.id)
+        )
     return found
 
 

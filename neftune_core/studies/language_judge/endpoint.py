@@ -218,7 +218,7 @@ def _refusal(status: int) -> str:
     if status == 404:
         return say("The judge has no such address or model (status 404): check both.")
     if status == 429:
-        return say("The judge limits requests: the verdicts so far are stored; try again later.")
+        return say("The judge is rate-limiting requests. The verdicts so far are stored: try again later.")
     if 300 <= status < 400:
-        return say("The judge redirects to another address, which is not followed: write the final one.")
+        return say("The judge redirects to another address, which is not followed: enter the final address.")
     return say("The judge refused the request (status {status}): try again later.", status=status)

@@ -36,8 +36,10 @@ def stop_arm(record: Record, arm: str) -> None:
     gone = _untrained(record)
     running = [name for name in record.arms if name != CONTROL.name and name not in gone]
     if arm not in running:
-        words = say("The arm {arm!r} is not being trained: name one of {arms}.", arm=arm[:60], arms=", ".join(running))
-        raise RecordError(words if running else say("No arm but the control is being trained: stop the whole study."))
+        words = say(
+            "The arm {arm!r} is not being trained: choose one of {arms}.", arm=arm[:60], arms=", ".join(running)
+        )
+        raise RecordError(words if running else say("Only the control is being trained: stop the whole study."))
     _ask(record, {"stop": arm})
 
 

@@ -317,7 +317,7 @@ def cast_vote(session: ComparisonSession, number: Any, vote: Any, owner: str) ->
     ballot, line = session.ballots[number], session.lines[number]
     choices = {"a": ballot.pair[0], "b": ballot.pair[1], "tie": TIE, "both bad": BOTH_BAD}
     if vote not in choices:
-        raise InvalidSetting(say("A vote is one of {choices}.", choices=", ".join(choices)))
+        raise InvalidSetting(say("A vote must be one of {choices}.", choices=", ".join(choices)))
     store_vote(record_of(session, owner), f"{session.id}-{number}", ballot.pair, choices[vote], line)
     ballots = [*session.ballots]
     ballots[number] = replace(ballot, cast=vote)

@@ -29,8 +29,8 @@ def _installed(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--nonsense", "1"], "`neftune data` takes no --nonsense, 1. ("),
-        (["--row", "5"], "`neftune data` takes no --row, 5. Perhaps you meant --rows. ("),
+        (["--nonsense", "1"], "`neftune data` does not accept --nonsense, 1. ("),
+        (["--row", "5"], "`neftune data` does not accept --row, 5. Perhaps you meant --rows. ("),
         (["--rows", "many"], "--rows cannot be 'many': it must be an integer. ("),
         (["--held-out-share", "half"], "--held-out-share cannot be 'half': it must be a number. ("),
     ],
@@ -99,7 +99,7 @@ def test_a_wrong_study_gets_one_sentence_and_a_failing_status(tmp_path: Path, te
         (["compare", "20260101-000000-abcdef", "--prompts", "p.txt"], "no record called"),
         (["bench", "nothing"], "no benchmark 'nothing'"),
         (["models", "get"], "neftune models get NAME"),
-        (["sweep", "s.toml", "--fly", "3"], "`neftune sweep` takes no --fly, 3."),
+        (["sweep", "s.toml", "--fly", "3"], "`neftune sweep` does not accept --fly, 3."),
         (["verdict"], "`neftune verdict` needs one more argument. The record's id"),
         (["report", "x"], "`neftune report` needs one more argument. The file to write"),
         (["runs", "--days", "soon"], "--days cannot be 'soon': it must be a number."),

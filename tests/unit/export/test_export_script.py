@@ -142,7 +142,7 @@ def test_the_script_finds_its_files_in_a_mounted_folder_and_writes_into_another(
     command = [sys.executable, "standalone.py", "control"]
     lost = subprocess.run(command, cwd=alone, capture_output=True, text=True)
     assert (lost.returncode, lost.stdout) == (1, "")
-    assert "let STUDY_FOLDER name their folder" in lost.stderr
+    assert "set STUDY_FOLDER to their folder" in lost.stderr
     assert len(lost.stderr.splitlines()) == 1
     places = {"STUDY_FOLDER": str(folder), "STUDY_RESULTS": str(results)}
     subprocess.run(command, cwd=alone, env={**os.environ, **places}, check=True, capture_output=True)

@@ -161,4 +161,4 @@ def test_a_limit_far_from_every_row_does_not_shrink_them() -> None:
 def test_the_limit_is_marked_and_told() -> None:
     figure = length_histogram([10, 512, 512], maximum_length=512)
     assert figure["layout"]["shapes"][0]["x0"] == 512
-    assert "2 reach the limit of 512" in figure["summary"]
+    assert "Rows that reach the limit of 512: 2" in figure["summary"]

@@ -164,7 +164,7 @@ def test_a_judge_that_fails_loses_nothing_and_is_asked_only_for_the_rest(
         return longer(prompt, first, second) if len(counted) <= 3 else 429
 
     with judging(limited) as server:
-        with pytest.raises(NotAvailable, match="limits requests: the verdicts so far are stored"):
+        with pytest.raises(NotAvailable, match=r"rate-limiting requests\. The verdicts so far are stored"):
             judged(record, server.url)
         assert len(stored_verdicts(record)) == 3
         url = server.url

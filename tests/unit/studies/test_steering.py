@@ -145,7 +145,7 @@ def test_only_a_noise_arm_of_a_running_study_can_be_stopped(tmp_path: Path) -> N
     refused = []
     for event in run:
         if event["event"] == "step" and event["step"] == 2:
-            for arm, words in (("control", "whole study"), ("nobody", "name one of uniform-alpha-5, laplace-std-1")):
+            for arm, words in (("control", "whole study"), ("nobody", "choose one of uniform-alpha-5, laplace-std-1")):
                 with pytest.raises(RecordError, match=words):
                     run.stop_arm(arm)
                 refused.append(arm)
@@ -312,7 +312,7 @@ def test_the_noise_of_an_arm_that_was_stopped_or_lost_cannot_be_changed(tmp_path
             with pytest.raises(RecordError, match="no longer being trained: its noise was not changed"):
                 set_strength(record, 7.0)
             record.append({"event": "diverged", "seed": 0, "step": 4, "arms": {STOPPED: {}}})
-            with pytest.raises(RecordError, match="No arm but the control"):
+            with pytest.raises(RecordError, match="Only the control"):
                 stop_arm(record, STOPPED)
             with pytest.raises(RecordError, match="still running"):
                 go_on(record, 1, "", Limits())

@@ -99,5 +99,5 @@ def test_a_damaged_study_leaves_the_others(code: str) -> None:
 
 def test_students_and_studies_of_a_class_without_any_are_none(code: str) -> None:
     assert classes.find_class(code).is_of(TEACHER)
-    assert class_differences([])["summary"] == "No study of the class is over yet."
+    assert class_differences([])["summary"] == "No study of the class has finished yet."
     assert class_curves([])["data"] == []
