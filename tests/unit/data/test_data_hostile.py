@@ -150,7 +150,7 @@ def test_a_path_of_the_system_is_never_read(path):
 def test_a_configuration_or_a_split_is_a_plain_word(monkeypatch, word):
     monkeypatch.setattr(hub_rows, "stream", lambda *asked: pytest.fail("asked the hub"))
     for part in ("configuration", "split"):
-        with pytest.raises(LabError, match=r"is not the name of a|is not a valid name for a|at most 200|must be text"):
+        with pytest.raises(LabError, match=r"is not a valid name for a|at most 200|must be valid Unicode"):
             read(parse(DataSettings, {"source": "hub:a/b", part: word}), Limits())
 
 
