@@ -55,11 +55,12 @@ def with_expected(prompts: Sequence[Prompt], prepared: PreparedData) -> list[Pro
     Returns:
         The prompts, with the answer of the row as `reference`.
     """
+    wanted = {_plain(one.text) for one in prompts}
     known: dict[str, str] = {}
     for row in (*prepared.train, *prepared.held_out):
         turns = [message for message in row.example.prompt if message.role != "system"]
-        if [message.role for message in turns] == ["user"]:
-            known.setdefault(_plain(turns[0].content), row.example.response)
+        if [message.role for message in turns] == ["user"] and (text := _plain(turns[0].content)) in wanted:
+            known.setdefault(text, row.example.response)
     return [replace(one, reference=one.reference or known.get(_plain(one.text), "")) for one in prompts]
 
 
