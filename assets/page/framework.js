@@ -1,10 +1,23 @@
 // Gradio's page consists of about fifty scripts, most of them tiny. `window.labFramework` has the small ones by name
 // (neftune_core/ui/server/framework.py). An import map leads to them, so that they are not requested one by one.
-// This runs before any module is loaded; without it, the page loads as Gradio serves it.
+// This runs before any module is loaded. In a browser that refuses such modules, the page loads again as Gradio serves it.
 
 (() => {
+  const ONE_BY_ONE = "scripts-one-by-one";
   const script = /** @type {HTMLScriptElement} */ (document.currentScript);
   const folder = new URL("../../assets/", script.src).href;
+  const here = new URL(location.href);
+  if (here.searchParams.has(ONE_BY_ONE)) return;
+  addEventListener("securitypolicyviolation", ({ blockedURI, effectiveDirective }) => {
+    if (!blockedURI.startsWith("blob") || !effectiveDirective.startsWith("script-src")) return;
+    here.searchParams.set(ONE_BY_ONE, "1");
+    location.replace(here);
+  });
+
+  // The scripts that Gradio preloads get the nonce of the page from here, and pass it on to those that they import.
+  const nonce = document.createElement("meta");
+  nonce.setAttribute("property", "csp-nonce");
+  nonce.nonce = script.nonce;
   /** @type {Record<string, string>} */
   const imports = { "framework/": folder };
   for (const [name, text] of Object.entries(window.labFramework)) {
@@ -17,5 +30,5 @@
   }
   const map = document.createElement("script");
   Object.assign(map, { type: "importmap", nonce: script.nonce, textContent: JSON.stringify({ imports }) });
-  script.after(map);
+  script.after(nonce, map);
 })();

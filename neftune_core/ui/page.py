@@ -124,7 +124,7 @@ def _usual_time(lab: Lab) -> str:
     """
     if lab.gpu or lab.host.profile.model != BUNDLED:
         return ""
-    return say("Trains in less than a minute on two cores")
+    return say("Under a minute on two cores")
 
 
 def _initial_text() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -20,6 +21,22 @@ def test_a_first_visit_asks_for_little(browser: Any, lab_address: str) -> None:
     assert visit.size <= MOST_BYTES
     assert visit.calls <= MOST_CALLS
     assert 0 < visit.picture <= visit.opened
+
+
+def test_a_browser_that_refuses_the_scripts_in_one_file_fetches_them_one_by_one(browser: Any, lab_address: str) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    served = page.request.get(lab_address)
+    policy = re.sub("'nonce-[^']+'", "'unsafe-inline'", served.headers["content-security-policy"])
+    headers = {**served.headers, "content-security-policy": policy}
+    page.route(
+        re.compile(re.escape(lab_address) + r"(\?.*)?$"), lambda route: route.fulfill(response=served, headers=headers)
+    )
+    page.goto(lab_address + "?tab=Noise")
+    page.wait_for_url("**/?*scripts-one-by-one=1*")
+    page.wait_for_function("window.Lab && document.body.dataset.labOpened && Lab.currentTab() === 'Noise'")
+    context.close()
 
 
 def test_a_slow_network_is_slow(browser: Any, lab_address: str) -> None:

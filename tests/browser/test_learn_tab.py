@@ -78,8 +78,10 @@ def test_the_first_view_is_a_recorded_study_that_moves(lab_page: Any) -> None:
     told = lab_page.locator("#learn-next").inner_text()
     assert re.split(r"\n+", told) == [
         "Change the noise yourself", "Set up your own study",
-        "Opens with bundled model and world-format, not those shown here.", "Trains in less than a minute on two cores",
+        "Opens with bundled model and world-format, not those shown here.", "Under a minute on two cores",
     ]  # fmt: skip
+    beside, below = (lab_page.locator(one).first.bounding_box() for one in ("#learn-next", ".lab-stage-loss"))
+    assert beside["y"] + beside["height"] <= below["y"]
     lab_page.locator("#learn-to-train").click()
     lab_page.locator("#train-plan .lab-plan", has_text="seconds here").wait_for()
     lab_page.locator("#train-preset").wait_for()

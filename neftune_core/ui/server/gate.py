@@ -65,15 +65,15 @@ HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin-allow-popups"),  # the sign-in of a Space opens in a new window
 )
 POLICY = (
-    "default-src 'self'; script-src 'self' blob: 'nonce-{nonce}' 'unsafe-eval'; "
+    "default-src 'self'; script-src 'self' 'nonce-{nonce}' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; "
     "base-uri 'self'; form-action 'self'; frame-src 'none'; frame-ancestors {frames}"
 )
 """The page's content security policy.
 
 The scripts in the page itself carry the nonce of the response (`first_view.FirstView`). Gradio compiles event handlers
-in the browser from text, hence 'unsafe-eval', and sets styles from scripts. Its small scripts come as one and are
-modules at URLs that only a script of the page can make, hence `blob:` (`framework.one_script`).
+in the browser from text, hence 'unsafe-eval', and sets styles from scripts. Its small scripts, which come as one
+(`framework.one_script`), carry the nonce too.
 """
 NONCE = "neftune.nonce"
 """Key of the response's nonce in the scope of a request."""
