@@ -152,4 +152,4 @@ def test_the_page_shows_every_family_and_what_the_common_hook_does() -> None:
 
     page = families_html()
     assert page.count("<tr>") == len(FAMILIES) + 1
-    assert "T5" in page and "not pre-trained for this" in page
+    assert "T5" in page and "not pre-trained to generate text" in page

@@ -79,7 +79,7 @@ def test_a_study_without_its_state_cannot_go_on_and_says_why(tmp_path: Path) -> 
     with pytest.raises(RecordError, match="was not kept"):
         go_on(moved, 1, "", Limits())
     unfinished = create(of_three_arms(tmp_path), "")
-    with pytest.raises(RecordError, match="resume it first"):
+    with pytest.raises(RecordError, match="resume this one first"):
         go_on(unfinished, 1, "", Limits())
     plain = of_three_arms(tmp_path)
     never = plain.model_copy(update={"training": plain.training.model_copy(update={"keep_state": "never"})})
