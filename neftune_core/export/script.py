@@ -299,7 +299,8 @@ def _notes(record: Record, base: Base, precision: str) -> str:
     found = [f"The arm {name} is left out: {reason}." for name, reason in reasons_against(study).items() if reason]
     if study.training.model_dropout or any(study.method_of(name).values["lora_dropout"] for name in study.arms):
         found.append(
-            "The study has dropout. The script has the same rates but draws its own masks: losses agree approximately."
+            "The study has dropout. The script has the same rates but draws its own masks, from the same seed in every "
+            "run: its losses agree approximately."
         )
     if ended:
         found.append("In the lab, some arms ended before the last step. The script trains every arm to the last step.")

@@ -82,6 +82,7 @@ def train(arm: str) -> dict[str, Any]:
     named: list[tuple[int, int, int]] = []  # seeds the noise of each row in the next call
     noise, losses = NoiseSettings(**about["noise"]), []
     model.train()
+    torch.manual_seed(STUDY["seed"])  # dropout masks: the same for every arm, and in every run on one machine
     with noisy_embeddings(model, noise, calls=len(STUDY["order"]), names=lambda: named):
         for step, (epoch, places) in enumerate(STUDY["order"], start=1):
             named[:] = [(STUDY["seed"], epoch, place) for place in places]

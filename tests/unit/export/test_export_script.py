@@ -218,6 +218,7 @@ def test_the_dropout_of_a_study_is_that_of_its_script(tmp_path: Path) -> None:
     without = studied(tmp_path, model=model, training=training.model_copy(update={"model_dropout": 0.0}), noise=())
     clean = [event["arms"]["control"]["loss"] for event in without.events() if event["event"] == "step"]
     assert losses["control"]["losses"][0] != pytest.approx(clean[0], abs=1e-4)  # the masks were there
+    assert run_as_written(record, tmp_path / "again") == losses  # and are those of the seed
     assert "has dropout" in (tmp_path / "script" / "READ-ME.txt").read_text(encoding="utf-8")
 
 
