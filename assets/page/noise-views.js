@@ -79,12 +79,12 @@ views.angles = (payload, controls, result) => {
   const reach = known.length ? [Math.min(0, ...known) - 3, Math.max(0, ...known) + 3] : [-10, 30];
   const lowest = Math.min(0, ...cosines, ...(found ? found.low : []));
   const ratioDots = {
-    ...line(text("signal to noise"), places(payload), ratios, warm),
+    ...line(text("signal-to-noise ratio"), places(payload), ratios, warm),
     mode: "markers",
     marker: { color: warm, size: 7 },
     yaxis: "y2",
     showlegend: false,
-    hovertemplate: text("signal to noise") + text(": ") + "%{y:.1f} dB<extra></extra>",
+    hovertemplate: text("signal-to-noise ratio") + text(": ") + "%{y:.1f} dB<extra></extra>",
   };
   const drawn = bars(payload, text("cosine of noisy and clean"), cosines, warm, 0.6);
   return {

@@ -1,4 +1,4 @@
-"""Compare: the same prompts answered by the base and arms of any of the visitor's studies, side by side."""
+"""The Compare tab, which shows the answers of the base and of trained arms side by side."""
 
 from __future__ import annotations
 
@@ -74,7 +74,23 @@ def _more_html() -> str:
 
 @dataclass(frozen=True)
 class CompareTab:
-    """The components of the tab; `session` holds the current comparison, and `inside` the views of compare_inside."""
+    """The components of the tab.
+
+    Attributes:
+        record, seed, columns: Study, its seed (hidden if there is only one), and the arms to compare, from any study.
+        source, prompts, rows: Kind of prompts, typed prompts (one per line), and number of held-out rows.
+        form: Decoding settings.
+        blind, judged: Whether two names are hidden, and the columns concerned.
+        ask, stop: Buttons that start and stop answering.
+        marks: Column from which differing words are marked.
+        answers, tally: Answers, and the votes counted so far.
+        after: Rows that are shown once the answers are complete.
+        turn, go_on: Next message to all columns, and the button that sends it.
+        reveal: Button that ends a blind comparison.
+        exports: Buttons that save the answers, by file format.
+        view, inside: Choice of the view, and the column reserved for `compare_inside`.
+        session: The current comparison.
+    """
 
     record: gr.Dropdown
     seed: gr.Dropdown
@@ -110,7 +126,7 @@ def build(
         strip: The strip.
         train: The Train tab.
         key: Component with the visitor's key.
-        shown: Recorded study, shown until there is a study to compare.
+        shown: Recorded study to show until the visitor has one to compare; None for none.
         place: The tab itself.
 
     Returns:
@@ -118,15 +134,15 @@ def build(
     """
     with gr.Row(elem_id="compare-tab", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
-            asking = _asking(lab.host.models)
+            questions = _build_questions(lab.host.models)
         with gr.Column(scale=5, min_width=320):
             views = [(say(words), name) for name, words in COMPARE_VIEWS.items() if name != JUDGE or lab.offers_judge]
             view = gr.Radio(views, value="answers", label=say("View"),
                             show_label=False, elem_id="compare-view", container=False)  # fmt: skip
             with gr.Column(elem_id="compare-hearing"):
-                hearing = _hearing(shown)
+                answers = _build_answers(shown)
             inside = gr.Column(elem_id="compare-inside")
-    tab = CompareTab(**asking, **hearing, view=view, inside=inside, session=gr.State(ComparisonSession()))
+    tab = CompareTab(**questions, **answers, view=view, inside=inside, session=gr.State(ComparisonSession()))
     _connect_choice(train, key, strip.kept, tab, place)
     _connect_prompts(tab)
     _connect_answers(lab, key, tab)
@@ -135,7 +151,7 @@ def build(
     return tab
 
 
-def _asking(models: Collection[str] | None) -> dict[str, Any]:
+def _build_questions(models: Collection[str] | None) -> dict[str, Any]:
     record = gr.Dropdown(
         [], label=say("Study"), info=say("One of your studies with trained arms."), elem_id="compare-record"
     )
@@ -150,14 +166,9 @@ def _asking(models: Collection[str] | None) -> dict[str, Any]:
     source = gr.Radio([(say(words), name) for name, words in SOURCES.items()], value=TYPED, label=say("Prompts"),
                       elem_id="compare-source")  # fmt: skip
     prompts = gr.Textbox(
-        FIRST_PROMPTS,
-        label=say("Prompts"),
-        show_label=False,
-        info=say("One per line."),
-        lines=3,
-        max_lines=12,
+        FIRST_PROMPTS, label=say("Prompts"), show_label=False, info=say("One per line."), lines=3, max_lines=12,
         elem_id="compare-prompts",
-    )
+    )  # fmt: skip
     rows = gr.Slider(1, MOST_ROWS, 3, step=1, label=say("Number of rows"), visible=False, elem_id="compare-rows")
     bundled_hint(models)
     gr.HTML(html_template=_more_html(), js_on_load=part("unfold"), apply_default_css=False)
@@ -176,32 +187,29 @@ def _asking(models: Collection[str] | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _hearing(shown: RecordedStudy | None) -> dict[str, Any]:
+def _build_answers(shown: RecordedStudy | None) -> dict[str, Any]:
     marks = gr.Dropdown(
-        [(say(NOTHING), NOTHING)],
-        value=NOTHING,
-        label=say("Mark words that differ from"),
-        visible=False,
+        [(say(NOTHING), NOTHING)], value=NOTHING, label=say("Mark words that differ from"), visible=False,
         elem_id="compare-marks",
-    )
+    )  # fmt: skip
     first = shown.notice(say(THEN)) + shown.answers if shown else quiet(say(EMPTY))
     answers = answers_box(first, elem_id="compare-answers")
     tally = gr.HTML(elem_id="compare-tally", apply_default_css=False)
-    with gr.Row(visible=False, elem_id="compare-saying") as saying:
+    with gr.Row(visible=False, elem_id="compare-saying") as turn_row:
         turn = gr.Textbox(
             label=say("Next message to all columns"), info=say("Each column continues from its own answers."), lines=1,
             max_lines=6, scale=4, min_width=240, elem_id="compare-turn",
         )  # fmt: skip
         go_on = gr.Button(say("Send"), size="md", scale=1, min_width=120, elem_id="compare-go-on")
-    with gr.Row(visible=False, elem_id="compare-exports") as saving:
+    with gr.Row(visible=False, elem_id="compare-exports") as export_row:
         reveal = gr.Button(say("Show the names"), size="sm", elem_id="compare-reveal", visible=False)
         exports = {
             kind: gr.Button(say("Save as {kind}", kind=kind.upper()), size="sm", elem_id=f"compare-{kind}")
             for kind in ("jsonl", "csv")
         }
     return {
-        "marks": marks, "answers": answers, "tally": tally, "after": (saying, saving), "turn": turn, "go_on": go_on,
-        "reveal": reveal, "exports": exports,
+        "marks": marks, "answers": answers, "tally": tally, "after": (turn_row, export_row), "turn": turn,
+        "go_on": go_on, "reveal": reveal, "exports": exports,
     }  # fmt: skip
 
 
@@ -210,15 +218,16 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, kept: gr.Textbox, tab: Com
     filled = [tab.record, tab.seed, *chosen]
 
     @reports_errors
-    def choices(key: str, wanted: str, said: str) -> list[Any]:
-        """Return the studies that can answer, with the wanted one selected; `wanted` is an id, with a suffix after #.
+    def choices(key: str, wanted: str, stored: str) -> list[Any]:
+        """Return the studies with saved arms, and select one.
 
-        If it is empty, the study selected when the page was left is restored, with its seed and columns.
+        `wanted` is the id of the study to select, followed by `#` and a suffix. If it is empty, the stored selection
+        of study, seed and columns is restored.
         """
         found = answerable(require_key(key))
         if not found:
             return [gr.update(choices=[], value=None), gr.update(visible=False), *[gr.skip()] * len(chosen)]
-        before = {} if wanted else read(said)
+        before = {} if wanted else read(stored)
         chosen_id = wanted.partition("#")[0] or before.get("compare.record")
         record = next((entry for entry in found if entry.id == chosen_id), found[0])
         named = [(say(", ").join((when(entry), study_text(entry))), entry.id) for entry in found]
@@ -236,7 +245,7 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, kept: gr.Textbox, tab: Com
             return [gr.skip()] * len(chosen)
         return _of_seed(find(record_id, require_key(key)), seed, answerable(key))
 
-    opened = key_of_tab(key, "Compare")  # changes only once: later visits to the tab set the same key
+    opened = key_of_tab(key, "Compare")  # changes only once, since later visits set the same key
     place.select(None, key, opened, js="(key) => key")
     gr.on([events(opened).change, train.finished.change], choices, [key, train.finished, kept], filled, **QUIET)
     train.asked.change(choices, [key, train.asked, kept], filled, **QUIET)
@@ -256,7 +265,7 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, kept: gr.Textbox, tab: Com
 
 
 def _of_record(record: Record, every: Sequence[Record], before: State | None = None) -> list[Any]:
-    """Return the choice of seeds, and the values of the seed selected `before` for this record, or of the first."""
+    """Return the updates that select a record, with the seed and columns stored in `before` if they are still valid."""
     from neftune_core.studies.comparison import saved_seeds
 
     seeds = saved_seeds(record)
@@ -271,7 +280,7 @@ def _of_record(record: Record, every: Sequence[Record], before: State | None = N
 
 
 def _of_seed(record: Record, seed: int, every: Sequence[Record]) -> list[Any]:
-    """Return the available columns with those of this seed selected, its stored answers, and an empty comparison."""
+    """Return the updates that select the columns of a seed, show its stored answers and clear the comparison."""
     choices, mine = offered_columns(record, seed, every, when)
     columns = gr.update(choices=choices, value=mine)
     hidden = gr.update(visible=False)
@@ -313,7 +322,7 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
     ) -> Iterator[list[Any]]:
         record_id, *values_of_form = values
         settings = tab.form.settings(values_of_form)
-        first = [] if record_id else first_columns(answerable(require_key(key)))  # the tab may not be filled yet
+        first = [] if record_id else first_columns(answerable(require_key(key)))  # choices not loaded yet
         chosen = selected_columns(columns or first, require_key(key))
         taught = ""
         if source == HELD_OUT:
@@ -326,17 +335,17 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
 
     @reports_errors
     def go_on(key: str, session: ComparisonSession, text: str, *values: Any) -> Iterator[list[Any]]:
-        settings = tab.form.settings(values).model_copy(update={"samples": 1})  # each answer continues once
+        settings = tab.form.settings(values).model_copy(update={"samples": 1})  # one answer per turn
         prompts = next_turn(session, text)
         chosen = selected_columns(session.columns, require_key(key))
         pair = session.ballots[0].pair if session.ballots else ()
         yield from streamed(continued(session, answer_prompts(lab.answers, chosen, prompts, settings, pair)))
 
     chosen = [key, tab.columns, tab.source, tab.prompts, tab.rows, tab.blind, tab.judged, tab.record]
-    said = [*chosen, *tab.form.components]
-    more = [key, tab.session, tab.turn, *tab.form.components]
+    given_first = [*chosen, *tab.form.components]
+    given_next = [key, tab.session, tab.turn, *tab.form.components]
     running: list[Any] = []
-    for button, handler, given in ((tab.ask, answer, said), (tab.go_on, go_on, more)):
+    for button, handler, given in ((tab.ask, answer, given_first), (tab.go_on, go_on, given_next)):
         button.click(_visible(True), None, tab.stop, **QUIET)
         asking = button.click(handler, given, outputs, **{**QUIET, "concurrency_limit": 2, **lab.attending})
         asking.then(_visible(False), None, tab.stop, **QUIET)

@@ -1,4 +1,4 @@
-"""Data: the choice of instructions, how they are read, and which rows are trained on."""
+"""The Data tab, which selects a data set, assigns its columns and shows the prepared rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs.views import data_views
 
 FILE_TYPES = [*EXTENSIONS, *PACKINGS]
-PARTS_FROM = 8  # index of the first column box in `_Inputs.components`
+PARTS_FROM = 8  # index of the first column dropdown in `_Inputs.components`
 FORM = ("rows", "held_out_share", "maximum_length")
 MORE = ("too_long", "trained_turns", "system", "split_seed")
 SOURCES = {"starter": later("Starter set"), "file": later("Your file"), "hub": later("Hub data set")}
@@ -34,7 +34,7 @@ SOURCES = {"starter": later("Starter set"), "file": later("Your file"), "hub": l
 
 @dataclass(frozen=True)
 class ReadHandler:
-    """A handler that reads the data again from the components, with its inputs and outputs."""
+    """The handler that reads the data again, with its input and output components."""
 
     handler: Callable[..., Any]
     inputs: list[Any]
@@ -43,9 +43,15 @@ class ReadHandler:
 
 @dataclass(frozen=True)
 class DataTab:
-    """The parts that other tabs use: the settings of the data in use, per visitor, and the choice of a starter set.
+    """The components of the tab that other modules use.
 
-    `effect` and `use_effect` show the effect of noise in a recorded study on the starter set (`recorded_effects`).
+    Attributes:
+        settings: Settings of the data in use, per visitor.
+        source, starter: Choice of the kind of source, and of the starter set.
+        effect, use_effect: Recorded effect of noise on the starter set, and the button that sets up that study.
+        place: The tab itself.
+        reread: Handler that reads the data again.
+        reader: All handlers that read the data.
     """
 
     settings: gr.State
@@ -63,7 +69,7 @@ class DataTab:
         return [*self.reader.filled(), *inputs.chosen(), inputs.hub.box]
 
     def restored(self, settings: DataSettings, model: ModelSettings) -> list[Any]:
-        """Return updates that put data settings into use and show them.
+        """Return the updates that apply data settings and show their rows.
 
         Args:
             settings: The data settings.
@@ -109,12 +115,12 @@ class _Inputs:
         return [*named, *self.parts, *self.form.components]
 
     def chosen(self) -> list[Any]:
-        """Return all components except the columns, which depend on the data."""
+        """Return all components except the column dropdowns, whose choices depend on the data."""
         hub = [self.hub.name, self.hub.configuration, self.hub.split]
         return [self.source, self.starter, self.file, *hub, self.held_out_file, self.layout, *self.form.components]
 
     def shown(self, settings: DataSettings) -> list[Any]:
-        """Return the values of `chosen` for `settings`; choices that they do not determine are unchanged."""
+        """Return updates of `chosen()` for `settings`; the inputs of other sources keep their values."""
         source, _, name = settings.source.partition(":")
         hub = [name, settings.configuration, settings.split] if source == "hub" else [gr.skip()] * 3
         held_out = settings.held_out_source.removeprefix("file:")
@@ -131,7 +137,7 @@ class _Inputs:
 
 @dataclass(frozen=True)
 class _InputValues:
-    """The values of the components, by name."""
+    """The values of the components of `_Inputs`."""
 
     source: str
     starter: str
@@ -156,7 +162,7 @@ class _InputValues:
 
     @property
     def name(self) -> str:
-        """Return the source as written in settings; "" if none has been chosen."""
+        """Source as written in the settings, such as "starter:NAME"; "" if none has been chosen."""
         chosen = {"starter": self.starter, "file": self.file, "hub": self.hub}[self.source]
         return f"{self.source}:{chosen}" if chosen else ""
 
@@ -190,10 +196,10 @@ def build(lab: Lab, strip: Strip, place: gr.Tab) -> DataTab:
     Args:
         lab: The state shared by all visitors.
         strip: The strip.
-        place: The tab.
+        place: The tab itself.
 
     Returns:
-        The parts that other tabs use.
+        The components that other modules use.
     """
     settings = gr.State(EXAMPLE.data)
     with gr.Row(elem_id="data-tab", elem_classes=["lab-two"]):
@@ -285,7 +291,7 @@ def _hub() -> _Hub:
             info=say("Only the first rows are streamed, and no code from the data set is run."),
             elem_id="data-hub",
         )
-        configuration = gr.Textbox(label=say("Configuration"), info=say("Only if the data set has several."))
+        configuration = gr.Textbox(label=say("Configuration"), info=say("Needed only if the data set has several."))
         split = gr.Textbox("train", label=say("Split"), info=say("The name of the split on the hub."))
         fetch = gr.Button(say("Fetch the first rows"), elem_id="data-fetch", size="md")
     return _Hub(box, name, configuration, split, fetch)
@@ -295,9 +301,8 @@ def _hub() -> _Hub:
 class _Reader:
     """The handlers that read the data.
 
-    Each takes the data settings in use, the key of the shown data, the model settings and the values of the components
-    (`asked()`), and returns the values of `filled()`. Without a click, data is read only if nothing has to be chosen or
-    downloaded first.
+    Each handler takes the values of `asked()` and returns updates of `filled()`. The values are the data settings in
+    use, the key of the shown data, the model settings and the values of `_Inputs`.
     """
 
     lab: Lab
@@ -311,22 +316,22 @@ class _Reader:
         return [*self.outputs.components(), self.inputs.by_hand, *self.inputs.parts]
 
     def refresh(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
-        """Read the data after a change of choices or model, or when the tab is opened."""
+        """Read the data when the tab is opened or a setting changes, unless it has to be chosen or downloaded first."""
         given = _InputValues.of(values)
         ready = given.name and (given.source != "hub" or given.name == in_use.source)
         return self._read(given, shown, model) if ready else self._unchanged()
 
     def fetch(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
-        """Download and read a data set of the hub; raise `DataError` if none is named."""
+        """Download and read a data set from the hub; raise `DataError` if no name is given."""
         given = _InputValues.of(values)
         if not given.name:
             raise DataError(say("No data set was given: enter its hub id as OWNER/NAME."))
         return self._read(given, "", model)
 
     def other_layout(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
-        """Read the data with a different layout; the columns chosen for the old layout are dropped.
+        """Read the data with a different layout, without the columns chosen for the previous one.
 
-        If the columns of the new layout are not found, they are requested without an error message.
+        If the columns of a chosen layout are not found, the visitor can choose them; no error is shown.
         """
         fresh = list(values)
         fresh[PARTS_FROM : PARTS_FROM + data_views.PARTS_SHOWN] = [None] * data_views.PARTS_SHOWN
@@ -334,7 +339,7 @@ class _Reader:
         return self._read(given, "", model, tells=not given.layout) if given.name else self._unchanged()
 
     def other_column(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
-        """Read the data with a manually chosen column, once all required columns are chosen."""
+        """Read the data with the chosen columns, once all required ones are chosen."""
         given = _InputValues.of(values)
         missing = given.layout and set(LAYOUTS[given.layout].required) - set(given.columns())
         return self._unchanged() if missing else self.refresh(in_use, shown, model, *values)
@@ -361,7 +366,7 @@ class _Reader:
 
 
 def _key(settings: DataSettings, model: ModelSettings) -> str:
-    """Return a key that identifies the shown data."""
+    """Return a key that identifies the prepared data."""
     return settings.model_dump_json() + model.model_dump_json()
 
 
@@ -388,7 +393,7 @@ def _connect_row(lab: Lab, strip: Strip, outputs: _Outputs) -> None:
     def show_row(place: int, settings: DataSettings, model: ModelSettings) -> str:
         return data_views.rendered_row(*lab.prepared(settings, model), int(place))
 
-    # `change`, not `input`: the page may clamp the value when the range becomes shorter.
+    # `change` rather than `input`: the page may clamp the value when the range shrinks.
     events(outputs.row).change(
         show_row, [outputs.row, outputs.settings, strip.model], outputs.rendered, trigger_mode="always_last", **QUIET
     )

@@ -1,7 +1,7 @@
-"""Noise: the visitor's own sentence, and the effect of the chosen noise on its tokens.
+"""The Noise tab, which shows the effect of the chosen noise on the tokens of a sentence.
 
-Changes of strength, unit, kind and view are drawn in the browser (assets/page/noise.js). The server is called only for
-another sentence, model, site or draw.
+The browser redraws the figure when strength, unit, kind or view changes (assets/page/noise.js). Only a new sentence,
+model, site or draw calls the server.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def chips_html() -> str:
 
 
 def words_html() -> str:
-    """Return the elements next to the controls that the browser fills."""
+    """Return the text elements beside the controls, which the browser fills."""
     return f"""<div class="lab-noise-words"><p class="lab-verdict" data-word="verdict" aria-live="polite"></p>
 <div class="lab-scale" role="img" data-word="scale"><i></i></div>
 <p class="lab-scale-words" aria-hidden="true"><span>{say("weak")}</span><span>{say("as large as the words")}</span>
@@ -49,8 +49,8 @@ def words_html() -> str:
 <p class="lab-quiet" data-word="recorded" hidden>{say(RECORDED_WORDS)}</p>
 <p class="lab-quiet" data-word="kind"></p>
 <p class="lab-quiet" data-word="others" hidden></p>
-<dl><div><dt>{say("the median token turns by")}</dt><dd data-word="angle"></dd></div>
-<div><dt>{say("signal to noise")}</dt><dd data-word="snr"></dd></div></dl></div>"""
+<dl><div><dt>{say("median rotation of a token")}</dt><dd data-word="angle"></dd></div>
+<div><dt>{say("signal-to-noise ratio")}</dt><dd data-word="snr"></dd></div></dl></div>"""
 
 
 def ruler_html() -> str:
@@ -64,11 +64,10 @@ def more_button_html() -> str:
 {say("Where and when: tokens, sites, schedule")}</button>"""
 
 
-# Notes for kinds that do more than draw from a distribution.
+# Notes on kinds that do more than add a random draw.
 _NOTES = {
     "symmetric": later(
-        "Every batch is used twice, once with the noise added and once with it subtracted; the figure shows the case "
-        "with the noise added."
+        "Every batch is used twice, once with the noise added and once with it subtracted; the figure shows the former."
     ),
     "adversarial": later(
         "The figure shows the initial uniform draw: the ascent on the loss keeps its norm but "
@@ -81,17 +80,17 @@ _NOTES = {
 
 
 def kind_notes() -> dict[str, str]:
-    """Return a sentence for each kind; "" if its name is sufficient."""
+    """Return an explanatory note for each kind; "" if it needs none."""
     return {name: say(_NOTES[name]) if name in _NOTES else "" for name in KINDS}
 
 
 def short_text(words: str) -> str:
-    """Return the words of a choice in the current language, without text in parentheses."""
+    """Return the translated label of a choice without its text in parentheses."""
     return re.split(r" \(|（", say(words))[0]
 
 
 def help_text(names: Sequence[str]) -> str:
-    """Return the help of the settings in a collapsed section."""
+    """Return the help texts of the named settings in a collapsed section."""
     rows = "".join(
         f"<p><b>{say(found.label)}.</b> {say(found.help)}</p>"
         for found in controls(NoiseSettings)
@@ -100,7 +99,7 @@ def help_text(names: Sequence[str]) -> str:
     return f'<details class="lab-more"><summary>{say("What do these mean?")}</summary>{rows}</details>'
 
 
-# Maximum and step of the slider in each unit; all maxima are about equally strong on a short sentence.
+# Maximum and step of the slider by unit. On a short sentence, all maxima are about equally strong.
 SLIDERS = {
     "alpha": {"maximum": 100, "step": 0.5},
     "std": {"maximum": 1.0, "step": 0.001},
@@ -113,8 +112,8 @@ def strengths_at(shares: Iterable[float], unit: str) -> list[float]:
     """Return the strengths at fractions of the slider's range.
 
     Args:
-        shares: The fractions, from 0 to 1.
-        unit: Unit of the slider.
+        shares: Fractions from 0 to 1.
+        unit: Unit of the slider, a key of `SLIDERS`.
 
     Returns:
         The strengths, in `unit`.
@@ -123,13 +122,13 @@ def strengths_at(shares: Iterable[float], unit: str) -> list[float]:
 
 
 FIRST_STRENGTH = 2.0
-"""Strength that the page opens with; elsewhere the default is the paper's."""
+"""Strength when the page opens, in alpha; elsewhere the default is that of the paper."""
 RECORDED = "6-first-study"
 RECORDED_WORDS = later(
     "Recorded with this model, 8 seeds: alpha 1 to 5 makes no clear difference; alpha 15 lowers the share of exact "
     "answers from 93% to 80%."
 )
-"""The result of the recorded sweep `RECORDED`, which is shown beside the strength."""
+"""Result of the recorded sweep `RECORDED`, shown below the first controls."""
 
 FIRST = ("strength", "unit", "kind")
 MORE = tuple(found.name for found in controls(NoiseSettings) if found.name not in FIRST)
@@ -141,7 +140,18 @@ Places = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class NoiseTab:
-    """The parts that other tabs use; `inside` and `loss` are rows reserved for noise_inside and noise_loss."""
+    """The components of the tab that other modules use.
+
+    Attributes:
+        noise: Form of the noise settings.
+        text: The sentence.
+        view: Choice of the view.
+        figure: The live figure.
+        details: Further values of the preview, which the browser requests after drawing it.
+        draw: Seed of the noise shown.
+        inside: Row reserved for `noise_inside`.
+        loss: Row reserved for `noise_loss`.
+    """
 
     noise: Form[NoiseSettings]
     text: gr.Textbox
@@ -161,7 +171,7 @@ def build(strip: Strip, first: FirstPreview) -> NoiseTab:
         first: The first preview.
 
     Returns:
-        The parts that other tabs use.
+        The components that other modules use.
     """
     with gr.Row(elem_id="noise-tab"):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
@@ -194,8 +204,8 @@ def _settings() -> tuple[Form[NoiseSettings], gr.Button]:
         "unit": {"info": None, "kind": gr.Radio, "choices": [(name, name) for name in SLIDERS]},
         "kind": {
             "info": say(
-                "At the same strength, all kinds except token dropout have the same standard deviation, which is not "
-                "the case in all papers."
+                "At the same strength, all kinds except token dropout have the same standard deviation; some papers do "
+                "not match it."
             ),
             "kind": gr.Radio,
             "choices": [(short_text(kind.words), name) for name, kind in KINDS.items()],
@@ -216,7 +226,7 @@ def _settings() -> tuple[Form[NoiseSettings], gr.Button]:
         apply_default_css=False,
         elem_id="noise-more-button",
     )
-    with gr.Column(elem_id="noise-more"):  # an accordion mounts its content only once it is opened
+    with gr.Column(elem_id="noise-more"):  # an accordion would mount its content only when opened
         for name in MORE:
             noise.by_name[name].render()
     gr.HTML(help_text(FIRST), apply_default_css=False, elem_id="noise-help")
@@ -228,7 +238,7 @@ def _part(template: str, name: str, value: Any = None) -> gr.HTML:
 
 
 def places_of(noise: Form[NoiseSettings], settings: NoiseSettings | None = None, view: str = FIRST_VIEW) -> Places:
-    """Return the ids and values of the settings and the view, for the browser.
+    """Return the element ids and values of the noise settings and the view.
 
     Args:
         noise: The form of the noise.
@@ -236,7 +246,7 @@ def places_of(noise: Form[NoiseSettings], settings: NoiseSettings | None = None,
         view: Name of the view.
 
     Returns:
-        Ids and values by name.
+        A dict with `id` and `value` for each name.
     """
     return {**noise.places(settings), "view": {"id": "noise-view", "value": view}}
 
@@ -246,7 +256,7 @@ def figure_of(payload: Payload, places: Places) -> Figure:
 
     Args:
         payload: The preview.
-        places: Ids and values of the controls that it depends on.
+        places: Ids and values of the controls, from `places_of`.
 
     Returns:
         The figure.
@@ -266,10 +276,10 @@ def figure_of(payload: Payload, places: Places) -> Figure:
 
 
 def strength_of(noise: NoiseSettings) -> dict[str, Any]:
-    """Return the slider as an update with the strength of `noise`; `update_range_after` sets the range of its unit.
+    """Return an update that sets the slider to the strength of `noise`.
 
-    The browser owns the range. Here the slider gets the widest range, since values beyond its end are refused, and the
-    browser may have changed to a unit with a longer range.
+    The update also sets the widest range of all units, since Gradio refuses values beyond the end of the range.
+    `update_range_after` then sets the range of the unit.
     """
     most = max(offered["maximum"] for offered in SLIDERS.values())
     step = _step(SLIDERS[noise.unit]["step"], noise.strength)
@@ -277,7 +287,7 @@ def strength_of(noise: NoiseSettings) -> dict[str, Any]:
 
 
 def _step(usual: float, strength: float) -> float:
-    """Return a step with which the slider can show three digits of `strength`, as `reaching` in numbers.js."""
+    """Return a step that lets the slider show three digits of `strength`, like `reaching` in numbers.js."""
     stops = strength / usual
     if strength == 0 or (stops > 0.5 and abs(stops - round(stops)) < 1e-6):
         return usual
@@ -285,7 +295,7 @@ def _step(usual: float, strength: float) -> float:
 
 
 def update_range_after(event: Any, noise: Form[NoiseSettings]) -> None:
-    """Set the slider's range for its unit and strength after an event.
+    """Set the slider's range to fit its unit and strength after an event.
 
     Args:
         event: The event.
@@ -311,12 +321,12 @@ def _connect(tab: NoiseTab, strip: Strip, first: FirstPreview, again: gr.Button)
 
     inputs = [tab.text, tab.draw, tab.view, *tab.noise.components, strip.model]
     sites = tab.noise.by_name["sites"]
-    # `change`: the `input` event of a text box misses pasted, deleted or composed text.
+    # `change` rather than `input`, which misses pasted, deleted or composed text.
     changed = [tab.text.change, events(strip.model).change, events(sites).submit, events(sites).blur]
     gr.on(changed, redraw, inputs, tab.figure, trigger_mode="always_last", **UNREAD)
     drawn = again.click(lambda draw: draw + 1, tab.draw, tab.draw, **QUIET)
     drawn.then(redraw, inputs, tab.figure, **UNREAD)
-    # The browser requests the details of a preview that it has drawn.
+    # The browser requests the details after it has drawn a preview.
     asked = [tab.text, tab.draw, sites, strip.model]
     events(tab.details).click(more, asked, tab.details, trigger_mode="always_last", **UNREAD)
 
@@ -329,7 +339,7 @@ def _connect(tab: NoiseTab, strip: Strip, first: FirstPreview, again: gr.Button)
 
 
 def on_load(page: gr.Blocks, tab: NoiseTab, first: FirstPreview) -> None:
-    """Show the first preview when the page opens, if the page is served without it.
+    """Show the first preview when the page opens, unless it is already part of the page.
 
     Args:
         page: The page.
@@ -340,7 +350,7 @@ def on_load(page: gr.Blocks, tab: NoiseTab, first: FirstPreview) -> None:
     @reports_errors
     def opened(request: gr.Request) -> Any:
         asked = any(name.startswith("noise.") or name in ("text", "view") for name in request.query_params)
-        return gr.skip() if asked else figure_of(first.get(), places_of(tab.noise))  # else the link decides
+        return gr.skip() if asked else figure_of(first.get(), places_of(tab.noise))  # a link has its own figure
 
     if first.payload is None:
         page.load(opened, None, tab.figure, **QUIET)

@@ -1,4 +1,4 @@
-"""Train: a control and other arms in lockstep, with live curves; the study is a job that the page watches."""
+"""The Train tab, which starts a study as a background job and shows its curves while it trains."""
 
 from __future__ import annotations
 
@@ -34,17 +34,26 @@ from neftune_core.ui.tabs import train_form
 from neftune_core.ui.tabs.data_tab import DataTab
 from neftune_core.ui.tabs.noise_tab import NoiseTab
 
-THEN = later("Press Train to start your own study with the settings of this tab; its curves appear here.")
+THEN = later("Press Train to start your own study with the settings on this tab; its curves will appear here.")
 LONGEST_STOP_SECONDS = 5.0
 OPEN_IF_LINKED = "(asked, id) => { if (asked && id) Lab.state.openUnlessKept('Train'); }"
 IS_RECORDED = 'class="lab-recorded"'
-"""In the HTML of the state, if it introduces the recorded study."""
-NOTHING_YET = later("Nothing has been trained yet: choose the settings and press Train; the curves appear here.")
+"""Marks the HTML of the state while it introduces the recorded study."""
+NOTHING_YET = later("Nothing has been trained yet. Choose the settings and press Train; the curves will appear here.")
 
 
 @dataclass(frozen=True)
 class TabContext:
-    """The parts of the page that the tab uses."""
+    """The parts of the page that the Train and Sweep tabs use.
+
+    Attributes:
+        lab: The state shared by all visitors.
+        strip: The strip.
+        data: The Data tab.
+        noise: The Noise tab.
+        key: Component with the visitor's key.
+        place: The tab itself.
+    """
 
     lab: Lab
     strip: Strip
@@ -56,23 +65,23 @@ class TabContext:
 
 @dataclass(frozen=True)
 class TrainTab:
-    """The parts that other tabs use.
+    """The components of the tab that other modules use.
 
     Attributes:
-        finished: Id of a watched record that has ended, with the size of its log after a #, because more seeds may be
-            trained into the same record.
-        seen: Size of the watched log when it was last drawn.
-        asked: Id of a record whose arms are to be compared, with a timestamp after a #.
+        finished: Id of the last watched record that ended, followed by `#` and the size of its log. The size
+            distinguishes repeated endings of one record, to which more seeds can be added.
+        seen: Size of the log when the figure was last drawn; -1 before the first time.
+        asked: Id of the record to compare, followed by `#` and a timestamp.
         form: The settings.
-        live: Whether the next study is live.
-        plan: Estimated size and duration.
+        live: Whether the noise of the next study can be changed while it trains.
+        plan: Estimated size and duration of the next study.
         state: State of the watched study.
-        strength: Strength of its noise while it trains, if it is live.
-        arms: Its arms while it trains.
-        actions: Actions on it.
-        curves: Its figure.
+        strength: Current noise strength of a live study; visible while it trains.
+        arms: Arms of the watched study, with stop buttons; filled while it trains.
+        actions: Buttons that act on the watched study.
+        curves: Figure of the watched study.
         view: Choice of the figure.
-        attached: Id of the record that the page found to watch when it was opened.
+        attached: Id of the record that the page started to watch when it was opened.
     """
 
     finished: gr.State
@@ -94,11 +103,11 @@ def build(context: TabContext, shown: RecordedStudy | None) -> TrainTab:
     """Build the tab, inside an open `gr.Tab`.
 
     Args:
-        context: The rest of the page.
-        shown: Recorded study, shown until one has been trained.
+        context: The parts of the page that the tab uses.
+        shown: Recorded study to show until the visitor has trained one; None for none.
 
     Returns:
-        The parts that other tabs use.
+        The components.
     """
     with gr.Row(elem_id="train-tab", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
@@ -110,8 +119,8 @@ def build(context: TabContext, shown: RecordedStudy | None) -> TrainTab:
             strength = component(
                 control(NoiseSettings, "strength"),
                 elem_id="train-live-strength",
-                label=say("Strength now"),
-                info=say("Takes effect from the next step, on the first noise arm, in the unit of its noise."),
+                label=say("Current strength"),
+                info=say("Applies to the first noise arm from the next step on, in the unit of its noise."),
                 visible=False,
             )
             arms = watched_text(elem_id="train-arms", also="arm-rows")
@@ -149,7 +158,7 @@ def build(context: TabContext, shown: RecordedStudy | None) -> TrainTab:
 
 
 def view_of_study(elem_id: str, *, visible: bool = True) -> gr.Radio:
-    """Build the choice of a study's figure.
+    """Build the radio buttons that choose the figure of a study.
 
     Args:
         elem_id: Id in the page.
@@ -204,16 +213,16 @@ def _connect_start(context: TabContext, tab: TrainTab) -> None:
     pressed = [context.key, tab.live, *inputs, *form.tracker]
     started = strip.train.click(start, pressed, watching, **UNREAD, **lab.attending)
     started.success(None, strip.watched, None, js=run_actions.WATCH_IN_BROWSER)
-    # Noise and data change on other tabs: updating when this tab opens is enough, and moving the slider makes no call.
+    # Noise and data change on other tabs: updating when this tab opens saves a call for each move of their sliders.
     changing = [strip.model, *form.arms(), form.seeds, *form.training.components]
     changed = [context.place.select, *(events(found).change for found in changing)]
     once_settled(changed)(plan, inputs, tab.plan, trigger_mode="always_last", **UNREAD)
 
 
 def _connect_stop(context: TabContext, tab: TrainTab, shown: RecordedStudy | None) -> None:
-    """Connect the stop buttons, which keep or discard the study, and the controls that change it while it runs.
+    """Connect the stop buttons, which keep or discard the study, and the controls that change a running study.
 
-    After discarding, the tab is as before the first study.
+    Discarding resets the tab to its state before the first study.
     """
     lab, strip = context.lab, context.strip
 
@@ -248,7 +257,7 @@ def _connect_stop(context: TabContext, tab: TrainTab, shown: RecordedStudy | Non
         set_strength(lab.jobs.find_owned(watched, require_key(key)), strength)
 
     events(tab.strength).input(change, [*asked, tab.strength], None, trigger_mode="always_last", **QUIET)
-    events(tab.arms).click(stop_one, asked, None, trigger_mode="multiple", **QUIET)  # two arms may be stopped at once
+    events(tab.arms).click(stop_one, asked, None, trigger_mode="multiple", **QUIET)  # for several arms at once
     for done in (kept, discarded):
         done.then(None, None, None, js="() => Lab.askStop(false)")
 
@@ -275,15 +284,15 @@ def _without_study(shown: RecordedStudy | None) -> list[Any]:
 
 
 def _connect_strengths(context: TabContext, form: train_form.TrainForm, reset: Any) -> None:
-    """Keep the strengths in the unit of the Noise tab, even after `reset`, and show their arms in the strip."""
+    """Keep the strengths in the unit of the Noise tab, even after `reset`, and list their arms in the strip."""
     unit = context.noise.noise.by_name["unit"]
     in_unit = "(text, unit, together) => Lab.strengthsInUnit(text, unit, together)"
     events(unit).change(None, [form.strengths, unit, form.together], form.strengths, js=in_unit)
     from_alpha = in_browser("Lab.fromAlpha(text, unit)", "text, unit")
     reset.success(None, [form.strengths, unit], form.strengths, js=from_alpha)
-    told_strip = in_browser("Lab.moreStrengths(...texts)", "...texts")
+    shown_in_strip = in_browser("Lab.moreStrengths(...texts)", "...texts")
     texts = [form.strengths, *(box for name, box in form.methods.items() if name in METHODS)]
-    gr.on([context.key.change, *(events(text).change for text in texts)], None, texts, None, js=told_strip)
+    gr.on([context.key.change, *(events(text).change for text in texts)], None, texts, None, js=shown_in_strip)
 
 
 def _connect_watch(context: TabContext, tab: TrainTab) -> None:
@@ -292,7 +301,7 @@ def _connect_watch(context: TabContext, tab: TrainTab) -> None:
 
     @reports_errors
     def attach(key: str, asked: str) -> list[Any]:
-        """Attach the page to the job in the link, or to the visitor's running job if there is none."""
+        """Watch the study in the link; without one, watch the visitor's running study."""
         record = find(asked, require_key(key)) if asked else lab.jobs.current_of(require_key(key))
         return [record.id, -1, following(record.id)] if record else unchanged
 
@@ -317,7 +326,7 @@ def _connect_watch(context: TabContext, tab: TrainTab) -> None:
 
     @reports_errors
     def look_again(key: str, watched: str, seen: int, view: str, latest: dict[str, str]) -> list[Any]:
-        """Update the page only if the study is still watched; otherwise the watcher would be switched off."""
+        """Update the page if the study is still watched; a late update would turn off the watcher of the next study."""
         found = _updates(context, tab, key, watched, seen, view)
         return found if latest["id"] == watched else [gr.skip()] * len(outputs)
 
@@ -333,7 +342,7 @@ def _connect_watch(context: TabContext, tab: TrainTab) -> None:
 
 
 def _updates(context: TabContext, tab: TrainTab, key: str, watched: str, seen: int, view: str) -> list[Any]:
-    """Return updates that show the watched study; `seen` is the size of its log at the last update."""
+    """Return the updates that show the watched study; `seen` is the size of its log at the last update."""
     lab, stop_shown = context.lab, len(context.strip.stop.shown())
     try:
         record = find(watched, key) if watched else None
@@ -359,7 +368,7 @@ def _updates(context: TabContext, tab: TrainTab, key: str, watched: str, seen: i
 
 
 def _updates_without_record(tab: TrainTab, stop_shown: int, why: str) -> list[Any]:
-    """Return the updates of `_updates` if nothing can be watched; `why` is shown, unless it is empty."""
+    """Return the updates of `_updates` without a record; a non-empty `why` is shown as the reason."""
     hidden_slider = gr.update(visible=False)
     texts = [missing_record_text(why), hidden_slider, "", gr.skip(), gr.skip(), ""] if why else [gr.skip()] * 6
     hidden = [gr.update(visible=False)] * stop_shown
@@ -375,12 +384,12 @@ def _connect_view(context: TabContext, tab: TrainTab) -> None:
         record = find(watched, require_key(key)) if watched else recorded
         return curves_of(record, lab.log(record).events, view) if record else gr.skip()
 
-    # `change`, so that the figure follows the choice however it is set.
+    # `change` rather than `input`: scripts and restored settings also set the view.
     events(tab.view).change(look_otherwise, [key, watching, tab.view, tab.state], tab.curves, **QUIET)
 
 
 def _connect_actions(context: TabContext, tab: TrainTab, shown: RecordedStudy | None) -> list[Any]:
-    """Connect the actions, and return the events of their starts; after removing a study, the tab is as before one."""
+    """Connect the actions; return the events that start training. Removing a study resets the tab."""
     strip = context.strip
     place = run_actions.ButtonContext(
         context.lab, strip, context.key, strip.watched, tab.asked, tab.seen, tracker=tab.form.tracker
