@@ -1,7 +1,8 @@
-"""The page's state: stored in the browser, in links and in records, and restored when the page opens.
+"""Store the state of the page in the browser, and restore it from the browser, a link or a record.
 
-The state is one table of values by name (`state_fields`), with the model and the data in use. The browser sends the
-stored state, or the state in the link, as JSON; a record is converted to the same table. Invalid values are reported.
+The state is a table of values by name (`state_fields`), plus the model and the data in use. The browser sends the
+state that it stored, or the state in the link, as JSON. A record is converted to the same table. Values that cannot be
+restored are reported.
 """
 
 from __future__ import annotations
@@ -48,7 +49,14 @@ STARTER = "starter:"
 
 @dataclass(frozen=True)
 class PageParts:
-    """The parts of the page whose state is kept and restored."""
+    """The parts of the page whose state is stored and restored.
+
+    Attributes:
+        lab, strip, key: State shared by all visitors, the strip, and the component with the visitor's key.
+        noise, data, train, compare, sweep: The tabs.
+        model: Form of the model settings.
+        first: The first preview of the Noise tab.
+    """
 
     lab: Lab
     strip: Strip
@@ -63,7 +71,7 @@ class PageParts:
 
 
 def fields_of(page: PageParts) -> Fields:
-    """Return the table of all values that a visitor can set, except the model and the data in use."""
+    """Return all components that a visitor can set, by name, except the model and the data in use."""
     train, compare, sweep = page.train, page.compare, page.sweep
     form = train.form
     forms: dict[str, Form[Any]] = {
@@ -108,7 +116,7 @@ def fields_of(page: PageParts) -> Fields:
 
 
 def build(blocks: gr.Blocks, page: PageParts) -> None:
-    """Connect storing and restoring of the state, after all tabs have been built.
+    """Connect the storing and restoring of the state, once all tabs have been built.
 
     Args:
         blocks: The open page.
@@ -128,7 +136,7 @@ def build(blocks: gr.Blocks, page: PageParts) -> None:
 
 
 def _presets(fields: Fields) -> dict[str, dict[str, Any]]:
-    """Return the training settings of every preset, for the bundled model and for others, to detect changes."""
+    """Return the training settings of every preset, which the browser compares with the form to detect changes."""
     usual = {"bundled": EXAMPLE.training, "others": train_form.USUAL_OF_OTHERS}
     known = {name: {"bundled": found.bundled, "others": found.others} for name, found in PRESETS.items()}
     return {
@@ -138,7 +146,7 @@ def _presets(fields: Fields) -> dict[str, dict[str, Any]]:
 
 
 def _connect_keeping(page: PageParts, fields: Fields, in_use: gr.Textbox) -> None:
-    """Store every value in the browser when it changes, and the model and the data in use."""
+    """Store every value in the browser when it changes, as well as the model and the data in use."""
     states = [page.strip.model, page.data.settings]
 
     def describe(model: ModelSettings, data: DataSettings) -> str:
@@ -146,17 +154,15 @@ def _connect_keeping(page: PageParts, fields: Fields, in_use: gr.Textbox) -> Non
 
     gr.on([events(state).change for state in states], describe, states, in_use, **QUIET)
     kept: dict[str, Component] = {**fields.kept(), "in_use": in_use}
-    for name, found in kept.items():  # one event for all would collect all values at each change
+    for name, found in kept.items():  # one event for all fields would send all values at each change
         keep = in_browser(f"void Lab.state.keep({json.dumps(name)}, value)", "value")
         events(found).change(None, found, None, js=keep)
 
 
 def _connect_opening(blocks: gr.Blocks, page: PageParts, fields: Fields) -> None:
-    """Restore the stored state, or the link's state, when the page opens; without one, the server is not called."""
+    """Restore the stored state or that of the link when the page opens; without either, do not call the server."""
     opened = in_browser("[Lab.ownerKey(), Lab.state.opened()]")
     blocks.load(None, None, [page.key, page.strip.kept], js=opened)
-
-    unchanged = [gr.skip()] * len(in_use_components(page))
 
     @reports_errors
     def restore(said: str, model: ModelSettings, data: DataSettings) -> list[Any]:
@@ -164,7 +170,7 @@ def _connect_opening(blocks: gr.Blocks, page: PageParts, fields: Fields) -> None
         fitting, lost = fields.fitting(given)
         if lost:
             show_note(say("Some settings of the page could not be restored. {what}", what=" ".join(lost)))
-        in_use = _or_report(lambda: _in_use(page, given, model, data), unchanged)
+        in_use = _or_report(lambda: _in_use(page, given, model, data), _unchanged(page))
         (figure,) = _or_report(lambda: [_figure(page, fitting, in_use[0], model)], [gr.skip()])
         return [*state_updates(page, fields, fitting), figure, *in_use]
 
@@ -176,11 +182,11 @@ def _connect_opening(blocks: gr.Blocks, page: PageParts, fields: Fields) -> None
 
 
 def state_components(page: PageParts, fields: Fields) -> list[Any]:
-    """Return the components that `state_updates` returns values for.
+    """Return the components that `state_updates` updates.
 
     Args:
         page: The parts of the page.
-        fields: The components that have a name.
+        fields: The named components.
 
     Returns:
         The components, in the order of the updates.
@@ -189,11 +195,11 @@ def state_components(page: PageParts, fields: Fields) -> list[Any]:
 
 
 def state_updates(page: PageParts, fields: Fields, values: State) -> list[Any]:
-    """Return updates of `state_components` that show `values`, by name.
+    """Return updates of `state_components` that show `values`.
 
     Args:
         page: The parts of the page.
-        fields: The components that have a name.
+        fields: The named components.
         values: Values by name.
 
     Returns:
@@ -213,7 +219,7 @@ def state_updates(page: PageParts, fields: Fields, values: State) -> list[Any]:
 
 
 def _figure(page: PageParts, values: State, model: Any, before: ModelSettings) -> Any:
-    """Return the figure of the Noise tab for these values, so that it agrees with the controls."""
+    """Return the figure of the Noise tab for these values; skip the update if none of them affects it."""
     if not any(name.startswith("noise.") or name in ("text", "view") for name in values):
         return gr.skip()
     said = {name.removeprefix("noise."): str(value) for name, value in values.items() if name.startswith("noise.")}
@@ -241,7 +247,7 @@ def _or_report(found: Callable[[], list[Any]], otherwise: list[Any]) -> list[Any
 
 
 def _connect_record(page: PageParts, fields: Fields) -> None:
-    """Restore the settings of a linked study, unless the browser has stored others since."""
+    """Restore the settings of a linked study, unless the browser has stored a state."""
     attached = gr.Textbox("", visible=False, label=say("Study in the link"))
 
     @reports_errors
@@ -263,9 +269,9 @@ def _connect_record(page: PageParts, fields: Fields) -> None:
 
 
 def look_again(page: PageParts) -> str:
-    """Return the script that ends restoring and redraws what depends on controls.
+    """Return the script that ends restoring and redraws everything that depends on the controls.
 
-    The seed is passed in, since its tab may be closed.
+    The script takes the seed as its argument, because the tab with the seed may be closed.
     """
     noise = page.noise.noise
     ids = json.dumps([*(noise.elem_id(name) for name in noise.names), "noise-view", "train-strengths"])
@@ -273,34 +279,29 @@ def look_again(page: PageParts) -> str:
 
 
 def in_use_components(page: PageParts) -> list[Any]:
-    """Return the components that `_in_use` returns values for."""
-    return [
-        page.strip.model,
-        page.train.form.model_of,
-        *page.model.components,
-        *page.data.restored_components(),
-    ]
+    """Return the components that show the model and the data in use."""
+    return [page.strip.model, page.train.form.model_of, *page.model.components, *page.data.restored_components()]
+
+
+def _unchanged(page: PageParts) -> list[Any]:
+    return [gr.skip()] * len(in_use_components(page))
 
 
 def _in_use(page: PageParts, given: State, model: ModelSettings, data: DataSettings) -> list[Any]:
-    """Return the values of `in_use_components` for the model and the data of a stored state or of a link."""
+    """Return updates of `in_use_components` for the model and the data in a stored state or a link."""
     kept = given.get("in_use")
     if not kept:
         return _of_link(page, given, model, data)
     found = _stored_choice(kept)
     before = parse(ModelSettings, found["model"])
     uploaded = _require_uploads(page.lab, parse(DataSettings, found["data"]))
-    return (
-        [gr.skip()] * len(in_use_components(page))
-        if (before, uploaded) == (model, data)
-        else use(page, before, uploaded)
-    )
+    return _unchanged(page) if (before, uploaded) == (model, data) else use(page, before, uploaded)
 
 
 def _of_link(page: PageParts, given: State, model: ModelSettings, data: DataSettings) -> list[Any]:
-    """Return the values of `in_use_components` for a link.
+    """Return updates of `in_use_components` for a link.
 
-    A starter set is put into use; a model is only mentioned in a note, because loading takes time.
+    A starter set is loaded. For another model only a note is shown, because loading a model takes time.
     """
     wanted = {name.removeprefix("data."): str(value) for name, value in given.items() if name.startswith("data.")}
     if str(given.get("model.source", model.source)) != model.source:
@@ -309,19 +310,15 @@ def _of_link(page: PageParts, given: State, model: ModelSettings, data: DataSett
     if given.get("data"):
         wanted["source"] = f"{STARTER}{given['data']}"
     if not wanted:
-        return [gr.skip()] * len(in_use_components(page))
+        return _unchanged(page)
     settings = from_query(DataSettings, {**wanted, "source": wanted.get("source", data.source)})
-    return (
-        use(page, model, settings)
-        if settings.source.startswith(STARTER)
-        else [gr.skip()] * len(in_use_components(page))
-    )
+    return use(page, model, settings) if settings.source.startswith(STARTER) else _unchanged(page)
 
 
 def use(page: PageParts, model: ModelSettings, data: DataSettings) -> list[Any]:
-    """Return the model and the data in use and the values of their components.
+    """Return updates of `in_use_components` that apply a model and data.
 
-    If they cannot be used, the reason is shown and nothing changes.
+    If the data cannot be used, the reason is shown and nothing changes.
 
     Args:
         page: The parts of the page.
@@ -329,18 +326,18 @@ def use(page: PageParts, model: ModelSettings, data: DataSettings) -> list[Any]:
         data: The data to use.
 
     Returns:
-        The values, in the order of `in_use_components`.
+        One update per component.
     """
     try:
         shown = page.data.restored(data, model)
     except LabError as error:
         show_error(error)
-        return [gr.skip()] * len(in_use_components(page))
+        return _unchanged(page)
     return [model, model, *page.model.values(model), *shown]
 
 
 def _stored_choice(given: Any) -> Mapping[str, Any]:
-    """Return the model and data stored by the browser; raise `DataError` if the page did not write them."""
+    """Parse the model and data stored by the browser; raise `DataError` if they are malformed."""
     try:
         found = json.loads(given) if isinstance(given, str) else None
     except (ValueError, RecursionError):
@@ -351,7 +348,7 @@ def _stored_choice(given: Any) -> Mapping[str, Any]:
 
 
 def _require_uploads(lab: Lab, data: DataSettings) -> DataSettings:
-    """Return the data settings if their files are uploads that still exist; otherwise raise `DataError`."""
+    """Return the data settings; raise `DataError` if a file is not an existing upload of this visitor."""
     uploads = (home() / "uploads").resolve()
     for part in FILE_PARTS:
         source: str = getattr(data, part)
@@ -366,21 +363,21 @@ def _is_in(folder: Path, name: str) -> bool:
     try:
         path = Path(name).resolve()
         return path.is_relative_to(folder) and path.is_file()
-    except (OSError, ValueError, RuntimeError):  # not a possible file name
+    except (OSError, ValueError, RuntimeError):  # not a valid file name
         return False
 
 
 def link_files(record: Record, key: str) -> dict[str, str]:
-    """Return the files of a record as uploads of this visitor, for the rows of the next study.
+    """Make the user rows of a record available as uploads of this visitor, for the next study.
 
-    They are hard links to the rows of the record, always with the same names, and take no space.
+    The uploads are hard links, or copies if the file system has none, and always have the same names.
 
     Args:
         record: The record.
         key: The visitor's key.
 
     Returns:
-        Changed fields of the data settings.
+        The fields of the data settings to change, with their new values.
 
     Raises:
         DataError: If the rows no longer exist.

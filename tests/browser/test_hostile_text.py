@@ -109,7 +109,7 @@ def test_a_record_is_shown_as_text_everywhere(lab_address: str, lab_home: Path, 
         assert shown(visitor, "#runs-answers", payload), payload
         assert shown(visitor, "#runs-state", payload), payload
     assert shown(visitor, ".lab-runs", PAYLOADS[0])
-    visitor.get_by_text("Its settings (study.toml)").click()
+    visitor.get_by_text("Settings (study.toml)").click()
     text_of(visitor, "#runs-settings", "onerror=window.hacked=1")
     visitor.goto(f"{lab_address}?job={record.id}")
     visitor.wait_for_function("window.Lab && document.body.dataset.labOpened")

@@ -1,4 +1,4 @@
-"""Runs: the visitor's stored records and their disk usage."""
+"""The Runs tab, which lists the visitor's records and their disk usage."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ from neftune_core.ui.tabs.train_tab import TrainTab, view_of_study
 from neftune_core.ui.tabs.views.sweep_views import table_view
 
 OWN = ("reference", "vote")
-"""Parts of an answer that only the owner of its study sees."""
-
+"""Keys of an answer that are shown only to the owner of its study."""
 
 EMPTY = later(
     "No study yet. Studies started in this browser, or on the command line of this machine, are listed here, even "
@@ -79,7 +78,7 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
         strip: The strip.
         train: The Train tab.
         key: Component with the visitor's key.
-        place: The tab.
+        place: The tab itself.
     """
     runs = gr.HTML(
         [],
@@ -112,7 +111,7 @@ def _build_record_view() -> _RecordView:
     curves = live_figure(elem_id="runs-curves")
     evidence = evidence_view.build("runs")
     answers = gr.HTML(elem_id="runs-answers", apply_default_css=False)
-    with gr.Accordion(say("Its settings (study.toml)"), open=False, visible=False) as box:
+    with gr.Accordion(say("Settings (study.toml)"), open=False, visible=False) as box:
         settings = gr.HTML(apply_default_css=False, elem_id="runs-settings")
     return _RecordView(gr.Textbox(visible=False), state, actions, view, curves, evidence, answers, settings, box)
 
@@ -141,7 +140,7 @@ def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _RecordVi
 
     @reports_errors
     def open_record(key: str, view: str, chosen: gr.EventData) -> list[Any]:
-        """Show one record; an unfinished one becomes the study that the page watches."""
+        """Show one record; if it is unfinished, the page also watches it."""
         record = find(str(chosen.id), require_key(key))
         is_over = lab.jobs.status(record).is_over
         return [*([gr.skip()] * 3 if is_over else [record.id, -1, following(record.id)]), *shown(record, view)]
@@ -154,7 +153,7 @@ def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _RecordVi
         return shown(find(record_id, require_key(key)), view)
 
     filled = [*opened.shown(), *opened.actions.components()]
-    # By default a click is ignored while an earlier one is answered; a repeated event would have lost the chosen id.
+    # By default Gradio ignores a click while an earlier one is handled; "always_last" would lose the chosen id.
     clicked = runs.click(open_record, [key, opened.view], [*watching, *filled], trigger_mode="multiple", **QUIET)
     clicked.success(None, opened.record_id, None, js="(id) => Lab.setParameter('job', id)")
     watched, seen, _ = watching
@@ -172,16 +171,18 @@ def _connect_view(lab: Lab, key: gr.Textbox, opened: _RecordView) -> None:
 
 
 def results_of(lab: Lab, record: Record, view: str, *, is_own: bool = True) -> tuple[Figure, str]:
-    """Return the figure and the results of a record: of a study its curves and answers, of a sweep effects and table.
+    """Return the figure and the results of a record.
+
+    A study has curves and answers; a sweep has effects and a table.
 
     Args:
         lab: The state shared by all visitors.
         record: The record.
-        view: The chosen figure of a study.
-        is_own: Whether its owner views it; others see neither reference answers nor votes.
+        view: Figure of a study, one of `STUDY_VIEWS`.
+        is_own: Whether its owner views it; reference answers and votes are hidden from others.
 
     Returns:
-        The figure and HTML.
+        The figure, and the results as HTML.
     """
     if not record.is_sweep:
         return curves_of(record, lab.log(record).events, view), _answers(record, is_own=is_own)
@@ -204,7 +205,7 @@ def _answers(record: Record, *, is_own: bool) -> str:
 
 
 def settings_html(record: Record) -> str:
-    """Return the settings file of a record as HTML."""
+    """Return the settings file of a record as HTML, or a comment if it cannot be read."""
     try:
         text = settings_text(record.settings_file)
     except (OSError, UnicodeDecodeError, LabError):
@@ -213,7 +214,7 @@ def settings_html(record: Record) -> str:
 
 
 def list_entry(lab: Lab, record: Record) -> dict[str, Any]:
-    """Return the entry of a record in the list of runs, or the error if it cannot be read.
+    """Return the entry of a record in the list of runs; an unreadable record is listed with its error.
 
     Args:
         lab: The state shared by all visitors.
@@ -244,7 +245,7 @@ def _readable_entry(lab: Lab, record: Record) -> dict[str, Any]:
 
 
 def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
-    """Build the disk usage and, unless strangers visit the lab, a button that removes the stored models, if any."""
+    """Build the text on disk usage and the button that removes stored models, which is hidden from strangers."""
     with gr.Row(elem_id="runs-storage"):
         words = gr.HTML(elem_id="runs-storage-words", apply_default_css=False)
         clean = gr.Button(say("Remove downloaded models"), size="sm", visible=False, elem_id="runs-clean-models")
@@ -270,5 +271,5 @@ def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
         return gr.update(visible=not lab.has_strangers and bool(stored_models()))
 
     gr.on(changed, measure, key, [words, clean], **LATEST)
-    if not lab.has_strangers:  # a function of the page can be called without its button
+    if not lab.has_strangers:  # a hidden button does not prevent calls to its function
         clean.click(remove, None, [words, clean], **QUIET)

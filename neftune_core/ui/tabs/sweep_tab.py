@@ -1,4 +1,4 @@
-"""Sweep: many settings times seeds as one job, the effect of each with intervals, and recorded sweeps."""
+"""The Sweep tab, which runs many settings and seeds as one job and shows their effects with intervals."""
 
 from __future__ import annotations
 
@@ -57,8 +57,16 @@ OPEN_IF_LINKED = "(id) => { if (id && Lab.parameter('job') === id) Lab.state.ope
 class SweepTab:
     """The components of the tab.
 
-    `shown` is the id of the shown sweep, or `recorded/` and a name; `seen` is the size of its log when it was last
-    drawn.
+    Attributes:
+        form, measuring: Varied settings, seeds and title, and the measure and epoch that the sweep tests.
+        start, stop, file: Buttons that start and stop a sweep and save its settings file.
+        plan: Estimated size and duration of the next sweep.
+        shown: Id of the sweep shown, or "recorded/" followed by its name.
+        state, actions: State of the sweep shown, and buttons that act on it.
+        measure, epoch: Measure and epoch of the figure and the table.
+        curve, table, verdict: Results of the sweep shown.
+        watcher: Follows the sweep shown in the browser.
+        seen: Size of its log when the results were last drawn; -1 before the first time.
     """
 
     form: sweep_form.SweepForm
@@ -87,7 +95,7 @@ def build(context: TabContext, train: TrainTab) -> SweepTab:
     """Build the tab, inside an open `gr.Tab`.
 
     Args:
-        context: The rest of the page.
+        context: The parts of the page that the tab uses.
         train: The Train tab.
 
     Returns:
@@ -121,7 +129,7 @@ def _layout() -> SweepTab:
                 choices = [(say(MEASURES[name].label), name) for name in MEASURES]
                 measure = gr.Dropdown(choices, value="held_out_loss", label=say("Measure"), elem_id="sweep-measure")
                 epochs = [(say(words), name) for name, words in EPOCH_WORDS.items()]
-                epoch = gr.Radio(epochs, value="last", label=say("At"), elem_id="sweep-at")
+                epoch = gr.Radio(epochs, value="last", label=say("Epoch"), elem_id="sweep-at")
             curve = live_figure(elem_id="sweep-curve")
             verdict = gr.HTML(elem_id="sweep-verdict", apply_default_css=False)
             table = gr.HTML(elem_id="sweep-table", apply_default_css=False)
@@ -131,7 +139,7 @@ def _layout() -> SweepTab:
 
 
 def _sweep_from_page(context: TabContext, train: TrainTab, tab: SweepTab, values: Sequence[Any]) -> SweepSettings:
-    """Return the sweep that the page describes; raise `InvalidSetting` if a setting is not valid."""
+    """Return the sweep that the page describes; raise `InvalidSetting` if a setting is invalid."""
     data, model, *rest = values
     noise_form, training_form = context.noise.noise, train.form.training
     noise_count, training_count = len(noise_form.components), len(training_form.components)
@@ -144,8 +152,8 @@ def _sweep_from_page(context: TabContext, train: TrainTab, tab: SweepTab, values
     return sweep_form.sweep_of(base.model_copy(update={"measuring": measuring}), given)
 
 
-def _saying(context: TabContext, train: TrainTab, tab: SweepTab) -> list[Any]:
-    """Return the components whose values `_sweep_from_page` takes, in order."""
+def _sweep_inputs(context: TabContext, train: TrainTab, tab: SweepTab) -> list[Any]:
+    """Return the components that `_sweep_from_page` takes the values of, in order."""
     outside = [context.data.settings, context.strip.model, *context.noise.noise.components]
     form = tab.form
     own = [*tab.measuring.components, *form.methods.values(), *form.components()]
@@ -163,19 +171,19 @@ def _connect_plan(context: TabContext, train: TrainTab, tab: SweepTab) -> None:
             words, fits = str(error), False
         return f'<p class="lab-plan" data-fits="{str(fits).lower()}">{html.escape(words)}</p>'
 
-    saying = [context.key, *_saying(context, train, tab)]
+    inputs = [context.key, *_sweep_inputs(context, train, tab)]
     changing = [context.strip.model, *tab.form.methods.values(), *tab.form.components()]
     changed = [context.place.select, *(events(found).change for found in changing)]
-    once_settled(changed)(plan, saying, tab.plan, trigger_mode="always_last", **UNREAD)
+    once_settled(changed)(plan, inputs, tab.plan, trigger_mode="always_last", **UNREAD)
 
     def text(*values: Any) -> dict[str, str]:
         return {"name": "sweep.toml", "text": to_toml(_sweep_from_page(context, train, tab, values), comments=True)}
 
-    saves_text(tab.file, text, saying[1:])
+    saves_text(tab.file, text, inputs[1:])
 
 
 def _plan_text(lab: Lab, key: str, sweep: SweepSettings) -> str:
-    """Describe the size of the sweep and its estimated duration on this machine."""
+    """Describe the size of a sweep and its estimated duration on this machine."""
     from neftune_core.sweeps.estimate import plan
 
     _require_machine(lab)
@@ -184,7 +192,7 @@ def _plan_text(lab: Lab, key: str, sweep: SweepSettings) -> str:
 
 
 def _require_machine(lab: Lab) -> None:
-    """Raise `NotAvailable` if no job can outlive the call that started it."""
+    """Raise `NotAvailable` if the GPU is allocated per call, so that no long job can run."""
     if lab.gpu is not None:
         raise NotAvailable(
             say(
@@ -205,8 +213,8 @@ def _connect_start(context: TabContext, train: TrainTab, tab: SweepTab) -> None:
         return [record.id, -1, following(record.id), shown]
 
     outputs = [strip.watched, train.seen, strip.watcher, tab.shown]
-    saying = [context.key, *_saying(context, train, tab)]
-    started = tab.start.click(start, saying, outputs, **QUIET)
+    inputs = [context.key, *_sweep_inputs(context, train, tab)]
+    started = tab.start.click(start, inputs, outputs, **QUIET)
     started.success(None, strip.watched, None, js=run_actions.watch_in_browser("Sweep"))
 
     @reports_errors
@@ -231,13 +239,12 @@ def _title(sweep: Sweep) -> str:
         settings = sweep.settings
     except RecordError:
         return say("unreadable {id}", id=sweep.id)
-    return (
-        settings.title or ", ".join(axis.partition(".")[2].replace("_", " ") for axis in settings.axes) or say("points")
-    )
+    axes = ", ".join(axis.partition(".")[2].replace("_", " ") for axis in settings.axes)
+    return settings.title or axes or say("points")
 
 
 def _find_sweep(lab: Lab, key: str, shown: str | None) -> Sweep:
-    """Return the selected sweep; raise `RecordError` if it is missing, not a sweep, or another visitor's."""
+    """Return a sweep; raise `RecordError` if it is missing, is not a sweep, or belongs to another visitor."""
     shown = shown or ""
     if shown.startswith(RECORDED):
         found = [sweep for sweep in lab.recorded_sweeps if f"{RECORDED}{sweep.folder.name}" == shown]
@@ -254,7 +261,7 @@ def _connect_selection(context: TabContext, tab: SweepTab) -> None:
 
     @reports_errors
     def fill_sweep(key: str, shown: str, kept: str) -> Any:
-        """Return the sweeps, with the shown one selected, or else the one that was shown when the page was left."""
+        """Return the sweeps, and select the one shown; if it is gone, select the stored one or else the first."""
         choices = _choices(lab, require_key(key))
         known = [value for _, value in choices]
         wanted = [shown, read(kept).get("sweep.shown"), *known[:1]]
@@ -262,7 +269,7 @@ def _connect_selection(context: TabContext, tab: SweepTab) -> None:
 
     @reports_errors
     def show(key: str, shown: str, kept: str) -> list[Any]:
-        """Show a sweep with its own question, or with the measure and epoch selected for it when the page was left."""
+        """Show a sweep with the stored measure and epoch; without them, use the question of the sweep."""
         if not shown:
             return [gr.skip()] * len(outputs)
         sweep = _find_sweep(lab, key, shown)
@@ -273,21 +280,21 @@ def _connect_selection(context: TabContext, tab: SweepTab) -> None:
         measure = _one_of(measures, before.get("sweep.measure"), table.question.measure)
         epoch = _one_of(EPOCH_WORDS, before.get("sweep.at"), table.question.epoch)
         choices = [(say(MEASURES[name].label), name) for name in measures]
-        drawn = _result_updates(table, measure, epoch, _standing(lab, tab, sweep))
+        drawn = _result_updates(table, measure, epoch, _sweep_state(lab, tab, sweep))
         return [gr.update(choices=choices, value=measure), epoch, *drawn]
 
     @reports_errors
     def look(key: str, shown: str, seen: int, measure: str, epoch: str) -> list[Any]:
-        """Update the watched sweep; its results are computed again only when its log has grown."""
+        """Update the sweep shown; its results are recomputed only if its log has grown."""
         try:
             sweep = _find_sweep(lab, key, shown)
         except RecordError as error:  # failed before its first step, or removed in another browser tab
             still = [gr.update(visible=False), following("", on=False), *tab.actions.hidden()]
             return [missing_record_text(str(error)), *[gr.skip()] * 4, *still]
-        standing = _standing(lab, tab, sweep)
-        if standing.size == seen:
-            return [standing.words, *[gr.skip()] * 4, *standing.updates]
-        return _result_updates(lab.sweep_table(sweep), measure, epoch, standing)
+        current = _sweep_state(lab, tab, sweep)
+        if current.size == seen:
+            return [current.words, *[gr.skip()] * 4, *current.updates]
+        return _result_updates(lab.sweep_table(sweep), measure, epoch, current)
 
     @reports_errors
     def redraw(key: str, shown: str, measure: str, epoch: str) -> list[Any]:
@@ -314,33 +321,33 @@ def _one_of(known: Collection[str], wanted: Any, otherwise: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Standing:
-    """The state of a sweep: description, size of the log, and updates of stop button, watcher and actions."""
+class _SweepState:
+    """The state of a sweep as HTML, the size of its log, and updates of stop button, watcher and actions."""
 
     words: str
     size: int
     updates: list[Any]
 
 
-def _standing(lab: Lab, tab: SweepTab, sweep: Sweep) -> _Standing:
+def _sweep_state(lab: Lab, tab: SweepTab, sweep: Sweep) -> _SweepState:
     if sweep in lab.recorded_sweeps:
         still = [gr.update(visible=False), following("", on=False), *tab.actions.hidden()]
-        return _Standing(_recorded_text(sweep), 0, still)
+        return _SweepState(_recorded_text(sweep), 0, still)
     status, log = lab.jobs.status(sweep), lab.log(sweep)
     going = [gr.update(visible=not status.is_over), following(sweep.id, on=not status.is_over, known=True)]
     updates = [*going, *tab.actions.fitting(sweep, status)]
-    return _Standing(state_text(sweep, status, log), log.size, updates)
+    return _SweepState(state_text(sweep, status, log), log.size, updates)
 
 
-def _result_updates(table: SweepTable, measure: str, epoch: str, standing: _Standing) -> list[Any]:
-    """Return the values of `SweepTab.results()` and of the buttons."""
+def _result_updates(table: SweepTable, measure: str, epoch: str, current: _SweepState) -> list[Any]:
+    """Return the updates of `SweepTab.results()` and of the actions."""
     judged = verdict_html(table.verdict, unfolded=False) if table.verdict else ""
     shown = [effect_curve(table, measure, epoch), table_view(table, measure), judged]
-    return [standing.words, *shown, standing.size, *standing.updates]
+    return [current.words, *shown, current.size, *current.updates]
 
 
 def _recorded_text(sweep: Sweep) -> str:
-    """Describe a recorded sweep and the machine that it was run on."""
+    """Describe a recorded sweep and the machine that ran it."""
     about = sweep.about
     model, data, machine = (about.get(part, {}) for part in ("model", "data", "machine"))
     rows = say("{count:,} rows", count=data.get("train", 0)) if data else ""
@@ -370,7 +377,7 @@ def _machine_text(machine: Mapping[str, Any]) -> str:
 
 
 def _connect_watching(context: TabContext, tab: SweepTab) -> None:
-    """Show a sweep that the page starts to watch, for example through a link."""
+    """Show a sweep as soon as the page watches it, for example through a link."""
     lab, strip = context.lab, context.strip
 
     @reports_errors
@@ -386,12 +393,8 @@ def _connect_watching(context: TabContext, tab: SweepTab) -> None:
 
 
 def _connect_actions(context: TabContext, train: TrainTab, tab: SweepTab) -> None:
-    place = run_actions.ButtonContext(
-        context.lab, context.strip, context.key, tab.shown, train.asked, train.seen, tab="Sweep"
-    )
-
-    def cleared() -> list[Any]:
-        return ["", None, "", "", gr.update(value=None)]
-
+    strip, key = context.strip, context.key
+    place = run_actions.ButtonContext(context.lab, strip, key, tab.shown, train.asked, train.seen, tab="Sweep")
     tab.actions.resume.click(following, tab.shown, tab.watcher, **QUIET)
-    run_actions.connect(tab.actions, place, cleared, [tab.state, tab.curve, tab.table, tab.verdict, tab.shown])
+    shown = [tab.state, tab.curve, tab.table, tab.verdict, tab.shown]
+    run_actions.connect(tab.actions, place, lambda: ["", None, "", "", gr.update(value=None)], shown)
