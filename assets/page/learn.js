@@ -162,7 +162,7 @@ part("lesson-dock", ({ element, props }) => {
   const folded = (isFolded) => {
     body.hidden = isFolded;
     fold.setAttribute("aria-expanded", String(!isFolded));
-    fold.textContent = isFolded ? text("Unfold") : text("Fold");
+    fold.textContent = isFolded ? text("Expand") : text("Collapse");
     store(FOLDED, isFolded ? "1" : "");
   };
   fold.addEventListener("click", () => folded(!body.hidden));

@@ -247,7 +247,7 @@ def _or_report(found: Callable[[], list[Any]], otherwise: list[Any]) -> list[Any
 
 
 def _connect_record(page: PageParts, fields: Fields) -> None:
-    """Restore the settings of a linked study, unless the browser has stored a state."""
+    """Restore the settings of a linked study, unless the page restores a stored state."""
     attached = gr.Textbox("", visible=False, label=say("Study in the link"))
 
     @reports_errors

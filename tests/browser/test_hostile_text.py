@@ -86,7 +86,7 @@ def test_columns_and_file_names_are_shown_as_text(visitor: Any, tmp_path: Path) 
     visitor.wait_for_function("document.activeElement === document.querySelector('#data-layout input')")
     visitor.locator("#data-layout input").click()
     visitor.get_by_role("option", name="Question, answer", exact=True).click()
-    text_of(visitor, "#data-part-0", "Question from the column")
+    text_of(visitor, "#data-part-0", "Question column")
     visitor.locator("#data-part-0 input").click()
     assert any(PAYLOADS[0] in text for text in visitor.get_by_role("option").all_inner_texts())
 

@@ -30,7 +30,7 @@ def test_columns_without_known_names_are_assigned_by_hand(lab_page: Any, tmp_pat
     upload(lab_page, "#data-file", tmp_path / "zahlen.csv")
     lab_page.get_by_text("The columns are frage, antwort").wait_for()
     choose(lab_page, "#data-layout", "Question, answer")
-    text_of(lab_page, "#data-part-0", "Question from the column")
+    text_of(lab_page, "#data-part-0", "Question column")
     choose(lab_page, "#data-part-0", "frage")
     choose(lab_page, "#data-part-2", "antwort")
     assert "question from “frage”" in text_of(lab_page, "#data-report", "In use: zahlen.csv")

@@ -1,4 +1,4 @@
-"""Export and import: a record or an arm as a zip file or to the visitor's account, and records from elsewhere."""
+"""Export records and arms as files or to the visitor's account, and import records from other machines."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ OF_AN_ARM = ("adapter", "merged")
 
 @dataclass(frozen=True)
 class _ExportParts:
-    """The components; those of the account are None if the platform has no sign-in."""
+    """The components of the export section; `name`, `public` and `push` are None if visitors cannot sign in."""
 
     form: gr.Radio
     arm: gr.Dropdown
@@ -57,7 +57,7 @@ class _ExportParts:
 
 
 def has_sign_in() -> bool:
-    """Return whether visitors can sign in: on a Space whose front matter enables it."""
+    """Return whether visitors can sign in, which requires a Space that enables OAuth."""
     return get_space() is not None and bool(os.environ.get("OAUTH_CLIENT_ID"))
 
 
@@ -68,11 +68,14 @@ def build(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, finished: gr.State) 
         lab: The state shared by all visitors.
         key: Component with the visitor's key.
         record_id: Component with the id of the opened record.
-        finished: State that changes when a study ends.
+        finished: State that changes when a watched study ends.
     """
     with gr.Accordion(say("Export"), open=False, visible=False, elem_id="runs-take") as box:
         form = gr.Radio(
-            [(say(words), name) for name, words in FORMS.items()], value=RECORD, label=say("What"), elem_id="take-what"
+            [(say(words), name) for name, words in FORMS.items()],
+            value=RECORD,
+            label=say("Contents"),
+            elem_id="take-what",
         )
         arm = gr.Dropdown([], label=say("Arm"), visible=False, elem_id="take-arm")
         make = gr.Button(say("Create the file"), size="md", elem_id="take-make")
@@ -94,7 +97,7 @@ def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
         key: Component with the visitor's key.
 
     Returns:
-        A component whose value is the id of the last imported record.
+        A component with the id of the last imported record.
     """
     came = gr.Textbox(visible=False, label=say("Record"))
     with gr.Accordion(say("Import a record from another lab"), open=False, elem_id="runs-bring"):
@@ -145,7 +148,7 @@ def _connect_choice(key: gr.Textbox, record_id: gr.Textbox, box: gr.Accordion, p
 
 
 def _arms(record: Record | None) -> dict[str, str]:
-    """Return labels of the saved arms by choice: `uniform-alpha-5 / seed 0`, then `uniform-alpha-5@best / seed 0`."""
+    """Return the labels of the saved arms by choice, such as `uniform-alpha-5 / seed 0`; best weights come last."""
     from neftune_core.studies.comparison import saved_arms, saved_best, saved_seeds
 
     if record is None or record.is_sweep:
@@ -162,7 +165,7 @@ def _listed(arms: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _connect_arms(key: gr.Textbox, record_id: gr.Textbox, finished: gr.State, parts: _ExportParts) -> None:
-    """Update the choice of arms when one is requested and when a study ends, since arms may be saved after opening."""
+    """Update the choice of arms when it is shown and when a study ends, which may add saved arms."""
 
     @reports_errors
     def look(key: str, record_id: str, form: str, arm: str | None) -> Any:
@@ -188,7 +191,7 @@ def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _Expo
             try:
                 made = _write_file(lab, record, form, arm, folder)
             except BaseException:
-                with contextlib.suppress(OSError):  # keep an earlier file
+                with contextlib.suppress(OSError):  # fails if the folder has an earlier file, which is kept
                     folder.rmdir()
                 raise
         upload_quota(lab.limits).keep(asked_from.get(), made)
@@ -202,7 +205,7 @@ def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _Expo
 
 
 def _write_file(lab: Lab, record: Record, form: str, arm: str | None, folder: Path) -> Path:
-    """Write the requested file of a record into its `folder`, and return it."""
+    """Write a record in the chosen form into `folder`, and return the file."""
     from neftune_core.export.script import script_archive
 
     if form == RECORD:
@@ -217,7 +220,7 @@ def _write_file(lab: Lab, record: Record, form: str, arm: str | None, folder: Pa
 
 
 def chosen_arm(chosen: str | None) -> tuple[str, int]:
-    """Return name and seed of a chosen arm; raise `InvalidSetting` if it is not valid."""
+    """Parse a choice such as "control / seed 0" into arm and seed; raise `InvalidSetting` if it is malformed."""
     name, _, seed = (chosen or "").partition(" / seed ")
     if not (seed.isascii() and seed.isdigit() and len(seed) <= 10):
         raise InvalidSetting(say("Choose an arm first."))
@@ -229,9 +232,8 @@ def _with_arm(record: Record, form: str, arm: str | None, use: Callable[[Path, s
     from neftune_core.export.models import write_model
 
     name, seed = chosen_arm(arm)
-    folder = Path(
-        tempfile.mkdtemp(prefix="arm-", dir=keep_uploads_at_home())
-    )  # cleaned up there if this process is killed
+    # If this process is killed, the folder is deleted later with the uploads.
+    folder = Path(tempfile.mkdtemp(prefix="arm-", dir=keep_uploads_at_home()))
     try:
         write_model(record, name, seed, form, folder / "model")
         return use(folder / "model", f"{record.id}-{name}-seed-{seed}-{form}")
@@ -240,7 +242,7 @@ def _with_arm(record: Record, form: str, arm: str | None, use: Callable[[Path, s
 
 
 def _connect_push(key: gr.Textbox, record_id: gr.Textbox, parts: _ExportParts) -> None:
-    """Connect the upload, only with a sign-in: otherwise Gradio would use the host's own account."""
+    """Connect the upload. Call this only if visitors can sign in: Gradio would otherwise use the host's account."""
     from neftune_core.space.account import push_model
 
     @reports_errors
@@ -256,7 +258,7 @@ def _connect_push(key: gr.Textbox, record_id: gr.Textbox, parts: _ExportParts) -
         if token is None:
             raise NotAvailable(say("Sign in first with the button above: the upload goes to your own account."))
         if form not in OF_AN_ARM:
-            raise InvalidSetting(say("Only models can be uploaded: choose one arm, as its adapter or the whole model."))
+            raise InvalidSetting(say("Only models can be uploaded: choose the adapter or the whole model of one arm."))
         record = find(record_id, require_key(key))
         repository = name.strip() or f"neftune-{record.id}"
         address = _with_arm(

@@ -1,4 +1,4 @@
-"""The panel of the lesson on faults: one script, a switch for each of five faults, and short runs."""
+"""The panel of the lesson on faults: a training script that runs with or without one of five faults."""
 
 from __future__ import annotations
 
@@ -24,12 +24,21 @@ FIRST = next(iter(FAULTS))
 ABOUT = later("A run takes about ten seconds; both runs start from the same model and use the same rows.")
 
 Runs = dict[str, RunMeasurements]
-"""Finished runs of one visitor, by the fault's name and `right` or `wrong`."""
+"""Finished runs of one visitor, by keys such as "NAME/right" and "NAME/wrong"."""
 
 
 @dataclass(frozen=True)
 class FaultPanel:
-    """The components; `facts` passes to the browser which faults have been run."""
+    """The components of the panel.
+
+    Attributes:
+        fault, switch: Choice of the fault, and whether it is on.
+        code: The lines of the script that the fault changes.
+        run, stop: Buttons that run and stop the script.
+        words, curves: Progress or result, and its figure.
+        runs: Finished runs of the visitor.
+        facts: Sends the counts of `facts` to the browser.
+    """
 
     fault: gr.Radio
     switch: gr.Checkbox
@@ -43,11 +52,11 @@ class FaultPanel:
 
 
 def build() -> FaultPanel:
-    """Build the panel in the open column, and connect it."""
+    """Build and connect the panel, inside an open column."""
     fault = gr.Radio(
         [(say(found.words), name) for name, found in FAULTS.items()],
         value=FIRST,
-        label=say("The fault"),
+        label=say("Fault"),
         elem_id="fault-name",
     )
     switch = gr.Checkbox(False, label=say("Turn the fault on"), elem_id="fault-switch")
@@ -97,7 +106,7 @@ def _connect(panel: FaultPanel) -> None:
 
 
 def facts(runs: Runs) -> dict[str, int]:
-    """Count the faults with a run of the correct script, with a run of the faulty script, and with both."""
+    """Count the faults with a finished run of the correct script, of the faulty script, and of both."""
     right, wrong = ({name for name in FAULTS if _key(name, on) in runs} for on in (False, True))
     return {"faults.right": len(right), "faults.wrong": len(wrong), "faults.pairs": len(right & wrong)}
 
@@ -122,7 +131,7 @@ def _summary(name: str, runs: Mapping[str, RunMeasurements]) -> str:
 
 
 def _table(right: RunMeasurements | None, wrong: RunMeasurements | None) -> str:
-    """Return the results of both runs line by line, with a dash for missing ones."""
+    """Return the results of both runs as a table, with dashes for a missing run."""
     lines = {
         later("Held-out loss, reported"): lambda run: f"{run.said[-1]:.3f}",
         later("Held-out loss, true"): lambda run: f"{run.true[-1]:.3f}",

@@ -1,4 +1,4 @@
-"""Learn: the lessons, and a recorded study as an animation."""
+"""The Learn tab, which shows the lessons and an animation of a recorded study."""
 
 from __future__ import annotations
 
@@ -23,16 +23,15 @@ FORMULAS: list[dict[str, str | bool]] = [
 
 ANSWERED = later(
     "The same held-out prompts, answered by the untouched model (base), the model trained "
-    "without noise (control), and the arms trained with noise. There is no noise while they "
-    "answer."
+    "without noise (control), and the arms trained with noise. Noise is off while they answer."
 )
 
 
 def stage_html() -> str:
-    """Return the container of the recorded study, which stage.js fills."""
+    """Return the elements of the animated study, which stage.js fills."""
     norms = say(
-        "The norm (the length of the vector) of each token's embedding: grey without noise, coloured with this epoch's "
-        "noise of the arm with the most noise. Every epoch draws new noise."
+        "The norm (vector length) of each token's embedding: grey without noise, coloured with this epoch's noise in "
+        "the arm with the most noise. Every epoch draws new noise."
     )
     loss = say(
         "Loss: how surprised the model is by the right answer, measured without noise. Lower is better; 0 would mean "
@@ -56,7 +55,7 @@ def stage_html() -> str:
 <p class="lab-quiet lab-stage-loss">{loss}</p>
 <p class="lab-stage-result"></p>
 <figure class="lab-stage-norms">
-<h3>{say("One row as the arms read it")} <span class="lab-quiet" data-word="epoch"></span></h3>
+<h3>{say("One training row with its noise")} <span class="lab-quiet" data-word="epoch"></span></h3>
 <div class="lab-stage-tokens" role="img"></div>
 <figcaption class="lab-quiet">{norms}</figcaption></figure>
 <p class="lab-stage-about"></p>
@@ -75,20 +74,26 @@ def _dock_html() -> str:
     return f"""<aside class="lab-dock" aria-label="{say("The open lesson")}" tabindex="-1" hidden><p><b></b>
 <span class="lab-quiet" data-word="count"></span></p>
 <span class="lab-dock-tools"><button type="button" data-do="text">{say("Read")}</button>
-<button type="button" data-do="fold" aria-expanded="true" aria-controls="lab-dock-body">{say("Fold")}</button>
+<button type="button" data-do="fold" aria-expanded="true" aria-controls="lab-dock-body">{say("Collapse")}</button>
 <button type="button" data-do="close" aria-label="{say("Close the lesson")}">{say("Close")}</button></span>
 <div id="lab-dock-body"><ul></ul><p class="lab-quiet" data-word="busy" hidden>{busy}</p>
 <p data-word="seen" hidden></p>{_next_html(" hidden")}</div></aside>"""
 
 
 def _next_html(hidden: str = "") -> str:
-    """Return the button that opens the lesson after the open one; `hidden` is an attribute."""
+    """Return the button that opens the next lesson; `hidden` is the HTML attribute that hides it."""
     return f'<button type="button" class="lab-next-lesson" data-do="next-lesson"{hidden}>{say("Next lesson")}</button>'
 
 
 @dataclass(frozen=True)
 class LearnTab:
-    """The parts that are connected once the other tabs exist: each lesson's button that sets up the page."""
+    """The parts that are connected once the other tabs exist.
+
+    Attributes:
+        lessons: The lessons.
+        buttons: Button of each lesson that sets up the page, in the same order.
+        faults: Panel of the lesson on faults.
+    """
 
     lessons: tuple[Lesson, ...]
     buttons: tuple[gr.Button, ...]
@@ -99,11 +104,11 @@ def build(shown: RecordedStudy | None, time: str = "") -> LearnTab:
     """Build the tab, inside an open `gr.Tab`.
 
     Args:
-        shown: The recorded study.
-        time: How long a study takes, shown below the button that leads to it; "" if not known.
+        shown: The recorded study; None for none.
+        time: Usual duration of a study, shown below the button that sets one up; "" if unknown.
 
     Returns:
-        The parts that other tabs use.
+        The parts that other modules use.
     """
     with gr.Column(elem_id="learn-home"):
         if shown is not None:
@@ -140,7 +145,7 @@ def build(shown: RecordedStudy | None, time: str = "") -> LearnTab:
 
 
 def dock() -> None:
-    """Build the open lesson's task list, above the tabs, where it covers nothing."""
+    """Build the task list of the open lesson, above the tabs."""
     _part(_dock_html(), "lesson-dock", "lesson-dock", [_entry(lesson) for lesson in lessons()])
 
 
@@ -183,7 +188,7 @@ def _tasks(lesson: Lesson) -> str:
 
 
 def _end(lesson: Lesson) -> str:
-    """Return what the reader should have seen, collapsed so as not to reveal it, and the button of the next lesson."""
+    """Return the expected observations in a collapsed section, and the button that opens the next lesson."""
     words = say("What you should have seen")
     return (
         f'<details class="lab-lesson-end"><summary>{words}</summary><p>{html.escape(lesson.seen)}</p></details>'

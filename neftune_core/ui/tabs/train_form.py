@@ -1,4 +1,4 @@
-"""The settings of the Train tab: presets, the most important settings first, and the others in groups."""
+"""The form of the Train tab: a preset, the most important settings, and the others in collapsed groups."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ GROUPS = {
         "checkpoint_seconds",
     ),
 }
-"""Less common settings, by the heading of their group; settings that are in no group come last."""
+"""Less common settings by the heading of their group; settings without a group come last."""
 
 USUAL = later("usual")
 USUAL_WORDS = later("The defaults for this model.")
@@ -51,9 +51,17 @@ FIRST_STRENGTHS = "15"
 class TrainForm:
     """The components of the form.
 
-    `together` marks strengths that were set together with the unit of the Noise tab and need no conversion
-    (`set_together`). `model_of` is the model that the values were last adapted to. `tracker` is empty on a server that
-    strangers visit; it is neither stored in the browser nor part of a link, because it sends metrics elsewhere.
+    Attributes:
+        preset, about: Choice of the preset, and its description.
+        reset: Button that resets the form.
+        strengths: Strengths of further arms.
+        together: Value of `set_together`; marks strengths that were set with their unit and need no conversion.
+        methods: Values of the other methods, by method.
+        seed, seeds: First seed, and number of seeds.
+        training, measuring: Training settings, and the question with its measurements.
+        model_of: Model that the values were last adapted to.
+        tracker: Choice of the tracker and its place; empty on a server open to strangers. It sends metrics elsewhere,
+            so it is neither stored in the browser nor part of a link.
     """
 
     preset: gr.Radio
@@ -70,17 +78,23 @@ class TrainForm:
     tracker: tuple[gr.Dropdown, gr.Textbox] | tuple[()] = ()
 
     def components(self) -> list[Any]:
-        """Return the components that define a study, besides the other tabs."""
+        """Return the components of this form that define a study."""
         return [*self.arms(), self.seed, self.seeds, *self.training.components, *self.measuring.components]
 
     def arms(self) -> list[Any]:
-        """Return the components that define arms besides the control and the Noise tab's noise."""
+        """Return the components that define arms in addition to the control and the noise of the Noise tab."""
         return [self.strengths, *self.methods.values()]
 
 
 @dataclass(frozen=True)
 class ArmBoxes:
-    """The values of the boxes other than the training settings."""
+    """Initial values of the arms and seeds.
+
+    Attributes:
+        strengths: Strengths of further arms, separated by commas.
+        seed: First seed.
+        seeds: Number of seeds.
+    """
 
     strengths: str = FIRST_STRENGTHS
     seed: int = EXAMPLE.seed
@@ -128,7 +142,7 @@ def build(presets: Sequence[str] = tuple(PRESETS), *, with_tracker: bool = False
         with gr.Accordion(say(words), open=False, elem_classes=["lab-group"]):
             for name in names:
                 training.by_name[name].render()
-    with gr.Accordion(say("The question, chosen before the run"), open=False, elem_classes=["lab-group"]):
+    with gr.Accordion(say("Question, chosen before the run"), open=False, elem_classes=["lab-group"]):
         measuring = Form(MeasuringSettings, prefix="measuring-train")
     methods = method_boxes("train")
     tracker = _tracker() if with_tracker else ()
@@ -139,7 +153,7 @@ def build(presets: Sequence[str] = tuple(PRESETS), *, with_tracker: bool = False
 
 
 def _tracker() -> tuple[gr.Dropdown, gr.Textbox]:
-    """Build the choice of a tracker, and of the place of trackio."""
+    """Build the choice of a tracker, and the text box for the Space or server of trackio."""
     found = installed_trackers()
     about = (
         later("The losses and settings of each study are also sent to this tracker, which may be on another machine.")
@@ -153,7 +167,7 @@ def _tracker() -> tuple[gr.Dropdown, gr.Textbox]:
         )  # fmt: skip
         place = gr.Textbox(
             "", label=say("Trackio Space or server"), max_length=500, visible=False, elem_id="train-tracker-place",
-            info=say("OWNER/SPACE, or the URL of a server; empty for this machine."),
+            info=say("OWNER/SPACE or the URL of a server; leave it empty to use this machine."),
         )  # fmt: skip
     name.change(lambda chosen: gr.update(visible=chosen == "trackio", value=""), name, place, **QUIET)
     return name, place
@@ -165,7 +179,7 @@ def about(preset: str) -> str:
 
 
 def set_together(strengths: str, unit: str) -> str:
-    """Return a new value of `TrainForm.together`, different at each call.
+    """Return a new value of `TrainForm.together`, which differs at each call.
 
     Args:
         strengths: The strengths as typed.
@@ -191,14 +205,14 @@ def _groups() -> dict[str, tuple[str, ...]]:
 
 
 def connect(form: TrainForm, model: gr.State) -> Any:
-    """Connect presets, reset and a change of model to the settings.
+    """Connect the settings to the presets, the reset button and the model.
 
     Args:
         form: The components.
         model: State with the model settings.
 
     Returns:
-        The event of the reset, after which strengths are in alpha.
+        The event of the reset, which sets the strengths in alpha.
     """
 
     def choose(preset: str, model: ModelSettings) -> list[Any]:
@@ -217,7 +231,7 @@ def connect(form: TrainForm, model: gr.State) -> Any:
         ]
 
     def follow(model: ModelSettings, fitted: ModelSettings, preset: str, *shown: Any) -> list[Any]:
-        """Adapt settings that still have the previous model's defaults to the new model; keep changed ones."""
+        """Update settings that still have the previous model's defaults; keep those that were changed."""
         if model == fitted:
             return [gr.skip()] * (1 + len(shown))
         before = _known(preset)
@@ -241,7 +255,7 @@ def connect(form: TrainForm, model: gr.State) -> Any:
 
 
 def training_updates(form: TrainForm, training: TrainingSettings) -> list[Any]:
-    """Return training settings as updates.
+    """Return updates that show training settings.
 
     Args:
         form: The components.
@@ -254,9 +268,9 @@ def training_updates(form: TrainForm, training: TrainingSettings) -> list[Any]:
 
 
 def _grown(form: Form[Any], settings: Settings) -> list[Any]:
-    """Return settings as updates; a slider's range is extended if the value exceeds it.
+    """Return updates that show settings; a slider's range is extended if the value exceeds it.
 
-    It is never reduced again, since a call in progress would then send a value beyond its end and be refused.
+    The range is never reduced again: Gradio would refuse a call in progress with a value beyond the new end.
     """
     return [
         gr.update(value=value, maximum=value) if isinstance(found, gr.Slider) and value > found.maximum else value

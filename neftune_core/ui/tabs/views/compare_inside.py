@@ -1,6 +1,6 @@
-"""The Compare tab's views of one study's trained arms: Rows, Robustness, Weights and Judge.
+"""The views of the Compare tab that look inside the trained arms of one study: By row, Robustness, Weights and Judge.
 
-Nothing is computed before its view is chosen. Measurements missing from a record are made from its adapters on request.
+A view is computed when it is chosen. Measurements that the record lacks can be made from its adapters.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ ROWS, ROBUSTNESS, WEIGHTS = "rows", "robustness", "weights"
 NOT_MEASURED = {
     ROWS: later("This record has no losses per token for this seed. They can be measured from its adapters."),
     ROBUSTNESS: later(
-        "The answers under noise at test time, 0 to 300% of the signal, are measured once from the adapters and then "
-        "stored with the study."
+        "Held-out loss and the share of correct tokens under noise at test time, from 0 to 300% of the signal, are "
+        "measured once from the adapters and then stored with the study."
     ),
 }
 NO_STUDY = later("Train a study first, or choose one.")
 JUDGE_ABOUT = later(
-    "A language model behind an OpenAI-compatible endpoint compares the answers that the study stored, blind and in "
-    "both orders. Their prompts and answers are sent there; the key is used for these requests only. Each verdict is "
-    "requested only once and then stored with the study."
+    "A language model behind an OpenAI-compatible endpoint compares the stored answers of the study, blind and in both "
+    "orders. The prompts and answers are sent to this endpoint, and the key is used only for these requests. Each "
+    "verdict is requested once and then stored with the study."
 )
 JUDGE_WORTH = later("This is one model's preference on these prompts, not a measure of correctness.")
 
@@ -64,14 +64,14 @@ def _rows_html() -> str:
 
 
 def drawn_rows(record: Record, seed: int) -> Drawn:
-    """Return the values with which the browser draws the stored losses per token; None if there are none.
+    """Return the stored losses per token in the form that the browser draws.
 
     Args:
         record: The record.
         seed: The seed.
 
     Returns:
-        Arms, their colours, names of the kinds of token, and the losses; or None.
+        Arms, their colours, names of arms and kinds of token, and losses; None if no losses are stored.
     """
     from neftune_core.studies.trained.token_kinds import TOKEN_KINDS
     from neftune_core.studies.trained.token_summary import ALL, payload
@@ -86,7 +86,7 @@ def drawn_rows(record: Record, seed: int) -> Drawn:
 
 
 def drawn_figure(record: Record, seed: int, view: str) -> Drawn:
-    """Return the figure of a view; None if it has not been measured.
+    """Return the figure of a view.
 
     Args:
         record: The record.
@@ -94,7 +94,7 @@ def drawn_figure(record: Record, seed: int, view: str) -> Drawn:
         view: "robustness" or "weights".
 
     Returns:
-        The Plotly figure as plain data, or None.
+        The Plotly figure as plain data; None if the view has not been measured.
     """
     from neftune_core.studies.trained.robustness import read_robustness
     from neftune_core.studies.trained.weights import layers_of, updates
@@ -116,7 +116,7 @@ def measure_view(folder: str, seed: int, view: str, limits: dict[str, Any]) -> I
         limits: Limits of the server as plain values.
 
     Yields:
-        The share that is done.
+        The completed share, from 0 to 1.
 
     Raises:
         InvalidSetting: If the view has nothing to measure.
@@ -136,7 +136,7 @@ def measure_view(folder: str, seed: int, view: str, limits: dict[str, Any]) -> I
 
 
 def view_seconds(record: Record, view: str) -> int:
-    """Estimate the GPU time of `measure_view`.
+    """Estimate the GPU time of `measure_view` in seconds.
 
     Args:
         record: The record.
@@ -156,7 +156,7 @@ def view_seconds(record: Record, view: str) -> int:
 
 
 def build(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
-    """Build the views in the column that the tab reserves.
+    """Build the views in the column reserved by the tab.
 
     Args:
         lab: The state shared by all visitors.
@@ -180,7 +180,7 @@ def build(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
 
 
 def measuring(lab: Lab) -> Callable[..., Iterator[list[Any]]]:
-    """Return the handler of the button, called with the visitor's key, the view, the record's id and the seed."""
+    """Return the handler of the measuring button; its inputs are the key, the view, the record id and the seed."""
 
     def measure(key: str, view: str, record_id: str, seed: int | None) -> Iterator[list[Any]]:
         record, chosen = _chosen(key, record_id, seed)
@@ -196,16 +196,16 @@ def measuring(lab: Lab) -> Callable[..., Iterator[list[Any]]]:
 
 
 def show_view(key: str, view: str, record_id: str | None, seed: int | None) -> list[Any]:
-    """Return the content of a view: its numbers, or why there are none and whether they can be measured.
+    """Return the content of a view, or the reason why it has none.
 
     Args:
         key: The visitor's key.
-        view: The view, or a different one of the Compare tab, for which nothing is shown.
-        record_id: Id of the record, if one is chosen.
-        seed: The seed; None for the seed of the study.
+        view: Name of the view; nothing is shown for the other views of the Compare tab.
+        record_id: Id of the record; None or "" if none is chosen.
+        seed: The seed; None for the first seed of the study.
 
     Returns:
-        Text, button, rows and figure, as updates of the components.
+        Updates of text, button, rows and figure. The button is visible if the view can be measured.
     """
     hidden = gr.update(visible=False)
     if view not in (ROWS, ROBUSTNESS, WEIGHTS):
@@ -230,7 +230,7 @@ def _chosen(key: str, record_id: str | None, seed: int | None) -> tuple[Record, 
 
 
 def build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
-    """Build the view of a judge in the column that the tab reserves.
+    """Build the Judge view in the column reserved by the tab.
 
     Args:
         lab: The state shared by all visitors.
@@ -288,7 +288,7 @@ def build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
 
 
 def judge_exporter(lab: Lab, kind: str) -> Callable[..., dict[str, str]]:
-    """Return the handler that saves the stored verdicts of a judge as a file; it sends no request to the judge.
+    """Return the handler that saves the stored verdicts of a judge without sending any request.
 
     Args:
         lab: The state shared by all visitors.
@@ -309,7 +309,7 @@ def judge_exporter(lab: Lab, kind: str) -> Callable[..., dict[str, str]]:
 
 
 def arms_with_answers(record_id: str, key: str) -> list[str]:
-    """Return the names of the arms whose answers a record stores, the base among them.
+    """Return the names of the arms with stored answers, including the base.
 
     Args:
         record_id: Id of the record.
@@ -332,10 +332,10 @@ def judged(
         key: The visitor's key.
         record_id: Id of the record.
         seed: Seed of the answers; None for all.
-        given: The two arms, and the URL, the model and the key of the judge.
+        given: Both arms, then URL, model and key of the judge.
 
     Yields:
-        The progress.
+        The progress after each verdict.
 
     Raises:
         LabError: If the record, the arms or the judge cannot be used.
@@ -343,7 +343,7 @@ def judged(
     if not record_id:
         raise RecordError(say(NO_STUDY))
     first, second, url, model, secret = (text or "" for text in given)
-    own = "" if lab.has_strangers else os.environ.get(KEY_VARIABLE, "")  # the host's key is not for strangers' URLs
+    own = "" if lab.has_strangers else os.environ.get(KEY_VARIABLE, "")  # never sent to a stranger's URL
     judge = Judge(url.strip(), model, secret.strip() or own.strip(), public_only=lab.has_strangers)
     record = lab.jobs.find_owned(record_id, require_key(key))
     yield from judge_arms(record, (first, second), judge, seed=seed, most=lab.limits.prompts)

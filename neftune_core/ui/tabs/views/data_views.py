@@ -1,4 +1,4 @@
-"""Content of the Data tab: prepared rows as HTML, and the values of its components."""
+"""Render the prepared rows of the Data tab as HTML, and compute the updates of its components."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from neftune_core.data.report import DataReport
 
 ENTRIES_SHOWN = 200
-# Up to this many reasons are shown at once; longer lists are collapsed.
+# Lists of refused rows with more entries than this are initially collapsed.
 REASONS_OPEN = 8
 PARTS_SHOWN = 4
 NOT_USED = later("(not used)")
 
 
 def data_text(prepared: PreparedData) -> str:
-    """Describe the data in a few words, for the strip."""
+    """Describe the data briefly, for the strip."""
     return say("{data}, {count:,} rows", data=data_title(prepared.title), count=len(prepared.train))
 
 
@@ -69,7 +69,7 @@ def report(prepared: PreparedData, found: DataReport) -> str:
 
 
 _MARK = "\0"
-"""Placeholder for the names of columns, which are text of the file and therefore not translated."""
+"""Placeholder for column names, which come from the file and are not translated."""
 
 
 def _removed_text(tokens: int) -> str:
@@ -77,7 +77,7 @@ def _removed_text(tokens: int) -> str:
 
 
 def _lists(found: DataReport) -> str:
-    """Return the rows that are skipped or cut, each list collapsed if it is long."""
+    """Return collapsible lists of the refused, cut and duplicate rows."""
     from neftune_core.data.report import row_ranges
 
     refused = [(row_ranges(one.rows), one.reason) for one in found.refused]
@@ -95,7 +95,7 @@ def _lists(found: DataReport) -> str:
 
 
 def _folding_table(kind: str, heading: str, column: str, rows: Sequence[tuple[str, str]]) -> str:
-    """Return a table in a collapsible section; a short list of refused rows is initially expanded."""
+    """Return a table in a collapsible section; only a short list of refused rows is initially open."""
     if not rows:
         return ""
     body = "".join(f"<tr><td>{row}</td><td>{html.escape(words)}</td></tr>" for row, words in rows[:ENTRIES_SHOWN])
@@ -110,12 +110,12 @@ def _folding_table(kind: str, heading: str, column: str, rows: Sequence[tuple[st
 
 
 def rendered_row(prepared: PreparedData, tokenizer: Any, place: int) -> str:
-    """Render one row as the model reads it, with its trained tokens marked.
+    """Render one row as the model reads it, with the trained tokens marked.
 
     Args:
         prepared: The prepared rows.
         tokenizer: The tokenizer.
-        place: Number of the row from 1, training rows first.
+        place: Number of the row, from 1; held-out rows follow the training rows.
 
     Returns:
         HTML.
@@ -133,29 +133,32 @@ def rendered_row(prepared: PreparedData, tokenizer: Any, place: int) -> str:
     counted = later("{count:,} of them trained on") if trains else later("{count:,} of them measured")
     marked = say(counted, count=int(row.trained.sum()))
     words = say(
-        "Row {row:,} of its source, {part}, as the model reads it: {count:,} tokens, {marked}",
+        "Row {row:,} of the source ({part}), as the model reads it: {count:,} tokens, {marked}",
         row=row.example.row,
-        part=say("a training row") if trains else say("held out"),
+        part=say("training row") if trains else say("held out"),
         count=len(row.ids),
         marked=f"<mark>{marked}</mark>",
     )
     return f'<figure class="lab-rendered"><figcaption>{words}</figcaption><pre>{pieces}</pre></figure>'
 
 
-# ---------------------------------------------------------------- values of the components
+# ---------------------------------------------------------------- updates of the components
 
 
 def data_updates(lab: Lab, settings: DataSettings, model: ModelSettings, key: str) -> list[Any]:
-    """Return the values of the tab's components for usable data, which this call puts into use.
+    """Return the updates of the tab's components that apply usable data.
 
     Args:
         lab: The state shared by all visitors.
         settings: The data settings.
         model: The model settings.
-        key: Key that identifies the shown data.
+        key: Key that identifies the prepared data.
 
     Returns:
-        One value per component.
+        One update per component.
+
+    Raises:
+        LabError: If the data cannot be used.
     """
     from neftune_core.data.report import data_report
 
@@ -178,19 +181,19 @@ def data_updates(lab: Lab, settings: DataSettings, model: ModelSettings, key: st
 def to_mend(
     lab: Lab, settings: DataSettings, model: ModelSettings, error: LabError, *, tells: bool = True
 ) -> list[Any]:
-    """Return the values for unusable data: the data in use is kept, and the available columns are offered.
+    """Return the updates of the tab's components for unusable data; the data in use is unchanged.
 
-    If the source can be read, the report on its rows and the first usable row are shown.
+    If the source can be read, its report and its first usable row are shown, and its columns can be chosen.
 
     Args:
         lab: The state shared by all visitors.
         settings: The data settings.
         model: The model settings.
-        error: Why the data cannot be used; it is shown beside the file until the data can be used.
-        tells: Whether to show the error.
+        error: The reason why the data cannot be used.
+        tells: Whether to show the error, which stays visible until the data can be used.
 
     Returns:
-        One value per component.
+        One update per component.
     """
     kept = [gr.skip(), "", gr.skip(), *(_unusable(lab, settings, model) if isinstance(error, DataError) else _SAME)]
     try:
@@ -206,7 +209,7 @@ def to_mend(
 
 
 def problem_html(error: LabError, has_columns: bool) -> str:
-    """Return why the data cannot be used, with a button for choosing its columns if that is possible.
+    """Render the reason why data cannot be used, with a button for choosing the columns if there are any.
 
     Args:
         error: The reason.
@@ -224,7 +227,7 @@ _SAME = [gr.skip()] * 4
 
 
 def _unusable(lab: Lab, settings: DataSettings, model: ModelSettings) -> list[Any]:
-    """Return report, lengths and first row, without a choice of rows, for data that no study can be trained on."""
+    """Return the updates of report, lengths, row slider and row for data that no study can be trained on."""
     from neftune_core.data.report import data_report
 
     try:
@@ -248,7 +251,7 @@ def _columns_to_offer(lab: Lab, settings: DataSettings) -> list[str]:
 
 
 def _part_updates(layout: str, columns: dict[str, str], available: list[str], *, by_hand: bool) -> list[Any]:
-    """Return the column boxes of a layout (none if unknown), editable once a layout has been chosen."""
+    """Return the updates of the column dropdowns for a layout, which are editable if it was chosen by hand."""
     parts = list(LAYOUTS[layout].parts) if layout else []
     required = LAYOUTS[layout].required if layout else ()
     updates = []
@@ -260,7 +263,7 @@ def _part_updates(layout: str, columns: dict[str, str], available: list[str], *,
         updates.append(
             gr.update(
                 visible=True,
-                label=say("{part} from the column", part=say(part).capitalize()),
+                label=say("{part} column", part=say(part).capitalize()),
                 choices=[(say(NOT_USED), NOT_USED), *available],
                 value=columns.get(part) or (None if part in required else NOT_USED),
                 interactive=by_hand,

@@ -1,7 +1,8 @@
-"""The Noise tab's views of the effect of noise inside the model: Depth and Next word.
+"""The views of the Noise tab that show the effect of noise inside the model: Depth and Next word.
 
-The browser requests the numbers when one of these views is open, once per sentence, model, draw and kind of noise, for
-all strengths together, so that the slider needs no call. assets/page/noise-depth.js and noise-next.js draw them.
+The browser requests the numbers while one of these views is open, once per sentence, model, draw and kind of noise. One
+response covers all strengths, so that moving the slider makes no call. assets/page/noise-depth.js and noise-next.js
+draw the numbers.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from neftune_core.ui.tabs.noise_tab import NoiseTab, strengths_at
 MEASURED_AT = (0.05, 0.1, 0.15, 0.3, 0.6, 1.0)
 
 ASKED = ("kind", "unit", "length_rule", "tokens", "special_tokens")
-"""Settings that the numbers depend on besides the sentence, its model, its draw and the sites."""
+"""Noise settings that the numbers depend on, besides the sites."""
 
 
 def measure_inside(text: str, model: ModelSettings, draw: int, noise: NoiseSettings) -> Payload:
-    """Follow the noise through the model at every strength.
+    """Measure how noise of several strengths propagates through the model.
 
     Args:
         text: The sentence.
@@ -41,8 +42,8 @@ def measure_inside(text: str, model: ModelSettings, draw: int, noise: NoiseSetti
         noise: The noise settings; strength and schedule are ignored.
 
     Returns:
-        The payload of `noise_propagation`, with the `key` of the preview and the settings `asked` for. If the model
-        cannot show it, only these and the `problem` in one sentence.
+        The payload of `noise_propagation`, with the `key` of the preview and the requested settings as `asked`. If the
+        measurement fails, only `key`, `asked` and the `problem` as a sentence.
     """
     from neftune_core.evaluation.noise_propagation import measure_propagation, payload
     from neftune_core.models.accelerator import accelerator
@@ -69,7 +70,7 @@ def _asked(text: str, model: ModelSettings, draw: int, noise: NoiseSettings) -> 
 
 
 def follow(text: str, model: dict[str, Any], draw: int, noise: dict[str, Any]) -> Iterator[Payload]:
-    """Yield the result of `measure_inside` for settings as plain values.
+    """Yield the result of `measure_inside` for settings given as plain values.
 
     Args:
         text: The sentence.
@@ -84,7 +85,7 @@ def follow(text: str, model: dict[str, Any], draw: int, noise: dict[str, Any]) -
 
 
 def follow_on(lab: Lab, text: str, model: ModelSettings, draw: int, noise: NoiseSettings) -> Payload:
-    """Return the result of `measure_inside`, from the GPU allocated per call if there is one and the model is not tiny.
+    """Run `measure_inside`, on the GPU allocated per call if there is one and the model is not tiny.
 
     Args:
         lab: The state shared by all visitors.
@@ -94,7 +95,7 @@ def follow_on(lab: Lab, text: str, model: ModelSettings, draw: int, noise: Noise
         noise: The noise settings.
 
     Returns:
-        The result; an error of the model or the platform is in it as `problem`.
+        The result; an error of the model or the platform is included as `problem`.
     """
     from neftune_core.evaluation.noise_propagation import ANSWER_TOKENS
     from neftune_core.models.loading import load
@@ -105,13 +106,13 @@ def follow_on(lab: Lab, text: str, model: ModelSettings, draw: int, noise: Noise
             return measure_inside(text, model, draw, noise)
         given = (text, model.model_dump(), draw, noise.model_dump())
         *_, found = lab.gpu.run(follow, given, pass_seconds(1, load(model).layers, ANSWER_TOKENS))
-    except LabError as error:  # of the model or the platform; errors of the task itself are in its result
+    except LabError as error:  # of the model or the platform; other errors are in the result
         return {**_asked(text, model, draw, noise), "problem": str(error)}
     return found
 
 
 def panel_html() -> str:
-    """Return the panel of the chosen token, which the browser fills."""
+    """Return the panel of next-word predictions, which the browser fills."""
     return f"""<section class="lab-predicted" hidden aria-label="{say("Next word")}">
 <div class="lab-predicted-tokens" role="radiogroup" aria-label="{say("Token after which the model predicts")}"></div>
 <p class="lab-predicted-about" aria-live="polite"></p>
@@ -121,7 +122,7 @@ def panel_html() -> str:
 
 
 def build(lab: Lab, strip: Strip, tab: NoiseTab) -> None:
-    """Build the panel in the row that the tab reserves, and connect the call.
+    """Build the panel in the row reserved by the tab, and connect its requests.
 
     Args:
         lab: The state shared by all visitors.

@@ -1,4 +1,4 @@
-"""The Noise tab's measurement of the untrained model's loss by noise strength, on rows of the Data tab."""
+"""The measurement of the untrained model's loss by noise strength on the Noise tab, with rows of the Data tab."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def _about() -> str:
 
 
 def measured_losses(prepared: PreparedData, model: ModelSettings, noise: NoiseSettings) -> Iterator[dict[str, Any]]:
-    """Measure the loss at every strength on the first held-out rows, or training rows if none are held out.
+    """Measure the loss at several strengths on the first held-out rows, or training rows if none are held out.
 
-    The accelerator is held for one pass at a time.
+    Other work can use the accelerator between passes.
 
     Args:
         prepared: The rows.
@@ -53,7 +53,7 @@ def measured_losses(prepared: PreparedData, model: ModelSettings, noise: NoiseSe
         noise: The noise.
 
     Yields:
-        The fields of a `Sensitivity` except its noise, and whether the rows are `held_out`.
+        The fields of `Sensitivity` except `noise`, and whether the rows are `held_out`.
     """
     from neftune_core.evaluation.sensitivity import measure_sensitivity
     from neftune_core.models.accelerator import holding
@@ -68,7 +68,7 @@ def measured_losses(prepared: PreparedData, model: ModelSettings, noise: NoiseSe
 def losses_in_call(
     data: dict[str, Any], model: dict[str, Any], noise: dict[str, Any], limits: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """Return the result of `measured_losses` for settings as plain values.
+    """Run `measured_losses` for settings given as plain values.
 
     Args:
         data: The data settings.
@@ -77,7 +77,7 @@ def losses_in_call(
         limits: Limits of the server.
 
     Returns:
-        The results so far.
+        The iterator of `measured_losses`.
     """
     from neftune_core.data.preparing import prepare
     from neftune_core.data.settings import DataSettings
@@ -92,7 +92,7 @@ def losses_in_call(
 def measure_loss(
     lab: Lab, data: DataSettings, model: ModelSettings, noise: NoiseSettings
 ) -> Iterator[tuple[Figure, float]]:
-    """Measure the loss at several strengths; if the host allocates a GPU per call, run on that GPU.
+    """Measure the loss at several strengths, on the GPU allocated per call if there is one.
 
     Args:
         lab: The state shared by all visitors.
@@ -101,7 +101,7 @@ def measure_loss(
         noise: The noise.
 
     Yields:
-        The figure so far, and the share of the work that is done.
+        The figure so far, and the completed share of the work, from 0 to 1.
     """
     from neftune_core.evaluation.sensitivity import Sensitivity
     from neftune_core.models.loading import load
@@ -121,7 +121,7 @@ def measure_loss(
 
 
 def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
-    """Build the buttons and the progress in the row that the tab reserves; the result is drawn in the tab's figure.
+    """Build the buttons and the progress in the row reserved by the tab, whose figure shows the result.
 
     Args:
         lab: The state shared by all visitors.
@@ -156,7 +156,7 @@ def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
     asking.then(stoppable(False), None, stop, **QUIET)
     about = _about()
     stop.click(lambda: [visibility(False), about], None, [stop, progress], cancels=asking, **QUIET)
-    # A loss that was measured with a different model or on different rows is not shown beside these.
+    # A loss measured with another model or on other rows would no longer match the page.
     others = [events(state).change for state in (data.settings, strip.model)]
     shown = [found, stop, progress]
     gr.on(others, lambda: [{}, visibility(False), about], None, shown, cancels=asking, **QUIET)

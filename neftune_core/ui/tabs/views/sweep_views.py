@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from neftune_core.sweeps.table import SweepTable, TableRow
 
 EPOCH_NAMES = {"last": later("last epoch"), "best": later("best epoch")}
-NOTHING = later("Nothing has been measured yet: the table fills up as studies finish.")
+NOTHING = later("Nothing has been measured yet. The table fills up as studies finish.")
 
 
 def table_view(table: SweepTable, measure: str) -> str:
-    """Render the settings with their results and effects; a wide table scrolls in its own box.
+    """Render the settings of a sweep with their results and effects as a table.
 
     Args:
         table: The table of the sweep.
@@ -64,7 +64,7 @@ def _row(row: TableRow, measure: str, others: list[str], colours: Mapping[str, s
 
 
 def number(value: float) -> str:
-    """Format a number with three significant digits; a dash for NaN."""
+    """Format a number with three significant digits; return a dash for NaN."""
     return "–" if value != value else f"{value:.3g}"
 
 
@@ -77,7 +77,7 @@ def effect(row: TableRow, measure: str, epoch: str) -> str:
         epoch: "last" or "best".
 
     Returns:
-        HTML; "" without a difference.
+        HTML; "" if there is no difference.
     """
     found = row.effects.get(measure, {}).get(epoch)
     if found is None or not found.seeds:
@@ -90,7 +90,7 @@ def effect(row: TableRow, measure: str, epoch: str) -> str:
 
 def _note(table: SweepTable, measure: str) -> str:
     seeds = max((row.counted for row in table.rows), default=0)
-    few = " " + say("Results from fewer than six seeds are only an illustration.") if seeds < 6 else ""
+    few = " " + say("Results from fewer than six seeds are only illustrative.") if seeds < 6 else ""
     return (
         say(
             "{done} of {studies} studies are done. “Minus control” is the mean paired difference over the seeds, with "
