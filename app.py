@@ -1,4 +1,4 @@
-"""Build the lab and launch it; what a Space runs. Obeys GRADIO_SERVER_NAME and GRADIO_SERVER_PORT."""
+"""Launch the lab, as a Space does; GRADIO_SERVER_NAME and GRADIO_SERVER_PORT set its address."""
 
 from neftune_core.ui.server.serve import serve
 

@@ -1,4 +1,4 @@
-"""Apply a lesson's preset: set the page's state, and open the lesson's tab."""
+"""Apply the preset of a lesson to the page, and open the tab of the lesson."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from neftune_core.ui.tabs.noise_tab import update_range_after
 from neftune_core.ui.tabs.train_tab import NOTHING_YET
 
 SET = ("noise.", "train.", "measuring.", "view")
-"""Prefixes of the names of values that a lesson sets; those that its preset omits get their initial values."""
+"""Prefixes of the values that a lesson sets; values missing from its preset are reset to their initial values."""
 DATA = "data"
 
 
 def preset_of(fields: Fields, lesson: Lesson) -> dict[str, Any]:
-    """Return the values of the state that a lesson sets, by name.
+    """Return the values that a lesson sets, by name.
 
     Args:
-        fields: The fields of the state.
+        fields: The named components of the page.
         lesson: The lesson.
 
     Returns:
-        Values by name: the lesson's, and the initial values of all other settings.
+        The values of the lesson, and the initial values of all other settings.
 
     Raises:
-        ValueError: If the preset names a value that the state does not have, or one that does not fit.
+        ValueError: If the preset has an unknown name or an invalid value.
     """
     given = {name: value for name, value in lesson.preset.items() if name != DATA}
     fitting, lost = fields.fitting(given)
@@ -51,7 +51,7 @@ def preset_of(fields: Fields, lesson: Lesson) -> dict[str, Any]:
 
 
 def connect(learn: LearnTab, page: PageParts) -> None:
-    """Let each lesson's button apply its preset, and pass the results of a finished study to the browser.
+    """Connect the lesson buttons to their presets, and send the results of a finished study to the browser.
 
     Args:
         learn: The Learn tab.
@@ -63,7 +63,7 @@ def connect(learn: LearnTab, page: PageParts) -> None:
     outputs = [*page_state.state_components(page, fields), data.source, data.starter, train.state, train.curves]
 
     def preset(lesson: Lesson, watched: str) -> list[Any]:
-        """Set the page up; the recorded study of the Train tab goes, because it is not the study of the lesson."""
+        """Apply the preset; a lesson on the Train tab also hides the recorded study, which is a different one."""
         values = page_state.state_updates(page, fields, preset_of(fields, lesson))
         source = str(lesson.preset.get(DATA, EXAMPLE.data.source)).removeprefix("starter:")
         is_empty = lesson.tab == "Train" and not watched
@@ -78,10 +78,10 @@ def connect(learn: LearnTab, page: PageParts) -> None:
         update_range_after(done, noise)
         done = done.then(None, None, None, js=then)
         done.then(data.reread.handler, data.reread.inputs, data.reread.outputs, **QUIET)
-    told_facts = gr.HTML({}, html_template="", js_on_load=part("facts"), apply_default_css=False, elem_id="study-facts")
+    results = gr.HTML({}, html_template="", js_on_load=part("facts"), apply_default_css=False, elem_id="study-facts")
 
     @reports_errors
     def look(key: str, finished: str) -> Any:
         return study_facts(find(finished.partition("#")[0], require_key(key))) if finished else gr.skip()
 
-    train.finished.change(look, [key, train.finished], told_facts, **QUIET)
+    train.finished.change(look, [key, train.finished], results, **QUIET)

@@ -1,4 +1,4 @@
-"""The page: one strip at the top, and the tabs below it."""
+"""The page: a strip at the top and tabs below it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHINESE_PATH = "/zh"
 
 
 def build(lab: Lab | None = None, first: FirstPreview | None = None) -> gr.Blocks:
-    """Build the whole page in every language, ready for `launch.launch`: English at its root, Chinese at its own path.
+    """Build the page for `launch.launch`, in English at the root and in Chinese at `CHINESE_PATH`.
 
     Args:
         lab: The state shared by all visitors; a new one if None.
@@ -57,7 +57,7 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
     shared_study.build(lab, key)
     class_view.build(lab, key)
     learn_tab.dock()
-    with gr.Tabs(elem_id="lab-tabs", selected="noise"):  # learn.js opens the requested tab
+    with gr.Tabs(elem_id="lab-tabs", selected="noise"):  # learn.js then opens the requested tab
         with _tab("learn"):
             learn = learn_tab.build(shown, _usual_time(lab))
         with _tab("noise"):
@@ -85,10 +85,10 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
 
 
 def _spare_progress(page: gr.Blocks, hidden: Component) -> None:
-    """Name a hidden component as the place of progress that is not shown.
+    """Assign hidden progress indicators to one hidden component.
 
-    By default it is every output. The framework then updates all components that were ever outputs, at each step of
-    each call.
+    By default Gradio assigns them to every output. It then updates all components that were ever outputs at each step
+    of each call.
     """
     for function in page.fns.values():
         if function.targets and function.show_progress == "hidden" and function.show_progress_on is None:
@@ -108,9 +108,9 @@ TABS = {
 
 @contextmanager
 def _tab(name: str) -> Iterator[gr.Tab]:
-    """Open a tab that is mounted with the page, with its heading for screen readers.
+    """Open a tab that is mounted with the page and has a heading for screen readers.
 
-    Scripts and links refer to it by `name`, in any language.
+    Scripts and links refer to the tab by `name`, which is not translated.
     """
     with gr.Tab(say(TABS[name]), id=name, elem_id=f"tab-{name}", render_children=True) as place:
         gr.HTML(f"<h2>{say(TABS[name])}</h2>", elem_classes=["visually-hidden"], apply_default_css=False)
@@ -118,9 +118,9 @@ def _tab(name: str) -> Iterator[gr.Tab]:
 
 
 def _usual_time(lab: Lab) -> str:
-    """Return how long the study takes that the page opens with; "" if that depends on the host's model or GPU.
+    """Return the usual duration of the page's initial study; "" if it depends on the host's model or GPU.
 
-    The Train tab has the estimate for this machine, for which the model and the data have to be loaded.
+    An estimate for this machine, which the Train tab shows, would require loading the model and the data.
     """
     if lab.gpu or lab.host.profile.model != BUNDLED:
         return ""
@@ -128,7 +128,7 @@ def _usual_time(lab: Lab) -> str:
 
 
 def _initial_text() -> dict[str, str]:
-    """Return the strip's description of the next study when the page opens."""
+    """Return the initial description of the next study in the strip."""
     return {
         "model": say("bundled model"),
         "data": data_title(EXAMPLE.data.source.removeprefix("starter:")),

@@ -1,4 +1,4 @@
-"""Starter sets with a recorded effect of noise: its description, and the button that sets up the same study."""
+"""Show the recorded effect of noise on a starter set, with a button that sets up the recorded study."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from neftune_core.ui.tabs import noise_tab
 
 
 def recorded_studies(lab: Lab) -> dict[str, tuple[Sweep, StudySettings]]:
-    """Return recorded sweeps that compare one noise with the control, and their study, by the name of its starter set.
+    """Return the recorded sweeps that compare one noise with the control, and their studies, by starter set.
 
-    The study has the number of seeds that a claim requires.
+    Each study has as many seeds as a claim requires.
     """
     found = {}
     for sweep in lab.recorded_sweeps:
@@ -44,7 +44,7 @@ def effect_words(lab: Lab, starter: str) -> str:
         starter: Name of the starter set.
 
     Returns:
-        HTML, or "" if there is no such sweep.
+        HTML; "" if there is no such sweep or it has no verdict.
     """
     sweep, _ = recorded_studies(lab).get(starter, (None, None))
     found = lab.sweep_table(sweep).verdict if sweep else None
@@ -52,7 +52,7 @@ def effect_words(lab: Lab, starter: str) -> str:
 
 
 def connect(page: PageParts) -> None:
-    """Show the recorded effect of the chosen starter set, and let its button set the study up on all tabs.
+    """Connect the recorded effect to the choice of the starter set, and its button to the forms on all tabs.
 
     Args:
         page: The parts of the page.

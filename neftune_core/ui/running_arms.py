@@ -19,7 +19,7 @@ from neftune_core.studies.steering.log import stopped_arms, strengths
 
 
 def arm_rows(record: Record, status: Status, log: Log) -> str:
-    """Return the arms besides the control as HTML, each with a button that stops it; "" unless the study trains.
+    """List the noise and method arms of a running study, each with a button that stops it.
 
     Args:
         record: The study.
@@ -27,7 +27,7 @@ def arm_rows(record: Record, status: Status, log: Log) -> str:
         log: Its log.
 
     Returns:
-        The HTML.
+        HTML; "" if the study is not running or is a sweep. Arms that diverged are left out.
     """
     if status.state != "running" or record.is_sweep:
         return ""
@@ -59,14 +59,14 @@ def _arm_action(arm: str, stopped: int | None) -> str:
 
 
 def live_strength(record: Record, status: Status, log: Log, *, anew: bool) -> Any:
-    """Return the update of the slider that changes the noise of a live study; hidden for any other.
+    """Return the update of the slider that changes the noise of a live study; hide it for other studies.
 
     Args:
         record: The study.
         status: Its status.
         log: Its log.
-        anew: Whether the page has just begun to watch it. Only then is the slider set to the current strength, so that
-            it never moves while it is being dragged.
+        anew: Whether the page has just started to watch the study. Only then is the slider set to the current
+            strength, so that it never moves while it is being dragged.
 
     Returns:
         A Gradio update.

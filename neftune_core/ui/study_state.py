@@ -17,12 +17,13 @@ from neftune_core.ui.tabs.train_form import USUAL
 
 
 def study_state(fields: Fields, study: StudySettings) -> dict[str, Any]:
-    """Return the state that describes a study; a preset is selected if all its values match.
+    """Return the state of the page that describes a study.
 
-    The noise is that of the first arm; arms that differ from it only in strength become further strengths.
+    The noise is that of the first noise arm. Arms that differ from it only in strength become further strengths. A
+    preset is selected if all its values match.
 
     Args:
-        fields: The components that have a name.
+        fields: The named components of the page.
         study: The study.
 
     Returns:
@@ -51,28 +52,23 @@ def study_state(fields: Fields, study: StudySettings) -> dict[str, Any]:
 
 
 def _shown_noise(study: StudySettings) -> NoiseSettings:
-    """Return the noise that the Noise tab shows for a study.
-
-    It is the noise of its first arm with noise, or `CONTROL` if no arm has noise.
-    """
+    """Return the noise of the first arm with noise, which the Noise tab shows; `CONTROL` if no arm has noise."""
     noises = [*study.noise, *(arm.noise for arm in study.methods if arm.noise is not None)]
     return noises[0] if noises else CONTROL
 
 
 def _shown_schedule(study: StudySettings) -> str:
-    """Return the schedule that the method boxes show for a study.
-
-    It is the schedule of its first arm with a method that can have one, or "constant".
-    """
+    """Return the schedule of the first arm with a scheduled method; "constant" if there is none."""
     return next(
         (arm.schedule for arm in study.methods if any(METHODS[name].scheduled for name in arm.values)), "constant"
     )
 
 
 def _has_box(arm: MethodSettings, study: StudySettings) -> bool:
-    """Return whether the boxes of the methods can describe an arm of a study.
+    """Return whether the form can represent a method arm of a study.
 
-    They can if it has one method, the tab's noise if the method needs any, and the schedule of the boxes.
+    It can if the arm has one method, the noise of the Noise tab (if the method needs noise), and the schedule of the
+    form.
     """
     noise, schedule = _shown_noise(study), _shown_schedule(study)
     wanted = [
@@ -94,7 +90,7 @@ def _differs_in_strength(arm: NoiseSettings, noise: NoiseSettings) -> bool:
 
 
 def warn_of_missing_arms(study: StudySettings) -> None:
-    """Report the arms of the study that the forms cannot represent, if any."""
+    """Show a note that lists the arms of a study that the forms cannot represent, if any."""
     shown = _shown_noise(study)
     noises = [arm.name for arm in study.noise[1:] if not _differs_in_strength(arm, shown)]
     methods = [arm.name for arm in study.methods if not _has_box(arm, study)]

@@ -1,4 +1,4 @@
-"""What the page says about one study: its name, its state, its progress and its end."""
+"""Describe one study on the page: its title, state, progress and result."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ OPEN_ENDED = {
     "answering": later("Answering the prompts of the study"),
     "stopping": later("Aborting the current step"),
 }
-"""States of unknown duration, which are shown with an indeterminate progress bar."""
+"""States of unknown duration, shown with an indeterminate progress bar."""
 
 
 def state_text(record: Record, status: Status, log: Log, *, judged: bool = True) -> str:
-    """Describe the state of a study with its numbers, and any damage to its record; details are folded once it is over.
+    """Describe the state of a study, its numbers, and any damage to its record; collapse the details once it is over.
 
     Args:
         record: The study.
         status: Its status.
         log: Its log.
-        judged: Whether to include the result of a finished study, which takes a moment to compute.
+        judged: Whether to include the result of a finished study, which takes time to compute.
 
     Returns:
         HTML.
@@ -46,7 +46,7 @@ def state_text(record: Record, status: Status, log: Log, *, judged: bool = True)
     listed = say("{one} and {other}", one=rows[0], other=rows[1]) if len(rows) == 2 else say(", ").join(rows)
     measured = quiet(say("Losses with noise off are measured on {rows}.", rows=listed)) if listed else ""
     if status.is_over and (measured := measured + best_text(record, status)):
-        head = html.escape(say("Measured rows and kept weights"))
+        head = html.escape(say("Measured rows and saved weights"))
         measured = f'<details class="lab-more"><summary>{head}</summary>{measured}</details>'
     said = with_arm_labels(translate_finished(status.message), record.arms)
     message = f"<p>{html.escape(said)}</p>" if said else ""
@@ -61,14 +61,14 @@ def state_text(record: Record, status: Status, log: Log, *, judged: bool = True)
 
 
 def best_text(record: Record, status: Status) -> str:
-    """List the arms of a study that has ended whose weights at their best evaluation are stored beside the last ones.
+    """List the arms of a finished study that have saved weights from their best evaluation.
 
     Args:
         record: The study.
         status: Its status.
 
     Returns:
-        HTML; "" if there are none.
+        HTML; "" if there are none or the study is not over.
     """
     from neftune_core.studies.comparison import saved_best, saved_seeds
 
@@ -85,7 +85,7 @@ def best_text(record: Record, status: Status) -> str:
     if not found:
         return ""
     words = say(
-        "The weights from the best evaluation (lowest held-out loss) of these arms are kept in addition to the final "
+        "The weights from the best evaluation (lowest held-out loss) of these arms are saved in addition to the final "
         "weights: {arms}. You can choose either on the Compare tab and under Export.",
         arms=say(", ").join(found),
     )
@@ -93,14 +93,14 @@ def best_text(record: Record, status: Status) -> str:
 
 
 def end_text(record: Record, status: Status) -> str:
-    """Summarise the result of a study that has ended, its certainty, and what would make it more certain.
+    """Summarise the result of a finished study, its certainty, and ways to make it more certain.
 
     Args:
         record: The study.
         status: Its status.
 
     Returns:
-        HTML; "" while it runs, or without a result.
+        HTML; "" if the study is not over or has no result.
     """
     from neftune_core.sweeps.table import judge
 
@@ -108,14 +108,14 @@ def end_text(record: Record, status: Status) -> str:
         return ""
     try:
         summary = judge(record).summary
-    except (LabError, ArithmeticError, LookupError, TypeError, ValueError):  # the card below shows the error
+    except (LabError, ArithmeticError, LookupError, TypeError, ValueError):  # the verdict card shows the error
         return ""
     first, *rest = [line.text() for line in summary] or [""]
     return f'<p class="lab-end">{html.escape(first)}</p>' + "".join(map(quiet, rest)) if first else ""
 
 
 def missing_record_text(why: str) -> str:
-    """Report that a study's record no longer exists, with the reason."""
+    """Report that the record of a study is missing, with the reason."""
     return f'<div class="lab-state" data-state="failed"><p><b>{say("Failed")}</b></p><p>{html.escape(why)}</p></div>'
 
 
@@ -170,7 +170,7 @@ def progress_text(record: Record, status: Status) -> str:
 
 
 def _time_left(seconds: float | None) -> str:
-    """Return the time left; the page title is read from here (learn.js)."""
+    """Return the time left, which learn.js also shows in the page title."""
     if seconds is None:
         return say("estimating the time left")
     words = say("{duration} left", duration=duration(seconds))
@@ -178,13 +178,13 @@ def _time_left(seconds: float | None) -> str:
 
 
 def when(record: Record) -> str:
-    """Return when the study was started, in local time."""
+    """Return the local time at which a study was started, or the id of its record if the time is not stored."""
     created = record.about.get("created")
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(created)) if isinstance(created, int | float) else record.id
 
 
 def study_text(record: Record) -> str:
-    """Describe a study in one line: its title or model, and its data."""
+    """Describe a study in one line, by its title or model and its data."""
     model, data = record.about_table("model").get("name"), data_title(record.about_table("data").get("title"))
     try:
         study = record.study

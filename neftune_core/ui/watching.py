@@ -1,7 +1,7 @@
-"""Watching a study: once a second the page requests the new events of its log, outside of Gradio's queue.
+"""The endpoint that a page polls about once a second while it watches a study, outside of Gradio's queue.
 
-A call through the queue takes two requests and transfers whole values, and its response can be lost. The responses here
-are small, need no session, and can be requested again at any time; `assets/page/watch.js` shows them.
+A call through the queue takes two requests, transfers whole values and can lose its response. The responses of this
+endpoint are small, need no session and can be repeated at any time. `assets/page/watch.js` shows them.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ KEPT_FIGURES = 16
 
 @dataclass(frozen=True)
 class Asked:
-    """The request of a page.
+    """The request of a page that watches a study.
 
     Attributes:
-        record_id: The study.
+        record_id: Id of the study.
         key: The visitor's key.
         view: One of `STUDY_VIEWS`; "" for no figure.
-        tag: Tag of the figure that the page has; "" for none.
+        tag: Tag of the figure on the page; "" for none. Without a view, the size of the log.
     """
 
     record_id: str
@@ -57,7 +57,7 @@ class Asked:
 
 
 class Studies:
-    """Responds to pages that watch a study.
+    """The handler of requests from pages that watch a study.
 
     Args:
         lab: The state shared by all visitors.
@@ -69,11 +69,11 @@ class Studies:
         self._keeping = threading.Lock()
 
     def route(self) -> Route:
-        """Return the route of the requests."""
+        """Return the route of the endpoint."""
         return Route(f"/{STUDY_PATH}/{{record_id}}", self.respond)
 
     async def respond(self, request: Request) -> ORJSONResponse:
-        """Respond to a request; without anything new, wait for it, up to `LONGEST_WAIT_SECONDS`."""
+        """Respond as soon as there is something new, or after `LONGEST_WAIT_SECONDS`."""
         query = request.query_params
         code = query.get("language", ENGLISH)
         view = query.get("view", "")
@@ -84,7 +84,7 @@ class Studies:
         before: tuple[str, int, int] | None = None
         while True:
             now = await run_in_threadpool(self._looked, asked)
-            if now is None or now != before:  # a look is cheap, but an answer takes time from the training
+            if now is None or now != before:  # computing an answer slows the training
                 answer = await run_in_threadpool(self._answer_in, code if code in TAGS else ENGLISH, asked)
                 before = now
             if _is_news(answer, asked) or time.monotonic() >= until:
@@ -92,7 +92,7 @@ class Studies:
             await asyncio.sleep(LOOK_SECONDS)
 
     def _looked(self, asked: Asked) -> tuple[str, int, int] | None:
-        """Return a value that changes whenever the answer does; None if there is no such study."""
+        """Return a value that changes whenever the answer does; None if the study does not exist."""
         try:
             record = find(asked.record_id, require_key(asked.key))
         except RecordError:
@@ -111,9 +111,9 @@ class Studies:
             asked: The request.
 
         Returns:
-            `running`, `state`, `progress` and `arms` as HTML, and `size` of the log; with a view also `tag`, and
-            `figure` (the whole one) or `changes` since the one with the page's tag. `{"gone": True}` if there is no
-            such study.
+            `running`; `state`, `progress` and `arms` as HTML; and the `size` of the log. With a view also `tag`, and
+            either the whole `figure` or its `changes` since the tag of the page, unless the tag is unchanged. If the
+            study does not exist, `{"gone": True}`.
         """
         try:
             key = require_key(asked.key)
@@ -144,7 +144,7 @@ class Studies:
         return {"tag": tag, **({"changes": more} if more else {"figure": new})}
 
     def _figure(self, record: Record, events: list[Event], view: str) -> Figure:
-        """Return the figure of these events; the last few are cached."""
+        """Return the figure of these events, from the cache of recent figures if possible."""
         name = record.id, view, language.current(), tag_of(events)
         with self._keeping:
             known = self._figures.get(name)
@@ -158,7 +158,7 @@ class Studies:
 
 
 def _is_news(answer: Mapping[str, Any], asked: Asked) -> bool:
-    """Return whether an answer is sent immediately; a figure without points waits for its first one."""
+    """Return whether an answer is sent immediately; a figure is not sent before it has its first point."""
     if not answer.get("running"):
         return True
     if not asked.view:
@@ -167,5 +167,5 @@ def _is_news(answer: Mapping[str, Any], asked: Asked) -> bool:
 
 
 def tag_of(events: list[Event]) -> str:
-    """Return the number of events with a checksum of the last one, which may be different after a run has resumed."""
+    """Return the number of events with a checksum of the last one, which differs if a run has resumed since."""
     return f"{len(events)}-{zlib.crc32(json.dumps(events[-1]).encode()) if events else 0:x}"

@@ -66,7 +66,7 @@ def test_two_students_join_a_class_and_their_studies_appear_in_it(
     with visiting(browser, lab_address, key=TEACHER) as teacher:
         link = link_of(teacher, "class", "class")
         teacher.locator(f"{PANEL} [data-do=open]").click()
-        text_of(teacher, "#class-about", "You made this class")
+        text_of(teacher, "#class-about", "You created this class")
         text_of(teacher, "#class-counts", "0 students")
         numbers, title = [], ""
         for key in (ANN, BEN):

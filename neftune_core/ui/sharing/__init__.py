@@ -1,1 +1,1 @@
-"""Sharing with other visitors: links with their QR codes, finished studies to read, and classes."""
+"""Sharing with other visitors: links with QR codes, read-only studies, and classes."""

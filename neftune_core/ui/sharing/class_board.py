@@ -1,4 +1,4 @@
-"""The studies of a class as numbers and curves, without any text of a student; computed at most twice a second."""
+"""The board of a class: the numbers and curves of its studies, without any text written by students."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from neftune_core.studies.results import mean_results
 from neftune_core.studies.sharing.classes import Classroom
 
 SECONDS = 0.5
-"""Maximum age of a board; with the polling interval of a page, it is at most two seconds old."""
+"""Maximum age of a board; with the polling interval, a page shows a board at most two seconds old."""
 KEPT_CLASSES, KEPT_STUDIES, KEPT_BOARDS = 50, 3_000, 100
 LOSS = "held_out_loss"
 
@@ -28,13 +28,13 @@ Points = dict[Any, tuple[list[int], list[float]]]
 
 @dataclass(frozen=True)
 class Board:
-    """The content that a class shows.
+    """The content of the board of one class.
 
     Attributes:
-        version: Changes whenever the content changes.
-        students: Number of students who joined.
-        studies: The studies that have something to show, newest first.
-        unmeasured: Number of studies without any held-out loss yet.
+        version: Hash of the content, which changes with it.
+        students: Number of students who have joined.
+        studies: Studies with a held-out loss, newest first.
+        unmeasured: Number of studies without a held-out loss.
     """
 
     version: int
@@ -44,13 +44,13 @@ class Board:
 
     @property
     def over(self) -> int:
-        """Number of studies with a final difference."""
+        """Number of studies with a final difference from the control."""
         return sum(bool(study.differences) for study in self.studies)
 
 
 @dataclass
 class ClassBoards:
-    """The boards of all classes of one server; a study is read again only if its log has grown."""
+    """The boards of all classes on one server; a study is read again only if its log has grown."""
 
     _boards: OrderedDict[str, tuple[float, Board]] = field(default_factory=OrderedDict)
     _shown: OrderedDict[tuple[str, int], Board] = field(default_factory=OrderedDict)
@@ -68,14 +68,14 @@ class ClassBoards:
             return board
 
     def shown(self, code: str, version: int) -> Board | None:
-        """Return the version of a board that a page shows.
+        """Return a version of a board that a page shows.
 
         Args:
             code: Code of the class.
             version: Version of the board.
 
         Returns:
-            The board; None if it is no longer kept.
+            The board; None if it is no longer cached.
         """
         with self._guard:
             return self._shown.get((code, version))
@@ -87,7 +87,7 @@ class ClassBoards:
         return Board(version, len(room.students), shown, len(found) - len(shown))
 
     def _study(self, number: int, record: Record) -> ClassStudy | None:
-        """Return a study; None if it cannot be read."""
+        """Return a study, from the cache if its log has not grown; None if it cannot be read."""
         try:
             size = (record.folder / "events.jsonl").stat().st_size
             known = self._studies.get(record.id)
@@ -100,7 +100,7 @@ class ClassBoards:
 
 
 def _keep(kept: OrderedDict[Any, Any], name: Any, value: Any, most: int) -> None:
-    """Keep a value as the newest, and at most `most` of them."""
+    """Cache a value as the newest, and drop the oldest beyond `most` values."""
     kept[name] = value
     kept.move_to_end(name)
     while len(kept) > most:
@@ -113,14 +113,14 @@ def _sizes(study: ClassStudy) -> tuple[object, ...]:
 
 
 def class_study(number: int, record: Record) -> ClassStudy:
-    """Return the part of a study that its class may see.
+    """Return the numbers of a study that its class can see.
 
     Args:
         number: Number of the student.
         record: The study.
 
     Returns:
-        The study without its texts.
+        The study without any text.
     """
     events = record.events()
     arms, shared = record.arms, shared_seeds(events)
@@ -134,7 +134,7 @@ def class_study(number: int, record: Record) -> ClassStudy:
 
 
 def _held_out(events: Sequence[Event], arm: str) -> Points:
-    """Return an arm's steps and held-out losses for each seed."""
+    """Return the steps and held-out losses of an arm, by seed."""
     seeds: Points = {}
     for event in events:
         loss = event.get("arms", {}).get(arm, {}).get(LOSS) if event["event"] == "evaluated" else None

@@ -1,4 +1,4 @@
-"""The class of a link such as `?class=K7M2QX`: joining it, and all its studies in one figure."""
+"""The view of a class opened by a link such as `?class=K7M2QX`: joining it, and figures of all its studies."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from neftune_core.ui.sharing.class_board import Board, ClassBoards
 from neftune_core.ui.sharing.link_panel import NOT_HERE
 
 SECONDS = 1.0
-"""Polling interval of the board, which is at most `class_board.SECONDS` old."""
+"""Polling interval of the page."""
 HELD = in_browser("[code, Lab.figureTag('class-curves')]", "code, held")
-"""The script that tells the server which board the page shows."""
+"""The script that sends the version of the board on the page to the server."""
 UNKNOWN = "?"
 REMEMBER = in_browser("Lab.sharing.keep(code)", "code")
-"""The script that stores the class that the visitor is a student of; `UNKNOWN` until the server has answered."""
+"""The script that stores the code of the class that the visitor has joined; `UNKNOWN` before the first response."""
 LOOKS_A_MINUTE = 200
-"""How often one network address may open a class: enough for a whole class, too little for guessing codes."""
+"""Classes that one network address can open per minute: enough for a school, too few to guess codes."""
 CONSENT = later(
     "If you join, each study that you start from now on will be shown in the class under a number: its strengths, "
     "curves and differences, but none of your texts, rows or answers. You can leave at any time; the class then no "
@@ -41,7 +41,7 @@ MEMBER = later(
     "You are number {number}: the studies that you have started since you joined are shown under this number."
 )
 TEACHER = later(
-    "You made this class. “Copy link” in the header gives its link and QR code, with the page's current settings."
+    "You created this class. “Copy link” in the header shows its link and QR code, with the page's current settings."
 )
 
 
@@ -50,16 +50,16 @@ class ClassView:
     """The components of a class.
 
     Attributes:
-        code: Code of the class that the visitor opened; its value is only on the server.
-        held: Version of the board that the page shows, filled by `HELD`.
-        kept: Code that the browser stores: the code of the class that its visitor has joined.
+        code: Code of the opened class, stored on the server only.
+        held: Version of the board on the page, filled by `HELD`.
+        kept: Code of the joined class, which `REMEMBER` stores in the browser.
         box: The column with all components.
-        about: Name of the class, and what joining it means.
-        buttons: Join, leave, show or hide, and end.
-        board: The part with the figures.
+        about: Name of the class, and the visitor's role or the terms of joining.
+        buttons: Buttons that join, show, hide, leave and end the class, by these names.
+        board: The column with the counts and figures.
         counts: Numbers of students and studies.
         figures: Curves and differences.
-        timer: Active while the figures are shown.
+        timer: Polls the board while it is shown.
     """
 
     code: gr.State
@@ -74,7 +74,7 @@ class ClassView:
     timer: gr.Timer
 
     def shown(self) -> list[Any]:
-        """Return the components that `_opened` returns values for."""
+        """Return the components that `_opened` updates."""
         return [self.code, self.kept, self.box, self.about, *self.buttons.values(), self.board, self.timer]
 
     def drawn(self) -> list[Any]:
@@ -83,7 +83,7 @@ class ClassView:
 
 
 def build(lab: Lab, key: gr.Textbox) -> None:
-    """Build the class of the link, above the tabs; without one the server is not called.
+    """Build the class of the link above the tabs; without such a link the server is not called.
 
     Args:
         lab: The state shared by all visitors.
@@ -97,7 +97,9 @@ def build(lab: Lab, key: gr.Textbox) -> None:
     def open_class(key: str, code: str) -> list[Any]:
         if looks.wait(asked_from.get()):
             raise TooManyCalls(
-                say("Your network address has opened too many classes within a minute: wait a moment, then try again.")
+                say(
+                    "Too many classes were opened from your network address within a minute: wait a moment, then try again."
+                )
             )
         try:
             if not lab.limits.sharing:
@@ -139,7 +141,7 @@ def _components() -> ClassView:
 
 
 def _opened(room: Classroom, owner: str, *, shows: bool | None = None) -> list[Any]:
-    """Return the updates that show a class to a visitor; unless `shows` is given, only its teacher sees the figures."""
+    """Return the updates that show a class; `shows` opens the board, by default only for the teacher."""
     student, is_teacher = room.student(owner), room.is_of(owner)
     shows = is_teacher if shows is None else shows
     words = say(MEMBER, number=student.number) if student else say(TEACHER if is_teacher else CONSENT)
@@ -162,7 +164,7 @@ def _opened(room: Classroom, owner: str, *, shows: bool | None = None) -> list[A
 
 
 def _closed(view: ClassView, words: str) -> list[Any]:
-    """Return the updates for a class that does not exist, with the reason; the browser forgets it."""
+    """Return the updates for a class that cannot be opened, with the reason; the browser forgets its code."""
     hidden = [gr.update(visible=False)] * (len(view.buttons) + 1)
     return ["", "", gr.update(visible=True), _about_html(say("Class"), words), *hidden, gr.Timer(active=False)]
 
@@ -172,7 +174,7 @@ def _about_html(head: str, words: str) -> str:
 
 
 def _connect_buttons(view: ClassView, key: gr.Textbox) -> dict[str, Any]:
-    """Connect the buttons; return the events of their clicks by name."""
+    """Connect the buttons, and return their click events by name."""
 
     @reports_errors
     def join(key: str, code: str) -> list[Any]:
@@ -195,7 +197,7 @@ def _connect_buttons(view: ClassView, key: gr.Textbox) -> dict[str, Any]:
     @reports_errors
     def end(key: str, code: str) -> list[Any]:
         end_class(code, require_key(key))
-        return _closed(view, say("The class has ended; its studies stay with those who trained them."))
+        return _closed(view, say("The class has ended; everyone keeps their own studies."))
 
     clicked = {}
     for name, action in {"join": join, "leave": leave, "show": show, "hide": hide, "end": end}.items():
@@ -205,7 +207,7 @@ def _connect_buttons(view: ClassView, key: gr.Textbox) -> dict[str, Any]:
 
 
 def _connect_board(view: ClassView, opened: list[Any]) -> None:
-    """Draw the figures when the class is `opened`, and keep them up to date while they are shown."""
+    """Draw the board after the `opened` events, and update it while it is shown."""
     boards = ClassBoards()
     outputs = [*view.drawn(), view.timer]
     unchanged = [gr.skip()] * len(outputs)
@@ -214,7 +216,7 @@ def _connect_board(view: ClassView, opened: list[Any]) -> None:
     def look(code: str, held: str) -> list[Any]:
         try:
             board = boards.of(find_class(code)) if code else None
-        except RecordError as error:  # it has ended in the meantime
+        except RecordError as error:  # the class has ended
             show_error(error)
             return [*unchanged[:-1], gr.Timer(active=False)]
         if board is None or str(board.version) == held:
@@ -227,7 +229,7 @@ def _connect_board(view: ClassView, opened: list[Any]) -> None:
 
 
 def _news(board: Board, before: Board | None) -> list[Figure]:
-    """Return the figures of a board, or only their changes since the board `before` that the page shows."""
+    """Return the figures of a board, or only their changes since `before`, the board on the page."""
     new = _figures(board)
     grown = [changes(old, now) for old, now in zip(_figures(before), new, strict=True)] if before else []
     return [{"since": str(before.version), **one} for one in grown if one] if before and all(grown) else new

@@ -1,4 +1,4 @@
-"""The panel of a link: its QR code, a read-only link to the finished study that the page shows, and a new class."""
+"""The panel of a copied link: its QR code, and buttons that share a finished study or create a class."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def _panel_html() -> str:
 <p class="lab-link-code-text"></p>
 <p><button type="button" data-do="share" hidden>{say("Share this study (read-only)")}</button>
 <button type="button" data-do="withdraw" hidden>{say("Withdraw the link")}</button>
-<button type="button" data-do="class" hidden>{say("Make a class")}</button>
+<button type="button" data-do="class" hidden>{say("Create a class")}</button>
 <button type="button" data-do="open" hidden>{say("Open the class")}</button>
 <button type="button" data-do="close">{say("Close")}</button></p></div></section>"""
 
 
 def build(lab: Lab, key: gr.Textbox) -> None:
-    """Build the panel; it opens when a link is copied.
+    """Build the panel, which opens when a link is copied.
 
     Args:
         lab: The state shared by all visitors.
@@ -74,12 +74,12 @@ def content(lab: Lab, classes: Window, key: str, link: str, job: str, action: st
         classes: Limit on new classes per network address.
         key: The visitor's key.
         link: Link to the page with its settings.
-        job: Id of the study that the page shows; "" for none.
+        job: Id of the study shown on the page; "" for none.
         action: "share", "withdraw" or "class"; "" if the link was copied.
 
     Returns:
-        The result of `code_of`, `about` as a sentence, `offers` with the available actions, and `copied` if the link
-        is to be copied.
+        The result of `code_of`, an explanation as `about`, the available actions as `offers`, and `copied` if the
+        browser should copy the link.
 
     Raises:
         LabError: If the action is not possible.
@@ -108,8 +108,8 @@ def _new_class(page: str, owner: str, counted: Window) -> dict[str, Any]:
     if counted.wait(asked_from.get()):
         raise TooManyCalls(
             say(
-                "Your network address has created too many classes within an hour: try again later, "
-                "or use one of these classes."
+                "Too many classes were created from your network address within an hour: try again later, or use one "
+                "of these classes."
             )
         )
     code = make_class(owner)

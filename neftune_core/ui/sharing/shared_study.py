@@ -1,4 +1,4 @@
-"""A study that somebody else has shared, read-only: its curves, verdict, settings and answers."""
+"""The read-only page of a shared study: its curves, verdict, settings and answers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ CURVES = "losses"
 
 
 def build(lab: Lab, key: gr.Textbox) -> None:
-    """Build the study of a link such as `?shared=...`, in place of the tabs; without one the server is not called.
+    """Build the view of a study shared by a link such as `?shared=...`, which replaces the tabs.
+
+    Without such a link the server is not called.
 
     Args:
         lab: The state shared by all visitors.
-        key: Component whose `change` event triggers reading the link.
+        key: Component with the visitor's key; its `change` event makes the browser read the link.
     """
     with gr.Column(elem_id="lab-shared", visible=False) as box:
         about = gr.HTML(elem_id="shared-about", apply_default_css=False)
@@ -47,17 +49,19 @@ def build(lab: Lab, key: gr.Textbox) -> None:
 
 
 def content(lab: Lab, link: str) -> list[Any]:
-    """Return the content of a link: nothing about the owner, and of the owner's rows only the answered prompts.
+    """Return the content of a shared study.
+
+    It has nothing about the owner, and none of the owner's rows except the answered prompts.
 
     Args:
         lab: The state shared by all visitors.
-        link: Text that `shares.share` returned.
+        link: Text returned by `shares.share`.
 
     Returns:
         The description, the curves, the verdict, the answers and the settings.
 
     Raises:
-        RecordError: If the link shows no study, or its host allows no sharing.
+        RecordError: If the link leads to no study, or the server does not allow sharing.
     """
     if not lab.limits.sharing:
         raise RecordError(say(GONE))

@@ -1,1 +1,1 @@
-"""One file per tab, with the files that only this tab uses; `views` has the views inside the tabs."""
+"""The tabs, one module each, with helper modules; `views` has the views inside the tabs."""

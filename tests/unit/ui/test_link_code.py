@@ -61,5 +61,5 @@ def test_an_address_makes_so_many_classes_an_hour(tmp_path: Path, monkeypatch: p
     window = Window(1, HOUR)
     made = content(Lab(Limits()), window, ANN, LINK, "", "class")
     assert re.fullmatch(r"https://lab\.example\.org/\?class=[A-Z2-9]{6}", made["link"])
-    with pytest.raises(TooManyCalls, match="too many classes within an hour"):
+    with pytest.raises(TooManyCalls, match="Too many classes were created"):
         content(Lab(Limits()), window, ANN, LINK, "", "class")
