@@ -98,7 +98,8 @@ def build(lab: Lab, key: gr.Textbox) -> None:
         if looks.wait(asked_from.get()):
             raise TooManyCalls(
                 say(
-                    "Too many classes were opened from your network address within a minute: wait a moment, then try again."
+                    "Too many classes were opened from your network address within a minute: wait a moment, then try "
+                    "again."
                 )
             )
         try:
