@@ -165,8 +165,8 @@ def _connect_opening(blocks: gr.Blocks, page: PageParts, fields: Fields) -> None
     blocks.load(None, None, [page.key, page.strip.kept], js=opened)
 
     @reports_errors
-    def restore(said: str, model: ModelSettings, data: DataSettings) -> list[Any]:
-        given = read(said)
+    def restore(stored: str, model: ModelSettings, data: DataSettings) -> list[Any]:
+        given = read(stored)
         fitting, lost = fields.fitting(given)
         if lost:
             show_note(say("Some settings of the page could not be restored. {what}", what=" ".join(lost)))
@@ -222,10 +222,10 @@ def _figure(page: PageParts, values: State, model: Any, before: ModelSettings) -
     """Return the figure of the Noise tab for these values; skip the update if none of them affects it."""
     if not any(name.startswith("noise.") or name in ("text", "view") for name in values):
         return gr.skip()
-    said = {name.removeprefix("noise."): str(value) for name, value in values.items() if name.startswith("noise.")}
-    if said.get("unit", "alpha") == "alpha" and not _drops(said.get("kind", "")):
-        said.setdefault("strength", str(noise_tab.FIRST_STRENGTH))
-    noise = from_query(NoiseSettings, said)
+    query = {name.removeprefix("noise."): str(value) for name, value in values.items() if name.startswith("noise.")}
+    if query.get("unit", "alpha") == "alpha" and not _drops(query.get("kind", "")):
+        query.setdefault("strength", str(noise_tab.FIRST_STRENGTH))
+    noise = from_query(NoiseSettings, query)
     text, view = values.get("text", FIRST_SENTENCE), values.get("view", noise_tab.FIRST_VIEW)
     model = model if isinstance(model, ModelSettings) else before
     usual = text == FIRST_SENTENCE and noise.sites == EMBEDDING and model == ModelSettings()

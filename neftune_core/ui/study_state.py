@@ -19,7 +19,7 @@ from neftune_core.ui.tabs.train_form import USUAL
 def study_state(fields: Fields, study: StudySettings) -> dict[str, Any]:
     """Return the state of the page that describes a study.
 
-    The noise is that of the first noise arm. Arms that differ from it only in strength become further strengths. A
+    The noise is that of the first noise arm. Arms that differ from it only in strength become additional strengths. A
     preset is selected if all its values match.
 
     Args:
@@ -40,7 +40,7 @@ def study_state(fields: Fields, study: StudySettings) -> dict[str, Any]:
         "train.strengths": _list_numbers(arm.strength for arm in rest),
         **{
             f"train.{method.field}": _list_numbers(
-                arm.values[name] for arm in study.methods if _has_box(arm, study) and name in arm.values
+                arm.values[name] for arm in study.methods if _fits_form(arm, study) and name in arm.values
             )
             for name, method in METHODS.items()
         },
@@ -64,7 +64,7 @@ def _shown_schedule(study: StudySettings) -> str:
     )
 
 
-def _has_box(arm: MethodSettings, study: StudySettings) -> bool:
+def _fits_form(arm: MethodSettings, study: StudySettings) -> bool:
     """Return whether the form can represent a method arm of a study.
 
     It can if the arm has one method, the noise of the Noise tab (if the method needs noise), and the schedule of the
@@ -93,7 +93,7 @@ def warn_of_missing_arms(study: StudySettings) -> None:
     """Show a note that lists the arms of a study that the forms cannot represent, if any."""
     shown = _shown_noise(study)
     noises = [arm.name for arm in study.noise[1:] if not _differs_in_strength(arm, shown)]
-    methods = [arm.name for arm in study.methods if not _has_box(arm, study)]
+    methods = [arm.name for arm in study.methods if not _fits_form(arm, study)]
     if noises or methods:
         arms = say(", ").join(map(arm_label, [*noises, *methods]))
         words = say(

@@ -122,14 +122,14 @@ class Studies:
             return {"gone": True}
         status, log = self.lab.jobs.status(record), self.lab.log(record)
         events, size = log.events, log.size
-        told = {
+        news = {
             "running": not status.is_over,
             "state": state_text(record, status, log, judged=False),
             "progress": progress_text(record, status),
             "arms": arm_rows(record, status, log),
             "size": size,
         }
-        return told | (self._grown(record, events, asked) if asked.view else {})
+        return news | (self._grown(record, events, asked) if asked.view else {})
 
     def _grown(self, record: Record, events: list[Event], asked: Asked) -> dict[str, Any]:
         tag = tag_of(events)

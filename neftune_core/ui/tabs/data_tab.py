@@ -64,7 +64,7 @@ class DataTab:
     reader: _Reader
 
     def restored_components(self) -> list[Any]:
-        """Return the components that `restored` returns values for."""
+        """Return the components that `restored` updates."""
         inputs = self.reader.inputs
         return [*self.reader.filled(), *inputs.chosen(), inputs.hub.box]
 

@@ -99,7 +99,7 @@ def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
     Returns:
         A component with the id of the last imported record.
     """
-    came = gr.Textbox(visible=False, label=say("Record"))
+    imported = gr.Textbox(visible=False, label=say("Record"))
     with gr.Accordion(say("Import a record from another lab"), open=False, elem_id="runs-bring"):
         file = gr.File(label=say("The zip file of a record"), file_types=[".zip"], elem_id="bring-file", height=110)
 
@@ -110,8 +110,8 @@ def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
         lab.jobs.admit(asked_from.get())  # an import counts as a new study
         return import_record(Path(str(given)), require_key(key), lab.limits).id
 
-    file.upload(bring, [key, file], came, **QUIET, concurrency_limit=2)
-    return came
+    file.upload(bring, [key, file], imported, **QUIET, concurrency_limit=2)
+    return imported
 
 
 def _account() -> tuple[gr.Textbox | None, gr.Checkbox | None, gr.Button | None]:

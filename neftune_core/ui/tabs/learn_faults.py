@@ -122,8 +122,8 @@ def _curves(name: str, runs: Mapping[str, RunMeasurements]) -> Figure:
 def _summary(name: str, runs: Mapping[str, RunMeasurements]) -> str:
     right, wrong = (runs.get(_key(name, on)) for on in (False, True))
     if right and wrong:
-        told = html.escape(damage(FAULTS[name], right, wrong))
-        return f'<p class="lab-fault-damage">{told}</p>{_table(right, wrong)}{quiet(say(FAULTS[name].why))}'
+        damage_text = html.escape(damage(FAULTS[name], right, wrong))
+        return f'<p class="lab-fault-damage">{damage_text}</p>{_table(right, wrong)}{quiet(say(FAULTS[name].why))}'
     if not right and not wrong:
         return quiet(say(ABOUT))
     after = say("Now turn the fault on and run it again.") if right else say("Now turn the fault off and run it again.")

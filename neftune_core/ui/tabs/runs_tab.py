@@ -92,9 +92,9 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
     changed = [opened.record_id.change, train.finished.change]
     evidence_view.connect(opened.evidence, lab, key, opened.record_id, changed)
     export_panel.build(lab, key, opened.record_id, train.finished)
-    came = export_panel.build_import(lab, key)
+    imported = export_panel.build_import(lab, key)
     present = key_of_tab(key, "Runs")
-    _connect_list(lab, key, runs, [train.finished, strip.watched, opened.record_id, came, present], place)
+    _connect_list(lab, key, runs, [train.finished, strip.watched, opened.record_id, imported, present], place)
     _connect_view(lab, key, opened)
     tracker = train.form.tracker
     where = run_actions.ButtonContext(lab, strip, key, opened.record_id, train.asked, train.seen, tracker=tracker)
@@ -245,7 +245,7 @@ def _readable_entry(lab: Lab, record: Record) -> dict[str, Any]:
 
 
 def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
-    """Build the text on disk usage and the button that removes stored models, which is hidden from strangers."""
+    """Build the text on disk usage and, unless strangers use the server, the button that removes stored models."""
     with gr.Row(elem_id="runs-storage"):
         words = gr.HTML(elem_id="runs-storage-words", apply_default_css=False)
         clean = gr.Button(say("Remove downloaded models"), size="sm", visible=False, elem_id="runs-clean-models")

@@ -153,7 +153,7 @@ def _sweep_from_page(context: TabContext, train: TrainTab, tab: SweepTab, values
 
 
 def _sweep_inputs(context: TabContext, train: TrainTab, tab: SweepTab) -> list[Any]:
-    """Return the components that `_sweep_from_page` takes the values of, in order."""
+    """Return the input components of `_sweep_from_page`, in order."""
     outside = [context.data.settings, context.strip.model, *context.noise.noise.components]
     form = tab.form
     own = [*tab.measuring.components, *form.methods.values(), *form.components()]

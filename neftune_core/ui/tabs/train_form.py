@@ -54,7 +54,7 @@ class TrainForm:
     Attributes:
         preset, about: Choice of the preset, and its description.
         reset: Button that resets the form.
-        strengths: Strengths of further arms.
+        strengths: Strengths of additional arms.
         together: Value of `set_together`; marks strengths that were set with their unit and need no conversion.
         methods: Values of the other methods, by method.
         seed, seeds: First seed, and number of seeds.
@@ -91,7 +91,7 @@ class ArmBoxes:
     """Initial values of the arms and seeds.
 
     Attributes:
-        strengths: Strengths of further arms, separated by commas.
+        strengths: Strengths of additional arms, separated by commas.
         seed: First seed.
         seeds: Number of seeds.
     """

@@ -335,7 +335,7 @@ def judged(
         given: Both arms, then URL, model and key of the judge.
 
     Yields:
-        The progress after each verdict.
+        The progress after each prompt.
 
     Raises:
         LabError: If the record, the arms or the judge cannot be used.

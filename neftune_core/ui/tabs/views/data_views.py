@@ -227,7 +227,7 @@ _SAME = [gr.skip()] * 4
 
 
 def _unusable(lab: Lab, settings: DataSettings, model: ModelSettings) -> list[Any]:
-    """Return the updates of report, lengths, row slider and row for data that no study can be trained on."""
+    """Return the updates of report, lengths, row slider and row for data that cannot be trained on."""
     from neftune_core.data.report import data_report
 
     try:
