@@ -288,7 +288,7 @@ class _Replayed(torch.autograd.Function):
 
 
 def _free_gradients(weights: Sequence[Tensor], fixed: Sequence[Tensor | None]) -> None:
-    """Copy the gradients of weights that would be overwritten by the next replay of a recording."""
+    """Copy weight gradients that share memory with a recording, before a replay overwrites them."""
     memory = {gradient.data_ptr() for gradient in fixed if gradient is not None}
     for weight in weights:
         if weight.grad is not None and weight.grad.data_ptr() in memory:

@@ -113,7 +113,7 @@ class Passes:
             slots: Slots with the same methods.
 
         Returns:
-            Positions that predict a trained token, with weights `[slots, positions]`; None for the response tokens alone.
+            Positions that predict a trained token, with weights `[slots, positions]`; None for response tokens alone.
         """
         chosen = [
             [

@@ -66,7 +66,7 @@ class RowMeasures:
         return RowMeasures(self.losses[chosen, :rows], self.hits[chosen, :rows], self.tokens[:rows])
 
     def to_record(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return the measures in the format of a record: `tokens` by row, and `loss` and `hits` by slot name and row."""
+        """Return the measures in record format: `tokens` by row, and `loss` and `hits` by slot name and row."""
         by_name = {
             name: {"loss": [round(value, 6) for value in losses.tolist()], "hits": hits.astype(int).tolist()}
             for name, losses, hits in zip(names, self.losses, self.hits, strict=True)
