@@ -1,4 +1,4 @@
-"""Cost of noise: step time of each kind relative to the same step at strength 0, memory, and previews."""
+"""Cost of noise: step time of each kind relative to strength 0, memory, and previews of the Noise tab."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ SMOLLM2_135M = Size()
 
 
 def measure_noise(size: Size = SMOLLM2_135M) -> ResultTable:
-    """Measure the step time of each kind relative to a step without noise, the memory, and the Noise tab's previews."""
+    """Measure the relative step time of each kind of noise, the memory of noise, and the Noise tab's previews."""
     from neftune_core.engine.stack import AdapterStack
     from neftune_core.models.device import describe_machine
 

@@ -8,14 +8,14 @@ armset           the interface of every set of arms
   copies           full copies of the weights, one per arm
   saving           one arm as a folder in the PEFT or transformers format
 arm_factory      creates the set of arms that the settings select
-lockstep         the training loop: all arms on the same batch, as a generator of events
+lockstep         the training loop, which trains all arms on the same batches and yields events
   passes           the passes of one step: plain, symmetric pairs or adversarial
   loss             the loss of every arm, computed in chunks
   scheduled_noise  the noise of every arm at every step
   optimizer        one AdamW step of all arms, with clipping and weight decay per arm
 clean_loss       loss and accuracy without noise
-  row_measures     loss and accuracy per arm and row, as records store them
+  row_measures     loss and accuracy per arm and row, in the format of records
 graphs           layers run as CUDA graphs
 parallel         one study across several processes
-methods          methods to compare with noise, one file each
+methods          methods that are compared with noise, one file each
 """

@@ -1,7 +1,7 @@
 """The interface of every set of arms, whether adapters over one base or full copies of the weights.
 
-A set has numbered slots. Slot 0 is the base, which is never trained; slots 1 and up are the arms. All slots share one
-module tree with a noise hook at every site; a forward pass runs the active slots.
+A set has numbered slots. Slot 0 is the base, which is never trained. Slots 1 and up are the arms. All slots share one
+module tree with a noise hook at every site. A forward pass runs the active slots.
 """
 
 from __future__ import annotations

@@ -268,7 +268,7 @@ class Plan(Protocol):
     def arms(self) -> Mapping[str, NoiseSettings]: ...
 
     def method_of(self, arm: str) -> MethodSettings:
-        """Return the method settings of an arm; no value is None."""
+        """Return the method settings of an arm, with a value for every method."""
 
 
 def count_steps(rows: int, training: TrainingSettings) -> int:

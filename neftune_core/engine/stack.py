@@ -1,7 +1,7 @@
 """Stacked LoRA adapters: one frozen base and one adapter per slot, run in one pass or in turn.
 
-A batch is laid out arm by arm, `[slots * batch, length, width]`. The base weight multiplies the whole batch once; the
-adapters (arXiv 2106.09685) are two batched products, so that gradients never cross slots. Slot 0 is the base, whose
+A batch is laid out arm by arm, `[slots * batch, length, width]`. The base weight multiplies the whole batch once. The
+adapters (arXiv 2106.09685) are two batched products, so that gradients never cross slots. Slot 0 is the base; its
 adapter stays zero.
 """
 

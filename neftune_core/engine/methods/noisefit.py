@@ -1,7 +1,7 @@
 """The loss of NoiseFiT (arXiv 2504.03302): one clean and two noisy passes, as in the authors' code.
 
-The method's own noise (Gaussian, on a few layers chosen by signal-to-noise ratio, scaled per token) is not implemented;
-the arm's noise is used instead.
+The noise of the paper (Gaussian, on a few layers chosen by signal-to-noise ratio, scaled per token) is not implemented.
+The noise of the arm is used instead.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SECOND_DRAW = 1 << 20
 def clean_and_two_noisy(
     passes: StepPasses, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise], values: Mapping[int, float]
 ) -> dict[int, Sums]:
-    """Train on the clean loss, the divergence of two noisy passes from the clean one, and their mutual divergence.
+    """Train on the clean loss, the divergence of two noisy passes from it, and the divergence between these passes.
 
     The noise of the two noisy passes is drawn independently.
 
