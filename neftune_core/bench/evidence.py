@@ -85,8 +85,7 @@ def measure_evidence(studies: int = STUDIES) -> ResultTable:
     table.rows += _time_rows(generator)
     bound = next(count for count in range(studies) if binomial_tail(count + 1, studies, 0.05) < RARE)
     table.notes += [
-        f"A rule with 5% false alarms has more than {bound / studies:.1%} in {studies} studies in less than {RARE:.1%} of "
-        "rows.",
+        f"A rule with a true rate of 5% exceeds {bound / studies:.1%} in less than {RARE:.1%} of rows.",
         f"With {ARMS} arms, a study counts as a false alarm if an effect is claimed for any arm.",
         "The bootstrap over seeds is shown as a warning only; the lab does not use it.",
         "Effects are in standard deviations of the difference between two paired runs.",

@@ -83,7 +83,7 @@ class ArmSet(ABC):
         tree: Private module tree that shares the base's tensors but not its modules.
         sites: The noise sites of `tree`.
         before_training: Functions called before every training pass.
-        fallback: Returns why layers run eagerly although the settings select CUDA graphs; "" if they do not.
+        fallback: Returns the reason if layers run eagerly although the settings select CUDA graphs, otherwise "".
 
     Args:
         loaded: The base model.

@@ -184,7 +184,7 @@ class Lockstep(Generic[Study]):
             should_stop: Polled before every layer.
             keep: Called between steps, after the caller has received all events of step `done`.
             measured: Steps that have been evaluated before; their evaluation is skipped.
-            steer: Called between steps, before `keep`; it may change the run, and its events are yielded.
+            steer: Called between steps, before `keep`; it may change the run, and its events are passed on.
 
         Yields:
             One mapping per event, with its name under `event`.

@@ -31,7 +31,7 @@ SECOND_DRAW = 1 << 20
 def clean_and_two_noisy(
     passes: StepPasses, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise], values: Mapping[int, float]
 ) -> dict[int, Sums]:
-    """Train on the clean loss, the divergence of two noisy passes from it, and the divergence between these passes.
+    """Train on the clean loss, the divergence of two noisy passes from it, and that between these two passes.
 
     The noise of the two noisy passes is drawn independently.
 
