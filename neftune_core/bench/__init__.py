@@ -1,4 +1,4 @@
-"""Benchmarks of this machine: one entry per benchmark, each returning a table for Markdown and JSON."""
+"""Benchmarks of this machine. Each returns a table that can be written as Markdown or JSON."""
 
 from __future__ import annotations
 

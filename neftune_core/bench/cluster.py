@@ -1,4 +1,4 @@
-"""Cost and benefit of Ray for a sweep: the same studies one after another, and as tasks of one or two cores."""
+"""Cost and benefit of Ray for a sweep: the same studies without Ray, and on Ray with one and two workers."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _hours(here: float, overhead: float, count: int) -> float:
 
 
 def _seconds(run: RunCells) -> tuple[float, float]:
-    """Return the seconds of the whole sweep, and those until its first study has ended."""
+    """Return the seconds of the whole sweep, and the seconds until its first study has ended."""
     with _sweep() as sweep:
         started = time.perf_counter()
         first = 0.0

@@ -1,4 +1,4 @@
-"""The slowdown of a study by other work: a busy process, or the page traffic of two watched studies."""
+"""Slowdown of a study under load, by a busy process or by the page traffic of two watched studies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from neftune_core.models.device import describe_machine
 from neftune_core.models.settings import BUNDLED
 
 SPINNING = {"OMP_WAIT_POLICY": "", "GOMP_SPINCOUNT": "300000"}
-"""OpenMP's default for waiting threads, set explicitly, so that the lab does not change it."""
+"""OpenMP's default for waiting threads, set so that the lab does not change it."""
 WATCHERS = 2
 
 
@@ -38,7 +38,7 @@ def _pages() -> Iterator[None]:
         )
         with _terminate_after(watching):
             assert watching.stdout is not None
-            watching.stdout.readline()  # their studies have ended; only the polling continues
+            watching.stdout.readline()  # the studies of the visitors have ended, and only the polling continues
             yield
 
 
@@ -62,14 +62,14 @@ def measure_company(sizes: Sizes, runs: int, precisions: tuple[str, ...]) -> Res
     """Measure a study alone, with spinning threads, and under load.
 
     Args:
-        sizes: The model and the number of rows; the bundled model's own study for the bundled model.
+        sizes: The model and the number of rows. For the bundled model, its own study is run instead.
         runs: Runs of each measurement, interleaved.
         precisions: Number formats to train in.
 
     Returns:
         A table with the median, minimum and maximum seconds, and the ratios to the time without load.
     """
-    table = ResultTable(f"Company: {sizes.model}", describe_machine())
+    table = ResultTable(f"Studies under load: {sizes.model}", describe_machine())
     side = "study" if sizes.model == BUNDLED else "lora"
     for precision in precisions:
         asked = replace(sizes, precision=precision)
@@ -94,14 +94,14 @@ def _ratio(what: str, value: float, goal: str) -> dict[str, object]:
 
 
 def _seconds(side: str, sizes: Sizes, environment: dict[str, str] | None = None) -> float:
-    """Return the seconds of training, including its evaluations but without loading."""
+    """Return the seconds of training, including evaluations but not loading."""
     found = run_side(side, sizes, environment or {})
     parts = found.get("parts")
     return float(parts["training"] + parts["held-out and training loss"] if parts else found["seconds"])
 
 
 def watch(address: str) -> None:
-    """Act as the visitors: each starts a short study and then polls its state as an open page does."""
+    """Act as visitors who each start a short study and then poll its state like an open page."""
     import secrets
 
     from gradio_client import Client

@@ -1,6 +1,6 @@
 """Reliability of the verdicts: false alarms without an effect, power with one, and computing time.
 
-All outcomes are simulated, so that the truth is known, and judged by the same `verdict` function as real studies.
+All outcomes are simulated, so that the truth is known. They are judged by the same `verdict` function as real studies.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ SPREADS: dict[str, SampleDraw] = {
         generator.binomial(HELD_OUT_ROWS, 0.6, size) / HELD_OUT_ROWS
     ),
 }
-"""Distributions of a run's measure around the true value of its setting."""
+"""Distributions of the measure of a run around its true value."""
 
 
 def study(generator: np.random.Generator, draw: SampleDraw, seeds: int, arms: int, effect: float = 0.0) -> Outcomes:
-    """Simulate a study with a known effect; runs with the same seed share half of their variance.
+    """Simulate a study with a known effect. Runs with the same seed share half of their variance.
 
     Args:
         generator: Random generator.
-        draw: Draws noise of a given shape.
+        draw: Returns random deviations of a given shape.
         seeds: Number of seeds.
         arms: Number of noise arms.
         effect: True difference of every noise arm from the control.
@@ -70,12 +70,12 @@ def study(generator: np.random.Generator, draw: SampleDraw, seeds: int, arms: in
 
 
 def claims(outcomes: Outcomes) -> bool:
-    """Return whether the verdict claims an effect of any arm."""
+    """Return whether the verdict claims an effect for any arm."""
     return any(arm.status in CLAIMS for arm in verdict(outcomes, QUESTION).arms.values())
 
 
 def measure_evidence(studies: int = STUDIES) -> ResultTable:
-    """Return the whole table; this takes about two minutes on one core with the default number of studies."""
+    """Simulate and judge all studies. The default number takes about two minutes on one core."""
     from neftune_core.models.device import describe_machine
 
     table = ResultTable(f"Verdicts on {studies} simulated studies per row", describe_machine())
@@ -85,10 +85,10 @@ def measure_evidence(studies: int = STUDIES) -> ResultTable:
     table.rows += _time_rows(generator)
     bound = next(count for count in range(studies) if binomial_tail(count + 1, studies, 0.05) < RARE)
     table.notes += [
-        f"A rule of 5% exceeds {bound / studies:.1%} of {studies} studies in less than {RARE:.1%} of such rows.",
-        f"With {ARMS} arms, a study counts as a false alarm if any arm is claimed.",
-        "The bootstrap over seeds is shown as a warning; the lab does not use it.",
-        "Effects are in standard deviations of the difference of one pair of runs.",
+        f"A rule with a true rate of 5% exceeds {bound / studies:.1%} in less than {RARE:.1%} of rows.",
+        f"With {ARMS} arms, a study counts as a false alarm if an effect is claimed for any arm.",
+        "The bootstrap over seeds is shown as a warning only; the lab does not use it.",
+        "Effects are in standard deviations of the difference between two paired runs.",
     ]
     return table
 
@@ -117,7 +117,7 @@ def _differences(outcomes: Outcomes) -> list[float]:
 
 
 def _naive_bootstrap(generator: np.random.Generator, differences: Floats) -> list[bool]:
-    """Return, per study, whether the percentile interval of resampled seeds excludes zero."""
+    """Return whether the percentile interval over resampled seeds excludes zero, for each study."""
     studies, seeds = differences.shape
     places = generator.integers(0, seeds, (studies, 1000, seeds))
     means = np.take_along_axis(differences[:, None, :], places, axis=2).mean(2)
@@ -134,8 +134,8 @@ def _power_rows(generator: np.random.Generator, studies: int) -> Iterator[dict[s
 
 
 def _example_rows(generator: np.random.Generator, studies: int) -> Iterator[dict[str, Any]]:
-    """Yield false alarms of the bootstrap over examples, with and without variance between runs."""
-    for what, between in (("examples alone scatter", 0.0), ("runs scatter by 0.1 of an example's deviation", 0.1)):
+    """Yield the false alarms of a bootstrap over examples, without and with variance between runs."""
+    for what, between in (("no variance between runs", 0.0), ("runs vary by 0.1 of an example's deviation", 0.1)):
         found = []
         for _ in range(studies):
             values = generator.normal(0, 1, (2, 1, HELD_OUT_ROWS)) + generator.normal(0, between, (2, 1, 1))

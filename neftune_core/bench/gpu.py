@@ -1,4 +1,4 @@
-"""Throughput of several arms on a GPU: one, five and eight per pass, eager and compiled, at SmolLM2-135M's shape."""
+"""Throughput of one, five and eight arms on a GPU in each execution mode, with the shape of SmolLM2-135M."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COMMAND = "neftune bench gpu"
 
 
 def measure_gpu(device: str = "auto", runs: int = 5) -> ResultTable:
-    """Measure the GPU rows of the speed table, and store them for `neftune doctor`.
+    """Measure training on a GPU, and store the results for `neftune doctor`.
 
     Args:
         device: Name of the device; "auto" for the first GPU.
@@ -75,7 +75,7 @@ def _row(what: str, values: list[float], goal: str = "") -> dict[str, Any]:
 
 
 def _step_seconds(loaded: LoadedModel, execution: str, count: int, **training: Any) -> float:
-    """Return the median time of a whole step of `count` noise arms, after warm-up steps."""
+    """Return the median seconds of a step with `count` noise arms, after warm-up steps."""
     from neftune_core.bench.matrix import random_rows
     from neftune_core.bench.train_sides import lockstep
     from neftune_core.engine.settings import TrainingSettings
@@ -88,13 +88,13 @@ def _step_seconds(loaded: LoadedModel, execution: str, count: int, **training: A
     seconds = []
     for step in run.steps():
         started = time.perf_counter()
-        run.step(step, 1e-4, lambda: False)  # reading its numbers synchronises the device
+        run.step(step, 1e-4, lambda: False)  # creating the event synchronises the device
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[WARM_STEPS:])
 
 
 def _memory_rows(loaded: LoadedModel) -> list[dict[str, Any]]:
-    """Return the peak memory of five arms relative to one, together and one after another."""
+    """Return the peak memory of five arms relative to one, together and in turn."""
     import torch
 
     if loaded.device.type != "cuda":
@@ -112,7 +112,7 @@ def _memory_rows(loaded: LoadedModel) -> list[dict[str, Any]]:
 
 
 def _peft_rows(loaded: LoadedModel, runs: int) -> list[dict[str, Any]]:
-    """Return the time of one adapter in a plain PEFT loop, if PEFT is installed."""
+    """Return the throughput of one adapter in a plain PEFT loop, if PEFT is installed."""
     if not find_spec("peft"):
         return []
     return [_row("plain PEFT loop, tokens/s", [BATCH * LENGTH / _peft_seconds(loaded) for _ in range(runs)])]
@@ -141,19 +141,19 @@ def _peft_seconds(loaded: LoadedModel) -> float:
 
 
 def gpu_name(device: Any) -> str:
-    """Return the vendor's name of a GPU."""
+    """Return the name of a GPU."""
     import torch
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "Apple GPU (mps)"
 
 
 def measurement_file(name: str) -> Path:
-    """Return the file with the stored measurement of a GPU."""
+    """Return the path of the stored measurement of a GPU."""
     return home() / "bench" / f"gpu-{re.sub('[^a-z0-9]+', '-', name.lower())}.json"
 
 
 def unmeasured_note(device: Any) -> str:
-    """Return a note for a GPU that has not been measured yet; "" otherwise."""
+    """Return a note if the device is a GPU that has not been measured yet, otherwise ""."""
     if device.type == "cpu" or measurement_file(gpu_name(device)).is_file():
         return ""
-    return f"The lab has not been measured on this {gpu_name(device)} yet: `{COMMAND}` does it in about five minutes."
+    return f"This {gpu_name(device)} has not been measured yet: run `{COMMAND}`, which takes about five minutes."

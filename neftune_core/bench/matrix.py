@@ -36,7 +36,7 @@ def _shapes(loaded: LoadedModel) -> tuple[dict[tuple[int, int], int], tuple[int,
 def own_peak(loaded: LoadedModel) -> float:
     """Measure the operations per second of matrix products of 1,024 tokens with this model's shapes and precision.
 
-    The best of seven runs per shape, weighted by the number of maps with that shape.
+    The result uses the best of seven runs per shape, weighted by the number of maps with that shape.
     """
     import torch
 
@@ -61,7 +61,7 @@ def _seconds(left: object, right: object) -> float:
 
 
 def random_rows(loaded: LoadedModel, count: int, length: int) -> list[EncodedExample]:
-    """Make rows of random tokens; the second half of each row is trained on.
+    """Return rows of random tokens. The second half of each row is trained on.
 
     Args:
         loaded: The model, for its vocabulary.

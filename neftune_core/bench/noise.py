@@ -1,4 +1,4 @@
-"""Cost of noise: a step of each kind compared with the same step at strength 0, interleaved; and memory."""
+"""Cost of noise: step time of each kind relative to strength 0, memory, and previews of the Noise tab."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ WARM_ROUNDS, FEWEST_ROUNDS, MOST_ROUNDS = 2, 8, 500
 
 @dataclass(frozen=True)
 class Size:
-    """Shape of a Llama with random weights, shape of a batch, and measuring time.
+    """Shape of a random Llama and of a batch, and the measuring time.
 
     Attributes:
-        vocabulary: Number of rows of the embedding.
+        vocabulary: Number of tokens in the vocabulary.
         width: Embedding width.
-        inner: Width inside the feed-forward layers.
+        inner: Hidden width of the feed-forward layers.
         layers: Number of layers.
         heads: Number of attention heads.
         key_value_heads: Number of key and value heads.
@@ -58,7 +58,7 @@ class Size:
 
     @property
     def words(self) -> str:
-        """Description of batch and model."""
+        """Description of the batch and the model."""
         return f"{self.rows} rows of {self.length} tokens, {self.layers} layers of width {self.width}"
 
 
@@ -67,7 +67,7 @@ SMOLLM2_135M = Size()
 
 
 def measure_noise(size: Size = SMOLLM2_135M) -> ResultTable:
-    """Measure each kind's step time relative to a step without noise, with 95% intervals, and the memory."""
+    """Measure the relative step time of each kind of noise, the memory of noise, and the Noise tab's previews."""
     from neftune_core.engine.stack import AdapterStack
     from neftune_core.models.device import describe_machine
 
@@ -78,7 +78,7 @@ def measure_noise(size: Size = SMOLLM2_135M) -> ResultTable:
         noises = [_loud(kind) for kind, entry in KINDS.items() if entry.passes == passes]
         for noise, row in zip(noises, _ratios(stack, noises, size), strict=True):
             words = f"{noise.kind}, K = {noise.ascent_steps}" if passes == "ascent" else noise.kind
-            table.rows.append({"what": f"step with {words}, relative to the step without"} | row)
+            table.rows.append({"what": f"step with {words}, relative to the step without noise"} | row)
     table.rows += [
         {
             "what": f"memory of the noise over the embeddings, {arms} arms of one kind",
@@ -99,7 +99,7 @@ def measure_noise(size: Size = SMOLLM2_135M) -> ResultTable:
         }
     )
     table.notes.append(
-        "Ratios: the Hodges-Lehmann median over rounds of steps on the same rows, with Wilcoxon's 95% interval."
+        "Ratios are Hodges-Lehmann medians over rounds of steps on the same rows, with 95% Wilcoxon intervals."
     )
     return table
 
@@ -113,8 +113,8 @@ def random_model(size: Size, device: torch.device | None = None, precision: str 
     """Build a Llama with random weights.
 
     Args:
-        size: Its shape.
-        device: The device; chosen automatically if None.
+        size: Shape of the model.
+        device: The device; None chooses one automatically.
         precision: Number format, as in the model settings.
 
     Returns:
@@ -160,7 +160,7 @@ def random_model(size: Size, device: torch.device | None = None, precision: str 
 
 
 def _rows(size: Size) -> list[EncodedExample]:
-    """Return rows of one length; the second half of each is trained on."""
+    """Return rows of random tokens of one length. The second half of each row is trained on."""
     from neftune_core.data.chat import EncodedExample
     from neftune_core.data.examples import Example, Message
 
@@ -172,7 +172,7 @@ def _rows(size: Size) -> list[EncodedExample]:
 
 
 def _ratios(stack: AdapterStack, noises: Sequence[NoiseSettings], size: Size) -> list[dict[str, Any]]:
-    """Return the step times with each of `noises` relative to a step without, in shuffled rounds of one step each."""
+    """Return the relative step time of each of `noises`. Every round has one step of each, in random order."""
     training = TrainingSettings(steps=MOST_ROUNDS, batch_size=size.rows, learning_rate=1e-5)
     sides = [_stepper(stack, training, size, arm) for arm in (CONTROL, *noises)]
     rounds: list[NDArray[np.float64]] = []
@@ -202,10 +202,11 @@ def _row(differences: NDArray[np.float64], plain: NDArray[np.float64]) -> dict[s
 
 
 def middle_of(differences: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Compute the Hodges-Lehmann estimate of the median of `differences`, and its 95% Wilcoxon signed-rank interval.
+    """Return the Hodges-Lehmann estimate of the median of `differences`, and its 95% Wilcoxon signed-rank interval.
 
-    It is robust against a few disturbed measurements. The ranks of the interval come from the normal approximation,
-    which is adequate from about eight differences (Hollander and Wolfe, Nonparametric Statistical Methods, chapter 3).
+    The estimate is robust against a few disturbed measurements. The ranks of the interval come from the normal
+    approximation, which is adequate from about eight differences (Hollander and Wolfe, Nonparametric Statistical
+    Methods, chapter 3).
     """
     count = len(differences)
     first, second = np.triu_indices(count)
@@ -226,7 +227,7 @@ def _stepper(stack: AdapterStack, training: TrainingSettings, size: Size, noise:
 
 
 def _memory(loaded: LoadedModel, size: Size, arms: int) -> float:
-    """Return the bytes that adding noise allocates, relative to the float32 size of the vectors."""
+    """Return the memory allocated by adding noise, as a multiple of the float32 size of the vectors."""
     import torch
 
     from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
@@ -259,7 +260,7 @@ def _previewing(width: int) -> Callable[[], object]:
 
 
 def _following(loaded: LoadedModel) -> Callable[[], object]:
-    """Return a function that measures the propagation of noise at six strengths, after a first call as warm-up."""
+    """Return a function that measures the propagation of noise at six strengths, after a warm-up call."""
     from neftune_core.evaluation.noise_propagation import measure_propagation
 
     strengths = [5.0, 10.0, 15.0, 30.0, 60.0, 100.0]

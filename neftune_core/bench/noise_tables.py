@@ -1,4 +1,4 @@
-"""Noise strength with different lengths: padded rows and packed documents under each rule, measured on vectors."""
+"""Noise strength under each length rule, measured on a padded row and on packed documents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VOCABULARY, SEED = 256, 0
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """One row of documents, followed by padding.
+    """A batch of one row, with documents followed by padding.
 
     Attributes:
         words: Description of the row.
@@ -39,10 +39,10 @@ LAYOUTS = (
 )
 
 CONSTANT = standard_deviation(ALPHA, "alpha", LAYOUTS[0].documents[0], WIDTH)
-"""The constant standard deviation for comparison: the value for `ALPHA` on 64 tokens."""
+"""Constant standard deviation for comparison, as given by `ALPHA` at 64 tokens."""
 
 Rule = tuple[Callable[[Any], AbstractContextManager[Any]], Callable[[PackedBatch], float]]
-"""A context manager that adds noise to a model, and the standard deviation by formula."""
+"""A context manager that adds noise to a model, and the formula of its standard deviation."""
 
 
 def _ours(**settings: Any) -> Callable[[Any], AbstractContextManager[Any]]:
@@ -60,7 +60,7 @@ def trainer_hook(model: Any, alpha: float = 50.0) -> Iterator[None]:
         alpha: Noise strength.
 
     Yields:
-        Nothing.
+        Nothing; the hook is active inside the block.
     """
     from transformers.integrations.neftune import activate_neftune, deactivate_neftune
 
@@ -109,7 +109,7 @@ def length_rules_table() -> ResultTable:
                     "on padding": on_padding,
                 }
             )
-    table.notes.append(f"The constant is what alpha {ALPHA:g} gives on {LAYOUTS[0].documents[0]} tokens.")
+    table.notes.append(f"The constant is the deviation of alpha {ALPHA:g} at {LAYOUTS[0].documents[0]} tokens.")
     return table
 
 
@@ -124,7 +124,7 @@ def measured_noise(
         noise: Context manager that adds noise to the model.
 
     Returns:
-        The standard deviation of the noise on tokens, and on padding ("none there" without padding).
+        The standard deviation of the noise on tokens, and on padding ("no padding" if there is none).
     """
     import torch
 
@@ -134,18 +134,18 @@ def measured_noise(
     positions = torch.cat([torch.arange(length) for length in (*layout.documents, padding)])[None]
     seen: list[torch.Tensor] = []
     with torch.no_grad(), torch.random.fork_rng(devices=[]), noise(model):
-        torch.manual_seed(SEED)  # for the trainers' hook, which uses the global generator
+        torch.manual_seed(SEED)  # for the trainer's hook, which uses the global generator
         handle = model.model.layers[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
         try:
             model(input_ids=ids, attention_mask=true.long(), position_ids=positions, use_cache=False)
         finally:
             handle.remove()
         added = seen[0] - torch.nn.functional.embedding(ids, model.get_input_embeddings().weight)
-    return float(added[true].std()), float(added[~true].std()) if padding else "none there"
+    return float(added[true].std()), float(added[~true].std()) if padding else "no padding"
 
 
 def _model() -> Any:
-    """Return a Llama with one layer and random weights, in training mode; only its embedding matters."""
+    """Return a Llama with one layer and random weights, in training mode. Only its embedding matters."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(

@@ -1,4 +1,4 @@
-"""Time the page in Chromium: start-up, first figure, redraws after the slider, first visit and live curves."""
+"""Time the page in Chromium: start-up, first visit, first figure, redraws on slider moves and live curves."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WAITED = """() => {
 LATENCY_MILLISECONDS = 40
 RESTING_SECONDS = 3.0
 
-# Returns the megabits per second at which the page receives its largest file, latency included.
+# Returns the speed at which the page receives its largest file, including latency, in megabits per second.
 SPEED = """async () => {
   const script = document.querySelector('script[src*="page-files"]').src;
   const address = script.replace(/[^/]*$/, 'plotly.min.js');
@@ -51,7 +51,7 @@ SPEED = """async () => {
   return encodedBodySize * 8 / 1000 / (performance.now() - start);
 }"""
 
-# Moves the slider like a user; the redraw is complete when the resulting event has been handled.
+# Moves the slider and times each redraw, which is complete when the event has been handled.
 SLIDER = """async (moves) => {
   const slider = document.querySelector('#noise-strength input[type=range]');
   const figure = document.querySelector('#noise-figure .lab-figure-plot').labFigure;
@@ -69,7 +69,7 @@ SLIDER = """async (moves) => {
 }"""
 
 
-# Records, per frame, the last step drawn in the curves, and the time.
+# Records the last step in the curves and the time, once per frame with a new step.
 POINTS = """() => {
   const plot = () => document.querySelector('#train-curves .lab-figure-plot');
   const seen = (window.labSeen = []);
@@ -101,11 +101,11 @@ FIRST_POINT = """() => {
 
 @dataclass(frozen=True)
 class LiveUpdateTimes:
-    """Delays of the page behind a growing log.
+    """Delays with which the page shows the events of a growing log.
 
     Attributes:
         late: Seconds from each event to its point on the screen.
-        was_remade: Whether the figure was recreated in between.
+        was_remade: Whether the page replaced the figure in the meantime.
     """
 
     late: list[float]
@@ -114,15 +114,15 @@ class LiveUpdateTimes:
 
 @dataclass(frozen=True)
 class FirstVisit:
-    """Requests and times of a visit with an empty cache and without any action, until the page is idle.
+    """Requests and times of a visit with an empty cache and no user action, until the page is idle.
 
     Attributes:
         requests: Number of requests.
         size: Bytes received, headers included.
-        calls: Number of calls to the server, without its event stream and heartbeat.
-        picture: Seconds to the first picture with its slider.
+        calls: Number of calls to the server, excluding event stream and heartbeat.
+        picture: Seconds until the first picture and its slider are shown.
         opened: Seconds until every tab can be opened.
-        megabits: Speed of the network in megabits per second, measured afterwards with one large file.
+        megabits: Network speed in megabits per second, measured afterwards with one large file.
     """
 
     requests: int
@@ -134,12 +134,12 @@ class FirstVisit:
 
 
 def first_visit(browser: Any, address: str, megabits: float = 0.0) -> FirstVisit:
-    """Open the page as a new visitor.
+    """Measure a first visit to the page.
 
     Args:
         browser: The Playwright browser.
         address: URL of the page.
-        megabits: Megabits per second of an emulated network with a latency of 40 ms; 0 for the machine's own.
+        megabits: Speed of an emulated network with 40 ms latency, in megabits per second; 0 emulates none.
 
     Returns:
         The counts and times.
@@ -154,7 +154,7 @@ def first_visit(browser: Any, address: str, megabits: float = 0.0) -> FirstVisit
         client.send("Network.emulateNetworkConditions", {**limits, "latency": LATENCY_MILLISECONDS})
     asked: list[str] = []
     sizes: list[int] = []
-    # What a page makes itself, `data:` and `blob:`, is not asked for.
+    # `data:` and `blob:` URLs cause no network request.
     page.on("request", lambda request: asked.append(request.url) if request.url.startswith("http") else None)
     client.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
     page.add_init_script(f"({WAITED})()")
@@ -169,7 +169,7 @@ def first_visit(browser: Any, address: str, megabits: float = 0.0) -> FirstVisit
 
 
 def follow_log(page: Any, record: Record, *, events: int, rate: float) -> LiveUpdateTimes:
-    """Write steps to a log that the Train tab follows.
+    """Write steps to a log and measure the delays with which the Train tab shows them.
 
     Args:
         page: The Playwright page.
@@ -180,7 +180,6 @@ def follow_log(page: Any, record: Record, *, events: int, rate: float) -> LiveUp
     Returns:
         The delays.
     """
-
     record.append({"seed": 0, "event": "started", "steps": events, "seeds": 1})
     page.locator("#train-state [data-state=running]").wait_for()
     page.evaluate(POINTS)
@@ -195,7 +194,7 @@ def follow_log(page: Any, record: Record, *, events: int, rate: float) -> LiveUp
 
 
 def chromium() -> str:
-    """Return the system's Chromium.
+    """Return the path of the system's Chromium.
 
     Raises:
         NotAvailable: If no Chromium is installed.
@@ -203,12 +202,15 @@ def chromium() -> str:
     names = (os.environ.get("CHROMIUM"), shutil.which("chromium"), shutil.which("chromium-browser"))
     found = next((name for name in names if name), None)
     if found is None:
-        raise NotAvailable("The page needs Chromium, which was not found: install it, or set CHROMIUM to its path.")
+        raise NotAvailable("Chromium was not found: install it, or set CHROMIUM to its path.")
     return found
 
 
 class LogWriter(threading.Thread):
-    """Appends steps of two arms to a record; `written` has the Unix time of each step.
+    """A thread that appends steps of two arms to a record.
+
+    Attributes:
+        written: Unix time of each step.
 
     Args:
         record: The record.
@@ -234,7 +236,11 @@ class LogWriter(threading.Thread):
 
 @contextmanager
 def serve_lab(**variables: str) -> Iterator[tuple[str, float]]:
-    """Serve the lab in a child process with these environment variables; yield its URL and the seconds until served."""
+    """Serve the lab in a child process with these environment variables.
+
+    Yields:
+        The URL, and the start-up time in seconds.
+    """
     started = time.perf_counter()
     command = [sys.executable, "-c", "from neftune_core.ui.server.serve import serve; serve()"]
     environment = {**os.environ, "GRADIO_SERVER_NAME": "127.0.0.1", **variables}
@@ -249,11 +255,11 @@ def serve_lab(**variables: str) -> Iterator[tuple[str, float]]:
 
 
 def measure_page(runs: int, megabits: float = 0.0) -> ResultTable:
-    """Measure the page with fresh servers and visitors; needs Playwright and a system Chromium.
+    """Measure the page with a new server in every run. This needs Playwright and a system Chromium.
 
     Args:
-        runs: Number of runs; the table has their medians.
-        megabits: Megabits per second of the network of the first visit; 0 for the machine's own.
+        runs: Number of runs over which the table shows medians.
+        megabits: Speed of an emulated network for the first visit, in megabits per second; 0 emulates none.
 
     Returns:
         The table.
@@ -281,12 +287,12 @@ def measure_page(runs: int, megabits: float = 0.0) -> ResultTable:
         ("first visit, requests", [visit.requests for visit in visits]),
         ("first visit, kB", [visit.size / 1000 for visit in visits]),
         ("first visit, calls to the server", [visit.calls for visit in visits]),
-        (f"first visit to first picture and its slider, s{network}", [visit.picture for visit in visits]),
+        (f"first visit until first picture and slider, s{network}", [visit.picture for visit in visits]),
         (f"first visit until every tab can be opened, s{network}", [visit.opened for visit in visits]),
-        ("network as the page received one large file, Mbit/s", [visit.megabits for visit in visits]),
+        ("network speed for one large file, Mbit/s", [visit.megabits for visit in visits]),
         ("app.py to a served page, s", starts),
         ("of which the lab's own code, s", own),
-        ("page load to first picture, s", pictures),
+        ("page load until first picture, s", pictures),
         ("slider to redrawn norms, ms (median of 50 moves)", moves),
         ("Train pressed to the first point of the curve, s", points),
         (f"training event to its point on the screen, s ({EVENTS_A_SECOND:.0f} events per second)", late),
@@ -297,7 +303,7 @@ def measure_page(runs: int, megabits: float = 0.0) -> ResultTable:
 
 
 def own_import_seconds() -> float:
-    """Return the seconds to import the lab's own modules and build the page, after Gradio, in a new process."""
+    """Time the import of the lab's own modules and the build of the page in a new process, after importing Gradio."""
     code = (
         "import os, time; os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'; import gradio, pydantic, tomlkit, numpy; "
         "start = time.perf_counter(); from neftune_core.ui import page; "
@@ -310,7 +316,7 @@ def own_import_seconds() -> float:
 
 @contextmanager
 def automated_browser() -> Iterator[Any]:
-    """Yield a Chromium browser, which is closed at the end."""
+    """Start a Chromium browser, and close it at the end of the block."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -333,7 +339,7 @@ def _visit(address: str) -> tuple[float, list[float]]:
 
 
 def _first_point(address: str) -> float:
-    """Return the time from pressing Train to the first point of the curve; the study is discarded."""
+    """Return the seconds from pressing Train to the first point of the curve, and discard the study."""
     with automated_browser() as browser:
         page: Any = browser.new_page(viewport={"width": 1280, "height": 860})
         page.goto(f"{address}?tab=Train")
@@ -349,7 +355,7 @@ def _first_point(address: str) -> float:
 
 
 def _measure_live_updates(address: str, rate: float) -> LiveUpdateTimes:
-    """Measure the page's delays behind a study of another process; its record is removed afterwards."""
+    """Measure the delays with which the page shows a simulated study, and remove its record afterwards."""
     from neftune_core.studies.records import removal
     from neftune_core.studies.records.record import create
     from neftune_core.studies.settings import EXAMPLE

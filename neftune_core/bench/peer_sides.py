@@ -1,6 +1,6 @@
-"""Other libraries on the rows of a benchmark: TRL's `SFTTrainer` with noise; a plain PEFT loop and LitGPT without.
+"""Training in other libraries: TRL's `SFTTrainer` with noise, and a plain PEFT loop and LitGPT without noise.
 
-`python -m neftune_core.bench.peer_sides SIDE SIZES` prints one line of JSON, see `train_sides`.
+`python -m neftune_core.bench.peer_sides SIDE SIZES` prints one line of JSON; see `train_sides`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FULL = {"neftune_noise_alpha": ALPHA, "learning_rate": FULL_RATE}
 """All other settings are TRL's defaults, which include bfloat16 autocast and gradient checkpointing."""
 
 HEAD_PIECE = 128
-"""Positions per chunk of the head in LitGPT's own LoRA script."""
+"""Positions per chunk of the head, as in LitGPT's LoRA script."""
 
 
 def peer_peft(sizes: Sizes) -> Found:
@@ -52,10 +52,10 @@ def peer_peft(sizes: Sizes) -> Found:
 
 
 def peer_litgpt(sizes: Sizes) -> Found:
-    """Train LitGPT's LoRA model, as its own script does, without its data loader and logging.
+    """Train LitGPT's LoRA model as in its LoRA script, but without the data loader and logging.
 
     Raises:
-        NotAvailable: If LitGPT does not know the model.
+        NotAvailable: If LitGPT has no configuration for the model.
     """
     import torch
     from litgpt.config import name_to_config
@@ -67,7 +67,7 @@ def peer_litgpt(sizes: Sizes) -> Found:
     own = Path(loaded.name).name.lower()
     name = next((known for known in name_to_config if known.lower() == own), "")
     if not name:
-        raise NotAvailable(f"LitGPT has no configuration for {loaded.name}.")
+        raise NotAvailable(f"LitGPT has no configuration for {loaded.name}: choose another model.")
     maps = dict.fromkeys(("lora_query", "lora_key", "lora_value", "lora_projection", "lora_mlp"), True)
     with tempfile.TemporaryDirectory() as folder:
         loaded.model.save_pretrained(folder)
@@ -88,7 +88,7 @@ def peer_litgpt(sizes: Sizes) -> Found:
 
 
 def _epoch(model: Any, prepared: PreparedData, loss_of: Callable[[dict[str, Tensor]], Tensor]) -> Found:
-    """Train over the rows once, in order; return the token count, the duration and the first batch's loss."""
+    """Train on all rows once, in order, and return the token count, the duration and the loss of the first batch."""
     import torch
 
     weights = [weight for weight in model.parameters() if weight.requires_grad]

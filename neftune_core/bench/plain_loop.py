@@ -1,4 +1,4 @@
-"""Plain fine-tuning with `peft` and the model's own loss: the reference that the lab is compared with."""
+"""Plain fine-tuning with `peft` and the model's own loss, as a reference for the lab."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def peft_losses(
     study: StudySettings, loaded: LoadedModel, prepared: PreparedData, initial: Mapping[str, Tensor]
 ) -> list[float]:
-    """Train an adapter in a plain PEFT loop.
+    """Train a PEFT adapter in a plain loop.
 
     Args:
         study: The study.
@@ -61,10 +61,10 @@ def peft_model(model: Any, training: TrainingSettings, names: Iterable[str]) -> 
     Args:
         model: The model.
         training: Settings with rank and alpha.
-        names: The linear maps to adapt.
+        names: Names of the linear maps to adapt.
 
     Returns:
-        The copy, a `peft.PeftModel` of which only the adapter is trained.
+        A `peft.PeftModel` in which only the adapter is trained.
     """
     from peft import LoraConfig, get_peft_model
 

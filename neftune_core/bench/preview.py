@@ -1,4 +1,4 @@
-"""Server time of the Noise tab: a preview, its repeated draws, and its nearest tokens."""
+"""Server time of the Noise tab for a preview, its repeated draws and its nearest tokens."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PIECE = 8192
 
 
 def measure_preview(runs: int = 20) -> ResultTable:
-    """Return medians over `runs` draws for 60 tokens of width 576 and a vocabulary of 49,152, all kinds at once.
+    """Measure previews of 60 tokens of width 576 with a vocabulary of 49,152, over `runs` draws.
 
-    The vectors are random: the arithmetic is that of any model of this size, without its forward pass.
+    The vectors are random. The computation is the same as for a model of this size, without its forward pass.
     """
     from neftune_core.models.device import describe_machine
 
@@ -31,7 +31,7 @@ def measure_preview(runs: int = 20) -> ResultTable:
     table.rows.append(_row("16 repeated draws, ms", preview.spread, sentence, runs))
     words = f"nearest of {VOCABULARY:,} tokens, ms"
     table.rows.append(_row(words, nearest.nearest_tokens, sentence, max(1, runs // 4)))
-    table.notes.append("The target for the numbers is 20 ms; the other two follow in a separate call.")
+    table.notes.append("The target for the numbers is 20 ms. The page requests the other two separately.")
     return table
 
 
@@ -58,7 +58,7 @@ def random_sentence(precision: str) -> Sentence:
 def _row(
     what: str, measure: Callable[[Sentence, int], dict[str, Any]], sentence: Sentence, runs: int
 ) -> dict[str, Any]:
-    """Return the milliseconds of `measure`, without its first call, and the kilobytes of its result as JSON."""
+    """Return the milliseconds of `measure`, except for its first call, and the kilobytes of its result as JSON."""
     sent = len(json.dumps(measure(sentence, 0))) / 1000
     times = [1000 * seconds_of(partial(measure, sentence, seed)) for seed in range(runs)]
     return {"what": what} | spread(times) | {"sent, kB": round(sent, 1)}

@@ -1,4 +1,4 @@
-"""The result of a benchmark: rows of numbers, and the machine on which they were measured."""
+"""The results of a benchmark, with the machine on which they were measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ResultTable:
 
     Attributes:
         title: Heading of the table.
-        machine: Description of the machine, as from `describe_machine`.
+        machine: Description of the machine, as returned by `describe_machine`.
         rows: Cells of each row by column; the unit of a number is in the name of its row or column.
         notes: Remarks shown below the table.
     """
@@ -26,11 +26,11 @@ class ResultTable:
     notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the table as plain values."""
+        """Return the table as a dictionary for JSON."""
         return {"title": self.title, "machine": self.machine, "rows": self.rows, "notes": self.notes}
 
     def as_markdown(self) -> str:
-        """Return the table as Markdown, with the machine above and notes below."""
+        """Return the table as Markdown, with the machine above and the notes below."""
         columns = list(dict.fromkeys(column for row in self.rows for column in row))
         lines = [f"### {self.title}", "", ", ".join(f"{k}: {v}" for k, v in self.machine.items()), ""]
         lines += ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]

@@ -1,6 +1,6 @@
-"""Training speed on this machine compared with alternatives: one row per performance target.
+"""Training speed on this machine compared with other libraries and with performance targets.
 
-Each measurement runs in its own process; measurements that are compared with each other are interleaved.
+Each measurement (side) runs in its own process. Measurements that are compared with each other are interleaved.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from neftune_core.bench.train_sides import Found, Sizes
 from neftune_core.errors import InvalidSetting, LabError
 from neftune_core.models.device import choose_device, describe_machine, fast_bfloat16
 
-# Environment variables tuned for other numeric libraries, which slow down a current one.
+# OpenBLAS settings that may have been made for another version and slow down the current one.
 FOREIGN_TUNING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 EMULATED_ROWS = 4
 EMULATED = (
-    f"This CPU has no fast bfloat16. If TRL uses it, it is emulated and measured on {EMULATED_ROWS} "
-    "rows; the row in float32 is the fair comparison."
+    f"This CPU has no fast bfloat16, so TRL emulates it, and this is measured on only {EMULATED_ROWS} rows. The fair "
+    "comparison is the one in float32."
 )
 IN_BFLOAT16 = ("trl_lora_bfloat16", "trl_full_default")
-NO_TRL = "TRL is not installed, so there is no comparison: pip install trl peft"
+NO_TRL = "TRL is not installed, so there is no comparison with it: run `pip install trl peft`."
 
 PEERS = {"peft": ("peer_peft", "a plain PEFT loop"), "litgpt": ("peer_litgpt", "LitGPT")}
-"""Side and description of each peer, by the package that it needs."""
+"""Side and description of each other library, by the package that it needs."""
 
 Row = dict[str, Any]
 
 
 class _Bench:
-    """The measurements of one call; `measured` runs each of its sides `runs` times, interleaved."""
+    """The measurements of one call. `measured` runs each of its sides `runs` times, interleaved."""
 
     def __init__(self, sizes: Sizes, runs: int) -> None:
         self.sizes, self.runs = sizes, runs
@@ -54,7 +54,7 @@ class _Bench:
         return found
 
     def _sizes_of(self, side: str) -> Sizes:
-        """Return the sizes of a side: few rows if its arithmetic is emulated, which takes minutes per row."""
+        """Return the sizes of a side, with few rows if its arithmetic is emulated, which takes minutes per row."""
         if self.emulates and side in IN_BFLOAT16:
             return replace(self.sizes, first=min(EMULATED_ROWS, self.sizes.first))
         return self.sizes
@@ -86,7 +86,7 @@ GOALS = {"bfloat16 weights": ">= 5", "default settings": ">= 3"}
 
 
 def _row(what: str, values: Sequence[float], goal: str = "") -> Row:
-    """Return one result: median, minimum and maximum of its runs, and the target."""
+    """Return a table row with the median, minimum and maximum of the runs, and the target."""
     return {
         "what": what,
         "median": float(statistics.median(values)),
@@ -127,7 +127,7 @@ def _peak(bench: _Bench) -> list[Row]:
     return [
         _row("matrix products of this model's shapes, GFLOP/s", [run["peak"] / 1e9 for run in found]),
         _row("LoRA training, GFLOP/s", [run["reached"] / 1e9 for run in found]),
-        _row("share of that peak", [run["share"] for run in found], "aim 0.5"),
+        _row("share of that speed", [run["share"] for run in found], "aim 0.5"),
     ]
 
 
@@ -206,7 +206,7 @@ def measure_training(sizes: Sizes, runs: int, only: Sequence[str] = (), *, profi
         sizes: The model and the amount of work.
         runs: Runs of each measurement.
         only: Names in `PARTS`; all if empty.
-        profile: Whether to profile a step as well.
+        profile: Whether to add a profile of a LoRA epoch.
 
     Returns:
         The table.
@@ -231,18 +231,18 @@ def measure_training(sizes: Sizes, runs: int, only: Sequence[str] = (), *, profi
 
 
 def run_side(side: str, sizes: Sizes, variables: Mapping[str, str] = MappingProxyType({})) -> Found:
-    """Run one side in its own process.
+    """Run one measurement in its own process.
 
     Args:
         side: Name of the side.
         sizes: The model and the amount of work.
-        variables: Environment variables; an empty one is unset.
+        variables: Environment variables to set; those with an empty value are unset.
 
     Returns:
-        Its results.
+        The results of the measurement.
 
     Raises:
-        LabError: If the side fails.
+        LabError: If the measurement fails.
     """
     environment = {
         name: value for name, value in (os.environ | variables).items() if value and name not in FOREIGN_TUNING
@@ -251,6 +251,6 @@ def run_side(side: str, sizes: Sizes, variables: Mapping[str, str] = MappingProx
     command = [sys.executable, "-m", f"neftune_core.bench.{module}", side, json.dumps(asdict(sizes))]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no error output"])[-1]
         raise LabError(f"The measurement of {side} failed: {last}")
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))

@@ -1,7 +1,7 @@
 """The measurements of `neftune bench train`, each run in its own process.
 
-`python -m neftune_core.bench.train_sides SIDE SIZES` prints one line of JSON; SIZES is JSON too. The measurements of
-other libraries are in `peer_sides`, which is started in the same way.
+`python -m neftune_core.bench.train_sides SIDE SIZES` runs one measurement (side) and prints one line of JSON. SIZES is
+the JSON of `Sizes`. `peer_sides` measures other libraries and is started in the same way.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ Found = dict[str, Any]
 
 @dataclass(frozen=True)
 class Sizes:
-    """The amount of work.
+    """The model, the data and the amount of work.
 
     Attributes:
         model: Source of the model, as in the model settings.
-        rows: Path of a file of rows; "" for a starter set.
-        first: Number of rows read, from the first on.
-        steps: Number of steps of the comparison with a plain loop.
+        rows: Path of a file with rows; "" for a starter set.
+        first: Number of rows to read from the start of the data.
+        steps: Number of steps in the comparison with a plain loop.
         new_tokens: Maximum length of an answer, in tokens.
         device: Device, as in the model settings.
         precision: Number format, as in the model settings.
@@ -80,11 +80,11 @@ def _study(sizes: Sizes, precision: str = "", **training: Any) -> StudySettings:
 
 
 def ready(sizes: Sizes, **training: Any) -> tuple[StudySettings, LoadedModel, PreparedData]:
-    """Return the study of these sizes, its model and its rows.
+    """Load the model and the rows of a benchmark.
 
     Args:
-        sizes: The sizes.
-        **training: Training settings that differ from those of the benchmark.
+        sizes: The model, the data and the amount of work.
+        **training: Training settings that replace those of the benchmark.
 
     Returns:
         The study, the loaded model, and the tokenized rows.
@@ -99,7 +99,7 @@ def ready(sizes: Sizes, **training: Any) -> tuple[StudySettings, LoadedModel, Pr
 
 
 def lockstep(study: StudySettings, loaded: LoadedModel, prepared: Any, arms: Mapping[str, NoiseSettings]) -> Lockstep:
-    """Return a new run.
+    """Create a run.
 
     Args:
         study: The study.
@@ -117,13 +117,13 @@ def lockstep(study: StudySettings, loaded: LoadedModel, prepared: Any, arms: Map
 
 
 def seconds_of(run: Lockstep) -> float:
-    """Return the seconds of all steps of a run, without the measurements in between."""
+    """Train all steps of a run without evaluations, and return the duration in seconds."""
     started = time.perf_counter()
     for step in run.steps():
         event = run.step(step, run.study.training.learning_rate, _never)
-    if event["arms"]:  # reading the event's numbers has synchronised the device
+    if event["arms"]:  # creating the event synchronised the device
         return time.perf_counter() - started
-    raise AssertionError("the benchmark's arms diverged")
+    raise AssertionError("all arms of the benchmark diverged")
 
 
 def _one_arm(sizes: Sizes, **training: Any) -> Found:
@@ -136,20 +136,20 @@ def _one_arm(sizes: Sizes, **training: Any) -> Found:
 
 
 def lora(sizes: Sizes) -> Found:
-    """Train one LoRA noise arm over the rows."""
+    """Train one LoRA noise arm for one epoch."""
     return _one_arm(sizes)
 
 
 def full(sizes: Sizes) -> Found:
-    """Train one noise arm with full fine-tuning over the rows."""
+    """Train one noise arm for one epoch with full fine-tuning."""
     return _one_arm(sizes, method="full", learning_rate=FULL_RATE)
 
 
 def peak(sizes: Sizes) -> Found:
-    """Return the share of the peak speed of matrix products, with this model's shapes, that a LoRA epoch reaches.
+    """Compare the speed of a LoRA epoch with the peak speed of matrix products of this model's shapes.
 
-    Products with frozen weights are counted, forward and backward to the inputs: products of the layers for all real
-    tokens, and of the head for response tokens.
+    Only products with frozen weights are counted, forward and backward to the inputs. Those of the layers are counted
+    for all real tokens, and those of the head for response tokens.
     """
     from neftune_core.bench.matrix import own_peak, weights_of
 
@@ -162,7 +162,7 @@ def peak(sizes: Sizes) -> Found:
 
 
 def arms(sizes: Sizes) -> Found:
-    """Compare five arms at once with the same five one after another."""
+    """Compare the time of five arms at once with that of the same arms one after another."""
     study, loaded, prepared = ready(sizes)
     seconds_of(lockstep(study, loaded, _some(prepared, BATCH), ARMS))  # warm-up
     alone = [seconds_of(lockstep(study, loaded, prepared, {name: ARMS[name]})) for name in ARMS]
@@ -175,7 +175,7 @@ def _some(prepared: PreparedData, rows: int) -> Any:
 
 
 def answers(sizes: Sizes) -> Found:
-    """Compare the time of answers of four arms with that of one arm, for the same prompts and length."""
+    """Compare the time of the answers of four arms with that of one arm, for the same prompts and length."""
     from neftune_core.data.chat import prompt_ids
     from neftune_core.engine.stack import AdapterStack
     from neftune_core.evaluation.answers import stream_answers
@@ -183,7 +183,7 @@ def answers(sizes: Sizes) -> Found:
 
     _, loaded, prepared = ready(sizes)
     stack = AdapterStack(loaded, 4, rank=RANK, alpha=2 * RANK)
-    stack.start(0)  # untrained arms answer like the base, so that all stop at the same token
+    stack.start(0)  # untrained arms equal the base, so that all answers end at the same token
     prompts = [prompt_ids(row.example.prompt, loaded.tokenizer) for row in prepared.train[:5]]
     settings = AnswerSettings(new_tokens=sizes.new_tokens)
 
@@ -201,7 +201,7 @@ def answers(sizes: Sizes) -> Found:
 
 
 def _peak_memory(sizes: Sizes, count: int, **training: Any) -> Found:
-    """Return the peak memory of the process over two steps of `count` arms."""
+    """Return the peak memory of two steps with `count` arms, in bytes."""
     from neftune_core.bench.matrix import random_rows
     from neftune_core.models.loading import load
 
@@ -232,20 +232,20 @@ def memory_together(sizes: Sizes) -> Found:
 
 
 def memory_in_turn(sizes: Sizes) -> Found:
-    """Return the peak memory of five arms with one pass each."""
+    """Return the peak memory of five arms that run in turn."""
     return _peak_memory(sizes, 5, arms_at_once="in-turn")
 
 
 def study(sizes: Sizes) -> Found:
-    """Run a study of three arms on the bundled model."""
+    """Time a study of three arms on the bundled model."""
     asked = _bundled_study()
     return _whole(asked.model_copy(update={"model": asked.model.model_copy(update={"precision": sizes.precision})}))
 
 
 def usual(sizes: Sizes) -> Found:
-    """Run the page's default study with one seed and two arms; also return the share of time spent on measurements.
+    """Time the page's default study with one seed and two arms, and return the share of time spent on measurements.
 
-    Answers to the user's own prompts are not counted.
+    Answers to the user's own prompts are not included.
     """
     from neftune_core.studies.settings import default_training
 
@@ -258,7 +258,7 @@ def usual(sizes: Sizes) -> Found:
 
 
 def quick(sizes: Sizes) -> Found:
-    """Run the short preset on the model."""
+    """Time the preset "quick look" with one seed and two arms."""
     from neftune_core.studies.settings import PRESETS
 
     asked = _study(sizes)
@@ -268,7 +268,7 @@ def quick(sizes: Sizes) -> Found:
 
 
 def _whole(study: StudySettings) -> Found:
-    """Return the seconds of a study, including loading, and of each of its phases."""
+    """Run a study and return the duration in seconds, including loading, in total and by phase."""
     import tempfile
     from pathlib import Path
 
@@ -311,9 +311,9 @@ def _bundled_study() -> StudySettings:
 
 
 def control(sizes: Sizes) -> Found:
-    """Return the largest difference in loss between the control and a plain PEFT loop, on the shortest rows.
+    """Return the largest difference in loss between the control and a plain PEFT loop.
 
-    Training is in float32, with one noise arm besides the control.
+    Both train in float32 on the shortest rows. The lab trains a noise arm at the same time.
     """
     from neftune_core.bench.plain_loop import peft_losses
     from neftune_core.engine.settings import rate_at
@@ -334,7 +334,7 @@ def _never() -> bool:
 
 
 def profile(sizes: Sizes) -> Found:
-    """Return the share of each operation in the time of a LoRA epoch, largest first."""
+    """Return the share of the largest operations in the time of a LoRA epoch, largest first."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
 
@@ -374,12 +374,12 @@ SIDES: dict[str, Callable[[Sizes], Found]] = {
 
 
 def print_side(sides: Mapping[str, Callable[[Sizes], Found]]) -> None:
-    """Run the side that the command line names, and print its results."""
+    """Run the measurement that is named on the command line, and print its results."""
     print(json.dumps(sides[sys.argv[1]](Sizes(**json.loads(sys.argv[2])))))
 
 
 if __name__ == "__main__":
     from neftune_core.models.threads import YieldingWhenBusy
 
-    with YieldingWhenBusy():  # as in a study of the lab
+    with YieldingWhenBusy():  # as in a study
         print_side(SIDES)

@@ -1,7 +1,7 @@
 """Results of studies on the bundled world: the new format, overfitting, the effect of noise, and durations.
 
-`neftune bench world` prints all of them; the results of the untrained model are in its card. The learning rate of each
-set is chosen on the control only, on seeds 1 to 3; all reported results come from eight other seeds.
+`neftune bench world` prints all of them. The results of the untrained model are in its card. The learning rate of each
+set is chosen on the control only, with seeds 1 to 3. The reported results come from other seeds.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ EPOCHS = {"world-format": 8, "world-noisy": 20, "world-stated": 20}
 CURVE_SETS = tuple(EPOCHS)
 BATCH = 8
 EVERY = 2
-"""Number of epochs between two measurements of a curve."""
+"""Number of epochs between two measurements on a curve."""
 
 LATENCY_PROMPTS, LATENCY_TOKENS, LATENCY_ROWS = 5, 48, 128
 
@@ -53,7 +53,7 @@ class EpochMeasures:
 
     Attributes:
         halves: Measures on the two halves of the held-out rows.
-        train: Measures on the training rows; None if they were not requested.
+        train: Measures on the training rows; None if not measured.
     """
 
     halves: tuple[Numbers, Numbers]
@@ -61,11 +61,11 @@ class EpochMeasures:
 
 
 SeedEpochs = list[dict[str, EpochMeasures]]
-"""Measures by measured epoch, then by arm; the first entry is the untrained model (epoch 0, `base`)."""
+"""Measures by arm at each measured epoch. The first entry is the untrained model (epoch 0, arm `base`)."""
 
 
 def study(name: str, noise: Sequence[NoiseSettings], seed: int, rate: float) -> StudySettings:
-    """Return the study of one instruction set.
+    """Return the settings of a study on one instruction set.
 
     Args:
         name: Name of the set.
@@ -74,7 +74,7 @@ def study(name: str, noise: Sequence[NoiseSettings], seed: int, rate: float) -> 
         rate: The learning rate.
 
     Returns:
-        The settings.
+        The study settings.
     """
     return StudySettings(
         seed=seed,
@@ -93,17 +93,17 @@ def course(
     train: bool = False,
     wanted: Callable[[EncodedExample], bool] = lambda row: True,
 ) -> tuple[SeedEpochs, float]:
-    """Run a study and measure it after every few epochs.
+    """Run a study and measure its arms after every few epochs.
 
     Args:
         settings: The study.
-        arms: Arms other than those of the study; None for its own.
+        arms: Arms to train in place of those of the study.
         every: Epochs between measurements.
         train: Whether to measure the training rows too.
-        wanted: Selects held-out rows.
+        wanted: Returns whether to measure a held-out row.
 
     Returns:
-        The measurements, and the seconds of the training steps alone.
+        The measures, and the duration of the training steps alone in seconds.
     """
     run, prepared = _start_run(settings, arms)
     held_out = [row for row in prepared.held_out if wanted(row)]
@@ -158,7 +158,7 @@ def _measure(run: Lockstep, slots: Sequence[int], samples: Sequence[list[Encoded
 
 
 def measure_world() -> ResultTable:
-    """Return the whole table; the seeds are fixed, so that it is reproducible."""
+    """Measure all results with fixed seeds, and return them as a table."""
     from neftune_core.models.device import describe_machine
 
     table = ResultTable("Studies on the bundled world", describe_machine())
@@ -167,18 +167,19 @@ def measure_world() -> ResultTable:
         table.rows += noise_curve(name, CONFIRMING_SEEDS)
     tried = len(SEARCHED_RATES)
     table.notes += [
-        f"Learning rates: {tried} tried per set on the control only, seeds {SEARCH_SEEDS[0]} to {SEARCH_SEEDS[-1]}, "
-        f"lowest held-out loss kept. Strengths: all {len(NOISES)} tried are shown; none was selected.",
-        f"Noise: {len(CONFIRMING_SEEDS)} other seeds; differences from the control are paired by seed, with 95% t "
-        "intervals. Best epoch: chosen by the loss on one half of the held-out rows, measured on the other half, and "
-        "vice versa; the mean of both.",
+        f"Learning rates: {tried} were tried per set, on the control only, with seeds {SEARCH_SEEDS[0]} to "
+        f"{SEARCH_SEEDS[-1]}; the one with the lowest held-out loss was used. Strengths: all {len(NOISES)} that were "
+        "tried are shown.",
+        f"Noise: {len(CONFIRMING_SEEDS)} other seeds. Differences from the control are paired by seed, with 95% t "
+        "intervals. The best epoch is chosen by the loss on one half of the held-out rows and measured on the other "
+        "half, and vice versa; the mean of both is shown.",
     ]
     return table
 
 
 @cache
 def best_rate(name: str) -> float:
-    """Return the rate with the lowest held-out loss of the control at its best epoch, mean over the search seeds."""
+    """Return the learning rate at which the best epoch of the control has the lowest mean held-out loss."""
 
     def loss(rate: float) -> float:
         losses = []
@@ -195,18 +196,18 @@ def _format_rows() -> list[dict[str, Any]]:
     epochs, seconds = course(study(name, (NoiseSettings(),), 11, best_rate(name)), {"control": CONTROL})
     return [
         {
-            "what": "new format, model before training, exact on held-out rows",
+            "what": "new format before training, exact on held-out rows",
             "value": _whole(epochs[0]["base"])["exact"],
         },
         {
-            "what": f"new format after LoRA on 150 rows ({seconds:.1f} s of training)",
+            "what": f"new format after LoRA on 150 rows ({seconds:.1f} s of training), exact on held-out rows",
             "value": _whole(epochs[-1]["control"])["exact"],
         },
     ]
 
 
 def _overfitting_rows() -> list[dict[str, Any]]:
-    """Return the control at the highest rate tried, as means over three seeds."""
+    """Return measures of the control at the highest rate tried, averaged over three seeds."""
     rate, seeds = SEARCHED_RATES[-1], CONFIRMING_SEEDS[:3]
     rows: list[dict[str, Any]] = []
     for name, (words, wanted) in OVERFITTED.items():
@@ -219,14 +220,14 @@ def _overfitting_rows() -> list[dict[str, Any]]:
             trained.append((epochs[-1]["control"].train or {})["exact"])
         where = f"{name}, rate {rate:g}, {len(seeds)} seeds"
         rows += [
-            {"what": f"{where}: loss {words} at the end over its lowest", "value": statistics.mean(ratios)},
+            {"what": f"{where}: final loss {words} over the lowest", "value": statistics.mean(ratios)},
             {"what": f"{where}: exact on training rows at the end", "value": statistics.mean(trained)},
         ]
     return rows
 
 
 def _fact_was_not_trained(row: EncodedExample) -> bool:
-    """Select rows of the set `stated` whose fact is not in the training part; training would help with the others."""
+    """Return whether the training rows of `world-stated` lack the fact of a row; training helps with the others."""
     held_out = (assets() / "world" / "stated-held-out.jsonl").read_text(encoding="utf-8").splitlines()
     return not json.loads(held_out[row.example.row - 1])["trained_fact"]
 
@@ -238,7 +239,7 @@ OVERFITTED: dict[str, tuple[str, Callable[[EncodedExample], bool]]] = {
 
 
 def noise_curve(name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Measure exact match and loss on held-out rows for every strength, at the last and at the best epoch.
+    """Measure exact match and loss on held-out rows at every strength, for the last and the best epoch.
 
     Args:
         name: Name of the set.
@@ -264,7 +265,7 @@ def noise_curve(name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def _whole(measured: EpochMeasures) -> Numbers:
-    """Return the mean of the two halves, which have equal size."""
+    """Return the mean over the two halves, which have the same size."""
     first, second = measured.halves
     return {name: (first[name] + second[name]) / 2 for name in first}
 
@@ -274,7 +275,7 @@ def _last(epochs: SeedEpochs, arm: str) -> Numbers:
 
 
 def _best(epochs: SeedEpochs, arm: str) -> Numbers:
-    """Return the measures at the epoch with the lowest loss, chosen on one half and measured on the other, averaged."""
+    """Return the measures at the epoch chosen on one half and measured on the other, averaged over both choices."""
     trained = [measured[arm].halves for measured in epochs[1:]]
     found = []
     for choosing, reading in ((0, 1), (1, 0)):
@@ -305,12 +306,12 @@ def interval(values: Sequence[float], control: Sequence[float]) -> str:
 
 
 def latency_rows() -> list[dict[str, Any]]:
-    """Return rows with the seconds of answers of the base and three arms, and of a small study with its answers."""
+    """Measure the answers of the base and three arms, and a small study including these answers, in seconds."""
     _small_study()  # warm-up: the first call with a new shape is slower
     answering, whole = _small_study()
     return [
         {
-            "what": f"answers of four arms to {LATENCY_PROMPTS} prompts, up to {LATENCY_TOKENS} tokens (seconds)",
+            "what": f"answers of base and 3 arms to {LATENCY_PROMPTS} prompts, up to {LATENCY_TOKENS} tokens (seconds)",
             "value": answering,
         },
         {
@@ -321,7 +322,7 @@ def latency_rows() -> list[dict[str, Any]]:
 
 
 def _small_study() -> tuple[float, float]:
-    """Return the seconds of the final answers of a small study, and of the whole study once its rows are tokenized."""
+    """Return the seconds of the final answers of a small study, and of the whole study after tokenization."""
     from neftune_core.data.chat import prompt_ids
     from neftune_core.evaluation.answers import stream_answers
     from neftune_core.evaluation.settings import AnswerSettings

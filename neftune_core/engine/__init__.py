@@ -1,19 +1,21 @@
-"""Training: from a batch of rows to one step of every arm. Read in this order:
+"""The training engine, from a batch of rows to one optimizer step of every arm.
 
-settings         how arms are trained, and what follows from it: steps, learning rates, evaluations
+The modules, in reading order:
+
+settings         training settings, and the steps, learning rates and evaluations derived from them
 armset           the interface of every set of arms
   stack            stacked LoRA adapters over one frozen base
   copies           full copies of the weights, one per arm
   saving           one arm as a folder in the PEFT or transformers format
 arm_factory      creates the set of arms that the settings select
-lockstep         the training loop: all arms on the same batch, as a generator of events
-  passes           the passes of one step: plain, symmetric pairs, adversarial
+lockstep         the training loop, which trains all arms on the same batches and yields events
+  passes           the passes of one step: plain, symmetric pairs or adversarial
   loss             the loss of every arm, computed in chunks
   scheduled_noise  the noise of every arm at every step
   optimizer        one AdamW step of all arms, with clipping and weight decay per arm
 clean_loss       loss and accuracy without noise
-  row_measures     loss and accuracy per arm and row, as records store them
-graphs           the layers as CUDA graphs
-parallel         one study on several processes
-methods          methods to compare with noise, one file each
+  row_measures     loss and accuracy per arm and row, in the format of records
+graphs           layers run as CUDA graphs
+parallel         one study across several processes
+methods          methods that are compared with noise, one file each
 """

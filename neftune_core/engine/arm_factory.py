@@ -1,4 +1,4 @@
-"""The set of arms for each training method: adapters over one base, or full copies of the weights."""
+"""Creation of a set of arms: adapters over one base, or full copies of the weights."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def _copies(loaded: LoadedModel, arms: int, training: TrainingSettings) -> ArmSe
 FACTORIES: dict[str, Callable[[LoadedModel, int, TrainingSettings], ArmSet]] = {"lora": _adapters, "full": _copies}
 
 COMPILED = {"compiled": "default", "captured": "reduce-overhead"}
-"""`torch.compile` mode by the `execution` setting."""
+"""`torch.compile` mode by value of the `execution` setting."""
 
 
 def make_arms(loaded: LoadedModel, arms: int, training: TrainingSettings) -> ArmSet:
-    """Create the set of arms that the settings select. Call `start` or `load` on it before use.
+    """Create a set of arms as selected by the settings. Call `start` or `load` on it before use.
 
     Args:
         loaded: The base model.
@@ -61,7 +61,7 @@ def make_training_arms(loaded: LoadedModel, arms: int, training: TrainingSetting
         The arms.
 
     Raises:
-        NotAvailable: If the device cannot capture CUDA graphs but the settings ask for it.
+        NotAvailable: If the settings select CUDA graphs but the device does not support them.
     """
     if training.execution in ("graphs", "captured") and loaded.device.type != "cuda":
         raise NotAvailable(say("Capturing CUDA graphs needs a CUDA GPU: set execution to compiled or eager."))

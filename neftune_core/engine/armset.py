@@ -1,7 +1,7 @@
 """The interface of every set of arms, whether adapters over one base or full copies of the weights.
 
-A set has numbered slots. Slot 0 is the base, which is never trained; slots 1 and up are the arms. All slots share one
-module tree with a noise hook at every site; a forward pass runs the active slots.
+A set has numbered slots. Slot 0 is the base, which is never trained. Slots 1 and up are the arms. All slots share one
+module tree with a noise hook at every site. A forward pass runs the active slots.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Dropout:
 
 @dataclass(frozen=True, eq=False)
 class TrainedTensor:
-    """One trained tensor in float32, either stacked over several slots or of a single slot.
+    """One trained float32 tensor, stacked over several slots or belonging to a single slot.
 
     Attributes:
         parameter: The tensor; if stacked, the slots are its first axis.
@@ -62,7 +62,7 @@ class TrainedTensor:
 
 
 class Pass:
-    """State that the modules of a tree read during a pass."""
+    """State of the running pass, read by the modules of the tree."""
 
     def __init__(self, slots: int) -> None:
         self.active: tuple[int, ...] = tuple(range(slots))
@@ -82,8 +82,8 @@ class ArmSet(ABC):
         slots: Number of slots, the base included.
         tree: Private module tree that shares the base's tensors but not its modules.
         sites: The noise sites of `tree`.
-        before_training: Called before every training pass.
-        fallback: Returns the reason if layers run eagerly although the settings ask for CUDA graphs, otherwise "".
+        before_training: Functions called before every training pass.
+        fallback: Returns the reason if layers run eagerly although the settings select CUDA graphs, otherwise "".
 
     Args:
         loaded: The base model.
@@ -107,7 +107,7 @@ class ArmSet(ABC):
 
     @property
     def running_pass(self) -> Pass:
-        """The state that the modules of the tree read during a pass."""
+        """State of the running pass, read by the modules of the tree."""
         return self._pass
 
     def _prepare_tree(self) -> None:  # noqa: B027 - optional
@@ -283,7 +283,7 @@ class ArmSet(ABC):
                 module._parameters[name] = tensor
 
     def compile_layers(self, mode: str) -> None:
-        """Compile every layer with the given `torch.compile` mode; noise and cancellation hooks are not compiled."""
+        """Compile every layer, but not its hooks, with the given `torch.compile` mode."""
         layers = {site.module: None for site in self.sites if site.number > EMBEDDING_SITE}
         for layer in layers:
             layer.forward = torch.compile(layer.forward, mode=mode)
@@ -309,7 +309,7 @@ class ArmSet(ABC):
         self._pass.part = part
 
     def _after_site(self, here: Sequence[Site], module: nn.Module, args: tuple[object, ...], output: Any) -> Any:
-        """Return the output of a site with noise; `here` lists the sites of the module."""
+        """Return the output of a site with its noise added; `here` lists the sites of the module."""
         noise = self._pass.noise
         if noise is None:
             return output

@@ -24,7 +24,7 @@ NoiseOf = Callable[[Sequence[EncodedExample], Batch, Sequence[int]], BatchNoise]
 def clean_measures(
     stack: ArmSet, sample: Sequence[EncodedExample], slots: Sequence[int], *, batch_size: int
 ) -> list[CleanMeasures]:
-    """Measure the given slots on a sample.
+    """Measure loss and accuracy of the given slots on a sample.
 
     Args:
         stack: The arms.
@@ -49,7 +49,7 @@ def row_measures(
     should_stop: Callable[[], bool] | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> RowMeasures:
-    """Measure the given slots on every row of a sample.
+    """Measure loss and accuracy of the given slots on every row of a sample.
 
     Args:
         stack: The arms.

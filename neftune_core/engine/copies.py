@@ -25,7 +25,7 @@ NEVER_TRAINED = ("Sinusoidal",)
 
 
 class FullCopies(ArmSet):
-    """Arms as full copies of the weights; a copy is allocated only when an arm is started or loaded."""
+    """A set of arms trained as full copies of the weights. A copy is allocated when its arm is started or loaded."""
 
     def _prepare_tree(self) -> None:
         self._bases = dict(self.tree.named_parameters())
@@ -47,7 +47,7 @@ class FullCopies(ArmSet):
             yield module, module._parameters[name]  # type: ignore[misc]
 
     def start(self, seed: int) -> None:
-        """Reset every arm to the weights of the base; nothing is random."""
+        """Reset every arm to the weights of the base; `seed` is not used."""
         for slot in range(BASE_SLOT + 1, self.slots):
             self._put(slot, self._bases)
 

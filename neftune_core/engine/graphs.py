@@ -1,4 +1,4 @@
-"""CUDA graphs of the layers without compilation: the forward and backward pass of a layer as one launch each.
+"""CUDA graphs of uncompiled layers, with one launch each for the forward and the backward pass of a layer.
 
 A layer is recorded at the second call with inputs of one shape; the first call is the warm-up. A recording reads its
 inputs from fixed tensors, so every call copies its inputs there. Hooks (noise, cancellation) run between the layers and
@@ -23,17 +23,17 @@ Result = TypeVar("Result")
 Key = tuple[object, ...]
 
 MOST_SHAPES = 24
-"""Maximum number of recordings per layer, because each holds inputs and outputs; calls of other shapes run eagerly."""
+"""Maximum number of recordings per layer, because each stores inputs and outputs. Further shapes run eagerly."""
 
 
 class Recorder(Protocol):
-    """Records operations of one layer and repeats them on the same memory."""
+    """Interface that records the operations of one layer and repeats them on the same memory."""
 
     def record(self, run: Callable[[], Result]) -> tuple[Result, Callable[[], None]]:
         """Record the operations of `run`.
 
         Args:
-            run: A function of tensors whose memory addresses do not change.
+            run: A function of tensors with fixed memory addresses.
 
         Returns:
             The result of `run`, and a function that repeats the operations and overwrites the tensors of the result.
@@ -45,7 +45,10 @@ class Recorder(Protocol):
 
 
 class CudaRecorder:
-    """Records as CUDA graphs. All recordings of a layer share one memory pool, since only one is in use at a time."""
+    """A recorder of CUDA graphs.
+
+    All recordings of a layer share one memory pool, since only one is in use at a time.
+    """
 
     def __init__(self) -> None:
         self._pool: Any = torch.cuda.graph_pool_handle()
@@ -54,7 +57,7 @@ class CudaRecorder:
     def record(self, run: Callable[[], Result]) -> tuple[Result, Callable[[], None]]:
         """Record a CUDA graph; see `Recorder.record`.
 
-        `torch.cuda.graph` is not used, because it collects garbage and empties the cache for every graph.
+        This does not use `torch.cuda.graph`, which collects garbage and empties the cache for every graph.
         """
         graph = torch.cuda.CUDAGraph()
         self._stream.wait_stream(torch.cuda.current_stream())
@@ -72,14 +75,14 @@ class CudaRecorder:
 
 
 def capture_layers(arms: ArmSet, make_recorder: Callable[[], Recorder] = CudaRecorder) -> list[CapturedLayer]:
-    """Make every layer of a set of arms run from recordings.
+    """Run every layer of a set of arms from recordings.
 
     Args:
         arms: The set of arms, changed in place.
-        make_recorder: Returns the recorder of one layer.
+        make_recorder: Returns a new recorder for one layer.
 
     Returns:
-        The layers.
+        The captured layers.
     """
     layers = {site.module: None for site in arms.sites if site.number > EMBEDDING_SITE}
     captured = [CapturedLayer(layer, arms.running_pass, make_recorder()) for layer in layers]
@@ -95,10 +98,10 @@ class _Recording:
     """A layer recorded for inputs of one shape.
 
     Attributes:
-        inputs: Fixed input tensors: the arguments, and weights that are computed in each pass.
+        inputs: Fixed tensors for the arguments and for the weights that are computed in each pass.
         outputs: Fixed output tensors.
         spec: Structure of the output.
-        gradients_in: Fixed gradients of those outputs that have one.
+        gradients_in: Fixed gradients of the outputs, by index; outputs without a gradient are omitted.
         gradients_out: Fixed gradients of the tensors in `differentiated`; None for a tensor without a gradient.
         differentiated: Indices into the inputs followed by the weights.
         forward: Repeats the forward pass.
@@ -120,7 +123,7 @@ class CapturedLayer:
 
     Attributes:
         layer: The captured layer.
-        refused: Why the layer cannot be recorded; "" if it can, or has not been tried.
+        refused: Why the layer cannot be recorded; "" if it can be, or if this has not been tried.
         replays: Number of passes run from a recording.
 
     Args:
@@ -136,13 +139,13 @@ class CapturedLayer:
         self._is_pending = False
 
     def begin_pass(self) -> None:
-        """Discard an earlier forward pass whose backward pass never ran."""
+        """Discard an earlier forward pass that was not followed by a backward pass."""
         self._is_pending = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the layer.
 
-        A second call before the backward pass (by a layer used at several depths) runs eagerly, because a replay would
+        If a layer is used at several depths, its second call before the backward pass runs eagerly. A replay would
         overwrite the tensors that the first call needs for its gradient.
         """
         leaves, spec = tree_flatten((args, kwargs))
@@ -192,7 +195,7 @@ class CapturedLayer:
         ]
 
     def _fixed_weights(self) -> list[Tensor]:
-        """Return the trained weights that are stored, whose memory addresses do not change."""
+        """Return the trained weights that are stored and thus have fixed memory addresses."""
         weights = {id(tensor): tensor for tensor in self.layer.parameters() if tensor.is_leaf and tensor.requires_grad}
         return list(weights.values())
 
@@ -202,7 +205,7 @@ class CapturedLayer:
         """Record the layer for these inputs; if that fails, set `refused` to the reason and return None."""
         try:
             self._recordings[key] = self._record(leaves, spec, own)
-        except (RuntimeError, NotImplementedError) as error:  # also out of memory
+        except (RuntimeError, NotImplementedError) as error:  # including out-of-memory errors
             self.refused = str(error).partition("\n")[0]
             self._recordings.clear()
             return None
@@ -251,7 +254,7 @@ class CapturedLayer:
 
 
 class _Replayed(torch.autograd.Function):
-    """A recorded layer as one operation of autograd.
+    """A recorded layer as one autograd operation.
 
     The arguments are the layer, the recording, its inputs, and the trained weights, which receive gradients.
     """
@@ -285,7 +288,7 @@ class _Replayed(torch.autograd.Function):
 
 
 def _free_gradients(weights: Sequence[Tensor], fixed: Sequence[Tensor | None]) -> None:
-    """Copy gradients that autograd keeps in the memory of a recording, which is about to be overwritten."""
+    """Copy weight gradients that share memory with a recording, before a replay overwrites them."""
     memory = {gradient.data_ptr() for gradient in fixed if gradient is not None}
     for weight in weights:
         if weight.grad is not None and weight.grad.data_ptr() in memory:
@@ -297,13 +300,13 @@ def _copy_of(tensor: Tensor) -> Tensor:
 
 
 def _tensors(values: Sequence[Any]) -> list[int]:
-    """Return the indices of tensors."""
+    """Return the indices of the tensors in `values`."""
     return [place for place, value in enumerate(values) if isinstance(value, Tensor)]
 
 
 @contextmanager
 def _holding_weights(places: Sequence[tuple[nn.Module, str, Tensor]], weights: Sequence[Tensor]) -> Iterator[None]:
-    """Assign these weights to the modules inside the block."""
+    """Replace the weights of modules inside the block."""
     for (module, name, _), weight in zip(places, weights, strict=True):
         module._parameters[name] = cast(nn.Parameter, weight)
     try:

@@ -1,4 +1,4 @@
-"""The training loop: all arms of a study on the same batch at the same time, as a generator of events.
+"""The training loop, which trains all arms of a study on the same batches and yields events.
 
 Arms share the initial adapter, the order of the rows, the dropout masks and the unit draw of their noise. They differ
 only in what the study varies.
@@ -43,7 +43,7 @@ LOSSES = ("loss", "first_draw_loss")
 """Keys of `loss.Sums`."""
 
 TIMED_STEPS = 5
-"""Steps timed for a time budget, after one untimed warm-up step; the median of their paces is used."""
+"""Number of steps timed for a time budget, after one untimed warm-up step. Their median time per token is used."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Step:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The last evaluation of one sample: step, slots, and the measures of each slot and row."""
+    """The last evaluation of one sample, with its step and slots."""
 
     step: int
     slots: list[int]
@@ -71,7 +71,7 @@ class _Rows:
 
 
 def steps_after(done: int, total: int, lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[Step]:
-    """Yield the remaining steps of a run; they depend only on the arguments.
+    """Yield the remaining steps of a run, which depend only on the arguments.
 
     Args:
         done: Number of steps already done.
@@ -92,10 +92,10 @@ def steps_after(done: int, total: int, lengths: Sequence[int], batch_size: int, 
 
 
 class Lockstep(Generic[Study]):
-    """The state of one run.
+    """One training run of all arms of a study.
 
     Attributes:
-        names: The arms, in slot order from slot 1.
+        names: Names of the arms, in slot order from slot 1.
         alive: Slots that are still training.
         stopped: Last step of each slot that the user stopped.
         optimizer: The optimizer of all arms.
@@ -144,7 +144,7 @@ class Lockstep(Generic[Study]):
         self.plan(count_steps(len(prepared.train), study.training))
 
     def plan(self, total: int) -> None:
-        """Set the number of steps."""
+        """Set the number of steps and compute the schedules for it."""
         self.total = total
         self.noise.plan(total, self.study.training.restarts)
         self._methods.plan(total, self.study.training.restarts)
@@ -184,7 +184,7 @@ class Lockstep(Generic[Study]):
             should_stop: Polled before every layer.
             keep: Called between steps, after the caller has received all events of step `done`.
             measured: Steps that have been evaluated before; their evaluation is skipped.
-            steer: Called between steps, before `keep`; may change the run, and returns events of its own.
+            steer: Called between steps, before `keep`; it may change the run, and its events are passed on.
 
         Yields:
             One mapping per event, with its name under `event`.
@@ -233,7 +233,7 @@ class Lockstep(Generic[Study]):
         training, lengths = self.study.training, [row.length for row in self.prepared.train]
         should_stop = self.process_group.agree_on_stop(should_stop)
         per_evaluation = (time.perf_counter() - started) * len(self.alive)  # only the base was evaluated so far
-        paces = list[float]()  # seconds per token; one slow step must not decide the length of a study
+        paces = list[float]()  # seconds per token; the median ignores a single slow step
         for step in steps_after(0, TIMED_STEPS + 1, lengths, training.batch_size, self.study.seed):
             before = time.perf_counter()
             self.backward(step, self.noise.at(1, self.alive), should_stop)
@@ -253,7 +253,7 @@ class Lockstep(Generic[Study]):
     def step(self, step: Step, rate: float, should_stop: Stop) -> Event:
         """Train every remaining arm on one batch.
 
-        An arm whose loss or gradient is not finite stops training and keeps its last finite weights.
+        An arm with a non-finite loss or gradient stops training and keeps its last finite weights.
 
         Args:
             step: Step to train.
@@ -288,7 +288,7 @@ class Lockstep(Generic[Study]):
     def _gradients(
         self, step: Step, noise: Mapping[int, ArmNoise], should_stop: Stop
     ) -> tuple[dict[int, dict[str, Any]], list[float]]:
-        """Return the losses and gradient norms of a step; repeat it at a smaller loss scale if a gradient overflows."""
+        """Return the losses and gradient norms of a step, repeated at a smaller loss scale if a gradient overflows."""
         while True:
             arms = self.backward(step, noise, should_stop)
             norms = self.optimizer.norms()
@@ -296,7 +296,7 @@ class Lockstep(Generic[Study]):
                 return arms, norms
 
     def backward(self, step: Step, noise: Mapping[int, ArmNoise], should_stop: Stop) -> dict[int, dict[str, Any]]:
-        """Compute the gradients of a step; earlier gradients are discarded.
+        """Compute the gradients of a step, discarding earlier ones.
 
         Args:
             step: Step whose gradients to compute.
@@ -349,14 +349,14 @@ class Lockstep(Generic[Study]):
             yield MicroBatch(batch, noise_rows(rows, batch, keys, whole), tokens, (seed, step.number, number), whole)
 
     def _evaluated_before(self, should_stop: Stop) -> Event:
-        """Evaluate the base before the first step, and report its numbers for every arm that still equals the base."""
+        """Evaluate the base before the first step, and report its measures for every arm that still equals the base."""
         event = self._evaluated(0, [0], should_stop)
         moved = self._evaluated(0, self._moved, should_stop)["arms"] if self._moved else {}
         names = ("base", *map(self.name, self.alive))
         return {**event, "arms": {name: moved.get(name, dict(event["arms"]["base"])) for name in names}}
 
     def rows_now(self, part: str, slots: Sequence[int], count: int, should_stop: Stop) -> RowMeasures:
-        """Return the measures of arms with their current weights on the first rows of a sample.
+        """Measure arms with their current weights on the first rows of a sample.
 
         The last evaluation is reused if the weights are still the same. Otherwise (after a resume) the whole sample is
         measured, in the same batches, so that the numbers are identical.

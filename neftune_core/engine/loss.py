@@ -1,4 +1,4 @@
-"""The loss of every arm on its response tokens, with head and loss computed in chunks.
+"""The loss of every arm on the response tokens, with head and loss computed in chunks.
 
 Logits are computed only at labelled positions, one chunk at a time, together with the gradient with respect to the
 hidden states. The full logits are never in memory.
@@ -22,14 +22,14 @@ from neftune_core.models.architecture.anatomy import body, encoded_source, head_
 from neftune_core.noise.batch import BatchNoise, Rows, sent_values
 
 PIECE_BYTES = 2**25
-"""Size of a chunk of logits; larger chunks make the CPU allocator request new memory from the system each time."""
+"""Bytes of logits per chunk. For larger chunks, the CPU allocator requests new memory from the system each time."""
 LEAST_PIECE, MOST_PIECE = 64, 256
-"""Bounds on positions per chunk: fewer make the product with the head slow, more make it no faster."""
+"""Bounds on positions per chunk. Fewer slow down the product with the head, and more do not speed it up."""
 TRAINED_PIECE = 512
-"""Positions per chunk if the head is trained; each chunk then computes a gradient of the size of the head."""
+"""Positions per chunk if the head is trained, since each chunk then computes a gradient of the size of the head."""
 CHUNK, CHUNK_NUMBERS = 32, 2**20
-"""Positions whose float32 log-probabilities a CPU computes at once, so that they fit in its cache: 32, or as many as
-give 2^20 log-probabilities, whichever is more."""
+"""Positions and float32 log-probabilities that a CPU computes at once, so that they fit in its cache. The bound that
+allows more positions applies."""
 
 
 Sums = dict[str, Tensor]
@@ -40,11 +40,13 @@ before the ascent."""
 def losses_per_token(
     slots: Iterable[int], sums: Sequence[tuple[int, str, Tensor]], tokens: int
 ) -> dict[int, dict[str, Any]]:
-    """Return the losses per token; all sums are transferred at once, so that the device is synchronised only once.
+    """Return the losses per token.
+
+    All sums are transferred at once, so that the device is synchronised only once.
 
     Args:
         slots: Slots to report, with or without sums.
-        sums: Sums of losses as `(slot, name in Sums, sum)`; those of the same slot and name are added.
+        sums: Sums of losses as `(slot, name in Sums, sum)`; entries of the same slot and name are added.
         tokens: Number of tokens.
 
     Returns:
@@ -59,14 +61,14 @@ def losses_per_token(
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Rows that go through the model together: the rows of a step, or some of them.
+    """All or some of the rows of a step, which go through the model together.
 
     Attributes:
         batch: The collated rows.
-        rows: The properties of the rows that noise depends on, by component.
+        rows: Properties of the rows that noise depends on, by component.
         tokens: Response tokens of the whole step, the divisor of the gradient.
         seed: `(study seed, step, number of the micro-batch)`, the key of the dropout masks.
-        step_rows: All rows of the step, of which these may be some.
+        step_rows: All rows of the step, including those of its other micro-batches.
     """
 
     batch: Batch
@@ -77,7 +79,7 @@ class MicroBatch:
 
     @cached_property
     def prompt_tokens(self) -> int:
-        """Tokens of the whole step that are neither trained on nor special, without the first of each row."""
+        """Number of untrained tokens in the whole step, without special tokens and the first token of each row."""
         return sum(int((~row.trained[1:] & ~np.isin(row.ids[1:], list(row.special))).sum()) for row in self.step_rows)
 
 
@@ -122,7 +124,7 @@ class ArmLosses:
 
 @dataclass(frozen=True)
 class Labels:
-    """The tokens that are trained on, if not the response tokens at weight 1.
+    """The tokens to train on and their weights, if they are not the response tokens at weight 1.
 
     Attributes:
         predicting: Positions in `[batch * length]` whose next token is trained on, `[targets]` int64.
@@ -155,7 +157,7 @@ def arm_losses(
         weights: Weight of each arm's loss in the gradient.
         gradients_of: Tensors to differentiate with respect to. Their gradients are returned, and trained tensors get
             none. If empty, gradients accumulate on the trained tensors.
-        labels: Tokens to train on, if not the response tokens; the returned losses are those of the response tokens.
+        labels: Tokens to train on; None for the response tokens. The returned losses only cover response tokens.
 
     Returns:
         The losses, and the gradients if `gradients_of` is given.
@@ -222,7 +224,7 @@ class _Backward:
 
     Attributes:
         over: Divisor of the loss; 0 computes no gradient.
-        shares: Weight of each position's loss, if any.
+        shares: Weight of each position's loss; None for weight 1.
         into_head: Whether the gradient of a trained head accumulates.
     """
 
@@ -235,7 +237,7 @@ class _Backward:
         return 1 / self.over if self.shares is None else self.shares[piece, None] / self.over
 
     def take(self, logits: Tensor, gradient: Tensor, leaf: Tensor) -> Tensor:
-        """Propagate the gradient from `logits` to `leaf`; the gradient of the head accumulates."""
+        """Propagate the gradient from `logits` to `leaf`, and accumulate that of the head if `into_head`."""
         if not self.into_head:
             return torch.autograd.grad(logits, leaf, gradient)[0]
         logits.backward(gradient)

@@ -30,15 +30,15 @@ class LossScale:
         self._is_fixed = precision != "float16"
 
     def overflowed(self, losses: Iterable[float], norms: Iterable[float]) -> bool:
-        """Detect an overflow and halve the scale if there is one.
+        """Return whether a gradient overflowed, and halve the scale if so.
 
         Args:
             losses: Loss of each arm.
             norms: Gradient norm of each arm.
 
         Returns:
-            Whether an arm has a finite loss but a non-finite gradient. Always False at scale 1, because scaling is then
-            not the cause.
+            Whether an arm has a finite loss but a non-finite gradient. Always False at scale 1, at which scaling
+            cannot be the cause.
         """
         if self._is_fixed or self.value <= 1:
             return False
@@ -49,14 +49,14 @@ class LossScale:
         return True
 
     def stepped(self) -> None:
-        """Count a completed step; double the scale after enough steps without overflow."""
+        """Count a completed step, and double the scale after enough steps without overflow."""
         self.whole_steps += 1
         if not self._is_fixed and self.whole_steps >= DOUBLED_AFTER:
             self.value, self.whole_steps = min(2 * self.value, LARGEST), 0
 
 
 NORM_PIECE = 1024
-"""Elements per partial norm; a single float32 sum over millions of squares is wrong in its fifth digit."""
+"""Elements per partial norm. A single float32 sum over millions of squares is wrong in the fifth digit."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Block:
         """Multiply each slot of a tensor in place.
 
         Args:
-            tensor: Shaped like `values`.
+            tensor: A tensor shaped like `values`.
             factors: Factor by slot.
             otherwise: Factor of slots that are not in `factors`.
         """
@@ -149,7 +149,7 @@ class Block:
 
 
 def build_blocks(parts: Iterable[TrainedTensor]) -> list[Block]:
-    """Group tensors into blocks; parameters shared by several slots become views of one tensor."""
+    """Group tensors into blocks. Parameters of several slots become views of one tensor."""
     groups: dict[object, list[TrainedTensor]] = {}
     for number, part in enumerate(parts):
         groups.setdefault((part.slots, part.decays) if len(part.slots) > 1 else number, []).append(part)
@@ -168,7 +168,7 @@ def _block(parts: list[TrainedTensor]) -> Block:
 
 
 class ArmOptimizer:
-    """AdamW over everything that a set of arms trains; `ArmSet.start` must have been called.
+    """AdamW over all trained tensors of a set of arms. Call `ArmSet.start` first.
 
     Args:
         arms: The arms.
@@ -211,10 +211,10 @@ class ArmOptimizer:
     ) -> dict[int, StepResult]:
         """Update the arms from their gradients.
 
-        An arm whose loss or gradient is not finite is not changed.
+        An arm with a non-finite loss or gradient is not changed.
 
         Args:
-            losses: Loss by slot; only these slots take part.
+            losses: Loss by slot; only these slots are updated.
             rates: Hyperparameters of the step.
             norms: Gradient norms from `norms()`.
             scale: Loss scale of the gradients.
@@ -247,7 +247,7 @@ class ArmOptimizer:
 
     @torch.no_grad()
     def distances(self) -> list[float]:
-        """Return the norm of each slot's change since the start (meaningless for the base)."""
+        """Return the norm of the change in each slot since the start; the value of the base is meaningless."""
         return self._norms((block, block.values - block.start) for block in self.blocks)
 
     def _scale(self, factors: Mapping[int, float]) -> None:
@@ -273,7 +273,7 @@ class ArmOptimizer:
                 block.multiply(block.values, factors, otherwise=1.0)
 
     def _norms(self, tensors: Iterable[tuple[Block, Tensor | None]]) -> list[float]:
-        """Return the norm over all `tensors` per slot; 0 for a slot without tensors."""
+        """Return the norm per slot over all `tensors`, or 0 for a slot without tensors."""
         found: dict[tuple[int, ...], list[Tensor]] = {}
         for block, tensor in tensors:
             if tensor is not None:

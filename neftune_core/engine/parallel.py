@@ -1,8 +1,8 @@
-"""One study on several processes, started by `accelerate launch` or `torchrun`.
+"""One study across several processes, started by `accelerate launch` or `torchrun`.
 
-Each process holds the model and all arms and computes its share of the rows of every step; gradients and losses are
+Each process holds the model and all arms, and computes its share of the rows of every step. Gradients and losses are
 summed. The noise of an example depends only on the study and the example, so the results equal those of a single
-process up to rounding. The first process runs the study: only it evaluates, writes records and generates answers. The
+process up to rounding. The first process runs the study. It alone evaluates, writes records and generates answers; the
 others follow its steps.
 """
 
@@ -27,7 +27,7 @@ END_SIGNAL = -1
 GO_ON, STOP, VALUES_FOLLOW = 0, 1, 2
 """Messages that the first process broadcasts between steps."""
 LONGEST_WAIT_HOURS = 12
-"""Timeout of the other processes, which wait while the first evaluates and generates between two seeds."""
+"""Timeout of the other processes, which wait while the first one evaluates and generates answers between two seeds."""
 
 
 class StudyEnded(Exception):
@@ -42,7 +42,7 @@ class ProcessGroup:
         rank: Rank of this process.
         size: Number of processes.
         device: Device of this process.
-        working: Whether the processes are inside a step, during which no messages can be sent.
+        working: Whether a step is running, during which no messages can be sent.
         ended: Whether all processes have agreed to end, so that none waits for messages.
     """
 
@@ -58,7 +58,7 @@ class ProcessGroup:
         return self.rank == 0
 
     def sum(self, tensors: Iterable[Tensor]) -> None:
-        """Replace each tensor by its sum over all processes."""
+        """Replace each tensor with its sum over all processes."""
         if self.size > 1:
             for tensor in tensors:
                 torch.distributed.all_reduce(tensor)
@@ -78,7 +78,7 @@ class ProcessGroup:
         return float(shared.item())
 
     def broadcast_text(self, words: str = "") -> str:
-        """Broadcast a text from the first process."""
+        """Broadcast a text from the first process to all."""
         if self.size == 1:
             return words
         shared: list[Any] = [words]
@@ -88,10 +88,10 @@ class ProcessGroup:
     def agree_on_stop(self, should_stop: Callable[[], bool]) -> Callable[[], bool]:
         """Return the stop callback for one step.
 
-        With several processes, all must leave a step together. The first process decides once, before the step.
+        Several processes must leave a step together, so the first one decides once, before the step.
 
         Raises:
-            Cancelled: In all processes, if the first is to stop.
+            Cancelled: In all processes, if the first one should stop.
         """
         if self.size == 1:
             return should_stop
@@ -113,15 +113,15 @@ class ProcessGroup:
         """
         if self.size == 1:
             return [*values]
-        told = self.broadcast(VALUES_FOLLOW if values else GO_ON)
-        if told == STOP:
+        message = self.broadcast(VALUES_FOLLOW if values else GO_ON)
+        if message == STOP:
             raise Cancelled("Stopped on request.")
-        return list(json.loads(self.broadcast_text(json.dumps([*values])))) if told == VALUES_FOLLOW else []
+        return list(json.loads(self.broadcast_text(json.dumps([*values])))) if message == VALUES_FOLLOW else []
 
     def gather_failure(self, words: str) -> str:
         """Exchange failures between all processes.
 
-        If one has failed, the processes agree to end, and each should stop with the returned message.
+        If one has failed, all processes agree to end, and each caller should stop with the returned message.
 
         Args:
             words: Error message of this process; empty if it can continue.
@@ -143,7 +143,7 @@ class ProcessGroup:
             torch.distributed.barrier()
 
     def release(self) -> None:
-        """Signal the end of the study to the other processes; has an effect only in the first, between steps."""
+        """Signal the end of the study to the other processes, if this is the first process and no step is running."""
         if self.size > 1 and self.is_first and not self.working and not self.ended:
             try:
                 self.broadcast(END_SIGNAL)
@@ -153,7 +153,7 @@ class ProcessGroup:
 
 @functools.cache
 def process_group() -> ProcessGroup:
-    """Return the process group of this launch; without a launcher, a group of one process."""
+    """Return the process group of this launch, which has one process without a launcher."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return ProcessGroup()
     from datetime import timedelta

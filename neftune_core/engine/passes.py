@@ -1,6 +1,7 @@
-"""The passes of one step: one for plain noise, two for symmetric pairs, ascent and training passes for adversarial.
+"""The passes of one step, which depend on the kind of noise and on the methods of an arm.
 
-Arms whose methods change the passes run in groups of their own, so that the passes of the other arms stay the same.
+Plain noise needs one pass and a symmetric pair two. Adversarial noise needs ascent passes before the training pass.
+Arms with methods that change the passes run in separate groups, so that the passes of other arms are not affected.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from neftune_core.noise.sites import DECODER, ENCODER
 
 @dataclass(frozen=True)
 class Passes:
-    """Runs the passes of a step; all passes over one micro-batch use the same dropout masks.
+    """The passes of a step. All passes over one micro-batch use the same dropout masks.
 
     Attributes:
         stack: The arms.
@@ -33,7 +34,7 @@ class Passes:
         model_dropout: Dropout rate inside the model.
         should_stop: Polled before every layer.
         scale: Loss scale, which multiplies all gradients.
-        values: Values by slot and name of the method; a slot without an entry uses no method.
+        values: Method values by slot and method name; a slot without an entry uses no method.
     """
 
     stack: ArmSet
@@ -56,11 +57,11 @@ class Passes:
         Raises:
             Cancelled: Within one layer of `should_stop()` becoming true.
         """
-        by_way: dict[tuple[str, ...], list[int]] = {}
+        by_strategy: dict[tuple[str, ...], list[int]] = {}
         for slot, arm in arms.items():
-            by_way.setdefault((pass_strategy(arm), *self._methods(slot, arm)), []).append(slot)
+            by_strategy.setdefault((pass_strategy(arm), *self._methods(slot, arm)), []).append(slot)
         found: dict[int, Sums] = {}
-        for (strategy, *names), slots in by_way.items():
+        for (strategy, *names), slots in by_strategy.items():
             own = [name for name in names if METHODS[name].passes]
             for group in self._groups(slots, names, micro_batch.batch.ids.numel()):
                 given = {slot: arms[slot] for slot in group}
@@ -89,7 +90,7 @@ class Passes:
 
     @contextmanager
     def _perturbed(self, group: Sequence[int], names: Sequence[str], micro_batch: MicroBatch) -> Iterator[None]:
-        """Perturb the weights of the only slot in the group by the methods in `names` that perturb weights."""
+        """Apply the weight perturbations of the methods in `names` to the only slot of the group."""
         functions = [(name, found) for name in names if (found := METHODS[name].perturbation)]
         if not functions:
             yield
@@ -105,14 +106,14 @@ class Passes:
             yield
 
     def labels(self, micro_batch: MicroBatch, slots: Sequence[int]) -> Labels | None:
-        """Return the trained tokens and their weights if a method chooses them; None for the response tokens alone.
+        """Return the tokens to train on and their weights if a method chooses them.
 
         Args:
             micro_batch: The rows.
             slots: Slots with the same methods.
 
         Returns:
-            The positions that predict a trained token, and their weights, `[slots, positions]`; or None.
+            Positions that predict a trained token, with weights `[slots, positions]`; None for response tokens alone.
         """
         chosen = [
             [
@@ -132,7 +133,7 @@ class Passes:
         Args:
             micro_batch: The rows.
             arms: Noise by slot.
-            weight: Factor of the losses in the gradient.
+            weight: Factor by which the losses count in the gradient.
 
         Returns:
             The losses by slot.
@@ -182,7 +183,7 @@ class Passes:
         return {slot: sums | first[slot] for slot, sums in self.single(micro_batch, ascending).items()}
 
     def _ascend(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise]) -> dict[int, Tensor]:
-        """Take one ascent step at every site of `arms`; return the losses before it."""
+        """Take one ascent step at every noise site of `arms`, and return the losses before it."""
         places = [
             (arm.settings.ascent_rate, adversarial) for arm in arms.values() for adversarial in arm.adversarial.values()
         ]
@@ -212,7 +213,7 @@ class Passes:
 
     @contextmanager
     def running(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise]) -> Iterator[nn.Module]:
-        """Yield the tree in training mode with these arms active, their noise and the dropout of the micro-batch.
+        """Yield the tree in training mode with these arms active, with noise and dropout.
 
         Args:
             micro_batch: The rows.
@@ -255,7 +256,7 @@ def noise_rows(
     keys: Sequence[tuple[int, int, int]],
     step_rows: Sequence[EncodedExample],
 ) -> dict[str, Rows]:
-    """Collect the properties of rows that noise depends on, by component ("encoder", "decoder").
+    """Collect the properties of rows that noise depends on, by component.
 
     In an encoder-decoder, all tokens of the encoder count as prompt and all tokens of the decoder as response.
 
@@ -266,7 +267,7 @@ def noise_rows(
         step_rows: All rows of the step, which determine the padded length.
 
     Returns:
-        The rows by component.
+        The properties by component, `ENCODER` or `DECODER`.
     """
     lengths = [_read_by_decoder(row) for row in rows]
     longest = max(_read_by_decoder(row) for row in step_rows)

@@ -1,4 +1,7 @@
-"""Measures of every slot on every row of a sample; imports no torch, because the page reads them from records."""
+"""Measures of every slot on every row of a sample.
+
+This module does not import torch, because the page uses it to read records.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ class CleanMeasures:
     Attributes:
         loss: Nats per response token.
         accuracy: Share of response tokens that the model ranks first (teacher forcing).
-        exact: Share of rows in which it ranks every response token first.
+        exact: Share of rows in which the model ranks every response token first.
     """
 
     loss: float
@@ -50,7 +53,7 @@ class RowMeasures:
         )
 
     def select(self, slots: Sequence[int], rows: int) -> RowMeasures:
-        """Select slots and leading rows.
+        """Select some slots and the first rows.
 
         Args:
             slots: Indices of the slots.
@@ -63,7 +66,7 @@ class RowMeasures:
         return RowMeasures(self.losses[chosen, :rows], self.hits[chosen, :rows], self.tokens[:rows])
 
     def to_record(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return the measures as a record stores them: tokens per row, and `loss` and `hits` per slot name and row."""
+        """Return the measures in record format: `tokens` by row, and `loss` and `hits` by slot name and row."""
         by_name = {
             name: {"loss": [round(value, 6) for value in losses.tolist()], "hits": hits.astype(int).tolist()}
             for name, losses, hits in zip(names, self.losses, self.hits, strict=True)

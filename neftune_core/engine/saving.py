@@ -1,4 +1,4 @@
-"""One arm on disk: adapters in the PEFT format, full weights in the transformers format."""
+"""Saving and loading of arms: adapters in the PEFT format, full weights in the transformers format."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_adapter(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[s
     """Write an adapter atomically, in the PEFT format.
 
     Args:
-        folder: Target folder, which gets `adapter_config.json` and `adapter_model.safetensors`.
+        folder: Target folder for `adapter_config.json` and `adapter_model.safetensors`.
         tensors: The tensors by PEFT name.
         config: The contents of `adapter_config.json`.
     """

@@ -15,7 +15,7 @@ class ScheduledNoise:
     """The noise of the arms (slots 1 and up) at every step of a run.
 
     Attributes:
-        adaptive: The schedules that follow the training loss, by slot; the only state that a checkpoint needs.
+        adaptive: Schedules that follow the training loss, by slot. A checkpoint needs no other state.
 
     Args:
         arms: Noise of every arm, in slot order from slot 1.
@@ -33,11 +33,11 @@ class ScheduledNoise:
         self._multipliers: dict[int, list[float]] = {}
 
     def plan(self, total: int, restarts: Sequence[int] = ()) -> None:
-        """Compute the time-based schedules for `total` steps; before this call, all multipliers are 1.
+        """Compute the time-based schedules for `total` steps. Before this call, their multipliers are 1.
 
         Args:
             total: Number of steps.
-            restarts: Steps after which the schedules begin again.
+            restarts: Steps after which the schedules start again.
         """
         self._multipliers = {
             slot: _planned(noise, total, restarts, equal_energy=noise.equal_energy)
@@ -107,11 +107,11 @@ class ScheduledMethods:
         return {slot: own[name] for slot, own in self.values.items()}
 
     def plan(self, total: int, restarts: Sequence[int] = ()) -> None:
-        """Compute the schedules for `total` steps; before this call, all multipliers are 1.
+        """Compute the schedules for `total` steps. Before this call, their multipliers are 1.
 
         Args:
             total: Number of steps.
-            restarts: Steps after which the schedules begin again.
+            restarts: Steps after which the schedules start again.
         """
         self._multipliers = {slot: _planned(arm, total, restarts) for slot, arm in self._arms.items()}
 
@@ -130,7 +130,7 @@ class ScheduledMethods:
 def _planned(
     arm: NoiseSettings | MethodSettings, total: int, restarts: Sequence[int], *, equal_energy: bool = False
 ) -> list[float]:
-    """Return the schedule multiplier of every step; the schedule begins again after each step in `restarts`."""
+    """Return the schedule multiplier of every step. The schedule starts again after each step in `restarts`."""
     return [
         value
         for start, end in spans(total, restarts)

@@ -1,4 +1,4 @@
-"""The settings of the training engine."""
+"""Training settings, and the step counts, learning rates and evaluation steps derived from them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ EXECUTIONS = {
     "compiled": "Layers compiled (torch.compile)",
     "captured": "Layers compiled and captured (CUDA graphs)",
 }
-KEEPING = {"adapters": "Of adapters", "always": "Also of all weights", "never": "Never"}
+KEEPING = {"adapters": "For adapters only", "always": "Also for full fine-tuning", "never": "Never"}
 TARGETS = {"all": "All linear layers", "attention": "Linear layers in attention"}
 SAMPLED_PART, FEWEST_SAMPLED, MOST_SAMPLED = 6, 8, 32
-"""Training rows per row of an evaluation sample, and the bounds on the sample's rows. Larger samples would take more
-than a quarter of the time of a three-epoch study."""
+"""Training rows per row of an evaluation sample, and the smallest and largest sample. Evaluating larger samples would
+take more than a quarter of the time of a three-epoch study."""
 
 
 class TrainingSettings(Settings):
-    """How every arm of a study is trained; shared by all arms unless a method overrides it."""
+    """Training settings shared by all arms of a study, unless a method overrides them."""
 
     epochs: float = setting(
         3.0,
@@ -71,8 +71,8 @@ class TrainingSettings(Settings):
     )
     accumulation: int = setting(
         1,
-        "Parts into which the rows of a step are split to save memory. The result is the same, because the loss is "
-        "divided by the tokens of the whole step (dropout draws other masks).",
+        "Number of parts into which the rows of a step are split to save memory. Only the dropout masks change, "
+        "because the loss is divided by the tokens of the whole step.",
         minimum=1,
         maximum=512,
         slider_maximum=16,
@@ -87,8 +87,8 @@ class TrainingSettings(Settings):
     )
     arms_at_once: str = setting(
         "together",
-        "Whether the adapters of all arms share one pass, or run in turn with less memory and more time; the "
-        "numbers are the same. Full fine-tuning always runs in turn.",
+        "Whether the adapters of all arms share one pass or run in turn, which needs less memory but more time. The "
+        "results are the same. Full fine-tuning always runs in turn.",
         choices=TURNS,
     )
     execution: str = setting(
@@ -173,17 +173,17 @@ class TrainingSettings(Settings):
     )
     evaluations: int = setting(
         8,
-        "How often the losses are measured without noise during the run, in addition to the start.",
+        "Number of times that the losses are measured without noise during the run, in addition to the start.",
         minimum=1,
         maximum=1000,
         slider_maximum=40,
         step=1,
-        unit="times",
+        unit="evaluations",
     )
     evaluation_rows: int = setting(
         0,
-        "Rows of each fixed sample on which training and held-out loss are measured. 0 uses a sixth of the training "
-        "rows, but at least 8 and at most 32, and measures answers on no more rows than that.",
+        "Rows in each of the fixed samples on which training and held-out loss are measured. 0 uses a sixth of the "
+        "training rows, at least 8 and at most 32, and limits the number of measured answers to the same value.",
         minimum=0,
         maximum=10_000,
         slider_maximum=256,
@@ -206,8 +206,8 @@ class TrainingSettings(Settings):
     )
     restarts: tuple[int, ...] = Field(
         default=(),
-        description="Steps after which the schedules of the learning rate and the noise begin again: those after which "
-        "a finished study went on.",
+        description="Steps after which the learning rate and noise schedules start again, one for each time that the "
+        "finished study was trained further.",
     )
     early_stop: int = setting(
         0,
@@ -239,7 +239,7 @@ class TrainingSettings(Settings):
         return self.method == "lora" and self.arms_at_once == "together"
 
     def sample_rows(self, trained: int) -> int:
-        """Return the rows per evaluation sample of a study with `trained` training rows.
+        """Return the number of rows in each evaluation sample, given `trained` training rows.
 
         The default depends only on the data, so that all studies of the same data have the same sample.
         """
@@ -268,7 +268,7 @@ class Plan(Protocol):
     def arms(self) -> Mapping[str, NoiseSettings]: ...
 
     def method_of(self, arm: str) -> MethodSettings:
-        """Return the method settings of an arm; no value is None."""
+        """Return the method settings of an arm, with a value for every method."""
 
 
 def count_steps(rows: int, training: TrainingSettings) -> int:
@@ -302,7 +302,7 @@ def check_length(rows: int, training: TrainingSettings, limits: Limits, *, seeds
     if steps > limits.steps:
         raise DoesNotFit(
             say(
-                "This study needs {steps:,} steps and this server allows {most:,}: use fewer epochs, "
+                "This study needs {steps:,} steps, but this server allows {most:,}: use fewer epochs, "
                 "steps or seeds, fewer rows or a larger batch.",
                 steps=steps,
                 most=limits.steps,
@@ -311,7 +311,7 @@ def check_length(rows: int, training: TrainingSettings, limits: Limits, *, seeds
     if training.time_budget_seconds > 60 * limits.study_minutes:
         raise DoesNotFit(
             say(
-                "The time budget of this study is {seconds:,.0f} seconds, and this server allows "
+                "The time budget of this study is {seconds:,.0f} seconds, but this server allows "
                 "{most:,}: choose a smaller one.",
                 seconds=training.time_budget_seconds,
                 most=60 * limits.study_minutes,
@@ -320,7 +320,7 @@ def check_length(rows: int, training: TrainingSettings, limits: Limits, *, seeds
 
 
 def spans(total: int, restarts: Sequence[int] = ()) -> list[tuple[int, int]]:
-    """Split a run at its restarts; the schedules run once from start to end in each part.
+    """Split a run at its restarts. The schedules run once from start to end in each part.
 
     Args:
         total: Number of steps of the run.
@@ -360,7 +360,7 @@ def evaluation_steps(total: int, times: int, restarts: Sequence[int] = ()) -> se
     Args:
         total: Number of steps of the run.
         times: Number of evaluations in each part between restarts.
-        restarts: Steps after which the schedules begin again.
+        restarts: Steps after which the schedules start again.
 
     Returns:
         The numbers of these steps, from 1.
@@ -373,5 +373,8 @@ def evaluation_steps(total: int, times: int, restarts: Sequence[int] = ()) -> se
 
 
 def evaluation_batch(training: TrainingSettings) -> int:
-    """Return the rows per arm in an evaluation batch; a pass without gradients needs a fraction of a step's memory."""
+    """Return the number of rows per arm in an evaluation batch.
+
+    Evaluation batches are larger than training batches, because a pass without gradients needs less memory.
+    """
     return 4 * training.rows_at_once

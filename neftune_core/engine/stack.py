@@ -1,7 +1,7 @@
 """Stacked LoRA adapters: one frozen base and one adapter per slot, run in one pass or in turn.
 
-A batch is laid out arm by arm, `[slots * batch, length, width]`. The base weight multiplies the whole batch once; the
-adapters (arXiv 2106.09685) are two batched products, so that gradients never cross slots. Slot 0 is the base, whose
+A batch is laid out arm by arm, `[slots * batch, length, width]`. The base weight multiplies the whole batch once. The
+adapters (arXiv 2106.09685) are two batched products, so that gradients never cross slots. Slot 0 is the base; its
 adapter stays zero.
 """
 
@@ -108,11 +108,11 @@ class StackedLinear(nn.Module):
 
 
 class _AddedProduct(torch.autograd.Function):
-    """`clean + scale * rows @ down.T @ up` per slot, written into `clean`.
+    """Add `scale * rows @ down.T @ up` to `clean` in place, for each slot.
 
-    `clean` is `[slots * batch, ..., out]` and must not be used elsewhere; `rows` is `[slots, positions, in]`, `down`
-    `[slots, rank, in]` and `up` `[slots, rank, out]`. The adapters get gradients in their own dtype. Autograd through
-    an in-place `baddbmm_` would copy a gradient of the size of `clean` per module, hence this function.
+    `clean` is `[slots * batch, ..., out]` and must not be used elsewhere. `rows` is `[slots, positions, in]`, `down`
+    is `[slots, rank, in]` and `up` is `[slots, rank, out]`. The adapters get gradients in their own dtype. Autograd
+    through an in-place `baddbmm_` would instead copy a gradient of the size of `clean` in every module.
     """
 
     @staticmethod
@@ -146,7 +146,7 @@ def _add_product(clean: Tensor, rows: Tensor, down: Tensor, up: Tensor, scale: f
 
 
 def _select_slots(stacked: Tensor, active: tuple[int, ...]) -> Tensor:
-    """Select the active slots; a view without a copy if they are contiguous."""
+    """Return the tensors of the active slots, as a view if the slots are contiguous."""
     first, last = active[0], active[-1]
     if active == tuple(range(first, last + 1)):
         return stacked[first : last + 1]
@@ -154,13 +154,13 @@ def _select_slots(stacked: Tensor, active: tuple[int, ...]) -> Tensor:
 
 
 def linear_shape(linear: nn.Module) -> tuple[int, int]:
-    """Return `(inputs, outputs)` of an `nn.Linear` or of GPT-2's `Conv1D`, whose weight is transposed."""
+    """Return `(inputs, outputs)` of an `nn.Linear`, or of GPT-2's `Conv1D`, which stores its weight transposed."""
     rows, columns = cast(Tensor, linear.weight).shape
     return (columns, rows) if isinstance(linear, nn.Linear) else (rows, columns)
 
 
 class AdapterStack(ArmSet):
-    """Arms as stacked adapters.
+    """A set of arms trained as stacked LoRA adapters over one base.
 
     Args:
         loaded: The base model.
@@ -204,12 +204,12 @@ class AdapterStack(ArmSet):
         return [parameter for module in self.adapted.values() for parameter in (module.down, module.up)]
 
     def trained(self) -> list[TrainedTensor]:
-        """Return the stacked adapters, with their current values as start."""
+        """Return the stacked adapters, with their current values as `start`."""
         slots = tuple(range(self.slots))
         return [TrainedTensor(parameter, parameter.detach()[-1].clone(), slots) for parameter in self.parameters()]
 
     def groups(self, slots: Sequence[int], positions: int = 0) -> list[list[int]]:
-        """Split `slots` into groups of the size that the device runs best; see `ArmSet.groups`."""
+        """Split `slots` into groups that the device runs efficiently; see `ArmSet.groups`."""
         at_once = tokens_per_pass(self.loaded.device, self.loaded.width)
         most = max(1, at_once // max(1, positions)) if self.together else 1
         groups = math.ceil(len(slots) / most)
@@ -264,7 +264,7 @@ class AdapterStack(ArmSet):
             if down is None or up is None or down.shape != module.down.shape[1:] or up.t().shape != module.up.shape[1:]:
                 raise RecordError(
                     say(
-                        "The adapter {folder!r} was trained on another model: {name} does not fit.",
+                        "The adapter {folder!r} belongs to another model: {name} does not match.",
                         folder=str(folder),
                         name=name,
                     )
@@ -273,7 +273,10 @@ class AdapterStack(ArmSet):
         self.load_slot(slot, state)
 
     def merged(self, slot: int) -> Any:
-        """Return a separate model with the adapter of a slot merged into its weights, in float32 and rounded once."""
+        """Return a separate model with the adapter of a slot merged into its weights.
+
+        The sum is computed in float32 and rounded once.
+        """
         model = copy.deepcopy(self.loaded.model)
         vars(model.config).update(self.loaded.dropout)
         for name, module in self.adapted.items():

@@ -1,9 +1,9 @@
-"""Methods to compare with embedding noise, one file each.
+"""Methods that are compared with embedding noise, one file each.
 
-    method            the declaration of a method: setting, place in a training step, name, paper and formula
+    method            the declaration of a method: name, setting, formula, paper, and functions in the training step
     registry          all methods by name, and the settings of an arm built from them
-    several_passes    training on a clean pass and noisy passes together
+    several_passes    training on a clean pass and noisy passes at once
 
 To add a method, add a file that defines `METHOD`. It is then available in TOML files, the command line, the API, links
-and the page. assets/docs/contributing.md has all steps.
+and the page. See assets/docs/contributing.md for all steps.
 """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def clean_and_noisy(
     passes: StepPasses, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise], values: Mapping[int, float]
 ) -> dict[int, Sums]:
-    """Train on the clean pass, and on the symmetric KL divergence between the clean and the noisy prediction.
+    """Train on the clean loss plus the symmetric KL divergence between the clean and the noisy prediction.
 
     Args:
         passes: Runs the passes.
@@ -51,7 +51,7 @@ METHOD = Method(
     setting=setting(
         None,
         "Weight of the symmetric KL divergence between the clean and the noisy prediction of each response token, "
-        "added to the loss of the clean pass (R3F). It takes two passes.",
+        "added to the loss of the clean pass (R3F). Each step takes two passes.",
         minimum=0,
         maximum=100,
         step=0.1,

@@ -1,6 +1,6 @@
-"""The declaration of a method: one number per arm, and the place in a training step where it acts.
+"""The declaration of a method, which has one value per arm and changes the training of that arm.
 
-Method modules import torch only inside functions, so that settings can be read without it.
+Method modules import torch only inside functions, so that settings can be loaded without it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class StepPasses(Protocol):
-    """The part of `passes.Passes` that a method with its own passes may use."""
+    """The part of `passes.Passes` that methods with their own passes may use."""
 
     @property
     def scale(self) -> float:
         """Loss scale, which multiplies all gradients."""
 
     def labels(self, micro_batch: MicroBatch, slots: Sequence[int]) -> Labels | None:
-        """Return the trained tokens and their weights if a method chooses them; see `Passes.labels`."""
+        """Return the tokens to train on and their weights; see `Passes.labels`."""
 
     def running(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise]) -> AbstractContextManager[nn.Module]:
         """Yield the tree in training mode with these arms active; see `Passes.running`."""
@@ -33,7 +33,7 @@ class StepPasses(Protocol):
 
 @dataclass(frozen=True)
 class TokenWeights:
-    """The tokens of a micro-batch that are trained on, and their weights.
+    """The tokens of a micro-batch to train on, and their weights.
 
     Attributes:
         predicting: Positions in `[batch * length]` whose next token is trained on, `[targets]` int64.
@@ -56,28 +56,28 @@ class OwnPasses(Protocol):
 class Method:
     """One method. An arm uses it if its value differs from that of the control.
 
-    It needs at most one of the last four functions; dropout and weight decay have none, because the step itself applies
-    them. The keys of random draws begin with the study seed, so that all arms of a study share the draws.
+    A method sets at most one of the last four functions. Dropout and weight decay set none, because the step itself
+    applies them. The keys of random draws begin with the study seed, so that all arms of a study share the draws.
 
     Attributes:
-        name: Name of its setting, in snake case; an arm is named after it, as in `weight-decay-0.05`.
-        words: Its name in words, passed through `later`.
-        setting: Its declaration, made by `setting` with the default None and `minimum=0`; 0 turns the method off.
+        name: Name of the setting, in snake case. Arms are named after it, such as `weight-decay-0.05`.
+        words: Readable name, passed through `later`.
+        setting: Result of `setting` with the default None and `minimum=0`; 0 turns the method off.
         example: Example values as a user would type them, such as "0.1, 0.3".
-        formula: What it computes, in one line.
-        paper: Its source, such as "arXiv 2310.05914"; empty if it needs none.
-        box: Name of its box on the page and in links; `name` if empty.
-        needs_adapters: Whether it has no effect in full fine-tuning.
-        needs_noise: Whether the arm needs noise of a kind with a single draw.
-        causal_only: Whether it has no effect on an encoder-decoder.
-        scheduled: Whether its value can follow a schedule of the arm over the run.
-        pass_count: Number of passes that `passes` runs and whose activations are in memory at once.
-        token_weights: `token_weights(value, micro_batch)` chooses and weighs the trained tokens.
-        passes: `passes(passes, micro_batch, arms, values)` replaces the training pass of the arms, given by slot with
-            their noise and values; it accumulates gradients and returns the losses by slot.
-        perturbation: `perturbation(value, weight, key)` returns what is added to a linear weight, `[out, in]` float32,
-            in the passes of one step; `key` is `(study seed, step, number of the weight)`.
-        start: `start(value, tensor, key)` returns what is added to a trained tensor before the first step; `key` is
+        formula: The computation as a formula, in one line.
+        paper: The source, such as "arXiv 2310.05914"; "" for none.
+        box: Name of the input field on the page and in links; `name` if empty.
+        needs_adapters: Whether the method has no effect in full fine-tuning.
+        needs_noise: Whether the arm must have noise of a kind with a single pass.
+        causal_only: Whether the method has no effect on an encoder-decoder.
+        scheduled: Whether the arm's schedule can change the value over the run.
+        pass_count: Number of passes in `passes`; the activations of all of them are in memory at once.
+        token_weights: `token_weights(value, micro_batch)` returns the tokens to train on and their weights.
+        passes: `passes(passes, micro_batch, arms, values)` replaces the training pass. It accumulates gradients and
+            returns the losses by slot. `arms` and `values` hold the noise and the value by slot.
+        perturbation: `perturbation(value, weight, key)` returns the perturbation of a linear weight, `[out, in]`
+            float32, for the passes of one step. `key` is `(study seed, step, number of the weight)`.
+        start: `start(value, tensor, key)` returns the change of a trained tensor before the first step. `key` is
             `(study seed, number of the tensor)`.
     """
 
@@ -100,10 +100,10 @@ class Method:
 
     @property
     def field(self) -> str:
-        """Name of its box on the page, in links and in the page's state."""
+        """Name of the input field on the page, in links and in the page's state."""
         return self.box or self.name
 
     @property
     def in_step(self) -> bool:
-        """Whether it changes the passes of a step."""
+        """Whether the method changes the passes of a step."""
         return any((self.token_weights, self.passes, self.perturbation))

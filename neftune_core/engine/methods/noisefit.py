@@ -1,7 +1,7 @@
-"""The loss of NoiseFiT (arXiv 2504.03302): a clean pass and two noisy ones, as in the code of its authors.
+"""The loss of NoiseFiT (arXiv 2504.03302): one clean and two noisy passes, as in the authors' code.
 
-The method's own noise (Gaussian, on a few layers chosen by signal-to-noise ratio, scaled per token) is not implemented;
-the arm's noise is used instead.
+The noise of the paper (Gaussian, on a few layers chosen by signal-to-noise ratio, scaled per token) is not implemented.
+The noise of the arm is used instead.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from neftune_core.noise.batch import ArmNoise
 
 BETWEEN = 0.1
-"""Weight of the divergence between the two noisy passes, the default of the authors' code."""
+"""Weight of the divergence between the two noisy passes, as in the authors' code."""
 SECOND_DRAW = 1 << 20
-"""Added to the epoch in the key of the second draw; larger than the number of epochs of any run."""
+"""Offset of the epoch in the key of the second draw, larger than the number of epochs in any run."""
 
 
 def clean_and_two_noisy(
     passes: StepPasses, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise], values: Mapping[int, float]
 ) -> dict[int, Sums]:
-    """Train on the clean loss, the divergence of two noisy passes from the clean one, and their mutual divergence.
+    """Train on the clean loss, the divergence of two noisy passes from it, and that between these two passes.
 
-    The two noisy passes have independent draws.
+    The noise of the two noisy passes is drawn independently.
 
     Args:
         passes: Runs the passes.
@@ -74,13 +74,13 @@ METHOD = Method(
     words=later("NoiseFiT loss"),
     setting=setting(
         None,
-        "Share of the loss of NoiseFiT that is the mean KL divergence of two noisy passes from the clean prediction; "
-        "the rest is the loss of the clean pass. 0.1 times the divergence between the two noisy passes is added. It "
-        "takes three passes.",
+        "Weight of the mean KL divergence between the clean and two noisy predictions (NoiseFiT). The clean loss gets "
+        "the remaining weight, and 0.1 times the divergence between the noisy predictions is added. Each step takes "
+        "three passes.",
         minimum=0,
         maximum=1,
         step=0.05,
-        label="Loss of NoiseFiT",
+        label="NoiseFiT loss",
     ),
     example="0.5",
     formula="(1 - s) loss(clean) + s (KL(clean | noisy 1) + KL(clean | noisy 2)) / 2 + 0.1 KL(noisy 2 | noisy 1)",

@@ -1,4 +1,4 @@
-"""Weighted loss on the prompt; weight 1 is instruction modelling (arXiv 2405.14394)."""
+"""Weighted loss on the prompt. Weight 1 is instruction modelling (arXiv 2405.14394)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def weigh_prompt(weight: float, micro_batch: MicroBatch) -> TokenWeights:
-    """Train on the prompt too: the weighted mean with weight 1 per response token and `weight` per prompt token.
+    """Weigh the loss of each response token by 1 and that of each prompt token by `weight`, for a weighted mean.
 
-    The prompt is everything that is not trained on, without special tokens, padding and the first token of a row. The
-    engine divides by the response tokens of the step alone; the returned weights compensate for that.
+    Prompt tokens are all untrained tokens, without special tokens, padding and the first token of a row. The engine
+    divides by the number of response tokens in the step, and the returned weights compensate for that.
 
     Args:
         weight: Weight of a prompt token.

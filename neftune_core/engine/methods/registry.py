@@ -39,9 +39,9 @@ KIND_WORDS.update({name.replace("_", "-"): method.words for name, method in METH
 
 
 class _Arm(Settings):
-    """An arm that differs from the control in a method; None keeps the study's value or omits the method."""
+    """An arm that differs from the control in a method. None keeps the study's value or omits the method."""
 
-    noise: NoiseSettings | None = Field(None, description="Noise of this arm; without it the arm has none.")
+    noise: NoiseSettings | None = Field(None, description="Noise of this arm; None adds no noise.")
     schedule: str = setting(
         "constant",
         "How the strength of the noise on the weights changes over the run.",
@@ -63,9 +63,9 @@ class _Arm(Settings):
 
     @property
     def name(self) -> str:
-        """A short name that is safe in file names and links, such as `lora-dropout-0.1` or `weight-noise-0.05-linear`.
+        """Short name, safe in file names and links, such as `lora-dropout-0.1` or `weight-noise-0.05-linear`.
 
-        The noise follows the methods, as in `consistency-1-with-uniform-alpha-5`.
+        The name of the noise follows the methods, as in `consistency-1-with-uniform-alpha-5`.
         """
         parts = [f"{name.replace('_', '-')}-{value:g}" for name, value in self.values.items()]
         if self.schedule != "constant":
@@ -80,9 +80,7 @@ class _Arm(Settings):
             value and METHODS[name].scheduled for name, value in self.values.items()
         ):
             raise ValueError(
-                say(
-                    "the schedule of an arm changes its noise on the weights: give the arm weight_noise, or no schedule"
-                )
+                say("the schedule of an arm only affects its weight noise: set weight_noise, or remove the schedule")
             )
         return self
 
@@ -90,11 +88,11 @@ class _Arm(Settings):
     def _noise_suits_the_methods(self) -> Self:
         for name in (name for name, value in self.values.items() if value and METHODS[name].needs_noise):
             if self.noise is None or self.noise.is_silent:
-                raise ValueError(say("{name} needs noise: give the arm a noise of strength above 0", name=name))
+                raise ValueError(say("{name} needs noise: give the arm noise with a strength above 0", name=name))
             if KINDS[self.noise.kind].passes != "one":
                 raise ValueError(
                     say(
-                        "{name} needs noise that is a single draw (given {kind}): choose another kind",
+                        "{name} needs noise of a kind with a single pass, not {kind}: choose another kind",
                         name=name,
                         kind=self.noise.kind,
                     )
@@ -118,11 +116,11 @@ else:
 
 
 def require_causal(arms: ArmSet, values: Iterable[Mapping[str, float]]) -> None:
-    """Check that no method that only supports causal models is used with an encoder-decoder.
+    """Check that methods for causal models are not used with an encoder-decoder.
 
     Args:
         arms: The set of arms to train.
-        values: Values of every arm, by method name.
+        values: Method values of every arm, by method name.
 
     Raises:
         InvalidSetting: If such a method is used.
@@ -139,11 +137,11 @@ def require_causal(arms: ArmSet, values: Iterable[Mapping[str, float]]) -> None:
 
 
 def perturb_start(blocks: Iterable[Block], values: Mapping[int, Mapping[str, float]], seed: int) -> list[int]:
-    """Apply the methods that perturb the trained tensors before the first step.
+    """Apply the methods that change the trained tensors before the first step.
 
     Args:
         blocks: The trained tensors.
-        values: Values by slot and name of the method.
+        values: Method values by slot and method name.
         seed: Study seed.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Training on a clean pass and noisy passes together, for methods that compare their predictions."""
+"""Training on a clean pass and noisy passes at once, for methods that compare their predictions."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PIECE = 128
 """Positions whose logits of all passes are in memory at once."""
 
 Terms = Callable[["Tensor", Sequence["Tensor"]], Sequence["Tensor"]]
-"""Takes the clean cross-entropy, `[positions]`, and the log-probabilities of each pass, `[positions, vocabulary]`;
-returns the terms of the loss, `[positions]` each."""
+"""Computes the loss terms, `[positions]` each. The arguments are the clean cross-entropy, `[positions]`, and the
+log-probabilities of each pass, `[positions, vocabulary]`."""
 Weights = Callable[["Tensor", "Tensor"], Sequence["Tensor"]]
-"""Takes the weights of the trained tokens, `[arms, positions]`, and whether each belongs to the response,
-`[positions]`; returns the weights of each term, `[arms, positions]` or a shape that expands to it."""
+"""Computes the weights of each term, `[arms, positions]` or a shape that expands to it. The arguments are the weights
+of the trained tokens, `[arms, positions]`, and whether each token belongs to the response, `[positions]`."""
 
 
 def train_on_several(
@@ -41,9 +41,9 @@ def train_on_several(
         passes: Runs the passes.
         micro_batch: The rows.
         arms: Noise by slot.
-        noisy: The rows of each noisy pass, whose keys determine its draw.
-        terms: Computes the terms of the loss.
-        weights: Returns the weights of the terms.
+        noisy: The rows of each noisy pass; their keys determine its draw.
+        terms: Computes the loss terms.
+        weights: Computes the weights of the terms.
 
     Returns:
         The cross-entropy of the clean pass by slot.

@@ -18,7 +18,7 @@ def draw_relative(intensity: float, tensor: Tensor, key: tuple[int, ...]) -> Ten
 
     Args:
         intensity: Width of the uniform interval, as a multiple of the standard deviation.
-        tensor: A trained tensor. If all its elements are equal, as in an adapter's initial `B`, it gets no noise.
+        tensor: A trained tensor. A constant tensor, such as the initial `B` of an adapter, gets no noise.
         key: Key of the draw.
 
     Returns:
@@ -37,8 +37,8 @@ METHOD = Method(
     words=later("noise at the start"),
     setting=setting(
         None,
-        "Uniform noise on the trained weights once, before training (NoisyTune), as a multiple of each matrix's "
-        "standard deviation. With adapters only A is changed, because B starts at 0.",
+        "Uniform noise added once to the trained weights before training (NoisyTune), as a multiple of each matrix's "
+        "standard deviation. With adapters, only A changes, because B starts at 0.",
         minimum=0,
         maximum=10,
         step=0.05,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def draw_filters(sigma: float, weight: Tensor, key: tuple[int, ...]) -> Tensor:
-    """Draw the noise of one linear weight, in proportion to the norm of each row (filter).
+    """Draw the noise of one linear weight in proportion to the norm of each row (filter).
 
     Args:
         sigma: Norm of the noise of a row (approximately), as a multiple of the norm of the row.
@@ -37,8 +37,8 @@ METHOD = Method(
     words=later("weight noise"),
     setting=setting(
         None,
-        "Gaussian noise on the weights in every step (Flat-LoRA), as a multiple of the norm of each row of base plus "
-        "adapter. It is removed before the update.",
+        "Gaussian noise added to the weights in every step (Flat-LoRA), as a multiple of the norm of each row of base "
+        "plus adapter. It is removed before the update.",
         minimum=0,
         maximum=10,
         step=0.01,

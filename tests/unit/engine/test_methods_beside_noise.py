@@ -320,11 +320,11 @@ def test_consistency_without_noise_in_a_step_is_the_clean_loss(tiny: LoadedModel
     ("values", "words"),
     [
         ({"methods": ({"consistency": 1},)}, "consistency needs noise: give the arm"),
-        ({"methods": ({"consistency": 1, "noise": {"kind": "symmetric"}},)}, "a single draw .given symmetric."),
+        ({"methods": ({"consistency": 1, "noise": {"kind": "symmetric"}},)}, "a single pass, not symmetric"),
         ({"training": {"execution": "graphs"}, "methods": ({"weight_noise": 1},)}, "CUDA graphs: set execution"),
         (
             {"methods": ({"weight_decay": 1, "schedule": "linear"},)},
-            "changes its noise on the weights",
+            "only affects its weight noise",
         ),
         (
             {"methods": ({"weight_noise": 1, "schedule": "adaptive"},)},
