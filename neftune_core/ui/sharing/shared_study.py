@@ -57,7 +57,7 @@ def content(lab: Lab, link: str) -> list[Any]:
         The description, the curves, the verdict, the answers and the settings.
 
     Raises:
-        RecordError: If the link shows no study, or its host allows no sharing.
+        RecordError: If the link does not lead to a study, or its host allows no sharing.
     """
     if not lab.limits.sharing:
         raise RecordError(say(GONE))
