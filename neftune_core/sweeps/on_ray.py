@@ -41,8 +41,8 @@ LOST = later("Stopped. Its machine no longer responds, so its work since the sta
 ASKED = later("Stopped on request.")
 REFUSED = (
     "A server responds at {address!r}, but no Ray cluster can be joined there. Check that this is the address of the "
-    "head node, that both machines have the same version of Ray, and, if the cluster needs a token, that it is set here "
-    "too (RAY_AUTH_MODE=token). {error}"
+    "head node, that both machines have the same version of Ray, and, if the cluster needs a token, that it is set "
+    "here too (RAY_AUTH_MODE=token). {error}"
 )
 NEEDS = "Ray is not installed here: run `pip install 'ray>=2.40' 'fsspec>=2024.6'` on every machine of the cluster."
 
