@@ -103,7 +103,7 @@ def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCells = r
         run: Function that runs the cells.
 
     Yields:
-        Events, whose steps are counted over all cells.
+        Events, with steps counted over all cells.
 
     Raises:
         RecordError: If the sweep cannot be run, or is already running.
@@ -206,7 +206,7 @@ class _Run:
         yield self._written({"event": "cell", "cell": name, "state": state, **counted, **message})
 
     def _step(self, one: SweepCell, event: Event) -> Event:
-        """Return a cell's step as one of the sweep; only the cell's log stores it."""
+        """Convert a cell's step to a step of the sweep, which the sweep's log does not store."""
         self.under_way[one.cell.name] = event["step"]
         step = self.done + sum(self.under_way.values())
         shown: Event = {"event": "step", "seed": self.settings.study.seed, "step": step, "steps": self.total}
@@ -264,7 +264,7 @@ class _Run:
 
 
 def planned_steps(every: Sequence[Cell], limits: Limits, should_stop: Stop = lambda: False) -> dict[str, int]:
-    """Return the steps of each cell by name; 0 if its rows cannot be used, which its own run reports.
+    """Return the number of steps of each cell; 0 if its rows cannot be used, which its run will report.
 
     Rows are read once for all cells that share them.
 

@@ -94,7 +94,7 @@ class TableRow:
             epoch: "last" or "best".
 
         Returns:
-            Whether it is; False if the effect was not computed.
+            Whether the effect is significant; False if it was not computed.
         """
         found = self.effects.get(measure, {}).get(epoch)
         if found is None or found.interval is None or not found.interval.excludes_zero:
@@ -107,7 +107,7 @@ class TableRow:
         return sum(bool(outcome.last) for outcome in self.seeds.values())
 
     def has(self, measure: str) -> bool:
-        """Return whether any seed has a value of a measure."""
+        """Return whether any seed has a value for a measure."""
         return any(np.isfinite(self.mean(measure, epoch)) for epoch in EPOCHS)
 
 

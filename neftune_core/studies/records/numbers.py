@@ -1,4 +1,4 @@
-"""Store the measures that a record contains in addition to its events, for later analysis.
+"""Write and read the measures that a record stores in addition to its events.
 
 metrics.json     one entry per seed when it ends: measures of every arm, robustness, signatures, and descriptions of
                  the samples

@@ -1,4 +1,4 @@
-"""Store the loss of every arm at every answer token in `tokens.jsonl`, one line per seed, part and row.
+"""Write and read `tokens.jsonl`: the loss of every arm at every answer token, one line per seed, part and row.
 
 The file is not part of an exported record. The losses can be measured again from the stored adapters.
 """

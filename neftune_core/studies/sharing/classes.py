@@ -103,7 +103,7 @@ def make_class(owner: str) -> str:
         Its code.
 
     Raises:
-        RecordError: If the teacher, or this server, has too many classes.
+        RecordError: If the teacher or this server has too many classes.
     """
     with _locked():
         every = [found for path in _folder().glob("*.json") if (found := _read(path.stem)) is not None]

@@ -67,7 +67,7 @@ def set_strength(record: Record, strength: float) -> None:
 
 
 def last_seed(study: StudySettings) -> int:
-    """Return the last seed with which an arm besides the control is trained."""
+    """Return the last seed that trains an arm other than the control."""
     return [seed for seed, names in study.runs.items() if {*names} - {CONTROL.name}][-1]
 
 

@@ -1,4 +1,4 @@
-"""Measure the held-out loss and correct rows of the base and every arm under embedding noise at test time.
+"""Measure the held-out loss and the share of correct rows under embedding noise, for the base and every arm.
 
 The noise is the same as for the robustness measured when a seed ends: Gaussian, relative to the embeddings, with one
 draw per row that all arms and strengths share.
