@@ -48,7 +48,7 @@ def sweep_content(record: Record) -> Content:
     if not table.rows:
         raise RecordError(
             say(
-                "The sweep {record} has measured nothing yet, so there is nothing to report: run it first.",
+                "The sweep {record} has no results yet, so there is nothing to report: run it first.",
                 record=record.id,
             )
         )

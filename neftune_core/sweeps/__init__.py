@@ -1,12 +1,12 @@
-"""Many studies from one file.
+"""Sweeps: many studies from one settings file.
 
-settings    axes of a sweep, and its cells
+settings    settings that a sweep varies, and its cells
 record      folder of a sweep, with one record per cell
-sweep       running one cell after another
-queue       studies and sweeps in one queue of jobs
+sweep       running the cells of a sweep
+queue       job queue for studies and sweeps
 more_seeds  more seeds for a finished study or sweep
-estimate    duration on this machine
+estimate    estimated duration on this machine
 table       effects of every setting, with intervals
 on_ray      cells as Ray tasks
-transfer    files exchanged between the machines of a cluster
+transfer    exchange of files between the machines of a cluster
 """

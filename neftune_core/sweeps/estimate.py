@@ -1,4 +1,4 @@
-"""Duration of a sweep on this machine."""
+"""Estimate the duration of a sweep on this machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TimeEstimate:
 
     Attributes:
         seconds: Duration of all cells, in seconds.
-        sentence: Sentence with the duration and the basis of the estimate.
+        sentence: Sentence with the duration and the source of the estimate.
     """
 
     seconds: float
@@ -41,7 +41,7 @@ def sweep_time(cells: Sequence[Cell], prepared: Sequence[PreparedData], loaded: 
         loaded: The model.
 
     Returns:
-        Seconds and sentence.
+        The estimate.
     """
     seconds = sum(memory_and_time(cell.study, loaded, rows).seconds for cell, rows in zip(cells, prepared, strict=True))
     first = cells[0].study
@@ -58,7 +58,7 @@ def sweep_time(cells: Sequence[Cell], prepared: Sequence[PreparedData], loaded: 
 
 
 def plan(settings: SweepSettings, limits: Limits) -> TimeEstimate:
-    """Estimate the duration of a whole sweep; errors of `load` and `prepare` are passed on.
+    """Estimate the duration of a whole sweep.
 
     Args:
         settings: The sweep.
@@ -69,6 +69,7 @@ def plan(settings: SweepSettings, limits: Limits) -> TimeEstimate:
 
     Raises:
         DoesNotFit: If a study is longer than this server allows.
+        LabError: If the model or the data cannot be used.
     """
     loaded = load(settings.study.model)
 

@@ -1,4 +1,4 @@
-"""More seeds for a trained study or sweep: existing results stay bit-identical, and missing seeds are trained."""
+"""Add seeds to a trained study or sweep; existing results stay bit-identical."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from neftune_core.sweeps.settings import SweepSettings
 from neftune_core.sweeps.table import judge
 
 LONGEST_GAP_SECONDS = 600.0
-"""Longest time between two events that counts towards the pace; the rest of a longer gap is taken as a pause."""
+"""Longest time between two events that counts towards the pace; the rest of a longer gap is treated as a pause."""
 
 
 def next_seeds(seeds: int) -> int:
-    """Return the next number of seeds to offer: as many as a claim needs, then twice as many, up to `MOST_SEEDS`."""
+    """Return the next number of seeds to offer: `CLAIM_SEEDS`, then twice the current number, up to `MOST_SEEDS`."""
     return min(MOST_SEEDS, CLAIM_SEEDS if seeds < CLAIM_SEEDS else 2 * seeds)
 
 
@@ -39,12 +39,12 @@ def seeds_offered(record: Record) -> int:
         seeds = record.study.seeds
         more = next_seeds(seeds)
         return more if more > seeds and not judge(record).is_void else 0
-    except (LabError, ArithmeticError, LookupError, TypeError, ValueError):  # numbers that no version of the lab wrote
+    except (LabError, ArithmeticError, LookupError, TypeError, ValueError):  # damaged record
         return 0
 
 
 def seconds_for(record: Record, seeds: int) -> float:
-    """Estimate how long it takes to train the seeds that a record lacks, from the pace of those that it has.
+    """Estimate the time to train a record's missing seeds, from the pace of its existing ones.
 
     Args:
         record: A finished study or sweep.
@@ -63,7 +63,7 @@ def seconds_for(record: Record, seeds: int) -> float:
 
 
 def find_smaller(requested: StudySettings | SweepSettings, owner: str) -> Record | None:
-    """Find the record that differs from a study or sweep only by fewer seeds, preferring the most seeds.
+    """Find a record that differs from a study or sweep only in having fewer seeds, and among several, the largest.
 
     Args:
         requested: The study or sweep.
@@ -112,10 +112,10 @@ def extend(record: Record, seeds: int) -> None:
 
     Args:
         record: The record.
-        seeds: New number of seeds.
+        seeds: The new total number of seeds.
 
     Raises:
-        RecordError: If the record is being written, is unusable, or has that many seeds already.
+        RecordError: If the record is running, cannot be used, or already has this many seeds.
     """
     record.require_usable()
     if seeds <= record.study.seeds:

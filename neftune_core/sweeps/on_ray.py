@@ -1,8 +1,8 @@
-"""Studies of a sweep as Ray tasks, on this machine or a cluster.
+"""Run the studies of a sweep as Ray tasks, on this machine or a cluster.
 
-The sweep's rows are sent once, and each study's record with its task. Results return through a folder that all
-machines can write, as supported by fsspec (shared disk, s3://, gs://, ...). A task is retried if its machine is lost,
-but not if the study itself fails. Tasks are submitted as capacity becomes free.
+The sweep's rows are sent once, and each study's record with its task. Results are returned through a folder that all
+machines can write to, as supported by fsspec (shared disk, s3://, gs://, ...). A task is retried if its machine is
+lost, but not if the study itself fails. Tasks are submitted as capacity becomes free.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ CONNECT_SECONDS = 10
 LOST = later("Stopped. Its machine no longer responds, so its work since the start is lost.")
 ASKED = later("Stopped on request.")
 REFUSED = (
-    "Something answers at {address!r}, but no Ray cluster can be joined there. Check that it is the head's address, "
-    "that Ray has the same version on both machines, and, if the cluster needs a token, that it is set here too "
-    "(RAY_AUTH_MODE=token). {error}"
+    "A server responds at {address!r}, but no Ray cluster can be joined there. Check that this is the address of the "
+    "head node, that both machines have the same version of Ray, and, if the cluster needs a token, that it is set "
+    "here too (RAY_AUTH_MODE=token). {error}"
 )
 NEEDS = "Ray is not installed here: run `pip install 'ray>=2.40' 'fsspec>=2024.6'` on every machine of the cluster."
 
@@ -86,14 +86,14 @@ class Scoreboard:
         return set(self.heartbeats)
 
     def unresponsive(self, names: set[str], seconds: float) -> set[str]:
-        """Return the names without a heartbeat for some time.
+        """Return the studies without a recent heartbeat.
 
         Args:
-            names: Names of studies.
-            seconds: Time since the last heartbeat, or since the stop if there was none.
+            names: Names of the studies to check.
+            seconds: Maximum time since the last heartbeat, or since the stop if there was none.
 
         Returns:
-            The unresponsive ones.
+            Names of the unresponsive studies.
         """
         now = time.monotonic()
         return {name for name in names if now - self.heartbeats.get(name, self.stopped or now) > seconds}
@@ -104,11 +104,12 @@ class OnRay:
     """Runs the cells of a sweep on a Ray cluster.
 
     Attributes:
-        address: HOST:PORT of the cluster; "local" starts one on this machine.
-        store: fsspec folder through which records return; empty for the sweep's own, which all machines must see.
+        address: HOST:PORT of the cluster; "local" to start one on this machine.
+        store: fsspec folder through which records are returned; empty for the sweep's folder, which all machines must
+            then be able to write to.
         cpus: CPUs per study.
         gpus: GPUs per study.
-        options: Further arguments of `ray.init`.
+        options: Additional arguments of `ray.init`.
     """
 
     address: str = LOCAL
@@ -167,7 +168,8 @@ class OnRay:
             if asked > most:
                 ray.shutdown()
                 raise DoesNotFit(
-                    f"No machine of the cluster has {asked:g} {kind}s (the maximum is {most:g}): request fewer."
+                    f"No machine of the cluster has enough {kind}s ({asked:g} requested, at most {most:g} available): "
+                    "request fewer."
                 )
         return ray
 
@@ -191,7 +193,7 @@ class StudyTask:
 
 @dataclass
 class _RayRun:
-    """One run through the cells of a sweep: `waiting` ones, and submitted ones, `pending` by Ray's reference."""
+    """One run of a sweep: cells `waiting` for submission, and `pending` cells by Ray reference."""
 
     ray: Any
     cluster: OnRay
@@ -350,7 +352,7 @@ class _StopSignal:
 def _stop_signal(scoreboard: Any, name: str) -> Iterator[_StopSignal]:
     """Poll the actor for the stop signal in a thread; each poll also serves as a heartbeat.
 
-    Losing the actor also counts as a stop.
+    The loss of the actor also counts as a stop.
     """
     import ray
 

@@ -1,4 +1,4 @@
-"""The queue of the lab; a study or a whole sweep is one job."""
+"""Job queue of the lab, in which a study or a whole sweep is one job."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class LabJobs(Jobs):
 
     Args:
         limits: Limits of the server.
-        run: Runs a record, of a study or a sweep.
-        admit: Called with the visitor's address before a job is queued; see `Jobs`.
+        run: Function that runs the record of a study or a sweep.
+        admit: Function called with the visitor's address before a job is queued; see `Jobs`.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
-"""A sweep on disk: a record with the sweep's settings, and a record per cell.
+"""Record of a sweep: a folder with its settings, and one record per cell.
 
 runs/<id>/  sweep.toml  record.json  data/  events.jsonl  cells/<name>/ (study.toml, record.json, events.jsonl, ...)
 
-The sweep's own log contains `started`, one `cell` event per completed cell (`state`, `message`, steps done so far), and
-a last event that says how the sweep ended.
+The log of the sweep contains `started`, one `cell` event per completed cell (`state`, `message`, steps done so far),
+and `finished`, `stopped` or `failed` at the end.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from neftune_core.sweeps.settings import Cell, SweepSettings, axes, cells
 
 @dataclass(frozen=True)
 class Sweep(Record):
-    """The folder of one sweep."""
+    """Record of one sweep."""
 
     @property
     def settings(self) -> SweepSettings:
-        """Exact settings with absolute file names; raises `RecordError` if they cannot be read."""
+        """Settings of the sweep, with absolute paths; raises `RecordError` if they cannot be read."""
         try:
             found = from_toml(SweepSettings, settings_text(self.folder / SWEEP_FILE))
         except FileNotFoundError:
@@ -64,7 +64,7 @@ MOST_LISTED = 8
 
 
 def find_study(name: str, owner: str | None) -> Record:
-    """Find a record, or the record of a cell (`SWEEP/CELL`).
+    """Find the record of a study, a sweep or a cell.
 
     Args:
         name: Id of a record, or `SWEEP/CELL`.
@@ -90,7 +90,7 @@ def _cell_of(record: Record, cell: str) -> Record:
     if cell not in started:
         raise RecordError(
             say(
-                "The sweep {record} has no study {cell!r}: choose one of {cells}.",
+                "The sweep {record} has no study {cell!r}. Its studies: {cells}.",
                 record=record.id,
                 cell=cell[:60],
                 cells=_list_names(started),
@@ -108,8 +108,8 @@ def require_single(record: Record) -> Record:
         raise RecordError(say("The sweep {record} has trained no study yet: run it first.", record=record.id))
     raise RecordError(
         say(
-            "The record {record} is a sweep, but a single study is needed: choose one, such as {record}/{cell}. It "
-            "has {cells}.",
+            "The record {record} is a sweep, but a single study is needed: choose one, such as {record}/{cell}. Its "
+            "studies: {cells}.",
             record=record.id,
             cell=started[0],
             cells=_list_names(started),
@@ -130,8 +130,8 @@ def create_sweep(
 
     Args:
         settings: The sweep.
-        owner: Key of the visitor; empty for everybody.
-        limits: Limits of this server.
+        owner: Key of the visitor; empty for the command line.
+        limits: Limits of this server; None for the defaults.
         folder: Folder of all records; None for the default.
 
     Returns:
@@ -149,7 +149,11 @@ def create_sweep(
 
 
 def read_sweep(path: Path) -> SweepSettings:
-    """Read a sweep from a TOML file, to which its paths are relative; raise `InvalidSetting` if it is invalid."""
+    """Read a sweep from a TOML file; paths in it are relative to its folder.
+
+    Raises:
+        InvalidSetting: If the file cannot be read or is invalid.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -159,7 +163,7 @@ def read_sweep(path: Path) -> SweepSettings:
 
 
 def find_same_sweep(settings: SweepSettings, owner: str, *, folder: Path | None = None) -> Sweep | None:
-    """Find the newest record of an equal sweep by the same owner.
+    """Find the owner's newest record of the same sweep.
 
     Args:
         settings: The sweep.

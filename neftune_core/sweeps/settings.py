@@ -1,4 +1,4 @@
-"""Settings of a sweep: a study, the settings that vary, and the resulting cells, each a study with one seed.
+"""Settings of a sweep, and the resulting cells, each a study with one seed.
 
 Settings that differ only in noise are arms of one cell, trained in lockstep with one control. Each combination of
 training settings and seed is a cell of its own.
@@ -39,7 +39,7 @@ MOST_VALUES = 1_000
 def axes() -> dict[str, Control]:
     """Return the settings that a sweep can vary, by dotted name: noise, training, and number of rows.
 
-    The time budget is excluded, because its number of steps depends on the load of the machine.
+    The time budget is excluded, because the number of steps that fit into it depends on the load of the machine.
     """
     found = {NOISE + one.name: one for one in controls(NoiseSettings)}
     found |= {TRAINING + one.name: one for one in controls(TrainingSettings)}
@@ -49,13 +49,13 @@ def axes() -> dict[str, Control]:
 
 
 class SweepSettings(Settings):
-    """A study with varied settings: the grid of all `axes`, and each of `points`."""
+    """A study and the settings to vary: the grid of all `axes`, and each of `points`."""
 
     title: str = setting("", "A name for the sweep.", max_length=200)
     most_arms: int = setting(
         16,
-        "Most arms that are trained in lockstep, control included. Further noise settings go to a second study with a "
-        "control of its own; fewer arms take less memory.",
+        "Maximum number of arms trained in lockstep, including the control. Further noise settings go to another "
+        "study with its own control; fewer arms need less memory.",
         minimum=2,
         maximum=64,
         step=1,
@@ -67,17 +67,16 @@ class SweepSettings(Settings):
     )
     axes: dict[str, tuple[Value, ...]] = Field(
         default={},
-        description="The grid: every value of each is trained with every value of the others. Names are those of a "
-        "study: noise.strength, noise.kind, training.learning_rate, data.rows and so on; strength 0 is the control, "
-        "which is always there.",
+        description="The grid: every combination of these values is trained. Names are those of a study, such as "
+        "noise.strength, noise.kind, training.learning_rate and data.rows; strength 0 is the control, which is always "
+        "trained.",
     )
     points: tuple[dict[str, Value], ...] = Field(
-        default=(), description="Single settings to train, in addition to the grid or instead of it."
+        default=(), description="Single combinations to train, in addition to the grid or instead of it."
     )
     study: StudySettings = Field(
         default_factory=StudySettings,
-        description="The study that is varied: its single noise is the starting point; its seeds are those "
-        "of the sweep.",
+        description="The study to vary; its only noise arm is the starting point, and the sweep uses its seeds.",
     )
 
     @field_validator("axes", mode="before")
@@ -171,7 +170,7 @@ class Cell:
 
     Attributes:
         name: Name of the cell, such as `001-seed-1`.
-        varied: Its varied training and data settings by dotted name, without those of the noise.
+        varied: Its varied training and data settings by dotted name, without noise settings.
         study: Settings of the study.
     """
 
@@ -196,9 +195,11 @@ def points(sweep: SweepSettings) -> list[dict[str, Value]]:
 
 
 def cells(sweep: SweepSettings) -> list[Cell]:
-    """Return the cells in running order, all of one seed before the next; deterministic for given settings.
+    """Return the cells in running order, all of one seed before the next; the order depends only on the settings.
 
-    Raises `InvalidSetting`, naming the combination, if one is invalid.
+    Raises:
+        InvalidSetting: If a combination is invalid.
+        DoesNotFit: If there are too many combinations.
     """
     groups: dict[tuple[tuple[str, Value], ...], list[NoiseSettings]] = {}
     for point in points(sweep):
@@ -234,7 +235,7 @@ def _parts(noises: Sequence[NoiseSettings], study: StudySettings, most_arms: int
         if study.methods:
             return [()]
         raise InvalidSetting(
-            say("The only strength of a sweep is 0, which is the control: give at least one above it.")
+            say("The only strength of this sweep is 0, which is the control: add at least one above 0.")
         )
     count = -(-len(distinct) // room)
     size = -(-len(distinct) // count)
@@ -276,7 +277,7 @@ def size_text(sweep: SweepSettings) -> str:
     equal = len({len(cell.study.arms) for cell in per_seed}) == 1
     seeds, studies = len(sweep.seeds), len(found)
     return say(
-        "{settings:,} settings (controls included), {seeds}: {trainings:,} trainings, in {studies} of {arms} in "
+        "{settings:,} settings (controls included), {seeds}: {trainings:,} training runs, in {studies} of {arms} in "
         "lockstep",
         settings=settings,
         seeds=say(plural(seeds, "1 seed", "{count} seeds"), count=seeds),

@@ -30,7 +30,7 @@ from neftune_core.sweeps.settings import Cell, SweepSettings, cells
 
 Cells = Sequence["SweepCell"]
 RunCells = Callable[[Cells, Limits, Stop], Iterator[tuple["SweepCell", Event]]]
-"""Runs or resumes cells: yields their events in any order, the last of each being its ending."""
+"""Function that runs or resumes cells, and yields their events in any order; the last event of a cell is its ending."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,11 @@ class SweepCell:
 
     @property
     def record(self) -> Record:
+        """Record of the cell, which may not exist yet."""
         return self.sweep.record_of(self.cell)
 
     def begin(self) -> Record:
-        """Return the cell's record, created if missing, with the sweep's owner and references to the sweep's rows."""
+        """Return the cell's record; create it if missing, with the sweep's owner and references to the sweep's rows."""
         record = self.record
         if record.settings_file.is_file():
             return record
@@ -99,13 +100,13 @@ def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCells = r
         sweep: The sweep.
         limits: Limits of this server.
         should_stop: Polled during each pass; true stops.
-        run: Runs the cells.
+        run: Function that runs the cells.
 
     Yields:
-        Events, whose steps are counted over all cells.
+        Events, with steps counted over all cells.
 
     Raises:
-        RecordError: If the sweep is unusable, or another process writes it.
+        RecordError: If the sweep cannot be run, or is already running.
     """
     sweep.require_usable()
     with sweep.claimed():
@@ -141,7 +142,7 @@ def run_record(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Ev
 
 @dataclass
 class _Run:
-    """One run through the cells; `done` counts the steps of completed cells, `under_way` those of running ones."""
+    """One run of a sweep; `done` counts the steps of completed cells, `under_way` those of running ones."""
 
     sweep: Sweep
     limits: Limits
@@ -205,7 +206,7 @@ class _Run:
         yield self._written({"event": "cell", "cell": name, "state": state, **counted, **message})
 
     def _step(self, one: SweepCell, event: Event) -> Event:
-        """Return a cell's step as one of the sweep; only the cell's log stores it."""
+        """Convert a cell's step to a step of the sweep, which the sweep's log does not store."""
         self.under_way[one.cell.name] = event["step"]
         step = self.done + sum(self.under_way.values())
         shown: Event = {"event": "step", "seed": self.settings.study.seed, "step": step, "steps": self.total}
@@ -240,9 +241,9 @@ class _Run:
             "event": "failed",
             "message": plural(
                 len(every),
-                "The only study failed with: {message} Resume retries it.",
+                "The only study failed: {message} Resume the sweep to retry it.",
                 "{failed} of {every} studies failed, the first with: {message} The others are in the table; "
-                "resume retries the failed ones.",
+                "resume the sweep to retry the failed ones.",
             ).format(failed=len(failed), every=len(every), message=failed[0].get("message", "")),
         }
 
@@ -263,9 +264,9 @@ class _Run:
 
 
 def planned_steps(every: Sequence[Cell], limits: Limits, should_stop: Stop = lambda: False) -> dict[str, int]:
-    """Return the steps of each cell by name; 0 if its rows cannot be used, which its own run reports.
+    """Return the number of steps of each cell; 0 if its rows cannot be used, which its run will report.
 
-    Rows are read once for all cells that share them. Errors of `load` are passed on.
+    Rows are read once for all cells that share them.
 
     Args:
         every: The cells.

@@ -1,4 +1,4 @@
-"""Results of a sweep so far: measures of every setting by seed, and effects relative to the control."""
+"""Compute the results of a sweep so far: measures of every setting by seed, and effects relative to the control."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ class TableRow:
 
     @property
     def cell(self) -> str:
-        """Description of its training; empty if only the noise varies."""
+        """Description of the training settings; empty if only the noise varies."""
         return describe_training(self.varied)
 
     @property
     def is_control(self) -> bool:
-        """Whether it is a control."""
+        """Whether the arm is a control."""
         return self.arm == CONTROL.name
 
     def mean(self, measure: str, epoch: str) -> float:
@@ -85,14 +85,16 @@ class TableRow:
         return float(np.mean(known)) if known else float("nan")
 
     def is_significant(self, measure: str, epoch: str) -> bool:
-        """Return whether its effect is significant: the interval excludes zero, and the effect exceeds rounding.
+        """Return whether an effect is significant.
+
+        This means that its interval excludes zero, and that it is at least as large as the effect of rounding.
 
         Args:
             measure: Name of the measure.
             epoch: "last" or "best".
 
         Returns:
-            True for a significant effect.
+            Whether the effect is significant; False if it was not computed.
         """
         found = self.effects.get(measure, {}).get(epoch)
         if found is None or found.interval is None or not found.interval.excludes_zero:
@@ -105,17 +107,17 @@ class TableRow:
         return sum(bool(outcome.last) for outcome in self.seeds.values())
 
     def has(self, measure: str) -> bool:
-        """Return whether a measure was taken."""
+        """Return whether any seed has a value for a measure."""
         return any(np.isfinite(self.mean(measure, epoch)) for epoch in EPOCHS)
 
 
 @dataclass(frozen=True)
 class SweepTable:
-    """Settings in the order of the sweep, including controls.
+    """Results of a sweep.
 
     Attributes:
         question: Measure and epoch that are judged.
-        rows: The settings.
+        rows: The settings in the order of the sweep, including controls.
         verdict: The verdict; None without results.
         studies: Number of cells.
         done: Number of finished cells.
@@ -150,7 +152,7 @@ def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
 
     Args:
         sweep: The sweep.
-        question: A question other than the sweep's own, which then counts as chosen after the run.
+        question: Question that counts as chosen after the run; None for the sweep's own.
 
     Returns:
         The table.
@@ -191,7 +193,7 @@ def _base(control: Seeds) -> TableRow | None:
 
 
 Groups = Mapping[str, tuple[Cell, Outcomes]]
-"""The first cell with each number, and the outcomes of all its seeds, by cell number."""
+"""By cell number: the first cell with this number, and the outcomes of all its seeds."""
 
 
 def _groups(sweep: Sweep, every: list[Cell], question: Question) -> Groups:
@@ -245,7 +247,7 @@ def _rows(
 
 
 def _with_readable_names(outcomes: Outcomes, groups: Groups) -> Outcomes:
-    """Name arms by their training setting instead of the cell number."""
+    """Name arms by their training settings instead of the cell number."""
     names: dict[str, str] = {}
     for number, (cell, found) in groups.items():
         words = describe_training(cell.varied)
@@ -287,7 +289,7 @@ def judge(record: Record, question: Question | None = None) -> Verdict:
 
     Args:
         record: The record.
-        question: A question other than its own, which then counts as chosen after the run.
+        question: Question that counts as chosen after the run; None for the record's own.
 
     Returns:
         The verdict.
@@ -300,7 +302,7 @@ def judge(record: Record, question: Question | None = None) -> Verdict:
     found = sweep_table(Sweep(record.folder), question).verdict
     if found is None:
         raise RecordError(
-            say("The sweep {record} has measured nothing yet, so there is no verdict: run it first.", record=record.id)
+            say("The sweep {record} has no results yet, so there is no verdict: run it first.", record=record.id)
         )
     return found
 
@@ -314,7 +316,7 @@ def named_question(record: Record) -> Question:
 
 
 def means_by_arm(record: Record, question: Question | None = None) -> dict[str, dict[str, float]]:
-    """Return the mean over the seeds of every measure after the last epoch, by arm or by setting of a sweep.
+    """Return the means over the seeds of every measure after the last epoch, by arm or by setting of a sweep.
 
     Args:
         record: The record.

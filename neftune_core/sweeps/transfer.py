@@ -1,4 +1,4 @@
-"""Zip files of records and rows, exchanged between the machines of a cluster."""
+"""Exchange records and rows between the machines of a cluster, as zip files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from neftune_core.sweeps.record import Sweep
 from neftune_core.sweeps.sweep import SweepCell
 
 NOT_BACK = (
-    "Its record did not come back: name with --store a folder that every machine of the cluster can write and this one "
+    "Its record was not returned: set --store to a folder that every machine of the cluster can write to and this one "
     "can read."
 )
 
@@ -50,7 +50,7 @@ def write_zip(held: IO[bytes], folder: Path, root: Path, without: Sequence[str] 
 
 
 def unpack(packed: bytes | Path, folder: Path, only: str = "") -> None:
-    """Extract files from a zip file of `write_zip`; names cannot escape the folder.
+    """Extract files from a zip file of `write_zip`; none can be written outside the folder.
 
     Args:
         packed: The zip file, or its content.

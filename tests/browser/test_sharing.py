@@ -52,7 +52,9 @@ def test_a_shared_study_is_read_by_others_until_its_link_is_withdrawn(
         owner.locator(f"{PANEL} [data-do=withdraw]").click()
         text_of(owner, f"{PANEL} [data-word=about]", "withdrawn")
         with visiting(browser, lab_address, link=link) as reader:
-            assert "Ask whoever sent it for a new one." in text_of(reader, "#shared-about", "This link shows no study")
+            assert "Ask whoever sent it for a new one." in text_of(
+                reader, "#shared-about", "This link does not lead to a study"
+            )
             reader.locator("#shared-about a").click()
             reader.locator("#lab-tabs").wait_for()
             reader.goto(lab_address + "?shared=")

@@ -1,15 +1,16 @@
-"""Storage of a study: one folder per record, readable while it grows and after damage.
+"""Storage of studies: one folder per record, readable during a run and after damage.
 
-record      the folder: settings, facts, events, arms, answers
-schema      typed models of its files, with their limits
-log         the events, line by line
+record      folder of a record: settings, metadata, events, arms, answers
+schema      typed models of its files, with size limits
+log         event log, one event per line
 numbers     measures by seed and by row
-user_rows   copies of the user's rows
-owners      folders of the records, and the index of their owners
+tokens      loss of every answer token
+user_rows   copies of the user's row files
+owners      folders of all records, and a cache of their owners
 disk_quota  limits on the disk space of records
-failures    why removed records failed
-claims      lock of the single writer
-progress    status of a study, from its events
-integrity   missing or damaged parts, in sentences
-removal     removal of records, and clean-up of a host
+failures    reasons why removed records failed
+claims      lock that allows one writer per record
+progress    status of a study, computed from its events
+integrity   descriptions of missing or damaged parts
+removal     removal of records on request and by age or size
 """

@@ -1,6 +1,7 @@
-"""One writer per record: a file lock that the system releases when its holder ends in any way.
+"""File lock that allows one writer per record.
 
-It does not rely on process ids, which can be reused, or on clocks, which can be set back.
+The operating system releases it when its holder exits or is killed. The lock does not depend on process ids, which can
+be reused, or on clocks, which can be set back.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ from pathlib import Path
 from neftune_core.durable import acquire_lock, lock_of_machine
 
 PATIENCE_SECONDS = 0.4
-"""How long a claim is retried, because `is_claimed` briefly holds the lock."""
+"""Time during which a claim is retried, because `is_claimed` briefly holds the lock."""
 
 
 @contextmanager
 def claiming(path: Path) -> Iterator[bool]:
-    """Lock the file at `path`, created if missing, during the block; yield whether the lock was acquired.
+    """Lock the file at `path` during the block, and yield whether the lock was acquired.
 
-    Raises `OSError` if the file cannot be written.
+    The file is created if missing.
+
+    Raises:
+        OSError: If the file cannot be written.
     """
     lock = acquire_lock(path, timeout=PATIENCE_SECONDS, poll_interval=0.02)
     if lock is None:
@@ -32,7 +36,7 @@ def claiming(path: Path) -> Iterator[bool]:
 
 
 def is_claimed(path: Path) -> bool:
-    """Return whether a running process holds the lock on the file at `path`; the file is not created."""
+    """Return whether a running process holds the lock on the file at `path`, without creating it."""
     if not path.exists() and not lock_of_machine(path).exists():
         return False
     try:

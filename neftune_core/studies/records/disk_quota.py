@@ -1,4 +1,4 @@
-"""Limits of a host on the disk space of all records and of each visitor's records."""
+"""Limit the disk space of all records and of each visitor's records."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def require_space(root: Path, owner: str, limits: Limits, more: int = 0) -> None
     """Check the disk limits.
 
     Args:
-        root: Folder of all records, including files about to become one.
-        owner: Key of the visitor, whose own limit is checked too.
+        root: Folder of all records, including files of a record that is being created.
+        owner: Key of the visitor; empty to check only the limit on all records.
         limits: Limits of this server.
-        more: Bytes in `root` that will belong to the visitor.
+        more: Bytes about to be added to the visitor's records.
 
     Raises:
         DoesNotFit: If a limit is exceeded.
@@ -48,7 +48,7 @@ def require_space(root: Path, owner: str, limits: Limits, more: int = 0) -> None
 
 
 def bytes_left(root: Path, owner: str, limits: Limits) -> int:
-    """Return the bytes that a visitor may still add.
+    """Return how many bytes a visitor may still add.
 
     Args:
         root: Folder of all records.
@@ -65,14 +65,14 @@ def bytes_left(root: Path, owner: str, limits: Limits) -> int:
 
 
 def bytes_of(owner: str, root: Path) -> int:
-    """Return the size of a visitor's records, without those of the command line.
+    """Return the total size of a visitor's records.
 
     Args:
         owner: Key of the visitor.
         root: Folder of all records.
 
     Returns:
-        Bytes.
+        Bytes; 0 for the command line.
     """
     mine = owner_hash(owner)
     return sum(folder_bytes(folder) for folder in record_folders(root) if mine and owner_of(folder) == mine)

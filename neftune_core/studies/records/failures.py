@@ -1,4 +1,4 @@
-"""Reasons of failure of records that were removed because they had no step; kept in memory of this process only."""
+"""Reasons why records failed before their first step and were removed; kept only in the memory of this process."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 from neftune_core.language import say, translate_finished
 from neftune_core.studies.records.owners import owner_hash, owner_of
 
-_failed: dict[str, tuple[str, str]] = {}  # the owner and the message of records that were not kept, by id
+_failed: dict[str, tuple[str, str]] = {}  # owner hash and message by record id
 MOST_FAILED = 1_000
 
 
 def remember_failure(folder: Path, message: str) -> None:
-    """Remember in this process why a record failed that is about to be removed.
+    """Store why a record failed, before it is removed.
 
     Args:
         folder: Folder of the record.
@@ -31,7 +31,7 @@ def failure_text(record_id: str, owner: str | None) -> str:
         owner: Key of the visitor; None for the command line.
 
     Returns:
-        A sentence; empty if unknown.
+        A sentence; "" if unknown, or if the record belonged to another visitor.
     """
     of, message = _failed.get(record_id, ("", ""))
     if not message or (owner is not None and of != owner_hash(owner)):

@@ -1,4 +1,4 @@
-"""Missing or damaged parts of a record, in sentences; all other parts remain readable."""
+"""Describe missing or damaged parts of a record; all other parts remain readable."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from neftune_core.studies.records.record import Record
 
 
 def damages(record: Record, log: Log) -> list[str]:
-    """List everything that is wrong with a record.
+    """Describe each missing or damaged part of a record.
 
     Args:
         record: The record.
-        log: Its log, already read.
+        log: Its log, after `read`.
 
     Returns:
         One sentence per fault.
@@ -30,11 +30,14 @@ def damages(record: Record, log: Log) -> list[str]:
     ]
     if lost:
         found.append(
-            say("The trained arms {arms} no longer exist and cannot generate answers.", arms=say(", ").join(lost))
+            say(
+                "The weights of {arms} are missing, so answers cannot be generated with them.",
+                arms=say(", ").join(lost),
+            )
         )
     answered = any(event["event"] == "answered" and event.get("prompts") for event in log.events)
     if answered and not record.answers():
-        found.append(say("The answers from the end of the study no longer exist."))
+        found.append(say("The answers generated at the end of the study are missing."))
     return found
 
 
@@ -49,7 +52,10 @@ def _settings(record: Record) -> list[str]:
         found.append(say("Its record.json is missing, too large or damaged."))
     if record.is_newer:
         found.append(
-            say("A newer version of the lab made this record: only the parts that this version understands are shown.")
+            say(
+                "This record was made by a newer version of the lab: only the parts that this version understands are "
+                "shown."
+            )
         )
     try:
         _ = record.study
@@ -72,7 +78,7 @@ def _log(log: Log) -> list[str]:
             )
         )
     if log.cut:
-        found.append(say("Its log is too large: only its beginning was read."))
+        found.append(say("Its log is too large: only the beginning was read."))
     if log.doubled:
         found.append(
             say(

@@ -1,6 +1,6 @@
-"""The event log of a record: one event per line, appended as it happens.
+"""Event log of a record: one JSON object per line, appended as events occur.
 
-It can be read while it grows and after damage.
+The log can be read during a run and after damage.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ Event = dict[str, Any]
 
 TAIL = 64
 VALUES_A_LINE = 4
-"""Values counted for each line in addition to its own, because even empty lines take memory and time."""
+"""Number of values added to each line's own count, because even empty lines take memory and time."""
 
 
 class Log:
-    """The readable events of one log; `read` adds new ones, and leaves an incomplete last line for the next call.
-
-    Attributes:
-        events: Events so far, in order.
-        skipped: Number of lines that are not events.
-        doubled: Number of repeated lines, which are not among the events.
-        cut: Whether the log exceeds the size limit; the rest is left out.
+    """Incremental reader of one event log.
 
     Args:
-        path: The file.
-        most_bytes: Number of bytes that are read.
-        most_values: Number of JSON values that are read; None for no limit.
+        path: Path of the log.
+        most_bytes: Maximum number of bytes to read.
+        most_values: Maximum number of JSON values to read; None for no limit.
+
+    Attributes:
+        events: Events read so far, in order.
+        skipped: Number of lines that are not valid events.
+        doubled: Number of duplicate events, which are left out of `events`.
+        cut: Whether the log exceeds a limit, so its end was not read.
     """
 
     def __init__(self, path: Path, most_bytes: int = OWN_LOG_BYTES, most_values: int | None = None) -> None:
@@ -50,7 +50,10 @@ class Log:
         self._seen: set[Any] = set()
 
     def read(self) -> list[Event]:
-        """Return all events so far; start over if the log was truncated, as before a run resumes."""
+        """Read new events, and return all events so far; an incomplete last line is left for the next call.
+
+        If the log was rewritten, as before a run resumes, it is read again from the start.
+        """
         try:
             with self.path.open("rb") as file:
                 file.seek(self.size - len(self._tail))
@@ -91,12 +94,12 @@ class Log:
 
 
 def append(path: Path, event: Event, *, flushed: bool = True) -> None:
-    """Append one event as a line; the remains of an interrupted write become a line of their own.
+    """Append one event as a line, after ending an incomplete line of an interrupted write.
 
     Args:
         path: The log.
         event: The event.
-        flushed: Whether to wait until the event and everything before it is on disk.
+        flushed: Whether to wait until this event and all earlier ones are on disk.
     """
     line = json.dumps(finite(event), ensure_ascii=False, allow_nan=False).encode() + b"\n"
     with path.open("a+b") as file:
@@ -111,12 +114,12 @@ def append(path: Path, event: Event, *, flushed: bool = True) -> None:
 
 
 def as_text(events: list[Event]) -> str:
-    """Return events as the lines of a log."""
+    """Return the text of a log with these events."""
     return "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events)
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:
-    """Parse a line as a JSON object; None for anything else, including NaN and infinities."""
+    """Parse a line as a JSON object; return None if it is anything else, or contains NaN or infinity."""
     try:
         entry = json.loads(line, parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -129,7 +132,7 @@ def _refuse(constant: str) -> Any:
 
 
 def finite(value: Any) -> Any:
-    """Replace NaN and infinities in a nested value by None, for JSON."""
+    """Replace NaN and infinities in a nested value with None, for JSON."""
     if isinstance(value, dict):
         return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -1,8 +1,9 @@
-"""Measures that a record stores besides its events, for later analysis.
+"""Write and read the measures that a record stores in addition to its events.
 
-metrics.json     by seed, when it ends: measures of every arm, robustness, signatures, descriptions of the samples
-examples.jsonl   by example: a line `rows` per evaluation (losses and hits of each row), a line `answers` per seed
-                 (texts and scores of each answer); of repeated lines, the last one counts
+metrics.json     one entry per seed when it ends: measures of every arm, robustness, signatures, and descriptions of
+                 the samples
+examples.jsonl   one `rows` line per evaluation (losses and hits of each row), and one `answers` line per seed (texts
+                 and scores of each answer); if a line is repeated, the last one counts
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from neftune_core.studies.records.schema import metrics_of
 METRICS, EXAMPLES = "metrics.json", "examples.jsonl"
 
 Sampled = dict[str, dict[str, RowMeasures]]
-"""Rows by sample (`train`, `held_out`) and arm, each with one slot."""
+"""Row measures by sample (`train`, `held_out`) and arm, each with one slot."""
 
 
 def write_rows(record: Record, seed: int, step: int, samples: Mapping[str, Any]) -> None:
@@ -34,7 +35,7 @@ def write_rows(record: Record, seed: int, step: int, samples: Mapping[str, Any])
         record: The record.
         seed: The seed.
         step: The step.
-        samples: From `RowMeasures.kept`, by sample.
+        samples: Row measures of every arm, by sample.
     """
     append(record.folder / EXAMPLES, {"kind": "rows", "seed": seed, "step": step, "samples": dict(samples)})
 
@@ -45,13 +46,13 @@ def write_answers(record: Record, seed: int, samples: Mapping[str, Any]) -> None
     Args:
         record: The record.
         seed: The seed.
-        samples: `texts` and `scores` by arm, for each sample.
+        samples: For each sample, `texts` and `scores` by arm.
     """
     append(record.folder / EXAMPLES, {"kind": "answers", "seed": seed, "samples": dict(samples)})
 
 
 def write_metrics(record: Record, seed: int, numbers: Mapping[str, Any]) -> None:
-    """Store the measures of a seed, beside those of other seeds.
+    """Store the measures of one seed, keeping those of other seeds.
 
     Args:
         record: The record.
@@ -63,7 +64,7 @@ def write_metrics(record: Record, seed: int, numbers: Mapping[str, Any]) -> None
 
 
 def metrics(record: Record) -> dict[str, dict[str, Any]]:
-    """Return the measures of each seed, by its number as text; empty if nothing is stored or readable."""
+    """Return the measures by seed (the number as text); empty if they are missing or unreadable."""
     try:
         return metrics_of(record.folder / METRICS)
     except (OSError, ValueError):
@@ -81,7 +82,7 @@ def rows_by_step(record: Record) -> dict[tuple[int, int], Sampled]:
 
 
 def answer_scores(record: Record) -> dict[int, dict[str, dict[str, dict[str, Floats]]]]:
-    """Return scores of measured answers by seed, sample, arm and measure, `[answers]` or `[answers, fields]`."""
+    """Return the scores of answers by seed, sample, arm and measure, `[answers]` or `[answers, fields]`."""
     found = {}
     for line in _lines(record, "answers"):
         if isinstance(line.get("seed"), int):
@@ -93,7 +94,7 @@ def answer_scores(record: Record) -> dict[int, dict[str, dict[str, dict[str, Flo
 
 
 def table(value: Any) -> dict[str, Any]:
-    """Return the value if it is a dict, else an empty one."""
+    """Return `value` if it is a dict, else an empty dict."""
     return value if isinstance(value, dict) else {}
 
 
@@ -126,7 +127,7 @@ def _scores(scores: Any) -> dict[str, Floats]:
 
 
 def _floats(values: Any) -> Floats | None:
-    """Return an array of numbers, with None as NaN; None if the value is empty or not numeric."""
+    """Convert a list of numbers to an array, with None as NaN; return None if it is empty or not numeric."""
     try:
         found = np.array(values, dtype=np.float64)
     except (TypeError, ValueError):

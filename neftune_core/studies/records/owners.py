@@ -1,4 +1,4 @@
-"""Folders of the records, and an index of their owners in memory, so that a list reads no other visitors' files."""
+"""Record folders, and a cache of their owners, so that listing records does not read every `record.json` again."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from neftune_core.studies.records.schema import about_of
 
 SAFE_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")
 MOST = 100_000
+"""Maximum number of cached owners."""
 
 _Stamp = tuple[int, int, int]
 
@@ -21,7 +22,7 @@ _guard = threading.Lock()
 def owner_of(folder: Path) -> str | None:
     """Return the `owner_hash` of the record in `folder`; None if unknown.
 
-    `record.json` is read again only if its time or size has changed.
+    `record.json` is read again only after it has changed.
     """
     path = folder / "record.json"
     try:
@@ -55,5 +56,5 @@ def record_folders(root: Path) -> list[Path]:
 
 
 def owner_hash(owner: str) -> str:
-    """Return the stored form of an owner's key, which identifies the owner but does not give access."""
+    """Return the hash of an owner's key, which identifies the owner without granting access; "" without a key."""
     return hashlib.sha256(owner.encode()).hexdigest() if owner else ""

@@ -1,4 +1,4 @@
-"""Progress of a study from its events: state, counts, speed and losses."""
+"""Compute the progress of a study from its events: state, step counts, speed and losses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from neftune_core.language import later
 from neftune_core.studies.records.log import Event
 from neftune_core.studies.records.record import ENDINGS, LOG, Record
 
-INTERRUPTED = later("It was interrupted: the lab or its process was closed. Resume continues from the last checkpoint.")
+INTERRUPTED = later(
+    "It was interrupted because the lab or its process was closed: resume it to continue from the last checkpoint."
+)
 
 WORDS = {
     "waiting": later("Waiting"),
@@ -62,12 +64,12 @@ class Status:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more happens without a user's action."""
+        """Whether the study has ended or was interrupted."""
         return self.state in OVER
 
     @property
     def can_resume(self) -> bool:
-        """Whether it ended early and can be resumed."""
+        """Whether the study ended early and can be resumed."""
         return self.is_over and self.state != "finished"
 
 
@@ -102,7 +104,7 @@ class StudyProgress:
 
     @property
     def steps(self) -> int:
-        """Steps in total, at least those done."""
+        """Steps in total over all seeds, at least `step`."""
         return max(self.step, self.seeds * self.steps_of_seed)
 
     def follow(self, event: Event) -> None:
@@ -126,7 +128,7 @@ class StudyProgress:
             self.losses = {arm: found["loss"] for arm, found in event["arms"].items() if _is_finite(found.get("loss"))}
 
     def status(self, *, stopping: bool = False) -> Status:
-        """Return the status."""
+        """Return the status; `stopping` replaces the state with "stopping"."""
         speed = self._clock.steps_per_second
         return Status(
             state="stopping" if stopping else self.state,
@@ -183,7 +185,7 @@ def as_clock(seconds: float) -> str:
 
 
 def of_events(events: Iterable[Event]) -> StudyProgress:
-    """Return the progress after these events."""
+    """Compute the progress after these events."""
     progress = StudyProgress()
     for event in events:
         progress.follow(event)
@@ -191,14 +193,14 @@ def of_events(events: Iterable[Event]) -> StudyProgress:
 
 
 def before_run(record: Record) -> StudyProgress:
-    """Return the progress of a waiting study; a resumed one keeps its number of steps."""
+    """Return the progress of a queued study; the steps of an earlier run still count."""
     found = of_events(record.events())
     found.state, found.message, found._clock = "waiting", "", _Clock()
     return found
 
 
 def of_record(record: Record) -> Status:
-    """Return the status of a study that is not in the queue of this process: over, or running in another process."""
+    """Return the status of a study that is not in the queue of this process."""
     found = _of_log(record)
     if found.state in ENDINGS:
         state, message = found.state, found.message

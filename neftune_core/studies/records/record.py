@@ -1,9 +1,9 @@
-"""The record of a study: one folder, readable while it grows and after any ending.
+"""Record of a study: one folder, readable during a run and after it ends in any way.
 
 runs/<id>/  study.toml  record.json  data/  events.jsonl  checkpoint/  arms/<name>/seed-<n>/  answers.jsonl
-            claim  (held by the process that writes it)
+            claim  (lock of the process that writes the record)
 
-A sweep has `sweep.toml` instead of `study.toml`, and the records of its cells in `cells/` (sweep.py).
+A sweep has `sweep.toml` instead of `study.toml`, and the records of its cells in `cells/`.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ ENDINGS = ("finished", "stopped", "failed")
 STUDY_FILE, SWEEP_FILE = "study.toml", "sweep.toml"
 
 asked_from: ContextVar[str] = ContextVar("asked_from", default="")
-"""Network address of the current call; empty for calls from the command line and from Python."""
+"""Network address of the current caller; empty for calls from the command line and from Python."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """The folder of one study. Reading never changes it, and tolerates damage."""
+    """Folder of one study or sweep; reading it never changes it, and tolerates damage."""
 
     folder: Path
 
     @property
     def id(self) -> str:
-        """Name of the folder, unique on this machine and safe in links."""
+        """Name of the folder, unique on this machine and safe in URLs."""
         return self.folder.name
 
     @property
@@ -68,7 +68,7 @@ class Record:
 
     @property
     def study(self) -> StudySettings:
-        """The study's settings, with absolute file names; raises `RecordError` if they cannot be read."""
+        """Settings of the study, with absolute paths; raises `RecordError` if they cannot be read."""
         try:
             return with_absolute_files(self._read_study(), self.folder)
         except FileNotFoundError:
@@ -80,12 +80,12 @@ class Record:
 
     @property
     def is_sweep(self) -> bool:
-        """Whether it is a sweep; `study` is then the study that is varied."""
+        """Whether this is a sweep; if so, `study` is the study that the sweep varies."""
         return (self.folder / SWEEP_FILE).is_file()
 
     @property
     def settings_file(self) -> Path:
-        """The file with the settings."""
+        """Path of the settings file."""
         return self.folder / (SWEEP_FILE if self.is_sweep else STUDY_FILE)
 
     def _read_study(self) -> StudySettings:
@@ -99,11 +99,11 @@ class Record:
 
     @property
     def about(self) -> dict[str, Any]:
-        """Usable parts of `record.json` (owner, time, machine, model, data and so on); empty if unreadable."""
+        """Valid parts of `record.json` (owner, time, machine, model, data and so on); empty if unreadable."""
         return self.read_about()[0]
 
     def read_about(self) -> tuple[dict[str, Any], list[str]]:
-        """Return the usable parts of `record.json`, and the names of unusable ones."""
+        """Return the valid parts of `record.json`, and the names of the invalid ones."""
         try:
             return about_of(self.folder / "record.json")
         except (OSError, ValueError):
@@ -116,7 +116,7 @@ class Record:
 
     @property
     def day(self) -> date | None:
-        """Date of its start, which chat templates print as today's; None if unknown."""
+        """Date of creation, which chat templates print as today's date; None if unknown."""
         about = self.about
         try:
             return date.fromisoformat(about["date"]) if "date" in about else date.fromtimestamp(about["created"])
@@ -125,7 +125,7 @@ class Record:
 
     @property
     def arms(self) -> dict[str, NoiseSettings]:
-        """Arms by name, control first, from the study or else from `record.json`."""
+        """Arms by name, control first; from `record.json` if the settings cannot be read."""
         try:
             return self.study.arms
         except RecordError:
@@ -134,20 +134,20 @@ class Record:
     def belongs_to(self, owner: str) -> bool:
         """Return whether a visitor with the key `owner` may see and stop this record.
 
-        Records of the command line are visible to everybody; those without a readable owner to nobody.
+        Records of the command line belong to everyone, and records without a readable owner to no one.
         """
         kept = owner_of(self.folder)
         return kept == "" or (kept is not None and kept == owner_hash(owner))
 
     @property
     def is_owned(self) -> bool:
-        """Whether it belongs to one visitor."""
+        """Whether the record belongs to one visitor."""
         return bool(owner_of(self.folder))
 
     def require_usable(self) -> None:
-        """Raise `RecordError` if this record cannot be run: it is from a newer version, or damaged."""
+        """Raise `RecordError` if this record is damaged or from a newer version, so that it cannot be run."""
         if self.is_newer:
-            raise RecordError(say("A newer version of the lab made this record: continue it with that version."))
+            raise RecordError(say("This record was made by a newer version of the lab: continue it with that version."))
         if "owner" not in self.about:
             raise RecordError(
                 say("The owner of the record {record} is unknown: its record.json is damaged.", record=self.id)
@@ -156,16 +156,19 @@ class Record:
 
     @property
     def is_newer(self) -> bool:
-        """Whether a newer version with a different format made this record."""
+        """Whether this record has the format of a newer version of the lab."""
         about, unusable = self.read_about()
         return "format" in unusable or about.get("format", FORMAT) > FORMAT
 
     def append(self, event: Event) -> None:
-        """Append one event with its time. All but steps are flushed; steps are flushed with the next checkpoint."""
+        """Append one event with the current time.
+
+        Steps are flushed to disk with the next checkpoint, and all other events immediately.
+        """
         append(self.folder / LOG, {"time": round(time.time(), 3), **event}, flushed=event["event"] != "step")
 
     def log(self) -> Log:
-        """Return the log, not yet read; the log of an imported record has size limits."""
+        """Return the log, not yet read; stricter size limits apply to an imported record."""
         path = self.folder / LOG
         return Log(path, LOG_BYTES, LOG_VALUES) if self.about.get("imported") else Log(path)
 
@@ -174,14 +177,16 @@ class Record:
         return self.log().read()
 
     def rewind(self, seed: int, step: int) -> set[int]:
-        """Remove the events of `seed` after `step`, and any ending, before a run resumes; other seeds are unchanged.
+        """Remove any ending and the events of `seed` after `step`, before a run resumes.
+
+        The events of other seeds and all `steered` events remain.
 
         Args:
             seed: The seed.
-            step: Step of the checkpoint; 0 starts the seed again.
+            step: Step of the checkpoint; 0 to start the seed again.
 
         Returns:
-            Steps already evaluated.
+            Steps of the seed that were already evaluated.
         """
         kept = [event for event in self.events() if _survives_rewind(event, seed, step)]
         write_whole(self.folder / LOG, as_text(kept))
@@ -206,22 +211,22 @@ class Record:
         return last if best_arms.plain_name(arm) == arm else best_arms.best_folder(last)
 
     def answers(self, seed: int | None = None) -> list[dict[str, Any]]:
-        """Return the stored answers, one object per prompt: of one seed, or of all."""
+        """Return the stored answers of one seed (None for all seeds), one object per prompt."""
         answers = read_answers(self.folder / "answers.jsonl")
         return [answer for answer in answers if seed is None or answer.get("seed", seed) == seed]
 
     def write_answers(self, answers: list[dict[str, Any]], seed: int) -> None:
-        """Store the answers of one seed beside those of others.
+        """Store the answers of one seed, keeping those of other seeds.
 
         Args:
-            answers: Lines of `answer_lines`.
+            answers: Lines from `answer_lines`.
             seed: The seed.
         """
         others = [answer for answer in self.answers() if answer.get("seed") != seed]
         write_whole(self.folder / "answers.jsonl", as_text([*others, *({"seed": seed, **one} for one in answers)]))
 
     def update_about(self, **values: Any) -> None:
-        """Add values to `record.json`; raise `RecordError` if it is damaged, because the owner would be lost."""
+        """Add values to `record.json`; raise `RecordError` if it is damaged, so that its owner is not lost."""
         if "owner" not in self.about:
             raise RecordError(
                 say("The owner of the record {record} is unknown: its record.json is damaged.", record=self.id)
@@ -230,12 +235,12 @@ class Record:
         write_whole(self.folder / "record.json", text)
 
     def is_running(self) -> bool:
-        """Return whether a living process writes this record."""
+        """Return whether a running process is writing this record."""
         return is_claimed(self.folder / CLAIM)
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Lock this record for writing during the block; raise `RecordError` if another process writes it."""
+        """Lock this record for writing during the block; raise `RecordError` if it is already locked."""
         with claiming(self.folder / CLAIM) as is_mine:
             if not is_mine:
                 raise RecordError(say("This study is already running, here or in another process."))
@@ -250,11 +255,11 @@ def _survives_rewind(event: Event, seed: int, step: int) -> bool:
         return True
     if event["event"] == "started" or step == 0:
         return step > 0
-    return bool(event.get("step", step + 1) <= step)  # events without a step, such as `saved`, follow the last one
+    return bool(event.get("step", step + 1) <= step)  # events without a step, such as `saved`, come last
 
 
 def _noise(values: Any) -> NoiseSettings:
-    """Return the noise settings of an arm that this version knows, or the defaults if one of them is invalid."""
+    """Parse the noise settings of an arm without unknown names; return the defaults if a setting is invalid."""
     given = values if isinstance(values, dict) else {}
     try:
         return parse(NoiseSettings, {name: given[name] for name in NoiseSettings.model_fields if name in given})
@@ -263,12 +268,12 @@ def _noise(values: Any) -> NoiseSettings:
 
 
 def create(study: StudySettings, owner: str, limits: Limits | None = None, *, folder: Path | None = None) -> Record:
-    """Create a record with its own copy of uploaded rows.
+    """Create the record of a study, with its own copy of uploaded rows.
 
     Args:
         study: The study.
-        owner: Key of the visitor; empty for everybody.
-        limits: Limits of this server.
+        owner: Key of the visitor; empty for the command line.
+        limits: Limits of this server; None for the defaults.
         folder: Folder of all records; None for the default.
 
     Returns:
@@ -284,12 +289,12 @@ def create(study: StudySettings, owner: str, limits: Limits | None = None, *, fo
 
 @contextmanager
 def new_record(study: StudySettings, owner: str, limits: Limits | None, folder: Path | None) -> Iterator[Record]:
-    """Create a folder for a record, to be filled in the block; it is removed if the block fails.
+    """Create the folder of a record, to be filled by the block; remove it if the block raises an exception.
 
     Args:
         study: The study.
-        owner: Key of the visitor; empty for everybody.
-        limits: Limits of this server.
+        owner: Key of the visitor; empty for the command line.
+        limits: Limits of this server; None for the defaults.
         folder: Folder of all records; None for the default.
 
     Yields:
@@ -326,7 +331,7 @@ def write_about(record: Record, owned_by: str, day: date | None = None) -> None:
 
 
 def find_same(study: StudySettings, owner: str, *, folder: Path | None = None) -> Record | None:
-    """Find the newest record of an equal study by the same owner.
+    """Find the owner's newest record of the same study.
 
     Args:
         study: The study.
@@ -354,7 +359,7 @@ def runs_folder() -> Path:
 
 
 def find(record_id: str | None, owner: str | None, *, folder: Path | None = None) -> Record:
-    """Find a record.
+    """Find a record by its id.
 
     Args:
         record_id: Its id.
@@ -383,7 +388,7 @@ def all_records(*, folder: Path | None = None) -> list[Record]:
 
 
 def owned_records(owner: str, *, folder: Path | None = None) -> list[Record]:
-    """Return the visitor's records, newest first.
+    """Return the records that a visitor may see, newest first.
 
     Args:
         owner: Key of the visitor.

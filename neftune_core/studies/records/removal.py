@@ -1,4 +1,4 @@
-"""Removal of records: discarded ones, and those beyond a host's age or size limits."""
+"""Remove records that visitors discard, or that exceed a server's age and size limits."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from neftune_core.studies.records.record import CELLS, CLAIM, SAFE_ID, STUDY_FIL
 
 REMOVED, DISCARDED, IMPORTING = ".removed-", ".discarded-", ".import-"
 UNDO_SECONDS = 600
-"""Time for which a discarded record can be restored."""
+"""Time during which a discarded record can be restored."""
 DAY_SECONDS = 24 * 3600
 
 
 def remove(record: Record) -> None:
-    """Remove a record completely, or raise `RecordError` if a process writes it."""
+    """Remove a record completely; raise `RecordError` if it is running."""
     aside = record.folder.with_name(f"{REMOVED}{record.id}")
     _move_aside(record, aside)
     shutil.rmtree(aside if aside.exists() else record.folder, ignore_errors=True)
 
 
 def discard(record: Record) -> None:
-    """Remove a record so that `restore` can undo it; `sweep` deletes it after `UNDO_SECONDS`.
+    """Remove a record; `restore` can undo this for `UNDO_SECONDS`.
 
     Args:
         record: The record.
 
     Raises:
-        RecordError: If a process writes it.
+        RecordError: If it is running.
     """
     aside = record.folder.with_name(f"{DISCARDED}{record.id}")
     _move_aside(record, aside)
@@ -55,7 +55,7 @@ def discard(record: Record) -> None:
 
 
 def restore(record_id: str, owner: str, *, folder: Path | None = None) -> Record:
-    """Undo `discard`.
+    """Restore a discarded record.
 
     Args:
         record_id: Id of the record.
@@ -85,8 +85,8 @@ def _delete_discarded(root: Path) -> None:
 
 
 def _move_aside(record: Record, aside: Path) -> None:
-    # Claim it, so that no process starts to write it. The claim may fail on a full disk, and some systems cannot rename
-    # a folder with an open file; the caller then removes the folder directly.
+    # Claim the record, so that no process starts to write it. The claim may fail on a full disk, and some systems
+    # cannot rename a folder with an open file. The caller then removes the folder directly.
     with suppress(OSError), claiming(record.folder / CLAIM) as is_mine:
         if not is_mine:
             raise RecordError(say("This study is running: stop it first."))
@@ -94,9 +94,9 @@ def _move_aside(record: Record, aside: Path) -> None:
 
 
 def remove_unstarted(record: Record) -> bool:
-    """Remove a record whose run failed before its first step; return whether it was removed.
+    """Remove a record that failed before its first step, and return whether it was removed.
 
-    The message of the failure stays available, see `failure_text`.
+    The reason of the failure remains available from `failure_text`.
     """
     ending = record.ending() or {}
     if ending.get("event") != "failed" or _has_steps(record):
@@ -112,9 +112,10 @@ def _has_steps(record: Record) -> bool:
 
 
 def sweep(limits: Limits, busy: Collection[str] = (), *, folder: Path | None = None) -> list[str]:
-    """Remove visitors' records older than `record_days`, and the oldest of visitors over `visitor_gigabytes`.
+    """Remove visitors' records older than `record_days`, and the oldest records of visitors over `visitor_gigabytes`.
 
-    Running records and those of the command line are never removed, nor is a visitor's newest because of its size.
+    Running records and those of the command line are never removed. The size limit never removes a visitor's newest
+    record.
 
     Args:
         limits: Limits of this server.
@@ -126,7 +127,7 @@ def sweep(limits: Limits, busy: Collection[str] = (), *, folder: Path | None = N
     """
     root = folder or runs_folder()
     for left in [*root.glob(f"{REMOVED}*"), *root.glob(f"{IMPORTING}*")]:
-        if not is_claimed(left / CLAIM):  # claimed by a running import
+        if not is_claimed(left / CLAIM):  # a running import holds the claim
             shutil.rmtree(left, ignore_errors=True)
     _delete_discarded(root)
     if not limits.record_days and not limits.visitor_gigabytes:
@@ -139,14 +140,14 @@ def sweep(limits: Limits, busy: Collection[str] = (), *, folder: Path | None = N
 
 
 def remove_old(days: float, *, folder: Path | None = None) -> dict[str, int]:
-    """Remove all records that are not running and were last written to more than some days ago.
+    """Remove all records that are not running and have not been written to for some days.
 
     Args:
         days: Minimum age in days.
         folder: Folder of all records; None for the default.
 
     Returns:
-        Bytes of the removed records, by id.
+        Size of each removed record in bytes, by id.
     """
     idle = (record for record in all_records(folder=folder) if not record.is_running())
     old = {record: folder_bytes(record.folder) for record in idle if _age_days(record) > days}
@@ -156,7 +157,7 @@ def remove_old(days: float, *, folder: Path | None = None) -> dict[str, int]:
 
 
 def last_written(record: Record) -> float:
-    """Return the time of the record's last event, or else of its creation, in seconds since 1970."""
+    """Return the time of the last event, or of creation if there is none, in seconds since 1970."""
     try:
         return (record.folder / "events.jsonl").stat().st_mtime
     except OSError:

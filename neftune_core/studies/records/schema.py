@@ -1,4 +1,4 @@
-"""The files of a record as typed models, with size limits.
+"""Typed models of the files of a record, with size limits.
 
 A record may come from another machine, so everything is validated here before use. Unknown fields are preserved,
 because older and newer versions write different ones.
@@ -26,16 +26,16 @@ from neftune_core.language import say
 from neftune_core.models.settings import PRECISIONS
 
 LINE_BYTES = 1_000_000
-"""Longest line of a log; longer lines are ignored."""
+"""Maximum length of a log line in bytes; longer lines are ignored."""
 LOG_BYTES, LOG_VALUES = 32_000_000, 1_000_000
-"""Largest log of an imported record, in bytes and in values: about 20,000 steps of five arms."""
+"""Maximum size of the log of an imported record, in bytes and in values: about 20,000 steps of five arms."""
 OWN_LOG_BYTES = 2_000_000_000
-"""Largest log of a record made on this machine, whose steps are limited by the settings of the server."""
+"""Maximum size of the log of a record made on this machine, in bytes; the server also limits the steps."""
 ANSWERS_BYTES, ANSWERS_VALUES = 16_000_000, 1_000_000
 VALUES_AN_ANSWER = 50
-"""Values counted for each line of answers in addition to its own, so that many empty lines are refused quickly."""
+"""Number of values added to each answer line's own count, so that many empty lines soon reach the limit."""
 JUDGE_BYTES = 64_000_000
-"""Largest `judge.jsonl`."""
+"""Maximum size of `judge.jsonl`, in bytes."""
 METRICS_BYTES, METRICS_VALUES = 4_000_000, 200_000
 ADAPTER_CONFIG_BYTES = 256_000
 
@@ -99,7 +99,21 @@ class _Continued(_Part):
 
 
 class About(_Part):
-    """`record.json`."""
+    """Content of `record.json`.
+
+    Attributes:
+        format: Version of the format.
+        owner: Hash of the owner's key; "" for the command line.
+        created: Time of creation, in seconds since 1970.
+        imported: Whether the record was imported.
+        arms: Noise settings by arm.
+        model: Description of the model.
+        data: Description of the data.
+        samples: Descriptions of the measured samples, by name.
+        machine: Description of the machine.
+        question: Measure and epoch that are judged.
+        continues: Records that this one continues, oldest first.
+    """
 
     format: Count = 1
     owner: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] | None = None
@@ -115,7 +129,7 @@ class About(_Part):
 
 
 class _Event(_Part):
-    """An event with checked field types; only the seed and numbers that may have been NaN can be null."""
+    """An event with checked field types; only the seed and numbers that can be NaN may be null."""
 
     event: Name
     time: Moment = 0
@@ -149,7 +163,15 @@ class _Answer(_Part):
 
 
 class AnswerLine(_Part):
-    """One line of `answers.jsonl`: a prompt with the answer of each arm."""
+    """One line of `answers.jsonl`: a prompt with the answer of each arm.
+
+    Attributes:
+        prompt: The prompt.
+        reference: The expected answer, if any.
+        seed: Seed of the arms.
+        sample: Number of this answer, if several were generated per prompt.
+        arms: Answers by arm.
+    """
 
     prompt: str
     reference: str | None = None
@@ -164,7 +186,14 @@ class _Robustness(_Part):
 
 
 class SeedMetrics(_Part):
-    """The entry of one seed in `metrics.json`."""
+    """The entry of one seed in `metrics.json`.
+
+    Attributes:
+        arms: Values by arm and measure.
+        robustness: Robustness to noise by kind of noise.
+        signatures: Signatures of the measures.
+        samples: Descriptions of the measured samples, by name.
+    """
 
     arms: Annotated[dict[Name, dict[Name, Number]], Field(max_length=200)] = {}
     robustness: dict[Name, _Robustness] = {}
@@ -177,17 +206,17 @@ COUNTED = ("step", "evaluated")
 
 
 def event_of(line: bytes) -> dict[str, Any] | None:
-    """Parse a line of a log; None if it is not an event."""
+    """Parse a line of a log; return None if it is not a valid event."""
     try:
         entry = read_json(line, LOG_VALUES)
         (_Counted if isinstance(entry, dict) and entry.get("event") in COUNTED else _Event).model_validate(entry)
-    except (ValueError, TypeError):  # a pydantic error is a ValueError; a name that is a list cannot be looked up
+    except (ValueError, TypeError):  # pydantic errors are ValueErrors
         return None
     return dict(entry)
 
 
 def answer_of(line: bytes) -> dict[str, Any] | None:
-    """Parse a line of `answers.jsonl`; None if it is not an answer."""
+    """Parse a line of `answers.jsonl`; return None if it is not a valid answer."""
     try:
         entry = read_json(line, LOG_VALUES)
         AnswerLine.model_validate(entry)
@@ -203,10 +232,10 @@ def about_of(path: Path) -> tuple[dict[str, Any], list[str]]:
         path: The file.
 
     Returns:
-        Its content, and the names of unusable parts, which are left out.
+        Its valid parts, and the names of the invalid ones.
 
     Raises:
-        OSError: If the file is missing.
+        OSError: If the file cannot be read.
         ValueError: If it is too large or not a JSON object.
     """
     found = read_json(read_file(path, SETTINGS_BYTES), SETTINGS_VALUES, odd_numbers=True)
@@ -227,10 +256,10 @@ def metrics_of(path: Path) -> dict[str, dict[str, Any]]:
         path: The file.
 
     Returns:
-        Measures of each seed, by its number as text; unusable seeds are left out.
+        Measures by seed (the number as text), without invalid entries.
 
     Raises:
-        OSError: If the file is missing.
+        OSError: If the file cannot be read.
         ValueError: If it is too large or has no seeds.
     """
     found = read_json(read_file(path, METRICS_BYTES), METRICS_VALUES)
@@ -249,7 +278,7 @@ def _fits(cls: type[BaseModel], value: Any) -> bool:
 
 
 def read_answers(path: Path) -> list[dict[str, Any]]:
-    """Return the usable answers in an `answers.jsonl`, up to the size limit."""
+    """Return the valid answers in an `answers.jsonl`, up to the size limit."""
     found: list[dict[str, Any]] = []
     left, values = ANSWERS_BYTES, ANSWERS_VALUES
     with contextlib.suppress(OSError), path.open("rb") as file:

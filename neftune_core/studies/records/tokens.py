@@ -1,6 +1,6 @@
-"""The loss of every arm at every answer token, in `tokens.jsonl`: one line per seed, part and row.
+"""Write and read `tokens.jsonl`: the loss of every arm at every answer token, one line per seed, part and row.
 
-The file is not exported with its record; it can be measured again from the stored adapters.
+The file is not part of an exported record. The losses can be measured again from the stored adapters.
 """
 
 from __future__ import annotations
@@ -23,7 +23,18 @@ TokenList = Annotated[list[str], Field(max_length=100_000)]
 
 
 class TokenLine(BaseModel):
-    """One line: a row, its answer tokens with their kinds, and their losses in nats by arm."""
+    """One line of `tokens.jsonl`.
+
+    Attributes:
+        seed: The seed.
+        part: "held_out" or "train" for a row of the data; "written" for an answer that an arm generated.
+        row: Number of the row or answer, from 1.
+        prompt: The message before the answer.
+        tokens: Text of each answer token.
+        kinds: Kind of each answer token, a key of `TOKEN_KINDS`.
+        losses: Loss of each answer token in nats, by arm.
+        arm: Arm that generated the answer; "" for rows of the data.
+    """
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -44,12 +55,12 @@ class TokenLine(BaseModel):
 
 
 def write_tokens(record: Record, seed: int, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Store lines of a seed beside those of other seeds and parts.
+    """Store lines of one seed, keeping those of other seeds and parts.
 
     Args:
         record: The record.
         seed: The seed.
-        lines: Lines of `TokenLosses`; they replace the stored ones of their parts.
+        lines: Lines from `TokenLosses`; they replace the stored lines of the same seed and part.
     """
     parts = {line["part"] for line in lines}
     others = [line for line in _lines(record) if line["seed"] != seed or line["part"] not in parts]
@@ -60,16 +71,16 @@ def write_tokens(record: Record, seed: int, lines: Sequence[Mapping[str, Any]]) 
 
 
 def read_tokens(record: Record, seed: int) -> list[dict[str, Any]]:
-    """Return the stored lines of a seed; empty if there are none.
+    """Return the stored lines of a seed, or an empty list if there are none.
 
-    The base is measured with the first seed only, and its losses are added to the rows of all seeds.
+    The base is measured only with the first seed. Its losses are copied to the same rows of the other seeds.
 
     Args:
         record: The record.
         seed: The seed.
 
     Returns:
-        One line per row or answer, with its tokens, and their losses by arm.
+        One line per row or answer, with its tokens and their losses by arm.
     """
     lines = _lines(record)
     base = {(line["part"], line["row"]): line["losses"][BASE] for line in lines if BASE in line["losses"]}

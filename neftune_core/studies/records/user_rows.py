@@ -1,4 +1,4 @@
-"""The row files of a study: their location, the record's own copies, and their hashes."""
+"""Check, copy, locate and hash the row files of a study."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILE_PARTS = ("source", "held_out_source")
 
 
 def check_rows(study: StudySettings, limits: Limits) -> None:
-    """Check the files of a study.
+    """Check the row files of a study.
 
     Args:
         study: The study.
@@ -32,14 +32,14 @@ def check_rows(study: StudySettings, limits: Limits) -> None:
 
 
 def with_copied_rows(study: StudySettings, folder: Path) -> StudySettings:
-    """Copy the files of a study into its record.
+    """Copy the row files of a study into its record.
 
     Args:
         study: The study.
         folder: Folder of the record.
 
     Returns:
-        The study with paths relative to `folder`.
+        The study, with the paths of the copies relative to `folder`.
     """
     changed = {}
     for part in FILE_PARTS:
@@ -59,14 +59,14 @@ def _safe_name(name: str) -> str:
 
 
 def with_absolute_files(study: StudySettings, folder: Path) -> StudySettings:
-    """Make the file names of a study absolute.
+    """Make the paths of the row files of a study absolute.
 
     Args:
         study: The study.
-        folder: Folder that relative names refer to.
+        folder: Folder that relative paths refer to.
 
     Returns:
-        The study.
+        The study with absolute paths.
     """
     changed = {}
     for part in FILE_PARTS:
@@ -82,7 +82,7 @@ def _file_of(study: StudySettings, part: str) -> Path | None:
 
 
 def study_key(study: StudySettings) -> str:
-    """Return a hash of a study and the content of its files, independent of their location."""
+    """Return a hash of a study and the content of its row files, independent of their location."""
     contents = {}
     for part in FILE_PARTS:
         path = _file_of(study, part)

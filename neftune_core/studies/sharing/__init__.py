@@ -1,1 +1,1 @@
-"""Studies that others may see: links to one study, and classes whose members see each other's studies."""
+"""Sharing of studies: read-only links to one study, and classes in which students see each other's studies."""

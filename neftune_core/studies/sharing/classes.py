@@ -1,7 +1,7 @@
-"""Classes: students who join with a teacher's short code see each other's studies, each under a student's number.
+"""Classes: students join with a teacher's code and see each other's studies, labelled by student number.
 
-A class is one small file with the hashes of its members' keys. It contains no studies: those that a student starts
-after joining are looked up by their owner, so they all disappear from the class when the student leaves.
+A class is a small file with the hashes of its students' keys. Studies are looked up by owner: a class shows those that
+a student started after joining, and none of them after the student leaves.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MOST_STUDENTS, MOST_STUDIES = 120, 20
 """Maximum number of students in a class, and of studies shown per student."""
 MOST_BYTES = 100_000
 PATIENCE_SECONDS = 5.0
-"""How long a change waits for another change to finish."""
+"""Maximum time for which a change waits for another one to finish."""
 DAY_SECONDS = 24 * 3600
 NO_CLASS = later("There is no class with the code {code} here: it is mistyped, or the class has ended.")
 
@@ -42,7 +42,7 @@ class Student:
     """A student of a class.
 
     Attributes:
-        number: Random number from 1 on, unique in the class.
+        number: Random number from 1, unique in the class.
         since: Time of joining, in seconds since 1970.
     """
 
@@ -55,10 +55,10 @@ class Classroom:
     """A class.
 
     Attributes:
-        code: Its code, which students join with.
+        code: Code with which students join.
         teacher: Hash of the teacher's key.
         created: Time of creation, in seconds since 1970.
-        students: Its students by the hash of their keys.
+        students: Students by the hash of their key.
     """
 
     code: str
@@ -67,7 +67,7 @@ class Classroom:
     students: dict[str, Student]
 
     def is_of(self, owner: str) -> bool:
-        """Return whether the visitor with this key created it."""
+        """Return whether the visitor with this key created the class."""
         return bool(owner) and owner_hash(owner) == self.teacher
 
     def student(self, owner: str) -> Student | None:
@@ -75,7 +75,10 @@ class Classroom:
         return self.students.get(owner_hash(owner)) if owner else None
 
     def records(self) -> list[tuple[int, Record]]:
-        """Return the records started by its students since they joined, newest first, with the students' numbers."""
+        """Return the students' numbers and records, newest first.
+
+        Only studies started after joining are included, at most `MOST_STUDIES` per student, and no sweeps.
+        """
         found: list[tuple[int, Record]] = []
         counts: dict[str, int] = {}
         for folder in record_folders(runs_folder()):
@@ -100,7 +103,7 @@ def make_class(owner: str) -> str:
         Its code.
 
     Raises:
-        RecordError: If the teacher, or this server, has too many classes.
+        RecordError: If the teacher or this server has too many classes.
     """
     with _locked():
         every = [found for path in _folder().glob("*.json") if (found := _read(path.stem)) is not None]
@@ -108,7 +111,7 @@ def make_class(owner: str) -> str:
         if len(mine) >= MOST_OF_TEACHER:
             codes = ", ".join(mine)
             raise RecordError(
-                say("You have {count} classes already: end one of {codes}.", count=len(mine), codes=codes)
+                say("You already have {count} classes: end one of {codes}.", count=len(mine), codes=codes)
             )
         if len(every) >= MOST_CLASSES:
             raise RecordError(say("This server has no room for another class: try again tomorrow."))
@@ -174,12 +177,12 @@ def end_class(code: str, owner: str) -> None:
         owner: Key of the teacher.
 
     Raises:
-        RecordError: If there is no such class, or somebody else made it.
+        RecordError: If there is no such class, or another visitor created it.
     """
     with _locked():
         found = find_class(code)
         if not found.is_of(owner):
-            raise RecordError(say("Only the teacher who made a class can end it."))
+            raise RecordError(say("Only the teacher who created a class can end it."))
         _path(found.code).unlink(missing_ok=True)
 
 

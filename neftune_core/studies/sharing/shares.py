@@ -1,7 +1,7 @@
-"""Read-only links to finished records: made by the owner, and valid until the owner withdraws them.
+"""Read-only links to finished records, created by the owner and valid until the owner withdraws them.
 
 The token of a link is derived from the owner's key and a random number in the record's `share.json`, so that the owner
-gets the same link again. The server stores only its hash, so that no file on disk gives access to a record.
+always gets the same link. The server stores only its hash, so that no file on disk gives access to a record.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FILE = "share.json"
 MOST_BYTES = 1_000
 LONGEST_LINK = 100
 GONE = later(
-    "This link shows no study: it is incomplete, its owner has withdrawn it, or the study was removed. "
+    "This link does not lead to a study: it is incomplete, its owner has withdrawn it, or the study was removed. "
     "Ask whoever sent it for a new one."
 )
 NOT_OWN = later("Only the owner of a study can share it.")
@@ -38,7 +38,7 @@ def share(record_id: str, owner: str) -> str:
         owner: Key of the visitor.
 
     Returns:
-        The text that identifies the record in a link; the same one until it is withdrawn.
+        Text that identifies the record in a link; it stays the same until the link is withdrawn.
 
     Raises:
         RecordError: If the record is missing, not the visitor's own, or not over.
@@ -55,7 +55,7 @@ def share(record_id: str, owner: str) -> str:
 
 
 def withdraw(record_id: str, owner: str) -> None:
-    """End the sharing of a record; its link stops working.
+    """Stop sharing a record, so that its link no longer works.
 
     Args:
         record_id: Id of the record.
@@ -68,14 +68,14 @@ def withdraw(record_id: str, owner: str) -> None:
 
 
 def shared_link(record_id: str, owner: str) -> str | None:
-    """Return the text that `share` returned for a record of a visitor.
+    """Return the link text of a visitor's record, without sharing it.
 
     Args:
         record_id: Id of the record.
         owner: Key of the visitor.
 
     Returns:
-        The text; "" if the record is not shared but can be; None if it cannot be shared.
+        The text that `share` returned; "" if the record is not shared; None if it cannot be shared.
     """
     try:
         record = _own(record_id, owner)

@@ -12,7 +12,7 @@ from neftune_core.studies.steering import best_arms
 
 
 class BestKeeper:
-    """Follows the evaluations of one seed; create it after the run was restored and its log rewound.
+    """Stores the best weights of one seed; create it after restoring the run and rewinding its log.
 
     Args:
         run: The run.
@@ -31,7 +31,7 @@ class BestKeeper:
     def follow(self, event: Event) -> None:
         """Store the weights of every arm that improved in the evaluation `event`; ignore other events.
 
-        The best weights before the last checkpoint are kept until the next one, because a killed run resumes there.
+        The best weights as of the last checkpoint are kept until the next one, because a killed run resumes from there.
         """
         if event["event"] != "evaluated" or event["step"] == 0:
             return
@@ -49,19 +49,19 @@ class BestKeeper:
                 best_arms.keep_only(last, {event["step"], *before[-1:]})
 
     def followed(self, steps: Iterator[Event]) -> Iterator[Event]:
-        """Yield and follow the events of the training, which early stopping may end before its last step.
+        """Yield and process the events of the training until it ends, or until early stopping ends it.
 
         Args:
-            steps: The events.
+            steps: Events of the training.
         """
-        if not self.is_over:  # otherwise the run was interrupted after early stopping
+        if not self.is_over:  # true from the start if the run was interrupted after early stopping
             for event in steps:
                 self.follow(event)
                 yield event
                 if self.is_over:
                     break
         if self.is_over and self.run.done < self.run.total:
-            process_group().broadcast(STOP)  # the other processes leave before their next step
+            process_group().broadcast(STOP)  # the other processes stop before their next step
             if self.seed not in best_arms.ended_early(self.record.events()):
                 yield {"event": "ended_early", "step": self.run.done, "steps": self.run.total}
         self.finish()

@@ -1,8 +1,8 @@
 """The best evaluation of every arm, and the folder of its weights at that step.
 
-The best evaluation is the one with the lowest held-out loss after some training, the first one if several are equal.
-The final weights of an arm are in `arms/<name>/seed-<n>`. The weights of its best evaluation are beside them in
-`seed-<n>-step-<m>`, unless the last evaluation is the best. Commands and columns call such an arm `NAME@best`.
+The best evaluation of an arm is the first one with the lowest held-out loss, not counting the one before training. The
+final weights of an arm are in `arms/<name>/seed-<n>`. The weights of its best evaluation are beside them in
+`seed-<n>-step-<m>`, unless the last evaluation is the best. `NAME@best` refers to the arm with these weights.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def plain_name(arm: str) -> str:
 
 
 def improvements(events: Iterable[Mapping[str, Any]], seed: int) -> dict[str, dict[int, float]]:
-    """Return each arm's evaluations of a seed that improved on all earlier ones; the last of them is its best.
+    """Return the evaluations of each arm that improved on all its earlier ones; the last one is its best.
 
     Args:
         events: Events of one record.
@@ -70,13 +70,13 @@ def best_step(events: Iterable[Mapping[str, Any]], arm: str, seed: int) -> int:
         seed: The seed.
 
     Returns:
-        The number of the step.
+        The step.
     """
     return max(improvements(events, seed).get(plain_name(arm), {}), default=0)
 
 
 def ended_early(events: Iterable[Mapping[str, Any]]) -> dict[Any, tuple[int, int]]:
-    """Return the seeds that early stopping ended, with their last step and their planned number of steps."""
+    """Return the last step and the planned number of steps of each seed that early stopping ended."""
     return {
         event.get("seed"): (event["step"], event["steps"])
         for event in events
@@ -110,11 +110,11 @@ def best_folder(last: Path) -> Path:
 
 
 def keep_only(last: Path, steps: Collection[int]) -> None:
-    """Remove the stored steps of an arm except these.
+    """Remove the stored weights of an arm at all other steps.
 
     Args:
         last: Folder of the arm's final weights.
-        steps: Steps that remain.
+        steps: Steps to keep.
     """
     for step in stored_steps(last):
         if step not in steps:

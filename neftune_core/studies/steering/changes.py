@@ -14,12 +14,12 @@ from neftune_core.studies.steering.requests import Requests, last_seed
 
 
 class Changes:
-    """The changes of one seed; create it after the run was restored and its log rewound.
+    """Applies the changes to one seed; create it after restoring the run and rewinding its log.
 
     Args:
         run: The run.
         record: Its record.
-        requests: The requests to the study, of all seeds.
+        requests: The requests to the study, for all seeds.
     """
 
     def __init__(self, run: Lockstep, record: Record, requests: Requests) -> None:
@@ -36,9 +36,9 @@ class Changes:
                     self._apply(event["step"], event["arms"])
 
     def begin(self) -> Iterator[Event]:
-        """Before the first step, apply the last requested strength, also of earlier seeds, and yield the event.
+        """Before the first step, apply the last requested strength, if any, and yield the event.
 
-        A seed that already has changes and starts again repeats these instead.
+        The request may date from an earlier seed. If the seed starts again, its logged changes are repeated instead.
         """
         group = process_group()
         for arms in group.share(self._first() if group.is_first and not self.run.done else []):
@@ -48,12 +48,12 @@ class Changes:
             self._close()
 
     def end(self) -> None:
-        """Refuse further requests after the last seed, which early stopping may end before its planned last step."""
+        """Refuse further requests if this was the last seed, which early stopping may have ended."""
         if self.is_last and process_group().is_first:
             self._close()
 
     def _close(self) -> None:
-        """Refuse all requests from now on, and note those that were accepted too late to act."""
+        """Refuse all requests from now on, and store in `unmet` those accepted too late to be applied."""
         left, self.requests.kept = self.requests.close() or self.requests.kept, []
         stopped = {arm for arms in stopped_arms(self.record.events()).values() for arm in arms}
         self.requests.unmet += [request for request in left if request.get("stop") not in stopped]
@@ -62,7 +62,7 @@ class Changes:
         """Repeat the changes logged for the last step, then apply the requested ones and yield their events.
 
         With several processes, only the first reads requests, and all apply them after the same step. Requests during
-        the last step of a seed are left for the next seed; those during the last step of all are refused.
+        the last step of a seed are left for the next seed; those during the last step of the last seed are refused.
         """
         for event in self.later.pop(self.run.done, []):
             self._apply(event["step"], event["arms"])
@@ -80,7 +80,7 @@ class Changes:
         return self.is_last and (not has_arms or 0 < self.run.total <= self.run.done + 1)
 
     def _first(self) -> list[dict[str, dict[str, Any]]]:
-        """Return the change with which a seed begins, if any; requests to stop wait for the end of the first step."""
+        """Return the change before the first step of a seed, if any; requests to stop wait until that step ends."""
         requests, live = self.requests.new(), self.run.study.live_arm
         self.requests.kept = [one for one in requests if "stop" in one]
         wanted = [*self.before, *(one["strength"] for one in requests if "strength" in one)]

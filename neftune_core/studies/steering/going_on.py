@@ -1,8 +1,8 @@
 """More epochs for a finished study: a new record that continues from the state at the end of each seed.
 
-The first record is not changed. The new one has the same settings with a later end, and a restart where the first one
-ended: there the schedules of the learning rate and the noise begin again. Training it from scratch with these settings
-would give the same numbers.
+The first record is not changed. The new one has the same settings with more steps, and a restart at the step where the
+first one ended: the schedules of the learning rate and the noise begin again there. Training from scratch with these
+settings would give the same numbers.
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ def reason_against(record: Record) -> str:
         return str(error)
     if any(not (state_folder(record.folder, seed) / "state.json").is_file() for seed in study.runs):
         return say(
-            "The state at the end of this study was not kept, so it cannot be trained further: train it again with "
-            "more epochs. (The setting keep_state keeps it. Records of older versions and imported ones have none.)"
+            "The final state of this study was not kept, so it cannot be trained further: train it again with more "
+            "epochs. (Set keep_state to always to keep the state. Imported records and those of older versions have "
+            "none.)"
         )
     return ""
 
@@ -62,8 +63,8 @@ def go_on(record: Record, epochs: float, owner: str, limits: Limits) -> Record:
 
     Args:
         record: The finished study.
-        epochs: Number of further passes over the training rows.
-        owner: Key of the visitor; empty for everybody.
+        epochs: Number of additional passes over the training rows.
+        owner: Key of the visitor; empty for the command line.
         limits: Limits of this server.
 
     Returns:
@@ -94,7 +95,7 @@ def _longer(training: TrainingSettings, done: int, epochs: float, rows: int) -> 
     """Return the settings of a run that restarts after `done` steps and then trains for more epochs."""
     more = round(math.ceil(rows / training.batch_size) * epochs) if math.isfinite(epochs) else 0
     if more < 1:
-        raise InvalidSetting(say("The number of further epochs must give at least one step: choose more."))
+        raise InvalidSetting(say("The additional epochs amount to less than one step: choose more."))
     length = {"steps": done + more, "time_budget_seconds": 0.0}
     return TrainingSettings(**training.model_dump() | length | {"restarts": (*training.restarts, done)})
 

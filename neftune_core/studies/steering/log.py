@@ -1,8 +1,9 @@
 """Events that record a person's changes to a running study, and the records that a study continues.
 
-`steered` has a step and, by arm, `{"stopped": true}` or, in a live study, `{"strength": 12.0}`. The change is applied
-between that step and the next one. Step 0 is before the first step of a seed, which starts with the last strength of
-the previous seeds. The event stays in the log when a run resumes from before it, and is applied again at the same step.
+A `steered` event has a step and, by arm, `{"stopped": true}` or, in a live study, `{"strength": 12.0}`. The change is
+applied between that step and the next one. A change at step 0 is applied before the first step of a seed, which starts
+with the last strength of the previous seeds. If a run resumes from an earlier step, the event stays in the log and is
+applied again at the same step.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ STEERED = "steered"
 
 
 def stopped_arms(events: Iterable[Mapping[str, Any]]) -> dict[Any, dict[str, int]]:
-    """Return, by seed, the arms that a person stopped, with their last step.
+    """Return the arms that a person stopped, by seed, each with its last step.
 
     Args:
         events: Events of one record.
@@ -37,7 +38,7 @@ def continued_from(about: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
 
 
 def strengths(events: Iterable[Mapping[str, Any]]) -> list[tuple[Any, int, float]]:
-    """Return the changes of a live study's noise in order, each as seed, last step before it, and new strength.
+    """Return the strength changes of a live study in order, as (seed, last step before the change, strength).
 
     Args:
         events: Events of one record.

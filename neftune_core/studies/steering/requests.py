@@ -1,4 +1,4 @@
-"""Requests to a running study from another thread or process: lines of a file, which are read between two steps."""
+"""Requests to a running study from another thread or process, stored as lines of a file and read between steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILE, CLOSED = "requests.jsonl", "closed"
 
 
 def stop_arm(record: Record, arm: str) -> None:
-    """Ask a running study to stop one arm after its current step, also in later seeds; the others continue.
+    """Request that a running study stop one arm after the current step, for this and all later seeds.
 
     Args:
         record: The study.
@@ -44,7 +44,7 @@ def stop_arm(record: Record, arm: str) -> None:
 
 
 def set_strength(record: Record, strength: float) -> None:
-    """Change the strength of a live study's first noise arm from its next step on, also with later seeds.
+    """Change the strength of a live study's first noise arm, from the next step and for all later seeds.
 
     Args:
         record: The study.
@@ -67,7 +67,7 @@ def set_strength(record: Record, strength: float) -> None:
 
 
 def last_seed(study: StudySettings) -> int:
-    """Return the last seed with which an arm besides the control is trained."""
+    """Return the last seed that trains an arm other than the control."""
     return [seed for seed, names in study.runs.items() if {*names} - {CONTROL.name}][-1]
 
 
@@ -81,29 +81,30 @@ def _untrained(record: Record) -> set[str]:
 def _ask(record: Record, request: dict[str, Any]) -> None:
     """Append a request; raise `RecordError` if the study no longer accepts requests.
 
-    Lines are appended whole, so their order is definite: the study ignores a request after the closing line.
+    Each line is appended in one write, so the order of the lines is definite. Requests after the closing line are
+    ignored.
     """
     with (record.folder / FILE).open("ab", buffering=0) as file:
         file.write(json.dumps(request).encode() + b"\n")
         before = file.tell()
     if any(CLOSED in line for line in _parsed((record.folder / FILE).read_bytes()[:before])):
-        raise RecordError(say("The training of the arms is over, or in its last step: nothing was changed."))
+        raise RecordError(say("The training is over or in its last step, so nothing was changed."))
 
 
 def forget(record: Record) -> None:
-    """Remove the requests to an earlier run."""
+    """Remove the requests of an earlier run."""
     (record.folder / FILE).unlink(missing_ok=True)
 
 
 class Requests:
-    """Reads the requests to a record, each once.
+    """Reader of the requests to a record, which returns each request once.
 
     Args:
         record: The record.
 
     Attributes:
-        kept: Requests that the next call of `new` returns again.
-        unmet: Requests that were accepted, but after which no step followed.
+        kept: Requests that the next call of `new` will return again.
+        unmet: Accepted requests that were not applied because no step followed.
     """
 
     def __init__(self, record: Record) -> None:
@@ -112,7 +113,7 @@ class Requests:
         self.unmet: list[dict[str, Any]] = []
 
     def new(self) -> list[dict[str, Any]]:
-        """Return the kept requests and those since the last call; leave an incomplete last line for the next call."""
+        """Return the kept requests and all new ones; an incomplete last line is left for the next call."""
         found, self.kept = self.kept, []
         try:
             with self.path.open("rb") as file:
@@ -125,7 +126,7 @@ class Requests:
         return [*found, *takewhile(lambda one: CLOSED not in one, _parsed(whole))]
 
     def close(self) -> list[dict[str, Any]]:
-        """Refuse all requests from now on; return the last ones, as `new`."""
+        """Refuse all requests from now on, and return the last ones; return none if already closed."""
         if self.is_closed:
             return []
         self.is_closed = True

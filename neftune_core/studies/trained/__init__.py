@@ -1,1 +1,1 @@
-"""Measurements of a record's trained arms: loss of every token, robustness to noise, size of the adapter updates."""
+"""Trained arms of a record: comparison of answers, token losses, robustness to noise, sizes of adapter updates."""

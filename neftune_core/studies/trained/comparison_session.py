@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Line = dict[str, Any]
 Answering = Callable[["Sequence[SelectedArm]", "Sequence[Prompt]", DecodingSettings], Iterator[list[Line]]]
-"""Answers prompts with arms, as `studies.comparison.compare_arms` does, and yields the lines so far."""
+"""Function that answers prompts with arms, like `studies.comparison.compare_arms`, and yields the lines so far."""
 BASE = "base"
 
 
@@ -34,7 +34,7 @@ class Ballot:
 
     Attributes:
         pair: Names of the two arms, from left to right.
-        cast: The vote: "a" (left), "b" (right), "tie" or "both bad"; "" before it.
+        cast: The vote: "a" (left), "b" (right), "tie" or "both bad"; "" if not cast yet.
     """
 
     pair: tuple[str, str]
@@ -50,10 +50,10 @@ class ComparisonSession:
         arms: Noise settings of the arms by name.
         prompts: The prompts.
         lines: The answers so far.
-        ballots: One per line if the columns are anonymous.
+        ballots: One per line if the columns are anonymous, else empty.
         id: Random identifier.
         earlier: The earlier turns of the conversation, each without its own `earlier`.
-        taught: Sentence shown at prompts without an expected answer; "" for none.
+        taught: Sentence shown with prompts that have no expected answer; "" for none.
     """
 
     columns: tuple[str, ...] = ()
@@ -71,33 +71,33 @@ class ComparisonSession:
         return (*self.earlier, self)
 
     def revealed(self) -> ComparisonSession:
-        """Return the comparison with its names shown, in every turn."""
+        """Return the comparison with the names shown in every turn."""
         return replace(self, ballots=(), earlier=tuple(replace(one, ballots=()) for one in self.earlier))
 
     @property
     def is_hidden(self) -> bool:
-        """Return whether names are hidden: until every line has a vote, or the visitor reveals them."""
+        """Whether names are hidden, until every line has a vote or the visitor reveals them."""
         return bool(self.ballots)
 
 
 def column_id(chosen: SelectedArm) -> str:
-    """Return the page's identifier of an arm of a record."""
+    """Return the identifier of an arm of a record, as used by the page."""
     return f"{chosen.record.id}/{chosen.seed}/{chosen.arm}"
 
 
 def offered_columns(
     record: Record, seed: int, every: Sequence[Record], when: Callable[[Record], str]
 ) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return all columns that a comparison may have, and those of one seed, which are chosen initially.
+    """Return all columns that a comparison can have, and those of one seed, which are selected initially.
 
     Args:
-        record: The chosen study.
-        seed: Its chosen seed.
+        record: The selected study.
+        seed: Its selected seed.
         every: All studies of the visitor.
-        when: Describes when a study was started.
+        when: Function that describes when a study was started.
 
     Returns:
-        Label and identifier of every column, last weights before best ones, and the identifiers of the initial columns.
+        Label and identifier of every column, final weights first, and the identifiers of the initial columns.
     """
     from neftune_core.studies.comparison import SelectedArm, saved_best, saved_seeds, selected_arms
 
@@ -121,7 +121,7 @@ def offered_columns(
 
 
 def first_columns(every: Sequence[Record]) -> list[str]:
-    """Return the initial columns of the first of the studies, by identifier; none without a study."""
+    """Return the identifiers of the initial columns, those of the first study; empty without studies."""
     from neftune_core.studies.comparison import saved_seeds, selected_arms
 
     return [column_id(one) for one in selected_arms(every[:1], seeds=saved_seeds(every[0])[:1])] if every else []
@@ -138,7 +138,7 @@ def selected_columns(ids: Sequence[Any], owner: str) -> list[SelectedArm]:
         The arms.
 
     Raises:
-        RecordError: If one does not exist or belongs to another visitor.
+        RecordError: If there are none, or one does not exist or belongs to another visitor.
     """
     from neftune_core.studies.comparison import SelectedArm, has_arm
 
@@ -176,6 +176,7 @@ def typed_prompts(text: str, system: str, limits: Limits) -> list[Prompt]:
 
     Raises:
         DataError: If the text has no prompt.
+        DoesNotFit: If a limit is exceeded.
     """
     from neftune_core.studies.prompts import Prompt, as_messages
 
@@ -217,18 +218,21 @@ def answer_prompts(
     pair: Sequence[str] = (),
     taught: str = "",
 ) -> Iterator[ComparisonSession]:
-    """Answer prompts.
+    """Answer prompts with arms.
 
     Args:
-        answer: Computes the answers.
+        answer: Function that generates the answers.
         chosen: The arms.
         prompts: The prompts.
         settings: Decoding settings.
-        pair: The two columns that are anonymous; empty for none.
-        taught: Sentence for prompts without an expected answer.
+        pair: Names of the two columns to compare anonymously; empty for none.
+        taught: Sentence shown with prompts that have no expected answer.
 
     Yields:
         The comparison so far.
+
+    Raises:
+        InvalidSetting: If `pair` is not two different columns.
     """
     from neftune_core.evaluation.text_measures import with_measures
     from neftune_core.studies.comparison import names_of
@@ -243,11 +247,11 @@ def answer_prompts(
 
 
 def continued(session: ComparisonSession, growing: Iterator[ComparisonSession]) -> Iterator[ComparisonSession]:
-    """Yield the next turn as it grows, with all turns before it.
+    """Yield the next turn as it is answered, with all earlier turns.
 
     Args:
         session: The conversation so far.
-        growing: Its next turn.
+        growing: Its next turn, from `answer_prompts`.
 
     Yields:
         The conversation.
@@ -258,7 +262,7 @@ def continued(session: ComparisonSession, growing: Iterator[ComparisonSession]) 
 
 
 def _shuffle(pair: Sequence[str], names: Sequence[str], count: int) -> tuple[Ballot, ...]:
-    """Return a ballot per line with the two columns in random order, which visitors cannot predict."""
+    """Return a ballot per line, with the two columns in an order that visitors cannot predict."""
     if len(set(pair)) != 2 or any(name not in names for name in pair):
         raise InvalidSetting(say("Choose two different columns to judge from {choices}.", choices=", ".join(names)))
     shuffle = random.SystemRandom()
@@ -266,7 +270,7 @@ def _shuffle(pair: Sequence[str], names: Sequence[str], count: int) -> tuple[Bal
 
 
 def next_turn(session: ComparisonSession, text: str) -> list[Prompt]:
-    """Return the next prompt of every column, each following its own answers.
+    """Return the next prompt of every line, in which each column continues from its own answers.
 
     Args:
         session: The comparison.

@@ -1,4 +1,4 @@
-"""What a data set teaches for a typed prompt: the answer of the row with this prompt, or else an example."""
+"""Find the answer that a data set teaches for a typed prompt, or else an example of its rows."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ if TYPE_CHECKING:
     from neftune_core.studies.prompts import Prompt
 
 LONGEST = 120
-"""Most characters of a prompt or an answer that is quoted as an example."""
+"""Maximum number of characters of a quoted prompt or answer."""
 
 
 def expected(
     prepare: Callable[..., tuple[PreparedData, Any]], chosen: Sequence[SelectedArm], prompts: list[Prompt]
 ) -> tuple[list[Prompt], str]:
-    """Return prompts with the answers that the data of the arms teaches, and a sentence for the other prompts.
+    """Add the answers that the data of the arms teaches to prompts, and describe the data for the other prompts.
 
     Args:
-        prepare: Returns the prepared rows of data settings and model settings, and the tokenizer.
-        chosen: The arms; nothing is expected if they were trained on different data.
+        prepare: Function of data and model settings that returns the prepared rows and the tokenizer.
+        chosen: The arms.
         prompts: Typed prompts.
 
     Returns:
-        The prompts, and the sentence; unchanged and "" if the data can no longer be read.
+        The prompts, with known answers as `reference`, and a sentence about the data. The prompts are unchanged and the
+        sentence is "" if the arms were trained on different data, or the data can no longer be read.
     """
     studies = [one.record.study for one in chosen]
     if any(study.data != studies[0].data for study in studies):
@@ -44,9 +45,9 @@ def expected(
 
 
 def with_expected(prompts: Sequence[Prompt], prepared: PreparedData) -> list[Prompt]:
-    """Add the expected answer to the prompts that are rows of the data, training rows first.
+    """Add the expected answer to each prompt that is a row of the data; training rows take precedence.
 
-    Only rows of one turn count; system messages, letter case and white space make no difference.
+    Only single-turn rows are considered. System messages, letter case and white space are ignored.
 
     Args:
         prompts: Typed prompts.
@@ -65,7 +66,7 @@ def with_expected(prompts: Sequence[Prompt], prepared: PreparedData) -> list[Pro
 
 
 def taught_by_rows(prepared: PreparedData) -> str:
-    """Return in one sentence what a data set teaches, for prompts that are not rows of it."""
+    """Return a sentence with an example row of a data set, for prompts that are not rows of it."""
     example = next((row.example for row in prepared.train if row.example.prompt[-1].role == "user"), None)
     if example is None:
         return say("No expected answer: this prompt is not a row of {title}.", title=prepared.title)
@@ -79,10 +80,10 @@ def taught_by_rows(prepared: PreparedData) -> str:
 
 
 def taught_by_set(data: Mapping[str, Any]) -> str:
-    """Return in one sentence what a starter set teaches, for a study's own prompts; "" for other data.
+    """Return a sentence about what a starter set teaches, for the prompts of a study; "" for other data.
 
     Args:
-        data: The data that a record describes, with `title`.
+        data: Description of the data in a record, with `title`.
 
     Returns:
         The sentence.

@@ -23,12 +23,12 @@ from neftune_core.studies.trained.rows import HELD_OUT, TRAIN, TokenLosses
 
 @dataclass(frozen=True, eq=False)
 class TrainedArms:
-    """The arms of one seed of a record over their base.
+    """The trained arms of one seed of a record, with their base model.
 
     Attributes:
         record: The record.
         seed: The seed.
-        loaded: The base.
+        loaded: The base model.
         stack: The arms.
         names: Names of the arms by slot, the base first.
         limits: Limits of this server.
@@ -67,7 +67,7 @@ def load_trained(record: Record, seed: int, limits: Limits) -> TrainedArms:
         The arms.
 
     Raises:
-        RecordError: If the record has no stored arms of this seed, or its base has changed.
+        RecordError: If the record has no stored arms of this seed, or its base model has changed.
     """
     chosen = selected_arms([record], seeds=[seed])
     loaded = base_of(record)
@@ -86,7 +86,7 @@ def measure_tokens(record: Record, seed: int, limits: Limits) -> list[dict[str, 
         limits: Limits of this server.
 
     Returns:
-        The lines, see `TokenLosses`; losses of the arms' own answers are measured on their stored text.
+        The stored lines, see `TokenLosses`. The losses of generated answers are measured on their stored text.
 
     Raises:
         LabError: If the arms, the base or the rows are missing or have changed.

@@ -1,7 +1,7 @@
-"""Held-out loss and right answers of the base and every arm under embedding noise at test time, by noise strength.
+"""Measure the held-out loss and the share of correct rows under embedding noise, for the base and every arm.
 
-The noise is that of the robustness measured when a seed ends: Gaussian, relative to the embeddings, with one draw per
-row that all arms and strengths share.
+The noise is the same as for the robustness measured when a seed ends: Gaussian, relative to the embeddings, with one
+draw per row that all arms and strengths share.
 """
 
 from __future__ import annotations
@@ -39,7 +39,12 @@ PerRow = list[list[Annotated[float, Field(ge=0)]]]
 
 
 class ArmRows(BaseModel):
-    """One arm: summed loss in nats, and number of response tokens ranked first, `[strengths][rows]`."""
+    """Measures of one arm.
+
+    Attributes:
+        losses: Summed response loss in nats, `[strengths][rows]`.
+        hits: Number of response tokens ranked first, `[strengths][rows]`.
+    """
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -48,7 +53,7 @@ class ArmRows(BaseModel):
 
 
 class Robustness(BaseModel):
-    """The measures of one seed.
+    """Robustness of the arms of one seed.
 
     Attributes:
         strengths: Strengths of the noise.
@@ -84,7 +89,7 @@ class Measuring:
     """Progress of a measurement.
 
     Attributes:
-        share: Share of the work that is done, 0 to 1.
+        share: Completed share of the work, from 0 to 1.
         found: The result; None until the measurement is complete.
     """
 
@@ -149,14 +154,14 @@ def measure_robustness(record: Record, seed: int, limits: Limits) -> Iterator[Me
 
 
 def read_robustness(record: Record, seed: int) -> Robustness | None:
-    """Return the stored result of a seed; None without a readable file.
+    """Return the stored result of a seed.
 
     Args:
         record: The record.
         seed: The seed.
 
     Returns:
-        The result, or None.
+        The result; None if it is missing or unreadable.
     """
     try:
         text = read_file(record.folder / FILE.format(seed=seed), FILE_BYTES)

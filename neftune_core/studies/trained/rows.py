@@ -1,7 +1,7 @@
-"""The loss of every arm at every token of an answer, for rows of the data and for answers that the arms wrote.
+"""Measure the loss of every arm at every answer token, for rows of the data and for answers that the arms generated.
 
-It takes one pass per arm without noise, when a seed ends or later from the stored adapters. The loss of a written
-answer is that of the model alone, without the repetition penalty of the decoding.
+The measurement takes one pass per arm without noise, when a seed ends or later from the stored adapters. The loss of a
+generated answer does not include the repetition penalty of the decoding.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HELD_OUT, TRAIN, WRITTEN = "held_out", "train", "written"
 PARTS = (HELD_OUT, TRAIN, WRITTEN)
 
 MOST_ROWS = 32
-"""Maximum number of rows per part, the first ones, so that arms, seeds and records are measured on the same rows."""
+"""Maximum number of rows per part; always the first ones, so that all arms, seeds and records use the same rows."""
 
 Line = dict[str, Any]
 Stop = Callable[[], bool]
@@ -36,13 +36,13 @@ Stop = Callable[[], bool]
 
 @dataclass(frozen=True)
 class TokenLosses:
-    """Measures the loss of each answer token for slots of a set of arms.
+    """Measures the loss of each answer token for the arms in slots of an `ArmSet`.
 
     Attributes:
         stack: The arms.
         names: Names of the arms by slot.
         batch_size: Rows per batch.
-        should_stop: Polled before every layer.
+        should_stop: Polled before every layer; true cancels.
     """
 
     stack: ArmSet
@@ -60,7 +60,7 @@ class TokenLosses:
         Returns:
             The lines, as they are stored.
         """
-        chosen = list(rows[:MOST_ROWS]) if self.names else []  # all arms may have diverged
+        chosen = list(rows[:MOST_ROWS]) if self.names else []  # empty if all arms diverged
         by_row = self._measured(chosen, list(self.names))
         return [
             self._line(part, row, dict(zip(self.names.values(), losses, strict=True)), row.example.row)
@@ -68,7 +68,7 @@ class TokenLosses:
         ]
 
     def of_answers(self, prompts: Sequence[Sequence[int]], lines: Sequence[Mapping[str, Any]]) -> list[Line]:
-        """Return one line per answer with the loss of the arm that wrote it.
+        """Return one line per answer with the loss of the arm that generated it.
 
         Args:
             prompts: Token ids of each prompt.
@@ -88,7 +88,7 @@ class TokenLosses:
         return found
 
     def _written(self, prompt: Sequence[int], asked: str, text: str, number: int) -> EncodedExample | None:
-        """Return prompt and answer as a row; None if the answer is empty or does not fit."""
+        """Return a prompt and its answer as a row; None if the answer is empty or does not fit."""
         loaded = self.stack.loaded
         answer = loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
         before, source = list(prompt), None
@@ -133,7 +133,7 @@ class TokenLosses:
 
 
 def _spaced(texts: Sequence[str], ids: Sequence[int], tokenizer: Any) -> list[str]:
-    """Return the texts with the spaces that some tokenizers leave out of single tokens."""
+    """Restore the leading spaces that some tokenizers drop when decoding single tokens."""
     names = map(str, tokenizer.convert_ids_to_tokens(list(ids)))
     return [
         f" {text}" if name.startswith("▁") and not text.startswith(" ") else text

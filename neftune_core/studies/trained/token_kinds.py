@@ -38,9 +38,9 @@ _SENTENCE_END = re.compile(r"[.!?:。！？：\n]\W*$")
 
 
 def kinds_of(texts: Sequence[str], starts: Sequence[bool], ends: Sequence[bool]) -> list[str]:
-    """Return the kind of each token, by the word that it is part of.
+    """Return the kind of each token, from the word that contains it.
 
-    A capitalised word inside a sentence counts as a name. The first token of an answer and the token that ends it are
+    A capitalised word inside a sentence counts as a name. The first token of an answer and the token that ends it have
     kinds of their own.
 
     Args:

@@ -1,4 +1,4 @@
-"""Mean difference in loss between two arms per kind of token, with intervals over resampled rows."""
+"""Compute the mean difference in loss between two arms for each kind of token, with bootstrap intervals over rows."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def by_kind(lines: Sequence[Line], arm: str, reference: str) -> dict[str, dict[s
     Args:
         lines: Rows of one part.
         arm: Name of the arm.
-        reference: Name of the arm or the base that it is compared with.
+        reference: Name of the arm to compare with, or "base".
 
     Returns:
-        By kind, for kinds that occur: the number of `tokens`, the `difference` in nats per token, and `low` and `high`
-        of its 95% interval over resampled rows; the latter are None if a resample has no such token.
+        For each kind that occurs: the number of `tokens`, the `difference` in nats per token, and the ends `low` and
+        `high` of its 95% interval over resampled rows. The ends are None if a resample has no token of this kind.
     """
     both = [line for line in lines if arm in line["losses"] and reference in line["losses"]]
     found = {}
@@ -55,15 +55,15 @@ def _interval(arm: Floats, reference: Floats) -> dict[str, float | None]:
 
 
 def payload(lines: Sequence[Line], arms: Sequence[str]) -> dict[str, Any]:
-    """Return the values that the browser draws.
+    """Return the values that the page plots.
 
     Args:
         lines: All lines of one seed.
         arms: Names of the arms in their order, the control first.
 
     Returns:
-        `parts`: the lines by part, without those that are empty; `kinds`: the result of `by_kind` by part, arm and
-        reference, the references of an arm being the control and the base, as far as they are measured.
+        `parts` contains the non-empty lines by part, and `kinds` the results of `by_kind` by part, arm and reference.
+        An arm is compared with the control and the base, if they were measured.
     """
     parts: dict[str, list[Line]] = {}
     for line in lines:

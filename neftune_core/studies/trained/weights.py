@@ -1,7 +1,7 @@
-"""Size of each layer's adapter update, and its angle to that of the control.
+"""Compute the size of each layer's adapter update, and its angle to the control's update.
 
-The update of an adapted module is `scale * B A` with `scale = lora_alpha / r` (arXiv 2106.09685). A layer's update is
-that of all its adapted modules together. Norms and products come from the factors, so that `B A` is never formed:
+The update of an adapted module is `scale * B A` with `scale = lora_alpha / r` (arXiv 2106.09685). The update of a layer
+combines all its adapted modules. Norms and inner products are computed from the factors, without forming `B A`:
 `<B A, B' A'> = sum((B^T B') * (A A'^T))`.
 """
 
@@ -39,7 +39,7 @@ class Update:
 
     Attributes:
         norm: Frobenius norm of the update.
-        angle: Angle to the control's update of the same layer in degrees; None if there is none or one of them is zero.
+        angle: Angle in degrees to the control's update of the same layer; None if either is missing or zero.
     """
 
     norm: float
@@ -47,14 +47,14 @@ class Update:
 
 
 def updates(record: Record, seed: int) -> dict[str, dict[str, Update]]:
-    """Return the update of every layer by stored arm, the control first.
+    """Return the update of every layer for each stored arm, the control first.
 
     Args:
         record: The record.
         seed: The seed.
 
     Returns:
-        Updates by layer, by arm.
+        Updates by arm and layer.
 
     Raises:
         NotAvailable: If the study trained all weights.
@@ -89,7 +89,7 @@ def read_factors(folder: Path) -> Factors:
 
 
 def layer_of(module: str) -> str:
-    """Return the layer of a module: its number from 1, with its part in an encoder-decoder; else the module's name."""
+    """Return the layer of a module, such as "3" or "decoder 3" (from 1), or the module's name if it is in no layer."""
     found = _LAYER.match(module)
     if not found:
         return module
@@ -121,7 +121,7 @@ def _angle(square: float, product: float, other_square: float) -> float | None:
 
 
 def layers_of(found: Mapping[str, Mapping[str, Update]]) -> list[str]:
-    """Return the layers of all arms in their order."""
+    """Return the layers of all arms in the order of the model."""
     return sorted({layer for arm in found.values() for layer in arm}, key=_order)
 
 

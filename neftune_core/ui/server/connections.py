@@ -190,7 +190,7 @@ def allow_many_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-class LruDict(OrderedDict[str, Value], Generic[Value]):
+class BoundedDict(OrderedDict[str, Value], Generic[Value]):
     """A dictionary that keeps only its latest keys.
 
     Args:
@@ -229,8 +229,8 @@ def bound_uploads() -> None:
     from gradio.route_utils import GradioMultiPartParser
     from gradio.routes import file_upload_statuses as progress
 
-    progress._statuses = LruDict(TRACKED_UPLOADS)
-    progress._signals = LruDict(TRACKED_UPLOADS, asyncio.Event)  # type: ignore[assignment]
+    progress._statuses = BoundedDict(TRACKED_UPLOADS)
+    progress._signals = BoundedDict(TRACKED_UPLOADS, asyncio.Event)  # type: ignore[assignment]
     defaults = GradioMultiPartParser.__init__.__kwdefaults__
     assert defaults is not None
     defaults["max_header_size"] = LARGEST_PART_HEADER

@@ -61,7 +61,7 @@ def content(lab: Lab, link: str) -> list[Any]:
         The description, the curves, the verdict, the answers and the settings.
 
     Raises:
-        RecordError: If the link leads to no study, or the server does not allow sharing.
+        RecordError: If the link does not lead to a study, or the server does not allow sharing.
     """
     if not lab.limits.sharing:
         raise RecordError(say(GONE))

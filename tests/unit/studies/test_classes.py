@@ -71,7 +71,7 @@ def test_only_its_teacher_ends_a_class_and_its_studies_stay(runs: Path) -> None:
 
 def test_classes_students_studies_and_lifetime_are_bounded(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     codes = [make_class(TEACHER) for _ in range(MOST_OF_TEACHER)]
-    with pytest.raises(RecordError, match=f"You have {MOST_OF_TEACHER} classes already: end one of .*{codes[0]}"):
+    with pytest.raises(RecordError, match=f"You already have {MOST_OF_TEACHER} classes: end one of .*{codes[0]}"):
         make_class(TEACHER)
     monkeypatch.setattr(classes, "MOST_CLASSES", MOST_OF_TEACHER)
     with pytest.raises(RecordError, match="no room for another class"):

@@ -133,7 +133,7 @@ def test_a_half_deleted_record_is_still_its_owners_and_lists_what_is_missing(rec
     (record.folder / "study.toml").unlink()
     assert find(record.id, ANN, folder=record.folder.parent) == record
     said = " ".join(_damages(record))
-    for words in ("settings of record", "control (seed 0) no longer exist", "answers from the end"):
+    for words in ("settings of record", "weights of control (seed 0) are missing", "answers generated at the end"):
         assert words in said
     (record.folder / "record.json").unlink()
     assert owned_records(ANN, folder=record.folder.parent) == []

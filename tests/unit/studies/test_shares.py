@@ -15,7 +15,7 @@ from neftune_core.studies.settings import EXAMPLE
 from neftune_core.studies.sharing.shares import FILE, find_shared, share, shared_link, withdraw
 
 ANN, BEN = "a1" * 32, "b2" * 32
-NOTHING = "This link shows no study"
+NOTHING = "This link does not lead to a study"
 
 
 @pytest.fixture

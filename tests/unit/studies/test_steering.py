@@ -219,7 +219,7 @@ def test_a_request_after_the_last_step_is_refused_and_one_before_it_acts(tmp_pat
             ("measured", None),
         ]:
             for asked in (lambda: set_strength(record, 7.0), lambda: stop_arm(record, STOPPED)):
-                with pytest.raises(RecordError, match="training of the arms is over, or in its last step: nothing was"):
+                with pytest.raises(RecordError, match="training is over or in its last step, so nothing was"):
                     asked()
             refused.append(event["event"])
     assert refused == ["step", "evaluated", "saved", "measured"]

@@ -216,14 +216,14 @@ def test_a_record_that_does_not_come_back_is_not_called_finished(cluster: Any, t
     nowhere = OnRay(cluster.address, store="memory://each-process-has-its-own")
     last = list(run_sweep(sweep, Limits(), lambda: False, nowhere))[-1]
     assert last["event"] == "failed"
-    assert "did not come back" in last["message"]
+    assert "was not returned" in last["message"]
     unwritable = OnRay(cluster.address, store="file:///proc/nowhere")
     last = list(run_sweep(sweep, Limits(), lambda: False, unwritable))[-1]
     assert last["event"] == "failed"
     assert "machine was lost" not in last["message"]
     greedy = OnRay(cluster.address, gpus=1)
     last = list(run_sweep(sweep, Limits(), lambda: False, greedy))[-1]
-    assert "No machine of the cluster has 1 GPUs" in last["message"]
+    assert "No machine of the cluster has enough GPUs (1 requested" in last["message"]
 
 
 def test_no_cluster_is_one_sentence(tmp_path: Path) -> None:

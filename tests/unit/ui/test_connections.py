@@ -12,7 +12,7 @@ from own_loop import in_own_loop
 
 from neftune_core.ui.server import connections
 from neftune_core.ui.server.calls import EvictedSessions
-from neftune_core.ui.server.connections import LruDict, OpenRequests, Sessions, UnreadAnswers
+from neftune_core.ui.server.connections import BoundedDict, OpenRequests, Sessions, UnreadAnswers
 from neftune_core.ui.server.rate_limits import TooManyCalls
 
 
@@ -136,12 +136,12 @@ def test_an_address_with_many_sessions_loses_its_own_first() -> None:
 
 
 def test_what_is_kept_of_uploads_is_bounded() -> None:
-    found: LruDict[list[int]] = LruDict(3, list)
+    found: BoundedDict[list[int]] = BoundedDict(3, list)
     for number in range(5):
         found[str(number)].append(number)
     assert dict(found) == {"2": [2], "3": [3], "4": [4]}
     with pytest.raises(KeyError):
-        LruDict[int](3)["x"]
+        BoundedDict[int](3)["x"]
 
 
 def test_the_limit_of_open_files_is_raised_and_never_lowered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def test_a_host_can_turn_sharing_off(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for action in ("share", "withdraw", "class"):
         with pytest.raises(InvalidSetting, match="does not let visitors share"):
             content(off, window, ANN, LINK, record.id, action)
-    with pytest.raises(RecordError, match="shows no study"):
+    with pytest.raises(RecordError, match="does not lead to a study"):
         shared_study.content(off, token)
 
 
