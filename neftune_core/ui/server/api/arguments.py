@@ -1,4 +1,4 @@
-"""Parameters of the endpoints, checked: each function raises a `LabError` with one sentence."""
+"""Checks of the endpoints' parameters; each function raises a `LabError` for an invalid value."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ def own_record(record: Any, key: Any) -> Record:
     """Return a record of the caller.
 
     Args:
-        record: Its id.
+        record: Id of the record.
         key: The caller's key.
 
     Returns:
         The record.
 
     Raises:
-        LabError: If it is missing, or the key is not its owner's.
+        LabError: If the record does not exist, or the key is not its owner's.
     """
     return find(checked_text(record, "record", 100), checked_key(key))
 
 
 def own_study(record: Any, key: Any) -> Record:
-    """Return a record of the caller, or the study of a sweep named SWEEP/CELL.
+    """Return a record of the caller, or one study of a sweep.
 
     Args:
-        record: Its id.
+        record: Id of the record, or `SWEEP/CELL` for a study of a sweep.
         key: The caller's key.
 
     Returns:
         The record.
 
     Raises:
-        LabError: If it is missing, or the key is not its owner's.
+        LabError: If the record does not exist, or the key is not its owner's.
     """
     return find_study(checked_text(record, "record", 100), checked_key(key))
 
 
 def checked_key(key: Any) -> str:
-    """Return the caller's key; raise `InvalidSetting` if it is so short that it could be guessed."""
+    """Return the caller's key; raise `InvalidSetting` if it is too short."""
     given = require_key(checked_text(key, "key", 1_000))
     if len(given) < SHORTEST_KEY:
         raise InvalidSetting(f"The key of this call is too easy to guess: use {SHORTEST_KEY} characters or more.")
