@@ -76,7 +76,7 @@ LIMITS = {"start_study": None, "continue_study": None, "answers": 2, "read_instr
 
 def _preview_noise() -> Callable[..., Any]:
     def preview_noise(text: str, model: str = "bundled", draw: int = 0, **values: Any) -> dict[str, Any]:
-        """Draw noise for every token of a text; return the norms of clean and noised vectors and their angles.
+        """Draw noise for every token of a text; return the clean and noised norms, and the angles between the vectors.
 
         Args:
             text: The text.
