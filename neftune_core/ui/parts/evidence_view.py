@@ -31,7 +31,7 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class EvidenceView:
-    """The components of the evidence.
+    """The components that show the evidence of a record.
 
     Attributes:
         card: Verdict and table of measures.

@@ -98,7 +98,7 @@ class Actions:
 
 
 def build(prefix: str) -> Actions:
-    """Build the buttons, hidden, in their own row."""
+    """Build the buttons in their own row, initially hidden."""
     with gr.Row(elem_id=f"{prefix}-actions", elem_classes=["lab-actions"]):
         return Actions(
             resume=gr.Button(say("Resume"), size="md", visible=False, elem_id=f"{prefix}-resume"),
@@ -161,7 +161,7 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
     lab, strip = place.lab, place.strip
 
     def started(start: Callable[..., Record]) -> Callable[..., Iterator[list[Any]]]:
-        """Return a button handler that starts a study with `start` and attends it."""
+        """Return a button handler that starts a study with `start`, and keeps its request open if necessary."""
 
         def handle(key: str, record_id: str, *given: Any) -> Iterator[list[Any]]:
             own, tracker = (given[:-2], given[-2:]) if place.tracker else (given, ("",))

@@ -27,7 +27,7 @@ State = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Fields:
-    """The components of the state.
+    """The components that hold the page's state.
 
     Attributes:
         forms: Forms by the section of their names.
@@ -119,7 +119,7 @@ def _of_form(section: str, form: Form[Any], given: State) -> tuple[dict[str, Any
 
 
 def _is_same(text: str, value: Any) -> bool:
-    """Return whether a text represents its parsed value."""
+    """Return whether a text was parsed without changing its value."""
     if isinstance(value, bool):
         return (text.lower() in ("1", "true", "yes", "on")) == value
     try:

@@ -115,7 +115,7 @@ def method_boxes(prefix: str) -> dict[str, Component]:
 
 
 def method_field(name: str) -> str:
-    """Return the name in links and in the page's state of a box from `METHOD_VALUES`."""
+    """Return the name that links and the page's state use for a box in `METHOD_VALUES`."""
     return METHODS[name].field if name in METHODS else "method_schedule"
 
 

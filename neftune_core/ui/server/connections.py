@@ -225,7 +225,7 @@ def bound_heads() -> None:
 
 
 def bound_uploads() -> None:
-    """Limit the number of uploads for which Gradio keeps the progress, and the length of uploaded files' names."""
+    """Limit how many uploads Gradio tracks, and the length of their file names."""
     from gradio.route_utils import GradioMultiPartParser
     from gradio.routes import file_upload_statuses as progress
 
@@ -298,7 +298,7 @@ class Sessions(OrderedDict[str, Any]):
         return session, state
 
     def _next(self) -> str:
-        """Return the oldest session of the address with the most, or of all if that address is within its share."""
+        """Return the session to evict: the oldest of the address with most sessions if over its share, else of all."""
         counts = Counter(self._addresses.get(session, "") for session in self)
         address, count = counts.most_common(1)[0]
         if count <= self.share:

@@ -33,7 +33,7 @@ def sheets() -> Mapping[str, Path]:
 
 
 def one_sheet(up: str) -> str:
-    """Return Gradio's style sheets as one sheet.
+    """Combine Gradio's style sheets into one.
 
     Args:
         up: Relative path from the served sheet to the root of the page.

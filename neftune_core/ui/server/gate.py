@@ -191,7 +191,7 @@ class Gate:
         return _replay(json.dumps(said).encode(), receive)
 
     def _by_position(self, scope: Scope, said: dict[str, Any]) -> dict[str, Any]:
-        """Return the body of a call; convert a call by name, and its path in `scope`, to a call by position."""
+        """Return the body of a call with positional parameters; named ones, and the path in `scope`, are converted."""
         if not V2.search(scope["path"]):
             return said
         found = as_positional(self.page, scope["path"], said)

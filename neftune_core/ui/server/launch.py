@@ -254,7 +254,7 @@ def version() -> str:
 
 @functools.cache
 def _content(name: str, components: frozenset[str]) -> bytes:
-    """Return the content of a file; the entry module, style sheets and small scripts are combined files."""
+    """Return the content of a file by name; the entry and Gradio's files are combined from several."""
     if name == SHEET:
         return framework.one_sheet("../..").encode()
     if name == SMALL_SCRIPTS:

@@ -184,7 +184,7 @@ def _is_within(path: Path, folder: Path) -> bool:
 
 def _start(lab: Lab) -> Callable[..., Any]:
     def start_study(settings: dict, key: str) -> dict:
-        """Start a study: a control and arms with noise, trained on the same batches at the same time.
+        """Start a study, which trains a control and other arms on the same batches at the same time.
 
         Call study_status until is_over is true; then verdict and answers.
 
@@ -207,7 +207,7 @@ def _start(lab: Lab) -> Callable[..., Any]:
 
 def _status(lab: Lab) -> Callable[..., Any]:
     def study_status(record: str, key: str, since: int = 0) -> dict:
-        """Return the state of a study and its latest events.
+        """Return the state of a study and its events from number `since` on.
 
         Args:
             record: Id of the study.

@@ -99,7 +99,7 @@ class Callers:
         self._secret = secrets.token_hex(16)
 
     def resolved(self, scope: Scope) -> Scope:
-        """Return the scope of a request; if a tool made it, with the address of the tool's caller."""
+        """Return the scope of a request, with the tool caller's address as client if a tool made the request."""
         secret, _, address = header(scope, CALLER).partition(" ")
         own = secrets.compare_digest(secret.encode(), self._secret.encode())
         return {**scope, "client": (address, 0)} if own else scope
