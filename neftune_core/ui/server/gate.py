@@ -215,7 +215,7 @@ class Gate:
         origin, site = header(scope, b"origin"), header(scope, b"sec-fetch-site")
         foreign = not self.hosts.is_own(origin, host) if origin else site in ("cross-site", "same-site")
         if foreign:
-            raise RejectedRequest(403, "Requests from pages of other sites are refused.")
+            raise RejectedRequest(403, "Requests from pages of another site are refused.")
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         most = 4 * self.limits.prompts * self.limits.prompt_characters + FORM_BYTES
