@@ -42,7 +42,7 @@ def a_port_that_is_taken(lab: Target) -> None:
     port = lab.server.address.rpartition(":")[2].strip("/")
     status, said = _started(lab, GRADIO_SERVER_PORT=port)
     assert status == 2, f"it ended with status {status}"
-    assert len(said.strip().splitlines()) == 1 and f"port {port} is taken" in said, said
+    assert len(said.strip().splitlines()) == 1 and f"Port {port} is already in use" in said, said
 
 
 ATTACKS: tuple[Attack, ...] = (a_limit_that_is_open_because_it_is_wrong, a_port_that_is_taken)

@@ -44,14 +44,14 @@ def answer_columns(
     votable: bool = False,
     taught: str = "",
 ) -> str:
-    """Render one block per prompt with one column per arm, and the expected answer before them if it is known.
+    """Render one block per prompt, with a column for the expected answer (if known) and one column per arm.
 
     Args:
         lines: Lines of a record's answers.
         arms: Noise settings of the arms by name.
-        against: Column that the others are compared with; words that differ are marked. "" for none.
-        ballots: One per line, if the columns are anonymous.
-        votable: Whether anonymous columns can be voted on.
+        against: Column with which the others are compared to mark differing words; "" for none.
+        ballots: One ballot per line if the columns are anonymous; otherwise empty.
+        votable: Whether visitors can vote on anonymous columns.
         taught: Sentence shown at prompts without an expected answer.
 
     Returns:
@@ -70,8 +70,8 @@ def session_html(session: ComparisonSession, against: str = "", *, over: bool = 
 
     Args:
         session: The comparison.
-        against: Column that the others are compared with; "" for none.
-        over: Whether the answers are complete; only then can they be voted on.
+        against: Column with which the others are compared; "" for none.
+        over: Whether the answers are complete, as voting requires.
 
     Returns:
         HTML.
@@ -94,7 +94,7 @@ def session_html(session: ComparisonSession, against: str = "", *, over: bool = 
 
 
 def stored_answers(record: Record, seed: int) -> str:
-    """Return the answers that a study stored when a seed ended.
+    """Render the answers that a study stored at the end of a seed.
 
     Args:
         record: The study.
@@ -108,11 +108,11 @@ def stored_answers(record: Record, seed: int) -> str:
 
 
 def answers_box(first: str, *, elem_id: str) -> gr.HTML:
-    """Build a component whose answers (HTML, whole or in pieces) grow in place, so that selected text stays selected.
+    """Build a component that updates its answers in place, so that selected text stays selected.
 
     Args:
-        first: Initial HTML.
-        elem_id: Id in the page.
+        first: Initial HTML; later values may also be the pieces from `as_pieces`.
+        elem_id: Element id.
 
     Returns:
         The component.
@@ -123,7 +123,7 @@ def answers_box(first: str, *, elem_id: str) -> gr.HTML:
 
 
 def as_pieces(shown: str) -> list[str]:
-    """Split HTML at its tags, so that Gradio sends only changed pieces, and only the end of a piece that grows."""
+    """Split HTML at its tags, so that Gradio sends only the pieces, or ends of pieces, that have changed."""
     return re.split(r"(?<=>)(?=.)|(?<=[^>])(?=<)", shown, flags=re.DOTALL)
 
 
@@ -139,7 +139,7 @@ def _block(line: Line, colours: Mapping[str, str], against: str) -> str:
 
 
 def _colour(name: str, colours: Mapping[str, str]) -> str:
-    """Return the colour of an arm, also if its name has a record before it or a seed after it."""
+    """Return the colour of an arm; its name may have a record as prefix and a seed as suffix."""
     known = next((part for part in name.removesuffix(BEST).split("/") if part in colours), name)
     return colours.get(known, HIDDEN)
 
@@ -171,7 +171,7 @@ def _section(line: Line, columns: str, below: str = "") -> str:
 
 
 def _expected(reference: str | None) -> str:
-    """Return the column of the expected answer; "" if it is not known."""
+    """Return the column of the expected answer; "" if unknown."""
     if not reference:
         return ""
     head, source = html.escape(say("expected answer")), html.escape(say("from the data"))
@@ -191,7 +191,7 @@ def _column(name: str, answer: Mapping[str, Any], colour: str, base: str | None)
 
 
 def differing(text: str, base: str) -> str:
-    """Mark the words in which a text differs from another.
+    """Mark the words of a text that differ from another text.
 
     Args:
         text: The text.

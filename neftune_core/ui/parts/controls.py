@@ -1,4 +1,4 @@
-"""Settings as components and back: every range, help text and choice comes from the declaration of the setting."""
+"""Convert settings to components and back; ranges, help texts and choices come from the declared settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from neftune_core.settings import Control, Settings, controls, parse
 
 S = TypeVar("S", bound=Settings)
 
-# Up to this many choices are shown as buttons; more as a drop-down list.
+# Up to this many choices are shown as radio buttons, more as a drop-down list.
 FEW_CHOICES = 4
 
 
@@ -25,7 +25,7 @@ def component(
 
     Args:
         control: The setting.
-        elem_id: Its id in the page.
+        elem_id: Element id.
         kind: Component class; chosen by the setting's type if None.
         **changes: Arguments that override the derived ones.
 
@@ -44,9 +44,9 @@ def component(
 
 
 def label(control: Control) -> str:
-    """Return the label in the current language, with its unit unless the label already names it."""
-    says_more = control.unit and control.unit.lower() not in control.label.lower()
-    return f"{say(control.label)} ({say(control.unit)})" if says_more else say(control.label)
+    """Return the label in the current language, followed by the unit unless the label contains it."""
+    needs_unit = control.unit and control.unit.lower() not in control.label.lower()
+    return f"{say(control.label)} ({say(control.unit)})" if needs_unit else say(control.label)
 
 
 def _repeats(help_text: str, label: str) -> bool:
@@ -65,7 +65,7 @@ def _kind_and_extra(control: Control) -> tuple[type[Component], dict[str, Any]]:
 
 
 def _number(control: Control) -> tuple[type[Component], dict[str, Any]]:
-    """Return a slider if the setting declares one, otherwise a number box, whose range can be open."""
+    """Return a slider if the setting declares one, otherwise a number box, which may have an open range."""
     bounded = None not in (control.minimum, control.slider_maximum, control.step)
     if bounded and _slides(control):
         extra = {"minimum": _first_stop(control), "maximum": control.slider_maximum, "step": control.step}
@@ -79,7 +79,7 @@ def _number(control: Control) -> tuple[type[Component], dict[str, Any]]:
 def _first_stop(control: Control) -> float:
     """Return the lowest allowed multiple of the step.
 
-    A slider counts its steps from its minimum, and would round a default between two stops.
+    A slider counts its steps from its minimum, and would round a default value that lies between two of them.
     """
     assert control.minimum is not None and control.step is not None
     stops = math.ceil(round(control.minimum / control.step, 9))
@@ -88,14 +88,14 @@ def _first_stop(control: Control) -> float:
 
 
 def _slides(control: Control) -> bool:
-    """Return whether a slider is usable: at most a few thousand steps, and a default that it can show."""
+    """Return whether a slider would have at most 2,500 steps."""
     assert control.minimum is not None and control.slider_maximum is not None and control.step is not None
     steps = (control.slider_maximum - control.minimum) / control.step
     return steps <= 2500
 
 
 class Form(Generic[S]):
-    """The components of a settings class, created where the form is constructed, and the conversion back to settings.
+    """The components of a settings class, created in the current layout, and the conversion back to settings.
 
         with gr.Column():
             form = Form(TrainingSettings, names=("epochs", "batch_size"))
@@ -104,8 +104,8 @@ class Form(Generic[S]):
     Args:
         settings_class: The settings class.
         names: Dotted names of the settings to show, in order; all if None.
-        prefix: First part of every `elem_id`, as in `noise-strength`.
-        changes: Keyword arguments of `component`, by setting name.
+        prefix: First part of every element id, as in `noise-strength`; derived from the class name if empty.
+        changes: Keyword arguments for `component`, by setting name.
     """
 
     def __init__(
@@ -126,13 +126,13 @@ class Form(Generic[S]):
         }
 
     def elem_id(self, name: str) -> str:
-        """Return the id of the page's component for the `name` setting."""
+        """Return the element id of the component of a setting."""
         return f"{self.prefix}-{name.replace('.', '-').replace('_', '-')}"
 
     def places(self, settings: S | None = None) -> dict[str, dict[str, Any]]:
-        """Return where the browser finds every setting, and its value: `{name: {"id": ..., "value": ...}}`.
+        """Return the element id and value of every setting as `{name: {"id": ..., "value": ...}}`.
 
-        The values are those of `settings`, or the initial ones.
+        The values are those of `settings`; the initial ones if None.
         """
         shown = [found.value for found in self.components] if settings is None else self.values(settings)
         return {name: {"id": self.elem_id(name), "value": value} for name, value in zip(self.names, shown, strict=True)}

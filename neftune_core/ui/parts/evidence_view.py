@@ -1,4 +1,4 @@
-"""A record's verdict, measures and figures as components, for any tab that shows a record."""
+"""Components that show the verdict, measures and figures of a record on any tab."""
 
 from __future__ import annotations
 
@@ -31,28 +31,34 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class EvidenceView:
-    """The components: the card with the table, and below it the figures by name."""
+    """The components that show the evidence of a record.
+
+    Attributes:
+        card: Verdict and table of measures.
+        box: Accordion with the figures.
+        figures: The figures by name.
+    """
 
     card: gr.HTML
     box: gr.Accordion
     figures: dict[str, gr.HTML]
 
     def components(self) -> list[Any]:
-        """Return the components in the order of the values of `of` and `empty`."""
+        """Return the components in the order of the values from `of` and `empty`."""
         return [self.card, self.box, *self.figures.values()]
 
     def of(self, record: Record) -> list[Any]:
-        """Return the values for a finished record; figures that cannot be drawn are left out."""
+        """Return the values for a finished record; figures that cannot be drawn are None."""
         card, drawn = verdict_card(record), _figures(record)
         return [card, gr.update(visible=any(drawn.values())), *(drawn.get(name) for name in self.figures)]
 
     def empty(self) -> list[Any]:
-        """Return the values without a record, or for a running one."""
+        """Return the values for no record or a running one."""
         return ["", gr.update(visible=False), *([None] * len(self.figures))]
 
 
 def build(prefix: str) -> EvidenceView:
-    """Build the components in the open column; they stay hidden until a record has results."""
+    """Build the components in the current column; the figures stay hidden until a record has results."""
     card = gr.HTML(elem_id=f"{prefix}-verdict", apply_default_css=False)
     with gr.Accordion(say("Figures behind the verdict"), open=True, visible=False, elem_classes=["lab-group"]) as box:
         figures = {}
@@ -90,7 +96,7 @@ def connect(
         key: Component with the visitor's key.
         record_id: Component with the id of the record.
         changed: The events.
-        started: Events after which more of the same record is trained, so that its evidence goes.
+        started: Events that start further training of the same record, after which its evidence is hidden.
     """
 
     @reports_errors

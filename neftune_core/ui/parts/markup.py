@@ -1,4 +1,4 @@
-"""Small pieces of HTML that several tabs share; all text is escaped here."""
+"""HTML snippets shared by several tabs; all text is escaped."""
 
 from __future__ import annotations
 

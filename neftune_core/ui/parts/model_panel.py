@@ -1,4 +1,4 @@
-"""The model panel below the strip: choices, requirements on this machine, and loading with progress and cancel."""
+"""The model panel below the strip: choice of the model, estimated requirements, and loading with progress."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from neftune_core.models.loading import LoadedModel
 
 LOOK_SECONDS = 0.2
-# The study for which a card shows an estimate: the page's defaults with rows of typical length.
+# The study that a card's estimate assumes: the page's defaults with rows of typical length.
 USUAL_WORK = Workload(arms=3, batch_size=4, length=128, steps=100, rank=8, read_tokens=200_000, reads=300)
 MORE = ("revision", "precision", "device")
 REAL = "smollm2-135m-instruct"
-"""The smallest catalogued model that answers questions about anything."""
+"""The smallest model in the catalogue that can answer general questions."""
 USUAL_MEGABITS = 50
 """Network speed assumed for download times, in megabits per second."""
 
@@ -40,12 +40,12 @@ _GATED = later(
 )
 
 PASSED = {True: later("yes"), False: later("no"), None: "–"}
-# Checks with columns of their own; one further column counts the passed checks.
+# Checks with their own columns; another column shows the number of passed checks.
 SHOWN_CHECKS = (later("noise reaches the loss"), later("answers equal generate"))
 HOOK_CHECK = later("the common trainer hook has an effect")
 
 stop_signals: dict[str, threading.Event] = {}
-"""Stop signals of loads in progress, by session."""
+"""Stop signals of the models being loaded, by session."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def build(strip: Strip, allowed: Collection[str] | None = None) -> Form[ModelSet
 
 
 def bundled_hint(allowed: Collection[str] | None = None) -> None:
-    """Build the note on the bundled model, shown beside inputs for own rows or prompts while it is in use.
+    """Build the note about the bundled model, shown beside inputs for the visitor's rows or prompts.
 
     Args:
         allowed: Models that visitors may use; None for any.
@@ -139,7 +139,7 @@ def _connect(strip: Strip, parts: _ModelPanelParts) -> None:
         try:
             while loading.is_going_on():
                 yield [gr.skip(), gr.skip(), gr.skip(), loading.words(), visibility(True)]
-        finally:  # if the page is gone, the framework closes this generator while the thread is alive
+        finally:  # if the page disconnects, Gradio closes this generator while the thread is still running
             if loading.thread.is_alive():
                 stop.set()
             stop_signals.pop(str(request.session_hash), None)
@@ -163,7 +163,7 @@ def _connect(strip: Strip, parts: _ModelPanelParts) -> None:
             stop.set()
 
     source = events(parts.form.by_name["source"])
-    # The strip's tools report when the panel is opened; by then torch is loaded and an estimate is possible.
+    # The strip's tools fire `click` when the panel opens. By then torch is usually loaded, as an estimate requires.
     gr.on([source.change, strip.tools.click], show, source, parts.card, trigger_mode="always_last", **QUIET)
     filled = [strip.model, strip.words, parts.card, parts.progress, parts.cancel]
     real = gr.HTML(None, html_template="", js_on_load=part("real-model"), apply_default_css=False)
@@ -174,7 +174,7 @@ def _connect(strip: Strip, parts: _ModelPanelParts) -> None:
 
 
 class _Loading:
-    """A model being loaded in its own thread, so that its progress can be shown and it can be cancelled."""
+    """Loads a model in a thread, so that the page can show progress and cancel the load."""
 
     def __init__(self, settings: ModelSettings, stop: threading.Event) -> None:
         self.settings, self.stop = settings, stop
@@ -249,7 +249,7 @@ def card_html(source: str, loaded: LoadedModel | None = None) -> str:
     cost = (
         _estimate(known, source)
         if sized
-        else say("Its memory and time on this machine are estimated once it is loaded.")
+        else say("Memory and time on this machine are estimated once the model is loaded.")
     )
     return f'<div class="lab-card"><h3>{title}</h3>{words}{facts(numbers)}{quiet(cost)}</div>'
 
@@ -257,7 +257,7 @@ def card_html(source: str, loaded: LoadedModel | None = None) -> str:
 def _estimate(model: SizedModel, source: str) -> str:
     """Return the estimate for a typical study, or a placeholder while torch is not loaded."""
     if "torch" not in sys.modules:
-        return say("Its memory and time on this machine are estimated once the lab has warmed up.")
+        return say("Memory and time on this machine are estimated once the lab has warmed up.")
     work = USUAL_WORK
     found = estimate(model, work, ModelSettings(source=source))
     return say(

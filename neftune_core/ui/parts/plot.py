@@ -1,7 +1,7 @@
 """The live figure: one persistent Plotly node in a `gr.HTML`, redrawn in the browser with `Plotly.react`.
 
-`gr.Plot` creates a new node for every value: zoom and legend choices are lost, and WebGL contexts leak. The template
-here never contains the value, so that Gradio does not modify the node, and assets/page/plot.js watches the value.
+`gr.Plot` creates a new node for every value, which loses zoom and legend choices and leaks WebGL contexts. Here the
+template does not contain the value, so that Gradio does not modify the node; assets/page/plot.js watches the value.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ stroke-width="1.8"><path d="M2 6V2h4M10 2h4v4M14 10v4h-4M6 14H2v-4"/></svg>"""
 
 
 def part(name: str) -> str:
-    """Return the `js_on_load` that passes a `gr.HTML` to the part with this name in assets/page/*.js."""
+    """Return the `js_on_load` code that passes a `gr.HTML` to a named part of the scripts in assets/page."""
     return (
         "(window.labWaiting = window.labWaiting || [])"
         f".push({{part: {name!r}, element, props, watch, trigger, server}});"
@@ -45,13 +45,13 @@ def _template() -> str:
 def live_figure(
     value: Figure | Callable[[], Figure | None] | None = None, *, elem_id: str | None = None, height: int = 0
 ) -> gr.HTML:
-    """Build a component whose value is a figure of `neftune_core.figures`, or one from `browser_figure`.
+    """Build a component that shows a figure from `neftune_core.figures` or `browser_figure`.
 
-    A new value redraws in place, keeping zoom and legend choices. Events that set it need `show_progress="hidden"`.
+    A new value is drawn in place and keeps zoom and legend choices. Events that set it need `show_progress="hidden"`.
 
     Args:
         value: The initial figure, or a function that returns it.
-        elem_id: Id in the page.
+        elem_id: Element id.
         height: Minimum height in pixels, reserved before the first value; 0 for none.
 
     Returns:
@@ -73,15 +73,16 @@ def live_figure(
 def browser_figure(
     shell: Figure, source: str, payload: Mapping[str, Any], controls: Mapping[str, Mapping[str, Any]]
 ) -> Figure:
-    """Build a figure whose traces the browser computes: `Lab.sources[source](payload, values of controls)`.
+    """Build a figure with traces from `Lab.sources[source](payload, values of controls)` in the browser.
 
-    It is recomputed whenever a control moves, without a call to the server.
+    The traces are recomputed whenever a control changes, without a call to the server.
 
     Args:
         shell: The figure without traces.
         source: Name of the function in the browser.
-        payload: Its first argument.
-        controls: `{"id": elem_id, "value": initial value}` of each control, by its name in the source (`Form.places`).
+        payload: First argument of the function.
+        controls: `{"id": elem_id, "value": initial value}` of each control, by its name in the function, as returned by
+            `Form.places`.
 
     Returns:
         The figure.

@@ -30,7 +30,7 @@ CLEAR = 0.05
 """Smallest difference between two losses that is mentioned, in nats per token."""
 
 NORMS = "seen.json"
-"""The token norms of one training row, which `python -m tests.tools.recorded_norms` stores with a record."""
+"""File with the token norms of one training row, stored with a record by `python -m tests.tools.recorded_norms`."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class RecordedStudy:
     Attributes:
         line: Description in one sentence.
         model: Name of the model.
-        data: Title of the data.
+        data: Title of the data set.
         curves: Loss curves.
         answers: Answers as HTML.
         stage: Data of the Learn tab's animation: losses of every arm by step, and token norms of one row.
@@ -54,7 +54,7 @@ class RecordedStudy:
     stage: dict[str, Any]
 
     def notice(self, then: str = "") -> str:
-        """Return the line above a recorded study; `then` explains how the visitor's own study replaces it."""
+        """Return the notice above a recorded study; `then` is an optional second sentence."""
         more = quiet(then) if then else ""
         head = say("A recorded study.")
         return f'<div class="lab-recorded"><p><b>{head}</b> {html.escape(self.line)}</p>{more}</div>'
@@ -84,9 +84,9 @@ def stage(record: Record, line: str) -> dict[str, Any]:
 
     Returns:
         `{"about", "lead", "result", "steps", "per_epoch", "seen", "arms"}`, with the arms as
-        `[{name, label, colour, train, held_out, batches}]`. `about`, `lead` (what to look at) and `result` are
-        sentences. `train` and `held_out` are `[[step, loss], ...]` with noise off; `batches` has the training loss of
-        each step in the same form.
+        `[{name, label, colour, train, held_out, batches}]`. `about`, `lead` (an introduction) and `result` are text.
+        `train` and `held_out` are `[[step, loss], ...]` with noise off. `batches` has the training loss of each step in
+        the same form.
     """
     arms, colours = record.arms, arm_colours(record.arms)
     events = [event for event in record.events() if event.get("seed") == record.study.seed]
@@ -127,7 +127,7 @@ def _lead(record: Record) -> str:
 
 
 def _result(record: Record, arms: Sequence[dict[str, Any]]) -> str:
-    """Describe the final losses of the control and the last arm; remarks are added only if they are true."""
+    """Describe the final losses of the control and the last arm, with the remarks that apply."""
     control, loudest = arms[0], arms[-1]
     if any(not arm[part] for arm in arms for part in ("train", "held_out")):
         return ""
@@ -205,7 +205,7 @@ def _list_names(names: Sequence[str]) -> str:
 
 
 def stored_norms(record: Record) -> dict[str, Any] | None:
-    """Return the norms stored with a record; None if absent or unreadable."""
+    """Return the token norms stored with a record; None if absent or unreadable."""
     try:
         found = json.loads((record.folder / NORMS).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Actions on one study, shared by the Train and the Runs tab: resume, compare, remove."""
+"""Actions on one study, shared by the Train and Runs tabs: resume, add seeds, compare, train further, discard."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def watch_in_browser(tab: str) -> str:
-    """Return the script that puts a study into the URL and opens the tab that shows it."""
+    """Return the script that adds a study to the URL and opens a tab."""
     return f"(id) => {{ Lab.setParameter('job', id); Lab.openTab('{tab}'); }}"
 
 
@@ -35,7 +35,19 @@ FORGET_IN_BROWSER = "() => Lab.setParameter('job', '')"
 
 @dataclass(frozen=True)
 class Actions:
-    """The buttons below a study; removal is confirmed with a second button in place of the first, and can be undone."""
+    """The buttons below a study.
+
+    Attributes:
+        resume: Resumes a stopped or failed study.
+        more: Adds seeds to a finished study.
+        compare: Opens the study on the Compare tab.
+        epochs: Number of further epochs.
+        go_on: Trains a finished study for further epochs, as a new record.
+        remove: Is replaced by `surely` when pressed.
+        surely: Discards the study.
+        undo: Restores the discarded study.
+        discarded: Id of the discarded study.
+    """
 
     resume: gr.Button
     more: gr.Button
@@ -86,7 +98,7 @@ class Actions:
 
 
 def build(prefix: str) -> Actions:
-    """Build the buttons, hidden, in their own row."""
+    """Build the buttons in their own row, initially hidden."""
     with gr.Row(elem_id=f"{prefix}-actions", elem_classes=["lab-actions"]):
         return Actions(
             resume=gr.Button(say("Resume"), size="md", visible=False, elem_id=f"{prefix}-resume"),
@@ -111,7 +123,7 @@ def build(prefix: str) -> Actions:
 
 @dataclass(frozen=True)
 class ButtonContext:
-    """The context of the buttons.
+    """Components and values that the handlers of the buttons use.
 
     Attributes:
         lab: The state shared by all visitors.
@@ -121,7 +133,7 @@ class ButtonContext:
         asked: Component that requests a comparison of a study's arms.
         seen: State of the watched log.
         tab: Name of the tab that shows the study.
-        tracker: Components with the tracker of the studies that are started here; empty if none can be chosen.
+        tracker: Components that select the experiment tracker; empty if it cannot be chosen.
     """
 
     lab: Lab
@@ -139,17 +151,17 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
 
     Args:
         actions: The buttons.
-        place: Their context.
+        place: Components and values that their handlers use.
         cleared: Returns the values of `shown` after a study has been removed.
         shown: Components that show the study.
 
     Returns:
-        The events of a start, also one into the same record.
+        Events that fire when training starts, in a new record or in the same one.
     """
     lab, strip = place.lab, place.strip
 
     def started(start: Callable[..., Record]) -> Callable[..., Iterator[list[Any]]]:
-        """Return the handler of a button that starts the study that `start` returns, and waits for it."""
+        """Return a button handler that starts a study with `start`, and keeps its request open if necessary."""
 
         def handle(key: str, record_id: str, *given: Any) -> Iterator[list[Any]]:
             own, tracker = (given[:-2], given[-2:]) if place.tracker else (given, ("",))
@@ -158,7 +170,7 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
             yield [record.id, -1, following(record.id)]
             yield from lab.attended(record, key)
 
-        handle.__name__ = start.__name__  # the framework names its endpoints after it
+        handle.__name__ = start.__name__  # Gradio derives endpoint names from it
         return reports_errors(handle)
 
     @started

@@ -1,7 +1,7 @@
-"""The page's state as one table of named values, each with the component that shows it.
+"""The page's state as a table of named values, each with its component.
 
-A name is a section and the name of the setting, such as `noise.strength`, `train.epochs` or `sweep.seeds`. The browser
-stores the values by these names, and a link contains those that differ from the initial ones.
+A name consists of a section and a setting, such as `noise.strength`, `train.epochs` or `sweep.seeds`. The browser
+stores the values by these names, and a link contains the values that differ from the initial ones.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from neftune_core.settings import control, flat, from_query
 from neftune_core.ui.parts.controls import Form, label
 
 MOST_CHARACTERS = 200_000
-"""Longest state that is read."""
+"""Maximum length of a state in characters."""
 
 State = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Fields:
-    """The components of the state.
+    """The components that hold the page's state.
 
     Attributes:
         forms: Forms by the section of their names.
         others: Further components by name.
-        of_records: Choices among the visitor's records, by name. They are stored too, but restored by their tabs, which
-            know the available records; links do not contain them.
+        of_records: Choices among the visitor's records, by name. The browser stores them too, but their tabs restore
+            them, since only these list the records. Links do not contain them.
+        by_name: All components of `forms` and `others` by name.
     """
 
     forms: Mapping[str, Form[Any]]
@@ -59,10 +60,10 @@ class Fields:
         return {**self.by_name, **self.of_records}
 
     def of_settings(self, section: str, settings: Any) -> dict[str, Any]:
-        """Return the values that the form of a section shows for settings, by name.
+        """Return the values that a form shows for settings, by name.
 
         Args:
-            section: Name of the form, such as "noise".
+            section: Section of the form, such as "noise".
             settings: The settings of that form.
 
         Returns:
@@ -72,13 +73,13 @@ class Fields:
         return {f"{section}.{name}": value for name, value in zip(form.names, form.values(settings), strict=True)}
 
     def fitting(self, given: State) -> tuple[dict[str, Any], list[str]]:
-        """Split a state into the values that the components can show, and sentences about the others.
+        """Split a state into the values that the components can show, and messages about the others.
 
         Args:
             given: Values, or texts as in a link; unknown names are ignored.
 
         Returns:
-            The values by name, and the sentences.
+            The values by name, and the messages.
         """
         fitting: dict[str, Any] = {}
         lost: list[str] = []
@@ -96,7 +97,7 @@ class Fields:
         return fitting, lost
 
     def updates(self, values: State) -> list[Any]:
-        """Return an update for every component; those without a value are unchanged."""
+        """Return an update for every component; components without a value are unchanged."""
         return [_grown(found, values[name]) if name in values else gr.skip() for name, found in self.by_name.items()]
 
 
@@ -118,7 +119,7 @@ def _of_form(section: str, form: Form[Any], given: State) -> tuple[dict[str, Any
 
 
 def _is_same(text: str, value: Any) -> bool:
-    """Return whether parsing a text did not change its value."""
+    """Return whether a text was parsed without changing its value."""
     if isinstance(value, bool):
         return (text.lower() in ("1", "true", "yes", "on")) == value
     try:
@@ -132,7 +133,7 @@ def _invalid_value(what: str, given: Any) -> str:
 
 
 def _convert(component: Component, given: Any) -> Any:
-    """Convert a value to the type of a component; raise `ValueError` if it is not valid there."""
+    """Convert a value to the type of a component; raise `ValueError` if the component does not accept it."""
     if isinstance(component, gr.Checkbox):
         return str(given).lower() == "true"
     if isinstance(component, gr.Slider | gr.Number):
@@ -153,9 +154,9 @@ def _convert(component: Component, given: Any) -> Any:
 
 
 def _grown(component: Component, value: Any) -> Any:
-    """Return a value as an update; a slider's range is extended if the value exceeds it.
+    """Return an update with a value, and extend the range of a slider if the value exceeds it.
 
-    It is never reduced again, since a call in progress would then send a value beyond its end and be refused.
+    The range is never reduced again, since the value from a call in progress would then be rejected.
     """
     if isinstance(component, gr.Slider) and value > component.maximum:
         return gr.update(value=value, maximum=value)
@@ -163,7 +164,7 @@ def _grown(component: Component, value: Any) -> Any:
 
 
 def read(said: str) -> dict[str, Any]:
-    """Parse the state that a browser sent; empty if the page did not write it."""
+    """Parse the state that a browser sent; return an empty dict if it is not valid."""
     try:
         found = json.loads(said) if said and len(said) <= MOST_CHARACTERS else {}
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The strip at the top: the experiment in words, start and stop, link with its QR code, and theme."""
+"""The strip at the top of the page: description of the next study, start and stop, link with QR code, and theme."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEFTune Lab</h1>"""
 
 
 def _words_html() -> str:
-    """Return the template of the strip's words; the browser writes the noise, the server the rest."""
+    """Return the template of the study's description; the browser fills in the noise, and the server the rest."""
     return f"""<p class="lab-experiment" aria-label="{say("Description of the next study")}">
 <b class="lab-next">{say("Next study:")}</b> <span data-word="model"></span>
 <span data-word="data"></span><span data-word="noise"></span><span data-word="seed"></span></p>"""
@@ -33,7 +33,7 @@ OTHER = {
     ENGLISH: ('lang="zh-CN" aria-label="切换到中文"', "中文"),
     CHINESE: ('lang="en" aria-label="Switch to English"', "English"),
 }
-"""Attributes and label of the button for the other language, written in that language."""
+"""Attributes and label of the button for the other language, in that language."""
 
 
 def _tools_html() -> str:
@@ -54,9 +54,14 @@ stroke="currentColor" stroke-width="1.6"/><path d="M10 2.8a7.2 7.2 0 0 1 0 14.4z
 
 @dataclass(frozen=True)
 class StopDialog:
-    """The buttons that stop the watched study; `ask` shows `choice` in the browser.
+    """The buttons that stop the watched study.
 
-    The study continues until `keep` or `discard` is pressed.
+    Attributes:
+        ask: Shows `choice` in the browser; the study continues.
+        choice: Row with the other buttons.
+        keep: Stops the study and keeps its record.
+        discard: Stops the study and discards its record.
+        go_on: Hides `choice`.
     """
 
     ask: gr.Button
@@ -75,15 +80,17 @@ class Strip:
     """The components of the strip that tabs read and write.
 
     Attributes:
-        words: Its value is a dict with any of `model`, `data` and `seed`; missing ones are unchanged.
-        tools: Its value sends the page's state to the browser (`page_state`).
-        kept: The state stored by the browser or contained in the link, as JSON; empty if absent.
+        words: Description of the next study. Its value is a dict with any of `model`, `data` and `seed`; missing keys
+            leave the text unchanged.
+        tools: Buttons for model, link, language and theme. Its value sends the page's state to the browser
+            (`page_state`).
+        kept: State stored by the browser or contained in the link, as JSON; empty if absent.
         progress: Progress of the watched study.
-        train: The button that starts a study.
-        stop: The buttons that stop one.
+        train: Button that starts a study.
+        stop: Buttons that stop the watched study.
         model: The `ModelSettings` in use, set once the model has been loaded.
-        watched: Id of the watched record; here because a component inside a closed tab may miss updates.
-        watcher: Follows the watched study in the browser.
+        watched: Id of the watched record. It is in the strip because components inside closed tabs may miss updates.
+        watcher: Component that follows the watched study in the browser.
     """
 
     words: gr.HTML
@@ -112,7 +119,7 @@ def build(words: dict[str, str], model: str = BUNDLED) -> Strip:
     """Build the strip.
 
     Args:
-        words: Initial words.
+        words: Initial value of `Strip.words`.
         model: Source of the initial model.
 
     Returns:
@@ -151,12 +158,12 @@ def build(words: dict[str, str], model: str = BUNDLED) -> Strip:
 
 
 def following(record_id: str, *, on: bool = True, known: bool = False) -> dict[str, Any]:
-    """Return the value that makes a watcher follow a study, or stop.
+    """Return the value that makes a watcher start or stop following a study.
 
     Args:
-        record_id: The study.
-        on: Whether it is followed.
-        known: Whether buttons and tabs already show that it runs.
+        record_id: Id of the study.
+        on: Whether to follow the study.
+        known: Whether buttons and tabs already show that the study is running.
 
     Returns:
         The value of `watcher`.
@@ -165,14 +172,14 @@ def following(record_id: str, *, on: bool = True, known: bool = False) -> dict[s
 
 
 def watcher(elem_id: str, **places: str) -> gr.HTML:
-    """Build the component that follows one study in the browser; its `click` is fired when the study ends.
+    """Build the component that follows one study in the browser; its `click` event fires when the study ends.
 
-    Without a figure it is also fired whenever the log has grown.
+    Without a figure, the event also fires whenever the log has grown.
 
     Args:
-        elem_id: Id in the page.
-        **places: Ids of the components that show the `state`, the `progress`, the `arms` and the live `figure`, and of
-            the choice of its `view`; absent ones are not shown.
+        elem_id: Element id.
+        **places: Element ids of the components for `state`, `progress`, `arms`, the live `figure` and the choice of its
+            `view`. All are optional.
 
     Returns:
         The component.
@@ -191,12 +198,12 @@ def watcher(elem_id: str, **places: str) -> gr.HTML:
 
 
 def watched_text(value: str = "", *, elem_id: str, also: str = "") -> gr.HTML:
-    """Build a component whose text both the server and the watcher set.
+    """Build an HTML component that the server and the watcher can update.
 
     Args:
         value: Initial HTML.
-        elem_id: Id in the page.
-        also: Name of a further script part that handles it; "" for none.
+        elem_id: Element id.
+        also: Name of a further script part for the component; "" for none.
 
     Returns:
         The component.
@@ -212,8 +219,8 @@ def code_of(link: str) -> dict[str, Any]:
         link: The link.
 
     Returns:
-        `{"link", "size", "path"}`: the number of modules per side and the dark modules as an SVG path; for a link
-        that is too long, `problem` in one sentence instead of the code.
+        `{"link", "size", "path"}`, with the number of modules per side and the dark modules as an SVG path. For a link
+        that is too long, `{"link", "problem"}` with an error message.
     """
     import segno
 
@@ -225,7 +232,7 @@ def code_of(link: str) -> dict[str, Any]:
 
 
 def _runs(matrix: Any) -> list[str]:
-    """Return each horizontal run of dark modules as a closed rectangle of an SVG path."""
+    """Return each horizontal run of dark modules as a closed rectangle in SVG path syntax."""
     found = []
     for y, row in enumerate(matrix):
         x = 0

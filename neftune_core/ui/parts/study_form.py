@@ -1,4 +1,4 @@
-"""A study from the settings of the page: its arms, the boxes of other methods, and its requirements on this machine."""
+"""Build a study from the settings of the page, and estimate its requirements on this machine."""
 
 from __future__ import annotations
 
@@ -25,17 +25,25 @@ from neftune_core.ui.parts.controls import component
 from neftune_core.ui.server.lab import Lab
 
 SCHEDULE = "schedule"
-"""Name of the box with the schedule of the arms whose method can have one."""
+"""Name of the box with the schedule of the arms with other methods."""
 METHOD_VALUES = {**dict.fromkeys(METHODS, ""), SCHEDULE: "constant"}
-"""The boxes of arms with other methods, by name, with their initial values."""
+"""Initial values of the boxes for arms with other methods, by name."""
 
 
 @dataclass(frozen=True)
 class StudyRequest:
-    """The settings of a study on all tabs.
+    """The settings of a study from all tabs.
 
-    `strengths` are those of further noise arms, as typed. `methods` has the values of arms with other methods, also as
-    typed, by method, and the value of the `SCHEDULE` box.
+    Attributes:
+        data: Data settings.
+        model: Model settings.
+        noise: Noise of the Noise tab.
+        strengths: Strengths of further noise arms, as typed.
+        methods: Values of arms with other methods, as typed, by method, and the value of the `SCHEDULE` box.
+        seed: First seed, as typed.
+        seeds: Number of seeds, as typed.
+        training: Training settings.
+        measuring: Measuring settings.
     """
 
     data: DataSettings
@@ -50,7 +58,7 @@ class StudyRequest:
 
 
 def study_of(asked: StudyRequest) -> StudySettings:
-    """Return the study that the page describes.
+    """Build the study that the page describes.
 
     Raises:
         InvalidSetting: If a setting is not valid.
@@ -86,19 +94,19 @@ def study_of(asked: StudyRequest) -> StudySettings:
 
 
 def _with_method(asked: StudyRequest, name: str) -> dict[str, Any]:
-    """Return the other settings of an arm with a method: the noise of the Noise tab and the schedule, if any."""
+    """Return the noise and the schedule of an arm with another method, if the method uses them."""
     noise = {"noise": asked.noise} if METHODS[name].needs_noise else {}
     return noise | ({SCHEDULE: asked.methods.get(SCHEDULE, "constant")} if METHODS[name].scheduled else {})
 
 
 def method_boxes(prefix: str) -> dict[str, Component]:
-    """Build the boxes of arms with other methods in the open column, in a group of their own.
+    """Build the group of boxes for arms with other methods in the current column.
 
     Args:
-        prefix: Beginning of their element ids.
+        prefix: Prefix of their element ids.
 
     Returns:
-        The boxes by the names of `METHOD_VALUES`.
+        The boxes by the names in `METHOD_VALUES`.
     """
     with gr.Accordion(say("Arms with other methods"), open=False, elem_classes=["lab-group"]):
         boxes = {name: _box(name, prefix) for name in METHODS}
@@ -107,12 +115,12 @@ def method_boxes(prefix: str) -> dict[str, Component]:
 
 
 def method_field(name: str) -> str:
-    """Return the name of a box in links and in the page's state, by its name in `METHOD_VALUES`."""
+    """Return the name that links and the page's state use for a box in `METHOD_VALUES`."""
     return METHODS[name].field if name in METHODS else "method_schedule"
 
 
 def _box(name: str, prefix: str) -> gr.Textbox:
-    """Return the box of a method, with label and help from its setting and its entry in `METHODS`."""
+    """Build the box of a method, with label and help from its setting and its entry in `METHODS`."""
     method, found = METHODS[name], control(MethodSettings, name)
     noise = say("These arms use the noise set on the Noise tab.") if method.needs_noise else ""
     sentences = (say(found.help), say("One value per arm, such as {example}.", example=method.example), noise)
@@ -183,14 +191,14 @@ def plan_text(lab: Lab, study: StudySettings) -> tuple[str, bool]:
 
 
 def require_fit(lab: Lab, study: StudySettings) -> None:
-    """Check that a study fits before it starts; a study that has to wait is checked when its turn comes.
+    """Check that a study fits if it can start now; a queued study is checked when its turn comes.
 
     Args:
         lab: The state shared by all visitors.
         study: The study.
 
     Raises:
-        DoesNotFit: If it does not; the message suggests what would fit.
+        DoesNotFit: If the study does not fit; the message suggests what would.
     """
     study.check(lab.limits)
     if not lab.jobs.is_idle:

@@ -1,4 +1,4 @@
-"""The figures of a study, as the Train and Runs tabs show them."""
+"""The figures of a study on the Train and Runs tabs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STUDY_VIEWS: dict[str, tuple[str, Callable[[Record, Sequence[Event]], Figure]]] 
     "moves": (later("Gradients and weights"), _moves),
     "rates": (later("Noise, rate and speed"), _rates),
 }
-"""The figures of a study by name: label and function."""
+"""Label and drawing function of each figure, by name."""
 
 
 def curves_of(record: Record, events: Sequence[Event], view: str) -> Figure:

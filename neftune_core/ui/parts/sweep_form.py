@@ -1,4 +1,4 @@
-"""The grid builder of the Sweep tab: axes with values as text, seeds and points, converted to a sweep."""
+"""The form of the Sweep tab (axes, points, seeds, methods), and its conversion to a sweep."""
 
 from __future__ import annotations
 
@@ -32,7 +32,14 @@ POINTS_INFO = later("One point per line, in addition to the grid, such as noise.
 class SweepForm:
     """The components of the form.
 
-    `methods` are the boxes of arms with other methods, which every study of the sweep trains in addition.
+    Attributes:
+        names: Choices of the setting that each axis varies.
+        values: Values of each axis, as text.
+        points: Additional points, one per line.
+        first_seed: First seed.
+        seeds: Number of seeds per setting.
+        title: Title of the sweep.
+        methods: Boxes for arms with other methods, which every study of the sweep also trains.
     """
 
     names: list[gr.Dropdown]
@@ -49,11 +56,11 @@ class SweepForm:
 
 
 def build() -> SweepForm:
-    """Build the components in the open column."""
+    """Build the components in the current column."""
     choices = [(say("Nothing"), NO_AXIS), *((_axis_text(name, found), name) for name, found in axes().items())]
     shown = [_axis(place, choices) for place in range(AXES_SHOWN)]
     seeds = component(control(StudySettings, "seeds"), elem_id="sweep-seeds", value=FIRST_SEEDS, info=say(SEEDS_INFO))
-    with gr.Accordion(say("More to vary"), open=False, elem_classes=["lab-group"]):
+    with gr.Accordion(say("More axes"), open=False, elem_classes=["lab-group"]):
         shown += [_axis(place, choices) for place in range(AXES_SHOWN, AXES)]
         points = gr.Textbox(
             "", label=say("Points"), info=say(POINTS_INFO), lines=3, max_length=4000, elem_id="sweep-points"
@@ -76,7 +83,7 @@ def _axis(place: int, choices: list[tuple[str, str]]) -> tuple[gr.Dropdown, gr.T
             gr.Dropdown(
                 choices,
                 value=name,
-                label=say("Vary") if place == 0 else say("times ({place})", place=place + 1),
+                label=say("Vary") if place == 0 else say("Combined with ({place})", place=place + 1),
                 elem_id=f"sweep-axis-{place + 1}",
             ),
             gr.Textbox(
@@ -96,14 +103,14 @@ def _axis_text(name: str, found: Control) -> str:
 
 
 def sweep_of(base: StudySettings, given: Sequence[Any]) -> SweepSettings:
-    """Return the sweep that the tab describes; if nothing varies, one of arms with other methods.
+    """Build the sweep that the tab describes.
 
     Args:
-        base: The study of the other tabs, with the arms of other methods.
+        base: The study from the other tabs, including the arms with other methods.
         given: Values of `SweepForm.components()`.
 
     Returns:
-        The sweep.
+        The sweep; if nothing varies but `base` has other methods, a sweep with a single point.
 
     Raises:
         InvalidSetting: If a value is not valid.
@@ -151,7 +158,7 @@ def _known(name: str) -> Control:
 
 
 def axis_values(name: str, text: str) -> list[Any]:
-    """Parse the values of one axis, as in `0, 1, 2, 5`.
+    """Parse the values of one axis, such as `0, 1, 2, 5`.
 
     Sites contain commas (`embedding, 2`), so their values are separated by semicolons only.
 
@@ -163,7 +170,7 @@ def axis_values(name: str, text: str) -> list[Any]:
         The values.
 
     Raises:
-        InvalidSetting: If a value is not valid; the message names it.
+        InvalidSetting: If there are no values, or one of them is invalid or repeated.
     """
     found = _known(name)
     parts = [part.strip() for part in re.split(r";" if found.name == "sites" else r"[,;\n]", text) if part.strip()]
@@ -240,7 +247,7 @@ def _in_range(found: Control, number: float, text: str) -> float | int:
 
 
 def point(line: str) -> Mapping[str, Any]:
-    """Parse one point of the grid, as in `noise.strength = 3, noise.kind = 'gaussian'`."""
+    """Parse one point of the sweep, such as `noise.strength = 3, noise.kind = 'gaussian'`."""
     try:
         found = read_toml(f"point = {{{line.strip().strip('{}')}}}")["point"]
     except (InvalidSetting, KeyError):
@@ -281,13 +288,13 @@ def whole(given: Any, words: str) -> int:
 
 
 def first_strength(noise: NoiseSettings, names: Sequence[str]) -> str:
-    """Return the strength that a sweep starts from if the noise has none and the strength varies.
+    """Return a base strength for a sweep that varies the strength of silent noise.
 
     Args:
         noise: The noise of the Noise tab.
         names: Names of the settings that vary.
 
     Returns:
-        The strength as typed; "" for the strength of the noise.
+        "1" if the noise is silent and its strength varies; otherwise "".
     """
     return "1" if noise.is_silent and f"{NOISE}strength" in names else ""

@@ -29,7 +29,7 @@ SAMPLED = {
 
 
 def verdict_card(record: Record) -> str:
-    """Return the card and the table of a record as HTML; "" before anything has been measured."""
+    """Return the verdict and the measures of a record as HTML; "" before anything has been measured."""
     try:
         found = judge(record)
         if found.is_empty:
@@ -39,12 +39,7 @@ def verdict_card(record: Record) -> str:
         return f'<section class="lab-evidence">{card}{measures}</section>'
     except LabError as error:
         return quiet(say("There is no verdict: {reason}", reason=error))
-    except (
-        ArithmeticError,
-        LookupError,
-        TypeError,
-        ValueError,
-    ) as error:  # numbers not written by any version of the lab
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # the numbers were not written by the lab
         unread = say("There is no verdict: the numbers of this record cannot be read.")
         return quiet(f"{unread} {sentence(error)}")
 

@@ -1,4 +1,4 @@
-"""Event handlers of the page: errors become sentences, and no traceback reaches a visitor."""
+"""Helpers for the event handlers of the page, which show errors as sentences without tracebacks."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from neftune_core.sentences import sentence
 # Options of page events that are private and show no progress animation.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
-# The same for events that may come faster than they are answered. By default, an event is ignored while an earlier one
-# of its handler is answered; here the last one is handled afterwards, but without event data: handlers that need them
-# use "multiple".
+# The same for events that may fire faster than they are handled. By default, Gradio ignores an event while its handler
+# is running. Here the last such event is handled afterwards, but without event data; handlers that need event data use
+# "multiple".
 LATEST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 
-# Options of handlers that validate their own settings: otherwise Gradio preprocesses every input in a thread.
+# Options of handlers that validate their own inputs. Otherwise Gradio preprocesses every input in a thread.
 UNREAD: dict[str, Any] = {**QUIET, "preprocess": False}
 
 OWNER_KEY = "owner-key"
@@ -34,14 +34,14 @@ HIDDEN: Any = "hidden"
 """Value of `visible` for a button that appears only briefly; removing it while it is being mounted could fail."""
 
 asked_at: ContextVar[Any] = ContextVar("asked_at", default=None)
-"""The component whose event called the running handler; None for a call that names none, such as one over HTTP."""
+"""The component that triggered the running handler; None if the call does not name one, as in the HTTP API."""
 
 
 def reports_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Show every error of a handler, or generator, as one sentence and leave the outputs unchanged.
+    """Wrap a handler so that it shows errors as one sentence and leaves its outputs unchanged.
 
-    The language is that of the page on which it was wired. A `LabError` is shown as a warning, `Cancelled` as a note.
-    Any other exception is an internal error, which `sentences.sentence` logs.
+    The handler may be a function or a generator. Messages are in the language of the page that is being built.
+    `Cancelled` is shown as a note, and all other errors as warnings. `sentences.sentence` logs internal errors.
     """
     spoken = language.current()
     if inspect.isgeneratorfunction(handler):
@@ -70,7 +70,7 @@ def reports_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _in_language(steps: Generator[Any, None, None], code: str) -> Iterator[Any]:
-    """Yield the same values, each computed in that language, since every step may run in a different context."""
+    """Yield the values of a generator; set the language for each step, since steps may run in different contexts."""
     try:
         while True:
             with language.in_language(code):
@@ -86,7 +86,7 @@ _OVER = object()
 
 
 def show_error(error: BaseException) -> None:
-    """Show the sentence of `error` beside the control that caused it."""
+    """Show an error as one sentence beside the control that caused it."""
     words = sentence(_as_caller_error(error))
     if isinstance(error, Cancelled):
         show_note(words)
@@ -100,7 +100,7 @@ def show_note(words: str) -> None:
 
 
 def beside_control(words: str) -> str:
-    """Return a message as HTML that names the control it is about, for assets/page/messages.js."""
+    """Return a message as HTML that identifies the control of the current event, for assets/page/messages.js."""
     block = asked_at.get()
     escaped = html.escape(words, quote=False)
     if block is None:
@@ -122,12 +122,12 @@ def _as_caller_error(error: BaseException) -> BaseException:
 
 
 def visibility(is_shown: bool) -> Any:
-    """Return an update that shows or hides a component that is built with `visible=HIDDEN`."""
+    """Return an update that shows or hides a component built with `visible=HIDDEN`."""
     return gr.update(visible=True if is_shown else HIDDEN)
 
 
 def events(component: Component) -> Any:
-    """Return the component typed for its events, which Gradio adds at run time and type checkers do not see."""
+    """Return the component as `Any`, since Gradio adds its events at run time and type checkers do not see them."""
     return component
 
 
@@ -137,14 +137,14 @@ def owner_key() -> gr.Textbox:
 
 
 def key_of_tab(key: gr.Textbox, name: str) -> gr.Textbox:
-    """Return a hidden component whose `change` event fills a tab when the page opens.
+    """Build a hidden component that fires `change` if a tab must be filled when the page opens.
 
-    It gets the visitor's key if the page opens with this tab or restores an earlier state; a first visit that opens
+    It receives the visitor's key if the page opens on this tab or restores an earlier state. A first visit that opens
     another tab makes no call.
 
     Args:
         key: Component with the visitor's key.
-        name: Name of the tab, as links have it.
+        name: Name of the tab, as in links.
 
     Returns:
         The component.
@@ -156,10 +156,10 @@ def key_of_tab(key: gr.Textbox, name: str) -> gr.Textbox:
 
 
 def once_settled(changes: Sequence[Any]) -> Any:
-    """Return an event that occurs once after changes that follow each other closely.
+    """Return an event that fires once after several changes in quick succession.
 
-    A page that restores its state changes most controls at once; a handler of each change would be called again and
-    again.
+    A page that restores its state changes most controls at once, and a handler attached to each change would run for
+    every one of them.
 
     Args:
         changes: Events, such as `component.change`.
@@ -188,7 +188,7 @@ def in_browser(expression: str, inputs: str = "") -> str:
 
 
 def saves_text(button: gr.Button, handler: Callable[..., Any], inputs: Any) -> None:
-    """Save what a handler returns as a file in the browser; after an error nothing is saved.
+    """Make a button save a handler's result as a file in the browser; nothing is saved after an error.
 
     Args:
         button: The button.

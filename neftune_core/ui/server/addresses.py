@@ -21,7 +21,7 @@ READ, SEND = ("GET", "HEAD"), ("POST",)
 FORWARDED = "x-forwarded-for"
 LONGEST_ADDRESS = 60
 STUDY_PATH = "page-study"
-"""Path from which pages fetch updates of a study."""
+"""First part of the path from which pages fetch updates of a study."""
 
 OPEN: tuple[tuple[tuple[str, ...], str], ...] = (
     (READ, r"/"),
@@ -47,13 +47,13 @@ OPEN: tuple[tuple[tuple[str, ...], str], ...] = (
     (READ, r"/gradio_api/mcp/schema"),
     (SEND, r"/gradio_api/(cancel|reset|upload)/?"),
 )
-"""The addresses that the page and `gradio_client` use, with their methods; everything else is closed."""
+"""Methods and paths that the page and `gradio_client` use; all others are closed."""
 
 _OPEN = tuple((frozenset(methods), re.compile(pattern, re.IGNORECASE)) for methods, pattern in OPEN)
 
 
 def is_open(method: str, path: str, pages: Iterable[str] = ()) -> bool:
-    """Return whether the lab answers a request.
+    """Return whether a request is on the allow list.
 
     Args:
         method: HTTP method.
@@ -61,7 +61,7 @@ def is_open(method: str, path: str, pages: Iterable[str] = ()) -> bool:
         pages: Paths of further pages.
 
     Returns:
-        Whether it is on the allow list.
+        Whether the lab responds to it.
     """
     if "\0" in path or "\\" in path or ".." in path.split("/"):
         return False
@@ -72,14 +72,14 @@ def is_open(method: str, path: str, pages: Iterable[str] = ()) -> bool:
 
 @dataclass(frozen=True)
 class Hosts:
-    """The host names under which a server answers, and the origins of its own page.
+    """Host names and origins that a server accepts.
 
-    A foreign page can point its own host name at this machine (DNS rebinding). Its requests then carry that name in the
-    `Host` header, which is not on the list. IP addresses cannot be misused that way.
+    Another site can point its host name at this machine (DNS rebinding). Requests from its pages then have that name in
+    the `Host` header, and are rejected because the name is not listed. IP addresses cannot be misused this way.
 
     Attributes:
         own: Names of this machine, without ports.
-        public: Names under which a proxy serves the page, without ports; their pages are own pages at any port.
+        public: Names under which a proxy serves the page, without ports. Origins with these names may have any port.
         suffixes: Suffixes of further public names.
         loopback_only: Whether only loopback IP addresses are accepted.
         anything: Whether every host is accepted, as on a Space, where all requests come through the platform's proxy.
@@ -103,14 +103,14 @@ class Hosts:
         )
 
     def is_own(self, origin: str, host: str) -> bool:
-        """Return whether a page is this server's own.
+        """Return whether a request comes from a page of this server.
 
         Args:
             origin: `Origin` header of the request.
             host: `Host` header of the request.
 
         Returns:
-            Whether they match, or the origin is a public name of this server.
+            Whether the headers match, or the origin has a public name of this server.
         """
         try:
             found = urlsplit(origin)
@@ -138,7 +138,7 @@ def hosts_of(host: str | None, root_path: str | None = None, *, share: bool = Fa
 
     Args:
         host: Listening address; `GRADIO_SERVER_NAME` or the loopback interface if None.
-        root_path: URL path or address under which a proxy serves the page.
+        root_path: URL or URL path under which a proxy serves the page; `GRADIO_ROOT_PATH` if None.
         share: Whether Gradio's tunnel is used.
 
     Returns:
@@ -185,10 +185,10 @@ def header(scope: Scope, name: bytes) -> str:
 
 
 def address_of(client: str, headers: Mapping[str, str]) -> str:
-    """Return the network address that a call is counted under.
+    """Return the network address to which a call is attributed.
 
-    On a Space all calls come from the platform's proxy, which names the visitor's address in a header. An IPv6 address
-    is reduced to its first four groups, the network of one household.
+    On a Space all calls come from the platform's proxy, which passes the visitor's address in a header. An IPv6 address
+    is reduced to its first four groups, which usually identify one household.
 
     Args:
         client: Address of the connection.

@@ -1,4 +1,4 @@
-"""Calls from the page: values are checked before a handler runs, and every error is reported as one sentence."""
+"""Check the values of calls before their handlers run, and report every error as one sentence."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ NOT_UPLOADED = later("This file was not uploaded here: upload it first.")
 NOT_A_FILE = later("The description of a file in this call is malformed: upload the file first.")
 
 SERVER = secrets.token_hex(8)
-"""Identifier of this process. A page sends the identifier of the process on which it was opened; a restart loses its
-settings."""
+"""Identifier of this process. A page sends the identifier of the process that served it, so that a restart, which
+loses the settings of the page, is detected."""
 SERVER_HEADER = "x-lab-server"
 
 _SCALAR = (str, int, float, type(None))
@@ -38,7 +38,8 @@ _NO_NUMBER = later("The value of {field} must be a number.")
 _NO_CHOICE = later("The value of {field} must be one of its choices.")
 _NO_TEXT = later("The value of {field} must be text.")
 
-# Types that a component may send, most specific class first, and the error for other types; the rest are not checked.
+# Accepted types by component class, most specific class first, with the error for other types. Values of other
+# components are not checked.
 ACCEPTED: tuple[tuple[type[Component], tuple[type, ...], str], ...] = (
     (gr.Slider, _NUMBER, _NO_NUMBER),
     (gr.Number, (*_NUMBER, type(None)), _NO_NUMBER),
@@ -57,16 +58,16 @@ def guard(
     evicted: EvictedSessions | None = None,
     note: Callable[[Any, str], None] | None = None,
 ) -> None:
-    """Check the values of every call of a page first, and report every error as one sentence.
+    """Make a page check the values of every call, and report every error as one sentence.
 
-    The handler runs with the visitor's address in `jobs.asked_from`. A page with an evicted session, or one that was
-    opened before the server was restarted, gets a request to reload, since its settings would silently be the defaults.
+    Handlers run with the visitor's address in `record.asked_from`. A page with an evicted session, or one opened before
+    a restart of the server, must be reloaded: its settings would otherwise silently revert to the defaults.
 
     Args:
         page: The page.
         limits: Limits of the server.
-        evicted: Evicted sessions.
-        note: Called with the session and the network address of every call.
+        evicted: Evicted sessions; None if there are none.
+        note: Called with the session and the network address of every call; None for no such function.
     """
     inner = page.process_api
     longest = limits.prompts * limits.prompt_characters
@@ -98,20 +99,20 @@ def guard(
 
 
 def _asking_block(event: Any) -> Any:
-    """Return the component of an event; None if the call names none."""
+    """Return the component that triggered an event; None if the call does not name one."""
     block = getattr(event, "target", None)
     return block if hasattr(block, "_id") else None
 
 
 def require_own_files(values: Sequence[Any], limits: Limits) -> None:
-    """Refuse files that the visitor of the current call did not upload.
+    """Reject files that the visitor of the current call did not upload.
 
     Args:
         values: The values of the call.
         limits: Limits of the server.
 
     Raises:
-        InvalidSetting: If one is not the visitor's.
+        InvalidSetting: If the visitor may not use one of the files.
     """
     for value in values:
         path = value.get("path") if isinstance(value, dict) else None
@@ -120,7 +121,7 @@ def require_own_files(values: Sequence[Any], limits: Limits) -> None:
 
 
 class SessionKeys:
-    """The hashed key of each session that has sent one; only the latest sessions are stored."""
+    """Hashed keys of the sessions that most recently sent one."""
 
     MOST = 10_000
 
@@ -128,15 +129,15 @@ class SessionKeys:
         self._known: OrderedDict[str, str] = OrderedDict()
 
     def of(self, session: Any, blocks: Sequence[Any], values: Any) -> str:
-        """Return the hashed key of a call, or the one that its session sent before; empty if it sent none.
+        """Return the hashed key of a call, or the last one from the same session.
 
         Args:
             session: Id of the session.
-            blocks: The components that the call takes.
+            blocks: Input components of the call.
             values: Their values.
 
         Returns:
-            The key.
+            The hashed key; "" if the session has not sent one.
         """
         if not isinstance(session, str) or not isinstance(values, list):
             return ""
@@ -151,7 +152,7 @@ class SessionKeys:
 
 
 def asked_by(request: Any) -> str:
-    """Return the network address of a call; "" if it has none."""
+    """Return the network address of a call; "" if unknown."""
     client = getattr(getattr(request, "client", None), "host", "") or ""
     return address_of(client, {FORWARDED: str(request.headers.get(FORWARDED, ""))}) if client else ""
 
@@ -163,7 +164,7 @@ def language_of(fn: Any) -> str:
 
 
 def _require_known_session(named: Mapping[str, Any], gone: EvictedSessions) -> None:
-    """Raise `InvalidSetting` if the server no longer has the settings of the page of a call."""
+    """Raise `InvalidSetting` if the server no longer has the settings of the calling page."""
     if named.get("session_hash") in gone:
         raise InvalidSetting(say(RELOAD))
     headers = getattr(named.get("request"), "headers", None) or {}
@@ -172,9 +173,9 @@ def _require_known_session(named: Mapping[str, Any], gone: EvictedSessions) -> N
 
 
 class EvictedSessions:
-    """The sessions evicted by the server, as a bit set of two megabytes that never loses an entry.
+    """Set of evicted sessions, stored as a bit array of 2 MB that never loses an entry.
 
-    After a hundred thousand evictions, one new session in 160 is mistaken for an evicted one and asked to reload.
+    After 100,000 evictions, about 0.6% of new sessions are mistaken for evicted ones and asked to reload.
     """
 
     BITS = 1 << 24

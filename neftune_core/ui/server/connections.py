@@ -1,6 +1,6 @@
-"""Limits on what one network address may hold open: requests, idle connections, unread answers, and sessions.
+"""Limits per network address on open requests, idle connections, unread answers and sessions.
 
-All of these are free for a visitor to open, and the framework never closes them by itself.
+A visitor can open any number of these at no cost, and Gradio never closes them by itself.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from neftune_core.language import later, say
 from neftune_core.ui.server.rate_limits import TooManyCalls
 
 MOST_REQUESTS = 500
-"""Requests that one address may have open: a page has six at most, and a whole class may share an address."""
+"""Maximum number of open requests per address. A page opens at most six, and a whole class may share an address."""
 MOST_IDLE = 500
-"""Connections without a request that one address may have open."""
+"""Maximum number of idle connections per address."""
 IDLE_SECONDS = 30.0
-"""Seconds after which a connection without a request is closed, also one that sends a request byte by byte."""
+"""Seconds after which a connection is closed if it has not sent complete request headers."""
 BETWEEN_LOOKS_SECONDS = 2.0
 MOST_UNREAD, MOST_UNREAD_PRIVATE = 300, 10_000
-"""Calls of one address that are being answered, or whose answers nobody has read yet, on a public and a private lab."""
+"""Maximum number of unanswered and unread calls per address, on a public and on a private server."""
 UNREAD_SECONDS = 60.0
-"""Seconds after which an answer that nobody reads may be dropped."""
+"""Seconds after which an unread answer may be dropped."""
 MOST_FILES = 65_536
-"""Open files and connections of this process, if the system allows as many."""
+"""Maximum number of open files and connections of this process, if the system allows that many."""
 TRACKED_UPLOADS = 1_000
-"""Uploads whose progress is kept."""
+"""Number of uploads for which Gradio keeps the progress."""
 LARGEST_PART_HEADER = 2_048
-"""Maximum bytes of the headers of one uploaded file, because Gradio shortens a long file name letter by letter."""
+"""Maximum size of an uploaded file's headers in bytes. Gradio shortens a long file name one character at a time."""
 
 TOO_MANY = later("Your network address has too many requests open at once: wait until some are answered.")
 
@@ -46,10 +46,10 @@ Value = TypeVar("Value")
 
 
 class OpenRequests:
-    """The open requests of each address.
+    """Counter of the open requests of each address.
 
     Attributes:
-        counts: Their number, by address; an address without any has no entry.
+        counts: Number of open requests by address; addresses without any have no entry.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class OpenRequests:
             address: The network address.
 
         Raises:
-            TooManyCalls: If the address has `MOST_REQUESTS` open.
+            TooManyCalls: If the address already has `MOST_REQUESTS` open requests.
         """
         if self.counts[address] >= MOST_REQUESTS:
             raise TooManyCalls(say(TOO_MANY))
@@ -77,11 +77,11 @@ class OpenRequests:
 
 
 class UnreadAnswers:
-    """The sessions whose calls are being answered or whose answers are unread, by address.
+    """Limit on the unanswered and unread calls of each address.
 
     Args:
-        queue: Gradio's queue, which keeps the answers of a session until somebody reads them.
-        most: Number of calls of one address that may be unanswered or unread.
+        queue: Gradio's queue, which stores the answers of a session until they are read.
+        most: Maximum number of unanswered and unread calls per address.
     """
 
     def __init__(self, queue: Any, most: int = MOST_UNREAD) -> None:
@@ -91,11 +91,11 @@ class UnreadAnswers:
 
     @contextmanager
     def reading(self, path: str, query: bytes) -> Iterator[None]:
-        """Note the session whose answers a request reads inside the block, if it reads any.
+        """Mark a session as being read inside the block, if the request reads its answers.
 
         Args:
             path: Path of the request.
-            query: Its query, undecoded.
+            query: Query string of the request, undecoded.
 
         Yields:
             Nothing.
@@ -110,7 +110,7 @@ class UnreadAnswers:
                 del self._read[session]
 
     def _read_by(self, path: str, query: bytes) -> str:
-        """Return the session that a request reads, found as Gradio finds it; empty if it reads none."""
+        """Return the session from which a request reads answers, determined as in Gradio; "" if none."""
         if ANSWERS.search(path):
             return parse_qs(query.decode("latin-1")).get("session_hash", [""])[0]
         event = ANSWER.search(path)
@@ -118,14 +118,14 @@ class UnreadAnswers:
         return next((found for found, events in pending.items() if event and event[1] in events), "")
 
     async def join(self, address: str, session: str) -> None:
-        """Count a call, and drop answers unread for a minute if the address has too many.
+        """Count a call; if the address has too many, first drop answers that have been unread for `UNREAD_SECONDS`.
 
         Args:
             address: The network address.
             session: The session of the call.
 
         Raises:
-            TooManyCalls: If the address has too many calls that are still unanswered or unread.
+            TooManyCalls: If the address still has too many unanswered and unread calls.
         """
         if self._count(address) >= self.most:
             await self._drop_old(address)
@@ -151,7 +151,7 @@ class UnreadAnswers:
 
 
 async def close_idle(server: Any, address_of: Callable[[Any], str]) -> None:
-    """Run forever, closing connections without a request: those idle for `IDLE_SECONDS`, and those over `MOST_IDLE`.
+    """Close connections that are idle for `IDLE_SECONDS`, or exceed `MOST_IDLE` per address, until cancelled.
 
     Args:
         server: The uvicorn server.
@@ -173,12 +173,12 @@ async def close_idle(server: Any, address_of: Callable[[Any], str]) -> None:
 
 
 def peer_of(connection: Any) -> str:
-    """Return the address at the other end of a connection."""
+    """Return the network address of the peer of a connection."""
     return str((connection.client or ("",))[0])
 
 
 def allow_many_files() -> None:
-    """Raise the limit of open files of this process as far as the system allows, at most to `MOST_FILES`."""
+    """Raise this process's limit on open files to `MOST_FILES`, or as far as the system allows."""
     if sys.platform == "win32":
         return
     import resource
@@ -191,11 +191,11 @@ def allow_many_files() -> None:
 
 
 class BoundedDict(OrderedDict[str, Value], Generic[Value]):
-    """A dictionary that keeps only its latest keys.
+    """Dictionary that keeps only the most recently added keys.
 
     Args:
-        most: Number of keys that are kept.
-        make: Returns the default value of a missing key; None for no default.
+        most: Maximum number of keys.
+        make: Factory for the default value of a missing key; None for no default.
     """
 
     def __init__(self, most: int, make: Callable[[], Value] | None = None) -> None:
@@ -215,9 +215,9 @@ class BoundedDict(OrderedDict[str, Value], Generic[Value]):
 
 
 def bound_heads() -> None:
-    """Parse requests with h11, which refuses an address or headers of more than 16 kB; call it before the launch.
+    """Make uvicorn parse requests with h11, which rejects request lines and headers of more than 16 kB.
 
-    httptools, which uvicorn prefers, accepts them without limit.
+    Call it before the launch. httptools, which uvicorn uses by default, has no such limit.
     """
     from uvicorn.config import HTTP_PROTOCOLS
 
@@ -225,7 +225,7 @@ def bound_heads() -> None:
 
 
 def bound_uploads() -> None:
-    """Limit what Gradio keeps about uploads: by default the progress of every upload, and file names of any length."""
+    """Limit how many uploads Gradio tracks, and the length of their file names."""
     from gradio.route_utils import GradioMultiPartParser
     from gradio.routes import file_upload_statuses as progress
 
@@ -237,9 +237,9 @@ def bound_uploads() -> None:
 
 
 class DiscardedState(dict[int, Any]):
-    """Replaces the descriptions of all components, with their last values, that Gradio keeps for each session.
+    """Empty replacement for the component descriptions that Gradio stores for each session.
 
-    They take 1.7 MB per session, and are only used for links to a state of the page, whose path is closed.
+    They take 1.7 MB per session. Gradio only uses them for links to a state of the page, which the gate blocks.
     """
 
     def __contains__(self, key: object) -> bool:
@@ -253,13 +253,13 @@ class DiscardedState(dict[int, Any]):
 
 
 class Sessions(OrderedDict[str, Any]):
-    """Gradio's sessions by hash, latest last; evicted ones are added to `evicted`.
+    """Gradio's sessions by hash, oldest first; evicted ones are added to `evicted`.
 
-    Since anyone can open sessions, an address with more than `share` of them loses its own oldest ones first.
+    Since anyone can open sessions, those of an address with more than `share` sessions are evicted first.
 
     Args:
         evicted: The evicted sessions.
-        most: Number of sessions kept.
+        most: Number of sessions that the server keeps.
     """
 
     SHARE = 4
@@ -270,7 +270,7 @@ class Sessions(OrderedDict[str, Any]):
         self._addresses: dict[str, str] = {}
 
     def put_in(self, page: Any) -> None:
-        """Let a launched page keep its sessions here, without the description of every component."""
+        """Make a launched page store its sessions here, without descriptions of its components."""
         holder = page.state_holder
         holder.session_data = self
         holder.blocks = SimpleNamespace(default_config=page.default_config, blocks={})
@@ -281,7 +281,7 @@ class Sessions(OrderedDict[str, Any]):
         super().__setitem__(session, state)
 
     def note(self, session: Any, address: str) -> None:
-        """Note the address of a session.
+        """Record the address of a session.
 
         Args:
             session: Id of the session.
@@ -298,7 +298,7 @@ class Sessions(OrderedDict[str, Any]):
         return session, state
 
     def _next(self) -> str:
-        """Return the oldest session of the address with the most, if it has more than its share, else the oldest."""
+        """Return the session to evict: the oldest of the address with most sessions if over its share, else of all."""
         counts = Counter(self._addresses.get(session, "") for session in self)
         address, count = counts.most_common(1)[0]
         if count <= self.share:

@@ -1,7 +1,7 @@
-"""Answer the waiting calls of different network addresses in turn, so that no visitor holds up the others.
+"""Answer the waiting calls of different network addresses in turn, so that no visitor delays the others.
 
-Gradio answers the calls of a function in the order of their arrival. A visitor who sends hundreds of slow calls would
-otherwise be answered before everybody who calls later.
+Gradio answers the calls of a function in order of arrival. A visitor who sends hundreds of slow calls would therefore
+delay everyone who calls later.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 
 
 class FairQueue(list[Any]):
-    """The waiting events of one function, in the order in which they are answered.
+    """Round-robin queue of the waiting events of one function.
 
-    The first events of all addresses come before the second ones, and so on. Within one of these rounds they keep the
-    order of their arrival.
+    The first event of every address comes before the second event of any address, and so on. Within a round, events
+    stay in order of arrival.
 
     Args:
         address: Returns the network address of an event.
@@ -26,7 +26,7 @@ class FairQueue(list[Any]):
         self._address = address
 
     def append(self, event: Any) -> None:
-        """Insert an event where the next turn of its visitor comes."""
+        """Insert an event at the end of the next round without an event of its address."""
         mine, waiting = self._address(event), Counter[str]()
         own_round = sum(self._address(other) == mine for other in self)
         for place, other in enumerate(self):
@@ -38,7 +38,7 @@ class FairQueue(list[Any]):
 
 
 class FairQueues(dict[str, Any]):
-    """Gradio's event queues by their ids; each holds its waiting events in a `FairQueue`.
+    """Gradio's event queues by id; each stores its waiting events in a `FairQueue`.
 
     Args:
         address: Returns the network address of an event.

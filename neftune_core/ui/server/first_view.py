@@ -1,7 +1,7 @@
-"""Additions to the served HTML: its language, and a first view before Gradio has mounted anything.
+"""Add the language and a first view to the served HTML.
 
-Gradio builds its page in the browser, which takes seconds on a small machine. The first view needs none of it; once the
-Learn tab is mounted, it takes over the same node (assets/page/stage.js).
+Gradio builds its page in the browser, which takes seconds on a slow machine. The first view is visible before that.
+Once the Learn tab is mounted, it reuses the node of the first view (assets/page/stage.js).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ADDRESS_HEADERS = (b"host", b"x-forwarded-host", b"x-forwarded-proto", b"x-gradi
 """The headers from which Gradio builds the URLs in its pages."""
 KEPT_ANSWERS = 16
 PAGE_LEVEL = 4
-"""Compression of a page: seven milliseconds for 700 kB, which become 120 kB."""
+"""Gzip level for pages, which compresses 700 kB to 120 kB in 7 ms."""
 SCRIPT = re.compile(rb"<script\b(.*?</script>)", re.DOTALL)
 FRAMEWORKS_LANGUAGE = b'lang="en"'
 FRAMEWORKS_SHEET = b'<link rel="stylesheet" crossorigin'
@@ -44,20 +44,26 @@ FRAMEWORKS_SHEET = b'<link rel="stylesheet" crossorigin'
 
 @dataclass(frozen=True)
 class PageAdditions:
-    """Additions to a served page: its language `tag`, the start of its head, and the end of its body."""
+    """Additions to a served page.
+
+    Attributes:
+        tag: Language tag, such as "zh-CN".
+        head: HTML for the start of the head.
+        view: HTML for the end of the body; empty for no first view.
+    """
 
     tag: bytes
     head: bytes
     view: bytes = b""
 
     def to(self, page: bytes) -> bytes:
-        """Return the page with all additions; anything that is not an HTML page is unchanged."""
+        """Return the page with all additions; content without a closing body tag is unchanged."""
         before, end, after = page.rpartition(BODY_ENDS)
         if not end:
             return page
         whole = before + self.view + end + after
         whole = whole.replace(FRAMEWORKS_LANGUAGE, b'lang="' + self.tag + b'"', 1)
-        whole = whole.replace(FRAMEWORKS_SHEET, FRAMEWORKS_SHEET + b" disabled", 1)  # `head` includes this sheet
+        whole = whole.replace(FRAMEWORKS_SHEET, FRAMEWORKS_SHEET + b" disabled", 1)  # `head` has this sheet
         return HEAD_BEGINS.sub(lambda found: found[0] + self.head, whole, count=1)
 
 
@@ -65,11 +71,11 @@ _added: WeakKeyDictionary[gr.Blocks, dict[str, PageAdditions]] = WeakKeyDictiona
 
 
 def put(page: gr.Blocks, shown: RecordedStudy | None) -> None:
-    """Register the language and the first view of the part of `page` that was just built.
+    """Register the additions to the route of `page` that is being built.
 
     Args:
         page: The page.
-        shown: The recorded study of the first view, or None.
+        shown: Recorded study of the first view; None for no first view.
     """
     view = _markup(shown.stage).encode() if shown is not None else b""
     added = PageAdditions(language.TAGS[language.current()].encode(), _head().encode(), view)
@@ -81,7 +87,7 @@ def of(page: gr.Blocks, *, head: str = "", view: bool = True) -> Mapping[str, Pa
 
     Args:
         page: The page.
-        head: Elements that the head of every page begins with, after its language.
+        head: HTML to add to the head of every page after the language script.
         view: Whether to include the first view.
 
     Returns:
@@ -92,7 +98,7 @@ def of(page: gr.Blocks, *, head: str = "", view: bool = True) -> Mapping[str, Pa
 
 
 def _head() -> str:
-    """Return the script of the language, with the translations that the page's scripts need."""
+    """Return the language script with the translations that the page's scripts need."""
     known = {text: language.say(text) for text in language.in_scripts()}
     words = json.dumps({text: said for text, said in known.items() if said != text}, ensure_ascii=False)
     script = (assets() / "page" / "language.js").read_text(encoding="utf-8")
@@ -108,7 +114,7 @@ def _markup(stage: dict[str, Any]) -> str:
 
 
 def _inside_script(data: str) -> str:
-    """Return JSON that cannot close the script element around it."""
+    """Escape JSON so that it cannot close the script element around it."""
     return data.replace("<", "\\u003c")
 
 
@@ -116,10 +122,10 @@ Key = tuple[str, str, tuple[bytes, ...]]
 
 
 class FirstView:
-    """ASGI middleware that adds to the pages served at the paths of `pages`, and caches them and their description.
+    """ASGI middleware that inserts additions into pages, and caches the pages and their configuration.
 
-    Gradio copies the description of the whole page for every request. Without a cookie, the result only depends on the
-    URL that is requested.
+    Gradio copies the configuration of the whole page for every request. Without a cookie, the response depends only on
+    the requested URL.
 
     Args:
         app: The application.
@@ -160,7 +166,7 @@ class FirstView:
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     def _asked(self, scope: Scope) -> Scope:
-        """Return the request to pass on, without query parameters that the page does not depend on."""
+        """Return the request to pass on, without query parameters that do not affect the response."""
         page = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("page", [""])[0]
         named = scope["path"] == CONFIG and f"/{page}" in self.pages
         return {**scope, "method": "GET", "query_string": f"page={page}".encode() if named else b""}
@@ -173,7 +179,7 @@ class FirstView:
         return scope["path"], scope["query_string"].decode("latin-1"), (scope.get("scheme", "").encode(), *address)
 
     async def _answered(self, scope: Scope, receive: Receive) -> tuple[Message, bytes]:
-        """Return the start of the response, and its body with the additions, if it is a page."""
+        """Return the start of the response and its body, with the additions if it is a page."""
         start: Message = {}
         body = bytearray()
 
@@ -195,12 +201,12 @@ def _is_for_all(start: Message) -> bool:
 
 
 def _with_nonce(page: bytes, nonce: str) -> bytes:
-    """Return the page with the nonce of the content security policy at every script element."""
+    """Add the nonce of the content security policy to every script element."""
     return SCRIPT.sub(rb'<script nonce="%b"\1' % nonce.encode(), page)
 
 
 def _packed(start: Message, body: bytes) -> tuple[Message, bytes]:
-    """Return a page compressed, at a fast level, because its nonce makes every response different."""
+    """Compress a page at a fast level, since its nonce makes every response different."""
     names = dict(start.get("headers", []))
     if b"content-encoding" in names:
         return start, body

@@ -1,4 +1,4 @@
-"""Gradio's own style sheets and small scripts, sent in two requests instead of about eighty."""
+"""Combine Gradio's style sheets and small scripts into two files, which replace about eighty requests."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from neftune_core.home import assets
 
 FOLDER = Path(gr.__file__).parent / "templates" / "frontend" / "assets"
 LARGEST_SHEET = 50_000
-"""Larger style sheets, in bytes, belong to an editor that the page does not use."""
+"""Size in bytes up to which style sheets are combined; larger ones belong to an editor that the page does not use."""
 LARGEST_SCRIPT = 4_500
-"""Larger scripts, in bytes, are requested one by one, so that they are fetched and compiled side by side."""
+"""Size in bytes up to which scripts are combined; larger ones are faster to fetch and compile in parallel."""
 SPECIFIER = "framework/"
-"""What the scripts that are sent together name instead of `./` when they import others (assets/page/framework.js)."""
+"""Prefix that replaces `./` in the imports of combined scripts (assets/page/framework.js)."""
 _RELATIVE = re.compile(r"""url\((["']?)(?:\./)?(?!data:|["'#/]|\w+:)""")
 _ENTRY = re.compile(r'<script type="module"[^>]*src="\./assets/([^"]+)"')
 _STATIC = re.compile(r'\b(from|import)"\./([^"]+\.js)"')
@@ -26,14 +26,14 @@ _SHELL = re.compile(r"import\(`\./((?:Index|Blocks)-[^`]+)`\)")
 
 
 def sheets() -> Mapping[str, Path]:
-    """Return Gradio's style sheets, basic ones first, by the URL under which its scripts look for them."""
+    """Return Gradio's style sheets by the URL that its scripts use, basic ones first."""
     found = [path for path in FOLDER.glob("*.css") if path.stat().st_size < LARGEST_SHEET]
     basic = sorted(found, key=lambda path: (not path.name.startswith(("index-", "core-")), path.name))
     return {f"./assets/{path.name}": path for path in basic}
 
 
 def one_sheet(up: str) -> str:
-    """Return Gradio's style sheets as one.
+    """Combine Gradio's style sheets into one.
 
     Args:
         up: Relative path from the served sheet to the root of the page.
@@ -46,9 +46,9 @@ def one_sheet(up: str) -> str:
 
 
 def scripts(components: Iterable[str]) -> dict[str, str]:
-    """Return Gradio's small scripts for a page, by file name; what they import is named as `SPECIFIER` says.
+    """Return Gradio's small scripts for a page, by file name, with `SPECIFIER` in their imports.
 
-    Scripts that refer to their own URL are left out: they would not find it.
+    Scripts that use their own URL or dynamic imports are omitted, since they depend on the original URL.
 
     Args:
         components: Names of the components of the page, such as "textbox".
@@ -76,7 +76,7 @@ def _imported(text: str, components: set[str]) -> Iterator[str]:
 
 
 def one_script(components: Iterable[str]) -> str:
-    """Return one script that makes the browser take the small scripts of Gradio from it.
+    """Return one script that contains Gradio's small scripts and makes the browser use them.
 
     Args:
         components: Names of the components of the page.

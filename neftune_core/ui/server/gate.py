@@ -1,7 +1,7 @@
-"""ASGI middleware between network and page: paths, sizes and values are checked before anything acts on them.
+"""ASGI middleware that validates every request before it reaches Gradio.
 
-Gradio answers more paths than the page uses (it would fetch any URL for a visitor), calls handlers with any value, and
-prints errors with a traceback. `Gate` checks requests; `calls.guard` checks the calls in them.
+By default, Gradio serves more paths than the page uses, including one that fetches any URL for a visitor. It also
+passes any value to handlers and prints tracebacks. `Gate` checks requests, and `calls.guard` checks the calls in them.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ CALLS = re.compile(r"/gradio_api/(queue/join|call/(?P<name>[^/]+))/?$", re.IGNOR
 UPLOAD = re.compile(r"/gradio_api/upload/?$", re.IGNORECASE)
 LOGIN = re.compile(r"/login/?$", re.IGNORECASE)
 SIGN_IN = "/login/huggingface"
-"""The only path that may redirect to another host: to the platform's sign-in."""
+"""The only path that may redirect to another host (the platform's sign-in page)."""
 SESSION = re.compile(r"[\w\-]{1,100}")
 
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),  # browsers must not interpret a visitor's upload as a page
-    (b"referrer-policy", b"no-referrer"),  # the URL of a page may contain the id of a study
+    (b"referrer-policy", b"no-referrer"),  # the URL of a page may contain a study id
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), payment=(), usb=()"),
     (b"cross-origin-opener-policy", b"same-origin-allow-popups"),  # the sign-in of a Space opens in a new window
 )
@@ -71,12 +71,12 @@ POLICY = (
 )
 """The page's content security policy.
 
-The scripts in the page itself carry the nonce of the response (`first_view.FirstView`). Gradio compiles event handlers
-in the browser from text, hence 'unsafe-eval', and sets styles from scripts. Its small scripts, which come as one
-(`framework.one_script`), carry the nonce too.
+The scripts in the page (`first_view.FirstView`) and Gradio's combined small scripts (`framework.one_script`) carry the
+nonce of the response. Gradio needs 'unsafe-eval' because it compiles event handlers from text in the browser, and
+'unsafe-inline' because its scripts set styles.
 """
 NONCE = "neftune.nonce"
-"""Key of the response's nonce in the scope of a request."""
+"""Key of the response's nonce in the ASGI scope of the request."""
 
 MOST_VALUES = 20_000
 DEEPEST = 40
@@ -88,11 +88,11 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 class RejectedRequest(Exception):
-    """A rejected request.
+    """Raised when the gate rejects a request.
 
     Args:
         status: HTTP status.
-        words: Reason, in one sentence.
+        words: The reason, in one sentence.
     """
 
     def __init__(self, status: int, words: str) -> None:
@@ -101,11 +101,11 @@ class RejectedRequest(Exception):
 
 
 class Gate:
-    """ASGI middleware outside of Gradio and its own middleware.
+    """Outermost ASGI middleware, which checks every request before Gradio and its own middleware.
 
     Args:
         app: The application behind the gate.
-        page: The page whose functions are called.
+        page: The Gradio page.
         limits: Limits of the server.
         hosts: Accepted host names and origins.
     """
@@ -137,26 +137,25 @@ class Gate:
         try:
             with self.open.one(_address(scope)), self.unread.reading(scope["path"], query):
                 checked = await self._checked(scope, receive)
-                kept = [
-                    (name, value) for name, value in scope["headers"] if name != b"origin"
-                ]  # never allow a foreign origin
+                # Without an `Origin` header, Gradio's CORS middleware cannot allow a foreign origin.
+                kept = [(name, value) for name, value in scope["headers"] if name != b"origin"]
                 await self.app(self.callers.noted({**scope, "headers": kept}), checked, sending)
         except Exception as error:
             status, words = _answer(error)
             if not started:
                 await JSONResponse({"error": words}, status)(scope, receive, sending)
             else:
-                with contextlib.suppress(RuntimeError):  # raised after the response had ended
+                with contextlib.suppress(RuntimeError):  # the response has already ended
                     await sending({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _watch(self) -> None:
-        """Start closing idle connections, once the server runs."""
+        """Start the task that closes idle connections, unless the server is not running yet or the task exists."""
         if self._watching is None and getattr(self.page, "server", None) is not None:
             end = (lambda connection: str(id(connection))) if self.hosts.anything else peer_of  # all from the proxy
             self._watching = asyncio.create_task(close_idle(self.page.server, end))
 
     async def _checked(self, scope: Scope, receive: Receive) -> Receive:
-        """Return the `receive` to pass to the application; raise if the request is rejected."""
+        """Return the `receive` to pass to the application; raise an exception if the request is rejected."""
         path, method = scope["path"], scope["method"]
         self._check_source(scope)
         if not is_open(method, path, self.pages):
@@ -188,12 +187,11 @@ class Gate:
                 self.rates.count_call(address)
                 said["session_hash"] = session = said.get("session_hash") or secrets.token_hex(16)
                 await self.unread.join(address, session)
-        return _replay(
-            json.dumps(said).encode(), receive
-        )  # exactly as parsed here, so that the bytes are not interpreted differently
+        # Encoded again, so that Gradio reads exactly the values that were checked.
+        return _replay(json.dumps(said).encode(), receive)
 
     def _by_position(self, scope: Scope, said: dict[str, Any]) -> dict[str, Any]:
-        """Return the body of a call; a call by name is converted to one by position, including the path in `scope`."""
+        """Return the body of a call with positional parameters; named ones, and the path in `scope`, are converted."""
         if not V2.search(scope["path"]):
             return said
         found = as_positional(self.page, scope["path"], said)
@@ -204,20 +202,20 @@ class Gate:
         return said
 
     def _check_source(self, scope: Scope) -> None:
-        """Raise `RejectedRequest` for a foreign host name, or a request from a page of another site."""
+        """Raise `RejectedRequest` for an unknown host name or a cross-site request."""
         host = header(scope, b"host")
         for asked in (host, header(scope, b"x-forwarded-host")):
             if asked and not self.hosts.accepts(asked):
                 raise RejectedRequest(
                     421,
-                    "The lab is not served under this host name: its host can add it to NEFTUNE_HOSTS.",
+                    "The lab is not served under this host name: add the name to NEFTUNE_HOSTS on the server.",
                 )
         if scope["method"] in READ:
             return
         origin, site = header(scope, b"origin"), header(scope, b"sec-fetch-site")
         foreign = not self.hosts.is_own(origin, host) if origin else site in ("cross-site", "same-site")
         if foreign:
-            raise RejectedRequest(403, "Requests from a page of another site are refused.")
+            raise RejectedRequest(403, "Requests from pages of another site are refused.")
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         most = 4 * self.limits.prompts * self.limits.prompt_characters + FORM_BYTES
@@ -232,7 +230,7 @@ class Gate:
         return bytes(body)
 
     def _guarded(self, message: Message, scope: Scope) -> Message:
-        """Return the start of a response with the common headers; cookies and redirects are restricted to this host."""
+        """Add security headers to the start of a response, and restrict its cookies and redirects to this host."""
         if message["type"] != "http.response.start":
             return message
         policy = POLICY.format(nonce=scope[NONCE], frames="*" if self.hosts.anything else "'self'")
@@ -252,10 +250,10 @@ def _address(scope: Scope) -> str:
 
 
 def _answer(error: Exception) -> tuple[int, str]:
-    """Return status and sentence for an exception; an internal error is logged."""
+    """Return the HTTP status and the message for an exception; internal errors are logged."""
     while isinstance(error, ExceptionGroup):  # exceptions during streaming arrive as groups of one
         error = error.exceptions[0]
-    if isinstance(error, RuntimeError) and isinstance(error.__cause__, HTTPException):  # too late for a response
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, HTTPException):  # too late to respond
         error = error.__cause__
     if isinstance(error, RejectedRequest):
         return error.status, str(error)
@@ -265,9 +263,9 @@ def _answer(error: Exception) -> tuple[int, str]:
         return 413 if isinstance(error, DoesNotFit) else 400, str(error)
     no_file = isinstance(error, TypeError) and "GradioUploadFile" in str(error)
     if no_file or (isinstance(error, AttributeError) and error.name == "filename"):  # a form field instead of a file
-        return 400, "An upload must be a form whose files have names."
-    if isinstance(error, ClientDisconnect | HTTPException):  # a visitor who disconnected, or whose session has ended
-        return getattr(error, "status_code", 400), "The connection or the session ended before the answer."
+        return 400, "An upload must be a form with named files."
+    if isinstance(error, ClientDisconnect | HTTPException):  # the visitor disconnected, or the session has ended
+        return getattr(error, "status_code", 400), "The connection or the session ended before the response was sent."
     return 500, sentence(error)
 
 
@@ -276,8 +274,12 @@ def _declared_length(scope: Scope, most: int) -> int:
     given = dict(scope["headers"]).get(b"content-length", b"0")
     length = int(given) if given.isdigit() and len(given) < 20 else most + 1
     if length > most:
-        raise RejectedRequest(413, f"This exceeds the {most / 1e6:,.0f} MB that this server accepts at once.")
+        raise RejectedRequest(413, _too_large(most))
     return length
+
+
+def _too_large(most: int) -> str:
+    return f"This request exceeds the server's limit of {most / 1e6:,.0f} MB: send less data at once."
 
 
 def _count_bytes(receive: Receive, most: int) -> Receive:
@@ -288,14 +290,14 @@ def _count_bytes(receive: Receive, most: int) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > most:
-            raise RejectedRequest(413, f"This exceeds the {most / 1e6:,.0f} MB that this server accepts at once.")
+            raise RejectedRequest(413, _too_large(most))
         return message
 
     return counting
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that first repeats the body."""
+    """Return a `receive` that first replays the body."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:
@@ -305,10 +307,10 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def parse_call(body: bytes) -> dict[str, Any]:
-    """Parse the body of a call, a JSON object.
+    """Parse the body of a call.
 
     Raises:
-        RejectedRequest: If its size, depth, numbers or Unicode are not within limits.
+        RejectedRequest: If it is not a JSON object, or its size, nesting, numbers or characters are not allowed.
     """
     bare = _STRING.sub(b"", body)
     if sum(bare.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
@@ -342,9 +344,9 @@ def _every(value: Any) -> Iterator[Any]:
 
 def _require_plain(value: Any) -> None:
     if isinstance(value, str) and _HALF.search(value):
-        raise RejectedRequest(400, "A text of this call contains an incomplete character (a lone surrogate).")
+        raise RejectedRequest(400, "A text in this call contains an incomplete character (a lone surrogate).")
     if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) <= LARGEST_NUMBER):
-        raise RejectedRequest(400, "A number of this call is not finite.")
+        raise RejectedRequest(400, "A number in this call is not finite or too large.")
     if isinstance(value, dict) and "path" in value:
         path, marks = value["path"], value.get("meta", {})
         if not isinstance(path, str) or not isinstance(marks, dict):
@@ -354,18 +356,18 @@ def _require_plain(value: Any) -> None:
 
 
 def check_call(page: gr.Blocks, call: dict[str, Any], name: str | None) -> int:
-    """Return the number of the called function.
+    """Validate a call and return the number of the function that it calls.
 
     Args:
         page: The page.
         call: Body of the request.
-        name: Function name in the path, which takes precedence; None if the path names none.
+        name: Function name in the path, which takes precedence over the body; None if the path contains none.
 
     Returns:
-        The number of the function.
+        The key of the function in `page.fns`.
 
     Raises:
-        RejectedRequest: If the page would not call it like this.
+        RejectedRequest: If the function does not exist or the call is malformed.
     """
     said = call.get("fn_index")
     named = next((number for number, fn in page.fns.items() if name and fn.api_name == name), None)
@@ -373,7 +375,7 @@ def check_call(page: gr.Blocks, call: dict[str, Any], name: str | None) -> int:
     if isinstance(number, bool) or not isinstance(number, int) or number not in page.fns:
         raise RejectedRequest(404, "The page has no such function.")
     if (said is not None and said is not False and said != number) or isinstance(said, bool):
-        raise RejectedRequest(400, "The path of this call names a different function from its body.")
+        raise RejectedRequest(400, "The path and the body of this call name different functions.")
     if not isinstance(call.get("data"), list):
         raise RejectedRequest(400, "The values of a call must be in a list called data.")
     session = call.get("session_hash")

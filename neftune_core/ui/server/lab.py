@@ -44,13 +44,15 @@ LONGEST_END_SECONDS = 8.0  # many systems kill a process ten seconds after SIGTE
 
 
 class Lab:
-    """One server. The queue is created on first use, since it imports torch and the page must be served before that.
+    """State of one server.
+
+    The job queue is created on first use, since it imports torch and the page must be served before that.
 
     Args:
         limits: Limits of the server; the profile's limits if None.
         studies: Folder of recorded studies; those that ship with the lab if None.
-        host: Profile of the server; the environment's profile if None.
-        gpu: The GPU allocated per call, on platforms with one.
+        host: Profile of the server; the default profile if None.
+        gpu: GPU that the platform allocates per call; None on other platforms.
         shared: Whether the page has a public link that needs no password.
     """
 
@@ -77,7 +79,7 @@ class Lab:
 
     @functools.cached_property
     def jobs(self) -> LabJobs:
-        """Return the queue with its worker."""
+        """Return the job queue with its worker."""
         from neftune_core.studies.tracking import logged
         from neftune_core.sweeps.queue import LabJobs
         from neftune_core.sweeps.sweep import run_record
@@ -86,9 +88,10 @@ class Lab:
         return LabJobs(self.limits, logged(run, self.host.track), admit=Rates(self.limits).count_study)
 
     def attended(self, record: Record, key: str) -> Iterator[list[Any]]:
-        """Hold a request until its study ends, if the GPU is allocated per request; stop it if the page disconnects.
+        """Keep a request open until its study ends if the GPU is allocated per request.
 
-        Without such a GPU nothing is yielded, since a study needs no page.
+        The study is stopped if the page disconnects. On other platforms nothing is yielded, since studies do not need
+        an open page.
 
         Args:
             record: The study.
@@ -109,13 +112,13 @@ class Lab:
 
     @property
     def attending(self) -> dict[str, Any]:
-        """Return the options of an event whose request may be held, so that others do not wait for it."""
+        """Return the event options that prevent requests held by `attended` from blocking others."""
         return {"concurrency_limit": None} if self.gpu else {}
 
     def answers(
         self, chosen: Sequence[SelectedArm], prompts: Sequence[Prompt], settings: DecodingSettings
     ) -> Iterator[list[dict[str, Any]]]:
-        """Answer prompts, as `comparison.compare_arms` does, on the GPU allocated per call if there is one.
+        """Answer prompts with `comparison.compare_arms`, on the GPU allocated per call if there is one.
 
         Args:
             chosen: The arms.
@@ -131,18 +134,18 @@ class Lab:
         return answer(chosen, prompts, settings, self.limits)
 
     def close(self) -> None:
-        """Stop the running study with a checkpoint when the server ends."""
+        """Stop the running study with a checkpoint before the server ends."""
         if "jobs" in self.__dict__:
             self.jobs.close(LONGEST_END_SECONDS)
 
     @functools.cached_property
     def recorded(self) -> Record | None:
-        """Return the recorded study that is shown before anything has been run, if one ships with the lab."""
+        """Return the recorded study shown before anything has been run; None if the lab ships without one."""
         found = sorted(path.parent for path in self.studies.glob("*/study.toml"))
         return Record(found[0]) if found else None
 
     def prepared(self, data: DataSettings, model: ModelSettings) -> tuple[PreparedData, Any]:
-        """Tokenize the rows of a data source, as `examined` does, and require that a study can be trained on them.
+        """Tokenize the rows of a data source, and check that a study can be trained on them.
 
         Args:
             data: The data settings.
@@ -160,9 +163,9 @@ class Lab:
         return found, tokenizer
 
     def examined(self, data: DataSettings, model: ModelSettings) -> tuple[PreparedData, Any]:
-        """Tokenize the rows of a data source, however few there are.
+        """Tokenize the rows of a data source, even if there are too few for a study.
 
-        The last few results are cached, each with its error messages in the language of the request.
+        The last few results are cached per language, since they contain messages.
 
         Args:
             data: The data settings.
@@ -191,12 +194,12 @@ class Lab:
 
     @functools.cached_property
     def recorded_sweeps(self) -> list[Sweep]:
-        """Return the recorded sweeps that ship with the lab, by name."""
+        """Return the recorded sweeps that ship with the lab, in the order of their numbers."""
         folders = (path.parent for path in self.sweeps.glob("*/sweep.toml"))
         return [Sweep(folder) for folder in sorted(folders, key=lambda folder: int(folder.name.partition("-")[0]))]
 
     def sweep_table(self, sweep: Sweep) -> SweepTable:
-        """Return the table of a sweep; the last few are cached until their logs grow."""
+        """Return the table of a sweep; the last few tables are cached until their logs grow."""
         from neftune_core.sweeps.table import sweep_table
 
         name = sweep.folder, len(sweep.events()), language.current()
@@ -228,7 +231,7 @@ def require_key(key: str) -> str:
     """Return the visitor's key.
 
     Raises:
-        RecordError: If the browser sent none.
+        RecordError: If the key is missing or too long.
     """
     if not key or len(key) > LONGEST_KEY:
         raise RecordError(say("This browser sent no key to identify your studies: reload the page."))

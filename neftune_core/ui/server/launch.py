@@ -1,4 +1,4 @@
-"""Launch the page with its style and its own files, and without connections to other machines."""
+"""Launch the page with its style and its own files, without connecting to other machines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from urllib.parse import quote
 # Before Gradio is imported: it checks for updates and sends analytics unless disabled.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-# Gradio stores the last ten thousand calls for a monitoring page, disabled here, and sums them up after every call.
+# Gradio stores the last 10,000 calls for its monitoring page (disabled here), and summarises them after every call.
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
 
@@ -45,28 +45,35 @@ from neftune_core.ui.server.gate import Gate
 from neftune_core.ui.server.uploads import CountedFiles
 
 ENTRY = "page.js"
-"""The module that imports all others; they are served as one script."""
+"""Entry module, served as one script with all modules that it imports."""
 SHEET = "framework.css"
-"""Gradio's style sheets as one."""
+"""Name under which Gradio's style sheets are served as one file."""
 SMALL_SCRIPTS = "framework.js"
-"""Gradio's small scripts as one."""
+"""Name under which Gradio's small scripts are served as one file."""
 ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke-linecap="round"
 stroke-width="2.4"><path d="M2 14c2.5 0 2.5-6 5-6s2.5 9 5 9 2.5-12 5-12 2.5 9 5 9" stroke="#c2410c"/>
 <path d="M2 12h20" stroke="#2962a8"/></svg>"""
 FILES = "page-files"
-"""Path of the page's own files, a name under which a proxy is unlikely to serve the whole page."""
+"""URL path of the page's own files; a proxy is unlikely to use the same path for the whole page."""
 SESSIONS = 1000
-"""Number of most recent sessions whose state the server keeps."""
+"""Number of most recent sessions for which the server keeps the state."""
 SWITCH_SECONDS = 0.0005
-"""Seconds after which a computing thread yields the interpreter to others."""
+"""Time in seconds after which a computing thread must release the interpreter to a waiting one."""
 A_YEAR = "public, max-age=31536000, immutable"
 
 
 @dataclass(frozen=True)
 class Serving:
-    """How the page is served.
+    """Options for serving the page.
 
-    None leaves a value to `GRADIO_SERVER_NAME`, `GRADIO_SERVER_PORT` or `GRADIO_ROOT_PATH`.
+    Attributes:
+        host: Listening address; `GRADIO_SERVER_NAME` if None.
+        port: Port; `GRADIO_SERVER_PORT` if None.
+        share: Whether to use Gradio's tunnel.
+        password: Password for visitors; None for none.
+        root_path: URL path under which a proxy serves the page; `GRADIO_ROOT_PATH` if None.
+        open_browser: Whether to open the page in a browser.
+        mcp: Whether to offer the endpoints as tools of the Model Context Protocol.
     """
 
     host: str | None = None
@@ -83,9 +90,9 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits, routes: Sequence[R
 
     Args:
         page: The page.
-        serving: How it is served.
+        serving: Options for serving it.
         limits: Limits of the server.
-        routes: Further routes, besides the page and its files.
+        routes: Routes in addition to the page and its files.
 
     Returns:
         The URL.
@@ -99,7 +106,7 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits, routes: Sequence[R
     keep_signatures(page)
     page.queue(api_open=False)
     page._queue.event_queue_per_concurrency_id = FairQueues(lambda event: asked_by(event.request))
-    # The first line on standard output is the lab's own, with its address: programs that start it read it there.
+    # Programs that start the lab read its URL from the first line of standard output, so Gradio must not print there.
     with outermost(gate_of(page, serving, limits)), own_tools(), redirect_stdout(sys.stderr):
         _, address, shared = page.launch(**options, prevent_thread_lock=True, quiet=True)
     sessions.put_in(page)
@@ -111,7 +118,7 @@ def gate_of(page: gr.Blocks, serving: Serving, limits: Limits) -> Middleware:
 
     Args:
         page: The page.
-        serving: How it is served.
+        serving: Options for serving it.
         limits: Limits of the server.
 
     Returns:
@@ -142,10 +149,10 @@ def outermost(middleware: Middleware) -> Iterator[None]:
 
 
 def answer_promptly() -> None:
-    """Let the thread that answers visitors run promptly, and avoid a search for a package in every call.
+    """Shorten the switch interval of the interpreter, and avoid searching for Matplotlib in every call.
 
-    Python lets a thread that computes keep the interpreter for five milliseconds, many times per call. Around each call
-    Gradio imports Matplotlib twice, and searches the disk for it if it is not installed.
+    By default a computing thread can delay the thread that answers visitors by 5 ms, many times per call. Gradio also
+    imports Matplotlib twice per call, which searches the disk for it each time if it is not installed.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     if importlib.util.find_spec("matplotlib") is None:
@@ -153,22 +160,22 @@ def answer_promptly() -> None:
 
 
 def keep_signatures(page: gr.Blocks) -> None:
-    """Cache the signatures of component classes, which Gradio otherwise computes again for every visitor."""
+    """Cache the signatures of component classes, which Gradio would otherwise compute for every visitor."""
     for made in {type(block).__init__ for block in page.blocks.values()}:
         vars(made).setdefault("__signature__", inspect.signature(made))
 
 
 def launch_options(page: gr.Blocks, serving: Serving, limits: Limits, routes: Sequence[Route] = ()) -> dict[str, Any]:
-    """Build the arguments of Gradio's `launch`: style, own files, the gate, and no outside connection.
+    """Build the arguments of Gradio's `launch`.
 
     Args:
         page: The page.
-        serving: How it is served.
+        serving: Options for serving it.
         limits: Limits of the server.
-        routes: Further routes, besides the page and its files.
+        routes: Routes in addition to the page and its files.
 
     Returns:
-        Keyword arguments.
+        The keyword arguments.
     """
     # With a password, the login form is shown first.
     pages = first_view.of(page, head=head(), view=not serving.password)
@@ -207,22 +214,22 @@ def _knows(password: str, _: str, given: str) -> bool:
 
 
 def head() -> str:
-    """Return the links to what the page fetches first: Gradio's sheets and small scripts as one each, and the script.
+    """Return the elements of the page's head that load the icon, Gradio's combined files and the page's script.
 
-    Gradio's scripts add a link for each of about fifty sheets, unless the page already has one. Disabled links, which
-    browsers do not fetch, avoid these requests.
+    Gradio's scripts load about fifty style sheets that the page does not link to yet. Disabled links, which browsers
+    do not fetch, avoid these requests.
     """
     place = f"{FILES}/{version()}"
     known = "".join(f'<link rel="stylesheet" href="{url}" disabled>' for url in framework.sheets())
     icon = f'<link rel="icon" href="data:image/svg+xml,{quote(ICON)}">'
     sheet = f'<link rel="stylesheet" href="{place}/{SHEET}">'
-    # Before the first module is asked for: older browsers ignore an import map after it.
+    # It must come before the first module: older browsers ignore a later import map.
     small = f'<script src="{place}/{SMALL_SCRIPTS}"></script>'
     return f'{icon}{sheet}{known}{small}<link rel="modulepreload" href="{place}/{ENTRY}">'
 
 
 def script() -> str:
-    """Return the page's script element, which Gradio adds once it has set the page's theme and language."""
+    """Return the page's script element, which Gradio adds after it has set the page's theme and language."""
     return f'<script type="module" src="{FILES}/{version()}/{ENTRY}"></script>'
 
 
@@ -247,7 +254,7 @@ def version() -> str:
 
 @functools.cache
 def _content(name: str, components: frozenset[str]) -> bytes:
-    """Return a file as it is served: the entry with all modules that it imports, or files of Gradio as one."""
+    """Return the content of a file by name; the entry and Gradio's files are combined from several."""
     if name == SHEET:
         return framework.one_sheet("../..").encode()
     if name == SMALL_SCRIPTS:
@@ -257,19 +264,19 @@ def _content(name: str, components: frozenset[str]) -> bytes:
 
 @functools.cache
 def _compressed(name: str, components: frozenset[str]) -> bytes:
-    """Return a compressed file, cached; Gradio would compress it for every visitor, at a tenth of a second per core."""
+    """Return a compressed file from the cache; compressing it for every visitor would take 0.1 s of CPU time each."""
     return gzip.compress(_content(name, components), compresslevel=9, mtime=0)
 
 
 def page_file(request: Request, components: frozenset[str] = frozenset()) -> Response:
-    """Serve one of `files()`, or files of Gradio as one; anything else is not found.
+    """Serve one of `files()`, or a combined file of Gradio.
 
     Args:
         request: The request, with the version and the name of the file.
-        components: Names of the components of the page, whose scripts of Gradio are served as one.
+        components: Names of the page's components, which determine the combined scripts.
 
     Returns:
-        The file, compressed if the browser accepts that, or status 404.
+        The file, compressed if the browser accepts gzip; status 404 for any other name.
     """
     name = request.path_params["name"]
     if name != SHEET and name not in files():

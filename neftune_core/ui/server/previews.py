@@ -1,6 +1,6 @@
-"""Noise previews for the page: a sentence with a model's tokenizer and vectors, and the cached first preview.
+"""Compute noise previews for the page.
 
-The first preview is stored on disk, so that the page is served with it before any model is loaded.
+The first preview is stored on disk, so that the page can show it before any model is loaded.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ SentenceReader = Callable[[str, ModelSettings, str], Sentence]
 FIRST_SENTENCE = "Write a short poem about a robot who learns to paint."
 LONGEST_TOKENS = 160
 PIECE_ROWS = 8192
-FORMAT = 3
-"""Version of the content of a payload; a payload that was stored with a different version is not read from disk."""
+FORMAT = 4
+"""Version of the payload format; payloads stored with another version are not read."""
 
 
 def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
@@ -50,11 +50,11 @@ def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
         sites: Noise sites, as in the noise settings.
 
     Returns:
-        The sentence. Its `about` has `model` (short name), `cut` (number of tokens cut off), `place` (name of the site,
-        "" for the embedding) and `behind` (indices of further sites, whose input already contains noise).
+        The sentence. Its `about` has `model` (short name), `cut` (number of tokens cut off), `layer` (number of
+        the site: 0 is the embedding, -1 the tables of embeddings per layer) and `behind` (indices of the other sites; their input already contains noise).
 
     Raises:
-        DataError: If the text has no token.
+        DataError: If the text has no tokens.
         ModelError: If the model cannot be loaded.
         InvalidSetting: If the model has no such layer.
     """
@@ -81,17 +81,10 @@ def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
         about={
             "model": loaded.name,
             "cut": len(ids) - len(kept),
-            "place": _place(site),
+            "layer": site.number,
             "behind": sorted({other.number for other in chosen} - {site.number}),
         },
     )
-
-
-def _place(site: Site) -> str:
-    """Return where noise other than that of the embedding is added, in English; the page translates it."""
-    if site.number < 0:
-        return "the tables of embeddings per layer"
-    return f"the output of layer {site.number}" if site.number else ""
 
 
 def read_ids(text: str, loaded: LoadedModel) -> list[int]:
@@ -105,7 +98,7 @@ def read_ids(text: str, loaded: LoadedModel) -> list[int]:
         The ids.
 
     Raises:
-        DataError: If the text has no token.
+        DataError: If the text has no tokens.
     """
     return _all_ids(text, loaded)[:LONGEST_TOKENS]
 
@@ -118,7 +111,7 @@ def _all_ids(text: str, loaded: LoadedModel) -> list[int]:
 
 
 def _vectors(loaded: LoadedModel, site: Site, ids: list[int]) -> Vectors:
-    """Return the vectors `[length, width]` that noise would be added to."""
+    """Return the vectors `[length, width]` at a site before noise is added."""
     import torch
 
     given = torch.tensor([ids], device=loaded.device)
@@ -129,7 +122,7 @@ def _vectors(loaded: LoadedModel, site: Site, ids: list[int]) -> Vectors:
 
 
 def _layer_output(loaded: LoadedModel, key: int, ids: torch.Tensor) -> torch.Tensor:
-    """Return the output of a site for `ids`, `[1, length, width]`, from a forward pass of a private module tree."""
+    """Return a site's output `[1, length, width]` for `ids`, from a forward pass through a private module tree."""
     from neftune_core.models.architecture.anatomy import body
     from neftune_core.models.architecture.module_trees import private_tree
     from neftune_core.noise.sites import is_encoder_decoder, noise_sites
@@ -147,7 +140,7 @@ def _layer_output(loaded: LoadedModel, key: int, ids: torch.Tensor) -> torch.Ten
 
 
 def _vocabulary(loaded: LoadedModel, site: Site, count: int) -> Iterator[Vectors]:
-    """Yield the embeddings of all tokens in chunks, as the module returns them (some scale the stored weights)."""
+    """Yield the embeddings of all tokens in chunks, as returned by the module (some modules scale the weights)."""
     import torch
 
     for start in range(0, count, PIECE_ROWS):
@@ -166,9 +159,10 @@ def _marks(ids: list[int], special: set[int]) -> Any:
 
 
 class FirstPreview:
-    """The preview that the page opens with, and the computation of all others.
+    """Cache of the preview that the page opens with; also computes all other previews.
 
-    `payload` and `first_details` come from disk if an earlier run stored them; otherwise they are None until `get`.
+    `payload` and `first_details` are read from disk if an earlier run stored them; otherwise they are None until `get`
+    is called.
     """
 
     def __init__(self, reader: SentenceReader = read_sentence) -> None:
@@ -186,7 +180,7 @@ class FirstPreview:
             sites: Noise sites.
 
         Returns:
-            The payload of `noise.preview.preview`, with a `key` that identifies sentence and draw.
+            The payload of `noise.preview.preview`, with the `key` from `key_of`.
         """
         return {**preview(self.reader(text, model, sites), draw), "key": key_of(text, model, draw, sites)}
 
@@ -210,7 +204,7 @@ class FirstPreview:
         }
 
     def get(self) -> Payload:
-        """Return the first payload, computing and storing it with its details if absent; raise what `reader` raises."""
+        """Return the first payload; if missing, compute and store it and its details."""
         with self._making:
             if self.payload is None:
                 self.first_details = self.details(FIRST_SENTENCE, ModelSettings(), 0)
@@ -245,7 +239,7 @@ def key_of(text: str, model: ModelSettings, draw: int, sites: str) -> str:
         text: The sentence.
         model: The model settings.
         draw: Seed of the noise.
-        sites: Sites of the noise.
+        sites: Noise sites.
 
     Returns:
         Sixteen hexadecimal digits.
@@ -255,7 +249,7 @@ def key_of(text: str, model: ModelSettings, draw: int, sites: str) -> str:
 
 
 def _fingerprint() -> list[Any]:
-    """Return names and sizes of the bundled model's files, which its preview depends on; empty without the model."""
+    """Return the names and sizes of the bundled model's files; empty if the model is missing."""
     from neftune_core.home import assets
 
     folder = assets() / "model"

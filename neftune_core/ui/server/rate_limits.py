@@ -1,7 +1,7 @@
 """Rate limits per network address: calls, passwords and new studies, counted in memory.
 
-Keys cannot be counted, since a visitor can make any number of them. Forging the platform's header on a Space evades
-these limits, but not the limit of the queue.
+Limits per key would have no effect, since a visitor can create any number of keys. On a Space, a forged proxy header
+evades these limits, but not the limit of the queue.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from neftune_core.settings import Limits
 KEPT_ADDRESSES = 10_000
 MINUTE, HOUR = 60.0, 3600.0
 CALL_BYTES = 100_000
-"""A call with a larger body counts as several, because reading it delays everybody."""
+"""Body size in bytes above which a call counts as several, because parsing it delays all visitors."""
 PASSWORDS_A_MINUTE, PASSWORDS_OF_ALL = 10, 100
 
 
 class TooManyCalls(LabError):
-    """More calls than this server answers."""
+    """Raised when a network address exceeds a rate limit."""
 
 
 class Window:
-    """A limit on the events per address within a sliding window.
+    """Limit on the number of events per address within a sliding window.
 
     Args:
-        most: Number of events; 0 means no limit.
-        seconds: Length of the window.
+        most: Maximum number of events; 0 for no limit.
+        seconds: Length of the window in seconds.
     """
 
     def __init__(self, most: int, seconds: float) -> None:
@@ -40,7 +40,7 @@ class Window:
 
     @property
     def addresses(self) -> int:
-        """Number of addresses whose events are kept."""
+        """Return the number of addresses with stored events."""
         return len(self._times)
 
     def wait(self, address: str, now: float | None = None, weight: int = 1) -> float:
@@ -52,7 +52,7 @@ class Window:
             weight: Number of events that it counts as.
 
         Returns:
-            0 if allowed; otherwise the seconds until the next event is.
+            0 if the event is allowed; otherwise the number of seconds to wait.
         """
         if not self.most:
             return 0.0
@@ -85,7 +85,7 @@ class Rates:
         Args:
             address: The network address.
             now: Monotonic time in seconds; the current time if None.
-            size: Bytes of its body.
+            size: Size of its body in bytes.
 
         Raises:
             TooManyCalls: If the limit is reached.
@@ -123,7 +123,7 @@ class Rates:
             raise TooManyCalls(say(words, left=max(1, round(left))))
 
     def count_study(self, address: str, now: float | None = None) -> None:
-        """Count one study, whichever handler starts it; without an address nothing is counted.
+        """Count one new study; with an empty address nothing is counted.
 
         Args:
             address: The network address.

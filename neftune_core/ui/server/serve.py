@@ -1,4 +1,4 @@
-"""Start the server quickly, and load the heavy packages in the background."""
+"""Start the server quickly, and load large packages in the background."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 WRONG_START = 2
-"""The exit status of a start that the settings or the machine forbid."""
+"""Exit status if the server cannot start, for example because of an invalid setting."""
 FIRST_PORT = 7860
 LONGEST_END_SECONDS = 9.0
-"""Seconds after SIGTERM at which the process ends, whatever still runs: many systems kill it after ten."""
+"""Seconds after SIGTERM at which the process ends even if threads still run; many systems kill it after ten."""
 LARGEST_BYTES = 5_000_000
 LONGEST_ENTRY = 20_000
 SHORTEST_SECRET = 8
@@ -48,7 +48,7 @@ _SECRETS = re.compile(
     r"(?<=[Bb]earer )[\w.\-~+/=]{8,}|(?<=://)[^\s/:@]*:[^\s/@]+(?=@)|"
     r"(?<=key=)[^\s&\"']{8,}|(?<=token=)[^\s&\"']{8,}|(?<=password=)[^\s&\"']+"
 )
-"""Secrets in any text: visitors' keys, API keys by their usual prefixes, and passwords in URLs."""
+"""Secrets in log messages: visitors' keys, API keys and tokens with common prefixes, and passwords in URLs."""
 
 
 def serve(
@@ -61,7 +61,9 @@ def serve(
     open_browser: bool = False,
     limits: Limits | None = None,
 ) -> None:
-    """Serve the lab until the process ends, and print its URL; a running study stops with a checkpoint.
+    """Serve the lab until the process ends, and print its URL.
+
+    A study that is running when the process ends is stopped with a checkpoint.
 
     Args:
         host: Listening address, as in `listening`.
@@ -73,7 +75,7 @@ def serve(
         limits: Limits of the server; the profile's limits if None.
 
     Raises:
-        SystemExit: With status 2, after one sentence, if the settings are wrong or the port cannot be used.
+        SystemExit: With status 2, after printing the error, if the server cannot start.
     """
     try:
         here = host_profile()
@@ -139,8 +141,8 @@ def _try_address(host: str, port: int | None) -> None:
             tried.bind(found[4])
     except OSError as error:
         reason = {
-            errno.EADDRINUSE: f"The port {port} is taken: end what uses it, or choose another one",
-            errno.EACCES: f"The port {port} may not be used by this account: choose one above 1023",
+            errno.EADDRINUSE: f"Port {port} is already in use: stop the program that uses it, or choose another port",
+            errno.EACCES: f"This account may not use port {port}: choose a port above 1023",
         }.get(error.errno or 0, f"The lab cannot listen on {host!r}: choose an address of this machine")
         raise NotAvailable(
             f"{reason} (`neftune serve --host` and `--port`, or GRADIO_SERVER_NAME and GRADIO_SERVER_PORT)."
@@ -171,7 +173,7 @@ def _build_page(
 
 
 def models_at_start() -> list[ModelSettings]:
-    """Return the models that are on this machine when a Space starts: the bundled one, and the one in its image."""
+    """Return the models on this machine when a Space starts: the bundled one, and the one in its image if cached."""
     from neftune_core.models.sources.hub_files import is_cached
     from neftune_core.space.folder import PRELOADED
     from neftune_core.space.profiles import pinned_models
@@ -190,15 +192,15 @@ def _launch(blocks: gr.Blocks, serving: Serving, lab: Lab) -> str:
     except OSError as error:
         if "empty port" not in str(error):
             raise
-        taken = serving.port or f"{FIRST_PORT} and those after it"
-        raise NotAvailable(f"The port {taken} is taken: choose another one with `neftune serve --port`.") from None
+        taken = f"Port {serving.port} is" if serving.port else f"Port {FIRST_PORT} and those after it are"
+        raise NotAvailable(f"{taken} already in use: choose another port with `neftune serve --port`.") from None
 
 
 @contextmanager
 def _ended_by_the_system() -> Iterator[None]:
-    """Turn SIGTERM into `SystemExit` with the conventional status; in the main thread only.
+    """Turn SIGTERM into `SystemExit` with the conventional status, in the main thread only.
 
-    The process ends after `LONGEST_END_SECONDS`, even if other threads still compute.
+    The process ends after `LONGEST_END_SECONDS`, even if other threads are still running.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -218,7 +220,7 @@ def _ended_by_the_system() -> Iterator[None]:
     except SystemExit as error:
         logging.shutdown()
         sys.stdout.flush()
-        os._exit(error.code if isinstance(error.code, int) else 0)  # do not wait for threads of visitors' calls
+        os._exit(error.code if isinstance(error.code, int) else 0)  # without waiting for threads of visitors' calls
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -235,7 +237,7 @@ def _warm_up(first: FirstPreview) -> None:
 
 
 class SecretFilter(logging.Formatter):
-    """Formatter that replaces secrets of the environment, visitors' keys and API keys with [secret]."""
+    """Log formatter that replaces secrets from the environment, visitors' keys and API keys with "[secret]"."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -249,7 +251,7 @@ class SecretFilter(logging.Formatter):
 
 
 def log_to_file() -> None:
-    """Log messages and warnings of this process to `lab.log` in `home()`, not to the terminal."""
+    """Write log messages and warnings of this process to `lab.log` in `home()` instead of the terminal."""
     file = RotatingFileHandler(
         home() / "lab.log", maxBytes=LARGEST_BYTES, backupCount=1, delay=True, encoding="utf-8", errors="replace"
     )

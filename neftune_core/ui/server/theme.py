@@ -1,4 +1,4 @@
-"""The style: Gradio's variables from the colour table, system fonts, no network."""
+"""Style of the page: Gradio's theme variables from the colour table, with system fonts."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ _PLAIN = {
 
 
 def css() -> str:
-    """Return the colour table as custom properties, followed by the style sheet."""
+    """Return the colour table as CSS custom properties, followed by the style sheets."""
     variables = f":root, .light {{\n{css_variables('light')}\n}}\n:root.dark, .dark {{\n{css_variables('dark')}\n}}\n"
     sheets = sorted((assets() / "page").glob("*.css"), reverse=True)  # style.css first
     return variables + "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)

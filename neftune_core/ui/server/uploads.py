@@ -1,7 +1,7 @@
-"""Storage of uploads and exports: location, retention, and quota per network address.
+"""Storage of uploads and exports: location, retention and quotas per network address.
 
 Everything in `uploads/` is counted, per address and in total. Counts are updated as files arrive, so that no request
-scans the folder. A thread occasionally scans it, removes old files, and counts those that were missed.
+scans the folder. A thread scans it occasionally to remove old files and to count files that were missed.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from neftune_core.studies.records.record import asked_from
 from neftune_core.ui.server.addresses import FORWARDED, address_of, header
 
 KEPT_SECONDS = 24 * 3600
-UPLOADS_KEPT = 40  # number of files of maximum size that fit
+UPLOADS_KEPT = 40  # capacity, in files of the maximum size
 FILES_KEPT = 20_000
 SHARE = 4
-"""On a server that strangers visit, one address may use at most `1 / SHARE` of the space."""
+"""On a public server, one address may use at most `1 / SHARE` of the space."""
 BETWEEN_LOOKS_SECONDS = 60
 asked_as: ContextVar[str] = ContextVar("asked_as", default="")
-"""Hash of the key that the session of the current call has sent; empty if none was sent, and in calls from Python."""
+"""Hash of the key sent by the session of the current call; empty if it sent none, and in calls from Python."""
 UPLOAD = re.compile(r"/gradio_api/upload/?$", re.IGNORECASE)
 READ_FILE = re.compile(r"/gradio_api/file[=/](?P<path>.+)$", re.IGNORECASE | re.DOTALL)
 
@@ -55,13 +55,13 @@ def keep_uploads_at_home() -> Path:
 
 
 def output_folder(kind: str, *parts: str) -> Path:
-    """Return the folder of one generated file, created if missing; equal parts give the same folder.
+    """Return the folder of a generated file, and create it if it is missing.
 
-    One part is a visitor's key or its hash, so that the URL cannot be guessed.
+    Equal parts give the same folder. One part is a visitor's key or its hash, so that the URL cannot be guessed.
 
     Args:
-        kind: First part of the folder's name.
-        *parts: Parts that identify the file.
+        kind: Prefix of the folder's name.
+        *parts: Strings that identify the file.
 
     Returns:
         The folder.
@@ -103,14 +103,14 @@ def link_or_copy(path: Path, folder: Path) -> Path:
 
 @dataclass
 class _Upload:
-    """One file.
+    """An uploaded file.
 
     Attributes:
-        address: The network address that it is counted under; empty for files from before the server started.
-        size: Its size in bytes.
-        addresses: All addresses that it was uploaded from, since files with the same content have the same path.
-        owners: The hashed keys of visitors who have named it in a call.
-        unnamed: Number of its uploads that no call has named yet.
+        address: Network address to which the file is attributed; empty for files from before the server started.
+        size: Size in bytes.
+        addresses: All addresses that have uploaded the file, since files with the same content have the same path.
+        owners: Hashed keys of the visitors who have named the file in a call.
+        unnamed: Number of uploads of the file that no call has named yet.
     """
 
     address: str
@@ -190,7 +190,7 @@ class UploadQuota:
                 before = self._forget(path)
                 kept = self._kept[path] = _Upload(address, about.st_size if about.st_nlink == 1 else 0)
                 kept.addresses.add(address)
-                if before is not None and "" not in before.addresses:  # their owners may have become known only later
+                if before is not None and "" not in before.addresses:  # uploaded before from a known address
                     kept.addresses |= before.addresses
                     kept.owners = before.owners
                     kept.unnamed += before.unnamed
@@ -206,7 +206,7 @@ class UploadQuota:
             path: The file.
 
         Returns:
-            Whether it was uploaded from there, or its origin is unknown.
+            Whether the address has uploaded the file, or the file's origin is unknown.
         """
         try:
             kept = self._found(path)
@@ -215,14 +215,14 @@ class UploadQuota:
         return kept is None or "" in kept.addresses or address in kept.addresses
 
     def is_for(self, owner: str, path: str) -> bool:
-        """Return whether a visitor may name a file: if nobody has since its upload, or if they have named it before.
+        """Return whether a visitor may name a file in a call, and record the visitor as an owner if so.
 
         Args:
-            owner: The hash of the visitor's key; empty if the call has none, as for API clients.
+            owner: Hash of the visitor's key; empty if the call has none, as for API clients.
             path: The file.
 
         Returns:
-            Whether the visitor may.
+            Whether the visitor has named the file before, or nobody has named it since it was last uploaded.
         """
         try:
             kept = self._found(path)
@@ -238,7 +238,7 @@ class UploadQuota:
         return allowed
 
     def may_name(self, path: str) -> bool:
-        """Return whether the visitor of the current call may name a file; a private server checks only the address."""
+        """Return whether the current call may name a file; a private server checks only the network address."""
         here = self.is_of(asked_from.get(), path)
         return here and (self.limits.local_paths or self.is_for(asked_as.get(), path))
 
@@ -258,7 +258,7 @@ class UploadQuota:
             threading.Thread(target=self.look, name="uploads", daemon=True).start()
 
     def look(self) -> None:
-        """Remove files older than a day, and count those that were missed."""
+        """Remove files older than a day, and count files that have not been counted yet."""
         with self._looking:
             self._looked = time.monotonic()
             seen = set()
@@ -281,7 +281,7 @@ _making = threading.Lock()
 
 
 def upload_quota(limits: Limits) -> UploadQuota:
-    """Return this process's accounting of the uploads in the home folder."""
+    """Return the accounting of the uploads in the home folder, shared by the whole process."""
     folder = home() / "uploads"
     with _making:
         room = _rooms.get(folder)
@@ -319,19 +319,19 @@ class CountedFiles:
     async def _take(self, room: UploadQuota, address: str, scope: Scope, receive: Receive, send: Send) -> None:
         length, said = header(scope, b"content-length"), bytearray()
 
-        async def hearing(message: Message) -> None:
+        async def sending(message: Message) -> None:
             said.extend(message.get("body", b""))
             await send(message)
 
         most = self.limits.upload_megabytes * 1_000_000
         with room.reserved(address, int(length) if length.isdigit() else most):
-            await self.app(scope, receive, hearing)
+            await self.app(scope, receive, sending)
             for path in _paths(bytes(said)):
                 room.keep(address, path)
 
 
 def _paths(said: bytes) -> list[Path]:
-    """Return the files that Gradio reports as stored; none if it rejected them."""
+    """Return the stored files from Gradio's response to an upload; empty if it rejected them."""
     try:
         found = json.loads(said)
     except ValueError:
@@ -340,7 +340,7 @@ def _paths(said: bytes) -> list[Path]:
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, float]]:
-    """Yield every file below `folder`, with the seconds since it was written or last linked."""
+    """Yield every file below `folder` with the time in seconds since it was written or last linked."""
     now = time.time()
     for parent, _, names in os.walk(folder):
         for name in names:

@@ -37,10 +37,10 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_port_that_is_taken_is_refused_wherever_it_is_set(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(NotAvailable, match=f"port {taken} is taken"):
+    with pytest.raises(NotAvailable, match=f"Port {taken} is already in use"):
         listening(None, taken)
     monkeypatch.setenv("GRADIO_SERVER_PORT", str(taken))
-    with pytest.raises(NotAvailable, match=f"port {taken} is taken"):
+    with pytest.raises(NotAvailable, match=f"Port {taken} is already in use"):
         listening(None, None)
 
 
@@ -67,7 +67,7 @@ def test_an_empty_port_is_as_if_it_were_not_set(monkeypatch: pytest.MonkeyPatch)
     ("variable", "value", "words"),
     [
         ("NEFTUNE_LIMIT_STEPS", "2k", "NEFTUNE_LIMIT_STEPS cannot be '2k'"),
-        ("GRADIO_SERVER_PORT", "{taken}", "is taken"),
+        ("GRADIO_SERVER_PORT", "{taken}", "already in use"),
         ("GRADIO_NUM_PORTS", "many", "An internal error occurred"),
     ],
 )

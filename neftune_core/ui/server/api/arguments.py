@@ -1,4 +1,4 @@
-"""Parameters of the endpoints, checked: each function raises a `LabError` with one sentence."""
+"""Checks of the endpoints' parameters; each function raises a `LabError` for an invalid value."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ def own_record(record: Any, key: Any) -> Record:
     """Return a record of the caller.
 
     Args:
-        record: Its id.
+        record: Id of the record.
         key: The caller's key.
 
     Returns:
         The record.
 
     Raises:
-        LabError: If it is missing, or the key is not its owner's.
+        LabError: If the record does not exist, or the key is not its owner's.
     """
     return find(checked_text(record, "record", 100), checked_key(key))
 
 
 def own_study(record: Any, key: Any) -> Record:
-    """Return a record of the caller, or the study of a sweep named SWEEP/CELL.
+    """Return a record of the caller, or one study of a sweep.
 
     Args:
-        record: Its id.
+        record: Id of the record, or `SWEEP/CELL` for a study of a sweep.
         key: The caller's key.
 
     Returns:
         The record.
 
     Raises:
-        LabError: If it is missing, or the key is not its owner's.
+        LabError: If the record does not exist, or the key is not its owner's.
     """
     return find_study(checked_text(record, "record", 100), checked_key(key))
 
 
 def checked_key(key: Any) -> str:
-    """Return the caller's key; raise `InvalidSetting` if it is so short that it could be guessed."""
+    """Return the caller's key; raise `InvalidSetting` if it is too short."""
     given = require_key(checked_text(key, "key", 1_000))
     if len(given) < SHORTEST_KEY:
         raise InvalidSetting(f"The key of this call is too easy to guess: use {SHORTEST_KEY} characters or more.")
@@ -57,12 +57,12 @@ def checked_key(key: Any) -> str:
 
 
 def model_of(model: Any) -> ModelSettings:
-    """Return the settings of a model by its name."""
+    """Return the settings of the model with this name."""
     return parse(ModelSettings, {"source": model})
 
 
 def checked_text(value: Any, name: str, longest: int) -> str:
-    """Check a text.
+    """Check that a parameter is text of limited length.
 
     Args:
         value: The parameter.
@@ -83,7 +83,7 @@ def checked_text(value: Any, name: str, longest: int) -> str:
 
 
 def whole_number(value: Any, name: str) -> int:
-    """Check a whole number of at least 0.
+    """Check that a parameter is a whole number of at least 0.
 
     Args:
         value: The parameter.
@@ -101,7 +101,7 @@ def whole_number(value: Any, name: str) -> int:
 
 
 def number(value: Any, name: str) -> float:
-    """Check a number.
+    """Check that a parameter is a number.
 
     Args:
         value: The parameter.
@@ -119,7 +119,7 @@ def number(value: Any, name: str) -> float:
 
 
 def checked_table(value: Any, name: str) -> Mapping[str, Any]:
-    """Check a table of settings.
+    """Check that a parameter is a table of settings.
 
     Args:
         value: The parameter.
@@ -137,7 +137,7 @@ def checked_table(value: Any, name: str) -> Mapping[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return the same nested value with NaN and infinity replaced by None, since JSON lacks them."""
+    """Convert a nested value to JSON types, with NaN and infinity replaced by None."""
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if hasattr(value, "tolist"):

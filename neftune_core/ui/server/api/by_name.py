@@ -1,4 +1,4 @@
-"""Calls whose body names the parameters, as in the `agents.md` of a Space: `/gradio_api/call/v2/ENDPOINT`."""
+"""Support calls with named parameters (`/gradio_api/call/v2/ENDPOINT`), as described in a Space's `agents.md`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ V2 = re.compile(r"/gradio_api/call/v2/(?P<name>[^/]+)/?$", re.IGNORECASE)
 
 
 def as_positional(page: gr.Blocks, path: str, body: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """Convert a call by name to the same call by position, which is then checked and limited like any other.
+    """Convert a call with named parameters to one with positional parameters.
 
     Args:
         page: The page.
         path: Path of the request.
-        body: The values by parameter.
+        body: The values by parameter name.
 
     Returns:
-        Path and body of the call by position; None if it names no endpoint.
+        Path and body of the positional call; None if there is no such endpoint.
 
     Raises:
         InvalidSetting: If a parameter is unknown or missing.

@@ -1,6 +1,7 @@
-"""The HTTP API: named endpoints with the settings as parameters, validated like the page.
+"""The HTTP API: named endpoints that take the settings as parameters.
 
-assets/docs/api.md describes each with a working example. Every call passes the gate; an error is one sentence.
+Calls are validated like those of the page, and an error is one sentence. assets/docs/api.md has a working example of
+each endpoint.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ ROW_CHARACTERS = 4_000
 
 
 def build(lab: Lab) -> None:
-    """Add the endpoints to the open page."""
+    """Add the endpoints to the page that is being built."""
     page = gr.context.Context.root_block
     assert page is not None, "the page is open"
     for handler, settings in (
@@ -70,17 +71,17 @@ def build(lab: Lab) -> None:
 
 
 LIMITS = {"start_study": None, "continue_study": None, "answers": 2, "read_instructions": 2}
-"""Number of calls of an endpoint that run at once, if it is not the default."""
+"""Maximum number of concurrent calls of an endpoint, if it is not the default; None for no limit."""
 
 
 def _preview_noise() -> Callable[..., Any]:
     def preview_noise(text: str, model: str = "bundled", draw: int = 0, **values: Any) -> dict[str, Any]:
-        """Draw noise for every token of a text; return clean and noised norms, and the angles between them.
+        """Draw noise for every token of a text; return the clean and noised norms, and the angles between the vectors.
 
         Args:
             text: The text.
             model: Name of the model.
-            draw: Number of the random draw.
+            draw: Seed of the noise.
         """
         noise = parse(NoiseSettings, values)
         return _add_noise(checked_text(text, "text", LONGEST_TEXT), model_of(model), whole_number(draw, "draw"), noise)
@@ -120,13 +121,13 @@ def _add_noise(text: str, model: ModelSettings, draw: int, noise: NoiseSettings)
 
 def _read_instructions(lab: Lab) -> Callable[..., Any]:
     def read_instructions(file: dict | None = None, model: str = "bundled", **values: Any) -> dict[str, Any]:
-        """Read instructions; return their layout, the number of rows, the refused rows and the first row as trained on.
+        """Read instructions; return their layout, the number of rows, the refused rows and the first training row.
 
         The `source` in the result can be passed to `start_study`.
 
         Args:
-            file: An upload, instead of `source`.
-            model: Name of the model whose tokenizer is used.
+            file: An uploaded file, which replaces `source`.
+            model: Name of the model that provides the tokenizer.
         """
         given = {name: value for name, value in values.items() if value is not None}
         data = parse(DataSettings, {**given, "source": f"{FILE}{_upload_path(file)}"} if file else given)
@@ -155,7 +156,7 @@ def _read_instructions(lab: Lab) -> Callable[..., Any]:
 def _upload_path(file: Any) -> str:
     path = file.get("path") if isinstance(file, Mapping) else None
     if not isinstance(path, str):
-        raise DataError("The file in this call is not an upload: send it with handle_file of gradio_client.")
+        raise DataError("The file in this call is not an upload: pass it with handle_file from gradio_client.")
     return path
 
 
@@ -183,18 +184,18 @@ def _is_within(path: Path, folder: Path) -> bool:
 
 def _start(lab: Lab) -> Callable[..., Any]:
     def start_study(settings: dict, key: str) -> dict:
-        """Start a study: a control and arms with noise, trained on the same batches at the same time.
+        """Start a study, which trains a control and other arms on the same batches at the same time.
 
         Call study_status until is_over is true; then verdict and answers.
 
         Args:
-            settings: The settings of study.toml as nested tables; omitted settings have their defaults.
+            settings: The settings of study.toml as nested tables; omitted settings keep their defaults.
             key: A long secret that you choose; anyone who has it can see the study, stop it and read its answers.
         """
         owner, study = checked_key(key), parse(StudySettings, checked_table(settings, "settings"))
         asked_as.set(owner_hash(owner))
         _require_own_rows(lab, study.data)
-        plan_text(lab, study)  # raises if it is too long, even while the server is busy
+        plan_text(lab, study)  # raises if the study is too long, even while the server is busy
         require_fit(lab, study)
         record = lab.jobs.submit(study, owner)
         for _ in lab.attended(record, owner):
@@ -206,12 +207,12 @@ def _start(lab: Lab) -> Callable[..., Any]:
 
 def _status(lab: Lab) -> Callable[..., Any]:
     def study_status(record: str, key: str, since: int = 0) -> dict:
-        """Return the state of a study and its events since an event.
+        """Return the state of a study and its events from number `since` on.
 
         Args:
             record: Id of the study.
-            key: The key that it was started with.
-            since: Number of the first event to return; pass `next` of the previous result.
+            key: The key with which the study was started.
+            since: Number of the first event to return; pass `next` from the previous result.
         """
         found, first = own_record(record, key), whole_number(since, "since")
         status, events = lab.jobs.status(found), lab.log(found).events
@@ -234,11 +235,11 @@ def _status(lab: Lab) -> Callable[..., Any]:
 
 def _stop(lab: Lab) -> Callable[..., Any]:
     def stop_study(record: str, key: str) -> dict:
-        """Stop a study after its last complete step, which is kept.
+        """Stop a study and keep its results up to the last complete step.
 
         Args:
             record: Id of the study.
-            key: The key that it was started with.
+            key: The key with which the study was started.
         """
         found = own_record(record, key)
         lab.jobs.stop(found.id, key)
@@ -260,13 +261,13 @@ def _answers(lab: Lab) -> Callable[..., Any]:
         """Return the answers of the base model and every arm.
 
         Args:
-            record: Id of the study, or `RECORD/CELL` of a sweep.
-            key: The key that it was started with.
+            record: Id of the study, or `RECORD/CELL` for a study of a sweep.
+            key: The key with which the study was started.
             prompts: The prompts; without any, the answers stored by the study are returned.
-            seed: Seed of the arms; by default the first.
+            seed: Seed of the arms; the first one by default.
             system: System prompt.
-            new_tokens: Maximum number of tokens of an answer.
-            repetition_penalty: Repetition penalty of the decoding.
+            new_tokens: Maximum number of tokens per answer.
+            repetition_penalty: Repetition penalty for decoding.
         """
         from neftune_core.studies.comparison import comparison_request
 
@@ -277,7 +278,7 @@ def _answers(lab: Lab) -> Callable[..., Any]:
         given = {"prompts": prompts, "system": system, "new_tokens": new_tokens}
         asked = parse(AnswerSettings, {**given, "repetition_penalty": repetition_penalty})
         lines: list[dict[str, Any]] = []
-        for lines in lab.answers(*comparison_request(found, asked, seed=chosen), asked):  # noqa: B007 - the last one is the whole
+        for lines in lab.answers(*comparison_request(found, asked, seed=chosen), asked):  # noqa: B007 - the last one is complete
             pass
         return {"answers": lines}
 
@@ -286,11 +287,11 @@ def _answers(lab: Lab) -> Callable[..., Any]:
 
 def _verdict(lab: Lab) -> Callable[..., Any]:
     def verdict(record: str, key: str) -> dict:
-        """Return the verdict: each arm against the control, in sentences and numbers.
+        """Return the verdict, which compares each arm with the control in sentences and numbers.
 
         Args:
             record: Id of the study or sweep.
-            key: The key that it was started with.
+            key: The key with which it was started.
         """
         from neftune_core.sweeps.table import judge
 

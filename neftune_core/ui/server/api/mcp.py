@@ -1,7 +1,7 @@
-"""The endpoints as tools of the Model Context Protocol, over its streamable HTTP transport at `/gradio_api/mcp`.
+"""Offer the endpoints as Model Context Protocol (MCP) tools, over streamable HTTP at `/gradio_api/mcp`.
 
-Gradio's server calls the lab over the loopback interface for each tool. The gate passes the caller's network address in
-a header with a secret, so that the rate limits of the caller apply.
+For each tool call, Gradio's MCP server calls the lab over the loopback interface. The gate passes the caller's network
+address in a header with a secret, so that the caller's rate limits apply.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from neftune_core.ui.server.addresses import header
 ADDRESS = re.compile(r"/gradio_api/mcp(/http)?/?$", re.IGNORECASE)
 CALLER = b"x-lab-caller"
 INSTRUCTIONS = (
-    "NEFTune Lab measures what noise on the embeddings does to a language model in instruction tuning. Choose a secret "
-    "key of at least 20 characters, start a study with start_study, call study_status until is_over is true, and read "
-    "verdict and answers with the same key. While it trains, stop_arm and set_strength change it; "
-    "continue_study trains a finished study further."
+    "NEFTune Lab measures how embedding noise affects a language model during instruction tuning. Choose a secret key "
+    "of at least 20 characters, start a study with start_study, call study_status until is_over is true, and then call "
+    "verdict and answers with the same key. stop_arm and set_strength change a running study. continue_study trains a "
+    "finished study for more epochs."
 )
 
 
 class Tools(mcp.GradioMCPServer):
-    """Gradio's server; results are JSON texts instead of Python's, and clients get instructions."""
+    """Gradio's MCP server, with results as JSON instead of Python literals, and with instructions for clients."""
 
     def create_mcp_server(self) -> Any:
-        """Return the server of the protocol."""
+        """Create the MCP server and set its instructions."""
         server = super().create_mcp_server()
         server.instructions = INSTRUCTIONS
         return server
 
     def postprocess_output_data(self, data: Any, root_url: str) -> list[Any]:
-        """Return results as JSON; the endpoints make no files.
+        """Convert results to JSON; the endpoints return no files.
 
         Args:
             data: The results.
-            root_url: Address of the page.
+            root_url: URL of the page; unused.
 
         Returns:
             One text content per result.
@@ -58,22 +58,24 @@ def is_installed() -> bool:
 
 
 def is_offered(wanted: bool | None, *, public: bool, password: bool) -> bool:
-    """Return whether a server offers tools: a private one if `mcp` is installed, a public one if its host enables them.
+    """Return whether a server offers tools.
+
+    By default, a private server offers them if `mcp` is installed, and a public server does not.
 
     Args:
-        wanted: Choice of the host; None if unset.
-        public: Whether strangers can visit.
-        password: Whether visitors need a password, which the protocol's clients cannot give.
+        wanted: The value of `NEFTUNE_MCP`; None for the default.
+        public: Whether the server is public.
+        password: Whether visitors need a password, which MCP clients cannot send.
 
     Returns:
         Whether tools are offered.
 
     Raises:
-        InvalidSetting: If the host wants tools behind a password.
-        NotAvailable: If the host wants tools, and the package is missing.
+        InvalidSetting: If tools are wanted on a server with a password.
+        NotAvailable: If tools are wanted and the package is missing.
     """
     if wanted and password:
-        raise InvalidSetting("Tools for agents cannot be behind a password: leave out NEFTUNE_MCP or the password.")
+        raise InvalidSetting("Tools for agents do not work with a password: unset NEFTUNE_MCP or remove the password.")
     if wanted and not is_installed():
         raise NotAvailable('NEFTUNE_MCP needs the mcp package: install it with `pip install "mcp>=1.21,<2"`.')
     return is_installed() and not password and (not public if wanted is None else wanted)
@@ -81,7 +83,7 @@ def is_offered(wanted: bool | None, *, public: bool, password: bool) -> bool:
 
 @contextmanager
 def own_tools() -> Iterator[None]:
-    """Let Gradio create `Tools` inside the block."""
+    """Make Gradio use `Tools` as its MCP server inside the block."""
     usual = mcp.GradioMCPServer
     mcp.GradioMCPServer = Tools  # type: ignore[misc]
     try:
@@ -91,19 +93,22 @@ def own_tools() -> Iterator[None]:
 
 
 class Callers:
-    """Passes the network addresses of callers of tools across the loopback interface."""
+    """Passes the network addresses of tool callers across the loopback interface."""
 
     def __init__(self) -> None:
         self._secret = secrets.token_hex(16)
 
     def resolved(self, scope: Scope) -> Scope:
-        """Return the scope of a request with the address of the caller of a tool, if a tool made the request."""
+        """Return the scope of a request, with the tool caller's address as client if a tool made the request."""
         secret, _, address = header(scope, CALLER).partition(" ")
         own = secrets.compare_digest(secret.encode(), self._secret.encode())
         return {**scope, "client": (address, 0)} if own else scope
 
     def noted(self, scope: Scope) -> Scope:
-        """Return the scope with the caller's address in its headers if it calls a tool; a given one is removed."""
+        """Return the scope of a request, with the caller's address in a header if it calls a tool.
+
+        Any such header sent by the caller is removed.
+        """
         headers = [(name, value) for name, value in scope["headers"] if name != CALLER]
         if ADDRESS.search(scope["path"]):
             address = (scope.get("client") or ("", 0))[0]

@@ -1,4 +1,4 @@
-"""Settings as JSON schemas and parameters of endpoints, so that programs and agents see what the page shows."""
+"""Settings as JSON schemas and endpoint parameters, so that API clients get the same descriptions as the page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def of_control(control: Control) -> dict[str, Any]:
         schema |= {"enum": list(control.choices)}
     limits = {"minimum": control.minimum, "maximum": control.maximum}
     schema |= {name: value for name, value in limits.items() if value is not None}
-    if control.default is None:  # absent is one of its values
+    if control.default is None:  # None is a valid value
         schema = {"anyOf": [schema, {"type": "null"}]}
     return {**schema, "description": _words(control), "default": control.default}
 
@@ -37,7 +37,7 @@ def of_settings(settings: type[Settings]) -> dict[str, Any]:
 
 
 def _of_annotation(annotation: Any) -> dict[str, Any]:
-    """Return the schema of nested settings, a list or a table of names."""
+    """Return the schema of nested settings, a list, a table or a scalar."""
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         return of_settings(annotation)
     if typing.get_origin(annotation) is tuple:
@@ -52,14 +52,14 @@ def _words(control: Control) -> str:
 
 
 def with_settings(handler: Callable[..., Any], settings: type[Settings]) -> Callable[..., Any]:
-    """Return `handler(..., **values)` as a function with a parameter for every scalar setting and its default.
+    """Replace `**values` of an endpoint with one parameter per scalar setting.
 
     Args:
         handler: The endpoint; its docstring describes its other parameters.
-        settings: The settings.
+        settings: The settings class.
 
     Returns:
-        The function, whose docstring describes every parameter.
+        The endpoint with all parameters in its signature and its docstring.
     """
     own = [parameter for parameter in inspect.signature(handler).parameters.values() if parameter.kind != _REST]
     found = controls(settings)
@@ -83,7 +83,7 @@ def describe(inputs: Mapping[str, Any], settings: type[Settings] | None, own: Ma
 
     Args:
         inputs: Gradio's components of an endpoint, by the names of its parameters.
-        settings: The settings among its parameters, or None.
+        settings: Class of the settings among its parameters; None for none.
         own: Schemas of further parameters.
     """
     schemas = {found.name: of_control(found) for found in controls(settings)} if settings else {}

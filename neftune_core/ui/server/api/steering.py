@@ -16,11 +16,11 @@ def stop_arm(lab: Lab) -> Callable[..., Any]:
     def stop_arm(record: str, key: str, arm: str) -> dict:
         """Stop one arm of a running study after its current step; the others continue.
 
-        The stop is a `steered` event of study_status. The verdict makes no claim about an arm that was stopped.
+        study_status reports the stop as a `steered` event. The verdict makes no claim about a stopped arm.
 
         Args:
             record: Id of the study.
-            key: The key that it was started with.
+            key: The key with which the study was started.
             arm: Name of the arm, such as `uniform-alpha-5`; the control cannot be stopped alone.
         """
         from neftune_core.studies.steering import requests
@@ -33,17 +33,17 @@ def stop_arm(lab: Lab) -> Callable[..., Any]:
 
 
 def set_strength(lab: Lab) -> Callable[..., Any]:
-    """Return the endpoint that changes the noise of a live study."""
+    """Return the endpoint that changes the noise strength of a live study."""
 
     def set_strength(record: str, key: str, strength: float) -> dict:
         """Change the strength of the first noise arm of a running live study (`live = true`) from its next step on.
 
-        The change is a `steered` event of study_status. A live study never gets a verdict.
+        study_status reports the change as a `steered` event. A live study never gets a verdict.
 
         Args:
             record: Id of the study.
-            key: The key that it was started with.
-            strength: The strength, in the unit of the arm.
+            key: The key with which the study was started.
+            strength: The new strength, in the unit of the arm.
         """
         from neftune_core.studies.steering import requests
 
@@ -58,14 +58,14 @@ def continue_study(lab: Lab) -> Callable[..., Any]:
     """Return the endpoint that trains a finished study for more epochs."""
 
     def continue_study(record: str, key: str, epochs: float = 1) -> dict:
-        """Train a finished study for more epochs, as a new record; the first one stays as it is.
+        """Train a finished study for more epochs as a new record; the original record is unchanged.
 
-        The schedules of learning rate and noise begin again.
+        The learning-rate and noise schedules start again.
 
         Args:
             record: Id of the finished study.
-            key: The key that it was started with.
-            epochs: Number of further epochs.
+            key: The key with which the study was started.
+            epochs: Number of additional epochs.
         """
         from neftune_core.studies.steering import going_on
 
@@ -79,5 +79,5 @@ def continue_study(lab: Lab) -> Callable[..., Any]:
 
 
 def _changeable(lab: Lab, record: Any, key: Any) -> Record:
-    """Return a record that the caller may change: their own, and on a private server also one of the command line."""
+    """Return a record that the caller may change: their own or, on a private server, one from the command line."""
     return lab.jobs.find_owned(checked_text(record, "record", 100), checked_key(key))
