@@ -20,7 +20,7 @@ interface Payload {
   dropped_below: Record<string, number[]>;
   realised: [number, number][];
   kind_notes: Record<string, string>;
-  place: string;
+  layer: number;
   behind: number[];
   model: string;
   colours: [string, string];

@@ -50,8 +50,9 @@ def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
         sites: Noise sites, as in the noise settings.
 
     Returns:
-        The sentence. Its `about` has `model` (short name), `cut` (number of tokens cut off), `layer` (number of
-        the site: 0 is the embedding, -1 the tables of embeddings per layer) and `behind` (indices of the other sites; their input already contains noise).
+        The sentence. Its `about` has `model` (short name), `cut` (number of tokens cut off), `layer`
+        (number of the site: 0 for the embedding, -1 for the tables of embeddings per layer) and `behind` (numbers of
+        the other sites; their input already contains noise).
 
     Raises:
         DataError: If the text has no tokens.
