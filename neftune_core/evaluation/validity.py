@@ -1,6 +1,7 @@
 """Reasons why a comparison cannot be judged.
 
-They are diverged or broken arms, models that learnt nothing, scores at the end of their range, and too few steps.
+The reasons are diverged or broken arms, models that learnt nothing, scores at the end of their range, and too few
+steps.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from neftune_core.evaluation.verdict_words import Line, agreeing
 from neftune_core.noise.names import arm_label
 
 LEAST_STEPS = 10
-"""Fewest optimizer steps that are judged; with fewer, a model learns too little for any comparison."""
+"""Minimum number of optimizer steps for a comparison; with fewer, a model learns too little."""
 FAR_RATIO, FAR_NATS = 1.2, 0.1
 """A loss is far worse if it exceeds both this multiple of the base loss and the base loss plus this many nats."""
 LOSSES = ("held_out_loss", "train_loss")
@@ -27,7 +28,7 @@ def obstacles(outcomes: Outcomes, question: Question) -> dict[str, str]:
 
     Args:
         outcomes: Results of the control and the arms.
-        question: Measure and epoch in question.
+        question: Measure and epoch to judge.
 
     Returns:
         The first key of `REASONS` that applies, by arm.
@@ -43,11 +44,11 @@ def obstacles(outcomes: Outcomes, question: Question) -> dict[str, str]:
 
 
 def warnings(outcomes: Outcomes, question: Question, found: Mapping[str, str]) -> Iterator[Line]:
-    """Yield one sentence per obstacle, with its remedy, and one per arm that lost only some of its seeds.
+    """Yield one sentence with a remedy per obstacle, and one per arm that lost only some of its seeds.
 
     Args:
         outcomes: Results of the control and the arms.
-        question: Measure and epoch in question.
+        question: Measure and epoch to judge.
         found: Reasons by arm, from `obstacles`.
 
     Yields:
@@ -81,7 +82,7 @@ def _is_broken(runs: Seeds, epoch: str) -> bool:
 def _is_worse(runs: Seeds, epoch: str, rounding: Rounding) -> bool:
     """Return whether the losses ended above the untouched base by more than rounding, on training rows too.
 
-    If training does not lower the loss even on its own rows, it has failed, however small the increase.
+    Training that does not lower the loss even on its own rows has failed, however small the increase.
     """
     known = _losses_beside_base(runs, epoch)
     above = [value > base + (rounding.of(loss) or 0.0) for loss, (base, value) in known.items()]
