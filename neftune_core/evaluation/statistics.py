@@ -242,7 +242,7 @@ def _resample_counts(generator: np.random.Generator, resamples: int, examples: i
 
 
 def binomial_interval(successes: int, trials: int, level: float = LEVEL) -> Interval:
-    """Compute a proportion with its Clopper-Pearson interval (1934), which covers it with at least `level`.
+    """Compute a proportion with its Clopper-Pearson interval (1934); the coverage is at least `level`.
 
     Args:
         successes: Number of successes.

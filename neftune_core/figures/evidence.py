@@ -1,4 +1,4 @@
-"""The evidence behind a verdict: differences per seed, best and last epoch, memorised answers and robustness."""
+"""The evidence behind a verdict: differences by seed, best and last epoch, memorised answers and robustness."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _differences(name: str, epoch: str, symbol: str, comparison: Comparison, col
 
 
 def epochs_beside(outcomes: Outcomes, control: str, arms: Arms) -> Figure:
-    """Plot the held-out loss after the last epoch beside that at the best epoch, as means over the shared seeds.
+    """Plot the held-out loss at the best and the last epoch, as means over the shared seeds.
 
     Args:
         outcomes: Outcomes of the study.
@@ -142,7 +142,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def overlap_histogram(overlaps: Mapping[str, Sequence[float]], arms: Arms) -> Figure:
-    """Plot, per arm, a histogram of the overlap of answers to training prompts with the training responses (ROUGE-L).
+    """Plot a histogram per arm of the overlap (ROUGE-L) of answers to training prompts with the training responses.
 
     Args:
         overlaps: ROUGE-L of every answer, from 0 to 1, by arm.

@@ -1,4 +1,4 @@
-"""Distribution of row lengths in a data set, in tokens."""
+"""Distribution of the row lengths in a data set, in tokens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def length_histogram(
     Args:
         train: Lengths of the training rows.
         held_out: Lengths of the held-out rows.
-        maximum_length: Length at which rows are cut or skipped; marked if any row comes near it.
+        maximum_length: Length at which rows are cut or skipped; marked if the longest row comes near it. None if
+            unlimited.
 
     Returns:
         The figure.

@@ -1,4 +1,4 @@
-"""Names and axes of the views on the Noise tab, whose curves are computed in the browser.
+"""Names and axes of the views on the Noise tab; the browser computes their curves.
 
 All views show the same preview (`neftune_core.noise.preview`). The `views.NAME` functions in assets/page draw
 them, under the same names; noise.js lists the modules that define them.
@@ -30,7 +30,7 @@ class View:
 
     Attributes:
         words: Label of the view.
-        layout: Function of a preview that returns the axes.
+        layout: Function that maps a preview to a Plotly layout.
     """
 
     words: str
