@@ -270,7 +270,7 @@ def select_seeds(seeds: Mapping[Any, tuple[list[int], list[float]]], shared: set
 
 
 def mean_of_seeds(seeds: Mapping[Any, tuple[list[int], list[float]]]) -> tuple[list[int], list[float]]:
-    """Return the steps, and the means over the seeds that reached the last step (not running or diverged ones)."""
+    """Return the steps, and the means over the seeds that reached the last step; others still run or diverged."""
     last = max(steps[-1] for steps, _ in seeds.values())
     through = [points for points in seeds.values() if points[0][-1] == last]
     by_step: dict[int, list[float]] = {}

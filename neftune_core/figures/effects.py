@@ -174,7 +174,7 @@ def _finite(value: float) -> float | None:
 
 
 def _setting_text(row: TableRow, measure: str, epoch: str) -> str:
-    """Describe one setting, for example "alpha 5: +0.02 (+0.01 to +0.03), 8 seeds"."""
+    """Describe one setting, such as `uniform-std-0.1: +0.02 (+0.01 to +0.03), 8 seeds`."""
     found = row.effects[measure][epoch]
     name = f"{arm_label(row.arm)}{say(', ')}{row.cell}" if row.cell else arm_label(row.arm)
     scale = _percent_scale(measure)

@@ -17,12 +17,7 @@ from neftune_core.noise.strength import standard_deviation
 
 Payload = Mapping[str, Any]
 
-MARGIN = {
-    "l": 60,
-    "r": 8,
-    "t": 36,
-    "b": 92,
-}  # fixed, because the page draws placeholder bars there before Plotly is loaded
+MARGIN = {"l": 60, "r": 8, "t": 36, "b": 92}  # fixed: the page draws placeholder bars before Plotly is loaded
 HEIGHT = 380
 
 
