@@ -179,8 +179,8 @@ def runs(arguments: RunsCommand) -> int:
         return 0
     if arguments.action == "clean" and arguments.days is not None:
         removed = removal.remove_old(arguments.days)
-        freed = gigabytes(sum(removed.values())) if removed else "nothing"
-        print(f"removed {len(removed)} {plural(len(removed), 'record', 'records')}, {freed}")
+        freed = f" ({gigabytes(sum(removed.values()))})" if removed else ""
+        print(f"removed {len(removed)} {plural(len(removed), 'record', 'records')}{freed}")
         return 0
     return refuse(
         "Use `neftune runs list`, `resume ID`, `continue ID --epochs 3`, `remove ID`, `export ID`, `import FILE.zip`, "

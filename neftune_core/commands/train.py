@@ -40,7 +40,7 @@ class TrainCommand:
 
 
 def defaults(arguments: list[str]) -> TrainCommand | None:
-    """Return the command with the settings of the study file as defaults; None if the first argument is no file."""
+    """Return the command with the settings of the study file as defaults; None without a file first."""
     if not arguments or arguments[0].startswith("-"):
         return None
     return TrainCommand(file=Path(arguments[0]), study=read_study(Path(arguments[0])))

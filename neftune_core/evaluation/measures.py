@@ -15,7 +15,7 @@ LOSS, TEXT, MEMORY, LENGTH, ROBUST = "Loss and accuracy", "Text", "Memorisation"
 
 @dataclass(frozen=True)
 class Measure:
-    """One measure.
+    """Definition of a measure.
 
     Attributes:
         label: Column heading.

@@ -146,7 +146,7 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Question:
-    """The one measure and epoch that are judged, fixed before the results are seen.
+    """The measure and the epoch to judge, fixed before the results are seen.
 
     Attributes:
         measure: A key of `MEASURES`.

@@ -28,7 +28,7 @@ INTERVAL_SEEDS = 3
 
 @dataclass(frozen=True)
 class Comparison:
-    """An arm against the control at one epoch, paired by seed.
+    """Comparison of an arm with its control at one epoch, paired by seed.
 
     Attributes:
         seeds: Seeds for which both sides have a value.

@@ -59,7 +59,7 @@ class ArmVerdict:
 
 @dataclass(frozen=True)
 class Floor:
-    """A null comparison.
+    """A null comparison, between runs without a real difference.
 
     Attributes:
         size: Root-mean-square difference of one pair of runs.

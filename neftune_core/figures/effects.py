@@ -85,7 +85,7 @@ def _difference(row: TableRow, measure: str, epoch: str) -> float | None:
 
 
 def _across(rows: Sequence[TableRow]) -> tuple[str, str]:
-    """Return name and title of the horizontal axis: the strength, or the training setting that varies instead."""
+    """Return the name and title of the horizontal axis: the strength, or the training setting that varies instead."""
     varied = {
         name: {row.varied.get(name) for row in rows}
         for name in dict.fromkeys(name for row in rows for name in row.varied)

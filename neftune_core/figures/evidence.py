@@ -242,7 +242,7 @@ def _robustness_text(arm: str, kind: str, losses: Sequence[float]) -> str:
 
 
 def _curve(measured: Sequence[Mapping[str, Any]], kind: str, arm: str) -> tuple[list[float], list[float]]:
-    """Return the amounts and the mean losses over the seeds measured at the same amounts."""
+    """Return the amounts of a disturbance, and the mean losses over the seeds measured at these amounts."""
     found = [entry[kind] for entry in measured if kind in entry and arm in entry[kind].get("arms", {})]
     if not found:
         return [], []

@@ -9,7 +9,7 @@ from neftune_core.lessons.script_variants import RunMeasurements
 
 
 def fault_curves(right: RunMeasurements | None, wrong: RunMeasurements | None) -> Figure:
-    """Plot held-out losses over the steps: without the fault, and the true and the reported loss with it.
+    """Plot the held-out loss without the fault, and the true and the reported loss with it, over the steps.
 
     The line without the fault is wide, so that it stays visible behind a line that coincides with it. If the reported
     loss equals the true one, it is not drawn.

@@ -16,7 +16,7 @@ FEW_ROWS = 6
 def length_histogram(
     train: Sequence[int], held_out: Sequence[int] = (), *, maximum_length: int | None = None
 ) -> Figure:
-    """Plot the number of rows by length in tokens (prompt and response), training and held-out rows stacked.
+    """Plot a stacked histogram of the lengths of training and held-out rows (prompt and response), in tokens.
 
     Args:
         train: Lengths of the training rows.
