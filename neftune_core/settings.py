@@ -388,7 +388,7 @@ class Limits(Settings):
     )
     prompts: int = setting(64, "Most prompts answered at once.", minimum=1, maximum=10_000)
     prompt_characters: int = setting(20_000, "Longest prompt.", minimum=100, maximum=10_000_000)
-    new_tokens: int = setting(1024, "Longest answer.", minimum=1, maximum=100_000, unit="tokens")
+    new_tokens: int = setting(1024, "Maximum length of an answer.", minimum=1, maximum=100_000, unit="tokens")
     calls_a_minute: int = setting(
         0, "Most calls per minute from one address. 0 is no limit.", minimum=0, maximum=1_000_000
     )

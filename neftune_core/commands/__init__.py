@@ -1,1 +1,1 @@
-"""The commands of the command line, grouped by subject."""
+"""The subcommands of `neftune`, grouped by subject."""

@@ -21,7 +21,7 @@ def refuse(words: str) -> int:
 
 
 def record_by_name(name: str) -> Record:
-    """Return the record with this id or folder; the id of a study in a sweep is SWEEP/CELL."""
+    """Return the record with this id or folder; the id of a study of a sweep is SWEEP/CELL."""
     from neftune_core.studies.records.record import STUDY_FILE, SWEEP_FILE, Record
     from neftune_core.sweeps.record import find_study
 
@@ -80,7 +80,7 @@ def table_file(path: Path | None, kinds: Iterable[str]) -> tuple[Path, str] | No
 
 
 def more_seeds(record: Record) -> list[str]:
-    """Return the line that explains how to add seeds to a finished study or sweep; empty if more would not help."""
+    """Return the line that explains how to add seeds to a finished record; empty if more seeds would not help."""
     from neftune_core.sweeps.more_seeds import seeds_offered
 
     seeds, offered = record.study.seeds, seeds_offered(record)
@@ -115,7 +115,7 @@ class interruptible:  # noqa: N801 - lower case like other context managers
 def with_progress(record: Record, events: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield events unchanged while showing their progress on standard error.
 
-    A summary of the rows is printed once; the bar shows the steps of all seeds, the time left and the loss of each arm.
+    A summary of the rows is printed once. The bar shows the steps of all seeds, the time left and the loss of each arm.
 
     Args:
         record: The record that is being run.

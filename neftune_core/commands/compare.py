@@ -1,4 +1,4 @@
-"""The `neftune compare` command: compare answers of arms of one or more records on the same base model."""
+"""The `neftune compare` command: compare the answers of arms of one or more records with the same base model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class CompareCommand:
-    """Answer prompts with a base model, and with arms of one or more records that were trained on it."""
+    """Answer prompts with a base model, and with arms of one or more records that were trained from it."""
 
     records: Annotated[tuple[str, ...], tyro.conf.Positional]
     """The records' ids (the names of their folders) or their folders; a study of a sweep is SWEEP/CELL."""
@@ -41,7 +41,7 @@ class CompareCommand:
     seed: int | None = None
     """A single seed; the same as --seeds with one value."""
     decoding: Annotated[DecodingSettings, tyro.conf.arg(name="")] = field(default_factory=DecodingSettings)
-    """How every answer is decoded."""
+    """The settings for decoding."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
 

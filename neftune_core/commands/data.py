@@ -1,4 +1,4 @@
-"""The `neftune data` command: show how instructions are read and what happens to every row, before training."""
+"""The `neftune data` command: show how instructions are read and what happens to every row before training."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ SCHEMES = ("file:", "starter:", "hub:")
 
 @dataclass
 class DataCommand:
-    """Show how instructions are read: layout, columns, refused, cut and skipped rows, and rows as trained."""
+    """Show how instructions are read: the layout, the columns, refused, cut and skipped rows, and rows as trained."""
 
     file: Annotated[str, tyro.conf.Positional] = ""
-    """The file with the rows, starter:NAME or hub:OWNER/NAME."""
+    """The source of the rows: a file, starter:NAME or hub:OWNER/NAME."""
     model: str = BUNDLED
     """The model whose tokenizer and chat template are used."""
     json: bool = False
@@ -43,7 +43,7 @@ class DataCommand:
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
     data: Annotated[DataSettings, tyro.conf.arg(name="")] = field(default_factory=DataSettings)
-    """How the rows are read, split and cut."""
+    """The settings for reading, splitting and cutting the rows."""
 
 
 def data(arguments: DataCommand) -> int:

@@ -1,4 +1,4 @@
-"""The `neftune judge` command: let a language model compare the stored answers of two arms."""
+"""The `neftune judge` command: have a language model compare the stored answers of two arms."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from neftune_core.errors import InvalidSetting
 
 @dataclass
 class JudgeCommand:
-    """Let a language model behind an OpenAI-compatible endpoint compare two arms' stored answers."""
+    """Have a language model at an OpenAI-compatible endpoint compare the stored answers of two arms."""
 
     record: Annotated[str, tyro.conf.Positional]
     """The record's id (the name of its folder) or its folder; a study of a sweep is SWEEP/CELL. Its prompts and the
-    answers of both arms are sent to the endpoint. The key is read from NEFTUNE_JUDGE_KEY."""
+    answers of both arms are sent to the endpoint. The API key is read from NEFTUNE_JUDGE_KEY."""
     base_url: str = ""
     """URL of the API, such as http://127.0.0.1:8000/v1."""
     model: str = ""
@@ -29,7 +29,7 @@ class JudgeCommand:
     arms: tuple[str, ...] = ()
     """The two arms; by default the first arm with noise and the control. `base` is the untrained model."""
     seed: int | None = None
-    """Seed whose answers are judged; all by default."""
+    """Judge the answers of this seed only; all seeds by default."""
     most: int | None = None
     """Maximum number of prompts to judge."""
     out: Path | None = None

@@ -62,7 +62,7 @@ class WorldCommand:
 
 @dataclass
 class DoctorCommand:
-    """Show what this machine can do, and the reason for anything that it cannot do."""
+    """Show the capabilities of this machine, with a reason for anything that is not available."""
 
     json: bool = False
     """Print JSON."""
@@ -75,13 +75,13 @@ class SpaceCommand:
     """Build the folder of a Hugging Face Space, or upload it to your account."""
 
     action: Annotated[str, tyro.conf.Positional]
-    """`build` a folder, or `push` one that has been built."""
+    """`build` the folder, or `push` a folder that was built."""
     folder: Annotated[Path, tyro.conf.Positional]
-    """A new or empty folder, or one that was built before."""
+    """A folder that is new, empty or from an earlier build."""
     name: Annotated[str, tyro.conf.Positional] = ""
     """With `push`: the Space as owner/name, or a name in your own account."""
     target: str = "cpu-space"
-    """`cpu-space` (two cores, free) or `zerogpu` (a shared GPU, allocated per call)."""
+    """`cpu-space` (free, two cores) or `zerogpu` (a shared GPU, allocated per call)."""
     public: bool = False
     """With `push`: make the Space public instead of private."""
     home: Path | None = None
@@ -201,7 +201,7 @@ def world(arguments: WorldCommand) -> int:
 
 
 def doctor(arguments: DoctorCommand) -> int:
-    """Print what this machine can do and return the exit status."""
+    """Print the capabilities of this machine and return the exit status."""
     from neftune_core.bench.gpu import unmeasured_note
     from neftune_core.home import home, storage
     from neftune_core.models.device import choose_device, describe_machine

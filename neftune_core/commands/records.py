@@ -54,16 +54,16 @@ class VerdictCommand:
     json: bool = False
     """Print JSON: the verdict, its numbers and every measure of every arm."""
     measure: str | None = None
-    """Judge by a different measure from the one chosen before the run; the result is then exploratory."""
+    """Judge by this measure instead of the one chosen before the run; the result is then exploratory."""
     epoch: str | None = None
-    """Judge at the `last` or the `best` epoch instead of the chosen one; the result is then exploratory, too."""
+    """Judge at the `last` or `best` epoch instead of the chosen one; the result is then exploratory."""
     home: Path | None = None
     """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 @dataclass
 class RunsCommand:
-    """List, resume, export, import or remove records on this machine."""
+    """List, resume, continue, export, import or remove records on this machine."""
 
     action: Annotated[str, tyro.conf.Positional] = "list"
     """`list`; `resume`, `remove` or `export` one record; `continue` a finished one with more epochs, as a new record;
@@ -149,7 +149,7 @@ def verdict(arguments: VerdictCommand) -> int:
 
 
 def runs(arguments: RunsCommand) -> int:
-    """List, resume, export, import or remove records, and return the exit status.
+    """List, resume, continue, export, import or remove records, and return the exit status.
 
     Raises:
         LabError: If the record or the options cannot be used.
@@ -179,8 +179,8 @@ def runs(arguments: RunsCommand) -> int:
         return 0
     if arguments.action == "clean" and arguments.days is not None:
         removed = removal.remove_old(arguments.days)
-        freed = gigabytes(sum(removed.values())) if removed else "nothing"
-        print(f"removed {len(removed)} {plural(len(removed), 'record', 'records')}, {freed}")
+        freed = f" ({gigabytes(sum(removed.values()))})" if removed else ""
+        print(f"removed {len(removed)} {plural(len(removed), 'record', 'records')}{freed}")
         return 0
     return refuse(
         "Use `neftune runs list`, `resume ID`, `continue ID --epochs 3`, `remove ID`, `export ID`, `import FILE.zip`, "
@@ -247,7 +247,7 @@ def _run_cells(record: Record) -> tuple[str, ...]:
 
 
 def _arms(record: Record) -> Iterable[str]:
-    """Return the names of the arms of a study, or of all studies of a sweep."""
+    """Return the names of all arms of a study or sweep."""
     from neftune_core.sweeps.record import Sweep
     from neftune_core.sweeps.settings import cells
 
@@ -277,7 +277,7 @@ def _about(record: Record) -> tuple[str, str, str]:
 
 
 def _result(record: Record) -> str:
-    """Return the control's result and each arm's difference from it; for a sweep, its main finding."""
+    """Return the result of the control and the differences of the arms; for a sweep, its main finding."""
     from neftune_core.sweeps.table import judge
 
     try:
@@ -295,7 +295,7 @@ def _result(record: Record) -> str:
 
 
 def _difference(arm: str, status: str, difference: float) -> str:
-    """Return an arm's name with its difference from the control, or a note if it cannot be judged; "" if unmeasured."""
+    """Return the name of an arm with its difference from the control or "not judged"; "" if nothing was measured."""
     if status == "void":
         return f"{arm} not judged"
     return "" if status == "nothing" else f"{arm} {difference:+.3g}"

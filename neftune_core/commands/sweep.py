@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class SweepCommand:
-    """Train a study with many settings and seeds from a TOML file, and show the effect of each setting."""
+    """Train studies with many settings and seeds from a TOML file, and print the effect of each setting."""
 
     file: Annotated[Path | None, tyro.conf.Positional] = None
     """The sweep file (`neftune sweep --example` prints one), or the id of a sweep's record, to print its table."""
@@ -37,7 +37,7 @@ class SweepCommand:
     csv: bool = False
     """Print the table as CSV, one line per setting and seed."""
     ray: str = ""
-    """Run the studies as tasks of the Ray cluster at this address; `auto` is the cluster of this machine, `local` a new
+    """Run the studies as tasks on the Ray cluster at this address; `auto` is the cluster of this machine, `local` a new
     one for this sweep only."""
     store: str = ""
     """With --ray: a folder that all machines can write to, as an fsspec URL; the sweep's own folder by default."""
@@ -50,9 +50,9 @@ class SweepCommand:
 
 
 def record_to_run(arguments: SweepCommand) -> Sweep:
-    """Return the record to run: with `--resume`, an existing one of the same sweep, otherwise a new one.
+    """Return the record to run: with `--resume`, an existing record of the same sweep, otherwise a new one.
 
-    If the existing one has fewer seeds, it is extended. For a new one, the size of the sweep and an estimate of its
+    An existing record with fewer seeds is extended. For a new record, the size of the sweep and an estimate of its
     duration are printed on standard error.
 
     Raises:
@@ -99,7 +99,7 @@ def form_of(arguments: SweepCommand) -> str:
 
 
 def _record_by_id(file: Path | None) -> Sweep | None:
-    """Return the sweep's record if its id is given in place of a file."""
+    """Return the record of a sweep if its id is given in place of a file; otherwise None."""
     from neftune_core.commands.common import record_by_name
     from neftune_core.sweeps.record import Sweep
 
@@ -133,7 +133,7 @@ def print_table(sweep: Sweep, form: str) -> None:
 
 
 def table_lines(table: SweepTable) -> list[str]:
-    """Return the table as lines of text: the question's measure and its effect at both epochs, then other means."""
+    """Return the table as lines of text: the chosen measure and its effect at both epochs, then other means."""
     from neftune_core.evaluation.measures import BESIDE
     from neftune_core.studies.results import rounding_note
 

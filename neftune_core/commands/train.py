@@ -1,4 +1,4 @@
-"""The `neftune train` command, and running a study to completion with a progress bar."""
+"""The `neftune train` command, and functions that run a study to completion with a progress bar."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TrainCommand:
 
 
 def defaults(arguments: list[str]) -> TrainCommand | None:
-    """Return the command with the settings of the study file as option defaults; None if no file is given first."""
+    """Return the command with the settings of the study file as defaults; None without a file first."""
     if not arguments or arguments[0].startswith("-"):
         return None
     return TrainCommand(file=Path(arguments[0]), study=read_study(Path(arguments[0])))
@@ -91,7 +91,7 @@ def train(arguments: TrainCommand) -> int:
 
 
 def record_to_resume(requested: StudySettings) -> Record | None:
-    """Return the record of the same study, or of the same study with fewer seeds, extended to the requested number."""
+    """Return the record of the same study, after extending it if it has fewer seeds; None if there is none."""
     from neftune_core.studies.records.record import find_same
     from neftune_core.sweeps.more_seeds import extend, find_smaller
 
@@ -109,13 +109,13 @@ def record_to_resume(requested: StudySettings) -> Record | None:
 
 
 def follows(limits: Limits) -> bool:
-    """Take part in a distributed study until it ends, unless this is its first process; return whether it took part."""
+    """Follow a distributed study until it ends if this is not its first process; return whether it did."""
     from neftune_core.engine.parallel import process_group
     from neftune_core.studies.study import follow_study
 
     if process_group().is_first:
         return False
-    for number in (signal.SIGINT, signal.SIGTERM):  # every process receives them; only the first one acts
+    for number in (signal.SIGINT, signal.SIGTERM):  # every process receives them, and only the first one acts
         signal.signal(number, signal.SIG_IGN)
     follow_study(limits)
     return True
@@ -170,7 +170,7 @@ def _exit_status(record: Record, ending: dict[str, Any]) -> int:
 
 
 def losses_text(record: Record) -> str:
-    """Return the final losses with noise off as a table; means over the seeds that all arms have."""
+    """Return a table of the final losses with noise off, as means over the seeds that all arms have."""
     from neftune_core.studies.results import mean_results
 
     found = mean_results(record)
@@ -184,7 +184,7 @@ def losses_text(record: Record) -> str:
 
 
 def verdict_text(record: Record) -> str:
-    """Return an empty line, then the verdict and the line on more seeds, or the reason why a live study has neither."""
+    """Return an empty line, then the verdict and the line on more seeds, or a note that a live study has none."""
     from neftune_core.studies.judging import LIVE, verdict_of
 
     lines = [LIVE] if record.study.live else [verdict_of(record).text(), *more_seeds(record)]

@@ -1,7 +1,7 @@
 """Measurement with noise off: clean losses, and the answers of the base and all arms from one batched decode.
 
 Two modules measure the noise itself: `sensitivity` (the loss under noise) and `noise_propagation` (its effect on every
-layer and on the next token). Read the others in this order:
+layer and on the next token). Suggested reading order of the others:
 
 settings            decoding, and what a study measures
 measures            all measures: names, definition, direction, range
@@ -10,7 +10,7 @@ text_measures       measures of answers (overlap: BLEU and chrF; rouge: ROUGE-L)
 outcomes            the results of a study as plain numbers, and its question
 paired_comparison   an arm against its control (statistics: intervals and tests)
 validity            reasons why an arm cannot be judged
-verdict             the judgement, and verdict_words: its sentences
+verdict             the judgement (verdict_words: its sentences)
 
 assets/docs/contributing.md has the steps to add a measure.
 """

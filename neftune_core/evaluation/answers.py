@@ -1,6 +1,6 @@
 """Answers of the base and all arms to the same prompts, from one batched decode, greedy or sampled.
 
-A causal model continues the prompt. The encoder of an encoder-decoder processes the prompt once per slot, and the
+A causal model continues the prompt. In an encoder-decoder, the encoder processes the prompt once per slot, and the
 decoder starts from its own start token.
 """
 
@@ -39,9 +39,9 @@ def next_tokens(
     Args:
         logits: `[rows, vocabulary]`, float32; changed in place.
         seen: Token ids of each row so far, `[rows, tokens]`, for the repetition penalty (arXiv 1909.05858).
-        draws: One uniform number per row; only used if the temperature is above 0.
+        draws: One uniform random number per row, in [0, 1); only used if the temperature is above 0.
         settings: Temperature, top-p and repetition penalty.
-        habits: Decoding configuration of the model; tokens in `never` are not chosen.
+        habits: Decoding configuration of the model; tokens in `never` are never chosen.
 
     Returns:
         Token ids, `[rows]`.
@@ -62,7 +62,7 @@ def sample_tokens(logits: Tensor, draws: Tensor, top_p: float) -> Tensor:
 
     Args:
         logits: `[rows, vocabulary]`.
-        draws: One uniform number per row, `[rows]`.
+        draws: One uniform random number per row in [0, 1), `[rows]`.
         top_p: The nucleus is the smallest set of most probable tokens with at least this probability.
 
     Returns:
@@ -103,11 +103,11 @@ class Answer:
 
 
 Answers = list[list[Answer]]
-"""Answers by column, then by prompt; several answers to one prompt are adjacent."""
+"""Answers by column, then by prompt; answers to the same prompt are adjacent."""
 
 
 Column = tuple[ArmSet, int]
-"""A set of arms, and the slot in it that answers."""
+"""A set of arms, and the index of a slot in it."""
 
 
 def stream_answers(
@@ -117,14 +117,14 @@ def stream_answers(
     settings: DecodingSettings,
     should_stop: Stop | None = None,
 ) -> Iterator[Answers]:
-    """Answer every prompt with every slot, and yield after each token.
+    """Answer every prompt with every slot, yielding after each token.
 
     Args:
         stack: The set of arms.
-        slots: The slots that answer.
+        slots: Indices of the slots.
         prompts: Token ids of each prompt.
         settings: Decoding settings.
-        should_stop: Polled during each pass; true cancels.
+        should_stop: Polled during each pass; returning true cancels decoding.
 
     Yields:
         The same lists of answers, extended in place; see `stream_conversations`.
@@ -138,20 +138,20 @@ def stream_conversations(
     settings: DecodingSettings,
     should_stop: Stop | None = None,
 ) -> Iterator[Answers]:
-    """Answer each column's own prompts, and yield after each token.
+    """Answer the prompts of each column, yielding after each token.
 
-    Slots of one set that can share a pass form one batch; the others answer one after another. Different sets take
-    turns after every token. An answer never depends on the other rows of its batch:
+    Slots of one set that can share a pass form one batch; the others run one after another. Different sets take turns
+    after every token. An answer never depends on the other rows of its batch:
 
     * Padding is masked.
     * The repetition penalty uses only the row's own tokens (prompt and answer; decoder tokens for an encoder-decoder).
-    * A draw depends only on the seed, the prompt and the answer's number, so arms share it.
+    * Random draws depend only on the seed, the prompt and the number of the answer, so all arms share them.
 
     Args:
-        columns: The sets of arms and slots that answer.
+        columns: Pairs of a set of arms and a slot in it.
         prompts: Token ids of the prompts, by column; the same number for each column.
         settings: Decoding settings.
-        should_stop: Polled during each pass; true cancels.
+        should_stop: Polled during each pass; returning true cancels decoding.
 
     Yields:
         The same lists of answers, extended in place.
@@ -179,9 +179,9 @@ def _in_turn(
     settings: DecodingSettings,
     should_stop: Stop | None,
 ) -> Iterator[bool]:
-    """Extend the answers at `positions`, whose columns share one set of arms; yield True after each token but the last.
+    """Extend the answers of columns in one set of arms; yield True after each token except the last.
 
-    Groups of slots that cannot share a pass answer one after another.
+    Groups of slots that cannot share a pass run one after another.
     """
     arms = columns[positions[0]][0]
     position_of = {columns[position][1]: position for position in positions}
@@ -211,7 +211,7 @@ def _require_context_space(prompts: Sequence[Sequence[Sequence[int]]], loaded: L
 
 @dataclass
 class _AnswerRow:
-    """One row: its answer, the tokens before the answer in its decoder, and its random stream."""
+    """One row: its answer, the decoder tokens before the answer, and its random stream."""
 
     answer: Answer
     read: Sequence[int]
@@ -219,7 +219,10 @@ class _AnswerRow:
 
 
 class _Batch:
-    """The rows of one pass, slot by slot, equally many per slot; slots with fewer open answers keep ended rows."""
+    """The rows of one pass, ordered by slot.
+
+    All slots have the same number of rows, so slots with fewer unfinished answers keep some ended rows.
+    """
 
     def __init__(
         self,
@@ -277,7 +280,7 @@ class _Batch:
         return self._prefill(tree) if self.written == 0 else self._decode_step(tree)
 
     def _read_again(self, tree: nn.Module) -> Tensor:
-        """Process every row as a whole, padded on the right; for models whose cache cannot be used."""
+        """Process every row from its beginning, padded on the right, for models without a usable cache."""
         device, pad = self.loaded.device, self.loaded.tokenizer.pad_token_id
         texts = [[*row.read, *row.answer.ids][: self.loaded.context] for row in self.rows]
         if self.written == 0 and self.source:
@@ -315,7 +318,7 @@ class _Batch:
         return next_tokens(logits, self.seen, draws, self.settings, self.habits)
 
     def _append(self, tokens: Sequence[int]) -> None:
-        """Append each token to its answer; the last token of an answer is never fed back to the model."""
+        """Append each token to its answer, and mark the answers that have ended."""
         for row, token in zip(self.rows, tokens, strict=True):
             if row.answer.ended:
                 continue
@@ -327,7 +330,7 @@ class _Batch:
                 row.answer.ended = "limit"
 
     def _drop_ended(self) -> None:
-        """Remove ended rows and slots if that saves more than moving the cache costs."""
+        """Remove ended rows and slots if this saves more time than copying the cache costs."""
         per_slot = len(self.rows) // len(self.slots)
         numbers = [range(slot * per_slot, (slot + 1) * per_slot) for slot in range(len(self.slots))]
         unfinished = [[number for number in own if not self.rows[number].answer.ended] for own in numbers]
@@ -353,7 +356,7 @@ class _Batch:
 
 
 def _draws(prompt: Sequence[int], number: int, settings: DecodingSettings) -> np.random.Generator | None:
-    """Return the random stream of one answer, keyed by the seed, the prompt's tokens and the answer's number."""
+    """Return the random stream of one answer, keyed by the seed, the prompt tokens and the number of the answer."""
     if settings.temperature == 0:
         return None
     digest = hashlib.sha256(np.array(prompt, dtype=np.int64).tobytes()).digest()

@@ -19,10 +19,10 @@ from transformers.cache_utils import DynamicLayer
 from neftune_core.models.architecture.caches import read_on, select_rows, takes_positions
 
 PASS_TOKENS = 64
-"""Cost of one more pass in tokens, because the weights are read from memory again."""
+"""Cost of an additional pass in tokens, because it reads the weights from memory again."""
 SHORTEST_PREFIX = 8
 SPARE_TOKENS = 64
-"""Spare capacity of a cache in tokens; when it is used up, the cache is copied to a larger buffer."""
+"""Spare capacity of a cache, in tokens; when it is used up, the cache is copied to a larger buffer."""
 
 
 @dataclass
@@ -54,7 +54,7 @@ def prefill(
 
     Args:
         tree: The model with all slots stacked.
-        prompts: Token ids by slot, equally many prompts per slot.
+        prompts: Token ids by slot; all slots have the same number of prompts.
         first: Position id of the first token.
         pad: Padding token id.
         device: Device of the model.
@@ -103,7 +103,7 @@ def chunk_starts(lengths: Sequence[int], slots: int) -> list[int]:
         slots: Number of slots that process each prompt.
 
     Returns:
-        Where each chunk starts, counted from the end of the prompts, in descending order.
+        The start of each chunk, counted from the end of the prompts, in descending order.
     """
     stops = sorted({0, *lengths})
     best: dict[int, tuple[int, tuple[int, ...]]] = {0: (0, ())}
@@ -127,7 +127,7 @@ def _supports_chunks(tree: nn.Module) -> bool:
 
 
 class _Prefill:
-    """The prefill passes; `positions` are the prompt numbers per slot whose rows the cache holds, in this order."""
+    """The prefill passes; `positions` lists the prompts, by index within their slot, that have rows in the cache."""
 
     def __init__(self, tree: nn.Module, first: int, pad: int, device: torch.device, source: dict[str, Any]) -> None:
         self.tree, self.first, self.pad, self.device = tree, first, pad, device
@@ -153,7 +153,7 @@ class _Prefill:
         self._pass(ids.to(self.device), shown.to(self.device))
 
     def _select_rows(self, slots: int, positions: list[int]) -> None:
-        """Select a cache row for each of `positions`; in a copy for a new position, only the shared prefix is shown."""
+        """Select a cache row for each position; for a new position, all but the shared prefix is masked."""
         if self.cache is not None and positions != self.positions:
             known = {position: number for number, position in enumerate(self.positions)}
             width = len(self.positions)
@@ -207,7 +207,7 @@ class _PreallocatedLayer(DynamicLayer):
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep only these rows."""
+        """Keep only the rows at `indices`."""
         self._move(self.keys[indices], self.values[indices])
 
 

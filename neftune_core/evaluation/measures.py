@@ -15,18 +15,18 @@ LOSS, TEXT, MEMORY, LENGTH, ROBUST = "Loss and accuracy", "Text", "Memorisation"
 
 @dataclass(frozen=True)
 class Measure:
-    """One measure.
+    """Definition of a measure.
 
     Attributes:
         label: Column heading.
         phrase: Its name inside a sentence.
         group: Group of measures that it is listed in.
-        words: Exact definition, with range and unit.
+        words: Definition, with range and unit.
         better: 1 if higher is better, -1 if lower is better, 0 if neither direction is better in itself.
-        top: Its maximum, if its range is 0 to `top`; else None.
+        top: Maximum of a measure with a range from 0 to `top`; None for other measures.
         score: Maps summed example statistics to the measure.
-        every_epoch: Whether it is measured row by row at every evaluation, and so is known at the best epoch; other
-            measures are taken at the end of a seed.
+        every_epoch: Whether it is measured row by row at every evaluation, and is therefore known at the best epoch;
+            other measures are taken at the end of a seed.
     """
 
     label: str
@@ -150,7 +150,8 @@ MEASURES: dict[str, Measure] = {
         "Longest run, training prompts",
         "the longest run shared with the training response",
         MEMORY,
-        "Words in the longest run without gaps that the answer to a training prompt shares with its training response.",
+        "The number of words in the longest contiguous run that the answer to a training prompt shares with its "
+        "training response.",
     ),
     "memorised_run_share": Measure(
         "Longest run, share of response",
@@ -163,7 +164,7 @@ MEASURES: dict[str, Measure] = {
         "Tokens, mean",
         "length in tokens",
         LENGTH,
-        "Tokens of an answer to a held-out prompt, without the end-of-sequence token.",
+        "The mean number of tokens of an answer to a held-out prompt, without the end-of-sequence token.",
     ),
     "median_tokens": Measure(
         "Tokens, median",
@@ -172,7 +173,10 @@ MEASURES: dict[str, Measure] = {
         "The median number of tokens of an answer to a held-out prompt.",
     ),
     "characters": Measure(
-        "Characters, mean", "length in characters", LENGTH, "Characters of an answer to a held-out prompt."
+        "Characters, mean",
+        "length in characters",
+        LENGTH,
+        "The mean number of characters of an answer to a held-out prompt.",
     ),
     "median_characters": Measure(
         "Characters, median",
@@ -238,4 +242,4 @@ MEASURES: dict[str, Measure] = {
 
 EVERY_EPOCH = tuple(name for name, measure in MEASURES.items() if measure.every_epoch)
 BESIDE = ("held_out_loss", "accuracy", "exact", "right", "bleu", "rouge_l", "tokens")
-"""Measures that the table of a sweep shows beside the measure in question, as means after the last epoch."""
+"""Measures that the table of a sweep lists beside the chosen measure, as means after the last epoch."""

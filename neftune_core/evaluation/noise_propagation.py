@@ -1,8 +1,8 @@
 """How noise propagates through an untouched model, and how it changes the prediction of the next token.
 
-One batched pass holds the clean sentence and every strength in several draws. After each layer the noisy vectors are
-compared with the clean ones, by `|h' - h| / |h|` and `cos(h', h)`; at the head the predictions are compared by
-`KL(clean || noisy)`, in nats. The draws are those of a study in its first epochs, without its schedule.
+A single batched pass runs the clean sentence and several draws at every strength. After each layer, the noisy hidden
+states are compared with the clean ones by `|h' - h| / |h|` and `cos(h', h)`. The predictions of the next token are
+compared by `KL(clean || noisy)`, in nats. The draws are those of a study's first epochs, without its schedule.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
     from neftune_core.noise.settings import NoiseSettings
 
 DRAWS = 4
-"""Draws per strength; the first is the one that the preview of the sentence shows."""
+"""Draws per strength; the preview of the sentence shows the first."""
 
 CANDIDATES = 10
-"""Most probable next tokens reported per position."""
+"""Number of most probable next tokens reported per position."""
 
 ANSWER_TOKENS = 12
-"""Most tokens of the clean answer that an encoder-decoder generates, at which its predictions are compared."""
+"""Maximum length of the clean answer that an encoder-decoder generates to compare predictions, in tokens."""
 
 HEAD_ROWS = 256
-"""Hidden states whose logits are in memory at once."""
+"""Maximum number of hidden states passed to the head at once."""
 
 Numbers = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -51,11 +51,11 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Layer:
-    """A place where the disturbance is measured.
+    """A layer after which the perturbation is measured.
 
     Attributes:
         part: `ENCODER` or `DECODER`; a causal model is a decoder.
-        number: 0 for the embedding of the part, from 1 on for its layers.
+        number: 0 for the embedding of the part; its layers are numbered from 1.
     """
 
     part: str
@@ -64,7 +64,7 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Depth:
-    """The disturbance after every layer.
+    """The relative perturbation after every layer.
 
     Values are NaN if layer and token belong to different parts of an encoder-decoder, or if the clean vector is zero.
 
@@ -81,16 +81,16 @@ class Depth:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """The predictions of the next token; divergences and entropies are in nats.
+    """Clean and noisy predictions of the next token; divergences and entropies are in nats.
 
     Attributes:
         first: Index of the first token with a prediction: 0, or the number of tokens of the encoder.
         divergences: `KL(clean || noisy)`, `[strengths, draws, positions]`.
         entropies: Entropy of the noisy prediction, of the same shape.
         clean_entropies: Entropy of the clean prediction, `[positions]`.
-        kept: Whether the most probable token is that of the clean prediction, bool, shaped like `divergences`.
-        candidates: Ids of the most probable tokens in the first draw, `[1 + strengths, positions, candidates]`; those
-            of the clean prediction come first.
+        kept: Whether the most probable token is the same as in the clean prediction, bool, shaped like `divergences`.
+        candidates: Ids of the most probable tokens in the first draw, `[1 + strengths, positions, candidates]`; the
+            clean prediction comes first.
         probabilities: Their probabilities, of the same shape.
     """
 
@@ -110,7 +110,7 @@ class Propagation:
     Attributes:
         ids: Token ids of the run, encoder tokens before decoder tokens.
         strengths: Strengths of the noise, in the order of the results.
-        depth: The disturbance after every layer.
+        depth: The perturbation after every layer.
         predictions: The predictions of the next token.
     """
 
@@ -125,8 +125,8 @@ def measure_propagation(
 ) -> Propagation:
     """Run a sentence without noise and at every strength, in one batch.
 
-    An adversarial kind shows its first draw and a symmetric pair its positive half, as in the preview. If only the
-    prompt or only the response gets noise, the sentence of a causal model counts as that side.
+    As in the preview, an adversarial kind uses its initial draw, and a symmetric pair its positive half. If only the
+    prompt or only the response gets noise, the sentence of a causal model counts as that part.
 
     Args:
         loaded: The model.
@@ -136,11 +136,11 @@ def measure_propagation(
         seed: Seed of the draws.
 
     Returns:
-        The disturbance and the predictions.
+        The perturbations and the predictions.
 
     Raises:
         InvalidSetting: If the model lacks a layer of `noise`.
-        ModelError: If a layer of the model does not give one vector per token.
+        ModelError: If a layer of the model does not output one vector per token.
     """
     tree = private_tree(loaded.model).eval()
     sites = noise_sites(tree)
@@ -169,7 +169,7 @@ class _NoiseAfterFirstRow(BatchNoise):
 
 
 def _texts(tree: nn.Module, ids: Tensor, end: int | None) -> dict[str, Tensor]:
-    """Return the tokens of each part, `[1, length]`; an encoder-decoder first generates an answer, up to `end`."""
+    """Return the tokens of each part, `[1, length]`; the decoder of an encoder-decoder gets a greedy answer."""
     if not is_encoder_decoder(tree):
         return {DECODER: ids}
     source = encoded_source(tree, ids, torch.ones_like(ids))
@@ -190,7 +190,7 @@ def _is_response(part: str, texts: Mapping[str, Tensor], noise: NoiseSettings) -
 
 
 def _rows(text: Tensor, is_response: bool, special: Sequence[int], seed: int) -> Rows:
-    """Describe the draws of one strength: the same text in the first epochs of a study."""
+    """Return the batch rows of one strength: the same text, with the draws of a study's first epochs."""
     repeated = text.expand(DRAWS, -1)
     length = text.shape[1]
     return Rows(
@@ -203,17 +203,17 @@ def _rows(text: Tensor, is_response: bool, special: Sequence[int], seed: int) ->
 
 
 def _last_hidden(tree: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """Return the hidden states that the head reads, `[rows, positions, width]`."""
+    """Return the last hidden states, `[rows, positions, width]`."""
     source = {}
     if ENCODER in batch:
         source = encoded_source(tree, batch[ENCODER], torch.ones_like(batch[ENCODER]))
     return body(tree)(input_ids=batch[DECODER], use_cache=False, **source).last_hidden_state
 
 
-# ---------------------------------------------------------------------------------------------- inside
+# ---------------------------------------------------------------------------------------------- hidden states
 @dataclass(frozen=True, eq=False)
 class _PropagationProbe:
-    """Adds noise at every site of a tree, and stores the result of `_compare` by site key in `seen`.
+    """Hooks that add noise at every site of a tree, and store the result of `_compare` by site key in `seen`.
 
     Attributes:
         tree: The model.
@@ -228,10 +228,10 @@ class _PropagationProbe:
 
     @contextmanager
     def watching(self, sites: Sequence[Site]) -> Iterator[None]:
-        """Hook these sites inside the block."""
+        """Register the hooks of these sites for the duration of the block."""
         handles = []
         for module in {site.module: None for site in sites}:
-            here = iter([site for site in sites if site.module is module])  # a shared embedding: the encoder runs first
+            here = iter([site for site in sites if site.module is module])  # shared embedding: the encoder runs first
             handles.append(module.register_forward_hook(functools.partial(self._after, here)))
         try:
             yield
@@ -245,8 +245,8 @@ class _PropagationProbe:
         if vectors.dim() != 3 or vectors.shape[:2] != self.batch[site.part].shape:
             raise ModelError(
                 say(
-                    "Noise cannot be followed inside {model}: one of its layers does not give one vector per token. "
-                    "Choose another model.",
+                    "The effect of noise inside {model} cannot be measured: one of its layers does not output one "
+                    "vector per token. Choose another model.",
                     model=family_of(self.tree),
                 )
             )
@@ -256,7 +256,7 @@ class _PropagationProbe:
 
 
 def _compare(vectors: Tensor) -> Tensor:
-    """Compare every row with the first: relative size of the difference, and cosine, `[2, rows - 1, length]`."""
+    """Return the relative difference of every row from the first, and its cosine to it, `[2, rows - 1, length]`."""
     clean, noisy = vectors[:1].float(), vectors[1:].float()
     before, after = (torch.linalg.vector_norm(each, dim=-1) for each in (clean, noisy))
     sizes = torch.linalg.vector_norm(noisy - clean, dim=-1) / before
@@ -267,7 +267,7 @@ def _compare(vectors: Tensor) -> Tensor:
 def _depth(sites: Sequence[Site], seen: dict[int, Tensor], lengths: dict[str, int], strengths: int) -> Depth:
     """Arrange the comparisons by layer, with encoder tokens before decoder tokens.
 
-    Tables of embeddings per layer are left out, because noise on them shows in the layers that use them.
+    Per-layer embedding tables are left out, because noise on them shows in the layers that use them.
     """
     sites = [site for site in sites if site.number >= EMBEDDING_SITE]
     total = sum(lengths.values())
@@ -284,7 +284,7 @@ def _depth(sites: Sequence[Site], seen: dict[int, Tensor], lengths: dict[str, in
 
 # ---------------------------------------------------------------------------------------------- next token
 def _predictions(tree: nn.Module, hidden: Tensor, strengths: int, first: int) -> Predictions:
-    """Compare the predictions at every position; the head runs on a few positions at a time."""
+    """Compare the predictions at every position, running the head on a few positions at a time."""
     rows = len(hidden)
     pieces = hidden.transpose(0, 1).split(max(1, HEAD_ROWS // rows))
     by_position = [
@@ -311,8 +311,8 @@ def _compare_predictions(logits: Tensor) -> tuple[Tensor, ...]:
     """Compare the predictions at one position, from logits `[rows, vocabulary]`, with that of the first row.
 
     Returns:
-        Divergence, entropy and whether the most probable token is the same, `[rows]` each; and the most probable tokens
-        with their probabilities, of the first row and of the first draw of each strength.
+        Divergence, entropy and whether the most probable token is the same, `[rows]` each. Then the ids and
+        probabilities of the most probable tokens, for the first row and the first draw of each strength.
     """
     scores = torch.log_softmax(logits.float(), dim=-1)
     chances = scores.exp()
@@ -326,7 +326,7 @@ def _compare_predictions(logits: Tensor) -> tuple[Tensor, ...]:
 
 # ---------------------------------------------------------------------------------------------- for the browser
 def payload(found: Propagation, texts: Sequence[str], word: Callable[[int], str]) -> dict[str, Any]:
-    """Return the result as numbers for the browser, averaged over the draws.
+    """Convert the result to numbers for the browser, averaged over the draws.
 
     Args:
         found: The result.
@@ -336,11 +336,11 @@ def payload(found: Propagation, texts: Sequence[str], word: Callable[[int], str]
     Returns:
         `strengths`, `draws`, `tokens`, `layers` (part and number), and
 
-        * `depth`: `sizes` and `cosines`, `[strengths][layers][tokens]`, and `lines`: for both of them the mean over the
-          tokens, `[strengths][layers]`, as `mean`, `low` and `high` over the draws.
+        * `depth`: `sizes` and `cosines`, `[strengths][layers][tokens]`, and `lines`: their means over the tokens,
+          `[strengths][layers]`, as `mean`, `low` and `high` over the draws.
         * `next`: `first`, `divergence` (`mean`, `low`, `high`), `entropy`, `clean_entropy`, `kept` (number of draws),
-          `words`, and `candidates`: per strength, from 0 on, and position a flat list of index in `words` and
-          probability.
+          `words`, and `candidates`: for each strength (0 first) and position, a flat list of indices in `words`, each
+          followed by its probability.
     """
     depth, predictions = found.depth, found.predictions
     words: dict[int, int] = {}
@@ -371,7 +371,7 @@ def payload(found: Propagation, texts: Sequence[str], word: Callable[[int], str]
 
 
 def _flat(words: dict[int, int], ids: list[int], chances: list[float]) -> list[float]:
-    """Return index in `words` and probability of each candidate as a flat list; new ids are added to `words`."""
+    """Return the index in `words` and the probability of each candidate, in one list; add new ids to `words`."""
     return [
         number
         for token, chance in zip(ids, chances, strict=True)
@@ -380,7 +380,7 @@ def _flat(words: dict[int, int], ids: list[int], chances: list[float]) -> list[f
 
 
 def _spread(numbers: Numbers) -> dict[str, Any]:
-    """Return mean, lowest and highest over the draws, the second axis."""
+    """Return the mean, minimum and maximum over the draws (the second axis)."""
     return {
         "mean": _digits(numbers.mean(axis=1)),
         "low": _digits(numbers.min(axis=1)),

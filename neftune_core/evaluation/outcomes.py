@@ -1,4 +1,4 @@
-"""The results of a study as plain numbers, and the question that it tests."""
+"""The results of a study as plain numbers, and the question that its verdict answers."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Outcome:
 
     Attributes:
         last: Measures by name after the last epoch; empty if there are none.
-        best: The same at the best epoch.
+        best: Measures by name at the best epoch.
         last_epoch: Number of the last epoch.
         best_epoch: Number of the best epoch.
-        scores: Example statistics by measure at the epoch in question, `[examples]` or `[examples, fields]` (counts),
-            in the same order for every arm and seed.
+        scores: Example statistics by measure at the judged epoch, `[examples]` or `[examples, fields]` (counts), in the
+            same order for every arm and seed.
         lengths: Tokens per answer, `[examples]`.
         base: Measures of the untouched model.
         steps: Number of optimizer steps; 0 if unknown.
@@ -94,7 +94,7 @@ class Rounding:
     sizes: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, measure: str) -> float | None:
-        """Return the size for a measure; None if it was not measured."""
+        """Return the effect on a measure; None if it was not measured."""
         return self.sizes.get(measure)
 
 
@@ -146,7 +146,7 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Question:
-    """The one measure and epoch that are judged, fixed before the results are seen.
+    """The measure and the epoch to judge, fixed before the results are seen.
 
     Attributes:
         measure: A key of `MEASURES`.
@@ -194,7 +194,7 @@ def largest_rounding(parts: Sequence[Rounding]) -> Rounding:
 
 
 def combine_cells(cells: Mapping[str, Outcomes]) -> Outcomes:
-    """Combine the arms of several cells in one comparison, as `cell: arm`, each against the control of its own cell.
+    """Combine the arms of several cells in one comparison, as `cell: arm`, each paired with the control of its cell.
 
     Holm's correction then covers all of them. Control and floors are those of the first cell.
     """

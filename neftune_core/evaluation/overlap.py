@@ -1,7 +1,7 @@
-"""Corpus BLEU and chrF through sacrebleu, stored as counts per example so that corpora can be resampled quickly.
+"""Corpus BLEU and chrF from sacrebleu, stored as counts per example so that corpora can be resampled quickly.
 
-The score of a resampled corpus is the score of its summed counts. Both formulas are vectorised here over arrays of
-sums, and give the same scores as sacrebleu.
+The score of a resampled corpus is computed from its summed counts. Both formulas are vectorised here over arrays of
+sums, and agree with sacrebleu.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Overlap:
     """A corpus measure.
 
     Attributes:
-        counts: `[examples, fields]`.
-        score: 0 to 100.
+        counts: Counts per example, `[examples, fields]`.
+        score: Score of the corpus, 0 to 100.
         signature: sacrebleu's signature of the settings.
     """
 

@@ -23,16 +23,16 @@ from neftune_core.evaluation.statistics import (
 
 DIGITS = 12
 INTERVAL_SEEDS = 3
-"""Fewest seeds with an interval; with two, its single degree of freedom makes it useless, or empty by accident."""
+"""Minimum number of seeds for an interval; with two, it is uselessly wide, or empty if the differences are equal."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """An arm against the control at one epoch, paired by seed.
+    """Comparison of an arm with its control at one epoch, paired by seed.
 
     Attributes:
-        seeds: Seeds for which both have a value.
-        lost: Seeds for which at least one of them has none.
+        seeds: Seeds for which both sides have a value.
+        lost: Seeds for which either side has no value.
         control: Mean of the control over `seeds`.
         arm: Mean of the arm over `seeds`.
         differences: Arm minus control, by seed.
@@ -123,7 +123,7 @@ def without_residue(value: float) -> float:
 def over_examples(
     control: Seeds, arm: Seeds, seeds: Sequence[int], measure: str, generator: np.random.Generator
 ) -> Interval | None:
-    """Compute arm minus control for these seeds, with a bootstrap interval over examples.
+    """Compute the difference arm minus control for these seeds, with a bootstrap interval over examples.
 
     Args:
         control: Outcomes of the control by seed.
@@ -167,13 +167,13 @@ def another_seed(control: Seeds, measure: str, epoch: str) -> float | None:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Answer lengths of both sides, and the arm's difference at equal length.
+    """Answer lengths of an arm and its control, and the difference of a measure at equal length.
 
     Attributes:
-        control: Mean length in tokens.
-        arm: Mean length in tokens.
+        control: Mean length of the control's answers, in tokens.
+        arm: Mean length of the arm's answers, in tokens.
         change: Change of the mean length over seeds; None for fewer than `INTERVAL_SEEDS` seeds.
-        adjusted: Difference of the measure at equal length; also None if length and effect cannot be separated.
+        adjusted: Difference of the measure at equal length; None also if length and effect cannot be separated.
     """
 
     control: float
@@ -183,7 +183,7 @@ class Lengths:
 
 
 def lengths(control: Seeds, arm: Seeds, comparison: Comparison, measure: str) -> Lengths | None:
-    """Compare the lengths of an arm's answers with the control's.
+    """Compare the answer lengths of an arm with those of its control.
 
     Args:
         control: Outcomes of the control by seed.
@@ -213,9 +213,9 @@ def lengths(control: Seeds, arm: Seeds, comparison: Comparison, measure: str) ->
 
 
 def _at_equal_length(scores: Sequence[Floats | None], before: Floats, after: Floats) -> float | None:
-    """Regress the examples' differences on their log length ratios, and return the difference at equal length.
+    """Regress the differences of the examples on their log length ratios; return the difference at equal length.
 
-    Return None for a corpus measure, and if every answer became longer or every answer shorter (extrapolation).
+    Return None for a corpus measure, or if every answer became longer or every answer shorter (extrapolation).
     """
     control, arm = scores
     if control is None or arm is None or control.shape[-1] != 2:

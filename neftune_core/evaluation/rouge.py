@@ -17,7 +17,7 @@ WORD_CATEGORIES = "LMN"
 
 
 class _SeparatorTable(dict[int, str]):
-    """Translation table: a word character maps to itself, an unspaced one to a separate word, any other to a space."""
+    """Translation table that keeps word characters, surrounds unspaced ones with spaces, and blanks all others."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -31,7 +31,7 @@ def is_unspaced(character: str, scripts: tuple[str, ...] = UNSPACED) -> bool:
 
     Args:
         character: One character.
-        scripts: Prefixes of Unicode names that are accepted.
+        scripts: Accepted prefixes of Unicode names.
 
     Returns:
         True if the character is a letter, mark or number of such a script.
@@ -84,7 +84,7 @@ def common_run(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
 
 
 def _matches(first: Sequence[Hashable], second: Sequence[Hashable]) -> list[int]:
-    """Return for each element of `second` its positions in `first`, as bits."""
+    """Return the positions in `first` of each element of `second`, as bits."""
     positions: dict[Hashable, int] = {}
     for position, element in enumerate(first):
         positions[element] = positions.get(element, 0) | 1 << position

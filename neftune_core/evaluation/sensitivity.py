@@ -1,4 +1,4 @@
-"""Loss of an untouched model under noise of several strengths: how much noise it tolerates without training."""
+"""Loss of an untouched model at several noise strengths, which shows how much noise it tolerates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from neftune_core.noise.settings import NoiseSettings
 
 @dataclass
 class Sensitivity:
-    """Results for the rows that have been measured so far.
+    """Results for the rows measured so far.
 
     Attributes:
         noise: Noise settings.
@@ -58,8 +58,8 @@ def measure_sensitivity(
 ) -> Iterator[Sensitivity]:
     """Measure the response loss on `rows` without noise and at each strength, row by row, without training.
 
-    All strengths share a row's draw, which is that of a study with this seed in its first epoch. For a symmetric pair
-    the mean loss of both signs is used; adversarial noise is found by gradient ascent, as in training.
+    A row has the same draw at every strength: that of the first epoch of a study with this seed. For a symmetric pair,
+    the loss is the mean over both signs. Adversarial noise is found by gradient ascent, as in training.
 
     Args:
         loaded: The model.
@@ -67,10 +67,10 @@ def measure_sensitivity(
         noise: Kind, unit and sites of the noise.
         strengths: Strengths above 0, in the unit of `noise`.
         seed: Seed of the draws.
-        should_stop: Polled before every layer; true cancels.
+        should_stop: Polled before every layer; returning true cancels the measurement.
 
     Yields:
-        The same result after every strength of every row, extended in place.
+        The same object after every strength of every row, extended in place.
 
     Raises:
         Cancelled: If `should_stop()` returned true.
@@ -99,7 +99,7 @@ def _of_strength(noise: NoiseSettings, strength: float) -> NoiseSettings:
 
 @dataclass
 class _ScoredRow:
-    """One row, ready to be measured under any noise; `rows` describes it for `BatchNoise`."""
+    """One row, prepared for measuring its loss under any noise."""
 
     stack: AdapterStack
     batch: Batch

@@ -1,4 +1,4 @@
-"""Settings of decoding, and of what a study measures."""
+"""Settings for decoding, and for the measurements of a study."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ CUT = later(
 
 
 class DecodingSettings(Settings):
-    """Settings of decoding, greedy or sampled."""
+    """Settings for greedy or sampled decoding."""
 
     system: str = setting("", "An optional system prompt.", max_length=20_000, label="System prompt")
     new_tokens: int = setting(
         96,
-        "Longest answer.",
+        "Maximum length of an answer.",
         minimum=1,
         maximum=100_000,
         slider_maximum=512,
         step=8,
         unit="tokens",
-        label="Longest answer",
+        label="Maximum answer length",
     )
     repetition_penalty: float = setting(
         1.2,
@@ -61,14 +61,14 @@ class DecodingSettings(Settings):
         maximum=64,
         slider_maximum=8,
         step=1,
-        label="Answers to each prompt",
+        label="Answers per prompt",
     )
     sampling_seed: int = setting(
         0,
-        "The draws depend only on this seed, the prompt and the number of the answer; all arms share them.",
+        "Random draws depend only on this seed, the prompt and the number of the answer; all arms share them.",
         minimum=0,
         maximum=2**31 - 1,
-        label="Seed of the draws",
+        label="Sampling seed",
     )
 
     @property
@@ -78,7 +78,7 @@ class DecodingSettings(Settings):
 
 
 class AnswerSettings(DecodingSettings):
-    """Prompts, and the decoding of their answers."""
+    """Settings for the prompts of a study, and for the decoding of their answers."""
 
     prompts: tuple[str, ...] = Field(
         default=(), description="Prompts answered by the base and every arm when training ends."
@@ -110,7 +110,7 @@ EPOCH_WORDS = {"last": "The last epoch", "best": "The best epoch (chosen on othe
 
 
 class MeasuringSettings(Settings):
-    """The one question of a study, fixed before it runs, and the samples for all other measures."""
+    """Settings for the question of a study, fixed before it runs, and for all other measurements."""
 
     primary: str = setting(
         AUTOMATIC,
@@ -138,13 +138,13 @@ class MeasuringSettings(Settings):
     )
     new_tokens: int = setting(
         64,
-        "Longest answer that is measured.",
+        "Maximum length of a measured answer.",
         minimum=1,
         maximum=100_000,
         slider_maximum=512,
         step=8,
         unit="tokens",
-        label="Longest measured answer",
+        label="Maximum measured length",
     )
     robustness: bool = setting(
         True, "Measure held-out loss under embedding noise and under typing errors in the prompt when a seed ends."

@@ -18,15 +18,15 @@ from neftune_core.evaluation.statistics import Floats
 
 
 def with_typos(text: str, rate: float, generator: np.random.Generator) -> str:
-    """Insert typing errors: letters are swapped, doubled, replaced or dropped.
+    """Insert typing errors by swapping, doubling, replacing or dropping letters.
 
     Args:
-        text: Original text; only its letters change.
+        text: Original text; only letters are changed.
         rate: Probability of an error per letter.
         generator: Source of the errors.
 
     Returns:
-        The text with errors; replacements are letters of the text itself, hence of its script.
+        The text with errors; replacement letters are drawn from the text, so that they match its script.
     """
     letters = [character for character in text if character.isalpha()]
     found: list[str] = []
@@ -57,9 +57,9 @@ def with_measures(line: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         A copy in which every answer also has:
 
-        * `characters`.
+        * `characters`: Length of the answer in characters.
         * `repetition`: Share of repeated word pairs within the first 50 words; None for fewer than two words. (In a
-          study, repetition counts tokens and leaves out shorter answers.)
+          study, repetition counts tokens, and shorter answers are left out.)
         * `rouge_l`: ROUGE-L with the reference, 0 to 1; None without a reference.
     """
     reference = units(line.get("reference") or "")
@@ -91,8 +91,8 @@ class Reply:
 
     Attributes:
         text: The answer.
-        tokens: Its length in tokens of the model.
-        ended: "stop" if the model ended it.
+        tokens: Its length in tokens.
+        ended: "stop" if the model ended the answer.
         ids: Its token ids, if known; otherwise repetitions are counted in words.
     """
 
@@ -172,8 +172,8 @@ def memorisation(replies: Sequence[Reply], responses: Sequence[str]) -> TextMeas
         responses: The training response of each prompt.
 
     Returns:
-        `memorised_rouge_l` (0 to 1), `memorised_run` (units of the longest common run) and `memorised_run_share` (that
-        run as a share of the response).
+        `memorised_rouge_l` (0 to 1), `memorised_run` (length of the longest common run, in units) and
+        `memorised_run_share` (that length as a share of the response).
 
     Raises:
         DataError: If there are no answers, or the counts differ.
@@ -221,7 +221,7 @@ def shape(replies: Sequence[Reply], *, prefix: int = PREFIX, gram: int = GRAM) -
 
 
 def repetition(pieces: Sequence[Hashable], gram: int, prefix: int) -> float:
-    """Compute rep-n: the share of n-grams among the first pieces that occurred before.
+    """Compute rep-n: the share of n-grams among the first pieces that repeat an earlier one.
 
     Args:
         pieces: Units of one answer.
@@ -235,7 +235,7 @@ def repetition(pieces: Sequence[Hashable], gram: int, prefix: int) -> float:
 
 
 def distinct(answers: Sequence[Sequence[Hashable]], gram: int) -> float:
-    """Compute distinct-n: the number of different n-grams over that of all n-grams, in all answers (Li et al. 2016).
+    """Compute distinct-n (Li et al. 2016): the share of distinct n-grams among all n-grams of all answers.
 
     Args:
         answers: Units of each answer.

@@ -1,6 +1,7 @@
 """Reasons why a comparison cannot be judged.
 
-They are diverged or broken arms, models that learnt nothing, scores at the end of their range, and too few steps.
+The reasons are diverged or broken arms, models that learnt nothing, scores at the end of their range, and too few
+steps.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from neftune_core.evaluation.verdict_words import Line, agreeing
 from neftune_core.noise.names import arm_label
 
 LEAST_STEPS = 10
-"""Fewest optimizer steps that are judged; with fewer, a model learns too little for any comparison."""
+"""Minimum number of optimizer steps for a comparison; with fewer, a model learns too little."""
 FAR_RATIO, FAR_NATS = 1.2, 0.1
 """A loss is far worse if it exceeds both this multiple of the base loss and the base loss plus this many nats."""
 LOSSES = ("held_out_loss", "train_loss")
@@ -27,7 +28,7 @@ def obstacles(outcomes: Outcomes, question: Question) -> dict[str, str]:
 
     Args:
         outcomes: Results of the control and the arms.
-        question: Measure and epoch in question.
+        question: Measure and epoch to judge.
 
     Returns:
         The first key of `REASONS` that applies, by arm.
@@ -43,11 +44,11 @@ def obstacles(outcomes: Outcomes, question: Question) -> dict[str, str]:
 
 
 def warnings(outcomes: Outcomes, question: Question, found: Mapping[str, str]) -> Iterator[Line]:
-    """Yield one sentence per obstacle, with its remedy, and one per arm that lost only some of its seeds.
+    """Yield one sentence with a remedy per obstacle, and one per arm that lost only some of its seeds.
 
     Args:
         outcomes: Results of the control and the arms.
-        question: Measure and epoch in question.
+        question: Measure and epoch to judge.
         found: Reasons by arm, from `obstacles`.
 
     Yields:
@@ -70,7 +71,7 @@ def _is_lost(runs: Seeds) -> bool:
 
 
 def _is_broken(runs: Seeds, epoch: str) -> bool:
-    """Return whether the losses ended far above the untouched base, on training rows too if both are known.
+    """Return whether all known losses ended far above those of the untouched base.
 
     Overfitting, which raises only the held-out loss, is a valid result.
     """
@@ -79,9 +80,9 @@ def _is_broken(runs: Seeds, epoch: str) -> bool:
 
 
 def _is_worse(runs: Seeds, epoch: str, rounding: Rounding) -> bool:
-    """Return whether the losses ended above the untouched base by more than rounding, on training rows too.
+    """Return whether all known losses ended above the untouched base by more than rounding.
 
-    If training does not lower the loss even on its own rows, it has failed, however small the increase.
+    Training that does not lower the loss even on its own rows has failed, however small the increase.
     """
     known = _losses_beside_base(runs, epoch)
     above = [value > base + (rounding.of(loss) or 0.0) for loss, (base, value) in known.items()]
@@ -101,13 +102,13 @@ def _beside_guessing(runs: Seeds, epoch: str) -> tuple[float, float]:
 
 
 def _losses_beside_base(runs: Seeds, epoch: str) -> dict[str, tuple[float, float]]:
-    """Return the means of base and runs for each loss that both have."""
+    """Return the means of the base and the runs for each loss that both have."""
     pairs = {loss: _beside_base(runs, loss, epoch) for loss in LOSSES}
     return {loss: pair for loss, pair in pairs.items() if np.isfinite(pair).all()}
 
 
 def _beside_base(runs: Seeds, measure: str, epoch: str) -> tuple[float, float]:
-    """Return the means of base and runs over the seeds that have both; NaN without any."""
+    """Return the means of the base and the runs over the seeds that have both values; NaN if there are none."""
     pairs = [(run.base.get(measure, np.nan), run.value(measure, epoch)) for run in runs.values()]
     return _mean_pair(pairs)
 
@@ -124,14 +125,14 @@ def _values(runs: Sequence[Seeds], question: Question) -> list[float]:
 
 
 def _is_at(end: str, control: Seeds, arm: Seeds, question: Question) -> bool:
-    """Return whether every run of both sides reached the same end of the measure's range."""
+    """Return whether every run of both sides is at the same end of the measure's range."""
     top = MEASURES[question.measure].top
     values = _values([control, arm], question)
     return top is not None and bool(values) and all(value == (top if end == "top" else 0.0) for value in values)
 
 
 def _steps(runs: Seeds) -> int:
-    """Return the fewest steps of any seed; 0 if unknown."""
+    """Return the smallest number of optimizer steps of a seed; 0 if unknown."""
     return min((outcome.steps for outcome in runs.values() if outcome.last and outcome.steps), default=0)
 
 

@@ -1,4 +1,4 @@
-"""The verdict on a study: what changed, by how much, with what certainty, and what to do next.
+"""The verdict on a study: the effect of every arm, its size and certainty, and what to do next.
 
 An arm differs from the control only if all of these hold:
 
@@ -39,7 +39,7 @@ MOST_SEEDS = 1000
 
 @dataclass(frozen=True)
 class ArmVerdict:
-    """The judgement of one arm, and the numbers behind it.
+    """The judgement of one arm, and its numbers.
 
     Attributes:
         status: One of `CLAIMS`, or why there is no claim: `void` (it cannot be judged), `stopped` (by the user),
@@ -59,7 +59,7 @@ class ArmVerdict:
 
 @dataclass(frozen=True)
 class Floor:
-    """A null comparison.
+    """A null comparison, between runs without a real difference.
 
     Attributes:
         size: Root-mean-square difference of one pair of runs.
@@ -111,7 +111,7 @@ class Verdict:
         """Render the verdict as text, one sentence per line; details of an arm are indented.
 
         Args:
-            named: The question fixed before the run; the text notes if the verdict is about another one.
+            named: The question fixed before the run; the text notes if the verdict answers a different one.
 
         Returns:
             The text.
@@ -123,14 +123,14 @@ class Verdict:
 
     @property
     def summary(self) -> tuple[Line, ...]:
-        """The verdict in short: what cannot be judged, the headline, and what to do next."""
+        """The warnings, the headline, and what to do next."""
         if self.is_void or self.is_empty:
             return self.warnings
         steps = [line for line in self.arms[self.lead].lines if line.key.startswith("next.")] if self.lead else []
         return (*self.warnings, self.opening[0], *steps)
 
     def opening_for(self, named: Question | None = None) -> tuple[Line, ...]:
-        """Return the sentences before the arms; a question other than the one `named` before the run comes first."""
+        """Return the sentences before the arms; if `named` is a different question, a note on that comes first."""
         if named is None or named == self.question:
             return self.opening
         headline, question = self.opening
@@ -206,7 +206,7 @@ def _floors(outcomes: Outcomes, question: Question) -> dict[str, Floor]:
 
 
 def _headline(question: Question, arms: Mapping[str, ArmVerdict]) -> tuple[str, Line]:
-    """Return the arm that the headline is about ("" if none) and the headline."""
+    """Return the arm that the headline is about ("" if none), and the headline."""
     found = {name: arm.epochs[question.epoch] for name, arm in arms.items() if arm.status not in ("void", "nothing")}
     by_size = sorted(found, key=lambda name: -abs(found[name].difference))
     if not by_size:

@@ -1,4 +1,4 @@
-"""The wording of verdicts: templates of all their sentences, with named parameters, and their headlines."""
+"""The wording of verdicts: sentence templates with named parameters, and functions that build the headlines."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from neftune_core.language import say
 from neftune_core.noise.names import arm_label, arm_words
 
 MOST_VALUES = 4
-"""Number of arms without a claim up to which the headline lists all values; beyond it, only the largest difference."""
+"""Maximum number of arms without a claim that the headline lists; beyond it, only the largest difference is given."""
 MOST_NAMED = 3
-"""Number of claims up to which the headline names all arms; beyond it, the largest difference in each direction."""
+"""Maximum number of claims that the headline lists; beyond it, only the largest in each direction is given."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class ArmName:
 
 
 def _format_parameter(value: Any) -> Any:
-    """Return a parameter for formatting; the rounding residue of a zero becomes zero."""
+    """Convert a parameter for formatting; floating-point residue of a zero becomes zero."""
     if isinstance(value, Line | ArmName):
         return value.text()
     return round(value, 12) + 0.0 if isinstance(value, float) else value
@@ -62,7 +62,7 @@ def agreeing(key: str, count: float | None) -> str:
 
     Args:
         key: Key of the plural sentence.
-        count: The number in the sentence.
+        count: The number in the sentence; None if it has no number.
 
     Returns:
         `key`, or its singular form `key.one` if the count is 1 and the table has one.
@@ -86,7 +86,7 @@ def rounding_line(rounding: Rounding, measure: str) -> Line:
 
 
 def claims_line(measure: str, claimed: Mapping[str, Comparison], statuses: Mapping[str, str], arms: int) -> Line:
-    """Return the headline on arms that differ from the control: in which direction, and by how much.
+    """Return the headline on arms that differ from the control, with the direction and size of their differences.
 
     Args:
         measure: Name of the measure.
@@ -111,7 +111,7 @@ def claims_line(measure: str, claimed: Mapping[str, Comparison], statuses: Mappi
 
 
 def _claim_line(status: str, measure: str, group: Mapping[str, Comparison], *, short: bool) -> Line:
-    """Return the headline on the arms that differ in one direction; on the first of them if `short`."""
+    """Return the headline on the arms that differ in one direction, or only on the first of them if `short`."""
     named = {name: group[name] for name in [*group][: 1 if short else None]}
     line = effect_line(status, measure, next(iter(named)), named)
     *others, last = (Line("arm.name", {"name": ArmName(name)}) for name in named)
@@ -127,13 +127,13 @@ def _direction_line(status: str, group: Mapping[str, Comparison]) -> Line:
 
 
 def effect_line(key: str, measure: str, lead: str, found: Mapping[str, Comparison]) -> Line:
-    """Return the headline on one arm, with its values and, if they fit, those of the other arms.
+    """Return the headline on one arm, with its values and, if there are few arms, those of the others.
 
     Args:
         key: Key of the headline in `SENTENCES`, without "headline.".
         measure: Name of the measure.
         lead: Name of the arm.
-        found: Comparisons by name, with that of `lead`.
+        found: Comparisons by name, including `lead`.
 
     Returns:
         The headline.

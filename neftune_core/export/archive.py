@@ -1,4 +1,4 @@
-"""Records and models as zip files: written for export, and records imported from other machines."""
+"""Export records and models as zip files, and import records from other machines."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BOUNDS = Bounds(memory_bytes=1_000_000_000, seconds=120, row_characters=10_000, 
 
 
 def pack(folder: Path, target: Path, inside: str) -> Path:
-    """Write a folder as a zip file; equal content gives equal bytes.
+    """Write a folder as a reproducible zip file.
 
     Args:
         folder: The folder to pack, with all its subfolders.
@@ -49,7 +49,7 @@ def pack(folder: Path, target: Path, inside: str) -> Path:
 
 
 def pack_record(record: Record, target: Path) -> Path:
-    """Write a record as a zip file, without its checkpoint and its owner's key hash.
+    """Write a record as a zip file, without its checkpoint and the key hash of its owner.
 
     Args:
         record: The record of a study that is not part of a sweep.
@@ -65,7 +65,7 @@ def pack_record(record: Record, target: Path) -> Path:
     if record.is_sweep or record.name != record.id:
         raise RecordError(
             say(
-                "A sweep and its studies are not exported as records: export one arm of a study, as an adapter or as "
+                "A sweep and its studies cannot be exported as records: export one arm of a study, as an adapter or as "
                 "a whole model, or the table (`neftune sweep {sweep} --csv`).",
                 sweep=record.name.partition("/")[0],
             )
@@ -105,8 +105,8 @@ def _entry(name: str) -> zipfile.ZipInfo:
 def import_record(path: Path, owner: str, limits: Limits | None = None, *, folder: Path | None = None) -> Record:
     """Import the record in a zip file for `owner`, under its original id.
 
-    The archive is unpacked and checked in a child process with bounded memory. Nothing is written outside a new folder,
-    and that folder is removed if the record is refused.
+    The archive is unpacked and checked in a child process with bounded memory. The process writes only to a new folder,
+    which is removed if the record is refused.
 
     Args:
         path: The zip file.
@@ -129,7 +129,7 @@ def import_record(path: Path, owner: str, limits: Limits | None = None, *, folde
     root.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=IMPORTING, dir=root))
     try:
-        with Record(aside).claimed():  # otherwise a clean-up would remove the folder
+        with Record(aside).claimed():  # so that a clean-up does not remove the folder
             record_id = _import_into(path, aside, owner, limits)
             with _publishing:
                 if (root / record_id).exists():

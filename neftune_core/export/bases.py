@@ -1,4 +1,4 @@
-"""How to obtain the base model of a study without the lab."""
+"""Names, download commands and code for loading the base model of a study without the lab."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ FOLDER = "base"
 
 @dataclass(frozen=True)
 class Base:
-    """The base model of a record, in the form in which other programs name and load it.
+    """The base model of a record, as other programs name and load it.
 
     Attributes:
         place: First argument of `from_pretrained`: OWNER/NAME on the hub, or a folder below `FOLDER`.
-        options: Further arguments of `from_pretrained` for model and tokenizer.
-        hub: Hub id of this model, or of the model that it was made from; "" if neither is on the hub.
+        options: Keyword arguments of `from_pretrained` for model and tokenizer.
+        hub: Hub id of this model, or of the original that it was converted from; "" if neither is on the hub.
         revision: Commit of `hub`; "" if unknown.
         commands: Shell commands that download the model into `FOLDER`.
         rounded: Whether the weights are first rounded to bfloat16, as the lab does for GGUF files.
@@ -44,7 +44,7 @@ class Base:
 
     @property
     def arguments(self) -> str:
-        """Return the arguments of `from_pretrained` as Python code."""
+        """The arguments of `from_pretrained`, as Python code."""
         return ", ".join([f'"{self.place}"', *(f'{name}="{value}"' for name, value in self.options.items())])
 
     def code(self, kind: str, precision: str) -> str:
@@ -67,13 +67,13 @@ class Base:
 
 
 def base_of(record: Record) -> Base:
-    """Return how to obtain the base of `record`, without reading weights."""
+    """Return the base of a record, without reading its weights."""
     source = record.study.model.source.strip()
     card = CATALOGUE.get(source)
     if source == BUNDLED:
         return Base(FOLDER, "the model that comes with NEFTune Lab; a copy is in the `base` folder")
     if card and card.package:
-        return _wheel_code()
+        return _from_wheel()
     if is_on_hub(source):
         revision_name = record.about_table("model").get("revision") or record.study.model.revision
         revision = str(revision_name or (card.revision if card else ""))
@@ -83,7 +83,7 @@ def base_of(record: Record) -> Base:
         return _on_modelscope(source.removeprefix(SCHEME), str(about.get("revision") or ""))
     return Base(
         FOLDER,
-        f"a model on the machine that it was trained on, fingerprint `{about.get('fingerprint', '?')}`: put its folder "
+        f"a model on the machine of the study, with the fingerprint `{about.get('fingerprint', '?')}`: put its folder "
         "beside this file, under the name `base`",
     )
 
@@ -105,7 +105,7 @@ def _on_modelscope(repository: str, revision: str) -> Base:
     )
 
 
-def _wheel_code() -> Base:
+def _from_wheel() -> Base:
     original = CATALOGUE[SMOLLM2.original]
     folder, _, file = SMOLLM2.file.rpartition("/")
     name = SMOLLM2.requirement.replace("-", "_").replace("==", "-")

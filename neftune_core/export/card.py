@@ -1,4 +1,4 @@
-"""The model card of a trained arm: data, noise, seed, measurements and limits of use."""
+"""The model card of a trained arm: data, noise, seed, measurements and limitations."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ MEASURED = {
     "best one.",
     True: "* These are the weights of the arm's best evaluation (lowest held-out loss), not its final weights. "
     "That loss is optimistic, because it was chosen for being low. The verdict of the study avoids this: it "
-    "chooses the best evaluation on one half of the held-out rows, and reads it on the other half.",
+    "chooses the best evaluation on one half of the held-out rows, and measures it on the other half.",
 }
-"""Remark on the losses; the key is whether the weights are those of the best evaluation."""
-LIMITS = """* It was trained for a lesson or an experiment, in minutes, and not tested for safety, bias or truthfulness.
+"""Remarks on the losses; the key is True for the weights of the best evaluation."""
+LIMITS = """* It was trained in minutes for a lesson or an experiment, and not tested for safety, bias or truthfulness.
 * It is one arm of one seed. Whether noise helped can only be answered by the whole study with several seeds.
 {measured}
 * Effects at this model size predict neither the sign nor the size of effects in a larger model."""
@@ -76,7 +76,7 @@ def card(record: Record, arm: str, seed: int, form: str, kind: str = CAUSAL) -> 
         kind: Name of the transformers class that loads the model.
 
     Returns:
-        Markdown whose commands and code run in the folder of the arm.
+        Markdown, with commands and code to run in the folder of the arm.
     """
     model, is_best = record.about_table("model"), arm != plain_name(arm)
     name = str(model.get("name") or record.study.model.source)
@@ -99,7 +99,7 @@ def card(record: Record, arm: str, seed: int, form: str, kind: str = CAUSAL) -> 
 
 
 def _front_matter(record: Record, base: Base, form: str, kind: str) -> str:
-    """Return the metadata that the hub reads; unknown entries are omitted."""
+    """Return the metadata for the hub, without unknown entries."""
     lora = record.study.training.method == "lora"
     source = record.study.data.source.strip()
     starter = STARTERS.get(source.removeprefix("starter:")) if source.startswith("starter:") else None
@@ -143,7 +143,7 @@ def _precision(record: Record) -> str:
 
 
 def _caveats(record: Record) -> list[str]:
-    """Return the limits of this study: limits of its base and of its rows, and what its verdict cannot judge."""
+    """Return the limitations of this study: those of its base, its rows and its verdict."""
     model, cut = record.about_table("model"), record.about_table("data").get("cut", 0)
     source = CATALOGUE.get(str(model.get("source")))
     note = str(model.get("note") or (source.note if source and source.package else ""))
@@ -164,7 +164,7 @@ def _facts(record: Record, arm: str, seed: int, base: Base, form: str) -> list[t
         else f"{training.epochs:g} {plural(training.epochs, 'epoch', 'epochs')}"
     )
     if training.restarts:
-        length += f" (schedules began again after step {', '.join(map(str, training.restarts))})"
+        length += f" (schedules restarted after step {', '.join(map(str, training.restarts))})"
     changed = ", changed by hand while it trained" if plain_name(arm) == study.live_arm else ""
     return [
         ("base", f"{_base_text(record, base)}, {model.get('licence', 'licence not stated')}"),
@@ -208,7 +208,7 @@ def _noise_text(noise: NoiseSettings | None, arm: str) -> str:
 
 
 def _measurements(record: Record, seed: int, arm: str) -> str:
-    """Describe the last measurement of this seed, for the arm and the control."""
+    """Return a table of the last losses of the arm and the control with this seed, with notes."""
     events = [event for event in record.events() if event["event"] == "evaluated" and event.get("seed") == seed]
     if not events:
         return "Nothing was measured."
@@ -231,7 +231,7 @@ def _measurements(record: Record, seed: int, arm: str) -> str:
 
 
 def _without_files(record: Record) -> Any:
-    """Return the study without local paths: uploaded rows are named, but their location is not."""
+    """Return the study settings with file names instead of local paths."""
     study = record.study
     shown = {part: getattr(study.data, part) for part in ("source", "held_out_source")}
     named = {part: f"file:{value.rpartition('/')[2]}" for part, value in shown.items() if value.startswith("file:")}
@@ -242,7 +242,7 @@ def _without_files(record: Record) -> Any:
 
 
 def _licence(words: str, base: Base) -> dict[str, str]:
-    """Return the hub's metadata of a licence: its identifier, or name and link if the hub has no identifier for it."""
+    """Return the licence metadata for the hub: an identifier, or a name and link if the hub has no identifier."""
     if not words or words.lower() in IDENTIFIERS:
         return {"license": words.lower()} if words else {}
     name = re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-")

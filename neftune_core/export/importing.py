@@ -41,8 +41,8 @@ from neftune_core.studies.records.schema import (
 from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
 from neftune_core.studies.settings import StudySettings
 
-# The files of a record; an archive with any other file is refused. Names begin with a letter or digit, which excludes
-# options, hidden files and parent folders.
+# The files of a record. An archive with any other file is refused. Names begin with a letter or digit, which excludes
+# command-line options, hidden files and parent folders.
 PARTS = re.compile(
     r"study\.toml|record\.json|events\.jsonl|answers\.jsonl|judge\.jsonl|metrics\.json|"
     r"data/(held_out_)?source/[^\W_][\w.\-]{0,99}|"
@@ -52,7 +52,7 @@ PARTS = re.compile(
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")
 NEEDED = ("study.toml", "record.json", "events.jsonl")
 TEXT_BYTES = 64_000_000
-"""Maximum size in bytes of the vocabulary, or of another text file, of a saved model."""
+"""Maximum size of a text file of a saved model, such as its vocabulary, in bytes."""
 HEADER_BYTES, HEADER_VALUES = 4_000_000, 400_000
 PIECE = 1 << 20
 
@@ -76,7 +76,7 @@ def unpack_record(
     Args:
         path: The zip file.
         folder: The folder to fill.
-        owner: Hash of the visitor's key, from `owner_hash`.
+        owner: Hash of the key of the owner, from `owner_hash`.
         most: Maximum unpacked size, in bytes.
         files: Maximum number of files.
         rows: Maximum size of one file of rows, in bytes.
@@ -120,7 +120,7 @@ def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _entries(archive: zipfile.ZipFile, most: int) -> tuple[str, dict[str, zipfile.ZipInfo]]:
-    """Return the record's id and its entries by file name; raise a `LabError` unless they form a record."""
+    """Return the id of the record and its entries by file name; raise a `LabError` unless they form a record."""
     found = [entry for entry in archive.infolist() if not entry.is_dir()]
     if len(found) > most:
         raise DoesNotFit(
@@ -147,7 +147,7 @@ def _entries(archive: zipfile.ZipFile, most: int) -> tuple[str, dict[str, zipfil
 
 
 def _unpack(archive: zipfile.ZipFile, name: str, entry: zipfile.ZipInfo, target: Path, left: int, rows: int) -> int:
-    """Write one file and return its size in bytes, counted while unpacking rather than taken from the header."""
+    """Write one file and return its size in bytes, as counted while unpacking; the header is not trusted."""
     most, taken = _most_of(name, rows), 0
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,7 @@ def _unpack(archive: zipfile.ZipFile, name: str, entry: zipfile.ZipInfo, target:
                     raise DoesNotFit(
                         say(
                             "The record in this zip file is larger than the {room:,.1f} MB that "
-                            "are left for it: remove other records first.",
+                            "are available: remove other records first.",
                             room=left / 1e6,
                         )
                     )
@@ -186,7 +186,7 @@ def _most_of(name: str, rows: int) -> int:
 
 
 def _check(folder: Path, owner: str) -> None:
-    """Raise a `LabError` unless every file is usable and the settings name only files inside the record."""
+    """Check every file and the paths in the settings, and record the owner; raise a `LabError` on failure."""
     about = _about(folder / "record.json")
     try:
         study = from_toml(StudySettings, settings_text(folder / "study.toml"))
@@ -212,7 +212,10 @@ def _about(path: Path) -> dict[str, Any]:
         about = read_json(read_file(path, SETTINGS_BYTES), SETTINGS_VALUES)
         if isinstance(about, dict) and (type(about.get("format")) is not int or about["format"] > FORMAT):
             raise RecordError(
-                say("This record was made by a newer version of the lab, or is damaged: open it with that version.")
+                say(
+                    "This record was made by a newer version of the lab, or is damaged: open it with the version that "
+                    "made it."
+                )
             )
         About.model_validate(about)
     except ValidationError as error:
@@ -224,7 +227,7 @@ def _about(path: Path) -> dict[str, Any]:
 
 
 def _check_numbers(folder: Path) -> None:
-    """Raise `RecordError` if the log, answers, verdicts or metrics exceed what a reader accepts."""
+    """Raise `RecordError` if the log, answers, verdicts or metrics exceed the limits of their readers."""
     log = Log(folder / "events.jsonl", LOG_BYTES, LOG_VALUES)
     log.read()
     too_many = "events.jsonl" if log.cut else ""

@@ -39,9 +39,7 @@ def write_model(record: Record, arm: str, seed: int, form: str, folder: Path) ->
     """
     if form not in FORMS:
         raise InvalidSetting(
-            say(
-                "An arm can be exported as one of {choices} (given {form!r}).", choices=", ".join(FORMS), form=form[:40]
-            )
+            say("There is no export form {form!r}: choose one of {choices}.", form=form[:40], choices=", ".join(FORMS))
         )
     require_arm(record, arm, seed)
     require_free(folder)
@@ -60,14 +58,14 @@ def require_free(target: Path) -> None:
 
 
 def _write_adapter(record: Record, arm: str, seed: int, folder: Path) -> str:
-    """Write the adapter with the public name of its base; return the transformers class that loads the base."""
+    """Write the adapter with the public name of its base; return the transformers class of the base."""
     shutil.copytree(record.arm_folder(arm, seed), folder)
     copy_bundled(record, folder)
     return name_base(record, folder)
 
 
 def name_base(record: Record, folder: Path) -> str:
-    """Set the base of the adapter in `folder` to a name that is valid on other machines.
+    """Change the base of the adapter in `folder` to a name that is valid on other machines.
 
     Args:
         record: The study.
@@ -82,7 +80,7 @@ def name_base(record: Record, folder: Path) -> str:
     if find_spec("peft"):  # otherwise PEFT fills it in
         about["peft_version"] = version("peft")
     file.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    if about.get("auto_mapping"):  # AutoModelForCausalLM does not know the published model
+    if about.get("auto_mapping"):  # AutoModelForCausalLM cannot load the published model
         return TEXT_AND_IMAGES
     return SEQ2SEQ if about["task_type"] == "SEQ_2_SEQ_LM" else CAUSAL
 
@@ -90,7 +88,7 @@ def name_base(record: Record, folder: Path) -> str:
 def _write_merged_model(record: Record, arm: str, seed: int, folder: Path) -> str:
     """Write the merged model in the number format of its base, with tokenizer and chat template.
 
-    The base itself is not changed. Return the transformers class that loads the model.
+    The loaded base is not changed. Return the transformers class that loads the model.
     """
     loaded = loaded_base_of(record)
     model = merged_model(record, arm, seed)

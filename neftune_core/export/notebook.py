@@ -1,4 +1,4 @@
-"""A study in a notebook: verdict, loss curves, losses and answers as static HTML, without scripts."""
+"""Results of a study for notebooks: verdict, loss curves, losses and answers as static HTML without scripts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
 def study_html(record: Record) -> str:
-    """Return the results of a record as HTML, as far as it has run, with the answers of its first seed."""
+    """Return the results of a record so far as HTML, with the answers of its first seed."""
     parts = [curves_svg(record)]
     try:
         parts = [verdict_html(verdict_of(record)), *parts, losses_html(record)]
@@ -37,7 +37,7 @@ def study_html(record: Record) -> str:
 def answers_html(lines: Sequence[Mapping[str, Any]]) -> str:
     """Return answers as a table with one row per prompt and one column per arm; "" if there are none.
 
-    The first column has the expected answers, if any is known.
+    If any expected answer is known, the first column has the expected answers.
 
     Args:
         lines: Objects with `prompt` and `arms`, whose values have a `text`; a `reference` is an expected answer.
@@ -56,8 +56,8 @@ def answers_html(lines: Sequence[Mapping[str, Any]]) -> str:
 def curves_svg(record: Record) -> str:
     """Draw the losses with noise off over the steps as an SVG image: held-out rows, or training rows without them.
 
-    Curves are means over the seeds that every arm has, from the first evaluation after step 0. Returns "" if there
-    is none.
+    Curves are means over the seeds that every arm has, from the first evaluation after step 0. If there is no such
+    evaluation, the result is "".
     """
     for loss, title in (("held_out_loss", say("held-out loss")), ("train_loss", say("training loss"))):
         found = _curves(record, loss)

@@ -24,7 +24,7 @@ from neftune_core.version import __version__
 
 
 def report(record: Record) -> str:
-    """Return the whole page as text, in the current language.
+    """Return the report of a record as an HTML page, in the current language.
 
     Raises:
         RecordError: If nothing has been measured yet.

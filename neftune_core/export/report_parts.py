@@ -1,4 +1,4 @@
-"""Parts that the reports of studies and sweeps share: content, and numbers and verdicts as HTML.
+"""Components that the reports of studies and sweeps share: content, and numbers and verdicts as HTML.
 
 All text from a record is escaped here.
 """
@@ -41,7 +41,7 @@ STATES = {
 
 
 MOST_OPEN_ARMS = 6
-"""Maximum number of arms whose verdicts are not collapsed into one section."""
+"""Maximum number of arms in a verdict before their details are collapsed into one section."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def html_list(items: Iterable[str]) -> str:
 
 
 def table_html(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return an HTML table in its own scrolling box.
+    """Return an HTML table in a box that scrolls horizontally.
 
     Args:
         heads: Column headers, escaped.
@@ -136,7 +136,7 @@ def table_html(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def data_html(about: Mapping[str, Any]) -> str:
-    """Return as HTML how a record's data was read, what happened to its rows, and its first rows."""
+    """Return an HTML report on the data of a record: how it was read, what happened to its rows, and the first rows."""
     found = report_of(about)
     refused = [(translate_finished(one.reason), f"{one.count:,}", row_ranges(one.rows)) for one in found.refused]
     cut = [(say("row {row:,}", row=one.row), f"{one.tokens_removed:,}") for one in found.cut]
@@ -180,13 +180,13 @@ def count(value: Any) -> str:
 
 
 def creation_time(record: Record) -> str:
-    """Return when a record was created, in local time."""
+    """Return the time at which a record was created, in local time; "" if unknown."""
     created = record.about.get("created")
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(created)) if isinstance(created, int | float) else ""
 
 
 def machine_text(record: Record) -> str:
-    """Describe the machine and the package versions that a record was made with."""
+    """Describe the machine and the package versions of a record."""
     machine = record.about_table("machine")
     return ", ".join(f"{say(words)} {machine[name]}" for name, words in OF_MACHINE.items() if machine.get(name)) or say(
         "An unknown machine"
@@ -194,7 +194,7 @@ def machine_text(record: Record) -> str:
 
 
 def ending_label(record: Record) -> str:
-    """Return in one word how a record ended."""
+    """Return the final state of a record, such as "finished", in the current language."""
     state = str((record.ending() or {}).get("event", ""))
     return say(STATES.get(state, state))
 
@@ -207,7 +207,7 @@ def text_of(record: Record, name: str) -> str:
         name: Name of the file.
 
     Returns:
-        The text, or a comment if the file cannot be read.
+        The text; a TOML comment if the file cannot be read.
     """
     try:
         return settings_text(record.folder / name)

@@ -1,4 +1,4 @@
-"""A study as code: its study.toml, and a folder with a standalone script that trains it on another machine.
+"""A study as a folder with a standalone script that trains it on another machine. The folder contains:
 
 READ-ME.txt  requirements.txt  standalone.py  study.json  train.jsonl  held_out.jsonl  losses.json (the lab's numbers)
 initial/ (adapter)  base/ (a model not available elsewhere)  neftune_core/ (draws the noise)  study.toml  data/
@@ -42,8 +42,8 @@ from neftune_core.studies.study import base_of as loaded_base_of
 
 NOT_A_LABEL = -100
 IN_SCRIPT = ("weight_decay", "lora_dropout")
-"""Methods other than noise that the exported script supports."""
-READ_ME = """This is a study of NEFTune Lab as a script for transformers and PEFT, which needs no copy of the lab.
+"""Methods other than noise that the script supports."""
+READ_ME = """This is a NEFTune Lab study as a script for transformers and PEFT. The lab need not be installed.
 
 In this folder, with Python 3.11 or newer:
 
@@ -52,7 +52,7 @@ In this folder, with Python 3.11 or newer:
     pip install -r requirements.txt
 {commands}    python standalone.py
 
-Or with uv (https://docs.astral.sh/uv), which installs what the first lines of the script list:
+Or with uv (https://docs.astral.sh/uv), which installs the packages listed at the top of the script:
 
 {fetched}    uv run standalone.py
 
@@ -64,11 +64,12 @@ Or as a job on Hugging Face, with this folder and a bucket of yours for the resu
 On Windows, the first two lines are `py -m venv .venv` and `.venv\\Scripts\\activate`. On Linux, pip installs
 torch with CUDA; for the smaller CPU build, add `--extra-index-url https://download.pytorch.org/whl/cpu` to the third.
 
-The script reads the study's rows, their order and its initial adapter (if it trains adapters) from the files here and
-draws the same noise. It saves the arms in trained/ and its losses in found.json, and prints how far these are from
-those of the lab in losses.json. With the study's versions on a similar machine, they differ only by rounding.
+The script reads the rows of the study, their order and the initial adapter (if the study trains adapters) from this
+folder, and draws the same noise. It saves the arms in trained/ and their losses in found.json, and prints how far these
+are from the losses of the lab in losses.json. With the same package versions on a similar machine, they differ only by
+rounding.
 {notes}
-With the lab, whose project explains how to install it from a copy: `neftune train study.toml` in this folder.
+To train the study with the lab instead, install it as its README explains, and run `neftune train study.toml` here.
 """
 MOST_COPIED_BYTES = 100_000_000
 ROOTS = (
@@ -77,12 +78,12 @@ ROOTS = (
     "neftune_core.noise.settings",
     "neftune_core.models.architecture.anatomy",
 )
-"""Modules of this package that the script needs, besides those that they import."""
+"""Modules of this package that the script needs, in addition to the modules that they import."""
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy", "pydantic", "tomlkit", "filelock")
 
 
 def script_folder(record: Record, folder: Path, limits: Limits | None = None) -> Path:
-    """Write the script for the first seed of a record, with everything that it reads.
+    """Write the script for the first seed of a record, with all files that it reads.
 
     Args:
         record: The study.
@@ -94,22 +95,24 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
 
     Raises:
         InvalidSetting: If something exists at `folder`.
-        NotAvailable: If no arm can be trained by another loop, or the model is not a plain causal model.
+        NotAvailable: If the model is not a plain causal model, or the study was live or trained further.
         RecordError: If the rows or the model have changed since the study was run.
     """
     require_free(folder)
     loaded = loaded_base_of(record)
     if loaded.encoder_decoder:
-        raise NotAvailable(say("The script supports only decoder-only models, and this model has an encoder."))
+        raise NotAvailable(say("The script supports only decoder-only models, but this model has an encoder."))
     if loaded.published is not None and not loaded.published.causal:
         raise NotAvailable(
-            say("The script needs a model that AutoModelForCausalLM can load, and this model also reads images.")
+            say("The script needs a model that AutoModelForCausalLM can load, but this model also reads images.")
         )
     if record.study.live:
-        raise NotAvailable(say("The script cannot repeat a live study, whose noise was changed while it trained."))
+        raise NotAvailable(
+            say("The script cannot reproduce a live study, because its noise was changed during training.")
+        )
     if record.study.training.restarts:
         raise NotAvailable(
-            say("The script cannot repeat a study that was trained further, because its schedules begin again.")
+            say("The script cannot reproduce a study that was trained further, because its schedules restarted.")
         )
     prepared = _prepare_rows(record, loaded, limits or Limits())
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -177,7 +180,7 @@ def _metadata(base: Base) -> str:
 
 
 def _losses(record: Record, arms: Iterable[str]) -> dict[str, Any]:
-    """Return the lab's results for the first seed: the loss of every step and the last held-out loss."""
+    """Return the loss of every step and the last held-out loss of the first seed, as measured by the lab."""
     mine = [event for event in record.events() if event.get("seed") == record.study.seed]
     steps, measured = ([event["arms"] for event in mine if event["event"] == name] for name in ("step", "evaluated"))
     return {
@@ -196,7 +199,7 @@ def _write_rows(study: StudySettings, prepared: PreparedData, folder: Path) -> N
 
 
 def _copy_package(folder: Path) -> None:
-    """Copy the modules of this package that the script needs, since no package index has them."""
+    """Copy the modules of this package that the script needs, because no package index has them."""
     package, found, left = Path(__file__).parents[1], set[Path](), list(ROOTS)
     while left:
         file = package.parent / f"{left.pop().replace('.', '/')}.py"
@@ -223,7 +226,7 @@ def script_archive(record: Record, archive: Path, limits: Limits | None = None) 
         `archive`.
 
     Raises:
-        LabError: In the cases of `script_folder`.
+        LabError: If `script_folder` raises it.
     """
     with tempfile.TemporaryDirectory() as aside:
         folder = script_folder(record, Path(aside) / archive.stem, limits)
@@ -231,7 +234,7 @@ def script_archive(record: Record, archive: Path, limits: Limits | None = None) 
 
 
 def reason_against(noise: NoiseSettings) -> str:
-    """Return the reason, in a few words, why another training loop cannot apply this noise; "" if it can."""
+    """Return the reason why another training loop cannot apply this noise, in a few words; "" if it can."""
     extra = STEP_MODES[KINDS[noise.kind].passes].extra
     if extra and not noise.is_silent:
         return f"it needs {extra}"
@@ -241,7 +244,7 @@ def reason_against(noise: NoiseSettings) -> str:
 
 
 def reasons_against(study: StudySettings) -> dict[str, str]:
-    """Return, for each arm by name, the reason why the script cannot train it; "" if it can."""
+    """Return the reason why the script cannot train each arm, by name; "" if it can."""
     found = {name: reason_against(noise) for name, noise in study.arms.items()}
     for name in found:
         used = [
@@ -264,7 +267,7 @@ def _prepare_rows(record: Record, loaded: LoadedModel, limits: Limits) -> Prepar
 
 
 def _order(record: Record, study: StudySettings, prepared: PreparedData) -> list[tuple[int, list[int]]]:
-    """Return the epoch and the row indices of every step of the first seed, including planned steps."""
+    """Return the epoch and the row indices of every step of the first seed, including steps not taken."""
     recorded = [event["steps"] for event in record.events() if event.get("seed") == study.seed and event.get("steps")]
     total = recorded[-1] if recorded else count_steps(len(prepared.train), study.training)
     lengths = [row.length for row in prepared.train]
@@ -299,18 +302,20 @@ def _notes(record: Record, base: Base, precision: str) -> str:
     found = [f"The arm {name} is left out: {reason}." for name, reason in reasons_against(study).items() if reason]
     if study.training.model_dropout or any(study.method_of(name).values["lora_dropout"] for name in study.arms):
         found.append(
-            "The study has dropout. The script has the same rates but draws its own masks, from the same seed in every "
-            "run: its losses agree approximately."
+            "The study has dropout. The script uses the same rates but draws its own masks, from the same seed in "
+            "every run, so its losses agree only approximately."
         )
     if ended:
         found.append("In the lab, some arms ended before the last step. The script trains every arm to the last step.")
     if study.training.method == "full" and precision != "float32":
         found.append(
-            f"The study computed in {precision}, and the script computes in float32: its losses agree approximately."
+            f"The study computed in {precision}, but the script computes in float32, so its losses agree only "
+            "approximately."
         )
     elif precision != "float32":
         found.append(
-            f"The study computes in {precision}, whose rounding depends on the order of sums: losses are close."
+            f"The study computes in {precision}. Rounding then depends on the order of summation, so losses agree only "
+            "approximately."
         )
     if base.place == FOLDER and base.words:
         found.append(f"The base is {base.words}.")

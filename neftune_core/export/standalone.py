@@ -1,8 +1,8 @@
 """Retrain the arms of a study with transformers and PEFT: python standalone.py [ARM ...]
 
-The row order, the initial adapter and the noise are read from the files beside this script, or in the folder that
-STUDY_FOLDER names, so its losses match those of the study in losses.json. The results are written there too, or into
-the folder that STUDY_RESULTS names. READ-ME.txt lists what to install.
+The rows, their order, the initial adapter and the noise settings are read from the folder of this script, or from the
+folder in STUDY_FOLDER, so that the losses match those of the study in losses.json. The results are written to the same
+folder, or to the folder in STUDY_RESULTS. READ-ME.txt lists the packages to install.
 """
 
 import json
@@ -20,7 +20,7 @@ HERE = Path(os.environ.get("STUDY_FOLDER") or Path(__file__).parent)
 RESULTS = Path(os.environ.get("STUDY_RESULTS") or HERE)
 if not (HERE / "study.json").is_file():
     sys.exit(f"The files of the study are not in {HERE}: set STUDY_FOLDER to their folder (see READ-ME.txt).")
-sys.path.insert(0, str(HERE))  # for the modules that draw the noise
+sys.path.insert(0, str(HERE))  # has the modules that draw the noise
 
 from neftune_core import NoiseSettings, noisy_embeddings  # noqa: E402
 from neftune_core.models.architecture.anatomy import dropout_rates, set_model_dropout  # noqa: E402
@@ -68,7 +68,7 @@ def train(arm: str) -> dict[str, Any]:
     about = STUDY["arms"][arm]
     model = base_model()
     rates = dropout_rates(model.config)
-    set_model_dropout(model, TRAINING["model_dropout"])  # override dropout rates of the model's configuration
+    set_model_dropout(model, TRAINING["model_dropout"])  # overrides the dropout rates of the configuration
     if TRAINING["method"] == "lora":
         config = PeftConfig.from_pretrained(str(HERE / "initial"))
         config.lora_dropout = about["lora_dropout"]
@@ -98,7 +98,7 @@ def train(arm: str) -> dict[str, Any]:
     model.eval()
     with torch.no_grad():
         held_out = [clean_loss(model, row) for row in ROWS["held_out"]]
-    vars(model.config).update(rates)  # saved with the configuration of the base
+    vars(model.config).update(rates)  # save the configuration of the base
     model.save_pretrained(str(RESULTS / "trained" / arm))
     tokens = sum(count for _, count in held_out)
     return {"losses": losses, "held_out_loss": sum(total for total, _ in held_out) / tokens if tokens else None}
@@ -119,7 +119,7 @@ def clean_loss(model: Any, row: dict[str, list[int]]) -> tuple[float, int]:
 
 
 def furthest(found: dict[str, Any], expected: dict[str, Any]) -> float:
-    """Compute the largest absolute difference between these losses and those of the lab.
+    """Compute the largest absolute difference between the losses of this run and those of the lab.
 
     Args:
         found: Losses of this run.

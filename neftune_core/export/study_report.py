@@ -66,7 +66,7 @@ def study_content(record: Record) -> Content:
     found = _verdict(record)
     sections = [(say("The verdict"), verdict_html(found))] if found else []
     return Content(
-        kind=say("A study of the NEFTune Lab"),
+        kind=say("A NEFTune Lab study"),
         title=_title(record),
         intro=html.escape(say(INTRO)),
         facts=_facts(record, events),
@@ -141,7 +141,7 @@ def _seeds(record: Record, events: Iterable[Mapping[str, Any]]) -> list[Any]:
 
 
 def losses_html(record: Record) -> str:
-    """Return the last and lowest loss of the base and every arm, as means over the same seeds, with notes."""
+    """Return an HTML table of the last and lowest losses, as means over the same seeds, with notes."""
     try:
         found, names = mean_results(record), arm_heads(record.arms)
     except RecordError as error:

@@ -54,7 +54,7 @@ def sweep_content(record: Record) -> Content:
         )
     first = _first_cell(sweep)
     return Content(
-        kind=say("A sweep of the NEFTune Lab"),
+        kind=say("A NEFTune Lab sweep"),
         title=_title(sweep, first),
         intro=html.escape(say(INTRO)),
         facts=_facts(sweep, table, first),
@@ -72,14 +72,14 @@ def sweep_content(record: Record) -> Content:
 
 
 def _title(sweep: Sweep, first: Record) -> str:
-    """Return the sweep's title, translated if it is one of the recorded sweeps."""
+    """Return the title of the sweep, translated if it is a recorded sweep of the lab."""
     if sweep.settings.title:
         return say(sweep.settings.title) if sweep.folder.is_relative_to(assets()) else sweep.settings.title
     return say("A sweep of {model}", model=say(first.about_table("model").get("name") or later("a model")))
 
 
 def _first_cell(sweep: Sweep) -> Record:
-    """Return the record of the first study that was started, or the sweep's own record if none was."""
+    """Return the record of the first study that was started, or that of the sweep if there is none."""
     found = sorted((sweep.folder / "cells").glob("*/record.json"))
     return Record(found[0].parent) if found else sweep
 
@@ -102,7 +102,7 @@ def _heading(table: SweepTable, epoch: str) -> str:
 
 
 def _table(table: SweepTable) -> str:
-    """Return the chosen measure at both epochs, then the other measures at the last epoch."""
+    """Return a table of the chosen measure at both epochs and the other measures at the last epoch."""
     asked, *others = table.measures[:MOST_MEASURES]
     shown = [(asked, epoch) for epoch in EPOCHS] + [(name, "last") for name in others]
     heads = [say(", ").join((say(MEASURES[name].label), say(EPOCH_NAMES[epoch]))) for name, epoch in shown]

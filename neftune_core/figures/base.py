@@ -1,9 +1,9 @@
-"""Parts that every figure shares: structure, axes, and a summary in words.
+"""Components shared by all figures: structure, axes, headings, and changes between two versions.
 
 A figure is a dict of plain lists and strings: `name` (for file names and links), `data` and `layout` as in Plotly,
 `narrow` (changes to the layout on a narrow screen) and `summary` (one or more sentences describing the figure). If
-the reader can choose between a logarithmic and a linear scale, `log` is the initial choice; traces marked `NOISY` can
-then be smoothed. Colours are names from `figures/colours.py`.
+the reader can choose between a logarithmic and a linear scale, `log` is the initial choice, and traces marked `NOISY`
+can be smoothed. Colours are names from `figures/colours.py`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Figure = dict[str, Any]
 Trace = dict[str, Any]
 
 NOISY: dict[str, Any] = {"meta": {"noisy": True}}
-"""Entries of a trace that scatters from step to step."""
+"""Entries of a trace that fluctuates from step to step."""
 LEVEL: dict[str, Any] = {"meta": {"level": True}}
-"""Entries of a trace that extends one measured value over the whole axis, as a reference level."""
+"""Entries of a trace that draws one measured value over the whole axis, as a reference level."""
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Noto Sans SC', sans-serif"
 
@@ -42,7 +42,7 @@ def figure(
         layout: Layout entries that override the shared layout.
         summary: Sentences that describe the figure.
         narrow: Changes to the layout on a narrow screen.
-        log: Whether the figure opens with a logarithmic scale; None if there is no choice.
+        log: Whether the initial scale is logarithmic; None if the reader cannot choose the scale.
 
     Returns:
         The figure.
@@ -83,7 +83,7 @@ def axis(title: str, unit: str = "", **more: Any) -> dict[str, Any]:
 
 
 def interval_text(interval: Any, scale: float = 1.0) -> str:
-    """Format an interval to be appended to a number.
+    """Format an interval for appending to a number.
 
     Args:
         interval: An interval with `low` and `high`, or None.
@@ -168,12 +168,12 @@ def changes(old: Figure, new: Figure) -> Changes | None:
     """Return the changes that turn `old` into `new`.
 
     Args:
-        old: The figure that the browser has.
-        new: The figure that it should have.
+        old: The figure that the browser shows.
+        new: The figure to show instead.
 
     Returns:
         `rest` (changed entries other than the traces), `order` (ids of all traces, if they have changed) and `traces`
-        (changes of traces, by id). None if the traces have no distinct ids, or an entry was removed.
+        (changes of traces, by id). None if the traces lack distinct ids, or an entry was removed.
     """
     known, ids = _by_id(old), [trace.get("uid") for trace in new["data"]]
     if known is None or _by_id(new) is None or old.keys() - new.keys():
@@ -187,13 +187,13 @@ def changes(old: Figure, new: Figure) -> Changes | None:
 
 
 def _by_id(figure: Figure) -> dict[str, Trace] | None:
-    """Return the traces by id; None unless each has an id of its own."""
+    """Return the traces by id; None unless their ids are distinct."""
     found = {trace["uid"]: trace for trace in figure["data"] if "uid" in trace}
     return found if len(found) == len(figure["data"]) else None
 
 
 def _of_trace(old: Trace | None, new: Trace) -> Changes | None:
-    """Return the changed entries of a trace, lists as by `_of_list`, or the whole trace; None if nothing changed."""
+    """Return the changed entries of a trace, with lists as from `_of_list`, or the whole trace; None if unchanged."""
     if old is None or old.keys() - new.keys():
         return {"whole": new}
     changed = [name for name, value in new.items() if name not in old or old[name] != value]
@@ -207,7 +207,7 @@ def _of_trace(old: Trace | None, new: Trace) -> Changes | None:
 
 
 def _of_list(old: list[Any], new: list[Any]) -> tuple[int, list[Any]]:
-    """Return the number of values at the beginning that are unchanged, and the values of `new` after them."""
+    """Return the length of the unchanged beginning, and the values of `new` after it."""
     pairs = enumerate(zip(old, new, strict=False))
     kept = next((place for place, (before, after) in pairs if before != after), min(len(old), len(new)))
     return kept, new[kept:]

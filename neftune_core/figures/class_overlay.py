@@ -16,7 +16,7 @@ from neftune_core.noise.settings import NoiseSettings
 
 HEIGHT = 340
 SPREAD = 0.22
-"""Maximum horizontal offset of a point, where neighbouring strengths are 1 apart."""
+"""Maximum horizontal offset of a point; neighbouring strengths are 1 apart."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def class_curves(studies: Sequence[ClassStudy]) -> Figure:
     for name in arms:
         drawn = [(study.student, study.curves[name]) for study in studies if name in study.curves]
         for place, (student, points) in enumerate(drawn):
-            number = len(drawn) - place  # the newest study comes first, and the ids of the others stay
+            number = len(drawn) - place  # the newest study comes first, and the others keep their ids
             data.append(_curve(f"{name}/{number}", student, points, colours[name], first=place == 0))
     count = sum(bool(study.curves) for study in studies)
     layout = {
@@ -83,7 +83,7 @@ def _curve(uid: str, student: int, points: tuple[list[int], list[float]], colour
 
 
 def class_differences(studies: Sequence[ClassStudy]) -> Figure:
-    """Plot the final differences from the control: one point per study and arm, and the mean of each arm.
+    """Plot the final differences from the control, with one point per study and arm, and the mean of each arm.
 
     Args:
         studies: The studies.

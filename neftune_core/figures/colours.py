@@ -1,4 +1,4 @@
-"""One colour per arm: the table used by the page's style sheet and every figure.
+"""The colours of arms, as used by the style sheet of the page and by all figures.
 
 Figures name a colour as `var(--lab-...)`. The page resolves it in the browser, so that a change of theme needs no call
 to the server; `resolve_colours` does the same for exports.
@@ -65,7 +65,7 @@ SINGLE_NOISE = "var(--lab-warm-3)"
 
 
 def token(name: str) -> str:
-    """Return a colour name as figures write it: `var(--lab-control)`."""
+    """Return the CSS reference to a colour, such as `var(--lab-control)`."""
     if name not in COLOURS:
         raise KeyError(name)
     return f"var(--lab-{name})"
@@ -77,14 +77,14 @@ BOUNDS = {
     "relative": (0.1, 0.25, 0.5, 1, 2),
     "share": (0.05, 0.1, 0.2, 0.3, 0.5),
 }
-"""Largest strength of each step of the warm scale but the last, by unit."""
+"""Largest strength of each step of the warm scale except the last, by unit."""
 
 
 def arm_colours(arms: Mapping[str, NoiseSettings]) -> dict[str, str]:
-    """Return a colour for every arm and for `base`; noise arms darken with their strength.
+    """Return a colour for every arm and for `base`; noise arms get darker with increasing strength.
 
-    A strength has the same colour in every study, unless another arm of the study is nearby: then the arms take
-    neighbouring steps of the scale, the stronger the darker. Strengths in different units cannot be compared without a
+    A strength has the same colour in every study, unless arms of the study would share a step of the scale. They then
+    take neighbouring steps, darker ones for stronger noise. Strengths in different units cannot be compared without a
     sequence length, so arms are ordered per unit. Arms with another method instead of noise have cool colours.
 
     Args:

@@ -1,4 +1,4 @@
-"""The losses of every arm over the steps of a study."""
+"""Losses of all arms over the steps of a study."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PANELS = (("Training loss", "x", "y"), ("Held-out loss", "x2", "y2"))
 def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> Figure:
     """Plot training and held-out losses over the same steps, in two panels.
 
-    The training panel shows the loss with noise on as a thin line behind the loss with noise off; every other value is
+    The training panel shows the loss with noise on as a thin line behind the loss with noise off. All other values are
     measured with noise off. Several seeds are drawn as thin lines, with a thick line for the mean over the finished
     seeds that all arms share. While the study runs, the axis covers all planned steps. Without held-out rows, the
     training panel takes the full width.
@@ -76,12 +76,12 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
         layout,
         " ".join([_summary(gathered, shared, names, _diverged_seeds(events)), *_steering_words(marks)]),
         narrow=narrow,
-        log=_is_over(events) and _is_steep(gathered),
+        log=_is_over(events) and _is_steep(gathered),  # decided at the end, so that the scale does not switch live
     )
 
 
 def _marks(events: Sequence[Event]) -> list[dict[str, Any]]:
-    """Return a vertical line in each panel where a person changed the noise or stopped an arm, named by the change."""
+    """Return a vertical line per panel for each step at which the user changed the noise or stopped an arm."""
     found: dict[int, dict[str, list[Any]]] = {}
     for event in events:
         for arm, change in event.get("arms", {}).items() if event["event"] == STEERED else ():
@@ -125,7 +125,7 @@ def _labels(marks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _steering_words(marks: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Describe the marks in one sentence; empty if there are none."""
+    """Return one sentence that describes the marks; empty if there are none."""
     told = [
         say("{change} after step {step:,}", change=one["name"], step=one["x0"]) for one in marks if one["xref"] == "x"
     ]
@@ -133,7 +133,7 @@ def _steering_words(marks: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _diverged_seeds(events: Sequence[Event]) -> dict[str, set[Any]]:
-    """Return, by arm, the seeds in which the loss stopped being finite."""
+    """Return the seeds with a loss that became NaN or infinite, by arm."""
     found: dict[str, set[Any]] = {}
     for event in events:
         for arm in event.get("arms", {}) if event["event"] == "diverged" else ():
@@ -142,7 +142,7 @@ def _diverged_seeds(events: Sequence[Event]) -> dict[str, set[Any]]:
 
 
 def shared_seeds(events: Sequence[Event]) -> set[Any]:
-    """Return the seeds that are averaged: those that every arm has, without seeds in which an arm diverged.
+    """Return the seeds to average: those that every arm has, without seeds in which an arm diverged.
 
     Arms that diverged with every seed are ignored. If no seed remains, all seeds are returned.
     """
@@ -157,14 +157,14 @@ def shared_seeds(events: Sequence[Event]) -> set[Any]:
 
 
 def _is_steep(gathered: Mapping[str, Points]) -> bool:
-    """Return whether a logarithmic scale is clearer; decided once the study is over, so that it never switches live."""
+    """Return whether the range of the losses calls for a logarithmic scale."""
     values = [value for kind in ("train_loss", "held_out_loss") for _, ys in gathered[kind].values() for value in ys]
     positive = [value for value in values if value > 0]
     return bool(positive) and max(positive) > STEEP * min(positive)
 
 
 def _last_step(events: Sequence[Event]) -> int:
-    """Return the end of the axis: the planned steps while the study runs, the last step once it is over."""
+    """Return the end of the axis: the last planned step while the study runs, then the last step taken."""
     made = max((event.get("step", 0) for event in events), default=0)
     planned = max((event.get("steps", 0) for event in events), default=0)
     return made if _is_over(events) else max(made, planned)
@@ -209,7 +209,7 @@ def downsample(steps: list[int], values: list[float]) -> tuple[list[int], list[f
 
 
 def _dash(name: str, arms: Mapping[str, NoiseSettings]) -> str:
-    """Return the line style for the kind of noise; the control is solid, the base and arms of other methods are not."""
+    """Return the line style of an arm, by its kind of noise."""
     if name not in arms:
         return "dot"
     if name == CONTROL:
@@ -270,7 +270,7 @@ def select_seeds(seeds: Mapping[Any, tuple[list[int], list[float]]], shared: set
 
 
 def mean_of_seeds(seeds: Mapping[Any, tuple[list[int], list[float]]]) -> tuple[list[int], list[float]]:
-    """Return steps and mean over the seeds that reached the last step; seeds still running or diverged are left out."""
+    """Return the steps, and the means over the seeds that reached the last step; others still run or diverged."""
     last = max(steps[-1] for steps, _ in seeds.values())
     through = [points for points in seeds.values() if points[0][-1] == last]
     by_step: dict[int, list[float]] = {}

@@ -26,13 +26,13 @@ PANELS = {
     ),
 }
 AVERAGED = 5
-"""Number of steps over which the speed is averaged, because single steps are too short to be timed."""
+"""Number of steps over which the speed is averaged, because single steps are too short to time."""
 INTERRUPTED = 10
-"""A gap longer than this many usual steps means that the study was interrupted or had to wait."""
+"""A gap longer than this many typical steps means that the study was interrupted or had to wait."""
 
 
 def move_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings], clip_norm: float = 0.0) -> Figure:
-    """Plot the training dynamics over the same steps, in three panels with one colour per arm.
+    """Plot the gradient norm, the share of clipped steps and the distance of the weights from the start.
 
     With several seeds, each curve is the mean over the seeds that reached the last step.
 
@@ -70,10 +70,10 @@ def _shares_so_far(values: Sequence[float]) -> list[float]:
 
 
 def rate_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> Figure:
-    """Plot the noise of each arm, the learning rate and the total speed over the same steps, in three panels.
+    """Plot the noise strength of each arm, the learning rate and the total speed.
 
-    The strength is that of the arm times its schedule, in the arm's unit. The speed is tokens per second (prompts
-    included, padding excluded), summed over the arms, over steps without an evaluation in between.
+    The strength includes the schedule and is in the unit of the arm. The speed is in tokens per second (prompts
+    included, padding excluded), summed over the arms and measured over steps without an evaluation in between.
 
     Args:
         events: Events of one record.
@@ -109,7 +109,7 @@ def _unit(arms: Mapping[str, NoiseSettings]) -> str:
 
 
 def _speeds(events: Iterable[Event]) -> Iterator[tuple[Event, float]]:
-    """Yield the last event of each run of consecutive steps, and the speed over that run."""
+    """Yield the last event of each run of consecutive steps, with the speed over that run."""
     for row in _rows(events):
         seconds = row[-1]["time"] - row[0]["time"]
         if seconds > 0:
@@ -117,7 +117,7 @@ def _speeds(events: Iterable[Event]) -> Iterator[tuple[Event, float]]:
 
 
 def _rows(events: Iterable[Event]) -> Iterator[list[Event]]:
-    """Yield runs of consecutive steps: up to `AVERAGED`, and the step before them; an interruption ends a run."""
+    """Yield runs of up to `AVERAGED` consecutive steps, with the step before them; an interruption ends a run."""
     row: list[Event] = []
     for event in events:
         is_timed = event["event"] == "step" and _is_timed(event)

@@ -1,4 +1,4 @@
-"""The effect of every setting of a sweep, relative to its control, by the strength of the noise."""
+"""The effect of every setting of a sweep, relative to its control, by noise strength."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
 SHARES = ("exact", "right", "accuracy")
-"""Measures that are shares; their differences are in percentage points."""
+"""Measures that are shares; their differences are shown in percentage points."""
 WIDE = 20.0
-"""Ratio of the largest to the smallest value from which the axis is logarithmic."""
+"""Ratio of the largest to the smallest value at which the axis becomes logarithmic."""
 EPOCH_WORDS = {"last": later("after the last epoch"), "best": later("at the best epoch")}
 DIRECTIONS = {
     1: later("higher is better"),
@@ -85,7 +85,7 @@ def _difference(row: TableRow, measure: str, epoch: str) -> float | None:
 
 
 def _across(rows: Sequence[TableRow]) -> tuple[str, str]:
-    """Return name and title of the horizontal axis: the strength, or the training setting that varies instead."""
+    """Return the name and title of the horizontal axis: the strength, or the training setting that varies instead."""
     varied = {
         name: {row.varied.get(name) for row in rows}
         for name in dict.fromkeys(name for row in rows for name in row.varied)
@@ -126,7 +126,7 @@ def _series(rows: Sequence[TableRow], name: str) -> Series:
 
 def _in_common(row: TableRow, name: str) -> str:
     others = describe_training({key: value for key, value in row.varied.items() if key != name})
-    is_noise_alone = row.arm == row.noise.name  # an arm with another method is a line of its own
+    is_noise_alone = row.arm == row.noise.name  # an arm with another method has its own line
     noise = _without_strength(row.noise) if name == "strength" and is_noise_alone else arm_label(row.arm)
     return f"{noise}{say(', ')}{others}" if others else noise
 
@@ -174,7 +174,7 @@ def _finite(value: float) -> float | None:
 
 
 def _setting_text(row: TableRow, measure: str, epoch: str) -> str:
-    """Describe one setting: `uniform-std-0.1: +0.02 (0.01 to 0.03), 8 seeds`."""
+    """Describe one setting, such as `uniform-std-0.1: +0.02 (+0.01 to +0.03), 8 seeds`."""
     found = row.effects[measure][epoch]
     name = f"{arm_label(row.arm)}{say(', ')}{row.cell}" if row.cell else arm_label(row.arm)
     scale = _percent_scale(measure)

@@ -1,4 +1,4 @@
-"""The evidence behind a verdict: differences per seed, best and last epoch, memorised answers and robustness."""
+"""The evidence behind a verdict: differences by seed, best and last epoch, memorised answers and robustness."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _differences(name: str, epoch: str, symbol: str, comparison: Comparison, col
 
 
 def epochs_beside(outcomes: Outcomes, control: str, arms: Arms) -> Figure:
-    """Plot the held-out loss after the last epoch beside that at the best epoch, as means over the shared seeds.
+    """Plot the held-out loss at the best and the last epoch, as means over the shared seeds.
 
     Args:
         outcomes: Outcomes of the study.
@@ -142,7 +142,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def overlap_histogram(overlaps: Mapping[str, Sequence[float]], arms: Arms) -> Figure:
-    """Plot, per arm, a histogram of the overlap of answers to training prompts with the training responses (ROUGE-L).
+    """Plot a histogram per arm of the overlap (ROUGE-L) of answers to training prompts with the training responses.
 
     Args:
         overlaps: ROUGE-L of every answer, from 0 to 1, by arm.
@@ -242,7 +242,7 @@ def _robustness_text(arm: str, kind: str, losses: Sequence[float]) -> str:
 
 
 def _curve(measured: Sequence[Mapping[str, Any]], kind: str, arm: str) -> tuple[list[float], list[float]]:
-    """Return the amounts and the mean losses over the seeds measured at the same amounts."""
+    """Return the amounts of a disturbance, and the mean losses over the seeds measured at these amounts."""
     found = [entry[kind] for entry in measured if kind in entry and arm in entry[kind].get("arms", {})]
     if not found:
         return [], []

@@ -1,4 +1,4 @@
-"""The effect of a fault in the common script: true and reported held-out loss, with and without the fault."""
+"""The effect of a fault in the common script on the true and the reported held-out loss."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from neftune_core.lessons.script_variants import RunMeasurements
 
 
 def fault_curves(right: RunMeasurements | None, wrong: RunMeasurements | None) -> Figure:
-    """Plot up to three held-out losses over the steps: without the fault, and with it the true and the reported one.
+    """Plot the held-out loss without the fault, and the true and the reported loss with it, over the steps.
 
-    The line without the fault is wide, so that it stays visible behind one that coincides with it.
+    The line without the fault is wide, so that it stays visible behind a line that coincides with it. If the reported
+    loss equals the true one, it is not drawn.
 
     Args:
-        right: The run without the fault, or None.
-        wrong: The run with the fault, or None.
+        right: The run without the fault; None if it has not started.
+        wrong: The run with the fault; None if it has not started.
 
     Returns:
         The figure.

@@ -1,4 +1,4 @@
-"""Distribution of row lengths in a data set, in tokens."""
+"""Distribution of the row lengths in a data set, in tokens."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ FEW_ROWS = 6
 def length_histogram(
     train: Sequence[int], held_out: Sequence[int] = (), *, maximum_length: int | None = None
 ) -> Figure:
-    """Plot the number of rows by length in tokens (prompt and response), training and held-out rows stacked.
+    """Plot a stacked histogram of the lengths of training and held-out rows (prompt and response), in tokens.
 
     Args:
         train: Lengths of the training rows.
         held_out: Lengths of the held-out rows.
-        maximum_length: Length at which rows are cut or skipped; marked if any row comes near it.
+        maximum_length: Length at which rows are cut or skipped; marked if the longest row comes near it. None if
+            unlimited.
 
     Returns:
         The figure.

@@ -1,4 +1,4 @@
-"""Names and axes of the views on the Noise tab, whose curves are computed in the browser.
+"""Names and axes of the views on the Noise tab; the browser computes their curves.
 
 All views show the same preview (`neftune_core.noise.preview`). The `views.NAME` functions in assets/page draw
 them, under the same names; noise.js lists the modules that define them.
@@ -30,7 +30,7 @@ class View:
 
     Attributes:
         words: Label of the view.
-        layout: Function of a preview that returns the axes.
+        layout: Function that maps a preview to a Plotly layout.
     """
 
     words: str
@@ -146,7 +146,7 @@ NOISE_VIEWS = {
 
 
 def view_layouts(payload: Payload) -> dict[str, dict[str, Any]]:
-    """Return, by view, its `layout`, the changes to it on a `narrow` screen, and the `name` of its files."""
+    """Return the `layout` of each view, its changes on a `narrow` screen, and the `name` of its files."""
     return {name: _frame(name, view.layout(payload)) for name, view in NOISE_VIEWS.items()}
 
 
@@ -158,7 +158,7 @@ def _frame(name: str, layout: PlotlyLayout) -> dict[str, Any]:
 
 
 def adaptive_illustration() -> list[float]:
-    """Return the multipliers of the adaptive schedule for an illustrative loss that halves, quickly at first."""
+    """Return the multipliers of the adaptive schedule for a fictitious loss that falls by half, fastest at first."""
     schedule, found = AdaptiveSchedule(), []
     for step in range(ILLUSTRATED_STEPS + 1):
         found.append(round(schedule.multiplier, 4))

@@ -17,7 +17,7 @@ from neftune_core.noise.strength import standard_deviation
 
 Payload = Mapping[str, Any]
 
-MARGIN = {"l": 60, "r": 8, "t": 36, "b": 92}  # fixed: the page draws placeholder bars there before Plotly is loaded
+MARGIN = {"l": 60, "r": 8, "t": 36, "b": 92}  # fixed: the page draws placeholder bars before Plotly is loaded
 HEIGHT = 380
 
 
@@ -39,10 +39,10 @@ class TokenEffects:
 
 
 def token_effects(payload: Payload, noise: NoiseSettings) -> TokenEffects:
-    """Compute the effect of noise on each token from |e|^2, e . u and |u|^2.
+    """Compute the effect of noise on each token from `|e|^2`, `e . u` and `|u|^2` of its embedding e and draw u.
 
-    Special tokens are left without noise as in training, a schedule counts as a factor of 1, and prompt and response
-    are not distinguished.
+    As in training, special tokens get noise only if the settings include them. A schedule counts as a factor of 1, and
+    prompt and response are not distinguished.
 
     Args:
         payload: A preview, from `neftune_core.noise.preview.preview`.
@@ -80,7 +80,7 @@ def deviation(payload: Payload, noise: NoiseSettings) -> float:
 
     Args:
         payload: A preview.
-        noise: The noise; its padded length rule uses `PADDED_LENGTH`.
+        noise: The noise; with the padded length rule, the length is at least `PADDED_LENGTH`.
 
     Returns:
         The standard deviation.
@@ -174,7 +174,7 @@ def _bars(name: str, positions: list[int], heights: list[float], colour: str, wi
 
 
 def axis_label(word: str) -> str:
-    """Return a token shortened for an axis label, with leading space and line breaks made visible."""
+    """Return a token shortened for an axis label; blank tokens, line breaks and tabs become visible symbols."""
     visible = word.strip(" ") or "␣"
     visible = visible.replace("\n", "↵").replace("\t", "⇥").replace("<", "&lt;")
     return visible if len(visible) <= 14 else visible[:13] + "…"

@@ -1,4 +1,4 @@
-"""Three panels over the same steps with one colour per arm, for dynamics.py."""
+"""Figures with three panels over the same steps and one colour per arm, used by `dynamics`."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Panel:
 
     Attributes:
         words: Heading of the panel.
-        said: Name in the summary, and of a curve that all arms share.
+        said: Name in the summary and in the hover text of a curve that all arms share.
         title: Title of the vertical axis.
         unit: Unit of the vertical axis; "" for none.
-        noisy: Whether its curves scatter from step to step.
+        noisy: Whether its curves fluctuate from step to step.
     """
 
     words: str
@@ -68,7 +68,7 @@ class Points:
             values.append(float(value))
 
     def means(self, panels: Iterable[str]) -> Curves:
-        """Return means over the seeds that all arms have and that reached the last step, downsampled if long."""
+        """Return the means over the seeds that all arms have and that reached the last step, downsampled if long."""
         curves: Curves = {panel: {} for panel in panels}
         for (panel, arm), by_seed in self.found.items():
             shared = set.intersection(*(set(seeds) for (own, _), seeds in self.found.items() if own == panel))

@@ -1,4 +1,4 @@
-"""The loss of the untrained model by noise strength."""
+"""The loss of the untouched model by noise strength."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def loss_by_strength(found: Sensitivity, sample: str) -> Figure:
-    """Plot the response loss by noise strength: the mean over the finished rows, and faintly each row behind it.
+    """Plot the response loss by noise strength: the mean over the finished rows, and a faint line per row behind it.
 
     The loss without noise is a horizontal line. The figure has two further entries, the `kind` and `unit` of the noise.
 
@@ -83,7 +83,7 @@ def _ticks(strengths: Sequence[float]) -> dict[str, Any]:
 
 
 def _summary(found: Sensitivity, sample: str) -> str:
-    """Describe the initial loss, its growth, and the strength at which it has grown by a tenth."""
+    """Describe the loss without noise, its rise, and the strength at which it has risen by 10%."""
     if not found.losses:
         return say("Measuring the first of {count} {sample}.", count=found.planned, sample=sample)
     clean, *noisy = found.means

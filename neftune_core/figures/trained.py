@@ -1,4 +1,4 @@
-"""Measurements of trained arms in two panels, with one colour per arm: robustness to noise, and updates by layer."""
+"""Robustness to noise, and updates by layer, of trained arms: figures with two panels and one colour per arm."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ BAND_OPACITY = 0.14
 
 
 def robustness_figure(found: Robustness, arms: Mapping[str, NoiseSettings]) -> Figure:
-    """Plot the held-out loss and the share of right answers by the strength of the noise at test time.
+    """Plot the held-out loss and the share of correct answers by the strength of the noise at test time.
 
     Args:
-        found: The measures.
+        found: The measurements.
         arms: Noise settings of the arms by name.
 
     Returns:
@@ -40,7 +40,7 @@ def robustness_figure(found: Robustness, arms: Mapping[str, NoiseSettings]) -> F
             data.append(_line(name, panel, found.strengths, means, colours.get(name, "var(--lab-quiet)")))
     x = (later("strength of the noise at test time"), later("of the signal"))
     layout = _layout(
-        x, [(later("Held-out loss"), later("nats per token")), (later("Right answers"), later("share of rows"))]
+        x, [(later("Held-out loss"), later("nats per token")), (later("Correct answers"), later("share of rows"))]
     )
     layout["yaxis2"] |= {"range": [-0.03, 1.03], "tickformat": ".0%"}
     for mark in ("", "2"):
@@ -56,7 +56,7 @@ def _robustness_words(found: Robustness) -> str:
         parts.append(
             say(
                 "{arm}: loss {clean:.3f} without noise and {noisy:.3f} ({low:.3f} to {high:.3f}) at {strength:.0%}; "
-                "right answers {before:.0%} and {after:.0%}.",
+                "correct answers {before:.0%} and {after:.0%}.",
                 arm=arm_label(name),
                 clean=loss[0].estimate,
                 noisy=loss[last].estimate,
@@ -70,9 +70,9 @@ def _robustness_words(found: Robustness) -> str:
     words = plural(
         len(found.tokens),
         "{rows} held-out row under Gaussian noise at test time, the same draw for all arms; bands are 95% intervals "
-        "over the rows. An answer is right if every token of it is ranked first.",
+        "over the rows. An answer is correct if each of its tokens is ranked first.",
         "{rows} held-out rows under Gaussian noise at test time, the same draws for all arms; bands are 95% intervals "
-        "over the rows. An answer is right if every token of it is ranked first.",
+        "over the rows. An answer is correct if each of its tokens is ranked first.",
     )
     about = say(words, rows=len(found.tokens))
     return " ".join([about, *parts])
@@ -110,7 +110,7 @@ def weights_figure(
 
 
 def _weights_words(found: Mapping[str, Mapping[str, Update]]) -> str:
-    parts = [say("Update of the adapters by layer: scale times B A, all adapted modules of a layer together.")]
+    parts = [say("Update of the adapters by layer: scale times B A, over all adapted modules of the layer.")]
     for name, own in found.items():
         layer, largest = max(own.items(), key=lambda item: item[1].norm)
         total = sum(update.norm**2 for update in own.values()) ** 0.5
@@ -150,7 +150,7 @@ def _line(name: str, panel: int, x: Sequence[Any], y: Sequence[float | None], co
 
 
 def _band(name: str, panel: int, x: Sequence[float], values: Sequence[Interval], colour: str) -> Trace:
-    """Return the interval around a line as one closed shape."""
+    """Return the interval around a line as a closed shape."""
     ends = [one.high for one in values] + [one.low for one in reversed(values)]
     return {
         "type": "scatter",

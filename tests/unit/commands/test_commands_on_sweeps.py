@@ -98,7 +98,7 @@ def test_what_takes_one_study_lists_those_of_the_sweep(sweep: Sweep, tmp_path: P
     with pytest.raises(RecordError, match=r"no study '001-seed-7': choose one of 001-seed-0, 001-seed-1"):
         record_by_name(f"{sweep.id}/001-seed-7")
     for name in (sweep.id, f"{sweep.id}/001-seed-0"):
-        with pytest.raises(RecordError, match=rf"not exported as records.*`neftune sweep {sweep.id} --csv`"):
+        with pytest.raises(RecordError, match=rf"cannot be exported as records.*`neftune sweep {sweep.id} --csv`"):
             runs(RunsCommand(action="export", record=name, to=tmp_path / "x.zip"))
 
 
