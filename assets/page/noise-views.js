@@ -247,7 +247,7 @@ views.map = (payload, controls, result) => {
  * @param {TokenEffects} result
  */
 export const flips = (payload, controls, { drops, deviation, skipped }) => {
-  const changes = drops || payload.place ? null : detailsOf(payload)?.nearest?.changes?.[payload.kinds[controls.kind]];
+  const changes = drops || payload.layer ? null : detailsOf(payload)?.nearest?.changes?.[payload.kinds[controls.kind]];
   return (changes || []).filter((each, place) => !skipped.has(place) && nearest(each, deviation) !== null).length;
 };
 
@@ -262,7 +262,7 @@ const becomes = (token, other) =>
 views.nearest = (payload, controls, { drops, deviation, skipped }) => {
   const [grey, warm] = payload.colours;
   if (drops) return nothing(text("A token that is set to zero is no longer near any token."));
-  if (payload.place) return nothing(text("Nearest tokens exist only at the embedding: add it to the sites to see them."));
+  if (payload.layer) return nothing(text("Nearest tokens exist only at the embedding: add it to the sites to see them."));
   const found = detailsOf(payload)?.nearest;
   if (!found?.changes) return nothing(found ? text("This model has no vocabulary to search.") : text("Searching the vocabulary …"));
   const scale = UNITS[controls.unit](payload, controls);
