@@ -75,7 +75,9 @@ def saved_step(folder: Path) -> int:
 
 
 def restore(run: Lockstep, folder: Path) -> None:
-    """Load the checkpoint in `folder`, or else the kept state to continue from, into a new run; do nothing without one.
+    """Load the checkpoint in `folder`, or else the kept state to continue from, into a new run.
+
+    The run is unchanged if there is neither.
 
     Args:
         run: The run.
