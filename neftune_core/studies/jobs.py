@@ -174,7 +174,7 @@ class Jobs:
             owner: Key of the visitor.
 
         Raises:
-            RecordError: If it belongs to another visitor or the command line.
+            RecordError: If it belongs to another visitor or was created on the command line.
         """
         record = find(record_id, owner)
         if not record.is_owned:
@@ -252,7 +252,7 @@ class Jobs:
             The record.
 
         Raises:
-            RecordError: If it is missing, belongs to another visitor, or was made on the command line of a public lab.
+            RecordError: If it is missing, belongs to another visitor, or was created on a public lab's command line.
         """
         record = find(record_id, owner)
         if not record.is_owned and not self.limits.local_paths:
@@ -349,7 +349,7 @@ class Jobs:
                 self._change.notify_all()
 
     def _discard_if_asked(self, job: _Job) -> None:
-        """Remove the record of a discarded job; called under the lock, so that `discard` cannot miss the job."""
+        """Remove the record of a discarded job; called under the lock, so that `discard` never misses the job."""
         if not job.discard:
             return
         try:
@@ -392,7 +392,7 @@ def _yield_to_page() -> None:
 
 
 def _release_memory() -> None:
-    """Free the memory of the last study, whose adapters and hooks form reference cycles."""
+    """Free the memory of the last study; its adapters and hooks form reference cycles."""
     import torch
 
     gc.collect()

@@ -30,7 +30,7 @@ KNOWN_ANSWERS = ("starter:world-", "starter:question-answering")
 NO_KNOWN_ANSWERS = ("starter:world-stories",)
 LIVE = later("This study is live: its noise could be changed while it trained, so nothing can be concluded from it.")
 SHORT_WORDS, SHORT_SHARE = 4, 0.9
-"""User data has known answers if a share of `SHORT_SHARE` of held-out responses has at most `SHORT_WORDS` words."""
+"""User data has known answers if at least `SHORT_SHARE` of its held-out responses have at most `SHORT_WORDS` words."""
 
 NAMES = {
     "held_out_loss": "held_out_loss",
@@ -145,7 +145,7 @@ def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
 
 
 def rounding_of(record: Record) -> Rounding:
-    """Return the effect of rounding on each measure, from the first seed that has it; empty if none has."""
+    """Return the effect of rounding on each measure, from the first seed with this result; empty if there is none."""
     for kept in metrics(record).values():
         floor = table(kept.get("floor"))
         sizes = {name: float(size) for name, size in table(floor.get("largest")).items() if _is_number(size)}

@@ -42,7 +42,7 @@ from neftune_core.studies.trained.rows import HELD_OUT, TRAIN, TokenLosses
 from neftune_core.world.scoring import score
 
 STRENGTHS = (0.5, 1.0, 2.0)
-"""Standard deviations of the Gaussian noise, relative to the root mean square of the embeddings."""
+"""Standard deviations of the Gaussian noise, relative to the root mean square of embedding coordinates."""
 RATES = (0.1, 0.2)
 """Probabilities of a typing error per letter."""
 ROBUSTNESS_SHARE = 0.5
@@ -242,7 +242,7 @@ class _Ending:
         sample["scores"][arm] = {**lengths, **scores}
 
     def _right(self, replies: Sequence[Reply], rows: Sequence[EncodedExample]) -> Iterator[TextMeasures]:
-        """Yield correctness scores of the answers to held-out prompts, if the correct answers are known."""
+        """Yield the correctness scores of answers to held-out prompts, if the correct answers are known."""
         if not has_known_answers(self.run.study, self.run.prepared) and not _truths(self.run.study.data.source):
             return
         truths = _truths(self.run.study.data.source)

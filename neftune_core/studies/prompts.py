@@ -207,7 +207,7 @@ def mostly_reasons(rows: Sequence[EncodedExample]) -> bool:
 
 
 def fitting_rows(rows: Sequence[Row], found: Sequence[FittedPrompt | None]) -> tuple[list[Row], list[list[int]]]:
-    """Select the rows whose prompts fit.
+    """Select the rows with prompts that fit.
 
     Args:
         rows: The rows.

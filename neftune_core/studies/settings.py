@@ -110,7 +110,7 @@ class StudySettings(Settings):
 
     @property
     def live_arm(self) -> str:
-        """Name of the arm whose strength can be changed while the study trains; "" if there is none."""
+        """Name of the arm that can change its strength during training; "" if the study is not live."""
         return self.noise[0].name if self.live else ""
 
     @property

@@ -66,7 +66,7 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
         should_stop: Polled during each pass; true stops.
 
     Yields:
-        Events.
+        The logged events.
 
     Raises:
         RecordError: If the record is unusable, or another process is writing to it.
@@ -116,7 +116,7 @@ class Deadline:
 
     @property
     def words(self) -> str:
-        """Reason for the stop; `should_stop.words`, if defined, is the reason given for a request."""
+        """Reason for the stop; for a request, this is `should_stop.words` if defined."""
         if self.should_stop():
             return str(getattr(self.should_stop, "words", later("Stopped on request.")))
         return plural(
@@ -171,7 +171,7 @@ def _events(study: StudySettings, record: Record, limits: Limits, stop: Deadline
 
 
 def follow_study(limits: Limits) -> None:
-    """Run a process other than the first as part of the first process's study, until the study ends.
+    """Take part in the first process's study from another process, until the study ends.
 
     Errors of `_prepared_together` are not caught.
     """

@@ -53,7 +53,7 @@ _failures: OrderedDict[str, str] = OrderedDict()
 
 
 def installed_trackers() -> list[str]:
-    """Return the names of the trackers whose packages are installed."""
+    """Return the names of the installed trackers."""
     return [name for name in TRACKERS if importlib.util.find_spec(name) is not None]
 
 
@@ -107,7 +107,7 @@ def require_tracker(text: str) -> None:
 
 
 def destination(text: str) -> dict[str, str]:
-    """Return the tracker arguments for the destination in `trackio:OWNER/SPACE` or `trackio:URL`; empty without one.
+    """Return the tracker arguments for `trackio:OWNER/SPACE` or `trackio:URL`; empty without a destination.
 
     Raises:
         InvalidSetting: If the destination is neither a Space nor a URL, or if the tracker is not trackio.

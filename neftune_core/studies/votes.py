@@ -19,7 +19,7 @@ VOTES = "votes.jsonl"
 TIE, BOTH_BAD = "tie", "both bad"
 MOST_VOTES = 10_000
 MOST_BYTES = 16_000_000
-"""Maximum size of the file, which also keeps votes that were replaced by a later vote on the same ballot."""
+"""Maximum size of the file in bytes; replaced votes stay in the file."""
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class JudgeProgress:
     Attributes:
         done: Number of prompts processed so far, or judged in both orders if nothing is running.
         prompts: Number of prompts in total.
-        unreadable: Number of requests whose reply had no verdict; they are sent again in the next run.
+        unreadable: Number of replies without a verdict; these requests are sent again in the next run.
         identical: Number of prompts with identical answers, which are not sent and count as ties.
         rate: The win rates of the first arm; None with fewer than two prompts.
         between: The two arms.
@@ -91,7 +91,7 @@ def judge_arms(
         record: The record.
         between: The two arms; "base" is the untrained model.
         judge: The judge.
-        seed: Seed whose answers are judged; None for all.
+        seed: Seed of the answers to judge; None for all.
         most: Largest number of prompts; None for all.
 
     Yields:
