@@ -361,7 +361,7 @@ def _messages(given: Any, number: int) -> tuple[Message, ...]:
     )
     if not known or not given or given[-1]["role"] != "user":
         raise DataError(
-            f"Each message in line {number} needs a `role` ({', '.join(ROLES)}) and a `content`, and the last message "
-            "must be the user's."
+            f"Each message in line {number} needs a `role` ({', '.join(ROLES)}) and a `content`, and the last one "
+            "must be from the user."
         )
     return tuple(Message(one["role"], one["content"]) for one in given)
