@@ -1,4 +1,4 @@
-"""Time the steps of a run, and store the measured pace for later estimates."""
+"""Time the steps of a run, and store the measured pace for future estimates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LAST_STEPS = 50
 
 
 class StepTimer:
-    """Times the steps of one run, except the first, which includes warm-up."""
+    """Measures the pace of one run's steps, except the first, which includes warm-up."""
 
     def __init__(self, run: Lockstep) -> None:
         self.run = run
@@ -26,7 +26,7 @@ class StepTimer:
         self.count, self.seconds = -1, 0.0
 
     def timed(self, events: Iterator[Event]) -> Iterator[Event]:
-        """Yield the same events and time the steps, without the time that the consumer takes between events."""
+        """Yield the events unchanged and time the steps, excluding time spent in the consumer."""
         before = time.perf_counter()
         for event in events:
             if event["event"] == "step":
@@ -41,7 +41,7 @@ class StepTimer:
             self.last.append(seconds)
 
     def keep(self, *, finished: bool) -> None:
-        """Store the pace of the last steps, and for a finished run also the time spent outside steps."""
+        """Store the pace of the last steps and, for a finished run, the time spent outside steps."""
         if len(self.last) < FEWEST_STEPS:
             return
         study, loaded = self.run.study, self.run.stack.loaded

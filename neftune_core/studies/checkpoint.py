@@ -1,7 +1,7 @@
-"""Checkpoints: the state of a run after a whole step, on disk.
+"""Save and restore checkpoints, which store the state of a run after a completed step.
 
 Noise, row order and dropout masks depend only on seed, epoch and step. A checkpoint stores the rest: trained weights,
-optimizer averages, step, planned number of steps, arms still in training, adaptive noise schedules, and loss scale.
+optimizer moments, step, planned number of steps, arms still in training, adaptive noise schedules, and loss scale.
 
 checkpoint/  state.json  tensors.safetensors   (written as `checkpoint.new`, then renamed)
 states/seed-<n>/  the last checkpoint of each completed seed
@@ -75,7 +75,9 @@ def saved_step(folder: Path) -> int:
 
 
 def restore(run: Lockstep, folder: Path) -> None:
-    """Load the checkpoint in `folder`, if any, or else the state that the study continues from, into a new run.
+    """Load the checkpoint in `folder`, or else the kept state to continue from, into a new run.
+
+    The run is unchanged if there is neither.
 
     Args:
         run: The run.
@@ -124,9 +126,9 @@ def restore(run: Lockstep, folder: Path) -> None:
 
 
 def keep(run: Lockstep, folder: Path) -> None:
-    """Keep the final checkpoint of a completed run, so that a study can continue from it, if the settings say so.
+    """Keep the final checkpoint of a completed run, so that the study can be continued, if `keeps_state` is set.
 
-    Any state kept earlier for this seed is removed.
+    An earlier state of this seed is removed in any case.
 
     Args:
         run: The run.
@@ -140,20 +142,20 @@ def keep(run: Lockstep, folder: Path) -> None:
 
 
 def state_folder(folder: Path, seed: int) -> Path:
-    """Return the folder of the state kept at the end of a seed.
+    """Return the folder for the state kept at the end of a seed.
 
     Args:
         folder: Folder of the record.
         seed: The seed.
 
     Returns:
-        Its path; it need not exist.
+        The path, which may not exist.
     """
     return folder / STATES / f"seed-{seed}"
 
 
 def _of_seed(run: Lockstep, folder: Path) -> Path | None:
-    """Return the checkpoint of the run's seed, or the state of this seed at the last restart before it."""
+    """Return the checkpoint of the run's seed, or else the state kept for this seed at a restart."""
     found = _find(folder)
     if found is not None and _state(found).get("seed", run.study.seed) == run.study.seed:
         return found
@@ -165,12 +167,12 @@ def _of_seed(run: Lockstep, folder: Path) -> Path | None:
 def _state(found: Path) -> dict[str, Any]:
     try:
         return dict(json.loads((found / "state.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):  # `restore` reports it
+    except (OSError, ValueError):  # reported by `restore`
         return {"step": 0}
 
 
 def remove(folder: Path) -> None:
-    """Remove the checkpoint of a completed run."""
+    """Remove the checkpoint in `folder`."""
     for name in (NAME, ASIDE, OLD):
         shutil.rmtree(folder / name, ignore_errors=True)
 
@@ -194,13 +196,13 @@ def _tensors(run: Lockstep) -> dict[str, Tensor]:
 
 @dataclass
 class CheckpointWriter:
-    """Writes checkpoints every `checkpoint_steps` steps, at the end, and every `checkpoint_seconds` seconds.
+    """Writes a checkpoint every `checkpoint_steps` steps, every `checkpoint_seconds` seconds, and at the end.
 
-    A timed checkpoint waits until `SHARE` times the duration of the last write has passed.
+    A timed checkpoint is delayed until `SHARE` times the duration of the last write has passed.
 
     Attributes:
         run: The run.
-        folder: Folder of the checkpoints.
+        folder: Folder of the record.
         due: Earliest time of the next timed checkpoint, in seconds of `time.monotonic`; infinite if none are timed.
     """
 

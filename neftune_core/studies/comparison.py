@@ -1,4 +1,4 @@
-"""Answers of the base and the arms of records, side by side."""
+"""Generate answers of a base model and its trained arms, side by side."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ BASE = "base"
 
 
 def saved_arms(record: Record, seed: int | None = None) -> list[str]:
-    """Return the arms whose weights are stored in the record, control first.
+    """Return the arms with weights stored in the record, control first.
 
     Args:
         record: The record.
-        seed: Seed of the weights; None for the study's first.
+        seed: Seed of the weights; None for the study's first seed.
 
     Returns:
         Names of arms.
@@ -45,7 +45,7 @@ def saved_arms(record: Record, seed: int | None = None) -> list[str]:
 
 
 def saved_best(record: Record, seed: int) -> dict[str, int]:
-    """Return the arms for which weights of the best evaluation are stored separately, with the step of each.
+    """Return the arms with separately stored weights of their best evaluation, and its step.
 
     Args:
         record: The record.
@@ -59,7 +59,9 @@ def saved_best(record: Record, seed: int) -> dict[str, int]:
 
 
 def has_arm(record: Record, arm: str, seed: int) -> bool:
-    """Return whether these weights are stored; the last weights are also the best if the last evaluation was the best.
+    """Return whether the weights of an arm are stored.
+
+    If the last evaluation was the best, the last weights count as `NAME@best` too.
 
     Args:
         record: The record.
@@ -67,7 +69,7 @@ def has_arm(record: Record, arm: str, seed: int) -> bool:
         seed: Seed of the weights.
 
     Returns:
-        Whether weights are stored for the arm.
+        Whether they are stored.
     """
     name = plain_name(arm)
     if name not in saved_arms(record, seed):
@@ -79,7 +81,7 @@ def has_arm(record: Record, arm: str, seed: int) -> bool:
 
 
 def saved_seeds(record: Record) -> list[int]:
-    """Return the seeds with any stored arm, the first one first."""
+    """Return the seeds with at least one stored arm, in increasing order."""
     study = record.study
     return [seed for seed in range(study.seed, study.seed + study.seeds) if saved_arms(record, seed)]
 
@@ -106,14 +108,14 @@ def selected_arms(
 
     Args:
         records: The records.
-        arms: Names of arms, or `NAME@best` for the best evaluation of one; None for the last weights of all arms.
-        seeds: Seeds; None for each record's first seed with any arm.
+        arms: Names of arms, with `NAME@best` for an arm's best evaluation; None for the last weights of all arms.
+        seeds: Seeds; None for each record's first seed with a stored arm.
 
     Returns:
         The arms.
 
     Raises:
-        RecordError: If a record has no trained arm, or a requested arm or seed is in none of them.
+        RecordError: If a record has no trained arm, or if no record has a requested arm or seed.
     """
     found: list[SelectedArm] = []
     every: list[SelectedArm] = []
@@ -129,7 +131,7 @@ def selected_arms(
         if not own and seeds is None:
             raise RecordError(
                 say(
-                    "The record {record} has no trained arm: it has not been trained, or its adapters were not stored.",
+                    "The record {record} has no trained arms, or they were not stored: train the study first.",
                     record=record.name,
                 )
             )
@@ -138,7 +140,7 @@ def selected_arms(
     for missing in [arm for arm in arms or [] if all(one.arm != arm for one in found)]:
         raise RecordError(
             say(
-                "There is no trained arm {arm!r} here: choose one of {arms}.",
+                "There is no trained arm {arm!r} here. Trained arms: {arms}.",
                 arm=missing[:60],
                 arms=", ".join(dict.fromkeys(one.arm for one in every)) or say("none yet"),
             )
@@ -157,7 +159,7 @@ def selected_arms(
 
 
 def names_of(chosen: Sequence[SelectedArm]) -> list[str]:
-    """Return a unique name for each arm, with seed and record if needed."""
+    """Return a unique name for each arm, including the seed and the record if needed."""
     records = {one.record.name for one in chosen}
     seeds = {one.seed for one in chosen}
     names = []
@@ -179,18 +181,18 @@ def compare(
     seed: int | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Answer the prompts of `settings` with one record's arms.
+    """Answer the prompts in `settings` with the base and the arms of one record.
 
     Args:
         record: The record.
         settings: Prompts and decoding.
         limits: Limits of this server.
         arms: Names of arms; None for all.
-        seed: Seed; None for the first with any arm.
+        seed: Seed; None for the first with a stored arm.
         should_stop: Polled during each pass; true cancels.
 
     Yields:
-        The growing answers, see `compare_arms`.
+        The answers so far, as in `compare_arms`.
     """
     chosen, prompts = comparison_request(record, settings, arms=arms, seed=seed)
     yield from compare_arms(chosen, prompts, settings, limits, should_stop)
@@ -205,10 +207,10 @@ def comparison_request(
         record: The record.
         settings: Prompts and decoding.
         arms: Names of arms; None for all.
-        seed: Seed; None for the first with any arm.
+        seed: Seed; None for the first with a stored arm.
 
     Returns:
-        Arms, and prompts.
+        The arms and the prompts.
 
     Raises:
         DataError: If there is no prompt.
@@ -226,7 +228,7 @@ def compare_arms(
     limits: Limits,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Answer prompts with a base model and with arms trained on it, in one batched decode.
+    """Answer prompts with a base model and with arms trained on it.
 
     Args:
         chosen: The arms, of any records with the same base.
@@ -236,7 +238,7 @@ def compare_arms(
         should_stop: Polled during each pass; true cancels.
 
     Yields:
-        Lines of `answer_lines`, the base first, after each token.
+        The lines of `answer_lines` after each token, with the base first.
 
     Raises:
         DataError: If there is no arm or no prompt.
@@ -267,7 +269,7 @@ def _prompt_for(
 
 
 def check_comparison(prompts: Sequence[Prompt], arms: int, settings: DecodingSettings, limits: Limits) -> None:
-    """Check the size of a comparison.
+    """Check a comparison against the limits of the server.
 
     Args:
         prompts: The prompts.
@@ -281,8 +283,8 @@ def check_comparison(prompts: Sequence[Prompt], arms: int, settings: DecodingSet
     if arms > limits.arms:
         words = plural(
             limits.arms,
-            "This server generates answers of at most {most} arm at once.",
-            "This server generates answers of at most {most} arms at once.",
+            "This server compares at most {most} arm at once: choose fewer arms.",
+            "This server compares at most {most} arms at once: choose fewer arms.",
         )
         raise DoesNotFit(say(words, most=limits.arms))
     lengths = [sum(len(message.content) for message in own) for one in prompts for own in _all_of(one)]
@@ -308,7 +310,7 @@ def _all_of(prompt: Prompt) -> list[tuple[Message, ...]]:
 
 
 def _one_base(chosen: Sequence[SelectedArm]) -> LoadedModel:
-    """Load the common base; raise `RecordError` if there are several, or it has changed."""
+    """Load the common base; raise `RecordError` if there are several, or if its weights have changed."""
     records = {one.record.name: one.record for one in chosen}
     bases = {json.dumps(_base_description(record), default=str): record for record in records.values()}
     if len(bases) > 1:
@@ -339,29 +341,30 @@ def _base_name(record: Record) -> str:
 
 def _columns(loaded: LoadedModel, chosen: Sequence[SelectedArm]) -> list[Column]:
     """Return the base and the arms as columns; arms with equal training methods share a set and its passes."""
-    by_way: dict[str, list[SelectedArm]] = {}
+    by_method: dict[str, list[SelectedArm]] = {}
     for one in chosen:
-        by_way.setdefault(_method_key(one), []).append(one)
-    place_of: dict[SelectedArm, Column] = {}
-    for alike in by_way.values():
-        arms = make_arms(loaded, len(alike), alike[0].record.study.training)
-        for slot, one in enumerate(alike, start=1):
+        by_method.setdefault(_method_key(one), []).append(one)
+    columns: dict[SelectedArm, Column] = {}
+    for group in by_method.values():
+        arms = make_arms(loaded, len(group), group[0].record.study.training)
+        for slot, one in enumerate(group, start=1):
             arms.load(slot, one.record.arm_folder(one.arm, one.seed))
-            place_of[one] = (arms, slot)
-    return [(place_of[chosen[0]][0], BASE_SLOT), *(place_of[one] for one in chosen)]
+            columns[one] = (arms, slot)
+    return [(columns[chosen[0]][0], BASE_SLOT), *(columns[one] for one in chosen)]
 
 
 def passes(chosen: Sequence[SelectedArm]) -> int:
-    """Return the number of consecutive decodes; arms of one training method share a decode if they trained together.
+    """Return the number of consecutive decodes of a comparison.
 
-    The base shares the first decode.
+    Arms of one training method share a decode if they trained together, and otherwise take one each. The base shares
+    the decode of the first arm if that one is shared, and otherwise takes one of its own.
     """
     counts, first = Counter(_method_key(one) for one in chosen), _method_key(chosen[0])
     shared = {_method_key(one) for one in chosen if one.record.study.training.together}
-    return sum(1 if way in shared else count + (way == first) for way, count in counts.items())
+    return sum(1 if method in shared else count + (method == first) for method, count in counts.items())
 
 
 def _method_key(one: SelectedArm) -> str:
-    """Return a key of the training method; arms with equal keys can be decoded as one set."""
+    """Return a key for the training method; arms with equal keys can be decoded as one set."""
     training = one.record.study.training
     return str((training.method, training.lora_rank, training.lora_alpha, training.lora_targets, training.together))

@@ -1,4 +1,4 @@
-"""Jobs: one worker that runs studies from a queue, independently of the pages that submitted them."""
+"""Run studies from a queue in one worker thread, independently of the pages that submitted them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from neftune_core.errors import DoesNotFit, RecordError
-from neftune_core.language import ENGLISH, in_language, later, say
+from neftune_core.language import ENGLISH, in_language, later, plural, say
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.studies.records import removal
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 RESERVED_SHARE = 4
-"""One in this many places of the queue is reserved for addresses without a waiting job."""
+"""One in `RESERVED_SHARE` queue places is reserved for addresses without a waiting job."""
 
 Run = Callable[[Record, Limits, Callable[[], bool]], Iterator[Event]]
 
@@ -47,12 +47,12 @@ class _Job:
 
 
 class Jobs:
-    """The queue and its worker thread, which starts with the first job and lives as long as the process.
+    """The queue and its worker thread, which starts with the first job and runs until the process ends.
 
     Args:
         limits: Limits of this server.
-        run: Runs a record, in the context of its submitter (required by platforms that allocate a GPU per request).
-        admit: Called with the visitor's address before a job is queued; raises a `LabError` to refuse it.
+        run: Runs a record in the context of its submitter, which platforms that allocate GPUs per request require.
+        admit: Called with the visitor's address before a job is queued; raises a `LabError` to reject the job.
     """
 
     def __init__(self, limits: Limits, run: Run, admit: Callable[[str], None] = lambda address: None) -> None:
@@ -153,7 +153,9 @@ class Jobs:
         return record
 
     def stop(self, record_id: str, owner: str) -> None:
-        """Ask a waiting or running study to stop; it saves the arms of its last whole step, and can be resumed.
+        """Stop a waiting or running study, which can be resumed later.
+
+        A running study first saves its arms as of the last completed step.
 
         Args:
             record_id: Id of the record.
@@ -165,14 +167,14 @@ class Jobs:
         self._end(record_id, owner, discard=False)
 
     def discard(self, record_id: str, owner: str) -> None:
-        """Stop a study and remove it with its files; one that had already ended can be restored for 10 minutes.
+        """Stop a study and remove its files; a study that has already ended can be restored for 10 minutes.
 
         Args:
             record_id: Id of the record.
             owner: Key of the visitor.
 
         Raises:
-            RecordError: If it belongs to another visitor or the command line.
+            RecordError: If it belongs to another visitor or was created on the command line.
         """
         record = find(record_id, owner)
         if not record.is_owned:
@@ -187,11 +189,11 @@ class Jobs:
                 removal.discard(record)
 
     def was_discarded(self, record_id: str) -> bool:
-        """Return whether this study was discarded in this process, so that its absence is expected."""
+        """Return whether this study was discarded in this process."""
         return record_id in self._discarded
 
     def status(self, record: Record) -> Status:
-        """Return the status of a record's study, from this process or from its events."""
+        """Return the status of a record's study, from its job or otherwise from its events."""
         with self._change:
             job = self._find(record.id)
             if job is not None:
@@ -207,16 +209,16 @@ class Jobs:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing runs or waits."""
+        """Whether no job is running or waiting."""
         with self._change:
             return not self._all()
 
     def wait(self, record: Record, timeout_seconds: float) -> Status:
-        """Block until the study is over or the time is up.
+        """Block until the study is over or the timeout expires.
 
         Args:
             record: The record.
-            timeout_seconds: Maximum time.
+            timeout_seconds: Maximum time to wait.
 
         Returns:
             The status.
@@ -226,9 +228,9 @@ class Jobs:
         return self.status(record)
 
     def close(self, timeout_seconds: float) -> None:
-        """Shut down: the running study stops with a checkpoint, and waiting ones stay resumable.
+        """Stop the running study with a checkpoint, and end the worker; waiting studies can be resumed later.
 
-        Gives up after `timeout_seconds`.
+        Waits at most `timeout_seconds` for the running study.
         """
         with self._change:
             self._closed = True
@@ -250,7 +252,7 @@ class Jobs:
             The record.
 
         Raises:
-            RecordError: If it is missing, belongs to another visitor, or was made on the command line of a public lab.
+            RecordError: If it is missing, belongs to another visitor, or was created on a public lab's command line.
         """
         record = find(record_id, owner)
         if not record.is_owned and not self.limits.local_paths:
@@ -260,18 +262,18 @@ class Jobs:
         return record
 
     def _check_room(self, owner: str) -> None:
-        """Raise a `LabError` if the queue has no place for another job of `owner` at the address of this call."""
+        """Raise a `LabError` if the queue has no place for another job of `owner` or of the current address."""
         address = asked_from.get()
         with self._change:
             mine, waiting = sum(job.owner == owner for job in self._waiting), len(self._waiting)
             here = sum(job.address == address for job in self._waiting) if address else 0
         if mine >= self.limits.waiting_jobs:
-            raise DoesNotFit(
-                say(
-                    "Your studies in the queue: {mine}, the maximum on this server. Wait until one of them is done.",
-                    mine=mine,
-                )
+            words = plural(
+                mine,
+                "You have {mine} study in the queue, the maximum on this server: wait until it is done.",
+                "You have {mine} studies in the queue, the maximum on this server: wait until one is done.",
             )
+            raise DoesNotFit(say(words, mine=mine))
         if waiting >= self.limits.queue_places:
             raise DoesNotFit(say("The queue is full ({waiting} waiting): try again later.", waiting=waiting))
         reserved = self.limits.queue_places // RESERVED_SHARE if here else 0
@@ -314,11 +316,11 @@ class Jobs:
         return [*([self._running] if self._running else []), *self._waiting]
 
     def _find(self, record_id: str) -> _Job | None:
-        """Return the job of a record; a queued one takes precedence over one that is just ending."""
+        """Return the job of a record; a waiting job takes precedence over one that is just ending."""
         return next((job for job in reversed(self._all()) if job.record.id == record_id), None)
 
     def _order(self) -> list[_Job]:
-        """Return the waiting jobs in running order: visitors take turns, each one's jobs in order of submission."""
+        """Return the waiting jobs in running order; visitors take turns, and each visitor's jobs keep their order."""
         rounds: dict[str | None, int] = {self._last_owner: 1}
         ranked = []
         for place, job in enumerate(self._waiting):
@@ -340,14 +342,14 @@ class Jobs:
             try:
                 job.context.run(self._run, job)
             except Exception:  # a failed job must not block the next one
-                logger.exception("the end of record %s could not be handled", job.record.id)
+                logger.exception("the job of record %s could not be completed", job.record.id)
             with self._change:
                 self._running = None
                 self._discard_if_asked(job)
                 self._change.notify_all()
 
     def _discard_if_asked(self, job: _Job) -> None:
-        """Remove a discarded record; called under the lock, so that a later `discard` finds no job and removes it."""
+        """Remove the record of a discarded job; called under the lock, so that `discard` never misses the job."""
         if not job.discard:
             return
         try:
@@ -358,7 +360,7 @@ class Jobs:
     def _run(self, job: _Job) -> None:
         is_new = not job.record.events()
         try:
-            with in_language(ENGLISH):  # the language of records
+            with in_language(ENGLISH):  # records are in English
                 for event in self.run(job.record, self.limits, job.stop.is_set):
                     job.progress.follow(event)
         except Exception as error:  # the record itself could not be read or written
@@ -380,9 +382,9 @@ class Jobs:
 def _yield_to_page() -> None:
     """Keep this thread and its compute threads from preempting the threads that serve the page.
 
-    They become batch threads (Linux's `SCHED_BATCH`), which still get an equal share of CPU time next to other
-    processes. A higher niceness would lower that share: at 10, a study that ran next to two busy processes took six
-    times as long. On other systems this does nothing.
+    On Linux they become batch threads (`SCHED_BATCH`), which keep their share of CPU time next to other processes.
+    A higher niceness would reduce that share: at 10, a study next to two busy processes took six times as long. On
+    other systems, nothing changes.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
@@ -390,7 +392,7 @@ def _yield_to_page() -> None:
 
 
 def _release_memory() -> None:
-    """Free the memory of the last study, whose adapters and hooks form reference cycles."""
+    """Free the memory of the last study; its adapters and hooks form reference cycles."""
     import torch
 
     gc.collect()

@@ -1,4 +1,4 @@
-"""From a record to the verdict: its question, the results of every arm and seed, and the judgement."""
+"""Judge a record: its question, the results of every arm and seed, and the verdict."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from neftune_core.studies.steering.best_arms import ended_early
 from neftune_core.studies.steering.log import continued_from, stopped_arms
 
 KNOWN_ANSWERS = ("starter:world-", "starter:question-answering")
-"""Prefixes of sources whose rows have one right answer each."""
+"""Prefixes of data sources with one correct answer per row."""
 NO_KNOWN_ANSWERS = ("starter:world-stories",)
 LIVE = later("This study is live: its noise could be changed while it trained, so nothing can be concluded from it.")
 SHORT_WORDS, SHORT_SHARE = 4, 0.9
-"""A user's data has known answers if at least this share of the held-out responses has at most this many words."""
+"""User data has known answers if at least `SHORT_SHARE` of its held-out responses have at most `SHORT_WORDS` words."""
 
 NAMES = {
     "held_out_loss": "held_out_loss",
@@ -42,14 +42,14 @@ NAMES = {
 
 
 def has_known_answers(study: StudySettings, prepared: PreparedData) -> bool:
-    """Return whether the held-out rows have one right answer each.
+    """Return whether each held-out row has one correct answer.
 
     Args:
         study: Settings of the study.
         prepared: Its data.
 
     Returns:
-        True for starter sets built that way, and for other data whose responses are mostly a few words long.
+        True for starter sets with known answers, and for user data with mostly very short responses.
     """
     source, rows = study.data.source, prepared.held_out
     if source.startswith(KNOWN_ANSWERS) or not rows:
@@ -59,7 +59,7 @@ def has_known_answers(study: StudySettings, prepared: PreparedData) -> bool:
 
 
 def question_for(study: StudySettings, prepared: PreparedData) -> Question:
-    """Return the question of a study that is about to start, from its settings and data.
+    """Return the question of a new study, from its settings and data.
 
     Args:
         study: Settings of the study.
@@ -77,7 +77,7 @@ def question_for(study: StudySettings, prepared: PreparedData) -> Question:
 
 
 def question_of(record: Record) -> Question:
-    """Return the question stored in a record, or else the question of its settings (held-out loss if automatic)."""
+    """Return the question stored in a record, or else the one in its settings (held-out loss if automatic)."""
     named = record.about_table("question")
     try:
         return Question(str(named["measure"]), str(named["epoch"]))
@@ -87,11 +87,11 @@ def question_of(record: Record) -> Question:
 
 
 def verdict_of(record: Record, question: Question | None = None) -> Verdict:
-    """Judge a record as far as it has run.
+    """Return the verdict on a record as far as it has run.
 
     Args:
         record: The record.
-        question: A question other than the record's own, which then counts as chosen after the run.
+        question: Measure and epoch to judge; None for the record's own.
 
     Returns:
         The verdict.
@@ -145,7 +145,7 @@ def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
 
 
 def rounding_of(record: Record) -> Rounding:
-    """Return the effect of the number format by measure, from the first seed that measured it; empty if none did."""
+    """Return the effect of rounding on each measure, from the first seed with this result; empty if there is none."""
     for kept in metrics(record).values():
         floor = table(kept.get("floor"))
         sizes = {name: float(size) for name, size in table(floor.get("largest")).items() if _is_number(size)}
@@ -155,7 +155,7 @@ def rounding_of(record: Record) -> Rounding:
 
 
 def overlaps_of(record: Record) -> dict[str, list[float]]:
-    """Return, by arm, the ROUGE-L between every measured answer to a training prompt and the response trained on.
+    """Return the ROUGE-L between measured answers to training prompts and their training responses, by arm.
 
     Answers of all seeds are included.
     """
@@ -167,7 +167,7 @@ def overlaps_of(record: Record) -> dict[str, list[float]]:
 
 
 def courses(record: Record, question: Question) -> dict[int, SeedHistory]:
-    """Return the results over time of every seed that counts.
+    """Return the history of every completed seed, or else of the first seed as far as it ran.
 
     Args:
         record: The record.
@@ -212,7 +212,7 @@ def courses(record: Record, question: Question) -> dict[int, SeedHistory]:
 
 
 def diverged_arms(record: Record) -> dict[int, frozenset[str]]:
-    """Return by seed the arms whose loss became NaN or infinite."""
+    """Return the diverged arms (NaN or infinite loss) by seed."""
     found: dict[int, frozenset[str]] = {}
     for event in record.events():
         if event["event"] == "diverged" and isinstance(event.get("seed"), int):
@@ -222,7 +222,7 @@ def diverged_arms(record: Record) -> dict[int, frozenset[str]]:
 
 @dataclass(frozen=True)
 class SeedHistory:
-    """One seed over time.
+    """Evaluations and final measures of one seed.
 
     Attributes:
         steps: Losses and accuracies of every evaluation, by step and arm.
@@ -231,10 +231,10 @@ class SeedHistory:
         answers: Scores of measured answers, by sample, arm and measure.
         per_epoch: Steps per epoch.
         planned: Planned number of steps.
-        diverged: Arms whose loss became NaN or infinite.
+        diverged: Arms with a loss that became NaN or infinite.
         question: Measure and epoch of the per-example statistics.
         frequency_loss: Training loss of guessing tokens by their frequency, in nats; NaN if unknown.
-        stopped: Arms that a person stopped, with their last step.
+        stopped: Manually stopped arms, with their last step.
     """
 
     steps: Mapping[int, Mapping[str, Any]]
@@ -249,9 +249,9 @@ class SeedHistory:
     stopped: Mapping[str, int] = field(default_factory=dict)
 
     def up_to(self, arm: str) -> SeedHistory:
-        """Return the history up to the last evaluation of an arm that a person stopped; all of it for other arms.
+        """Return the history up to the last evaluation of a manually stopped arm; all of it for other arms.
 
-        Measures taken when the seed ended are then left out, because the arm has none.
+        A shortened history has no measures from the end of the seed, because the arm has none.
         """
         end = max((step for step, arms in self.steps.items() if arm in arms), default=0)
         if arm not in self.stopped or end == max(self.steps):
@@ -262,7 +262,7 @@ class SeedHistory:
 
     @property
     def trained(self) -> list[int]:
-        """Steps of the evaluations after some training, in order."""
+        """Steps of the evaluations, except the one before training, in order."""
         return sorted(step for step in self.steps if step > 0)
 
     @property
@@ -283,7 +283,7 @@ class SeedHistory:
         return {**measures_of(numbers), **ends}
 
     def lowest(self, arm: str) -> dict[str, float]:
-        """Return the lowest value of each measure after some training; for the base, its only value."""
+        """Return the lowest value of each measure during training; for the base, its only value."""
         if arm in self.diverged:
             return {}
         steps = self.steps if arm == "base" else self.trained
@@ -311,9 +311,10 @@ class SeedHistory:
         return self.rows.get(step, {}).get(sample, {}).get(arm)
 
     def _cross_selected(self, arm: str) -> tuple[RowMeasures, dict[str, float], float] | None:
-        """Cross-select the best epoch: measure each half of the held-out rows at the epoch that is best on the other.
+        """Measure each half of the held-out rows at the epoch that is best on the other half.
 
-        Returns the rows, their measures and the mean of both epochs; None if row measures are missing.
+        Returns:
+            The rows, their measures and the mean of the two epochs; None if row measures are missing.
         """
         by_step = [(step, self._rows(step, arm)) for step in self.trained]
         kept = [(step, rows) for step, rows in by_step if rows is not None]
@@ -330,7 +331,7 @@ class SeedHistory:
         return found, measures_of(numbers | {"train_loss": sum(trained_on) / 2}), sum(chosen) / 2 / self.per_epoch
 
     def _best_of_means(self, arm: str) -> tuple[dict[str, float], float]:
-        """Return the measures and epoch of the evaluation with the lowest held-out loss, without row measures."""
+        """Return the measures and epoch of the evaluation with the lowest held-out loss; needs no row measures."""
         known = {step: measures_of(self.steps[step].get(arm, {})) for step in self.trained}
         known = {step: numbers for step, numbers in known.items() if "held_out_loss" in numbers}
         if not known:
@@ -339,7 +340,7 @@ class SeedHistory:
         return known[step], step / self.per_epoch
 
     def _examples(self, arm: str, rows: RowMeasures | None) -> tuple[dict[str, Floats], Floats | None]:
-        """Return the per-example statistics of the question's measure and, for measures of answers, their lengths."""
+        """Return per-example statistics of the question's measure and, for measures of answers, the answer lengths."""
         measure = self.question.measure
         if MEASURES[measure].of_answers:
             sample = "train" if measure.startswith("memorised") else "held_out"

@@ -1,7 +1,7 @@
 """Measures taken once, when a seed ends: answers to fixed prompts, and robustness of every arm.
 
-Noise is off, except in measures of its effect. The first rows of each part are used, so that arms, seeds and records of
-one data set are measured on the same examples.
+Noise is off, except in measures of its effect. The first training and held-out rows are used, so that all arms, seeds
+and records of a data set are measured on the same examples.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ from neftune_core.studies.trained.rows import HELD_OUT, TRAIN, TokenLosses
 from neftune_core.world.scoring import score
 
 STRENGTHS = (0.5, 1.0, 2.0)
-"""Standard deviations of the Gaussian noise, relative to the root mean square coordinate of the embeddings."""
+"""Standard deviations of the Gaussian noise, relative to the root mean square of embedding coordinates."""
 RATES = (0.1, 0.2)
 """Probabilities of a typing error per letter."""
 ROBUSTNESS_SHARE = 0.5
-"""Share of the held-out sample used for robustness; its five passes cost half as much as all other evaluations."""
+"""Share of the held-out sample used for the passes with noise and typing errors."""
 MEASURED_STRENGTH, MEASURED_RATE = 1.0, 0.1
-"""The strength and the rate that tables show."""
+"""The strength and rate shown in tables."""
 DRAWN_EPOCH = 1_000_000
-"""Epoch in the random keys of these draws, which no training reaches."""
+"""Epoch in the random keys of these draws, larger than any training epoch."""
 
 
 @dataclass
@@ -59,7 +59,7 @@ class SeedMeasures:
 
     Attributes:
         arms: Measures by arm.
-        robustness: `noise` and `typos`, with their strengths, and losses and accuracies by arm.
+        robustness: Strengths or rates (`amounts`), and losses and accuracies by arm, for `noise` and `typos`.
         answers: Texts and scores of each answer, by sample.
         signatures: sacrebleu's signatures, by measure.
         samples: Descriptions of the samples.
@@ -103,7 +103,7 @@ def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], b
 
 
 def token_losses(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], bool]) -> TokenLosses:
-    """Return an object that measures losses per token for slots of a run.
+    """Return the object that measures losses per token for slots of a run.
 
     Args:
         run: The run.
@@ -111,7 +111,7 @@ def token_losses(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], 
         should_stop: Polled during each pass; true cancels.
 
     Returns:
-        The object, with `of_rows` and `of_answers`.
+        The `TokenLosses` of the slots.
     """
     names = {slot: run.name(slot) for slot in slots}
     return TokenLosses(run.stack, names, evaluation_batch(run.study.training), should_stop)
@@ -141,7 +141,7 @@ class _Ending:
         )
 
     def noise_penalty(self, found: SeedMeasures) -> None:
-        """Measure the increase of each arm's loss on the training sample under its own noise."""
+        """Measure how much each arm's own noise increases its loss on the training sample."""
         sample = self.run.prepared.train[: self.run.sample_rows]
         own = {slot: self.run.noise.full(slot) for slot in self.slots if slot}
         noisy = [slot for slot, arm in own.items() if arm.strength]
@@ -154,18 +154,18 @@ class _Ending:
             found.arms[self.run.name(slot)]["noise_penalty"] = penalty
 
     def robustness(self, found: SeedMeasures) -> None:
-        """Measure losses and accuracies on held-out rows under noise and typing errors."""
+        """Measure losses and accuracies on held-out rows with noise and with typing errors."""
         rows = math.ceil(ROBUSTNESS_SHARE * self.run.sample_rows)
         sample, slots = self.run.prepared.held_out[:rows], [slot for slot in self.slots if slot]
-        if not slots:  # all arms have diverged
+        if not slots:  # no arm is still in training
             return
         noisy = [noise_on([ArmNoise(gaussian(strength))] * len(slots)) for strength in STRENGTHS]
-        ways = {
+        disturbances = {
             "noise": (STRENGTHS, MEASURED_STRENGTH, [self._rows(sample, slots, noise) for noise in noisy]),
             "typos": (RATES, MEASURED_RATE, [self._rows(self._with_typos(sample, rate), slots) for rate in RATES]),
         }
         undisturbed = self.run.rows_now("held_out", slots, len(sample), self.should_stop)
-        for name, (amounts, named, measured) in ways.items():
+        for name, (amounts, named, measured) in disturbances.items():
             arms = {}
             for number, slot in enumerate(slots):
                 reached = [rows.of(number) for rows in (undisturbed, *measured)]
@@ -193,7 +193,7 @@ class _Ending:
         return found
 
     def answers(self, found: SeedMeasures) -> None:
-        """Answer the first prompts of both parts greedily, in one batched decode, and measure the answers."""
+        """Answer the first held-out and training prompts greedily in one batched decode, and measure the answers."""
         count, prepared = sample_prompts(self.run), self.run.prepared
         loaded, new_tokens = self.run.stack.loaded, self.run.study.measuring.new_tokens
         parts, prompts = {}, []
@@ -220,7 +220,7 @@ class _Ending:
         settings = AnswerSettings(new_tokens=self.run.study.measuring.new_tokens, repetition_penalty=1.0)
         answers: list[list[Answer]] = [[] for _ in self.slots]
         stream = stream_answers(self.run.stack, list(self.slots), prompts, settings, self.should_stop)
-        for answers in holding(stream):  # noqa: B007 - the last state of the growing answers counts
+        for answers in holding(stream):  # noqa: B007 - only the final answers are used
             pass
         return answers
 
@@ -242,7 +242,7 @@ class _Ending:
         sample["scores"][arm] = {**lengths, **scores}
 
     def _right(self, replies: Sequence[Reply], rows: Sequence[EncodedExample]) -> Iterator[TextMeasures]:
-        """Yield scores of whether the answers to held-out prompts are right, if right answers are known."""
+        """Yield the correctness scores of answers to held-out prompts, if the correct answers are known."""
         if not has_known_answers(self.run.study, self.run.prepared) and not _truths(self.run.study.data.source):
             return
         truths = _truths(self.run.study.data.source)
@@ -253,7 +253,7 @@ class _Ending:
 
 
 def noise_on(arms: Sequence[ArmNoise]) -> NoiseOf:
-    """Return a function that draws the noise of every slot: one draw per row, shared by all slots and strengths."""
+    """Return a function that draws noise once per row, with the same draw for all slots and strengths."""
 
     def of(rows: Sequence[EncodedExample], batch: Batch, indices: Sequence[int]) -> BatchNoise:
         return BatchNoise(arms, noise_rows(rows, batch, [(0, DRAWN_EPOCH, number) for number in indices], rows))
@@ -262,7 +262,7 @@ def noise_on(arms: Sequence[ArmNoise]) -> NoiseOf:
 
 
 def gaussian(strength: float) -> NoiseSettings:
-    """Return the noise settings with which robustness is measured, at a strength relative to the embeddings."""
+    """Return the Gaussian noise settings of the robustness measure, with a strength relative to the embeddings."""
     return NoiseSettings(kind="gaussian", unit="relative", strength=strength)
 
 
@@ -271,7 +271,7 @@ def _reply(answer: Answer, tokenizer: Any) -> Reply:
 
 
 def _truths(source: str) -> list[Mapping[str, Any]]:
-    """Return the rows of a bundled world's held-out file, which define right answers; empty for other data."""
+    """Return the rows of a bundled world's held-out file, which define correct answers; empty for other data."""
     if not source.startswith("starter:world-"):
         return []
     file = held_out_file(source.partition(":")[2])
@@ -279,23 +279,23 @@ def _truths(source: str) -> list[Mapping[str, Any]]:
 
 
 def _truth(truths: Sequence[Mapping[str, Any]], example: Example) -> Mapping[str, Any]:
-    """Return the definition of a right answer: the row of the world if it is known, otherwise the response."""
+    """Return the row that defines the correct answer: the row of the world if known, otherwise the response."""
     at = example.row - 1
     known = at < len(truths) and truths[at]["output"] == example.response
     return truths[at] if known else {"output": example.response}
 
 
 def sample_prompts(run: Lockstep) -> int:
-    """Return the number of prompts per part whose answers are measured.
+    """Return the number of measured prompts, for held-out and training rows each.
 
-    It is at most the size of the sample, unless `evaluation_rows` is set.
+    It is limited to the number of sampled rows, unless `evaluation_rows` is set.
     """
     asked: int = run.study.measuring.prompts
     return asked if run.study.training.evaluation_rows else min(asked, run.sample_rows)
 
 
 def _prompt_numbers(held_out: int, train: int) -> str:
-    """Describe which prompts are answered, as stored in a record; one of the two numbers may be 0."""
+    """Return the stored description of the answered prompts; one of the two numbers may be 0."""
     words = plural(
         train,
         plural(

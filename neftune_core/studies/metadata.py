@@ -1,4 +1,4 @@
-"""Description of model, data and machine that is stored in a record when its study starts."""
+"""Describe the model, data and machine of a study for its record."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from neftune_core.studies.records.record import Record
 
 
 def about_run(run: Lockstep) -> dict[str, Any]:
-    """Return the description for a record and its first event: arms, model, data, samples and machine."""
+    """Return the arms, model, data, samples and machine of a run, for its record and first event."""
     loaded, prepared, rows = run.stack.loaded, run.prepared, run.sample_rows
     return {
         "arms": {name: noise.model_dump() for name, noise in run.study.arms.items()},
@@ -67,14 +67,14 @@ def about_run(run: Lockstep) -> dict[str, Any]:
 
 
 def frequency_loss(rows: Sequence[EncodedExample], sample: Sequence[EncodedExample]) -> float:
-    """Return the loss of guessing each response token from token frequencies alone, without any context.
+    """Return the loss of predicting response tokens from token frequencies alone, without context.
 
     Args:
-        rows: Rows whose response tokens are counted.
-        sample: Some of these rows, whose response tokens are guessed.
+        rows: Rows that supply the token frequencies.
+        sample: Rows to evaluate, a subset of `rows`.
 
     Returns:
-        Nats per response token; 0 without a sample.
+        Mean loss in nats per response token; 0 if `sample` is empty.
     """
     counts = np.bincount(np.concatenate([row.ids[row.trained] for row in rows]))
     guessed = [row.ids[row.trained] for row in sample]
@@ -90,34 +90,29 @@ def _first_rows(count: int, part: str) -> str:
 
 
 def _report(run: Lockstep) -> dict[str, Any]:
-    """Return the stored report on the data, including prompts that do not fit."""
+    """Return the data report to store, with a note on prompts that were shortened or left out."""
     study, prepared, loaded = run.study, run.prepared, run.stack.loaded
     kept = data_report(prepared, loaded.tokenizer, rows=KEPT_ROWS).kept()
     rows = [*prepared.held_out[: sample_prompts(run)], *prepared.train[: sample_prompts(run)]]
     fates = dict(zip(map(id, rows), fit_rows(rows, loaded, study.measuring.new_tokens), strict=True))
     for index, (prompt, found) in enumerate(tokenised_study_prompts(study, prepared, loaded)):
-        asked = id(prompt if study.answers.prompts else prepared.held_out[index])  # a held-out row may be asked twice
+        asked = id(prompt if study.answers.prompts else prepared.held_out[index])  # a held-out row may be listed twice
         fates[asked] = worse(fates.get(asked, found), found)
     words = shortened_prompts_note([*fates.values()])
     return {**kept, "notes": [*kept["notes"], *([words] if words else [])]}
 
 
 def require_same_rows(record: Record, prepared: PreparedData) -> None:
-    """Check that the rows are those with which the record was started.
+    """Check that the rows have not changed since the record was created.
 
     Args:
         record: The record.
-        prepared: The current rows.
+        prepared: The current data.
 
     Raises:
-        RecordError: If they differ.
+        RecordError: If the hash or the number of rows differs.
     """
     found = {"sha256": prepared.sha256, "train": len(prepared.train), "held_out": len(prepared.held_out)}
     kept = record.about_table("data")
     if any(kept.get(name, value) != value for name, value in found.items()):
-        raise RecordError(
-            say(
-                "This record was started with different settings or data, and its rows have changed: train the study "
-                "again."
-            )
-        )
+        raise RecordError(say("The data of this study have changed since it started: train the study again."))

@@ -1,4 +1,4 @@
-"""Memory, time and disk space that a study needs on this machine, and smaller studies that fit."""
+"""Estimate the memory, time and disk space of a study, and suggest smaller studies that fit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from neftune_core.studies.prompts import fit_rows, tokenised_study_prompts
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.trained.rows import MOST_ROWS
 
-# Bytes per trained parameter in a checkpoint: weight and both AdamW averages, in float32.
+# Bytes per trained parameter in a checkpoint: the weight and both AdamW moments, in float32.
 CHECKPOINT_BYTES = 12
 ROBUSTNESS_PASSES = len(STRENGTHS) + len(RATES)
 
@@ -42,7 +42,7 @@ def memory_and_time(study: StudySettings, loaded: LoadedModel, prepared: Prepare
         prepared: The data.
 
     Returns:
-        The estimate, used by both page and job.
+        The estimate.
     """
     return _estimate(workload_of(study, prepared, loaded), study, loaded)
 
@@ -56,7 +56,7 @@ def require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared
         prepared: The data.
 
     Raises:
-        DoesNotFit: If it does not; the message suggests smaller studies.
+        DoesNotFit: If it does not fit; the message suggests smaller studies.
     """
     found = memory_and_time(study, loaded, prepared)
     if found.fits:
@@ -71,17 +71,17 @@ def require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared
 
 
 def disk_bytes(study: StudySettings, loaded: LoadedModel) -> int:
-    """Return the maximum disk use of a study: two checkpoints per arm, and the trained arms of every seed.
+    """Return the maximum disk use of a study.
 
-    If the weights of best evaluations are kept, the trained arms count twice, and once more while a seed is trained.
-    If states are kept, each seed also has a checkpoint.
+    It covers two checkpoints per arm and the trained arms of every seed. If `keep_best` is set, the trained arms are
+    stored twice, plus one temporary copy. If states are kept, each seed also has a checkpoint.
 
     Args:
         study: Settings of the study.
         loaded: The model.
 
     Returns:
-        Bytes.
+        Size in bytes.
     """
     numbers, kept = _trained(study.training, loaded)
     copies = 2 * study.seeds + 1 if study.training.keep_best else study.seeds
@@ -101,7 +101,7 @@ def _trained(training: TrainingSettings, loaded: LoadedModel) -> tuple[int, int]
 
 
 def require_disk(study: StudySettings, loaded: LoadedModel, folder: Path, limits: Limits) -> None:
-    """Check that a study fits on the disk.
+    """Check that there is enough disk space for a study.
 
     Args:
         study: Settings of the study.
@@ -110,7 +110,7 @@ def require_disk(study: StudySettings, loaded: LoadedModel, folder: Path, limits
         limits: Limits of this server.
 
     Raises:
-        DoesNotFit: If it needs more disk than is free or allowed.
+        DoesNotFit: If it needs more disk space than is free or allowed.
     """
     needed = disk_bytes(study, loaded)
     own, used, disk = folder_bytes(folder), folder_bytes(folder.parent), shutil.disk_usage(folder)
@@ -122,13 +122,12 @@ def require_disk(study: StudySettings, loaded: LoadedModel, folder: Path, limits
 
 TOO_LARGE = {
     "full": later(
-        "This study writes up to {needed} of checkpoints and trained copies of the weights, "
-        "and {left} are left for it: train adapters, fewer arms or fewer seeds, or discard "
-        "studies."
+        "This study writes up to {needed} of checkpoints and trained weights, but only {left} is available: train "
+        "adapters, fewer arms or fewer seeds, or discard studies."
     ),
     "lora": later(
-        "This study writes up to {needed} of checkpoints and adapters, and {left} are left for it: train fewer arms or "
-        "seeds, keep neither best evaluations nor states, or discard studies."
+        "This study writes up to {needed} of checkpoints and adapters, but only {left} is available: train fewer arms "
+        "or seeds, keep neither best evaluations nor states, or discard studies."
     ),
 }
 
@@ -156,11 +155,11 @@ def what_fits(study: StudySettings, loaded: LoadedModel, prepared: PreparedData)
     measured = ((count, _measuring(count, study)) for count in (study.measuring.prompts // 4, 0))
     answers = ((count, replace(work, answered=_answer_tokens(less, prepared, loaded))) for count, less in measured)
     changes = {
-        later("the arms in turn (the same result with less memory, but slower)"): in_turn,
+        later("arms trained in turn (the same result in less memory, but slower)"): in_turn,
         later("gradient accumulation {value} (the same result in less memory)"): parts,
-        later("{value} arms, control included"): arms,
+        later("{value} arms, including the control"): arms,
         later("rows of at most {value} tokens"): lengths,
-        later("{value} answers measured"): answers,
+        later("the number of measured prompts set to {value}"): answers,
     }
     tried = (_first_fitting(words, tries, study, loaded) for words, tries in changes.items())
     found = [words for words in tried if words is not None]
@@ -174,7 +173,7 @@ def _measuring(prompts: int, study: StudySettings) -> StudySettings:
 
 
 def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> Workload:
-    """Return the workload of a study over all seeds; seeds of the A/A floor train only the control.
+    """Return the workload of a study over all seeds, including those of the A/A floor, which train only the control.
 
     Args:
         study: Settings of the study.
@@ -211,17 +210,17 @@ def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedMode
 
 
 def _passes(study: StudySettings, arm: str) -> int:
-    """Return the number of passes of an arm in a step, which its method or its noise determines."""
+    """Return the number of passes per step of an arm, determined by its method or its noise."""
     noise, values = study.arms[arm], study.method_of(arm).values
     own = max((METHODS[name].pass_count for name, value in values.items() if value), default=1)
     return own if own > 1 else STEP_MODES[pass_strategy(ArmNoise(noise))].passes(noise.ascent_steps)
 
 
 def _reading(study: StudySettings, prepared: PreparedData, loaded: LoadedModel, length: float) -> tuple[float, int]:
-    """Return the number of tokens that a study processes without gradients, and the number of passes for them.
+    """Return the number of tokens that a study processes without gradients, and the number of passes.
 
-    Rows have `length` tokens on average. A time budget includes the evaluations. The base is evaluated and answers
-    prompts with every seed, but is measured with the first seed only.
+    `length` is the mean number of tokens per row. Under a time budget, evaluations during training are not counted,
+    because the budget includes them. The base is evaluated and answers prompts with every seed.
     """
     training, measuring = study.training, study.measuring
     parts = [rows for rows in (prepared.train, prepared.held_out) if rows]
@@ -240,13 +239,13 @@ def _reading(study: StudySettings, prepared: PreparedData, loaded: LoadedModel, 
 
 
 def _answer_tokens(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> int:
-    """Return the number of tokens of prompts and answers that the base and all arms hold at once when a seed ends."""
+    """Return the number of prompt and answer tokens that the base and all arms hold at once when a seed ends."""
     tokens = max(_measured_tokens(study, prepared, loaded), _asked_tokens(study, prepared, loaded))
     return (len(study.arms) + 1) * tokens
 
 
 def _measured_tokens(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> int:
-    """Return the number of tokens, with padding, of the measured prompts and their answers, per arm."""
+    """Return the padded number of tokens of the measured prompts and their answers, per arm."""
     measuring = study.measuring
     most = min(measuring.prompts, study.training.sample_rows(len(prepared.train)))
     count = measuring.prompts if study.training.evaluation_rows else most
@@ -255,7 +254,7 @@ def _measured_tokens(study: StudySettings, prepared: PreparedData, loaded: Loade
 
 
 def _asked_tokens(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> int:
-    """Return the number of tokens, with padding, of the study's own prompts and their answers, per arm."""
+    """Return the padded number of tokens of the prompts of `study_prompts` and their answers, per arm."""
     found = [fitted for _, fitted in tokenised_study_prompts(study, prepared, loaded)]
     return study.answers.answers_each * _tokens_of(found, study.answers.new_tokens)
 

@@ -25,7 +25,7 @@ from neftune_core.settings import Limits
 from neftune_core.studies.settings import StudySettings
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""First characters of cells that a spreadsheet would run as a formula; an apostrophe before them marks text."""
+"""First characters of cells that a spreadsheet runs as formulas, unless an apostrophe precedes them."""
 
 COLUMNS = ("prompt", "sample", "reference", "arm", "text", "tokens", "characters", "ended", "repetition", "rouge_l")
 
@@ -40,7 +40,7 @@ def as_jsonl(lines: Sequence[Line]) -> str:
 
 
 def as_csv(lines: Sequence[Line]) -> str:
-    """Return the answers as CSV, one row per answer; `turn`, `cut` and `vote` of a line are repeated in its rows."""
+    """Return the answers as CSV, one row per answer, with `turn`, `cut` and `vote` if any line has them."""
     names = [*COLUMNS, *(name for name in ("turn", "cut", "vote") if any(name in line for line in lines))]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -53,7 +53,7 @@ def as_csv(lines: Sequence[Line]) -> str:
 
 
 def spreadsheet_cell(value: Any) -> Any:
-    """Escape a value for a CSV file, so that no spreadsheet runs it as a formula; "" for None."""
+    """Return the value as a CSV cell that no spreadsheet runs as a formula; "" for None."""
     if isinstance(value, str):
         return "'" + value if value.startswith(FORMULA) else value
     return "" if value is None else value
@@ -72,9 +72,9 @@ class Prompt:
     """A prompt to answer.
 
     Attributes:
-        messages: The conversation of arms that are not in `own`.
+        messages: The conversation, for all arms without an entry in `own`.
         reference: The reference answer of a held-out row; "" otherwise.
-        own: Conversations of single arms, by name.
+        own: Separate conversations of individual arms, by name.
     """
 
     messages: tuple[Message, ...]
@@ -87,12 +87,12 @@ class Prompt:
 
     @property
     def text(self) -> str:
-        """Last message of the user."""
+        """Text of the last message."""
         return self.messages[-1].content
 
 
 def study_prompts(study: StudySettings, prepared: PreparedData) -> list[Prompt]:
-    """Return the prompts in the study's settings, or else the prompts of the first held-out rows.
+    """Return the prompts in the study's settings, or those of the first held-out rows if there are none.
 
     Args:
         study: Settings of the study.
@@ -121,7 +121,7 @@ def prompt_limits(loaded: LoadedModel, new_tokens: int) -> TokenLimits:
 
 
 def fit_rows(rows: Sequence[EncodedExample], loaded: LoadedModel, new_tokens: int) -> list[FittedPrompt | None]:
-    """Shorten the prompts of rows from the left to fit the context.
+    """Shorten the prompts of rows from the left to fit the model's context.
 
     Args:
         rows: The rows.
@@ -145,7 +145,7 @@ def _fitted_row(row: EncodedExample, tokenizer: Any, room: TokenLimits) -> Fitte
 
 
 def fit_prompt(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, *, thinking: bool) -> FittedPrompt:
-    """Shorten one arm's prompt to fit the context.
+    """Shorten one arm's prompt to fit the model's context.
 
     Earlier turns are dropped first. Only held-out rows may also lose the beginning of their text.
 
@@ -187,10 +187,10 @@ def tokenised_study_prompts(
         loaded: The model.
 
     Returns:
-        Prompt and tokens; None for a held-out prompt that does not fit.
+        Pairs of prompt and tokens; the tokens are None for a held-out prompt that does not fit.
 
     Raises:
-        DoesNotFit: If one of the study's own prompts does not fit.
+        DoesNotFit: If a prompt from the study's settings does not fit.
     """
     prompts = study_prompts(study, prepared)
     if study.answers.prompts:
@@ -202,26 +202,26 @@ def tokenised_study_prompts(
 
 
 def mostly_reasons(rows: Sequence[EncodedExample]) -> bool:
-    """Return whether most replies contain reasoning, so that the trained model should be prompted to reason."""
+    """Return whether most responses contain reasoning, in which case trained models are prompted to reason."""
     return 2 * sum(has_reasoning(row.example.messages[-1]) for row in rows) > len(rows)
 
 
 def fitting_rows(rows: Sequence[Row], found: Sequence[FittedPrompt | None]) -> tuple[list[Row], list[list[int]]]:
-    """Select the rows whose prompts fit.
+    """Select the rows with prompts that fit.
 
     Args:
         rows: The rows.
         found: One prompt per row; None if it does not fit.
 
     Returns:
-        Rows, and token ids of their prompts.
+        The rows, and the token ids of their prompts.
     """
     kept = [(row, one.ids) for row, one in zip(rows, found, strict=True) if one is not None]
     return [row for row, _ in kept], [ids for _, ids in kept]
 
 
 def worse(one: FittedPrompt | None, other: FittedPrompt | None) -> FittedPrompt | None:
-    """Return the worse of two results of fitting a prompt: left out is worse than cut, and cut is worse than whole.
+    """Return the worse of two fitting results: left out is worse than cut, which is worse than whole.
 
     Args:
         one: The first result; None if the prompt is left out.
@@ -259,15 +259,15 @@ def as_messages(prompt: str, system: str = "") -> tuple[Message, ...]:
 
 
 def continued_with(prompt: Prompt, answers: Mapping[str, str], turn: str) -> Prompt:
-    """Continue a conversation; each arm sees its own answers.
+    """Continue a conversation with a turn of the user; each arm sees its own answers.
 
     Args:
         prompt: The conversation so far.
-        answers: The last answers, by arm.
+        answers: The last answer of each arm, by name.
         turn: The user's next message.
 
     Returns:
-        The next prompt, without reference.
+        The next prompt, without a reference.
     """
     message = Message("user", turn)
     own = {name: (*prompt.of(name), Message("assistant", text), message) for name, text in answers.items()}
@@ -277,7 +277,7 @@ def continued_with(prompt: Prompt, answers: Mapping[str, str], turn: str) -> Pro
 def answer_lines(
     prompts: Sequence[Prompt], names: Sequence[str], answers: Answers, tokenizer: Any, *, cut: Sequence[bool] = ()
 ) -> list[dict[str, Any]]:
-    """Return answers as objects, one per prompt and sample.
+    """Return answers as dictionaries, one per prompt and sample.
 
     Args:
         prompts: The prompts.
@@ -287,8 +287,8 @@ def answer_lines(
         cut: Whether each prompt was shortened.
 
     Returns:
-        Objects with `prompt`, `reference`, and by arm `text`, `tokens` and `ended`; with `sample` (from 1) if there are
-        several answers per prompt, and `cut` if the prompt was shortened.
+        Dictionaries with `prompt`, `reference` and `arms`, which maps each column to `text`, `tokens` and `ended`.
+        They have `sample` (from 1) if there are several answers per prompt, and `cut` if the prompt was shortened.
     """
     each = len(answers[0]) // len(prompts)
     return [
@@ -311,9 +311,9 @@ def answer_lines(
 
 
 def read_prompts(path: Path, limits: Limits) -> tuple[Prompt, ...]:
-    """Read prompts from a file: text with one prompt per line, or JSONL.
+    """Read prompts from a text file with one prompt per line, or from a JSONL file.
 
-    A JSONL line is a string, a list of messages (`role` and `content`, the last one the user's), or an object with
+    A JSONL line is a string, a list of messages with `role` and `content` that ends with the user's, or an object with
     `prompt` or `messages`, and optionally `reference`.
 
     Args:
@@ -330,7 +330,7 @@ def read_prompts(path: Path, limits: Limits) -> tuple[Prompt, ...]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The prompts {path.absolute()} cannot be read: {cause(error)}.") from None
+        raise DataError(f"The prompt file {path.absolute()} cannot be read: {cause(error)}.") from None
     numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
     objects = path.suffix.lower() in (".jsonl", ".json")
     prompts = tuple(_prompt_of(line, number) if objects else Prompt(as_messages(line)) for number, line in numbered)
@@ -342,12 +342,12 @@ def _prompt_of(line: str, number: int) -> Prompt:
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
-        raise DataError(f"Line {number} of the prompts is not valid JSON: correct it.") from None
+        raise DataError(f"Line {number} of the prompt file is not valid JSON: correct it.") from None
     entry = found if isinstance(found, dict) else {"messages" if isinstance(found, list) else "prompt": found}
     messages, prompt, reference = entry.get("messages"), entry.get("prompt"), entry.get("reference", "")
     if messages is None and not isinstance(prompt, str):
         raise DataError(
-            f"Line {number} of the prompts is neither text, nor a list of messages, nor an object with `prompt`."
+            f"Line {number} of the prompt file must be a string, a list of messages, or an object with `prompt`."
         )
     if not isinstance(reference, str):
         raise DataError(f"The reference in line {number} is not text: put it in quotes.")
@@ -355,13 +355,13 @@ def _prompt_of(line: str, number: int) -> Prompt:
 
 
 def _messages(given: Any, number: int) -> tuple[Message, ...]:
-    """Return the messages of a line; raise `DataError` if they are malformed or the last one is not the user's."""
+    """Return the messages of a line; raise `DataError` if they are malformed or do not end with the user's."""
     known = isinstance(given, list) and all(
         isinstance(one, dict) and one.get("role") in ROLES and isinstance(one.get("content"), str) for one in given
     )
     if not known or not given or given[-1]["role"] != "user":
         raise DataError(
-            f"The messages in line {number} need a `role` ({', '.join(ROLES)}) and a `content` each, and the last one "
-            "must be the user's."
+            f"Each message in line {number} needs a `role` ({', '.join(ROLES)}) and a `content`, and the last one "
+            "must be from the user."
         )
     return tuple(Message(one["role"], one["content"]) for one in given)

@@ -1,4 +1,4 @@
-"""Results of a record as shown in all tables: means over the same seeds."""
+"""Average the results of a record over seeds, for all tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import Question, Rounding
 from neftune_core.evaluation.verdict_words import rounding_line
-from neftune_core.language import say
+from neftune_core.language import plural, say
 from neftune_core.noise.names import arm_label
 from neftune_core.studies.judging import courses, diverged_arms, question_of, rounding_of
 from neftune_core.studies.records.record import Record
@@ -22,9 +22,9 @@ class MeanResults:
     """Results of the base and the arms, as means over the same seeds.
 
     Attributes:
-        seeds: The seeds that are averaged; empty if every arm is averaged over its own.
-        last: Measures after the last epoch by arm, the base first; arms that diverged in all seeds are left out.
-        lowest: Lowest value of each measure after some training, by arm; for the base its only value.
+        seeds: The seeds averaged for all arms; empty if every arm is averaged over its own.
+        last: Measures after the last epoch by arm, the base first; arms that diverged with all seeds are left out.
+        lowest: Lowest value of each measure during training, by arm; for the base, its only value.
         lost: Seeds in which the loss became NaN or infinite, by arm.
         rounding: Effect of the number format on each measure.
     """
@@ -37,18 +37,22 @@ class MeanResults:
 
     @property
     def of_seeds(self) -> str:
-        """Suffix for a heading that names the number of seeds; empty for one."""
+        """Suffix for headings with the number of seeds; "" for one seed."""
         if len(self.seeds) == 1:
             return ""
         if not self.seeds:
-            return say(", means of the seeds that each arm has")
+            return say(", means over each arm's own seeds")
         return say(", means of {count} seeds", count=len(self.seeds))
 
     @property
     def notes(self) -> list[str]:
-        """Notes on the numbers: seeds that are left out, and the effect of rounding."""
+        """Notes on diverged seeds and on the effect of rounding."""
         lost = [
-            say("{arm} diverged with seed {seeds}.", arm=arm_label(arm), seeds=", ".join(map(str, seeds)))
+            say(
+                plural(len(seeds), "{arm} diverged with seed {seeds}.", "{arm} diverged with seeds {seeds}."),
+                arm=arm_label(arm),
+                seeds=", ".join(map(str, seeds)),
+            )
             for arm, seeds in self.lost.items()
         ]
         losses = [loss for loss in ("held_out_loss", "train_loss") if loss in self.last.get("base", {})]
@@ -59,8 +63,8 @@ class MeanResults:
 def mean_results(record: Record, question: Question | None = None) -> MeanResults:
     """Average the results over the seeds that all arms have.
 
-    Arms that diverged in every seed are ignored in that choice and have no mean. If no seed has all other arms, each
-    arm is averaged over its own seeds. Seeds of the A/A floor are left out.
+    Arms that diverged with every seed are left out. If no seed has all the other arms, each arm is averaged over its
+    own seeds. Seeds of the A/A floor are not included.
 
     Args:
         record: The record.
@@ -94,7 +98,7 @@ def _means(reached: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def lost_every_noise_arm(record: Record) -> bool:
-    """Return whether every noise arm diverged (its loss became NaN or infinite) with every seed."""
+    """Return whether every noise arm diverged (NaN or infinite loss) with every seed."""
     study, lost = record.study, diverged_arms(record)
     noisy = [name for name, noise in study.arms.items() if not noise.is_silent and name != CHAOS_ARM]
     seeds = range(study.seed, study.seed + study.seeds)

@@ -1,4 +1,4 @@
-"""Effect of a study's number format on its measures, found by evaluating the same arms in a second way.
+"""Measure the effect of rounding on a study's measures, by evaluating the same arms a second time.
 
 For bfloat16 and float16, the second evaluation uses float32 with the same weights. For float32, it uses another batch
 size, which changes the order of summation.
@@ -37,9 +37,9 @@ def measure_rounding(run: Lockstep, should_stop: Callable[[], bool]) -> dict[str
         should_stop: Polled between layers; true cancels.
 
     Returns:
-        `precision` (of the study), `against` (the second evaluation), and by measure the `largest` and `typical` (root
-        mean square) difference over the arms still in training. Empty if there is none, if a float32 copy of the
-        weights does not fit in memory, or if the model does not support one.
+        `precision` of the study, `against` (the second evaluation), and by measure the `largest` and `typical` (root
+        mean square) difference over the arms still in training. Empty if no arm is still in training, if a float32
+        copy of the weights does not fit in memory, or if the model does not support one.
 
     Raises:
         Cancelled: If `should_stop()` returned true.
@@ -55,7 +55,7 @@ def measure_rounding(run: Lockstep, should_stop: Callable[[], bool]) -> dict[str
                 part: _rows(run, sample, _half(size, len(sample)) if is_wide else size, should_stop)
                 for part, sample in run.samples().items()
             }
-    except (RuntimeError, TypeError, ValueError):  # model code that only accepts its original weights
+    except (RuntimeError, TypeError, ValueError):  # some model code only accepts weights in their original precision
         logger.warning("the effect of rounding to %s could not be measured", precision, exc_info=True)
         return {}
     with accelerator.held():
@@ -100,9 +100,9 @@ def _differences(before: Mapping[str, RowMeasures], again: Mapping[str, RowMeasu
 
 
 def _resolution(measure: str, value: float, words: int) -> float:
-    """Return the float32 resolution of a loss: the machine epsilon times `log(words)`, the loss of uniform guessing.
+    """Return the float32 resolution of a loss: machine epsilon times `log(words)`, the loss of uniform guessing.
 
-    It serves as a lower bound, because different batch sizes can agree bit for bit by chance.
+    It serves as a lower bound, because two batch sizes can agree bit for bit by chance. It is 0 for other measures.
     """
     if not measure.endswith(("loss", "gap", "perplexity")):
         return 0.0

@@ -19,7 +19,7 @@ from neftune_core.settings import Limits, Settings, setting
 
 CONTROL = NoiseSettings(strength=0)
 CHAOS = NoiseSettings(strength=0.01)
-"""A disturbance as small as rounding, to show how far two runs diverge by chance."""
+"""Noise as small as rounding errors, to show how far two runs diverge by chance."""
 CHAOS_ARM = "chaos"
 MOST_SEEDS = 64
 
@@ -42,9 +42,9 @@ class StudySettings(Settings):
     )
     live: bool = setting(
         False,
-        "For teaching: the strength of the first noise arm can be changed while the study trains. Such a study never "
-        "gets a verdict.",
-        label="Live: change the noise while it trains",
+        "Allows the strength of the first noise arm to be changed during training, for teaching; a live study gets no "
+        "verdict.",
+        label="Live: change the noise during training",
     )
     model: ModelSettings = Field(default_factory=ModelSettings)
     data: DataSettings = Field(default_factory=DataSettings)
@@ -61,7 +61,7 @@ class StudySettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _named_as_today(cls, given: Any) -> Any:
-        """Rename the field of other methods in records made before it had its present name."""
+        """Rename `regularisers`, the name of `methods` in old records."""
         if isinstance(given, dict) and "regularisers" in given:
             return {
                 "methods": given["regularisers"],
@@ -74,7 +74,7 @@ class StudySettings(Settings):
         if not self.noise and not self.methods:
             raise ValueError(say("a study needs at least one arm with noise or another method besides the control"))
         if self.live and not self.noise:
-            raise ValueError(say("a live study needs a noise arm, whose strength is changed while it trains"))
+            raise ValueError(say("a live study needs a noise arm to change during training: add one"))
         if any(noise.is_silent for noise in self.noise):
             raise ValueError(say("an arm of strength 0 is the control, which is always included: leave it out"))
         for words, arms in ((later("noise arms"), self.noise), (later("arms with other methods"), self.methods)):
@@ -85,9 +85,11 @@ class StudySettings(Settings):
         return self
 
     def _check_method(self, arm: MethodSettings) -> None:
-        """Raise `ValueError` if an arm equals the control, or has a method that these training settings rule out."""
+        """Raise `ValueError` if an arm equals the control or is incompatible with the training settings."""
         if self.training.method == "full" and any(METHODS[name].needs_adapters for name in arm.values):
-            raise ValueError(say("full fine-tuning has no adapters, and so no dropout on them: choose weight decay"))
+            raise ValueError(
+                say("full fine-tuning has no adapters and therefore no adapter dropout: choose weight decay")
+            )
         captured = self.training.execution in ("graphs", "captured")
         if captured and any(METHODS[name].passes or METHODS[name].perturbation for name in arm.values):
             raise ValueError(say("{name} cannot run in CUDA graphs: set execution to eager or compiled", name=arm.name))
@@ -101,19 +103,19 @@ class StudySettings(Settings):
 
     @property
     def arms(self) -> dict[str, NoiseSettings]:
-        """Noise of every trained arm by name, control first; arms with other methods have none unless they set it."""
+        """Noise of every arm by name, control first; arms with other methods have no noise unless it is set."""
         noisy = {noise.name: noise for noise in (CONTROL, *self.noise)}
         chaos = {CHAOS_ARM: CHAOS} if self.measuring.chaos else {}
         return noisy | {arm.name: arm.noise or CONTROL for arm in self.methods} | chaos
 
     @property
     def live_arm(self) -> str:
-        """Name of the arm whose strength can be changed while the study trains; "" if there is none."""
+        """Name of the arm that can change its strength during training; "" if the study is not live."""
         return self.noise[0].name if self.live else ""
 
     @property
     def runs(self) -> dict[int, tuple[str, ...]]:
-        """Seeds in running order with their arms; seeds of the A/A floor follow those of the study."""
+        """Arms of every seed, in running order; the seeds of the A/A floor come last and only train the control."""
         seeds = range(self.seed, self.seed + self.seeds)
         again = {seed + self.seeds: (CONTROL.name,) for seed in seeds} if self.measuring.another_seed else {}
         return {seed: tuple(self.arms) for seed in seeds} | again
@@ -146,21 +148,21 @@ EXAMPLE = StudySettings(
     data=DataSettings(source="starter:world-format"),
     training=TrainingSettings(epochs=6, batch_size=8, learning_rate=3e-3, evaluations=6, evaluation_rows=MOST_SAMPLED),
 )
-"""Initial settings of the page: the bundled model learns to answer in a new form."""
+"""Initial settings of the page: the bundled model learns a new answer format."""
 
 
 USUAL_OF_OTHERS = TrainingSettings(epochs=3, evaluations=3)
-"""Defaults for models other than the bundled one: one evaluation per epoch, because evaluation is expensive there."""
+"""Defaults for models other than the bundled one, with one evaluation per epoch because evaluation is slow."""
 
 
 def default_training(model: ModelSettings) -> TrainingSettings:
-    """Return the default training settings of a model; models other than the bundled one need a lower learning rate."""
+    """Return the default training settings of a model: `EXAMPLE` for the bundled one, otherwise `USUAL_OF_OTHERS`."""
     return EXAMPLE.training if model.source == BUNDLED else USUAL_OF_OTHERS
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Named training settings.
+    """Predefined training settings.
 
     Attributes:
         words: Description of the settings.
@@ -188,8 +190,8 @@ PRESETS: dict[str, Preset] = {
     ),
     "the paper's": Preset(
         "Learning rate 5e-5, three epochs and 128 rows per step (arXiv 2310.05914 and its code), but on "
-        "adapters, whereas the paper trained all weights. Meant for tens of thousands of rows: with few rows it "
-        "hardly trains.",
+        "adapters, whereas the paper trained all weights. Meant for tens of thousands of rows: with few rows, the "
+        "model learns very little.",
         bundled=_PAPER,
         others=_PAPER,
     ),
@@ -201,4 +203,4 @@ PRESETS: dict[str, Preset] = {
         others=TrainingSettings(epochs=10, learning_rate=5e-4, lora_rank=16, lora_alpha=32, evaluations=10),
     ),
 }
-"""Starting points; every value can be changed afterwards."""
+"""Presets by name; every value can be changed afterwards."""

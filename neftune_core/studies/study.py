@@ -1,4 +1,4 @@
-"""Run one study from its record's settings, seed by seed, as a generator of the events that it logs."""
+"""Run a study with the settings in its record, seed by seed, and yield the logged events."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ from neftune_core.studies.steering.requests import Requests, forget
 logger = logging.getLogger(__name__)
 
 EVERY_STEP = range(sys.maxsize)
-"""Steps that count as evaluated in all processes but the first, because only that one evaluates."""
+"""Steps treated as already evaluated in all processes except the first, which is the only one that evaluates."""
 
 
 def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
     """Run the study of `record`, resuming from its checkpoint if there is one.
 
     Every event is written to the log before it is yielded. The last one is `finished`, `stopped` (on request, or at the
-    time limit) or `failed` (with a message); the arms of the last whole step are saved in each case. The accelerator is
-    acquired for one pass at a time.
+    time limit) or `failed` (with a message). In each case, the arms are saved as of the last completed step. The
+    accelerator is acquired for one pass at a time.
 
     Args:
         record: The record.
@@ -66,10 +66,10 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
         should_stop: Polled during each pass; true stops.
 
     Yields:
-        Events.
+        The logged events.
 
     Raises:
-        RecordError: If the record is unusable, or another process writes it.
+        RecordError: If the record is unusable, or another process is writing to it.
     """
     record.require_usable()
     study = record.study
@@ -85,16 +85,16 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
             try:
                 record.append(ending)
             except OSError:
-                logger.warning("the end of record %s could not be written", record.id)
+                logger.warning("the last event of record %s could not be written", record.id)
             yield ending
 
 
 class Deadline:
-    """A stop condition that also becomes true once the study has run as long as the server allows.
+    """Stop condition that becomes true on request, or at the time limit of the server.
 
     Args:
-        limits: Limits of the server.
-        should_stop: Another stop condition.
+        limits: Limits of this server.
+        should_stop: Returns whether a stop was requested.
     """
 
     def __init__(self, limits: Limits, should_stop: Stop) -> None:
@@ -106,7 +106,7 @@ class Deadline:
 
     @property
     def is_late(self) -> bool:
-        """Whether the time is up."""
+        """Whether the time limit has passed."""
         return time.monotonic() > self.end
 
     def check(self, *_: object) -> None:
@@ -116,7 +116,7 @@ class Deadline:
 
     @property
     def words(self) -> str:
-        """Reason for the stop; `should_stop.words`, if it exists, takes precedence."""
+        """Reason for the stop; for a request, this is `should_stop.words` if defined."""
         if self.should_stop():
             return str(getattr(self.should_stop, "words", later("Stopped on request.")))
         return plural(
@@ -139,9 +139,9 @@ class _StudyState:
     requests: Requests
 
     def run(self, seed: int) -> Lockstep:
-        """Return a new run of one seed with reset arms, without those that were stopped in an earlier seed.
+        """Return a new run of one seed, without arms that were stopped in an earlier seed.
 
-        The first seed converts a time budget to a number of steps, which the others reuse.
+        The first seed converts a time budget to a number of steps, which all other seeds reuse.
         """
         study = self.study.model_copy(update={"seed": seed})
         stopped = stopped_arms(self.record.events())
@@ -171,9 +171,9 @@ def _events(study: StudySettings, record: Record, limits: Limits, stop: Deadline
 
 
 def follow_study(limits: Limits) -> None:
-    """Take part, in a process other than the first, in the first process's study until it is over.
+    """Take part in the first process's study from another process, until the study ends.
 
-    Errors of `_prepared_together` are passed on.
+    Errors of `_prepared_together` are not caught.
     """
     group = process_group()
     folder = group.broadcast_text()
@@ -236,7 +236,7 @@ def _prepare(study: StudySettings, record: Record, limits: Limits, stop: Deadlin
 
 
 def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:
-    """Load the base model of a record, with the tokenizer dated to the record's start.
+    """Load the base model of a record, with its chat template set to the date of the record.
 
     Args:
         record: The record.
@@ -246,7 +246,7 @@ def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:
         The model.
 
     Raises:
-        RecordError: If its weights have changed since training.
+        RecordError: If the weights of the model have changed since training.
     """
     about, model = record.about_table("model"), record.study.model
     precision = about.get("precision", model.precision)
@@ -254,7 +254,8 @@ def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:
     if about.get("fingerprint") not in (None, fingerprint(loaded.model)):
         raise RecordError(
             say(
-                "The model {model} is not the one that this study was trained on: its weights have changed since.",
+                "The weights of the model {model} have changed since this study was trained: restore the original "
+                "model, or train the study again.",
                 model=loaded.name,
             )
         )
@@ -262,7 +263,7 @@ def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:
 
 
 def on_day_of(record: Record, loaded: LoadedModel) -> LoadedModel:
-    """Return the model with a tokenizer whose chat template prints the date of the record's start.
+    """Return the model with its chat template set to the date of the record.
 
     Args:
         record: The record.
@@ -276,7 +277,7 @@ def on_day_of(record: Record, loaded: LoadedModel) -> LoadedModel:
 
 
 def _one_seed(ready: _StudyState, seed: int) -> Iterator[Event]:
-    """Yield all events of one seed; if it is interrupted, its state is saved."""
+    """Yield all events of one seed; save its state if it is interrupted."""
     run, record = ready.run(seed), ready.record
     pacer = StepTimer(run)
     try:
@@ -304,9 +305,10 @@ def _one_seed(ready: _StudyState, seed: int) -> Iterator[Event]:
 
 
 def _begin(ready: _StudyState, run: Lockstep) -> Generator[Event, None, set[int]]:
-    """Yield `started` for a new seed; otherwise restore its checkpoint and rewind the log.
+    """Yield `started` for a new seed, or restore its checkpoint and rewind the log.
 
-    Returns the steps whose losses are already measured.
+    Returns:
+        The steps that are already evaluated.
     """
     record, seed = ready.record, run.study.seed
     if not any(event["event"] == "started" and event.get("seed") == seed for event in record.events()):
@@ -316,16 +318,16 @@ def _begin(ready: _StudyState, run: Lockstep) -> Generator[Event, None, set[int]
     if run.done == 0:
         about = about_run(run) | {"question": vars(question_for(ready.study, ready.prepared))}
         record.update_about(**about)
-        if seed != ready.study.seed:  # the log has the data report only once
+        if seed != ready.study.seed:  # the data report is logged only once
             del about["data"]["report"]
         yield {"event": "started", "steps": run.total, "seeds": len(ready.study.runs), **about}
     return measured
 
 
 def _ending(study: StudySettings, record: Record, requests: Requests) -> Event:
-    """Return `finished`, or `failed` if no arm of any seed survived, with the arms that diverged.
+    """Return the event `finished`, or `failed` if every arm diverged with every seed.
 
-    Its message also reports requests that came too late.
+    Its message reports diverged arms, a fallback from CUDA graphs, or a change that was requested too late.
     """
     lost = {
         (event.get("seed"), arm)
@@ -345,9 +347,9 @@ def _ending(study: StudySettings, record: Record, requests: Requests) -> Event:
             ).format(arms=", ".join(names)),
         }
     elif fallback:
-        ending["message"] = later(
-            "The layers ran without CUDA graphs, because these could not be recorded: {reason}"
-        ).format(reason=fallback)
+        ending["message"] = later("The layers ran without CUDA graphs, which could not be recorded: {reason}").format(
+            reason=fallback
+        )
     elif requests.unmet:
         ending["message"] = later("A change was requested after the last step: it had no effect.")
     return ending
@@ -367,7 +369,7 @@ def _save(run: Lockstep, record: Record) -> Event:
 
 
 def _measure(run: Lockstep, record: Record, should_stop: Stop) -> Event:
-    """Take and store the measures of a completed seed; the base, the same for all seeds, is measured with the first."""
+    """Take and store the measures of a completed seed; the base is measured with the first seed only."""
     study = run.study
     first = study.seed == record.study.seed
     found = measure_end(run, [0, *run.alive] if first else run.alive, should_stop)

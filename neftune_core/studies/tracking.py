@@ -1,7 +1,7 @@
 """Log the metrics of a study to one of accelerate's trackers.
 
-Each arm and seed is a run of its own, so that arms can be overlaid. Trackers that can only have one open run get one
-run per seed, with the metrics of all arms.
+Each arm and seed is logged as a separate run, so that arms can be overlaid. Trackers that allow only one open run get
+one run per seed, with the metrics of all arms.
 """
 
 from __future__ import annotations
@@ -39,42 +39,42 @@ TRACKERS: dict[str, Options] = {
     "mlflow": lambda name, group, config: {"run_name": name},
     "swanlab": lambda name, group, config: {"experiment_name": name, "config": config},
 }  # fmt: skip
-"""The arguments of each of accelerate's trackers, from the name of a run, the id of its record and its settings."""
+"""Functions that return the arguments of accelerate's trackers from a run's name, its record's id and its settings."""
 
 ONE_OPEN_RUN = ("mlflow", "swanlab")
-"""Trackers that can have only one run open in a process."""
+"""Trackers that allow only one open run per process."""
 
 
 tracked_to: contextvars.ContextVar[str] = contextvars.ContextVar("tracked_to", default="")
-"""Tracker for studies that are queued in this context, in the format of `track_events`; "" for none."""
+"""Tracker for studies queued in this context, in the format of `track_events`; "" for none."""
 
 KEPT_FAILURES = 100
 _failures: OrderedDict[str, str] = OrderedDict()
 
 
 def installed_trackers() -> list[str]:
-    """Return the names of the trackers whose packages are installed."""
+    """Return the names of the installed trackers."""
     return [name for name in TRACKERS if importlib.util.find_spec(name) is not None]
 
 
 def tracking_failure(record: Record) -> str:
-    """Return the sentence on a failed tracker, which no longer receives a record's metrics; "" if it works."""
+    """Return a message about the tracker that failed for a record; "" if none failed."""
     return _failures.get(record.id, "")
 
 
 @contextmanager
 def tracked(name: str, place: str = "") -> Iterator[None]:
-    """Log the studies that are queued in the block to a tracker.
+    """Log all studies queued inside the `with` block to a tracker.
 
     Args:
         name: A key of `TRACKERS`; "" for none.
-        place: Space or server of trackio; "" for this machine.
+        place: Space or server URL, for trackio only; "" for this machine.
 
     Yields:
         Nothing.
 
     Raises:
-        LabError: If the tracker is unknown or not installed, or has no such place.
+        LabError: If the tracker is unknown or not installed, or if `place` is not valid for it.
     """
     text = f"{name}:{place.strip()}" if place.strip() else name
     if name:
@@ -107,10 +107,10 @@ def require_tracker(text: str) -> None:
 
 
 def destination(text: str) -> dict[str, str]:
-    """Return the arguments of a tracker that name another place: `trackio:OWNER/SPACE` or `trackio:URL`.
+    """Return the tracker arguments for `trackio:OWNER/SPACE` or `trackio:URL`; empty without a destination.
 
     Raises:
-        InvalidSetting: If the place is neither a Space nor a URL, or the tracker is not trackio.
+        InvalidSetting: If the destination is neither a Space nor a URL, or if the tracker is not trackio.
     """
     name, _, place = text.partition(":")
     if not place:
@@ -121,14 +121,16 @@ def destination(text: str) -> dict[str, str]:
         return {"space_id": place}
     raise InvalidSetting(
         say(
-            "The tracker {text!r} is not understood: write its name, trackio:OWNER/SPACE, or trackio:URL of a server.",
+            "The tracker {text!r} is not valid: enter the name of a tracker, trackio:OWNER/SPACE, or trackio:URL.",
             text=text[:80],
         )
     )
 
 
 def track_events(record: Record, events: Iterator[Event], name: str) -> Iterator[Event]:
-    """Yield events unchanged, and log them to a tracker; if it fails, it is dropped and the study continues.
+    """Yield events unchanged, and log them to a tracker.
+
+    A tracker that fails is no longer used, and the study continues.
 
     Args:
         record: The record.
@@ -155,10 +157,12 @@ def track_events(record: Record, events: Iterator[Event], name: str) -> Iterator
 
 
 def logged(run: Callable[..., Iterator[Event]], tracker: str) -> Callable[..., Iterator[Event]]:
-    """Return a function that runs records as `run` does, and also logs studies to `tracker` and to `tracked_to`.
+    """Return a function that runs records like `run` and logs studies to `tracker` and `tracked_to`.
+
+    Sweeps are not logged.
 
     Args:
-        run: Runs a record, its first argument.
+        run: Runs the record passed as its first argument.
         tracker: As for `track_events`; "" for none.
 
     Returns:
@@ -198,7 +202,7 @@ def _remember_failure(record: Record, tracker: str, step: int, error: Exception)
 
 
 class _Runs:
-    """The runs of one study; steps repeated after resuming from a checkpoint are not logged twice."""
+    """The tracker runs of one study; steps repeated after a resume are not logged twice."""
 
     def __init__(self, record: Record, tracker: str) -> None:
         self.record, self.tracker, self.place = record, tracker.partition(":")[0], destination(tracker)

@@ -1,4 +1,4 @@
-"""Blind votes between two arms, stored in the record and reported with their interval."""
+"""Store blind votes between two arms in the record, and report them with a confidence interval."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VOTES = "votes.jsonl"
 TIE, BOTH_BAD = "tie", "both bad"
 MOST_VOTES = 10_000
 MOST_BYTES = 16_000_000
-"""Maximum size of the file, which also keeps votes that were replaced by a later vote on the same ballot."""
+"""Maximum size of the file in bytes; replaced votes stay in the file."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Tally:
 
     Attributes:
         names: The two arms.
-        wins: Votes for the first and the second.
-        ties: Votes for neither, both good.
-        both_bad: Votes for neither, both bad.
+        wins: Votes for the first and for the second arm.
+        ties: Votes for a tie.
+        both_bad: Votes that both answers are bad.
     """
 
     names: tuple[str, str]
@@ -40,23 +40,23 @@ class Tally:
 
     @property
     def share(self) -> Interval:
-        """Share of the first arm among votes that chose one, with the Clopper-Pearson interval."""
+        """Share of the first arm among votes for either arm, with the Clopper-Pearson interval."""
         return binomial_interval(self.wins[0], sum(self.wins))
 
 
 def store_vote(record: Record, ballot: str, names: tuple[str, str], vote: str, line: Mapping[str, Any]) -> None:
-    """Store a vote with the answers it is about; a vote with the same ballot replaces an earlier one.
+    """Store a vote together with the answers; a later vote on the same ballot replaces it.
 
     Args:
         record: The record.
         ballot: Id of the ballot.
         names: The two arms.
         vote: One of `names`, `TIE` or `BOTH_BAD`.
-        line: The line of answers.
+        line: The answers, one line of `answer_lines`.
 
     Raises:
         InvalidSetting: If the vote is not one of the choices.
-        DoesNotFit: If the record has `MOST_VOTES` votes.
+        DoesNotFit: If the record already has `MOST_VOTES` votes or `MOST_BYTES` bytes of votes.
     """
     if vote not in (*names, TIE, BOTH_BAD):
         raise InvalidSetting(
@@ -70,7 +70,7 @@ def store_vote(record: Record, ballot: str, names: tuple[str, str], vote: str, l
 
 
 def votes(record: Record) -> list[dict[str, Any]]:
-    """Return all readable votes, the last of each ballot."""
+    """Return the last valid vote on each ballot."""
     try:
         lines = (record.folder / VOTES).read_bytes().splitlines()
     except OSError:
@@ -107,7 +107,7 @@ def tally_text(found: Tally) -> str:
     others = say(" Ties: {ties}; both bad: {bad}.", ties=found.ties, bad=found.both_bad)
     decided = sum(found.wins)
     if not decided:
-        return say("No vote has chosen between {first} and {second} yet.", first=first, second=second) + others
+        return say("There are no decided votes between {first} and {second} yet.", first=first, second=second) + others
     share = found.share
     words = say(
         plural(

@@ -1,7 +1,7 @@
-"""A language model of the user's choice compares the answers of two arms.
+"""Compare the answers of two arms with a language model as judge.
 
-endpoint    an OpenAI-compatible endpoint: which addresses are allowed, requests, retries, replies
-verdicts    judging stored answers in both orders, and the verdicts of a record
+endpoint    an OpenAI-compatible endpoint: allowed addresses, requests, retries and replies
+verdicts    verdicts on stored answers, judged in both orders
 table       verdicts and win rates as a file
-win_rate    the share of answers preferred, raw and controlled for length
+win_rate    the share of preferred answers, raw and controlled for length
 """

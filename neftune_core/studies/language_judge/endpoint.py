@@ -1,7 +1,7 @@
-"""An OpenAI-compatible endpoint as judge: allowed addresses, request, retries and reply.
+"""Query an OpenAI-compatible endpoint as judge: allowed addresses, requests, retries and replies.
 
-A public host only contacts public addresses: the name is resolved once, all its addresses must be public, and the
-connection goes to the address that was checked. Redirects are never followed.
+A public host contacts only public addresses. The name is resolved once, all its addresses must be public, and the
+connection uses the checked address. Redirects are never followed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LONGEST_WAIT_SECONDS = 30.0
 REPLY_TOKENS = 512
 REPLY_BYTES = 200_000
 BUSY = (408, 409, 425, 429, 500, 502, 503, 504, 529)
-"""HTTP statuses after which the same request may succeed."""
+"""HTTP status codes after which the request is retried."""
 
 INSTRUCTIONS = (
     "You compare two answers to the same prompt. Prefer the answer that is more correct, more helpful and better "
@@ -39,11 +39,11 @@ VERDICT = re.compile(r"\b(A|B|TIE)\b")
 
 @dataclass(frozen=True)
 class Judge:
-    """An endpoint and the model that judges there.
+    """A judge model and its endpoint.
 
     Attributes:
         base_url: URL of the API, such as http://127.0.0.1:8000/v1.
-        model: Name of the model there.
+        model: Name of the model at the endpoint.
         key: API key, never stored, logged or shown; "" for none.
         public_only: Whether private addresses are refused.
     """
@@ -62,7 +62,7 @@ class Judge:
         if not whole or parts.username or parts.password or parts.query or parts.fragment:
             raise InvalidSetting(
                 say(
-                    "{url!r} is not the address of a judge: write the URL of an OpenAI-compatible API without user, "
+                    "{url!r} is not a valid judge address: enter the URL of an OpenAI-compatible API without user, "
                     "password or query, such as http://127.0.0.1:8000/v1.",
                     url=re.sub(r"//[^/@]*@", "//", self.base_url)[:200],
                 )
@@ -70,7 +70,7 @@ class Judge:
         if not self.model.strip():
             raise InvalidSetting(say("Enter the name of the judge model exactly as its endpoint lists it."))
         if not self.key.isascii() or not (self.key.isprintable()):
-            raise InvalidSetting(say("The key of the judge contains characters that no key has: copy it again."))
+            raise InvalidSetting(say("The API key of the judge contains invalid characters: copy it again."))
 
     def ask(
         self, prompt: str, first: str, second: str, *, sleep: Callable[[float], object] = time.sleep
@@ -81,13 +81,13 @@ class Judge:
             prompt: The prompt.
             first: Answer A.
             second: Answer B.
-            sleep: Waits for a number of seconds between attempts.
+            sleep: Called with the seconds to wait before the next attempt.
 
         Returns:
-            "A", "B", "TIE", or "" if the reply contains no verdict; and the reply.
+            The verdict ("A", "B", "TIE", or "" if the reply contains none), and the reply.
 
         Raises:
-            NotAvailable: If the endpoint cannot be reached, or refuses the request.
+            NotAvailable: If the endpoint cannot be reached or refuses the request.
         """
         words = f"[Prompt]\n{prompt}\n\n[Answer A]\n{first}\n\n[Answer B]\n{second}\n\n[Which is better: A, B or TIE?]"
         asked = {
@@ -166,7 +166,7 @@ def _read(answer: Any) -> Any:
 
 
 def read_verdict(reply: str) -> str:
-    """Return the only one of A, B and TIE that occurs in a reply, or else in its last line; otherwise ""."""
+    """Return A, B or TIE if only one of them occurs in the reply or in its last line; otherwise ""."""
     text = re.sub(r"<think>.*?(</think>|$)", "", reply, flags=re.DOTALL).strip()
     last = text.splitlines()[-1] if text else ""
     for part in (text, last):
@@ -208,7 +208,7 @@ def public_address(name: str, port: int) -> str:
 
 
 def _translates(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Return whether an IPv6 address embeds an IPv4 address for a translator (RFC 6052)."""
+    """Return whether an address has the NAT64 prefix, which embeds an IPv4 address (RFC 6052)."""
     return address.version == 6 and address in ipaddress.ip_network("64:ff9b::/96")
 
 

@@ -1,4 +1,4 @@
-"""Format a judge's prompts, answers, verdicts and win rates as the text of a file."""
+"""Format the prompts, answers, verdicts and win rates of a judge as JSON or CSV."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _rate(rate: WinRate) -> dict[str, Any]:
 
 
 def _as_csv(found: JudgeProgress, judge: Judge) -> str:
-    """Return one line per prompt: the judge, the answers of both arms and the verdict in each order."""
+    """Return one line per prompt, with the judge, the answers of both arms and the verdict in each order."""
     from neftune_core.studies.prompts import spreadsheet_cell
 
     text = io.StringIO()
@@ -69,7 +69,7 @@ WRITERS: dict[str, Callable[[JudgeProgress, Judge], str]] = {"json": _as_json, "
 
 
 def verdicts_text(found: JudgeProgress, judge: Judge, kind: str) -> str:
-    """Return the verdicts as the text of a file.
+    """Return the verdicts as JSON or CSV.
 
     Args:
         found: The verdicts.

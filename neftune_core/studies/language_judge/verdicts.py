@@ -1,4 +1,4 @@
-"""Verdicts of a judge on the stored answers of two arms: blind, in both orders, one line per request in the record."""
+"""Judge the stored answers of two arms blindly in both orders, and store every verdict in the record."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILE = "judge.jsonl"
 REPLY_CHARACTERS = 500
 TIE, UNREADABLE = "tie", ""
 ORDERS = (0, 1)
-"""In order 0 the first arm's answer is A, in order 1 it is B."""
+"""The first arm's answer is A in order 0 and B in order 1."""
 
 Line = Mapping[str, Any]
 
@@ -34,11 +34,11 @@ class JudgedPrompt:
 
     Attributes:
         prompt: The prompt.
-        seed: Seed of the answers; None if the record names none.
+        seed: Seed of the answers; None if not stored.
         answers: The answers of the two arms.
         verdicts: Verdict in each of `ORDERS`: an arm's name, `TIE`, `UNREADABLE`, or None if not requested yet. Both
             are `TIE` for identical answers, which are not sent.
-        score: Share of the two orders in which the first arm won, a tie counting as one half; None until both are
+        score: Share of the two orders in which the first arm won, with ties counted as one half; None until both are
             known.
     """
 
@@ -55,19 +55,19 @@ class JudgedPrompt:
 
     @property
     def agrees(self) -> bool:
-        """Whether both orders had the same verdict."""
+        """Whether the verdicts in both orders are the same."""
         return len(set(self.verdicts)) == 1
 
 
 @dataclass(frozen=True)
 class JudgeProgress:
-    """The state of judging two arms.
+    """Verdicts on two arms so far.
 
     Attributes:
         done: Number of prompts processed so far, or judged in both orders if nothing is running.
         prompts: Number of prompts in total.
-        unreadable: Number of requests whose reply had no verdict; they are sent again in the next run.
-        identical: Number of prompts with two identical answers, which are not sent and count as ties.
+        unreadable: Number of replies without a verdict; these requests are sent again in the next run.
+        identical: Number of prompts with identical answers, which are not sent and count as ties.
         rate: The win rates of the first arm; None with fewer than two prompts.
         between: The two arms.
         rows: The verdicts by prompt, including prompts that are not judged yet.
@@ -85,13 +85,13 @@ class JudgeProgress:
 def judge_arms(
     record: Record, between: tuple[str, str], judge: Judge, *, seed: int | None = None, most: int | None = None
 ) -> Iterator[JudgeProgress]:
-    """Judge the stored answers of two arms; each verdict is stored immediately, and not requested again.
+    """Judge the stored answers of two arms; each verdict is stored immediately and never requested again.
 
     Args:
         record: The record.
         between: The two arms; "base" is the untrained model.
         judge: The judge.
-        seed: Seed whose answers are judged; None for all.
+        seed: Seed of the answers to judge; None for all.
         most: Largest number of prompts; None for all.
 
     Yields:
@@ -100,7 +100,7 @@ def judge_arms(
     Raises:
         DataError: If the record has no answers of both arms.
         InvalidSetting: If the arms are the same.
-        NotAvailable: If the judge cannot be reached or refuses; the verdicts so far are stored.
+        NotAvailable: If the judge cannot be reached or refuses the request; the verdicts so far are stored.
     """
     lines = answers_of(record, between, seed)[:most]
     known = stored_verdicts(record)
@@ -128,7 +128,7 @@ def answers_of(record: Record, between: tuple[str, str], seed: int | None = None
         InvalidSetting: If the arms are the same.
     """
     if between[0] == between[1]:
-        raise InvalidSetting(say("Choose two different arms to be judged."))
+        raise InvalidSetting(say("Choose two different arms to judge."))
     lines = [line for line in record.answers(seed) if all(name in line["arms"] for name in between)]
     if not lines:
         held = dict.fromkeys(name for line in record.answers(seed) for name in line["arms"])
@@ -157,14 +157,14 @@ def judged_so_far(
         most: Largest number of prompts; None for all.
 
     Returns:
-        The state of judging.
+        The verdicts so far.
     """
     lines = answers_of(record, between, seed)[:most]
     return _progress(lines, between, judge, stored_verdicts(record), 0)
 
 
 def stored_verdicts(record: Record) -> dict[str, str]:
-    """Return the stored verdicts by their key; an arm's name, `TIE`, or `UNREADABLE`."""
+    """Return the stored verdicts by request key: an arm's name, `TIE`, or `UNREADABLE`."""
     try:
         block = read_file(record.folder / FILE, JUDGE_BYTES)
     except (OSError, ValueError):
@@ -178,7 +178,7 @@ def _texts(line: Line, between: tuple[str, str]) -> tuple[str, str]:
 
 
 def _key(line: Line, between: tuple[str, str], judge: Judge, order: int) -> str:
-    """Return the key of one request: the same prompt, answers, order and judge."""
+    """Return the key of one request, a hash of the prompt, answers, arms, order and judge."""
     asked = [line["prompt"], _texts(line, between), between, order, judge.base_url.rstrip("/"), judge.model.strip()]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
 
@@ -247,7 +247,7 @@ def judged_text(found: JudgeProgress, percent: Callable[[float], str] = "{:.0%}"
     """
     parts = []
     if found.rate is None:
-        parts.append(say("Fewer than two prompts are judged in both orders, so there is no win rate yet."))
+        parts.append(say("Fewer than two prompts have been judged in both orders, so there is no win rate yet."))
     else:
         first, second = map(arm_label, found.between)
         parts += _rate_sentences(found.rate, first, second, percent)
@@ -267,7 +267,7 @@ def _rate_sentences(rate: WinRate, first: str, second: str, percent: Callable[[f
     """Yield the sentences about the win rate of the arm labelled `first` against `second`."""
     share = rate.controlled or rate.raw
     yield say(
-        "{first} won {raw} against {second} (95% interval {low} to {high} over {prompts} prompts; ties count half).",
+        "{first} won {raw} of {prompts} prompts against {second} (95% interval {low} to {high}; ties count as half).",
         first=first,
         second=second,
         prompts=rate.prompts,
@@ -276,7 +276,7 @@ def _rate_sentences(rate: WinRate, first: str, second: str, percent: Callable[[f
         high=percent(rate.raw.high),
     )
     if rate.controlled is None:
-        yield say("All answers are equally long, so there is nothing to control for.")
+        yield say("The difference in length is the same for every prompt, so it cannot be controlled for.")
     else:
         yield say(
             "Controlled for length: {share} ({low} to {high}); {first} wrote the longer answer to {longer} of the "

@@ -1,12 +1,12 @@
-"""Win rates of one arm's answers against another's, raw and controlled for length, with intervals over prompts.
+"""Compute the win rate of one arm against another, raw and controlled for length, with intervals over prompts.
 
-The control for length is that of length-controlled AlpacaEval (Dubois et al. 2024, arXiv 2404.04475): a logistic
+Length is controlled for as in length-controlled AlpacaEval (Dubois et al. 2024, arXiv 2404.04475): a logistic
 regression of the preference on the identity of the two models and on
 
-    tanh(difference of lengths / standard deviation of that difference),
+    tanh(difference of lengths / standard deviation of that difference).
 
-whose win rate is the mean prediction with the second term set to zero. The paper's third term, the difficulty of each
-instruction, is left out: estimating it takes many models.
+The win rate is the prediction with the second term set to zero. The paper's third term, the difficulty of each
+instruction, is left out because its estimation requires many models.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from neftune_core.evaluation.statistics import LEVEL, Interval
 RESAMPLES = 2_000
 FEWEST_PROMPTS = 2
 RIDGE = (1e-3, 1e-1)
-"""Ridge penalties on the preference and on the effect of length; both stay finite if one separates all verdicts."""
+"""Ridge penalties on the preference and the effect of length, which stay finite even if one separates all verdicts."""
 _STEPS = 50
 _LARGEST_STEP = 2.0
 
@@ -51,7 +51,7 @@ class WinRate:
     Attributes:
         prompts: Number of prompts judged in both orders.
         raw: Win rate as judged, with its 95% interval.
-        controlled: Win rate controlled for length; None if the differences in length are all equal.
+        controlled: Win rate controlled for length; None if the difference in length is the same for all prompts.
         agreement: Share of prompts on which both orders gave the same verdict.
         longer: Share of prompts on which the first arm's answer is the longer one.
     """
@@ -64,14 +64,14 @@ class WinRate:
 
 
 def win_rate(judged: Sequence[Judged], *, resamples: int = RESAMPLES) -> WinRate | None:
-    """Compute the win rates of the first arm; None without enough prompts.
+    """Compute the win rates of the first arm.
 
     Args:
         judged: The verdicts, one entry per prompt.
         resamples: Number of bootstrap samples of the prompts.
 
     Returns:
-        The raw and the length-controlled win rate with 95% intervals, or None.
+        The raw and the length-controlled win rate with 95% intervals; None for fewer than two prompts.
     """
     if len(judged) < FEWEST_PROMPTS:
         return None

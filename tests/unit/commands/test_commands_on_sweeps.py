@@ -105,7 +105,7 @@ def test_what_takes_one_study_lists_those_of_the_sweep(sweep: Sweep, tmp_path: P
 def test_a_wrong_arm_or_seed_lists_those_that_there_are(sweep: Sweep, tmp_path: Path) -> None:
     one = f"{sweep.id}/001-seed-1"
     arms = r"control.*uniform-alpha-5.*uniform-alpha-15"
-    with pytest.raises(RecordError, match=rf"no trained arm 'alpha5' here: choose one of {arms}"):
+    with pytest.raises(RecordError, match=rf"no trained arm 'alpha5' here\. Trained arms: {arms}"):
         compare(CompareCommand(records=(one,), prompts=_prompts(tmp_path), arms=("alpha5",)))
     with pytest.raises(RecordError, match=r"Seed 9 has no trained arm: choose one of 1\."):
         compare(CompareCommand(records=(one,), prompts=_prompts(tmp_path), seed=9))

@@ -28,7 +28,7 @@ def test_what_would_fit_is_given_in_numbers(rows: Path, monkeypatch: pytest.Monk
     needed = memory_and_time(long, loaded, prepared).memory_bytes
     most = int(STUDY_BYTES + 0.8 * (needed - STUDY_BYTES))
     monkeypatch.setattr("neftune_core.models.device.available_memory", lambda device="cpu": most)
-    with pytest.raises(DoesNotFit, match="4 answers measured"):
+    with pytest.raises(DoesNotFit, match="measured prompts set to 4"):
         require_memory(long, loaded, prepared)
     study = study.model_copy(update={"measuring": MeasuringSettings(prompts=0)})
     needed = memory_and_time(study, loaded, prepared).memory_bytes
@@ -69,7 +69,7 @@ def test_copies_of_all_weights_that_the_disk_cannot_hold_are_refused_before_the_
     (tmp_path / "runs" / "another").write_bytes(bytes(needed // 5))
     tight = Limits(disk_gigabytes=1.1 * needed / 1e9)
     assert list(run_study(record, tight, lambda: False))[-1]["event"] == "failed"
-    assert "are left for it: train adapters" in record.events()[-1]["message"]
+    assert "is available: train adapters" in record.events()[-1]["message"]
 
 
 def test_the_page_refuses_what_does_not_fit_before_it_is_started(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
