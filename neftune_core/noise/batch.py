@@ -161,7 +161,7 @@ class AdversarialNoise:
         self.unit = (moved * back[:, None, None]).requires_grad_()
 
     def detach(self) -> None:
-        """Detach `unit`: the ascent is complete and no more gradients are needed."""
+        """Detach `unit` after the ascent, when no more gradients are needed."""
         self.unit = self.unit.detach()
 
 
@@ -210,12 +210,12 @@ class BatchNoise:
         memory. The unit "relative" is measured on the vectors given here, which include the noise of earlier sites.
 
         Args:
-            site: The site whose output `vectors` is.
+            site: The site that outputs `vectors`.
             vectors: `[arms * batch, length, width]`, arm by arm.
 
         Returns:
-            The noisy vectors. They are written in place if `vectors` needs no gradient (the output of a frozen
-            embedding), and `vectors` is returned unchanged if no arm has noise at this site.
+            The noisy vectors, or `vectors` unchanged if no arm has noise at this site. They are written in place if
+            `vectors` needs no gradient, as for a frozen embedding, and no arm has adversarial noise.
         """
         if not any(arm.reaches(site) for arm in self.arms):
             return vectors

@@ -151,7 +151,7 @@ class Call:
         if labels is None:
             raise NoEffect(
                 f"Noise on the {side} alone needs labels (-100 on the prompt), and a call had none: pass labels to "
-                "the model, or put the noise on all tokens."
+                "the model, or add noise to all tokens."
             )
         return true & ((labels == NOT_A_LABEL) == (side == "prompt"))
 
@@ -167,12 +167,14 @@ class Call:
             int64 `[batch, length]`.
 
         Raises:
-            NoEffect: If there is not one id per vector.
+            NoEffect: If the call had no token ids, or not one per vector.
         """
         given = self._given[part].ids
         found = None if given is None else _fitting([given], batch, length, "input_ids")
         if found is None:
-            raise NoEffect(f"The special tokens of the {part} are unknown, because a call had no input_ids: pass them.")
+            raise NoEffect(
+                f"The special tokens of the {part} are unknown, because a call had no input_ids: pass input_ids."
+            )
         return found
 
 

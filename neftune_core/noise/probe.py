@@ -1,4 +1,4 @@
-"""A check that noise affects a model's output, by running the model."""
+"""Check that noise changes a model's output, by running the model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def require_effect(model: nn.Module, sites: Sequence[Site]) -> None:
         sites: The sites to check.
 
     Raises:
-        NoEffect: If a site is never run or its noise does not change the output; names the module.
+        NoEffect: If a site is never run or its noise does not change the output; the message names the module.
     """
     embeddings = [[site] for site in sites if site.number <= EMBEDDING_SITE]
     layers = [site for site in sites if site.number > EMBEDDING_SITE]
