@@ -227,7 +227,7 @@ def tokens_per_pass(device: torch.device, width: int) -> int:
         width: Embedding width.
 
     Returns:
-        Unlimited on a GPU; on a CPU, as many as fit in its caches.
+        `sys.maxsize` on a GPU; on a CPU, as many as fit in its caches.
     """
     return CPU_PASS_ELEMENTS // width if device.type == "cpu" else sys.maxsize
 

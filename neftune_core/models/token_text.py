@@ -1,4 +1,4 @@
-"""Text of tokens, never cut inside a character.
+"""Text of tokens, never split inside a character.
 
 Byte-level tokenizers (GPT-2, Llama 3, Qwen) and tokenizers with byte fallback (Llama 2, Gemma, T5) may split a Chinese
 character or an emoji into several tokens, none of which is valid text alone.

@@ -112,7 +112,9 @@ class LiveNoise:
         """Write the draw of every document, times its factor, to the document's positions in `out`."""
         names = None if self.names is None else self.names()
         if names is not None and len(names) != len(rows):
-            raise InvalidSetting(f"The batch has {len(rows)} rows, but names() returned {len(names)}: give one per row.")
+            raise InvalidSetting(
+                f"The batch has {len(rows)} rows, but names() returned {len(names)} names: return one per row."
+            )
         site, _ = key
         for row, documents in enumerate(rows):
             for number, positions in enumerate(documents):

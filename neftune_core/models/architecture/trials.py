@@ -1,7 +1,7 @@
-"""Trials of a loaded model: short runs that check the assumptions of the engine, whatever the model's class.
+"""Trials of a loaded model: short runs that check the assumptions of the engine, regardless of the model's class.
 
 The engine applies the adapters of all arms in one pass, computes the logits itself, and pads on the right without a
-mask. A model for which one of these gives wrong results is refused before training.
+mask. A model for which one of these would give wrong results is refused before training.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Models from ModelScope, `ms:OWNER/NAME`, over plain HTTPS; an interrupted download resumes where it ended.
+"""Models from ModelScope, `ms:OWNER/NAME`, over plain HTTPS; an interrupted download resumes where it stopped.
 
 Only public models are read, and no token is sent. MODELSCOPE_DOMAIN and the proxy variables are respected.
 """
@@ -85,7 +85,7 @@ def fetch_modelscope(source: str, revision: str, watch: Watch) -> Path:
 
 
 def commit_in(folder: Path) -> str:
-    """Return the commit that a folder was downloaded at; "" if ModelScope did not state one."""
+    """Return the commit that a folder was downloaded at; "" if ModelScope did not provide one."""
     file = folder / COMMIT_FILE
     return file.read_text(encoding="utf-8") if file.is_file() else ""
 
@@ -225,7 +225,7 @@ def _require_disk(needed: int, folder: Path, repository: str) -> None:
     if needed - here + SPARE_BYTES > free:
         raise DoesNotFit(
             say(
-                "{package} needs {needed:.1f} GB on disk, and {free:.1f} GB are free: free some space, "
+                "{package} needs {needed:.1f} GB on disk, but only {free:.1f} GB are free: free some space, "
                 "or set NEFTUNE_HOME to a larger disk.",
                 package=repository,
                 needed=(needed - here) / 1e9,
