@@ -195,9 +195,7 @@ class NoiseSettings(Settings):
                     )
                 )
             if first == TABLES_SITE and not tables:
-                raise InvalidSetting(
-                    say("This model has no per-layer embeddings: remove tables from the sites.")
-                )
+                raise InvalidSetting(say("This model has no per-layer embeddings: remove tables from the sites."))
             found |= set(range(first, last + 1))
         return tuple(sorted(found))
 

@@ -26,7 +26,7 @@ STEP_SECONDS, TOKEN_SECONDS = 0.005, 0.001
 FLOPS_A_SECOND = 20e12
 MARGIN = 1.5
 PROCESSOR_PARAMETERS = 20_000_000
-"""Maximum size of a model whose Depth and Next word views are computed on the CPU, in about a second."""
+"""Maximum parameters of a model for which the Depth and Next word views are computed on the CPU, in about a second."""
 USUAL_LAYERS = 30  # for a record without the number of layers
 
 
@@ -60,7 +60,7 @@ def study_seconds(study: StudySettings, rows: int, layers: int, parameters: int)
 
 
 def pass_groups(study: StudySettings) -> list[tuple[int, int]]:
-    """Return the number of passes per step and the number of arms of each group of arms that share their passes."""
+    """Return (passes per step, number of arms) for each group of arms that share their passes."""
     from neftune_core.engine.methods.registry import METHODS
     from neftune_core.engine.passes import pass_strategy
     from neftune_core.noise.batch import ArmNoise
@@ -133,7 +133,7 @@ def require_call(study: StudySettings, rows: int, layers: int, parameters: int) 
     if seconds > MOST_SECONDS:
         raise DoesNotFit(
             say(
-                "This study would take about {seconds} seconds of GPU time, which is limited to "
+                "This study would take about {seconds} seconds of GPU time, but the limit is "
                 "{most}: choose fewer epochs, a time budget, fewer seeds or a smaller model.",
                 seconds=seconds,
                 most=MOST_SECONDS,

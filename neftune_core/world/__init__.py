@@ -12,7 +12,7 @@ plots         templates of stories
 dialogue      greetings and questions about the model itself
 generator/    the text of the world, from a seeded grammar
     chance        seeded choices that are the same on every machine
-    facts         every fact, and which of them pretraining never asks about
+    facts         all facts, including those that pretraining never asks about
     skills        counting, sorting, opposites, spelling and other small tasks
     stories       short stories
     outside       questions that the world cannot answer
@@ -22,6 +22,6 @@ generator/    the text of the world, from a seeded grammar
 pretraining/  the bundled model
     build         pretraining: seeded and resumable
     measure       results with greedy decoding
-    report        the table of the documentation and the model card
+    report        the results table and the model card
     make          all steps of `neftune world build`
 """
