@@ -30,7 +30,7 @@ class Card:
         licence: Licence of the weights; empty if unknown until the model is loaded.
         download_megabytes: Size of the download; 0 if there is none or its size is unknown.
         revision: Pinned commit on the hub; empty if not pinned.
-        chat: Whether the model was trained to answer instructions.
+        chat: Whether the model was trained to follow instructions.
         gated: Whether the hub requires an account that has accepted the licence.
         note: Advice shown before a user chooses the model.
         package: Whether it comes from the Python package index.
@@ -59,7 +59,7 @@ class Card:
 
     @property
     def is_pinned(self) -> bool:
-        """Whether its content cannot change: bundled, verified by checksum, or at a fixed commit."""
+        """Whether the content is immutable: bundled, verified by checksum, or at a fixed commit."""
         return self.source == BUNDLED or self.package or bool(self.revision)
 
 

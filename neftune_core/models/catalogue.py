@@ -44,8 +44,8 @@ class Workload:
         rank: LoRA rank; None for full fine-tuning, in which arms always run one after another.
         together: Whether adapters of several arms run in one pass.
         mean_length: Mean tokens per row, which determines time; 0 if all rows have `length`.
-        answered: Tokens of the prompts and answers whose keys and values are in memory at once.
-        held: Passes of one arm whose activations are in memory at once.
+        answered: Tokens of prompts and answers that have keys and values in memory at once.
+        held: Passes of one arm that have activations in memory at once.
         perturbed: Whether an arm trains on a copy of the weights with noise.
         trained: Number of arms over all seeds, which are all evaluated and measured; 0 means `arms`.
         budget_seconds: Time budget of all seeds together; 0 if the number of steps is known.

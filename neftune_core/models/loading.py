@@ -160,7 +160,7 @@ class _ModelCache:
 
 @contextmanager
 def _acquire(lock: threading.Lock, watch: Watch) -> Iterator[None]:
-    """Acquire `lock`; raises `Cancelled` if cancelled while waiting."""
+    """Acquire `lock`; raise `Cancelled` if cancelled while waiting."""
     while not lock.acquire(timeout=0.1):
         watch.check()
     try:

@@ -85,7 +85,7 @@ def adapts() -> bool:
 
 
 def waiting_text() -> str:
-    """Return how threads wait on this machine, for `neftune doctor`."""
+    """Describe how threads wait on this machine, for `neftune doctor`."""
     if adapts():
         return "threads spin while the machine is idle, and yield as soon as another process needs a core"
     if sys.platform != "linux":
@@ -174,7 +174,7 @@ def run_queue_seconds(process: Path = Path("/proc/self/task"), machine: Path = P
 
     Args:
         process: Folder with a `schedstat` file per thread; its second number is the wait in nanoseconds.
-        machine: File whose first line has the steal time as its eighth number, in hundredths of a second.
+        machine: File with the steal time as the eighth number of its first line, in hundredths of a second.
 
     Returns:
         Seconds, summed over the threads.

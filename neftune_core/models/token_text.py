@@ -35,7 +35,7 @@ def whole_text(ids: Sequence[int], tokenizer: Any, *, skip_special_tokens: bool 
         return text
     tail = [str(token) for token in tokenizer.convert_ids_to_tokens(list(ids[-LONGEST_CHARACTER:]))]
     incomplete = _incomplete(b"".join(map(_token_bytes, tail)))
-    if incomplete and _BYTE.fullmatch(tail[-1]):  # byte fallback: an incomplete run decodes to nothing valid
+    if incomplete and _BYTE.fullmatch(tail[-1]):  # byte fallback: one incomplete character invalidates the run
         return _decode(ids[:-incomplete], tokenizer, skip_special_tokens)
     return text[:-1] if incomplete else text
 

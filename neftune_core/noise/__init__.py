@@ -3,8 +3,8 @@
 kinds         the kinds of noise and their unit draws
 strength      conversion of a strength to a standard deviation
 schedules     how the strength changes over a run
-settings      one noise setting and its name
-  names         names of arms in words
+settings      noise settings and their names
+  names         readable names of arms
 sites         where noise can be added to a model
 batch         the noise of one training batch for all arms, in the lab's own engine
 attach        noise for any model, in any training loop

@@ -38,10 +38,10 @@ def noisy_embeddings(
 ) -> Iterator[nn.Module]:
     """Add noise at the sites of `settings` while `model` is in training mode.
 
-    Hooks are registered on entry and removed on exit. Evaluation stays clean. The length of a sequence is taken from
-    the attention mask of each call. If the decoder of an encoder-decoder has no mask, it is taken from the labels;
-    without either, all tokens count. Packed documents are separated by position ids that restart, or by the boundaries
-    passed to the attention. Padding gets noise only under the length rule "padded".
+    Hooks are registered on entry and removed on exit. The length of a sequence is taken from the attention mask of each
+    call. If the decoder of an encoder-decoder has no mask, it is taken from the labels; without either, all tokens
+    count. Packed documents are separated by position ids that restart, or by the boundaries passed to the attention.
+    Padding gets noise only under the length rule "padded".
 
     Draws come from a private generator, so no global random state changes. They differ between calls and between ranks,
     and are repeated exactly when a checkpointed block is recomputed. Each site allocates one float32 tensor of the size

@@ -115,8 +115,8 @@ class AdversarialNoise:
 
     Follows FreeLB (arXiv 1909.11764), except that each sequence's noise keeps the norm of its first draw.
 
-    The noise is `unit * scale`. The scale is one number per sequence, set on the first forward pass. The ascent of
-    `unit` is therefore also the ascent of the noise.
+    The noise is `unit * scale`. The scale is set on the first forward pass, and is the same for all noised tokens of a
+    sequence. Ascent on `unit` is therefore also ascent on the noise.
 
     Attributes:
         unit: Noise at unit scale, `[batch, padded, width]` float32; zero on tokens without noise.
@@ -146,7 +146,7 @@ class AdversarialNoise:
     def ascend(self, gradient: Tensor, rate: float) -> None:
         """Take one normalised gradient ascent step, then rescale to the original norm.
 
-        Sequences whose gradient is zero or not finite are left unchanged.
+        Sequences with a zero or non-finite gradient are left unchanged.
 
         Args:
             gradient: Gradient of the loss with respect to `unit`, same shape.
@@ -171,7 +171,7 @@ def initial_noise(
     """Draw the noise from which the ascent of one arm starts.
 
     Args:
-        arm: Arm whose noise is drawn.
+        arm: Arm to draw noise for.
         sites: All noise sites of the model.
         widths: Vector width by site key.
         rows: Rows of the batch by component ("encoder", "decoder").

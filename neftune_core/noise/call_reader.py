@@ -19,8 +19,8 @@ NOT_A_LABEL = -100
 Documents = list[list[NDArray[np.intp]]]
 """For each row, the token positions of its documents, one array per document (one per row unless packed)."""
 
-# Argument names, and the component whose rows they describe. An empty string denotes the component that contains
-# the called module.
+# Argument names, and the component that they describe; an empty string stands for the component that contains the
+# called module.
 MASKS = {"attention_mask": "", "decoder_attention_mask": DECODER}
 POSITIONS = {"position_ids": "", "decoder_position_ids": DECODER}
 BOUNDARIES = {"cu_seq_lens_q": "", "cu_seqlens": ""}
@@ -47,7 +47,7 @@ class Call:
         encoder_decoder: Whether the model is an encoder-decoder. Labels then describe the decoder's rows, and the
             encoder reads the prompt.
         ran: Components that have run in this call.
-        reached: Components whose embedding has run in this call.
+        reached: Components that have run their embedding in this call.
         running: The component that was entered last.
     """
 

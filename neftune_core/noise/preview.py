@@ -42,7 +42,7 @@ REALISED_AT = tuple(10 ** (power / 2 - 5) for power in range(11))
 
 @dataclass(frozen=True, eq=False)
 class Sentence:
-    """A text as a model represents it at one site.
+    """A text and its vectors at one site of a model.
 
     Attributes:
         tokens: Text of each token.
@@ -117,7 +117,7 @@ def unit_draw(sentence: Sentence, kind: str, seed: int, epoch: int = 0) -> Vecto
     """Return the draw that training would use if the sentence were its first example.
 
     Args:
-        sentence: Sentence whose shape and site determine the draw.
+        sentence: Sentence; its shape and site determine the draw.
         kind: Kind of noise, a key of `KINDS`.
         seed: Study seed.
         epoch: Epoch, from 0.

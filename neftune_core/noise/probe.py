@@ -15,7 +15,7 @@ from neftune_core.noise.kinds import EMBEDDING_SITE
 from neftune_core.noise.sites import Site, family_of, is_encoder_decoder
 
 FIRST_ID, TOKENS = 3, 4
-"""First token id and number of tokens: ids small enough for every vocabulary, after the usual special tokens."""
+"""First token id and number of tokens: small ids that every vocabulary has, after the usual special tokens."""
 
 
 def require_effect(model: nn.Module, sites: Sequence[Site]) -> None:

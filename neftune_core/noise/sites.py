@@ -29,7 +29,7 @@ class Site:
         number: 0 for an embedding, -1 for a per-layer embedding table. Layers are numbered from 1, encoder layers
             before decoder layers.
         part: "encoder" or "decoder"; always "decoder" in a causal model.
-        module: The module whose output gets noise.
+        module: Module that gets noise on its output.
         owner: The encoder or decoder module; a hook on it shows which of the two uses a shared embedding.
         key: The site's number in the key of a draw, unique within a model.
     """

@@ -134,7 +134,9 @@ def _require_empty(folder: Path) -> None:
     readme = folder / "README.md"
     known = readme.is_file() and '\ntitle: "NEFTune Lab"\n' in readme.read_text(encoding="utf-8", errors="replace")
     if not (known and (folder / "app.py").is_file() and (folder / "neftune_core").is_dir()):
-        raise InvalidSetting(f"The folder {folder} is neither empty nor a Space of the lab: choose another folder.")
+        raise InvalidSetting(
+            f"The folder {folder} is neither empty nor a Space built by the lab: choose another folder."
+        )
     shutil.rmtree(folder / "neftune_core")
     for old in folder.glob("neftune_lab-*.dist-info"):
         shutil.rmtree(old)

@@ -110,7 +110,7 @@ def pass_seconds(passes: int, layers: int, new_tokens: int = 0) -> int:
 
 
 def layers_of(record: Record) -> int:
-    """Return the number of layers of a record's model, or a typical number if the record does not state it."""
+    """Return the number of layers of a record's model, or a typical number if the record lacks it."""
     return int(record.about_table("model").get("layers", USUAL_LAYERS))
 
 

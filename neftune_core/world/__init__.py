@@ -1,12 +1,12 @@
-"""The bundled world: the fictional village of Brindle, whose facts are all known, and the small model trained on it.
+"""The bundled world: the fictional village of Brindle, with known facts, and the small model trained on it.
 
 The word tables are in `assets/world/words/`: entities, wordings, plots.
 
 scoring       exact match after normalising, and the score of a story
-judge         check that the grammar can produce a sentence and that it makes sense
+judge         check that the grammar can produce a sentence
 tables        loading of the word tables
 entities      an entity and the forms of its name
-lexicon       every entity, and short lists of words
+lexicon       all entities, and short lists of words
 relations     properties of entities, with all wordings of statements and questions
 plots         templates of stories
 dialogue      greetings and questions about the model itself

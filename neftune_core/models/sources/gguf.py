@@ -67,7 +67,7 @@ def file_sha256(file: Path, watch: Watch) -> str:
 
 
 def rounding_note(file: Path) -> str:
-    """Return a sentence on the quantisation of a GGUF file; "" if it is mostly unquantised or cannot be read."""
+    """Return a sentence about the quantisation of a GGUF file; "" if it is mostly unquantised or cannot be read."""
     try:
         about = file.stat()
     except OSError:

@@ -186,7 +186,7 @@ def _download(repository: str, revision: str, total: int, watch: Watch) -> Path:
 
 
 class _Count:
-    """Bytes counted by the progress bars of one download; `stop` interrupts it."""
+    """Bytes counted by the progress bars of one download; `stop` interrupts the download."""
 
     def __init__(self) -> None:
         self.bars: dict[int, float] = {}

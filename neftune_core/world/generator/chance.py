@@ -30,7 +30,7 @@ class Chance:
         return int(self._next() * count)
 
     def between(self, low: int, high: int) -> int:
-        """Return an integer from `low` to `high`, both included.
+        """Return an integer from `low` to `high`, inclusive.
 
         Args:
             low: Smallest value.

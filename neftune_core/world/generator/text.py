@@ -246,7 +246,7 @@ def name_cast(story: stories.Story, chance: Chance) -> str:
     """List one to three members of a story's cast, such as "Tilda, the fox and the kettle".
 
     Args:
-        story: Story whose cast to name.
+        story: The story.
         chance: The random stream.
 
     Returns:

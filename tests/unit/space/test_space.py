@@ -227,7 +227,7 @@ def test_a_space_can_be_built_again_but_no_other_folder_is_written_over(built: P
     folder.build(built)
     assert not (built / "neftune_core" / "gone.py").exists()
     (tmp_path / "README.md").write_text("# Mine", encoding="utf-8")
-    with pytest.raises(InvalidSetting, match="neither empty nor a Space of the lab"):
+    with pytest.raises(InvalidSetting, match="neither empty nor a Space built by the lab"):
         folder.build(tmp_path)
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == "# Mine"
 
