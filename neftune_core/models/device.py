@@ -34,7 +34,7 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 DEVICE_VARIABLE = "NEFTUNE_DEVICE"
 
 _gpu_forbidden = threading.Event()
-LENT = later("This lab is given a GPU automatically, for one call at a time: leave the device at auto.")
+LENT = later("This lab gets its GPU automatically, for one call at a time: leave the device at auto.")
 
 
 def forbid_gpu() -> None:

@@ -113,7 +113,7 @@ class LiveNoise:
         names = None if self.names is None else self.names()
         if names is not None and len(names) != len(rows):
             raise InvalidSetting(
-                f"The batch has {len(rows)} rows, but names() returned {len(names)} names: return one per row."
+                f"The number of names, {len(names)}, is not the batch size, {len(rows)}: return one name per row."
             )
         site, _ = key
         for row, documents in enumerate(rows):

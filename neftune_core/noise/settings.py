@@ -41,7 +41,7 @@ class NoiseSettings(Settings):
 
     strength: float = setting(
         5.0,
-        "Strength of the noise, in the unit below. The paper uses alpha 5, 10 and 15; 0 is no noise.",
+        "Strength of the noise, in the unit below. The paper uses alpha 5, 10 and 15; 0 adds no noise.",
         minimum=0,
         maximum=10_000,
         slider_maximum=100,
@@ -107,7 +107,7 @@ class NoiseSettings(Settings):
         kind = say(KIND_WORDS.get(self.kind, self.kind))
         if drops != (self.unit == SHARE):
             raise ValueError(
-                say("{kind} takes its strength as a share of the tokens: set the unit to 'share'", kind=kind)
+                say("the strength of {kind} is a share of the tokens: set the unit to 'share'", kind=kind)
                 if drops
                 else say(
                     "the unit 'share' can only be used with {kinds}: choose one of {choices}",
@@ -118,7 +118,7 @@ class NoiseSettings(Settings):
         if drops and self.strength > 1:
             raise ValueError(
                 say(
-                    "{kind} takes a share of the tokens from 0 to 1 (given {strength:g})",
+                    "the strength of {kind} must be a share of the tokens from 0 to 1 (given {strength:g})",
                     kind=kind,
                     strength=self.strength,
                 )
