@@ -275,7 +275,7 @@ def test_a_push_that_the_hub_refuses_gets_a_sentence(
     assert "does not accept this token" in words(token="hf_wrong")
     assert "is not the name of a repository" in words("../../lab")
     hub.refuse = 402
-    assert "no room" in words()
+    assert "no storage left" in words()
     with pytest.raises(InvalidSetting, match="contains no Space"):
         account.push_space(tmp_path, "lab")
     monkeypatch.delenv("HF_TOKEN")
