@@ -198,9 +198,6 @@ def matrix_speed(device: str, precision: str) -> float:
 def operation_seconds(device: str) -> float:
     """Measure the fixed cost of a small operation and its gradient; this takes 0.02 s, and the result is cached.
 
-    Args:
-        device: torch device.
-
     Returns:
         Seconds per operation, averaged over the forward and the backward pass.
     """

@@ -222,7 +222,7 @@ def place_on_gpu(settings: ModelSettings) -> LoadedModel:
         settings: Source, revision and precision.
 
     Raises:
-        LabError: In the cases of `load`.
+        LabError: For the same reasons as in `load`.
     """
     import torch
 

@@ -146,7 +146,7 @@ def front_matter(target: str) -> str:
     """Return the front matter of the Space's README."""
     pinned = PROFILES[target].models or {}
     models = [name for name in pinned if "/" in name]
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "title": "NEFTune Lab",
         "emoji": "🌊",
         "colorFrom": "blue",
@@ -167,7 +167,7 @@ def front_matter(target: str) -> str:
         # Permission to create repositories and write to these; no access to the visitor's other repositories.
         "hf_oauth_scopes": ["contribute-repos"],
     }
-    lines = (f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in said.items())
+    lines = (f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items())
     return "\n".join(["---", *lines, "---", ""])
 
 

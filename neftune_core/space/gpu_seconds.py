@@ -66,16 +66,16 @@ def pass_groups(study: StudySettings) -> list[tuple[int, int]]:
     from neftune_core.noise.batch import ArmNoise
     from neftune_core.noise.kinds import STEP_MODES
 
-    by_way: dict[str, list[int]] = {}
+    groups: dict[str, list[int]] = {}
     for name, noise in study.arms.items():
-        way = pass_strategy(ArmNoise(noise))
+        mode = pass_strategy(ArmNoise(noise))
         used = [METHODS[key] for key, value in study.method_of(name).values.items() if value]
         alone = not study.training.together or any(method.perturbation for method in used)
-        key = name if alone else " ".join([way, *(method.name for method in used if method.in_step)])
-        passes = STEP_MODES[way].passes(noise.ascent_steps)
+        key = name if alone else " ".join([mode, *(method.name for method in used if method.in_step)])
+        passes = STEP_MODES[mode].passes(noise.ascent_steps)
         own = [method.pass_count for method in used if method.passes]
-        by_way.setdefault(key, []).append(max(own, default=passes))
-    return [(max(passes), len(passes)) for passes in by_way.values()]
+        groups.setdefault(key, []).append(max(own, default=passes))
+    return [(max(passes), len(passes)) for passes in groups.values()]
 
 
 def answer_seconds(chosen: Sequence[SelectedArm], settings: DecodingSettings) -> int:

@@ -162,11 +162,11 @@ def read_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 def detect_profile(environment: Mapping[str, str]) -> str:
     """Return the name of the profile: `NEFTUNE_PROFILE`, or a Space's profile from its variables, or `local`."""
-    said = environment.get("NEFTUNE_PROFILE", "").strip().lower()
-    if said:
-        if said not in PROFILES:
-            raise InvalidSetting(f"NEFTUNE_PROFILE must be one of {', '.join(PROFILES)} (given {said[:40]!r}).")
-        return said
+    chosen = environment.get("NEFTUNE_PROFILE", "").strip().lower()
+    if chosen:
+        if chosen not in PROFILES:
+            raise InvalidSetting(f"NEFTUNE_PROFILE must be one of {', '.join(PROFILES)} (given {chosen[:40]!r}).")
+        return chosen
     if environment.get("SPACES_ZERO_GPU", "").strip().lower() in ("1", "t", "true"):
         return "zerogpu"
     return "cpu-space" if "SPACE_ID" in environment else "local"

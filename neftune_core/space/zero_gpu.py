@@ -110,11 +110,7 @@ class AllocatedGpu:
         self._task = decorate(duration=_asked_seconds)(task_in_call)
 
     def place(self, models: Sequence[ModelSettings]) -> None:
-        """Move models to CUDA before the page is launched; models that fail to load are loaded later, in the calls.
-
-        Args:
-            models: The models.
-        """
+        """Move models to CUDA before the page is launched; models that fail to load are loaded later, in the calls."""
         from neftune_core.models.loading import place_on_gpu
 
         for settings in models:

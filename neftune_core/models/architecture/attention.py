@@ -141,7 +141,6 @@ def _block_gradients(
 
 
 def _blocks(tokens: int) -> list[slice]:
-    """Split the query tokens into blocks."""
     return [slice(start, min(start + BLOCK, tokens)) for start in range(0, tokens, BLOCK)]
 
 

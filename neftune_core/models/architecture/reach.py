@@ -107,9 +107,9 @@ class _Tables:
         import torch
 
         def look(module: nn.Module, args: tuple[Any, ...]) -> None:
-            told = name.rpartition(".")[2]
-            if torch.is_tensor(args[0]) and torch.equal(args[0], self.ids) and told not in self.found:
-                self.found.append(told)
+            leaf = name.rpartition(".")[2]
+            if torch.is_tensor(args[0]) and torch.equal(args[0], self.ids) and leaf not in self.found:
+                self.found.append(leaf)
 
         return look
 

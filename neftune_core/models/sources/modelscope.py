@@ -140,20 +140,20 @@ def _refusal(status: int, repository: str) -> LabError:
 def _files(repository: str, revision: str) -> list[_File]:
     with _open(_address(repository, "repo/files", Revision=revision, Recursive="true"), repository) as answer:
         try:
-            told = json.loads(answer.read(LIST_BYTES))
-            return [_file(one) for one in told["Data"]["Files"] if one.get("Type") != "tree"]
+            listing = json.loads(answer.read(LIST_BYTES))
+            return [_file(entry) for entry in listing["Data"]["Files"] if entry.get("Type") != "tree"]
         except (ValueError, KeyError, TypeError, AttributeError):
             raise _refusal(404, repository) from None
 
 
-def _file(told: dict[str, Any]) -> _File:
-    commit = str(told.get("Revision") or "")
+def _file(entry: dict[str, Any]) -> _File:
+    commit = str(entry.get("Revision") or "")
     return _File(
-        str(told["Path"]),
-        int(told.get("Size") or 0),
-        str(told.get("Sha256") or "").lower(),
+        str(entry["Path"]),
+        int(entry.get("Size") or 0),
+        str(entry.get("Sha256") or "").lower(),
         commit if re.fullmatch("[0-9a-f]{40}", commit) else "",
-        int(told.get("CommittedDate") or 0),
+        int(entry.get("CommittedDate") or 0),
     )
 
 
