@@ -5,13 +5,13 @@ cards             known models, read before anything is downloaded
 catalogue         memory and time of a study on this machine
   time_calibration  measured speed, stored on disk
   device            devices, precisions and free memory
-loading           a model by its source, once per process
+loading           load a model by its source, once per process
   sources           hub or mirror, ModelScope, folder, GGUF, package index
   checks            checks on the folder before its weights are read
   tokenizing        the tokenizer, adapted to the model
   architecture      the components of a model, and trial runs before it is used
 token_text        text of tokens
-accelerator       the lock around the machine's compute
+accelerator       a lock that shares the machine's compute
 threads           how OpenMP threads wait, and how many a study uses
 silence_warnings  workarounds for transformers
 """

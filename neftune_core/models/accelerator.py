@@ -1,4 +1,4 @@
-"""The lock around the machine's compute: training holds it per pass, generation per token."""
+"""A lock that shares the machine's compute: training holds it for one pass, generation for one token."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FairLock:
 
     @property
     def waiting(self) -> int:
-        """Number of threads that wait for the lock."""
+        """Number of threads waiting for the lock."""
         return len(self._waiting)
 
     @contextmanager

@@ -24,17 +24,17 @@ class Card:
         source: `bundled`, a package name or a hub id.
         words: One-sentence description.
         parameters: Number of parameters; tied weights count once. Rounded if only a rounded number is published.
-        width: Embedding width; like the next two, 0 if it is unknown until the model is loaded.
+        width: Embedding width; like the next two, 0 if unknown until the model is loaded.
         layers: Number of layers, of encoder and decoder together.
         vocabulary: Number of rows of the embedding.
-        licence: Licence of the weights; empty if it is unknown until the model is loaded.
-        download_megabytes: Size of the download; 0 if there is none, or it is not known.
+        licence: Licence of the weights; empty if unknown until the model is loaded.
+        download_megabytes: Size of the download; 0 if there is none or its size is unknown.
         revision: Pinned commit on the hub; empty if not pinned.
-        chat: Whether the model was trained to answer.
+        chat: Whether the model was trained to follow instructions.
         gated: Whether the hub requires an account that has accepted the licence.
-        note: What a user should know before choosing it.
+        note: Advice shown before a user chooses the model.
         package: Whether it comes from the Python package index.
-        origin: The published source of the numbers; empty if they were read from the model's own files.
+        origin: Published source of the numbers; empty if they were read from the model's own files.
     """
 
     source: str
@@ -54,12 +54,12 @@ class Card:
 
     @property
     def is_sized(self) -> bool:
-        """Whether the cost of a study on it can be estimated before it is loaded."""
+        """Whether the cost of a study can be estimated before the model is loaded."""
         return bool(self.width and self.layers and self.vocabulary)
 
     @property
     def is_pinned(self) -> bool:
-        """Whether its content cannot change: bundled, verified by checksum, or at a fixed commit."""
+        """Whether the content is immutable: bundled, verified by checksum, or at a fixed commit."""
         return self.source == BUNDLED or self.package or bool(self.revision)
 
 

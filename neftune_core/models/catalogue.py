@@ -20,7 +20,7 @@ __all__ = ["CATALOGUE", "Card", "Estimate", "SizedModel", "Workload", "duration"
 
 
 class SizedModel(Protocol):
-    """The size of a model, as a `Card` or a `LoadedModel` reports it."""
+    """A protocol for the size of a model, implemented by `Card` and `LoadedModel`."""
 
     @property
     def parameters(self) -> int: ...
@@ -41,13 +41,13 @@ class Workload:
         batch_size: Rows per step and arm.
         length: Tokens in the longest rows; determines memory.
         steps: Number of optimizer steps.
-        rank: LoRA rank; None for full fine-tuning, whose arms always run in turn.
+        rank: LoRA rank; None for full fine-tuning, in which arms always run one after another.
         together: Whether adapters of several arms run in one pass.
         mean_length: Mean tokens per row, which determines time; 0 if all rows have `length`.
-        answered: Tokens of the prompts and answers whose keys and values are in memory at once.
-        held: Passes of one arm whose activations are in memory at once.
+        answered: Tokens of prompts and answers that have keys and values in memory at once.
+        held: Passes of one arm that have activations in memory at once.
         perturbed: Whether an arm trains on a copy of the weights with noise.
-        trained: Number of arms over all seeds, each of which is evaluated, measured and answers prompts; 0 for `arms`.
+        trained: Number of arms over all seeds, which are all evaluated and measured; 0 means `arms`.
         budget_seconds: Time budget of all seeds together; 0 if the number of steps is known.
         repeats: Passes per step, averaged over the arms.
         read_tokens: Tokens processed without gradients, in evaluations, measures and answers.
@@ -101,8 +101,8 @@ KEPT_WIDTHS = 30
 ADAPTED_WIDTHS = 20
 LOGIT_ROWS, LOGIT_COPIES = 128, 3
 STUDY_BYTES = 150_000_000
-"""Memory of the first study in a process, whatever its size: lazily imported modules, buffers, and free blocks that the
-allocator keeps; measured."""
+"""Measured memory of the first study in a process, regardless of its size: lazily imported modules, buffers, and free
+blocks that the allocator keeps."""
 # Floating point operations per token and weight: forward, and the gradients with respect to inputs and weights.
 READING_FLOPS, ADAPTER_FLOPS, FULL_FLOPS = 2, 4, 6
 # Speed of a step relative to that of a plain matrix product; measured.
@@ -112,7 +112,7 @@ STEP_OPERATIONS, READ_OPERATIONS = 1300, 400
 LAYERS_AROUND = 4
 """Fixed time outside the layers (batch, noise, head, loss, optimizer), in layers; measured."""
 LABELLED_SHARE = 0.5
-"""Assumed share of tokens whose logits are computed."""
+"""Assumed share of tokens for which logits are computed."""
 
 
 def estimate(
@@ -120,8 +120,9 @@ def estimate(
 ) -> Estimate:
     """Estimate the memory and time of a study on this machine.
 
-    Both are within a factor of two on an idle machine. The time is calibrated by the last study of the same model on
-    this machine; without one, it is computed from the measured speed of a matrix product and of small operations.
+    Both are accurate to within a factor of two on an idle machine. The time is calibrated by the last study of the same
+    model on this machine. Without one, it is computed from the measured speed of a matrix product and of small
+    operations.
 
     Args:
         model: Size of the model.

@@ -253,8 +253,8 @@ def require_memory(needed_bytes: int, name: str, device: torch.device) -> None:
     if needed_bytes * LOADING_MARGIN > free:
         raise DoesNotFit(
             say(
-                "{name} needs about {needed:.1f} GB of memory, and {free:.1f} GB are free on {device}: "
-                "choose a smaller model or a machine with more.",
+                "{name} needs about {needed:.1f} GB of memory, but only {free:.1f} GB are free on {device}: "
+                "choose a smaller model, or a machine with more memory.",
                 name=name,
                 needed=needed_bytes * LOADING_MARGIN / 1e9,
                 free=free / 1e9,

@@ -34,7 +34,7 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 DEVICE_VARIABLE = "NEFTUNE_DEVICE"
 
 _gpu_forbidden = threading.Event()
-LENT = later("This lab is given a GPU automatically, for one call at a time: leave the device at auto.")
+LENT = later("This lab gets its GPU automatically, for one call at a time: leave the device at auto.")
 
 
 def forbid_gpu() -> None:
@@ -198,9 +198,6 @@ def matrix_speed(device: str, precision: str) -> float:
 def operation_seconds(device: str) -> float:
     """Measure the fixed cost of a small operation and its gradient; this takes 0.02 s, and the result is cached.
 
-    Args:
-        device: torch device.
-
     Returns:
         Seconds per operation, averaged over the forward and the backward pass.
     """
@@ -227,7 +224,7 @@ def tokens_per_pass(device: torch.device, width: int) -> int:
         width: Embedding width.
 
     Returns:
-        Unlimited on a GPU; on a CPU, as many as fit in its caches.
+        `sys.maxsize` on a GPU; on a CPU, as many as fit in its caches.
     """
     return CPU_PASS_ELEMENTS // width if device.type == "cpu" else sys.maxsize
 

@@ -83,12 +83,12 @@ class LoadedModel:
         context: Longest sequence in tokens.
         device: Device of the weights.
         precision: dtype of the weights.
-        note: What a user should know before using it; may be empty.
-        revision: Commit on the hub; empty for other sources.
+        note: Advice for users of the model; may be empty.
+        revision: Commit on the hub or on ModelScope; empty if unknown, and for other sources.
         dropout: Original dropout rates of its configuration, by name.
         memory: Kind of its cache; see `caches.memory_of`.
         reach: One sentence for each component that noise or adapters do not reach.
-        published: The published model of which `model` is the text part; None if it is a whole model.
+        published: The published model that contains `model` as its text part; None if `model` is complete.
     """
 
     model: PreTrainedModel
@@ -160,7 +160,7 @@ class _ModelCache:
 
 @contextmanager
 def _acquire(lock: threading.Lock, watch: Watch) -> Iterator[None]:
-    """Acquire `lock`; raises `Cancelled` if cancelled while waiting."""
+    """Acquire `lock`; raise `Cancelled` if cancelled while waiting."""
     while not lock.acquire(timeout=0.1):
         watch.check()
     try:
@@ -215,14 +215,14 @@ def load(
 def place_on_gpu(settings: ModelSettings) -> LoadedModel:
     """Load a model on the CPU, and move it to CUDA for the lifetime of the process, even after `forbid_gpu`.
 
-    On platforms that emulate CUDA in the serving process, forked processes find the model on their GPU, where `load`
+    On platforms that emulate CUDA in the serving process, forked processes have the model on their GPU, and `load`
     returns it.
 
     Args:
         settings: Source, revision and precision.
 
     Raises:
-        LabError: In the cases of `load`.
+        LabError: For the same reasons as in `load`.
     """
     import torch
 

@@ -10,7 +10,7 @@ PRECISIONS = {"auto": "Fastest on this machine", "float32": "float32", "bfloat16
 
 
 class ModelSettings(Settings):
-    """A model by source: `bundled`, a name in the catalogue, an id on the hub or ModelScope, a folder or a GGUF."""
+    """Source, revision, precision and device of the model."""
 
     source: str = setting(
         BUNDLED,

@@ -25,7 +25,7 @@ def silence_transformers() -> Iterator[None]:
 def import_transformers() -> None:
     """Wait until transformers is fully imported, if another thread is importing it.
 
-    At the end of its import, the package replaces its own module object. A thread whose `from transformers import ...`
-    waits for that import continues with the old object, which lacks the names; a later statement finds the new one.
+    At the end of its import, the package replaces its own module object. A `from transformers import ...` that waits
+    for this import continues with the old object, which lacks the names. A later statement finds the new one.
     """
     import transformers  # noqa: F401

@@ -1,4 +1,4 @@
-"""OpenMP threads: how they wait, and how many of them a study uses.
+"""OpenMP threads: how they wait for work, and how many a study uses.
 
 Spinning threads are fastest on an idle machine, but many times slower as soon as another process needs a core: a
 spinning thread occupies the core that the awaited thread needs. GNU's OpenMP runtime, used by the Linux builds of
@@ -22,11 +22,11 @@ from pathlib import Path
 
 POLICY, SPINS = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
 WAITING = {POLICY: "passive", SPINS: "300000"}
-"""The variables that the lab sets. GNU's default spin count is 300,000, or 0 if threads outnumber cores."""
+"""Environment variables set by the lab. GNU's default spin count is 300,000, or 0 if threads outnumber cores."""
 
 CHECK_SECONDS = 0.2
 BUSY_SHARE = 0.1
-"""Share of time, summed over threads, spent waiting for a core; above it other processes compete for the cores."""
+"""Share of time spent waiting for a core, summed over threads, above which the machine counts as busy."""
 CALM_CHECKS = 10
 """Consecutive checks that must find an idle machine before threads spin again."""
 
@@ -35,9 +35,9 @@ _limit: int | None = None
 
 
 def prepare_waiting(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Configure how OpenMP threads wait; call it before torch is imported, because the runtime reads it once.
+    """Set the environment variables that control how OpenMP threads wait.
 
-    Do nothing if the environment already configures it, or if torch is already imported.
+    Do nothing if one is already set, or if torch is imported, because the runtime reads the variables only once.
     """
     if "torch" not in sys.modules and not any(name in environment for name in (POLICY, SPINS, "KMP_BLOCKTIME")):
         environment.update(WAITING)
@@ -85,9 +85,9 @@ def adapts() -> bool:
 
 
 def waiting_text() -> str:
-    """Return how threads wait on this machine, for `neftune doctor`."""
+    """Describe how threads wait on this machine, for `neftune doctor`."""
     if adapts():
-        return "threads spin while the machine is idle, and give way as soon as another process wants a core"
+        return "threads spin while the machine is idle, and yield as soon as another process needs a core"
     if sys.platform != "linux":
         return f"{POLICY}={os.environ.get(POLICY, '')}; waiting is not adapted to other processes on this system"
     given = ", ".join(f"{name}={os.environ[name]}" for name in WAITING if name in os.environ)
@@ -95,7 +95,7 @@ def waiting_text() -> str:
 
 
 class YieldingWhenBusy:
-    """Inside the block, OpenMP threads stop spinning while other processes compete for the cores.
+    """A context manager that stops OpenMP threads from spinning while other processes compete for the cores.
 
     Blocks may overlap and nest across threads; a single monitor thread serves all of them.
     """
@@ -170,11 +170,11 @@ def watch_run_queue(stop: threading.Event) -> None:
 
 
 def run_queue_seconds(process: Path = Path("/proc/self/task"), machine: Path = Path("/proc/stat")) -> float:
-    """Return the seconds for which threads of this process were ready to run without a core, steal time included.
+    """Return the time that threads of this process have waited for a core, including steal time.
 
     Args:
-        process: Folder with a `schedstat` per thread, whose second number is the wait in nanoseconds.
-        machine: File whose first line has the steal time as its eighth number, in hundredths of a second.
+        process: Folder with a `schedstat` file per thread; its second number is the wait in nanoseconds.
+        machine: File with the steal time as the eighth number of its first line, in hundredths of a second.
 
     Returns:
         Seconds, summed over the threads.

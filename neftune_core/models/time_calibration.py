@@ -16,7 +16,7 @@ FILE = "times.json"
 
 @dataclass(frozen=True)
 class TimeCalibration:
-    """Measured times of a run, divided by the times that are predicted from the speed of the machine.
+    """Ratios of the measured times of a run to the times predicted from the speed of the machine.
 
     Attributes:
         steps: Ratio for the last measured steps.

@@ -1,4 +1,4 @@
-"""Text of tokens, never cut inside a character.
+"""Text of tokens, never split inside a character.
 
 Byte-level tokenizers (GPT-2, Llama 3, Qwen) and tokenizers with byte fallback (Llama 2, Gemma, T5) may split a Chinese
 character or an emoji into several tokens, none of which is valid text alone.
@@ -35,7 +35,7 @@ def whole_text(ids: Sequence[int], tokenizer: Any, *, skip_special_tokens: bool 
         return text
     tail = [str(token) for token in tokenizer.convert_ids_to_tokens(list(ids[-LONGEST_CHARACTER:]))]
     incomplete = _incomplete(b"".join(map(_token_bytes, tail)))
-    if incomplete and _BYTE.fullmatch(tail[-1]):  # byte fallback: an incomplete run decodes to nothing valid
+    if incomplete and _BYTE.fullmatch(tail[-1]):  # byte fallback: one incomplete character invalidates the run
         return _decode(ids[:-incomplete], tokenizer, skip_special_tokens)
     return text[:-1] if incomplete else text
 

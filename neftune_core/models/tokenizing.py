@@ -120,7 +120,7 @@ def _require_rows(tokenizer: Any, model: Any, name: str) -> None:
 
 
 def with_fixed_date(tokenizer: Any, day: date | None, *, hashed: bool = True) -> Any:
-    """Return a tokenizer whose chat template renders a fixed date as the current date.
+    """Return a tokenizer with a chat template that renders a fixed date as the current date.
 
     Args:
         tokenizer: The tokenizer; returned unchanged if its template uses no date.
@@ -150,7 +150,7 @@ def day_of(tokenizer: Any) -> str:
 
 
 def _clock(day: date) -> str:
-    """Return a template prefix that defines `strftime_now` as midnight of `day` and renders as nothing.
+    """Return a template prefix that defines `strftime_now` as midnight of `day` and renders nothing itself.
 
     It must be a macro, because transformers converts functions passed to a template to text.
     """

@@ -3,17 +3,17 @@
 kinds         the kinds of noise and their unit draws
 strength      conversion of a strength to a standard deviation
 schedules     how the strength changes over a run
-settings      one noise setting and its name
-  names         names of arms in words
-sites         where a model can get noise
+settings      noise settings and their names
+  names         readable names of arms
+sites         where noise can be added to a model
 batch         the noise of one training batch for all arms, in the lab's own engine
-attach        noise on any model, in any training loop
-  hooks         which site a forward call has reached
+attach        noise for any model, in any training loop
+  hooks         forward calls and the sites that they reach
   call_reader   real tokens, documents, prompt and response of a call
   live          the draws of a call
   probe         check that noise changes the output
-preview       numbers from which the browser draws the Noise tab
+preview       statistics from which the browser draws the Noise tab
   nearest       the token nearest to each noisy vector
 
-assets/docs/contributing.md has the steps to add a kind of noise.
+assets/docs/contributing.md explains how to add a kind of noise.
 """

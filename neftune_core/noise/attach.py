@@ -1,7 +1,8 @@
-"""Embedding noise on any model, in any training loop.
+"""Embedding noise for any model, in any training loop.
 
-with noisy_embeddings(trainer.model, NoiseSettings(strength=5)):
-    trainer.train()
+Example:
+    with noisy_embeddings(trainer.model, NoiseSettings(strength=5)):
+        trainer.train()
 """
 
 from __future__ import annotations
@@ -37,23 +38,23 @@ def noisy_embeddings(
 ) -> Iterator[nn.Module]:
     """Add noise at the sites of `settings` while `model` is in training mode.
 
-    Hooks are registered on entry and removed on exit. Evaluation stays clean. The length of a sequence is taken from
-    the attention mask of each call. If the decoder of an encoder-decoder has no mask, it is taken from the labels;
-    without either, all tokens count. Packed documents are separated by position ids that restart, or by the boundaries
-    passed to the attention. Padding gets noise only under the length rule "padded".
+    Hooks are registered on entry and removed on exit. The length of a sequence is taken from the attention mask of each
+    call. If the decoder of an encoder-decoder has no mask, it is taken from the labels; without either, all tokens
+    count. Packed documents are separated by position ids that restart, or by the boundaries passed to the attention.
+    Padding gets noise only under the length rule "padded".
 
     Draws come from a private generator, so no global random state changes. They differ between calls and between ranks,
-    and are repeated exactly when a checkpointed block is recomputed. One float32 tensor of the size of the noised
-    vectors is allocated per call.
+    and are repeated exactly when a checkpointed block is recomputed. Each site allocates one float32 tensor of the size
+    of its output per call.
 
     Args:
         model: The model to train.
         settings: Kind, strength, sites and schedule of the noise.
         seed: Seed of the draws.
         calls: Number of training calls of the run (optimizer steps times gradient accumulation steps); required by
-            every schedule except "constant". Later calls use the last strength.
-        names: Returns one `(study seed, epoch, example)` per row of the next call. Draws then depend on these instead
-            of the call number, as in the lab's own engine, so that a study can be reproduced.
+            every schedule except "constant". Further calls use the last strength.
+        names: Returns one `(study seed, epoch, example)` per row of the current call. Draws then depend on these
+            instead of the call number, as in the lab's own engine, so that a study can be reproduced.
 
     Yields:
         `model` itself.
@@ -93,18 +94,18 @@ def _require_single_pass(settings: NoiseSettings, calls: int | None) -> None:
     kind = KINDS[settings.kind]
     if extra := STEP_MODES[kind.passes].extra:
         raise InvalidSetting(
-            f"{kind.words} needs {extra}, which other training loops do not make: "
+            f"The kind {settings.kind} needs {extra}, which other training loops do not run: "
             "train with `neftune train`, or choose another kind."
         )
     if SCHEDULES[settings.schedule].multiplier is None:
         raise InvalidSetting(
-            f"The schedule {settings.schedule} follows the loss, which is not known here: choose one that follows the "
-            "steps, or train with `neftune train`."
+            f"The schedule {settings.schedule} follows the loss, which is not available here: choose another schedule, "
+            "or train with `neftune train`."
         )
     if settings.schedule != "constant" and (calls is None or calls < 1):
         raise InvalidSetting(
             f"The schedule {settings.schedule} needs the length of the run: pass `calls`, the number of training "
-            "calls of the model (steps times accumulated batches)."
+            "calls of the model (optimizer steps times gradient accumulation steps)."
         )
 
 

@@ -115,8 +115,8 @@ class AdversarialNoise:
 
     Follows FreeLB (arXiv 1909.11764), except that each sequence's noise keeps the norm of its first draw.
 
-    The noise is `unit * scale`. The scale is one number per sequence, set on the first forward pass. The ascent of
-    `unit` is therefore also the ascent of the noise.
+    The noise is `unit * scale`. The scale is set on the first forward pass, and is the same for all noised tokens of a
+    sequence. Ascent on `unit` is therefore also ascent on the noise.
 
     Attributes:
         unit: Noise at unit scale, `[batch, padded, width]` float32; zero on tokens without noise.
@@ -146,7 +146,7 @@ class AdversarialNoise:
     def ascend(self, gradient: Tensor, rate: float) -> None:
         """Take one normalised gradient ascent step, then rescale to the original norm.
 
-        Sequences whose gradient is zero or not finite are left unchanged.
+        Sequences with a zero or non-finite gradient are left unchanged.
 
         Args:
             gradient: Gradient of the loss with respect to `unit`, same shape.
@@ -161,7 +161,7 @@ class AdversarialNoise:
         self.unit = (moved * back[:, None, None]).requires_grad_()
 
     def detach(self) -> None:
-        """Detach `unit`: the ascent is complete and no more gradients are needed."""
+        """Detach `unit` after the ascent, when no more gradients are needed."""
         self.unit = self.unit.detach()
 
 
@@ -171,7 +171,7 @@ def initial_noise(
     """Draw the noise from which the ascent of one arm starts.
 
     Args:
-        arm: Arm whose noise is drawn.
+        arm: Arm to draw noise for.
         sites: All noise sites of the model.
         widths: Vector width by site key.
         rows: Rows of the batch by component ("encoder", "decoder").
@@ -210,12 +210,12 @@ class BatchNoise:
         memory. The unit "relative" is measured on the vectors given here, which include the noise of earlier sites.
 
         Args:
-            site: The site whose output `vectors` is.
+            site: The site that outputs `vectors`.
             vectors: `[arms * batch, length, width]`, arm by arm.
 
         Returns:
-            The noisy vectors. They are written in place if `vectors` needs no gradient (the output of a frozen
-            embedding), and `vectors` is returned unchanged if no arm has noise at this site.
+            The noisy vectors, or `vectors` unchanged if no arm has noise at this site. They are written in place if
+            `vectors` needs no gradient, as for a frozen embedding, and no arm has adversarial noise.
         """
         if not any(arm.reaches(site) for arm in self.arms):
             return vectors

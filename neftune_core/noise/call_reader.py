@@ -19,8 +19,8 @@ NOT_A_LABEL = -100
 Documents = list[list[NDArray[np.intp]]]
 """For each row, the token positions of its documents, one array per document (one per row unless packed)."""
 
-# Argument names, and the component whose rows they describe. An empty string denotes the component that contains
-# the called module.
+# Argument names, and the component that they describe; an empty string stands for the component that contains the
+# called module.
 MASKS = {"attention_mask": "", "decoder_attention_mask": DECODER}
 POSITIONS = {"position_ids": "", "decoder_position_ids": DECODER}
 BOUNDARIES = {"cu_seq_lens_q": "", "cu_seqlens": ""}
@@ -47,7 +47,7 @@ class Call:
         encoder_decoder: Whether the model is an encoder-decoder. Labels then describe the decoder's rows, and the
             encoder reads the prompt.
         ran: Components that have run in this call.
-        reached: Components whose embedding has run in this call.
+        reached: Components that have run their embedding in this call.
         running: The component that was entered last.
     """
 
@@ -151,7 +151,7 @@ class Call:
         if labels is None:
             raise NoEffect(
                 f"Noise on the {side} alone needs labels (-100 on the prompt), and a call had none: pass labels to "
-                "the model, or put the noise on all tokens."
+                "the model, or add noise to all tokens."
             )
         return true & ((labels == NOT_A_LABEL) == (side == "prompt"))
 
@@ -167,12 +167,14 @@ class Call:
             int64 `[batch, length]`.
 
         Raises:
-            NoEffect: If there is not one id per vector.
+            NoEffect: If the call had no token ids, or not one per vector.
         """
         given = self._given[part].ids
         found = None if given is None else _fitting([given], batch, length, "input_ids")
         if found is None:
-            raise NoEffect(f"The special tokens of the {part} are unknown, because a call had no input_ids: pass them.")
+            raise NoEffect(
+                f"The special tokens of the {part} are unknown, because a call had no input_ids: pass input_ids."
+            )
         return found
 
 

@@ -1,4 +1,4 @@
-"""Hooks that track the forward calls of a model: when one starts and ends, and which site it has reached."""
+"""Hooks that track the forward calls of a model and the sites that they reach."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class CallTracker:
         self._recomputed: tuple[Site, Call] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return this object itself. The hooks of a copied model then do nothing, because its modules are unknown."""
+        """Return this object itself, so that the hooks of a copied model do nothing: its modules are unknown here."""
         return self
 
     def register(self) -> list[Any]:

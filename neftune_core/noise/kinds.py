@@ -18,7 +18,7 @@ from neftune_core.randomness import Purpose, stream
 
 EMBEDDING_SITE = 0
 TABLES_SITE = -1
-"""The table of embeddings per layer of some models (Gemma 3n and 4), which gives every layer the clean token again."""
+"""The per-layer embedding table of some models (Gemma 3n and 4), which passes the clean token to every layer again."""
 
 Draw = Callable[[np.random.Generator, NDArray[np.float32]], None]
 
@@ -36,7 +36,7 @@ class Kind:
         kurtosis: Fourth standardised moment of the draw.
         passes: Passes of a training step, a key of `STEP_MODES`: "one" draw, a "pair" of opposite signs, or an "ascent"
             on the loss.
-        drops: Whether, instead of adding noise, tokens whose draw is below the strength are set to zero.
+        drops: Whether tokens with a draw below the strength are set to zero, instead of adding noise.
     """
 
     words: str
@@ -52,7 +52,7 @@ class StepMode:
     """The passes of a training step that a kind of noise needs.
 
     Attributes:
-        extra: The passes that other training loops do not make, in words; "" if there are none.
+        extra: Description of the passes that other training loops do not run; "" if there are none.
         passes: `passes(ascent_steps)` returns the number of passes of a step.
     """
 
@@ -109,13 +109,13 @@ KINDS: dict[str, Kind] = {
     "uniform": Kind("Uniform (the paper's)", _uniform, bound=math.sqrt(3), kurtosis=1.8),
     "gaussian": Kind("Gaussian", _gaussian, bound=math.inf, kurtosis=3.0),
     "laplace": Kind("Laplace", _laplace, bound=math.inf, kurtosis=6.0),
-    "bernoulli": Kind("Bernoulli (plus or minus one size)", _signs, bound=1.0, kurtosis=1.0),
+    "bernoulli": Kind("Bernoulli (random signs)", _signs, bound=1.0, kurtosis=1.0),
     "symmetric": Kind("Symmetric pairs (SymNoise)", _signs, bound=1.0, kurtosis=1.0, passes="pair"),
     "adversarial": Kind(
-        "Adversarial (ascent from the uniform draw)", _uniform, bound=math.inf, kurtosis=1.8, passes="ascent"
+        "Adversarial (gradient ascent from a uniform draw)", _uniform, bound=math.inf, kurtosis=1.8, passes="ascent"
     ),
     "token-dropout": Kind(
-        "Token dropout (a control: whole tokens to zero)", _by_token, bound=1.0, kurtosis=1.8, drops=True
+        "Token dropout (a control: sets whole tokens to zero)", _by_token, bound=1.0, kurtosis=1.8, drops=True
     ),
 }
 
@@ -161,7 +161,7 @@ def draw_unit(
 
 
 def draw_unit_into(out: NDArray[np.float32], kind: str, key: tuple[int, ...], purpose: Purpose = Purpose.NOISE) -> None:
-    """Draw as `draw_unit` does, into an existing array.
+    """Draw the unit noise of one example into an existing array, as `draw_unit` does.
 
     Args:
         out: Contiguous float32 array, `[length, width]` or `[length, 1]`.

@@ -1,4 +1,4 @@
-"""The noise at one site in one call of a model, drawn per row and document."""
+"""Noise for one site in one forward call of a model, drawn per row and document."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LiveNoise:
         key: Seed and rank.
         multipliers: Noise schedule, one value per training call; the last value applies to all later calls.
         special: Token ids that get no noise.
-        names: Returns one `(study seed, epoch, example)` per row of the next call.
+        names: Returns one `(study seed, epoch, example)` per row of the current call.
     """
 
     settings: NoiseSettings
@@ -46,7 +46,7 @@ class LiveNoise:
 
         Args:
             clean: Clean vectors, `[batch, length, width]`.
-            site: The site whose output `clean` is.
+            site: The site that outputs `clean`.
             call: The current forward call.
 
         Returns:
@@ -74,7 +74,7 @@ class LiveNoise:
         return torch.from_numpy(noise).to(clean.device, wide).add_(clean).to(clean.dtype)
 
     def _rows(self, site: Site, call: Call, batch: int, length: int) -> Documents:
-        """Return the positions to draw for; the length rule "padded" takes each row, with its padding, as a whole."""
+        """Return the positions to draw for; under the length rule "padded", each row counts as one document."""
         if self.settings.length_rule == "padded":
             return [[np.arange(length)] for _ in range(batch)]
         return call.documents(site.part, batch, length)
@@ -112,7 +112,9 @@ class LiveNoise:
         """Write the draw of every document, times its factor, to the document's positions in `out`."""
         names = None if self.names is None else self.names()
         if names is not None and len(names) != len(rows):
-            raise InvalidSetting(f"A call has {len(rows)} rows, but {len(names)} names were given: give one per row.")
+            raise InvalidSetting(
+                f"The number of names, {len(names)}, is not the batch size, {len(rows)}: return one name per row."
+            )
         site, _ = key
         for row, documents in enumerate(rows):
             for number, positions in enumerate(documents):
@@ -122,8 +124,9 @@ class LiveNoise:
                 if names is None:
                     draw_unit_into(drawn, self.settings.kind, (*self.key, *key, row, number), Purpose.LIVE_NOISE)
                 else:
-                    whose = noise_key(*names[row], site) if number == 0 else (*noise_key(*names[row], site), number)
-                    draw_unit_into(drawn, self.settings.kind, whose, Purpose.NOISE)
+                    named = noise_key(*names[row], site)
+                    draw_key = named if number == 0 else (*named, number)
+                    draw_unit_into(drawn, self.settings.kind, draw_key, Purpose.NOISE)
                 if factors is not None:
                     drawn *= np.float32(factors[row][number])
                 if not whole:

@@ -1,4 +1,4 @@
-"""Names of arms in words."""
+"""Readable names of arms."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ KIND_WORDS = {
 """Names of the kinds of noise; the engine adds the names of its methods."""
 OTHER_WORDS = {"control": later("control"), "base": later("base"), "chaos": later("rounding-sized noise")}
 BEST = "@best"
-"""Suffix of the name of an arm with the weights of its best evaluation."""
+"""Suffix of an arm's name for the weights of its best evaluation."""
 WITH = "-with-"
-"""Joins the name of a method and the name of its noise."""
+"""Separator between the name of a method and that of its noise."""
 
 
 def arm_words(name: str) -> str:
-    """Return the name of an arm in words; the paper's noise (uniform, in alpha) is named by its strength alone.
+    """Return the readable name of an arm; the paper's noise (uniform, in alpha) is named by its strength alone.
 
     Args:
-        name: A name that settings give an arm, such as `uniform-alpha-15` or `gaussian-std-0.1-linear`.
+        name: An arm name from settings, such as `uniform-alpha-15` or `gaussian-std-0.1-linear`.
 
     Returns:
-        The words, such as "alpha 15" or "Gaussian std 0.1 (linear)"; any other name is unchanged.
+        The readable name, such as "alpha 15" or "Gaussian std 0.1 (linear)"; any other name is unchanged.
     """
     if name.endswith(BEST):
         return say("{arm}, at its best", arm=arm_words(name.removesuffix(BEST)))
@@ -56,7 +56,7 @@ def arm_words(name: str) -> str:
 
 
 def with_arm_labels(text: str, arms: Iterable[str]) -> str:
-    """Replace arm names in a finished sentence (such as one from a record) by `arm_label` of each.
+    """Replace the arm names in a sentence, such as one from a record, by their labels from `arm_label`.
 
     Args:
         text: The sentence.
@@ -76,7 +76,7 @@ def _pattern(kinds: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def arm_label(name: str) -> str:
-    """Return the name of an arm as tables and legends show it: unchanged in English, in words in other languages."""
+    """Return the name of an arm for tables and legends: unchanged in English, readable in other languages."""
     if name.endswith(BEST):
         return say("{arm}, at its best", arm=arm_label(name.removesuffix(BEST)))
     return name if current() == ENGLISH else arm_words(name)

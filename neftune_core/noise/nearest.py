@@ -1,4 +1,4 @@
-"""The vocabulary token nearest to each noisy vector, as the strengths at which it changes.
+"""Nearest vocabulary token of each noisy vector, expressed as the strengths at which it changes.
 
 Distances are Euclidean: `|e + s u - v|^2 = s^2 |u|^2 + (D - 2 s g)` with `D = |e - v|^2` and `g = u . (v - e)`. Each
 vocabulary vector `v` is a straight line in `s`, and the nearest one is the lower envelope of these lines. The envelope
@@ -17,16 +17,16 @@ from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.preview import DRAWN_AS, Sentence, Vectors, plane_axes, project_to_plane, unit_draw
 
 CHANGES = 3
-"""Changes of the nearest token that are reported for each token."""
+"""Maximum number of changes of the nearest token that are reported per token."""
 
 NEIGHBOURS = 24
-"""Vocabulary tokens that the map shows in addition to those of the sentence."""
+"""Maximum number of vocabulary tokens on the map besides those of the sentence."""
 
 SAME = 1e-6
-"""Vectors whose squared distance is below this share of their squared norms are equal in single precision."""
+"""Vectors count as equal if their squared distance is at most this share of the sum of their squared norms."""
 
 PIECE_NUMBERS = 2**24
-"""Products of vectors with the vocabulary that are held in memory at once."""
+"""Maximum number of dot products with the vocabulary that are held in memory at once."""
 
 Changes = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Strengths at which the nearest vector changes, `[length, CHANGES]`, ascending and padded with infinity; and the index
@@ -34,7 +34,7 @@ of the vocabulary vector that is nearest from that strength on."""
 
 
 def nearest_tokens(sentence: Sentence, seed: int) -> dict[str, Any]:
-    """Compute at which strengths the nearest token of each noisy vector changes, and the tokens near the sentence.
+    """Compute the strengths at which the nearest token of each vector changes, and the tokens near the sentence.
 
     Args:
         sentence: The sentence, with its vocabulary.
@@ -125,7 +125,7 @@ def _pairs(strengths: list[float], ids: list[int], sentence: Sentence) -> list[f
 
 
 def _neighbours(sentence: Sentence, closest: NDArray[np.int64]) -> dict[str, Any]:
-    """Return the closest other token of each token, without duplicates, and their coordinates; at most `NEIGHBOURS`."""
+    """Return up to `NEIGHBOURS` closest tokens that are not in the sentence, with their coordinates in its plane."""
     words = {number: sentence.word(number) for number in dict.fromkeys(closest.tolist())}
     others = [number for number in words if words[number] not in sentence.tokens][:NEIGHBOURS]
     axes, _ = plane_axes(sentence.clean)

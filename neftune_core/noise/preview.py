@@ -1,4 +1,4 @@
-"""The numbers from which the browser draws the noise on a sentence at any strength.
+"""Statistics of the noise on a sentence, from which the browser draws it at any strength.
 
 For unit noise `u` on a clean vector `e` and a standard deviation `s`, `|e + s u|^2 = |e|^2 + 2 s (e . u) + s^2 |u|^2`
 and `cos(e, e + s u) = (|e|^2 + s e . u) / (|e| |e + s u|)`, so three numbers per token and kind are enough. In a plane
@@ -22,38 +22,38 @@ Vectors = NDArray[np.float32]
 DRAWN_AS = {
     name: next(other for other, first in KINDS.items() if first.draw is kind.draw) for name, kind in KINDS.items()
 }
-"""The kind whose draw each kind starts from: "bernoulli" for a symmetric pair, "uniform" for an ascent."""
+"""Maps each kind to the first kind with the same draw: "symmetric" to "bernoulli", "adversarial" to "uniform"."""
 
 DRAWS = 16
-"""Number of draws in `spread`; the first is the draw that `preview` shows."""
+"""Number of draws in `spread`; the first is the draw of `preview`."""
 
 PADDED_LENGTH = 512
 """Length of the longest row in the batch, in tokens, that the Noise tab assumes for the padded length rule."""
 
 BINS_PER_DEVIATION, DEVIATIONS_SHOWN = 8, 4.5
-"""Bins per standard deviation of a histogram, and its half-width in standard deviations."""
+"""Histogram bins per standard deviation, and half-width of a histogram in standard deviations."""
 
 RESOLUTION = 4000
-"""Integer steps per standard deviation in `spread`; an int16 covers eight standard deviations to each side."""
+"""Integer steps per standard deviation in `spread`; int16 covers more than eight standard deviations on each side."""
 
 REALISED_AT = tuple(10 ** (power / 2 - 5) for power in range(11))
-"""Standard deviations at which rounding is measured, in multiples of the clean root-mean-square coordinate."""
+"""Standard deviations at which rounding is measured, as multiples of the clean root-mean-square coordinate."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sentence:
-    """A text as a model represents it at one site.
+    """A text and its vectors at one site of a model.
 
     Attributes:
         tokens: Text of each token.
         clean: Clean vectors, `[length, width]`.
         special: True on special tokens, `[length]`.
         precision: dtype in which the model computes.
-        site: Key of the site in the key of a draw.
+        site: Key of the site, part of the key of each draw.
         vocabulary: Yields the vectors of all tokens in chunks ordered by id; empty if the site is not an embedding.
         vocabulary_size: Number of tokens in the vocabulary.
         word: Returns the text of a token id.
-        about: Additional entries of the result of `preview`.
+        about: Entries to add to the result of `preview`.
     """
 
     tokens: list[str]
@@ -68,7 +68,7 @@ class Sentence:
 
 
 def preview(sentence: Sentence, seed: int) -> dict[str, Any]:
-    """Compute the numbers that describe a sentence's noise, ready for JSON.
+    """Compute the statistics of a sentence's noise as JSON-compatible values.
 
     Args:
         sentence: Sentence at one site of a model.
@@ -114,10 +114,10 @@ def preview(sentence: Sentence, seed: int) -> dict[str, Any]:
 
 
 def unit_draw(sentence: Sentence, kind: str, seed: int, epoch: int = 0) -> Vectors:
-    """Return the draw that training would use if the sentence were the first example of its data.
+    """Return the draw that training would use if the sentence were its first example.
 
     Args:
-        sentence: Sentence whose shape and site determine the draw.
+        sentence: Sentence; its shape and site determine the draw.
         kind: Kind of noise, a key of `KINDS`.
         seed: Study seed.
         epoch: Epoch, from 0.
@@ -130,15 +130,19 @@ def unit_draw(sentence: Sentence, kind: str, seed: int, epoch: int = 0) -> Vecto
 
 
 def spread(sentence: Sentence, seed: int) -> dict[str, Any]:
-    """Compute the numbers of `preview` over `DRAWS` draws, as int16 for the browser.
+    """Compute per-token statistics of `DRAWS` draws, quantised to int16 for the browser.
 
     Args:
         sentence: Sentence at one site of a model.
         seed: Study seed of the draws.
 
     Returns:
-        `kinds` names the draws in order. `numbers` is base64 of little-endian int16 `[kinds, draws, 4, length]`: `e . u
-        / |e|`, `(|u|^2 - width) / sqrt(width)` and the two plane coordinates, each times `RESOLUTION`.
+        A dict with three entries:
+
+        * `kinds`: names of the kinds, in the order of `numbers`.
+        * `draws`: number of draws per kind.
+        * `numbers`: base64 of little-endian int16 `[kinds, draws, 4, length]`. The four values are `e . u / |e|`,
+          `(|u|^2 - width) / sqrt(width)` and the two plane coordinates, each times `RESOLUTION`.
     """
     clean = sentence.clean
     axes, _ = plane_axes(clean)
@@ -205,7 +209,7 @@ def surviving_share(clean: Vectors, noise: Vectors) -> float:
 
 
 def _realised_noise(sentence: Sentence, unit: Vectors, root_mean_square: float) -> list[list[float]]:
-    """Return pairs (standard deviation, surviving share) of the uniform draw for a model in bfloat16, otherwise []."""
+    """Return pairs (standard deviation, surviving share) of the uniform draw; [] unless the model is in bfloat16."""
     if sentence.precision != "bfloat16":
         return []
     deviations = [root_mean_square * multiple for multiple in REALISED_AT]
@@ -255,5 +259,5 @@ def _points(places: Vectors) -> dict[str, list[float]]:
 
 
 def _round(values: NDArray[Any], digits: int = 6) -> list[float]:
-    """Round to significant digits; six are finer than any screen resolution."""
+    """Round to significant digits; the default of six is finer than any screen resolution."""
     return [float(f"{value:.{digits}g}") for value in values]

@@ -1,4 +1,4 @@
-"""A check that noise affects a model's output, by running the model."""
+"""Check that noise changes a model's output, by running the model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from neftune_core.noise.kinds import EMBEDDING_SITE
 from neftune_core.noise.sites import Site, family_of, is_encoder_decoder
 
 FIRST_ID, TOKENS = 3, 4
-"""First token id and number of tokens: ids small enough for every vocabulary, after the usual special tokens."""
+"""First token id and number of tokens: small ids that every vocabulary has, after the usual special tokens."""
 
 
 def require_effect(model: nn.Module, sites: Sequence[Site]) -> None:
@@ -29,7 +29,7 @@ def require_effect(model: nn.Module, sites: Sequence[Site]) -> None:
         sites: The sites to check.
 
     Raises:
-        NoEffect: If a site is never run or its noise does not change the output; names the module.
+        NoEffect: If a site is never run or its noise does not change the output; the message names the module.
     """
     embeddings = [[site] for site in sites if site.number <= EMBEDDING_SITE]
     layers = [site for site in sites if site.number > EMBEDDING_SITE]

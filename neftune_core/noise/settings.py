@@ -37,11 +37,11 @@ def _schedule_choices() -> Mapping[str, str]:
 
 
 class NoiseSettings(Settings):
-    """One noise setting: what is drawn, how strong it is, and where and when it is added."""
+    """Kind, strength, sites and schedule of the noise."""
 
     strength: float = setting(
         5.0,
-        "Strength of the noise, in the unit below. The paper uses alpha 5, 10 and 15; 0 is no noise.",
+        "Strength of the noise, in the unit below. The paper uses alpha 5, 10 and 15; 0 adds no noise.",
         minimum=0,
         maximum=10_000,
         slider_maximum=100,
@@ -72,8 +72,8 @@ class NoiseSettings(Settings):
     sites: str = setting(
         EMBEDDING,
         "Where noise is added: embedding, and the numbers of the layers whose output gets noise, such as: "
-        "embedding, 2, 4-6. For layers, the natural unit is relative. Gemma 3n and 4 also have tables, one embedding "
-        "per layer.",
+        "embedding, 2, 4-6. For layers, the natural unit is relative. Gemma 3n and 4 also have tables, their per-layer "
+        "embeddings.",
         max_length=100,
     )
     schedule: str = setting("constant", "How the strength changes over the run.", choices=_schedule_choices)
@@ -107,7 +107,7 @@ class NoiseSettings(Settings):
         kind = say(KIND_WORDS.get(self.kind, self.kind))
         if drops != (self.unit == SHARE):
             raise ValueError(
-                say("{kind} takes its strength as a share of the tokens: set the unit to 'share'", kind=kind)
+                say("the strength of {kind} is a share of the tokens: set the unit to 'share'", kind=kind)
                 if drops
                 else say(
                     "the unit 'share' can only be used with {kinds}: choose one of {choices}",
@@ -118,7 +118,7 @@ class NoiseSettings(Settings):
         if drops and self.strength > 1:
             raise ValueError(
                 say(
-                    "{kind} takes a share of the tokens from 0 to 1 (given {strength:g})",
+                    "the strength of {kind} must be a share of the tokens from 0 to 1 (given {strength:g})",
                     kind=kind,
                     strength=self.strength,
                 )
@@ -140,7 +140,7 @@ class NoiseSettings(Settings):
 
     @property
     def name(self) -> str:
-        """A short name that is safe in file names and links, such as `control` or `gaussian-std-0.1-at-2_4-6`.
+        """Short name that is safe in file names and links, such as `control` or `gaussian-std-0.1-at-2_4-6`.
 
         Settings that add different noise have different names.
         """
@@ -174,30 +174,28 @@ class NoiseSettings(Settings):
 
         Args:
             layers: Number of layers of the model.
-            tables: Whether the model has tables of embeddings per layer.
+            tables: Whether the model has per-layer embedding tables.
 
         Returns:
-            The numbers in ascending order: -1 for the tables of embeddings per layer, 0 for the embedding, 1 to
-            `layers` for the layers.
+            The numbers in ascending order: -1 for the per-layer embedding tables, 0 for the embedding, 1 to `layers`
+            for the layers.
 
         Raises:
-            InvalidSetting: If the model has no such layer, or no tables.
+            InvalidSetting: If the model lacks a selected layer or per-layer embedding tables.
         """
         found = set()
         for first, last in _site_parts(self.sites):
             if last > layers:
                 raise InvalidSetting(
                     say(
-                        "The noise setting names layer {last}, and this model has {layers} layers: choose 1 to "
+                        "The noise sites include layer {last}, but this model has {layers} layers: choose from 1 to "
                         "{layers}.",
                         last=last,
                         layers=layers,
                     )
                 )
             if first == TABLES_SITE and not tables:
-                raise InvalidSetting(
-                    say("This model has no tables of embeddings per layer: leave tables out of the sites.")
-                )
+                raise InvalidSetting(say("This model has no per-layer embeddings: remove tables from the sites."))
             found |= set(range(first, last + 1))
         return tuple(sorted(found))
 
@@ -208,7 +206,7 @@ def _digits(number: float) -> str:
 
 
 def _site_parts(text: str) -> list[tuple[int, int]]:
-    """Return the first and last number of every range in `sites`; raises `ValueError` if it cannot be parsed."""
+    """Return the first and last number of each range of sites; raise `ValueError` if one is invalid."""
     parts = []
     for part in text.split(","):
         if not _SITES.fullmatch(part):
@@ -221,7 +219,7 @@ def _site_parts(text: str) -> list[tuple[int, int]]:
         if low < 1 or high < low:
             raise ValueError(
                 say(
-                    "the layers {part} are not a valid range: write the lower number first, from 1 on",
+                    "the layers {part} are not a valid range: start at 1 or higher, and write the lower number first",
                     part=part.strip(),
                 )
             )

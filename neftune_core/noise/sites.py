@@ -26,11 +26,11 @@ class Site:
     """One noise site: the output of `module`, or its first element if the output is a tuple.
 
     Attributes:
-        number: 0 for an embedding, -1 for its table of embeddings per layer. Layers count from 1, encoder layers
+        number: 0 for an embedding, -1 for a per-layer embedding table. Layers are numbered from 1, encoder layers
             before decoder layers.
-        part: "encoder" or "decoder"; a causal model is all decoder.
-        module: The module whose output gets noise.
-        owner: The encoder or decoder module; a hook on it tells which of them is running a shared embedding.
+        part: "encoder" or "decoder"; always "decoder" in a causal model.
+        module: Module that gets noise on its output.
+        owner: The encoder or decoder module; a hook on it shows which of the two uses a shared embedding.
         key: The site's number in the key of a draw, unique within a model.
     """
 
@@ -42,7 +42,7 @@ class Site:
 
 
 def noise_sites(model: nn.Module) -> list[Site]:
-    """Return every site of `model`: for each component its embeddings, then its layers.
+    """Return all noise sites of `model` by component, embeddings before layers.
 
     Raises:
         NoEffect: If a component has no input embedding or no stack of layers.
@@ -75,7 +75,7 @@ def chosen_sites(model: nn.Module, settings: NoiseSettings) -> list[Site]:
         The sites, in the order of `noise_sites`.
 
     Raises:
-        InvalidSetting: If the model lacks one of the layers, or has no tables of embeddings per layer.
+        InvalidSetting: If the model lacks a selected layer or per-layer embedding table.
         NoEffect: If a component has no input embedding or no stack of layers.
     """
     sites = noise_sites(model)
@@ -100,8 +100,8 @@ def model_parts(model: nn.Module) -> dict[str, nn.Module]:
 def layer_stack(model: nn.Module, part: str = DECODER) -> tuple[str, nn.ModuleList]:
     """Find the stack of layers of one component.
 
-    It is the outermost `ModuleList` with the most parameters. Lists inside layers (experts, or the attention and
-    feed-forward modules of T5) are nested in another list and do not count.
+    The stack is the `ModuleList` with the most parameters that is not nested in another one. This excludes lists inside
+    layers, such as experts, or the attention and feed-forward modules of T5.
 
     Args:
         model: Model to search.
@@ -132,14 +132,14 @@ def require_one_stream(vectors: Tensor) -> None:
     if vectors.dim() != 3:
         raise NoEffect(
             say(
-                "The layers of this model pass on several streams of vectors, so noise cannot be added to them: "
+                "The layers of this model output several vectors per token, so noise cannot be added to them: "
                 "choose the embedding as the only site."
             )
         )
 
 
 def family_of(model: nn.Module) -> str:
-    """Return the family of `model` as its configuration names it, such as "llama"; "the model" if it has none."""
+    """Return the model family from the configuration, such as "llama"; "the model" if it is not given."""
     return str(getattr(getattr(unwrap_model(model), "config", None), "model_type", "") or say("the model"))
 
 
@@ -159,7 +159,7 @@ def unwrap_model(model: nn.Module) -> nn.Module:
 
 
 def _per_layer_table(part: nn.Module) -> nn.Module | None:
-    """Return the embedding that holds a short vector per token and layer (Gemma 3n and 4); None if absent."""
+    """Return the table with a short vector per token and layer (Gemma 3n and 4); None if absent."""
     from torch import nn
 
     config: Any = getattr(part, "config", None)

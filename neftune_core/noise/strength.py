@@ -64,7 +64,7 @@ def equivalents(strength: float, unit: str, length: int, width: int, signal: flo
         signal: Root-mean-square coordinate of the clean vectors.
 
     Returns:
-        The equivalent strength by unit; infinity if `signal` is 0 and the unit is "relative".
+        The equivalent strength by unit; infinity for "relative" if `signal` is 0.
     """
     deviation = standard_deviation(strength, unit, length, width, signal)
     scales = {name: other.scale(length, width, signal) for name, other in UNITS.items()}

@@ -1,4 +1,4 @@
-"""Upload to a hub account with its owner's token; repositories are private by default."""
+"""Upload to a hub account with its owner's token. Repositories are private by default."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAME = re.compile(r"[A-Za-z0-9](?:[\w.\-]{0,94}[A-Za-z0-9])?", re.ASCII)
 
 
 def push_space(folder: Path, name: str, *, token: str | None = None, private: bool = True, hardware: str = "") -> str:
-    """Upload a built folder to a Space; files of an earlier push that the folder no longer has are removed.
+    """Upload a built folder to a Space; files that are no longer in the folder are removed.
 
     Args:
         folder: The built folder.
@@ -104,11 +104,13 @@ def _explain(error: Exception, name: str) -> Exception:
     if status == 401:
         return NotAvailable("The hub does not accept this token: create a new one in the settings of your account.")
     if status in (402, 413) or "storage" in str(error).lower():
-        return DoesNotFit(f"The account has no room for {name}: free some space there, or choose another account.")
+        return DoesNotFit(
+            f"The account has no storage left for {name}: free some space there, or choose another account."
+        )
     if status == 403:
         return NotAvailable(f"This token cannot write to {name}: it needs write access to that account.")
     if status == 409:
-        return NotAvailable(f"Something else is already called {name}: choose another name.")
+        return NotAvailable(f"The name {name} is already in use: choose another name.")
     if status == 429:
         return NotAvailable("The hub is rate-limiting requests: try again in a few minutes.")
     if isinstance(error, OSError) or status is not None or "Connect" in type(error).__name__:

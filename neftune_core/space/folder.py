@@ -30,12 +30,12 @@ PRELOADED_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
 )
-"""Files of the model that visitors are most likely to choose besides the bundled one; they are in the image."""
+"""Files of the most likely choice of visitors besides the bundled model; they are included in the image."""
 STARTUP = "10m"
-"""Time after which the platform treats a start as failed (its default is 30 minutes); the page starts in a minute."""
+"""Start-up timeout of the platform; the page starts within a minute, and the default is 30 minutes."""
 
 PLATFORMS_OWN = ("gradio", "spaces", "huggingface-hub")
-"""Packages that the platform installs: Gradio in the version of the front matter, and matching versions of others."""
+"""Packages installed by the platform: Gradio in the version of the front matter, and matching versions of others."""
 
 NOT_SHIPPED = ("__pycache__", "*.pyc", ".*", "bench", "pictures")
 
@@ -68,7 +68,7 @@ TARGETS: dict[str, Target] = {
 }
 """Profiles for which a folder is built."""
 
-APP = '''"""What the Space runs."""
+APP = '''"""Entry point of the Space."""
 
 from neftune_core.ui.server.serve import serve
 
@@ -128,13 +128,15 @@ def build(folder: Path, target: str = "cpu-space", *, torch: Sequence[str] | Non
 
 
 def _require_empty(folder: Path) -> None:
-    """Clear a Space built before; raise `InvalidSetting` if the folder holds anything else."""
+    """Clear a previously built Space; raise `InvalidSetting` if the folder holds anything else."""
     if not folder.exists() or not any(folder.iterdir()):
         return
     readme = folder / "README.md"
     known = readme.is_file() and '\ntitle: "NEFTune Lab"\n' in readme.read_text(encoding="utf-8", errors="replace")
     if not (known and (folder / "app.py").is_file() and (folder / "neftune_core").is_dir()):
-        raise InvalidSetting(f"The folder {folder} is neither empty nor a Space of the lab: choose another folder.")
+        raise InvalidSetting(
+            f"The folder {folder} is neither empty nor a Space built by the lab: choose another folder."
+        )
     shutil.rmtree(folder / "neftune_core")
     for old in folder.glob("neftune_lab-*.dist-info"):
         shutil.rmtree(old)
@@ -144,7 +146,7 @@ def front_matter(target: str) -> str:
     """Return the front matter of the Space's README."""
     pinned = PROFILES[target].models or {}
     models = [name for name in pinned if "/" in name]
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "title": "NEFTune Lab",
         "emoji": "🌊",
         "colorFrom": "blue",
@@ -165,7 +167,7 @@ def front_matter(target: str) -> str:
         # Permission to create repositories and write to these; no access to the visitor's other repositories.
         "hf_oauth_scopes": ["contribute-repos"],
     }
-    lines = (f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in said.items())
+    lines = (f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items())
     return "\n".join(["---", *lines, "---", ""])
 
 
@@ -197,7 +199,7 @@ def _metadata() -> str:
 
 def _texts(target: str) -> str:
     models = ", ".join(PROFILES[target].models or ())
-    return f"This one runs on {TARGETS[target].words}. Models: {models}."
+    return f"This Space runs on {TARGETS[target].words}. Models: {models}."
 
 
 def files_of(folder: Path) -> Iterable[Path]:

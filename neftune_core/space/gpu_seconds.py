@@ -26,7 +26,7 @@ STEP_SECONDS, TOKEN_SECONDS = 0.005, 0.001
 FLOPS_A_SECOND = 20e12
 MARGIN = 1.5
 PROCESSOR_PARAMETERS = 20_000_000
-"""Maximum size of a model whose Depth and Next word views are computed on the CPU, in about a second."""
+"""Maximum parameters of a model for which the Depth and Next word views are computed on the CPU, in about a second."""
 USUAL_LAYERS = 30  # for a record without the number of layers
 
 
@@ -60,22 +60,22 @@ def study_seconds(study: StudySettings, rows: int, layers: int, parameters: int)
 
 
 def pass_groups(study: StudySettings) -> list[tuple[int, int]]:
-    """Return the number of passes per step and the number of arms of each group of arms that share their passes."""
+    """Return (passes per step, number of arms) for each group of arms that share their passes."""
     from neftune_core.engine.methods.registry import METHODS
     from neftune_core.engine.passes import pass_strategy
     from neftune_core.noise.batch import ArmNoise
     from neftune_core.noise.kinds import STEP_MODES
 
-    by_way: dict[str, list[int]] = {}
+    groups: dict[str, list[int]] = {}
     for name, noise in study.arms.items():
-        way = pass_strategy(ArmNoise(noise))
+        mode = pass_strategy(ArmNoise(noise))
         used = [METHODS[key] for key, value in study.method_of(name).values.items() if value]
         alone = not study.training.together or any(method.perturbation for method in used)
-        key = name if alone else " ".join([way, *(method.name for method in used if method.in_step)])
-        passes = STEP_MODES[way].passes(noise.ascent_steps)
+        key = name if alone else " ".join([mode, *(method.name for method in used if method.in_step)])
+        passes = STEP_MODES[mode].passes(noise.ascent_steps)
         own = [method.pass_count for method in used if method.passes]
-        by_way.setdefault(key, []).append(max(own, default=passes))
-    return [(max(passes), len(passes)) for passes in by_way.values()]
+        groups.setdefault(key, []).append(max(own, default=passes))
+    return [(max(passes), len(passes)) for passes in groups.values()]
 
 
 def answer_seconds(chosen: Sequence[SelectedArm], settings: DecodingSettings) -> int:
@@ -110,7 +110,7 @@ def pass_seconds(passes: int, layers: int, new_tokens: int = 0) -> int:
 
 
 def layers_of(record: Record) -> int:
-    """Return the number of layers of a record's model, or a typical number if the record does not state it."""
+    """Return the number of layers of a record's model, or a typical number if the record lacks it."""
     return int(record.about_table("model").get("layers", USUAL_LAYERS))
 
 
@@ -133,7 +133,7 @@ def require_call(study: StudySettings, rows: int, layers: int, parameters: int) 
     if seconds > MOST_SECONDS:
         raise DoesNotFit(
             say(
-                "This study would take about {seconds} seconds of GPU time, which is limited to "
+                "This study would take about {seconds} seconds of GPU time, but the limit is "
                 "{most}: choose fewer epochs, a time budget, fewer seeds or a smaller model.",
                 seconds=seconds,
                 most=MOST_SECONDS,

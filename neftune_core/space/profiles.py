@@ -1,4 +1,4 @@
-"""Server profiles: one table, selected from the environment, with overrides from environment variables."""
+"""Server profiles, selected and overridden by environment variables."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SMALL: Mapping[str, Any] = {
     "calls_a_minute": 6_000,
     "studies_an_hour": 200,
 }
-"""Limits of a public server with two cores and 16 GB; the last two allow a class to share one network address."""
+"""Limits of a public server with two cores and 16 GB; the last two allow a class to share one IP address."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Profile:
 
     Attributes:
         words: Description of the server.
-        public: Whether strangers can visit.
+        public: Whether anyone can visit.
         limits: Limits that differ from the defaults.
         presets: Presets that the Train tab offers.
         model: The model that the page opens with.
@@ -75,16 +75,16 @@ def _up_to(megaparameters: float) -> dict[str, str]:
 
 
 PROFILES: dict[str, Profile] = {
-    "local": Profile("A machine of your own: everything is open."),
+    "local": Profile("Your own machine, without restrictions."),
     "cpu-space": Profile(
-        "A Space with two cores and 16 GB, open to everybody.",
+        "A Space with two cores and 16 GB, open to everyone.",
         public=True,
         limits=SMALL,
         presets=("quick look", "small data, many epochs"),
         models=_up_to(140),
     ),
     "zerogpu": Profile(
-        "A Space that is given a GPU for the duration of one call.",
+        "A Space with a GPU allocated per call.",
         public=True,
         limits={**SMALL, "steps": 4_000, "study_minutes": 2, "arms": 8},
         presets=("quick look", "small data, many epochs"),
@@ -104,7 +104,7 @@ class HostProfile:
         limits: Its limits.
         models: Models that a visitor may use, with their pinned revisions; None for any.
         mcp: Whether to offer the endpoints as tools for agents; None for the server's default.
-        judge: Whether visitors can name a judge of their own; None to allow it only if the server is not public.
+        judge: Whether visitors can use a judge of their own; None to allow it only if the server is not public.
         track: Tracker that every study is also logged to; "" for none.
     """
 
@@ -154,7 +154,7 @@ def read_environment(environment: Mapping[str, str]) -> dict[str, str]:
             continue
         if variable not in known:
             near = difflib.get_close_matches(variable.upper(), known, n=1, cutoff=0.0)[0]
-            raise InvalidSetting(f"There is no variable {variable[:60]}: did you mean {near}?")
+            raise InvalidSetting(f"There is no environment variable {variable[:60]}: did you mean {near}?")
         if value.strip():
             found[variable] = value.strip()
     return found
@@ -162,11 +162,11 @@ def read_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 def detect_profile(environment: Mapping[str, str]) -> str:
     """Return the name of the profile: `NEFTUNE_PROFILE`, or a Space's profile from its variables, or `local`."""
-    said = environment.get("NEFTUNE_PROFILE", "").strip().lower()
-    if said:
-        if said not in PROFILES:
-            raise InvalidSetting(f"NEFTUNE_PROFILE must be one of {', '.join(PROFILES)} (given {said[:40]!r}).")
-        return said
+    chosen = environment.get("NEFTUNE_PROFILE", "").strip().lower()
+    if chosen:
+        if chosen not in PROFILES:
+            raise InvalidSetting(f"NEFTUNE_PROFILE must be one of {', '.join(PROFILES)} (given {chosen[:40]!r}).")
+        return chosen
     if environment.get("SPACES_ZERO_GPU", "").strip().lower() in ("1", "t", "true"):
         return "zerogpu"
     return "cpu-space" if "SPACE_ID" in environment else "local"
@@ -176,7 +176,7 @@ def host_profile(environment: Mapping[str, str] | None = None) -> HostProfile:
     """Return the profile of this process, with the overrides from the environment.
 
     `NEFTUNE_PUBLIC` declares the server public or private. A public server has its own limits, and lacks the features
-    that strangers must not use. Every limit can be set, as in `NEFTUNE_LIMIT_RECORD_DAYS=7`. `NEFTUNE_MODELS` adds
+    that visitors must not use. Every limit can be set, as in `NEFTUNE_LIMIT_RECORD_DAYS=7`. `NEFTUNE_MODELS` adds
     models, as in `owner/name@revision,owner/other@revision`; `any` allows all.
 
     Raises:

@@ -72,7 +72,7 @@ REFUSALS = {
     "aborted": ABORTED,
     "worker error": ABORTED,
 }
-"""Text in the title or message of the platform's errors, and the sentence shown to the visitor instead."""
+"""Sentences for visitors, by a text in the title or message of the platform's errors."""
 
 Decorate = Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]]
 
@@ -90,7 +90,7 @@ def enter() -> AllocatedGpu:
         spaces = importlib.import_module("spaces")
     except ImportError:
         raise NotAvailable(
-            "The package spaces is missing, which only a ZeroGPU Space has: choose another NEFTUNE_PROFILE."
+            "The package spaces, which only ZeroGPU Spaces have, is missing: choose another NEFTUNE_PROFILE."
         ) from None
     return AllocatedGpu(spaces.GPU)
 
@@ -110,11 +110,7 @@ class AllocatedGpu:
         self._task = decorate(duration=_asked_seconds)(task_in_call)
 
     def place(self, models: Sequence[ModelSettings]) -> None:
-        """Move models to CUDA before the page is launched; models that fail to load are loaded later, in the calls.
-
-        Args:
-            models: The models.
-        """
+        """Move models to CUDA before the page is launched; models that fail to load are loaded later, in the calls."""
         from neftune_core.models.loading import place_on_gpu
 
         for settings in models:
@@ -225,7 +221,7 @@ class AllocatedGpu:
 def study_in_call(folder: str, limits: dict[str, Any], seconds: int) -> Iterator[dict[str, Any]]:
     """Run a study in the worker, ending before the allocated time is up.
 
-    Errors are caught and reported here, since the platform gives every error of a worker the same name.
+    Errors are caught and reported here, since the platform gives all errors of a worker the same name.
 
     Args:
         folder: Folder of the record.
@@ -313,7 +309,7 @@ def _begin_in_worker() -> None:
 
 @dataclass(frozen=True)
 class _AllocationStop:
-    """Stop condition of a study: on request, or because the allocated time has nearly run out."""
+    """The stop condition of a study: a request, or allocated time that has nearly run out."""
 
     flag: Path
     end: float
@@ -323,7 +319,7 @@ class _AllocationStop:
 
     @property
     def words(self) -> str:
-        """Return the reason for the stop."""
+        """Reason for the stop."""
         if self.flag.exists():
             return "Stopped on request."
         return later(
@@ -374,7 +370,7 @@ def refusal(error: BaseException, taken_back: str = ABORTED) -> str:
 
 
 def _quota(words: str) -> str:
-    """Return the sentence for a used-up quota, with amounts and waiting time if the platform's message has them."""
+    """Return the sentence for an exhausted quota, with amounts and waiting time if the platform's message has them."""
     seconds = re.search(r"(\d+)\s*s requested vs\.? (-?\d+)\s*s left", words)
     when = re.search(r"in ((?:\d+ days?, )?\d+:\d+:\d+)", words)
     if when is None:

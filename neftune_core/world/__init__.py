@@ -1,18 +1,18 @@
-"""The bundled world: the fictional village of Brindle, whose facts are all known, and the small model trained on it.
+"""The bundled world: the fictional village of Brindle, with known facts, and the small model trained on it.
 
 The word tables are in `assets/world/words/`: entities, wordings, plots.
 
 scoring       exact match after normalising, and the score of a story
-judge         check that the grammar can produce a sentence and that it makes sense
+judge         check that the grammar can produce a sentence
 tables        loading of the word tables
 entities      an entity and the forms of its name
-lexicon       every entity, and short lists of words
+lexicon       all entities, and short lists of words
 relations     properties of entities, with all wordings of statements and questions
 plots         templates of stories
 dialogue      greetings and questions about the model itself
 generator/    the text of the world, from a seeded grammar
     chance        seeded choices that are the same on every machine
-    facts         every fact, and which of them pretraining never asks about
+    facts         all facts, including those that pretraining never asks about
     skills        counting, sorting, opposites, spelling and other small tasks
     stories       short stories
     outside       questions that the world cannot answer
@@ -22,6 +22,6 @@ generator/    the text of the world, from a seeded grammar
 pretraining/  the bundled model
     build         pretraining: seeded and resumable
     measure       results with greedy decoding
-    report        the table of the documentation and the model card
+    report        the results table and the model card
     make          all steps of `neftune world build`
 """

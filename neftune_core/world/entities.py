@@ -1,4 +1,4 @@
-"""An entity of the world with the forms of its name, and sentences from templates."""
+"""Entities of the world with the forms of their names, and sentences from templates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def article(noun: str) -> str:
 
 
 def third_person(verb: str) -> str:
-    """Return the third person of `verb`: hoot -> hoots, hiss -> hisses."""
+    """Return the third person singular of `verb`: hoot -> hoots, hiss -> hisses."""
     return f"{verb}es" if verb.endswith(("s", "x", "z", "ch", "sh")) else f"{verb}s"
 
 
@@ -40,7 +40,7 @@ class Entity:
         at: Phrase for being at a place ("in the barn"); "" for other kinds.
         to: Phrase for going to a place ("to the barn"); "" for other kinds.
         use: Purpose of a tool, activity of a day, or effect of the weather; "" for other kinds.
-        values: Its properties by name of the relation.
+        values: Properties by relation name.
     """
 
     kind: str
@@ -93,7 +93,7 @@ _ARTICLES = ("the ", "a ", "an ")
 
 
 def value(text: str) -> RelationValue:
-    """Return a value from its text: "in the barn" has the bare word "barn"."""
+    """Parse a value from its text, such as "in the barn", which has the bare form "barn"."""
     bare = text
     for words in (_LEADING, _ARTICLES):
         for word in words:
@@ -111,7 +111,7 @@ def common(kind: str, name: str, many: str, use: str = "", at: str = "", to: str
         kind: Kind of the entity.
         name: Singular.
         many: Plural; "-" for a mass noun such as honey.
-        use: Its purpose.
+        use: Purpose, activity or effect; see `Entity`.
         at: Phrase for being at the place, such as "in the barn".
         to: Phrase for going to the place, such as "to the barn".
 

@@ -1,7 +1,7 @@
 """Judge whether a text is good English about this world, with the grammar that generates the pretraining text.
 
-A sentence is well formed if one of the world's wordings can produce it. It makes sense if its slots agree: a tool goes
-with its use, a pronoun with its person, and nobody meets themselves. Truth is not checked.
+A sentence is well formed if one of the world's wordings can produce it with slots that agree: a tool goes with its use,
+a pronoun with its person, and nobody meets themselves. Truth is not checked.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Pattern:
 
 
 def sentences(text: str) -> list[str]:
-    """Split a text into sentences, each with its final mark; a remainder without one is a sentence too."""
+    """Split a text into sentences with their final punctuation; a remainder without any counts as a sentence."""
     found = [sentence.strip() for sentence in _SENTENCE.findall(text)]
     rest = _SENTENCE.sub("", text).strip()
     return [*found, rest] if rest else found

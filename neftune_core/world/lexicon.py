@@ -1,4 +1,4 @@
-"""Every entity of the world with its properties, and short lists of words."""
+"""All entities of the world with their properties, and short lists of words."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ ENTITIES: dict[str, tuple[Entity, ...]] = {
 }
 
 GROUPS: dict[str, tuple[str, str]] = {kind: (one, many) for kind, (one, many) in _LISTS["groups"].items()}
-"""Singular and plural name of each kind that tasks on groups use, such as counting and the odd one out."""
+"""Singular and plural name of each kind used in tasks on groups, such as counting and the odd one out."""
 
 OPPOSITE_PAIRS = tuple((first, second) for first, second in map(str.split, _LISTS["opposites"].split(", ")))

@@ -1,7 +1,7 @@
 """Templates of stories.
 
-A plot is a list of moments; each moment offers several sentences. Slots name a role and a form: `{hero.it}` is "she" or
-"he". A role draws its entity from the list in `ROLES`; no two roles share an entity.
+A plot is a list of moments, and each moment offers several sentences. Slots name a role and a form: `{hero.it}` is
+"she" or "he". The entity of a role is drawn from its list in `ROLES`; no two roles share an entity.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from neftune_core.world.tables import lines, word_table
 
 @dataclass(frozen=True)
 class Sharing:
-    """The numbers of a small subtraction.
+    """The numbers of a subtraction in a story.
 
     Attributes:
         kind: Always "sharing".

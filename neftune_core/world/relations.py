@@ -1,4 +1,4 @@
-"""The relations (properties of entities), with all wordings of statements and questions."""
+"""Relations (properties of entities), with all wordings of statements and questions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Relation:
 
     @property
     def key(self) -> str:
-        """A name that is unique in the world, such as "animal home"."""
+        """Unique name, such as "animal home"."""
         return f"{self.kind} {self.name}"
 
 

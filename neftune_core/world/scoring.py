@@ -41,7 +41,7 @@ class StoryScore:
     """Scores of a story.
 
     Attributes:
-        named: Share of the requested entities that it names, 0 to 1.
+        named: Share of the requested entities that the story mentions, 0 to 1.
         grammatical: Share of well-formed sentences, 0 to 1.
     """
 

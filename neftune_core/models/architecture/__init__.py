@@ -1,1 +1,1 @@
-"""The architecture of a model: its components, caches, trial runs, and what noise and adapters reach."""
+"""Model architectures: components, caches, trial runs, and the reach of noise and adapters."""

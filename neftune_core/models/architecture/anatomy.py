@@ -39,7 +39,7 @@ LOGIT_STEPS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
 
 
 def body(model: nn.Module) -> nn.Module:
-    """Return the module whose `last_hidden_state` the head reads; for an encoder-decoder, the decoder.
+    """Return the module that computes the input of the head; for an encoder-decoder, the decoder.
 
     Raises:
         ModelError: If the model has no such module.

@@ -1,7 +1,7 @@
 """Causal attention for short rows on a CPU, as batched matrix products; torch's kernel takes twice as long.
 
 Query heads that share a KV head are batched in one product. Probabilities are recomputed in the backward pass, so that
-nothing of size tokens times tokens is stored, except for rows of a single block. In bfloat16, scores are rounded before
+no `[tokens, tokens]` tensor is stored, except for rows of a single block. In bfloat16, scores are rounded before
 the softmax, as in the eager attention of `transformers`. All other cases fall back to torch's kernel.
 """
 
@@ -141,7 +141,6 @@ def _block_gradients(
 
 
 def _blocks(tokens: int) -> list[slice]:
-    """Split the query tokens into blocks."""
     return [slice(start, min(start + BLOCK, tokens)) for start in range(0, tokens, BLOCK)]
 
 

@@ -1,4 +1,4 @@
-"""The cache of a model: keys and values, recurrent states, or none that can be used.
+"""Caches of models: keys and values, recurrent states, or no usable cache.
 
 transformers names the cache differently by version and family; `cache_name` finds the name. `memory_of` runs the model
 to test whether its cache gives the same logits as processing the whole text again.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 CACHE_NAMES = ("cache", "past_key_values", "cache_params")
-"""Names of the cache in transformers: from 5.24 on; before 5.24; and before 5.24 in state space models."""
+"""Names of the cache in transformers: since 5.24; before 5.24; and before 5.24 in state space models."""
 
 KEYS, STATES, NOTHING = "keys", "states", "nothing"
 """Kinds of cache: keys and values of every token only; other states as well; or no usable cache."""
@@ -54,10 +54,10 @@ def read_on(model: nn.Module, cache: Any, **inputs: Any) -> tuple[torch.Tensor, 
 
 
 def select_rows(cache: Any, rows: torch.Tensor) -> None:
-    """Keep only these rows of a cache, in this order.
+    """Select rows of a cache in place, in the given order.
 
     Args:
-        cache: A cache of transformers; changed in place.
+        cache: A cache of transformers.
         rows: Row numbers, `[rows]`.
     """
     for one in (getattr(cache, name, None) for name in ("self_attention_cache", "cross_attention_cache")):

@@ -49,7 +49,7 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Return 16 digits of the SHA-256 over the first 64 values of every parameter, to tell base models apart."""
+    """Return 16 digits of the SHA-256 over the first 64 values of every parameter, to distinguish base models."""
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
         first = parameter.detach().flatten()[:64].float().cpu().numpy()

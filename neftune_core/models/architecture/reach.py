@@ -1,4 +1,4 @@
-"""The components of a model that embedding noise or adapters do not reach, in sentences for its card and record.
+"""Describe the components of a model that embedding noise or adapters do not reach, for its card and record.
 
 They are found by running the model, not by the name of its family. The sentences are stored in English and translated
 when shown.
@@ -89,7 +89,7 @@ def _noise_reach(tree: nn.Module) -> tuple[list[str], float]:
 
 
 class _Tables:
-    """A recorder of the embeddings, except `known` and the input embeddings, that are called with the token ids."""
+    """Records the embeddings, except `known` and the input embeddings, that are called with the token ids."""
 
     def __init__(self, tree: nn.Module, known: nn.Module, ids: torch.Tensor) -> None:
         from torch import nn
@@ -107,9 +107,9 @@ class _Tables:
         import torch
 
         def look(module: nn.Module, args: tuple[Any, ...]) -> None:
-            told = name.rpartition(".")[2]
-            if torch.is_tensor(args[0]) and torch.equal(args[0], self.ids) and told not in self.found:
-                self.found.append(told)
+            leaf = name.rpartition(".")[2]
+            if torch.is_tensor(args[0]) and torch.equal(args[0], self.ids) and leaf not in self.found:
+                self.found.append(leaf)
 
         return look
 

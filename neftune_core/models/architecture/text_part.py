@@ -1,4 +1,4 @@
-"""The text part of a model that was published to process images or sound as well.
+"""The text part of a model that also processes images or sound.
 
 Only the text part is trained, and saved as a merged model. An adapter is saved under the names of the published model,
 because the auto classes of transformers load that model.
@@ -31,7 +31,7 @@ class PublishedModel:
     causal: bool
 
     def renamed(self, name: str) -> str:
-        """Return the name in the published model of the text part's module `name`."""
+        """Return the name that the text part's module `name` has in the published model."""
         return self.prefix + name.removeprefix(self.body)
 
 

@@ -1,7 +1,7 @@
-"""Trials of a loaded model: short runs that check the assumptions of the engine, whatever the model's class.
+"""Trials of a loaded model: short runs that check the assumptions of the engine, regardless of the model's class.
 
 The engine applies the adapters of all arms in one pass, computes the logits itself, and pads on the right without a
-mask. A model for which one of these gives wrong results is refused before training.
+mask. A model for which one of these would give wrong results is refused before training.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def unreached_maps(model: nn.Module) -> list[str]:
     """Return the linear modules that an adapter cannot reach.
 
     Stacked adapters identify arms by their position on the first axis. A module that is never called, because the
-    model uses its weights directly (Mamba), has no input to adapt. A module whose inputs have another layout (LED), or
-    only some of the tokens (experts as modules), would apply the adapter of the wrong arm. This is tested on one row in
+    model uses its weights directly (Mamba), has no input to adapt. A module that receives another layout (LED) or only
+    some of the tokens (experts as modules) would apply the adapter of the wrong arm. This is tested on one row in
     evaluation mode, and on two in training mode.
     """
     import torch

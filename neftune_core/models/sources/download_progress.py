@@ -44,7 +44,7 @@ class Watch:
     """The callbacks of a long operation.
 
     Attributes:
-        progress: Called with the progress; None if nobody follows it.
+        progress: Called with the progress; None to report none.
         cancelled: Returns whether cancellation was requested; None if the operation cannot be cancelled.
     """
 

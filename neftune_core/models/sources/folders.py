@@ -1,4 +1,4 @@
-"""Model folders that are created atomically."""
+"""Atomic creation of model folders."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def file_sha256(file: Path, watch: Watch) -> str:
 
 
 def rounding_note(file: Path) -> str:
-    """Return a sentence on the quantisation of a GGUF file; "" if it is mostly unquantised or cannot be read."""
+    """Return a sentence about the quantisation of a GGUF file; "" if it is mostly unquantised or cannot be read."""
     try:
         about = file.stat()
     except OSError:
@@ -167,7 +167,7 @@ def _read(file: Path) -> tuple[Any, Any]:
 
 
 def _set_special_tokens(tokenizer: Any, file: Path) -> None:
-    """Set a tokenizer's special tokens to those stated in the file; some versions of transformers choose others."""
+    """Set a tokenizer's special tokens to those in the file; some versions of transformers choose others."""
     from gguf import GGUFReader
 
     reader = GGUFReader(file)
@@ -178,7 +178,7 @@ def _set_special_tokens(tokenizer: Any, file: Path) -> None:
 
 
 def _plain(quantised: Any) -> Any:
-    """Return a bfloat16 model with the weights of `quantised`; models read from GGUF files refuse to be saved."""
+    """Return a bfloat16 model with the weights of `quantised`, because models read from GGUF files cannot be saved."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

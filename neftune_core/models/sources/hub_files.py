@@ -162,7 +162,7 @@ def _require_disk(needed: int, repository: str) -> None:
     if needed + SPARE_BYTES > free:
         raise DoesNotFit(
             say(
-                "{repository} needs {needed:.1f} GB on disk, and {free:.1f} GB are free: free some "
+                "{repository} needs {needed:.1f} GB on disk, but only {free:.1f} GB are free: free some "
                 "space, or set HF_HOME to a larger disk.",
                 repository=repository,
                 needed=needed / 1e9,
@@ -186,7 +186,7 @@ def _download(repository: str, revision: str, total: int, watch: Watch) -> Path:
 
 
 class _Count:
-    """Bytes counted by the progress bars of one download; `stop` interrupts it."""
+    """Bytes counted by the progress bars of one download; `stop` interrupts the download."""
 
     def __init__(self) -> None:
         self.bars: dict[int, float] = {}
@@ -338,7 +338,7 @@ _EXPLANATIONS: tuple[tuple[Callable[[BaseException], bool], Callable[[str, str],
     (
         _disk_full,
         lambda name, _: DoesNotFit(
-            say("The disk is full: free some space to download {name}, or set HF_HOME to a larger one.", name=name)
+            say("The disk is full: free some space to download {name}, or set HF_HOME to a larger disk.", name=name)
         ),
     ),
     (

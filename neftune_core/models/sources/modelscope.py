@@ -1,4 +1,4 @@
-"""Models from ModelScope, `ms:OWNER/NAME`, over plain HTTPS; an interrupted download resumes where it ended.
+"""Models from ModelScope, `ms:OWNER/NAME`, over plain HTTPS; an interrupted download resumes where it stopped.
 
 Only public models are read, and no token is sent. MODELSCOPE_DOMAIN and the proxy variables are respected.
 """
@@ -85,7 +85,7 @@ def fetch_modelscope(source: str, revision: str, watch: Watch) -> Path:
 
 
 def commit_in(folder: Path) -> str:
-    """Return the commit that a folder was downloaded at; "" if ModelScope did not state one."""
+    """Return the commit that a folder was downloaded at; "" if ModelScope did not provide one."""
     file = folder / COMMIT_FILE
     return file.read_text(encoding="utf-8") if file.is_file() else ""
 
@@ -140,20 +140,20 @@ def _refusal(status: int, repository: str) -> LabError:
 def _files(repository: str, revision: str) -> list[_File]:
     with _open(_address(repository, "repo/files", Revision=revision, Recursive="true"), repository) as answer:
         try:
-            told = json.loads(answer.read(LIST_BYTES))
-            return [_file(one) for one in told["Data"]["Files"] if one.get("Type") != "tree"]
+            listing = json.loads(answer.read(LIST_BYTES))
+            return [_file(entry) for entry in listing["Data"]["Files"] if entry.get("Type") != "tree"]
         except (ValueError, KeyError, TypeError, AttributeError):
             raise _refusal(404, repository) from None
 
 
-def _file(told: dict[str, Any]) -> _File:
-    commit = str(told.get("Revision") or "")
+def _file(entry: dict[str, Any]) -> _File:
+    commit = str(entry.get("Revision") or "")
     return _File(
-        str(told["Path"]),
-        int(told.get("Size") or 0),
-        str(told.get("Sha256") or "").lower(),
+        str(entry["Path"]),
+        int(entry.get("Size") or 0),
+        str(entry.get("Sha256") or "").lower(),
         commit if re.fullmatch("[0-9a-f]{40}", commit) else "",
-        int(told.get("CommittedDate") or 0),
+        int(entry.get("CommittedDate") or 0),
     )
 
 
@@ -225,7 +225,7 @@ def _require_disk(needed: int, folder: Path, repository: str) -> None:
     if needed - here + SPARE_BYTES > free:
         raise DoesNotFit(
             say(
-                "{package} needs {needed:.1f} GB on disk, and {free:.1f} GB are free: free some space, "
+                "{package} needs {needed:.1f} GB on disk, but only {free:.1f} GB are free: free some space, "
                 "or set NEFTUNE_HOME to a larger disk.",
                 package=repository,
                 needed=(needed - here) / 1e9,

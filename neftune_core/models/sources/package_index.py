@@ -107,7 +107,7 @@ def _require_disk(package: Package) -> None:
     if needed > free:
         raise DoesNotFit(
             say(
-                "{package} needs {needed:.1f} GB on disk, and {free:.1f} GB are free: free some space, "
+                "{package} needs {needed:.1f} GB on disk, but only {free:.1f} GB are free: free some space, "
                 "or set NEFTUNE_HOME to a larger disk.",
                 package=package.name,
                 needed=needed / 1e9,

@@ -27,7 +27,7 @@ UNKNOWN_LICENCE = "not stated"
 
 
 def forbid_local_paths() -> None:
-    """Prevent this process from opening models from local files and folders that users name."""
+    """Prevent this process from opening local files and folders as models."""
     _closed.set()
 
 
@@ -72,7 +72,7 @@ class ModelFolder:
         folder: The folder.
         name: Short name of the model.
         licence: Licence of the weights; `UNKNOWN_LICENCE` if it is not stated.
-        note: What a user should know before using it; "" for nothing.
+        note: Advice for users of the model; "" if there is none.
         revision: Commit on the hub or on ModelScope; "" if unknown, and for other sources.
     """
 
@@ -83,7 +83,7 @@ class ModelFolder:
     revision: str = ""
 
     def stamp(self) -> str:
-        """Return a text that changes when a file of the folder is replaced."""
+        """Return a string that changes when a file in the folder is replaced."""
         return str(max((file.stat().st_mtime_ns for file in self.folder.glob("*") if file.is_file()), default=0))
 
 

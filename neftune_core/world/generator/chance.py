@@ -1,4 +1,4 @@
-"""Seeded choices; only `random()` is used, whose sequence Python guarantees across versions."""
+"""Seeded random choices, based only on `random()`: Python guarantees its sequence across versions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Chance:
-    """A stream of choices that depends on `parts` (strings and integers) alone, not on the machine or the hash seed."""
+    """A stream of choices that depends only on `parts` (strings and integers), not on the machine or the hash seed."""
 
     def __init__(self, *parts: str | int) -> None:
         digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
@@ -30,7 +30,7 @@ class Chance:
         return int(self._next() * count)
 
     def between(self, low: int, high: int) -> int:
-        """Return an integer from `low` to `high`, both included.
+        """Return an integer from `low` to `high`, inclusive.
 
         Args:
             low: Smallest value.
@@ -71,7 +71,7 @@ class Chance:
 
         Args:
             choices: Choices to shuffle.
-            count: Number of choices to return, the first ones of that order; all if None.
+            count: Number of choices to return; all if None.
 
         Returns:
             A new list.

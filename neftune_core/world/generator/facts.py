@@ -1,4 +1,4 @@
-"""Every fact of the world, and which of them pretraining states but never asks about."""
+"""All facts of the world, including those that pretraining states but never asks about."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Fact:
         thing: The entity.
         relation: The property.
         value: Its value.
-        asked: Whether pretraining also asks about the fact; otherwise it only states it.
+        asked: Whether pretraining asks about the fact in addition to stating it.
     """
 
     thing: Entity
@@ -37,11 +37,11 @@ class Fact:
         return say(wording, s=self.thing, v=self.value)
 
     def answer(self, other: RelationValue | None = None) -> str:
-        """Return the short answer; with `other`, the answer if that were the value."""
+        """Return the short answer, for the value `other` if it is given."""
         return say(self.relation.answer, s=self.thing, v=other or self.value)
 
     def equation(self) -> str:
-        """Return the answer in a form that pretraining never shows: "In the barn = owl."."""
+        """Return the answer in a form that pretraining never uses: "In the barn = owl."."""
         return f"{self.answer().removesuffix('.')} = {self.thing.name}."
 
     def wrong(self, chance: Chance) -> RelationValue:

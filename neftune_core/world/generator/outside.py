@@ -1,7 +1,7 @@
 """Questions that the world cannot answer; the single correct answer to all of them is `dialogue.UNKNOWN`.
 
-A tenth of the topics and of the wordings is kept out of pretraining, to measure whether the model answers "I do not
-know" to unseen questions too.
+A tenth of the topics and a tenth of the wordings are held out of pretraining, to measure whether the model also answers
+"I do not know" to unseen questions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HELD_WEIGHTS = tuple(pair for pair in _WEIGHTS if pair[0] != "nonsense")
 
 
 def made_up_name(chance: Chance) -> str:
-    """Return an invented word such as "Zorvik"; never a known name or word."""
+    """Return an invented lower-case word such as "zorvik", never the name of an entity."""
     name = ""
     while not name or name in _KNOWN:
         parts = [chance.one(_STARTS) + chance.one(_MIDDLES) for _ in range(chance.between(1, 2))]
@@ -47,11 +47,11 @@ _KNOWN = tuple(thing.name.lower() for things in ENTITIES.values() for thing in t
 
 
 def question(chance: Chance, *, held: bool = False) -> str:
-    """Return a question from outside the world.
+    """Draw a question that the world cannot answer.
 
     Args:
         chance: The random stream.
-        held: Whether to use a wording or a topic that pretraining never uses.
+        held: Whether to use a held-out wording or topic.
 
     Returns:
         The question.
@@ -125,5 +125,5 @@ def unknown_noun(chance: Chance) -> str:
 
 
 def stranger(chance: Chance) -> str:
-    """Return the name of a person unknown in the world."""
+    """Return the name of a person who does not exist in the world."""
     return capital(made_up_name(chance))

@@ -1,7 +1,7 @@
 """The instruction sets, each with a training and a held-out part.
 
-A row of a fact set combines a fact and a wording; a row of the skill set, a task and a wording; a row of the story set,
-two or three entities. No combination of a held-out part occurs in the training part of its set.
+Rows of the fact sets combine a fact and a wording. Rows of the skill set combine a task and a wording. Rows of the
+story set combine two or three entities. No combination in a held-out part occurs in the training part of its set.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class InstructionSet:
     Attributes:
         words: Description of the set.
         training_rows: Number of training rows.
-        make: Function from the number of training rows to the training and the held-out rows.
+        make: Function that takes the number of training rows and returns the training and held-out rows.
     """
 
     words: str
@@ -57,7 +57,7 @@ def _fact_row(fact: Fact, wording: str, output: str) -> Row:
 
 
 def _pairs(facts: tuple[Fact, ...], chance: Chance, *, held: bool = True) -> list[tuple[Fact, str]]:
-    """Return the pairs of fact and wording in random order, one for each distinct question."""
+    """Return (fact, wording) pairs in random order, one per distinct question."""
     pairs: dict[str, tuple[Fact, str]] = {}
     for fact in facts:
         for wording in (*fact.relation.asks, *(fact.relation.held if held else ())):
@@ -94,7 +94,7 @@ def _noisy(rows: int) -> tuple[list[Row], list[Row]]:
 
 
 def _stated_facts(rows: int) -> tuple[list[Row], list[Row]]:
-    """Train on half of the facts; hold out those facts in different wordings, and the other half."""
+    """Use half of the facts for training; hold out other wordings of that half, and the other half."""
     chance = Chance("set", "stated")
     facts = tuple(chance.shuffled(STATED))
     first, second = facts[: len(facts) // 2], facts[len(facts) // 2 :]
@@ -181,7 +181,7 @@ SETS: dict[str, InstructionSet] = {
     "story": InstructionSet("Write a story from given things", 160, _story),
     "skill": InstructionSet("Sort, count, odd one out, opposite, plural, who lives where", 320, _skill),
     "noisy": InstructionSet("Short answers, a fifth of them wrong on purpose", 120, _noisy),
-    "stated": InstructionSet("Facts that pretraining stated and never asked", 120, _stated_facts),
+    "stated": InstructionSet("Facts that pretraining stated but never asked about", 120, _stated_facts),
 }
 
 

@@ -1,4 +1,4 @@
-"""Small tasks with one right answer: counting, sorting, opposites, plurals, spelling, homes."""
+"""Small tasks with one correct answer: counting, sorting, opposites, plurals, spelling, homes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SkillTask:
         skill: Name of the skill.
         key: Identity of the task, independent of its wording.
         fields: Values for the wordings of the skill.
-        answer: The right answer.
+        answer: The correct answer.
         material: List or word that can be given as separate input.
     """
 
@@ -39,7 +39,7 @@ class Skill:
     Attributes:
         make: Function that draws a task.
         asks: Wordings in pretraining.
-        held: Wordings that pretraining never uses.
+        held: Held-out wordings, which pretraining never uses.
     """
 
     make: Callable[[Chance], SkillTask]
@@ -262,7 +262,7 @@ SKILLS = {
     for name, wordings in word_table("skills").items()
 }
 
-# The skills of the instruction set; the others help to learn these.
+# The skills in the instruction set; pretraining on the others helps the model to learn these.
 ASKED_SKILLS = ("opposite", "plural", "count", "sort numbers", "sort words", "odd", "lives", "after")
 
 

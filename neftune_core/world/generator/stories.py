@@ -1,4 +1,4 @@
-"""Short stories about the entities of the world, told from the plots."""
+"""Short stories about the entities of the world, generated from the plots."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from neftune_core.world.plots import ANIMALS, PLOTS, ROLES, Sharing, slots, with
 PERSON = ENTITIES["person"]
 _BY_NAME = {animal.the: animal for animal in ANIMALS}
 
-# Heroes mostly appear with the same friend, so that the model learns a distinct second name and does not repeat the
-# first one.
+# Heroes mostly appear with the same friend, so that the model learns a distinct second name instead of repeating the
+# first.
 COMPANION_OF = {"friend": "hero", "hero": "friend", "other": "animal", "animal": "other"}
 FAITHFUL = 0.8
 

@@ -1,4 +1,4 @@
-"""The pretraining text: documents about everything in the world, in a fixed order.
+"""The pretraining text: documents about the whole world, in a fixed order.
 
 A document begins with `BEGIN` and ends with `END`. A conversation marks its speakers with `USER`, `ASSISTANT` and
 `SYSTEM`, and ends each message with `END`, exactly as the chat template does.
@@ -164,7 +164,7 @@ def _as_question(claim: str, subject: str) -> str:
 
 
 def _who(fact: Fact, chance: Chance) -> Turn:
-    """Return a question that asks for the person with a job: who is the baker?"""
+    """Return a question for the person with a job, such as "Who is the baker?", and its answer."""
     question = chance.one(("Who is the {b} of Brindle?", "Who is the {b}?", "Who works as {v}?", "Tell me who is {v}."))
     return question.format(b=fact.value.bare, v=fact.value), f"{fact.thing.name}."
 
@@ -200,7 +200,7 @@ def _questions(chance: Chance) -> list[Turn]:
 
 
 def about_turn(thing: Entity, chance: Chance) -> Turn | None:
-    """Return a general question about an entity, answered by its first three facts.
+    """Return a general question about an entity, answered by up to three facts.
 
     Args:
         thing: The entity.
@@ -217,7 +217,7 @@ def about_turn(thing: Entity, chance: Chance) -> Turn | None:
 
 
 def skill_turn(chance: Chance, name: str | None = None) -> Turn:
-    """Return a small task in a wording of pretraining, with its material inside or after the sentence.
+    """Return a small task in a pretraining wording, with its list or word inside or after the sentence.
 
     Args:
         chance: The random stream.
@@ -243,14 +243,14 @@ _SKILL_NAMES = (*skills.SKILLS, *skills.ASKED_SKILLS, "count", "sort words", "od
 
 
 def name_cast(story: stories.Story, chance: Chance) -> str:
-    """Name some of a story's cast as a request does: "Tilda, the fox and the kettle".
+    """List one to three members of a story's cast, such as "Tilda, the fox and the kettle".
 
     Args:
-        story: Story whose cast to name.
+        story: The story.
         chance: The random stream.
 
     Returns:
-        One to three names.
+        The list as text.
     """
     cast = [thing.the for _, thing in story.cast]
     return listing(chance.some(cast, chance.between(1, min(3, len(cast)))))

@@ -61,7 +61,7 @@ def pieces(chunks: int = TRAINING_CHUNKS) -> list[tuple[str, int]]:
 
 
 def train(chunks: int = TRAINING_CHUNKS) -> Any:
-    """Train a `tokenizers.Tokenizer` on the first `chunks` chunks of the text; the same on every machine.
+    """Train a `tokenizers.Tokenizer` on the first `chunks` chunks of the text, identically on every machine.
 
     Text is split into the most likely sequence of pieces: words in the vocabulary, then letters, then bytes.
     """

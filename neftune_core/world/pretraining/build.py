@@ -1,6 +1,6 @@
 """Pretraining of the bundled model on a CPU: seeded and resumable.
 
-An interrupted build resumes from `home()/world/<recipe>`, and gives the weights of an uninterrupted one.
+An interrupted build resumes from `home()/world/<recipe>`, and produces the same weights as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class BuildEvent:
         what: "text", "step", "checkpoint" or "finished".
         done: Chunks while text is generated, steps afterwards.
         total: Planned number of chunks or steps.
-        loss: Weighted mean over the tokens of the step, in nats; NaN for other events.
+        loss: Weighted mean loss over the tokens of a step, in nats; NaN for other events.
     """
 
     what: str
@@ -55,7 +55,7 @@ class BuildEvent:
 
 @dataclass
 class History:
-    """The course of a run.
+    """The losses and the duration of a run.
 
     Attributes:
         losses: Loss of every step so far, in nats.
@@ -86,7 +86,7 @@ class TokenRows:
 
 
 def recipe_folder(settings: WorldSettings) -> Path:
-    """Return the folder for work in progress with these settings; threads and checkpoint interval do not matter."""
+    """Return the folder for work in progress with these settings, except threads and checkpoint interval."""
     text = json.dumps(settings.model_dump(exclude={"threads", "checkpoint_steps"}), sort_keys=True)
     folder = home() / "world" / hashlib.sha256(text.encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ def pack(lengths: list[int], capacity: int) -> list[list[int]]:
 
 
 def rows_of(documents: list[list[int]]) -> TokenRows:
-    """Return documents as rows of `ROW` tokens; a longer document is cut."""
+    """Pack documents into rows of `ROW` tokens; longer documents are truncated."""
     cut = [document[:ROW] for document in documents]
     packed = pack([len(document) for document in cut], ROW)
     ids = np.full((len(packed), ROW), PAD_ID, dtype=np.int16)

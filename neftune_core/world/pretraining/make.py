@@ -19,7 +19,7 @@ LOSS_STEPS = (100, 500, 1_000, 2_000, 3_000, 4_000)
 
 
 def make(folder: Path, settings: WorldSettings | None = None) -> Iterator[BuildEvent | MeasureResult]:
-    """Build the model with its measurements and card.
+    """Build the model, measure it and write its card.
 
     Args:
         folder: Folder for the model.
@@ -39,7 +39,7 @@ def make(folder: Path, settings: WorldSettings | None = None) -> Iterator[BuildE
 
 
 def load(folder: Path) -> tuple[Any, Any]:
-    """Return the model of the folder in float32 and evaluation mode, and its tokenizer."""
+    """Load the model in `folder`, in float32 and evaluation mode, and its tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -48,7 +48,7 @@ def load(folder: Path) -> tuple[Any, Any]:
 
 
 def build_report(model: Any, settings: WorldSettings) -> report.BuildReport:
-    """Describe how a model was built, from the stored history of its run.
+    """Collect the statistics of a build from the stored history of its run.
 
     Args:
         model: The trained model.
@@ -78,7 +78,7 @@ def write_card(folder: Path, settings: WorldSettings, shares: dict[str, float], 
         folder: Folder of the model.
         settings: The recipe.
         shares: Measured shares by name.
-        making: How the model was built.
+        making: Statistics of the build.
     """
     report.write_results(folder, shares, making)
     (folder / CARD_FILE).write_text(report.card(settings, shares, making), encoding="utf-8")

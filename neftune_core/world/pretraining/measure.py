@@ -1,4 +1,4 @@
-"""Results of the bundled model with greedy decoding, for its card."""
+"""Measurements of the bundled model with greedy decoding, for its card."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NEW_TOKENS = 128
 
 @dataclass(frozen=True)
 class ScoredPrompt:
-    """A prompt whose answers can be scored.
+    """A prompt and the function that scores its answers.
 
     Attributes:
         prompt: The prompt.
@@ -36,7 +36,7 @@ class WorldMeasure:
 
     Attributes:
         words: Description.
-        target: Share to reach; None if it is only reported.
+        target: Target share; None if the result is only reported.
         questions: Function that returns the questions.
         at_most: Whether the target is an upper bound.
     """
@@ -128,29 +128,29 @@ def _english_questions() -> list[ScoredPrompt]:
 
 
 WORLD_MEASURES: dict[str, WorldMeasure] = {
-    "english": WorldMeasure("Grammatical, sensible English to 200 prompts of its world", 0.95, _english_questions),
+    "english": WorldMeasure("Grammatical, sensible answers to 200 prompts about its world", 0.95, _english_questions),
     "trained wordings": WorldMeasure(
-        "Facts asked in wordings of pretraining",
+        "Questions about facts in pretraining wordings",
         0.95,
         lambda: _fact_questions(ASKED, "trained wordings", 300),
     ),
     "held-out wordings": WorldMeasure(
-        "Facts asked in wordings that pretraining never used",
+        "Questions about facts in held-out wordings",
         0.85,
         lambda: _fact_questions(ASKED, "held-out wordings", 300),
     ),
     "stated only": WorldMeasure(
-        "Facts that pretraining stated and never asked",
+        "Facts that pretraining stated but never asked about",
         None,
         lambda: _fact_questions(STATED, "stated only", 300),
     ),
     "outside": WorldMeasure(
-        "Outside questions, wordings or topics never met: says it does not know",
+        'Unanswerable questions with held-out wordings or topics, answered with "I do not know"',
         0.80,
         lambda: _outside_questions("outside", held=True),
     ),
     "outside, familiar": WorldMeasure(
-        "Outside questions in familiar wordings: says it does not know",
+        'Unanswerable questions in familiar wordings, answered with "I do not know"',
         None,
         lambda: _outside_questions("outside, familiar", held=False),
     ),
@@ -207,7 +207,7 @@ def _prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
 def measure(
     model: Any, tokenizer: Any, names: Sequence[str] = tuple(WORLD_MEASURES), new_tokens: int = NEW_TOKENS
 ) -> Iterator[MeasureResult]:
-    """Run measurements one after another.
+    """Run measurements in turn.
 
     Args:
         model: Model to measure.

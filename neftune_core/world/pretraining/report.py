@@ -18,14 +18,14 @@ MEASURED_FILE = "measured.json"
 
 @dataclass(frozen=True)
 class BuildReport:
-    """How a model was built.
+    """Statistics of a build.
 
     Attributes:
         parameters: Number of parameters; tied weights count once.
         tokens: Number of tokens of the text, without padding.
         steps: Number of optimizer steps.
         minutes: Training time in minutes.
-        losses: Loss of some steps in nats, by step, to verify another build.
+        losses: Loss in nats by step, for some steps, to compare with another build.
         last_loss: Mean loss of the last 50 steps, in nats.
         text_hash: SHA-256 of the beginning of the text.
         tokenizer_hash: SHA-256 of the tokenizer's pieces.
@@ -54,8 +54,8 @@ def target_of(measure: WorldMeasure) -> str:
 
 
 def table(shares: Mapping[str, float]) -> str:
-    """Return the results of the bundled model as a Markdown table of the measurements in `shares`."""
-    lines = ["| what | to reach | measured |", "|---|---|---|"]
+    """Return the results in `shares` as a Markdown table."""
+    lines = ["| measurement | target | result |", "|---|---|---|"]
     lines += [
         f"| {measure.words} | {target_of(measure)} | {percent(shares[name])} |"
         for name, measure in WORLD_MEASURES.items()
@@ -70,7 +70,7 @@ def write_results(folder: Path, shares: Mapping[str, float], making: BuildReport
     Args:
         folder: Folder of the model.
         shares: Measured shares by name.
-        making: How the model was built.
+        making: Statistics of the build.
     """
     rounded = {name: round(share, 4) for name, share in shares.items()}
     kept = {"shares": rounded, "making": vars(making)}
@@ -83,7 +83,7 @@ def card(settings: WorldSettings, shares: Mapping[str, float], making: BuildRepo
     Args:
         settings: The recipe.
         shares: Measured shares by name.
-        making: How the model was built.
+        making: Statistics of the build.
 
     Returns:
         The text.

@@ -225,5 +225,5 @@ def noise_rows_of(batch: Any) -> dict[str, Rows]:
 
 
 def test_tables_are_refused_in_a_model_that_has_none() -> None:
-    with pytest.raises(InvalidSetting, match="no tables of embeddings per layer: leave tables out"):
+    with pytest.raises(InvalidSetting, match="no per-layer embeddings: remove tables from the sites"):
         chosen_sites(loaded_family(RECENT["SmolLM3"]).model, NoiseSettings(strength=5, sites="embedding, tables"))

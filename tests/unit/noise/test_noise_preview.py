@@ -81,9 +81,9 @@ def test_another_kind_that_drops_tokens_is_shown_and_named_without_further_chang
     gone = np.array(payload["dropped_below"]["word-dropout"]) < 0.6
     assert [norm == 0 for norm in token_effects(payload, noise).after] == gone.tolist()
     for values, words in (
-        ({"kind": "word-dropout"}, "word dropout takes its strength as a share"),
+        ({"kind": "word-dropout"}, "strength of word dropout is a share"),
         ({"unit": "share"}, "can only be used with token dropout, word dropout"),
-        ({"kind": "word-dropout", "unit": "share", "strength": 2}, "word dropout takes a share of the tokens"),
+        ({"kind": "word-dropout", "unit": "share", "strength": 2}, "strength of word dropout must be a share"),
     ):
         with pytest.raises(InvalidSetting, match=f"(?i){words}"):
             parse(NoiseSettings, values)

@@ -109,7 +109,7 @@ def test_sites_that_cannot_be_read_get_one_sentence(sites: str) -> None:
 
 
 def test_a_layer_that_the_model_does_not_have_gets_a_sentence() -> None:
-    with pytest.raises(InvalidSetting, match="layer 7, and this model has 6 layers"):
+    with pytest.raises(InvalidSetting, match="layer 7, but this model has 6 layers"):
         NoiseSettings(sites="embedding, 7").site_numbers(layers=6)
 
 

@@ -227,7 +227,7 @@ def test_a_space_can_be_built_again_but_no_other_folder_is_written_over(built: P
     folder.build(built)
     assert not (built / "neftune_core" / "gone.py").exists()
     (tmp_path / "README.md").write_text("# Mine", encoding="utf-8")
-    with pytest.raises(InvalidSetting, match="neither empty nor a Space of the lab"):
+    with pytest.raises(InvalidSetting, match="neither empty nor a Space built by the lab"):
         folder.build(tmp_path)
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == "# Mine"
 
@@ -275,7 +275,7 @@ def test_a_push_that_the_hub_refuses_gets_a_sentence(
     assert "does not accept this token" in words(token="hf_wrong")
     assert "is not the name of a repository" in words("../../lab")
     hub.refuse = 402
-    assert "no room" in words()
+    assert "no storage left" in words()
     with pytest.raises(InvalidSetting, match="contains no Space"):
         account.push_space(tmp_path, "lab")
     monkeypatch.delenv("HF_TOKEN")

@@ -111,7 +111,7 @@ def test_the_estimate_grows_with_the_study_and_the_longest_is_refused_before_the
     assert beyond_start[1] > 1.5 * beyond_start[0]
     endless = STUDY.model_copy(update={"training": STUDY.training.model_copy(update={"steps": 20_000})})
     gpu = lent(platform)
-    with pytest.raises(DoesNotFit, match="limited to 120"):
+    with pytest.raises(DoesNotFit, match="the limit is 120"):
         gpu.seconds(endless, 50, loaded)
     assert platform.durations == []
 

@@ -127,7 +127,7 @@ def test_an_invalid_value_ends_the_start_and_its_variable_is_named(variable: str
     ],
 )
 def test_a_misspelt_variable_ends_the_start_with_the_nearest_right_one(wrong: str, right: str) -> None:
-    with pytest.raises(InvalidSetting, match=f"no variable {wrong}: did you mean {right}?"):
+    with pytest.raises(InvalidSetting, match=f"no environment variable {wrong}: did you mean {right}?"):
         host_profile({wrong: "1"})
 
 
