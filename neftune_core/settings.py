@@ -361,7 +361,7 @@ class Limits(Settings):
 
     upload_megabytes: int = setting(50, "Maximum size of an uploaded file.", minimum=1, maximum=100_000, unit="MB")
     rows: int = setting(20_000, "Maximum number of rows read from one file or data set.", minimum=1, maximum=10_000_000)
-    row_characters: int = setting(100_000, "Maximum number of characters per row.", minimum=100, maximum=10_000_000)
+    row_characters: int = setting(100_000, "Maximum characters per row.", minimum=100, maximum=10_000_000)
     steps: int = setting(
         2_560_000, "Maximum number of optimizer steps per study, over all seeds.", minimum=1, maximum=10_000_000
     )
@@ -387,9 +387,7 @@ class Limits(Settings):
         0.0, "Days after which a visitor's record is removed (0 for never).", minimum=0, maximum=36_500, unit="days"
     )
     prompts: int = setting(64, "Maximum number of prompts answered at once.", minimum=1, maximum=10_000)
-    prompt_characters: int = setting(
-        20_000, "Maximum number of characters per prompt.", minimum=100, maximum=10_000_000
-    )
+    prompt_characters: int = setting(20_000, "Maximum characters per prompt.", minimum=100, maximum=10_000_000)
     new_tokens: int = setting(1024, "Maximum length of an answer.", minimum=1, maximum=100_000, unit="tokens")
     calls_a_minute: int = setting(
         0, "Maximum number of calls per minute from one network address (0 for no limit).", minimum=0, maximum=1_000_000

@@ -93,7 +93,7 @@ def test_a_mount_on_which_records_cannot_live_gets_one_sentence_and_no_half_reco
     else:
         monkeypatch.setattr(os, operation, failing(errno.ENOTSUP, tmp_path, getattr(os, operation)))
     monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path / "bucket"))
-    with pytest.raises(NotAvailable, match=r"cannot be extended or renamed.*--advanced-writes"):
+    with pytest.raises(NotAvailable, match=r"does not support appending.*--advanced-writes"):
         home()
     assert list((tmp_path / "bucket").iterdir()) == []
 
