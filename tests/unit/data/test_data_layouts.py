@@ -118,7 +118,7 @@ def test_a_bad_row_is_refused_with_its_line_and_reason(reading, row, words):
 @pytest.mark.parametrize(
     ("turns", "words"),
     [
-        ([], "the messages are empty"),
+        ([], "“messages” is empty"),
         ("Hi", "not a list of messages"),
         (["Hi"], "message 1 of the messages is not an object"),
         ([{"role": "critic", "content": "x"}], "the unknown role 'critic'"),
