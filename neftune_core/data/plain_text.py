@@ -44,7 +44,7 @@ def special_names(tokenizer: Any) -> list[str]:
 
 
 def any_of(names: Sequence[str]) -> re.Pattern[str]:
-    """Return a pattern that matches the first character of any name and captures the name, longest first, as group 1."""
+    """Return a pattern that matches the first character of a name and captures the name, longest first, as group 1."""
     choice = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     return re.compile(f"(?=({choice}))." if names else r"(?!)", re.DOTALL)
 
