@@ -254,4 +254,4 @@ def _notes(settings: DataSettings, limits: Limits, rest: Iterator[Any]) -> tuple
         return ()
     if settings.rows > limits.rows:
         return (say("Only the first {count:,} rows were read, the most this server allows.", count=limits.rows),)
-    return (say("Only the first {count:,} rows were read, as the settings specify.", count=settings.rows),)
+    return (say("Only the first {count:,} rows were read, as set.", count=settings.rows),)

@@ -222,7 +222,7 @@ def test_reasoning_is_kept_with_its_reply_from_a_message_or_a_column(reading, na
 def test_fields_count_for_the_length_of_a_row(reading):
     rows = [{"messages": TURNS}, {"messages": [ASKED, {**REPLY, "thinking": "x" * 200}]}]
     found = reading("\n".join(map(json.dumps, rows)), limits=Limits(row_characters=100))
-    assert [(one.row, one.reason) for one in found.refusals] == [(2, "it has 209 characters; at most 100 are read")]
+    assert [(one.row, one.reason) for one in found.refusals] == [(2, "it has 209 characters, but at most 100 are read")]
 
 
 def test_names_that_nothing_reads_are_reported_wherever_they_stand(reading):
