@@ -1,6 +1,6 @@
 """NEFTune Lab: measure the effect of embedding noise on a language model during instruction tuning.
 
-The layers, from the user interfaces down to the basics. Modules may only import downwards, which import-linter checks.
+Modules only import from layers below their own, which import-linter checks. The layers, from top to bottom:
 
     cli            the `neftune` command
     commands       one module per group of commands: options and actions
@@ -20,7 +20,7 @@ The layers, from the user interfaces down to the basics. Modules may only import
     studies        one study: settings, run, checkpoints, jobs and their queue, measuring, judging
       records        a study on disk: log, owner, lock, numbers, limits on every field
       steering       changes to a running study: keeping the best evaluation, early stopping, stopping one arm
-      sharing        links to one study, and classes whose members see each other's studies
+      sharing        links to one study, and classes with members who see each other's studies
       language_judge  comparison of two arms' answers by a language model of the user's choice
       trained        measurements of trained arms: answers, loss per token, robustness to noise, updates by layer
     evaluation     generation for all arms at once, text metrics, statistics, the verdict, noise inside a model

@@ -202,7 +202,7 @@ class StudyResult:
         Prompts and answers are sent to this API. Its verdicts are stored in the record and never requested twice.
 
         Args:
-            arm: Name of the arm whose win rate is computed.
+            arm: Name of the arm for which the win rate is computed.
             against: Name of the other arm.
             base_url: URL of the API, such as "http://127.0.0.1:8000/v1".
             model: Name of the model at this API.

@@ -69,7 +69,7 @@ def conversation(value: Any, part: str, unused: set[str]) -> list[Message]:
     Args:
         value: The list or text.
         part: Name of the layout part, for messages.
-        unused: Set to which names that are not used are added.
+        unused: Set to which unused names are added.
 
     Returns:
         The messages.
@@ -284,7 +284,7 @@ def with_controls(messages: list[Message], controls: Mapping[str, Any], unused: 
     Args:
         messages: Messages from the row's layout.
         controls: Values of the columns in `CONTROLS`, by name.
-        unused: Set to which names that are not used are added.
+        unused: Set to which unused names are added.
 
     Returns:
         The messages.

@@ -47,7 +47,7 @@ def token_limits(context: int, new_tokens: int, *, encoder_decoder: bool) -> Tok
     Args:
         context: Context length of the model.
         new_tokens: Maximum length of the answer.
-        encoder_decoder: Whether the model is an encoder-decoder, where prompt and answer have separate limits.
+        encoder_decoder: Whether the model is an encoder-decoder, with separate limits for prompt and answer.
 
     Returns:
         The limits.

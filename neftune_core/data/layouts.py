@@ -289,7 +289,7 @@ def columns_for(layout: Layout, available: Sequence[str], corrections: Mapping[s
     """Return the column of every part.
 
     Args:
-        layout: Layout whose parts need columns.
+        layout: The layout.
         available: Columns of the source.
         corrections: Columns by part, set by the user.
 
@@ -336,7 +336,7 @@ def messages_of(layout: str, columns: Mapping[str, str], record: Any, unused: se
         layout: Name of the layout.
         columns: Columns by part.
         record: Values by column; any other type is refused.
-        unused: Set to which names that are not used are added.
+        unused: Set to which unused names are added.
 
     Returns:
         The messages.

@@ -1,6 +1,6 @@
 """Teaching material.
 
-files           lesson files: Markdown with a preset and tasks, which the page marks as done by their conditions
+files           lesson files: Markdown with a preset and tasks, each with a condition on the page's state
 facts           numbers for the conditions of tasks, such as results of a finished study
 script_variants variants of the common NEFTune script, and the measurements of a run
 snippet         the script, run on a copy of a model

@@ -26,7 +26,7 @@ IN_BROWSER = {
     "noise.longest_seen": "number of tokens of the longest sentence since the lesson was opened",
     "train.epochs": "number of epochs in the settings",
     "train.seeds": "number of seeds in the settings",
-    "answers.read": "number of prompts whose recorded answers were opened",
+    "answers.read": "number of prompts for which the recorded answers were opened",
     "recorded.step": "step of the recorded study selected with the slider",
     "study.waiting": "1 once one of the visitor's studies has waited in the queue",
     "sweep.recorded": "1 once a recorded sweep has been opened on the Sweep tab",

@@ -58,9 +58,9 @@ def confine(hosts: Collection[str], domains: Collection[str] = HUB_DOMAINS) -> N
         elif event == "socket.connect":
             address = arguments[1]
             if not isinstance(address, tuple) or str(address[0]) not in reachable:
-                raise PermissionError("a connection that a reader does not need")
+                raise PermissionError("the reader may not open this connection")
         elif event in PROCESSES:
-            raise PermissionError("a process that a reader does not need")
+            raise PermissionError("the reader may not start processes")
 
     sys.addaudithook(guard)
 
@@ -75,10 +75,10 @@ def _require_inside(path: Any, roots: tuple[Path, ...]) -> None:
         return
     real = Path(os.path.realpath(os.fsdecode(path)))
     if not any(real.is_relative_to(root) for root in roots):
-        raise PermissionError("a file that a reader does not need")
+        raise PermissionError("the reader may not open this file")
 
 
 def _require_host(host: Any, hosts: Collection[str], domains: Collection[str]) -> None:
     name = host.decode() if isinstance(host, bytes) else str(host)
     if name not in hosts and not any(name == domain or name.endswith(f".{domain}") for domain in domains):
-        raise PermissionError("a host that a reader does not need")
+        raise PermissionError("the reader may not connect to this host")

@@ -144,7 +144,7 @@ def _lines(stream: IO[bytes], bounds: Bounds) -> Iterator[list[Any]]:
 
 
 def is_secret(name: str) -> bool:
-    """Return whether an environment variable is named like a secret, as `HF_TOKEN`, `DB_PASS` and `SENTRY_DSN` are."""
+    """Return whether the name of an environment variable suggests a secret, such as `HF_TOKEN` or `SENTRY_DSN`."""
     return bool(_SECRET.search(name.upper()))
 
 
@@ -174,7 +174,7 @@ def decompress(path: str, method: str) -> Iterator[list[Any]]:
 
     Args:
         path: The file.
-        method: Compression, a name known to pyarrow.
+        method: Name of the compression in pyarrow, such as "gzip".
 
     Yields:
         One message per piece.

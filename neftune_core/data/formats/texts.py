@@ -22,7 +22,7 @@ MOST_LINES = 5_000_000
 MOST_MARKS = 4_000_000
 LONGEST_NAME = 200
 
-# First bytes of other file types, with what to do.
+# First bytes of other file types, with the description for the error message.
 SIGNATURES = {
     b"PAR1": later("a Parquet file: give it the extension .parquet"),
     b"PK\x03\x04": later("a zip file: unpack it first"),
