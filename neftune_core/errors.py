@@ -49,7 +49,7 @@ class RecordError(LabError):
 
 
 class NotAvailable(LabError):
-    """Raised if this machine or its network lacks something."""
+    """Raised if this machine or its network lacks something that is needed."""
 
 
 class Cancelled(Exception):

@@ -54,7 +54,7 @@ def say(text: str, /, **values: Any) -> str:
 
 
 def later(text: str) -> str:
-    """Mark a text as one that is passed to `say` later, and return it unchanged."""
+    """Mark a text for later translation by `say`, and return it unchanged."""
     return text
 
 
@@ -81,7 +81,7 @@ def translate_finished(kept: str) -> str:
 
 
 SHORTEST = 12
-"""Minimum number of letters, outside the values, of a text with values that `translate_finished` matches."""
+"""Minimum number of letters, excluding values, in texts that `translate_finished` matches."""
 
 
 @functools.lru_cache(maxsize=1000)

@@ -283,10 +283,11 @@ def _encode(
 
 
 def _draw_held_out(prompts: Sequence[Said], settings: DataSettings) -> set[int]:
-    """Return the indices of the held-out rows: at most the rounded share of the rows, but at least one row.
+    """Draw the held-out rows and return their indices.
 
-    Rows with the same prompt stay together. Prompts are drawn in random order, and those that would exceed the share
-    are skipped. If all would, the prompt with the fewest rows is drawn. A single prompt with several rows is not drawn.
+    Rows with the same prompt stay together. Prompts are drawn in random order up to the rounded share of the rows, but
+    for at least one row, and prompts with more rows than are left to draw are skipped. If all are skipped, the prompt
+    with the fewest rows is drawn. If several rows all have the same prompt, none is drawn.
     """
     groups: dict[Said, list[int]] = {}
     for index, prompt in enumerate(prompts):

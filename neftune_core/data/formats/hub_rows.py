@@ -70,7 +70,8 @@ def first_rows(name: str, settings: DataSettings, rows: int, limits: Limits) -> 
         if not _WORD.fullmatch(word):
             raise DataError(
                 say(
-                    "{name!r} is not a valid name for a {kind}: use only letters, digits and -_.+ characters.",
+                    "{name!r} is not a valid name for a {kind}: use only letters, digits, and the characters "
+                    "- _ . and +.",
                     name=word[:80],
                     kind=say(what),
                 )
