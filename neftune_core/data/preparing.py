@@ -285,9 +285,9 @@ def _encode(
 def _draw_held_out(prompts: Sequence[Said], settings: DataSettings) -> set[int]:
     """Draw the held-out rows and return their indices.
 
-    Rows with the same prompt stay together. Prompts are drawn in random order up to the rounded share of the rows, but
-    for at least one row, and prompts with more rows than are left to draw are skipped. If all are skipped, the prompt
-    with the fewest rows is drawn. If several rows all have the same prompt, none is drawn.
+    Rows with the same prompt stay together. Prompts are drawn in random order up to the rounded share (at least one
+    row), skipping those that would exceed it. If all would, the prompt with the fewest rows is drawn. If several rows
+    all have the same prompt, none is drawn.
     """
     groups: dict[Said, list[int]] = {}
     for index, prompt in enumerate(prompts):
