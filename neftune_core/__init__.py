@@ -1,27 +1,27 @@
 """NEFTune Lab: measure the effect of embedding noise on a language model during instruction tuning.
 
-Imports go downwards only, which import-linter checks. From the user interfaces down to the basics:
+Modules only import from layers below their own, which import-linter checks. The layers, from top to bottom:
 
     cli            the `neftune` command
     commands       one module per group of commands: options and actions
     bench          benchmarks of the user's machine: the page, training, training under load, error rates
     ui             assembly of the page; the only package that imports Gradio
-      sharing        links with QR codes, finished studies for others to read, and classes
-      tabs           one file per tab, files that only this tab uses, and `views` inside the tabs
+      sharing        links with QR codes, shared finished studies, and classes
+      tabs           one file per tab, the helpers of each tab, and `views` inside the tabs
       parts          shared components: controls, live figure, status strip, answers, verdicts, page state
       server         launch, admission, rate limits, uploads, logs, the first view
-        api            named endpoints over HTTP, by position or by name, and as tools for agents
+        api            HTTP endpoints with positional or named arguments, and tools for agents
     python_api     studies from Python and notebooks
-    space          Hugging Face Spaces: profiles, the uploaded folder, ZeroGPU, accounts
+    space          Hugging Face Spaces: profiles, upload of the code, ZeroGPU, accounts
     export         adapters, merged models, archives, model cards, scripts for other trainers, HTML reports
-    figures        Plotly figures as plain data, from records and arrays; pure functions, without importing Plotly
-    lessons        lesson files, runs that show the faults of a common script, facts used in tasks
+    figures        Plotly figures as plain data, from records and arrays; pure functions that do not import Plotly
+    lessons        lesson files, demonstrations of faults in a common script, facts used in tasks
     sweeps         many studies from one file: settings, record, table, time estimate, local and Ray execution
     studies        one study: settings, run, checkpoints, jobs and their queue, measuring, judging
       records        a study on disk: log, owner, lock, numbers, limits on every field
       steering       changes to a running study: keeping the best evaluation, early stopping, stopping one arm
-      sharing        links to one study, and classes whose members see each other's studies
-      language_judge  a language model of the user's choice compares the answers of two arms
+      sharing        links to one study, and classes with members who see each other's studies
+      language_judge  comparison of two arms' answers by a language model of the user's choice
       trained        measurements of trained arms: answers, loss per token, robustness to noise, updates by layer
     evaluation     generation for all arms at once, text metrics, statistics, the verdict, noise inside a model
     engine         the training step: stacked adapters and full copies, loss, passes, lockstep, optimizer
@@ -37,24 +37,25 @@ Imports go downwards only, which import-linter checks. From the user interfaces 
     noise          kinds, strength, schedules, sites, batched draws, noise on a live model, the preview
     randomness     private random streams, one per purpose
     settings       settings declared once, for page, command line, TOML, links and validation
-    setting_errors refused settings as one sentence
+    setting_errors validation errors of settings as one sentence
     bounded_io     reading with limits on size, number of values and depth
-    sentences      any exception as one sentence for users
+    sentences      exceptions as one sentence for users
     language       English and Simplified Chinese
-    javascript     JavaScript modules as one script
+    javascript     bundling of JavaScript modules into one script
     home           file locations
     durable        atomic and durable files and folders
     errors         the exceptions shown to users
     version        the version of this installation
 
-Outside the package: `app.py` starts the page; `assets/page` has its scripts and styles; `assets/catalogue.toml` lists
-the known models; `assets/language`, `assets/lessons`, `assets/starters` and `assets/recorded` hold translations,
-lessons, data sets and finished sweeps. `assets/docs/contributing.md` describes how to extend the lab,
-`tests/README.md` where a test belongs.
+Outside the package, `app.py` starts the page, and `assets/page` contains its scripts and styles.
+`assets/catalogue.toml` lists the known models. `assets/language`, `assets/lessons`, `assets/starters` and
+`assets/recorded` contain translations, lessons, data sets and finished sweeps. `assets/docs/contributing.md` describes
+how to extend the lab, and `tests/README.md` where to add a test.
 
 Data flows one way: upload, data, study, training (events), record, evaluation, figures, ui.
 
-Public names: `noisy_embeddings` adds the noise to any training loop, and `run_study` runs a whole study.
+The main entry points are `noisy_embeddings`, which adds the noise to any training loop, and `run_study`, which runs a
+whole study.
 
     from neftune_core import NoiseSettings, StudySettings, noisy_embeddings, run_study
 

@@ -1,4 +1,4 @@
-"""`python -m neftune_core` runs the `neftune` command."""
+"""Run the `neftune` command with `python -m neftune_core`."""
 
 from neftune_core.cli import main
 

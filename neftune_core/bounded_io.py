@@ -1,4 +1,4 @@
-"""Read untrusted JSON and TOML within limits on size, nesting, number of values and magnitude."""
+"""Reading of untrusted JSON and TOML, with limits on size, nesting, number of values and magnitude."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from neftune_core.errors import InvalidSetting
 from neftune_core.language import say
 
 SETTINGS_BYTES = 256_000
-"""Maximum size of a settings file, and of `record.json`."""
+"""Maximum size of a settings file or of `record.json`."""
 SETTINGS_VALUES = 20_000
 DEEPEST = 40
 DEEPEST_KEY = 16
@@ -29,8 +29,8 @@ _LONG_KEY = re.compile(rf"(?<![\w-])[\w-]++(?:\s*+\.\s*+[\w-]++){{{DEEPEST_KEY},
 def read_toml(text: str) -> dict[str, Any]:
     """Parse TOML text.
 
-    Size and depth are checked first: the parser of the standard library recurses for every bracket, and takes seconds
-    for a dotted key of a few kilobytes.
+    Size and depth are checked first, because `tomllib` recurses for every bracket, and takes seconds for a dotted key
+    of a few kilobytes.
 
     Raises:
         InvalidSetting: If the text is too large, nested too deeply or invalid.
@@ -60,12 +60,12 @@ def read_json(block: bytes, most_values: int, *, odd_numbers: bool = False) -> A
     """Parse JSON text.
 
     Args:
-        block: The text in UTF-8.
-        most_values: Largest number of commas and opening brackets.
-        odd_numbers: Whether to read numbers that are out of range as NaN instead of raising.
+        block: UTF-8 text.
+        most_values: Maximum number of commas and opening brackets.
+        odd_numbers: Whether to convert numbers that are out of range to NaN instead of raising.
 
     Returns:
-        The value.
+        The parsed value.
 
     Raises:
         ValueError: If the text is invalid, nested more than `DEEPEST` levels, has too many values, or has a number that
@@ -97,10 +97,10 @@ def check_depth(block: bytes) -> None:
 
 
 def count_of(values: Mapping[str, Any], name: str) -> int:
-    """Return a count among untrusted values.
+    """Return a count from untrusted values.
 
     Args:
-        values: The values by name.
+        values: Untrusted values by name.
         name: Name of the count.
 
     Returns:
@@ -130,14 +130,14 @@ _STRICT, _TOLERANT = _decoder(_refuse), _decoder(lambda _: float("nan"))
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """Read a whole file.
+    """Read a whole file of limited size.
 
     Args:
         path: The file.
-        most: Largest size in bytes.
+        most: Maximum size in bytes.
 
     Returns:
-        Its contents.
+        The content.
 
     Raises:
         ValueError: If the file is larger than `most`.
@@ -155,10 +155,10 @@ def read_lines(file: IO[bytes], longest: int) -> Iterator[bytes]:
 
     Args:
         file: The file.
-        longest: Bytes after which a line is truncated; the rest of it is skipped.
+        longest: Maximum number of bytes per line; longer lines are truncated.
 
     Yields:
-        Each line with its line break, at most `longest` bytes.
+        The lines, with their line breaks unless truncated.
     """
     while line := file.readline(longest):
         yield line

@@ -1,6 +1,6 @@
-"""The `neftune` command: serve, data, train, sweep, compare, judge, report, script, runs, models, world, doctor, ...
+"""The `neftune` command-line interface.
 
-The exit status is 0 only on success; errors are one sentence on standard error.
+The exit status is 0 only on success. Errors are printed to standard error as one sentence.
 """
 
 from __future__ import annotations
@@ -78,12 +78,12 @@ def _log_to_file() -> None:
 
 
 def parse_arguments(cls: type, arguments: list[str], default: Any) -> Any:
-    """Parse the options of one command; parser errors become one sentence, without tyro's box.
+    """Parse the options of one command; errors are raised as one sentence, without tyro's box.
 
     Args:
         cls: The class of the command.
         arguments: The command and its options.
-        default: The values of options that are not given; None for the defaults of the class.
+        default: Values of omitted options; None for the defaults of the class.
 
     Returns:
         An instance of `cls`.
@@ -100,8 +100,8 @@ def parse_arguments(cls: type, arguments: list[str], default: Any) -> Any:
             raise
     lines = [line.strip("│╰╯─ ") for line in output.getvalue().splitlines() if line.strip() and line[0] != "╭"]
     is_rule = [set(line) == {"-"} for line in lines]  # without Unicode, a line of dashes follows the title
-    told = [line for line, rule in zip(lines, is_rule, strict=True) if line and not rule][any(is_rule[1:2]) :]
-    details = " ".join(line for line in told if not line.startswith("For full helptext"))
+    shown = [line for line, rule in zip(lines, is_rule, strict=True) if line and not rule][any(is_rule[1:2]) :]
+    details = " ".join(line for line in shown if not line.startswith("For full helptext"))
     command = f"neftune {arguments[0]}"
     raise InvalidSetting(f"{_plain(details, command)[:300]} (`{command} --help` lists the options.)")
 
@@ -110,11 +110,11 @@ TAKES = {"INT": "an integer", "FLOAT": "a number", "PATH": "a path", "STR": "tex
 
 
 def _plain(details: str, command: str) -> str:
-    """Rewrite the parser's message about wrong options as one sentence, without types and class names."""
+    """Rewrite tyro's error message as one sentence, without types and class names."""
     if found := re.match(r"Unrecognized options: (.+?)(?: Perhaps you meant: (--\S+).*)?$", details):
         return f"`{command}` does not accept {found[1]}." + (f" Perhaps you meant {found[2]}." if found[2] else "")
     if found := re.match(r"Missing value for argument '(\S+)'", details):
-        return f"{found[1]} has no value: write one after it."
+        return f"{found[1]} needs a value: write it after the option."
     if found := re.match(r"Missing from .*?: \S+ (.+?) \(required\)", details):
         return f"`{command}` needs one more argument. {found[1]}"
     if found := re.match(r"Error parsing (\S+): .*?'([^']*)'\]? .*?helptext: (?:-\S+ )?\[?(\S+?)\]? ", f"{details} "):

@@ -1,10 +1,10 @@
-"""Files and folders that appear atomically and survive a power failure.
+"""Atomic writing of files and folders that survives a power failure.
 
-They are written under a temporary name, flushed to disk and renamed; then the parent folder is flushed. A rename alone
-may reach the disk before the content.
+Files and folders are written under a temporary name, flushed to disk and renamed, and then the parent folder is
+flushed. Without flushing, a rename may reach the disk before the content.
 
-Storage buckets and some network file systems have no locks, permissions or flushes. Locks are then held in the
-temporary folder of this machine; permissions and flushes are skipped.
+Storage buckets and some network file systems do not support locks, permissions or flushing. Locks are then held in the
+temporary folder of this machine, and permissions and flushing are skipped.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ os.umask(UMASK)
 UNSUPPORTED = frozenset(
     {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.ENOLCK, errno.EXDEV}
 )
-"""Values of `errno` by which a file system reports that it lacks an operation."""
+"""Values of `errno` for operations that a file system does not support."""
 
 
 def is_unsupported(error: OSError) -> bool:
-    """Return whether an error means that the file system lacks the operation."""
+    """Return whether an error means that the file system does not support the operation."""
     return error.errno in UNSUPPORTED
 
 
@@ -49,16 +49,16 @@ def _skipped_if_unsupported() -> Iterator[None]:
 
 
 def acquire_lock(path: Path, *, timeout: float = -1, poll_interval: float = 0.05) -> FileLock | None:
-    """Lock a file, created if missing, until the result is released or the process ends.
+    """Lock a file until the lock is released or the process ends; the file is created if missing.
 
     Args:
-        path: The file. If its file system has no locks, a file in the temporary folder is locked instead, which only
-            excludes processes of this machine.
+        path: The file. If its file system does not support locks, a file in the temporary folder is locked instead,
+            which only excludes processes on this machine.
         timeout: Seconds to wait; 0 for one attempt, negative for no limit.
         poll_interval: Seconds between attempts.
 
     Returns:
-        The lock, to be released by the caller; None if it is still held elsewhere after `timeout`.
+        The lock, to be released by the caller; None if it is not acquired within `timeout`.
 
     Raises:
         OSError: If the file cannot be written.
@@ -68,9 +68,9 @@ def acquire_lock(path: Path, *, timeout: float = -1, poll_interval: float = 0.05
     except OSError as error:
         if not is_unsupported(error):
             raise
-        beside = lock_of_machine(path)
-        beside.parent.mkdir(mode=0o700, exist_ok=True)
-        return _acquire(beside, timeout, poll_interval)
+        fallback = lock_of_machine(path)
+        fallback.parent.mkdir(mode=0o700, exist_ok=True)
+        return _acquire(fallback, timeout, poll_interval)
 
 
 def _acquire(path: Path, timeout: float, poll_interval: float) -> FileLock | None:
@@ -83,7 +83,7 @@ def _acquire(path: Path, timeout: float, poll_interval: float) -> FileLock | Non
 
 
 def lock_of_machine(path: Path) -> Path:
-    """Return the file in the temporary folder that is locked instead of `path` if its file system has no locks."""
+    """Return the temporary file that is locked instead of `path` if its file system does not support locks."""
     folder = Path(tempfile.gettempdir()) / f"neftune-lab-locks-{os.getuid() if hasattr(os, 'getuid') else 0}"
     return folder / hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
 
@@ -123,7 +123,7 @@ def _flush(path: Path, flags: int) -> None:
 
 
 def sync(descriptor: int) -> None:
-    """Flush an open file to disk, if its file system can.
+    """Flush an open file to disk, if its file system supports this.
 
     Raises:
         OSError: If the content cannot be written, for example because the disk is full.
@@ -133,14 +133,14 @@ def sync(descriptor: int) -> None:
 
 
 def publish(aside: Path, target: Path) -> None:
-    """Flush a finished file or folder and rename it, with the permissions of a new file.
+    """Flush a finished file or folder and rename it; it gets the default permissions of a new file or folder.
 
     Args:
         aside: The finished file or folder.
-        target: Its final name; an existing file is replaced by a file.
+        target: Final path; a file replaces an existing file.
 
     Raises:
-        OSError: If `aside` is a folder, and `target` is a file or a folder with content.
+        OSError: If `aside` is a folder, and `target` is a file or a non-empty folder.
     """
     _open_to_readers(aside)
     _flush_below(aside)
@@ -148,7 +148,7 @@ def publish(aside: Path, target: Path) -> None:
 
 
 def _open_to_readers(path: Path) -> None:
-    """Replace the private permissions of temporary files, such as those that safetensors writes."""
+    """Replace the private permissions of temporary files, such as those written by safetensors."""
     if path.is_symlink():
         return
     is_folder = path.is_dir()
@@ -160,11 +160,11 @@ def _open_to_readers(path: Path) -> None:
 
 
 def move(source: Path, target: Path) -> None:
-    """Rename a file or folder whose content is already flushed, and flush the directory entries.
+    """Rename a file or folder that has already been flushed, and flush the directory entries.
 
     Args:
-        source: Current name.
-        target: New name.
+        source: Current path.
+        target: New path.
     """
     if source.is_dir():
         os.rename(source, target)  # noqa: PTH104 - Path.rename overwrites files on some systems
@@ -176,9 +176,9 @@ def move(source: Path, target: Path) -> None:
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
-    """Yield a temporary path next to `target`; the file or folder written there becomes `target` after the block.
+    """Yield a temporary path next to `target`; the file or folder written there is renamed to `target` after the block.
 
-    An existing `target` is replaced only then, and kept if the block raises.
+    An existing `target` is only replaced after the block, and is kept if the block raises.
     """
     aside = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
     before = aside.with_name(f"{aside.name}.old")
@@ -210,7 +210,7 @@ def write_whole(path: Path, text: str) -> None:
 
     Args:
         path: The file.
-        text: Its content.
+        text: The content.
     """
     with atomic_write(path) as aside:
         aside.write_text(text, encoding="utf-8")

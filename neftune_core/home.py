@@ -14,15 +14,15 @@ from neftune_core.durable import is_unsupported, move, remove, write_whole
 from neftune_core.errors import NotAvailable
 
 SPACE_STORAGE = Path("/data")
-"""Where the host of a Space mounts a storage bucket, if any."""
+"""Mount point of the storage bucket of a Space, if it has one."""
 
 LOST_ON_SPACE = (
-    "This Space has no storage bucket: what is trained here is lost when it restarts or sleeps, so download what "
-    "you want to keep."
+    "This Space has no storage bucket, so results are lost when it restarts or sleeps: download those that you want to "
+    "keep."
 )
 UNUSABLE_ON_SPACE = (
-    "The storage bucket of this Space is mounted in a way in which files cannot be extended or renamed, so it is not "
-    "used: what is trained here is lost when the Space restarts or sleeps, so download what you want to keep."
+    "The storage bucket of this Space is not used, because it does not support appending to files or renaming them. "
+    "Results are lost when the Space restarts or sleeps: download those that you want to keep."
 )
 LOST_HERE = (
     "No writable data folder was found, so results are stored in a temporary folder: set NEFTUNE_HOME to a permanent "
@@ -33,17 +33,17 @@ LOST_HERE = (
 def home() -> Path:
     """Return the folder for records, models and logs, creating it if necessary.
 
-    It is `NEFTUNE_HOME` if set, otherwise the platform's data folder (on a Space, its storage bucket), otherwise a
-    temporary folder, which `home_note` reports.
+    It is `NEFTUNE_HOME` if set, otherwise a folder in the platform's data folder (on a Space, in its storage bucket).
+    If that is not writable, it is a temporary folder, and `home_note` returns a warning.
 
     Raises:
-        NotAvailable: If the folder in `NEFTUNE_HOME` cannot be created.
+        NotAvailable: If the folder in `NEFTUNE_HOME` cannot be created or cannot hold records.
     """
     return _locate(os.environ.get("NEFTUNE_HOME", ""))[0]
 
 
 def home_note() -> str:
-    """Return a warning if the home folder is temporary; otherwise an empty text."""
+    """Return a warning if the home folder is temporary, otherwise an empty string."""
     return _locate(os.environ.get("NEFTUNE_HOME", ""))[1]
 
 
@@ -56,8 +56,8 @@ def _locate(chosen: str) -> tuple[Path, str]:
             )
         if not can_hold_records(folder):
             raise NotAvailable(
-                f"Files in the folder {folder} cannot be extended or renamed, which records need: mount it with "
-                "support for both (hf-mount: --advanced-writes), or set NEFTUNE_HOME to another folder."
+                f"The folder {folder} does not support appending to files or renaming them, which records need: mount "
+                "it with support for both (hf-mount: --advanced-writes), or set NEFTUNE_HOME to another folder."
             )
         return folder, ""
     if "SPACE_ID" in os.environ:
@@ -80,16 +80,16 @@ def _is_writable(folder: Path) -> bool:
 
 @functools.cache
 def can_hold_records(folder: Path) -> bool:
-    """Return whether files below `folder` can be extended, replaced and renamed; on some mounted buckets they cannot.
+    """Return whether files in `folder` can be appended to, replaced and renamed, unlike on some mounted buckets.
 
-    Locks, permissions and flushes are not needed, see `durable`.
+    Locks, permissions and flushing are optional; see `durable`.
     """
     try:
         tried = Path(tempfile.mkdtemp(prefix=".tried-", dir=folder))
     except OSError:
         return True  # other errors, such as a full disk, are reported when a record is written
     try:
-        for _ in range(2):  # the second time, the file is replaced
+        for _ in range(2):  # the second write replaces the file
             write_whole(tried / "file", "a")
         with (tried / "file").open("a", encoding="utf-8") as file:
             file.write("b")
@@ -116,7 +116,7 @@ def _data_folder() -> Path:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return the total size of all files below `folder` in bytes; files that disappear meanwhile are ignored."""
+    """Return the total size of all files below `folder` in bytes, ignoring files that disappear meanwhile."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -126,7 +126,7 @@ def folder_bytes(folder: Path) -> int:
 
 
 def storage() -> dict[str, int]:
-    """Return the bytes under `home()` by category: `records`, `models` and `other`."""
+    """Return the disk usage under `home()` in bytes, by category: `records`, `models` and `other`."""
     root = home()
     sizes = {"records": folder_bytes(root / "runs"), "models": folder_bytes(root / "models")}
     return {**sizes, "other": max(0, folder_bytes(root) - sum(sizes.values()))}
@@ -135,7 +135,7 @@ def storage() -> dict[str, int]:
 def remove_models() -> int:
     """Remove the models under `home()`, which are downloaded or converted again on demand.
 
-    Models in memory remain usable. Unfinished folders, local folders and the hub's cache are not removed.
+    Models in memory remain usable. Incomplete downloads, local folders and the hub's cache are not removed.
 
     Returns:
         The number of bytes freed.
@@ -148,7 +148,7 @@ def remove_models() -> int:
 
 
 def stored_models() -> list[Path]:
-    """Return the folders of the downloaded and converted models under `home()`, without unfinished ones."""
+    """Return the folders of downloaded and converted models under `home()`, except incomplete ones."""
     folder = home() / "models"
     found = [*folder.glob("*"), *folder.glob("converted/*")]
     return [path for path in found if not path.name.startswith(".") and (path / "config.json").is_file()]

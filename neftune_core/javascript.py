@@ -1,4 +1,4 @@
-"""Bundle JavaScript modules of the page as one script, for fewer requests, for the first view and for reports."""
+"""Bundling of the page's JavaScript modules into one script, for the page, its first view and reports."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ _EXPORT = re.compile(r"^export (?=(?:async )?(?:const|class|function)\*? (\w+))"
 
 
 def as_one(name: str) -> str:
-    """Return a module and everything that it imports as one script, in which each module keeps its own scope.
+    """Bundle a module and its imports into one script, in which each module keeps its own scope.
 
-    Modules import static names (`import { short, read as readBox } from "./numbers.js";`) or everything
-    (`import * as state from "./state.js";`), never circularly, and export constants, classes and functions where they
-    are declared.
+    Modules may import names (`import { short, read as readBox } from "./numbers.js";`) or a namespace
+    (`import * as state from "./state.js";`), but not circularly. They must export constants, classes and functions in
+    their declarations.
 
     Args:
-        name: The module, relative to the assets, such as "page/first.js".
+        name: Path of the module relative to the assets, such as "page/first.js".
+
+    Returns:
+        The script.
     """
     modules: dict[Path, str] = {}
     _collect((assets() / name).resolve(), modules)
@@ -33,12 +36,12 @@ def _collect(path: Path, modules: dict[Path, str]) -> None:
     text = path.read_text(encoding="utf-8")
     for found in _IMPORT.finditer(text):
         _collect((path.parent / found[2]).resolve(), modules)
-    places = {known: place for place, known in enumerate(modules)}
+    numbers = {known: number for number, known in enumerate(modules)}
 
-    def taken(found: re.Match[str]) -> str:
-        what, place = found[1], places[(path.parent / found[2]).resolve()]
-        return f"const {what.removeprefix('* as ').replace(' as ', ': ')} = module{place};\n" if what else ""
+    def as_constant(found: re.Match[str]) -> str:
+        names, number = found[1], numbers[(path.parent / found[2]).resolve()]
+        return f"const {names.removeprefix('* as ').replace(' as ', ': ')} = module{number};\n" if names else ""
 
     exported = ", ".join(found[1] for found in _EXPORT.finditer(text))
-    body = _EXPORT.sub("", _IMPORT.sub(taken, text))
-    modules[path] = f"const module{len(places)} = (() => {{\n{body}\nreturn {{ {exported} }};\n}})();\n"
+    body = _EXPORT.sub("", _IMPORT.sub(as_constant, text))
+    modules[path] = f"const module{len(numbers)} = (() => {{\n{body}\nreturn {{ {exported} }};\n}})();\n"

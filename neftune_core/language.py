@@ -1,7 +1,7 @@
-"""Translation: texts are written in English in the code and looked up in a catalogue.
+"""Translation of user-facing texts.
 
-A catalogue (assets/language/zh.json) maps English texts to translations; missing texts stay English. Values in braces,
-such as `{count:,} rows`, are inserted after the lookup.
+Texts are written in English in the code. A catalogue (`assets/language/zh.json`) maps them to translations, and texts
+without a translation stay English. Values in braces, as in `{count:,} rows`, are inserted after the lookup.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def current() -> str:
 
 @contextmanager
 def in_language(code: str) -> Iterator[None]:
-    """Set the language inside the block; do not use it around a `yield`, since the generator may resume elsewhere."""
+    """Set the language inside the block, which must not contain a `yield`: generators may resume in another context."""
     token = _current.set(code)
     try:
         yield
@@ -44,7 +44,7 @@ def say(text: str, /, **values: Any) -> str:
 
     Args:
         text: The English text, a key of the catalogue.
-        values: Values of the names in braces.
+        values: Values for the names in braces.
 
     Returns:
         The text in the current language.
@@ -54,17 +54,17 @@ def say(text: str, /, **values: Any) -> str:
 
 
 def later(text: str) -> str:
-    """Mark a text for translation that is stored in a table and passed to `say` later; return it unchanged."""
+    """Mark a text for later translation by `say`, and return it unchanged."""
     return text
 
 
 def plural(count: float, one: str, many: str) -> str:
-    """Return the English text that agrees in number with `count`, for `say` or for storage as by `later`.
+    """Return the English text that agrees in number with `count`, to be passed to `say` now or later.
 
     Args:
         count: The number in the text.
         one: The singular text, a key of the catalogue.
-        many: The plural text, a key of the catalogue; its Chinese translation is the same.
+        many: The plural text, a key of the catalogue with the same Chinese translation.
 
     Returns:
         `one` if `count` is 1, else `many`.
@@ -73,15 +73,15 @@ def plural(count: float, one: str, many: str) -> str:
 
 
 def translate_finished(kept: str) -> str:
-    """Translate a finished English sentence, such as one stored in a record, to the current language.
+    """Translate an English sentence with inserted values, such as one stored in a record, to the current language.
 
-    Values that are sentences of the catalogue are translated as well. Unknown sentences are returned unchanged.
+    Values that match texts of the catalogue are translated as well. Unknown sentences are returned unchanged.
     """
     return _translate_finished(kept, current())
 
 
 SHORTEST = 12
-"""Minimum number of letters outside the values of a text that `translate_finished` matches."""
+"""Minimum number of letters, excluding values, in texts that `translate_finished` matches."""
 
 
 @functools.lru_cache(maxsize=1000)
@@ -101,7 +101,7 @@ def _inside(value: str, code: str) -> str:
 
 
 def _fill(text: str, values: Mapping[str, str]) -> str:
-    """Insert values that are already formatted."""
+    """Insert formatted values; the format specifications in `text` are ignored."""
     return _PLACE.sub(lambda place: values[place[1]], text)
 
 
@@ -110,7 +110,7 @@ _PLACE = re.compile(r"\{(\w+)[^{}]*\}")
 
 @functools.cache
 def _forms(code: str) -> list[tuple[str, list[str], list[str]]]:
-    """Return the texts with values, the pieces between the values, and the names; most specific first."""
+    """Return (text, pieces between the values, names) for each text with values, most specific first."""
     found = []
     for text in catalogue(code):
         parts = [(piece, name) for piece, name, _, _ in string.Formatter().parse(text)]
@@ -122,7 +122,7 @@ def _forms(code: str) -> list[tuple[str, list[str], list[str]]]:
 
 
 def _values_in(kept: str, pieces: list[str], names: list[str]) -> dict[str, str] | None:
-    """Return the parts of `kept` between the `pieces`, by name; None if it does not match."""
+    """Return the values in `kept` between the `pieces`, by name; None if `kept` does not match."""
     if not (kept.startswith(pieces[0]) and kept.endswith(pieces[-1])):
         return None
     values, begin, end = {}, len(pieces[0]), len(kept) - len(pieces[-1])
@@ -150,7 +150,7 @@ _IN_SCRIPT = re.compile(rf"\b(?:text\(|agreeing\(\s*[\w.]+,)\s*({_LITERAL})(?:,\
 
 @functools.cache
 def in_scripts() -> tuple[str, ...]:
-    """Return the English texts in the page's JavaScript."""
+    """Return the English texts in the page's JavaScript that are translated."""
     found = set()
     for path in sorted((assets() / "page").glob("*.js")):
         for forms in _IN_SCRIPT.findall(path.read_text(encoding="utf-8")):

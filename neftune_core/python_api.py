@@ -1,4 +1,4 @@
-"""Studies from Python: run one, follow its events, and read losses, verdict, answers and adapters as plain objects.
+"""Python API: run studies, follow their events, and read losses, verdicts, answers and adapters.
 
 Example:
     result = run_study(StudySettings(noise=[{"strength": 5}], seeds=6), progress=print)
@@ -46,8 +46,8 @@ class LossPoint:
     Attributes:
         seed: Seed of the run.
         step: Optimizer steps taken so far.
-        train_loss: Mean loss on training rows in nats per response token; None if not measured.
-        held_out_loss: The same on held-out rows; None without held-out rows.
+        train_loss: Mean loss on training rows, in nats per response token; None if not measured.
+        held_out_loss: Mean loss on held-out rows, in the same unit; None without held-out rows.
     """
 
     seed: int
@@ -57,7 +57,7 @@ class LossPoint:
 
 
 class AnswerTable(list[dict[str, Any]]):
-    """Answers side by side: one object per prompt, with `prompt`, `reference` and `arms` (text and measures)."""
+    """List of answers: one dict per prompt, with `prompt`, `reference` and `arms` (text and measures by arm)."""
 
     def to_pandas(self) -> Any:
         """Return a data frame with one row per prompt and one column per arm.
@@ -79,7 +79,7 @@ class AnswerTable(list[dict[str, Any]]):
 
 
 class StudyResult:
-    """The results of a record; every property reads the record again, so it also works for a running study.
+    """Results of a study; every property reads the record again, so the results of a running study stay current.
 
     Attributes:
         record: The record on disk.
@@ -100,7 +100,7 @@ class StudyResult:
 
     @property
     def losses(self) -> dict[str, list[LossPoint]]:
-        """Losses of the base and every arm, in the order of the evaluations."""
+        """Losses of the base and of every arm by name, in order of evaluation."""
         found: dict[str, list[LossPoint]] = {name: [] for name in ("base", *self.arms)}
         for event in self.record.events():
             if event["event"] == "evaluated":
@@ -111,7 +111,7 @@ class StudyResult:
 
     @property
     def verdict(self) -> Verdict:
-        """The comparison of every arm with the control; `str()` of it is the text.
+        """Comparison of every arm with the control; `str(verdict)` is the verdict as text.
 
         Raises:
             RecordError: If the settings of the record cannot be read.
@@ -120,39 +120,39 @@ class StudyResult:
 
     @property
     def answers(self) -> AnswerTable:
-        """Answers that were stored when the study finished."""
+        """Answers stored when the study finished."""
         return AnswerTable(self.record.answers())
 
     def adapter(self, arm: str, folder: Path | str, *, seed: int | None = None) -> Path:
-        """Write the adapter of one arm for PEFT, with a model card.
+        """Write the adapter of one arm in PEFT format, with a model card.
 
         Args:
             arm: Name of the arm, such as "uniform-alpha-5"; "uniform-alpha-5@best" for its best evaluation.
-            folder: The folder to create.
-            seed: Seed of the run; the study's first by default.
+            folder: Folder to create.
+            seed: Seed of the run; by default, the first seed of the study.
 
         Returns:
             The folder.
 
         Raises:
-            InvalidSetting: If the study trained all weights, or something exists at `folder`.
+            InvalidSetting: If the study trained all weights, or `folder` already exists.
             RecordError: If the record has no such arm.
         """
         return self._write(arm, folder, seed, "adapter")
 
     def merged_model(self, arm: str, folder: Path | str, *, seed: int | None = None) -> Path:
-        """Write the whole model with one arm's training merged into it, and a model card.
+        """Write the full model with the trained weights of one arm merged into it, and a model card.
 
         Args:
             arm: Name of the arm, as for `adapter`.
-            folder: The folder to create.
-            seed: Seed of the run; the study's first by default.
+            folder: Folder to create.
+            seed: Seed of the run; by default, the first seed of the study.
 
         Returns:
-            The folder, which `from_pretrained` of transformers loads.
+            The folder, for `from_pretrained` of transformers.
 
         Raises:
-            InvalidSetting: If something exists at `folder`.
+            InvalidSetting: If `folder` already exists.
             RecordError: If the record has no such arm.
         """
         return self._write(arm, folder, seed, "merged")
@@ -163,54 +163,57 @@ class StudyResult:
         return target
 
     def go_on(self, epochs: float) -> StudyRun:
-        """Create a record that continues this finished study for more epochs, and return it as an iterator of events.
+        """Continue this finished study for more epochs, in a new record.
 
-        The schedules of the learning rate and the noise run again over these epochs; a constant rate stays constant.
-        The verdict on the new record states that the result of this one was known.
+        The schedules of the learning rate and the noise restart over these epochs; a constant rate stays constant.
+        The verdict on the new record states that the result of this study was already known.
 
         Args:
             epochs: Number of further passes over the training rows.
 
+        Returns:
+            The continued study, which trains while it is iterated over.
+
         Raises:
-            RecordError: If the study is not finished, or its state was not kept.
+            RecordError: If the study is not finished, or its final training state was not stored.
             LabError: If a limit is exceeded.
         """
         limits = Limits()
         return StudyRun(go_on(self.record, epochs, "", limits), limits)
 
     def ask(self, prompts: Sequence[str], *, arms: Sequence[str] | None = None, **decoding: Any) -> AnswerTable:
-        """Answer prompts with the base and the arms; see `compare`.
+        """Generate answers from the base and the arms; see `compare`.
 
         Args:
             prompts: User messages, one per prompt.
-            arms: Names of the arms that answer besides the base; all by default.
+            arms: Names of the arms that answer in addition to the base; all by default.
             **decoding: Fields of `DecodingSettings`.
 
         Returns:
-            One object per prompt.
+            One dict per prompt.
         """
         return compare([self], prompts, arms=arms, **decoding)
 
     def judge(
         self, arm: str, against: str = "control", *, base_url: str, model: str, key: str = "", seed: int | None = None
     ) -> JudgeProgress:
-        """Let a language model behind an OpenAI-compatible endpoint compare the stored answers of two arms.
+        """Compare the stored answers of two arms with a language model behind an OpenAI-compatible API.
 
-        The prompts and answers are sent there. Verdicts are stored with the record, and not requested again.
+        Prompts and answers are sent to this API. Its verdicts are stored in the record and never requested twice.
 
         Args:
-            arm: Name of the arm whose win rate is computed.
+            arm: Name of the arm for which the win rate is computed.
             against: Name of the other arm.
             base_url: URL of the API, such as "http://127.0.0.1:8000/v1".
-            model: Name of the model there.
+            model: Name of the model at this API.
             key: API key; it is not stored.
-            seed: Seed whose answers are judged; all by default.
+            seed: Seed to judge; all seeds by default.
 
         Returns:
             The verdicts, with `rate.raw` and `rate.controlled`.
 
         Raises:
-            LabError: If the arms or the judge cannot be used; earlier verdicts stay stored.
+            LabError: If the arms or the judge cannot be used; verdicts received before are kept.
         """
         asked = Judge(base_url, model, key)
         *_, found = judge_arms(self.record, (arm, against), asked, seed=seed)
@@ -234,14 +237,14 @@ class StudyResult:
 
 
 class StudyRun:
-    """A study to iterate over: it runs while its events are read, and stops when the iterator is closed.
+    """An iterable study: it trains while its events are read, and stops when the iterator is closed.
 
     Attributes:
-        result: What has been measured so far.
+        result: Results so far.
 
     Args:
         record: Record of the study.
-        limits: Limits on its size and duration.
+        limits: Limits on the size and duration of the study.
     """
 
     def __init__(self, record: Record, limits: Limits) -> None:
@@ -270,7 +273,7 @@ class StudyRun:
         """Change the strength of the first noise arm of a live study from the next step on, and log the change.
 
         Args:
-            strength: The strength, in the unit of the arm.
+            strength: New strength, in the unit of the arm.
 
         Raises:
             RecordError: If the study is not live, or not running.
@@ -279,10 +282,11 @@ class StudyRun:
         set_strength(self.result.record, strength)
 
     def stop_arm(self, arm: str) -> None:
-        """Stop one arm after the current step, from the loop over the events or from another thread.
+        """Stop one arm after the current step.
 
-        The other arms continue, and the remaining seeds train without this arm. The verdict reports the arm's
-        differences up to this step, but makes no claim about it.
+        This may be called inside the loop over the events or from another thread. The other arms continue, and the
+        remaining seeds train without this arm. The verdict reports the arm's differences up to this step, but makes
+        no claim about it.
 
         Args:
             arm: Name of the arm, such as "uniform-alpha-5".
@@ -294,17 +298,17 @@ class StudyRun:
 
 
 def start_study(study: StudySettings, *, resume: bool = False) -> StudyRun:
-    """Create a record for a study, and return the study as an iterator of its events.
+    """Create the record of a study, and return the study as an iterable of events.
 
     Args:
         study: The settings.
-        resume: Continue the newest record with the same settings, if there is one.
+        resume: Whether to continue the newest record with the same settings, if there is one.
 
     Returns:
         The study, which trains while it is iterated over.
 
     Raises:
-        LabError: If a setting cannot be used, or the disk has no room.
+        LabError: If a setting cannot be used, or disk space is short.
     """
     limits = Limits()
     study.check(limits)
@@ -318,10 +322,10 @@ def run_study(study: StudySettings, *, progress: EventCallback | None = None, re
     Args:
         study: The settings.
         progress: Called with every event.
-        resume: Continue the newest record with the same settings, if there is one.
+        resume: Whether to continue the newest record with the same settings, if there is one.
 
     Returns:
-        Its results.
+        The results.
 
     Raises:
         LabError: If a setting cannot be used, or the study fails.
@@ -334,13 +338,13 @@ def run_study(study: StudySettings, *, progress: EventCallback | None = None, re
 
 
 def open_study(name: str | Path) -> StudyResult:
-    """Open a record.
+    """Open the record of a study.
 
     Args:
-        name: The id of a record as `neftune runs` lists it, or its folder.
+        name: Id of the record, as listed by `neftune runs`, or path of its folder.
 
     Returns:
-        Its results.
+        The results.
 
     Raises:
         RecordError: If there is no such record, or it is a sweep.
@@ -353,16 +357,16 @@ def open_study(name: str | Path) -> StudyResult:
 def compare(
     results: Sequence[StudyResult], prompts: Sequence[str], *, arms: Sequence[str] | None = None, **decoding: Any
 ) -> AnswerTable:
-    """Answer the same prompts with the base and with arms of one or more studies on it.
+    """Generate answers to the same prompts from a base model and the arms of studies on it.
 
     Args:
         results: Studies with the same base model.
         prompts: User messages, one per prompt.
-        arms: Names of the arms that answer besides the base; all by default.
+        arms: Names of the arms that answer in addition to the base; all by default.
         **decoding: Fields of `DecodingSettings`, such as `new_tokens` or `temperature`.
 
     Returns:
-        One object per prompt.
+        One dict per prompt.
 
     Raises:
         LabError: If the studies have different bases, or a prompt or setting cannot be used.

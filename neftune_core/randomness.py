@@ -1,7 +1,7 @@
 """Private random streams, one per purpose; the global generators are never used.
 
-numpy's seed sequences treat `(0,)` and `(0, 0)` alike, so every key starts with its purpose, which is never 0, and its
-length.
+NumPy's `SeedSequence` treats `(0,)` and `(0, 0)` alike. Every key therefore starts with its purpose, which is never 0,
+and its length.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from neftune_core.language import say
 
 
 class Purpose(IntEnum):
-    """What a stream is used for."""
+    """Purpose of a random stream."""
 
     NOISE = 1
     ORDER = 2
@@ -54,7 +54,7 @@ def torch_seed(purpose: Purpose, *key: int) -> int:
         key: Non-negative integers that select the stream.
 
     Returns:
-        The seed, of 63 bits.
+        A 63-bit seed.
 
     Raises:
         InvalidSetting: If a number in `key` is negative.

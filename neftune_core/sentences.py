@@ -1,4 +1,4 @@
-"""Translation of any exception to one sentence for users, in the language of the page."""
+"""Conversion of exceptions to one sentence for users, in the current language."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from neftune_core.language import later, say
 
 logger = logging.getLogger(__name__)
 
-# Messages of torch on CUDA and Apple GPUs, and on the CPU under Linux and Windows.
+# Parts of torch's messages on CUDA and Apple GPUs, and on CPUs under Linux and Windows.
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-# Messages of safetensors for a full disk, on Linux and macOS, and on Windows.
+# Parts of safetensors' messages for a full disk, on Linux and macOS, and on Windows.
 DISK_FULL = ("os error 28", "os error 112")
 
 
 def sentence(error: BaseException) -> str:
-    """Return the sentence to show for an exception; bugs are logged with their traceback."""
+    """Return the sentence to show for an exception; unexpected exceptions are logged with their traceback."""
     if isinstance(error, LabError | Cancelled):
         return str(error) or say("Stopped on request.")
     if is_out_of_memory(error):
         return say(
-            "This machine ran out of memory: choose arms in turn, a smaller batch, a shorter length or fewer arms, and "
-            "start again."
+            "This machine ran out of memory: train the arms in turn, or choose a smaller batch, a shorter length or "
+            "fewer arms, and start again."
         )
     if is_disk_full(error):
         return say("The disk is full: free some space (or clean the cache), and start again.")
@@ -46,15 +46,15 @@ CAUSES = {
     errno.ENAMETOOLONG: later("its name is too long"),
     errno.EMFILE: later("too many files are open"),
 }
-"""Why a file cannot be used, by `errno`."""
+"""Reasons why a file cannot be used, by `errno`."""
 LONGEST_CAUSE = 200
 
 
 def cause(error: BaseException) -> str:
-    """Return the reason for a failure in a few words, without a full stop, to embed in a sentence.
+    """Return the reason for a failure in a few words without a full stop, for use inside a sentence.
 
     Returns:
-        The translated reason if it is known, otherwise the first line of the error's message.
+        The translated reason if known, otherwise the first line of the error message.
     """
     if isinstance(error, OSError) and error.errno in CAUSES:
         return say(CAUSES[error.errno])
@@ -69,12 +69,12 @@ def cause(error: BaseException) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an exception means that memory ran out, including those of torch."""
+    """Return whether an exception means that memory ran out, including exceptions of torch."""
     return isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Return whether an exception means that the disk is full, including those of native libraries."""
+    """Return whether an exception means that the disk is full, including exceptions of native libraries."""
     if isinstance(error, OSError) and error.errno is not None:
         return errno.errorcode.get(error.errno) in ("ENOSPC", "EDQUOT")
     return any(words in str(error).lower() for words in DISK_FULL)

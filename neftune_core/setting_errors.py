@@ -1,4 +1,4 @@
-"""Validation errors of settings as one sentence: pydantic's messages translated, with a suggestion."""
+"""Conversion of pydantic's validation errors to one translated sentence with a suggestion."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def setting_error(cls: type[BaseModel], error: ValidationError) -> str:
 
     Args:
         cls: The settings class.
-        error: The error of pydantic.
+        error: The pydantic error.
 
     Returns:
-        The sentence: the setting, the value that was given, and the reason.
+        A sentence with the setting, the given value and the reason.
     """
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])[:100]
@@ -48,7 +48,7 @@ TABLE_TYPES = ("model_type", "model_attributes_type", "dict_type")
 
 
 def _nearest(cls: type[BaseModel], where: str) -> str:
-    """Return the setting of `cls` with the most similar name, or the same name in another table."""
+    """Return the setting of `cls` with the most similar name, or the same name in another table; "" if none."""
     known = _names(cls)
     table, _, last = where.rpartition(".")
     elsewhere = [name for name in known if name.rpartition(".")[2] == last]
@@ -69,7 +69,7 @@ def _names(cls: type[BaseModel], prefix: str = "") -> list[str]:
     return found
 
 
-# Messages of pydantic by error type.
+# Reasons by pydantic error type.
 _REASONS = {
     "greater_than_equal": later("it must be {ge} or more"),
     "less_than_equal": later("it must be {le} or less"),
@@ -93,7 +93,7 @@ _REASONS = {
 
 
 def _reason(fault: ErrorDetails) -> str:
-    """Return why a value is invalid: the message of a validator or of pydantic, translated if known."""
+    """Return why a value is invalid: the reason in `_REASONS`, otherwise the message of the validator or pydantic."""
     if fault["type"] in _REASONS:
         bounds = fault.get("ctx", {}).items()
         written = {name: f"{bound:.15g}" for name, bound in bounds if isinstance(bound, int | float)}

@@ -1,11 +1,11 @@
-"""Settings, each declared in a single place.
+"""Declaration and validation of settings.
 
-A settings class is a frozen pydantic model whose fields are created by `setting(...)`. The declaration provides
-validation, the controls of the page (`controls`), the command line, the TOML file (`to_toml`, `parse`) and the
-parameters of a link (`from_query`).
+A settings class is a frozen pydantic model with fields created by `setting(...)`. Each setting is declared once. The
+declaration defines its validation, control on the page (`controls`), command-line option, TOML entry (`to_toml`,
+`from_toml`) and link parameter (`from_query`).
 
     class NoiseSettings(Settings):
-        strength: float = setting(5.0, "How strong the noise is.", minimum=0, maximum=1000, step=0.5)
+        strength: float = setting(5.0, "Strength of the noise.", minimum=0, maximum=1000, step=0.5)
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ Choices = Mapping[str, str] | Callable[[], Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Control:
-    """One setting as the page shows it.
+    """One setting as shown on the page.
 
     Attributes:
         name: Dotted name, such as `training.epochs`.
-        type: Scalar type; for an optional setting, the type of its value.
+        type: Scalar type; for an optional setting, without None.
         default: Default value.
-        help: Description in one sentence.
-        label: Short label; derived from the field's name if `setting` has none.
+        help: One-sentence description.
+        label: Short label; by default derived from the field name.
         minimum: Smallest allowed value (inclusive); None for no limit.
         maximum: Largest allowed value (inclusive); None for no limit.
-        slider_maximum: Upper end of the slider; `maximum` if `setting` has none.
-        step: Step of the slider or number field; None if it is free.
+        slider_maximum: Upper end of the slider; by default `maximum`.
+        step: Step of the slider or number field; None for no fixed step.
         unit: Unit, such as "seconds"; "" for none.
-        choices: Labels by value, also if `setting` has a function that returns them; None if the value is free.
+        choices: Labels by allowed value; None if any value is allowed.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Control:
 
 
 class ControlOptions(TypedDict, total=False):
-    """How a setting is bounded and shown; see `Control`. `max_length` is the largest number of characters of a text."""
+    """Bounds and display options of a setting, as in `Control`; `max_length` limits the characters of a text."""
 
     label: str
     minimum: float
@@ -75,11 +75,11 @@ def setting(default: Any, help: str, **options: Unpack[ControlOptions]) -> Any:
 
     Args:
         default: Default value.
-        help: Description in one sentence.
+        help: One-sentence description.
         **options: See `ControlOptions`.
 
     Returns:
-        The field.
+        A pydantic field.
     """
     return Field(
         default,
@@ -101,22 +101,22 @@ def _resolve(choices: Choices | None) -> Mapping[str, str] | None:
 
 
 class Settings(BaseModel):
-    """A frozen set of settings; unknown names, wrong types and values out of range are rejected."""
+    """Base class of immutable settings; unknown names, wrong types and values out of range are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def __init__(self, **values: Any) -> None:
-        """Create settings, or raise `InvalidSetting` with one sentence."""
+        """Validate the values; raise `InvalidSetting` with a one-sentence message if one is invalid."""
         try:
             super().__init__(**values)
         except ValidationError as error:
             raise InvalidSetting(setting_error(type(self), error)) from None
 
-    # Nested settings are then validated without the method above, so that the error includes their location.
+    # Make pydantic validate nested settings without calling this `__init__`, so that errors include their location.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     def __hash__(self) -> int:
-        """Return a hash of the values, including those of tables; the page uses it to detect changes."""
+        """Return a hash of all values, including nested tables; the page uses it to detect changes."""
         return hash(self.model_dump_json())
 
     @model_validator(mode="after")
@@ -150,7 +150,7 @@ def parse(cls: type[S], values: Mapping[str, Any]) -> S:
         The validated settings.
 
     Raises:
-        InvalidSetting: If a value is invalid, with one sentence.
+        InvalidSetting: If a value is invalid; the message is one sentence.
     """
     try:
         return cls.model_validate(dict(values))
@@ -166,7 +166,7 @@ def _plain_type(annotation: Any) -> type:
 
 
 def controls(cls: type[Settings], prefix: str = "") -> list[Control]:
-    """Return the controls of all scalar settings, nested ones included, in order of declaration.
+    """Return the controls of all scalar settings, including nested ones, in order of declaration.
 
     Args:
         cls: The settings class.
@@ -206,20 +206,20 @@ def control(cls: type[Settings], name: str) -> Control:
         name: Dotted name.
 
     Returns:
-        Its control.
+        The control.
     """
     return next(found for found in controls(cls) if found.name == name)
 
 
 def from_query(cls: type[S], query: Mapping[str, str]) -> S:
-    """Create settings from link parameters; numbers are clamped to their range and unknown names ignored.
+    """Create settings from link parameters; numbers are clamped to their range, and unknown names are ignored.
 
     Args:
         cls: The settings class.
-        query: Values by dotted name.
+        query: Link parameters by dotted name.
 
     Returns:
-        The validated settings, with defaults for names that are absent from the link.
+        The validated settings; names absent from the link have their default.
     """
     nested: dict[str, Any] = {}
     for found in controls(cls):
@@ -244,7 +244,7 @@ def _clamp(found: Control, text: str) -> Any:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested values by dotted name.
+    """Flatten nested values to one mapping by dotted name.
 
     Args:
         values: The nested values.
@@ -273,12 +273,12 @@ def to_toml(settings: Settings, *, comments: bool = False) -> str:
 
     Args:
         settings: The settings.
-        comments: Whether to add help, unit and range as a comment above each setting.
+        comments: Whether to add the help, range and unit of each setting as a comment above it.
 
     Returns:
-        The text.
+        The TOML text.
     """
-    import tomlkit  # here, so that the noise alone needs only torch, numpy and pydantic
+    import tomlkit  # imported here because the noise must only need torch, numpy and pydantic
 
     document = tomlkit.document()
     _fill(document, settings, comments=comments)
@@ -351,7 +351,7 @@ def from_toml(cls: type[S], text: str) -> S:
         The validated settings.
 
     Raises:
-        InvalidSetting: If the text or a value is invalid, with one sentence.
+        InvalidSetting: If the text or a value is invalid; the message is one sentence.
     """
     return parse(cls, read_toml(text))
 
@@ -359,41 +359,41 @@ def from_toml(cls: type[S], text: str) -> S:
 class Limits(Settings):
     """Limits of a server, shared by the page, the API and the command line."""
 
-    upload_megabytes: int = setting(50, "Largest file that may be uploaded.", minimum=1, maximum=100_000, unit="MB")
-    rows: int = setting(20_000, "Most rows read from one file or data set.", minimum=1, maximum=10_000_000)
-    row_characters: int = setting(100_000, "Most characters in one row.", minimum=100, maximum=10_000_000)
+    upload_megabytes: int = setting(50, "Maximum size of an uploaded file.", minimum=1, maximum=100_000, unit="MB")
+    rows: int = setting(20_000, "Maximum number of rows read from one file or data set.", minimum=1, maximum=10_000_000)
+    row_characters: int = setting(100_000, "Maximum characters per row.", minimum=100, maximum=10_000_000)
     steps: int = setting(
-        2_560_000, "Most optimizer steps of one study, all seeds together.", minimum=1, maximum=10_000_000
+        2_560_000, "Maximum number of optimizer steps per study, over all seeds.", minimum=1, maximum=10_000_000
     )
-    arms: int = setting(16, "Most arms of one study, control included.", minimum=2, maximum=64)
+    arms: int = setting(16, "Maximum number of arms per study, including the control.", minimum=2, maximum=64)
     sweep_studies: int = setting(
-        1000, "Most studies of one sweep: its training settings times its seeds.", minimum=1, maximum=1_000_000
+        1000, "Maximum number of studies per sweep (training settings times seeds).", minimum=1, maximum=1_000_000
     )
     study_minutes: int = setting(
-        24 * 60, "Longest time that a study or a whole sweep may run.", minimum=1, maximum=60 * 24 * 30, unit="minutes"
+        24 * 60, "Maximum run time of a study or of a whole sweep.", minimum=1, maximum=60 * 24 * 30, unit="minutes"
     )
-    waiting_jobs: int = setting(8, "Most waiting jobs per visitor.", minimum=1, maximum=1000)
-    address_jobs: int = setting(100, "Most waiting jobs per network address.", minimum=1, maximum=100_000)
-    queue_places: int = setting(100, "Most waiting jobs of all visitors.", minimum=1, maximum=100_000)
-    disk_gigabytes: float = setting(50.0, "Most disk space for records.", minimum=0.001, maximum=1e6, unit="GB")
+    waiting_jobs: int = setting(8, "Maximum number of waiting jobs per visitor.", minimum=1, maximum=1000)
+    address_jobs: int = setting(100, "Maximum number of waiting jobs per network address.", minimum=1, maximum=100_000)
+    queue_places: int = setting(100, "Maximum number of waiting jobs of all visitors.", minimum=1, maximum=100_000)
+    disk_gigabytes: float = setting(50.0, "Maximum disk space for all records.", minimum=0.001, maximum=1e6, unit="GB")
     visitor_gigabytes: float = setting(
         0.0,
-        "Most disk space for the records of one visitor; the oldest are removed to make room. 0 is no limit.",
+        "Maximum disk space for the records of one visitor, beyond which the oldest are removed (0 for no limit).",
         minimum=0,
         maximum=1e6,
         unit="GB",
     )
     record_days: float = setting(
-        0.0, "Days after which a visitor's record is removed. 0 keeps all.", minimum=0, maximum=36_500, unit="days"
+        0.0, "Days after which a visitor's record is removed (0 for never).", minimum=0, maximum=36_500, unit="days"
     )
-    prompts: int = setting(64, "Most prompts answered at once.", minimum=1, maximum=10_000)
-    prompt_characters: int = setting(20_000, "Longest prompt.", minimum=100, maximum=10_000_000)
+    prompts: int = setting(64, "Maximum number of prompts answered at once.", minimum=1, maximum=10_000)
+    prompt_characters: int = setting(20_000, "Maximum characters per prompt.", minimum=100, maximum=10_000_000)
     new_tokens: int = setting(1024, "Maximum length of an answer.", minimum=1, maximum=100_000, unit="tokens")
     calls_a_minute: int = setting(
-        0, "Most calls per minute from one address. 0 is no limit.", minimum=0, maximum=1_000_000
+        0, "Maximum number of calls per minute from one network address (0 for no limit).", minimum=0, maximum=1_000_000
     )
     studies_an_hour: int = setting(
-        0, "Most studies that one address may start per hour. 0 is no limit.", minimum=0, maximum=1_000_000
+        0, "Maximum number of studies per hour from one network address (0 for no limit).", minimum=0, maximum=1_000_000
     )
-    sharing: bool = setting(True, "Whether visitors may share finished studies by a link, and make classes.")
-    local_paths: bool = setting(True, "Whether visitors may name files and folders of this machine, such as models.")
+    sharing: bool = setting(True, "Whether visitors may share finished studies by link and create classes.")
+    local_paths: bool = setting(True, "Whether visitors may use local files and folders, such as models.")

@@ -1,4 +1,4 @@
-"""Batch order of an epoch, and padded tensors."""
+"""Batch order of an epoch, and collation into padded tensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 # Lengths are rounded up to a multiple of this, because the first step with a new shape takes about twice as long.
-# Lengths up to twice this are rounded to a quarter of it, because short rows would otherwise be mostly padding.
+# Lengths up to twice this are rounded up to a multiple of a quarter of it, because short rows would be mostly padding.
 LENGTH_STEP = 32
 # Rows are sorted by length within windows of this many batches, which groups similar lengths in a random order.
 WINDOW_BATCHES = 16
@@ -26,17 +26,17 @@ WINDOW_BATCHES = 16
 class Batch:
     """Rows right-padded to one length.
 
-    For an encoder-decoder, the source fields hold the encoder's tokens, and the others those of the decoder.
+    For an encoder-decoder, the source fields hold the encoder's tokens, and the other fields the decoder's.
 
     Attributes:
         ids: `[batch, length]`, int64.
-        lengths: True lengths, `[batch]`, int64.
+        lengths: Lengths without padding, `[batch]`, int64.
         trained: `[batch, length]`, bool; True for loss targets, False on padding.
         special: `[batch, length]`, bool; True for the tokenizer's special tokens, False on padding.
-        predicting: Positions in `[batch * length]` whose next token is trained, `[targets]`, int64.
+        predicting: Flat indices into `[batch, length]` of the tokens before loss targets, `[targets]`, int64.
         source: `[batch, source_length]`, int64, right-padded; None for a causal model.
-        source_lengths: `[batch]`, int64; None for a causal model.
-        source_special: Like `special`; None for a causal model.
+        source_lengths: Like `lengths`, for `source`; None for a causal model.
+        source_special: Like `special`, for `source`; None for a causal model.
     """
 
     ids: torch.Tensor
@@ -62,10 +62,10 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int
         lengths: Row lengths in tokens.
         batch_size: Rows per batch; only the last batch may be smaller.
         seed: Seed of the order.
-        epoch: Number of the epoch, from 0.
+        epoch: Index of the epoch, from 0.
 
     Returns:
-        Lists of indices into `lengths`, each index exactly once. The order depends only on the arguments.
+        Batches of indices into `lengths`. Every index occurs exactly once, and the order depends only on the arguments.
     """
     generator = stream(Purpose.ORDER, seed, epoch)
     order = generator.permutation(len(lengths))
@@ -87,7 +87,7 @@ def round_up(length: int, round_to: int) -> int:
 
     Args:
         length: Length in tokens.
-        round_to: Step; lengths up to twice this use a quarter of it.
+        round_to: Step; for lengths up to twice the step, a quarter of it is used.
 
     Returns:
         The smallest multiple of the step that is at least `length`.
@@ -105,32 +105,32 @@ def collate(
         encoded: The rows.
         pad_id: Padding token id; None counts as 0.
         round_to: Lengths are rounded up by `round_up`.
-        longest: Upper bound for rounding, such as the model's context; rows are never cut.
+        longest: Upper bound on rounding, such as the model's context; None for no bound. Rows are never cut.
 
     Returns:
-        The batch; source and target of an encoder-decoder are padded separately.
+        The batch. The source and the target of an encoder-decoder are padded separately.
     """
     import torch
 
     padding = (pad_id or 0, round_to, longest)
-    ids, lengths = _side_by_side([row.ids for row in encoded], *padding)
-    trained, _ = _side_by_side([row.trained for row in encoded], 0, round_to, longest)
+    ids, lengths = _padded([row.ids for row in encoded], *padding)
+    trained, _ = _padded([row.trained for row in encoded], 0, round_to, longest)
     special = _special(ids, lengths, encoded[0].special)
-    places, columns = np.nonzero(trained[:, 1:])
+    indices, columns = np.nonzero(trained[:, 1:])
     tables = {"ids": ids, "lengths": lengths, "trained": trained, "special": special}
-    tables["predicting"] = places * ids.shape[1] + columns
+    tables["predicting"] = indices * ids.shape[1] + columns
     sources = [row.source for row in encoded if row.source is not None]
     if sources:
-        source, source_lengths = _side_by_side(sources, *padding)
+        source, source_lengths = _padded(sources, *padding)
         source_special = _special(source, source_lengths, encoded[0].special)
         tables |= {"source": source, "source_lengths": source_lengths, "source_special": source_special}
     return Batch(**{name: torch.from_numpy(table) for name, table in tables.items()})
 
 
-def _side_by_side(
+def _padded(
     rows: Sequence[NDArray[Any]], filling: int, round_to: int, longest: int | None
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Return the rows as one padded table `[batch, length]`, int64 or bool, and their true lengths."""
+    """Return the rows as one padded table `[batch, length]`, int64 or bool, and their lengths."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     most = int(lengths.max())
     length = round_up(most, round_to)

@@ -1,8 +1,8 @@
 """Tokenisation of conversations, and the mask of tokens that are trained on.
 
-Training and generation share the rendering (see `rendering`): the tokens before a reply equal `prompt_ids` of the same
-messages. The loss covers the tokens of every reply and the token that ends it. Prompts of an encoder-decoder use no
-template (see `pairs`).
+Training and generation share the rendering (see `rendering`), so the tokens before a reply equal `prompt_ids` of the
+same messages. The loss covers the tokens of every reply, including its end token. Encoder-decoders use no template (see
+`pairs`).
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from neftune_core.models.tokenizing import decoder_start
 
 @dataclass(frozen=True)
 class EncodedExample:
-    """An example as tokens.
+    """A tokenised example.
 
     Attributes:
-        ids: `[length]`, int32; for an encoder-decoder the decoder's tokens (its start token, then the reply).
-        trained: `[length]`, bool; True for loss targets: tokens of replies, and the token that ends each.
+        ids: `[length]`, int32; for an encoder-decoder, the decoder's tokens (its start token, then the reply).
+        trained: `[length]`, bool; True for loss targets, which are the tokens of replies and their end tokens.
         example: The example, including an added system message.
-        tokens_removed: Number of tokens cut from its end.
+        tokens_removed: Number of tokens cut from the end.
         special: Ids of the tokenizer's special tokens.
-        source: Tokens of the encoder, int32; None for a causal model.
+        source: Tokens of the encoder, `[source_length]`, int32; None for a causal model.
     """
 
     ids: NDArray[np.int32]
@@ -75,18 +75,18 @@ def encode(
     """Tokenise an example, and mark the tokens to train on.
 
     All replies marked as trained are trained on if the template renders earlier replies consistently, otherwise only
-    the last. Whole texts are trained on from their second token, without a template. For an encoder-decoder only the
-    last reply is trained on.
+    the last one. For an encoder-decoder, only the last reply is trained on. Whole texts are trained on from their
+    second token, without a template.
 
     Args:
         example: The conversation or whole text.
         tokenizer: The model's tokenizer.
-        maximum_length: Limit in tokens; for an encoder-decoder, of prompt and reply each.
+        maximum_length: Limit in tokens; for an encoder-decoder, on the prompt and on the reply separately.
         too_long: "truncate" cuts the end, including the end-of-turn token; "drop" refuses the row.
         system: System message for examples that have none.
 
     Returns:
-        The tokens; or a `Refusal` if the row is too long, leaves no room for a reply, or the template rejects it.
+        The tokens, or a `Refusal` if the row is too long, leaves no room for a reply, or is rejected by the template.
     """
     example = Example(with_system(example.messages, system), example.row)
     try:
@@ -129,7 +129,7 @@ def _tokenise(example: Example, tokenizer: Any, length_needed: int) -> tuple[lis
 
 
 def with_system(messages: Sequence[Message], system: str) -> tuple[Message, ...]:
-    """Prepend a system message, unless it is blank, the conversation has one, or it is a whole text.
+    """Prepend a system message, unless it is blank, or the messages already have one or are a whole text.
 
     Args:
         messages: The conversation.
@@ -147,12 +147,12 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any, *, thinking: bool = 
     """Tokenise the messages before a reply.
 
     Args:
-        messages: The conversation, the last message being the user's.
+        messages: The messages before the reply.
         tokenizer: The model's tokenizer.
-        thinking: Whether to leave out the empty thinking block, because the reply has its own.
+        thinking: Whether to leave out an empty thinking block, because the reply contains its own.
 
     Returns:
-        Token ids that the model continues; for an encoder-decoder, the ids for its encoder.
+        Token ids for the model to continue; for an encoder-decoder, the input of the encoder.
 
     Raises:
         DataError: If the model's template rejects the messages.
@@ -169,7 +169,7 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any, *, thinking: bool = 
 
 
 def response_text(ids: Sequence[int], tokenizer: Any) -> str:
-    """Decode a reply up to the first token that ends an answer, without an incomplete last character.
+    """Decode a reply up to its first end token, without an incomplete last character.
 
     Args:
         ids: Token ids of the reply.
@@ -188,21 +188,21 @@ def response_text(ids: Sequence[int], tokenizer: Any) -> str:
 
 
 def end_ids(tokenizer: Any) -> set[int]:
-    """Return the tokens that end an answer: end-of-sequence and the template's end-of-turn token."""
+    """Return the ids of the tokens that end an answer: end-of-sequence and the template's end-of-turn token."""
     end = rendering_of(tokenizer).end
     found = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(end) if end else None}
     return {int(token) for token in found if token is not None}
 
 
 def _label(messages: Sequence[Message], tokenizer: Any, length_needed: int) -> tuple[list[int], list[bool]]:
-    """Return the tokens and the mask of trained ones; replies beyond `length_needed` may stay untrained."""
+    """Return the tokens and the mask of trained tokens; replies beyond `length_needed` may be masked."""
     replies = [index for index, message in enumerate(messages) if message.role == "assistant"]
     ids: list[int] = []
     trained: list[bool] = []
     for index in replies:
         before = opening(messages[:index], tokenizer, thinking=has_reasoning(messages[index]))
         prompt = token_ids(before, tokenizer, begin=True)
-        if prompt[: len(ids)] != ids:  # the template renders an earlier reply differently later on
+        if prompt[: len(ids)] != ids:  # the template renders an earlier reply differently in a longer conversation
             return _label_last(messages, tokenizer)
         trained += [False] * (len(prompt) - len(ids))
         ids = prompt + _reply_tokens(messages[: index + 1], before, prompt, tokenizer, last=index == replies[-1])
@@ -241,14 +241,14 @@ def _after_common_lines(whole: str, before: str) -> str:
 def _reply_tokens(
     messages: Sequence[Message], before: str, prompt: list[int], tokenizer: Any, *, last: bool
 ) -> list[int]:
-    """Return the tokens of the last message and its end of turn, after the prompt (text `before`, tokens `prompt`)."""
+    """Return the tokens of the last message, including its end token, after a prompt (`before` is its text)."""
     rendering = rendering_of(tokenizer)
     whole = rendered_text(messages, tokenizer, generation=False, thinking=has_reasoning(messages[-1]))
     if whole.startswith(before):
         reply = whole[len(before) :]
     elif messages[-1].fields:
         reply = _after_common_lines(whole, before)
-    else:  # the generation prompt contains text that a finished answer lacks
+    else:  # the generation prompt contains text that is missing from a finished answer
         reply = split_protected(messages[-1].content, rendering.protected) + rendering.suffix
     reply = without_repeated_thinking(before, reply)
     if rendering.end and rendering.end in reply:
@@ -256,7 +256,7 @@ def _reply_tokens(
     else:
         reply = reply.removesuffix(rendering.suffix)
     together = token_ids(before + reply, tokenizer, begin=True)
-    # If tokens would merge across the boundary, tokenise the reply alone, as the prompt is when generating.
+    # If tokens would merge across the boundary, tokenise the reply alone, as generation tokenises the prompt alone.
     alone = together[: len(prompt)] != prompt
     tokens = token_ids(reply, tokenizer, begin=False) if alone else together[len(prompt) :]
     ending = end_ids(tokenizer)

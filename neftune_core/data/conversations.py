@@ -1,6 +1,6 @@
-"""Message formats, and the fields of a row that change its meaning.
+"""Parsing of conversations in various message formats, and of fields that change the meaning of a row.
 
-A known field is either honoured or the row is refused with the field's name. Unknown names are collected in `unused`.
+Rows with a known field that cannot be honoured are refused. Unknown names are collected in `unused`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CONTENT_NAMES = ("content", "value")
 REASONING = ("reasoning_content", "reasoning", "thinking")
 CALLS = ("tool_calls", "function_call")
 MEDIA = ("images", "image", "videos", "video", "audios", "audio")
-# For each flag, the value that means that the row or reply is trained on.
+# The value of each flag that means that the row or reply is trained on.
 FLAGS = {
     "weight": True,
     "loss_weight": True,
@@ -52,7 +52,7 @@ FLAGS = {
 NUMBERS = ("weight", "loss_weight", "sample_weight", "loss_mask", "mask")  # flags that have no other meaning
 LABELS = ("label", "kto_tag")
 TEMPLATE_INPUT = "chat_template_kwargs"
-UNSUPPORTED = ("train_detail", "refusal")  # parts of a reply to leave untrained; text in place of the content
+UNSUPPORTED = ("train_detail", "refusal")  # untrained parts of a reply; text that replaces the content
 READ_INSIDE = {"type", "text", "id", "function", "name", "arguments"}
 KNOWN = {*ROLE_NAMES, *CONTENT_NAMES, *REASONING, *CALLS, *MEDIA, *FLAGS, *UNSUPPORTED, "tool_call_id"}
 TRUE, FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
@@ -68,21 +68,21 @@ def conversation(value: Any, part: str, unused: set[str]) -> list[Message]:
 
     Args:
         value: The list or text.
-        part: Name of the column's part, for messages.
-        unused: Receives names that are not used.
+        part: Name of the layout part, for messages.
+        unused: Set to which unused names are added.
 
     Returns:
         The messages.
 
     Raises:
-        UnusableRow: If it is not a list of messages.
+        UnusableRow: If the value is not a list of messages.
     """
     if isinstance(value, str) and value.lstrip().startswith("["):  # a list written into a CSV cell
         value = _from_json(value, part)
     if not value:
-        raise UnusableRow(say("the {part} are empty", part=say(part)))
+        raise UnusableRow(say("“{part}” is empty", part=say(part)))
     if not isinstance(value, list):
-        raise UnusableRow(say("the {part} are not a list of messages", part=say(part)))
+        raise UnusableRow(say("“{part}” is not a list of messages", part=say(part)))
     return [message for number, turn in enumerate(value, start=1) for message in _turn(turn, number, part, unused)]
 
 
@@ -94,7 +94,7 @@ def _from_json(text: str, part: str) -> Any:
 
 
 def _turn(turn: Any, number: int, part: str, unused: set[str]) -> Iterator[Message]:
-    """Yield the message of one entry, or the two of a pair such as `human` and `assistant`."""
+    """Yield the message of an entry, or both messages of a pair such as `human` and `assistant`."""
     where = say("message {number} of the {part}", number=number, part=say(part))
     if not isinstance(turn, dict):
         raise UnusableRow(say("{where} is not an object with a role and content", where=where))
@@ -139,7 +139,9 @@ def _message(turn: Mapping[str, Any], said: str, where: str, unused: set[str], p
     content = next((turn[name] for name in CONTENT_NAMES if turn.get(name) is not None), None)
     role = ROLES[said]
     if said in CALLING_ROLES:
-        text, fields = "", {"tool_calls": as_json(_calls(_from_json(as_text(content, where), where), where))}
+        written = as_text(content, say("content of {where}", where=where))
+        calls = _from_json(written, say("tool calls of {where}", where=where))
+        text, fields = "", {"tool_calls": as_json(_calls(calls, where))}
     else:
         turn, content = _split_reasoning(turn, content)
         text, fields = as_text(content, say("content of {where}", where=where)), _fields(turn, role, where)
@@ -174,7 +176,7 @@ def _split_reasoning(turn: Mapping[str, Any], content: Any) -> tuple[Mapping[str
 
 
 def _fields(turn: Mapping[str, Any], role: str, where: str) -> dict[str, str]:
-    """Return the fields of a turn that a chat template takes besides role and content, as JSON text by name."""
+    """Return the fields for a chat template other than role and content, as JSON text by name."""
     if role == "tool":
         return {name: as_json(turn[name]) for name in ("name", "tool_call_id") if _is_filled(turn.get(name))}
     found = {}
@@ -192,9 +194,10 @@ def _fields(turn: Mapping[str, Any], role: str, where: str) -> dict[str, str]:
 
 
 def _calls(value: Any, where: str) -> list[dict[str, Any]]:
-    """Normalise tool calls for chat templates: arguments as an object, not as JSON text."""
+    """Normalise tool calls for chat templates, with arguments as an object instead of JSON text."""
+    part = say("tool calls of {where}", where=where)
     if isinstance(value, str):
-        value = _from_json(value, where)
+        value = _from_json(value, part)
     calls = value if isinstance(value, list) else [value]
     found = []
     for call in calls:
@@ -203,7 +206,7 @@ def _calls(value: Any, where: str) -> list[dict[str, Any]]:
             raise UnusableRow(say("{where} has a tool call without a name", where=where))
         arguments = function.get("arguments")
         if isinstance(arguments, str):
-            arguments = _from_json(arguments, where) if arguments.strip() else {}
+            arguments = _from_json(arguments, part) if arguments.strip() else {}
         identity = {"id": call["id"]} if _is_filled(call.get("id")) else {}
         found.append(
             {**identity, "type": "function", "function": {"name": function["name"], "arguments": arguments or {}}}
@@ -222,11 +225,11 @@ def flag(value: Any) -> bool | None:
 
 
 def require_no_media(record: Mapping[str, Any], where: str) -> None:
-    """Check that a record has no images, videos or sound.
+    """Require that a record has no images, videos or sound.
 
     Args:
         record: Values by name.
-        where: Subject of the error message.
+        where: Subject of the error message, such as “it”.
 
     Raises:
         UnusableRow: If a media field is filled.
@@ -245,14 +248,14 @@ def _require_readable(turn: Mapping[str, Any], where: str) -> None:
 
 
 def is_trained(record: Mapping[str, Any], where: str) -> bool:
-    """Return whether a reply is trained on, according to its flags.
+    """Return whether the flags of a reply allow training on it.
 
     Args:
         record: Values by name.
-        where: Subject of the error message.
+        where: Subject of the error message, such as “it”.
 
     Returns:
-        True unless a flag excludes it.
+        True unless a flag excludes the reply.
 
     Raises:
         UnusableRow: If a flag is not a boolean.
@@ -271,23 +274,23 @@ def is_trained(record: Mapping[str, Any], where: str) -> bool:
 def _no_flag(value: Any, name: str, where: str) -> UnusableRow:
     shown = as_json(value)[:30]
     return UnusableRow(
-        say("{where} has {name} {value}, and only 0 and 1 are supported", where=where, name=name, value=shown)
+        say("{where} has {name} {value}, but only 0 and 1 are supported", where=where, name=name, value=shown)
     )
 
 
 def with_controls(messages: list[Message], controls: Mapping[str, Any], unused: set[str]) -> list[Message]:
-    """Apply a row's other fields to its messages: `history`, `tools`, reasoning.
+    """Add the history, tools and reasoning of a row to its messages.
 
     Args:
         messages: Messages from the row's layout.
-        controls: Values of `CONTROLS`, by name.
-        unused: Receives names that are not used.
+        controls: Values of the columns in `CONTROLS`, by name.
+        unused: Set to which unused names are added.
 
     Returns:
         The messages.
 
     Raises:
-        UnusableRow: If the row is marked as not to be trained on, or a field cannot be honoured.
+        UnusableRow: If a flag excludes the row from training, or a field cannot be honoured.
     """
     where = say("it")
     require_no_media(controls, where)
@@ -311,11 +314,11 @@ def with_controls(messages: list[Message], controls: Mapping[str, Any], unused: 
 
 
 def _tools(controls: Mapping[str, Any], unused: set[str]) -> list[Any] | None:
-    """Return the list of tools, from `tools` or from `functions`, its older form."""
+    """Return the list of tools from `tools`, or from `functions`, its older form."""
     tools, functions = controls.get("tools"), controls.get("functions")
     tools = _from_json(tools, "tools") if isinstance(tools, str) and tools.strip() else tools
     if _is_filled(tools) and not isinstance(tools, list):
-        raise UnusableRow(say("the {part} are not a list", part=say("tools")))
+        raise UnusableRow(say("“{part}” is not a list", part=say("tools")))
     if not _is_filled(functions):
         return tools or None
     listed = functions if isinstance(functions, list) else []
@@ -376,5 +379,5 @@ def _history(value: Any, unused: set[str]) -> list[Message]:
 
 
 def context(messages: list[Message]) -> list[Message]:
-    """Return the messages with every reply marked as not trained on."""
+    """Return the messages with all replies marked as untrained."""
     return [turn._replace(trained=False) if turn.role == "assistant" else turn for turn in messages]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 TEXT = "text"
-"""Role of the two messages of a whole-text row: its opening and the rest."""
+"""Role of both messages of a whole-text row, which are its opening and the rest."""
 
 
 class Message(NamedTuple):
@@ -17,9 +17,9 @@ class Message(NamedTuple):
 
     Attributes:
         role: "system", "user", "assistant", "tool", or `TEXT`.
-        content: Its text; "" for a reply that only calls tools.
-        trained: Whether the loss covers it, if it is a reply.
-        fields: Other input of a chat template, as (name, JSON text): `reasoning_content`, `tool_calls`, `name`,
+        content: Text; "" for a reply that only calls tools.
+        trained: For a reply, whether the loss covers it.
+        fields: Other input for a chat template, as (name, JSON text): `reasoning_content`, `tool_calls`, `name`,
             `tool_call_id`; on the first message also `tools`, for the whole conversation.
     """
 
@@ -82,9 +82,10 @@ class Duplicate:
 
     Attributes:
         row: 1-based number of the row in its source.
-        same_as: Number of the row that is used.
+        same_as: 1-based number of the row that is kept.
         held_out: Whether `row` is in a separate held-out file.
-        same_as_held_out: Whether `same_as` is in it; then an equal prompt is enough for a training row to be left out.
+        same_as_held_out: Whether `same_as` is in that file; a training row is then left out even if only its prompt is
+            the same.
     """
 
     row: int
@@ -95,7 +96,7 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class CutRow:
-    """A row that was cut.
+    """A row that was cut to the maximum length.
 
     Attributes:
         row: 1-based number of the row in its source.
@@ -109,18 +110,18 @@ class CutRow:
 
 
 class UnusableRow(Exception):
-    """A row cannot be used; the message becomes the reason in its `Refusal`."""
+    """Raised if a row cannot be used; the message becomes the reason in its `Refusal`."""
 
 
 def fingerprint(examples: Iterable[Example], day: str = "") -> str:
-    """Hash examples, independently of row numbers.
+    """Return a hash of examples that does not depend on their row numbers.
 
     Args:
         examples: The examples, in order.
-        day: Date that the chat template renders; "" if it renders none.
+        day: Date rendered by the chat template; "" if none.
 
     Returns:
-        SHA-256 of the day and of the messages as canonical JSON, in hex.
+        SHA-256 of the day and the messages as canonical JSON, in hex.
     """
     digest = hashlib.sha256(f"{day}\n".encode() if day else b"")
     for example in examples:

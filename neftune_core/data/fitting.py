@@ -20,8 +20,8 @@ class TokenLimits:
     """Token limits of a prompt.
 
     Attributes:
-        wanted: Limit that leaves room for the longest answer, or for half the context if that is less.
-        most: Limit that leaves room for one token of the answer.
+        wanted: Preferred limit, which leaves room for the longest answer, but for at most half the context.
+        most: Hard limit, which leaves room for one token of the answer.
     """
 
     wanted: int
@@ -30,10 +30,10 @@ class TokenLimits:
 
 @dataclass(frozen=True)
 class FittedPrompt:
-    """A prompt that fits.
+    """A prompt that fits the context.
 
     Attributes:
-        ids: Its token ids.
+        ids: Token ids of the prompt.
         cut: Whether it was shortened.
     """
 
@@ -47,7 +47,7 @@ def token_limits(context: int, new_tokens: int, *, encoder_decoder: bool) -> Tok
     Args:
         context: Context length of the model.
         new_tokens: Maximum length of the answer.
-        encoder_decoder: Whether prompt and answer have separate limits.
+        encoder_decoder: Whether the model is an encoder-decoder, with separate limits for prompt and answer.
 
     Returns:
         The limits.
@@ -63,15 +63,15 @@ def fitted_prompt(
     """Shorten a prompt until it fits.
 
     Args:
-        messages: The messages before the reply. The last user message is followed at most by tool calls and results.
+        messages: The messages before the reply. Only tool calls and results may follow the last user message.
         tokenizer: The model's tokenizer.
         room: Token limits.
-        thinking: As for `prompt_ids`.
+        thinking: Passed to `prompt_ids`.
         shorten: Whether the user's last message and the system prompt may be shortened. Otherwise only earlier turns
-            are dropped, and the rest may fill the context up to `room.most`.
+            are dropped, and the rest may take up to `room.most` tokens.
 
     Returns:
-        The prompt; None if it cannot be made to fit.
+        The prompt; None if it cannot be shortened enough.
 
     Raises:
         DataError: If the model's chat template rejects the messages.
@@ -105,7 +105,7 @@ def fitted_prompt(
 
 
 def _with_tools_of(messages: Sequence[Message], kept: Sequence[Message]) -> Sequence[Message]:
-    """Return the kept messages with the list of tools, which belongs to the first of `messages`."""
+    """Return the kept messages with the list of tools, which is stored on the first of `messages`."""
     tools = tuple(one for one in messages[0].fields if one[0] == "tools")
     first, *rest = kept
     if not tools or any(name == "tools" for name, _ in first.fields):

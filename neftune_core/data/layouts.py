@@ -1,4 +1,4 @@
-"""Row layouts: column names, and how columns become messages."""
+"""Row layouts: their column names, and the conversion of columns to messages."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ LayoutReader = Callable[[Parts, set[str]], list[Message]]
 
 @dataclass(frozen=True)
 class Layout:
-    """One row layout.
+    """A row layout.
 
     Attributes:
-        words: Its label.
-        parts: Column spellings of each part, the usual one first.
-        required: Parts that need a column.
-        messages: Maps (values by part, `unused`) to messages, or raises `UnusableRow`.
+        words: Label.
+        parts: Accepted column names of each part, most common first.
+        required: Parts that must have a column.
+        messages: Function of (values by part, `unused`) that returns messages or raises `UnusableRow`.
         note: Remark shown for data in this layout.
-        by_hand: Whether it is only used if chosen, never detected.
+        by_hand: Whether the layout must be chosen, because it is never detected.
     """
 
     words: str
@@ -53,7 +53,7 @@ def _task(instruction: str, extra: str, response: str) -> LayoutReader:
 
 def _required_text(values: Parts, part: str) -> str:
     value = values.get(part)
-    if isinstance(value, dict) and isinstance(value.get("text"), list):  # as in SQuAD: the first of several answers
+    if isinstance(value, dict) and isinstance(value.get("text"), list):  # the first of several answers, as in SQuAD
         value = next(iter(value["text"]), None)
     text = as_text(value, part)
     if not text.strip():
@@ -221,8 +221,8 @@ def choose(available: Sequence[str], layout: str, corrections: Mapping[str, str]
 
     Args:
         available: Columns of the source.
-        layout: Name of the layout; "" detects it.
-        corrections: Columns by part, given by hand; "" leaves a part out.
+        layout: Name of the layout; "" to detect it.
+        corrections: Columns by part, set by the user; "" to leave a part out.
 
     Returns:
         Name of the layout, and columns by part.
@@ -247,7 +247,7 @@ def choose(available: Sequence[str], layout: str, corrections: Mapping[str, str]
             return name, {part: column for part, column in columns.items() if column}
     raise DataError(
         say(
-            "The columns are {columns}, and {wanted}: assign the columns by hand{texts}.",
+            "The columns are {columns}, but {wanted}: assign the columns by hand{texts}.",
             columns=_list_columns(available),
             wanted=_mismatch(layout),
             texts=say(", or choose the “text” layout to train on whole texts")
@@ -289,12 +289,12 @@ def columns_for(layout: Layout, available: Sequence[str], corrections: Mapping[s
     """Return the column of every part.
 
     Args:
-        layout: Layout whose parts need columns.
+        layout: The layout.
         available: Columns of the source.
-        corrections: Columns by part, given by hand.
+        corrections: Columns by part, set by the user.
 
     Returns:
-        Columns by part; "" if absent.
+        Columns by part; "" for a part without a column.
     """
     by_spelling: dict[str, str] = {}
     for column in available:
@@ -312,7 +312,7 @@ def _list_columns(columns: Sequence[str]) -> str:
 
 
 def control_columns(available: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """Return the columns that change a row's meaning.
+    """Return the columns outside the layout that change a row's meaning.
 
     Args:
         available: Columns of the source.
@@ -336,7 +336,7 @@ def messages_of(layout: str, columns: Mapping[str, str], record: Any, unused: se
         layout: Name of the layout.
         columns: Columns by part.
         record: Values by column; any other type is refused.
-        unused: Receives names that are not used.
+        unused: Set to which unused names are added.
 
     Returns:
         The messages.
@@ -358,7 +358,7 @@ def messages_of(layout: str, columns: Mapping[str, str], record: Any, unused: se
     _require_whole_answer(messages, record)
     not_used: set[str] = set()
     given = {name: record[column] for name, column in controls.items()}
-    if layout == "completion" and given.get("label") == "0":  # as tables write false
+    if layout == "completion" and given.get("label") == "0":  # false in tables
         given["label"] = False
     whole = with_controls(messages, given, not_used)
     unused |= {controls.get(name, name) for name in not_used}

@@ -1,7 +1,7 @@
 """Source and target of an encoder-decoder.
 
-No chat template is used. The source is the user's message as plain text with the tokenizer's own special tokens, after
-a system message and earlier turns, if any. The target is the reply.
+No chat template is used. The source is the user's message as plain text, preceded by any system message and earlier
+turns. The target is the reply. Both have the tokenizer's own special tokens.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from neftune_core.data.examples import Message
 from neftune_core.data.plain_text import MARK, any_of, special_names, split_protected
 
 TURNS = {"user": "User: {content}", "assistant": "Assistant: {content}"}
-"""Format of each turn in a prompt of several turns."""
+"""Format of each turn in a prompt with several turns."""
 
 SOURCE, TARGET = "text", "text_target"  # tokenizer arguments; some tokenizers have separate vocabularies
 
@@ -25,7 +25,7 @@ Frame = tuple[tuple[int, ...], tuple[int, ...]]
 
 @dataclass(frozen=True)
 class _TokenizerTraits:
-    """Properties of one tokenizer: the ids that it puts around a text, and a pattern for its special tokens."""
+    """Properties of one tokenizer: the ids that it adds around a text, and a pattern for its special tokens."""
 
     frames: dict[str, Frame]
     protected: re.Pattern[str]
@@ -69,20 +69,20 @@ def target_ids(reply: str, start: int, tokenizer: Any) -> list[int]:
         tokenizer: The model's tokenizer.
 
     Returns:
-        Token ids: `start`, then the reply with the tokenizer's own special tokens.
+        `start`, followed by the ids of the reply with the tokenizer's own special tokens.
     """
     return [start, *_tokens(reply, tokenizer, TARGET)]
 
 
 def frame(tokenizer: Any, side: str = SOURCE) -> Frame:
-    """Return the ids that the tokenizer puts around a text.
+    """Return the ids that the tokenizer adds around a text.
 
     Args:
         tokenizer: The model's tokenizer.
         side: `SOURCE` or `TARGET`.
 
     Returns:
-        Ids before and after the text.
+        The ids before the text, and the ids after it.
     """
     plain = tokenizer(**{side: "a"}, add_special_tokens=False)["input_ids"]
     whole = tokenizer(**{side: "a"}, add_special_tokens=True)["input_ids"]

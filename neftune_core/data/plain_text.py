@@ -1,7 +1,7 @@
-"""Escaping of special tokens in text, and the template for tokenizers that have none.
+"""Escaping of special tokens in text, and a template for tokenizers that have none.
 
-Each name of a special token is split by `MARK`, and the pieces are tokenised separately, so that a row containing
-"<|im_end|>" cannot end its turn.
+The names of special tokens in a text are split by `MARK`, and the pieces are tokenised separately. The text
+"<|im_end|>" in a row can therefore not end its turn.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def split_protected(content: str, protected: re.Pattern[str]) -> str:
         The text with `MARK` inserted.
 
     Raises:
-        UnusableRow: If the text contains `MARK`, or a name cannot be split.
+        UnusableRow: If the text contains `MARK` or a name that cannot be split.
     """
     if MARK in content:
         raise UnusableRow(say("it contains the code point U+FDD0, which is not a character"))
@@ -44,7 +44,7 @@ def special_names(tokenizer: Any) -> list[str]:
 
 
 def any_of(names: Sequence[str]) -> re.Pattern[str]:
-    """Return a pattern for the first character of any name, longest first, with the whole name as group 1."""
+    """Return a pattern that matches the first character of a name and captures the name, longest first, as group 1."""
     choice = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     return re.compile(f"(?=({choice}))." if names else r"(?!)", re.DOTALL)
 
@@ -54,7 +54,7 @@ PLAIN = {
     "user": "### Instruction:\n{content}\n\n",
     "assistant": "### Response:\n{content}{end}\n\n",
 }
-"""Template for tokenizers without one; an answer starts after "### Response:" and its line break."""
+"""Template for tokenizers without one; an answer starts after "### Response:" and a line break."""
 
 
 def plain_rendering(messages: Sequence[Message], end: str, *, generation: bool) -> str:
@@ -63,7 +63,7 @@ def plain_rendering(messages: Sequence[Message], end: str, *, generation: bool) 
     Args:
         messages: Messages to render.
         end: Text after each reply.
-        generation: Whether to append the beginning of a reply.
+        generation: Whether to append the generation prompt, the beginning of a reply.
 
     Returns:
         The text.

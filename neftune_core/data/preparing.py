@@ -1,4 +1,4 @@
-"""From a source to training tokens: removal of duplicates, split, tokenisation."""
+"""Preparation of training data: reading, removal of duplicates, split into training and held-out rows, tokenisation."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class PreparedData:
         train: Training rows; `example.row` is the 1-based number of each in its source.
         held_out: Held-out rows.
         refusals: Rows that cannot be used, with reasons.
-        duplicates: Rows left out because another row has the same prompt and answer, or their prompt is held out.
-        sha256: Hash of all examples read, and of the date if a chat template prints it.
-        title: Name of the file or set.
+        duplicates: Rows left out because of the same prompt and answer as another row, or a held-out prompt.
+        sha256: Hash of all examples read, and of the date if the chat template renders it.
+        title: Name of the file or data set.
         licence: Licence of the data.
         reading: How the source was read: layout, columns, unused columns.
         notes: Remarks on reading and split.
         own_held_out: Whether the held-out rows come from a separate file with its own row numbers.
-        shortage: Why a study cannot be trained on them; "" if it can.
+        shortage: Reason why the rows do not suffice for a study; "" if they do.
     """
 
     train: list[EncodedExample]
@@ -55,12 +55,12 @@ class PreparedData:
 
     @property
     def kept(self) -> int:
-        """Number of rows in both parts."""
+        """Number of training and held-out rows."""
         return len(self.train) + len(self.held_out)
 
     @property
     def cut_rows(self) -> tuple[CutRow, ...]:
-        """Rows that were cut, in the order of the parts."""
+        """Rows that were cut, training rows first."""
         return tuple(
             CutRow(row.example.row, row.tokens_removed, held_out=own)
             for part, own in ((self.train, False), (self.held_out, self.own_held_out))
@@ -85,28 +85,31 @@ class PreparedData:
 
 
 _in_use: WeakKeyDictionary[Any, WeakValueDictionary[Any, EncodedExample]] = WeakKeyDictionary()
-"""Encoded rows that are still referenced, by tokenizer, so that a study reuses those of the page's estimate."""
+"""Cache of encoded rows that are still referenced, by tokenizer; a study reuses those of the page's estimate."""
 
 Said = tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]
-"""Messages for comparison: role, content and fields of each."""
+"""Hashable messages: role, content and fields of each."""
 
 
 def prepare(
     settings: DataSettings, tokenizer: Any, limits: Limits, *, progress: ReadCallback | None = None
 ) -> PreparedData:
-    """Return the rows as `examine` does, or raise an error if a study cannot be trained on them.
+    """Prepare rows as `examine` does, and require that they suffice for a study.
 
     Args:
         settings: Data settings.
         tokenizer: The model's tokenizer.
         limits: Limits of this server.
-        progress: See `examine`.
+        progress: Passed to `examine`.
 
     Returns:
         The prepared rows.
 
     Raises:
-        DataError: If fewer than 2 training rows remain, or no held-out row although some were requested.
+        DataError: If the source cannot be read, fewer than 2 training rows remain, or no held-out row remains although
+            some were requested.
+        DoesNotFit: If the source exceeds a limit.
+        NotAvailable: If the source cannot be reached.
     """
     prepared = examine(settings, tokenizer, limits, progress=progress)
     if prepared.shortage:
@@ -117,7 +120,7 @@ def prepare(
 def examine(
     settings: DataSettings, tokenizer: Any, limits: Limits, *, progress: ReadCallback | None = None
 ) -> PreparedData:
-    """Read, split and tokenise `settings.source`, however few rows remain.
+    """Read, split and tokenise the rows of `settings.source`, even if too few remain for a study.
 
     Args:
         settings: Data settings.
@@ -169,24 +172,24 @@ def examine(
 def split(
     examples: Sequence[Example], settings: DataSettings, own_held_out: Sequence[Example] | None = None
 ) -> tuple[list[Example], list[Example], list[Duplicate]]:
-    """Divide rows into a training and a held-out part.
+    """Split rows into a training and a held-out part, without duplicates.
 
-    Rows with the same prompt stay on one side. Both parts keep the order of their source.
+    Rows with the same prompt stay in the same part. Both parts keep the order of the source.
 
     Args:
         examples: Rows of the source.
-        settings: `held_out_share` of the rows is drawn, depending only on `split_seed` and the row order.
-        own_held_out: Rows of a separate held-out file. If given, no share is drawn, and training rows with one of its
-            prompts are left out.
+        settings: Data settings, with the share of held-out rows and the seed of the draw.
+        own_held_out: Rows of a separate held-out file; None to draw a share of `examples`. Training rows with a prompt
+            in this file are left out.
 
     Returns:
-        Training rows, held-out rows, and the rows that were left out.
+        Training rows, held-out rows, and the duplicates that were left out.
     """
     rows, duplicates = _without_repeats(examples, settings.system)
     if own_held_out is None:
         drawn = _draw_held_out([_comparison_key(row.prompt, settings.system) for row in rows], settings)
-        train = [row for place, row in enumerate(rows) if place not in drawn]
-        return train, [row for place, row in enumerate(rows) if place in drawn], duplicates
+        train = [row for index, row in enumerate(rows) if index not in drawn]
+        return train, [row for index, row in enumerate(rows) if index in drawn], duplicates
     held_out, repeats = _without_repeats(own_held_out, settings.system)
     asked = {_comparison_key(row.prompt, settings.system): row.row for row in reversed(held_out)}
     train = []
@@ -201,7 +204,7 @@ def split(
 
 
 def length_histogram(encoded: Sequence[EncodedExample]) -> dict[str, list[int]]:
-    """Return the lengths of the rows in tokens: `prompt` (before the first reply) and `total`."""
+    """Return the lengths of all rows in tokens, as `prompt` (before the first reply) and `total`."""
     return {
         "prompt": [row.prompt_length for row in encoded],
         "total": [row.length for row in encoded],
@@ -209,14 +212,14 @@ def length_histogram(encoded: Sequence[EncodedExample]) -> dict[str, list[int]]:
 
 
 def preview(encoded: EncodedExample, tokenizer: Any) -> list[tuple[str, bool]]:
-    """Decode a row, with special tokens, into runs of equal training status.
+    """Decode a row, including special tokens, into runs of tokens that are all trained on or all not.
 
     Args:
         encoded: The row.
         tokenizer: The model's tokenizer.
 
     Returns:
-        (text, is trained on) per run; the encoder's text comes first for an encoder-decoder.
+        (text, whether it is trained on) per run; for an encoder-decoder, the encoder's text comes first.
     """
     runs = _runs(encoded, tokenizer)
     return runs if encoded.source is None else [(whole_text(encoded.source.tolist(), tokenizer), False), *runs]
@@ -225,9 +228,9 @@ def preview(encoded: EncodedExample, tokenizer: Any) -> list[tuple[str, bool]]:
 def _runs(encoded: EncodedExample, tokenizer: Any) -> list[tuple[str, bool]]:
     ends = (np.flatnonzero(np.diff(encoded.trained)) + 1).tolist()
     whole = whole_text(encoded.ids.tolist(), tokenizer)
-    # Decode from the start each time: a piece alone may lose its space or split a character.
-    places = [0, *(_common(whole, whole_text(encoded.ids[:end].tolist(), tokenizer)) for end in ends), len(whole)]
-    runs = zip(pairwise(places), [0, *ends], strict=True)
+    # Decode from the start each time, because a run alone may lose its first space or split a character.
+    bounds = [0, *(_common(whole, whole_text(encoded.ids[:end].tolist(), tokenizer)) for end in ends), len(whole)]
+    runs = zip(pairwise(bounds), [0, *ends], strict=True)
     return [(whole[start:end], bool(encoded.trained[first])) for (start, end), first in runs]
 
 
@@ -240,7 +243,7 @@ def _common(whole: str, beginning: str) -> int:
 
 
 def _read_held_out(settings: DataSettings, limits: Limits) -> SourceRows | None:
-    """Read the separate held-out file, with the layout and columns set by hand, if any; None if there is no file."""
+    """Read the separate held-out file with the same layout settings; return None if there is no such file."""
     source = settings.held_out_source or _starter_held_out(settings)
     return read(settings.model_copy(update={"source": source}), limits) if source else None
 
@@ -280,29 +283,30 @@ def _encode(
 
 
 def _draw_held_out(prompts: Sequence[Said], settings: DataSettings) -> set[int]:
-    """Return the indices of the held-out rows: the rounded share, at least one; rows of one prompt stay together.
+    """Draw the held-out rows and return their indices.
 
-    Prompts are drawn while they fit. If none fits, the one with the fewest rows is drawn. A single prompt stays in
-    training.
+    Rows with the same prompt stay together. Prompts are drawn in random order up to the rounded share (at least one
+    row), skipping those that would exceed it. If all would, the prompt with the fewest rows is drawn. If several rows
+    all have the same prompt, none is drawn.
     """
     groups: dict[Said, list[int]] = {}
-    for place, prompt in enumerate(prompts):
-        groups.setdefault(prompt, []).append(place)
+    for index, prompt in enumerate(prompts):
+        groups.setdefault(prompt, []).append(index)
     if not settings.held_out_share or (len(groups) == 1 and len(prompts) > 1):
         return set()
     wanted = max(1, round(settings.held_out_share * len(prompts)))
     order = stream(Purpose.SPLIT, settings.split_seed).permutation(len(groups))
-    places = list(groups.values())
+    members = list(groups.values())
     drawn: set[int] = set()
-    for group in (places[number] for number in order):
+    for group in (members[number] for number in order):
         if len(drawn) + len(group) <= wanted:
             drawn.update(group)
-    smallest = min((places[number] for number in order), key=lambda group: len(group), default=[])
+    smallest = min((members[number] for number in order), key=lambda group: len(group), default=[])
     return drawn or set(smallest)
 
 
 def _comparison_key(messages: Sequence[Message], system: str) -> Said:
-    """Return the messages, with the system prompt, in a form that can be compared and hashed."""
+    """Return the messages, including the system prompt, as a hashable value."""
     return tuple((turn.role, turn.content, turn.fields) for turn in with_system(messages, system))
 
 
@@ -325,13 +329,13 @@ def _one_prompt_note(train: Sequence[Example], held_out: Sequence[Example], sett
 
 
 def _refused_later_note(train: int, held_out: int, settings: DataSettings) -> tuple[str, ...]:
-    """Return a note that the held-out share differs from the requested one, if rows were refused after the split."""
+    """Return a note if rows were refused after the split, which changes the held-out share."""
     if not (train or held_out) or not settings.held_out_share:
         return ()
     return (
         say(
-            "The held-out rows were drawn before the chat template was applied to the rows. Refused after that: "
-            "{train:,} for training, {held_out:,} held out.",
+            "The held-out rows were drawn before the chat template was applied. Rows refused after that: {train:,} for "
+            "training, {held_out:,} held out.",
             train=train,
             held_out=held_out,
         ),

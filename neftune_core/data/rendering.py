@@ -1,7 +1,7 @@
 """Rendering of conversations with a model's chat template, or with `plain_text.PLAIN` if the tokenizer has none.
 
-Each template is probed once to find what it renders. Names of special tokens inside a row's text remain text (see
-`plain_text`).
+Each template is probed once to find out what it renders. Names of special tokens inside the text of a row remain text
+(see `plain_text`).
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class Rendering:
 
     Attributes:
         template: The chat template; "" for none.
-        beginning: Ids before a plain prompt.
+        beginning: Token ids before a prompt without a chat template; empty for a chat template.
         protected: Pattern for the names of special tokens.
         special: Ids of the special tokens.
         end: Text of the token that ends a reply; "" if none.
-        suffix: Everything that follows a reply.
+        suffix: Text that the template adds after a reply.
         takes_system: Whether a system message is rendered.
-        rendered: Fields that the template renders besides message text.
+        rendered: Fields that the template renders in addition to message text.
     """
 
     template: str
@@ -64,7 +64,7 @@ _renderings: WeakKeyDictionary[Any, Rendering] = WeakKeyDictionary()
 
 
 def rendering_of(tokenizer: Any) -> Rendering:
-    """Return the properties of the tokenizer's template; they are cached until the template changes."""
+    """Return the properties of the tokenizer's template, cached until the template changes."""
     template = "" if decoder_start(tokenizer) is not None else getattr(tokenizer, "chat_template", None) or ""
     known = _renderings.get(tokenizer)
     if known is None or known.template != template:
@@ -83,12 +83,12 @@ def takes_system(tokenizer: Any) -> bool:
 
 
 def token_ids(text: str, tokenizer: Any, *, begin: bool) -> list[int]:
-    """Tokenise a text with marks.
+    """Tokenise a text in which `MARK` separates pieces that are tokenised on their own.
 
     Args:
-        text: The text, in pieces separated by `MARK`.
+        text: The text with marks.
         tokenizer: The model's tokenizer.
-        begin: Whether to prepend the ids before a plain prompt.
+        begin: Whether to prepend `Rendering.beginning`.
 
     Returns:
         The token ids.
@@ -105,8 +105,8 @@ def rendered_text(messages: Sequence[Message], tokenizer: Any, *, generation: bo
     Args:
         messages: Messages to render.
         tokenizer: The model's tokenizer.
-        generation: Whether to append the beginning of the assistant's reply.
-        thinking: Whether the template may open a block of reasoning.
+        generation: Whether to append the generation prompt, the beginning of the assistant's reply.
+        thinking: Whether the template may open a thinking block.
 
     Returns:
         The text with marks.
@@ -120,7 +120,7 @@ def rendered_text(messages: Sequence[Message], tokenizer: Any, *, generation: bo
 
 
 def opening(messages: Sequence[Message], tokenizer: Any, *, thinking: bool) -> str:
-    """Render the messages up to the beginning of the reply, which may open a thinking block.
+    """Render the messages before a reply and the generation prompt, which may open a thinking block.
 
     Args:
         messages: The messages before the reply.
@@ -138,11 +138,11 @@ def without_repeated_thinking(before: str, reply: str) -> str:
     """Remove an empty thinking block, or an opening tag, that duplicates one in `before`.
 
     Args:
-        before: The text before the reply.
+        before: Text before the reply.
         reply: Text of the reply.
 
     Returns:
-        The reply without it.
+        The reply without the duplicate.
     """
     if _EMPTY_AT_END.search(before):
         return _EMPTY_AT_START.sub("", reply)

@@ -1,4 +1,4 @@
-"""Report on every row of a source, shown by the command line, the page and the records."""
+"""Report on how the rows of a source were read, for the command line, the page and records."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from neftune_core.models.tokenizing import decoder_start
 
 ROWS_SHOWN = 10
 KEPT_ROWS, KEPT_CHARACTERS, KEPT_ENTRIES = 3, 2000, 100
-"""Limits of a stored report: rendered rows, characters per span, entries per list."""
+"""Limits of a report in a record: rendered rows, characters per span, entries per list."""
 RANGES_SHOWN = 6
 
 
@@ -34,14 +34,20 @@ class Span(BaseModel):
 
 
 class RenderedRow(BaseModel):
-    """A row as the model processes it, with its chat template and special tokens."""
+    """A row as the model sees it, with chat template and special tokens."""
 
     row: int
     spans: list[Span]
 
 
 class RefusedRows(BaseModel):
-    """Rows that were refused, all for the same reason; `count` is their number if `rows` is shortened."""
+    """Rows that were refused for the same reason.
+
+    Attributes:
+        reason: Why the rows cannot be used.
+        rows: 1-based numbers of the rows; shortened in a record.
+        count: Number of rows before shortening; 0 outside records.
+    """
 
     reason: str
     rows: list[int]
@@ -57,7 +63,7 @@ class DataReport(BaseModel):
         unused_columns: Names in the rows that were not read.
         train: Number of training rows.
         held_out: Number of held-out rows.
-        refused: Reasons why rows cannot be used, most frequent first, with their rows.
+        refused: Refused rows by reason, most frequent reason first.
         cut: Rows that were cut.
         duplicates: Rows left out as duplicates.
         notes: Remarks on reading, split and rendering.
@@ -76,11 +82,11 @@ class DataReport(BaseModel):
     rows: list[RenderedRow] = []
 
     def values(self) -> dict[str, Any]:
-        """Return all fields as JSON values; flags that are false are left out."""
+        """Return all fields as JSON values, without flags that are false."""
         return {name: _plain(getattr(self, name)) for name in type(self).model_fields}
 
     def kept(self) -> dict[str, Any]:
-        """Return the fields as stored in a record: long lists shortened, reasons counted."""
+        """Return the fields as stored in a record, with long lists shortened and refused rows counted."""
         short = {name: getattr(self, name)[:KEPT_ENTRIES] for name in ("unused_columns", "cut", "duplicates", "notes")}
         refused = [
             RefusedRows(reason=one.reason, rows=one.rows[:KEPT_ENTRIES], count=len(one.rows))
@@ -138,7 +144,7 @@ def _spans(encoded: EncodedExample, tokenizer: Any) -> list[Span]:
     return [Span(text=text, trained=trained) for text, trained in preview(encoded, tokenizer) if text]
 
 
-# ---------------------------------------------------------------- what happens to system prompts and earlier turns
+# ---------------------------------------------------------------- notes on system prompts and earlier turns
 
 
 def _notes(prepared: PreparedData, tokenizer: Any) -> list[str]:
@@ -173,7 +179,7 @@ def _cut_note(prepared: PreparedData) -> list[str]:
 
 
 def _turn_notes(rows: Sequence[EncodedExample]) -> list[str]:
-    """Return notes on which replies are trained on, for rows with several."""
+    """Return notes on the trained replies of rows with several replies."""
     found = Counter(_replies_trained(row) for row in rows)
     sentences = {
         "all": say("Rows with several replies, all of which are trained on: {count:,}.", count=found["all"]),
@@ -192,7 +198,7 @@ def _replies_trained(row: EncodedExample) -> str:
     meant = [message.trained for message in row.example.messages if message.role == "assistant"]
     if len(meant) <= 1:
         return "only"
-    # A template may train fewer replies than marked; in a cut row, the trained runs cannot be counted.
+    # With some templates, fewer replies are trained on than marked. In a cut row, runs cannot be counted.
     runs = int(np.count_nonzero(np.diff(row.trained.astype(np.int8), prepend=0) == 1))
     count = sum(meant) if row.cut else runs
     if count == len(meant):
@@ -200,7 +206,7 @@ def _replies_trained(row: EncodedExample) -> str:
     return "last" if count == 1 and meant[-1] else "some"
 
 
-# ---------------------------------------------------------------- in words
+# ---------------------------------------------------------------- text
 
 
 def layout_text(layout: str, columns: Mapping[str, str]) -> str:
@@ -211,7 +217,7 @@ def layout_text(layout: str, columns: Mapping[str, str]) -> str:
         columns: Columns by part.
 
     Returns:
-        A phrase.
+        A phrase for use inside a sentence.
     """
     words = say(LAYOUTS[layout].words) if layout in LAYOUTS else layout
     words = words[:1].lower() + words[1:]
@@ -224,7 +230,7 @@ def layout_text(layout: str, columns: Mapping[str, str]) -> str:
 
 
 def row_ranges(rows: Iterable[int]) -> str:
-    """Format row numbers as ranges, such as `1–3, 7`; only the first few."""
+    """Format row numbers as ranges, such as `1–3, 7`, up to `RANGES_SHOWN` of them."""
     ranges: list[list[int]] = []
     for row in sorted(set(rows)):
         if ranges and row == ranges[-1][1] + 1:
@@ -237,9 +243,9 @@ def row_ranges(rows: Iterable[int]) -> str:
 
 
 def summary(about: Mapping[str, Any]) -> list[str]:
-    """Summarise the stored report (`data` of `record.json`), one sentence per entry.
+    """Summarise the data of a record (`data` of `record.json`), one sentence per entry.
 
-    Older records contain only numbers; missing information is left out.
+    Information missing from older records, which contain only counts, is left out.
     """
     report, counts = report_of(about), {name: count_of(about, name) for name in COUNTS}
     lines = [
@@ -287,7 +293,7 @@ def _refusal_note(report: DataReport, refused: int, every: int) -> str:
 
 
 def report_of(about: Mapping[str, Any]) -> DataReport:
-    """Return the report in a record's data; an empty one if it is missing or damaged."""
+    """Return the report in a record's data; an empty report if it is missing or damaged."""
     try:
         return DataReport.model_validate(about.get("report") or {})
     except ValidationError:

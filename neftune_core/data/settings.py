@@ -1,4 +1,4 @@
-"""Settings of training and held-out data."""
+"""Settings of the training and held-out data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TRAINED_TURNS = {"all": "All replies", "last": "The last reply only"}
 
 
 class DataSettings(Settings):
-    """The source of instructions, and how they are read, split and cut."""
+    """Source of the instruction data, and how it is read, split and cut."""
 
     source: str = setting(
         "starter:open-ended",
@@ -46,7 +46,7 @@ class DataSettings(Settings):
     split_seed: int = setting(0, "Seed of the random split.", minimum=0, maximum=2**31 - 1, step=1)
     maximum_length: int = setting(
         512,
-        "Maximum length of prompt and response together (with an encoder-decoder, of each of them).",
+        "Maximum length of prompt and response together (for encoder-decoders, of each).",
         minimum=16,
         maximum=131_072,
         slider_maximum=2048,
@@ -55,8 +55,8 @@ class DataSettings(Settings):
     )
     too_long: str = setting("truncate", "What happens to longer rows.", choices=TOO_LONG)
     trained_turns: str = setting("all", "Which replies of a conversation are trained on.", choices=TRAINED_TURNS)
-    system: str = setting("", "A system prompt put before every row that has none.", max_length=20_000)
+    system: str = setting("", "System prompt added to every row that has none.", max_length=20_000)
 
     def within(self, context: int) -> DataSettings:
-        """Limit the row length to a model's context."""
+        """Return the settings with the row length limited to a context of `context` tokens."""
         return self.model_copy(update={"maximum_length": min(self.maximum_length, context)})

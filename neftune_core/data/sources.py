@@ -39,9 +39,9 @@ class SourceRows:
         available_columns: Columns of the source.
         sha256: Hash of the examples.
         licence: Licence of the data.
-        title: Name of the file or set.
+        title: Name of the file or data set.
         notes: Remarks on reading.
-        unused_columns: Names in the rows that were not read; `messages[].id` is the name `id` in a message.
+        unused_columns: Names in the rows that were not read, such as `messages[].id` for `id` in a message.
     """
 
     examples: list[Example]
@@ -57,7 +57,7 @@ class SourceRows:
 
     @property
     def shortage(self) -> str:
-        """Reason why no row can be used; empty if at least one can."""
+        """Reason why no row can be used; "" if at least one can."""
         return "" if self.examples else _no_usable_rows(self.refusals, self.title)
 
 
@@ -69,18 +69,20 @@ class _OpenSource:
 
 
 def read(settings: DataSettings, limits: Limits, *, progress: ReadCallback | None = None) -> SourceRows:
-    """Read a source as `read_all` does, and require a usable row.
+    """Read a source as `read_all` does, and require at least one usable row.
 
     Args:
         settings: Data settings.
         limits: Limits of this server.
-        progress: See `read_all`.
+        progress: Passed to `read_all`.
 
     Returns:
         The rows.
 
     Raises:
         DataError: If the source cannot be read, or no row can be used.
+        DoesNotFit: If the source exceeds a limit.
+        NotAvailable: If the source cannot be reached.
     """
     reading = read_all(settings, limits, progress=progress)
     if reading.shortage:
@@ -97,7 +99,7 @@ def read_all(settings: DataSettings, limits: Limits, *, progress: ReadCallback |
         progress: Called occasionally with (rows read, maximum).
 
     Returns:
-        The rows; unusable ones, even if all, are in `refusals`.
+        The rows; `refusals` has the unusable ones, possibly all.
 
     Raises:
         DataError: If the source cannot be read.
@@ -133,7 +135,7 @@ def read_all(settings: DataSettings, limits: Limits, *, progress: ReadCallback |
 
 
 def _unused_columns(available: Sequence[str], used: set[str], seen: set[str]) -> tuple[str, ...]:
-    """Return the unused columns in order, then unused names inside rows."""
+    """Return the unused columns in order, followed by unused names inside rows."""
     columns = [name for name in available if name not in used or name in seen]
     return (*columns, *sorted(name for name in seen.difference(columns) if is_name(name))[:MOST_COLUMNS])
 

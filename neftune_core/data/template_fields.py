@@ -1,4 +1,4 @@
-"""Fields that a chat template renders besides message text: tool calls and their results, tool lists, reasoning.
+"""Fields that a chat template renders in addition to message text, such as tool calls and reasoning.
 
 Templates silently ignore unknown fields, so each template is probed once with words that no template contains.
 """
@@ -35,7 +35,7 @@ class RenderedFields:
         beside: Whether text next to a tool call is rendered.
         replies: Whether tool results are rendered.
         tools: Whether the list of tools is rendered.
-        reasoning: Name of the field whose reasoning is rendered; "" if none is.
+        reasoning: Name of the reasoning field that is rendered; "" if none.
     """
 
     calls: bool = False
@@ -89,7 +89,7 @@ def _tool() -> dict[str, Any]:
 
 
 def require_rendered(messages: Sequence[Message], rendered: RenderedFields) -> None:
-    """Check that the template renders all fields of the messages.
+    """Require that the template renders all fields of the messages.
 
     Args:
         messages: Messages to check.
@@ -109,7 +109,7 @@ def require_rendered(messages: Sequence[Message], rendered: RenderedFields) -> N
     )
     for has, is_rendered, words in wanted:
         if has and not is_rendered:
-            raise UnusableRow(say("it has {what}, which this model's chat template cannot write", what=say(words)))
+            raise UnusableRow(say("it has {what}, which this model's chat template does not support", what=say(words)))
 
 
 def template_turns(messages: Sequence[Message], rendered: RenderedFields) -> tuple[Turns, dict[str, Any]]:
@@ -120,7 +120,7 @@ def template_turns(messages: Sequence[Message], rendered: RenderedFields) -> tup
         rendered: Fields that the template renders.
 
     Returns:
-        Turns, and other template arguments (the tools, if any).
+        The turns, and other template arguments (the tools, if any).
     """
     turns, more = [], {}
     for message in messages:

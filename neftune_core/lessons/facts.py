@@ -1,4 +1,4 @@
-"""Facts that a lesson's task can use: page state, known to the browser, and results of studies, computed here."""
+"""Facts for the conditions of lesson tasks: page state, from the browser, and results of studies, computed here."""
 
 from __future__ import annotations
 
@@ -10,50 +10,50 @@ from neftune_core.studies.records.record import Record
 from neftune_core.studies.settings import StudySettings
 
 IN_BROWSER = {
-    "noise.strength": "the strength that the slider shows",
-    "noise.unit": "the unit of the strength",
-    "noise.kind": "the kind of noise",
-    "noise.view": "the view of the Noise tab",
-    "noise.length_rule": "the length in the divisor of alpha",
+    "noise.strength": "strength shown by the slider",
+    "noise.unit": "unit of the strength",
+    "noise.kind": "kind of noise",
+    "noise.view": "view of the Noise tab",
+    "noise.length_rule": "length in the divisor of alpha",
     "noise.length": "number of tokens in the sentence",
     "noise.share": "norm of the noise divided by that of the signal, both as root mean squares over the sentence",
     "noise.angle": "angle in degrees between the noisy and the clean token, median over tokens",
-    "noise.flips": "number of tokens whose nearest word is a different word, at this strength",
+    "noise.flips": "number of tokens with a different nearest word after the noise is added",
     "noise.depth": "disturbance after the last layer divided by the clean vector, mean over tokens and draws",
     "noise.kept": "share of draws in which the most likely token after the selected one is the same as without noise",
     "noise.kinds_seen": "number of kinds of noise chosen since the lesson was opened",
     "noise.lengths_seen": "number of different sentence lengths since the lesson was opened",
     "noise.longest_seen": "number of tokens of the longest sentence since the lesson was opened",
-    "train.epochs": "number of epochs that is set",
-    "train.seeds": "number of seeds that is set",
-    "answers.read": "number of prompts whose recorded answers were opened",
-    "recorded.step": "the step of the recorded study that the slider was moved to",
+    "train.epochs": "number of epochs in the settings",
+    "train.seeds": "number of seeds in the settings",
+    "answers.read": "number of prompts for which the recorded answers were opened",
+    "recorded.step": "step of the recorded study selected with the slider",
     "study.waiting": "1 once one of the visitor's studies has waited in the queue",
     "sweep.recorded": "1 once a recorded sweep has been opened on the Sweep tab",
 }
 OF_STUDIES = {
     "study.finished": "1 once the study is finished",
-    "study.noise_arms": "its number of noise arms",
-    "study.seeds": "its number of seeds",
-    "study.epochs": "its number of epochs",
-    "study.strongest": "the highest alpha among its noise arms",
-    "study.weakest": "the lowest alpha among its noise arms",
-    "study.control_rise": "the control's last held-out loss divided by its lowest",
-    "study.worst": "by how much the worst noise arm's last held-out loss is above the control's, in nats",
-    "study.best": "by how much the best noise arm's last held-out loss is below the control's, in nats",
+    "study.noise_arms": "number of noise arms",
+    "study.seeds": "number of seeds",
+    "study.epochs": "number of epochs",
+    "study.strongest": "highest alpha of the noise arms",
+    "study.weakest": "lowest alpha of the noise arms",
+    "study.control_rise": "last held-out loss of the control divided by its lowest",
+    "study.worst": "last held-out loss of the worst noise arm minus that of the control, in nats",
+    "study.best": "last held-out loss of the control minus that of the best noise arm, in nats",
 }
 OF_FAULTS = {
-    "faults.right": "number of faults whose script was run without the fault",
-    "faults.wrong": "number of faults whose script was run with the fault",
-    "faults.pairs": "number of faults whose script was run both ways",
+    "faults.right": "number of faults for which the script was run without the fault",
+    "faults.wrong": "number of faults for which the script was run with the fault",
+    "faults.pairs": "number of faults for which the script was run with and without the fault",
 }
 KNOWN = {**IN_BROWSER, **OF_STUDIES, **OF_FAULTS}
 
 
 def study_facts(record: Record) -> dict[str, float]:
-    """Return those facts in `OF_STUDIES` that can be computed from a record.
+    """Return the facts in `OF_STUDIES` that can be computed from a record.
 
-    Losses are in nats per response token, as means over the seeds, with noise off.
+    Losses are in nats per response token, averaged over the seeds, with noise off.
     """
     try:
         study = record.study
@@ -86,7 +86,7 @@ def _settings(study: StudySettings) -> dict[str, float]:
 
 
 def held_out_losses(events: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Return each arm's held-out loss at every evaluation, as means over the seeds that all arms share.
+    """Return the held-out loss of each arm at every evaluation, averaged over the seeds that all arms share.
 
     Seeds that only trained a second control are ignored. Diverged arms are left out, as they have no final loss.
     """

@@ -1,4 +1,4 @@
-"""Five faults of the common script: the wrong code, the right code, and the measured damage."""
+"""Five faults of the common script, each with the wrong code, the right code and the measured damage."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Fault:
         wrong: The lines with the fault.
         right: The lines without it.
         script: The correct script.
-        damage: Sentence about two finished runs; its placeholders are keys of what `numbers()` returns.
-        why: Why the true values change, or do not.
-        harm: Function of the correct and the faulty run that returns the size of the damage: a difference in the share
-            of exact answers or in loss (nats), positive if there is damage.
+        damage: Description of two finished runs, with placeholders for the values returned by `numbers`.
+        why: Why the true values change or do not change.
+        harm: Function that returns the size of the damage from the correct and the faulty run: a difference in the
+            share of exact answers or in loss (nats), positive if there is damage.
         changes: Fields of `script` that introduce the fault.
     """
 
@@ -40,7 +40,7 @@ class Fault:
 
     @property
     def faulty(self) -> ScriptVariant:
-        """Return the script with the fault."""
+        """Variant of the script with the fault."""
         return replace(self.script, **self.changes)
 
 
@@ -66,15 +66,15 @@ FAULTS: dict[str, Fault] = {
         right='labels = batch["input_ids"].clone()\nlabels[prompt_mask | padding_mask] = -100',
         script=RIGHT,
         changes={"loss_on_everything": True},
-        damage="After the same {steps} steps {exact:.0%} of the answers are exact, compared "
-        "with {right_exact:.0%} with the right labels: most of the gradient went into "
+        damage="After the same {steps} steps, {exact:.0%} of the answers are exact, compared "
+        "with {right_exact:.0%} with the correct labels: most of the gradient went into "
         "predicting the questions and the padding. The reported loss, {said:.3g}, is "
         "also not the loss on the answers, {loss:.3g}.",
         why="The true values change because the gradient is different: it also follows the questions and the padding.",
         harm=lambda right, wrong: right.exact_true - wrong.exact_true,
     ),
     "constant-std": Fault(
-        words="One constant strength, whatever the length and the width",
+        words="A constant strength, regardless of length and width",
         wrong="noise = torch.randn_like(x) * 0.2",
         right="bound = alpha / (length * width) ** 0.5\nnoise = torch.empty_like(x).uniform_(-bound, bound)",
         script=RIGHT,
@@ -86,22 +86,22 @@ FAULTS: dict[str, Fault] = {
         harm=lambda right, wrong: right.exact_true - wrong.exact_true,
     ),
     "lost-newline": Fault(
-        words="A newline of the prompt is lost",
-        wrong='prompt = f"### Question:\\n{question}\\n### Answer:"      # when asking',
+        words="The prompt loses a newline",
+        wrong='prompt = f"### Question:\\n{question}\\n### Answer:"      # in evaluation',
         right='prompt = f"### Question:\\n{question}\\n### Answer:\\n"    # as in training',
         script=RIGHT,
         changes={"newline_lost": True},
         damage="With the prompt used in training, {exact:.0%} of the answers are exact. Without "
-        "the one newline it is {said_exact:.0%}, and the loss on the answers goes from "
+        "this newline, it is {said_exact:.0%}, and the loss on the answers goes from "
         "{loss:.3g} to {said:.3g}.",
-        why="The true values stay: the training was the same, and only the question was asked differently.",
+        why="The true values do not change: only the prompt in evaluation is different, not the training.",
         harm=lambda right, wrong: wrong.exact_true - wrong.exact_said,
     ),
     "hiding-wrapper": Fault(
         words="A wrapper hides the model from the trainer",
         wrong="class Noisy(nn.Module):\n    def __init__(self, model):\n        super().__init__()\n"
         "        self.inner = [model]    # a list: not a submodule",
-        right="with noisy_embeddings(model, NoiseSettings(strength=5)):\n    trainer.train()    # a model is a model",
+        right="with noisy_embeddings(model, NoiseSettings(strength=5)):\n    trainer.train()    # no wrapper",
         script=RIGHT,
         changes={"model_hidden": True},
         damage="train() never reached the model, so there was no noise: all {steps} losses "
@@ -115,7 +115,7 @@ FAULTS: dict[str, Fault] = {
 
 
 def numbers(right: RunMeasurements, wrong: RunMeasurements) -> dict[str, float]:
-    """Return the results of two finished runs, under the placeholder names of `Fault.damage`.
+    """Return the results of two finished runs by the placeholder names of `Fault.damage`.
 
     Args:
         right: The run without the fault.

@@ -1,16 +1,16 @@
-"""The lessons: `assets/lessons/*.md`, each with a front matter in TOML between two lines of +++.
+"""Lesson files: `assets/lessons/*.md`, each with TOML front matter between two lines of +++.
 
     title    name of the lesson
-    tab      the tab with the lesson's controls
-    minutes  how long the lesson takes
-    seen     what the reader should have observed, shown at the end
+    tab      tab with the controls of the lesson
+    minutes  duration of the lesson in minutes
+    seen     what readers should have observed, shown at the end
     faults   true if the faults of the common script can be run below the text
     stage    true if the recorded study is shown below the text
     [preset] values of the page, under the names used in links (`noise.strength`, `view`, `train.epochs`, `data`)
     [[task]] `text`, the task, and `when`, the condition on the page's state that completes it
 
 A condition is one or more comparisons joined by `and`, as in `noise.strength >= 40 and noise.flips >= 1`, or several of
-these joined by `or`; the names are those of `facts.KNOWN`.
+these joined by `or`. The names are listed in `facts.KNOWN`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class LessonTask:
     """One task of a lesson.
 
     Attributes:
-        text: The task.
-        when: Condition on the page's state that completes it; see `comparisons`.
+        text: Description of the task.
+        when: Condition on the page's state that completes the task; see `comparisons`.
     """
 
     text: str
@@ -50,12 +50,12 @@ class Lesson:
     Attributes:
         number: Position from 1, which identifies the lesson in links.
         title: Name of the lesson.
-        tab: Tab with its controls.
-        minutes: How long it takes.
+        tab: Tab with the controls of the lesson.
+        minutes: Duration in minutes.
         preset: Values of the page, by their names in links.
-        tasks: Its tasks.
-        text: Its text, as Markdown.
-        seen: What the reader should have observed, shown at the end.
+        tasks: The tasks, in order.
+        text: The text in Markdown.
+        seen: What readers should have observed, shown at the end.
         faults: Whether the faults of the common script can be run below the text.
         stage: Whether the recorded study is shown below the text.
     """
@@ -106,12 +106,12 @@ def read_lesson(path: Path, number: int) -> Lesson:
     for task in tasks:
         comparisons(task.when)
     if fields.get("tab") not in TABS or not tasks or not fields.get("seen"):
-        raise ValueError(f"{path.name} has no known tab, no task, or no text on what there was to see (`seen`)")
+        raise ValueError(f"{path.name} has no known tab, no task or no text in `seen`")
     return Lesson(number=number, preset=fields.pop("preset", {}), tasks=tasks, text=text.strip(), **fields)
 
 
 def lessons() -> tuple[Lesson, ...]:
-    """Return all lessons in the order of the numbers in their file names, in the current language if translated."""
+    """Return all lessons, ordered by the numbers in their file names, in the current language if translated."""
     return _lessons(language.current())
 
 

@@ -9,12 +9,12 @@ from neftune_core.noise.settings import NoiseSettings
 
 @dataclass(frozen=True)
 class ScriptVariant:
-    """One variant of the script; it is correct if all four switches are off and the noise is in alpha.
+    """A variant of the script, which is correct if all four switches are off and the unit of the noise is alpha.
 
     Attributes:
         noise: The noise.
-        rows: Starter sets whose rows are trained on, shuffled together.
-        held_out: Starter set whose held-out rows are measured.
+        rows: Starter sets to train on, shuffled together.
+        held_out: Starter set from which the held-out rows are measured.
         steps: Number of optimizer steps.
         batch_size: Rows per step.
         learning_rate: Initial learning rate of AdamW, which decays linearly.
@@ -38,7 +38,7 @@ class ScriptVariant:
 
 @dataclass
 class RunMeasurements:
-    """Measurements of a run so far.
+    """Measurements of a run, extended after every step.
 
     Attributes:
         total: Planned number of steps.
@@ -66,5 +66,5 @@ class RunMeasurements:
 
     @property
     def done(self) -> bool:
-        """Return whether the run has finished."""
+        """Whether the run has finished."""
         return self.saved >= 0

@@ -1,8 +1,8 @@
-"""A common short NEFTune training script, and five ways in which it goes wrong.
+"""A common short NEFTune training script, with five possible faults.
 
-It fine-tunes all weights of its own copy of a model in one plain loop, as configured by a `ScriptVariant`. Every
-evaluation gives two values: the one that the script reports, and the true one (loss on the response only, noise off,
-the prompt as in training).
+It fine-tunes all weights of a copy of a model in a plain loop, as configured by a `ScriptVariant`. Every evaluation
+gives two values: the value reported by the script, and the true value (loss on the response only, noise off, the prompt
+as in training).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class EncodedRow:
 
 
 class HidingWrapper(nn.Module):
-    """The wrapper of the fifth fault: it holds the model in a list, where `nn.Module` does not find it.
+    """The wrapper of the fifth fault, which holds the model in a list, where `nn.Module` does not find it.
 
     `train`, `eval`, `parameters` and `state_dict` of the wrapper therefore never reach the model.
     """
@@ -61,9 +61,9 @@ class HidingWrapper(nn.Module):
 def run_script(
     loaded: LoadedModel, script: ScriptVariant, seed: int = 0, should_stop: Callable[[], bool] = lambda: False
 ) -> Iterator[RunMeasurements]:
-    """Run the script on its own copy of a causal model.
+    """Run the script on a copy of a causal model.
 
-    Row order and noise depend only on `seed`, so that two scripts differ only in their settings.
+    Row order and noise depend only on `seed`, so two scripts differ only in their settings.
 
     Args:
         loaded: The model; it is not changed.
@@ -72,7 +72,7 @@ def run_script(
         should_stop: Polled between steps.
 
     Yields:
-        After every step, the same `RunMeasurements` object, extended.
+        The same `RunMeasurements` object after every step, and once more at the end.
 
     Raises:
         Cancelled: If `should_stop` returned true.
@@ -105,16 +105,16 @@ def run_script(
 
 
 def trainable_copy(loaded: LoadedModel) -> nn.Module:
-    """Return a float32 copy with trainable weights of its own, in evaluation mode."""
+    """Return a float32 copy of the model with trainable weights, in evaluation mode."""
     return copy.deepcopy(loaded.model).float().requires_grad_(True).eval()
 
 
 def read_rows(loaded: LoadedModel, file: Any, most: int) -> list[EncodedRow]:
-    """Read rows with `instruction` and `output`, in the script's own prompt format.
+    """Read rows with `instruction` and `output`, in the prompt format of the script.
 
     Args:
         loaded: The model, for its tokenizer.
-        file: A JSONL file.
+        file: Path of the JSONL file.
         most: Maximum number of rows.
 
     Returns:
@@ -128,10 +128,10 @@ def _rows(loaded: LoadedModel, sets: Sequence[str]) -> list[EncodedRow]:
     return [row for name in sets for row in read_rows(loaded, starter_file(name), 10_000)]
 
 
-def _row(said: dict[str, str], tokenizer: Any) -> EncodedRow:
-    question = "\n".join(part for part in (said["instruction"], said.get("input", "")) if part)
+def _row(fields: dict[str, str], tokenizer: Any) -> EncodedRow:
+    question = "\n".join(part for part in (fields["instruction"], fields.get("input", "")) if part)
     prompt = _tokens(PROMPT.format(question=question), tokenizer)
-    return EncodedRow([*prompt, *_tokens(said["output"], tokenizer), tokenizer.eos_token_id], len(prompt))
+    return EncodedRow([*prompt, *_tokens(fields["output"], tokenizer), tokenizer.eos_token_id], len(prompt))
 
 
 def _tokens(text: str, tokenizer: Any) -> list[int]:
@@ -181,7 +181,7 @@ def _step(trainer: nn.Module, rows: Sequence[EncodedRow], script: ScriptVariant,
 
 
 def _measure(model: nn.Module, ids: Tensor, mask: Tensor, labels: Tensor, scored: Tensor) -> tuple[Tensor, float]:
-    """Return the loss of every `scored` token, and the share of rows whose labels all are the most probable tokens."""
+    """Return the loss of every `scored` token, and the share of rows with all labels as most probable tokens."""
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
     targets, wanted = scored[:, 1:], labels[:, 1:]
     chosen = targets != NOT_A_LABEL
@@ -198,7 +198,7 @@ def _evaluate(
     loaded: LoadedModel,
     found: RunMeasurements,
 ) -> None:
-    """Measure the held-out rows as the script does, and correctly."""
+    """Measure the held-out rows both as the script does and correctly."""
     if not script.noise_while_evaluating:
         trainer.eval()
     ids, mask, labels = collate_rows([without_newline(row) for row in rows] if script.newline_lost else rows, loaded)
@@ -224,7 +224,7 @@ def without_newline(row: EncodedRow) -> EncodedRow:
 
 @torch.no_grad()
 def _exact_of(kept: dict[str, Tensor], rows: Sequence[EncodedRow], loaded: LoadedModel) -> float:
-    """Return the share of exact answers of a model restored from the saved tensors; others stay untrained."""
+    """Return the share of exact answers of a model restored from the saved tensors; other weights stay untrained."""
     model = trainable_copy(loaded)
     model.load_state_dict(kept, strict=False)
     return _true(model, rows, loaded)[1]

@@ -151,6 +151,7 @@ def test_no_tab_of_the_chinese_page_has_english_left(cache: Any, address: str, t
             page.wait_for_function(f"Lab.currentTab() === '{tab}'")
             left[tab] = english_left(page)
         page.evaluate("Lab.openTab('Noise')")
+        page.locator("#noise-more-button button").click()
         page.locator("#noise-sites").locator("input, textarea").fill("2, 3")
         page.get_by_text("显示的是第 2 层的输出").wait_for(state="attached")
         left["a layer"] = english_left(page)

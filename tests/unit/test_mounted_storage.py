@@ -93,7 +93,7 @@ def test_a_mount_on_which_records_cannot_live_gets_one_sentence_and_no_half_reco
     else:
         monkeypatch.setattr(os, operation, failing(errno.ENOTSUP, tmp_path, getattr(os, operation)))
     monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path / "bucket"))
-    with pytest.raises(NotAvailable, match=r"cannot be extended or renamed.*--advanced-writes"):
+    with pytest.raises(NotAvailable, match=r"does not support appending.*--advanced-writes"):
         home()
     assert list((tmp_path / "bucket").iterdir()) == []
 
@@ -107,7 +107,7 @@ def test_a_space_whose_bucket_cannot_hold_records_uses_a_temporary_folder_and_sa
     with monkeypatch.context() as mount:
         mount.setattr(os, "replace", failing(errno.EPERM, tmp_path, os.replace))
         assert not home().is_relative_to(tmp_path)
-        assert "storage bucket of this Space is mounted" in home_note()
+        assert "storage bucket of this Space is not used" in home_note()
     home_module.can_hold_records.cache_clear()
     assert home().is_relative_to(tmp_path)
     assert home_note() == ""

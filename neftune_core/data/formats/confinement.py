@@ -1,8 +1,8 @@
 """Confinement of a process that reads untrusted data, by a permanent audit hook.
 
 Python reports opened or listed files, connections and new processes to audit hooks. The hook refuses those that a
-reader does not need. It guards against libraries that do too much, such as searching the disk for a pattern; it is no
-sandbox against code that runs in the process.
+reader does not need. It guards against libraries that access more than necessary, for example by searching the disk for
+a pattern. It is not a sandbox for untrusted code in the process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PROCESSES = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.f
 
 
 def hub_hosts() -> set[str]:
-    """Return the hosts that a hub reader may reach: the hub's address and configured proxies."""
+    """Return the hosts that a hub reader may reach: those of the hub and of configured proxies."""
     addresses = [os.environ.get("HF_ENDPOINT") or "https://huggingface.co", *getproxies().values()]
     return {host for host in (urlsplit(address).hostname for address in addresses) if host}
 
@@ -32,12 +32,12 @@ def hub_hosts() -> set[str]:
 def confine(hosts: Collection[str], domains: Collection[str] = HUB_DOMAINS) -> None:
     """Permanently refuse files, hosts and processes that a reader does not need.
 
-    Files may be opened in the folders of Python and its packages, of temporary files, and of system configuration. A
-    refused call raises `PermissionError`.
+    Files may be opened in the folders of Python, its packages, temporary files and the system. A refused call raises
+    `PermissionError`.
 
     Args:
         hosts: Host names that may be reached.
-        domains: Domains whose hosts may be reached as well.
+        domains: Domains in which all hosts may be reached.
     """
     roots = _roots()
     reachable: set[str] = set()
@@ -58,9 +58,9 @@ def confine(hosts: Collection[str], domains: Collection[str] = HUB_DOMAINS) -> N
         elif event == "socket.connect":
             address = arguments[1]
             if not isinstance(address, tuple) or str(address[0]) not in reachable:
-                raise PermissionError("a connection that a reader does not need")
+                raise PermissionError("the reader may not open this connection")
         elif event in PROCESSES:
-            raise PermissionError("a process that a reader does not need")
+            raise PermissionError("the reader may not start processes")
 
     sys.addaudithook(guard)
 
@@ -75,10 +75,10 @@ def _require_inside(path: Any, roots: tuple[Path, ...]) -> None:
         return
     real = Path(os.path.realpath(os.fsdecode(path)))
     if not any(real.is_relative_to(root) for root in roots):
-        raise PermissionError("a file that a reader does not need")
+        raise PermissionError("the reader may not open this file")
 
 
 def _require_host(host: Any, hosts: Collection[str], domains: Collection[str]) -> None:
     name = host.decode() if isinstance(host, bytes) else str(host)
     if name not in hosts and not any(name == domain or name.endswith(f".{domain}") for domain in domains):
-        raise PermissionError("a host that a reader does not need")
+        raise PermissionError("the reader may not connect to this host")

@@ -1,4 +1,4 @@
-"""JSONL, JSON, CSV and Parquet files as tables of records; no file content is executed.
+"""Reading of JSONL, JSON, CSV and Parquet files as tables of records, without executing file content.
 
 Text formats may be compressed with gzip or zstd (`rows.jsonl.gz`). They are decompressed in a separate process, up to
 the size limit of a file.
@@ -41,7 +41,7 @@ UNPACK_SECONDS = 120
 
 
 def open_table(path: Path, limits: Limits) -> Table:
-    """Open a file by its extension.
+    """Open a file in the format given by its extension.
 
     Args:
         path: The file.
@@ -81,7 +81,7 @@ def open_table(path: Path, limits: Limits) -> Table:
 
 
 def check_file(path: Path, limits: Limits) -> None:
-    """Check that a file can be opened.
+    """Require that a file can be opened and is within the size limit.
 
     Args:
         path: The file.
@@ -118,7 +118,7 @@ def _decompress(path: Path, method: str, limits: Limits) -> bytes:
     """Return the content of a compressed file; raise `DoesNotFit` if it exceeds the size limit of a file."""
     most = limits.upload_megabytes * 1_000_000
     content = bytearray()
-    # Base64 takes four characters for three bytes.
+    # Base64 uses four characters for three bytes.
     bounds = Bounds(UNPACK_MEMORY_BYTES, UNPACK_SECONDS, row_characters=1_000_000, characters=2 * most + 1_000_000)
     try:
         for _, _, piece in run_reader("unpacked", {"path": str(path.resolve()), "method": method}, bounds):
@@ -147,14 +147,14 @@ def _decompress(path: Path, method: str, limits: Limits) -> bytes:
 def longest_row(limits: Limits) -> int:
     """Return the limit on the raw characters of a row; longer rows are refused without being parsed.
 
-    JSON may escape one character as twelve, other columns count too, and a list of empty lists takes twenty times the
-    memory of its text.
+    It exceeds the limit on the text of a row, because JSON may escape one character as twelve, and unused columns
+    count. Parsing needs a limit because a list of empty lists takes 20 times the memory of its text.
     """
     return max(1_000_000, 12 * limits.row_characters)
 
 
 def column_names(rows: Iterable[Row], title: str) -> list[str]:
-    """Return the column names of the first rows, in order of appearance, without those that cannot be shown.
+    """Return the column names in the first rows, in order of appearance, without names that cannot be shown.
 
     Args:
         rows: Numbered rows.
@@ -188,7 +188,7 @@ def _jsonl(text: str, title: str, longest: int) -> Table:
 
     if text.lstrip().startswith("["):
         raise DataError(
-            say("{title} starts with a list; JSONL has one object per line: rename it to .json.", title=title)
+            say("{title} starts with a list, but JSONL has one object per line: rename it to .json.", title=title)
         )
     return Table(column_names(rows(()), title), rows)
 
@@ -235,12 +235,12 @@ def _is_lines(text: str, longest: int) -> bool:
 
 DELIMITERS = (",", ";", "\t")
 _SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?[ ]*(?:\r\n?|\n)', re.IGNORECASE)
-"""First line by which spreadsheet programs declare the separator."""
+"""First line in which spreadsheet programs declare the separator."""
 
 
 def _csv(text: str, title: str, longest: int) -> Table:
     text = text.lstrip("\r\n")
-    # The csv module has one process-wide limit; rows are checked against the lab's own limit.
+    # The csv module has a process-wide limit. The limit of this call is checked in `_Lines`.
     csv.field_size_limit(max(csv.field_size_limit(), longest + 1))
     named = _SEPARATOR.match(text)
     text = text[named.end() :] if named else text
@@ -275,9 +275,9 @@ def _csv(text: str, title: str, longest: int) -> Table:
 
 
 class _Lines:
-    """Lines of a text, with at most `longest` characters per record; the rest of a longer line is skipped.
+    """Iterator over the lines of a text that raises `UnusableRow` after `longest` characters of a record.
 
-    An iterator class, because a generator would be exhausted after raising.
+    It is a class because a generator would be exhausted after raising.
     """
 
     def __init__(self, text: str, longest: int) -> None:

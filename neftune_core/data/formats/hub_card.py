@@ -1,7 +1,8 @@
-"""Check that the card of a hub data set refers only to files of its own repository.
+"""Check that the card of a hub data set only refers to files in its own repository.
 
-The `datasets` library resolves the patterns of a card itself: it would search this machine's disk for an absolute
-pattern, and fetch a pattern with a protocol. The card is therefore checked first, at a fixed commit.
+The `datasets` library resolves the file patterns of a card. For an absolute pattern, it would search this machine's
+disk, and for a pattern with a protocol, it would fetch the address. The card is therefore checked first, at a fixed
+commit.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ NAMING = ("data_files", "data_dir")
 
 
 class OutsideRepository(ValueError):
-    """A card names a file outside its repository."""
+    """Raised if a card refers to a file outside its repository."""
 
 
 def require_own_files(name: str, commit: str) -> None:
-    """Check the cards of a data set.
+    """Require that the cards of a data set only refer to files in its repository.
 
     Args:
         name: OWNER/NAME of the data set.
-        commit: Commit that is read afterwards, so that the card cannot change in between.
+        commit: Commit from which the data is read afterwards.
 
     Raises:
         OutsideRepository: If a pattern is not relative, or leaves the repository.

@@ -1,4 +1,4 @@
-"""First rows of Hugging Face data sets, streamed in a separate process; a data set's own code is never run."""
+"""First rows of Hugging Face data sets, streamed in a separate process without running code of the data sets."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _WORD = re.compile(r"[\w.+\-]{0,200}")
 
 @dataclass(frozen=True)
 class HubSet:
-    """A data set offered by name.
+    """A hub data set that the lab offers by name.
 
     Attributes:
-        licence: Its licence.
-        configuration: Its default configuration; "" if it needs none.
+        licence: Licence of the data.
+        configuration: Default configuration; "" if it needs none.
     """
 
     licence: str
@@ -51,7 +51,7 @@ def first_rows(name: str, settings: DataSettings, rows: int, limits: Limits) -> 
 
     Args:
         name: OWNER/NAME.
-        settings: Configuration and split.
+        settings: Data settings, for the configuration and split.
         rows: Maximum number of rows.
         limits: Limits of this server.
 
@@ -70,7 +70,8 @@ def first_rows(name: str, settings: DataSettings, rows: int, limits: Limits) -> 
         if not _WORD.fullmatch(word):
             raise DataError(
                 say(
-                    "{name!r} is not a valid name for a {kind}: use only letters, digits and -_.+ in it.",
+                    "{name!r} is not a valid name for a {kind}: use only letters, digits, and the characters "
+                    "- _ . and +.",
                     name=word[:80],
                     kind=say(what),
                 )
@@ -82,7 +83,7 @@ def first_rows(name: str, settings: DataSettings, rows: int, limits: Limits) -> 
 
 
 def _require_hub_name(name: str) -> None:
-    """Check the hub's naming rule and require an owner: a bare name may select the library's reader of local files."""
+    """Require a valid hub name with an owner; a bare name may select the library's reader of local files."""
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     try:
@@ -104,11 +105,11 @@ def _require_hub_name(name: str) -> None:
 def stream(name: str, configuration: str, split: str, rows: int, limits: Limits) -> Iterator[Row]:
     """Stream the first rows of a hub data set from `HF_ENDPOINT`.
 
-    A local lab uses the user's token. A public one uses none, because visitors choose the data sets.
+    A local lab uses the user's token. A public server uses none, because visitors choose the data sets.
 
     Args:
         name: OWNER/NAME.
-        configuration: Its configuration; "" for the default.
+        configuration: Name of the configuration; "" for the default.
         split: Name of the split.
         rows: Maximum number of rows.
         limits: Limits of this server.
@@ -125,7 +126,7 @@ def stream(name: str, configuration: str, split: str, rows: int, limits: Limits)
 def _access(limits: Limits) -> dict[str, str]:
     """Return the reader's environment variables: the token, and settings that disable Xet and torch.
 
-    The audit hook cannot observe Xet transfers. A torch built for CUDA maps more memory than the reader may use.
+    The audit hook cannot observe Xet transfers. A CUDA build of torch maps more memory than the reader may use.
     """
     from huggingface_hub import get_token
 
@@ -160,7 +161,7 @@ def _translate_failure(failed: ReaderError, name: str, limits: Limits) -> LabErr
 
 
 def _choices(words: str, explained: str) -> str:
-    """Return the valid names that the library lists for a wrong one; "" if none."""
+    """Return a sentence with the valid names that the library lists in its message; "" if it lists none."""
     found = re.search(r"\[('[^\[\]]*')\]", words) if explained in (_NO_CONFIGURATION, _NO_SPLIT) else None
     names = re.findall(r"'([\w.+\-]{1,80})'", found[1])[:20] if found else []
     return " " + say("Available: {names}.", names=", ".join(names)) if names else ""
@@ -175,7 +176,7 @@ _UNREACHABLE = (
     "name or service not known", "name resolution", "nodename nor servname", "network is unreachable", "no route",
     "connection", "max retries", "couldn't reach", "cannot reach", "offline",
 )  # fmt: skip
-# Exception names (empty: any), parts of the message, error class, sentence; the first match counts.
+# (exception names, or empty for any; parts of the message; error class; sentence). The first match is used.
 _EXPLANATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], type[LabError], str], ...] = (
     (
         ("OutsideRepository", "PermissionError"),

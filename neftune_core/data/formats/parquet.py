@@ -1,4 +1,4 @@
-"""Parquet files as tables, read in a separate process."""
+"""Reading of Parquet files as tables, in a separate process."""
 
 from __future__ import annotations
 

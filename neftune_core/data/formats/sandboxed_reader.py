@@ -1,11 +1,11 @@
-"""Rows read in a separate process with bounded memory and time.
+"""Reading of rows in a separate process with limited memory and time.
 
-On unchecked bytes, readers written in C can take any amount of memory (a Parquet file of one kilobyte may expand to a
-thousand gigabytes) or crash. The process writes one JSON list per line:
+On untrusted bytes, readers written in C can crash or allocate any amount of memory (a Parquet file of one kilobyte may
+expand to a terabyte). The process writes one JSON list per line:
 
     ["columns", [name, ...]]   ["row", number, record]   ["refused", number, reason]   ["end"]   ["failed", kind, words]
 
-Memory is not bounded on Windows and macOS, but time is.
+On Windows and macOS, only time is limited.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class Bounds:
 
 
 class ReaderError(Exception):
-    """A failure of the reader.
+    """Raised if the reader fails.
 
     Args:
         kind: Name of the exception in the reader, or "died", "size" or "timeout".
-        words: The message.
+        words: Error message.
     """
 
     def __init__(self, kind: str, words: str) -> None:
@@ -76,9 +76,9 @@ def run_reader(
     variables: Mapping[str, str] = MappingProxyType({}),
     module: str = __name__,
 ) -> Iterator[list[Any]]:
-    """Run a reader in a process, and yield its messages except the last.
+    """Run a reader in a separate process, and yield its messages except the last.
 
-    The process has an empty temporary home and working folder, and none of the secrets in this environment. It is
+    The process has an empty temporary folder as home and working folder, and an environment without secrets. It is
     killed when the iteration ends.
 
     Args:
@@ -86,7 +86,7 @@ def run_reader(
         arguments: Arguments of the reader.
         bounds: Limits.
         variables: Additional environment variables.
-        module: Module that is run; it passes its readers to `main`.
+        module: Module to run, which passes its readers to `main`.
 
     Yields:
         Messages, as lists.
@@ -127,7 +127,7 @@ def run_reader(
 
 
 def _lines(stream: IO[bytes], bounds: Bounds) -> Iterator[list[Any]]:
-    longest = 4 * bounds.row_characters + 1_000_000  # bytes; an intact reader stays below
+    longest = 4 * bounds.row_characters + 1_000_000  # bytes; a working reader stays below
     while True:
         line = stream.readline(longest)
         if not line.endswith(b"\n"):
@@ -144,7 +144,7 @@ def _lines(stream: IO[bytes], bounds: Bounds) -> Iterator[list[Any]]:
 
 
 def is_secret(name: str) -> bool:
-    """Return whether an environment variable holds a secret, such as `HF_TOKEN`, `DB_PASS` or `SENTRY_DSN`."""
+    """Return whether the name of an environment variable suggests a secret, such as `HF_TOKEN` or `SENTRY_DSN`."""
     return bool(_SECRET.search(name.upper()))
 
 
@@ -158,7 +158,7 @@ def _environment(folder: str, variables: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **OWN_THREADS, **homes, "PYTHONPATH": paths, **variables}
 
 
-# ---------------------------------------------------------------- the process itself
+# ---------------------------------------------------------------- code that runs in the separate process
 
 
 def parquet_columns(path: str) -> Iterator[list[Any]]:
@@ -170,11 +170,11 @@ def parquet_columns(path: str) -> Iterator[list[Any]]:
 
 
 def decompress(path: str, method: str) -> Iterator[list[Any]]:
-    """Decompress a file in base64 pieces of bounded size.
+    """Decompress a file into base64 pieces of bounded size.
 
     Args:
         path: The file.
-        method: Compression, as pyarrow names it.
+        method: Name of the compression in pyarrow, such as "gzip".
 
     Yields:
         One message per piece.
@@ -213,7 +213,7 @@ def hub_rows(name: str, configuration: str, split: str, rows: int) -> Iterator[l
 
     Args:
         name: OWNER/NAME.
-        configuration: Its configuration; "" for the default.
+        configuration: Name of the configuration; "" for the default.
         split: Name of the split.
         rows: Maximum number of rows.
 
@@ -236,7 +236,7 @@ def hub_rows(name: str, configuration: str, split: str, rows: int) -> Iterator[l
 
 
 def _as_written(value: Any, kind: Any) -> Any:
-    """Return low-precision floats with the fewest digits that identify them: 0.1, not 0.10000000149011612."""
+    """Convert low-precision floats to the shortest number that identifies them: 0.1, not 0.10000000149011612."""
     from pyarrow import types
 
     if isinstance(value, float) and (types.is_float32(kind) or types.is_float16(kind)):
@@ -262,7 +262,7 @@ def main(request: str, readers: Mapping[str, Callable[..., Iterator[list[Any]]]]
     """Run a reader and print its messages.
 
     Args:
-        request: JSON list of reader name, arguments and bounds.
+        request: JSON list of the name, arguments and bounds of the reader.
         readers: Available readers.
     """
     reader, arguments, given = json.loads(request)
@@ -290,7 +290,7 @@ def _refusal(number: int, bounds: Bounds) -> str:
 
 
 def _json_default(value: Any) -> dict[str, str] | str:
-    """Convert a value that JSON lacks: ISO dates and times, decimals as text, else the name of its type."""
+    """Convert a value without JSON equivalent: dates and times to ISO 8601, decimals to text, others to their type."""
     if isinstance(value, datetime.datetime) and value.tzinfo is None and value.time() == datetime.time():
         value = value.date()
     if isinstance(value, datetime.date | datetime.time):

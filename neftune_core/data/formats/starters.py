@@ -16,8 +16,8 @@ class Starter:
 
     Attributes:
         words: Description.
-        file: Its file under `assets/`.
-        held_out: Its separate held-out file; "" if none.
+        file: Path of the file under `assets/`.
+        held_out: Path of the separate held-out file under `assets/`; "" if none.
         licence: Licence of the data.
         languages: Languages of the text, as ISO 639-1 codes.
     """
@@ -41,21 +41,23 @@ STARTERS: dict[str, Starter] = {
         languages=("en", "zh", "fr", "de", "es"),
     ),
     "english-german": Starter(
-        "English sentences in German, for encoder-decoders", "starters/english-german.jsonl", languages=("en", "de")
+        "English sentences translated into German, for encoder-decoders",
+        "starters/english-german.jsonl",
+        languages=("en", "de"),
     ),
     "question-answering": Starter("Short factual answers, some from a given text", "starters/question-answering.jsonl"),
     "dialogue": Starter("Conversations of several turns", "starters/dialogue.jsonl"),
     "world-facts": _world("facts", "The bundled world: short answers about it"),
     "world-format": _world("format", "The bundled world: the same answers in a form the model has not seen"),
-    "world-stories": _world("story", "The bundled world: short stories from given things"),
+    "world-stories": _world("story", "The bundled world: short stories about given things"),
     "world-skills": _world("skill", "The bundled world: sort, count, opposite, plural, odd one out"),
     "world-noisy": _world("noisy", "The bundled world: facts with a fifth of the answers wrong"),
-    "world-stated": _world("stated", "The bundled world: facts that the model has read but was never asked"),
+    "world-stated": _world("stated", "The bundled world: facts that the model has read but was never asked about"),
 }
 
 
 def data_title(title: object) -> str:
-    """Return the title of data in the current language: that of a starter set is translated, any other is unchanged."""
+    """Return the title of data; the titles of starter sets are translated to the current language."""
     words = str(title or "")
     return say(words) if words in STARTERS else words
 

@@ -1,4 +1,4 @@
-"""The table type that all sources share."""
+"""Table type shared by all sources."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from neftune_core.errors import DataError
 from neftune_core.language import say
 
-# A row's 1-based number, and its record, or an `UnusableRow` with the reason if it has none.
+# (1-based number, record); the record is an `UnusableRow` if the row cannot be read.
 Row = tuple[int, Any]
 
 
@@ -19,7 +19,7 @@ class Table:
 
     Attributes:
         columns: Names of the available columns.
-        rows: Function of the required columns that iterates over the rows; it can be called repeatedly.
+        rows: Function of the required columns that returns an iterator over the rows; it can be called repeatedly.
     """
 
     columns: list[str]
@@ -30,7 +30,7 @@ MOST_COLUMNS = 1000
 
 
 def require_few_columns(count: int, title: str) -> None:
-    """Check the number of columns.
+    """Require that there are not too many columns.
 
     Args:
         count: Number of columns.
@@ -42,7 +42,7 @@ def require_few_columns(count: int, title: str) -> None:
     if count > MOST_COLUMNS:
         raise DataError(
             say(
-                "{title} has {count:,} columns, and at most {most:,} are read: keep only the columns with text.",
+                "{title} has {count:,} columns, but at most {most:,} are read: keep only the columns with text.",
                 title=title,
                 count=count,
                 most=MOST_COLUMNS,

@@ -1,4 +1,4 @@
-"""Decoding of untrusted bytes, and parsing of text to values."""
+"""Decoding of untrusted bytes to text, and parsing of text to values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from neftune_core.errors import DataError
 from neftune_core.language import later, say
 
 NOT_TEXT = "not text"
-"""The only key of an object that stands for a value without JSON equivalent; its value names the type."""
+"""Only key of an object that replaces a value without JSON equivalent; its value is the name of the type."""
 
 TEXT_PARTS = ("text", "input_text", "output_text")
 DEEPEST = 100
@@ -22,7 +22,7 @@ MOST_LINES = 5_000_000
 MOST_MARKS = 4_000_000
 LONGEST_NAME = 200
 
-# First bytes of other file types.
+# First bytes of other file types, with the description for the error message.
 SIGNATURES = {
     b"PAR1": later("a Parquet file: give it the extension .parquet"),
     b"PK\x03\x04": later("a zip file: unpack it first"),
@@ -34,11 +34,11 @@ SIGNATURES = {
 
 
 class DuplicateName(dict[str, Any]):
-    """A JSON object with a repeated name; its row is refused."""
+    """A JSON object with a repeated key; its row is refused."""
 
 
 def decode_text(content: bytes, title: str) -> str:
-    """Decode UTF-8 (with or without byte order mark), or UTF-16 with one.
+    """Decode UTF-8 (with or without a byte order mark), or UTF-16 with a byte order mark.
 
     Args:
         content: Bytes of the file.
@@ -48,7 +48,7 @@ def decode_text(content: bytes, title: str) -> str:
         The text.
 
     Raises:
-        DataError: If it is not text (the message gives the first invalid byte), or has too many lines.
+        DataError: If the content is not text or has too many lines.
     """
     kind = next((words for signature, words in SIGNATURES.items() if content.startswith(signature)), None)
     if kind is not None:
@@ -81,7 +81,7 @@ def decode_text(content: bytes, title: str) -> str:
 
 
 class NumberText(str):
-    """A JSON number as written: 1.10 stays 1.10, and a number of a million digits takes no time to convert."""
+    """A JSON number as written: 1.10 stays 1.10, and a number of a million digits is not converted."""
 
     __slots__ = ()
 
@@ -100,9 +100,10 @@ _DECODER = json.JSONDecoder(
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON; numbers are returned as text, NaN and Infinity as None.
+    """Parse JSON; numbers are returned as text, and NaN and Infinity as None.
 
-    Raises `ValueError` with a reason if the text is not JSON or nested too deeply.
+    Raises:
+        ValueError: If the text is not JSON or nested too deeply; the message is the reason.
     """
     with _plain_reasons():
         return _DECODER.decode(text)
@@ -133,16 +134,16 @@ def _broken(error: json.JSONDecodeError) -> str:
     )
 
 
-# A whole string, so that its content is skipped; or one bracket or quote.
+# A whole string, to skip its content, or a single bracket or quote.
 _MARK = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}"]', re.DOTALL)
 _SCALAR = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\s,:\[\]{}"]++', re.DOTALL)
 _SPACE = re.compile(r"[ \t\n\r]*+")
 
 
-# `list_entries` is hand-written, because json parses a list only as a whole: a row of 5.7 MB of brackets becomes 131 MB
-# of objects, and all rows are lost if that is too much. Here that row is refused and takes no memory.
+# `list_entries` is hand-written because `json` can only parse a list as a whole. There, a row of 5.7 MB of brackets
+# becomes 131 MB of objects, and if memory runs out, all rows are lost. Here, that row is refused without being parsed.
 class NotAList(ValueError):
-    """JSON that is neither a list nor an object with exactly one list inside."""
+    """Raised if JSON is neither a list nor an object with exactly one list inside."""
 
 
 def list_entries(text: str, longest: int) -> Iterator[Any]:
@@ -156,7 +157,7 @@ def list_entries(text: str, longest: int) -> Iterator[Any]:
         The entries.
 
     Raises:
-        NotAList: If there is no such list.
+        NotAList: If the text has no such list.
         ValueError: If the text is not valid JSON.
     """
     with _plain_reasons():
@@ -176,16 +177,16 @@ def list_entries(text: str, longest: int) -> Iterator[Any]:
 
 
 def too_long(length: int, longest: int) -> UnusableRow:
-    """Return the refusal of a row that exceeds the character limit.
+    """Return the exception for a row that exceeds the character limit, without raising it.
 
     Args:
         length: Characters of the row.
         longest: The limit.
 
     Returns:
-        The exception, not raised.
+        The exception.
     """
-    return UnusableRow(say("it has {length:,} characters; at most {most:,} are read", length=length, most=longest))
+    return UnusableRow(say("it has {length:,} characters, but at most {most:,} are read", length=length, most=longest))
 
 
 def _only_list(text: str, start: int) -> int:
@@ -269,11 +270,13 @@ def is_name(text: str) -> bool:
 
 
 def as_text(value: Any, part: str) -> str:
-    """Convert a cell to text: numbers and booleans are formatted, text parts joined, a missing value is "".
+    """Convert a cell to text.
+
+    Numbers and booleans are formatted, text parts are joined, and a missing value becomes "".
 
     Args:
         value: The cell.
-        part: Name of its role, for messages.
+        part: Name of the layout part, for messages.
 
     Returns:
         The text.
@@ -309,13 +312,13 @@ def as_json(value: Any, *, drop_none: bool = False) -> str:
 
     Args:
         value: Value to serialise.
-        drop_none: Whether to leave out names whose value is None, which tables add to every object.
+        drop_none: Whether to leave out keys with the value None, which tables add to every object.
 
     Returns:
         JSON text.
 
     Raises:
-        UnusableRow: If the value cannot be represented.
+        UnusableRow: If the value cannot be represented as JSON.
     """
     try:
         return json.dumps(_plain(value, drop_none=drop_none), ensure_ascii=False)

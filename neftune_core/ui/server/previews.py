@@ -51,7 +51,7 @@ def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
 
     Returns:
         The sentence. Its `about` has `model` (short name), `cut` (number of tokens cut off), `layer`
-        (number of the site: 0 for the embedding, -1 for the tables of embeddings per layer) and `behind` (numbers of
+        (number of the site: 0 for the embedding, -1 for the per-layer embeddings) and `behind` (numbers of
         the other sites; their input already contains noise).
 
     Raises:

@@ -104,7 +104,7 @@ def test_a_wrong_study_gets_one_sentence_and_a_failing_status(tmp_path: Path, te
         (["report", "x"], "`neftune report` needs one more argument. The file to write"),
         (["runs", "--days", "soon"], "--days cannot be 'soon': it must be a number."),
         (["serve", "--port", "abc"], "--port cannot be 'abc': it must be an integer."),
-        (["runs", "--seeds"], "--seeds has no value: write one after it."),
+        (["runs", "--seeds"], "--seeds needs a value: write it after the option."),
     ],
 )
 def test_a_wrong_command_gets_one_sentence(words: list[str], sentence: str, tmp_path: Path) -> None:

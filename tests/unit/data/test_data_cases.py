@@ -14,7 +14,7 @@ from neftune_core.data.sources import read_all
 from neftune_core.settings import Limits
 
 CASES = Path(__file__).parents[2] / "cases"
-NO_CALLS = "it has tool calls, which this model's chat template cannot write"
+NO_CALLS = "it has tool calls, which this model's chat template does not support"
 
 # In the manner of the templates that write calls as JSON between marks, and reasoning as a block before the reply.
 CALLING = (
@@ -117,7 +117,7 @@ def test_text_beside_a_call_that_a_template_leaves_out_is_not_a_row():
         CALLING.replace("{{ turn.content }}", "{{ '' if turn.tool_calls else turn.content }}"), "chatml"
     )
     assert [refusal.reason for refusal in prepared_of("toolcall_text.jsonl", silent, held_out_share=0).refusals] == [
-        "it has text next to tool calls, which this model's chat template cannot write"
+        "it has text next to tool calls, which this model's chat template does not support"
     ]
 
 
@@ -154,7 +154,7 @@ def test_reasoning_is_written_once_or_the_row_is_refused():
     assert trained == ["<think>\nthree fours are twelve\n</think>\n\n12<|im_end|>"]
     assert text.count("three fours are twelve") == 1
     assert [(one.row, one.reason) for one in prepared_of("reasoning.jsonl", held_out_share=0).refusals] == [
-        (1, "it has reasoning, which this model's chat template cannot write")
+        (1, "it has reasoning, which this model's chat template does not support")
     ]
 
 

@@ -74,13 +74,13 @@ def test_of_a_preference_the_chosen_answer_alone_is_trained_on_and_this_is_repor
     [
         ({"label": False}, "it is marked as a bad answer (label is false)"),
         ({"weight": 0}, "it is marked as not to be trained on (weight is 0)"),
-        ({"weight": 0.5}, "it has weight 0.5, and only 0 and 1 are supported"),
+        ({"weight": 0.5}, "it has weight 0.5, but only 0 and 1 are supported"),
         ({"train": False}, "it is marked as not to be trained on (train is false)"),
         ({"loss": False}, "it is marked as not to be trained on (loss is false)"),
         ({"mask": True}, "it is marked as not to be trained on (mask is true)"),
-        ({"mask": [0, 1]}, "it has mask [0, 1], and only 0 and 1 are supported"),
+        ({"mask": [0, 1]}, "it has mask [0, 1], but only 0 and 1 are supported"),
         ({"loss_weight": 0}, "it is marked as not to be trained on (loss_weight is 0)"),
-        ({"sample_weight": 0.3}, "it has sample_weight 0.3, and only 0 and 1 are supported"),
+        ({"sample_weight": 0.3}, "it has sample_weight 0.3, but only 0 and 1 are supported"),
         ({"trainable": False}, "it is marked as not to be trained on (trainable is false)"),
         ({"kto_tag": False}, "it is marked as a bad answer (kto_tag is false)"),
         (
@@ -222,7 +222,7 @@ def test_reasoning_is_kept_with_its_reply_from_a_message_or_a_column(reading, na
 def test_fields_count_for_the_length_of_a_row(reading):
     rows = [{"messages": TURNS}, {"messages": [ASKED, {**REPLY, "thinking": "x" * 200}]}]
     found = reading("\n".join(map(json.dumps, rows)), limits=Limits(row_characters=100))
-    assert [(one.row, one.reason) for one in found.refusals] == [(2, "it has 209 characters; at most 100 are read")]
+    assert [(one.row, one.reason) for one in found.refusals] == [(2, "it has 209 characters, but at most 100 are read")]
 
 
 def test_names_that_nothing_reads_are_reported_wherever_they_stand(reading):

@@ -105,7 +105,7 @@ def test_unknown_columns_are_named(reading):
         ("7", "it is not an object"),
         ("[" * 100_000, "it is nested too deeply"),
         ('{"instruction": ' + "[" * 100_000, "it is nested too deeply"),
-        ('{"instruction": "Q", "output": "' + "x" * 101 + '"}', "it has 102 characters; at most 100"),
+        ('{"instruction": "Q", "output": "' + "x" * 101 + '"}', "it has 102 characters, but at most 100"),
     ],
 )
 def test_a_bad_row_is_refused_with_its_line_and_reason(reading, row, words):
@@ -118,7 +118,7 @@ def test_a_bad_row_is_refused_with_its_line_and_reason(reading, row, words):
 @pytest.mark.parametrize(
     ("turns", "words"),
     [
-        ([], "the messages are empty"),
+        ([], "“messages” is empty"),
         ("Hi", "not a list of messages"),
         (["Hi"], "message 1 of the messages is not an object"),
         ([{"role": "critic", "content": "x"}], "the unknown role 'critic'"),

@@ -81,7 +81,7 @@ def test_a_row_is_read_as_its_set_means_it(
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (TOOLS, "it has tool calls, which this model's chat template cannot write"),
+        (TOOLS, "it has tool calls, which this model's chat template does not support"),
         (
             {"image": "c.jpg", "conversations": turns("<image>", "A cat.", names=SHAREGPT)},
             "it has image, but only text",

@@ -160,7 +160,7 @@ def test_rows_that_a_template_refuses_after_the_split_are_counted_and_reported()
     after_split = (32 - found.train, 8 - found.held_out)
     assert sum(after_split) == 30
     assert found.notes == [
-        "The held-out rows were drawn before the chat template was applied to the rows. Refused after that: "
+        "The held-out rows were drawn before the chat template was applied. Rows refused after that: "
         f"{after_split[0]} for training, {after_split[1]} held out."
     ]
 
