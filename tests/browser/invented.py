@@ -26,7 +26,12 @@ def invented_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
         vocabulary=lambda: iter([vectors(WORDS)]),
         vocabulary_size=len(WORDS),
         word=WORDS.__getitem__,
-        about={"model": f"invented {model.source}", "cut": 0, "layer": 2 if sites == "2, 3" else 0, "behind": [3] if sites == "2, 3" else []},
+        about={
+            "model": f"invented {model.source}",
+            "cut": 0,
+            "layer": 2 if sites == "2, 3" else 0,
+            "behind": [3] if sites == "2, 3" else [],
+        },
     )
 
 
