@@ -74,11 +74,11 @@ RECENT: dict[str, Family] = {
         builder("Qwen3_5ForCausalLM", "Qwen3_5TextConfig", _QWEN3_5),
     ),
     "Gemma 4": Family(
-        "Gemma 4, text (a table of embeddings per layer)",
+        "Gemma 4, text (per-layer embeddings)",
         builder("Gemma4ForCausalLM", "Gemma4TextConfig", {**_GEMMA4, "final_logit_softcapping": 30.0}),
     ),
     "Gemma 3n": Family(
-        "Gemma 3n, text (a table of embeddings per layer, several streams)",
+        "Gemma 3n, text (per-layer embeddings, several vectors per token)",
         builder(
             "Gemma3nForCausalLM",
             "Gemma3nTextConfig",
