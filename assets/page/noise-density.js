@@ -11,9 +11,9 @@ import { text } from "./text.js";
  */
 const SHAPES = {
   uniform: (std) => text("uniform density on ±{reach}", { reach: short(UNIFORM_REACH * std) }),
-  gaussian: () => text("gaussian density"),
-  laplace: () => text("laplace density"),
-  bernoulli: (std) => text("bernoulli density at ±{reach}, half each", { reach: short(std) }),
+  gaussian: () => text("Gaussian density"),
+  laplace: () => text("Laplace density"),
+  bernoulli: (std) => text("Bernoulli distribution on ±{reach}", { reach: short(std) }),
 };
 
 /**
@@ -80,7 +80,7 @@ views.density = (payload, controls, result) => {
   if (!deviation) {
     const reach = ceiling(4 * signal);
     const layout = { xaxis: { range: [-reach, reach] }, yaxis: { range: [0, ceiling(1.05 * Math.max(...clean.y))] } };
-    const alone = text("Without noise: the clean coordinates alone, with a root mean square of {signal}.", { signal: short(signal) });
+    const alone = text("Without noise, only the clean coordinates are shown. Their root mean square is {signal}.", { signal: short(signal) });
     return { data: [clean], layout, summary: alone };
   }
   const name = payload.kinds[controls.kind];

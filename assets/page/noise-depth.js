@@ -96,7 +96,7 @@ const mapOf = (found, sizes, cosines, warm) => {
     row.map((size, token) => {
       if (size === null) return "";
       const where = { token: label(found.tokens[token]), layer: names[layer] };
-      return text("{token}, layer {layer}: size {size}, cosine {cosine}, signal to noise {ratio}", {
+      return text("{token}, layer {layer}: size {size}, cosine {cosine}, signal-to-noise ratio {ratio}", {
         ...where,
         size: percent(size),
         cosine: known(cosines[layer][token]),
@@ -165,10 +165,10 @@ views.depth = (payload, controls) => {
 const depthWords = (found, sizes, cosines, strength) => {
   const means = sizes.mean.map(Number);
   const [first, last, most] = [means[0], means[means.length - 1], Math.max(...means)];
-  if (!(most > 0)) return text("Without noise nothing inside the model changes.");
+  if (!(most > 0)) return text("Without noise, nothing inside the model changes.");
   return text(
-    "At {strength} the disturbance is {first} as large as the clean vectors at the embedding and {last} after the last layer, on " +
-      "average over the tokens and {draws} draws; it is largest at layer {layer}: {most}. The signal-to-noise ratio goes from " +
+    "At {strength}, the disturbance is {first} of the size of the clean vectors at the embedding and {last} after the last layer, " +
+      "averaged over the tokens and {draws} draws. It is largest at layer {layer} ({most}). The signal-to-noise ratio goes from " +
       "{before} to {after}, and the cosine from {turned} to {end}.",
     {
       strength,

@@ -74,7 +74,7 @@ views.next = (payload, controls) => {
   const heights = high.map((value, index) => value - low[index]);
   return {
     data: [
-      { ...bars(own, text("KL divergence, clean from noisy"), average, warm, 0.7), x: places },
+      { ...bars(own, text("KL divergence (clean ‖ noisy)"), average, warm, 0.7), x: places },
       {
         ...bars(own, text("lowest to highest of {count} draws", { count: draws }), heights, "var(--lab-text)", 0.09),
         x: places,
@@ -214,8 +214,8 @@ const aboutWords = (found, place) => {
   const lost = next.kept.findIndex((kept) => kept[place - next.first] < draws);
   const until =
     lost < 0
-      ? text("without noise “{word}” is the most likely next word; it stays so at every strength measured.", { word })
-      : text("without noise “{word}” is the most likely next word; the weakest measured noise that changes it in any of {draws} draws is {strength}.", { word, draws, strength: strengthWords(found, lost + 1) });
+      ? text("without noise, “{word}” is the most likely next word, and it remains so at every measured strength.", { word })
+      : text("without noise, “{word}” is the most likely next word; the weakest measured noise that changes it in any of {draws} draws is {strength}.", { word, draws, strength: strengthWords(found, lost + 1) });
   const follows = place + 1 < tokens.length ? text("In the sentence, “{word}” follows.", { word: bare(tokens[place + 1]) }) : "";
   return [text("After “{before}”:", { before }), until, follows].join(" ").trim();
 };

@@ -7,9 +7,9 @@ import { agreeing, text } from "./text.js";
 /** @type {Record<string, string>} */
 const KIND_NAMES = {
   uniform: text("uniform"),
-  gaussian: text("gaussian"),
-  laplace: text("laplace"),
-  bernoulli: text("bernoulli"),
+  gaussian: text("Gaussian"),
+  laplace: text("Laplace"),
+  bernoulli: text("Bernoulli"),
   symmetric: text("symmetric"),
   adversarial: text("adversarial"),
   "token-dropout": text("token dropout"),
@@ -59,7 +59,7 @@ const sayNoise = () => {
 const otherArms = ({ strength, unit }) => {
   const strengths = joined(more.filter((value) => value !== strength));
   if (!strengths) return "";
-  if (strength > 0) return text("The next study has this strength and, from the Train tab, {unit} {strengths}.", { unit, strengths });
+  if (strength > 0) return text("The next study uses this strength and, from the Train tab, {unit} {strengths}.", { unit, strengths });
   return text("Strength 0 adds no arm to the next study; the Train tab adds {unit} {strengths}.", { unit, strengths });
 };
 

@@ -68,7 +68,7 @@ const across = (y) => rule({ type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y
 /** @param {number} x */
 export const upright = (x) => rule({ type: "line", yref: "paper", y0: 0, y1: 1, x0: x, x1: x });
 
-// ------------------------------------------------------------------ cosine and signal to noise, token by token
+// ------------------------------------------------------------------ cosine and signal-to-noise ratio per token
 views.angles = (payload, controls, result) => {
   const [, warm] = payload.colours;
   if (result.drops) return nothing(text("A token that is set to zero has no direction; the others stay as they are."));
@@ -92,11 +92,11 @@ views.angles = (payload, controls, result) => {
     layout: { yaxis: { range: [lowest < 0 ? lowest - 0.05 : 0, 1.02] }, yaxis2: { range: reach } },
     summary: known.length
       ? text(
-          "The median token keeps a cosine of {cosine} to its clean vector; the signal-to-noise ratio is {ratio} dB; " +
-            "the token that turns most keeps {least}.",
+          "The median cosine between noisy and clean vectors is {cosine}, and the lowest is {least}. " +
+            "The signal-to-noise ratio is {ratio} dB.",
           { cosine: short(median(cosines)), ratio: decibels(result.deviation / payload.root_mean_square).toFixed(1), least: short(Math.min(...cosines)) },
         )
-      : text("Without noise every token keeps a cosine of 1 to itself."),
+      : text("Without noise, every cosine is 1."),
   };
 };
 
@@ -227,13 +227,13 @@ views.map = (payload, controls, result) => {
       yaxis: { range: [middle.y - half, middle.y + half] },
     },
     summary:
-      text("The plane of the sentence's first two principal components holds {share} of the variance of its vectors.", {
+      text("The first two principal components of the sentence explain {share} of the variance of its vectors.", {
         share: percent(plane.share),
       }) +
       " " +
       (result.drops
         ? text("A dropped token moves to the zero vector.")
-        : text("Noise of every kind spreads in this plane as a round cloud, with a standard deviation of {std} in each direction.", {
+        : text("In this plane, noise of every kind forms a round cloud with a standard deviation of {std} in each direction.", {
             std: short(result.deviation),
           })),
   };
@@ -302,14 +302,14 @@ views.nearest = (payload, controls, { drops, deviation, skipped }) => {
     },
     summary:
       (examples.length ? text("{made}: {rest}.", { made, rest: [...examples.slice(0, 4), ...(examples.length > 4 ? ["…"] : [])].join(text(", ")) }) : text("{made}.", { made })) +
-      (finite.length ? " " + text("The first change comes at {strength}; the dotted line marks the current strength.", change) : ""),
+      (finite.length ? " " + text("The first change occurs at {strength}; the dotted line marks the current strength.", change) : ""),
   };
 };
 
 // ------------------------------------------------------------------ the strength at other lengths
 views.length = (payload, controls, { drops, deviation }) => {
   const [grey, warm] = payload.colours;
-  if (drops) return nothing(text("A share of the tokens is the same at every length."));
+  if (drops) return nothing(text("The share of dropped tokens does not depend on the length."));
   if (!deviation) return nothing(text("No noise: raise the strength to see how it depends on the length."));
   const { width, length, padded_length: padded } = payload;
   const alpha = deviation / UNITS.alpha(payload, controls);
@@ -336,10 +336,10 @@ views.length = (payload, controls, { drops, deviation }) => {
     },
     summary: agreeing(
       length,
-      "On your token the standard deviation is {std}. With the true length, alpha {alpha} is {ten} on 10 tokens and " +
-        "{thousand} on 1,000; padded to {padded}, short sentences get no more than {least}.",
-      "On your {count} tokens the standard deviation is {std}. With the true length, alpha {alpha} is {ten} on 10 tokens " +
-        "and {thousand} on 1,000; padded to {padded}, short sentences get no more than {least}.",
+      "For your token, the standard deviation is {std}. With the true length, alpha {alpha} gives {ten} for 10 tokens and " +
+        "{thousand} for 1,000; padded to {padded}, short sentences get at most {least}.",
+      "For your {count} tokens, the standard deviation is {std}. With the true length, alpha {alpha} gives {ten} for 10 tokens " +
+        "and {thousand} for 1,000; padded to {padded}, short sentences get at most {least}.",
       {
         std: short(deviation),
         alpha: short(alpha),

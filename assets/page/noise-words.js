@@ -70,10 +70,10 @@ const warnings = (payload, { deviation }, clipped) => {
   if (clipped) {
     const { strength: most, unit, wanted, before } = clipped;
     const same = { before: `${before.unit} ${short(before.strength)}`, wanted: short(wanted) };
-    found.push(text("The {unit} slider ends at {most}: on this sentence, {before} would be {wanted}.", { unit, most, ...same }));
+    found.push(text("The {unit} slider ends at {most}; on this sentence, {before} corresponds to {wanted}.", { unit, most, ...same }));
   }
   const kept = realised(payload.realised, deviation);
-  if (kept < REALISED) found.push(text("In bfloat16 only {share} of this noise survives the rounding.", { share: percent(Math.max(0, kept)) }));
+  if (kept < REALISED) found.push(text("In bfloat16, only {share} of this noise survives rounding.", { share: percent(Math.max(0, kept)) }));
   return found.join(" ");
 };
 
@@ -101,9 +101,9 @@ const notes = (payload, { kind, tokens }) => {
       ),
     );
   if (tokens === "prompt")
-    found.push(text("During training only the prompt gets noise; here your sentence is treated as a whole sequence."));
+    found.push(text("During training, only the prompt gets noise; here your sentence is treated as a whole sequence."));
   if (tokens === "response")
-    found.push(text("During training only the response gets noise; here your sentence is treated as a whole sequence."));
+    found.push(text("During training, only the response gets noise; here your sentence is treated as a whole sequence."));
   if (payload.place) found.push(text("Shown at {place}, the first site with noise.", { place: payload.place }));
   const behind = payload.behind || [];
   if (behind.length)
@@ -154,7 +154,7 @@ const RULER = { width: 330, left: 4, right: 326, row: 50 };
 /** @type {Record<string, {marks: number[], words: string, shown: (value: number) => string}>} */
 const MARKS = {
   alpha: { marks: [5, 10, 15], words: text("the paper's strengths"), shown: short },
-  std: { marks: [0.01, 0.05, 0.1, 0.2], words: text("constants in use"), shown: short },
+  std: { marks: [0.01, 0.05, 0.1, 0.2], words: text("common constants"), shown: short },
   relative: { marks: [0.1, 0.5, 1], words: text("of the signal"), shown: percent },
 };
 class Ruler {

@@ -92,7 +92,7 @@ views.norms = (payload, controls, result, told) => {
   const gone = after.filter((norm, place) => norm === 0 && before[place]).length;
   const much = told.drops
     ? agreeing(gone, "1 of {all} tokens is set to zero.", "{count} of {all} tokens are set to zero.", { all: payload.length })
-    : text("the median token turns by {angle}°.", { angle: short(told.angle) });
+    : text("median rotation of a token: {angle}°.", { angle: short(told.angle) });
   return {
     data: found ? [...data, whiskers(payload, found)] : data,
     layout: { yaxis: { range: [0, ceiling(1.05 * highest)] } },

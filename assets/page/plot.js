@@ -39,7 +39,7 @@ const LOCALE = {
     "Zoom out": text("Zoom out"),
     "Reset axes": text("Reset axes"),
     "Double-click to zoom back out": text("Double-click to zoom back out"),
-    "Double-click on legend to isolate one trace": text("Double-click on the legend to see one curve alone"),
+    "Double-click on legend to isolate one trace": text("Double-click the legend to isolate one curve"),
   },
   format: {},
 };

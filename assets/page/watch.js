@@ -126,7 +126,7 @@ class Watcher {
     if (this.isLost) return;
     this.isLost = true;
     const time = this.when.toLocaleTimeString(LabLanguage.tag);
-    const words = escaped(text("No answer from the server since {time}. What you see is the state at that time.", { time }));
+    const words = escaped(text("No answer from the server since {time}. The page shows the state at that time.", { time }));
     this.told ??= { state: texts[this.places.state]?.value || "", progress: texts[this.places.progress]?.value || "" };
     this.put({
       state: `<p class="lab-warning" role="alert">${words}</p>${this.told.state}`,
