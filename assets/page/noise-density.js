@@ -1,4 +1,4 @@
-/** The Density view of the Noise tab: a histogram of the drawn noise with its theoretical density. */
+/** The Density view of the Noise tab: a histogram of the drawn noise, with its theoretical density. */
 import { line, upright } from "./noise-views.js";
 import { views } from "./noise.js";
 import { theory, UNIFORM_REACH } from "./noise-maths.js";
@@ -6,7 +6,7 @@ import { ceiling, mean, short } from "./numbers.js";
 import { text } from "./text.js";
 
 /**
- * Descriptions of the densities.
+ * Describe each density at a standard deviation.
  * @type {Record<string, (std: number) => string>}
  */
 const SHAPES = {
@@ -17,10 +17,11 @@ const SHAPES = {
 };
 
 /**
+ * Return a histogram as a density, as bars.
  * @param {Payload} payload
  * @param {string} name
- * @param {number[]} counts
- * @param {number} deviation
+ * @param {number[]} counts number of values in each bin
+ * @param {number} deviation standard deviation; the width of a bin is a fraction of it
  * @param {string} colour
  * @param {number} opacity
  * @returns {Trace}
@@ -42,6 +43,7 @@ const histogram = (payload, name, counts, deviation, colour, opacity) => {
 };
 
 /**
+ * Draw the random numbers of token dropout, one per token.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @returns {Drawn}

@@ -8,10 +8,10 @@ import { views } from "./noise.js";
 import { ceiling, percent, short } from "./numbers.js";
 import { text } from "./text.js";
 
-const MOST = 1.5; // relative size that has the last colour of the map
-const ROWS = 16; // if there are more layers than this, not all are named
+const MOST = 1.5; // relative size at the end of the colour scale
+const ROWS = 16; // above this number of layers, only some are labelled
 
-/** @param {number} size */
+/** Format a relative size as a signal-to-noise ratio. @param {number} size */
 const ratio = (size) => (size > 0 ? `${decibels(size).toFixed(1)} dB`.replace("-", "−") : "∞");
 
 /** @param {number | null} value */
@@ -21,14 +21,14 @@ const known = (value) => (value === null ? "–" : short(value));
 const isPair = ({ layers }) => layers.some(([part]) => part === "encoder");
 
 /**
- * Short names of the layers: 0 is the embedding; E and D stand for encoder and decoder.
+ * Return short names of the layers: 0 is the embedding; E and D stand for encoder and decoder.
  * @param {Inside} found
  */
 const layerNames = (found) =>
   found.layers.map(([part, number]) => (isPair(found) ? `${part[0].toUpperCase()} ${number}` : String(number)));
 
 /**
- * The numbers of a curve at a position among the strengths.
+ * Interpolate the values of a curve between two measured strengths.
  * @param {OverDraws} measured
  * @param {number} clean
  * @param {{low: number, share: number}} place
@@ -41,7 +41,7 @@ const between = ({ mean, low, high }, clean, place) => ({
 });
 
 /**
- * A curve over the layers, with a gap between encoder and decoder.
+ * Return a curve over the layers, with a gap between encoder and decoder.
  * @param {Inside} found
  * @param {(number | null)[]} values
  * @returns {{x: (number | null)[], y: (number | null)[]}}
@@ -54,12 +54,12 @@ const overLayers = ({ layers }, values) => {
 };
 
 /**
- * The mean of the draws as a line, in a band from lowest to highest.
+ * Draw the mean of the draws as a line, in a band from the lowest to the highest.
  * @param {Inside} found
  * @param {string} name
  * @param {AtLayers} values
  * @param {string} colour
- * @param {string} [format] of the numbers, as D3 writes it
+ * @param {string} [format] D3 number format
  * @returns {Trace[]}
  */
 const banded = (found, name, values, colour, format = ".3g") => {
@@ -83,7 +83,7 @@ const banded = (found, name, values, colour, format = ".3g") => {
 };
 
 /**
- * The heatmap of tokens by layers.
+ * Return the heatmap of tokens and layers.
  * @param {Inside} found
  * @param {(number | null)[][]} sizes
  * @param {(number | null)[][]} cosines
@@ -157,10 +157,11 @@ views.depth = (payload, controls) => {
 };
 
 /**
+ * Summarise the disturbance at one strength.
  * @param {Inside} found
  * @param {AtLayers} sizes
  * @param {AtLayers} cosines
- * @param {string} strength in words
+ * @param {string} strength as text
  */
 const depthWords = (found, sizes, cosines, strength) => {
   const means = sizes.mean.map(Number);
@@ -186,8 +187,9 @@ const depthWords = (found, sizes, cosines, strength) => {
 };
 
 /**
+ * Return a sentence about the measured strengths.
  * @param {Inside} found
- * @param {boolean} beyond
+ * @param {boolean} beyond whether the slider is above the highest measured strength
  * @param {NoiseControls} controls
  */
 const measuredWords = ({ strengths }, beyond, { unit }) =>

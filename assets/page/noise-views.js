@@ -1,13 +1,13 @@
-/** Views of the Noise tab (noise.js lists the modules with the others), under the names of neftune_core/figures/noise_views.py.
+/** Views of the Noise tab, under the names that neftune_core/figures/noise_views.py uses; noise.js lists the modules of the other views.
 
-   A view is (payload, controls, result, told) => {data, layout, summary}: `result` is the effect of the noise on every token,
-   `told` its summary in a few numbers. Nothing here calls the server. */
+   A view is a function (payload, controls, result, told) => {data, layout, summary}. `result` is the effect of the noise on every
+   token, and `told` is its summary. Nothing here calls the server. */
 import { band, bars, detailsOf, draws, views, whiskers } from "./noise.js";
 import { decibels, multipliers, nearest, UNITS } from "./noise-maths.js";
 import { ceiling, mean, median, middleOf, percent, short, ticks } from "./numbers.js";
 import { agreeing, text } from "./text.js";
 
-const LABELS = 40; // above this number, tokens are labelled only on hover
+const LABELS = 40; // above this number of tokens, labels are shown only on hover
 const MAP_HEIGHT = 300; // approximate height of the plot area, in pixels
 const quiet = "var(--lab-quiet)";
 
@@ -18,7 +18,7 @@ const quiet = "var(--lab-quiet)";
 const lines = (words) => words.replace(/(.{24,36}?)\s/g, "$1<br>");
 
 /**
- * An empty view with a sentence that gives the reason.
+ * Return an empty view with a sentence that gives the reason.
  * @param {string} words
  * @returns {Drawn}
  */
@@ -35,11 +35,12 @@ export const nothing = (words) => ({
 /** @param {Payload} payload */
 const places = (payload) => payload.signal.map((_, place) => place);
 /**
+ * Return a line as a trace.
  * @param {string} name
  * @param {(number | null)[]} x
  * @param {(number | null)[]} y
  * @param {string} colour
- * @param {object} more
+ * @param {object} more properties of the line
  * @returns {Trace}
  */
 export const line = (name, x, y, colour, more = {}) => ({
@@ -53,7 +54,7 @@ export const line = (name, x, y, colour, more = {}) => ({
   hovertemplate: name + text(": ") + "%{y:.3g}<extra></extra>",
 });
 /**
- * A logarithmic axis with plain numbers as ticks.
+ * Return a logarithmic axis with plain numbers as tick labels.
  * @param {number} low
  * @param {number} high
  */
@@ -61,11 +62,11 @@ const logarithmic = (low, high) => {
   const values = ticks(low, high);
   return { range: [Math.log10(low), Math.log10(high)], tickvals: values, ticktext: values.map(short) };
 };
-/** @param {object} at */
+/** Return a dotted line. @param {object} at */
 const rule = (at, colour = "var(--lab-text)") => ({ line: { color: colour, width: 1.4, dash: "dot" }, ...at });
-/** @param {number} y */
+/** Return a horizontal line across the plot. @param {number} y */
 const across = (y) => rule({ type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y });
-/** @param {number} x */
+/** Return a vertical line through the plot. @param {number} x */
 export const upright = (x) => rule({ type: "line", yref: "paper", y0: 0, y1: 1, x0: x, x1: x });
 
 // ------------------------------------------------------------------ cosine and signal-to-noise ratio per token
@@ -102,6 +103,7 @@ views.angles = (payload, controls, result) => {
 
 // ------------------------------------------------------------------ the map: tokens and their clouds of noise in a plane
 /**
+ * Return the noisy positions of all tokens in the repeated draws.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @param {TokenEffects} result
@@ -123,6 +125,7 @@ const cloud = (payload, controls, { deviation, skipped }) => {
 };
 
 /**
+ * Return one coordinate of every noisy token.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @param {TokenEffects} result
@@ -136,6 +139,7 @@ const landed = (payload, { kind }, { drops, deviation, skipped, shares }, axis, 
 };
 
 /**
+ * Return markers as a trace.
  * @param {string} name
  * @param {{x: (number | null)[], y: (number | null)[]}} points
  * @param {string | string[]} colour
@@ -156,8 +160,8 @@ const dots = (name, { x, y }, colour, size, more = {}) => ({
 });
 
 /**
- * Create a test for whether a label fits beside the labels placed before; the others are shown on hover.
- * @param {number} half
+ * Create a function that places labels and returns false for a label that would overlap an earlier one.
+ * @param {number} half half the height of the plot, in data units
  */
 const labelRoom = (half) => {
   const pixels = MAP_HEIGHT / (2 * half);
@@ -204,7 +208,7 @@ views.map = (payload, controls, result) => {
     cliponaxis: false,
     hovertemplate: "%{customdata}<extra></extra>",
   });
-  // The centre is that of the clean vectors and fixed; the margin grows in steps of a fifth.
+  // The centre is fixed at the clean vectors; the range grows in steps of 20%.
   const middle = { x: middleOf([...plane.x, ...around.x]), y: middleOf([...plane.y, ...around.y]) };
   /** @param {"x" | "y"} axis */
   const furthest = (axis) =>
@@ -241,7 +245,7 @@ views.map = (payload, controls, result) => {
 
 // ------------------------------------------------------------------ the nearest token of the vocabulary
 /**
- * The number of tokens that are nearer to another token at this strength; 0 until the vocabulary has been searched.
+ * Count the noisy tokens that are nearer to another token; 0 until the vocabulary has been searched.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @param {TokenEffects} result
@@ -252,7 +256,7 @@ export const flips = (payload, controls, { drops, deviation, skipped }) => {
 };
 
 /**
- * Describe the nearest token of the vocabulary.
+ * Describe the first change of the nearest token.
  * @param {string} token
  * @param {string | number | undefined} other
  */

@@ -1,4 +1,4 @@
-/** Beside the figure of the Noise tab: the tokens of the sentence, the meaning of the strength, and the ruler of units. */
+/** The text beside the figure of the Noise tab: the tokens of the sentence, what the strength means, and the ruler of units. */
 import { svg, within } from "./dom.js";
 import { modelName } from "./noise-strip.js";
 import { degrees, realised, UNITS } from "./noise-maths.js";
@@ -7,7 +7,7 @@ import { on, part } from "./parts.js";
 import { agreeing, text } from "./text.js";
 
 // ------------------------------------------------------------------ the sentence as tokens
-/** @param {string} token */
+/** Replace white space in a token by visible characters. @param {string} token */
 export const visible = (token) => token.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "·") || "␣";
 
 part("noise-chips", ({ element }) => {
@@ -35,7 +35,7 @@ part("noise-chips", ({ element }) => {
 });
 
 // ------------------------------------------------------------------ what the strength means, in words
-const REALISED = 0.9;
+const REALISED = 0.9; // warn if rounding keeps less of the noise than this
 
 /**
  * Describe a strength in neutral words.
@@ -61,6 +61,7 @@ const verdict = ({ drops, share }, result) => {
 };
 
 /**
+ * Return warnings about the range of the slider and about rounding.
  * @param {Payload} payload
  * @param {TokenEffects} result
  * @param {Clipped | null} clipped
@@ -78,6 +79,7 @@ const warnings = (payload, { deviation }, clipped) => {
 };
 
 /**
+ * Return notes on the kind of noise and on what the figure leaves out.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  */
@@ -138,7 +140,7 @@ part("noise-words", ({ element }) => {
   on("figure:noise", (/** @type {NoiseSaid} */ { payload, controls, told, result, clipped }) => {
     const words = verdict(told, result);
     put("verdict", words);
-    // Noise as large as the words is in the middle.
+    // Noise as large as the embeddings is in the middle of the scale.
     scale.style.setProperty("--place", String(told.share / (1 + told.share)));
     scale.setAttribute("aria-label", words);
     recorded.hidden = payload.model !== "bundled model" || controls.kind !== "uniform" || controls.unit !== "alpha";
@@ -171,7 +173,7 @@ class Ruler {
   }
 
   /**
-   * The scales are fixed while the strength moves; they are redrawn when the sentence or length rule changes.
+   * Show the strength; the scales are redrawn only if the sentence or the length rule has changed.
    * @param {Payload} payload
    * @param {NoiseControls} controls
    * @param {Told} told
@@ -194,7 +196,7 @@ class Ruler {
     );
   }
 
-  /** @param {number} std */
+  /** Return the horizontal position of a standard deviation. @param {number} std */
   place(std) {
     const [low, high] = this.span;
     const share = Math.log(std / low) / Math.log(high / low);
