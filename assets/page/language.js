@@ -26,7 +26,7 @@
     return base + (wanted === "zh" ? "zh" : "") + (asked ? "?" + asked : "") + location.hash;
   };
 
-  // Visitors who prefer Chinese (by URL, earlier choice or browser language) are redirected. Links to the Chinese page always work.
+  // Redirect visitors who prefer Chinese (by URL, earlier choice or browser language). Links to the Chinese page always work.
   const wishes = () => {
     const asked = new URLSearchParams(location.search).get("lang");
     if (asked) return asked;

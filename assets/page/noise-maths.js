@@ -1,4 +1,4 @@
-/** Computes the effect of noise on the vectors of a sentence from the data of neftune_core/noise/preview.py. Does not use the DOM.
+/** Computes the effect of noise on the vectors of a sentence, from data of neftune_core/noise/preview.py. Does not use the DOM.
 
    With u the unit draw and s the standard deviation: |e + s u|^2 = |e|^2 + 2 s (e . u) + s^2 |u|^2, and
    cos(e, e + s u) = (|e|^2 + s e . u) / (|e| |e + s u|). */

@@ -1,4 +1,4 @@
-/** Views of the Noise tab, under the names that neftune_core/figures/noise_views.py uses; noise.js lists the modules of the other views.
+/** Views of the Noise tab, named as in neftune_core/figures/noise_views.py. noise.js lists the modules of the other views.
 
    A view is a function (payload, controls, result, told) => {data, layout, summary}. `result` is the effect of the noise on every
    token, and `told` is its summary. Nothing here calls the server. */

@@ -1,6 +1,7 @@
-/** The Noise tab. Everything that depends on the strength slider is computed in the browser (noise-maths.js). The text and the ruler
-   beside the figure are in noise-words.js. The Norms view is here; the other views are in noise-views.js, noise-density.js,
-   noise-depth.js, noise-loss.js and noise-next.js. */
+/** The Noise tab. Everything that depends on the strength slider is computed in the browser (noise-maths.js).
+
+   The text and the ruler beside the figure are in noise-words.js. The Norms view is here; the other views are in noise-views.js,
+   noise-density.js, noise-depth.js, noise-loss.js and noise-next.js. */
 import { changed } from "./controls.js";
 import { bandOf, inUnit, measured, repeatedDraws, SHARE, told as toldOf, UNITS } from "./noise-maths.js";
 import { ceiling, listed, mean, reaching, short } from "./numbers.js";
@@ -108,7 +109,7 @@ views.norms = (payload, controls, result, told) => {
   };
 };
 
-// A strength has a unit, and the units depend on the kind. When the unit changes, the last strength read still applies, converted,
+// A strength has a unit, and the units depend on the kind. When the unit changes, the last strength read is converted and used
 // until the slider shows it in the new unit.
 /** @type {InUnit | null} */
 let settled = null;
