@@ -1,7 +1,7 @@
 /** The Noise tab. Everything that depends on the strength slider is computed in the browser (noise-maths.js).
 
-   The text and the ruler beside the figure are in noise-words.js. The Norms view is here; the other views are in noise-views.js,
-   noise-density.js, noise-depth.js, noise-loss.js and noise-next.js. */
+   The text and the ruler beside the figure are in noise-words.js. The Norms view is here; the other views are in
+   noise-views.js, noise-density.js, noise-depth.js, noise-loss.js and noise-next.js. */
 import { changed } from "./controls.js";
 import { bandOf, inUnit, measured, repeatedDraws, SHARE, told as toldOf, UNITS } from "./noise-maths.js";
 import { ceiling, listed, mean, reaching, short } from "./numbers.js";

@@ -55,7 +55,7 @@ part("arm-rows", ({ element, trigger }) => {
   });
 });
 
-/** A list with one button per study; a click sends its id. It is built from text nodes, so its content is never parsed as markup. */
+/** A list with one button per study; a click sends its id. It is built from text nodes, so no content is parsed as markup. */
 part("runs", ({ element, props, watch, trigger }) => {
   const list = within(element, "ul");
   /** @type {string | null} */

@@ -21,12 +21,12 @@ if (hidden.length) {
 const OF_NOISE = /^(noise\.|view$|text$)/;
 const wanted = () => {
   const query = new URLSearchParams(location.search);
-  const tab = keptTab() || query.get("tab"); // before a reload, the URL may name a different tab
+  const tab = keptTab() || query.get("tab"); // after a reload, the last open tab takes precedence
   if (tab) return tab;
   return [...query.keys()].some((name) => OF_NOISE.test(name)) && !query.get("job") && !query.get("lesson") ? "Noise" : "Learn";
 };
 const first = wanted();
-// The framework mounts the content of a tab when the tab opens. Noise is mounted first, because the strip always shows the noise.
+// The framework mounts the content of a tab when it opens. Noise is mounted first, because the strip always shows the noise.
 let tries = 0;
 const opening = () => {
   if (!document.getElementById("noise-figure")) return void setTimeout(opening, 20);

@@ -20,7 +20,7 @@ export const merged = (under, over) => {
 };
 
 /**
- * Return a copy in which every `var(--lab-...)` is replaced by its value in the current theme. Arrays of numbers are not copied.
+ * Return a copy with every `var(--lab-...)` replaced by its value in the current theme. Arrays of numbers are not copied.
  * @param {any} value
  * @param {CSSStyleDeclaration} style
  * @returns {any}
@@ -113,8 +113,8 @@ export const smoothed = (traces, past) =>
   past ? traces.map((trace) => (trace.meta?.noisy ? { ...trace, y: runningMeans(trace.y, past) } : trace)) : traces;
 
 /**
- * Return traces as CSV with one row per point: trace, label, x, y, and the base of a bar that does not start at zero. Cells of a
- * heatmap have a value `z`.
+ * Return traces as CSV with one row per point: trace, label, x, y, and the base of a bar that does not start at zero. Cells
+ * of a heatmap have a value `z`.
  * @param {Trace[]} traces
  */
 export const csv = (traces) => {

@@ -56,7 +56,7 @@ interface Details {
   numbers?: Int16Array;
 }
 
-/** The effect of noise inside the model, measured by evaluation/noise_propagation.py and sent by ui/tabs/views/noise_inside.py. */
+/** The effect of noise inside the model (evaluation/noise_propagation.py), sent by ui/tabs/views/noise_inside.py. */
 interface Inside {
   key: string;
   asked: Pick<NoiseControls, "kind" | "unit" | "length_rule" | "tokens" | "special_tokens">;
@@ -194,7 +194,7 @@ interface Given {
   trigger: (event: string, data?: unknown) => void;
 }
 
-/** Changes of a trace: new entries, and for each list the number of unchanged values and the values that follow (figures/base.py). */
+/** Changes of a trace (figures/base.py): new entries, and for each list the number of unchanged values and the values after them. */
 interface Grown {
   whole?: Trace;
   set?: Record<string, any>;
