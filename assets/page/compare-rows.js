@@ -97,7 +97,7 @@ class Rows {
       : text("Each word of the answers written by {arm}, coloured by the probability that {arm} gave it: the stronger the colour, the less likely the word. The repetition penalty is not included.", { arm: names[arm] ?? arm });
     within(this.root, ".lab-rows-kinds").replaceChildren(...(measured ? this.table(measured, names) : []));
     within(this.root, ".lab-rows-legend").replaceChildren(...(measured ? this.legend() : []));
-    within(this.root, ".lab-rows-about").textContent = text("Point at a word, tap it, or move to it with the arrow keys, to read its numbers.");
+    within(this.root, ".lab-rows-about").textContent = text("Point at or tap a word, or move to it with the arrow keys, to see its losses.");
     this.list.replaceChildren(...rows.slice(0, this.shown).map((row) => this.row(row)));
     within(this.root, "[data-more]").hidden = rows.length <= this.shown;
   }

@@ -17,7 +17,7 @@ let inside = null;
  */
 export const ready = (payload, controls) => {
   if (!inside || wanted(payload, controls) !== wanted(inside, inside.asked))
-    return { words: text("Following the noise through the model …") };
+    return { words: text("Measuring the noise inside the model …") };
   return inside.problem ? { words: inside.problem } : { found: inside };
 };
 

@@ -45,7 +45,7 @@
     [/^range slider for (.*)$/s, ([, label]) => LabLanguage.text("{label}: slider", { label })],
     [/^Reset to default value$/, () => LabLanguage.text("Reset to the initial value")],
     [/^More tabs$/, () => LabLanguage.text("More tabs")],
-    [/^Gradio footer navigation$/, () => LabLanguage.text("Links at the foot of the page")],
+    [/^Gradio footer navigation$/, () => LabLanguage.text("Page footer links")],
     [/^Click to upload or drop files$/, () => LabLanguage.text("Press to choose a file, or drop one here")],
     [/^File upload$/, () => LabLanguage.text("Choose a file")],
     [/^Close$/, () => LabLanguage.text("Close")],

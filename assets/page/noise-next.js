@@ -109,7 +109,7 @@ views.next = (payload, controls) => {
  */
 const summaryOf = (found, which) => {
   const { strengths, next, draws, tokens } = found;
-  if (!which) return text("Without noise: the mean entropy of the next word is {entropy} nats.", { entropy: short(mean(next.clean_entropy)) });
+  if (!which) return text("Without noise, the mean entropy of the next word is {entropy} nats.", { entropy: short(mean(next.clean_entropy)) });
   const { average } = divergences(found, which);
   const most = Math.max(...average);
   return text(

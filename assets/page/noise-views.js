@@ -72,7 +72,7 @@ export const upright = (x) => rule({ type: "line", yref: "paper", y0: 0, y1: 1, 
 // ------------------------------------------------------------------ cosine and signal-to-noise ratio per token
 views.angles = (payload, controls, result) => {
   const [, warm] = payload.colours;
-  if (result.drops) return nothing(text("A token that is set to zero has no direction; the others stay as they are."));
+  if (result.drops) return nothing(text("A token that is set to zero has no direction; the other tokens are unchanged."));
   const cosines = result.cosines.map((cosine) => cosine ?? 0);
   const found = band(payload, controls, result, ({ cosine }) => cosine ?? 0);
   const ratios = result.shares.map((share) => (share ? decibels(share) : null));
@@ -364,7 +364,7 @@ views.schedule = (payload, controls) => {
   const y = factors.map((factor) => factor * controls.strength);
   const name = payload.schedules[controls.schedule];
   const energy = mean(factors.map((factor) => factor * factor));
-  const made = controls.schedule === "adaptive" ? " " + text("Drawn for a made-up training loss that falls by half; an actual run follows its own loss.") : "";
+  const made = controls.schedule === "adaptive" ? " " + text("Drawn for a made-up training loss that falls by half; in a real run, the schedule follows the actual loss.") : "";
   const constant = line(text("constant"), [0, 100], [controls.strength, controls.strength], grey, { dash: "dash", width: 1.6 });
   return {
     data: [
