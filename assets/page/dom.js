@@ -28,7 +28,7 @@ export const make = (name, attributes, ...children) => {
 };
 
 /**
- * Return an element that always exists.
+ * Return a descendant that is known to exist.
  * @param {ParentNode} root
  * @param {string} selector
  * @returns {any}

@@ -25,7 +25,7 @@ part("noise-chips", ({ element }) => {
       const chip = list.children[index];
       const turned = result.cosines[index] === null
         ? text("set to zero")
-        : text("turned by {angle}°", { angle: short(degrees(result.cosines[index])) });
+        : text("rotated by {angle}°", { angle: short(degrees(result.cosines[index])) });
       chip.style.setProperty("--noise", Math.min(1, share / (1 + share)).toFixed(3));
       chip.classList.toggle("gone", result.drops && share > 0);
       const norms = { before: short(result.before[index]), after: short(result.after[index]) };

@@ -1,8 +1,9 @@
 /** The state of the page: all values that a visitor can set, by name, and the model and data in use.
 
    The server describes the values (neftune_core/ui/page_state.py). This module stores them for a reload of this browser tab
-   and for the next visit, and writes them into links. When the page opens, it restores the state of this browser tab (after a
-   reload), the state in the link, or the last state stored in this browser. */
+   and for the next visit, and writes them into links. When the page opens, it restores the first of these that exists: the
+   state of this browser tab (only after a reload if the link contains a state), the state in the link, and the last state
+   stored in this browser. */
 import { currentTab, openTab, parameter, setParameter } from "./address.js";
 import { read } from "./controls.js";
 import { store, stored } from "./dom.js";
@@ -22,7 +23,7 @@ const values = {};
 /** Set the description of the state. @param {Described} found the component and the initial value of each name */
 export const describe = (found) => (described = found);
 
-// Every call identifies the server process that served the page. A restarted server has lost its sessions and refuses it.
+// Every call identifies the server process that served the page. A restarted server has lost its sessions and refuses the call.
 const asking = window.fetch;
 window.fetch = (place, options) => {
   const isCall = String(place instanceof Request ? place.url : place).includes("/queue/join");
