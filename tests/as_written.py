@@ -14,7 +14,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 NEFTUNE = str(Path(sys.executable).with_name("neftune"))
-"""The command as an installation puts it beside the interpreter."""
+"""Path of the installed `neftune` command, beside the interpreter."""
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -23,15 +23,20 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def require_installed(requirements: Sequence[str]) -> None:
-    """Check that `pip install` with these arguments would change nothing here."""
+    """Assert that `pip install` with these requirements would change nothing."""
     for one in map(Requirement, requirements):
         assert one.specifier.contains(version(one.name).partition("+")[0]), one
 
 
 def run_commands(commands: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> str:
-    """Run the commands in a shell in `folder`, with the current Python and pip, and return their output.
+    """Run commands in a shell with the current Python and pip, and return their output.
 
-    A `pip install` installs nothing: its requirements have to be here.
+    `pip install` commands are not run; their requirements must already be installed.
+
+    Args:
+        commands: The commands, one per line.
+        folder: Working directory.
+        environment: Environment variables to set in addition to the current ones.
     """
     lines = []
     for command in commands:

@@ -17,7 +17,7 @@ CHATML = (
     "{% for turn in messages %}<|im_start|>{{ turn['role'] }}\n{{ turn['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-# Thinking is off only if `enable_thinking` is false; finished earlier turns have no block for it.
+# Thinking is off only if `enable_thinking` is false; earlier turns have no thinking block.
 THINKING = (
     "{% for turn in messages %}<|im_start|>{{ turn['role'] }}\n"
     "{% if loop.last and turn['role'] == 'assistant' %}<think>\n\n</think>\n\n{% endif %}"
@@ -36,7 +36,7 @@ SILENT_SYSTEM = (
     "<|im_start|>{{ turn['role'] }}\n{{ turn['content'] }}<|im_end|>\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-# The end of a turn is the end of the sequence; nothing else marks it.
+# Only the end-of-sequence token marks the end of a turn.
 INSTRUCT = (
     "{{ bos_token }}{% for turn in messages %}{% if turn['role'] == 'assistant' %} {{ turn['content'] }}{{ eos_token }}"
     "{% else %}[INST] {{ turn['content'] }} [/INST]{% endif %}{% endfor %}"
@@ -55,7 +55,7 @@ TEMPLATES = {
 
 @cache
 def tokenizer(name):
-    """Return a tokenizer with the template `name` of `TEMPLATES`; the same object for the same name."""
+    """Return the tokenizer with the template `name` of `TEMPLATES` (cached)."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()

@@ -1,4 +1,4 @@
-"""The `neftune` command inside this process, for tests of what it answers: starting one takes seconds of imports."""
+"""Run the `neftune` command inside the test process, because the imports of a new process take seconds."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from neftune_core.cli import main
 
 
 def neftune_here(*words: object, home: Path | None = None) -> CompletedProcess[str]:
-    """Run `neftune` with these words, and return its exit status and output; nothing of it stays.
+    """Run `neftune` in this process, and undo its changes to logging and the environment.
 
     Args:
         words: The command and its options.
-        home: Home folder, given as an option; None for that of the environment.
+        home: Home folder, passed as an option; None uses the home folder of the environment.
+
+    Returns:
+        The exit status and the output.
     """
     command = ["neftune", *map(str, words), *(["--home", str(home)] if home else [])]
     log = logging.getLogger("neftune_core")
     before, propagate = [*log.handlers], log.propagate
-    output, errors = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))  # as of a terminal
+    output, errors = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))  # like the streams of a terminal
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
         patch.setenv("NEFTUNE_HOME", os.environ["NEFTUNE_HOME"])
         patch.setattr(sys, "argv", command)

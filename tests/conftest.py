@@ -1,4 +1,4 @@
-"""Fixtures of all tests: a separate home folder and a tiny model."""
+"""Fixtures for all tests: a separate home folder and a tiny model."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from neftune_core.models.loading import LoadedModel  # noqa: E402
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Divide the tests by what they share."""
+    """Return a scheduler that runs tests with shared resources in one process."""
     return division.scheduler(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark slow variants, and begin with what takes longest if there are several processes."""
+    """Mark slow tests, and start with the longest groups if there are several processes."""
     for item in items:
         if division.is_slow(item.nodeid):
             item.add_marker(pytest.mark.slow)
@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep tests from reading or writing the user's records."""
+    """Set a temporary home folder, so that tests do not touch the user's records."""
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NEFTUNE_HOME", str(folder))
@@ -50,10 +50,10 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True, scope="module")
 def _small_heap() -> None:
-    """Leave what was there before a file out of its collections of garbage.
+    """Exclude objects that exist before a test module from garbage collection.
 
-    Otherwise each of them goes through all libraries, which takes most of a second, and the lab and trainers collect
-    after every training.
+    The lab and the trainers collect garbage after every training. Traversing the objects of all libraries each time
+    would take most of a second.
     """
     gc.collect()
     gc.freeze()

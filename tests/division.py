@@ -1,8 +1,7 @@
-"""Which tests are slow variants of others, and how pytest-xdist divides tests among processes.
+"""List the slow tests, and distribute tests over the processes of pytest-xdist.
 
-What shares a lab or a fixture stays in one process.
-
-xdist's own groups (`--dist loadgroup`) are without effect from pytest 9.2 on, which no longer has `_nodeid`.
+Tests that share a lab or a fixture run in one process. The groups of xdist itself (`--dist loadgroup`) have no effect
+since pytest 9.2, which removed `_nodeid`.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any
 TOGETHER = ("browser", "api")
 """Folders of tests that share one lab."""
 FORKS_BEFORE_RAY = ("unit/space/test_zerogpu.py", "unit/space/test_zerogpu_views.py", "unit/sweeps/test_on_ray.py")
-"""Files that one process runs in this order: after Ray was used in a process, its forked processes crash."""
+"""Files that run in one process, in this order: processes that are forked after Ray was used crash."""
 LONGEST = (
     "browser",
     "api",
@@ -21,9 +20,9 @@ LONGEST = (
     "unit/sweeps/test_on_ray.py",
     "unit/export/test_export_script.py",
 )
-"""Groups that take minutes: they are begun first, so that the processes end at about the same time."""
+"""Groups that take minutes. They start first, so that all processes end at about the same time."""
 SLOW = (
-    # Pages: the same steps are taken in English, in the light theme, or by tests of the package.
+    # Pages: other tests cover the same steps in English, in the light theme, or without a browser.
     "browser/test_first_visit.py::test_a_slow_network_is_slow",
     "browser/test_hostile_text.py::test_columns_and_file_names_are_shown_as_text",
     "browser/test_journey.py::test_a_reload_brings_back_what_was_set",
@@ -35,7 +34,7 @@ SLOW = (
     "browser/test_steering_page.py::test_a_finished_study_goes_on_and_its_verdict_says_so",
     "browser/test_two_languages.py::test_a_study_is_trained_on_the_chinese_page",
     "browser/test_walk.py::test_no_tab_has_a_serious_fault_of_accessibility[dark-zh]",
-    # Several processes and machines: the numbers on two processes, and one sweep on Ray, are always tested.
+    # Several processes and machines: other tests cover the numbers on two processes and one sweep on Ray.
     "unit/engine/test_parallel.py::test_an_arm_is_stopped_and_live_noise_is_changed_in_both_processes",
     "unit/engine/test_parallel.py::test_a_finished_study_goes_on_with_two_processes_as_one_record",
     "unit/engine/test_parallel.py::test_a_study_on_two_processes_stops_on_request_and_continues",
@@ -43,7 +42,7 @@ SLOW = (
     "unit/sweeps/test_on_ray.py::test_a_record_that_does_not_come_back_is_not_called_finished",
     "unit/sweeps/test_on_ray.py::test_a_stop_ends",
     "unit/sweeps/test_on_ray.py::test_a_sweep_on_ray_loses_a_machine_and_ends_as_the_local_one",
-    # One case of several.
+    # Cases that resemble faster ones.
     "unit/commands/test_train_families.py::test_a_folder_of_a_family_gives_a_study[Falcon-H1]",
     "unit/engine/test_device_placement.py::test_training_stays_on_the_device_with_the_losses_of_the_processor[full]",
     "unit/engine/test_device_placement.py::test_training_stays_on_the_device_with_the_losses_of_the_processor[in turn]",
@@ -71,7 +70,7 @@ SLOW = (
     "unit/sweeps/test_more_seeds.py::test_more_seeds_are_those_of_a_study_that_had_them_from_the_start[True]",
     "unit/sweeps/test_sweep.py::test_an_interrupted_sweep_ends_like_an_uninterrupted_one[1]",
     "unit/sweeps/test_sweep.py::test_an_interrupted_sweep_ends_like_an_uninterrupted_one[4]",
-    # Long runs of what shorter tests cover, and of what `.ci/wheel` does.
+    # Long versions of shorter tests, and tests that `.ci/wheel` covers.
     "stress/test_stress.py::test_an_attack_does_no_harm[gate.ended_by_the_system_under_load]",
     "stress/test_stress.py::test_an_attack_does_no_harm[strangers.a_data_set_that_searches_the_disk_of_the_host]",
     "unit/data/test_fitting.py::test_a_study_on_long_conversations_ends_finished_and_counts_what_it_cut",
@@ -79,16 +78,16 @@ SLOW = (
     "unit/test_package.py::test_a_wheel_carries_the_assets_and_serves_them_elsewhere",
     "unit/world/test_world_build.py::test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one",
 )
-"""Beginnings of the ids of tests that are marked as slow, beside those that are marked where they stand."""
+"""Prefixes of the ids of slow tests. Other slow tests are marked in their own files."""
 
 
 def is_slow(nodeid: str) -> bool:
-    """Return whether a test is one of `SLOW`."""
+    """Return whether `SLOW` contains a prefix of the id."""
     return nodeid.removeprefix("tests/").startswith(SLOW)
 
 
 def group_of(nodeid: str) -> str:
-    """Return the group of a test, which one process runs: its file, or its folder if that shares a lab."""
+    """Return the group of a test: its file, or its folder if the folder shares a lab."""
     file = nodeid.partition("::")[0].removeprefix("tests/")
     folder = file.partition("/")[0]
     if file in FORKS_BEFORE_RAY:
@@ -97,13 +96,13 @@ def group_of(nodeid: str) -> str:
 
 
 def rank_of(nodeid: str) -> int:
-    """Return where the group of a test stands in the order of beginning."""
+    """Return the position of the test's group in the starting order."""
     group = group_of(nodeid)
     return LONGEST.index(group) if group in LONGEST else len(LONGEST)
 
 
 def scheduler(config: Any, log: Any) -> Any:
-    """Return a scheduler of xdist that keeps groups in one process, in the order of the collection."""
+    """Return an xdist scheduler that runs each group in one process, in collection order."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByGroup(LoadScopeScheduling):

@@ -1,4 +1,4 @@
-"""A mock hub account on the loopback interface that accepts repositories and files from the hub's library."""
+"""A mock hub account on the loopback interface to which `huggingface_hub` can upload repositories and files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ LONGEST_SHORT_DESCRIPTION = 60
 
 @dataclass
 class Account:
-    """The account's repositories: how each was created, and its files."""
+    """The state of the account.
+
+    Attributes:
+        address: URL of the mock hub.
+        made: The creation request of each repository, by name.
+        files: The files of each repository, by name.
+        refuse: HTTP status with which every request is refused; 0 for none.
+    """
 
     address: str = ""
     made: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -120,7 +127,7 @@ class _Hub(BaseHTTPRequestHandler):
 
 @contextmanager
 def account_of() -> Iterator[Account]:
-    """Serve a hub with the account `OWNER` and its token `TOKEN`."""
+    """Serve a hub with the account `OWNER` and its token `TOKEN`, and yield the account."""
     account = Account()
     handler = type("Hub", (_Hub,), {"account": account})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

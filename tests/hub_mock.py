@@ -1,4 +1,4 @@
-"""A mock hub with one data set, which implements as much of the protocol as reading needs."""
+"""A mock hub with one data set that implements the read-only part of the protocol."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class _Hub(BaseHTTPRequestHandler):
 
 
 def entry_of(name: str, content: bytes) -> dict[str, Any]:
-    """Return what a hub lists of a file."""
+    """Return the entry for a file in a hub's file list."""
     return {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
 
 
 @contextmanager
 def hub_of(files: Mapping[str, bytes]) -> Iterator[tuple[str, list[str]]]:
-    """Serve a hub whose data set `owner/set` contains `files`; yield its address and the received authorizations."""
+    """Serve a hub with the data set `owner/set`; yield its URL and the `Authorization` headers that it received."""
     seen: list[str] = []
     handler = type("Hub", (_Hub,), {"files": files, "seen": seen})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

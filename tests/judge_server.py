@@ -1,4 +1,4 @@
-"""A small OpenAI-compatible server whose judge follows a rule of the test."""
+"""A small OpenAI-compatible server that judges answers by a given rule."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Rule = Callable[[str, str, str], Any]
-"""Gets the prompt and the answers A and B; returns the reply, a status, or (status, headers, body)."""
+"""A function of the prompt, answer A and answer B that returns a reply, a status, or (status, headers, body)."""
 
 PARTS = re.compile(r"\[Prompt\]\n(.*)\n\n\[Answer A\]\n(.*)\n\n\[Answer B\]\n(.*)\n\n\[Which", re.DOTALL)
 
 
 class JudgeServer(ThreadingHTTPServer):
-    """The server; `asked` holds the path, headers and body of every request."""
+    """A server that judges by a rule.
+
+    Attributes:
+        rule: The rule.
+        asked: Path, headers and body of every request.
+    """
 
     daemon_threads = True
 
@@ -57,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def judging(rule: Rule) -> Iterator[JudgeServer]:
-    """Serve a judge during the block."""
+    """Serve a judge on the loopback interface."""
     with JudgeServer(rule) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()

@@ -19,7 +19,7 @@ from neftune_core.models.threads import default_threads
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Begin studies with one thread, as a worker does: a sum over more threads is rounded otherwise."""
+    """Use one thread, as a worker does: sums over several threads are rounded differently."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     default_threads.cache_clear()
@@ -31,7 +31,7 @@ def one_thread() -> Iterator[None]:
 
 
 class PlatformError(Exception):
-    """The platform's error, with a title and a message."""
+    """An error of the platform, with a title and a message."""
 
     def __init__(self, title: str, message: str) -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class _Worker:
         self.here, there = context.Pipe()
         self.left = context.Event()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # the platform forks a process with threads too
+            warnings.simplefilter("ignore", DeprecationWarning)  # the platform also forks while threads run
             self.process = context.Process(target=_serve, args=(task, there, self.left), daemon=True)
             self.process.start()
         there.close()
@@ -70,9 +70,14 @@ def _serve(task: Callable[..., Iterator[Any]], connection: Connection, left: Any
 
 
 class Platform:
-    """Allocates its GPU within a quota of seconds; `durations` are the requested ones.
+    """A platform that lends a GPU for a limited time.
 
-    `only` is the number of items after which it withdraws the GPU.
+    Attributes:
+        quota: Maximum duration of a task in seconds.
+        only: Number of items after which a task is aborted; None for no limit.
+        durations: The requested durations in seconds.
+        workers: Idle workers, by task.
+        started: Workers of all tasks so far.
     """
 
     def __init__(self, quota: int = 10_000, only: int | None = None) -> None:
@@ -82,7 +87,7 @@ class Platform:
         self.started: list[_Worker] = []
 
     def gpu(self, *, duration: Callable[..., int]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Return the decorator."""
+        """Return a decorator that runs a task in a worker."""
 
         def decorate(task: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
             def lent(*arguments: Any) -> Iterator[Any]:
@@ -119,7 +124,7 @@ class Platform:
                 raise
 
     def close(self) -> None:
-        """End all workers, including abandoned ones: a forked worker holds every pipe that was open before it."""
+        """Kill all workers, including abandoned ones: a forked worker keeps all earlier pipes open."""
         for worker in self.started:
             worker.process.kill()
             worker.process.join()

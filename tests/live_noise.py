@@ -1,4 +1,4 @@
-"""A batch, and the noise that a live model adds to it."""
+"""A batch, and the noise that is added while a model processes it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,16 @@ def site_of(model: Any, number: int = 0, part: str = "decoder") -> torch.nn.Modu
 def noise_at(
     model: Any, settings: NoiseSettings, batch: dict[str, Any], *, module: Any = None, calls: int = 1, **options: Any
 ) -> list[torch.Tensor]:
-    """Return what `noisy_embeddings` adds to the output of `module` in each call."""
+    """Return the noise that `noisy_embeddings` adds to the output of a module in each call.
+
+    Args:
+        model: The model.
+        settings: Noise settings.
+        batch: Arguments of the forward pass.
+        module: Module whose output is compared; None for the token embedding.
+        calls: Number of forward passes.
+        options: Further arguments of `noisy_embeddings`.
+    """
     module = site_of(model) if module is None else module
     before: list[torch.Tensor] = []
     after: list[torch.Tensor] = []
@@ -36,7 +45,7 @@ def noise_at(
     try:
         with noisy_embeddings(model, settings, **options):
             last = module.register_forward_hook(note(after))
-            before.clear()  # what the check for an effect let through
+            before.clear()  # recorded during the initial check that noise has an effect
             for _ in range(calls):
                 model(**batch)
             last.remove()

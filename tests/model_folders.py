@@ -1,4 +1,4 @@
-"""Models as folders, which several tests load, and their settings."""
+"""Model folders that several tests share, and their settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.standin import standin
 
 
 def float32(source: str | Path, **more: str) -> ModelSettings:
-    """Return the settings of a model in float32 on the processor."""
+    """Return settings that load a model in float32 on the CPU."""
     return ModelSettings(source=str(source), precision="float32", device="cpu", **more)
 
 
@@ -23,5 +23,5 @@ def saved(model: Any, tokenizer: Any, folder: Path) -> Path:
 
 
 def copied_standin(folder: Path) -> Path:
-    """Copy the stand-in into a new folder, to be changed or damaged."""
+    """Copy the stand-in model into a new folder that the test may modify."""
     return Path(shutil.copytree(standin(), folder))

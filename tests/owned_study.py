@@ -1,4 +1,4 @@
-"""A finished study of a visitor, copied from the recorded one that ships with the lab: curves, verdict and answers."""
+"""A finished study owned by a visitor, copied from the recorded study that ships with the lab."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from neftune_core.studies.records.record import Record
 
 
 def owned_study(runs: Path, key: str) -> Record:
-    """Copy the recorded study into a folder of records.
+    """Copy the recorded study into a folder of records, as if it had just been started.
 
     Args:
         runs: Folder of all records.
-        key: Key of the visitor who owns the copy, as if it had just been started.
+        key: Key of the visitor who owns the copy.
 
     Returns:
         The record.

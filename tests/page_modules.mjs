@@ -1,4 +1,4 @@
-/** Checks of the page's modules that know no page. `node --test` runs them; so does the browser (browser/test_page_modules.py). */
+/** Tests of the page's modules that do not use the DOM. They run with `node --test` and in Chromium (browser/test_page_modules.py). */
 import {
   bandOf,
   DENSITIES,
@@ -21,7 +21,7 @@ const same = (found, expected) => {
     throw new Error(`${JSON.stringify(found)} is not ${JSON.stringify(expected)}`);
 };
 
-/** Equal numbers, or lists of them; null is equal to null alone. */
+/** Assert that numbers, or lists of numbers, are equal up to rounding; null equals only null. */
 const close = (found, expected, within = 1e-12) => {
   if (Array.isArray(expected)) {
     same(found.length, expected.length);
@@ -31,14 +31,14 @@ const close = (found, expected, within = 1e-12) => {
   if (!isClose) throw new Error(`${found} is not close to ${expected}`);
 };
 
-/** The same value with the keys of every table in order. */
+/** Return the value with the keys of every object sorted. */
 const inOrder = (value) => {
   if (Array.isArray(value)) return value.map(inOrder);
   if (value === null || typeof value !== "object") return value;
   return Object.fromEntries(Object.keys(value).sort().map((key) => [key, inOrder(value[key])]));
 };
 
-/** Every check by its name; `numbers` is what Python computed (page_numbers.py). */
+/** All tests by name; `numbers` are the expected values from Python (page_numbers.py). */
 export const checks = (numbers) => ({
   "between measured strengths lies a straight line, and beyond the last one its value": () => {
     const { strengths, looked_at, sizes, cosines, nearest } = numbers.inside;
@@ -92,7 +92,7 @@ export const checks = (numbers) => ({
   },
   "repeated draws and their band are those of the vectors": () => {
     const { details, deviation, low, high, second } = numbers.band;
-    const [rounding, controls] = [2e-3, { kind: "uniform" }]; // the draws come as int16
+    const [rounding, controls] = [2e-3, { kind: "uniform" }]; // the draws are stored as int16
     const draws = repeatedDraws(numbers.payload, details, controls);
     const band = bandOf(numbers.payload, draws, { deviation, skipped: new Set() }, ({ norm }) => norm);
     close(band.low, low, rounding);
@@ -109,7 +109,7 @@ export const checks = (numbers) => ({
       close(x.map(DENSITIES[kind]), y);
       const { x: at, y: height } = theory(kind, 0.5, 8);
       const area = at.slice(1).reduce((sum, x, place) => sum + ((x - at[place]) * (height[place] + height[place + 1])) / 2, 0);
-      close(area, 1, 5e-3); // trapezoids, to 4.5 standard deviations
+      close(area, 1, 5e-3); // trapezoidal rule up to 4.5 standard deviations
     }
     same(theory("bernoulli", 0.5, 8).x, [-0.5, -0.5, null, 0.5, 0.5]);
   },

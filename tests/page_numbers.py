@@ -1,4 +1,4 @@
-"""Numbers that Python computes, for the page's JavaScript to compute again (page_modules.mjs)."""
+"""Expected values, computed in Python, for the tests of the page's JavaScript (page_modules.mjs)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SEED, WIDTH = 3, 48
 
 
 def numbers() -> dict[str, Any]:
-    """Return the inputs and the expected outputs of every check, ready for JSON."""
+    """Return the inputs and expected outputs of every test as values for JSON."""
     sentence = _sentence()
     payload = {**preview(sentence, SEED), "padded_length": PADDED_LENGTH, "fineness": RESOLUTION}
     return {
@@ -50,7 +50,7 @@ def numbers() -> dict[str, Any]:
 
 
 def _growth() -> list[dict[str, Any]]:
-    """Figures of a growing log of two seeds, and what is new in each since the one before."""
+    """Return figures of a growing log of two seeds, and the changes between consecutive figures."""
     events = [
         {"event": "step", "seed": seed, "step": step, "steps": 700, "arms": {"control": {"loss": 1 / step}}}
         for seed in (0, 1)
@@ -63,7 +63,7 @@ def _growth() -> list[dict[str, Any]]:
 
 
 def _inside() -> dict[str, Any]:
-    """Sizes and cosines at three strengths, and what lies between them."""
+    """Return sizes and cosines at three strengths, and interpolated values."""
     strengths = [5.0, 10.0, 40.0]
     generator = np.random.default_rng(SEED)
     sizes, cosines = generator.uniform(0, 2, (3, 2, 4)), generator.uniform(-1, 1, (3, 2, 4))
@@ -86,7 +86,7 @@ def _inside() -> dict[str, Any]:
 def _sentence() -> Sentence:
     generator = np.random.default_rng(SEED)
     clean = (0.1 * generator.standard_normal((7, WIDTH))).astype(np.float32)
-    clean[4] = 0  # a vector without a direction
+    clean[4] = 0  # a zero vector has no direction
     special = np.array([True, *[False] * 6])
     return Sentence(tokens=list("abcdefg"), clean=clean, special=special)
 
@@ -115,7 +115,7 @@ def _noise(payload: dict[str, Any], noise: NoiseSettings) -> dict[str, Any]:
 
 
 def _band(sentence: Sentence, deviation: float = 0.05) -> dict[str, Any]:
-    """Return the second lowest and second highest norm over all draws, from the vectors themselves."""
+    """Return the second lowest and second highest norm over all draws, computed from the noisy vectors."""
     draws = [unit_draw(sentence, "uniform", SEED, epoch) for epoch in range(DRAWS)]
     norms = np.sort([np.linalg.norm(sentence.clean.astype(float) + deviation * draw, axis=1) for draw in draws], axis=0)
     axes, _ = plane_axes(sentence.clean)
@@ -165,7 +165,7 @@ def _sliders() -> list[dict[str, Any]]:
 
 
 def _means(past: float = 0.8) -> dict[str, Any]:
-    """Return running means as weighted sums over everything before, without a recursion."""
+    """Return running means, computed as weighted sums over all values so far instead of recursively."""
     values = np.random.default_rng(SEED).standard_normal(12)
     weights = [past ** np.arange(end, -1, -1) for end in range(len(values))]
     means = [float(np.average(values[: end + 1], weights=weights[end])) for end in range(len(values))]

@@ -1,8 +1,8 @@
-"""A pretended GPU: the placement of every tensor is followed on a machine without one.
+"""A simulated GPU that tracks the device of every tensor on a machine without a GPU.
 
-All tensors stay in main memory. A label for each storage says on which device it would be: `.to`, `device=` and what is
-computed from labelled tensors set it. Where a GPU would refuse an operation, `DevicesMet` is raised; where the
-processor would wait for it, the wait is counted.
+All tensors stay in main memory. Each storage is labelled with the device that it would be on. `.to`, `device=` and
+operations on labelled tensors set the label. `DevicesMet` is raised if a GPU would refuse an operation. Operations for
+which the CPU would wait for the GPU are counted.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from torch.utils._pytree import tree_leaves
 
 HOST, GPU = torch.device("cpu"), torch.device("cuda", 0)
 ANY = torch.device("meta")
-"""Label of what torch made inside an operation, which on a GPU would be on the device of its operands."""
+"""Label of tensors that torch creates inside an operation; they would be on the device of the operands."""
 
 RANDOM = ("rand", "randint", "randn", "randperm")
 BARE = ("arange", "empty", "empty_strided", "eye", "full", "linspace", "ones", "tensor", "zeros", *RANDOM)
 LIKE = ("empty_like", "full_like", "ones_like", "rand_like", "randint_like", "randn_like", "zeros_like")
 NEW = ("new_empty", "new_full", "new_ones", "new_tensor", "new_zeros")
 COPIED = ("tensor", "new_tensor")
-"""Of these, the ones whose values come from Python."""
+"""Those of the functions above that copy values from Python."""
 
 aten = torch.ops.aten
 INDEXING = {aten.index, aten._unsafe_index, aten.index_put, aten.index_put_, aten._index_put_impl_}
 TAKES_SCALARS = {aten.where, aten.fill, aten.fill_, aten.index_fill, aten.index_fill_, *INDEXING}
-"""Not pointwise by their tag, and yet 0-dim tensors in main memory may meet those of a GPU there."""
+"""Operations without the pointwise tag that accept 0-dim CPU tensors beside GPU tensors."""
 WAITING = {
     aten._local_scalar_dense,
     aten._unique2,
@@ -47,21 +47,21 @@ WAITING = {
     aten.unique_consecutive,
     aten.unique_dim,
 }
-"""The shape or the value of their result is read by the processor."""
+"""Operations for which the CPU reads the shape or the value of the result."""
 
 
 class DevicesMet(AssertionError):
-    """Tensors of two devices met in one operation; no `RuntimeError`, which the lab may expect and survive."""
+    """Raised if an operation combines tensors of two devices; not a `RuntimeError`, which the lab might catch."""
 
 
 class PretendedGpu(TorchDispatchMode):
-    """While it is entered, `device="cuda"` makes tensors that are treated as those of a GPU.
+    """A context in which `device="cuda"` creates tensors that are treated as GPU tensors.
 
     Attributes:
-        waits: How often the processor waited for the GPU, by operation: to read a result, or to copy to it.
-        copies: How often it copied to the GPU without waiting, by operation.
-        faults: Every `DevicesMet` so far; one that somebody caught is raised again at the end.
-        captured: Whether a graph is being captured, in which the processor neither waits nor copies.
+        waits: Number of times that the CPU waited for the GPU, to read a result or to copy values, by operation.
+        copies: Number of copies to the GPU without waiting, by operation.
+        faults: All `DevicesMet` errors so far. If they were caught, the first is raised again on exit.
+        captured: Whether a graph is being captured; the CPU must then neither wait nor copy.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class PretendedGpu(TorchDispatchMode):
         self._patches = ExitStack()
 
     def __enter__(self) -> PretendedGpu:
-        with torch.device("meta"):  # at its first call, torch lists the functions that obey it: the real ones
+        with torch.device("meta"):  # on first use, torch lists device constructors: before they are patched
             torch.empty(0)
         for owner, name, instead in self._instead():
             self._patches.enter_context(mock.patch.object(owner, name, instead))
@@ -90,14 +90,14 @@ class PretendedGpu(TorchDispatchMode):
             raise self.faults[0]
 
     def device_of(self, tensor: Tensor) -> torch.device:
-        """Return where a tensor would be."""
+        """Return the device that a tensor would be on."""
         if _real_device(tensor).type != "cpu":
             return _real_device(tensor)
         held = self._labels.get(tensor.untyped_storage()._cdata)
         return held[1] if held else HOST
 
     def put(self, tensor: Tensor, device: torch.device) -> Tensor:
-        """Label a tensor and everything that shares its storage; return it."""
+        """Label a tensor, and all tensors that share its storage, with a device; return the tensor."""
         if _real_device(tensor).type == "cpu":
             storage = tensor.untyped_storage()
             self._labels[storage._cdata] = (StorageWeakRef(storage), device)
@@ -156,7 +156,7 @@ class PretendedGpu(TorchDispatchMode):
             self._crossed(str(func), HOST)
 
     def _count_indices(self, func: Any, args: Any) -> None:
-        """Count an index in main memory as copied, and a mask as waited for: its rows must be counted."""
+        """Count a wait for each CPU index, which is copied, and for each mask, whose true values are counted."""
         for index in args[1]:
             if index is not None and self.device_of(index) == HOST:
                 self._crossed(str(func), GPU)
@@ -164,13 +164,13 @@ class PretendedGpu(TorchDispatchMode):
                 self._crossed(str(func), HOST)
 
     def _crossed(self, what: str, to: torch.device, *, waits: bool = True) -> None:
-        """Count values that go from one device to the other."""
+        """Count a transfer between the devices."""
         if self.captured:
             self.faults.append(DevicesMet(f"A captured graph cannot copy between devices: {what} to {to}."))
             raise self.faults[-1]
         (self.waits if waits or to == HOST else self.copies)[what] += 1
 
-    # ------------------------------------------------------------------------------------------ what Python calls
+    # ----------------------------------------------------------------------------------------- replaced functions
     def _instead(self) -> Iterator[tuple[Any, str, Any]]:
         """Yield the functions of torch that name devices, as `(owner, name, replacement)`."""
         for name in BARE:
@@ -193,7 +193,7 @@ class PretendedGpu(TorchDispatchMode):
         for name, value in MACHINE.items():
             yield torch.cuda, name, value
         for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):
-            if hasattr(torch.optim.Optimizer, name):  # a build of torch for CUDA asks the driver
+            if hasattr(torch.optim.Optimizer, name):  # CUDA builds of torch query the driver
                 yield torch.optim.Optimizer, name, lambda _: None
 
     def _maker(self, name: str, real: Callable[..., Tensor], usual: Callable[[Any], torch.device]) -> Any:
@@ -207,7 +207,7 @@ class PretendedGpu(TorchDispatchMode):
                 raise self.faults[-1]
             if name in COPIED and target == GPU:
                 self._crossed(name, GPU)
-            where = {} if device is None else {"device": HOST}  # a tensor like one without memory has memory
+            where = {} if device is None else {"device": HOST}  # a tensor like a meta tensor still needs memory
             return self.put(real(*args, **where, **kwargs), target)
 
         return make
@@ -267,19 +267,19 @@ def _real_device(tensor: Tensor) -> torch.device:
 
 
 def _canonical(device: Any) -> torch.device:
-    """Return a device as a tensor would name it."""
+    """Return a device in the form that tensors report."""
     found = torch.device(device)
     return torch.device(found.type, found.index or 0) if found.type == "cuda" else torch.device(found.type)
 
 
 def _written(func: Any) -> list[int]:
-    """Return the positions of the arguments that an operation writes into."""
+    """Return the positions of the arguments that an operation modifies."""
     arguments = enumerate(func._schema.arguments)
     return [number for number, one in arguments if one.alias_info is not None and one.alias_info.is_write]
 
 
 def _is_fill(func: Any, args: Any) -> bool:
-    """Return whether an assignment by mask is a fill with one value, for which nothing is counted."""
+    """Return whether an assignment by mask sets a single value, so that the mask is not counted."""
     return func.overloadpacket in (aten.index_put_, aten._index_put_impl_) and args[2].numel() == 1
 
 
@@ -300,11 +300,11 @@ MACHINE: dict[str, Any] = {
     "synchronize": lambda *_: None,
     "empty_cache": lambda: None,
 }
-"""What `torch.cuda` would say of the machine."""
+"""Replacements for functions of `torch.cuda` that describe or control the device."""
 
 
 def on_gpu(loaded: Any) -> Any:
-    """Return a model of the lab as it would be on the GPU; its own stays where it is."""
+    """Return a copy of a loaded model on the simulated GPU."""
     import dataclasses
 
     return dataclasses.replace(loaded, model=copy.deepcopy(loaded.model).to("cuda"), device=torch.device("cuda"))

@@ -1,4 +1,4 @@
-"""Processes that tests start, and that no failed test leaves running."""
+"""End the processes that tests start, even if a test fails."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GRACE_SECONDS = 30
 
 @contextmanager
 def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
-    """Yield the process; afterwards ask it to end, and kill it if it does not."""
+    """Yield the process, then terminate it; kill it if it does not exit in time."""
     try:
         yield process
     finally:

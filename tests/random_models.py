@@ -26,7 +26,7 @@ OPT = {
     "pad_token_id": 1,
 }
 
-# family: (class, settings of its configuration, linear maps in a layer, of them in its attention)
+# family: (class, configuration, linear modules per layer, linear modules in the attention of a layer)
 FAMILIES: dict[str, tuple[str, dict[str, Any], int, int]] = {
     "llama": ("Llama", LLAMA_LIKE, 7, 4),
     "qwen2": ("Qwen2", LLAMA_LIKE, 7, 4),

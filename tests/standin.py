@@ -1,7 +1,7 @@
 """A small model with random weights, for tests without the trained bundled model.
 
-It has the shape of the bundled model (Llama), its own byte-level tokenizer, so that any text encodes, and its
-own chat template. Made once under `home()`, the same on every machine.
+It has the architecture of the bundled model (Llama), a byte-level tokenizer that can encode any text, and a chat
+template. It is created once under `home()` and is identical on every machine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
-# What the tokenizer learns its merges from: every request about every thing, and every remark on it.
+# Training text of the tokenizer: every request and every remark about every thing.
 REQUESTS = (
     "Write a short poem about {thing}.",
     "Explain in simple words how {thing} works.",
@@ -91,14 +91,14 @@ LINE_WORDS = 24
 
 
 def corpus() -> list[str]:
-    """Return the few hundred lines that the tokenizer is trained on."""
+    """Return the lines on which the tokenizer is trained."""
     sentences = [line.format(thing=thing) for line, thing in product(REQUESTS + REMARKS, THINGS)]
     words = [stem + ending for ending, stem in product(ENDINGS, STEMS.split())]
     return sentences + [" ".join(words[start : start + LINE_WORDS]) for start in range(0, len(words), LINE_WORDS)]
 
 
 def standin() -> Path:
-    """Return the folder of the stand-in model, created if missing (about two seconds)."""
+    """Return the folder of the stand-in model, which is created if missing (about two seconds)."""
     return create_once(models_home() / f"standin-v{VERSION}", _make)
 
 
@@ -152,6 +152,6 @@ def _model(tokenizer: Any) -> Any:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    with torch.random.fork_rng(devices=[]):  # the caller's generator stays where it was
+    with torch.random.fork_rng(devices=[]):  # keep the state of the caller's generator
         torch.manual_seed(SEED)
         return LlamaForCausalLM(config)

@@ -1,4 +1,4 @@
-"""A study of three arms and twelve steps that is steered, and runs of it, which several tests share."""
+"""A study of three arms and twelve steps, and runs in which an arm is stopped; shared by several tests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def of_three_arms(folder: Path, **given: Any) -> StudySettings:
 
 
 def with_a_stop(record: Record, step: int) -> Iterator[dict[str, Any]]:
-    """Yield the events of a run in which an arm is stopped after a step."""
+    """Run a study, stop an arm after a step, and yield the events."""
     for event in run_study(record, Limits(), lambda: False):
         if event["event"] == "step" and event["step"] == step and event["seed"] == 0:
             stop_arm(record, STOPPED)
@@ -41,7 +41,7 @@ def with_a_stop(record: Record, step: int) -> Iterator[dict[str, Any]]:
 
 
 def numbers(record: Record) -> list[tuple[Any, ...]]:
-    """Return steps, evaluations and rates of a record, in order of seed and step."""
+    """Return the steps and evaluations of a record, ordered by seed and step."""
     kept = [one for one in record.events() if one["event"] in ("step", "evaluated")]
     kept.sort(key=lambda one: (one["seed"], one["step"], one["event"] == "evaluated"))
     return [(one["seed"], one["event"], one["step"], one.get("learning_rate"), one["arms"]) for one in kept]

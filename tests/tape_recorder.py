@@ -1,4 +1,4 @@
-"""CUDA graphs on a machine without a GPU: operations are recorded on a tape and repeated on the same memory."""
+"""A simulated CUDA graph, which records operations on a tape and replays them on the same memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ WAITING = (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero)
 
 
 class Tape(TorchDispatchMode):
-    """Records every operation with the tensors that it read and made, as a graph holds its memory."""
+    """A mode that records every operation.
+
+    Attributes:
+        operations: Function, arguments, keyword arguments and results of each operation. They keep the memory of all
+            tensors alive, as a graph does.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +35,7 @@ class Tape(TorchDispatchMode):
 
     @torch.no_grad()
     def repeat(self) -> None:
-        """Run every operation again, with its results where they were."""
+        """Run every operation again, and write the results to their original memory."""
         for func, args, kwargs, results in self.operations:
             for place, found in zip(results, _tensors(func(*args, **kwargs)), strict=True):
                 if place.data_ptr() != found.data_ptr():
@@ -42,7 +47,7 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 class TapeRecorder:
-    """A `Recorder` whose results hold nothing of use until they are repeated, as those of a CUDA graph.
+    """A `Recorder` whose results are NaN until the first replay, as those of a CUDA graph are undefined.
 
     Attributes:
         recorded: Number of recordings.
@@ -52,7 +57,7 @@ class TapeRecorder:
         self.recorded = 0
 
     def record(self, run: Callable[[], Result]) -> tuple[Result, Callable[[], None]]:
-        """Record what `run` does."""
+        """Record the operations of `run`; return its result and a function that replays them."""
         tape = Tape()
         with tape:
             result = run()

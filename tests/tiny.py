@@ -17,7 +17,7 @@ from tests.stress.families.engine import LOWEST_TOKEN, TOKENS
 
 
 def loaded_tiny(model: Any, width: int) -> LoadedModel:
-    """Return a tiny random model as the lab's loader returns it."""
+    """Wrap a tiny random model like one that the lab has loaded."""
     return LoadedModel(
         model=model.eval().requires_grad_(False),
         tokenizer=SimpleNamespace(pad_token_id=0),
@@ -35,7 +35,7 @@ def loaded_tiny(model: Any, width: int) -> LoadedModel:
 
 
 def random_rows(count: int, seed: int = 0) -> list[EncodedExample]:
-    """Return rows of 6 to 39 random tokens, with the second half of each trained on."""
+    """Return rows of 6 to 39 random tokens; the second half of each row is trained on."""
     generator = np.random.default_rng(seed)
     rows = []
     for number in range(count):
@@ -48,7 +48,7 @@ def random_rows(count: int, seed: int = 0) -> list[EncodedExample]:
 
 
 def family_rows(loaded: LoadedModel, count: int = 8) -> list[EncodedExample]:
-    """Return random rows as the model reads them; an encoder-decoder reads the prompt as source."""
+    """Return random rows encoded for the model; an encoder-decoder gets the prompt as its source."""
     generator = np.random.default_rng(0)
     start, rows = decoder_start(loaded.tokenizer), []
     for number in range(count):

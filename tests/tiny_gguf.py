@@ -1,4 +1,4 @@
-"""A small GGUF file, and wheels that contain one."""
+"""Write a small GGUF file, and wheels that contain files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def interleaved(weights: np.ndarray, heads: int) -> np.ndarray:
 
 
 def write_gguf(file: Path) -> None:
-    """Write the stand-in model in float32."""
+    """Write the stand-in model to a GGUF file in float32."""
     from gguf import GGUFWriter
 
     loaded = load(ModelSettings(source=str(standin.standin()), precision="float32", device="cpu"))
@@ -85,7 +85,7 @@ def _write_tokenizer(writer: Any, tokenizer: Any) -> None:
 
 
 def write_wheel(wheel: Path, files: dict[str, bytes]) -> None:
-    """Write a wheel with these files, named accordingly."""
+    """Write a wheel that contains these files, with metadata that match its file name."""
     name, version = wheel.name.split("-")[:2]
     about = {
         "METADATA": f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n".encode(),

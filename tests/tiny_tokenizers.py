@@ -1,6 +1,6 @@
-"""Small tokenizers of the encoder-decoder and encoder families, made without a download.
+"""Small tokenizers of the encoder-decoder and encoder families, created without a download.
 
-Their special tokens have the numbers of the tiny models in `tests/stress/families/tiny.py`.
+Their special tokens have the ids that the tiny models in `tests/stress/families/tiny.py` expect.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def t5_tokenizer() -> Any:
-    """Return a tokenizer with word pieces, and an end token after every text."""
+    """Return a tokenizer with word pieces that adds an end token to every text."""
     from transformers import T5Tokenizer
 
     pieces = [(f"▁{word}", -float(rank)) for rank, word in enumerate(WORDS, start=3)]
@@ -22,7 +22,7 @@ def t5_tokenizer() -> Any:
 
 
 def bart_tokenizer() -> Any:
-    """Return a byte-level tokenizer with start and end tokens around every text."""
+    """Return a byte-level tokenizer that adds a start and an end token to every text."""
     from tokenizers import pre_tokenizers
     from transformers import BartTokenizer
 
@@ -31,7 +31,7 @@ def bart_tokenizer() -> Any:
 
 
 def bert_tokenizer() -> Any:
-    """Return a lower-case WordPiece tokenizer with [CLS] before and [SEP] after every text."""
+    """Return a lower-case WordPiece tokenizer that adds [CLS] before and [SEP] after every text."""
     from transformers import BertTokenizer
 
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *"#,!", *LETTERS, *(f"##{c}" for c in LETTERS)]

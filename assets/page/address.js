@@ -1,15 +1,15 @@
-/** The URL of the page: its parameters, and the open tab. */
+/** The parameters of the page's URL, and the open tab. */
 
-/** The query as last set. Back and Forward change only the tab and the lesson, so the other parameters stay. */
+/** The query as last set. Back and Forward change only the tab and the lesson; the other parameters stay. */
 let query = location.search;
 
-/** @param {string} name one parameter of the current URL */
+/** Return a parameter of the current URL, or null. @param {string} name */
 export const parameter = (name) => new URLSearchParams(location.search).get(name);
 
 /**
  * Set parameters of the URL without loading anything, so that a reload restores them.
- * @param {Record<string, string | null | undefined>} given
- * @param {{isStep?: boolean, state?: any}} [entry] whether Back returns to the URL before, and the state of the history entry
+ * @param {Record<string, string | null | undefined>} given an empty value removes the parameter
+ * @param {{isStep?: boolean, state?: any}} [entry] whether to add a history entry, and the state of the entry
  */
 export const setParameters = (given, { isStep = false, state = history.state } = {}) => {
   const address = new URL(location.href);
@@ -30,12 +30,12 @@ export const setParameters = (given, { isStep = false, state = history.state } =
 export const setParameter = (name, value) => setParameters({ [name]: value });
 
 /**
- * Open a tab by name, like a click.
+ * Open a tab by its English name, as a click does.
  * @param {string} name
  */
 export const openTab = (name) => document.getElementById(`tab-${name.toLowerCase()}-button`)?.click();
 
-/** The English name of the open tab, as used in links; the id of its button is like `tab-noise-button`. */
+/** Return the English name of the open tab, as in links; the id of its button has the form `tab-noise-button`. */
 export const currentTab = () => {
   const open = document.querySelector("#lab-tabs > .tab-wrapper [role=tab][aria-selected=true]");
   const name = /^tab-(\w+)-button$/.exec(open?.id || "")?.[1];

@@ -1,13 +1,13 @@
-/** The browser's Back and Forward: every tab and every lesson that a visitor opens is an entry of the browser's history.
+/** Support for the browser's Back and Forward buttons: every tab or lesson that a visitor opens adds a history entry.
 
-   What the page opens by itself, and values of controls, change the current entry instead. Back and Forward change the tab and
-   the lesson; all other settings stay. */
+   Tabs that the page opens by itself, and values of controls, change the current entry instead. Back and Forward change the tab
+   and the lesson; all other settings stay. */
 import { currentTab, openTab, parameter, setParameters } from "./address.js";
 import { openLesson } from "./learn.js";
 import { on } from "./parts.js";
 import { isTouched } from "./state.js";
 
-/** The place of the current entry. @type {{tab: string, lesson: string} | null} */
+/** The tab and lesson of the current entry. @type {{tab: string, lesson: string} | null} */
 let shown = null;
 let lesson = parameter("lesson") || "";
 /** A tab that the page is about to open by itself. */
@@ -24,7 +24,7 @@ const record = () => {
   shown = { tab, lesson };
   put({ isStep, state: { ...history.state, place: shown } });
 };
-/** A lesson and its tab change one after the other, but are one entry. */
+/** Record after a delay, because a lesson and its tab change one after the other but make one entry. */
 const soon = () => void setTimeout(record, 0);
 
 on("arriving", (tab) => (arriving = tab === currentTab() ? "" : tab));

@@ -1,22 +1,22 @@
-/** Keeps answers of the server from being lost.
+/** Prevents answers of the server from being lost.
 
-   The framework gets the answers to all calls through one stream, which the server ends when no call is left to answer. If the
-   page sends a call before it has read that end, the framework opens no stream for it, and the answer waits on the server until
-   the next call. So while a call is unanswered, this module does not pass the end on: it continues with a new stream. */
+   The framework receives the answers to all calls through one stream, which the server closes when every call is answered. If
+   the page sends a call before it has read the end of the stream, the framework opens no new stream, and the answer waits on
+   the server until the next call. While a call is unanswered, this module therefore replaces a closed stream with a new one. */
 
 const END = "close_stream";
 
-/** Calls that the server has not accepted yet. */
+/** Number of calls that the server has not accepted yet. */
 let sending = 0;
-/** Ids of the accepted calls whose answer has not come. @type {Set<string>} */
+/** Ids of accepted calls that are not answered yet. @type {Set<string>} */
 const unanswered = new Set();
-/** Ids of calls whose answer came before that of their acceptance. @type {Set<string>} */
+/** Ids of calls that were answered before their acceptance arrived. @type {Set<string>} */
 const early = new Set();
 
 /** @type {(place: RequestInfo | URL, options?: RequestInit) => Promise<Response>} */
 const asking = window.fetch;
 
-/** @param {RequestInfo | URL} place @param {RequestInit} [options] */
+/** Send a call and note its id. @param {RequestInfo | URL} place @param {RequestInit} [options] */
 const send = async (place, options) => {
   sending += 1;
   try {
@@ -29,14 +29,14 @@ const send = async (place, options) => {
   }
 };
 
-/** @param {string} event one message of a stream */
+/** Note a completed call. @param {string} event one message of a stream */
 const note = (event) => {
   const [, id] = /"event_id":\s*"(\w+)"/.exec(event) || [];
   if (!id || !/"msg":\s*"process_completed"/.test(event.slice(0, 200))) return;
   if (!unanswered.delete(id)) early.add(id);
 };
 
-/** The stream of answers, continued while calls are unanswered. @param {RequestInfo | URL} place @param {RequestInit} [options] */
+/** Return the stream of answers, continued while calls are unanswered. @param {RequestInfo | URL} place @param {RequestInit} [options] */
 const receive = async (place, options) => {
   const open = () => asking(place instanceof Request ? place.clone() : place, options);
   const answer = await open();
@@ -45,7 +45,7 @@ const receive = async (place, options) => {
   const [decoder, encoder] = [new TextDecoder(), new TextEncoder()];
   let rest = "";
 
-  /** The messages to pass on. @param {Uint8Array} block */
+  /** Return the messages to pass on. @param {Uint8Array} block */
   const passed = async (block) => {
     const events = (rest + decoder.decode(block, { stream: true })).split("\n\n");
     rest = events.pop() || "";

@@ -1,5 +1,5 @@
-/** The By row view of the Compare tab: every token of an answer, coloured by the loss of an arm minus that of the control
-   or the base, and the answers that the arms wrote, coloured by how likely each token was for the arm that wrote it.
+/** The By row view of the Compare tab. It colours every token of a reference answer by the loss of an arm minus that of the
+   control or the base, and every token of a written answer by its probability under the arm that wrote it.
    neftune_core/studies/trained measures the losses. */
 import { make, saveText, within } from "./dom.js";
 import { bare } from "./inside.js";
@@ -10,21 +10,22 @@ import { depth, sorted } from "./rows-maths.js";
 import { agreeing, text } from "./text.js";
 import { cell } from "./traces.js";
 
-const AT_ONCE = 8; // rows that are shown before more are requested
+const AT_ONCE = 8; // number of rows shown at first, and added on request
 
 /** @returns {Record<string, string>} */
 const partNames = () => ({ held_out: text("held-out rows"), train: text("training rows"), written: text("written answers") });
 
-/** @param {number} value */
+/** Format a number with its sign. @param {number} value */
 const signed = (value) => (value > 0 ? "+" : value < 0 ? "−" : "") + short(Math.abs(value));
 
 /**
+ * Create a table row.
  * @param {"th" | "td"} kind
  * @param {(Node | string)[]} children
  */
 const tableRow = (kind, children) => make("tr", {}, ...children.map((child) => make(kind, kind === "th" ? { scope: "col" } : {}, child)));
 
-/** A table of all numbers as text. @param {TokenLines} found */
+/** Return all losses as CSV. @param {TokenLines} found */
 const asCsv = (found) => {
   const rows = Object.values(found.parts).flatMap((lines) =>
     lines.flatMap((line) =>
@@ -63,7 +64,7 @@ class Rows {
     if (!this.root.hidden) this.draw();
   }
 
-  /** The available arms of a part, and the references of the chosen arm; a choice that is unavailable is replaced. */
+  /** Return the available arms and references, and replace choices that are unavailable. */
   choices() {
     const { parts, kinds, arms, part, arm, reference } = { ...this.data(), ...this.chosen };
     const own = part in parts ? part : Object.keys(parts)[0];
@@ -93,18 +94,19 @@ class Rows {
     const measured = reference ? kinds[part][arm][reference] : null;
     within(this.root, ".lab-rows-summary").textContent = measured
       ? this.summary(measured, rows.length)
-      : text("Each word of the answers that {arm} wrote, by the probability that {arm} gave it; the deeper the colour, the less likely. The repetition penalty is left out.", { arm: names[arm] ?? arm });
+      : text("Each word of the answers written by {arm}, coloured by the probability that {arm} gave it: the stronger the colour, the less likely the word. The repetition penalty is not included.", { arm: names[arm] ?? arm });
     within(this.root, ".lab-rows-kinds").replaceChildren(...(measured ? this.table(measured, names) : []));
     within(this.root, ".lab-rows-legend").replaceChildren(...(measured ? this.legend() : []));
-    within(this.root, ".lab-rows-about").textContent = text("Point at a word, tap it, or move to it with the arrow keys, to read its numbers.");
+    within(this.root, ".lab-rows-about").textContent = text("Point at or tap a word, or move to it with the arrow keys, to see its losses.");
     this.list.replaceChildren(...rows.slice(0, this.shown).map((row) => this.row(row)));
     within(this.root, "[data-more]").hidden = rows.length <= this.shown;
   }
 
   /**
+   * Show the choices of part, arm and reference.
    * @param {string[]} arms
    * @param {string[]} references
-   * @param {Record<string, string>} own
+   * @param {Record<string, string>} own names of the parts
    */
   select(arms, references, own) {
     const holder = within(this.root, ".lab-rows-choices");
@@ -126,6 +128,7 @@ class Rows {
   }
 
   /**
+   * Summarise the difference between an arm and its reference.
    * @param {Record<string, OfKind>} measured
    * @param {number} rows
    */
@@ -143,6 +146,7 @@ class Rows {
   }
 
   /**
+   * Return the table of differences by kind of token.
    * @param {Record<string, OfKind>} measured
    * @param {Record<string, string>} names
    */
@@ -163,7 +167,7 @@ class Rows {
     const compared = { arm: names[arm] ?? arm, reference: names[reference] ?? reference };
     return [
       make("span", { className: "lab-rows-token lab-gain" }, text("{arm} has a lower loss than {reference}", compared)),
-      make("span", { className: "lab-rows-token lab-loss" }, text("a higher one")),
+      make("span", { className: "lab-rows-token lab-loss" }, text("higher loss")),
     ];
   }
 
@@ -187,7 +191,7 @@ class Rows {
   }
 
   /**
-   * The numbers of one token in words.
+   * Describe the losses of one token.
    * @param {TokenLine} line
    * @param {number[]} own
    * @param {number} place

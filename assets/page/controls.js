@@ -1,8 +1,8 @@
-/** Values of the controls in the browser. */
+/** Reads and watches the values of controls in the browser. */
 import { reaching } from "./numbers.js";
 
 /**
- * The value of a control: a number for a slider, the selected value for radio buttons, otherwise text.
+ * Return the value of a control: a number for a slider, the selected value of radio buttons, a boolean for a checkbox, or text.
  * @param {string} id
  * @returns {any}
  */
@@ -22,7 +22,7 @@ export const read = (id) => {
 const watched = [];
 
 /**
- * Call `callback` on every input to one of the controls with these ids.
+ * Call `callback` whenever one of the controls with these ids changes.
  * @param {string[]} ids
  * @param {(event: Event | null) => void} callback
  */
@@ -37,7 +37,7 @@ const moved = (event) => {
     return false;
   });
   if (!found.length) return;
-  // A slider has two inputs for one value; the other input is updated later.
+  // A slider consists of two inputs; the framework updates the range input later.
   if (target instanceof HTMLInputElement && target.type === "number" && target.value !== "") {
     /** @type {HTMLInputElement | null | undefined} */
     const range = target.closest(".block")?.querySelector("input[type=range]");
@@ -49,7 +49,7 @@ document.addEventListener("input", moved, true);
 document.addEventListener("change", moved, true);
 
 /**
- * Restore the value of a slider that got a new value and a new range at once: the browser clamped it to the old range.
+ * Restore the value of a slider whose value and range were set together: the browser clamped the value to the old range.
  * @param {string} id
  */
 const straightened = (id) => {
@@ -72,7 +72,7 @@ export const changed = (...ids) => {
 };
 
 /**
- * Set the range of the strength slider for its unit and value.
+ * Return an update of the strength slider with the range for its unit and value, and notify watchers once it is applied.
  * @param {number} strength
  * @param {string} unit
  * @param {Record<string, Slider>} ranges

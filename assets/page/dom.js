@@ -1,6 +1,7 @@
-/** DOM nodes, files and browser storage. */
+/** Helpers for DOM nodes, files and browser storage. */
 
 /**
+ * Create an SVG element.
  * @param {string} name
  * @param {Record<string, string | number>} attributes
  * @param {string} [text]
@@ -13,6 +14,7 @@ export const svg = (name, attributes, text) => {
 };
 
 /**
+ * Create an HTML element with properties and children.
  * @template {keyof HTMLElementTagNameMap} Name
  * @param {Name} name
  * @param {Partial<HTMLElementTagNameMap[Name]>} attributes
@@ -26,7 +28,7 @@ export const make = (name, attributes, ...children) => {
 };
 
 /**
- * An element that exists as long as the page does.
+ * Return a descendant that is known to exist.
  * @param {ParentNode} root
  * @param {string} selector
  * @returns {any}
@@ -39,7 +41,7 @@ const settling = new Map();
 /**
  * Wait until 150 ms have passed without another call for the same id.
  * @param {number} id
- * @returns {Promise<string>} the time at that moment, the same for all calls that waited together
+ * @returns {Promise<string>} the time at the end of the wait, identical for all calls that waited together
  */
 export const settled = (id) => {
   let found = settling.get(id);
@@ -60,7 +62,7 @@ export const settled = (id) => {
 };
 
 /**
- * A stored text; null if it is absent or storage is forbidden.
+ * Return a text stored in this browser; null if it is absent or storage is forbidden.
  * @param {string} name
  */
 export const stored = (name) => {
@@ -72,7 +74,7 @@ export const stored = (name) => {
 };
 
 /**
- * Store a text in this browser. Returns false if it failed: some embedded pages forbid storage.
+ * Store a text in this browser. Return false on failure, since some embedded pages forbid storage.
  * @param {string} name
  * @param {string} value
  */
@@ -97,7 +99,7 @@ export const save = (blob, name) => {
 };
 
 /**
- * Save a text as a file; does nothing if name or text is missing.
+ * Save a text as a file; do nothing if the text is empty.
  * @param {string | undefined} name
  * @param {string | undefined} text
  */
@@ -106,7 +108,7 @@ export const saveText = (name, text) => {
 };
 
 /**
- * Copy a text to the clipboard. Returns whether it succeeded.
+ * Copy a text to the clipboard. Return whether it succeeded.
  * @param {string} text
  */
 export const copy = async (text) => {
@@ -114,7 +116,7 @@ export const copy = async (text) => {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    /* unavailable or forbidden: use the older way below */
+    /* unavailable or forbidden: use the older method below */
   }
   const area = document.createElement("textarea");
   area.value = text;
@@ -127,14 +129,14 @@ export const copy = async (text) => {
 };
 
 /**
- * Give a node the content of another one. Unchanged nodes are kept, and a text that became longer only gets its new end, so
- * that a selection is kept; an opened fold stays open.
+ * Give a node the content of another one. Unchanged nodes are kept, and only the new end is appended to a text that grew, so
+ * that a selection is kept. Expanded sections stay expanded.
  * @param {Node} old
  * @param {Node} wanted
  */
 export const grow = (old, wanted) => {
   const mine = [...old.childNodes];
-  const theirs = [...wanted.childNodes]; // appending moves them
+  const theirs = [...wanted.childNodes]; // a copy, because appending moves nodes
   theirs.forEach((node, place) => {
     const own = mine[place];
     if (!own) old.appendChild(node);
@@ -159,10 +161,10 @@ const lengthen = (node, words) => {
 };
 
 /**
- * A text as HTML.
+ * Escape a text for use in HTML.
  * @param {string} words
  */
 export const escaped = (words) => make("p", { textContent: words }).innerHTML;
 
-/** Whether the user prefers reduced motion. */
+/** Return whether the user prefers reduced motion. */
 export const wantsStillness = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

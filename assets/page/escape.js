@@ -1,8 +1,8 @@
-/** Escape closes what is open: a message, the choice of how to stop, the model panel, or the list of a lesson's tasks. */
+/** The Escape key closes a message, the choice of how to stop, the model panel, or the list of a lesson's tasks. */
 import { within } from "./dom.js";
 import { askStop } from "./strip.js";
 
-/** @returns {HTMLElement | null} the button that closes what is open, and gets the focus */
+/** @returns {HTMLElement | null} the button that closes the open panel or list and then gets the focus */
 const closing = () => {
   const focused = document.activeElement;
   const dock = document.querySelector(".lab-dock:has(#lab-dock-body:not([hidden]))");

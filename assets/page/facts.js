@@ -1,7 +1,7 @@
-/** Facts about the page that complete the tasks of lessons.
+/** Facts about the page that decide whether a lesson's tasks are done.
 
-   A fact is a name with a number or a word (neftune_core/lessons/facts.py has the table). A task's condition is one or more
-   comparisons joined by `and`, or several of these joined by `or`. */
+   A fact has a name and a value, a number or a word (listed in neftune_core/lessons/facts.py). The condition of a task consists
+   of comparisons joined by `and`, and of alternatives joined by `or`. */
 import { currentTab } from "./address.js";
 import { read, watch as watchControls } from "./controls.js";
 import { flips } from "./noise-views.js";
@@ -20,7 +20,7 @@ const OPERATORS = {
 };
 
 /**
- * Whether a condition on the current facts holds.
+ * Return whether a condition holds for the current facts.
  * @param {string} condition
  */
 export const holds = (condition) =>
@@ -32,7 +32,7 @@ export const holds = (condition) =>
   );
 
 /**
- * Set a fact; observers are called if it has changed.
+ * Set a fact, and call the observers if it has changed.
  * @param {string} name
  * @param {any} value
  */
@@ -42,7 +42,7 @@ export const fact = (name, value) => {
   for (const look of asked) look();
 };
 
-/** @param {() => void} look called whenever a fact changes */
+/** Call `look` whenever a fact changes. @param {() => void} look */
 export const onFact = (look) => asked.push(look);
 
 part("facts", ({ props, watch }) => {
@@ -55,14 +55,14 @@ part("facts", ({ props, watch }) => {
 
 const seenKinds = new Set();
 const seenLengths = new Set();
-/** Count the noise views and recorded results from now on. */
+/** Restart the counts of seen kinds, lengths and recorded results. */
 export const seeAnew = () => {
   for (const name of ["recorded.step", "sweep.recorded"]) delete facts[name];
   seenKinds.clear();
   seenLengths.clear();
   seeNow();
 };
-/** Count the kind and the length that the Noise tab shows. */
+/** Count the kind and the length that the Noise tab currently shows. */
 const seeNow = () => {
   if (!("noise.kind" in facts)) return;
   seenKinds.add(facts["noise.kind"]);
@@ -80,7 +80,7 @@ on("figure:noise", (/** @type {NoiseSaid} */ { payload, controls, told, result, 
 document.addEventListener("lab-stage-step", (event) => {
   if (event instanceof CustomEvent) fact("recorded.step", event.detail);
 });
-/** @param {boolean} isRecorded whether the sweep that the Sweep tab shows is a recorded one */
+/** Note that a sweep was shown. @param {boolean} isRecorded whether the Sweep tab shows a recorded sweep */
 export const sawSweep = (isRecorded) => {
   if (isRecorded && currentTab() === "Sweep") fact("sweep.recorded", 1);
 };

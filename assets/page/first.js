@@ -1,4 +1,4 @@
-/** The first view: the recorded study, shown before anything else has loaded. It is inlined into the page as one script. */
+/** The first view: the recorded study, shown before the framework has loaded. This module is inlined into the page. */
 import { parameter } from "./address.js";
 import { stored, within } from "./dom.js";
 import { project } from "./projector.js";
@@ -18,6 +18,6 @@ const show = () => {
   first.hidden = false;
   const root = within(first, ".lab-stage");
   window.LabFirst = { root, stage: new Stage(root, JSON.parse(within(first, "script").textContent)) };
-  setTimeout(() => first.remove(), 60_000); // the framework did not start: show what it has mounted
+  setTimeout(() => first.remove(), 60_000); // the framework did not start in time: show the page as it is
 };
 show();

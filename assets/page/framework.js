@@ -1,6 +1,6 @@
-// Gradio's page consists of about fifty scripts, most of them tiny. `window.labFramework` has the small ones by name
-// (neftune_core/ui/server/framework.py). An import map leads to them, so that they are not requested one by one.
-// This runs before any module is loaded. In a browser that refuses such modules, the page loads again as Gradio serves it.
+// Gradio's page loads about fifty scripts, most of them tiny. `window.labFramework` contains the small ones by name
+// (neftune_core/ui/server/framework.py). An import map points to these copies, so that they are not requested one by one.
+// This script runs before any module is loaded. If the browser refuses such modules, the page reloads without the import map.
 
 (() => {
   const ONE_BY_ONE = "scripts-one-by-one";
@@ -14,7 +14,7 @@
     location.replace(here);
   });
 
-  // The scripts that Gradio preloads get the nonce of the page from here, and pass it on to those that they import.
+  // Gradio's preloading reads the nonce of the page from this element.
   const nonce = document.createElement("meta");
   nonce.setAttribute("property", "csp-nonce");
   nonce.nonce = script.nonce;
@@ -23,7 +23,7 @@
   for (const [name, text] of Object.entries(window.labFramework)) {
     const address = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
     imports[folder + name] = imports["framework/" + name] = address;
-    // Gradio preloads what has no link in the page yet.
+    // Gradio does not preload scripts that have a link in the page.
     const known = document.createElement("link");
     known.href = folder + name;
     document.head.append(known);

@@ -1,13 +1,13 @@
-/** A figure on the full screen, or over the whole page where the browser does not allow that. Escape ends it. */
+/** Shows a figure in full screen, or over the whole page if the browser does not allow that. Escape exits. */
 import { text } from "./text.js";
 
 const FULL = "lab-full";
 
-/** @param {Element} figure */
+/** Return whether a figure is in full screen. @param {Element} figure */
 export const isFull = (figure) => figure.classList.contains(FULL);
 
 /**
- * Let a button show a figure on the full screen, and back.
+ * Let a button switch full screen on and off for a figure.
  * @param {HTMLElement} figure
  * @param {HTMLElement} button inside the figure, so that it keeps the focus
  * @param {() => void} redraw
@@ -28,7 +28,7 @@ export const offerFullScreen = (figure, button, redraw) => {
   button.addEventListener("click", () => {
     if (isFull(figure)) return leave();
     set(true);
-    figure.requestFullscreen?.().catch(() => {}); // not allowed, as in some frames: it covers the page
+    figure.requestFullscreen?.().catch(() => {}); // not allowed, for example in some frames: the figure covers the page
   });
   document.addEventListener("fullscreenchange", () => {
     if (isFull(figure) && document.fullscreenElement !== figure) set(false);

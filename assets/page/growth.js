@@ -1,6 +1,7 @@
-/** Applies the changes of a figure (`changes` in neftune_core/figures/base.py) to its earlier version. */
+/** Applies changes (`changes` in neftune_core/figures/base.py) to an earlier version of a figure. */
 
 /**
+ * Return a trace after a change.
  * @param {Record<string, any> | undefined} old
  * @param {Grown} change
  * @returns {Trace}
@@ -14,7 +15,7 @@ const grownTrace = (old, change) => {
 };
 
 /**
- * The figure after the changes; neither is modified.
+ * Return the figure after the changes, without modifying either argument.
  * @param {Figure} figure
  * @param {{rest: Partial<Figure>, traces: Record<string, Grown>, order?: string[]}} changes
  * @returns {Figure}

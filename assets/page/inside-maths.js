@@ -1,8 +1,8 @@
 /** Interpolation between the strengths at which noise was measured in a model. Does not use the DOM. */
 
 /**
- * Locate a strength among the measured ones in ascending order: after index `low` (-1: before the first, where the
- * sentence is clean), at `share` of the way to the next; clamped to the last one if `beyond`.
+ * Locate a strength among the measured strengths, which are in ascending order. Index `low` is the measured strength below it
+ * (-1 for no noise), and `share` is the fraction of the distance to the next. If `beyond`, it is clamped to the last.
  * @param {number[]} strengths
  * @param {number} strength
  */
@@ -14,7 +14,7 @@ export const among = (strengths, strength) => {
 };
 
 /**
- * Linear interpolation of numbers at a position among the strengths; null if there are none.
+ * Interpolate numbers linearly between measured strengths; null if a number is missing.
  * @param {any[]} measured nested lists, one per strength
  * @param {number} clean the value without noise
  * @param {{low: number, share: number}} place
@@ -28,7 +28,7 @@ export const interpolated = (measured, clean, { low, share }) => {
 };
 
 /**
- * The measured strength nearest to another one: 0 without noise, 1 for the first of them.
+ * Return the measured strength nearest to another strength: 0 for no noise, 1 for the first measured strength.
  * @param {number[]} strengths
  * @param {number} strength
  */
@@ -38,9 +38,9 @@ export const nearestOf = (strengths, strength) => {
 };
 
 /**
- * The position before the last word of a sentence, the word that a class is asked to predict.
+ * Return the index of the token before the last word of a sentence.
  * @param {string[]} tokens
- * @param {number} first
+ * @param {number} first the smallest index to return
  */
 export const beforeLastWord = (tokens, first) => {
   for (let place = tokens.length - 1; place > first; place -= 1) if (/^[\s▁Ġ]?\p{L}/u.test(tokens[place])) return place - 1;

@@ -1,29 +1,28 @@
-/** Measurements inside the model, for the Depth (noise-depth.js) and Next word (noise-next.js) views.
+/** Measurements inside the model for the Depth (noise-depth.js) and Next word (noise-next.js) views.
 
-   neftune_core/evaluation/noise_propagation.py makes them, at all strengths in one call, and only while one of the views
-   is open. */
+   neftune_core/evaluation/noise_propagation.py measures at all strengths in one call, only while one of these views is open. */
 import { visible } from "./noise-words.js";
 import { text } from "./text.js";
 
-const LABELS = 48; // if there are more tokens than this, not all are named below an axis
+const LABELS = 48; // above this number of tokens, only some are labelled on an axis
 
 /** @type {Inside | null} */
 let inside = null;
 
 /**
- * The measurements for this sentence and noise, or the reason that there are none.
+ * Return the measurements for this sentence and noise, or the reason why there are none.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @returns {{found: Inside, words?: undefined} | {found?: undefined, words: string}}
  */
 export const ready = (payload, controls) => {
   if (!inside || wanted(payload, controls) !== wanted(inside, inside.asked))
-    return { words: text("Following the noise through the model …") };
+    return { words: text("Measuring the noise inside the model …") };
   return inside.problem ? { words: inside.problem } : { found: inside };
 };
 
 /**
- * Everything that the numbers depend on, as a key.
+ * Return a key made of everything that the measurements depend on.
  * @param {{key: string}} payload
  * @param {Inside["asked"]} controls
  */
@@ -31,13 +30,13 @@ export const wanted = ({ key }, { kind, unit, length_rule: rule, tokens, special
   JSON.stringify([key, kind, unit, rule, tokens, special]);
 
 /**
- * A token without its leading space.
+ * Return a token without its leading space, with white space made visible.
  * @param {string} token
  */
 export const bare = (token) => visible(token.replace(/^[ ▁](?=.)/, ""));
 
 /**
- * The label of a token on a Plotly axis.
+ * Return the label of a token on a Plotly axis.
  * @param {string} token
  */
 export const label = (token) => {
@@ -46,7 +45,7 @@ export const label = (token) => {
 };
 
 /**
- * A horizontal axis with token labels.
+ * Return a horizontal axis with token labels.
  * @param {string[]} tokens
  * @param {number} first
  */
@@ -57,7 +56,7 @@ export const axisOf = (tokens, first = 0) => {
 };
 
 /**
- * Store a response of the server.
+ * Store the measurements sent by the server.
  * @param {Inside | null} found
  */
 export const receive = (found) => {
@@ -65,7 +64,7 @@ export const receive = (found) => {
 };
 
 /**
- * Whether the stored response has this key.
+ * Return whether the stored measurements have this key.
  * @param {string} key
  */
 export const isHere = (key) => inside !== null && wanted(inside, inside.asked) === key;

@@ -1,5 +1,5 @@
 /* The language of the page: English at its own URL, Chinese at /zh. This script is in the head of the served page, so that
-   it runs before anything is visible; `labWords`, defined before it, has the translations of the scripts' texts. */
+   it runs before anything is visible. `labWords`, defined earlier, contains the translations of texts in scripts. */
 (() => {
   "use strict";
   const KEPT = "neftune-lab-language";
@@ -9,15 +9,14 @@
   const code = tag.slice(0, 2);
   const browsers = navigator.language;
 
-  // The framework has its own translations and uses the language of the browser.
+  // The framework chooses its own translations by the language of the browser.
   Object.defineProperty(navigator, "language", { configurable: true, get: () => tag });
 
-  // The framework replaces this by the language of the browser when it starts.
+  // The framework sets this to the language of the browser when it starts.
   new MutationObserver(() => root.lang !== tag && (root.lang = tag)).observe(root, { attributeFilter: ["lang"] });
 
-  /** The URL of the page in a language; behind a proxy its path may lack the final slash. `said` adds the language as a
-      parameter. */
-  /** @param {string} wanted */
+  /** Return the URL of the page in a language. Behind a proxy, its path may lack the final slash. `said` adds the language as a
+      parameter. @param {string} wanted */
   const address = (wanted, { said = false } = {}) => {
     const base = location.pathname.replace(code === "zh" ? /\/(zh\/?)?$/ : /\/$/, "") + "/";
     const query = new URLSearchParams(location.search);
@@ -27,7 +26,7 @@
     return base + (wanted === "zh" ? "zh" : "") + (asked ? "?" + asked : "") + location.hash;
   };
 
-  // Readers of Chinese (by URL, earlier choice or browser language) are redirected; a link to the Chinese page always works.
+  // Redirect visitors who prefer Chinese (by URL, earlier choice or browser language). Links to the Chinese page always work.
   const wishes = () => {
     const asked = new URLSearchParams(location.search).get("lang");
     if (asked) return asked;
@@ -39,14 +38,14 @@
   };
   if (code === "en" && /^zh\b/i.test(wishes())) location.replace(address("zh"));
 
-  // Texts that the framework has only in English: those for screen readers, and its messages.
+  // Texts that the framework provides only in English: labels for screen readers, and messages.
   /** @type {[RegExp, (found: string[]) => string][]} */
   const SAID = [
     [/^number input for (.*)$/s, ([, label]) => LabLanguage.text("{label}: number", { label })],
     [/^range slider for (.*)$/s, ([, label]) => LabLanguage.text("{label}: slider", { label })],
     [/^Reset to default value$/, () => LabLanguage.text("Reset to the initial value")],
     [/^More tabs$/, () => LabLanguage.text("More tabs")],
-    [/^Gradio footer navigation$/, () => LabLanguage.text("Links at the foot of the page")],
+    [/^Gradio footer navigation$/, () => LabLanguage.text("Page footer links")],
     [/^Click to upload or drop files$/, () => LabLanguage.text("Press to choose a file, or drop one here")],
     [/^File upload$/, () => LabLanguage.text("Choose a file")],
     [/^Close$/, () => LabLanguage.text("Close")],
@@ -64,13 +63,13 @@
     code,
     tag,
 
-    /** Translate an English text to the language of the page, and insert `values` for the names in braces. */
+    /** Translate an English text into the language of the page, and insert `values` for the names in braces. */
     text: (english, values) => {
       const found = words[english] ?? english;
       return values ? found.replace(/\{(\w+)\}/g, (name, bare) => String(values[bare] ?? name)) : found;
     },
 
-    /** Translate an English text of the framework; other texts are returned unchanged. */
+    /** Translate an English text of the framework; return other texts unchanged. */
     resaid: (english) => {
       for (const [form, said] of SAID) {
         const found = form.exec(english.trim());
@@ -79,15 +78,15 @@
       return english;
     },
 
-    /** Switch to the other language, keeping the parameters of the URL; the choice is stored in this browser. Like other
-        settings, it makes no entry in the browser's history. */
+    /** Switch to the other language, keep the parameters of the URL, and store the choice in this browser. Like other
+        settings, the language adds no history entry. */
     change: () => {
       const wanted = code === "zh" ? "en" : "zh";
       let said = false;
       try {
         localStorage.setItem(KEPT, wanted);
       } catch {
-        said = wanted === "en"; // storage is forbidden in some embedded pages: the URL then keeps the choice
+        said = wanted === "en"; // some embedded pages forbid storage: keep the choice in the URL
       }
       location.replace(address(wanted, { said }));
     },

@@ -1,6 +1,6 @@
 /** The Learn tab: playback of the recorded study, the lessons, and their tasks.
 
-   This browser stores which tasks are done; a task once done stays done. */
+   The finished tasks are stored in this browser; a finished task stays finished. */
 import { openTab, parameter } from "./address.js";
 import { make, store, stored, within } from "./dom.js";
 import { fact, facts, holds, onFact, seeAnew } from "./facts.js";
@@ -8,7 +8,7 @@ import { on, part, say } from "./parts.js";
 import { Stage } from "./stage.js";
 import { text } from "./text.js";
 
-/** Continue the stage that was shown before the framework started; otherwise create it. */
+/** Reuse the stage that was shown before the framework started, or create one. */
 part("recorded", ({ element, props }) => {
   const place = within(element, ".lab-stage");
   if (window.LabFirst && document.contains(window.LabFirst.root)) place.replaceWith(window.LabFirst.root);
@@ -39,7 +39,7 @@ part("recorded-answers", ({ element }) => {
   choose(0);
 });
 
-/** The model and the data with which the buttons beside the recorded study go on; they may differ from those shown. */
+/** Show the model and data that the buttons beside the recorded study use, which may differ from those of the study. */
 part("next-study", ({ element, props }) => {
   const { model, data } = props.value || {};
   on("next-study", (/** @type {{model: string, data: string}} */ next) => {
@@ -54,7 +54,7 @@ part("next-study", ({ element, props }) => {
 // ------------------------------------------------------------------ lessons
 const KEPT = "neftune-lab-lessons";
 const FOLDED = "neftune-lab-lesson-folded";
-/** @returns {Record<string, boolean>} */
+/** Return the tasks stored as done. @returns {Record<string, boolean>} */
 const keptTasks = () => {
   try {
     return JSON.parse(stored(KEPT) || "{}") || {};
@@ -82,7 +82,7 @@ const look = () => {
     done[name] = news = true;
   }
   if (!news) return;
-  store(KEPT, JSON.stringify(done)); // if storage fails, it is kept until the page is closed
+  store(KEPT, JSON.stringify(done)); // if this fails, the tasks stay done until the page is closed
   sayOpen();
 };
 onFact(look);
@@ -141,7 +141,7 @@ document.addEventListener("click", (event) => {
   openLesson(pressed.dataset.do === "lessons" || !open ? 0 : open.number + 1);
 });
 
-/** Scroll the open lesson's tasks, and with them the top of the tab below, into view. */
+/** Scroll the tasks of the open lesson, and the top of the tab below them, into view. */
 export const showDock = (tries = 40) => {
   const dock = document.querySelector(".lab-dock");
   if (!(dock instanceof HTMLElement)) return;

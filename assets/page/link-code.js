@@ -1,9 +1,9 @@
-/** The panel of a link: its QR code, which the server computes, and further ways of sharing. */
+/** The panel of a link, with its QR code, which the server computes, and further ways of sharing. */
 import { parameter } from "./address.js";
 import { copy, svg, within } from "./dom.js";
 import { on, part } from "./parts.js";
 
-const MARGIN = 4; // modules of empty space that a QR code reader needs around the code
+const MARGIN = 4; // width of the empty border that QR code readers need, in modules
 const ACTIONS = ["share", "withdraw", "class"];
 
 part("link-code", ({ element, props, watch, trigger }) => {
@@ -11,7 +11,7 @@ part("link-code", ({ element, props, watch, trigger }) => {
   const [image, words] = [within(panel, "svg"), within(panel, ".lab-link-code-text")];
   /** @param {string} name @returns {HTMLButtonElement} */
   const button = (name) => within(panel, `[data-do=${name}]`);
-  /** Ask the server about the link to the page, after an action. @param {string} action */
+  /** Send an action, or "", and request the current state of the link. @param {string} action */
   const ask = (action) => trigger("click", { link: settings, job: parameter("job") || "", action });
   let settings = "";
   const close = () => (panel.hidden = true);

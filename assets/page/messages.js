@@ -1,14 +1,14 @@
 /** Messages of the server and of the framework, each shown beside its control until the control is used again or the message
-   is closed. Keyboard focus stays where it is, unless its control is gone: then the message gets it. Closing a message
+   is closed. Keyboard focus does not move unless the focused element is gone; the message then receives it. Closing a message
    returns the focus to its control.
 
-   The framework shows messages as notices at the edge of the page, which style.css hides. This module moves their texts. The
-   server names the control in them (neftune_core/ui/parts/wiring.py); the framework's own messages are about uploads. */
+   The framework shows messages as notices at the edge of the page. style.css hides the notices, and this module moves their
+   texts. The server's messages name their control (neftune_core/ui/parts/wiring.py); the framework's own are about uploads. */
 import { make, within } from "./dom.js";
 import { text } from "./text.js";
 
-const GRACE = 1500; // milliseconds for a repeated call to fail again, so that an unchanged message does not blink
-const TALL = 300;
+const GRACE = 1500; // milliseconds in which a repeated call may fail again, so that an unchanged message does not flicker
+const TALL = 300; // height in pixels above which a message is placed before its control
 
 /** @typedef {{words: string, kind: string, by: string, at: Element | null}} Said */
 
@@ -22,11 +22,12 @@ const remove = (message) => {
   for (const control of document.querySelectorAll(`[aria-describedby="${message.id}"]`)) control.removeAttribute("aria-describedby");
 };
 
-/** @param {Element} element */
+/** Return whether an element is visible. @param {Element} element */
 const isSeen = (element) => element.checkVisibility({ visibilityProperty: true });
 
 /**
- * Put a message beside its control, above a tall control, or at the top of the tab or below the strip if it is not visible.
+ * Place a message after its control, or before a tall one. If the control is not visible, place it at the top of its tab or
+ * below the strip.
  * @param {HTMLElement} message
  * @param {Element | null} control
  */
@@ -67,7 +68,7 @@ const show = ({ words, kind, by, at }) => {
 /** @type {Element | null} */
 let uploading = null;
 
-/** @param {Element} notice */
+/** Move the messages of a notice to their controls, and close the notice. @param {Element} notice */
 const move = (notice) => {
   for (const item of notice.querySelectorAll(".toast-message-text")) {
     const named = item.querySelector("span[title]");
@@ -86,7 +87,7 @@ new MutationObserver((changes) => {
 }).observe(document.body, { childList: true, subtree: true });
 
 // ------------------------------------------------------------------ when a message is removed
-/** @param {Event} event */
+/** Remove the messages of an upload control when a file is chosen. @param {Event} event */
 const chosen = ({ target }) => {
   const block = target instanceof Element ? target.closest(".block[id]") : null;
   if (!block?.querySelector("input[type=file]")) return;
@@ -96,7 +97,7 @@ const chosen = ({ target }) => {
 document.addEventListener("drop", chosen, true);
 document.addEventListener("change", chosen, true);
 
-/** @param {string} by the component whose event is being sent */
+/** Remove messages of a component whose event is sent again, unless they recur. @param {string} by its id */
 const asksAgain = (by) => {
   for (const message of shown) {
     if (message.dataset.by !== by) continue;

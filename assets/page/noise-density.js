@@ -1,4 +1,4 @@
-/** The Density view of the Noise tab: a histogram of the drawn noise with its theoretical density. */
+/** The Density view of the Noise tab: a histogram of the drawn noise, with its theoretical density. */
 import { line, upright } from "./noise-views.js";
 import { views } from "./noise.js";
 import { theory, UNIFORM_REACH } from "./noise-maths.js";
@@ -6,21 +6,22 @@ import { ceiling, mean, short } from "./numbers.js";
 import { text } from "./text.js";
 
 /**
- * Descriptions of the densities.
+ * Describe each density at a standard deviation.
  * @type {Record<string, (std: number) => string>}
  */
 const SHAPES = {
   uniform: (std) => text("uniform density on ±{reach}", { reach: short(UNIFORM_REACH * std) }),
-  gaussian: () => text("gaussian density"),
-  laplace: () => text("laplace density"),
-  bernoulli: (std) => text("bernoulli density at ±{reach}, half each", { reach: short(std) }),
+  gaussian: () => text("Gaussian density"),
+  laplace: () => text("Laplace density"),
+  bernoulli: (std) => text("Bernoulli distribution on ±{reach}", { reach: short(std) }),
 };
 
 /**
+ * Return a histogram as a density, as bars.
  * @param {Payload} payload
  * @param {string} name
- * @param {number[]} counts
- * @param {number} deviation
+ * @param {number[]} counts number of values in each bin
+ * @param {number} deviation standard deviation; the width of a bin is a fraction of it
  * @param {string} colour
  * @param {number} opacity
  * @returns {Trace}
@@ -42,6 +43,7 @@ const histogram = (payload, name, counts, deviation, colour, opacity) => {
 };
 
 /**
+ * Draw the random numbers of token dropout, one per token.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @returns {Drawn}
@@ -80,7 +82,7 @@ views.density = (payload, controls, result) => {
   if (!deviation) {
     const reach = ceiling(4 * signal);
     const layout = { xaxis: { range: [-reach, reach] }, yaxis: { range: [0, ceiling(1.05 * Math.max(...clean.y))] } };
-    const alone = text("Without noise: the clean coordinates alone, with a root mean square of {signal}.", { signal: short(signal) });
+    const alone = text("Without noise, only the clean coordinates are shown. Their root mean square is {signal}.", { signal: short(signal) });
     return { data: [clean], layout, summary: alone };
   }
   const name = payload.kinds[controls.kind];

@@ -8,10 +8,10 @@ import { views } from "./noise.js";
 import { ceiling, percent, short } from "./numbers.js";
 import { text } from "./text.js";
 
-const MOST = 1.5; // relative size that has the last colour of the map
-const ROWS = 16; // if there are more layers than this, not all are named
+const MOST = 1.5; // relative size at the end of the colour scale
+const ROWS = 16; // above this number of layers, only some are labelled
 
-/** @param {number} size */
+/** Format a relative size as a signal-to-noise ratio. @param {number} size */
 const ratio = (size) => (size > 0 ? `${decibels(size).toFixed(1)} dB`.replace("-", "−") : "∞");
 
 /** @param {number | null} value */
@@ -21,14 +21,14 @@ const known = (value) => (value === null ? "–" : short(value));
 const isPair = ({ layers }) => layers.some(([part]) => part === "encoder");
 
 /**
- * Short names of the layers: 0 is the embedding; E and D stand for encoder and decoder.
+ * Return short names of the layers: 0 is the embedding; E and D stand for encoder and decoder.
  * @param {Inside} found
  */
 const layerNames = (found) =>
   found.layers.map(([part, number]) => (isPair(found) ? `${part[0].toUpperCase()} ${number}` : String(number)));
 
 /**
- * The numbers of a curve at a position among the strengths.
+ * Interpolate the values of a curve between two measured strengths.
  * @param {OverDraws} measured
  * @param {number} clean
  * @param {{low: number, share: number}} place
@@ -41,7 +41,7 @@ const between = ({ mean, low, high }, clean, place) => ({
 });
 
 /**
- * A curve over the layers, with a gap between encoder and decoder.
+ * Return a curve over the layers, with a gap between encoder and decoder.
  * @param {Inside} found
  * @param {(number | null)[]} values
  * @returns {{x: (number | null)[], y: (number | null)[]}}
@@ -54,12 +54,12 @@ const overLayers = ({ layers }, values) => {
 };
 
 /**
- * The mean of the draws as a line, in a band from lowest to highest.
+ * Draw the mean of the draws as a line, in a band from the lowest to the highest.
  * @param {Inside} found
  * @param {string} name
  * @param {AtLayers} values
  * @param {string} colour
- * @param {string} [format] of the numbers, as D3 writes it
+ * @param {string} [format] D3 number format
  * @returns {Trace[]}
  */
 const banded = (found, name, values, colour, format = ".3g") => {
@@ -83,7 +83,7 @@ const banded = (found, name, values, colour, format = ".3g") => {
 };
 
 /**
- * The heatmap of tokens by layers.
+ * Return the heatmap of tokens and layers.
  * @param {Inside} found
  * @param {(number | null)[][]} sizes
  * @param {(number | null)[][]} cosines
@@ -96,7 +96,7 @@ const mapOf = (found, sizes, cosines, warm) => {
     row.map((size, token) => {
       if (size === null) return "";
       const where = { token: label(found.tokens[token]), layer: names[layer] };
-      return text("{token}, layer {layer}: size {size}, cosine {cosine}, signal to noise {ratio}", {
+      return text("{token}, layer {layer}: size {size}, cosine {cosine}, signal-to-noise ratio {ratio}", {
         ...where,
         size: percent(size),
         cosine: known(cosines[layer][token]),
@@ -157,18 +157,19 @@ views.depth = (payload, controls) => {
 };
 
 /**
+ * Summarise the disturbance at one strength.
  * @param {Inside} found
  * @param {AtLayers} sizes
  * @param {AtLayers} cosines
- * @param {string} strength in words
+ * @param {string} strength as text
  */
 const depthWords = (found, sizes, cosines, strength) => {
   const means = sizes.mean.map(Number);
   const [first, last, most] = [means[0], means[means.length - 1], Math.max(...means)];
-  if (!(most > 0)) return text("Without noise nothing inside the model changes.");
+  if (!(most > 0)) return text("Without noise, nothing inside the model changes.");
   return text(
-    "At {strength} the disturbance is {first} as large as the clean vectors at the embedding and {last} after the last layer, on " +
-      "average over the tokens and {draws} draws; it is largest at layer {layer}: {most}. The signal-to-noise ratio goes from " +
+    "At {strength}, the disturbance is {first} of the size of the clean vectors at the embedding and {last} after the last layer, " +
+      "averaged over the tokens and {draws} draws. It is largest at layer {layer} ({most}). The signal-to-noise ratio goes from " +
       "{before} to {after}, and the cosine from {turned} to {end}.",
     {
       strength,
@@ -186,8 +187,9 @@ const depthWords = (found, sizes, cosines, strength) => {
 };
 
 /**
+ * Return a sentence about the measured strengths.
  * @param {Inside} found
- * @param {boolean} beyond
+ * @param {boolean} beyond whether the slider is above the highest measured strength
  * @param {NoiseControls} controls
  */
 const measuredWords = ({ strengths }, beyond, { unit }) =>

@@ -1,4 +1,4 @@
-/** The Loss view of the Noise tab, with losses measured by the server. */
+/** The Loss view of the Noise tab. The server measures the losses. */
 import { nothing, upright } from "./noise-views.js";
 import { redraw, views } from "./noise.js";
 import { part } from "./parts.js";

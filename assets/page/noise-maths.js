@@ -1,4 +1,4 @@
-/** The effect of noise on the vectors of a sentence, computed from the numbers of neftune_core/noise/preview.py. Does not use the DOM.
+/** Computes the effect of noise on the vectors of a sentence, from data of neftune_core/noise/preview.py. Does not use the DOM.
 
    With u the unit draw and s the standard deviation: |e + s u|^2 = |e|^2 + 2 s (e . u) + s^2 |u|^2, and
    cos(e, e + s u) = (|e|^2 + s e . u) / (|e| |e + s u|). */
@@ -7,7 +7,7 @@ import { mean, median } from "./numbers.js";
 export const SHARE = "share";
 
 /**
- * The standard deviation at strength 1 of every unit, as in neftune_core/noise/strength.py.
+ * The standard deviation at strength 1 in each unit, as in neftune_core/noise/strength.py.
  * @type {Record<string, (payload: Payload, controls: Pick<NoiseControls, "length_rule">) => number>}
  */
 export const UNITS = {
@@ -18,7 +18,7 @@ export const UNITS = {
 };
 
 /**
- * The strength in another unit, for the same noise on this sentence.
+ * Convert the strength to another unit, for the same noise on this sentence.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @param {string} wanted
@@ -27,10 +27,10 @@ export const inUnit = (payload, controls, wanted) =>
   (controls.strength * UNITS[controls.unit](payload, controls)) / UNITS[wanted](payload, controls);
 
 /**
- * Norm and cosine of e + s u, from |e|^2, e . u and |u|^2; the cosine is null if a vector is zero.
- * @param {number} signal
- * @param {number} dot
- * @param {number} square
+ * Compute the norm of e + s u and its cosine to e; the cosine is null if a vector is zero.
+ * @param {number} signal |e|^2
+ * @param {number} dot e . u
+ * @param {number} square |u|^2
  * @param {number} s
  */
 export const moved = (signal, dot, square, s) => {
@@ -39,7 +39,7 @@ export const moved = (signal, dot, square, s) => {
 };
 
 /**
- * The effect of the noise on every token.
+ * Compute the effect of the noise on every token.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @returns {TokenEffects}
@@ -74,18 +74,18 @@ export const measured = (payload, controls) => {
   return result;
 };
 
-/** @param {number | null} cosine */
+/** Convert a cosine to an angle; null becomes 90 degrees. @param {number | null} cosine */
 export const degrees = (cosine) => (cosine === null ? 90 : (Math.acos(Math.min(1, Math.max(-1, cosine))) * 180) / Math.PI);
 
 /**
- * 20 log10 of the clean vector's norm over the noise's, the usual signal-to-noise ratio.
- * @param {number} share
+ * Convert a noise-to-signal ratio of norms to the signal-to-noise ratio in decibels.
+ * @param {number} share norm of the noise divided by that of the clean vector
  */
 export const decibels = (share) => -20 * Math.log10(share);
 
 /**
- * A summary: the strength in every unit, the share of the noise in the signal (as root mean squares over the sentence, so
- * that it is the strength in the unit "relative"), and the angle of the median token.
+ * Summarise the effect: the strength in every unit, the size of the noise relative to the signal (a ratio of root mean
+ * squares over the sentence, which is the strength in the unit "relative"), and the median rotation of a token.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @param {TokenEffects} result
@@ -106,7 +106,7 @@ const decoded = (spread) => {
 };
 
 /**
- * The repeated draws of the chosen kind: `read(draw, place)` gives {dot, square, x, y} of the unit draw.
+ * Return the repeated draws of the chosen kind; `read(draw, place)` returns {dot, square, x, y} of a unit draw.
  * @param {Payload} payload
  * @param {Details | null} details
  * @param {NoiseControls} controls
@@ -129,7 +129,7 @@ export const repeatedDraws = (payload, details, { kind }) => {
 };
 
 /**
- * For every token, the second lowest and second highest value of `measure({norm, cosine})` over the repeated draws.
+ * Compute, for every token, the second lowest and second highest `measure({norm, cosine})` over the repeated draws.
  * @param {Payload} payload
  * @param {Repeated | null} repeated
  * @param {TokenEffects} result
@@ -154,8 +154,8 @@ export const bandOf = (payload, repeated, { deviation, skipped }, measure) => {
 };
 
 /**
- * The share of the noise that survives rounding to bfloat16, interpolated between measured strengths.
- * @param {[number, number][]} known
+ * Return the share of the noise that survives rounding to bfloat16, interpolated between measured values.
+ * @param {[number, number][]} known pairs of standard deviation and share, in ascending order
  * @param {number} deviation
  */
 export const realised = (known, deviation) => {
@@ -171,7 +171,7 @@ const ROOT3 = Math.sqrt(3);
 /** The bound of uniform noise with standard deviation 1. */
 export const UNIFORM_REACH = ROOT3;
 
-/** @type {Record<string, (x: number) => number>} */
+/** Densities with standard deviation 1, by kind. @type {Record<string, (x: number) => number>} */
 export const DENSITIES = {
   uniform: (x) => (Math.abs(x) <= ROOT3 ? 1 / (2 * ROOT3) : 0),
   gaussian: (x) => Math.exp((-x * x) / 2) / Math.sqrt(2 * Math.PI),
@@ -179,8 +179,8 @@ export const DENSITIES = {
 };
 
 /**
- * The theoretical density at a standard deviation, with two points at each jump. A distribution of two values is drawn as
- * two lines as high as the bins.
+ * Return the theoretical density at a standard deviation, with two points at each jump. Bernoulli noise, which has two
+ * values, is drawn as two vertical lines with the height of the bins.
  * @param {string} kind
  * @param {number} deviation
  * @param {number} binsADeviation
@@ -198,8 +198,8 @@ export const theory = (kind, deviation, binsADeviation) => {
 };
 
 /**
- * The token nearest to a token's vector at a standard deviation; null if it is still its own.
- * @param {(number | string)[]} changes alternating: a standard deviation, and the nearest token from there on
+ * Return the vocabulary token nearest to a noisy vector; null if it is still the original token.
+ * @param {(number | string)[]} changes alternately a standard deviation and the nearest token from there on
  * @param {number} deviation
  */
 export const nearest = (changes, deviation) => {
@@ -210,7 +210,7 @@ export const nearest = (changes, deviation) => {
 };
 
 /**
- * m(t) of every schedule, as in neftune_core/noise/schedules.py.
+ * The multiplier m(t) of every schedule, as in neftune_core/noise/schedules.py.
  * @type {Record<string, (t: number, point: number, last: number) => number>}
  */
 export const SCHEDULES = {
@@ -223,7 +223,7 @@ export const SCHEDULES = {
 };
 
 /**
- * The factor on the strength at every step of a run.
+ * Return the factor by which the strength is multiplied at every step of a run.
  * @param {Pick<Payload, "adaptive" | "last_share">} payload
  * @param {Pick<NoiseControls, "schedule" | "schedule_point" | "equal_energy">} controls
  */

@@ -1,5 +1,5 @@
-/** The Next word view of the Noise tab: the model's next word with and without noise, at the measured strength that
-   is nearest to the slider. */
+/** The Next word view of the Noise tab: the model's next word with and without noise, at the measured strength nearest to
+   the slider. */
 import { make, within } from "./dom.js";
 import { fact } from "./facts.js";
 import { axisOf, bare, isHere, ready, receive, wanted } from "./inside.js";
@@ -12,13 +12,13 @@ import { on, part } from "./parts.js";
 import { text } from "./text.js";
 
 const ASKING = ["depth", "next"]; // the views that need measurements inside the model
-const BEFORE = 6; // tokens of the text that are shown before the next word
+const BEFORE = 6; // number of tokens shown before the next word
 
-/** The token whose next word is shown, and the sentence in which it was chosen. */
+/** The index of the token after which predictions are shown, and the key of its sentence. */
 let chosen = { key: "", place: 0 };
 
 /**
- * The chosen token: the one before the last word, until a different one is chosen.
+ * Return the index of the chosen token; initially, it is the token before the last word.
  * @param {Inside} found
  */
 const placeOf = ({ key, tokens, next }) => {
@@ -27,14 +27,14 @@ const placeOf = ({ key, tokens, next }) => {
 };
 
 /**
- * A strength as text: 0 means no noise, 1 the first measured strength.
+ * Format a strength.
  * @param {Inside} found
- * @param {number} which
+ * @param {number} which 0 for no noise, 1 for the first measured strength
  */
 const strengthWords = ({ strengths, asked }, which) => (which ? `${asked.unit} ${short(strengths[which - 1])}` : text("without noise"));
 
 /**
- * The divergence after every token; 0 without noise.
+ * Return the KL divergence after every token; 0 without noise.
  * @param {Inside} found
  * @param {number} which
  */
@@ -45,6 +45,7 @@ const divergences = ({ next }, which) => {
 };
 
 /**
+ * Return a line with markers on the second vertical axis.
  * @param {string} name
  * @param {number[]} places
  * @param {number[]} values
@@ -74,7 +75,7 @@ views.next = (payload, controls) => {
   const heights = high.map((value, index) => value - low[index]);
   return {
     data: [
-      { ...bars(own, text("KL divergence, clean from noisy"), average, warm, 0.7), x: places },
+      { ...bars(own, text("KL divergence (clean ‖ noisy)"), average, warm, 0.7), x: places },
       {
         ...bars(own, text("lowest to highest of {count} draws", { count: draws }), heights, "var(--lab-text)", 0.09),
         x: places,
@@ -102,12 +103,13 @@ views.next = (payload, controls) => {
 };
 
 /**
+ * Summarise the predictions at a strength.
  * @param {Inside} found
  * @param {number} which
  */
 const summaryOf = (found, which) => {
   const { strengths, next, draws, tokens } = found;
-  if (!which) return text("Without noise: the mean entropy of the next word is {entropy} nats.", { entropy: short(mean(next.clean_entropy)) });
+  if (!which) return text("Without noise, the mean entropy of the next word is {entropy} nats.", { entropy: short(mean(next.clean_entropy)) });
   const { average } = divergences(found, which);
   const most = Math.max(...average);
   return text(
@@ -128,7 +130,7 @@ const summaryOf = (found, which) => {
 
 // ------------------------------------------------------------------ next words after the chosen token
 /**
- * The most likely words at a strength after a token.
+ * Return the most likely next words after a token at a strength.
  * @param {Inside} found
  * @param {number} which
  * @param {number} place
@@ -139,12 +141,13 @@ const likely = ({ next }, which, place) => {
 };
 
 /**
+ * Create a table row.
  * @param {"th" | "td"} kind
  * @param {(Node | string)[]} children
  */
 const row = (kind, children) => make("tr", {}, ...children.map((child) => make(kind, kind === "th" ? { scope: "col" } : {}, child)));
 
-/** @param {number} chance */
+/** Create a cell with a probability and its bar. @param {number} chance */
 const chanceCell = (chance) => {
   const cell = make("span", { className: "lab-predicted-chance" }, percent(chance));
   cell.style.setProperty("--share", chance.toFixed(3));
@@ -152,13 +155,14 @@ const chanceCell = (chance) => {
 };
 
 /**
+ * Create a cell with a word.
  * @param {string} word
- * @param {boolean} isNew
+ * @param {boolean} isNew whether to mark it
  */
 const wordCell = (word, isNew) => make("span", { className: isNew ? "lab-predicted-word lab-new" : "lab-predicted-word" }, visible(word));
 
 /**
- * Both lists of words side by side; words that are likely only with noise are marked.
+ * Show both lists of words side by side, and mark words that are likely only with noise.
  * @param {Inside} found
  * @param {number} which
  * @param {number} place
@@ -179,7 +183,7 @@ const listOfWords = (found, which, place) => {
 };
 
 /**
- * The most likely word at every strength, and the number of draws in which it equals the word without noise.
+ * List the most likely word at every strength, and the number of draws in which it equals the word without noise.
  * @param {Inside} found
  * @param {number} which
  * @param {number} place
@@ -202,7 +206,7 @@ const listOfStrengths = (found, which, place) => {
 };
 
 /**
- * A question for a class: up to which strength is the model's next word the same as without noise?
+ * Describe the lowest strength at which the model's next word changes, as a question for a class.
  * @param {Inside} found
  * @param {number} place
  */
@@ -214,13 +218,13 @@ const aboutWords = (found, place) => {
   const lost = next.kept.findIndex((kept) => kept[place - next.first] < draws);
   const until =
     lost < 0
-      ? text("without noise “{word}” is the most likely next word; it stays so at every strength measured.", { word })
-      : text("without noise “{word}” is the most likely next word; the weakest measured noise that changes it in any of {draws} draws is {strength}.", { word, draws, strength: strengthWords(found, lost + 1) });
+      ? text("without noise, “{word}” is the most likely next word, and it remains so at every measured strength.", { word })
+      : text("without noise, “{word}” is the most likely next word; the weakest measured noise that changes it in any of {draws} draws is {strength}.", { word, draws, strength: strengthWords(found, lost + 1) });
   const follows = place + 1 < tokens.length ? text("In the sentence, “{word}” follows.", { word: bare(tokens[place + 1]) }) : "";
   return [text("After “{before}”:", { before }), until, follows].join(" ").trim();
 };
 
-/** The panel below the figure: the tokens to choose from, and the next words after the chosen one. */
+/** The panel below the figure: the tokens to choose from, and the next words after the chosen token. */
 class Panel {
   /** @type {Inside | null} */
   drawn = null;
@@ -314,7 +318,7 @@ part("noise-inside", (given) => {
     asked = now;
     trigger("click");
   });
-  // A click on the strip chooses a token.
+  // A click on the figure chooses a token.
   document.addEventListener(
     "click",
     (event) => {

@@ -1,4 +1,4 @@
-/** The summary of the noise in the strip: every strength of the study. */
+/** The summary of the noise in the strip, with every strength of the next study. */
 import { listInUnit } from "./noise.js";
 import { listed } from "./numbers.js";
 import { on, say } from "./parts.js";
@@ -7,9 +7,9 @@ import { agreeing, text } from "./text.js";
 /** @type {Record<string, string>} */
 const KIND_NAMES = {
   uniform: text("uniform"),
-  gaussian: text("gaussian"),
-  laplace: text("laplace"),
-  bernoulli: text("bernoulli"),
+  gaussian: text("Gaussian"),
+  laplace: text("Laplace"),
+  bernoulli: text("Bernoulli"),
   symmetric: text("symmetric"),
   adversarial: text("adversarial"),
   "token-dropout": text("token dropout"),
@@ -18,7 +18,7 @@ const KIND_NAMES = {
 const ONLY = { prompt: text("prompt only"), response: text("response only") };
 
 /**
- * The display name of a model: its own name, except for the bundled model.
+ * Return the display name of a model: its own name, or the translated words for the bundled model.
  * @param {string} name
  */
 export const modelName = (name) => (name === "bundled model" ? text("bundled model") : name);
@@ -30,10 +30,10 @@ let more = [];
 /** The number of arms with other methods. */
 let methods = 0;
 
-/** A strength with as many digits as the name of its arm. @param {number} value */
+/** Format a strength with as many digits as the name of its arm has. @param {number} value */
 const digits = (value) => String(Number(value.toPrecision(6)));
 
-/** @param {number[]} strengths */
+/** Join distinct strengths in ascending order. @param {number[]} strengths */
 const joined = (strengths) => {
   const each = [...new Set(strengths)].sort((one, other) => one - other).map(digits);
   return each.length > 1 ? text("{first} and {last}", { first: each.slice(0, -1).join(text(", ")), last: each.at(-1) }) : each[0];
@@ -53,18 +53,18 @@ const sayNoise = () => {
 };
 
 /**
- * Why the strip names strengths that the Noise tab does not show; "" if it does not.
+ * Explain why the strip lists strengths that the Noise tab does not show; "" if there are none.
  * @param {NoiseControls} controls
  */
 const otherArms = ({ strength, unit }) => {
   const strengths = joined(more.filter((value) => value !== strength));
   if (!strengths) return "";
-  if (strength > 0) return text("The next study has this strength and, from the Train tab, {unit} {strengths}.", { unit, strengths });
+  if (strength > 0) return text("The next study uses this strength and, from the Train tab, {unit} {strengths}.", { unit, strengths });
   return text("Strength 0 adds no arm to the next study; the Train tab adds {unit} {strengths}.", { unit, strengths });
 };
 
 /**
- * Short descriptions of unusual settings for where and when noise is added.
+ * Describe settings of tokens, sites and schedule that differ from the defaults.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  */
@@ -82,9 +82,9 @@ on("figure:noise", (made) => {
 });
 
 /**
- * The other arms from the texts on the Train tab.
+ * Update the strip with the further arms that are set on the Train tab.
  * @param {string} strengths
- * @param {...string} boxes the values of arms with other methods; if there are none, they have not changed
+ * @param {...string} boxes values of the arms with other methods; if omitted, these arms are unchanged
  */
 export const moreStrengths = (strengths, ...boxes) => {
   more = listed(strengths);
@@ -93,7 +93,7 @@ export const moreStrengths = (strengths, ...boxes) => {
 };
 
 /**
- * Convert the text of further strengths to another unit, and update the strip: a closed tab emits no event.
+ * Convert the text of further strengths to another unit and update the strip, because a closed tab emits no event.
  * @param {string} strengths
  * @param {InUnit["unit"]} unit
  * @param {string} together

@@ -1,13 +1,13 @@
-/** Views of the Noise tab (noise.js lists the modules with the others), under the names of neftune_core/figures/noise_views.py.
+/** Views of the Noise tab, named as in neftune_core/figures/noise_views.py. noise.js lists the modules of the other views.
 
-   A view is (payload, controls, result, told) => {data, layout, summary}: `result` is the effect of the noise on every token,
-   `told` its summary in a few numbers. Nothing here calls the server. */
+   A view is a function (payload, controls, result, told) => {data, layout, summary}. `result` is the effect of the noise on
+   every token, and `told` is its summary. Nothing here calls the server. */
 import { band, bars, detailsOf, draws, views, whiskers } from "./noise.js";
 import { decibels, multipliers, nearest, UNITS } from "./noise-maths.js";
 import { ceiling, mean, median, middleOf, percent, short, ticks } from "./numbers.js";
 import { agreeing, text } from "./text.js";
 
-const LABELS = 40; // above this number, tokens are labelled only on hover
+const LABELS = 40; // above this number of tokens, labels are shown only on hover
 const MAP_HEIGHT = 300; // approximate height of the plot area, in pixels
 const quiet = "var(--lab-quiet)";
 
@@ -18,7 +18,7 @@ const quiet = "var(--lab-quiet)";
 const lines = (words) => words.replace(/(.{24,36}?)\s/g, "$1<br>");
 
 /**
- * An empty view with a sentence that gives the reason.
+ * Return an empty view with a sentence that gives the reason.
  * @param {string} words
  * @returns {Drawn}
  */
@@ -35,11 +35,12 @@ export const nothing = (words) => ({
 /** @param {Payload} payload */
 const places = (payload) => payload.signal.map((_, place) => place);
 /**
+ * Return a line as a trace.
  * @param {string} name
  * @param {(number | null)[]} x
  * @param {(number | null)[]} y
  * @param {string} colour
- * @param {object} more
+ * @param {object} more properties of the line
  * @returns {Trace}
  */
 export const line = (name, x, y, colour, more = {}) => ({
@@ -53,7 +54,7 @@ export const line = (name, x, y, colour, more = {}) => ({
   hovertemplate: name + text(": ") + "%{y:.3g}<extra></extra>",
 });
 /**
- * A logarithmic axis with plain numbers as ticks.
+ * Return a logarithmic axis with plain numbers as tick labels.
  * @param {number} low
  * @param {number} high
  */
@@ -61,17 +62,17 @@ const logarithmic = (low, high) => {
   const values = ticks(low, high);
   return { range: [Math.log10(low), Math.log10(high)], tickvals: values, ticktext: values.map(short) };
 };
-/** @param {object} at */
+/** Return a dotted line. @param {object} at */
 const rule = (at, colour = "var(--lab-text)") => ({ line: { color: colour, width: 1.4, dash: "dot" }, ...at });
-/** @param {number} y */
+/** Return a horizontal line across the plot. @param {number} y */
 const across = (y) => rule({ type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y });
-/** @param {number} x */
+/** Return a vertical line through the plot. @param {number} x */
 export const upright = (x) => rule({ type: "line", yref: "paper", y0: 0, y1: 1, x0: x, x1: x });
 
-// ------------------------------------------------------------------ cosine and signal to noise, token by token
+// ------------------------------------------------------------------ cosine and signal-to-noise ratio per token
 views.angles = (payload, controls, result) => {
   const [, warm] = payload.colours;
-  if (result.drops) return nothing(text("A token that is set to zero has no direction; the others stay as they are."));
+  if (result.drops) return nothing(text("A token that is set to zero has no direction; the other tokens are unchanged."));
   const cosines = result.cosines.map((cosine) => cosine ?? 0);
   const found = band(payload, controls, result, ({ cosine }) => cosine ?? 0);
   const ratios = result.shares.map((share) => (share ? decibels(share) : null));
@@ -92,16 +93,17 @@ views.angles = (payload, controls, result) => {
     layout: { yaxis: { range: [lowest < 0 ? lowest - 0.05 : 0, 1.02] }, yaxis2: { range: reach } },
     summary: known.length
       ? text(
-          "The median token keeps a cosine of {cosine} to its clean vector; the signal-to-noise ratio is {ratio} dB; " +
-            "the token that turns most keeps {least}.",
+          "The median cosine between noisy and clean vectors is {cosine}, and the lowest is {least}. " +
+            "The signal-to-noise ratio is {ratio} dB.",
           { cosine: short(median(cosines)), ratio: decibels(result.deviation / payload.root_mean_square).toFixed(1), least: short(Math.min(...cosines)) },
         )
-      : text("Without noise every token keeps a cosine of 1 to itself."),
+      : text("Without noise, every cosine is 1."),
   };
 };
 
 // ------------------------------------------------------------------ the map: tokens and their clouds of noise in a plane
 /**
+ * Return the noisy positions of all tokens in the repeated draws.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @param {TokenEffects} result
@@ -123,6 +125,7 @@ const cloud = (payload, controls, { deviation, skipped }) => {
 };
 
 /**
+ * Return one coordinate of every noisy token.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @param {TokenEffects} result
@@ -136,6 +139,7 @@ const landed = (payload, { kind }, { drops, deviation, skipped, shares }, axis, 
 };
 
 /**
+ * Return markers as a trace.
  * @param {string} name
  * @param {{x: (number | null)[], y: (number | null)[]}} points
  * @param {string | string[]} colour
@@ -156,8 +160,8 @@ const dots = (name, { x, y }, colour, size, more = {}) => ({
 });
 
 /**
- * Create a test for whether a label fits beside the labels placed before; the others are shown on hover.
- * @param {number} half
+ * Create a function that places labels and returns false for a label that would overlap an earlier one.
+ * @param {number} half half the height of the plot, in data units
  */
 const labelRoom = (half) => {
   const pixels = MAP_HEIGHT / (2 * half);
@@ -204,7 +208,7 @@ views.map = (payload, controls, result) => {
     cliponaxis: false,
     hovertemplate: "%{customdata}<extra></extra>",
   });
-  // The centre is that of the clean vectors and fixed; the margin grows in steps of a fifth.
+  // The centre is fixed at the clean vectors; the range grows in steps of 20%.
   const middle = { x: middleOf([...plane.x, ...around.x]), y: middleOf([...plane.y, ...around.y]) };
   /** @param {"x" | "y"} axis */
   const furthest = (axis) =>
@@ -227,13 +231,13 @@ views.map = (payload, controls, result) => {
       yaxis: { range: [middle.y - half, middle.y + half] },
     },
     summary:
-      text("The plane of the sentence's first two principal components holds {share} of the variance of its vectors.", {
+      text("The first two principal components of the sentence explain {share} of the variance of its vectors.", {
         share: percent(plane.share),
       }) +
       " " +
       (result.drops
         ? text("A dropped token moves to the zero vector.")
-        : text("Noise of every kind spreads in this plane as a round cloud, with a standard deviation of {std} in each direction.", {
+        : text("In this plane, noise of every kind forms a round cloud with a standard deviation of {std} in each direction.", {
             std: short(result.deviation),
           })),
   };
@@ -241,7 +245,7 @@ views.map = (payload, controls, result) => {
 
 // ------------------------------------------------------------------ the nearest token of the vocabulary
 /**
- * The number of tokens that are nearer to another token at this strength; 0 until the vocabulary has been searched.
+ * Count the noisy tokens that are nearer to another token; 0 until the vocabulary has been searched.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @param {TokenEffects} result
@@ -252,7 +256,7 @@ export const flips = (payload, controls, { drops, deviation, skipped }) => {
 };
 
 /**
- * Describe the nearest token of the vocabulary.
+ * Describe the first change of the nearest token.
  * @param {string} token
  * @param {string | number | undefined} other
  */
@@ -302,14 +306,14 @@ views.nearest = (payload, controls, { drops, deviation, skipped }) => {
     },
     summary:
       (examples.length ? text("{made}: {rest}.", { made, rest: [...examples.slice(0, 4), ...(examples.length > 4 ? ["…"] : [])].join(text(", ")) }) : text("{made}.", { made })) +
-      (finite.length ? " " + text("The first change comes at {strength}; the dotted line marks the current strength.", change) : ""),
+      (finite.length ? " " + text("The first change occurs at {strength}; the dotted line marks the current strength.", change) : ""),
   };
 };
 
 // ------------------------------------------------------------------ the strength at other lengths
 views.length = (payload, controls, { drops, deviation }) => {
   const [grey, warm] = payload.colours;
-  if (drops) return nothing(text("A share of the tokens is the same at every length."));
+  if (drops) return nothing(text("The share of dropped tokens does not depend on the length."));
   if (!deviation) return nothing(text("No noise: raise the strength to see how it depends on the length."));
   const { width, length, padded_length: padded } = payload;
   const alpha = deviation / UNITS.alpha(payload, controls);
@@ -336,10 +340,10 @@ views.length = (payload, controls, { drops, deviation }) => {
     },
     summary: agreeing(
       length,
-      "On your token the standard deviation is {std}. With the true length, alpha {alpha} is {ten} on 10 tokens and " +
-        "{thousand} on 1,000; padded to {padded}, short sentences get no more than {least}.",
-      "On your {count} tokens the standard deviation is {std}. With the true length, alpha {alpha} is {ten} on 10 tokens " +
-        "and {thousand} on 1,000; padded to {padded}, short sentences get no more than {least}.",
+      "For your token, the standard deviation is {std}. With the true length, alpha {alpha} gives {ten} for 10 tokens and " +
+        "{thousand} for 1,000; padded to {padded}, short sentences get at most {least}.",
+      "For your {count} tokens, the standard deviation is {std}. With the true length, alpha {alpha} gives {ten} for 10 tokens " +
+        "and {thousand} for 1,000; padded to {padded}, short sentences get at most {least}.",
       {
         std: short(deviation),
         alpha: short(alpha),
@@ -360,7 +364,7 @@ views.schedule = (payload, controls) => {
   const y = factors.map((factor) => factor * controls.strength);
   const name = payload.schedules[controls.schedule];
   const energy = mean(factors.map((factor) => factor * factor));
-  const made = controls.schedule === "adaptive" ? " " + text("Drawn for a made-up training loss that falls by half; an actual run follows its own loss.") : "";
+  const made = controls.schedule === "adaptive" ? " " + text("Drawn for a made-up training loss that falls by half; in a real run, the schedule follows the actual loss.") : "";
   const constant = line(text("constant"), [0, 100], [controls.strength, controls.strength], grey, { dash: "dash", width: 1.6 });
   return {
     data: [

@@ -1,4 +1,4 @@
-/** Beside the figure of the Noise tab: the tokens of the sentence, the meaning of the strength, and the ruler of units. */
+/** The text beside the figure of the Noise tab: the tokens of the sentence, what the strength means, and the ruler of units. */
 import { svg, within } from "./dom.js";
 import { modelName } from "./noise-strip.js";
 import { degrees, realised, UNITS } from "./noise-maths.js";
@@ -7,7 +7,7 @@ import { on, part } from "./parts.js";
 import { agreeing, text } from "./text.js";
 
 // ------------------------------------------------------------------ the sentence as tokens
-/** @param {string} token */
+/** Replace white space in a token by visible characters. @param {string} token */
 export const visible = (token) => token.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "·") || "␣";
 
 part("noise-chips", ({ element }) => {
@@ -25,7 +25,7 @@ part("noise-chips", ({ element }) => {
       const chip = list.children[index];
       const turned = result.cosines[index] === null
         ? text("set to zero")
-        : text("turned by {angle}°", { angle: short(degrees(result.cosines[index])) });
+        : text("rotated by {angle}°", { angle: short(degrees(result.cosines[index])) });
       chip.style.setProperty("--noise", Math.min(1, share / (1 + share)).toFixed(3));
       chip.classList.toggle("gone", result.drops && share > 0);
       const norms = { before: short(result.before[index]), after: short(result.after[index]) };
@@ -35,7 +35,7 @@ part("noise-chips", ({ element }) => {
 });
 
 // ------------------------------------------------------------------ what the strength means, in words
-const REALISED = 0.9;
+const REALISED = 0.9; // warn if rounding keeps less of the noise than this
 
 /**
  * Describe a strength in neutral words.
@@ -54,13 +54,14 @@ const verdict = ({ drops, share }, result) => {
   if (share === 0) return result.deviation ? text("None of these tokens gets noise.") : text("No noise: this is the control.");
   const size = { share: percent(share) };
   if (share < 0.02) return text("The noise is {share} as large as the words: hardly noticeable.", size);
-  if (share < 0.3) return text("The noise is {share} as large as the words: each token points nearly where it did.", size);
+  if (share < 0.3) return text("The noise is {share} as large as the words: each token almost keeps its direction.", size);
   if (share < 0.7) return text("The noise is {share} as large as the words: each token roughly keeps its direction.", size);
   if (share < 1.5) return text("The noise is about as large as the words ({share}).", size);
   return text("The noise is larger than the words ({share}): little of the sentence is left.", size);
 };
 
 /**
+ * Return warnings about the range of the slider and about rounding.
  * @param {Payload} payload
  * @param {TokenEffects} result
  * @param {Clipped | null} clipped
@@ -70,14 +71,15 @@ const warnings = (payload, { deviation }, clipped) => {
   if (clipped) {
     const { strength: most, unit, wanted, before } = clipped;
     const same = { before: `${before.unit} ${short(before.strength)}`, wanted: short(wanted) };
-    found.push(text("The {unit} slider ends at {most}: on this sentence, {before} would be {wanted}.", { unit, most, ...same }));
+    found.push(text("The {unit} slider ends at {most}; on this sentence, {before} corresponds to {wanted}.", { unit, most, ...same }));
   }
   const kept = realised(payload.realised, deviation);
-  if (kept < REALISED) found.push(text("In bfloat16 only {share} of this noise survives the rounding.", { share: percent(Math.max(0, kept)) }));
+  if (kept < REALISED) found.push(text("In bfloat16, only {share} of this noise survives rounding.", { share: percent(Math.max(0, kept)) }));
   return found.join(" ");
 };
 
 /**
+ * Return notes on the kind of noise and on what the figure leaves out.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  */
@@ -87,7 +89,7 @@ const notes = (payload, { kind, tokens }) => {
   if (part)
     found.push(
       text(
-        "“{part}” is part of a character that has no token of its own. The bundled model knows English only; larger models have tokens for Chinese too.",
+        "“{part}” is part of a character that has no token of its own. The bundled model supports only English; larger models also have tokens for Chinese.",
         { part },
       ),
     );
@@ -101,7 +103,7 @@ const notes = (payload, { kind, tokens }) => {
       ),
     );
   if (tokens === "prompt")
-    found.push(text("During training only the prompt gets noise; here your sentence is treated as a whole sequence."));
+    found.push(text("During training, only the prompt gets noise; here your sentence is treated as a whole sequence."));
   if (tokens === "response")
     found.push(text("During training only the response gets noise; here your sentence is treated as a whole sequence."));
   if (payload.layer < 0) found.push(text("Shown at the per-layer embeddings, the first site with noise."));
@@ -140,7 +142,7 @@ part("noise-words", ({ element }) => {
   on("figure:noise", (/** @type {NoiseSaid} */ { payload, controls, told, result, clipped }) => {
     const words = verdict(told, result);
     put("verdict", words);
-    // Noise as large as the words is in the middle.
+    // Noise as large as the embeddings is in the middle of the scale.
     scale.style.setProperty("--place", String(told.share / (1 + told.share)));
     scale.setAttribute("aria-label", words);
     recorded.hidden = payload.model !== "bundled model" || controls.kind !== "uniform" || controls.unit !== "alpha";
@@ -156,7 +158,7 @@ const RULER = { width: 330, left: 4, right: 326, row: 50 };
 /** @type {Record<string, {marks: number[], words: string, shown: (value: number) => string}>} */
 const MARKS = {
   alpha: { marks: [5, 10, 15], words: text("the paper's strengths"), shown: short },
-  std: { marks: [0.01, 0.05, 0.1, 0.2], words: text("constants in use"), shown: short },
+  std: { marks: [0.01, 0.05, 0.1, 0.2], words: text("common constants"), shown: short },
   relative: { marks: [0.1, 0.5, 1], words: text("of the signal"), shown: percent },
 };
 class Ruler {
@@ -173,7 +175,7 @@ class Ruler {
   }
 
   /**
-   * The scales are fixed while the strength moves; they are redrawn when the sentence or length rule changes.
+   * Show the strength; the scales are redrawn only if the sentence or the length rule has changed.
    * @param {Payload} payload
    * @param {NoiseControls} controls
    * @param {Told} told
@@ -196,7 +198,7 @@ class Ruler {
     );
   }
 
-  /** @param {number} std */
+  /** Return the horizontal position of a standard deviation. @param {number} std */
   place(std) {
     const [low, high] = this.span;
     const share = Math.log(std / low) / Math.log(high / low);

@@ -1,6 +1,7 @@
-/** The Noise tab: everything that depends on the strength slider is computed here (noise-maths.js), without the server. The words
-   and the ruler beside the figure are in noise-words.js. The view of the norms is here; the others are in noise-views.js, noise-density.js,
-   noise-depth.js, noise-loss.js and noise-next.js. */
+/** The Noise tab. Everything that depends on the strength slider is computed in the browser (noise-maths.js).
+
+   The text and the ruler beside the figure are in noise-words.js. The Norms view is here; the other views are in
+   noise-views.js, noise-density.js, noise-depth.js, noise-loss.js and noise-next.js. */
 import { changed } from "./controls.js";
 import { bandOf, inUnit, measured, repeatedDraws, SHARE, told as toldOf, UNITS } from "./noise-maths.js";
 import { ceiling, listed, mean, reaching, short } from "./numbers.js";
@@ -9,23 +10,25 @@ import { sources } from "./plot.js";
 import { agreeing, text } from "./text.js";
 import { merged } from "./traces.js";
 
-// ------------------------------------------------------------------ repeated draws, and other details that arrive later
+// ------------------------------------------------------------------ repeated draws and other details that arrive later
 /** @type {Details | null} */
 let details = null;
 
 /**
- * Details of this sentence that arrive later; null until then.
+ * Return the details of this sentence; null until they have arrived.
  * @param {Payload} payload
  */
 export const detailsOf = (payload) => (details?.key === payload.key ? details : null);
 
 /**
+ * Return the repeated draws of the chosen kind, or null.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  */
 export const draws = (payload, controls) => repeatedDraws(payload, detailsOf(payload), controls);
 
 /**
+ * Return the range of a measure over the repeated draws, or null.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @param {TokenEffects} result
@@ -34,7 +37,7 @@ export const draws = (payload, controls) => repeatedDraws(payload, detailsOf(pay
 export const band = (payload, controls, result, measure) => bandOf(payload, draws(payload, controls), result, measure);
 
 /**
- * The band as thin bars that start at its lower end.
+ * Draw a band as thin bars that start at its lower end.
  * @param {Payload} payload
  * @param {Band} band
  * @returns {Trace}
@@ -56,6 +59,7 @@ export const whiskers = (payload, { low, high, count }) => {
 };
 
 /**
+ * Return one bar per token as a trace.
  * @param {Payload} payload
  * @param {string} name
  * @param {number[]} y
@@ -92,7 +96,7 @@ views.norms = (payload, controls, result, told) => {
   const gone = after.filter((norm, place) => norm === 0 && before[place]).length;
   const much = told.drops
     ? agreeing(gone, "1 of {all} tokens is set to zero.", "{count} of {all} tokens are set to zero.", { all: payload.length })
-    : text("the median token turns by {angle}°.", { angle: short(told.angle) });
+    : text("median rotation of a token: {angle}°.", { angle: short(told.angle) });
   return {
     data: found ? [...data, whiskers(payload, found)] : data,
     layout: { yaxis: { range: [0, ceiling(1.05 * highest)] } },
@@ -105,14 +109,15 @@ views.norms = (payload, controls, result, told) => {
   };
 };
 
-// A strength depends on its unit, and the unit on the kind. When one of them changes, the strength that was read last
-// represents the same noise until the slider shows it in the new unit.
+// A strength has a unit, and the units depend on the kind. When the unit changes, the last strength read is converted and used
+// until the slider shows it in the new unit.
 /** @type {InUnit | null} */
 let settled = null;
 /** @type {{share: InUnit, other: InUnit}} */
 const asides = { share: { strength: 0.1, unit: SHARE }, other: { strength: 5, unit: "alpha" } };
 
 /**
+ * Return the controls with a strength that matches their unit and kind.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @returns {NoiseControls}
@@ -133,7 +138,7 @@ let current = null;
 let clipped = null;
 
 /**
- * The slider in another unit: the same noise on this sentence to three digits, with the range of that unit;
+ * Update the slider for another unit: the same noise on this sentence to three digits, with the range of that unit.
  * `clipped` stores a value beyond the end of the range.
  * @param {number} strength
  * @param {InUnit["unit"]} unit
@@ -153,7 +158,7 @@ export const changeUnit = (strength, unit, sliders) => {
 };
 
 /**
- * The unit and slider for another kind; those that drop tokens have their own unit.
+ * Return the unit and the slider update for another kind; kinds that drop tokens have a unit of their own.
  * @param {string} kind
  * @param {InUnit["unit"]} unit
  * @param {number} strength
@@ -169,7 +174,7 @@ export const changeKind = (kind, unit, strength, sliders) => {
 };
 
 /**
- * The figure of a preview for these controls, with the texts beside it.
+ * Return the figure of a preview for these controls, with the data for the text beside it.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @returns {NoiseSaid}
@@ -185,7 +190,7 @@ export const drawn = (payload, controls) => {
 };
 
 sources.noise = (payload, given) => {
-  if (payload !== current?.payload) settled = null; // it arrived with its controls
+  if (payload !== current?.payload) settled = null; // a new preview includes the values of its controls
   current = { payload, chosen: read(payload, given) };
   return drawn(payload, current.chosen);
 };
@@ -220,8 +225,8 @@ let heard = "";
 let calls = 0;
 
 /**
- * Convert the text of further strengths to another unit, for about the same noise on this sentence. Strengths set together
- * with their unit are not converted: `together` indicates this once.
+ * Convert the text of further strengths to another unit, for about the same noise on this sentence. Strengths that were set
+ * together with their unit are not converted; `together` indicates this once, as JSON.
  * @param {string} strengths
  * @param {InUnit["unit"]} unit
  * @param {string} together
@@ -239,7 +244,7 @@ export const listInUnit = async (strengths, unit, together) => {
 };
 
 /**
- * Convert a text of strengths in alpha to the chosen unit.
+ * Convert a list of strengths, given as text, from alpha to another unit.
  * @param {string} strengths
  * @param {string} unit
  */
@@ -247,6 +252,7 @@ export const fromAlpha = (strengths, unit) =>
   unit === "alpha" || !current ? strengths : inOtherUnit(strengths, "alpha", unit);
 
 /**
+ * Convert a list of strengths, given as text, between units; a share cannot be converted.
  * @param {string} strengths
  * @param {string} from
  * @param {string} unit

@@ -1,4 +1,4 @@
-/** Progress in the page title, and a notification at the end. */
+/** Progress in the page title, and a notification when a study ends. */
 import { make, within } from "./dom.js";
 import { fact } from "./facts.js";
 import { text } from "./text.js";
@@ -7,7 +7,7 @@ const NAME = "NEFTune Lab"; // the framework sets the page title only after this
 const LONG_SECONDS = 90;
 
 /**
- * Show a notification; false if the browser allows them only in service workers, as on phones (the constructor throws).
+ * Show a notification. Return false if the constructor throws, as on phones, where only service workers may notify.
  * @param {string} words
  */
 const notify = (words) => {
@@ -21,7 +21,7 @@ const notify = (words) => {
 /** @type {boolean | null} */
 let notifies = null;
 /**
- * Whether notifications exist and have this permission; without it, creating one shows nothing.
+ * Return whether notifications are supported and have this permission.
  * @param {NotificationPermission} permission
  */
 const mayNotify = (permission) =>
@@ -37,7 +37,7 @@ const glance = () => {
     lost = true;
     return;
   }
-  if (lost) document.title = NAME; // also for a study that began and ended meanwhile
+  if (lost) document.title = NAME; // in case a study began and ended meanwhile
   lost = false;
   const left = strip?.querySelector(".lab-progress-left");
   const word = strip?.querySelector("b")?.textContent;
@@ -59,7 +59,7 @@ document.addEventListener("visibilitychange", () => {
 const watched = { childList: true, subtree: true, characterData: true, attributeFilter: ["data-state"] };
 new MutationObserver(glance).observe(document.body, watched);
 
-// Permission may be requested only after a click, and is requested only for long studies.
+// Browsers allow a request for permission only after a click; the button is offered only for long studies.
 const offer = make("button", { type: "button", hidden: true, className: "lab-offer" }, text("Notify me when it ends"));
 offer.addEventListener("click", () => Notification.requestPermission().then(glance));
 /** @param {HTMLElement | undefined} left */

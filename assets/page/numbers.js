@@ -1,4 +1,4 @@
-/** Numbers: means, round values for axes, and numbers as text. Does not use the DOM. */
+/** Means, round values for axes, and formatted numbers. Does not use the DOM. */
 
 /** @param {number[]} values */
 export const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
@@ -10,11 +10,11 @@ export const median = (values) => {
   return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 };
 
-/** @param {number[]} values */
+/** Return the middle between the smallest and the largest value. @param {number[]} values */
 export const middleOf = (values) => (Math.min(...values) + Math.max(...values)) / 2;
 
 /**
- * Format with three significant digits; below 0.001 as a power of ten.
+ * Format a number with three significant digits, or in scientific notation below 0.001.
  * @param {number} value
  */
 export const short = (value) => {
@@ -29,7 +29,7 @@ const superscript = (digits) => [...digits].map((digit) => "⁰¹²³⁴⁵⁶�
 export const percent = (share) => short(100 * share) + "%";
 
 /**
- * The next of 1, 1.5, 2, ... times a power of ten from `value` on: an axis grows in steps, so that growing bars are visible.
+ * Round up to 1, 1.5, 2, 3, 5 or 7.5 times a power of ten: an axis grows in steps, so that growing bars are visible.
  * @param {number} value
  */
 export const ceiling = (value) => {
@@ -40,7 +40,7 @@ export const ceiling = (value) => {
 const CEILINGS = [1, 1.5, 2, 3, 5, 7.5, 10];
 
 /**
- * 1, 2 and 5 times every power of ten between two values.
+ * Return the values 1, 2 and 5 times powers of ten in a range.
  * @param {number} low
  * @param {number} high
  */
@@ -52,7 +52,7 @@ export const ticks = (low, high) => {
 };
 
 /**
- * Round numbers between two values, four or five of them.
+ * Return about four or five round numbers in a range.
  * @param {number} low
  * @param {number} high
  */
@@ -66,7 +66,7 @@ export const rounds = (low, high) => {
 };
 
 /**
- * The value of [[step, value], ...] at a step between its points.
+ * Interpolate the value of [[step, value], ...] at a step.
  * @param {[number, number][]} points
  * @param {number} step
  */
@@ -83,7 +83,7 @@ export const at = (points, step) => {
 };
 
 /**
- * Exponential moving average with decay `past`, with bias correction at the start.
+ * Compute an exponential moving average with decay `past` and bias correction at the start.
  * @param {(number | null)[]} values
  * @param {number} past
  */
@@ -97,14 +97,14 @@ export const runningMeans = (values, past) => {
 };
 
 /**
- * Parse a list of positive numbers.
+ * Parse a list of positive numbers; ignore everything else.
  * @param {unknown} text
  */
 export const listed = (text) => String(text || "").split(/[,;\s]+/).map(Number).filter((value) => value > 0);
 
 /**
- * The range of a slider that can show `value`: extended if it is beyond the end, with a finer step if it is between two
- * steps, down to its third digit.
+ * Extend the range of a slider so that it can show `value`: a higher maximum if it is beyond the end, and a finer step, down
+ * to its third digit, if it is between two steps.
  * @param {Slider} range
  * @param {number} value
  */

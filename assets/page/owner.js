@@ -3,7 +3,7 @@ import { store, stored } from "./dom.js";
 
 const KEPT = "neftune-lab-owner";
 
-/** An unguessable key, created once and stored in this browser; also works over plain HTTP, where crypto.subtle is missing. */
+/** Return the unguessable key of this browser, created on first use. Works over plain HTTP, where crypto.subtle is missing. */
 export const ownerKey = () => {
   const known = stored(KEPT);
   if (known && /^[0-9a-f]{64}$/.test(known)) return known;

@@ -1,4 +1,4 @@
-/** The modules of the page, and the global `Lab` used by the server's handlers, the components and the tests. */
+/** Imports the modules of the page, and defines the global `Lab` for the server's handlers, the components and the tests. */
 import { currentTab, openTab, parameter, setParameter } from "./address.js";
 import "./back.js";
 import "./calls.js";

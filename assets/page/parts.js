@@ -1,14 +1,14 @@
-/** Parts that mount themselves, and messages between them.
+/** Registration of parts, and messages between them.
 
-   A part is the script of a gr.HTML component, whose `js_on_load` passes {part, element, props, watch, trigger}. Components
-   that are mounted before the page's modules have loaded wait in `window.labWaiting`. */
+   A part is the script of a gr.HTML component. The component's `js_on_load` passes {part, element, props, watch, trigger}.
+   Components that are mounted before the page's modules have loaded wait in `window.labWaiting`. */
 
 /** @type {Record<string, (given: Given) => void>} */
 const parts = {};
 /** @type {Record<string, Given[]>} */
 const waiting = {};
 
-/** @param {Given} given */
+/** Mount a component, now or when its part is registered. @param {Given} given */
 export const mount = (given) => {
   const part = parts[given.part];
   if (part) part(given);
@@ -16,7 +16,7 @@ export const mount = (given) => {
 };
 
 /**
- * Register a part; components that exist already are mounted now.
+ * Register a part, and mount the components that wait for it.
  * @param {string} name
  * @param {(given: Given) => void} mounted
  */
@@ -32,7 +32,7 @@ const listeners = {};
 const last = {};
 
 /**
- * Call `callback` with every message of this name, and immediately with the last one, if any.
+ * Call `callback` with every message of this name, and immediately with the last message, if any.
  * @param {string} name
  * @param {(message: any) => void} callback
  */
@@ -42,6 +42,7 @@ export const on = (name, callback) => {
 };
 
 /**
+ * Send a message to all callbacks of this name.
  * @param {string} name
  * @param {any} message
  */

@@ -1,7 +1,7 @@
-/** The live figure: one Plotly node for the life of the component, redrawn with Plotly.react.
+/** The live figure: one Plotly node for the lifetime of the component, redrawn with Plotly.react.
 
-   Its value is a figure {name, data, layout, narrow, summary}, or {source, controls, payload, ...shell}. In the second case
-   sources[source](payload, controls) computes {data, layout, summary} here, again whenever a control moves. */
+   Its value is a figure {name, data, layout, narrow, summary}, or {source, controls, payload, ...shell}. In the second case,
+   sources[source](payload, controls) computes {data, layout, summary} in the browser whenever a control changes. */
 import { read, watch as watchControls } from "./controls.js";
 import { make, save, within } from "./dom.js";
 import { isFull, offerFullScreen } from "./full-screen.js";
@@ -28,7 +28,7 @@ const CONFIG = {
   modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage", "autoScale2d", "hoverClosestCartesian", "hoverCompareCartesian"],
 };
 
-// Translations of Plotly's own texts that are visible here.
+// Translations of Plotly's texts that appear on the page.
 const LOCALE = {
   moduleType: "locale",
   name: LabLanguage.tag,
@@ -39,7 +39,7 @@ const LOCALE = {
     "Zoom out": text("Zoom out"),
     "Reset axes": text("Reset axes"),
     "Double-click to zoom back out": text("Double-click to zoom back out"),
-    "Double-click on legend to isolate one trace": text("Double-click on the legend to see one curve alone"),
+    "Double-click on legend to isolate one trace": text("Double-click the legend to isolate one curve"),
   },
   format: {},
 };
@@ -50,13 +50,13 @@ const locale = () => {
   return LOCALE.name;
 };
 
-/** Factor by which type is larger on the full screen. */
+/** Factor by which type is larger in full screen. */
 const FULL_SCREEN = 1.3;
 
 class LiveFigure {
-  /** @type {any} what is shown: a Computed figure, or null */
+  /** @type {any} the figure that is shown (Computed), or null */
   value = null;
-  /** @type {any} the last figure that was sent, even if it is empty */
+  /** @type {any} the last figure received, even if it is empty */
   held = null;
   redraws = 0;
   watching = false;
@@ -69,7 +69,7 @@ class LiveFigure {
   later = 0;
   /** @type {number | undefined} */
   width;
-  /** Factor by which its type is larger than usual. */
+  /** Current magnification of the type. */
   factor = 1;
   /** @type {{value: any, view?: string, range: string, width: number, dark: boolean} | undefined} */
   drawn;
@@ -111,7 +111,7 @@ class LiveFigure {
     this.receive();
   }
 
-  /** Take a figure, or changes to the current one; changes to a different figure are ignored. */
+  /** Receive a figure or changes to the current figure; ignore changes to a different one. */
   receive() {
     const given = this.props.value;
     if (given?.since === undefined) this.held = given;
@@ -120,7 +120,7 @@ class LiveFigure {
     this.take(this.held);
   }
 
-  /** @param {any} given the figure to show, or nothing */
+  /** Show a figure, or nothing if it is empty. @param {any} given */
   take(given) {
     this.value = given?.source || given?.data?.length ? given : null;
     this.node.parentElement.classList.toggle("lab-empty", !this.value);
@@ -130,7 +130,7 @@ class LiveFigure {
       const ids = Object.values(this.value.controls).map((/** @type {any} */ { id }) => id);
       watchControls(ids, (event) => {
         this.touched = true;
-        // Until the framework has processed the choice, two of its radio buttons can be checked.
+        // Until the framework has processed the choice, two radio buttons can be checked.
         if (event?.target instanceof HTMLInputElement && event.target.type === "radio") setTimeout(() => this.draw(), 0);
         else this.draw({ moving: true });
       });
@@ -138,7 +138,7 @@ class LiveFigure {
     this.draw();
   }
 
-  /** Without a value nothing is drawn, neither empty axes nor the curves of a different figure. */
+  /** Remove the drawing, including axes and the curves of an earlier figure. */
   clear() {
     clearTimeout(this.later);
     cancelAnimationFrame(this.frame);
@@ -151,7 +151,7 @@ class LiveFigure {
   }
 
   /**
-   * The current figure: as sent, or computed by its source from the controls.
+   * Return the current figure, as received or as computed from the controls.
    * @returns {Figure}
    */
   current() {
@@ -159,7 +159,7 @@ class LiveFigure {
     if (!value.source) return value;
     /** @type {Record<string, any>} */
     const controls = {};
-    // While the page mounts, inputs exist before their values: until one is touched, the declared value is used.
+    // While the page mounts, inputs exist before they have values, so declared values are used until an input changes.
     for (const [name, { id, value: declared }] of Object.entries(/** @type {Record<string, any>} */ (value.controls)))
       controls[name] = (this.touched ? read(id) : undefined) ?? declared;
     const made = sources[value.source](value.payload, controls);
@@ -167,13 +167,13 @@ class LiveFigure {
     return { ...value, ...made, layout: merged(value.layout, made.layout) };
   }
 
-  /** `moving`: more changes are expected, so Plotly draws at most once per animation frame. */
+  /** Draw the figure; if `moving`, more changes are expected, so Plotly draws at most once per animation frame. */
   draw({ moving = false } = {}) {
     if (!this.value) return;
     const figure = this.current();
     this.tell(figure.summary);
     const width = this.node.clientWidth;
-    if (!width) return; // a figure of a closed tab; it is drawn when the tab opens
+    if (!width) return; // its tab is closed; it is drawn when the tab opens
     const layout = this.laidOut(figure, width);
     this.offer(figure);
     if (!plotly()) {
@@ -188,6 +188,7 @@ class LiveFigure {
   }
 
   /**
+   * Return the layout at a width, magnified.
    * @param {Figure} figure
    * @param {number} width
    */
@@ -206,7 +207,7 @@ class LiveFigure {
   }
 
   /**
-   * The scale that the figure opened with, or that the user chose: it does not change while one looks at it.
+   * Return whether the vertical axis is logarithmic: as chosen by the user, otherwise as the figure was first received.
    * @param {Figure} figure
    * @returns {boolean}
    */
@@ -215,7 +216,7 @@ class LiveFigure {
   }
 
   /**
-   * The controls for scale and smoothing, if the figure shows curves over steps.
+   * Show the controls for scale and smoothing if the figure shows curves over steps.
    * @param {Figure} figure
    */
   offer(figure) {
@@ -230,6 +231,7 @@ class LiveFigure {
   }
 
   /**
+   * Draw the figure with Plotly.
    * @param {Figure} figure
    * @param {Layout} layout
    */
@@ -241,7 +243,7 @@ class LiveFigure {
     const style = getComputedStyle(document.body);
     if (this.sketched) this.node.replaceChildren();
     this.sketched = false;
-    const config = { ...CONFIG, locale: locale(), displayModeBar: layout.width < NARROW ? false : "hover" }; // it would cover the legend
+    const config = { ...CONFIG, locale: locale(), displayModeBar: layout.width < NARROW ? false : "hover" }; // the mode bar would cover the legend
     const traces = magnified(named(smoothed(figure.data, this.choice().smoothing)), this.factor);
     plotly().react(this.node, coloured(traces, style), coloured(layout, style), config);
     const { value } = this;
@@ -249,6 +251,7 @@ class LiveFigure {
   }
 
   /**
+   * Sketch the figure if possible, and load Plotly.
    * @param {Figure} figure
    * @param {Layout} layout
    * @param {boolean} moving
@@ -257,7 +260,7 @@ class LiveFigure {
     this.sketched = sketch(this.node, figure.data, layout);
     if (!this.sketched) this.node.replaceChildren(); // remains of an earlier view
     if (this.asked || (moving && this.failure)) return;
-    // Once it is in view, and after the frame that shows the sketch.
+    // Load Plotly once the figure is in view, after the frame that shows the sketch.
     this.sight?.disconnect();
     this.sight = new IntersectionObserver((found) => found.at(-1)?.isIntersecting && this.isSeen() && this.fetch());
     this.sight.observe(this.node);
@@ -273,7 +276,7 @@ class LiveFigure {
   }
 
   /**
-   * Show a sentence in the figure and a retry button; the next redraw also retries.
+   * Show an error and a retry button in the figure; the next redraw also retries.
    * @param {string} words
    */
   tellFailure(words) {
@@ -286,8 +289,8 @@ class LiveFigure {
   }
 
   /**
-   * While a control moves, only the heights of bars change: they are set in the existing drawing in one or two milliseconds,
-   * and Plotly redraws everything when the control rests. Returns whether that was possible.
+   * Set new bar heights in the existing drawing, which takes one or two milliseconds. Plotly redraws everything when the
+   * control rests. Return whether this was possible.
    * @param {Figure} figure
    * @param {Layout} layout
    */
@@ -306,7 +309,7 @@ class LiveFigure {
     return true;
   }
 
-  /** @param {string | undefined} words */
+  /** Show the summary, and use it as the label for screen readers. @param {string | undefined} words */
   tell(words) {
     if (words === undefined || this.summary.textContent === words) return;
     this.summary.textContent = words;
@@ -315,10 +318,10 @@ class LiveFigure {
 
   resized() {
     const isChanged = this.node.clientWidth !== this.width || isFull(this.node.parentElement);
-    if (this.isSeen() && (isChanged || !this.drawn)) this.draw(); // also if its tab was left before Plotly had loaded
+    if (this.isSeen() && (isChanged || !this.drawn)) this.draw(); // also if its tab was closed before Plotly had loaded
   }
 
-  /** Whether it is visible; while the page opens, the tab that is mounted first may not be the requested one. */
+  /** Return whether the figure is visible; while the page opens, the tab mounted first may not be the requested one. */
   isSeen() {
     return "labOpened" in document.body.dataset && this.node.clientWidth > 0;
   }
@@ -339,7 +342,7 @@ class LiveFigure {
 }
 
 /**
- * The version of a figure's content, to which its next changes apply; "" for none.
+ * Return the version of a figure's content, to which the next changes apply; "" if there is none.
  * @param {string} id
  * @returns {string}
  */

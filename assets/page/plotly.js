@@ -1,4 +1,4 @@
-/** Plotly, under its own global name; it is fetched when a figure is visible or a tab is about to be opened. */
+/** Loads Plotly when a figure is visible or a tab is about to be opened. */
 import { make } from "./dom.js";
 import { say } from "./parts.js";
 import { text } from "./text.js";
@@ -6,7 +6,7 @@ import { text } from "./text.js";
 const address = new URL("plotly.min.js", import.meta.url).href;
 let library = /** @type {any} */ (null);
 
-/** Plotly, or null until it has loaded; another script may set the usual global name to a different version. */
+/** Return Plotly, or null until it has loaded. Another script may set the global `Plotly` to a different version. */
 export const plotly = () => library;
 
 /** @type {Promise<any> | null} */

@@ -1,4 +1,4 @@
-/** The number of settings that differ from the preset of the Train tab. */
+/** Shows how many settings differ from the preset on the Train tab. */
 import { within } from "./dom.js";
 import { on, part } from "./parts.js";
 import { changedSettings } from "./state.js";

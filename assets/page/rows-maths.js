@@ -2,7 +2,7 @@
 import { mean } from "./numbers.js";
 
 /**
- * Loss of an arm minus that of a reference at every token; the arm's own loss without a reference.
+ * Compute the loss of an arm minus that of a reference at every token, or the arm's own loss if there is no reference.
  * @param {TokenLine} line
  * @param {string} arm
  * @param {string} reference
@@ -12,7 +12,7 @@ export const differences = ({ losses }, arm, reference) =>
   losses[arm].map((loss, place) => (reference in losses ? loss - losses[reference][place] : loss));
 
 /**
- * The rows that have the arm and its reference, with their differences; rows with the largest differences come first.
+ * Return the rows that have losses of the arm and the reference, sorted by mean absolute difference, largest first.
  * @param {TokenLine[]} lines
  * @param {string} arm
  * @param {string} reference "" for none
@@ -27,7 +27,7 @@ export const sorted = (lines, arm, reference) =>
     .sort((one, other) => other.size - one.size);
 
 /**
- * Share of colour for a difference in nats: 0 for none, towards 1 for large ones.
+ * Map a difference in nats to a colour intensity from 0 to 1.
  * @param {number} difference
  */
 export const depth = (difference) => Math.abs(difference) / (0.5 + Math.abs(difference));

@@ -1,4 +1,4 @@
-/** Shared studies and classes: a link to a study shows it in place of the tabs; a link to a class opens the class. */
+/** Shared studies and classes. A link to a study shows the study instead of the tabs; a link to a class opens the class. */
 import { parameter, setParameter } from "./address.js";
 import { store, stored } from "./dom.js";
 
@@ -7,12 +7,12 @@ const UNKNOWN = "?"; // the server has not answered
 
 document.documentElement.classList.toggle("lab-reading", Boolean(parameter("shared")));
 
-/** The code of the class in the URL, or of the class that this browser's visitor has joined. */
+/** Return the code of the class in the URL, or of the class joined in this browser. */
 export const code = () => parameter("class") || stored(KEPT) || "";
 
 /**
- * Store the class that the visitor has joined, so that later visits open it too.
- * @param {string} joined its code; empty for none
+ * Store the joined class, so that later visits open it too.
+ * @param {string} joined code of the class; empty for none
  */
 export const keep = (joined) => {
   if (joined === UNKNOWN) return;

@@ -1,8 +1,8 @@
-/** Bars without Plotly: a sketch until it has loaded, and new heights in a finished drawing. */
+/** Bars without Plotly: a sketch until Plotly has loaded, and new bar heights in a finished drawing. */
 import { svg } from "./dom.js";
 
 /**
- * Sketch bars where Plotly will draw them, until it has loaded. Returns whether that was possible.
+ * Sketch bars where Plotly will draw them. Return whether this was possible.
  * @param {HTMLElement} node
  * @param {Trace[]} traces
  * @param {Layout} layout
@@ -32,8 +32,8 @@ export const sketch = (node, traces, layout) => {
 const BAR = /^M([-\d.]+),([-\d.]+)V[-\d.]+H([-\d.]+)V/;
 
 /**
- * Set the bars of a drawn figure to the heights of `traces`. Returns false, without changes, if the drawing is not
- * as expected.
+ * Set the bars of a drawn figure to the heights of `traces`. If the drawing has an unexpected form, change nothing and
+ * return false.
  * @param {FigureNode} node
  * @param {Trace[]} traces
  */

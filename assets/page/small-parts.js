@@ -1,8 +1,8 @@
-/** Small components of several tabs: expandable columns, answers to vote on, the list of studies. */
+/** Small components of several tabs, such as answers to vote on and the list of studies. */
 import { grow, make, within } from "./dom.js";
 import { part } from "./parts.js";
 
-/** A button that shows and hides a table column; screen readers can still read a hidden one. */
+/** A button that shows or hides further controls. */
 part("unfold", ({ element }) => {
   const button = within(element, "button");
   button.addEventListener("click", () => {
@@ -11,7 +11,7 @@ part("unfold", ({ element }) => {
   });
 });
 
-/** Why data cannot be used; its button opens the choice of columns and goes there. */
+/** The reason why data cannot be used, with a button that opens the choice of columns and scrolls to it. */
 part("data-problem", ({ element }) => {
   element.addEventListener("click", (event) => {
     if (!(event.target instanceof Element && event.target.closest("[data-do=columns]"))) return;
@@ -26,7 +26,7 @@ part("data-problem", ({ element }) => {
   });
 });
 
-/** Answers, whole or in pieces, that grow where they stand; a click on a vote sends it with its line. */
+/** Answers, as one text or in pieces, that are extended in place; a click on a vote button sends the vote and its line. */
 part("answers", ({ element, props, watch, trigger }) => {
   const holder = within(element, "div");
   const draw = () => {
@@ -42,7 +42,7 @@ part("answers", ({ element, props, watch, trigger }) => {
   });
 });
 
-/** A button that stops an arm asks once more before it does. */
+/** Buttons that stop an arm after a second click, as confirmation. */
 part("arm-rows", ({ element, trigger }) => {
   element.addEventListener("click", (event) => {
     const button = event.target instanceof Element ? event.target.closest("[data-arm]") : null;
@@ -55,7 +55,7 @@ part("arm-rows", ({ element, trigger }) => {
   });
 });
 
-/** One button per study; a click sends its id. The list is built from text nodes only, so its content is never parsed as markup. */
+/** A list with one button per study; a click sends its id. It is built from text nodes, so no content is parsed as markup. */
 part("runs", ({ element, props, watch, trigger }) => {
   const list = within(element, "ul");
   /** @type {string | null} */

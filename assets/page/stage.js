@@ -1,5 +1,5 @@
-/** Playback of the recorded study. It is shown before the framework starts: this module and its imports are part of the
-   served page (neftune_core/ui/server/first_view.py). Once the Learn tab is mounted, it takes over the same node. */
+/** Playback of the recorded study. It is shown before the framework starts, so this module and its imports are part of the
+   served page (neftune_core/ui/server/first_view.py). Once the Learn tab is mounted, it reuses the same node. */
 import { make, svg, wantsStillness, within } from "./dom.js";
 import { offerFullScreen } from "./full-screen.js";
 import { at, rounds } from "./numbers.js";
@@ -9,7 +9,7 @@ const SECONDS = 14; // duration of the playback
 const MARGIN = { left: 40, right: 10, top: 8, bottom: 24 };
 const HEIGHT = 210;
 
-/** One panel: the loss of every arm over the steps. */
+/** A panel with the loss of every arm over the steps. */
 class Panel {
   /**
    * @param {SVGSVGElement} root
@@ -42,7 +42,7 @@ class Panel {
     return HEIGHT - MARGIN.bottom - share * (HEIGHT - MARGIN.bottom - MARGIN.top);
   }
 
-  /** Draw axes and complete curves at the available width; moving parts are drawn over them. */
+  /** Draw the axes and the complete, faint curves at the available width; `show` updates the moving parts. */
   layout() {
     this.width = Math.max(240, this.root.clientWidth || this.root.parentElement?.clientWidth || 480);
     this.root.setAttribute("viewBox", `0 0 ${this.width} ${HEIGHT}`);
@@ -93,7 +93,7 @@ class Panel {
   }
 }
 
-/** The stage: two panels, the slider with its button, the tokens and the numbers. */
+/** The stage: two panels, the slider with its button, the token norms and the current losses. */
 export class Stage {
   playing = false;
   isSeen = true;
@@ -136,7 +136,7 @@ export class Stage {
     if (!wantsStillness()) this.play();
   }
 
-  /** @param {HTMLElement} list */
+  /** Create the legend, and return the elements for the current losses. @param {HTMLElement} list */
   legend(list) {
     return this.value.arms.map((arm) => {
       const number = make("b", {});
@@ -149,7 +149,7 @@ export class Stage {
   }
 
   /**
-   * Draw the token norms of one response as bars. Returns a function that sets them to an epoch.
+   * Draw the token norms of one response as bars. Return a function that sets them to an epoch.
    * @returns {(epoch: number) => void}
    */
   tokens() {
@@ -158,7 +158,7 @@ export class Stage {
     figure.hidden = !seen;
     if (!seen) return () => {};
     const loudest = arms.filter((arm) => seen.epochs[0][arm.name]).at(-1) ?? arms[0];
-    // Only the response: the prompt is mostly the template.
+    // Only the response is shown, because the prompt consists mostly of the template.
     const noisy = seen.epochs.map((epoch) => epoch[loudest.name].slice(seen.response));
     const clean = seen.clean.slice(seen.response);
     const shown = [clean, ...noisy].flat();
@@ -187,7 +187,7 @@ export class Stage {
     return (epoch) => bars.forEach((bar, offset) => (bar.style.height = height(noisy[epoch][offset])));
   }
 
-  /** @param {number} step */
+  /** Show the state of the training at a step. @param {number} step */
   show(step) {
     this.step = step;
     this.slider.value = String(step);

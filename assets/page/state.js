@@ -1,8 +1,9 @@
-/** The state of the page: all values that a visitor can set, by name, with the model and the data in use.
+/** The state of the page: all values that a visitor can set, by name, and the model and data in use.
 
-   The server describes the values (neftune_core/ui/page_state.py). This module stores them for a reload of this tab and for the
-   next visit, and writes them into links. When the page opens, it restores the state of this tab on a reload, otherwise the
-   state in the link, otherwise the last one stored in this browser. */
+   The server describes the values (neftune_core/ui/page_state.py). This module stores them for a reload of this browser tab
+   and for the next visit, and writes them into links. When the page opens, it restores the first of these that exists: the
+   state of this browser tab (only after a reload if the link contains a state), the state in the link, and the last state
+   stored in this browser. */
 import { currentTab, openTab, parameter, setParameter } from "./address.js";
 import { read } from "./controls.js";
 import { store, stored } from "./dom.js";
@@ -11,7 +12,7 @@ import { isProjected, project } from "./projector.js";
 
 const KEPT = "neftune-lab-state";
 const STARTER = "starter:";
-/** Parameters of the URL that are not values of the state. */
+/** Parameters of the URL that are not part of the state. */
 const OTHERS = new Set(["tab", "lesson", "hide", "job", "shared", "class", "lang", "__theme"]);
 
 /** @type {Described} */
@@ -19,10 +20,10 @@ let described = { fields: {}, in_use: { model: {}, data: {} }, presets: {}, serv
 /** @type {Record<string, any>} */
 const values = {};
 
-/** @param {Described} found where every value is shown, and its initial value */
+/** Set the description of the state. @param {Described} found the component and the initial value of each name */
 export const describe = (found) => (described = found);
 
-// Every call names the server process that the page was opened on; a restarted server refuses it, as its sessions are lost.
+// Every call identifies the server process that served the page. A restarted server has lost its sessions and refuses the call.
 const asking = window.fetch;
 window.fetch = (place, options) => {
   const isCall = String(place instanceof Request ? place.url : place).includes("/queue/join");
@@ -32,10 +33,11 @@ window.fetch = (place, options) => {
   return asking(place, { ...options, headers });
 };
 
-/** The component of every value of the state, by name. */
+/** Return the component of every value of the state, by name. */
 export const fields = () => described.fields;
 
 /**
+ * Use the session storage; return null if it is forbidden or full.
  * @template Found
  * @param {(session: Storage) => Found} work
  */
@@ -47,7 +49,7 @@ const inSession = (work) => {
   }
 };
 
-/** @param {string | null} said @returns {Record<string, any> | null} */
+/** Parse stored JSON; return null if it is not an object. @param {string | null} said @returns {Record<string, any> | null} */
 const understood = (said) => {
   try {
     const found = JSON.parse(said || "null");
@@ -76,32 +78,32 @@ const kept = isReload || !isLinked ? (ofTab ?? ofBrowser) : null;
 
 project((kept ?? linked).projector === "1");
 
-/** Whether the page restores a stored state. */
+/** Return whether the page restores a stored state. */
 export const isKept = () => kept !== null;
-/** Whether the restored state is from an earlier visit or from another tab. */
+/** Return whether the restored state is from an earlier visit or another browser tab. */
 export const isOfEarlierVisit = () => kept !== null && kept === ofBrowser;
-/** The tab that was open before a reload: that of the history entry (back.js), otherwise the last one. */
+/** Return the tab that was open before a reload: that of the history entry (back.js), otherwise the stored one. */
 export const keptTab = () => (isReload ? ofEntry ?? kept?.tab : null);
-/** @param {string} tab opened for the study of a link, unless the page restores another one */
+/** Open the tab for the study of a link, unless the page restores another tab. @param {string} tab */
 export const openUnlessKept = (tab) => {
   if (keptTab()) return;
   say("arriving", tab);
   openTab(tab);
 };
-/** The state for the server to show, as JSON; empty for the default page. */
+/** Return the state that the server should show, as JSON; empty for the default page. */
 export const opened = () => (kept ? JSON.stringify(kept) : isLinked ? JSON.stringify(linked) : "");
 
-/** Let the controls be used: the stored state is shown. */
+/** Enable the controls once the stored state is shown. */
 export const restored = () => void delete document.body.dataset.labRestoring;
-// Until then they take no clicks, because the stored state would replace what is set meanwhile.
+// Until then, the controls ignore clicks, because the stored state would overwrite new values.
 if (opened()) {
   document.body.dataset.labRestoring = "yes";
-  setTimeout(restored, 5000); // at the latest: the server may not answer
+  setTimeout(restored, 5000); // in case the server does not answer
 }
 
 // ------------------------------------------------------------------ storage
-let touched = false; // values that the page sets while it opens are not stored
-/** Whether the visitor has clicked or pressed a key. */
+let touched = false; // until then, nothing is stored: the page itself sets values while it opens
+/** Return whether the visitor has clicked or pressed a key. */
 export const isTouched = () => touched;
 for (const gesture of ["pointerdown", "keydown"]) addEventListener(gesture, () => (touched = true), true);
 
@@ -123,11 +125,11 @@ const soon = () => {
 addEventListener("pagehide", write);
 document.addEventListener("click", soon); // the open tab is part of the state
 
-/** All values of the state, also those that nobody has changed. */
+/** Return all values of the state, including unchanged ones. */
 const all = () => ({ ...Object.fromEntries(Object.entries(described.fields).map(([name, { value }]) => [name, value])), ...values });
 
 /**
- * Store the value of a name.
+ * Set and store a value of the state.
  * @param {string} name
  * @param {any} value
  */
@@ -137,7 +139,7 @@ export const keep = (name, value) => {
   soon();
 };
 
-/** Switch the projector mode on or off, in the URL too, so that a reload starts with it. */
+/** Toggle projector mode, and set it in the URL, so that a reload keeps it. */
 export const toggleProjector = () => {
   project(!isProjected());
   say("projector", isProjected());
@@ -146,7 +148,7 @@ export const toggleProjector = () => {
   soon();
 };
 
-/** Delete the stored state; the next change stores it again. */
+/** Delete the stored state until the next change. */
 export const forget = () => {
   touched = false;
   inSession((session) => session.removeItem(KEPT));
@@ -163,7 +165,7 @@ export const startAfresh = () => {
 /** @param {any} value */
 const plain = (value) => String(value ?? "");
 
-/** The query of a link to the current state, and whether it includes the data in use (uploads are never included). */
+/** Return the query of a link to the current state, and whether it includes the data in use (never uploads). */
 const asked = () => {
   const query = new URLSearchParams();
   for (const [name, { id, value: usual, listed }] of Object.entries(described.fields)) {
@@ -182,26 +184,26 @@ const asked = () => {
   return { query, isWhole: isOpen };
 };
 
-/** A link to the current state. */
+/** Return a link to the current state. */
 export const link = () => {
   const { query } = asked();
   const tab = currentTab();
   for (const [name, value] of Object.entries({ tab, lesson: parameter("lesson"), hide: parameter("hide"), class: parameter("class") }))
-    if (value && value !== "Learn") query.set(name, value); // the page opens with Learn
+    if (value && value !== "Learn") query.set(name, value); // Learn is the default tab
   const text = query.toString();
   return location.origin + location.pathname + (text ? "?" + text : "");
 };
 
-/** Whether the model in use is the bundled one. */
+/** Return whether the model in use is the bundled one. */
 export const isBundled = () => {
   const { model } = understood(values.in_use) ?? described.in_use;
   return model.source === described.in_use.model.source;
 };
 
-/** Whether a link includes the data in use; uploaded rows belong to their owner only. */
+/** Return whether a link includes the data in use; uploaded rows are never included. */
 export const isLinkWhole = () => asked().isWhole;
 
-/** Switching the language keeps the open tab and all settings. */
+/** Switch the language, and keep the open tab and all settings. */
 export const changeLanguage = () => {
   write();
   inSession((session) => session.setItem(CHANGED, "yes"));
@@ -211,7 +213,7 @@ export const changeLanguage = () => {
 
 // ------------------------------------------------------------------ presets
 /**
- * How many training settings differ from the chosen preset.
+ * Count the training settings that differ from the chosen preset.
  * @param {Record<string, any>} state
  */
 export const changedSettings = (state) => {

@@ -1,7 +1,7 @@
-/** A column that stays in view while the settings beside it scroll; if it is taller than the screen, its end stays in view. */
+/** Columns that stay in view while the settings beside them scroll. The end of a column taller than the screen stays in view. */
 
-const HEADER = 80; // pixels above it
-const FOOT = 16;
+const HEADER = 80; // pixels above the column
+const FOOT = 16; // pixels below it
 
 /** @param {Element} column */
 const place = (column) => {
@@ -11,7 +11,7 @@ const place = (column) => {
 const sizes = new ResizeObserver((changed) => changed.forEach(({ target }) => place(target)));
 addEventListener("resize", () => document.querySelectorAll(".lab-stays").forEach(place));
 
-/** @param {Element} element something in the column */
+/** Keep the column of an element in view. @param {Element} element */
 export const keepInSight = (element) => {
   const column = element.closest(".lab-stays");
   if (column) sizes.observe(column);

@@ -1,4 +1,4 @@
-/** The strip: the experiment in words, and its buttons. */
+/** The strip: the description of the next study, and its buttons. */
 import { copy, make, within } from "./dom.js";
 import { read, watch } from "./controls.js";
 import { on, part, say } from "./parts.js";
@@ -7,7 +7,7 @@ import { changeLanguage, describe, isBundled, isLinkWhole, isOfEarlierVisit, lin
 import { text } from "./text.js";
 import { toggleTheme } from "./theme.js";
 
-/** Model, data and seed come from the server, the noise from the browser. */
+/** The description of the next study. The server provides model, data and seed; the browser provides the noise. */
 part("strip-words", ({ element, props, watch: whenever }) => {
   /** @param {Record<string, string>} words */
   const put = (words) => {
@@ -28,7 +28,7 @@ part("strip-tools", ({ element, props, trigger }) => {
   if (isOfEarlierVisit()) {
     const afresh = make("button", { type: "button" }, text("Start over"));
     afresh.addEventListener("click", startAfresh);
-    note.replaceChildren(text("As you left it."), " ", afresh);
+    note.replaceChildren(text("Restored from your last visit."), " ", afresh);
     addEventListener("input", () => note.contains(afresh) && note.replaceChildren(), { capture: true, once: true });
   }
   /** @param {string} name @returns {HTMLElement} */
@@ -37,7 +37,7 @@ part("strip-tools", ({ element, props, trigger }) => {
   panel.addEventListener("click", () => {
     const open = within(document, "#lab-model").classList.toggle("open");
     panel.setAttribute("aria-expanded", String(open));
-    if (open) trigger("click"); // the card is recreated with current information
+    if (open) trigger("click"); // the server then updates the card
   });
   on("model", () => panel.getAttribute("aria-expanded") === "true" || panel.click());
   button("language").addEventListener("click", changeLanguage);
@@ -56,7 +56,7 @@ part("strip-tools", ({ element, props, trigger }) => {
   });
 });
 
-/** The note on the bundled model: its button chooses a real model, and shows the panel in which it is loaded. */
+/** The note on the bundled model, with a button that selects a real model and opens the model panel. */
 part("real-model", ({ trigger }) => {
   document.addEventListener("click", (event) => {
     if (!(event.target instanceof Element && event.target.closest("[data-do=real-model]"))) return;
@@ -68,14 +68,14 @@ part("real-model", ({ trigger }) => {
 on("state", () => document.body.classList.toggle("lab-real-model", !isBundled()));
 
 /**
- * The seed set on the Train tab.
+ * Show a seed in the strip.
  * @param {string | number} seed
  */
 export const seedIs = (seed) => say("strip", { seed: text("seed {seed}", { seed: seed || 0 }) });
 watch(["train-seed"], () => seedIs(read("train-seed")));
 
 /**
- * Replace the Stop button by the choice of how to stop, or restore it; keyboard focus is preserved.
+ * Replace the Stop button with the choice of how to stop, or restore it, and move the keyboard focus accordingly.
  * @param {boolean} asked
  */
 export const askStop = (asked) => {

@@ -1,4 +1,4 @@
-/** The tab that a link opens, and tabs that it hides. */
+/** Opens the tab that a link names, and hides the tabs that it excludes. */
 import { currentTab, openTab, parameter } from "./address.js";
 import { make } from "./dom.js";
 import { say } from "./parts.js";
@@ -11,7 +11,7 @@ document.addEventListener("click", (event) => {
   if (tab) setTimeout(() => tab.scrollIntoView({ block: "nearest", inline: "center" }), 50);
 });
 
-/** `?hide=data,runs` leaves these tabs out; Learn always stays. */
+/** Tabs hidden by a parameter such as `?hide=data,runs`; Learn cannot be hidden. */
 const hidden = (parameter("hide") || "").toLowerCase().split(",").filter((name) => /^[a-z]+$/.test(name) && name !== "learn");
 if (hidden.length) {
   const rules = hidden.map((name) => `#tab-${name}-button, [data-hides="${name}"]`).join(", ");
@@ -21,12 +21,12 @@ if (hidden.length) {
 const OF_NOISE = /^(noise\.|view$|text$)/;
 const wanted = () => {
   const query = new URLSearchParams(location.search);
-  const tab = keptTab() || query.get("tab"); // the URL names the tab with which the page was opened
+  const tab = keptTab() || query.get("tab"); // after a reload, the last open tab takes precedence
   if (tab) return tab;
   return [...query.keys()].some((name) => OF_NOISE.test(name)) && !query.get("job") && !query.get("lesson") ? "Noise" : "Learn";
 };
 const first = wanted();
-// The framework mounts the content of a tab when it opens. Noise is mounted first, because the strip shows it on every tab.
+// The framework mounts the content of a tab when it opens. Noise is mounted first, because the strip always shows the noise.
 let tries = 0;
 const opening = () => {
   if (!document.getElementById("noise-figure")) return void setTimeout(opening, 20);
@@ -34,14 +34,14 @@ const opening = () => {
     openTab(first);
     return void setTimeout(opening, 20);
   }
-  if (currentTab() !== "Learn") document.getElementById("lab-first")?.remove(); // a reload brings another tab back
+  if (currentTab() !== "Learn") document.getElementById("lab-first")?.remove(); // for example after a reload
   document.body.dataset.labOpened = first;
   say("opened", first);
 };
 opening();
 
-// Whoever is about to open a tab is about to see a figure.
-const soon = () => loadPlotly().catch(() => {}); // a figure that needs it says so
+// Most tabs contain a figure: load Plotly when a visitor is about to open one.
+const soon = () => loadPlotly().catch(() => {}); // figures report the error
 for (const event of ["pointerover", "focusin"])
   document.addEventListener(event, ({ target }) => {
     if (target instanceof Element && target.closest("#lab-tabs > .tab-wrapper [role=tab]")) soon();

@@ -1,10 +1,10 @@
-/** Translation of the page's texts (language.js). */
+/** Translation of the page's texts, by language.js. */
 
-/** Translate an English text to the language of the page, and insert `values` for the names in braces. */
+/** Translate an English text into the language of the page, and insert `values` for the names in braces. */
 export const text = LabLanguage.text;
 
 /**
- * The singular or plural text for `count`, which is one of the values.
+ * Translate the singular or plural text for `count`, and insert `count` and `values`.
  * @param {number} count
  * @param {string} one
  * @param {string} many

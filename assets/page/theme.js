@@ -1,4 +1,4 @@
-/** The theme, light or dark, as last chosen in this browser. */
+/** The light or dark theme, as last chosen in this browser. */
 import { store, stored } from "./dom.js";
 import { say } from "./parts.js";
 

@@ -1,14 +1,14 @@
-/** Traces and layouts of Plotly, on the page and in reports: themes, narrow screens, logarithms, numbers as CSV. */
+/** Plotly traces and layouts on the page and in reports: themes, narrow screens, logarithmic axes, and export as CSV. */
 import { runningMeans } from "./numbers.js";
 
-/** Below this width in pixels a figure is laid out for a phone. */
+/** Width in pixels below which a figure is laid out for a phone. */
 export const NARROW = 640;
 
-/** @param {unknown} value */
+/** Return whether a value is an object other than an array. @param {unknown} value */
 const isTable = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
 /**
- * Two tables as one; the value of `over` is used if both have one.
+ * Merge two objects recursively; values of `over` take precedence.
  * @param {Record<string, any>} under
  * @param {Record<string, any> | undefined} over
  */
@@ -20,7 +20,7 @@ export const merged = (under, over) => {
 };
 
 /**
- * A copy with every `var(--lab-...)` replaced by its value in the current theme. Lists of numbers are passed on unchanged.
+ * Return a copy with every `var(--lab-...)` replaced by its value in the current theme. Arrays of numbers are not copied.
  * @param {any} value
  * @param {CSSStyleDeclaration} style
  * @returns {any}
@@ -37,13 +37,13 @@ export const coloured = (value, style) => {
 };
 
 /**
- * Only the ends are checked; a stop of a colour scale is a number and a colour.
+ * Return whether an array consists of numbers. Only both ends are checked; a colour-scale stop has a number and a colour.
  * @param {any[]} values
  */
 const isNumeric = (values) => typeof values[0] === "number" && typeof values[values.length - 1] === "number";
 
 /**
- * The layout of a figure at a width, with logarithmic or unchanged scales.
+ * Return the layout of a figure at a width, with logarithmic or unchanged vertical axes.
  * @param {Figure} figure
  * @param {number} width
  * @param {boolean} log
@@ -58,10 +58,10 @@ export const laidOut = ({ data, layout, narrow }, width, log) => {
 const MAGNIFIED = new Set(["size", "standoff", "height", "l", "r", "t", "b"]);
 
 /**
- * A layout or traces with larger type, margins, marks and lines.
+ * Scale the type, margins, markers and lines of a layout or of traces.
  * @param {any} value
  * @param {number} factor
- * @param {string} [of] name of the value
+ * @param {string} [of] key of the value
  * @returns {any}
  */
 export const magnified = (value, factor, of = "") => {
@@ -78,8 +78,8 @@ export const magnified = (value, factor, of = "") => {
 };
 
 /**
- * The layout with logarithmic vertical axes, with ticks at 1, 2 and 5 on axes that are long enough; a zoom on the other scale
- * is not kept.
+ * Return the layout with logarithmic vertical axes. Axes that span a factor of ten have ticks at 1, 2 and 5. A zoom on the
+ * linear scale is not kept.
  * @param {Layout} layout
  * @param {Trace[]} traces
  */
@@ -97,7 +97,7 @@ const onLogarithms = (layout, traces) => {
 };
 
 /**
- * Traces whose uid can be part of a class name: Plotly looks for its own nodes by it.
+ * Encode the uids of traces for use in class names, by which Plotly finds its nodes.
  * @param {Trace[]} traces
  */
 export const named = (traces) => traces.map((trace) => ({ ...trace, uid: String(trace.uid).replace(/[^\w-]/g, coded) }));
@@ -105,16 +105,16 @@ export const named = (traces) => traces.map((trace) => ({ ...trace, uid: String(
 const coded = (letter) => "_" + letter.codePointAt(0)?.toString(16);
 
 /**
- * Noisy traces as running means.
+ * Replace noisy traces by their running means.
  * @param {Trace[]} traces
- * @param {number | undefined} past
+ * @param {number | undefined} past decay of the means; 0 or undefined changes nothing
  */
 export const smoothed = (traces, past) =>
   past ? traces.map((trace) => (trace.meta?.noisy ? { ...trace, y: runningMeans(trace.y, past) } : trace)) : traces;
 
 /**
- * One row per point: trace, label, x, y, and the base of a bar that does not start at zero; cells of a heatmap have their value
- * as `z`.
+ * Return traces as CSV with one row per point: trace, label, x, y, and the base of a bar that does not start at zero. Cells
+ * of a heatmap have a value `z`.
  * @param {Trace[]} traces
  */
 export const csv = (traces) => {
@@ -130,9 +130,9 @@ export const csv = (traces) => {
   return rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
 };
 
-/** A value as a cell of a table. @param {unknown} value */
+/** Format a value as a CSV cell. @param {unknown} value */
 export const cell = (value) => {
-  // A spreadsheet runs what begins like a formula, and texts of visitors are among the tokens.
+  // Spreadsheets run text that begins like a formula, and the tokens include visitors' texts.
   const text = (typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? "'" : "") + (value ?? "");
   return /[",\n\r]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
 };

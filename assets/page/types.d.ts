@@ -1,6 +1,6 @@
-/** Types that the page's modules share; only `tsc` reads them. */
+/** Types shared by the page's modules; used only by `tsc`. */
 
-/** The numbers of a sentence, computed by neftune_core/noise/preview.py. */
+/** The data of a sentence for all views, computed by neftune_core/noise/preview.py. */
 interface Payload {
   key: string;
   tokens: string[];
@@ -14,7 +14,7 @@ interface Payload {
   signal: number[];
   /** Indices of the special tokens. */
   special: number[];
-  /** The name of the draw of each kind of noise. */
+  /** Name of the draw for each kind of noise. */
   kinds: Record<string, string>;
   draws: Record<string, Draw>;
   dropped_below: Record<string, number[]>;
@@ -27,7 +27,7 @@ interface Payload {
   views: Record<string, Figure>;
   plane: Points & { origin: [number, number]; share: number };
   bins_a_deviation: number;
-  /** Integer steps per standard deviation, in the repeated draws. */
+  /** Number of integer steps per standard deviation in the repeated draws. */
   fineness: number;
   clean_histogram: number[];
   adaptive: number[];
@@ -40,7 +40,7 @@ interface Points {
   y: number[];
 }
 
-/** One unit draw of noise: its products with the clean vectors, its squared norms, and its coordinates in the plane. */
+/** A unit draw of noise: dot products with the clean vectors, squared norms, and coordinates in the plane. */
 interface Draw {
   dot: number[];
   square: number[];
@@ -48,7 +48,7 @@ interface Draw {
   histogram: number[];
 }
 
-/** Details that arrive after the first picture: repeated draws, and the nearest tokens of the vocabulary. */
+/** Details that arrive after the first drawing: repeated draws, and the nearest tokens of the vocabulary. */
 interface Details {
   key: string;
   spread: { kinds: string[]; draws: number; numbers: string };
@@ -56,21 +56,21 @@ interface Details {
   numbers?: Int16Array;
 }
 
-/** The effect of noise inside the model, from neftune_core/evaluation/noise_propagation.py by ui/tabs/views/noise_inside.py. */
+/** The effect of noise inside the model (evaluation/noise_propagation.py), sent by ui/tabs/views/noise_inside.py. */
 interface Inside {
   key: string;
   asked: Pick<NoiseControls, "kind" | "unit" | "length_rule" | "tokens" | "special_tokens">;
-  /** Why there are no numbers. */
+  /** The reason why there are no measurements. */
   problem?: string;
   strengths: number[];
   draws: number;
   tokens: string[];
-  /** Part of the model and number in it; 0 is the embedding. */
+  /** Part of the model, and index of the layer in it; 0 is the embedding. */
   layers: [string, number][];
-  /** By strength, layer and token; the lines by strength and layer. */
+  /** Indexed by strength, layer and token; `lines` by strength and layer. */
   depth: { sizes: (number | null)[][][]; cosines: (number | null)[][][]; lines: Record<"sizes" | "cosines", OverDraws> };
   next: {
-    /** The first token after which something is predicted. */
+    /** Index of the first token after which a word is predicted. */
     first: number;
     divergence: Record<"mean" | "low" | "high", number[][]>;
     entropy: number[][];
@@ -81,7 +81,7 @@ interface Inside {
   };
 }
 
-/** Mean, lowest and highest over the draws. */
+/** Mean, minimum and maximum over the draws, by strength and layer. */
 type OverDraws = Record<"mean" | "low" | "high", (number | null)[][]>;
 /** The same at one strength, by layer. */
 type AtLayers = Record<"mean" | "low" | "high", (number | null)[]>;
@@ -100,7 +100,7 @@ interface NoiseControls {
   view: string;
 }
 
-/** The effect of the noise on every token. */
+/** The effect of noise on every token. */
 interface TokenEffects {
   drops: boolean;
   deviation: number;
@@ -111,7 +111,7 @@ interface TokenEffects {
   shares: number[];
 }
 
-/** The same in a few numbers. */
+/** A summary of the effect. */
 interface Told {
   equivalents: Record<string, number>;
   angle: number;
@@ -132,7 +132,7 @@ interface Band {
   count: number;
 }
 
-/** A trace or layout of Plotly; its own types know more names than are used here. */
+/** A Plotly trace or layout. */
 type Trace = Record<string, any>;
 type Layout = Record<string, any>;
 
@@ -147,7 +147,7 @@ interface Figure {
   view?: string;
 }
 
-/** A figure whose traces are computed here, again whenever a control moves. */
+/** A figure whose traces are computed in the browser whenever a control changes. */
 interface Computed extends Figure {
   source?: string;
   payload?: any;
@@ -156,10 +156,10 @@ interface Computed extends Figure {
 
 type Drawn = Pick<Figure, "data" | "layout" | "summary"> & Partial<Figure>;
 
-/** What a view of the Noise tab draws for a sentence and the values of the controls. */
+/** A function that draws a view of the Noise tab for a sentence and the values of the controls. */
 type View = (payload: Payload, controls: NoiseControls, result: TokenEffects, told: Told) => Drawn;
 
-/** The message of the Noise tab's figure to the parts beside it. */
+/** The message that the figure of the Noise tab sends to other parts. */
 interface NoiseSaid extends Figure {
   payload: Payload;
   controls: NoiseControls;
@@ -173,7 +173,7 @@ interface InUnit {
   unit: NoiseControls["unit"];
 }
 
-/** A strength that another unit's slider could not reach. */
+/** A strength that the slider of another unit cannot reach. */
 interface Clipped extends InUnit {
   wanted: number;
   before: InUnit;
@@ -185,7 +185,7 @@ interface Slider {
   step: number;
 }
 
-/** What a gr.HTML component passes when it is mounted. */
+/** The properties that a gr.HTML component passes when it is mounted. */
 interface Given {
   part: string;
   element: HTMLElement;
@@ -194,7 +194,7 @@ interface Given {
   trigger: (event: string, data?: unknown) => void;
 }
 
-/** Changes of a trace: entries, and for each list the number of unchanged values and those after them (figures/base.py). */
+/** Changes of a trace (figures/base.py): new entries, and for each list the number of unchanged values and the values after them. */
 interface Grown {
   whole?: Trace;
   set?: Record<string, any>;
@@ -220,7 +220,7 @@ interface Lesson {
   minutes: number;
   tab: string;
   tasks: { text: string; when: string }[];
-  /** What the reader should have seen, shown at the end. */
+  /** Summary of what the reader should have seen, shown at the end. */
   seen: string;
   /** Whether the recorded study is shown below the text. */
   stage: boolean;
@@ -250,11 +250,11 @@ interface Described {
   fields: Record<string, { id: string; value: any; listed: boolean }>;
   in_use: Record<"model" | "data", Record<string, any>>;
   presets: Record<string, Record<"bundled" | "others", Record<string, any>>>;
-  /** The process that serves the page. */
+  /** Identifier of the process that serves the page. */
   server: string;
 }
 
-/** The node of a live figure, with its figure and the layout that Plotly stores there. */
+/** The node of a live figure, with the figure object and the layout that Plotly stores on it. */
 interface FigureNode extends HTMLElement {
   labFigure?: { draw: () => void; value: Computed };
   _fullLayout?: any;
@@ -301,13 +301,13 @@ interface OfKind {
   high: number | null;
 }
 
-/** What the By row view draws, sent by ui/tabs/views/compare_inside.py. */
+/** The data of the By row view, sent by ui/tabs/views/compare_inside.py. */
 interface TokenLines {
   arms: string[];
   colours: Record<string, string>;
   /** Names of the kinds of tokens. */
   names: Record<string, string>;
   parts: Record<string, TokenLine[]>;
-  /** By part, arm and reference. */
+  /** Differences by part, arm, reference and kind of token. */
   kinds: Record<string, Record<string, Record<string, Record<string, OfKind>>>>;
 }

@@ -1,6 +1,6 @@
-/** Studies that the page follows: once a second it requests the new events of a log (neftune_core/ui/watching.py).
+/** Follows studies by requesting the new events of their logs once a second (neftune_core/ui/watching.py).
 
-   What is shown is at most two seconds old; otherwise the page states since when the server has not answered. */
+   If the shown state is older than two seconds, the page shows the time of the last answer. */
 import { read } from "./controls.js";
 import { escaped, within } from "./dom.js";
 import { grown } from "./growth.js";
@@ -9,13 +9,13 @@ import { part } from "./parts.js";
 import { text } from "./text.js";
 
 const PAUSE = 1000; // milliseconds from one call to the next
-const SOON = 50; // the same while a figure waits for its first point, for which the server holds a call
-const OLDEST = 2000; // milliseconds after which a state is no longer shown as the current one
-const PATIENCE = 10_000; // milliseconds until a call is given up
-const TOLD_AGAIN = 5000; // milliseconds until the server is asked again to update buttons and verdict
+const SOON = 50; // the same while a figure waits for its first point; the server then delays its answer
+const OLDEST = 2000; // age in milliseconds above which a state is no longer current
+const PATIENCE = 10_000; // milliseconds after which a call is aborted
+const TOLD_AGAIN = 5000; // minimum milliseconds between requests to update buttons and verdict
 const ADDRESS = new URL("../../page-study/", import.meta.url).href;
 
-/** Properties of the components that both the server and the watchers set, by id. @type {Record<string, {value: any}>} */
+/** Properties of components that both the server and the watchers update, by id. @type {Record<string, {value: any}>} */
 const texts = {};
 part("watched", ({ element, props }) => {
   const block = element.parentElement?.closest("[id]");
@@ -25,7 +25,7 @@ part("watched", ({ element, props }) => {
 class Watcher {
   /** @type {{figure?: any, tag?: string, view?: string}} */
   held = {};
-  /** The texts that were shown last, by name. @type {Record<string, string> | null} */
+  /** The last texts shown, by name. @type {Record<string, string> | null} */
   told = null;
   isOn = false;
   isLost = false;
@@ -49,9 +49,9 @@ class Watcher {
   follow(value) {
     this.isOn = Boolean(value?.on && value.id);
     if (this.isLost && this.isOn) this.restore();
-    this.isLost = false; // the event that ends the watching also sets the texts
+    this.isLost = false; // the event that ends watching also sets the texts
     if (!this.isOn) return;
-    const isOther = this.id !== value?.id; // the server itself shows a new study
+    const isOther = this.id !== value?.id; // the server itself displays a new study
     if (isOther) this.held = {};
     if (isOther) pause = SOON;
     this.isSettled = isOther || Boolean(value?.known);
@@ -68,7 +68,7 @@ class Watcher {
     this.when = new Date();
   }
 
-  /** Whether its figure waits for its first point. */
+  /** Return whether the figure waits for its first point. */
   isBare() {
     return Boolean(this.places.figure) && !this.held.figure?.data.length;
   }
@@ -77,13 +77,13 @@ class Watcher {
     return this.places.figure ? read(this.places.view) || "losses" : "";
   }
 
-  /** What this page has of the study: the figure of its view, or the size of the log. */
+  /** Return the version that the page has: the tag of the figure, or the size of the log. */
   tag() {
     if (!this.places.figure) return String(this.size);
     return this.held.view === this.view() ? this.held.tag || "" : "";
   }
 
-  /** @param {StudyNews} news @param {string} view */
+  /** Show news of the study. @param {StudyNews} news @param {string} view the view that was requested */
   show(news, view) {
     this.hear();
     this.isLost = false;
@@ -96,7 +96,7 @@ class Watcher {
     if (!news.running || !this.isSettled || (!this.places.figure && hasGrown)) this.settle();
   }
 
-  /** Let the server set what depends on whether it runs: buttons, verdict, the other tabs. */
+  /** Let the server update everything that depends on whether the study is running: buttons, verdict, other tabs. */
   settle() {
     if (performance.now() - this.toldAt < TOLD_AGAIN) return;
     this.toldAt = performance.now();
@@ -121,12 +121,12 @@ class Watcher {
     node?.labFigure?.take(whole);
   }
 
-  /** Show that the state is no longer current. */
+  /** Show a warning that the state is no longer current. */
   lose() {
     if (this.isLost) return;
     this.isLost = true;
     const time = this.when.toLocaleTimeString(LabLanguage.tag);
-    const words = escaped(text("No answer from the server since {time}. What you see is the state at that time.", { time }));
+    const words = escaped(text("No answer from the server since {time}. The page shows the state at that time.", { time }));
     this.told ??= { state: texts[this.places.state]?.value || "", progress: texts[this.places.progress]?.value || "" };
     this.put({
       state: `<p class="lab-warning" role="alert">${words}</p>${this.told.state}`,
@@ -151,7 +151,7 @@ let pause = PAUSE;
 /** @type {number | undefined} */
 let next;
 
-/** The studies that are followed; if there are two, they are requested in turn. */
+/** Return the ids of the followed studies, which are requested in turn. */
 const followed = () => [...new Set(watchers.filter((one) => one.isOn).map((one) => one.id))];
 
 const begin = () => {

@@ -1,5 +1,5 @@
-/** The figures of an exported report, each at the width that it has; on paper that is less, and always light. It is written into
-   the report as one script, together with what it imports. */
+/** Draws the figures of an exported report, each at the width of its container. Printed figures are narrower and always light.
+   The module and its imports are written into the report as one script. */
 import { coloured, laidOut, NARROW } from "../page/traces.js";
 
 const CONFIG = { displaylogo: false, showSendToCloud: false, responsive: false };

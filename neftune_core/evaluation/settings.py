@@ -123,7 +123,7 @@ class MeasuringSettings(Settings):
         "last",
         "The epoch at which the verdict compares the measure; the values of both are always shown.",
         choices=EPOCH_WORDS,
-        label="At",
+        label="Epoch",
     )
     prompts: int = setting(
         16,

@@ -100,14 +100,14 @@ def test_token_dropout_has_a_unit_of_its_own_and_gives_the_other_back(page: Any)
     says(page, "token dropout, share 0.3 and 0.5")
     page.locator("#noise-kind label", has_text="Gaussian").click()
     page.wait_for_function("Lab.read('noise-unit') === 'alpha' && Lab.read('noise-strength') === 12")
-    says(page, "gaussian noise, alpha 12 and 15")
+    says(page, "Gaussian noise, alpha 12 and 15")
 
 
 def test_the_strength_lies_on_a_scale_and_only_noise_that_rounding_eats_is_warned_of(lab_page: Any) -> None:
     open_noise(lab_page)
     warning, verdict = lab_page.locator("#noise-words .lab-warning"), lab_page.locator("#noise-words .lab-verdict")
     places = []
-    for strength, words in ((0, "No noise"), (1, "nearly where it did"), (9, "as large as the words"), (90, "larger")):
+    for strength, words in ((0, "No noise"), (1, "keeps its direction"), (9, "as large as the words"), (90, "larger")):
         lab_page.evaluate(MOVE, strength)
         assert words in verdict.inner_text() and warning.inner_text() == ""
         places.append(
@@ -141,7 +141,7 @@ def test_a_link_opens_the_page_as_it_was(page: Any, browser: Any) -> None:
     other.wait_for_function(f"window.Lab && Lab.Plotly && {FIGURE}.labFigure.value.payload.length === 4")
     assert other.evaluate(RESULT) == result
     assert other.evaluate(f"{CURRENT}.view") == "angles"
-    says(other, "laplace noise, alpha 15 and 20, no special tokens, warm-up")
+    says(other, "Laplace noise, alpha 15 and 20, no special tokens, warm-up")
     other.wait_for_function("(link) => Lab.link() === link", arg=link)
     other.close()
 
