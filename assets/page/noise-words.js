@@ -105,7 +105,7 @@ const notes = (payload, { kind, tokens }) => {
   if (tokens === "prompt")
     found.push(text("During training, only the prompt gets noise; here your sentence is treated as a whole sequence."));
   if (tokens === "response")
-    found.push(text("During training only the response gets noise; here your sentence is treated as a whole sequence."));
+    found.push(text("During training, only the response gets noise; here your sentence is treated as a whole sequence."));
   if (payload.layer < 0) found.push(text("Shown at the per-layer embeddings, the first site with noise."));
   if (payload.layer > 0)
     found.push(text("Shown at the output of layer {layer}, the first site with noise.", { layer: payload.layer }));
