@@ -20,6 +20,25 @@ def refuse(words: str) -> int:
     return 1
 
 
+def progress_line() -> Callable[[str, str], None]:
+    """Return a function that shows a stage and an amount in one line of standard error.
+
+    In a terminal, the line is rewritten. Otherwise, each new stage is printed once, without amounts.
+    """
+    shown = ""
+
+    def show(stage: str, amount: str = "") -> None:
+        nonlocal shown
+        is_terminal = sys.stderr.isatty()
+        text = f"{stage} {amount}".rstrip() if is_terminal else stage
+        if text != shown:
+            line, end = (f"\r{text:{len(shown)}}", "") if is_terminal else (text, "\n")
+            print(line, end=end, file=sys.stderr, flush=True)
+            shown = text
+
+    return show
+
+
 def record_by_name(name: str) -> Record:
     """Return the record with this id or folder; the id of a study of a sweep is SWEEP/CELL."""
     from neftune_core.studies.records.record import STUDY_FILE, SWEEP_FILE, Record

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from neftune_core.commands.common import study_by_name, table_file
+from neftune_core.commands.common import progress_line, study_by_name, table_file
 from neftune_core.durable import write_whole
 from neftune_core.errors import InvalidSetting
 
@@ -54,9 +54,9 @@ def judge(arguments: JudgeCommand) -> int:
     if len(arms) != 2:
         raise InvalidSetting("A comparison needs two arms: give both after --arms.")
     asked = Judge(arguments.base_url, arguments.model, os.environ.get(KEY_VARIABLE, "").strip())
-    found = None
+    found, show = None, progress_line()
     for found in judge_arms(record, (arms[0], arms[1]), asked, seed=arguments.seed, most=arguments.most):
-        print(f"\r{found.done} of {found.prompts} prompts", end="", file=sys.stderr, flush=True)
+        show("Judging:", f"{found.done} of {found.prompts} prompts")
     print(file=sys.stderr)
     if found is not None:
         print(judged_text(found))

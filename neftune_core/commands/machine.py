@@ -6,11 +6,11 @@ import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
-from neftune_core.commands.common import interruptible, refuse
+from neftune_core.commands.common import interruptible, progress_line, refuse
 from neftune_core.world.pretraining.settings import WorldSettings
 
 
@@ -160,18 +160,20 @@ def models(arguments: ModelsCommand) -> int:
         return 0
     if arguments.action != "get" or not arguments.name:
         return refuse("Use `neftune models list`, `neftune models get NAME` or `neftune models clean`.")
-    from neftune_core.models.loading import load
+    from neftune_core.models.loading import LoadProgress, load
     from neftune_core.models.settings import ModelSettings
 
+    show = progress_line()
+
+    def report(progress: LoadProgress) -> None:
+        total = progress.total_bytes
+        show(progress.what, f"{progress.done_bytes / total:.0%}" if total else "")
+
     with interruptible() as should_stop:
-        loaded = load(ModelSettings(source=arguments.name), progress=_print_progress, cancelled=should_stop)
-    print(f"\n{loaded.name}: {loaded.parameters / 1e6:.1f} M parameters, width {loaded.width}, {loaded.licence}")
+        loaded = load(ModelSettings(source=arguments.name), progress=report, cancelled=should_stop)
+    print(file=sys.stderr)
+    print(f"{loaded.name}: {loaded.parameters / 1e6:.1f} M parameters, width {loaded.width}, {loaded.licence}")
     return 0
-
-
-def _print_progress(progress: Any) -> None:
-    share = f" {100 * progress.done_bytes / progress.total_bytes:.0f}%" if progress.total_bytes else ""
-    print(f"\r{progress.what}{share}   ", end="", file=sys.stderr, flush=True)
 
 
 def world(arguments: WorldCommand) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from short_study import short_rows, short_study
 
+from neftune_core.commands.common import progress_line
 from neftune_core.commands.compare import CompareCommand, compare
 from neftune_core.commands.records import ReportCommand, RunsCommand, report, runs
 from neftune_core.commands.sweep import run_sweep
@@ -252,3 +255,25 @@ def test_a_record_that_had_steps_before_it_failed_is_kept(tmp_path: Path) -> Non
     shutil.rmtree(record.folder / "data")
     assert run_record(record, Limits()) == 1
     assert Record(record.folder).ending() is not None
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "expected"),
+    [
+        (io.StringIO, "Downloading\nReading\n"),
+        (_Terminal, "\rDownloading 5%\rDownloading 10%\rReading        "),
+    ],
+)
+def test_progress_rewrites_one_line_of_a_terminal_and_lists_the_stages_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, stream: Callable[[], io.StringIO], expected: str
+) -> None:
+    monkeypatch.setattr("sys.stderr", stream())
+    show = progress_line()
+    for stage, amount in (("Downloading", "5%"), ("Downloading", "5%"), ("Downloading", "10%"), ("Reading", "")):
+        show(stage, amount)
+    assert sys.stderr.getvalue() == expected  # type: ignore[attr-defined]
