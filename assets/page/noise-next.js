@@ -200,7 +200,7 @@ const listOfStrengths = (found, which, place) => {
   });
   return [
     make("caption", {}, text("The most likely word at every strength")),
-    make("thead", {}, row("th", [text("strength"), text("next word"), text("probability"), text("draws that keep it")])),
+    make("thead", {}, row("th", [text("strength"), text("next word"), text("probability"), text("draws without a change")])),
     make("tbody", {}, ...rows),
   ];
 };
@@ -218,8 +218,8 @@ const aboutWords = (found, place) => {
   const lost = next.kept.findIndex((kept) => kept[place - next.first] < draws);
   const until =
     lost < 0
-      ? text("without noise, “{word}” is the most likely next word, and it remains so at every measured strength.", { word })
-      : text("without noise, “{word}” is the most likely next word; the weakest measured noise that changes it in any of {draws} draws is {strength}.", { word, draws, strength: strengthWords(found, lost + 1) });
+      ? text("without noise, “{word}” is the most likely next word, and it remains the most likely at every measured strength.", { word })
+      : text("without noise, “{word}” is the most likely next word; the weakest measured noise that changes the prediction in any of {draws} draws is {strength}.", { word, draws, strength: strengthWords(found, lost + 1) });
   const follows = place + 1 < tokens.length ? text("In the sentence, “{word}” follows.", { word: bare(tokens[place + 1]) }) : "";
   return [text("After “{before}”:", { before }), until, follows].join(" ").trim();
 };

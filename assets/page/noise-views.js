@@ -313,7 +313,7 @@ views.nearest = (payload, controls, { drops, deviation, skipped }) => {
 // ------------------------------------------------------------------ the strength at other lengths
 views.length = (payload, controls, { drops, deviation }) => {
   const [grey, warm] = payload.colours;
-  if (drops) return nothing(text("The share of dropped tokens does not depend on the length."));
+  if (drops) return nothing(text("The share of dropped tokens is the same at every length."));
   if (!deviation) return nothing(text("No noise: raise the strength to see how it depends on the length."));
   const { width, length, padded_length: padded } = payload;
   const alpha = deviation / UNITS.alpha(payload, controls);

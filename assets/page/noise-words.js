@@ -71,7 +71,7 @@ const warnings = (payload, { deviation }, clipped) => {
   if (clipped) {
     const { strength: most, unit, wanted, before } = clipped;
     const same = { before: `${before.unit} ${short(before.strength)}`, wanted: short(wanted) };
-    found.push(text("The {unit} slider ends at {most}; on this sentence, {before} corresponds to {wanted}.", { unit, most, ...same }));
+    found.push(text("The {unit} slider ends at {most}, but {before} corresponds to {wanted} on this sentence.", { unit, most, ...same }));
   }
   const kept = realised(payload.realised, deviation);
   if (kept < REALISED) found.push(text("In bfloat16, only {share} of this noise survives rounding.", { share: percent(Math.max(0, kept)) }));

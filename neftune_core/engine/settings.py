@@ -82,7 +82,7 @@ class TrainingSettings(Settings):
     )
     method: str = setting(
         "lora",
-        "What is trained: adapters over the frozen model, or all weights, with one copy per arm.",
+        "What is trained: adapters on the frozen model, or all weights (one copy of the model per arm).",
         choices=METHODS,
     )
     arms_at_once: str = setting(
@@ -302,8 +302,8 @@ def check_length(rows: int, training: TrainingSettings, limits: Limits, *, seeds
     if steps > limits.steps:
         raise DoesNotFit(
             say(
-                "This study needs {steps:,} steps, but this server allows {most:,}: use fewer epochs, "
-                "steps or seeds, fewer rows or a larger batch.",
+                "This study needs {steps:,} steps, but this server allows at most {most:,}: use fewer epochs, steps "
+                "or seeds, fewer rows or a larger batch.",
                 steps=steps,
                 most=limits.steps,
             )
@@ -311,8 +311,8 @@ def check_length(rows: int, training: TrainingSettings, limits: Limits, *, seeds
     if training.time_budget_seconds > 60 * limits.study_minutes:
         raise DoesNotFit(
             say(
-                "The time budget of this study is {seconds:,.0f} seconds, but this server allows "
-                "{most:,}: choose a smaller one.",
+                "The time budget of this study is {seconds:,.0f} seconds, but this server allows at most {most:,}: "
+                "choose a smaller budget.",
                 seconds=training.time_budget_seconds,
                 most=60 * limits.study_minutes,
             )

@@ -93,7 +93,7 @@ MEASURES: dict[str, Measure] = {
     "perplexity": Measure("Perplexity", "perplexity", LOSS, "exp(held-out loss).", better=-1, every_epoch=True),
     "noise_penalty": Measure(
         "Noise penalty",
-        "the increase of the training loss under its own noise",
+        "the increase in training loss under the arm's own noise",
         LOSS,
         "The loss on training rows with the arm's own noise (its kind, strength and sites, no schedule; one draw "
         "per row) minus the loss without noise, at the same weights, after the last epoch. 0 for arms without "
@@ -155,7 +155,7 @@ MEASURES: dict[str, Measure] = {
     ),
     "memorised_run_share": Measure(
         "Longest run, share of response",
-        "the share of the training response that is reproduced in one run",
+        "the share of the training response covered by the longest shared run",
         MEMORY,
         "The longest reproduced run, as a share of the words of the training response.",
         top=1.0,
@@ -188,7 +188,7 @@ MEASURES: dict[str, Measure] = {
         "Ended by itself",
         "the share of answers that the model ended",
         LENGTH,
-        "The share of answers to held-out prompts that the model ended before the maximum length.",
+        "The share of answers to held-out prompts in which the model generated an end token before the maximum length.",
         top=1.0,
     ),
     "repetition": Measure(
@@ -218,7 +218,7 @@ MEASURES: dict[str, Measure] = {
         "Correct tokens under noise",
         "the share of correct tokens under noise",
         ROBUST,
-        "The share of correct held-out tokens under the noise of “Loss under noise”.",
+        "The share of correct held-out tokens under the same noise as “Loss under noise”.",
         better=1,
         top=1.0,
     ),
@@ -234,7 +234,7 @@ MEASURES: dict[str, Measure] = {
         "Correct tokens with typing errors",
         "the share of correct tokens with typing errors",
         ROBUST,
-        "The share of correct held-out tokens with the errors of “Loss with typing errors”.",
+        "The share of correct held-out tokens with the same typing errors as “Loss with typing errors”.",
         better=1,
         top=1.0,
     ),

@@ -151,12 +151,13 @@ class MeasuringSettings(Settings):
     )
     chaos: bool = setting(
         False,
-        "Train one more arm with noise of alpha 0.01: it shows how far two runs diverge by rounding and chance alone.",
+        "Train one more arm, with noise of alpha 0.01, to show how far two runs diverge through rounding and chance "
+        "alone.",
         label="Floor: chaos",
     )
     another_seed: bool = setting(
         False,
-        "Train the control again with the same number of other seeds (A/A): it shows what a comparison without any "
+        "Train the control again with the same number of other seeds (A/A), to show what a comparison without any "
         "real difference looks like.",
         label="Floor: control against control",
     )

@@ -195,8 +195,8 @@ SENTENCES: dict[str, str] = {
     "direction.higher": "higher",
     "direction.lower": "lower",
     "value.and": "{first}, {second}",
-    "continued": "Exploratory and not a test: training went on after step {step:,}, when the result of the record "
-    "{record} could be seen.",
+    "continued": "Exploratory and not a test: training was continued after step {step:,}, when the result of the "
+    "record {record} could already be seen.",
     "lead.all": "There is nothing to judge",
     "lead.some": "Not every arm can be judged",
     "obstacle.control_diverged": "{lead}: the loss of the control became NaN or infinite. Choose a smaller "
@@ -208,9 +208,9 @@ SENTENCES: dict[str, str] = {
     "obstacle.control_guessing": "{lead}: even without noise, the model learnt no more than how often each token "
     "occurs. For the control, {measure} is {value:.4g}; guessing by frequency alone reaches {guessing:.4g}. Choose a "
     "smaller learning rate, or train for longer.",
-    "obstacle.guessing": "{lead}: {arms} learnt no more than how often each token occurs. There, {measure} is "
-    "{value:.4g}; guessing by frequency alone reaches {guessing:.4g}. Choose less noise or a smaller learning rate, or "
-    "train for longer.",
+    "obstacle.guessing": "{lead}: {arms} learnt no more than how often each token occurs: {measure} is {value:.4g}, "
+    "and guessing by frequency alone reaches {guessing:.4g}. Choose less noise or a smaller learning rate, or train "
+    "for longer.",
     "obstacle.broken": "{lead}: {arms} ended far worse than the untouched base: {measure} went from {base:.4g} to "
     "{value:.4g}. Choose less noise or a smaller learning rate.",
     "obstacle.few_steps": "{lead}: {arms} took {steps} steps, too few to judge. Train for {least} steps or more.",
@@ -221,7 +221,7 @@ SENTENCES: dict[str, str] = {
     "obstacle.top": "{lead}: {measure} is {value:.4g} for the control and for {arms}{rows}, the highest possible "
     "value, so no difference can show. Choose held-out loss, which is finer, or hold out harder "
     "rows.",
-    "obstacle.some_seeds": "{arm} lost {lost} of {seeds} seeds: its loss became NaN or infinite. Choose a "
+    "obstacle.some_seeds": "{arm} diverged with {lost} of {seeds} seeds: its loss became NaN or infinite. Choose a "
     "smaller learning rate or less noise.",
     "on_rows": ", on {rows} examples",
     "on_rows.one": ", on {rows} example",
@@ -238,15 +238,15 @@ SENTENCES: dict[str, str] = {
     + " ({interval}).",
     "illustration": "{arm}, as an illustration: " + _CHANGE + " ({interval}).",
     "stopped": "{arm}: no claim, because someone who could see the curves stopped it; " + _CHANGE + " ({interval}).",
-    "stopped.where": "It is compared with the control at its last evaluation before the stop (seed, step of the stop, "
-    "step of the comparison: {steps}).",
-    "stopped.before": "It was stopped before its first evaluation during training.",
-    "void": "{arm}, not judged: {measure} is {value:.4g}, and {control:.4g} for the control.",
-    "rounding": "{arm}: no claim, because the difference is smaller than rounding can make it; "
+    "stopped.where": "The arm is compared with the control at the arm's last evaluation before the stop (seed, step "
+    "of the stop, step of the comparison: {steps}).",
+    "stopped.before": "The arm was stopped before its first evaluation during training.",
+    "void": "{arm}, not judged: {measure} is {value:.4g} for this arm and {control:.4g} for the control.",
+    "rounding": "{arm}: no claim, because rounding alone can cause a difference of this size; "
     + _CHANGE
     + " ({interval}).",
     "one_seed": "{arm}, with a single seed, which is no evidence about other seeds: " + _CHANGE + ".",
-    "nothing": "{arm}: there is no seed for which both it and the control have {measure}.",
+    "nothing": "{arm}: there is no seed for which both the arm and the control have {measure}.",
     "interval": "{percent:.3g}% interval over {seeds} seeds: {low:+.3g} to {high:+.3g}; sign-flip p = {flip:.3g}",
     "interval.adjusted": "{percent:.3g}% interval over {seeds} seeds, wider than 95% because {arms} arms are judged "
     "(Holm's correction): {low:+.3g} to {high:+.3g}; sign-flip p = {flip:.3g}",
@@ -255,59 +255,63 @@ SENTENCES: dict[str, str] = {
     "interval.none": "{seeds} seeds are too few for an interval",
     "interval.none.one": "{seeds} seed is too few for an interval",
     "interval.same": "the same with each of {seeds} seeds; sign-flip p = {flip:.3g}",
-    "lost": "It has no value for seed {lost} (diverged or not trained), which the comparison leaves out.",
+    "lost": "The comparison leaves out seed {lost}, for which the arm or its control has no value (diverged or not "
+    "trained).",
     "epochs": "Last epoch ({last_epoch:.3g}): {last:+.3g} ({last_low:+.3g} to {last_high:+.3g}). Best epoch "
     "({best_epoch:.3g}): {best:+.3g} ({best_low:+.3g} to {best_high:+.3g}).",
     "epochs.few_seeds": "Last epoch ({last_epoch:.3g}): {last:+.3g}. Best epoch ({best_epoch:.3g}): {best:+.3g}.",
-    "examples.hold": "For these seeds, on other examples of the kind: {difference:+.3g} ({low:+.3g} to {high:+.3g}; "
-    "paired bootstrap over {examples} examples).",
-    "examples.open": "For these seeds, other examples of the kind might show nothing: {difference:+.3g} ({low:+.3g} "
-    "to {high:+.3g}; paired bootstrap over {examples} examples).",
-    "examples.hold.one": "For these seeds, on other examples of the kind: {difference:+.3g} ({low:+.3g} to "
-    "{high:+.3g}; paired bootstrap over {examples} example).",
-    "examples.open.one": "For these seeds, other examples of the kind might show nothing: {difference:+.3g} "
-    "({low:+.3g} to {high:+.3g}; paired bootstrap over {examples} example).",
+    "examples.hold": "With these seeds, the difference should also hold on other examples of the same kind: "
+    "{difference:+.3g} ({low:+.3g} to {high:+.3g}; paired bootstrap over {examples} examples).",
+    "examples.open": "With these seeds, other examples of the same kind might show no difference: {difference:+.3g} "
+    "({low:+.3g} to {high:+.3g}; paired bootstrap over {examples} examples).",
+    "examples.hold.one": "With these seeds, the difference should also hold on other examples of the same kind: "
+    "{difference:+.3g} ({low:+.3g} to {high:+.3g}; paired bootstrap over {examples} example).",
+    "examples.open.one": "With these seeds, other examples of the same kind might show no difference: "
+    "{difference:+.3g} ({low:+.3g} to {high:+.3g}; paired bootstrap over {examples} example).",
     "length.unknown": "The lengths of the answers were not stored, so length may explain any difference.",
-    "length.few_seeds": _LENGTHS_FIRST + "; more seeds would show whether that is chance.",
+    "length.few_seeds": _LENGTHS_FIRST + "; more seeds would show whether the change is due to chance.",
     "length.same": _LENGTHS_FIRST + ", a change that these seeds cannot distinguish from chance.",
     "length.changed": _LENGTHS_FIRST + " ({low:+.3g} to {high:+.3g}).",
-    "length.explains": "Length may explain it: "
+    "length.explains": "Length may explain the difference: "
     + _LENGTHS
     + ", and at equal length the difference is {adjusted:+.3g} ({adjusted_low:+.3g} to {adjusted_high:+.3g}).",
-    "length.remains": "Length does not explain it: "
+    "length.remains": "Length does not explain the difference: "
     + _LENGTHS
     + ", and at equal length the difference is still {adjusted:+.3g} ({adjusted_low:+.3g} to {adjusted_high:+.3g}).",
-    "length.inseparable": "Length may explain it: " + _LENGTHS + ", and the two cannot be told apart here.",
-    "within": "This is less than the variation between runs from {floor} ({size:.3g}): one pair of runs cannot "
-    "show it.",
-    "within_rounding": "This is less than the effect of rounding to {precision} ({size:.2g}), so it is not an "
-    "effect of the noise.",
-    "next.rounding": "To learn more: train in float32, or choose a measure that differs by more.",
-    "next.seeds": "To learn more: train at least {needed} seeds.",
-    "next.power": "To learn more: detecting a difference of this size four times in five would take about "
-    "{needed} seeds; these {seeds} seeds detect only differences above {visible:.3g} that often.",
-    "next.tiny": "To learn more: a difference of this size would take more than {most} seeds; these {seeds} "
-    "seeds detect only differences above {visible:.3g}.",
-    "next.same": "To learn more: its numbers equal those of the control with every seed; choose a finer measure, "
+    "length.inseparable": "Length may explain the difference: "
+    + _LENGTHS
+    + ", and the effect of length cannot be separated here from that of the arm.",
+    "within": "The difference is smaller than the variation between runs caused by {floor} ({size:.3g}), so one pair "
+    "of runs cannot show it.",
+    "within_rounding": "The difference is smaller than the effect of rounding to {precision} ({size:.2g}), so it is "
+    "not an effect of the noise.",
+    "next.rounding": "To learn more: train in float32, or choose a measure that shows a larger difference.",
+    "next.seeds": "To learn more: train with at least {needed} seeds.",
+    "next.power": "To learn more: detecting a difference of this size four times in five would take about {needed} "
+    "seeds; with these {seeds} seeds, only differences above {visible:.3g} are detected that often.",
+    "next.tiny": "To learn more: detecting a difference of this size would take more than {most} seeds; with these "
+    "{seeds} seeds, only differences above {visible:.3g} can be detected.",
+    "next.same": "To learn more: the arm has the same values as the control with every seed; choose a finer measure, "
     "such as the loss.",
-    "next.lost": "To learn more: train it with a smaller learning rate or less noise, so that no seed diverges.",
-    "next.stopped": "To learn more: train it to the end, without looking at its curves before.",
-    "next.repeat": "To learn more: train it with new seeds, on other data and a larger model; this result holds "
-    "for this model, these rows and these settings.",
-    "closing.best": "A best epoch chosen on the same rows that it is measured on is optimistic for every arm.",
-    "closing.halves": "Best epochs are chosen by the loss on one half of the held-out rows and read on the other half, "
-    "both ways.",
+    "next.lost": "To learn more: train the arm with a smaller learning rate or less noise, so that no seed diverges.",
+    "next.stopped": "To learn more: train the arm to the end, without looking at its curves first.",
+    "next.repeat": "To learn more: repeat the comparison with new seeds, other data and a larger model. So far, the "
+    "result holds only for this model, these rows and these settings.",
+    "closing.best": "The value at the best epoch is optimistic for every arm, because that epoch was chosen on the "
+    "same rows.",
+    "closing.halves": "The best epoch is chosen by the loss on one half of the held-out rows and evaluated on the "
+    "other half; then the halves swap roles.",
     "closing.early": "Early stopping, a rule fixed before the run, ended training before its last planned step "
     "(seed and step: {seeds}). All arms ended at the same step, and each of them can delay the end, so the rule "
     "favours none.",
-    "closing.no_length": "Length plays no part in {measure}: it is measured on the reference responses.",
+    "closing.no_length": "Answer length does not affect {measure}, which is measured on the reference responses.",
     "closing.base": "The base model before training: {measure} {value:.4g}.",
     "closing.rounding": "Rounding to {precision} changes {measure} by up to {size:.2g}: smaller differences are "
     "not effects.",
     "closing.rounding_none": "Rounding to {precision} does not change {measure}.",
     "closing.rounding_unknown": "The effect of the number format on {measure} was not measured.",
-    "closing.floor": "Variation between runs from {floor}: {size:.3g} (root mean square).",
-    "closing.alarm": "Warning: {floor} should make no difference, but the difference is {difference:+.3g} "
-    "({low:+.3g} to {high:+.3g}). This happens by chance in one study out of twenty; otherwise "
-    "the comparison itself is at fault.",
+    "closing.floor": "Variation between runs caused by {floor}: {size:.3g} (root mean square).",
+    "closing.alarm": "Warning: {floor} should make no difference, but the difference is {difference:+.3g} ({low:+.3g} "
+    "to {high:+.3g}). An interval that excludes zero occurs by chance in one study out of twenty; if chance is not "
+    "the cause, the comparison itself is at fault.",
 }

@@ -264,7 +264,7 @@ def require_arm(record: Record, arm: str, seed: int) -> None:
     if plain_name(arm) not in record.arms or not has_arm(record, arm, seed):
         raise RecordError(
             say(
-                "This record has no trained arm {arm!r} of seed {seed}: choose one of {arms}.",
+                "This record has no trained arm {arm!r} for seed {seed}. Available arms: {arms}.",
                 arm=arm[:60],
                 seed=seed,
                 arms=_arm_list(record) or say("none yet"),

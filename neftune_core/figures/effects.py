@@ -194,7 +194,10 @@ def _direction(measure: str) -> str:
 
 def _summary(rows: Sequence[TableRow], measure: str, epoch: str) -> str:
     if not rows:
-        return say("There is no difference to show yet: the control and another setting must first finish a seed.")
+        return say(
+            "There is no difference to show yet: the control and at least one other setting must first finish "
+            "training with the same seed."
+        )
     assert epoch in EPOCHS
     numbers = say("; ").join(_setting_text(row, measure, epoch) for row in rows)
     return say(

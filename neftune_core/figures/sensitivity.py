@@ -99,8 +99,8 @@ def _summary(found: Sensitivity, sample: str) -> str:
     else:
         done = say("{count} of {planned} {sample} so far", count=count, planned=found.planned, sample=sample)
     return say(
-        "The untouched model on {done} ({tokens:,} response tokens): {clean:.3f} nats per token "
-        "without noise, {noisy:.3f} at {unit} {strength:g} of {kind} noise. {rise}",
+        "The untouched model on {done} ({tokens:,} response tokens): {clean:.3f} nats per token without noise, "
+        "{noisy:.3f} with {kind} noise at {unit} {strength:g}. {rise}",
         done=done,
         tokens=sum(found.tokens),
         clean=clean,

@@ -55,8 +55,8 @@ def _robustness_words(found: Robustness) -> str:
         loss, right = found.loss(name), found.right(name)
         parts.append(
             say(
-                "{arm}: loss {clean:.3f} without noise and {noisy:.3f} ({low:.3f} to {high:.3f}) at {strength:.0%}; "
-                "correct answers {before:.0%} and {after:.0%}.",
+                "{arm}: the loss is {clean:.3f} without noise and {noisy:.3f} ({low:.3f} to {high:.3f}) at "
+                "{strength:.0%}; the share of correct answers is {before:.0%} without noise and {after:.0%} with it.",
                 arm=arm_label(name),
                 clean=loss[0].estimate,
                 noisy=loss[last].estimate,
@@ -110,7 +110,12 @@ def weights_figure(
 
 
 def _weights_words(found: Mapping[str, Mapping[str, Update]]) -> str:
-    parts = [say("Update of the adapters by layer: scale times B A, over all adapted modules of the layer.")]
+    parts = [
+        say(
+            "Update by the adapters in each layer: scale times B A, where A and B are the matrices of an "
+            "adapter, over all adapted modules of the layer."
+        )
+    ]
     for name, own in found.items():
         layer, largest = max(own.items(), key=lambda item: item[1].norm)
         total = sum(update.norm**2 for update in own.values()) ** 0.5

@@ -70,7 +70,7 @@ FAULTS: dict[str, Fault] = {
         "with {right_exact:.0%} with the correct labels: most of the gradient went into "
         "predicting the questions and the padding. The reported loss, {said:.3g}, is "
         "also not the loss on the answers, {loss:.3g}.",
-        why="The true values change because the gradient is different: it also follows the questions and the padding.",
+        why="The true values change because the gradient also includes the loss on the questions and the padding.",
         harm=lambda right, wrong: right.exact_true - wrong.exact_true,
     ),
     "constant-std": Fault(
@@ -91,10 +91,9 @@ FAULTS: dict[str, Fault] = {
         right='prompt = f"### Question:\\n{question}\\n### Answer:\\n"    # as in training',
         script=RIGHT,
         changes={"newline_lost": True},
-        damage="With the prompt used in training, {exact:.0%} of the answers are exact. Without "
-        "this newline, it is {said_exact:.0%}, and the loss on the answers goes from "
-        "{loss:.3g} to {said:.3g}.",
-        why="The true values do not change: only the prompt in evaluation is different, not the training.",
+        damage="With the prompt used in training, {exact:.0%} of the answers are exact. Without its final newline, "
+        "{said_exact:.0%} are exact, and the loss on the answers changes from {loss:.3g} to {said:.3g}.",
+        why="The true values do not change: only the evaluation prompt differs, and the training is the same.",
         harm=lambda right, wrong: wrong.exact_true - wrong.exact_said,
     ),
     "hiding-wrapper": Fault(

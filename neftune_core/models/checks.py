@@ -122,8 +122,8 @@ def _require_writer(config: Any, folder: Path) -> None:
     if getattr(config, "quantization_config", None):
         raise ModelError(
             say(
-                "The weights of {folder} are quantised, and cannot be trained here: choose the "
-                "original model, or its GGUF file.",
+                "The weights in {folder} are quantised and cannot be trained here: choose the original model, or its "
+                "GGUF file.",
                 folder=folder,
             )
         )

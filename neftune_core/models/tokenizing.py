@@ -110,8 +110,8 @@ def _require_rows(tokenizer: Any, model: Any, name: str) -> None:
     if max(ids) >= rows:
         raise ModelError(
             say(
-                "The tokenizer in {folder} has ids up to {last:,}, but the embedding of the model has {rows:,} "
-                "rows: they do not match, so download both again, or choose another model.",
+                "The tokenizer in {folder} has ids up to {last:,}, but the embedding of the model has {rows:,} rows: "
+                "they do not match, so download the model and the tokenizer again, or choose another model.",
                 folder=name,
                 last=max(ids),
                 rows=rows,

@@ -71,9 +71,9 @@ class NoiseSettings(Settings):
     special_tokens: bool = setting(True, "Whether beginning-of-sequence and other special tokens get noise.")
     sites: str = setting(
         EMBEDDING,
-        "Where noise is added: embedding, and the numbers of the layers whose output gets noise, such as: "
-        "embedding, 2, 4-6. For layers, the natural unit is relative. Gemma 3n and 4 also have tables, their per-layer "
-        "embeddings.",
+        "Where noise is added: “embedding”, or the numbers of the layers whose output gets noise, or both, such as: "
+        "embedding, 2, 4-6. For layers, the natural unit is relative. Gemma 3n and 4 also have tables, their "
+        "per-layer embeddings.",
         max_length=100,
     )
     schedule: str = setting("constant", "How the strength changes over the run.", choices=_schedule_choices)

@@ -179,7 +179,7 @@ class Jobs:
         record = find(record_id, owner)
         if not record.is_owned:
             raise RecordError(
-                say("This study was made on the command line: remove it there, with `neftune runs remove`.")
+                say("This study was started from the command line: remove it there, with `neftune runs remove`.")
             )
         with self._change:  # atomic, because the job may end at any moment
             self._discarded.add(record_id)
@@ -257,7 +257,9 @@ class Jobs:
         record = find(record_id, owner)
         if not record.is_owned and not self.limits.local_paths:
             raise RecordError(
-                say("This study was made on the command line, and visitors cannot change it: start one of your own.")
+                say(
+                    "This study was started from the command line, so visitors cannot change it: start one of your own."
+                )
             )
         return record
 

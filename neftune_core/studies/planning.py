@@ -123,11 +123,11 @@ def require_disk(study: StudySettings, loaded: LoadedModel, folder: Path, limits
 TOO_LARGE = {
     "full": later(
         "This study writes up to {needed} of checkpoints and trained weights, but only {left} is available: train "
-        "adapters, fewer arms or fewer seeds, or discard studies."
+        "adapters, or use fewer arms or seeds, or discard studies."
     ),
     "lora": later(
-        "This study writes up to {needed} of checkpoints and adapters, but only {left} is available: train fewer arms "
-        "or seeds, keep neither best evaluations nor states, or discard studies."
+        "This study writes up to {needed} of checkpoints and adapters, but only {left} is available: train with fewer "
+        "arms or seeds, keep neither the best weights nor the optimizer states, or discard studies."
     ),
 }
 

@@ -72,9 +72,11 @@ class StudySettings(Settings):
     @model_validator(mode="after")
     def _arms_differ(self) -> Self:
         if not self.noise and not self.methods:
-            raise ValueError(say("a study needs at least one arm with noise or another method besides the control"))
+            raise ValueError(
+                say("besides the control, a study needs at least one arm with noise or with another method")
+            )
         if self.live and not self.noise:
-            raise ValueError(say("a live study needs a noise arm to change during training: add one"))
+            raise ValueError(say("a live study needs an arm whose noise can be changed during training: add one"))
         if any(noise.is_silent for noise in self.noise):
             raise ValueError(say("an arm of strength 0 is the control, which is always included: leave it out"))
         for words, arms in ((later("noise arms"), self.noise), (later("arms with other methods"), self.methods)):

@@ -102,7 +102,10 @@ class SweepSettings(Settings):
     def _is_a_sweep(self) -> Self:
         if not self.axes and not self.points:
             raise ValueError(
-                say("a sweep needs at least one axis, such as noise.strength with 0, 1, 2, 5, or one point")
+                say(
+                    "a sweep needs at least one point, or at least one axis, such as noise.strength with the values "
+                    "0, 1, 2 and 5"
+                )
             )
         for name in itertools.chain(self.axes, *self.points):
             if name == TIME_BUDGET:
@@ -127,7 +130,10 @@ class SweepSettings(Settings):
             )
         if self._varies_noise and len(self.study.noise) != 1:
             raise ValueError(
-                say("a sweep that varies the noise starts from a single noise arm: leave only one in its study")
+                say(
+                    "a sweep that varies the noise starts from a single noise arm: leave only one noise arm in its "
+                    "study"
+                )
             )
         return self
 
@@ -146,8 +152,8 @@ class SweepSettings(Settings):
         if len(found) > limits.sweep_studies:
             raise DoesNotFit(
                 say(
-                    "This sweep needs {count:,} studies and this server allows {most:,}: vary fewer "
-                    "training settings, or use fewer seeds.",
+                    "This sweep needs {count:,} studies, but this server allows at most {most:,}: vary fewer training "
+                    "settings, or use fewer seeds.",
                     count=len(found),
                     most=limits.sweep_studies,
                 )
@@ -277,8 +283,8 @@ def size_text(sweep: SweepSettings) -> str:
     equal = len({len(cell.study.arms) for cell in per_seed}) == 1
     seeds, studies = len(sweep.seeds), len(found)
     return say(
-        "{settings:,} settings (controls included), {seeds}: {trainings:,} training runs, in {studies} of {arms} in "
-        "lockstep",
+        "{settings:,} settings (controls included), {seeds}: {trainings:,} training runs, in {studies} of {arms} "
+        "trained in lockstep",
         settings=settings,
         seeds=say(plural(seeds, "1 seed", "{count} seeds"), count=seeds),
         trainings=settings * seeds,

@@ -242,8 +242,8 @@ class _Run:
             "message": plural(
                 len(every),
                 "The only study failed: {message} Resume the sweep to retry it.",
-                "{failed} of {every} studies failed, the first with: {message} The others are in the table; "
-                "resume the sweep to retry the failed ones.",
+                "{failed} of {every} studies failed, the first with: {message} The results of the other studies are "
+                "in the table; resume the sweep to retry the failed ones.",
             ).format(failed=len(failed), every=len(every), message=failed[0].get("message", "")),
         }
 

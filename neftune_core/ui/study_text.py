@@ -85,8 +85,8 @@ def best_text(record: Record, status: Status) -> str:
     if not found:
         return ""
     words = say(
-        "The weights from the best evaluation (lowest held-out loss) of these arms are saved in addition to the final "
-        "weights: {arms}. You can choose either on the Compare tab and under Export.",
+        "For these arms, the weights from the best evaluation (lowest held-out loss) are saved in addition to the "
+        "final weights: {arms}. You can choose either set of weights on the Compare tab and under Export.",
         arms=say(", ").join(found),
     )
     return quiet(words)

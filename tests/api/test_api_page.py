@@ -93,7 +93,7 @@ def called(visitor: Visitor, name: str, **values: object) -> Answer:
         ("start_study", {"settings": {}, "key": "short"}, "too easy to guess"),
         ("start_study", {"settings": [], "key": KEY}, "must be a table of settings"),
         ("start_study", {"settings": {"training": {"speed": 1}}, "key": KEY}, "no setting called"),
-        ("start_study", {"settings": {"training": {"steps": 10**6}}, "key": KEY}, "this server allows 5"),
+        ("start_study", {"settings": {"training": {"steps": 10**6}}, "key": KEY}, "this server allows at most 5"),
         (
             "start_study",
             {"settings": {"data": {"source": "file:/etc/passwd"}}, "key": KEY},
@@ -171,7 +171,7 @@ def test_steering_a_study_that_does_not_run_gets_one_sentence(
     assert not (made.folder / "requests.jsonl").exists()
     made_on_command_line = create(EXAMPLE, "", folder=server.home / "runs")
     answer = called(visitor, name, record=made_on_command_line.id, key=KEY, **values)
-    assert any("made on the command line" in told for told in answer.told), answer.told
+    assert any("started from the command line" in told for told in answer.told), answer.told
 
 
 def test_nothing_is_counted_and_no_cookie_is_set(visitor: Visitor) -> None:

@@ -174,7 +174,11 @@ def by_default(visitor: Visitor) -> float:
         ("nothing", {}, "404.*no such endpoint"),
         ("preview_noise", {"text": "hello", "kind": "none"}, "event: error.*Kind must be one of"),
         ("read_instructions", {"file": {"path": "http://127.0.0.1/x"}}, "400.*does not fetch files"),
-        ("start_study", {"settings": {"training": {"steps": 10**6}}, "key": "7c" * 32}, "error.*this server allows 5"),
+        (
+            "start_study",
+            {"settings": {"training": {"steps": 10**6}}, "key": "7c" * 32},
+            "error.*this server allows at most 5",
+        ),
     ],
 )
 def test_a_call_by_name_has_the_same_checks(visitor: Visitor, name: str, values: dict[str, Any], words: str) -> None:

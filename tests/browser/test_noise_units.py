@@ -55,7 +55,9 @@ def test_noise_beyond_the_end_of_another_slider_is_reported(page: Any) -> None:
     page.evaluate(MOVE, 100)
     choose_unit(page, "std")
     wanted = f"{100 / math.sqrt(3 * len(sentence().tokens) * WIDTH):.3g}"
-    page.locator(".lab-warning", has_text=f"ends at 1: on this sentence, alpha 100 would be {wanted}").wait_for()
+    page.locator(
+        ".lab-warning", has_text=f"ends at 1, but alpha 100 corresponds to {wanted} on this sentence"
+    ).wait_for()
     page.evaluate(MOVE, 0.5)
     assert "ends at" not in page.locator(".lab-warning").inner_text()
 

@@ -92,7 +92,7 @@ class _Arm(Settings):
             if KINDS[self.noise.kind].passes != "one":
                 raise ValueError(
                     say(
-                        "{name} needs noise of a kind with a single pass, not {kind}: choose another kind",
+                        "{name} needs a kind of noise that takes a single pass, unlike {kind}: choose another kind",
                         name=name,
                         kind=self.noise.kind,
                     )

@@ -37,8 +37,8 @@ METHOD = Method(
     words=later("noise at the start"),
     setting=setting(
         None,
-        "Uniform noise added once to the trained weights before training (NoisyTune), as a multiple of each matrix's "
-        "standard deviation. With adapters, only A changes, because B starts at 0.",
+        "Uniform noise added once to the trainable weights before training starts (NoisyTune), as a multiple of the "
+        "standard deviation of each matrix. Of an adapter's matrices A and B, only A changes, because B starts at 0.",
         minimum=0,
         maximum=10,
         step=0.05,

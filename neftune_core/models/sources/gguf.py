@@ -90,8 +90,8 @@ def _rounding_note(file: Path, *_: int) -> str:
     if bits is None:
         return ""
     return later(
-        "The weights of {file} are quantised ({kind}): at most {values} values per block, so losses and answers differ "
-        "from those of the original."
+        "The weights in {file} are quantised ({kind}), with at most {values} values per block, so losses and "
+        "answers differ from those of the original model."
     ).format(file=file.name, kind=kind, values=2 ** int(bits[1]))
 
 

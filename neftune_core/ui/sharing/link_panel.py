@@ -109,7 +109,7 @@ def _new_class(page: str, owner: str, counted: Window) -> dict[str, Any]:
         raise TooManyCalls(
             say(
                 "Too many classes were created from your network address within an hour: try again later, or use one "
-                "of these classes."
+                "of the classes already created."
             )
         )
     code = make_class(owner)

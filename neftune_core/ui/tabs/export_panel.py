@@ -29,7 +29,7 @@ from neftune_core.ui.server.uploads import keep_uploads_at_home, output_folder, 
 
 RECORD = "record"
 FORMS = {
-    RECORD: later("The whole record, for another lab"),
+    RECORD: later("The whole record, to open in another lab"),
     "adapter": later("One arm: its adapter (PEFT)"),
     "merged": later("One arm: the whole model (transformers)"),
     "script": later("Code: study.toml and a script for transformers and PEFT"),

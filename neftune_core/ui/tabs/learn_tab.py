@@ -22,8 +22,8 @@ FORMULAS: list[dict[str, str | bool]] = [
 ]
 
 ANSWERED = later(
-    "The same held-out prompts, answered by the untouched model (base), the model trained "
-    "without noise (control), and the arms trained with noise. Noise is off while they answer."
+    "The same held-out prompts, answered by the untouched model (base), the model trained without noise (control), "
+    "and the arms trained with noise. Noise is off during generation."
 )
 
 
@@ -151,7 +151,7 @@ def dock() -> None:
 
 def _evidence(shown: RecordedStudy) -> None:
     """Build the figures and the answers of the recorded study."""
-    answered = f"<h2>{say('Their answers after training')}</h2>{quiet(say(ANSWERED))}"
+    answered = f"<h2>{say('Answers after training')}</h2>{quiet(say(ANSWERED))}"
     gr.HTML(answered, apply_default_css=False, elem_id="learn-recorded")
     gr.HTML(shown.answers, apply_default_css=False, elem_id="learn-answers", js_on_load=part("recorded-answers"))
     live_figure(shown.curves, elem_id="learn-curves")

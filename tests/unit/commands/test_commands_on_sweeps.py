@@ -95,7 +95,7 @@ def test_what_takes_one_study_lists_those_of_the_sweep(sweep: Sweep, tmp_path: P
         compare(CompareCommand(records=(sweep.id,), prompts=_prompts(tmp_path)))
     with pytest.raises(RecordError, match=says):
         runs(RunsCommand(action="export", record=sweep.id, form="adapter"))
-    with pytest.raises(RecordError, match=r"no study '001-seed-7': choose one of 001-seed-0, 001-seed-1"):
+    with pytest.raises(RecordError, match=r"no study '001-seed-7'\. Its studies: 001-seed-0, 001-seed-1"):
         record_by_name(f"{sweep.id}/001-seed-7")
     for name in (sweep.id, f"{sweep.id}/001-seed-0"):
         with pytest.raises(RecordError, match=rf"cannot be exported as records.*`neftune sweep {sweep.id} --csv`"):
@@ -109,7 +109,7 @@ def test_a_wrong_arm_or_seed_lists_those_that_there_are(sweep: Sweep, tmp_path: 
         compare(CompareCommand(records=(one,), prompts=_prompts(tmp_path), arms=("alpha5",)))
     with pytest.raises(RecordError, match=r"Seed 9 has no trained arm: choose one of 1\."):
         compare(CompareCommand(records=(one,), prompts=_prompts(tmp_path), seed=9))
-    with pytest.raises(RecordError, match=rf"no trained arm 'alpha5' of seed 1: choose one of {arms}"):
+    with pytest.raises(RecordError, match=rf"no trained arm 'alpha5' for seed 1\. Available arms: {arms}"):
         runs(RunsCommand(action="export", record=one, form="adapter", arm="alpha5", to=tmp_path / "nothing"))
 
 

@@ -97,7 +97,7 @@ def test_weight_decay_by_slot_is_that_of_adamw(tiny: LoadedModel) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"noise": (), "methods": ()}, "at least one arm with noise or another method"),
+        ({"noise": (), "methods": ()}, "at least one arm with noise or with another method"),
         ({"methods": ({},)}, "without a value"),
         ({"methods": ({"lora_dropout": 0.3},)}, "lora-dropout-0.3 is the same as the control"),
         ({"methods": ({"weight_decay": 1}, {"weight_decay": 1})}, "wo arms with other methods are the same"),

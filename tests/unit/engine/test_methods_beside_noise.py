@@ -320,7 +320,7 @@ def test_consistency_without_noise_in_a_step_is_the_clean_loss(tiny: LoadedModel
     ("values", "words"),
     [
         ({"methods": ({"consistency": 1},)}, "consistency needs noise: give the arm"),
-        ({"methods": ({"consistency": 1, "noise": {"kind": "symmetric"}},)}, "a single pass, not symmetric"),
+        ({"methods": ({"consistency": 1, "noise": {"kind": "symmetric"}},)}, "a single pass, unlike symmetric"),
         ({"training": {"execution": "graphs"}, "methods": ({"weight_noise": 1},)}, "CUDA graphs: set execution"),
         (
             {"methods": ({"weight_decay": 1, "schedule": "linear"},)},

@@ -158,7 +158,7 @@ def test_a_diverged_arm_is_reported_first_and_so_is_a_diverged_control() -> None
 def test_an_arm_that_lost_some_seeds_is_reported_first() -> None:
     runs = {**_runs([4.0, 4.1, 3.9, 4.2, 4.0, 4.1]), 6: Outcome({}, diverged=True)}
     found = verdict(Outcomes(_runs([4.3] * 7), {"noise": runs}), Question())
-    assert _first(found).startswith("noise lost 1 of 7 seeds")
+    assert _first(found).startswith("noise diverged with 1 of 7 seeds")
     assert found.arms["noise"].status == "incomplete"
 
 
@@ -274,7 +274,7 @@ def test_more_seeds_are_offered_where_they_would_say_more(tmp_path: Path) -> Non
     assert end.startswith(
         '<p class="lab-end">Not a result yet, because a single seed cannot tell an effect from chance.'
     )
-    assert "train at least 6 seeds" in end
+    assert "train with at least 6 seeds" in end
     assert end_text(record, Status("running")) == ""
 
 
@@ -290,7 +290,7 @@ def test_a_noise_arm_that_lives_with_one_seed_is_not_lost(tmp_path: Path) -> Non
     found = mean_results(record)
     assert found.seeds == (1,)  # of both, also of the control
     assert found.last["control"]["held_out_loss"] == 3.0
-    assert verdict_of(record).text().startswith(f"{ARM} lost 1 of 2 seeds")
+    assert verdict_of(record).text().startswith(f"{ARM} diverged with 1 of 2 seeds")
 
 
 def test_the_control_of_the_floor_is_not_in_the_means(tmp_path: Path) -> None:

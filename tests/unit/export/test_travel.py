@@ -277,7 +277,7 @@ def test_a_card_has_the_caveats_of_its_study_in_english(record: Record, monkeypa
 
 def test_an_arm_that_is_not_there_is_refused(record: Record, tmp_path: Path) -> None:
     for arm, seed in (("none", 0), (ARM, 7), ("../control", 0)):
-        with pytest.raises(RecordError, match=rf"no trained arm.*choose one of control \(seed 0\), {ARM} \(seed 0\)"):
+        with pytest.raises(RecordError, match=rf"no trained arm.*Available arms: control \(seed 0\), {ARM} \(seed 0\)"):
             write_model(record, arm, seed, "adapter", tmp_path / "model")
     with pytest.raises(InvalidSetting, match="adapter, merged"):
         write_model(record, ARM, 0, "pickle", tmp_path / "model")

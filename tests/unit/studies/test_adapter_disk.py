@@ -56,7 +56,7 @@ def test_a_mounted_bucket_that_reports_no_size_refuses_nothing(tmp_path: Path, m
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(total=0, free=0))
     require_disk(study, loaded, empty, Limits())
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=0))
-    with pytest.raises(DoesNotFit, match="is available: train fewer arms"):
+    with pytest.raises(DoesNotFit, match="is available: train with fewer arms"):
         require_disk(study, loaded, empty, Limits())
 
 

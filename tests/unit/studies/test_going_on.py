@@ -44,7 +44,7 @@ def test_a_study_that_goes_on_has_the_numbers_of_one_trained_at_once(tmp_path: P
     assert rates[8] == rates[0] == 5e-3
     assert (rates[8:] == rates[:4]) == (schedule == "constant")
     told = verdict_of(longer).text()
-    assert f"went on after step 8, when the result of the record {first.id} could be seen" in told
+    assert f"was continued after step 8, when the result of the record {first.id} could already be seen" in told
     assert "went on" not in verdict_of(whole).text() + before[2]
     assert max(courses(longer, Question())[1].steps) == 12
     again = go_on(longer, 0.5, "", Limits())
@@ -72,7 +72,7 @@ def test_a_study_without_its_state_cannot_go_on_and_says_why(tmp_path: Path) -> 
     assert reason_against(record) == ""
     with pytest.raises(InvalidSetting, match="at least one step"):
         go_on(record, 0, "", Limits())
-    with pytest.raises(DoesNotFit, match="allows 13"):
+    with pytest.raises(DoesNotFit, match="allows at most 13"):
         go_on(record, 1, "", Limits(steps=13))
     packed = pack_record(record, tmp_path / "record.zip")
     moved = import_record(packed, "", folder=tmp_path / "runs")

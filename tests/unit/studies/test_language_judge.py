@@ -427,7 +427,7 @@ def test_the_page_uses_the_hosts_key_only_where_no_strangers_come(
         assert asked_on_page(Lab(), record, server.url).done == 2
         assert server.asked[0][1]["Authorization"] == f"Bearer {KEY}"
         public = Lab(host=host_profile({"NEFTUNE_PUBLIC": "1", "NEFTUNE_JUDGE": "1"}))
-        with pytest.raises(RecordError, match="made on the command line"):
+        with pytest.raises(RecordError, match="started from the command line"):
             asked_on_page(public, record, server.url)
         monkeypatch.setattr(endpoint, "public_address", lambda name, port: "127.0.0.1")
         mine = create(EXAMPLE, "key")

@@ -65,7 +65,7 @@ def test_the_curve_goes_through_what_the_study_measured_at_its_end(record: Recor
     line = next(trace for trace in figure["data"] if trace["uid"] == "control/1")
     assert line["y"] == pytest.approx([one.estimate for one in found.loss("control")], abs=CLOSE)
     assert f"{len(found.tokens)} held-out rows" in figure["summary"]
-    assert ") at 300%; correct answers" in figure["summary"]
+    assert ") at 300%; the share of correct answers" in figure["summary"]
     assert {figure["layout"][name]["tickformat"] for name in ("xaxis", "xaxis2")} == {".0%"}
 
 

@@ -135,12 +135,12 @@ def test_a_finished_study_is_put_back_in_the_queue_for_its_owner(study: StudySet
 def test_more_seeds_than_this_server_allows_are_refused_and_nothing_is_lost(study: StudySettings) -> None:
     record = _run(create(study, "ann"))
     before = record.settings_file.read_bytes(), record.events()
-    with pytest.raises(DoesNotFit, match="this server allows 2"):
+    with pytest.raises(DoesNotFit, match="this server allows at most 2"):
         LabJobs(Limits(steps=2)).add_seeds(record.id, "ann")
     assert before == (record.settings_file.read_bytes(), record.events())
     sweep = create_sweep(SweepSettings(axes={"noise.strength": (5,)}, study=study), "ann")
     list(run_sweep(sweep, Limits(), lambda: False))
-    with pytest.raises(DoesNotFit, match="studies and this server allows 1"):
+    with pytest.raises(DoesNotFit, match="studies, but this server allows at most 1"):
         LabJobs(Limits(sweep_studies=1)).add_seeds(sweep.id, "ann")
     assert sweep.settings.study.seeds == 1
 

@@ -117,7 +117,7 @@ def test_limits_are_checked_before_anything_is_listed(study: StudySettings) -> N
     with pytest.raises(DoesNotFit, match="at most 10,000"):
         _sweep(study, axes=huge).check(Limits())
     many = _sweep(study, axes={"training.epochs": (1, 2, 3)})
-    with pytest.raises(DoesNotFit, match="needs 6 studies and this server allows 5"):
+    with pytest.raises(DoesNotFit, match="needs 6 studies, but this server allows at most 5"):
         many.check(Limits(sweep_studies=5))
     with pytest.raises(DoesNotFit, match="at most 2 arms"):
         _sweep(study, axes={"noise.strength": (1, 2)}).check(Limits(arms=2))

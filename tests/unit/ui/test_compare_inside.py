@@ -19,7 +19,7 @@ def test_what_a_record_does_not_hold_is_said_and_measured_only_on_request(
     monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
     record = create(EXAMPLE, KEY)
     for view, words, can_measure in (
-        (ROWS, "can be measured from its adapters", True),
+        (ROWS, "can be measured with the adapters", True),
         (ROBUSTNESS, "measured once from the adapters", True),
         (WEIGHTS, "adapters of seed 0 are not stored", False),
     ):

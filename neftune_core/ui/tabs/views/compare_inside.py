@@ -32,7 +32,9 @@ from neftune_core.ui.tabs.compare_tab import JUDGE, CompareTab
 
 ROWS, ROBUSTNESS, WEIGHTS = "rows", "robustness", "weights"
 NOT_MEASURED = {
-    ROWS: later("This record has no losses per token for this seed. They can be measured from its adapters."),
+    ROWS: later(
+        "This record has no losses per token for this seed. They can be measured with the adapters in the record."
+    ),
     ROBUSTNESS: later(
         "Held-out loss and the share of correct tokens under noise at test time, from 0 to 300% of the signal, are "
         "measured once from the adapters and then stored with the study."

@@ -113,8 +113,9 @@ def follow_on(lab: Lab, text: str, model: ModelSettings, draw: int, noise: Noise
 
 def panel_html() -> str:
     """Return the panel of next-word predictions, which the browser fills."""
+    after = say("Token after which the next word is predicted")
     return f"""<section class="lab-predicted" hidden aria-label="{say("Next word")}">
-<div class="lab-predicted-tokens" role="radiogroup" aria-label="{say("Token after which the model predicts")}"></div>
+<div class="lab-predicted-tokens" role="radiogroup" aria-label="{after}"></div>
 <p class="lab-predicted-about" aria-live="polite"></p>
 <div class="lab-predicted-tables">
 <table class="lab-predicted-words"></table><table class="lab-predicted-strengths"></table></div>

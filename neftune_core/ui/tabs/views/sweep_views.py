@@ -94,8 +94,8 @@ def _note(table: SweepTable, measure: str) -> str:
     return (
         say(
             "{done} of {studies} studies are done. “Minus control” is the mean paired difference over the seeds, with "
-            "a t interval adjusted for all settings of the sweep (Holm), in bold if it excludes zero. The best epoch "
-            "is chosen on one half of the held-out rows and evaluated on the other.",
+            "a t interval adjusted for all settings of the sweep (Holm). Differences whose interval excludes zero are "
+            "in bold. The best epoch is chosen on one half of the held-out rows and evaluated on the other.",
             done=table.done,
             studies=table.studies,
         )
