@@ -291,7 +291,7 @@ SENTENCES: dict[str, str] = {
     "next.same": "To learn more: its numbers equal those of the control with every seed; choose a finer measure, "
     "such as the loss.",
     "next.lost": "To learn more: train it with a smaller learning rate or less noise, so that no seed diverges.",
-    "next.stopped": "To learn more: train it to the end, without looking at its curves before.",
+    "next.stopped": "To learn more: train this arm again, and look at its curves only after training has ended.",
     "next.repeat": "To learn more: train it with new seeds, on other data and a larger model; this result holds "
     "for this model, these rows and these settings.",
     "closing.best": "A best epoch chosen on the same rows that it is measured on is optimistic for every arm.",

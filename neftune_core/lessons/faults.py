@@ -94,7 +94,7 @@ FAULTS: dict[str, Fault] = {
         damage="With the prompt used in training, {exact:.0%} of the answers are exact. Without "
         "this newline, it is {said_exact:.0%}, and the loss on the answers goes from "
         "{loss:.3g} to {said:.3g}.",
-        why="The true values do not change: only the prompt in evaluation is different, not the training.",
+        why="The true values do not change: only the evaluation prompt differs, and training is the same.",
         harm=lambda right, wrong: wrong.exact_true - wrong.exact_said,
     ),
     "hiding-wrapper": Fault(
