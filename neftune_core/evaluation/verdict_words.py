@@ -293,7 +293,6 @@ SENTENCES: dict[str, str] = {
     "{seeds} seeds, only differences above {visible:.3g} can be detected.",
     "next.same": "To learn more: the arm has the same values as the control with every seed; choose a finer measure, "
     "such as the loss.",
-<<<<<<< HEAD
     "next.lost": "To learn more: train the arm with a smaller learning rate or less noise, so that no seed diverges.",
     "next.stopped": "To learn more: train the arm to the end, without looking at its curves first.",
     "next.repeat": "To learn more: repeat the comparison with new seeds, other data and a larger model. So far, the "
@@ -302,15 +301,6 @@ SENTENCES: dict[str, str] = {
     "same rows.",
     "closing.halves": "The best epoch is chosen by the loss on one half of the held-out rows and evaluated on the "
     "other half; then the halves swap roles.",
-=======
-    "next.lost": "To learn more: train it with a smaller learning rate or less noise, so that no seed diverges.",
-    "next.stopped": "To learn more: train this arm again, and look at its curves only after training has ended.",
-    "next.repeat": "To learn more: train it with new seeds, on other data and a larger model; this result holds "
-    "for this model, these rows and these settings.",
-    "closing.best": "A best epoch chosen on the same rows that it is measured on is optimistic for every arm.",
-    "closing.halves": "Best epochs are chosen by the loss on one half of the held-out rows and read on the other half, "
-    "both ways.",
->>>>>>> v-d1
     "closing.early": "Early stopping, a rule fixed before the run, ended training before its last planned step "
     "(seed and step: {seeds}). All arms ended at the same step, and each of them can delay the end, so the rule "
     "favours none.",

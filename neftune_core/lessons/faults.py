@@ -91,16 +91,9 @@ FAULTS: dict[str, Fault] = {
         right='prompt = f"### Question:\\n{question}\\n### Answer:\\n"    # as in training',
         script=RIGHT,
         changes={"newline_lost": True},
-<<<<<<< HEAD
         damage="With the prompt used in training, {exact:.0%} of the answers are exact. Without its final newline, "
         "{said_exact:.0%} are exact, and the loss on the answers changes from {loss:.3g} to {said:.3g}.",
         why="The true values do not change: only the evaluation prompt differs, and the training is the same.",
-=======
-        damage="With the prompt used in training, {exact:.0%} of the answers are exact. Without "
-        "this newline, it is {said_exact:.0%}, and the loss on the answers goes from "
-        "{loss:.3g} to {said:.3g}.",
-        why="The true values do not change: only the evaluation prompt differs, and training is the same.",
->>>>>>> v-d1
         harm=lambda right, wrong: wrong.exact_true - wrong.exact_said,
     ),
     "hiding-wrapper": Fault(
