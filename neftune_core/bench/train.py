@@ -39,7 +39,7 @@ Row = dict[str, Any]
 
 
 class _Bench:
-    """The measurements of one call. `measured` runs each of its sides `runs` times, interleaved."""
+    """The measurements of one benchmark. `measured` runs each of the given sides `runs` times, interleaved."""
 
     def __init__(self, sizes: Sizes, runs: int) -> None:
         self.sizes, self.runs = sizes, runs
@@ -60,7 +60,7 @@ class _Bench:
         return self.sizes
 
     def compare_with_trl(self, ours: str, theirs: Sequence[tuple[str, str]], words: str) -> list[Row]:
-        """Compare tokens per second with TRL.
+        """Compare the throughput, in tokens per second, with that of TRL.
 
         Args:
             ours: Name of the lab's side.
