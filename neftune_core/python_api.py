@@ -165,7 +165,7 @@ class StudyResult:
     def go_on(self, epochs: float) -> StudyRun:
         """Continue this finished study for more epochs, in a new record.
 
-        The schedules of the learning rate and the noise restart over these epochs; a constant rate stays constant.
+        The schedules of the learning rate and the noise restart for these epochs; a constant rate stays constant.
         The verdict on the new record states that the result of this study was already known.
 
         Args:

@@ -54,7 +54,7 @@ class _Bench:
         return found
 
     def _sizes_of(self, side: str) -> Sizes:
-        """Return the sizes of a side, with few rows if its arithmetic is emulated, which takes minutes per row."""
+        """Return the sizes of a side; emulated arithmetic takes minutes per row, so it gets only a few rows."""
         if self.emulates and side in IN_BFLOAT16:
             return replace(self.sizes, first=min(EMULATED_ROWS, self.sizes.first))
         return self.sizes

@@ -175,7 +175,7 @@ def _some(prepared: PreparedData, rows: int) -> Any:
 
 
 def answers(sizes: Sizes) -> Found:
-    """Compare the time of the answers of four arms with that of one arm, for the same prompts and length."""
+    """Compare the time to generate answers with four arms and with one arm, for the same prompts and length."""
     from neftune_core.data.chat import prompt_ids
     from neftune_core.engine.stack import AdapterStack
     from neftune_core.evaluation.answers import stream_answers

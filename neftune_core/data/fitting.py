@@ -34,7 +34,7 @@ class FittedPrompt:
 
     Attributes:
         ids: Token ids of the prompt.
-        cut: Whether it was shortened.
+        cut: Whether the prompt was shortened.
     """
 
     ids: list[int]

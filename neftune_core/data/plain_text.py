@@ -1,7 +1,7 @@
 """Escaping of special tokens in text, and a chat template for tokenizers that lack one.
 
-The names of special tokens in a text are split by `MARK`, and the pieces are tokenised separately. The text
-"<|im_end|>" in a row can therefore not end its turn.
+The names of special tokens in a text are split by `MARK`, and the pieces are tokenised separately. Therefore, the text
+"<|im_end|>" in a message cannot end that message.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class Lockstep(Generic[Study]):
             study: The plan of the study.
             stack: The arms.
             prepared: The encoded rows.
-            arms: Noise by arm name, in place of the study's (for benchmarks of a single arm).
+            arms: Noise by arm name, which replaces that of the study (for benchmarks of a single arm).
             most_steps: Upper bound on the number of steps under a time budget.
 
         Raises:
@@ -144,7 +144,7 @@ class Lockstep(Generic[Study]):
         self.plan(count_steps(len(prepared.train), study.training))
 
     def plan(self, total: int) -> None:
-        """Set the number of steps and compute the schedules for it."""
+        """Set the number of steps, and compute the schedules for this number."""
         self.total = total
         self.noise.plan(total, self.study.training.restarts)
         self._methods.plan(total, self.study.training.restarts)

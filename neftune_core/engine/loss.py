@@ -24,7 +24,8 @@ from neftune_core.noise.batch import BatchNoise, Rows, sent_values
 PIECE_BYTES = 2**25
 """Bytes of logits per chunk. For larger chunks, the CPU allocator requests new memory from the system each time."""
 LEAST_PIECE, MOST_PIECE = 64, 256
-"""Bounds on positions per chunk. Fewer slow down the product with the head, and more do not speed it up."""
+"""Bounds on the number of positions per chunk. Smaller chunks slow down the product with the head, and larger ones do
+not speed it up."""
 TRAINED_PIECE = 512
 """Positions per chunk if the head is trained, since each chunk then computes a gradient of the size of the head."""
 CHUNK, CHUNK_NUMBERS = 32, 2**20
@@ -45,7 +46,7 @@ def losses_per_token(
     All sums are transferred at once, so that the device is synchronised only once.
 
     Args:
-        slots: Slots to report, with or without sums.
+        slots: Slots to report; a slot without sums gets no losses.
         sums: Sums of losses as `(slot, name in Sums, sum)`; entries of the same slot and name are added.
         tokens: Number of tokens.
 

@@ -62,7 +62,7 @@ class StackedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The frozen weight; T5 reads the dtype of its linear modules from it."""
+        """The frozen weight; T5 uses this attribute to read the dtype of its linear modules."""
         return cast(Tensor, self.base.weight)
 
     def start(self, generator: torch.Generator) -> None:

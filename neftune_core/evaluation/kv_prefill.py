@@ -145,7 +145,7 @@ class _Prefill:
         self._pass(ids, torch.ones_like(ids))
 
     def read_chunk(self, rest: Sequence[Sequence[Sequence[int]]], positions: list[int], start: int, stop: int) -> None:
-        """Read the tokens from `start` to `stop` before the end of the prompts at `positions`, padded on the left."""
+        """Read the tokens from `start` to `stop` (counted from the end) of the prompts at `positions`, padded left."""
         self._select_rows(len(rest), positions)
         chunks = [_window(by_slot[position], start, stop) for by_slot in rest for position in positions]
         ids = torch.tensor([[self.pad] * (start - stop - len(chunk)) + list(chunk) for chunk in chunks])

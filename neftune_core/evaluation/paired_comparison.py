@@ -173,7 +173,7 @@ class Lengths:
     Attributes:
         control: Mean length of the control's answers, in tokens.
         arm: Mean length of the arm's answers, in tokens.
-        change: Change of the mean length over seeds; None for fewer than `INTERVAL_SEEDS` seeds.
+        change: Mean change of the length over seeds, with its interval; None for fewer than `INTERVAL_SEEDS` seeds.
         adjusted: Difference of the measure at equal length; None for too few seeds, or if length and effect cannot be
             separated.
     """

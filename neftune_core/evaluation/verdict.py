@@ -42,7 +42,7 @@ class ArmVerdict:
     """The judgement of one arm, and its numbers.
 
     Attributes:
-        status: One of `CLAIMS`, or why there is no claim: `void` (it cannot be judged), `stopped` (by the user),
+        status: One of `CLAIMS`, or why there is no claim: `void` (the arm cannot be judged), `stopped` (by the user),
             `rounding`, `unclear`, `unconfirmed`, `incomplete`, `illustration`, `one_seed`, `nothing`.
         epochs: Comparisons at the last and the best epoch.
         examples: Interval for these seeds over resampled examples.

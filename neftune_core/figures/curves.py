@@ -142,7 +142,7 @@ def _diverged_seeds(events: Sequence[Event]) -> dict[str, set[Any]]:
 
 
 def shared_seeds(events: Sequence[Event]) -> set[Any]:
-    """Return the seeds to average: those that every arm has, without seeds in which an arm diverged.
+    """Return the seeds to average: those that every arm has, except seeds in which an arm diverged.
 
     Arms that diverged with every seed are ignored. If no seed remains, all seeds are returned.
     """
@@ -209,7 +209,7 @@ def downsample(steps: list[int], values: list[float]) -> tuple[list[int], list[f
 
 
 def _dash(name: str, arms: Mapping[str, NoiseSettings]) -> str:
-    """Return the line style of an arm, by its kind of noise."""
+    """Return the line style of an arm, which shows its kind of noise."""
     if name not in arms:
         return "dot"
     if name == CONTROL:

@@ -51,7 +51,7 @@ class Workload:
         budget_seconds: Time budget of all seeds together; 0 if the number of steps is known.
         repeats: Passes per step, averaged over the arms.
         read_tokens: Tokens processed without gradients, in evaluations, measures and answers.
-        reads: Number of passes that process them.
+        reads: Number of passes that process the `read_tokens`.
     """
 
     arms: int

@@ -73,7 +73,7 @@ class LoadedModel:
     Attributes:
         model: The transformers model.
         tokenizer: Its tokenizer, adapted by `adapt_tokenizer`.
-        source: The source from which it was requested.
+        source: Source of the model, as given in the request.
         name: Short name.
         licence: Licence of the weights.
         parameters: Number of parameters; tied weights count once.
