@@ -1,6 +1,6 @@
 """NEFTune Lab: measure the effect of embedding noise on a language model during instruction tuning.
 
-Modules only import from layers below their own, which import-linter checks. The layers, from top to bottom:
+Modules import only from layers below their own; import-linter checks this. The layers, from top to bottom:
 
     cli            the `neftune` command
     commands       one module per group of commands: options and actions

@@ -62,14 +62,14 @@ def read_json(block: bytes, most_values: int, *, odd_numbers: bool = False) -> A
     Args:
         block: UTF-8 text.
         most_values: Maximum number of commas and opening brackets.
-        odd_numbers: Whether to convert numbers that are out of range to NaN instead of raising.
+        odd_numbers: Whether to read numbers that are out of range, NaN or infinite as NaN instead of raising.
 
     Returns:
         The parsed value.
 
     Raises:
-        ValueError: If the text is invalid, nested more than `DEEPEST` levels, has too many values, or has a number that
-            is out of range, NaN or infinite.
+        ValueError: If the text is not valid JSON, is nested more than `DEEPEST` levels deep, or has too many values.
+            Without `odd_numbers`, also if a number is out of range, NaN or infinite.
     """
     if count_values(block) > most_values:
         raise ValueError("too many values")
@@ -83,7 +83,7 @@ def read_json(block: bytes, most_values: int, *, odd_numbers: bool = False) -> A
 
 
 def count_values(block: bytes) -> int:
-    """Return the number of commas and opening brackets, an upper bound on the number of values minus one."""
+    """Return the number of commas and opening brackets; the text has at most one value more than this."""
     return sum(block.count(mark) for mark in (b",", b"[", b"{"))
 
 
@@ -141,7 +141,7 @@ def read_file(path: Path, most: int) -> bytes:
 
     Raises:
         ValueError: If the file is larger than `most`.
-        OSError: If it cannot be read.
+        OSError: If the file cannot be read.
     """
     with path.open("rb") as file:
         block = file.read(most + 1)

@@ -133,7 +133,7 @@ def sync(descriptor: int) -> None:
 
 
 def publish(aside: Path, target: Path) -> None:
-    """Flush a finished file or folder and rename it; it gets the default permissions of a new file or folder.
+    """Flush a finished file or folder and rename it; the result gets the default permissions of a new one.
 
     Args:
         aside: The finished file or folder.

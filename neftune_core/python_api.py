@@ -165,7 +165,7 @@ class StudyResult:
     def go_on(self, epochs: float) -> StudyRun:
         """Continue this finished study for more epochs, in a new record.
 
-        The schedules of the learning rate and the noise restart over these epochs; a constant rate stays constant.
+        The schedules of the learning rate and the noise restart for these epochs; a constant rate stays constant.
         The verdict on the new record states that the result of this study was already known.
 
         Args:
@@ -199,7 +199,8 @@ class StudyResult:
     ) -> JudgeProgress:
         """Compare the stored answers of two arms with a language model behind an OpenAI-compatible API.
 
-        Prompts and answers are sent to this API. Its verdicts are stored in the record and never requested twice.
+        Prompts and answers are sent to this API. The verdicts of the language model are stored in the record, and are
+        never requested twice.
 
         Args:
             arm: Name of the arm for which the win rate is computed.
@@ -357,7 +358,7 @@ def open_study(name: str | Path) -> StudyResult:
 def compare(
     results: Sequence[StudyResult], prompts: Sequence[str], *, arms: Sequence[str] | None = None, **decoding: Any
 ) -> AnswerTable:
-    """Generate answers to the same prompts from a base model and the arms of studies on it.
+    """Generate answers to the same prompts from a base model and from arms that were trained on it.
 
     Args:
         results: Studies with the same base model.

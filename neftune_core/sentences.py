@@ -10,7 +10,7 @@ from neftune_core.language import later, say
 
 logger = logging.getLogger(__name__)
 
-# Parts of torch's messages on CUDA and Apple GPUs, and on CPUs under Linux and Windows.
+# Parts of torch's out-of-memory messages for CUDA GPUs, Apple GPUs, and CPUs under Linux and Windows.
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 # Parts of safetensors' messages for a full disk, on Linux and macOS, and on Windows.
 DISK_FULL = ("os error 28", "os error 112")

@@ -48,7 +48,7 @@ TABLE_TYPES = ("model_type", "model_attributes_type", "dict_type")
 
 
 def _nearest(cls: type[BaseModel], where: str) -> str:
-    """Return the setting of `cls` with the most similar name, or the same name in another table; "" if none."""
+    """Return the setting of `cls` with the most similar name, or with the same name in another table; "" if none."""
     known = _names(cls)
     table, _, last = where.rpartition(".")
     elsewhere = [name for name in known if name.rpartition(".")[2] == last]

@@ -58,7 +58,7 @@ class Control:
 
 
 class ControlOptions(TypedDict, total=False):
-    """Bounds and display options of a setting, as in `Control`; `max_length` limits the characters of a text."""
+    """Bounds and display options of a setting, as in `Control`; `max_length` is the maximum number of characters."""
 
     label: str
     minimum: float
@@ -278,7 +278,7 @@ def to_toml(settings: Settings, *, comments: bool = False) -> str:
     Returns:
         The TOML text.
     """
-    import tomlkit  # imported here because the noise must only need torch, numpy and pydantic
+    import tomlkit  # imported here, because noise alone must not need more than torch, numpy and pydantic
 
     document = tomlkit.document()
     _fill(document, settings, comments=comments)

@@ -72,7 +72,7 @@ def _hours(here: float, overhead: float, count: int) -> float:
 
 
 def _seconds(run: RunCells) -> tuple[float, float]:
-    """Return the seconds of the whole sweep, and the seconds until its first study has ended."""
+    """Return the duration of the whole sweep and the time until its first study has ended, in seconds."""
     with _sweep() as sweep:
         started = time.perf_counter()
         first = 0.0

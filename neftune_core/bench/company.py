@@ -1,4 +1,4 @@
-"""Slowdown of a study under load, by a busy process or by the page traffic of two watched studies."""
+"""Slowdown of a study under load from a busy process, or from the page traffic of two watched studies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from neftune_core.models.device import describe_machine
 from neftune_core.models.settings import BUNDLED
 
 SPINNING = {"OMP_WAIT_POLICY": "", "GOMP_SPINCOUNT": "300000"}
-"""OpenMP's default for waiting threads, set so that the lab does not change it."""
+"""OpenMP's default for waiting threads, set explicitly so that the lab does not override it."""
 WATCHERS = 2
 
 
@@ -62,12 +62,13 @@ def measure_company(sizes: Sizes, runs: int, precisions: tuple[str, ...]) -> Res
     """Measure a study alone, with spinning threads, and under load.
 
     Args:
-        sizes: The model and the number of rows. For the bundled model, its own study is run instead.
+        sizes: The model and the number of rows. For the bundled model, the number of rows is ignored, and the benchmark
+            study `train_sides.study` is run.
         runs: Runs of each measurement, interleaved.
         precisions: Number formats to train in.
 
     Returns:
-        A table with the median, minimum and maximum seconds, and the ratios to the time without load.
+        A table with the median, minimum and maximum durations in seconds, and the ratios to the duration without load.
     """
     table = ResultTable(f"Studies under load: {sizes.model}", describe_machine())
     side = "study" if sizes.model == BUNDLED else "lora"
@@ -94,7 +95,7 @@ def _ratio(what: str, value: float, goal: str) -> dict[str, object]:
 
 
 def _seconds(side: str, sizes: Sizes, environment: dict[str, str] | None = None) -> float:
-    """Return the seconds of training, including evaluations but not loading."""
+    """Return the training time in seconds, including evaluations but not loading."""
     found = run_side(side, sizes, environment or {})
     parts = found.get("parts")
     return float(parts["training"] + parts["held-out and training loss"] if parts else found["seconds"])

@@ -117,7 +117,7 @@ def _differences(outcomes: Outcomes) -> list[float]:
 
 
 def _naive_bootstrap(generator: np.random.Generator, differences: Floats) -> list[bool]:
-    """Return whether the percentile interval over resampled seeds excludes zero, for each study."""
+    """Return, for each study, whether the percentile interval over resampled seeds excludes zero."""
     studies, seeds = differences.shape
     places = generator.integers(0, seeds, (studies, 1000, seeds))
     means = np.take_along_axis(differences[:, None, :], places, axis=2).mean(2)
@@ -134,7 +134,7 @@ def _power_rows(generator: np.random.Generator, studies: int) -> Iterator[dict[s
 
 
 def _example_rows(generator: np.random.Generator, studies: int) -> Iterator[dict[str, Any]]:
-    """Yield the false alarms of a bootstrap over examples, without and with variance between runs."""
+    """Yield the false-alarm rates of a bootstrap over examples, without and with variance between runs."""
     for what, between in (("no variance between runs", 0.0), ("runs vary by 0.1 of an example's deviation", 0.1)):
         found = []
         for _ in range(studies):

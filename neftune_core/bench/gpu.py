@@ -1,4 +1,4 @@
-"""Throughput of one, five and eight arms on a GPU in each execution mode, with the shape of SmolLM2-135M."""
+"""Throughput of one, five and eight arms on a GPU in each execution mode, for a model shaped like SmolLM2-135M."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _row(what: str, values: list[float], goal: str = "") -> dict[str, Any]:
 
 
 def _step_seconds(loaded: LoadedModel, execution: str, count: int, **training: Any) -> float:
-    """Return the median seconds of a step with `count` noise arms, after warm-up steps."""
+    """Return the median duration of a step with `count` noise arms after warm-up steps, in seconds."""
     from neftune_core.bench.matrix import random_rows
     from neftune_core.bench.train_sides import lockstep
     from neftune_core.engine.settings import TrainingSettings
@@ -94,7 +94,7 @@ def _step_seconds(loaded: LoadedModel, execution: str, count: int, **training: A
 
 
 def _memory_rows(loaded: LoadedModel) -> list[dict[str, Any]]:
-    """Return the peak memory of five arms relative to one, together and in turn."""
+    """Return the peak memory of five arms, run together and in turn, relative to that of one arm."""
     import torch
 
     if loaded.device.type != "cuda":

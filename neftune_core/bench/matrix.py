@@ -16,7 +16,7 @@ REPEATS = 7
 def weights_of(loaded: LoadedModel) -> tuple[int, int]:
     """Return the number of weights in the linear maps of all layers, and in the head.
 
-    Each weight costs two operations per token and direction.
+    Each weight costs two operations per token in the forward pass, and two in the backward pass to the inputs.
     """
     shapes, head = _shapes(loaded)
     return sum(count * rows * columns for (rows, columns), count in shapes.items()), head[0] * head[1]

@@ -160,7 +160,7 @@ def random_model(size: Size, device: torch.device | None = None, precision: str 
 
 
 def _rows(size: Size) -> list[EncodedExample]:
-    """Return rows of random tokens of one length. The second half of each row is trained on."""
+    """Return rows of random tokens, all of the same length. The second half of each row is trained on."""
     from neftune_core.data.chat import EncodedExample
     from neftune_core.data.examples import Example, Message
 

@@ -58,7 +58,7 @@ def random_sentence(precision: str) -> Sentence:
 def _row(
     what: str, measure: Callable[[Sentence, int], dict[str, Any]], sentence: Sentence, runs: int
 ) -> dict[str, Any]:
-    """Return the milliseconds of `measure`, except for its first call, and the kilobytes of its result as JSON."""
+    """Return the run time of `measure` in milliseconds, without the first call, and its JSON size in kilobytes."""
     sent = len(json.dumps(measure(sentence, 0))) / 1000
     times = [1000 * seconds_of(partial(measure, sentence, seed)) for seed in range(runs)]
     return {"what": what} | spread(times) | {"sent, kB": round(sent, 1)}

@@ -39,7 +39,7 @@ Row = dict[str, Any]
 
 
 class _Bench:
-    """The measurements of one call. `measured` runs each of its sides `runs` times, interleaved."""
+    """The measurements of one benchmark. `measured` runs each of the given sides `runs` times, interleaved."""
 
     def __init__(self, sizes: Sizes, runs: int) -> None:
         self.sizes, self.runs = sizes, runs
@@ -54,13 +54,13 @@ class _Bench:
         return found
 
     def _sizes_of(self, side: str) -> Sizes:
-        """Return the sizes of a side, with few rows if its arithmetic is emulated, which takes minutes per row."""
+        """Return the sizes of a side; emulated arithmetic takes minutes per row, so it gets only a few rows."""
         if self.emulates and side in IN_BFLOAT16:
             return replace(self.sizes, first=min(EMULATED_ROWS, self.sizes.first))
         return self.sizes
 
     def compare_with_trl(self, ours: str, theirs: Sequence[tuple[str, str]], words: str) -> list[Row]:
-        """Compare tokens per second with TRL.
+        """Compare the throughput, in tokens per second, with that of TRL.
 
         Args:
             ours: Name of the lab's side.

@@ -87,7 +87,7 @@ def ready(sizes: Sizes, **training: Any) -> tuple[StudySettings, LoadedModel, Pr
         **training: Training settings that replace those of the benchmark.
 
     Returns:
-        The study, the loaded model, and the tokenized rows.
+        The study, the loaded model, and the tokenised rows.
     """
     from neftune_core.data.preparing import prepare
     from neftune_core.models.loading import load
@@ -162,7 +162,7 @@ def peak(sizes: Sizes) -> Found:
 
 
 def arms(sizes: Sizes) -> Found:
-    """Compare the time of five arms at once with that of the same arms one after another."""
+    """Compare the time to train five arms at once with the time to train them one after another."""
     study, loaded, prepared = ready(sizes)
     seconds_of(lockstep(study, loaded, _some(prepared, BATCH), ARMS))  # warm-up
     alone = [seconds_of(lockstep(study, loaded, prepared, {name: ARMS[name]})) for name in ARMS]
@@ -175,7 +175,7 @@ def _some(prepared: PreparedData, rows: int) -> Any:
 
 
 def answers(sizes: Sizes) -> Found:
-    """Compare the time of the answers of four arms with that of one arm, for the same prompts and length."""
+    """Compare the time to generate answers with four arms and with one arm, for the same prompts and length."""
     from neftune_core.data.chat import prompt_ids
     from neftune_core.engine.stack import AdapterStack
     from neftune_core.evaluation.answers import stream_answers

@@ -1,7 +1,7 @@
-"""Results of studies on the bundled world: the new format, overfitting, the effect of noise, and durations.
+"""Results of studies on the bundled world: a new answer format, overfitting, the effect of noise, and durations.
 
-`neftune bench world` prints all of them. The results of the untrained model are in its card. The learning rate of each
-set is chosen on the control only, with seeds 1 to 3. The reported results come from other seeds.
+`neftune bench world` prints all of them. The results of the bundled model without fine-tuning are in its card. The
+learning rate of each set is chosen on the control only, with seeds 1 to 3. The reported results come from other seeds.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def _overfitting_rows() -> list[dict[str, Any]]:
 
 
 def _fact_was_not_trained(row: EncodedExample) -> bool:
-    """Return whether the training rows of `world-stated` lack the fact of a row; training helps with the others."""
+    """Return whether the training rows of `world-stated` lack this row's fact; training helps with the other facts."""
     held_out = (assets() / "world" / "stated-held-out.jsonl").read_text(encoding="utf-8").splitlines()
     return not json.loads(held_out[row.example.row - 1])["trained_fact"]
 
@@ -275,7 +275,7 @@ def _last(epochs: SeedEpochs, arm: str) -> Numbers:
 
 
 def _best(epochs: SeedEpochs, arm: str) -> Numbers:
-    """Return the measures at the epoch chosen on one half and measured on the other, averaged over both choices."""
+    """Return measures on one half at the epoch chosen on the other half, averaged over both choices of halves."""
     trained = [measured[arm].halves for measured in epochs[1:]]
     found = []
     for choosing, reading in ((0, 1), (1, 0)):
@@ -306,7 +306,7 @@ def interval(values: Sequence[float], control: Sequence[float]) -> str:
 
 
 def latency_rows() -> list[dict[str, Any]]:
-    """Measure the answers of the base and three arms, and a small study including these answers, in seconds."""
+    """Time the answers of the base and three arms, and a small study that includes these answers."""
     _small_study()  # warm-up: the first call with a new shape is slower
     answering, whole = _small_study()
     return [
@@ -322,7 +322,7 @@ def latency_rows() -> list[dict[str, Any]]:
 
 
 def _small_study() -> tuple[float, float]:
-    """Return the seconds of the final answers of a small study, and of the whole study after tokenization."""
+    """Time the final answers of a small study, and the whole study after tokenisation, in seconds."""
     from neftune_core.data.chat import prompt_ids
     from neftune_core.evaluation.answers import stream_answers
     from neftune_core.evaluation.settings import AnswerSettings

@@ -129,7 +129,7 @@ def _tokenise(example: Example, tokenizer: Any, length_needed: int) -> tuple[lis
 
 
 def with_system(messages: Sequence[Message], system: str) -> tuple[Message, ...]:
-    """Prepend a system message, unless it is blank, or the messages already have one or are a whole text.
+    """Prepend a system message; do nothing if it is blank, or if the messages have one or are a whole text.
 
     Args:
         messages: The conversation.
@@ -149,7 +149,7 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any, *, thinking: bool = 
     Args:
         messages: The messages before the reply.
         tokenizer: The model's tokenizer.
-        thinking: Whether to leave out an empty thinking block, because the reply contains its own.
+        thinking: Whether to leave out an empty thinking block, because the reply contains a thinking block.
 
     Returns:
         Token ids for the model to continue; for an encoder-decoder, the input of the encoder.

@@ -154,7 +154,7 @@ def _message(turn: Mapping[str, Any], said: str, where: str, unused: set[str], p
 
 
 def _not_read_inside(turn: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names inside content parts and tool calls that are not read, such as `content[].citations`."""
+    """Yield the unread names inside content parts and tool calls, such as `content[].citations`."""
     for name in ("content", *CALLS):
         entries = turn.get(name) if isinstance(turn.get(name), list) else [turn.get(name)]
         for entry in (entry for entry in entries or () if isinstance(entry, dict)):
@@ -176,7 +176,7 @@ def _split_reasoning(turn: Mapping[str, Any], content: Any) -> tuple[Mapping[str
 
 
 def _fields(turn: Mapping[str, Any], role: str, where: str) -> dict[str, str]:
-    """Return the fields for a chat template other than role and content, as JSON text by name."""
+    """Return the chat-template fields other than role and content, as JSON text by name."""
     if role == "tool":
         return {name: as_json(turn[name]) for name in ("name", "tool_call_id") if _is_filled(turn.get(name))}
     found = {}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 TEXT = "text"
-"""Role of both messages of a whole-text row, which are its opening and the rest."""
+"""Role of both messages of a whole-text row: the opening of the text, and the rest."""
 
 
 class Message(NamedTuple):
@@ -67,7 +67,7 @@ class Refusal:
 
     Attributes:
         row: 1-based number of the row in its source.
-        reason: Why it cannot be used.
+        reason: Why the row cannot be used.
         held_out: Whether the row is in a separate held-out file.
     """
 

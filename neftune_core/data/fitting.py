@@ -20,8 +20,8 @@ class TokenLimits:
     """Token limits of a prompt.
 
     Attributes:
-        wanted: Preferred limit, which leaves room for the longest answer, but for at most half the context.
-        most: Hard limit, which leaves room for one token of the answer.
+        wanted: Preferred limit. It reserves room for the longest answer, but at most half the context.
+        most: Hard limit. It reserves room for one token of the answer.
     """
 
     wanted: int
@@ -34,7 +34,7 @@ class FittedPrompt:
 
     Attributes:
         ids: Token ids of the prompt.
-        cut: Whether it was shortened.
+        cut: Whether the prompt was shortened.
     """
 
     ids: list[int]

@@ -27,7 +27,7 @@ class Layout:
         required: Parts that must have a column.
         messages: Function of (values by part, `unused`) that returns messages or raises `UnusableRow`.
         note: Remark shown for data in this layout.
-        by_hand: Whether the layout must be chosen, because it is never detected.
+        by_hand: Whether the user must choose the layout, because it is never detected.
     """
 
     words: str
@@ -358,7 +358,7 @@ def messages_of(layout: str, columns: Mapping[str, str], record: Any, unused: se
     _require_whole_answer(messages, record)
     not_used: set[str] = set()
     given = {name: record[column] for name, column in controls.items()}
-    if layout == "completion" and given.get("label") == "0":  # false in tables
+    if layout == "completion" and given.get("label") == "0":  # tables write false as 0
         given["label"] = False
     whole = with_controls(messages, given, not_used)
     unused |= {controls.get(name, name) for name in not_used}

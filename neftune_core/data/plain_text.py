@@ -1,7 +1,7 @@
-"""Escaping of special tokens in text, and a template for tokenizers that have none.
+"""Escaping of special tokens in text, and a chat template for tokenizers that lack one.
 
-The names of special tokens in a text are split by `MARK`, and the pieces are tokenised separately. The text
-"<|im_end|>" in a row can therefore not end its turn.
+The names of special tokens in a text are split by `MARK`, and the pieces are tokenised separately. Therefore, the text
+"<|im_end|>" in a message cannot end that message.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def special_names(tokenizer: Any) -> list[str]:
 
 
 def any_of(names: Sequence[str]) -> re.Pattern[str]:
-    """Return a pattern that matches the first character of a name and captures the name, longest first, as group 1."""
+    """Return a pattern that matches the first character of a name, and captures the longest such name as group 1."""
     choice = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     return re.compile(f"(?=({choice}))." if names else r"(?!)", re.DOTALL)
 

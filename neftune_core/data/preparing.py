@@ -31,7 +31,8 @@ class PreparedData:
         train: Training rows; `example.row` is the 1-based number of each in its source.
         held_out: Held-out rows.
         refusals: Rows that cannot be used, with reasons.
-        duplicates: Rows left out because of the same prompt and answer as another row, or a held-out prompt.
+        duplicates: Rows left out because another row has the same prompt and answer, or a held-out row has the same
+            prompt.
         sha256: Hash of all examples read, and of the date if the chat template renders it.
         title: Name of the file or data set.
         licence: Licence of the data.
@@ -85,7 +86,8 @@ class PreparedData:
 
 
 _in_use: WeakKeyDictionary[Any, WeakValueDictionary[Any, EncodedExample]] = WeakKeyDictionary()
-"""Cache of encoded rows that are still referenced, by tokenizer; a study reuses those of the page's estimate."""
+"""Cache of encoded rows that are still referenced, by tokenizer. A study reuses the rows encoded for the page's
+estimate."""
 
 Said = tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]
 """Hashable messages: role, content and fields of each."""
@@ -286,8 +288,8 @@ def _draw_held_out(prompts: Sequence[Said], settings: DataSettings) -> set[int]:
     """Draw the held-out rows and return their indices.
 
     Rows with the same prompt stay together. Prompts are drawn in random order up to the rounded share (at least one
-    row), skipping those that would exceed it. If all would, the prompt with the fewest rows is drawn. If several rows
-    all have the same prompt, none is drawn.
+    row), skipping those that would exceed it. If every prompt would exceed the share, the prompt with the fewest rows
+    is drawn. If there are several rows and all have the same prompt, none is drawn.
     """
     groups: dict[Said, list[int]] = {}
     for index, prompt in enumerate(prompts):

@@ -99,7 +99,7 @@ def read_all(settings: DataSettings, limits: Limits, *, progress: ReadCallback |
         progress: Called occasionally with (rows read, maximum).
 
     Returns:
-        The rows; `refusals` has the unusable ones, possibly all.
+        The rows; `refusals` lists the unusable ones, which may be all of them.
 
     Raises:
         DataError: If the source cannot be read.

@@ -36,7 +36,7 @@ COMPILED = {"compiled": "default", "captured": "reduce-overhead"}
 
 
 def make_arms(loaded: LoadedModel, arms: int, training: TrainingSettings) -> ArmSet:
-    """Create a set of arms as selected by the settings. Call `start` or `load` on it before use.
+    """Create the set of arms that the settings select. Call `start` or `load` on the set before use.
 
     Args:
         loaded: The base model.

@@ -51,7 +51,7 @@ class TrainedTensor:
     Attributes:
         parameter: The tensor; if stacked, the slots are its first axis.
         start: Initial value of one slot.
-        slots: The slots that it holds.
+        slots: The slots that `parameter` holds.
         decays: Whether weight decay applies.
     """
 
@@ -83,7 +83,7 @@ class ArmSet(ABC):
         tree: Private module tree that shares the base's tensors but not its modules.
         sites: The noise sites of `tree`.
         before_training: Functions called before every training pass.
-        fallback: Returns the reason if layers run eagerly although the settings select CUDA graphs, otherwise "".
+        fallback: Returns why layers run eagerly although the settings select CUDA graphs; "" if none do.
 
     Args:
         loaded: The base model.
@@ -158,7 +158,7 @@ class ArmSet(ABC):
     def merged(self, slot: int) -> Any:
         """Return a separate model with the trained weights of a slot, in the precision of the base.
 
-        Its configuration has the dropout rates of the original model.
+        The model's configuration keeps the original dropout rates.
         """
 
     @abstractmethod
@@ -202,10 +202,10 @@ class ArmSet(ABC):
         Args:
             active: One of the groups from `groups`.
             noise: Noise of the active slots.
-            should_stop: Polled before every layer, in both directions.
+            should_stop: Polled before every layer, in the forward and in the backward pass.
 
         Yields:
-            The module tree; its batch holds the rows of every active slot, one slot after another.
+            The module tree. Its input batch must hold the rows of every active slot, one slot after another.
 
         Raises:
             Cancelled: Inside the block, once `should_stop()` is true.
@@ -238,7 +238,7 @@ class ArmSet(ABC):
             active: One of the groups from `groups`.
             noise: Noise of the active slots.
             dropout: Dropout of this pass.
-            should_stop: Polled before every layer, in both directions.
+            should_stop: Polled before every layer, in the forward and in the backward pass.
 
         Yields:
             The module tree, as `running` does.
@@ -319,7 +319,7 @@ class ArmSet(ABC):
         return noise.add_to(site, output)
 
     def _check_cancelled(self, module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-        """Raise `Cancelled` before a layer or the head, in the forward and in the backward pass."""
+        """Raise `Cancelled` on request: before the module runs, and when the gradient of its input is computed."""
         should_stop = self._pass.should_stop
 
         def check(gradient: Tensor | None = None) -> None:

@@ -15,7 +15,7 @@ from neftune_core.engine.row_measures import CleanMeasures, RowMeasures
 from neftune_core.noise.batch import BatchNoise
 
 PADDED_SHARE = 0.2
-"""Largest share of padding in an evaluation batch, before `collate` rounds its length up."""
+"""Largest share of padding in an evaluation batch, before `collate` rounds up the length of the batch."""
 
 NoiseOf = Callable[[Sequence[EncodedExample], Batch, Sequence[int]], BatchNoise]
 """Returns the noise of every slot, given rows, their collated batch and their indices in the sample."""

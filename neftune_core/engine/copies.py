@@ -1,7 +1,8 @@
 """Full fine-tuning: one float32 copy of all weights per arm, trained in turn.
 
-The tree holds the weights of one slot at a time, in the precision of the base. If that is not float32, weights are
-rounded for the pass and gradients flow through the rounding to the float32 copy. The base's tensors are never written.
+The tree holds the weights of one slot at a time, in the precision of the base. If that precision is not float32,
+weights are rounded for each pass, and gradients flow through the rounding to the float32 copy. The base's tensors are
+never written.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """CUDA graphs of uncompiled layers, with one launch each for the forward and the backward pass of a layer.
 
-A layer is recorded at the second call with inputs of one shape; the first call is the warm-up. A recording reads its
-inputs from fixed tensors, so every call copies its inputs there. Hooks (noise, cancellation) run between the layers and
-are not recorded. If a layer cannot be recorded, it runs eagerly.
+A layer is recorded at its second call with inputs of a given shape; the first call is the warm-up. A recording reads
+its inputs from fixed tensors, so every call copies its inputs there. Hooks (noise, cancellation) run between the layers
+and are not recorded. If a layer cannot be recorded, it runs eagerly.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 Key = tuple[object, ...]
 
 MOST_SHAPES = 24
-"""Maximum number of recordings per layer, because each stores inputs and outputs. Further shapes run eagerly."""
+"""Maximum number of recordings per layer. Each stores its inputs and outputs; inputs of further shapes run eagerly."""
 
 
 class Recorder(Protocol):
@@ -103,7 +103,7 @@ class _Recording:
         spec: Structure of the output.
         gradients_in: Fixed gradients of the outputs, by index; outputs without a gradient are omitted.
         gradients_out: Fixed gradients of the tensors in `differentiated`; None for a tensor without a gradient.
-        differentiated: Indices into the inputs followed by the weights.
+        differentiated: Indices into the list of inputs and weights (inputs first).
         forward: Repeats the forward pass.
         backward: Repeats the backward pass.
     """
@@ -123,7 +123,7 @@ class CapturedLayer:
 
     Attributes:
         layer: The captured layer.
-        refused: Why the layer cannot be recorded; "" if it can be, or if this has not been tried.
+        refused: Why the layer cannot be recorded; "" if it can be recorded or no attempt was made.
         replays: Number of passes run from a recording.
 
     Args:
@@ -306,7 +306,7 @@ def _tensors(values: Sequence[Any]) -> list[int]:
 
 @contextmanager
 def _holding_weights(places: Sequence[tuple[nn.Module, str, Tensor]], weights: Sequence[Tensor]) -> Iterator[None]:
-    """Replace the weights of modules inside the block."""
+    """Replace weights of modules for the duration of the block."""
     for (module, name, _), weight in zip(places, weights, strict=True):
         module._parameters[name] = cast(nn.Parameter, weight)
     try:

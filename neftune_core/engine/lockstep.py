@@ -117,7 +117,7 @@ class Lockstep(Generic[Study]):
             study: The plan of the study.
             stack: The arms.
             prepared: The encoded rows.
-            arms: Noise by arm name, in place of the study's (for benchmarks of a single arm).
+            arms: Noise by arm name, which replaces that of the study (for benchmarks of a single arm).
             most_steps: Upper bound on the number of steps under a time budget.
 
         Raises:
@@ -144,7 +144,7 @@ class Lockstep(Generic[Study]):
         self.plan(count_steps(len(prepared.train), study.training))
 
     def plan(self, total: int) -> None:
-        """Set the number of steps and compute the schedules for it."""
+        """Set the number of steps, and compute the schedules for this number."""
         self.total = total
         self.noise.plan(total, self.study.training.restarts)
         self._methods.plan(total, self.study.training.restarts)
@@ -288,7 +288,7 @@ class Lockstep(Generic[Study]):
     def _gradients(
         self, step: Step, noise: Mapping[int, ArmNoise], should_stop: Stop
     ) -> tuple[dict[int, dict[str, Any]], list[float]]:
-        """Return the losses and gradient norms of a step, repeated at a smaller loss scale if a gradient overflows."""
+        """Return a step's losses and gradient norms, repeating the step at a smaller loss scale after an overflow."""
         while True:
             arms = self.backward(step, noise, should_stop)
             norms = self.optimizer.norms()
@@ -359,7 +359,7 @@ class Lockstep(Generic[Study]):
         """Measure arms with their current weights on the first rows of a sample.
 
         The last evaluation is reused if the weights are still the same. Otherwise (after a resume) the whole sample is
-        measured, in the same batches, so that the numbers are identical.
+        measured again. The batches are those of the original evaluation, so the numbers are identical.
 
         Args:
             part: Sample, "train" or "held_out".

@@ -24,12 +24,13 @@ from neftune_core.noise.batch import BatchNoise, Rows, sent_values
 PIECE_BYTES = 2**25
 """Bytes of logits per chunk. For larger chunks, the CPU allocator requests new memory from the system each time."""
 LEAST_PIECE, MOST_PIECE = 64, 256
-"""Bounds on positions per chunk. Fewer slow down the product with the head, and more do not speed it up."""
+"""Bounds on the number of positions per chunk. Smaller chunks slow down the product with the head, and larger ones do
+not speed it up."""
 TRAINED_PIECE = 512
 """Positions per chunk if the head is trained, since each chunk then computes a gradient of the size of the head."""
 CHUNK, CHUNK_NUMBERS = 32, 2**20
-"""Positions and float32 log-probabilities that a CPU computes at once, so that they fit in its cache. The bound that
-allows more positions applies."""
+"""Bounds on the positions and on the float32 log-probabilities that a CPU computes at once, so that they fit in its
+cache. The bound that allows more positions applies."""
 
 
 Sums = dict[str, Tensor]
@@ -45,7 +46,7 @@ def losses_per_token(
     All sums are transferred at once, so that the device is synchronised only once.
 
     Args:
-        slots: Slots to report, with or without sums.
+        slots: Slots to report; a slot without sums gets no losses.
         sums: Sums of losses as `(slot, name in Sums, sum)`; entries of the same slot and name are added.
         tokens: Number of tokens.
 
@@ -66,7 +67,7 @@ class MicroBatch:
     Attributes:
         batch: The collated rows.
         rows: Properties of the rows that noise depends on, by component.
-        tokens: Response tokens of the whole step, the divisor of the gradient.
+        tokens: Number of response tokens in the whole step, by which the gradient is divided.
         seed: `(study seed, step, number of the micro-batch)`, the key of the dropout masks.
         step_rows: All rows of the step, including those of its other micro-batches.
     """
@@ -79,7 +80,7 @@ class MicroBatch:
 
     @cached_property
     def prompt_tokens(self) -> int:
-        """Number of untrained tokens in the whole step, without special tokens and the first token of each row."""
+        """Number of untrained tokens in the whole step, excluding special tokens and the first token of each row."""
         return sum(int((~row.trained[1:] & ~np.isin(row.ids[1:], list(row.special))).sum()) for row in self.step_rows)
 
 
@@ -124,7 +125,7 @@ class ArmLosses:
 
 @dataclass(frozen=True)
 class Labels:
-    """The tokens to train on and their weights, if they are not the response tokens at weight 1.
+    """The tokens to train on and their weights, if these differ from the response tokens at weight 1.
 
     Attributes:
         predicting: Positions in `[batch * length]` whose next token is trained on, `[targets]` int64.
@@ -249,8 +250,8 @@ def _in_pieces(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the cross-entropy and hit of each position, and the gradient with respect to `hidden` if requested.
 
-    The gradient with respect to the logits is written by hand, because autograd allocates three more tensors of their
-    size.
+    The gradient with respect to the logits is written by hand, because autograd would allocate three more tensors of
+    the size of the logits.
     """
     losses = torch.empty(len(labels), device=hidden.device)
     hits = torch.empty(len(labels), dtype=torch.bool, device=hidden.device)

@@ -79,7 +79,7 @@ class StepResult:
     """The result of one step for one arm.
 
     Attributes:
-        finite: Whether its loss and gradient were finite.
+        finite: Whether the arm's loss and gradient were finite.
         numbers: `gradient_norm` before clipping, `clipped`, and `weight_distance` (norm of the total change since the
             start).
     """
@@ -247,7 +247,7 @@ class ArmOptimizer:
 
     @torch.no_grad()
     def distances(self) -> list[float]:
-        """Return the norm of the change in each slot since the start; the value of the base is meaningless."""
+        """Return the norm of the change in each slot since the start; the value for the base is meaningless."""
         return self._norms((block, block.values - block.start) for block in self.blocks)
 
     def _scale(self, factors: Mapping[int, float]) -> None:
@@ -257,7 +257,7 @@ class ArmOptimizer:
                 block.multiply(block.values.grad, factors, otherwise=1.0)
 
     def reset_momentum(self, slots: set[int]) -> None:
-        """Zero the gradients of these slots and their running means, which would otherwise keep moving the weights."""
+        """Zero the gradients of these slots, and the running means, which would otherwise keep changing the weights."""
         for block in self.blocks:
             places = [place for place, slot in enumerate(block.slots) if slot in slots]
             running_mean = self.adamw.state.get(block.values, {}).get("exp_avg")

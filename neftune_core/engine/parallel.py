@@ -121,7 +121,7 @@ class ProcessGroup:
     def gather_failure(self, words: str) -> str:
         """Exchange failures between all processes.
 
-        If one has failed, all processes agree to end, and each caller should stop with the returned message.
+        If a process has failed, all processes agree to end, and each caller should stop with the returned message.
 
         Args:
             words: Error message of this process; empty if it can continue.
@@ -153,7 +153,7 @@ class ProcessGroup:
 
 @functools.cache
 def process_group() -> ProcessGroup:
-    """Return the process group of this launch, which has one process without a launcher."""
+    """Return the process group of this launch. Without a launcher, the group has one process."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return ProcessGroup()
     from datetime import timedelta

@@ -113,7 +113,7 @@ class Passes:
             slots: Slots with the same methods.
 
         Returns:
-            Positions that predict a trained token, with weights `[slots, positions]`; None for response tokens alone.
+            Positions that predict a trained token, with weights `[slots, positions]`; None if no method chooses tokens.
         """
         chosen = [
             [
@@ -133,7 +133,7 @@ class Passes:
         Args:
             micro_batch: The rows.
             arms: Noise by slot.
-            weight: Factor by which the losses count in the gradient.
+            weight: Factor by which the gradient is multiplied.
 
         Returns:
             The losses by slot.

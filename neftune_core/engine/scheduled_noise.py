@@ -15,7 +15,7 @@ class ScheduledNoise:
     """The noise of the arms (slots 1 and up) at every step of a run.
 
     Attributes:
-        adaptive: Schedules that follow the training loss, by slot. A checkpoint needs no other state.
+        adaptive: Schedules that follow the training loss, by slot. They are the only state that a checkpoint needs.
 
     Args:
         arms: Noise of every arm, in slot order from slot 1.

@@ -30,8 +30,8 @@ EXECUTIONS = {
 KEEPING = {"adapters": "For adapters only", "always": "Also for full fine-tuning", "never": "Never"}
 TARGETS = {"all": "All linear layers", "attention": "Linear layers in attention"}
 SAMPLED_PART, FEWEST_SAMPLED, MOST_SAMPLED = 6, 8, 32
-"""Training rows per row of an evaluation sample, and the smallest and largest sample. Evaluating larger samples would
-take more than a quarter of the time of a three-epoch study."""
+"""Training rows per row of an evaluation sample, and the smallest and largest number of sampled rows. Evaluating larger
+samples would take more than a quarter of the time of a three-epoch study."""
 
 
 class TrainingSettings(Settings):

@@ -1,8 +1,8 @@
 """Stacked LoRA adapters: one frozen base and one adapter per slot, run in one pass or in turn.
 
 A batch is laid out arm by arm, `[slots * batch, length, width]`. The base weight multiplies the whole batch once. The
-adapters (arXiv 2106.09685) are two batched products, so that gradients never cross slots. Slot 0 is the base; its
-adapter stays zero.
+adapters (arXiv 2106.09685) are applied by two batched products, so that gradients never cross slots. Slot 0 is the
+base; its adapter stays zero.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class StackedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The frozen weight; T5 reads the dtype of its linear modules from it."""
+        """The frozen weight; T5 uses this attribute to read the dtype of its linear modules."""
         return cast(Tensor, self.base.weight)
 
     def start(self, generator: torch.Generator) -> None:
@@ -94,7 +94,7 @@ class StackedLinear(nn.Module):
         return self.scale * (self.up[slot].T @ self.down[slot])
 
     def oriented(self, weight: Tensor) -> Tensor:
-        """Convert a weight between `[out, in]` and the layout of the frozen module, transposed for `Conv1D`."""
+        """Convert a weight between `[out, in]` and the layout of the frozen module (transposed for `Conv1D`)."""
         return weight if isinstance(self.base, nn.Linear) else weight.T
 
     def _dropped(self, rows: Tensor) -> Tensor:
@@ -249,7 +249,7 @@ class AdapterStack(ArmSet):
     def _saved_targets(self) -> list[str]:
         """Return the short names of the adapted modules if no other module has them, otherwise the full names."""
         published = self.loaded.published
-        if published is not None:  # other towers of the published model may have modules of the same short names
+        if published is not None:  # other towers of the published model may have modules with the same short names
             return sorted(map(published.renamed, self.adapted))
         short = {name.rpartition(".")[2] for name in self.adapted}
         named = {name for name, _ in self.loaded.model.named_modules() if name.rpartition(".")[2] in short}

@@ -12,5 +12,5 @@ paired_comparison   an arm against its control (statistics: intervals and tests)
 validity            reasons why an arm cannot be judged
 verdict             the judgement (verdict_words: its sentences)
 
-assets/docs/contributing.md has the steps to add a measure.
+assets/docs/contributing.md explains how to add a measure.
 """

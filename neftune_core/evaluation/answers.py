@@ -63,7 +63,7 @@ def sample_tokens(logits: Tensor, draws: Tensor, top_p: float) -> Tensor:
     Args:
         logits: `[rows, vocabulary]`.
         draws: One uniform random number per row in [0, 1), `[rows]`.
-        top_p: The nucleus is the smallest set of most probable tokens with at least this probability.
+        top_p: The nucleus is the smallest set of most probable tokens with at least this total probability.
 
     Returns:
         Token ids, `[rows]`.
@@ -149,7 +149,7 @@ def stream_conversations(
 
     Args:
         columns: Pairs of a set of arms and a slot in it.
-        prompts: Token ids of the prompts, by column; the same number for each column.
+        prompts: Token ids of the prompts, by column; every column has the same number of prompts.
         settings: Decoding settings.
         should_stop: Polled during each pass; returning true cancels decoding.
 
@@ -372,7 +372,7 @@ def _tokens_per_row(rows: Sequence[Sequence[int]]) -> Tensor:
 def _sources(
     tree: nn.Module, prompts: Sequence[Sequence[Sequence[int]]], pad: int, device: torch.device
 ) -> dict[str, Tensor]:
-    """Encode the prompts for the decoder of every slot, padded on the right as in training."""
+    """Encode the prompts, padded on the right as in training, for the decoder of every slot."""
     rows = [prompt for by_slot in prompts for prompt in by_slot]
     longest = max(map(len, rows))
     ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows])

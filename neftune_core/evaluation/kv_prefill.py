@@ -19,7 +19,7 @@ from transformers.cache_utils import DynamicLayer
 from neftune_core.models.architecture.caches import read_on, select_rows, takes_positions
 
 PASS_TOKENS = 64
-"""Cost of an additional pass in tokens, because it reads the weights from memory again."""
+"""Cost of an additional pass, which reads the weights from memory again, expressed as a number of tokens."""
 SHORTEST_PREFIX = 8
 SPARE_TOKENS = 64
 """Spare capacity of a cache, in tokens; when it is used up, the cache is copied to a larger buffer."""
@@ -120,14 +120,14 @@ def chunk_starts(lengths: Sequence[int], slots: int) -> list[int]:
 
 
 def _supports_chunks(tree: nn.Module) -> bool:
-    """Return whether a row may have a gap: positions are passed explicitly and all layers use full attention."""
+    """Return whether a row may have a gap, which requires explicit positions and full attention in all layers."""
     config: Any = tree.config.get_text_config()  # type: ignore[union-attr, operator]
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     return takes_positions(tree) and kinds == {"full_attention"} and getattr(config, "sliding_window", None) is None
 
 
 class _Prefill:
-    """The prefill passes; `positions` lists the prompts, by index within their slot, that have rows in the cache."""
+    """The prefill passes; `positions` lists the indices, within their slot, of the prompts in the cache."""
 
     def __init__(self, tree: nn.Module, first: int, pad: int, device: torch.device, source: dict[str, Any]) -> None:
         self.tree, self.first, self.pad, self.device = tree, first, pad, device
@@ -145,7 +145,7 @@ class _Prefill:
         self._pass(ids, torch.ones_like(ids))
 
     def read_chunk(self, rest: Sequence[Sequence[Sequence[int]]], positions: list[int], start: int, stop: int) -> None:
-        """Read the tokens from `start` to `stop` before the end of the prompts at `positions`, padded on the left."""
+        """Read the tokens from `start` to `stop` (counted from the end) of the prompts at `positions`, padded left."""
         self._select_rows(len(rest), positions)
         chunks = [_window(by_slot[position], start, stop) for by_slot in rest for position in positions]
         ids = torch.tensor([[self.pad] * (start - stop - len(chunk)) + list(chunk) for chunk in chunks])
@@ -174,7 +174,7 @@ class _Prefill:
 
 
 def _window(prompt: Sequence[int], start: int, stop: int) -> Sequence[int]:
-    """Return the tokens of a prompt from `start` to `stop` before its end."""
+    """Return the tokens of a prompt from `start` to `stop`, which count backwards from its end."""
     return prompt[max(0, len(prompt) - start) : max(0, len(prompt) - stop)]
 
 

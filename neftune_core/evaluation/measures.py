@@ -19,14 +19,14 @@ class Measure:
 
     Attributes:
         label: Column heading.
-        phrase: Its name inside a sentence.
-        group: Group of measures that it is listed in.
+        phrase: Name of the measure inside a sentence.
+        group: Group in which the measure is listed.
         words: Definition, with range and unit.
         better: 1 if higher is better, -1 if lower is better, 0 if neither direction is better in itself.
         top: Maximum of a measure with a range from 0 to `top`; None for other measures.
         score: Maps summed example statistics to the measure.
-        every_epoch: Whether it is measured row by row at every evaluation, and is therefore known at the best epoch;
-            other measures are taken at the end of a seed.
+        every_epoch: Whether the measure is computed row by row at every evaluation, and is therefore known at the best
+            epoch. Other measures are computed after the last epoch of a seed.
     """
 
     label: str
@@ -40,7 +40,7 @@ class Measure:
 
     @property
     def of_answers(self) -> bool:
-        """Whether it is computed from generated answers."""
+        """Whether the measure is computed from generated answers."""
         return self.group in (TEXT, MEMORY, LENGTH)
 
 

@@ -1,8 +1,9 @@
 """How noise propagates through an untouched model, and how it changes the prediction of the next token.
 
-A single batched pass runs the clean sentence and several draws at every strength. After each layer, the noisy hidden
-states are compared with the clean ones by `|h' - h| / |h|` and `cos(h', h)`. The predictions of the next token are
-compared by `KL(clean || noisy)`, in nats. The draws are those of a study's first epochs, without its schedule.
+A single batched pass runs the clean sentence, and the sentence with several draws of noise at every strength. After
+each layer, a noisy hidden state `h'` is compared with the clean state `h` by `|h' - h| / |h|` and `cos(h', h)`. The
+predictions of the next token are compared by `KL(clean || noisy)`, in nats. The draws are those of a study's first
+epochs, without the noise schedule.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ CANDIDATES = 10
 """Number of most probable next tokens reported per position."""
 
 ANSWER_TOKENS = 12
-"""Maximum length of the clean answer that an encoder-decoder generates to compare predictions, in tokens."""
+"""Maximum length, in tokens, of the clean answer that an encoder-decoder generates to compare predictions."""
 
 HEAD_ROWS = 256
 """Maximum number of hidden states passed to the head at once."""
@@ -256,7 +257,7 @@ class _PropagationProbe:
 
 
 def _compare(vectors: Tensor) -> Tensor:
-    """Return the relative difference of every row from the first, and its cosine to it, `[2, rows - 1, length]`."""
+    """Return the relative difference and the cosine between each later row and the first, `[2, rows - 1, length]`."""
     clean, noisy = vectors[:1].float(), vectors[1:].float()
     before, after = (torch.linalg.vector_norm(each, dim=-1) for each in (clean, noisy))
     sizes = torch.linalg.vector_norm(noisy - clean, dim=-1) / before
@@ -308,7 +309,7 @@ def _predictions(tree: nn.Module, hidden: Tensor, strengths: int, first: int) ->
 
 
 def _compare_predictions(logits: Tensor) -> tuple[Tensor, ...]:
-    """Compare the predictions at one position, from logits `[rows, vocabulary]`, with that of the first row.
+    """Compare each row's prediction at one position with that of the first row; logits are `[rows, vocabulary]`.
 
     Returns:
         Divergence, entropy and whether the most probable token is the same, `[rows]` each. Then the ids and

@@ -26,8 +26,8 @@ class Outcome:
         best: Measures by name at the best epoch.
         last_epoch: Number of the last epoch.
         best_epoch: Number of the best epoch.
-        scores: Example statistics by measure at the judged epoch, `[examples]` or `[examples, fields]` (counts), in the
-            same order for every arm and seed.
+        scores: Example statistics by measure at the judged epoch, `[examples]` or `[examples, fields]` (counts). The
+            order of the examples is the same for every arm and seed.
         lengths: Tokens per answer, `[examples]`.
         base: Measures of the untouched model.
         steps: Number of optimizer steps; 0 if unknown.
@@ -94,7 +94,7 @@ class Rounding:
     sizes: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, measure: str) -> float | None:
-        """Return the effect on a measure; None if it was not measured."""
+        """Return the effect on a measure; None if the effect was not measured."""
         return self.sizes.get(measure)
 
 
@@ -113,8 +113,8 @@ class Outcomes:
         own_controls: Controls of arms that have their own, as in a sweep over training settings.
         halves: Whether every best epoch was chosen on one half of the held-out rows and measured on the other.
         rounding: Effect of the number format.
-        early: Last and planned step of each seed that early stopping ended.
-        continued: Record and step of each continuation of the study after its result could be seen.
+        early: Last and planned step of each seed whose training was ended by early stopping.
+        continued: Record and step of each continuation that was started after the result of the study could be seen.
         stopped: For each arm that the user stopped, the step of the stop and the step of the comparison, by seed.
     """
 
@@ -194,9 +194,10 @@ def largest_rounding(parts: Sequence[Rounding]) -> Rounding:
 
 
 def combine_cells(cells: Mapping[str, Outcomes]) -> Outcomes:
-    """Combine the arms of several cells in one comparison, as `cell: arm`, each paired with the control of its cell.
+    """Combine the arms of several sweep cells in one comparison, under the names `cell: arm`.
 
-    Holm's correction then covers all of them. Control and floors are those of the first cell.
+    Each arm is paired with the control of its cell, and Holm's correction covers all arms. The result has the control
+    and the floors of the first cell.
     """
     arms = {f"{cell}: {name}": arm for cell, part in cells.items() for name, arm in part.arms.items()}
     own = {f"{cell}: {name}": part.control_of(name) for cell, part in cells.items() for name in part.arms}

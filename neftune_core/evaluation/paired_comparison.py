@@ -23,7 +23,8 @@ from neftune_core.evaluation.statistics import (
 
 DIGITS = 12
 INTERVAL_SEEDS = 3
-"""Minimum number of seeds for an interval; with two, it is uselessly wide, or empty if the differences are equal."""
+"""Minimum number of seeds for an interval. With two seeds, the interval is uselessly wide, or empty if the differences
+are equal."""
 
 
 @dataclass(frozen=True)
@@ -172,8 +173,9 @@ class Lengths:
     Attributes:
         control: Mean length of the control's answers, in tokens.
         arm: Mean length of the arm's answers, in tokens.
-        change: Change of the mean length over seeds; None for fewer than `INTERVAL_SEEDS` seeds.
-        adjusted: Difference of the measure at equal length; None also if length and effect cannot be separated.
+        change: Mean change of the length over seeds, with its interval; None for fewer than `INTERVAL_SEEDS` seeds.
+        adjusted: Difference of the measure at equal length; None for too few seeds, or if length and effect cannot be
+            separated.
     """
 
     control: float
@@ -215,7 +217,8 @@ def lengths(control: Seeds, arm: Seeds, comparison: Comparison, measure: str) ->
 def _at_equal_length(scores: Sequence[Floats | None], before: Floats, after: Floats) -> float | None:
     """Regress the differences of the examples on their log length ratios; return the difference at equal length.
 
-    Return None for a corpus measure, or if every answer became longer or every answer shorter (extrapolation).
+    Return None for a corpus measure. Also return None if every answer became longer, or every answer became shorter,
+    because this would be an extrapolation.
     """
     control, arm = scores
     if control is None or arm is None or control.shape[-1] != 2:

@@ -110,7 +110,7 @@ EPOCH_WORDS = {"last": "The last epoch", "best": "The best epoch (chosen on othe
 
 
 class MeasuringSettings(Settings):
-    """Settings for the question of a study, fixed before it runs, and for all other measurements."""
+    """Settings for the question of a study, which is fixed before the study runs, and for all other measurements."""
 
     primary: str = setting(
         AUTOMATIC,

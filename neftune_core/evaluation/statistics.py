@@ -2,7 +2,7 @@
 
 Across seeds: Student's t on the paired differences, the exact sign-flip test (Fisher 1935, The Design of Experiments,
 section 21), and Holm's correction (1979) over arms. Across examples: the paired bootstrap (Koehn 2004, W04-3250), which
-generalises to other examples for these seeds, never to other seeds. A bootstrap over a handful of seeds is not
+generalises to other examples for these seeds, but never to other seeds. A bootstrap over a handful of seeds is not
 offered, because its intervals are far too narrow (`neftune bench evidence` counts its false alarms).
 
 Student's t and the Clopper-Pearson interval are implemented here, because scipy would add 143 MB of files and 0.9 s of
@@ -125,7 +125,7 @@ def t_quantile(level: float, freedom: int) -> float:
 def sign_flip(differences: ArrayLike) -> float:
     """Compute the two-sided p value of the mean among all sign flips of the differences.
 
-    With at most `EXACT_SEEDS` differences, the p value is exact, and at least 2 / 2**n. The sign flips of each half of
+    With `n <= EXACT_SEEDS` differences, the p value is exact, and at least `2 / 2**n`. The sign flips of each half of
     the differences are enumerated, and their combinations are counted by sorting.
     """
     values = np.asarray(differences, dtype=np.float64)
@@ -311,7 +311,7 @@ def seeds_needed(
 def smallest_detectable(deviation: float, seeds: int, *, level: float = LEVEL, power: float = 0.8) -> float:
     """Compute the smallest true difference that this many seeds can detect with the given power.
 
-    Uses the usual approximation by two quantiles of Student's t (Cohen 1988, chapter 2).
+    This is the usual approximation by two quantiles of Student's t (Cohen 1988, chapter 2).
 
     Args:
         deviation: Standard deviation of the paired differences.

@@ -80,7 +80,7 @@ def _answer_measures(answer: Mapping[str, Any], reference: list[str]) -> dict[st
 
 
 PREFIX = 50
-"""Number of initial tokens of an answer in which repetitions are counted (50 for Alpaca in the paper)."""
+"""Number of initial tokens of an answer in which repetitions are counted (50 for Alpaca in the NEFTune paper)."""
 
 GRAM = 2
 

@@ -80,7 +80,7 @@ def _is_broken(runs: Seeds, epoch: str) -> bool:
 
 
 def _is_worse(runs: Seeds, epoch: str, rounding: Rounding) -> bool:
-    """Return whether all known losses ended above the untouched base by more than rounding.
+    """Return whether all known losses ended above those of the untouched base by more than the effect of rounding.
 
     Training that does not lower the loss even on its own rows has failed, however small the increase.
     """

@@ -4,7 +4,7 @@ An arm differs from the control only if all of these hold:
 
 * There are at least `CLAIM_SEEDS` seeds, and every seed has a value.
 * Student's interval of the paired differences, widened by Holm's correction over the arms, excludes zero.
-* The exact sign-flip test agrees at 5%. (With five seeds its p value cannot fall below 6%.)
+* The exact sign-flip test agrees at 5%. (With five seeds, the p value of this test cannot fall below 6%.)
 
 Studies with fewer seeds are illustrations. Comparisons that cannot be judged at all (see `validity`) are listed first.
 A difference smaller than the effect of rounding is not claimed.
@@ -42,7 +42,7 @@ class ArmVerdict:
     """The judgement of one arm, and its numbers.
 
     Attributes:
-        status: One of `CLAIMS`, or why there is no claim: `void` (it cannot be judged), `stopped` (by the user),
+        status: One of `CLAIMS`, or why there is no claim: `void` (the arm cannot be judged), `stopped` (by the user),
             `rounding`, `unclear`, `unconfirmed`, `incomplete`, `illustration`, `one_seed`, `nothing`.
         epochs: Comparisons at the last and the best epoch.
         examples: Interval for these seeds over resampled examples.
@@ -236,7 +236,7 @@ def _arm_lines(
         yield Line("lost", {"lost": ", ".join(map(str, comparison.lost))})
     if all(each.seeds for each in arm.epochs.values()):
         yield _epochs_line(outcomes.arms[name], arm)
-    if arm.examples is not None and (arm.examples.low or arm.examples.high):  # 0 to 0 if no example differs
+    if arm.examples is not None and (arm.examples.low or arm.examples.high):  # both are 0 if no example differs
         examples = len(outcomes.control_of(name)[comparison.seeds[0]].scores[question.measure])
         key = "examples.hold" if arm.examples.excludes_zero else "examples.open"
         yield Line(agreeing(key, examples), _interval_parameters(arm.examples) | {"examples": examples})

@@ -105,7 +105,7 @@ def arm_colours(arms: Mapping[str, NoiseSettings]) -> dict[str, str]:
 
 
 def _distinct(wanted: Sequence[int]) -> list[int]:
-    """Return steps of the warm scale near the wanted ones, ascending and distinct; shared if there are too many."""
+    """Return ascending steps of the warm scale near the wanted ones, distinct unless there are too many arms."""
     if len(wanted) > len(WARM):
         return [1 + rank * (len(WARM) - 1) // (len(wanted) - 1) for rank in range(len(wanted))]
     steps, least = list[int](), 1
@@ -117,7 +117,7 @@ def _distinct(wanted: Sequence[int]) -> list[int]:
 
 
 def css_variables(theme: str) -> str:
-    """Return the table as CSS custom properties of one theme."""
+    """Return the colours of one theme as CSS custom properties."""
     return "\n".join(f"  --lab-{name}: {getattr(colour, theme)};" for name, colour in COLOURS.items())
 
 

@@ -76,7 +76,7 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
         layout,
         " ".join([_summary(gathered, shared, names, _diverged_seeds(events)), *_steering_words(marks)]),
         narrow=narrow,
-        log=_is_over(events) and _is_steep(gathered),  # decided at the end, so that the scale does not switch live
+        log=_is_over(events) and _is_steep(gathered),  # decided at the end, so that a running study keeps its scale
     )
 
 
@@ -142,7 +142,7 @@ def _diverged_seeds(events: Sequence[Event]) -> dict[str, set[Any]]:
 
 
 def shared_seeds(events: Sequence[Event]) -> set[Any]:
-    """Return the seeds to average: those that every arm has, without seeds in which an arm diverged.
+    """Return the seeds to average: those that every arm has, except seeds in which an arm diverged.
 
     Arms that diverged with every seed are ignored. If no seed remains, all seeds are returned.
     """
@@ -209,7 +209,7 @@ def downsample(steps: list[int], values: list[float]) -> tuple[list[int], list[f
 
 
 def _dash(name: str, arms: Mapping[str, NoiseSettings]) -> str:
-    """Return the line style of an arm, by its kind of noise."""
+    """Return the line style of an arm, which shows its kind of noise."""
     if name not in arms:
         return "dot"
     if name == CONTROL:
@@ -270,7 +270,7 @@ def select_seeds(seeds: Mapping[Any, tuple[list[int], list[float]]], shared: set
 
 
 def mean_of_seeds(seeds: Mapping[Any, tuple[list[int], list[float]]]) -> tuple[list[int], list[float]]:
-    """Return the steps, and the means over the seeds that reached the last step; others still run or diverged."""
+    """Return the steps, and the means over the seeds that reached the last step without diverging."""
     last = max(steps[-1] for steps, _ in seeds.values())
     through = [points for points in seeds.values() if points[0][-1] == last]
     by_step: dict[int, list[float]] = {}

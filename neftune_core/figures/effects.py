@@ -39,7 +39,7 @@ Series = dict[str, "list[TableRow]"]
 def effect_curve(table: SweepTable, measure: str, epoch: str) -> Figure:
     """Plot mean paired differences from the control, with their intervals, over the noise strength.
 
-    Settings that differ only in strength share a line. With two seeds or more, each point has an interval consistent
+    Settings that differ only in strength share a line. With three seeds or more, each point has an interval consistent
     with Holm's correction over all arms of the sweep. If the strength does not vary, the horizontal axis is a training
     setting that does.
 

@@ -1,4 +1,4 @@
-"""The effect of a fault in the common script on the true and the reported held-out loss."""
+"""The effect of a fault in a common training script on the true and the reported held-out loss."""
 
 from __future__ import annotations
 

@@ -39,7 +39,9 @@ class TokenEffects:
 
 
 def token_effects(payload: Payload, noise: NoiseSettings) -> TokenEffects:
-    """Compute the effect of noise on each token from `|e|^2`, `e . u` and `|u|^2` of its embedding e and draw u.
+    """Compute the effect of noise on each token from `|e|^2`, `e . u` and `|u|^2`.
+
+    Here `e` is the embedding of the token, and `u` is the unit draw.
 
     As in training, special tokens get noise only if the settings include them. A schedule counts as a factor of 1, and
     prompt and response are not distinguished.
@@ -63,7 +65,7 @@ def token_effects(payload: Payload, noise: NoiseSettings) -> TokenEffects:
 
 
 def _noisy_products(payload: Payload, noise: NoiseSettings, index: int) -> tuple[float, float, float]:
-    """Return |n|^2, e . n and |n - e| for the noisy vector n of one token."""
+    """Return `|n|^2`, `e . n` and `|n - e|` for the clean vector `e` and the noisy vector `n` of one token."""
     signal = payload["signal"][index]
     if not noise.special_tokens and index in payload["special"]:
         return signal, signal, 0.0

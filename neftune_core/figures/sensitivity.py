@@ -83,7 +83,7 @@ def _ticks(strengths: Sequence[float]) -> dict[str, Any]:
 
 
 def _summary(found: Sensitivity, sample: str) -> str:
-    """Describe the loss without noise, its rise, and the strength at which it has risen by 10%."""
+    """Describe the loss without noise, its rise, and the strength at which the loss has risen by 10%."""
     if not found.losses:
         return say("Measuring the first of {count} {sample}.", count=found.planned, sample=sample)
     clean, *noisy = found.means

@@ -1,4 +1,4 @@
-"""Robustness to noise, and updates by layer, of trained arms: figures with two panels and one colour per arm."""
+"""Robustness of trained arms to noise, and their updates by layer: two panels per figure, one colour per arm."""
 
 from __future__ import annotations
 

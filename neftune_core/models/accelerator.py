@@ -59,7 +59,7 @@ class FairLock:
         self._holder = threading.get_ident()
 
     def _give_up(self, turn: threading.Event) -> None:
-        """Remove a thread that stopped waiting from the queue, or pass the lock on if it was just given to it."""
+        """Remove a thread that stopped waiting from the queue, or pass the lock on if it already has the lock."""
         with self._guard:
             if turn in self._waiting:
                 self._waiting.remove(turn)

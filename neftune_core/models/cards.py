@@ -33,7 +33,7 @@ class Card:
         chat: Whether the model was trained to follow instructions.
         gated: Whether the hub requires an account that has accepted the licence.
         note: Advice shown before a user chooses the model.
-        package: Whether it comes from the Python package index.
+        package: Whether the model comes from the Python package index.
         origin: Published source of the numbers; empty if they were read from the model's own files.
     """
 

@@ -39,19 +39,19 @@ class Workload:
     Attributes:
         arms: Number of arms.
         batch_size: Rows per step and arm.
-        length: Tokens in the longest rows; determines memory.
+        length: Number of tokens in the longest row, which determines memory.
         steps: Number of optimizer steps.
         rank: LoRA rank; None for full fine-tuning, in which arms always run one after another.
         together: Whether adapters of several arms run in one pass.
-        mean_length: Mean tokens per row, which determines time; 0 if all rows have `length`.
-        answered: Tokens of prompts and answers that have keys and values in memory at once.
-        held: Passes of one arm that have activations in memory at once.
+        mean_length: Mean number of tokens per row, which determines time; 0 if all rows have `length`.
+        answered: Number of tokens of prompts and answers whose keys and values are in memory at once.
+        held: Number of passes of one arm whose activations are in memory at once.
         perturbed: Whether an arm trains on a copy of the weights with noise.
         trained: Number of arms over all seeds, which are all evaluated and measured; 0 means `arms`.
         budget_seconds: Time budget of all seeds together; 0 if the number of steps is known.
         repeats: Passes per step, averaged over the arms.
         read_tokens: Tokens processed without gradients, in evaluations, measures and answers.
-        reads: Number of passes that process them.
+        reads: Number of passes that process the `read_tokens`.
     """
 
     arms: int
@@ -81,7 +81,7 @@ class Estimate:
     """The predicted cost of a study on this machine.
 
     Attributes:
-        memory_bytes: Peak memory in bytes, in addition to what is in use.
+        memory_bytes: Peak memory in bytes, in addition to the memory already in use.
         seconds: Duration in seconds.
         fits: Whether the memory is available.
         sentence: The estimate in one sentence, for users.
@@ -108,9 +108,9 @@ READING_FLOPS, ADAPTER_FLOPS, FULL_FLOPS = 2, 4, 6
 # Speed of a step relative to that of a plain matrix product; measured.
 EFFICIENCY = 0.6
 STEP_OPERATIONS, READ_OPERATIONS = 1300, 400
-"""Fixed time of a layer per pass, in small operations, with and without gradients; measured."""
+"""Fixed time of a layer per pass, as a number of small operations, with and without gradients (measured)."""
 LAYERS_AROUND = 4
-"""Fixed time outside the layers (batch, noise, head, loss, optimizer), in layers; measured."""
+"""Fixed time outside the layers (batch, noise, head, loss, optimizer), as a number of layers (measured)."""
 LABELLED_SHARE = 0.5
 """Assumed share of tokens for which logits are computed."""
 
@@ -120,9 +120,9 @@ def estimate(
 ) -> Estimate:
     """Estimate the memory and time of a study on this machine.
 
-    Both are accurate to within a factor of two on an idle machine. The time is calibrated by the last study of the same
-    model on this machine. Without one, it is computed from the measured speed of a matrix product and of small
-    operations.
+    Both are accurate to within a factor of two on an idle machine. The time is calibrated with the last study of the
+    same model on this machine. Without such a study, the time is computed from the measured speed of a matrix product
+    and of small operations.
 
     Args:
         model: Size of the model.
@@ -239,7 +239,7 @@ def _read_seconds(model: SizedModel, work: Workload, device: torch.device, preci
 
 
 def _arithmetic_seconds(model: SizedModel, flops: float, device: torch.device, precision: str) -> float:
-    """Return the seconds for the products with all weights, given the total operations per weight."""
+    """Return the time of the products with all weights in seconds, given the total operations per weight."""
     from neftune_core.models.device import matrix_speed
 
     head = model.vocabulary * model.width

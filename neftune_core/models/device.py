@@ -55,7 +55,7 @@ def choose_device(name: str) -> torch.device:
 
     Raises:
         InvalidSetting: If there is no device of this name.
-        NotAvailable: If this machine does not have it.
+        NotAvailable: If this machine does not have the device.
     """
     import torch
 
@@ -147,7 +147,7 @@ def _processor_flags() -> set[str]:
 
 
 def _processor_entry(*names: str) -> str:
-    """Return the first entry of one of these names in the system's list of CPUs; empty if there is none."""
+    """Return the first entry with one of these names in the system's list of CPUs; empty if there is none."""
     try:
         lines = PROCESSORS.read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -73,7 +73,7 @@ class LoadedModel:
     Attributes:
         model: The transformers model.
         tokenizer: Its tokenizer, adapted by `adapt_tokenizer`.
-        source: The source it was requested by.
+        source: Source of the model, as given in the request.
         name: Short name.
         licence: Licence of the weights.
         parameters: Number of parameters; tied weights count once.
@@ -85,8 +85,8 @@ class LoadedModel:
         precision: dtype of the weights.
         note: Advice for users of the model; may be empty.
         revision: Commit on the hub or on ModelScope; empty if unknown, and for other sources.
-        dropout: Original dropout rates of its configuration, by name.
-        memory: Kind of its cache; see `caches.memory_of`.
+        dropout: Original dropout rates in the configuration of the model, by name.
+        memory: Kind of cache that the model uses; see `caches.memory_of`.
         reach: One sentence for each component that noise or adapters do not reach.
         published: The published model that contains `model` as its text part; None if `model` is complete.
     """
@@ -260,7 +260,7 @@ def evict_all() -> None:
 
 
 def _read_in_any(location: ModelFolder, source: str, where: tuple[torch.device, str, str], watch: Watch) -> LoadedModel:
-    """Read the model; if its precision was chosen automatically and it does not run, read it in float32."""
+    """Read the model. If it does not run in an automatically chosen precision, read it in float32."""
     device, asked, precision = where
     try:
         return _read(location, source, (device, precision), watch)
@@ -319,7 +319,7 @@ def require_finite(model: Any, location: ModelFolder) -> None:
         location: Its folder, for the message.
 
     Raises:
-        ModelError: If a weight is NaN or infinite; names the tensor.
+        ModelError: If a weight is NaN or infinite; the message names the tensor.
     """
     for name, weight in model.named_parameters():
         low, high = (float(end) for end in weight.aminmax()) if weight.numel() else (0.0, 0.0)

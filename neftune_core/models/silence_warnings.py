@@ -26,6 +26,6 @@ def import_transformers() -> None:
     """Wait until transformers is fully imported, if another thread is importing it.
 
     At the end of its import, the package replaces its own module object. A `from transformers import ...` that waits
-    for this import continues with the old object, which lacks the names. A later statement finds the new one.
+    for this import continues with the old object, which lacks the names. A later statement finds the new object.
     """
     import transformers  # noqa: F401

@@ -3,8 +3,8 @@
 Spinning threads are fastest on an idle machine, but many times slower as soon as another process needs a core: a
 spinning thread occupies the core that the awaited thread needs. GNU's OpenMP runtime, used by the Linux builds of
 torch, stops spinning when it manages more threads than there are cores. `YieldingWhenBusy` exploits this: it monitors
-how long this process waits for cores, and keeps an additional idle thread pool while it does. Only the waiting changes,
-never the number of threads of a computation, which determines the rounding of sums.
+how long this process waits for cores, and keeps an additional idle thread pool as long as the process has to wait. Only
+the way of waiting changes. A computation keeps its number of threads, which determines the rounding of sums.
 
 Other runtimes (macOS, Windows) also read `OMP_WAIT_POLICY`, and always wait passively.
 """
@@ -37,7 +37,8 @@ _limit: int | None = None
 def prepare_waiting(environment: MutableMapping[str, str] = os.environ) -> None:
     """Set the environment variables that control how OpenMP threads wait.
 
-    Do nothing if one is already set, or if torch is imported, because the runtime reads the variables only once.
+    This has no effect if one of the variables is already set. It also has no effect after torch has been imported,
+    because the runtime reads the variables only once.
     """
     if "torch" not in sys.modules and not any(name in environment for name in (POLICY, SPINS, "KMP_BLOCKTIME")):
         environment.update(WAITING)

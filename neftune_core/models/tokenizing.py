@@ -67,8 +67,8 @@ def read_tokenizer(folder: Path, model: Any) -> Any:
         The tokenizer.
 
     Raises:
-        NotAvailable: If it needs a package that is not installed.
-        ModelError: If it cannot be read, or has ids without a row in the model's embedding.
+        NotAvailable: If the tokenizer needs a package that is not installed.
+        ModelError: If the tokenizer cannot be read, or has ids without a row in the model's embedding.
     """
     from transformers import AutoTokenizer
 
@@ -152,7 +152,7 @@ def day_of(tokenizer: Any) -> str:
 def _clock(day: date) -> str:
     """Return a template prefix that defines `strftime_now` as midnight of `day` and renders nothing itself.
 
-    It must be a macro, because transformers converts functions passed to a template to text.
+    The definition must be a macro, because transformers converts functions passed to a template to text.
     """
     values = {f"%{letter}": day.strftime(f"%{letter}") for letter in "aAbBcdeFHIjmMpSuUwWxXyY"}
     values |= {f"%-{letter}": values[f"%{letter}"].lstrip("0 ") or "0" for letter in "deHIjmMSUWy"} | {"%%": "%"}
@@ -163,8 +163,8 @@ def _clock(day: date) -> str:
 def adapt_tokenizer(tokenizer: Any, model: Any) -> Any:
     """Adapt a tokenizer in place to a model.
 
-    It pads on the right with a token that has an embedding row, ends answers with the separator if there is no
-    end-of-sequence token (BERT), and stores the decoder start token.
+    The adapted tokenizer pads on the right with a token that has an embedding row, and stores the decoder start token.
+    If there is no end-of-sequence token (BERT), answers end with the separator.
 
     Args:
         tokenizer: Tokenizer to change.

@@ -39,9 +39,9 @@ def noisy_embeddings(
     """Add noise at the sites of `settings` while `model` is in training mode.
 
     Hooks are registered on entry and removed on exit. The length of a sequence is taken from the attention mask of each
-    call. If the decoder of an encoder-decoder has no mask, it is taken from the labels; without either, all tokens
-    count. Packed documents are separated by position ids that restart, or by the boundaries passed to the attention.
-    Padding gets noise only under the length rule "padded".
+    call. If the decoder of an encoder-decoder has no mask, the length is taken from the labels; without either, all
+    tokens count. Packed documents are separated by position ids that restart, or by the boundaries passed to the
+    attention. Padding gets noise only under the length rule "padded".
 
     Draws come from a private generator, so no global random state changes. They differ between calls and between ranks,
     and are repeated exactly when a checkpointed block is recomputed. Each site allocates one float32 tensor of the size
@@ -53,7 +53,7 @@ def noisy_embeddings(
         seed: Seed of the draws.
         calls: Number of training calls of the run (optimizer steps times gradient accumulation steps); required by
             every schedule except "constant". Further calls use the last strength.
-        names: Returns one `(study seed, epoch, example)` per row of the current call. Draws then depend on these
+        names: Returns one `(study seed, epoch, example)` per row of the current call. Draws then depend on these names
             instead of the call number, as in the lab's own engine, so that a study can be reproduced.
 
     Yields:
@@ -115,7 +115,7 @@ def _multipliers(settings: NoiseSettings, calls: int | None) -> list[float]:
 
 
 def _rank() -> int:
-    """Return the rank of this process in distributed training, 0 if there is only one."""
+    """Return the rank of this process in distributed training; 0 if it is the only process."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank()
     return int(os.environ.get("RANK", "0"))

@@ -22,10 +22,10 @@ CHOSEN_TOKENS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """Return `tensor` on `device`, without waiting for pending work of a CUDA GPU.
+    """Return `tensor` on `device`. On a CUDA GPU, the call does not wait for work that is already queued.
 
-    A copy from pageable memory to a CUDA GPU is staged before the call returns, so `tensor` may change afterwards. An
-    Apple GPU reads the original later, so there the call waits.
+    A copy from pageable memory to a CUDA GPU is staged before the call returns, so the caller may change `tensor`
+    afterwards. An Apple GPU may read `tensor` later, so the call waits until a copy to such a device is complete.
 
     Args:
         tensor: The tensor to copy.
@@ -113,7 +113,7 @@ class ArmNoise:
 class AdversarialNoise:
     """The adversarial noise of one arm at one site: gradient ascent on the loss from a uniform draw.
 
-    Follows FreeLB (arXiv 1909.11764), except that each sequence's noise keeps the norm of its first draw.
+    The method is FreeLB (arXiv 1909.11764), except that each sequence's noise keeps the norm of its first draw.
 
     The noise is `unit * scale`. The scale is set on the first forward pass, and is the same for all noised tokens of a
     sequence. Ascent on `unit` is therefore also ascent on the noise.
@@ -214,7 +214,7 @@ class BatchNoise:
             vectors: `[arms * batch, length, width]`, arm by arm.
 
         Returns:
-            The noisy vectors, or `vectors` unchanged if no arm has noise at this site. They are written in place if
+            The noisy vectors, or `vectors` unchanged if no arm has noise at this site. The noise is added in place if
             `vectors` needs no gradient, as for a frozen embedding, and no arm has adversarial noise.
         """
         if not any(arm.reaches(site) for arm in self.arms):
@@ -294,7 +294,8 @@ def drop_tokens(clean: Tensor, units: Tensor, arm: ArmNoise, rows: Rows, *, in_p
 
     Args:
         clean: Clean vectors, `[batch, padded, width]`.
-        units: Draw in `[0, 1)` per token, `[batch, padded, 1]`; tokens below the arm's strength are dropped.
+        units: Draw in `[0, 1)` per token, `[batch, padded, 1]`; tokens with a draw below the arm's strength are
+            dropped.
         arm: The arm's noise; strengths above 1 count as 1.
         rows: The rows of the batch.
         in_place: Whether to overwrite `clean`.

@@ -111,7 +111,7 @@ class Call:
     def _read_documents(self, given: _Arguments, part: str, batch: int, length: int) -> Documents:
         mask = _fitting(given.masks, batch, length, "attention_mask")
         if mask is None and self.encoder_decoder:
-            by_token = [labels for labels in given.labels if labels.dim() == 2]  # one label per row is a class
+            by_token = [labels for labels in given.labels if labels.dim() == 2]  # a single label per row is a class
             labels = _fitting(by_token, batch, length, "labels")
             mask = None if labels is None else labels != NOT_A_LABEL
         flattened = given.boundaries if batch == 1 else []  # boundaries are counted over all rows

@@ -18,7 +18,8 @@ from neftune_core.randomness import Purpose, stream
 
 EMBEDDING_SITE = 0
 TABLES_SITE = -1
-"""The per-layer embedding table of some models (Gemma 3n and 4), which passes the clean token to every layer again."""
+"""Number of the site at the per-layer embedding table of some models (Gemma 3n and 4). The table passes the clean token
+to every layer again."""
 
 Draw = Callable[[np.random.Generator, NDArray[np.float32]], None]
 
@@ -36,7 +37,7 @@ class Kind:
         kurtosis: Fourth standardised moment of the draw.
         passes: Passes of a training step, a key of `STEP_MODES`: "one" draw, a "pair" of opposite signs, or an "ascent"
             on the loss.
-        drops: Whether tokens with a draw below the strength are set to zero, instead of adding noise.
+        drops: Whether the kind sets tokens with a draw below the strength to zero instead of adding noise.
     """
 
     words: str
@@ -65,7 +66,8 @@ STEP_MODES = {
     "pair": StepMode("a second pass with the opposite sign", lambda ascent_steps: 2),
     "ascent": StepMode("gradient ascent passes", lambda ascent_steps: ascent_steps + 1),
 }
-"""By `Kind.passes`; engine/passes.py implements these modes in training, evaluation/sensitivity.py in evaluation."""
+"""Step modes by `Kind.passes`. engine/passes.py implements them in training, and evaluation/sensitivity.py in
+evaluation."""
 
 
 def _uniform(generator: np.random.Generator, out: NDArray[np.float32]) -> None:

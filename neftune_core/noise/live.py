@@ -24,8 +24,8 @@ from neftune_core.randomness import Purpose
 class LiveNoise:
     """Noise in a training loop that the lab does not control.
 
-    A draw depends on `key`, the call number, the site, the row and the document within the row. If `names` is given, it
-    depends on the name of the row, the site and the document instead, as in the lab's own engine.
+    A draw depends on `key`, the call number, the site, the row and the document within the row. If `names` is given,
+    the draw depends on the name of the row, the site and the document instead, as in the lab's own engine.
 
     Attributes:
         settings: The noise settings.

@@ -1,8 +1,10 @@
 """Nearest vocabulary token of each noisy vector, expressed as the strengths at which it changes.
 
-Distances are Euclidean: `|e + s u - v|^2 = s^2 |u|^2 + (D - 2 s g)` with `D = |e - v|^2` and `g = u . (v - e)`. Each
-vocabulary vector `v` is a straight line in `s`, and the nearest one is the lower envelope of these lines. The envelope
-starts with `e` itself (the line 0) and first changes at the smallest `D / (2 g)` over all `v` with `g > 0`.
+Let `e` be the clean vector of a token, `u` its unit noise, `s` the strength and `v` a vocabulary vector. The squared
+Euclidean distance is `|e + s u - v|^2 = s^2 |u|^2 + (D - 2 s g)` with `D = |e - v|^2` and `g = u . (v - e)`. The first
+term is the same for all `v`. The second is a straight line in `s` for each `v`, and the nearest vector at strength `s`
+is the one whose line is lowest there. At first, the nearest vector is `e` itself, whose line is 0. It first changes at
+the smallest `D / (2 g)` over all `v` with `g > 0`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Statistics of the noise on a sentence, from which the browser draws it at any strength.
 
 For unit noise `u` on a clean vector `e` and a standard deviation `s`, `|e + s u|^2 = |e|^2 + 2 s (e . u) + s^2 |u|^2`
-and `cos(e, e + s u) = (|e|^2 + s e . u) / (|e| |e + s u|)`, so three numbers per token and kind are enough. In a plane
-with orthonormal axes `P` the noisy vector lies at `P e + s P u`.
+and `cos(e, e + s u) = (|e|^2 + s e . u) / (|e| |e + s u|)`, so `|e|^2`, `e . u` and `|u|^2` are enough. In a plane
+whose orthonormal axes are the rows of `P`, the noisy vector lies at `P e + s P u`.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def project_to_plane(vectors: Vectors, clean: Vectors, axes: Vectors) -> Vectors
 
 
 def to_bfloat16(values: Vectors) -> Vectors:
-    """Round to the nearest bfloat16 (ties to even), stored as float32."""
+    """Round to the nearest bfloat16 (ties to even), and return the result as float32."""
     bits = np.ascontiguousarray(values).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
 

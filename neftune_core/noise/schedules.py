@@ -75,7 +75,7 @@ def multipliers(schedule: str, steps: int, *, point: float = 0.5, equal_energy: 
 
 @dataclass
 class AdaptiveSchedule:
-    """The multiplier of one arm under "adaptive": smoothed training loss over first training loss, at most 1.
+    """The multiplier of one arm under "adaptive": smoothed loss divided by the loss of the first step, at most 1.
 
     Attributes:
         first: Loss of the first step in nats; NaN before it.

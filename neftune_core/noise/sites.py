@@ -139,7 +139,7 @@ def require_one_stream(vectors: Tensor) -> None:
 
 
 def family_of(model: nn.Module) -> str:
-    """Return the model family from the configuration, such as "llama"; "the model" if it is not given."""
+    """Return the model family from the configuration, such as "llama"; "the model" if it names none."""
     return str(getattr(getattr(unwrap_model(model), "config", None), "model_type", "") or say("the model"))
 
 

@@ -1,4 +1,4 @@
-"""Greetings and questions about the model itself with their answers, and the answer to unanswerable questions."""
+"""Greetings, questions about the model itself, the replies to both, and the answer to unanswerable questions."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def proper(kind: str, name: str, pronouns: Sequence[str] = ("it", "its", "it"), 
         kind: Kind of the entity.
         name: Proper name, used as every form.
         pronouns: Subject, possessive and object pronoun.
-        use: Its activity.
+        use: Activity of a day; see `Entity`.
 
     Returns:
         The entity.

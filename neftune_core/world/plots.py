@@ -66,7 +66,7 @@ def slots(template: str) -> list[tuple[str, str]]:
 
 
 def with_hero_name(template: str) -> str:
-    """Replace one pronoun of the hero by the hero's name, unless the template already has the name."""
+    """Replace one pronoun of the hero with the hero's name, unless the template already has the name."""
     if "{hero." not in template or "{hero.the}" in template:
         return template
     for pronoun in ("{hero.it}", "{hero.him}"):

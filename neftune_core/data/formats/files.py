@@ -275,7 +275,7 @@ def _csv(text: str, title: str, longest: int) -> Table:
 
 
 class _Lines:
-    """Iterator over the lines of a text that raises `UnusableRow` after `longest` characters of a record.
+    """Iterator over the lines of a text; it raises `UnusableRow` after `longest` characters of a record.
 
     It is a class because a generator would be exhausted after raising.
     """

@@ -33,7 +33,7 @@ class HubSet:
 
     Attributes:
         licence: Licence of the data.
-        configuration: Default configuration; "" if it needs none.
+        configuration: Default configuration; "" if the data set needs none.
     """
 
     licence: str

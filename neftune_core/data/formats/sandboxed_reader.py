@@ -127,7 +127,7 @@ def run_reader(
 
 
 def _lines(stream: IO[bytes], bounds: Bounds) -> Iterator[list[Any]]:
-    longest = 4 * bounds.row_characters + 1_000_000  # bytes; a working reader stays below
+    longest = 4 * bounds.row_characters + 1_000_000  # in bytes; a working reader writes shorter lines
     while True:
         line = stream.readline(longest)
         if not line.endswith(b"\n"):
@@ -290,7 +290,7 @@ def _refusal(number: int, bounds: Bounds) -> str:
 
 
 def _json_default(value: Any) -> dict[str, str] | str:
-    """Convert a value without JSON equivalent: dates and times to ISO 8601, decimals to text, others to their type."""
+    """Convert a value without JSON equivalent: dates to ISO 8601, decimals to text, others to a type name."""
     if isinstance(value, datetime.datetime) and value.tzinfo is None and value.time() == datetime.time():
         value = value.date()
     if isinstance(value, datetime.date | datetime.time):

@@ -30,7 +30,7 @@ MOST_COLUMNS = 1000
 
 
 def require_few_columns(count: int, title: str) -> None:
-    """Require that there are not too many columns.
+    """Require at most `MOST_COLUMNS` columns.
 
     Args:
         count: Number of columns.

@@ -14,7 +14,8 @@ from neftune_core.errors import DataError
 from neftune_core.language import later, say
 
 NOT_TEXT = "not text"
-"""Only key of an object that replaces a value without JSON equivalent; its value is the name of the type."""
+"""Only key of the object that replaces a value without JSON equivalent. The key maps to the name of the value's
+type."""
 
 TEXT_PARTS = ("text", "input_text", "output_text")
 DEEPEST = 100

@@ -54,10 +54,11 @@ class OwnPasses(Protocol):
 
 @dataclass(frozen=True)
 class Method:
-    """One method. An arm uses it if its value differs from that of the control.
+    """One method. An arm uses the method if the arm's value differs from that of the control.
 
-    A method sets at most one of the last four functions. Dropout and weight decay set none, because the step itself
-    applies them. The keys of random draws begin with the study seed, so that all arms of a study share the draws.
+    A method sets at most one of the last four attributes, which are functions. Dropout and weight decay set none,
+    because the step itself applies them. The keys of random draws begin with the study seed, so that all arms of a
+    study share the draws.
 
     Attributes:
         name: Name of the setting, in snake case. Arms are named after it, such as `weight-decay-0.05`.

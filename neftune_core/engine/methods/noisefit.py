@@ -31,9 +31,10 @@ SECOND_DRAW = 1 << 20
 def clean_and_two_noisy(
     passes: StepPasses, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise], values: Mapping[int, float]
 ) -> dict[int, Sums]:
-    """Train on the clean loss, the divergence of two noisy passes from it, and that between these two passes.
+    """Train on the clean loss and on the divergences between the clean pass and two noisy passes.
 
-    The noise of the two noisy passes is drawn independently.
+    One term is the mean divergence of the noisy passes from the clean pass. The other is the divergence between the
+    noisy passes, whose noise is drawn independently.
 
     Args:
         passes: Runs the passes.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def weigh_prompt(weight: float, micro_batch: MicroBatch) -> TokenWeights:
     """Weigh the loss of each response token by 1 and that of each prompt token by `weight`, for a weighted mean.
 
-    Prompt tokens are all untrained tokens, without special tokens, padding and the first token of a row. The engine
+    Prompt tokens are all untrained tokens except special tokens, padding and the first token of a row. The engine
     divides by the number of response tokens in the step, and the returned weights compensate for that.
 
     Args:

@@ -39,7 +39,10 @@ KIND_WORDS.update({name.replace("_", "-"): method.words for name, method in METH
 
 
 class _Arm(Settings):
-    """An arm that differs from the control in a method. None keeps the study's value or omits the method."""
+    """An arm that differs from the control in a method.
+
+    A method whose field is None keeps the study's value, or is omitted.
+    """
 
     noise: NoiseSettings | None = Field(None, description="Noise of this arm; None adds no noise.")
     schedule: str = setting(
@@ -103,7 +106,7 @@ class _Arm(Settings):
 if TYPE_CHECKING:
 
     class MethodSettings(_Arm):
-        """The settings of an arm; it has one field per method."""
+        """The settings of an arm, with one field per method."""
 
         def __init__(self, **values: Any) -> None: ...
 else:

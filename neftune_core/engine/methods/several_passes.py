@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from neftune_core.noise.batch import ArmNoise
 
 PIECE = 128
-"""Positions whose logits of all passes are in memory at once."""
+"""Number of positions whose logits, in all passes, are in memory at once."""
 
 Terms = Callable[["Tensor", Sequence["Tensor"]], Sequence["Tensor"]]
 """Computes the loss terms, `[positions]` each. The arguments are the clean cross-entropy, `[positions]`, and the
@@ -41,7 +41,7 @@ def train_on_several(
         passes: Runs the passes.
         micro_batch: The rows.
         arms: Noise by slot.
-        noisy: The rows of each noisy pass; their keys determine its draw.
+        noisy: The rows of each noisy pass; the keys of these rows determine the draw of that pass.
         terms: Computes the loss terms.
         weights: Computes the weights of the terms.
 

@@ -17,7 +17,7 @@ def draw_filters(sigma: float, weight: Tensor, key: tuple[int, ...]) -> Tensor:
     """Draw the noise of one linear weight in proportion to the norm of each row (filter).
 
     Args:
-        sigma: Norm of the noise of a row (approximately), as a multiple of the norm of the row.
+        sigma: Approximate norm of the noise on a row, as a multiple of the norm of the row.
         weight: Base plus adapter, `[out, in]` float32.
         key: Key of the draw.
 

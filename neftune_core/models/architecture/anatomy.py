@@ -153,7 +153,7 @@ def reads_ahead(model: nn.Module) -> bool:
 
 @contextmanager
 def trial_ids(model: nn.Module) -> Iterator[torch.Tensor]:
-    """Yield five token ids, `[1, 5]`, in evaluation mode without gradients; the model's mode is restored."""
+    """Yield five token ids, `[1, 5]`, with gradients off and the model in evaluation mode; its mode is restored."""
     import torch
 
     embedding = model.get_input_embeddings()  # type: ignore[operator]
@@ -233,7 +233,7 @@ def linear_maps(model: nn.Module, targets: str) -> list[str]:
 
 
 def is_attention(model: nn.Module, name: str, stack: str) -> bool:
-    """Return whether a module of a layer belongs to attention, by its name or by the class around it.
+    """Return whether a module of a layer belongs to attention, by its name or by the class of its parent module.
 
     Args:
         model: Model that contains the module.
@@ -258,7 +258,7 @@ def leave_out(model: nn.Module, names: Collection[str]) -> None:
 
 
 def first_position(model: nn.Module) -> int:
-    """Return the position id of the first token: 0, or one after the padding id in RoBERTa and related models."""
+    """Return the position id of the first token: 0, or the padding id plus 1 in RoBERTa and related models."""
     from torch import nn
 
     for module in model.modules():
@@ -299,7 +299,7 @@ def dropout_rates(holder: Any) -> dict[str, float]:
 
 @contextmanager
 def configured_dropout(tree: Any, rates: Mapping[str, float]) -> Iterator[None]:
-    """Set dropout rates in a model's configuration inside the block, so that they are saved with it.
+    """Set dropout rates in a model's configuration inside the block, so that they are saved with the model.
 
     Args:
         tree: The model.

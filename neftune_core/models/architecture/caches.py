@@ -106,7 +106,7 @@ def _texts(model: nn.Module) -> list[list[int]]:
 
 
 WRITTEN = 2
-"""Tokens of each text that are processed one at a time."""
+"""Number of tokens of each text that are processed one at a time."""
 
 
 def _continue(model: nn.Module, pad: int) -> tuple[torch.Tensor, Any]:

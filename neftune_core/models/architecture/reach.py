@@ -89,7 +89,7 @@ def _noise_reach(tree: nn.Module) -> tuple[list[str], float]:
 
 
 class _Tables:
-    """Records the embeddings, except `known` and the input embeddings, that are called with the token ids."""
+    """Recorder of embeddings that are called with the token ids, except `known` and the input embeddings."""
 
     def __init__(self, tree: nn.Module, known: nn.Module, ids: torch.Tensor) -> None:
         from torch import nn

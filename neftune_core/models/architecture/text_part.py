@@ -1,7 +1,7 @@
 """The text part of a model that also processes images or sound.
 
-Only the text part is trained, and saved as a merged model. An adapter is saved under the names of the published model,
-because the auto classes of transformers load that model.
+Only the text part is trained, and a merged model contains only the text part. An adapter is saved under the names of
+the published model, because the auto classes of transformers load that model.
 """
 
 from __future__ import annotations

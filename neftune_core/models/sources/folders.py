@@ -25,8 +25,8 @@ def models_home() -> Path:
 def create_once(target: Path, make: Callable[[Path], None]) -> Path:
     """Create a folder unless it exists.
 
-    Other processes see either the complete folder or none. If two create it at the same time, the first wins and the
-    other's result is discarded.
+    Other processes see either the complete folder or none. If two processes create the folder at the same time, the
+    first result is kept and the other is discarded.
 
     Args:
         target: The folder.

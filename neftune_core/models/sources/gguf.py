@@ -123,7 +123,7 @@ def convert_into(folder: Path, file: Path, watch: Watch) -> None:
 
 @contextmanager
 def _dequantising(watch: Watch, name: str) -> Iterator[None]:
-    """Replace transformers' progress bar over GGUF tensors by `watch` and a memory check."""
+    """Replace transformers' progress bar over GGUF tensors with `watch` and a memory check."""
     import torch
     from transformers import modeling_gguf_pytorch_utils as reading
 

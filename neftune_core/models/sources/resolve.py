@@ -101,7 +101,7 @@ def resolve_source(request: ModelRequest, watch: Watch) -> ModelFolder:
 
     Raises:
         ModelError: If there is no such model, or it is not allowed or damaged.
-        NotAvailable: If it has to be downloaded and the network is not available.
+        NotAvailable: If the model has to be downloaded but the network is not available.
         DoesNotFit: If memory or disk space is insufficient.
         Cancelled: If cancellation was requested.
     """

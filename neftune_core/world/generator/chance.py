@@ -1,4 +1,4 @@
-"""Seeded random choices, based only on `random()`: Python guarantees its sequence across versions."""
+"""Seeded random choices, based only on `Random.random`, whose sequence Python guarantees across versions."""
 
 from __future__ import annotations
 

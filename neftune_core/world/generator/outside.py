@@ -18,7 +18,7 @@ _STARTS, _MIDDLES, _ENDS = (tuple(_WORDS[part].split()) for part in ("starts", "
 
 
 def _split(items: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the items for pretraining, and those held out: a tenth, at least one."""
+    """Return the items for pretraining, and the held-out items: a tenth, but at least one."""
     order = Chance("outside", *items).shuffled(items)
     held = max(1, len(items) // 10)
     return tuple(order[held:]), tuple(order[:held])
@@ -35,7 +35,7 @@ _HELD_WEIGHTS = tuple(pair for pair in _WEIGHTS if pair[0] != "nonsense")
 
 
 def made_up_name(chance: Chance) -> str:
-    """Return an invented lower-case word such as "zorvik", never the name of an entity."""
+    """Return an invented lower-case word, such as "zorvik", that is not the name of an entity."""
     name = ""
     while not name or name in _KNOWN:
         parts = [chance.one(_STARTS) + chance.one(_MIDDLES) for _ in range(chance.between(1, 2))]

@@ -375,7 +375,7 @@ _LAST: _Documents = (
     (_story, 14.0),
 )
 
-# Facts are learnt first and quickly; stories and tasks on lists need more text, so their share grows.
+# The model learns facts first and quickly. Stories and tasks on lists need more text, so their share grows.
 LATER_FROM, LAST_FROM = 64, 76
 
 

@@ -1,8 +1,8 @@
 """The tokenizer of the bundled model: whole words of the world, letters for other words, and bytes for everything else.
 
 Any text can be encoded: a character outside the vocabulary becomes its UTF-8 bytes (`<0xE4>`). Every word and letter
-occurs in the text, so that pretraining learns its embedding; some byte pieces never occur. Digits are separate pieces.
-The chat template marks the speaker with one special token and ends each message with `<|end|>`.
+occurs in the text, so that its embedding is trained; some byte pieces never occur. Digits are separate pieces. The chat
+template marks the speaker with one special token and ends each message with `<|end|>`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def pieces(chunks: int = TRAINING_CHUNKS) -> list[tuple[str, int]]:
 
 
 def train(chunks: int = TRAINING_CHUNKS) -> Any:
-    """Train a `tokenizers.Tokenizer` on the first `chunks` chunks of the text, identically on every machine.
+    """Train a `tokenizers.Tokenizer` on the first `chunks` chunks of the text; the result is the same everywhere.
 
     Text is split into the most likely sequence of pieces: words in the vocabulary, then letters, then bytes.
     """

@@ -86,7 +86,7 @@ class TokenRows:
 
 
 def recipe_folder(settings: WorldSettings) -> Path:
-    """Return the folder for work in progress with these settings, except threads and checkpoint interval."""
+    """Return the folder for work in progress; it depends on all settings except threads and checkpoint interval."""
     text = json.dumps(settings.model_dump(exclude={"threads", "checkpoint_steps"}), sort_keys=True)
     folder = home() / "world" / hashlib.sha256(text.encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
@@ -209,7 +209,7 @@ def fresh_model(settings: WorldSettings) -> Any:
 def learning_rate(step: int, steps: int, settings: WorldSettings) -> float:
     """Compute the learning rate of a step: linear warm-up, constant, then linear decay to zero.
 
-    It is constant until the decay, so that a run can be shortened or extended from the same checkpoint.
+    Before the decay, it does not depend on `steps`, so that a checkpoint can be continued with a different `steps`.
 
     Args:
         step: The step, from 0.
@@ -236,7 +236,7 @@ def _optimizer(model: Any, settings: WorldSettings) -> Any:
 def batch_loss(model: Any, rows: TokenRows, members: NDArray[np.int64]) -> Any:
     """Compute the mean next-token loss of rows; tokens of user and system messages have weight `SPOKEN_WEIGHT`.
 
-    Attention does not cross documents, and positions restart in each.
+    Attention does not cross documents, and positions restart in each document.
 
     Args:
         model: Model to train.

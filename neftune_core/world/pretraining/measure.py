@@ -164,7 +164,7 @@ WORLD_MEASURES: dict[str, WorldMeasure] = {
 
 
 def answers(model: Any, tokenizer: Any, prompts: Sequence[str], new_tokens: int = NEW_TOKENS) -> list[str]:
-    """Generate greedy answers, each prompt in its own conversation.
+    """Generate a greedy answer to each prompt, each in its own conversation.
 
     Args:
         model: Model that answers.
