@@ -100,10 +100,10 @@ def _differences(before: Mapping[str, RowMeasures], again: Mapping[str, RowMeasu
 
 
 def _resolution(measure: str, value: float, words: int) -> float:
-    """Return the float32 resolution of a loss: machine epsilon times `log(words)`, where `words` is the vocabulary size.
+    """Return the float32 resolution of a loss: machine epsilon times `log(words)`, with the vocabulary size `words`.
 
     `log(words)` is the loss of uniform guessing. The resolution is a lower bound on the effect of rounding, because two
-    batch sizes can agree bit for bit by chance. It is 0 for measures that are not losses.
+    batch sizes can agree bit for bit by chance. It is 0 for other measures.
     """
     if not measure.endswith(("loss", "gap", "perplexity")):
         return 0.0

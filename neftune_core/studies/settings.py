@@ -103,7 +103,7 @@ class StudySettings(Settings):
 
     @property
     def arms(self) -> dict[str, NoiseSettings]:
-        """Noise of every arm by name, control first; arms with other methods have no noise unless noise is set for them."""
+        """Noise of every arm by name, control first; arms with other methods have none unless it is set."""
         noisy = {noise.name: noise for noise in (CONTROL, *self.noise)}
         chaos = {CHAOS_ARM: CHAOS} if self.measuring.chaos else {}
         return noisy | {arm.name: arm.noise or CONTROL for arm in self.methods} | chaos

@@ -90,7 +90,7 @@ SPACE = re.compile(r"[\w.\-]+/[\w.\-]+", re.ASCII)
 
 
 def require_tracker(text: str) -> None:
-    """Raise `InvalidSetting` if the tracker or its destination is unknown, or `NotAvailable` if it is not installed."""
+    """Raise `InvalidSetting` for an unknown tracker or destination, `NotAvailable` for one that is not installed."""
     name, _, _ = text.partition(":")
     if name not in TRACKERS:
         choices = ", ".join(TRACKERS)

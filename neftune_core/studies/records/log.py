@@ -94,7 +94,7 @@ class Log:
 
 
 def append(path: Path, event: Event, *, flushed: bool = True) -> None:
-    """Append one event as a line, after completing the last line if a write was interrupted there.
+    """Append one event as a line, after ending a line that an interrupted write left incomplete.
 
     Args:
         path: The log.

@@ -176,9 +176,9 @@ def _age_days(record: Record) -> float:
 
 
 def _heavy(records: list[Record], limits: Limits) -> list[Record]:
-    """Return the records that exceed their visitor's size limit, which the newest records use up first.
+    """Return the records that exceed their visitor's size limit; the newest records use up the limit first.
 
-    The order of `records` must be newest first.
+    `records` must be sorted, newest first.
     """
     if not limits.visitor_gigabytes:
         return []

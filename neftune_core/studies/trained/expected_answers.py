@@ -23,7 +23,7 @@ LONGEST = 120
 def expected(
     prepare: Callable[..., tuple[PreparedData, Any]], chosen: Sequence[SelectedArm], prompts: list[Prompt]
 ) -> tuple[list[Prompt], str]:
-    """Add to each prompt the answer in the data of the arms, and describe the data for prompts that it lacks.
+    """Add the answer from the arms' training data to each prompt that has one; describe the data for the others.
 
     Args:
         prepare: Function of data and model settings that returns the prepared rows and the tokenizer.
