@@ -193,7 +193,7 @@ class Jobs:
         return record_id in self._discarded
 
     def status(self, record: Record) -> Status:
-        """Return the status of a record's study from its job, or from its events if it is not queued."""
+        """Return the status of a record's study from its job, or from its events if it has no job."""
         with self._change:
             job = self._find(record.id)
             if job is not None:
