@@ -99,7 +99,7 @@ def table_file(path: Path | None, kinds: Iterable[str]) -> tuple[Path, str] | No
 
 
 def more_seeds(record: Record) -> list[str]:
-    """Return the line that explains how to add seeds to a finished record; empty if more seeds would not help."""
+    """Return a line that explains how to add seeds to a finished record; no line if more seeds would not help."""
     from neftune_core.sweeps.more_seeds import seeds_offered
 
     seeds, offered = record.study.seeds, seeds_offered(record)
@@ -107,7 +107,7 @@ def more_seeds(record: Record) -> list[str]:
 
 
 class interruptible:  # noqa: N801 - lower case like other context managers
-    """Turn the first SIGINT (Ctrl+C) or SIGTERM into a flag that the work polls.
+    """Turn the first SIGINT (Ctrl+C) or SIGTERM into a flag, returned as a function that the block can poll.
 
     A second signal raises `KeyboardInterrupt`.
     """

@@ -1,4 +1,4 @@
-"""The `neftune compare` command: compare the answers of arms of one or more records with the same base model."""
+"""The `neftune compare` command: compare the answers of arms with the same base model, from one or more records."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class CompareCommand:
-    """Answer prompts with a base model, and with arms of one or more records that were trained from it."""
+    """Answer prompts with a base model, and with arms from one or more records that were trained on it."""
 
     records: Annotated[tuple[str, ...], tyro.conf.Positional]
     """The records' ids (the names of their folders) or their folders; a study of a sweep is SWEEP/CELL."""

@@ -277,7 +277,7 @@ def _about(record: Record) -> tuple[str, str, str]:
 
 
 def _result(record: Record) -> str:
-    """Return the result of the control and the differences of the arms; for a sweep, its main finding."""
+    """Return the control's result and the other arms' differences from it; for a sweep, the main finding."""
     from neftune_core.sweeps.table import judge
 
     try:
@@ -295,7 +295,7 @@ def _result(record: Record) -> str:
 
 
 def _difference(arm: str, status: str, difference: float) -> str:
-    """Return the name of an arm with its difference from the control or "not judged"; "" if nothing was measured."""
+    """Return an arm's name with its difference from the control or "not judged"; "" if the arm was not measured."""
     if status == "void":
         return f"{arm} not judged"
     return "" if status == "nothing" else f"{arm} {difference:+.3g}"

@@ -50,7 +50,7 @@ class SweepCommand:
 
 
 def record_to_run(arguments: SweepCommand) -> Sweep:
-    """Return the record to run: with `--resume`, an existing record of the same sweep, otherwise a new one.
+    """Return the record to run: an existing record of the same sweep with `--resume`, otherwise a new one.
 
     An existing record with fewer seeds is extended. For a new record, the size of the sweep and an estimate of its
     duration are printed on standard error.
@@ -133,7 +133,7 @@ def print_table(sweep: Sweep, form: str) -> None:
 
 
 def table_lines(table: SweepTable) -> list[str]:
-    """Return the table as lines of text: the chosen measure and its effect at both epochs, then other means."""
+    """Return the table as lines of text: the chosen measure and its effect at both epochs, then the other measures."""
     from neftune_core.evaluation.measures import BESIDE
     from neftune_core.studies.results import rounding_note
 

@@ -40,7 +40,7 @@ class TrainCommand:
 
 
 def defaults(arguments: list[str]) -> TrainCommand | None:
-    """Return the command with the settings of the study file as defaults; None without a file first."""
+    """Return the command with the settings of the study file as defaults; None unless a file is the first argument."""
     if not arguments or arguments[0].startswith("-"):
         return None
     return TrainCommand(file=Path(arguments[0]), study=read_study(Path(arguments[0])))
@@ -91,7 +91,7 @@ def train(arguments: TrainCommand) -> int:
 
 
 def record_to_resume(requested: StudySettings) -> Record | None:
-    """Return the record of the same study, after extending it if it has fewer seeds; None if there is none."""
+    """Return the existing record of a study, extended to the requested seeds if it has fewer; None if there is none."""
     from neftune_core.studies.records.record import find_same
     from neftune_core.sweeps.more_seeds import extend, find_smaller
 
@@ -109,13 +109,16 @@ def record_to_resume(requested: StudySettings) -> Record | None:
 
 
 def follows(limits: Limits) -> bool:
-    """Follow a distributed study until it ends if this is not its first process; return whether it did."""
+    """Unless this is the first process of a distributed study, follow the study until it ends.
+
+    Return whether this process followed it.
+    """
     from neftune_core.engine.parallel import process_group
     from neftune_core.studies.study import follow_study
 
     if process_group().is_first:
         return False
-    for number in (signal.SIGINT, signal.SIGTERM):  # every process receives them, and only the first one acts
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to every process, but only the first one acts
         signal.signal(number, signal.SIG_IGN)
     follow_study(limits)
     return True
@@ -184,7 +187,7 @@ def losses_text(record: Record) -> str:
 
 
 def verdict_text(record: Record) -> str:
-    """Return an empty line, then the verdict and the line on more seeds, or a note that a live study has none."""
+    """Return an empty line and the verdict, with the line on more seeds; for a live study, a note instead."""
     from neftune_core.studies.judging import LIVE, verdict_of
 
     lines = [LIVE] if record.study.live else [verdict_of(record).text(), *more_seeds(record)]

@@ -49,7 +49,7 @@ def pack(folder: Path, target: Path, inside: str) -> Path:
 
 
 def pack_record(record: Record, target: Path) -> Path:
-    """Write a record as a zip file, without its checkpoint and the key hash of its owner.
+    """Write a record as a zip file that contains neither the checkpoint nor the hash of the owner's key.
 
     Args:
         record: The record of a study that is not part of a sweep.
@@ -110,7 +110,7 @@ def import_record(path: Path, owner: str, limits: Limits | None = None, *, folde
 
     Args:
         path: The zip file.
-        owner: Key of the visitor who will own the record; it counts towards their disk limit.
+        owner: Key of the visitor who will own the record. The record counts towards the visitor's disk limit.
         limits: Limits on size and number; the defaults if None.
         folder: Folder for records; the lab's own if None.
 
@@ -119,7 +119,7 @@ def import_record(path: Path, owner: str, limits: Limits | None = None, *, folde
 
     Raises:
         DataError: If there is no file at `path`.
-        RecordError: If the archive is not a record, or a record with its id exists.
+        RecordError: If the archive is not a record, or a record with the same id exists.
         DoesNotFit: If the record is too large.
     """
     limits, root = limits or Limits(), folder or runs_folder()

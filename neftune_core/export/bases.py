@@ -126,7 +126,7 @@ def _from_wheel() -> Base:
 
 
 def copy_bundled(record: Record, folder: Path) -> None:
-    """Copy the bundled model to `folder/base` if the study was trained on it.
+    """Copy the bundled model to `folder/base` if it is the base of the study.
 
     Args:
         record: The study.
@@ -137,7 +137,7 @@ def copy_bundled(record: Record, folder: Path) -> None:
 
 
 def copy_model(model: Path, folder: Path) -> None:
-    """Copy the files that transformers needs from a model folder, and no others.
+    """Copy only the files of a model folder that transformers needs.
 
     Args:
         model: The model folder.

@@ -99,7 +99,7 @@ def card(record: Record, arm: str, seed: int, form: str, kind: str = CAUSAL) -> 
 
 
 def _front_matter(record: Record, base: Base, form: str, kind: str) -> str:
-    """Return the metadata for the hub, without unknown entries."""
+    """Return the metadata for the hub, omitting entries with unknown values."""
     lora = record.study.training.method == "lora"
     source = record.study.data.source.strip()
     starter = STARTERS.get(source.removeprefix("starter:")) if source.startswith("starter:") else None
@@ -128,7 +128,7 @@ def _use(record: Record, base: Base, form: str, kind: str) -> list[str]:
 
 
 def requirements(packages: Sequence[str]) -> list[str]:
-    """Return the arguments of `pip install` for `packages`, pinned to the installed versions if there are any."""
+    """Return the arguments of `pip install` for `packages`, with each installed package pinned to its version."""
     found = []
     for package in packages:
         try:
@@ -208,7 +208,7 @@ def _noise_text(noise: NoiseSettings | None, arm: str) -> str:
 
 
 def _measurements(record: Record, seed: int, arm: str) -> str:
-    """Return a table of the last losses of the arm and the control with this seed, with notes."""
+    """Return a table of the last losses of the arm and the control for this seed, and notes below it."""
     events = [event for event in record.events() if event["event"] == "evaluated" and event.get("seed") == seed]
     if not events:
         return "Nothing was measured."

@@ -65,7 +65,7 @@ def _write_adapter(record: Record, arm: str, seed: int, folder: Path) -> str:
 
 
 def name_base(record: Record, folder: Path) -> str:
-    """Change the base of the adapter in `folder` to a name that is valid on other machines.
+    """Replace the base model's name in the adapter's configuration by one that is valid on other machines.
 
     Args:
         record: The study.

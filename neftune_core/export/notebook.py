@@ -40,7 +40,8 @@ def answers_html(lines: Sequence[Mapping[str, Any]]) -> str:
     If any expected answer is known, the first column has the expected answers.
 
     Args:
-        lines: Objects with `prompt` and `arms`, whose values have a `text`; a `reference` is an expected answer.
+        lines: Dictionaries with a `prompt`, the answers by arm as `arms` (each with a `text`) and, if known, the
+            expected answer as `reference`.
 
     Returns:
         HTML.
@@ -54,10 +55,12 @@ def answers_html(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def curves_svg(record: Record) -> str:
-    """Draw the losses with noise off over the steps as an SVG image: held-out rows, or training rows without them.
+    """Draw the held-out losses with noise off over the steps, or the training losses if no rows are held out.
 
-    Curves are means over the seeds that every arm has, from the first evaluation after step 0. If there is no such
-    evaluation, the result is "".
+    The curves are means over the seeds that every arm has, from the first evaluation after step 0.
+
+    Returns:
+        An SVG image; "" if there is no such evaluation.
     """
     for loss, title in (("held_out_loss", say("held-out loss")), ("train_loss", say("training loss"))):
         found = _curves(record, loss)

@@ -244,7 +244,7 @@ def reason_against(noise: NoiseSettings) -> str:
 
 
 def reasons_against(study: StudySettings) -> dict[str, str]:
-    """Return the reason why the script cannot train each arm, by name; "" if it can."""
+    """Return the reason why the script cannot train an arm, by the name of the arm; "" if the script can."""
     found = {name: reason_against(noise) for name, noise in study.arms.items()}
     for name in found:
         used = [

@@ -141,7 +141,7 @@ def _seeds(record: Record, events: Iterable[Mapping[str, Any]]) -> list[Any]:
 
 
 def losses_html(record: Record) -> str:
-    """Return an HTML table of the last and lowest losses, as means over the same seeds, with notes."""
+    """Return an HTML table of the last and lowest losses, each a mean over the seeds that all arms have, and notes."""
     try:
         found, names = mean_results(record), arm_heads(record.arms)
     except RecordError as error:

@@ -72,14 +72,14 @@ def sweep_content(record: Record) -> Content:
 
 
 def _title(sweep: Sweep, first: Record) -> str:
-    """Return the title of the sweep, translated if it is a recorded sweep of the lab."""
+    """Return the title of the sweep, translated if the sweep is one of those that ship with the lab."""
     if sweep.settings.title:
         return say(sweep.settings.title) if sweep.folder.is_relative_to(assets()) else sweep.settings.title
     return say("A sweep of {model}", model=say(first.about_table("model").get("name") or later("a model")))
 
 
 def _first_cell(sweep: Sweep) -> Record:
-    """Return the record of the first study that was started, or that of the sweep if there is none."""
+    """Return the record of the first study that was started, or the record of the sweep if none was started."""
     found = sorted((sweep.folder / "cells").glob("*/record.json"))
     return Record(found[0].parent) if found else sweep
 

@@ -1,4 +1,4 @@
-"""Facts for the conditions of lesson tasks: page state, from the browser, and results of studies, computed here."""
+"""Facts for the conditions of lesson tasks: the page state from the browser, and results of studies, computed here."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _settings(study: StudySettings) -> dict[str, float]:
 def held_out_losses(events: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     """Return the held-out loss of each arm at every evaluation, averaged over the seeds that all arms share.
 
-    Seeds that only trained a second control are ignored. Diverged arms are left out, as they have no final loss.
+    Seeds that trained only a second control are ignored. Diverged arms are left out, as they have no final loss.
     """
     measured = [event for event in events if event["event"] == "evaluated"]
     arms = {arm for event in measured for arm in event["arms"]}

@@ -1,4 +1,4 @@
-"""Five faults of the common script, each with the wrong code, the right code and the measured damage."""
+"""Five faults of a common training script (see `snippet`), each with wrong code, right code and measured damage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ALPHA = NoiseSettings(strength=5)
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault of the common script.
+    """One fault of the script.
 
     Attributes:
         words: Name shown on the page.
@@ -24,7 +24,7 @@ class Fault:
         script: The correct script.
         damage: Description of two finished runs, with placeholders for the values returned by `numbers`.
         why: Why the true values change or do not change.
-        harm: Function that returns the size of the damage from the correct and the faulty run: a difference in the
+        harm: Function that computes the size of the damage from the correct and the faulty run: a difference in the
             share of exact answers or in loss (nats), positive if there is damage.
         changes: Fields of `script` that introduce the fault.
     """

@@ -4,7 +4,7 @@
     tab      tab with the controls of the lesson
     minutes  duration of the lesson in minutes
     seen     what readers should have observed, shown at the end
-    faults   true if the faults of the common script can be run below the text
+    faults   true if the faults of the training script can be run below the text
     stage    true if the recorded study is shown below the text
     [preset] values of the page, under the names used in links (`noise.strength`, `view`, `train.epochs`, `data`)
     [[task]] `text`, the task, and `when`, the condition on the page's state that completes it
@@ -56,7 +56,7 @@ class Lesson:
         tasks: The tasks, in order.
         text: The text in Markdown.
         seen: What readers should have observed, shown at the end.
-        faults: Whether the faults of the common script can be run below the text.
+        faults: Whether the faults of the training script can be run below the text.
         stage: Whether the recorded study is shown below the text.
     """
 

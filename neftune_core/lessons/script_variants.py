@@ -1,4 +1,4 @@
-"""Variants of the common script, and the measurements of a run."""
+"""Variants of a common NEFTune training script (see `snippet`), and the measurements of a run."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from neftune_core.noise.settings import NoiseSettings
 
 @dataclass(frozen=True)
 class ScriptVariant:
-    """A variant of the script, which is correct if all four switches are off and the unit of the noise is alpha.
+    """A variant of the script. It is correct if all four switches are off and the unit of the noise is alpha.
 
     Attributes:
         noise: The noise.
         rows: Starter sets to train on, shuffled together.
-        held_out: Starter set from which the held-out rows are measured.
+        held_out: Starter set that supplies the held-out rows.
         steps: Number of optimizer steps.
         batch_size: Rows per step.
         learning_rate: Initial learning rate of AdamW, which decays linearly.

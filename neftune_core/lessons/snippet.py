@@ -45,9 +45,9 @@ class EncodedRow:
 
 
 class HidingWrapper(nn.Module):
-    """The wrapper of the fifth fault, which holds the model in a list, where `nn.Module` does not find it.
+    """The wrapper in the fifth fault. It holds the model in a list, where `nn.Module` does not find it.
 
-    `train`, `eval`, `parameters` and `state_dict` of the wrapper therefore never reach the model.
+    The wrapper's `train`, `eval`, `parameters` and `state_dict` methods therefore never reach the model.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -181,7 +181,7 @@ def _step(trainer: nn.Module, rows: Sequence[EncodedRow], script: ScriptVariant,
 
 
 def _measure(model: nn.Module, ids: Tensor, mask: Tensor, labels: Tensor, scored: Tensor) -> tuple[Tensor, float]:
-    """Return the loss of every `scored` token, and the share of rows with all labels as most probable tokens."""
+    """Return the loss of every `scored` token, and the share of rows in which each label is the most probable token."""
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
     targets, wanted = scored[:, 1:], labels[:, 1:]
     chosen = targets != NOT_A_LABEL

@@ -1,4 +1,4 @@
-"""Upload to a hub account with its owner's token. Repositories are private by default."""
+"""Upload models and Spaces to the hub account of a token. Repositories are private by default."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Target:
     """One kind of hardware.
 
     Attributes:
-        hardware: Its name on the hub.
+        hardware: Name of the hardware on the hub.
         words: Description of the hardware.
         torch: Lines of requirements.txt that install torch.
         tags: Extra tags of the Space.
@@ -101,7 +101,7 @@ def build(folder: Path, target: str = "cpu-space", *, torch: Sequence[str] | Non
         The names of the files.
 
     Raises:
-        InvalidSetting: If the target is unknown, or the folder contains anything else.
+        InvalidSetting: If the target is unknown, or the folder is neither empty nor a Space built earlier.
     """
     if target not in TARGETS:
         raise InvalidSetting(f"The target of a Space must be one of {', '.join(TARGETS)} (given {target[:40]!r}).")
@@ -164,7 +164,7 @@ def front_matter(target: str) -> str:
         "startup_duration_timeout": STARTUP,
         "tags": ["neftune", "fine-tuning", "lora", "education", *TARGETS[target].tags],
         "hf_oauth": True,
-        # Permission to create repositories and write to these; no access to the visitor's other repositories.
+        # Permission to create repositories and to write to them, without access to the visitor's other repositories.
         "hf_oauth_scopes": ["contribute-repos"],
     }
     lines = (f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items())
@@ -172,7 +172,7 @@ def front_matter(target: str) -> str:
 
 
 def requirements(torch: Sequence[str]) -> list[str]:
-    """Return the requirements of a Space: `torch`, then the lab's own except preinstalled packages."""
+    """Return the requirements of a Space: `torch`, then the lab's requirements that are not preinstalled."""
     wanted = [need for need in needs() if _name(need) not in (*PLATFORMS_OWN, "torch")]
     return [*torch, *wanted]
 

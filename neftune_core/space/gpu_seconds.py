@@ -27,7 +27,7 @@ FLOPS_A_SECOND = 20e12
 MARGIN = 1.5
 PROCESSOR_PARAMETERS = 20_000_000
 """Maximum parameters of a model for which the Depth and Next word views are computed on the CPU, in about a second."""
-USUAL_LAYERS = 30  # for a record without the number of layers
+USUAL_LAYERS = 30  # used if a record lacks the number of layers
 
 
 def study_seconds(study: StudySettings, rows: int, layers: int, parameters: int) -> int:
@@ -79,10 +79,10 @@ def pass_groups(study: StudySettings) -> list[tuple[int, int]]:
 
 
 def answer_seconds(chosen: Sequence[SelectedArm], settings: DecodingSettings) -> int:
-    """Estimate an upper bound of the GPU time for the answers of arms on one base model.
+    """Estimate an upper bound on the GPU time for a comparison of answers.
 
     Args:
-        chosen: The arms.
+        chosen: The arms, all with the same base model.
         settings: Decoding settings.
 
     Returns:
@@ -95,7 +95,7 @@ def answer_seconds(chosen: Sequence[SelectedArm], settings: DecodingSettings) ->
 
 
 def pass_seconds(passes: int, layers: int, new_tokens: int = 0) -> int:
-    """Estimate an upper bound of the GPU time for a measurement without training.
+    """Estimate an upper bound on the GPU time for a measurement without training.
 
     Args:
         passes: Number of forward passes.
@@ -127,7 +127,7 @@ def require_call(study: StudySettings, rows: int, layers: int, parameters: int) 
         Whole seconds.
 
     Raises:
-        DoesNotFit: If it exceeds `MOST_SECONDS`.
+        DoesNotFit: If the estimate exceeds `MOST_SECONDS`.
     """
     seconds = study_seconds(study, rows, layers, parameters)
     if seconds > MOST_SECONDS:
@@ -154,7 +154,7 @@ def record_seconds(record: Record, limits: Limits) -> int:
 
     Raises:
         NotAvailable: If the record is a sweep.
-        LabError: If the study cannot be read, or exceeds `MOST_SECONDS`.
+        LabError: If the study cannot be read, or the estimate exceeds `MOST_SECONDS`.
     """
     from neftune_core.data.preparing import prepare
     from neftune_core.models.loading import load

@@ -101,7 +101,7 @@ class HostProfile:
     Attributes:
         name: Name of the profile.
         profile: The profile.
-        limits: Its limits.
+        limits: Limits of the server.
         models: Models that a visitor may use, with their pinned revisions; None for any.
         mcp: Whether to offer the endpoints as tools for agents; None for the server's default.
         judge: Whether visitors can use a judge of their own; None to allow it only if the server is not public.
@@ -161,7 +161,7 @@ def read_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def detect_profile(environment: Mapping[str, str]) -> str:
-    """Return the name of the profile: `NEFTUNE_PROFILE`, or a Space's profile from its variables, or `local`."""
+    """Return the value of `NEFTUNE_PROFILE`, or else the profile of the Space that this process runs on, or `local`."""
     chosen = environment.get("NEFTUNE_PROFILE", "").strip().lower()
     if chosen:
         if chosen not in PROFILES:
@@ -175,7 +175,7 @@ def detect_profile(environment: Mapping[str, str]) -> str:
 def host_profile(environment: Mapping[str, str] | None = None) -> HostProfile:
     """Return the profile of this process, with the overrides from the environment.
 
-    `NEFTUNE_PUBLIC` declares the server public or private. A public server has its own limits, and lacks the features
+    `NEFTUNE_PUBLIC` declares the server public or private. A public server has stricter limits, and lacks the features
     that visitors must not use. Every limit can be set, as in `NEFTUNE_LIMIT_RECORD_DAYS=7`. `NEFTUNE_MODELS` adds
     models, as in `owner/name@revision,owner/other@revision`; `any` allows all.
 
@@ -205,7 +205,7 @@ def host_profile(environment: Mapping[str, str] | None = None) -> HostProfile:
 
 
 def named_hosts(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Return the host names of `NEFTUNE_HOSTS`, under which a proxy serves the page, without ports."""
+    """Return the host names in `NEFTUNE_HOSTS`, without ports. A proxy serves the page under these names."""
     given = os.environ if environment is None else environment
     return _hosts(given.get("NEFTUNE_HOSTS", ""))
 

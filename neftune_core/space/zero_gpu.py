@@ -78,7 +78,7 @@ Decorate = Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]]
 
 
 def enter() -> AllocatedGpu:
-    """Return the Space's allocated GPU; must be called before torch is imported.
+    """Return the GPU that the Space allocates per call. Call this before torch is imported.
 
     Raises:
         NotAvailable: If this process does not run on ZeroGPU.
@@ -110,7 +110,7 @@ class AllocatedGpu:
         self._task = decorate(duration=_asked_seconds)(task_in_call)
 
     def place(self, models: Sequence[ModelSettings]) -> None:
-        """Move models to CUDA before the page is launched; models that fail to load are loaded later, in the calls."""
+        """Move models to CUDA before the page is launched; calls load those that fail to load here."""
         from neftune_core.models.loading import place_on_gpu
 
         for settings in models:
@@ -131,7 +131,7 @@ class AllocatedGpu:
             Whole seconds.
 
         Raises:
-            DoesNotFit: If it exceeds the maximum duration of a call.
+            DoesNotFit: If the estimate exceeds the maximum duration of a call.
         """
         return require_call(study, rows, loaded.layers, loaded.parameters)
 
@@ -181,7 +181,7 @@ class AllocatedGpu:
             limits: Limits of the server.
 
         Returns:
-            Iterator over the growing answers, which raises `LabError` if they cannot be computed.
+            Iterator over the answers so far. It raises `LabError` if the answers cannot be computed.
         """
         asked = [(str(one.record.folder), one.arm, one.seed) for one in chosen]
         plain_prompts = [(one.messages, one.reference, dict(one.own)) for one in prompts]
@@ -196,7 +196,7 @@ class AllocatedGpu:
 
         Args:
             task: A module-level generator function that yields JSON-serialisable values.
-            given: Its arguments, as plain values.
+            given: Arguments of the task, as plain values.
             seconds: GPU time to request.
             taken_back: Sentence for a call that was aborted by the platform.
 
@@ -204,7 +204,7 @@ class AllocatedGpu:
             The values of the task.
 
         Raises:
-            LabError: If the task fails, or there is no GPU.
+            LabError: If the task fails, or no GPU is available.
         """
         try:
             with closing(self._task(task.__module__, task.__qualname__, tuple(given), seconds)) as lines:
@@ -219,9 +219,9 @@ class AllocatedGpu:
 
 
 def study_in_call(folder: str, limits: dict[str, Any], seconds: int) -> Iterator[dict[str, Any]]:
-    """Run a study in the worker, ending before the allocated time is up.
+    """Run a study in the worker, and stop it before the allocated time is up.
 
-    Errors are caught and reported here, since the platform gives all errors of a worker the same name.
+    Errors are caught and reported here, since the platform reports every error in a worker under the same name.
 
     Args:
         folder: Folder of the record.
@@ -245,7 +245,7 @@ def study_in_call(folder: str, limits: dict[str, Any], seconds: int) -> Iterator
 
 
 def _end_as_failed(record: Record, error: Exception, words: str) -> dict[str, Any]:
-    """Return the ending `failed`; it is also written, unless the record is unusable or another process writes it."""
+    """Return a `failed` event, and log it unless the record is unusable or another process is writing to it."""
     ended = {"event": "failed", "message": words}
     if not isinstance(error, RecordError):
         with suppress(OSError):
@@ -259,11 +259,12 @@ def task_in_call(module: str, name: str, given: tuple[Any, ...], seconds: int) -
     Args:
         module: Module of the function.
         name: Name of the function.
-        given: Its arguments.
+        given: Arguments of the function.
         seconds: Allocated time.
 
     Yields:
-        One dictionary per yielded value, with its plain form as `value`; after an exception, its sentence as `error`.
+        One dictionary per value that the function yields, with the plain form of the value as `value`. If the function
+        raises an exception, the last dictionary has the error message as `error`.
     """
     try:
         _begin_in_worker()

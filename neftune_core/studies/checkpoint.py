@@ -39,7 +39,7 @@ SHARE = 20
 def save(run: Lockstep, folder: Path) -> None:
     """Write `folder/checkpoint`, replacing the last one only when the new one is complete.
 
-    The log is flushed first, so that a resumed run has all events before the checkpoint.
+    The log is flushed first, so that a resumed run has all events up to the checkpoint.
 
     Args:
         run: The run.
@@ -75,9 +75,9 @@ def saved_step(folder: Path) -> int:
 
 
 def restore(run: Lockstep, folder: Path) -> None:
-    """Load the checkpoint in `folder`, or else the kept state to continue from, into a new run.
+    """Load the checkpoint in `folder` into a new run, or else the stored state that the study continues from.
 
-    The run is unchanged if there is neither.
+    The run is unchanged if neither exists.
 
     Args:
         run: The run.
@@ -126,7 +126,7 @@ def restore(run: Lockstep, folder: Path) -> None:
 
 
 def keep(run: Lockstep, folder: Path) -> None:
-    """Keep the final checkpoint of a completed run, so that the study can be continued, if `keeps_state` is set.
+    """If `keeps_state` is set, keep the final checkpoint of a completed run, so that the study can be continued.
 
     An earlier state of this seed is removed in any case.
 

@@ -45,7 +45,7 @@ def saved_arms(record: Record, seed: int | None = None) -> list[str]:
 
 
 def saved_best(record: Record, seed: int) -> dict[str, int]:
-    """Return the arms with separately stored weights of their best evaluation, and its step.
+    """Return the step of the best evaluation of each arm whose weights at that step are stored separately.
 
     Args:
         record: The record.
@@ -189,7 +189,7 @@ def compare(
         limits: Limits of this server.
         arms: Names of arms; None for all.
         seed: Seed; None for the first with a stored arm.
-        should_stop: Polled during each pass; true cancels.
+        should_stop: Polled during each pass; return true to cancel.
 
     Yields:
         The answers so far, as in `compare_arms`.
@@ -235,7 +235,7 @@ def compare_arms(
         prompts: The prompts.
         settings: Decoding settings.
         limits: Limits of this server.
-        should_stop: Polled during each pass; true cancels.
+        should_stop: Polled during each pass; return true to cancel.
 
     Yields:
         The lines of `answer_lines` after each token, with the base first.
@@ -263,7 +263,7 @@ def compare_arms(
 def _prompt_for(
     prompt: Prompt, name: str, one: SelectedArm, loaded: LoadedModel, settings: DecodingSettings
 ) -> FittedPrompt:
-    """Return the prompt of one arm, with the date and reasoning mode of its record."""
+    """Return the prompt for one arm, with the date and reasoning mode of the arm's record."""
     thinking = bool(one.record.about_table("data").get("reasoning"))
     return fit_prompt(prompt, name, on_day_of(one.record, loaded), settings.new_tokens, thinking=thinking)
 
@@ -310,7 +310,7 @@ def _all_of(prompt: Prompt) -> list[tuple[Message, ...]]:
 
 
 def _one_base(chosen: Sequence[SelectedArm]) -> LoadedModel:
-    """Load the common base; raise `RecordError` if there are several, or if its weights have changed."""
+    """Load the common base; raise `RecordError` if the arms have different bases, or if the base has changed."""
     records = {one.record.name: one.record for one in chosen}
     bases = {json.dumps(_base_description(record), default=str): record for record in records.values()}
     if len(bases) > 1:
@@ -340,7 +340,7 @@ def _base_name(record: Record) -> str:
 
 
 def _columns(loaded: LoadedModel, chosen: Sequence[SelectedArm]) -> list[Column]:
-    """Return the base and the arms as columns; arms with equal training methods share a set and its passes."""
+    """Return the base and the arms as columns; arms with equal training methods share an `ArmSet` and its passes."""
     by_method: dict[str, list[SelectedArm]] = {}
     for one in chosen:
         by_method.setdefault(_method_key(one), []).append(one)
@@ -356,8 +356,8 @@ def _columns(loaded: LoadedModel, chosen: Sequence[SelectedArm]) -> list[Column]
 def passes(chosen: Sequence[SelectedArm]) -> int:
     """Return the number of consecutive decodes of a comparison.
 
-    Arms of one training method share a decode if they trained together, and otherwise take one each. The base shares
-    the decode of the first arm if that one is shared, and otherwise takes one of its own.
+    Arms with the same training method share a decode if they were trained together; otherwise each arm takes one. The
+    base joins the first arm's decode if that decode is shared; otherwise the base takes one of its own.
     """
     counts, first = Counter(_method_key(one) for one in chosen), _method_key(chosen[0])
     shared = {_method_key(one) for one in chosen if one.record.study.training.together}

@@ -51,7 +51,7 @@ class Jobs:
 
     Args:
         limits: Limits of this server.
-        run: Runs a record in the context of its submitter, which platforms that allocate GPUs per request require.
+        run: Runs a record in the context of its submitter, as required by platforms that allocate GPUs per request.
         admit: Called with the visitor's address before a job is queued; raises a `LabError` to reject the job.
     """
 
@@ -162,7 +162,7 @@ class Jobs:
             owner: Key of the visitor.
 
         Raises:
-            RecordError: If it is neither waiting nor running, or belongs to another visitor.
+            RecordError: If the study is neither waiting nor running, or belongs to another visitor.
         """
         self._end(record_id, owner, discard=False)
 
@@ -174,7 +174,7 @@ class Jobs:
             owner: Key of the visitor.
 
         Raises:
-            RecordError: If it belongs to another visitor or was created on the command line.
+            RecordError: If the study belongs to another visitor or was created on the command line.
         """
         record = find(record_id, owner)
         if not record.is_owned:
@@ -193,7 +193,7 @@ class Jobs:
         return record_id in self._discarded
 
     def status(self, record: Record) -> Status:
-        """Return the status of a record's study, from its job or otherwise from its events."""
+        """Return the status of a record's study from its job, or from its events if it has no job."""
         with self._change:
             job = self._find(record.id)
             if job is not None:
@@ -203,7 +203,7 @@ class Jobs:
         return unwritten or of_record(record)
 
     def current_of(self, owner: str) -> Record | None:
-        """Return the visitor's running or waiting study, the running one first."""
+        """Return the visitor's running study, or else the first waiting one; None if there is none."""
         with self._change:
             return next((job.record for job in self._all() if job.owner == owner), None)
 
@@ -252,7 +252,7 @@ class Jobs:
             The record.
 
         Raises:
-            RecordError: If it is missing, belongs to another visitor, or was created on a public lab's command line.
+            RecordError: If no such record exists, or it belongs to another visitor or a public lab's command line.
         """
         record = find(record_id, owner)
         if not record.is_owned and not self.limits.local_paths:
@@ -385,7 +385,7 @@ def _yield_to_page() -> None:
     """Keep this thread and its compute threads from preempting the threads that serve the page.
 
     On Linux they become batch threads (`SCHED_BATCH`), which keep their share of CPU time next to other processes.
-    A higher niceness would reduce that share: at 10, a study next to two busy processes took six times as long. On
+    A higher niceness would reduce that share: at 10, a study beside two busy processes took six times as long. On
     other systems, nothing changes.
     """
     if sys.platform == "linux":

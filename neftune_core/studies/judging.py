@@ -145,7 +145,7 @@ def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
 
 
 def rounding_of(record: Record) -> Rounding:
-    """Return the effect of rounding on each measure, from the first seed with this result; empty if there is none."""
+    """Return the effect of rounding on each measure, from the first seed that has one; empty if no seed has one."""
     for kept in metrics(record).values():
         floor = table(kept.get("floor"))
         sizes = {name: float(size) for name, size in table(floor.get("largest")).items() if _is_number(size)}
@@ -272,7 +272,7 @@ class SeedHistory:
         return all(any(len(rows.tokens) > 1 for rows in sample.values()) for sample in samples)
 
     def last(self, arm: str) -> dict[str, float]:
-        """Return every measure of an arm after the last epoch; for the base, at the first evaluation that has it."""
+        """Return every measure of an arm after the last epoch; for the base, at its first evaluation."""
         if arm in self.diverged:
             return {}
         steps = [max(self.steps)] if arm != "base" else sorted(self.steps)
@@ -331,7 +331,7 @@ class SeedHistory:
         return found, measures_of(numbers | {"train_loss": sum(trained_on) / 2}), sum(chosen) / 2 / self.per_epoch
 
     def _best_of_means(self, arm: str) -> tuple[dict[str, float], float]:
-        """Return the measures and epoch of the evaluation with the lowest held-out loss; needs no row measures."""
+        """Return the measures and epoch of the evaluation with the lowest held-out loss, without using row measures."""
         known = {step: measures_of(self.steps[step].get(arm, {})) for step in self.trained}
         known = {step: numbers for step, numbers in known.items() if "held_out_loss" in numbers}
         if not known:

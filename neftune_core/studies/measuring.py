@@ -80,7 +80,7 @@ def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], b
     Args:
         run: The run.
         slots: Slots to measure, 0 for the base.
-        should_stop: Polled during each pass; true cancels.
+        should_stop: Polled during each pass; return true to cancel.
 
     Returns:
         The measures.
@@ -108,7 +108,7 @@ def token_losses(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], 
     Args:
         run: The run.
         slots: The slots, 0 for the base.
-        should_stop: Polled during each pass; true cancels.
+        should_stop: Polled during each pass; return true to cancel.
 
     Returns:
         The `TokenLosses` of the slots.
@@ -253,7 +253,7 @@ class _Ending:
 
 
 def noise_on(arms: Sequence[ArmNoise]) -> NoiseOf:
-    """Return a function that draws noise once per row, with the same draw for all slots and strengths."""
+    """Return a function that draws noise once per row and uses the same draw for all slots and strengths."""
 
     def of(rows: Sequence[EncodedExample], batch: Batch, indices: Sequence[int]) -> BatchNoise:
         return BatchNoise(arms, noise_rows(rows, batch, [(0, DRAWN_EPOCH, number) for number in indices], rows))
@@ -271,7 +271,10 @@ def _reply(answer: Answer, tokenizer: Any) -> Reply:
 
 
 def _truths(source: str) -> list[Mapping[str, Any]]:
-    """Return the rows of a bundled world's held-out file, which define correct answers; empty for other data."""
+    """Return the held-out rows of a starter set from the bundled world, which define the correct answers.
+
+    The list is empty for other data.
+    """
     if not source.startswith("starter:world-"):
         return []
     file = held_out_file(source.partition(":")[2])
@@ -279,16 +282,16 @@ def _truths(source: str) -> list[Mapping[str, Any]]:
 
 
 def _truth(truths: Sequence[Mapping[str, Any]], example: Example) -> Mapping[str, Any]:
-    """Return the row that defines the correct answer: the row of the world if known, otherwise the response."""
+    """Return the row that defines the correct answer: the matching row of `truths`, otherwise the response."""
     at = example.row - 1
     known = at < len(truths) and truths[at]["output"] == example.response
     return truths[at] if known else {"output": example.response}
 
 
 def sample_prompts(run: Lockstep) -> int:
-    """Return the number of measured prompts, for held-out and training rows each.
+    """Return the number of prompts to measure from the held-out rows, and likewise from the training rows.
 
-    It is limited to the number of sampled rows, unless `evaluation_rows` is set.
+    The number is limited to the number of sampled rows, unless `evaluation_rows` is set.
     """
     asked: int = run.study.measuring.prompts
     return asked if run.study.training.evaluation_rows else min(asked, run.sample_rows)

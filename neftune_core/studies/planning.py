@@ -56,7 +56,7 @@ def require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared
         prepared: The data.
 
     Raises:
-        DoesNotFit: If it does not fit; the message suggests smaller studies.
+        DoesNotFit: If the study does not fit; the message suggests smaller studies.
     """
     found = memory_and_time(study, loaded, prepared)
     if found.fits:
@@ -110,7 +110,7 @@ def require_disk(study: StudySettings, loaded: LoadedModel, folder: Path, limits
         limits: Limits of this server.
 
     Raises:
-        DoesNotFit: If it needs more disk space than is free or allowed.
+        DoesNotFit: If the study needs more disk space than is free or allowed.
     """
     needed = disk_bytes(study, loaded)
     own, used, disk = folder_bytes(folder), folder_bytes(folder.parent), shutil.disk_usage(folder)
@@ -220,7 +220,7 @@ def _reading(study: StudySettings, prepared: PreparedData, loaded: LoadedModel, 
     """Return the number of tokens that a study processes without gradients, and the number of passes.
 
     `length` is the mean number of tokens per row. Under a time budget, evaluations during training are not counted,
-    because the budget includes them. The base is evaluated and answers prompts with every seed.
+    because the budget includes them. The base is evaluated, and answers prompts, once per seed.
     """
     training, measuring = study.training, study.measuring
     parts = [rows for rows in (prepared.train, prepared.held_out) if rows]
@@ -245,7 +245,7 @@ def _answer_tokens(study: StudySettings, prepared: PreparedData, loaded: LoadedM
 
 
 def _measured_tokens(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> int:
-    """Return the padded number of tokens of the measured prompts and their answers, per arm."""
+    """Return the number of tokens, including padding, of the measured prompts and their answers, per arm."""
     measuring = study.measuring
     most = min(measuring.prompts, study.training.sample_rows(len(prepared.train)))
     count = measuring.prompts if study.training.evaluation_rows else most
@@ -254,7 +254,7 @@ def _measured_tokens(study: StudySettings, prepared: PreparedData, loaded: Loade
 
 
 def _asked_tokens(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> int:
-    """Return the padded number of tokens of the prompts of `study_prompts` and their answers, per arm."""
+    """Return the number of tokens, including padding, of the `study_prompts` and their answers, per arm."""
     found = [fitted for _, fitted in tokenised_study_prompts(study, prepared, loaded)]
     return study.answers.answers_each * _tokens_of(found, study.answers.new_tokens)
 

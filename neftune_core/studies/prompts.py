@@ -207,7 +207,7 @@ def mostly_reasons(rows: Sequence[EncodedExample]) -> bool:
 
 
 def fitting_rows(rows: Sequence[Row], found: Sequence[FittedPrompt | None]) -> tuple[list[Row], list[list[int]]]:
-    """Select the rows with prompts that fit.
+    """Select the rows whose prompts fit.
 
     Args:
         rows: The rows.
@@ -288,7 +288,7 @@ def answer_lines(
 
     Returns:
         Dictionaries with `prompt`, `reference` and `arms`, which maps each column to `text`, `tokens` and `ended`.
-        They have `sample` (from 1) if there are several answers per prompt, and `cut` if the prompt was shortened.
+        They also have `sample` (from 1) if there are several answers per prompt, and `cut` if the prompt was shortened.
     """
     each = len(answers[0]) // len(prompts)
     return [
@@ -313,8 +313,8 @@ def answer_lines(
 def read_prompts(path: Path, limits: Limits) -> tuple[Prompt, ...]:
     """Read prompts from a text file with one prompt per line, or from a JSONL file.
 
-    A JSONL line is a string, a list of messages with `role` and `content` that ends with the user's, or an object with
-    `prompt` or `messages`, and optionally `reference`.
+    A JSONL line is a string, a list of messages with `role` and `content`, or an object with `prompt` or `messages` and
+    optionally `reference`. The last message must be the user's.
 
     Args:
         path: The file.
@@ -355,7 +355,7 @@ def _prompt_of(line: str, number: int) -> Prompt:
 
 
 def _messages(given: Any, number: int) -> tuple[Message, ...]:
-    """Return the messages of a line; raise `DataError` if they are malformed or do not end with the user's."""
+    """Return the messages of a line; raise `DataError` if they are malformed or the last one is not the user's."""
     known = isinstance(given, list) and all(
         isinstance(one, dict) and one.get("role") in ROLES and isinstance(one.get("content"), str) for one in given
     )

@@ -37,7 +37,7 @@ class MeanResults:
 
     @property
     def of_seeds(self) -> str:
-        """Suffix for headings with the number of seeds; "" for one seed."""
+        """Suffix with the number of seeds, for headings; "" for one seed."""
         if len(self.seeds) == 1:
             return ""
         if not self.seeds:

@@ -34,7 +34,7 @@ def measure_rounding(run: Lockstep, should_stop: Callable[[], bool]) -> dict[str
 
     Args:
         run: A run at its last step.
-        should_stop: Polled between layers; true cancels.
+        should_stop: Polled between layers; return true to cancel.
 
     Returns:
         `precision` of the study, `against` (the second evaluation), and by measure the `largest` and `typical` (root
@@ -100,9 +100,10 @@ def _differences(before: Mapping[str, RowMeasures], again: Mapping[str, RowMeasu
 
 
 def _resolution(measure: str, value: float, words: int) -> float:
-    """Return the float32 resolution of a loss: machine epsilon times `log(words)`, the loss of uniform guessing.
+    """Return the float32 resolution of a loss: machine epsilon times `log(words)`, with the vocabulary size `words`.
 
-    It serves as a lower bound, because two batch sizes can agree bit for bit by chance. It is 0 for other measures.
+    `log(words)` is the loss of uniform guessing. The resolution is a lower bound on the effect of rounding, because two
+    batch sizes can agree bit for bit by chance. It is 0 for other measures.
     """
     if not measure.endswith(("loss", "gap", "perplexity")):
         return 0.0

@@ -105,7 +105,7 @@ class StudySettings(Settings):
 
     @property
     def arms(self) -> dict[str, NoiseSettings]:
-        """Noise of every arm by name, control first; arms with other methods have no noise unless it is set."""
+        """Noise of every arm by name, control first; arms with other methods have none unless it is set."""
         noisy = {noise.name: noise for noise in (CONTROL, *self.noise)}
         chaos = {CHAOS_ARM: CHAOS} if self.measuring.chaos else {}
         return noisy | {arm.name: arm.noise or CONTROL for arm in self.methods} | chaos
@@ -117,7 +117,7 @@ class StudySettings(Settings):
 
     @property
     def runs(self) -> dict[int, tuple[str, ...]]:
-        """Arms of every seed, in running order; the seeds of the A/A floor come last and only train the control."""
+        """Arms of every seed, in running order; the seeds of the A/A floor come last and train only the control."""
         seeds = range(self.seed, self.seed + self.seeds)
         again = {seed + self.seeds: (CONTROL.name,) for seed in seeds} if self.measuring.another_seed else {}
         return {seed: tuple(self.arms) for seed in seeds} | again

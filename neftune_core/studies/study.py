@@ -63,7 +63,7 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
     Args:
         record: The record.
         limits: Limits of this server.
-        should_stop: Polled during each pass; true stops.
+        should_stop: Polled during each pass; return true to stop.
 
     Yields:
         The logged events.
@@ -171,7 +171,7 @@ def _events(study: StudySettings, record: Record, limits: Limits, stop: Deadline
 
 
 def follow_study(limits: Limits) -> None:
-    """Take part in the first process's study from another process, until the study ends.
+    """Take part, from another process, in the study of the first process until the study ends.
 
     Errors of `_prepared_together` are not caught.
     """
@@ -204,7 +204,7 @@ def _store_row_measures(record: Record, event: Event) -> Event:
 def _prepared_together(record: Record, limits: Limits, stop: Deadline) -> _StudyState:
     """Run `_prepare` in every process.
 
-    If it fails in one process, that process raises the error, and the others raise `NotAvailable` with its message.
+    If one process fails, that process raises the error, and the others raise `NotAvailable` with its message.
     """
     failure: Exception | None = None
     try:
@@ -240,7 +240,7 @@ def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:
 
     Args:
         record: The record.
-        should_stop: Polled while loading; true cancels.
+        should_stop: Polled while loading; return true to cancel.
 
     Returns:
         The model.
@@ -277,7 +277,7 @@ def on_day_of(record: Record, loaded: LoadedModel) -> LoadedModel:
 
 
 def _one_seed(ready: _StudyState, seed: int) -> Iterator[Event]:
-    """Yield all events of one seed; save its state if it is interrupted."""
+    """Yield all events of one seed; save its state if the seed is interrupted."""
     run, record = ready.run(seed), ready.record
     pacer = StepTimer(run)
     try:
@@ -305,7 +305,7 @@ def _one_seed(ready: _StudyState, seed: int) -> Iterator[Event]:
 
 
 def _begin(ready: _StudyState, run: Lockstep) -> Generator[Event, None, set[int]]:
-    """Yield `started` for a new seed, or restore its checkpoint and rewind the log.
+    """Yield `started` for a new seed; for an interrupted one, restore its checkpoint and rewind the log.
 
     Returns:
         The steps that are already evaluated.

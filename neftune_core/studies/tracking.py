@@ -90,7 +90,7 @@ SPACE = re.compile(r"[\w.\-]+/[\w.\-]+", re.ASCII)
 
 
 def require_tracker(text: str) -> None:
-    """Raise `InvalidSetting` for an unknown tracker or destination, or `NotAvailable` if it is not installed."""
+    """Raise `InvalidSetting` for an unknown tracker or destination, `NotAvailable` for one that is not installed."""
     name, _, _ = text.partition(":")
     if name not in TRACKERS:
         choices = ", ".join(TRACKERS)
@@ -157,7 +157,7 @@ def track_events(record: Record, events: Iterator[Event], name: str) -> Iterator
 
 
 def logged(run: Callable[..., Iterator[Event]], tracker: str) -> Callable[..., Iterator[Event]]:
-    """Return a function that runs records like `run` and logs studies to `tracker` and `tracked_to`.
+    """Return a function that runs records like `run`, and logs studies to `tracker` and to the tracker in `tracked_to`.
 
     Sweeps are not logged.
 
@@ -223,7 +223,7 @@ class _Runs:
                 self.open[place].log(numbers, step=event["step"])
 
     def _start(self, seed: Any, arm: str, step: int) -> None:
-        """Start a run in its own context, because `trackio.init` finishes the previous run of the same context."""
+        """Start a run in its own context, because `trackio.init` finishes the previous run in the same context."""
         from accelerate import PartialState
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
@@ -240,7 +240,7 @@ class _Runs:
                 self.open.popitem()[1].finish()
         contextvars.copy_context().run(run.start)
         self.open[seed, arm] = run
-        self.known[seed, arm] = getattr(run.tracker, "_next_step", 0)  # set for a resumed run of trackio; not public
+        self.known[seed, arm] = getattr(run.tracker, "_next_step", 0)  # private; set by trackio if the run is resumed
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

@@ -32,8 +32,8 @@ def next_seeds(seeds: int) -> int:
 def seeds_offered(record: Record) -> int:
     """Return the total number of seeds that would make the verdict of `record` more precise; 0 if more would not help.
 
-    More seeds do not help if the record has the maximum number, or if nothing can be judged: a diverged arm diverges
-    with more seeds too.
+    More seeds do not help if the record has the maximum number, or if nothing can be judged: an arm that has diverged
+    cannot be judged with more seeds either.
     """
     try:
         seeds = record.study.seeds
@@ -63,7 +63,7 @@ def seconds_for(record: Record, seeds: int) -> float:
 
 
 def find_smaller(requested: StudySettings | SweepSettings, owner: str) -> Record | None:
-    """Find a record that differs from a study or sweep only in having fewer seeds, and among several, the largest.
+    """Find the largest record that differs from a study or sweep only in having fewer seeds.
 
     Args:
         requested: The study or sweep.
@@ -108,7 +108,7 @@ def require_allowed(record: Record, seeds: int, limits: Limits) -> None:
 def extend(record: Record, seeds: int) -> None:
     """Raise the number of seeds of a record; its next run trains the missing ones.
 
-    Seeds of the A/A floor, which only trained the control, are run again if they now count for every arm.
+    Seeds of the A/A floor, which trained only the control, are run again if they now count for every arm.
 
     Args:
         record: The record.

@@ -1,8 +1,8 @@
 """Run the studies of a sweep as Ray tasks, on this machine or a cluster.
 
-The sweep's rows are sent once, and each study's record with its task. Results are returned through a folder that all
-machines can write to, as supported by fsspec (shared disk, s3://, gs://, ...). A task is retried if its machine is
-lost, but not if the study itself fails. Tasks are submitted as capacity becomes free.
+The sweep's rows are sent once. The record of each study is sent with its task. Results are returned through a folder
+that all machines can write to, as supported by fsspec (shared disk, s3://, gs://, ...). A task is retried if its
+machine is lost, but not if the study itself fails. Tasks are submitted as capacity becomes free.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Scoreboard:
 
         Args:
             names: Names of the studies to check.
-            seconds: Maximum time since the last heartbeat, or since the stop if there was none.
+            seconds: Maximum time since the last heartbeat, or since the stop signal if there was no heartbeat.
 
         Returns:
             Names of the unresponsive studies.
@@ -126,7 +126,7 @@ class OnRay:
         Args:
             cells: The cells.
             limits: Limits of this server.
-            should_stop: Polled regularly; true stops.
+            should_stop: Polled regularly; return true to stop.
 
         Yields:
             Events of all cells as they arrive.

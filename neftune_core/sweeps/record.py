@@ -74,7 +74,7 @@ def find_study(name: str, owner: str | None) -> Record:
         The record.
 
     Raises:
-        RecordError: If it does not exist, or belongs to another visitor.
+        RecordError: If the record does not exist, or belongs to another visitor.
     """
     sweep_id, _, cell = name.partition("/")
     record = find(sweep_id, owner)
@@ -192,7 +192,7 @@ def sweep_key(settings: SweepSettings) -> tuple[str, str]:
 
 
 def describe_training(varied: Mapping[str, Any]) -> str:
-    """Describe a cell's training, such as `learning rate 0.002, LoRA rank 8`; empty if nothing varies."""
+    """Describe the varied training settings of a cell, as in `learning rate 0.002, LoRA rank 8`; "" if none vary."""
     known = axes()
     parts = []
     for name, value in varied.items():

@@ -75,7 +75,7 @@ def run_in_turn(cells: Cells, limits: Limits, should_stop: Stop) -> Iterator[tup
     Args:
         cells: The cells.
         limits: Limits of this server.
-        should_stop: Polled during each pass; true stops.
+        should_stop: Polled during each pass; return true to stop.
 
     Yields:
         Cells with their events.
@@ -99,7 +99,7 @@ def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCells = r
     Args:
         sweep: The sweep.
         limits: Limits of this server.
-        should_stop: Polled during each pass; true stops.
+        should_stop: Polled during each pass; return true to stop.
         run: Function that runs the cells.
 
     Yields:
@@ -130,7 +130,7 @@ def run_record(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Ev
     Args:
         record: The record.
         limits: Limits of this server.
-        should_stop: Polled during each pass; true stops.
+        should_stop: Polled during each pass; return true to stop.
 
     Returns:
         Iterator of events.
@@ -264,14 +264,16 @@ class _Run:
 
 
 def planned_steps(every: Sequence[Cell], limits: Limits, should_stop: Stop = lambda: False) -> dict[str, int]:
-    """Return the number of steps of each cell; 0 if its rows cannot be used, which its run will report.
+    """Return the number of steps of each cell; 0 for a cell whose rows cannot be used.
+
+    The run of such a cell reports the reason.
 
     Rows are read once for all cells that share them.
 
     Args:
         every: The cells.
         limits: Limits of this server.
-        should_stop: Polled while loading; true cancels.
+        should_stop: Polled while loading; return true to cancel.
 
     Returns:
         Steps by name.

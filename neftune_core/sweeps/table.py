@@ -44,7 +44,7 @@ class TableRow:
     """One setting of a sweep.
 
     Attributes:
-        varied: Its varied training settings, by dotted name.
+        varied: Varied training settings, by dotted name.
         arm: Name of the arm.
         noise: Noise of the arm.
         seeds: Outcomes by seed.
@@ -87,7 +87,7 @@ class TableRow:
     def is_significant(self, measure: str, epoch: str) -> bool:
         """Return whether an effect is significant.
 
-        This means that its interval excludes zero, and that it is at least as large as the effect of rounding.
+        It is if its interval excludes zero and the effect is at least as large as the effect of rounding.
 
         Args:
             measure: Name of the measure.
@@ -152,7 +152,7 @@ def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
 
     Args:
         sweep: The sweep.
-        question: Question that counts as chosen after the run; None for the sweep's own.
+        question: Question to judge, which counts as chosen after the run; None for the sweep's own.
 
     Returns:
         The table.
@@ -270,7 +270,7 @@ def table_values(table: SweepTable, settings: SweepSettings) -> dict[str, Any]:
         settings: The sweep.
 
     Returns:
-        The question, and each setting with its effects and single runs.
+        The question, and each setting with its effects and the results of its seeds.
     """
     return {
         "title": settings.title,
@@ -289,7 +289,7 @@ def judge(record: Record, question: Question | None = None) -> Verdict:
 
     Args:
         record: The record.
-        question: Question that counts as chosen after the run; None for the record's own.
+        question: Question to judge, which counts as chosen after the run; None for the record's own.
 
     Returns:
         The verdict.
@@ -316,7 +316,7 @@ def named_question(record: Record) -> Question:
 
 
 def means_by_arm(record: Record, question: Question | None = None) -> dict[str, dict[str, float]]:
-    """Return the means over the seeds of every measure after the last epoch, by arm or by setting of a sweep.
+    """Return the mean of every measure after the last epoch over the seeds, by arm (for a sweep, by setting).
 
     Args:
         record: The record.

@@ -50,7 +50,7 @@ def write_zip(held: IO[bytes], folder: Path, root: Path, without: Sequence[str] 
 
 
 def unpack(packed: bytes | Path, folder: Path, only: str = "") -> None:
-    """Extract files from a zip file of `write_zip`; none can be written outside the folder.
+    """Extract files from a zip file written by `write_zip`; no file can be written outside the folder.
 
     Args:
         packed: The zip file, or its content.
@@ -81,7 +81,7 @@ def send(folder: Path, root: Path, target: str, without: Sequence[str] = ()) -> 
 
 
 def fetch(target: str, one: SweepCell) -> None:
-    """Replace the local record of a cell with the worker's, which is then removed from the store.
+    """Replace the local record of a cell with the worker's record, and remove that one from the store.
 
     Args:
         target: fsspec URL.

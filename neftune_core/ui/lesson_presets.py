@@ -63,7 +63,7 @@ def connect(learn: LearnTab, page: PageParts) -> None:
     outputs = [*page_state.state_components(page, fields), data.source, data.starter, train.state, train.curves]
 
     def preset(lesson: Lesson, watched: str) -> list[Any]:
-        """Apply the preset; a lesson on the Train tab also hides the recorded study, which is a different one."""
+        """Apply the preset; a lesson on the Train tab also hides the recorded study, which has other settings."""
         values = page_state.state_updates(page, fields, preset_of(fields, lesson))
         source = str(lesson.preset.get(DATA, EXAMPLE.data.source)).removeprefix("starter:")
         is_empty = lesson.tab == "Train" and not watched

@@ -87,8 +87,8 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
 def _spare_progress(page: gr.Blocks, hidden: Component) -> None:
     """Assign hidden progress indicators to one hidden component.
 
-    By default Gradio assigns them to every output. It then updates all components that were ever outputs at each step
-    of each call.
+    By default Gradio assigns them to every output. At each step of each call, Gradio then updates all components that
+    were ever outputs.
     """
     for function in page.fns.values():
         if function.targets and function.show_progress == "hidden" and function.show_progress_on is None:

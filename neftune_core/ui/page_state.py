@@ -219,7 +219,7 @@ def state_updates(page: PageParts, fields: Fields, values: State) -> list[Any]:
 
 
 def _figure(page: PageParts, values: State, model: Any, before: ModelSettings) -> Any:
-    """Return the figure of the Noise tab for these values; skip the update if none of them affects it."""
+    """Return the figure of the Noise tab for these values, or no update if none of the values affects the figure."""
     if not any(name.startswith("noise.") or name in ("text", "view") for name in values):
         return gr.skip()
     query = {name.removeprefix("noise."): str(value) for name, value in values.items() if name.startswith("noise.")}
@@ -370,7 +370,8 @@ def _is_in(folder: Path, name: str) -> bool:
 def link_files(record: Record, key: str) -> dict[str, str]:
     """Make the user rows of a record available as uploads of this visitor, for the next study.
 
-    The uploads are hard links, or copies if the file system has none, and always have the same names.
+    The uploads are hard links, or copies if the file system does not support hard links, and always have the same
+    names.
 
     Args:
         record: The record.

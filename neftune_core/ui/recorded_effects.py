@@ -21,9 +21,9 @@ from neftune_core.ui.tabs import noise_tab
 
 
 def recorded_studies(lab: Lab) -> dict[str, tuple[Sweep, StudySettings]]:
-    """Return the recorded sweeps that compare one noise with the control, and their studies, by starter set.
+    """Return the recorded sweeps that compare one noise arm with the control, and their studies, by starter set.
 
-    Each study has as many seeds as a claim requires.
+    Each study has the number of seeds that the verdict requires for a claim.
     """
     found = {}
     for sweep in lab.recorded_sweeps:

@@ -28,7 +28,7 @@ OPEN_ENDED = {
 
 
 def state_text(record: Record, status: Status, log: Log, *, judged: bool = True) -> str:
-    """Describe the state of a study, its numbers, and any damage to its record; collapse the details once it is over.
+    """Describe the state of a study, its numbers, and any damage to its record; collapse the details after its end.
 
     Args:
         record: The study.

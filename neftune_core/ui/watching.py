@@ -167,5 +167,5 @@ def _is_news(answer: Mapping[str, Any], asked: Asked) -> bool:
 
 
 def tag_of(events: list[Event]) -> str:
-    """Return the number of events with a checksum of the last one, which differs if a run has resumed since."""
+    """Return the number of events with a checksum of the last one; the checksum differs if a run has resumed since."""
     return f"{len(events)}-{zlib.crc32(json.dumps(events[-1]).encode()) if events else 0:x}"

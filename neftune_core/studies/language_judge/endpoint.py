@@ -1,7 +1,7 @@
 """Query an OpenAI-compatible endpoint as judge: allowed addresses, requests, retries and replies.
 
-A public host contacts only public addresses. The name is resolved once, all its addresses must be public, and the
-connection uses the checked address. Redirects are never followed.
+A public host contacts only public addresses. The host name is resolved once, all its addresses must be public, and the
+connection uses a checked address. Redirects are never followed.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Judge:
             prompt: The prompt.
             first: Answer A.
             second: Answer B.
-            sleep: Called with the seconds to wait before the next attempt.
+            sleep: Called with the waiting time before the next attempt, in seconds.
 
         Returns:
             The verdict ("A", "B", "TIE", or "" if the reply contains none), and the reply.
@@ -114,7 +114,7 @@ class Judge:
         raise AssertionError("unreachable")
 
     def _post_once(self, asked: dict[str, Any]) -> tuple[int, float | None, Any]:
-        """Return the HTTP status, the seconds to wait from `Retry-After`, if given, and the parsed body."""
+        """Return the HTTP status, the seconds in the header `Retry-After` (None if absent), and the parsed body."""
         import httpx
 
         url, headers, extensions = self._target()
@@ -151,7 +151,7 @@ class Judge:
 
 
 def _read(answer: Any) -> Any:
-    """Return the body parsed as JSON; None if it is not JSON or larger than `REPLY_BYTES`."""
+    """Return the body parsed as JSON; None if the body is not JSON or is larger than `REPLY_BYTES`."""
     import json
 
     body = b""

@@ -64,9 +64,9 @@ class JudgeProgress:
     """Verdicts on two arms so far.
 
     Attributes:
-        done: Number of prompts processed so far, or judged in both orders if nothing is running.
+        done: Number of prompts processed so far; if nothing is running, number of prompts judged in both orders.
         prompts: Number of prompts in total.
-        unreadable: Number of replies without a verdict; these requests are sent again in the next run.
+        unreadable: Number of replies without a verdict; the next run sends their requests again.
         identical: Number of prompts with identical answers, which are not sent and count as ties.
         rate: The win rates of the first arm; None with fewer than two prompts.
         between: The two arms.

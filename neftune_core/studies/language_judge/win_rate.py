@@ -6,7 +6,7 @@ regression of the preference on the identity of the two models and on
     tanh(difference of lengths / standard deviation of that difference).
 
 The win rate is the prediction with the second term set to zero. The paper's third term, the difficulty of each
-instruction, is left out because its estimation requires many models.
+instruction, is left out because estimating it requires many models.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Judged:
 
     Attributes:
         score: Share of the two orders in which the first arm won; a tie counts as one half.
-        lengths: Characters of the first and the second arm's answer.
+        lengths: Lengths of the first and the second arm's answer, in characters.
         agrees: Whether the judge gave the same verdict in both orders.
     """
 

@@ -1,7 +1,7 @@
 """File lock that allows one writer per record.
 
-The operating system releases it when its holder exits or is killed. The lock does not depend on process ids, which can
-be reused, or on clocks, which can be set back.
+The operating system releases the lock when its holder exits or is killed. The lock does not depend on process ids,
+which can be reused, or on clocks, which can be set back.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def claiming(path: Path) -> Iterator[bool]:
 
 
 def is_claimed(path: Path) -> bool:
-    """Return whether a running process holds the lock on the file at `path`, without creating it."""
+    """Return whether a running process holds the lock on the file at `path`; a missing file is not created."""
     if not path.exists() and not lock_of_machine(path).exists():
         return False
     try:
         lock = acquire_lock(path, timeout=0)
-    except OSError:  # not writable, so no process here can hold it
+    except OSError:  # not writable, so no process here can hold the lock
         return False
     if lock is None:
         return True

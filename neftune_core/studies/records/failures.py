@@ -27,7 +27,7 @@ def failure_text(record_id: str, owner: str | None) -> str:
     """Return why a removed study failed.
 
     Args:
-        record_id: Its id.
+        record_id: Id of the study.
         owner: Key of the visitor; None for the command line.
 
     Returns:

@@ -35,7 +35,7 @@ class Log:
         events: Events read so far, in order.
         skipped: Number of lines that are not valid events.
         doubled: Number of duplicate events, which are left out of `events`.
-        cut: Whether the log exceeds a limit, so its end was not read.
+        cut: Whether the log exceeds a limit, so that its end was not read.
     """
 
     def __init__(self, path: Path, most_bytes: int = OWN_LOG_BYTES, most_values: int | None = None) -> None:
@@ -94,7 +94,7 @@ class Log:
 
 
 def append(path: Path, event: Event, *, flushed: bool = True) -> None:
-    """Append one event as a line, after ending an incomplete line of an interrupted write.
+    """Append one event as a line, after ending a line that an interrupted write left incomplete.
 
     Args:
         path: The log.

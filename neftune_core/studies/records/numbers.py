@@ -1,6 +1,6 @@
 """Write and read the measures that a record stores in addition to its events.
 
-metrics.json     one entry per seed when it ends: measures of every arm, robustness, signatures, and descriptions of
+metrics.json     one entry per completed seed: measures of every arm, robustness, signatures, and descriptions of
                  the samples
 examples.jsonl   one `rows` line per evaluation (losses and hits of each row), and one `answers` line per seed (texts
                  and scores of each answer); if a line is repeated, the last one counts

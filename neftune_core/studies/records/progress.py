@@ -40,13 +40,13 @@ class Status:
 
     Attributes:
         state: A key of `WORDS`.
-        place: Position in the queue, from 1; 0 if not waiting.
+        place: Position in the queue, from 1; 0 if the study is not waiting.
         step: Steps done over all seeds.
-        steps: Steps in total over all seeds.
+        steps: Total number of steps over all seeds.
         seed_number: Number of the current seed, from 1; 0 before the first.
         seeds: Number of seeds.
         tokens_per_second: Tokens per second, summed over the arms.
-        seconds_left: Estimated time left; None if unknown.
+        seconds_left: Estimated time left, in seconds; None if unknown.
         message: Message of the event that ended the study, if any.
         losses: Training losses of the last step by arm, in nats per token, without diverged arms.
     """
@@ -82,7 +82,7 @@ class StudyProgress:
         seeds: Number of seeds.
         seed_number: Number of the current seed, from 1; 0 before the first.
         step_of_seed: Steps done with the current seed.
-        steps_of_seed: Steps in total per seed; 0 if unknown.
+        steps_of_seed: Total number of steps per seed; 0 if unknown.
         message: Message of the event that ended the study; "" for none.
         losses: Training losses of the last step by arm, in nats per token, without diverged arms.
     """
@@ -104,7 +104,7 @@ class StudyProgress:
 
     @property
     def steps(self) -> int:
-        """Steps in total over all seeds, at least `step`."""
+        """Total number of steps over all seeds; never less than `step`."""
         return max(self.step, self.seeds * self.steps_of_seed)
 
     def follow(self, event: Event) -> None:
@@ -146,8 +146,8 @@ class StudyProgress:
 class _Clock:
     """Measures the speed of the steps, except the first, which includes warm-up.
 
-    It counts the events instead of using their step numbers, which jump back on resume, and forward when a sweep skips
-    the rest of a failed study.
+    The clock counts the events and ignores their step numbers, which jump back when a run resumes, and jump forward
+    when a sweep skips the rest of a failed study.
     """
 
     def __init__(self) -> None:

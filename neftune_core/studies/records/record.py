@@ -51,7 +51,7 @@ asked_from: ContextVar[str] = ContextVar("asked_from", default="")
 
 @dataclass(frozen=True)
 class Record:
-    """Folder of one study or sweep; reading it never changes it, and tolerates damage."""
+    """Folder of one study or sweep; reading a record never changes it and tolerates damage."""
 
     folder: Path
 
@@ -134,7 +134,7 @@ class Record:
     def belongs_to(self, owner: str) -> bool:
         """Return whether a visitor with the key `owner` may see and stop this record.
 
-        Records of the command line belong to everyone, and records without a readable owner to no one.
+        Records from the command line belong to everyone; records without a readable owner belong to no one.
         """
         kept = owner_of(self.folder)
         return kept == "" or (kept is not None and kept == owner_hash(owner))
@@ -145,7 +145,7 @@ class Record:
         return bool(owner_of(self.folder))
 
     def require_usable(self) -> None:
-        """Raise `RecordError` if this record is damaged or from a newer version, so that it cannot be run."""
+        """Raise `RecordError` if this record cannot be run because it is damaged or from a newer version."""
         if self.is_newer:
             raise RecordError(say("This record was made by a newer version of the lab: continue it with that version."))
         if "owner" not in self.about:
@@ -168,7 +168,7 @@ class Record:
         append(self.folder / LOG, {"time": round(time.time(), 3), **event}, flushed=event["event"] != "step")
 
     def log(self) -> Log:
-        """Return the log, not yet read; stricter size limits apply to an imported record."""
+        """Return a new reader of the event log; stricter size limits apply to an imported record."""
         path = self.folder / LOG
         return Log(path, LOG_BYTES, LOG_VALUES) if self.about.get("imported") else Log(path)
 
@@ -177,7 +177,7 @@ class Record:
         return self.log().read()
 
     def rewind(self, seed: int, step: int) -> set[int]:
-        """Remove any ending and the events of `seed` after `step`, before a run resumes.
+        """Before a run resumes, remove any final event and the events of `seed` after `step`.
 
         The events of other seeds and all `steered` events remain.
 
@@ -226,7 +226,7 @@ class Record:
         write_whole(self.folder / "answers.jsonl", as_text([*others, *({"seed": seed, **one} for one in answers)]))
 
     def update_about(self, **values: Any) -> None:
-        """Add values to `record.json`; raise `RecordError` if it is damaged, so that its owner is not lost."""
+        """Add values to `record.json`; raise `RecordError` if the file is damaged, so that the owner is not lost."""
         if "owner" not in self.about:
             raise RecordError(
                 say("The owner of the record {record} is unknown: its record.json is damaged.", record=self.id)
@@ -259,7 +259,7 @@ def _survives_rewind(event: Event, seed: int, step: int) -> bool:
 
 
 def _noise(values: Any) -> NoiseSettings:
-    """Parse the noise settings of an arm without unknown names; return the defaults if a setting is invalid."""
+    """Parse the noise settings of an arm, ignoring unknown names; return the defaults if a setting is invalid."""
     given = values if isinstance(values, dict) else {}
     try:
         return parse(NoiseSettings, {name: given[name] for name in NoiseSettings.model_fields if name in given})
@@ -362,7 +362,7 @@ def find(record_id: str | None, owner: str | None, *, folder: Path | None = None
     """Find a record by its id.
 
     Args:
-        record_id: Its id.
+        record_id: Id of the record.
         owner: Key of the visitor; None for the command line, which may read every record.
         folder: Folder of all records; None for the default.
 
@@ -370,7 +370,7 @@ def find(record_id: str | None, owner: str | None, *, folder: Path | None = None
         The record.
 
     Raises:
-        RecordError: If it is missing, or belongs to another visitor.
+        RecordError: If no such record exists, or it belongs to another visitor.
     """
     record_id = record_id or ""
     record = Record((folder or runs_folder()) / record_id)

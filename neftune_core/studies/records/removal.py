@@ -41,7 +41,7 @@ def discard(record: Record) -> None:
         record: The record.
 
     Raises:
-        RecordError: If it is running.
+        RecordError: If the record is running.
     """
     aside = record.folder.with_name(f"{DISCARDED}{record.id}")
     _move_aside(record, aside)
@@ -66,7 +66,7 @@ def restore(record_id: str, owner: str, *, folder: Path | None = None) -> Record
         The record.
 
     Raises:
-        RecordError: If it was discarded too long ago, or belongs to another visitor.
+        RecordError: If the record was discarded too long ago, or belongs to another visitor.
     """
     root = folder or runs_folder()
     aside, record = Record(root / f"{DISCARDED}{record_id}"), Record(root / record_id)
@@ -79,14 +79,14 @@ def restore(record_id: str, owner: str, *, folder: Path | None = None) -> Record
 def _delete_discarded(root: Path) -> None:
     """Delete records that were discarded too long ago to be restored."""
     for left in root.glob(f"{DISCARDED}*"):
-        with suppress(OSError):  # it may just have been restored
+        with suppress(OSError):  # the record may just have been restored
             if time.time() - left.stat().st_mtime > UNDO_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
 
 
 def _move_aside(record: Record, aside: Path) -> None:
     # Claim the record, so that no process starts to write it. The claim may fail on a full disk, and some systems
-    # cannot rename a folder with an open file. The caller then removes the folder directly.
+    # cannot rename a folder with an open file. In both cases, the caller removes the folder directly.
     with suppress(OSError), claiming(record.folder / CLAIM) as is_mine:
         if not is_mine:
             raise RecordError(say("This study is running: stop it first."))
@@ -96,7 +96,7 @@ def _move_aside(record: Record, aside: Path) -> None:
 def remove_unstarted(record: Record) -> bool:
     """Remove a record that failed before its first step, and return whether it was removed.
 
-    The reason of the failure remains available from `failure_text`.
+    The reason for the failure remains available from `failure_text`.
     """
     ending = record.ending() or {}
     if ending.get("event") != "failed" or _has_steps(record):
@@ -143,7 +143,7 @@ def remove_old(days: float, *, folder: Path | None = None) -> dict[str, int]:
     """Remove all records that are not running and have not been written to for some days.
 
     Args:
-        days: Minimum age in days.
+        days: Minimum number of days since the last write.
         folder: Folder of all records; None for the default.
 
     Returns:
@@ -176,7 +176,10 @@ def _age_days(record: Record) -> float:
 
 
 def _heavy(records: list[Record], limits: Limits) -> list[Record]:
-    """Return the records over their visitor's size limit, counted from the newest; `records` must be newest first."""
+    """Return the records that exceed their visitor's size limit; the newest records use up the limit first.
+
+    `records` must be sorted, newest first.
+    """
     if not limits.visitor_gigabytes:
         return []
     old = {record.id for record in _old(records, limits)}

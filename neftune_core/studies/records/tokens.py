@@ -73,7 +73,7 @@ def write_tokens(record: Record, seed: int, lines: Sequence[Mapping[str, Any]]) 
 def read_tokens(record: Record, seed: int) -> list[dict[str, Any]]:
     """Return the stored lines of a seed, or an empty list if there are none.
 
-    The base is measured only with the first seed. Its losses are copied to the same rows of the other seeds.
+    The losses of the base are measured only for the first seed. For other seeds, they are added to the same rows.
 
     Args:
         record: The record.

@@ -54,7 +54,7 @@ def with_copied_rows(study: StudySettings, folder: Path) -> StudySettings:
 
 
 def _safe_name(name: str) -> str:
-    """Return the name of an upload without characters that are special in file systems or links."""
+    """Return the name of an upload, with characters that are special in file systems or links replaced."""
     return re.sub(r"[^\w.\-]+", "_", name)[-100:].lstrip("._-") or "rows"
 
 
@@ -82,7 +82,7 @@ def _file_of(study: StudySettings, part: str) -> Path | None:
 
 
 def study_key(study: StudySettings) -> str:
-    """Return a hash of a study and the content of its row files, independent of their location."""
+    """Return a hash of a study and the content of its row files, independent of where the files are."""
     contents = {}
     for part in FILE_PARTS:
         path = _file_of(study, part)

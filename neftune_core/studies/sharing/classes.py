@@ -228,7 +228,7 @@ def _write(room: Classroom) -> None:
 
 
 def _read(code: str) -> Classroom | None:
-    """Return a class; None if it is unreadable or has expired, in which case its file is removed."""
+    """Return a class; None if it is unreadable or has expired. The file of an expired class is removed."""
     try:
         about: dict[str, Any] = read_json(read_file(_path(code), MOST_BYTES), MOST_BYTES)
         students = {key: Student(int(number), float(since)) for key, (number, since) in about["students"].items()}

@@ -1,7 +1,7 @@
 """Read-only links to finished records, created by the owner and valid until the owner withdraws them.
 
 The token of a link is derived from the owner's key and a random number in the record's `share.json`, so that the owner
-always gets the same link. The server stores only its hash, so that no file on disk gives access to a record.
+always gets the same link. The server stores only a hash of the token, so that no file on disk gives access to a record.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def share(record_id: str, owner: str) -> str:
         Text that identifies the record in a link; it stays the same until the link is withdrawn.
 
     Raises:
-        RecordError: If the record is missing, not the visitor's own, or not over.
+        RecordError: If the record is missing, belongs to someone else, or has not ended.
     """
     record = _own(record_id, owner)
     if record.is_running() or record.ending() is None:
@@ -62,7 +62,7 @@ def withdraw(record_id: str, owner: str) -> None:
         owner: Key of the visitor.
 
     Raises:
-        RecordError: If the record is missing, or not the visitor's own.
+        RecordError: If the record is missing, or belongs to someone else.
     """
     (_own(record_id, owner).folder / FILE).unlink(missing_ok=True)
 

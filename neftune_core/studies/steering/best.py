@@ -31,7 +31,8 @@ class BestKeeper:
     def follow(self, event: Event) -> None:
         """Store the weights of every arm that improved in the evaluation `event`; ignore other events.
 
-        The best weights as of the last checkpoint are kept until the next one, because a killed run resumes from there.
+        The best weights as of the last checkpoint are kept until the next checkpoint, because a killed run resumes from
+        the last one.
         """
         if event["event"] != "evaluated" or event["step"] == 0:
             return
@@ -49,7 +50,7 @@ class BestKeeper:
                 best_arms.keep_only(last, {event["step"], *before[-1:]})
 
     def followed(self, steps: Iterator[Event]) -> Iterator[Event]:
-        """Yield and process the events of the training until it ends, or until early stopping ends it.
+        """Yield and process the events of the training until its end or until early stopping.
 
         Args:
             steps: Events of the training.

@@ -25,7 +25,7 @@ def plain_name(arm: str) -> str:
 
 
 def improvements(events: Iterable[Mapping[str, Any]], seed: int) -> dict[str, dict[int, float]]:
-    """Return the evaluations of each arm that improved on all its earlier ones; the last one is its best.
+    """Return, for each arm, the evaluations that improved on all earlier ones; the last of these is the best.
 
     Args:
         events: Events of one record.

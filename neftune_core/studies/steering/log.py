@@ -1,9 +1,9 @@
 """Events that record a person's changes to a running study, and the records that a study continues.
 
 A `steered` event has a step and, by arm, `{"stopped": true}` or, in a live study, `{"strength": 12.0}`. The change is
-applied between that step and the next one. A change at step 0 is applied before the first step of a seed, which starts
-with the last strength of the previous seeds. If a run resumes from an earlier step, the event stays in the log and is
-applied again at the same step.
+applied between that step and the next one. A change at step 0 is applied before the first step of a seed, so that the
+seed starts with the last strength of the previous seeds. If a run resumes from an earlier step, the event stays in the
+log and is applied again at the same step.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def _untrained(record: Record) -> set[str]:
 def _ask(record: Record, request: dict[str, Any]) -> None:
     """Append a request; raise `RecordError` if the study no longer accepts requests.
 
-    Each line is appended in one write, so the order of the lines is definite. Requests after the closing line are
+    Each line is appended in one write, so the order of the lines is well defined. Requests after the closing line are
     ignored.
     """
     with (record.folder / FILE).open("ab", buffering=0) as file:
@@ -97,7 +97,7 @@ def forget(record: Record) -> None:
 
 
 class Requests:
-    """Reader of the requests to a record, which returns each request once.
+    """Reader of the requests to a record; a request is returned once unless it is kept for another call.
 
     Args:
         record: The record.

@@ -138,7 +138,7 @@ def selected_columns(ids: Sequence[Any], owner: str) -> list[SelectedArm]:
         The arms.
 
     Raises:
-        RecordError: If there are none, or one does not exist or belongs to another visitor.
+        RecordError: If `ids` is empty, or an arm does not exist or belongs to another visitor.
     """
     from neftune_core.studies.comparison import SelectedArm, has_arm
 

@@ -1,4 +1,4 @@
-"""Find the answer that a data set teaches for a typed prompt, or else an example of its rows."""
+"""Find the answer that a data set contains for a typed prompt, or else an example row of the data set."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONGEST = 120
 def expected(
     prepare: Callable[..., tuple[PreparedData, Any]], chosen: Sequence[SelectedArm], prompts: list[Prompt]
 ) -> tuple[list[Prompt], str]:
-    """Add the answers that the data of the arms teaches to prompts, and describe the data for the other prompts.
+    """Add the answer from the arms' training data to each prompt that has one; describe the data for the others.
 
     Args:
         prepare: Function of data and model settings that returns the prepared rows and the tokenizer.
@@ -80,7 +80,7 @@ def taught_by_rows(prepared: PreparedData) -> str:
 
 
 def taught_by_set(data: Mapping[str, Any]) -> str:
-    """Return a sentence about what a starter set teaches, for the prompts of a study; "" for other data.
+    """Return a sentence, shown with the prompts of a study, on what models learn from a starter set; "" for other data.
 
     Args:
         data: Description of the data in a record, with `title`.

@@ -78,7 +78,7 @@ def load_trained(record: Record, seed: int, limits: Limits) -> TrainedArms:
 
 
 def measure_tokens(record: Record, seed: int, limits: Limits) -> list[dict[str, Any]]:
-    """Measure the loss of every arm at every answer token from the stored arms, and store it with the record.
+    """Measure the loss of every stored arm at every answer token, and store the losses with the record.
 
     Args:
         record: The record.

@@ -1,7 +1,7 @@
 """Measure the loss of every arm at every answer token, for rows of the data and for answers that the arms generated.
 
-The measurement takes one pass per arm without noise, when a seed ends or later from the stored adapters. The loss of a
-generated answer does not include the repetition penalty of the decoding.
+The measurement takes one pass per arm, without noise. It is made when a seed ends, or later with the stored adapters.
+The loss of a generated answer does not include the repetition penalty of the decoding.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class TokenLosses:
         stack: The arms.
         names: Names of the arms by slot.
         batch_size: Rows per batch.
-        should_stop: Polled before every layer; true cancels.
+        should_stop: Polled before every layer; return true to cancel.
     """
 
     stack: ArmSet

@@ -139,7 +139,7 @@ def _block(line: Line, colours: Mapping[str, str], against: str) -> str:
 
 
 def _colour(name: str, colours: Mapping[str, str]) -> str:
-    """Return the colour of an arm; its name may have a record as prefix and a seed as suffix."""
+    """Return the colour of an arm; `name` may have a record as prefix and a seed as suffix."""
     known = next((part for part in name.removesuffix(BEST).split("/") if part in colours), name)
     return colours.get(known, HIDDEN)
 

@@ -163,7 +163,7 @@ def _connect(strip: Strip, parts: _ModelPanelParts) -> None:
             stop.set()
 
     source = events(parts.form.by_name["source"])
-    # The strip's tools fire `click` when the panel opens. By then torch is usually loaded, as an estimate requires.
+    # The strip's tools fire `click` when the panel opens. By then, torch is usually loaded; an estimate needs it.
     gr.on([source.change, strip.tools.click], show, source, parts.card, trigger_mode="always_last", **QUIET)
     filled = [strip.model, strip.words, parts.card, parts.progress, parts.cancel]
     real = gr.HTML(None, html_template="", js_on_load=part("real-model"), apply_default_css=False)

@@ -43,7 +43,7 @@ class Actions:
         compare: Opens the study on the Compare tab.
         epochs: Number of further epochs.
         go_on: Trains a finished study for further epochs, as a new record.
-        remove: Is replaced by `surely` when pressed.
+        remove: Asks for confirmation: shows `surely` in its place.
         surely: Discards the study.
         undo: Restores the discarded study.
         discarded: Id of the discarded study.
@@ -161,7 +161,7 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
     lab, strip = place.lab, place.strip
 
     def started(start: Callable[..., Record]) -> Callable[..., Iterator[list[Any]]]:
-        """Return a button handler that starts a study with `start`, and keeps its request open if necessary."""
+        """Return a button handler that starts a study with `start`, and keeps the request open if necessary."""
 
         def handle(key: str, record_id: str, *given: Any) -> Iterator[list[Any]]:
             own, tracker = (given[:-2], given[-2:]) if place.tracker else (given, ("",))
@@ -170,7 +170,7 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
             yield [record.id, -1, following(record.id)]
             yield from lab.attended(record, key)
 
-        handle.__name__ = start.__name__  # Gradio derives endpoint names from it
+        handle.__name__ = start.__name__  # Gradio derives endpoint names from this name
         return reports_errors(handle)
 
     @started

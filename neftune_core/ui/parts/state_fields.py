@@ -30,10 +30,10 @@ class Fields:
     """The components that hold the page's state.
 
     Attributes:
-        forms: Forms by the section of their names.
+        forms: Forms by section.
         others: Further components by name.
-        of_records: Choices among the visitor's records, by name. The browser stores them too, but their tabs restore
-            them, since only these list the records. Links do not contain them.
+        of_records: Choices among the visitor's records, by name. The browser stores these choices too, but their tabs
+            restore them, since only the tabs list the records. Links do not contain these choices.
         by_name: All components of `forms` and `others` by name.
     """
 

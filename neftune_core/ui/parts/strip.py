@@ -82,8 +82,8 @@ class Strip:
     Attributes:
         words: Description of the next study. Its value is a dict with any of `model`, `data` and `seed`; missing keys
             leave the text unchanged.
-        tools: Buttons for model, link, language and theme. Its value sends the page's state to the browser
-            (`page_state`).
+        tools: Component with the buttons for model, link, language and theme. Its value sends the page's state to the
+            browser (`page_state`).
         kept: State stored by the browser or contained in the link, as JSON; empty if absent.
         progress: Progress of the watched study.
         train: Button that starts a study.

@@ -191,14 +191,14 @@ def plan_text(lab: Lab, study: StudySettings) -> tuple[str, bool]:
 
 
 def require_fit(lab: Lab, study: StudySettings) -> None:
-    """Check that a study fits if it can start now; a queued study is checked when its turn comes.
+    """If a study can start now, check that it fits on this machine; a queued study is checked when its turn comes.
 
     Args:
         lab: The state shared by all visitors.
         study: The study.
 
     Raises:
-        DoesNotFit: If the study does not fit; the message suggests what would.
+        DoesNotFit: If the study does not fit; the message suggests what would fit.
     """
     study.check(lab.limits)
     if not lab.jobs.is_idle:

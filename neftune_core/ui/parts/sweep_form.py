@@ -110,7 +110,7 @@ def sweep_of(base: StudySettings, given: Sequence[Any]) -> SweepSettings:
         given: Values of `SweepForm.components()`.
 
     Returns:
-        The sweep; if nothing varies but `base` has other methods, a sweep with a single point.
+        The sweep. It has a single point if no setting varies and `base` has arms with other methods.
 
     Raises:
         InvalidSetting: If a value is not valid.
@@ -288,13 +288,13 @@ def whole(given: Any, words: str) -> int:
 
 
 def first_strength(noise: NoiseSettings, names: Sequence[str]) -> str:
-    """Return a base strength for a sweep that varies the strength of silent noise.
+    """Return a base strength for a sweep that varies the strength, in case the noise of the Noise tab is off.
 
     Args:
         noise: The noise of the Noise tab.
         names: Names of the settings that vary.
 
     Returns:
-        "1" if the noise is silent and its strength varies; otherwise "".
+        "1" if the noise is off and its strength varies; otherwise "".
     """
     return "1" if noise.is_silent and f"{NOISE}strength" in names else ""

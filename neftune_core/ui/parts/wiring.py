@@ -20,9 +20,9 @@ from neftune_core.sentences import sentence
 # Options of page events that are private and show no progress animation.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
-# The same for events that may fire faster than they are handled. By default, Gradio ignores an event while its handler
-# is running. Here the last such event is handled afterwards, but without event data; handlers that need event data use
-# "multiple".
+# The same options, for events that may fire faster than they are handled. By default, Gradio ignores an event while
+# its handler is running. Here the last such event is handled afterwards, but without event data; handlers that need
+# event data use "multiple".
 LATEST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 
 # Options of handlers that validate their own inputs. Otherwise Gradio preprocesses every input in a thread.
@@ -110,7 +110,7 @@ def beside_control(words: str) -> str:
 
 
 def _as_caller_error(error: BaseException) -> BaseException:
-    """Convert an exception that a malformed call can cause into the caller's error; return any other unchanged."""
+    """Convert an exception that a malformed call can cause into a caller's error; return other exceptions unchanged."""
     if isinstance(error, AttributeError) and isinstance(error.obj, gr.EventData):
         return InvalidSetting(
             say(

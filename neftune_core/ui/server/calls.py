@@ -67,7 +67,7 @@ def guard(
         page: The page.
         limits: Limits of the server.
         evicted: Evicted sessions; None if there are none.
-        note: Called with the session and the network address of every call; None for no such function.
+        note: Called with the session and the network address of every call; None for no callback.
     """
     inner = page.process_api
     longest = limits.prompts * limits.prompt_characters

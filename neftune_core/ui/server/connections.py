@@ -91,7 +91,7 @@ class UnreadAnswers:
 
     @contextmanager
     def reading(self, path: str, query: bytes) -> Iterator[None]:
-        """Mark a session as being read inside the block, if the request reads its answers.
+        """If a request reads the answers of a session, mark the session as being read inside the block.
 
         Args:
             path: Path of the request.
@@ -151,7 +151,7 @@ class UnreadAnswers:
 
 
 async def close_idle(server: Any, address_of: Callable[[Any], str]) -> None:
-    """Close connections that are idle for `IDLE_SECONDS`, or exceed `MOST_IDLE` per address, until cancelled.
+    """Until cancelled, close connections that have been idle for `IDLE_SECONDS` or exceed `MOST_IDLE` per address.
 
     Args:
         server: The uvicorn server.
@@ -298,7 +298,10 @@ class Sessions(OrderedDict[str, Any]):
         return session, state
 
     def _next(self) -> str:
-        """Return the session to evict: the oldest of the address with most sessions if over its share, else of all."""
+        """Return the session to evict, the oldest one of the address with the most sessions.
+
+        If this address does not exceed its share, return the oldest session of all addresses.
+        """
         counts = Counter(self._addresses.get(session, "") for session in self)
         address, count = counts.most_common(1)[0]
         if count <= self.share:

@@ -26,7 +26,7 @@ class FairQueue(list[Any]):
         self._address = address
 
     def append(self, event: Any) -> None:
-        """Insert an event at the end of the next round without an event of its address."""
+        """Insert an event at the end of the first round that has no event from the same address."""
         mine, waiting = self._address(event), Counter[str]()
         own_round = sum(self._address(other) == mine for other in self)
         for place, other in enumerate(self):

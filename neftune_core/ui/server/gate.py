@@ -175,7 +175,7 @@ class Gate:
         body = await self._body(scope, receive)
         if "/gradio_api/" not in path.lower():
             return _replay(body, receive)
-        if len(body) > CALL_BYTES:  # before it is parsed
+        if len(body) > CALL_BYTES:  # counted before the body is parsed
             self.rates.count_call(address, size=len(body) - CALL_BYTES)
         said = self._by_position(scope, parse_call(body))
         call = CALLS.search(scope["path"])
@@ -191,7 +191,7 @@ class Gate:
         return _replay(json.dumps(said).encode(), receive)
 
     def _by_position(self, scope: Scope, said: dict[str, Any]) -> dict[str, Any]:
-        """Return the body of a call with positional parameters; named ones, and the path in `scope`, are converted."""
+        """Return the body of a call with positional parameters; convert named parameters, and the path in `scope`."""
         if not V2.search(scope["path"]):
             return said
         found = as_positional(self.page, scope["path"], said)

@@ -46,7 +46,7 @@ LONGEST_END_SECONDS = 8.0  # many systems kill a process ten seconds after SIGTE
 class Lab:
     """State of one server.
 
-    The job queue is created on first use, since it imports torch and the page must be served before that.
+    The job queue is created on first use, since creating it imports torch, which must not delay the page.
 
     Args:
         limits: Limits of the server; the profile's limits if None.

@@ -152,7 +152,7 @@ def answer_promptly() -> None:
     """Shorten the switch interval of the interpreter, and avoid searching for Matplotlib in every call.
 
     By default a computing thread can delay the thread that answers visitors by 5 ms, many times per call. Gradio also
-    imports Matplotlib twice per call, which searches the disk for it each time if it is not installed.
+    tries to import Matplotlib twice per call. If it is not installed, each attempt searches the disk.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     if importlib.util.find_spec("matplotlib") is None:
@@ -223,7 +223,7 @@ def head() -> str:
     known = "".join(f'<link rel="stylesheet" href="{url}" disabled>' for url in framework.sheets())
     icon = f'<link rel="icon" href="data:image/svg+xml,{quote(ICON)}">'
     sheet = f'<link rel="stylesheet" href="{place}/{SHEET}">'
-    # It must come before the first module: older browsers ignore a later import map.
+    # The import map in this script must come before the first module: older browsers ignore a later one.
     small = f'<script src="{place}/{SMALL_SCRIPTS}"></script>'
     return f'{icon}{sheet}{known}{small}<link rel="modulepreload" href="{place}/{ENTRY}">'
 

@@ -173,7 +173,7 @@ def _build_page(
 
 
 def models_at_start() -> list[ModelSettings]:
-    """Return the models on this machine when a Space starts: the bundled one, and the one in its image if cached."""
+    """Return the models available when a Space starts: the bundled one and, if cached, the one in the Space's image."""
     from neftune_core.models.sources.hub_files import is_cached
     from neftune_core.space.folder import PRELOADED
     from neftune_core.space.profiles import pinned_models

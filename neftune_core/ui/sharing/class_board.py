@@ -31,7 +31,7 @@ class Board:
     """The content of the board of one class.
 
     Attributes:
-        version: Hash of the content, which changes with it.
+        version: Hash of the content.
         students: Number of students who have joined.
         studies: Studies with a held-out loss, newest first.
         unmeasured: Number of studies without a held-out loss.
@@ -58,7 +58,7 @@ class ClassBoards:
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def of(self, room: Classroom) -> Board:
-        """Return the board of a class, at most `SECONDS` old."""
+        """Return the board of a class, computed at most `SECONDS` seconds ago."""
         with self._guard:
             made, board = self._boards.get(room.code, (float("-inf"), None))
             if board is None or time.monotonic() - made >= SECONDS or board.students != len(room.students):

@@ -83,7 +83,7 @@ class ClassView:
 
 
 def build(lab: Lab, key: gr.Textbox) -> None:
-    """Build the class of the link above the tabs; without such a link the server is not called.
+    """Build the view of the class in the link, above the tabs; without such a link the server is not called.
 
     Args:
         lab: The state shared by all visitors.

@@ -21,9 +21,9 @@ CURVES = "losses"
 
 
 def build(lab: Lab, key: gr.Textbox) -> None:
-    """Build the view of a study shared by a link such as `?shared=...`, which replaces the tabs.
+    """Build the view of a study shared by a link such as `?shared=...`.
 
-    Without such a link the server is not called.
+    The view replaces the tabs. Without such a link the server is not called.
 
     Args:
         lab: The state shared by all visitors.
@@ -51,7 +51,7 @@ def build(lab: Lab, key: gr.Textbox) -> None:
 def content(lab: Lab, link: str) -> list[Any]:
     """Return the content of a shared study.
 
-    It has nothing about the owner, and none of the owner's rows except the answered prompts.
+    The content reveals nothing about the owner, and none of the owner's rows except the answered prompts.
 
     Args:
         lab: The state shared by all visitors.

@@ -82,7 +82,7 @@ class CompareTab:
         form: Decoding settings.
         blind, judged: Whether two names are hidden, and the columns concerned.
         ask, stop: Buttons that start and stop answering.
-        marks: Column from which differing words are marked.
+        marks: Column with which the others are compared to mark differing words.
         answers, tally: Answers, and the votes counted so far.
         after: Rows that are shown once the answers are complete.
         turn, go_on: Next message to all columns, and the button that sends it.
@@ -126,7 +126,7 @@ def build(
         strip: The strip.
         train: The Train tab.
         key: Component with the visitor's key.
-        shown: Recorded study to show until the visitor has one to compare; None for none.
+        shown: Recorded study to show until the visitor has a study to compare; None for none.
         place: The tab itself.
 
     Returns:

@@ -48,7 +48,7 @@ class DataTab:
     Attributes:
         settings: Settings of the data in use, per visitor.
         source, starter: Choice of the kind of source, and of the starter set.
-        effect, use_effect: Recorded effect of noise on the starter set, and the button that sets up that study.
+        effect, use_effect: Recorded effect of noise on the starter set, and the button that sets up the recorded study.
         place: The tab itself.
         reread: Handler that reads the data again.
         reader: All handlers that read the data.
@@ -316,7 +316,7 @@ class _Reader:
         return [*self.outputs.components(), self.inputs.by_hand, *self.inputs.parts]
 
     def refresh(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
-        """Read the data when the tab is opened or a setting changes, unless it has to be chosen or downloaded first."""
+        """Read the data when the tab is opened or a setting changes, unless it must be chosen or downloaded first."""
         given = _InputValues.of(values)
         ready = given.name and (given.source != "hub" or given.name == in_use.source)
         return self._read(given, shown, model) if ready else self._unchanged()

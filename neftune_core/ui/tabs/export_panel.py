@@ -90,7 +90,7 @@ def build(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, finished: gr.State) 
 
 
 def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
-    """Build the import of a record from another machine.
+    """Build the components that import a record from another machine.
 
     Args:
         lab: The state shared by all visitors.
@@ -165,7 +165,7 @@ def _listed(arms: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _connect_arms(key: gr.Textbox, record_id: gr.Textbox, finished: gr.State, parts: _ExportParts) -> None:
-    """Update the choice of arms when it is shown and when a study ends, which may add saved arms."""
+    """Update the choice of arms when it is shown and when a study ends, since the study may have saved more arms."""
 
     @reports_errors
     def look(key: str, record_id: str, form: str, arm: str | None) -> Any:
@@ -205,7 +205,7 @@ def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _Expo
 
 
 def _write_file(lab: Lab, record: Record, form: str, arm: str | None, folder: Path) -> Path:
-    """Write a record in the chosen form into `folder`, and return the file."""
+    """Write a record in the chosen form into `folder`, and return the path of the file."""
     from neftune_core.export.script import script_archive
 
     if form == RECORD:

@@ -35,9 +35,9 @@ class FaultPanel:
         fault, switch: Choice of the fault, and whether it is on.
         code: The lines of the script that the fault changes.
         run, stop: Buttons that run and stop the script.
-        words, curves: Progress or result, and its figure.
-        runs: Finished runs of the visitor.
-        facts: Sends the counts of `facts` to the browser.
+        words, curves: Progress or result of the runs, as text and as a figure.
+        runs: The visitor's finished runs.
+        facts: Component that passes the counts from the function `facts` to the browser.
     """
 
     fault: gr.Radio

@@ -81,7 +81,7 @@ def _dock_html() -> str:
 
 
 def _next_html(hidden: str = "") -> str:
-    """Return the button that opens the next lesson; `hidden` is the HTML attribute that hides it."""
+    """Return the button that opens the next lesson; `hidden` is the HTML attribute that hides the button."""
     return f'<button type="button" class="lab-next-lesson" data-do="next-lesson"{hidden}>{say("Next lesson")}</button>'
 
 
@@ -91,7 +91,7 @@ class LearnTab:
 
     Attributes:
         lessons: The lessons.
-        buttons: Button of each lesson that sets up the page, in the same order.
+        buttons: The button of each lesson that sets up the page, in the order of `lessons`.
         faults: Panel of the lesson on faults.
     """
 

@@ -179,7 +179,7 @@ def results_of(lab: Lab, record: Record, view: str, *, is_own: bool = True) -> t
         lab: The state shared by all visitors.
         record: The record.
         view: Figure of a study, one of `STUDY_VIEWS`.
-        is_own: Whether its owner views it; reference answers and votes are hidden from others.
+        is_own: Whether the viewer owns the record; reference answers and votes are hidden from others.
 
     Returns:
         The figure, and the results as HTML.

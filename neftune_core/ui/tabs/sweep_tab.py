@@ -66,7 +66,7 @@ class SweepTab:
         measure, epoch: Measure and epoch of the figure and the table.
         curve, table, verdict: Results of the sweep shown.
         watcher: Follows the sweep shown in the browser.
-        seen: Size of its log when the results were last drawn; -1 before the first time.
+        seen: Size of the sweep's log when the results were last drawn; -1 before the first time.
     """
 
     form: sweep_form.SweepForm

@@ -60,8 +60,8 @@ class TrainForm:
         seed, seeds: First seed, and number of seeds.
         training, measuring: Training settings, and the question with its measurements.
         model_of: Model that the values were last adapted to.
-        tracker: Choice of the tracker and its place; empty on a server open to strangers. It sends metrics elsewhere,
-            so it is neither stored in the browser nor part of a link.
+        tracker: Choice of the tracker and its place; empty on a server open to strangers. A tracker sends metrics
+            elsewhere, so the choice is neither stored in the browser nor part of a link.
     """
 
     preset: gr.Radio
@@ -231,7 +231,7 @@ def connect(form: TrainForm, model: gr.State) -> Any:
         ]
 
     def follow(model: ModelSettings, fitted: ModelSettings, preset: str, *shown: Any) -> list[Any]:
-        """Update settings that still have the previous model's defaults; keep those that were changed."""
+        """Update the settings that still have the previous model's defaults; keep those that were changed."""
         if model == fitted:
             return [gr.skip()] * (1 + len(shown))
         before = _known(preset)

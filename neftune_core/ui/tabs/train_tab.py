@@ -257,7 +257,7 @@ def _connect_stop(context: TabContext, tab: TrainTab, shown: RecordedStudy | Non
         set_strength(lab.jobs.find_owned(watched, require_key(key)), strength)
 
     events(tab.strength).input(change, [*asked, tab.strength], None, trigger_mode="always_last", **QUIET)
-    events(tab.arms).click(stop_one, asked, None, trigger_mode="multiple", **QUIET)  # for several arms at once
+    events(tab.arms).click(stop_one, asked, None, trigger_mode="multiple", **QUIET)  # to stop several at once
     for done in (kept, discarded):
         done.then(None, None, None, js="() => Lab.askStop(false)")
 
@@ -269,7 +269,7 @@ def _study_components(strip: Strip, tab: TrainTab) -> list[Any]:
 
 
 def _without_study(shown: RecordedStudy | None) -> list[Any]:
-    """Return the values of `_study_components` without a study."""
+    """Return the values of `_study_components` when no study is watched."""
     return [
         _nothing(shown),
         gr.update(visible=False),
@@ -368,7 +368,7 @@ def _updates(context: TabContext, tab: TrainTab, key: str, watched: str, seen: i
 
 
 def _updates_without_record(tab: TrainTab, stop_shown: int, why: str) -> list[Any]:
-    """Return the updates of `_updates` without a record; a non-empty `why` is shown as the reason."""
+    """Return what `_updates` returns if the record is missing; a non-empty `why` is shown as the reason."""
     hidden_slider = gr.update(visible=False)
     texts = [missing_record_text(why), hidden_slider, "", gr.skip(), gr.skip(), ""] if why else [gr.skip()] * 6
     hidden = [gr.update(visible=False)] * stop_shown

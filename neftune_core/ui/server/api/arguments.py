@@ -93,7 +93,7 @@ def whole_number(value: Any, name: str) -> int:
         The number.
 
     Raises:
-        InvalidSetting: If it is not such a number.
+        InvalidSetting: If it is not a whole number of at least 0.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or not 0 <= value < 2**31:
         raise InvalidSetting(f"The value of {name} must be a whole number of at least 0.")

@@ -186,7 +186,7 @@ def _start(lab: Lab) -> Callable[..., Any]:
     def start_study(settings: dict, key: str) -> dict:
         """Start a study, which trains a control and other arms on the same batches at the same time.
 
-        Call study_status until is_over is true; then verdict and answers.
+        Call study_status until is_over is true, then call verdict and answers.
 
         Args:
             settings: The settings of study.toml as nested tables; omitted settings keep their defaults.

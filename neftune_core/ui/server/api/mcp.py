@@ -72,7 +72,7 @@ def is_offered(wanted: bool | None, *, public: bool, password: bool) -> bool:
 
     Raises:
         InvalidSetting: If tools are wanted on a server with a password.
-        NotAvailable: If tools are wanted and the package is missing.
+        NotAvailable: If tools are wanted, but the package is missing.
     """
     if wanted and password:
         raise InvalidSetting("Tools for agents do not work with a password: unset NEFTUNE_MCP or remove the password.")
@@ -107,7 +107,7 @@ class Callers:
     def noted(self, scope: Scope) -> Scope:
         """Return the scope of a request, with the caller's address in a header if it calls a tool.
 
-        Any such header sent by the caller is removed.
+        If the caller sent a header of this name, it is removed.
         """
         headers = [(name, value) for name, value in scope["headers"] if name != CALLER]
         if ADDRESS.search(scope["path"]):

@@ -73,7 +73,7 @@ def drawn_rows(record: Record, seed: int) -> Drawn:
         seed: The seed.
 
     Returns:
-        Arms, their colours, names of arms and kinds of token, and losses; None if no losses are stored.
+        The arms with their colours, the labels of arms and token kinds, and the losses; None if no losses are stored.
     """
     from neftune_core.studies.trained.token_kinds import TOKEN_KINDS
     from neftune_core.studies.trained.token_summary import ALL, payload
@@ -283,7 +283,7 @@ def build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
     gr.on([tab.view.change, tab.record.change], arms, [key, tab.view, tab.record], [first, second, found], **QUIET)
     asked = [key, tab.record, tab.seed, first, second, url, model, secret]
     asking = events(ask).click(judge, asked, [found, stop], **{**QUIET, "concurrency_limit": 2})
-    asking.then(lambda: gr.update(visible=False), None, stop, **QUIET)  # after an error too
+    asking.then(lambda: gr.update(visible=False), None, stop, **QUIET)  # also after an error
     stop.click(lambda: gr.update(visible=False), None, stop, cancels=asking, **QUIET)
     for kind, button in exports.items():
         saves_text(button, judge_exporter(lab, kind), asked[:-1])

@@ -227,7 +227,7 @@ _SAME = [gr.skip()] * 4
 
 
 def _unusable(lab: Lab, settings: DataSettings, model: ModelSettings) -> list[Any]:
-    """Return the updates of report, lengths, row slider and row for data that cannot be trained on."""
+    """Return the updates of the report, lengths, row slider and row for data that a study cannot train on."""
     from neftune_core.data.report import data_report
 
     try:
@@ -251,7 +251,7 @@ def _columns_to_offer(lab: Lab, settings: DataSettings) -> list[str]:
 
 
 def _part_updates(layout: str, columns: dict[str, str], available: list[str], *, by_hand: bool) -> list[Any]:
-    """Return the updates of the column dropdowns for a layout, which are editable if it was chosen by hand."""
+    """Return the updates of the column dropdowns for a layout; they are editable if the layout was chosen by hand."""
     parts = list(LAYOUTS[layout].parts) if layout else []
     required = LAYOUTS[layout].required if layout else ()
     updates = []

@@ -43,7 +43,7 @@ def measure_inside(text: str, model: ModelSettings, draw: int, noise: NoiseSetti
 
     Returns:
         The payload of `noise_propagation`, with the `key` of the preview and the requested settings as `asked`. If the
-        measurement fails, only `key`, `asked` and the `problem` as a sentence.
+        measurement fails, the payload has only `key`, `asked` and the `problem` as a sentence.
     """
     from neftune_core.evaluation.noise_propagation import measure_propagation, payload
     from neftune_core.models.accelerator import accelerator
@@ -106,7 +106,7 @@ def follow_on(lab: Lab, text: str, model: ModelSettings, draw: int, noise: Noise
             return measure_inside(text, model, draw, noise)
         given = (text, model.model_dump(), draw, noise.model_dump())
         *_, found = lab.gpu.run(follow, given, pass_seconds(1, load(model).layers, ANSWER_TOKENS))
-    except LabError as error:  # of the model or the platform; other errors are in the result
+    except LabError as error:  # from the model or the platform; other errors are in the result
         return {**_asked(text, model, draw, noise), "problem": str(error)}
     return found
 

@@ -1,4 +1,4 @@
-"""The measurement of the untrained model's loss by noise strength on the Noise tab, with rows of the Data tab."""
+"""On the Noise tab, measure the untrained model's loss at several noise strengths, with rows from the Data tab."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def measure_loss(
 
 
 def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
-    """Build the buttons and the progress in the row reserved by the tab, whose figure shows the result.
+    """Build the buttons, the progress display and the result figure in the row that the tab reserves for them.
 
     Args:
         lab: The state shared by all visitors.
