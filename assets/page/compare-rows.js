@@ -93,7 +93,7 @@ class Rows {
     const measured = reference ? kinds[part][arm][reference] : null;
     within(this.root, ".lab-rows-summary").textContent = measured
       ? this.summary(measured, rows.length)
-      : text("Each word of the answers that {arm} wrote, by the probability that {arm} gave it; the deeper the colour, the less likely. The repetition penalty is left out.", { arm: names[arm] ?? arm });
+      : text("Each word of {arm}'s answers, coloured by the probability that {arm} gave it; the deeper the colour, the less likely the word. The repetition penalty is not applied.", { arm: names[arm] ?? arm });
     within(this.root, ".lab-rows-kinds").replaceChildren(...(measured ? this.table(measured, names) : []));
     within(this.root, ".lab-rows-legend").replaceChildren(...(measured ? this.legend() : []));
     within(this.root, ".lab-rows-about").textContent = text("Point at a word, tap it, or move to it with the arrow keys, to read its numbers.");

@@ -169,7 +169,7 @@ const depthWords = (found, sizes, cosines, strength) => {
   return text(
     "At {strength} the disturbance is {first} as large as the clean vectors at the embedding and {last} after the last layer, on " +
       "average over the tokens and {draws} draws; it is largest at layer {layer}: {most}. The signal-to-noise ratio goes from " +
-      "{before} to {after}, and the cosine from {turned} to {end}.",
+      "{before} to {after}, and the cosine to the clean vectors from {turned} to {end}.",
     {
       strength,
       first: percent(first),

@@ -71,7 +71,7 @@ export const upright = (x) => rule({ type: "line", yref: "paper", y0: 0, y1: 1, 
 // ------------------------------------------------------------------ cosine and signal to noise, token by token
 views.angles = (payload, controls, result) => {
   const [, warm] = payload.colours;
-  if (result.drops) return nothing(text("A token that is set to zero has no direction; the others stay as they are."));
+  if (result.drops) return nothing(text("A token that is set to zero has no direction; the other tokens are unchanged."));
   const cosines = result.cosines.map((cosine) => cosine ?? 0);
   const found = band(payload, controls, result, ({ cosine }) => cosine ?? 0);
   const ratios = result.shares.map((share) => (share ? decibels(share) : null));
@@ -92,8 +92,8 @@ views.angles = (payload, controls, result) => {
     layout: { yaxis: { range: [lowest < 0 ? lowest - 0.05 : 0, 1.02] }, yaxis2: { range: reach } },
     summary: known.length
       ? text(
-          "The median token keeps a cosine of {cosine} to its clean vector; the signal-to-noise ratio is {ratio} dB; " +
-            "the token that turns most keeps {least}.",
+          "The median token keeps a cosine of {cosine} to its clean vector, and the token that turns most keeps {least}. " +
+            "The signal-to-noise ratio is {ratio} dB.",
           { cosine: short(median(cosines)), ratio: decibels(result.deviation / payload.root_mean_square).toFixed(1), least: short(Math.min(...cosines)) },
         )
       : text("Without noise every token keeps a cosine of 1 to itself."),
@@ -262,7 +262,7 @@ const becomes = (token, other) =>
 views.nearest = (payload, controls, { drops, deviation, skipped }) => {
   const [grey, warm] = payload.colours;
   if (drops) return nothing(text("A token that is set to zero is no longer near any token."));
-  if (payload.layer) return nothing(text("Nearest tokens exist only at the embedding: add it to the sites to see them."));
+  if (payload.layer) return nothing(text("Nearest tokens are defined only at the embedding: add the embedding to the sites to see them."));
   const found = detailsOf(payload)?.nearest;
   if (!found?.changes) return nothing(found ? text("This model has no vocabulary to search.") : text("Searching the vocabulary …"));
   const scale = UNITS[controls.unit](payload, controls);
@@ -309,8 +309,8 @@ views.nearest = (payload, controls, { drops, deviation, skipped }) => {
 // ------------------------------------------------------------------ the strength at other lengths
 views.length = (payload, controls, { drops, deviation }) => {
   const [grey, warm] = payload.colours;
-  if (drops) return nothing(text("A share of the tokens is the same at every length."));
-  if (!deviation) return nothing(text("No noise: raise the strength to see how it depends on the length."));
+  if (drops) return nothing(text("The share of dropped tokens does not depend on the length."));
+  if (!deviation) return nothing(text("No noise: raise the strength to see how the noise depends on the length."));
   const { width, length, padded_length: padded } = payload;
   const alpha = deviation / UNITS.alpha(payload, controls);
   const x = Array.from({ length: 56 }, (_, index) => 2 ** (index / 5));
@@ -336,10 +336,10 @@ views.length = (payload, controls, { drops, deviation }) => {
     },
     summary: agreeing(
       length,
-      "On your token the standard deviation is {std}. With the true length, alpha {alpha} is {ten} on 10 tokens and " +
-        "{thousand} on 1,000; padded to {padded}, short sentences get no more than {least}.",
-      "On your {count} tokens the standard deviation is {std}. With the true length, alpha {alpha} is {ten} on 10 tokens " +
-        "and {thousand} on 1,000; padded to {padded}, short sentences get no more than {least}.",
+      "On your token the standard deviation is {std}. With the true length, alpha {alpha} gives {ten} on 10 tokens and " +
+        "{thousand} on 1,000; a short sentence padded to {padded} tokens gets {least}.",
+      "On your {count} tokens the standard deviation is {std}. With the true length, alpha {alpha} gives {ten} on 10 " +
+        "tokens and {thousand} on 1,000; a short sentence padded to {padded} tokens gets {least}.",
       {
         std: short(deviation),
         alpha: short(alpha),

@@ -28,7 +28,7 @@ part("strip-tools", ({ element, props, trigger }) => {
   if (isOfEarlierVisit()) {
     const afresh = make("button", { type: "button" }, text("Start over"));
     afresh.addEventListener("click", startAfresh);
-    note.replaceChildren(text("As you left it."), " ", afresh);
+    note.replaceChildren(text("Settings restored from your last visit."), " ", afresh);
     addEventListener("input", () => note.contains(afresh) && note.replaceChildren(), { capture: true, once: true });
   }
   /** @param {string} name @returns {HTMLElement} */

@@ -195,8 +195,8 @@ SENTENCES: dict[str, str] = {
     "direction.higher": "higher",
     "direction.lower": "lower",
     "value.and": "{first}, {second}",
-    "continued": "Exploratory and not a test: training went on after step {step:,}, when the result of the record "
-    "{record} could be seen.",
+    "continued": "Exploratory and not a test: training continued after step {step:,}, when the result of the record "
+    "{record} could already be seen.",
     "lead.all": "There is nothing to judge",
     "lead.some": "Not every arm can be judged",
     "obstacle.control_diverged": "{lead}: the loss of the control became NaN or infinite. Choose a smaller "
@@ -238,9 +238,9 @@ SENTENCES: dict[str, str] = {
     + " ({interval}).",
     "illustration": "{arm}, as an illustration: " + _CHANGE + " ({interval}).",
     "stopped": "{arm}: no claim, because someone who could see the curves stopped it; " + _CHANGE + " ({interval}).",
-    "stopped.where": "It is compared with the control at its last evaluation before the stop (seed, step of the stop, "
-    "step of the comparison: {steps}).",
-    "stopped.before": "It was stopped before its first evaluation during training.",
+    "stopped.where": "The arm is compared with the control at its last evaluation before the stop (seed, step of the "
+    "stop, step of the comparison: {steps}).",
+    "stopped.before": "The arm was stopped before its first evaluation during training.",
     "void": "{arm}, not judged: {measure} is {value:.4g}, and {control:.4g} for the control.",
     "rounding": "{arm}: no claim, because the difference is smaller than rounding can make it; "
     + _CHANGE
@@ -255,29 +255,31 @@ SENTENCES: dict[str, str] = {
     "interval.none": "{seeds} seeds are too few for an interval",
     "interval.none.one": "{seeds} seed is too few for an interval",
     "interval.same": "the same with each of {seeds} seeds; sign-flip p = {flip:.3g}",
-    "lost": "It has no value for seed {lost} (diverged or not trained), which the comparison leaves out.",
+    "lost": "The comparison leaves out the seeds for which this arm has no value (diverged or not trained): {lost}.",
     "epochs": "Last epoch ({last_epoch:.3g}): {last:+.3g} ({last_low:+.3g} to {last_high:+.3g}). Best epoch "
     "({best_epoch:.3g}): {best:+.3g} ({best_low:+.3g} to {best_high:+.3g}).",
     "epochs.few_seeds": "Last epoch ({last_epoch:.3g}): {last:+.3g}. Best epoch ({best_epoch:.3g}): {best:+.3g}.",
-    "examples.hold": "For these seeds, on other examples of the kind: {difference:+.3g} ({low:+.3g} to {high:+.3g}; "
-    "paired bootstrap over {examples} examples).",
-    "examples.open": "For these seeds, other examples of the kind might show nothing: {difference:+.3g} ({low:+.3g} "
-    "to {high:+.3g}; paired bootstrap over {examples} examples).",
-    "examples.hold.one": "For these seeds, on other examples of the kind: {difference:+.3g} ({low:+.3g} to "
-    "{high:+.3g}; paired bootstrap over {examples} example).",
-    "examples.open.one": "For these seeds, other examples of the kind might show nothing: {difference:+.3g} "
+    "examples.hold": "For these seeds, the difference on other examples of this kind is estimated at "
+    "{difference:+.3g} ({low:+.3g} to {high:+.3g}; paired bootstrap over {examples} examples).",
+    "examples.open": "For these seeds, other examples of this kind might show no difference: {difference:+.3g} "
+    "({low:+.3g} to {high:+.3g}; paired bootstrap over {examples} examples).",
+    "examples.hold.one": "For these seeds, the difference on other examples of this kind is estimated at "
+    "{difference:+.3g} ({low:+.3g} to {high:+.3g}; paired bootstrap over {examples} example).",
+    "examples.open.one": "For these seeds, other examples of this kind might show no difference: {difference:+.3g} "
     "({low:+.3g} to {high:+.3g}; paired bootstrap over {examples} example).",
     "length.unknown": "The lengths of the answers were not stored, so length may explain any difference.",
     "length.few_seeds": _LENGTHS_FIRST + "; more seeds would show whether that is chance.",
     "length.same": _LENGTHS_FIRST + ", a change that these seeds cannot distinguish from chance.",
     "length.changed": _LENGTHS_FIRST + " ({low:+.3g} to {high:+.3g}).",
-    "length.explains": "Length may explain it: "
+    "length.explains": "Length may explain the difference: "
     + _LENGTHS
     + ", and at equal length the difference is {adjusted:+.3g} ({adjusted_low:+.3g} to {adjusted_high:+.3g}).",
-    "length.remains": "Length does not explain it: "
+    "length.remains": "Length does not explain the difference: "
     + _LENGTHS
     + ", and at equal length the difference is still {adjusted:+.3g} ({adjusted_low:+.3g} to {adjusted_high:+.3g}).",
-    "length.inseparable": "Length may explain it: " + _LENGTHS + ", and the two cannot be told apart here.",
+    "length.inseparable": "Length may explain the difference: "
+    + _LENGTHS
+    + ", and the effect of length cannot be separated here.",
     "within": "This is less than the variation between runs from {floor} ({size:.3g}): one pair of runs cannot "
     "show it.",
     "within_rounding": "This is less than the effect of rounding to {precision} ({size:.2g}), so it is not an "
@@ -294,9 +296,9 @@ SENTENCES: dict[str, str] = {
     "next.stopped": "To learn more: train it to the end, without looking at its curves before.",
     "next.repeat": "To learn more: train it with new seeds, on other data and a larger model; this result holds "
     "for this model, these rows and these settings.",
-    "closing.best": "A best epoch chosen on the same rows that it is measured on is optimistic for every arm.",
-    "closing.halves": "Best epochs are chosen by the loss on one half of the held-out rows and read on the other half, "
-    "both ways.",
+    "closing.best": "Choosing the best epoch on the same rows that it is measured on is optimistic for every arm.",
+    "closing.halves": "Each best epoch is chosen by the loss on one half of the held-out rows and measured on the "
+    "other half; then the halves are swapped.",
     "closing.early": "Early stopping, a rule fixed before the run, ended training before its last planned step "
     "(seed and step: {seeds}). All arms ended at the same step, and each of them can delay the end, so the rule "
     "favours none.",

@@ -66,10 +66,9 @@ FAULTS: dict[str, Fault] = {
         right='labels = batch["input_ids"].clone()\nlabels[prompt_mask | padding_mask] = -100',
         script=RIGHT,
         changes={"loss_on_everything": True},
-        damage="After the same {steps} steps, {exact:.0%} of the answers are exact, compared "
-        "with {right_exact:.0%} with the correct labels: most of the gradient went into "
-        "predicting the questions and the padding. The reported loss, {said:.3g}, is "
-        "also not the loss on the answers, {loss:.3g}.",
+        damage="After the same {steps} steps, {exact:.0%} of the answers are exact, compared with {right_exact:.0%} "
+        "with the correct labels: most of the gradient went into predicting the questions and the padding. Nor is the "
+        "reported loss ({said:.3g}) the loss on the answers ({loss:.3g}).",
         why="The true values change because the gradient is different: it also follows the questions and the padding.",
         harm=lambda right, wrong: right.exact_true - wrong.exact_true,
     ),
@@ -79,9 +78,9 @@ FAULTS: dict[str, Fault] = {
         right="bound = alpha / (length * width) ** 0.5\nnoise = torch.empty_like(x).uniform_(-bound, bound)",
         script=RIGHT,
         changes={"noise": NoiseSettings(strength=0.2, unit="std", kind="gaussian")},
-        damage="A constant of 0.2 may be mild for a model with larger embeddings; here it "
-        "drowns them. {exact:.0%} of the answers are exact, compared with "
-        "{right_exact:.0%} for alpha 5, which scales with length and width.",
+        damage="A constant of 0.2 may be mild for a model with larger embeddings; here the noise drowns the "
+        "embeddings. {exact:.0%} of the answers are exact, compared with {right_exact:.0%} for alpha 5, which scales "
+        "with length and width.",
         why="The true values change because the model was trained with stronger noise.",
         harm=lambda right, wrong: right.exact_true - wrong.exact_true,
     ),

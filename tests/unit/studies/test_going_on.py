@@ -44,7 +44,7 @@ def test_a_study_that_goes_on_has_the_numbers_of_one_trained_at_once(tmp_path: P
     assert rates[8] == rates[0] == 5e-3
     assert (rates[8:] == rates[:4]) == (schedule == "constant")
     told = verdict_of(longer).text()
-    assert f"went on after step 8, when the result of the record {first.id} could be seen" in told
+    assert f"continued after step 8, when the result of the record {first.id} could already be seen" in told
     assert "went on" not in verdict_of(whole).text() + before[2]
     assert max(courses(longer, Question())[1].steps) == 12
     again = go_on(longer, 0.5, "", Limits())
@@ -112,7 +112,7 @@ def test_going_on_from_the_command_line_and_from_python(tmp_path: Path, capsys: 
     assert runs(RunsCommand(action="continue", record=result.record.id)) == 1
     assert "--epochs" in capsys.readouterr().err
     assert runs(RunsCommand(action="continue", record=result.record.id, epochs=0.5)) == 0
-    assert f"the result of the record {result.record.id} could be seen" in capsys.readouterr().out
+    assert f"the result of the record {result.record.id} could already be seen" in capsys.readouterr().out
 
 
 def test_restarts_are_steps_in_increasing_order() -> None:
