@@ -46,7 +46,7 @@ part("next-study", ({ element, props }) => {
     const isSame = !model || (next.model === model && next.data.startsWith(data));
     const words = isSame
       ? text("Opens with {model} and {data}.", next)
-      : text("Opens with {model} and {data}, not those shown here.", next);
+      : text("Opens with {model} and {data}, not with those shown here.", next);
     Object.assign(within(element, "p"), { textContent: words, title: words });
   });
 });

@@ -66,8 +66,8 @@ const dropped = (payload, controls) => {
       shapes: [upright(controls.strength)],
     },
     summary: text(
-      "A uniform random number is drawn for each token; if it is below {share}, the token is set to zero, here " +
-        "{gone} of {count} tokens.",
+      "A uniform random number is drawn for each token except the first, which is never dropped. If the number is " +
+        "below {share}, the token is set to zero; in this draw, that is {gone} of {count} tokens.",
       { share: short(controls.strength), gone, count: payload.length },
     ),
   };

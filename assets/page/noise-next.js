@@ -113,7 +113,7 @@ const summaryOf = (found, which) => {
   const { average } = divergences(found, which);
   const most = Math.max(...average);
   return text(
-    "Measured at {strength}, the nearest of {strengths}, in {draws} draws: {same} of {count} predictions keep their " +
+    "Measured at {strength} (the nearest of the strengths {strengths}) in {draws} draws: {same} of {count} predictions keep their " +
       "most likely word in every draw. The mean KL divergence is {mean} nats; it is largest after {token}: {most}.",
     {
       strength: strengthWords(found, which),

@@ -266,7 +266,7 @@ const becomes = (token, other) =>
 views.nearest = (payload, controls, { drops, deviation, skipped }) => {
   const [grey, warm] = payload.colours;
   if (drops) return nothing(text("A token that is set to zero is no longer near any token."));
-  if (payload.layer) return nothing(text("Nearest tokens exist only at the embedding: add it to the sites to see them."));
+  if (payload.layer) return nothing(text("Nearest tokens are defined only at the embedding: add the embedding to the sites to see them."));
   const found = detailsOf(payload)?.nearest;
   if (!found?.changes) return nothing(found ? text("This model has no vocabulary to search.") : text("Searching the vocabulary …"));
   const scale = UNITS[controls.unit](payload, controls);
@@ -314,7 +314,7 @@ views.nearest = (payload, controls, { drops, deviation, skipped }) => {
 views.length = (payload, controls, { drops, deviation }) => {
   const [grey, warm] = payload.colours;
   if (drops) return nothing(text("The share of dropped tokens is the same at every length."));
-  if (!deviation) return nothing(text("No noise: raise the strength to see how it depends on the length."));
+  if (!deviation) return nothing(text("No noise: raise the strength to see how the noise depends on the length."));
   const { width, length, padded_length: padded } = payload;
   const alpha = deviation / UNITS.alpha(payload, controls);
   const x = Array.from({ length: 56 }, (_, index) => 2 ** (index / 5));

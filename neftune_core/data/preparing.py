@@ -327,7 +327,7 @@ def _without_repeats(examples: Sequence[Example], system: str) -> tuple[list[Exa
 def _one_prompt_note(train: Sequence[Example], held_out: Sequence[Example], settings: DataSettings) -> tuple[str, ...]:
     if held_out or len(train) < 2 or not settings.held_out_share or settings.held_out_source:
         return ()
-    return (later("No row is held out: all rows have the same prompt, and rows with the same prompt stay together."),)
+    return (later("No rows are held out: all rows have the same prompt, and rows with the same prompt stay together."),)
 
 
 def _refused_later_note(train: int, held_out: int, settings: DataSettings) -> tuple[str, ...]:
@@ -369,16 +369,16 @@ def _shortage(train: Sequence[EncodedExample], held_out: Sequence[EncodedExample
         return say(
             plural(
                 len(train),
-                "Only 1 row is left for training, and a study needs 2: use more rows, a smaller held-out share or "
-                "a longer maximum length{why}.",
-                "No row is left for training, and a study needs 2: use more rows, a smaller held-out share or a "
-                "longer maximum length{why}.",
+                "Only 1 row is left for training, but a study needs at least 2: use more rows, a smaller held-out "
+                "share or a longer maximum length{why}.",
+                "No rows are left for training, but a study needs at least 2: use more rows, a smaller held-out share "
+                "or a longer maximum length{why}.",
             ),
             why=why,
         )
     if not held_out and asked:
         return say(
-            "No held-out row is left: use more rows or a longer maximum length, or set the share to 0{why}.",
+            "No held-out rows are left: use more rows or a longer maximum length, or set the share to 0{why}.",
             why=why,
         )
     return ""

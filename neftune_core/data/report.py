@@ -158,13 +158,20 @@ def _system_note(rows: Sequence[EncodedExample], tokenizer: Any) -> list[str]:
     if not count:
         return []
     if decoder_start(tokenizer) is not None:
-        return [say("Rows with a system prompt: {count:,}. The encoder reads it before the message.", count=count)]
+        return [
+            say(
+                "Rows with a system prompt: {count:,}. The encoder reads the system prompt before the message.",
+                count=count,
+            )
+        ]
     if takes_system(tokenizer):
-        return [say("Rows with a system prompt: {count:,}. It is kept, and is not trained on.", count=count)]
+        return [
+            say("Rows with a system prompt: {count:,}. The system prompt is kept, but not trained on.", count=count)
+        ]
     return [
         say(
-            "Rows with a system prompt: {count:,}. The model's chat template does not support it, so it is "
-            "put at the start of the first user message.",
+            "Rows with a system prompt: {count:,}. The model's chat template does not support system prompts, so they "
+            "are put at the start of the first user message.",
             count=count,
         )
     ]

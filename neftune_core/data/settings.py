@@ -41,12 +41,15 @@ class DataSettings(Settings):
         label="Held out",
     )
     held_out_source: str = setting(
-        "", "A separate held-out file (file:PATH); if empty, a share is drawn.", max_length=2000
+        "",
+        "A separate held-out file (file:PATH). If empty, a share of the rows is held out.",
+        label="Held-out source",
+        max_length=2000,
     )
     split_seed: int = setting(0, "Seed of the random split.", minimum=0, maximum=2**31 - 1, step=1)
     maximum_length: int = setting(
         512,
-        "Maximum length of prompt and response together (for encoder-decoders, of each).",
+        "Maximum length of prompt and response together (for encoder-decoders, of each separately).",
         minimum=16,
         maximum=131_072,
         slider_maximum=2048,

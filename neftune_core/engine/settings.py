@@ -94,7 +94,8 @@ class TrainingSettings(Settings):
     execution: str = setting(
         "eager",
         "How the layers are run. CUDA graphs and compilation pay off on a GPU that spends its time launching small "
-        "operations, but hardly on a CPU. With compilation, the first step of each shape takes up to a minute.",
+        "operations, but hardly on a CPU. With compilation, the first step with each new batch shape takes up to a "
+        "minute.",
         choices=EXECUTIONS,
     )
     learning_rate: float = setting(
@@ -111,7 +112,7 @@ class TrainingSettings(Settings):
     weight_decay: float = setting(0.0, "Decoupled weight decay of AdamW.", minimum=0, maximum=MOST_DECAY, step=0.01)
     clip_norm: float = setting(
         1.0,
-        "Largest gradient norm of each arm; 0 disables clipping.",
+        "Maximum gradient norm of each arm; 0 disables clipping.",
         minimum=0,
         maximum=1e6,
         slider_maximum=10,
@@ -138,7 +139,7 @@ class TrainingSettings(Settings):
     )
     lora_dropout: float = setting(
         0.0,
-        "Dropout on the adapters' input; all arms share its masks.",
+        "Dropout on the adapters' input; all arms share the same masks.",
         minimum=0,
         maximum=MOST_DROPOUT,
         step=0.05,
@@ -146,8 +147,8 @@ class TrainingSettings(Settings):
     )
     model_dropout: float = setting(
         0.0,
-        "Dropout inside the model, if its family has any. Arms trained together do not share its masks, so above 0 "
-        "they also differ by chance.",
+        "Dropout inside the model, if its family has any. Arms that are trained together do not share the dropout "
+        "masks, so with a value above 0 the arms also differ by chance.",
         minimum=0,
         maximum=MOST_DROPOUT,
         step=0.05,
@@ -161,19 +162,22 @@ class TrainingSettings(Settings):
         slider_maximum=500,
         step=10,
         unit="steps",
+        label="Steps between checkpoints",
     )
     checkpoint_seconds: float = setting(
         30.0,
-        "Longest time between two checkpoints, for runs with long steps. With 0, only the number of steps counts.",
+        "Maximum time between two checkpoints, for runs with long steps. With 0, only the number of steps counts.",
         minimum=0,
         maximum=24 * 3600,
         slider_maximum=600,
         step=10,
         unit="seconds",
+        label="Seconds between checkpoints",
     )
     evaluations: int = setting(
         8,
-        "Number of times that the losses are measured without noise during the run, in addition to the start.",
+        "Number of times that the losses are measured without noise during the run, in addition to the measurement at "
+        "the start.",
         minimum=1,
         maximum=1000,
         slider_maximum=40,
@@ -199,8 +203,8 @@ class TrainingSettings(Settings):
     )
     keep_state: str = setting(
         "adapters",
-        "Keep the optimizer's state at the end of each seed, so that a finished study can be trained for more "
-        "epochs. Takes about three times the space of the trained arms.",
+        "Keep the optimizer's final state for each seed, so that a finished study can be trained for more epochs. "
+        "Takes about three times the disk space of the trained arms.",
         choices=KEEPING,
         label="Keep the state",
     )
@@ -211,8 +215,8 @@ class TrainingSettings(Settings):
     )
     early_stop: int = setting(
         0,
-        "End a seed once no arm has had a lower held-out loss for this many evaluations. All arms end together, so "
-        "that they are compared at the same step. 0 never ends early.",
+        "Stop training the arms of a seed once none of them has reached a new lowest held-out loss for this many "
+        "evaluations. All arms stop together, so that they are compared at the same step. 0 disables early stopping.",
         minimum=0,
         maximum=1000,
         slider_maximum=20,

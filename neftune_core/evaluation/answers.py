@@ -203,7 +203,7 @@ def _require_context_space(prompts: Sequence[Sequence[Sequence[int]]], loaded: L
     if longest > loaded.context or (longest == loaded.context and not loaded.encoder_decoder):
         raise DoesNotFit(
             say(
-                "A prompt fills the whole context of this model ({context:,} tokens): shorten it.",
+                "A prompt fills the whole context of this model ({context:,} tokens): shorten the prompt.",
                 context=loaded.context,
             )
         )

@@ -44,7 +44,7 @@ class Measure:
         return self.group in (TEXT, MEMORY, LENGTH)
 
 
-_SAME_PREFIX = "over the first 50 tokens of the answers that are at least that long"
+_PREFIX_NOTE = "Only the first 50 tokens of each answer count; shorter answers are left out."
 
 MEASURES: dict[str, Measure] = {
     "held_out_loss": Measure(
@@ -114,8 +114,9 @@ MEASURES: dict[str, Measure] = {
         "BLEU",
         "BLEU",
         TEXT,
-        "0 to 100. b · exp(¼ Σ ln p_n), n = 1..4, of all answers as one corpus; b = min(1, exp(1 − r/c)) with the "
-        "lengths r of references and c of answers; sacrebleu. 0 if no answer has four tokens.",
+        "0 to 100. b · exp(¼ Σ ln p_n) with the precision p_n of n-grams in percent, n = 1..4; b = min(1, exp(1 − "
+        "r/c)) with the total lengths r of the references and c of the answers. All answers are scored as one corpus, "
+        "with sacrebleu. 0 if no answer has four tokens.",
         better=1,
         top=100.0,
         score=bleu_score,
@@ -124,8 +125,8 @@ MEASURES: dict[str, Measure] = {
         "chrF",
         "chrF",
         TEXT,
-        "0 to 100. 5PR / (4P + R) with the mean precision P and recall R of character n-grams, n = 1..6, of all "
-        "answers as one corpus; sacrebleu.",
+        "0 to 100. 5PR / (4P + R) with the mean precision P and recall R of character n-grams, n = 1..6. All answers "
+        "are scored as one corpus, with sacrebleu.",
         better=1,
         top=100.0,
         score=chrf_score,
@@ -134,8 +135,9 @@ MEASURES: dict[str, Measure] = {
         "ROUGE-L",
         "ROUGE-L",
         TEXT,
-        "0 to 1. 2RP / (R + P) with R = LCS / reference and P = LCS / answer; LCS is the longest common "
-        "subsequence of words (characters in scripts without spaces). Mean over answers.",
+        "0 to 1. 2RP / (R + P) with R = LCS / length of the reference and P = LCS / length of the answer; LCS is the "
+        "length of the longest common subsequence. Lengths are in words (in characters for scripts without spaces). "
+        "Mean over answers.",
         better=1,
         top=1.0,
     ),
@@ -195,14 +197,15 @@ MEASURES: dict[str, Measure] = {
         "rep-2",
         "the share of repeated n-grams",
         LENGTH,
-        f"1 − distinct / all pairs of neighbouring tokens, answer by answer, {_SAME_PREFIX}.",
+        "1 minus the share of distinct pairs among all pairs of neighbouring tokens, averaged over answers. "
+        + _PREFIX_NOTE,
         top=1.0,
     ),
     "distinct": Measure(
         "distinct-2",
         "the share of distinct n-grams",
         LENGTH,
-        f"Distinct / all pairs of neighbouring tokens, all answers together, {_SAME_PREFIX}.",
+        "The share of distinct pairs among all pairs of neighbouring tokens of all answers together. " + _PREFIX_NOTE,
         top=1.0,
     ),
     "noise_loss": Measure(
@@ -210,8 +213,8 @@ MEASURES: dict[str, Measure] = {
         "held-out loss under noise",
         ROBUST,
         "Held-out loss with Gaussian noise on every token's embedding, as strong as the embeddings themselves "
-        "(relative 1: standard deviation = root mean square coordinate). The figure has other strengths; one draw "
-        "per row, the same for every arm.",
+        "(relative 1: standard deviation = root mean square coordinate). The figure shows other strengths. There is "
+        "one draw per row, the same for every arm.",
         better=-1,
     ),
     "noise_accuracy": Measure(
@@ -223,18 +226,18 @@ MEASURES: dict[str, Measure] = {
         top=1.0,
     ),
     "typos_loss": Measure(
-        "Loss with typing errors",
-        "held-out loss with typing errors",
+        "Loss under typing errors",
+        "held-out loss under typing errors",
         ROBUST,
         "Held-out loss when one letter in ten of the user's messages is swapped with the next one, left out, "
         "doubled or replaced by another; the errors are the same for every arm, and the reference is unchanged.",
         better=-1,
     ),
     "typos_accuracy": Measure(
-        "Correct tokens with typing errors",
-        "the share of correct tokens with typing errors",
+        "Correct tokens under typing errors",
+        "the share of correct tokens under typing errors",
         ROBUST,
-        "The share of correct held-out tokens with the same typing errors as “Loss with typing errors”.",
+        "The share of correct held-out tokens with the same typing errors as “Loss under typing errors”.",
         better=1,
         top=1.0,
     ),

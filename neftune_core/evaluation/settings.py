@@ -31,7 +31,8 @@ class DecodingSettings(Settings):
     )
     repetition_penalty: float = setting(
         1.2,
-        "Above 1 lowers the score of tokens already seen in the row (the paper decodes with 1.2).",
+        "Values above 1 lower the score of tokens that the prompt or the answer already contains (the paper decodes "
+        "with 1.2).",
         minimum=1.0,
         maximum=3.0,
         step=0.05,
@@ -65,7 +66,7 @@ class DecodingSettings(Settings):
     )
     sampling_seed: int = setting(
         0,
-        "Random draws depend only on this seed, the prompt and the number of the answer; all arms share them.",
+        "Random draws depend only on this seed, the prompt and the index of the answer; all arms share them.",
         minimum=0,
         maximum=2**31 - 1,
         label="Sampling seed",
@@ -114,21 +115,21 @@ class MeasuringSettings(Settings):
 
     primary: str = setting(
         AUTOMATIC,
-        "The one measure that the verdict tests; all others are descriptive. Automatic uses exact answers if "
-        "the data has known ones, otherwise held-out loss.",
+        "The one measure that the verdict tests; all others are descriptive. Automatic uses exact answers if the data "
+        "has known answers, otherwise held-out loss.",
         choices={AUTOMATIC: "Automatic", **{name: found.label for name, found in MEASURES.items()}},
         label="The question: measure",
     )
     epoch: str = setting(
         "last",
-        "The epoch at which the verdict compares the measure; the values of both are always shown.",
+        "The epoch (last or best) at which the verdict compares the measure; the values at both are always shown.",
         choices=EPOCH_WORDS,
-        label="Epoch",
+        label="The question: epoch",
     )
     prompts: int = setting(
         16,
-        "Number of held-out prompts, and of training prompts, that are answered when a seed ends, for text measures, "
-        "length and memorisation. 0 leaves these out.",
+        "Number of held-out prompts, and of training prompts, that are answered after each seed is trained, for text "
+        "measures, length and memorisation. 0 skips these measures.",
         minimum=0,
         maximum=10_000,
         slider_maximum=128,
@@ -147,7 +148,9 @@ class MeasuringSettings(Settings):
         label="Maximum measured length",
     )
     robustness: bool = setting(
-        True, "Measure held-out loss under embedding noise and under typing errors in the prompt when a seed ends."
+        True,
+        "After each seed is trained, measure the held-out loss under embedding noise and under typing errors in the "
+        "prompt.",
     )
     chaos: bool = setting(
         False,

@@ -65,8 +65,8 @@ def pack_record(record: Record, target: Path) -> Path:
     if record.is_sweep or record.name != record.id:
         raise RecordError(
             say(
-                "A sweep and its studies cannot be exported as records: export one arm of a study, as an adapter or as "
-                "a whole model, or the table (`neftune sweep {sweep} --csv`).",
+                "A sweep and its studies cannot be exported as records: export the table (`neftune sweep {sweep} "
+                "--csv`), or one arm of a study as an adapter or a whole model.",
                 sweep=record.name.partition("/")[0],
             )
         )

@@ -43,9 +43,8 @@ INTRO = later(
     "token, measured with noise off."
 )
 ABOUT_LOSSES = later(
-    "The lowest held-out loss is chosen on the rows that it is measured on, which is optimistic "
-    "for every arm; the verdict chooses the best epoch on one half of them and measures it on "
-    "the other."
+    "The lowest held-out loss is chosen on the rows that it is measured on, which is optimistic for every arm; the "
+    "verdict chooses the best epoch on one half of these rows and measures it on the other half."
 )
 
 
@@ -179,7 +178,9 @@ def _answer(answer: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     )
     seed = f" <small>({html.escape(say('seed {seed}', seed=answer['seed']))})</small>" if "seed" in answer else ""
     reference = answer.get("reference")
-    known = f"<p class='quiet'>{html.escape(say('In the data: {answer}', answer=reference))}</p>" if reference else ""
+    known = ""
+    if reference:
+        known = f"<p class='quiet'>{html.escape(say('Reference answer: {answer}', answer=reference))}</p>"
     heading = f"<h3>{html.escape(answer['prompt'])}{seed}</h3>"
     cut = f"<p class='quiet'>{html.escape(say(CUT))}</p>" if answer.get("cut") else ""
     return f'<section class="answer">{heading}{cut}{known}<div class="columns">{columns}</div></section>'

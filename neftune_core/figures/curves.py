@@ -237,7 +237,7 @@ def _arm_traces(name: str, gathered: Mapping[str, Points], shared: set[Any], col
 def _trace(name: str, kind: str, which: Any, points: tuple[list[int], list[float]], line: dict[str, str]) -> Trace:
     panel, width, opacity, words, mode = CURVE_KINDS[kind]
     _, x_axis, y_axis = PANELS[panel]
-    of_seeds = say(", mean of the seeds") if which == "mean" else ""
+    of_seeds = say(", mean over the seeds") if which == "mean" else ""
     return {
         **(NOISY if kind == "loss" else {}),
         "type": "scatter",
@@ -337,9 +337,9 @@ def _summary(gathered: Mapping[str, Points], shared: set[Any], names: list[str],
         return say("No loss has been measured yet.")
     measured = (gathered[kind] for kind in ("train_loss", "held_out_loss"))
     steps = [step for points in measured for found, _ in points.values() for step in found]
-    means = say(", means of {count} seeds", count=len(shared)) if len(shared) > 1 else ""
+    means = say(", means over {count} seeds", count=len(shared)) if len(shared) > 1 else ""
     return say(
-        "Losses with noise off, measured up to step {step:,}{means}: {losses}.",
+        "Losses with noise off, the latest up to step {step:,}{means}: {losses}.",
         step=max(steps),
         means=means,
         losses=say("; ").join(parts),

@@ -83,7 +83,7 @@ def rate_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
         The figure.
     """
     panels = {
-        "noise": Panel(later("Noise, by its schedule"), later("noise"), later("strength"), _unit(arms)),
+        "noise": Panel(later("Noise strength, including the schedule"), later("noise"), later("strength"), _unit(arms)),
         "learning_rate": Panel(later("Learning rate"), later("learning rate"), later("learning rate")),
         "speed": Panel(
             later("Speed, all arms together"), later("tokens per second"), later("tokens per second"), noisy=True

@@ -131,7 +131,9 @@ def _weights_words(found: Mapping[str, Mapping[str, Update]]) -> str:
         angles = [update.angle for update in own.values() if update.angle is not None]
         if angles:
             words = say(
-                "Its angle to the control is {low:.0f} to {high:.0f} degrees.", low=min(angles), high=max(angles)
+                "The angle between this update and the control's is {low:.0f} to {high:.0f} degrees.",
+                low=min(angles),
+                high=max(angles),
             )
             parts.append(words)
     return " ".join(parts)

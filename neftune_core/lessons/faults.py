@@ -79,9 +79,9 @@ FAULTS: dict[str, Fault] = {
         right="bound = alpha / (length * width) ** 0.5\nnoise = torch.empty_like(x).uniform_(-bound, bound)",
         script=RIGHT,
         changes={"noise": NoiseSettings(strength=0.2, unit="std", kind="gaussian")},
-        damage="A constant of 0.2 may be mild for a model with larger embeddings; here it "
-        "drowns them. {exact:.0%} of the answers are exact, compared with "
-        "{right_exact:.0%} for alpha 5, which scales with length and width.",
+        damage="A constant of 0.2 may be mild for a model with larger embeddings; here the noise drowns the "
+        "embeddings. {exact:.0%} of the answers are exact, compared with {right_exact:.0%} for alpha 5, which scales "
+        "with length and width.",
         why="The true values change because the model was trained with stronger noise.",
         harm=lambda right, wrong: right.exact_true - wrong.exact_true,
     ),

@@ -149,14 +149,14 @@ def estimate(
     given = {"memory": gigabytes(memory), "duration": duration(seconds), "free": gigabytes(free)}
     if memory <= free:
         words = say(
-            "About {memory} more memory ({whole} for the whole process) and {duration} here.",
+            "Needs about {memory} more memory ({whole} for the whole process) and {duration} on this machine.",
             whole=gigabytes(memory + used_memory(device)),
             **given,
         )
         return Estimate(memory, seconds, fits=True, sentence=words)
     words = say(
-        "About {memory} of memory and {duration} here, but only {free} are free: choose a smaller batch, shorter rows "
-        "or fewer arms.",
+        "Needs about {memory} of memory and {duration} on this machine, but only {free} of memory is free: choose a "
+        "smaller batch, shorter rows or fewer arms.",
         **given,
     )
     return Estimate(memory, seconds, fits=False, sentence=words)

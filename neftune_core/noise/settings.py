@@ -57,8 +57,9 @@ class NoiseSettings(Settings):
     kind: str = setting(
         "uniform",
         "The distribution that the noise is drawn from. All kinds except token dropout have the same standard "
-        "deviation at the same strength. Some papers do not equalise it: a Gaussian at alpha 5, drawn as N(0, 1) times "
-        "alpha / sqrt(length times width), is 1.7 times as strong as the paper's uniform noise.",
+        "deviation at the same strength. Some papers do not equalise the standard deviations: a Gaussian at alpha 5, "
+        "drawn as N(0, 1) times alpha / sqrt(length times width), is 1.7 times as strong as the NEFTune paper's "
+        "uniform noise.",
         choices=_kind_choices,
     )
     length_rule: str = setting(
@@ -84,10 +85,14 @@ class NoiseSettings(Settings):
         maximum=1,
         step=0.05,
     )
-    equal_energy: bool = setting(False, "Scale the schedule to the mean square of the constant one (not for adaptive).")
+    equal_energy: bool = setting(
+        False,
+        "Scale the schedule so that its mean square equals that of the constant schedule (not available for the "
+        "adaptive schedule).",
+    )
     ascent_steps: int = setting(
         2,
-        "Gradient ascent steps of adversarial noise; each costs one more pass. 0 uses the uniform draw.",
+        "Gradient ascent steps of adversarial noise; each adds a forward and a backward pass. 0 uses the uniform draw.",
         minimum=0,
         maximum=20,
         step=1,

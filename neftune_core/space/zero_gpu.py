@@ -57,7 +57,7 @@ QUOTA_LEFT = later(
     "sign in there for more, come back in {when}, or request less."
 )
 BUSY = later("Your other GPU job on Hugging Face is still running: try again once it has finished.")
-TOO_LONG = later("Hugging Face provides no GPU for that long: choose fewer steps, seeds, arms or answers.")
+TOO_LONG = later("Hugging Face does not allocate a GPU for that long: choose fewer steps, seeds, arms or answers.")
 ABORTED = later(
     "The GPU was withdrawn before the study ended. Its last checkpoint is saved: press Resume to continue from there."
 )
@@ -138,8 +138,8 @@ class AllocatedGpu:
     def words(self, seconds: int) -> str:
         """Return the sentence that a visitor sees before the study starts."""
         return say(
-            "About {seconds} seconds of GPU time, allocated to this page: keep it open until "
-            "the end. Closing it stops the study at its last complete step, which is saved.",
+            "The study uses about {seconds} seconds of GPU time, allocated to this page. Keep the page open until the "
+            "study ends; closing it stops the study at its last complete step, which is saved.",
             seconds=seconds,
         )
 

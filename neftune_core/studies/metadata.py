@@ -115,4 +115,4 @@ def require_same_rows(record: Record, prepared: PreparedData) -> None:
     found = {"sha256": prepared.sha256, "train": len(prepared.train), "held_out": len(prepared.held_out)}
     kept = record.about_table("data")
     if any(kept.get(name, value) != value for name, value in found.items()):
-        raise RecordError(say("The data of this study have changed since it started: train the study again."))
+        raise RecordError(say("The data has changed since this study started: train the study again."))

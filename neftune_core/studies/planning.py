@@ -165,7 +165,7 @@ def what_fits(study: StudySettings, loaded: LoadedModel, prepared: PreparedData)
     found = [words for words in tried if words is not None]
     if not found:
         return say("No smaller study of this model would fit either.")
-    return say("It would fit with {changes}.", changes=say(", or ").join(found))
+    return say("The study would fit with {changes}.", changes=say(", or ").join(found))
 
 
 def _measuring(prompts: int, study: StudySettings) -> StudySettings:

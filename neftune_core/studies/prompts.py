@@ -239,8 +239,8 @@ def shortened_prompts_note(found: Sequence[FittedPrompt | None]) -> str:
     if not cut and not left_out:
         return ""
     return later(
-        "Prompts that exceed the context of the model together with their answer: {cut} cut from the left, "
-        "{left_out} left out."
+        "Prompts that, together with their answer, exceed the context of the model: {cut} were cut from the left, and "
+        "{left_out} were left out."
     ).format(cut=cut, left_out=left_out)
 
 

@@ -41,8 +41,8 @@ class MeanResults:
         if len(self.seeds) == 1:
             return ""
         if not self.seeds:
-            return say(", means over each arm's own seeds")
-        return say(", means of {count} seeds", count=len(self.seeds))
+            return say(", means over the seeds of each arm")
+        return say(", means over {count} seeds", count=len(self.seeds))
 
     @property
     def notes(self) -> list[str]:

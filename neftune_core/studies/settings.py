@@ -185,15 +185,15 @@ _PAPER = TrainingSettings(epochs=3, learning_rate=5e-5, batch_size=128, accumula
 
 PRESETS: dict[str, Preset] = {
     "quick look": Preset(
-        "A few seconds of training for the bundled model, and about 20 seconds for any other, whatever the size of the "
-        "data.",
+        "A few seconds of training with the bundled model, or about 20 seconds with any other, regardless of the size "
+        "of the data.",
         bundled=EXAMPLE.training.model_copy(update={"time_budget_seconds": 4.0, "evaluations": 4}),
         others=TrainingSettings(time_budget_seconds=20, batch_size=2, evaluations=1, evaluation_rows=4),
     ),
     "the paper's": Preset(
-        "Learning rate 5e-5, three epochs and 128 rows per step (arXiv 2310.05914 and its code), but on "
-        "adapters, whereas the paper trained all weights. Meant for tens of thousands of rows: with few rows, the "
-        "model learns very little.",
+        "The paper's learning rate (5e-5), number of epochs (3) and rows per step (128), from arXiv 2310.05914 and "
+        "its code. The lab trains adapters here, whereas the paper trained all weights. Meant for tens of thousands "
+        "of rows: with few rows, the model learns very little.",
         bundled=_PAPER,
         others=_PAPER,
     ),

@@ -347,7 +347,7 @@ def _ending(study: StudySettings, record: Record, requests: Requests) -> Event:
             ).format(arms=", ".join(names)),
         }
     elif fallback:
-        ending["message"] = later("The layers ran without CUDA graphs, which could not be recorded: {reason}").format(
+        ending["message"] = later("The layers ran without CUDA graphs, which could not be captured: {reason}").format(
             reason=fallback
         )
     elif requests.unmet:

@@ -127,4 +127,4 @@ def tally_text(found: Tally) -> str:
     )
     if share.low > 0.5 or share.high < 0.5:
         return words + others + say(" {name} was preferred.", name=first if share.low > 0.5 else second)
-    return words + others + say(" The interval contains 50%, so no preference is shown.")
+    return words + others + say(" The interval contains 50%, so there is no clear preference.")

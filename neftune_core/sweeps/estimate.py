@@ -47,7 +47,7 @@ def sweep_time(cells: Sequence[Cell], prepared: Sequence[PreparedData], loaded: 
     first = cells[0].study
     known = stored_calibration(training_key(first.model, workload_of(first, prepared[0], loaded)))
     words = (
-        later("About {duration}, at the pace of the last study of this model here.")
+        later("About {duration}, at the speed of the last study of this model on this machine.")
         if known
         else later(
             "About {duration}, estimated from the speed of this machine (to within a factor of two if nothing else is "

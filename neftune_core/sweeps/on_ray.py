@@ -37,7 +37,7 @@ TASKS_PER_SLOT = 2
 HEARTBEAT_TIMEOUT_SECONDS = 30
 """After a stop, a study without a heartbeat for this long counts as lost."""
 CONNECT_SECONDS = 10
-LOST = later("Stopped. Its machine no longer responds, so its work since the start is lost.")
+LOST = later("Stopped. The machine that ran this study no longer responds, so the work since the start is lost.")
 ASKED = later("Stopped on request.")
 REFUSED = (
     "A server responds at {address!r}, but no Ray cluster can be joined there. Check that this is the address of the "
@@ -296,7 +296,7 @@ class _RayRun:
 
 
 def _lost_text(error: Exception) -> str:
-    words = later("Its machine was lost {times} times: {error}.")
+    words = later("The study was started {times} times, and its machine was lost each time: {error}.")
     return words.format(times=MOST_STARTS, error=cause(error))
 
 
@@ -318,7 +318,7 @@ def on_worker(study_task: StudyTask, packed: bytes, rows: bytes, scoreboard: Any
     import ray
 
     if ray.get(scoreboard.heartbeat.remote(study_task.name)):
-        return {"event": "stopped", "message": later("Stopped before it began."), "unbegun": True}
+        return {"event": "stopped", "message": later("The study was stopped before it began."), "unbegun": True}
     with (
         tempfile.TemporaryDirectory(prefix="neftune-cell-") as folder,
         _stop_signal(scoreboard, study_task.name) as should_stop,

@@ -51,7 +51,7 @@ def arm_rows(record: Record, status: Status, log: Log) -> str:
 def _arm_action(arm: str, stopped: int | None) -> str:
     if stopped is not None:
         return f'<span class="lab-quiet">{html.escape(say("stopped after step {step:,}", step=stopped))}</span>'
-    sure = html.escape(say("Stop it for good; the others continue"), quote=True)
+    sure = html.escape(say("Stop this arm for good; the other arms continue"), quote=True)
     named = html.escape(say("Stop the {arm} arm", arm=arm_label(arm)), quote=True)
     words = html.escape(say("Stop this arm"))
     name = html.escape(arm, quote=True)

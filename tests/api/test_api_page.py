@@ -154,7 +154,7 @@ def test_no_endpoint_reveals_or_stops_another_visitors_study(
         ("stop_arm", {"arm": "uniform-alpha-5"}, "This study is not running"),
         ("stop_arm", {"arm": ["uniform-alpha-5"]}, "arm must be text"),
         ("stop_arm", {"arm": "a" * 201}, "at most 200 characters"),
-        ("set_strength", {"strength": 3}, "Only the noise of a live study"),
+        ("set_strength", {"strength": 3}, "only in a live study"),
         ("set_strength", {"strength": "many"}, "strength must be a number"),
         ("continue_study", {"epochs": 1}, "Only a finished study can be trained further"),
         ("continue_study", {"epochs": True}, "epochs must be a number"),

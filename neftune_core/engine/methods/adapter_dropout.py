@@ -14,7 +14,7 @@ METHOD = Method(
     words=later("adapter dropout"),
     setting=setting(
         None,
-        "Dropout on the adapters' input, in place of the study's; all arms share its masks.",
+        "Dropout on the adapters' input, in place of the study's; all arms share the same masks.",
         minimum=0,
         maximum=MOST_DROPOUT,
         step=0.05,

@@ -37,8 +37,8 @@ METHOD = Method(
     words=later("weight noise"),
     setting=setting(
         None,
-        "Gaussian noise added to the weights in every step (Flat-LoRA), as a multiple of the norm of each row of base "
-        "plus adapter. It is removed before the update.",
+        "Gaussian noise added to the weights in every step (Flat-LoRA), as a multiple of the norm of each row of the "
+        "merged weights (base plus adapter). The noise is removed before the update.",
         minimum=0,
         maximum=10,
         step=0.01,

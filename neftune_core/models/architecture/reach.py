@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 TABLE = later(
-    "Another embedding table ({table}) passes the clean tokens to the layers, and noise on the embedding does "
-    "not reach it: to add noise there as well, add 'tables' to the sites."
+    "Another embedding table ({table}) also feeds the layers, but noise on the embedding does not reach this table. To "
+    "add noise there as well, add 'tables' to the sites."
 )
 AFTER = later(
     "The model multiplies the vectors of its embedding by {factor}, and their noise with them: alpha 5 reaches the "

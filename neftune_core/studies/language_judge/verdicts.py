@@ -256,7 +256,8 @@ def judged_text(found: JudgeProgress, percent: Callable[[float], str] = "{:.0%}"
     if found.unreadable:
         parts.append(
             say(
-                "Replies without a verdict: {count}. They will be requested again the next time the judge runs.",
+                "Replies without a verdict: {count}. These verdicts will be requested again the next time the judge "
+                "runs.",
                 count=found.unreadable,
             )
         )
@@ -293,4 +294,4 @@ def _rate_sentences(rate: WinRate, first: str, second: str, percent: Callable[[f
     if share.low > 0.5 or share.high < 0.5:
         yield say("This judge preferred {name} on these prompts.", name=first if share.low > 0.5 else second)
     else:
-        yield say("The interval contains 50%, so no preference is shown.")
+        yield say("The interval contains 50%, so there is no clear preference.")

@@ -36,4 +36,5 @@ def failure_text(record_id: str, owner: str | None) -> str:
     of, message = _failed.get(record_id, ("", ""))
     if not message or (owner is not None and of != owner_hash(owner)):
         return ""
-    return say("It failed before its first step, so nothing was saved: {message}", message=translate_finished(message))
+    words = translate_finished(message)
+    return say("The study failed before its first step, so nothing was saved: {message}", message=words)

@@ -44,12 +44,12 @@ def damages(record: Record, log: Log) -> list[str]:
 def _settings(record: Record) -> list[str]:
     about, unusable = record.read_about()
     found = [
-        say("The part {part!r} of its record.json is invalid and was ignored.", part=part[:40])
+        say("The part {part!r} of record.json is invalid and was ignored.", part=part[:40])
         for part in unusable
         if part != "format"
     ]
     if not about:
-        found.append(say("Its record.json is missing, too large or damaged."))
+        found.append(say("The file record.json is missing, too large or damaged."))
     if record.is_newer:
         found.append(
             say(
@@ -71,28 +71,28 @@ def _log(log: Log) -> list[str]:
             say(
                 plural(
                     log.skipped,
-                    "One line of its log cannot be read and was skipped.",
-                    "{count:,} lines of its log cannot be read and were skipped.",
+                    "One line of the log cannot be read and was skipped.",
+                    "{count:,} lines of the log cannot be read and were skipped.",
                 ),
                 count=log.skipped,
             )
         )
     if log.cut:
-        found.append(say("Its log is too large: only the beginning was read."))
+        found.append(say("The log is too large: only the beginning was read."))
     if log.doubled:
         found.append(
             say(
                 plural(
                     log.doubled,
-                    "One line of its log is duplicated and was counted once.",
-                    "{count:,} lines of its log are duplicated and were counted once.",
+                    "One line of the log is duplicated and was counted once.",
+                    "{count:,} lines of the log are duplicated and were counted once.",
                 ),
                 count=log.doubled,
             )
         )
     started = {event.get("seed") for event in log.events if event["event"] == "started"}
     if any(event.get("seed") not in started for event in log.events if event["event"] == "step"):
-        found.append(say("The beginning of its log is missing."))
+        found.append(say("The beginning of the log is missing."))
     return found
 
 

@@ -17,7 +17,8 @@ from neftune_core.studies.records.log import Event
 from neftune_core.studies.records.record import ENDINGS, LOG, Record
 
 INTERRUPTED = later(
-    "It was interrupted because the lab or its process was closed: resume it to continue from the last checkpoint."
+    "The study was interrupted because the lab or its process was closed: resume the study to continue from the last "
+    "checkpoint."
 )
 
 WORDS = {
@@ -205,7 +206,7 @@ def of_record(record: Record) -> Status:
     if found.state in ENDINGS:
         state, message = found.state, found.message
     elif record.is_running():
-        state, message = found.state, later("It is running in another process on this machine.")
+        state, message = found.state, later("The study is running in another process on this machine.")
     else:
         state, message = "interrupted", INTERRUPTED
     return Status(

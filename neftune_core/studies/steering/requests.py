@@ -56,7 +56,7 @@ def set_strength(record: Record, strength: float) -> None:
     """
     study = record.study
     if not study.live:
-        raise RecordError(say("Only the noise of a live study can be changed while it trains."))
+        raise RecordError(say("The noise can be changed during training only in a live study."))
     if not record.is_running():
         raise RecordError(say("This study is not running: its noise can be changed only while it trains."))
     checked = parse(NoiseSettings, study.noise[0].model_dump() | {"strength": strength})

@@ -103,7 +103,7 @@ def bundled_hint(allowed: Collection[str] | None = None) -> None:
             duration=duration(8 * card.download_megabytes / USUAL_MEGABITS),
             speed=USUAL_MEGABITS,
         )
-        words += " " + say("For your own text, choose a real model:")
+        words += " " + say("For your own text, choose a general-purpose model:")
         button = f' <button type="button" data-do="real-model">{html.escape(label)}</button>'
     gr.HTML(f'<p class="lab-quiet lab-hint">{html.escape(words)}{button}</p>', apply_default_css=False)
 
@@ -228,8 +228,8 @@ def card_html(source: str, loaded: LoadedModel | None = None) -> str:
             f'<div class="lab-card"><h3>{say("Not on the list")}</h3>'
             + quiet(
                 say(
-                    "Its size and licence are shown once it is loaded. Only safetensors and "
-                    "GGUF files are read; code from the repository is never run."
+                    "The size and licence of this model are shown once it is loaded. Only safetensors and GGUF files "
+                    "are read; code from the repository is never run."
                 )
             )
             + "</div>"
@@ -277,9 +277,9 @@ def families_html() -> str:
     rows = "".join(_family_row(family, found["ours"]) for family in found["families"].values())
     heads = (later("family"), *SHOWN_CHECKS, later("checks passed"), HOOK_CHECK)
     about = say(
-        "Causal language models, encoder-decoders, and encoders used as decoders. Each family "
-        "was tested with a small, randomly initialised model of its architecture. A model on "
-        "which noise would have no effect is refused when it is loaded."
+        "The lab supports causal language models, encoder-decoders, and encoders used as decoders. Each family was "
+        "tested with a small, randomly initialised model of its architecture. A model on which noise would have no "
+        "effect is refused when it is loaded."
     )
     source = say(
         "Measured with {versions}; {command} runs every check.",

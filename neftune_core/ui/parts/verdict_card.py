@@ -58,8 +58,8 @@ def _table(record: Record, found: Verdict, numbers: MeanResults) -> str:
         f'<div class="lab-measures"><h3>{say("Every measure after the last epoch")}{numbers.of_seeds}</h3>'
         + quiet(
             say(
-                "Only the measure of the question is tested; all others are descriptive. Press a "
-                "name for its definition."
+                "Only the measure chosen as the question is tested; all others are descriptive. Press a name for its "
+                "definition."
             )
             + " "
             + notes

@@ -250,5 +250,5 @@ def _counts_html(board: Board) -> str:
         (board.over, later("finished")),
     )
     counts = " · ".join(f"<b>{count:,}</b> {say(words)}" for count, words in numbers)
-    waiting = say("Studies without a held-out loss are counted, but not drawn: {count}.", count=board.unmeasured)
+    waiting = say("Studies without a held-out loss are counted, but not plotted: {count}.", count=board.unmeasured)
     return f"<p>{counts}</p>" + (quiet(waiting) if board.unmeasured else "")

@@ -24,7 +24,7 @@ OPENS_STUDY = later(
     "but not your rows. Nobody can change it, and you can withdraw the link."
 )
 OPENS_CLASS = later(
-    "Class {code}: anyone with this link can join it and see all its studies. It ends after {days} days."
+    "Class {code}: anyone with this link can join the class and see all its studies. The class ends after {days} days."
 )
 WITHDRAWN = later("The link has been withdrawn.")
 NOT_HERE = later("The host of this server does not let visitors share studies.")

@@ -159,7 +159,7 @@ def _build_questions(models: Collection[str] | None) -> dict[str, Any]:
     columns = gr.Dropdown(
         [],
         label=say("Columns"),
-        info=say("Arms of any of your studies, shown in addition to the base."),
+        info=say("Arms of any of your studies, shown in addition to the base model."),
         multiselect=True,
         elem_id="compare-arms",
     )

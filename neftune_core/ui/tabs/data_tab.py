@@ -291,7 +291,7 @@ def _hub() -> _Hub:
             info=say("Only the first rows are streamed, and no code from the data set is run."),
             elem_id="data-hub",
         )
-        configuration = gr.Textbox(label=say("Configuration"), info=say("Needed only if the data set has several."))
+        configuration = gr.Textbox(label=say("Configuration"), info=say("Needed if there are several configurations."))
         split = gr.Textbox("train", label=say("Split"), info=say("The name of the split on the hub."))
         fetch = gr.Button(say("Fetch the first rows"), elem_id="data-fetch", size="md")
     return _Hub(box, name, configuration, split, fetch)

@@ -100,7 +100,7 @@ def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
         A component with the id of the last imported record.
     """
     imported = gr.Textbox(visible=False, label=say("Record"))
-    with gr.Accordion(say("Import a record from another lab"), open=False, elem_id="runs-bring"):
+    with gr.Accordion(say("Import a record from another installation"), open=False, elem_id="runs-bring"):
         file = gr.File(label=say("The zip file of a record"), file_types=[".zip"], elem_id="bring-file", height=110)
 
     @reports_errors
@@ -121,7 +121,7 @@ def _account() -> tuple[gr.Textbox | None, gr.Checkbox | None, gr.Button | None]
     name = gr.Textbox(
         "",
         label=say("Repository in your account"),
-        info=say("It is created if it does not exist, and private unless you choose otherwise."),
+        info=say("The repository is created if it does not exist; it is private unless you choose otherwise."),
         max_length=96,
         elem_id="take-name",
     )

@@ -68,7 +68,7 @@ def _list_html() -> str:
 
 def _dock_html() -> str:
     busy = say(
-        "Other studies are training. Until yours starts, you can look at recorded results: a study in lesson 4, and "
+        "Other studies are running. Until yours starts, you can look at recorded results: a study in lesson 4, and "
         "sweeps on the Sweep tab."
     )
     return f"""<aside class="lab-dock" aria-label="{say("The open lesson")}" tabindex="-1" hidden><p><b></b>

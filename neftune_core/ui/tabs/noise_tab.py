@@ -205,7 +205,7 @@ def _settings() -> tuple[Form[NoiseSettings], gr.Button]:
         "kind": {
             "info": say(
                 "At the same strength, all kinds except token dropout have the same standard deviation; some papers do "
-                "not match it."
+                "not equalise the standard deviations."
             ),
             "kind": gr.Radio,
             "choices": [(short_text(kind.words), name) for name, kind in KINDS.items()],

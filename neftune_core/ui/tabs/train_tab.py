@@ -120,7 +120,7 @@ def build(context: TabContext, shown: RecordedStudy | None) -> TrainTab:
                 control(NoiseSettings, "strength"),
                 elem_id="train-live-strength",
                 label=say("Current strength"),
-                info=say("Applies to the first noise arm from the next step on, in the unit of its noise."),
+                info=say("Strength of the first noise arm from the next step on, in the unit of that arm."),
                 visible=False,
             )
             arms = watched_text(elem_id="train-arms", also="arm-rows")

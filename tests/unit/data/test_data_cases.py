@@ -167,7 +167,7 @@ def test_one_question_under_several_system_prompts_is_not_a_duplicate(name):
 def test_one_prompt_with_many_answers_stays_on_one_side():
     prepared = prepared_of("same_prompt.jsonl", held_out_share=0.2)
     assert (len(prepared.train), len(prepared.held_out), prepared.duplicates) == (20, 0, ())
-    assert any(note.startswith("No row is held out") for note in prepared.notes)
+    assert any(note.startswith("No rows are held out") for note in prepared.notes)
 
 
 def test_rows_that_differ_in_case_are_different_rows():

@@ -106,7 +106,7 @@ def test_one_prompt_with_many_answers_is_trained_on_and_the_empty_part_is_noted(
     source = written(tmp_path / "rows.jsonl", [("Tell a tale.", f"Tale {number}.") for number in range(20)])
     prepared = prepare(DataSettings(source=source), tokenizer("chatml"), Limits())
     assert (len(prepared.train), len(prepared.held_out), prepared.duplicates) == (20, 0, ())
-    assert any("No row is held out" in note for note in prepared.notes)
+    assert any("No rows are held out" in note for note in prepared.notes)
 
 
 def test_another_system_prompt_is_another_row_unless_it_is_the_one_of_the_settings():
@@ -180,7 +180,7 @@ def test_a_held_out_part_that_is_lost_gets_a_sentence(tmp_path):
     source = written(tmp_path / "rows.jsonl", numbered(9))
     own = written(tmp_path / "own.jsonl", [("long " * 200, "No.")])
     chosen = DataSettings(source=source, held_out_source=own, maximum_length=64)
-    with pytest.raises(DataError, match="No held-out row is left"):
+    with pytest.raises(DataError, match="No held-out rows are left"):
         prepare(chosen, tokenizer("chatml"), Limits())
 
 

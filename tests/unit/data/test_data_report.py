@@ -93,7 +93,7 @@ def test_one_usable_row_is_reported_although_no_study_can_be_trained_on_it(
     file = written(tmp_path / "rows.jsonl", [ASKED])
     assert data(DataCommand(file=file)) == 0
     said = capsys.readouterr().out
-    assert "a study needs 2" in said and "⟦A wren. 🐦" in said
+    assert "a study needs at least 2" in said and "⟦A wren. 🐦" in said
 
 
 def test_rows_are_numbered_by_reason_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,7 +149,7 @@ def test_a_template_without_a_place_for_a_system_prompt_is_reported(tmp_path: Pa
     for name in ("chatml", "no system"):
         prepared = examine(DataSettings(source=source, system="Be brief."), tokenizer(name), Limits())
         notes[name] = data_report(prepared, tokenizer(name)).notes[0]
-    assert "It is kept" in notes["chatml"] and "does not support it" in notes["no system"]
+    assert "The system prompt is kept" in notes["chatml"] and "does not support system prompts" in notes["no system"]
 
 
 def test_rows_that_a_template_refuses_after_the_split_are_counted_and_reported() -> None:
@@ -228,9 +228,9 @@ def test_the_page_shows_what_became_of_rows_on_which_no_study_can_be_trained(tmp
     rows = [ASKED, {"instruction": "Empty?", "output": ""}]
     settings = DataSettings(source=f"file:{written(tmp_path / 'rows.jsonl', rows)}")
     shown = data_views.to_mend(Lab(), settings, ModelSettings(), DataError("Too few."))
-    assert "Not used: rows.jsonl" in shown[3] and "a study needs 2" in shown[3] and "the output is empty" in shown[3]
+    assert "Not used: rows.jsonl" in shown[3] and "needs at least 2" in shown[3] and "the output is empty" in shown[3]
     assert "<p>Too few.</p>" in shown[7] and "Choose the columns" in shown[7]
     assert data_views.data_updates(Lab(), DataSettings(source="starter:dialogue"), ModelSettings(), "")[7] == ""
     assert "<mark>A wren. 🐦" in shown[6] and shown[4]["summary"].startswith("0 training rows and 1 held-out")
-    with pytest.raises(DataError, match="a study needs 2"):
+    with pytest.raises(DataError, match="a study needs at least 2"):
         Lab().prepared(settings, ModelSettings())

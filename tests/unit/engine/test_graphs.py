@@ -153,4 +153,4 @@ def test_a_study_says_at_its_end_that_its_layers_ran_without_graphs(
     record = create(short_study(short_rows(tmp_path)), owner="", folder=tmp_path / "study")
     *_, last = run_study(record, Limits(), lambda: False)
     assert last["event"] == "finished"
-    assert str(last["message"]) == ("The layers ran without CUDA graphs, which could not be recorded: out of memory")
+    assert str(last["message"]) == ("The layers ran without CUDA graphs, which could not be captured: out of memory")

@@ -299,10 +299,10 @@ def test_the_control_of_the_floor_is_not_in_the_means(tmp_path: Path) -> None:
     courses: Mapping[int, Mapping[str, Sequence[float]]] = {0: study, 1: study, 2: again, 3: again}
     record = _record(tmp_path, courses, seeds=2, another_seed=True)
     printed = train.losses_text(record)
-    assert "means of 2 seeds" in printed
+    assert "means over 2 seeds" in printed
     assert next(line for line in printed.splitlines() if line.startswith("control")).split()[1:] == ["3.0000", "3.0000"]
     curves = loss_curves(record.events(), record.arms)
-    assert "means of 2 seeds" in curves["summary"]
+    assert "means over 2 seeds" in curves["summary"]
     assert "control training 3.000, held-out 3.000" in curves["summary"]
     report = write_report(record, tmp_path / "report.html").read_text(encoding="utf-8")
     cells = report.partition("control</th>")[2].partition("</tr>")[0]

@@ -75,8 +75,8 @@ def test_a_study_that_does_not_fit_explains_what_to_do(monkeypatch: pytest.Monke
     found = estimate(card, Workload(arms=4, batch_size=8, length=512, steps=10), FLOAT32)
     assert not found.fits
     assert re.fullmatch(
-        r"About \d+\.\d GB of memory and .+ here, but only 2\.0 GB are free: choose a smaller batch, shorter rows or "
-        r"fewer arms\.",
+        r"Needs about \d+\.\d GB of memory and .+ on this machine, but only 2\.0 GB of memory is free: choose a "
+        r"smaller batch, shorter rows or fewer arms\.",
         found.sentence,
     )
 
@@ -85,7 +85,7 @@ def test_a_small_study_fits_and_is_described_in_one_sentence(monkeypatch: pytest
     monkeypatch.setattr(device, "used_memory", lambda device: 400_000_000)
     found = estimate(CATALOGUE["bundled"], Workload(arms=2, batch_size=4, length=64, steps=30), FLOAT32)
     assert found.fits
-    whole = r"About (\d+) MB more memory \((\d+) MB for the whole process\) and \d+ seconds? here\."
+    whole = r"Needs about (\d+) MB more memory \((\d+) MB for the whole process\) and \d+ seconds? on this machine\."
     said = re.fullmatch(whole, found.sentence)
     assert said
     assert 150 <= int(said[1]) == int(said[2]) - 400

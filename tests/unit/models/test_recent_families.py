@@ -173,7 +173,7 @@ def test_layers_with_several_streams_refuse_noise_with_a_sentence(tmp_path: Path
 @pytest.mark.parametrize(
     ("family", "words"),
     [
-        ("Gemma 3n", "embedding table (embed_tokens_per_layer) passes the clean tokens to the layers"),
+        ("Gemma 3n", "embedding table (embed_tokens_per_layer) also feeds the layers"),
         ("Gemma 4", "multiplies its vectors by 5.66 before noise is added: relative to them, alpha 5 is as weak as "),
         ("Granite 4", "multiplies the vectors of its embedding by 12, and their noise with them"),
         ("Falcon-H1", "alpha 5 reaches the first layer as alpha 25"),

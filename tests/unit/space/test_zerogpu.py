@@ -95,8 +95,8 @@ def test_the_platform_gets_the_seconds_that_the_visitor_sees(platform: Platform)
     rows = record.about_table("data")["train"]
     seconds = gpu.seconds(STUDY, rows, loaded)
     assert platform.durations == [seconds]
-    assert f"About {seconds} seconds" in gpu.words(seconds)
-    assert "keep it open" in gpu.words(seconds)
+    assert f"about {seconds} seconds" in gpu.words(seconds)
+    assert "Keep the page open" in gpu.words(seconds)
 
 
 def test_the_estimate_grows_with_the_study_and_the_longest_is_refused_before_the_start(platform: Platform) -> None:

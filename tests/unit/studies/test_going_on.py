@@ -112,7 +112,7 @@ def test_going_on_from_the_command_line_and_from_python(tmp_path: Path, capsys: 
     assert runs(RunsCommand(action="continue", record=result.record.id)) == 1
     assert "--epochs" in capsys.readouterr().err
     assert runs(RunsCommand(action="continue", record=result.record.id, epochs=0.5)) == 0
-    assert f"the result of the record {result.record.id} could be seen" in capsys.readouterr().out
+    assert f"the result of the record {result.record.id} could already be seen" in capsys.readouterr().out
 
 
 def test_restarts_are_steps_in_increasing_order() -> None:

@@ -73,7 +73,7 @@ def test_a_preference_for_a_position_cancels(tmp_path: Path) -> None:
     assert found.rate is not None
     assert (found.rate.raw.estimate, found.rate.agreement) == (0.5, 0.0)
     assert (found.rate.raw.low, found.rate.raw.high) == (0.5, 0.5)
-    assert "no preference is shown" in judged_text(found)
+    assert "no clear preference" in judged_text(found)
 
 
 def test_a_preference_for_length_is_removed_by_the_control(tmp_path: Path) -> None:

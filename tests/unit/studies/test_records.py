@@ -81,7 +81,7 @@ def test_half_a_line_waits_until_the_rest_follows(record: Record) -> None:
     append(path, _step(4))  # the disk had been full, and has room again
     assert [event.get("step") for event in log.read()][-1] == 4
     assert log.skipped == 1
-    assert _damages(record) == ["One line of its log cannot be read and was skipped."]
+    assert _damages(record) == ["One line of the log cannot be read and was skipped."]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_line_that_is_not_an_event_is_skipped_and_counted(record: Record, line
     path = record.folder / "events.jsonl"
     path.write_bytes(line + b"\n" + path.read_bytes() + line + b"\n")
     assert len(record.events()) == 4
-    assert _damages(record) == ["2 lines of its log cannot be read and were skipped."]
+    assert _damages(record) == ["2 lines of the log cannot be read and were skipped."]
 
 
 def test_doubled_lines_count_once(record: Record) -> None:
@@ -110,7 +110,7 @@ def test_doubled_lines_count_once(record: Record) -> None:
     path.write_bytes(path.read_bytes() * 2)
     record.append(_step(3))  # with a different time
     assert len(record.events()) == 4
-    assert _damages(record) == ["5 lines of its log are duplicated and were counted once."]
+    assert _damages(record) == ["5 lines of the log are duplicated and were counted once."]
 
 
 def test_a_record_of_a_newer_version_is_read_as_far_as_it_goes(record: Record) -> None:

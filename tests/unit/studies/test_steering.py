@@ -338,7 +338,7 @@ def test_a_live_study_that_was_killed_repeats_its_changes(tmp_path: Path, at: tu
 
 
 def test_only_the_noise_of_a_running_live_study_can_be_changed(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="Only the noise of a live study"):
+    with pytest.raises(RecordError, match="only in a live study"):
         set_strength(create(of_three_arms(tmp_path), ""), 3.0)
     with pytest.raises(RecordError, match="not running"):
         set_strength(create(_live(tmp_path), ""), 3.0)

@@ -284,7 +284,7 @@ def test_the_time_of_a_sweep_follows_the_last_study(
     sweep = create_sweep(settings, ANN)
     assert _run(sweep)["event"] == "finished"
     again = plan(settings, Limits())
-    assert "at the pace of the last study of this model" in again.sentence
+    assert "at the speed of the last study of this model" in again.sentence
     double = plan(_sweep(study.model_copy(update={"seeds": 4})), Limits())
     assert double.seconds == pytest.approx(2 * again.seconds)
 

@@ -37,7 +37,7 @@ NOT_MEASURED = {
     ),
     ROBUSTNESS: later(
         "Held-out loss and the share of correct tokens under noise at test time, from 0 to 300% of the signal, are "
-        "measured once from the adapters and then stored with the study."
+        "measured once with the stored adapters. The results are then stored with the study."
     ),
 }
 NO_STUDY = later("Train a study first, or choose one.")

@@ -35,8 +35,8 @@ MEASURED_AT = (0.01, 0.02, 0.05, 0.1, 0.15, 0.3, 0.6, 1.0)
 def _about() -> str:
     return quiet(
         say(
-            "Measured on the first {count} held-out rows of the Data tab, or training rows if none are held out; "
-            "nothing is trained.",
+            "Measured on the first {count} held-out rows from the Data tab, or on training rows if no rows are held "
+            "out; nothing is trained.",
             count=ROWS,
         )
     )
