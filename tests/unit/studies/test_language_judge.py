@@ -261,7 +261,7 @@ def test_the_python_interface_returns_the_numbers(tmp_path: Path) -> None:
     ["", "127.0.0.1", "ftp://host/v1", "http://", "http://user:secret@host/v1", "http://host:x/v1", "http://host/?a=b"],
 )
 def test_an_address_that_is_none_is_refused_without_its_password(url: str) -> None:
-    with pytest.raises(InvalidSetting, match="not the address of a judge") as error:
+    with pytest.raises(InvalidSetting, match="not a valid judge address") as error:
         Judge(url, "judge")
     assert "secret" not in str(error.value)
 
