@@ -56,7 +56,7 @@ def judge(arguments: JudgeCommand) -> int:
     asked = Judge(arguments.base_url, arguments.model, os.environ.get(KEY_VARIABLE, "").strip())
     found, show = None, progress_line()
     for found in judge_arms(record, (arms[0], arms[1]), asked, seed=arguments.seed, most=arguments.most):
-        show("Judging:", f"{found.done} of {found.prompts} prompts")
+        show("Judging", f"{found.done} of {found.prompts} prompts")
     print(file=sys.stderr)
     if found is not None:
         print(judged_text(found))

@@ -243,7 +243,7 @@ def test_the_key_is_sent_and_nowhere_else(
         judge = Judge(server.url, "judge", KEY)
     assert {headers["Authorization"] for _, headers, _ in server.asked} == {f"Bearer {KEY}"}
     printed = capsys.readouterr()
-    assert f"{ARMS[0]} won 0% against control" in printed.out
+    assert f"{ARMS[0]} won 0% of 2 prompts against control" in printed.out
     files = "".join(path.read_text(errors="replace") for path in record.folder.rglob("*") if path.is_file())
     assert KEY not in files + repr(judge) + printed.out + printed.err + caplog.text
 
