@@ -45,8 +45,8 @@ part("next-study", ({ element, props }) => {
   on("next-study", (/** @type {{model: string, data: string}} */ next) => {
     const isSame = !model || (next.model === model && next.data.startsWith(data));
     const words = isSame
-      ? text("Opens with {model} and {data}.", next)
-      : text("Opens with {model} and {data}, not with those shown here.", next);
+      ? text("Next study: {model}, {data}", next)
+      : text("Next study: {model}, {data} (not those of this recording)", next);
     Object.assign(within(element, "p"), { textContent: words, title: words });
   });
 });

@@ -250,7 +250,7 @@ def row_ranges(rows: Iterable[int]) -> str:
 
 
 def summary(about: Mapping[str, Any]) -> list[str]:
-    """Summarise the data of a record (`data` of `record.json`), one sentence per entry.
+    """Summarise the data of a record (`data` of `record.json`) as a list of sentences.
 
     Information missing from older records, which contain only counts, is left out.
     """

@@ -154,7 +154,7 @@ def arm_losses(
         tree: The module tree, with the slots active.
         batch: The collated rows.
         arms: Number of active slots.
-        backward_over: Divisor of the summed losses whose gradient is taken; 0 takes none.
+        backward_over: The gradient is that of the summed losses divided by this number; if 0, no gradient is computed.
         weights: Weight of each arm's loss in the gradient.
         gradients_of: Tensors to differentiate with respect to. Their gradients are returned, and trained tensors get
             none. If empty, gradients accumulate on the trained tensors.

@@ -93,9 +93,9 @@ class TrainingSettings(Settings):
     )
     execution: str = setting(
         "eager",
-        "How the layers are run. CUDA graphs and compilation pay off on a GPU that spends its time launching small "
-        "operations, but hardly on a CPU. With compilation, the first step with each new batch shape takes up to a "
-        "minute.",
+        "How the layers are run. CUDA graphs and compilation pay off if the GPU mostly waits for small operations to "
+        "be launched, but hardly on a CPU. With compilation, the first step with each new batch shape can take a "
+        "minute or more.",
         choices=EXECUTIONS,
     )
     learning_rate: float = setting(

@@ -60,10 +60,11 @@ class Call:
     _documents: dict[tuple[str, int, int], Documents] = field(default_factory=dict)
 
     def record(self, part: str, arguments: Mapping[str, Any]) -> None:
-        """Record the arguments of a module.
+        """Record the arguments of a call to a module.
 
         Args:
-            part: The component that contains the module; unprefixed argument names describe its rows.
+            part: The component that contains the module. Arguments without the prefix `decoder_` belong to this
+                component, except `labels`, which always belong to the decoder.
             arguments: The arguments by name.
         """
         for names, attribute in (

@@ -186,7 +186,8 @@ class NoiseSettings(Settings):
             for the layers.
 
         Raises:
-            InvalidSetting: If the model lacks a selected layer or per-layer embedding tables.
+            InvalidSetting: If the sites include a layer, or the per-layer embedding tables, that the model
+                does not have.
         """
         found = set()
         for first, last in _site_parts(self.sites):

@@ -53,8 +53,8 @@ QUOTA_UNTIL = later(
     "Your GPU time on Hugging Face is used up for now: sign in there for more, come back in {when}, or request less."
 )
 QUOTA_LEFT = later(
-    "Your GPU time on Hugging Face is used up for now ({asked} seconds requested, {left} left): "
-    "sign in there for more, come back in {when}, or request less."
+    "You do not have enough GPU time left on Hugging Face ({asked} seconds requested, {left} seconds left): "
+    "sign in there for more, request less, or come back in {when}."
 )
 BUSY = later("Your other GPU job on Hugging Face is still running: try again once it has finished.")
 TOO_LONG = later("Hugging Face does not allocate a GPU for that long: choose fewer steps, seeds, arms or answers.")
@@ -172,7 +172,7 @@ class AllocatedGpu:
     def answers(
         self, chosen: Sequence[SelectedArm], prompts: Sequence[Prompt], settings: DecodingSettings, limits: Limits
     ) -> Iterator[list[dict[str, Any]]]:
-        """Answer prompts inside one call, as `comparison.compare_arms` does.
+        """Run `comparison.compare_arms` inside one GPU call.
 
         Args:
             chosen: The arms.
@@ -181,7 +181,8 @@ class AllocatedGpu:
             limits: Limits of the server.
 
         Returns:
-            Iterator over the answers so far. It raises `LabError` if the answers cannot be computed.
+            Iterator that yields the answers generated so far, after each token. Iterating raises `LabError` if the
+            answers cannot be computed.
         """
         asked = [(str(one.record.folder), one.arm, one.seed) for one in chosen]
         plain_prompts = [(one.messages, one.reference, dict(one.own)) for one in prompts]

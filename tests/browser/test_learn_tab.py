@@ -78,7 +78,7 @@ def test_the_first_view_is_a_recorded_study_that_moves(lab_page: Any) -> None:
     told = lab_page.locator("#learn-next").inner_text()
     assert re.split(r"\n+", told) == [
         "Change the noise yourself", "Set up your own study",
-        "Opens with bundled model and world-format, not with those shown here.", "Under a minute on two cores",
+        "Next study: bundled model, world-format (not those of this recording)", "Under a minute on two cores",
     ]  # fmt: skip
     beside, below = (lab_page.locator(one).first.bounding_box() for one in ("#learn-next", ".lab-stage-loss"))
     assert beside["y"] + beside["height"] <= below["y"]

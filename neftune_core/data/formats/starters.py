@@ -68,7 +68,7 @@ def starter_file(name: str) -> Path:
 
 
 def held_out_file(name: str) -> Path | None:
-    """Return the separate held-out file of a starter set; None if a share is drawn instead."""
+    """Return the separate held-out file of a starter set; None if some of its rows are held out instead."""
     file = _starter(name).held_out
     return assets() / file if file else None
 

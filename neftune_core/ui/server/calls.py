@@ -121,7 +121,7 @@ def require_own_files(values: Sequence[Any], limits: Limits) -> None:
 
 
 class SessionKeys:
-    """Hashed keys of the sessions that most recently sent one."""
+    """The latest hashed key of each session, kept for the `MOST` sessions that sent a key most recently."""
 
     MOST = 10_000
 

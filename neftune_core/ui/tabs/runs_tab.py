@@ -205,7 +205,10 @@ def _answers(record: Record, *, is_own: bool) -> str:
 
 
 def settings_html(record: Record) -> str:
-    """Return the settings file of a record as HTML, or a comment if it cannot be read."""
+    """Return the settings file of a record as an HTML code block.
+
+    If the file cannot be read, the block contains a TOML comment that says so.
+    """
     try:
         text = settings_text(record.settings_file)
     except (OSError, UnicodeDecodeError, LabError):
