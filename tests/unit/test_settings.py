@@ -97,7 +97,7 @@ def test_settings_made_in_code_get_the_same_sentence(settings: type[Settings], v
         (
             {"sites": "5-2"},
             "The layers 5-2 are not a valid range",
-            "层 5-2 不是有效的范围：请先写较小的数，从 1 开始。",
+            "层 5-2 不是有效的范围：层号从 1 起，请先写较小的数。",
         ),
     ],
 )
