@@ -65,7 +65,7 @@ def test_a_study_of_adapters_that_the_disk_cannot_hold_is_refused_before_its_fir
     needed = disk_bytes(study, load(ModelSettings(source=tiny_source())))
     record = create(study, "", folder=tmp_path / "runs")
     said = run(record, Limits(disk_gigabytes=0.9 * needed / 1e9))
-    assert "of checkpoints and adapters" in said and "train fewer arms or seeds" in said
+    assert "of checkpoints and adapters" in said and "train with fewer arms or seeds" in said
     assert not any(event["event"] == "step" for event in record.events())
     assert run(create(study, "", folder=tmp_path / "other"), Limits(disk_gigabytes=2 * needed / 1e9)).startswith(
         "finished"

@@ -70,7 +70,7 @@ def test_a_study_that_went_on_is_resumed_like_any_other(tmp_path: Path) -> None:
 def test_a_study_without_its_state_cannot_go_on_and_says_why(tmp_path: Path) -> None:
     record = finished_run(of_three_arms(tmp_path))
     assert reason_against(record) == ""
-    with pytest.raises(InvalidSetting, match="at least one step"):
+    with pytest.raises(InvalidSetting, match="less than one step"):
         go_on(record, 0, "", Limits())
     with pytest.raises(DoesNotFit, match="allows at most 13"):
         go_on(record, 1, "", Limits(steps=13))

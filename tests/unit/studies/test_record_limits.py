@@ -187,7 +187,7 @@ def test_imports_count_as_the_visitors_disk(tmp_path: Path) -> None:
     limits = Limits(visitor_gigabytes=0.001)
     rows = {"data/source/rows.jsonl": os.urandom(400_000)}
     came = []
-    with pytest.raises(DoesNotFit, match="MB that are left"):
+    with pytest.raises(DoesNotFit, match="MB that are available"):
         for number in range(4):
             path = zipped(tmp_path, f"2026010{number + 1}-000000-abcdef", **rows)
             came.append(import_record(path, ANN, limits, folder=tmp_path / "runs"))

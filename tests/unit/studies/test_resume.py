@@ -261,7 +261,7 @@ def test_a_model_whose_weights_have_changed_is_refused(study: StudySettings) -> 
     record.update_about(model=record.about_table("model") | {"fingerprint": "0" * 16})
     ending = list(run_study(record, Limits(), lambda: False))[-1]
     assert ending["event"] == "failed"
-    assert "weights have changed" in ending["message"]
+    assert "have changed since this study was trained" in ending["message"]
 
 
 def test_the_previous_checkpoint_serves_if_the_process_died_between_two_renames(study: StudySettings) -> None:

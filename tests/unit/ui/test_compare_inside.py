@@ -20,7 +20,7 @@ def test_what_a_record_does_not_hold_is_said_and_measured_only_on_request(
     record = create(EXAMPLE, KEY)
     for view, words, can_measure in (
         (ROWS, "can be measured with the adapters", True),
-        (ROBUSTNESS, "measured once from the adapters", True),
+        (ROBUSTNESS, "measured once with the stored adapters", True),
         (WEIGHTS, "adapters of seed 0 are not stored", False),
     ):
         said, button, rows, figure = show_view(KEY, view, record.id, None)
