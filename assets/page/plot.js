@@ -81,6 +81,12 @@ class LiveFigure {
    */
   chosen = {};
 
+  /**
+   * Whether the vertical axis of each figure of each study is logarithmic, as first received.
+   * @type {Record<string, boolean>}
+   */
+  scales = {};
+
   /** @param {Given} given */
   constructor({ element, props, watch }) {
     /** @type {FigureNode & {parentElement: HTMLElement}} */
@@ -212,7 +218,8 @@ class LiveFigure {
    * @returns {boolean}
    */
   isLogarithmic(figure) {
-    return figure.log !== undefined && (this.choice().log ??= figure.log);
+    if (figure.log === undefined) return false;
+    return this.choice().log ?? (this.scales[`${figure.name} ${figure.study ?? ""}`] ??= figure.log);
   }
 
   /**

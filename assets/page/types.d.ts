@@ -144,6 +144,8 @@ interface Figure {
   narrow?: Layout;
   summary: string;
   log?: boolean;
+  /** Id of the record that the figure shows. */
+  study?: string;
   view?: string;
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,22 @@ def test_the_scale_of_a_figure_does_not_change_by_itself(lab_page: Any) -> None:
     lab_page.wait_for_function(f"{node}.labFigure.redraws > {drawn}")
     assert lab_page.evaluate(f"{node}._fullLayout.yaxis.type") == "linear"
     assert not lab_page.locator("#train-curves .lab-figure-choices input").first.is_checked()
+
+
+def test_a_finished_study_has_its_own_scale(browser: Any, lab_address: str, lab_home: Path) -> None:
+    record = owned_study(lab_home / "runs", KEY)
+    log = record.folder / "events.jsonl"
+    lines = log.read_text(encoding="utf-8").splitlines()
+    last = max(number for number, line in enumerate(lines) if json.loads(line)["event"] == "evaluated")
+    event = json.loads(lines[last])
+    event["arms"]["control"]["train_loss"] /= 1000
+    lines[last] = json.dumps(event)
+    log.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    node = "document.querySelector('#train-curves .lab-figure-plot')"
+    with visiting(browser, lab_address, key=KEY, link=f"?job={record.id}&tab=Train") as page:
+        page.wait_for_function(f"{node}?.labFigure?.value?.study === '{record.id}' && {node}._fullLayout")
+        page.wait_for_function(f"{node}._fullLayout.yaxis.type === 'log'")
+        assert page.locator("#train-curves .lab-figure-choices input").first.is_checked()
 
 
 def test_noise_rate_and_speed_have_a_view_of_their_own(lab_page: Any) -> None:

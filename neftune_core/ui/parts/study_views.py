@@ -46,6 +46,6 @@ def curves_of(record: Record, events: Sequence[Event], view: str) -> Figure:
         view: One of `STUDY_VIEWS`.
 
     Returns:
-        The figure.
+        The figure, with the id of the record as `study`.
     """
-    return STUDY_VIEWS[view][1](record, events)
+    return STUDY_VIEWS[view][1](record, events) | {"study": record.id}
