@@ -153,9 +153,7 @@ class Jobs:
         return record
 
     def stop(self, record_id: str, owner: str) -> None:
-        """Stop a waiting or running study, which can be resumed later.
-
-        A running study first saves its arms as of the last completed step.
+        """Stop a waiting or running study, which can be resumed; a running one first saves its last complete step.
 
         Args:
             record_id: Id of the record.

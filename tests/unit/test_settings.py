@@ -76,7 +76,7 @@ def test_a_wrong_setting_gets_one_sentence_that_names_it(values: dict, words: st
         (NoiseSettings, {"unit": "share"}, "The unit 'share' can only be used with token dropout"),
         (NoiseSettings, {"sites": "5-2"}, "The layers 5-2 are not a valid range"),
         (NoiseSettings, {"colour": "pink"}, "There is no setting called 'colour': change"),
-        (StudySettings, {"noise": ()}, "A study needs at least one arm with noise"),
+        (StudySettings, {"noise": ()}, "Besides the control, a study needs at least one arm with noise"),
         (StudySettings, {"training": {"epochs": 0}}, "The setting training.epochs cannot be 0"),
     ],
 )

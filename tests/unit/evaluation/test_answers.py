@@ -138,7 +138,7 @@ def test_an_answer_ends_at_the_models_context_and_a_prompt_that_fills_it_is_refu
     assert max(length for _, length in lengths) == narrow.context + 1
     assert {ended for ended, _ in lengths} <= {"stop", "limit"}
     full = dataclasses.replace(loaded, context=len(ids[0]))
-    with pytest.raises(DoesNotFit, match="shorten it"):
+    with pytest.raises(DoesNotFit, match="shorten the prompt"):
         next(stream_answers(AdapterStack(full, 1, rank=4, alpha=8), [0], ids[:1], AnswerSettings()))
 
 

@@ -275,7 +275,7 @@ def test_corpus_measures_are_resampled_as_corpora_for_these_seeds() -> None:
     examples = found.arms["noise"].examples
     assert examples is not None
     assert examples.estimate == pytest.approx(bleu(near, references).score)
-    assert "for these seeds" in found.text().lower()
+    assert "with these seeds" in found.text().lower()
     assert "20 examples" in found.text()
 
 
