@@ -63,6 +63,8 @@ class LiveFigure {
   touched = false;
   sketched = false;
   asked = false;
+  /** Whether the figure has changed while it was hidden. */
+  missed = false;
   /** @type {IntersectionObserver | undefined} */
   sight;
   frame = 0;
@@ -179,7 +181,8 @@ class LiveFigure {
     const figure = this.current();
     this.tell(figure.summary);
     const width = this.node.clientWidth;
-    if (!width) return; // its tab is closed; it is drawn when the tab opens
+    this.missed = !width; // its tab is closed: it is drawn once it has a width again
+    if (!width) return;
     const layout = this.laidOut(figure, width);
     this.offer(figure);
     if (!plotly()) {
@@ -325,7 +328,7 @@ class LiveFigure {
 
   resized() {
     const isChanged = this.node.clientWidth !== this.width || isFull(this.node.parentElement);
-    if (this.isSeen() && (isChanged || !this.drawn)) this.draw(); // also if its tab was closed before Plotly had loaded
+    if (this.isSeen() && (isChanged || this.missed || !this.drawn)) this.draw(); // also if its tab was closed before Plotly had loaded
   }
 
   /** Return whether the figure is visible; while the page opens, the tab mounted first may not be the requested one. */

@@ -57,6 +57,20 @@ def test_curves_whose_tab_was_left_before_plotly_had_loaded_are_drawn_when_it_op
         page.wait_for_function("document.querySelector('#train-curves .lab-figure-plot')?._fullLayout")
 
 
+def test_curves_that_grew_while_their_tab_was_closed_are_drawn_as_soon_as_they_are_visible(lab_page: Any) -> None:
+    open_tab(lab_page, "Train")
+    node = "document.querySelector('#train-curves .lab-figure-plot')"
+    lab_page.wait_for_function(f"{node}?._fullLayout")
+    grow = """(node) => {
+        const figure = node.labFigure, { value } = figure, block = document.querySelector("#train-curves");
+        block.style.display = "none";
+        figure.take({ ...value, data: value.data.map((trace) => ({ ...trace, y: trace.y.map(() => 7) })) });
+        return new Promise((done) => setTimeout(() => done(block.style.removeProperty("display")), 300));
+    }"""
+    lab_page.locator("#train-curves .lab-figure-plot").evaluate(grow)
+    lab_page.wait_for_function(f"{node}.data.every((trace) => trace.y.every((value) => value === 7))")
+
+
 def test_curves_are_seen_on_a_logarithmic_scale_and_smoothed_without_a_call_to_the_server(lab_page: Any) -> None:
     open_tab(lab_page, "Train")
     node = "document.querySelector('#train-curves .lab-figure-plot')"
