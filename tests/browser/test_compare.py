@@ -108,7 +108,7 @@ def test_what_trained_arms_do_is_seen_by_token_by_noise_and_by_layer(
         table = list(csv.DictReader(saved.value.path().read_text(encoding="utf-8").splitlines()))
         assert len(table) == sum(len(line["tokens"]) * len(line["losses"]) for line in lines)
         page.locator("[name=part]").select_option("written")
-        assert "wrote" in page.locator(".lab-rows-summary").inner_text()
+        assert "written by" in page.locator(".lab-rows-summary").inner_text()
         assert page.locator(".lab-rows-kinds tbody").count() == 0
         page.locator("#compare-view input[value=robustness]").check(force=True)
         page.locator("#inside-rows").wait_for(state="hidden")

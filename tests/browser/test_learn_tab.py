@@ -83,7 +83,7 @@ def test_the_first_view_is_a_recorded_study_that_moves(lab_page: Any) -> None:
     beside, below = (lab_page.locator(one).first.bounding_box() for one in ("#learn-next", ".lab-stage-loss"))
     assert beside["y"] + beside["height"] <= below["y"]
     lab_page.locator("#learn-to-train").click()
-    lab_page.locator("#train-plan .lab-plan", has_text="seconds here").wait_for()
+    lab_page.locator("#train-plan .lab-plan", has_text="on this machine").wait_for()
     lab_page.locator("#train-preset").wait_for()
     assert lab_page.evaluate(PLAN_FIRST)
     lab_page.get_by_role("tab", name="Learn", exact=True).click()
