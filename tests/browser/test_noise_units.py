@@ -124,7 +124,7 @@ def test_noise_that_rounding_eats_is_warned_of(page: Any) -> None:
     page.evaluate(MOVE, 0.5)
     std = 0.5 / math.sqrt(3 * sentence().clean.size)
     kept = 25 * math.log10(std / 1e-4)  # per cent, a quarter of them each power of ten
-    assert f"In bfloat16 only {kept:.3g}%" in warning.inner_text()
+    assert f"In bfloat16, only {kept:.3g}%" in warning.inner_text()
 
 
 def test_a_link_opens_the_page_as_it_was(page: Any, browser: Any) -> None:

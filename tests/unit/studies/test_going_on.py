@@ -45,7 +45,7 @@ def test_a_study_that_goes_on_has_the_numbers_of_one_trained_at_once(tmp_path: P
     assert (rates[8:] == rates[:4]) == (schedule == "constant")
     told = verdict_of(longer).text()
     assert f"was continued after step 8, when the result of the record {first.id} could already be seen" in told
-    assert "went on" not in verdict_of(whole).text() + before[2]
+    assert "was continued after" not in verdict_of(whole).text() + before[2]
     assert max(courses(longer, Question())[1].steps) == 12
     again = go_on(longer, 0.5, "", Limits())
     assert again.study.training.restarts == (8, 12) and again.study.training.steps == 14

@@ -88,7 +88,7 @@ def test_a_sweep_survives_its_own_file() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "needs at least one axis"),
+        ("", "needs at least one point, or at least one axis"),
         ("axes = 3", "axes cannot be 3"),
         ("[axes]\nnoise.strength = []", "has no values"),
         ("[axes]\nnoise.strength = [0]", "the control"),

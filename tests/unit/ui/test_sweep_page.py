@@ -77,7 +77,7 @@ def test_the_grid_of_the_page_becomes_a_sweep() -> None:
     [
         (["", "", "", "", "1, 2", "", "", "", "", 0, 1, ""], "No setting is chosen for the values"),
         (["noise.strength"] * 2 + ["", "", "1", "2", "", "", "", 0, 1, ""], "varied twice"),
-        (["", "", "", "", "", "", "", "", "", 0, 1, ""], "needs at least one axis"),
+        (["", "", "", "", "", "", "", "", "", 0, 1, ""], "needs at least one point, or at least one axis"),
         (["noise.strength", "", "", "", "1", "", "", "", "what", 0, 1, ""], "point 'what' cannot be read"),
         (["noise.strength", "", "", "", "1", "", "", "", "", None, 1, ""], "first seed"),
         (["noise.strength", "", "", "", "1", "", "", "", "", 0, 99, ""], "seeds cannot be 99"),
