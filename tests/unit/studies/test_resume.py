@@ -241,7 +241,7 @@ def test_a_checkpoint_of_other_data_is_refused(study: StudySettings) -> None:
     rows.write_text("".join(rows.read_text(encoding="utf-8").splitlines(keepends=True)[:10]), encoding="utf-8")
     ending = list(run_study(record, Limits(), lambda: False))[-1]
     assert ending["event"] == "failed"
-    assert "have changed since it started" in ending["message"]
+    assert "has changed since this study started" in ending["message"]
 
 
 def test_a_checkpoint_of_an_edited_row_is_refused(study: StudySettings) -> None:
