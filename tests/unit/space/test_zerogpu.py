@@ -208,8 +208,8 @@ def test_a_refusal_of_quota_becomes_its_sentence(platform: Platform) -> None:
     record = new()
     last = list(lent(platform).study(record, Limits(), lambda: False))[-1]
     assert last["event"] == "failed"
-    assert "GPU time on Hugging Face is used up" in last["message"]
-    assert "5 left" in last["message"]
+    assert "not have enough GPU time left on Hugging Face" in last["message"]
+    assert "5 seconds left" in last["message"]
     assert "3:25:01" in last["message"]
     assert record.ending() is not None
     with pytest.raises(NotAvailable, match="GPU time on Hugging Face is used up"):

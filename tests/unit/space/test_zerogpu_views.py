@@ -114,10 +114,10 @@ def test_what_the_platform_refuses_is_one_sentence_in_each_view(
 ) -> None:
     platform.quota = 5
     monkeypatch.setattr(gpu_seconds, "PROCESSOR_PARAMETERS", 0)
-    assert "5 left" in follow_on(lab, SENTENCE, MODEL, 1, NOISE)["problem"]
-    with pytest.raises(NotAvailable, match="5 left"):
+    assert "5 seconds left" in follow_on(lab, SENTENCE, MODEL, 1, NOISE)["problem"]
+    with pytest.raises(NotAvailable, match="5 seconds left"):
         view(lab, record, ROBUSTNESS)
-    with pytest.raises(NotAvailable, match="5 left"):
+    with pytest.raises(NotAvailable, match="5 seconds left"):
         list(measure_loss(lab, EXAMPLE.data, MODEL, NOISE))
 
 

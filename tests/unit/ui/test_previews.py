@@ -44,7 +44,7 @@ def test_a_sentence_is_read_at_the_first_place_with_noise(
     expected = hidden_states(bundled, FIRST_SENTENCE)[number][0].numpy()
     assert found.clean == pytest.approx(expected, rel=1e-5, abs=1e-6)  # one row and a batch of one
     assert found.about["behind"] == behind
-    assert found.about["place"] == (f"the output of layer {number}" if number else "")
+    assert found.about["layer"] == number
     assert bool(found.vocabulary_size) == (number == 0)
 
 

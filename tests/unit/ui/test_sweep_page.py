@@ -125,7 +125,7 @@ def test_a_sweep_of_methods_alone_varies_nothing_else_and_can_be_read_from_its_f
     (cell,) = cells(sweep)
     assert list(cell.study.arms) == ["control", "weight-noise-0.02", "weight-noise-0.05"]
     assert from_toml(SweepSettings, to_toml(sweep, comments=True)) == sweep
-    with pytest.raises(InvalidSetting, match="needs at least one axis"):
+    with pytest.raises(InvalidSetting, match="needs at least one point, or at least one axis"):
         sweep_of(asked(NoiseSettings(strength=5), [""], {}), grid())
 
 
