@@ -212,7 +212,7 @@ def test_a_refusal_of_quota_becomes_its_sentence(platform: Platform) -> None:
     assert "5 seconds left" in last["message"]
     assert "3:25:01" in last["message"]
     assert record.ending() is not None
-    with pytest.raises(NotAvailable, match="GPU time on Hugging Face is used up"):
+    with pytest.raises(NotAvailable, match="GPU time"):
         list(lent(platform).answers([SelectedArm(record, "control", 0)], QUESTION, ASK, Limits()))
 
 

@@ -123,7 +123,7 @@ def test_a_visitor_may_not_fill_the_queue(rows: Path) -> None:
     first = jobs.submit(two_arms(rows, epochs=500), ANN)
     until_event(first, "started")
     second = jobs.submit(two_arms(rows), ANN)
-    with pytest.raises(DoesNotFit, match="in the queue: 1"):
+    with pytest.raises(DoesNotFit, match="You have 1 study in the queue"):
         jobs.submit(two_arms(rows), ANN)
     for record in (second, first):
         jobs.stop(record.id, ANN)
