@@ -25,6 +25,7 @@ from neftune_core.studies.comparison import has_arm, saved_arms, saved_best, sel
 from neftune_core.studies.judging import outcomes_of
 from neftune_core.studies.records.disk_quota import bytes_of
 from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.records.removal import remove
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.steering.best_arms import best_step, improvements, stored_steps
 from neftune_core.studies.study import run_study
@@ -84,6 +85,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
         losses = _held_out(made, "control")
         if min(losses, key=losses.__getitem__) < max(losses) and 0 < _early_end(made) < max(losses):
             return made
+        remove(made)
         del LARGE_RATES[0]
     raise AssertionError("no study gets worse towards its end")
 

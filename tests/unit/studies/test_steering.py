@@ -351,7 +351,7 @@ def test_only_the_noise_of_a_running_live_study_can_be_changed(tmp_path: Path) -
     assert strengths(run.result.record.events()) == [(0, 2, 12.5)]
     with pytest.raises(InvalidSetting, match="no verdict"):
         SweepSettings(study=_live(tmp_path), axes={"noise.strength": (0, 5)})
-    with pytest.raises(InvalidSetting, match="noise arm"):
+    with pytest.raises(InvalidSetting, match="an arm whose noise"):
         StudySettings(live=True, noise=(), methods=({"weight_decay": 0.1},))
 
 
