@@ -65,7 +65,7 @@ def test_depth_is_measured_in_one_call_and_follows_the_slider(page: Any) -> None
     assert line["x"] == pytest.approx(expected["lines"]["sizes"]["mean"][1], rel=0.05)
     summary = page.locator("#noise-figure .lab-figure-summary").inner_text()
     assert "interpolated" in summary
-    share = re.findall(r"disturbance is (\S+)% as large as", summary)
+    share = re.findall(r"disturbance is (\S+)% of the size", summary)
     assert float(share[0]) == pytest.approx(100 * expected["lines"]["sizes"]["mean"][1][0], rel=0.05)
     page.evaluate(MOVE, 0)
     assert not np.array(page.evaluate(f"{CURRENT}.data[0].z")).any()
