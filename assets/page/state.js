@@ -30,7 +30,9 @@ window.fetch = (place, options) => {
   if (!isCall || !described.server) return asking(place, options);
   const headers = new Headers(options?.headers);
   headers.set("x-lab-server", described.server);
-  return asking(place, { ...options, headers });
+  const answer = asking(place, { ...options, headers });
+  answer.then(({ ok }) => ok || restored(), restored); // a refused or failed call restores nothing
+  return answer;
 };
 
 /** Return the component of every value of the state, by name. */
@@ -98,7 +100,7 @@ export const restored = () => void delete document.body.dataset.labRestoring;
 // Until then, the controls ignore clicks, because the stored state would overwrite new values.
 if (opened()) {
   document.body.dataset.labRestoring = "yes";
-  setTimeout(restored, 5000); // in case the server does not answer
+  setTimeout(restored, 30000); // in case the server accepts the call and never answers
 }
 
 // ------------------------------------------------------------------ storage

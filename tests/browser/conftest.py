@@ -18,7 +18,7 @@ CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAM
 
 # The Noise tab with what comes after its first picture: the other views, the ruler, and the repeated draws.
 WHOLE = """Lab.noise?.views.map && document.querySelector('.lab-ruler svg').hasAttribute('aria-label')
-    && Lab.noise.detailsOf(document.querySelector('#noise-figure .lab-figure-plot').labFigure.value.payload)"""
+    && Lab.noise.detailsOf(document.querySelector('#noise-figure .lab-figure-plot').labFigure?.value?.payload)"""
 
 
 @pytest.fixture(scope="session")

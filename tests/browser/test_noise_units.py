@@ -41,7 +41,7 @@ def test_another_unit_keeps_the_noise_and_shows_it_in_the_new_unit(page: Any) ->
 
 def test_faint_noise_stays_what_it_is_in_another_unit(page: Any) -> None:
     page.locator("#noise-text textarea").fill("one " * 480)
-    page.wait_for_function(f"{FIGURE}.labFigure.value.payload.length === 480")
+    page.wait_for_function(f"{FIGURE}.labFigure?.value?.payload.length === 480")
     page.evaluate(MOVE, 0.5)
     choose_unit(page, "std")
     expected = 0.5 / math.sqrt(3 * 480 * WIDTH)  # between two steps of its slider
@@ -72,7 +72,7 @@ def test_a_link_with_a_strength_between_two_steps_is_opened_with_it(cache: Any, 
         page.wait_for_function(f"({HEIGHTS})[1][0] !== {first}")  # the server takes it too
         page.evaluate(MOVE, 60)
         page.locator("#noise-again").click()
-        page.wait_for_function(f"({RESULT}).deviation > 0 && {FIGURE}.labFigure.value.controls.strength.value === 60")
+        page.wait_for_function(f"({RESULT}).deviation > 0 && {FIGURE}.labFigure?.value?.controls.strength.value === 60")
         assert page.locator(".lab-message").count() == 0
 
 
@@ -131,7 +131,7 @@ def test_a_link_opens_the_page_as_it_was(page: Any, browser: Any) -> None:
     page.evaluate(MOVE, 20)
     page.locator("#noise-kind label", has_text="Laplace").click()
     page.locator("#noise-text textarea").fill("A second sentence.")
-    page.wait_for_function(f"{FIGURE}.labFigure.value.payload.length === 4")
+    page.wait_for_function(f"{FIGURE}.labFigure?.value?.payload.length === 4")
     page.locator(".lab-unfold").click()
     page.locator("#noise-schedule label", has_text="Warm-up").click()
     page.locator("#noise-special-tokens input").uncheck()
@@ -140,7 +140,7 @@ def test_a_link_opens_the_page_as_it_was(page: Any, browser: Any) -> None:
     assert "noise.schedule=warm-up" in link
     other = browser.new_page()
     other.goto(link)
-    other.wait_for_function(f"window.Lab && Lab.Plotly && {FIGURE}.labFigure.value.payload.length === 4")
+    other.wait_for_function(f"window.Lab && Lab.Plotly && {FIGURE}.labFigure?.value?.payload.length === 4")
     assert other.evaluate(RESULT) == result
     assert other.evaluate(f"{CURRENT}.view") == "angles"
     says(other, "Laplace noise, alpha 15 and 20, no special tokens, warm-up")

@@ -151,15 +151,15 @@ def test_the_curves_that_grew_are_those_of_the_whole_log(browser: Any, lab_addre
             record.append(event)
             page.wait_for_timeout(50)
         expected = loss_curves(record.log().read(), record.arms)
-        page.wait_for_function(f"JSON.parse({SHOWN}).data[0]?.x.at(-1) === 60")
+        page.wait_for_function(f"JSON.parse({SHOWN})?.data[0]?.x.at(-1) === 60")
         shown = json.loads(page.evaluate(SHOWN))
         assert shown == json.loads(json.dumps(expected))
         assert any('"changes"' in text for text in whole)
         open_tab(page, "Train")
         page.locator("#train-view label", has_text="Noise, rate and speed").click()
-        page.wait_for_function(f"JSON.parse({SHOWN}).name === 'rates'")
+        page.wait_for_function(f"JSON.parse({SHOWN})?.name === 'rates'")
         page.locator("#train-view label", has_text="Losses").click()
-        page.wait_for_function(f"JSON.parse({SHOWN}).name === 'losses' && JSON.parse({SHOWN}).data[0].x.length === 60")
+        page.wait_for_function(f"JSON.parse({SHOWN})?.name === 'losses' && JSON.parse({SHOWN}).data[0].x.length === 60")
 
 
 def test_a_lost_connection_is_told_until_the_server_answers_again(
