@@ -3,6 +3,21 @@
 // This script runs before any module is loaded. If the browser refuses such modules, the page reloads without the import map.
 
 (() => {
+  // Gradio makes its configuration reactive (Svelte's $state), so that every read goes through a proxy. While the page opens, it
+  // looks through all events for each component: several million reads, a fifth of the time. Nothing changes the events, and
+  // Svelte leaves arrays of another class as they are; so do the copies that `filter` makes of such an array.
+  class Unchanging extends Array {}
+  /** @type {any} */
+  let config;
+  Object.defineProperty(window, "gradio_config", {
+    configurable: true,
+    get: () => config,
+    set: (found) => {
+      Object.setPrototypeOf(found.dependencies, Unchanging.prototype);
+      config = found;
+    },
+  });
+
   const ONE_BY_ONE = "scripts-one-by-one";
   const script = /** @type {HTMLScriptElement} */ (document.currentScript);
   const folder = new URL("../../assets/", script.src).href;

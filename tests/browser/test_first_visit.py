@@ -6,9 +6,10 @@ import re
 from typing import Any
 
 import pytest
-from served_lab import PATIENCE
+from served_lab import PATIENCE, visiting
 
 from neftune_core.bench.page import first_visit
+from neftune_core.ui.server import framework
 
 pytestmark = pytest.mark.browser
 
@@ -21,6 +22,14 @@ def test_a_first_visit_asks_for_little(browser: Any, lab_address: str) -> None:
     assert visit.size <= MOST_BYTES
     assert visit.calls <= MOST_CALLS
     assert 0 < visit.picture <= visit.opened
+
+
+def test_the_page_opens_without_searching_every_event_for_every_component(browser: Any, lab_address: str) -> None:
+    with visiting(browser, lab_address) as page:
+        [name] = framework.faster_scripts()
+        assert page.evaluate(f"fetch('./assets/{name}').then((it) => it.text())") == framework.faster_scripts()[name]
+        # The framework has copied the events; its copies have the class that is not made reactive.
+        assert page.evaluate("window.gradio_config.dependencies.filter(() => true).constructor.name") == "Unchanging"
 
 
 def test_a_browser_that_refuses_the_scripts_in_one_file_fetches_them_one_by_one(browser: Any, lab_address: str) -> None:

@@ -1,7 +1,8 @@
-"""Combine Gradio's style sheets and small scripts into two files, which replace about eighty requests."""
+"""Combine Gradio's style sheets and small scripts into two files, instead of about eighty; speed up one script."""
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +23,7 @@ _RELATIVE = re.compile(r"""url\((["']?)(?:\./)?(?!data:|["'#/]|\w+:)""")
 _ENTRY = re.compile(r'<script type="module"[^>]*src="\./assets/([^"]+)"')
 _STATIC = re.compile(r'\b(from|import)"\./([^"]+\.js)"')
 _COMPONENT = re.compile(r"\b(\w+):\{[^{}]*?component:\(\)=>\w+\(\(\)=>import\(`\./([^`]+)`\)[^{}]*\}")
+_EVENT_PROPERTIES = re.compile(r"async set_event_args\(\w+,(\w+)\)\{")
 _SHELL = re.compile(r"import\(`\./((?:Index|Blocks)-[^`]+)`\)")
 
 
@@ -73,6 +75,23 @@ def _imported(text: str, components: set[str]) -> Iterator[str]:
     yield from (name for _, name in _STATIC.findall(text))
     yield from (name for component, name in _COMPONENT.findall(text) if component in components)
     yield from _SHELL.findall(_COMPONENT.sub("", text))
+
+
+@functools.cache
+def faster_scripts() -> dict[str, str]:
+    """Return those of Gradio's scripts, by file name, that open the page faster with a change that has no other effect.
+
+    For every event, Gradio searches the tree of components for the component whose properties the event sets, twice
+    while the page opens, even if the event sets none. These searches took half of the scripts' time. With the change,
+    such an event returns at once. If a version of Gradio has no such place, nothing is returned.
+    """
+    found = {}
+    for path in FOLDER.glob("Blocks-*.js"):
+        text = path.read_text(encoding="utf-8")
+        faster = _EVENT_PROPERTIES.sub(r"\g<0>if(!Object.keys(\1).length)return()=>{};", text)
+        if faster != text:
+            found[path.name] = faster
+    return found
 
 
 def one_script(components: Iterable[str]) -> str:

@@ -195,7 +195,11 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits, routes: Se
         "css": theme.css(),
         "head": script(),
         "app_kwargs": {
-            "routes": [Route(f"/{FILES}/{{version}}/{{name}}", serve_file), *routes],
+            "routes": [
+                Route(f"/{FILES}/{{version}}/{{name}}", serve_file),
+                *(Route(f"/assets/{name}", faster_script) for name in framework.faster_scripts()),
+                *routes,
+            ],
             "middleware": [files, view],
         },
         "max_file_size": f"{limits.upload_megabytes}mb",
@@ -259,6 +263,8 @@ def _content(name: str, components: frozenset[str]) -> bytes:
         return framework.one_sheet("../..").encode()
     if name == SMALL_SCRIPTS:
         return framework.one_script(components).encode()
+    if faster := framework.faster_scripts().get(name):
+        return faster.encode()
     return as_one(f"page/{ENTRY}").encode() if name == ENTRY else files()[name].read_bytes()
 
 
@@ -281,7 +287,16 @@ def page_file(request: Request, components: frozenset[str] = frozenset()) -> Res
     name = request.path_params["name"]
     if name != SHEET and name not in files():
         return Response(status_code=404)
-    headers = {"Cache-Control": A_YEAR if request.path_params["version"] == version() else "no-cache"}
+    return _served(request, name, components, A_YEAR if request.path_params["version"] == version() else "no-cache")
+
+
+def faster_script(request: Request) -> Response:
+    """Serve one of `framework.faster_scripts()` in place of Gradio's own."""
+    return _served(request, request.url.path.rpartition("/")[2], frozenset(), A_YEAR)
+
+
+def _served(request: Request, name: str, components: frozenset[str], cached: str) -> Response:
+    headers = {"Cache-Control": cached}
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     if "gzip" in request.headers.get("accept-encoding", ""):
         headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}

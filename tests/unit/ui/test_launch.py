@@ -111,3 +111,24 @@ def test_a_script_of_the_framework_that_was_renamed_is_only_fetched_by_itself(
         "leaf.js": "export{}",
         "small.js": 'import"framework/leaf.js";export const a=1',
     }
+
+
+def test_events_that_set_no_properties_return_before_the_framework_searches_for_a_component() -> None:
+    [(name, faster)] = framework.faster_scripts().items()
+    served = (framework.FOLDER / name).read_text(encoding="utf-8")
+    inserted = re.search(
+        r"async set_event_args\(\w+,(\w+)\)\{(if\(!Object\.keys\(\1\)\.length\)return\(\)=>\{\};)", faster
+    )
+    assert inserted and faster.replace(inserted[2], "", 1) == served
+
+
+def test_a_script_of_the_framework_without_the_slow_place_is_served_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "Blocks-1.js").write_text("async set_properties(e,t){}", encoding="utf-8")
+    monkeypatch.setattr(framework, "FOLDER", tmp_path)
+    framework.faster_scripts.cache_clear()
+    try:
+        assert framework.faster_scripts() == {}
+    finally:
+        framework.faster_scripts.cache_clear()
