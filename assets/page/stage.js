@@ -97,6 +97,7 @@ class Panel {
 export class Stage {
   playing = false;
   isSeen = true;
+  frames = 0; // the number of the requested frame; 0 if none is requested
   step = 0;
   epoch = -1;
 
@@ -129,6 +130,7 @@ export class Stage {
     offerFullScreen(root, within(root, "[data-do=full]"), () => this.resized());
     new ResizeObserver(([{ contentRect }]) => {
       this.isSeen = contentRect.width > 0; // reading it at each frame would recompute the layout of the page
+      if (this.isSeen && this.playing && !this.frames) this.advance();
       this.resized();
     }).observe(root);
     this.pause();
@@ -214,22 +216,28 @@ export class Stage {
     this.button.dataset.state = "playing";
     this.button.setAttribute("aria-label", text("Pause"));
     if (this.step >= this.value.steps) this.step = 0;
+    if (!this.frames) this.advance();
+  }
+
+  /** Advance the playback at every frame until it is paused or hidden. */
+  advance() {
     /** @type {number | null} */
     let last = null;
     /** @param {number} now */
     const frame = (now) => {
-      if (!this.playing) return;
+      this.frames = 0;
+      if (!this.playing || !this.isSeen) return;
       const passed = last === null ? 0 : Math.min(now - last, 100) / 1000;
       last = now;
       const step = Math.min(this.value.steps, this.step + (passed / SECONDS) * this.value.steps);
-      if (this.isSeen) this.show(step); // a hidden stage is not drawn
+      this.show(step);
       if (step >= this.value.steps) {
         this.pause();
         return this.show(step);
       }
-      requestAnimationFrame(frame);
+      this.frames = requestAnimationFrame(frame);
     };
-    requestAnimationFrame(frame);
+    this.frames = requestAnimationFrame(frame);
   }
 
   pause() {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served_lab import SharedLab, opened_page, served
+from served_lab import SharedLab, served, visiting
 
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser")
 CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
@@ -58,25 +58,17 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
-@pytest.fixture(scope="session")
-def cache(browser: Any) -> Iterator[Any]:
-    """Share the browser's cache between tests; storage is separate for each test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 860})
-    yield context
-    context.close()
-
-
 @pytest.fixture
-def page(cache: Any, address: str) -> Iterator[Any]:
+def page(browser: Any, address: str) -> Iterator[Any]:
     """Return a new visitor's page with the invented preview."""
-    with opened_page(cache, address, "?tab=Noise") as opened:
+    with visiting(browser, address, link="?tab=Noise") as opened:
         opened.wait_for_function("document.querySelector('#noise-figure .lab-figure-plot')?._fullLayout")
         opened.wait_for_function(WHOLE)
         yield opened
 
 
 @pytest.fixture
-def lab_page(cache: Any, lab_address: str) -> Iterator[Any]:
+def lab_page(browser: Any, lab_address: str) -> Iterator[Any]:
     """Return a new visitor's page of the complete lab."""
-    with opened_page(cache, lab_address) as opened:
+    with visiting(browser, lab_address) as opened:
         yield opened

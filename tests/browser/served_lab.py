@@ -50,15 +50,44 @@ class SharedLab:
         self._stack.close()
 
 
+# Nothing moves by itself, since moving pictures would take much of the machine.
+LOOKS = {"viewport": {"width": 1280, "height": 860}, "reduced_motion": "reduce"}
+_SHARED: dict[Any, Any] = {}
+
+
+def shared_context(browser: Any) -> Any:
+    """Return the context whose cache the tests share: a new one would fetch and compile all scripts again."""
+    if browser not in _SHARED:
+        _SHARED[browser] = browser.new_context(**LOOKS)
+    return _SHARED[browser]
+
+
 @contextmanager
-def visiting(browser: Any, address: str, *, key: str = "", link: str = "") -> Iterator[Any]:
-    """Yield the open page of a new visitor, or of the one with `key`; `link` is a query such as `?job=...`."""
-    context = browser.new_context(viewport={"width": 1280, "height": 860})
-    if key:
-        context.add_init_script(f"localStorage.setItem('neftune-lab-owner', '{key}')")
-    with opened_page(context, address, link) as opened:
-        yield opened
-    context.close()
+def visiting(browser: Any, address: str, *, key: str = "", link: str = "", alone: bool = False) -> Iterator[Any]:
+    """Yield the open page of a new visitor, or of the one with `key`.
+
+    Args:
+        browser: The browser.
+        address: Address of the lab.
+        key: Key of the visitor.
+        link: A query such as `?job=...`.
+        alone: Whether the page gets a context of its own, for example for a clock, which belongs to a context.
+    """
+    context = browser.new_context(**LOOKS) if alone else shared_context(browser)
+    before = list(context.pages)
+    try:
+        with opened_page(context, address, link, key=key) as opened:
+            yield opened
+    except BaseException:
+        _SHARED.pop(browser, None)  # what a failed test left behind
+        context.close()
+        raise
+    for page in context.pages:
+        if page not in before:
+            page.close()
+    context.clear_cookies()
+    if alone:
+        context.close()
 
 
 # What the framework says of a call that was under way as the page was loaded again.
@@ -66,10 +95,12 @@ BROKEN_OFF = ("AbortError", "Unexpected error Connection errored out")
 
 
 @contextmanager
-def opened_page(context: Any, address: str, link: str = "") -> Iterator[Any]:
+def opened_page(context: Any, address: str, link: str = "", *, key: str = "") -> Iterator[Any]:
     """Yield the open page; fail on page errors and on requests to other hosts. Nothing stays stored."""
     opened = context.new_page()
     opened.set_default_timeout(PATIENCE)
+    if key:
+        opened.add_init_script(f"localStorage.setItem('neftune-lab-owner', '{key}')")
     faults: list[str] = []
     opened.on("pageerror", lambda error: faults.append(str(error)))
     opened.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)

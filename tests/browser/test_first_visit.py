@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from served_lab import PATIENCE, visiting
+from served_lab import LOOKS, PATIENCE, opened_page, visiting
 
 from neftune_core.bench.page import first_visit
 from neftune_core.ui.server import framework
@@ -24,12 +24,31 @@ def test_a_first_visit_asks_for_little(browser: Any, lab_address: str) -> None:
     assert 0 < visit.picture <= visit.opened
 
 
+FRAMES = """const asked = window.requestAnimationFrame;
+window.frames_asked = 0;
+window.requestAnimationFrame = (draw) => { window.frames_asked += 1; return asked.call(window, draw); };"""
+
+
 def test_the_page_opens_without_searching_every_event_for_every_component(browser: Any, lab_address: str) -> None:
     with visiting(browser, lab_address) as page:
-        [name] = framework.faster_scripts()
-        assert page.evaluate(f"fetch('./assets/{name}').then((it) => it.text())") == framework.faster_scripts()[name]
-        # The framework has copied the events; its copies have the class that is not made reactive.
+        for name, text in framework.mended_scripts().items():
+            assert page.evaluate(f"fetch('./assets/{name}').then((it) => it.text())") == text
+        # The framework's copies of the events have the class that is not made reactive.
         assert page.evaluate("window.gradio_config.dependencies.filter(() => true).constructor.name") == "Unchanging"
+
+
+def test_an_open_page_that_nobody_touches_draws_no_frames(browser: Any, lab_address: str) -> None:
+    context = browser.new_context(**LOOKS)
+    context.add_init_script(FRAMES)
+    with opened_page(context, lab_address) as page:
+        page.wait_for_function(
+            """async () => {
+                window.frames_asked = 0;
+                await new Promise((go) => setTimeout(go, 500));
+                return window.frames_asked === 0;
+            }"""
+        )
+    context.close()
 
 
 def test_a_browser_that_refuses_the_scripts_in_one_file_fetches_them_one_by_one(browser: Any, lab_address: str) -> None:

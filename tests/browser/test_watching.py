@@ -102,7 +102,7 @@ def test_calls_follow_each_other_until_the_first_point_and_then_once_a_second(
     browser: Any, lab_address: str, lab_home: Path
 ) -> None:
     record = create(EXAMPLE, KEY, folder=lab_home / "runs")
-    with record.claimed(), visiting(browser, lab_address, key=KEY) as page:
+    with record.claimed(), visiting(browser, lab_address, key=KEY, alone=True) as page:
         page.clock.install()
         begun, answered = list[str](), list[str]()
         page.on("request", lambda call: begun.append(call.url) if "page-study" in call.url else None)

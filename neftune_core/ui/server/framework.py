@@ -1,4 +1,4 @@
-"""Combine Gradio's style sheets and small scripts into two files, instead of about eighty; speed up one script."""
+"""Combine Gradio's style sheets and small scripts into two files, instead of about eighty; mend two scripts."""
 
 from __future__ import annotations
 
@@ -23,8 +23,20 @@ _RELATIVE = re.compile(r"""url\((["']?)(?:\./)?(?!data:|["'#/]|\w+:)""")
 _ENTRY = re.compile(r'<script type="module"[^>]*src="\./assets/([^"]+)"')
 _STATIC = re.compile(r'\b(from|import)"\./([^"]+\.js)"')
 _COMPONENT = re.compile(r"\b(\w+):\{[^{}]*?component:\(\)=>\w+\(\(\)=>import\(`\./([^`]+)`\)[^{}]*\}")
-_EVENT_PROPERTIES = re.compile(r"async set_event_args\(\w+,(\w+)\)\{")
 _SHELL = re.compile(r"import\(`\./((?:Index|Blocks)-[^`]+)`\)")
+MENDED = (
+    # For every event, Gradio searches the tree of components for the component whose properties the event sets, twice
+    # while the page opens, even if the event sets none. These searches took half of the scripts' time.
+    ("Blocks", re.compile(r"async set_event_args\(\w+,(\w+)\)\{"), r"\g<0>if(!Object.keys(\1).length)return()=>{};"),
+    # The clock beside "Loading..." goes on after the page has opened: it drew every frame for as long as the page was
+    # open, a quarter of a core. It ends with its component.
+    (
+        "statustracker",
+        re.compile(r"(\w+)\(\(\)=>\{\w+\.status===`pending`\?\w+\(\):\w+\(\(\)=>\{(\w+)\(\)\}\)\}\)"),
+        r"\1(()=>\2),\g<0>",
+    ),
+)
+"""Places in Gradio's scripts that cost time and change nothing: the script, the place, and its replacement."""
 
 
 def sheets() -> Mapping[str, Path]:
@@ -78,19 +90,17 @@ def _imported(text: str, components: set[str]) -> Iterator[str]:
 
 
 @functools.cache
-def faster_scripts() -> dict[str, str]:
-    """Return those of Gradio's scripts, by file name, that open the page faster with a change that has no other effect.
+def mended_scripts() -> dict[str, str]:
+    """Return Gradio's scripts that have a place of `MENDED`, by file name, with the replacement.
 
-    For every event, Gradio searches the tree of components for the component whose properties the event sets, twice
-    while the page opens, even if the event sets none. These searches took half of the scripts' time. With the change,
-    such an event returns at once. If a version of Gradio has no such place, nothing is returned.
+    A version of Gradio without such a place is served as it is.
     """
     found = {}
-    for path in FOLDER.glob("Blocks-*.js"):
-        text = path.read_text(encoding="utf-8")
-        faster = _EVENT_PROPERTIES.sub(r"\g<0>if(!Object.keys(\1).length)return()=>{};", text)
-        if faster != text:
-            found[path.name] = faster
+    for name, place, replacement in MENDED:
+        for path in FOLDER.glob(f"{name}-*.js"):
+            text, count = place.subn(replacement, path.read_text(encoding="utf-8"))
+            if count:
+                found[path.name] = text
     return found
 
 

@@ -197,7 +197,7 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits, routes: Se
         "app_kwargs": {
             "routes": [
                 Route(f"/{FILES}/{{version}}/{{name}}", serve_file),
-                *(Route(f"/assets/{name}", faster_script) for name in framework.faster_scripts()),
+                *(Route(f"/assets/{name}", mended_script) for name in framework.mended_scripts()),
                 *routes,
             ],
             "middleware": [files, view],
@@ -263,8 +263,8 @@ def _content(name: str, components: frozenset[str]) -> bytes:
         return framework.one_sheet("../..").encode()
     if name == SMALL_SCRIPTS:
         return framework.one_script(components).encode()
-    if faster := framework.faster_scripts().get(name):
-        return faster.encode()
+    if mended := framework.mended_scripts().get(name):
+        return mended.encode()
     return as_one(f"page/{ENTRY}").encode() if name == ENTRY else files()[name].read_bytes()
 
 
@@ -290,8 +290,8 @@ def page_file(request: Request, components: frozenset[str] = frozenset()) -> Res
     return _served(request, name, components, A_YEAR if request.path_params["version"] == version() else "no-cache")
 
 
-def faster_script(request: Request) -> Response:
-    """Serve one of `framework.faster_scripts()` in place of Gradio's own."""
+def mended_script(request: Request) -> Response:
+    """Serve one of `framework.mended_scripts()` in place of Gradio's own."""
     return _served(request, request.url.path.rpartition("/")[2], frozenset(), A_YEAR)
 
 

@@ -113,22 +113,26 @@ def test_a_script_of_the_framework_that_was_renamed_is_only_fetched_by_itself(
     }
 
 
-def test_events_that_set_no_properties_return_before_the_framework_searches_for_a_component() -> None:
-    [(name, faster)] = framework.faster_scripts().items()
-    served = (framework.FOLDER / name).read_text(encoding="utf-8")
-    inserted = re.search(
-        r"async set_event_args\(\w+,(\w+)\)\{(if\(!Object\.keys\(\1\)\.length\)return\(\)=>\{\};)", faster
-    )
-    assert inserted and faster.replace(inserted[2], "", 1) == served
+def test_mended_scripts_of_the_framework_differ_by_what_is_inserted() -> None:
+    inserted = {
+        "Blocks": r"async set_event_args\(\w+,(\w+)\)\{(if\(!Object\.keys\(\1\)\.length\)return\(\)=>\{\};)",
+        "statustracker": r"()((\w+)\(\(\)=>(\w+)\),)\3\(\(\)=>\{\w+\.status===`pending`.{1,30}\4\(\)",
+    }
+    mended = framework.mended_scripts()
+    assert {name.partition("-")[0] for name in mended} == set(inserted)
+    for name, text in mended.items():
+        found = re.search(inserted[name.partition("-")[0]], text)
+        assert found and text.replace(found[2], "", 1) == (framework.FOLDER / name).read_text(encoding="utf-8")
 
 
-def test_a_script_of_the_framework_without_the_slow_place_is_served_as_it_is(
+def test_scripts_of_the_framework_without_these_places_are_served_as_they_are(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "Blocks-1.js").write_text("async set_properties(e,t){}", encoding="utf-8")
+    (tmp_path / "statustracker-1.js").write_text("O(()=>{o.status===`busy`?Ve():ee(()=>{He()})})", encoding="utf-8")
     monkeypatch.setattr(framework, "FOLDER", tmp_path)
-    framework.faster_scripts.cache_clear()
+    framework.mended_scripts.cache_clear()
     try:
-        assert framework.faster_scripts() == {}
+        assert framework.mended_scripts() == {}
     finally:
-        framework.faster_scripts.cache_clear()
+        framework.mended_scripts.cache_clear()
