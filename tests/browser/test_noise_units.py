@@ -20,7 +20,7 @@ from noise_page import (
     says,
     sentence,
 )
-from served_lab import opened_page
+from served_lab import visiting
 
 from neftune_core.figures.norms import token_effects
 from neftune_core.noise.settings import NoiseSettings
@@ -62,8 +62,8 @@ def test_noise_beyond_the_end_of_another_slider_is_reported(page: Any) -> None:
     assert "ends at" not in page.locator(".lab-warning").inner_text()
 
 
-def test_a_link_with_a_strength_between_two_steps_is_opened_with_it(cache: Any, address: str) -> None:
-    with opened_page(cache, address, "?noise.unit=std&noise.strength=0.000321") as page:
+def test_a_link_with_a_strength_between_two_steps_is_opened_with_it(browser: Any, address: str) -> None:
+    with visiting(browser, address, link="?noise.unit=std&noise.strength=0.000321") as page:
         page.wait_for_function("Lab.read('noise-strength') === 0.000321")
         page.wait_for_function(f"{FIGURE}?.labFigure?.current().controls.strength === 0.000321")
         choose_unit(page, "alpha")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from page_steps import upload
-from served_lab import opened_page
+from served_lab import visiting
 
 pytestmark = pytest.mark.browser
 
@@ -54,11 +54,11 @@ def test_a_model_that_cannot_be_loaded_is_reported_at_its_button_until_another_i
 
 @pytest.mark.parametrize(("path", "words"), [("", "is not accepted: notes.exe"), ("zh", "不支持这种文件")])
 def test_a_refused_file_is_reported_at_its_field_until_another_is_chosen(
-    cache: Any, address: str, tmp_path: Path, path: str, words: str
+    browser: Any, address: str, tmp_path: Path, path: str, words: str
 ) -> None:
     (tmp_path / "notes.exe").write_text("no rows", encoding="utf-8")
     (tmp_path / "rows.jsonl").write_text('{"instruction": "Name one.", "output": "One."}\n', encoding="utf-8")
-    with opened_page(cache, address, f"{path}?tab=Data") as page:
+    with visiting(browser, address, link=f"{path}?tab=Data") as page:
         page.locator("#data-source label").nth(1).click()
         upload(page, "#data-file", tmp_path / "notes.exe")
         page.locator(".lab-message", has_text=words).wait_for()
@@ -68,8 +68,8 @@ def test_a_refused_file_is_reported_at_its_field_until_another_is_chosen(
         page.locator(".lab-message").wait_for(state="detached")
 
 
-def test_what_could_not_be_restored_is_reported_below_the_strip_until_it_is_closed(cache: Any, address: str) -> None:
-    with opened_page(cache, address, "?tab=Noise&noise.kind=unknown") as page:
+def test_what_could_not_be_restored_is_reported_below_the_strip_until_it_is_closed(browser: Any, address: str) -> None:
+    with visiting(browser, address, link="?tab=Noise&noise.kind=unknown") as page:
         message = page.locator(".lab-message", has_text="could not be restored")
         message.wait_for()
         assert 0 <= page.evaluate(GAP, "#lab-strip") < NEAR

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from owned_study import owned_study
-from served_lab import opened_page, visiting
+from served_lab import visiting
 
 pytestmark = pytest.mark.browser
 
@@ -75,8 +75,8 @@ READER = "6c" * 32
 SWITCH = ".lab-tools [data-do=language]"
 
 
-def test_the_chinese_page_has_chinese_tabs_and_a_language_tag(cache: Any, address: str) -> None:
-    with opened_page(cache, address, "zh") as page:
+def test_the_chinese_page_has_chinese_tabs_and_a_language_tag(browser: Any, address: str) -> None:
+    with visiting(browser, address, link="zh") as page:
         assert page.evaluate("document.documentElement.lang") == "zh-CN"
         tabs = page.locator("#lab-tabs > .tab-wrapper [role=tab]")
         assert "噪声" in tabs.all_inner_texts()
@@ -89,8 +89,8 @@ def test_the_chinese_page_has_chinese_tabs_and_a_language_tag(cache: Any, addres
         assert page.evaluate("Lab.currentTab()") == "Noise"
 
 
-def test_the_button_leads_to_the_same_page_in_the_other_language_and_back(cache: Any, address: str) -> None:
-    with opened_page(cache, address, "?tab=Noise&noise.strength=20") as page:
+def test_the_button_leads_to_the_same_page_in_the_other_language_and_back(browser: Any, address: str) -> None:
+    with visiting(browser, address, link="?tab=Noise&noise.strength=20") as page:
         page.locator(SWITCH).click()
         page.wait_for_url("**/zh?*")
         page.wait_for_function("window.Lab && document.body.dataset.labOpened && Lab.currentTab() === 'Noise'")
@@ -143,9 +143,9 @@ def test_the_chinese_page_is_found_behind_a_path_without_a_slash(browser: Any, a
     context.close()
 
 
-def test_no_tab_of_the_chinese_page_has_english_left(cache: Any, address: str, tmp_path: Path) -> None:
+def test_no_tab_of_the_chinese_page_has_english_left(browser: Any, address: str, tmp_path: Path) -> None:
     left: dict[str, set[str]] = {}
-    with opened_page(cache, address, "zh?tab=Noise") as page:
+    with visiting(browser, address, link="zh?tab=Noise") as page:
         for tab in TABS:
             page.evaluate(f"Lab.openTab('{tab}')")
             page.wait_for_function(f"Lab.currentTab() === '{tab}'")
@@ -166,8 +166,8 @@ def test_no_tab_of_the_chinese_page_has_english_left(cache: Any, address: str, t
     assert {tab: texts for tab, texts in left.items() if texts} == {}
 
 
-def test_the_chinese_page_is_found_with_a_slash_behind_it_too(cache: Any, address: str) -> None:
-    with opened_page(cache, address, "zh/?tab=Noise") as page:
+def test_the_chinese_page_is_found_with_a_slash_behind_it_too(browser: Any, address: str) -> None:
+    with visiting(browser, address, link="zh/?tab=Noise") as page:
         assert page.evaluate("location.pathname + location.search") == "/zh?tab=Noise"
 
 
