@@ -12,10 +12,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from neftune_core.bench.table import ResultTable, spread
+from neftune_core.bench.table import ResultTable
 from neftune_core.errors import NotAvailable
 
 if TYPE_CHECKING:
@@ -99,21 +98,14 @@ FIRST_POINT = """() => {
 }"""
 
 
-@dataclass(frozen=True)
-class LiveUpdateTimes:
-    """Delays with which the page shows the events of a growing log.
-
-    Attributes:
-        late: Seconds from each event to its point on the screen.
-        was_remade: Whether the page replaced the figure in the meantime.
-    """
+class LiveUpdateTimes(NamedTuple):
+    """Seconds from each event of a growing log to its point on the screen, and whether the figure was replaced."""
 
     late: list[float]
     was_remade: bool
 
 
-@dataclass(frozen=True)
-class FirstVisit:
+class FirstVisit(NamedTuple):
     """Requests and times of a visit with an empty cache and no user action, until the page is idle.
 
     Attributes:
@@ -193,14 +185,9 @@ def follow_log(page: Any, record: Record, *, events: int, rate: float) -> LiveUp
     return LiveUpdateTimes(late, was_remade=not same)
 
 
-def chromium() -> str:
-    """Return the path of the system's Chromium.
-
-    Raises:
-        NotAvailable: If no Chromium is installed.
-    """
+def _chromium() -> str:
     names = (os.environ.get("CHROMIUM"), shutil.which("chromium"), shutil.which("chromium-browser"))
-    found = next((name for name in names if name), None)
+    found = next(filter(None, names), None)
     if found is None:
         raise NotAvailable("Chromium was not found: install it, or set CHROMIUM to its path.")
     return found
@@ -264,45 +251,44 @@ def measure_page(runs: int, megabits: float = 0.0) -> ResultTable:
     Returns:
         The table.
     """
-    from neftune_core.models.device import describe_machine
-
-    starts, own, pictures, moves, points, late, late_most = [], [], [], [], [], [], []
-    visits: list[FirstVisit] = []
-    for _ in range(runs):
-        own.append(own_import_seconds())
-        with serve_lab() as (address, seconds):
-            starts.append(seconds)
-            time.sleep(10)  # models load in the background; the visit is measured afterwards
-            with automated_browser() as browser:
-                visits.append(first_visit(browser, address, megabits))
-            picture, times = _visit(address)
-            pictures.append(picture)
-            moves.append(statistics.median(times))
-            points.append(_first_point(address))
-            late.append(statistics.median(_measure_live_updates(address, EVENTS_A_SECOND).late))
-            late_most.append(statistics.median(_measure_live_updates(address, MOST_EVENTS_A_SECOND).late))
-    table = ResultTable("The page", describe_machine())
-    network = f" at {megabits:g} Mbit/s and {LATENCY_MILLISECONDS} ms" if megabits else ""
-    for what, values in (
-        ("first visit, requests", [visit.requests for visit in visits]),
-        ("first visit, kB", [visit.size / 1000 for visit in visits]),
-        ("first visit, calls to the server", [visit.calls for visit in visits]),
-        (f"first visit until first picture and slider, s{network}", [visit.picture for visit in visits]),
-        (f"first visit until every tab can be opened, s{network}", [visit.opened for visit in visits]),
-        ("network speed for one large file, Mbit/s", [visit.megabits for visit in visits]),
-        ("app.py to a served page, s", starts),
-        ("of which the lab's own code, s", own),
-        ("page load until first picture, s", pictures),
-        ("slider to redrawn norms, ms (median of 50 moves)", moves),
-        ("Train pressed to the first point of the curve, s", points),
-        (f"training event to its point on the screen, s ({EVENTS_A_SECOND:.0f} events per second)", late),
-        (f"the same at {MOST_EVENTS_A_SECOND:.0f} events per second", late_most),
-    ):
-        table.rows.append({"what": what} | spread(values))
+    table = ResultTable("The page")
+    found = [_one_run(megabits) for _ in range(runs)]
+    for what in found[0]:
+        table.add(what, [run[what] for run in found])
     return table
 
 
-def own_import_seconds() -> float:
+def _one_run(megabits: float) -> dict[str, float]:
+    own = _own_import_seconds()
+    with serve_lab() as (address, started):
+        time.sleep(10)  # models load in the background; the visit is measured afterwards
+        with automated_browser() as browser:
+            visit = first_visit(browser, address, megabits)
+        picture, moves = _visit(address)
+        point = _first_point(address)
+        late, late_most = (
+            statistics.median(_measure_live_updates(address, rate).late)
+            for rate in (EVENTS_A_SECOND, MOST_EVENTS_A_SECOND)
+        )
+    network = f" at {megabits:g} Mbit/s and {LATENCY_MILLISECONDS} ms" if megabits else ""
+    return {
+        "first visit, requests": visit.requests,
+        "first visit, kB": visit.size / 1000,
+        "first visit, calls to the server": visit.calls,
+        f"first visit until first picture and slider, s{network}": visit.picture,
+        f"first visit until every tab can be opened, s{network}": visit.opened,
+        "network speed for one large file, Mbit/s": visit.megabits,
+        "app.py to a served page, s": started,
+        "of which the lab's own code, s": own,
+        "page load until first picture, s": picture,
+        "slider to redrawn norms, ms (median of 50 moves)": statistics.median(moves),
+        "Train pressed to the first point of the curve, s": point,
+        f"training event to its point on the screen, s ({EVENTS_A_SECOND:.0f} events per second)": late,
+        f"the same at {MOST_EVENTS_A_SECOND:.0f} events per second": late_most,
+    }
+
+
+def _own_import_seconds() -> float:
     """Time the import of the lab's own modules and the build of the page in a new process, after importing Gradio."""
     code = (
         "import os, time; os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'; import gradio, pydantic, tomlkit, numpy; "
@@ -320,9 +306,8 @@ def automated_browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium(), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=_chromium(), args=options)
         yield browser
         browser.close()
 

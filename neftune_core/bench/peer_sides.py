@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,10 +44,8 @@ HEAD_PIECE = 128
 
 def peer_peft(sizes: Sizes) -> Found:
     """Train a PEFT adapter in a plain loop, with the model's own loss."""
-    from neftune_core.models.architecture.anatomy import linear_maps
-
     study, loaded, prepared = ready(sizes)
-    model = peft_model(loaded.model, study.training, linear_maps(loaded.model, "all")).train()
+    model = peft_model(loaded.model, study.training).train()
     return _epoch(model, prepared, lambda batch: model(**batch).loss) | {"precision": loaded.precision}
 
 
@@ -95,8 +93,8 @@ def _epoch(model: Any, prepared: PreparedData, loss_of: Callable[[dict[str, Tens
     optimizer = torch.optim.AdamW(weights, lr=LORA_RATE, weight_decay=0.0, fused=True)
     losses: list[float] = []
     started = time.perf_counter()
-    for rows in _batches(prepared.train):
-        loss = loss_of(padded_batch(rows))
+    for start in range(0, len(prepared.train), BATCH):
+        loss = loss_of(padded_batch(prepared.train[start : start + BATCH]))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
@@ -104,10 +102,6 @@ def _epoch(model: Any, prepared: PreparedData, loss_of: Callable[[dict[str, Tens
         losses.append(float(loss.detach()))
     seconds = time.perf_counter() - started
     return {"tokens": sum(row.length for row in prepared.train), "seconds": seconds, "first": losses[0]}
-
-
-def _batches(rows: Sequence[Any]) -> list[Sequence[Any]]:
-    return [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
 
 
 def _trl_epoch(sizes: Sizes, precision: str, settings: dict[str, Any], adapters: bool) -> Found:

@@ -9,8 +9,7 @@ from functools import partial
 from neftune_core.world.entities import Entity, article, capital, listing
 from neftune_core.world.generator.chance import Chance
 from neftune_core.world.generator.facts import ASKED
-from neftune_core.world.lexicon import ENTITIES, GROUPS, NUMBERS, OPPOSITE_PAIRS, SEASONS
-from neftune_core.world.tables import lines, word_table
+from neftune_core.world.lexicon import ENTITIES, GROUPS, NUMBERS, OPPOSITE_PAIRS, SEASONS, lines, word_table
 
 
 @dataclass(frozen=True)
@@ -18,10 +17,8 @@ class SkillTask:
     """A task of a skill.
 
     Attributes:
-        skill: Name of the skill.
         key: Identity of the task, independent of its wording.
         fields: Values for the wordings of the skill.
-        answer: The correct answer.
         material: List or word that can be given as separate input.
     """
 
@@ -34,13 +31,7 @@ class SkillTask:
 
 @dataclass(frozen=True)
 class Skill:
-    """One skill.
-
-    Attributes:
-        make: Function that draws a task.
-        asks: Wordings in pretraining.
-        held: Held-out wordings, which pretraining never uses.
-    """
+    """A function that draws a task, and its wordings in pretraining; those in `held` are never used there."""
 
     make: Callable[[Chance], SkillTask]
     asks: tuple[str, ...]
@@ -128,9 +119,7 @@ def _after(chance: Chance) -> SkillTask:
 
 def _before(chance: Chance) -> SkillTask:
     task = _after(chance)
-    word = task.answer[:-1]
-    if task.fields["what"] in ("number", "season"):
-        word = word.lower()
+    word = _plain(task)
     fields = {"what": task.fields["what"], "word": word}
     return SkillTask("before", f"{fields['what']} {word}", fields, f"{capital(task.fields['word'])}.")
 
