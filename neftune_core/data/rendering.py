@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -40,14 +41,11 @@ class Rendering:
     """Properties of one tokenizer's template, found by probing.
 
     Attributes:
-        template: The chat template; "" for none.
         beginning: Token ids before a prompt without a chat template; empty for a chat template.
-        protected: Pattern for the names of special tokens.
-        special: Ids of the special tokens.
+        protected: Pattern for the names of special tokens, which have the ids `special`.
         end: Text of the token that ends a reply; "" if none.
         suffix: Text that the template adds after a reply.
         takes_system: Whether a system message is rendered.
-        rendered: Fields that the template renders in addition to message text.
     """
 
     template: str
@@ -75,11 +73,6 @@ def rendering_of(tokenizer: Any) -> Rendering:
 def has_reasoning(reply: Message) -> bool:
     """Return whether a reply contains reasoning, in a thinking block or a field."""
     return bool(_THOUGHT.match(reply.content)) or any(name in _REASONING_FIELDS for name, _ in reply.fields)
-
-
-def takes_system(tokenizer: Any) -> bool:
-    """Return whether the model's chat template renders a system prompt."""
-    return rendering_of(tokenizer).takes_system
 
 
 def token_ids(text: str, tokenizer: Any, *, begin: bool) -> list[int]:
@@ -115,8 +108,9 @@ def rendered_text(messages: Sequence[Message], tokenizer: Any, *, generation: bo
     messages = [escape_message(turn, rendering.protected) for turn in messages]
     if not rendering.takes_system:
         messages = _with_merged_system(messages)
-    more = {"enable_thinking": thinking}
-    return _render(messages, tokenizer, rendering.template, rendering.rendered, generation=generation, **more)
+    return _render(
+        messages, tokenizer, rendering.template, rendering.rendered, generation=generation, thinking=thinking
+    )
 
 
 def opening(messages: Sequence[Message], tokenizer: Any, *, thinking: bool) -> str:
@@ -171,15 +165,15 @@ def _render(
     rendered: RenderedFields = NO_FIELDS,
     *,
     generation: bool,
-    **more: Any,
+    thinking: bool = False,
 ) -> str:
     if not template:
         return plain_rendering(messages, tokenizer.eos_token or "", generation=generation)
     turns, tools = template_turns(messages, rendered)
-    return _apply_template(turns, {**tools, **more}, tokenizer, generation=generation)
+    return _apply_template(tokenizer, turns, {**tools, "enable_thinking": thinking}, generation)
 
 
-def _apply_template(turns: Turns, more: Mapping[str, Any], tokenizer: Any, *, generation: bool) -> str:
+def _apply_template(tokenizer: Any, turns: Turns, more: Mapping[str, Any], generation: bool) -> str:
     more = {"enable_thinking": False, **more}
     try:
         return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **more)
@@ -204,12 +198,8 @@ def _probe(tokenizer: Any, template: str) -> Rendering:
         end=end,
         suffix=suffix,
         takes_system=_takes_system(tokenizer, template),
-        rendered=_probe_fields(tokenizer) if template else NO_FIELDS,
+        rendered=probe(partial(_apply_template, tokenizer)) if template else NO_FIELDS,
     )
-
-
-def _probe_fields(tokenizer: Any) -> RenderedFields:
-    return probe(lambda turns, more, reply: _apply_template(turns, more, tokenizer, generation=reply))
 
 
 def _first_name(text: str, names: Sequence[str]) -> str:

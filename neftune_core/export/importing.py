@@ -20,7 +20,7 @@ from neftune_core.bounded_io import SETTINGS_BYTES, SETTINGS_VALUES, count_value
 from neftune_core.data.formats.sandboxed_reader import main
 from neftune_core.durable import write_whole
 from neftune_core.errors import DoesNotFit, LabError, RecordError
-from neftune_core.language import in_language, say
+from neftune_core.language import in_language, later, say
 from neftune_core.sentences import cause
 from neftune_core.settings import from_toml
 from neftune_core.studies.records.log import Log
@@ -100,13 +100,10 @@ def unpack_record(
 
 def no_record(reason: str) -> RecordError:
     """Return the error for a file that is not a record of the lab."""
-    return RecordError(
-        say(
-            "This zip file is not a record of the lab: {reason} Export one on the Runs tab, or "
-            "with `neftune runs export`.",
-            reason=reason,
-        )
+    words = later(
+        "This zip file is not a record of the lab: {reason} Export one on the Runs tab, or with `neftune runs export`."
     )
+    return RecordError(say(words, reason=reason))
 
 
 @contextmanager
@@ -123,13 +120,8 @@ def _entries(archive: zipfile.ZipFile, most: int) -> tuple[str, dict[str, zipfil
     """Return the id of the record and its entries by file name; raise a `LabError` unless they form a record."""
     found = [entry for entry in archive.infolist() if not entry.is_dir()]
     if len(found) > most:
-        raise DoesNotFit(
-            say(
-                "This zip file has {count:,} files, more than the maximum of {most:,} for a record.",
-                count=len(found),
-                most=most,
-            )
-        )
+        words = later("This zip file has {count:,} files, more than the maximum of {most:,} for a record.")
+        raise DoesNotFit(say(words, count=len(found), most=most))
     entries: dict[str, zipfile.ZipInfo] = {}
     ids = {PurePosixPath(entry.filename).parts[0] if "/" in entry.filename else "" for entry in found}
     for entry in found:
@@ -155,21 +147,14 @@ def _unpack(archive: zipfile.ZipFile, name: str, entry: zipfile.ZipInfo, target:
             while piece := source.read(PIECE):
                 taken += len(piece)
                 if taken > left:
-                    raise DoesNotFit(
-                        say(
-                            "The record in this zip file is larger than the {room:,.1f} MB that "
-                            "are available: remove other records first.",
-                            room=left / 1e6,
-                        )
+                    words = later(
+                        "The record in this zip file is larger than the {room:,.1f} MB that are available: remove "
+                        "other records first."
                     )
+                    raise DoesNotFit(say(words, room=left / 1e6))
                 if taken > most:
-                    raise DoesNotFit(
-                        say(
-                            "The file {name} of this record is larger than the maximum of {most:,} kB.",
-                            name=name[:80],
-                            most=most // 1000,
-                        )
-                    )
+                    words = later("The file {name} of this record is larger than the maximum of {most:,} kB.")
+                    raise DoesNotFit(say(words, name=name[:80], most=most // 1000))
                 written.write(piece)
     except LabError:
         raise

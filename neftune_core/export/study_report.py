@@ -56,12 +56,10 @@ def study_content(record: Record) -> Content:
     """
     events = record.events()
     if not any(event["event"] == "evaluated" for event in events):
-        raise RecordError(
-            say(
-                "The record {record} has no measured loss yet, so there is nothing to report: train the study first.",
-                record=record.id,
-            )
+        words = later(
+            "The record {record} has no measured loss yet, so there is nothing to report: train the study first."
         )
+        raise RecordError(say(words, record=record.id))
     found = _verdict(record)
     sections = [(say("The verdict"), verdict_html(found))] if found else []
     return Content(

@@ -46,12 +46,8 @@ def sweep_content(record: Record) -> Content:
     sweep = Sweep(record.folder)
     table = sweep_table(sweep)
     if not table.rows:
-        raise RecordError(
-            say(
-                "The sweep {record} has no results yet, so there is nothing to report: run it first.",
-                record=record.id,
-            )
-        )
+        words = later("The sweep {record} has no results yet, so there is nothing to report: run it first.")
+        raise RecordError(say(words, record=record.id))
     first = _first_cell(sweep)
     return Content(
         kind=say("A NEFTune Lab sweep"),

@@ -96,13 +96,8 @@ def _check_present(device: torch.device) -> None:
         raise NotAvailable(say(LENT))
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if (device.index or 0) >= count:
-        raise NotAvailable(
-            say(
-                "This machine has no device {device} (CUDA GPUs found: {count}): choose auto or cpu.",
-                device=device,
-                count=count,
-            )
-        )
+        words = later("This machine has no device {device} (CUDA GPUs found: {count}): choose auto or cpu.")
+        raise NotAvailable(say(words, device=device, count=count))
 
 
 def choose_precision(name: str, device: torch.device) -> str:
@@ -132,18 +127,13 @@ def fast_bfloat16(device: torch.device) -> bool:
             return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return False
-    flags = _processor_flags()
+    flags = set(_processor_entry("flags", "Features").split())  # x86 and Arm
     if flags and not flags & FAST_BFLOAT16_FLAGS:
         return False
     # Processes of one study must choose the same precision even under load: a CPU that reports the feature is rejected
     # only if bfloat16 is far slower in five measurements.
     tries, seconds, least = (5, 0.03, SLOW_SHARE) if flags else (1, 0.1, 1.0)
-    return any(measure_speed("bfloat16", seconds) > least * measure_speed("float32", seconds) for _ in range(tries))
-
-
-def _processor_flags() -> set[str]:
-    """Return the feature flags of the first CPU; empty if the system does not list them."""
-    return set(_processor_entry("flags", "Features").split())  # x86 and Arm
+    return any(_measure_speed("bfloat16", seconds) > least * _measure_speed("float32", seconds) for _ in range(tries))
 
 
 def _processor_entry(*names: str) -> str:
@@ -155,17 +145,8 @@ def _processor_entry(*names: str) -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(names)), "")
 
 
-def measure_speed(precision: str, seconds: float, device: str = "cpu") -> float:
-    """Measure the speed of a matrix product with the shapes of a small model.
-
-    Args:
-        precision: dtype of the operands.
-        seconds: Duration of the measurement.
-        device: torch device.
-
-    Returns:
-        Floating point operations per second.
-    """
+def _measure_speed(precision: str, seconds: float, device: str = "cpu") -> float:
+    """Measure the operations per second of a matrix product with the shapes of a small model, for so many seconds."""
     import torch
 
     rows, width = 512, 576
@@ -191,7 +172,7 @@ def matrix_speed(device: str, precision: str) -> float:
     Returns:
         Floating point operations per second.
     """
-    return measure_speed(precision, 0.05, device)
+    return _measure_speed(precision, 0.05, device)
 
 
 @cache
@@ -293,8 +274,8 @@ def describe_machine() -> dict[str, Any]:
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
-        "processor": _processor_name(),
-        "cores": usable_cores(),
+        "processor": _processor_entry("model name") or platform.processor() or platform.machine(),
+        "cores": _usable_cores(),
         "threads": default_threads(),
         "waiting": waiting_text(),
         "memory_bytes": psutil.virtual_memory().total,
@@ -310,12 +291,8 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def usable_cores() -> int:
+def _usable_cores() -> int:
     """Return the number of cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _processor_name() -> str:
-    return _processor_entry("model name") or platform.processor() or platform.machine()

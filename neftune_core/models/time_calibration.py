@@ -16,12 +16,7 @@ FILE = "times.json"
 
 @dataclass(frozen=True)
 class TimeCalibration:
-    """Ratios of the measured times of a run to the times predicted from the speed of the machine.
-
-    Attributes:
-        steps: Ratio for the last measured steps.
-        rest: Ratio for everything else: evaluations, measures and answers.
-    """
+    """Ratios of measured times to those predicted from the speed of the machine: for steps, and for everything else."""
 
     steps: float = 1.0
     rest: float = 1.0
@@ -30,21 +25,6 @@ class TimeCalibration:
     def is_sound(self) -> bool:
         """Whether both ratios are plausible."""
         return all(1 / SLOWEST < ratio < SLOWEST for ratio in (self.steps, self.rest))
-
-
-def calibration_key(source: str, device: str, precision: str, method: str) -> str:
-    """Return the key under which a calibration is stored.
-
-    Args:
-        source: Source of the model.
-        device: Device name.
-        precision: dtype of the weights.
-        method: "lora" or "full".
-
-    Returns:
-        The four values, separated by `|`.
-    """
-    return "|".join((source, device, precision, method))
 
 
 def stored_calibration(key: str) -> TimeCalibration | None:
@@ -61,7 +41,7 @@ def store_calibration(key: str, pace: TimeCalibration) -> None:
     """Store a calibration; implausible ratios and write errors are ignored.
 
     Args:
-        key: Key from `calibration_key`.
+        key: Key from `catalogue.training_key`.
         pace: The calibration to store.
     """
     if not pace.is_sound:

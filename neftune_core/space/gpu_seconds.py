@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from neftune_core.errors import DoesNotFit, NotAvailable
 from neftune_core.evaluation.settings import DecodingSettings
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.studies.settings import StudySettings
 
 if TYPE_CHECKING:
@@ -131,14 +131,11 @@ def require_call(study: StudySettings, rows: int, layers: int, parameters: int) 
     """
     seconds = study_seconds(study, rows, layers, parameters)
     if seconds > MOST_SECONDS:
-        raise DoesNotFit(
-            say(
-                "This study would take about {seconds} seconds of GPU time, but the limit is "
-                "{most}: choose fewer epochs, a time budget, fewer seeds or a smaller model.",
-                seconds=seconds,
-                most=MOST_SECONDS,
-            )
+        words = later(
+            "This study would take about {seconds} seconds of GPU time, but the limit is {most}: choose fewer epochs, "
+            "a time budget, fewer seeds or a smaller model."
         )
+        raise DoesNotFit(say(words, seconds=seconds, most=MOST_SECONDS))
     return seconds
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from neftune_core.data.examples import UnusableRow
 from neftune_core.data.formats.files import longest_row
@@ -27,14 +27,8 @@ UNKNOWN_LICENCE = "unknown: see the page of the data set"
 _WORD = re.compile(r"[\w.+\-]{0,200}")
 
 
-@dataclass(frozen=True)
-class HubSet:
-    """A hub data set that the lab offers by name.
-
-    Attributes:
-        licence: Licence of the data.
-        configuration: Default configuration; "" if the data set needs none.
-    """
+class HubSet(NamedTuple):
+    """Licence and default configuration of a hub data set that the lab offers by name."""
 
     licence: str
     configuration: str = ""
@@ -68,14 +62,10 @@ def first_rows(name: str, settings: DataSettings, rows: int, limits: Limits) -> 
     configuration = settings.configuration or (offered.configuration if offered else "")
     for what, word in ((later("configuration"), configuration), (later("split"), settings.split)):
         if not _WORD.fullmatch(word):
-            raise DataError(
-                say(
-                    "{name!r} is not a valid name for a {kind}: use only letters, digits, and the characters "
-                    "- _ . and +.",
-                    name=word[:80],
-                    kind=say(what),
-                )
+            words = later(
+                "{name!r} is not a valid name for a {kind}: use only letters, digits, and the characters - _ . and +."
             )
+            raise DataError(say(words, name=word[:80], kind=say(what)))
     try:
         return list(islice(stream(name, configuration, settings.split, rows, limits), rows))
     except ReaderError as failed:
@@ -93,13 +83,11 @@ def _require_hub_name(name: str) -> None:
     if name.count("/") != 1 or not name.isascii():  # older versions of the library allow letters of all scripts
         raise DataError(say("{name!r} is not the name of a data set: write OWNER/NAME.", name=name[:80]))
     if Path(name).exists():  # the library would prefer the folder to the hub
-        raise DataError(
-            say(
-                "{name!r} is also a folder on this machine, so the hub's data set cannot be read under this name: "
-                "start the lab from another folder.",
-                name=name,
-            )
+        words = later(
+            "{name!r} is also a folder on this machine, so the hub's data set cannot be read under this name: start "
+            "the lab from another folder."
         )
+        raise DataError(say(words, name=name))
 
 
 def stream(name: str, configuration: str, split: str, rows: int, limits: Limits) -> Iterator[Row]:

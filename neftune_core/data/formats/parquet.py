@@ -10,7 +10,7 @@ from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderError, run_
 from neftune_core.data.formats.tables import Row, Table, require_few_columns
 from neftune_core.data.formats.texts import is_name
 from neftune_core.errors import DataError
-from neftune_core.language import say
+from neftune_core.language import later, say
 
 MEMORY_BYTES = 2_000_000_000
 SECONDS = 120
@@ -36,32 +36,21 @@ def parquet_table(path: Path, longest: int) -> Table:
     where = str(path.resolve())
 
     def rows(wanted: Sequence[str]) -> Iterator[Row]:
-        number = 0
+        number, asked = 0, {"path": where, "columns": list(dict.fromkeys(wanted))}
         try:
-            for kind, number, record in run_reader(
-                "parquet rows", {"path": where, "columns": list(dict.fromkeys(wanted))}, bounds
-            ):
+            for kind, number, record in run_reader("parquet rows", asked, bounds):
                 yield number, UnusableRow(record) if kind == "refused" else record
         except ReaderError as failed:
-            raise DataError(
-                say(
-                    "{title} cannot be read after row {number:,}: {reason}.",
-                    title=path.name,
-                    number=number,
-                    reason=_reader_failure(failed),
-                )
-            ) from None
+            words = later("{title} cannot be read after row {number:,}: {reason}.")
+            raise DataError(say(words, title=path.name, number=number, reason=_reader_failure(failed))) from None
 
     try:
         ((_, names),) = run_reader("parquet columns", {"path": where}, bounds)
     except ReaderError as failed:
-        damaged = "MemoryError" not in failed.kind
+        if "MemoryError" not in failed.kind:
+            raise DataError(say("{title} is not a readable Parquet file.", title=path.name)) from None
         raise DataError(
-            say("{title} is not a readable Parquet file.", title=path.name)
-            if damaged
-            else say(
-                "{title} is not a readable Parquet file: {reason}.", title=path.name, reason=_reader_failure(failed)
-            )
+            say("{title} is not a readable Parquet file: {reason}.", title=path.name, reason=_reader_failure(failed))
         ) from None
     require_few_columns(len(names), path.name)
     return Table([name for name in names if is_name(name)], rows)
@@ -72,9 +61,9 @@ def _reader_failure(failed: ReaderError) -> str:
         return say("its rows take more memory than one file may use")
     if failed.kind == "size":
         return say("its rows have more than {most:,} characters in total, so ask for fewer rows", most=CHARACTERS)
-    return (
-        say("it is damaged, or takes too long to read") if failed.kind in ("died", "timeout") else say("it is damaged")
-    )
+    if failed.kind in ("died", "timeout"):
+        return say("it is damaged, or takes too long to read")
+    return say("it is damaged")
 
 
 def _require_marks(path: Path) -> None:

@@ -12,15 +12,7 @@ from neftune_core.language import say
 
 @dataclass(frozen=True)
 class Starter:
-    """One starter set.
-
-    Attributes:
-        words: Description.
-        file: Path of the file under `assets/`.
-        held_out: Path of the separate held-out file under `assets/`; "" if none.
-        licence: Licence of the data.
-        languages: Languages of the text, as ISO 639-1 codes.
-    """
+    """One starter set, with its files under `assets/` ("" for no separate held-out file) and ISO 639-1 languages."""
 
     words: str
     file: str
@@ -75,11 +67,8 @@ def held_out_file(name: str) -> Path | None:
 
 def _starter(name: str) -> Starter:
     if name not in STARTERS:
+        choices = ", ".join(STARTERS)
         raise DataError(
-            say(
-                "There is no starter set called {name!r}: choose one of {choices}.",
-                name=name,
-                choices=", ".join(STARTERS),
-            )
+            say("There is no starter set called {name!r}: choose one of {choices}.", name=name, choices=choices)
         )
     return STARTERS[name]

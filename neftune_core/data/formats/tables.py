@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neftune_core.errors import DataError
-from neftune_core.language import say
+from neftune_core.language import later, say
 
 # (1-based number, record); the record is an `UnusableRow` if the row cannot be read.
 Row = tuple[int, Any]
@@ -40,11 +40,5 @@ def require_few_columns(count: int, title: str) -> None:
         DataError: If there are more than `MOST_COLUMNS`.
     """
     if count > MOST_COLUMNS:
-        raise DataError(
-            say(
-                "{title} has {count:,} columns, but at most {most:,} are read: keep only the columns with text.",
-                title=title,
-                count=count,
-                most=MOST_COLUMNS,
-            )
-        )
+        words = later("{title} has {count:,} columns, but at most {most:,} are read: keep only the columns with text.")
+        raise DataError(say(words, title=title, count=count, most=MOST_COLUMNS))

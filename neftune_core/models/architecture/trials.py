@@ -64,16 +64,10 @@ def require_supported(model: nn.Module, name: str, precision: str) -> None:
     except FAULTS as error:
         if changed():
             raise ModelError(say(CHANGES, name=name, kind=kind)) from error
-        raise DoesNotRun(
-            say(
-                "{name} ({kind}) fails when it is run in {precision} ({fault}): choose another precision or another "
-                "model.",
-                name=name,
-                kind=kind,
-                precision=precision,
-                fault=cause(error),
-            )
-        ) from error
+        words = later(
+            "{name} ({kind}) fails when it is run in {precision} ({fault}): choose another precision or another model."
+        )
+        raise DoesNotRun(say(words, name=name, kind=kind, precision=precision, fault=cause(error))) from error
     if changed():
         refused = CHANGES
     if refused is not None:
