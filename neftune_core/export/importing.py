@@ -68,26 +68,13 @@ MOST_OF: dict[str, int] = {
 }
 
 
-def unpack_record(
+def _unpack_record(
     path: str, folder: str, owner: str, most: int, files: int, rows: int, language: str
 ) -> Iterator[list[Any]]:
-    """Unpack the record in a zip file into an empty folder, check it and record its owner.
+    """Unpack the record in a zip file into an empty folder, check it and record its owner; then yield its id.
 
-    Args:
-        path: The zip file.
-        folder: The folder to fill.
-        owner: Hash of the key of the owner, from `owner_hash`.
-        most: Maximum unpacked size, in bytes.
-        files: Maximum number of files.
-        rows: Maximum size of one file of rows, in bytes.
-        language: Language of the error messages.
-
-    Yields:
-        `["record", id]` once the record is complete.
-
-    Raises:
-        RecordError: If the archive is not a record of the lab.
-        DoesNotFit: If it is too large.
+    `owner` is a hash from `owner_hash`. The record may have `most` bytes and `files` files, and each file of rows
+    `rows` bytes. A `LabError` is raised if the archive is not a record of the lab, or too large.
     """
     with in_language(language), _open_zip(Path(path)) as archive:
         record_id, entries = _entries(archive, files)
@@ -250,4 +237,4 @@ def _check_weights(path: Path) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(BrokenPipeError):
-        main(sys.argv[1], {"record": unpack_record})
+        main(sys.argv[1], {"record": _unpack_record})

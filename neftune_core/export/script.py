@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from neftune_core.data.chat import EncodedExample
 from neftune_core.data.preparing import PreparedData, prepare
 from neftune_core.durable import atomic_write
@@ -276,23 +278,13 @@ def _order(record: Record, study: StudySettings, prepared: PreparedData) -> list
 
 
 def _arm(study: StudySettings, name: str, noise: NoiseSettings) -> dict[str, Any]:
-    own = study.method_of(name)
-    return {
-        "noise": noise.model_dump(),
-        "weight_decay": own.values["weight_decay"],
-        "lora_dropout": own.values["lora_dropout"],
-    }
+    return {"noise": noise.model_dump()} | {method: study.method_of(name).values[method] for method in IN_SCRIPT}
 
 
 def _lines(rows: Sequence[EncodedExample]) -> str:
-    labelled = (
-        {
-            "ids": row.ids.tolist(),
-            "labels": [int(i) if t else NOT_A_LABEL for i, t in zip(row.ids, row.trained, strict=True)],
-        }
-        for row in rows
-    )
-    return "".join(json.dumps(row) + "\n" for row in labelled)
+    labels = (np.where(row.trained, row.ids, NOT_A_LABEL).tolist() for row in rows)
+    labelled = zip(rows, labels, strict=True)
+    return "".join(json.dumps({"ids": row.ids.tolist(), "labels": found}) + "\n" for row, found in labelled)
 
 
 def _notes(record: Record, base: Base, precision: str) -> str:

@@ -66,8 +66,6 @@ class ModelFolder:
     """A local folder with a model, and metadata that is not in its files.
 
     Attributes:
-        folder: The folder.
-        name: Short name of the model.
         licence: Licence of the weights; `UNKNOWN_LICENCE` if it is not stated.
         note: Advice for users of the model; "" if there is none.
         revision: Commit on the hub or on ModelScope; "" if unknown, and for other sources.
