@@ -44,13 +44,10 @@ class Sizes:
     """The model, the data and the amount of work.
 
     Attributes:
-        model: Source of the model, as in the model settings.
         rows: Path of a file with rows; "" for a starter set.
         first: Number of rows to read from the start of the data.
         steps: Number of steps in the comparison with a plain loop.
         new_tokens: Maximum length of an answer, in tokens.
-        device: Device, as in the model settings.
-        precision: Number format, as in the model settings.
     """
 
     model: str

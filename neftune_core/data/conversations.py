@@ -12,25 +12,14 @@ from neftune_core.data.examples import Message, UnusableRow, as_context
 from neftune_core.data.formats.texts import DuplicateName, as_json, as_text, kind_of, parse_json
 from neftune_core.language import say
 
-ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-    "tool": "tool",
-    "function": "tool",
-    "observation": "tool",
-    "tool_response": "tool",
-    "ipython": "tool",
-    "function_call": "assistant",
-    "tool_call": "assistant",
-}
+_SPELLINGS = (
+    ("system", "system developer"),
+    ("user", "user human prompter"),
+    ("assistant", "assistant gpt chatgpt model bot"),
+    ("tool", "tool function observation tool_response ipython"),
+    ("assistant", "function_call tool_call"),
+)
+ROLES = {name: role for role, names in _SPELLINGS for name in names.split()}
 CALLING_ROLES = ("function_call", "tool_call")
 ROLE_NAMES = ("role", "from")
 CONTENT_NAMES = ("content", "value")
@@ -38,17 +27,8 @@ REASONING = ("reasoning_content", "reasoning", "thinking")
 CALLS = ("tool_calls", "function_call")
 MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 # The value of each flag that means that the row or reply is trained on.
-FLAGS = {
-    "weight": True,
-    "loss_weight": True,
-    "sample_weight": True,
-    "train": True,
-    "training": True,
-    "trainable": True,
-    "loss": True,
-    "loss_mask": True,
-    "mask": False,
-}
+_POSITIVE_FLAGS = ("weight", "loss_weight", "sample_weight", "train", "training", "trainable", "loss", "loss_mask")
+FLAGS = {**dict.fromkeys(_POSITIVE_FLAGS, True), "mask": False}
 NUMBERS = ("weight", "loss_weight", "sample_weight", "loss_mask", "mask")  # flags that have no other meaning
 LABELS = ("label", "kto_tag")
 TEMPLATE_INPUT = "chat_template_kwargs"

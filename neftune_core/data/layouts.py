@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from neftune_core.data.conversations import CONTROLS, conversation, with_control
 from neftune_core.data.examples import TEXT, Message, UnusableRow, as_context
 from neftune_core.data.formats.texts import DuplicateName, as_text
 from neftune_core.errors import DataError
+from neftune_core.home import assets
 from neftune_core.language import later, say
 
 Parts = Mapping[str, Any]
@@ -19,7 +21,7 @@ LayoutReader = Callable[[Parts, set[str]], list[Message]]
 
 @dataclass(frozen=True)
 class Layout:
-    """A row layout.
+    """A row layout, as in `assets/layouts.toml`.
 
     Attributes:
         parts: Accepted column names of each part, most common first.
@@ -30,8 +32,8 @@ class Layout:
     """
 
     words: str
-    parts: Mapping[str, tuple[str, ...]]
-    required: tuple[str, ...]
+    parts: Mapping[str, Sequence[str]]
+    required: Sequence[str]
     messages: LayoutReader
     note: str = ""
     by_hand: bool = False
@@ -120,93 +122,19 @@ def _text(values: Parts, unused: set[str]) -> list[Message]:
 
 OPENING = 4  # the opening is about 1/4 of a text
 CHOICES = ("choices", "options")
-SYSTEM = ("system", "system_prompt", "system_message")
-
+_READERS: dict[str, LayoutReader] = {
+    "instruction": _task("instruction", "input", "output"),
+    "context": _task("instruction", "context", "response"),
+    "preference": _preference,
+    "messages": _turns("messages"),
+    "conversations": _turns("conversations"),
+    "completion": _completion,
+    "question": _task("question", "context", "answer"),
+    "text": _text,
+}
 LAYOUTS: dict[str, Layout] = {
-    "instruction": Layout(
-        "Instruction, input, output",
-        {
-            "instruction": ("instruction", "instructions", "task"),
-            "input": ("input", "inputs", "context"),
-            "output": ("output", "outputs", "target"),
-            "system": SYSTEM,
-        },
-        ("instruction", "output"),
-        _task("instruction", "input", "output"),
-    ),
-    "context": Layout(
-        "Instruction, context, response",
-        {
-            "instruction": ("instruction", "instructions", "task"),
-            "context": ("context", "input", "passage"),
-            "response": ("response", "responses", "answer"),
-            "system": SYSTEM,
-        },
-        ("instruction", "response"),
-        _task("instruction", "context", "response"),
-    ),
-    "preference": Layout(
-        "Preferences: prompt, chosen, rejected",
-        {
-            "prompt": ("prompt", "question", "instruction", "query", "input", "conversations", "messages"),
-            "chosen": ("chosen",),
-            "system": SYSTEM,
-        },
-        ("chosen",),
-        _preference,
-        later("The chosen answer of each preference row is used; the rejected one is not."),
-    ),
-    "messages": Layout(
-        "Messages with role and content",
-        {"messages": ("messages", "message", "dialogue", "dialog", "chat"), "system": SYSTEM},
-        ("messages",),
-        _turns("messages"),
-    ),
-    "conversations": Layout(
-        "Conversations with from and value (ShareGPT)",
-        {"conversations": ("conversations", "conversation"), "system": SYSTEM},
-        ("conversations",),
-        _turns("conversations"),
-    ),
-    "completion": Layout(
-        "Prompt, completion",
-        {
-            "prompt": ("prompt", "prompts", "query", "input", "inputs", "problem", "human", "user"),
-            "completion": (
-                "completion",
-                "completions",
-                "response",
-                "output",
-                "outputs",
-                "target",
-                "targets",
-                "solution",
-                "assistant",
-            ),
-            "system": SYSTEM,
-        },
-        ("prompt", "completion"),
-        _completion,
-    ),
-    "question": Layout(
-        "Question, answer",
-        {
-            "question": ("question", "questions", "query", "q"),
-            "context": ("context", "passage"),
-            "answer": ("answer", "answers", "response", "solution", "a"),
-            "system": SYSTEM,
-        },
-        ("question", "answer"),
-        _task("question", "context", "answer"),
-    ),
-    "text": Layout(
-        "Whole texts, without prompts",
-        {"text": ("text", "content", "document")},
-        ("text",),
-        _text,
-        later("The loss is computed on the whole text of each row, and no chat template is used."),
-        by_hand=True,
-    ),
+    name: Layout(messages=_READERS[name], **fields)
+    for name, fields in tomllib.loads((assets() / "layouts.toml").read_text(encoding="utf-8")).items()
 }
 
 

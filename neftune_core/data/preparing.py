@@ -29,13 +29,10 @@ class PreparedData:
 
     Attributes:
         train: Training rows; `example.row` is the 1-based number of each in its source.
-        held_out: Held-out rows.
-        refusals: Rows that cannot be used, with reasons.
         duplicates: Rows left out because another row has the same prompt and answer, or a held-out row has the same
             prompt.
         sha256: Hash of all examples read, and of the date if the chat template renders it.
         title: Name of the file or data set.
-        licence: Licence of the data.
         reading: How the source was read: layout, columns, unused columns.
         notes: Remarks on reading and split.
         own_held_out: Whether the held-out rows come from a separate file with its own row numbers.

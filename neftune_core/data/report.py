@@ -61,13 +61,9 @@ class DataReport(BaseModel):
         layout: Name of the layout, a key of `LAYOUTS`.
         columns: Columns by part of the layout.
         unused_columns: Names in the rows that were not read.
-        train: Number of training rows.
-        held_out: Number of held-out rows.
         refused: Refused rows by reason, most frequent reason first.
-        cut: Rows that were cut.
         duplicates: Rows left out as duplicates.
         notes: Remarks on reading, split and rendering.
-        rows: Rendered rows.
     """
 
     layout: str = ""

@@ -33,14 +33,11 @@ class SourceRows:
 
     Attributes:
         examples: Usable rows, with their numbers in the source.
-        refusals: Unusable rows, with reasons.
         layout: Name of the layout, a key of `LAYOUTS`.
         columns: Columns by part of the layout.
         available_columns: Columns of the source.
         sha256: Hash of the examples.
-        licence: Licence of the data.
         title: Name of the file or data set.
-        notes: Remarks on reading.
         unused_columns: Names in the rows that were not read, such as `messages[].id` for `id` in a message.
     """
 

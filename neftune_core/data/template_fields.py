@@ -19,6 +19,8 @@ REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
 _USER = {"role": "user", "content": "Hello"}
 _TEXT, _THOUGHT, _NAME, _ARGUMENT, _VALUE = "Zq1", "Zq2", "Zq3", "Zq4", "Zq5"
 _IDENTITY = "Zq6abcdef"  # nine letters and digits, as some templates require
+_PARAMETERS = {"type": "object", "properties": {_ARGUMENT: {"type": "string", "description": _VALUE}}}
+_TOOL = {"type": "function", "function": {"name": _NAME, "description": _TEXT, "parameters": _PARAMETERS}}
 
 Turns = list[dict[str, Any]]
 Render = Callable[[Turns, dict[str, Any], bool], str]
@@ -69,7 +71,7 @@ def probe(render: Render) -> RenderedFields:
         arguments_as_text=calls and as_text,
         beside=shows([_USER, _call(_TEXT, as_text=as_text)], _TEXT, _NAME),
         replies=shows([_USER, called, answered], _TEXT, reply=True),
-        tools=shows([_USER], _NAME, reply=True, tools=[_tool()]),
+        tools=shows([_USER], _NAME, reply=True, tools=[_TOOL]),
         reasoning=next(
             (name for name, turn in thinking.items() if shows([_USER, turn], _TEXT, _THOUGHT, enable_thinking=True)), ""
         ),
@@ -81,11 +83,6 @@ def _call(content: str, *, as_text: bool) -> dict[str, Any]:
     function = {"name": _NAME, "arguments": json.dumps(arguments) if as_text else arguments}
     call = {"id": _IDENTITY, "type": "function", "function": function}
     return {"role": "assistant", "content": content, "tool_calls": [call]}
-
-
-def _tool() -> dict[str, Any]:
-    parameters = {"type": "object", "properties": {_ARGUMENT: {"type": "string", "description": _VALUE}}}
-    return {"type": "function", "function": {"name": _NAME, "description": _TEXT, "parameters": parameters}}
 
 
 def require_rendered(messages: Sequence[Message], rendered: RenderedFields) -> None:

@@ -122,7 +122,9 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
         aside.mkdir()
         base = _write_base(record, loaded, aside)
         _write_study(record, loaded, prepared, base, aside)
-        _write_rows(record.study, prepared, aside)
+        measured = record.study.training.sample_rows(len(prepared.train))
+        for part, rows in (("train", prepared.train), ("held_out", prepared.held_out[:measured])):
+            (aside / f"{part}.jsonl").write_text(_lines(rows), encoding="utf-8")
         if record.study.training.method == "lora":
             arms = make_arms(loaded, 1, record.study.training)
             arms.start(record.study.seed)
@@ -158,7 +160,11 @@ def _write_study(record: Record, loaded: LoadedModel, prepared: PreparedData, ba
     """Write the script, the settings and row order that it reads, and the losses to compare with."""
     study = record.study
     against = reasons_against(study)
-    arms = {name: noise for name, noise in study.arms.items() if not against[name]}
+    arms = {
+        name: {"noise": noise.model_dump(), **{method: study.method_of(name).values[method] for method in IN_SCRIPT}}
+        for name, noise in study.arms.items()
+        if not against[name]
+    }
     about = {
         "base": {"place": base.place, "options": dict(base.options), "rounded": base.rounded},
         "precision": "float32" if study.training.method == "full" else loaded.precision,
@@ -166,7 +172,7 @@ def _write_study(record: Record, loaded: LoadedModel, prepared: PreparedData, ba
         "seed": study.seed,
         "training": study.training.model_dump(),
         "order": _order(record, study, prepared),
-        "arms": {name: _arm(study, name, noise) for name, noise in arms.items()},
+        "arms": arms,
     }
     (folder / "study.json").write_text(json.dumps(about), encoding="utf-8")
     (folder / "losses.json").write_text(json.dumps(_losses(record, arms), indent=1), encoding="utf-8")
@@ -192,12 +198,6 @@ def _losses(record: Record, arms: Iterable[str]) -> dict[str, Any]:
         }
         for name in arms
     }
-
-
-def _write_rows(study: StudySettings, prepared: PreparedData, folder: Path) -> None:
-    measured = study.training.sample_rows(len(prepared.train))
-    for part, rows in (("train", prepared.train), ("held_out", prepared.held_out[:measured])):
-        (folder / f"{part}.jsonl").write_text(_lines(rows), encoding="utf-8")
 
 
 def _copy_package(folder: Path) -> None:
@@ -275,10 +275,6 @@ def _order(record: Record, study: StudySettings, prepared: PreparedData) -> list
     lengths = [row.length for row in prepared.train]
     steps = steps_after(0, total, lengths, study.training.batch_size, study.seed)
     return [(step.epoch, step.rows) for step in steps]
-
-
-def _arm(study: StudySettings, name: str, noise: NoiseSettings) -> dict[str, Any]:
-    return {"noise": noise.model_dump()} | {method: study.method_of(name).values[method] for method in IN_SCRIPT}
 
 
 def _lines(rows: Sequence[EncodedExample]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
 
 from neftune_core.data.formats.starters import data_title
 from neftune_core.errors import RecordError
@@ -48,7 +47,7 @@ def sweep_content(record: Record) -> Content:
     if not table.rows:
         words = later("The sweep {record} has no results yet, so there is nothing to report: run it first.")
         raise RecordError(say(words, record=record.id))
-    first = _first_cell(sweep)
+    first, measure = _first_cell(sweep), table.question.measure
     return Content(
         kind=say("A NEFTune Lab sweep"),
         title=_title(sweep, first),
@@ -59,7 +58,13 @@ def sweep_content(record: Record) -> Content:
             (say("The settings"), _table(table)),
             (say("The data"), data_html(first.about_table("data"))),
         ],
-        figures=[(_heading(table, epoch), effect_curve(table, table.question.measure, epoch)) for epoch in EPOCHS],
+        figures=[
+            (
+                say(", ").join((say(MEASURES[measure].label), say(EPOCH_WORDS[epoch]))),
+                effect_curve(table, measure, epoch),
+            )
+            for epoch in EPOCHS
+        ],
         settings=text_of(sweep, SWEEP_FILE),
         settings_file=SWEEP_FILE,
         command=f"neftune sweep {SWEEP_FILE}",
@@ -93,10 +98,6 @@ def _facts(sweep: Sweep, table: SweepTable, first: Record) -> dict[str, str]:
     }
 
 
-def _heading(table: SweepTable, epoch: str) -> str:
-    return say(", ").join((say(MEASURES[table.question.measure].label), say(EPOCH_WORDS[epoch])))
-
-
 def _table(table: SweepTable) -> str:
     """Return a table of the chosen measure at both epochs and the other measures at the last epoch."""
     asked, *others = table.measures[:MOST_MEASURES]
@@ -104,16 +105,15 @@ def _table(table: SweepTable) -> str:
     heads = [say(", ").join((say(MEASURES[name].label), say(EPOCH_NAMES[epoch]))) for name, epoch in shown]
     heads = [html.escape(head) for head in (say("Seeds used"), *heads)]
     names = arm_heads({row.arm: row.noise for row in table.rows}) | {"base": "base"}
-    rows = ([_name(row, names), _seeds(row), *(_cell(row, *which) for which in shown)] for row in table.shown)
+    rows = (
+        [
+            names[row.arm] + (f" <small>{html.escape(row.cell)}</small>" if row.cell else ""),
+            "–" if row.arm == "base" else str(row.counted),
+            *(_cell(row, *which) for which in shown),
+        ]
+        for row in table.shown
+    )
     return table_html(heads, rows) + f"<p class='quiet'>{html.escape(rounding_note(table.rounding, asked))}</p>"
-
-
-def _seeds(row: TableRow) -> str:
-    return "–" if row.arm == "base" else str(row.counted)
-
-
-def _name(row: TableRow, names: Mapping[str, str]) -> str:
-    return names[row.arm] + (f" <small>{html.escape(row.cell)}</small>" if row.cell else "")
 
 
 def _cell(row: TableRow, measure: str, epoch: str) -> str:

@@ -51,7 +51,7 @@ def is_masked_language_model(config: Any) -> bool:
 
 
 def _configuration(folder: Path) -> Any:
-    from transformers import AutoConfig
+    from transformers import CONFIG_MAPPING, AutoConfig
 
     try:
         described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -69,7 +69,7 @@ def _configuration(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:
-        if kind and not _is_known(kind):
+        if kind and kind not in CONFIG_MAPPING:
             words = later(
                 "The installed transformers does not support the architecture {kind!r} of {folder}, and the lab never "
                 "runs code from a model's folder: choose another model, or install a newer transformers."
@@ -79,12 +79,6 @@ def _configuration(folder: Path) -> Any:
             "The config.json in {folder} does not describe a valid model ({fault}): download the model again."
         )
         raise ModelError(say(words, folder=folder, fault=cause(error))) from error
-
-
-def _is_known(kind: str) -> bool:
-    from transformers import CONFIG_MAPPING
-
-    return kind in CONFIG_MAPPING
 
 
 def auto_class(config: Any) -> Any:

@@ -7,6 +7,7 @@ import platform
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,13 +153,22 @@ def _measure_speed(precision: str, seconds: float, device: str = "cpu") -> float
     rows, width = 512, 576
     left = torch.ones(rows, width, dtype=getattr(torch, precision), device=device)
     right = torch.ones(width, width, dtype=left.dtype, device=device)
+
+    def multiply() -> None:
+        with torch.no_grad():
+            (left @ right)[0, 0].item()  # synchronise
+
+    return 2 * rows * width * width / _fastest(multiply, seconds)
+
+
+def _fastest(work: Callable[[], None], seconds: float) -> float:
+    """Return the duration of the fastest call of `work`, which is repeated for so many seconds."""
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end or best == float("inf"):
         start = time.perf_counter()
-        with torch.no_grad():
-            (left @ right)[0, 0].item()  # synchronise
+        work()
         best = min(best, time.perf_counter() - start)
-    return 2 * rows * width * width / best
+    return best
 
 
 @cache
@@ -186,15 +196,14 @@ def operation_seconds(device: str) -> float:
 
     count = 20
     value, factor = torch.ones(64, 64, requires_grad=True, device=device), torch.full((64,), 0.5, device=device)
-    best, end = float("inf"), time.perf_counter() + 0.02
-    while time.perf_counter() < end or best == float("inf"):
-        start = time.perf_counter()
+
+    def compute() -> None:
         found = value
         for _ in range(count):
             found = found * factor + factor
         torch.autograd.grad(found.sum(), value)[0][0, 0].item()  # synchronise
-        best = min(best, time.perf_counter() - start)
-    return best / (4 * count)
+
+    return _fastest(compute, 0.02) / (4 * count)
 
 
 def tokens_per_pass(device: torch.device, width: int) -> int:
@@ -275,7 +284,7 @@ def describe_machine() -> dict[str, Any]:
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "processor": _processor_entry("model name") or platform.processor() or platform.machine(),
-        "cores": _usable_cores(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "threads": default_threads(),
         "waiting": waiting_text(),
         "memory_bytes": psutil.virtual_memory().total,
@@ -289,10 +298,3 @@ def describe_machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
-
-
-def _usable_cores() -> int:
-    """Return the number of cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

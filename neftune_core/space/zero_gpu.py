@@ -30,10 +30,8 @@ from neftune_core.sentences import sentence
 from neftune_core.settings import Limits, parse
 from neftune_core.space.gpu_seconds import answer_seconds, record_seconds, require_call
 from neftune_core.studies.records.record import ENDINGS, Record
-from neftune_core.studies.settings import StudySettings
 
 if TYPE_CHECKING:
-    from neftune_core.models.loading import LoadedModel
     from neftune_core.models.settings import ModelSettings
     from neftune_core.studies.comparison import SelectedArm
     from neftune_core.studies.prompts import Prompt
@@ -119,21 +117,7 @@ class AllocatedGpu:
             except Exception as error:
                 logger.warning("%s was not moved to the GPU at start-up: %s", settings.source, sentence(error))
 
-    def seconds(self, study: StudySettings, rows: int, loaded: LoadedModel) -> int:
-        """Estimate the GPU time of a study.
-
-        Args:
-            study: The study.
-            rows: Number of training rows.
-            loaded: The model.
-
-        Returns:
-            Whole seconds.
-
-        Raises:
-            DoesNotFit: If the estimate exceeds the maximum duration of a call.
-        """
-        return require_call(study, rows, loaded.layers, loaded.parameters)
+    seconds = staticmethod(require_call)
 
     def words(self, seconds: int) -> str:
         """Return the sentence that a visitor sees before the study starts."""

@@ -86,34 +86,6 @@ def value(text: str) -> RelationValue:
     return RelationValue(text, _LEADING.sub("", text), verb=" ".join(filter(None, (_third_person(first), rest))))
 
 
-def common(kind: str, name: str, many: str, use: str = "", at: str = "", to: str = "") -> Entity:
-    """Return an entity with a common noun.
-
-    Args:
-        kind: Kind of the entity.
-        name: Singular.
-        many: Plural; "-" for a mass noun such as honey.
-        use: Purpose, activity or effect; see `Entity`.
-        at: Phrase for being at the place, such as "in the barn".
-        to: Phrase for going to the place, such as "to the barn".
-
-    Returns:
-        The entity.
-    """
-    mass = many == "-"
-    return Entity(
-        kind,
-        name,
-        many=name if mass else many,
-        a=name if mass else article(name),
-        the=f"the {name}",
-        some=f"some {name}" if mass else article(name),
-        at=at,
-        to=to,
-        use=use,
-    )
-
-
 def proper(kind: str, name: str, pronouns: Sequence[str] = ("it", "its", "it"), use: str = "") -> Entity:
     """Return an entity with a proper name: a person, a day or a month.
 

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from neftune_core.home import assets
-from neftune_core.world.entities import Entity, RelationValue, common, proper, value
+from neftune_core.world.entities import Entity, RelationValue, article, proper, value
 
 
 @cache
@@ -36,8 +36,13 @@ def _entity(kind: str, cells: dict[str, str]) -> Entity:
         thing = proper(kind, name, _PRONOUNS[cells.pop("pronoun", "it")], use)
     else:
         at = cells.pop("at", "")
-        forms = (f"{at} the {name}", f"to the {name}") if at else ("", "")
-        thing = common(kind, name, cells.pop("many", f"{name}s"), use, *forms)
+        at, to = (f"{at} the {name}", f"to the {name}") if at else ("", "")
+        many = cells.pop("many", f"{name}s")
+        if many == "-":  # a mass noun, such as honey
+            thing = Entity(kind, name, name, name, f"the {name}", f"some {name}", at=at, to=to, use=use)
+        else:
+            one = article(name)
+            thing = Entity(kind, name, many, one, f"the {name}", one, at=at, to=to, use=use)
     thing.values.update({column: text for column, text in cells.items() if text != "-"})
     return thing
 

@@ -6,18 +6,20 @@ HF_HOME).
 
 from __future__ import annotations
 
-import errno
 import logging
 import re
 import shutil
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
+from neftune_core import errors
 from neftune_core.errors import Cancelled, DoesNotFit, LabError, ModelError, NotAvailable
+from neftune_core.home import assets
 from neftune_core.language import later, say
 from neftune_core.models.checks import safetensors_files, safetensors_header
 from neftune_core.models.sources.download_progress import Watch
@@ -250,9 +252,9 @@ def translate_error(error: BaseException, repository: str, revision: str) -> Lab
         The error to raise; its message is one sentence.
     """
     chain = [*_chain(error)]
-    for matches, kind, explained in _EXPLANATIONS:
-        if any(map(matches, chain)):
-            return kind(say(explained, name=repository, revision=revision or "main"))
+    for entry in EXPLANATIONS:
+        if any(_matches(link, entry) for link in chain):
+            return getattr(errors, entry["error"])(say(entry["sentence"], name=repository, revision=revision or "main"))  # type: ignore[no-any-return]
     logger.warning("%s could not be fetched", repository, exc_info=error)  # not shown to users: it may contain secrets
     words = later("{repository} could not be fetched from the hub: try again later; the log has the details.")
     return ModelError(say(words, repository=repository))
@@ -264,77 +266,15 @@ def _chain(error: BaseException | None) -> Iterable[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _is_class(*names: str) -> Callable[[BaseException], bool]:
-    """Match exceptions by class name, because huggingface_hub has changed its HTTP library before."""
-    return lambda error: any(cls.__name__ in names for cls in type(error).__mro__)
+def _matches(error: BaseException, entry: dict[str, Any]) -> bool:
+    """Return whether an entry explains an exception; classes go by name, as the hub's library has changed its own."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    of_class = any(cls.__name__ in entry.get("classes", ()) for cls in type(error).__mro__)
+    return of_class or status in entry.get("status", ()) or getattr(error, "errno", None) in entry.get("errno", ())
 
 
-def _status(*codes: int) -> Callable[[BaseException], bool]:
-    return lambda error: getattr(getattr(error, "response", None), "status_code", None) in codes
-
-
-# (condition on an exception, error class, sentence); the first match is used.
-_EXPLANATIONS: tuple[tuple[Callable[[BaseException], bool], type[LabError], str], ...] = (
-    (
-        _is_class("GatedRepoError"),
-        ModelError,
-        later(
-            "{name} is gated: accept the licence on the model's page, and set HF_TOKEN to a token of the account that "
-            "accepted it."
-        ),
-    ),
-    (
-        _is_class("RepositoryNotFoundError", "DisabledRepoError", "HFValidationError"),
-        ModelError,
-        later("There is no model {name} on the hub, or it is private: check the id (owner/name), or set HF_TOKEN."),
-    ),
-    (
-        _is_class("RevisionNotFoundError", "RevisionResolutionError"),
-        ModelError,
-        later("{name} has no revision {revision!r}: leave it empty, or give a branch, tag or commit."),
-    ),
-    (
-        _is_class("OfflineModeIsEnabled"),
-        NotAvailable,
-        later("{name} is not in the cache, and HF_HUB_OFFLINE is set: unset it, or choose another model."),
-    ),
-    (
-        lambda error: isinstance(error, OSError) and error.errno == errno.ENOSPC,
-        DoesNotFit,
-        later("The disk is full: free some space to download {name}, or set HF_HOME to a larger disk."),
-    ),
-    (
-        _status(401, 403),
-        ModelError,
-        later("This account has no access to {name} on the hub: set HF_TOKEN to a token with access."),
-    ),
-    (
-        _status(429),
-        NotAvailable,
-        later("The hub is rate-limiting requests and did not send {name}: try again in a few minutes."),
-    ),
-    (
-        _status(500, 502, 503, 504),
-        NotAvailable,
-        later("The hub had a server error and did not send {name}: try again later."),
-    ),
-    (
-        _is_class("TransportError", "ConnectionError", "TimeoutError", "TimeoutException", "gaierror"),
-        NotAvailable,
-        later(
-            "{name} is not on this machine, and the hub cannot be reached: check the network, or choose the bundled "
-            "model."
-        ),
-    ),
-    (
-        _is_class("LocalEntryNotFoundError"),
-        NotAvailable,
-        later(
-            "{name} is not on this machine, and the hub did not send it: check the network, or choose the bundled "
-            "model."
-        ),
-    ),
-)
+EXPLANATIONS = tomllib.loads((assets() / "hub_errors.toml").read_text(encoding="utf-8"))["model"]
+"""Conditions on exceptions, and the errors for users that explain them; the first match is used."""
 
 
 def licence_in(folder: Path) -> str:

@@ -16,9 +16,6 @@ class Fact:
     """One fact about an entity.
 
     Attributes:
-        thing: The entity.
-        relation: The property.
-        value: Its value.
         asked: Whether pretraining asks about the fact in addition to stating it.
     """
 

@@ -141,19 +141,9 @@ def _sum_in_words(chance: Chance) -> SkillTask:
     return SkillTask("sum in words", f"{first} and {second}", fields, answer)
 
 
-def _spell(chance: Chance) -> SkillTask:
+def _of_word(chance: Chance, name: str, answer: Callable[[str], str]) -> SkillTask:
     word = chance.one(_ALL_WORDS)
-    return SkillTask("spell", word, {"word": word}, f"{'-'.join(word)}.", word)
-
-
-def _letter(chance: Chance) -> SkillTask:
-    word = chance.one(_ALL_WORDS)
-    return SkillTask("letter", word, {"word": word}, f"{word[0]}.", word)
-
-
-def _letters(chance: Chance) -> SkillTask:
-    word = chance.one(_ALL_WORDS)
-    return SkillTask("letters", word, {"word": word}, f"{capital(NUMBERS[len(word)])}.", word)
+    return SkillTask(name, word, {"word": word}, f"{answer(word)}.", word)
 
 
 def _which_group(chance: Chance) -> SkillTask:
@@ -232,9 +222,9 @@ _MAKERS: dict[str, Callable[[Chance], SkillTask]] = {
     "sum": _sum,
     "difference": _difference,
     "sum in words": _sum_in_words,
-    "spell": _spell,
-    "letter": _letter,
-    "letters": _letters,
+    "spell": partial(_of_word, name="spell", answer="-".join),
+    "letter": partial(_of_word, name="letter", answer=lambda word: word[0]),
+    "letters": partial(_of_word, name="letters", answer=lambda word: capital(NUMBERS[len(word)])),
     "group": _which_group,
     "bigger": partial(_compare, name="bigger", best=max),
     "smaller": partial(_compare, name="smaller", best=min),
@@ -271,7 +261,7 @@ def _state_plural(chance: Chance) -> str:
 
 
 def _state_spelling(chance: Chance) -> str:
-    task = _spell(chance)
+    task = _MAKERS["spell"](chance)
     return f"The word {task.key} is spelled {task.answer}"
 
 
