@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from neftune_core.bench.table import ResultTable
@@ -23,79 +24,10 @@ if TYPE_CHECKING:
 MOVES = 50
 LOG_SECONDS, EVENTS_A_SECOND, MOST_EVENTS_A_SECOND = 20, 5.0, 200.0
 
-# The first figure is complete when the recorded study's curves are drawn.
-FIRST_PICTURE = "() => document.querySelector('.lab-stage-line[d]') ? performance.now() : 0"
-
-# Records when the first picture and its slider are shown, and when every tab can be opened, in milliseconds.
-WAITED = """() => {
-  const seen = (window.labWaited = {});
-  const look = () => {
-    if (document.querySelector('.lab-stage-line[d]') && document.querySelector('.lab-stage-time input')?.max > 0)
-      seen.picture ??= performance.now();
-    if (window.Lab && document.body?.dataset.labOpened) seen.opened ??= performance.now();
-    requestAnimationFrame(look);
-  };
-  look();
-}"""
 LATENCY_MILLISECONDS = 40
 RESTING_SECONDS = 3.0
-
-# Returns the speed at which the page receives its largest file, including latency, in megabits per second.
-SPEED = """async () => {
-  const script = document.querySelector('script[src*="page-files"]').src;
-  const address = script.replace(/[^/]*$/, 'plotly.min.js');
-  const start = performance.now();
-  await (await fetch(address, {cache: 'no-store'})).arrayBuffer();
-  const { encodedBodySize } = performance.getEntriesByName(address).at(-1);
-  return encodedBodySize * 8 / 1000 / (performance.now() - start);
-}"""
-
-# Moves the slider and times each redraw, which is complete when the event has been handled.
-SLIDER = """async (moves) => {
-  const slider = document.querySelector('#noise-strength input[type=range]');
-  const figure = document.querySelector('#noise-figure .lab-figure-plot').labFigure;
-  const times = [];
-  for (let move = 1; move <= moves; move++) {
-    await new Promise((go) => setTimeout(go, 40));
-    const before = figure.redraws;
-    slider.value = move * Number(slider.step || 0.5);
-    const start = performance.now();
-    slider.dispatchEvent(new Event('input', {bubbles: true}));
-    times.push(performance.now() - start);
-    if (figure.redraws === before) throw new Error('the figure was not redrawn');
-  }
-  return times;
-}"""
-
-
-# Records the last step in the curves and the time, once per frame with a new step.
-POINTS = """() => {
-  const plot = () => document.querySelector('#train-curves .lab-figure-plot');
-  const seen = (window.labSeen = []);
-  plot().labFirst = true;
-  const look = () => {
-    const step = Math.max(0, ...(plot().data ?? []).map((trace) => trace.x?.at(-1) ?? 0));
-    if (step > (seen.at(-1)?.[0] ?? 0)) seen.push([step, Date.now() / 1000]);
-    requestAnimationFrame(look);
-  };
-  look();
-}"""
-
-
-# Measures the milliseconds from pressing Train until Plotly has drawn a figure of the new study.
-FIRST_POINT = """() => {
-  const figure = () => document.querySelector('#train-curves .lab-figure-plot').labFigure;
-  const before = figure().value;
-  document.querySelector('#lab-train').addEventListener('click', () => {
-    const start = performance.now();
-    const look = () => {
-      const { value, drawn } = figure();
-      if (value !== before && value?.data.length && drawn?.value === value) window.labPoint = performance.now() - start;
-      else requestAnimationFrame(look);
-    };
-    look();
-  }, { once: true, capture: true });
-}"""
+PROBES = Path(__file__).with_name("probes.js")
+"""Functions that measure inside the page, as `labProbes`."""
 
 
 class LiveUpdateTimes(NamedTuple):
@@ -149,13 +81,14 @@ def first_visit(browser: Any, address: str, megabits: float = 0.0) -> FirstVisit
     # `data:` and `blob:` URLs cause no network request.
     page.on("request", lambda request: asked.append(request.url) if request.url.startswith("http") else None)
     client.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
-    page.add_init_script(f"({WAITED})()")
+    page.add_init_script(path=PROBES)
+    page.add_init_script("labProbes.wait()")
     page.goto(address, wait_until="commit")
     page.wait_for_function("window.labWaited?.opened && window.labWaited?.picture", timeout=60_000)
     page.wait_for_timeout(1000 * RESTING_SECONDS)
     waited, requests, size = page.evaluate("window.labWaited"), len(asked), sum(sizes)
     calls = sum("/queue/join" in url for url in asked)
-    network = page.evaluate(SPEED)
+    network = page.evaluate("labProbes.speed()")
     context.close()
     return FirstVisit(requests, size, calls, waited["picture"] / 1000, waited["opened"] / 1000, network)
 
@@ -174,7 +107,7 @@ def follow_log(page: Any, record: Record, *, events: int, rate: float) -> LiveUp
     """
     record.append({"seed": 0, "event": "started", "steps": events, "seeds": 1})
     page.locator("#train-state [data-state=running]").wait_for()
-    page.evaluate(POINTS)
+    page.evaluate(PROBES.read_text(encoding="utf-8") + "labProbes.points()")
     writer = LogWriter(record, events, rate)
     writer.start()
     page.wait_for_function("(last) => (window.labSeen.at(-1)?.[0] ?? 0) >= last", arg=events, timeout=120_000)
@@ -312,25 +245,31 @@ def automated_browser() -> Iterator[Any]:
         browser.close()
 
 
+def _open(browser: Any, address: str, script: str = "") -> Any:
+    page = browser.new_page(viewport={"width": 1280, "height": 860})
+    page.add_init_script(path=PROBES)
+    page.add_init_script(script)
+    page.goto(address)
+    return page
+
+
 def _visit(address: str) -> tuple[float, list[float]]:
     with automated_browser() as browser:
-        page: Any = browser.new_page(viewport={"width": 1280, "height": 860})
-        page.goto(address)
-        picture = page.wait_for_function(FIRST_PICTURE, timeout=60_000).json_value() / 1000
+        page = _open(browser, address)
+        picture = page.wait_for_function("labProbes.picture()", timeout=60_000).json_value() / 1000
         page.get_by_role("tab", name="Noise").click()
         page.wait_for_selector("#noise-figure .lab-figure-plot svg")
-        times = page.evaluate(SLIDER, MOVES)
+        times = page.evaluate(f"labProbes.slider({MOVES})")
     return picture, times
 
 
 def _first_point(address: str) -> float:
     """Return the seconds from pressing Train to the first point of the curve, and discard the study."""
     with automated_browser() as browser:
-        page: Any = browser.new_page(viewport={"width": 1280, "height": 860})
-        page.goto(f"{address}?tab=Train")
+        page = _open(browser, f"{address}?tab=Train")
         page.wait_for_selector("#train-plan .lab-plan")
         page.wait_for_selector("#train-curves .lab-figure-plot svg")
-        page.evaluate(FIRST_POINT)
+        page.evaluate("labProbes.firstPoint()")
         page.locator("#lab-train").click()
         seconds = page.wait_for_function("window.labPoint", timeout=60_000).json_value() / 1000
         page.locator("#lab-stop").click()
@@ -349,9 +288,7 @@ def _measure_live_updates(address: str, rate: float) -> LiveUpdateTimes:
     record = create(EXAMPLE, key)
     try:
         with record.claimed(), automated_browser() as browser:
-            page: Any = browser.new_page(viewport={"width": 1280, "height": 860})
-            page.add_init_script(f"localStorage.setItem('neftune-lab-owner', '{key}')")
-            page.goto(f"{address}?job={record.id}")
+            page = _open(browser, f"{address}?job={record.id}", f"localStorage.setItem('neftune-lab-owner', '{key}')")
             return follow_log(page, record, events=round(LOG_SECONDS * rate), rate=rate)
     finally:
         removal.remove(record)

@@ -31,9 +31,6 @@ EMULATED = (
 IN_BFLOAT16 = ("trl_lora_bfloat16", "trl_full_default")
 NO_TRL = "TRL is not installed, so there is no comparison with it: run `pip install trl peft`."
 
-PEERS = {"peft": ("peer_peft", "a plain PEFT loop"), "litgpt": ("peer_litgpt", "LitGPT")}
-"""Side and description of each other library, by the package that it needs."""
-
 
 class _Bench:
     """The measurements of one benchmark, and their table."""
@@ -95,10 +92,10 @@ def _full(bench: _Bench) -> None:
 
 
 def _peers(bench: _Bench) -> None:
-    missing = [package for package in PEERS if not find_spec(package)]
-    bench.table.notes += [f"{package} is not installed, so it is not compared." for package in missing]
-    found = [peer for package, peer in PEERS.items() if package not in missing]
-    others = {side: (f"{name} without noise, {{precision}}", name) for side, name in found}
+    others = {"peer_peft": ("a plain PEFT loop without noise, {precision}", "a plain PEFT loop")}
+    if not find_spec("peft"):
+        bench.table.notes.append("peft is not installed, so it is not compared.")
+        others = {}
     bench.compare("lora", "LoRA: this lab with noise", others)
 
 

@@ -23,21 +23,9 @@ from neftune_core.errors import DoesNotFit, LabError, RecordError
 from neftune_core.language import in_language, later, say
 from neftune_core.sentences import cause
 from neftune_core.settings import from_toml
+from neftune_core.studies.records import schema
 from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import FORMAT
-from neftune_core.studies.records.schema import (
-    ADAPTER_CONFIG_BYTES,
-    ANSWERS_BYTES,
-    ANSWERS_VALUES,
-    JUDGE_BYTES,
-    LOG_BYTES,
-    LOG_VALUES,
-    METRICS_BYTES,
-    VALUES_AN_ANSWER,
-    About,
-    metrics_of,
-    settings_text,
-)
 from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
 from neftune_core.studies.settings import StudySettings
 
@@ -59,11 +47,11 @@ PIECE = 1 << 20
 MOST_OF: dict[str, int] = {
     "study.toml": SETTINGS_BYTES,
     "record.json": SETTINGS_BYTES,
-    "events.jsonl": LOG_BYTES,
-    "answers.jsonl": ANSWERS_BYTES,
-    "judge.jsonl": JUDGE_BYTES,
-    "metrics.json": METRICS_BYTES,
-    "adapter_config.json": ADAPTER_CONFIG_BYTES,
+    "events.jsonl": schema.LOG_BYTES,
+    "answers.jsonl": schema.ANSWERS_BYTES,
+    "judge.jsonl": schema.JUDGE_BYTES,
+    "metrics.json": schema.METRICS_BYTES,
+    "adapter_config.json": schema.ADAPTER_CONFIG_BYTES,
     "README.md": SETTINGS_BYTES,
 }
 
@@ -161,7 +149,7 @@ def _check(folder: Path, owner: str) -> None:
     """Check every file and the paths in the settings, and record the owner; raise a `LabError` on failure."""
     about = _about(folder / "record.json")
     try:
-        study = from_toml(StudySettings, settings_text(folder / "study.toml"))
+        study = from_toml(StudySettings, schema.settings_text(folder / "study.toml"))
     except (LabError, UnicodeDecodeError) as error:
         raise no_record(say("its settings cannot be read ({reason}).", reason=str(error)[:200])) from None
     for part in FILE_PARTS:
@@ -189,7 +177,7 @@ def _about(path: Path) -> dict[str, Any]:
                     "made it."
                 )
             )
-        About.model_validate(about)
+        schema.About.model_validate(about)
     except ValidationError as error:
         reason = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))[:80]
         raise no_record(say("{name!r} cannot be used ({reason}).", name=path.name, reason=reason)) from None
@@ -200,17 +188,17 @@ def _about(path: Path) -> dict[str, Any]:
 
 def _check_numbers(folder: Path) -> None:
     """Raise `RecordError` if the log, answers, verdicts or metrics exceed the limits of their readers."""
-    log = Log(folder / "events.jsonl", LOG_BYTES, LOG_VALUES)
+    log = Log(folder / "events.jsonl", schema.LOG_BYTES, schema.LOG_VALUES)
     log.read()
     too_many = "events.jsonl" if log.cut else ""
     for file in filter(Path.is_file, (folder / "answers.jsonl", folder / "judge.jsonl")):
         block = file.read_bytes()
-        if count_values(block) + VALUES_AN_ANSWER * block.count(b"\n") > ANSWERS_VALUES:
+        if count_values(block) + schema.VALUES_AN_ANSWER * block.count(b"\n") > schema.ANSWERS_VALUES:
             too_many = file.name
     if too_many:
         raise no_record(say("{name!r} cannot be used ({reason}).", name=too_many, reason="too many values"))
     try:
-        metrics_of(folder / "metrics.json")
+        schema.metrics_of(folder / "metrics.json")
     except FileNotFoundError:
         return
     except ValueError as error:

@@ -29,7 +29,7 @@ from neftune_core.export.archive import pack
 from neftune_core.export.bases import FOLDER, Base, base_of, copy_model
 from neftune_core.export.card import requirements
 from neftune_core.export.models import name_base, require_free
-from neftune_core.home import folder_bytes
+from neftune_core.home import assets, folder_bytes
 from neftune_core.language import say
 from neftune_core.models.loading import LoadedModel
 from neftune_core.models.settings import BUNDLED
@@ -45,34 +45,6 @@ from neftune_core.studies.study import base_of as loaded_base_of
 NOT_A_LABEL = -100
 IN_SCRIPT = ("weight_decay", "lora_dropout")
 """Methods other than noise that the script supports."""
-READ_ME = """This is a NEFTune Lab study as a script for transformers and PEFT. The lab need not be installed.
-
-In this folder, with Python 3.11 or newer:
-
-    python3 -m venv .venv
-    . .venv/bin/activate
-    pip install -r requirements.txt
-{commands}    python standalone.py
-
-Or with uv (https://docs.astral.sh/uv), which installs the packages listed at the top of the script:
-
-{fetched}    uv run standalone.py
-
-Or as a job on Hugging Face, with this folder and a bucket of yours for the results:
-
-    hf jobs uv run -v .:/study -v hf://buckets/OWNER/NAME:/results -e STUDY_FOLDER=/study -e STUDY_RESULTS=/results \\
-        standalone.py
-
-On Windows, the first two lines are `py -m venv .venv` and `.venv\\Scripts\\activate`. On Linux, pip installs
-torch with CUDA; for the smaller CPU build, add `--extra-index-url https://download.pytorch.org/whl/cpu` to the third.
-
-The script reads the rows of the study, their order and the initial adapter (if the study trains adapters) from this
-folder, and draws the same noise. It saves the arms in trained/ and their losses in found.json, and prints how far these
-are from the losses of the lab in losses.json. With the same package versions on a similar machine, they differ only by
-rounding.
-{notes}
-To train the study with the lab instead, install it as its README explains, and run `neftune train study.toml` here.
-"""
 MOST_COPIED_BYTES = 100_000_000
 ROOTS = (
     "neftune_core.version",
@@ -132,10 +104,16 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
             name_base(record, aside / "initial")
         _copy_package(aside)
         (aside / "requirements.txt").write_text("\n".join(requirements(PACKAGES)) + "\n", encoding="utf-8")
-        text = READ_ME.format(
-            commands="".join(f"    {command}\n" for command in base.commands),
-            fetched="".join(f"    {command}\n" for command in base.commands if not command.startswith("pip install")),
-            notes=_notes(record, base, loaded.precision),
+        text = (
+            (assets() / "report" / "script-readme.txt")
+            .read_text(encoding="utf-8")
+            .format(
+                commands="".join(f"    {command}\n" for command in base.commands),
+                fetched="".join(
+                    f"    {command}\n" for command in base.commands if not command.startswith("pip install")
+                ),
+                notes=_notes(record, base, loaded.precision),
+            )
         )
         (aside / "READ-ME.txt").write_text(text, encoding="utf-8")
     return folder

@@ -5,15 +5,17 @@ Importing this module does not import torch; the first estimate does.
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from neftune_core.durable import write_whole
+from neftune_core.home import home
 from neftune_core.language import plural, say
 from neftune_core.models import device as hardware
 from neftune_core.models.cards import CATALOGUE, Card
 from neftune_core.models.settings import ModelSettings
-from neftune_core.models.time_calibration import TimeCalibration, stored_calibration
 
 if TYPE_CHECKING:
     import torch
@@ -252,3 +254,58 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return say("{count} minutes", count=round(seconds / 60))
     return say("{count:.1f} hours", count=seconds / 3600)
+
+
+# ---------------------------------------------------------------- measured speed of this machine, stored on disk
+
+MOST_KEPT = 200
+SLOWEST = 1000.0
+"""Ratios above this, or below its inverse, are discarded as invalid."""
+FILE = "times.json"
+
+
+@dataclass(frozen=True)
+class TimeCalibration:
+    """Ratios of measured times to those predicted from the speed of the machine: for steps, and for everything else."""
+
+    steps: float = 1.0
+    rest: float = 1.0
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether both ratios are plausible."""
+        return all(1 / SLOWEST < ratio < SLOWEST for ratio in (self.steps, self.rest))
+
+
+def stored_calibration(key: str) -> TimeCalibration | None:
+    """Return the last calibration stored under `key`; None if absent or invalid."""
+    found = _all().get(key)
+    try:
+        pace = TimeCalibration(float(found["steps"]), float(found["rest"])) if isinstance(found, dict) else None
+    except (KeyError, TypeError, ValueError):
+        return None
+    return pace if pace and pace.is_sound else None
+
+
+def store_calibration(key: str, pace: TimeCalibration) -> None:
+    """Store a calibration; implausible ratios and write errors are ignored.
+
+    Args:
+        key: Key from `training_key`.
+        pace: The calibration to store.
+    """
+    if not pace.is_sound:
+        return
+    kept = {name: value for name, value in _all().items() if name != key} | {key: asdict(pace)}
+    try:
+        write_whole(home() / FILE, json.dumps(dict(list(kept.items())[-MOST_KEPT:]), indent=1))
+    except OSError:
+        return
+
+
+def _all() -> dict[str, object]:
+    try:
+        found = json.loads((home() / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

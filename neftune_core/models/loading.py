@@ -19,20 +19,13 @@ from weakref import WeakValueDictionary
 
 from neftune_core.errors import DoesNotFit, ModelError
 from neftune_core.language import later, say
+from neftune_core.models import checks
 from neftune_core.models.architecture.anatomy import all_layers, dropout_rates, first_position, set_model_dropout
 from neftune_core.models.architecture.caches import KEYS, memory_of
 from neftune_core.models.architecture.module_trees import private_tree, weights_hash
 from neftune_core.models.architecture.reach import reach_of
 from neftune_core.models.architecture.text_part import PublishedModel, published_model, text_part
 from neftune_core.models.architecture.trials import DoesNotRun, require_supported
-from neftune_core.models.checks import (
-    NOT_PRETRAINED,
-    auto_class,
-    is_masked_language_model,
-    read_configuration,
-    require_memory,
-    weight_bytes,
-)
 from neftune_core.models.device import choose_device, choose_precision
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.silence_warnings import import_transformers, silence_transformers
@@ -261,7 +254,7 @@ def _read(location: ModelFolder, source: str, where: tuple[torch.device, str], w
     from neftune_core.models.architecture import attention
 
     device, precision = where
-    config = read_configuration(location.folder)
+    config = checks.read_configuration(location.folder)
     with _acquire(_cache.reader, watch):  # the free memory must not change between check and use
         _require_memory(location, device, precision)
         watch.report(0, 0, say("Reading {what}", what=location.name))
@@ -292,7 +285,7 @@ def _read(location: ModelFolder, source: str, where: tuple[torch.device, str], w
         memory=memory_of(model, tokenizer.pad_token_id),
         published=published_model(model),
         reach=reach_of(model),
-        note=location.note or (NOT_PRETRAINED if is_masked_language_model(config) else ""),
+        note=location.note or (checks.NOT_PRETRAINED if checks.is_masked_language_model(config) else ""),
         revision=location.revision,
         dropout=rates,
     )
@@ -321,18 +314,18 @@ def require_finite(model: Any, location: ModelFolder) -> None:
 
 def _require_memory(location: ModelFolder, device: torch.device, precision: str) -> None:
     """Raise `DoesNotFit` if the model does not fit in memory; cached models are evicted first."""
-    needed = weight_bytes(location.folder, precision)
+    needed = checks.weight_bytes(location.folder, precision)
     try:
-        require_memory(needed, location.name, device)
+        checks.require_memory(needed, location.name, device)
     except DoesNotFit:
         evict_all()
-        require_memory(needed, location.name, device)
+        checks.require_memory(needed, location.name, device)
 
 
 def _weights(location: ModelFolder, config: Any, precision: str) -> Any:
     import torch
 
-    kind = auto_class(config)
+    kind = checks.auto_class(config)
     options = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
     try:
         with silence_transformers():

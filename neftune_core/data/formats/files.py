@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from neftune_core.data.examples import UnusableRow
-from neftune_core.data.formats.parquet import parquet_table
 from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderError, run_reader
-from neftune_core.data.formats.tables import MOST_COLUMNS, Row, Table, require_few_columns
+from neftune_core.data.formats.tables import MOST_COLUMNS, Row, Table, parquet_table, require_few_columns
 from neftune_core.data.formats.texts import (
     LONGEST_NAME,
     NotAList,
