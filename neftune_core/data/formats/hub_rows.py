@@ -142,7 +142,7 @@ def _translate_failure(failed: ReaderError, name: str, limits: Limits) -> LabErr
         of_class = "classes" not in entry or failed.kind in entry["classes"]
         if of_class and any(part in words for part in entry.get("messages", [""])):
             names = _listed_names(str(failed)) if entry.get("lists_names") else ""
-            return getattr(errors, entry["error"])(say(entry["sentence"], name=name) + names)  # type: ignore[no-any-return]
+            return getattr(errors, entry["error"])(say(entry["sentence"], name=name) + names)
     logger.warning("the data set %s could not be read: %s: %s", name, failed.kind, failed)
     return DataError(
         say(

@@ -254,7 +254,7 @@ def translate_error(error: BaseException, repository: str, revision: str) -> Lab
     chain = [*_chain(error)]
     for entry in EXPLANATIONS:
         if any(_matches(link, entry) for link in chain):
-            return getattr(errors, entry["error"])(say(entry["sentence"], name=repository, revision=revision or "main"))  # type: ignore[no-any-return]
+            return getattr(errors, entry["error"])(say(entry["sentence"], name=repository, revision=revision or "main"))
     logger.warning("%s could not be fetched", repository, exc_info=error)  # not shown to users: it may contain secrets
     words = later("{repository} could not be fetched from the hub: try again later; the log has the details.")
     return ModelError(say(words, repository=repository))
