@@ -27,14 +27,11 @@ def measure_cluster(runs: int = 1) -> ResultTable:
     """Time a sweep of `CELLS` studies on the bundled model, each on one thread."""
     import torch
 
-    from neftune_core.models.device import describe_machine
     from neftune_core.models.loading import load
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    table = ResultTable(
-        f"A sweep of {CELLS} studies of the bundled world, {STEPS} steps each, on Ray", describe_machine()
-    )
+    table = ResultTable(f"A sweep of {CELLS} studies of the bundled world, {STEPS} steps each, on Ray")
     try:
         load(ModelSettings())
         for _ in range(runs):
@@ -42,22 +39,18 @@ def measure_cluster(runs: int = 1) -> ResultTable:
             one, first_of_one = _seconds(OnRay(options={"num_cpus": 1, "include_dashboard": False}))
             two, first_of_two = _seconds(OnRay(options={"num_cpus": 2, "include_dashboard": False}))
             overhead = (one - first_of_one - here * (CELLS - 1) / CELLS) / (CELLS - 1)
-            table.rows += [
-                {"what": "without Ray, one after another, s", "value": here},
-                {"what": "on Ray, one worker, s", "value": one},
-                {"what": "on Ray, two workers, s", "value": two},
-                {"what": "two workers / one worker", "value": two / one},
-                {"what": "until the first study has ended, one worker, s", "value": first_of_one},
-                {"what": "until the first study has ended, two workers, s", "value": first_of_two},
-                {"what": "overhead per study after the first, s", "value": overhead},
-            ]
-            table.rows += [
-                {
-                    "what": f"{MANY:,} such studies on {count} GPUs or cores, hours",
-                    "value": _hours(here, overhead, count),
-                }
-                for count in GPUS
-            ]
+            found = {
+                "without Ray, one after another, s": here,
+                "on Ray, one worker, s": one,
+                "on Ray, two workers, s": two,
+                "two workers / one worker": two / one,
+                "until the first study has ended, one worker, s": first_of_one,
+                "until the first study has ended, two workers, s": first_of_two,
+                "overhead per study after the first, s": overhead,
+            }
+            every = MANY * (here / CELLS + max(0.0, overhead)) / 3600
+            found |= {f"{MANY:,} such studies on {count} GPUs or cores, hours": every / count for count in GPUS}
+            table.rows += [{"what": what, "value": value} for what, value in found.items()]
     finally:
         torch.set_num_threads(threads)
     table.notes.append(
@@ -65,10 +58,6 @@ def measure_cluster(runs: int = 1) -> ResultTable:
         "always busy; for a study on a GPU, use its own duration instead."
     )
     return table
-
-
-def _hours(here: float, overhead: float, count: int) -> float:
-    return MANY * (here / CELLS + max(0.0, overhead)) / count / 3600
 
 
 def _seconds(run: RunCells) -> tuple[float, float]:

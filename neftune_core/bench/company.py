@@ -14,7 +14,6 @@ from neftune_core.bench.page import serve_lab
 from neftune_core.bench.table import ResultTable, spread
 from neftune_core.bench.train import run_side
 from neftune_core.bench.train_sides import Sizes
-from neftune_core.models.device import describe_machine
 from neftune_core.models.settings import BUNDLED
 
 SPINNING = {"OMP_WAIT_POLICY": "", "GOMP_SPINCOUNT": "300000"}
@@ -25,7 +24,7 @@ WATCHERS = 2
 @contextmanager
 def _busy() -> Iterator[None]:
     """Run a process that keeps one core busy."""
-    with _terminate_after(subprocess.Popen([sys.executable, "-c", "while True: pass"])):
+    with _killed_after(subprocess.Popen([sys.executable, "-c", "while True: pass"])):
         yield
 
 
@@ -33,20 +32,18 @@ def _busy() -> Iterator[None]:
 def _pages() -> Iterator[None]:
     """Serve a lab with visitors who each watch a study and move the noise slider."""
     with tempfile.TemporaryDirectory() as folder, serve_lab(NEFTUNE_HOME=folder) as (address, _):
-        watching = subprocess.Popen(
-            [sys.executable, "-m", "neftune_core.bench.company", address], stdout=subprocess.PIPE
-        )
-        with _terminate_after(watching):
+        command = [sys.executable, "-m", "neftune_core.bench.company", address]
+        with _killed_after(subprocess.Popen(command, stdout=subprocess.PIPE)) as watching:
             assert watching.stdout is not None
             watching.stdout.readline()  # the studies of the visitors have ended, and only the polling continues
             yield
 
 
 @contextmanager
-def _terminate_after(process: subprocess.Popen[bytes]) -> Iterator[None]:
+def _killed_after(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     with process:
         try:
-            yield
+            yield process
         finally:
             process.kill()
 
@@ -70,7 +67,7 @@ def measure_company(sizes: Sizes, runs: int, precisions: tuple[str, ...]) -> Res
     Returns:
         A table with the median, minimum and maximum durations in seconds, and the ratios to the duration without load.
     """
-    table = ResultTable(f"Studies under load: {sizes.model}", describe_machine())
+    table = ResultTable(f"Studies under load: {sizes.model}")
     side = "study" if sizes.model == BUNDLED else "lora"
     for precision in precisions:
         asked = replace(sizes, precision=precision)
@@ -82,16 +79,15 @@ def measure_company(sizes: Sizes, runs: int, precisions: tuple[str, ...]) -> Res
                     found[name].append(_seconds(side, asked))
         alone, spinning = spread(found["alone"])["median"], spread(found["spinning, alone"])["median"]
         for name, seconds in found.items():
-            table.rows.append({"what": f"{precision}, {name}, s"} | spread(seconds) | {"to reach": ""})
-        table.rows.append(_ratio(f"{precision}: alone over spinning", alone / spinning, "<= 1.1"))
-        for name, seconds in list(found.items())[2:]:
-            goal = "<= 1.5" if name == "with one busy process" else ""
-            table.rows.append(_ratio(f"{precision}: {name} over alone", spread(seconds)["median"] / alone, goal))
+            table.add(f"{precision}, {name}, s", seconds)
+        ratios = {"alone over spinning": (alone / spinning, "<= 1.1")}
+        for name, goal in (("with one busy process", "<= 1.5"), ("with the pages of two studies", "")):
+            ratios[f"{name} over alone"] = spread(found[name])["median"] / alone, goal
+        table.rows += [
+            {"what": f"{precision}: {what}", "median": ratio, "to reach": goal}
+            for what, (ratio, goal) in ratios.items()
+        ]
     return table
-
-
-def _ratio(what: str, value: float, goal: str) -> dict[str, object]:
-    return {"what": what, "median": value, "min": "", "max": "", "to reach": goal}
 
 
 def _seconds(side: str, sizes: Sizes, environment: dict[str, str] | None = None) -> float:

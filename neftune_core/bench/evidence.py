@@ -76,9 +76,7 @@ def claims(outcomes: Outcomes) -> bool:
 
 def measure_evidence(studies: int = STUDIES) -> ResultTable:
     """Simulate and judge all studies. The default number takes about two minutes on one core."""
-    from neftune_core.models.device import describe_machine
-
-    table = ResultTable(f"Verdicts on {studies} simulated studies per row", describe_machine())
+    table = ResultTable(f"Verdicts on {studies} simulated studies per row")
     generator = np.random.default_rng(SEED)
     for rows in (_null_rows, _example_rows, _power_rows):
         table.rows += rows(generator, studies)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 import statistics
@@ -40,38 +39,33 @@ def measure_gpu(device: str = "auto", runs: int = 5) -> ResultTable:
     Raises:
         NotAvailable: If there is no GPU.
     """
-    from neftune_core.models.device import choose_device, describe_machine
+    from neftune_core.models.device import choose_device
 
     place = choose_device(device)
     if place.type == "cpu":
         raise NotAvailable("This machine has no GPU to measure: run `neftune bench train` to measure the CPU.")
     loaded = random_model(SMOLLM2_135M, place)
-    words = f"{gpu_name(place)}, batch {BATCH} x {LENGTH}, SmolLM2-135M's shape, {loaded.precision}"
-    table = ResultTable(f"Arms on a GPU: {words}", describe_machine())
+    words = f"{_gpu_name(place)}, batch {BATCH} x {LENGTH}, SmolLM2-135M's shape, {loaded.precision}"
+    table = ResultTable(f"Arms on a GPU: {words}")
     for execution in ("eager", "graphs", "compiled", "captured") if place.type == "cuda" else ("eager",):
-        table.rows += _arms_rows(loaded, execution, runs)
-    table.rows += _memory_rows(loaded) + _peft_rows(loaded, runs)
-    kept = measurement_file(gpu_name(place))
+        _add_arms(table, loaded, execution, runs)
+    if place.type == "cuda":
+        _add_memory(table, loaded)
+    if find_spec("peft"):
+        table.add("plain PEFT loop, tokens/s", [BATCH * LENGTH / _peft_seconds(loaded) for _ in range(runs)])
+    kept = measurement_file(_gpu_name(place))
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(table.as_json(), indent=2) + "\n", encoding="utf-8")
     return table
 
 
-def _arms_rows(loaded: LoadedModel, execution: str, runs: int) -> list[dict[str, Any]]:
+def _add_arms(table: ResultTable, loaded: LoadedModel, execution: str, runs: int) -> None:
     seconds = {count: [_step_seconds(loaded, execution, count) for _ in range(runs)] for count in (1, 5, 8)}
-    rows = [
-        _row(f"{execution}: 1 arm, tokens/s", [BATCH * LENGTH / one for one in seconds[1]]),
-        _row(f"{execution}: 5 arms, tokens/s of all", [5 * BATCH * LENGTH / five for five in seconds[5]]),
-    ]
+    table.add(f"{execution}: 1 arm, tokens/s", [BATCH * LENGTH / one for one in seconds[1]])
+    table.add(f"{execution}: 5 arms, tokens/s of all", [5 * BATCH * LENGTH / five for five in seconds[5]])
     for count, goal in GOALS.items():
         ratios = [many / one for many, one in zip(seconds[count], seconds[1], strict=True)]
-        rows.append(_row(f"{execution}: {count} arms over 1 arm, time", ratios, goal if execution == "eager" else ""))
-    return rows
-
-
-def _row(what: str, values: list[float], goal: str = "") -> dict[str, Any]:
-    middle = statistics.median(values)
-    return {"what": what, "median": middle, "least": min(values), "greatest": max(values), "to reach": goal}
+        table.add(f"{execution}: {count} arms over 1 arm, time", ratios, goal if execution == "eager" else "")
 
 
 def _step_seconds(loaded: LoadedModel, execution: str, count: int, **training: Any) -> float:
@@ -93,37 +87,27 @@ def _step_seconds(loaded: LoadedModel, execution: str, count: int, **training: A
     return statistics.median(seconds[WARM_STEPS:])
 
 
-def _memory_rows(loaded: LoadedModel) -> list[dict[str, Any]]:
-    """Return the peak memory of five arms, run together and in turn, relative to that of one arm."""
+def _add_memory(table: ResultTable, loaded: LoadedModel) -> None:
+    """Add the peak memory of five arms, run together and in turn, relative to that of one arm."""
     import torch
 
-    if loaded.device.type != "cuda":
-        return []
     peaks = []
     for count, turns in ((1, "together"), (5, "together"), (5, "in-turn")):
         torch.cuda.reset_peak_memory_stats(loaded.device)
         _step_seconds(loaded, "eager", count, arms_at_once=turns)
         peaks.append(torch.cuda.max_memory_allocated(loaded.device))
     one, together, in_turn = peaks
-    return [
-        _row("peak memory of 5 arms together over that of one", [together / one], "<= 3.2"),
-        _row("peak memory of 5 arms in turn over that of one", [in_turn / one], "<= 1.6"),
-    ]
-
-
-def _peft_rows(loaded: LoadedModel, runs: int) -> list[dict[str, Any]]:
-    """Return the throughput of one adapter in a plain PEFT loop, if PEFT is installed."""
-    if not find_spec("peft"):
-        return []
-    return [_row("plain PEFT loop, tokens/s", [BATCH * LENGTH / _peft_seconds(loaded) for _ in range(runs)])]
+    table.add("peak memory of 5 arms together over that of one", [together / one], "<= 3.2")
+    table.add("peak memory of 5 arms in turn over that of one", [in_turn / one], "<= 1.6")
 
 
 def _peft_seconds(loaded: LoadedModel) -> float:
     import torch
-    from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
-    model = get_peft_model(copy.deepcopy(loaded.model), config).train()
+    from neftune_core.bench.plain_loop import peft_model
+    from neftune_core.engine.settings import TrainingSettings
+
+    model = peft_model(loaded.model, TrainingSettings(lora_rank=8, lora_alpha=16)).train()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
     ids = torch.randint(0, loaded.model.config.vocab_size, (BATCH, LENGTH), device=loaded.device)
@@ -140,8 +124,7 @@ def _peft_seconds(loaded: LoadedModel) -> float:
     return statistics.median(seconds[WARM_STEPS:])
 
 
-def gpu_name(device: Any) -> str:
-    """Return the name of a GPU."""
+def _gpu_name(device: Any) -> str:
     import torch
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "Apple GPU (mps)"
@@ -154,6 +137,6 @@ def measurement_file(name: str) -> Path:
 
 def unmeasured_note(device: Any) -> str:
     """Return a note if the device is a GPU that has not been measured yet, otherwise ""."""
-    if device.type == "cpu" or measurement_file(gpu_name(device)).is_file():
+    if device.type == "cpu" or measurement_file(_gpu_name(device)).is_file():
         return ""
-    return f"This {gpu_name(device)} has not been measured yet: run `{COMMAND}`, which takes about five minutes."
+    return f"This {_gpu_name(device)} has not been measured yet: run `{COMMAND}`, which takes about five minutes."

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neftune_core.bench.matrix import random_rows
 from neftune_core.bench.table import ResultTable, seconds_of
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.noise.kinds import KINDS
@@ -21,7 +22,6 @@ from neftune_core.studies.settings import CONTROL, StudySettings
 if TYPE_CHECKING:
     import torch
 
-    from neftune_core.data.chat import EncodedExample
     from neftune_core.engine.stack import AdapterStack
     from neftune_core.models.loading import LoadedModel
 
@@ -35,12 +35,7 @@ class Size:
     """Shape of a random Llama and of a batch, and the measuring time.
 
     Attributes:
-        vocabulary: Number of tokens in the vocabulary.
-        width: Embedding width.
         inner: Hidden width of the feed-forward layers.
-        layers: Number of layers.
-        heads: Number of attention heads.
-        key_value_heads: Number of key and value heads.
         rows: Rows per batch.
         length: Tokens per row; the second half is trained on.
         seconds_per_kind: Target measuring time per kind of noise, in seconds.
@@ -69,35 +64,22 @@ SMOLLM2_135M = Size()
 def measure_noise(size: Size = SMOLLM2_135M) -> ResultTable:
     """Measure the relative step time of each kind of noise, the memory of noise, and the Noise tab's previews."""
     from neftune_core.engine.stack import AdapterStack
-    from neftune_core.models.device import describe_machine
 
     loaded = random_model(size)
     stack = AdapterStack(loaded, 1, rank=8, alpha=16)
-    table = ResultTable(f"Cost of noise: {size.words}, {loaded.precision}", describe_machine())
+    table = ResultTable(f"Cost of noise: {size.words}, {loaded.precision}")
     for passes in dict.fromkeys(entry.passes for entry in KINDS.values()):
         noises = [_loud(kind) for kind, entry in KINDS.items() if entry.passes == passes]
         for noise, row in zip(noises, _ratios(stack, noises, size), strict=True):
             words = f"{noise.kind}, K = {noise.ascent_steps}" if passes == "ascent" else noise.kind
             table.rows.append({"what": f"step with {words}, relative to the step without noise"} | row)
-    table.rows += [
-        {
-            "what": f"memory of the noise over the embeddings, {arms} arms of one kind",
-            "value": _memory(loaded, size, arms),
-        }
-        for arms in (1, 4)
-    ]
-    table.rows.append(
-        {
-            "what": f"the Noise tab's numbers for {SENTENCE_TOKENS} tokens, milliseconds",
-            "value": 1000 * seconds_of(_previewing(size.width), PREVIEWS),
-        }
-    )
-    table.rows.append(
-        {
-            "what": f"Depth and Next word of {FOLLOWED_TOKENS} tokens, milliseconds",
-            "value": 1000 * seconds_of(_following(loaded), FOLLOWED),
-        }
-    )
+    memory = "memory of the noise over the embeddings, {} arms of one kind"
+    previewing = f"the Noise tab's numbers for {SENTENCE_TOKENS} tokens, milliseconds"
+    following = f"Depth and Next word of {FOLLOWED_TOKENS} tokens, milliseconds"
+    found = {memory.format(arms): _memory(loaded, size, arms) for arms in (1, 4)}
+    found[previewing] = 1000 * seconds_of(_previewing(size.width), PREVIEWS)
+    found[following] = 1000 * seconds_of(_following(loaded), FOLLOWED)
+    table.rows += [{"what": what, "value": value} for what, value in found.items()]
     table.notes.append(
         "Ratios are Hodges-Lehmann medians over rounds of steps on the same rows, with 95% Wilcoxon intervals."
     )
@@ -159,18 +141,6 @@ def random_model(size: Size, device: torch.device | None = None, precision: str 
     )
 
 
-def _rows(size: Size) -> list[EncodedExample]:
-    """Return rows of random tokens, all of the same length. The second half of each row is trained on."""
-    from neftune_core.data.chat import EncodedExample
-    from neftune_core.data.examples import Example, Message
-
-    generator = np.random.default_rng(0)
-    example = Example((Message("user", ""), Message("assistant", "")), row=1)
-    trained = np.arange(size.length) >= size.length // 2
-    ids = generator.integers(0, size.vocabulary, (size.rows, size.length)).astype(np.int32)
-    return [EncodedExample(ids=row, trained=trained, example=example) for row in ids]
-
-
 def _ratios(stack: AdapterStack, noises: Sequence[NoiseSettings], size: Size) -> list[dict[str, Any]]:
     """Return the relative step time of each of `noises`. Every round has one step of each, in random order."""
     training = TrainingSettings(steps=MOST_ROUNDS, batch_size=size.rows, learning_rate=1e-5)
@@ -182,9 +152,8 @@ def _ratios(stack: AdapterStack, noises: Sequence[NoiseSettings], size: Size) ->
         for side in shuffling.permutation(len(sides)):
             seconds[side] = seconds_of(sides[side])
         rounds.append(np.log(seconds))
-        if len(rounds) >= WARM_ROUNDS + FEWEST_ROUNDS and time.perf_counter() - started > size.seconds_per_kind * len(
-            noises
-        ):
+        over = time.perf_counter() - started > size.seconds_per_kind * len(noises)
+        if over and len(rounds) >= WARM_ROUNDS + FEWEST_ROUNDS:
             break
     plain, *noisy = np.array(rounds[WARM_ROUNDS:]).T
     return [_row(side - plain, plain) for side in noisy]
@@ -220,7 +189,7 @@ def _stepper(stack: AdapterStack, training: TrainingSettings, size: Size, noise:
     """Return a function that runs the next step of one arm."""
     from neftune_core.engine.lockstep import Lockstep
 
-    prepared: Any = SimpleNamespace(train=_rows(size), held_out=[])
+    prepared: Any = SimpleNamespace(train=random_rows(stack.loaded, size.rows, size.length), held_out=[])
     run = Lockstep(StudySettings(training=training), stack, prepared, arms={noise.name: noise})
     steps = run.steps()
     return lambda: run.step(next(steps), training.learning_rate, lambda: False)
@@ -237,14 +206,12 @@ def _memory(loaded: LoadedModel, size: Size, arms: int) -> float:
     nowhere = torch.zeros(size.rows, size.length, dtype=torch.bool)
     keys = [(0, 0, row) for row in range(size.rows)]
     rows = Rows(keys, [size.length] * size.rows, size.length, nowhere, nowhere)
-    noise = BatchNoise(
-        [ArmNoise(NoiseSettings(strength=strength)) for strength in range(1, arms + 1)], {site.part: rows}
-    )
+    added = [ArmNoise(NoiseSettings(strength=strength)) for strength in range(1, arms + 1)]
+    noise = BatchNoise(added, {site.part: rows})
     vectors = torch.zeros(arms * size.rows, size.length, size.width)
     noise.add_to(site, vectors)
-    with torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True, acc_events=True
-    ) as profile:
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=kinds, profile_memory=True, acc_events=True) as profile:
         noise.add_to(site, vectors)
     taken: Sequence[int] = [event.self_cpu_memory_usage for event in profile.key_averages()]
     return sum(amount for amount in taken if amount > 0) / (4 * vectors.numel())

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from neftune_core.bench.noise import Size, random_model
 from neftune_core.bench.table import ResultTable
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.strength import standard_deviation
@@ -20,13 +22,7 @@ VOCABULARY, SEED = 256, 0
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """A batch of one row, with documents followed by padding.
-
-    Attributes:
-        words: Description of the row.
-        documents: Length of each document, in tokens.
-        length: Length of the row with its padding, in tokens.
-    """
+    """A batch of one row: its description, the lengths of its documents in tokens, and its length with padding."""
 
     words: str
     documents: tuple[int, ...]
@@ -45,10 +41,12 @@ Rule = tuple[Callable[[Any], AbstractContextManager[Any]], Callable[[PackedBatch
 """A context manager that adds noise to a model, and the formula of its standard deviation."""
 
 
-def _ours(**settings: Any) -> Callable[[Any], AbstractContextManager[Any]]:
+@contextmanager
+def _ours(model: Any, **settings: Any) -> Iterator[None]:
     from neftune_core.noise.attach import noisy_embeddings
 
-    return lambda model: noisy_embeddings(model, NoiseSettings(**settings), seed=SEED)
+    with noisy_embeddings(model, NoiseSettings(**settings), seed=SEED):
+        yield
 
 
 @contextmanager
@@ -71,35 +69,28 @@ def trainer_hook(model: Any, alpha: float = 50.0) -> Iterator[None]:
         deactivate_neftune(model, handle)
 
 
+def _of_alpha(length: int) -> float:
+    return standard_deviation(ALPHA, "alpha", length, WIDTH)
+
+
 RULES: dict[str, Rule] = {
-    "true length (the paper's code)": (
-        lambda model: _ours(strength=ALPHA)(model),
-        lambda layout: standard_deviation(ALPHA, "alpha", layout.documents[0], WIDTH),
-    ),
-    "padded length": (
-        lambda model: _ours(strength=ALPHA, length_rule="padded")(model),
-        lambda layout: standard_deviation(ALPHA, "alpha", layout.length, WIDTH),
-    ),
-    "the common trainer hook itself": (
-        lambda model: trainer_hook(model, ALPHA),
-        lambda layout: standard_deviation(ALPHA, "alpha", layout.length, WIDTH),
-    ),
-    "constant standard deviation": (
-        lambda model: _ours(strength=CONSTANT, unit="std")(model),
-        lambda layout: CONSTANT,
-    ),
+    "true length (the paper's code)": (partial(_ours, strength=ALPHA), lambda row: _of_alpha(row.documents[0])),
+    "padded length": (partial(_ours, strength=ALPHA, length_rule="padded"), lambda row: _of_alpha(row.length)),
+    "the common trainer hook itself": (partial(trainer_hook, alpha=ALPHA), lambda row: _of_alpha(row.length)),
+    "constant standard deviation": (partial(_ours, strength=CONSTANT, unit="std"), lambda row: CONSTANT),
 }
 
 
 def length_rules_table() -> ResultTable:
     """Return the standard deviation of one noise coordinate under each rule, measured and by formula."""
-    from neftune_core.models.device import describe_machine
+    import torch
 
-    table = ResultTable(f"Length rules at alpha {ALPHA:g}, width {WIDTH}", describe_machine())
-    model = _model()
+    table = ResultTable(f"Length rules at alpha {ALPHA:g}, width {WIDTH}")
+    size = Size(vocabulary=VOCABULARY, width=WIDTH, inner=WIDTH, layers=1, key_value_heads=9)
+    model = random_model(size, torch.device("cpu"), "float32").model.train()  # only its embedding matters
     for layout in LAYOUTS:
         for words, (noise, formula) in RULES.items():
-            on_tokens, on_padding = measured_noise(model, layout, noise)
+            on_tokens, on_padding = _measured_noise(model, layout, noise)
             table.rows.append(
                 {
                     "batch": layout.words,
@@ -113,19 +104,10 @@ def length_rules_table() -> ResultTable:
     return table
 
 
-def measured_noise(
+def _measured_noise(
     model: Any, layout: PackedBatch, noise: Callable[[Any], AbstractContextManager[Any]]
 ) -> tuple[float, float | str]:
-    """Measure the noise that reaches the first layer.
-
-    Args:
-        model: The model.
-        layout: The batch.
-        noise: Context manager that adds noise to the model.
-
-    Returns:
-        The standard deviation of the noise on tokens, and on padding ("no padding" if there is none).
-    """
+    """Return the standard deviation of the noise that reaches the first layer, on tokens and on padding."""
     import torch
 
     ids = torch.arange(layout.length)[None] % VOCABULARY
@@ -142,18 +124,3 @@ def measured_noise(
             handle.remove()
         added = seen[0] - torch.nn.functional.embedding(ids, model.get_input_embeddings().weight)
     return float(added[true].std()), float(added[~true].std()) if padding else "no padding"
-
-
-def _model() -> Any:
-    """Return a Llama with one layer and random weights, in training mode. Only its embedding matters."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=WIDTH,
-        intermediate_size=WIDTH,
-        num_hidden_layers=1,
-        num_attention_heads=9,
-        max_position_embeddings=LAYOUTS[-1].length,
-    )
-    return LlamaForCausalLM(config).train()

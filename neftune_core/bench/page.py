@@ -12,10 +12,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from neftune_core.bench.table import ResultTable, spread
+from neftune_core.bench.table import ResultTable
 from neftune_core.errors import NotAvailable
 
 if TYPE_CHECKING:
@@ -24,96 +24,20 @@ if TYPE_CHECKING:
 MOVES = 50
 LOG_SECONDS, EVENTS_A_SECOND, MOST_EVENTS_A_SECOND = 20, 5.0, 200.0
 
-# The first figure is complete when the recorded study's curves are drawn.
-FIRST_PICTURE = "() => document.querySelector('.lab-stage-line[d]') ? performance.now() : 0"
-
-# Records when the first picture and its slider are shown, and when every tab can be opened, in milliseconds.
-WAITED = """() => {
-  const seen = (window.labWaited = {});
-  const look = () => {
-    if (document.querySelector('.lab-stage-line[d]') && document.querySelector('.lab-stage-time input')?.max > 0)
-      seen.picture ??= performance.now();
-    if (window.Lab && document.body?.dataset.labOpened) seen.opened ??= performance.now();
-    requestAnimationFrame(look);
-  };
-  look();
-}"""
 LATENCY_MILLISECONDS = 40
 RESTING_SECONDS = 3.0
-
-# Returns the speed at which the page receives its largest file, including latency, in megabits per second.
-SPEED = """async () => {
-  const script = document.querySelector('script[src*="page-files"]').src;
-  const address = script.replace(/[^/]*$/, 'plotly.min.js');
-  const start = performance.now();
-  await (await fetch(address, {cache: 'no-store'})).arrayBuffer();
-  const { encodedBodySize } = performance.getEntriesByName(address).at(-1);
-  return encodedBodySize * 8 / 1000 / (performance.now() - start);
-}"""
-
-# Moves the slider and times each redraw, which is complete when the event has been handled.
-SLIDER = """async (moves) => {
-  const slider = document.querySelector('#noise-strength input[type=range]');
-  const figure = document.querySelector('#noise-figure .lab-figure-plot').labFigure;
-  const times = [];
-  for (let move = 1; move <= moves; move++) {
-    await new Promise((go) => setTimeout(go, 40));
-    const before = figure.redraws;
-    slider.value = move * Number(slider.step || 0.5);
-    const start = performance.now();
-    slider.dispatchEvent(new Event('input', {bubbles: true}));
-    times.push(performance.now() - start);
-    if (figure.redraws === before) throw new Error('the figure was not redrawn');
-  }
-  return times;
-}"""
+PROBES = Path(__file__).with_name("probes.js")
+"""Functions that measure inside the page, as `labProbes`."""
 
 
-# Records the last step in the curves and the time, once per frame with a new step.
-POINTS = """() => {
-  const plot = () => document.querySelector('#train-curves .lab-figure-plot');
-  const seen = (window.labSeen = []);
-  plot().labFirst = true;
-  const look = () => {
-    const step = Math.max(0, ...(plot().data ?? []).map((trace) => trace.x?.at(-1) ?? 0));
-    if (step > (seen.at(-1)?.[0] ?? 0)) seen.push([step, Date.now() / 1000]);
-    requestAnimationFrame(look);
-  };
-  look();
-}"""
-
-
-# Measures the milliseconds from pressing Train until Plotly has drawn a figure of the new study.
-FIRST_POINT = """() => {
-  const figure = () => document.querySelector('#train-curves .lab-figure-plot').labFigure;
-  const before = figure().value;
-  document.querySelector('#lab-train').addEventListener('click', () => {
-    const start = performance.now();
-    const look = () => {
-      const { value, drawn } = figure();
-      if (value !== before && value?.data.length && drawn?.value === value) window.labPoint = performance.now() - start;
-      else requestAnimationFrame(look);
-    };
-    look();
-  }, { once: true, capture: true });
-}"""
-
-
-@dataclass(frozen=True)
-class LiveUpdateTimes:
-    """Delays with which the page shows the events of a growing log.
-
-    Attributes:
-        late: Seconds from each event to its point on the screen.
-        was_remade: Whether the page replaced the figure in the meantime.
-    """
+class LiveUpdateTimes(NamedTuple):
+    """Seconds from each event of a growing log to its point on the screen, and whether the figure was replaced."""
 
     late: list[float]
     was_remade: bool
 
 
-@dataclass(frozen=True)
-class FirstVisit:
+class FirstVisit(NamedTuple):
     """Requests and times of a visit with an empty cache and no user action, until the page is idle.
 
     Attributes:
@@ -157,13 +81,14 @@ def first_visit(browser: Any, address: str, megabits: float = 0.0) -> FirstVisit
     # `data:` and `blob:` URLs cause no network request.
     page.on("request", lambda request: asked.append(request.url) if request.url.startswith("http") else None)
     client.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
-    page.add_init_script(f"({WAITED})()")
+    page.add_init_script(path=PROBES)
+    page.add_init_script("labProbes.wait()")
     page.goto(address, wait_until="commit")
     page.wait_for_function("window.labWaited?.opened && window.labWaited?.picture", timeout=60_000)
     page.wait_for_timeout(1000 * RESTING_SECONDS)
     waited, requests, size = page.evaluate("window.labWaited"), len(asked), sum(sizes)
     calls = sum("/queue/join" in url for url in asked)
-    network = page.evaluate(SPEED)
+    network = page.evaluate("labProbes.speed()")
     context.close()
     return FirstVisit(requests, size, calls, waited["picture"] / 1000, waited["opened"] / 1000, network)
 
@@ -182,7 +107,7 @@ def follow_log(page: Any, record: Record, *, events: int, rate: float) -> LiveUp
     """
     record.append({"seed": 0, "event": "started", "steps": events, "seeds": 1})
     page.locator("#train-state [data-state=running]").wait_for()
-    page.evaluate(POINTS)
+    page.evaluate(PROBES.read_text(encoding="utf-8") + "labProbes.points()")
     writer = LogWriter(record, events, rate)
     writer.start()
     page.wait_for_function("(last) => (window.labSeen.at(-1)?.[0] ?? 0) >= last", arg=events, timeout=120_000)
@@ -193,14 +118,9 @@ def follow_log(page: Any, record: Record, *, events: int, rate: float) -> LiveUp
     return LiveUpdateTimes(late, was_remade=not same)
 
 
-def chromium() -> str:
-    """Return the path of the system's Chromium.
-
-    Raises:
-        NotAvailable: If no Chromium is installed.
-    """
+def _chromium() -> str:
     names = (os.environ.get("CHROMIUM"), shutil.which("chromium"), shutil.which("chromium-browser"))
-    found = next((name for name in names if name), None)
+    found = next(filter(None, names), None)
     if found is None:
         raise NotAvailable("Chromium was not found: install it, or set CHROMIUM to its path.")
     return found
@@ -264,45 +184,44 @@ def measure_page(runs: int, megabits: float = 0.0) -> ResultTable:
     Returns:
         The table.
     """
-    from neftune_core.models.device import describe_machine
-
-    starts, own, pictures, moves, points, late, late_most = [], [], [], [], [], [], []
-    visits: list[FirstVisit] = []
-    for _ in range(runs):
-        own.append(own_import_seconds())
-        with serve_lab() as (address, seconds):
-            starts.append(seconds)
-            time.sleep(10)  # models load in the background; the visit is measured afterwards
-            with automated_browser() as browser:
-                visits.append(first_visit(browser, address, megabits))
-            picture, times = _visit(address)
-            pictures.append(picture)
-            moves.append(statistics.median(times))
-            points.append(_first_point(address))
-            late.append(statistics.median(_measure_live_updates(address, EVENTS_A_SECOND).late))
-            late_most.append(statistics.median(_measure_live_updates(address, MOST_EVENTS_A_SECOND).late))
-    table = ResultTable("The page", describe_machine())
-    network = f" at {megabits:g} Mbit/s and {LATENCY_MILLISECONDS} ms" if megabits else ""
-    for what, values in (
-        ("first visit, requests", [visit.requests for visit in visits]),
-        ("first visit, kB", [visit.size / 1000 for visit in visits]),
-        ("first visit, calls to the server", [visit.calls for visit in visits]),
-        (f"first visit until first picture and slider, s{network}", [visit.picture for visit in visits]),
-        (f"first visit until every tab can be opened, s{network}", [visit.opened for visit in visits]),
-        ("network speed for one large file, Mbit/s", [visit.megabits for visit in visits]),
-        ("app.py to a served page, s", starts),
-        ("of which the lab's own code, s", own),
-        ("page load until first picture, s", pictures),
-        ("slider to redrawn norms, ms (median of 50 moves)", moves),
-        ("Train pressed to the first point of the curve, s", points),
-        (f"training event to its point on the screen, s ({EVENTS_A_SECOND:.0f} events per second)", late),
-        (f"the same at {MOST_EVENTS_A_SECOND:.0f} events per second", late_most),
-    ):
-        table.rows.append({"what": what} | spread(values))
+    table = ResultTable("The page")
+    found = [_one_run(megabits) for _ in range(runs)]
+    for what in found[0]:
+        table.add(what, [run[what] for run in found])
     return table
 
 
-def own_import_seconds() -> float:
+def _one_run(megabits: float) -> dict[str, float]:
+    own = _own_import_seconds()
+    with serve_lab() as (address, started):
+        time.sleep(10)  # models load in the background; the visit is measured afterwards
+        with automated_browser() as browser:
+            visit = first_visit(browser, address, megabits)
+        picture, moves = _visit(address)
+        point = _first_point(address)
+        late, late_most = (
+            statistics.median(_measure_live_updates(address, rate).late)
+            for rate in (EVENTS_A_SECOND, MOST_EVENTS_A_SECOND)
+        )
+    network = f" at {megabits:g} Mbit/s and {LATENCY_MILLISECONDS} ms" if megabits else ""
+    return {
+        "first visit, requests": visit.requests,
+        "first visit, kB": visit.size / 1000,
+        "first visit, calls to the server": visit.calls,
+        f"first visit until first picture and slider, s{network}": visit.picture,
+        f"first visit until every tab can be opened, s{network}": visit.opened,
+        "network speed for one large file, Mbit/s": visit.megabits,
+        "app.py to a served page, s": started,
+        "of which the lab's own code, s": own,
+        "page load until first picture, s": picture,
+        "slider to redrawn norms, ms (median of 50 moves)": statistics.median(moves),
+        "Train pressed to the first point of the curve, s": point,
+        f"training event to its point on the screen, s ({EVENTS_A_SECOND:.0f} events per second)": late,
+        f"the same at {MOST_EVENTS_A_SECOND:.0f} events per second": late_most,
+    }
+
+
+def _own_import_seconds() -> float:
     """Time the import of the lab's own modules and the build of the page in a new process, after importing Gradio."""
     code = (
         "import os, time; os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'; import gradio, pydantic, tomlkit, numpy; "
@@ -320,32 +239,37 @@ def automated_browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium(), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=_chromium(), args=options)
         yield browser
         browser.close()
 
 
+def _open(browser: Any, address: str, script: str = "") -> Any:
+    page = browser.new_page(viewport={"width": 1280, "height": 860})
+    page.add_init_script(path=PROBES)
+    page.add_init_script(script)
+    page.goto(address)
+    return page
+
+
 def _visit(address: str) -> tuple[float, list[float]]:
     with automated_browser() as browser:
-        page: Any = browser.new_page(viewport={"width": 1280, "height": 860})
-        page.goto(address)
-        picture = page.wait_for_function(FIRST_PICTURE, timeout=60_000).json_value() / 1000
+        page = _open(browser, address)
+        picture = page.wait_for_function("labProbes.picture()", timeout=60_000).json_value() / 1000
         page.get_by_role("tab", name="Noise").click()
         page.wait_for_selector("#noise-figure .lab-figure-plot svg")
-        times = page.evaluate(SLIDER, MOVES)
+        times = page.evaluate(f"labProbes.slider({MOVES})")
     return picture, times
 
 
 def _first_point(address: str) -> float:
     """Return the seconds from pressing Train to the first point of the curve, and discard the study."""
     with automated_browser() as browser:
-        page: Any = browser.new_page(viewport={"width": 1280, "height": 860})
-        page.goto(f"{address}?tab=Train")
+        page = _open(browser, f"{address}?tab=Train")
         page.wait_for_selector("#train-plan .lab-plan")
         page.wait_for_selector("#train-curves .lab-figure-plot svg")
-        page.evaluate(FIRST_POINT)
+        page.evaluate("labProbes.firstPoint()")
         page.locator("#lab-train").click()
         seconds = page.wait_for_function("window.labPoint", timeout=60_000).json_value() / 1000
         page.locator("#lab-stop").click()
@@ -364,9 +288,7 @@ def _measure_live_updates(address: str, rate: float) -> LiveUpdateTimes:
     record = create(EXAMPLE, key)
     try:
         with record.claimed(), automated_browser() as browser:
-            page: Any = browser.new_page(viewport={"width": 1280, "height": 860})
-            page.add_init_script(f"localStorage.setItem('neftune-lab-owner', '{key}')")
-            page.goto(f"{address}?job={record.id}")
+            page = _open(browser, f"{address}?job={record.id}", f"localStorage.setItem('neftune-lab-owner', '{key}')")
             return follow_log(page, record, events=round(LOG_SECONDS * rate), rate=rate)
     finally:
         removal.remove(record)

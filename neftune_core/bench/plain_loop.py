@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def peft_losses(
     from neftune_core.engine.settings import rate_at
 
     training = study.training
-    model = peft_model(loaded.model, training, initial)
+    model = peft_model(loaded.model, training)
     with torch.no_grad():
         for name, down in initial.items():
             model.get_submodule(f"base_model.model.{name}").lora_A["default"].weight.copy_(down)
@@ -55,20 +55,21 @@ def peft_losses(
     return found
 
 
-def peft_model(model: Any, training: TrainingSettings, names: Iterable[str]) -> Any:
-    """Return a copy of a model with a PEFT adapter.
+def peft_model(model: Any, training: TrainingSettings) -> Any:
+    """Add a PEFT adapter on all linear maps to a copy of a model.
 
     Args:
         model: The model.
         training: Settings with rank and alpha.
-        names: Names of the linear maps to adapt.
 
     Returns:
         A `peft.PeftModel` in which only the adapter is trained.
     """
     from peft import LoraConfig, get_peft_model
 
-    targets = sorted({name.rpartition(".")[2] for name in names})
+    from neftune_core.models.architecture.anatomy import linear_maps
+
+    targets = sorted({name.rpartition(".")[2] for name in linear_maps(model, "all")})
     adapter = LoraConfig(r=training.lora_rank, lora_alpha=int(training.lora_alpha), target_modules=targets)
     return get_peft_model(copy.deepcopy(model), adapter)
 

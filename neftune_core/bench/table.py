@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from neftune_core.models.device import describe_machine
+
 
 @dataclass
 class ResultTable:
@@ -15,15 +17,25 @@ class ResultTable:
 
     Attributes:
         title: Heading of the table.
-        machine: Description of the machine, as returned by `describe_machine`.
+        machine: Description of the machine.
         rows: Cells of each row by column; the unit of a number is in the name of its row or column.
         notes: Remarks shown below the table.
     """
 
     title: str
-    machine: dict[str, Any]
+    machine: dict[str, Any] = field(default_factory=describe_machine)
     rows: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def add(self, what: str, values: Sequence[float], goal: str = "") -> None:
+        """Add a row with the median, minimum and maximum of several runs.
+
+        Args:
+            what: Name and unit.
+            values: One value per run.
+            goal: The target; "" for none.
+        """
+        self.rows.append({"what": what} | spread(values) | ({"to reach": goal} if goal else {}))
 
     def as_json(self) -> dict[str, Any]:
         """Return the table as a dictionary for JSON."""
@@ -45,7 +57,7 @@ def _cell(value: Any) -> str:
 
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Return median, minimum and maximum."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    return {"median": float(statistics.median(values)), "min": float(min(values)), "max": float(max(values))}
 
 
 def seconds_of(work: Callable[[], object], times: int = 1) -> float:

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from neftune_core.bench.table import ResultTable
 from neftune_core.bench.train_sides import Found, Sizes
 from neftune_core.errors import InvalidSetting, LabError
-from neftune_core.models.device import choose_device, describe_machine, fast_bfloat16
+from neftune_core.models.device import choose_device, fast_bfloat16
 
 # OpenBLAS settings that may have been made for another version and slow down the current one.
 FOREIGN_TUNING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
@@ -32,21 +31,19 @@ EMULATED = (
 IN_BFLOAT16 = ("trl_lora_bfloat16", "trl_full_default")
 NO_TRL = "TRL is not installed, so there is no comparison with it: run `pip install trl peft`."
 
-PEERS = {"peft": ("peer_peft", "a plain PEFT loop"), "litgpt": ("peer_litgpt", "LitGPT")}
-"""Side and description of each other library, by the package that it needs."""
-
-Row = dict[str, Any]
-
 
 class _Bench:
-    """The measurements of one benchmark. `measured` runs each of the given sides `runs` times, interleaved."""
+    """The measurements of one benchmark, and their table."""
 
     def __init__(self, sizes: Sizes, runs: int) -> None:
         self.sizes, self.runs = sizes, runs
         self.emulates = not fast_bfloat16(choose_device(sizes.device))
-        self.notes: list[str] = []
+        data = Path(sizes.rows).name or "a starter set"
+        self.table = ResultTable(f"Training {sizes.model}, {sizes.first} rows of {data}")
+        self.add = self.table.add
 
     def measured(self, *sides: str) -> list[list[Found]]:
+        """Run each of the sides `runs` times, interleaved."""
         found: list[list[Found]] = [[] for _ in sides]
         for _ in range(self.runs):
             for place, side in enumerate(sides):
@@ -59,143 +56,111 @@ class _Bench:
             return replace(self.sizes, first=min(EMULATED_ROWS, self.sizes.first))
         return self.sizes
 
-    def compare_with_trl(self, ours: str, theirs: Sequence[tuple[str, str]], words: str) -> list[Row]:
-        """Compare the throughput, in tokens per second, with that of TRL.
-
-        Args:
-            ours: Name of the lab's side.
-            theirs: Names and descriptions of TRL's sides.
-            words: Description of the task.
-
-        Returns:
-            Rows with both speeds and their ratios, run by run.
-        """
-        sides = [side for side, _ in theirs] if find_spec("trl") and find_spec("peft") else []
-        if not sides:
-            self.notes.append(NO_TRL)
-        mine, *others = self.measured(ours, *sides)
-        rows = [_row(f"{words}: this lab, {mine[0]['precision']}, tokens/s", _speeds(mine))]
-        for (_, name), found in zip(theirs, others, strict=False):
-            rows.append(_row(f"{words}: TRL, {name}, tokens/s", _speeds(found)))
+    def compare(self, side: str, label: str, others: Mapping[str, tuple[str, str]]) -> None:
+        """Add the throughput of a side and its ratio to others, which have (label, name in the ratio) by side."""
+        task = label.partition(":")[0]
+        mine, *theirs = self.measured(side, *others)
+        self.add(f"{label}, {mine[0]['precision']}, tokens/s", _speeds(mine))
+        for (words, name), found in zip(others.values(), theirs, strict=True):
+            self.add(f"{task}: {words.format(**found[0])}, tokens/s", _speeds(found))
             ratios = [one / other for one, other in zip(_speeds(mine), _speeds(found), strict=True)]
-            rows.append(_row(f"{words}: this lab over TRL, {name}", ratios, GOALS.get(name, "")))
-        return rows
+            self.add(f"{task}: this lab over {name}", ratios, GOALS.get(name, ""))
+
+    def compare_with_trl(self, side: str, label: str, others: Mapping[str, str]) -> None:
+        """Compare a side with sides of TRL, which are given with their descriptions."""
+        if not (find_spec("trl") and find_spec("peft")):
+            self.table.notes.append(NO_TRL)
+            others = {}
+        self.compare(side, label, {other: (f"TRL, {words}", f"TRL, {words}") for other, words in others.items()})
 
 
-GOALS = {"bfloat16 weights": ">= 5", "default settings": ">= 3"}
-
-
-def _row(what: str, values: Sequence[float], goal: str = "") -> Row:
-    """Return a table row with the median, minimum and maximum of the runs, and the target."""
-    return {
-        "what": what,
-        "median": float(statistics.median(values)),
-        "least": float(min(values)),
-        "greatest": float(max(values)),
-        "to reach": goal,
-    }
+GOALS = {"TRL, bfloat16 weights": ">= 5", "TRL, default settings": ">= 3"}
 
 
 def _speeds(found: Sequence[Found]) -> list[float]:
     return [run["tokens"] / run["seconds"] for run in found]
 
 
-def _lora(bench: _Bench) -> list[Row]:
-    theirs = [("trl_lora_bfloat16", "bfloat16 weights"), ("trl_lora_float32", "float32 weights")]
-    return bench.compare_with_trl("lora", theirs, "LoRA")
+def _lora(bench: _Bench) -> None:
+    theirs = {"trl_lora_bfloat16": "bfloat16 weights", "trl_lora_float32": "float32 weights"}
+    bench.compare_with_trl("lora", "LoRA: this lab", theirs)
 
 
-def _peers(bench: _Bench) -> list[Row]:
-    found = {package: peer for package, peer in PEERS.items() if find_spec(package)}
-    bench.notes += [f"{package} is not installed, so it is not compared." for package in PEERS if package not in found]
-    mine, *others = bench.measured("lora", *(side for side, _ in found.values()))
-    rows = [_row(f"LoRA: this lab with noise, {mine[0]['precision']}, tokens/s", _speeds(mine))]
-    for (_, name), theirs in zip(found.values(), others, strict=True):
-        rows.append(_row(f"LoRA: {name} without noise, {theirs[0]['precision']}, tokens/s", _speeds(theirs)))
-        ratios = [one / other for one, other in zip(_speeds(mine), _speeds(theirs), strict=True)]
-        rows.append(_row(f"LoRA: this lab over {name}", ratios))
-    return rows
+def _full(bench: _Bench) -> None:
+    theirs = {"trl_full_default": "default settings", "trl_full_float32": "float32, no checkpointing"}
+    bench.compare_with_trl("full", "all weights: this lab", theirs)
 
 
-def _full(bench: _Bench) -> list[Row]:
-    theirs = [("trl_full_default", "default settings"), ("trl_full_float32", "float32, no checkpointing")]
-    return bench.compare_with_trl("full", theirs, "all weights")
+def _peers(bench: _Bench) -> None:
+    others = {"peer_peft": ("a plain PEFT loop without noise, {precision}", "a plain PEFT loop")}
+    if not find_spec("peft"):
+        bench.table.notes.append("peft is not installed, so it is not compared.")
+        others = {}
+    bench.compare("lora", "LoRA: this lab with noise", others)
 
 
-def _peak(bench: _Bench) -> list[Row]:
-    (found,) = bench.measured("peak")
-    return [
-        _row("matrix products of this model's shapes, GFLOP/s", [run["peak"] / 1e9 for run in found]),
-        _row("LoRA training, GFLOP/s", [run["reached"] / 1e9 for run in found]),
-        _row("share of that speed", [run["share"] for run in found], "aim 0.5"),
-    ]
-
-
-def _arms(bench: _Bench) -> list[Row]:
-    (found,) = bench.measured("arms")
-    return [_row("5 arms at once over 5 single runs, time", [run["ratio"] for run in found], "<= 1.0")]
-
-
-def _answers(bench: _Bench) -> list[Row]:
-    (found,) = bench.measured("answers")
-    return [
-        _row("answers of 4 arms over those of one, time", _column(found, "ratio"), "<= 1.5"),
-        _row("answers of 4 arms to 20 prompts, 64 tokens each, s", _column(found, "many"), "<= 30"),
-    ]
-
-
-def _memory(bench: _Bench) -> list[Row]:
+def _memory(bench: _Bench) -> None:
     one, together, in_turn = bench.measured("memory_of_one", "memory_together", "memory_in_turn")
-    rows = [_row("peak memory of 1 arm, batch 4 x 256, GB", [run["bytes"] / 1e9 for run in one])]
+    bench.add("peak memory of 1 arm, batch 4 x 256, GB", [run["bytes"] / 1e9 for run in one])
     for words, found, goal in (("together", together, "<= 3.2"), ("in turn", in_turn, "<= 1.6")):
         ratios = [run["bytes"] / alone["bytes"] for run, alone in zip(found, one, strict=True)]
-        rows.append(_row(f"peak memory of 5 arms {words} over that of one", ratios, goal))
-    return rows
+        bench.add(f"peak memory of 5 arms {words} over that of one", ratios, goal)
 
 
-def _study(bench: _Bench) -> list[Row]:
+def _study(bench: _Bench) -> None:
     (found,) = bench.measured("study")
-    rows = [_row("study of 3 arms on the bundled model, 128 rows, 8 epochs, s", _column(found, "seconds"), "<= 30")]
+    seconds = [run["seconds"] for run in found]
+    bench.add("study of 3 arms on the bundled model, 128 rows, 8 epochs, s", seconds, "<= 30")
     for part in found[0]["parts"]:
-        rows.append(_row(f"of which {part}, s", [run["parts"].get(part, 0.0) for run in found]))
-    return rows
+        bench.add(f"of which {part}, s", [run["parts"].get(part, 0.0) for run in found])
 
 
-def _usual(bench: _Bench) -> list[Row]:
-    found, quick = bench.measured("usual", "quick")
-    return [
-        _row("the default study of this model, two arms, s", _column(found, "seconds")),
-        _row("of which measuring (without loading)", _column(found, "share"), "<= 0.25"),
-        _row("the preset quick look, two arms, s", _column(quick, "seconds"), "<= 60"),
-    ]
-
-
-def _column(found: Sequence[Found], name: str) -> list[float]:
-    return [run[name] for run in found]
-
-
-def _control(bench: _Bench) -> list[Row]:
-    (found,) = bench.measured("control")
-    words = f"control over {found[0]['steps']} steps compared with a plain PEFT loop, largest difference in loss"
-    return [_row(words, _column(found, "largest"), "<= 1e-5")]
-
-
-def _profile(bench: _Bench) -> list[Row]:
+def _profile(bench: _Bench) -> None:
     (found,) = bench.measured("profile")
-    return [_row(f"share of {name}", [run["share"].get(name, 0.0) for run in found]) for name in found[0]["share"]]
+    for name in found[0]["share"]:
+        bench.add(f"share of {name}", [run["share"].get(name, 0.0) for run in found])
 
 
-PARTS: dict[str, Callable[[_Bench], list[Row]]] = {
+LARGEST = "control over {steps} steps compared with a plain PEFT loop, largest difference in loss"
+COLUMNS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
+    "peak": (
+        ("peak", "peak", "matrix products of this model's shapes, GFLOP/s", ""),
+        ("peak", "reached", "LoRA training, GFLOP/s", ""),
+        ("peak", "share", "share of that speed", "aim 0.5"),
+    ),
+    "arms": (("arms", "ratio", "5 arms at once over 5 single runs, time", "<= 1.0"),),
+    "answers": (
+        ("answers", "ratio", "answers of 4 arms over those of one, time", "<= 1.5"),
+        ("answers", "many", "answers of 4 arms to 20 prompts, 64 tokens each, s", "<= 30"),
+    ),
+    "usual": (
+        ("usual", "seconds", "the default study of this model, two arms, s", ""),
+        ("usual", "share", "of which measuring (without loading)", "<= 0.25"),
+        ("quick", "seconds", "the preset quick look, two arms, s", "<= 60"),
+    ),
+    "control": (("control", "largest", LARGEST, "<= 1e-5"),),
+}
+"""Measurements whose rows are single results of a side: side, name of the result, description and target."""
+
+
+def _columns(bench: _Bench, part: str) -> None:
+    sides = list(dict.fromkeys(side for side, *_ in COLUMNS[part]))
+    found = dict(zip(sides, bench.measured(*sides), strict=True))
+    for side, name, words, goal in COLUMNS[part]:
+        bench.add(words.format(**found[side][0]), [run[name] for run in found[side]], goal)
+
+
+PARTS: dict[str, Callable[[_Bench], None]] = {
     "lora": _lora,
     "peers": _peers,
     "full": _full,
-    "peak": _peak,
-    "arms": _arms,
-    "answers": _answers,
+    "peak": partial(_columns, part="peak"),
+    "arms": partial(_columns, part="arms"),
+    "answers": partial(_columns, part="answers"),
     "memory": _memory,
     "study": _study,
-    "usual": _usual,
-    "control": _control,
+    "usual": partial(_columns, part="usual"),
+    "control": partial(_columns, part="control"),
 }
 
 
@@ -218,16 +183,14 @@ def measure_training(sizes: Sizes, runs: int, only: Sequence[str] = (), *, profi
     if unknown:
         raise InvalidSetting(f"There is no measurement {unknown[0]!r}: choose from {', '.join(PARTS)}.")
     bench = _Bench(sizes, runs)
-    data = Path(sizes.rows).name or "a starter set"
-    table = ResultTable(f"Training {sizes.model}, {sizes.first} rows of {data}", describe_machine())
     for name in only or PARTS:
-        table.rows += PARTS[name](bench)
+        PARTS[name](bench)
     if profile:
-        table.rows += _profile(bench)
-    table.notes += dict.fromkeys(bench.notes)
+        _profile(bench)
     if bench.emulates and {"lora", "full"} & set(only or PARTS):
-        table.notes.append(EMULATED)
-    return table
+        bench.table.notes.append(EMULATED)
+    bench.table.notes = list(dict.fromkeys(bench.table.notes))
+    return bench.table
 
 
 def run_side(side: str, sizes: Sizes, variables: Mapping[str, str] = MappingProxyType({})) -> Found:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,9 @@ from neftune_core.noise.settings import NoiseSettings
 if TYPE_CHECKING:
     from neftune_core.data.preparing import PreparedData
     from neftune_core.engine.lockstep import Lockstep
+    from neftune_core.engine.settings import TrainingSettings
     from neftune_core.models.loading import LoadedModel
+    from neftune_core.models.settings import ModelSettings
     from neftune_core.studies.settings import StudySettings
 
 BATCH, LONGEST, RANK = 4, 512, 8
@@ -41,13 +44,10 @@ class Sizes:
     """The model, the data and the amount of work.
 
     Attributes:
-        model: Source of the model, as in the model settings.
         rows: Path of a file with rows; "" for a starter set.
         first: Number of rows to read from the start of the data.
         steps: Number of steps in the comparison with a plain loop.
         new_tokens: Maximum length of an answer, in tokens.
-        device: Device, as in the model settings.
-        precision: Number format, as in the model settings.
     """
 
     model: str
@@ -127,6 +127,7 @@ def seconds_of(run: Lockstep) -> float:
 
 
 def _one_arm(sizes: Sizes, **training: Any) -> Found:
+    """Train one noise arm for one epoch."""
     study, loaded, prepared = ready(sizes, **training)
     run = lockstep(study, loaded, prepared, {"alpha-5": ARMS["alpha-5"]})
     trained = sum(int(row.trained[1:].sum()) for row in prepared.train)
@@ -135,17 +136,7 @@ def _one_arm(sizes: Sizes, **training: Any) -> Found:
     return {"tokens": tokens, "trained": trained, "seconds": seconds, "precision": loaded.precision}
 
 
-def lora(sizes: Sizes) -> Found:
-    """Train one LoRA noise arm for one epoch."""
-    return _one_arm(sizes)
-
-
-def full(sizes: Sizes) -> Found:
-    """Train one noise arm for one epoch with full fine-tuning."""
-    return _one_arm(sizes, method="full", learning_rate=FULL_RATE)
-
-
-def peak(sizes: Sizes) -> Found:
+def _peak(sizes: Sizes) -> Found:
     """Compare the speed of a LoRA epoch with the peak speed of matrix products of this model's shapes.
 
     Only products with frozen weights are counted, forward and backward to the inputs. Those of the layers are counted
@@ -153,15 +144,15 @@ def peak(sizes: Sizes) -> Found:
     """
     from neftune_core.bench.matrix import own_peak, weights_of
 
-    found = lora(sizes)
+    found = _one_arm(sizes)
     _, loaded, _ = ready(sizes)
     layers, head = weights_of(loaded)
-    done = 4 * (found["tokens"] * layers + found["trained"] * head)
-    speed = own_peak(loaded)
-    return found | {"peak": speed, "reached": done / found["seconds"], "share": done / found["seconds"] / speed}
+    done, speed = 4 * (found["tokens"] * layers + found["trained"] * head), own_peak(loaded) / 1e9
+    reached = done / found["seconds"] / 1e9
+    return found | {"peak": speed, "reached": reached, "share": reached / speed}
 
 
-def arms(sizes: Sizes) -> Found:
+def _arms(sizes: Sizes) -> Found:
     """Compare the time to train five arms at once with the time to train them one after another."""
     study, loaded, prepared = ready(sizes)
     seconds_of(lockstep(study, loaded, _some(prepared, BATCH), ARMS))  # warm-up
@@ -174,7 +165,7 @@ def _some(prepared: PreparedData, rows: int) -> Any:
     return SimpleNamespace(train=prepared.train[:rows], held_out=[])
 
 
-def answers(sizes: Sizes) -> Found:
+def _answers(sizes: Sizes) -> Found:
     """Compare the time to generate answers with four arms and with one arm, for the same prompts and length."""
     from neftune_core.data.chat import prompt_ids
     from neftune_core.engine.stack import AdapterStack
@@ -221,50 +212,44 @@ def _most_memory(loaded: LoadedModel) -> int:
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def memory_of_one(sizes: Sizes) -> Found:
-    """Return the peak memory of one arm."""
-    return _peak_memory(sizes, 1)
-
-
-def memory_together(sizes: Sizes) -> Found:
-    """Return the peak memory of five arms in one pass."""
-    return _peak_memory(sizes, 5)
-
-
-def memory_in_turn(sizes: Sizes) -> Found:
-    """Return the peak memory of five arms that run in turn."""
-    return _peak_memory(sizes, 5, arms_at_once="in-turn")
-
-
-def study(sizes: Sizes) -> Found:
+def _bundled_study(sizes: Sizes) -> Found:
     """Time a study of three arms on the bundled model."""
-    asked = _bundled_study()
-    return _whole(asked.model_copy(update={"model": asked.model.model_copy(update={"precision": sizes.precision})}))
+    from neftune_core.data.settings import DataSettings
+    from neftune_core.studies.settings import EXAMPLE
+
+    changes = {
+        "model": EXAMPLE.model.model_copy(update={"precision": sizes.precision}),
+        "training": EXAMPLE.training.model_copy(update={"epochs": 8.0, "evaluations": 8}),
+        "data": DataSettings(source="starter:world-format", rows=160, held_out_share=0.2),
+        "noise": (NoiseSettings(strength=5), NoiseSettings(strength=15)),
+    }
+    return _whole(EXAMPLE.model_copy(update=changes))
 
 
-def usual(sizes: Sizes) -> Found:
+def _usual(sizes: Sizes) -> Found:
     """Time the page's default study with one seed and two arms, and return the share of time spent on measurements.
 
     Answers to the user's own prompts are not included.
     """
     from neftune_core.studies.settings import default_training
 
-    asked = _study(sizes)
-    data = asked.data.model_copy(update={"held_out_share": 0.2})
-    found = _whole(asked.model_copy(update={"data": data, "training": default_training(asked.model)}))
+    found = _two_arms(sizes, default_training)
     own = found["seconds"] - found["parts"]["loading model and data"]
     measuring = found["parts"]["held-out and training loss"] + found["parts"]["final measures"]
     return found | {"share": measuring / own}
 
 
-def quick(sizes: Sizes) -> Found:
+def _quick(sizes: Sizes) -> Found:
     """Time the preset "quick look" with one seed and two arms."""
     from neftune_core.studies.settings import PRESETS
 
+    return _two_arms(sizes, PRESETS["quick look"].training)
+
+
+def _two_arms(sizes: Sizes, training: Callable[[ModelSettings], TrainingSettings]) -> Found:
     asked = _study(sizes)
     data = asked.data.model_copy(update={"held_out_share": 0.2})
-    training = PRESETS["quick look"].training(asked.model)
-    return _whole(asked.model_copy(update={"data": data, "training": training}))
+    return _whole(asked.model_copy(update={"data": data, "training": training(asked.model)}))
 
 
 def _whole(study: StudySettings) -> Found:
@@ -300,17 +285,7 @@ PARTS: dict[Any, str] = {
 }
 
 
-def _bundled_study() -> StudySettings:
-    from neftune_core.data.settings import DataSettings
-    from neftune_core.studies.settings import EXAMPLE
-
-    training = EXAMPLE.training.model_copy(update={"epochs": 8.0, "evaluations": 8})
-    data = DataSettings(source="starter:world-format", rows=160, held_out_share=0.2)
-    noise = (NoiseSettings(strength=5), NoiseSettings(strength=15))
-    return EXAMPLE.model_copy(update={"training": training, "data": data, "noise": noise})
-
-
-def control(sizes: Sizes) -> Found:
+def _control(sizes: Sizes) -> Found:
     """Return the largest difference in loss between the control and a plain PEFT loop.
 
     Both train in float32 on the shortest rows. The lab trains a noise arm at the same time.
@@ -333,7 +308,7 @@ def _never() -> bool:
     return False
 
 
-def profile(sizes: Sizes) -> Found:
+def _profile(sizes: Sizes) -> Found:
     """Return the share of the largest operations in the time of a LoRA epoch, largest first."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
@@ -343,33 +318,27 @@ def profile(sizes: Sizes) -> Found:
     kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if loaded.device.type == "cuda" else [])
     with profiled(activities=kinds) as trace:
         seconds_of(lockstep(study, loaded, prepared, {"alpha-5": ARMS["alpha-5"]}))
-    times = {event.key: float(event.self_device_time_total or event.self_cpu_time_total) for event in _averages(trace)}
+    averages: Any = trace.key_averages()
+    times = {event.key: float(event.self_device_time_total or event.self_cpu_time_total) for event in averages}
     whole = sum(times.values())
     largest = sorted(times, key=lambda name: -times[name])[:12]
     return {"share": {name: times[name] / whole for name in largest}}
 
 
-def _averages(trace: Any) -> Any:
-    return trace.key_averages()
-
-
 SIDES: dict[str, Callable[[Sizes], Found]] = {
-    side.__name__: side
-    for side in (
-        lora,
-        full,
-        peak,
-        arms,
-        answers,
-        memory_of_one,
-        memory_together,
-        memory_in_turn,
-        study,
-        usual,
-        quick,
-        control,
-        profile,
-    )
+    "lora": _one_arm,
+    "full": partial(_one_arm, method="full", learning_rate=FULL_RATE),
+    "peak": _peak,
+    "arms": _arms,
+    "answers": _answers,
+    "memory_of_one": partial(_peak_memory, count=1),
+    "memory_together": partial(_peak_memory, count=5),
+    "memory_in_turn": partial(_peak_memory, count=5, arms_at_once="in-turn"),
+    "study": _bundled_study,
+    "usual": _usual,
+    "quick": _quick,
+    "control": _control,
+    "profile": _profile,
 }
 
 

@@ -52,14 +52,14 @@ def data(arguments: DataCommand) -> int:
     Raises:
         LabError: If the source or the model cannot be read.
     """
-    from neftune_core.data.preparing import examine
+    from neftune_core.data.preparing import prepare
     from neftune_core.data.report import ROWS_SHOWN, data_report
     from neftune_core.models.loading import load
 
     source = _source(arguments)
     loaded = load(ModelSettings(source=arguments.model))
     settings = arguments.data.model_copy(update={"source": source}).within(loaded.context)
-    prepared = examine(settings, loaded.tokenizer, Limits())
+    prepared = prepare(settings, loaded.tokenizer, Limits(), require_rows=False)
     found = data_report(prepared, loaded.tokenizer, rows=None if arguments.all else ROWS_SHOWN)
     if arguments.json:
         print(json.dumps(found.values(), ensure_ascii=False, indent=2))

@@ -94,9 +94,9 @@ class BenchCommand:
 
     what: Annotated[str, tyro.conf.Positional] = "train"
     """`page` (start-up, first figure, slider), `train` (speed and memory compared with TRL), `company` (a study while
-    other processes run), `gpu` (arms on a GPU), `noise` (cost of each kind), `lengths` (effect of each length rule),
-    `preview` (numbers of the Noise tab), `evidence` (error rates of the verdict), `cluster` (a sweep on Ray) or
-    `world` (studies on the bundled world; one to two hours)."""
+    other processes run), `gpu` (arms on a GPU), `noise` (cost of each kind, and numbers of the Noise tab), `lengths`
+    (effect of each length rule), `evidence` (error rates of the verdict), `cluster` (a sweep on Ray) or `world`
+    (studies on the bundled world; one to two hours)."""
     json: bool = False
     """Print JSON instead of Markdown."""
     rows: Path | None = None
@@ -245,7 +245,7 @@ def bench(arguments: BenchCommand) -> int:
     Raises:
         LabError: If the benchmark cannot run here.
     """
-    from neftune_core.bench import BENCHMARKS
+    from neftune_core.bench.registry import BENCHMARKS
 
     if arguments.what not in BENCHMARKS:
         return refuse(f"There is no benchmark {arguments.what!r}: choose one of {', '.join(BENCHMARKS)}.")

@@ -9,8 +9,7 @@ sources          a starter set, file or hub data set as examples
 report           report on how each row was read
 preparing        removal of duplicates, split, tokenisation
   rendering        messages with the model's chat template
-    template_fields  fields that a template renders in addition to message text
-    plain_text       template for tokenizers that have none
+    plain_text     escaping of special tokens in text
   chat             tokens, and the mask of trained tokens
   pairs            source and target of an encoder-decoder
   fitting          shortening of prompts to fit the context

@@ -23,10 +23,10 @@ from neftune_core.data.rendering import (
     opening,
     rendered_text,
     rendering_of,
+    require_rendered,
     token_ids,
     without_repeated_thinking,
 )
-from neftune_core.data.template_fields import require_rendered
 from neftune_core.errors import DataError
 from neftune_core.language import say
 from neftune_core.models.token_text import whole_text
@@ -121,7 +121,7 @@ def _tokenise(example: Example, tokenizer: Any, length_needed: int) -> tuple[lis
         ids = _whole_text_ids(example.messages, tokenizer)
         ids += [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
         return ids, [False] + [True] * (len(ids) - 1), None
-    require_rendered(example.messages, rendering_of(tokenizer).rendered)
+    require_rendered(example.messages, tokenizer)
     if start is None:
         return *_label(example.messages, tokenizer, length_needed), None
     ids = target_ids(example.response, start, tokenizer)
@@ -160,7 +160,7 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any, *, thinking: bool = 
     try:
         if _is_text(messages):
             return _whole_text_ids(messages, tokenizer)
-        require_rendered(messages, rendering_of(tokenizer).rendered)
+        require_rendered(messages, tokenizer)
         if decoder_start(tokenizer) is not None:
             return source_ids(messages, tokenizer)
         return token_ids(opening(messages, tokenizer, thinking=thinking), tokenizer, begin=True)

@@ -8,29 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from neftune_core.data.examples import Message, UnusableRow
+from neftune_core.data.examples import Message, UnusableRow, as_context
 from neftune_core.data.formats.texts import DuplicateName, as_json, as_text, kind_of, parse_json
 from neftune_core.language import say
 
-ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-    "tool": "tool",
-    "function": "tool",
-    "observation": "tool",
-    "tool_response": "tool",
-    "ipython": "tool",
-    "function_call": "assistant",
-    "tool_call": "assistant",
-}
+_SPELLINGS = (
+    ("system", "system developer"),
+    ("user", "user human prompter"),
+    ("assistant", "assistant gpt chatgpt model bot"),
+    ("tool", "tool function observation tool_response ipython"),
+    ("assistant", "function_call tool_call"),
+)
+ROLES = {name: role for role, names in _SPELLINGS for name in names.split()}
 CALLING_ROLES = ("function_call", "tool_call")
 ROLE_NAMES = ("role", "from")
 CONTENT_NAMES = ("content", "value")
@@ -38,17 +27,8 @@ REASONING = ("reasoning_content", "reasoning", "thinking")
 CALLS = ("tool_calls", "function_call")
 MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 # The value of each flag that means that the row or reply is trained on.
-FLAGS = {
-    "weight": True,
-    "loss_weight": True,
-    "sample_weight": True,
-    "train": True,
-    "training": True,
-    "trainable": True,
-    "loss": True,
-    "loss_mask": True,
-    "mask": False,
-}
+_POSITIVE_FLAGS = ("weight", "loss_weight", "sample_weight", "train", "training", "trainable", "loss", "loss_mask")
+FLAGS = {**dict.fromkeys(_POSITIVE_FLAGS, True), "mask": False}
 NUMBERS = ("weight", "loss_weight", "sample_weight", "loss_mask", "mask")  # flags that have no other meaning
 LABELS = ("label", "kto_tag")
 TEMPLATE_INPUT = "chat_template_kwargs"
@@ -122,14 +102,9 @@ def _role(role: Any, where: str) -> str:
     if role is None:
         raise UnusableRow(say("{where} has no role", where=where))
     if not isinstance(role, str) or role.strip().lower() not in ROLES:
-        shown = repr(role[:30]) if isinstance(role, str) else say(kind_of(role))
+        shown, choices = repr(role[:30]) if isinstance(role, str) else say(kind_of(role)), ", ".join(ROLES)
         raise UnusableRow(
-            say(
-                "{where} has the unknown role {shown}: use one of {choices}",
-                where=where,
-                shown=shown,
-                choices=", ".join(ROLES),
-            )
+            say("{where} has the unknown role {shown}: use one of {choices}", where=where, shown=shown, choices=choices)
         )
     return role.strip().lower()
 
@@ -149,7 +124,7 @@ def _message(turn: Mapping[str, Any], said: str, where: str, unused: set[str], p
     if not text.strip() and not fields.keys() & {"tool_calls", "reasoning_content"}:
         raise UnusableRow(say("{where} is empty", where=where))
     unused |= {f"{part}[].{name}" for name in _not_read_inside({**turn, "content": content})}
-    trained = role != "assistant" or is_trained(turn, where)
+    trained = role != "assistant" or _is_trained(turn, where)
     return Message(role, text, trained, tuple(fields.items()))
 
 
@@ -218,22 +193,13 @@ def _is_filled(value: Any) -> bool:
     return value is not None and value != "" and value != [] and value != {}
 
 
-def flag(value: Any) -> bool | None:
+def _flag(value: Any) -> bool | None:
     """Parse a boolean; None if the value is neither true nor false."""
     word = str(value).strip().lower() if isinstance(value, bool | str | int | float) else ""
     return True if word in TRUE else False if word in FALSE else None
 
 
-def require_no_media(record: Mapping[str, Any], where: str) -> None:
-    """Require that a record has no images, videos or sound.
-
-    Args:
-        record: Values by name.
-        where: Subject of the error message, such as “it”.
-
-    Raises:
-        UnusableRow: If a media field is filled.
-    """
+def _require_no_media(record: Mapping[str, Any], where: str) -> None:
     for name in MEDIA:
         if _is_filled(record.get(name)):
             raise UnusableRow(say("{where} has {name}, but only text is supported", where=where, name=name))
@@ -241,30 +207,19 @@ def require_no_media(record: Mapping[str, Any], where: str) -> None:
 
 def _require_readable(turn: Mapping[str, Any], where: str) -> None:
     """Raise `UnusableRow` if a message has a filled field that cannot be honoured."""
-    require_no_media(turn, where)
+    _require_no_media(turn, where)
     for name in UNSUPPORTED:
         if _is_filled(turn.get(name)):
             raise UnusableRow(say("{where} has {name}, which is not supported", where=where, name=name))
 
 
-def is_trained(record: Mapping[str, Any], where: str) -> bool:
-    """Return whether the flags of a reply allow training on it.
-
-    Args:
-        record: Values by name.
-        where: Subject of the error message, such as “it”.
-
-    Returns:
-        True unless a flag excludes the reply.
-
-    Raises:
-        UnusableRow: If a flag is not a boolean.
-    """
+def _is_trained(record: Mapping[str, Any], where: str) -> bool:
+    """Return whether the flags of a reply allow training on it."""
     trained = True
     for name, meaning in FLAGS.items():
         if not _is_filled(record.get(name)):
             continue
-        found = flag(record[name])
+        found = _flag(record[name])
         if found is None:
             raise _no_flag(record[name], name, where)
         trained = trained and found is meaning
@@ -293,7 +248,7 @@ def with_controls(messages: list[Message], controls: Mapping[str, Any], unused: 
         UnusableRow: If a flag excludes the row from training, or a field cannot be honoured.
     """
     where = say("it")
-    require_no_media(controls, where)
+    _require_no_media(controls, where)
     _require_trained(controls, unused)
     if _is_filled(controls.get("tool_calls")):
         raise UnusableRow(say("it has tool_calls outside its messages"))
@@ -348,11 +303,11 @@ def _require_trained(controls: Mapping[str, Any], unused: set[str]) -> None:
         label = controls.get(name)
         if label is False or (isinstance(label, str) and label.strip().lower() == "false"):
             raise UnusableRow(say("it is marked as a bad answer ({name} is false)", name=name))
-        if _is_filled(label) and flag(label) is not True:
+        if _is_filled(label) and _flag(label) is not True:
             unused.add(name)
     for name, meaning in FLAGS.items():
         value = controls.get(name)
-        found = flag(value)
+        found = _flag(value)
         if found is not None and found is not meaning:
             raise UnusableRow(
                 say("it is marked as not to be trained on ({name} is {value})", name=name, value=as_text(value, name))
@@ -375,9 +330,4 @@ def _history(value: Any, unused: set[str]) -> list[Message]:
             for user, reply in value
             for turn in ({"role": "user", "content": user}, {"role": "assistant", "content": reply})
         ]
-    return context(conversation(value, "history", unused))
-
-
-def context(messages: list[Message]) -> list[Message]:
-    """Return the messages with all replies marked as untrained."""
-    return [turn._replace(trained=False) if turn.role == "assistant" else turn for turn in messages]
+    return as_context(conversation(value, "history", unused))

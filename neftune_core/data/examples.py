@@ -32,6 +32,11 @@ class Message(NamedTuple):
 _PLAIN = (True, ())
 
 
+def as_context(messages: Iterable[Message]) -> list[Message]:
+    """Return the messages with all replies marked as untrained."""
+    return [turn._replace(trained=False) if turn.role == "assistant" else turn for turn in messages]
+
+
 @dataclass(frozen=True)
 class Example:
     """A whole text, or a conversation that ends with the assistant's reply.
@@ -51,8 +56,7 @@ class Example:
 
     def with_last_reply_only(self) -> Example:
         """Return the conversation with only its last reply trained on."""
-        earlier = [turn._replace(trained=False) if turn.role == "assistant" else turn for turn in self.prompt]
-        return Example((*earlier, self.messages[-1]), self.row)
+        return Example((*as_context(self.prompt), self.messages[-1]), self.row)
 
     @property
     def response(self) -> str:
@@ -63,13 +67,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A row that cannot be used.
-
-    Attributes:
-        row: 1-based number of the row in its source.
-        reason: Why the row cannot be used.
-        held_out: Whether the row is in a separate held-out file.
-    """
+    """A row that cannot be used, by its number in its source or, if `held_out`, in the separate held-out file."""
 
     row: int
     reason: str
@@ -81,8 +79,7 @@ class Duplicate:
     """A row that is left out because another row has the same prompt and answer.
 
     Attributes:
-        row: 1-based number of the row in its source.
-        same_as: 1-based number of the row that is kept.
+        same_as: Number of the row that is kept.
         held_out: Whether `row` is in a separate held-out file.
         same_as_held_out: Whether `same_as` is in that file; a training row is then left out even if only its prompt is
             the same.
@@ -96,13 +93,7 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class CutRow:
-    """A row that was cut to the maximum length.
-
-    Attributes:
-        row: 1-based number of the row in its source.
-        tokens_removed: Number of tokens removed.
-        held_out: Whether the row is in a separate held-out file.
-    """
+    """A row that was cut to the maximum length; see `Refusal` for its number."""
 
     row: int
     tokens_removed: int

@@ -8,34 +8,25 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from neftune_core.data.chat import prompt_ids
 from neftune_core.data.examples import Message
 
 
-@dataclass(frozen=True)
-class TokenLimits:
+class TokenLimits(NamedTuple):
     """Token limits of a prompt.
 
-    Attributes:
-        wanted: Preferred limit. It reserves room for the longest answer, but at most half the context.
-        most: Hard limit. It reserves room for one token of the answer.
+    The preferred limit reserves room for the longest answer, but at most half the context; the hard limit reserves room
+    for one token of the answer.
     """
 
     wanted: int
     most: int
 
 
-@dataclass(frozen=True)
-class FittedPrompt:
-    """A prompt that fits the context.
-
-    Attributes:
-        ids: Token ids of the prompt.
-        cut: Whether the prompt was shortened.
-    """
+class FittedPrompt(NamedTuple):
+    """Token ids of a prompt that fits the context, and whether it was shortened."""
 
     ids: list[int]
     cut: bool = False

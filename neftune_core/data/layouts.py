@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neftune_core.data.conversations import CONTROLS, context, conversation, with_controls
-from neftune_core.data.examples import TEXT, Message, UnusableRow
+from neftune_core.data.conversations import CONTROLS, conversation, with_controls
+from neftune_core.data.examples import TEXT, Message, UnusableRow, as_context
 from neftune_core.data.formats.texts import DuplicateName, as_text
 from neftune_core.errors import DataError
+from neftune_core.home import assets
 from neftune_core.language import later, say
 
 Parts = Mapping[str, Any]
@@ -19,10 +21,9 @@ LayoutReader = Callable[[Parts, set[str]], list[Message]]
 
 @dataclass(frozen=True)
 class Layout:
-    """A row layout.
+    """A row layout, as in `assets/layouts.toml`.
 
     Attributes:
-        words: Label.
         parts: Accepted column names of each part, most common first.
         required: Parts that must have a column.
         messages: Function of (values by part, `unused`) that returns messages or raises `UnusableRow`.
@@ -31,8 +32,8 @@ class Layout:
     """
 
     words: str
-    parts: Mapping[str, tuple[str, ...]]
-    required: tuple[str, ...]
+    parts: Mapping[str, Sequence[str]]
+    required: Sequence[str]
     messages: LayoutReader
     note: str = ""
     by_hand: bool = False
@@ -68,7 +69,7 @@ def _system(values: Parts) -> list[Message]:
 
 def _completion(values: Parts, unused: set[str]) -> list[Message]:
     found = _side(values, "prompt", "user", unused)
-    return _after_system(values, [*context(found), *_side(values, "completion", "assistant", unused)])
+    return _after_system(values, [*as_context(found), *_side(values, "completion", "assistant", unused)])
 
 
 def _side(values: Parts, part: str, role: str, unused: set[str]) -> list[Message]:
@@ -99,7 +100,7 @@ def _preference(values: Parts, unused: set[str]) -> list[Message]:
         )
     if turns[0].role == "assistant":
         turns = [*_side(values, "prompt", "user", unused), *turns]
-    return _after_system(values, [*context(turns[:-1]), turns[-1]])
+    return _after_system(values, [*as_context(turns[:-1]), turns[-1]])
 
 
 def _dialogue(text: str) -> list[dict[str, str]]:
@@ -121,93 +122,19 @@ def _text(values: Parts, unused: set[str]) -> list[Message]:
 
 OPENING = 4  # the opening is about 1/4 of a text
 CHOICES = ("choices", "options")
-SYSTEM = ("system", "system_prompt", "system_message")
-
+_READERS: dict[str, LayoutReader] = {
+    "instruction": _task("instruction", "input", "output"),
+    "context": _task("instruction", "context", "response"),
+    "preference": _preference,
+    "messages": _turns("messages"),
+    "conversations": _turns("conversations"),
+    "completion": _completion,
+    "question": _task("question", "context", "answer"),
+    "text": _text,
+}
 LAYOUTS: dict[str, Layout] = {
-    "instruction": Layout(
-        "Instruction, input, output",
-        {
-            "instruction": ("instruction", "instructions", "task"),
-            "input": ("input", "inputs", "context"),
-            "output": ("output", "outputs", "target"),
-            "system": SYSTEM,
-        },
-        ("instruction", "output"),
-        _task("instruction", "input", "output"),
-    ),
-    "context": Layout(
-        "Instruction, context, response",
-        {
-            "instruction": ("instruction", "instructions", "task"),
-            "context": ("context", "input", "passage"),
-            "response": ("response", "responses", "answer"),
-            "system": SYSTEM,
-        },
-        ("instruction", "response"),
-        _task("instruction", "context", "response"),
-    ),
-    "preference": Layout(
-        "Preferences: prompt, chosen, rejected",
-        {
-            "prompt": ("prompt", "question", "instruction", "query", "input", "conversations", "messages"),
-            "chosen": ("chosen",),
-            "system": SYSTEM,
-        },
-        ("chosen",),
-        _preference,
-        later("The chosen answer of each preference row is used; the rejected one is not."),
-    ),
-    "messages": Layout(
-        "Messages with role and content",
-        {"messages": ("messages", "message", "dialogue", "dialog", "chat"), "system": SYSTEM},
-        ("messages",),
-        _turns("messages"),
-    ),
-    "conversations": Layout(
-        "Conversations with from and value (ShareGPT)",
-        {"conversations": ("conversations", "conversation"), "system": SYSTEM},
-        ("conversations",),
-        _turns("conversations"),
-    ),
-    "completion": Layout(
-        "Prompt, completion",
-        {
-            "prompt": ("prompt", "prompts", "query", "input", "inputs", "problem", "human", "user"),
-            "completion": (
-                "completion",
-                "completions",
-                "response",
-                "output",
-                "outputs",
-                "target",
-                "targets",
-                "solution",
-                "assistant",
-            ),
-            "system": SYSTEM,
-        },
-        ("prompt", "completion"),
-        _completion,
-    ),
-    "question": Layout(
-        "Question, answer",
-        {
-            "question": ("question", "questions", "query", "q"),
-            "context": ("context", "passage"),
-            "answer": ("answer", "answers", "response", "solution", "a"),
-            "system": SYSTEM,
-        },
-        ("question", "answer"),
-        _task("question", "context", "answer"),
-    ),
-    "text": Layout(
-        "Whole texts, without prompts",
-        {"text": ("text", "content", "document")},
-        ("text",),
-        _text,
-        later("The loss is computed on the whole text of each row, and no chat template is used."),
-        by_hand=True,
-    ),
+    name: Layout(messages=_READERS[name], **fields)
+    for name, fields in tomllib.loads((assets() / "layouts.toml").read_text(encoding="utf-8")).items()
 }
 
 
@@ -231,12 +158,9 @@ def choose(available: Sequence[str], layout: str, corrections: Mapping[str, str]
         DataError: If no layout fits, or a layout, part or column is unknown.
     """
     if layout and layout not in LAYOUTS:
+        choices = ", ".join(LAYOUTS)
         raise DataError(
-            say(
-                "There is no layout called {layout!r}: choose one of {choices}.",
-                layout=layout,
-                choices=", ".join(LAYOUTS),
-            )
+            say("There is no layout called {layout!r}: choose one of {choices}.", layout=layout, choices=choices)
         )
     _require_known_parts(available, corrections, [layout] if layout else list(LAYOUTS))
     for name in [layout] if layout else LAYOUTS:
@@ -245,43 +169,27 @@ def choose(available: Sequence[str], layout: str, corrections: Mapping[str, str]
         columns = columns_for(LAYOUTS[name], available, corrections)
         if all(columns.get(part) for part in LAYOUTS[name].required) and set(corrections) <= set(LAYOUTS[name].parts):
             return name, {part: column for part, column in columns.items() if column}
-    raise DataError(
-        say(
-            "The columns are {columns}, but {wanted}: assign the columns by hand{texts}.",
-            columns=_list_columns(available),
-            wanted=_mismatch(layout),
-            texts=say(", or choose the “text” layout to train on whole texts")
-            if not layout and "text" in available
-            else "",
-        )
-    )
-
-
-def _mismatch(layout: str) -> str:
-    if not layout:
-        return say("no known layout matches them")
-    needed = say(" and ").join(LAYOUTS[layout].required)
-    return say("the {layout!r} layout needs {parts}", layout=layout, parts=needed)
+    if layout:
+        parts = say(" and ").join(LAYOUTS[layout].required)
+        wanted, texts = say("the {layout!r} layout needs {parts}", layout=layout, parts=parts), ""
+    else:
+        wanted = say("no known layout matches them")
+        texts = say(", or choose the “text” layout to train on whole texts") if "text" in available else ""
+    words = later("The columns are {columns}, but {wanted}: assign the columns by hand{texts}.")
+    raise DataError(say(words, columns=_list_columns(available), wanted=wanted, texts=texts))
 
 
 def _require_known_parts(available: Sequence[str], corrections: Mapping[str, str], layouts: Sequence[str]) -> None:
     parts = {part for name in layouts for part in LAYOUTS[name].parts}
     for part, column in corrections.items():
         if part not in parts:
-            raise DataError(
-                say(
-                    "There is no part called {part!r}: choose one of {choices}.",
-                    part=part,
-                    choices=", ".join(sorted(parts)),
-                )
-            )
+            choices = ", ".join(sorted(parts))
+            words = say("There is no part called {part!r}: choose one of {choices}.", part=part, choices=choices)
+            raise DataError(words)
         if column and column not in available:
+            columns = _list_columns(available)
             raise DataError(
-                say(
-                    "There is no column called {column!r}: the columns are {columns}.",
-                    column=column,
-                    columns=_list_columns(available),
-                )
+                say("There is no column called {column!r}: the columns are {columns}.", column=column, columns=columns)
             )
 
 
@@ -374,13 +282,8 @@ def _require_whole_answer(messages: Sequence[Message], record: Mapping[str, Any]
         return
     for column, value in record.items():
         if normalise_name(column) in CHOICES and value and not (isinstance(value, list) and answer in value):
-            raise UnusableRow(
-                say(
-                    "the answer {answer} only refers to one of the {column}: write out the choice",
-                    answer=answer,
-                    column=column,
-                )
-            )
+            words = later("the answer {answer} only refers to one of the {column}: write out the choice")
+            raise UnusableRow(say(words, answer=answer, column=column))
 
 
 def _well_formed(messages: list[Message]) -> tuple[Message, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,15 +22,8 @@ SOURCE, TARGET = "text", "text_target"  # tokenizer arguments; some tokenizers h
 Frame = tuple[tuple[int, ...], tuple[int, ...]]
 
 
-@dataclass(frozen=True)
-class _TokenizerTraits:
-    """Properties of one tokenizer: the ids that it adds around a text, and a pattern for its special tokens."""
-
-    frames: dict[str, Frame]
-    protected: re.Pattern[str]
-
-
-_traits: WeakKeyDictionary[Any, _TokenizerTraits] = WeakKeyDictionary()
+_traits: WeakKeyDictionary[Any, tuple[dict[str, Frame], re.Pattern[str]]] = WeakKeyDictionary()
+"""The ids that each tokenizer adds around a text, and a pattern for its special tokens."""
 
 
 def source_text(messages: Sequence[Message]) -> str:
@@ -95,9 +87,10 @@ def _tokens(text: str, tokenizer: Any, side: str) -> list[int]:
     known = _traits.get(tokenizer)
     if known is None:
         frames = {name: frame(tokenizer, name) for name in (SOURCE, TARGET)}
-        known = _traits[tokenizer] = _TokenizerTraits(frames, any_of(special_names(tokenizer)))
-    before, after = known.frames[side]
+        known = _traits[tokenizer] = frames, any_of(special_names(tokenizer))
+    frames, protected = known
+    before, after = frames[side]
     ids = list(before)
-    for piece in split_protected(text, known.protected).split(MARK):
+    for piece in split_protected(text, protected).split(MARK):
         ids += tokenizer(**{side: piece}, add_special_tokens=False, verbose=False)["input_ids"]
     return [*ids, *after]

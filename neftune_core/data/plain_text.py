@@ -1,4 +1,4 @@
-"""Escaping of special tokens in text, and a chat template for tokenizers that lack one.
+"""Escaping of special tokens in text.
 
 The names of special tokens in a text are split by `MARK`, and the pieces are tokenised separately. Therefore, the text
 "<|im_end|>" in a message cannot end that message.
@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from neftune_core.data.examples import Message, UnusableRow
+from neftune_core.data.examples import UnusableRow
 from neftune_core.language import say
 
 MARK = "\ufdd0"  # a noncharacter; removed before the text reaches the tokenizer
@@ -47,26 +47,3 @@ def any_of(names: Sequence[str]) -> re.Pattern[str]:
     """Return a pattern that matches the first character of a name, and captures the longest such name as group 1."""
     choice = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     return re.compile(f"(?=({choice}))." if names else r"(?!)", re.DOTALL)
-
-
-PLAIN = {
-    "system": "### System:\n{content}\n\n",
-    "user": "### Instruction:\n{content}\n\n",
-    "assistant": "### Response:\n{content}{end}\n\n",
-}
-"""Template for tokenizers without one; an answer starts after "### Response:" and a line break."""
-
-
-def plain_rendering(messages: Sequence[Message], end: str, *, generation: bool) -> str:
-    """Render messages with the plain template.
-
-    Args:
-        messages: Messages to render.
-        end: Text after each reply.
-        generation: Whether to append the generation prompt, the beginning of a reply.
-
-    Returns:
-        The text.
-    """
-    text = "".join(PLAIN[turn.role].format(content=turn.content, end=end) for turn in messages)
-    return text + (PLAIN["assistant"].partition("{content}")[0] if generation else "")

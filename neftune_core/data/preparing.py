@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,7 +14,7 @@ from neftune_core.data.chat import EncodedExample, encode, with_system
 from neftune_core.data.examples import CutRow, Duplicate, Example, Message, Refusal, fingerprint
 from neftune_core.data.formats.starters import held_out_file
 from neftune_core.data.settings import DataSettings
-from neftune_core.data.sources import PROGRESS_ROWS, ReadCallback, SourceRows, read, read_all
+from neftune_core.data.sources import PROGRESS_ROWS, ReadCallback, SourceRows, read
 from neftune_core.errors import DataError
 from neftune_core.language import later, plural, say
 from neftune_core.models.token_text import whole_text
@@ -29,13 +29,10 @@ class PreparedData:
 
     Attributes:
         train: Training rows; `example.row` is the 1-based number of each in its source.
-        held_out: Held-out rows.
-        refusals: Rows that cannot be used, with reasons.
         duplicates: Rows left out because another row has the same prompt and answer, or a held-out row has the same
             prompt.
         sha256: Hash of all examples read, and of the date if the chat template renders it.
         title: Name of the file or data set.
-        licence: Licence of the data.
         reading: How the source was read: layout, columns, unused columns.
         notes: Remarks on reading and split.
         own_held_out: Whether the held-out rows come from a separate file with its own row numbers.
@@ -94,51 +91,32 @@ Said = tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]
 
 
 def prepare(
-    settings: DataSettings, tokenizer: Any, limits: Limits, *, progress: ReadCallback | None = None
+    settings: DataSettings,
+    tokenizer: Any,
+    limits: Limits,
+    *,
+    progress: ReadCallback | None = None,
+    require_rows: bool = True,
 ) -> PreparedData:
-    """Prepare rows as `examine` does, and require that they suffice for a study.
-
-    Args:
-        settings: Data settings.
-        tokenizer: The model's tokenizer.
-        limits: Limits of this server.
-        progress: Passed to `examine`.
-
-    Returns:
-        The prepared rows.
-
-    Raises:
-        DataError: If the source cannot be read, fewer than 2 training rows remain, or no held-out row remains although
-            some were requested.
-        DoesNotFit: If the source exceeds a limit.
-        NotAvailable: If the source cannot be reached.
-    """
-    prepared = examine(settings, tokenizer, limits, progress=progress)
-    if prepared.shortage:
-        raise DataError(prepared.shortage)
-    return prepared
-
-
-def examine(
-    settings: DataSettings, tokenizer: Any, limits: Limits, *, progress: ReadCallback | None = None
-) -> PreparedData:
-    """Read, split and tokenise the rows of `settings.source`, even if too few remain for a study.
+    """Read, split and tokenise the rows of `settings.source`.
 
     Args:
         settings: Data settings.
         tokenizer: The model's tokenizer.
         limits: Limits of this server.
         progress: Called occasionally with (rows done, maximum), first for reading, then for tokenising.
+        require_rows: Whether the rows must suffice for a study.
 
     Returns:
         The prepared rows.
 
     Raises:
-        DataError: If the source cannot be read.
+        DataError: If the source cannot be read, or enough rows are required but fewer than 2 training rows remain, or
+            no held-out row although some were requested.
         DoesNotFit: If the source exceeds a limit.
         NotAvailable: If the source cannot be reached.
     """
-    reading = read_all(settings, limits, progress=progress)
+    reading = read(settings, limits, progress=progress, require_rows=False)
     own = _read_held_out(settings, limits)
     train, held_out, duplicates = split(reading.examples, settings, own.examples if own else None)
     train_rows, train_refusals = _encode(train, tokenizer, settings, progress)
@@ -147,6 +125,10 @@ def examine(
     refusals = [*reading.refusals, *train_refusals, *([] if own else held_out_refusals)]
     why = _why([*refusals, *foreign], len(duplicates))
     asked = bool(held_out) or own is not None
+    shortage = reading.shortage or _shortage(train_rows, held_out_rows, why, asked=asked)
+    if require_rows and shortage:
+        raise DataError(shortage)
+    refused_later = (0, 0) if own else (len(train_refusals), len(held_out_refusals))
     return PreparedData(
         train=train_rows,
         held_out=held_out_rows,
@@ -160,14 +142,9 @@ def examine(
         title=reading.title,
         licence=reading.licence,
         reading=reading,
-        notes=(
-            *reading.notes,
-            *_own_held_out_note(settings),
-            *_one_prompt_note(train, held_out, settings),
-            *([] if own else _refused_later_note(len(train_refusals), len(held_out_refusals), settings)),
-        ),
+        notes=(*reading.notes, *_split_notes(settings, len(train), len(held_out), refused_later)),
         own_held_out=own is not None,
-        shortage=reading.shortage or _shortage(train_rows, held_out_rows, why, asked=asked),
+        shortage=shortage,
     )
 
 
@@ -203,14 +180,6 @@ def split(
             duplicates.append(Duplicate(row.row, same, same_as_held_out=True))
     repeats = [Duplicate(one.row, one.same_as, held_out=True, same_as_held_out=True) for one in repeats]
     return train, held_out, [*sorted(duplicates, key=lambda one: one.row), *repeats]
-
-
-def length_histogram(encoded: Sequence[EncodedExample]) -> dict[str, list[int]]:
-    """Return the lengths of all rows in tokens, as `prompt` (before the first reply) and `total`."""
-    return {
-        "prompt": [row.prompt_length for row in encoded],
-        "total": [row.length for row in encoded],
-    }
 
 
 def preview(encoded: EncodedExample, tokenizer: Any) -> list[tuple[str, bool]]:
@@ -250,10 +219,19 @@ def _read_held_out(settings: DataSettings, limits: Limits) -> SourceRows | None:
     return read(settings.model_copy(update={"source": source}), limits) if source else None
 
 
-def _own_held_out_note(settings: DataSettings) -> tuple[str, ...]:
-    if settings.held_out_source or not _starter_held_out(settings):
-        return ()
-    return (later("This set has its own held-out rows, so no share is drawn from the others."),)
+def _split_notes(settings: DataSettings, train: int, held_out: int, refused: tuple[int, int]) -> Iterator[str]:
+    """Yield remarks on the split; `refused` has the numbers of rows that were refused after a share was drawn."""
+    if not settings.held_out_source and _starter_held_out(settings):
+        yield later("This set has its own held-out rows, so no share is drawn from the others.")
+    if settings.held_out_share and not settings.held_out_source and not held_out and train > 1:
+        yield later("No rows are held out: all rows have the same prompt, and rows with the same prompt stay together.")
+    if settings.held_out_share and any(refused):
+        yield say(
+            "The held-out rows were drawn before the chat template was applied. Rows refused after that: {train:,} for "
+            "training, {held_out:,} held out.",
+            train=refused[0],
+            held_out=refused[1],
+        )
 
 
 def _starter_held_out(settings: DataSettings) -> str:
@@ -322,26 +300,6 @@ def _without_repeats(examples: Sequence[Example], system: str) -> tuple[list[Exa
         else:
             repeats.append(Duplicate(example.row, same))
     return kept, repeats
-
-
-def _one_prompt_note(train: Sequence[Example], held_out: Sequence[Example], settings: DataSettings) -> tuple[str, ...]:
-    if held_out or len(train) < 2 or not settings.held_out_share or settings.held_out_source:
-        return ()
-    return (later("No rows are held out: all rows have the same prompt, and rows with the same prompt stay together."),)
-
-
-def _refused_later_note(train: int, held_out: int, settings: DataSettings) -> tuple[str, ...]:
-    """Return a note if rows were refused after the split, which changes the held-out share."""
-    if not (train or held_out) or not settings.held_out_share:
-        return ()
-    return (
-        say(
-            "The held-out rows were drawn before the chat template was applied. Rows refused after that: {train:,} for "
-            "training, {held_out:,} held out.",
-            train=train,
-            held_out=held_out,
-        ),
-    )
 
 
 def _why(refusals: Sequence[Refusal], duplicates: int) -> str:

@@ -1,38 +1,74 @@
-"""Rendering of conversations with a model's chat template, or with `plain_text.PLAIN` if the tokenizer has none.
+"""Rendering of conversations with a model's chat template, or with `PLAIN` if the tokenizer has none.
 
-Each template is probed once to find out what it renders. Names of special tokens inside the text of a row remain text
-(see `plain_text`).
+Each template is probed once to find out what it renders: templates silently ignore unknown fields, such as tool calls
+and reasoning, so it is probed with words that no template contains. Names of special tokens inside the text of a row
+remain text (see `plain_text`).
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from neftune_core.data.examples import Message, UnusableRow
 from neftune_core.data.pairs import frame
-from neftune_core.data.plain_text import MARK, any_of, plain_rendering, special_names
-from neftune_core.data.template_fields import (
-    NO_FIELDS,
-    RenderedFields,
-    Turns,
-    escape_message,
-    probe,
-    template_turns,
-)
-from neftune_core.language import say
+from neftune_core.data.plain_text import MARK, any_of, special_names, split_protected
+from neftune_core.language import later, say
 from neftune_core.models.tokenizing import decoder_start
 
 _PROBE = "Zq7"  # a reply that no template changes
-_REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
-_THOUGHT = re.compile(r"\s*<think>\s*(?!</think>)\S")
+_REASONED = re.compile(r"\s*<think>\s*(?!</think>)\S")
 _EMPTY = r"<think>\s*</think>\s*"
 _EMPTY_AT_START, _EMPTY_AT_END = re.compile(rf"\A\s*{_EMPTY}"), re.compile(rf"{_EMPTY}\Z")
 _EMPTY_BEFORE_ANOTHER = re.compile(rf"\A\s*{_EMPTY}(?=<think>)")
 _OPENING_AT_START = re.compile(r"\A\s*<think>\s*")
+
+PLAIN = {
+    "system": "### System:\n{content}\n\n",
+    "user": "### Instruction:\n{content}\n\n",
+    "assistant": "### Response:\n{content}{end}\n\n",
+}
+"""Template for tokenizers without one; an answer starts after "### Response:" and a line break."""
+
+REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
+_USER = {"role": "user", "content": "Hello"}
+_TEXT, _THOUGHT, _NAME, _ARGUMENT, _VALUE = "Zq1", "Zq2", "Zq3", "Zq4", "Zq5"
+_IDENTITY = "Zq6abcdef"  # nine letters and digits, as some templates require
+_PARAMETERS = {"type": "object", "properties": {_ARGUMENT: {"type": "string", "description": _VALUE}}}
+_TOOL = {"type": "function", "function": {"name": _NAME, "description": _TEXT, "parameters": _PARAMETERS}}
+
+Turns = list[dict[str, Any]]
+Render = Callable[[Turns, dict[str, Any], bool], str]
+"""Maps (turns, other template arguments, whether to add a generation prompt) to text."""
+
+
+@dataclass(frozen=True)
+class RenderedFields:
+    """Fields that one chat template renders.
+
+    Attributes:
+        calls: Whether tool calls are rendered.
+        arguments_as_text: Whether the arguments of tool calls must be JSON text instead of an object.
+        beside: Whether text next to a tool call is rendered.
+        replies: Whether tool results are rendered.
+        tools: Whether the list of tools is rendered.
+        reasoning: Name of the reasoning field that is rendered; "" if none.
+    """
+
+    calls: bool = False
+    arguments_as_text: bool = False
+    beside: bool = False
+    replies: bool = False
+    tools: bool = False
+    reasoning: str = ""
+
+
+NO_FIELDS = RenderedFields()
 
 
 @dataclass(frozen=True)
@@ -40,14 +76,11 @@ class Rendering:
     """Properties of one tokenizer's template, found by probing.
 
     Attributes:
-        template: The chat template; "" for none.
         beginning: Token ids before a prompt without a chat template; empty for a chat template.
-        protected: Pattern for the names of special tokens.
-        special: Ids of the special tokens.
+        protected: Pattern for the names of special tokens, which have the ids `special`.
         end: Text of the token that ends a reply; "" if none.
         suffix: Text that the template adds after a reply.
         takes_system: Whether a system message is rendered.
-        rendered: Fields that the template renders in addition to message text.
     """
 
     template: str
@@ -74,12 +107,7 @@ def rendering_of(tokenizer: Any) -> Rendering:
 
 def has_reasoning(reply: Message) -> bool:
     """Return whether a reply contains reasoning, in a thinking block or a field."""
-    return bool(_THOUGHT.match(reply.content)) or any(name in _REASONING_FIELDS for name, _ in reply.fields)
-
-
-def takes_system(tokenizer: Any) -> bool:
-    """Return whether the model's chat template renders a system prompt."""
-    return rendering_of(tokenizer).takes_system
+    return bool(_REASONED.match(reply.content)) or any(name in REASONING_NAMES for name, _ in reply.fields)
 
 
 def token_ids(text: str, tokenizer: Any, *, begin: bool) -> list[int]:
@@ -112,11 +140,12 @@ def rendered_text(messages: Sequence[Message], tokenizer: Any, *, generation: bo
         The text with marks.
     """
     rendering = rendering_of(tokenizer)
-    messages = [escape_message(turn, rendering.protected) for turn in messages]
+    messages = [_escape_message(turn, rendering.protected) for turn in messages]
     if not rendering.takes_system:
         messages = _with_merged_system(messages)
-    more = {"enable_thinking": thinking}
-    return _render(messages, tokenizer, rendering.template, rendering.rendered, generation=generation, **more)
+    return _render(
+        messages, tokenizer, rendering.template, rendering.rendered, generation=generation, thinking=thinking
+    )
 
 
 def opening(messages: Sequence[Message], tokenizer: Any, *, thinking: bool) -> str:
@@ -171,15 +200,17 @@ def _render(
     rendered: RenderedFields = NO_FIELDS,
     *,
     generation: bool,
-    **more: Any,
+    thinking: bool = False,
 ) -> str:
     if not template:
-        return plain_rendering(messages, tokenizer.eos_token or "", generation=generation)
-    turns, tools = template_turns(messages, rendered)
-    return _apply_template(turns, {**tools, **more}, tokenizer, generation=generation)
+        end = tokenizer.eos_token or ""
+        text = "".join(PLAIN[turn.role].format(content=turn.content, end=end) for turn in messages)
+        return text + (PLAIN["assistant"].partition("{content}")[0] if generation else "")
+    turns, tools = _template_turns(messages, rendered)
+    return _apply_template(tokenizer, turns, {**tools, "enable_thinking": thinking}, generation)
 
 
-def _apply_template(turns: Turns, more: Mapping[str, Any], tokenizer: Any, *, generation: bool) -> str:
+def _apply_template(tokenizer: Any, turns: Turns, more: Mapping[str, Any], generation: bool) -> str:
     more = {"enable_thinking": False, **more}
     try:
         return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **more)
@@ -204,12 +235,8 @@ def _probe(tokenizer: Any, template: str) -> Rendering:
         end=end,
         suffix=suffix,
         takes_system=_takes_system(tokenizer, template),
-        rendered=_probe_fields(tokenizer) if template else NO_FIELDS,
+        rendered=_probe_fields(partial(_apply_template, tokenizer)) if template else NO_FIELDS,
     )
-
-
-def _probe_fields(tokenizer: Any) -> RenderedFields:
-    return probe(lambda turns, more, reply: _apply_template(turns, more, tokenizer, generation=reply))
 
 
 def _first_name(text: str, names: Sequence[str]) -> str:
@@ -224,3 +251,99 @@ def _takes_system(tokenizer: Any, template: str) -> bool:
         return _PROBE in _render(messages, tokenizer, template, generation=True)
     except UnusableRow:
         return False
+
+
+# ---------------------------------------------------------------- fields beside the text of messages
+
+
+def _probe_fields(render: Render) -> RenderedFields:
+    """Probe a template and return the fields that it renders; `render` may raise `UnusableRow`."""
+
+    def shows(turns: Turns, *words: str, reply: bool = False, **more: Any) -> bool:
+        try:
+            text = render(turns, more, reply)
+        except UnusableRow:
+            return False
+        return all(text.count(word) == 1 for word in words)
+
+    as_text = not shows([_USER, _call("", as_text=False)], _NAME, _ARGUMENT, _VALUE)
+    calls = not as_text or shows([_USER, _call("", as_text=True)], _NAME, _ARGUMENT, _VALUE)
+    called = _call("", as_text=as_text)
+    answered = {"role": "tool", "content": _TEXT, "name": _NAME, "tool_call_id": _IDENTITY}
+    thinking = {name: {"role": "assistant", "content": _TEXT, name: _THOUGHT} for name in REASONING_NAMES}
+    return RenderedFields(
+        calls=calls,
+        arguments_as_text=calls and as_text,
+        beside=shows([_USER, _call(_TEXT, as_text=as_text)], _TEXT, _NAME),
+        replies=shows([_USER, called, answered], _TEXT, reply=True),
+        tools=shows([_USER], _NAME, reply=True, tools=[_TOOL]),
+        reasoning=next(
+            (name for name, turn in thinking.items() if shows([_USER, turn], _TEXT, _THOUGHT, enable_thinking=True)), ""
+        ),
+    )
+
+
+def _call(content: str, *, as_text: bool) -> dict[str, Any]:
+    arguments = {_ARGUMENT: _VALUE}
+    function = {"name": _NAME, "arguments": json.dumps(arguments) if as_text else arguments}
+    call = {"id": _IDENTITY, "type": "function", "function": function}
+    return {"role": "assistant", "content": content, "tool_calls": [call]}
+
+
+def require_rendered(messages: Sequence[Message], tokenizer: Any) -> None:
+    """Require that the template renders all fields of the messages.
+
+    Args:
+        messages: Messages to check.
+        tokenizer: The model's tokenizer.
+
+    Raises:
+        UnusableRow: If a field would be lost.
+    """
+    rendered = rendering_of(tokenizer).rendered
+    found = {name for message in messages for name, _ in message.fields}
+    beside = any(message.content.strip() and "tool_calls" in dict(message.fields) for message in messages)
+    wanted = (
+        ("tool_calls" in found, rendered.calls, later("tool calls")),
+        (any(message.role == "tool" for message in messages), rendered.replies, later("tool replies")),
+        ("tools" in found, rendered.tools, later("a list of tools")),
+        (beside, rendered.beside, later("text next to tool calls")),
+        ("reasoning_content" in found, rendered.reasoning, later("reasoning")),
+    )
+    for has, is_rendered, words in wanted:
+        if has and not is_rendered:
+            raise UnusableRow(say("it has {what}, which this model's chat template does not support", what=say(words)))
+
+
+def _template_turns(messages: Sequence[Message], rendered: RenderedFields) -> tuple[Turns, dict[str, Any]]:
+    """Return the turns of a chat template, and its other arguments (the tools, if any)."""
+    turns, more = [], {}
+    for message in messages:
+        fields = {name: json.loads(text) for name, text in message.fields}
+        if "tools" in fields:
+            more["tools"] = fields.pop("tools")
+        if "reasoning_content" in fields and rendered.reasoning:
+            fields[rendered.reasoning] = fields.pop("reasoning_content")
+        if rendered.arguments_as_text:
+            for call in fields.get("tool_calls", ()):
+                call["function"]["arguments"] = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+        turns.append({"role": message.role, "content": message.content, **fields})
+    return turns, more
+
+
+def _escape_message(message: Message, protected: re.Pattern[str]) -> Message:
+    """Escape special tokens in a message's text and fields (see `plain_text`)."""
+    fields = (
+        (name, json.dumps(_escape(json.loads(text), protected), ensure_ascii=False)) for name, text in message.fields
+    )
+    return message._replace(content=split_protected(message.content, protected), fields=tuple(fields))
+
+
+def _escape(value: Any, protected: re.Pattern[str]) -> Any:
+    if isinstance(value, str):
+        return split_protected(value, protected)
+    if isinstance(value, list):
+        return [_escape(one, protected) for one in value]
+    if isinstance(value, dict):
+        return {split_protected(name, protected): _escape(one, protected) for name, one in value.items()}
+    return value

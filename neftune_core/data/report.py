@@ -16,8 +16,8 @@ from neftune_core.data.examples import CutRow, Duplicate
 from neftune_core.data.formats.starters import data_title
 from neftune_core.data.layouts import LAYOUTS
 from neftune_core.data.preparing import PreparedData, preview
-from neftune_core.data.rendering import takes_system
-from neftune_core.language import plural, say, translate_finished
+from neftune_core.data.rendering import rendering_of
+from neftune_core.language import later, plural, say, translate_finished
 from neftune_core.models.tokenizing import decoder_start
 
 ROWS_SHOWN = 10
@@ -61,13 +61,9 @@ class DataReport(BaseModel):
         layout: Name of the layout, a key of `LAYOUTS`.
         columns: Columns by part of the layout.
         unused_columns: Names in the rows that were not read.
-        train: Number of training rows.
-        held_out: Number of held-out rows.
         refused: Refused rows by reason, most frequent reason first.
-        cut: Rows that were cut.
         duplicates: Rows left out as duplicates.
         notes: Remarks on reading, split and rendering.
-        rows: Rendered rows.
     """
 
     layout: str = ""
@@ -147,57 +143,43 @@ def _spans(encoded: EncodedExample, tokenizer: Any) -> list[Span]:
 # ---------------------------------------------------------------- notes on system prompts and earlier turns
 
 
+CUT = later("Rows cut to the maximum length lose their end-of-sequence token, so they do not teach the model to stop.")
+
+
 def _notes(prepared: PreparedData, tokenizer: Any) -> list[str]:
     rows = [*prepared.train, *prepared.held_out]
-    notes = [*map(say, prepared.notes), *_system_note(rows, tokenizer), *_turn_notes(rows), *_cut_note(prepared)]
-    return [*notes, *([prepared.shortage] if prepared.shortage else [])]
+    cut = say(CUT) if prepared.cut else ""
+    notes = [*map(say, prepared.notes), *_system_note(rows, tokenizer), *_turn_notes(rows), cut, prepared.shortage]
+    return list(filter(None, notes))
 
 
 def _system_note(rows: Sequence[EncodedExample], tokenizer: Any) -> list[str]:
     count = sum(row.example.messages[0].role == "system" for row in rows)
-    if not count:
-        return []
     if decoder_start(tokenizer) is not None:
-        return [
-            say(
-                "Rows with a system prompt: {count:,}. The encoder reads the system prompt before the message.",
-                count=count,
-            )
-        ]
-    if takes_system(tokenizer):
-        return [
-            say("Rows with a system prompt: {count:,}. The system prompt is kept, but not trained on.", count=count)
-        ]
-    return [
-        say(
+        words = later("Rows with a system prompt: {count:,}. The encoder reads the system prompt before the message.")
+    elif rendering_of(tokenizer).takes_system:
+        words = later("Rows with a system prompt: {count:,}. The system prompt is kept, but not trained on.")
+    else:
+        words = later(
             "Rows with a system prompt: {count:,}. The model's chat template does not support system prompts, so they "
-            "are put at the start of the first user message.",
-            count=count,
+            "are put at the start of the first user message."
         )
-    ]
-
-
-def _cut_note(prepared: PreparedData) -> list[str]:
-    if not prepared.cut:
-        return []
-    return [
-        say("Rows cut to the maximum length lose their end-of-sequence token, so they do not teach the model to stop.")
-    ]
+    return [say(words, count=count)] if count else []
 
 
 def _turn_notes(rows: Sequence[EncodedExample]) -> list[str]:
     """Return notes on the trained replies of rows with several replies."""
     found = Counter(_replies_trained(row) for row in rows)
-    sentences = {
-        "all": say("Rows with several replies, all of which are trained on: {count:,}.", count=found["all"]),
-        "last": say(
-            "Rows with several replies, of which only the last is trained on: {count:,}. The earlier turns "
-            "are its context.",
-            count=found["last"],
-        ),
-        "some": say("Rows with several replies, of which some are trained on: {count:,}.", count=found["some"]),
-    }
-    return [sentence for name, sentence in sentences.items() if found[name]]
+    return [say(words, count=found[name]) for name, words in TURN_NOTES.items() if found[name]]
+
+
+TURN_NOTES = {
+    "all": later("Rows with several replies, all of which are trained on: {count:,}."),
+    "last": later(
+        "Rows with several replies, of which only the last is trained on: {count:,}. The earlier turns are its context."
+    ),
+    "some": later("Rows with several replies, of which some are trained on: {count:,}."),
+}
 
 
 def _replies_trained(row: EncodedExample) -> str:

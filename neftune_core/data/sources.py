@@ -18,7 +18,7 @@ from neftune_core.data.layouts import CHOICES, LAYOUTS, choose, control_columns,
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError, NotAvailable
 from neftune_core.home import assets, home
-from neftune_core.language import plural, say
+from neftune_core.language import later, plural, say
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits
 
@@ -33,14 +33,11 @@ class SourceRows:
 
     Attributes:
         examples: Usable rows, with their numbers in the source.
-        refusals: Unusable rows, with reasons.
         layout: Name of the layout, a key of `LAYOUTS`.
         columns: Columns by part of the layout.
         available_columns: Columns of the source.
         sha256: Hash of the examples.
-        licence: Licence of the data.
         title: Name of the file or data set.
-        notes: Remarks on reading.
         unused_columns: Names in the rows that were not read, such as `messages[].id` for `id` in a message.
     """
 
@@ -61,57 +58,35 @@ class SourceRows:
         return "" if self.examples else _no_usable_rows(self.refusals, self.title)
 
 
-@dataclass(frozen=True)
-class _OpenSource:
-    table: Table
-    title: str
-    licence: str
+_OpenSource = tuple[Table, str, str]
+"""The table of a source, its title and its licence."""
 
 
-def read(settings: DataSettings, limits: Limits, *, progress: ReadCallback | None = None) -> SourceRows:
-    """Read a source as `read_all` does, and require at least one usable row.
-
-    Args:
-        settings: Data settings.
-        limits: Limits of this server.
-        progress: Passed to `read_all`.
-
-    Returns:
-        The rows.
-
-    Raises:
-        DataError: If the source cannot be read, or no row can be used.
-        DoesNotFit: If the source exceeds a limit.
-        NotAvailable: If the source cannot be reached.
-    """
-    reading = read_all(settings, limits, progress=progress)
-    if reading.shortage:
-        raise DataError(reading.shortage)
-    return reading
-
-
-def read_all(settings: DataSettings, limits: Limits, *, progress: ReadCallback | None = None) -> SourceRows:
+def read(
+    settings: DataSettings, limits: Limits, *, progress: ReadCallback | None = None, require_rows: bool = True
+) -> SourceRows:
     """Read the first rows of `settings.source`.
 
     Args:
         settings: Data settings; at most `settings.rows` are read.
         limits: Limits of this server.
         progress: Called occasionally with (rows read, maximum).
+        require_rows: Whether at least one row must be usable.
 
     Returns:
-        The rows; `refusals` lists the unusable ones, which may be all of them.
+        The rows; `refusals` lists the unusable ones.
 
     Raises:
-        DataError: If the source cannot be read.
+        DataError: If the source cannot be read, or has no usable row although one is required.
         DoesNotFit: If the source exceeds a limit.
         NotAvailable: If the source cannot be reached.
     """
     most = min(settings.rows, limits.rows)
-    opened = _open(settings, limits, most)
-    layout, columns = choose(opened.table.columns, settings.layout, settings.columns)
-    controls = control_columns(opened.table.columns, columns)
-    choices = [column for column in opened.table.columns if normalise_name(column) in CHOICES]
-    rows = opened.table.rows([*columns.values(), *controls.values(), *choices])
+    table, title, licence = _open(settings, limits, most)
+    layout, columns = choose(table.columns, settings.layout, settings.columns)
+    controls = control_columns(table.columns, columns)
+    choices = [column for column in table.columns if normalise_name(column) in CHOICES]
+    rows = table.rows([*columns.values(), *controls.values(), *choices])
     unused: set[str] = set()
     examples: list[Example] = []
     refusals: list[Refusal] = []
@@ -120,17 +95,19 @@ def read_all(settings: DataSettings, limits: Limits, *, progress: ReadCallback |
         (examples if isinstance(found, Example) else refusals).append(found)  # type: ignore[arg-type]
         if progress and count % PROGRESS_ROWS == 0:
             progress(count, most)
+    if require_rows and not examples:
+        raise DataError(_no_usable_rows(refusals, title))
     return SourceRows(
         examples=examples,
         refusals=refusals,
         layout=layout,
         columns=columns | {name: column for name, column in controls.items() if column not in unused},
-        available_columns=opened.table.columns,
+        available_columns=table.columns,
         sha256=fingerprint(examples),
-        licence=opened.licence,
-        title=opened.title,
+        licence=licence,
+        title=title,
         notes=(*filter(None, [say(LAYOUTS[layout].note)]), *_notes(settings, limits, rows)),
-        unused_columns=_unused_columns(opened.table.columns, {*columns.values(), *controls.values()}, unused),
+        unused_columns=_unused_columns(table.columns, {*columns.values(), *controls.values()}, unused),
     )
 
 
@@ -155,18 +132,14 @@ def columns_of(settings: DataSettings, limits: Limits) -> list[str]:
         DoesNotFit: If the source exceeds a limit.
         NotAvailable: If the source cannot be reached.
     """
-    return _open(settings, limits, min(settings.rows, limits.rows)).table.columns
+    return _open(settings, limits, min(settings.rows, limits.rows))[0].columns
 
 
 def _open(settings: DataSettings, limits: Limits, most: int) -> _OpenSource:
     scheme, _, name = settings.source.partition(":")
     if scheme not in SOURCES or not name:
-        raise DataError(
-            say(
-                "The data source {source!r} is not understood: write starter:NAME, file:PATH or hub:OWNER/NAME.",
-                source=settings.source[:80],
-            )
-        )
+        words = later("The data source {source!r} is not understood: write starter:NAME, file:PATH or hub:OWNER/NAME.")
+        raise DataError(say(words, source=settings.source[:80]))
     return SOURCES[scheme](name, settings, limits, most)
 
 
@@ -174,7 +147,7 @@ def _file(name: str, settings: DataSettings, limits: Limits, most: int) -> _Open
     path = Path(name)
     if not limits.local_paths:
         _require_own_file(path)
-    return _OpenSource(open_table(path, limits), path.name, OWN_LICENCE)
+    return open_table(path, limits), path.name, OWN_LICENCE
 
 
 def _require_own_file(path: Path) -> None:
@@ -189,26 +162,17 @@ def _require_own_file(path: Path) -> None:
 
 
 def _starter(name: str, settings: DataSettings, limits: Limits, most: int) -> _OpenSource:
-    return _OpenSource(open_table(starter_file(name), limits), name, STARTERS[name].licence)
+    return open_table(starter_file(name), limits), name, STARTERS[name].licence
 
 
 def _hub(name: str, settings: DataSettings, limits: Limits, most: int) -> _OpenSource:
     found = hub_rows.first_rows(name, settings, most + 1, limits)
     if not found:
-        raise DataError(
-            say(
-                "The data set {name} has no rows in its split {split!r}: choose another split.",
-                name=name,
-                split=settings.split,
-            )
-        )
-    offered = hub_rows.HUB_SETS.get(name)
-
-    def rows(columns: Sequence[str]) -> Iterator[Row]:
-        return iter(found)
-
+        words = later("The data set {name} has no rows in its split {split!r}: choose another split.")
+        raise DataError(say(words, name=name, split=settings.split))
     columns = column_names(found, say("The data set {name}", name=name))
-    return _OpenSource(Table(columns, rows), name, offered.licence if offered else hub_rows.UNKNOWN_LICENCE)
+    offered = hub_rows.HUB_SETS.get(name)
+    return Table(columns, lambda _: iter(found)), name, offered.licence if offered else hub_rows.UNKNOWN_LICENCE
 
 
 SOURCES: dict[str, Callable[[str, DataSettings, Limits, int], _OpenSource]] = {

@@ -16,7 +16,7 @@ from neftune_core.durable import atomic_write, publish
 from neftune_core.errors import DataError, DoesNotFit, LabError, RecordError
 from neftune_core.export.importing import PARTS, PIECE, no_record
 from neftune_core.home import folder_bytes
-from neftune_core.language import current, say
+from neftune_core.language import current, later, say
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits
 from neftune_core.studies.records.disk_quota import bytes_left, require_space
@@ -63,13 +63,11 @@ def pack_record(record: Record, target: Path) -> Path:
     """
     record.require_usable()
     if record.is_sweep or record.name != record.id:
-        raise RecordError(
-            say(
-                "A sweep and its studies cannot be exported as records: export the table (`neftune sweep {sweep} "
-                "--csv`), or one arm of a study as an adapter or a whole model.",
-                sweep=record.name.partition("/")[0],
-            )
+        words = later(
+            "A sweep and its studies cannot be exported as records: export the table (`neftune sweep {sweep} --csv`), "
+            "or one arm of a study as an adapter or a whole model."
         )
+        raise RecordError(say(words, sweep=record.name.partition("/")[0]))
     with _zip_file(target) as archive:
         for path in sorted(path for path in record.folder.rglob("*") if path.is_file()):
             name = path.relative_to(record.folder).as_posix()

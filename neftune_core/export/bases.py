@@ -9,11 +9,10 @@ from pathlib import Path
 
 from neftune_core.models.cards import CATALOGUE
 from neftune_core.models.settings import BUNDLED
-from neftune_core.models.sources.download_progress import ModelRequest, Watch
 from neftune_core.models.sources.hub_files import UNWANTED, WANTED
 from neftune_core.models.sources.modelscope import MODELSCOPE_ID, SCHEME
 from neftune_core.models.sources.package_index import SMOLLM2
-from neftune_core.models.sources.resolve import HUB_ID, resolve_source
+from neftune_core.models.sources.resolve import HUB_ID
 from neftune_core.studies.records.record import Record
 
 FOLDER = "base"
@@ -123,17 +122,6 @@ def _from_wheel() -> Base:
         ),
         rounded=True,
     )
-
-
-def copy_bundled(record: Record, folder: Path) -> None:
-    """Copy the bundled model to `folder/base` if it is the base of the study.
-
-    Args:
-        record: The study.
-        folder: The folder of the export.
-    """
-    if record.study.model.source.strip() == BUNDLED:
-        copy_model(resolve_source(ModelRequest(BUNDLED, ""), Watch()).folder, folder / FOLDER)
 
 
 def copy_model(model: Path, folder: Path) -> None:

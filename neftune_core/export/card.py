@@ -14,7 +14,7 @@ from neftune_core.engine.saving import is_saved
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import RecordError
 from neftune_core.export.bases import Base, base_of, is_on_hub
-from neftune_core.language import ENGLISH, in_language, plural, say
+from neftune_core.language import ENGLISH, in_language, later, plural, say
 from neftune_core.models.cards import CATALOGUE
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import to_toml
@@ -262,14 +262,8 @@ def require_arm(record: Record, arm: str, seed: int) -> None:
         RecordError: If there is no such trained arm; the message lists those that exist.
     """
     if plain_name(arm) not in record.arms or not has_arm(record, arm, seed):
-        raise RecordError(
-            say(
-                "This record has no trained arm {arm!r} for seed {seed}. Available arms: {arms}.",
-                arm=arm[:60],
-                seed=seed,
-                arms=_arm_list(record) or say("none yet"),
-            )
-        )
+        words = later("This record has no trained arm {arm!r} for seed {seed}. Available arms: {arms}.")
+        raise RecordError(say(words, arm=arm[:60], seed=seed, arms=_arm_list(record) or say("none yet")))
 
 
 def _arm_list(record: Record) -> str:

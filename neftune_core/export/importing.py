@@ -20,24 +20,12 @@ from neftune_core.bounded_io import SETTINGS_BYTES, SETTINGS_VALUES, count_value
 from neftune_core.data.formats.sandboxed_reader import main
 from neftune_core.durable import write_whole
 from neftune_core.errors import DoesNotFit, LabError, RecordError
-from neftune_core.language import in_language, say
+from neftune_core.language import in_language, later, say
 from neftune_core.sentences import cause
 from neftune_core.settings import from_toml
+from neftune_core.studies.records import schema
 from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import FORMAT
-from neftune_core.studies.records.schema import (
-    ADAPTER_CONFIG_BYTES,
-    ANSWERS_BYTES,
-    ANSWERS_VALUES,
-    JUDGE_BYTES,
-    LOG_BYTES,
-    LOG_VALUES,
-    METRICS_BYTES,
-    VALUES_AN_ANSWER,
-    About,
-    metrics_of,
-    settings_text,
-)
 from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
 from neftune_core.studies.settings import StudySettings
 
@@ -59,35 +47,22 @@ PIECE = 1 << 20
 MOST_OF: dict[str, int] = {
     "study.toml": SETTINGS_BYTES,
     "record.json": SETTINGS_BYTES,
-    "events.jsonl": LOG_BYTES,
-    "answers.jsonl": ANSWERS_BYTES,
-    "judge.jsonl": JUDGE_BYTES,
-    "metrics.json": METRICS_BYTES,
-    "adapter_config.json": ADAPTER_CONFIG_BYTES,
+    "events.jsonl": schema.LOG_BYTES,
+    "answers.jsonl": schema.ANSWERS_BYTES,
+    "judge.jsonl": schema.JUDGE_BYTES,
+    "metrics.json": schema.METRICS_BYTES,
+    "adapter_config.json": schema.ADAPTER_CONFIG_BYTES,
     "README.md": SETTINGS_BYTES,
 }
 
 
-def unpack_record(
+def _unpack_record(
     path: str, folder: str, owner: str, most: int, files: int, rows: int, language: str
 ) -> Iterator[list[Any]]:
-    """Unpack the record in a zip file into an empty folder, check it and record its owner.
+    """Unpack the record in a zip file into an empty folder, check it and record its owner; then yield its id.
 
-    Args:
-        path: The zip file.
-        folder: The folder to fill.
-        owner: Hash of the key of the owner, from `owner_hash`.
-        most: Maximum unpacked size, in bytes.
-        files: Maximum number of files.
-        rows: Maximum size of one file of rows, in bytes.
-        language: Language of the error messages.
-
-    Yields:
-        `["record", id]` once the record is complete.
-
-    Raises:
-        RecordError: If the archive is not a record of the lab.
-        DoesNotFit: If it is too large.
+    `owner` is a hash from `owner_hash`. The record may have `most` bytes and `files` files, and each file of rows
+    `rows` bytes. A `LabError` is raised if the archive is not a record of the lab, or too large.
     """
     with in_language(language), _open_zip(Path(path)) as archive:
         record_id, entries = _entries(archive, files)
@@ -100,13 +75,10 @@ def unpack_record(
 
 def no_record(reason: str) -> RecordError:
     """Return the error for a file that is not a record of the lab."""
-    return RecordError(
-        say(
-            "This zip file is not a record of the lab: {reason} Export one on the Runs tab, or "
-            "with `neftune runs export`.",
-            reason=reason,
-        )
+    words = later(
+        "This zip file is not a record of the lab: {reason} Export one on the Runs tab, or with `neftune runs export`."
     )
+    return RecordError(say(words, reason=reason))
 
 
 @contextmanager
@@ -123,13 +95,8 @@ def _entries(archive: zipfile.ZipFile, most: int) -> tuple[str, dict[str, zipfil
     """Return the id of the record and its entries by file name; raise a `LabError` unless they form a record."""
     found = [entry for entry in archive.infolist() if not entry.is_dir()]
     if len(found) > most:
-        raise DoesNotFit(
-            say(
-                "This zip file has {count:,} files, more than the maximum of {most:,} for a record.",
-                count=len(found),
-                most=most,
-            )
-        )
+        words = later("This zip file has {count:,} files, more than the maximum of {most:,} for a record.")
+        raise DoesNotFit(say(words, count=len(found), most=most))
     entries: dict[str, zipfile.ZipInfo] = {}
     ids = {PurePosixPath(entry.filename).parts[0] if "/" in entry.filename else "" for entry in found}
     for entry in found:
@@ -155,21 +122,14 @@ def _unpack(archive: zipfile.ZipFile, name: str, entry: zipfile.ZipInfo, target:
             while piece := source.read(PIECE):
                 taken += len(piece)
                 if taken > left:
-                    raise DoesNotFit(
-                        say(
-                            "The record in this zip file is larger than the {room:,.1f} MB that "
-                            "are available: remove other records first.",
-                            room=left / 1e6,
-                        )
+                    words = later(
+                        "The record in this zip file is larger than the {room:,.1f} MB that are available: remove "
+                        "other records first."
                     )
+                    raise DoesNotFit(say(words, room=left / 1e6))
                 if taken > most:
-                    raise DoesNotFit(
-                        say(
-                            "The file {name} of this record is larger than the maximum of {most:,} kB.",
-                            name=name[:80],
-                            most=most // 1000,
-                        )
-                    )
+                    words = later("The file {name} of this record is larger than the maximum of {most:,} kB.")
+                    raise DoesNotFit(say(words, name=name[:80], most=most // 1000))
                 written.write(piece)
     except LabError:
         raise
@@ -189,7 +149,7 @@ def _check(folder: Path, owner: str) -> None:
     """Check every file and the paths in the settings, and record the owner; raise a `LabError` on failure."""
     about = _about(folder / "record.json")
     try:
-        study = from_toml(StudySettings, settings_text(folder / "study.toml"))
+        study = from_toml(StudySettings, schema.settings_text(folder / "study.toml"))
     except (LabError, UnicodeDecodeError) as error:
         raise no_record(say("its settings cannot be read ({reason}).", reason=str(error)[:200])) from None
     for part in FILE_PARTS:
@@ -217,7 +177,7 @@ def _about(path: Path) -> dict[str, Any]:
                     "made it."
                 )
             )
-        About.model_validate(about)
+        schema.About.model_validate(about)
     except ValidationError as error:
         reason = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))[:80]
         raise no_record(say("{name!r} cannot be used ({reason}).", name=path.name, reason=reason)) from None
@@ -228,17 +188,17 @@ def _about(path: Path) -> dict[str, Any]:
 
 def _check_numbers(folder: Path) -> None:
     """Raise `RecordError` if the log, answers, verdicts or metrics exceed the limits of their readers."""
-    log = Log(folder / "events.jsonl", LOG_BYTES, LOG_VALUES)
+    log = Log(folder / "events.jsonl", schema.LOG_BYTES, schema.LOG_VALUES)
     log.read()
     too_many = "events.jsonl" if log.cut else ""
     for file in filter(Path.is_file, (folder / "answers.jsonl", folder / "judge.jsonl")):
         block = file.read_bytes()
-        if count_values(block) + VALUES_AN_ANSWER * block.count(b"\n") > ANSWERS_VALUES:
+        if count_values(block) + schema.VALUES_AN_ANSWER * block.count(b"\n") > schema.ANSWERS_VALUES:
             too_many = file.name
     if too_many:
         raise no_record(say("{name!r} cannot be used ({reason}).", name=too_many, reason="too many values"))
     try:
-        metrics_of(folder / "metrics.json")
+        schema.metrics_of(folder / "metrics.json")
     except FileNotFoundError:
         return
     except ValueError as error:
@@ -265,4 +225,4 @@ def _check_weights(path: Path) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(BrokenPipeError):
-        main(sys.argv[1], {"record": unpack_record})
+        main(sys.argv[1], {"record": _unpack_record})

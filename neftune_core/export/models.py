@@ -12,9 +12,11 @@ from typing import Any
 from neftune_core.durable import atomic_write
 from neftune_core.engine.arm_factory import make_arms
 from neftune_core.errors import InvalidSetting
-from neftune_core.export.bases import base_of, copy_bundled
+from neftune_core.export.bases import FOLDER, base_of, copy_model
 from neftune_core.export.card import CAUSAL, SEQ2SEQ, TEXT_AND_IMAGES, card, require_arm
+from neftune_core.home import assets
 from neftune_core.language import say
+from neftune_core.models.settings import BUNDLED
 from neftune_core.models.silence_warnings import silence_transformers
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.study import base_of as loaded_base_of
@@ -60,7 +62,8 @@ def require_free(target: Path) -> None:
 def _write_adapter(record: Record, arm: str, seed: int, folder: Path) -> str:
     """Write the adapter with the public name of its base; return the transformers class of the base."""
     shutil.copytree(record.arm_folder(arm, seed), folder)
-    copy_bundled(record, folder)
+    if record.study.model.source.strip() == BUNDLED:
+        copy_model(assets() / "model", folder / FOLDER)
     return name_base(record, folder)
 
 

@@ -25,7 +25,7 @@ Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 def study_html(record: Record) -> str:
     """Return the results of a record so far as HTML, with the answers of its first seed."""
-    parts = [curves_svg(record)]
+    parts = [_curves_svg(record)]
     try:
         parts = [verdict_html(verdict_of(record)), *parts, losses_html(record)]
     except LabError as error:
@@ -54,13 +54,10 @@ def answers_html(lines: Sequence[Mapping[str, Any]]) -> str:
     return table_html(map(html.escape, names), ([html.escape(cell) for cell in row] for row in rows)) if rows else ""
 
 
-def curves_svg(record: Record) -> str:
+def _curves_svg(record: Record) -> str:
     """Draw the held-out losses with noise off over the steps, or the training losses if no rows are held out.
 
     The curves are means over the seeds that every arm has, from the first evaluation after step 0.
-
-    Returns:
-        An SVG image; "" if there is no such evaluation.
     """
     for loss, title in (("held_out_loss", say("held-out loss")), ("train_loss", say("training loss"))):
         found = _curves(record, loss)

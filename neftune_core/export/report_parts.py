@@ -32,13 +32,7 @@ OF_MACHINE = {
     "torch": "torch",
     "transformers": "transformers",
 }
-STATES = {
-    "finished": later("finished"),
-    "stopped": later("stopped"),
-    "failed": later("failed"),
-    "": later("not yet"),
-}
-
+STATES = {"finished": later("finished"), "stopped": later("stopped"), "failed": later("failed"), "": later("not yet")}
 
 MOST_OPEN_ARMS = 6
 """Maximum number of arms in a verdict before their details are collapsed into one section."""
@@ -50,13 +44,9 @@ class Content:
 
     Attributes:
         kind: The line above the title.
-        title: The title.
         intro: HTML of the introduction.
-        facts: Facts by name.
         sections: Headings and HTML, in order.
-        figures: Headings and figures, in order.
         settings: Text of the settings file.
-        settings_file: Name of the settings file.
         command: The shell command that runs the settings file.
         machine: The machine and the package versions.
     """

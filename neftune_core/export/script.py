@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from neftune_core.data.chat import EncodedExample
 from neftune_core.data.preparing import PreparedData, prepare
 from neftune_core.durable import atomic_write
@@ -27,7 +29,7 @@ from neftune_core.export.archive import pack
 from neftune_core.export.bases import FOLDER, Base, base_of, copy_model
 from neftune_core.export.card import requirements
 from neftune_core.export.models import name_base, require_free
-from neftune_core.home import folder_bytes
+from neftune_core.home import assets, folder_bytes
 from neftune_core.language import say
 from neftune_core.models.loading import LoadedModel
 from neftune_core.models.settings import BUNDLED
@@ -43,34 +45,6 @@ from neftune_core.studies.study import base_of as loaded_base_of
 NOT_A_LABEL = -100
 IN_SCRIPT = ("weight_decay", "lora_dropout")
 """Methods other than noise that the script supports."""
-READ_ME = """This is a NEFTune Lab study as a script for transformers and PEFT. The lab need not be installed.
-
-In this folder, with Python 3.11 or newer:
-
-    python3 -m venv .venv
-    . .venv/bin/activate
-    pip install -r requirements.txt
-{commands}    python standalone.py
-
-Or with uv (https://docs.astral.sh/uv), which installs the packages listed at the top of the script:
-
-{fetched}    uv run standalone.py
-
-Or as a job on Hugging Face, with this folder and a bucket of yours for the results:
-
-    hf jobs uv run -v .:/study -v hf://buckets/OWNER/NAME:/results -e STUDY_FOLDER=/study -e STUDY_RESULTS=/results \\
-        standalone.py
-
-On Windows, the first two lines are `py -m venv .venv` and `.venv\\Scripts\\activate`. On Linux, pip installs
-torch with CUDA; for the smaller CPU build, add `--extra-index-url https://download.pytorch.org/whl/cpu` to the third.
-
-The script reads the rows of the study, their order and the initial adapter (if the study trains adapters) from this
-folder, and draws the same noise. It saves the arms in trained/ and their losses in found.json, and prints how far these
-are from the losses of the lab in losses.json. With the same package versions on a similar machine, they differ only by
-rounding.
-{notes}
-To train the study with the lab instead, install it as its README explains, and run `neftune train study.toml` here.
-"""
 MOST_COPIED_BYTES = 100_000_000
 ROOTS = (
     "neftune_core.version",
@@ -120,7 +94,9 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
         aside.mkdir()
         base = _write_base(record, loaded, aside)
         _write_study(record, loaded, prepared, base, aside)
-        _write_rows(record.study, prepared, aside)
+        measured = record.study.training.sample_rows(len(prepared.train))
+        for part, rows in (("train", prepared.train), ("held_out", prepared.held_out[:measured])):
+            (aside / f"{part}.jsonl").write_text(_lines(rows), encoding="utf-8")
         if record.study.training.method == "lora":
             arms = make_arms(loaded, 1, record.study.training)
             arms.start(record.study.seed)
@@ -128,10 +104,16 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
             name_base(record, aside / "initial")
         _copy_package(aside)
         (aside / "requirements.txt").write_text("\n".join(requirements(PACKAGES)) + "\n", encoding="utf-8")
-        text = READ_ME.format(
-            commands="".join(f"    {command}\n" for command in base.commands),
-            fetched="".join(f"    {command}\n" for command in base.commands if not command.startswith("pip install")),
-            notes=_notes(record, base, loaded.precision),
+        text = (
+            (assets() / "report" / "script-readme.txt")
+            .read_text(encoding="utf-8")
+            .format(
+                commands="".join(f"    {command}\n" for command in base.commands),
+                fetched="".join(
+                    f"    {command}\n" for command in base.commands if not command.startswith("pip install")
+                ),
+                notes=_notes(record, base, loaded.precision),
+            )
         )
         (aside / "READ-ME.txt").write_text(text, encoding="utf-8")
     return folder
@@ -156,7 +138,11 @@ def _write_study(record: Record, loaded: LoadedModel, prepared: PreparedData, ba
     """Write the script, the settings and row order that it reads, and the losses to compare with."""
     study = record.study
     against = reasons_against(study)
-    arms = {name: noise for name, noise in study.arms.items() if not against[name]}
+    arms = {
+        name: {"noise": noise.model_dump(), **{method: study.method_of(name).values[method] for method in IN_SCRIPT}}
+        for name, noise in study.arms.items()
+        if not against[name]
+    }
     about = {
         "base": {"place": base.place, "options": dict(base.options), "rounded": base.rounded},
         "precision": "float32" if study.training.method == "full" else loaded.precision,
@@ -164,7 +150,7 @@ def _write_study(record: Record, loaded: LoadedModel, prepared: PreparedData, ba
         "seed": study.seed,
         "training": study.training.model_dump(),
         "order": _order(record, study, prepared),
-        "arms": {name: _arm(study, name, noise) for name, noise in arms.items()},
+        "arms": arms,
     }
     (folder / "study.json").write_text(json.dumps(about), encoding="utf-8")
     (folder / "losses.json").write_text(json.dumps(_losses(record, arms), indent=1), encoding="utf-8")
@@ -190,12 +176,6 @@ def _losses(record: Record, arms: Iterable[str]) -> dict[str, Any]:
         }
         for name in arms
     }
-
-
-def _write_rows(study: StudySettings, prepared: PreparedData, folder: Path) -> None:
-    measured = study.training.sample_rows(len(prepared.train))
-    for part, rows in (("train", prepared.train), ("held_out", prepared.held_out[:measured])):
-        (folder / f"{part}.jsonl").write_text(_lines(rows), encoding="utf-8")
 
 
 def _copy_package(folder: Path) -> None:
@@ -275,24 +255,10 @@ def _order(record: Record, study: StudySettings, prepared: PreparedData) -> list
     return [(step.epoch, step.rows) for step in steps]
 
 
-def _arm(study: StudySettings, name: str, noise: NoiseSettings) -> dict[str, Any]:
-    own = study.method_of(name)
-    return {
-        "noise": noise.model_dump(),
-        "weight_decay": own.values["weight_decay"],
-        "lora_dropout": own.values["lora_dropout"],
-    }
-
-
 def _lines(rows: Sequence[EncodedExample]) -> str:
-    labelled = (
-        {
-            "ids": row.ids.tolist(),
-            "labels": [int(i) if t else NOT_A_LABEL for i, t in zip(row.ids, row.trained, strict=True)],
-        }
-        for row in rows
-    )
-    return "".join(json.dumps(row) + "\n" for row in labelled)
+    labels = (np.where(row.trained, row.ids, NOT_A_LABEL).tolist() for row in rows)
+    labelled = zip(rows, labels, strict=True)
+    return "".join(json.dumps({"ids": row.ids.tolist(), "labels": found}) + "\n" for row, found in labelled)
 
 
 def _notes(record: Record, base: Base, precision: str) -> str:

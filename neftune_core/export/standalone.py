@@ -97,41 +97,23 @@ def train(arm: str) -> dict[str, Any]:
             losses.append(loss.item())
     model.eval()
     with torch.no_grad():
-        held_out = [clean_loss(model, row) for row in ROWS["held_out"]]
+        held_out = [_clean_loss(model, row) for row in ROWS["held_out"]]
     vars(model.config).update(rates)  # save the configuration of the base
     model.save_pretrained(str(RESULTS / "trained" / arm))
     tokens = sum(count for _, count in held_out)
     return {"losses": losses, "held_out_loss": sum(total for total, _ in held_out) / tokens if tokens else None}
 
 
-def clean_loss(model: Any, row: dict[str, list[int]]) -> tuple[float, int]:
-    """Compute the loss of one row with noise off.
-
-    Args:
-        model: The model.
-        row: Token ids and labels of the row.
-
-    Returns:
-        The loss in nats, summed over the response tokens, and the number of these tokens.
-    """
+def _clean_loss(model: Any, row: dict[str, list[int]]) -> tuple[float, int]:
+    """Return the loss of one row with noise off in nats, summed over the response tokens, and their number."""
     count = sum(label != -100 for label in row["labels"][1:])
     return model(**batch([row])).loss.item() * count, count
 
 
-def furthest(found: dict[str, Any], expected: dict[str, Any]) -> float:
-    """Compute the largest absolute difference between the losses of this run and those of the lab.
-
-    Args:
-        found: Losses of this run.
-        expected: Losses from `losses.json`.
-
-    Returns:
-        The difference in nats; NaN if nothing can be compared.
-    """
-    pairs = [
-        *zip(found["losses"], expected["losses"], strict=False),
-        (found["held_out_loss"], expected["held_out_loss"]),
-    ]
+def _furthest(found: dict[str, Any], expected: dict[str, Any]) -> float:
+    """Return the largest absolute difference between the losses of this run and those of the lab; NaN if none."""
+    pairs = [*zip(found["losses"], expected["losses"], strict=False)]
+    pairs.append((found["held_out_loss"], expected["held_out_loss"]))
     return max((abs(one - other) for one, other in pairs if None not in (one, other)), default=math.nan)
 
 
@@ -143,5 +125,5 @@ if __name__ == "__main__":
         last, held_out = found[name]["losses"][-1], found[name]["held_out_loss"]
         measured = "not measured" if held_out is None else f"{held_out:.4f}"
         print(f"{name}: last training loss {last:.4f}, held-out loss {measured}")
-        print(f"  furthest from losses.json: {furthest(found[name], expected[name]):.1e}")
+        print(f"  furthest from losses.json: {_furthest(found[name], expected[name]):.1e}")
     (RESULTS / "found.json").write_text(json.dumps(found, indent=1), encoding="utf-8")

@@ -10,18 +10,7 @@ from neftune_core.data.formats.starters import data_title
 from neftune_core.errors import RecordError
 from neftune_core.evaluation.settings import CUT
 from neftune_core.evaluation.verdict import Verdict
-from neftune_core.export.report_parts import (
-    Content,
-    arm_heads,
-    count,
-    creation_time,
-    data_html,
-    ending_label,
-    machine_text,
-    table_html,
-    text_of,
-    verdict_html,
-)
+from neftune_core.export import report_parts
 from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
@@ -48,7 +37,7 @@ ABOUT_LOSSES = later(
 )
 
 
-def study_content(record: Record) -> Content:
+def study_content(record: Record) -> report_parts.Content:
     """Return the report of a study.
 
     Raises:
@@ -56,15 +45,13 @@ def study_content(record: Record) -> Content:
     """
     events = record.events()
     if not any(event["event"] == "evaluated" for event in events):
-        raise RecordError(
-            say(
-                "The record {record} has no measured loss yet, so there is nothing to report: train the study first.",
-                record=record.id,
-            )
+        words = later(
+            "The record {record} has no measured loss yet, so there is nothing to report: train the study first."
         )
+        raise RecordError(say(words, record=record.id))
     found = _verdict(record)
-    sections = [(say("The verdict"), verdict_html(found))] if found else []
-    return Content(
+    sections = [(say("The verdict"), report_parts.verdict_html(found))] if found else []
+    return report_parts.Content(
         kind=say("A NEFTune Lab study"),
         title=_title(record),
         intro=html.escape(say(INTRO)),
@@ -72,14 +59,14 @@ def study_content(record: Record) -> Content:
         sections=[
             *sections,
             (say("Losses"), losses_html(record)),
-            (say("The data"), data_html(record.about_table("data"))),
+            (say("The data"), report_parts.data_html(record.about_table("data"))),
             (say("Answers"), _answers(record)),
         ],
         figures=_figures(record, found),
-        settings=text_of(record, "study.toml"),
+        settings=report_parts.text_of(record, "study.toml"),
         settings_file="study.toml",
         command="neftune train study.toml",
-        machine=machine_text(record),
+        machine=report_parts.machine_text(record),
     )
 
 
@@ -112,21 +99,21 @@ def _title(record: Record) -> str:
 
 def _facts(record: Record, events: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     model, data = record.about_table("model"), record.about_table("data")
-    rows = [count(data.get("train")), count(data.get("held_out"))]
+    rows = [report_parts.count(data.get("train")), report_parts.count(data.get("held_out"))]
     return {
         say("Model"): say(str(model.get("name") or "")),
         say("About the model"): " ".join(
             translate_finished(str(text)) for text in (model.get("note"), *model.get("reach", ())) if text
         ),
-        say("Parameters"): count(model.get("parameters")),
-        say("Trained parameters per arm"): count(model.get("trained_parameters")),
+        say("Parameters"): report_parts.count(model.get("parameters")),
+        say("Trained parameters per arm"): report_parts.count(model.get("trained_parameters")),
         say("Data"): data_title(data.get("title")),
         say("Training and held-out rows"): say(" and ").join(filter(None, rows)),
         say("Arms"): say(", ").join(map(arm_label, record.arms)),
         say("Seeds used"): ", ".join(str(seed) for seed in _seeds(record, events)),
-        say("Steps taken"): count(max((event.get("step", 0) for event in events), default=0)),
-        say("Created"): creation_time(record),
-        say("How it ended"): ending_label(record),
+        say("Steps taken"): report_parts.count(max((event.get("step", 0) for event in events), default=0)),
+        say("Created"): report_parts.creation_time(record),
+        say("How it ended"): report_parts.ending_label(record),
     }
 
 
@@ -142,7 +129,7 @@ def _seeds(record: Record, events: Iterable[Mapping[str, Any]]) -> list[Any]:
 def losses_html(record: Record) -> str:
     """Return an HTML table of the last and lowest losses, each a mean over the seeds that all arms have, and notes."""
     try:
-        found, names = mean_results(record), arm_heads(record.arms)
+        found, names = mean_results(record), report_parts.arm_heads(record.arms)
     except RecordError as error:
         return f"<p>{html.escape(str(error))}</p>"
     heads = [html.escape(say(words)) for pair in LOSSES.values() for words in pair]
@@ -155,7 +142,7 @@ def losses_html(record: Record) -> str:
     )
     about = " ".join((say(ABOUT_LOSSES), *found.notes))
     title = say("Nats per response token") + found.of_seeds
-    return f"<p class='quiet'>{html.escape(say('. ').join((title, about)))}</p>" + table_html(heads, rows)
+    return f"<p class='quiet'>{html.escape(say('. ').join((title, about)))}</p>" + report_parts.table_html(heads, rows)
 
 
 def _cell(value: float | None) -> str:

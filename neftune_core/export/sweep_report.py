@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
 
 from neftune_core.data.formats.starters import data_title
 from neftune_core.errors import RecordError
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import EPOCHS
-from neftune_core.export.report_parts import (
-    Content,
-    arm_heads,
-    creation_time,
-    data_html,
-    ending_label,
-    machine_text,
-    table_html,
-    text_of,
-    verdict_html,
-)
+from neftune_core.export import report_parts
 from neftune_core.figures.effects import EPOCH_WORDS, effect_curve
 from neftune_core.home import assets
 from neftune_core.language import later, say
@@ -37,7 +26,7 @@ MOST_MEASURES = 6
 EPOCH_NAMES = {"last": later("last epoch"), "best": later("best epoch")}
 
 
-def sweep_content(record: Record) -> Content:
+def sweep_content(record: Record) -> report_parts.Content:
     """Return the report of a sweep.
 
     Raises:
@@ -46,28 +35,30 @@ def sweep_content(record: Record) -> Content:
     sweep = Sweep(record.folder)
     table = sweep_table(sweep)
     if not table.rows:
-        raise RecordError(
-            say(
-                "The sweep {record} has no results yet, so there is nothing to report: run it first.",
-                record=record.id,
-            )
-        )
-    first = _first_cell(sweep)
-    return Content(
+        words = later("The sweep {record} has no results yet, so there is nothing to report: run it first.")
+        raise RecordError(say(words, record=record.id))
+    first, measure = _first_cell(sweep), table.question.measure
+    return report_parts.Content(
         kind=say("A NEFTune Lab sweep"),
         title=_title(sweep, first),
         intro=html.escape(say(INTRO)),
         facts=_facts(sweep, table, first),
         sections=[
-            *([(say("The verdict"), verdict_html(table.verdict))] if table.verdict else []),
+            *([(say("The verdict"), report_parts.verdict_html(table.verdict))] if table.verdict else []),
             (say("The settings"), _table(table)),
-            (say("The data"), data_html(first.about_table("data"))),
+            (say("The data"), report_parts.data_html(first.about_table("data"))),
         ],
-        figures=[(_heading(table, epoch), effect_curve(table, table.question.measure, epoch)) for epoch in EPOCHS],
-        settings=text_of(sweep, SWEEP_FILE),
+        figures=[
+            (
+                say(", ").join((say(MEASURES[measure].label), say(EPOCH_WORDS[epoch]))),
+                effect_curve(table, measure, epoch),
+            )
+            for epoch in EPOCHS
+        ],
+        settings=report_parts.text_of(sweep, SWEEP_FILE),
         settings_file=SWEEP_FILE,
         command=f"neftune sweep {SWEEP_FILE}",
-        machine=machine_text(first),
+        machine=report_parts.machine_text(first),
     )
 
 
@@ -92,13 +83,9 @@ def _facts(sweep: Sweep, table: SweepTable, first: Record) -> dict[str, str]:
         say("Settings"): f"{sum(not row.is_control for row in table.rows):,}",
         say("Seeds used"): ", ".join(str(seed) for seed in seeds),
         say("Studies done"): say("{some} of {count}", some=table.done, count=table.studies),
-        say("Created"): creation_time(sweep),
-        say("How it ended"): ending_label(sweep),
+        say("Created"): report_parts.creation_time(sweep),
+        say("How it ended"): report_parts.ending_label(sweep),
     }
-
-
-def _heading(table: SweepTable, epoch: str) -> str:
-    return say(", ").join((say(MEASURES[table.question.measure].label), say(EPOCH_WORDS[epoch])))
 
 
 def _table(table: SweepTable) -> str:
@@ -107,17 +94,19 @@ def _table(table: SweepTable) -> str:
     shown = [(asked, epoch) for epoch in EPOCHS] + [(name, "last") for name in others]
     heads = [say(", ").join((say(MEASURES[name].label), say(EPOCH_NAMES[epoch]))) for name, epoch in shown]
     heads = [html.escape(head) for head in (say("Seeds used"), *heads)]
-    names = arm_heads({row.arm: row.noise for row in table.rows}) | {"base": "base"}
-    rows = ([_name(row, names), _seeds(row), *(_cell(row, *which) for which in shown)] for row in table.shown)
-    return table_html(heads, rows) + f"<p class='quiet'>{html.escape(rounding_note(table.rounding, asked))}</p>"
-
-
-def _seeds(row: TableRow) -> str:
-    return "–" if row.arm == "base" else str(row.counted)
-
-
-def _name(row: TableRow, names: Mapping[str, str]) -> str:
-    return names[row.arm] + (f" <small>{html.escape(row.cell)}</small>" if row.cell else "")
+    names = report_parts.arm_heads({row.arm: row.noise for row in table.rows}) | {"base": "base"}
+    rows = (
+        [
+            names[row.arm] + (f" <small>{html.escape(row.cell)}</small>" if row.cell else ""),
+            "–" if row.arm == "base" else str(row.counted),
+            *(_cell(row, *which) for which in shown),
+        ]
+        for row in table.shown
+    )
+    return (
+        report_parts.table_html(heads, rows)
+        + f"<p class='quiet'>{html.escape(rounding_note(table.rounding, asked))}</p>"
+    )
 
 
 def _cell(row: TableRow, measure: str, epoch: str) -> str:

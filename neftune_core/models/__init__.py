@@ -3,7 +3,6 @@
 settings          source, precision and device
 cards             known models, read before anything is downloaded
 catalogue         memory and time of a study on this machine
-  time_calibration  measured speed, stored on disk
   device            devices, precisions and free memory
 loading           load a model by its source, once per process
   sources           hub or mirror, ModelScope, folder, GGUF, package index

@@ -22,7 +22,6 @@ class Card:
 
     Attributes:
         source: `bundled`, a package name or a hub id.
-        words: One-sentence description.
         parameters: Number of parameters; tied weights count once. Rounded if only a rounded number is published.
         width: Embedding width; like the next two, 0 if unknown until the model is loaded.
         layers: Number of layers, of encoder and decoder together.
@@ -81,9 +80,7 @@ def _bundled_card() -> Card:
     )
 
 
-def _read() -> dict[str, Card]:
-    cards = tomllib.loads((assets() / "catalogue.toml").read_text(encoding="utf-8"))
-    return {BUNDLED: _bundled_card()} | {source: Card(source, **fields) for source, fields in cards.items()}
-
-
-CATALOGUE: dict[str, Card] = _read()
+CATALOGUE: dict[str, Card] = {BUNDLED: _bundled_card()} | {
+    source: Card(source, **fields)
+    for source, fields in tomllib.loads((assets() / "catalogue.toml").read_text(encoding="utf-8")).items()
+}

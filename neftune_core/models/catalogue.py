@@ -5,11 +5,15 @@ Importing this module does not import torch; the first estimate does.
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from neftune_core.durable import write_whole
+from neftune_core.home import home
 from neftune_core.language import plural, say
+from neftune_core.models import device as hardware
 from neftune_core.models.cards import CATALOGUE, Card
 from neftune_core.models.settings import ModelSettings
 
@@ -37,10 +41,8 @@ class Workload:
     """The size of a study.
 
     Attributes:
-        arms: Number of arms.
         batch_size: Rows per step and arm.
         length: Number of tokens in the longest row, which determines memory.
-        steps: Number of optimizer steps.
         rank: LoRA rank; None for full fine-tuning, in which arms always run one after another.
         together: Whether adapters of several arms run in one pass.
         mean_length: Mean number of tokens per row, which determines time; 0 if all rows have `length`.
@@ -82,7 +84,6 @@ class Estimate:
 
     Attributes:
         memory_bytes: Peak memory in bytes, in addition to the memory already in use.
-        seconds: Duration in seconds.
         fits: Whether the memory is available.
         sentence: The estimate in one sentence, for users.
     """
@@ -133,24 +134,21 @@ def estimate(
     Returns:
         The estimate.
     """
-    from neftune_core.models.device import BYTES, available_memory, choose_device, choose_precision, used_memory
-    from neftune_core.models.time_calibration import TimeCalibration, stored_calibration
-
     chosen = settings or ModelSettings()
-    device = choose_device(chosen.device)
-    precision = choose_precision(chosen.precision, device)
+    device = hardware.choose_device(chosen.device)
+    precision = hardware.choose_precision(chosen.precision, device)
     memory = _memory(model, work, device, precision)
     if not weights_are_loaded:
-        memory += model.parameters * BYTES[precision]
+        memory += model.parameters * hardware.BYTES[precision]
     pace = stored_calibration(training_key(chosen, work)) or TimeCalibration()
     steps = work.budget_seconds or pace.steps * _step_seconds(model, work, device, precision)
     seconds = steps + pace.rest * _read_seconds(model, work, device, precision)
-    free = available_memory(str(device))
+    free = hardware.available_memory(str(device))
     given = {"memory": gigabytes(memory), "duration": duration(seconds), "free": gigabytes(free)}
     if memory <= free:
         words = say(
             "Needs about {memory} more memory ({whole} for the whole process) and {duration} on this machine.",
-            whole=gigabytes(memory + used_memory(device)),
+            whole=gigabytes(memory + hardware.used_memory(device)),
             **given,
         )
         return Estimate(memory, seconds, fits=True, sentence=words)
@@ -170,14 +168,11 @@ def training_key(settings: ModelSettings, work: Workload) -> str:
         work: Size of the study.
 
     Returns:
-        The key; see `calibration_key`.
+        Source, device, precision and training method, separated by `|`.
     """
-    from neftune_core.models.device import choose_device, choose_precision
-    from neftune_core.models.time_calibration import calibration_key
-
-    device = choose_device(settings.device)
+    device = hardware.choose_device(settings.device)
     method = "full" if work.rank is None else "lora"
-    return calibration_key(settings.source, str(device), choose_precision(settings.precision, device), method)
+    return "|".join((settings.source, str(device), hardware.choose_precision(settings.precision, device), method))
 
 
 def machine_seconds(model: SizedModel, work: Workload, settings: ModelSettings) -> tuple[float, float]:
@@ -191,22 +186,18 @@ def machine_seconds(model: SizedModel, work: Workload, settings: ModelSettings) 
     Returns:
         Seconds for the steps of all arms, and seconds for all evaluations, measures and answers.
     """
-    from neftune_core.models.device import choose_device, choose_precision
-
-    device = choose_device(settings.device)
-    precision = choose_precision(settings.precision, device)
+    device = hardware.choose_device(settings.device)
+    precision = hardware.choose_precision(settings.precision, device)
     return _step_seconds(model, work, device, precision), _read_seconds(model, work, device, precision)
 
 
 def _memory(model: SizedModel, work: Workload, device: torch.device, precision: str) -> int:
     """Return the peak memory of a study in bytes, without the model's own weights."""
-    from neftune_core.models.device import BYTES, tokens_per_pass
-
-    size = BYTES[precision]
+    size = hardware.BYTES[precision]
     width = layer_width(model)
     positions = work.held * work.batch_size * work.length
     if work.together and work.rank is not None:
-        positions = min(work.arms * positions, max(positions, tokens_per_pass(device, model.width)))
+        positions = min(work.arms * positions, max(positions, hardware.tokens_per_pass(device, model.width)))
     kept = positions * model.layers * KEPT_WIDTHS * width * size
     answering = work.answered * 2 * model.layers * width * size  # keys and values
     logits = LOGIT_ROWS * model.vocabulary * LOGIT_COPIES * 4
@@ -224,10 +215,8 @@ def layer_width(model: SizedModel) -> float:
 
 
 def _step_seconds(model: SizedModel, work: Workload, device: torch.device, precision: str) -> float:
-    from neftune_core.models.device import tokens_per_pass
-
     positions = work.arms * work.batch_size * (work.mean_length or work.length)
-    turns = max(work.turns, min(work.arms, positions / tokens_per_pass(device, model.width)))
+    turns = max(work.turns, min(work.arms, positions / hardware.tokens_per_pass(device, model.width)))
     flops = ADAPTER_FLOPS if work.rank is not None else FULL_FLOPS
     arithmetic = _arithmetic_seconds(model, flops * positions, device, precision)
     return work.steps * work.repeats * (arithmetic + turns * _fixed_seconds(model, STEP_OPERATIONS, device))
@@ -240,18 +229,14 @@ def _read_seconds(model: SizedModel, work: Workload, device: torch.device, preci
 
 def _arithmetic_seconds(model: SizedModel, flops: float, device: torch.device, precision: str) -> float:
     """Return the time of the products with all weights in seconds, given the total operations per weight."""
-    from neftune_core.models.device import matrix_speed
-
     head = model.vocabulary * model.width
     passed = max(0, model.parameters - head) + LABELLED_SHARE * head
-    return flops * passed / (matrix_speed(str(device), precision) * EFFICIENCY)
+    return flops * passed / (hardware.matrix_speed(str(device), precision) * EFFICIENCY)
 
 
 def _fixed_seconds(model: SizedModel, operations: int, device: torch.device) -> float:
     """Return the part of a pass's time that does not depend on the number of tokens, in seconds."""
-    from neftune_core.models.device import operation_seconds
-
-    return (model.layers + LAYERS_AROUND) * operations * operation_seconds(str(device))
+    return (model.layers + LAYERS_AROUND) * operations * hardware.operation_seconds(str(device))
 
 
 def gigabytes(count: float) -> str:
@@ -269,3 +254,58 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return say("{count} minutes", count=round(seconds / 60))
     return say("{count:.1f} hours", count=seconds / 3600)
+
+
+# ---------------------------------------------------------------- measured speed of this machine, stored on disk
+
+MOST_KEPT = 200
+SLOWEST = 1000.0
+"""Ratios above this, or below its inverse, are discarded as invalid."""
+FILE = "times.json"
+
+
+@dataclass(frozen=True)
+class TimeCalibration:
+    """Ratios of measured times to those predicted from the speed of the machine: for steps, and for everything else."""
+
+    steps: float = 1.0
+    rest: float = 1.0
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether both ratios are plausible."""
+        return all(1 / SLOWEST < ratio < SLOWEST for ratio in (self.steps, self.rest))
+
+
+def stored_calibration(key: str) -> TimeCalibration | None:
+    """Return the last calibration stored under `key`; None if absent or invalid."""
+    found = _all().get(key)
+    try:
+        pace = TimeCalibration(float(found["steps"]), float(found["rest"])) if isinstance(found, dict) else None
+    except (KeyError, TypeError, ValueError):
+        return None
+    return pace if pace and pace.is_sound else None
+
+
+def store_calibration(key: str, pace: TimeCalibration) -> None:
+    """Store a calibration; implausible ratios and write errors are ignored.
+
+    Args:
+        key: Key from `training_key`.
+        pace: The calibration to store.
+    """
+    if not pace.is_sound:
+        return
+    kept = {name: value for name, value in _all().items() if name != key} | {key: asdict(pace)}
+    try:
+        write_whole(home() / FILE, json.dumps(dict(list(kept.items())[-MOST_KEPT:]), indent=1))
+    except OSError:
+        return
+
+
+def _all() -> dict[str, object]:
+    try:
+        found = json.loads((home() / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import DoesNotFit, ModelError
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.models.device import BYTES, available_memory
 from neftune_core.sentences import cause, sentence
 
@@ -51,7 +51,7 @@ def is_masked_language_model(config: Any) -> bool:
 
 
 def _configuration(folder: Path) -> Any:
-    from transformers import AutoConfig
+    from transformers import CONFIG_MAPPING, AutoConfig
 
     try:
         described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -69,29 +69,16 @@ def _configuration(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:
-        if kind and not _is_known(kind):
-            raise ModelError(
-                say(
-                    "The installed transformers does not support the architecture {kind!r} of {folder}, and the "
-                    "lab never runs code from a model's folder: choose another model, or install a newer "
-                    "transformers.",
-                    kind=kind,
-                    folder=folder,
-                )
-            ) from error
-        raise ModelError(
-            say(
-                "The config.json in {folder} does not describe a valid model ({fault}): download the model again.",
-                folder=folder,
-                fault=cause(error),
+        if kind and kind not in CONFIG_MAPPING:
+            words = later(
+                "The installed transformers does not support the architecture {kind!r} of {folder}, and the lab never "
+                "runs code from a model's folder: choose another model, or install a newer transformers."
             )
-        ) from error
-
-
-def _is_known(kind: str) -> bool:
-    from transformers import CONFIG_MAPPING
-
-    return kind in CONFIG_MAPPING
+            raise ModelError(say(words, kind=kind, folder=folder)) from error
+        words = later(
+            "The config.json in {folder} does not describe a valid model ({fault}): download the model again."
+        )
+        raise ModelError(say(words, folder=folder, fault=cause(error))) from error
 
 
 def auto_class(config: Any) -> Any:
@@ -112,21 +99,14 @@ def _require_writer(config: Any, folder: Path) -> None:
     other = bool(names) and all(_writes_nothing(name, config.is_encoder_decoder) for name in names)
     if other or auto_class(config) is None:
         found = _trained_for(config.model_type, names[0] if names else "")
-        raise ModelError(
-            say(
-                "The model in {folder} does not generate text ({found}): choose one that does.",
-                folder=folder,
-                found=found,
-            )
-        )
+        words = later("The model in {folder} does not generate text ({found}): choose one that does.")
+        raise ModelError(say(words, folder=folder, found=found))
     if getattr(config, "quantization_config", None):
-        raise ModelError(
-            say(
-                "The weights in {folder} are quantised and cannot be trained here: choose the original model, or its "
-                "GGUF file.",
-                folder=folder,
-            )
+        words = later(
+            "The weights in {folder} are quantised and cannot be trained here: choose the original model, or its GGUF "
+            "file."
         )
+        raise ModelError(say(words, folder=folder))
 
 
 def _writes_nothing(architecture: str, encoder_decoder: bool) -> bool:
@@ -149,13 +129,11 @@ def _require_safetensors(folder: Path) -> None:
             safetensors_header(file)
         return
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
-        raise ModelError(
-            say(
-                "The weights in {folder} are pickled files (.bin), which can run code when opened: use "
-                "a revision or a model with safetensors files.",
-                folder=folder,
-            )
+        words = later(
+            "The weights in {folder} are pickled files (.bin), which can run code when opened: use a revision or a "
+            "model with safetensors files."
         )
+        raise ModelError(say(words, folder=folder))
     raise ModelError(say("There are no weights in {folder}: it needs safetensors files.", folder=folder))
 
 
@@ -179,13 +157,8 @@ def safetensors_files(folder: Path) -> list[Path]:
         ) from None
     missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
     if missing:
-        raise ModelError(
-            say(
-                "The weight file {weight} is missing from {folder}: download the model again.",
-                weight=missing[0],
-                folder=folder,
-            )
-        )
+        words = later("The weight file {weight} is missing from {folder}: download the model again.")
+        raise ModelError(say(words, weight=missing[0], folder=folder))
     return [folder / name for name in names]
 
 

@@ -7,6 +7,7 @@ import platform
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,13 +97,8 @@ def _check_present(device: torch.device) -> None:
         raise NotAvailable(say(LENT))
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if (device.index or 0) >= count:
-        raise NotAvailable(
-            say(
-                "This machine has no device {device} (CUDA GPUs found: {count}): choose auto or cpu.",
-                device=device,
-                count=count,
-            )
-        )
+        words = later("This machine has no device {device} (CUDA GPUs found: {count}): choose auto or cpu.")
+        raise NotAvailable(say(words, device=device, count=count))
 
 
 def choose_precision(name: str, device: torch.device) -> str:
@@ -132,18 +128,13 @@ def fast_bfloat16(device: torch.device) -> bool:
             return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return False
-    flags = _processor_flags()
+    flags = set(_processor_entry("flags", "Features").split())  # x86 and Arm
     if flags and not flags & FAST_BFLOAT16_FLAGS:
         return False
     # Processes of one study must choose the same precision even under load: a CPU that reports the feature is rejected
     # only if bfloat16 is far slower in five measurements.
     tries, seconds, least = (5, 0.03, SLOW_SHARE) if flags else (1, 0.1, 1.0)
-    return any(measure_speed("bfloat16", seconds) > least * measure_speed("float32", seconds) for _ in range(tries))
-
-
-def _processor_flags() -> set[str]:
-    """Return the feature flags of the first CPU; empty if the system does not list them."""
-    return set(_processor_entry("flags", "Features").split())  # x86 and Arm
+    return any(_measure_speed("bfloat16", seconds) > least * _measure_speed("float32", seconds) for _ in range(tries))
 
 
 def _processor_entry(*names: str) -> str:
@@ -155,29 +146,29 @@ def _processor_entry(*names: str) -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(names)), "")
 
 
-def measure_speed(precision: str, seconds: float, device: str = "cpu") -> float:
-    """Measure the speed of a matrix product with the shapes of a small model.
-
-    Args:
-        precision: dtype of the operands.
-        seconds: Duration of the measurement.
-        device: torch device.
-
-    Returns:
-        Floating point operations per second.
-    """
+def _measure_speed(precision: str, seconds: float, device: str = "cpu") -> float:
+    """Measure the operations per second of a matrix product with the shapes of a small model, for so many seconds."""
     import torch
 
     rows, width = 512, 576
     left = torch.ones(rows, width, dtype=getattr(torch, precision), device=device)
     right = torch.ones(width, width, dtype=left.dtype, device=device)
+
+    def multiply() -> None:
+        with torch.no_grad():
+            (left @ right)[0, 0].item()  # synchronise
+
+    return 2 * rows * width * width / _fastest(multiply, seconds)
+
+
+def _fastest(work: Callable[[], None], seconds: float) -> float:
+    """Return the duration of the fastest call of `work`, which is repeated for so many seconds."""
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end or best == float("inf"):
         start = time.perf_counter()
-        with torch.no_grad():
-            (left @ right)[0, 0].item()  # synchronise
+        work()
         best = min(best, time.perf_counter() - start)
-    return 2 * rows * width * width / best
+    return best
 
 
 @cache
@@ -191,7 +182,7 @@ def matrix_speed(device: str, precision: str) -> float:
     Returns:
         Floating point operations per second.
     """
-    return measure_speed(precision, 0.05, device)
+    return _measure_speed(precision, 0.05, device)
 
 
 @cache
@@ -205,15 +196,14 @@ def operation_seconds(device: str) -> float:
 
     count = 20
     value, factor = torch.ones(64, 64, requires_grad=True, device=device), torch.full((64,), 0.5, device=device)
-    best, end = float("inf"), time.perf_counter() + 0.02
-    while time.perf_counter() < end or best == float("inf"):
-        start = time.perf_counter()
+
+    def compute() -> None:
         found = value
         for _ in range(count):
             found = found * factor + factor
         torch.autograd.grad(found.sum(), value)[0][0, 0].item()  # synchronise
-        best = min(best, time.perf_counter() - start)
-    return best / (4 * count)
+
+    return _fastest(compute, 0.02) / (4 * count)
 
 
 def tokens_per_pass(device: torch.device, width: int) -> int:
@@ -293,8 +283,8 @@ def describe_machine() -> dict[str, Any]:
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
-        "processor": _processor_name(),
-        "cores": usable_cores(),
+        "processor": _processor_entry("model name") or platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "threads": default_threads(),
         "waiting": waiting_text(),
         "memory_bytes": psutil.virtual_memory().total,
@@ -308,14 +298,3 @@ def describe_machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _processor_name() -> str:
-    return _processor_entry("model name") or platform.processor() or platform.machine()

@@ -18,26 +18,14 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from neftune_core.errors import DoesNotFit, ModelError
-from neftune_core.language import say
-from neftune_core.models.architecture.anatomy import (
-    all_layers,
-    dropout_rates,
-    first_position,
-    set_model_dropout,
-)
+from neftune_core.language import later, say
+from neftune_core.models import checks
+from neftune_core.models.architecture.anatomy import all_layers, dropout_rates, first_position, set_model_dropout
 from neftune_core.models.architecture.caches import KEYS, memory_of
 from neftune_core.models.architecture.module_trees import private_tree, weights_hash
 from neftune_core.models.architecture.reach import reach_of
 from neftune_core.models.architecture.text_part import PublishedModel, published_model, text_part
 from neftune_core.models.architecture.trials import DoesNotRun, require_supported
-from neftune_core.models.checks import (
-    NOT_PRETRAINED,
-    auto_class,
-    is_masked_language_model,
-    read_configuration,
-    require_memory,
-    weight_bytes,
-)
 from neftune_core.models.device import choose_device, choose_precision
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.silence_warnings import import_transformers, silence_transformers
@@ -71,17 +59,12 @@ class LoadedModel:
     """A shared, read-only model in evaluation mode, without gradients and with all dropout rates 0.
 
     Attributes:
-        model: The transformers model.
         tokenizer: Its tokenizer, adapted by `adapt_tokenizer`.
         source: Source of the model, as given in the request.
-        name: Short name.
-        licence: Licence of the weights.
         parameters: Number of parameters; tied weights count once.
-        width: Embedding width.
         layers: Number of layers, of encoder and decoder together.
         vocabulary: Number of rows of the embedding.
         context: Longest sequence in tokens.
-        device: Device of the weights.
         precision: dtype of the weights.
         note: Advice for users of the model; may be empty.
         revision: Commit on the hub or on ModelScope; empty if unknown, and for other sources.
@@ -146,10 +129,6 @@ class _ModelCache:
         """Return the lock held while `request` is fetched and read; it is discarded when unused."""
         with self.lock:
             return self.makers.setdefault(request, threading.Lock())
-
-    def clear(self) -> None:
-        with self.lock:
-            self.models.clear()
 
     def unlock(self) -> None:
         """Replace the locks in a forked process, where their holders do not exist."""
@@ -246,7 +225,8 @@ def loaded_models() -> list[LoadedModel]:
 
 def clear_cache() -> None:
     """Remove all models from the cache; their memory is freed when they are garbage-collected."""
-    _cache.clear()
+    with _cache.lock:
+        _cache.models.clear()
 
 
 def evict_all() -> None:
@@ -274,7 +254,7 @@ def _read(location: ModelFolder, source: str, where: tuple[torch.device, str], w
     from neftune_core.models.architecture import attention
 
     device, precision = where
-    config = read_configuration(location.folder)
+    config = checks.read_configuration(location.folder)
     with _acquire(_cache.reader, watch):  # the free memory must not change between check and use
         _require_memory(location, device, precision)
         watch.report(0, 0, say("Reading {what}", what=location.name))
@@ -305,7 +285,7 @@ def _read(location: ModelFolder, source: str, where: tuple[torch.device, str], w
         memory=memory_of(model, tokenizer.pad_token_id),
         published=published_model(model),
         reach=reach_of(model),
-        note=location.note or (NOT_PRETRAINED if is_masked_language_model(config) else ""),
+        note=location.note or (checks.NOT_PRETRAINED if checks.is_masked_language_model(config) else ""),
         revision=location.revision,
         dropout=rates,
     )
@@ -323,34 +303,29 @@ def require_finite(model: Any, location: ModelFolder) -> None:
     """
     for name, weight in model.named_parameters():
         low, high = (float(end) for end in weight.aminmax()) if weight.numel() else (0.0, 0.0)
-        if math.isfinite(low) and math.isfinite(high):
-            continue
-        raise ModelError(
-            say(
+        if not (math.isfinite(low) and math.isfinite(high)):
+            words = later(
                 "The weights of {model} are not all finite: {tensor} contains {value} ({folder}). Choose another "
-                "precision or another model.",
-                model=location.name,
-                tensor=name,
-                value=say("NaN") if math.isnan(low) else say("infinity"),
-                folder=location.folder,
+                "precision or another model."
             )
-        )
+            value = say("NaN") if math.isnan(low) else say("infinity")
+            raise ModelError(say(words, model=location.name, tensor=name, value=value, folder=location.folder))
 
 
 def _require_memory(location: ModelFolder, device: torch.device, precision: str) -> None:
     """Raise `DoesNotFit` if the model does not fit in memory; cached models are evicted first."""
-    needed = weight_bytes(location.folder, precision)
+    needed = checks.weight_bytes(location.folder, precision)
     try:
-        require_memory(needed, location.name, device)
+        checks.require_memory(needed, location.name, device)
     except DoesNotFit:
         evict_all()
-        require_memory(needed, location.name, device)
+        checks.require_memory(needed, location.name, device)
 
 
 def _weights(location: ModelFolder, config: Any, precision: str) -> Any:
     import torch
 
-    kind = auto_class(config)
+    kind = checks.auto_class(config)
     options = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
     try:
         with silence_transformers():
@@ -359,27 +334,20 @@ def _weights(location: ModelFolder, config: Any, precision: str) -> Any:
             )
     except Exception as error:
         if is_out_of_memory(error):
-            words = say("Loading {model} ran out of memory: choose a smaller model.", model=location.name)
-            raise DoesNotFit(words) from None
+            words = later("Loading {model} ran out of memory: choose a smaller model.")
+            raise DoesNotFit(say(words, model=location.name)) from None
         if is_disk_full(error):
             raise DoesNotFit(sentence(error)) from None
-        raise ModelError(
-            say(
-                "The files of {model} cannot be read as a model ({fault}): they are damaged or incomplete, so "
-                "download them again.",
-                model=location.name,
-                fault=cause(error),
-            )
-        ) from error
+        words = later(
+            "The files of {model} cannot be read as a model ({fault}): they are damaged or incomplete, so download "
+            "them again."
+        )
+        raise ModelError(say(words, model=location.name, fault=cause(error))) from error
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if missing:
-        raise ModelError(
-            say(
-                "The files of {model} lack {count} of the model's weights ({weight}): they are damaged or "
-                "incomplete, so download them again.",
-                model=location.name,
-                count=len(missing),
-                weight=missing[0],
-            )
+        words = later(
+            "The files of {model} lack {count} of the model's weights ({weight}): they are damaged or incomplete, so "
+            "download them again."
         )
+        raise ModelError(say(words, model=location.name, count=len(missing), weight=missing[0]))
     return text_part(model)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from neftune_core.errors import ModelError, NotAvailable
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.sentences import cause
 
 
@@ -77,28 +77,19 @@ def read_tokenizer(folder: Path, model: Any) -> Any:
     except Exception as error:
         pieces = any(folder.glob("*.spm")) or any(folder.glob("*.model"))
         if pieces and "sentencepiece" in str(error).lower():
-            raise NotAvailable(
-                say(
-                    "The tokenizer in {folder} needs the package sentencepiece, which is not installed "
-                    "here: install it (pip install sentencepiece) and start the lab again.",
-                    folder=folder,
-                )
-            ) from error
-        raise ModelError(
-            say(
-                "The folder {folder} has no tokenizer that can be read ({fault}): it needs a "
-                "tokenizer.json beside the weights.",
-                folder=folder,
-                fault=cause(error),
+            words = later(
+                "The tokenizer in {folder} needs the package sentencepiece, which is not installed here: install it "
+                "(pip install sentencepiece) and start the lab again."
             )
-        ) from error
-    if not tokenizer("a")["input_ids"]:
-        raise ModelError(
-            say(
-                "The tokenizer in {folder} produces no tokens: its files are damaged, so download them again.",
-                folder=folder,
-            )
+            raise NotAvailable(say(words, folder=folder)) from error
+        words = later(
+            "The folder {folder} has no tokenizer that can be read ({fault}): it needs a tokenizer.json beside the "
+            "weights."
         )
+        raise ModelError(say(words, folder=folder, fault=cause(error))) from error
+    if not tokenizer("a")["input_ids"]:
+        words = later("The tokenizer in {folder} produces no tokens: its files are damaged, so download them again.")
+        raise ModelError(say(words, folder=folder))
     _require_rows(tokenizer, model, folder.name)
     return adapt_tokenizer(tokenizer, model)
 
@@ -108,15 +99,11 @@ def _require_rows(tokenizer: Any, model: Any, name: str) -> None:
     rows = model.get_input_embeddings().weight.shape[0]
     ids = {*tokenizer.get_vocab().values()} - {tokenizer.pad_token_id}
     if max(ids) >= rows:
-        raise ModelError(
-            say(
-                "The tokenizer in {folder} has ids up to {last:,}, but the embedding of the model has {rows:,} rows: "
-                "they do not match, so download the model and the tokenizer again, or choose another model.",
-                folder=name,
-                last=max(ids),
-                rows=rows,
-            )
+        words = later(
+            "The tokenizer in {folder} has ids up to {last:,}, but the embedding of the model has {rows:,} rows: they "
+            "do not match, so download the model and the tokenizer again, or choose another model."
         )
+        raise ModelError(say(words, folder=name, last=max(ids), rows=rows))
 
 
 def with_fixed_date(tokenizer: Any, day: date | None, *, hashed: bool = True) -> Any:

@@ -36,20 +36,10 @@ def push_space(folder: Path, name: str, *, token: str | None = None, private: bo
 
     def put(api: HfApi, repository: str) -> str:
         extra = {"space_hardware": hardware} if hardware else {}
-        api.create_repo(
-            repository,
-            repo_type="space",
-            space_sdk="gradio",
-            private=private,
-            exist_ok=True,
-            **extra,  # type: ignore[arg-type]
-        )
+        create: Any = api.create_repo
+        create(repository, repo_type="space", space_sdk="gradio", private=private, exist_ok=True, **extra)
         api.upload_folder(
-            repo_id=repository,
-            repo_type="space",
-            folder_path=folder,
-            commit_message="NEFTune Lab",
-            delete_patterns="*",
+            repo_id=repository, repo_type="space", folder_path=folder, commit_message="NEFTune Lab", delete_patterns="*"
         )
         return f"{api.endpoint}/spaces/{repository}"
 

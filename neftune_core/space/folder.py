@@ -23,12 +23,8 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 PRELOADED = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PRELOADED_FILES = (
-    "config.json",
-    "generation_config.json",
-    "model.safetensors",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
+    *("config.json", "generation_config.json", "model.safetensors"),
+    *("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json"),
 )
 """Files of the most likely choice of visitors besides the bundled model; they are included in the image."""
 STARTUP = "10m"
@@ -42,14 +38,7 @@ NOT_SHIPPED = ("__pycache__", "*.pyc", ".*", "bench", "pictures")
 
 @dataclass(frozen=True)
 class Target:
-    """One kind of hardware.
-
-    Attributes:
-        hardware: Name of the hardware on the hub.
-        words: Description of the hardware.
-        torch: Lines of requirements.txt that install torch.
-        tags: Extra tags of the Space.
-    """
+    """One kind of hardware: its name on the hub, its description, the requirements of torch, and extra tags."""
 
     hardware: str
     words: str
@@ -83,7 +72,7 @@ ABOUT = """
 its effect on your own sentence immediately, train a small model with and without it, compare the answers side by side,
 and see whether it made a difference.
 
-{words}
+This Space runs on {hardware}. Models: {models}.
 
 Your studies belong to your browser, which has an unguessable key; nobody else can see them. There is no telemetry.
 """
@@ -110,8 +99,9 @@ def build(folder: Path, target: str = "cpu-space", *, torch: Sequence[str] | Non
     ignored = shutil.ignore_patterns(*NOT_SHIPPED)
     shutil.copytree(Path(__file__).parent.parent, folder / "neftune_core", ignore=ignored, dirs_exist_ok=True)
     shutil.copytree(assets(), folder / "neftune_core" / "assets", ignore=ignored, dirs_exist_ok=True)
+    models = ", ".join(PROFILES[target].models or ())
     written = {
-        "README.md": front_matter(target) + ABOUT.format(words=_texts(target)),
+        "README.md": front_matter(target) + ABOUT.format(hardware=TARGETS[target].words, models=models),
         "requirements.txt": "\n".join(requirements(torch or TARGETS[target].torch)) + "\n",
         "app.py": APP,
         ".gitattributes": "*.safetensors filter=lfs diff=lfs merge=lfs -text\n",
@@ -173,8 +163,7 @@ def front_matter(target: str) -> str:
 
 def requirements(torch: Sequence[str]) -> list[str]:
     """Return the requirements of a Space: `torch`, then the lab's requirements that are not preinstalled."""
-    wanted = [need for need in needs() if _name(need) not in (*PLATFORMS_OWN, "torch")]
-    return [*torch, *wanted]
+    return [*torch, *(need for need in needs() if _name(need) not in (*PLATFORMS_OWN, "torch"))]
 
 
 def needs() -> list[str]:
@@ -195,11 +184,6 @@ def _name(requirement: str) -> str:
 def _metadata() -> str:
     lines = ["Metadata-Version: 2.1", "Name: neftune-lab", f"Version: {__version__}"]
     return "\n".join([*lines, *(f"Requires-Dist: {need}" for need in needs())]) + "\n"
-
-
-def _texts(target: str) -> str:
-    models = ", ".join(PROFILES[target].models or ())
-    return f"This Space runs on {TARGETS[target].words}. Models: {models}."
 
 
 def files_of(folder: Path) -> Iterable[Path]:

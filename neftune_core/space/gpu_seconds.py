@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from neftune_core.errors import DoesNotFit, NotAvailable
 from neftune_core.evaluation.settings import DecodingSettings
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.studies.settings import StudySettings
 
 if TYPE_CHECKING:
+    from neftune_core.models.catalogue import SizedModel
     from neftune_core.settings import Limits
     from neftune_core.studies.comparison import SelectedArm
     from neftune_core.studies.records.record import Record
@@ -114,14 +115,13 @@ def layers_of(record: Record) -> int:
     return int(record.about_table("model").get("layers", USUAL_LAYERS))
 
 
-def require_call(study: StudySettings, rows: int, layers: int, parameters: int) -> int:
+def require_call(study: StudySettings, rows: int, model: SizedModel) -> int:
     """Estimate the GPU time of a study, and check that it fits into one call.
 
     Args:
         study: The study.
         rows: Number of training rows.
-        layers: Number of layers of the model.
-        parameters: Number of parameters of the model.
+        model: The model.
 
     Returns:
         Whole seconds.
@@ -129,16 +129,13 @@ def require_call(study: StudySettings, rows: int, layers: int, parameters: int) 
     Raises:
         DoesNotFit: If the estimate exceeds `MOST_SECONDS`.
     """
-    seconds = study_seconds(study, rows, layers, parameters)
+    seconds = study_seconds(study, rows, model.layers, model.parameters)
     if seconds > MOST_SECONDS:
-        raise DoesNotFit(
-            say(
-                "This study would take about {seconds} seconds of GPU time, but the limit is "
-                "{most}: choose fewer epochs, a time budget, fewer seeds or a smaller model.",
-                seconds=seconds,
-                most=MOST_SECONDS,
-            )
+        words = later(
+            "This study would take about {seconds} seconds of GPU time, but the limit is {most}: choose fewer epochs, "
+            "a time budget, fewer seeds or a smaller model."
         )
+        raise DoesNotFit(say(words, seconds=seconds, most=MOST_SECONDS))
     return seconds
 
 
@@ -169,4 +166,4 @@ def record_seconds(record: Record, limits: Limits) -> int:
     study = record.study
     loaded = load(study.model)
     prepared = prepare(study.data.within(loaded.context), loaded.tokenizer, limits)
-    return require_call(study, len(prepared.train), loaded.layers, loaded.parameters)
+    return require_call(study, len(prepared.train), loaded)

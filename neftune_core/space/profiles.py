@@ -46,8 +46,6 @@ class Profile:
     """One kind of server.
 
     Attributes:
-        words: Description of the server.
-        public: Whether anyone can visit.
         limits: Limits that differ from the defaults.
         presets: Presets that the Train tab offers.
         model: The model that the page opens with.
@@ -99,9 +97,6 @@ class HostProfile:
     """The profile of this host, with the overrides from the environment.
 
     Attributes:
-        name: Name of the profile.
-        profile: The profile.
-        limits: Limits of the server.
         models: Models that a visitor may use, with their pinned revisions; None for any.
         mcp: Whether to offer the endpoints as tools for agents; None for the server's default.
         judge: Whether visitors can use a judge of their own; None to allow it only if the server is not public.
@@ -117,18 +112,8 @@ class HostProfile:
     judge: bool | None = None
 
 
-VARIABLES = (
-    "NEFTUNE_HOME",
-    "NEFTUNE_DEVICE",
-    "NEFTUNE_PROFILE",
-    "NEFTUNE_PUBLIC",
-    "NEFTUNE_MODELS",
-    "NEFTUNE_HOSTS",
-    "NEFTUNE_MCP",
-    "NEFTUNE_TRACK",
-    "NEFTUNE_JUDGE",
-    "NEFTUNE_JUDGE_KEY",
-)
+OWN = ("HOME", "DEVICE", "PROFILE", "PUBLIC", "MODELS", "HOSTS", "MCP", "TRACK", "JUDGE", "JUDGE_KEY")
+VARIABLES = tuple(f"NEFTUNE_{name}" for name in OWN)
 """The lab's environment variables, except `NEFTUNE_LIMIT_...` and the variables of its tests."""
 
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -142,12 +127,8 @@ def known_variables() -> list[str]:
     return [*VARIABLES, *(LIMIT + name.upper() for name in Limits.model_fields)]
 
 
-def read_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the lab's non-empty environment variables, stripped.
-
-    Raises:
-        InvalidSetting: If a name begins with `NEFTUNE_` and is unknown; the message suggests the closest known name.
-    """
+def _read_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the lab's non-empty variables, stripped; raise `InvalidSetting` for an unknown `NEFTUNE_` variable."""
     known, found = known_variables(), {}
     for variable, value in environment.items():
         if not variable.upper().startswith("NEFTUNE_") or variable.startswith("NEFTUNE_TEST_"):
@@ -183,10 +164,11 @@ def host_profile(environment: Mapping[str, str] | None = None) -> HostProfile:
         InvalidSetting: If a variable is unknown, or its value is malformed or out of range.
     """
     given = os.environ if environment is None else environment
-    own = read_environment(given)
+    own = _read_environment(given)
     name = detect_profile(given)
     profile = PROFILES[name]
-    public = _yes_or_no("NEFTUNE_PUBLIC", own["NEFTUNE_PUBLIC"]) if "NEFTUNE_PUBLIC" in own else profile.public
+    public, mcp, judge = (_switch(own, f"NEFTUNE_{name}") for name in ("PUBLIC", "MCP", "JUDGE"))
+    public = profile.public if public is None else public
     usual = profile.limits or (SMALL if public else {})
     limits = parse(Limits, {**usual, "local_paths": not public, **_limits(own)})
     allowed = profile.models if profile.models is not None else pinned_models()
@@ -196,8 +178,6 @@ def host_profile(environment: Mapping[str, str] | None = None) -> HostProfile:
         raise InvalidSetting(
             f"NEFTUNE_DEVICE must be auto, cpu, cuda, cuda:1 or mps (given {own['NEFTUNE_DEVICE'][:40]!r})."
         )
-    mcp = _yes_or_no("NEFTUNE_MCP", own["NEFTUNE_MCP"]) if "NEFTUNE_MCP" in own else None
-    judge = _yes_or_no("NEFTUNE_JUDGE", own["NEFTUNE_JUDGE"]) if "NEFTUNE_JUDGE" in own else None
     track = own.get("NEFTUNE_TRACK", "")
     if track:
         require_tracker(track)
@@ -239,6 +219,10 @@ def _number(variable: str, name: str, text: str) -> Any:
     except InvalidSetting as error:
         reason = str(error).rpartition(": ")[2]
         raise InvalidSetting(f"{variable} cannot be {text[:40]!r}: {reason}") from None
+
+
+def _switch(own: Mapping[str, str], variable: str) -> bool | None:
+    return _yes_or_no(variable, own[variable]) if variable in own else None
 
 
 def _yes_or_no(variable: str, text: str) -> bool:

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,10 +30,8 @@ from neftune_core.sentences import sentence
 from neftune_core.settings import Limits, parse
 from neftune_core.space.gpu_seconds import answer_seconds, record_seconds, require_call
 from neftune_core.studies.records.record import ENDINGS, Record
-from neftune_core.studies.settings import StudySettings
 
 if TYPE_CHECKING:
-    from neftune_core.models.loading import LoadedModel
     from neftune_core.models.settings import ModelSettings
     from neftune_core.studies.comparison import SelectedArm
     from neftune_core.studies.prompts import Prompt
@@ -106,8 +104,8 @@ class AllocatedGpu:
         from neftune_core.models.device import forbid_gpu
 
         forbid_gpu()
-        self._study = decorate(duration=_asked_seconds)(study_in_call)
-        self._task = decorate(duration=_asked_seconds)(task_in_call)
+        self._study = decorate(duration=_asked_seconds)(_study_in_call)
+        self._task = decorate(duration=_asked_seconds)(_task_in_call)
 
     def place(self, models: Sequence[ModelSettings]) -> None:
         """Move models to CUDA before the page is launched; calls load those that fail to load here."""
@@ -119,21 +117,7 @@ class AllocatedGpu:
             except Exception as error:
                 logger.warning("%s was not moved to the GPU at start-up: %s", settings.source, sentence(error))
 
-    def seconds(self, study: StudySettings, rows: int, loaded: LoadedModel) -> int:
-        """Estimate the GPU time of a study.
-
-        Args:
-            study: The study.
-            rows: Number of training rows.
-            loaded: The model.
-
-        Returns:
-            Whole seconds.
-
-        Raises:
-            DoesNotFit: If the estimate exceeds the maximum duration of a call.
-        """
-        return require_call(study, rows, loaded.layers, loaded.parameters)
+    seconds = staticmethod(require_call)
 
     def words(self, seconds: int) -> str:
         """Return the sentence that a visitor sees before the study starts."""
@@ -219,18 +203,10 @@ class AllocatedGpu:
             raise NotAvailable(refusal(error, taken_back=taken_back)) from None
 
 
-def study_in_call(folder: str, limits: dict[str, Any], seconds: int) -> Iterator[dict[str, Any]]:
-    """Run a study in the worker, and stop it before the allocated time is up.
+def _study_in_call(folder: str, limits: dict[str, Any], seconds: int) -> Iterator[dict[str, Any]]:
+    """Yield the events of a study in the worker, as JSON values, and stop it before the allocated time is up.
 
     Errors are caught and reported here, since the platform reports every error in a worker under the same name.
-
-    Args:
-        folder: Folder of the record.
-        limits: Limits as plain values.
-        seconds: Allocated time.
-
-    Yields:
-        The events as JSON-serialisable values.
     """
     from neftune_core.studies.study import run_study
 
@@ -254,19 +230,8 @@ def _end_as_failed(record: Record, error: Exception, words: str) -> dict[str, An
     return ended
 
 
-def task_in_call(module: str, name: str, given: tuple[Any, ...], seconds: int) -> Iterator[dict[str, Any]]:
-    """Run a task in the worker.
-
-    Args:
-        module: Module of the function.
-        name: Name of the function.
-        given: Arguments of the function.
-        seconds: Allocated time.
-
-    Yields:
-        One dictionary per value that the function yields, with the plain form of the value as `value`. If the function
-        raises an exception, the last dictionary has the error message as `error`.
-    """
+def _task_in_call(module: str, name: str, given: tuple[Any, ...], seconds: int) -> Iterator[dict[str, Any]]:
+    """Yield the values of a function in the worker, each as `value`, and the message of an exception as `error`."""
     try:
         _begin_in_worker()
         for value in getattr(importlib.import_module(module), name)(*given):
@@ -329,26 +294,24 @@ class _AllocationStop:
         )
 
 
-class _stop_file:  # noqa: N801 - used as a word after `with`
+@contextmanager
+def _stop_file(flag: Path, should_stop: Callable[[], bool]) -> Iterator[None]:
     """Create the `flag` file once `should_stop()` is true; only a file can signal a stop to the worker."""
+    over = threading.Event()
 
-    def __init__(self, flag: Path, should_stop: Callable[[], bool]) -> None:
-        self.flag, self.should_stop = flag, should_stop
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self._watch, name="lent-gpu-stop", daemon=True)
-
-    def __enter__(self) -> None:
-        self.thread.start()
-
-    def _watch(self) -> None:
-        while not self.over.wait(POLL_SECONDS):
-            if self.should_stop():
-                self.flag.touch()
+    def watch() -> None:
+        while not over.wait(POLL_SECONDS):
+            if should_stop():
+                flag.touch()
                 return
 
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self.thread.join()
+    thread = threading.Thread(target=watch, name="lent-gpu-stop", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def refusal(error: BaseException, taken_back: str = ABORTED) -> str:

@@ -8,8 +8,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from neftune_core.engine.lockstep import Event, Lockstep
-from neftune_core.models.catalogue import machine_seconds, training_key
-from neftune_core.models.time_calibration import TimeCalibration, store_calibration, stored_calibration
+from neftune_core.models.catalogue import (
+    TimeCalibration,
+    machine_seconds,
+    store_calibration,
+    stored_calibration,
+    training_key,
+)
 from neftune_core.studies.planning import workload_of
 
 FEWEST_STEPS = 2

@@ -4,12 +4,9 @@ The word tables are in `assets/world/words/`: entities, wordings, plots.
 
 scoring       exact match after normalising, and the score of a story
 judge         check that the grammar can produce a sentence
-tables        loading of the word tables
 entities      an entity and the forms of its name
-lexicon       all entities, and short lists of words
-relations     properties of entities, with all wordings of statements and questions
+lexicon       all entities and their properties with all wordings, short lists of words, and greetings
 plots         templates of stories
-dialogue      greetings and questions about the model itself
 generator/    the text of the world, from a seeded grammar
     chance        seeded choices that are the same on every machine
     facts         all facts, including those that pretraining never asks about

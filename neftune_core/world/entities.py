@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ def article(noun: str) -> str:
     return f"an {noun}" if noun[0] in VOWELS else f"a {noun}"
 
 
-def third_person(verb: str) -> str:
+def _third_person(verb: str) -> str:
     """Return the third person singular of `verb`: hoot -> hoots, hiss -> hisses."""
     return f"{verb}es" if verb.endswith(("s", "x", "z", "ch", "sh")) else f"{verb}s"
 
@@ -76,60 +77,13 @@ class RelationValue:
         return self.text
 
 
-_LEADING = (
-    "in ",
-    "on ",
-    "at ",
-    "by ",
-    "under ",
-    "behind ",
-    "from ",
-    "along ",
-    "with ",
-    "over ",
-    "round ",
-)
-_ARTICLES = ("the ", "a ", "an ")
+_LEADING = re.compile(r"^((in|on|at|by|under|behind|from|along|with|over|round) )?((the|a|an) )?")
 
 
 def value(text: str) -> RelationValue:
     """Parse a value from its text, such as "in the barn", which has the bare form "barn"."""
-    bare = text
-    for words in (_LEADING, _ARTICLES):
-        for word in words:
-            if bare.startswith(word):
-                bare = bare[len(word) :]
-                break
     first, _, rest = text.partition(" ")
-    return RelationValue(text=text, bare=bare, verb=" ".join(filter(None, (third_person(first), rest))))
-
-
-def common(kind: str, name: str, many: str, use: str = "", at: str = "", to: str = "") -> Entity:
-    """Return an entity with a common noun.
-
-    Args:
-        kind: Kind of the entity.
-        name: Singular.
-        many: Plural; "-" for a mass noun such as honey.
-        use: Purpose, activity or effect; see `Entity`.
-        at: Phrase for being at the place, such as "in the barn".
-        to: Phrase for going to the place, such as "to the barn".
-
-    Returns:
-        The entity.
-    """
-    mass = many == "-"
-    return Entity(
-        kind,
-        name,
-        many=name if mass else many,
-        a=name if mass else article(name),
-        the=f"the {name}",
-        some=f"some {name}" if mass else article(name),
-        at=at,
-        to=to,
-        use=use,
-    )
+    return RelationValue(text, _LEADING.sub("", text), verb=" ".join(filter(None, (_third_person(first), rest))))
 
 
 def proper(kind: str, name: str, pronouns: Sequence[str] = ("it", "its", "it"), use: str = "") -> Entity:

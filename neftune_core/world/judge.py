@@ -13,10 +13,18 @@ from functools import cache, lru_cache
 from typing import Any
 
 from neftune_core.world import plots
-from neftune_core.world.dialogue import TALK, UNKNOWN
 from neftune_core.world.entities import capital
-from neftune_core.world.lexicon import ENTITIES, GROUPS, NUMBERS, OPPOSITE_PAIRS, SEASONS
-from neftune_core.world.relations import RELATIONS, Relation
+from neftune_core.world.lexicon import (
+    ENTITIES,
+    GROUPS,
+    NUMBERS,
+    OPPOSITE_PAIRS,
+    RELATIONS,
+    SEASONS,
+    TALK,
+    UNKNOWN,
+    Relation,
+)
 
 _SENTENCE = re.compile(r'[^.!?]+[.!?]"?')
 
@@ -38,9 +46,13 @@ def sentences(text: str) -> list[str]:
     return [*found, rest] if rest else found
 
 
+@lru_cache(maxsize=20_000)
 def well_formed(sentence: str) -> bool:
     """Return whether the grammar can produce this sentence with slots that agree."""
-    return _judge(sentence.strip())
+    sentence = sentence.strip()
+    if sentence in _fixed_sentences() or _is_list(sentence):
+        return True
+    return any(_fits(pattern, sentence) for pattern in _patterns() if sentence.startswith(pattern.start))
 
 
 def share_well_formed(text: str) -> float:
@@ -52,13 +64,6 @@ def share_well_formed(text: str) -> float:
 def sensible(text: str) -> bool:
     """Return whether the text has at least one sentence, and all of them are well formed."""
     return share_well_formed(text) == 1.0
-
-
-@lru_cache(maxsize=20_000)
-def _judge(sentence: str) -> bool:
-    if sentence in _fixed_sentences() or _is_list(sentence):
-        return True
-    return any(_fits(pattern, sentence) for pattern in _patterns() if sentence.startswith(pattern.start))
 
 
 def _fits(pattern: _Pattern, sentence: str) -> bool:
@@ -73,7 +78,7 @@ def _fits(pattern: _Pattern, sentence: str) -> bool:
 
 
 def _agrees(thing: Any, seen: list[tuple[str, str]]) -> bool:
-    return all(text in (form_of(thing, form), capital(form_of(thing, form))) for form, text in seen)
+    return all(text in (_form_of(thing, form), capital(_form_of(thing, form))) for form, text in seen)
 
 
 def _all_different(choices: list[list[Any]], taken: tuple[str, ...]) -> bool:
@@ -86,16 +91,8 @@ def _all_different(choices: list[list[Any]], taken: tuple[str, ...]) -> bool:
     return False
 
 
-def form_of(thing: Any, form: str) -> str:
-    """Return the form of an entity that a slot requests.
-
-    Args:
-        thing: An entity or a value.
-        form: Name of the form; "" for the text of a value.
-
-    Returns:
-        The form as text.
-    """
+def _form_of(thing: Any, form: str) -> str:
+    """Return the form of an entity that a slot requests; "" requests the text of a value."""
     return str(getattr(thing, form)) if form else str(thing)
 
 
@@ -106,7 +103,7 @@ def _pattern(template: str, roles: Mapping[str, Sequence[Any]]) -> _Pattern:
         slot = f"{{{role}.{form}}}" if form else f"{{{role}}}"
         literal, _, rest = rest.partition(slot)
         parts.append(re.escape(literal if place or not literal else capital(literal)))
-        forms = [form_of(thing, form) for thing in roles[role]]
+        forms = [_form_of(thing, form) for thing in roles[role]]
         if not place and not literal:
             forms = [capital(text) for text in forms]
         longest_first = sorted(set(forms), key=lambda text: (-len(text), text))

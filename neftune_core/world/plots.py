@@ -10,23 +10,13 @@ from dataclasses import dataclass
 from string import Formatter
 
 from neftune_core.world.entities import Entity
-from neftune_core.world.lexicon import ENTITIES, NUMBERS
-from neftune_core.world.tables import lines, word_table
+from neftune_core.world.lexicon import ENTITIES, NUMBERS, lines, word_table
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """The numbers of a subtraction in a story.
+    """The numbers of a subtraction in a story, in words; its name has the first two in digits, such as "5-2"."""
 
-    Attributes:
-        kind: Always "sharing".
-        name: The first two numbers in digits, such as "5-2".
-        have: Number at the start, in words.
-        gave: Number given away, in words.
-        left: Number left over, in words.
-    """
-
-    kind: str
     name: str
     have: str
     gave: str
@@ -36,7 +26,7 @@ class Sharing:
 _OUTDOORS = ("orchard", "meadow", "wood", "garden", "hill", "pond", "river", "square", "harbour")
 
 SHARINGS = tuple(
-    Sharing("sharing", f"{have}-{gave}", NUMBERS[have], NUMBERS[gave], NUMBERS[have - gave])
+    Sharing(f"{have}-{gave}", NUMBERS[have], NUMBERS[gave], NUMBERS[have - gave])
     for have in range(4, 11)
     for gave in range(2, have - 1)
 )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from neftune_core.world.judge import share_well_formed
 from neftune_core.world.lexicon import ENTITIES
@@ -36,14 +35,8 @@ def does_not_know(answer: str) -> bool:
     return normalised(answer).startswith("i do not know")
 
 
-@dataclass(frozen=True)
-class StoryScore:
-    """Scores of a story.
-
-    Attributes:
-        named: Share of the requested entities that the story mentions, 0 to 1.
-        grammatical: Share of well-formed sentences, 0 to 1.
-    """
+class StoryScore(NamedTuple):
+    """The share of the requested entities that a story mentions, and its share of well-formed sentences, 0 to 1."""
 
     named: float
     grammatical: float

@@ -15,7 +15,7 @@ from as_written import NEFTUNE, blocks
 from packaging.requirements import Requirement
 from PIL import Image
 
-from neftune_core.bench import BENCHMARKS
+from neftune_core.bench.registry import BENCHMARKS
 from tests.stress.__main__ import SUITES, TABLES
 
 ROOT = Path(__file__).parents[2]

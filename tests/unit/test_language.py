@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from neftune_core import language
+from neftune_core.data.formats import hub_rows
 from neftune_core.data.formats.starters import STARTERS
 from neftune_core.data.layouts import LAYOUTS
 from neftune_core.data.settings import DataSettings
@@ -26,6 +27,7 @@ from neftune_core.language import CHINESE, ENGLISH, catalogue, in_language, plur
 from neftune_core.lessons.faults import FAULTS
 from neftune_core.models.catalogue import CATALOGUE
 from neftune_core.models.settings import ModelSettings
+from neftune_core.models.sources import hub_files
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.sentences import sentence
 from neftune_core.settings import Settings, controls
@@ -75,7 +77,8 @@ def of_tables() -> Iterator[str]:
     yield from (sweep.settings.title for sweep in RECORDED)
     yield from (found["words"] for found in FAMILIES["families"].values())
     for layout in LAYOUTS.values():
-        yield from (layout.words, *layout.parts)
+        yield from filter(None, (layout.words, layout.note, *layout.parts))
+    yield from (entry["sentence"] for entry in (*hub_rows.EXPLANATIONS, *hub_files.EXPLANATIONS))
 
 
 def texts() -> set[str]:

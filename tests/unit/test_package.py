@@ -99,9 +99,6 @@ def test_a_wheel_carries_the_assets_and_serves_them_elsewhere(tmp_path: Path) ->
 INSIDE = {"gradio_client": "gradio", "pydantic_core": "pydantic"}  # versions that another package pins exactly
 
 
-NEVER_DECLARED = {"litgpt"}  # measured where it is installed; it allows no current version of huggingface_hub
-
-
 def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -125,7 +122,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
             else []
         )
     }
-    outside = imported - set(sys.stdlib_module_names) - {"neftune_core", "__future__"} - NEVER_DECLARED
+    outside = imported - set(sys.stdlib_module_names) - {"neftune_core", "__future__"}
     known = packages_distributions()
     missing = {name for name in outside if not names_of([INSIDE.get(name, known.get(name, [name])[0])]) & declared}
     assert missing == set()

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from neftune_core.data.examples import UnusableRow
-from neftune_core.data.formats.parquet import parquet_table
 from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderError, run_reader
-from neftune_core.data.formats.tables import MOST_COLUMNS, Row, Table, require_few_columns
+from neftune_core.data.formats.tables import MOST_COLUMNS, Row, Table, parquet_table, require_few_columns
 from neftune_core.data.formats.texts import (
     LONGEST_NAME,
     NotAList,
@@ -31,7 +30,7 @@ from neftune_core.data.formats.texts import (
 )
 from neftune_core.data.layouts import LAYOUTS, normalise_name
 from neftune_core.errors import DataError, DoesNotFit
-from neftune_core.language import plural, say
+from neftune_core.language import later, plural, say
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits
 
@@ -101,15 +100,11 @@ def check_file(path: Path, limits: Limits) -> None:
     except (OSError, ValueError) as error:
         raise DataError(say("{title!r} cannot be opened: {reason}.", title=str(path), reason=cause(error))) from None
     if size > limits.upload_megabytes * 1_000_000:
-        raise DoesNotFit(
-            say(
-                "{title} is {megabytes:,.1f} MB in size, and this server reads files of up to {most:,} MB: "
-                "use a smaller file.",
-                title=title,
-                megabytes=size / 1e6,
-                most=limits.upload_megabytes,
-            )
+        words = later(
+            "{title} is {megabytes:,.1f} MB in size, and this server reads files of up to {most:,} MB: use a smaller "
+            "file."
         )
+        raise DoesNotFit(say(words, title=title, megabytes=size / 1e6, most=limits.upload_megabytes))
     if size == 0:
         raise DataError(say("{title} is empty.", title=title))
 
@@ -127,20 +122,12 @@ def _decompress(path: Path, method: str, limits: Limits) -> bytes:
                 raise ReaderError("size", "")
     except ReaderError as failed:
         if failed.kind == "size":
-            raise DoesNotFit(
-                say(
-                    "{title} unpacks to more than {most:,} MB, the most that this server reads: use a smaller file.",
-                    title=path.name,
-                    most=limits.upload_megabytes,
-                )
-            ) from None
-        raise DataError(
-            say(
-                "{title} cannot be unpacked: it is damaged, or not compressed with {method}.",
-                title=path.name,
-                method=method,
+            words = later(
+                "{title} unpacks to more than {most:,} MB, the most that this server reads: use a smaller file."
             )
-        ) from None
+            raise DoesNotFit(say(words, title=path.name, most=limits.upload_megabytes)) from None
+        words = later("{title} cannot be unpacked: it is damaged, or not compressed with {method}.")
+        raise DataError(say(words, title=path.name, method=method)) from None
     return bytes(content)
 
 
@@ -210,18 +197,13 @@ def _json(text: str, title: str, longest: int) -> Table:
         try:
             yield from enumerate(list_entries(text, longest), start=1)
         except NotAList:
-            raise DataError(
-                say("{title} must be a list of objects, or an object with exactly one list inside.", title=title)
-            ) from None
+            words = say("{title} must be a list of objects, or an object with exactly one list inside.", title=title)
+            raise DataError(words) from None
         except ValueError as error:
-            hint = (
-                say("; a file with one object per line needs the extension .jsonl")
-                if "extra data" in str(error)
-                else ""
-            )
-            raise DataError(
-                say("{title} cannot be read: {reason}{hint}.", title=title, reason=error, hint=hint)
-            ) from None
+            lines = say("; a file with one object per line needs the extension .jsonl")
+            hint = lines if "extra data" in str(error) else ""
+            words = say("{title} cannot be read: {reason}{hint}.", title=title, reason=error, hint=hint)
+            raise DataError(words) from None
 
     return Table(column_names(rows(()), title), rows)
 
@@ -258,17 +240,12 @@ def _csv(text: str, title: str, longest: int) -> Table:
             if cells == []:
                 continue
             if isinstance(cells, list) and len(cells) != len(header):
-                cells = UnusableRow(
-                    say(
-                        plural(
-                            len(cells),
-                            "it has {cells} cell, but the header has {header}",
-                            "it has {cells} cells, but the header has {header}",
-                        ),
-                        cells=len(cells),
-                        header=len(header),
-                    )
+                words = plural(
+                    len(cells),
+                    "it has {cells} cell, but the header has {header}",
+                    "it has {cells} cells, but the header has {header}",
                 )
+                cells = UnusableRow(say(words, cells=len(cells), header=len(header)))
             yield number, dict(zip(header, cells, strict=True)) if isinstance(cells, list) else cells
 
     return Table([name for name in header if is_name(name)], rows)
@@ -308,12 +285,10 @@ def _records(text: str, delimiter: str, longest: int) -> Iterator[list[str] | Un
         except UnusableRow as refused:
             yield refused
         except csv.Error as error:
-            unclosed = "unexpected end" in str(error)
-            yield UnusableRow(
-                say("a quote is opened and never closed")
-                if unclosed
-                else say("its quoting is wrong ({reason})", reason=error)
-            )
+            if "unexpected end" in str(error):
+                yield UnusableRow(say("a quote is opened and never closed"))
+            else:
+                yield UnusableRow(say("its quoting is wrong ({reason})", reason=error))
 
 
 def _header(text: str, delimiter: str, longest: int) -> list[str]:

@@ -58,22 +58,13 @@ def _metadata(name: str, commit: str, file: str) -> Any:
     return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
 
 
-def _named_files(metadata: Any) -> Iterator[str]:
-    """Yield every text in a field of `NAMING`, at any depth."""
-    if isinstance(metadata, dict):
-        for field, value in metadata.items():
-            yield from _texts(value) if field in NAMING else _named_files(value)
-    elif isinstance(metadata, list):
-        for value in metadata:
-            yield from _named_files(value)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
+def _named_files(value: Any, *, named: bool = False) -> Iterator[str]:
+    """Yield every text in a field of `NAMING`, at any depth; `named` is whether `value` is in such a field."""
+    if isinstance(value, str) and named:
         yield value
     elif isinstance(value, dict):
-        for one in value.values():
-            yield from _texts(one)
+        for field, one in value.items():
+            yield from _named_files(one, named=named or field in NAMING)
     elif isinstance(value, list):
         for one in value:
-            yield from _texts(one)
+            yield from _named_files(one, named=named)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import re
+import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
+from neftune_core import errors
 from neftune_core.data.examples import UnusableRow
 from neftune_core.data.formats.files import longest_row
 from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderError, run_reader
 from neftune_core.data.formats.tables import Row
 from neftune_core.data.settings import DataSettings
-from neftune_core.errors import DataError, DoesNotFit, LabError, NotAvailable
+from neftune_core.errors import DataError, DoesNotFit, LabError
+from neftune_core.home import assets
 from neftune_core.language import later, say
 from neftune_core.settings import Limits
 
@@ -27,14 +30,8 @@ UNKNOWN_LICENCE = "unknown: see the page of the data set"
 _WORD = re.compile(r"[\w.+\-]{0,200}")
 
 
-@dataclass(frozen=True)
-class HubSet:
-    """A hub data set that the lab offers by name.
-
-    Attributes:
-        licence: Licence of the data.
-        configuration: Default configuration; "" if the data set needs none.
-    """
+class HubSet(NamedTuple):
+    """Licence and default configuration of a hub data set that the lab offers by name."""
 
     licence: str
     configuration: str = ""
@@ -68,14 +65,10 @@ def first_rows(name: str, settings: DataSettings, rows: int, limits: Limits) -> 
     configuration = settings.configuration or (offered.configuration if offered else "")
     for what, word in ((later("configuration"), configuration), (later("split"), settings.split)):
         if not _WORD.fullmatch(word):
-            raise DataError(
-                say(
-                    "{name!r} is not a valid name for a {kind}: use only letters, digits, and the characters "
-                    "- _ . and +.",
-                    name=word[:80],
-                    kind=say(what),
-                )
+            words = later(
+                "{name!r} is not a valid name for a {kind}: use only letters, digits, and the characters - _ . and +."
             )
+            raise DataError(say(words, name=word[:80], kind=say(what)))
     try:
         return list(islice(stream(name, configuration, settings.split, rows, limits), rows))
     except ReaderError as failed:
@@ -93,13 +86,11 @@ def _require_hub_name(name: str) -> None:
     if name.count("/") != 1 or not name.isascii():  # older versions of the library allow letters of all scripts
         raise DataError(say("{name!r} is not the name of a data set: write OWNER/NAME.", name=name[:80]))
     if Path(name).exists():  # the library would prefer the folder to the hub
-        raise DataError(
-            say(
-                "{name!r} is also a folder on this machine, so the hub's data set cannot be read under this name: "
-                "start the lab from another folder.",
-                name=name,
-            )
+        words = later(
+            "{name!r} is also a folder on this machine, so the hub's data set cannot be read under this name: start "
+            "the lab from another folder."
         )
+        raise DataError(say(words, name=name))
 
 
 def stream(name: str, configuration: str, split: str, rows: int, limits: Limits) -> Iterator[Row]:
@@ -147,9 +138,11 @@ def _translate_failure(failed: ReaderError, name: str, limits: Limits) -> LabErr
                 most=limits.upload_megabytes,
             )
         )
-    for kinds, parts, kind, explained in _EXPLANATIONS:
-        if (not kinds or failed.kind in kinds) and any(part in words for part in parts):
-            return kind(say(explained, name=name) + _choices(str(failed), explained))
+    for entry in EXPLANATIONS:
+        of_class = "classes" not in entry or failed.kind in entry["classes"]
+        if of_class and any(part in words for part in entry.get("messages", [""])):
+            names = _listed_names(str(failed)) if entry.get("lists_names") else ""
+            return getattr(errors, entry["error"])(say(entry["sentence"], name=name) + names)
     logger.warning("the data set %s could not be read: %s: %s", name, failed.kind, failed)
     return DataError(
         say(
@@ -160,102 +153,12 @@ def _translate_failure(failed: ReaderError, name: str, limits: Limits) -> LabErr
     )
 
 
-def _choices(words: str, explained: str) -> str:
+def _listed_names(words: str) -> str:
     """Return a sentence with the valid names that the library lists in its message; "" if it lists none."""
-    found = re.search(r"\[('[^\[\]]*')\]", words) if explained in (_NO_CONFIGURATION, _NO_SPLIT) else None
+    found = re.search(r"\[('[^\[\]]*')\]", words)
     names = re.findall(r"'([\w.+\-]{1,80})'", found[1])[:20] if found else []
     return " " + say("Available: {names}.", names=", ".join(names)) if names else ""
 
 
-_NO_CONFIGURATION = later("The data set {name} has several configurations: choose one of them.")
-_NO_SPLIT = later("The data set {name} does not have this split: choose one of its splits.")
-_NO_HUB = later("The data set {name} cannot be fetched because the hub cannot be reached: use a starter set or a file.")
-_NOT_FOUND = ("RepositoryNotFoundError", "DatasetNotFoundError")
-_ANY = ("",)
-_UNREACHABLE = (
-    "name or service not known", "name resolution", "nodename nor servname", "network is unreachable", "no route",
-    "connection", "max retries", "couldn't reach", "cannot reach", "offline",
-)  # fmt: skip
-# (exception names, or empty for any; parts of the message; error class; sentence). The first match is used.
-_EXPLANATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], type[LabError], str], ...] = (
-    (
-        ("OutsideRepository", "PermissionError"),
-        _ANY,
-        DataError,
-        later(
-            "The data set {name} refers to files outside its own repository, which the lab does not read: choose "
-            "another one."
-        ),
-    ),
-    (
-        (),
-        ("gated", "awaiting a review", "accept the conditions"),
-        NotAvailable,
-        later(
-            "The data set {name} is gated: accept its terms on its hub page, and set HF_TOKEN to a token of the "
-            "account that accepted them."
-        ),
-    ),
-    (
-        _NOT_FOUND,
-        _ANY,
-        DataError,
-        later(
-            "The hub has no public data set called {name}: check the name, or, if it is private, set HF_TOKEN to "
-            "a token with access to it."
-        ),
-    ),
-    (
-        (),
-        ("401 client error", "403 client error", "403 forbidden", "invalid user token"),
-        NotAvailable,
-        later(
-            "This account has no access to the data set {name} on the hub: set HF_TOKEN to a token with access to it."
-        ),
-    ),
-    (
-        (),
-        ("429 client error", "too many requests"),
-        NotAvailable,
-        later("The hub is rate-limiting requests and did not send the data set {name}: try again in a few minutes."),
-    ),
-    (
-        (),
-        ("500 server error", "502 server error", "503 server error", "504 server error"),
-        NotAvailable,
-        later("The hub had an internal error and did not send the data set {name}: try again later."),
-    ),
-    (("ValueError",), ("config name is missing", "builderconfig"), DataError, _NO_CONFIGURATION),
-    (("ValueError",), ("split",), DataError, _NO_SPLIT),
-    (
-        ("RuntimeError",),
-        ("script",),
-        DataError,
-        later("The data set {name} can only be read by its own code, which the lab never runs: choose another one."),
-    ),
-    (
-        ("DataFilesNotFoundError", "EmptyDatasetError", "FileNotFoundError"),
-        _ANY,
-        DataError,
-        later("The data set {name} contains no readable data files: choose another one."),
-    ),
-    (
-        ("timeout", "TimeoutError", "ReadTimeout", "ConnectTimeout", "ReadTimeoutError", "PoolTimeout"),
-        _ANY,
-        NotAvailable,
-        later("The hub did not send the first rows of {name} in time: try again later, or ask for fewer rows."),
-    ),
-    (
-        ("MemoryError", "died"),
-        _ANY,
-        DataError,
-        later("The first rows of {name} take more memory than one data set may use: ask for fewer rows."),
-    ),
-    (
-        ("ConnectionError", "ConnectError", "ProxyError", "LocalEntryNotFoundError", "OfflineModeIsEnabled"),
-        _ANY,
-        NotAvailable,
-        _NO_HUB,
-    ),
-    ((), _UNREACHABLE, NotAvailable, _NO_HUB),
-)
+EXPLANATIONS = tomllib.loads((assets() / "hub_errors.toml").read_text(encoding="utf-8"))["data_set"]
+"""Classes and messages of exceptions, and the errors for users that explain them; the first match is used."""

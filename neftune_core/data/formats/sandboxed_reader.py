@@ -161,7 +161,7 @@ def _environment(folder: str, variables: Mapping[str, str]) -> dict[str, str]:
 # ---------------------------------------------------------------- code that runs in the separate process
 
 
-def parquet_columns(path: str) -> Iterator[list[Any]]:
+def _parquet_columns(path: str) -> Iterator[list[Any]]:
     """Yield the columns of a Parquet file."""
     import pyarrow.parquet
 
@@ -169,16 +169,8 @@ def parquet_columns(path: str) -> Iterator[list[Any]]:
         yield ["columns", [str(name) for name in file.schema_arrow.names]]
 
 
-def decompress(path: str, method: str) -> Iterator[list[Any]]:
-    """Decompress a file into base64 pieces of bounded size.
-
-    Args:
-        path: The file.
-        method: Name of the compression in pyarrow, such as "gzip".
-
-    Yields:
-        One message per piece.
-    """
+def _decompress(path: str, method: str) -> Iterator[list[Any]]:
+    """Yield base64 pieces of bounded size of a compressed file; `method` is a name in pyarrow, such as "gzip"."""
     import pyarrow
 
     with pyarrow.OSFile(path) as file, pyarrow.CompressedInputStream(file, method) as stream:
@@ -186,16 +178,8 @@ def decompress(path: str, method: str) -> Iterator[list[Any]]:
             yield ["row", number, base64.b64encode(piece).decode()]
 
 
-def parquet_rows(path: str, columns: Sequence[str]) -> Iterator[list[Any]]:
-    """Read the rows of a Parquet file.
-
-    Args:
-        path: The file.
-        columns: Columns to read.
-
-    Yields:
-        One message per row.
-    """
+def _parquet_rows(path: str, columns: Sequence[str]) -> Iterator[list[Any]]:
+    """Yield the rows of a Parquet file."""
     import pyarrow.parquet
 
     number = 0
@@ -208,18 +192,8 @@ def parquet_rows(path: str, columns: Sequence[str]) -> Iterator[list[Any]]:
                 yield ["row", number, {name: _as_written(value, kinds[name]) for name, value in record.items()}]
 
 
-def hub_rows(name: str, configuration: str, split: str, rows: int) -> Iterator[list[Any]]:
-    """Stream the first rows of a hub data set without decoding images and sound.
-
-    Args:
-        name: OWNER/NAME.
-        configuration: Name of the configuration; "" for the default.
-        split: Name of the split.
-        rows: Maximum number of rows.
-
-    Yields:
-        One message per row.
-    """
+def _hub_rows(name: str, configuration: str, split: str, rows: int) -> Iterator[list[Any]]:
+    """Yield the first rows of a hub data set without decoding images and sound; see `hub_rows.stream`."""
     import datasets
     from huggingface_hub import HfApi
 
@@ -251,10 +225,10 @@ def _as_written(value: Any, kind: Any) -> Any:
 
 
 READERS: dict[str, Callable[..., Iterator[list[Any]]]] = {
-    "parquet columns": parquet_columns,
-    "parquet rows": parquet_rows,
-    "unpacked": decompress,
-    "hub": hub_rows,
+    "parquet columns": _parquet_columns,
+    "parquet rows": _parquet_rows,
+    "unpacked": _decompress,
+    "hub": _hub_rows,
 }
 
 
@@ -276,17 +250,15 @@ def main(request: str, readers: Mapping[str, Callable[..., Iterator[list[Any]]]]
             if total > bounds.characters:
                 print(json.dumps(["failed", "size", str(message[1])]))
                 return
-            too_long = message[0] == "row" and len(line) > bounds.row_characters
-            print(_refusal(message[1], bounds) if too_long else line)
+            if message[0] == "row" and len(line) > bounds.row_characters:
+                reason = f"it has more than {bounds.row_characters:,} characters"
+                line = json.dumps(["refused", message[1], reason])
+            print(line)
         print('["end"]')
     except MemoryError:
         print('["failed", "MemoryError", "memory"]')
     except Exception as error:
         print(json.dumps(["failed", type(error).__name__, str(error)[:1000]]))
-
-
-def _refusal(number: int, bounds: Bounds) -> str:
-    return json.dumps(["refused", number, f"it has more than {bounds.row_characters:,} characters"])
 
 
 def _json_default(value: Any) -> dict[str, str] | str:

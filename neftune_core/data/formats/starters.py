@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,47 +14,18 @@ from neftune_core.language import say
 
 @dataclass(frozen=True)
 class Starter:
-    """One starter set.
-
-    Attributes:
-        words: Description.
-        file: Path of the file under `assets/`.
-        held_out: Path of the separate held-out file under `assets/`; "" if none.
-        licence: Licence of the data.
-        languages: Languages of the text, as ISO 639-1 codes.
-    """
+    """One starter set, with its files under `assets/` ("" for no separate held-out file) and ISO 639-1 languages."""
 
     words: str
     file: str
     held_out: str = ""
     licence: str = "Apache-2.0"
-    languages: tuple[str, ...] = ("en",)
-
-
-def _world(name: str, words: str) -> Starter:
-    return Starter(words, f"world/{name}-train.jsonl", f"world/{name}-held-out.jsonl")
+    languages: Sequence[str] = ("en",)
 
 
 STARTERS: dict[str, Starter] = {
-    "open-ended": Starter("Short writing, advice and explanations", "starters/open-ended.jsonl"),
-    "translation": Starter(
-        "Translation between English and Chinese, French, German and Spanish",
-        "starters/translation.jsonl",
-        languages=("en", "zh", "fr", "de", "es"),
-    ),
-    "english-german": Starter(
-        "English sentences translated into German, for encoder-decoders",
-        "starters/english-german.jsonl",
-        languages=("en", "de"),
-    ),
-    "question-answering": Starter("Short factual answers, some from a given text", "starters/question-answering.jsonl"),
-    "dialogue": Starter("Conversations of several turns", "starters/dialogue.jsonl"),
-    "world-facts": _world("facts", "The bundled world: short answers about it"),
-    "world-format": _world("format", "The bundled world: the same answers in a form the model has not seen"),
-    "world-stories": _world("story", "The bundled world: short stories about given things"),
-    "world-skills": _world("skill", "The bundled world: sort, count, opposite, plural, odd one out"),
-    "world-noisy": _world("noisy", "The bundled world: facts with a fifth of the answers wrong"),
-    "world-stated": _world("stated", "The bundled world: facts that the model has read but was never asked about"),
+    name: Starter(**fields)
+    for name, fields in tomllib.loads((assets() / "starters" / "index.toml").read_text(encoding="utf-8")).items()
 }
 
 
@@ -75,11 +48,8 @@ def held_out_file(name: str) -> Path | None:
 
 def _starter(name: str) -> Starter:
     if name not in STARTERS:
+        choices = ", ".join(STARTERS)
         raise DataError(
-            say(
-                "There is no starter set called {name!r}: choose one of {choices}.",
-                name=name,
-                choices=", ".join(STARTERS),
-            )
+            say("There is no starter set called {name!r}: choose one of {choices}.", name=name, choices=choices)
         )
     return STARTERS[name]

@@ -1,13 +1,22 @@
-"""Table type shared by all sources."""
+"""Tables of rows, and Parquet files as tables, which are read in a separate process."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from neftune_core.data.examples import UnusableRow
+from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderError, run_reader
+from neftune_core.data.formats.texts import is_name
 from neftune_core.errors import DataError
-from neftune_core.language import say
+from neftune_core.language import later, say
+
+MEMORY_BYTES = 2_000_000_000
+SECONDS = 120
+CHARACTERS = 200_000_000
+MARK = b"PAR1"
 
 # (1-based number, record); the record is an `UnusableRow` if the row cannot be read.
 Row = tuple[int, Any]
@@ -40,11 +49,63 @@ def require_few_columns(count: int, title: str) -> None:
         DataError: If there are more than `MOST_COLUMNS`.
     """
     if count > MOST_COLUMNS:
+        words = later("{title} has {count:,} columns, but at most {most:,} are read: keep only the columns with text.")
+        raise DataError(say(words, title=title, count=count, most=MOST_COLUMNS))
+
+
+def parquet_table(path: Path, longest: int) -> Table:
+    """Open a Parquet file.
+
+    Args:
+        path: The file.
+        longest: Maximum characters per row.
+
+    Returns:
+        The table.
+
+    Raises:
+        DataError: If the file is not a readable Parquet file.
+    """
+    _require_marks(path)
+    bounds = Bounds(MEMORY_BYTES, SECONDS, longest, CHARACTERS)
+    where = str(path.resolve())
+
+    def rows(wanted: Sequence[str]) -> Iterator[Row]:
+        number, asked = 0, {"path": where, "columns": list(dict.fromkeys(wanted))}
+        try:
+            for kind, number, record in run_reader("parquet rows", asked, bounds):
+                yield number, UnusableRow(record) if kind == "refused" else record
+        except ReaderError as failed:
+            words = later("{title} cannot be read after row {number:,}: {reason}.")
+            raise DataError(say(words, title=path.name, number=number, reason=_reader_failure(failed))) from None
+
+    try:
+        ((_, names),) = run_reader("parquet columns", {"path": where}, bounds)
+    except ReaderError as failed:
+        if "MemoryError" not in failed.kind:
+            raise DataError(say("{title} is not a readable Parquet file.", title=path.name)) from None
         raise DataError(
-            say(
-                "{title} has {count:,} columns, but at most {most:,} are read: keep only the columns with text.",
-                title=title,
-                count=count,
-                most=MOST_COLUMNS,
-            )
-        )
+            say("{title} is not a readable Parquet file: {reason}.", title=path.name, reason=_reader_failure(failed))
+        ) from None
+    require_few_columns(len(names), path.name)
+    return Table([name for name in names if is_name(name)], rows)
+
+
+def _reader_failure(failed: ReaderError) -> str:
+    if "MemoryError" in failed.kind:
+        return say("its rows take more memory than one file may use")
+    if failed.kind == "size":
+        return say("its rows have more than {most:,} characters in total, so ask for fewer rows", most=CHARACTERS)
+    if failed.kind in ("died", "timeout"):
+        return say("it is damaged, or takes too long to read")
+    return say("it is damaged")
+
+
+def _require_marks(path: Path) -> None:
+    """Raise `DataError` unless the file starts and ends with the Parquet magic bytes."""
+    with path.open("rb") as file:
+        begins = file.read(4)
+        file.seek(-min(4, path.stat().st_size), 2)
+        ends = file.read(4)
+    if (begins, ends) != (MARK, MARK):
+        raise DataError(say("{title} is not a readable Parquet file.", title=path.name))

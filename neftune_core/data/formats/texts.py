@@ -68,14 +68,11 @@ def decode_text(content: bytes, title: str) -> str:
         ) from None
     position = text.find("\0")
     if position >= 0:
-        raise DataError(
-            say(
-                "{title} contains a NUL character (line {line:,}), so it is not a text file: save it as UTF-8 "
-                "and try again.",
-                title=title,
-                line=text.count(chr(10), 0, position) + 1,
-            )
+        words = later(
+            "{title} contains a NUL character (line {line:,}), so it is not a text file: save it as UTF-8 and try "
+            "again."
         )
+        raise DataError(say(words, title=title, line=text.count(chr(10), 0, position) + 1))
     if text.count("\n") > MOST_LINES or text.count("\r") > MOST_LINES:
         raise DataError(say("{title} has more than {most:,} lines: use a shorter file.", title=title, most=MOST_LINES))
     return text

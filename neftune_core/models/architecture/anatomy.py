@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import ModelError
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.noise.sites import family_of, is_encoder_decoder, layer_stack, model_parts
 
 if TYPE_CHECKING:
@@ -104,21 +104,15 @@ def _head(model: nn.Module) -> list[nn.Module]:
     """
     output: Any = model.get_output_embeddings()  # type: ignore[operator]
     if output is None:
-        raise ModelError(
-            say(
-                "{model} has no language modelling head: choose a model that generates text.",
-                model=family_of(model),
-            )
-        )
+        words = later("{model} has no language modelling head: choose a model that generates text.")
+        raise ModelError(say(words, model=family_of(model)))
     parts = list(model.children())
     last = next((number for number, part in enumerate(parts) if any(one is output for one in part.modules())), None)
     if last is None:
         return [output]
-    first = (
-        last
-        if is_encoder_decoder(model)
-        else next((number + 1 for number, part in enumerate(parts[:last]) if part is body(model)), last)
-    )
+    first = last
+    if not is_encoder_decoder(model):
+        first = next((number + 1 for number, part in enumerate(parts[:last]) if part is body(model)), last)
     return [part for part in parts[first : last + 1] if any(True for _ in part.parameters())]
 
 
@@ -212,37 +206,19 @@ def linear_maps(model: nn.Module, targets: str) -> list[str]:
         stack = next((stack for stack in stacks if name.startswith(stack)), None)
         if stack is None or not isinstance(module, nn.Linear | Conv1D) or name in left_out:
             continue
-        if targets != "attention" or is_attention(model, name, stack):
+        if targets != "attention" or _is_attention(model, name, stack):
             found.append(name)
     if not found and targets == "attention":
-        raise ModelError(
-            say(
-                "The layers of {model} have no attention to adapt: choose all linear layers as the target.",
-                model=family_of(model),
-            )
-        )
+        words = later("The layers of {model} have no attention to adapt: choose all linear layers as the target.")
+        raise ModelError(say(words, model=family_of(model)))
     if not found:
-        raise ModelError(
-            say(
-                "No linear layers ({targets}) were found in {model}: choose another model.",
-                targets=targets,
-                model=family_of(model),
-            )
-        )
+        words = later("No linear layers ({targets}) were found in {model}: choose another model.")
+        raise ModelError(say(words, targets=targets, model=family_of(model)))
     return found
 
 
-def is_attention(model: nn.Module, name: str, stack: str) -> bool:
-    """Return whether a module of a layer belongs to attention, by its name or by the class of its parent module.
-
-    Args:
-        model: Model that contains the module.
-        name: Qualified name of the module.
-        stack: Qualified name of the stack of layers.
-
-    Returns:
-        Whether it belongs to attention.
-    """
+def _is_attention(model: nn.Module, name: str, stack: str) -> bool:
+    """Return whether a module of a layer belongs to attention, by its name or by the class of its parent module."""
     around = model.get_submodule(name.rpartition(".")[0])
     return bool(ATTENTION_NAME.search(name.removeprefix(stack)) or ATTENTION_NAME.search(type(around).__name__))
 

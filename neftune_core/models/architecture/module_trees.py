@@ -25,15 +25,12 @@ def private_tree(model: nn.Module) -> nn.Module:
     for module in model.modules():
         tensors = [*module._parameters.values(), *module._buffers.values()]
         memo |= {id(tensor): tensor for tensor in tensors if tensor is not None}
-        memo |= {id(hooks): OrderedDict() for name, hooks in vars(module).items() if _is_hook_table(name, hooks)}
+        hooks = (value for name, value in vars(module).items() if "_hooks" in name and isinstance(value, dict))
+        memo |= {id(table): OrderedDict() for table in hooks}
     tree = copy.deepcopy(model, memo)
     for module in tree.modules():
         vars(module).pop(HOOKED_MARK, None)
     return tree
-
-
-def _is_hook_table(name: str, value: Any) -> bool:
-    return "_hooks" in name and isinstance(value, dict)
 
 
 def weights_hash(model: nn.Module) -> str:

@@ -7,6 +7,9 @@ when shown.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import ModelError
@@ -69,7 +72,6 @@ def _noise_reach(tree: nn.Module) -> tuple[list[str], float]:
 
     site = noise_sites(tree)[0]
     ids = torch.tensor([IDS], device=next(tree.parameters()).device)
-    tables = _Tables(tree, site.module, ids)
     noise: list[torch.Tensor] = []
 
     def add(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
@@ -77,44 +79,39 @@ def _noise_reach(tree: nn.Module) -> tuple[list[str], float]:
         noise[:] = [0.1 * output.float().std().to(output) * drawn]
         return output + noise[0]
 
-    clean = _into_first_layer(tree, site, ids)
-    handle = site.module.register_forward_hook(add)
-    noisy = _into_first_layer(tree, site, ids)
-    handle.remove()
-    tables.close()
+    with _other_tables(tree, site.module, ids) as tables:
+        clean = _into_first_layer(tree, site, ids)
+        handle = site.module.register_forward_hook(add)
+        noisy = _into_first_layer(tree, site, ids)
+        handle.remove()
     change, drawn = (noisy - clean).flatten(), noise[0].float().flatten()
     if change.shape != drawn.shape or torch.cosine_similarity(change, drawn, 0) < 0.99:
-        return tables.found, 1.0
-    return tables.found, float(change @ drawn / (drawn @ drawn))
+        return tables, 1.0
+    return tables, float(change @ drawn / (drawn @ drawn))
 
 
-class _Tables:
-    """Recorder of embeddings that are called with the token ids, except `known` and the input embeddings."""
+@contextmanager
+def _other_tables(tree: nn.Module, known: nn.Module, ids: torch.Tensor) -> Iterator[list[str]]:
+    """Collect the embeddings that are called with the token ids, except `known` and the input embeddings."""
+    import torch
+    from torch import nn
 
-    def __init__(self, tree: nn.Module, known: nn.Module, ids: torch.Tensor) -> None:
-        from torch import nn
+    found: list[str] = []
 
-        self.found: list[str] = []
-        self.ids = ids
-        inputs = {site.module for site in noise_sites(tree) if site.number == 0} | {known}
-        self.handles = [
-            module.register_forward_pre_hook(self._look(name))
-            for name, module in tree.named_modules()
-            if isinstance(module, nn.Embedding) and module not in inputs
-        ]
+    def look(leaf: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if torch.is_tensor(args[0]) and torch.equal(args[0], ids) and leaf not in found:
+            found.append(leaf)
 
-    def _look(self, name: str) -> Any:
-        import torch
-
-        def look(module: nn.Module, args: tuple[Any, ...]) -> None:
-            leaf = name.rpartition(".")[2]
-            if torch.is_tensor(args[0]) and torch.equal(args[0], self.ids) and leaf not in self.found:
-                self.found.append(leaf)
-
-        return look
-
-    def close(self) -> None:
-        for handle in self.handles:
+    inputs = {site.module for site in noise_sites(tree) if site.number == 0} | {known}
+    handles = [
+        module.register_forward_pre_hook(partial(look, name.rpartition(".")[2]))
+        for name, module in tree.named_modules()
+        if isinstance(module, nn.Embedding) and module not in inputs
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
             handle.remove()
 
 

@@ -11,15 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import ModelError
 from neftune_core.language import later, say
-from neftune_core.models.architecture.anatomy import (
-    all_layers,
-    head_matches,
-    leave_out,
-    linear_maps,
-    reads_ahead,
-    trial_ids,
-    trial_logits,
-)
+from neftune_core.models.architecture import anatomy
 from neftune_core.models.architecture.module_trees import private_tree
 from neftune_core.noise.sites import family_of, noise_sites
 from neftune_core.sentences import cause
@@ -64,16 +56,10 @@ def require_supported(model: nn.Module, name: str, precision: str) -> None:
     except FAULTS as error:
         if changed():
             raise ModelError(say(CHANGES, name=name, kind=kind)) from error
-        raise DoesNotRun(
-            say(
-                "{name} ({kind}) fails when it is run in {precision} ({fault}): choose another precision or another "
-                "model.",
-                name=name,
-                kind=kind,
-                precision=precision,
-                fault=cause(error),
-            )
-        ) from error
+        words = later(
+            "{name} ({kind}) fails when it is run in {precision} ({fault}): choose another precision or another model."
+        )
+        raise DoesNotRun(say(words, name=name, kind=kind, precision=precision, fault=cause(error))) from error
     if changed():
         refused = CHANGES
     if refused is not None:
@@ -84,15 +70,15 @@ def require_supported(model: nn.Module, name: str, precision: str) -> None:
 
 def _refusal(model: nn.Module) -> str | None:
     """Return an error message with the fields `name` and `kind` if the engine cannot use `model`, otherwise None."""
-    if not (linear_maps(model, "all") and all_layers(model) and head_matches(model)):
+    if not (anatomy.linear_maps(model, "all") and anatomy.all_layers(model) and anatomy.head_matches(model)):
         return later("The lab does not support how {name} ({kind}) computes its logits: choose another model.")
     unreached = unreached_maps(model)
-    if len(unreached) == len(linear_maps(model, "all")) or not keeps_rows_separate(model):
+    if len(unreached) == len(anatomy.linear_maps(model, "all")) or not keeps_rows_separate(model):
         return later(
             "{name} ({kind}) does not process the rows of a batch independently of each other: choose another model."
         )
-    leave_out(model, unreached)
-    if reads_ahead(model):
+    anatomy.leave_out(model, unreached)
+    if anatomy.reads_ahead(model):
         return later("{name} ({kind}) attends to later tokens: choose a causal model.")
     if not has_gradient(private_tree(model)):
         return later(
@@ -112,13 +98,13 @@ def unreached_maps(model: nn.Module) -> list[str]:
     import torch
 
     tree = private_tree(model)
-    with trial_ids(tree) as ids:
+    with anatomy.trial_ids(tree) as ids:
         alone = _map_inputs(tree, ids)
         tree.train()
         both = _map_inputs(tree, torch.cat([ids, ids.flip(1)]))
     return [
         name
-        for name in linear_maps(tree, "all")
+        for name in anatomy.linear_maps(tree, "all")
         if _is_fused(tree, name) or name not in alone or name not in both or not _begins_with(both[name], alone[name])
     ]
 
@@ -138,10 +124,11 @@ def _map_inputs(tree: nn.Module, ids: torch.Tensor) -> dict[str, torch.Tensor]:
         found[name] = args[0].reshape(-1, args[0].shape[-1]).float()
 
     handles = [
-        tree.get_submodule(name).register_forward_pre_hook(partial(keep, name)) for name in linear_maps(tree, "all")
+        tree.get_submodule(name).register_forward_pre_hook(partial(keep, name))
+        for name in anatomy.linear_maps(tree, "all")
     ]
     try:
-        trial_logits(tree, ids)
+        anatomy.trial_logits(tree, ids)
     finally:
         for handle in handles:
             handle.remove()
@@ -159,9 +146,9 @@ def keeps_rows_separate(model: nn.Module) -> bool:
     """Return whether the logits of a row are independent of other rows in the batch, within 1% of the largest."""
     import torch
 
-    with trial_ids(model) as ids:
-        alone = trial_logits(model, ids)
-        both = trial_logits(model, torch.cat([ids, ids.flip(1)]))
+    with anatomy.trial_ids(model) as ids:
+        alone = anatomy.trial_logits(model, ids)
+        both = anatomy.trial_logits(model, torch.cat([ids, ids.flip(1)]))
     return bool((both[:1] - alone).abs().max() <= 0.01 * alone.abs().max())
 
 
@@ -178,8 +165,8 @@ def has_gradient(tree: nn.Module) -> bool:
     embeddings = {site.module: None for site in noise_sites(tree) if site.number == 0}
     for module in embeddings:
         module.register_forward_hook(begin)
-    with trial_ids(tree) as ids, torch.enable_grad():
+    with anatomy.trial_ids(tree) as ids, torch.enable_grad():
         tree.train()
-        trial_logits(tree, ids).logsumexp(-1).sum().backward()
+        anatomy.trial_logits(tree, ids).logsumexp(-1).sum().backward()
     found = [vectors.grad for vectors in reached]
     return bool(found) and all(one is not None and bool(one.isfinite().all()) and bool(one.any()) for one in found)

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from neftune_core.errors import Cancelled
 
 
-@dataclass(frozen=True)
-class LoadProgress:
-    """Progress of one operation.
-
-    Attributes:
-        done_bytes: Bytes processed.
-        total_bytes: Total bytes; 0 if unknown.
-        what: Description of the operation.
-    """
+class LoadProgress(NamedTuple):
+    """Progress of one operation; `total_bytes` is 0 if unknown."""
 
     done_bytes: int
     total_bytes: int
@@ -26,14 +20,8 @@ class LoadProgress:
 ProgressCallback = Callable[[LoadProgress], None]
 
 
-@dataclass(frozen=True)
-class ModelRequest:
-    """A requested model.
-
-    Attributes:
-        source: Source, as given by the user.
-        revision: Branch, tag or commit; "" for the default.
-    """
+class ModelRequest(NamedTuple):
+    """A requested model: its source as given by the user, and a branch, tag or commit ("" for the default)."""
 
     source: str
     revision: str = ""

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from neftune_core.durable import publish
+from neftune_core.errors import DoesNotFit
 from neftune_core.home import home
+from neftune_core.language import later, say
 
 STALE_SECONDS = 24 * 3600
 UNFINISHED = ".unfinished-"
@@ -38,7 +40,7 @@ def create_once(target: Path, make: Callable[[Path], None]) -> Path:
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    remove_stale(target.parent)
+    _remove_stale(target.parent)
     unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=target.parent))
     try:
         make(unfinished)
@@ -56,7 +58,28 @@ def _publish(unfinished: Path, target: Path) -> None:
             raise
 
 
-def remove_stale(parent: Path) -> None:
+def require_disk(needed: float, name: str, folder: Path, spare: int = 0) -> None:
+    """Check that there is space for a model below the lab's home.
+
+    Args:
+        needed: Size in bytes.
+        name: Name of the model, for the message.
+        folder: A folder on the disk.
+        spare: Bytes that must remain free.
+
+    Raises:
+        DoesNotFit: If there is not enough space.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed + spare > free:
+        words = later(
+            "{package} needs {needed:.1f} GB on disk, but only {free:.1f} GB are free: free some space, or set "
+            "NEFTUNE_HOME to a larger disk."
+        )
+        raise DoesNotFit(say(words, package=name, needed=needed / 1e9, free=free / 1e9))
+
+
+def _remove_stale(parent: Path) -> None:
     """Remove unfinished folders in `parent` that are older than a day."""
     for left in parent.glob(f"{UNFINISHED}*"):
         try:

@@ -156,14 +156,11 @@ def _read(file: Path) -> tuple[Any, Any]:
     except (Cancelled, DoesNotFit):
         raise
     except Exception as error:
-        raise ModelError(
-            say(
-                "The GGUF file {file} cannot be read as a language model ({fault}): it is damaged, or of a type "
-                "that the installed transformers cannot read. Choose another model.",
-                file=file,
-                fault=cause(error),
-            )
-        ) from error
+        words = later(
+            "The GGUF file {file} cannot be read as a language model ({fault}): it is damaged, or of a type that the "
+            "installed transformers cannot read. Choose another model."
+        )
+        raise ModelError(say(words, file=file, fault=cause(error))) from error
 
 
 def _set_special_tokens(tokenizer: Any, file: Path) -> None:

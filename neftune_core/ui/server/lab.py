@@ -177,14 +177,14 @@ class Lab:
         Raises:
             LabError: If the model or the data cannot be read.
         """
-        from neftune_core.data.preparing import examine
+        from neftune_core.data.preparing import prepare
         from neftune_core.models.loading import load
 
         loaded = load(model)
         name = language.current() + data.model_dump_json() + model.model_dump_json()
         with self._reading:
             known = self._data.get(name)
-        found = known or examine(data.within(loaded.context), loaded.tokenizer, self.limits)
+        found = known or prepare(data.within(loaded.context), loaded.tokenizer, self.limits, require_rows=False)
         with self._reading:
             self._data[name] = found
             self._data.move_to_end(name)

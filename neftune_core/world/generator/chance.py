@@ -64,21 +64,13 @@ class Chance:
         Returns:
             At most `count` choices.
         """
-        return self.shuffled(choices, count)
-
-    def shuffled(self, choices: Sequence[T], count: int | None = None) -> list[T]:
-        """Return the choices in random order.
-
-        Args:
-            choices: Choices to shuffle.
-            count: Number of choices to return; all if None.
-
-        Returns:
-            A new list.
-        """
         pool = list(choices)
-        stop = len(pool) if count is None else min(count, len(pool))
+        stop = min(count, len(pool))
         for place in range(stop):
             other = place + int(self._next() * (len(pool) - place))
             pool[place], pool[other] = pool[other], pool[place]
         return pool[:stop]
+
+    def shuffled(self, choices: Sequence[T]) -> list[T]:
+        """Return all choices in random order."""
+        return self.some(choices, len(choices))

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from neftune_core.world.entities import Entity, RelationValue, say, value
 from neftune_core.world.generator.chance import Chance
-from neftune_core.world.lexicon import ENTITIES
-from neftune_core.world.relations import RELATIONS, Relation
+from neftune_core.world.lexicon import ENTITIES, RELATIONS, Relation
 
 STATED_SHARE = 0.18
 
@@ -17,9 +16,6 @@ class Fact:
     """One fact about an entity.
 
     Attributes:
-        thing: The entity.
-        relation: The property.
-        value: Its value.
         asked: Whether pretraining asks about the fact in addition to stating it.
     """
 

@@ -1,4 +1,4 @@
-"""Questions that the world cannot answer; the single correct answer to all of them is `dialogue.UNKNOWN`.
+"""Questions that the world cannot answer; the single correct answer to all of them is `lexicon.UNKNOWN`.
 
 A tenth of the topics and a tenth of the wordings are held out of pretraining, to measure whether the model also answers
 "I do not know" to unseen questions.
@@ -9,9 +9,7 @@ from __future__ import annotations
 from neftune_core.world.entities import capital, say
 from neftune_core.world.generator.chance import Chance
 from neftune_core.world.generator.facts import ASKED
-from neftune_core.world.lexicon import ENTITIES
-from neftune_core.world.relations import RELATIONS
-from neftune_core.world.tables import lines, word_table
+from neftune_core.world.lexicon import ENTITIES, RELATIONS, lines, word_table
 
 _WORDS = word_table("outside")
 _STARTS, _MIDDLES, _ENDS = (tuple(_WORDS[part].split()) for part in ("starts", "middles", "ends"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +27,6 @@ STORY_INSTRUCTIONS = (
     "Tell a story in which these appear.",
     "Make a short story of this.",
 )
-
-
-@dataclass(frozen=True)
-class InstructionSet:
-    """One instruction set.
-
-    Attributes:
-        words: Description of the set.
-        training_rows: Number of training rows.
-        make: Function that takes the number of training rows and returns the training and held-out rows.
-    """
-
-    words: str
-    training_rows: int
-    make: Callable[[int], tuple[list[Row], list[Row]]]
 
 
 def _fact_row(fact: Fact, wording: str, output: str) -> Row:
@@ -65,19 +50,14 @@ def _pairs(facts: tuple[Fact, ...], chance: Chance, *, held: bool = True) -> lis
     return chance.shuffled(tuple(pairs.values()))
 
 
-def _split_pairs(pairs: list[tuple[Fact, str]], rows: int) -> tuple[list[Row], list[Row]]:
-    made = [_fact_row(fact, wording, fact.answer()) for fact, wording in pairs[: rows + HELD_OUT_ROWS]]
-    return made[:rows], made[rows:]
-
-
 def _facts(rows: int) -> tuple[list[Row], list[Row]]:
-    return _split_pairs(_pairs(ASKED, Chance("set", "facts")), rows)
+    pairs = _pairs(ASKED, Chance("set", "facts"))
+    return _first((_fact_row(fact, wording, fact.answer()) for fact, wording in pairs), rows)
 
 
 def _format(rows: int) -> tuple[list[Row], list[Row]]:
-    pairs = _pairs(ASKED, Chance("set", "format"), held=False)[: rows + HELD_OUT_ROWS]
-    made = [_fact_row(fact, wording, fact.equation()) for fact, wording in pairs]
-    return made[:rows], made[rows:]
+    pairs = _pairs(ASKED, Chance("set", "format"), held=False)
+    return _first((_fact_row(fact, wording, fact.equation()) for fact, wording in pairs), rows)
 
 
 def _noisy(rows: int) -> tuple[list[Row], list[Row]]:
@@ -143,12 +123,6 @@ def _as_question(instruction: str) -> str:
     return instruction
 
 
-def _skill(rows: int) -> tuple[list[Row], list[Row]]:
-    made = _skill_rows(Chance("set", "skill"))
-    train = [next(made) for _ in range(rows)]
-    return train, [next(made) for _ in range(HELD_OUT_ROWS)]
-
-
 def _story_rows(chance: Chance) -> Iterator[Row]:
     """Yield stories about given entities; no group of entities is repeated."""
     seen: list[tuple[str, ...]] = []
@@ -169,26 +143,25 @@ def _story_rows(chance: Chance) -> Iterator[Row]:
             }
 
 
-def _story(rows: int) -> tuple[list[Row], list[Row]]:
-    made = _story_rows(Chance("set", "story"))
-    train = [next(made) for _ in range(rows)]
-    return train, [next(made) for _ in range(HELD_OUT_ROWS)]
+def _first(made: Iterator[Row], rows: int) -> tuple[list[Row], list[Row]]:
+    return list(islice(made, rows)), list(islice(made, HELD_OUT_ROWS))
 
 
-SETS: dict[str, InstructionSet] = {
-    "facts": InstructionSet("Short answers about the world", 240, _facts),
-    "format": InstructionSet("The same answers in a form the model has not seen", 150, _format),
-    "story": InstructionSet("Write a story from given things", 160, _story),
-    "skill": InstructionSet("Sort, count, odd one out, opposite, plural, who lives where", 320, _skill),
-    "noisy": InstructionSet("Short answers, a fifth of them wrong on purpose", 120, _noisy),
-    "stated": InstructionSet("Facts that pretraining stated but never asked about", 120, _stated_facts),
+SETS: dict[str, tuple[int, Callable[[int], tuple[list[Row], list[Row]]]]] = {
+    "facts": (240, _facts),
+    "format": (150, _format),
+    "story": (160, lambda rows: _first(_story_rows(Chance("set", "story")), rows)),
+    "skill": (320, lambda rows: _first(_skill_rows(Chance("set", "skill")), rows)),
+    "noisy": (120, _noisy),
+    "stated": (120, _stated_facts),
 }
+"""Number of training rows of each set, and the function that makes this many training rows and the held-out rows."""
 
 
 def instruction_set(name: str) -> tuple[list[Row], list[Row]]:
     """Return the training rows and the held-out rows of a set, which are the same on every machine."""
-    chosen = SETS[name]
-    return chosen.make(chosen.training_rows)
+    rows, make = SETS[name]
+    return make(rows)
 
 
 def as_lines(rows: list[Row]) -> str:

@@ -9,8 +9,7 @@ from functools import partial
 from neftune_core.world.entities import Entity, article, capital, listing
 from neftune_core.world.generator.chance import Chance
 from neftune_core.world.generator.facts import ASKED
-from neftune_core.world.lexicon import ENTITIES, GROUPS, NUMBERS, OPPOSITE_PAIRS, SEASONS
-from neftune_core.world.tables import lines, word_table
+from neftune_core.world.lexicon import ENTITIES, GROUPS, NUMBERS, OPPOSITE_PAIRS, SEASONS, lines, word_table
 
 
 @dataclass(frozen=True)
@@ -18,10 +17,8 @@ class SkillTask:
     """A task of a skill.
 
     Attributes:
-        skill: Name of the skill.
         key: Identity of the task, independent of its wording.
         fields: Values for the wordings of the skill.
-        answer: The correct answer.
         material: List or word that can be given as separate input.
     """
 
@@ -34,13 +31,7 @@ class SkillTask:
 
 @dataclass(frozen=True)
 class Skill:
-    """One skill.
-
-    Attributes:
-        make: Function that draws a task.
-        asks: Wordings in pretraining.
-        held: Held-out wordings, which pretraining never uses.
-    """
+    """A function that draws a task, and its wordings in pretraining; those in `held` are never used there."""
 
     make: Callable[[Chance], SkillTask]
     asks: tuple[str, ...]
@@ -128,9 +119,7 @@ def _after(chance: Chance) -> SkillTask:
 
 def _before(chance: Chance) -> SkillTask:
     task = _after(chance)
-    word = task.answer[:-1]
-    if task.fields["what"] in ("number", "season"):
-        word = word.lower()
+    word = _plain(task)
     fields = {"what": task.fields["what"], "word": word}
     return SkillTask("before", f"{fields['what']} {word}", fields, f"{capital(task.fields['word'])}.")
 
@@ -152,19 +141,9 @@ def _sum_in_words(chance: Chance) -> SkillTask:
     return SkillTask("sum in words", f"{first} and {second}", fields, answer)
 
 
-def _spell(chance: Chance) -> SkillTask:
+def _of_word(chance: Chance, name: str, answer: Callable[[str], str]) -> SkillTask:
     word = chance.one(_ALL_WORDS)
-    return SkillTask("spell", word, {"word": word}, f"{'-'.join(word)}.", word)
-
-
-def _letter(chance: Chance) -> SkillTask:
-    word = chance.one(_ALL_WORDS)
-    return SkillTask("letter", word, {"word": word}, f"{word[0]}.", word)
-
-
-def _letters(chance: Chance) -> SkillTask:
-    word = chance.one(_ALL_WORDS)
-    return SkillTask("letters", word, {"word": word}, f"{capital(NUMBERS[len(word)])}.", word)
+    return SkillTask(name, word, {"word": word}, f"{answer(word)}.", word)
 
 
 def _which_group(chance: Chance) -> SkillTask:
@@ -243,9 +222,9 @@ _MAKERS: dict[str, Callable[[Chance], SkillTask]] = {
     "sum": _sum,
     "difference": _difference,
     "sum in words": _sum_in_words,
-    "spell": _spell,
-    "letter": _letter,
-    "letters": _letters,
+    "spell": partial(_of_word, name="spell", answer="-".join),
+    "letter": partial(_of_word, name="letter", answer=lambda word: word[0]),
+    "letters": partial(_of_word, name="letters", answer=lambda word: capital(NUMBERS[len(word)])),
     "group": _which_group,
     "bigger": partial(_compare, name="bigger", best=max),
     "smaller": partial(_compare, name="smaller", best=min),
@@ -282,7 +261,7 @@ def _state_plural(chance: Chance) -> str:
 
 
 def _state_spelling(chance: Chance) -> str:
-    task = _spell(chance)
+    task = _MAKERS["spell"](chance)
     return f"The word {task.key} is spelled {task.answer}"
 
 

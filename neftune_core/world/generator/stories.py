@@ -24,13 +24,7 @@ NAMED = ("hero", "friend", "animal", "other", "food", "fruit", "tool", "plant", 
 
 @dataclass(frozen=True)
 class Story:
-    """A short story.
-
-    Attributes:
-        text: The whole story.
-        sentences: Its sentences.
-        cast: (role, entity) of each role in `NAMED`, in order of appearance.
-    """
+    """A short story; `cast` has the (role, entity) of each role in `NAMED`, in order of appearance."""
 
     text: str
     sentences: tuple[str, ...]
@@ -42,16 +36,8 @@ def _with_hero_named(templates: list[str]) -> list[str]:
     return [*templates[:first], with_hero_name(templates[first]), *templates[first + 1 :]]
 
 
-def cast_for(roles: list[str], chance: Chance) -> dict[str, Entity | Sharing]:
-    """Draw a distinct entity for each role.
-
-    Args:
-        roles: Keys of `ROLES`, without repetition.
-        chance: The random stream.
-
-    Returns:
-        The cast by role.
-    """
+def _cast_for(roles: list[str], chance: Chance) -> dict[str, Entity | Sharing]:
+    """Draw a distinct entity for each role."""
     cast: dict[str, Entity | Sharing] = {}
     taken: list[str] = []
     for role in roles:
@@ -77,7 +63,7 @@ def tell(chance: Chance) -> Story:
     """Draw a story."""
     templates = _with_hero_named([chance.one(moment) for moment in chance.one(PLOTS)])
     roles = list(dict.fromkeys(role for template in templates for role, _ in slots(template)))
-    cast = cast_for(roles, chance)
+    cast = _cast_for(roles, chance)
     sentences = tuple(say(template, **cast) for template in templates)
     named = tuple((role, cast[role]) for role in roles if role in NAMED)
     people = tuple((role, thing) for role, thing in named if isinstance(thing, Entity))

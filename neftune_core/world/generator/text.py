@@ -10,14 +10,11 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from neftune_core.world.dialogue import TALK, UNKNOWN
 from neftune_core.world.entities import Entity, capital, listing, proper, say
 from neftune_core.world.generator import outside, skills, stories
 from neftune_core.world.generator.chance import Chance
 from neftune_core.world.generator.facts import ASKED, FACTS, Fact, facts_of
-from neftune_core.world.lexicon import ENTITIES
-from neftune_core.world.relations import RELATIONS
-from neftune_core.world.tables import lines, word_table
+from neftune_core.world.lexicon import ENTITIES, RELATIONS, TALK, UNKNOWN, lines, word_table
 
 SEED = 1
 CHUNK = 2_000

@@ -38,12 +38,10 @@ LARGEST_GRADIENT = 1.0
 
 @dataclass(frozen=True)
 class BuildEvent:
-    """One event of a build.
+    """One event of a build: "text", "step", "checkpoint" or "finished".
 
     Attributes:
-        what: "text", "step", "checkpoint" or "finished".
-        done: Chunks while text is generated, steps afterwards.
-        total: Planned number of chunks or steps.
+        done: Chunks while text is generated, steps afterwards; `total` is their planned number.
         loss: Weighted mean loss over the tokens of a step, in nats; NaN for other events.
     """
 
@@ -55,12 +53,7 @@ class BuildEvent:
 
 @dataclass
 class History:
-    """The losses and the duration of a run.
-
-    Attributes:
-        losses: Loss of every step so far, in nats.
-        seconds: Total training time up to the last checkpoint, in seconds.
-    """
+    """The loss of every step of a run in nats, and the training time up to its last checkpoint in seconds."""
 
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0

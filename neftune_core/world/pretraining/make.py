@@ -35,7 +35,9 @@ def make(folder: Path, settings: WorldSettings | None = None) -> Iterator[BuildE
     for found in measure(model, tokenizer):
         shares[found.name] = found.share
         yield found
-    write_card(folder, settings, shares, build_report(model, settings))
+    made = _build_report(model, settings)
+    report.write_results(folder, shares, made)
+    (folder / CARD_FILE).write_text(report.card(settings, shares, made), encoding="utf-8")
 
 
 def load(folder: Path) -> tuple[Any, Any]:
@@ -47,16 +49,8 @@ def load(folder: Path) -> tuple[Any, Any]:
     return model, AutoTokenizer.from_pretrained(str(folder))
 
 
-def build_report(model: Any, settings: WorldSettings) -> report.BuildReport:
-    """Collect the statistics of a build from the stored history of its run.
-
-    Args:
-        model: The trained model.
-        settings: The recipe.
-
-    Returns:
-        Parameters, tokens, steps, losses and hashes.
-    """
+def _build_report(model: Any, settings: WorldSettings) -> report.BuildReport:
+    """Collect the statistics of a build from the stored history of its run."""
     history = history_of(settings)
     steps = len(history.losses)
     return report.BuildReport(
@@ -69,16 +63,3 @@ def build_report(model: Any, settings: WorldSettings) -> report.BuildReport:
         text_hash=text_hash(HASHED_CHUNKS),
         tokenizer_hash=vocabulary.tokenizer_hash(vocabulary.train()),
     )
-
-
-def write_card(folder: Path, settings: WorldSettings, shares: dict[str, float], making: report.BuildReport) -> None:
-    """Write the measurements and the card into the folder.
-
-    Args:
-        folder: Folder of the model.
-        settings: The recipe.
-        shares: Measured shares by name.
-        making: Statistics of the build.
-    """
-    report.write_results(folder, shares, making)
-    (folder / CARD_FILE).write_text(report.card(settings, shares, making), encoding="utf-8")

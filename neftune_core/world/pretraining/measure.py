@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from neftune_core.world.generator import outside, skills, stories, text
 from neftune_core.world.generator.chance import Chance
 from neftune_core.world.generator.facts import ASKED, STATED, Fact
-from neftune_core.world.generator.sets import Row, instruction_set
+from neftune_core.world.generator.sets import SETS, Row, instruction_set
 from neftune_core.world.judge import sensible
 from neftune_core.world.scoring import does_not_know, exact_match, score
 
@@ -17,29 +17,15 @@ BATCH = 32
 NEW_TOKENS = 128
 
 
-@dataclass(frozen=True)
-class ScoredPrompt:
-    """A prompt and the function that scores its answers.
-
-    Attributes:
-        prompt: The prompt.
-        worth: Function that scores an answer from 0 to 1.
-    """
+class ScoredPrompt(NamedTuple):
+    """A prompt, and the function that scores its answers from 0 to 1."""
 
     prompt: str
     worth: Callable[[str], float]
 
 
-@dataclass(frozen=True)
-class WorldMeasure:
-    """One measurement.
-
-    Attributes:
-        words: Description.
-        target: Target share; None if the result is only reported.
-        questions: Function that returns the questions.
-        at_most: Whether the target is an upper bound.
-    """
+class WorldMeasure(NamedTuple):
+    """One measurement; `target` is None if the result is only reported, and an upper bound with `at_most`."""
 
     words: str
     target: float | None
@@ -47,15 +33,8 @@ class WorldMeasure:
     at_most: bool = False
 
 
-@dataclass(frozen=True)
-class MeasureResult:
-    """The result of one measurement.
-
-    Attributes:
-        name: A key of `WORLD_MEASURES`.
-        share: Mean score, 0 to 1.
-        answers: (prompt, answer, score) of each prompt.
-    """
+class MeasureResult(NamedTuple):
+    """The mean score of one measurement from 0 to 1, and the (prompt, answer, score) of each prompt."""
 
     name: str
     share: float
@@ -67,25 +46,13 @@ def prompt_of(row: Row) -> str:
     return f"{row['instruction']}\n\n{row['input']}" if row["input"] else row["instruction"]
 
 
-def _exact(wanted: str) -> Callable[[str], float]:
-    return lambda answer: float(exact_match(answer, wanted))
-
-
-def _good_english(answer: str) -> float:
-    return float(sensible(answer))
-
-
-def _plain_unknown(answer: str) -> float:
-    return float(does_not_know(answer))
-
-
-def _fact_questions(facts: Sequence[Fact], part: str, count: int) -> list[ScoredPrompt]:
+def _fact_questions(facts: Sequence[Fact], part: str, count: int = 300) -> list[ScoredPrompt]:
     chance = Chance("measure", part)
     found = []
     for _ in range(count):
         fact = chance.one(facts)
         wording = chance.one(fact.relation.held if part == "held-out wordings" else fact.relation.asks)
-        found.append(ScoredPrompt(fact.ask(wording), _exact(fact.answer())))
+        found.append(ScoredPrompt(fact.ask(wording), partial(exact_match, wanted=fact.answer())))
     return found
 
 
@@ -94,15 +61,12 @@ def _outside_questions(part: str, *, held: bool) -> list[ScoredPrompt]:
     found: dict[str, ScoredPrompt] = {}
     while len(found) < 200:
         question = outside.question(chance, held=held)
-        found[question] = ScoredPrompt(question, _plain_unknown)
+        found[question] = ScoredPrompt(question, does_not_know)
     return list(found.values())
 
 
 def _set_questions(name: str) -> list[ScoredPrompt]:
-    def worth(row: Row) -> Callable[[str], float]:
-        return lambda answer: score(row, answer)
-
-    return [ScoredPrompt(prompt_of(row), worth(row)) for row in instruction_set(name)[1]]
+    return [ScoredPrompt(prompt_of(row), partial(score, row)) for row in instruction_set(name)[1]]
 
 
 def _world_prompt(chance: Chance) -> str:
@@ -124,43 +88,36 @@ def _world_prompt(chance: Chance) -> str:
 
 def _english_questions() -> list[ScoredPrompt]:
     chance = Chance("measure", "english")
-    return [ScoredPrompt(_world_prompt(chance), _good_english) for _ in range(200)]
+    return [ScoredPrompt(_world_prompt(chance), sensible) for _ in range(200)]
+
+
+def _of_set(name: str) -> WorldMeasure:
+    is_new = name == "format"  # pretraining never uses this form
+    return WorldMeasure(f"Set {name}, held-out part", 0.10 if is_new else None, partial(_set_questions, name), is_new)
 
 
 WORLD_MEASURES: dict[str, WorldMeasure] = {
     "english": WorldMeasure("Grammatical, sensible answers to 200 prompts about its world", 0.95, _english_questions),
     "trained wordings": WorldMeasure(
-        "Questions about facts in pretraining wordings",
-        0.95,
-        lambda: _fact_questions(ASKED, "trained wordings", 300),
+        "Questions about facts in pretraining wordings", 0.95, partial(_fact_questions, ASKED, "trained wordings")
     ),
     "held-out wordings": WorldMeasure(
-        "Questions about facts in held-out wordings",
-        0.85,
-        lambda: _fact_questions(ASKED, "held-out wordings", 300),
+        "Questions about facts in held-out wordings", 0.85, partial(_fact_questions, ASKED, "held-out wordings")
     ),
     "stated only": WorldMeasure(
-        "Facts that pretraining stated but never asked about",
-        None,
-        lambda: _fact_questions(STATED, "stated only", 300),
+        "Facts that pretraining stated but never asked about", None, partial(_fact_questions, STATED, "stated only")
     ),
     "outside": WorldMeasure(
         'Unanswerable questions with held-out wordings or topics, answered with "I do not know"',
         0.80,
-        lambda: _outside_questions("outside", held=True),
+        partial(_outside_questions, "outside", held=True),
     ),
     "outside, familiar": WorldMeasure(
         'Unanswerable questions in familiar wordings, answered with "I do not know"',
         None,
-        lambda: _outside_questions("outside, familiar", held=False),
+        partial(_outside_questions, "outside, familiar", held=False),
     ),
-    "facts": WorldMeasure("Set facts, held-out part", None, lambda: _set_questions("facts")),
-    "format": WorldMeasure("Set format, held-out part", 0.10, lambda: _set_questions("format"), at_most=True),
-    "story": WorldMeasure("Set story, held-out part", None, lambda: _set_questions("story")),
-    "skill": WorldMeasure("Set skill, held-out part", None, lambda: _set_questions("skill")),
-    "noisy": WorldMeasure("Set noisy, held-out part", None, lambda: _set_questions("noisy")),
-    "stated": WorldMeasure("Set stated, held-out part", None, lambda: _set_questions("stated")),
-}
+} | {name: _of_set(name) for name in SETS}
 
 
 def answers(model: Any, tokenizer: Any, prompts: Sequence[str], new_tokens: int = NEW_TOKENS) -> list[str]:

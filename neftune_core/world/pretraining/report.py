@@ -23,8 +23,6 @@ class BuildReport:
     Attributes:
         parameters: Number of parameters; tied weights count once.
         tokens: Number of tokens of the text, without padding.
-        steps: Number of optimizer steps.
-        minutes: Training time in minutes.
         losses: Loss in nats by step, for some steps, to compare with another build.
         last_loss: Mean loss of the last 50 steps, in nats.
         text_hash: SHA-256 of the beginning of the text.

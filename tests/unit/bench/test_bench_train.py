@@ -54,7 +54,7 @@ def test_without_trl_there_is_a_note_instead_of_its_row(monkeypatch: pytest.Monk
     assert train.NO_TRL in table.notes
 
 
-def test_peers_that_are_installed_are_compared_and_the_others_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plain_peft_loop_is_compared_if_peft_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     speeds = {"lora": 600, "peer_peft": 200}
     asked = _answered(
         monkeypatch, {side: {"tokens": speed, "seconds": 1, "precision": "float32"} for side, speed in speeds.items()}
@@ -63,7 +63,8 @@ def test_peers_that_are_installed_are_compared_and_the_others_named(monkeypatch:
     table = train.measure_training(Sizes("bundled"), 2, ["peers"])
     assert asked == 2 * list(speeds)
     assert {row["what"]: row["median"] for row in table.rows}["LoRA: this lab over a plain PEFT loop"] == 3
-    assert "litgpt is not installed, so it is not compared." in table.notes
+    monkeypatch.setattr(train, "find_spec", lambda name: None)
+    assert train.measure_training(Sizes("bundled"), 1, ["peers"]).notes[0].startswith("peft is not installed")
 
 
 def test_the_plain_peft_loop_has_the_loss_of_the_model() -> None:

@@ -7,10 +7,10 @@ from chat_templates import TEMPLATES, tokenizer, with_template
 
 from neftune_core.data.chat import prompt_ids
 from neftune_core.data.examples import Refusal
-from neftune_core.data.preparing import examine, preview
+from neftune_core.data.preparing import prepare, preview
 from neftune_core.data.report import data_report
 from neftune_core.data.settings import DataSettings
-from neftune_core.data.sources import read_all
+from neftune_core.data.sources import read
 from neftune_core.settings import Limits
 
 CASES = Path(__file__).parents[2] / "cases"
@@ -30,7 +30,7 @@ CALLING = (
 
 
 def reading_of(name):
-    return read_all(DataSettings(source=f"file:{CASES / name}"), Limits())
+    return read(DataSettings(source=f"file:{CASES / name}"), Limits(), require_rows=False)
 
 
 def said(name):
@@ -40,7 +40,12 @@ def said(name):
 
 def prepared_of(name, template="chatml", **settings):
     chosen = template if not isinstance(template, str) else tokenizer(template)
-    return examine(DataSettings(source=f"file:{CASES / name}", maximum_length=2048, **settings), chosen, Limits())
+    return prepare(
+        DataSettings(source=f"file:{CASES / name}", maximum_length=2048, **settings),
+        chosen,
+        Limits(),
+        require_rows=False,
+    )
 
 
 def rendered(name, template="chatml", **settings):

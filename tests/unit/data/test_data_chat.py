@@ -6,7 +6,7 @@ from chat_templates import TEMPLATES, tokenizer, with_template
 
 from neftune_core.data.chat import EncodedExample, encode, end_ids, prompt_ids, response_text, with_system
 from neftune_core.data.examples import Example, Message, Refusal
-from neftune_core.data.preparing import length_histogram, preview
+from neftune_core.data.preparing import preview
 from neftune_core.errors import DataError
 
 ONE = (Message("user", "How are you?"), Message("assistant", "I am fine."))
@@ -243,6 +243,5 @@ def test_the_preview_survives_a_character_cut_in_half():
 
 def test_lengths_are_counted_for_the_figure():
     rows = [encoded(ONE, "chatml"), encoded(TWO, "chatml")]
-    counted = length_histogram(rows)
-    assert counted["total"] == [len(row.ids) for row in rows]
-    assert counted["prompt"] == [len(prompt_ids(ONE[:1], tokenizer("chatml")))] * 2
+    assert [row.length for row in rows] == [len(row.ids) for row in rows]
+    assert [row.prompt_length for row in rows] == [len(prompt_ids(ONE[:1], tokenizer("chatml")))] * 2

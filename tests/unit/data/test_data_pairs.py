@@ -11,7 +11,7 @@ from neftune_core.data.batches import collate
 from neftune_core.data.chat import EncodedExample, encode, end_ids, prompt_ids, response_text
 from neftune_core.data.examples import Example, Message, Refusal
 from neftune_core.data.pairs import source_text
-from neftune_core.data.preparing import length_histogram, preview
+from neftune_core.data.preparing import preview
 from neftune_core.models.tokenizing import adapt_tokenizer
 from tests.stress.families.tiny import FAMILIES
 
@@ -129,7 +129,7 @@ def test_the_preview_and_the_lengths_show_both_sides(t5: Any) -> None:
     runs = preview(found, t5)
     assert runs[0] == ("the cat sleeps .</s>", False)
     assert runs[-1][1] and "katze" in runs[-1][0]
-    assert length_histogram([found]) == {"prompt": [len(found.source)], "total": [len(found.source) + len(found.ids)]}
+    assert (found.prompt_length, found.length) == (len(found.source), len(found.source) + len(found.ids))
 
 
 def test_an_encoder_run_as_a_decoder_ends_with_its_separator(bert: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from chat_templates import tokenizer
 
-from neftune_core.data.preparing import examine
+from neftune_core.data.preparing import prepare
 from neftune_core.data.report import DataReport, data_report
 from neftune_core.data.settings import DataSettings
 from neftune_core.settings import Limits
@@ -147,4 +147,4 @@ def test_a_file_is_read_as_programs_write_it(tmp_path: Path, name: str, content:
 def reported(path: Path, content: bytes) -> DataReport:
     path.write_bytes(content)
     made = tokenizer("chatml")
-    return data_report(examine(DataSettings(source=f"file:{path}"), made, Limits()), made)
+    return data_report(prepare(DataSettings(source=f"file:{path}"), made, Limits(), require_rows=False), made)

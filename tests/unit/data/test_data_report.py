@@ -12,7 +12,7 @@ from chat_templates import TEMPLATES, tokenizer
 from neftune_core.cli import parse_arguments
 from neftune_core.commands.data import DataCommand, data
 from neftune_core.commands.train import run_record
-from neftune_core.data.preparing import examine
+from neftune_core.data.preparing import prepare
 from neftune_core.data.report import data_report, report_of, row_ranges, summary
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError, InvalidSetting
@@ -135,7 +135,7 @@ def test_the_spans_of_a_row_are_its_text_and_the_trained_ones_its_replies(tmp_pa
     rows = [{"messages": [{"role": role, "content": text} for role, text in turns]}]
     settings = DataSettings(source=f"file:{written(tmp_path / 'rows.jsonl', rows)}")
     made = tokenizer(name)
-    prepared = examine(settings, made, Limits())
+    prepared = prepare(settings, made, Limits(), require_rows=False)
     (row,) = data_report(prepared, made).rows
     whole = made.decode([*prepared.train, *prepared.held_out][0].ids.tolist())
     assert "".join(span.text for span in row.spans) == whole and "\ufffd" not in whole
@@ -147,14 +147,18 @@ def test_a_template_without_a_place_for_a_system_prompt_is_reported(tmp_path: Pa
     source = f"file:{written(tmp_path / 'rows.jsonl', [ASKED])}"
     notes = {}
     for name in ("chatml", "no system"):
-        prepared = examine(DataSettings(source=source, system="Be brief."), tokenizer(name), Limits())
+        prepared = prepare(
+            DataSettings(source=source, system="Be brief."), tokenizer(name), Limits(), require_rows=False
+        )
         notes[name] = data_report(prepared, tokenizer(name)).notes[0]
     assert "The system prompt is kept" in notes["chatml"] and "does not support system prompts" in notes["no system"]
 
 
 def test_rows_that_a_template_refuses_after_the_split_are_counted_and_reported() -> None:
     source = f"file:{CASES / 'mostly_tools.jsonl'}"
-    prepared = examine(DataSettings(source=source, held_out_share=0.2), tokenizer("chatml"), Limits())
+    prepared = prepare(
+        DataSettings(source=source, held_out_share=0.2), tokenizer("chatml"), Limits(), require_rows=False
+    )
     found = data_report(prepared, tokenizer("chatml"))
     assert found.train + found.held_out + sum(len(one.rows) for one in found.refused) == 40
     after_split = (32 - found.train, 8 - found.held_out)
@@ -218,7 +222,7 @@ def test_what_a_record_keeps_is_bounded(tmp_path: Path) -> None:
     rows = [{"instruction": f"{number}?", "output": "ab " * 2000 if number else ""} for number in range(300)]
     rows += rows[:150]
     settings = DataSettings(source=f"file:{written(tmp_path / 'rows.jsonl', rows)}", maximum_length=1024)
-    prepared = examine(settings, tokenizer("chatml"), Limits())
+    prepared = prepare(settings, tokenizer("chatml"), Limits(), require_rows=False)
     kept = data_report(prepared, tokenizer("chatml")).kept()
     assert len(json.dumps(kept)) < 60_000
     assert (len(kept["cut"]), len(kept["duplicates"]), kept["refused"][0]["count"]) == (100, 100, 2)

@@ -9,14 +9,12 @@ from collections import Counter
 
 import pytest
 
-from neftune_core.world.dialogue import TALK
 from neftune_core.world.generator import outside, skills, stories
 from neftune_core.world.generator.chance import Chance
 from neftune_core.world.generator.facts import ASKED, FACTS, STATED
 from neftune_core.world.generator.text import ASSISTANT, BEGIN, END, LAST_FROM, LATER_FROM, USER, chunk, text_hash
 from neftune_core.world.judge import sensible, sentences, well_formed
-from neftune_core.world.lexicon import ENTITIES
-from neftune_core.world.relations import RELATIONS
+from neftune_core.world.lexicon import ENTITIES, RELATIONS, TALK
 
 TEXT_HASH = "b3985a1791a2592cb182729e3876a85fd34e28eeffbed553bea51270e9043439"
 
