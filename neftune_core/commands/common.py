@@ -50,22 +50,14 @@ def record_by_name(name: str) -> Record:
 
 
 def study_by_name(name: str) -> Record:
-    """Return the record of one study.
-
-    Raises:
-        RecordError: If the record is a sweep; the message lists its studies.
-    """
+    """Return the record of one study; raise `RecordError`, listing the studies, if it is a sweep."""
     from neftune_core.sweeps.record import require_single
 
     return require_single(record_by_name(name))
 
 
 def writable(path: Path) -> Path:
-    """Return the expanded path of a file to write.
-
-    Raises:
-        InvalidSetting: If the folder of the file does not exist, or something already exists at the path.
-    """
+    """Return the expanded path of a file to write; raise `InvalidSetting` if it exists or its folder does not."""
     from neftune_core.export.models import require_free
 
     folder = path.expanduser().absolute().parent

@@ -47,11 +47,7 @@ class CompareCommand:
 
 
 def compare(arguments: CompareCommand) -> int:
-    """Print the answers, write them to `--out` if given, and return the exit status.
-
-    Raises:
-        LabError: If the records, prompts or decoding settings cannot be used.
-    """
+    """Print the answers, write them to `--out` if given, and return the exit status."""
     from neftune_core.evaluation.text_measures import with_measures
     from neftune_core.studies.comparison import compare_arms, selected_arms
     from neftune_core.studies.prompts import WRITERS, as_jsonl, read_prompts

@@ -89,11 +89,7 @@ class RunsCommand:
 
 
 def report(arguments: ReportCommand) -> int:
-    """Write the report of a record and return the exit status.
-
-    Raises:
-        LabError: If the record has no measurements yet, or the file cannot be written.
-    """
+    """Write the report of a record and return the exit status."""
     from neftune_core.export.report import write_report
 
     print(f"report: {write_report(record_by_name(arguments.record), writable(arguments.out))}")
@@ -101,11 +97,7 @@ def report(arguments: ReportCommand) -> int:
 
 
 def script(arguments: ScriptCommand) -> int:
-    """Write a script that reproduces a record, and return the exit status.
-
-    Raises:
-        LabError: If the record cannot be reproduced by a script.
-    """
+    """Write a script that reproduces a record, and return the exit status."""
     from neftune_core.export.script import script_folder
 
     folder = script_folder(study_by_name(arguments.record), arguments.folder)
@@ -114,11 +106,7 @@ def script(arguments: ScriptCommand) -> int:
 
 
 def verdict(arguments: VerdictCommand) -> int:
-    """Print the verdict on a record and return the exit status.
-
-    Raises:
-        LabError: If the record cannot be judged.
-    """
+    """Print the verdict on a record and return the exit status."""
     from dataclasses import asdict
 
     from neftune_core.evaluation.outcomes import Question
@@ -149,11 +137,7 @@ def verdict(arguments: VerdictCommand) -> int:
 
 
 def runs(arguments: RunsCommand) -> int:
-    """List, resume, continue, export, import or remove records, and return the exit status.
-
-    Raises:
-        LabError: If the record or the options cannot be used.
-    """
+    """List, resume, continue, export, import or remove records, and return the exit status."""
     from neftune_core.models.catalogue import gigabytes
     from neftune_core.studies.records import removal
     from neftune_core.studies.records.record import all_records, find

@@ -54,9 +54,6 @@ def record_to_run(arguments: SweepCommand) -> Sweep:
 
     An existing record with fewer seeds is extended. For a new record, the size of the sweep and an estimate of its
     duration are printed on standard error.
-
-    Raises:
-        LabError: If the record cannot be created.
     """
     from neftune_core.sweeps.estimate import plan
     from neftune_core.sweeps.more_seeds import extend, find_smaller
@@ -88,11 +85,7 @@ FORMS = ("text", "json", "csv")
 
 
 def form_of(arguments: SweepCommand) -> str:
-    """Return the format of the printed table, one of `FORMS`.
-
-    Raises:
-        InvalidSetting: If more than one format is requested.
-    """
+    """Return the format of the printed table, one of `FORMS`; raise `InvalidSetting` if more than one is requested."""
     if arguments.json and arguments.csv:
         raise InvalidSetting("The table can be printed as JSON or CSV, but not both: give either --json or --csv.")
     return "json" if arguments.json else "csv" if arguments.csv else "text"
@@ -181,11 +174,7 @@ def effect(row: TableRow, measure: str, epoch: str) -> str:
 
 
 def sweep(arguments: SweepCommand) -> int:
-    """Run the sweep and return the exit status.
-
-    Raises:
-        LabError: If the sweep cannot be run.
-    """
+    """Run the sweep and return the exit status."""
     if arguments.example:
         from neftune_core.sweeps.settings import EXAMPLE_SWEEP
 

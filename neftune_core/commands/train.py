@@ -47,11 +47,7 @@ def defaults(arguments: list[str]) -> TrainCommand | None:
 
 
 def read_study(path: Path) -> StudySettings:
-    """Read a study from a TOML file; file names in it are relative to the file.
-
-    Raises:
-        InvalidSetting: If the file cannot be read or a setting is invalid.
-    """
+    """Read a study from a TOML file, with paths relative to its folder; raise `InvalidSetting` if it cannot be read."""
     from neftune_core.studies.records.user_rows import with_absolute_files
 
     try:
@@ -62,11 +58,7 @@ def read_study(path: Path) -> StudySettings:
 
 
 def train(arguments: TrainCommand) -> int:
-    """Train the study and return the exit status.
-
-    Raises:
-        LabError: If the study cannot be trained.
-    """
+    """Train the study and return the exit status."""
     if arguments.example:
         print(to_toml(EXAMPLE, comments=True), end="")
         return 0

@@ -30,17 +30,11 @@ class Recorder(Protocol):
     """Interface that records the operations of one layer and repeats them on the same memory."""
 
     def record(self, run: Callable[[], Result]) -> tuple[Result, Callable[[], None]]:
-        """Record the operations of `run`.
+        """Record the operations of `run`, a function of tensors with fixed memory addresses.
 
-        Args:
-            run: A function of tensors with fixed memory addresses.
-
-        Returns:
-            The result of `run`, and a function that repeats the operations and overwrites the tensors of the result.
-            Before the first repetition, the values of these tensors are undefined.
-
-        Raises:
-            RuntimeError: If an operation cannot be recorded.
+        Return the result of `run`, and a function that repeats the operations and overwrites the tensors of the result.
+        Before the first repetition, the values of these tensors are undefined. Raise `RuntimeError` if an operation
+        cannot be recorded.
         """
 
 

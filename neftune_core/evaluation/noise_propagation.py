@@ -311,9 +311,8 @@ def _predictions(tree: nn.Module, hidden: Tensor, strengths: int, first: int) ->
 def _compare_predictions(logits: Tensor) -> tuple[Tensor, ...]:
     """Compare each row's prediction at one position with that of the first row; logits are `[rows, vocabulary]`.
 
-    Returns:
-        Divergence, entropy and whether the most probable token is the same, `[rows]` each. Then the ids and
-        probabilities of the most probable tokens, for the first row and the first draw of each strength.
+    Return divergence, entropy and whether the most probable token is the same, `[rows]` each. Then the ids and
+    probabilities of the most probable tokens, for the first row and the first draw of each strength.
     """
     scores = torch.log_softmax(logits.float(), dim=-1)
     chances = scores.exp()

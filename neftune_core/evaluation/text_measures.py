@@ -49,18 +49,14 @@ def with_typos(text: str, rate: float, generator: np.random.Generator) -> str:
 
 
 def with_measures(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Add measures to every answer in a line of a comparison.
+    """Return a line of a comparison, with answers by arm in `arms` and optionally a `reference`, with measures added.
 
-    Args:
-        line: The line, with answers by arm in `arms` and optionally a `reference`.
+    Every answer also has:
 
-    Returns:
-        A copy in which every answer also has:
-
-        * `characters`: Length of the answer in characters.
-        * `repetition`: Share of repeated word pairs within the first 50 words; None for fewer than two words. (In a
-          study, repetition counts tokens, and shorter answers are left out.)
-        * `rouge_l`: ROUGE-L with the reference, 0 to 1; None without a reference.
+    * `characters`: Length of the answer in characters.
+    * `repetition`: Share of repeated word pairs within the first 50 words; None for fewer than two words. (In a study,
+    repetition counts tokens, and shorter answers are left out.)
+    * `rouge_l`: ROUGE-L with the reference, 0 to 1; None without a reference.
     """
     reference = units(line.get("reference") or "")
     return {

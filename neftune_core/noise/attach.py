@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from neftune_core.noise.live import LiveNoise
 from neftune_core.noise.probe import require_effect
 from neftune_core.noise.schedules import SCHEDULES, multipliers
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.noise.sites import chosen_sites, family_of, unwrap_model
+from neftune_core.noise.sites import chosen_sites, family_of, hooks_on, unwrap_model
 
 # Prefixes of the `*_token_id` fields in model configurations.
 SPECIAL = ("bos", "eos", "pad", "cls", "sep", "mask", "unk", "decoder_start", "forced_bos", "forced_eos")
@@ -82,11 +83,9 @@ def noisy_embeddings(
             return (noise.add_to(output[0], *found), *output[1:])
         return noise.add_to(output, *found)
 
-    with ExitStack() as undo:
-        for handle in tracker.register():
-            undo.callback(handle.remove)
-        for module in {site.module: None for site in chosen}:
-            undo.callback(module.register_forward_hook(after_site, with_kwargs=True).remove)
+    modules = {site.module: None for site in chosen}
+    noisy = (module.register_forward_hook(after_site, with_kwargs=True) for module in modules)
+    with hooks_on(chain(tracker.register(), noisy)):
         yield model
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS, draw_unit, noise_key
+from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS, draw_unit
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.sites import Site, require_one_stream
 from neftune_core.noise.strength import standard_deviation
@@ -38,7 +38,7 @@ def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
 
 
 def sent_values(values: Sequence[float], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """Return numbers as a tensor on `device`; see `sent`.
+    """Return numbers as a tensor on `device`, `[len(values)]`; see `sent`.
 
     Args:
         values: The numbers.
@@ -46,7 +46,7 @@ def sent_values(values: Sequence[float], device: torch.device, dtype: torch.dtyp
         dtype: dtype of the tensor; by default the dtype of `torch.tensor(values)`.
 
     Returns:
-        The tensor, `[len(values)]`.
+        The tensor.
     """
     return sent(torch.tensor(values, dtype=dtype), device)
 
@@ -113,10 +113,9 @@ class ArmNoise:
 class AdversarialNoise:
     """The adversarial noise of one arm at one site: gradient ascent on the loss from a uniform draw.
 
-    The method is FreeLB (arXiv 1909.11764), except that each sequence's noise keeps the norm of its first draw.
-
-    The noise is `unit * scale`. The scale is set on the first forward pass, and is the same for all noised tokens of a
-    sequence. Ascent on `unit` is therefore also ascent on the noise.
+    The method is FreeLB (arXiv 1909.11764), except that each sequence's noise keeps the norm of its first draw. The
+    noise is `unit * scale`. The scale is set on the first forward pass, and is the same for all noised tokens of a
+    sequence, so ascent on `unit` is also ascent on the noise.
 
     Attributes:
         unit: Noise at unit scale, `[batch, padded, width]` float32; zero on tokens without noise.
@@ -141,7 +140,7 @@ class AdversarialNoise:
         """
         if self.scale is None:
             self.scale = deviations(arm, rows, clean)
-        return scaled_sum(clean, self.unit, self.scale)
+        return _scaled_sum(clean, self.unit, self.scale)
 
     def ascend(self, gradient: Tensor, rate: float) -> None:
         """Take one normalised gradient ascent step, then rescale to the original norm.
@@ -186,7 +185,7 @@ def initial_noise(
         part = rows[site.part]
         where = part.chosen(arm.settings)[..., None]
         shape = part.response.new_empty((*part.response.shape, widths[site.key]), dtype=torch.float32)
-        unit = draw_units(arm.settings.kind, site.key, part, shape) * where
+        unit = _draw_units(arm.settings.kind, site.key, part, shape) * where
         found[site.key] = AdversarialNoise(unit.requires_grad_(), torch.linalg.vector_norm(unit.detach(), dim=(1, 2)))
     return found
 
@@ -231,78 +230,35 @@ class BatchNoise:
                 by_arm[index] = arm.adversarial[site.key].add_to(clean, arm, rows)
                 continue
             if kind not in units:
-                units[kind] = draw_units(kind, site.key, rows, clean)
-            noisy = drop_tokens if KINDS[kind].drops else add_scaled
-            by_arm[index] = noisy(clean, units[kind], arm, rows, in_place=in_place)
+                units[kind] = _draw_units(kind, site.key, rows, clean)
+            if KINDS[kind].drops:
+                by_arm[index] = _drop_tokens(clean, units[kind], arm, rows, in_place=in_place)
+            else:
+                by_arm[index] = _scaled_sum(clean, units[kind], deviations(arm, rows, clean), in_place=in_place)
         return vectors if in_place else torch.cat(by_arm)
 
 
-def draw_units(kind: str, site_key: int, rows: Rows, clean: Tensor) -> Tensor:
-    """Draw the unit noise of every row.
+def _draw_units(kind: str, site_key: int, rows: Rows, clean: Tensor) -> Tensor:
+    """Draw the unit noise of every row, on the device of `clean`, `[batch, padded, width]`.
 
-    Args:
-        kind: Kind of noise, a key of `KINDS`.
-        site_key: Key of the site.
-        rows: The rows of the batch.
-        clean: Clean vectors, `[batch, padded, width]`; only shape and device are used.
-
-    Returns:
-        `[batch, padded, width]` float32, zero on padding; `[batch, padded, 1]` for kinds that drop tokens.
+    Return `[batch, padded, width]` float32, zero on padding; `[batch, padded, 1]` for kinds that drop tokens.
     """
     batch, padded, width = clean.shape
     units = torch.zeros(batch, padded, 1 if KINDS[kind].drops else width)
     for row, (key, length) in enumerate(zip(rows.keys, rows.lengths, strict=True)):
-        units[row, :length] = torch.from_numpy(draw_unit(kind, noise_key(*key, site_key), length, width))
+        units[row, :length] = torch.from_numpy(draw_unit(kind, (*key, site_key), length, width))
     return sent(units, clean.device)
 
 
-def add_scaled(clean: Tensor, units: Tensor, arm: ArmNoise, rows: Rows, *, in_place: bool) -> Tensor:
-    """Return `clean` plus `units` at the arm's scale.
-
-    Args:
-        clean: Clean vectors, `[batch, padded, width]`.
-        units: Unit draw from `draw_units`.
-        arm: The arm's noise.
-        rows: The rows of the batch.
-        in_place: Whether to overwrite `clean`.
-
-    Returns:
-        The noisy vectors, `[batch, padded, width]`, in the dtype of `clean`.
-    """
-    return scaled_sum(clean, units, deviations(arm, rows, clean), in_place=in_place)
-
-
-def scaled_sum(clean: Tensor, units: Tensor, scale: Tensor, *, in_place: bool = False) -> Tensor:
-    """Return `clean + units * scale`, computed in float32 and rounded once to the dtype of `clean`.
-
-    Args:
-        clean: Clean vectors, `[batch, padded, width]`.
-        units: Unit draw, `[batch, padded, width]` float32.
-        scale: Standard deviation per token, `[batch, padded, 1]` float32.
-        in_place: Whether to overwrite `clean`.
-
-    Returns:
-        The sum, `[batch, padded, width]`, in the dtype of `clean`.
-    """
+def _scaled_sum(clean: Tensor, units: Tensor, scale: Tensor, *, in_place: bool = False) -> Tensor:
+    """Return `clean + units * scale`, computed in float32 and rounded once to the dtype of `clean`."""
     if in_place:
         return clean.addcmul_(units, scale)
     return torch.addcmul(clean.float(), units, scale).to(clean.dtype)
 
 
-def drop_tokens(clean: Tensor, units: Tensor, arm: ArmNoise, rows: Rows, *, in_place: bool) -> Tensor:
-    """Return `clean` with a random share of the eligible tokens set to zero.
-
-    Args:
-        clean: Clean vectors, `[batch, padded, width]`.
-        units: Draw in `[0, 1)` per token, `[batch, padded, 1]`; tokens with a draw below the arm's strength are
-            dropped.
-        arm: The arm's noise; strengths above 1 count as 1.
-        rows: The rows of the batch.
-        in_place: Whether to overwrite `clean`.
-
-    Returns:
-        The vectors, `[batch, padded, width]`, in the dtype of `clean`.
-    """
+def _drop_tokens(clean: Tensor, units: Tensor, arm: ArmNoise, rows: Rows, *, in_place: bool) -> Tensor:
+    """Zero the tokens that the settings choose and whose draw, in `[0, 1)`, is below the strength of the arm."""
     where = (units < min(1.0, arm.strength)) & rows.chosen(arm.settings)[..., None]
     return clean.masked_fill_(where, 0) if in_place else clean.masked_fill(where, 0)
 

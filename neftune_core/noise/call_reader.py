@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,23 +20,16 @@ NOT_A_LABEL = -100
 Documents = list[list[NDArray[np.intp]]]
 """For each row, the token positions of its documents, one array per document (one per row unless packed)."""
 
-# Argument names, and the component that they describe; an empty string stands for the component that contains the
-# called module.
-MASKS = {"attention_mask": "", "decoder_attention_mask": DECODER}
-POSITIONS = {"position_ids": "", "decoder_position_ids": DECODER}
-BOUNDARIES = {"cu_seq_lens_q": "", "cu_seqlens": ""}
-LABELS = {"labels": DECODER}
-
-
-@dataclass
-class _Arguments:
-    """The arguments seen for one component, outermost module first; `ids` is the input of its embedding."""
-
-    masks: list[Tensor] = field(default_factory=list)
-    positions: list[Tensor] = field(default_factory=list)
-    boundaries: list[Tensor] = field(default_factory=list)
-    labels: list[Tensor] = field(default_factory=list)
-    ids: Tensor | None = None
+# What an argument contains, and the component that it describes: "" for the component that contains the called module.
+ARGUMENTS = {
+    "attention_mask": ("mask", ""),
+    "decoder_attention_mask": ("mask", DECODER),
+    "position_ids": ("positions", ""),
+    "decoder_position_ids": ("positions", DECODER),
+    "cu_seq_lens_q": ("boundaries", ""),
+    "cu_seqlens": ("boundaries", ""),
+    "labels": ("labels", DECODER),
+}
 
 
 @dataclass
@@ -44,8 +38,7 @@ class Call:
 
     Attributes:
         number: Number of the training call, from 1; 0 for a call in evaluation mode.
-        encoder_decoder: Whether the model is an encoder-decoder. Labels then describe the decoder's rows, and the
-            encoder reads the prompt.
+        encoder_decoder: Whether labels describe the decoder's rows, and the encoder reads the prompt.
         ran: Components that have run in this call.
         reached: Components that have run their embedding in this call.
         running: The component that was entered last.
@@ -56,7 +49,7 @@ class Call:
     ran: set[str] = field(default_factory=set)
     reached: set[str] = field(default_factory=set)
     running: str = ""
-    _given: dict[str, _Arguments] = field(default_factory=lambda: {ENCODER: _Arguments(), DECODER: _Arguments()})
+    _given: defaultdict[tuple[str, str], list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     _documents: dict[tuple[str, int, int], Documents] = field(default_factory=dict)
 
     def record(self, part: str, arguments: Mapping[str, Any]) -> None:
@@ -67,15 +60,9 @@ class Call:
                 component, except `labels`, which always belong to the decoder.
             arguments: The arguments by name.
         """
-        for names, attribute in (
-            (MASKS, "masks"),
-            (POSITIONS, "positions"),
-            (BOUNDARIES, "boundaries"),
-            (LABELS, "labels"),
-        ):
-            for name, owner in names.items():
-                if isinstance(arguments.get(name), Tensor):
-                    getattr(self._given[owner or part], attribute).append(arguments[name])
+        for name, (content, owner) in ARGUMENTS.items():
+            if isinstance(arguments.get(name), Tensor):
+                self._given[owner or part, content].append(arguments[name])
 
     def record_ids(self, part: str, ids: Tensor) -> None:
         """Record the input ids of the embedding.
@@ -84,7 +71,7 @@ class Call:
             part: The component of the embedding.
             ids: Its input.
         """
-        self._given[part].ids = ids
+        self._given[part, "ids"] = [ids]
 
     def documents(self, part: str, batch: int, length: int) -> Documents:
         """Return the positions of the real tokens of every row, one array per document.
@@ -106,18 +93,19 @@ class Call:
         """
         key = (part, batch, length)
         if key not in self._documents:
-            self._documents[key] = self._read_documents(self._given[part], part, batch, length)
+            self._documents[key] = self._read_documents(part, batch, length)
         return self._documents[key]
 
-    def _read_documents(self, given: _Arguments, part: str, batch: int, length: int) -> Documents:
-        mask = _fitting(given.masks, batch, length, "attention_mask")
-        if mask is None and self.encoder_decoder:
-            by_token = [labels for labels in given.labels if labels.dim() == 2]  # a single label per row is a class
+    def _read_documents(self, part: str, batch: int, length: int) -> Documents:
+        mask = _fitting(self._given[part, "mask"], batch, length, "attention_mask")
+        if mask is None and self.encoder_decoder:  # a single label per row is a class
+            by_token = [labels for labels in self._given[part, "labels"] if labels.dim() == 2]
             labels = _fitting(by_token, batch, length, "labels")
             mask = None if labels is None else labels != NOT_A_LABEL
-        flattened = given.boundaries if batch == 1 else []  # boundaries are counted over all rows
+        flattened = self._given[part, "boundaries"] if batch == 1 else []  # boundaries are counted over all rows
         boundaries = flattened[-1].detach().cpu().numpy().astype(np.int64) if flattened else None
-        positions = _fitting(given.positions, batch, length, "position_ids") if boundaries is None else None
+        restarts = [] if flattened else self._given[part, "positions"]
+        positions = _fitting(restarts, batch, length, "position_ids")
         rows: Documents = []
         for row in range(batch):
             tokens = np.arange(length) if mask is None else np.flatnonzero(mask[row])
@@ -148,7 +136,7 @@ class Call:
             true[row, np.concatenate(documents) if documents else []] = True
         if self.encoder_decoder:
             return true & (part == (ENCODER if side == "prompt" else DECODER))
-        labels = _fitting(self._given[part].labels, batch, length, "labels")
+        labels = _fitting(self._given[part, "labels"], batch, length, "labels")
         if labels is None:
             raise NoEffect(
                 f"Noise on the {side} alone needs labels (-100 on the prompt), and a call had none: pass labels to "
@@ -170,8 +158,7 @@ class Call:
         Raises:
             NoEffect: If the call had no token ids, or not one per vector.
         """
-        given = self._given[part].ids
-        found = None if given is None else _fitting([given], batch, length, "input_ids")
+        found = _fitting(self._given[part, "ids"], batch, length, "input_ids")
         if found is None:
             raise NoEffect(
                 f"The special tokens of the {part} are unknown, because a call had no input_ids: pass input_ids."

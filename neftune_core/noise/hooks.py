@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils.hooks import RemovableHandle
 
 from neftune_core.errors import NoEffect
 from neftune_core.noise.call_reader import Call, arguments_of
@@ -44,16 +45,14 @@ class CallTracker:
         """Return this object itself, so that the hooks of a copied model do nothing: its modules are unknown here."""
         return self
 
-    def register(self) -> list[Any]:
-        """Register the hooks and return their handles."""
-        handles: list[Any] = []
+    def register(self) -> Iterator[RemovableHandle]:
+        """Register the hooks, and yield the handle of each."""
         for module in self._entries:
-            handles.append(module.register_forward_pre_hook(self._before_forward, with_kwargs=True))
-            handles.append(module.register_forward_hook(self._after_forward))
+            yield module.register_forward_pre_hook(self._before_forward, with_kwargs=True)
+            yield module.register_forward_hook(self._after_forward)
         for module, by_part in self._sites.items():
             if any(site.number == EMBEDDING_SITE for site in by_part.values()):
-                handles.append(module.register_forward_pre_hook(self._before_embedding, with_kwargs=True))
-        return handles
+                yield module.register_forward_pre_hook(self._before_embedding, with_kwargs=True)
 
     def locate(self, module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Site, Call] | None:
         """Return the site that has just run and the training call that it belongs to.

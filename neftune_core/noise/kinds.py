@@ -122,21 +122,6 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def noise_key(seed: int, epoch: int, example: int, site: int = EMBEDDING_SITE) -> tuple[int, int, int, int]:
-    """Return the key of a draw in the lab's own engine.
-
-    Args:
-        seed: Study seed.
-        epoch: Epoch, from 0.
-        example: Index of the example in the training data.
-        site: Key of the site.
-
-    Returns:
-        The integers that select the random stream.
-    """
-    return (seed, epoch, example, site)
-
-
 def draw_unit(
     kind: str, key: tuple[int, ...], length: int, width: int, purpose: Purpose = Purpose.NOISE
 ) -> NDArray[np.float32]:
@@ -146,7 +131,7 @@ def draw_unit(
 
     Args:
         kind: Kind of noise, a key of `KINDS`.
-        key: Non-negative integers, see `noise_key`.
+        key: Non-negative integers; in the lab's own engine `(study seed, epoch, example, key of the site)`.
         length: Number of tokens.
         width: Embedding width.
         purpose: The random stream to use.
@@ -168,7 +153,7 @@ def draw_unit_into(out: NDArray[np.float32], kind: str, key: tuple[int, ...], pu
     Args:
         out: Contiguous float32 array, `[length, width]` or `[length, 1]`.
         kind: Kind of noise, a key of `KINDS`.
-        key: Non-negative integers, see `noise_key`.
+        key: As for `draw_unit`.
         purpose: The random stream to use.
     """
     KINDS[kind].draw(stream(purpose, *key), out)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neftune_core.errors import InvalidSetting
 from neftune_core.noise.call_reader import Call, Documents
-from neftune_core.noise.kinds import KINDS, draw_unit_into, noise_key
+from neftune_core.noise.kinds import KINDS, draw_unit_into
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.sites import Site, require_one_stream
 from neftune_core.noise.strength import standard_deviation
@@ -124,7 +124,7 @@ class LiveNoise:
                 if names is None:
                     draw_unit_into(drawn, self.settings.kind, (*self.key, *key, row, number), Purpose.LIVE_NOISE)
                 else:
-                    named = noise_key(*names[row], site)
+                    named = (*names[row], site)
                     draw_key = named if number == 0 else (*named, number)
                     draw_unit_into(drawn, self.settings.kind, draw_key, Purpose.NOISE)
                 if factors is not None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS, draw_unit, noise_key
+from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS, draw_unit
 
 Vectors = NDArray[np.float32]
 
@@ -126,7 +126,7 @@ def unit_draw(sentence: Sentence, kind: str, seed: int, epoch: int = 0) -> Vecto
         `[length, width]` float32; `[length, 1]` for kinds that drop tokens.
     """
     length, width = sentence.clean.shape
-    return draw_unit(kind, noise_key(seed, epoch, 0, sentence.site), length, width)
+    return draw_unit(kind, (seed, epoch, 0, sentence.site), length, width)
 
 
 def spread(sentence: Sentence, seed: int) -> dict[str, Any]:
@@ -158,11 +158,7 @@ def spread(sentence: Sentence, seed: int) -> dict[str, Any]:
 
 
 def plane_axes(clean: Vectors) -> tuple[Vectors, float]:
-    """Return the plane of the first two principal components.
-
-    Returns:
-        Orthonormal axes, `[width, 2]`, and the share of the variance that they explain.
-    """
+    """Return the first two principal axes, `[width, 2]` orthonormal, and the share of the variance that they explain."""
     centred = clean - clean.mean(0)
     values, vectors = np.linalg.eigh(centred @ centred.T)
     components = centred.T @ vectors[:, ::-1][:, :2]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from neftune_core.errors import NoEffect
 from neftune_core.language import say
 from neftune_core.noise.kinds import EMBEDDING_SITE
-from neftune_core.noise.sites import Site, family_of, is_encoder_decoder
+from neftune_core.noise.sites import Site, family_of, hooks_on, is_encoder_decoder
 
 FIRST_ID, TOKENS = 3, 4
 """First token id and number of tokens: small ids that every vocabulary has, after the usual special tokens."""
@@ -36,7 +35,8 @@ def require_effect(model: nn.Module, sites: Sequence[Site]) -> None:
     clean = _output(model)
     for group in [*embeddings, layers] if layers else embeddings:
         reached: set[nn.Module] = set()
-        with _hooks_on(group, _loud(reached)):
+        loud, modules = _loud(reached), {site.module: None for site in group}
+        with hooks_on(module.register_forward_hook(loud) for module in modules):
             noisy = _output(model)
         silent = [site for site in group if site.module not in reached]
         if silent or torch.equal(clean, noisy):
@@ -63,16 +63,6 @@ def _loud(reached: set[nn.Module]) -> Callable[[nn.Module, Any, Any], Any]:
         return (loud, *output[1:]) if isinstance(output, tuple) else loud
 
     return add
-
-
-@contextmanager
-def _hooks_on(sites: Sequence[Site], hook: Callable[..., Any]) -> Iterator[None]:
-    handles = [module.register_forward_hook(hook) for module in {site.module: None for site in sites}]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _output(model: nn.Module) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Self
 
 from pydantic import model_validator
@@ -24,18 +23,6 @@ SITE_WORDS = {EMBEDDING: EMBEDDING_SITE, TABLES: TABLES_SITE}
 _SITES = re.compile(rf"\s*({EMBEDDING}|{TABLES}|\d{{1,4}}(\s*-\s*\d{{1,4}})?)\s*", re.ASCII)
 
 
-def _kind_choices() -> Mapping[str, str]:
-    return {name: kind.words for name, kind in KINDS.items()}
-
-
-def _unit_choices() -> Mapping[str, str]:
-    return {**{name: unit.words for name, unit in UNITS.items()}, SHARE: "share of tokens (token dropout)"}
-
-
-def _schedule_choices() -> Mapping[str, str]:
-    return {name: schedule.words for name, schedule in SCHEDULES.items()}
-
-
 class NoiseSettings(Settings):
     """Kind, strength, sites and schedule of the noise."""
 
@@ -52,7 +39,10 @@ class NoiseSettings(Settings):
         "alpha follows the paper: it is divided by the square root of length times width. std is the "
         "standard deviation of every coordinate, regardless of the length. relative is a multiple of the "
         "root-mean-square coordinate of the clean vectors. The strength of token dropout is the share of tokens.",
-        choices=_unit_choices,
+        choices=lambda: {
+            **{name: unit.words for name, unit in UNITS.items()},
+            SHARE: "share of tokens (token dropout)",
+        },
     )
     kind: str = setting(
         "uniform",
@@ -60,7 +50,7 @@ class NoiseSettings(Settings):
         "deviation at the same strength. Some papers do not equalise the standard deviations: a Gaussian at alpha 5, "
         "drawn as N(0, 1) times alpha / sqrt(length times width), is 1.7 times as strong as the NEFTune paper's "
         "uniform noise.",
-        choices=_kind_choices,
+        choices=lambda: {name: kind.words for name, kind in KINDS.items()},
     )
     length_rule: str = setting(
         "true",
@@ -77,7 +67,11 @@ class NoiseSettings(Settings):
         "per-layer embeddings.",
         max_length=100,
     )
-    schedule: str = setting("constant", "How the strength changes over the run.", choices=_schedule_choices)
+    schedule: str = setting(
+        "constant",
+        "How the strength changes over the run.",
+        choices=lambda: {name: schedule.words for name, schedule in SCHEDULES.items()},
+    )
     schedule_point: float = setting(
         0.5,
         "Share of the run after which the warm-up is complete or the noise is switched off.",
@@ -151,11 +145,7 @@ class NoiseSettings(Settings):
         """
         if self.is_silent:
             return "control"
-        parts = (
-            [self.kind, _digits(self.strength)]
-            if self.unit == SHARE
-            else [self.kind, self.unit, _digits(self.strength)]
-        )
+        parts = [self.kind, *([] if self.unit == SHARE else [self.unit]), _digits(self.strength)]
         if self.length_rule != "true":
             parts.append(self.length_rule)
         if self.tokens != "all":

@@ -51,21 +51,3 @@ def standard_deviation(strength: float, unit: str, length: int, width: int, sign
         3); `strength` for "std"; `strength * signal` for "relative".
     """
     return strength * UNITS[unit].scale(length, width, signal)
-
-
-def equivalents(strength: float, unit: str, length: int, width: int, signal: float) -> dict[str, float]:
-    """Convert a strength to every unit.
-
-    Args:
-        strength: Noise strength, in `unit`.
-        unit: "alpha", "std" or "relative".
-        length: Number of real tokens.
-        width: Embedding width.
-        signal: Root-mean-square coordinate of the clean vectors.
-
-    Returns:
-        The equivalent strength by unit; infinity for "relative" if `signal` is 0.
-    """
-    deviation = standard_deviation(strength, unit, length, width, signal)
-    scales = {name: other.scale(length, width, signal) for name, other in UNITS.items()}
-    return {name: deviation / scale if scale else math.inf for name, scale in scales.items()}

@@ -313,8 +313,7 @@ class SeedHistory:
     def _cross_selected(self, arm: str) -> tuple[RowMeasures, dict[str, float], float] | None:
         """Measure each half of the held-out rows at the epoch that is best on the other half.
 
-        Returns:
-            The rows, their measures and the mean of the two epochs; None if row measures are missing.
+        Return the rows, their measures and the mean of the two epochs; None if row measures are missing.
         """
         by_step = [(step, self._rows(step, arm)) for step in self.trained]
         kept = [(step, rows) for step, rows in by_step if rows is not None]

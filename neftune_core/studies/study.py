@@ -307,8 +307,7 @@ def _one_seed(ready: _StudyState, seed: int) -> Iterator[Event]:
 def _begin(ready: _StudyState, run: Lockstep) -> Generator[Event, None, set[int]]:
     """Yield `started` for a new seed; for an interrupted one, restore its checkpoint and rewind the log.
 
-    Returns:
-        The steps that are already evaluated.
+    Return the steps that are already evaluated.
     """
     record, seed = ready.record, run.study.seed
     if not any(event["event"] == "started" and event.get("seed") == seed for event in record.events()):

@@ -149,11 +149,7 @@ def create_sweep(
 
 
 def read_sweep(path: Path) -> SweepSettings:
-    """Read a sweep from a TOML file; paths in it are relative to its folder.
-
-    Raises:
-        InvalidSetting: If the file cannot be read or is invalid.
-    """
+    """Read a sweep from a TOML file, with paths relative to its folder; raise `InvalidSetting` if it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -203,9 +203,7 @@ def points(sweep: SweepSettings) -> list[dict[str, Value]]:
 def cells(sweep: SweepSettings) -> list[Cell]:
     """Return the cells in running order, all of one seed before the next; the order depends only on the settings.
 
-    Raises:
-        InvalidSetting: If a combination is invalid.
-        DoesNotFit: If there are too many combinations.
+    Raise `InvalidSetting` if a combination is invalid, and `DoesNotFit` if there are too many.
     """
     groups: dict[tuple[tuple[str, Value], ...], list[NoiseSettings]] = {}
     for point in points(sweep):

@@ -18,12 +18,9 @@ PATIENCE_SECONDS = 0.4
 
 @contextmanager
 def claiming(path: Path) -> Iterator[bool]:
-    """Lock the file at `path` during the block, and yield whether the lock was acquired.
+    """Lock the file at `path`, created if missing, during the block; yield whether the lock was acquired.
 
-    The file is created if missing.
-
-    Raises:
-        OSError: If the file cannot be written.
+    Raise `OSError` if the file cannot be written.
     """
     lock = acquire_lock(path, timeout=PATIENCE_SECONDS, poll_interval=0.02)
     if lock is None:

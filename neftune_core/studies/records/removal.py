@@ -35,14 +35,7 @@ def remove(record: Record) -> None:
 
 
 def discard(record: Record) -> None:
-    """Remove a record; `restore` can undo this for `UNDO_SECONDS`.
-
-    Args:
-        record: The record.
-
-    Raises:
-        RecordError: If the record is running.
-    """
+    """Remove a record; `restore` can undo this for `UNDO_SECONDS`. Raise `RecordError` if the record is running."""
     aside = record.folder.with_name(f"{DISCARDED}{record.id}")
     _move_aside(record, aside)
     if not aside.exists():

@@ -226,17 +226,9 @@ def answer_of(line: bytes) -> dict[str, Any] | None:
 
 
 def about_of(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Read `record.json`.
+    """Return the valid parts of `record.json`, and the names of the invalid ones.
 
-    Args:
-        path: The file.
-
-    Returns:
-        Its valid parts, and the names of the invalid ones.
-
-    Raises:
-        OSError: If the file cannot be read.
-        ValueError: If it is too large or not a JSON object.
+    Raise `OSError` if the file cannot be read, and `ValueError` if it is too large or not a JSON object.
     """
     found = read_json(read_file(path, SETTINGS_BYTES), SETTINGS_VALUES, odd_numbers=True)
     if not isinstance(found, dict):
@@ -250,17 +242,9 @@ def about_of(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def metrics_of(path: Path) -> dict[str, dict[str, Any]]:
-    """Read `metrics.json`.
+    """Return the measures in `metrics.json` by seed (the number as text), without invalid entries.
 
-    Args:
-        path: The file.
-
-    Returns:
-        Measures by seed (the number as text), without invalid entries.
-
-    Raises:
-        OSError: If the file cannot be read.
-        ValueError: If it is too large or has no seeds.
+    Raise `OSError` if the file cannot be read, and `ValueError` if it is too large or has no seeds.
     """
     found = read_json(read_file(path, METRICS_BYTES), METRICS_VALUES)
     seeds = found.get("seeds") if isinstance(found, dict) else None

@@ -94,17 +94,7 @@ class Classroom:
 
 
 def make_class(owner: str) -> str:
-    """Create a class.
-
-    Args:
-        owner: Key of the teacher.
-
-    Returns:
-        Its code.
-
-    Raises:
-        RecordError: If the teacher or this server has too many classes.
-    """
+    """Create a class of a teacher and return its code; raise `RecordError` if the teacher or this server has too many."""
     with _locked():
         every = [found for path in _folder().glob("*.json") if (found := _read(path.stem)) is not None]
         mine = [found.code for found in every if found.is_of(owner)]

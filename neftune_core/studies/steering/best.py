@@ -50,11 +50,7 @@ class BestKeeper:
                 best_arms.keep_only(last, {event["step"], *before[-1:]})
 
     def followed(self, steps: Iterator[Event]) -> Iterator[Event]:
-        """Yield and process the events of the training until its end or until early stopping.
-
-        Args:
-            steps: Events of the training.
-        """
+        """Yield and process the events of the training until its end or until early stopping."""
         if not self.is_over:  # true from the start if the run was interrupted after early stopping
             for event in steps:
                 self.follow(event)

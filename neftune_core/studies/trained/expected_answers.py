@@ -80,13 +80,9 @@ def taught_by_rows(prepared: PreparedData) -> str:
 
 
 def taught_by_set(data: Mapping[str, Any]) -> str:
-    """Return a sentence, shown with the prompts of a study, on what models learn from a starter set; "" for other data.
+    """Return a sentence on what models learn from the starter set that `data`, a description in a record, names.
 
-    Args:
-        data: Description of the data in a record, with `title`.
-
-    Returns:
-        The sentence.
+    It is shown with the prompts of a study; "" for other data.
     """
     title = str(data.get("title"))
     if title not in STARTERS:

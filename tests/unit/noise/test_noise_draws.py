@@ -10,10 +10,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from page_numbers import equivalents
 
 from neftune_core.errors import InvalidSetting
 from neftune_core.noise.kinds import KINDS, draw_unit, draw_unit_into
-from neftune_core.noise.strength import UNITS, equivalents, standard_deviation
+from neftune_core.noise.strength import UNITS, standard_deviation
 from neftune_core.randomness import Purpose
 
 SAMPLE = (400, 1000)
