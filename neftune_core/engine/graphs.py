@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from neftune_core.engine.armset import ArmSet, Pass
-from neftune_core.noise.kinds import EMBEDDING_SITE
 
 Result = TypeVar("Result")
 Key = tuple[object, ...]
@@ -78,8 +77,7 @@ def capture_layers(arms: ArmSet, make_recorder: Callable[[], Recorder] = CudaRec
     Returns:
         The captured layers.
     """
-    layers = {site.module: None for site in arms.sites if site.number > EMBEDDING_SITE}
-    captured = [CapturedLayer(layer, arms.running_pass, make_recorder()) for layer in layers]
+    captured = [CapturedLayer(layer, arms.running_pass, make_recorder()) for layer in arms.layers]
     for one in captured:
         one.layer.forward = one
         arms.before_training.append(one.begin_pass)

@@ -270,9 +270,11 @@ class Lockstep(Generic[Study]):
         results = self.optimizer.step(losses, rates, norms, self.scale.value)
         self.scale.stepped()
         self.noise.follow(losses)
-        self.alive = [slot for slot in self.alive if results[slot].finite]
+        self.alive = [
+            slot for slot in self.alive if math.isfinite(losses[slot]) and math.isfinite(results[slot]["gradient_norm"])
+        ]
         for slot, numbers in arms.items():
-            numbers |= results[slot].numbers
+            numbers |= results[slot]
             if self.noise.is_scheduled(slot):
                 numbers["noise_multiplier"] = noise[slot].multiplier
         return {

@@ -74,20 +74,6 @@ class Hyperparameters:
     decay: Mapping[int, float]
 
 
-@dataclass(frozen=True)
-class StepResult:
-    """The result of one step for one arm.
-
-    Attributes:
-        finite: Whether the arm's loss and gradient were finite.
-        numbers: `gradient_norm` before clipping, `clipped`, and `weight_distance` (norm of the total change since the
-            start).
-    """
-
-    finite: bool
-    numbers: dict[str, float | bool]
-
-
 @dataclass(frozen=True, eq=False)
 class Block:
     """Trained tensors of the same slots, concatenated so that a step takes few operations.
@@ -208,7 +194,7 @@ class ArmOptimizer:
 
     def step(
         self, losses: Mapping[int, float], rates: Hyperparameters, norms: Sequence[float], scale: float = 1.0
-    ) -> dict[int, StepResult]:
+    ) -> dict[int, dict[str, float | bool]]:
         """Update the arms from their gradients.
 
         An arm with a non-finite loss or gradient is not changed.
@@ -220,7 +206,7 @@ class ArmOptimizer:
             scale: Loss scale of the gradients.
 
         Returns:
-            The result by slot.
+            By slot: `gradient_norm` before clipping, `clipped`, and `weight_distance` (norm of all changes together).
         """
         true = [norm / scale for norm in norms]
         finite = [slot for slot, loss in losses.items() if math.isfinite(loss) and math.isfinite(true[slot])]
@@ -234,14 +220,11 @@ class ArmOptimizer:
             self.adamw.step()
         distances = self.distances()
         return {
-            slot: StepResult(
-                slot in finite,
-                {
-                    "gradient_norm": true[slot],
-                    "clipped": limits.get(slot, 1.0) < 1,
-                    "weight_distance": distances[slot],
-                },
-            )
+            slot: {
+                "gradient_norm": true[slot],
+                "clipped": limits.get(slot, 1.0) < 1,
+                "weight_distance": distances[slot],
+            }
             for slot in losses
         }
 

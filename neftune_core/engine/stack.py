@@ -55,7 +55,7 @@ class StackedLinear(nn.Module):
         self.base = base
         self.scale = scale
         self._pass = now
-        inputs, outputs = linear_shape(base)
+        inputs, outputs = _linear_shape(base)
         device = cast(Tensor, base.weight).device
         self.down = nn.Parameter(torch.zeros(slots, rank, inputs, device=device))
         self.up = nn.Parameter(torch.zeros(slots, rank, outputs, device=device))
@@ -153,7 +153,7 @@ def _select_slots(stacked: Tensor, active: tuple[int, ...]) -> Tensor:
     return stacked[sent_values(active, stacked.device)]
 
 
-def linear_shape(linear: nn.Module) -> tuple[int, int]:
+def _linear_shape(linear: nn.Module) -> tuple[int, int]:
     """Return `(inputs, outputs)` of an `nn.Linear`, or of GPT-2's `Conv1D`, which stores its weight transposed."""
     rows, columns = cast(Tensor, linear.weight).shape
     return (columns, rows) if isinstance(linear, nn.Linear) else (rows, columns)
@@ -188,7 +188,7 @@ class AdapterStack(ArmSet):
     def _prepare_tree(self) -> None:
         for name in linear_maps(self.tree, self.targets):
             base = self.tree.get_submodule(name)
-            module = StackedLinear(base, self.slots, self.rank, self.alpha / self.rank, self._pass)
+            module = StackedLinear(base, self.slots, self.rank, self.alpha / self.rank, self.running_pass)
             parent, _, leaf = name.rpartition(".")
             setattr(self.tree.get_submodule(parent), leaf, module)
             self.adapted[name] = module

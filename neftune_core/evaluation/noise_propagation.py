@@ -28,7 +28,16 @@ from neftune_core.models.tokenizing import decoding
 from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
 from neftune_core.noise.kinds import EMBEDDING_SITE
 from neftune_core.noise.preview import PADDED_LENGTH
-from neftune_core.noise.sites import DECODER, ENCODER, Site, chosen_sites, family_of, is_encoder_decoder, noise_sites
+from neftune_core.noise.sites import (
+    DECODER,
+    ENCODER,
+    Site,
+    chosen_sites,
+    family_of,
+    hooks_on,
+    is_encoder_decoder,
+    noise_sites,
+)
 
 if TYPE_CHECKING:
     from neftune_core.models.loading import LoadedModel
@@ -52,10 +61,10 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer after which the perturbation is measured.
+    """A layer after which the perturbation is measured; a causal model is a decoder.
 
     Attributes:
-        part: `ENCODER` or `DECODER`; a causal model is a decoder.
+        part: `ENCODER` or `DECODER`.
         number: 0 for the embedding of the part; its layers are numbered from 1.
     """
 
@@ -148,7 +157,7 @@ def measure_propagation(
     numbers = sorted({site.number for site in chosen_sites(tree, noise)})
     with torch.inference_mode():
         texts = _texts(tree, torch.tensor([list(ids)], device=loaded.device), loaded.tokenizer.eos_token_id)
-        arms = [ArmNoise(noise.model_copy(update={"strength": strength}), numbers) for strength in strengths]
+        arms = [ArmNoise(noise.with_strength(strength), numbers) for strength in strengths]
         special = loaded.tokenizer.all_special_ids
         rows = {part: _rows(text, _is_response(part, texts, noise), special, seed) for part, text in texts.items()}
         batch = {part: text.expand(1 + len(arms) * DRAWS, -1) for part, text in texts.items()}
@@ -230,15 +239,12 @@ class _PropagationProbe:
     @contextmanager
     def watching(self, sites: Sequence[Site]) -> Iterator[None]:
         """Register the hooks of these sites for the duration of the block."""
-        handles = []
-        for module in {site.module: None for site in sites}:
-            here = iter([site for site in sites if site.module is module])  # shared embedding: the encoder runs first
-            handles.append(module.register_forward_hook(functools.partial(self._after, here)))
-        try:
+        by_module: dict[nn.Module, list[Site]] = {}
+        for site in sites:  # of a shared embedding, the encoder runs first
+            by_module.setdefault(site.module, []).append(site)
+        hooks = {module: functools.partial(self._after, iter(here)) for module, here in by_module.items()}
+        with hooks_on(module.register_forward_hook(hook) for module, hook in hooks.items()):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _after(self, here: Iterator[Site], module: nn.Module, args: Any, output: Any) -> Any:
         site = next(here)

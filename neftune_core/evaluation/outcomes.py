@@ -180,13 +180,13 @@ def merge_seeds(parts: Sequence[Outcomes]) -> Outcomes:
     arms, floors = union([part.arms for part in parts]), union([part.floors for part in parts])
     own = union([part.own_controls for part in parts])
     halves = all(part.halves for part in parts)
-    rounding = largest_rounding([part.rounding for part in parts])
+    rounding = _largest_rounding([part.rounding for part in parts])
     early = {seed: steps for part in parts for seed, steps in part.early.items()}
     stopped, continued = union([part.stopped for part in parts]), tuple(one for part in parts for one in part.continued)
     return Outcomes(control, arms, floors, own, halves, rounding, early, stopped, continued)
 
 
-def largest_rounding(parts: Sequence[Rounding]) -> Rounding:
+def _largest_rounding(parts: Sequence[Rounding]) -> Rounding:
     """Return the largest effect of rounding per measure over several studies."""
     known = [part for part in parts if part.sizes]
     sizes = {name: max(part.sizes.get(name, 0.0) for part in known) for part in known for name in part.sizes}
@@ -203,7 +203,7 @@ def combine_cells(cells: Mapping[str, Outcomes]) -> Outcomes:
     own = {f"{cell}: {name}": part.control_of(name) for cell, part in cells.items() for name in part.arms}
     first = next(iter(cells.values()))
     halves = all(part.halves for part in cells.values())
-    rounding = largest_rounding([part.rounding for part in cells.values()])
+    rounding = _largest_rounding([part.rounding for part in cells.values()])
     early = {f"{cell}: {seed}": steps for cell, part in cells.items() for seed, steps in part.early.items()}
     stopped = {f"{cell}: {name}": steps for cell, part in cells.items() for name, steps in part.stopped.items()}
     return Outcomes(first.control, arms, first.floors, own, halves, rounding, early, stopped)

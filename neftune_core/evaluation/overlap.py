@@ -7,8 +7,7 @@ sums, and agree with sacrebleu.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,18 +20,11 @@ BETA = 2
 CHINESE_SHARE = 0.9
 
 
-@dataclass(frozen=True)
-class Overlap:
-    """A corpus measure.
+class Overlap(NamedTuple):
+    """A corpus measure: its score, 0 to 100; counts, `[examples, fields]`; and sacrebleu's signature of the settings."""
 
-    Attributes:
-        counts: Counts per example, `[examples, fields]`.
-        score: Score of the corpus, 0 to 100.
-        signature: sacrebleu's signature of the settings.
-    """
-
-    counts: Floats
     score: float
+    counts: Floats
     signature: str
 
 
@@ -44,7 +36,7 @@ def bleu(answers: Sequence[str], references: Sequence[str]) -> Overlap:
         references: One reference per answer.
 
     Returns:
-        Counts and score; the score is 0 if no answer has four tokens.
+        The measure; its score is 0 if no answer has four tokens.
     """
     from sacrebleu.metrics import BLEU
 
@@ -59,7 +51,7 @@ def chrf(answers: Sequence[str], references: Sequence[str]) -> Overlap:
         references: One reference per answer.
 
     Returns:
-        Counts and score.
+        The measure.
     """
     from sacrebleu.metrics import CHRF
 
@@ -69,7 +61,7 @@ def chrf(answers: Sequence[str], references: Sequence[str]) -> Overlap:
 def _overlap(metric: Any, answers: Sequence[str], references: Sequence[str], score: Score) -> Overlap:
     # sacrebleu's own significance tests use this private method too.
     counts = np.array(metric._extract_corpus_statistics(list(answers), [list(references)]), dtype=np.float64)
-    return Overlap(counts, float(score(counts.sum(0))), str(metric.get_signature()))
+    return Overlap(float(score(counts.sum(0))), counts, str(metric.get_signature()))
 
 
 def tokenizer_for(references: Sequence[str]) -> str:

@@ -84,17 +84,12 @@ def measure_sensitivity(
         measured = _ScoredRow(stack, batch, noise_rows([row], batch, [(seed, 0, index)], rows), should_stop)
         sums = []
         for strength in found.strengths:
-            sums.append(measured.loss(ArmNoise(_of_strength(noise, strength), sites)))
+            sums.append(measured.loss(ArmNoise(noise.with_strength(strength), sites)))
             found.progress = (index + len(sums) / len(found.strengths)) / len(rows)
             if len(sums) == len(found.strengths):
                 found.losses.append(sums)
                 found.tokens.append(measured.tokens)
             yield found
-
-
-def _of_strength(noise: NoiseSettings, strength: float) -> NoiseSettings:
-    """Return the same noise at a different strength."""
-    return noise.model_copy(update={"strength": strength})
 
 
 @dataclass
@@ -113,13 +108,9 @@ class _ScoredRow:
     def loss(self, arm: ArmNoise) -> float:
         """Return the loss in nats, summed over the response tokens."""
         mode = KINDS[arm.settings.kind].passes if arm.strength else "one"
-        return {"one": self._once, "pair": self._paired, "ascent": self._after_ascent}[mode](arm)
-
-    def _paired(self, arm: ArmNoise) -> float:
-        return (self._once(arm) + self._once(replace(arm, sign=-1.0))) / 2
-
-    def _after_ascent(self, arm: ArmNoise) -> float:
-        return self._once(self._ascended(arm))
+        if mode == "pair":
+            return (self._once(arm) + self._once(replace(arm, sign=-1.0))) / 2
+        return self._once(self._ascended(arm) if mode == "ascent" else arm)
 
     def _once(self, arm: ArmNoise) -> float:
         with torch.no_grad(), self._running(arm) as tree:

@@ -126,10 +126,10 @@ class TextMeasures:
             scores: One value per example.
         """
         self.scores[name] = np.array(list(scores), dtype=np.float64)
-        self.values[name] = mean_of_known(self.scores[name])
+        self.values[name] = _mean_of_known(self.scores[name])
 
 
-def mean_of_known(scores: Floats) -> float:
+def _mean_of_known(scores: Floats) -> float:
     """Return the mean of the examples that are not NaN; NaN if there are none."""
     known = scores[~np.isnan(scores)]
     return float(known.mean()) if len(known) else float("nan")
@@ -152,9 +152,7 @@ def against_references(replies: Sequence[Reply], references: Sequence[str]) -> T
     found = TextMeasures()
     texts = [reply.text for reply in replies]
     for name, measure in (("bleu", bleu), ("chrf", chrf)):
-        overlap = measure(texts, references)
-        found.values[name], found.scores[name] = overlap.score, overlap.counts
-        found.signatures[name] = overlap.signature
+        found.values[name], found.scores[name], found.signatures[name] = measure(texts, references)
     pairs = zip(texts, references, strict=True)
     found.add("rouge_l", (rouge_l(units(text), units(reference)) for text, reference in pairs))
     return found

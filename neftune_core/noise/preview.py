@@ -158,7 +158,7 @@ def spread(sentence: Sentence, seed: int) -> dict[str, Any]:
 
 
 def plane_axes(clean: Vectors) -> tuple[Vectors, float]:
-    """Return the first two principal axes, `[width, 2]` orthonormal, and the share of the variance that they explain."""
+    """Return the first two principal axes, `[width, 2]` orthonormal, and the share of variance that they explain."""
     centred = clean - clean.mean(0)
     values, vectors = np.linalg.eigh(centred @ centred.T)
     components = centred.T @ vectors[:, ::-1][:, :2]

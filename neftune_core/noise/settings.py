@@ -137,6 +137,10 @@ class NoiseSettings(Settings):
         """Whether this setting adds no noise."""
         return self.strength == 0
 
+    def with_strength(self, strength: float) -> Self:
+        """Return the same noise with another strength."""
+        return self.model_copy(update={"strength": strength})
+
     @property
     def name(self) -> str:
         """Short name that is safe in file names and links, such as `control` or `gaussian-std-0.1-at-2_4-6`.

@@ -12,18 +12,11 @@ if TYPE_CHECKING:
     from neftune_core.engine.loss import MicroBatch
 
 
-def weigh_prompt(weight: float, micro_batch: MicroBatch) -> TokenWeights:
+def _weigh_prompt(weight: float, micro_batch: MicroBatch) -> TokenWeights:
     """Weigh the loss of each response token by 1 and that of each prompt token by `weight`, for a weighted mean.
 
     Prompt tokens are all untrained tokens except special tokens, padding and the first token of a row. The engine
     divides by the number of response tokens in the step, and the returned weights compensate for that.
-
-    Args:
-        weight: Weight of a prompt token.
-        micro_batch: The rows.
-
-    Returns:
-        The positions that predict a response or prompt token, and the weights of these tokens.
     """
     import torch
 
@@ -53,5 +46,5 @@ METHOD = Method(
     formula="(loss of the response + weight * loss of the prompt) / (response tokens + weight * prompt tokens)",
     paper="arXiv 2405.14394",
     causal_only=True,
-    token_weights=weigh_prompt,
+    token_weights=_weigh_prompt,
 )

@@ -94,7 +94,7 @@ class Classroom:
 
 
 def make_class(owner: str) -> str:
-    """Create a class of a teacher and return its code; raise `RecordError` if the teacher or this server has too many."""
+    """Create a class of a teacher and return its code; raise `RecordError` if there are too many."""
     with _locked():
         every = [found for path in _folder().glob("*.json") if (found := _read(path.stem)) is not None]
         mine = [found.code for found in every if found.is_of(owner)]
