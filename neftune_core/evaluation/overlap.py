@@ -21,7 +21,7 @@ CHINESE_SHARE = 0.9
 
 
 class Overlap(NamedTuple):
-    """A corpus measure: its score, 0 to 100; counts, `[examples, fields]`; and sacrebleu's signature of the settings."""
+    """A corpus measure: score, 0 to 100; counts, `[examples, fields]`; and sacrebleu's signature of the settings."""
 
     score: float
     counts: Floats

@@ -12,10 +12,10 @@ from neftune_core.data.preparing import PreparedData
 from neftune_core.data.report import KEPT_ROWS, data_report
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.errors import RecordError
-from neftune_core.language import plural, say
+from neftune_core.language import say
 from neftune_core.models.architecture.module_trees import fingerprint
 from neftune_core.models.device import describe_machine
-from neftune_core.studies.measuring import sample_prompts
+from neftune_core.studies.measuring import first_rows, sample_prompts
 from neftune_core.studies.prompts import (
     fit_rows,
     mostly_reasons,
@@ -59,8 +59,8 @@ def about_run(run: Lockstep) -> dict[str, Any]:
             "reasoning": mostly_reasons(prepared.train),
         },
         "samples": {
-            "train_loss": _first_rows(min(rows, len(prepared.train)), "training"),
-            "held_out_loss": _first_rows(min(rows, len(prepared.held_out)), "held-out"),
+            "train_loss": first_rows(min(rows, len(prepared.train)), "train"),
+            "held_out_loss": first_rows(min(rows, len(prepared.held_out)), "held_out"),
         },
         "machine": {name: value for name, value in describe_machine().items() if name != "available_bytes"},
     }
@@ -79,14 +79,6 @@ def frequency_loss(rows: Sequence[EncodedExample], sample: Sequence[EncodedExamp
     counts = np.bincount(np.concatenate([row.ids[row.trained] for row in rows]))
     guessed = [row.ids[row.trained] for row in sample]
     return float(np.log(counts.sum() / counts[np.concatenate(guessed)]).mean()) if guessed else 0.0
-
-
-def _first_rows(count: int, part: str) -> str:
-    words = {
-        "training": plural(count, "the first training row", "the first {count} training rows"),
-        "held-out": plural(count, "the first held-out row", "the first {count} held-out rows"),
-    }
-    return words[part].format(count=count)
 
 
 def _report(run: Lockstep) -> dict[str, Any]:

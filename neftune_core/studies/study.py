@@ -7,6 +7,7 @@ import logging
 import shutil
 import sys
 import time
+from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from neftune_core.engine.lockstep import Event, Lockstep, Stop
 from neftune_core.engine.parallel import StudyEnded, process_group
 from neftune_core.engine.settings import check_length
 from neftune_core.errors import Cancelled, NotAvailable, RecordError
-from neftune_core.evaluation.answers import Answers, stream_answers
+from neftune_core.evaluation.answers import stream_answers
 from neftune_core.language import later, plural, say
 from neftune_core.models.accelerator import holding
 from neftune_core.models.architecture.module_trees import fingerprint
@@ -388,9 +389,8 @@ def _answer(run: Lockstep, record: Record, should_stop: Stop) -> Event:
     slots = [0, *run.alive]
     names = [run.name(slot) for slot in slots]
     if prompts:
-        answers: Answers = []
-        for answers in holding(stream_answers(run.stack, slots, ids, run.study.answers, should_stop)):  # noqa: B007
-            pass  # only the final answers are stored
+        stream = stream_answers(run.stack, slots, ids, run.study.answers, should_stop)
+        answers = deque(holding(stream), maxlen=1).pop()
         cut = [found.cut for found in fitted if found is not None]
         lines = answer_lines(prompts, names, answers, loaded.tokenizer, cut=cut)
         record.write_answers(lines, run.study.seed)

@@ -22,7 +22,7 @@ from neftune_core.settings import Limits, to_toml
 from neftune_core.studies.checkpoint import STATES
 from neftune_core.studies.records.log import as_text
 from neftune_core.studies.records.record import ENDINGS, Record, write_about
-from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
+from neftune_core.studies.records.user_rows import FILE, row_files, with_sources
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.study import Deadline, run_study
 from neftune_core.sweeps.record import Sweep
@@ -57,15 +57,11 @@ class SweepCell:
             return record
         record.folder.mkdir(parents=True, exist_ok=True)
         write_about(record, str(self.sweep.about.get("owner", "")), self.sweep.day)
-        study = self.cell.study
-        files = {part: getattr(study.data, part) for part in FILE_PARTS}
         near = {
-            part: FILE + os.path.relpath(source.removeprefix(FILE), record.folder).replace(os.sep, "/")
-            for part, source in files.items()
-            if source.startswith(FILE)
+            part: FILE + os.path.relpath(path, record.folder).replace(os.sep, "/")
+            for part, path in row_files(self.cell.study).items()
         }
-        study = study.model_copy(update={"data": study.data.model_copy(update=near)})
-        write_whole(record.settings_file, to_toml(study, comments=True))
+        write_whole(record.settings_file, to_toml(with_sources(self.cell.study, near), comments=True))
         return record
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from neftune_core.bounded_io import count_of
 from neftune_core.language import later
 from neftune_core.studies.records.log import Event
+from neftune_core.studies.records.owners import FileCache
 from neftune_core.studies.records.record import ENDINGS, LOG, Record
 
 INTERRUPTED = later(
@@ -200,9 +198,12 @@ def before_run(record: Record) -> StudyProgress:
     return found
 
 
+_cache: FileCache[StudyProgress] = FileCache(2_000)
+
+
 def of_record(record: Record) -> Status:
     """Return the status of a study that is not in the queue of this process."""
-    found = _of_log(record)
+    found = _cache.get(record.folder / LOG, lambda: of_events(record.events())) or StudyProgress()
     if found.state in ENDINGS:
         state, message = found.state, found.message
     elif record.is_running():
@@ -212,26 +213,3 @@ def of_record(record: Record) -> Status:
     return Status(
         state, 0, found.step, found.steps, found.seed_number, found.seeds, message=message, losses=found.losses
     )
-
-
-REMEMBERED = 2_000
-_progress: OrderedDict[Path, tuple[tuple[int, int, int], StudyProgress]] = OrderedDict()
-_guard = threading.Lock()
-
-
-def _of_log(record: Record) -> StudyProgress:
-    """Return the progress from a record's log, cached until the log changes."""
-    try:
-        about = (record.folder / LOG).stat()
-    except OSError:
-        return StudyProgress()
-    stamp = about.st_ino, about.st_mtime_ns, about.st_size
-    with _guard:
-        known = _progress.get(record.folder)
-    found = known[1] if known and known[0] == stamp else of_events(record.events())
-    with _guard:
-        _progress[record.folder] = stamp, found
-        _progress.move_to_end(record.folder)
-        if len(_progress) > REMEMBERED:
-            _progress.popitem(last=False)
-    return found

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import date
@@ -342,14 +342,10 @@ def find_same(study: StudySettings, owner: str, *, folder: Path | None = None) -
         The record, or None.
     """
     key = study_key(study)
-    for record in owned_records(owner, folder=folder):
-        if record.is_sweep or owner_of(record.folder) != owner_hash(owner):
-            continue
-        try:
-            if study_key(record.study) == key:
+    for record in own_records(owner, folder=folder):
+        with suppress(RecordError):
+            if not record.is_sweep and study_key(record.study) == key:
                 return record
-        except RecordError:
-            continue
     return None
 
 
@@ -398,3 +394,16 @@ def owned_records(owner: str, *, folder: Path | None = None) -> list[Record]:
         The records.
     """
     return [record for record in all_records(folder=folder) if record.belongs_to(owner)]
+
+
+def own_records(owner: str, *, folder: Path | None = None) -> list[Record]:
+    """Return the records of exactly this owner, newest first.
+
+    Args:
+        owner: Key of the visitor; empty for the command line.
+        folder: Folder of all records; None for the default.
+
+    Returns:
+        The records.
+    """
+    return [record for record in all_records(folder=folder) if owner_of(record.folder) == owner_hash(owner)]
