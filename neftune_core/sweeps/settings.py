@@ -51,33 +51,20 @@ def axes() -> dict[str, Control]:
 class SweepSettings(Settings):
     """A study and the settings to vary: the grid of all `axes`, and each of `points`."""
 
-    title: str = setting("", "A name for the sweep.", max_length=200)
-    most_arms: int = setting(
-        16,
-        "Maximum number of arms trained in lockstep, including the control. Further noise settings go to another "
-        "study with its own control; fewer arms need less memory.",
-        minimum=2,
-        maximum=64,
-        step=1,
-        unit="arms",
-        label="Arms at once",
-    )
-    keep_adapters: bool = setting(
-        True, "Keep every trained adapter. Without them, the measures are kept, but no arm can generate answers later."
-    )
-    axes: dict[str, tuple[Value, ...]] = Field(
-        default={},
-        description="The grid: every combination of these values is trained. Names are those of a study, such as "
-        "noise.strength, noise.kind, training.learning_rate and data.rows; strength 0 is the control, which is always "
-        "trained.",
-    )
-    points: tuple[dict[str, Value], ...] = Field(
-        default=(), description="Single combinations to train, in addition to the grid or instead of it."
-    )
-    study: StudySettings = Field(
-        default_factory=StudySettings,
-        description="The study to vary; its only noise arm is the starting point, and the sweep uses its seeds.",
-    )
+    title: str = setting("", max_length=200)
+    """A name for the sweep."""
+    most_arms: int = setting(16, minimum=2, maximum=64, step=1, unit="arms", label="Arms at once")
+    """Maximum number of arms trained in lockstep, including the control. Further noise settings go to another study
+    with its own control; fewer arms need less memory."""
+    keep_adapters: bool = setting(True)
+    """Keep every trained adapter. Without them, the measures are kept, but no arm can generate answers later."""
+    axes: dict[str, tuple[Value, ...]] = Field(default={})
+    """The grid: every combination of these values is trained. Names are those of a study, such as noise.strength,
+    noise.kind, training.learning_rate and data.rows; strength 0 is the control, which is always trained."""
+    points: tuple[dict[str, Value], ...] = ()
+    """Single combinations to train, in addition to the grid or instead of it."""
+    study: StudySettings = Field(default_factory=StudySettings)
+    """The study to vary; its only noise arm is the starting point, and the sweep uses its seeds."""
 
     @field_validator("axes", mode="before")
     @classmethod
