@@ -151,8 +151,8 @@ def with_progress(record: Record, events: Iterator[dict[str, Any]]) -> Iterator[
             progress.follow(event)
             status = progress.status()
             bar.total, bar.n = status.steps or None, status.step
-            bar.set_description_str(state_word(status), refresh=False)
-            bar.set_postfix_str(progress_details(status))
+            bar.set_description_str(_state_word(status), refresh=False)
+            bar.set_postfix_str(_progress_details(status))
             yield event
     finally:
         bar.close()
@@ -161,7 +161,7 @@ def with_progress(record: Record, events: Iterator[dict[str, Any]]) -> Iterator[
 BAR = "{desc}: {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} steps, {elapsed}{postfix}"
 
 
-def state_word(status: Status) -> str:
+def _state_word(status: Status) -> str:
     """Return the state as one word, followed by the number of the seed if there are several."""
     from neftune_core.studies.records.progress import WORDS
 
@@ -169,7 +169,7 @@ def state_word(status: Status) -> str:
     return f"{WORDS[status.state].lower()}{seed}"
 
 
-def progress_details(status: Status) -> str:
+def _progress_details(status: Status) -> str:
     """Return the estimated time left, if known, and the loss of each arm in the last step."""
     from neftune_core.studies.records.progress import as_clock
 

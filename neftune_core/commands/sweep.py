@@ -118,14 +118,14 @@ def print_table(sweep: Sweep, form: str) -> None:
         print(table_csv(table), end="")
         return
     if form == "text":
-        print("\n".join(table_lines(table)))
+        print("\n".join(_table_lines(table)))
         return
     state = (sweep.ending() or {}).get("event")
     values = {"record": str(sweep.folder), "state": state, **table_values(table, sweep.settings)}
     print(json.dumps(values, ensure_ascii=False))
 
 
-def table_lines(table: SweepTable) -> list[str]:
+def _table_lines(table: SweepTable) -> list[str]:
     """Return the table as lines of text: the chosen measure and its effect at both epochs, then the other measures."""
     from neftune_core.evaluation.measures import BESIDE
     from neftune_core.studies.results import rounding_note

@@ -48,13 +48,7 @@ TIMED_STEPS = 5
 
 @dataclass(frozen=True)
 class Step:
-    """One planned step.
-
-    Attributes:
-        number: Number of the step, from 1.
-        epoch: Epoch, from 0.
-        rows: Indices of its rows in the training data.
-    """
+    """One planned step: its number, from 1; its epoch, from 0; and the indices of its rows in the training data."""
 
     number: int
     epoch: int

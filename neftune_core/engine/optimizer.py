@@ -61,13 +61,7 @@ NORM_PIECE = 1024
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Hyperparameters of one step.
-
-    Attributes:
-        learning: Learning rate.
-        clip_norm: Largest gradient norm per arm; 0 disables clipping.
-        decay: Weight decay by slot.
-    """
+    """Learning rate, largest gradient norm per arm (0 disables clipping), and weight decay by slot of one step."""
 
     learning: float
     clip_norm: float

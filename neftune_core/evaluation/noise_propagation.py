@@ -61,12 +61,7 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer after which the perturbation is measured; a causal model is a decoder.
-
-    Attributes:
-        part: `ENCODER` or `DECODER`.
-        number: 0 for the embedding of the part; its layers are numbered from 1.
-    """
+    """A layer of `ENCODER` or `DECODER`; 0 is the embedding, and layers are numbered from 1 in each part."""
 
     part: str
     number: int
@@ -117,11 +112,8 @@ class Predictions:
 class Propagation:
     """How noise propagates through a model, at several strengths.
 
-    Attributes:
-        ids: Token ids of the run, encoder tokens before decoder tokens.
-        strengths: Strengths of the noise, in the order of the results.
-        depth: The perturbation after every layer.
-        predictions: The predictions of the next token.
+    The token ids of the run contain encoder tokens before decoder tokens. The strengths are in the order of the
+    results.
     """
 
     ids: list[int]

@@ -83,11 +83,9 @@ Seeds = Mapping[int, Outcome]
 
 @dataclass(frozen=True)
 class Rounding:
-    """Measured effect of a study's number format on its measures.
+    """Measured effect of a study's number format, such as "bfloat16", on its measures.
 
-    Attributes:
-        precision: Number format of the study, such as "bfloat16".
-        sizes: By measure, the largest difference between an arm and the same arm computed in a different way.
+    `sizes` contains, by measure, the largest difference between an arm and the same arm computed in a different way.
     """
 
     precision: str = ""
@@ -146,12 +144,7 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Question:
-    """The measure and the epoch to judge, fixed before the results are seen.
-
-    Attributes:
-        measure: A key of `MEASURES`.
-        epoch: "last" or "best".
-    """
+    """The measure (a key of `MEASURES`) and epoch ("last" or "best") to judge, fixed before the results are seen."""
 
     measure: str = "held_out_loss"
     epoch: str = "last"

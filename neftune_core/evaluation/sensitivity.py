@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
@@ -52,13 +52,10 @@ def measure_sensitivity(
     rows: Sequence[EncodedExample],
     noise: NoiseSettings,
     strengths: Sequence[float],
-    *,
-    seed: int = 0,
-    should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[Sensitivity]:
     """Measure the response loss on `rows` without noise and at each strength, row by row, without training.
 
-    A row has the same draw at every strength: that of the first epoch of a study with this seed. For a symmetric pair,
+    A row has the same draw at every strength: that of the first epoch of a study with seed 0. For a symmetric pair,
     the loss is the mean over both signs. Adversarial noise is found by gradient ascent, as in training.
 
     Args:
@@ -66,14 +63,9 @@ def measure_sensitivity(
         rows: Encoded rows.
         noise: Kind, unit and sites of the noise.
         strengths: Strengths above 0, in the unit of `noise`.
-        seed: Seed of the draws.
-        should_stop: Polled before every layer; returning true cancels the measurement.
 
     Yields:
         The same object after every strength of every row, extended in place.
-
-    Raises:
-        Cancelled: If `should_stop()` returned true.
     """
     stack = AdapterStack(loaded, arms=0, rank=1, alpha=1.0)
     numbers = [site.number for site in stack.sites]
@@ -81,7 +73,7 @@ def measure_sensitivity(
     found = Sensitivity(noise, (0.0, *strengths), planned=len(rows))
     for index, row in enumerate(rows):
         batch = collate([row], loaded.tokenizer.pad_token_id).to(loaded.device)
-        measured = _ScoredRow(stack, batch, noise_rows([row], batch, [(seed, 0, index)], rows), should_stop)
+        measured = _ScoredRow(stack, batch, noise_rows([row], batch, [(0, 0, index)], rows))
         sums = []
         for strength in found.strengths:
             sums.append(measured.loss(ArmNoise(noise.with_strength(strength), sites)))
@@ -99,7 +91,6 @@ class _ScoredRow:
     stack: AdapterStack
     batch: Batch
     rows: Mapping[str, Rows]
-    should_stop: Callable[[], bool] | None
 
     @property
     def tokens(self) -> int:
@@ -131,4 +122,4 @@ class _ScoredRow:
 
     def _running(self, arm: ArmNoise) -> AbstractContextManager[nn.Module]:
         noise = BatchNoise([arm], self.rows) if arm.strength else None
-        return self.stack.running([BASE_SLOT], noise=noise, should_stop=self.should_stop)
+        return self.stack.running([BASE_SLOT], noise=noise)

@@ -67,7 +67,7 @@ def with_measures(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def _answer_measures(answer: Mapping[str, Any], reference: list[str]) -> dict[str, float | int | None]:
     words = units(answer["text"])
-    different = distinct([words[:PREFIX]], 2)
+    different = distinct([words[:PREFIX]], GRAM)
     return {
         "characters": len(answer["text"]),
         "repetition": None if different != different else 1 - different,
@@ -83,13 +83,9 @@ GRAM = 2
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer as stored in a record.
+    """One answer as stored in a record, with its length in tokens.
 
-    Attributes:
-        text: The answer.
-        tokens: Its length in tokens.
-        ended: "stop" if the model ended the answer.
-        ids: Its token ids, if known; otherwise repetitions are counted in words.
+    `ended` is "stop" if the model ended the answer. Without token ids, repetitions are counted in words.
     """
 
     text: str
@@ -184,13 +180,12 @@ def memorisation(replies: Sequence[Reply], responses: Sequence[str]) -> TextMeas
     return found
 
 
-def shape(replies: Sequence[Reply], *, prefix: int = PREFIX, gram: int = GRAM) -> TextMeasures:
+def shape(replies: Sequence[Reply], *, prefix: int = PREFIX) -> TextMeasures:
     """Compute length, stop rate, repetition and distinct n-grams of answers.
 
     Args:
         replies: The answers.
-        prefix: Number of initial tokens in which n-grams are counted; shorter answers are excluded.
-        gram: Order n of the n-grams.
+        prefix: Number of initial tokens in which pairs are counted; shorter answers are excluded.
 
     Returns:
         `tokens` and `characters` (means, with `median_tokens` and `median_characters`), `stop_rate` (share ended by the
@@ -207,10 +202,9 @@ def shape(replies: Sequence[Reply], *, prefix: int = PREFIX, gram: int = GRAM) -
     for name in ("tokens", "characters"):
         found.values[f"median_{name}"] = float(np.median(found.scores[name]))
     found.add("stop_rate", (reply.ended == "stop" for reply in replies))
-    found.add("repetition", (repetition(reply.pieces, gram, prefix) for reply in replies))
-    found.values["distinct"] = distinct(
-        [reply.pieces[:prefix] for reply in replies if len(reply.pieces) >= prefix], gram
-    )
+    found.add("repetition", (repetition(reply.pieces, GRAM, prefix) for reply in replies))
+    whole = [reply.pieces[:prefix] for reply in replies if len(reply.pieces) >= prefix]
+    found.values["distinct"] = distinct(whole, GRAM)
     return found
 
 

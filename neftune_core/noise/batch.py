@@ -192,12 +192,7 @@ def initial_noise(
 
 @dataclass(frozen=True)
 class BatchNoise:
-    """The noise of all arms on one batch.
-
-    Attributes:
-        arms: The noise of each arm.
-        rows: Rows of the batch by component ("encoder", "decoder").
-    """
+    """The noise of all arms on one batch, whose rows are given by component ("encoder", "decoder")."""
 
     arms: Sequence[ArmNoise]
     rows: Mapping[str, Rows]

@@ -15,11 +15,9 @@ SMOOTHING = 0.9
 
 @dataclass(frozen=True)
 class Schedule:
-    """One noise schedule.
+    """One noise schedule, with the name shown to users.
 
-    Attributes:
-        words: Name shown to users.
-        multiplier: `multiplier(t, point)` returns `m(t)`; None if the schedule follows the training loss.
+    `multiplier(t, point)` returns `m(t)`; it is None if the schedule follows the training loss.
     """
 
     words: str

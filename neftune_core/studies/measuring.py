@@ -60,11 +60,8 @@ class SeedMeasures:
     """Measures of a seed as stored in a record.
 
     Attributes:
-        arms: Measures by arm.
         robustness: Strengths or rates (`amounts`), and losses and accuracies by arm, for `noise` and `typos`.
         answers: Texts and scores of each answer, by sample.
-        signatures: sacrebleu's signatures, by measure.
-        samples: Descriptions of the samples.
         tokens: Losses of the answer tokens of the first rows, see `TokenLosses`.
     """
 

@@ -69,12 +69,9 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt to answer.
+    """A prompt to answer, with the reference answer if it is a held-out row.
 
-    Attributes:
-        messages: The conversation, for all arms without an entry in `own`.
-        reference: The reference answer of a held-out row; "" otherwise.
-        own: Separate conversations of individual arms, by name.
+    `own` contains separate conversations of individual arms, by name; all other arms get `messages`.
     """
 
     messages: tuple[Message, ...]
@@ -107,19 +104,6 @@ def study_prompts(study: StudySettings, prepared: PreparedData) -> list[Prompt]:
     return [Prompt(row.example.prompt, row.example.response) for row in rows]
 
 
-def prompt_limits(loaded: LoadedModel, new_tokens: int) -> TokenLimits:
-    """Return the token limits of a prompt.
-
-    Args:
-        loaded: The model.
-        new_tokens: Maximum length of the answer.
-
-    Returns:
-        The limits.
-    """
-    return token_limits(loaded.context, new_tokens, encoder_decoder=loaded.encoder_decoder)
-
-
 def fit_rows(rows: Sequence[EncodedExample], loaded: LoadedModel, new_tokens: int) -> list[FittedPrompt | None]:
     """Shorten the prompts of rows from the left to fit the model's context.
 
@@ -131,7 +115,7 @@ def fit_rows(rows: Sequence[EncodedExample], loaded: LoadedModel, new_tokens: in
     Returns:
         One prompt per row; None if it cannot be shortened enough.
     """
-    room = prompt_limits(loaded, new_tokens)
+    room = token_limits(loaded.context, new_tokens, encoder_decoder=loaded.encoder_decoder)
     return [_fitted_row(row, loaded.tokenizer, room) for row in rows]
 
 
@@ -162,8 +146,8 @@ def fit_prompt(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, 
     Raises:
         DoesNotFit: If the last turn does not fit.
     """
-    room, messages = prompt_limits(loaded, new_tokens), prompt.of(name)
-    found = fitted_prompt(messages, loaded.tokenizer, room, thinking=thinking, shorten=bool(prompt.reference))
+    room = token_limits(loaded.context, new_tokens, encoder_decoder=loaded.encoder_decoder)
+    found = fitted_prompt(prompt.of(name), loaded.tokenizer, room, thinking=thinking, shorten=bool(prompt.reference))
     if found is None:
         raise DoesNotFit(
             say(

@@ -152,13 +152,7 @@ def default_training(model: ModelSettings) -> TrainingSettings:
 
 @dataclass(frozen=True)
 class Preset:
-    """Predefined training settings.
-
-    Attributes:
-        words: Description of the settings.
-        bundled: Settings for the bundled model.
-        others: Settings for all other models.
-    """
+    """Predefined training settings, for the bundled model and for all others."""
 
     words: str
     bundled: TrainingSettings

@@ -156,19 +156,18 @@ def read_sweep(path: Path) -> SweepSettings:
     return found.model_copy(update={"study": with_absolute_files(found.study, path.parent)})
 
 
-def find_same_sweep(settings: SweepSettings, owner: str, *, folder: Path | None = None) -> Sweep | None:
+def find_same_sweep(settings: SweepSettings, owner: str) -> Sweep | None:
     """Find the owner's newest record of the same sweep.
 
     Args:
         settings: The sweep.
         owner: Key of the visitor; empty for the command line.
-        folder: Folder of all records; None for the default.
 
     Returns:
         The sweep, or None.
     """
     key = sweep_key(settings)
-    for record in own_records(owner, folder=folder):
+    for record in own_records(owner):
         with suppress(RecordError):
             found = Sweep(record.folder)
             if record.is_sweep and sweep_key(found.settings) == key:

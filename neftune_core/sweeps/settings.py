@@ -159,12 +159,9 @@ def _flat(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 @dataclass(frozen=True)
 class Cell:
-    """One study with one seed.
+    """One study with one seed, named like `001-seed-1`.
 
-    Attributes:
-        name: Name of the cell, such as `001-seed-1`.
-        varied: Its varied training and data settings by dotted name, without noise settings.
-        study: Settings of the study.
+    `varied` contains its varied training and data settings by dotted name, without noise settings.
     """
 
     name: str

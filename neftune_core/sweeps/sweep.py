@@ -35,12 +35,7 @@ RunCells = Callable[[Cells, Limits, Stop], Iterator[tuple["SweepCell", Event]]]
 
 @dataclass(frozen=True)
 class SweepCell:
-    """One cell of a sweep, with its record.
-
-    Attributes:
-        sweep: The sweep.
-        cell: The cell.
-    """
+    """One cell of a sweep, with its record."""
 
     sweep: Sweep
     cell: Cell
@@ -158,7 +153,7 @@ class _Run:
         every = cells(self.settings)
         self.settings.check(self.limits)
         try:
-            self.steps = planned_steps(every, self.limits, self.is_time)
+            self.steps = _planned_steps(every, self.limits, self.is_time)
         except Cancelled:
             yield self._written(self._ending(every))
             return
@@ -259,20 +254,10 @@ class _Run:
         ).format(minutes=self.limits.study_minutes, over=over, every=every)
 
 
-def planned_steps(every: Sequence[Cell], limits: Limits, should_stop: Stop = lambda: False) -> dict[str, int]:
-    """Return the number of steps of each cell; 0 for a cell whose rows cannot be used.
-
-    The run of such a cell reports the reason.
+def _planned_steps(every: Sequence[Cell], limits: Limits, should_stop: Stop = lambda: False) -> dict[str, int]:
+    """Return the number of steps of each cell; 0 for a cell whose rows cannot be used, whose run reports the reason.
 
     Rows are read once for all cells that share them.
-
-    Args:
-        every: The cells.
-        limits: Limits of this server.
-        should_stop: Polled while loading; return true to cancel.
-
-    Returns:
-        Steps by name.
     """
     rows: dict[str, int] = {}
     planned = {}

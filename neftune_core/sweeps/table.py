@@ -45,9 +45,6 @@ class TableRow:
 
     Attributes:
         varied: Varied training settings, by dotted name.
-        arm: Name of the arm.
-        noise: Noise of the arm.
-        seeds: Outcomes by seed.
         effects: Comparison with the control by measure and epoch; empty for controls, the base, and arms that cannot be
             judged.
         rounding: Effect of the number format on each measure.
@@ -119,9 +116,6 @@ class SweepTable:
         question: Measure and epoch that are judged.
         rows: The settings in the order of the sweep, including controls.
         verdict: The verdict; None without results.
-        studies: Number of cells.
-        done: Number of finished cells.
-        base: The untrained model.
         rounding: Effect of the number format on each measure.
     """
 

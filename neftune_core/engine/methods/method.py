@@ -35,9 +35,8 @@ class StepPasses(Protocol):
 class TokenWeights:
     """The tokens of a micro-batch to train on, and their weights.
 
-    Attributes:
-        predicting: Positions in `[batch * length]` whose next token is trained on, `[targets]` int64.
-        weights: Weight of each of these tokens in the summed loss, `[targets]` float32.
+    `predicting` contains the positions in `[batch * length]` whose next token is trained on, `[targets]` int64.
+    `weights` are the weights of these tokens in the summed loss, `[targets]` float32.
     """
 
     predicting: Tensor

@@ -39,13 +39,9 @@ VERDICT = re.compile(r"\b(A|B|TIE)\b")
 
 @dataclass(frozen=True)
 class Judge:
-    """A judge model and its endpoint.
+    """A judge model at an endpoint, such as http://127.0.0.1:8000/v1.
 
-    Attributes:
-        base_url: URL of the API, such as http://127.0.0.1:8000/v1.
-        model: Name of the model at the endpoint.
-        key: API key, never stored, logged or shown; "" for none.
-        public_only: Whether private addresses are refused.
+    The API key, "" for none, is never stored, logged or shown. If `public_only`, private addresses are refused.
     """
 
     base_url: str

@@ -76,14 +76,7 @@ class Status:
 class StudyProgress:
     """Progress computed from the events passed to `follow`.
 
-    Attributes:
-        state: "preparing", "running" or "answering"; at the end one of `ENDINGS`.
-        seeds: Number of seeds.
-        seed_number: Number of the current seed, from 1; 0 before the first.
-        step_of_seed: Steps done with the current seed.
-        steps_of_seed: Total number of steps per seed; 0 if unknown.
-        message: Message of the event that ended the study; "" for none.
-        losses: Training losses of the last step by arm, in nats per token, without diverged arms.
+    `step_of_seed` and `steps_of_seed` (0 if unknown) count the steps of the current seed; see `Status` for the others.
     """
 
     state: str = "preparing"

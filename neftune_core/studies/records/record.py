@@ -330,19 +330,18 @@ def write_about(record: Record, owned_by: str, day: date | None = None) -> None:
     write_whole(record.folder / "record.json", json.dumps(about, indent=2))
 
 
-def find_same(study: StudySettings, owner: str, *, folder: Path | None = None) -> Record | None:
+def find_same(study: StudySettings, owner: str) -> Record | None:
     """Find the owner's newest record of the same study.
 
     Args:
         study: The study.
         owner: Key of the visitor; empty for the command line.
-        folder: Folder of all records; None for the default.
 
     Returns:
         The record, or None.
     """
     key = study_key(study)
-    for record in own_records(owner, folder=folder):
+    for record in own_records(owner):
         with suppress(RecordError):
             if not record.is_sweep and study_key(record.study) == key:
                 return record
@@ -354,13 +353,12 @@ def runs_folder() -> Path:
     return home() / "runs"
 
 
-def find(record_id: str | None, owner: str | None, *, folder: Path | None = None) -> Record:
+def find(record_id: str | None, owner: str | None) -> Record:
     """Find a record by its id.
 
     Args:
         record_id: Id of the record.
         owner: Key of the visitor; None for the command line, which may read every record.
-        folder: Folder of all records; None for the default.
 
     Returns:
         The record.
@@ -369,7 +367,7 @@ def find(record_id: str | None, owner: str | None, *, folder: Path | None = None
         RecordError: If no such record exists, or it belongs to another visitor.
     """
     record_id = record_id or ""
-    record = Record((folder or runs_folder()) / record_id)
+    record = Record(runs_folder() / record_id)
     if SAFE_ID.fullmatch(record_id) and record.folder.is_dir() and (owner is None or record.belongs_to(owner)):
         return record
     raise RecordError(
@@ -383,27 +381,11 @@ def all_records(*, folder: Path | None = None) -> list[Record]:
     return [Record(path) for path in record_folders(folder or runs_folder())]
 
 
-def owned_records(owner: str, *, folder: Path | None = None) -> list[Record]:
-    """Return the records that a visitor may see, newest first.
-
-    Args:
-        owner: Key of the visitor.
-        folder: Folder of all records; None for the default.
-
-    Returns:
-        The records.
-    """
-    return [record for record in all_records(folder=folder) if record.belongs_to(owner)]
+def owned_records(owner: str) -> list[Record]:
+    """Return the records that a visitor may see, newest first."""
+    return [record for record in all_records() if record.belongs_to(owner)]
 
 
-def own_records(owner: str, *, folder: Path | None = None) -> list[Record]:
-    """Return the records of exactly this owner, newest first.
-
-    Args:
-        owner: Key of the visitor; empty for the command line.
-        folder: Folder of all records; None for the default.
-
-    Returns:
-        The records.
-    """
-    return [record for record in all_records(folder=folder) if owner_of(record.folder) == owner_hash(owner)]
+def own_records(owner: str) -> list[Record]:
+    """Return the records of exactly this owner, "" for the command line, newest first."""
+    return [record for record in all_records() if owner_of(record.folder) == owner_hash(owner)]

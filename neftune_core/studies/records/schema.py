@@ -7,6 +7,7 @@ because older and newer versions write different ones.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -101,18 +102,8 @@ class _Continued(_Part):
 class About(_Part):
     """Content of `record.json`.
 
-    Attributes:
-        format: Version of the format.
-        owner: Hash of the owner's key; "" for the command line.
-        created: Time of creation, in seconds since 1970.
-        imported: Whether the record was imported.
-        arms: Noise settings by arm.
-        model: Description of the model.
-        data: Description of the data.
-        samples: Descriptions of the measured samples, by name.
-        machine: Description of the machine.
-        question: Measure and epoch that are judged.
-        continues: Records that this one continues, oldest first.
+    The owner is the hash of the owner's key, "" for the command line. `continues` lists the records that this one
+    continues, oldest first.
     """
 
     format: Count = 1
@@ -163,14 +154,8 @@ class _Answer(_Part):
 
 
 class AnswerLine(_Part):
-    """One line of `answers.jsonl`: a prompt with the answer of each arm.
-
-    Attributes:
-        prompt: The prompt.
-        reference: The expected answer, if any.
-        seed: Seed of the arms.
-        sample: Number of this answer, if several were generated per prompt.
-        arms: Answers by arm.
+    """One line of `answers.jsonl`: a prompt with the answer of each arm; `sample` numbers several answers to one
+    prompt.
     """
 
     prompt: str
@@ -186,14 +171,7 @@ class _Robustness(_Part):
 
 
 class SeedMetrics(_Part):
-    """The entry of one seed in `metrics.json`.
-
-    Attributes:
-        arms: Values by arm and measure.
-        robustness: Robustness to noise by kind of noise.
-        signatures: Signatures of the measures.
-        samples: Descriptions of the measured samples, by name.
-    """
+    """The entry of one seed in `metrics.json`; `samples` describes the measured samples."""
 
     arms: Annotated[dict[Name, dict[Name, Number]], Field(max_length=200)] = {}
     robustness: dict[Name, _Robustness] = {}
@@ -207,20 +185,19 @@ COUNTED = ("step", "evaluated")
 
 def event_of(line: bytes) -> dict[str, Any] | None:
     """Parse a line of a log; return None if it is not a valid event."""
-    try:
-        entry = read_json(line, LOG_VALUES)
-        (_Counted if isinstance(entry, dict) and entry.get("event") in COUNTED else _Event).model_validate(entry)
-    except (ValueError, TypeError):  # pydantic errors are ValueErrors
-        return None
-    return dict(entry)
+    return _valid(line, lambda entry: _Counted if entry.get("event") in COUNTED else _Event)
 
 
 def answer_of(line: bytes) -> dict[str, Any] | None:
     """Parse a line of `answers.jsonl`; return None if it is not a valid answer."""
+    return _valid(line, lambda entry: AnswerLine)
+
+
+def _valid(line: bytes, model: Callable[[dict[str, Any]], type[BaseModel]]) -> dict[str, Any] | None:
     try:
         entry = read_json(line, LOG_VALUES)
-        AnswerLine.model_validate(entry)
-    except ValueError:
+        (model(entry) if isinstance(entry, dict) else _Part).model_validate(entry)
+    except (ValueError, TypeError):  # pydantic errors are ValueErrors
         return None
     return dict(entry)
 

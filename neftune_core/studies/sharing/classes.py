@@ -39,12 +39,7 @@ NO_CLASS = later("There is no class with the code {code} here: it is mistyped, o
 
 @dataclass(frozen=True)
 class Student:
-    """A student of a class.
-
-    Attributes:
-        number: Random number from 1, unique in the class.
-        since: Time of joining, in seconds since 1970.
-    """
+    """A student of a class, with a random number unique in the class and the time of joining in seconds since 1970."""
 
     number: int
     since: float
@@ -52,13 +47,9 @@ class Student:
 
 @dataclass(frozen=True)
 class Classroom:
-    """A class.
+    """A class, with the code for joining and the time of creation in seconds since 1970.
 
-    Attributes:
-        code: Code with which students join.
-        teacher: Hash of the teacher's key.
-        created: Time of creation, in seconds since 1970.
-        students: Students by the hash of their key.
+    The teacher and the students are known by the hashes of their keys.
     """
 
     code: str

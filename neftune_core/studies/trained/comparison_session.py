@@ -30,11 +30,9 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Ballot:
-    """The vote on one line of anonymous columns.
+    """The vote on one line of anonymous columns, for the two arms of `pair` from left to right.
 
-    Attributes:
-        pair: Names of the two arms, from left to right.
-        cast: The vote: "a" (left), "b" (right), "tie" or "both bad"; "" if not cast yet.
+    `cast` is "a" (left), "b" (right), "tie" or "both bad"; "" if not cast yet.
     """
 
     pair: tuple[str, str]

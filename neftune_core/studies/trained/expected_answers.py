@@ -41,20 +41,13 @@ def expected(
         prepared, _ = prepare(studies[0].data, studies[0].model)
     except LabError:
         return prompts, ""
-    return with_expected(prompts, prepared), taught_by_rows(prepared)
+    return _with_expected(prompts, prepared), _taught_by_rows(prepared)
 
 
-def with_expected(prompts: Sequence[Prompt], prepared: PreparedData) -> list[Prompt]:
+def _with_expected(prompts: Sequence[Prompt], prepared: PreparedData) -> list[Prompt]:
     """Add the expected answer to each prompt that is a row of the data; training rows take precedence.
 
     Only single-turn rows are considered. System messages, letter case and white space are ignored.
-
-    Args:
-        prompts: Typed prompts.
-        prepared: The rows of the study.
-
-    Returns:
-        The prompts, with the answer of the row as `reference`.
     """
     wanted = {_plain(one.text) for one in prompts}
     known: dict[str, str] = {}
@@ -65,7 +58,7 @@ def with_expected(prompts: Sequence[Prompt], prepared: PreparedData) -> list[Pro
     return [replace(one, reference=one.reference or known.get(_plain(one.text), "")) for one in prompts]
 
 
-def taught_by_rows(prepared: PreparedData) -> str:
+def _taught_by_rows(prepared: PreparedData) -> str:
     """Return a sentence with an example row of a data set, for prompts that are not rows of it."""
     example = next((row.example for row in prepared.train if row.example.prompt[-1].role == "user"), None)
     if example is None:

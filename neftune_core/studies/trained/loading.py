@@ -23,16 +23,7 @@ from neftune_core.studies.trained.rows import HELD_OUT, TRAIN, TokenLosses
 
 @dataclass(frozen=True, eq=False)
 class TrainedArms:
-    """The trained arms of one seed of a record, with their base model.
-
-    Attributes:
-        record: The record.
-        seed: The seed.
-        loaded: The base model.
-        stack: The arms.
-        names: Names of the arms by slot, the base first.
-        limits: Limits of this server.
-    """
+    """The trained arms of one seed of a record by slot, the base first, with their base model."""
 
     record: Record
     seed: int

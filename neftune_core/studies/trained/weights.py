@@ -34,11 +34,9 @@ Factors = dict[str, tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Update:
-    """The adapter update of one layer.
+    """The adapter update of one layer: its Frobenius norm, and its angle in degrees to the control's update.
 
-    Attributes:
-        norm: Frobenius norm of the update.
-        angle: Angle in degrees to the control's update of the same layer; None if either is missing or zero.
+    The angle is None if either update is missing or zero.
     """
 
     norm: float
