@@ -106,16 +106,15 @@ class Block:
         for parameter in parameters:
             parameter.grad = None
 
-    def multiply(self, tensor: Tensor, factors: Mapping[int, float], otherwise: float) -> None:
+    def multiply(self, tensor: Tensor, factors: Mapping[int, float]) -> None:
         """Multiply each slot of a tensor in place.
 
         Args:
             tensor: A tensor shaped like `values`.
-            factors: Factor by slot.
-            otherwise: Factor of slots that are not in `factors`.
+            factors: Factor by slot; other slots are not changed.
         """
         by_slot = self.by_slot(tensor)
-        chosen = [factors.get(slot, otherwise) for slot in self.slots]
+        chosen = [factors.get(slot, 1.0) for slot in self.slots]
         if any(factor != 1 for factor in chosen):
             by_slot.mul_(sent_values(chosen, tensor.device).view(-1, *[1] * (by_slot.dim() - 1)))
 
@@ -205,10 +204,16 @@ class ArmOptimizer:
         true = [norm / scale for norm in norms]
         finite = [slot for slot, loss in losses.items() if math.isfinite(loss) and math.isfinite(true[slot])]
         limits = {slot: rates.clip_norm / (true[slot] + 1e-6) if rates.clip_norm > 0 else 1.0 for slot in finite}
-        self._scale({slot: min(1.0, limit) / scale for slot, limit in limits.items()})
+        factors = {slot: min(1.0, limit) / scale for slot, limit in limits.items()}
+        for block in self.blocks:
+            if block.values.grad is not None:
+                block.multiply(block.values.grad, factors)
         self.reset_momentum(set(losses) - set(finite))
         if finite:
-            self._decay({slot: 1 - rates.learning * rates.decay[slot] for slot in finite})
+            decay = {slot: 1 - rates.learning * rates.decay[slot] for slot in finite}
+            for block in self.blocks:
+                if block.decays:  # decoupled weight decay (arXiv 1711.05101)
+                    block.multiply(block.values.detach(), decay)
             for group in self.adamw.param_groups:
                 group["lr"] = rates.learning
             self.adamw.step()
@@ -227,12 +232,6 @@ class ArmOptimizer:
         """Return the norm of the change in each slot since the start; the value for the base is meaningless."""
         return self._norms((block, block.values - block.start) for block in self.blocks)
 
-    def _scale(self, factors: Mapping[int, float]) -> None:
-        """Multiply each slot's gradient by its factor."""
-        for block in self.blocks:
-            if block.values.grad is not None:
-                block.multiply(block.values.grad, factors, otherwise=1.0)
-
     def reset_momentum(self, slots: set[int]) -> None:
         """Zero the gradients of these slots, and the running means, which would otherwise keep changing the weights."""
         for block in self.blocks:
@@ -241,13 +240,6 @@ class ArmOptimizer:
             for tensor in (block.values.grad, running_mean) if places else ():
                 if tensor is not None:
                     block.by_slot(tensor)[places] = 0.0  # 0 times NaN is NaN
-
-    @torch.no_grad()
-    def _decay(self, factors: Mapping[int, float]) -> None:
-        """Apply decoupled weight decay (arXiv 1711.05101) per slot."""
-        for block in self.blocks:
-            if block.decays:
-                block.multiply(block.values, factors, otherwise=1.0)
 
     def _norms(self, tensors: Iterable[tuple[Block, Tensor | None]]) -> list[float]:
         """Return the norm per slot over all `tensors`, or 0 for a slot without tensors."""

@@ -55,8 +55,9 @@ class StackedLinear(nn.Module):
         self.base = base
         self.scale = scale
         self._pass = now
-        inputs, outputs = _linear_shape(base)
-        device = cast(Tensor, base.weight).device
+        weight = cast(Tensor, base.weight)
+        outputs, inputs = self.oriented(weight).shape
+        device = weight.device
         self.down = nn.Parameter(torch.zeros(slots, rank, inputs, device=device))
         self.up = nn.Parameter(torch.zeros(slots, rank, outputs, device=device))
 
@@ -151,12 +152,6 @@ def _select_slots(stacked: Tensor, active: tuple[int, ...]) -> Tensor:
     if active == tuple(range(first, last + 1)):
         return stacked[first : last + 1]
     return stacked[sent_values(active, stacked.device)]
-
-
-def _linear_shape(linear: nn.Module) -> tuple[int, int]:
-    """Return `(inputs, outputs)` of an `nn.Linear`, or of GPT-2's `Conv1D`, which stores its weight transposed."""
-    rows, columns = cast(Tensor, linear.weight).shape
-    return (columns, rows) if isinstance(linear, nn.Linear) else (rows, columns)
 
 
 class AdapterStack(ArmSet):

@@ -249,8 +249,10 @@ class _Batch:
             for position, answer in enumerate(answers[slot])
         ]
         self.written = 0
-        self.seen = _tokens_per_row([ids for by_slot in self.read for ids in by_slot]).to(self.loaded.device)
-        self.seen = self.seen.repeat_interleave(each, 0)
+        read = [ids for by_slot in self.read for ids in by_slot]
+        longest = max(map(len, read))
+        seen = torch.tensor([[*ids, *[ids[0]] * (longest - len(ids))] for ids in read])  # repeats the first token
+        self.seen = seen.to(self.loaded.device).repeat_interleave(each, 0)
         self.source: dict[str, Tensor] = {}
         self.rereads = self.loaded.memory == NOTHING
 
@@ -361,9 +363,3 @@ def _draws(prompt: Sequence[int], number: int, settings: DecodingSettings) -> np
         return None
     digest = hashlib.sha256(np.array(prompt, dtype=np.int64).tobytes()).digest()
     return stream(Purpose.ANSWER, settings.sampling_seed, number, int.from_bytes(digest[:8], "big"))
-
-
-def _tokens_per_row(rows: Sequence[Sequence[int]]) -> Tensor:
-    """Return the ids of each row, `[rows, longest]`; shorter rows repeat their first token."""
-    longest = max(map(len, rows))
-    return torch.tensor([[*row, *[row[0]] * (longest - len(row))] for row in rows])

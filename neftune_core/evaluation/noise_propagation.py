@@ -151,7 +151,8 @@ def measure_propagation(
         texts = _texts(tree, torch.tensor([list(ids)], device=loaded.device), loaded.tokenizer.eos_token_id)
         arms = [ArmNoise(noise.with_strength(strength), numbers) for strength in strengths]
         special = loaded.tokenizer.all_special_ids
-        rows = {part: _rows(text, _is_response(part, texts, noise), special, seed) for part, text in texts.items()}
+        responses = {part: part == DECODER if ENCODER in texts else noise.tokens == "response" for part in texts}
+        rows = {part: _rows(text, responses[part], special, seed) for part, text in texts.items()}
         batch = {part: text.expand(1 + len(arms) * DRAWS, -1) for part, text in texts.items()}
         watch = _PropagationProbe(tree, _NoiseAfterFirstRow(arms, rows), batch)
         with watch.watching(sites):
@@ -184,11 +185,6 @@ def _texts(tree: nn.Module, ids: Tensor, end: int | None) -> dict[str, Tensor]:
             break
         answer = torch.cat([answer, following], dim=1)
     return {ENCODER: ids, DECODER: answer}
-
-
-def _is_response(part: str, texts: Mapping[str, Tensor], noise: NoiseSettings) -> bool:
-    """Return whether a part's tokens are a response; for a causal model, whether noise is limited to the response."""
-    return part == DECODER if ENCODER in texts else noise.tokens == "response"
 
 
 def _rows(text: Tensor, is_response: bool, special: Sequence[int], seed: int) -> Rows:

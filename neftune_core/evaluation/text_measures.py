@@ -122,13 +122,8 @@ class TextMeasures:
             scores: One value per example.
         """
         self.scores[name] = np.array(list(scores), dtype=np.float64)
-        self.values[name] = _mean_of_known(self.scores[name])
-
-
-def _mean_of_known(scores: Floats) -> float:
-    """Return the mean of the examples that are not NaN; NaN if there are none."""
-    known = scores[~np.isnan(scores)]
-    return float(known.mean()) if len(known) else float("nan")
+        known = self.scores[name][~np.isnan(self.scores[name])]
+        self.values[name] = float(known.mean()) if len(known) else float("nan")
 
 
 def against_references(replies: Sequence[Reply], references: Sequence[str]) -> TextMeasures:

@@ -71,7 +71,9 @@ def noisy_embeddings(
     _require_single_pass(settings, calls)
     chosen = chosen_sites(model, settings)
     special = () if settings.special_tokens else _special_ids(model)
-    noise = LiveNoise(settings, (seed, _rank()), _multipliers(settings, calls), special, names)
+    steps = 1 if settings.schedule == "constant" else calls or 1
+    schedule = multipliers(settings.schedule, steps, point=settings.schedule_point, equal_energy=settings.equal_energy)
+    noise = LiveNoise(settings, (seed, _rank()), schedule, special, names)
     require_effect(model, chosen)
     tracker = CallTracker(model, chosen)
 
@@ -106,11 +108,6 @@ def _require_single_pass(settings: NoiseSettings, calls: int | None) -> None:
             f"The schedule {settings.schedule} needs the length of the run: pass `calls`, the number of training "
             "calls of the model (optimizer steps times gradient accumulation steps)."
         )
-
-
-def _multipliers(settings: NoiseSettings, calls: int | None) -> list[float]:
-    steps = 1 if settings.schedule == "constant" else calls or 1
-    return multipliers(settings.schedule, steps, point=settings.schedule_point, equal_energy=settings.equal_energy)
 
 
 def _rank() -> int:

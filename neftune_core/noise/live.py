@@ -57,7 +57,9 @@ class LiveNoise:
             return clean
         require_one_stream(clean)
         batch, length, width = clean.shape
-        rows = self._rows(site, call, batch, length)
+        rows = call.documents(site.part, batch, length)
+        if self.settings.length_rule == "padded":  # each row counts as one document
+            rows = [[np.arange(length)]] * batch
         excluded = self._excluded(site, call, batch, length)
         if KINDS[self.settings.kind].drops:
             draws = np.full((batch, length, 1), math.inf, dtype=np.float32)
@@ -72,12 +74,6 @@ class LiveNoise:
             noise[excluded] = 0
         wide = torch.promote_types(clean.dtype, torch.float32)
         return torch.from_numpy(noise).to(clean.device, wide).add_(clean).to(clean.dtype)
-
-    def _rows(self, site: Site, call: Call, batch: int, length: int) -> Documents:
-        """Return the positions to draw for; under the length rule "padded", each row counts as one document."""
-        if self.settings.length_rule == "padded":
-            return [[np.arange(length)] for _ in range(batch)]
-        return call.documents(site.part, batch, length)
 
     def _excluded(self, site: Site, call: Call, batch: int, length: int) -> NDArray[np.bool_] | None:
         """Return a mask of the tokens excluded by the settings, `[batch, length]`; None if none are."""

@@ -91,6 +91,7 @@ def preview(sentence: Sentence, seed: int) -> dict[str, Any]:
     signal = _by_token(clean, clean)
     root_mean_square = float(np.sqrt(signal.sum() / (length * width)))
     axes, share = plane_axes(clean)
+    origin = project_to_plane(np.zeros_like(clean[:1]), clean, axes)[0]
     shown = {name: drawn for name, drawn in DRAWN_AS.items() if not KINDS[name].drops}
     units = {drawn: unit_draw(sentence, drawn, seed) for drawn in dict.fromkeys(shown.values())}
     return {
@@ -103,7 +104,7 @@ def preview(sentence: Sentence, seed: int) -> dict[str, Any]:
         "precision": sentence.precision,
         "realised": _realised_noise(sentence, units["uniform"], root_mean_square),
         "clean_histogram": _histogram(clean / np.float32(root_mean_square or 1.0)),
-        "plane": _plane(clean, axes) | {"share": share},
+        "plane": {**_points(project_to_plane(clean, clean, axes)), "origin": _round(origin), "share": share},
         "kinds": shown,
         "dropped_below": {
             name: _round(unit_draw(sentence, name, seed)[:, 0]) for name, kind in KINDS.items() if kind.drops
@@ -242,12 +243,6 @@ def _histogram(values: Vectors) -> list[int]:
     count = round(2 * BINS_PER_DEVIATION * DEVIATIONS_SHOWN)
     places = np.floor(values.ravel() * np.float32(BINS_PER_DEVIATION)).astype(np.int64) + count // 2
     return np.bincount(places[(places >= 0) & (places < count)], minlength=count).tolist()
-
-
-def _plane(clean: Vectors, axes: Vectors) -> dict[str, Any]:
-    """Return the coordinates of the tokens and of the zero vector."""
-    origin = project_to_plane(np.zeros((1, clean.shape[1]), dtype=np.float32), clean, axes)
-    return _points(project_to_plane(clean, clean, axes)) | {"origin": _round(origin[0])}
 
 
 def _points(places: Vectors) -> dict[str, list[float]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from neftune_core.data.batches import LENGTH_STEP
@@ -152,8 +153,11 @@ def what_fits(study: StudySettings, loaded: LoadedModel, prepared: PreparedData)
     )
     lengths = ((tokens, replace(work, length=tokens)) for tokens in range(length - LENGTH_STEP, 0, -LENGTH_STEP))
     in_turn = [(0, replace(work, together=False))] if work.together else []
-    measured = ((count, _measuring(count, study)) for count in (study.measuring.prompts // 4, 0))
-    answers = ((count, replace(work, answered=_answer_tokens(less, prepared, loaded))) for count, less in measured)
+    measured = (study.measuring.model_copy(update={"prompts": count}) for count in (study.measuring.prompts // 4, 0))
+    fewer = (study.model_copy(update={"measuring": one}) for one in measured)
+    answers = (
+        (less.measuring.prompts, replace(work, answered=_answer_tokens(less, prepared, loaded))) for less in fewer
+    )
     changes = {
         later("arms trained in turn (the same result in less memory, but slower)"): in_turn,
         later("gradient accumulation {value} (the same result in less memory)"): parts,
@@ -161,15 +165,13 @@ def what_fits(study: StudySettings, loaded: LoadedModel, prepared: PreparedData)
         later("rows of at most {value} tokens"): lengths,
         later("the number of measured prompts set to {value}"): answers,
     }
-    tried = (_first_fitting(words, tries, study, loaded) for words, tries in changes.items())
-    found = [words for words in tried if words is not None]
+    found = []
+    for words, tries in changes.items():
+        fitting = (value for value, changed in tries if _estimate(changed, study, loaded).fits)
+        found += [say(words, value=value) for value in islice(fitting, 1)]
     if not found:
         return say("No smaller study of this model would fit either.")
     return say("The study would fit with {changes}.", changes=say(", or ").join(found))
-
-
-def _measuring(prompts: int, study: StudySettings) -> StudySettings:
-    return study.model_copy(update={"measuring": study.measuring.model_copy(update={"prompts": prompts})})
 
 
 def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> Workload:
@@ -266,11 +268,3 @@ def _tokens_of(prompts: Sequence[FittedPrompt | None], new_tokens: int) -> int:
 
 def _estimate(work: Workload, study: StudySettings, loaded: LoadedModel) -> Estimate:
     return estimate(loaded, work, study.model, weights_are_loaded=True)
-
-
-def _first_fitting(
-    words: str, tries: Iterable[tuple[int, Workload]], study: StudySettings, loaded: LoadedModel
-) -> str | None:
-    fitting = (value for value, work in tries if _estimate(work, study, loaded).fits)
-    value = next(fitting, None)
-    return None if value is None else say(words, value=value)

@@ -283,15 +283,11 @@ class _RayRun:
         except self.ray.exceptions.RayTaskError as error:  # raised by the study or the store
             ending = {"event": "failed", "message": sentence(getattr(error, "cause", error))}
         except self.ray.exceptions.RayError as error:
-            ending = {"event": "failed", "message": _lost_text(error)}
+            words = later("The study was started {times} times, and its machine was lost each time: {error}.")
+            ending = {"event": "failed", "message": words.format(times=MOST_STARTS, error=cause(error))}
         except Exception as error:
             ending = {"event": "failed", "message": sentence(error)}
         yield one, ending
-
-
-def _lost_text(error: Exception) -> str:
-    words = later("The study was started {times} times, and its machine was lost each time: {error}.")
-    return words.format(times=MOST_STARTS, error=cause(error))
 
 
 def _on_worker(study_task: StudyTask, packed: bytes, rows: bytes, scoreboard: Any) -> Event:

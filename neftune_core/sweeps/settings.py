@@ -94,7 +94,8 @@ class SweepSettings(Settings):
                     "0, 1, 2 and 5"
                 )
             )
-        for name in itertools.chain(self.axes, *self.points):
+        names = [*itertools.chain(self.axes, *self.points)]
+        for name in names:
             if name == TIME_BUDGET:
                 raise ValueError(say("a sweep cannot vary the time budget: vary training.epochs or training.steps"))
             if name not in axes():
@@ -115,7 +116,7 @@ class SweepSettings(Settings):
             raise ValueError(
                 say("a sweep compares studies of a known length: set epochs or steps instead of a time budget")
             )
-        if self._varies_noise and len(self.study.noise) != 1:
+        if any(name.startswith(NOISE) for name in names) and len(self.study.noise) != 1:
             raise ValueError(
                 say(
                     "a sweep that varies the noise starts from a single noise arm: leave only one noise arm in its "
@@ -123,10 +124,6 @@ class SweepSettings(Settings):
                 )
             )
         return self
-
-    @property
-    def _varies_noise(self) -> bool:
-        return any(name.startswith(NOISE) for name in itertools.chain(self.axes, *self.points))
 
     @property
     def seeds(self) -> range:

@@ -101,7 +101,8 @@ def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCells = r
     """
     sweep.require_usable()
     with sweep.claimed():
-        kept = [event for event in sweep.events() if event["event"] not in ENDINGS and not _is_tried_again(event)]
+        events = (event for event in sweep.events() if event["event"] not in ENDINGS)
+        kept = [event for event in events if event["event"] != "cell" or event.get("state") == "finished"]
         write_whole(sweep.folder / "events.jsonl", as_text(kept))
         try:
             yield from _Run(sweep, limits, should_stop, run).events()
@@ -109,10 +110,6 @@ def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCells = r
             ending = {"seed": sweep.study.seed, "event": "failed", "message": sentence(error)}
             sweep.append(ending)
             yield ending
-
-
-def _is_tried_again(event: Event) -> bool:
-    return event["event"] == "cell" and event.get("state") != "finished"
 
 
 def run_record(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
@@ -178,7 +175,9 @@ class _Run:
         if event["event"] == "step":
             yield self._step(one, event)
         elif event["event"] == "started":
-            self._introduce(event)
+            if "model" not in self.sweep.about:  # those of the first cell
+                about = {part: event[part] for part in ("model", "data", "samples", "machine") if part in event}
+                self.sweep.update_about(**about)
         elif event["event"] in ENDINGS:
             if not self.settings.keep_adapters and event["event"] == "finished":
                 for part in ("arms", STATES):
@@ -202,12 +201,6 @@ class _Run:
         step = self.done + sum(self.under_way.values())
         shown: Event = {"event": "step", "seed": self.settings.study.seed, "step": step, "steps": self.total}
         return shown | {name: event[name] for name in ("tokens", "arms") if name in event}
-
-    def _introduce(self, event: Event) -> None:
-        """Copy model, data and machine from the first cell."""
-        if "model" not in self.sweep.about:
-            about = {part: event[part] for part in ("model", "data", "samples", "machine") if part in event}
-            self.sweep.update_about(**about)
 
     def _written(self, event: Event) -> Event:
         event = {"seed": self.settings.study.seed, **event}

@@ -199,12 +199,8 @@ def _groups(sweep: Sweep, every: list[Cell], question: Question) -> Groups:
         except RecordError:
             found = None
         if found is not None and found.control:
-            parts.setdefault(_number(cell), (cell, []))[1].append(found)
+            parts.setdefault(cell.name.partition("-")[0], (cell, []))[1].append(found)
     return {name: (cell, merge_seeds(outcomes)) for name, (cell, outcomes) in parts.items()}
-
-
-def _number(cell: Cell) -> str:
-    return cell.name.partition("-")[0]
 
 
 def _question(sweep: Sweep, every: list[Cell]) -> Question:

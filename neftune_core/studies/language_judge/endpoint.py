@@ -193,7 +193,8 @@ def public_address(name: str, port: int) -> str:
     for text in found:
         address = ipaddress.ip_address(text.partition("%")[0])
         inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
-        if not (inner.is_global and address.is_global) or address.is_multicast or _translates(address):
+        embeds = address.version == 6 and address in ipaddress.ip_network("64:ff9b::/96")  # NAT64 (RFC 6052)
+        if not (inner.is_global and address.is_global) or address.is_multicast or embeds:
             raise InvalidSetting(
                 say(
                     "This lab sends no requests to private networks ({name}): use a public address for the judge.",
@@ -201,11 +202,6 @@ def public_address(name: str, port: int) -> str:
                 )
             )
     return found[0]
-
-
-def _translates(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Return whether an address has the NAT64 prefix, which embeds an IPv4 address (RFC 6052)."""
-    return address.version == 6 and address in ipaddress.ip_network("64:ff9b::/96")
 
 
 def _refusal(status: int) -> str:

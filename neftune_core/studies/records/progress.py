@@ -117,7 +117,8 @@ class StudyProgress:
             self.state = "answering"
         if name == "step":
             self._clock.follow(count_of(event, "tokens") * len(event["arms"]))
-            self.losses = {arm: found["loss"] for arm, found in event["arms"].items() if _is_finite(found.get("loss"))}
+            losses = {arm: found.get("loss") for arm, found in event["arms"].items()}
+            self.losses = {arm: loss for arm, loss in losses.items() if loss is not None and math.isfinite(loss)}
 
     def status(self, *, stopping: bool = False) -> Status:
         """Return the status; `stopping` replaces the state with "stopping"."""
@@ -163,10 +164,6 @@ class _Clock:
     def tokens_per_second(self) -> float:
         seconds = self.last_time - self.first_time
         return self.tokens / seconds if seconds > 0 else 0.0
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def as_clock(seconds: float) -> str:

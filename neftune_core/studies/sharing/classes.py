@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,8 @@ def make_class(owner: str) -> str:
         if len(every) >= MOST_CLASSES:
             raise RecordError(say("This server has no room for another class: try again tomorrow."))
         taken = {found.code for found in every}
-        code = next(code for code in _random_codes() if code not in taken)
+        random = ("".join(secrets.choice(LETTERS) for _ in range(6)) for _ in count())
+        code = next(code for code in random if code not in taken)
         _write(Classroom(code, owner_hash(owner), round(time.time(), 3), {}))
         return code
 
@@ -165,11 +167,6 @@ def end_class(code: str, owner: str) -> None:
         if not found.is_of(owner):
             raise RecordError(say("Only the teacher who created a class can end it."))
         _path(found.code).unlink(missing_ok=True)
-
-
-def _random_codes() -> Iterator[str]:
-    while True:
-        yield "".join(secrets.choice(LETTERS) for _ in range(6))
 
 
 @contextmanager

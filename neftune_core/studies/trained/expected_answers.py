@@ -11,7 +11,6 @@ from neftune_core.errors import LabError
 from neftune_core.language import say
 
 if TYPE_CHECKING:
-    from neftune_core.data.examples import Example
     from neftune_core.data.preparing import PreparedData
     from neftune_core.studies.comparison import SelectedArm
     from neftune_core.studies.prompts import Prompt
@@ -63,7 +62,8 @@ def _taught_by_rows(prepared: PreparedData) -> str:
     example = next((row.example for row in prepared.train if row.example.prompt[-1].role == "user"), None)
     if example is None:
         return say("No expected answer: this prompt is not a row of {title}.", title=prepared.title)
-    prompt, answer = _quoted(example)
+    texts = (" ".join(text.split()) for text in (example.prompt[-1].content, example.response))
+    prompt, answer = (text if len(text) <= LONGEST else text[: LONGEST - 1].rstrip() + "…" for text in texts)
     return say(
         "No expected answer: this prompt is not a row of {title}, which teaches, for example: “{prompt}” → “{answer}”",
         title=prepared.title,
@@ -85,10 +85,3 @@ def taught_by_set(data: Mapping[str, Any]) -> str:
 
 def _plain(text: str) -> str:
     return " ".join(text.split()).casefold()
-
-
-def _quoted(example: Example) -> tuple[str, str]:
-    """Return the last user message and the answer of a row, shortened."""
-    texts = (" ".join(text.split()) for text in (example.prompt[-1].content, example.response))
-    prompt, answer = (text if len(text) <= LONGEST else text[: LONGEST - 1].rstrip() + "…" for text in texts)
-    return prompt, answer

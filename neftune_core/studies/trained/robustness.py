@@ -39,7 +39,7 @@ PerRow = list[list[Annotated[float, Field(ge=0)]]]
 
 
 class ArmRows(BaseModel):
-    """Summed response loss in nats, and number of response tokens ranked first, both `[strengths][rows]`, of one arm."""
+    """Summed response loss in nats and number of response tokens ranked first, both `[strengths][rows]`, of one arm."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 

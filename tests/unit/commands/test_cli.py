@@ -16,6 +16,7 @@ from neftune_core.cli import parse_arguments
 from neftune_core.commands.data import DataCommand
 from neftune_core.errors import InvalidSetting
 from neftune_core.settings import from_toml
+from neftune_core.studies.records.record import Record
 from neftune_core.studies.settings import EXAMPLE, StudySettings
 
 
