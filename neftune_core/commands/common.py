@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +88,12 @@ def table_file(path: Path | None, kinds: Iterable[str]) -> tuple[Path, str] | No
     if kind not in kinds:
         raise InvalidSetting(f"The file name {path.name} must end in .{' or .'.join(kinds)}: choose another one.")
     return writable(path), kind
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of a table as lines of text with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def more_seeds(record: Record) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from neftune_core.commands.common import record_by_name, refuse, study_by_name, writable
+from neftune_core.commands.common import aligned, record_by_name, refuse, study_by_name, writable
 from neftune_core.commands.sweep import run_sweep
 from neftune_core.commands.train import follows, run_record
 from neftune_core.errors import InvalidSetting, LabError, RecordError
@@ -213,9 +213,7 @@ WIDEST = 40
 
 def runs_table(records: Sequence[Record]) -> list[str]:
     """Return the list of records as the lines of a table, header included."""
-    rows = [COLUMNS, *map(_run_cells, records)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(COLUMNS))]
-    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return aligned([COLUMNS, *map(_run_cells, records)])
 
 
 def _run_cells(record: Record) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -139,12 +140,11 @@ def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
         print(f"record: {record.folder} (already finished)")
         return _exit_status(record, ended)
     print(f"in {record.folder}", file=sys.stderr)
-    is_new, ending = not record.events(), dict[str, Any]()
+    is_new = not record.events()
     with interruptible() as should_stop:
         events = run_study(record, limits, should_stop)
         tracked_events = track_events(record, events, track) if track else events
-        for ending in with_progress(record, tracked_events):  # noqa: B007 - the last counts
-            pass
+        ending = deque(with_progress(record, tracked_events), maxlen=1).pop()
     if is_new and remove_unstarted(record):
         return refuse(ending["message"])
     print(f"record: {record.folder}")

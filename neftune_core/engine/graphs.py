@@ -292,7 +292,6 @@ def _copy_of(tensor: Tensor) -> Tensor:
 
 
 def _tensors(values: Sequence[Any]) -> list[int]:
-    """Return the indices of the tensors in `values`."""
     return [place for place, value in enumerate(values) if isinstance(value, Tensor)]
 
 

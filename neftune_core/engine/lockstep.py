@@ -374,9 +374,7 @@ class Lockstep(Generic[Study]):
     def _measured(self, part: str, slots: list[int], should_stop: Stop) -> _Rows:
         sample = self.samples()[part]
         size = evaluation_batch(self.study.training)
-        found = row_measures(
-            self.stack, sample, slots, batch_size=size, should_stop=should_stop, between=accelerator.yield_turn
-        )
+        found = row_measures(self.stack, sample, slots, batch_size=size, should_stop=should_stop)
         self._last_rows[part] = _Rows(self.done, slots, found)
         return self._last_rows[part]
 

@@ -129,7 +129,7 @@ class Labels:
 
     Attributes:
         predicting: Positions in `[batch * length]` whose next token is trained on, `[targets]` int64.
-        weights: Weight of each token in the gradient, `[arms, targets]` float32.
+        weights: Weight of each token in the summed loss, `[arms, targets]` (for one arm, `[targets]`) float32.
     """
 
     predicting: Tensor
@@ -279,7 +279,6 @@ def _in_pieces(
 
 
 def _piece_of(tree: nn.Module, hidden: Tensor, *, is_backward: bool) -> int:
-    """Return the number of positions per chunk."""
     head: Tensor = tree.get_output_embeddings().weight  # type: ignore[operator]
     if is_backward and head.requires_grad:
         return TRAINED_PIECE

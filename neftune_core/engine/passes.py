@@ -179,7 +179,7 @@ class Passes:
             first = first or {slot: {"first_draw_loss": total} for slot, total in sums.items()}
         for arm in ascending.values():
             for adversarial in arm.adversarial.values():
-                adversarial.detach()
+                adversarial.unit.detach_()
         return {slot: sums | first[slot] for slot, sums in self.single(micro_batch, ascending).items()}
 
     def _ascend(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise]) -> dict[int, Tensor]:

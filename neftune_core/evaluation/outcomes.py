@@ -180,7 +180,6 @@ def merge_seeds(parts: Sequence[Outcomes]) -> Outcomes:
 
 
 def _largest_rounding(parts: Sequence[Rounding]) -> Rounding:
-    """Return the largest effect of rounding per measure over several studies."""
     known = [part for part in parts if part.sizes]
     sizes = {name: max(part.sizes.get(name, 0.0) for part in known) for part in known for name in part.sizes}
     return Rounding(", ".join(dict.fromkeys(part.precision for part in known)), sizes)

@@ -117,7 +117,7 @@ class _ScoredRow:
             for noise, gradient in zip(adversarial.values(), losses.gradients, strict=True):
                 noise.ascend(gradient, arm.settings.ascent_rate)
         for noise in adversarial.values():
-            noise.detach()
+            noise.unit.detach_()
         return arm
 
     def _running(self, arm: ArmNoise) -> AbstractContextManager[nn.Module]:

@@ -139,7 +139,7 @@ class AdversarialNoise:
             The noisy vectors, with the shape and dtype of `clean`.
         """
         if self.scale is None:
-            self.scale = deviations(arm, rows, clean)
+            self.scale = _deviations(arm, rows, clean)
         return _scaled_sum(clean, self.unit, self.scale)
 
     def ascend(self, gradient: Tensor, rate: float) -> None:
@@ -158,10 +158,6 @@ class AdversarialNoise:
         norms = torch.linalg.vector_norm(moved, dim=(1, 2))
         back = torch.where(usable & (norms > 0), self.norms / norms, 1.0)
         self.unit = (moved * back[:, None, None]).requires_grad_()
-
-    def detach(self) -> None:
-        """Detach `unit` after the ascent, when no more gradients are needed."""
-        self.unit = self.unit.detach()
 
 
 def initial_noise(
@@ -229,7 +225,7 @@ class BatchNoise:
             if KINDS[kind].drops:
                 by_arm[index] = _drop_tokens(clean, units[kind], arm, rows, in_place=in_place)
             else:
-                by_arm[index] = _scaled_sum(clean, units[kind], deviations(arm, rows, clean), in_place=in_place)
+                by_arm[index] = _scaled_sum(clean, units[kind], _deviations(arm, rows, clean), in_place=in_place)
         return vectors if in_place else torch.cat(by_arm)
 
 
@@ -258,36 +254,21 @@ def _drop_tokens(clean: Tensor, units: Tensor, arm: ArmNoise, rows: Rows, *, in_
     return clean.masked_fill_(where, 0) if in_place else clean.masked_fill(where, 0)
 
 
-def deviations(arm: ArmNoise, rows: Rows, clean: Tensor) -> Tensor:
-    """Return the signed standard deviation of the arm's noise at every token.
-
-    Args:
-        arm: The arm's noise.
-        rows: The rows of the batch.
-        clean: Clean vectors, `[batch, padded, width]`; the unit "relative" is measured on them.
-
-    Returns:
-        `[batch, padded, 1]` float32, zero on tokens without noise.
+def _deviations(arm: ArmNoise, rows: Rows, clean: Tensor) -> Tensor:
+    """Return the signed standard deviation of the noise at every token, `[batch, padded, 1]` float32; 0 where none is
+    added.
     """
     noise, width = arm.settings, clean.shape[-1]
     lengths = rows.lengths if noise.length_rule == "true" else [rows.longest] * len(rows.lengths)
     by_row = [standard_deviation(arm.strength, noise.unit, length, width) for length in lengths]
     scale = sent_values(by_row, clean.device, torch.float32)
     if noise.unit == "relative":
-        scale = scale * signals(clean.detach(), rows)
+        scale = scale * _signals(clean.detach(), rows)
     return (arm.sign * scale[:, None] * rows.chosen(noise))[..., None]
 
 
-def signals(clean: Tensor, rows: Rows) -> Tensor:
-    """Compute the root-mean-square coordinate of each row's real tokens.
-
-    Args:
-        clean: Clean vectors, `[batch, padded, width]`.
-        rows: The rows of the batch.
-
-    Returns:
-        The root mean squares, `[batch]` float32.
-    """
+def _signals(clean: Tensor, rows: Rows) -> Tensor:
+    """Return the root-mean-square coordinate of each row's real tokens, `[batch]` float32."""
     squares = torch.linalg.vector_norm(clean, dim=-1, dtype=torch.float32).square()
     counts = sent_values(rows.lengths, clean.device) * clean.shape[-1]
     return ((squares * rows.real).sum(1) / counts).sqrt()

@@ -234,7 +234,6 @@ def _draw_numbers(clean: Vectors, norms: NDArray[np.float64], axes: Vectors, uni
 
 
 def _by_token(one: Vectors, other: Vectors) -> NDArray[np.float64]:
-    """Return the dot product of corresponding rows."""
     return np.einsum("lw,lw->l", one, other, dtype=np.float64)
 
 

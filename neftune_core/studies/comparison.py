@@ -165,32 +165,6 @@ def names_of(chosen: Sequence[SelectedArm]) -> list[str]:
     return names
 
 
-def compare(
-    record: Record,
-    settings: AnswerSettings,
-    limits: Limits,
-    *,
-    arms: Sequence[str] | None = None,
-    seed: int | None = None,
-    should_stop: Callable[[], bool] | None = None,
-) -> Iterator[list[dict[str, Any]]]:
-    """Answer the prompts in `settings` with the base and the arms of one record.
-
-    Args:
-        record: The record.
-        settings: Prompts and decoding.
-        limits: Limits of this server.
-        arms: Names of arms; None for all.
-        seed: Seed; None for the first with a stored arm.
-        should_stop: Polled during each pass; return true to cancel.
-
-    Yields:
-        The answers so far, as in `compare_arms`.
-    """
-    chosen, prompts = comparison_request(record, settings, arms=arms, seed=seed)
-    yield from compare_arms(chosen, prompts, settings, limits, should_stop)
-
-
 def comparison_request(
     record: Record, settings: AnswerSettings, *, arms: Sequence[str] | None = None, seed: int | None = None
 ) -> tuple[list[SelectedArm], list[Prompt]]:

@@ -136,7 +136,6 @@ class _Ending:
             batch_size=evaluation_batch(self.run.study.training),
             noise=noise,
             should_stop=self.should_stop,
-            between=accelerator.yield_turn,
         )
 
     def noise_penalty(self, found: SeedMeasures) -> None:

@@ -88,16 +88,8 @@ class Prompt:
         return self.messages[-1].content
 
 
-def study_prompts(study: StudySettings, prepared: PreparedData) -> list[Prompt]:
-    """Return the prompts in the study's settings, or those of the first held-out rows if there are none.
-
-    Args:
-        study: Settings of the study.
-        prepared: The data.
-
-    Returns:
-        The prompts.
-    """
+def _study_prompts(study: StudySettings, prepared: PreparedData) -> list[Prompt]:
+    """Return the prompts in the study's settings, or those of the first held-out rows if there are none."""
     if study.answers.prompts:
         return [Prompt(as_messages(text, study.answers.system)) for text in study.answers.prompts]
     rows = prepared.held_out[:HELD_OUT_PROMPTS]
@@ -163,7 +155,7 @@ def fit_prompt(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, 
 def tokenised_study_prompts(
     study: StudySettings, prepared: PreparedData, loaded: LoadedModel
 ) -> list[tuple[Prompt, FittedPrompt | None]]:
-    """Return the prompts of `study_prompts` with their tokens.
+    """Return the prompts of `_study_prompts` with their tokens.
 
     Args:
         study: Settings of the study.
@@ -176,7 +168,7 @@ def tokenised_study_prompts(
     Raises:
         DoesNotFit: If a prompt from the study's settings does not fit.
     """
-    prompts = study_prompts(study, prepared)
+    prompts = _study_prompts(study, prepared)
     if study.answers.prompts:
         reasons = mostly_reasons(prepared.train)
         own = [fit_prompt(one, "", loaded, study.answers.new_tokens, thinking=reasons) for one in prompts]

@@ -58,7 +58,6 @@ def measure_rounding(run: Lockstep, should_stop: Callable[[], bool]) -> dict[str
                     run.alive,
                     batch_size=max(1, min(size, len(sample)) // 2) if is_wide else size,
                     should_stop=should_stop,
-                    between=accelerator.yield_turn,
                 )
                 for part, sample in run.samples().items()
             }
@@ -86,7 +85,6 @@ def _fits(run: Lockstep) -> bool:
 
 
 def _measures(rows: Mapping[str, RowMeasures], index: int) -> dict[str, float]:
-    """Return the measures of one arm from its rows, by name."""
     return measures_of(
         {f"{part}_{name}": value for part, found in rows.items() for name, value in vars(found.of(index)).items()}
     )

@@ -98,7 +98,7 @@ def judge_arms(
         InvalidSetting: If the arms are the same.
         NotAvailable: If the judge cannot be reached or refuses the request; the verdicts so far are stored.
     """
-    lines = answers_of(record, between, seed)[:most]
+    lines = _answers_of(record, between, seed)[:most]
     known = stored_verdicts(record)
     for done, line in enumerate(lines, start=1):
         for order in () if _texts(line, between)[0] == _texts(line, between)[1] else ORDERS:
@@ -108,21 +108,8 @@ def judge_arms(
         yield _progress(lines, between, judge, known, done)
 
 
-def answers_of(record: Record, between: tuple[str, str], seed: int | None = None) -> list[dict[str, Any]]:
-    """Return the stored answers to prompts that both arms answered.
-
-    Args:
-        record: The record.
-        between: The two arms.
-        seed: The seed; None for all.
-
-    Returns:
-        One entry per prompt, as stored.
-
-    Raises:
-        DataError: If there are none.
-        InvalidSetting: If the arms are the same.
-    """
+def _answers_of(record: Record, between: tuple[str, str], seed: int | None = None) -> list[dict[str, Any]]:
+    """Return the stored answers to prompts that both arms answered; raise a `LabError` if there are none."""
     if between[0] == between[1]:
         raise InvalidSetting(say("Choose two different arms to judge."))
     lines = [line for line in record.answers(seed) if all(name in line["arms"] for name in between)]
@@ -155,7 +142,7 @@ def judged_so_far(
     Returns:
         The verdicts so far.
     """
-    lines = answers_of(record, between, seed)[:most]
+    lines = _answers_of(record, between, seed)[:most]
     return _progress(lines, between, judge, stored_verdicts(record), 0)
 
 

@@ -148,11 +148,14 @@ class Record:
         """Raise `RecordError` if this record cannot be run because it is damaged or from a newer version."""
         if self.is_newer:
             raise RecordError(say("This record was made by a newer version of the lab: continue it with that version."))
+        self._require_owner()
+        _ = self.study
+
+    def _require_owner(self) -> None:
         if "owner" not in self.about:
             raise RecordError(
                 say("The owner of the record {record} is unknown: its record.json is damaged.", record=self.id)
             )
-        _ = self.study
 
     @property
     def is_newer(self) -> bool:
@@ -227,10 +230,7 @@ class Record:
 
     def update_about(self, **values: Any) -> None:
         """Add values to `record.json`; raise `RecordError` if the file is damaged, so that the owner is not lost."""
-        if "owner" not in self.about:
-            raise RecordError(
-                say("The owner of the record {record} is unknown: its record.json is damaged.", record=self.id)
-            )
+        self._require_owner()
         text = json.dumps(finite({**self.about, **values}), indent=2, ensure_ascii=False)
         write_whole(self.folder / "record.json", text)
 

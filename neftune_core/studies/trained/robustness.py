@@ -117,11 +117,7 @@ def measure_robustness(record: Record, seed: int, limits: Limits) -> Iterator[Me
     for number, strength in enumerate(STRENGTHS, start=1):
         noise = noise_on([ArmNoise(gaussian(strength))] * len(slots)) if strength else None
         with accelerator.held():
-            by_strength.append(
-                row_measures(
-                    arms.stack, sample, slots, batch_size=arms.batch_size, noise=noise, between=accelerator.yield_turn
-                )
-            )
+            by_strength.append(row_measures(arms.stack, sample, slots, batch_size=arms.batch_size, noise=noise))
         yield Measuring(number / len(STRENGTHS))
     rows = by_strength[0]
     kept = np.flatnonzero(rows.tokens)
