@@ -192,11 +192,7 @@ class ArmSet(ABC):
 
     @contextmanager
     def running(
-        self,
-        active: Sequence[int],
-        *,
-        noise: BatchNoise | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        self, active: Sequence[int], *, noise: BatchNoise | None = None, should_stop: Callable[[], bool] | None = None
     ) -> Iterator[nn.Module]:
         """Yield the tree with the given slots active, in evaluation mode.
 

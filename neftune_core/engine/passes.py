@@ -235,11 +235,7 @@ class Passes:
 Strategy = Callable[[Passes, MicroBatch, Mapping[int, ArmNoise]], dict[int, Sums]]
 
 
-STRATEGIES: dict[str, Strategy] = {
-    "one": Passes.single,
-    "pair": Passes.symmetric_pair,
-    "ascent": Passes.with_ascent,
-}
+STRATEGIES: dict[str, Strategy] = {"one": Passes.single, "pair": Passes.symmetric_pair, "ascent": Passes.with_ascent}
 
 
 def pass_strategy(arm: ArmNoise) -> str:

@@ -167,14 +167,7 @@ class AdapterStack(ArmSet):
     """
 
     def __init__(
-        self,
-        loaded: LoadedModel,
-        arms: int,
-        *,
-        rank: int,
-        alpha: float,
-        targets: str = "all",
-        together: bool = True,
+        self, loaded: LoadedModel, arms: int, *, rank: int, alpha: float, targets: str = "all", together: bool = True
     ) -> None:
         self.rank, self.alpha, self.targets, self.together = rank, alpha, targets, together
         self.adapted: dict[str, StackedLinear] = {}
@@ -229,10 +222,7 @@ class AdapterStack(ArmSet):
         }
         published = self.loaded.published
         if published is not None and not published.causal:
-            config["auto_mapping"] = {
-                "base_model_class": published.architecture,
-                "parent_library": published.library,
-            }
+            config["auto_mapping"] = {"base_model_class": published.architecture, "parent_library": published.library}
         write_adapter(folder, tensors, config)
 
     def _saved_names(self, name: str) -> list[str]:

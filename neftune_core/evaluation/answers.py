@@ -241,9 +241,7 @@ class _Batch:
         each = settings.answers_each
         self.rows = [
             _AnswerRow(
-                answer,
-                self.read[slot][position // each],
-                _draws(by_slot[position // each], position % each, settings),
+                answer, self.read[slot][position // each], _draws(by_slot[position // each], position % each, settings)
             )
             for slot, by_slot in enumerate(prompts)
             for position, answer in enumerate(answers[slot])

@@ -48,10 +48,7 @@ class Sensitivity:
 
 
 def measure_sensitivity(
-    loaded: LoadedModel,
-    rows: Sequence[EncodedExample],
-    noise: NoiseSettings,
-    strengths: Sequence[float],
+    loaded: LoadedModel, rows: Sequence[EncodedExample], noise: NoiseSettings, strengths: Sequence[float]
 ) -> Iterator[Sensitivity]:
     """Measure the response loss on `rows` without noise and at each strength, row by row, without training.
 

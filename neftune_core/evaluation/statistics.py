@@ -181,12 +181,7 @@ def as_statistics(values: ArrayLike) -> Floats:
 
 
 def paired_bootstrap(
-    arm: Floats,
-    control: Floats,
-    score: Score,
-    generator: np.random.Generator,
-    *,
-    resamples: int = RESAMPLES,
+    arm: Floats, control: Floats, score: Score, generator: np.random.Generator, *, resamples: int = RESAMPLES
 ) -> Interval:
     """Compute the difference arm minus control for these seeds, with a percentile interval over resampled examples.
 

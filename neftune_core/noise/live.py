@@ -99,11 +99,7 @@ class LiveNoise:
         return [[deviation(row, positions) for positions in documents] for row, documents in enumerate(rows)]
 
     def _draw(
-        self,
-        out: NDArray[np.float32],
-        rows: Documents,
-        key: tuple[int, int],
-        factors: Sequence[Sequence[float]] | None,
+        self, out: NDArray[np.float32], rows: Documents, key: tuple[int, int], factors: Sequence[Sequence[float]] | None
     ) -> None:
         """Write the draw of every document, times its factor, to the document's positions in `out`."""
         names = None if self.names is None else self.names()

@@ -28,10 +28,7 @@ UNITS: dict[str, Unit] = {
 SHARE = "share"
 """The unit of token dropout: the share of tokens set to zero."""
 
-LENGTH_RULES = {
-    "true": "True length (the paper's code)",
-    "padded": "Padded length (the common trainer hook)",
-}
+LENGTH_RULES = {"true": "True length (the paper's code)", "padded": "Padded length (the common trainer hook)"}
 
 
 def standard_deviation(strength: float, unit: str, length: int, width: int, signal: float = 1.0) -> float:

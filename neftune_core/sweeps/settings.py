@@ -171,11 +171,7 @@ def points(sweep: SweepSettings) -> list[dict[str, Value]]:
     count = math.prod(len(values) for values in sweep.axes.values()) + len(sweep.points)
     if count > MOST_SETTINGS:
         raise DoesNotFit(
-            say(
-                "The sweep has {count:,} settings, but at most {most:,} are allowed.",
-                count=count,
-                most=MOST_SETTINGS,
-            )
+            say("The sweep has {count:,} settings, but at most {most:,} are allowed.", count=count, most=MOST_SETTINGS)
         )
     grid = itertools.product(*sweep.axes.values()) if sweep.axes else ()
     return [*(dict(zip(sweep.axes, values, strict=True)) for values in grid), *map(dict, sweep.points)]
