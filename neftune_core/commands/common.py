@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from neftune_core.errors import InvalidSetting
 if TYPE_CHECKING:
     from neftune_core.studies.records.progress import Status
     from neftune_core.studies.records.record import Record
+    from neftune_core.studies.settings import StudySettings
+    from neftune_core.sweeps.settings import SweepSettings
 
 
 def refuse(words: str) -> int:
@@ -104,29 +107,48 @@ def more_seeds(record: Record) -> list[str]:
     return [f"To add seeds (the record has {seeds}): neftune runs resume {record.id} --seeds {offered}"] * bool(offered)
 
 
-class interruptible:  # noqa: N801 - lower case like other context managers
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
     """Turn the first SIGINT (Ctrl+C) or SIGTERM into a flag, returned as a function that the block can poll.
 
     A second signal raises `KeyboardInterrupt`.
     """
+    import signal
 
-    def __enter__(self) -> Callable[[], bool]:
-        import signal
+    is_asked = False
 
-        self.asked = False
-        self.before = {asked: signal.signal(asked, self._ask) for asked in (signal.SIGINT, signal.SIGTERM)}
-        return lambda: self.asked
-
-    def _ask(self, number: int, frame: Any) -> None:
-        if self.asked:
+    def ask(number: int, frame: Any) -> None:
+        nonlocal is_asked
+        if is_asked:
             raise KeyboardInterrupt
-        self.asked = True
+        is_asked = True
 
-    def __exit__(self, *_: object) -> None:
-        import signal
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: is_asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
-        for asked, before in self.before.items():
-            signal.signal(asked, before)
+
+def with_missing_seeds(requested: StudySettings | SweepSettings, seeds: int) -> Record | None:
+    """Extend the record of a study or sweep that has fewer seeds.
+
+    Args:
+        requested: The study or sweep.
+        seeds: Its number of seeds.
+
+    Returns:
+        The record; None if there is none.
+    """
+    from neftune_core.sweeps.more_seeds import extend, find_smaller
+
+    smaller = find_smaller(requested, owner="")
+    if smaller is not None:
+        found = smaller.study.seeds
+        print(f"The record has {found} of {seeds} seeds; training the missing ones.", file=sys.stderr)
+        extend(smaller, seeds)
+    return smaller
 
 
 def with_progress(record: Record, events: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from neftune_core.commands.common import aligned, interruptible, more_seeds, refuse, with_progress
+from neftune_core.commands.common import aligned, interruptible, more_seeds, refuse, with_missing_seeds, with_progress
 from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.settings import Limits, to_toml
 
@@ -57,7 +57,6 @@ def record_to_run(arguments: SweepCommand) -> Sweep:
     duration are printed on standard error.
     """
     from neftune_core.sweeps.estimate import plan
-    from neftune_core.sweeps.more_seeds import extend, find_smaller
     from neftune_core.sweeps.record import Sweep, create_sweep, find_same_sweep, read_sweep
     from neftune_core.sweeps.settings import size_text
 
@@ -66,13 +65,7 @@ def record_to_run(arguments: SweepCommand) -> Sweep:
     settings, limits = read_sweep(arguments.file), Limits()
     settings.check(limits)
     found = find_same_sweep(settings, owner="") if arguments.resume else None
-    smaller = find_smaller(settings, owner="") if arguments.resume and found is None else None
-    if smaller is not None:
-        print(
-            f"The record has {smaller.study.seeds} of {settings.study.seeds} seeds; training the missing ones.",
-            file=sys.stderr,
-        )
-        extend(smaller, settings.study.seeds)
+    if arguments.resume and found is None and (smaller := with_missing_seeds(settings, settings.study.seeds)):
         found = Sweep(smaller.folder)
     if found is not None:
         return found

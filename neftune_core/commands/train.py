@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from neftune_core.commands.common import interruptible, more_seeds, refuse, with_progress
+from neftune_core.commands.common import interruptible, more_seeds, refuse, with_missing_seeds, with_progress
 from neftune_core.errors import InvalidSetting
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits, from_toml, to_toml
@@ -86,19 +86,8 @@ def train(arguments: TrainCommand) -> int:
 def record_to_resume(requested: StudySettings) -> Record | None:
     """Return the existing record of a study, extended to the requested seeds if it has fewer; None if there is none."""
     from neftune_core.studies.records.record import find_same
-    from neftune_core.sweeps.more_seeds import extend, find_smaller
 
-    same = find_same(requested, owner="")
-    if same is not None:
-        return same
-    smaller = find_smaller(requested, owner="")
-    if smaller is not None:
-        print(
-            f"The record has {smaller.study.seeds} of {requested.seeds} seeds; training the missing ones.",
-            file=sys.stderr,
-        )
-        extend(smaller, requested.seeds)
-    return smaller
+    return find_same(requested, owner="") or with_missing_seeds(requested, requested.seeds)
 
 
 def follows(limits: Limits) -> bool:

@@ -79,9 +79,7 @@ class ArmSet(ABC):
 
     Attributes:
         loaded: The shared base model, which is never modified.
-        slots: Number of slots, the base included.
         tree: Private module tree that shares the base's tensors but not its modules.
-        sites: The noise sites of `tree`.
         running_pass: State of the running pass, read by the modules of the tree.
         before_training: Functions called before every training pass.
         fallback: Returns why layers run eagerly although the settings select CUDA graphs; "" if none do.

@@ -114,7 +114,6 @@ class CapturedLayer:
     """The forward method of a layer, run from recordings if possible.
 
     Attributes:
-        layer: The captured layer.
         refused: Why the layer cannot be recorded; "" if it can be recorded or no attempt was made.
         replays: Number of passes run from a recording.
 

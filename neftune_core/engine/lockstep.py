@@ -92,8 +92,6 @@ class Lockstep(Generic[Study]):
         names: Names of the arms, in slot order from slot 1.
         alive: Slots that are still training.
         stopped: Last step of each slot that the user stopped.
-        optimizer: The optimizer of all arms.
-        done: Number of completed steps.
         total: Number of steps; 0 until a time budget has been converted to steps.
     """
 
@@ -182,9 +180,6 @@ class Lockstep(Generic[Study]):
 
         Yields:
             One mapping per event, with its name under `event`.
-
-        Raises:
-            Cancelled: Within one layer of `should_stop()` becoming true.
         """
         yield from self._begun(should_stop, measured)
         all_due = evaluation_steps(self.total, self.study.training.evaluations, self.study.training.restarts)

@@ -65,7 +65,6 @@ class MicroBatch:
     """All or some of the rows of a step, which go through the model together.
 
     Attributes:
-        batch: The collated rows.
         rows: Properties of the rows that noise depends on, by component.
         tokens: Number of response tokens in the whole step, by which the gradient is divided.
         seed: `(study seed, step, number of the micro-batch)`, the key of the dropout masks.

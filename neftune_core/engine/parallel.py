@@ -39,9 +39,6 @@ class ProcessGroup:
     """The processes of a study.
 
     Attributes:
-        rank: Rank of this process.
-        size: Number of processes.
-        device: Device of this process.
         working: Whether a step is running, during which no messages can be sent.
         ended: Whether all processes have agreed to end, so that none waits for messages.
     """

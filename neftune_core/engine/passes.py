@@ -29,9 +29,7 @@ class Passes:
     """The passes of a step. All passes over one micro-batch use the same dropout masks.
 
     Attributes:
-        stack: The arms.
         rates: Adapter dropout rate by slot.
-        model_dropout: Dropout rate inside the model.
         should_stop: Polled before every layer.
         scale: Loss scale, which multiplies all gradients.
         values: Method values by slot and method name; a slot without an entry uses no method.
@@ -53,9 +51,6 @@ class Passes:
 
         Returns:
             The losses by slot.
-
-        Raises:
-            Cancelled: Within one layer of `should_stop()` becoming true.
         """
         by_strategy: dict[tuple[str, ...], list[int]] = {}
         for slot, arm in arms.items():

@@ -154,7 +154,6 @@ class Plan(Protocol):
 
     Attributes:
         seed: Seed of the row order, the initial adapters, the dropout masks and the noise.
-        training: Settings shared by all arms.
         arms: The noise of every arm by name, the control first.
     """
 

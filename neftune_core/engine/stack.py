@@ -37,10 +37,8 @@ class StackedLinear(nn.Module):
     faster on a CPU.
 
     Attributes:
-        base: The frozen module.
         down: `[slots, rank, in]` float32; initialised uniformly, with the same draw for every arm.
         up: `[slots, rank, out]` float32; initialised to zero.
-        scale: LoRA alpha over rank.
 
     Args:
         base: The frozen module.

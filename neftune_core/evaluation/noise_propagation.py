@@ -139,10 +139,6 @@ def measure_propagation(
 
     Returns:
         The perturbations and the predictions.
-
-    Raises:
-        InvalidSetting: If the model lacks a layer of `noise`.
-        ModelError: If a layer of the model does not output one vector per token.
     """
     tree = private_tree(loaded.model).eval()
     sites = noise_sites(tree)
@@ -211,13 +207,7 @@ def _last_hidden(tree: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 # ---------------------------------------------------------------------------------------------- hidden states
 @dataclass(frozen=True, eq=False)
 class _PropagationProbe:
-    """Hooks that add noise at every site of a tree, and store the result of `_compare` by site key in `seen`.
-
-    Attributes:
-        tree: The model.
-        noise: Noise to add.
-        batch: Token ids by part.
-    """
+    """Hooks that add noise at every site of a tree, and store the result of `_compare` by site key in `seen`."""
 
     tree: nn.Module
     noise: BatchNoise

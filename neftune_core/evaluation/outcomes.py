@@ -24,14 +24,10 @@ class Outcome:
     Attributes:
         last: Measures by name after the last epoch; empty if there are none.
         best: Measures by name at the best epoch.
-        last_epoch: Number of the last epoch.
-        best_epoch: Number of the best epoch.
         scores: Example statistics by measure at the judged epoch, `[examples]` or `[examples, fields]` (counts). The
             order of the examples is the same for every arm and seed.
         lengths: Tokens per answer, `[examples]`.
-        base: Measures of the untouched model.
         steps: Number of optimizer steps; 0 if unknown.
-        diverged: Whether the loss became NaN or infinite.
         frequency_loss: Training loss of guessing each token by its frequency in the responses; NaN if unknown.
     """
 
@@ -104,13 +100,10 @@ class Outcomes:
     """The control, the arms and the floors of a study, each by seed.
 
     Attributes:
-        control: The arm without noise.
-        arms: The other arms by name.
         floors: Null comparisons, judged like arms: the control trained again with other seeds (A/A, "another_seed"),
             or with a disturbance as small as rounding ("chaos").
         own_controls: Controls of arms that have their own, as in a sweep over training settings.
         halves: Whether every best epoch was chosen on one half of the held-out rows and measured on the other.
-        rounding: Effect of the number format.
         early: Last and planned step of each seed whose training was ended by early stopping.
         continued: Record and step of each continuation that was started after the result of the study could be seen.
         stopped: For each arm that the user stopped, the step of the stop and the step of the comparison, by seed.

@@ -25,7 +25,6 @@ class Sensitivity:
     """Results for the rows measured so far.
 
     Attributes:
-        noise: Noise settings.
         strengths: Strengths in the unit of `noise`, starting with 0.
         planned: Total number of rows.
         losses: Nats summed over the response tokens of each finished row, `[rows][strengths]`.

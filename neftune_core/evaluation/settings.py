@@ -50,7 +50,14 @@ class AnswerSettings(DecodingSettings):
 
     def check(self, limits: Limits) -> None:
         """Raise `DoesNotFit` if a limit of this server is exceeded."""
-        check_count(len(self.prompts) * self.answers_each, limits)
+        answers = len(self.prompts) * self.answers_each
+        if answers > limits.prompts:
+            words = plural(
+                limits.prompts,
+                "This server generates at most {most} answer at once (requested: {answers:,}).",
+                "This server generates at most {most} answers at once (requested: {answers:,}).",
+            )
+            raise DoesNotFit(say(words, most=limits.prompts, answers=answers))
         longest = max((len(prompt) for prompt in self.prompts), default=0)
         if longest > limits.prompt_characters:
             raise DoesNotFit(
@@ -117,27 +124,3 @@ class MeasuringSettings(Settings):
             raise DoesNotFit(
                 say("A measured answer may have at most {most:,} tokens on this server.", most=limits.new_tokens)
             )
-
-
-def check_count(answers: int, limits: Limits) -> None:
-    """Check the number of answers per arm.
-
-    Args:
-        answers: Answers requested at once.
-        limits: Limits of this server.
-
-    Raises:
-        DoesNotFit: If there are more answers than the limit allows.
-    """
-    if answers > limits.prompts:
-        raise DoesNotFit(
-            say(
-                plural(
-                    limits.prompts,
-                    "This server generates at most {most} answer at once (requested: {answers:,}).",
-                    "This server generates at most {most} answers at once (requested: {answers:,}).",
-                ),
-                most=limits.prompts,
-                answers=answers,
-            )
-        )

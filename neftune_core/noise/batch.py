@@ -86,8 +86,6 @@ class ArmNoise:
     """The noise of one arm in one pass.
 
     Attributes:
-        settings: The arm's noise settings.
-        sites: Numbers of the sites at which the arm has noise.
         multiplier: Value of the noise schedule at this step.
         sign: -1 in the second pass of a symmetric pair, otherwise 1.
         adversarial: Adversarial noise by site key; replaces the draw at these sites.

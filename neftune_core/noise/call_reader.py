@@ -87,9 +87,6 @@ class Call:
 
         Returns:
             For each row, one array of ascending positions per document.
-
-        Raises:
-            NoEffect: If a mask or position ids are given in a shape that cannot be read.
         """
         key = (part, batch, length)
         if key not in self._documents:

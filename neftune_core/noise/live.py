@@ -28,10 +28,8 @@ class LiveNoise:
     the draw depends on the name of the row, the site and the document instead, as in the lab's own engine.
 
     Attributes:
-        settings: The noise settings.
         key: Seed and rank.
         multipliers: Noise schedule, one value per training call; the last value applies to all later calls.
-        special: Token ids that get no noise.
         names: Returns one `(study seed, epoch, example)` per row of the current call.
     """
 

@@ -45,15 +45,12 @@ class Sentence:
     """A text and its vectors at one site of a model.
 
     Attributes:
-        tokens: Text of each token.
         clean: Clean vectors, `[length, width]`.
         special: True on special tokens, `[length]`.
         precision: dtype in which the model computes.
         site: Key of the site, part of the key of each draw.
         vocabulary: Yields the vectors of all tokens in chunks ordered by id; empty if the site is not an embedding.
         vocabulary_size: Number of tokens in the vocabulary.
-        word: Returns the text of a token id.
-        about: Entries to add to the result of `preview`.
     """
 
     tokens: list[str]

@@ -178,10 +178,6 @@ def comparison_request(
 
     Returns:
         The arms and the prompts.
-
-    Raises:
-        DataError: If there is no prompt.
-        RecordError: If a requested arm or seed does not exist.
     """
     settings.require_prompts()
     chosen = selected_arms([record], arms=arms, seeds=None if seed is None else [seed])

@@ -79,9 +79,6 @@ class Jobs:
 
         Returns:
             The record.
-
-        Raises:
-            LabError: If a limit is exceeded.
         """
         study.check(self.limits)
         return self.submit_made(owner, lambda: create(study, owner, self.limits))
@@ -95,9 +92,6 @@ class Jobs:
 
         Returns:
             The record.
-
-        Raises:
-            LabError: If a limit is exceeded.
         """
         with self._submitting:
             self._check_room(owner)

@@ -229,8 +229,6 @@ class SeedHistory:
         rows: Row measures of every evaluation, by step.
         ends: Measures taken when the seed ended, by arm.
         answers: Scores of measured answers, by sample, arm and measure.
-        per_epoch: Steps per epoch.
-        planned: Planned number of steps.
         diverged: Arms with a loss that became NaN or infinite.
         question: Measure and epoch of the per-example statistics.
         frequency_loss: Training loss of guessing tokens by their frequency, in nats; NaN if unknown.

@@ -83,9 +83,6 @@ def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], b
 
     Returns:
         The measures.
-
-    Raises:
-        Cancelled: If `should_stop()` returned true.
     """
     ending = _Ending(run, slots, should_stop)
     found = SeedMeasures({name: {} for name in ending.names})

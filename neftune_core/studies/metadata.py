@@ -32,12 +32,7 @@ def about_run(run: Lockstep) -> dict[str, Any]:
     return {
         "arms": {name: noise.model_dump() for name, noise in run.study.arms.items()},
         "model": {
-            "source": loaded.source,
-            "name": loaded.name,
-            "licence": loaded.licence,
-            "parameters": loaded.parameters,
-            "width": loaded.width,
-            "layers": loaded.layers,
+            **{name: getattr(loaded, name) for name in ("source", "name", "licence", "parameters", "width", "layers")},
             "precision": loaded.precision,
             "trained_parameters": run.stack.trained_parameters,
             "fingerprint": fingerprint(loaded.model),

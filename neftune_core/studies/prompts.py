@@ -164,9 +164,6 @@ def tokenised_study_prompts(
 
     Returns:
         Pairs of prompt and tokens; the tokens are None for a held-out prompt that does not fit.
-
-    Raises:
-        DoesNotFit: If a prompt from the study's settings does not fit.
     """
     prompts = _study_prompts(study, prepared)
     if study.answers.prompts:

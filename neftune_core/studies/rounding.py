@@ -40,9 +40,6 @@ def measure_rounding(run: Lockstep, should_stop: Callable[[], bool]) -> dict[str
         `precision` of the study, `against` (the second evaluation), and by measure the `largest` and `typical` (root
         mean square) difference over the arms still in training. Empty if no arm is still in training, if a float32
         copy of the weights does not fit in memory, or if the model does not support one.
-
-    Raises:
-        Cancelled: If `should_stop()` returned true.
     """
     precision = run.stack.loaded.precision
     is_wide = precision == "float32"

@@ -52,10 +52,6 @@ def plan(settings: SweepSettings, limits: Limits) -> TimeEstimate:
 
     Returns:
         The estimate.
-
-    Raises:
-        DoesNotFit: If a study is longer than this server allows.
-        LabError: If the model or the data cannot be used.
     """
     loaded = load(settings.study.model)
 

@@ -85,15 +85,12 @@ def find_smaller(requested: StudySettings | SweepSettings, owner: str) -> Record
 
 
 def require_allowed(record: Record, seeds: int, limits: Limits) -> None:
-    """Check that a record with more seeds stays within the limits of this server.
+    """Raise `DoesNotFit` if a record with more seeds would exceed a limit of this server.
 
     Args:
         record: A finished study or sweep.
         seeds: The total number of seeds requested.
         limits: The limits of this server.
-
-    Raises:
-        DoesNotFit: If a limit would be exceeded.
     """
     if record.is_sweep:
         settings = Sweep(record.folder).settings

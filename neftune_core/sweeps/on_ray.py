@@ -107,9 +107,6 @@ class OnRay:
         address: HOST:PORT of the cluster; "local" to start one on this machine.
         store: fsspec folder through which records are returned; empty for the sweep's folder, which all machines must
             then be able to write to.
-        cpus: CPUs per study.
-        gpus: GPUs per study.
-        options: Additional arguments of `ray.init`.
     """
 
     address: str = LOCAL

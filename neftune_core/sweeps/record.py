@@ -134,9 +134,6 @@ def create_sweep(
 
     Returns:
         The sweep.
-
-    Raises:
-        LabError: If a cell is invalid, a file cannot be used, or a limit is exceeded.
     """
     limits = limits or Limits()
     settings.check(limits)

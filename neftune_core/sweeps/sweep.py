@@ -95,9 +95,6 @@ def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCells = r
 
     Yields:
         Events, with steps counted over all cells.
-
-    Raises:
-        RecordError: If the sweep cannot be run, or is already running.
     """
     sweep.require_usable()
     with sweep.claimed():

@@ -47,7 +47,6 @@ class TableRow:
         varied: Varied training settings, by dotted name.
         effects: Comparison with the control by measure and epoch; empty for controls, the base, and arms that cannot be
             judged.
-        rounding: Effect of the number format on each measure.
     """
 
     varied: Point
@@ -113,10 +112,8 @@ class SweepTable:
     """Results of a sweep.
 
     Attributes:
-        question: Measure and epoch that are judged.
         rows: The settings in the order of the sweep, including controls.
         verdict: The verdict; None without results.
-        rounding: Effect of the number format on each measure.
     """
 
     question: Question
@@ -150,9 +147,6 @@ def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
 
     Returns:
         The table.
-
-    Raises:
-        RecordError: If the sweep's settings cannot be read.
     """
     settings = sweep.settings
     every = cells(settings)
@@ -346,9 +340,6 @@ def write_table(record: Record, path: Path) -> Path:
 
     Returns:
         The path.
-
-    Raises:
-        RecordError: If the record is not a sweep.
     """
     sweep = Sweep(record.folder)
     with in_language(ENGLISH):  # machine-readable output

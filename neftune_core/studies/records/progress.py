@@ -40,11 +40,8 @@ class Status:
     Attributes:
         state: A key of `WORDS`.
         place: Position in the queue, from 1; 0 if the study is not waiting.
-        step: Steps done over all seeds.
         steps: Total number of steps over all seeds.
         seed_number: Number of the current seed, from 1; 0 before the first.
-        seeds: Number of seeds.
-        tokens_per_second: Tokens per second, summed over the arms.
         seconds_left: Estimated time left, in seconds; None if unknown.
         message: Message of the event that ended the study, if any.
         losses: Training losses of the last step by arm, in nats per token, without diverged arms.

@@ -299,9 +299,6 @@ def new_record(study: StudySettings, owner: str, limits: Limits | None, folder: 
 
     Yields:
         The record.
-
-    Raises:
-        LabError: If a file of the study cannot be used, or the disk limit is exceeded.
     """
     limits, root = limits or Limits(), folder or runs_folder()
     check_rows(study, limits)

@@ -36,14 +36,11 @@ def with_sources(study: StudySettings, sources: Mapping[str, str]) -> StudySetti
 
 
 def check_rows(study: StudySettings, limits: Limits) -> None:
-    """Check the row files of a study.
+    """Raise a `LabError` if a row file of a study is missing, too large or of an unknown format.
 
     Args:
         study: The study.
         limits: Limits of this server.
-
-    Raises:
-        LabError: If a file is missing, too large or of an unknown format.
     """
     for path in row_files(study).values():
         check_file(path, limits)

@@ -144,9 +144,6 @@ def leave_class(code: str, owner: str) -> None:
     Args:
         code: Its code.
         owner: Key of the student.
-
-    Raises:
-        RecordError: If there is no such class.
     """
     with _changed(code) as found:
         found.students.pop(owner_hash(owner), None)
