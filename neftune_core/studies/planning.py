@@ -1,10 +1,12 @@
-"""Estimate the memory, time and disk space of a study, and suggest smaller studies that fit."""
+"""Estimate the memory, time and disk space of a study, suggest smaller studies that fit, and time its steps."""
 
 from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 from neftune_core.data.batches import LENGTH_STEP
 from neftune_core.data.fitting import FittedPrompt
 from neftune_core.data.preparing import PreparedData
+from neftune_core.engine.lockstep import Event, Lockstep
 from neftune_core.engine.methods.registry import METHODS
 from neftune_core.engine.passes import pass_strategy
 from neftune_core.engine.settings import TrainingSettings, count_steps, evaluation_batch
@@ -19,8 +22,9 @@ from neftune_core.errors import DoesNotFit
 from neftune_core.home import folder_bytes
 from neftune_core.language import later, say
 from neftune_core.models.architecture.anatomy import linear_maps
-from neftune_core.models.catalogue import Estimate, Workload, estimate, gigabytes
+from neftune_core.models.catalogue import Estimate, Workload, estimate, gigabytes, machine_seconds, training_key
 from neftune_core.models.loading import LoadedModel
+from neftune_core.models.time_calibration import TimeCalibration, store_calibration, stored_calibration
 from neftune_core.noise.batch import ArmNoise
 from neftune_core.noise.kinds import STEP_MODES
 from neftune_core.settings import Limits
@@ -268,3 +272,49 @@ def _tokens_of(prompts: Sequence[FittedPrompt | None], new_tokens: int) -> int:
 
 def _estimate(work: Workload, study: StudySettings, loaded: LoadedModel) -> Estimate:
     return estimate(loaded, work, study.model, weights_are_loaded=True)
+
+
+FEWEST_STEPS = 2
+LAST_STEPS = 50
+
+
+class StepTimer:
+    """Measures the pace of one run's steps, except the first, which includes warm-up."""
+
+    def __init__(self, run: Lockstep) -> None:
+        self.run = run
+        self.started = time.perf_counter()
+        self.last: deque[float] = deque(maxlen=LAST_STEPS)
+        self.count, self.seconds = -1, 0.0
+
+    def timed(self, events: Iterator[Event]) -> Iterator[Event]:
+        """Yield the events unchanged and time the steps, excluding time spent in the consumer."""
+        before = time.perf_counter()
+        for event in events:
+            if event["event"] == "step":
+                self._follow(time.perf_counter() - before)
+            yield event
+            before = time.perf_counter()
+
+    def _follow(self, seconds: float) -> None:
+        self.count += 1
+        self.seconds += seconds
+        if self.count:
+            self.last.append(seconds)
+
+    def keep(self, *, finished: bool) -> None:
+        """Store the pace of the last steps and, for a finished run, the time spent outside steps."""
+        if len(self.last) < FEWEST_STEPS:
+            return
+        study, loaded = self.run.study, self.run.stack.loaded
+        training = study.training.model_copy(update={"time_budget_seconds": 0.0, "steps": self.run.total})
+        planned = study.model_copy(update={"training": training})
+        work = workload_of(planned, self.run.prepared, loaded)
+        key, share = training_key(study.model, work), len(self.run.names) / work.trained
+        one_step = replace(work, arms=len(self.run.names), steps=training.accumulation)
+        steps = sum(self.last) / len(self.last) / machine_seconds(loaded, one_step, study.model)[0]
+        rest = (stored_calibration(key) or TimeCalibration()).rest
+        if finished:
+            measured = max(0.0, time.perf_counter() - self.started - self.seconds)
+            rest = measured / (share * machine_seconds(loaded, work, study.model)[1])
+        store_calibration(key, TimeCalibration(steps, rest))

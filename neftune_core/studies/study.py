@@ -31,11 +31,10 @@ from neftune_core.models.tokenizing import with_fixed_date
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.studies import checkpoint
-from neftune_core.studies.calibration import StepTimer
 from neftune_core.studies.judging import question_for
 from neftune_core.studies.measuring import measure_end, token_losses
 from neftune_core.studies.metadata import about_run, require_same_rows
-from neftune_core.studies.planning import require_disk, require_memory
+from neftune_core.studies.planning import StepTimer, require_disk, require_memory
 from neftune_core.studies.prompts import answer_lines, fitting_rows, tokenised_study_prompts
 from neftune_core.studies.records.log import finite
 from neftune_core.studies.records.numbers import write_answers, write_metrics, write_rows
@@ -43,8 +42,7 @@ from neftune_core.studies.records.record import Record
 from neftune_core.studies.records.tokens import write_tokens
 from neftune_core.studies.rounding import measure_rounding
 from neftune_core.studies.settings import StudySettings
-from neftune_core.studies.steering.best import BestKeeper
-from neftune_core.studies.steering.changes import Changes
+from neftune_core.studies.steering.changes import BestKeeper, Changes
 from neftune_core.studies.steering.log import stopped_arms
 from neftune_core.studies.steering.requests import Requests, forget
 
