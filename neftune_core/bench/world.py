@@ -144,10 +144,11 @@ def _rate(run: Lockstep, step: int) -> float:
 
 
 def _measure(run: Lockstep, slots: Sequence[int], samples: Sequence[list[EncodedExample]]) -> dict[str, EpochMeasures]:
-    from neftune_core.engine.clean_loss import clean_measures
+    from neftune_core.engine.clean_loss import row_measures
 
     by_sample = [
-        [vars(found) for found in clean_measures(run.stack, sample, slots, batch_size=40)] for sample in samples
+        [vars(found.of(index)) for index in range(len(slots))]
+        for found in (row_measures(run.stack, sample, slots, batch_size=40) for sample in samples)
     ]
     return {
         run.name(slot): EpochMeasures(

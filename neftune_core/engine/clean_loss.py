@@ -11,7 +11,7 @@ from neftune_core.data.batches import LENGTH_STEP, Batch, collate
 from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.loss import clean_losses
-from neftune_core.engine.row_measures import CleanMeasures, RowMeasures
+from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.models.accelerator import accelerator
 from neftune_core.noise.batch import BatchNoise
 
@@ -20,24 +20,6 @@ PADDED_SHARE = 0.2
 
 NoiseOf = Callable[[Sequence[EncodedExample], Batch, Sequence[int]], BatchNoise]
 """Returns the noise of every slot, given rows, their collated batch and their indices in the sample."""
-
-
-def clean_measures(
-    stack: ArmSet, sample: Sequence[EncodedExample], slots: Sequence[int], *, batch_size: int
-) -> list[CleanMeasures]:
-    """Measure loss and accuracy of the given slots on a sample.
-
-    Args:
-        stack: The arms.
-        sample: The rows; at least one.
-        slots: The slots to measure.
-        batch_size: Rows per batch.
-
-    Returns:
-        One entry per slot.
-    """
-    found = row_measures(stack, sample, slots, batch_size=batch_size)
-    return [found.of(index) for index in range(len(slots))]
 
 
 def row_measures(

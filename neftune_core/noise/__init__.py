@@ -8,8 +8,7 @@ settings      noise settings and their names
 sites         where noise can be added to a model
 batch         the noise of one training batch for all arms, in the lab's own engine
 attach        noise for any model, in any training loop, if it changes the output
-  hooks         forward calls and the sites that they reach
-  call_reader   real tokens, documents, prompt and response of a call
+  hooks         forward calls, the sites that they reach, and their real tokens, documents, prompt and response
   live          the draws of a call
 preview       statistics from which the browser draws the Noise tab
   nearest       the token nearest to each noisy vector

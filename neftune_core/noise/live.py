@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neftune_core.errors import InvalidSetting
-from neftune_core.noise.call_reader import Call, Documents
+from neftune_core.noise.hooks import Call, Documents
 from neftune_core.noise.kinds import KINDS, draw_unit_into
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.sites import Site, require_one_stream

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from neftune_core.data.chat import EncodedExample
+from neftune_core.data.fitting import FittedPrompt
 from neftune_core.data.preparing import PreparedData
 from neftune_core.data.report import KEPT_ROWS, data_report
 from neftune_core.engine.lockstep import Lockstep
@@ -16,13 +17,7 @@ from neftune_core.language import say
 from neftune_core.models.architecture.module_trees import fingerprint
 from neftune_core.models.device import describe_machine
 from neftune_core.studies.measuring import first_rows, sample_prompts
-from neftune_core.studies.prompts import (
-    fit_rows,
-    mostly_reasons,
-    shortened_prompts_note,
-    tokenised_study_prompts,
-    worse,
-)
+from neftune_core.studies.prompts import fit_rows, mostly_reasons, shortened_prompts_note, tokenised_study_prompts
 from neftune_core.studies.records.record import Record
 
 
@@ -84,9 +79,14 @@ def _report(run: Lockstep) -> dict[str, Any]:
     fates = dict(zip(map(id, rows), fit_rows(rows, loaded, study.measuring.new_tokens), strict=True))
     for index, (prompt, found) in enumerate(tokenised_study_prompts(study, prepared, loaded)):
         asked = id(prompt if study.answers.prompts else prepared.held_out[index])  # a held-out row may be listed twice
-        fates[asked] = worse(fates.get(asked, found), found)
+        fates[asked] = _worse(fates.get(asked, found), found)
     words = shortened_prompts_note([*fates.values()])
     return {**kept, "notes": [*kept["notes"], *([words] if words else [])]}
+
+
+def _worse(one: FittedPrompt | None, other: FittedPrompt | None) -> FittedPrompt | None:
+    """Return the worse of two fitting results: left out (None) is worse than cut, which is worse than whole."""
+    return None if one is None or other is None else one if one.cut else other
 
 
 def require_same_rows(record: Record, prepared: PreparedData) -> None:

@@ -193,19 +193,6 @@ def fitting_rows(rows: Sequence[Row], found: Sequence[FittedPrompt | None]) -> t
     return [row for row, _ in kept], [ids for _, ids in kept]
 
 
-def worse(one: FittedPrompt | None, other: FittedPrompt | None) -> FittedPrompt | None:
-    """Return the worse of two fitting results: left out is worse than cut, which is worse than whole.
-
-    Args:
-        one: The first result; None if the prompt is left out.
-        other: The second result.
-
-    Returns:
-        The worse result.
-    """
-    return None if one is None or other is None else one if one.cut else other
-
-
 def shortened_prompts_note(found: Sequence[FittedPrompt | None]) -> str:
     """Return a sentence on prompts that were shortened or left out; "" if there are none."""
     cut, left_out = sum(one is not None and one.cut for one in found), sum(one is None for one in found)
