@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from neftune_core.errors import DataError
-from neftune_core.evaluation.overlap import bleu, chrf
-from neftune_core.evaluation.rouge import common_run, rouge_l, units
+from neftune_core.evaluation.overlap import bleu, chrf, common_run, rouge_l, units
 from neftune_core.evaluation.statistics import Floats
 
 

@@ -14,7 +14,7 @@ from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.errors import LabError, RecordError
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question, Rounding, Seeds
-from neftune_core.evaluation.rouge import units
+from neftune_core.evaluation.overlap import units
 from neftune_core.evaluation.settings import AUTOMATIC
 from neftune_core.evaluation.statistics import Floats
 from neftune_core.evaluation.verdict import Verdict, verdict
