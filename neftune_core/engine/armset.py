@@ -242,7 +242,8 @@ class ArmSet(ABC):
             Cancelled: Inside the block, once `should_stop()` is true.
         """
         now = self.running_pass
-        now.rates, now.mask_generator = dropout.rates, seeded_generator(Purpose.DROPOUT, *dropout.seed)
+        now.rates = dropout.rates
+        now.mask_generator = torch.Generator().manual_seed(torch_seed(Purpose.DROPOUT, *dropout.seed))
         now.draws_masks = any(dropout.rates) or dropout.model > 0
         for begin in self.before_training:
             begin()
@@ -324,19 +325,6 @@ class ArmSet(ABC):
             if isinstance(value, Tensor) and value.requires_grad:
                 value.register_hook(check)
                 return
-
-
-def seeded_generator(purpose: Purpose, *key: int) -> torch.Generator:
-    """Return a generator independent of the global random state.
-
-    Args:
-        purpose: Purpose of the random stream.
-        key: Non-negative integers that select the stream.
-
-    Returns:
-        A generator on the CPU, seeded with `torch_seed`.
-    """
-    return torch.Generator().manual_seed(torch_seed(purpose, *key))
 
 
 @contextmanager

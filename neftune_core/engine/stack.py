@@ -17,15 +17,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from neftune_core.engine.armset import BASE_SLOT, ArmSet, Dropout, Pass, TrainedTensor, seeded_generator
+from neftune_core.engine.armset import BASE_SLOT, ArmSet, Dropout, Pass, TrainedTensor
 from neftune_core.engine.saving import PREFIX, read_adapter, write_adapter
 from neftune_core.errors import RecordError
 from neftune_core.language import say
 from neftune_core.models.architecture.anatomy import linear_maps
 from neftune_core.models.device import tokens_per_pass
 from neftune_core.models.loading import LoadedModel
-from neftune_core.noise.batch import sent, sent_values
-from neftune_core.randomness import Purpose
+from neftune_core.noise.batch import sent
+from neftune_core.randomness import Purpose, torch_seed
 
 __all__ = ["BASE_SLOT", "AdapterStack", "Dropout", "StackedLinear"]
 
@@ -149,7 +149,7 @@ def _select_slots(stacked: Tensor, active: tuple[int, ...]) -> Tensor:
     first, last = active[0], active[-1]
     if active == tuple(range(first, last + 1)):
         return stacked[first : last + 1]
-    return stacked[sent_values(active, stacked.device)]
+    return stacked[sent(torch.tensor(active), stacked.device)]
 
 
 class AdapterStack(ArmSet):
@@ -181,7 +181,7 @@ class AdapterStack(ArmSet):
 
     def start(self, seed: int) -> None:
         """Give every arm the same initial adapter, drawn from `seed`."""
-        generator = seeded_generator(Purpose.ADAPTER, seed)
+        generator = torch.Generator().manual_seed(torch_seed(Purpose.ADAPTER, seed))
         for module in self.adapted.values():
             module.start(generator)
 

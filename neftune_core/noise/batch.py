@@ -37,20 +37,6 @@ def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
     return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
 
 
-def sent_values(values: Sequence[float], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """Return numbers as a tensor on `device`, `[len(values)]`; see `sent`.
-
-    Args:
-        values: The numbers.
-        device: Target device.
-        dtype: dtype of the tensor; by default the dtype of `torch.tensor(values)`.
-
-    Returns:
-        The tensor.
-    """
-    return sent(torch.tensor(values, dtype=dtype), device)
-
-
 @dataclass(frozen=True)
 class Rows:
     """The rows of a right-padded batch, as one component of a model (encoder or decoder) receives them.
@@ -73,7 +59,7 @@ class Rows:
     def real(self) -> Tensor:
         """True on real tokens and False on padding, bool `[batch, padded]`."""
         positions = torch.arange(self.response.shape[1], device=self.response.device)
-        return positions < sent_values(self.lengths, self.response.device)[:, None]
+        return positions < sent(torch.tensor(self.lengths), self.response.device)[:, None]
 
     def chosen(self, noise: NoiseSettings) -> Tensor:
         """Return a mask of the tokens that get noise, bool `[batch, padded]`."""
@@ -259,7 +245,7 @@ def _deviations(arm: ArmNoise, rows: Rows, clean: Tensor) -> Tensor:
     noise, width = arm.settings, clean.shape[-1]
     lengths = rows.lengths if noise.length_rule == "true" else [rows.longest] * len(rows.lengths)
     by_row = [standard_deviation(arm.strength, noise.unit, length, width) for length in lengths]
-    scale = sent_values(by_row, clean.device, torch.float32)
+    scale = sent(torch.tensor(by_row, dtype=torch.float32), clean.device)
     if noise.unit == "relative":
         scale = scale * _signals(clean.detach(), rows)
     return (arm.sign * scale[:, None] * rows.chosen(noise))[..., None]
@@ -268,5 +254,5 @@ def _deviations(arm: ArmNoise, rows: Rows, clean: Tensor) -> Tensor:
 def _signals(clean: Tensor, rows: Rows) -> Tensor:
     """Return the root-mean-square coordinate of each row's real tokens, `[batch]` float32."""
     squares = torch.linalg.vector_norm(clean, dim=-1, dtype=torch.float32).square()
-    counts = sent_values(rows.lengths, clean.device) * clean.shape[-1]
+    counts = sent(torch.tensor(rows.lengths), clean.device) * clean.shape[-1]
     return ((squares * rows.real).sum(1) / counts).sqrt()

@@ -139,17 +139,5 @@ def draw_unit(
         `[length, width]` float32; `[length, 1]` for kinds that drop tokens.
     """
     out = np.empty((length, 1 if KINDS[kind].drops else width), dtype=np.float32)
-    draw_unit_into(out, kind, key, purpose)
-    return out
-
-
-def draw_unit_into(out: NDArray[np.float32], kind: str, key: tuple[int, ...], purpose: Purpose = Purpose.NOISE) -> None:
-    """Draw the unit noise of one example into an existing array, as `draw_unit` does.
-
-    Args:
-        out: Contiguous float32 array, `[length, width]` or `[length, 1]`.
-        kind: Kind of noise, a key of `KINDS`.
-        key: As for `draw_unit`.
-        purpose: The random stream to use.
-    """
     KINDS[kind].draw(stream(purpose, *key), out)
+    return out

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from neftune_core.errors import InvalidSetting
 from neftune_core.noise.hooks import Call, Documents
-from neftune_core.noise.kinds import KINDS, draw_unit_into
+from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.sites import Site, require_one_stream
 from neftune_core.noise.strength import standard_deviation
-from neftune_core.randomness import Purpose
+from neftune_core.randomness import Purpose, stream
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,11 @@ class LiveNoise:
                 whole = last - first == len(positions)
                 drawn = out[row, first:last] if whole else np.empty((len(positions), out.shape[2]), dtype=np.float32)
                 if names is None:
-                    draw_unit_into(drawn, self.settings.kind, (*self.key, *key, row, number), Purpose.LIVE_NOISE)
+                    draws = stream(Purpose.LIVE_NOISE, *self.key, *key, row, number)
                 else:
                     named = (*names[row], site)
-                    draw_key = named if number == 0 else (*named, number)
-                    draw_unit_into(drawn, self.settings.kind, draw_key, Purpose.NOISE)
+                    draws = stream(Purpose.NOISE, *(named if number == 0 else (*named, number)))
+                KINDS[self.settings.kind].draw(draws, drawn)
                 if factors is not None:
                     drawn *= np.float32(factors[row][number])
                 if not whole:

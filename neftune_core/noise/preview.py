@@ -88,7 +88,8 @@ def preview(sentence: Sentence, seed: int) -> dict[str, Any]:
     signal = _by_token(clean, clean)
     root_mean_square = float(np.sqrt(signal.sum() / (length * width)))
     axes, share = plane_axes(clean)
-    origin = project_to_plane(np.zeros_like(clean[:1]), clean, axes)[0]
+    middle = clean.mean(0)
+    origin = ((np.zeros_like(clean[:1]) - middle) @ axes)[0]
     shown = {name: drawn for name, drawn in DRAWN_AS.items() if not KINDS[name].drops}
     units = {drawn: unit_draw(sentence, drawn, seed) for drawn in dict.fromkeys(shown.values())}
     return {
@@ -101,7 +102,7 @@ def preview(sentence: Sentence, seed: int) -> dict[str, Any]:
         "precision": sentence.precision,
         "realised": _realised_noise(sentence, units["uniform"], root_mean_square),
         "clean_histogram": _histogram(clean / np.float32(root_mean_square or 1.0)),
-        "plane": {**_points(project_to_plane(clean, clean, axes)), "origin": _round(origin), "share": share},
+        "plane": {**_points((clean - middle) @ axes), "origin": _round(origin), "share": share},
         "kinds": shown,
         "dropped_below": {
             name: _round(unit_draw(sentence, name, seed)[:, 0]) for name, kind in KINDS.items() if kind.drops
@@ -164,20 +165,6 @@ def plane_axes(clean: Vectors) -> tuple[Vectors, float]:
     axes = np.linalg.qr(np.column_stack([components, missing]))[0]
     total = float(values.sum())
     return axes.astype(np.float32), float(values[::-1][:2].sum()) / total if total > 0 else 0.0
-
-
-def project_to_plane(vectors: Vectors, clean: Vectors, axes: Vectors) -> Vectors:
-    """Project vectors onto a plane centred on the mean of the sentence.
-
-    Args:
-        vectors: `[..., width]`.
-        clean: Clean vectors of the sentence, `[length, width]`.
-        axes: Axes of the plane, `[width, 2]`.
-
-    Returns:
-        Coordinates, `[..., 2]`.
-    """
-    return (vectors - clean.mean(0)) @ axes
 
 
 def to_bfloat16(values: Vectors) -> Vectors:

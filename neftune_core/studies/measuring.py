@@ -92,25 +92,10 @@ def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], b
             ending.robustness(found)
     if run.study.measuring.prompts:
         ending.answers(found)
-    losses = token_losses(run, slots, should_stop)
+    losses = TokenLosses(run.stack, ending.by_slot, evaluation_batch(run.study.training), should_stop)
     for part, rows in ((HELD_OUT, run.prepared.held_out), (TRAIN, run.prepared.train)):
         found.tokens += losses.of_rows(part, rows)
     return found
-
-
-def token_losses(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], bool]) -> TokenLosses:
-    """Return the object that measures losses per token for slots of a run.
-
-    Args:
-        run: The run.
-        slots: The slots, 0 for the base.
-        should_stop: Polled during each pass; return true to cancel.
-
-    Returns:
-        The `TokenLosses` of the slots.
-    """
-    names = {slot: run.name(slot) for slot in slots}
-    return TokenLosses(run.stack, names, evaluation_batch(run.study.training), should_stop)
 
 
 @dataclass(frozen=True)
@@ -120,8 +105,12 @@ class _Ending:
     should_stop: Callable[[], bool]
 
     @property
+    def by_slot(self) -> dict[int, str]:
+        return {slot: self.run.name(slot) for slot in self.slots}
+
+    @property
     def names(self) -> list[str]:
-        return [self.run.name(slot) for slot in self.slots]
+        return [*self.by_slot.values()]
 
     def _rows(
         self, sample: Sequence[EncodedExample], slots: Sequence[int], noise: NoiseOf | None = None

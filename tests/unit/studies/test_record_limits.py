@@ -37,6 +37,11 @@ ABOUT = {"format": 1, "owner": "", "created": 1.7e9}
 STEP = {"event": "step", "time": 1.7e9, "seed": 0, "step": 1, "steps": 2, "arms": {"control": {"loss": 1.5}}}
 
 
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
+
+
 def zipped(folder: Path, name: str = ID, **changed: bytes) -> Path:
     """Return a zip file of a record with some parts replaced."""
     usual = {
@@ -85,11 +90,6 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     ],
     ids=["record", "one event", "events", "empty lines", "answers", "metrics"],
 )
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
-
-
 def test_a_part_made_to_exhaust_memory_costs_the_server_none(
     tmp_path: Path, part: str, content: bytes, words: str
 ) -> None:
