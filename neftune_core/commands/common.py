@@ -109,10 +109,7 @@ def more_seeds(record: Record) -> list[str]:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT (Ctrl+C) or SIGTERM into a flag, returned as a function that the block can poll.
-
-    A second signal raises `KeyboardInterrupt`.
-    """
+    """Yield a function that returns whether SIGINT (Ctrl+C) or SIGTERM arrived; a second raises `KeyboardInterrupt`."""
     import signal
 
     is_asked = False

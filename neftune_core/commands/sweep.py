@@ -51,11 +51,7 @@ class SweepCommand:
 
 
 def record_to_run(arguments: SweepCommand) -> Sweep:
-    """Return the record to run: an existing record of the same sweep with `--resume`, otherwise a new one.
-
-    An existing record with fewer seeds is extended. For a new record, the size of the sweep and an estimate of its
-    duration are printed on standard error.
-    """
+    """Return the record to run: with `--resume` one of the same sweep, extended if it has fewer seeds; or a new one."""
     from neftune_core.sweeps.estimate import plan
     from neftune_core.sweeps.record import Sweep, create_sweep, find_same_sweep, read_sweep
     from neftune_core.sweeps.settings import size_text

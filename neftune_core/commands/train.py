@@ -91,10 +91,7 @@ def record_to_resume(requested: StudySettings) -> Record | None:
 
 
 def follows(limits: Limits) -> bool:
-    """Unless this is the first process of a distributed study, follow the study until it ends.
-
-    Return whether this process followed it.
-    """
+    """Follow a distributed study until it ends, unless this is its first process; return whether it was followed."""
     from neftune_core.engine.parallel import process_group
     from neftune_core.studies.study import follow_study
 

@@ -150,9 +150,8 @@ class ArmSet(ABC):
 
     @abstractmethod
     def merged(self, slot: int) -> Any:
-        """Return a separate model with the trained weights of a slot, in the precision of the base.
-
-        The model's configuration keeps the original dropout rates.
+        """Return a separate model with a slot's weights, in the precision of the base and with its original dropout
+        rates.
         """
 
     @abstractmethod

@@ -270,8 +270,5 @@ def evaluation_steps(total: int, times: int, restarts: Sequence[int] = ()) -> se
 
 
 def evaluation_batch(training: TrainingSettings) -> int:
-    """Return the number of rows per arm in an evaluation batch.
-
-    Evaluation batches are larger than training batches, because a pass without gradients needs less memory.
-    """
+    """Return the rows per arm in an evaluation batch; passes without gradients need less memory than training."""
     return 4 * training.rows_at_once

@@ -256,10 +256,7 @@ class AdapterStack(ArmSet):
         self.load_slot(slot, state)
 
     def merged(self, slot: int) -> Any:
-        """Return a separate model with the adapter of a slot merged into its weights.
-
-        The sum is computed in float32 and rounded once.
-        """
+        """Return a separate model with a slot's adapter merged into its weights, in float32 and rounded once."""
         model = copy.deepcopy(self.loaded.model)
         vars(model.config).update(self.loaded.dropout)
         for name, module in self.adapted.items():

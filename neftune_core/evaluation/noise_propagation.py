@@ -250,9 +250,8 @@ def _compare(vectors: Tensor) -> Tensor:
 
 
 def _depth(sites: Sequence[Site], seen: dict[int, Tensor], lengths: dict[str, int], strengths: int) -> Depth:
-    """Arrange the comparisons by layer, with encoder tokens before decoder tokens.
-
-    Per-layer embedding tables are left out, because noise on them shows in the layers that use them.
+    """Arrange the comparisons by layer, encoder tokens first; noise on per-layer tables shows in the layers that use
+    them.
     """
     sites = [site for site in sites if site.number >= EMBEDDING_SITE]
     total = sum(lengths.values())

@@ -45,10 +45,7 @@ class Site:
 
 
 def noise_sites(model: nn.Module) -> list[Site]:
-    """Return all noise sites of `model` by component, embeddings before layers.
-
-    Raise `NoEffect` if a component has no input embedding or no stack of layers.
-    """
+    """Return all noise sites by component, embeddings first; raise `NoEffect` if one has no embedding or layers."""
     sites: list[Site] = []
     parts = model_parts(model)
     stacks = {part: layer_stack(model, part)[1] for part in parts}

@@ -220,10 +220,7 @@ class Jobs:
         return self.status(record)
 
     def close(self, timeout_seconds: float) -> None:
-        """Stop the running study with a checkpoint, and end the worker; waiting studies can be resumed later.
-
-        Waits at most `timeout_seconds` for the running study.
-        """
+        """Stop the running study with a checkpoint, waiting at most this long; waiting studies can be resumed later."""
         with self._change:
             self._closed = True
             running = self._running

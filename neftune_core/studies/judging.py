@@ -155,10 +155,7 @@ def rounding_of(record: Record) -> Rounding:
 
 
 def overlaps_of(record: Record) -> dict[str, list[float]]:
-    """Return the ROUGE-L between measured answers to training prompts and their training responses, by arm.
-
-    Answers of all seeds are included.
-    """
+    """Return the ROUGE-L between measured answers to training prompts and their responses, by arm, for all seeds."""
     found: dict[str, list[float]] = {}
     for samples in answer_scores(record).values():
         for arm, scores in samples.get("train", {}).items():

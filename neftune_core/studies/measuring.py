@@ -245,10 +245,7 @@ def gaussian(strength: float) -> NoiseSettings:
 
 
 def _truths(source: str) -> list[Mapping[str, Any]]:
-    """Return the held-out rows of a starter set from the bundled world, which define the correct answers.
-
-    The list is empty for other data.
-    """
+    """Return the held-out rows of a set from the bundled world, which define the correct answers; [] for other data."""
     if not source.startswith("starter:world-"):
         return []
     file = held_out_file(source.partition(":")[2])

@@ -171,10 +171,7 @@ def _events(study: StudySettings, record: Record, limits: Limits, stop: Deadline
 
 
 def follow_study(limits: Limits) -> None:
-    """Take part, from another process, in the study of the first process until the study ends.
-
-    Errors of `_prepared_together` are not caught.
-    """
+    """Take part, from another process, in the study of the first process until the study ends."""
     group = process_group()
     folder = group.broadcast_text()
     if not folder:

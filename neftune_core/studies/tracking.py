@@ -107,10 +107,7 @@ def require_tracker(text: str) -> None:
 
 
 def destination(text: str) -> dict[str, str]:
-    """Return the tracker arguments for `trackio:OWNER/SPACE` or `trackio:URL`; empty without a destination.
-
-    Raise `InvalidSetting` for any other destination, and for one of another tracker.
-    """
+    """Return the arguments for `trackio:OWNER/SPACE` or `trackio:URL`; raise `InvalidSetting` for any other place."""
     name, _, place = text.partition(":")
     if not place:
         return {}

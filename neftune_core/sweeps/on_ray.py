@@ -327,10 +327,7 @@ class _StopSignal:
 
 @contextlib.contextmanager
 def _stop_signal(scoreboard: Any, name: str) -> Iterator[_StopSignal]:
-    """Poll the actor for the stop signal in a thread; each poll also serves as a heartbeat.
-
-    The loss of the actor also counts as a stop.
-    """
+    """Poll the actor for the stop signal in a thread, also as a heartbeat; the loss of the actor counts as a stop."""
     import ray
 
     signal, over = _StopSignal(), threading.Event()

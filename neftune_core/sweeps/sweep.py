@@ -245,10 +245,7 @@ class _Run:
 
 
 def _planned_steps(every: Sequence[Cell], limits: Limits, should_stop: Stop = lambda: False) -> dict[str, int]:
-    """Return the number of steps of each cell; 0 for a cell whose rows cannot be used, whose run reports the reason.
-
-    Rows are read once for all cells that share them.
-    """
+    """Return the number of steps of each cell; 0 for a cell whose rows cannot be used, whose run reports the reason."""
     rows: dict[str, int] = {}
     planned = {}
     for cell in every:

@@ -35,10 +35,7 @@ def pack(folder: Path, root: Path) -> bytes:
 
 
 def _write_zip(held: IO[bytes], folder: Path, root: Path, without: Sequence[str] = ()) -> None:
-    """Write the files of a folder, if it exists, to a zip file, except the direct subfolders in `without`.
-
-    Names in the archive are relative to `root`.
-    """
+    """Write the files of a folder, except the subfolders in `without`, to a zip file, with names relative to `root`."""
     with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and path.relative_to(folder).parts[0] not in without:

@@ -62,11 +62,7 @@ class WinRate:
 
 
 def win_rate(judged: Sequence[Judged]) -> WinRate | None:
-    """Compute the raw and the length-controlled win rate of the first arm with 95% intervals, from one entry per
-    prompt.
-
-    Return None for fewer than two prompts.
-    """
+    """Compute the raw and the length-controlled win rate of the first arm; None for fewer than two prompts."""
     if len(judged) < FEWEST_PROMPTS:
         return None
     scores = np.array([one.score for one in judged])

@@ -119,14 +119,15 @@ class StudyProgress:
 
     def status(self, *, stopping: bool = False) -> Status:
         """Return the status; `stopping` replaces the state with "stopping"."""
-        speed = self._clock.steps_per_second
+        clock = self._clock
+        speed = clock.per_second(clock.steps)
         return Status(
             state="stopping" if stopping else self.state,
             step=self.step,
             steps=self.steps,
             seed_number=self.seed_number,
             seeds=self.seeds,
-            tokens_per_second=self._clock.tokens_per_second,
+            tokens_per_second=clock.per_second(clock.tokens),
             seconds_left=(self.steps - self.step) / speed if speed else None,
             message=self.message,
             losses=dict(self.losses),
@@ -152,15 +153,9 @@ class _Clock:
             self.steps, self.tokens = self.steps + 1, self.tokens + tokens
         self.last_time = now
 
-    @property
-    def steps_per_second(self) -> float:
+    def per_second(self, count: int) -> float:
         seconds = self.last_time - self.first_time
-        return self.steps / seconds if seconds > 0 else 0.0
-
-    @property
-    def tokens_per_second(self) -> float:
-        seconds = self.last_time - self.first_time
-        return self.tokens / seconds if seconds > 0 else 0.0
+        return count / seconds if seconds > 0 else 0.0
 
 
 def as_clock(seconds: float) -> str:

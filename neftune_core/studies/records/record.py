@@ -164,9 +164,8 @@ class Record:
         return "format" in unusable or about.get("format", FORMAT) > FORMAT
 
     def append(self, event: Event) -> None:
-        """Append one event with the current time.
-
-        Steps are flushed to disk with the next checkpoint, and all other events immediately.
+        """Append an event with the current time; steps reach the disk with the next checkpoint, other events
+        immediately.
         """
         append(self.folder / LOG, {"time": round(time.time(), 3), **event}, flushed=event["event"] != "step")
 

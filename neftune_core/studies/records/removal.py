@@ -86,10 +86,7 @@ def _move_aside(record: Record, aside: Path) -> None:
 
 
 def remove_unstarted(record: Record) -> bool:
-    """Remove a record that failed before its first step, and return whether it was removed.
-
-    The reason for the failure remains available from `failure_text`.
-    """
+    """Remove a record that failed before its first step, and return whether it was; `failure_text` keeps the reason."""
     ending = record.ending() or {}
     if ending.get("event") != "failed" or _has_steps(record):
         return False
@@ -159,9 +156,8 @@ def _age_days(record: Record) -> float:
 
 
 def _heavy(records: list[Record], limits: Limits) -> list[Record]:
-    """Return the records that exceed their visitor's size limit; the newest records use up the limit first.
-
-    `records` must be sorted, newest first.
+    """Return the records, sorted newest first, that exceed their visitor's size limit; the newest use up the limit
+    first.
     """
     if not limits.visitor_gigabytes:
         return []

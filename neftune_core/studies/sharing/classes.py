@@ -67,10 +67,7 @@ class Classroom:
         return self.students.get(owner_hash(owner)) if owner else None
 
     def records(self) -> list[tuple[int, Record]]:
-        """Return the students' numbers and records, newest first.
-
-        Only studies started after joining are included, at most `MOST_STUDIES` per student, and no sweeps.
-        """
+        """Return numbers and records, newest first: at most `MOST_STUDIES` per student since joining, and no sweeps."""
         found: list[tuple[int, Record]] = []
         counts: dict[str, int] = {}
         for folder in record_folders(runs_folder()):

@@ -73,10 +73,7 @@ def _taught_by_rows(prepared: PreparedData) -> str:
 
 
 def taught_by_set(data: Mapping[str, Any]) -> str:
-    """Return a sentence on what models learn from the starter set that `data`, a description in a record, names.
-
-    It is shown with the prompts of a study; "" for other data.
-    """
+    """Return a sentence on what models learn from the starter set described by `data`; "" for other data."""
     title = str(data.get("title"))
     if title not in STARTERS:
         return ""
