@@ -55,9 +55,8 @@ class LiveNoise:
             return clean
         require_one_stream(clean)
         batch, length, width = clean.shape
-        rows = call.documents(site.part, batch, length)
-        if self.settings.length_rule == "padded":  # each row counts as one document
-            rows = [[np.arange(length)]] * batch
+        is_padded = self.settings.length_rule == "padded"  # each row counts as one document
+        rows = [[np.arange(length)]] * batch if is_padded else call.documents(site.part, batch, length)
         excluded = self._excluded(site, call, batch, length)
         if KINDS[self.settings.kind].drops:
             draws = np.full((batch, length, 1), math.inf, dtype=np.float32)
