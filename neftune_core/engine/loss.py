@@ -166,7 +166,7 @@ def arm_losses(
     targets, rows = batch.ids.flatten()[where + 1], where // batch.ids.shape[1]
     with torch.set_grad_enabled(backward_over > 0):
         predicting = predicting_states(tree, batch, arms, where)
-    shares = None if weights is None else sent(torch.tensor(weights), targets.device)[:, None]
+    shares = None if weights is None else sent(torch.tensor(weights, dtype=torch.float32), targets.device)[:, None]
     if labels is not None:
         shares = labels.weights if shares is None else shares * labels.weights
     losses, hits, gradient = _in_pieces(
