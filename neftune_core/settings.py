@@ -5,7 +5,8 @@ declaration defines its validation, control on the page (`controls`), command-li
 `from_toml`) and link parameter (`from_query`).
 
     class NoiseSettings(Settings):
-        strength: float = setting(5.0, "Strength of the noise.", minimum=0, maximum=1000, step=0.5)
+        strength: float = setting(5.0, minimum=0, maximum=1000, step=0.5)
+        "Strength of the noise."
 """
 
 from __future__ import annotations
@@ -70,12 +71,12 @@ class ControlOptions(TypedDict, total=False):
     max_length: int
 
 
-def setting(default: Any, help: str, **options: Unpack[ControlOptions]) -> Any:
+def setting(default: Any, help: str | None = None, **options: Unpack[ControlOptions]) -> Any:
     """Declare a field of a `Settings` class.
 
     Args:
         default: Default value.
-        help: One-sentence description.
+        help: One-sentence description; None if it follows the field as a docstring.
         **options: See `ControlOptions`.
 
     Returns:
@@ -103,7 +104,13 @@ def _resolve(choices: Choices | None) -> Mapping[str, str] | None:
 class Settings(BaseModel):
     """Base class of immutable settings; unknown names, wrong types and values out of range are rejected."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Write every description, which may be a docstring of several lines, in one line."""
+        for field in cls.model_fields.values():
+            field.description = field.description and " ".join(field.description.split())
 
     def __init__(self, **values: Any) -> None:
         """Validate the values; raise `InvalidSetting` with a one-sentence message if one is invalid."""

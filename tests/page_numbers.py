@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise, product
 from typing import Any
 
@@ -26,10 +27,17 @@ from neftune_core.noise.preview import (
 )
 from neftune_core.noise.schedules import LAST_SHARE, SCHEDULES, multipliers
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.noise.strength import equivalents
+from neftune_core.noise.strength import UNITS, standard_deviation
 from neftune_core.ui.tabs.noise_tab import SLIDERS, strength_of
 
 SEED, WIDTH = 3, 48
+
+
+def equivalents(strength: float, unit: str, length: int, width: int, signal: float) -> dict[str, float]:
+    """Convert a strength to every unit; infinity for "relative" if `signal` is 0."""
+    deviation = standard_deviation(strength, unit, length, width, signal)
+    scales = {name: other.scale(length, width, signal) for name, other in UNITS.items()}
+    return {name: deviation / scale if scale else math.inf for name, scale in scales.items()}
 
 
 def numbers() -> dict[str, Any]:

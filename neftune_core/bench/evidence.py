@@ -12,8 +12,7 @@ import numpy as np
 
 from neftune_core.bench.table import ResultTable, seconds_of
 from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question
-from neftune_core.evaluation.overlap import bleu, bleu_score
-from neftune_core.evaluation.rouge import common_run, rouge_l
+from neftune_core.evaluation.overlap import bleu, bleu_score, common_run, rouge_l
 from neftune_core.evaluation.statistics import (
     LEVEL,
     Floats,

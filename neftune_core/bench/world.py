@@ -97,10 +97,10 @@ def _course(
 
 
 def _measure(run: Lockstep, slots: Sequence[int], samples: Sequence[list[EncodedExample]]) -> dict[str, EpochMeasures]:
-    from neftune_core.engine.clean_loss import clean_measures
+    from neftune_core.engine.clean_loss import row_measures
 
-    measured = (clean_measures(run.stack, sample, slots, batch_size=40) for sample in samples)
-    by_slot = zip(*([vars(found) for found in of_sample] for of_sample in measured), strict=True)
+    measured = (row_measures(run.stack, sample, slots, batch_size=40) for sample in samples)
+    by_slot = zip(*([vars(found.of(place)) for place in range(len(slots))] for found in measured), strict=True)
     return {
         run.name(slot): EpochMeasures((first, second), *train)
         for slot, (first, second, *train) in zip(slots, by_slot, strict=True)

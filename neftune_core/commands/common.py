@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from neftune_core.errors import InvalidSetting
 if TYPE_CHECKING:
     from neftune_core.studies.records.progress import Status
     from neftune_core.studies.records.record import Record
+    from neftune_core.studies.settings import StudySettings
+    from neftune_core.sweeps.settings import SweepSettings
 
 
 def refuse(words: str) -> int:
@@ -50,22 +53,14 @@ def record_by_name(name: str) -> Record:
 
 
 def study_by_name(name: str) -> Record:
-    """Return the record of one study.
-
-    Raises:
-        RecordError: If the record is a sweep; the message lists its studies.
-    """
+    """Return the record of one study; raise `RecordError`, listing the studies, if it is a sweep."""
     from neftune_core.sweeps.record import require_single
 
     return require_single(record_by_name(name))
 
 
 def writable(path: Path) -> Path:
-    """Return the expanded path of a file to write.
-
-    Raises:
-        InvalidSetting: If the folder of the file does not exist, or something already exists at the path.
-    """
+    """Return the expanded path of a file to write; raise `InvalidSetting` if it exists or its folder does not."""
     from neftune_core.export.models import require_free
 
     folder = path.expanduser().absolute().parent
@@ -98,6 +93,12 @@ def table_file(path: Path | None, kinds: Iterable[str]) -> tuple[Path, str] | No
     return writable(path), kind
 
 
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of a table as lines of text with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
 def more_seeds(record: Record) -> list[str]:
     """Return a line that explains how to add seeds to a finished record; no line if more seeds would not help."""
     from neftune_core.sweeps.more_seeds import seeds_offered
@@ -106,29 +107,45 @@ def more_seeds(record: Record) -> list[str]:
     return [f"To add seeds (the record has {seeds}): neftune runs resume {record.id} --seeds {offered}"] * bool(offered)
 
 
-class interruptible:  # noqa: N801 - lower case like other context managers
-    """Turn the first SIGINT (Ctrl+C) or SIGTERM into a flag, returned as a function that the block can poll.
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Yield a function that returns whether SIGINT (Ctrl+C) or SIGTERM arrived; a second raises `KeyboardInterrupt`."""
+    import signal
 
-    A second signal raises `KeyboardInterrupt`.
-    """
+    is_asked = False
 
-    def __enter__(self) -> Callable[[], bool]:
-        import signal
-
-        self.asked = False
-        self.before = {asked: signal.signal(asked, self._ask) for asked in (signal.SIGINT, signal.SIGTERM)}
-        return lambda: self.asked
-
-    def _ask(self, number: int, frame: Any) -> None:
-        if self.asked:
+    def ask(number: int, frame: Any) -> None:
+        nonlocal is_asked
+        if is_asked:
             raise KeyboardInterrupt
-        self.asked = True
+        is_asked = True
 
-    def __exit__(self, *_: object) -> None:
-        import signal
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: is_asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
-        for asked, before in self.before.items():
-            signal.signal(asked, before)
+
+def with_missing_seeds(requested: StudySettings | SweepSettings, seeds: int) -> Record | None:
+    """Extend the record of a study or sweep that has fewer seeds.
+
+    Args:
+        requested: The study or sweep.
+        seeds: Its number of seeds.
+
+    Returns:
+        The record; None if there is none.
+    """
+    from neftune_core.sweeps.more_seeds import extend, find_smaller
+
+    smaller = find_smaller(requested, owner="")
+    if smaller is not None:
+        found = smaller.study.seeds
+        print(f"The record has {found} of {seeds} seeds; training the missing ones.", file=sys.stderr)
+        extend(smaller, seeds)
+    return smaller
 
 
 def with_progress(record: Record, events: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -159,8 +176,8 @@ def with_progress(record: Record, events: Iterator[dict[str, Any]]) -> Iterator[
             progress.follow(event)
             status = progress.status()
             bar.total, bar.n = status.steps or None, status.step
-            bar.set_description_str(state_word(status), refresh=False)
-            bar.set_postfix_str(progress_details(status))
+            bar.set_description_str(_state_word(status), refresh=False)
+            bar.set_postfix_str(_progress_details(status))
             yield event
     finally:
         bar.close()
@@ -169,7 +186,7 @@ def with_progress(record: Record, events: Iterator[dict[str, Any]]) -> Iterator[
 BAR = "{desc}: {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} steps, {elapsed}{postfix}"
 
 
-def state_word(status: Status) -> str:
+def _state_word(status: Status) -> str:
     """Return the state as one word, followed by the number of the seed if there are several."""
     from neftune_core.studies.records.progress import WORDS
 
@@ -177,7 +194,7 @@ def state_word(status: Status) -> str:
     return f"{WORDS[status.state].lower()}{seed}"
 
 
-def progress_details(status: Status) -> str:
+def _progress_details(status: Status) -> str:
     """Return the estimated time left, if known, and the loss of each arm in the last step."""
     from neftune_core.studies.records.progress import as_clock
 

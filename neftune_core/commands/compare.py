@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -15,9 +16,6 @@ from neftune_core.errors import DataError, InvalidSetting
 from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.language import plural
 from neftune_core.settings import Limits
-
-if TYPE_CHECKING:
-    from neftune_core.studies.prompts import Prompt
 
 
 @dataclass
@@ -47,11 +45,8 @@ class CompareCommand:
 
 
 def compare(arguments: CompareCommand) -> int:
-    """Print the answers, write them to `--out` if given, and return the exit status.
-
-    Raises:
-        LabError: If the records, prompts or decoding settings cannot be used.
-    """
+    """Print the answers, write them to `--out` if given, and return the exit status."""
+    from neftune_core.data.chat import with_system
     from neftune_core.evaluation.text_measures import with_measures
     from neftune_core.studies.comparison import compare_arms, selected_arms
     from neftune_core.studies.prompts import WRITERS, as_jsonl, read_prompts
@@ -62,23 +57,17 @@ def compare(arguments: CompareCommand) -> int:
     seeds = [*arguments.seeds, *([] if arguments.seed is None else [arguments.seed])]
     records = list({record.folder: record for record in map(study_by_name, arguments.records)}.values())
     chosen = selected_arms(records, arms=arguments.arms or None, seeds=seeds or None)
-    prompts = [_with_system(one, arguments.decoding.system) for one in read_prompts(arguments.prompts, Limits())]
+    system = arguments.decoding.system
+    read = read_prompts(arguments.prompts, Limits())
+    prompts = [replace(one, messages=with_system(one.messages, system)) for one in read]
     if not prompts:
         raise DataError(f"There is no prompt in {arguments.prompts.name}: write one per line.")
-    lines: list[dict[str, Any]] = []
-    for lines in compare_arms(chosen, prompts, arguments.decoding, Limits()):  # noqa: B007 - the last list is complete
-        pass
-    lines = [with_measures(line) for line in lines]
+    answers = deque(compare_arms(chosen, prompts, arguments.decoding, Limits()), maxlen=1).pop()
+    lines = [with_measures(line) for line in answers]
     if table:
         write_whole(table[0], WRITERS[table[1]](lines))
     sys.stdout.write(as_jsonl(lines) if arguments.json else "".join(map(_text, lines)))
     return 0
-
-
-def _with_system(prompt: Prompt, system: str) -> Prompt:
-    from neftune_core.data.chat import with_system
-
-    return replace(prompt, messages=with_system(prompt.messages, system))
 
 
 def _text(line: dict[str, Any]) -> str:

@@ -47,11 +47,7 @@ class DataCommand:
 
 
 def data(arguments: DataCommand) -> int:
-    """Print the report on a data source and return the exit status: 1 if none of its rows is usable.
-
-    Raises:
-        LabError: If the source or the model cannot be read.
-    """
+    """Print the report on a data source and return the exit status: 1 if none of its rows is usable."""
     from neftune_core.data.preparing import prepare
     from neftune_core.data.report import ROWS_SHOWN, data_report
     from neftune_core.models.loading import load

@@ -39,14 +39,9 @@ class JudgeCommand:
 
 
 def judge(arguments: JudgeCommand) -> int:
-    """Print the win rates, write the verdicts to `--out` if given, and return the exit status.
-
-    Raises:
-        LabError: If the arms or the judge cannot be used; earlier verdicts stay stored.
-    """
+    """Print the win rates, write the verdicts to `--out` if given, and return the exit status."""
     from neftune_core.studies.language_judge.endpoint import KEY_VARIABLE, Judge
-    from neftune_core.studies.language_judge.table import WRITERS
-    from neftune_core.studies.language_judge.verdicts import judge_arms, judged_text
+    from neftune_core.studies.language_judge.verdicts import WRITERS, judge_arms, judged_text
 
     table = table_file(arguments.out, WRITERS)
     record = study_by_name(arguments.record)

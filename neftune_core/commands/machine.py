@@ -138,11 +138,7 @@ def serve(arguments: ServeCommand) -> int:
 
 
 def models(arguments: ModelsCommand) -> int:
-    """List, fetch or remove models, and return the exit status.
-
-    Raises:
-        LabError: If a model cannot be fetched or removed.
-    """
+    """List, fetch or remove models, and return the exit status."""
     from neftune_core.models.catalogue import CATALOGUE, gigabytes
 
     if arguments.action == "clean":
@@ -177,11 +173,7 @@ def models(arguments: ModelsCommand) -> int:
 
 
 def world(arguments: WorldCommand) -> int:
-    """Build the bundled model and return the exit status.
-
-    Raises:
-        LabError: If the settings or the folder cannot be used.
-    """
+    """Build the bundled model and return the exit status."""
     if arguments.action != "build":
         return refuse("Use `neftune world build`.")
     from tqdm import tqdm
@@ -222,11 +214,7 @@ def doctor(arguments: DoctorCommand) -> int:
 
 
 def space(arguments: SpaceCommand) -> int:
-    """Build or push a Space and return the exit status.
-
-    Raises:
-        LabError: If the folder, the target or the account cannot be used.
-    """
+    """Build or push a Space and return the exit status."""
     from neftune_core.space import account, folder
 
     if arguments.action == "build":
@@ -240,11 +228,7 @@ def space(arguments: SpaceCommand) -> int:
 
 
 def bench(arguments: BenchCommand) -> int:
-    """Run a benchmark, print its table and return the exit status.
-
-    Raises:
-        LabError: If the benchmark cannot run here.
-    """
+    """Run a benchmark, print its table and return the exit status."""
     from neftune_core.bench.registry import BENCHMARKS
 
     if arguments.what not in BENCHMARKS:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from neftune_core.commands.common import record_by_name, refuse, study_by_name, writable
+from neftune_core.commands.common import aligned, record_by_name, refuse, study_by_name, writable
 from neftune_core.commands.sweep import run_sweep
 from neftune_core.commands.train import follows, run_record
 from neftune_core.errors import InvalidSetting, LabError, RecordError
@@ -89,11 +89,7 @@ class RunsCommand:
 
 
 def report(arguments: ReportCommand) -> int:
-    """Write the report of a record and return the exit status.
-
-    Raises:
-        LabError: If the record has no measurements yet, or the file cannot be written.
-    """
+    """Write the report of a record and return the exit status."""
     from neftune_core.export.report import write_report
 
     print(f"report: {write_report(record_by_name(arguments.record), writable(arguments.out))}")
@@ -101,11 +97,7 @@ def report(arguments: ReportCommand) -> int:
 
 
 def script(arguments: ScriptCommand) -> int:
-    """Write a script that reproduces a record, and return the exit status.
-
-    Raises:
-        LabError: If the record cannot be reproduced by a script.
-    """
+    """Write a script that reproduces a record, and return the exit status."""
     from neftune_core.export.script import script_folder
 
     folder = script_folder(study_by_name(arguments.record), arguments.folder)
@@ -114,11 +106,7 @@ def script(arguments: ScriptCommand) -> int:
 
 
 def verdict(arguments: VerdictCommand) -> int:
-    """Print the verdict on a record and return the exit status.
-
-    Raises:
-        LabError: If the record cannot be judged.
-    """
+    """Print the verdict on a record and return the exit status."""
     from dataclasses import asdict
 
     from neftune_core.evaluation.outcomes import Question
@@ -149,11 +137,7 @@ def verdict(arguments: VerdictCommand) -> int:
 
 
 def runs(arguments: RunsCommand) -> int:
-    """List, resume, continue, export, import or remove records, and return the exit status.
-
-    Raises:
-        LabError: If the record or the options cannot be used.
-    """
+    """List, resume, continue, export, import or remove records, and return the exit status."""
     from neftune_core.models.catalogue import gigabytes
     from neftune_core.studies.records import removal
     from neftune_core.studies.records.record import all_records, find
@@ -229,9 +213,7 @@ WIDEST = 40
 
 def runs_table(records: Sequence[Record]) -> list[str]:
     """Return the list of records as the lines of a table, header included."""
-    rows = [COLUMNS, *map(_run_cells, records)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(COLUMNS))]
-    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return aligned([COLUMNS, *map(_run_cells, records)])
 
 
 def _run_cells(record: Record) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from neftune_core.commands.common import interruptible, more_seeds, refuse, with_progress
+from neftune_core.commands.common import aligned, interruptible, more_seeds, refuse, with_missing_seeds, with_progress
 from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.settings import Limits, to_toml
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class SweepCommand:
-    """Train studies with many settings and seeds from a TOML file, and print the effect of each setting."""
+    """Train studies with many settings and seeds from a TOML file, and print the _effect of each setting."""
 
     file: Annotated[Path | None, tyro.conf.Positional] = None
     """The sweep file (`neftune sweep --example` prints one), or the id of a sweep's record, to print its table."""
@@ -50,16 +51,8 @@ class SweepCommand:
 
 
 def record_to_run(arguments: SweepCommand) -> Sweep:
-    """Return the record to run: an existing record of the same sweep with `--resume`, otherwise a new one.
-
-    An existing record with fewer seeds is extended. For a new record, the size of the sweep and an estimate of its
-    duration are printed on standard error.
-
-    Raises:
-        LabError: If the record cannot be created.
-    """
+    """Return the record to run: with `--resume` one of the same sweep, extended if it has fewer seeds; or a new one."""
     from neftune_core.sweeps.estimate import plan
-    from neftune_core.sweeps.more_seeds import extend, find_smaller
     from neftune_core.sweeps.record import Sweep, create_sweep, find_same_sweep, read_sweep
     from neftune_core.sweeps.settings import size_text
 
@@ -68,13 +61,7 @@ def record_to_run(arguments: SweepCommand) -> Sweep:
     settings, limits = read_sweep(arguments.file), Limits()
     settings.check(limits)
     found = find_same_sweep(settings, owner="") if arguments.resume else None
-    smaller = find_smaller(settings, owner="") if arguments.resume and found is None else None
-    if smaller is not None:
-        print(
-            f"The record has {smaller.study.seeds} of {settings.study.seeds} seeds; training the missing ones.",
-            file=sys.stderr,
-        )
-        extend(smaller, settings.study.seeds)
+    if arguments.resume and found is None and (smaller := with_missing_seeds(settings, settings.study.seeds)):
         found = Sweep(smaller.folder)
     if found is not None:
         return found
@@ -88,11 +75,7 @@ FORMS = ("text", "json", "csv")
 
 
 def form_of(arguments: SweepCommand) -> str:
-    """Return the format of the printed table, one of `FORMS`.
-
-    Raises:
-        InvalidSetting: If more than one format is requested.
-    """
+    """Return the format of the printed table, one of `FORMS`; raise `InvalidSetting` if more than one is requested."""
     if arguments.json and arguments.csv:
         raise InvalidSetting("The table can be printed as JSON or CSV, but not both: give either --json or --csv.")
     return "json" if arguments.json else "csv" if arguments.csv else "text"
@@ -111,13 +94,8 @@ def _record_by_id(file: Path | None) -> Sweep | None:
     return Sweep(record.folder)
 
 
-def print_table(sweep: Sweep, form: str) -> None:
-    """Print the results of a sweep so far on standard output.
-
-    Args:
-        sweep: The record of the sweep.
-        form: One of `FORMS`; "json" and "csv" include the numbers of every seed.
-    """
+def _print_table(sweep: Sweep, form: str) -> None:
+    """Print the results of a sweep so far on standard output; JSON and CSV include the numbers of every seed."""
     from neftune_core.sweeps.table import sweep_table, table_csv, table_values
 
     table = sweep_table(sweep)
@@ -125,26 +103,24 @@ def print_table(sweep: Sweep, form: str) -> None:
         print(table_csv(table), end="")
         return
     if form == "text":
-        print("\n".join(table_lines(table)))
+        print("\n".join(_table_lines(table)))
         return
     state = (sweep.ending() or {}).get("event")
     values = {"record": str(sweep.folder), "state": state, **table_values(table, sweep.settings)}
     print(json.dumps(values, ensure_ascii=False))
 
 
-def table_lines(table: SweepTable) -> list[str]:
-    """Return the table as lines of text: the chosen measure and its effect at both epochs, then the other measures."""
+def _table_lines(table: SweepTable) -> list[str]:
+    """Return the table as lines of text: the chosen measure and its _effect at both epochs, then the other measures."""
     from neftune_core.evaluation.measures import BESIDE
     from neftune_core.studies.results import rounding_note
 
     if not table.rows:
         return ["Nothing has been measured yet."]
-    asked, others = table.question.measure, [name for name in BESIDE if name in table.measures]
-    others = [name for name in others if name != table.question.measure]
+    asked = table.question.measure
+    others = [name for name in BESIDE if name in table.measures and name != asked]
     heads = ["setting", "seeds", f"{asked}, last", "minus control", f"{asked}, best", "minus control", *others]
-    rows = [heads, *(_cells(row, asked, others) for row in table.shown)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(heads))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = aligned([heads, *(_cells(row, asked, others) for row in table.shown)])
     said = table.verdict.text().splitlines() if table.verdict else []
     return [*lines, rounding_note(table.rounding, asked), "", *said]
 
@@ -152,7 +128,7 @@ def table_lines(table: SweepTable) -> list[str]:
 def _cells(row: TableRow, asked: str, others: Sequence[str]) -> list[str]:
     name = f"{row.cell}: {row.arm}" if row.cell else row.arm
     seeds = "-" if row.arm == "base" else str(row.counted)
-    own = [part for epoch in ("last", "best") for part in (number(row.mean(asked, epoch)), effect(row, asked, epoch))]
+    own = [part for epoch in ("last", "best") for part in (number(row.mean(asked, epoch)), _effect(row, asked, epoch))]
     return [name, seeds, *own, *(number(row.mean(other, "last")) for other in others)]
 
 
@@ -161,17 +137,8 @@ def number(value: float) -> str:
     return "-" if value != value else f"{value:.4g}"
 
 
-def effect(row: TableRow, measure: str, epoch: str) -> str:
-    """Format the mean difference from the control with its interval.
-
-    Args:
-        row: A row of the sweep's table.
-        measure: Name of the measure.
-        epoch: "last" or "best".
-
-    Returns:
-        For example "+0.0200 [+0.0100, +0.0300]"; "" if there is no difference.
-    """
+def _effect(row: TableRow, measure: str, epoch: str) -> str:
+    """Format the mean difference from the control, as in "+0.0200 [+0.0100, +0.0300]"; "" if there is none."""
     found = row.effects.get(measure, {}).get(epoch)
     if found is None or not found.seeds:
         return ""
@@ -181,11 +148,7 @@ def effect(row: TableRow, measure: str, epoch: str) -> str:
 
 
 def sweep(arguments: SweepCommand) -> int:
-    """Run the sweep and return the exit status.
-
-    Raises:
-        LabError: If the sweep cannot be run.
-    """
+    """Run the sweep and return the exit status."""
     if arguments.example:
         from neftune_core.sweeps.settings import EXAMPLE_SWEEP
 
@@ -197,7 +160,7 @@ def sweep(arguments: SweepCommand) -> int:
         raise NotAvailable("Several processes can only train a single study: use `--ray` to distribute a sweep.")
     form, recorded = form_of(arguments), _record_by_id(arguments.file)
     if recorded is not None:
-        print_table(recorded, form)
+        _print_table(recorded, form)
         return 0
     return run_sweep(record_to_run(arguments), Limits(), form=form, run=_runner(arguments))
 
@@ -234,11 +197,10 @@ def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCel
         is_new = not sweep.events()
         with interruptible() as should_stop:
             events = sweeps.run_sweep(sweep, limits, should_stop, run or sweeps.run_in_turn)
-            for ending in with_progress(sweep, events):  # noqa: B007 - the last one counts
-                pass
+            ending = deque(with_progress(sweep, events), maxlen=1).pop()
         if is_new and remove_unstarted(sweep):
             return refuse(str(ending["message"]))
-    print_table(sweep, form)
+    _print_table(sweep, form)
     print(f"record: {sweep.folder}", file=sys.stdout if form == "text" else sys.stderr)
     if form == "text" and ending["event"] == "finished":
         print("".join(f"{line}\n" for line in more_seeds(sweep)), end="")
@@ -250,7 +212,6 @@ def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCel
 
 
 def _lost_every_noise_arm(sweep: Sweep) -> bool:
-    """Return whether no study of the sweep has a noise arm left."""
     from neftune_core.studies.results import lost_every_noise_arm
     from neftune_core.sweeps.settings import cells
 

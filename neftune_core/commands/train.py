@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from neftune_core.commands.common import interruptible, more_seeds, refuse, with_progress
+from neftune_core.commands.common import interruptible, more_seeds, refuse, with_missing_seeds, with_progress
 from neftune_core.errors import InvalidSetting
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits, from_toml, to_toml
@@ -47,11 +48,7 @@ def defaults(arguments: list[str]) -> TrainCommand | None:
 
 
 def read_study(path: Path) -> StudySettings:
-    """Read a study from a TOML file; file names in it are relative to the file.
-
-    Raises:
-        InvalidSetting: If the file cannot be read or a setting is invalid.
-    """
+    """Read a study from a TOML file, with paths relative to its folder; raise `InvalidSetting` if it cannot be read."""
     from neftune_core.studies.records.user_rows import with_absolute_files
 
     try:
@@ -62,11 +59,7 @@ def read_study(path: Path) -> StudySettings:
 
 
 def train(arguments: TrainCommand) -> int:
-    """Train the study and return the exit status.
-
-    Raises:
-        LabError: If the study cannot be trained.
-    """
+    """Train the study and return the exit status."""
     if arguments.example:
         print(to_toml(EXAMPLE, comments=True), end="")
         return 0
@@ -93,26 +86,12 @@ def train(arguments: TrainCommand) -> int:
 def record_to_resume(requested: StudySettings) -> Record | None:
     """Return the existing record of a study, extended to the requested seeds if it has fewer; None if there is none."""
     from neftune_core.studies.records.record import find_same
-    from neftune_core.sweeps.more_seeds import extend, find_smaller
 
-    same = find_same(requested, owner="")
-    if same is not None:
-        return same
-    smaller = find_smaller(requested, owner="")
-    if smaller is not None:
-        print(
-            f"The record has {smaller.study.seeds} of {requested.seeds} seeds; training the missing ones.",
-            file=sys.stderr,
-        )
-        extend(smaller, requested.seeds)
-    return smaller
+    return find_same(requested, owner="") or with_missing_seeds(requested, requested.seeds)
 
 
 def follows(limits: Limits) -> bool:
-    """Unless this is the first process of a distributed study, follow the study until it ends.
-
-    Return whether this process followed it.
-    """
+    """Follow a distributed study until it ends, unless this is its first process; return whether it was followed."""
     from neftune_core.engine.parallel import process_group
     from neftune_core.studies.study import follow_study
 
@@ -147,12 +126,11 @@ def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
         print(f"record: {record.folder} (already finished)")
         return _exit_status(record, ended)
     print(f"in {record.folder}", file=sys.stderr)
-    is_new, ending = not record.events(), dict[str, Any]()
+    is_new = not record.events()
     with interruptible() as should_stop:
         events = run_study(record, limits, should_stop)
         tracked_events = track_events(record, events, track) if track else events
-        for ending in with_progress(record, tracked_events):  # noqa: B007 - the last counts
-            pass
+        ending = deque(with_progress(record, tracked_events), maxlen=1).pop()
     if is_new and remove_unstarted(record):
         return refuse(ending["message"])
     print(f"record: {record.folder}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.copies import FullCopies
 from neftune_core.engine.graphs import capture_layers
@@ -12,24 +10,6 @@ from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import NotAvailable
 from neftune_core.language import say
 from neftune_core.models.loading import LoadedModel
-
-
-def _adapters(loaded: LoadedModel, arms: int, training: TrainingSettings) -> ArmSet:
-    return AdapterStack(
-        loaded,
-        arms,
-        rank=training.lora_rank,
-        alpha=training.lora_alpha,
-        targets=training.lora_targets,
-        together=training.together,
-    )
-
-
-def _copies(loaded: LoadedModel, arms: int, training: TrainingSettings) -> ArmSet:
-    return FullCopies(loaded, arms)
-
-
-FACTORIES: dict[str, Callable[[LoadedModel, int, TrainingSettings], ArmSet]] = {"lora": _adapters, "full": _copies}
 
 COMPILED = {"compiled": "default", "captured": "reduce-overhead"}
 """`torch.compile` mode by value of the `execution` setting."""
@@ -46,7 +26,16 @@ def make_arms(loaded: LoadedModel, arms: int, training: TrainingSettings) -> Arm
     Returns:
         The arms, not yet initialised.
     """
-    return FACTORIES[training.method](loaded, arms, training)
+    if training.method == "full":
+        return FullCopies(loaded, arms)
+    return AdapterStack(
+        loaded,
+        arms,
+        rank=training.lora_rank,
+        alpha=training.lora_alpha,
+        targets=training.lora_targets,
+        together=training.together,
+    )
 
 
 def make_training_arms(loaded: LoadedModel, arms: int, training: TrainingSettings) -> ArmSet:

@@ -79,9 +79,8 @@ class ArmSet(ABC):
 
     Attributes:
         loaded: The shared base model, which is never modified.
-        slots: Number of slots, the base included.
         tree: Private module tree that shares the base's tensors but not its modules.
-        sites: The noise sites of `tree`.
+        running_pass: State of the running pass, read by the modules of the tree.
         before_training: Functions called before every training pass.
         fallback: Returns why layers run eagerly although the settings select CUDA graphs; "" if none do.
 
@@ -94,7 +93,7 @@ class ArmSet(ABC):
         self.loaded = loaded
         self.slots = arms + 1
         self.tree = private_tree(loaded.model)
-        self._pass = Pass(self.slots)
+        self.running_pass = Pass(self.slots)
         self._prepare_tree()
         self._model_dropout = math.nan
         self._set_model_dropout(0.0)
@@ -104,11 +103,6 @@ class ArmSet(ABC):
         self._captures = False
         self.before_training: list[Callable[[], None]] = []
         self.fallback: Callable[[], str] = str
-
-    @property
-    def running_pass(self) -> Pass:
-        """State of the running pass, read by the modules of the tree."""
-        return self._pass
 
     def _prepare_tree(self) -> None:  # noqa: B027 - optional
         """Change the modules of the tree before hooks are registered."""
@@ -156,9 +150,8 @@ class ArmSet(ABC):
 
     @abstractmethod
     def merged(self, slot: int) -> Any:
-        """Return a separate model with the trained weights of a slot, in the precision of the base.
-
-        The model's configuration keeps the original dropout rates.
+        """Return a separate model with a slot's weights, in the precision of the base and with its original dropout
+        rates.
         """
 
     @abstractmethod
@@ -181,6 +174,11 @@ class ArmSet(ABC):
         """Number of trained parameters per arm."""
         return sum(part.start.numel() for part in self.trained() if self.slots - 1 in part.slots)
 
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The layers of the tree, of all components."""
+        return list(dict.fromkeys(site.module for site in self.sites if site.number > EMBEDDING_SITE))
+
     def site_widths(self) -> dict[int, int]:
         """Return the vector width at every site, by site key."""
         hidden: int = self.tree.config.get_text_config().hidden_size  # type: ignore[union-attr, operator]
@@ -191,11 +189,7 @@ class ArmSet(ABC):
 
     @contextmanager
     def running(
-        self,
-        active: Sequence[int],
-        *,
-        noise: BatchNoise | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        self, active: Sequence[int], *, noise: BatchNoise | None = None, should_stop: Callable[[], bool] | None = None
     ) -> Iterator[nn.Module]:
         """Yield the tree with the given slots active, in evaluation mode.
 
@@ -210,7 +204,7 @@ class ArmSet(ABC):
         Raises:
             Cancelled: Inside the block, once `should_stop()` is true.
         """
-        now = self._pass
+        now = self.running_pass
         before = (now.active, now.noise, now.should_stop)
         now.active, now.noise = tuple(active), noise
         now.should_stop = should_stop or (lambda: False)
@@ -246,8 +240,9 @@ class ArmSet(ABC):
         Raises:
             Cancelled: Inside the block, once `should_stop()` is true.
         """
-        now = self._pass
-        now.rates, now.mask_generator = dropout.rates, seeded_generator(Purpose.DROPOUT, *dropout.seed)
+        now = self.running_pass
+        now.rates = dropout.rates
+        now.mask_generator = torch.Generator().manual_seed(torch_seed(Purpose.DROPOUT, *dropout.seed))
         now.draws_masks = any(dropout.rates) or dropout.model > 0
         for begin in self.before_training:
             begin()
@@ -284,8 +279,7 @@ class ArmSet(ABC):
 
     def compile_layers(self, mode: str) -> None:
         """Compile every layer, but not its hooks, with the given `torch.compile` mode."""
-        layers = {site.module: None for site in self.sites if site.number > EMBEDDING_SITE}
-        for layer in layers:
+        for layer in self.layers:
             layer.forward = torch.compile(layer.forward, mode=mode)
         self._captures = mode == "reduce-overhead"
 
@@ -301,26 +295,25 @@ class ArmSet(ABC):
             module.register_forward_hook(partial(self._after_site, here))
             for site in here if len(here) > 1 else ():  # encoder and decoder share an embedding
                 site.owner.register_forward_pre_hook(partial(self._enter, site.part))
-        layers = [site.module for site in self.sites if site.number > EMBEDDING_SITE]
-        for module in [*layers, self.tree.get_output_embeddings()]:  # type: ignore[operator]
+        for module in [*self.layers, self.tree.get_output_embeddings()]:  # type: ignore[operator]
             module.register_forward_pre_hook(self._check_cancelled, with_kwargs=True)
 
     def _enter(self, part: str, module: nn.Module, args: tuple[object, ...]) -> None:
-        self._pass.part = part
+        self.running_pass.part = part
 
     def _after_site(self, here: Sequence[Site], module: nn.Module, args: tuple[object, ...], output: Any) -> Any:
         """Return the output of a site with its noise added; `here` lists the sites of the module."""
-        noise = self._pass.noise
+        noise = self.running_pass.noise
         if noise is None:
             return output
-        site = here[0] if len(here) == 1 else next(site for site in here if site.part == self._pass.part)
+        site = here[0] if len(here) == 1 else next(site for site in here if site.part == self.running_pass.part)
         if isinstance(output, tuple):
             return (noise.add_to(site, output[0]), *output[1:])
         return noise.add_to(site, output)
 
     def _check_cancelled(self, module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         """Raise `Cancelled` on request: before the module runs, and when the gradient of its input is computed."""
-        should_stop = self._pass.should_stop
+        should_stop = self.running_pass.should_stop
 
         def check(gradient: Tensor | None = None) -> None:
             if should_stop():
@@ -331,19 +324,6 @@ class ArmSet(ABC):
             if isinstance(value, Tensor) and value.requires_grad:
                 value.register_hook(check)
                 return
-
-
-def seeded_generator(purpose: Purpose, *key: int) -> torch.Generator:
-    """Return a generator independent of the global random state.
-
-    Args:
-        purpose: Purpose of the random stream.
-        key: Non-negative integers that select the stream.
-
-    Returns:
-        A generator on the CPU, seeded with `torch_seed`.
-    """
-    return torch.Generator().manual_seed(torch_seed(purpose, *key))
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from neftune_core.data.batches import LENGTH_STEP, Batch, collate
 from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.loss import clean_losses
-from neftune_core.engine.row_measures import CleanMeasures, RowMeasures
+from neftune_core.engine.row_measures import RowMeasures
+from neftune_core.models.accelerator import accelerator
 from neftune_core.noise.batch import BatchNoise
 
 PADDED_SHARE = 0.2
@@ -19,24 +20,6 @@ PADDED_SHARE = 0.2
 
 NoiseOf = Callable[[Sequence[EncodedExample], Batch, Sequence[int]], BatchNoise]
 """Returns the noise of every slot, given rows, their collated batch and their indices in the sample."""
-
-
-def clean_measures(
-    stack: ArmSet, sample: Sequence[EncodedExample], slots: Sequence[int], *, batch_size: int
-) -> list[CleanMeasures]:
-    """Measure loss and accuracy of the given slots on a sample.
-
-    Args:
-        stack: The arms.
-        sample: The rows; at least one.
-        slots: The slots to measure.
-        batch_size: Rows per batch.
-
-    Returns:
-        One entry per slot.
-    """
-    found = row_measures(stack, sample, slots, batch_size=batch_size)
-    return [found.of(index) for index in range(len(slots))]
 
 
 def row_measures(
@@ -47,9 +30,8 @@ def row_measures(
     batch_size: int,
     noise: NoiseOf | None = None,
     should_stop: Callable[[], bool] | None = None,
-    between: Callable[[], None] = lambda: None,
 ) -> RowMeasures:
-    """Measure loss and accuracy of the given slots on every row of a sample.
+    """Measure loss and accuracy of the given slots on every row of a sample, letting other work run between batches.
 
     Args:
         stack: The arms.
@@ -58,7 +40,6 @@ def row_measures(
         batch_size: Rows per batch.
         noise: Returns the noise to add to a batch; None adds none.
         should_stop: Polled before every layer.
-        between: Called before every batch.
 
     Returns:
         The measures of every slot and row.
@@ -67,7 +48,7 @@ def row_measures(
     tokens = np.zeros(len(sample))
     loaded = stack.loaded
     for indices in batches_by_length([row.length for row in sample], batch_size):
-        between()
+        accelerator.yield_turn()
         rows = [sample[index] for index in indices]
         batch = collate(rows, loaded.tokenizer.pad_token_id, LENGTH_STEP, longest=loaded.context).to(loaded.device)
         added = None if noise is None else noise(rows, batch, indices)

@@ -80,11 +80,7 @@ class FullCopies(ArmSet):
 
     @contextmanager
     def running(
-        self,
-        active: Sequence[int],
-        *,
-        noise: BatchNoise | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        self, active: Sequence[int], *, noise: BatchNoise | None = None, should_stop: Callable[[], bool] | None = None
     ) -> Iterator[nn.Module]:
         """Yield the tree with the weights of the single active slot; see `ArmSet.running`."""
         (slot,) = active

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from neftune_core.engine.armset import ArmSet, Pass
-from neftune_core.noise.kinds import EMBEDDING_SITE
 
 Result = TypeVar("Result")
 Key = tuple[object, ...]
@@ -30,17 +29,11 @@ class Recorder(Protocol):
     """Interface that records the operations of one layer and repeats them on the same memory."""
 
     def record(self, run: Callable[[], Result]) -> tuple[Result, Callable[[], None]]:
-        """Record the operations of `run`.
+        """Record the operations of `run`, a function of tensors with fixed memory addresses.
 
-        Args:
-            run: A function of tensors with fixed memory addresses.
-
-        Returns:
-            The result of `run`, and a function that repeats the operations and overwrites the tensors of the result.
-            Before the first repetition, the values of these tensors are undefined.
-
-        Raises:
-            RuntimeError: If an operation cannot be recorded.
+        Return the result of `run`, and a function that repeats the operations and overwrites the tensors of the result.
+        Before the first repetition, the values of these tensors are undefined. Raise `RuntimeError` if an operation
+        cannot be recorded.
         """
 
 
@@ -84,8 +77,7 @@ def capture_layers(arms: ArmSet, make_recorder: Callable[[], Recorder] = CudaRec
     Returns:
         The captured layers.
     """
-    layers = {site.module: None for site in arms.sites if site.number > EMBEDDING_SITE}
-    captured = [CapturedLayer(layer, arms.running_pass, make_recorder()) for layer in layers]
+    captured = [CapturedLayer(layer, arms.running_pass, make_recorder()) for layer in arms.layers]
     for one in captured:
         one.layer.forward = one
         arms.before_training.append(one.begin_pass)
@@ -122,7 +114,6 @@ class CapturedLayer:
     """The forward method of a layer, run from recordings if possible.
 
     Attributes:
-        layer: The captured layer.
         refused: Why the layer cannot be recorded; "" if it can be recorded or no attempt was made.
         replays: Number of passes run from a recording.
 
@@ -300,7 +291,6 @@ def _copy_of(tensor: Tensor) -> Tensor:
 
 
 def _tensors(values: Sequence[Any]) -> list[int]:
-    """Return the indices of the tensors in `values`."""
     return [place for place, value in enumerate(values) if isinstance(value, Tensor)]
 
 

@@ -48,13 +48,7 @@ TIMED_STEPS = 5
 
 @dataclass(frozen=True)
 class Step:
-    """One planned step.
-
-    Attributes:
-        number: Number of the step, from 1.
-        epoch: Epoch, from 0.
-        rows: Indices of its rows in the training data.
-    """
+    """One planned step: its number, from 1; its epoch, from 0; and the indices of its rows in the training data."""
 
     number: int
     epoch: int
@@ -98,8 +92,6 @@ class Lockstep(Generic[Study]):
         names: Names of the arms, in slot order from slot 1.
         alive: Slots that are still training.
         stopped: Last step of each slot that the user stopped.
-        optimizer: The optimizer of all arms.
-        done: Number of completed steps.
         total: Number of steps; 0 until a time budget has been converted to steps.
     """
 
@@ -188,9 +180,6 @@ class Lockstep(Generic[Study]):
 
         Yields:
             One mapping per event, with its name under `event`.
-
-        Raises:
-            Cancelled: Within one layer of `should_stop()` becoming true.
         """
         yield from self._begun(should_stop, measured)
         all_due = evaluation_steps(self.total, self.study.training.evaluations, self.study.training.restarts)
@@ -270,9 +259,11 @@ class Lockstep(Generic[Study]):
         results = self.optimizer.step(losses, rates, norms, self.scale.value)
         self.scale.stepped()
         self.noise.follow(losses)
-        self.alive = [slot for slot in self.alive if results[slot].finite]
+        self.alive = [
+            slot for slot in self.alive if math.isfinite(losses[slot]) and math.isfinite(results[slot]["gradient_norm"])
+        ]
         for slot, numbers in arms.items():
-            numbers |= results[slot].numbers
+            numbers |= results[slot]
             if self.noise.is_scheduled(slot):
                 numbers["noise_multiplier"] = noise[slot].multiplier
         return {
@@ -378,9 +369,7 @@ class Lockstep(Generic[Study]):
     def _measured(self, part: str, slots: list[int], should_stop: Stop) -> _Rows:
         sample = self.samples()[part]
         size = evaluation_batch(self.study.training)
-        found = row_measures(
-            self.stack, sample, slots, batch_size=size, should_stop=should_stop, between=accelerator.yield_turn
-        )
+        found = row_measures(self.stack, sample, slots, batch_size=size, should_stop=should_stop)
         self._last_rows[part] = _Rows(self.done, slots, found)
         return self._last_rows[part]
 

@@ -19,7 +19,7 @@ from neftune_core.data.batches import Batch
 from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.armset import ArmSet
 from neftune_core.models.architecture.anatomy import body, encoded_source, head_logits
-from neftune_core.noise.batch import BatchNoise, Rows, sent_values
+from neftune_core.noise.batch import BatchNoise, Rows, sent
 
 PIECE_BYTES = 2**25
 """Bytes of logits per chunk. For larger chunks, the CPU allocator requests new memory from the system each time."""
@@ -65,7 +65,6 @@ class MicroBatch:
     """All or some of the rows of a step, which go through the model together.
 
     Attributes:
-        batch: The collated rows.
         rows: Properties of the rows that noise depends on, by component.
         tokens: Number of response tokens in the whole step, by which the gradient is divided.
         seed: `(study seed, step, number of the micro-batch)`, the key of the dropout masks.
@@ -129,7 +128,7 @@ class Labels:
 
     Attributes:
         predicting: Positions in `[batch * length]` whose next token is trained on, `[targets]` int64.
-        weights: Weight of each token in the gradient, `[arms, targets]` float32.
+        weights: Weight of each token in the summed loss, `[arms, targets]` (for one arm, `[targets]`) float32.
     """
 
     predicting: Tensor
@@ -167,7 +166,7 @@ def arm_losses(
     targets, rows = batch.ids.flatten()[where + 1], where // batch.ids.shape[1]
     with torch.set_grad_enabled(backward_over > 0):
         predicting = predicting_states(tree, batch, arms, where)
-    shares = None if weights is None else sent_values(weights, targets.device, torch.float32)[:, None]
+    shares = None if weights is None else sent(torch.tensor(weights, dtype=torch.float32), targets.device)[:, None]
     if labels is not None:
         shares = labels.weights if shares is None else shares * labels.weights
     losses, hits, gradient = _in_pieces(
@@ -279,7 +278,6 @@ def _in_pieces(
 
 
 def _piece_of(tree: nn.Module, hidden: Tensor, *, is_backward: bool) -> int:
-    """Return the number of positions per chunk."""
     head: Tensor = tree.get_output_embeddings().weight  # type: ignore[operator]
     if is_backward and head.requires_grad:
         return TRAINED_PIECE

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from neftune_core.engine.armset import ArmSet, TrainedTensor
-from neftune_core.noise.batch import sent_values
+from neftune_core.noise.batch import sent
 
 FIRST, LARGEST = 2.0**14, 2.0**24
 DOUBLED_AFTER = 2000
@@ -61,31 +61,11 @@ NORM_PIECE = 1024
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Hyperparameters of one step.
-
-    Attributes:
-        learning: Learning rate.
-        clip_norm: Largest gradient norm per arm; 0 disables clipping.
-        decay: Weight decay by slot.
-    """
+    """Learning rate, largest gradient norm per arm (0 disables clipping), and weight decay by slot of one step."""
 
     learning: float
     clip_norm: float
     decay: Mapping[int, float]
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """The result of one step for one arm.
-
-    Attributes:
-        finite: Whether the arm's loss and gradient were finite.
-        numbers: `gradient_norm` before clipping, `clipped`, and `weight_distance` (norm of the total change since the
-            start).
-    """
-
-    finite: bool
-    numbers: dict[str, float | bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,18 +106,17 @@ class Block:
         for parameter in parameters:
             parameter.grad = None
 
-    def multiply(self, tensor: Tensor, factors: Mapping[int, float], otherwise: float) -> None:
+    def multiply(self, tensor: Tensor, factors: Mapping[int, float]) -> None:
         """Multiply each slot of a tensor in place.
 
         Args:
             tensor: A tensor shaped like `values`.
-            factors: Factor by slot.
-            otherwise: Factor of slots that are not in `factors`.
+            factors: Factor by slot; other slots are not changed.
         """
         by_slot = self.by_slot(tensor)
-        chosen = [factors.get(slot, otherwise) for slot in self.slots]
+        chosen = [factors.get(slot, 1.0) for slot in self.slots]
         if any(factor != 1 for factor in chosen):
-            by_slot.mul_(sent_values(chosen, tensor.device).view(-1, *[1] * (by_slot.dim() - 1)))
+            by_slot.mul_(sent(torch.tensor(chosen), tensor.device).view(-1, *[1] * (by_slot.dim() - 1)))
 
     def norms(self, tensor: Tensor) -> Tensor:
         """Return the norm of each slot of `tensor`, `[slots]`."""
@@ -208,7 +187,7 @@ class ArmOptimizer:
 
     def step(
         self, losses: Mapping[int, float], rates: Hyperparameters, norms: Sequence[float], scale: float = 1.0
-    ) -> dict[int, StepResult]:
+    ) -> dict[int, dict[str, float | bool]]:
         """Update the arms from their gradients.
 
         An arm with a non-finite loss or gradient is not changed.
@@ -220,28 +199,31 @@ class ArmOptimizer:
             scale: Loss scale of the gradients.
 
         Returns:
-            The result by slot.
+            By slot: `gradient_norm` before clipping, `clipped`, and `weight_distance` (norm of all changes together).
         """
         true = [norm / scale for norm in norms]
         finite = [slot for slot, loss in losses.items() if math.isfinite(loss) and math.isfinite(true[slot])]
         limits = {slot: rates.clip_norm / (true[slot] + 1e-6) if rates.clip_norm > 0 else 1.0 for slot in finite}
-        self._scale({slot: min(1.0, limit) / scale for slot, limit in limits.items()})
+        factors = {slot: min(1.0, limit) / scale for slot, limit in limits.items()}
+        for block in self.blocks:
+            if block.values.grad is not None:
+                block.multiply(block.values.grad, factors)
         self.reset_momentum(set(losses) - set(finite))
         if finite:
-            self._decay({slot: 1 - rates.learning * rates.decay[slot] for slot in finite})
+            decay = {slot: 1 - rates.learning * rates.decay[slot] for slot in finite}
+            for block in self.blocks:
+                if block.decays:  # decoupled weight decay (arXiv 1711.05101)
+                    block.multiply(block.values.detach(), decay)
             for group in self.adamw.param_groups:
                 group["lr"] = rates.learning
             self.adamw.step()
         distances = self.distances()
         return {
-            slot: StepResult(
-                slot in finite,
-                {
-                    "gradient_norm": true[slot],
-                    "clipped": limits.get(slot, 1.0) < 1,
-                    "weight_distance": distances[slot],
-                },
-            )
+            slot: {
+                "gradient_norm": true[slot],
+                "clipped": limits.get(slot, 1.0) < 1,
+                "weight_distance": distances[slot],
+            }
             for slot in losses
         }
 
@@ -249,12 +231,6 @@ class ArmOptimizer:
     def distances(self) -> list[float]:
         """Return the norm of the change in each slot since the start; the value for the base is meaningless."""
         return self._norms((block, block.values - block.start) for block in self.blocks)
-
-    def _scale(self, factors: Mapping[int, float]) -> None:
-        """Multiply each slot's gradient by its factor."""
-        for block in self.blocks:
-            if block.values.grad is not None:
-                block.multiply(block.values.grad, factors, otherwise=1.0)
 
     def reset_momentum(self, slots: set[int]) -> None:
         """Zero the gradients of these slots, and the running means, which would otherwise keep changing the weights."""
@@ -264,13 +240,6 @@ class ArmOptimizer:
             for tensor in (block.values.grad, running_mean) if places else ():
                 if tensor is not None:
                     block.by_slot(tensor)[places] = 0.0  # 0 times NaN is NaN
-
-    @torch.no_grad()
-    def _decay(self, factors: Mapping[int, float]) -> None:
-        """Apply decoupled weight decay (arXiv 1711.05101) per slot."""
-        for block in self.blocks:
-            if block.decays:
-                block.multiply(block.values, factors, otherwise=1.0)
 
     def _norms(self, tensors: Iterable[tuple[Block, Tensor | None]]) -> list[float]:
         """Return the norm per slot over all `tensors`, or 0 for a slot without tensors."""

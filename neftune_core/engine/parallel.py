@@ -39,9 +39,6 @@ class ProcessGroup:
     """The processes of a study.
 
     Attributes:
-        rank: Rank of this process.
-        size: Number of processes.
-        device: Device of this process.
         working: Whether a step is running, during which no messages can be sent.
         ended: Whether all processes have agreed to end, so that none waits for messages.
     """
@@ -64,11 +61,7 @@ class ProcessGroup:
                 torch.distributed.all_reduce(tensor)
 
     def broadcast(self, value: float) -> float:
-        """Broadcast a number from the first process to all.
-
-        Raises:
-            StudyEnded: In the other processes, if the number is `END_SIGNAL`.
-        """
+        """Broadcast a number from the first process to all; the others raise `StudyEnded` if it is `END_SIGNAL`."""
         if self.size == 1:
             return value
         shared = torch.tensor(value, dtype=torch.float64, device=self.device)
@@ -86,12 +79,8 @@ class ProcessGroup:
         return str(shared[0])
 
     def agree_on_stop(self, should_stop: Callable[[], bool]) -> Callable[[], bool]:
-        """Return the stop callback for one step.
-
-        Several processes must leave a step together, so the first one decides once, before the step.
-
-        Raises:
-            Cancelled: In all processes, if the first one should stop.
+        """Return the stop callback for one step; if the first process should stop, all raise `Cancelled` before the
+        step.
         """
         if self.size == 1:
             return should_stop
@@ -100,16 +89,9 @@ class ProcessGroup:
         return lambda: False
 
     def share(self, values: Sequence[Any]) -> list[Any]:
-        """Broadcast values from the first process to all, between two steps.
+        """Broadcast values that JSON can represent from the first process to all, between two steps, and return them.
 
-        Args:
-            values: Values that JSON can represent; those of the other processes are ignored.
-
-        Returns:
-            The values of the first process.
-
-        Raises:
-            Cancelled: In the other processes, if the first stopped instead of sending values.
+        Raise `Cancelled` in the other processes if the first stopped instead of sending values.
         """
         if self.size == 1:
             return [*values]
@@ -119,15 +101,9 @@ class ProcessGroup:
         return list(json.loads(self.broadcast_text(json.dumps([*values])))) if message == VALUES_FOLLOW else []
 
     def gather_failure(self, words: str) -> str:
-        """Exchange failures between all processes.
+        """Exchange the error messages of all processes, "" for none; return the first that is not empty.
 
-        If a process has failed, all processes agree to end, and each caller should stop with the returned message.
-
-        Args:
-            words: Error message of this process; empty if it can continue.
-
-        Returns:
-            The first non-empty message; empty if all can continue.
+        If there is one, all processes agree to end, and each caller should stop with this message.
         """
         if self.size == 1:
             return words

@@ -29,9 +29,7 @@ class Passes:
     """The passes of a step. All passes over one micro-batch use the same dropout masks.
 
     Attributes:
-        stack: The arms.
         rates: Adapter dropout rate by slot.
-        model_dropout: Dropout rate inside the model.
         should_stop: Polled before every layer.
         scale: Loss scale, which multiplies all gradients.
         values: Method values by slot and method name; a slot without an entry uses no method.
@@ -53,9 +51,6 @@ class Passes:
 
         Returns:
             The losses by slot.
-
-        Raises:
-            Cancelled: Within one layer of `should_stop()` becoming true.
         """
         by_strategy: dict[tuple[str, ...], list[int]] = {}
         for slot, arm in arms.items():
@@ -127,46 +122,21 @@ class Passes:
             return None
         return Labels(chosen[0][0].predicting, torch.stack([found.weights for (found,) in chosen]))
 
-    def single(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise], weight: float = 1.0) -> dict[int, Sums]:
-        """Run a single pass.
-
-        Args:
-            micro_batch: The rows.
-            arms: Noise by slot.
-            weight: Factor by which the gradient is multiplied.
-
-        Returns:
-            The losses by slot.
-        """
+    def _single(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise], weight: float = 1.0) -> dict[int, Sums]:
+        """Run a single pass, with the gradient multiplied by `weight`, and return the losses by slot."""
         losses = self._run(micro_batch, arms, weights=None if weight == 1 else [weight] * len(arms))
         return {slot: {"loss": total} for slot, total in zip(arms, losses.sums, strict=True)}
 
-    def symmetric_pair(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise]) -> dict[int, Sums]:
-        """Run one pass with the noise and one with its negative, at weight 1/2 each (SymNoise, arXiv 2312.01523).
-
-        Args:
-            micro_batch: The rows.
-            arms: Noise by slot.
-
-        Returns:
-            The mean loss of the two passes, by slot.
-        """
+    def _symmetric_pair(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise]) -> dict[int, Sums]:
+        """Run one pass with the noise and one with its negative, at weight 1/2 each (SymNoise, arXiv 2312.01523)."""
         halves = [
-            self.single(micro_batch, {slot: replace(arm, sign=sign) for slot, arm in arms.items()}, weight=0.5)
+            self._single(micro_batch, {slot: replace(arm, sign=sign) for slot, arm in arms.items()}, weight=0.5)
             for sign in (1.0, -1.0)
         ]
         return {slot: {"loss": (halves[0][slot]["loss"] + halves[1][slot]["loss"]) / 2} for slot in arms}
 
-    def with_ascent(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise]) -> dict[int, Sums]:
-        """Run the ascent passes of every arm and then the training pass.
-
-        Args:
-            micro_batch: The rows.
-            arms: Noise by slot.
-
-        Returns:
-            The losses by slot, with `first_draw_loss`.
-        """
+    def _with_ascent(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise]) -> dict[int, Sums]:
+        """Run the ascent passes of every arm and then the training pass; the losses include `first_draw_loss`."""
         widths = self.stack.site_widths()
         ascending = {
             slot: replace(arm, adversarial=initial_noise(arm, self.stack.sites, widths, micro_batch.rows))
@@ -179,8 +149,8 @@ class Passes:
             first = first or {slot: {"first_draw_loss": total} for slot, total in sums.items()}
         for arm in ascending.values():
             for adversarial in arm.adversarial.values():
-                adversarial.detach()
-        return {slot: sums | first[slot] for slot, sums in self.single(micro_batch, ascending).items()}
+                adversarial.unit.detach_()
+        return {slot: sums | first[slot] for slot, sums in self._single(micro_batch, ascending).items()}
 
     def _ascend(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise]) -> dict[int, Tensor]:
         """Take one ascent step at every noise site of `arms`, and return the losses before it."""
@@ -235,11 +205,7 @@ class Passes:
 Strategy = Callable[[Passes, MicroBatch, Mapping[int, ArmNoise]], dict[int, Sums]]
 
 
-STRATEGIES: dict[str, Strategy] = {
-    "one": Passes.single,
-    "pair": Passes.symmetric_pair,
-    "ascent": Passes.with_ascent,
-}
+STRATEGIES: dict[str, Strategy] = {"one": Passes._single, "pair": Passes._symmetric_pair, "ascent": Passes._with_ascent}
 
 
 def pass_strategy(arm: ArmNoise) -> str:

@@ -52,7 +52,7 @@ class ScheduledNoise:
             slot: Slot of the arm.
             strength: New strength, in the arm's unit.
         """
-        self._arms[slot] = self._arms[slot].model_copy(update={"strength": strength})
+        self._arms[slot] = self._arms[slot].with_strength(strength)
 
     def at(self, step: int, slots: Sequence[int]) -> dict[int, ArmNoise]:
         """Return the noise at a step.
@@ -107,12 +107,7 @@ class ScheduledMethods:
         return {slot: own[name] for slot, own in self.values.items()}
 
     def plan(self, total: int, restarts: Sequence[int] = ()) -> None:
-        """Compute the schedules for `total` steps. Before this call, their multipliers are 1.
-
-        Args:
-            total: Number of steps.
-            restarts: Steps after which the schedules start again.
-        """
+        """Compute the schedules of the methods; see `ScheduledNoise.plan`."""
         self._multipliers = {slot: _planned(arm, total, restarts) for slot, arm in self._arms.items()}
 
     def at(self, step: int) -> dict[int, dict[str, float]]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from neftune_core.engine.methods.adapter_dropout import MOST_DROPOUT
 from neftune_core.engine.methods.registry import MethodSettings
@@ -37,136 +37,58 @@ samples would take more than a quarter of the time of a three-epoch study."""
 class TrainingSettings(Settings):
     """Training settings shared by all arms of a study, unless a method overrides them."""
 
-    epochs: float = setting(
-        3.0,
-        "Number of passes over the training rows.",
-        minimum=0.01,
-        maximum=1000,
-        slider_maximum=20,
-        step=1,
-        unit="epochs",
-    )
-    steps: int = setting(
-        0,
-        "Optimizer steps instead of epochs; 0 uses epochs.",
-        minimum=0,
-        maximum=10_000_000,
-        slider_maximum=2000,
-        step=10,
-        unit="steps",
-    )
+    epochs: float = setting(3.0, minimum=0.01, maximum=1000, slider_maximum=20, step=1, unit="epochs")
+    """Number of passes over the training rows."""
+    steps: int = setting(0, minimum=0, maximum=10_000_000, slider_maximum=2000, step=10, unit="steps")
+    """Optimizer steps instead of epochs; 0 uses epochs."""
     time_budget_seconds: float = setting(
-        0.0,
-        "Train for about this long, instead of a number of epochs or steps; a few steps are timed first. 0 means no "
-        "budget.",
-        minimum=0,
-        maximum=30 * 24 * 3600,
-        slider_maximum=600,
-        step=10,
-        unit="seconds",
-        label="Time budget",
+        0.0, minimum=0, maximum=30 * 24 * 3600, slider_maximum=600, step=10, unit="seconds", label="Time budget"
     )
-    batch_size: int = setting(
-        4, "Rows in one step, for each arm.", minimum=1, maximum=512, slider_maximum=32, step=1, unit="rows"
-    )
+    """Train for about this long, instead of a number of epochs or steps; a few steps are timed first. 0 means no
+    budget."""
+    batch_size: int = setting(4, minimum=1, maximum=512, slider_maximum=32, step=1, unit="rows")
+    """Rows in one step, for each arm."""
     accumulation: int = setting(
-        1,
-        "Number of parts into which the rows of a step are split to save memory. Only the dropout masks change, "
-        "because the loss is divided by the tokens of the whole step.",
-        minimum=1,
-        maximum=512,
-        slider_maximum=16,
-        step=1,
-        unit="parts",
-        label="Gradient accumulation",
+        1, minimum=1, maximum=512, slider_maximum=16, step=1, unit="parts", label="Gradient accumulation"
     )
-    method: str = setting(
-        "lora",
-        "What is trained: adapters on the frozen model, or all weights (one copy of the model per arm).",
-        choices=METHODS,
-    )
-    arms_at_once: str = setting(
-        "together",
-        "Whether the adapters of all arms share one pass or run in turn, which needs less memory but more time. The "
-        "results are the same. Full fine-tuning always runs in turn.",
-        choices=TURNS,
-    )
-    execution: str = setting(
-        "eager",
-        "How the layers are run. CUDA graphs and compilation pay off if the GPU mostly waits for small operations to "
-        "be launched, but hardly on a CPU. With compilation, the first step with each new batch shape can take a "
-        "minute or more.",
-        choices=EXECUTIONS,
-    )
-    learning_rate: float = setting(
-        5e-4,
-        "Peak learning rate of AdamW. Usual values are 1e-4 to 5e-3 for LoRA and 1e-6 to 1e-4 for all weights.",
-        minimum=0,
-        maximum=10,
-        step=1e-4,
-    )
-    schedule: str = setting("linear", "How the learning rate changes over the run.", choices=SCHEDULES)
-    warmup: float = setting(
-        0.0, "Share of the run in which the learning rate rises from 0.", minimum=0, maximum=0.9, step=0.01
-    )
-    weight_decay: float = setting(0.0, "Decoupled weight decay of AdamW.", minimum=0, maximum=MOST_DECAY, step=0.01)
-    clip_norm: float = setting(
-        1.0,
-        "Maximum gradient norm of each arm; 0 disables clipping.",
-        minimum=0,
-        maximum=1e6,
-        slider_maximum=10,
-        step=0.1,
-        label="Gradient clipping",
-    )
-    lora_rank: int = setting(
-        8,
-        "Rank r of the adapters (LoRA).",
-        minimum=1,
-        maximum=512,
-        slider_maximum=64,
-        step=1,
-        label="LoRA rank",
-    )
-    lora_alpha: float = setting(
-        16.0,
-        "The adapters' output is multiplied by alpha / rank.",
-        minimum=0,
-        maximum=4096,
-        slider_maximum=128,
-        step=1,
-        label="LoRA alpha",
-    )
-    lora_dropout: float = setting(
-        0.0,
-        "Dropout on the adapters' input; all arms share the same masks.",
-        minimum=0,
-        maximum=MOST_DROPOUT,
-        step=0.05,
-        label="LoRA dropout",
-    )
-    model_dropout: float = setting(
-        0.0,
-        "Dropout inside the model, if its family has any. Arms that are trained together do not share the dropout "
-        "masks, so with a value above 0 the arms also differ by chance.",
-        minimum=0,
-        maximum=MOST_DROPOUT,
-        step=0.05,
-    )
-    lora_targets: str = setting("all", "Which linear layers get adapters.", choices=TARGETS, label="LoRA targets")
+    """Number of parts into which the rows of a step are split to save memory. Only the dropout masks change, because
+    the loss is divided by the tokens of the whole step."""
+    method: str = setting("lora", choices=METHODS)
+    """What is trained: adapters on the frozen model, or all weights (one copy of the model per arm)."""
+    arms_at_once: str = setting("together", choices=TURNS)
+    """Whether the adapters of all arms share one pass or run in turn, which needs less memory but more time. The
+    results are the same. Full fine-tuning always runs in turn."""
+    execution: str = setting("eager", choices=EXECUTIONS)
+    """How the layers are run. CUDA graphs and compilation pay off if the GPU mostly waits for small operations to be
+    launched, but hardly on a CPU. With compilation, the first step with each new batch shape can take a minute or
+    more."""
+    learning_rate: float = setting(5e-4, minimum=0, maximum=10, step=1e-4)
+    """Peak learning rate of AdamW. Usual values are 1e-4 to 5e-3 for LoRA and 1e-6 to 1e-4 for all weights."""
+    schedule: str = setting("linear", choices=SCHEDULES)
+    """How the learning rate changes over the run."""
+    warmup: float = setting(0.0, minimum=0, maximum=0.9, step=0.01)
+    """Share of the run in which the learning rate rises from 0."""
+    weight_decay: float = setting(0.0, minimum=0, maximum=MOST_DECAY, step=0.01)
+    """Decoupled weight decay of AdamW."""
+    clip_norm: float = setting(1.0, minimum=0, maximum=1e6, slider_maximum=10, step=0.1, label="Gradient clipping")
+    """Maximum gradient norm of each arm; 0 disables clipping."""
+    lora_rank: int = setting(8, minimum=1, maximum=512, slider_maximum=64, step=1, label="LoRA rank")
+    """Rank r of the adapters (LoRA)."""
+    lora_alpha: float = setting(16.0, minimum=0, maximum=4096, slider_maximum=128, step=1, label="LoRA alpha")
+    """The adapters' output is multiplied by alpha / rank."""
+    lora_dropout: float = setting(0.0, minimum=0, maximum=MOST_DROPOUT, step=0.05, label="LoRA dropout")
+    """Dropout on the adapters' input; all arms share the same masks."""
+    model_dropout: float = setting(0.0, minimum=0, maximum=MOST_DROPOUT, step=0.05)
+    """Dropout inside the model, if its family has any. Arms that are trained together do not share the dropout masks,
+    so with a value above 0 the arms also differ by chance."""
+    lora_targets: str = setting("all", choices=TARGETS, label="LoRA targets")
+    """Which linear layers get adapters."""
     checkpoint_steps: int = setting(
-        50,
-        "Steps between two checkpoints, from which an interrupted run can be resumed.",
-        minimum=1,
-        maximum=1_000_000,
-        slider_maximum=500,
-        step=10,
-        unit="steps",
-        label="Steps between checkpoints",
+        50, minimum=1, maximum=1_000_000, slider_maximum=500, step=10, unit="steps", label="Steps between checkpoints"
     )
+    """Steps between two checkpoints, from which an interrupted run can be resumed."""
     checkpoint_seconds: float = setting(
         30.0,
-        "Maximum time between two checkpoints, for runs with long steps. With 0, only the number of steps counts.",
         minimum=0,
         maximum=24 * 3600,
         slider_maximum=600,
@@ -174,56 +96,28 @@ class TrainingSettings(Settings):
         unit="seconds",
         label="Seconds between checkpoints",
     )
-    evaluations: int = setting(
-        8,
-        "Number of times that the losses are measured without noise during the run, in addition to the measurement at "
-        "the start.",
-        minimum=1,
-        maximum=1000,
-        slider_maximum=40,
-        step=1,
-        unit="evaluations",
-    )
-    evaluation_rows: int = setting(
-        0,
-        "Rows in each of the fixed samples on which training and held-out loss are measured. 0 uses a sixth of the "
-        "training rows, at least 8 and at most 32, and limits the number of measured answers to the same value.",
-        minimum=0,
-        maximum=10_000,
-        slider_maximum=256,
-        step=1,
-        unit="rows",
-    )
+    """Maximum time between two checkpoints, for runs with long steps. With 0, only the number of steps counts."""
+    evaluations: int = setting(8, minimum=1, maximum=1000, slider_maximum=40, step=1, unit="evaluations")
+    """Number of times that the losses are measured without noise during the run, in addition to the measurement at the
+    start."""
+    evaluation_rows: int = setting(0, minimum=0, maximum=10_000, slider_maximum=256, step=1, unit="rows")
+    """Rows in each of the fixed samples on which training and held-out loss are measured. 0 uses a sixth of the
+    training rows, at least 8 and at most 32, and limits the number of measured answers to the same value."""
 
-    keep_best: bool = setting(
-        True,
-        "Keep the weights of each arm's best evaluation (lowest held-out loss) as well as its final weights. Takes "
-        "up to twice the disk space.",
-        label="Keep the best",
-    )
-    keep_state: str = setting(
-        "adapters",
-        "Keep the optimizer's final state for each seed, so that a finished study can be trained for more epochs. "
-        "Takes about three times the disk space of the trained arms.",
-        choices=KEEPING,
-        label="Keep the state",
-    )
-    restarts: tuple[int, ...] = Field(
-        default=(),
-        description="Steps after which the learning rate and noise schedules start again, one for each time that the "
-        "finished study was trained further.",
-    )
+    keep_best: bool = setting(True, label="Keep the best")
+    """Keep the weights of each arm's best evaluation (lowest held-out loss) as well as its final weights. Takes up to
+    twice the disk space."""
+    keep_state: str = setting("adapters", choices=KEEPING, label="Keep the state")
+    """Keep the optimizer's final state for each seed, so that a finished study can be trained for more epochs. Takes
+    about three times the disk space of the trained arms."""
+    restarts: tuple[int, ...] = ()
+    """Steps after which the learning rate and noise schedules start again, one for each time that the finished study
+    was trained further."""
     early_stop: int = setting(
-        0,
-        "Stop training the arms of a seed once none of them has reached a new lowest held-out loss for this many "
-        "evaluations. All arms stop together, so that they are compared at the same step. 0 disables early stopping.",
-        minimum=0,
-        maximum=1000,
-        slider_maximum=20,
-        step=1,
-        unit="evaluations",
-        label="Early stopping",
+        0, minimum=0, maximum=1000, slider_maximum=20, step=1, unit="evaluations", label="Early stopping"
     )
+    """Stop training the arms of a seed once none of them has reached a new lowest held-out loss for this many
+    evaluations. All arms stop together, so that they are compared at the same step. 0 disables early stopping."""
 
     @field_validator("restarts")
     @classmethod
@@ -260,7 +154,6 @@ class Plan(Protocol):
 
     Attributes:
         seed: Seed of the row order, the initial adapters, the dropout masks and the noise.
-        training: Settings shared by all arms.
         arms: The noise of every arm by name, the control first.
     """
 
@@ -377,8 +270,5 @@ def evaluation_steps(total: int, times: int, restarts: Sequence[int] = ()) -> se
 
 
 def evaluation_batch(training: TrainingSettings) -> int:
-    """Return the number of rows per arm in an evaluation batch.
-
-    Evaluation batches are larger than training batches, because a pass without gradients needs less memory.
-    """
+    """Return the rows per arm in an evaluation batch; passes without gradients need less memory than training."""
     return 4 * training.rows_at_once

@@ -17,15 +17,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from neftune_core.engine.armset import BASE_SLOT, ArmSet, Dropout, Pass, TrainedTensor, seeded_generator
+from neftune_core.engine.armset import BASE_SLOT, ArmSet, Dropout, Pass, TrainedTensor
 from neftune_core.engine.saving import PREFIX, read_adapter, write_adapter
 from neftune_core.errors import RecordError
 from neftune_core.language import say
 from neftune_core.models.architecture.anatomy import linear_maps
 from neftune_core.models.device import tokens_per_pass
 from neftune_core.models.loading import LoadedModel
-from neftune_core.noise.batch import sent, sent_values
-from neftune_core.randomness import Purpose
+from neftune_core.noise.batch import sent
+from neftune_core.randomness import Purpose, torch_seed
 
 __all__ = ["BASE_SLOT", "AdapterStack", "Dropout", "StackedLinear"]
 
@@ -37,10 +37,8 @@ class StackedLinear(nn.Module):
     faster on a CPU.
 
     Attributes:
-        base: The frozen module.
         down: `[slots, rank, in]` float32; initialised uniformly, with the same draw for every arm.
         up: `[slots, rank, out]` float32; initialised to zero.
-        scale: LoRA alpha over rank.
 
     Args:
         base: The frozen module.
@@ -55,8 +53,9 @@ class StackedLinear(nn.Module):
         self.base = base
         self.scale = scale
         self._pass = now
-        inputs, outputs = linear_shape(base)
-        device = cast(Tensor, base.weight).device
+        weight = cast(Tensor, base.weight)
+        outputs, inputs = self.oriented(weight).shape
+        device = weight.device
         self.down = nn.Parameter(torch.zeros(slots, rank, inputs, device=device))
         self.up = nn.Parameter(torch.zeros(slots, rank, outputs, device=device))
 
@@ -150,13 +149,7 @@ def _select_slots(stacked: Tensor, active: tuple[int, ...]) -> Tensor:
     first, last = active[0], active[-1]
     if active == tuple(range(first, last + 1)):
         return stacked[first : last + 1]
-    return stacked[sent_values(active, stacked.device)]
-
-
-def linear_shape(linear: nn.Module) -> tuple[int, int]:
-    """Return `(inputs, outputs)` of an `nn.Linear`, or of GPT-2's `Conv1D`, which stores its weight transposed."""
-    rows, columns = cast(Tensor, linear.weight).shape
-    return (columns, rows) if isinstance(linear, nn.Linear) else (rows, columns)
+    return stacked[sent(torch.tensor(active), stacked.device)]
 
 
 class AdapterStack(ArmSet):
@@ -172,14 +165,7 @@ class AdapterStack(ArmSet):
     """
 
     def __init__(
-        self,
-        loaded: LoadedModel,
-        arms: int,
-        *,
-        rank: int,
-        alpha: float,
-        targets: str = "all",
-        together: bool = True,
+        self, loaded: LoadedModel, arms: int, *, rank: int, alpha: float, targets: str = "all", together: bool = True
     ) -> None:
         self.rank, self.alpha, self.targets, self.together = rank, alpha, targets, together
         self.adapted: dict[str, StackedLinear] = {}
@@ -188,14 +174,14 @@ class AdapterStack(ArmSet):
     def _prepare_tree(self) -> None:
         for name in linear_maps(self.tree, self.targets):
             base = self.tree.get_submodule(name)
-            module = StackedLinear(base, self.slots, self.rank, self.alpha / self.rank, self._pass)
+            module = StackedLinear(base, self.slots, self.rank, self.alpha / self.rank, self.running_pass)
             parent, _, leaf = name.rpartition(".")
             setattr(self.tree.get_submodule(parent), leaf, module)
             self.adapted[name] = module
 
     def start(self, seed: int) -> None:
         """Give every arm the same initial adapter, drawn from `seed`."""
-        generator = seeded_generator(Purpose.ADAPTER, seed)
+        generator = torch.Generator().manual_seed(torch_seed(Purpose.ADAPTER, seed))
         for module in self.adapted.values():
             module.start(generator)
 
@@ -234,10 +220,7 @@ class AdapterStack(ArmSet):
         }
         published = self.loaded.published
         if published is not None and not published.causal:
-            config["auto_mapping"] = {
-                "base_model_class": published.architecture,
-                "parent_library": published.library,
-            }
+            config["auto_mapping"] = {"base_model_class": published.architecture, "parent_library": published.library}
         write_adapter(folder, tensors, config)
 
     def _saved_names(self, name: str) -> list[str]:
@@ -273,10 +256,7 @@ class AdapterStack(ArmSet):
         self.load_slot(slot, state)
 
     def merged(self, slot: int) -> Any:
-        """Return a separate model with the adapter of a slot merged into its weights.
-
-        The sum is computed in float32 and rounded once.
-        """
+        """Return a separate model with a slot's adapter merged into its weights, in float32 and rounded once."""
         model = copy.deepcopy(self.loaded.model)
         vars(model.config).update(self.loaded.dropout)
         for name, module in self.adapted.items():

@@ -6,7 +6,7 @@ layer and on the next token). Suggested reading order of the others:
 settings            decoding, and what a study measures
 measures            all measures: names, definition, direction, range
 answers             answers of the base and all arms (kv_prefill: their prompts and cache)
-text_measures       measures of answers (overlap: BLEU and chrF; rouge: ROUGE-L)
+text_measures       measures of answers (overlap: BLEU, chrF and ROUGE-L)
 outcomes            the results of a study as plain numbers, and its question
 paired_comparison   an arm against its control (statistics: intervals and tests)
 validity            reasons why an arm cannot be judged

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from neftune_core.data.chat import end_ids, response_text
 from neftune_core.engine.armset import ArmSet
 from neftune_core.errors import DoesNotFit
-from neftune_core.evaluation.kv_prefill import prefill, with_spare_capacity
+from neftune_core.evaluation.kv_prefill import padded, prefill, with_spare_capacity
 from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.language import say
 from neftune_core.models.architecture.anatomy import body, encoded_source, first_position, head_logits
@@ -73,11 +73,9 @@ def sample_tokens(logits: Tensor, draws: Tensor, top_p: float) -> Tensor:
     if top_p >= 1 or bool((values.sum(-1) < top_p).any()):
         values, indices = shares.sort(dim=-1, descending=True, stable=True)
     sums = values.cumsum(-1)
-    nucleus_end = (
-        (sums < top_p).sum(-1, keepdim=True).clamp(max=sums.shape[1] - 1)
-    )  # index of the last token in the nucleus
-    wanted = draws[:, None].to(sums.dtype) * sums.gather(1, nucleus_end)
-    position = torch.minimum((sums <= wanted).sum(-1, keepdim=True), nucleus_end)
+    last = (sums < top_p).sum(-1, keepdim=True).clamp(max=sums.shape[1] - 1)  # index of the last token in the nucleus
+    wanted = draws[:, None].to(sums.dtype) * sums.gather(1, last)
+    position = torch.minimum((sums <= wanted).sum(-1, keepdim=True), last)
     return indices.gather(1, position)[:, 0]
 
 
@@ -243,16 +241,16 @@ class _Batch:
         each = settings.answers_each
         self.rows = [
             _AnswerRow(
-                answer,
-                self.read[slot][position // each],
-                _draws(by_slot[position // each], position % each, settings),
+                answer, self.read[slot][position // each], _draws(by_slot[position // each], position % each, settings)
             )
             for slot, by_slot in enumerate(prompts)
             for position, answer in enumerate(answers[slot])
         ]
         self.written = 0
-        self.seen = _tokens_per_row([ids for by_slot in self.read for ids in by_slot]).to(self.loaded.device)
-        self.seen = self.seen.repeat_interleave(each, 0)
+        read = [ids for by_slot in self.read for ids in by_slot]
+        longest = max(map(len, read))
+        seen = torch.tensor([[*ids, *[ids[0]] * (longest - len(ids))] for ids in read])  # repeats the first token
+        self.seen = seen.to(self.loaded.device).repeat_interleave(each, 0)
         self.source: dict[str, Tensor] = {}
         self.rereads = self.loaded.memory == NOTHING
 
@@ -274,7 +272,8 @@ class _Batch:
         """Return the hidden states that predict the next token of each row."""
         device, pad = self.loaded.device, self.loaded.tokenizer.pad_token_id
         if self.written == 0 and self.habits.start is not None:
-            self.source = _sources(tree, self.prompts, pad, device)
+            ids, mask = padded([prompt for by_slot in self.prompts for prompt in by_slot], pad)  # as in training
+            self.source = encoded_source(tree, ids.to(device), mask.to(device))
         if self.rereads:
             return self._read_again(tree)
         return self._prefill(tree) if self.written == 0 else self._decode_step(tree)
@@ -286,7 +285,7 @@ class _Batch:
         if self.written == 0 and self.source:
             each = self.settings.answers_each
             self.source = {name: value.repeat_interleave(each, 0) for name, value in self.source.items()}
-        ids = torch.tensor([text + [pad] * (max(map(len, texts)) - len(text)) for text in texts], device=device)
+        ids = padded(texts, pad)[0].to(device)
         hidden = body(tree)(input_ids=ids, use_cache=False, **self.source).last_hidden_state
         return hidden[range(len(texts)), [len(text) - 1 for text in texts]]
 
@@ -294,13 +293,14 @@ class _Batch:
         """Prefill the prompts, and repeat each row once per answer."""
         device, pad = self.loaded.device, self.loaded.tokenizer.pad_token_id
         in_chunks = self.loaded.memory == KEYS
-        found = prefill(tree, self.read, first=self.first, pad=pad, device=device, in_chunks=in_chunks, **self.source)
-        self.mask, self.cache = found.mask, with_spare_capacity(found.cache)
+        hidden, self.mask, cache = prefill(
+            tree, self.read, first=self.first, pad=pad, device=device, in_chunks=in_chunks, **self.source
+        )
+        self.cache = with_spare_capacity(cache)
         each = self.settings.answers_each
         if each > 1:
-            rows = torch.arange(len(self.mask), device=device).repeat_interleave(each)
-            self._select(rows)
-        return found.hidden
+            self._select(torch.arange(len(self.mask), device=device).repeat_interleave(each))
+        return hidden
 
     def _decode_step(self, tree: nn.Module) -> Tensor:
         self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], 1)
@@ -361,20 +361,3 @@ def _draws(prompt: Sequence[int], number: int, settings: DecodingSettings) -> np
         return None
     digest = hashlib.sha256(np.array(prompt, dtype=np.int64).tobytes()).digest()
     return stream(Purpose.ANSWER, settings.sampling_seed, number, int.from_bytes(digest[:8], "big"))
-
-
-def _tokens_per_row(rows: Sequence[Sequence[int]]) -> Tensor:
-    """Return the ids of each row, `[rows, longest]`; shorter rows repeat their first token."""
-    longest = max(map(len, rows))
-    return torch.tensor([[*row, *[row[0]] * (longest - len(row))] for row in rows])
-
-
-def _sources(
-    tree: nn.Module, prompts: Sequence[Sequence[Sequence[int]]], pad: int, device: torch.device
-) -> dict[str, Tensor]:
-    """Encode the prompts, padded on the right as in training, for the decoder of every slot."""
-    rows = [prompt for by_slot in prompts for prompt in by_slot]
-    longest = max(map(len, rows))
-    ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-    return encoded_source(tree, ids.to(device), mask.to(device))

@@ -9,7 +9,6 @@ and are masked.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,19 +24,25 @@ SPARE_TOKENS = 64
 """Spare capacity of a cache, in tokens; when it is used up, the cache is copied to a larger buffer."""
 
 
-@dataclass
-class PrefillState:
-    """The state that decoding continues from.
+def padded(
+    rows: Sequence[Sequence[int]], pad: int, length: int | None = None, *, left: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Pad token ids to the same length.
 
-    Attributes:
-        hidden: Hidden states of the last tokens, `[rows, width]`.
-        mask: Attention mask, `[rows, columns]`.
-        cache: Key-value cache.
+    Args:
+        rows: Token ids of each row.
+        pad: Padding token id.
+        length: The length; None for that of the longest row.
+        left: Whether to pad on the left.
+
+    Returns:
+        The ids and the attention mask, both `[rows, length]` int64.
     """
-
-    hidden: Tensor
-    mask: Tensor
-    cache: Any
+    length = max(map(len, rows)) if length is None else length
+    gaps = [[length - len(row), 0] if left else [0, length - len(row)] for row in rows]
+    ids = [[*[pad] * before, *row, *[pad] * after] for row, (before, after) in zip(rows, gaps, strict=True)]
+    mask = [[*[0] * before, *[1] * len(row), *[0] * after] for row, (before, after) in zip(rows, gaps, strict=True)]
+    return torch.tensor(ids), torch.tensor(mask)
 
 
 def prefill(
@@ -49,7 +54,7 @@ def prefill(
     device: torch.device,
     in_chunks: bool = True,
     **source: Any,
-) -> PrefillState:
+) -> tuple[Tensor, Tensor, Any]:
     """Prefill the prompts; rows are ordered slot by slot.
 
     Args:
@@ -62,7 +67,8 @@ def prefill(
         **source: Encoder outputs for the decoder of an encoder-decoder.
 
     Returns:
-        The state that decoding continues from.
+        The state that decoding continues from: hidden states of the last tokens, `[rows, width]`; attention mask,
+        `[rows, columns]`; and key-value cache.
     """
     passes = _Prefill(tree, first, pad, device, source)
     in_chunks = in_chunks and _supports_chunks(tree) and not source
@@ -75,7 +81,7 @@ def prefill(
     for start, stop in zip(starts, [*starts[1:], 0], strict=True):
         passes.read_chunk(rest, [position for position, length in enumerate(lengths) if length > stop], start, stop)
     assert passes.hidden is not None
-    return PrefillState(passes.hidden[:, -1], passes.mask, passes.cache)
+    return passes.hidden[:, -1], passes.mask, passes.cache
 
 
 def shared_prefix(prompts: Sequence[Sequence[Sequence[int]]]) -> int:
@@ -148,8 +154,7 @@ class _Prefill:
         """Read the tokens from `start` to `stop` (counted from the end) of the prompts at `positions`, padded left."""
         self._select_rows(len(rest), positions)
         chunks = [_window(by_slot[position], start, stop) for by_slot in rest for position in positions]
-        ids = torch.tensor([[self.pad] * (start - stop - len(chunk)) + list(chunk) for chunk in chunks])
-        shown = torch.tensor([[0] * (start - stop - len(chunk)) + [1] * len(chunk) for chunk in chunks])
+        ids, shown = padded(chunks, self.pad, start - stop, left=True)
         self._pass(ids.to(self.device), shown.to(self.device))
 
     def _select_rows(self, slots: int, positions: list[int]) -> None:

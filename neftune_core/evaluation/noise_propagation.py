@@ -28,7 +28,16 @@ from neftune_core.models.tokenizing import decoding
 from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
 from neftune_core.noise.kinds import EMBEDDING_SITE
 from neftune_core.noise.preview import PADDED_LENGTH
-from neftune_core.noise.sites import DECODER, ENCODER, Site, chosen_sites, family_of, is_encoder_decoder, noise_sites
+from neftune_core.noise.sites import (
+    DECODER,
+    ENCODER,
+    Site,
+    chosen_sites,
+    family_of,
+    hooks_on,
+    is_encoder_decoder,
+    noise_sites,
+)
 
 if TYPE_CHECKING:
     from neftune_core.models.loading import LoadedModel
@@ -52,12 +61,7 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer after which the perturbation is measured.
-
-    Attributes:
-        part: `ENCODER` or `DECODER`; a causal model is a decoder.
-        number: 0 for the embedding of the part; its layers are numbered from 1.
-    """
+    """A layer of `ENCODER` or `DECODER`; 0 is the embedding, and layers are numbered from 1 in each part."""
 
     part: str
     number: int
@@ -108,11 +112,8 @@ class Predictions:
 class Propagation:
     """How noise propagates through a model, at several strengths.
 
-    Attributes:
-        ids: Token ids of the run, encoder tokens before decoder tokens.
-        strengths: Strengths of the noise, in the order of the results.
-        depth: The perturbation after every layer.
-        predictions: The predictions of the next token.
+    The token ids of the run contain encoder tokens before decoder tokens. The strengths are in the order of the
+    results.
     """
 
     ids: list[int]
@@ -138,19 +139,16 @@ def measure_propagation(
 
     Returns:
         The perturbations and the predictions.
-
-    Raises:
-        InvalidSetting: If the model lacks a layer of `noise`.
-        ModelError: If a layer of the model does not output one vector per token.
     """
     tree = private_tree(loaded.model).eval()
     sites = noise_sites(tree)
     numbers = sorted({site.number for site in chosen_sites(tree, noise)})
     with torch.inference_mode():
         texts = _texts(tree, torch.tensor([list(ids)], device=loaded.device), loaded.tokenizer.eos_token_id)
-        arms = [ArmNoise(noise.model_copy(update={"strength": strength}), numbers) for strength in strengths]
+        arms = [ArmNoise(noise.with_strength(strength), numbers) for strength in strengths]
         special = loaded.tokenizer.all_special_ids
-        rows = {part: _rows(text, _is_response(part, texts, noise), special, seed) for part, text in texts.items()}
+        responses = {part: part == DECODER if ENCODER in texts else noise.tokens == "response" for part in texts}
+        rows = {part: _rows(text, responses[part], special, seed) for part, text in texts.items()}
         batch = {part: text.expand(1 + len(arms) * DRAWS, -1) for part, text in texts.items()}
         watch = _PropagationProbe(tree, _NoiseAfterFirstRow(arms, rows), batch)
         with watch.watching(sites):
@@ -185,11 +183,6 @@ def _texts(tree: nn.Module, ids: Tensor, end: int | None) -> dict[str, Tensor]:
     return {ENCODER: ids, DECODER: answer}
 
 
-def _is_response(part: str, texts: Mapping[str, Tensor], noise: NoiseSettings) -> bool:
-    """Return whether a part's tokens are a response; for a causal model, whether noise is limited to the response."""
-    return part == DECODER if ENCODER in texts else noise.tokens == "response"
-
-
 def _rows(text: Tensor, is_response: bool, special: Sequence[int], seed: int) -> Rows:
     """Return the batch rows of one strength: the same text, with the draws of a study's first epochs."""
     repeated = text.expand(DRAWS, -1)
@@ -214,13 +207,7 @@ def _last_hidden(tree: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 # ---------------------------------------------------------------------------------------------- hidden states
 @dataclass(frozen=True, eq=False)
 class _PropagationProbe:
-    """Hooks that add noise at every site of a tree, and store the result of `_compare` by site key in `seen`.
-
-    Attributes:
-        tree: The model.
-        noise: Noise to add.
-        batch: Token ids by part.
-    """
+    """Hooks that add noise at every site of a tree, and store the result of `_compare` by site key in `seen`."""
 
     tree: nn.Module
     noise: BatchNoise
@@ -230,15 +217,12 @@ class _PropagationProbe:
     @contextmanager
     def watching(self, sites: Sequence[Site]) -> Iterator[None]:
         """Register the hooks of these sites for the duration of the block."""
-        handles = []
-        for module in {site.module: None for site in sites}:
-            here = iter([site for site in sites if site.module is module])  # shared embedding: the encoder runs first
-            handles.append(module.register_forward_hook(functools.partial(self._after, here)))
-        try:
+        by_module: dict[nn.Module, list[Site]] = {}
+        for site in sites:  # of a shared embedding, the encoder runs first
+            by_module.setdefault(site.module, []).append(site)
+        hooks = {module: functools.partial(self._after, iter(here)) for module, here in by_module.items()}
+        with hooks_on(module.register_forward_hook(hook) for module, hook in hooks.items()):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _after(self, here: Iterator[Site], module: nn.Module, args: Any, output: Any) -> Any:
         site = next(here)
@@ -266,9 +250,8 @@ def _compare(vectors: Tensor) -> Tensor:
 
 
 def _depth(sites: Sequence[Site], seen: dict[int, Tensor], lengths: dict[str, int], strengths: int) -> Depth:
-    """Arrange the comparisons by layer, with encoder tokens before decoder tokens.
-
-    Per-layer embedding tables are left out, because noise on them shows in the layers that use them.
+    """Arrange the comparisons by layer, encoder tokens first; noise on per-layer tables shows in the layers that use
+    them.
     """
     sites = [site for site in sites if site.number >= EMBEDDING_SITE]
     total = sum(lengths.values())
@@ -311,9 +294,8 @@ def _predictions(tree: nn.Module, hidden: Tensor, strengths: int, first: int) ->
 def _compare_predictions(logits: Tensor) -> tuple[Tensor, ...]:
     """Compare each row's prediction at one position with that of the first row; logits are `[rows, vocabulary]`.
 
-    Returns:
-        Divergence, entropy and whether the most probable token is the same, `[rows]` each. Then the ids and
-        probabilities of the most probable tokens, for the first row and the first draw of each strength.
+    Return divergence, entropy and whether the most probable token is the same, `[rows]` each. Then the ids and
+    probabilities of the most probable tokens, for the first row and the first draw of each strength.
     """
     scores = torch.log_softmax(logits.float(), dim=-1)
     chances = scores.exp()

@@ -24,14 +24,10 @@ class Outcome:
     Attributes:
         last: Measures by name after the last epoch; empty if there are none.
         best: Measures by name at the best epoch.
-        last_epoch: Number of the last epoch.
-        best_epoch: Number of the best epoch.
         scores: Example statistics by measure at the judged epoch, `[examples]` or `[examples, fields]` (counts). The
             order of the examples is the same for every arm and seed.
         lengths: Tokens per answer, `[examples]`.
-        base: Measures of the untouched model.
         steps: Number of optimizer steps; 0 if unknown.
-        diverged: Whether the loss became NaN or infinite.
         frequency_loss: Training loss of guessing each token by its frequency in the responses; NaN if unknown.
     """
 
@@ -83,11 +79,9 @@ Seeds = Mapping[int, Outcome]
 
 @dataclass(frozen=True)
 class Rounding:
-    """Measured effect of a study's number format on its measures.
+    """Measured effect of a study's number format, such as "bfloat16", on its measures.
 
-    Attributes:
-        precision: Number format of the study, such as "bfloat16".
-        sizes: By measure, the largest difference between an arm and the same arm computed in a different way.
+    `sizes` contains, by measure, the largest difference between an arm and the same arm computed in a different way.
     """
 
     precision: str = ""
@@ -106,13 +100,10 @@ class Outcomes:
     """The control, the arms and the floors of a study, each by seed.
 
     Attributes:
-        control: The arm without noise.
-        arms: The other arms by name.
         floors: Null comparisons, judged like arms: the control trained again with other seeds (A/A, "another_seed"),
             or with a disturbance as small as rounding ("chaos").
         own_controls: Controls of arms that have their own, as in a sweep over training settings.
         halves: Whether every best epoch was chosen on one half of the held-out rows and measured on the other.
-        rounding: Effect of the number format.
         early: Last and planned step of each seed whose training was ended by early stopping.
         continued: Record and step of each continuation that was started after the result of the study could be seen.
         stopped: For each arm that the user stopped, the step of the stop and the step of the comparison, by seed.
@@ -146,12 +137,7 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Question:
-    """The measure and the epoch to judge, fixed before the results are seen.
-
-    Attributes:
-        measure: A key of `MEASURES`.
-        epoch: "last" or "best".
-    """
+    """The measure (a key of `MEASURES`) and epoch ("last" or "best") to judge, fixed before the results are seen."""
 
     measure: str = "held_out_loss"
     epoch: str = "last"
@@ -180,14 +166,13 @@ def merge_seeds(parts: Sequence[Outcomes]) -> Outcomes:
     arms, floors = union([part.arms for part in parts]), union([part.floors for part in parts])
     own = union([part.own_controls for part in parts])
     halves = all(part.halves for part in parts)
-    rounding = largest_rounding([part.rounding for part in parts])
+    rounding = _largest_rounding([part.rounding for part in parts])
     early = {seed: steps for part in parts for seed, steps in part.early.items()}
     stopped, continued = union([part.stopped for part in parts]), tuple(one for part in parts for one in part.continued)
     return Outcomes(control, arms, floors, own, halves, rounding, early, stopped, continued)
 
 
-def largest_rounding(parts: Sequence[Rounding]) -> Rounding:
-    """Return the largest effect of rounding per measure over several studies."""
+def _largest_rounding(parts: Sequence[Rounding]) -> Rounding:
     known = [part for part in parts if part.sizes]
     sizes = {name: max(part.sizes.get(name, 0.0) for part in known) for part in known for name in part.sizes}
     return Rounding(", ".join(dict.fromkeys(part.precision for part in known)), sizes)
@@ -203,7 +188,7 @@ def combine_cells(cells: Mapping[str, Outcomes]) -> Outcomes:
     own = {f"{cell}: {name}": part.control_of(name) for cell, part in cells.items() for name in part.arms}
     first = next(iter(cells.values()))
     halves = all(part.halves for part in cells.values())
-    rounding = largest_rounding([part.rounding for part in cells.values()])
+    rounding = _largest_rounding([part.rounding for part in cells.values()])
     early = {f"{cell}: {seed}": steps for cell, part in cells.items() for seed, steps in part.early.items()}
     stopped = {f"{cell}: {name}": steps for cell, part in cells.items() for name, steps in part.stopped.items()}
     return Outcomes(first.control, arms, first.floors, own, halves, rounding, early, stopped)

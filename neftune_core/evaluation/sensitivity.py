@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
@@ -25,7 +25,6 @@ class Sensitivity:
     """Results for the rows measured so far.
 
     Attributes:
-        noise: Noise settings.
         strengths: Strengths in the unit of `noise`, starting with 0.
         planned: Total number of rows.
         losses: Nats summed over the response tokens of each finished row, `[rows][strengths]`.
@@ -48,17 +47,11 @@ class Sensitivity:
 
 
 def measure_sensitivity(
-    loaded: LoadedModel,
-    rows: Sequence[EncodedExample],
-    noise: NoiseSettings,
-    strengths: Sequence[float],
-    *,
-    seed: int = 0,
-    should_stop: Callable[[], bool] | None = None,
+    loaded: LoadedModel, rows: Sequence[EncodedExample], noise: NoiseSettings, strengths: Sequence[float]
 ) -> Iterator[Sensitivity]:
     """Measure the response loss on `rows` without noise and at each strength, row by row, without training.
 
-    A row has the same draw at every strength: that of the first epoch of a study with this seed. For a symmetric pair,
+    A row has the same draw at every strength: that of the first epoch of a study with seed 0. For a symmetric pair,
     the loss is the mean over both signs. Adversarial noise is found by gradient ascent, as in training.
 
     Args:
@@ -66,14 +59,9 @@ def measure_sensitivity(
         rows: Encoded rows.
         noise: Kind, unit and sites of the noise.
         strengths: Strengths above 0, in the unit of `noise`.
-        seed: Seed of the draws.
-        should_stop: Polled before every layer; returning true cancels the measurement.
 
     Yields:
         The same object after every strength of every row, extended in place.
-
-    Raises:
-        Cancelled: If `should_stop()` returned true.
     """
     stack = AdapterStack(loaded, arms=0, rank=1, alpha=1.0)
     numbers = [site.number for site in stack.sites]
@@ -81,20 +69,15 @@ def measure_sensitivity(
     found = Sensitivity(noise, (0.0, *strengths), planned=len(rows))
     for index, row in enumerate(rows):
         batch = collate([row], loaded.tokenizer.pad_token_id).to(loaded.device)
-        measured = _ScoredRow(stack, batch, noise_rows([row], batch, [(seed, 0, index)], rows), should_stop)
+        measured = _ScoredRow(stack, batch, noise_rows([row], batch, [(0, 0, index)], rows))
         sums = []
         for strength in found.strengths:
-            sums.append(measured.loss(ArmNoise(_of_strength(noise, strength), sites)))
+            sums.append(measured.loss(ArmNoise(noise.with_strength(strength), sites)))
             found.progress = (index + len(sums) / len(found.strengths)) / len(rows)
             if len(sums) == len(found.strengths):
                 found.losses.append(sums)
                 found.tokens.append(measured.tokens)
             yield found
-
-
-def _of_strength(noise: NoiseSettings, strength: float) -> NoiseSettings:
-    """Return the same noise at a different strength."""
-    return noise.model_copy(update={"strength": strength})
 
 
 @dataclass
@@ -104,7 +87,6 @@ class _ScoredRow:
     stack: AdapterStack
     batch: Batch
     rows: Mapping[str, Rows]
-    should_stop: Callable[[], bool] | None
 
     @property
     def tokens(self) -> int:
@@ -113,13 +95,9 @@ class _ScoredRow:
     def loss(self, arm: ArmNoise) -> float:
         """Return the loss in nats, summed over the response tokens."""
         mode = KINDS[arm.settings.kind].passes if arm.strength else "one"
-        return {"one": self._once, "pair": self._paired, "ascent": self._after_ascent}[mode](arm)
-
-    def _paired(self, arm: ArmNoise) -> float:
-        return (self._once(arm) + self._once(replace(arm, sign=-1.0))) / 2
-
-    def _after_ascent(self, arm: ArmNoise) -> float:
-        return self._once(self._ascended(arm))
+        if mode == "pair":
+            return (self._once(arm) + self._once(replace(arm, sign=-1.0))) / 2
+        return self._once(self._ascended(arm) if mode == "ascent" else arm)
 
     def _once(self, arm: ArmNoise) -> float:
         with torch.no_grad(), self._running(arm) as tree:
@@ -135,9 +113,9 @@ class _ScoredRow:
             for noise, gradient in zip(adversarial.values(), losses.gradients, strict=True):
                 noise.ascend(gradient, arm.settings.ascent_rate)
         for noise in adversarial.values():
-            noise.detach()
+            noise.unit.detach_()
         return arm
 
     def _running(self, arm: ArmNoise) -> AbstractContextManager[nn.Module]:
         noise = BatchNoise([arm], self.rows) if arm.strength else None
-        return self.stack.running([BASE_SLOT], noise=noise, should_stop=self.should_stop)
+        return self.stack.running([BASE_SLOT], noise=noise)

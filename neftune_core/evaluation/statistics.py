@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 Score = Callable[[Floats], Floats]
 """Maps summed example statistics, `[..., fields]`, to scores, `[...]`."""
 
-LEVEL = 0.95
+LEVEL, POWER = 0.95, 0.8
 RESAMPLES = 10_000
 EXACT_SEEDS = 32
 """Maximum number of differences for which all sign flips are enumerated; beyond it, a normal approximation is used."""
@@ -36,14 +36,7 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(100)
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its confidence interval.
-
-    Attributes:
-        estimate: The estimate; NaN for a proportion without trials.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-        level: Confidence level, between 0 and 1.
-    """
+    """An estimate (NaN for a proportion without trials) and its confidence interval, at a level between 0 and 1."""
 
     estimate: float
     low: float
@@ -157,23 +150,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def holm_levels(p_values: Sequence[float], level: float = LEVEL) -> list[float]:
-    """Compute the confidence level of the interval of each hypothesis, from Holm's procedure.
+def holm_levels(p_values: Sequence[float]) -> list[float]:
+    """Return the confidence level of the interval of each hypothesis, from Holm's procedure at `LEVEL`.
 
     An interval at that level excludes zero if and only if Holm's procedure rejects the hypothesis. A rejected
     hypothesis has the level of its own step. All others have the level of the first step that does not reject.
-
-    Args:
-        p_values: One p value per hypothesis.
-        level: Family-wise confidence level.
-
-    Returns:
-        One level per hypothesis, in the order given.
     """
-    levels, error, going = [level] * len(p_values), 1 - level, True
+    levels, error, going = [LEVEL] * len(p_values), 1 - LEVEL, True
     for rank, index in enumerate(_ascending(p_values)):
         if going:
-            error = (1 - level) / (len(p_values) - rank)
+            error = (1 - LEVEL) / (len(p_values) - rank)
             going = p_values[index] <= error
         levels[index] = 1 - error
     return levels
@@ -195,13 +181,7 @@ def as_statistics(values: ArrayLike) -> Floats:
 
 
 def paired_bootstrap(
-    arm: Floats,
-    control: Floats,
-    score: Score,
-    generator: np.random.Generator,
-    *,
-    resamples: int = RESAMPLES,
-    level: float = LEVEL,
+    arm: Floats, control: Floats, score: Score, generator: np.random.Generator, *, resamples: int = RESAMPLES
 ) -> Interval:
     """Compute the difference arm minus control for these seeds, with a percentile interval over resampled examples.
 
@@ -214,7 +194,6 @@ def paired_bootstrap(
         score: Maps summed statistics to the measure.
         generator: Source of the resamples.
         resamples: Number of resamples.
-        level: Confidence level.
 
     Returns:
         The difference and its interval.
@@ -229,8 +208,8 @@ def paired_bootstrap(
     most = max(1, _DRAWS_AT_ONCE // examples)
     sizes = [min(most, resamples - start) for start in range(0, resamples, most)]
     found = np.concatenate([differences(_resample_counts(generator, size, examples) @ flat) for size in sizes])
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(differences(flat.sum(0)[None])[0]), float(low), float(high), level)
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(differences(flat.sum(0)[None])[0]), float(low), float(high))
 
 
 def _resample_counts(generator: np.random.Generator, resamples: int, examples: int) -> Floats:
@@ -241,23 +220,22 @@ def _resample_counts(generator: np.random.Generator, resamples: int, examples: i
     return counts.reshape(resamples, examples).astype(np.float64)
 
 
-def binomial_interval(successes: int, trials: int, level: float = LEVEL) -> Interval:
-    """Compute a proportion with its Clopper-Pearson interval (1934); the coverage is at least `level`.
+def binomial_interval(successes: int, trials: int) -> Interval:
+    """Compute a proportion with its Clopper-Pearson interval (1934); the coverage is at least `LEVEL`.
 
     Args:
         successes: Number of successes.
         trials: Number of trials, without ties.
-        level: Confidence level.
 
     Returns:
         The proportion and its interval; the estimate is NaN without trials.
     """
-    error = (1 - level) / 2
+    error = (1 - LEVEL) / 2
     low = 0.0 if successes == 0 else _bisect(lambda share: binomial_tail(successes, trials, share) > error)
     high = (
         1.0 if successes == trials else _bisect(lambda share: binomial_tail(successes + 1, trials, share) > 1 - error)
     )
-    return Interval(successes / trials if trials else math.nan, low, high, level)
+    return Interval(successes / trials if trials else math.nan, low, high)
 
 
 def binomial_tail(successes: int, trials: int, share: float) -> float:
@@ -286,41 +264,34 @@ def _bisect(beyond: Callable[[float], bool]) -> float:
     return share
 
 
-def seeds_needed(
-    difference: float, deviation: float, *, least: int, most: int = 1000, power: float = 0.8
-) -> int | None:
-    """Compute the number of seeds needed to detect a true difference with the given power.
+def seeds_needed(difference: float, deviation: float, *, least: int, most: int = 1000) -> int | None:
+    """Compute the number of seeds needed to detect a true difference with a probability of `POWER`.
 
     Args:
         difference: True mean difference.
         deviation: Standard deviation of the paired differences.
         least: Smallest number considered.
         most: Largest number considered.
-        power: Probability of detection.
 
     Returns:
         Number of seeds; None if more than `most` are needed.
     """
     counts = range(least, most + 1)
-    index = bisect_left(
-        counts, True, key=lambda seeds: smallest_detectable(deviation, seeds, power=power) <= abs(difference)
-    )
+    index = bisect_left(counts, True, key=lambda seeds: smallest_detectable(deviation, seeds) <= abs(difference))
     return counts[index] if index < len(counts) else None
 
 
-def smallest_detectable(deviation: float, seeds: int, *, level: float = LEVEL, power: float = 0.8) -> float:
-    """Compute the smallest true difference that this many seeds can detect with the given power.
+def smallest_detectable(deviation: float, seeds: int) -> float:
+    """Compute the smallest true difference that this many seeds detect with a probability of `POWER`.
 
     This is the usual approximation by two quantiles of Student's t (Cohen 1988, chapter 2).
 
     Args:
         deviation: Standard deviation of the paired differences.
         seeds: Number of seeds, at least two.
-        level: Confidence level of the test.
-        power: Probability of detection.
 
     Returns:
         The difference, in the unit of `deviation`.
     """
     freedom = seeds - 1
-    return (t_quantile(level, freedom) + t_quantile(2 * power - 1, freedom)) * deviation / math.sqrt(seeds)
+    return (t_quantile(LEVEL, freedom) + t_quantile(2 * POWER - 1, freedom)) * deviation / math.sqrt(seeds)

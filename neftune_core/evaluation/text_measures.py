@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from neftune_core.errors import DataError
-from neftune_core.evaluation.overlap import bleu, chrf
-from neftune_core.evaluation.rouge import common_run, rouge_l, units
+from neftune_core.evaluation.overlap import bleu, chrf, common_run, rouge_l, units
 from neftune_core.evaluation.statistics import Floats
 
 
@@ -49,18 +48,14 @@ def with_typos(text: str, rate: float, generator: np.random.Generator) -> str:
 
 
 def with_measures(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Add measures to every answer in a line of a comparison.
+    """Return a line of a comparison, with answers by arm in `arms` and optionally a `reference`, with measures added.
 
-    Args:
-        line: The line, with answers by arm in `arms` and optionally a `reference`.
+    Every answer also has:
 
-    Returns:
-        A copy in which every answer also has:
-
-        * `characters`: Length of the answer in characters.
-        * `repetition`: Share of repeated word pairs within the first 50 words; None for fewer than two words. (In a
-          study, repetition counts tokens, and shorter answers are left out.)
-        * `rouge_l`: ROUGE-L with the reference, 0 to 1; None without a reference.
+    * `characters`: Length of the answer in characters.
+    * `repetition`: Share of repeated word pairs within the first 50 words; None for fewer than two words. (In a study,
+    repetition counts tokens, and shorter answers are left out.)
+    * `rouge_l`: ROUGE-L with the reference, 0 to 1; None without a reference.
     """
     reference = units(line.get("reference") or "")
     return {
@@ -71,7 +66,7 @@ def with_measures(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def _answer_measures(answer: Mapping[str, Any], reference: list[str]) -> dict[str, float | int | None]:
     words = units(answer["text"])
-    different = distinct([words[:PREFIX]], 2)
+    different = distinct([words[:PREFIX]], GRAM)
     return {
         "characters": len(answer["text"]),
         "repetition": None if different != different else 1 - different,
@@ -87,13 +82,9 @@ GRAM = 2
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer as stored in a record.
+    """One answer as stored in a record, with its length in tokens.
 
-    Attributes:
-        text: The answer.
-        tokens: Its length in tokens.
-        ended: "stop" if the model ended the answer.
-        ids: Its token ids, if known; otherwise repetitions are counted in words.
+    `ended` is "stop" if the model ended the answer. Without token ids, repetitions are counted in words.
     """
 
     text: str
@@ -130,13 +121,8 @@ class TextMeasures:
             scores: One value per example.
         """
         self.scores[name] = np.array(list(scores), dtype=np.float64)
-        self.values[name] = mean_of_known(self.scores[name])
-
-
-def mean_of_known(scores: Floats) -> float:
-    """Return the mean of the examples that are not NaN; NaN if there are none."""
-    known = scores[~np.isnan(scores)]
-    return float(known.mean()) if len(known) else float("nan")
+        known = self.scores[name][~np.isnan(self.scores[name])]
+        self.values[name] = float(known.mean()) if len(known) else float("nan")
 
 
 def against_references(replies: Sequence[Reply], references: Sequence[str]) -> TextMeasures:
@@ -148,17 +134,12 @@ def against_references(replies: Sequence[Reply], references: Sequence[str]) -> T
 
     Returns:
         The measures.
-
-    Raises:
-        DataError: If there are no answers, or the counts differ.
     """
     _require_pairs(replies, references)
     found = TextMeasures()
     texts = [reply.text for reply in replies]
     for name, measure in (("bleu", bleu), ("chrf", chrf)):
-        overlap = measure(texts, references)
-        found.values[name], found.scores[name] = overlap.score, overlap.counts
-        found.signatures[name] = overlap.signature
+        found.values[name], found.scores[name], found.signatures[name] = measure(texts, references)
     pairs = zip(texts, references, strict=True)
     found.add("rouge_l", (rouge_l(units(text), units(reference)) for text, reference in pairs))
     return found
@@ -174,9 +155,6 @@ def memorisation(replies: Sequence[Reply], responses: Sequence[str]) -> TextMeas
     Returns:
         `memorised_rouge_l` (0 to 1), `memorised_run` (length of the longest common run, in units) and
         `memorised_run_share` (that length as a share of the response).
-
-    Raises:
-        DataError: If there are no answers, or the counts differ.
     """
     _require_pairs(replies, responses)
     found = TextMeasures()
@@ -190,13 +168,12 @@ def memorisation(replies: Sequence[Reply], responses: Sequence[str]) -> TextMeas
     return found
 
 
-def shape(replies: Sequence[Reply], *, prefix: int = PREFIX, gram: int = GRAM) -> TextMeasures:
+def shape(replies: Sequence[Reply], *, prefix: int = PREFIX) -> TextMeasures:
     """Compute length, stop rate, repetition and distinct n-grams of answers.
 
     Args:
         replies: The answers.
-        prefix: Number of initial tokens in which n-grams are counted; shorter answers are excluded.
-        gram: Order n of the n-grams.
+        prefix: Number of initial tokens in which pairs are counted; shorter answers are excluded.
 
     Returns:
         `tokens` and `characters` (means, with `median_tokens` and `median_characters`), `stop_rate` (share ended by the
@@ -213,10 +190,9 @@ def shape(replies: Sequence[Reply], *, prefix: int = PREFIX, gram: int = GRAM) -
     for name in ("tokens", "characters"):
         found.values[f"median_{name}"] = float(np.median(found.scores[name]))
     found.add("stop_rate", (reply.ended == "stop" for reply in replies))
-    found.add("repetition", (repetition(reply.pieces, gram, prefix) for reply in replies))
-    found.values["distinct"] = distinct(
-        [reply.pieces[:prefix] for reply in replies if len(reply.pieces) >= prefix], gram
-    )
+    found.add("repetition", (repetition(reply.pieces, GRAM, prefix) for reply in replies))
+    whole = [reply.pieces[:prefix] for reply in replies if len(reply.pieces) >= prefix]
+    found.values["distinct"] = distinct(whole, GRAM)
     return found
 
 

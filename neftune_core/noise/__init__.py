@@ -7,11 +7,9 @@ settings      noise settings and their names
   names         readable names of arms
 sites         where noise can be added to a model
 batch         the noise of one training batch for all arms, in the lab's own engine
-attach        noise for any model, in any training loop
-  hooks         forward calls and the sites that they reach
-  call_reader   real tokens, documents, prompt and response of a call
+attach        noise for any model, in any training loop, if it changes the output
+  hooks         forward calls, the sites that they reach, and their real tokens, documents, prompt and response
   live          the draws of a call
-  probe         check that noise changes the output
 preview       statistics from which the browser draws the Noise tab
   nearest       the token nearest to each noisy vector
 

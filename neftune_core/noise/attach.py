@@ -1,4 +1,4 @@
-"""Embedding noise for any model, in any training loop.
+"""Embedding noise for any model, in any training loop, and the check that it changes the output.
 
 Example:
     with noisy_embeddings(trainer.model, NoiseSettings(strength=5)):
@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from neftune_core.errors import InvalidSetting
+from neftune_core.errors import InvalidSetting, NoEffect
+from neftune_core.language import say
 from neftune_core.noise.hooks import CallTracker
-from neftune_core.noise.kinds import KINDS, STEP_MODES
+from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS, STEP_MODES
 from neftune_core.noise.live import LiveNoise
-from neftune_core.noise.probe import require_effect
 from neftune_core.noise.schedules import SCHEDULES, multipliers
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.noise.sites import chosen_sites, family_of, unwrap_model
+from neftune_core.noise.sites import Site, chosen_sites, family_of, hooks_on, is_encoder_decoder, unwrap_model
 
 # Prefixes of the `*_token_id` fields in model configurations.
 SPECIAL = ("bos", "eos", "pad", "cls", "sep", "mask", "unk", "decoder_start", "forced_bos", "forced_eos")
@@ -70,7 +71,9 @@ def noisy_embeddings(
     _require_single_pass(settings, calls)
     chosen = chosen_sites(model, settings)
     special = () if settings.special_tokens else _special_ids(model)
-    noise = LiveNoise(settings, (seed, _rank()), _multipliers(settings, calls), special, names)
+    steps = 1 if settings.schedule == "constant" else calls or 1
+    schedule = multipliers(settings.schedule, steps, point=settings.schedule_point, equal_energy=settings.equal_energy)
+    noise = LiveNoise(settings, (seed, _rank()), schedule, special, names)
     require_effect(model, chosen)
     tracker = CallTracker(model, chosen)
 
@@ -82,11 +85,9 @@ def noisy_embeddings(
             return (noise.add_to(output[0], *found), *output[1:])
         return noise.add_to(output, *found)
 
-    with ExitStack() as undo:
-        for handle in tracker.register():
-            undo.callback(handle.remove)
-        for module in {site.module: None for site in chosen}:
-            undo.callback(module.register_forward_hook(after_site, with_kwargs=True).remove)
+    modules = {site.module: None for site in chosen}
+    noisy = (module.register_forward_hook(after_site, with_kwargs=True) for module in modules)
+    with hooks_on(chain(tracker.register(), noisy)):
         yield model
 
 
@@ -107,11 +108,6 @@ def _require_single_pass(settings: NoiseSettings, calls: int | None) -> None:
             f"The schedule {settings.schedule} needs the length of the run: pass `calls`, the number of training "
             "calls of the model (optimizer steps times gradient accumulation steps)."
         )
-
-
-def _multipliers(settings: NoiseSettings, calls: int | None) -> list[float]:
-    steps = 1 if settings.schedule == "constant" else calls or 1
-    return multipliers(settings.schedule, steps, point=settings.schedule_point, equal_energy=settings.equal_energy)
 
 
 def _rank() -> int:
@@ -137,3 +133,73 @@ def _special_ids(model: nn.Module) -> list[int]:
             "set special_tokens to true."
         )
     return sorted(found)
+
+
+FIRST_ID, TOKENS = 3, 4
+"""First token id and number of tokens: small ids that every vocabulary has, after the usual special tokens."""
+
+
+def require_effect(model: nn.Module, sites: Sequence[Site]) -> None:
+    """Check that noise at each site changes the model's output.
+
+    The model runs on four tokens without noise, with strong noise at each embedding, and with strong noise at all
+    layers together.
+
+    Args:
+        model: Model to run; the modes of its modules are restored.
+        sites: The sites to check.
+
+    Raises:
+        NoEffect: If a site is never run or its noise does not change the output; the message names the module.
+    """
+    embeddings = [[site] for site in sites if site.number <= EMBEDDING_SITE]
+    layers = [site for site in sites if site.number > EMBEDDING_SITE]
+    clean = _output(model)
+    for group in [*embeddings, layers] if layers else embeddings:
+        reached: set[nn.Module] = set()
+        loud, modules = _loud(reached), {site.module: None for site in group}
+        with hooks_on(module.register_forward_hook(loud) for module in modules):
+            noisy = _output(model)
+        silent = [site for site in group if site.module not in reached]
+        if silent or torch.equal(clean, noisy):
+            site = (silent or group)[0]
+            raise NoEffect(
+                say(
+                    "Noise on the {module} of the {part} would not reach the output of {model}: its forward pass "
+                    "does not use this module. Choose another model.",
+                    module=say("embedding") if site.number <= EMBEDDING_SITE else say("layers"),
+                    part=site.part,
+                    model=family_of(model),
+                )
+            )
+
+
+def _loud(reached: set[nn.Module]) -> Callable[[nn.Module, Any, Any], Any]:
+    """Return a hook that adds noise with standard deviation 1 and records which modules ran."""
+    generator = torch.Generator().manual_seed(0)
+
+    def add(module: nn.Module, args: Any, output: Any) -> Any:
+        reached.add(module)
+        vectors = output[0] if isinstance(output, tuple) else output
+        loud = vectors + torch.randn(vectors.shape, generator=generator).to(vectors)
+        return (loud, *output[1:]) if isinstance(output, tuple) else loud
+
+    return add
+
+
+def _output(model: nn.Module) -> Tensor:
+    """Return the output for four tokens in evaluation mode; the mode of each module is restored."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    device = next(model.parameters()).device
+    ids = torch.arange(FIRST_ID, FIRST_ID + TOKENS, device=device).unsqueeze(0)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if is_encoder_decoder(model):
+        inputs["decoder_input_ids"] = ids
+    try:
+        with torch.no_grad():
+            output = model(**inputs)
+        return (output if isinstance(output, Tensor) else output[0]).float()
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS, draw_unit, noise_key
+from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS, draw_unit
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.sites import Site, require_one_stream
 from neftune_core.noise.strength import standard_deviation
@@ -37,20 +37,6 @@ def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
     return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
 
 
-def sent_values(values: Sequence[float], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """Return numbers as a tensor on `device`; see `sent`.
-
-    Args:
-        values: The numbers.
-        device: Target device.
-        dtype: dtype of the tensor; by default the dtype of `torch.tensor(values)`.
-
-    Returns:
-        The tensor, `[len(values)]`.
-    """
-    return sent(torch.tensor(values, dtype=dtype), device)
-
-
 @dataclass(frozen=True)
 class Rows:
     """The rows of a right-padded batch, as one component of a model (encoder or decoder) receives them.
@@ -73,7 +59,7 @@ class Rows:
     def real(self) -> Tensor:
         """True on real tokens and False on padding, bool `[batch, padded]`."""
         positions = torch.arange(self.response.shape[1], device=self.response.device)
-        return positions < sent_values(self.lengths, self.response.device)[:, None]
+        return positions < sent(torch.tensor(self.lengths), self.response.device)[:, None]
 
     def chosen(self, noise: NoiseSettings) -> Tensor:
         """Return a mask of the tokens that get noise, bool `[batch, padded]`."""
@@ -86,8 +72,6 @@ class ArmNoise:
     """The noise of one arm in one pass.
 
     Attributes:
-        settings: The arm's noise settings.
-        sites: Numbers of the sites at which the arm has noise.
         multiplier: Value of the noise schedule at this step.
         sign: -1 in the second pass of a symmetric pair, otherwise 1.
         adversarial: Adversarial noise by site key; replaces the draw at these sites.
@@ -113,10 +97,9 @@ class ArmNoise:
 class AdversarialNoise:
     """The adversarial noise of one arm at one site: gradient ascent on the loss from a uniform draw.
 
-    The method is FreeLB (arXiv 1909.11764), except that each sequence's noise keeps the norm of its first draw.
-
-    The noise is `unit * scale`. The scale is set on the first forward pass, and is the same for all noised tokens of a
-    sequence. Ascent on `unit` is therefore also ascent on the noise.
+    The method is FreeLB (arXiv 1909.11764), except that each sequence's noise keeps the norm of its first draw. The
+    noise is `unit * scale`. The scale is set on the first forward pass, and is the same for all noised tokens of a
+    sequence, so ascent on `unit` is also ascent on the noise.
 
     Attributes:
         unit: Noise at unit scale, `[batch, padded, width]` float32; zero on tokens without noise.
@@ -140,8 +123,8 @@ class AdversarialNoise:
             The noisy vectors, with the shape and dtype of `clean`.
         """
         if self.scale is None:
-            self.scale = deviations(arm, rows, clean)
-        return scaled_sum(clean, self.unit, self.scale)
+            self.scale = _deviations(arm, rows, clean)
+        return _scaled_sum(clean, self.unit, self.scale)
 
     def ascend(self, gradient: Tensor, rate: float) -> None:
         """Take one normalised gradient ascent step, then rescale to the original norm.
@@ -159,10 +142,6 @@ class AdversarialNoise:
         norms = torch.linalg.vector_norm(moved, dim=(1, 2))
         back = torch.where(usable & (norms > 0), self.norms / norms, 1.0)
         self.unit = (moved * back[:, None, None]).requires_grad_()
-
-    def detach(self) -> None:
-        """Detach `unit` after the ascent, when no more gradients are needed."""
-        self.unit = self.unit.detach()
 
 
 def initial_noise(
@@ -186,19 +165,14 @@ def initial_noise(
         part = rows[site.part]
         where = part.chosen(arm.settings)[..., None]
         shape = part.response.new_empty((*part.response.shape, widths[site.key]), dtype=torch.float32)
-        unit = draw_units(arm.settings.kind, site.key, part, shape) * where
+        unit = _draw_units(arm.settings.kind, site.key, part, shape) * where
         found[site.key] = AdversarialNoise(unit.requires_grad_(), torch.linalg.vector_norm(unit.detach(), dim=(1, 2)))
     return found
 
 
 @dataclass(frozen=True)
 class BatchNoise:
-    """The noise of all arms on one batch.
-
-    Attributes:
-        arms: The noise of each arm.
-        rows: Rows of the batch by component ("encoder", "decoder").
-    """
+    """The noise of all arms on one batch, whose rows are given by component ("encoder", "decoder")."""
 
     arms: Sequence[ArmNoise]
     rows: Mapping[str, Rows]
@@ -231,112 +205,54 @@ class BatchNoise:
                 by_arm[index] = arm.adversarial[site.key].add_to(clean, arm, rows)
                 continue
             if kind not in units:
-                units[kind] = draw_units(kind, site.key, rows, clean)
-            noisy = drop_tokens if KINDS[kind].drops else add_scaled
-            by_arm[index] = noisy(clean, units[kind], arm, rows, in_place=in_place)
+                units[kind] = _draw_units(kind, site.key, rows, clean)
+            if KINDS[kind].drops:
+                by_arm[index] = _drop_tokens(clean, units[kind], arm, rows, in_place=in_place)
+            else:
+                by_arm[index] = _scaled_sum(clean, units[kind], _deviations(arm, rows, clean), in_place=in_place)
         return vectors if in_place else torch.cat(by_arm)
 
 
-def draw_units(kind: str, site_key: int, rows: Rows, clean: Tensor) -> Tensor:
-    """Draw the unit noise of every row.
+def _draw_units(kind: str, site_key: int, rows: Rows, clean: Tensor) -> Tensor:
+    """Draw the unit noise of every row, on the device of `clean`, `[batch, padded, width]`.
 
-    Args:
-        kind: Kind of noise, a key of `KINDS`.
-        site_key: Key of the site.
-        rows: The rows of the batch.
-        clean: Clean vectors, `[batch, padded, width]`; only shape and device are used.
-
-    Returns:
-        `[batch, padded, width]` float32, zero on padding; `[batch, padded, 1]` for kinds that drop tokens.
+    Return `[batch, padded, width]` float32, zero on padding; `[batch, padded, 1]` for kinds that drop tokens.
     """
     batch, padded, width = clean.shape
     units = torch.zeros(batch, padded, 1 if KINDS[kind].drops else width)
     for row, (key, length) in enumerate(zip(rows.keys, rows.lengths, strict=True)):
-        units[row, :length] = torch.from_numpy(draw_unit(kind, noise_key(*key, site_key), length, width))
+        units[row, :length] = torch.from_numpy(draw_unit(kind, (*key, site_key), length, width))
     return sent(units, clean.device)
 
 
-def add_scaled(clean: Tensor, units: Tensor, arm: ArmNoise, rows: Rows, *, in_place: bool) -> Tensor:
-    """Return `clean` plus `units` at the arm's scale.
-
-    Args:
-        clean: Clean vectors, `[batch, padded, width]`.
-        units: Unit draw from `draw_units`.
-        arm: The arm's noise.
-        rows: The rows of the batch.
-        in_place: Whether to overwrite `clean`.
-
-    Returns:
-        The noisy vectors, `[batch, padded, width]`, in the dtype of `clean`.
-    """
-    return scaled_sum(clean, units, deviations(arm, rows, clean), in_place=in_place)
-
-
-def scaled_sum(clean: Tensor, units: Tensor, scale: Tensor, *, in_place: bool = False) -> Tensor:
-    """Return `clean + units * scale`, computed in float32 and rounded once to the dtype of `clean`.
-
-    Args:
-        clean: Clean vectors, `[batch, padded, width]`.
-        units: Unit draw, `[batch, padded, width]` float32.
-        scale: Standard deviation per token, `[batch, padded, 1]` float32.
-        in_place: Whether to overwrite `clean`.
-
-    Returns:
-        The sum, `[batch, padded, width]`, in the dtype of `clean`.
-    """
+def _scaled_sum(clean: Tensor, units: Tensor, scale: Tensor, *, in_place: bool = False) -> Tensor:
+    """Return `clean + units * scale`, computed in float32 and rounded once to the dtype of `clean`."""
     if in_place:
         return clean.addcmul_(units, scale)
     return torch.addcmul(clean.float(), units, scale).to(clean.dtype)
 
 
-def drop_tokens(clean: Tensor, units: Tensor, arm: ArmNoise, rows: Rows, *, in_place: bool) -> Tensor:
-    """Return `clean` with a random share of the eligible tokens set to zero.
-
-    Args:
-        clean: Clean vectors, `[batch, padded, width]`.
-        units: Draw in `[0, 1)` per token, `[batch, padded, 1]`; tokens with a draw below the arm's strength are
-            dropped.
-        arm: The arm's noise; strengths above 1 count as 1.
-        rows: The rows of the batch.
-        in_place: Whether to overwrite `clean`.
-
-    Returns:
-        The vectors, `[batch, padded, width]`, in the dtype of `clean`.
-    """
+def _drop_tokens(clean: Tensor, units: Tensor, arm: ArmNoise, rows: Rows, *, in_place: bool) -> Tensor:
+    """Zero the tokens that the settings choose and whose draw, in `[0, 1)`, is below the strength of the arm."""
     where = (units < min(1.0, arm.strength)) & rows.chosen(arm.settings)[..., None]
     return clean.masked_fill_(where, 0) if in_place else clean.masked_fill(where, 0)
 
 
-def deviations(arm: ArmNoise, rows: Rows, clean: Tensor) -> Tensor:
-    """Return the signed standard deviation of the arm's noise at every token.
-
-    Args:
-        arm: The arm's noise.
-        rows: The rows of the batch.
-        clean: Clean vectors, `[batch, padded, width]`; the unit "relative" is measured on them.
-
-    Returns:
-        `[batch, padded, 1]` float32, zero on tokens without noise.
+def _deviations(arm: ArmNoise, rows: Rows, clean: Tensor) -> Tensor:
+    """Return the signed standard deviation of the noise at every token, `[batch, padded, 1]` float32; 0 where none is
+    added.
     """
     noise, width = arm.settings, clean.shape[-1]
     lengths = rows.lengths if noise.length_rule == "true" else [rows.longest] * len(rows.lengths)
     by_row = [standard_deviation(arm.strength, noise.unit, length, width) for length in lengths]
-    scale = sent_values(by_row, clean.device, torch.float32)
+    scale = sent(torch.tensor(by_row, dtype=torch.float32), clean.device)
     if noise.unit == "relative":
-        scale = scale * signals(clean.detach(), rows)
+        scale = scale * _signals(clean.detach(), rows)
     return (arm.sign * scale[:, None] * rows.chosen(noise))[..., None]
 
 
-def signals(clean: Tensor, rows: Rows) -> Tensor:
-    """Compute the root-mean-square coordinate of each row's real tokens.
-
-    Args:
-        clean: Clean vectors, `[batch, padded, width]`.
-        rows: The rows of the batch.
-
-    Returns:
-        The root mean squares, `[batch]` float32.
-    """
+def _signals(clean: Tensor, rows: Rows) -> Tensor:
+    """Return the root-mean-square coordinate of each row's real tokens, `[batch]` float32."""
     squares = torch.linalg.vector_norm(clean, dim=-1, dtype=torch.float32).square()
-    counts = sent_values(rows.lengths, clean.device) * clean.shape[-1]
+    counts = sent(torch.tensor(rows.lengths), clean.device) * clean.shape[-1]
     return ((squares * rows.real).sum(1) / counts).sqrt()

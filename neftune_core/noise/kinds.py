@@ -52,9 +52,8 @@ class Kind:
 class StepMode:
     """The passes of a training step that a kind of noise needs.
 
-    Attributes:
-        extra: Description of the passes that other training loops do not run; "" if there are none.
-        passes: `passes(ascent_steps)` returns the number of passes of a step.
+    `extra` describes the passes that other training loops do not run, "" for none. `passes(ascent_steps)` returns the
+    number of passes of a step.
     """
 
     extra: str
@@ -122,21 +121,6 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def noise_key(seed: int, epoch: int, example: int, site: int = EMBEDDING_SITE) -> tuple[int, int, int, int]:
-    """Return the key of a draw in the lab's own engine.
-
-    Args:
-        seed: Study seed.
-        epoch: Epoch, from 0.
-        example: Index of the example in the training data.
-        site: Key of the site.
-
-    Returns:
-        The integers that select the random stream.
-    """
-    return (seed, epoch, example, site)
-
-
 def draw_unit(
     kind: str, key: tuple[int, ...], length: int, width: int, purpose: Purpose = Purpose.NOISE
 ) -> NDArray[np.float32]:
@@ -146,29 +130,14 @@ def draw_unit(
 
     Args:
         kind: Kind of noise, a key of `KINDS`.
-        key: Non-negative integers, see `noise_key`.
+        key: Non-negative integers; in the lab's own engine `(study seed, epoch, example, key of the site)`.
         length: Number of tokens.
         width: Embedding width.
         purpose: The random stream to use.
 
     Returns:
         `[length, width]` float32; `[length, 1]` for kinds that drop tokens.
-
-    Raises:
-        InvalidSetting: If a number in `key` is negative.
     """
     out = np.empty((length, 1 if KINDS[kind].drops else width), dtype=np.float32)
-    draw_unit_into(out, kind, key, purpose)
-    return out
-
-
-def draw_unit_into(out: NDArray[np.float32], kind: str, key: tuple[int, ...], purpose: Purpose = Purpose.NOISE) -> None:
-    """Draw the unit noise of one example into an existing array, as `draw_unit` does.
-
-    Args:
-        out: Contiguous float32 array, `[length, width]` or `[length, 1]`.
-        kind: Kind of noise, a key of `KINDS`.
-        key: Non-negative integers, see `noise_key`.
-        purpose: The random stream to use.
-    """
     KINDS[kind].draw(stream(purpose, *key), out)
+    return out

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neftune_core.errors import InvalidSetting
-from neftune_core.noise.call_reader import Call, Documents
-from neftune_core.noise.kinds import KINDS, draw_unit_into, noise_key
+from neftune_core.noise.hooks import Call, Documents
+from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.sites import Site, require_one_stream
 from neftune_core.noise.strength import standard_deviation
-from neftune_core.randomness import Purpose
+from neftune_core.randomness import Purpose, stream
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,8 @@ class LiveNoise:
     the draw depends on the name of the row, the site and the document instead, as in the lab's own engine.
 
     Attributes:
-        settings: The noise settings.
         key: Seed and rank.
         multipliers: Noise schedule, one value per training call; the last value applies to all later calls.
-        special: Token ids that get no noise.
         names: Returns one `(study seed, epoch, example)` per row of the current call.
     """
 
@@ -57,7 +55,8 @@ class LiveNoise:
             return clean
         require_one_stream(clean)
         batch, length, width = clean.shape
-        rows = self._rows(site, call, batch, length)
+        is_padded = self.settings.length_rule == "padded"  # each row counts as one document
+        rows = [[np.arange(length)]] * batch if is_padded else call.documents(site.part, batch, length)
         excluded = self._excluded(site, call, batch, length)
         if KINDS[self.settings.kind].drops:
             draws = np.full((batch, length, 1), math.inf, dtype=np.float32)
@@ -72,12 +71,6 @@ class LiveNoise:
             noise[excluded] = 0
         wide = torch.promote_types(clean.dtype, torch.float32)
         return torch.from_numpy(noise).to(clean.device, wide).add_(clean).to(clean.dtype)
-
-    def _rows(self, site: Site, call: Call, batch: int, length: int) -> Documents:
-        """Return the positions to draw for; under the length rule "padded", each row counts as one document."""
-        if self.settings.length_rule == "padded":
-            return [[np.arange(length)] for _ in range(batch)]
-        return call.documents(site.part, batch, length)
 
     def _excluded(self, site: Site, call: Call, batch: int, length: int) -> NDArray[np.bool_] | None:
         """Return a mask of the tokens excluded by the settings, `[batch, length]`; None if none are."""
@@ -103,11 +96,7 @@ class LiveNoise:
         return [[deviation(row, positions) for positions in documents] for row, documents in enumerate(rows)]
 
     def _draw(
-        self,
-        out: NDArray[np.float32],
-        rows: Documents,
-        key: tuple[int, int],
-        factors: Sequence[Sequence[float]] | None,
+        self, out: NDArray[np.float32], rows: Documents, key: tuple[int, int], factors: Sequence[Sequence[float]] | None
     ) -> None:
         """Write the draw of every document, times its factor, to the document's positions in `out`."""
         names = None if self.names is None else self.names()
@@ -122,11 +111,11 @@ class LiveNoise:
                 whole = last - first == len(positions)
                 drawn = out[row, first:last] if whole else np.empty((len(positions), out.shape[2]), dtype=np.float32)
                 if names is None:
-                    draw_unit_into(drawn, self.settings.kind, (*self.key, *key, row, number), Purpose.LIVE_NOISE)
+                    draws = stream(Purpose.LIVE_NOISE, *self.key, *key, row, number)
                 else:
-                    named = noise_key(*names[row], site)
-                    draw_key = named if number == 0 else (*named, number)
-                    draw_unit_into(drawn, self.settings.kind, draw_key, Purpose.NOISE)
+                    named = (*names[row], site)
+                    draws = stream(Purpose.NOISE, *(named if number == 0 else (*named, number)))
+                KINDS[self.settings.kind].draw(draws, drawn)
                 if factors is not None:
                     drawn *= np.float32(factors[row][number])
                 if not whole:

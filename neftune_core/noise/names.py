@@ -26,13 +26,9 @@ WITH = "-with-"
 
 
 def arm_words(name: str) -> str:
-    """Return the readable name of an arm; the paper's noise (uniform, in alpha) is named by its strength alone.
+    """Return the readable name of an arm, such as "alpha 15" or "Gaussian std 0.1 (linear)".
 
-    Args:
-        name: An arm name from settings, such as `uniform-alpha-15` or `gaussian-std-0.1-linear`.
-
-    Returns:
-        The readable name, such as "alpha 15" or "Gaussian std 0.1 (linear)"; any other name is unchanged.
+    The paper's noise (uniform, in alpha) is named by its strength alone. A name that no settings give is unchanged.
     """
     if name.endswith(BEST):
         return say("{arm}, at its best", arm=arm_words(name.removesuffix(BEST)))

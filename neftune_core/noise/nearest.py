@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neftune_core.noise.kinds import KINDS
-from neftune_core.noise.preview import DRAWN_AS, Sentence, Vectors, plane_axes, project_to_plane, unit_draw
+from neftune_core.noise.preview import DRAWN_AS, Sentence, Vectors, plane_axes, unit_draw
 
 CHANGES = 3
 """Maximum number of changes of the nearest token that are reported per token."""
@@ -131,7 +131,7 @@ def _neighbours(sentence: Sentence, closest: NDArray[np.int64]) -> dict[str, Any
     words = {number: sentence.word(number) for number in dict.fromkeys(closest.tolist())}
     others = [number for number in words if words[number] not in sentence.tokens][:NEIGHBOURS]
     axes, _ = plane_axes(sentence.clean)
-    projected = project_to_plane(_vectors(sentence, others), sentence.clean, axes)
+    projected = (_vectors(sentence, others) - sentence.clean.mean(0)) @ axes
     x, y = ([float(f"{value:.4g}") for value in column] for column in projected.T)
     return {"tokens": [words[number] for number in others], "x": x, "y": y}
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS, draw_unit, noise_key
+from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS, draw_unit
 
 Vectors = NDArray[np.float32]
 
@@ -45,15 +45,12 @@ class Sentence:
     """A text and its vectors at one site of a model.
 
     Attributes:
-        tokens: Text of each token.
         clean: Clean vectors, `[length, width]`.
         special: True on special tokens, `[length]`.
         precision: dtype in which the model computes.
         site: Key of the site, part of the key of each draw.
         vocabulary: Yields the vectors of all tokens in chunks ordered by id; empty if the site is not an embedding.
         vocabulary_size: Number of tokens in the vocabulary.
-        word: Returns the text of a token id.
-        about: Entries to add to the result of `preview`.
     """
 
     tokens: list[str]
@@ -91,6 +88,8 @@ def preview(sentence: Sentence, seed: int) -> dict[str, Any]:
     signal = _by_token(clean, clean)
     root_mean_square = float(np.sqrt(signal.sum() / (length * width)))
     axes, share = plane_axes(clean)
+    middle = clean.mean(0)
+    origin = ((np.zeros_like(clean[:1]) - middle) @ axes)[0]
     shown = {name: drawn for name, drawn in DRAWN_AS.items() if not KINDS[name].drops}
     units = {drawn: unit_draw(sentence, drawn, seed) for drawn in dict.fromkeys(shown.values())}
     return {
@@ -103,7 +102,7 @@ def preview(sentence: Sentence, seed: int) -> dict[str, Any]:
         "precision": sentence.precision,
         "realised": _realised_noise(sentence, units["uniform"], root_mean_square),
         "clean_histogram": _histogram(clean / np.float32(root_mean_square or 1.0)),
-        "plane": _plane(clean, axes) | {"share": share},
+        "plane": {**_points((clean - middle) @ axes), "origin": _round(origin), "share": share},
         "kinds": shown,
         "dropped_below": {
             name: _round(unit_draw(sentence, name, seed)[:, 0]) for name, kind in KINDS.items() if kind.drops
@@ -126,7 +125,7 @@ def unit_draw(sentence: Sentence, kind: str, seed: int, epoch: int = 0) -> Vecto
         `[length, width]` float32; `[length, 1]` for kinds that drop tokens.
     """
     length, width = sentence.clean.shape
-    return draw_unit(kind, noise_key(seed, epoch, 0, sentence.site), length, width)
+    return draw_unit(kind, (seed, epoch, 0, sentence.site), length, width)
 
 
 def spread(sentence: Sentence, seed: int) -> dict[str, Any]:
@@ -158,11 +157,7 @@ def spread(sentence: Sentence, seed: int) -> dict[str, Any]:
 
 
 def plane_axes(clean: Vectors) -> tuple[Vectors, float]:
-    """Return the plane of the first two principal components.
-
-    Returns:
-        Orthonormal axes, `[width, 2]`, and the share of the variance that they explain.
-    """
+    """Return the first two principal axes, `[width, 2]` orthonormal, and the share of variance that they explain."""
     centred = clean - clean.mean(0)
     values, vectors = np.linalg.eigh(centred @ centred.T)
     components = centred.T @ vectors[:, ::-1][:, :2]
@@ -170,20 +165,6 @@ def plane_axes(clean: Vectors) -> tuple[Vectors, float]:
     axes = np.linalg.qr(np.column_stack([components, missing]))[0]
     total = float(values.sum())
     return axes.astype(np.float32), float(values[::-1][:2].sum()) / total if total > 0 else 0.0
-
-
-def project_to_plane(vectors: Vectors, clean: Vectors, axes: Vectors) -> Vectors:
-    """Project vectors onto a plane centred on the mean of the sentence.
-
-    Args:
-        vectors: `[..., width]`.
-        clean: Clean vectors of the sentence, `[length, width]`.
-        axes: Axes of the plane, `[width, 2]`.
-
-    Returns:
-        Coordinates, `[..., 2]`.
-    """
-    return (vectors - clean.mean(0)) @ axes
 
 
 def to_bfloat16(values: Vectors) -> Vectors:
@@ -237,7 +218,6 @@ def _draw_numbers(clean: Vectors, norms: NDArray[np.float64], axes: Vectors, uni
 
 
 def _by_token(one: Vectors, other: Vectors) -> NDArray[np.float64]:
-    """Return the dot product of corresponding rows."""
     return np.einsum("lw,lw->l", one, other, dtype=np.float64)
 
 
@@ -246,12 +226,6 @@ def _histogram(values: Vectors) -> list[int]:
     count = round(2 * BINS_PER_DEVIATION * DEVIATIONS_SHOWN)
     places = np.floor(values.ravel() * np.float32(BINS_PER_DEVIATION)).astype(np.int64) + count // 2
     return np.bincount(places[(places >= 0) & (places < count)], minlength=count).tolist()
-
-
-def _plane(clean: Vectors, axes: Vectors) -> dict[str, Any]:
-    """Return the coordinates of the tokens and of the zero vector."""
-    origin = project_to_plane(np.zeros((1, clean.shape[1]), dtype=np.float32), clean, axes)
-    return _points(project_to_plane(clean, clean, axes)) | {"origin": _round(origin[0])}
 
 
 def _points(places: Vectors) -> dict[str, list[float]]:

@@ -15,23 +15,13 @@ SMOOTHING = 0.9
 
 @dataclass(frozen=True)
 class Schedule:
-    """One noise schedule.
+    """One noise schedule, with the name shown to users.
 
-    Attributes:
-        words: Name shown to users.
-        multiplier: `multiplier(t, point)` returns `m(t)`; None if the schedule follows the training loss.
+    `multiplier(t, point)` returns `m(t)`; it is None if the schedule follows the training loss.
     """
 
     words: str
     multiplier: Callable[[float, float], float] | None
-
-
-def _warm_up(t: float, point: float) -> float:
-    return min(1.0, t / point) if point > 0 else 1.0
-
-
-def _switch_off(t: float, point: float) -> float:
-    return 1.0 if t < point or point == 1 else 0.0  # with point 1 the noise stays on for the whole run
 
 
 SCHEDULES: dict[str, Schedule] = {
@@ -39,8 +29,9 @@ SCHEDULES: dict[str, Schedule] = {
     "linear": Schedule("Linear decay", lambda t, point: 1 - t),
     "cosine": Schedule("Cosine decay", lambda t, point: 0.5 * (1 + math.cos(math.pi * t))),
     "exponential": Schedule("Exponential decay", lambda t, point: LAST_SHARE**t),
-    "warm-up": Schedule("Warm-up", _warm_up),
-    "switch-off": Schedule("Switch off", _switch_off),
+    "warm-up": Schedule("Warm-up", lambda t, point: min(1.0, t / point) if point > 0 else 1.0),
+    # with point 1, the noise stays on for the whole run
+    "switch-off": Schedule("Switch off", lambda t, point: 1.0 if t < point or point == 1 else 0.0),
     "adaptive": Schedule("Adaptive (follows the training loss)", None),
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Self
 
 from pydantic import model_validator
@@ -24,87 +23,47 @@ SITE_WORDS = {EMBEDDING: EMBEDDING_SITE, TABLES: TABLES_SITE}
 _SITES = re.compile(rf"\s*({EMBEDDING}|{TABLES}|\d{{1,4}}(\s*-\s*\d{{1,4}})?)\s*", re.ASCII)
 
 
-def _kind_choices() -> Mapping[str, str]:
-    return {name: kind.words for name, kind in KINDS.items()}
-
-
-def _unit_choices() -> Mapping[str, str]:
-    return {**{name: unit.words for name, unit in UNITS.items()}, SHARE: "share of tokens (token dropout)"}
-
-
-def _schedule_choices() -> Mapping[str, str]:
-    return {name: schedule.words for name, schedule in SCHEDULES.items()}
-
-
 class NoiseSettings(Settings):
     """Kind, strength, sites and schedule of the noise."""
 
-    strength: float = setting(
-        5.0,
-        "Strength of the noise, in the unit below. The paper uses alpha 5, 10 and 15; 0 adds no noise.",
-        minimum=0,
-        maximum=10_000,
-        slider_maximum=100,
-        step=0.5,
-    )
+    strength: float = setting(5.0, minimum=0, maximum=10_000, slider_maximum=100, step=0.5)
+    """Strength of the noise, in the unit below. The paper uses alpha 5, 10 and 15; 0 adds no noise."""
     unit: str = setting(
         "alpha",
-        "alpha follows the paper: it is divided by the square root of length times width. std is the "
-        "standard deviation of every coordinate, regardless of the length. relative is a multiple of the "
-        "root-mean-square coordinate of the clean vectors. The strength of token dropout is the share of tokens.",
-        choices=_unit_choices,
+        choices=lambda: {
+            **{name: unit.words for name, unit in UNITS.items()},
+            SHARE: "share of tokens (token dropout)",
+        },
     )
-    kind: str = setting(
-        "uniform",
-        "The distribution that the noise is drawn from. All kinds except token dropout have the same standard "
-        "deviation at the same strength. Some papers do not equalise the standard deviations: a Gaussian at alpha 5, "
-        "drawn as N(0, 1) times alpha / sqrt(length times width), is 1.7 times as strong as the NEFTune paper's "
-        "uniform noise.",
-        choices=_kind_choices,
-    )
-    length_rule: str = setting(
-        "true",
-        "The length in the divisor of alpha: the sequence's own, as in the paper's training code, or that of the "
-        "padded batch, as in the widely used trainer hook.",
-        choices=LENGTH_RULES,
-    )
-    tokens: str = setting("all", "Which tokens get noise.", choices=TOKENS)
-    special_tokens: bool = setting(True, "Whether beginning-of-sequence and other special tokens get noise.")
-    sites: str = setting(
-        EMBEDDING,
-        "Where noise is added: “embedding”, or the numbers of the layers whose output gets noise, or both, such as: "
-        "embedding, 2, 4-6. For layers, the natural unit is relative. Gemma 3n and 4 also have tables, their "
-        "per-layer embeddings.",
-        max_length=100,
-    )
-    schedule: str = setting("constant", "How the strength changes over the run.", choices=_schedule_choices)
-    schedule_point: float = setting(
-        0.5,
-        "Share of the run after which the warm-up is complete or the noise is switched off.",
-        minimum=0,
-        maximum=1,
-        step=0.05,
-    )
-    equal_energy: bool = setting(
-        False,
-        "Scale the schedule so that its mean square equals that of the constant schedule (not available for the "
-        "adaptive schedule).",
-    )
-    ascent_steps: int = setting(
-        2,
-        "Gradient ascent steps of adversarial noise; each adds a forward and a backward pass. 0 uses the uniform draw.",
-        minimum=0,
-        maximum=20,
-        step=1,
-        unit="steps",
-    )
-    ascent_rate: float = setting(
-        0.5,
-        "Length of one adversarial step, as a multiple of the norm of the noise.",
-        minimum=0.0,
-        maximum=10,
-        step=0.05,
-    )
+    """alpha follows the paper: it is divided by the square root of length times width. std is the standard deviation of
+    every coordinate, regardless of the length. relative is a multiple of the root-mean-square coordinate of the clean
+    vectors. The strength of token dropout is the share of tokens."""
+    kind: str = setting("uniform", choices=lambda: {name: kind.words for name, kind in KINDS.items()})
+    """The distribution that the noise is drawn from. All kinds except token dropout have the same standard deviation at
+    the same strength. Some papers do not equalise the standard deviations: a Gaussian at alpha 5, drawn as N(0, 1)
+    times alpha / sqrt(length times width), is 1.7 times as strong as the NEFTune paper's uniform noise."""
+    length_rule: str = setting("true", choices=LENGTH_RULES)
+    """The length in the divisor of alpha: the sequence's own, as in the paper's training code, or that of the padded
+    batch, as in the widely used trainer hook."""
+    tokens: str = setting("all", choices=TOKENS)
+    """Which tokens get noise."""
+    special_tokens: bool = setting(True)
+    """Whether beginning-of-sequence and other special tokens get noise."""
+    sites: str = setting(EMBEDDING, max_length=100)
+    """Where noise is added: “embedding”, or the numbers of the layers whose output gets noise, or both, such as:
+    embedding, 2, 4-6. For layers, the natural unit is relative. Gemma 3n and 4 also have tables, their per-layer
+    embeddings."""
+    schedule: str = setting("constant", choices=lambda: {name: schedule.words for name, schedule in SCHEDULES.items()})
+    """How the strength changes over the run."""
+    schedule_point: float = setting(0.5, minimum=0, maximum=1, step=0.05)
+    """Share of the run after which the warm-up is complete or the noise is switched off."""
+    equal_energy: bool = setting(False)
+    """Scale the schedule so that its mean square equals that of the constant schedule (not available for the adaptive
+    schedule)."""
+    ascent_steps: int = setting(2, minimum=0, maximum=20, step=1, unit="steps")
+    """Gradient ascent steps of adversarial noise; each adds a forward and a backward pass. 0 uses the uniform draw."""
+    ascent_rate: float = setting(0.5, minimum=0.0, maximum=10, step=0.05)
+    """Length of one adversarial step, as a multiple of the norm of the noise."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -143,6 +102,10 @@ class NoiseSettings(Settings):
         """Whether this setting adds no noise."""
         return self.strength == 0
 
+    def with_strength(self, strength: float) -> Self:
+        """Return the same noise with another strength."""
+        return self.model_copy(update={"strength": strength})
+
     @property
     def name(self) -> str:
         """Short name that is safe in file names and links, such as `control` or `gaussian-std-0.1-at-2_4-6`.
@@ -151,11 +114,7 @@ class NoiseSettings(Settings):
         """
         if self.is_silent:
             return "control"
-        parts = (
-            [self.kind, _digits(self.strength)]
-            if self.unit == SHARE
-            else [self.kind, self.unit, _digits(self.strength)]
-        )
+        parts = [self.kind, *([] if self.unit == SHARE else [self.unit]), _digits(self.strength)]
         if self.length_rule != "true":
             parts.append(self.length_rule)
         if self.tokens != "all":

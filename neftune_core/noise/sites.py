@@ -6,6 +6,8 @@ never called (T5, BART); the encoder and the decoder have their own embeddings.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from neftune_core.noise.kinds import EMBEDDING_SITE, TABLES_SITE
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.utils.hooks import RemovableHandle
 
     from neftune_core.noise.settings import NoiseSettings
 
@@ -42,11 +45,7 @@ class Site:
 
 
 def noise_sites(model: nn.Module) -> list[Site]:
-    """Return all noise sites of `model` by component, embeddings before layers.
-
-    Raises:
-        NoEffect: If a component has no input embedding or no stack of layers.
-    """
+    """Return all noise sites by component, embeddings first; raise `NoEffect` if one has no embedding or layers."""
     sites: list[Site] = []
     parts = model_parts(model)
     stacks = {part: layer_stack(model, part)[1] for part in parts}
@@ -82,6 +81,15 @@ def chosen_sites(model: nn.Module, settings: NoiseSettings) -> list[Site]:
     tables = any(site.number == TABLES_SITE for site in sites)
     numbers = settings.site_numbers(layers=max(site.number for site in sites), tables=tables)
     return [site for site in sites if site.number in numbers]
+
+
+@contextmanager
+def hooks_on(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+    """Remove the hooks that `handles` registers at the end of the block."""
+    with ExitStack() as undo:
+        for handle in handles:
+            undo.callback(handle.remove)
+        yield
 
 
 def is_encoder_decoder(model: nn.Module) -> bool:

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Unit:
-    """One unit of noise strength.
+    """One unit of noise strength, with the name shown to users.
 
-    Attributes:
-        words: Name shown to users.
-        scale: `scale(length, width, signal)` returns the standard deviation at strength 1; `signal` is the
-            root-mean-square coordinate of the clean vectors.
+    `scale(length, width, signal)` returns the standard deviation at strength 1; `signal` is the root-mean-square
+    coordinate of the clean vectors.
     """
 
     words: str
@@ -30,10 +28,7 @@ UNITS: dict[str, Unit] = {
 SHARE = "share"
 """The unit of token dropout: the share of tokens set to zero."""
 
-LENGTH_RULES = {
-    "true": "True length (the paper's code)",
-    "padded": "Padded length (the common trainer hook)",
-}
+LENGTH_RULES = {"true": "True length (the paper's code)", "padded": "Padded length (the common trainer hook)"}
 
 
 def standard_deviation(strength: float, unit: str, length: int, width: int, signal: float = 1.0) -> float:
@@ -51,21 +46,3 @@ def standard_deviation(strength: float, unit: str, length: int, width: int, sign
         3); `strength` for "std"; `strength * signal` for "relative".
     """
     return strength * UNITS[unit].scale(length, width, signal)
-
-
-def equivalents(strength: float, unit: str, length: int, width: int, signal: float) -> dict[str, float]:
-    """Convert a strength to every unit.
-
-    Args:
-        strength: Noise strength, in `unit`.
-        unit: "alpha", "std" or "relative".
-        length: Number of real tokens.
-        width: Embedding width.
-        signal: Root-mean-square coordinate of the clean vectors.
-
-    Returns:
-        The equivalent strength by unit; infinity for "relative" if `signal` is 0.
-    """
-    deviation = standard_deviation(strength, unit, length, width, signal)
-    scales = {name: other.scale(length, width, signal) for name, other in UNITS.items()}
-    return {name: deviation / scale if scale else math.inf for name, scale in scales.items()}

@@ -2,8 +2,7 @@
 
 settings     settings of a study, and presets
 study        runs the seeds in turn, and resumes an interrupted study
-  planning     memory and time on this machine, and smaller studies that fit
-  calibration  measured speed, used by later estimates
+  planning     memory and time on this machine, smaller studies that fit, and measured speed for later estimates
   checkpoint   the state of a run after a completed step, restored bit for bit
   measuring    measures taken once, when a seed ends
   rounding     effect of the number format on the measures

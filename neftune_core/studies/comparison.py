@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neftune_core.data.examples import Message
 from neftune_core.data.fitting import FittedPrompt
 from neftune_core.engine.arm_factory import make_arms
 from neftune_core.engine.armset import BASE_SLOT
 from neftune_core.engine.saving import is_saved
 from neftune_core.errors import DataError, DoesNotFit, RecordError
 from neftune_core.evaluation.answers import Column, stream_conversations
-from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings, check_count
+from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings
 from neftune_core.language import plural, say
 from neftune_core.models.accelerator import holding
 from neftune_core.models.loading import LoadedModel
@@ -88,13 +87,7 @@ def saved_seeds(record: Record) -> list[int]:
 
 @dataclass(frozen=True)
 class SelectedArm:
-    """One arm of one record and seed.
-
-    Attributes:
-        record: The record.
-        arm: Name of the arm; `NAME@best` for its best evaluation.
-        seed: Seed of the weights.
-    """
+    """One arm of one record and seed; its name is `NAME@best` for its best evaluation."""
 
     record: Record
     arm: str
@@ -172,32 +165,6 @@ def names_of(chosen: Sequence[SelectedArm]) -> list[str]:
     return names
 
 
-def compare(
-    record: Record,
-    settings: AnswerSettings,
-    limits: Limits,
-    *,
-    arms: Sequence[str] | None = None,
-    seed: int | None = None,
-    should_stop: Callable[[], bool] | None = None,
-) -> Iterator[list[dict[str, Any]]]:
-    """Answer the prompts in `settings` with the base and the arms of one record.
-
-    Args:
-        record: The record.
-        settings: Prompts and decoding.
-        limits: Limits of this server.
-        arms: Names of arms; None for all.
-        seed: Seed; None for the first with a stored arm.
-        should_stop: Polled during each pass; return true to cancel.
-
-    Yields:
-        The answers so far, as in `compare_arms`.
-    """
-    chosen, prompts = comparison_request(record, settings, arms=arms, seed=seed)
-    yield from compare_arms(chosen, prompts, settings, limits, should_stop)
-
-
 def comparison_request(
     record: Record, settings: AnswerSettings, *, arms: Sequence[str] | None = None, seed: int | None = None
 ) -> tuple[list[SelectedArm], list[Prompt]]:
@@ -211,10 +178,6 @@ def comparison_request(
 
     Returns:
         The arms and the prompts.
-
-    Raises:
-        DataError: If there is no prompt.
-        RecordError: If a requested arm or seed does not exist.
     """
     settings.require_prompts()
     chosen = selected_arms([record], arms=arms, seeds=None if seed is None else [seed])
@@ -248,7 +211,7 @@ def compare_arms(
     """
     if not prompts or not chosen:
         raise DataError(say("There is nothing to answer: choose an arm, and write a prompt."))
-    check_comparison(prompts, len(chosen), settings, limits)
+    _check(prompts, len(chosen), settings, limits)
     loaded = _one_base(chosen)
     names = [BASE, *names_of(chosen)]
     readers = list(zip(names, [chosen[0], *chosen], strict=True))
@@ -268,18 +231,8 @@ def _prompt_for(
     return fit_prompt(prompt, name, on_day_of(one.record, loaded), settings.new_tokens, thinking=thinking)
 
 
-def check_comparison(prompts: Sequence[Prompt], arms: int, settings: DecodingSettings, limits: Limits) -> None:
-    """Check a comparison against the limits of the server.
-
-    Args:
-        prompts: The prompts.
-        arms: Number of arms.
-        settings: Decoding settings.
-        limits: Limits of this server.
-
-    Raises:
-        DoesNotFit: If a limit is exceeded.
-    """
+def _check(prompts: Sequence[Prompt], arms: int, settings: DecodingSettings, limits: Limits) -> None:
+    """Raise `DoesNotFit` if a comparison exceeds a limit of the server."""
     if arms > limits.arms:
         words = plural(
             limits.arms,
@@ -287,26 +240,14 @@ def check_comparison(prompts: Sequence[Prompt], arms: int, settings: DecodingSet
             "This server compares at most {most} arms at once: choose fewer arms.",
         )
         raise DoesNotFit(say(words, most=limits.arms))
-    lengths = [sum(len(message.content) for message in own) for one in prompts for own in _all_of(one)]
-    AnswerSettings(**settings.model_dump(exclude={"prompts"})).check(limits)
-    check_count(len(prompts) * settings.answers_each, limits)
-    if max(lengths) > limits.prompt_characters + limits.new_tokens * 20:
+    conversations = [own for one in prompts for own in (one.messages, *one.own.values())]
+    longest = max(sum(len(message.content) for message in own) for own in conversations)
+    if longest > limits.prompt_characters + limits.new_tokens * 20:
         raise DoesNotFit(
-            say("A conversation is too long ({characters:,} characters): start a new one.", characters=max(lengths))
+            say("A conversation is too long ({characters:,} characters): start a new one.", characters=longest)
         )
-    longest = max(len(one.text) for one in prompts)
-    if longest > limits.prompt_characters:
-        raise DoesNotFit(
-            say(
-                "A prompt may have at most {most:,} characters (here: {longest:,}).",
-                most=limits.prompt_characters,
-                longest=longest,
-            )
-        )
-
-
-def _all_of(prompt: Prompt) -> list[tuple[Message, ...]]:
-    return [prompt.messages, *prompt.own.values()]
+    asked = settings.model_dump() | {"prompts": tuple(one.text for one in prompts)}
+    AnswerSettings(**asked).check(limits)
 
 
 def _one_base(chosen: Sequence[SelectedArm]) -> LoadedModel:

@@ -79,9 +79,6 @@ class Jobs:
 
         Returns:
             The record.
-
-        Raises:
-            LabError: If a limit is exceeded.
         """
         study.check(self.limits)
         return self.submit_made(owner, lambda: create(study, owner, self.limits))
@@ -95,9 +92,6 @@ class Jobs:
 
         Returns:
             The record.
-
-        Raises:
-            LabError: If a limit is exceeded.
         """
         with self._submitting:
             self._check_room(owner)
@@ -226,10 +220,7 @@ class Jobs:
         return self.status(record)
 
     def close(self, timeout_seconds: float) -> None:
-        """Stop the running study with a checkpoint, and end the worker; waiting studies can be resumed later.
-
-        Waits at most `timeout_seconds` for the running study.
-        """
+        """Stop the running study with a checkpoint, waiting at most this long; waiting studies can be resumed later."""
         with self._change:
             self._closed = True
             running = self._running

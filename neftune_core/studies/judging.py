@@ -14,7 +14,7 @@ from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.errors import LabError, RecordError
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question, Rounding, Seeds
-from neftune_core.evaluation.rouge import units
+from neftune_core.evaluation.overlap import units
 from neftune_core.evaluation.settings import AUTOMATIC
 from neftune_core.evaluation.statistics import Floats
 from neftune_core.evaluation.verdict import Verdict, verdict
@@ -155,10 +155,7 @@ def rounding_of(record: Record) -> Rounding:
 
 
 def overlaps_of(record: Record) -> dict[str, list[float]]:
-    """Return the ROUGE-L between measured answers to training prompts and their training responses, by arm.
-
-    Answers of all seeds are included.
-    """
+    """Return the ROUGE-L between measured answers to training prompts and their responses, by arm, for all seeds."""
     found: dict[str, list[float]] = {}
     for samples in answer_scores(record).values():
         for arm, scores in samples.get("train", {}).items():
@@ -229,8 +226,6 @@ class SeedHistory:
         rows: Row measures of every evaluation, by step.
         ends: Measures taken when the seed ended, by arm.
         answers: Scores of measured answers, by sample, arm and measure.
-        per_epoch: Steps per epoch.
-        planned: Planned number of steps.
         diverged: Arms with a loss that became NaN or infinite.
         question: Measure and epoch of the per-example statistics.
         frequency_loss: Training loss of guessing tokens by their frequency, in nats; NaN if unknown.
@@ -313,8 +308,7 @@ class SeedHistory:
     def _cross_selected(self, arm: str) -> tuple[RowMeasures, dict[str, float], float] | None:
         """Measure each half of the held-out rows at the epoch that is best on the other half.
 
-        Returns:
-            The rows, their measures and the mean of the two epochs; None if row measures are missing.
+        Return the rows, their measures and the mean of the two epochs; None if row measures are missing.
         """
         by_step = [(step, self._rows(step, arm)) for step in self.trained]
         kept = [(step, rows) for step, rows in by_step if rows is not None]

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from neftune_core.data.batches import Batch
@@ -58,11 +60,8 @@ class SeedMeasures:
     """Measures of a seed as stored in a record.
 
     Attributes:
-        arms: Measures by arm.
         robustness: Strengths or rates (`amounts`), and losses and accuracies by arm, for `noise` and `typos`.
         answers: Texts and scores of each answer, by sample.
-        signatures: sacrebleu's signatures, by measure.
-        samples: Descriptions of the samples.
         tokens: Losses of the answer tokens of the first rows, see `TokenLosses`.
     """
 
@@ -84,9 +83,6 @@ def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], b
 
     Returns:
         The measures.
-
-    Raises:
-        Cancelled: If `should_stop()` returned true.
     """
     ending = _Ending(run, slots, should_stop)
     found = SeedMeasures({name: {} for name in ending.names})
@@ -96,25 +92,10 @@ def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], b
             ending.robustness(found)
     if run.study.measuring.prompts:
         ending.answers(found)
-    losses = token_losses(run, slots, should_stop)
+    losses = TokenLosses(run.stack, ending.by_slot, evaluation_batch(run.study.training), should_stop)
     for part, rows in ((HELD_OUT, run.prepared.held_out), (TRAIN, run.prepared.train)):
         found.tokens += losses.of_rows(part, rows)
     return found
-
-
-def token_losses(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], bool]) -> TokenLosses:
-    """Return the object that measures losses per token for slots of a run.
-
-    Args:
-        run: The run.
-        slots: The slots, 0 for the base.
-        should_stop: Polled during each pass; return true to cancel.
-
-    Returns:
-        The `TokenLosses` of the slots.
-    """
-    names = {slot: run.name(slot) for slot in slots}
-    return TokenLosses(run.stack, names, evaluation_batch(run.study.training), should_stop)
 
 
 @dataclass(frozen=True)
@@ -124,8 +105,12 @@ class _Ending:
     should_stop: Callable[[], bool]
 
     @property
+    def by_slot(self) -> dict[int, str]:
+        return {slot: self.run.name(slot) for slot in self.slots}
+
+    @property
     def names(self) -> list[str]:
-        return [self.run.name(slot) for slot in self.slots]
+        return [*self.by_slot.values()]
 
     def _rows(
         self, sample: Sequence[EncodedExample], slots: Sequence[int], noise: NoiseOf | None = None
@@ -137,7 +122,6 @@ class _Ending:
             batch_size=evaluation_batch(self.run.study.training),
             noise=noise,
             should_stop=self.should_stop,
-            between=accelerator.yield_turn,
         )
 
     def noise_penalty(self, found: SeedMeasures) -> None:
@@ -174,8 +158,7 @@ class _Ending:
                 at = 1 + amounts.index(named)
                 found.arms[self.run.name(slot)] |= {f"{name}_loss": losses[at], f"{name}_accuracy": accuracies[at]}
             found.robustness[name] = {"amounts": [0.0, *amounts], "arms": arms}
-        words = plural(len(sample), "the first held-out row", "the first {count} held-out rows")
-        found.samples["robustness"] = words.format(count=len(sample))
+        found.samples["robustness"] = first_rows(len(sample), "held_out")
 
     def _with_typos(self, sample: Sequence[EncodedExample], rate: float) -> list[EncodedExample]:
         """Return the rows with typing errors in the user's messages; a row that no longer fits is unchanged."""
@@ -203,26 +186,21 @@ class _Ending:
         if not prompts:
             return
         tokenizer = loaded.tokenizer
-        by_slot = self._decoded(prompts)
-        for number, name in enumerate(self.names):
-            replies = [_reply(answer, tokenizer) for answer in by_slot[number]]
-            start = 0
+        for name, answers in zip(self.names, self._decoded(prompts), strict=True):
+            replies = (
+                Reply(answer.text(tokenizer), len(answer.ids), answer.ended, tuple(answer.ids)) for answer in answers
+            )
             for part, kept in parts.items():
-                mine = replies[start : start + len(kept)]
-                start += len(kept)
                 if kept:
-                    self._scored(found, part, name, mine, kept)
+                    self._scored(found, part, name, list(islice(replies, len(kept))), kept)
         listed = _prompt_numbers(len(parts["held_out"]), len(parts["train"]))
         words = later("{listed}, greedy, at most {limit} tokens, no repetition penalty")
         found.samples["answers"] = words.format(listed=listed, limit=self.run.study.measuring.new_tokens)
 
     def _decoded(self, prompts: list[list[int]]) -> list[list[Answer]]:
         settings = AnswerSettings(new_tokens=self.run.study.measuring.new_tokens, repetition_penalty=1.0)
-        answers: list[list[Answer]] = [[] for _ in self.slots]
         stream = stream_answers(self.run.stack, list(self.slots), prompts, settings, self.should_stop)
-        for answers in holding(stream):  # noqa: B007 - only the final answers are used
-            pass
-        return answers
+        return deque(holding(stream), maxlen=1).pop()
 
     def _scored(
         self, found: SeedMeasures, part: str, arm: str, replies: Sequence[Reply], rows: Sequence[EncodedExample]
@@ -243,9 +221,9 @@ class _Ending:
 
     def _right(self, replies: Sequence[Reply], rows: Sequence[EncodedExample]) -> Iterator[TextMeasures]:
         """Yield the correctness scores of answers to held-out prompts, if the correct answers are known."""
-        if not has_known_answers(self.run.study, self.run.prepared) and not _truths(self.run.study.data.source):
-            return
         truths = _truths(self.run.study.data.source)
+        if not truths and not has_known_answers(self.run.study, self.run.prepared):
+            return
         found = TextMeasures()
         pairs = zip(replies, rows, strict=True)
         found.add("right", (score(_truth(truths, row.example), reply.text) for reply, row in pairs))
@@ -266,15 +244,8 @@ def gaussian(strength: float) -> NoiseSettings:
     return NoiseSettings(kind="gaussian", unit="relative", strength=strength)
 
 
-def _reply(answer: Answer, tokenizer: Any) -> Reply:
-    return Reply(answer.text(tokenizer), len(answer.ids), answer.ended, tuple(answer.ids))
-
-
 def _truths(source: str) -> list[Mapping[str, Any]]:
-    """Return the held-out rows of a starter set from the bundled world, which define the correct answers.
-
-    The list is empty for other data.
-    """
+    """Return the held-out rows of a set from the bundled world, which define the correct answers; [] for other data."""
     if not source.startswith("starter:world-"):
         return []
     file = held_out_file(source.partition(":")[2])
@@ -295,6 +266,21 @@ def sample_prompts(run: Lockstep) -> int:
     """
     asked: int = run.study.measuring.prompts
     return asked if run.study.training.evaluation_rows else min(asked, run.sample_rows)
+
+
+def first_rows(count: int, part: str) -> str:
+    """Return the stored description of a sample.
+
+    Args:
+        count: Number of rows.
+        part: "train" or "held_out".
+
+    Returns:
+        The description.
+    """
+    if part == "train":
+        return plural(count, "the first training row", "the first {count} training rows").format(count=count)
+    return plural(count, "the first held-out row", "the first {count} held-out rows").format(count=count)
 
 
 def _prompt_numbers(held_out: int, train: int) -> str:

@@ -8,21 +8,16 @@ from typing import Any
 import numpy as np
 
 from neftune_core.data.chat import EncodedExample
+from neftune_core.data.fitting import FittedPrompt
 from neftune_core.data.preparing import PreparedData
 from neftune_core.data.report import KEPT_ROWS, data_report
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.errors import RecordError
-from neftune_core.language import plural, say
+from neftune_core.language import say
 from neftune_core.models.architecture.module_trees import fingerprint
 from neftune_core.models.device import describe_machine
-from neftune_core.studies.measuring import sample_prompts
-from neftune_core.studies.prompts import (
-    fit_rows,
-    mostly_reasons,
-    shortened_prompts_note,
-    tokenised_study_prompts,
-    worse,
-)
+from neftune_core.studies.measuring import first_rows, sample_prompts
+from neftune_core.studies.prompts import fit_rows, mostly_reasons, shortened_prompts_note, tokenised_study_prompts
 from neftune_core.studies.records.record import Record
 
 
@@ -32,12 +27,7 @@ def about_run(run: Lockstep) -> dict[str, Any]:
     return {
         "arms": {name: noise.model_dump() for name, noise in run.study.arms.items()},
         "model": {
-            "source": loaded.source,
-            "name": loaded.name,
-            "licence": loaded.licence,
-            "parameters": loaded.parameters,
-            "width": loaded.width,
-            "layers": loaded.layers,
+            **{name: getattr(loaded, name) for name in ("source", "name", "licence", "parameters", "width", "layers")},
             "precision": loaded.precision,
             "trained_parameters": run.stack.trained_parameters,
             "fingerprint": fingerprint(loaded.model),
@@ -59,8 +49,8 @@ def about_run(run: Lockstep) -> dict[str, Any]:
             "reasoning": mostly_reasons(prepared.train),
         },
         "samples": {
-            "train_loss": _first_rows(min(rows, len(prepared.train)), "training"),
-            "held_out_loss": _first_rows(min(rows, len(prepared.held_out)), "held-out"),
+            "train_loss": first_rows(min(rows, len(prepared.train)), "train"),
+            "held_out_loss": first_rows(min(rows, len(prepared.held_out)), "held_out"),
         },
         "machine": {name: value for name, value in describe_machine().items() if name != "available_bytes"},
     }
@@ -81,14 +71,6 @@ def frequency_loss(rows: Sequence[EncodedExample], sample: Sequence[EncodedExamp
     return float(np.log(counts.sum() / counts[np.concatenate(guessed)]).mean()) if guessed else 0.0
 
 
-def _first_rows(count: int, part: str) -> str:
-    words = {
-        "training": plural(count, "the first training row", "the first {count} training rows"),
-        "held-out": plural(count, "the first held-out row", "the first {count} held-out rows"),
-    }
-    return words[part].format(count=count)
-
-
 def _report(run: Lockstep) -> dict[str, Any]:
     """Return the data report to store, with a note on prompts that were shortened or left out."""
     study, prepared, loaded = run.study, run.prepared, run.stack.loaded
@@ -97,9 +79,14 @@ def _report(run: Lockstep) -> dict[str, Any]:
     fates = dict(zip(map(id, rows), fit_rows(rows, loaded, study.measuring.new_tokens), strict=True))
     for index, (prompt, found) in enumerate(tokenised_study_prompts(study, prepared, loaded)):
         asked = id(prompt if study.answers.prompts else prepared.held_out[index])  # a held-out row may be listed twice
-        fates[asked] = worse(fates.get(asked, found), found)
+        fates[asked] = _worse(fates.get(asked, found), found)
     words = shortened_prompts_note([*fates.values()])
     return {**kept, "notes": [*kept["notes"], *([words] if words else [])]}
+
+
+def _worse(one: FittedPrompt | None, other: FittedPrompt | None) -> FittedPrompt | None:
+    """Return the worse of two fitting results: left out (None) is worse than cut, which is worse than whole."""
+    return None if one is None or other is None else one if one.cut else other
 
 
 def require_same_rows(record: Record, prepared: PreparedData) -> None:

@@ -1,16 +1,20 @@
-"""Estimate the memory, time and disk space of a study, and suggest smaller studies that fit."""
+"""Estimate the memory, time and disk space of a study, suggest smaller studies that fit, and time its steps."""
 
 from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterable, Sequence
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from neftune_core.data.batches import LENGTH_STEP
 from neftune_core.data.fitting import FittedPrompt
 from neftune_core.data.preparing import PreparedData
+from neftune_core.engine.lockstep import Event, Lockstep
 from neftune_core.engine.methods.registry import METHODS
 from neftune_core.engine.passes import pass_strategy
 from neftune_core.engine.settings import TrainingSettings, count_steps, evaluation_batch
@@ -18,7 +22,17 @@ from neftune_core.errors import DoesNotFit
 from neftune_core.home import folder_bytes
 from neftune_core.language import later, say
 from neftune_core.models.architecture.anatomy import linear_maps
-from neftune_core.models.catalogue import Estimate, Workload, estimate, gigabytes
+from neftune_core.models.catalogue import (
+    Estimate,
+    TimeCalibration,
+    Workload,
+    estimate,
+    gigabytes,
+    machine_seconds,
+    store_calibration,
+    stored_calibration,
+    training_key,
+)
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.batch import ArmNoise
 from neftune_core.noise.kinds import STEP_MODES
@@ -152,8 +166,11 @@ def what_fits(study: StudySettings, loaded: LoadedModel, prepared: PreparedData)
     )
     lengths = ((tokens, replace(work, length=tokens)) for tokens in range(length - LENGTH_STEP, 0, -LENGTH_STEP))
     in_turn = [(0, replace(work, together=False))] if work.together else []
-    measured = ((count, _measuring(count, study)) for count in (study.measuring.prompts // 4, 0))
-    answers = ((count, replace(work, answered=_answer_tokens(less, prepared, loaded))) for count, less in measured)
+    measured = (study.measuring.model_copy(update={"prompts": count}) for count in (study.measuring.prompts // 4, 0))
+    fewer = (study.model_copy(update={"measuring": one}) for one in measured)
+    answers = (
+        (less.measuring.prompts, replace(work, answered=_answer_tokens(less, prepared, loaded))) for less in fewer
+    )
     changes = {
         later("arms trained in turn (the same result in less memory, but slower)"): in_turn,
         later("gradient accumulation {value} (the same result in less memory)"): parts,
@@ -161,15 +178,13 @@ def what_fits(study: StudySettings, loaded: LoadedModel, prepared: PreparedData)
         later("rows of at most {value} tokens"): lengths,
         later("the number of measured prompts set to {value}"): answers,
     }
-    tried = (_first_fitting(words, tries, study, loaded) for words, tries in changes.items())
-    found = [words for words in tried if words is not None]
+    found = []
+    for words, tries in changes.items():
+        fitting = (value for value, changed in tries if _estimate(changed, study, loaded).fits)
+        found += [say(words, value=value) for value in islice(fitting, 1)]
     if not found:
         return say("No smaller study of this model would fit either.")
     return say("The study would fit with {changes}.", changes=say(", or ").join(found))
-
-
-def _measuring(prompts: int, study: StudySettings) -> StudySettings:
-    return study.model_copy(update={"measuring": study.measuring.model_copy(update={"prompts": prompts})})
 
 
 def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> Workload:
@@ -268,9 +283,47 @@ def _estimate(work: Workload, study: StudySettings, loaded: LoadedModel) -> Esti
     return estimate(loaded, work, study.model, weights_are_loaded=True)
 
 
-def _first_fitting(
-    words: str, tries: Iterable[tuple[int, Workload]], study: StudySettings, loaded: LoadedModel
-) -> str | None:
-    fitting = (value for value, work in tries if _estimate(work, study, loaded).fits)
-    value = next(fitting, None)
-    return None if value is None else say(words, value=value)
+FEWEST_STEPS = 2
+LAST_STEPS = 50
+
+
+class StepTimer:
+    """Measures the pace of one run's steps, except the first, which includes warm-up."""
+
+    def __init__(self, run: Lockstep) -> None:
+        self.run = run
+        self.started = time.perf_counter()
+        self.last: deque[float] = deque(maxlen=LAST_STEPS)
+        self.count, self.seconds = -1, 0.0
+
+    def timed(self, events: Iterator[Event]) -> Iterator[Event]:
+        """Yield the events unchanged and time the steps, excluding time spent in the consumer."""
+        before = time.perf_counter()
+        for event in events:
+            if event["event"] == "step":
+                self._follow(time.perf_counter() - before)
+            yield event
+            before = time.perf_counter()
+
+    def _follow(self, seconds: float) -> None:
+        self.count += 1
+        self.seconds += seconds
+        if self.count:
+            self.last.append(seconds)
+
+    def keep(self, *, finished: bool) -> None:
+        """Store the pace of the last steps and, for a finished run, the time spent outside steps."""
+        if len(self.last) < FEWEST_STEPS:
+            return
+        study, loaded = self.run.study, self.run.stack.loaded
+        training = study.training.model_copy(update={"time_budget_seconds": 0.0, "steps": self.run.total})
+        planned = study.model_copy(update={"training": training})
+        work = workload_of(planned, self.run.prepared, loaded)
+        key, share = training_key(study.model, work), len(self.run.names) / work.trained
+        one_step = replace(work, arms=len(self.run.names), steps=training.accumulation)
+        steps = sum(self.last) / len(self.last) / machine_seconds(loaded, one_step, study.model)[0]
+        rest = (stored_calibration(key) or TimeCalibration()).rest
+        if finished:
+            measured = max(0.0, time.perf_counter() - self.started - self.seconds)
+            rest = measured / (share * machine_seconds(loaded, work, study.model)[1])
+        store_calibration(key, TimeCalibration(steps, rest))

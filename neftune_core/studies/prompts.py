@@ -69,12 +69,9 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt to answer.
+    """A prompt to answer, with the reference answer if it is a held-out row.
 
-    Attributes:
-        messages: The conversation, for all arms without an entry in `own`.
-        reference: The reference answer of a held-out row; "" otherwise.
-        own: Separate conversations of individual arms, by name.
+    `own` contains separate conversations of individual arms, by name; all other arms get `messages`.
     """
 
     messages: tuple[Message, ...]
@@ -91,33 +88,12 @@ class Prompt:
         return self.messages[-1].content
 
 
-def study_prompts(study: StudySettings, prepared: PreparedData) -> list[Prompt]:
-    """Return the prompts in the study's settings, or those of the first held-out rows if there are none.
-
-    Args:
-        study: Settings of the study.
-        prepared: The data.
-
-    Returns:
-        The prompts.
-    """
+def _study_prompts(study: StudySettings, prepared: PreparedData) -> list[Prompt]:
+    """Return the prompts in the study's settings, or those of the first held-out rows if there are none."""
     if study.answers.prompts:
         return [Prompt(as_messages(text, study.answers.system)) for text in study.answers.prompts]
     rows = prepared.held_out[:HELD_OUT_PROMPTS]
     return [Prompt(row.example.prompt, row.example.response) for row in rows]
-
-
-def prompt_limits(loaded: LoadedModel, new_tokens: int) -> TokenLimits:
-    """Return the token limits of a prompt.
-
-    Args:
-        loaded: The model.
-        new_tokens: Maximum length of the answer.
-
-    Returns:
-        The limits.
-    """
-    return token_limits(loaded.context, new_tokens, encoder_decoder=loaded.encoder_decoder)
 
 
 def fit_rows(rows: Sequence[EncodedExample], loaded: LoadedModel, new_tokens: int) -> list[FittedPrompt | None]:
@@ -131,7 +107,7 @@ def fit_rows(rows: Sequence[EncodedExample], loaded: LoadedModel, new_tokens: in
     Returns:
         One prompt per row; None if it cannot be shortened enough.
     """
-    room = prompt_limits(loaded, new_tokens)
+    room = token_limits(loaded.context, new_tokens, encoder_decoder=loaded.encoder_decoder)
     return [_fitted_row(row, loaded.tokenizer, room) for row in rows]
 
 
@@ -162,8 +138,8 @@ def fit_prompt(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, 
     Raises:
         DoesNotFit: If the last turn does not fit.
     """
-    room, messages = prompt_limits(loaded, new_tokens), prompt.of(name)
-    found = fitted_prompt(messages, loaded.tokenizer, room, thinking=thinking, shorten=bool(prompt.reference))
+    room = token_limits(loaded.context, new_tokens, encoder_decoder=loaded.encoder_decoder)
+    found = fitted_prompt(prompt.of(name), loaded.tokenizer, room, thinking=thinking, shorten=bool(prompt.reference))
     if found is None:
         raise DoesNotFit(
             say(
@@ -179,7 +155,7 @@ def fit_prompt(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, 
 def tokenised_study_prompts(
     study: StudySettings, prepared: PreparedData, loaded: LoadedModel
 ) -> list[tuple[Prompt, FittedPrompt | None]]:
-    """Return the prompts of `study_prompts` with their tokens.
+    """Return the prompts of `_study_prompts` with their tokens.
 
     Args:
         study: Settings of the study.
@@ -188,11 +164,8 @@ def tokenised_study_prompts(
 
     Returns:
         Pairs of prompt and tokens; the tokens are None for a held-out prompt that does not fit.
-
-    Raises:
-        DoesNotFit: If a prompt from the study's settings does not fit.
     """
-    prompts = study_prompts(study, prepared)
+    prompts = _study_prompts(study, prepared)
     if study.answers.prompts:
         reasons = mostly_reasons(prepared.train)
         own = [fit_prompt(one, "", loaded, study.answers.new_tokens, thinking=reasons) for one in prompts]
@@ -218,19 +191,6 @@ def fitting_rows(rows: Sequence[Row], found: Sequence[FittedPrompt | None]) -> t
     """
     kept = [(row, one.ids) for row, one in zip(rows, found, strict=True) if one is not None]
     return [row for row, _ in kept], [ids for _, ids in kept]
-
-
-def worse(one: FittedPrompt | None, other: FittedPrompt | None) -> FittedPrompt | None:
-    """Return the worse of two fitting results: left out is worse than cut, which is worse than whole.
-
-    Args:
-        one: The first result; None if the prompt is left out.
-        other: The second result.
-
-    Returns:
-        The worse result.
-    """
-    return None if one is None or other is None else one if one.cut else other
 
 
 def shortened_prompts_note(found: Sequence[FittedPrompt | None]) -> str:

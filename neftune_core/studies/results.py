@@ -26,7 +26,6 @@ class MeanResults:
         last: Measures after the last epoch by arm, the base first; arms that diverged with all seeds are left out.
         lowest: Lowest value of each measure during training, by arm; for the base, its only value.
         lost: Seeds in which the loss became NaN or infinite, by arm.
-        rounding: Effect of the number format on each measure.
     """
 
     seeds: tuple[int, ...]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -40,9 +40,6 @@ def measure_rounding(run: Lockstep, should_stop: Callable[[], bool]) -> dict[str
         `precision` of the study, `against` (the second evaluation), and by measure the `largest` and `typical` (root
         mean square) difference over the arms still in training. Empty if no arm is still in training, if a float32
         copy of the weights does not fit in memory, or if the model does not support one.
-
-    Raises:
-        Cancelled: If `should_stop()` returned true.
     """
     precision = run.stack.loaded.precision
     is_wide = precision == "float32"
@@ -52,7 +49,13 @@ def measure_rounding(run: Lockstep, should_stop: Callable[[], bool]) -> dict[str
     try:
         with accelerator.held(), nullcontext() if is_wide else run.stack.in_precision(torch.float32):
             again = {
-                part: _rows(run, sample, _half(size, len(sample)) if is_wide else size, should_stop)
+                part: row_measures(
+                    run.stack,
+                    sample,
+                    run.alive,
+                    batch_size=max(1, min(size, len(sample)) // 2) if is_wide else size,
+                    should_stop=should_stop,
+                )
                 for part, sample in run.samples().items()
             }
     except (RuntimeError, TypeError, ValueError):  # some model code only accepts weights in their original precision
@@ -60,9 +63,10 @@ def measure_rounding(run: Lockstep, should_stop: Callable[[], bool]) -> dict[str
         return {}
     with accelerator.held():
         before = {part: run.rows_now(part, run.alive, len(rows.tokens), should_stop) for part, rows in again.items()}
-    moved = [_differences(before, again, index) for index in range(len(run.alive))]
-    found = {name: np.array([one[name] for one in moved]) for name in moved[0]}
-    words, values = run.stack.loaded.vocabulary, _measures(before, 0)
+    pairs = [(_measures(before, index), _measures(again, index)) for index in range(len(run.alive))]
+    known = [name for name in pairs[0][0] if all(name in one for pair in pairs for one in pair)]
+    found = {name: np.array([abs(one[name] - other[name]) for one, other in pairs]) for name in known}
+    words, values = run.stack.loaded.vocabulary, pairs[0][0]
     least = {name: _resolution(name, values[name], words) if is_wide else 0.0 for name in found}
     return {
         "precision": precision,
@@ -77,26 +81,10 @@ def _fits(run: Lockstep) -> bool:
     return available_memory(str(loaded.device)) > FREE_SHARE * loaded.parameters * BYTES["float32"]
 
 
-def _half(size: int, rows: int) -> int:
-    return max(1, min(size, rows) // 2)
-
-
-def _rows(run: Lockstep, sample: Sequence[Any], size: int, should_stop: Callable[[], bool]) -> RowMeasures:
-    return row_measures(
-        run.stack, sample, run.alive, batch_size=size, should_stop=should_stop, between=accelerator.yield_turn
-    )
-
-
 def _measures(rows: Mapping[str, RowMeasures], index: int) -> dict[str, float]:
-    """Return the measures of one arm from its rows, by name."""
     return measures_of(
         {f"{part}_{name}": value for part, found in rows.items() for name, value in vars(found.of(index)).items()}
     )
-
-
-def _differences(before: Mapping[str, RowMeasures], again: Mapping[str, RowMeasures], index: int) -> dict[str, float]:
-    one, other = _measures(before, index), _measures(again, index)
-    return {name: abs(value - other[name]) for name, value in one.items() if name in other}
 
 
 def _resolution(measure: str, value: float, words: int) -> float:

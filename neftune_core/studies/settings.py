@@ -27,36 +27,24 @@ MOST_SEEDS = 64
 class StudySettings(Settings):
     """A study: a control and at least one other arm, trained on the same batches at the same time."""
 
-    title: str = setting("", "A name for the study.", max_length=200)
-    seed: int = setting(
-        0, "Seed of the row order, the initial adapters and the noise.", minimum=0, maximum=2**31 - 1, step=1
-    )
-    seeds: int = setting(
-        1,
-        "Number of seeds, run one after another, starting with the one above.",
-        minimum=1,
-        maximum=MOST_SEEDS,
-        slider_maximum=10,
-        step=1,
-        unit="seeds",
-    )
-    live: bool = setting(
-        False,
-        "Allows the strength of the first noise arm to be changed during training, for teaching; a live study gets no "
-        "verdict.",
-        label="Live: change the noise during training",
-    )
+    title: str = setting("", max_length=200)
+    """A name for the study."""
+    seed: int = setting(0, minimum=0, maximum=2**31 - 1, step=1)
+    """Seed of the row order, the initial adapters and the noise."""
+    seeds: int = setting(1, minimum=1, maximum=MOST_SEEDS, slider_maximum=10, step=1, unit="seeds")
+    """Number of seeds, run one after another, starting with the one above."""
+    live: bool = setting(False, label="Live: change the noise during training")
+    """Allows the strength of the first noise arm to be changed during training, for teaching; a live study gets no
+    verdict."""
     model: ModelSettings = Field(default_factory=ModelSettings)
     data: DataSettings = Field(default_factory=DataSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     answers: AnswerSettings = Field(default_factory=AnswerSettings)
     measuring: MeasuringSettings = Field(default_factory=MeasuringSettings)
-    noise: tuple[NoiseSettings, ...] = Field(
-        default=(NoiseSettings(),), description="The noise arms; the control is always trained alongside them."
-    )
-    methods: tuple[MethodSettings, ...] = Field(
-        default=(), description="Arms with a method that the control does not use, such as weight decay."
-    )
+    noise: tuple[NoiseSettings, ...] = (NoiseSettings(),)
+    """The noise arms; the control is always trained alongside them."""
+    methods: tuple[MethodSettings, ...] = ()
+    """Arms with a method that the control does not use, such as weight decay."""
 
     @model_validator(mode="before")
     @classmethod
@@ -164,13 +152,7 @@ def default_training(model: ModelSettings) -> TrainingSettings:
 
 @dataclass(frozen=True)
 class Preset:
-    """Predefined training settings.
-
-    Attributes:
-        words: Description of the settings.
-        bundled: Settings for the bundled model.
-        others: Settings for all other models.
-    """
+    """Predefined training settings, for the bundled model and for all others."""
 
     words: str
     bundled: TrainingSettings

@@ -7,6 +7,7 @@ import logging
 import shutil
 import sys
 import time
+from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -18,9 +19,9 @@ from neftune_core.engine.arm_factory import make_training_arms
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.lockstep import Event, Lockstep, Stop
 from neftune_core.engine.parallel import StudyEnded, process_group
-from neftune_core.engine.settings import check_length
+from neftune_core.engine.settings import check_length, evaluation_batch
 from neftune_core.errors import Cancelled, NotAvailable, RecordError
-from neftune_core.evaluation.answers import Answers, stream_answers
+from neftune_core.evaluation.answers import stream_answers
 from neftune_core.language import later, plural, say
 from neftune_core.models.accelerator import holding
 from neftune_core.models.architecture.module_trees import fingerprint
@@ -30,22 +31,21 @@ from neftune_core.models.tokenizing import with_fixed_date
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.studies import checkpoint
-from neftune_core.studies.calibration import StepTimer
 from neftune_core.studies.judging import question_for
-from neftune_core.studies.measuring import measure_end, token_losses
+from neftune_core.studies.measuring import measure_end
 from neftune_core.studies.metadata import about_run, require_same_rows
-from neftune_core.studies.planning import require_disk, require_memory
+from neftune_core.studies.planning import StepTimer, require_disk, require_memory
 from neftune_core.studies.prompts import answer_lines, fitting_rows, tokenised_study_prompts
-from neftune_core.studies.records.log import finite
-from neftune_core.studies.records.numbers import write_answers, write_metrics, write_rows
+from neftune_core.studies.records.log import append, finite
+from neftune_core.studies.records.numbers import EXAMPLES, write_metrics
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.records.tokens import write_tokens
 from neftune_core.studies.rounding import measure_rounding
 from neftune_core.studies.settings import StudySettings
-from neftune_core.studies.steering.best import BestKeeper
-from neftune_core.studies.steering.changes import Changes
+from neftune_core.studies.steering.changes import BestKeeper, Changes
 from neftune_core.studies.steering.log import stopped_arms
 from neftune_core.studies.steering.requests import Requests, forget
+from neftune_core.studies.trained.rows import TokenLosses
 
 logger = logging.getLogger(__name__)
 
@@ -171,10 +171,7 @@ def _events(study: StudySettings, record: Record, limits: Limits, stop: Deadline
 
 
 def follow_study(limits: Limits) -> None:
-    """Take part, from another process, in the study of the first process until the study ends.
-
-    Errors of `_prepared_together` are not caught.
-    """
+    """Take part, from another process, in the study of the first process until the study ends."""
     group = process_group()
     folder = group.broadcast_text()
     if not folder:
@@ -195,9 +192,9 @@ def follow_study(limits: Limits) -> None:
 
 def _store_row_measures(record: Record, event: Event) -> Event:
     """Write the row measures to disk, and return the event without them."""
-    rows = event.pop("rows", None)
-    if rows:
-        write_rows(record, event["seed"], event["step"], rows)
+    if rows := event.pop("rows", None):
+        place = {"seed": event["seed"], "step": event["step"]}
+        append(record.folder / EXAMPLES, {"kind": "rows", **place, "samples": rows})
     return event
 
 
@@ -307,8 +304,7 @@ def _one_seed(ready: _StudyState, seed: int) -> Iterator[Event]:
 def _begin(ready: _StudyState, run: Lockstep) -> Generator[Event, None, set[int]]:
     """Yield `started` for a new seed; for an interrupted one, restore its checkpoint and rewind the log.
 
-    Returns:
-        The steps that are already evaluated.
+    Return the steps that are already evaluated.
     """
     record, seed = ready.record, run.study.seed
     if not any(event["event"] == "started" and event.get("seed") == seed for event in record.events()):
@@ -373,7 +369,7 @@ def _measure(run: Lockstep, record: Record, should_stop: Stop) -> Event:
     study = run.study
     first = study.seed == record.study.seed
     found = measure_end(run, [0, *run.alive] if first else run.alive, should_stop)
-    write_answers(record, study.seed, found.answers)
+    append(record.folder / EXAMPLES, {"kind": "answers", "seed": study.seed, "samples": found.answers})
     write_tokens(record, study.seed, found.tokens)
     floor = measure_rounding(run, should_stop) if first else {}
     about = {"floor": floor, "robustness": found.robustness, "signatures": found.signatures, "samples": found.samples}
@@ -387,13 +383,13 @@ def _answer(run: Lockstep, record: Record, should_stop: Stop) -> Event:
     fitted = [found for _, found in asked]
     prompts, ids = fitting_rows([prompt for prompt, _ in asked], fitted)
     slots = [0, *run.alive]
-    names = [run.name(slot) for slot in slots]
+    names = {slot: run.name(slot) for slot in slots}
     if prompts:
-        answers: Answers = []
-        for answers in holding(stream_answers(run.stack, slots, ids, run.study.answers, should_stop)):  # noqa: B007
-            pass  # only the final answers are stored
+        stream = stream_answers(run.stack, slots, ids, run.study.answers, should_stop)
+        answers = deque(holding(stream), maxlen=1).pop()
         cut = [found.cut for found in fitted if found is not None]
-        lines = answer_lines(prompts, names, answers, loaded.tokenizer, cut=cut)
+        lines = answer_lines(prompts, [*names.values()], answers, loaded.tokenizer, cut=cut)
         record.write_answers(lines, run.study.seed)
-        write_tokens(record, run.study.seed, token_losses(run, slots, should_stop).of_answers(ids, lines))
-    return {"event": "answered", "prompts": len(prompts), "arms": {name: {} for name in names}}
+        losses = TokenLosses(run.stack, names, evaluation_batch(run.study.training), should_stop)
+        write_tokens(record, run.study.seed, losses.of_answers(ids, lines))
+    return {"event": "answered", "prompts": len(prompts), "arms": {name: {} for name in names.values()}}

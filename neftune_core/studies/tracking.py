@@ -107,11 +107,7 @@ def require_tracker(text: str) -> None:
 
 
 def destination(text: str) -> dict[str, str]:
-    """Return the tracker arguments for `trackio:OWNER/SPACE` or `trackio:URL`; empty without a destination.
-
-    Raises:
-        InvalidSetting: If the destination is neither a Space nor a URL, or if the tracker is not trackio.
-    """
+    """Return the arguments for `trackio:OWNER/SPACE` or `trackio:URL`; raise `InvalidSetting` for any other place."""
     name, _, place = text.partition(":")
     if not place:
         return {}

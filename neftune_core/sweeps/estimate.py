@@ -20,28 +20,14 @@ from neftune_core.sweeps.settings import Cell, SweepSettings, cells
 
 @dataclass(frozen=True)
 class TimeEstimate:
-    """Estimated duration of the cells of a sweep.
-
-    Attributes:
-        seconds: Duration of all cells, in seconds.
-        sentence: Sentence with the duration and the source of the estimate.
-    """
+    """Estimated duration of cells in seconds, and a sentence with the duration and the source of the estimate."""
 
     seconds: float
     sentence: str
 
 
-def sweep_time(cells: Sequence[Cell], prepared: Sequence[PreparedData], loaded: LoadedModel) -> TimeEstimate:
-    """Estimate the duration of cells.
-
-    Args:
-        cells: The cells.
-        prepared: The data of each cell.
-        loaded: The model.
-
-    Returns:
-        The estimate.
-    """
+def _sweep_time(cells: Sequence[Cell], prepared: Sequence[PreparedData], loaded: LoadedModel) -> TimeEstimate:
+    """Estimate the duration of cells, given the prepared data of each."""
     seconds = sum(memory_and_time(cell.study, loaded, rows).seconds for cell, rows in zip(cells, prepared, strict=True))
     first = cells[0].study
     known = stored_calibration(training_key(first.model, workload_of(first, prepared[0], loaded)))
@@ -65,10 +51,6 @@ def plan(settings: SweepSettings, limits: Limits) -> TimeEstimate:
 
     Returns:
         The estimate.
-
-    Raises:
-        DoesNotFit: If a study is longer than this server allows.
-        LabError: If the model or the data cannot be used.
     """
     loaded = load(settings.study.model)
 
@@ -81,4 +63,4 @@ def plan(settings: SweepSettings, limits: Limits) -> TimeEstimate:
     rows = [prepared(cell.study.data.model_dump_json()) for cell in every]
     for cell, found in zip(every, rows, strict=True):
         check_length(len(found.train), cell.study.training, limits, seeds=len(cell.study.runs))
-    return sweep_time(every, rows, loaded)
+    return _sweep_time(every, rows, loaded)

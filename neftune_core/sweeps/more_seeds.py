@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import pairwise
 from statistics import median
 
@@ -12,8 +13,7 @@ from neftune_core.evaluation.verdict import CLAIM_SEEDS
 from neftune_core.language import say
 from neftune_core.settings import Limits, Settings, from_toml, to_toml
 from neftune_core.studies.records.log import as_text
-from neftune_core.studies.records.owners import owner_hash, owner_of
-from neftune_core.studies.records.record import ENDINGS, Record, owned_records
+from neftune_core.studies.records.record import ENDINGS, Record, own_records
 from neftune_core.studies.records.user_rows import study_key
 from neftune_core.studies.settings import MOST_SEEDS, StudySettings
 from neftune_core.sweeps.record import Sweep, sweep_key
@@ -74,28 +74,23 @@ def find_smaller(requested: StudySettings | SweepSettings, owner: str) -> Record
     """
     key, most = _key_without_seeds(requested), _seeds(requested)
     found: list[tuple[int, Record]] = []
-    for record in owned_records(owner):
-        if owner_of(record.folder) != owner_hash(owner) or record.is_sweep != isinstance(requested, SweepSettings):
+    for record in own_records(owner):
+        if record.is_sweep != isinstance(requested, SweepSettings):
             continue
-        try:
+        with suppress(RecordError):
             settings = Sweep(record.folder).settings if record.is_sweep else record.study
             if _seeds(settings) < most and _key_without_seeds(settings) == key:
                 found.append((_seeds(settings), record))
-        except RecordError:
-            continue
     return max(found, key=lambda one: one[0])[1] if found else None
 
 
 def require_allowed(record: Record, seeds: int, limits: Limits) -> None:
-    """Check that a record with more seeds stays within the limits of this server.
+    """Raise `DoesNotFit` if a record with more seeds would exceed a limit of this server.
 
     Args:
         record: A finished study or sweep.
         seeds: The total number of seeds requested.
         limits: The limits of this server.
-
-    Raises:
-        DoesNotFit: If a limit would be exceeded.
     """
     if record.is_sweep:
         settings = Sweep(record.folder).settings

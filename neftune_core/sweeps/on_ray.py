@@ -26,7 +26,7 @@ from neftune_core.settings import Limits, parse
 from neftune_core.studies.records.record import ENDINGS, Record
 from neftune_core.studies.study import run_study
 from neftune_core.sweeps.sweep import SweepCell
-from neftune_core.sweeps.transfer import fetch, pack, pack_rows, send, unpack
+from neftune_core.sweeps.transfer import fetch, pack, send, unpack
 
 LOCAL = "local"
 MOST_STARTS = 4
@@ -107,9 +107,6 @@ class OnRay:
         address: HOST:PORT of the cluster; "local" to start one on this machine.
         store: fsspec folder through which records are returned; empty for the sweep's folder, which all machines must
             then be able to write to.
-        cpus: CPUs per study.
-        gpus: GPUs per study.
-        options: Additional arguments of `ray.init`.
     """
 
     address: str = LOCAL
@@ -176,14 +173,7 @@ class OnRay:
 
 @dataclass(frozen=True)
 class StudyTask:
-    """One study to run on a worker.
-
-    Attributes:
-        name: Name of the study.
-        target: fsspec URL that its record is written to.
-        limits: Limits of the server, as plain values.
-        keeps_adapters: Whether trained adapters are returned.
-    """
+    """One study to run on a worker, with the fsspec URL that its record is written to and limits as plain values."""
 
     name: str
     target: str
@@ -206,7 +196,8 @@ class _RayRun:
 
     def __post_init__(self) -> None:
         self.scoreboard = self._scoreboard()
-        self.rows = self.ray.put(pack_rows(self.waiting[0].sweep))
+        first = self.waiting[0].sweep
+        self.rows = self.ray.put(pack(first.folder / "data", first.folder))
 
     def events(self) -> Iterator[tuple[SweepCell, Event]]:
         stopped = False
@@ -255,13 +246,13 @@ class _RayRun:
             one = self.waiting.popleft()
             try:
                 one.begin()
-                packed, target = pack(one), self._target(one)
+                packed, target = pack(one.record.folder, one.sweep.folder), self._target(one)
             except Exception as error:
                 yield one, {"event": "failed", "message": sentence(error)}
                 continue
             study_task = StudyTask(one.cell.name, target, self.limits.model_dump(), one.sweep.settings.keep_adapters)
             needs = {"num_cpus": self.cluster.cpus, "num_gpus": self.cluster.gpus, "max_retries": MOST_STARTS - 1}
-            task = self.ray.remote(on_worker).options(**needs, name=study_task.name)
+            task = self.ray.remote(_on_worker).options(**needs, name=study_task.name)
             self.pending[task.remote(study_task, packed, self.rows, self.scoreboard)] = one
 
     def _capacity(self) -> int:
@@ -289,31 +280,17 @@ class _RayRun:
         except self.ray.exceptions.RayTaskError as error:  # raised by the study or the store
             ending = {"event": "failed", "message": sentence(getattr(error, "cause", error))}
         except self.ray.exceptions.RayError as error:
-            ending = {"event": "failed", "message": _lost_text(error)}
+            words = later("The study was started {times} times, and its machine was lost each time: {error}.")
+            ending = {"event": "failed", "message": words.format(times=MOST_STARTS, error=cause(error))}
         except Exception as error:
             ending = {"event": "failed", "message": sentence(error)}
         yield one, ending
 
 
-def _lost_text(error: Exception) -> str:
-    words = later("The study was started {times} times, and its machine was lost each time: {error}.")
-    return words.format(times=MOST_STARTS, error=cause(error))
+def _on_worker(study_task: StudyTask, packed: bytes, rows: bytes, scoreboard: Any) -> Event:
+    """Run one study on a worker from the zip files of its record and of the rows; write its record to the target.
 
-
-def on_worker(study_task: StudyTask, packed: bytes, rows: bytes, scoreboard: Any) -> Event:
-    """Run one study on a worker, and write its record to the target.
-
-    Args:
-        study_task: The task.
-        packed: Zip file of the record.
-        rows: Zip file of the sweep's rows.
-        scoreboard: The progress actor.
-
-    Returns:
-        The ending.
-
-    Raises:
-        RuntimeError: If the study ended without a final event.
+    Return the ending, and report progress to the actor `scoreboard`.
     """
     import ray
 
@@ -350,10 +327,7 @@ class _StopSignal:
 
 @contextlib.contextmanager
 def _stop_signal(scoreboard: Any, name: str) -> Iterator[_StopSignal]:
-    """Poll the actor for the stop signal in a thread; each poll also serves as a heartbeat.
-
-    The loss of the actor also counts as a stop.
-    """
+    """Poll the actor for the stop signal in a thread, also as a heartbeat; the loss of the actor counts as a stop."""
     import ray
 
     signal, over = _StopSignal(), threading.Event()

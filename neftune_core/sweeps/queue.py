@@ -36,9 +36,6 @@ class LabJobs(Jobs):
 
         Returns:
             The record.
-
-        Raises:
-            LabError: If a limit is exceeded.
         """
         sweep.check(self.limits)
         return self.submit_made(owner, lambda: create_sweep(sweep, owner, self.limits))
@@ -52,9 +49,6 @@ class LabJobs(Jobs):
 
         Returns:
             The record.
-
-        Raises:
-            LabError: If a limit is exceeded, or `owner` may not change the record.
         """
 
         def grow(record: Record) -> None:

@@ -9,6 +9,7 @@ and `finished`, `stopped` or `failed` at the end.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,7 @@ from neftune_core.language import say
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.studies.records.log import Event
-from neftune_core.studies.records.owners import owner_hash, owner_of
-from neftune_core.studies.records.record import CELLS, STUDY_FILE, SWEEP_FILE, Record, find, new_record, owned_records
+from neftune_core.studies.records.record import CELLS, STUDY_FILE, SWEEP_FILE, Record, find, new_record, own_records
 from neftune_core.studies.records.schema import settings_text
 from neftune_core.studies.records.user_rows import study_key, with_absolute_files, with_copied_rows
 from neftune_core.studies.settings import StudySettings
@@ -78,10 +78,8 @@ def find_study(name: str, owner: str | None) -> Record:
     """
     sweep_id, _, cell = name.partition("/")
     record = find(sweep_id, owner)
-    return _cell_of(record, cell) if cell else record
-
-
-def _cell_of(record: Record, cell: str) -> Record:
+    if not cell:
+        return record
     if not record.is_sweep:
         raise RecordError(
             say("The record {record} is not a sweep and has no cells: leave out the cell.", record=record.id)
@@ -136,9 +134,6 @@ def create_sweep(
 
     Returns:
         The sweep.
-
-    Raises:
-        LabError: If a cell is invalid, a file cannot be used, or a limit is exceeded.
     """
     limits = limits or Limits()
     settings.check(limits)
@@ -149,11 +144,7 @@ def create_sweep(
 
 
 def read_sweep(path: Path) -> SweepSettings:
-    """Read a sweep from a TOML file; paths in it are relative to its folder.
-
-    Raises:
-        InvalidSetting: If the file cannot be read or is invalid.
-    """
+    """Read a sweep from a TOML file, with paths relative to its folder; raise `InvalidSetting` if it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -162,27 +153,22 @@ def read_sweep(path: Path) -> SweepSettings:
     return found.model_copy(update={"study": with_absolute_files(found.study, path.parent)})
 
 
-def find_same_sweep(settings: SweepSettings, owner: str, *, folder: Path | None = None) -> Sweep | None:
+def find_same_sweep(settings: SweepSettings, owner: str) -> Sweep | None:
     """Find the owner's newest record of the same sweep.
 
     Args:
         settings: The sweep.
         owner: Key of the visitor; empty for the command line.
-        folder: Folder of all records; None for the default.
 
     Returns:
         The sweep, or None.
     """
     key = sweep_key(settings)
-    for record in owned_records(owner, folder=folder):
-        if not record.is_sweep or owner_of(record.folder) != owner_hash(owner):
-            continue
-        try:
+    for record in own_records(owner):
+        with suppress(RecordError):
             found = Sweep(record.folder)
-            if sweep_key(found.settings) == key:
+            if record.is_sweep and sweep_key(found.settings) == key:
                 return found
-        except RecordError:
-            continue
     return None
 
 

@@ -51,33 +51,20 @@ def axes() -> dict[str, Control]:
 class SweepSettings(Settings):
     """A study and the settings to vary: the grid of all `axes`, and each of `points`."""
 
-    title: str = setting("", "A name for the sweep.", max_length=200)
-    most_arms: int = setting(
-        16,
-        "Maximum number of arms trained in lockstep, including the control. Further noise settings go to another "
-        "study with its own control; fewer arms need less memory.",
-        minimum=2,
-        maximum=64,
-        step=1,
-        unit="arms",
-        label="Arms at once",
-    )
-    keep_adapters: bool = setting(
-        True, "Keep every trained adapter. Without them, the measures are kept, but no arm can generate answers later."
-    )
-    axes: dict[str, tuple[Value, ...]] = Field(
-        default={},
-        description="The grid: every combination of these values is trained. Names are those of a study, such as "
-        "noise.strength, noise.kind, training.learning_rate and data.rows; strength 0 is the control, which is always "
-        "trained.",
-    )
-    points: tuple[dict[str, Value], ...] = Field(
-        default=(), description="Single combinations to train, in addition to the grid or instead of it."
-    )
-    study: StudySettings = Field(
-        default_factory=StudySettings,
-        description="The study to vary; its only noise arm is the starting point, and the sweep uses its seeds.",
-    )
+    title: str = setting("", max_length=200)
+    """A name for the sweep."""
+    most_arms: int = setting(16, minimum=2, maximum=64, step=1, unit="arms", label="Arms at once")
+    """Maximum number of arms trained in lockstep, including the control. Further noise settings go to another study
+    with its own control; fewer arms need less memory."""
+    keep_adapters: bool = setting(True)
+    """Keep every trained adapter. Without them, the measures are kept, but no arm can generate answers later."""
+    axes: dict[str, tuple[Value, ...]] = Field(default={})
+    """The grid: every combination of these values is trained. Names are those of a study, such as noise.strength,
+    noise.kind, training.learning_rate and data.rows; strength 0 is the control, which is always trained."""
+    points: tuple[dict[str, Value], ...] = ()
+    """Single combinations to train, in addition to the grid or instead of it."""
+    study: StudySettings = Field(default_factory=StudySettings)
+    """The study to vary; its only noise arm is the starting point, and the sweep uses its seeds."""
 
     @field_validator("axes", mode="before")
     @classmethod
@@ -107,7 +94,8 @@ class SweepSettings(Settings):
                     "0, 1, 2 and 5"
                 )
             )
-        for name in itertools.chain(self.axes, *self.points):
+        names = [*itertools.chain(self.axes, *self.points)]
+        for name in names:
             if name == TIME_BUDGET:
                 raise ValueError(say("a sweep cannot vary the time budget: vary training.epochs or training.steps"))
             if name not in axes():
@@ -128,7 +116,7 @@ class SweepSettings(Settings):
             raise ValueError(
                 say("a sweep compares studies of a known length: set epochs or steps instead of a time budget")
             )
-        if self._varies_noise and len(self.study.noise) != 1:
+        if any(name.startswith(NOISE) for name in names) and len(self.study.noise) != 1:
             raise ValueError(
                 say(
                     "a sweep that varies the noise starts from a single noise arm: leave only one noise arm in its "
@@ -136,10 +124,6 @@ class SweepSettings(Settings):
                 )
             )
         return self
-
-    @property
-    def _varies_noise(self) -> bool:
-        return any(name.startswith(NOISE) for name in itertools.chain(self.axes, *self.points))
 
     @property
     def seeds(self) -> range:
@@ -172,12 +156,9 @@ def _flat(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 @dataclass(frozen=True)
 class Cell:
-    """One study with one seed.
+    """One study with one seed, named like `001-seed-1`.
 
-    Attributes:
-        name: Name of the cell, such as `001-seed-1`.
-        varied: Its varied training and data settings by dotted name, without noise settings.
-        study: Settings of the study.
+    `varied` contains its varied training and data settings by dotted name, without noise settings.
     """
 
     name: str
@@ -190,11 +171,7 @@ def points(sweep: SweepSettings) -> list[dict[str, Value]]:
     count = math.prod(len(values) for values in sweep.axes.values()) + len(sweep.points)
     if count > MOST_SETTINGS:
         raise DoesNotFit(
-            say(
-                "The sweep has {count:,} settings, but at most {most:,} are allowed.",
-                count=count,
-                most=MOST_SETTINGS,
-            )
+            say("The sweep has {count:,} settings, but at most {most:,} are allowed.", count=count, most=MOST_SETTINGS)
         )
     grid = itertools.product(*sweep.axes.values()) if sweep.axes else ()
     return [*(dict(zip(sweep.axes, values, strict=True)) for values in grid), *map(dict, sweep.points)]
@@ -203,9 +180,7 @@ def points(sweep: SweepSettings) -> list[dict[str, Value]]:
 def cells(sweep: SweepSettings) -> list[Cell]:
     """Return the cells in running order, all of one seed before the next; the order depends only on the settings.
 
-    Raises:
-        InvalidSetting: If a combination is invalid.
-        DoesNotFit: If there are too many combinations.
+    Raise `InvalidSetting` if a combination is invalid, and `DoesNotFit` if there are too many.
     """
     groups: dict[tuple[tuple[str, Value], ...], list[NoiseSettings]] = {}
     for point in points(sweep):

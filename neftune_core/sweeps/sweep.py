@@ -22,7 +22,7 @@ from neftune_core.settings import Limits, to_toml
 from neftune_core.studies.checkpoint import STATES
 from neftune_core.studies.records.log import as_text
 from neftune_core.studies.records.record import ENDINGS, Record, write_about
-from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
+from neftune_core.studies.records.user_rows import FILE, row_files, with_sources
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.study import Deadline, run_study
 from neftune_core.sweeps.record import Sweep
@@ -35,12 +35,7 @@ RunCells = Callable[[Cells, Limits, Stop], Iterator[tuple["SweepCell", Event]]]
 
 @dataclass(frozen=True)
 class SweepCell:
-    """One cell of a sweep, with its record.
-
-    Attributes:
-        sweep: The sweep.
-        cell: The cell.
-    """
+    """One cell of a sweep, with its record."""
 
     sweep: Sweep
     cell: Cell
@@ -57,15 +52,11 @@ class SweepCell:
             return record
         record.folder.mkdir(parents=True, exist_ok=True)
         write_about(record, str(self.sweep.about.get("owner", "")), self.sweep.day)
-        study = self.cell.study
-        files = {part: getattr(study.data, part) for part in FILE_PARTS}
         near = {
-            part: FILE + os.path.relpath(source.removeprefix(FILE), record.folder).replace(os.sep, "/")
-            for part, source in files.items()
-            if source.startswith(FILE)
+            part: FILE + os.path.relpath(path, record.folder).replace(os.sep, "/")
+            for part, path in row_files(self.cell.study).items()
         }
-        study = study.model_copy(update={"data": study.data.model_copy(update=near)})
-        write_whole(record.settings_file, to_toml(study, comments=True))
+        write_whole(record.settings_file, to_toml(with_sources(self.cell.study, near), comments=True))
         return record
 
 
@@ -104,13 +95,11 @@ def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCells = r
 
     Yields:
         Events, with steps counted over all cells.
-
-    Raises:
-        RecordError: If the sweep cannot be run, or is already running.
     """
     sweep.require_usable()
     with sweep.claimed():
-        kept = [event for event in sweep.events() if event["event"] not in ENDINGS and not _is_tried_again(event)]
+        events = (event for event in sweep.events() if event["event"] not in ENDINGS)
+        kept = [event for event in events if event["event"] != "cell" or event.get("state") == "finished"]
         write_whole(sweep.folder / "events.jsonl", as_text(kept))
         try:
             yield from _Run(sweep, limits, should_stop, run).events()
@@ -118,10 +107,6 @@ def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCells = r
             ending = {"seed": sweep.study.seed, "event": "failed", "message": sentence(error)}
             sweep.append(ending)
             yield ending
-
-
-def _is_tried_again(event: Event) -> bool:
-    return event["event"] == "cell" and event.get("state") != "finished"
 
 
 def run_record(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
@@ -162,7 +147,7 @@ class _Run:
         every = cells(self.settings)
         self.settings.check(self.limits)
         try:
-            self.steps = planned_steps(every, self.limits, self.is_time)
+            self.steps = _planned_steps(every, self.limits, self.is_time)
         except Cancelled:
             yield self._written(self._ending(every))
             return
@@ -187,7 +172,9 @@ class _Run:
         if event["event"] == "step":
             yield self._step(one, event)
         elif event["event"] == "started":
-            self._introduce(event)
+            if "model" not in self.sweep.about:  # those of the first cell
+                about = {part: event[part] for part in ("model", "data", "samples", "machine") if part in event}
+                self.sweep.update_about(**about)
         elif event["event"] in ENDINGS:
             if not self.settings.keep_adapters and event["event"] == "finished":
                 for part in ("arms", STATES):
@@ -211,12 +198,6 @@ class _Run:
         step = self.done + sum(self.under_way.values())
         shown: Event = {"event": "step", "seed": self.settings.study.seed, "step": step, "steps": self.total}
         return shown | {name: event[name] for name in ("tokens", "arms") if name in event}
-
-    def _introduce(self, event: Event) -> None:
-        """Copy model, data and machine from the first cell."""
-        if "model" not in self.sweep.about:
-            about = {part: event[part] for part in ("model", "data", "samples", "machine") if part in event}
-            self.sweep.update_about(**about)
 
     def _written(self, event: Event) -> Event:
         event = {"seed": self.settings.study.seed, **event}
@@ -263,21 +244,8 @@ class _Run:
         ).format(minutes=self.limits.study_minutes, over=over, every=every)
 
 
-def planned_steps(every: Sequence[Cell], limits: Limits, should_stop: Stop = lambda: False) -> dict[str, int]:
-    """Return the number of steps of each cell; 0 for a cell whose rows cannot be used.
-
-    The run of such a cell reports the reason.
-
-    Rows are read once for all cells that share them.
-
-    Args:
-        every: The cells.
-        limits: Limits of this server.
-        should_stop: Polled while loading; return true to cancel.
-
-    Returns:
-        Steps by name.
-    """
+def _planned_steps(every: Sequence[Cell], limits: Limits, should_stop: Stop = lambda: False) -> dict[str, int]:
+    """Return the number of steps of each cell; 0 for a cell whose rows cannot be used, whose run reports the reason."""
     rows: dict[str, int] = {}
     planned = {}
     for cell in every:

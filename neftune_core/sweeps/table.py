@@ -45,12 +45,8 @@ class TableRow:
 
     Attributes:
         varied: Varied training settings, by dotted name.
-        arm: Name of the arm.
-        noise: Noise of the arm.
-        seeds: Outcomes by seed.
         effects: Comparison with the control by measure and epoch; empty for controls, the base, and arms that cannot be
             judged.
-        rounding: Effect of the number format on each measure.
     """
 
     varied: Point
@@ -116,13 +112,8 @@ class SweepTable:
     """Results of a sweep.
 
     Attributes:
-        question: Measure and epoch that are judged.
         rows: The settings in the order of the sweep, including controls.
         verdict: The verdict; None without results.
-        studies: Number of cells.
-        done: Number of finished cells.
-        base: The untrained model.
-        rounding: Effect of the number format on each measure.
     """
 
     question: Question
@@ -156,9 +147,6 @@ def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
 
     Returns:
         The table.
-
-    Raises:
-        RecordError: If the sweep's settings cannot be read.
     """
     settings = sweep.settings
     every = cells(settings)
@@ -205,12 +193,8 @@ def _groups(sweep: Sweep, every: list[Cell], question: Question) -> Groups:
         except RecordError:
             found = None
         if found is not None and found.control:
-            parts.setdefault(_number(cell), (cell, []))[1].append(found)
+            parts.setdefault(cell.name.partition("-")[0], (cell, []))[1].append(found)
     return {name: (cell, merge_seeds(outcomes)) for name, (cell, outcomes) in parts.items()}
-
-
-def _number(cell: Cell) -> str:
-    return cell.name.partition("-")[0]
 
 
 def _question(sweep: Sweep, every: list[Cell]) -> Question:
@@ -356,9 +340,6 @@ def write_table(record: Record, path: Path) -> Path:
 
     Returns:
         The path.
-
-    Raises:
-        RecordError: If the record is not a sweep.
     """
     sweep = Sweep(record.folder)
     with in_language(ENGLISH):  # machine-readable output

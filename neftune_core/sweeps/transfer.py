@@ -11,7 +11,6 @@ from typing import IO
 
 from neftune_core.durable import atomic_write, move
 from neftune_core.errors import RecordError
-from neftune_core.sweeps.record import Sweep
 from neftune_core.sweeps.sweep import SweepCell
 
 NOT_BACK = (
@@ -20,29 +19,23 @@ NOT_BACK = (
 )
 
 
-def pack(one: SweepCell) -> bytes:
-    """Return the record of a cell as a zip file."""
-    held = io.BytesIO()
-    write_zip(held, one.record.folder, one.sweep.folder)
-    return held.getvalue()
-
-
-def pack_rows(sweep: Sweep) -> bytes:
-    """Return the rows of a sweep, shared by all cells, as a zip file."""
-    held = io.BytesIO()
-    write_zip(held, sweep.folder / "data", sweep.folder)
-    return held.getvalue()
-
-
-def write_zip(held: IO[bytes], folder: Path, root: Path, without: Sequence[str] = ()) -> None:
-    """Write the files of a folder, if it exists, to a zip file.
+def pack(folder: Path, root: Path) -> bytes:
+    """Return the files of a folder as a zip file.
 
     Args:
-        held: Target stream.
-        folder: The folder.
+        folder: The folder; the file is empty if it does not exist.
         root: Names in the archive are relative to this folder.
-        without: Names of direct subfolders to leave out.
+
+    Returns:
+        The content of the zip file.
     """
+    held = io.BytesIO()
+    _write_zip(held, folder, root)
+    return held.getvalue()
+
+
+def _write_zip(held: IO[bytes], folder: Path, root: Path, without: Sequence[str] = ()) -> None:
+    """Write the files of a folder, except the subfolders in `without`, to a zip file, with names relative to `root`."""
     with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and path.relative_to(folder).parts[0] not in without:
@@ -50,7 +43,7 @@ def write_zip(held: IO[bytes], folder: Path, root: Path, without: Sequence[str] 
 
 
 def unpack(packed: bytes | Path, folder: Path, only: str = "") -> None:
-    """Extract files from a zip file written by `write_zip`; no file can be written outside the folder.
+    """Extract files from a zip file written by `_write_zip`; no file can be written outside the folder.
 
     Args:
         packed: The zip file, or its content.
@@ -74,7 +67,7 @@ def send(folder: Path, root: Path, target: str, without: Sequence[str] = ()) -> 
 
     files, path = fsspec.url_to_fs(target)
     with tempfile.NamedTemporaryFile(dir=root, suffix=".zip") as packed:
-        write_zip(packed, folder, root, without)
+        _write_zip(packed, folder, root, without)
         packed.flush()
         files.makedirs(files._parent(path), exist_ok=True)
         files.put_file(packed.name, path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from neftune_core.studies.checkpoint import saved_step
 from neftune_core.studies.records.progress import of_record
-from neftune_core.studies.records.record import owned_records
+from neftune_core.studies.records.record import all_records
 from tests.stress.visitor import Visitor, served
 
 
@@ -16,7 +16,7 @@ def test_a_server_that_is_asked_to_end_stops_the_study_with_a_checkpoint(tmp_pat
         visitor = Visitor(server.address)
         start = visitor.function("start")
         visitor.call(start, start.usual(visitor.key, train_epochs=20))
-        (record,) = owned_records(visitor.key, folder=tmp_path / "runs")
+        (record,) = (one for one in all_records(folder=tmp_path / "runs") if one.belongs_to(visitor.key))
         deadline = time.monotonic() + 60
         while of_record(record).step < 2 and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -18,7 +18,7 @@ from neftune_core.engine.settings import TrainingSettings
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise import live
-from neftune_core.noise.kinds import draw_unit, noise_key
+from neftune_core.noise.kinds import EMBEDDING_SITE, draw_unit
 from neftune_core.studies.settings import StudySettings
 
 STEPS = 20
@@ -58,7 +58,7 @@ def test_an_arm_has_the_losses_of_a_plain_peft_loop(tiny: LoadedModel, arm: str,
             tokens = torch.from_numpy(row.ids.astype(np.int64))
             ids[place, :length], mask[place, :length] = tokens, 1
             labels[place, :length] = tokens.masked_fill(~torch.from_numpy(row.trained), -100)
-            uniform = draw_unit("uniform", noise_key(0, epoch, number), length, 32) / math.sqrt(3)
+            uniform = draw_unit("uniform", (0, epoch, number, EMBEDDING_SITE), length, 32) / math.sqrt(3)
             noise[place, :length] = torch.from_numpy(uniform) * (alpha / math.sqrt(length * 32))
         vectors = model.get_input_embeddings()(ids) + noise
         loss = model(inputs_embeds=vectors, attention_mask=mask, labels=labels).loss

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from neftune_core.studies.checkpoint import saved_step
 from neftune_core.studies.records.progress import of_record
-from neftune_core.studies.records.record import owned_records
+from neftune_core.studies.records.record import all_records
 from tests.stress.visitor import Visitor, served
 
 from .target import LIMITS, Attack, Target
@@ -229,7 +229,7 @@ def ended_by_the_system_under_load(lab: Target) -> None:
         start = owner.function("start")
         started = owner.call(start, start.usual(owner.key, train_epochs=20))
         assert not started.told, started.told
-        (record,) = owned_records(owner.key, folder=server.home / "runs")
+        (record,) = (one for one in all_records(folder=server.home / "runs") if one.belongs_to(owner.key))
         busy = [_asking(server.address, over) for _ in range(16)]
         busy += [_fetching(server.address, "/page-files/plotly.min.js", over) for _ in range(8)]
         busy += [_fetching(server.address, f"/gradio_api/heartbeat/ended{number}", over) for number in range(16)]

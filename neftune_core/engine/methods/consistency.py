@@ -18,20 +18,10 @@ if TYPE_CHECKING:
     from neftune_core.noise.batch import ArmNoise
 
 
-def clean_and_noisy(
+def _clean_and_noisy(
     passes: StepPasses, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise], values: Mapping[int, float]
 ) -> dict[int, Sums]:
-    """Train on the clean loss plus the symmetric KL divergence between the clean and the noisy prediction.
-
-    Args:
-        passes: Runs the passes.
-        micro_batch: The rows.
-        arms: Noise by slot.
-        values: Weight of the divergence by slot.
-
-    Returns:
-        The cross-entropy of the clean pass by slot.
-    """
+    """Train on the clean loss plus the symmetric KL divergence, weighted by `values`, of the two predictions."""
 
     def weights(trained: Tensor, response: Tensor) -> list[Tensor]:
         return [trained, trained.new_tensor([[values[slot]] for slot in arms]) * response]
@@ -62,5 +52,5 @@ METHOD = Method(
     paper="arXiv 2008.03156",
     needs_noise=True,
     pass_count=2,
-    passes=clean_and_noisy,
+    passes=_clean_and_noisy,
 )

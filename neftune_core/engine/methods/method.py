@@ -31,19 +31,6 @@ class StepPasses(Protocol):
         """Yield the tree in training mode with these arms active; see `Passes.running`."""
 
 
-@dataclass(frozen=True)
-class TokenWeights:
-    """The tokens of a micro-batch to train on, and their weights.
-
-    Attributes:
-        predicting: Positions in `[batch * length]` whose next token is trained on, `[targets]` int64.
-        weights: Weight of each of these tokens in the summed loss, `[targets]` float32.
-    """
-
-    predicting: Tensor
-    weights: Tensor
-
-
 class OwnPasses(Protocol):
     """A function that replaces the training pass of the arms with a method; see `Method.passes`."""
 
@@ -73,7 +60,7 @@ class Method:
         causal_only: Whether the method has no effect on an encoder-decoder.
         scheduled: Whether the arm's schedule can change the value over the run.
         pass_count: Number of passes in `passes`; the activations of all of them are in memory at once.
-        token_weights: `token_weights(value, micro_batch)` returns the tokens to train on and their weights.
+        token_weights: `token_weights(value, micro_batch)` returns the tokens to train on, with weights `[targets]`.
         passes: `passes(passes, micro_batch, arms, values)` replaces the training pass. It accumulates gradients and
             returns the losses by slot. `arms` and `values` hold the noise and the value by slot.
         perturbation: `perturbation(value, weight, key)` returns the perturbation of a linear weight, `[out, in]`
@@ -94,7 +81,7 @@ class Method:
     causal_only: bool = False
     scheduled: bool = False
     pass_count: int = 1
-    token_weights: Callable[[float, MicroBatch], TokenWeights] | None = None
+    token_weights: Callable[[float, MicroBatch], Labels] | None = None
     passes: OwnPasses | None = None
     perturbation: Callable[[float, Tensor, tuple[int, ...]], Tensor] | None = None
     start: Callable[[float, Tensor, tuple[int, ...]], Tensor] | None = None

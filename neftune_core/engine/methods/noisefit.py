@@ -28,22 +28,14 @@ SECOND_DRAW = 1 << 20
 """Offset of the epoch in the key of the second draw, larger than the number of epochs in any run."""
 
 
-def clean_and_two_noisy(
+def _clean_and_two_noisy(
     passes: StepPasses, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise], values: Mapping[int, float]
 ) -> dict[int, Sums]:
     """Train on the clean loss and on the divergences between the clean pass and two noisy passes.
 
-    One term is the mean divergence of the noisy passes from the clean pass. The other is the divergence between the
-    noisy passes, whose noise is drawn independently.
-
-    Args:
-        passes: Runs the passes.
-        micro_batch: The rows.
-        arms: Noise by slot.
-        values: Weight `s` of the divergence from the clean pass by slot; the clean cross-entropy has weight `1 - s`.
-
-    Returns:
-        The cross-entropy of the clean pass by slot.
+    One term, with weight `s` from `values`, is the mean divergence of the noisy passes from the clean pass; the clean
+    cross-entropy has weight `1 - s`. The other is the divergence between the noisy passes, whose noise is drawn
+    independently.
     """
 
     def weights(trained: Tensor, response: Tensor) -> list[Tensor]:
@@ -88,5 +80,5 @@ METHOD = Method(
     paper="arXiv 2504.03302",
     needs_noise=True,
     pass_count=3,
-    passes=clean_and_two_noisy,
+    passes=_clean_and_two_noisy,
 )

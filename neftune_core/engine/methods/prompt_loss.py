@@ -4,28 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from neftune_core.engine.methods.method import Method, TokenWeights
+from neftune_core.engine.methods.method import Method
 from neftune_core.language import later
 from neftune_core.settings import setting
 
 if TYPE_CHECKING:
-    from neftune_core.engine.loss import MicroBatch
+    from neftune_core.engine.loss import Labels, MicroBatch
 
 
-def weigh_prompt(weight: float, micro_batch: MicroBatch) -> TokenWeights:
+def _weigh_prompt(weight: float, micro_batch: MicroBatch) -> Labels:
     """Weigh the loss of each response token by 1 and that of each prompt token by `weight`, for a weighted mean.
 
     Prompt tokens are all untrained tokens except special tokens, padding and the first token of a row. The engine
     divides by the number of response tokens in the step, and the returned weights compensate for that.
-
-    Args:
-        weight: Weight of a prompt token.
-        micro_batch: The rows.
-
-    Returns:
-        The positions that predict a response or prompt token, and the weights of these tokens.
     """
     import torch
+
+    from neftune_core.engine.loss import Labels
 
     batch, tokens = micro_batch.batch, micro_batch.tokens
     positions = torch.arange(batch.ids.shape[1], device=batch.ids.device)
@@ -35,7 +30,7 @@ def weigh_prompt(weight: float, micro_batch: MicroBatch) -> TokenWeights:
     predicting = targets.flatten().nonzero()[:, 0] - 1
     is_prompt = prompt.flatten()[predicting + 1]
     share = tokens / (tokens + weight * micro_batch.prompt_tokens)
-    return TokenWeights(predicting, torch.where(is_prompt, weight * share, share).float())
+    return Labels(predicting, torch.where(is_prompt, weight * share, share).float())
 
 
 METHOD = Method(
@@ -53,5 +48,5 @@ METHOD = Method(
     formula="(loss of the response + weight * loss of the prompt) / (response tokens + weight * prompt tokens)",
     paper="arXiv 2405.14394",
     causal_only=True,
-    token_weights=weigh_prompt,
+    token_weights=_weigh_prompt,
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, create_model, model_validator
+from pydantic import create_model, model_validator
 
 from neftune_core.engine import methods
 from neftune_core.engine.methods.method import Method
@@ -44,20 +44,16 @@ class _Arm(Settings):
     A method whose field is None keeps the study's value, or is omitted.
     """
 
-    noise: NoiseSettings | None = Field(None, description="Noise of this arm; None adds no noise.")
+    noise: NoiseSettings | None = None
+    """Noise of this arm; None adds no noise."""
     schedule: str = setting(
         "constant",
-        "How the strength of the noise on the weights changes over the run.",
         choices={name: found.words for name, found in SCHEDULES.items() if found.multiplier is not None},
         label="Schedule of the noise on the weights",
     )
-    schedule_point: float = setting(
-        0.5,
-        "Share of the run after which the warm-up is complete or the noise on the weights is switched off.",
-        minimum=0,
-        maximum=1,
-        step=0.05,
-    )
+    """How the strength of the noise on the weights changes over the run."""
+    schedule_point: float = setting(0.5, minimum=0, maximum=1, step=0.05)
+    """Share of the run after which the warm-up is complete or the noise on the weights is switched off."""
 
     @property
     def values(self) -> dict[str, float]:

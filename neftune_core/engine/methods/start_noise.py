@@ -13,16 +13,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def draw_relative(intensity: float, tensor: Tensor, key: tuple[int, ...]) -> Tensor:
-    """Draw noise relative to the standard deviation of a tensor.
+def _draw_relative(intensity: float, tensor: Tensor, key: tuple[int, ...]) -> Tensor:
+    """Return `U(-intensity / 2, intensity / 2) * std(tensor)`, shaped like `tensor`.
 
-    Args:
-        intensity: Width of the uniform interval, as a multiple of the standard deviation.
-        tensor: A trained tensor. A constant tensor, such as the initial `B` of an adapter, gets no noise.
-        key: Key of the draw.
-
-    Returns:
-        `U(-intensity / 2, intensity / 2) * std(tensor)`, shaped like `tensor`.
+    A constant tensor, such as the initial `B` of an adapter, gets no noise.
     """
     import numpy as np
     import torch
@@ -47,5 +41,5 @@ METHOD = Method(
     example="0.15",
     formula="W <- W + U(-lambda / 2, lambda / 2) * std(W), for every trained matrix",
     paper="arXiv 2202.12024",
-    start=draw_relative,
+    start=_draw_relative,
 )

@@ -13,17 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def draw_filters(sigma: float, weight: Tensor, key: tuple[int, ...]) -> Tensor:
-    """Draw the noise of one linear weight in proportion to the norm of each row (filter).
-
-    Args:
-        sigma: Approximate norm of the noise on a row, as a multiple of the norm of the row.
-        weight: Base plus adapter, `[out, in]` float32.
-        key: Key of the draw.
-
-    Returns:
-        `sigma * |row| / sqrt(in)` times a standard normal draw, `[out, in]` float32.
-    """
+def _draw_filters(sigma: float, weight: Tensor, key: tuple[int, ...]) -> Tensor:
+    """Return `sigma * |row| / sqrt(in)` times a standard normal draw for a weight (base plus adapter), `[out, in]`."""
     import numpy as np
     import torch
 
@@ -48,5 +39,5 @@ METHOD = Method(
     formula="gradient at W' + e with W' = W + (alpha / r) B A, e_ij ~ N(0, sigma^2 |W'_i|^2 / inputs)",
     paper="arXiv 2409.14396",
     scheduled=True,
-    perturbation=draw_filters,
+    perturbation=_draw_filters,
 )

@@ -39,13 +39,9 @@ VERDICT = re.compile(r"\b(A|B|TIE)\b")
 
 @dataclass(frozen=True)
 class Judge:
-    """A judge model and its endpoint.
+    """A judge model at an endpoint, such as http://127.0.0.1:8000/v1.
 
-    Attributes:
-        base_url: URL of the API, such as http://127.0.0.1:8000/v1.
-        model: Name of the model at the endpoint.
-        key: API key, never stored, logged or shown; "" for none.
-        public_only: Whether private addresses are refused.
+    The API key, "" for none, is never stored, logged or shown. If `public_only`, private addresses are refused.
     """
 
     base_url: str
@@ -197,7 +193,8 @@ def public_address(name: str, port: int) -> str:
     for text in found:
         address = ipaddress.ip_address(text.partition("%")[0])
         inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
-        if not (inner.is_global and address.is_global) or address.is_multicast or _translates(address):
+        embeds = address.version == 6 and address in ipaddress.ip_network("64:ff9b::/96")  # NAT64 (RFC 6052)
+        if not (inner.is_global and address.is_global) or address.is_multicast or embeds:
             raise InvalidSetting(
                 say(
                     "This lab sends no requests to private networks ({name}): use a public address for the judge.",
@@ -205,11 +202,6 @@ def public_address(name: str, port: int) -> str:
                 )
             )
     return found[0]
-
-
-def _translates(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Return whether an address has the NAT64 prefix, which embeds an IPv4 address (RFC 6052)."""
-    return address.version == 6 and address in ipaddress.ip_network("64:ff9b::/96")
 
 
 def _refusal(status: int) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from neftune_core.bounded_io import read_file
 from neftune_core.errors import DataError, DoesNotFit, InvalidSetting
 from neftune_core.language import say
 from neftune_core.noise.names import arm_label
-from neftune_core.studies.language_judge.endpoint import Judge
+from neftune_core.studies.language_judge.endpoint import INSTRUCTIONS, Judge
 from neftune_core.studies.language_judge.win_rate import Judged, WinRate, win_rate
 from neftune_core.studies.records.log import append, parsed
 from neftune_core.studies.records.record import Record
@@ -33,9 +35,6 @@ class JudgedPrompt:
     """The verdicts on one prompt.
 
     Attributes:
-        prompt: The prompt.
-        seed: Seed of the answers; None if not stored.
-        answers: The answers of the two arms.
         verdicts: Verdict in each of `ORDERS`: an arm's name, `TIE`, `UNREADABLE`, or None if not requested yet. Both
             are `TIE` for identical answers, which are not sent.
         score: Share of the two orders in which the first arm won, with ties counted as one half; None until both are
@@ -65,12 +64,9 @@ class JudgeProgress:
 
     Attributes:
         done: Number of prompts processed so far; if nothing is running, number of prompts judged in both orders.
-        prompts: Number of prompts in total.
         unreadable: Number of replies without a verdict; the next run sends their requests again.
         identical: Number of prompts with identical answers, which are not sent and count as ties.
         rate: The win rates of the first arm; None with fewer than two prompts.
-        between: The two arms.
-        rows: The verdicts by prompt, including prompts that are not judged yet.
     """
 
     done: int
@@ -102,7 +98,7 @@ def judge_arms(
         InvalidSetting: If the arms are the same.
         NotAvailable: If the judge cannot be reached or refuses the request; the verdicts so far are stored.
     """
-    lines = answers_of(record, between, seed)[:most]
+    lines = _answers_of(record, between, seed)[:most]
     known = stored_verdicts(record)
     for done, line in enumerate(lines, start=1):
         for order in () if _texts(line, between)[0] == _texts(line, between)[1] else ORDERS:
@@ -112,21 +108,8 @@ def judge_arms(
         yield _progress(lines, between, judge, known, done)
 
 
-def answers_of(record: Record, between: tuple[str, str], seed: int | None = None) -> list[dict[str, Any]]:
-    """Return the stored answers to prompts that both arms answered.
-
-    Args:
-        record: The record.
-        between: The two arms.
-        seed: The seed; None for all.
-
-    Returns:
-        One entry per prompt, as stored.
-
-    Raises:
-        DataError: If there are none.
-        InvalidSetting: If the arms are the same.
-    """
+def _answers_of(record: Record, between: tuple[str, str], seed: int | None = None) -> list[dict[str, Any]]:
+    """Return the stored answers to prompts that both arms answered; raise a `LabError` if there are none."""
     if between[0] == between[1]:
         raise InvalidSetting(say("Choose two different arms to judge."))
     lines = [line for line in record.answers(seed) if all(name in line["arms"] for name in between)]
@@ -159,7 +142,7 @@ def judged_so_far(
     Returns:
         The verdicts so far.
     """
-    lines = answers_of(record, between, seed)[:most]
+    lines = _answers_of(record, between, seed)[:most]
     return _progress(lines, between, judge, stored_verdicts(record), 0)
 
 
@@ -235,22 +218,14 @@ def _row(line: Line, between: tuple[str, str], judge: Judge, known: Mapping[str,
     return JudgedPrompt(str(line["prompt"]), line.get("seed"), texts, given, score)
 
 
-def judged_text(found: JudgeProgress, percent: Callable[[float], str] = "{:.0%}".format) -> str:
-    """Describe the verdicts in a few sentences; a preference is only claimed if the interval excludes one half.
-
-    Args:
-        found: The verdicts.
-        percent: Formats a share.
-
-    Returns:
-        The sentences, separated by spaces.
-    """
+def judged_text(found: JudgeProgress) -> str:
+    """Describe the verdicts in a few sentences; a preference is only claimed if the interval excludes one half."""
     parts = []
     if found.rate is None:
         parts.append(say("Fewer than two prompts have been judged in both orders, so there is no win rate yet."))
     else:
         first, second = map(arm_label, found.between)
-        parts += _rate_sentences(found.rate, first, second, percent)
+        parts += _rate_sentences(found.rate, first, second)
     if found.identical:
         parts.append(say("Prompts with identical answers, counted as ties: {count}.", count=found.identical))
     if found.unreadable:
@@ -264,9 +239,9 @@ def judged_text(found: JudgeProgress, percent: Callable[[float], str] = "{:.0%}"
     return " ".join(parts)
 
 
-def _rate_sentences(rate: WinRate, first: str, second: str, percent: Callable[[float], str]) -> Iterator[str]:
+def _rate_sentences(rate: WinRate, first: str, second: str) -> Iterator[str]:
     """Yield the sentences about the win rate of the arm labelled `first` against `second`."""
-    share = rate.controlled or rate.raw
+    share, percent = rate.controlled or rate.raw, "{:.0%}".format
     yield say(
         "{first} won {raw} of {prompts} prompts against {second} (95% interval {low} to {high}; ties count as half).",
         first=first,
@@ -295,3 +270,76 @@ def _rate_sentences(rate: WinRate, first: str, second: str, percent: Callable[[f
         yield say("This judge preferred {name} on these prompts.", name=first if share.low > 0.5 else second)
     else:
         yield say("The interval contains 50%, so there is no clear preference.")
+
+
+COLUMNS = (
+    "prompt", "seed", "first_arm", "second_arm", "first_answer", "second_answer", "verdict_first_shown_first",
+    "verdict_second_shown_first", "score_of_first", "orders_agree", "identical",
+)  # fmt: skip
+
+
+def _as_json(found: JudgeProgress, judge: Judge) -> str:
+    """Return the judge, the win rates with their intervals, the ties, and every prompt with both verdicts."""
+    judged = [row for row in found.rows if row.score is not None]
+    values = {
+        "judge": {"base_url": judge.base_url, "model": judge.model, "instructions": INSTRUCTIONS},
+        "arms": list(found.between),
+        "prompts": found.prompts,
+        "judged": len(judged),
+        "ties": sum(set(row.verdicts) == {TIE} for row in judged),
+        "orders_disagree": sum(not row.agrees for row in judged),
+        "identical": found.identical,
+        "unreadable": found.unreadable,
+        "win_rate_of_first": None if found.rate is None else _rate(found.rate),
+        "rows": [dict(zip(COLUMNS, _table_row(row, found.between), strict=True)) for row in found.rows],
+    }
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def _rate(rate: WinRate) -> dict[str, Any]:
+    return {
+        "prompts": rate.prompts,
+        "raw": asdict(rate.raw),
+        "controlled_for_length": None if rate.controlled is None else asdict(rate.controlled),
+        "agreement_of_orders": rate.agreement,
+        "first_is_longer": rate.longer,
+    }
+
+
+def _as_csv(found: JudgeProgress, judge: Judge) -> str:
+    """Return one line per prompt, with the judge, the answers of both arms and the verdict in each order."""
+    from neftune_core.studies.prompts import spreadsheet_cell
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["judge", *COLUMNS])
+    for row in found.rows:
+        writer.writerow([spreadsheet_cell(value) for value in (judge.model, *_table_row(row, found.between))])
+    return text.getvalue()
+
+
+def _table_row(row: JudgedPrompt, between: tuple[str, str]) -> list[Any]:
+    return [row.prompt, row.seed, *between, *row.answers, *row.verdicts, row.score, row.agrees, row.is_identical]
+
+
+WRITERS: dict[str, Callable[[JudgeProgress, Judge], str]] = {"json": _as_json, "csv": _as_csv}
+
+
+def verdicts_text(found: JudgeProgress, judge: Judge, kind: str) -> str:
+    """Return the verdicts as JSON or CSV.
+
+    Args:
+        found: The verdicts.
+        judge: The judge that gave them.
+        kind: One of `WRITERS`.
+
+    Returns:
+        The text.
+
+    Raises:
+        DataError: If this judge has given no verdict on these arms yet.
+    """
+    sent = [row for row in found.rows if not row.is_identical]
+    if sent and all(row.verdicts[0] is None for row in sent):
+        raise DataError(say("This judge has not judged these two arms yet: press “Judge the answers” first."))
+    return WRITERS[kind](found, judge)

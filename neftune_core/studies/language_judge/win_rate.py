@@ -31,12 +31,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Judged:
-    """The verdicts on one prompt.
+    """The verdicts on one prompt, and the lengths of the first and the second arm's answer in characters.
 
-    Attributes:
-        score: Share of the two orders in which the first arm won; a tie counts as one half.
-        lengths: Lengths of the first and the second arm's answer, in characters.
-        agrees: Whether the judge gave the same verdict in both orders.
+    The score is the share of the two orders in which the first arm won, with a tie counted as one half. `agrees` is
+    true if both orders gave the same verdict.
     """
 
     score: float
@@ -63,22 +61,14 @@ class WinRate:
     longer: float
 
 
-def win_rate(judged: Sequence[Judged], *, resamples: int = RESAMPLES) -> WinRate | None:
-    """Compute the win rates of the first arm.
-
-    Args:
-        judged: The verdicts, one entry per prompt.
-        resamples: Number of bootstrap samples of the prompts.
-
-    Returns:
-        The raw and the length-controlled win rate with 95% intervals; None for fewer than two prompts.
-    """
+def win_rate(judged: Sequence[Judged]) -> WinRate | None:
+    """Compute the raw and the length-controlled win rate of the first arm; None for fewer than two prompts."""
     if len(judged) < FEWEST_PROMPTS:
         return None
     scores = np.array([one.score for one in judged])
     lengths = np.array([one.lengths for one in judged], dtype=np.float64)
     differences = lengths[:, 0] - lengths[:, 1]
-    draws = np.random.default_rng(0).multinomial(len(judged), np.full(len(judged), 1 / len(judged)), size=resamples)
+    draws = np.random.default_rng(0).multinomial(len(judged), np.full(len(judged), 1 / len(judged)), size=RESAMPLES)
     weights = np.concatenate([np.ones((1, len(judged))), draws])
     controlled = None
     if differences.std() > 0:

@@ -18,13 +18,7 @@ PATIENCE_SECONDS = 0.4
 
 @contextmanager
 def claiming(path: Path) -> Iterator[bool]:
-    """Lock the file at `path` during the block, and yield whether the lock was acquired.
-
-    The file is created if missing.
-
-    Raises:
-        OSError: If the file cannot be written.
-    """
+    """Lock the file at `path`, created if missing, during the block; yield whether the lock was acquired."""
     lock = acquire_lock(path, timeout=PATIENCE_SECONDS, poll_interval=0.02)
     if lock is None:
         yield False

@@ -35,7 +35,7 @@ def require_space(root: Path, owner: str, limits: Limits, more: int = 0) -> None
         )
     allowed = limits.visitor_gigabytes
     if owner and allowed:
-        mine = bytes_of(owner, root) + more
+        mine = _bytes_of(owner, root) + more
         if mine > allowed * 1e9:
             raise DoesNotFit(
                 say(
@@ -60,19 +60,11 @@ def bytes_left(root: Path, owner: str, limits: Limits) -> int:
     """
     left = limits.disk_gigabytes * 1e9 - folder_bytes(root)
     if owner and limits.visitor_gigabytes:
-        left = min(left, limits.visitor_gigabytes * 1e9 - bytes_of(owner, root))
+        left = min(left, limits.visitor_gigabytes * 1e9 - _bytes_of(owner, root))
     return max(0, round(left))
 
 
-def bytes_of(owner: str, root: Path) -> int:
-    """Return the total size of a visitor's records.
-
-    Args:
-        owner: Key of the visitor.
-        root: Folder of all records.
-
-    Returns:
-        Bytes; 0 for the command line.
-    """
+def _bytes_of(owner: str, root: Path) -> int:
+    """Return the total size of a visitor's records in bytes; 0 for the command line."""
     mine = owner_hash(owner)
     return sum(folder_bytes(folder) for folder in record_folders(root) if mine and owner_of(folder) == mine)

@@ -21,12 +21,12 @@ def damages(record: Record, log: Log) -> list[str]:
         One sentence per fault.
     """
     found = [*_settings(record), *_log(log)]
-    saved = {(event.get("seed"), arm) for event in log.events if event["event"] == "saved" for arm in _arms(event)}
+    saved = {(one.get("seed"), arm) for one in log.events if one["event"] == "saved" for arm in one.get("arms", {})}
     kept_as = later("{arm} (seed {seeds})")
     lost = [
-        say(kept_as, arm=arm_label(str(arm)), seeds=seed)
+        say(kept_as, arm=arm_label(arm), seeds=seed)
         for seed, arm in sorted(saved, key=str)
-        if not _has_weights(record, arm, seed)
+        if not isinstance(seed, int) or not is_saved(record.arm_folder(arm, seed))
     ]
     if lost:
         found.append(
@@ -94,12 +94,3 @@ def _log(log: Log) -> list[str]:
     if any(event.get("seed") not in started for event in log.events if event["event"] == "step"):
         found.append(say("The beginning of the log is missing."))
     return found
-
-
-def _arms(event: dict[str, object]) -> list[str]:
-    arms = event.get("arms")
-    return [str(arm) for arm in arms] if isinstance(arms, dict) else []
-
-
-def _has_weights(record: Record, arm: str, seed: object) -> bool:
-    return isinstance(seed, int) and is_saved(record.arm_folder(arm, seed))

@@ -18,7 +18,7 @@ import numpy as np
 from neftune_core.durable import write_whole
 from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.evaluation.statistics import Floats
-from neftune_core.studies.records.log import append, finite, parsed
+from neftune_core.studies.records.log import finite, parsed
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.records.schema import metrics_of
 
@@ -26,29 +26,6 @@ METRICS, EXAMPLES = "metrics.json", "examples.jsonl"
 
 Sampled = dict[str, dict[str, RowMeasures]]
 """Row measures by sample (`train`, `held_out`) and arm, each with one slot."""
-
-
-def write_rows(record: Record, seed: int, step: int, samples: Mapping[str, Any]) -> None:
-    """Append the row measures of an evaluation.
-
-    Args:
-        record: The record.
-        seed: The seed.
-        step: The step.
-        samples: Row measures of every arm, by sample.
-    """
-    append(record.folder / EXAMPLES, {"kind": "rows", "seed": seed, "step": step, "samples": dict(samples)})
-
-
-def write_answers(record: Record, seed: int, samples: Mapping[str, Any]) -> None:
-    """Append the measured answers of a seed.
-
-    Args:
-        record: The record.
-        seed: The seed.
-        samples: For each sample, `texts` and `scores` by arm.
-    """
-    append(record.folder / EXAMPLES, {"kind": "answers", "seed": seed, "samples": dict(samples)})
 
 
 def write_metrics(record: Record, seed: int, numbers: Mapping[str, Any]) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from neftune_core.bounded_io import count_of
 from neftune_core.language import later
 from neftune_core.studies.records.log import Event
+from neftune_core.studies.records.owners import FileCache
 from neftune_core.studies.records.record import ENDINGS, LOG, Record
 
 INTERRUPTED = later(
@@ -42,11 +40,8 @@ class Status:
     Attributes:
         state: A key of `WORDS`.
         place: Position in the queue, from 1; 0 if the study is not waiting.
-        step: Steps done over all seeds.
         steps: Total number of steps over all seeds.
         seed_number: Number of the current seed, from 1; 0 before the first.
-        seeds: Number of seeds.
-        tokens_per_second: Tokens per second, summed over the arms.
         seconds_left: Estimated time left, in seconds; None if unknown.
         message: Message of the event that ended the study, if any.
         losses: Training losses of the last step by arm, in nats per token, without diverged arms.
@@ -78,14 +73,7 @@ class Status:
 class StudyProgress:
     """Progress computed from the events passed to `follow`.
 
-    Attributes:
-        state: "preparing", "running" or "answering"; at the end one of `ENDINGS`.
-        seeds: Number of seeds.
-        seed_number: Number of the current seed, from 1; 0 before the first.
-        step_of_seed: Steps done with the current seed.
-        steps_of_seed: Total number of steps per seed; 0 if unknown.
-        message: Message of the event that ended the study; "" for none.
-        losses: Training losses of the last step by arm, in nats per token, without diverged arms.
+    `step_of_seed` and `steps_of_seed` (0 if unknown) count the steps of the current seed; see `Status` for the others.
     """
 
     state: str = "preparing"
@@ -126,18 +114,20 @@ class StudyProgress:
             self.state = "answering"
         if name == "step":
             self._clock.follow(count_of(event, "tokens") * len(event["arms"]))
-            self.losses = {arm: found["loss"] for arm, found in event["arms"].items() if _is_finite(found.get("loss"))}
+            losses = {arm: found.get("loss") for arm, found in event["arms"].items()}
+            self.losses = {arm: loss for arm, loss in losses.items() if loss is not None and math.isfinite(loss)}
 
     def status(self, *, stopping: bool = False) -> Status:
         """Return the status; `stopping` replaces the state with "stopping"."""
-        speed = self._clock.steps_per_second
+        clock = self._clock
+        speed = clock.per_second(clock.steps)
         return Status(
             state="stopping" if stopping else self.state,
             step=self.step,
             steps=self.steps,
             seed_number=self.seed_number,
             seeds=self.seeds,
-            tokens_per_second=self._clock.tokens_per_second,
+            tokens_per_second=clock.per_second(clock.tokens),
             seconds_left=(self.steps - self.step) / speed if speed else None,
             message=self.message,
             losses=dict(self.losses),
@@ -163,19 +153,9 @@ class _Clock:
             self.steps, self.tokens = self.steps + 1, self.tokens + tokens
         self.last_time = now
 
-    @property
-    def steps_per_second(self) -> float:
+    def per_second(self, count: int) -> float:
         seconds = self.last_time - self.first_time
-        return self.steps / seconds if seconds > 0 else 0.0
-
-    @property
-    def tokens_per_second(self) -> float:
-        seconds = self.last_time - self.first_time
-        return self.tokens / seconds if seconds > 0 else 0.0
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+        return count / seconds if seconds > 0 else 0.0
 
 
 def as_clock(seconds: float) -> str:
@@ -200,9 +180,12 @@ def before_run(record: Record) -> StudyProgress:
     return found
 
 
+_cache: FileCache[StudyProgress] = FileCache(2_000)
+
+
 def of_record(record: Record) -> Status:
     """Return the status of a study that is not in the queue of this process."""
-    found = _of_log(record)
+    found = _cache.get(record.folder / LOG, lambda: of_events(record.events())) or StudyProgress()
     if found.state in ENDINGS:
         state, message = found.state, found.message
     elif record.is_running():
@@ -212,26 +195,3 @@ def of_record(record: Record) -> Status:
     return Status(
         state, 0, found.step, found.steps, found.seed_number, found.seeds, message=message, losses=found.losses
     )
-
-
-REMEMBERED = 2_000
-_progress: OrderedDict[Path, tuple[tuple[int, int, int], StudyProgress]] = OrderedDict()
-_guard = threading.Lock()
-
-
-def _of_log(record: Record) -> StudyProgress:
-    """Return the progress from a record's log, cached until the log changes."""
-    try:
-        about = (record.folder / LOG).stat()
-    except OSError:
-        return StudyProgress()
-    stamp = about.st_ino, about.st_mtime_ns, about.st_size
-    with _guard:
-        known = _progress.get(record.folder)
-    found = known[1] if known and known[0] == stamp else of_events(record.events())
-    with _guard:
-        _progress[record.folder] = stamp, found
-        _progress.move_to_end(record.folder)
-        if len(_progress) > REMEMBERED:
-            _progress.popitem(last=False)
-    return found

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import date
@@ -148,11 +148,14 @@ class Record:
         """Raise `RecordError` if this record cannot be run because it is damaged or from a newer version."""
         if self.is_newer:
             raise RecordError(say("This record was made by a newer version of the lab: continue it with that version."))
+        self._require_owner()
+        _ = self.study
+
+    def _require_owner(self) -> None:
         if "owner" not in self.about:
             raise RecordError(
                 say("The owner of the record {record} is unknown: its record.json is damaged.", record=self.id)
             )
-        _ = self.study
 
     @property
     def is_newer(self) -> bool:
@@ -161,9 +164,8 @@ class Record:
         return "format" in unusable or about.get("format", FORMAT) > FORMAT
 
     def append(self, event: Event) -> None:
-        """Append one event with the current time.
-
-        Steps are flushed to disk with the next checkpoint, and all other events immediately.
+        """Append an event with the current time; steps reach the disk with the next checkpoint, other events
+        immediately.
         """
         append(self.folder / LOG, {"time": round(time.time(), 3), **event}, flushed=event["event"] != "step")
 
@@ -227,10 +229,7 @@ class Record:
 
     def update_about(self, **values: Any) -> None:
         """Add values to `record.json`; raise `RecordError` if the file is damaged, so that the owner is not lost."""
-        if "owner" not in self.about:
-            raise RecordError(
-                say("The owner of the record {record} is unknown: its record.json is damaged.", record=self.id)
-            )
+        self._require_owner()
         text = json.dumps(finite({**self.about, **values}), indent=2, ensure_ascii=False)
         write_whole(self.folder / "record.json", text)
 
@@ -299,9 +298,6 @@ def new_record(study: StudySettings, owner: str, limits: Limits | None, folder: 
 
     Yields:
         The record.
-
-    Raises:
-        LabError: If a file of the study cannot be used, or the disk limit is exceeded.
     """
     limits, root = limits or Limits(), folder or runs_folder()
     check_rows(study, limits)
@@ -330,26 +326,21 @@ def write_about(record: Record, owned_by: str, day: date | None = None) -> None:
     write_whole(record.folder / "record.json", json.dumps(about, indent=2))
 
 
-def find_same(study: StudySettings, owner: str, *, folder: Path | None = None) -> Record | None:
+def find_same(study: StudySettings, owner: str) -> Record | None:
     """Find the owner's newest record of the same study.
 
     Args:
         study: The study.
         owner: Key of the visitor; empty for the command line.
-        folder: Folder of all records; None for the default.
 
     Returns:
         The record, or None.
     """
     key = study_key(study)
-    for record in owned_records(owner, folder=folder):
-        if record.is_sweep or owner_of(record.folder) != owner_hash(owner):
-            continue
-        try:
-            if study_key(record.study) == key:
+    for record in own_records(owner):
+        with suppress(RecordError):
+            if not record.is_sweep and study_key(record.study) == key:
                 return record
-        except RecordError:
-            continue
     return None
 
 
@@ -358,13 +349,12 @@ def runs_folder() -> Path:
     return home() / "runs"
 
 
-def find(record_id: str | None, owner: str | None, *, folder: Path | None = None) -> Record:
+def find(record_id: str | None, owner: str | None) -> Record:
     """Find a record by its id.
 
     Args:
         record_id: Id of the record.
         owner: Key of the visitor; None for the command line, which may read every record.
-        folder: Folder of all records; None for the default.
 
     Returns:
         The record.
@@ -373,7 +363,7 @@ def find(record_id: str | None, owner: str | None, *, folder: Path | None = None
         RecordError: If no such record exists, or it belongs to another visitor.
     """
     record_id = record_id or ""
-    record = Record((folder or runs_folder()) / record_id)
+    record = Record(runs_folder() / record_id)
     if SAFE_ID.fullmatch(record_id) and record.folder.is_dir() and (owner is None or record.belongs_to(owner)):
         return record
     raise RecordError(
@@ -387,14 +377,11 @@ def all_records(*, folder: Path | None = None) -> list[Record]:
     return [Record(path) for path in record_folders(folder or runs_folder())]
 
 
-def owned_records(owner: str, *, folder: Path | None = None) -> list[Record]:
-    """Return the records that a visitor may see, newest first.
+def owned_records(owner: str) -> list[Record]:
+    """Return the records that a visitor may see, newest first."""
+    return [record for record in all_records() if record.belongs_to(owner)]
 
-    Args:
-        owner: Key of the visitor.
-        folder: Folder of all records; None for the default.
 
-    Returns:
-        The records.
-    """
-    return [record for record in all_records(folder=folder) if record.belongs_to(owner)]
+def own_records(owner: str) -> list[Record]:
+    """Return the records of exactly this owner, "" for the command line, newest first."""
+    return [record for record in all_records() if owner_of(record.folder) == owner_hash(owner)]

@@ -35,14 +35,7 @@ def remove(record: Record) -> None:
 
 
 def discard(record: Record) -> None:
-    """Remove a record; `restore` can undo this for `UNDO_SECONDS`.
-
-    Args:
-        record: The record.
-
-    Raises:
-        RecordError: If the record is running.
-    """
+    """Remove a record; `restore` can undo this for `UNDO_SECONDS`. Raise `RecordError` if the record is running."""
     aside = record.folder.with_name(f"{DISCARDED}{record.id}")
     _move_aside(record, aside)
     if not aside.exists():
@@ -54,13 +47,12 @@ def discard(record: Record) -> None:
     late.start()
 
 
-def restore(record_id: str, owner: str, *, folder: Path | None = None) -> Record:
+def restore(record_id: str, owner: str) -> Record:
     """Restore a discarded record.
 
     Args:
         record_id: Id of the record.
         owner: Key of the visitor who discarded it.
-        folder: Folder of all records; None for the default.
 
     Returns:
         The record.
@@ -68,7 +60,7 @@ def restore(record_id: str, owner: str, *, folder: Path | None = None) -> Record
     Raises:
         RecordError: If the record was discarded too long ago, or belongs to another visitor.
     """
-    root = folder or runs_folder()
+    root = runs_folder()
     aside, record = Record(root / f"{DISCARDED}{record_id}"), Record(root / record_id)
     if not SAFE_ID.fullmatch(record_id) or not aside.folder.is_dir() or not aside.belongs_to(owner):
         raise RecordError(say("This study can no longer be restored: it was discarded more than 10 minutes ago."))
@@ -94,10 +86,7 @@ def _move_aside(record: Record, aside: Path) -> None:
 
 
 def remove_unstarted(record: Record) -> bool:
-    """Remove a record that failed before its first step, and return whether it was removed.
-
-    The reason for the failure remains available from `failure_text`.
-    """
+    """Remove a record that failed before its first step, and return whether it was; `failure_text` keeps the reason."""
     ending = record.ending() or {}
     if ending.get("event") != "failed" or _has_steps(record):
         return False
@@ -111,7 +100,7 @@ def _has_steps(record: Record) -> bool:
     return any(event["event"] == "step" for one in (record, *studies) for event in one.events())
 
 
-def sweep(limits: Limits, busy: Collection[str] = (), *, folder: Path | None = None) -> list[str]:
+def sweep(limits: Limits, busy: Collection[str] = ()) -> list[str]:
     """Remove visitors' records older than `record_days`, and the oldest records of visitors over `visitor_gigabytes`.
 
     Running records and those of the command line are never removed. The size limit never removes a visitor's newest
@@ -120,43 +109,34 @@ def sweep(limits: Limits, busy: Collection[str] = (), *, folder: Path | None = N
     Args:
         limits: Limits of this server.
         busy: Ids of records in use.
-        folder: Folder of all records; None for the default.
 
     Returns:
         Ids of the removed records.
     """
-    root = folder or runs_folder()
+    root = runs_folder()
     for left in [*root.glob(f"{REMOVED}*"), *root.glob(f"{IMPORTING}*")]:
         if not is_claimed(left / CLAIM):  # a running import holds the claim
             shutil.rmtree(left, ignore_errors=True)
     _delete_discarded(root)
     if not limits.record_days and not limits.visitor_gigabytes:
         return []
-    idle = [record for record in all_records(folder=folder) if record.is_owned and record.id not in busy]
+    idle = [record for record in all_records() if record.is_owned and record.id not in busy]
     chosen = [record for record in [*_old(idle, limits), *_heavy(idle, limits)] if not record.is_running()]
     for record in chosen:
         remove(record)
     return [record.id for record in chosen]
 
 
-def remove_old(days: float, *, folder: Path | None = None) -> dict[str, int]:
-    """Remove all records that are not running and have not been written to for some days.
-
-    Args:
-        days: Minimum number of days since the last write.
-        folder: Folder of all records; None for the default.
-
-    Returns:
-        Size of each removed record in bytes, by id.
-    """
-    idle = (record for record in all_records(folder=folder) if not record.is_running())
+def remove_old(days: float) -> dict[str, int]:
+    """Remove records that do not run and were not written to for some days; return the removed bytes by id."""
+    idle = (record for record in all_records() if not record.is_running())
     old = {record: folder_bytes(record.folder) for record in idle if _age_days(record) > days}
     for record in old:
         remove(record)
     return {record.id: size for record, size in old.items()}
 
 
-def last_written(record: Record) -> float:
+def _last_written(record: Record) -> float:
     """Return the time of the last event, or of creation if there is none, in seconds since 1970."""
     try:
         return (record.folder / "events.jsonl").stat().st_mtime
@@ -172,13 +152,12 @@ def _old(records: list[Record], limits: Limits) -> list[Record]:
 
 
 def _age_days(record: Record) -> float:
-    return (time.time() - last_written(record)) / DAY_SECONDS
+    return (time.time() - _last_written(record)) / DAY_SECONDS
 
 
 def _heavy(records: list[Record], limits: Limits) -> list[Record]:
-    """Return the records that exceed their visitor's size limit; the newest records use up the limit first.
-
-    `records` must be sorted, newest first.
+    """Return the records, sorted newest first, that exceed their visitor's size limit; the newest use up the limit
+    first.
     """
     if not limits.visitor_gigabytes:
         return []

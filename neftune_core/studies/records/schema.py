@@ -7,6 +7,7 @@ because older and newer versions write different ones.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -101,18 +102,8 @@ class _Continued(_Part):
 class About(_Part):
     """Content of `record.json`.
 
-    Attributes:
-        format: Version of the format.
-        owner: Hash of the owner's key; "" for the command line.
-        created: Time of creation, in seconds since 1970.
-        imported: Whether the record was imported.
-        arms: Noise settings by arm.
-        model: Description of the model.
-        data: Description of the data.
-        samples: Descriptions of the measured samples, by name.
-        machine: Description of the machine.
-        question: Measure and epoch that are judged.
-        continues: Records that this one continues, oldest first.
+    The owner is the hash of the owner's key, "" for the command line. `continues` lists the records that this one
+    continues, oldest first.
     """
 
     format: Count = 1
@@ -163,14 +154,8 @@ class _Answer(_Part):
 
 
 class AnswerLine(_Part):
-    """One line of `answers.jsonl`: a prompt with the answer of each arm.
-
-    Attributes:
-        prompt: The prompt.
-        reference: The expected answer, if any.
-        seed: Seed of the arms.
-        sample: Number of this answer, if several were generated per prompt.
-        arms: Answers by arm.
+    """One line of `answers.jsonl`: a prompt with the answer of each arm; `sample` numbers several answers to one
+    prompt.
     """
 
     prompt: str
@@ -186,14 +171,7 @@ class _Robustness(_Part):
 
 
 class SeedMetrics(_Part):
-    """The entry of one seed in `metrics.json`.
-
-    Attributes:
-        arms: Values by arm and measure.
-        robustness: Robustness to noise by kind of noise.
-        signatures: Signatures of the measures.
-        samples: Descriptions of the measured samples, by name.
-    """
+    """The entry of one seed in `metrics.json`; `samples` describes the measured samples."""
 
     arms: Annotated[dict[Name, dict[Name, Number]], Field(max_length=200)] = {}
     robustness: dict[Name, _Robustness] = {}
@@ -207,36 +185,27 @@ COUNTED = ("step", "evaluated")
 
 def event_of(line: bytes) -> dict[str, Any] | None:
     """Parse a line of a log; return None if it is not a valid event."""
+    return _valid(line, lambda entry: _Counted if entry.get("event") in COUNTED else _Event)
+
+
+def answer_of(line: bytes) -> dict[str, Any] | None:
+    """Parse a line of `answers.jsonl`; return None if it is not a valid answer."""
+    return _valid(line, lambda entry: AnswerLine)
+
+
+def _valid(line: bytes, model: Callable[[dict[str, Any]], type[BaseModel]]) -> dict[str, Any] | None:
     try:
         entry = read_json(line, LOG_VALUES)
-        (_Counted if isinstance(entry, dict) and entry.get("event") in COUNTED else _Event).model_validate(entry)
+        (model(entry) if isinstance(entry, dict) else _Part).model_validate(entry)
     except (ValueError, TypeError):  # pydantic errors are ValueErrors
         return None
     return dict(entry)
 
 
-def answer_of(line: bytes) -> dict[str, Any] | None:
-    """Parse a line of `answers.jsonl`; return None if it is not a valid answer."""
-    try:
-        entry = read_json(line, LOG_VALUES)
-        AnswerLine.model_validate(entry)
-    except ValueError:
-        return None
-    return dict(entry)
-
-
 def about_of(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Read `record.json`.
+    """Return the valid parts of `record.json`, and the names of the invalid ones.
 
-    Args:
-        path: The file.
-
-    Returns:
-        Its valid parts, and the names of the invalid ones.
-
-    Raises:
-        OSError: If the file cannot be read.
-        ValueError: If it is too large or not a JSON object.
+    Raise `OSError` if the file cannot be read, and `ValueError` if it is too large or not a JSON object.
     """
     found = read_json(read_file(path, SETTINGS_BYTES), SETTINGS_VALUES, odd_numbers=True)
     if not isinstance(found, dict):
@@ -250,17 +219,9 @@ def about_of(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def metrics_of(path: Path) -> dict[str, dict[str, Any]]:
-    """Read `metrics.json`.
+    """Return the measures in `metrics.json` by seed (the number as text), without invalid entries.
 
-    Args:
-        path: The file.
-
-    Returns:
-        Measures by seed (the number as text), without invalid entries.
-
-    Raises:
-        OSError: If the file cannot be read.
-        ValueError: If it is too large or has no seeds.
+    Raise `OSError` if the file cannot be read, and `ValueError` if it is too large or has no seeds.
     """
     found = read_json(read_file(path, METRICS_BYTES), METRICS_VALUES)
     seeds = found.get("seeds") if isinstance(found, dict) else None

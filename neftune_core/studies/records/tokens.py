@@ -26,11 +26,8 @@ class TokenLine(BaseModel):
     """One line of `tokens.jsonl`.
 
     Attributes:
-        seed: The seed.
         part: "held_out" or "train" for a row of the data; "written" for an answer that an arm generated.
         row: Number of the row or answer, from 1.
-        prompt: The message before the answer.
-        tokens: Text of each answer token.
         kinds: Kind of each answer token, a key of `TOKEN_KINDS`.
         losses: Loss of each answer token in nats, by arm.
         arm: Arm that generated the answer; "" for rows of the data.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from neftune_core.data.formats.files import check_file
@@ -15,20 +16,34 @@ FILE = "file:"
 FILE_PARTS = ("source", "held_out_source")
 
 
+def row_files(study: StudySettings) -> dict[str, Path]:
+    """Return the row files of a study by part."""
+    sources = {part: str(getattr(study.data, part)) for part in FILE_PARTS}
+    return {part: Path(source.removeprefix(FILE)) for part, source in sources.items() if source.startswith(FILE)}
+
+
+def with_sources(study: StudySettings, sources: Mapping[str, str]) -> StudySettings:
+    """Replace sources of a study's rows.
+
+    Args:
+        study: The study.
+        sources: New sources by part.
+
+    Returns:
+        The study with these sources.
+    """
+    return study.model_copy(update={"data": study.data.model_copy(update=sources)})
+
+
 def check_rows(study: StudySettings, limits: Limits) -> None:
-    """Check the row files of a study.
+    """Raise a `LabError` if a row file of a study is missing, too large or of an unknown format.
 
     Args:
         study: The study.
         limits: Limits of this server.
-
-    Raises:
-        LabError: If a file is missing, too large or of an unknown format.
     """
-    for part in FILE_PARTS:
-        path = _file_of(study, part)
-        if path is not None:
-            check_file(path, limits)
+    for path in row_files(study).values():
+        check_file(path, limits)
 
 
 def with_copied_rows(study: StudySettings, folder: Path) -> StudySettings:
@@ -41,16 +56,13 @@ def with_copied_rows(study: StudySettings, folder: Path) -> StudySettings:
     Returns:
         The study, with the paths of the copies relative to `folder`.
     """
-    changed = {}
-    for part in FILE_PARTS:
-        original = _file_of(study, part)
-        if original is None:
-            continue
+    copied = {}
+    for part, original in row_files(study).items():
         kept = folder / "data" / part / _safe_name(original.name)
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(original, kept)
-        changed[part] = f"{FILE}{kept.relative_to(folder).as_posix()}"
-    return study.model_copy(update={"data": study.data.model_copy(update=changed)})
+        copied[part] = f"{FILE}{kept.relative_to(folder).as_posix()}"
+    return with_sources(study, copied)
 
 
 def _safe_name(name: str) -> str:
@@ -68,25 +80,14 @@ def with_absolute_files(study: StudySettings, folder: Path) -> StudySettings:
     Returns:
         The study with absolute paths.
     """
-    changed = {}
-    for part in FILE_PARTS:
-        path = _file_of(study, part)
-        if path is not None and not path.is_absolute():
-            changed[part] = f"{FILE}{(folder / path).resolve()}"
-    return study.model_copy(update={"data": study.data.model_copy(update=changed)})
-
-
-def _file_of(study: StudySettings, part: str) -> Path | None:
-    source: str = getattr(study.data, part)
-    return Path(source.removeprefix(FILE)) if source.startswith(FILE) else None
+    relative = {part: path for part, path in row_files(study).items() if not path.is_absolute()}
+    return with_sources(study, {part: f"{FILE}{(folder / path).resolve()}" for part, path in relative.items()})
 
 
 def study_key(study: StudySettings) -> str:
     """Return a hash of a study and the content of its row files, independent of where the files are."""
-    contents = {}
-    for part in FILE_PARTS:
-        path = _file_of(study, part)
-        if path is not None:
-            contents[part] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
-    data = study.data.model_copy(update=contents)
-    return hashlib.sha256(to_toml(study.model_copy(update={"data": data})).encode()).hexdigest()
+    contents = {
+        part: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
+        for part, path in row_files(study).items()
+    }
+    return hashlib.sha256(to_toml(with_sources(study, contents)).encode()).hexdigest()

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,7 @@ NO_CLASS = later("There is no class with the code {code} here: it is mistyped, o
 
 @dataclass(frozen=True)
 class Student:
-    """A student of a class.
-
-    Attributes:
-        number: Random number from 1, unique in the class.
-        since: Time of joining, in seconds since 1970.
-    """
+    """A student of a class, with a random number unique in the class and the time of joining in seconds since 1970."""
 
     number: int
     since: float
@@ -52,13 +48,9 @@ class Student:
 
 @dataclass(frozen=True)
 class Classroom:
-    """A class.
+    """A class, with the code for joining and the time of creation in seconds since 1970.
 
-    Attributes:
-        code: Code with which students join.
-        teacher: Hash of the teacher's key.
-        created: Time of creation, in seconds since 1970.
-        students: Students by the hash of their key.
+    The teacher and the students are known by the hashes of their keys.
     """
 
     code: str
@@ -75,10 +67,7 @@ class Classroom:
         return self.students.get(owner_hash(owner)) if owner else None
 
     def records(self) -> list[tuple[int, Record]]:
-        """Return the students' numbers and records, newest first.
-
-        Only studies started after joining are included, at most `MOST_STUDIES` per student, and no sweeps.
-        """
+        """Return numbers and records, newest first: at most `MOST_STUDIES` per student since joining, and no sweeps."""
         found: list[tuple[int, Record]] = []
         counts: dict[str, int] = {}
         for folder in record_folders(runs_folder()):
@@ -94,17 +83,7 @@ class Classroom:
 
 
 def make_class(owner: str) -> str:
-    """Create a class.
-
-    Args:
-        owner: Key of the teacher.
-
-    Returns:
-        Its code.
-
-    Raises:
-        RecordError: If the teacher or this server has too many classes.
-    """
+    """Create a class of a teacher and return its code; raise `RecordError` if there are too many."""
     with _locked():
         every = [found for path in _folder().glob("*.json") if (found := _read(path.stem)) is not None]
         mine = [found.code for found in every if found.is_of(owner)]
@@ -116,7 +95,8 @@ def make_class(owner: str) -> str:
         if len(every) >= MOST_CLASSES:
             raise RecordError(say("This server has no room for another class: try again tomorrow."))
         taken = {found.code for found in every}
-        code = next(code for code in _random_codes() if code not in taken)
+        random = ("".join(secrets.choice(LETTERS) for _ in range(6)) for _ in count())
+        code = next(code for code in random if code not in taken)
         _write(Classroom(code, owner_hash(owner), round(time.time(), 3), {}))
         return code
 
@@ -161,9 +141,6 @@ def leave_class(code: str, owner: str) -> None:
     Args:
         code: Its code.
         owner: Key of the student.
-
-    Raises:
-        RecordError: If there is no such class.
     """
     with _changed(code) as found:
         found.students.pop(owner_hash(owner), None)
@@ -184,11 +161,6 @@ def end_class(code: str, owner: str) -> None:
         if not found.is_of(owner):
             raise RecordError(say("Only the teacher who created a class can end it."))
         _path(found.code).unlink(missing_ok=True)
-
-
-def _random_codes() -> Iterator[str]:
-    while True:
-        yield "".join(secrets.choice(LETTERS) for _ in range(6))
 
 
 @contextmanager

@@ -60,9 +60,6 @@ def withdraw(record_id: str, owner: str) -> None:
     Args:
         record_id: Id of the record.
         owner: Key of the visitor.
-
-    Raises:
-        RecordError: If the record is missing, or belongs to someone else.
     """
     (_own(record_id, owner).folder / FILE).unlink(missing_ok=True)
 
@@ -88,17 +85,7 @@ def shared_link(record_id: str, owner: str) -> str | None:
 
 
 def find_shared(link: str) -> Record:
-    """Find the record of a link.
-
-    Args:
-        link: Text that `share` returned.
-
-    Returns:
-        The record.
-
-    Raises:
-        RecordError: If no record is shared under this link.
-    """
+    """Return the record of a link that `share` returned; raise `RecordError` if no record is shared under it."""
     record_id, _, token = link[:LONGEST_LINK].partition(".")
     record = Record(runs_folder() / record_id)
     if SAFE_ID.fullmatch(record_id) and record.folder.is_dir():

@@ -15,11 +15,7 @@ STEERED = "steered"
 
 
 def stopped_arms(events: Iterable[Mapping[str, Any]]) -> dict[Any, dict[str, int]]:
-    """Return the arms that a person stopped, by seed, each with its last step.
-
-    Args:
-        events: Events of one record.
-    """
+    """Return the arms that a person stopped, by seed, each with its last step."""
     found: dict[Any, dict[str, int]] = {}
     for event in events:
         for arm, change in event.get("arms", {}).items() if event["event"] == STEERED else ():
@@ -29,20 +25,12 @@ def stopped_arms(events: Iterable[Mapping[str, Any]]) -> dict[Any, dict[str, int
 
 
 def continued_from(about: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
-    """Return the records that a study continues, oldest first, each with the step at which it ended.
-
-    Args:
-        about: Content of `record.json`.
-    """
+    """Return the records that a study continues, oldest first, each with the step at which it ended."""
     return tuple((str(one["record"]), int(one["step"])) for one in about.get("continues") or ())
 
 
 def strengths(events: Iterable[Mapping[str, Any]]) -> list[tuple[Any, int, float]]:
-    """Return the strength changes of a live study in order, as (seed, last step before the change, strength).
-
-    Args:
-        events: Events of one record.
-    """
+    """Return the strength changes of a live study in order, as (seed, last step before the change, strength)."""
     return [
         (event.get("seed"), event["step"], float(change["strength"]))
         for event in events

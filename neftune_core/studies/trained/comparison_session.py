@@ -30,11 +30,9 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Ballot:
-    """The vote on one line of anonymous columns.
+    """The vote on one line of anonymous columns, for the two arms of `pair` from left to right.
 
-    Attributes:
-        pair: Names of the two arms, from left to right.
-        cast: The vote: "a" (left), "b" (right), "tie" or "both bad"; "" if not cast yet.
+    `cast` is "a" (left), "b" (right), "tie" or "both bad"; "" if not cast yet.
     """
 
     pair: tuple[str, str]
@@ -48,10 +46,7 @@ class ComparisonSession:
     Attributes:
         columns: Identifiers of the columns, from `column_id`.
         arms: Noise settings of the arms by name.
-        prompts: The prompts.
-        lines: The answers so far.
         ballots: One per line if the columns are anonymous, else empty.
-        id: Random identifier.
         earlier: The earlier turns of the conversation, each without its own `earlier`.
         taught: Sentence shown with prompts that have no expected answer; "" for none.
     """
@@ -230,9 +225,6 @@ def answer_prompts(
 
     Yields:
         The comparison so far.
-
-    Raises:
-        InvalidSetting: If `pair` is not two different columns.
     """
     from neftune_core.evaluation.text_measures import with_measures
     from neftune_core.studies.comparison import names_of

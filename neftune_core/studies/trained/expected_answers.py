@@ -11,7 +11,6 @@ from neftune_core.errors import LabError
 from neftune_core.language import say
 
 if TYPE_CHECKING:
-    from neftune_core.data.examples import Example
     from neftune_core.data.preparing import PreparedData
     from neftune_core.studies.comparison import SelectedArm
     from neftune_core.studies.prompts import Prompt
@@ -41,20 +40,13 @@ def expected(
         prepared, _ = prepare(studies[0].data, studies[0].model)
     except LabError:
         return prompts, ""
-    return with_expected(prompts, prepared), taught_by_rows(prepared)
+    return _with_expected(prompts, prepared), _taught_by_rows(prepared)
 
 
-def with_expected(prompts: Sequence[Prompt], prepared: PreparedData) -> list[Prompt]:
+def _with_expected(prompts: Sequence[Prompt], prepared: PreparedData) -> list[Prompt]:
     """Add the expected answer to each prompt that is a row of the data; training rows take precedence.
 
     Only single-turn rows are considered. System messages, letter case and white space are ignored.
-
-    Args:
-        prompts: Typed prompts.
-        prepared: The rows of the study.
-
-    Returns:
-        The prompts, with the answer of the row as `reference`.
     """
     wanted = {_plain(one.text) for one in prompts}
     known: dict[str, str] = {}
@@ -65,12 +57,13 @@ def with_expected(prompts: Sequence[Prompt], prepared: PreparedData) -> list[Pro
     return [replace(one, reference=one.reference or known.get(_plain(one.text), "")) for one in prompts]
 
 
-def taught_by_rows(prepared: PreparedData) -> str:
+def _taught_by_rows(prepared: PreparedData) -> str:
     """Return a sentence with an example row of a data set, for prompts that are not rows of it."""
     example = next((row.example for row in prepared.train if row.example.prompt[-1].role == "user"), None)
     if example is None:
         return say("No expected answer: this prompt is not a row of {title}.", title=prepared.title)
-    prompt, answer = _quoted(example)
+    texts = (" ".join(text.split()) for text in (example.prompt[-1].content, example.response))
+    prompt, answer = (text if len(text) <= LONGEST else text[: LONGEST - 1].rstrip() + "…" for text in texts)
     return say(
         "No expected answer: this prompt is not a row of {title}, which teaches, for example: “{prompt}” → “{answer}”",
         title=prepared.title,
@@ -80,14 +73,7 @@ def taught_by_rows(prepared: PreparedData) -> str:
 
 
 def taught_by_set(data: Mapping[str, Any]) -> str:
-    """Return a sentence, shown with the prompts of a study, on what models learn from a starter set; "" for other data.
-
-    Args:
-        data: Description of the data in a record, with `title`.
-
-    Returns:
-        The sentence.
-    """
+    """Return a sentence on what models learn from the starter set described by `data`; "" for other data."""
     title = str(data.get("title"))
     if title not in STARTERS:
         return ""
@@ -96,10 +82,3 @@ def taught_by_set(data: Mapping[str, Any]) -> str:
 
 def _plain(text: str) -> str:
     return " ".join(text.split()).casefold()
-
-
-def _quoted(example: Example) -> tuple[str, str]:
-    """Return the last user message and the answer of a row, shortened."""
-    texts = (" ".join(text.split()) for text in (example.prompt[-1].content, example.response))
-    prompt, answer = (text if len(text) <= LONGEST else text[: LONGEST - 1].rstrip() + "…" for text in texts)
-    return prompt, answer

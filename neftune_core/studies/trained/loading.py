@@ -23,16 +23,7 @@ from neftune_core.studies.trained.rows import HELD_OUT, TRAIN, TokenLosses
 
 @dataclass(frozen=True, eq=False)
 class TrainedArms:
-    """The trained arms of one seed of a record, with their base model.
-
-    Attributes:
-        record: The record.
-        seed: The seed.
-        loaded: The base model.
-        stack: The arms.
-        names: Names of the arms by slot, the base first.
-        limits: Limits of this server.
-    """
+    """The trained arms of one seed of a record by slot, the base first, with their base model."""
 
     record: Record
     seed: int
@@ -65,9 +56,6 @@ def load_trained(record: Record, seed: int, limits: Limits) -> TrainedArms:
 
     Returns:
         The arms.
-
-    Raises:
-        RecordError: If the record has no stored arms of this seed, or its base model has changed.
     """
     chosen = selected_arms([record], seeds=[seed])
     loaded = base_of(record)
@@ -87,9 +75,6 @@ def measure_tokens(record: Record, seed: int, limits: Limits) -> list[dict[str, 
 
     Returns:
         The stored lines, see `TokenLosses`. The losses of generated answers are measured on their stored text.
-
-    Raises:
-        LabError: If the arms, the base or the rows are missing or have changed.
     """
     arms = load_trained(record, seed, limits)
     losses = TokenLosses(arms.stack, arms.names, arms.batch_size)

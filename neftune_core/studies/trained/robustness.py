@@ -39,12 +39,7 @@ PerRow = list[list[Annotated[float, Field(ge=0)]]]
 
 
 class ArmRows(BaseModel):
-    """Measures of one arm.
-
-    Attributes:
-        losses: Summed response loss in nats, `[strengths][rows]`.
-        hits: Number of response tokens ranked first, `[strengths][rows]`.
-    """
+    """Summed response loss in nats and number of response tokens ranked first, both `[strengths][rows]`, of one arm."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -53,12 +48,9 @@ class ArmRows(BaseModel):
 
 
 class Robustness(BaseModel):
-    """Robustness of the arms of one seed.
+    """Robustness of the arms of one seed, the base first, at several strengths of the noise.
 
-    Attributes:
-        strengths: Strengths of the noise.
-        tokens: Number of response tokens of each held-out row.
-        arms: Measures by arm, the base first.
+    `tokens` contains the number of response tokens of each held-out row.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -86,12 +78,7 @@ class Robustness(BaseModel):
 
 @dataclass(frozen=True)
 class Measuring:
-    """Progress of a measurement.
-
-    Attributes:
-        share: Completed share of the work, from 0 to 1.
-        found: The result; None until the measurement is complete.
-    """
+    """Progress of a measurement: completed share of the work, from 0 to 1, and at the end the result."""
 
     share: float
     found: Robustness | None = None
@@ -130,11 +117,7 @@ def measure_robustness(record: Record, seed: int, limits: Limits) -> Iterator[Me
     for number, strength in enumerate(STRENGTHS, start=1):
         noise = noise_on([ArmNoise(gaussian(strength))] * len(slots)) if strength else None
         with accelerator.held():
-            by_strength.append(
-                row_measures(
-                    arms.stack, sample, slots, batch_size=arms.batch_size, noise=noise, between=accelerator.yield_turn
-                )
-            )
+            by_strength.append(row_measures(arms.stack, sample, slots, batch_size=arms.batch_size, noise=noise))
         yield Measuring(number / len(STRENGTHS))
     rows = by_strength[0]
     kept = np.flatnonzero(rows.tokens)

@@ -36,14 +36,7 @@ Stop = Callable[[], bool]
 
 @dataclass(frozen=True)
 class TokenLosses:
-    """Measures the loss of each answer token for the arms in slots of an `ArmSet`.
-
-    Attributes:
-        stack: The arms.
-        names: Names of the arms by slot.
-        batch_size: Rows per batch.
-        should_stop: Polled before every layer; return true to cancel.
-    """
+    """Measures the loss of each answer token for the arms in slots of an `ArmSet`."""
 
     stack: ArmSet
     names: Mapping[int, str]

@@ -15,14 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from neftune_core.engine.saving import ADAPTER, PREFIX
+from neftune_core.engine.saving import ADAPTER, PREFIX, read_adapter
 from neftune_core.errors import NotAvailable, RecordError
 from neftune_core.language import say
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.sentences import cause
 from neftune_core.studies.records.record import Record
 
 CONTROL = NoiseSettings(strength=0).name
@@ -36,11 +34,9 @@ Factors = dict[str, tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Update:
-    """The adapter update of one layer.
+    """The adapter update of one layer: its Frobenius norm, and its angle in degrees to the control's update.
 
-    Attributes:
-        norm: Frobenius norm of the update.
-        angle: Angle in degrees to the control's update of the same layer; None if either is missing or zero.
+    The angle is None if either update is missing or zero.
     """
 
     norm: float
@@ -66,23 +62,17 @@ def updates(record: Record, seed: int) -> dict[str, dict[str, Update]]:
         raise NotAvailable(say("This study trained all weights: only updates of adapters can be shown."))
     scale = study.training.lora_alpha / study.training.lora_rank
     folders = {name: record.arm_folder(name, seed) for name in study.arms}
-    arms = {name: read_factors(folder) for name, folder in folders.items() if (folder / ADAPTER).is_file()}
+    arms = {name: _read_factors(folder) for name, folder in folders.items() if (folder / ADAPTER).is_file()}
     if not arms:
         raise RecordError(say("The adapters of seed {seed} are not stored in this record.", seed=seed))
     control = arms.get(CONTROL)
     return {name: _by_layer(own, None if own is control else control, scale) for name, own in arms.items()}
 
 
-def read_factors(folder: Path) -> Factors:
+def _read_factors(folder: Path) -> Factors:
     """Return the factors of a stored adapter; raise `RecordError` if it cannot be read."""
-    try:
-        tensors = load_file(folder / ADAPTER)
-    except Exception as error:
-        raise RecordError(
-            say("The adapter {folder!r} cannot be read ({fault}).", folder=str(folder), fault=cause(error))
-        ) from error
     parts: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
+    for name, tensor in read_adapter(folder).items():
         found = _FACTOR.fullmatch(name)
         if found and tensor.dim() == 2:
             parts.setdefault(found[1], {})[found[2]] = tensor.to(torch.float64)

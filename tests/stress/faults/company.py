@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def page_closed(environment: Environment, chance: random.Random) -> str:
     """The watching page is closed during the run and an answer is aborted: the study continues and is complete."""
     from neftune_core.figures.curves import loss_curves
-    from neftune_core.studies.comparison import compare
+    from neftune_core.studies.comparison import compare_arms, comparison_request
 
     record = environment.jobs.submit(environment.study(), OWNER)
-    growing: Any = compare(environment.whole, PROMPTS, environment.limits)
+    growing: Any = compare_arms(*comparison_request(environment.whole, PROMPTS), PROMPTS, environment.limits)
     next(growing)
     watching = record.log()
     while not watching.read() and not environment.jobs.status(record).is_over:
@@ -64,9 +64,9 @@ def shared(environment: Environment, chance: random.Random) -> str:
 
 
 def _answers(environment: Environment, record: Record) -> Any:
-    from neftune_core.studies.comparison import compare
+    from neftune_core.studies.comparison import compare_arms, comparison_request
 
-    return list(compare(record, PROMPTS, environment.limits))[-1]
+    return list(compare_arms(*comparison_request(record, PROMPTS), PROMPTS, environment.limits))[-1]
 
 
 def _looked_at_noise(environment: Environment) -> Any:

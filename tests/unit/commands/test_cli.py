@@ -16,7 +16,7 @@ from neftune_core.cli import parse_arguments
 from neftune_core.commands.data import DataCommand
 from neftune_core.errors import InvalidSetting
 from neftune_core.settings import from_toml
-from neftune_core.studies.records.record import find
+from neftune_core.studies.records.record import Record
 from neftune_core.studies.settings import EXAMPLE, StudySettings
 
 
@@ -56,7 +56,7 @@ def test_the_example_is_a_complete_commented_study_that_trains_and_compares(tmp_
     assert trained.returncode == 0, trained.stderr
     assert "held-out loss" in trained.stdout
     record = next((tmp_path / "home" / "runs").iterdir())
-    assert find(record.name, owner=None, folder=record.parent).study.training.epochs == 0.2
+    assert Record(record).study.training.epochs == 0.2
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("Who lives in the barn?\n", encoding="utf-8")
     answered = neftune_here(

@@ -206,7 +206,7 @@ def test_a_step_waits_for_the_device_three_times_and_once_in_each_pass(
 
 
 def test_a_misplaced_tensor_is_caught(tiny: LoadedModel, gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("neftune_core.noise.batch.draw_units", lambda *_: torch.zeros(4, 1, 32))
+    monkeypatch.setattr("neftune_core.noise.batch._draw_units", lambda *_: torch.zeros(4, 1, 32))
     with pytest.raises(DevicesMet, match="Tensors of two devices meet in aten"):
         losses(made(on_gpu(tiny), FEW, random_rows(10)))
     gpu.faults.clear()

@@ -28,7 +28,7 @@ from neftune_core.errors import InvalidSetting
 from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.catalogue import Workload, estimate
 from neftune_core.models.loading import LoadedModel
-from neftune_core.noise.kinds import draw_unit, noise_key
+from neftune_core.noise.kinds import EMBEDDING_SITE, draw_unit
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.strength import standard_deviation
 from neftune_core.randomness import Purpose, stream
@@ -135,7 +135,7 @@ def consistency(model: Any, rows: list[EncodedExample]) -> tuple[Tensor, Tensor]
     width, found = model.config.hidden_size, []
     for index, row in enumerate(rows):
         clean = token_losses(model, row)[1]
-        unit = torch.from_numpy(draw_unit("uniform", noise_key(SEED, 0, index), row.length, width))
+        unit = torch.from_numpy(draw_unit("uniform", (SEED, 0, index, EMBEDDING_SITE), row.length, width))
         noisy = token_losses(model, row, standard_deviation(5, "alpha", row.length, width) * unit)[1]
         both = functional.kl_div(noisy, clean, log_target=True, reduction="none").sum(-1)
         both = both + functional.kl_div(clean, noisy, log_target=True, reduction="none").sum(-1)
@@ -155,7 +155,7 @@ def noisefit(model: Any, rows: list[EncodedExample]) -> tuple[Tensor, Tensor]:
     width, found = model.config.hidden_size, []
     for index, row in enumerate(rows):
         clean = token_losses(model, row)[1]
-        keys = (noise_key(SEED, 0, index), noise_key(SEED, SECOND_DRAW, index))
+        keys = [(SEED, epoch, index, EMBEDDING_SITE) for epoch in (0, SECOND_DRAW)]
         units = [torch.from_numpy(draw_unit("uniform", key, row.length, width)) for key in keys]
         scale = standard_deviation(5, "alpha", row.length, width)
         one, two = (token_losses(model, row, scale * unit)[1] for unit in units)

@@ -25,7 +25,7 @@ from neftune_core.evaluation.noise_propagation import (
     payload,
 )
 from neftune_core.models.loading import LoadedModel, weights_hash
-from neftune_core.noise.kinds import draw_unit, noise_key
+from neftune_core.noise.kinds import draw_unit
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.sites import Site, noise_sites
 from neftune_core.noise.strength import standard_deviation
@@ -65,7 +65,7 @@ def single_pass(loaded: LoadedModel, found: Propagation, strength: float, epoch:
         if site.number or not strength:
             return vectors
         length, width = vectors.shape[1:]
-        unit = draw_unit("uniform", noise_key(SEED, epoch, 0, site.key), length, width)
+        unit = draw_unit("uniform", (SEED, epoch, 0, site.key), length, width)
         return vectors + torch.from_numpy(unit) * standard_deviation(strength, "alpha", length, width)
 
     inputs = {"input_ids": torch.tensor([IDS])}

@@ -14,7 +14,7 @@ from neftune_core.engine.passes import STRATEGIES
 from neftune_core.evaluation.sensitivity import Sensitivity, measure_sensitivity
 from neftune_core.figures import loss_by_strength
 from neftune_core.models.loading import LoadedModel, weights_hash
-from neftune_core.noise.kinds import KINDS, STEP_MODES, draw_unit, noise_key
+from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS, STEP_MODES, draw_unit
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.strength import standard_deviation
 
@@ -25,7 +25,7 @@ WIDTH = 32
 
 def noise_of(kind: str, place: int, length: int, strength: float) -> np.ndarray:
     """Return the noise of the first epoch on that row at an alpha, `[length, width]`."""
-    unit = draw_unit(kind, noise_key(0, 0, place), length, WIDTH)
+    unit = draw_unit(kind, (0, 0, place, EMBEDDING_SITE), length, WIDTH)
     return unit * np.float32(standard_deviation(strength, "alpha", length, WIDTH))
 
 

@@ -11,8 +11,17 @@ from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, CHRF
 
 from neftune_core.errors import DataError
-from neftune_core.evaluation.overlap import bleu, bleu_score, chrf, chrf_score, tokenizer_for
-from neftune_core.evaluation.rouge import common_run, common_subsequence, rouge_l, units
+from neftune_core.evaluation.overlap import (
+    bleu,
+    bleu_score,
+    chrf,
+    chrf_score,
+    common_run,
+    common_subsequence,
+    rouge_l,
+    tokenizer_for,
+    units,
+)
 from neftune_core.evaluation.text_measures import (
     Reply,
     against_references,

@@ -28,7 +28,7 @@ from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
 from neftune_core.space.account import push_model
-from neftune_core.studies.comparison import compare
+from neftune_core.studies.comparison import compare_arms, comparison_request
 from neftune_core.studies.records.record import Record, create, find
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.studies.study import run_study
@@ -58,7 +58,7 @@ def packed(record: Record, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def answers(record: Record) -> list[dict[str, object]]:
-    *_, last = compare(record, ASK, Limits())
+    *_, last = compare_arms(*comparison_request(record, ASK), ASK, Limits())
     return last
 
 

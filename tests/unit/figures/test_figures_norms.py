@@ -11,7 +11,7 @@ import pytest
 from neftune_core.figures import token_norms
 from neftune_core.figures.noise_views import NOISE_VIEWS, adaptive_illustration, view_layouts
 from neftune_core.figures.norms import deviation, token_effects
-from neftune_core.noise.kinds import KINDS, draw_unit, noise_key
+from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS, draw_unit
 from neftune_core.noise.preview import PADDED_LENGTH, Sentence, preview
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.strength import standard_deviation
@@ -29,7 +29,7 @@ NOISES = [name for name, kind in KINDS.items() if not kind.drops]
 def test_what_is_measured_is_that_of_the_vectors(kind: str, strength: float, unit: str) -> None:
     noise = NoiseSettings(strength=strength, unit=unit, kind=kind)
     added = standard_deviation(strength, unit, LENGTH, WIDTH, SIGNAL) * draw_unit(
-        kind, noise_key(3, 0, 0), LENGTH, WIDTH
+        kind, (3, 0, 0, EMBEDDING_SITE), LENGTH, WIDTH
     )
     noisy, before = CLEAN + added, np.linalg.norm(CLEAN, axis=1)
     found = token_effects(PAYLOAD, noise)

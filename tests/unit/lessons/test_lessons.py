@@ -17,7 +17,7 @@ from neftune_core.lessons.script_variants import RunMeasurements, ScriptVariant
 from neftune_core.lessons.snippet import run_script
 from neftune_core.models.loading import load, weights_hash
 from neftune_core.models.settings import ModelSettings
-from neftune_core.noise.kinds import draw_unit, noise_key
+from neftune_core.noise.kinds import EMBEDDING_SITE, draw_unit
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.records.record import Record, create
@@ -163,7 +163,7 @@ def test_the_norms_that_are_shown_are_those_of_the_noise_that_trained(tmp_path: 
     assert len(found["epochs"]) == round(study.training.epochs)
     length, width = clean.shape
     for epoch in (0, 2):
-        unit = torch.from_numpy(draw_unit("uniform", noise_key(4, epoch, 2), length, width))
+        unit = torch.from_numpy(draw_unit("uniform", (4, epoch, 2, EMBEDDING_SITE), length, width))
         noisy = clean + 15 / math.sqrt(3 * length * width) * unit
         assert found["epochs"][epoch]["uniform-alpha-15"] == pytest.approx(noisy.norm(dim=1).tolist(), abs=1e-3)
 

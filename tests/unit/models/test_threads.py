@@ -19,9 +19,8 @@ from neftune_core.models.catalogue import TimeCalibration, store_calibration, st
 from neftune_core.models.loading import load
 from neftune_core.models.threads import IdlePool, adapts, default_threads, fixed_threads, prepare_waiting
 from neftune_core.settings import Limits
-from neftune_core.studies import calibration
-from neftune_core.studies.calibration import StepTimer
-from neftune_core.studies.planning import memory_and_time
+from neftune_core.studies import planning
+from neftune_core.studies.planning import StepTimer, memory_and_time
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.studies.study import run_study
@@ -174,7 +173,7 @@ def test_an_estimate_moves_with_the_last_run_and_its_two_parts_apart(
     loaded = load(SHORT.model)
     prepared = prepare(SHORT.data, loaded.tokenizer, Limits())
     clock = [100.0]
-    monkeypatch.setattr(calibration, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(planning, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     stack = SimpleNamespace(loaded=loaded)
     run: Any = SimpleNamespace(study=SHORT, prepared=prepared, names=list(SHORT.arms), stack=stack, total=12)
 

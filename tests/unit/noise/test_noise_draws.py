@@ -10,11 +10,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from page_numbers import equivalents
 
 from neftune_core.errors import InvalidSetting
-from neftune_core.noise.kinds import KINDS, draw_unit, draw_unit_into
-from neftune_core.noise.strength import UNITS, equivalents, standard_deviation
-from neftune_core.randomness import Purpose
+from neftune_core.noise.kinds import KINDS, draw_unit
+from neftune_core.noise.strength import UNITS, standard_deviation
+from neftune_core.randomness import Purpose, stream
 
 SAMPLE = (400, 1000)
 NOISES = sorted(name for name, kind in KINDS.items() if not kind.drops)
@@ -93,7 +94,7 @@ def test_a_draw_leaves_the_global_generators_as_they_were(kind: str) -> None:
 def test_a_draw_written_in_place_is_the_same(kind: str) -> None:
     width = 1 if KINDS[kind].drops else 16
     place = np.full((3, 10, width), 7, dtype=np.float32)
-    draw_unit_into(place[1, 2:8], kind, (7, 1, 5, 0))
+    KINDS[kind].draw(stream(Purpose.NOISE, 7, 1, 5, 0), place[1, 2:8])
     assert np.array_equal(place[1, 2:8], draw_unit(kind, (7, 1, 5, 0), 6, 16))
     place[1, 2:8] = 7
     assert np.array_equal(place, np.full_like(place, 7))  # nothing beside it

@@ -13,7 +13,7 @@ import torch
 
 from neftune_core.errors import InvalidSetting
 from neftune_core.figures.norms import token_effects
-from neftune_core.noise.kinds import KINDS, draw_unit, noise_key
+from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS, draw_unit
 from neftune_core.noise.names import KIND_WORDS
 from neftune_core.noise.nearest import CHANGES, changes, nearest_tokens
 from neftune_core.noise.preview import (
@@ -53,7 +53,7 @@ SENTENCE = Sentence(
     about={"model": "invented"},
 )
 PAYLOAD = preview(SENTENCE, seed=3)
-UNITS = {name: draw_unit(name, noise_key(3, 0, 0), LENGTH, WIDTH) for name in KINDS}
+UNITS = {name: draw_unit(name, (3, 0, 0, EMBEDDING_SITE), LENGTH, WIDTH) for name in KINDS}
 
 
 @pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if not kind.drops])

@@ -26,7 +26,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.space import gpu_seconds, zero_gpu
 from neftune_core.space.profiles import PROFILES, host_profile
-from neftune_core.studies.comparison import SelectedArm, compare, compare_arms, comparison_request, passes
+from neftune_core.studies.comparison import SelectedArm, compare_arms, comparison_request, passes
 from neftune_core.studies.prompts import Prompt
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE, StudySettings
@@ -296,7 +296,7 @@ def test_answers_in_a_call_are_those_without(platform: Platform) -> None:
     asked = comparison_request(record, ASK)
     for lines in gpu.answers(*asked, ASK, Limits()):  # noqa: B007 - the last one is the whole
         pass
-    *_, alone = compare(record, ASK, Limits())
+    *_, alone = compare_arms(*comparison_request(record, ASK), ASK, Limits())
     assert lines == alone
     (record.arm_folder("control", 0) / "adapter_model.safetensors").unlink()
     for arm in record.arms:

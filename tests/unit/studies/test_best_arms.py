@@ -23,7 +23,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.comparison import has_arm, saved_arms, saved_best, selected_arms
 from neftune_core.studies.judging import outcomes_of
-from neftune_core.studies.records.disk_quota import bytes_of
+from neftune_core.studies.records.disk_quota import _bytes_of
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.records.removal import remove
 from neftune_core.studies.settings import StudySettings
@@ -119,7 +119,7 @@ def test_keeping_the_best_changes_no_number(record: Record, tmp_path: Path) -> N
 def test_the_best_counts_as_the_owners_disk_space(record: Record) -> None:
     best = record.arm_folder("control@best", 0)
     assert best != record.arm_folder("control", 0)
-    assert bytes_of("ann", record.folder.parent) == folder_bytes(record.folder)
+    assert _bytes_of("ann", record.folder.parent) == folder_bytes(record.folder)
     assert folder_bytes(record.folder) > folder_bytes(record.folder / "arms") > 2 * folder_bytes(best)
 
 

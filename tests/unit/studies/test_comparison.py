@@ -19,8 +19,8 @@ from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.studies.comparison import (
     BASE,
     SelectedArm,
-    compare,
     compare_arms,
+    comparison_request,
     names_of,
     selected_arms,
 )
@@ -68,7 +68,8 @@ def test_arms_of_two_records_answer_together_as_each_does_alone(records: list[Re
     assert len(set(names)) == 5
     assert names[1] == f"{records[0].id}/control"
     for record in records:
-        *_, alone = compare(record, AnswerSettings(prompts=(BARN.text,), new_tokens=8), Limits())
+        asked = AnswerSettings(prompts=(BARN.text,), new_tokens=8)
+        *_, alone = compare_arms(*comparison_request(record, asked), asked, Limits())
         for name, answer in alone[0]["arms"].items():
             assert lines[0]["arms"][name if name == BASE else f"{record.id}/{name}"] == answer
 

@@ -24,12 +24,17 @@ from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.loading import load
 from neftune_core.settings import Limits
 from neftune_core.studies.checkpoint import saved_step
-from neftune_core.studies.comparison import compare, saved_arms, saved_seeds
+from neftune_core.studies.comparison import compare_arms, comparison_request, saved_arms, saved_seeds
 from neftune_core.studies.prompts import read_prompts
 from neftune_core.studies.records.progress import of_record
 from neftune_core.studies.records.record import Record, asked_from, create, find, owned_records
 from neftune_core.studies.study import run_study
 from neftune_core.sweeps.queue import LabJobs
+
+
+def _compared(record: Record, asked: AnswerSettings, **chosen: Any) -> list[dict[str, Any]]:
+    *_, last = compare_arms(*comparison_request(record, asked, **chosen), asked, Limits())
+    return last
 
 
 def test_a_finished_study_is_whole_on_disk_and_can_be_asked_again(rows: Path) -> None:
@@ -46,9 +51,7 @@ def test_a_finished_study_is_whole_on_disk_and_can_be_asked_again(rows: Path) ->
     assert kept.is_file()
     assert kept.name == rows.name
     assert record.about["data"]["title"] == rows.name
-    lines: list[dict] = []
-    for lines in compare(record, AnswerSettings(prompts=("Say the number 3.",), new_tokens=4), Limits()):  # noqa: B007
-        pass
+    lines = _compared(record, AnswerSettings(prompts=("Say the number 3.",), new_tokens=4))
     assert list(lines[0]["arms"]) == ["base", "control", "uniform-alpha-5"]
     assert weights_hash(load(tiny_settings()).model) == before
     about = json.loads((record.folder / "record.json").read_text(encoding="utf-8"))
@@ -62,10 +65,7 @@ def test_answers_kept_by_a_study_are_those_that_its_record_gives_later(rows: Pat
     answers = AnswerSettings(prompts=("Say the number 3.",), new_tokens=8)
     record = jobs.submit(study.model_copy(update={"answers": answers}), ANN)
     assert jobs.wait(record, 120).state == "finished"
-    lines: list[dict] = []
-    for lines in compare(record, answers, Limits()):  # noqa: B007
-        pass
-    assert lines[0]["arms"] == record.answers()[0]["arms"]
+    assert _compared(record, answers)[0]["arms"] == record.answers()[0]["arms"]
 
 
 def test_a_stopped_study_keeps_its_arms_and_the_next_job_starts(rows: Path) -> None:
@@ -195,7 +195,7 @@ def test_seeds_run_one_after_another_each_as_if_it_were_alone(rows: Path) -> Non
     status = jobs.status(record)
     assert (status.step, status.steps, status.seed_number, status.seeds) == (8, 8, 2, 2)
     answers = AnswerSettings(prompts=("Say the number 3.",), new_tokens=4)
-    assert list(compare(record, answers, Limits(), seed=1))[-1] == list(compare(other, answers, Limits()))[-1]
+    assert _compared(record, answers, seed=1) == _compared(other, answers)
 
 
 def test_with_a_time_budget_every_seed_makes_as_many_steps_as_the_first(rows: Path) -> None:

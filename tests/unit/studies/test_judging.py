@@ -30,7 +30,8 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.studies.judging import NAMES, outcomes_of, overlaps_of, question_of, verdict_of
 from neftune_core.studies.metadata import frequency_loss
-from neftune_core.studies.records.numbers import metrics, rows_by_step, write_rows
+from neftune_core.studies.records.log import append
+from neftune_core.studies.records.numbers import EXAMPLES, metrics, rows_by_step
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.results import mean_results
 from neftune_core.studies.settings import CHAOS_ARM, EXAMPLE, StudySettings
@@ -162,7 +163,8 @@ def _written(folder: Path, courses: dict[str, Sequence[Sequence[float]]]) -> Rec
             losses = list(course[step - 1])
             arms[name] = {"held_out_loss": float(np.mean(losses)), "train_loss": 1.0}
             kept[name] = {"loss": losses, "hits": [0] * len(losses)}
-        write_rows(record, 0, step, {"held_out": {"tokens": [1] * len(losses), "arms": kept}})
+        samples = {"held_out": {"tokens": [1] * len(losses), "arms": kept}}
+        append(record.folder / EXAMPLES, {"kind": "rows", "seed": 0, "step": step, "samples": samples})
         record.append({"event": "evaluated", "seed": 0, "step": step, "steps": steps, "arms": arms})
     return record
 

@@ -24,7 +24,6 @@ from neftune_core.python_api import StudyResult
 from neftune_core.space.profiles import host_profile
 from neftune_core.studies.language_judge import endpoint
 from neftune_core.studies.language_judge.endpoint import KEY_VARIABLE, Judge, public_address, read_verdict
-from neftune_core.studies.language_judge.table import verdicts_text
 from neftune_core.studies.language_judge.verdicts import (
     FILE,
     JudgeProgress,
@@ -32,6 +31,7 @@ from neftune_core.studies.language_judge.verdicts import (
     judged_so_far,
     judged_text,
     stored_verdicts,
+    verdicts_text,
 )
 from neftune_core.studies.language_judge.win_rate import RIDGE, Judged, controlled_win_rates, win_rate
 from neftune_core.studies.records.record import Record, create

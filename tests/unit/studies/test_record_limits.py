@@ -37,6 +37,11 @@ ABOUT = {"format": 1, "owner": "", "created": 1.7e9}
 STEP = {"event": "step", "time": 1.7e9, "seed": 0, "step": 1, "steps": 2, "arms": {"control": {"loss": 1.5}}}
 
 
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
+
+
 def zipped(folder: Path, name: str = ID, **changed: bytes) -> Path:
     """Return a zip file of a record with some parts replaced."""
     usual = {
@@ -98,7 +103,7 @@ def test_a_part_made_to_exhaust_memory_costs_the_server_none(
 
 
 def test_a_log_made_to_exhaust_memory_is_read_within_limits(tmp_path: Path) -> None:
-    record = create(EXAMPLE, ANN, folder=tmp_path)
+    record = create(EXAMPLE, ANN)
     record.update_about(imported=True)
     (record.folder / "events.jsonl").write_bytes(b'{"event": "", "x": [' + b"[]," * 300_000 + b"0]}\n")
     with (record.folder / "events.jsonl").open("ab") as file:
@@ -154,20 +159,20 @@ def test_a_deeply_nested_event_is_not_an_event(tmp_path: Path) -> None:
 
 
 def test_a_list_reads_no_record_of_anybody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = create(EXAMPLE, ANN, folder=tmp_path)
+    mine = create(EXAMPLE, ANN)
     for number in range(5):
         other = tmp_path / f"2026010{number + 1}-000000-abcdef"
         other.mkdir()
         with (other / "record.json").open("wb") as file:
             file.write(json.dumps(ABOUT | {"owner": owner_hash(BEN)}).encode())
             file.truncate(3_000_000_000)  # mostly a hole
-    assert owned_records(ANN, folder=tmp_path) == [mine]
+    assert owned_records(ANN) == [mine]
     read = []
     monkeypatch.setattr(owners, "about_of", lambda path: read.append(path) or schema.about_of(path))
-    assert owned_records(ANN, folder=tmp_path) == [mine]
+    assert owned_records(ANN) == [mine]
     assert read == []
     mine.update_about(owner=owner_hash(BEN))
-    assert owned_records(ANN, folder=tmp_path) == []
+    assert owned_records(ANN) == []
     assert read == [mine.folder / "record.json"]
 
 
@@ -176,10 +181,10 @@ def test_what_a_killed_import_left_is_removed_and_one_under_way_is_not(tmp_path:
     for folder in (left, busy):
         folder.mkdir()
     with Record(busy).claimed():
-        removal.sweep(Limits(), folder=tmp_path)
+        removal.sweep(Limits())
         assert not left.exists()
         assert busy.exists()
-    removal.sweep(Limits(), folder=tmp_path)
+    removal.sweep(Limits())
     assert not busy.exists()
 
 
@@ -190,9 +195,9 @@ def test_imports_count_as_the_visitors_disk(tmp_path: Path) -> None:
     with pytest.raises(DoesNotFit, match="MB that are available"):
         for number in range(4):
             path = zipped(tmp_path, f"2026010{number + 1}-000000-abcdef", **rows)
-            came.append(import_record(path, ANN, limits, folder=tmp_path / "runs"))
+            came.append(import_record(path, ANN, limits))
     assert len(came) == 2
-    assert import_record(path, BEN, limits, folder=tmp_path / "runs").belongs_to(BEN)
+    assert import_record(path, BEN, limits).belongs_to(BEN)
 
 
 WRONG: list[dict[str, Any]] = [
@@ -215,16 +220,16 @@ WRONG: list[dict[str, Any]] = [
 @pytest.mark.parametrize("wrong", WRONG, ids=str)
 def test_a_wrong_field_is_left_out_and_named_and_its_record_stays_listed(tmp_path: Path, wrong: dict[str, Any]) -> None:
     lab = Lab()
-    good, bad = create(EXAMPLE, ANN, folder=tmp_path), create(EXAMPLE, ANN, folder=tmp_path)
+    good, bad = create(EXAMPLE, ANN), create(EXAMPLE, ANN)
     about = {**ABOUT, "owner": owner_hash(ANN), **wrong}
     (bad.folder / "record.json").write_text(json.dumps(about), encoding="utf-8")
-    rows = [runs_tab.list_entry(lab, record) for record in owned_records(ANN, folder=tmp_path)]
+    rows = [runs_tab.list_entry(lab, record) for record in owned_records(ANN)]
     assert {row["id"] for row in rows} == {good.id, bad.id}
     log = bad.log()
     state_text(bad, of_record(bad), log)
     assert damages(bad, log)
     with pytest.raises(LabError):
-        import_record(zipped(tmp_path, **{"record.json": json.dumps(about).encode()}), ANN, folder=tmp_path / "runs")
+        import_record(zipped(tmp_path, **{"record.json": json.dumps(about).encode()}), ANN)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +253,7 @@ def test_a_wrong_field_is_left_out_and_named_and_its_record_stays_listed(tmp_pat
     ids=str,
 )
 def test_a_wrong_number_in_an_event_leaves_the_figures(tmp_path: Path, wrong: dict[str, Any]) -> None:
-    record = create(EXAMPLE, ANN, folder=tmp_path)
+    record = create(EXAMPLE, ANN)
     with (record.folder / "events.jsonl").open("w", encoding="utf-8") as file:
         for event in (STEP, {**STEP, "step": 2, **wrong}):
             file.write(json.dumps(event) + "\n")
@@ -264,7 +269,7 @@ def test_a_wrong_number_in_an_event_leaves_the_figures(tmp_path: Path, wrong: di
     "answer", [{"text": "x", "tokens": 10**30}, {"text": "x", "tokens": 1, "repetition": "x"}, {"text": 1, "tokens": 1}]
 )
 def test_a_wrong_answer_is_left_out(tmp_path: Path, answer: dict[str, Any]) -> None:
-    record = create(EXAMPLE, ANN, folder=tmp_path)
+    record = create(EXAMPLE, ANN)
     right = {"prompt": "p", "arms": {"control": {"text": "x", "tokens": 1}}}
     lines = [right, {"prompt": "p", "arms": {"control": answer}}]
     (record.folder / "answers.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
@@ -289,7 +294,7 @@ def test_many_lines_that_are_no_answers_are_given_up_soon(
 def test_a_row_that_cannot_be_made_gives_the_reason_and_the_others_are_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = create(EXAMPLE, ANN, folder=tmp_path), create(EXAMPLE, ANN, folder=tmp_path)
+    first, second = create(EXAMPLE, ANN), create(EXAMPLE, ANN)
     usual = runs_tab.when
 
     def broken(record: Record) -> str:
@@ -355,8 +360,8 @@ def test_recorded_studies_of_before_are_read_whole() -> None:
 
 
 def test_a_record_that_came_in_is_found_and_its_owner_is_distinguished(tmp_path: Path) -> None:
-    there = import_record(zipped(tmp_path), ANN, folder=tmp_path / "runs")
-    assert find(ID, ANN, folder=tmp_path / "runs") == there
+    there = import_record(zipped(tmp_path), ANN)
+    assert find(ID, ANN) == there
     with pytest.raises(RecordError):
-        find(ID, BEN, folder=tmp_path / "runs")
+        find(ID, BEN)
     assert there.is_owned

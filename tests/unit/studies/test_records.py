@@ -22,6 +22,11 @@ from neftune_core.sweeps.queue import LabJobs
 ANN, BEN = "key-of-ann", "key-of-ben"
 
 
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
+
+
 def _step(number: int, seed: int = 0) -> dict[str, object]:
     return {"event": "step", "seed": seed, "step": number, "steps": 9, "arms": {"control": {"loss": 1.5}}}
 
@@ -35,7 +40,7 @@ def _damages(record: Record) -> list[str]:
 @pytest.fixture
 def record(tmp_path: Path) -> Record:
     """Return a record with three steps in its log."""
-    made = create(EXAMPLE, ANN, folder=tmp_path)
+    made = create(EXAMPLE, ANN)
     for event in ({"event": "started", "seed": 0, "steps": 9}, *map(_step, (1, 2, 3))):
         made.append(event)
     return made
@@ -131,58 +136,56 @@ def test_a_half_deleted_record_is_still_its_owners_and_lists_what_is_missing(rec
     record.append({"event": "saved", "seed": 0, "arms": {"control": {}}})
     record.append({"event": "answered", "seed": 0, "prompts": 3, "arms": {}})
     (record.folder / "study.toml").unlink()
-    assert find(record.id, ANN, folder=record.folder.parent) == record
+    assert find(record.id, ANN) == record
     said = " ".join(_damages(record))
     for words in ("settings of record", "weights of control (seed 0) are missing", "answers generated at the end"):
         assert words in said
     (record.folder / "record.json").unlink()
-    assert owned_records(ANN, folder=record.folder.parent) == []
+    assert owned_records(ANN) == []
 
 
 def test_old_records_of_visitors_go_and_those_of_the_command_line_stay(tmp_path: Path) -> None:
-    old, new, made = (create(EXAMPLE, owner, folder=tmp_path) for owner in (ANN, ANN, ""))
-    running, waiting = create(EXAMPLE, BEN, folder=tmp_path), create(EXAMPLE, BEN, folder=tmp_path)
+    old, new, made = (create(EXAMPLE, owner) for owner in (ANN, ANN, ""))
+    running, waiting = create(EXAMPLE, BEN), create(EXAMPLE, BEN)
     for record in (old, made, running, waiting):
         record.append(_step(1))
         long_ago = time.time() - 8 * removal.DAY_SECONDS
         os.utime(record.folder / "events.jsonl", (long_ago, long_ago))
     with running.claimed():
-        assert removal.sweep(Limits(), folder=tmp_path) == []
-        assert removal.sweep(Limits(record_days=7), {waiting.id}, folder=tmp_path) == [old.id]
+        assert removal.sweep(Limits()) == []
+        assert removal.sweep(Limits(record_days=7), {waiting.id}) == [old.id]
     assert not old.folder.exists()
     assert new.folder.exists()
-    assert list(removal.remove_old(7, folder=tmp_path)) == sorted(
-        (r.id for r in (made, running, waiting)), reverse=True
-    )
+    assert list(removal.remove_old(7)) == sorted((r.id for r in (made, running, waiting)), reverse=True)
 
 
 def test_a_visitor_over_the_size_loses_the_oldest_and_keeps_the_newest(tmp_path: Path) -> None:
     limits = Limits(visitor_gigabytes=1.5e-3)
     records = {}
     for day in range(1, 5):
-        record = create(EXAMPLE, ANN, folder=tmp_path)
+        record = create(EXAMPLE, ANN)
         record = Record(record.folder.rename(tmp_path / f"2026010{day}-000000-abcdef"))
         (record.folder / "large").write_bytes(bytes(700_000))
         records[day] = record
-    others = create(EXAMPLE, BEN, folder=tmp_path)
-    assert sorted(removal.sweep(limits, {records[2].id}, folder=tmp_path)) == [records[1].id]
-    assert sorted(removal.sweep(limits, folder=tmp_path)) == [records[2].id]
-    assert owned_records(ANN, folder=tmp_path) == [records[4], records[3]]
+    others = create(EXAMPLE, BEN)
+    assert sorted(removal.sweep(limits, {records[2].id})) == [records[1].id]
+    assert sorted(removal.sweep(limits)) == [records[2].id]
+    assert owned_records(ANN) == [records[4], records[3]]
     assert others.folder.exists()
     (records[4].folder / "large").write_bytes(bytes(3_000_000))
-    assert removal.sweep(limits, folder=tmp_path) == [records[3].id]
+    assert removal.sweep(limits) == [records[3].id]
     with pytest.raises(DoesNotFit, match=r"Your records take up 3 MB, more than the 0\.0015 GB allowed per visitor"):
-        create(EXAMPLE, ANN, limits, folder=tmp_path)
-    assert create(EXAMPLE, BEN, limits, folder=tmp_path).folder.exists()
+        create(EXAMPLE, ANN, limits)
+    assert create(EXAMPLE, BEN, limits).folder.exists()
 
 
 def test_a_removal_that_was_interrupted_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = create(EXAMPLE, ANN, folder=tmp_path)
+    record = create(EXAMPLE, ANN)
     with monkeypatch.context() as patch:
         patch.setattr(removal.shutil, "rmtree", lambda *_, **__: None)
         removal.remove(record)
-    assert owned_records(ANN, folder=tmp_path) == []
-    removal.sweep(Limits(), folder=tmp_path)
+    assert owned_records(ANN) == []
+    removal.sweep(Limits())
     assert list(tmp_path.iterdir()) == []
 
 

@@ -20,8 +20,14 @@ from neftune_core.language import later, say
 from neftune_core.noise.names import arm_label
 from neftune_core.settings import Limits, parse
 from neftune_core.studies.language_judge.endpoint import KEY_VARIABLE, Judge
-from neftune_core.studies.language_judge.table import WRITERS, verdicts_text
-from neftune_core.studies.language_judge.verdicts import JudgeProgress, judge_arms, judged_so_far, judged_text
+from neftune_core.studies.language_judge.verdicts import (
+    WRITERS,
+    JudgeProgress,
+    judge_arms,
+    judged_so_far,
+    judged_text,
+    verdicts_text,
+)
 from neftune_core.studies.records.record import Record, find
 from neftune_core.studies.records.tokens import read_tokens
 from neftune_core.ui.parts.markup import bar, quiet
