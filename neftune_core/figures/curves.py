@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from neftune_core.figures.base import LEVEL, NOISY, Figure, Trace, axis, figure, heading, merge_mappings
+from neftune_core.figures.base import LEVEL, NOISY, Figure, Trace, axis, figure, heading, hover, merge_mappings
 from neftune_core.figures.colours import CONTROL, arm_colours
 from neftune_core.language import later, say
 from neftune_core.noise.names import arm_label
@@ -57,7 +57,7 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
         The figure.
     """
     events = list(events)
-    gathered, shared = _gather(events), shared_seeds(events)
+    gathered, shared = gather_losses(events), shared_seeds(events)
     colours = arm_colours(arms)
     names = [name for name in ("base", *arms) if any(name == arm for part in gathered.values() for arm, _ in part)]
     data = [trace for name in names for trace in _arm_traces(name, gathered, shared, colours[name], _dash(name, arms))]
@@ -174,18 +174,17 @@ def _is_over(events: Sequence[Event]) -> bool:
     return any(event["event"] in OVER for event in events)
 
 
-def _gather(events: Iterable[Event]) -> dict[str, Points]:
+def gather_losses(events: Iterable[Event]) -> dict[str, Points]:
     """Return steps and values by kind of loss, then by arm and seed, in the order of the events."""
     wanted = {"step": ("loss",), "evaluated": ("train_loss", "held_out_loss")}
     gathered: dict[str, Points] = {"loss": {}, "train_loss": {}, "held_out_loss": {}}
     for event in events:
         for kind in wanted.get(event["event"], ()):
             for arm, numbers in event.get("arms", {}).items():
-                if numbers.get(kind) is None:
-                    continue
-                steps, values = gathered[kind].setdefault((arm, event.get("seed")), ([], []))
-                steps.append(event["step"])
-                values.append(numbers[kind])
+                if numbers.get(kind) is not None:
+                    steps, values = gathered[kind].setdefault((arm, event.get("seed")), ([], []))
+                    steps.append(event["step"])
+                    values.append(numbers[kind])
     gathered["loss"] = {name: downsample(*points) for name, points in gathered["loss"].items()}
     return gathered
 
@@ -222,12 +221,11 @@ def _arm_traces(name: str, gathered: Mapping[str, Points], shared: set[Any], col
     for kind in CURVE_KINDS:
         seeds = {seed: points for (arm, seed), points in gathered[kind].items() if arm == name}
         line = {"color": colour, "dash": dash if kind != "loss" else "solid"}
-        among_others = len(seeds) > 1
-        if among_others:
+        if len(seeds) > 1:
             traces.append(_trace(name, kind, "mean", mean_of_seeds(select_seeds(seeds, shared)), line))
         for seed, points in seeds.items():
             trace = _trace(name, kind, seed, points, line)
-            if among_others:
+            if len(seeds) > 1:
                 thin = {"mode": "lines", "opacity": SEED_OPACITY[kind], "line": {**line, "width": 1.0}}
                 trace |= {**thin, "hoverinfo": "skip", "hovertemplate": None}
             traces.append(trace)
@@ -252,7 +250,7 @@ def _trace(name: str, kind: str, which: Any, points: tuple[list[int], list[float
         "opacity": opacity,
         "line": {**line, "width": width},
         "marker": {"color": line["color"], "size": 5},
-        "hovertemplate": f"{arm_label(name)}{say(': ')}%{{y:.3f}} ({say(words)}{of_seeds})<extra></extra>",
+        "hovertemplate": hover(arm_label(name), f"%{{y:.3f}} ({say(words)}{of_seeds})"),
     }
 
 

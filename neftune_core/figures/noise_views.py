@@ -26,12 +26,7 @@ ILLUSTRATED_STEPS = 100
 
 @dataclass(frozen=True)
 class View:
-    """One view on the Noise tab.
-
-    Attributes:
-        words: Label of the view.
-        layout: Function that maps a preview to a Plotly layout.
-    """
+    """One view on the Noise tab: its label, and a function that returns its Plotly layout for a preview."""
 
     words: str
     layout: Callable[[Payload], PlotlyLayout]

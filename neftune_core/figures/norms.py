@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from neftune_core.figures.base import Figure, axis, figure
+from neftune_core.figures.base import Figure, axis, figure, hover
 from neftune_core.figures.colours import SINGLE_NOISE, token
 from neftune_core.language import later, plural, say
 from neftune_core.noise.kinds import KINDS
@@ -150,7 +150,7 @@ def token_layout(payload: Payload, title: str, unit: str = "", **vertical: Any) 
         "xaxis": axis(
             later("token"),
             tickvals=list(range(0, length, every)),
-            ticktext=[axis_label(word) for word in payload["tokens"][::every]],
+            ticktext=[_axis_label(word) for word in payload["tokens"][::every]],
             tickangle=-45,
             automargin=False,
             showgrid=False,
@@ -171,11 +171,11 @@ def _bars(name: str, positions: list[int], heights: list[float], colour: str, wi
         "y": heights,
         "width": width,
         "marker": {"color": colour, "line": {"width": 0}},
-        "hovertemplate": f"{name}{say(': ')}%{{y:.3g}}<extra></extra>",
+        "hovertemplate": hover(name, "%{y:.3g}"),
     }
 
 
-def axis_label(word: str) -> str:
+def _axis_label(word: str) -> str:
     """Return a token shortened for an axis label; blank tokens, line breaks and tabs become visible symbols."""
     visible = word.strip(" ") or "␣"
     visible = visible.replace("\n", "↵").replace("\t", "⇥").replace("<", "&lt;")

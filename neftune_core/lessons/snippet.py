@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from neftune_core.data.formats.starters import held_out_file, starter_file
 from neftune_core.errors import Cancelled
-from neftune_core.lessons.script_variants import RunMeasurements, ScriptVariant
+from neftune_core.lessons.faults import RunMeasurements, ScriptVariant
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.attach import noisy_embeddings
 from neftune_core.randomness import Purpose, stream

@@ -13,8 +13,7 @@ import gradio as gr
 from neftune_core.figures import Figure
 from neftune_core.figures.faults import fault_curves
 from neftune_core.language import later, say
-from neftune_core.lessons.faults import FAULTS, Fault, damage
-from neftune_core.lessons.script_variants import RunMeasurements
+from neftune_core.lessons.faults import FAULTS, Fault, RunMeasurements, damage
 from neftune_core.ui.parts.markup import bar, quiet
 from neftune_core.ui.parts.plot import live_figure, part
 from neftune_core.ui.parts.wiring import HIDDEN, LATEST, QUIET, events, reports_errors, visibility
