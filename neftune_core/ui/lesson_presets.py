@@ -16,7 +16,7 @@ from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui import page_state
 from neftune_core.ui.page_state import PageParts
 from neftune_core.ui.parts.markup import quiet
-from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.plot import scripted
 from neftune_core.ui.parts.state_fields import Fields
 from neftune_core.ui.parts.wiring import QUIET, reports_errors
 from neftune_core.ui.server.lab import require_key
@@ -78,7 +78,7 @@ def connect(learn: LearnTab, page: PageParts) -> None:
         update_range_after(done, noise)
         done = done.then(None, None, None, js=then)
         done.then(data.reread.handler, data.reread.inputs, data.reread.outputs, **QUIET)
-    results = gr.HTML({}, html_template="", js_on_load=part("facts"), apply_default_css=False, elem_id="study-facts")
+    results = scripted("facts", value={}, elem_id="study-facts")
 
     @reports_errors
     def look(key: str, finished: str) -> Any:

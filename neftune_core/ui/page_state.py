@@ -18,7 +18,6 @@ from gradio.components import Component
 
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError, LabError
-from neftune_core.home import home
 from neftune_core.language import say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.kinds import KINDS
@@ -349,22 +348,12 @@ def _stored_choice(given: Any) -> Mapping[str, Any]:
 
 def _require_uploads(lab: Lab, data: DataSettings) -> DataSettings:
     """Return the data settings; raise `DataError` if a file is not an existing upload of this visitor."""
-    uploads = (home() / "uploads").resolve()
     for part in FILE_PARTS:
         source: str = getattr(data, part)
         name = source.removeprefix(FILE)
-        usable = _is_in(uploads, name) and upload_quota(lab.limits).may_name(name)
-        if source.startswith(FILE) and not usable:
+        if source.startswith(FILE) and not (upload_quota(lab.limits).holds(name) and Path(name).is_file()):
             raise DataError(say("The uploaded file is no longer on the server: upload it again."))
     return data
-
-
-def _is_in(folder: Path, name: str) -> bool:
-    try:
-        path = Path(name).resolve()
-        return path.is_relative_to(folder) and path.is_file()
-    except (OSError, ValueError, RuntimeError):  # not a valid file name
-        return False
 
 
 def link_files(record: Record, key: str) -> dict[str, str]:

@@ -52,11 +52,7 @@ def effect_words(lab: Lab, starter: str) -> str:
 
 
 def connect(page: PageParts) -> None:
-    """Connect the recorded effect to the choice of the starter set, and its button to the forms on all tabs.
-
-    Args:
-        page: The parts of the page.
-    """
+    """Connect the recorded effect to the choice of the starter set, and its button to the forms on all tabs."""
     lab, data, noise = page.lab, page.data, page.noise.noise
     fields = page_state.fields_of(page)
 

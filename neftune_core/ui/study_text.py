@@ -45,7 +45,7 @@ def state_text(record: Record, status: Status, log: Log, *, judged: bool = True)
     rows = [translate_finished(str(words)) for words in record.about_table("samples").values()]
     listed = say("{one} and {other}", one=rows[0], other=rows[1]) if len(rows) == 2 else say(", ").join(rows)
     measured = quiet(say("Losses with noise off are measured on {rows}.", rows=listed)) if listed else ""
-    if status.is_over and (measured := measured + best_text(record, status)):
+    if status.is_over and (measured := measured + _best_text(record, status)):
         head = html.escape(say("Measured rows and saved weights"))
         measured = f'<details class="lab-more"><summary>{head}</summary>{measured}</details>'
     said = with_arm_labels(translate_finished(status.message), record.arms)
@@ -60,15 +60,10 @@ def state_text(record: Record, status: Status, log: Log, *, judged: bool = True)
     )
 
 
-def best_text(record: Record, status: Status) -> str:
+def _best_text(record: Record, status: Status) -> str:
     """List the arms of a finished study that have saved weights from their best evaluation.
 
-    Args:
-        record: The study.
-        status: Its status.
-
-    Returns:
-        HTML; "" if there are none or the study is not over.
+    "" if there are none or it is not over. "" if there are none or it is not over.
     """
     from neftune_core.studies.comparison import saved_best, saved_seeds
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 import zlib
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +30,7 @@ from neftune_core.ui.parts.study_views import STUDY_VIEWS, curves_of
 from neftune_core.ui.running_arms import arm_rows
 from neftune_core.ui.server.addresses import STUDY_PATH
 from neftune_core.ui.server.lab import Lab, require_key
+from neftune_core.ui.server.recent import Recent
 from neftune_core.ui.study_text import progress_text, state_text
 
 OWNER_HEADER = "x-lab-owner"
@@ -65,8 +64,7 @@ class Studies:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        self._figures: OrderedDict[tuple[str, ...], Figure] = OrderedDict()
-        self._keeping = threading.Lock()
+        self._figures: Recent[Figure] = Recent(KEPT_FIGURES)
 
     def route(self) -> Route:
         """Return the route of the endpoint."""
@@ -105,19 +103,13 @@ class Studies:
             return self.answer(asked)
 
     def answer(self, asked: Asked) -> dict[str, Any]:
-        """Return what is new in a study.
+        """Return what is new in a study; `{"gone": True}` if it does not exist.
 
-        Args:
-            asked: The request.
-
-        Returns:
-            `running`; `state`, `progress` and `arms` as HTML; and the `size` of the log. With a view also `tag`, and
-            either the whole `figure` or its `changes` since the tag of the page, unless the tag is unchanged. If the
-            study does not exist, `{"gone": True}`.
+        That is `running`; `state`, `progress` and `arms` as HTML; and the `size` of the log. With a view also `tag`,
+        and either the whole `figure` or its `changes` since the tag of the page, unless the tag is unchanged.
         """
         try:
-            key = require_key(asked.key)
-            record = find(asked.record_id, key)
+            record = find(asked.record_id, require_key(asked.key))
         except RecordError:
             return {"gone": True}
         status, log = self.lab.jobs.status(record), self.lab.log(record)
@@ -146,15 +138,7 @@ class Studies:
     def _figure(self, record: Record, events: list[Event], view: str) -> Figure:
         """Return the figure of these events, from the cache of recent figures if possible."""
         name = record.id, view, language.current(), tag_of(events)
-        with self._keeping:
-            known = self._figures.get(name)
-        found = known or curves_of(record, events, view)
-        with self._keeping:
-            self._figures[name] = found
-            self._figures.move_to_end(name)
-            if len(self._figures) > KEPT_FIGURES:
-                self._figures.popitem(last=False)
-        return found
+        return self._figures.cached(name, lambda: curves_of(record, events, view))
 
 
 def _is_news(answer: Mapping[str, Any], asked: Asked) -> bool:

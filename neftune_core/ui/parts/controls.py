@@ -174,6 +174,26 @@ class Form(Generic[S]):
         """Return the values that the components show for `settings`, in order."""
         return [_value(settings.model_dump(), name) for name in self.names]
 
+    def updates(self, settings: Settings) -> list[Any]:
+        """Return updates that show `settings`; a slider's range grows with its value, see `shown_value`."""
+        return [shown_value(*one) for one in zip(self.components, self.values(settings), strict=True)]
+
+
+def shown_value(shown: Component, value: Any) -> Any:
+    """Return an update that shows a value; if it exceeds the range of a slider, the range is extended.
+
+    The range is never reduced again: Gradio would refuse a call in progress with a value beyond the new end.
+
+    Args:
+        shown: The component.
+        value: The value.
+
+    Returns:
+        The update.
+    """
+    grows = isinstance(shown, gr.Slider) and value > shown.maximum
+    return gr.update(value=value, **({"maximum": value} if grows else {}))
+
 
 def _value(values: Mapping[str, Any], name: str) -> Any:
     found: Any = values

@@ -31,13 +31,7 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class EvidenceView:
-    """The components that show the evidence of a record.
-
-    Attributes:
-        card: Verdict and table of measures.
-        box: Accordion with the figures.
-        figures: The figures by name.
-    """
+    """The components that show the evidence of a record: verdict and measures, and an accordion with the figures."""
 
     card: gr.HTML
     box: gr.Accordion

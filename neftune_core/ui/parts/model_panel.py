@@ -76,7 +76,7 @@ def build(strip: Strip, allowed: Collection[str] | None = None) -> Form[ModelSet
                 for name in MORE:
                     form.by_name[name].render()
         with gr.Column(scale=5, min_width=300):
-            card = gr.HTML(card_html(ModelSettings().source), apply_default_css=False, elem_id="model-card")
+            card = gr.HTML(_card_html(ModelSettings().source), apply_default_css=False, elem_id="model-card")
             with gr.Row(elem_id="model-buttons"):
                 use = gr.Button(say("Use this model"), variant="primary", size="md", elem_id="model-use")
                 cancel = gr.Button(say("Cancel"), size="md", elem_id="model-cancel", visible=HIDDEN)
@@ -87,11 +87,7 @@ def build(strip: Strip, allowed: Collection[str] | None = None) -> Form[ModelSet
 
 
 def bundled_hint(allowed: Collection[str] | None = None) -> None:
-    """Build the note about the bundled model, shown beside inputs for the visitor's rows or prompts.
-
-    Args:
-        allowed: Models that visitors may use; None for any.
-    """
+    """Build the note about the bundled model, beside inputs for the visitor's text; `allowed` is None for any model."""
     card = CATALOGUE[REAL]
     words = say("The bundled model knows only one invented village.")
     button = ""
@@ -129,7 +125,7 @@ def _offer(source: str) -> str:
 def _connect(strip: Strip, parts: _ModelPanelParts) -> None:
     @reports_errors
     def show(source: str) -> str:
-        return card_html(source or "")
+        return _card_html(source or "")
 
     @reports_errors
     def bring(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
@@ -148,7 +144,7 @@ def _connect(strip: Strip, parts: _ModelPanelParts) -> None:
             yield [gr.skip(), gr.skip(), gr.skip(), "", visibility(False)]
             return
         name = loading.loaded.name
-        card = card_html(settings.source, loading.loaded)
+        card = _card_html(settings.source, loading.loaded)
         yield [
             settings,
             {"model": say(name)},
@@ -211,16 +207,8 @@ class _Loading:
         return bar(done / total, say("Download")) + quiet(words)
 
 
-def card_html(source: str, loaded: LoadedModel | None = None) -> str:
-    """Describe a model, and estimate the duration of a typical study.
-
-    Args:
-        source: The model's source.
-        loaded: The model, if it has been loaded.
-
-    Returns:
-        HTML.
-    """
+def _card_html(source: str, loaded: LoadedModel | None = None) -> str:
+    """Describe a model, and estimate the duration of a typical study."""
     card = CATALOGUE.get(source)
     known = loaded or card
     if known is None:

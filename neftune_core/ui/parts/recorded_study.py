@@ -35,16 +35,7 @@ NORMS = "seen.json"
 
 @dataclass(frozen=True)
 class RecordedStudy:
-    """The content of a recorded study.
-
-    Attributes:
-        line: Description in one sentence.
-        model: Name of the model.
-        data: Title of the data set.
-        curves: Loss curves.
-        answers: Answers as HTML.
-        stage: Data of the Learn tab's animation: losses of every arm by step, and token norms of one row.
-    """
+    """The content of a recorded study; `stage` has the data of the Learn tab's animation (see `stage`)."""
 
     line: str
     model: str

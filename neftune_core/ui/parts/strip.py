@@ -11,7 +11,7 @@ import gradio as gr
 
 from neftune_core.language import CHINESE, ENGLISH, current, later, say
 from neftune_core.models.settings import BUNDLED, ModelSettings
-from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.plot import part, scripted
 
 TOO_LONG = later("This link is too long for a QR code: copy it instead.")
 
@@ -54,15 +54,7 @@ stroke="currentColor" stroke-width="1.6"/><path d="M10 2.8a7.2 7.2 0 0 1 0 14.4z
 
 @dataclass(frozen=True)
 class StopDialog:
-    """The buttons that stop the watched study.
-
-    Attributes:
-        ask: Shows `choice` in the browser; the study continues.
-        choice: Row with the other buttons.
-        keep: Stops the study and keeps its record.
-        discard: Stops the study and discards its record.
-        go_on: Hides `choice`.
-    """
+    """The buttons that stop the watched study; `ask` shows `choice` in the browser while the study continues."""
 
     ask: gr.Button
     choice: gr.Row
@@ -127,23 +119,11 @@ def build(words: dict[str, str], model: str = BUNDLED) -> Strip:
     """
     with gr.Row(elem_id="lab-strip"):
         gr.HTML(BRAND, apply_default_css=False, elem_id="lab-brand")
-        status = gr.HTML(
-            words,
-            html_template=_words_html(),
-            js_on_load=part("strip-words"),
-            apply_default_css=False,
-            elem_id="lab-words",
-        )
+        status = scripted("strip-words", _words_html(), words, "lab-words")
         progress = watched_text(elem_id="lab-progress")
         train = gr.Button(say("Train"), variant="primary", size="md", elem_id="lab-train")
         stop = _stop()
-        tools = gr.HTML(
-            {},
-            html_template=_tools_html(),
-            js_on_load=part("strip-tools"),
-            apply_default_css=False,
-            elem_id="lab-tools",
-        )
+        tools = scripted("strip-tools", _tools_html(), {}, "lab-tools")
         kept = gr.Textbox("", visible=False, label=say("Settings last in use"), elem_id="lab-kept")
         watched = gr.Textbox("", visible=False, elem_id="lab-watched", label=say("Study"))
         follows = watcher(
@@ -214,9 +194,6 @@ def watched_text(value: str = "", *, elem_id: str, also: str = "") -> gr.HTML:
 
 def code_of(link: str) -> dict[str, Any]:
     """Return the QR code of a link.
-
-    Args:
-        link: The link.
 
     Returns:
         `{"link", "size", "path"}`, with the number of modules per side and the dark modules as an SVG path. For a link

@@ -58,11 +58,7 @@ class StudyRequest:
 
 
 def study_of(asked: StudyRequest) -> StudySettings:
-    """Build the study that the page describes.
-
-    Raises:
-        InvalidSetting: If a setting is not valid.
-    """
+    """Build the study that the page describes; raise `InvalidSetting` if a setting is not valid."""
     strengths = _numbers(asked.strengths, later("strengths"))
     noise = [asked.noise, *(parse(NoiseSettings, {**asked.noise.model_dump(), "strength": one}) for one in strengths)]
     arms = {found.name: found for found in noise if not found.is_silent}
@@ -100,14 +96,7 @@ def _with_method(asked: StudyRequest, name: str) -> dict[str, Any]:
 
 
 def method_boxes(prefix: str) -> dict[str, Component]:
-    """Build the group of boxes for arms with other methods in the current column.
-
-    Args:
-        prefix: Prefix of their element ids.
-
-    Returns:
-        The boxes by the names in `METHOD_VALUES`.
-    """
+    """Build the boxes for arms with other methods in the current column, by the names in `METHOD_VALUES`."""
     with gr.Accordion(say("Arms with other methods"), open=False, elem_classes=["lab-group"]):
         boxes = {name: _box(name, prefix) for name in METHODS}
         schedule = component(control(MethodSettings, SCHEDULE), elem_id=f"{prefix}-{method_field(SCHEDULE)}")

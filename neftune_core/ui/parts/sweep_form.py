@@ -30,17 +30,7 @@ POINTS_INFO = later("One point per line, in addition to the grid, such as noise.
 
 @dataclass(frozen=True)
 class SweepForm:
-    """The components of the form.
-
-    Attributes:
-        names: Choices of the setting that each axis varies.
-        values: Values of each axis, as text.
-        points: Additional points, one per line.
-        first_seed: First seed.
-        seeds: Number of seeds per setting.
-        title: Title of the sweep.
-        methods: Boxes for arms with other methods, which every study of the sweep also trains.
-    """
+    """The components of the form; `names` and `values` have one entry per axis."""
 
     names: list[gr.Dropdown]
     values: list[gr.Textbox]

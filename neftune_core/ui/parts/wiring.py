@@ -159,13 +159,7 @@ def once_settled(changes: Sequence[Any]) -> Any:
     """Return an event that fires once after several changes in quick succession.
 
     A page that restores its state changes most controls at once, and a handler attached to each change would run for
-    every one of them.
-
-    Args:
-        changes: Events, such as `component.change`.
-
-    Returns:
-        An event listener, such as `component.change`.
+    every one of them. The event is a listener, such as `component.change`.
     """
     settled = gr.Textbox("", visible=False)
     in_turn = in_browser(f"Lab.settled({settled._id})")

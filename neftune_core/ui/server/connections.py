@@ -14,11 +14,12 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any, Generic, TypeVar
+from typing import Any
 from urllib.parse import parse_qs
 
 from neftune_core.language import later, say
 from neftune_core.ui.server.rate_limits import TooManyCalls
+from neftune_core.ui.server.recent import Recent
 
 MOST_REQUESTS = 500
 """Maximum number of open requests per address. A page opens at most six, and a whole class may share an address."""
@@ -42,29 +43,17 @@ TOO_MANY = later("Your network address has too many requests open at once: wait 
 
 ANSWERS = re.compile(r"/gradio_api/queue/data$", re.IGNORECASE)
 ANSWER = re.compile(r"/gradio_api/call/(?:v2/)?[^/]+/([^/]+)$", re.IGNORECASE)
-Value = TypeVar("Value")
 
 
 class OpenRequests:
-    """Counter of the open requests of each address.
-
-    Attributes:
-        counts: Number of open requests by address; addresses without any have no entry.
-    """
+    """Counter of the open requests of each address; `counts` has no entries of 0."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
 
     @contextmanager
     def one(self, address: str) -> Iterator[None]:
-        """Count a request until the block ends.
-
-        Args:
-            address: The network address.
-
-        Raises:
-            TooManyCalls: If the address already has `MOST_REQUESTS` open requests.
-        """
+        """Count a request until the block ends; raise `TooManyCalls` if its address has `MOST_REQUESTS` open."""
         if self.counts[address] >= MOST_REQUESTS:
             raise TooManyCalls(say(TOO_MANY))
         self.counts[address] += 1
@@ -190,30 +179,6 @@ def allow_many_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-class BoundedDict(OrderedDict[str, Value], Generic[Value]):
-    """Dictionary that keeps only the most recently added keys.
-
-    Args:
-        most: Maximum number of keys.
-        make: Factory for the default value of a missing key; None for no default.
-    """
-
-    def __init__(self, most: int, make: Callable[[], Value] | None = None) -> None:
-        super().__init__()
-        self.most, self.make = most, make
-
-    def __missing__(self, key: str) -> Value:
-        if self.make is None:
-            raise KeyError(key)
-        self[key] = made = self.make()
-        return made
-
-    def __setitem__(self, key: str, value: Value) -> None:
-        super().__setitem__(key, value)
-        if len(self) > self.most:
-            self.popitem(last=False)
-
-
 def bound_heads() -> None:
     """Make uvicorn parse requests with h11, which rejects request lines and headers of more than 16 kB.
 
@@ -229,8 +194,8 @@ def bound_uploads() -> None:
     from gradio.route_utils import GradioMultiPartParser
     from gradio.routes import file_upload_statuses as progress
 
-    progress._statuses = BoundedDict(TRACKED_UPLOADS)
-    progress._signals = BoundedDict(TRACKED_UPLOADS, asyncio.Event)  # type: ignore[assignment]
+    progress._statuses = Recent(TRACKED_UPLOADS)
+    progress._signals = Recent(TRACKED_UPLOADS, asyncio.Event)  # type: ignore[assignment]
     defaults = GradioMultiPartParser.__init__.__kwdefaults__
     assert defaults is not None
     defaults["max_header_size"] = LARGEST_PART_HEADER

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +26,7 @@ from neftune_core.ui.parts.recorded_study import RecordedStudy
 from neftune_core.ui.parts.strip import BRAND
 from neftune_core.ui.server import theme
 from neftune_core.ui.server.gate import NONCE
+from neftune_core.ui.server.recent import Recent
 from neftune_core.ui.tabs.learn_tab import stage_html
 
 HEAD_BEGINS = re.compile(rb"<head[^>]*>")
@@ -44,13 +44,7 @@ FRAMEWORKS_SHEET = b'<link rel="stylesheet" crossorigin'
 
 @dataclass(frozen=True)
 class PageAdditions:
-    """Additions to a served page.
-
-    Attributes:
-        tag: Language tag, such as "zh-CN".
-        head: HTML for the start of the head.
-        view: HTML for the end of the body; empty for no first view.
-    """
+    """Additions to a served page: its language tag, and HTML for the start of the head and the end of the body."""
 
     tag: bytes
     head: bytes
@@ -135,7 +129,7 @@ class FirstView:
 
     def __init__(self, app: ASGIApp, *, pages: Mapping[str, PageAdditions], cached: bool = True) -> None:
         self.app, self.pages, self.cached = app, pages, cached
-        self._kept: OrderedDict[Key, tuple[Message, bytes]] = OrderedDict()
+        self._kept: Recent[tuple[Message, bytes]] = Recent(KEPT_ANSWERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         read = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
@@ -155,13 +149,11 @@ class FirstView:
             found = await self._answered(asked, receive)
             if key and _is_for_all(found[0]):
                 self._kept[key] = found
-                while len(self._kept) > KEPT_ANSWERS:
-                    self._kept.popitem(last=False)
         start, body = found
-        if scope["path"] in self.pages and NONCE in scope:
-            body = _with_nonce(body, scope[NONCE])
-        if scope["path"] in self.pages and b"gzip" in dict(scope.get("headers", ())).get(b"accept-encoding", b""):
-            start, body = _packed(start, body)
+        if scope["path"] in self.pages:
+            body = _with_nonce(body, scope[NONCE]) if NONCE in scope else body
+            if b"gzip" in dict(scope.get("headers", ())).get(b"accept-encoding", b""):
+                start, body = _packed(start, body)
         await send({**start, "headers": _with_length(start, len(body))})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 

@@ -36,8 +36,8 @@ from neftune_core.ui.server.addresses import (
     header,
     is_open,
 )
-from neftune_core.ui.server.api.by_name import V2, as_positional
 from neftune_core.ui.server.api.mcp import Callers
+from neftune_core.ui.server.api.parameters import V2, as_positional
 from neftune_core.ui.server.calls import NOT_A_FILE, language_of
 from neftune_core.ui.server.connections import (
     MOST_UNREAD,
@@ -307,11 +307,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def parse_call(body: bytes) -> dict[str, Any]:
-    """Parse the body of a call.
-
-    Raises:
-        RejectedRequest: If it is not a JSON object, or its size, nesting, numbers or characters are not allowed.
-    """
+    """Parse the body of a call; raise `RejectedRequest` unless it is a JSON object of allowed size and content."""
     bare = _STRING.sub(b"", body)
     if sum(bare.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
         raise RejectedRequest(413, f"A call can have at most {MOST_VALUES:,} values.")

@@ -64,17 +64,7 @@ A_YEAR = "public, max-age=31536000, immutable"
 
 @dataclass(frozen=True)
 class Serving:
-    """Options for serving the page.
-
-    Attributes:
-        host: Listening address; `GRADIO_SERVER_NAME` if None.
-        port: Port; `GRADIO_SERVER_PORT` if None.
-        share: Whether to use Gradio's tunnel.
-        password: Password for visitors; None for none.
-        root_path: URL path under which a proxy serves the page; `GRADIO_ROOT_PATH` if None.
-        open_browser: Whether to open the page in a browser.
-        mcp: Whether to offer the endpoints as tools of the Model Context Protocol.
-    """
+    """Options for serving the page, as in `serve.serve`, and whether to offer the endpoints as tools (MCP)."""
 
     host: str | None = None
     port: int | None = None
@@ -107,23 +97,14 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits, routes: Sequence[R
     page.queue(api_open=False)
     page._queue.event_queue_per_concurrency_id = FairQueues(lambda event: asked_by(event.request))
     # Programs that start the lab read its URL from the first line of standard output, so Gradio must not print there.
-    with outermost(gate_of(page, serving, limits)), own_tools(), redirect_stdout(sys.stderr):
+    with outermost(_gate_of(page, serving, limits)), own_tools(), redirect_stdout(sys.stderr):
         _, address, shared = page.launch(**options, prevent_thread_lock=True, quiet=True)
     sessions.put_in(page)
     return shared or address
 
 
-def gate_of(page: gr.Blocks, serving: Serving, limits: Limits) -> Middleware:
-    """Build the gate of a server, to be placed before all other middleware.
-
-    Args:
-        page: The page.
-        serving: Options for serving it.
-        limits: Limits of the server.
-
-    Returns:
-        The middleware.
-    """
+def _gate_of(page: gr.Blocks, serving: Serving, limits: Limits) -> Middleware:
+    """Build the gate of a server, to be placed before all other middleware."""
     hosts = hosts_of(serving.host, serving.root_path, share=serving.share)
     return Middleware(Gate, page=page, limits=limits, hosts=hosts)
 
@@ -182,7 +163,7 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits, routes: Se
     view = Middleware(first_view.FirstView, pages=pages, cached=not serving.password)
     files = Middleware(CountedFiles, limits=limits)
     serve_file = functools.partial(
-        page_file, components=frozenset(one.get_block_name() for one in page.blocks.values())
+        _page_file, components=frozenset(one.get_block_name() for one in page.blocks.values())
     )
     return {
         "server_name": serving.host,
@@ -268,15 +249,10 @@ def _compressed(name: str, components: frozenset[str]) -> bytes:
     return gzip.compress(_content(name, components), compresslevel=9, mtime=0)
 
 
-def page_file(request: Request, components: frozenset[str] = frozenset()) -> Response:
+def _page_file(request: Request, components: frozenset[str] = frozenset()) -> Response:
     """Serve one of `files()`, or a combined file of Gradio.
 
-    Args:
-        request: The request, with the version and the name of the file.
-        components: Names of the page's components, which determine the combined scripts.
-
-    Returns:
-        The file, compressed if the browser accepts gzip; status 404 for any other name.
+    The names of the page's components determine the combined scripts. Unknown names give status 404.
     """
     name = request.path_params["name"]
     if name != SHEET and name not in files():

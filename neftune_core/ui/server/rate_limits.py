@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
+from typing import Any
 
 from neftune_core.errors import LabError
-from neftune_core.language import plural, say
+from neftune_core.language import later, plural, say
 from neftune_core.settings import Limits
+from neftune_core.ui.server.recent import Recent
 
 KEPT_ADDRESSES = 10_000
 MINUTE, HOUR = 60.0, 3600.0
@@ -35,7 +37,7 @@ class Window:
 
     def __init__(self, most: int, seconds: float) -> None:
         self.most, self.seconds = most, seconds
-        self._times: OrderedDict[str, deque[float]] = OrderedDict()
+        self._times: Recent[deque[float]] = Recent(KEPT_ADDRESSES, deque)
         self._lock = threading.Lock()
 
     @property
@@ -58,15 +60,12 @@ class Window:
             return 0.0
         moment = time.monotonic() if now is None else now
         with self._lock:
-            times = self._times.setdefault(address, deque())
-            self._times.move_to_end(address)
+            self._times[address] = times = self._times[address]
             while times and times[0] <= moment - self.seconds:
                 times.popleft()
             if len(times) + weight > self.most:
                 return times[0] + self.seconds - moment if times else self.seconds
             times.extend([moment] * weight)
-            while len(self._times) > KEPT_ADDRESSES:
-                self._times.popitem(last=False)
         return 0.0
 
 
@@ -90,18 +89,11 @@ class Rates:
         Raises:
             TooManyCalls: If the limit is reached.
         """
-        left = self.calls.wait(address, now, 1 + size // CALL_BYTES)
-        if left:
-            raise TooManyCalls(
-                say(
-                    plural(
-                        max(1, round(left)),
-                        "Your network address made too many calls within a minute: wait {left} second.",
-                        "Your network address made too many calls within a minute: wait {left} seconds.",
-                    ),
-                    left=max(1, round(left)),
-                )
-            )
+        _require(
+            self.calls.wait(address, now, 1 + size // CALL_BYTES),
+            later("Your network address made too many calls within a minute: wait {left} second."),
+            later("Your network address made too many calls within a minute: wait {left} seconds."),
+        )
 
     def count_password(self, address: str, now: float | None = None) -> None:
         """Count one login attempt.
@@ -113,14 +105,11 @@ class Rates:
         Raises:
             TooManyCalls: If the limit of this address, or of all addresses, is reached.
         """
-        left = self.passwords.wait(address, now) or self.passwords_of_all.wait("", now)
-        if left:
-            words = plural(
-                max(1, round(left)),
-                "Too many passwords were tried within a minute: wait {left} second.",
-                "Too many passwords were tried within a minute: wait {left} seconds.",
-            )
-            raise TooManyCalls(say(words, left=max(1, round(left))))
+        _require(
+            self.passwords.wait(address, now) or self.passwords_of_all.wait("", now),
+            later("Too many passwords were tried within a minute: wait {left} second."),
+            later("Too many passwords were tried within a minute: wait {left} seconds."),
+        )
 
     def count_study(self, address: str, now: float | None = None) -> None:
         """Count one new study; with an empty address nothing is counted.
@@ -132,14 +121,22 @@ class Rates:
         Raises:
             TooManyCalls: If the limit is reached.
         """
-        left = self.studies.wait(address, now) if address else 0.0
-        if left:
-            minutes = max(1, round(left / 60))
-            words = plural(
-                minutes,
+        _require(
+            self.studies.wait(address, now) / 60 if address else 0.0,
+            later(
                 "Your network address has reached this server's maximum number of studies per hour ({most}): wait "
-                "{left} minute, or run the lab on your own machine.",
+                "{left} minute, or run the lab on your own machine."
+            ),
+            later(
                 "Your network address has reached this server's maximum number of studies per hour ({most}): wait "
-                "{left} minutes, or run the lab on your own machine.",
-            )
-            raise TooManyCalls(say(words, most=self.studies.most, left=minutes))
+                "{left} minutes, or run the lab on your own machine."
+            ),
+            most=self.studies.most,
+        )
+
+
+def _require(left: float, one: str, several: str, **values: Any) -> None:
+    """Raise `TooManyCalls` with one of two messages unless `left`, the time to wait in the messages' unit, is 0."""
+    if left:
+        count = max(1, round(left))
+        raise TooManyCalls(say(plural(count, one, several), left=count, **values))

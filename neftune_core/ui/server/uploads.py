@@ -242,6 +242,15 @@ class UploadQuota:
         here = self.is_of(asked_from.get(), path)
         return here and (self.limits.local_paths or self.is_for(asked_as.get(), path))
 
+    def holds(self, path: str) -> bool:
+        """Return whether a path without symbolic links leads into this folder, and the current call may name it."""
+        file = Path(path)
+        try:
+            is_inside = file.resolve().is_relative_to(self.folder.resolve())
+            return file.is_absolute() and not file.is_symlink() and is_inside and self.may_name(path)
+        except (OSError, ValueError, RuntimeError):  # not a possible file name
+            return False
+
     def _found(self, path: str) -> _Upload | None:
         return self._kept.get(Path(path)) or self._kept.get(Path(path).resolve())
 

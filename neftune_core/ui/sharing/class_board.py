@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from neftune_core.errors import LabError
 from neftune_core.figures.class_overlay import ClassStudy
 from neftune_core.figures.colours import CONTROL
-from neftune_core.figures.curves import downsample, mean_of_seeds, select_seeds, shared_seeds
-from neftune_core.studies.records.log import Event
+from neftune_core.figures.curves import downsample, gather_losses, mean_of_seeds, select_seeds, shared_seeds
 from neftune_core.studies.records.record import ENDINGS, Record
 from neftune_core.studies.results import mean_results
 from neftune_core.studies.sharing.classes import Classroom
+from neftune_core.ui.server.recent import Recent
 
 SECONDS = 0.5
 """Maximum age of a board; with the polling interval, a page shows a board at most two seconds old."""
 KEPT_CLASSES, KEPT_STUDIES, KEPT_BOARDS = 50, 3_000, 100
 LOSS = "held_out_loss"
-
-Points = dict[Any, tuple[list[int], list[float]]]
 
 
 @dataclass(frozen=True)
@@ -48,14 +43,14 @@ class Board:
         return sum(bool(study.differences) for study in self.studies)
 
 
-@dataclass
 class ClassBoards:
     """The boards of all classes on one server; a study is read again only if its log has grown."""
 
-    _boards: OrderedDict[str, tuple[float, Board]] = field(default_factory=OrderedDict)
-    _shown: OrderedDict[tuple[str, int], Board] = field(default_factory=OrderedDict)
-    _studies: OrderedDict[str, tuple[int, ClassStudy]] = field(default_factory=OrderedDict)
-    _guard: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self) -> None:
+        self._boards: Recent[tuple[float, Board]] = Recent(KEPT_CLASSES)
+        self._shown: Recent[Board] = Recent(KEPT_BOARDS)
+        self._studies: Recent[tuple[int, ClassStudy]] = Recent(KEPT_STUDIES)
+        self._guard = threading.Lock()
 
     def of(self, room: Classroom) -> Board:
         """Return the board of a class, computed at most `SECONDS` seconds ago."""
@@ -63,8 +58,8 @@ class ClassBoards:
             made, board = self._boards.get(room.code, (float("-inf"), None))
             if board is None or time.monotonic() - made >= SECONDS or board.students != len(room.students):
                 board = self._read(room)
-                _keep(self._boards, room.code, (time.monotonic(), board), KEPT_CLASSES)
-                _keep(self._shown, (room.code, board.version), board, KEPT_BOARDS)
+                self._shown[room.code, board.version] = board
+                self._boards[room.code] = time.monotonic(), board
             return board
 
     def shown(self, code: str, version: int) -> Board | None:
@@ -92,19 +87,10 @@ class ClassBoards:
             size = (record.folder / "events.jsonl").stat().st_size
             known = self._studies.get(record.id)
             if known is None or known[0] != size or known[1].student != number:
-                known = size, class_study(number, record)
-                _keep(self._studies, record.id, known, KEPT_STUDIES)
+                self._studies[record.id] = known = size, class_study(number, record)
             return known[1]
         except (OSError, LabError, ArithmeticError, LookupError, TypeError, ValueError):
             return None  # before its first event, removed in the meantime, or damaged
-
-
-def _keep(kept: OrderedDict[Any, Any], name: Any, value: Any, most: int) -> None:
-    """Cache a value as the newest, and drop the oldest beyond `most` values."""
-    kept[name] = value
-    kept.move_to_end(name)
-    while len(kept) > most:
-        kept.popitem(last=False)
 
 
 def _sizes(study: ClassStudy) -> tuple[object, ...]:
@@ -123,26 +109,11 @@ def class_study(number: int, record: Record) -> ClassStudy:
         The study without any text.
     """
     events = record.events()
-    arms, shared = record.arms, shared_seeds(events)
-    curves: dict[str, tuple[list[int], list[float]]] = {}
-    for arm in arms:
-        seeds = _held_out(events, arm)
-        if seeds:
-            curves[arm] = downsample(*mean_of_seeds(select_seeds(seeds, shared)))
+    arms, shared, losses = record.arms, shared_seeds(events), gather_losses(events)[LOSS]
+    of_arms = {arm: {seed: points for (name, seed), points in losses.items() if name == arm} for arm in arms}
+    curves = {arm: downsample(*mean_of_seeds(select_seeds(seeds, shared))) for arm, seeds in of_arms.items() if seeds}
     is_over = any(event["event"] in ENDINGS for event in events)
     return ClassStudy(number, arms, curves, _differences(record) if is_over and len(curves) > 1 else {})
-
-
-def _held_out(events: Sequence[Event], arm: str) -> Points:
-    """Return the steps and held-out losses of an arm, by seed."""
-    seeds: Points = {}
-    for event in events:
-        loss = event.get("arms", {}).get(arm, {}).get(LOSS) if event["event"] == "evaluated" else None
-        if loss is not None:
-            steps, losses = seeds.setdefault(event.get("seed"), ([], []))
-            steps.append(event["step"])
-            losses.append(loss)
-    return seeds
 
 
 def _differences(record: Record) -> dict[str, float]:

@@ -11,7 +11,7 @@ from neftune_core.language import later, say
 from neftune_core.studies.records.record import asked_from
 from neftune_core.studies.sharing.classes import LIFETIME_DAYS, make_class
 from neftune_core.studies.sharing.shares import share, shared_link, withdraw
-from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.plot import scripted
 from neftune_core.ui.parts.strip import code_of
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
@@ -49,13 +49,7 @@ def build(lab: Lab, key: gr.Textbox) -> None:
         lab: The state shared by all visitors.
         key: Component with the visitor's key.
     """
-    panel = gr.HTML(
-        None,
-        html_template=_panel_html(),
-        js_on_load=part("link-code"),
-        apply_default_css=False,
-        elem_id="lab-link-code",
-    )
+    panel = scripted("link-code", _panel_html(), elem_id="lab-link-code")
     classes = Window(CLASSES_AN_HOUR, HOUR)
 
     @reports_errors

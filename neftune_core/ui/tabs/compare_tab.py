@@ -37,7 +37,7 @@ from neftune_core.ui.parts.answers import answers_box, as_pieces, session_html, 
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.model_panel import bundled_hint
-from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.plot import scripted
 from neftune_core.ui.parts.recorded_study import RecordedStudy
 from neftune_core.ui.parts.state_fields import State, read
 from neftune_core.ui.parts.strip import Strip
@@ -171,7 +171,7 @@ def _build_questions(models: Collection[str] | None) -> dict[str, Any]:
     )  # fmt: skip
     rows = gr.Slider(1, MOST_ROWS, 3, step=1, label=say("Number of rows"), visible=False, elem_id="compare-rows")
     bundled_hint(models)
-    gr.HTML(html_template=_more_html(), js_on_load=part("unfold"), apply_default_css=False)
+    scripted("unfold", _more_html())
     with gr.Column(elem_id="compare-more"):
         form = Form(DecodingSettings, names=FORM, prefix="compare")
     blind = gr.Checkbox(label=say("Blind: hide the names of two columns"), elem_id="compare-blind")

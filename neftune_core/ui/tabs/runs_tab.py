@@ -23,7 +23,7 @@ from neftune_core.sweeps.record import Sweep
 from neftune_core.ui.parts import evidence_view, run_actions
 from neftune_core.ui.parts.answers import answer_columns
 from neftune_core.ui.parts.markup import quiet
-from neftune_core.ui.parts.plot import live_figure, part
+from neftune_core.ui.parts.plot import live_figure, scripted
 from neftune_core.ui.parts.strip import Strip, following
 from neftune_core.ui.parts.study_views import curves_of
 from neftune_core.ui.parts.wiring import LATEST, QUIET, events, key_of_tab, reports_errors
@@ -80,13 +80,7 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
         key: Component with the visitor's key.
         place: The tab itself.
     """
-    runs = gr.HTML(
-        [],
-        html_template=_list_html(has_strangers=lab.has_strangers),
-        js_on_load=part("runs"),
-        apply_default_css=False,
-        elem_id="runs-list",
-    )
+    runs = scripted("runs", _list_html(has_strangers=lab.has_strangers), [], "runs-list")
     opened = _build_record_view()
     _connect_opening(lab, key, runs, opened, [strip.watched, train.seen, strip.watcher])
     changed = [opened.record_id.change, train.finished.change]

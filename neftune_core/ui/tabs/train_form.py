@@ -15,12 +15,12 @@ from neftune_core.engine.settings import TrainingSettings
 from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
-from neftune_core.settings import Settings, control, controls
+from neftune_core.settings import control, controls
 from neftune_core.studies.settings import EXAMPLE, PRESETS, USUAL_OF_OTHERS, StudySettings, default_training
 from neftune_core.studies.tracking import installed_trackers
 from neftune_core.ui.parts.controls import Form, component
 from neftune_core.ui.parts.markup import quiet
-from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.plot import scripted
 from neftune_core.ui.parts.study_form import METHOD_VALUES, method_boxes
 from neftune_core.ui.parts.wiring import LATEST, QUIET, events, reports_errors
 
@@ -86,24 +86,6 @@ class TrainForm:
         return [self.strengths, *self.methods.values()]
 
 
-@dataclass(frozen=True)
-class ArmBoxes:
-    """Initial values of the arms and seeds.
-
-    Attributes:
-        strengths: Strengths of additional arms, separated by commas.
-        seed: First seed.
-        seeds: Number of seeds.
-    """
-
-    strengths: str = FIRST_STRENGTHS
-    seed: int = EXAMPLE.seed
-    seeds: int = EXAMPLE.seeds
-
-    def values(self) -> list[Any]:
-        return [self.strengths, *METHOD_VALUES.values(), self.seed, self.seeds]
-
-
 def build(presets: Sequence[str] = tuple(PRESETS), *, with_tracker: bool = False) -> TrainForm:
     """Build the components in the open column.
 
@@ -118,12 +100,8 @@ def build(presets: Sequence[str] = tuple(PRESETS), *, with_tracker: bool = False
         [(say(name), name) for name in (USUAL, *presets)], value=USUAL, label=say("Preset"), elem_id="train-preset"
     )
     explained = gr.HTML(about(USUAL), elem_id="train-preset-about", apply_default_css=False)
-    gr.HTML(
-        html_template='<p class="lab-quiet" role="status" hidden></p>',
-        js_on_load=part("preset-changed"),
-        apply_default_css=False,
-        elem_id="train-preset-changed",
-    )
+    note = '<p class="lab-quiet" role="status" hidden></p>'
+    scripted("preset-changed", note, elem_id="train-preset-changed")
     strengths = gr.Textbox(
         FIRST_STRENGTHS,
         label=say("More strengths"),
@@ -218,15 +196,15 @@ def connect(form: TrainForm, model: gr.State) -> Any:
     def choose(preset: str, model: ModelSettings) -> list[Any]:
         found = PRESETS.get(preset)
         training = found.training(model) if found else default_training(model)
-        return [about(preset), *training_updates(form, training)]
+        return [about(preset), *form.training.updates(training)]
 
     def reset(model: ModelSettings) -> list[Any]:
         questions = form.measuring.values(MeasuringSettings())
         return [
             USUAL,
             about(USUAL),
-            *ArmBoxes().values(),
-            *training_updates(form, default_training(model)),
+            *(FIRST_STRENGTHS, *METHOD_VALUES.values(), EXAMPLE.seed, EXAMPLE.seeds),
+            *form.training.updates(default_training(model)),
             *questions,
         ]
 
@@ -238,7 +216,7 @@ def connect(form: TrainForm, model: gr.State) -> Any:
         wanted = PRESETS[preset].training(model) if preset in PRESETS else default_training(model)
         followed = [
             new if value in [old[index] for old in before] else gr.skip()
-            for index, (value, new) in enumerate(zip(shown, training_updates(form, wanted), strict=True))
+            for index, (value, new) in enumerate(zip(shown, form.training.updates(wanted), strict=True))
         ]
         return [model, *followed]
 
@@ -252,27 +230,3 @@ def connect(form: TrainForm, model: gr.State) -> Any:
     form.preset.input(reports_errors(choose), chosen, [form.about, *values], **LATEST)
     events(model).change(follow, [model, form.model_of, form.preset, *values], [form.model_of, *values], **QUIET)
     return form.reset.click(reports_errors(reset), model, [form.preset, form.about, *form.components()], **QUIET)
-
-
-def training_updates(form: TrainForm, training: TrainingSettings) -> list[Any]:
-    """Return updates that show training settings.
-
-    Args:
-        form: The components.
-        training: The settings.
-
-    Returns:
-        One update per component.
-    """
-    return _grown(form.training, training)
-
-
-def _grown(form: Form[Any], settings: Settings) -> list[Any]:
-    """Return updates that show settings; a slider's range is extended if the value exceeds it.
-
-    The range is never reduced again: Gradio would refuse a call in progress with a value beyond the new end.
-    """
-    return [
-        gr.update(value=value, maximum=value) if isinstance(found, gr.Slider) and value > found.maximum else value
-        for found, value in zip(form.components, form.values(settings), strict=True)
-    ]

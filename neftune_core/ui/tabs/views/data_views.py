@@ -30,7 +30,7 @@ PARTS_SHOWN = 4
 NOT_USED = later("(not used)")
 
 
-def data_text(prepared: PreparedData) -> str:
+def _data_text(prepared: PreparedData) -> str:
     """Describe the data briefly, for the strip."""
     return say("{data}, {count:,} rows", data=data_title(prepared.title), count=len(prepared.train))
 
@@ -167,7 +167,7 @@ def data_updates(lab: Lab, settings: DataSettings, model: ModelSettings, key: st
     return [
         settings,
         key,
-        {"data": data_text(prepared)},
+        {"data": _data_text(prepared)},
         report(prepared, data_report(prepared, tokenizer, rows=0)),
         _lengths(prepared, settings),
         gr.update(maximum=prepared.kept, value=1, visible=True),
@@ -200,7 +200,7 @@ def to_mend(
         available = _columns_to_offer(lab, settings) if isinstance(error, DataError) else []
     except LabError:
         available = []
-    kept.append(problem_html(error, bool(available)) if tells else "")
+    kept.append(_problem_html(error, bool(available)) if tells else "")
     if not available:
         return [*kept, gr.skip(), *[gr.skip()] * PARTS_SHOWN]
     columns = columns_for(LAYOUTS[settings.layout], available, {}) if settings.layout else {}
@@ -208,16 +208,8 @@ def to_mend(
     return [*kept, gr.update(open=True), *_part_updates(settings.layout, found, available, by_hand=True)]
 
 
-def problem_html(error: LabError, has_columns: bool) -> str:
-    """Render the reason why data cannot be used, with a button for choosing the columns if there are any.
-
-    Args:
-        error: The reason.
-        has_columns: Whether the columns can be chosen.
-
-    Returns:
-        HTML.
-    """
+def _problem_html(error: LabError, has_columns: bool) -> str:
+    """Render the reason why data cannot be used, with a button for choosing the columns if it has any."""
     words = f"<p>{html.escape(sentence(error))}</p>"
     button = f'<button type="button" data-do="columns">{say("Choose the columns")}</button>' if has_columns else ""
     return f'<div class="lab-problem" role="alert">{words}{button}</div>'

@@ -15,7 +15,7 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, parse
 from neftune_core.ui.parts.markup import bar, quiet
-from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.plot import scripted
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import HIDDEN, QUIET, events, reports_errors, visibility
 from neftune_core.ui.server.lab import Lab
@@ -42,15 +42,10 @@ def _about() -> str:
     )
 
 
-def measured_losses(prepared: PreparedData, model: ModelSettings, noise: NoiseSettings) -> Iterator[dict[str, Any]]:
+def _measured_losses(prepared: PreparedData, model: ModelSettings, noise: NoiseSettings) -> Iterator[dict[str, Any]]:
     """Measure the loss at several strengths on the first held-out rows, or training rows if none are held out.
 
     Other work can use the accelerator between passes.
-
-    Args:
-        prepared: The rows.
-        model: The model settings.
-        noise: The noise.
 
     Yields:
         The fields of `Sensitivity` except `noise`, and whether the rows are `held_out`.
@@ -65,20 +60,10 @@ def measured_losses(prepared: PreparedData, model: ModelSettings, noise: NoiseSe
         yield {**values, "held_out": bool(prepared.held_out)}
 
 
-def losses_in_call(
+def _losses_in_call(
     data: dict[str, Any], model: dict[str, Any], noise: dict[str, Any], limits: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """Run `measured_losses` for settings given as plain values.
-
-    Args:
-        data: The data settings.
-        model: The model settings.
-        noise: The noise settings.
-        limits: Limits of the server.
-
-    Returns:
-        The iterator of `measured_losses`.
-    """
+    """Run `_measured_losses` for settings given as plain values."""
     from neftune_core.data.preparing import prepare
     from neftune_core.data.settings import DataSettings
     from neftune_core.models.loading import load
@@ -86,7 +71,7 @@ def losses_in_call(
     chosen = parse(ModelSettings, model)
     loaded = load(chosen)
     rows = prepare(parse(DataSettings, data).within(loaded.context), loaded.tokenizer, parse(Limits, limits))
-    return measured_losses(rows, chosen, parse(NoiseSettings, noise))
+    return _measured_losses(rows, chosen, parse(NoiseSettings, noise))
 
 
 def measure_loss(
@@ -111,9 +96,9 @@ def measure_loss(
     given = (data.model_dump(), model.model_dump(), noise.model_dump(), lab.limits.model_dump())
     passes = 2 * ROWS * (len(MEASURED_AT) + 1) * (noise.ascent_steps + 1)
     if lab.gpu is None:
-        stream = measured_losses(prepared, model, noise)
+        stream = _measured_losses(prepared, model, noise)
     else:
-        stream = lab.gpu.run(losses_in_call, given, pass_seconds(passes, load(model).layers))
+        stream = lab.gpu.run(_losses_in_call, given, pass_seconds(passes, load(model).layers))
     for values in stream:
         words = say("held-out rows") if values.pop("held_out") else say("training rows")
         found = Sensitivity(noise=noise, **values)
@@ -133,7 +118,7 @@ def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
         ask = gr.Button(say("Measure the loss"), variant="primary", size="md", elem_id="noise-measure")
         stop = gr.Button(say("Stop"), size="md", elem_id="noise-measure-stop", visible=HIDDEN)
         progress = gr.HTML(_about(), apply_default_css=False, elem_id="noise-measure-progress")
-        found = gr.HTML(html_template="", js_on_load=part("noise-loss"), apply_default_css=False, elem_id="noise-loss")
+        found = scripted("noise-loss", elem_id="noise-loss")
 
     @reports_errors
     def measure(settings: Any, model: ModelSettings, *values: Any) -> Iterator[list[Any]]:
