@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,6 +33,9 @@ REMEMBER = in_browser("Lab.sharing.keep(code)", "code")
 """The script that stores the code of the class that the visitor has joined; `UNKNOWN` before the first response."""
 LOOKS_A_MINUTE = 200
 """Classes that one network address can open per minute: enough for a school, too few to guess codes."""
+TOO_MANY_OPENED = later(
+    "Too many classes were opened from your network address within a minute: wait a moment, then try again."
+)
 CONSENT = later(
     "If you join, each study that you start from now on will be shown in the class under a number: its strengths, "
     "curves and differences, but none of your texts, rows or answers. You can leave at any time; the class then no "
@@ -49,17 +53,9 @@ TEACHER = later(
 class ClassView:
     """The components of a class.
 
-    Attributes:
-        code: Code of the opened class, stored on the server only.
-        held: Version of the board on the page, filled by `HELD`.
-        kept: Code of the joined class, which `REMEMBER` stores in the browser.
-        box: The column with all components.
-        about: Name of the class, and the visitor's role or the terms of joining.
-        buttons: Buttons that join, show, hide, leave and end the class, by these names.
-        board: The column with the counts and figures.
-        counts: Numbers of students and studies.
-        figures: Curves and differences.
-        timer: Polls the board while it is shown.
+    `code` is that of the opened class, stored on the server only. `held` is the version of the board on the page,
+    filled by `HELD`. `kept` is the code of the joined class, which `REMEMBER` stores in the browser. `about` shows the
+    visitor's role or the terms of joining. `timer` polls the board while it is shown.
     """
 
     code: gr.State
@@ -96,12 +92,7 @@ def build(lab: Lab, key: gr.Textbox) -> None:
     @reports_errors
     def open_class(key: str, code: str) -> list[Any]:
         if looks.wait(asked_from.get()):
-            raise TooManyCalls(
-                say(
-                    "Too many classes were opened from your network address within a minute: wait a moment, then try "
-                    "again."
-                )
-            )
+            raise TooManyCalls(say(TOO_MANY_OPENED))
         try:
             if not lab.limits.sharing:
                 raise RecordError(say(NOT_HERE))
@@ -177,32 +168,28 @@ def _about_html(head: str, words: str) -> str:
 def _connect_buttons(view: ClassView, key: gr.Textbox) -> dict[str, Any]:
     """Connect the buttons, and return their click events by name."""
 
-    @reports_errors
-    def join(key: str, code: str) -> list[Any]:
-        join_class(code, require_key(key))
-        return _opened(find_class(code), key)
+    def opened_after(action: Callable[[str, str], Any], shows: bool | None = None) -> Callable[..., list[Any]]:
+        def handle(key: str, code: str) -> list[Any]:
+            action(code, require_key(key))
+            return _opened(find_class(code), key, shows=shows)
 
-    @reports_errors
-    def leave(key: str, code: str) -> list[Any]:
-        leave_class(code, require_key(key))
-        return _opened(find_class(code), key)
+        return handle
 
-    @reports_errors
-    def show(key: str, code: str) -> list[Any]:
-        return _opened(find_class(code), require_key(key), shows=True)
-
-    @reports_errors
-    def hide(key: str, code: str) -> list[Any]:
-        return _opened(find_class(code), require_key(key), shows=False)
-
-    @reports_errors
     def end(key: str, code: str) -> list[Any]:
         end_class(code, require_key(key))
         return _closed(view, say("The class has ended; everyone keeps their own studies."))
 
+    handlers = {
+        "join": opened_after(join_class),
+        "leave": opened_after(leave_class),
+        "show": opened_after(lambda code, key: None, shows=True),
+        "hide": opened_after(lambda code, key: None, shows=False),
+        "end": end,
+    }
     clicked = {}
-    for name, action in {"join": join, "leave": leave, "show": show, "hide": hide, "end": end}.items():
-        clicked[name] = view.buttons[name].click(action, [key, view.code], view.shown(), **QUIET)
+    for name, handler in handlers.items():
+        handler.__name__ = name  # Gradio derives endpoint names from this name
+        clicked[name] = view.buttons[name].click(reports_errors(handler), [key, view.code], view.shown(), **QUIET)
         clicked[name].success(None, view.kept, None, js=REMEMBER)
     return clicked
 
@@ -237,9 +224,7 @@ def _news(board: Board, before: Board | None) -> list[Figure]:
 
 
 def _figures(board: Board) -> list[Figure]:
-    return [
-        one | {"tag": str(board.version)} for one in (class_curves(board.studies), class_differences(board.studies))
-    ]
+    return [drawn(board.studies) | {"tag": str(board.version)} for drawn in (class_curves, class_differences)]
 
 
 def _counts_html(board: Board) -> str:
