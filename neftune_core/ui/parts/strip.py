@@ -74,12 +74,8 @@ class Strip:
     Attributes:
         words: Description of the next study. Its value is a dict with any of `model`, `data` and `seed`; missing keys
             leave the text unchanged.
-        tools: Component with the buttons for model, link, language and theme. Its value sends the page's state to the
-            browser (`page_state`).
+        tools: Buttons for model, link, language and theme; its value sends the page's state to the browser.
         kept: State stored by the browser or contained in the link, as JSON; empty if absent.
-        progress: Progress of the watched study.
-        train: Button that starts a study.
-        stop: Buttons that stop the watched study.
         model: The `ModelSettings` in use, set once the model has been loaded.
         watched: Id of the watched record. It is in the strip because components inside closed tabs may miss updates.
         watcher: Component that follows the watched study in the browser.
@@ -126,14 +122,8 @@ def build(words: dict[str, str], model: str = BUNDLED) -> Strip:
         tools = scripted("strip-tools", _tools_html(), {}, "lab-tools")
         kept = gr.Textbox("", visible=False, label=say("Settings last in use"), elem_id="lab-kept")
         watched = gr.Textbox("", visible=False, elem_id="lab-watched", label=say("Study"))
-        follows = watcher(
-            "lab-watcher",
-            state="train-state",
-            progress="lab-progress",
-            arms="train-arms",
-            figure="train-curves",
-            view="train-view",
-        )
+        places = {"arms": "train-arms", "figure": "train-curves", "view": "train-view"}
+        follows = watcher("lab-watcher", state="train-state", progress="lab-progress", **places)
     return Strip(status, tools, kept, progress, train, stop, gr.State(ModelSettings(source=model)), watched, follows)
 
 
@@ -212,10 +202,8 @@ def _runs(matrix: Any) -> list[str]:
     """Return each horizontal run of dark modules as a closed rectangle in SVG path syntax."""
     found = []
     for y, row in enumerate(matrix):
-        x = 0
-        for dark, modules in groupby(row):
-            width = len([*modules])
+        for dark, modules in groupby(enumerate(row), key=lambda module: module[1]):
+            (x, _), *others = modules
             if dark:
-                found.append(f"M{x} {y}h{width}v1h-{width}z")
-            x += width
+                found.append(f"M{x} {y}h{1 + len(others)}v1h-{1 + len(others)}z")
     return found

@@ -98,8 +98,7 @@ def _measure_view(folder: str, seed: int, view: str, limits: dict[str, Any]) -> 
 
     record, allowed = Record(Path(folder)), parse(Limits, limits)
     if view == ROBUSTNESS:
-        for progress in measure_robustness(record, seed, allowed):
-            yield progress.share
+        yield from (progress.share for progress in measure_robustness(record, seed, allowed))
     elif view == ROWS:
         measure_tokens(record, seed, allowed)
         yield 1.0

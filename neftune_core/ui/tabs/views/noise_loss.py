@@ -32,16 +32,6 @@ REDRAW_SECONDS = 0.2
 MEASURED_AT = (0.01, 0.02, 0.05, 0.1, 0.15, 0.3, 0.6, 1.0)
 
 
-def _about() -> str:
-    return quiet(
-        say(
-            "Measured on the first {count} held-out rows from the Data tab, or on training rows if no rows are held "
-            "out; nothing is trained.",
-            count=ROWS,
-        )
-    )
-
-
 def _measured_losses(prepared: PreparedData, model: ModelSettings, noise: NoiseSettings) -> Iterator[dict[str, Any]]:
     """Measure the loss at several strengths on the first held-out rows, or training rows if none are held out.
 
@@ -114,10 +104,17 @@ def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
         data: The Data tab.
         tab: The Noise tab.
     """
+    about = quiet(
+        say(
+            "Measured on the first {count} held-out rows from the Data tab, or on training rows if no rows are held "
+            "out; nothing is trained.",
+            count=ROWS,
+        )
+    )
     with tab.loss:
         ask = gr.Button(say("Measure the loss"), variant="primary", size="md", elem_id="noise-measure")
         stop = gr.Button(say("Stop"), size="md", elem_id="noise-measure-stop", visible=HIDDEN)
-        progress = gr.HTML(_about(), apply_default_css=False, elem_id="noise-measure-progress")
+        progress = gr.HTML(about, apply_default_css=False, elem_id="noise-measure-progress")
         found = scripted("noise-loss", elem_id="noise-loss")
 
     @reports_errors
@@ -129,17 +126,12 @@ def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
             if time.monotonic() - shown_at >= REDRAW_SECONDS:
                 shown_at = time.monotonic()
                 yield [drawn, bar(share, say("Measuring"))]
-        yield [drawn, _about()]
+        yield [drawn, about]
 
-    def stoppable(visible: bool) -> Any:
-        return lambda: visibility(visible)
-
-    ask.click(stoppable(True), None, stop, **QUIET)
-    asking = ask.click(
-        measure, [data.settings, strip.model, *tab.noise.components], [found, progress], **QUIET, concurrency_limit=2
-    )
-    asking.then(stoppable(False), None, stop, **QUIET)
-    about = _about()
+    ask.click(lambda: visibility(True), None, stop, **QUIET)
+    given = [data.settings, strip.model, *tab.noise.components]
+    asking = ask.click(measure, given, [found, progress], **QUIET, concurrency_limit=2)
+    asking.then(lambda: visibility(False), None, stop, **QUIET)
     stop.click(lambda: [visibility(False), about], None, [stop, progress], cancels=asking, **QUIET)
     # A loss measured with another model or on other rows would no longer match the page.
     others = [events(state).change for state in (data.settings, strip.model)]
