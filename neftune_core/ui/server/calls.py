@@ -80,11 +80,13 @@ def guard(
             event._data = {}
         with in_language(language_of(fn)):
             try:
-                asked_at.set(_asking_block(event))
+                block = getattr(event, "target", None)
+                asked_at.set(block if hasattr(block, "_id") else None)
                 asked_from.set(asked_by(named.get("request")))
+                session = named.get("session_hash")
                 if note is not None:
-                    note(named.get("session_hash"), asked_from.get())
-                asked_as.set(keys.of(named.get("session_hash"), fn.inputs, inputs))
+                    note(session, asked_from.get())
+                asked_as.set(keys.of(session, fn.inputs, inputs))
                 if any(block.stateful for block in (*fn.inputs, *fn.outputs)):
                     _require_known_session(named, gone)
                 if not (named.get("iterator") or fn.cancels):
@@ -96,12 +98,6 @@ def guard(
                 raise gr.Error(beside_control(words), duration=None, print_exception=False) from None
 
     page.process_api = process_api  # type: ignore[method-assign]
-
-
-def _asking_block(event: Any) -> Any:
-    """Return the component that triggered an event; None if the call does not name one."""
-    block = getattr(event, "target", None)
-    return block if hasattr(block, "_id") else None
 
 
 def require_own_files(values: Sequence[Any], limits: Limits) -> None:

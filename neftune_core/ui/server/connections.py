@@ -45,6 +45,18 @@ ANSWERS = re.compile(r"/gradio_api/queue/data$", re.IGNORECASE)
 ANSWER = re.compile(r"/gradio_api/call/(?:v2/)?[^/]+/([^/]+)$", re.IGNORECASE)
 
 
+@contextmanager
+def _counted(counts: Counter[str], name: str) -> Iterator[None]:
+    """Count a name until the block ends; a count of 0 is removed."""
+    counts[name] += 1
+    try:
+        yield
+    finally:
+        counts[name] -= 1
+        if not counts[name]:
+            del counts[name]
+
+
 class OpenRequests:
     """Counter of the open requests of each address; `counts` has no entries of 0."""
 
@@ -56,13 +68,8 @@ class OpenRequests:
         """Count a request until the block ends; raise `TooManyCalls` if its address has `MOST_REQUESTS` open."""
         if self.counts[address] >= MOST_REQUESTS:
             raise TooManyCalls(say(TOO_MANY))
-        self.counts[address] += 1
-        try:
+        with _counted(self.counts, address):
             yield
-        finally:
-            self.counts[address] -= 1
-            if not self.counts[address]:
-                del self.counts[address]
 
 
 class UnreadAnswers:
@@ -89,14 +96,8 @@ class UnreadAnswers:
         Yields:
             Nothing.
         """
-        session = self._read_by(path, query)
-        self._read[session] += 1
-        try:
+        with _counted(self._read, self._read_by(path, query)):
             yield
-        finally:
-            self._read[session] -= 1
-            if not self._read[session]:
-                del self._read[session]
 
     def _read_by(self, path: str, query: bytes) -> str:
         """Return the session from which a request reads answers, determined as in Gradio; "" if none."""

@@ -27,16 +27,15 @@ from neftune_core.language import in_language
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.ui.server.addresses import (
-    FORWARDED,
     READ,
     STUDY_PATH,
+    UPLOAD,
     Hosts,
-    address_of,
+    address_in,
     foreign_target,
     header,
     is_open,
 )
-from neftune_core.ui.server.api.mcp import Callers
 from neftune_core.ui.server.api.parameters import V2, as_positional
 from neftune_core.ui.server.calls import NOT_A_FILE, language_of
 from neftune_core.ui.server.connections import (
@@ -52,7 +51,6 @@ from neftune_core.ui.server.rate_limits import CALL_BYTES, Rates, TooManyCalls
 logger = logging.getLogger(__name__)
 
 CALLS = re.compile(r"/gradio_api/(queue/join|call/(?P<name>[^/]+))/?$", re.IGNORECASE)
-UPLOAD = re.compile(r"/gradio_api/upload/?$", re.IGNORECASE)
 LOGIN = re.compile(r"/login/?$", re.IGNORECASE)
 SIGN_IN = "/login/huggingface"
 """The only path that may redirect to another host (the platform's sign-in page)."""
@@ -135,7 +133,7 @@ class Gate:
 
         query = scope.get("query_string", b"")
         try:
-            with self.open.one(_address(scope)), self.unread.reading(scope["path"], query):
+            with self.open.one(address_in(scope)), self.unread.reading(scope["path"], query):
                 checked = await self._checked(scope, receive)
                 # Without an `Origin` header, Gradio's CORS middleware cannot allow a foreign origin.
                 kept = [(name, value) for name, value in scope["headers"] if name != b"origin"]
@@ -160,7 +158,7 @@ class Gate:
         self._check_source(scope)
         if not is_open(method, path, self.pages):
             raise RejectedRequest(404, "There is nothing at this address.")
-        address = _address(scope)
+        address = address_in(scope)
         if method in READ:
             if path.startswith(f"/{STUDY_PATH}/"):
                 self.rates.count_call(address)
@@ -169,7 +167,7 @@ class Gate:
             self.rates.count_password(address)
         if UPLOAD.search(path):
             most = self.limits.upload_megabytes * 1_048_576 + FORM_BYTES
-            _declared_length(scope, most)
+            _check_length(scope, most)
             self.rates.count_call(address)
             return _count_bytes(receive, most)
         body = await self._body(scope, receive)
@@ -206,10 +204,8 @@ class Gate:
         host = header(scope, b"host")
         for asked in (host, header(scope, b"x-forwarded-host")):
             if asked and not self.hosts.accepts(asked):
-                raise RejectedRequest(
-                    421,
-                    "The lab is not served under this host name: add the name to NEFTUNE_HOSTS on the server.",
-                )
+                words = "The lab is not served under this host name: add the name to NEFTUNE_HOSTS on the server."
+                raise RejectedRequest(421, words)
         if scope["method"] in READ:
             return
         origin, site = header(scope, b"origin"), header(scope, b"sec-fetch-site")
@@ -219,7 +215,7 @@ class Gate:
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         most = 4 * self.limits.prompts * self.limits.prompt_characters + FORM_BYTES
-        _declared_length(scope, most)
+        _check_length(scope, most)
         counted, body, more = _count_bytes(receive, most), bytearray(), True
         while more:
             message = await counted()
@@ -244,11 +240,6 @@ class Gate:
         return (name, b"/") if foreign and scope["path"] != SIGN_IN else (name, value)
 
 
-def _address(scope: Scope) -> str:
-    """Return the network address of a request."""
-    return address_of((scope.get("client") or ("", 0))[0], {FORWARDED: header(scope, FORWARDED.encode())})
-
-
 def _answer(error: Exception) -> tuple[int, str]:
     """Return the HTTP status and the message for an exception; internal errors are logged."""
     while isinstance(error, ExceptionGroup):  # exceptions during streaming arrive as groups of one
@@ -269,13 +260,11 @@ def _answer(error: Exception) -> tuple[int, str]:
     return 500, sentence(error)
 
 
-def _declared_length(scope: Scope, most: int) -> int:
-    """Return the declared length of a request; raise `RejectedRequest` if it is too large."""
+def _check_length(scope: Scope, most: int) -> None:
+    """Raise `RejectedRequest` if the declared length of a request is too large."""
     given = dict(scope["headers"]).get(b"content-length", b"0")
-    length = int(given) if given.isdigit() and len(given) < 20 else most + 1
-    if length > most:
+    if not given.isdigit() or len(given) >= 20 or int(given) > most:
         raise RejectedRequest(413, _too_large(most))
-    return length
 
 
 def _too_large(most: int) -> str:

@@ -96,17 +96,13 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits, routes: Sequence[R
     keep_signatures(page)
     page.queue(api_open=False)
     page._queue.event_queue_per_concurrency_id = FairQueues(lambda event: asked_by(event.request))
+    hosts = hosts_of(serving.host, serving.root_path, share=serving.share)
+    gate = Middleware(Gate, page=page, limits=limits, hosts=hosts)
     # Programs that start the lab read its URL from the first line of standard output, so Gradio must not print there.
-    with outermost(_gate_of(page, serving, limits)), own_tools(), redirect_stdout(sys.stderr):
+    with outermost(gate), own_tools(), redirect_stdout(sys.stderr):
         _, address, shared = page.launch(**options, prevent_thread_lock=True, quiet=True)
     sessions.put_in(page)
     return shared or address
-
-
-def _gate_of(page: gr.Blocks, serving: Serving, limits: Limits) -> Middleware:
-    """Build the gate of a server, to be placed before all other middleware."""
-    hosts = hosts_of(serving.host, serving.root_path, share=serving.share)
-    return Middleware(Gate, page=page, limits=limits, hosts=hosts)
 
 
 @contextmanager
@@ -162,9 +158,8 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits, routes: Se
     pages = first_view.of(page, head=head(), view=not serving.password)
     view = Middleware(first_view.FirstView, pages=pages, cached=not serving.password)
     files = Middleware(CountedFiles, limits=limits)
-    serve_file = functools.partial(
-        _page_file, components=frozenset(one.get_block_name() for one in page.blocks.values())
-    )
+    components = frozenset(one.get_block_name() for one in page.blocks.values())
+    serve_file = functools.partial(_page_file, components=components)
     return {
         "server_name": serving.host,
         "server_port": serving.port,

@@ -25,7 +25,7 @@ from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.results import mean_results
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui.parts import run_actions
-from neftune_core.ui.parts.verdict_card import verdict_card
+from neftune_core.ui.parts.evidence_view import verdict_card
 from neftune_core.ui.study_text import end_text
 
 PRAISE = ("better", "worse", "difference of", "interval over", "Best epoch")
