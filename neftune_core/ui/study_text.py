@@ -77,14 +77,11 @@ def _best_text(record: Record, status: Status) -> str:
         for seed, own in steps.items()
         for arm, step in own.items()
     ]
-    if not found:
-        return ""
-    words = say(
+    words = later(
         "For these arms, the weights from the best evaluation (lowest held-out loss) are saved in addition to the "
-        "final weights: {arms}. You can choose either set of weights on the Compare tab and under Export.",
-        arms=say(", ").join(found),
+        "final weights: {arms}. You can choose either set of weights on the Compare tab and under Export."
     )
-    return quiet(words)
+    return quiet(say(words, arms=say(", ").join(found))) if found else ""
 
 
 def end_text(record: Record, status: Status) -> str:
@@ -187,8 +184,5 @@ def study_text(record: Record) -> str:
         return say("{title} on {data}", title=say(model) if model else say("a study"), data=data or say("unknown data"))
     title = study.title or (say(model) if model else "") or study.model.source.rstrip("/").rpartition("/")[2]
     title = say("Sweep: {title}", title=title) if record.is_sweep else title
-    return say(
-        "{title} on {data}",
-        title=title,
-        data=data or data_title(study.data.source.partition(":")[2].rpartition("/")[2]),
-    )
+    data = data or data_title(study.data.source.partition(":")[2].rpartition("/")[2])
+    return say("{title} on {data}", title=title, data=data)

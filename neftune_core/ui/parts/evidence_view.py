@@ -150,7 +150,8 @@ def _table(record: Record, found: Verdict, numbers: MeanResults) -> str:
     groups = dict.fromkeys(definition.group for definition in MEASURES.values())
     body = "".join(_group(group, names, means, found.question) for group in groups)
     about = say(
-        "Only the measure chosen as the question is tested; all others are descriptive. Press a name for its definition."
+        "Only the measure chosen as the question is tested; all others are descriptive. Press a name for its "
+        "definition."
     )
     return (
         f'<div class="lab-measures"><h3>{say("Every measure after the last epoch")}{numbers.of_seeds}</h3>'

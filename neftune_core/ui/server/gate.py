@@ -36,6 +36,7 @@ from neftune_core.ui.server.addresses import (
     header,
     is_open,
 )
+from neftune_core.ui.server.api.mcp import Callers
 from neftune_core.ui.server.api.parameters import V2, as_positional
 from neftune_core.ui.server.calls import NOT_A_FILE, language_of
 from neftune_core.ui.server.connections import (

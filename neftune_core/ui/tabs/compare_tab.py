@@ -33,7 +33,7 @@ from neftune_core.studies.trained.comparison_session import (
     typed_prompts,
 )
 from neftune_core.studies.trained.expected_answers import expected
-from neftune_core.ui.parts.answers import answers_box, as_pieces, session_html, stored_answers
+from neftune_core.ui.parts.answers import as_pieces, session_html, stored_answers
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.model_panel import bundled_hint
@@ -196,7 +196,9 @@ def _build_answers(shown: RecordedStudy | None) -> dict[str, Any]:
         elem_id="compare-marks",
     )  # fmt: skip
     first = shown.notice(say(THEN)) + shown.answers if shown else quiet(say(EMPTY))
-    answers = answers_box(first, elem_id="compare-answers")
+    answers = scripted(
+        "answers", "<div></div>", first, "compare-answers"
+    )  # updated in place, so that text stays selected
     tally = gr.HTML(elem_id="compare-tally", apply_default_css=False)
     with gr.Row(visible=False, elem_id="compare-saying") as turn_row:
         turn = gr.Textbox(

@@ -102,15 +102,12 @@ def build(presets: Sequence[str] = tuple(PRESETS), *, with_tracker: bool = False
     explained = gr.HTML(about(USUAL), elem_id="train-preset-about", apply_default_css=False)
     note = '<p class="lab-quiet" role="status" hidden></p>'
     scripted("preset-changed", note, elem_id="train-preset-changed")
+    info = say(
+        "Strengths in addition to the one on the Noise tab, with the same unit and kind; the control is always "
+        "included."
+    )
     strengths = gr.Textbox(
-        FIRST_STRENGTHS,
-        label=say("More strengths"),
-        info=say(
-            "Strengths in addition to the one on the Noise tab, with the same unit and kind; the control is always "
-            "included."
-        ),
-        max_length=200,
-        elem_id="train-strengths",
+        FIRST_STRENGTHS, label=say("More strengths"), info=info, max_length=200, elem_id="train-strengths"
     )
     together = gr.Textbox(visible=False, label=say("Strengths set together with their unit"))
     training = _training()
@@ -200,13 +197,8 @@ def connect(form: TrainForm, model: gr.State) -> Any:
 
     def reset(model: ModelSettings) -> list[Any]:
         questions = form.measuring.values(MeasuringSettings())
-        return [
-            USUAL,
-            about(USUAL),
-            *(FIRST_STRENGTHS, *METHOD_VALUES.values(), EXAMPLE.seed, EXAMPLE.seeds),
-            *form.training.updates(default_training(model)),
-            *questions,
-        ]
+        arms = FIRST_STRENGTHS, *METHOD_VALUES.values(), EXAMPLE.seed, EXAMPLE.seeds
+        return [USUAL, about(USUAL), *arms, *form.training.updates(default_training(model)), *questions]
 
     def follow(model: ModelSettings, fitted: ModelSettings, preset: str, *shown: Any) -> list[Any]:
         """Update the settings that still have the previous model's defaults; keep those that were changed."""
