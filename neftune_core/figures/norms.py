@@ -103,8 +103,8 @@ def token_norms(payload: Payload, noise: NoiseSettings) -> Figure:
     Returns:
         The figure.
     """
-    found = token_effects(payload, noise)
-    positions = list(range(payload["length"]))
+    found, count = token_effects(payload, noise), payload["length"]
+    positions = list(range(count))
     layout = token_layout(payload, later("norm"), later("L2"), rangemode="tozero")
     layout["yaxis"]["range"] = [0, 1.15 * max([*found.before, *found.after], default=1.0)]
     data = [
@@ -113,13 +113,13 @@ def token_norms(payload: Payload, noise: NoiseSettings) -> Figure:
     ]
     summary = say(
         plural(
-            payload["length"],
+            count,
             "{count} token. Mean norm {before:.3g} before noise, {after:.3g} after.",
             "{count} tokens. Mean norm {before:.3g} before noise, {after:.3g} after.",
         ),
-        count=payload["length"],
-        before=_mean(found.before),
-        after=_mean(found.after),
+        count=count,
+        before=sum(found.before) / max(1, count),
+        after=sum(found.after) / max(1, count),
     )
     return figure("token-norms", data, layout, summary, narrow=NARROW)
 
@@ -180,7 +180,3 @@ def _axis_label(word: str) -> str:
     visible = word.strip(" ") or "␣"
     visible = visible.replace("\n", "↵").replace("\t", "⇥").replace("<", "&lt;")
     return visible if len(visible) <= 14 else visible[:13] + "…"
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else 0.0

@@ -82,7 +82,7 @@ class Fault:
         wrong: The lines with the fault.
         right: The lines without it.
         script: The correct script.
-        damage: Description of two finished runs, with placeholders for the values returned by `numbers`.
+        damage: Description of two finished runs, with placeholders for the values in `damage`.
         why: Why the true values change or do not change.
         harm: Function that computes the size of the damage from the correct and the faulty run: a difference in the
             share of exact answers or in loss (nats), positive if there is damage.
@@ -173,29 +173,6 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-def numbers(right: RunMeasurements, wrong: RunMeasurements) -> dict[str, float]:
-    """Return the results of two finished runs by the placeholder names of `Fault.damage`.
-
-    Args:
-        right: The run without the fault.
-        wrong: The run with the fault.
-
-    Returns:
-        Losses in nats, shares from 0 to 1 and counts, by name.
-    """
-    return {
-        "steps": wrong.total,
-        "said": wrong.said[-1],
-        "said_exact": wrong.exact_said,
-        "loss": wrong.true[-1],
-        "exact": wrong.exact_true,
-        "saved": wrong.saved,
-        "saved_exact": wrong.exact_saved,
-        "right_exact": right.exact_true,
-        "right_saved": right.saved,
-    }
-
-
 def damage(fault: Fault, right: RunMeasurements, wrong: RunMeasurements) -> str:
     """Describe the measured damage of a fault in one or two sentences.
 
@@ -207,4 +184,15 @@ def damage(fault: Fault, right: RunMeasurements, wrong: RunMeasurements) -> str:
     Returns:
         The sentences, in the current language.
     """
-    return say(fault.damage, **numbers(right, wrong))
+    return say(
+        fault.damage,
+        steps=wrong.total,
+        said=wrong.said[-1],
+        said_exact=wrong.exact_said,
+        loss=wrong.true[-1],
+        exact=wrong.exact_true,
+        saved=wrong.saved,
+        saved_exact=wrong.exact_saved,
+        right_exact=right.exact_true,
+        right_saved=right.saved,
+    )

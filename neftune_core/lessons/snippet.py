@@ -73,7 +73,8 @@ def run_script(
         Cancelled: If `should_stop` returned true.
     """
     model = _trainable_copy(loaded)
-    train, held_out = _rows(loaded, script.rows), _read_rows(loaded, held_out_file(script.held_out), HELD_OUT_ROWS)
+    train = [row for name in script.rows for row in _read_rows(loaded, starter_file(name), 10_000)]
+    held_out = _read_rows(loaded, held_out_file(script.held_out), HELD_OUT_ROWS)
     trainer = _HidingWrapper(model) if script.model_hidden else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=script.learning_rate, weight_decay=0.0)
     found = RunMeasurements(script.steps)
@@ -111,10 +112,6 @@ def _read_rows(loaded: LoadedModel, file: Any, most: int) -> list[_EncodedRow]:
     """
     lines = file.read_text(encoding="utf-8").splitlines()[:most]
     return [_row(json.loads(line), loaded.tokenizer) for line in lines]
-
-
-def _rows(loaded: LoadedModel, sets: Sequence[str]) -> list[_EncodedRow]:
-    return [row for name in sets for row in _read_rows(loaded, starter_file(name), 10_000)]
 
 
 def _row(fields: dict[str, str], tokenizer: Any) -> _EncodedRow:
@@ -182,7 +179,8 @@ def _evaluate(
     """Measure the held-out rows both as the script does and correctly."""
     if not script.noise_while_evaluating:
         trainer.eval()
-    ids, mask, labels = _collate_rows([_without_newline(row) for row in rows] if script.newline_lost else rows, loaded)
+    asked = [_without_newline(row) for row in rows] if script.newline_lost else rows
+    ids, mask, labels = _collate_rows(asked, loaded)
     said, found.exact_said = _measure(trainer, ids, mask, labels, ids if script.loss_on_everything else labels)
     training = model.training
     model.eval()

@@ -64,7 +64,9 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
     learn_tab.dock()
     with gr.Tabs(elem_id="lab-tabs", selected="noise"):  # learn.js then opens the requested tab
         with _tab("learn"):
-            learn = learn_tab.build(shown, _usual_time(lab))
+            # An estimate for this machine, which the Train tab shows, would require loading the model and the data.
+            is_usual = not lab.gpu and lab.host.profile.model == BUNDLED
+            learn = learn_tab.build(shown, say("Under a minute on two cores") if is_usual else "")
         with _tab("noise"):
             noise = noise_tab.build(top, first)
         with _tab("data") as place:
@@ -120,13 +122,3 @@ def _tab(name: str) -> Iterator[gr.Tab]:
     with gr.Tab(say(TABS[name]), id=name, elem_id=f"tab-{name}", render_children=True) as place:
         gr.HTML(f"<h2>{say(TABS[name])}</h2>", elem_classes=["visually-hidden"], apply_default_css=False)
         yield place
-
-
-def _usual_time(lab: Lab) -> str:
-    """Return the usual duration of the page's initial study; "" if it depends on the host's model or GPU.
-
-    An estimate for this machine, which the Train tab shows, would require loading the model and the data.
-    """
-    if lab.gpu or lab.host.profile.model != BUNDLED:
-        return ""
-    return say("Under a minute on two cores")

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 from weakref import WeakKeyDictionary
 
 import gradio as gr
+from starlette.datastructures import MutableHeaders
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -150,11 +151,18 @@ class FirstView:
             if key and _is_for_all(found[0]):
                 self._kept[key] = found
         start, body = found
+        headers = MutableHeaders(raw=list(start.get("headers", [])))
         if scope["path"] in self.pages:
             body = _with_nonce(body, scope[NONCE]) if NONCE in scope else body
-            if b"gzip" in dict(scope.get("headers", ())).get(b"accept-encoding", b""):
-                start, body = _packed(start, body)
-        await send({**start, "headers": _with_length(start, len(body))})
+            accepted = dict(scope.get("headers", ())).get(b"accept-encoding", b"")
+            if (
+                b"gzip" in accepted and "content-encoding" not in headers
+            ):  # at a fast level, since its nonce makes every response different
+                body = gzip.compress(body, PAGE_LEVEL, mtime=0)
+                headers["content-encoding"] = "gzip"
+                headers.add_vary_header("accept-encoding")
+        headers["content-length"] = str(len(body))
+        await send({**start, "headers": headers.raw})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     def _asked(self, scope: Scope) -> Scope:
@@ -197,21 +205,7 @@ def _with_nonce(page: bytes, nonce: str) -> bytes:
     return SCRIPT.sub(rb'<script nonce="%b"\1' % nonce.encode(), page)
 
 
-def _packed(start: Message, body: bytes) -> tuple[Message, bytes]:
-    """Compress a page at a fast level, since its nonce makes every response different."""
-    names = dict(start.get("headers", []))
-    if b"content-encoding" in names:
-        return start, body
-    added = [(b"content-encoding", b"gzip"), (b"vary", b"accept-encoding")]
-    return {**start, "headers": [*start.get("headers", []), *added]}, gzip.compress(body, PAGE_LEVEL, mtime=0)
-
-
 def _without_slash(scope: Scope) -> RedirectResponse:
     """Redirect `zh/` to `zh`, since the page's file URLs are relative to its own path."""
     asked = "?" + scope["query_string"].decode("latin-1") if scope["query_string"] else ""
     return RedirectResponse(f"../{scope['path'].strip('/')}{asked}")
-
-
-def _with_length(start: Message, length: int) -> list[tuple[bytes, bytes]]:
-    kept = [(name, value) for name, value in start.get("headers", []) if name.lower() != b"content-length"]
-    return [*kept, (b"content-length", str(length).encode())]

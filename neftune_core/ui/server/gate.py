@@ -18,7 +18,7 @@ from typing import Any
 
 import gradio as gr
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -217,14 +217,7 @@ class Gate:
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         most = 4 * self.limits.prompts * self.limits.prompt_characters + FORM_BYTES
         _check_length(scope, most)
-        counted, body, more = _count_bytes(receive, most), bytearray(), True
-        while more:
-            message = await counted()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-        return bytes(body)
+        return await Request(scope, _count_bytes(receive, most)).body()
 
     def _guarded(self, message: Message, scope: Scope) -> Message:
         """Add security headers to the start of a response, and restrict its cookies and redirects to this host."""
