@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from neftune_core.figures.base import LEVEL, NOISY, Figure, Trace, axis, figure, heading, hover, merge_mappings
-from neftune_core.figures.colours import CONTROL, arm_colours
+from neftune_core.figures.colours import CONTROL, arm_colours, token
 from neftune_core.language import later, say
 from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
@@ -67,7 +67,9 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
         trace["showlegend"] = trace is next(other for other in data if other["legendgroup"] == trace["legendgroup"])
     layout, narrow = _layout(_last_step(events)), _narrow()
     marks = _marks(events)
-    layout = merge_mappings(layout, {"shapes": marks, "annotations": [*layout["annotations"], *_labels(marks)]})
+    shapes = [_line_of(step, text, x, y) for step, text in marks.items() for _, x, y in PANELS]
+    labels = [_label_of(step, text) for step, text in marks.items()]
+    layout = merge_mappings(layout, {"shapes": shapes, "annotations": [*layout["annotations"], *labels]})
     if gathered["loss"] and not gathered["held_out_loss"]:
         layout, narrow = _alone(layout), {}
     return figure(
@@ -80,8 +82,8 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
     )
 
 
-def _marks(events: Sequence[Event]) -> list[dict[str, Any]]:
-    """Return a vertical line per panel for each step at which the user changed the noise or stopped an arm."""
+def _marks(events: Sequence[Event]) -> dict[int, str]:
+    """Return what the user did at each step at which they changed the noise or stopped an arm."""
     found: dict[int, dict[str, list[Any]]] = {}
     for event in events:
         for arm, change in event.get("arms", {}).items() if event["event"] == STEERED else ():
@@ -89,15 +91,20 @@ def _marks(events: Sequence[Event]) -> list[dict[str, Any]]:
             if words:
                 found.setdefault(event["step"], {}).setdefault(words, []).append(event.get("seed"))
     several = len({event.get("seed") for event in events if event["event"] == "step"}) > 1
-    marks = {step: say(", ").join(_of_seeds(*one, several) for one in of.items()) for step, of in found.items()}
-    return [
-        {
-            "type": "line", "xref": x, "yref": f"{y} domain", "x0": step, "x1": step, "y0": 0, "y1": 1, "name": text,
-            "line": {"width": 1, "dash": "dot", "color": "var(--lab-quiet)"},
-        }
-        for step, text in sorted(marks.items())
-        for _, x, y in PANELS
-    ]  # fmt: skip
+    return {step: say(", ").join(_of_seeds(*one, several) for one in found[step].items()) for step in sorted(found)}
+
+
+def _line_of(step: int, text: str, x: str, y: str) -> dict[str, Any]:
+    """Return the vertical line of a mark in one panel."""
+    line = {"width": 1, "dash": "dot", "color": token("quiet")}
+    ends = {"x0": step, "x1": step, "y0": 0, "y1": 1}
+    return {"type": "line", "xref": x, "yref": f"{y} domain", **ends, "name": text, "line": line}
+
+
+def _label_of(step: int, text: str) -> dict[str, Any]:
+    """Return the label of a mark in the first panel."""
+    place = {"xref": "x", "yref": "y domain", "x": step, "y": 0.02, "xanchor": "left", "yanchor": "bottom"}
+    return {**place, "text": text, "textangle": -90, "showarrow": False, "font": {"size": 11}}
 
 
 def _change_words(arm: str, change: Mapping[str, Any]) -> str:
@@ -112,23 +119,9 @@ def _of_seeds(words: str, seeds: Sequence[Any], several: bool) -> str:
     return say("{change} (seed {seeds})", change=words, seeds=numbers) if several else words
 
 
-def _labels(marks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the labels of the marks in the first panel."""
-    return [
-        {
-            "xref": "x", "yref": "y domain", "x": mark["x0"], "y": 0.02, "text": mark["name"], "textangle": -90,
-            "showarrow": False, "xanchor": "left", "yanchor": "bottom", "font": {"size": 11},
-        }
-        for mark in marks
-        if mark["xref"] == "x"
-    ]  # fmt: skip
-
-
-def _steering_words(marks: Sequence[Mapping[str, Any]]) -> list[str]:
+def _steering_words(marks: Mapping[int, str]) -> list[str]:
     """Return one sentence that describes the marks; empty if there are none."""
-    told = [
-        say("{change} after step {step:,}", change=one["name"], step=one["x0"]) for one in marks if one["xref"] == "x"
-    ]
+    told = [say("{change} after step {step:,}", change=text, step=step) for step, text in marks.items()]
     return [say("Changed by hand: {changes}.", changes=", ".join(told))] if told else []
 
 

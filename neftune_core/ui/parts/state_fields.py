@@ -6,6 +6,7 @@ stores the values by these names, and a link contains the values that differ fro
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,19 +35,19 @@ class Fields:
         others: Further components by name.
         of_records: Choices among the visitor's records, by name. The browser stores these choices too, but their tabs
             restore them, since only the tabs list the records. Links do not contain these choices.
-        by_name: All components of `forms` and `others` by name.
     """
 
     forms: Mapping[str, Form[Any]]
     others: Mapping[str, Component]
     of_records: Mapping[str, Component] = field(default_factory=dict)
-    by_name: dict[str, Component] = field(init=False)
 
-    def __post_init__(self) -> None:
+    @functools.cached_property
+    def by_name(self) -> dict[str, Component]:
+        """Return all components of `forms` and `others` by name."""
         of_forms = {
             f"{section}.{name}": found for section, form in self.forms.items() for name, found in form.by_name.items()
         }
-        object.__setattr__(self, "by_name", {**of_forms, **self.others})
+        return {**of_forms, **self.others}
 
     def places(self) -> dict[str, dict[str, Any]]:
         """Return each component's element id and initial value, and whether it shows labels instead of values."""

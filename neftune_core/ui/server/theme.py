@@ -26,9 +26,9 @@ def theme() -> gr.themes.Base:
         font_mono=MONO,
     )
     base.name = "neftune-lab"
-    light = {variable: COLOURS[colour].light for variable, colour in _VARIABLES.items()}
-    dark = {f"{variable}_dark": COLOURS[colour].dark for variable, colour in _VARIABLES.items()}
-    chosen: dict[str, Any] = {**_PLAIN, **light, **dark}
+    chosen: dict[str, Any] = dict(_PLAIN)
+    for variable, colour in _VARIABLES.items():
+        chosen |= {variable: COLOURS[colour].light, f"{variable}_dark": COLOURS[colour].dark}
     return base.set(**chosen)
 
 
