@@ -34,11 +34,7 @@ WARM = (
 )
 
 # Arms with another method instead of noise; figures also draw them dashed.
-COOL = (
-    Colour("#2f9155", "#9be6b4"),
-    Colour("#1b6b3f", "#5fc286"),
-    Colour("#0d4628", "#38965a"),
-)
+COOL = (Colour("#2f9155", "#9be6b4"), Colour("#1b6b3f", "#5fc286"), Colour("#0d4628", "#38965a"))
 
 COLOURS: dict[str, Colour] = {
     "background": Colour("#ffffff", "#14171c"),

@@ -34,10 +34,7 @@ FORMS = {
     "script": later("Code: study.toml and a script for transformers and PEFT"),
     "report": later("Report: one HTML file to read, print or send"),
 }
-OF_A_SWEEP = {
-    "report": FORMS["report"],
-    "table": later("Table: every setting with its effects and seeds, as JSON"),
-}
+OF_A_SWEEP = {"report": FORMS["report"], "table": later("Table: every setting with its effects and seeds, as JSON")}
 OF_AN_ARM = ("adapter", "merged")
 
 
@@ -212,13 +209,7 @@ def _with_arm(record: Record, form: str, arm: str | None, use: Callable[[Path, s
 
 
 def _push(
-    key: str,
-    record_id: str,
-    form: str,
-    arm: str | None,
-    name: str,
-    public: bool,
-    token: gr.OAuthToken | None,
+    key: str, record_id: str, form: str, arm: str | None, name: str, public: bool, token: gr.OAuthToken | None
 ) -> str:
     """Upload an arm. Connect this only if visitors can sign in: Gradio would otherwise use the host's account."""
     from neftune_core.space.account import push_model

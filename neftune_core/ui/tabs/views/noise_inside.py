@@ -61,10 +61,7 @@ def measure_inside(text: str, model: ModelSettings, draw: int, noise: NoiseSetti
 
 
 def _asked(text: str, model: ModelSettings, draw: int, noise: NoiseSettings) -> Payload:
-    return {
-        "key": key_of(text, model, draw, noise.sites),
-        "asked": {name: getattr(noise, name) for name in ASKED},
-    }
+    return {"key": key_of(text, model, draw, noise.sites), "asked": {name: getattr(noise, name) for name in ASKED}}
 
 
 def _follow(text: str, model: dict[str, Any], draw: int, noise: dict[str, Any]) -> Iterator[Payload]:
