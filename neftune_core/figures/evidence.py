@@ -62,26 +62,23 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
 
 def _differences(name: str, epoch: str, symbol: str, comparison: Comparison, colour: str) -> list[Trace]:
     row = f"{arm_label(name)}<br>{say(EPOCH_WORDS[epoch])}"
+    shared = {"type": "scatter", "mode": "markers", "showlegend": False}
     seeds = {
-        "type": "scatter",
-        "mode": "markers",
+        **shared,
         "uid": f"{name}/{epoch}/seeds",
         "x": list(comparison.differences),
         "y": [row] * len(comparison.differences),
         "marker": {"color": colour, "size": 7, "opacity": 0.45},
         "text": [say("seed {seed}", seed=seed) for seed in comparison.seeds],
         "hovertemplate": hover("%{text}", "%{x:+.3g}"),
-        "showlegend": False,
     }
     mean = {
-        "type": "scatter",
-        "mode": "markers",
+        **shared,
         "uid": f"{name}/{epoch}/mean",
         "x": [comparison.difference],
         "y": [row],
         "marker": {"color": colour, "size": 12, "symbol": symbol, "line": {"width": 2, "color": colour}},
         "hovertemplate": hover(say("mean"), "%{x:+.3g}"),
-        "showlegend": False,
     }
     if comparison.interval is not None:
         half = comparison.interval.high - comparison.interval.estimate

@@ -137,18 +137,19 @@ def _weights_words(found: Mapping[str, Mapping[str, Update]]) -> str:
     return " ".join(parts)
 
 
+def _trace(name: str, panel: int) -> Trace:
+    return {"type": "scatter", "legendgroup": name, "xaxis": f"x{suffix(panel)}", "yaxis": f"y{suffix(panel)}"}
+
+
 def _line(name: str, panel: int, x: Sequence[Any], y: Sequence[float | None], colour: str) -> Trace:
     return {
-        "type": "scatter",
+        **_trace(name, panel),
         "mode": "lines+markers",
         "uid": f"{name}/{panel}",
         "name": arm_label(name),
-        "legendgroup": name,
         "showlegend": panel == 1,
         "x": list(x),
         "y": [None if value is None else round(value, 5) for value in y],
-        "xaxis": f"x{suffix(panel)}",
-        "yaxis": f"y{suffix(panel)}",
         "line": {"color": colour, "width": 2},
         "marker": {"color": colour, "size": 6},
         "hovertemplate": hover(arm_label(name), "%{y:.3g}"),
@@ -159,16 +160,13 @@ def _band(name: str, panel: int, x: Sequence[float], values: Sequence[Interval],
     """Return the interval around a line as a closed shape."""
     ends = [*(one.high for one in values), *(one.low for one in reversed(values))]
     return {
-        "type": "scatter",
+        **_trace(name, panel),
         "mode": "lines",
         "uid": f"{name}/{panel}/interval",
         "name": say("{arm}, 95% interval", arm=arm_label(name)),
-        "legendgroup": name,
         "showlegend": False,
         "x": [*x, *reversed(x)],
         "y": [round(value, 5) for value in ends],
-        "xaxis": f"x{suffix(panel)}",
-        "yaxis": f"y{suffix(panel)}",
         "fill": "toself",
         "fillcolor": colour,
         "opacity": BAND_OPACITY,

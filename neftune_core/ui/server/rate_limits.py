@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from neftune_core.errors import LabError
@@ -33,10 +34,11 @@ class Window:
     Args:
         most: Maximum number of events; 0 for no limit.
         seconds: Length of the window in seconds.
+        clock: Returns the time in seconds.
     """
 
-    def __init__(self, most: int, seconds: float) -> None:
-        self.most, self.seconds = most, seconds
+    def __init__(self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.most, self.seconds, self.clock = most, seconds, clock
         self._times: Recent[deque[float]] = Recent(KEPT_ADDRESSES, deque)
         self._lock = threading.Lock()
 
@@ -45,12 +47,11 @@ class Window:
         """Return the number of addresses with stored events."""
         return len(self._times)
 
-    def wait(self, address: str, now: float | None = None, weight: int = 1) -> float:
+    def wait(self, address: str, weight: int = 1) -> float:
         """Count an event if it is allowed.
 
         Args:
             address: The network address.
-            now: Monotonic time in seconds; the current time if None.
             weight: Number of events that it counts as.
 
         Returns:
@@ -58,8 +59,8 @@ class Window:
         """
         if not self.most:
             return 0.0
-        moment = time.monotonic() if now is None else now
         with self._lock:
+            moment = self.clock()
             self._times[address] = times = self._times[address]
             while times and times[0] <= moment - self.seconds:
                 times.popleft()
@@ -70,59 +71,46 @@ class Window:
 
 
 class Rates:
-    """The rate limits of one server: calls and passwords per minute, new studies per hour."""
+    """The rate limits of one server: calls and passwords per minute, new studies per hour.
 
-    def __init__(self, limits: Limits) -> None:
-        self.calls = Window(limits.calls_a_minute, MINUTE)
-        self.studies = Window(limits.studies_an_hour, HOUR)
-        self.passwords = Window(PASSWORDS_A_MINUTE, MINUTE)
-        self.passwords_of_all = Window(PASSWORDS_OF_ALL, MINUTE)
+    The methods raise `TooManyCalls` if a network address has reached its limit.
 
-    def count_call(self, address: str, now: float | None = None, size: int = 0) -> None:
+    Args:
+        limits: Limits of the server.
+        clock: Returns the time in seconds.
+    """
+
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self.calls = Window(limits.calls_a_minute, MINUTE, clock)
+        self.studies = Window(limits.studies_an_hour, HOUR, clock)
+        self.passwords = Window(PASSWORDS_A_MINUTE, MINUTE, clock)
+        self.passwords_of_all = Window(PASSWORDS_OF_ALL, MINUTE, clock)
+
+    def count_call(self, address: str, size: int = 0) -> None:
         """Count one call; a large one counts as several.
 
         Args:
             address: The network address.
-            now: Monotonic time in seconds; the current time if None.
             size: Size of its body in bytes.
-
-        Raises:
-            TooManyCalls: If the limit is reached.
         """
         _require(
-            self.calls.wait(address, now, 1 + size // CALL_BYTES),
+            self.calls.wait(address, 1 + size // CALL_BYTES),
             later("Your network address made too many calls within a minute: wait {left} second."),
             later("Your network address made too many calls within a minute: wait {left} seconds."),
         )
 
-    def count_password(self, address: str, now: float | None = None) -> None:
-        """Count one login attempt.
-
-        Args:
-            address: The network address.
-            now: Monotonic time in seconds; the current time if None.
-
-        Raises:
-            TooManyCalls: If the limit of this address, or of all addresses, is reached.
-        """
+    def count_password(self, address: str) -> None:
+        """Count one login attempt, which is limited for each address and for all addresses together."""
         _require(
-            self.passwords.wait(address, now) or self.passwords_of_all.wait("", now),
+            self.passwords.wait(address) or self.passwords_of_all.wait(""),
             later("Too many passwords were tried within a minute: wait {left} second."),
             later("Too many passwords were tried within a minute: wait {left} seconds."),
         )
 
-    def count_study(self, address: str, now: float | None = None) -> None:
-        """Count one new study; with an empty address nothing is counted.
-
-        Args:
-            address: The network address.
-            now: Monotonic time in seconds; the current time if None.
-
-        Raises:
-            TooManyCalls: If the limit is reached.
-        """
+    def count_study(self, address: str) -> None:
+        """Count one new study; with an empty address nothing is counted."""
         _require(
-            self.studies.wait(address, now) / 60 if address else 0.0,
+            self.studies.wait(address) / 60 if address else 0.0,
             later(
                 "Your network address has reached this server's maximum number of studies per hour ({most}): wait "
                 "{left} minute, or run the lab on your own machine."

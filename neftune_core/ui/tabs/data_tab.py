@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -160,8 +160,7 @@ class _InputValues:
         return {part: "" if column == data_views.NOT_USED else column for part, column in parts if column}
 
 
-@dataclass(frozen=True)
-class _Outputs:
+class _Outputs(NamedTuple):
     settings: gr.State
     shown: gr.State
     words: gr.HTML
@@ -170,10 +169,6 @@ class _Outputs:
     row: gr.Slider
     rendered: gr.HTML
     problem: gr.HTML
-
-    def components(self) -> list[Any]:
-        found = [self.settings, self.shown, self.words, self.report, self.lengths, self.row, self.rendered]
-        return [*found, self.problem]
 
 
 def build(lab: Lab, strip: Strip, place: gr.Tab) -> DataTab:
@@ -289,7 +284,7 @@ class _Reader:
         return [self.outputs.settings, self.outputs.shown, model, *self.inputs.components()]
 
     def filled(self) -> list[Any]:
-        return [*self.outputs.components(), self.inputs.by_hand, *self.inputs.parts]
+        return [*self.outputs, self.inputs.by_hand, *self.inputs.parts]
 
     def refresh(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
         """Read the data when the tab is opened or a setting changes, unless it must be chosen or downloaded first."""
