@@ -8,13 +8,12 @@ from typing import Any
 
 from neftune_core.figures.base import NOISY, Figure, Trace, axis, figure, heading, hover
 from neftune_core.figures.colours import arm_colours, token
-from neftune_core.figures.curves import downsample, mean_of_seeds, select_seeds
+from neftune_core.figures.curves import Curve, downsample, mean_of_seeds
 from neftune_core.language import later, say
 from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
 
 Event = Mapping[str, Any]
-Curve = tuple[list[int], list[float]]
 Curves = dict[str, dict[str, Curve]]
 """Curves by panel, then by arm; a curve that all arms share is under `SHARED`."""
 
@@ -73,7 +72,7 @@ class Points:
         curves: Curves = {panel: {} for panel in panels}
         for (panel, arm), by_seed in self.found.items():
             shared = set.intersection(*(set(seeds) for (own, _), seeds in self.found.items() if own == panel))
-            curves[panel][arm] = downsample(*mean_of_seeds(select_seeds(by_seed, shared)))
+            curves[panel][arm] = downsample(*mean_of_seeds(by_seed, shared))
         return curves
 
 

@@ -14,17 +14,8 @@ from neftune_core.noise.settings import NoiseSettings
 class ScriptVariant:
     """A variant of the script. It is correct if all four switches are off and the unit of the noise is alpha.
 
-    Attributes:
-        noise: The noise.
-        rows: Starter sets to train on, shuffled together.
-        held_out: Starter set that supplies the held-out rows.
-        steps: Number of optimizer steps.
-        batch_size: Rows per step.
-        learning_rate: Initial learning rate of AdamW, which decays linearly.
-        noise_while_evaluating: Whether noise stays on during evaluation.
-        loss_on_everything: Whether the loss includes the prompt and the padding.
-        newline_lost: Whether prompts lose their final newline at evaluation.
-        model_hidden: Whether a wrapper hides the model from `nn.Module`.
+    It trains on the starter sets `rows`, shuffled together, and is measured on rows of the set `held_out`. The learning
+    rate of AdamW decays linearly. `model_hidden` means that a wrapper hides the model from `nn.Module`.
     """
 
     noise: NoiseSettings
@@ -75,12 +66,9 @@ class RunMeasurements:
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault of the script.
+    """One fault of the script, with the lines that have it (`wrong`) and those that do not (`right`).
 
     Attributes:
-        words: Name shown on the page.
-        wrong: The lines with the fault.
-        right: The lines without it.
         script: The correct script.
         damage: Description of two finished runs, with placeholders for the values in `damage`.
         why: Why the true values change or do not change.

@@ -83,7 +83,8 @@ class Studies:
         while True:
             now = await run_in_threadpool(self._looked, asked)
             if now is None or now != before:  # computing an answer slows the training
-                answer = await run_in_threadpool(self._answer_in, code if code in TAGS else ENGLISH, asked)
+                with language.in_language(code if code in TAGS else ENGLISH):  # the thread has the same context
+                    answer = await run_in_threadpool(self.answer, asked)
                 before = now
             if _is_news(answer, asked) or time.monotonic() >= until:
                 return ORJSONResponse(answer, headers={"Cache-Control": "no-store"})
@@ -97,10 +98,6 @@ class Studies:
             return None
         status = self.lab.jobs.status(record)
         return status.state, status.place, self.lab.log(record).size
-
-    def _answer_in(self, code: str, asked: Asked) -> dict[str, Any]:
-        with language.in_language(code):
-            return self.answer(asked)
 
     def answer(self, asked: Asked) -> dict[str, Any]:
         """Return what is new in a study; `{"gone": True}` if it does not exist.

@@ -120,7 +120,7 @@ def sweep_of(base: StudySettings, given: Sequence[Any]) -> SweepSettings:
             grid[name] = axis_values(name, given_values)
     lines = [line for line in (typed or "").splitlines() if line.strip()]
     points = [*map(point, lines)] if lines or grid or not base.methods else [{}]
-    seed, count = whole(first_seed, later("first seed")), whole(seeds, later("number of seeds"))
+    seed, count = _whole(first_seed, later("first seed")), _whole(seeds, later("number of seeds"))
     study = base.model_copy(update={"seed": seed, "seeds": count, "title": ""}).model_dump()
     sweep = {"title": title or "", "keep_adapters": False, "axes": grid, "points": points, "study": study}
     return parse(SweepSettings, sweep)
@@ -205,19 +205,8 @@ def point(line: str) -> Mapping[str, Any]:
     return found
 
 
-def whole(given: Any, words: str) -> int:
-    """Convert the value of a number box to an integer.
-
-    Args:
-        given: The value.
-        words: Name of the number for the error message.
-
-    Returns:
-        The integer.
-
-    Raises:
-        InvalidSetting: If it is not an integer.
-    """
+def _whole(given: Any, words: str) -> int:
+    """Convert the value of a number box; raise `InvalidSetting` with the name `words` if it is not an integer."""
     try:
         return int(given)
     except (TypeError, ValueError, OverflowError):

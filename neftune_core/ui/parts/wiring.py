@@ -115,6 +115,11 @@ def visibility(is_shown: bool) -> Any:
     return gr.update(visible=True if is_shown else HIDDEN)
 
 
+def shown_among(names: Sequence[str]) -> Callable[[str], list[Any]]:
+    """Return a handler that shows the component of the chosen name, and hides those of the other names."""
+    return lambda chosen: [gr.update(visible=name == chosen) for name in names]
+
+
 def events(component: Component) -> Any:
     """Return the component as `Any`, since Gradio adds its events at run time and type checkers do not see them."""
     return component

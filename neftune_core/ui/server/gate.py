@@ -181,7 +181,7 @@ class Gate:
         if call is None:
             self.rates.count_call(address)
         else:
-            called = self.page.fns[check_call(self.page, said, call["name"])]
+            called = self.page.fns[_check_call(self.page, said, call["name"])]
             with in_language(language_of(called)):
                 self.rates.count_call(address)
                 said["session_hash"] = session = said.get("session_hash") or secrets.token_hex(16)
@@ -334,20 +334,8 @@ def _require_plain(value: Any) -> None:
             raise RejectedRequest(400, "The lab does not fetch files from other addresses: upload the file itself.")
 
 
-def check_call(page: gr.Blocks, call: dict[str, Any], name: str | None) -> int:
-    """Validate a call and return the number of the function that it calls.
-
-    Args:
-        page: The page.
-        call: Body of the request.
-        name: Function name in the path, which takes precedence over the body; None if the path contains none.
-
-    Returns:
-        The key of the function in `page.fns`.
-
-    Raises:
-        RejectedRequest: If the function does not exist or the call is malformed.
-    """
+def _check_call(page: gr.Blocks, call: dict[str, Any], name: str | None) -> int:
+    """Return the number of the function that a call names in its path or body; raise `RejectedRequest` if malformed."""
     said = call.get("fn_index")
     named = next((number for number, fn in page.fns.items() if name and fn.api_name == name), None)
     number = said if name is None else named

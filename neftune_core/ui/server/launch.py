@@ -39,8 +39,7 @@ from neftune_core.ui.server import first_view, framework, theme
 from neftune_core.ui.server.addresses import hosts_of
 from neftune_core.ui.server.api.mcp import own_tools
 from neftune_core.ui.server.calls import EvictedSessions, asked_by, guard
-from neftune_core.ui.server.connections import Sessions, bound_heads, bound_uploads
-from neftune_core.ui.server.fair_queues import FairQueues
+from neftune_core.ui.server.connections import FairQueues, Sessions, bound_heads, bound_uploads
 from neftune_core.ui.server.gate import Gate
 from neftune_core.ui.server.uploads import CountedFiles
 

@@ -49,6 +49,7 @@ from neftune_core.ui.parts.wiring import (
     key_of_tab,
     reports_errors,
     saves_text,
+    shown_among,
     visibility,
 )
 from neftune_core.ui.server.lab import Lab, require_key
@@ -149,10 +150,8 @@ def build(
             inside = gr.Column(elem_id="compare-inside")
     tab = CompareTab(**questions, **answers, view=view, inside=inside, session=gr.State(ComparisonSession()))
     _connect_choice(train, key, strip.kept, tab, place)
-    shown = [tab.prompts, tab.rows]
-    tab.source.change(
-        lambda kind: [gr.update(visible=kind == one) for one in (TYPED, HELD_OUT)], tab.source, shown, **QUIET
-    )
+    of_kinds = {TYPED: tab.prompts, HELD_OUT: tab.rows}
+    tab.source.change(shown_among([*of_kinds]), tab.source, [*of_kinds.values()], **QUIET)
     _connect_answers(lab, key, tab)
     _connect_votes(key, tab)
     for kind, button in tab.exports.items():
@@ -196,9 +195,8 @@ def _build_answers(shown: RecordedStudy | None) -> dict[str, Any]:
         elem_id="compare-marks",
     )  # fmt: skip
     first = shown.notice(say(THEN)) + shown.answers if shown else quiet(say(EMPTY))
-    answers = scripted(
-        "answers", "<div></div>", first, "compare-answers"
-    )  # updated in place, so that text stays selected
+    # Updated in place, so that selected text stays selected.
+    answers = scripted("answers", "<div></div>", first, "compare-answers")
     tally = gr.HTML(elem_id="compare-tally", apply_default_css=False)
     with gr.Row(visible=False, elem_id="compare-saying") as turn_row:
         turn = gr.Textbox(

@@ -21,7 +21,7 @@ from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.model_panel import bundled_hint
 from neftune_core.ui.parts.plot import live_figure, part
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.wiring import LATEST, QUIET, events, reports_errors
+from neftune_core.ui.parts.wiring import LATEST, QUIET, events, reports_errors, shown_among
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs.views import data_views
 
@@ -238,9 +238,7 @@ def _inputs() -> _Inputs:
         for name in MORE:
             form.by_name[name].render()
     boxes = {"starter": starter, "file": file, "hub": hub}
-    source.input(
-        lambda chosen: [gr.update(visible=name == chosen) for name in boxes], source, list(boxes.values()), **LATEST
-    )
+    source.input(shown_among([*boxes]), source, [*boxes.values()], **LATEST)
     given = source, starter, effect, use_effect, file, hub, hub_inputs, fetch
     return _Inputs(*given, problem, held_out_file, form, by_hand, layout, parts)
 
