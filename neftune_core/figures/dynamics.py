@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Any
 
@@ -48,18 +48,13 @@ def move_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings], clip
             for number in PANELS:
                 points.add(number, arm, event, numbers.get(number))
     for (number, _), by_seed in points.found.items():
-        if number == "clipped":
-            by_seed.update({seed: (steps, _shares_so_far(values)) for seed, (steps, values) in by_seed.items()})
+        for _, clipped in by_seed.values() if number == "clipped" else ():
+            clipped[:] = [100 * total / count for count, total in enumerate(accumulate(clipped), start=1)]
     drawn = panel_figure("moves", points.means(PANELS), PANELS, arms)
     if clip_norm and drawn["data"]:
         line = {"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "y0": clip_norm, "y1": clip_norm}
         drawn["layout"]["shapes"] = [{**line, "line": {"color": token("quiet"), "width": 1, "dash": "dot"}}]
     return drawn
-
-
-def _shares_so_far(values: Sequence[float]) -> list[float]:
-    """Return the running percentage of true values."""
-    return [100 * total / count for count, total in enumerate(accumulate(values), start=1)]
 
 
 def rate_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> Figure:

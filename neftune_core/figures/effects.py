@@ -13,7 +13,6 @@ from neftune_core.figures.base import Figure, Trace, axis, figure, heading, inte
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.language import later, plural, say
 from neftune_core.noise.names import arm_label
-from neftune_core.noise.settings import NoiseSettings
 from neftune_core.sweeps.record import describe_training
 from neftune_core.sweeps.settings import axes
 
@@ -116,12 +115,10 @@ def _series(rows: Sequence[TableRow], name: str) -> Series:
 def _in_common(row: TableRow, name: str) -> str:
     others = describe_training({key: value for key, value in row.varied.items() if key != name})
     is_noise_alone = row.arm == row.noise.name  # an arm with another method has its own line
-    noise = _without_strength(row.noise) if name == "strength" and is_noise_alone else arm_label(row.arm)
+    noise = arm_label(row.arm)
+    if name == "strength" and is_noise_alone:
+        noise = re.sub(rf"[- ]{re.escape(f'{row.noise.strength:.15g}')}", "", noise, count=1)
     return f"{noise}{say(', ')}{others}" if others else noise
-
-
-def _without_strength(noise: NoiseSettings) -> str:
-    return re.sub(rf"[- ]{re.escape(f'{noise.strength:.15g}')}", "", arm_label(noise.name), count=1)
 
 
 def _trace(

@@ -32,20 +32,16 @@ def length_histogram(
     width = bin_width(longest)
     parts = [(say("training rows"), train, "control"), (say("held-out rows"), held_out, "base")]
     data = [_bars(name, lengths, width, token(colour)) for name, lengths, colour in parts if lengths]
+    few = sum(max(trace["y"]) for trace in data) <= FEW_ROWS  # Plotly would choose fractions as ticks
     layout = {
         "barmode": "stack",
         "height": 260,
         "xaxis": axis(later("length of prompt and response"), later("tokens"), rangemode="tozero", showgrid=False),
-        "yaxis": axis(later("rows"), later("count"), rangemode="tozero", **_whole(data)),
+        "yaxis": axis(later("rows"), later("count"), rangemode="tozero", **({"dtick": 1} if few else {})),
         "showlegend": len(data) > 1,
         "shapes": [_mark(maximum_length)] if maximum_length and longest >= NEAR * maximum_length else [],
     }
     return figure("lengths", data, layout, _summary(train, held_out, maximum_length))
-
-
-def _whole(data: Sequence[Trace]) -> dict[str, int]:
-    """Return integer ticks if there are so few rows that Plotly would choose fractions."""
-    return {"dtick": 1} if sum(max(trace["y"]) for trace in data) <= FEW_ROWS else {}
 
 
 def bin_width(longest: int) -> int:

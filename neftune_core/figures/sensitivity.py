@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from neftune_core.figures.base import Figure, Trace, axis, figure
 from neftune_core.figures.colours import SINGLE_NOISE, token
@@ -39,16 +39,13 @@ def loss_by_strength(found: Sensitivity, sample: str) -> Figure:
     level = _line(say("without noise"), [strengths[0], strengths[-1]], [means[0]] * 2, token("control"), dash="dash")
     mean = _line(say("mean"), strengths, means[1:], SINGLE_NOISE)
     drawn = [*rows, level, mean] if found.losses else []
+    ticks = {"tickvals": strengths, "ticktext": [f"{one:g}" for one in strengths], "zeroline": False}
     layout = {
         "height": HEIGHT,
         "margin": {**MARGIN, "b": 56},
         "hovermode": "x",
         "xaxis": axis(
-            say("strength of {kind} noise", kind=say(noise.kind)),
-            noise.unit,
-            type="log",
-            automargin=False,
-            **_ticks(strengths),
+            say("strength of {kind} noise", kind=say(noise.kind)), noise.unit, type="log", automargin=False, **ticks
         ),
         "yaxis": axis(later("response loss"), later("nats per token"), automargin=False),
     }
@@ -76,10 +73,6 @@ def _line(name: str, x: Sequence[float], y: Sequence[float], colour: str, *, das
         "line": {"color": colour, "width": 2.4, **({"dash": dash} if dash else {})},
         "hovertemplate": "%{y:.3f}<extra>" + name + "</extra>",
     }
-
-
-def _ticks(strengths: Sequence[float]) -> dict[str, Any]:
-    return {"tickvals": list(strengths), "ticktext": [f"{strength:g}" for strength in strengths], "zeroline": False}
 
 
 def _summary(found: Sensitivity, sample: str) -> str:

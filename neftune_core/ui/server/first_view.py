@@ -153,7 +153,8 @@ class FirstView:
         start, body = found
         headers = MutableHeaders(raw=list(start.get("headers", [])))
         if scope["path"] in self.pages:
-            body = _with_nonce(body, scope[NONCE]) if NONCE in scope else body
+            if NONCE in scope:  # of the content security policy
+                body = SCRIPT.sub(rb'<script nonce="%b"\1' % scope[NONCE].encode(), body)
             accepted = dict(scope.get("headers", ())).get(b"accept-encoding", b"")
             if (
                 b"gzip" in accepted and "content-encoding" not in headers
@@ -198,11 +199,6 @@ def _is_for_all(start: Message) -> bool:
     """Return whether a response succeeded and sets no cookie, so that it can be cached."""
     names = {name.lower() for name, _ in start.get("headers", [])}
     return start["status"] == 200 and b"set-cookie" not in names
-
-
-def _with_nonce(page: bytes, nonce: str) -> bytes:
-    """Add the nonce of the content security policy to every script element."""
-    return SCRIPT.sub(rb'<script nonce="%b"\1' % nonce.encode(), page)
 
 
 def _without_slash(scope: Scope) -> RedirectResponse:

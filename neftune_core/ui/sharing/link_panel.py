@@ -83,7 +83,8 @@ def content(lab: Lab, classes: Window, key: str, link: str, job: str, action: st
     if action == "class":
         return _new_class(link, require_key(key), classes)
     if action == "share":
-        return _shared(link, share(job, require_key(key)))
+        shared = f"{link.partition('?')[0]}?shared={share(job, require_key(key))}"
+        return {**code_of(shared), "about": say(OPENS_STUDY), "offers": ["withdraw"], "copied": True}
     if action == "withdraw":
         withdraw(job, require_key(key))
     is_known = lab.limits.sharing and bool(key)
@@ -91,11 +92,6 @@ def content(lab: Lab, classes: Window, key: str, link: str, job: str, action: st
     found = {"share": mine is not None, "withdraw": bool(mine), "class": is_known}
     about = say(WITHDRAWN if action == "withdraw" else OPENS_SETTINGS)
     return {**code_of(link), "about": about, "offers": [name for name, offered in found.items() if offered]}
-
-
-def _shared(page: str, token: str) -> dict[str, Any]:
-    link = f"{page.partition('?')[0]}?shared={token}"
-    return {**code_of(link), "about": say(OPENS_STUDY), "offers": ["withdraw"], "copied": True}
 
 
 def _new_class(page: str, owner: str, counted: Window) -> dict[str, Any]:

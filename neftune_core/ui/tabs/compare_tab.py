@@ -77,11 +77,6 @@ THEN = later(
 )
 
 
-def _more_html() -> str:
-    return f"""<button type="button" class="lab-unfold" aria-expanded="false" aria-controls="compare-more">
-{say("System prompt, length, sampling")}</button>"""
-
-
 @dataclass(frozen=True)
 class CompareTab:
     """The components of the tab.
@@ -173,7 +168,8 @@ def _build_questions(models: Collection[str] | None) -> dict[str, Any]:
     )  # fmt: skip
     rows = gr.Slider(1, MOST_ROWS, 3, step=1, label=say("Number of rows"), visible=False, elem_id="compare-rows")
     bundled_hint(models)
-    scripted("unfold", _more_html())
+    unfold = '<button type="button" class="lab-unfold" aria-expanded="false" aria-controls="compare-more">'
+    scripted("unfold", f"{unfold}\n{say('System prompt, length, sampling')}</button>")
     with gr.Column(elem_id="compare-more"):
         form = Form(DecodingSettings, names=FORM, prefix="compare")
     blind = gr.Checkbox(label=say("Blind: hide the names of two columns"), elem_id="compare-blind")
@@ -347,11 +343,12 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         asking.then(lambda: visibility(False), None, tab.stop, **QUIET)
         running.append(asking)
     tab.stop.click(lambda: visibility(False), None, tab.stop, cancels=running, **QUIET)
-    tab.marks.input(reports_errors(_comparison_html), [tab.session, tab.marks], tab.answers, **LATEST)
 
+    @reports_errors
+    def mark(session: ComparisonSession, marks: str) -> str:
+        return session_html(session, "" if marks == NOTHING else marks)
 
-def _comparison_html(session: ComparisonSession, marks: str) -> str:
-    return session_html(session, "" if marks == NOTHING else marks)
+    tab.marks.input(mark, [tab.session, tab.marks], tab.answers, **LATEST)
 
 
 def _connect_votes(key: gr.Textbox, tab: CompareTab) -> None:

@@ -38,11 +38,6 @@ OF_A_SWEEP = {"report": FORMS["report"], "table": later("Table: every setting wi
 OF_AN_ARM = ("adapter", "merged")
 
 
-def _has_sign_in() -> bool:
-    """Return whether visitors can sign in, which requires a Space that enables OAuth."""
-    return get_space() is not None and bool(os.environ.get("OAUTH_CLIENT_ID"))
-
-
 def build(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, finished: gr.State) -> None:
     """Build the export section of the Runs tab for the opened record.
 
@@ -62,7 +57,8 @@ def build(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, finished: gr.State) 
         arm = gr.Dropdown([], label=say("Arm"), visible=False, elem_id="take-arm")
         make = gr.Button(say("Create the file"), size="md", elem_id="take-make")
         file = gr.File(label=say("Your file"), interactive=False, visible=False, elem_id="take-file", height=90)
-        account = _account() if _has_sign_in() else None
+        # Visitors can sign in on a Space that enables OAuth.
+        account = _account() if get_space() is not None and os.environ.get("OAUTH_CLIENT_ID") else None
         said = gr.HTML(apply_default_css=False, elem_id="take-said")
     chosen = [key, record_id, form, arm]
     record_id.change(reports_errors(_offer), chosen[:2], [box, form, arm, file, said], **QUIET)

@@ -62,10 +62,6 @@ def stage_html() -> str:
 </section>"""
 
 
-def _list_html() -> str:
-    return f'<nav class="lab-lessons" aria-label="{say("Lessons")}"><h2>{say("Lessons")}</h2><ol></ol></nav>'
-
-
 def _dock_html() -> str:
     busy = say(
         "Other studies are running. Until yours starts, you can look at recorded results: a study in lesson 4, and "
@@ -113,7 +109,8 @@ def build(shown: RecordedStudy | None, time: str = "") -> LearnTab:
             scripted("next-study", '<p class="lab-quiet"></p>', about, "learn-next-study")
             if time:
                 gr.HTML(quiet(time), apply_default_css=False, elem_id="learn-time")
-        scripted("lessons", _list_html(), [_entry(lesson) for lesson in lessons()], "learn-lessons")
+        listed = f'<nav class="lab-lessons" aria-label="{say("Lessons")}"><h2>{say("Lessons")}</h2><ol></ol></nav>'
+        scripted("lessons", listed, [_entry(lesson) for lesson in lessons()], "learn-lessons")
         if shown is not None:
             _evidence(shown)
         gr.Markdown(

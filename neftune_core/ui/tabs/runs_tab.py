@@ -45,12 +45,6 @@ EMPTY_FOR_STRANGERS = later(
 )
 
 
-def _list_html(*, has_strangers: bool) -> str:
-    empty = say(EMPTY_FOR_STRANGERS if has_strangers else EMPTY)
-    runs = f'<ul class="lab-runs" aria-label="{say("Your studies")}"></ul>'
-    return f'{runs}<p class="lab-quiet lab-runs-empty">{empty}</p>'
-
-
 @dataclass(frozen=True)
 class _RecordView:
     """The components that show one record."""
@@ -79,7 +73,11 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
         key: Component with the visitor's key.
         place: The tab itself.
     """
-    runs = scripted("runs", _list_html(has_strangers=lab.has_strangers), [], "runs-list")
+    empty = say(EMPTY_FOR_STRANGERS if lab.has_strangers else EMPTY)
+    listed = (
+        f'<ul class="lab-runs" aria-label="{say("Your studies")}"></ul><p class="lab-quiet lab-runs-empty">{empty}</p>'
+    )
+    runs = scripted("runs", listed, [], "runs-list")
     opened = _build_record_view()
     _connect_opening(lab, key, runs, opened, [strip.watched, train.seen, strip.watcher])
     changed = [opened.record_id.change, train.finished.change]

@@ -225,7 +225,8 @@ def _build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
     def arms(key: str, view: str, record_id: str | None) -> list[Any]:
         if view != JUDGE or not record_id:
             return [gr.skip()] * 3
-        names = _arms_with_answers(record_id, key)
+        answers = find(record_id, require_key(key)).answers()
+        names = list(dict.fromkeys(name for line in answers for name in line["arms"]))
         noisy = [name for name in names if name not in ("base", "control")]
         offered = [(arm_label(name), name) for name in names]
         chosen = next(iter(noisy or names), None), "control" if "control" in names else None
@@ -268,12 +269,6 @@ def judge_exporter(lab: Lab, kind: str) -> Callable[..., dict[str, str]]:
         return {"name": f"verdicts-{record.id}.{kind}", "text": verdicts_text(found, judge, kind)}
 
     return export
-
-
-def _arms_with_answers(record_id: str, key: str) -> list[str]:
-    """Return the names of the arms with stored answers, including the base, in the order of their first answer."""
-    record = find(record_id, require_key(key))
-    return list(dict.fromkeys(name for line in record.answers() for name in line["arms"]))
 
 
 def judged(

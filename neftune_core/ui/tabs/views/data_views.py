@@ -190,18 +190,14 @@ def to_mend(
         available = columns_of(settings, lab.limits) if isinstance(error, DataError) else []
     except LabError:
         available = []
-    kept.append(_problem_html(error, bool(available)) if tells else "")
+    button = f'<button type="button" data-do="columns">{say("Choose the columns")}</button>' if available else ""
+    problem = f'<div class="lab-problem" role="alert"><p>{html.escape(sentence(error))}</p>{button}</div>'
+    kept.append(problem if tells else "")
     if not available:
         return [*kept, gr.skip(), *[gr.skip()] * PARTS_SHOWN]
     columns = columns_for(LAYOUTS[settings.layout], available, {}) if settings.layout else {}
     found = {part: column for part, column in {**columns, **settings.columns}.items() if column}
     return [*kept, gr.update(open=True), *_part_updates(settings.layout, found, available, by_hand=True)]
-
-
-def _problem_html(error: LabError, has_columns: bool) -> str:
-    """Render the reason why data cannot be used, with a button for choosing the columns if it has any."""
-    button = f'<button type="button" data-do="columns">{say("Choose the columns")}</button>' if has_columns else ""
-    return f'<div class="lab-problem" role="alert"><p>{html.escape(sentence(error))}</p>{button}</div>'
 
 
 _SAME = [gr.skip()] * 4
