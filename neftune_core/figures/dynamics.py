@@ -70,8 +70,10 @@ def rate_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
     Returns:
         The figure.
     """
+    units = {noise.unit for noise in arms.values() if noise.strength}
+    unit = units.pop() if len(units) == 1 else later("in each arm's unit")
     panels = {
-        "noise": Panel(later("Noise strength, including the schedule"), later("noise"), later("strength"), _unit(arms)),
+        "noise": Panel(later("Noise strength, including the schedule"), later("noise"), later("strength"), unit),
         "learning_rate": Panel(later("Learning rate"), later("learning rate"), later("learning rate")),
         "speed": Panel(
             later("Speed, all arms together"), later("tokens per second"), later("tokens per second"), noisy=True
@@ -88,11 +90,6 @@ def rate_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
     for event, speed in _speeds(events):
         points.add("speed", SHARED, event, speed)
     return panel_figure("rates", points.means(panels), panels, arms)
-
-
-def _unit(arms: Mapping[str, NoiseSettings]) -> str:
-    units = {noise.unit for noise in arms.values() if noise.strength}
-    return units.pop() if len(units) == 1 else later("in each arm's unit")
 
 
 def _speeds(events: Iterable[Event]) -> Iterator[tuple[Event, float]]:

@@ -55,6 +55,8 @@ def effect_curve(table: SweepTable, measure: str, epoch: str) -> Figure:
     series = _series(rows, name)
     colours = arm_colours({row.arm: row.noise for row in table.rows})
     data = [_trace(*one, index, name, measure, epoch, colours) for index, one in enumerate(series.items())]
+    units = {row.noise.unit for row in rows}
+    unit = units.pop() if len(units) == 1 else later("in the unit of each line")
     label, direction = say(MEASURES[measure].label), say(DIRECTIONS[MEASURES[measure].better])
     if measure in SHARES:
         direction = say("percentage points, {direction}", direction=direction)
@@ -62,7 +64,7 @@ def effect_curve(table: SweepTable, measure: str, epoch: str) -> Figure:
         "height": 400,
         "margin": {"t": 72},
         "legend": {"y": 1.1},
-        "xaxis": axis(title, _unit(rows) if name == "strength" else "", **_scale(rows, name)),
+        "xaxis": axis(title, unit if name == "strength" else "", **_scale(rows, name)),
         "yaxis": axis(direction, zeroline=True, zerolinewidth=2),
         "annotations": [heading(say("{measure}: difference from the control", measure=label), "x domain", "y domain")],
         "showlegend": len(series) > 1,
@@ -90,11 +92,6 @@ def _across(rows: Sequence[TableRow]) -> tuple[str, str]:
 
 def _value(row: TableRow, name: str) -> float:
     return row.noise.strength if name == "strength" else float(row.varied[name])
-
-
-def _unit(rows: Sequence[TableRow]) -> str:
-    units = list(dict.fromkeys(row.noise.unit for row in rows))
-    return units[0] if len(units) == 1 else later("in the unit of each line")
 
 
 def _scale(rows: Sequence[TableRow], name: str) -> dict[str, Any]:

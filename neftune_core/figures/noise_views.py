@@ -48,12 +48,6 @@ def _map(payload: Payload) -> PlotlyLayout:
     )
 
 
-def _nearest(payload: Payload) -> PlotlyLayout:
-    return token_layout(payload, later("strength of the first change"), type="log", exponentformat="power") | {
-        "hovermode": "closest"
-    }
-
-
 def _depth(payload: Payload) -> PlotlyLayout:
     """Return axes for a map of tokens and layers on the left, and for the mean over the tokens on the right."""
     plain: dict[str, Any] = {"automargin": False, "zeroline": False, "showgrid": False}
@@ -107,7 +101,13 @@ NOISE_VIEWS = {
             bargap=0,
         ),
     ),
-    "nearest": View(later("Nearest"), _nearest),
+    "nearest": View(
+        later("Nearest"),
+        lambda payload: (
+            token_layout(payload, later("strength of the first change"), type="log", exponentformat="power")
+            | {"hovermode": "closest"}
+        ),
+    ),
     "depth": View(later("Depth"), _depth),
     "next": View(later("Next word"), _next),
     "length": View(

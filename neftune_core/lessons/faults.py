@@ -36,8 +36,7 @@ class RunMeasurements:
 
     Attributes:
         total: Planned number of steps.
-        steps: Numbers of the steps taken, from 1.
-        reported: Training loss of each step, in nats per token.
+        reported: Training loss of each of the `steps` taken, in nats per token.
         at: Steps after which the held-out rows were measured.
         said: Held-out losses as the script measures them, in nats per token.
         true: True held-out losses, in nats per response token.

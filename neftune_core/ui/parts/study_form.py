@@ -58,11 +58,11 @@ def study_of(asked: StudyRequest) -> StudySettings:
     strengths = _numbers(asked.strengths, later("strengths"))
     noise = [asked.noise, *(parse(NoiseSettings, {**asked.noise.model_dump(), "strength": one}) for one in strengths)]
     arms = {found.name: found for found in noise if not found.is_silent}
-    others = [
-        {name: value, **_with_method(asked, name)}
-        for name in METHODS
-        for value in _numbers(asked.methods.get(name, ""), METHODS[name].words)
-    ]
+    others: list[dict[str, Any]] = []
+    for name, method in METHODS.items():
+        shared: dict[str, Any] = {"noise": asked.noise} if method.needs_noise else {}
+        shared |= {SCHEDULE: asked.methods.get(SCHEDULE, "constant")} if method.scheduled else {}
+        others += [{name: value, **shared} for value in _numbers(asked.methods.get(name, ""), method.words)]
     if not arms and not others:
         raise InvalidSetting(say(NO_ARMS))
     same = {name: getattr(asked, name) for name in ("model", "data", "training", "measuring")}
@@ -74,12 +74,6 @@ def study_of(asked: StudyRequest) -> StudySettings:
         "methods": list({str(other): other for other in others}.values()),
     }
     return parse(StudySettings, study)
-
-
-def _with_method(asked: StudyRequest, name: str) -> dict[str, Any]:
-    """Return the noise and the schedule of an arm with another method, if the method uses them."""
-    noise = {"noise": asked.noise} if METHODS[name].needs_noise else {}
-    return noise | ({SCHEDULE: asked.methods.get(SCHEDULE, "constant")} if METHODS[name].scheduled else {})
 
 
 def method_boxes(prefix: str) -> dict[str, Component]:

@@ -66,7 +66,7 @@ def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
     from neftune_core.noise.sites import chosen_sites
 
     loaded = load(model)
-    ids = _all_ids(text, loaded)
+    ids = read_ids(text, loaded)
     kept = ids[:LONGEST_TOKENS]
     chosen = chosen_sites(loaded.model, NoiseSettings(sites=sites))
     site = chosen[0]
@@ -90,7 +90,7 @@ def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
 
 
 def read_ids(text: str, loaded: LoadedModel) -> list[int]:
-    """Return the token ids of a sentence, cut after `LONGEST_TOKENS`.
+    """Return all token ids of a sentence.
 
     Args:
         text: The sentence.
@@ -102,10 +102,6 @@ def read_ids(text: str, loaded: LoadedModel) -> list[int]:
     Raises:
         DataError: If the text has no tokens.
     """
-    return _all_ids(text, loaded)[:LONGEST_TOKENS]
-
-
-def _all_ids(text: str, loaded: LoadedModel) -> list[int]:
     ids: list[int] = loaded.tokenizer(text)["input_ids"]
     if not ids or not text.strip():
         raise DataError(say("There is nothing to show: write at least one word."))

@@ -20,7 +20,7 @@ from neftune_core.ui.parts.plot import scripted
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import UNREAD, events, reports_errors
 from neftune_core.ui.server.lab import Lab
-from neftune_core.ui.server.previews import Payload, key_of, read_ids
+from neftune_core.ui.server.previews import LONGEST_TOKENS, Payload, key_of, read_ids
 from neftune_core.ui.tabs.noise_tab import NoiseTab, strengths_at
 
 # Fractions of the slider's range: alpha 5, 10, 15, 30, 60 and 100.
@@ -51,7 +51,7 @@ def measure_inside(text: str, model: ModelSettings, draw: int, noise: NoiseSetti
     asked = _asked(text, model, draw, noise)
     try:
         loaded = load(model)
-        ids = read_ids(text, loaded)
+        ids = read_ids(text, loaded)[:LONGEST_TOKENS]
         with accelerator.held():
             found = measure_propagation(loaded, ids, noise, strengths_at(MEASURED_AT, noise.unit), draw)
     except Exception as error:
