@@ -25,14 +25,10 @@ UNDER = ((0.74, 1.0), (0.39, 0.64), (0.0, 0.29))
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel of a figure.
+    """One panel of a figure: its heading `words`, and `title` and `unit` of its vertical axis.
 
-    Attributes:
-        words: Heading of the panel.
-        said: Name in the summary and in the hover text of a curve that all arms share.
-        title: Title of the vertical axis.
-        unit: Unit of the vertical axis; "" for none.
-        noisy: Whether its curves fluctuate from step to step.
+    `said` names its numbers in the summary and in the hover text. The curves of a `noisy` panel fluctuate from step to
+    step.
     """
 
     words: str

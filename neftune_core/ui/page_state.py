@@ -108,11 +108,7 @@ def fields_of(page: PageParts) -> Fields:
 
 
 class PageState:
-    """The components that show the page's state, and their updates.
-
-    Args:
-        page: The parts of the page.
-    """
+    """The components that show the page's state, and their updates."""
 
     def __init__(self, page: PageParts) -> None:
         self.page, self.fields = page, fields_of(page)

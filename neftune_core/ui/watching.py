@@ -42,11 +42,8 @@ KEPT_FIGURES = 16
 class Asked:
     """The request of a page that watches a study.
 
-    Attributes:
-        record_id: Id of the study.
-        key: The visitor's key.
-        view: One of `STUDY_VIEWS`; "" for no figure.
-        tag: Tag of the figure on the page; "" for none. Without a view, the size of the log.
+    `view` is one of `STUDY_VIEWS`, or "" for no figure. `tag` is that of the figure on the page, or "" for none.
+    Without a view, it is the size of the log.
     """
 
     record_id: str
@@ -56,11 +53,7 @@ class Asked:
 
 
 class Studies:
-    """The handler of requests from pages that watch a study.
-
-    Args:
-        lab: The state shared by all visitors.
-    """
+    """The handler of requests from pages that watch a study."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab

@@ -281,10 +281,7 @@ class FairQueue(list[Any]):
     """Round-robin queue of the waiting events of one function.
 
     The first event of every address comes before the second event of any address, and so on. Within a round, events
-    stay in order of arrival.
-
-    Args:
-        address: Returns the network address of an event.
+    stay in order of arrival. `address` returns the network address of an event.
     """
 
     def __init__(self, address: Callable[[Any], str]) -> None:
@@ -304,11 +301,7 @@ class FairQueue(list[Any]):
 
 
 class FairQueues(dict[str, Any]):
-    """Gradio's event queues by id; each stores its waiting events in a `FairQueue`.
-
-    Args:
-        address: Returns the network address of an event.
-    """
+    """Gradio's event queues by id; each stores its waiting events in a `FairQueue`."""
 
     def __init__(self, address: Callable[[Any], str]) -> None:
         super().__init__()

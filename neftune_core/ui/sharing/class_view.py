@@ -63,14 +63,7 @@ TEACHER = later(
 
 @dataclass(frozen=True)
 class Board:
-    """The content of the board of one class.
-
-    Attributes:
-        version: Hash of the content.
-        students: Number of students who have joined.
-        studies: Studies with a held-out loss, newest first.
-        unmeasured: Number of studies without a held-out loss.
-    """
+    """The content of a class's board: `version` is its hash; studies without a held-out loss are only counted."""
 
     version: int
     students: int

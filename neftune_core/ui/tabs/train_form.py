@@ -52,13 +52,10 @@ class TrainForm:
     """The components of the form.
 
     Attributes:
-        preset, about: Choice of the preset, and its description.
-        reset: Button that resets the form.
         strengths: Strengths of additional arms.
         together: Value of `set_together`; marks strengths that were set with their unit and need no conversion.
         methods: Values of the other methods, by method.
-        seed, seeds: First seed, and number of seeds.
-        training, measuring: Training settings, and the question with its measurements.
+        measuring: The question with its measurements.
         model_of: Model that the values were last adapted to.
         tracker: Choice of the tracker and its place; empty on a server open to strangers. A tracker sends metrics
             elsewhere, so the choice is neither stored in the browser nor part of a link.

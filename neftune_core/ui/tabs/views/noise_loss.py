@@ -33,12 +33,9 @@ MEASURED_AT = (0.01, 0.02, 0.05, 0.1, 0.15, 0.3, 0.6, 1.0)
 
 
 def _measured_losses(prepared: PreparedData, model: ModelSettings, noise: NoiseSettings) -> Iterator[dict[str, Any]]:
-    """Measure the loss at several strengths on the first held-out rows, or training rows if none are held out.
+    """Yield the fields of a growing `Sensitivity` except `noise`, and whether its rows are `held_out`.
 
-    Other work can use the accelerator between passes.
-
-    Yields:
-        The fields of `Sensitivity` except `noise`, and whether the rows are `held_out`.
+    The rows are the first held-out ones, or training rows if none are. Others can use the accelerator between passes.
     """
     from neftune_core.evaluation.sensitivity import measure_sensitivity
     from neftune_core.models.accelerator import holding
