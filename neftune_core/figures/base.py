@@ -97,6 +97,19 @@ def interval_text(interval: Any, scale: float = 1.0) -> str:
     return say(" ({low:+.2g} to {high:+.2g})", low=scale * interval.low, high=scale * interval.high)
 
 
+def hover(label: str, value: str) -> str:
+    """Return the `hovertemplate` of a trace.
+
+    Args:
+        label: What the value belongs to, such as the label of an arm.
+        value: The value as a Plotly template, such as "%{y:.3f}".
+
+    Returns:
+        The template.
+    """
+    return f"{label}{say(': ')}{value}<extra></extra>"
+
+
 def merge_mappings(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Merge two nested mappings without changing either.
 
@@ -107,13 +120,10 @@ def merge_mappings(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[st
     Returns:
         A new dict.
     """
-    result = dict(under)
-    for key, value in over.items():
-        below = result.get(key)
-        result[key] = (
-            merge_mappings(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-        )
-    return result
+    both = {
+        key for key in under.keys() & over.keys() if isinstance(under[key], Mapping) and isinstance(over[key], Mapping)
+    }
+    return {**under, **over, **{key: merge_mappings(under[key], over[key]) for key in both}}
 
 
 def _shared_layout() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from neftune_core.figures.base import Figure, Trace, axis, figure, heading
+from neftune_core.figures.base import Figure, Trace, axis, figure, heading, hover
 from neftune_core.figures.colours import CONTROL, arm_colours, token
 from neftune_core.language import later, plural, say
 from neftune_core.noise.names import arm_label
@@ -37,14 +37,7 @@ class ClassStudy:
 
 
 def class_curves(studies: Sequence[ClassStudy]) -> Figure:
-    """Plot the held-out losses of all arms of all studies, coloured by strength.
-
-    Args:
-        studies: The studies.
-
-    Returns:
-        The figure.
-    """
+    """Plot the held-out losses of all arms of all studies, coloured by strength."""
     arms = _every_arm(studies)
     colours = arm_colours(arms)
     data: list[Trace] = []
@@ -76,21 +69,12 @@ def _curve(uid: str, student: int, points: tuple[list[int], list[float]], colour
         "y": points[1],
         "opacity": 0.6,
         "line": {"color": colour, "width": 1.8},
-        "hovertemplate": say(", ").join([say("student {number}", number=student), arm_label(name)])
-        + say(": ")
-        + "%{y:.3f}<extra></extra>",
+        "hovertemplate": hover(say(", ").join([say("student {number}", number=student), arm_label(name)]), "%{y:.3f}"),
     }
 
 
 def class_differences(studies: Sequence[ClassStudy]) -> Figure:
-    """Plot the final differences from the control, with one point per study and arm, and the mean of each arm.
-
-    Args:
-        studies: The studies.
-
-    Returns:
-        The figure.
-    """
+    """Plot the final differences from the control, with one point per study and arm, and the mean of each arm."""
     arms = {name: noise for name, noise in _every_arm(studies).items() if name != CONTROL}
     colours = arm_colours(arms)
     found = {
@@ -114,18 +98,12 @@ def class_differences(studies: Sequence[ClassStudy]) -> Figure:
             showgrid=False,
             zeroline=False,
         ),
-        "yaxis": axis(
-            later("difference"),
-            later("nats per response token"),
-            zeroline=True,
-            zerolinewidth=2,
-        ),
+        "yaxis": axis(later("difference"), later("nats per response token"), zeroline=True, zerolinewidth=2),
     }
     return figure("class-differences", data, layout, _summary(found, shown))
 
 
 def _points(name: str, place: int, found: Sequence[tuple[int, float]], colour: str) -> list[Trace]:
-    students = [say("student {number}", number=student) for student, _ in found]
     values = [value for _, value in found]
     points = {
         "type": "scatter",
@@ -135,8 +113,8 @@ def _points(name: str, place: int, found: Sequence[tuple[int, float]], colour: s
         "x": [place + SPREAD * _beside(number) for number in range(len(found))],
         "y": values,
         "marker": {"color": colour, "size": 9, "opacity": 0.6},
-        "text": students,
-        "hovertemplate": f"%{{text}}{say(', ')}{arm_label(name)}{say(': ')}%{{y:+.3f}}<extra></extra>",
+        "text": [say("student {number}", number=student) for student, _ in found],
+        "hovertemplate": hover(f"%{{text}}{say(', ')}{arm_label(name)}", "%{y:+.3f}"),
     }
     mean = {
         "type": "scatter",
@@ -146,7 +124,7 @@ def _points(name: str, place: int, found: Sequence[tuple[int, float]], colour: s
         "x": [place - 1.4 * SPREAD, place + 1.4 * SPREAD],
         "y": [float(np.mean(values))] * 2,
         "line": {"color": token("text"), "width": 2.5},
-        "hovertemplate": f"{say('mean')}{say(': ')}%{{y:+.3f}}<extra></extra>",
+        "hovertemplate": hover(say("mean"), "%{y:+.3f}"),
     }
     return [points, mean]
 

@@ -16,12 +16,7 @@ from neftune_core.noise.settings import NoiseSettings
 
 @dataclass(frozen=True)
 class Colour:
-    """One colour in both themes, as `#rrggbb`.
-
-    Attributes:
-        light: Colour in the light theme.
-        dark: Colour in the dark theme.
-    """
+    """One colour in both themes, as `#rrggbb`."""
 
     light: str
     dark: str
@@ -39,11 +34,7 @@ WARM = (
 )
 
 # Arms with another method instead of noise; figures also draw them dashed.
-COOL = (
-    Colour("#2f9155", "#9be6b4"),
-    Colour("#1b6b3f", "#5fc286"),
-    Colour("#0d4628", "#38965a"),
-)
+COOL = (Colour("#2f9155", "#9be6b4"), Colour("#1b6b3f", "#5fc286"), Colour("#0d4628", "#38965a"))
 
 COLOURS: dict[str, Colour] = {
     "background": Colour("#ffffff", "#14171c"),
@@ -86,12 +77,6 @@ def arm_colours(arms: Mapping[str, NoiseSettings]) -> dict[str, str]:
     A strength has the same colour in every study, unless arms of the study would share a step of the scale. They then
     take neighbouring steps, darker ones for stronger noise. Strengths in different units cannot be compared without a
     sequence length, so arms are ordered per unit. Arms with another method instead of noise have cool colours.
-
-    Args:
-        arms: Noise settings of the arms by name.
-
-    Returns:
-        `var(--lab-...)` by arm.
     """
     colours = {"base": token("base")} | {name: token("control") for name in arms if name == CONTROL}
     others = [name for name, noise in arms.items() if noise.is_silent and name != CONTROL]

@@ -6,15 +6,17 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from neftune_core.figures.base import LEVEL, NOISY, Figure, Trace, axis, figure, heading, merge_mappings
-from neftune_core.figures.colours import CONTROL, arm_colours
+from neftune_core.figures.base import LEVEL, NOISY, Figure, Trace, axis, figure, heading, hover, merge_mappings
+from neftune_core.figures.colours import CONTROL, arm_colours, token
 from neftune_core.language import later, say
 from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.steering.log import STEERED
 
 Event = Mapping[str, Any]
-Points = dict[tuple[str, Any], tuple[list[int], list[float]]]
+Curve = tuple[list[int], list[float]]
+Losses = dict[str, dict[str, dict[Any, Curve]]]
+"""Steps and values by kind of loss, then by arm, then by seed."""
 
 DASHES = {
     "uniform": "solid",
@@ -26,6 +28,8 @@ DASHES = {
     "token-dropout": "2px,6px",
 }
 METHOD_DASH = "8px,3px,2px,3px"
+MEASURED = ("train_loss", "held_out_loss")
+"""Kinds of loss that are measured with noise off."""
 OVER = ("saved", "answered", "finished", "stopped", "failed")
 POINTS = 600
 STEEP = 30
@@ -57,9 +61,9 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
         The figure.
     """
     events = list(events)
-    gathered, shared = _gather(events), shared_seeds(events)
+    gathered, shared = gather_losses(events), shared_seeds(events)
     colours = arm_colours(arms)
-    names = [name for name in ("base", *arms) if any(name == arm for part in gathered.values() for arm, _ in part)]
+    names = [name for name in ("base", *arms) if any(name in part for part in gathered.values())]
     data = [trace for name in names for trace in _arm_traces(name, gathered, shared, colours[name], _dash(name, arms))]
     for trace in data:
         if trace["legendgroup"] == "base" and _last_step(events):  # the base is not trained: draw a reference level
@@ -67,7 +71,9 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
         trace["showlegend"] = trace is next(other for other in data if other["legendgroup"] == trace["legendgroup"])
     layout, narrow = _layout(_last_step(events)), _narrow()
     marks = _marks(events)
-    layout = merge_mappings(layout, {"shapes": marks, "annotations": [*layout["annotations"], *_labels(marks)]})
+    shapes = [_line_of(step, text, x, y) for step, text in marks.items() for _, x, y in PANELS]
+    labels = [_label_of(step, text) for step, text in marks.items()]
+    layout = merge_mappings(layout, {"shapes": shapes, "annotations": [*layout["annotations"], *labels]})
     if gathered["loss"] and not gathered["held_out_loss"]:
         layout, narrow = _alone(layout), {}
     return figure(
@@ -80,8 +86,8 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
     )
 
 
-def _marks(events: Sequence[Event]) -> list[dict[str, Any]]:
-    """Return a vertical line per panel for each step at which the user changed the noise or stopped an arm."""
+def _marks(events: Sequence[Event]) -> dict[int, str]:
+    """Return what the user did at each step at which they changed the noise or stopped an arm."""
     found: dict[int, dict[str, list[Any]]] = {}
     for event in events:
         for arm, change in event.get("arms", {}).items() if event["event"] == STEERED else ():
@@ -89,15 +95,20 @@ def _marks(events: Sequence[Event]) -> list[dict[str, Any]]:
             if words:
                 found.setdefault(event["step"], {}).setdefault(words, []).append(event.get("seed"))
     several = len({event.get("seed") for event in events if event["event"] == "step"}) > 1
-    marks = {step: say(", ").join(_of_seeds(*one, several) for one in of.items()) for step, of in found.items()}
-    return [
-        {
-            "type": "line", "xref": x, "yref": f"{y} domain", "x0": step, "x1": step, "y0": 0, "y1": 1, "name": text,
-            "line": {"width": 1, "dash": "dot", "color": "var(--lab-quiet)"},
-        }
-        for step, text in sorted(marks.items())
-        for _, x, y in PANELS
-    ]  # fmt: skip
+    return {step: say(", ").join(_of_seeds(*one, several) for one in found[step].items()) for step in sorted(found)}
+
+
+def _line_of(step: int, text: str, x: str, y: str) -> dict[str, Any]:
+    """Return the vertical line of a mark in one panel."""
+    line = {"width": 1, "dash": "dot", "color": token("quiet")}
+    ends = {"x0": step, "x1": step, "y0": 0, "y1": 1}
+    return {"type": "line", "xref": x, "yref": f"{y} domain", **ends, "name": text, "line": line}
+
+
+def _label_of(step: int, text: str) -> dict[str, Any]:
+    """Return the label of a mark in the first panel."""
+    place = {"xref": "x", "yref": "y domain", "x": step, "y": 0.02, "xanchor": "left", "yanchor": "bottom"}
+    return {**place, "text": text, "textangle": -90, "showarrow": False, "font": {"size": 11}}
 
 
 def _change_words(arm: str, change: Mapping[str, Any]) -> str:
@@ -112,23 +123,9 @@ def _of_seeds(words: str, seeds: Sequence[Any], several: bool) -> str:
     return say("{change} (seed {seeds})", change=words, seeds=numbers) if several else words
 
 
-def _labels(marks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the labels of the marks in the first panel."""
-    return [
-        {
-            "xref": "x", "yref": "y domain", "x": mark["x0"], "y": 0.02, "text": mark["name"], "textangle": -90,
-            "showarrow": False, "xanchor": "left", "yanchor": "bottom", "font": {"size": 11},
-        }
-        for mark in marks
-        if mark["xref"] == "x"
-    ]  # fmt: skip
-
-
-def _steering_words(marks: Sequence[Mapping[str, Any]]) -> list[str]:
+def _steering_words(marks: Mapping[int, str]) -> list[str]:
     """Return one sentence that describes the marks; empty if there are none."""
-    told = [
-        say("{change} after step {step:,}", change=one["name"], step=one["x0"]) for one in marks if one["xref"] == "x"
-    ]
+    told = [say("{change} after step {step:,}", change=text, step=step) for step, text in marks.items()]
     return [say("Changed by hand: {changes}.", changes=", ".join(told))] if told else []
 
 
@@ -156,10 +153,14 @@ def shared_seeds(events: Sequence[Event]) -> set[Any]:
     return set.intersection(*alive) or every if alive else every
 
 
-def _is_steep(gathered: Mapping[str, Points]) -> bool:
+def _measured(gathered: Losses) -> list[Curve]:
+    """Return all curves measured with noise off."""
+    return [curve for kind in MEASURED for seeds in gathered[kind].values() for curve in seeds.values()]
+
+
+def _is_steep(gathered: Losses) -> bool:
     """Return whether the range of the losses calls for a logarithmic scale."""
-    values = [value for kind in ("train_loss", "held_out_loss") for _, ys in gathered[kind].values() for value in ys]
-    positive = [value for value in values if value > 0]
+    positive = [value for _, values in _measured(gathered) for value in values if value > 0]
     return bool(positive) and max(positive) > STEEP * min(positive)
 
 
@@ -174,23 +175,23 @@ def _is_over(events: Sequence[Event]) -> bool:
     return any(event["event"] in OVER for event in events)
 
 
-def _gather(events: Iterable[Event]) -> dict[str, Points]:
-    """Return steps and values by kind of loss, then by arm and seed, in the order of the events."""
-    wanted = {"step": ("loss",), "evaluated": ("train_loss", "held_out_loss")}
-    gathered: dict[str, Points] = {"loss": {}, "train_loss": {}, "held_out_loss": {}}
+def gather_losses(events: Iterable[Event]) -> Losses:
+    """Return the losses in the order of the events; those with noise on are downsampled if there are many."""
+    gathered: Losses = {kind: {} for kind in ("loss", *MEASURED)}
     for event in events:
-        for kind in wanted.get(event["event"], ()):
+        for kind in {"step": ("loss",), "evaluated": MEASURED}.get(event["event"], ()):
             for arm, numbers in event.get("arms", {}).items():
-                if numbers.get(kind) is None:
-                    continue
-                steps, values = gathered[kind].setdefault((arm, event.get("seed")), ([], []))
-                steps.append(event["step"])
-                values.append(numbers[kind])
-    gathered["loss"] = {name: downsample(*points) for name, points in gathered["loss"].items()}
+                if numbers.get(kind) is not None:
+                    seeds = gathered[kind].setdefault(arm, {})
+                    steps, values = seeds.setdefault(event.get("seed"), ([], []))
+                    steps.append(event["step"])
+                    values.append(numbers[kind])
+    for seeds in gathered["loss"].values():
+        seeds.update({seed: downsample(*curve) for seed, curve in seeds.items()})
     return gathered
 
 
-def downsample(steps: list[int], values: list[float]) -> tuple[list[int], list[float]]:
+def downsample(steps: list[int], values: list[float]) -> Curve:
     """Reduce a curve to at most `POINTS` points by averaging equal runs of steps.
 
     Args:
@@ -217,24 +218,23 @@ def _dash(name: str, arms: Mapping[str, NoiseSettings]) -> str:
     return METHOD_DASH if arms[name].is_silent else DASHES[arms[name].kind]
 
 
-def _arm_traces(name: str, gathered: Mapping[str, Points], shared: set[Any], colour: str, dash: str) -> list[Trace]:
+def _arm_traces(name: str, gathered: Losses, shared: set[Any], colour: str, dash: str) -> list[Trace]:
     traces = []
     for kind in CURVE_KINDS:
-        seeds = {seed: points for (arm, seed), points in gathered[kind].items() if arm == name}
+        seeds = gathered[kind].get(name, {})
         line = {"color": colour, "dash": dash if kind != "loss" else "solid"}
-        among_others = len(seeds) > 1
-        if among_others:
-            traces.append(_trace(name, kind, "mean", mean_of_seeds(select_seeds(seeds, shared)), line))
+        if len(seeds) > 1:
+            traces.append(_trace(name, kind, "mean", mean_of_seeds(seeds, shared), line))
         for seed, points in seeds.items():
             trace = _trace(name, kind, seed, points, line)
-            if among_others:
+            if len(seeds) > 1:
                 thin = {"mode": "lines", "opacity": SEED_OPACITY[kind], "line": {**line, "width": 1.0}}
                 trace |= {**thin, "hoverinfo": "skip", "hovertemplate": None}
             traces.append(trace)
     return traces
 
 
-def _trace(name: str, kind: str, which: Any, points: tuple[list[int], list[float]], line: dict[str, str]) -> Trace:
+def _trace(name: str, kind: str, which: Any, points: Curve, line: dict[str, str]) -> Trace:
     panel, width, opacity, words, mode = CURVE_KINDS[kind]
     _, x_axis, y_axis = PANELS[panel]
     of_seeds = say(", mean over the seeds") if which == "mean" else ""
@@ -252,33 +252,29 @@ def _trace(name: str, kind: str, which: Any, points: tuple[list[int], list[float
         "opacity": opacity,
         "line": {**line, "width": width},
         "marker": {"color": line["color"], "size": 5},
-        "hovertemplate": f"{arm_label(name)}{say(': ')}%{{y:.3f}} ({say(words)}{of_seeds})<extra></extra>",
+        "hovertemplate": hover(arm_label(name), f"%{{y:.3f}} ({say(words)}{of_seeds})"),
     }
 
 
-def select_seeds(seeds: Mapping[Any, tuple[list[int], list[float]]], shared: set[Any]) -> Mapping[Any, Any]:
-    """Select the curves of the shared seeds.
+def mean_of_seeds(seeds: Mapping[Any, Curve], shared: set[Any]) -> Curve:
+    """Average curves over the shared seeds that reached the last step without diverging.
 
     Args:
         seeds: Steps and values by seed.
-        shared: The shared seeds.
+        shared: The shared seeds; if none of them has a curve, all seeds count.
 
     Returns:
-        The curves of the shared seeds, or all curves if none is shared.
+        The steps and the means.
     """
-    return {seed: points for seed, points in seeds.items() if seed in shared} or seeds
-
-
-def mean_of_seeds(seeds: Mapping[Any, tuple[list[int], list[float]]]) -> tuple[list[int], list[float]]:
-    """Return the steps, and the means over the seeds that reached the last step without diverging."""
+    seeds = {seed: points for seed, points in seeds.items() if seed in shared} or seeds
     last = max(steps[-1] for steps, _ in seeds.values())
     through = [points for points in seeds.values() if points[0][-1] == last]
     by_step: dict[int, list[float]] = {}
     for steps, values in through:
         for step, value in zip(steps, values, strict=True):
             by_step.setdefault(step, []).append(value)
-    shared = sorted(step for step, values in by_step.items() if len(values) == len(through))
-    return shared, [sum(by_step[step]) / len(through) for step in shared]
+    common = sorted(step for step, values in by_step.items() if len(values) == len(through))
+    return common, [sum(by_step[step]) / len(through) for step in common]
 
 
 def _layout(last_step: int) -> dict[str, Any]:
@@ -318,25 +314,23 @@ def _narrow() -> dict[str, Any]:
     }
 
 
-def _summary(gathered: Mapping[str, Points], shared: set[Any], names: list[str], lost: Mapping[str, set[Any]]) -> str:
+def _summary(gathered: Losses, shared: set[Any], names: list[str], lost: Mapping[str, set[Any]]) -> str:
     """Describe the last measured losses of every arm; diverged arms have none."""
     parts = []
     for name in names:
-        started = {seed for points in gathered.values() for arm, seed in points if arm == name}
+        started = {seed for part in gathered.values() for seed in part.get(name, ())}
         if started and started <= lost.get(name, set()):
             parts.append(say("{arm} diverged", arm=arm_label(name)))
             continue
         numbers = []
-        for kind, words in (("train_loss", say("training")), ("held_out_loss", say("held-out"))):
-            seeds = {seed: points for (arm, seed), points in gathered[kind].items() if arm == name}
-            if seeds:
-                numbers.append(f"{words} {mean_of_seeds(select_seeds(seeds, shared))[1][-1]:.3f}")
+        for kind, words in zip(MEASURED, (say("training"), say("held-out")), strict=True):
+            if name in gathered[kind]:
+                numbers.append(f"{words} {mean_of_seeds(gathered[kind][name], shared)[1][-1]:.3f}")
         if numbers:
             parts.append(f"{arm_label(name)} {say(', ').join(numbers)}")
     if not parts:
         return say("No loss has been measured yet.")
-    measured = (gathered[kind] for kind in ("train_loss", "held_out_loss"))
-    steps = [step for points in measured for found, _ in points.values() for step in found]
+    steps = [step for found, _ in _measured(gathered) for step in found]
     means = say(", means over {count} seeds", count=len(shared)) if len(shared) > 1 else ""
     return say(
         "Losses with noise off, the latest up to step {step:,}{means}: {losses}.",

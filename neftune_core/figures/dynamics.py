@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from typing import Any
 
 from neftune_core.figures.base import Figure
 from neftune_core.figures.colours import token
-from neftune_core.figures.panels import SHARED, Event, Panel, Points, last_numbers, panel_figure, steps_of
+from neftune_core.figures.panels import SHARED, Event, Panel, Points, panel_figure, steps_of
 from neftune_core.language import later
 from neftune_core.noise.settings import NoiseSettings
 
@@ -19,10 +20,7 @@ PANELS = {
     "gradient_norm": Panel(later("Gradient norm, before clipping"), later("gradient norm"), later("norm"), noisy=True),
     "clipped": Panel(later("Steps clipped so far"), later("clipped"), later("share"), "%"),
     "weight_distance": Panel(
-        later("Distance from the start"),
-        later("distance from the start"),
-        later("distance"),
-        later("norm"),
+        later("Distance from the start"), later("distance from the start"), later("distance"), later("norm")
     ),
 }
 AVERAGED = 5
@@ -50,23 +48,13 @@ def move_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings], clip
             for number in PANELS:
                 points.add(number, arm, event, numbers.get(number))
     for (number, _), by_seed in points.found.items():
-        if number == "clipped":
-            by_seed.update({seed: (steps, _shares_so_far(values)) for seed, (steps, values) in by_seed.items()})
-    curves = points.means(PANELS)
-    drawn = panel_figure("moves", curves, PANELS, arms, last_numbers(curves, PANELS, list(arms)))
+        for _, clipped in by_seed.values() if number == "clipped" else ():
+            clipped[:] = [100 * total / count for count, total in enumerate(accumulate(clipped), start=1)]
+    drawn = panel_figure("moves", points.means(PANELS), PANELS, arms)
     if clip_norm and drawn["data"]:
         line = {"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "y0": clip_norm, "y1": clip_norm}
         drawn["layout"]["shapes"] = [{**line, "line": {"color": token("quiet"), "width": 1, "dash": "dot"}}]
     return drawn
-
-
-def _shares_so_far(values: Sequence[float]) -> list[float]:
-    """Return the running percentage of true values."""
-    shares, total = [], 0.0
-    for count, value in enumerate(values, start=1):
-        total += value
-        shares.append(100 * total / count)
-    return shares
 
 
 def rate_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> Figure:
@@ -82,8 +70,10 @@ def rate_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
     Returns:
         The figure.
     """
+    units = {noise.unit for noise in arms.values() if noise.strength}
+    unit = units.pop() if len(units) == 1 else later("in each arm's unit")
     panels = {
-        "noise": Panel(later("Noise strength, including the schedule"), later("noise"), later("strength"), _unit(arms)),
+        "noise": Panel(later("Noise strength, including the schedule"), later("noise"), later("strength"), unit),
         "learning_rate": Panel(later("Learning rate"), later("learning rate"), later("learning rate")),
         "speed": Panel(
             later("Speed, all arms together"), later("tokens per second"), later("tokens per second"), noisy=True
@@ -99,13 +89,7 @@ def rate_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
         points.add("learning_rate", SHARED, event, event.get("learning_rate"))
     for event, speed in _speeds(events):
         points.add("speed", SHARED, event, speed)
-    curves = points.means(panels)
-    return panel_figure("rates", curves, panels, arms, last_numbers(curves, panels, list(arms)))
-
-
-def _unit(arms: Mapping[str, NoiseSettings]) -> str:
-    units = {noise.unit for noise in arms.values() if noise.strength}
-    return units.pop() if len(units) == 1 else later("in each arm's unit")
+    return panel_figure("rates", points.means(panels), panels, arms)
 
 
 def _speeds(events: Iterable[Event]) -> Iterator[tuple[Event, float]]:

@@ -13,7 +13,6 @@ from neftune_core.figures.base import Figure, Trace, axis, figure, heading, inte
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.language import later, plural, say
 from neftune_core.noise.names import arm_label
-from neftune_core.noise.settings import NoiseSettings
 from neftune_core.sweeps.record import describe_training
 from neftune_core.sweeps.settings import axes
 
@@ -55,23 +54,18 @@ def effect_curve(table: SweepTable, measure: str, epoch: str) -> Figure:
     name, title = _across(rows)
     series = _series(rows, name)
     colours = arm_colours({row.arm: row.noise for row in table.rows})
-    data = [
-        _trace(words, index, of_series, name, measure, epoch, colours)
-        for index, (words, of_series) in enumerate(series.items())
-    ]
-    label = say(MEASURES[measure].label)
+    data = [_trace(*one, index, name, measure, epoch, colours) for index, one in enumerate(series.items())]
+    units = {row.noise.unit for row in rows}
+    unit = units.pop() if len(units) == 1 else later("in the unit of each line")
+    label, direction = say(MEASURES[measure].label), say(DIRECTIONS[MEASURES[measure].better])
+    if measure in SHARES:
+        direction = say("percentage points, {direction}", direction=direction)
     layout = {
         "height": 400,
         "margin": {"t": 72},
         "legend": {"y": 1.1},
-        "xaxis": axis(title, _unit(rows) if name == "strength" else "", **_scale(rows, name)),
-        "yaxis": axis(
-            say("percentage points, {direction}", direction=say(_direction(measure)))
-            if measure in SHARES
-            else _direction(measure),
-            zeroline=True,
-            zerolinewidth=2,
-        ),
+        "xaxis": axis(title, unit if name == "strength" else "", **_scale(rows, name)),
+        "yaxis": axis(direction, zeroline=True, zerolinewidth=2),
         "annotations": [heading(say("{measure}: difference from the control", measure=label), "x domain", "y domain")],
         "showlegend": len(series) > 1,
         "hovermode": "closest",
@@ -86,14 +80,10 @@ def _difference(row: TableRow, measure: str, epoch: str) -> float | None:
 
 def _across(rows: Sequence[TableRow]) -> tuple[str, str]:
     """Return the name and title of the horizontal axis: the strength, or the training setting that varies instead."""
-    varied = {
-        name: {row.varied.get(name) for row in rows}
-        for name in dict.fromkeys(name for row in rows for name in row.varied)
-    }
+    names = dict.fromkeys(name for row in rows for name in row.varied)
+    varied = {name: {row.varied.get(name) for row in rows} for name in names}
     numbers = [
-        name
-        for name, values in varied.items()
-        if len(values) > 1 and all(isinstance(value, int | float) for value in values)
+        name for name, found in varied.items() if len(found) > 1 and all(isinstance(one, int | float) for one in found)
     ]
     if len({(row.noise.unit, row.noise.strength) for row in rows}) > 1 or not numbers:
         return "strength", later("strength of the noise")
@@ -102,11 +92,6 @@ def _across(rows: Sequence[TableRow]) -> tuple[str, str]:
 
 def _value(row: TableRow, name: str) -> float:
     return row.noise.strength if name == "strength" else float(row.varied[name])
-
-
-def _unit(rows: Sequence[TableRow]) -> str:
-    units = list(dict.fromkeys(row.noise.unit for row in rows))
-    return units[0] if len(units) == 1 else later("in the unit of each line")
 
 
 def _scale(rows: Sequence[TableRow], name: str) -> dict[str, Any]:
@@ -127,21 +112,19 @@ def _series(rows: Sequence[TableRow], name: str) -> Series:
 def _in_common(row: TableRow, name: str) -> str:
     others = describe_training({key: value for key, value in row.varied.items() if key != name})
     is_noise_alone = row.arm == row.noise.name  # an arm with another method has its own line
-    noise = _without_strength(row.noise) if name == "strength" and is_noise_alone else arm_label(row.arm)
+    noise = arm_label(row.arm)
+    if name == "strength" and is_noise_alone:
+        noise = re.sub(rf"[- ]{re.escape(f'{row.noise.strength:.15g}')}", "", noise, count=1)
     return f"{noise}{say(', ')}{others}" if others else noise
 
 
-def _without_strength(noise: NoiseSettings) -> str:
-    return re.sub(rf"[- ]{re.escape(f'{noise.strength:.15g}')}", "", arm_label(noise.name), count=1)
-
-
 def _trace(
-    words: str, index: int, rows: Sequence[TableRow], name: str, measure: str, epoch: str, colours: Mapping[str, str]
+    words: str, rows: Sequence[TableRow], index: int, name: str, measure: str, epoch: str, colours: Mapping[str, str]
 ) -> Trace:
     compared = [row.effects[measure][epoch] for row in rows]
     scale = _percent_scale(measure)
-    above = [scale * (each.interval.high - each.difference) if each.interval else 0.0 for each in compared]
-    below = [scale * (each.difference - each.interval.low) if each.interval else 0.0 for each in compared]
+    above = [each.interval.high - each.difference if each.interval else 0.0 for each in compared]
+    below = [each.difference - each.interval.low if each.interval else 0.0 for each in compared]
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -152,44 +135,30 @@ def _trace(
         "error_y": {
             "type": "data",
             "symmetric": False,
-            "array": [_finite(value) for value in above],
-            "arrayminus": [_finite(value) for value in below],
+            "array": [scale * value if math.isfinite(value) else None for value in above],
+            "arrayminus": [scale * value if math.isfinite(value) else None for value in below],
             "color": token("quiet"),
             "thickness": 1.4,
             "width": 5,
         },
         "line": {"color": token("quiet"), "width": 1.4, "dash": DASHES[index % len(DASHES)]},
-        "marker": {
-            "color": [colours[row.arm] for row in rows],
-            "size": 10,
-            "symbol": SYMBOLS[index % len(SYMBOLS)],
-        },
+        "marker": {"color": [colours[row.arm] for row in rows], "size": 10, "symbol": SYMBOLS[index % len(SYMBOLS)]},
         "text": [_setting_text(row, measure, epoch) for row in rows],
         "hovertemplate": "%{text}<extra></extra>",
     }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _setting_text(row: TableRow, measure: str, epoch: str) -> str:
     """Describe one setting, such as `uniform-std-0.1: +0.02 (+0.01 to +0.03), 8 seeds`."""
     found = row.effects[measure][epoch]
     name = f"{arm_label(row.arm)}{say(', ')}{row.cell}" if row.cell else arm_label(row.arm)
-    scale = _percent_scale(measure)
-    ends = interval_text(found.interval, scale)
-    count = len(found.seeds)
+    scale, count = _percent_scale(measure), len(found.seeds)
     seeds = say(plural(count, "1 seed", "{count} seeds"), count=count)
-    return f"{name}{say(': ')}{scale * found.difference:+.2g}{ends}{say(', ')}{seeds}"
+    return f"{name}{say(': ')}{scale * found.difference:+.2g}{interval_text(found.interval, scale)}{say(', ')}{seeds}"
 
 
 def _percent_scale(measure: str) -> float:
     return 100.0 if measure in SHARES else 1.0
-
-
-def _direction(measure: str) -> str:
-    return DIRECTIONS[MEASURES[measure].better]
 
 
 def _summary(rows: Sequence[TableRow], measure: str, epoch: str) -> str:

@@ -11,8 +11,9 @@ from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import Outcomes
 from neftune_core.evaluation.paired_comparison import Comparison
 from neftune_core.evaluation.verdict import Verdict
-from neftune_core.figures.base import Figure, Trace, axis, figure, interval_text
+from neftune_core.figures.base import Figure, Trace, axis, figure, hover, interval_text
 from neftune_core.figures.colours import arm_colours, token
+from neftune_core.figures.panels import suffix
 from neftune_core.language import later, say
 from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
@@ -36,7 +37,7 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
     Returns:
         The figure.
     """
-    colours, label = arm_colours(arms), say(MEASURES[found.question.measure].label)
+    colours, measure = arm_colours(arms), say(MEASURES[found.question.measure].label)
     data: list[Trace] = []
     parts = []
     for name, arm in found.arms.items():
@@ -46,14 +47,11 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
             comparison = arm.epochs[epoch]
             if comparison.seeds:
                 data += _differences(name, epoch, symbol, comparison, colours.get(name, token("control")))
-                ends = interval_text(comparison.interval)
-                parts.append(
-                    say(", ").join([arm_label(name), say(EPOCH_WORDS[epoch])])
-                    + f"{say(': ')}{comparison.difference:+.2g}{ends}"
-                )
+                label = say(", ").join([arm_label(name), say(EPOCH_WORDS[epoch])])
+                parts.append(f"{label}{say(': ')}{comparison.difference:+.2g}{interval_text(comparison.interval)}")
     layout = {
         "height": 120 + 76 * max(1, len(found.arms)),
-        "xaxis": axis(say("{measure}: arm minus control", measure=label), zeroline=True, zerolinewidth=2),
+        "xaxis": axis(say("{measure}: arm minus control", measure=measure), zeroline=True, zerolinewidth=2),
         "yaxis": axis("", autorange="reversed", type="category", showgrid=False),
         "margin": {"l": 150},
     }
@@ -64,26 +62,23 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
 
 def _differences(name: str, epoch: str, symbol: str, comparison: Comparison, colour: str) -> list[Trace]:
     row = f"{arm_label(name)}<br>{say(EPOCH_WORDS[epoch])}"
+    shared = {"type": "scatter", "mode": "markers", "showlegend": False}
     seeds = {
-        "type": "scatter",
-        "mode": "markers",
+        **shared,
         "uid": f"{name}/{epoch}/seeds",
         "x": list(comparison.differences),
         "y": [row] * len(comparison.differences),
         "marker": {"color": colour, "size": 7, "opacity": 0.45},
         "text": [say("seed {seed}", seed=seed) for seed in comparison.seeds],
-        "hovertemplate": "%{text}" + say(": ") + "%{x:+.3g}<extra></extra>",
-        "showlegend": False,
+        "hovertemplate": hover("%{text}", "%{x:+.3g}"),
     }
     mean = {
-        "type": "scatter",
-        "mode": "markers",
+        **shared,
         "uid": f"{name}/{epoch}/mean",
         "x": [comparison.difference],
         "y": [row],
         "marker": {"color": colour, "size": 12, "symbol": symbol, "line": {"width": 2, "color": colour}},
-        "hovertemplate": say("mean") + say(": ") + "%{x:+.3g}<extra></extra>",
-        "showlegend": False,
+        "hovertemplate": hover(say("mean"), "%{x:+.3g}"),
     }
     if comparison.interval is not None:
         half = comparison.interval.high - comparison.interval.estimate
@@ -122,7 +117,7 @@ def epochs_beside(outcomes: Outcomes, control: str, arms: Arms) -> Figure:
                     "y": values,
                     "line": {"color": colours.get(name, token("control")), "width": 2.4},
                     "marker": {"size": 9},
-                    "hovertemplate": f"{arm_label(name)}{say(': ')}%{{y:.4g}} (%{{x}})<extra></extra>",
+                    "hovertemplate": hover(arm_label(name), "%{y:.4g} (%{x})"),
                 }
             )
             words = later("{arm} best {best:.4g}, last {last:.4g}")
@@ -131,9 +126,11 @@ def epochs_beside(outcomes: Outcomes, control: str, arms: Arms) -> Figure:
         "xaxis": axis("", type="category", range=[-0.3, 1.3], showgrid=False),
         "yaxis": axis(later("held-out loss"), later("nats per response token")),
     }
-    return figure(
-        "epochs", data, layout, say("Held-out loss: {numbers}.", numbers=say("; ").join(parts) or say("not measured"))
-    )
+    return figure("epochs", data, layout, _losses_text(parts))
+
+
+def _losses_text(parts: Sequence[str]) -> str:
+    return say("Held-out loss: {numbers}.", numbers=say("; ").join(parts) or say("not measured"))
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -167,7 +164,7 @@ def overlap_histogram(overlaps: Mapping[str, Sequence[float]], arms: Arms) -> Fi
                 "x": ((edges[1:] + edges[:-1]) / 2).round(2).tolist(),
                 "y": shares,
                 "marker": {"color": colours.get(name, token("base"))},
-                "hovertemplate": f"{label}{say(': ')}{say('%{y:.0%} of answers at %{x:.2f}')}<extra></extra>",
+                "hovertemplate": hover(label, say("%{y:.0%} of answers at %{x:.2f}")),
             }
         )
         parts.append(f"{label} {float(np.mean(values)):.2f}" if len(values) else say("{arm} none", arm=label))
@@ -177,12 +174,8 @@ def overlap_histogram(overlaps: Mapping[str, Sequence[float]], arms: Arms) -> Fi
         "xaxis": axis(later("ROUGE-L with the training response"), later("0 to 1"), range=[0, 1]),
         "yaxis": axis(later("share of answers to training prompts"), tickformat=".0%", rangemode="tozero"),
     }
-    return figure(
-        "overlap",
-        data,
-        layout,
-        say("Mean overlap with the training responses: {numbers}.", numbers=say("; ").join(parts)),
-    )
+    summary = say("Mean overlap with the training responses: {numbers}.", numbers=say("; ").join(parts))
+    return figure("overlap", data, layout, summary)
 
 
 def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figure:
@@ -203,7 +196,6 @@ def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figu
             amounts, losses = _curve(measured, kind, name)
             if not losses:
                 continue
-            suffix = "" if panel == 1 else str(panel)
             data.append(
                 {
                     "type": "scatter",
@@ -214,31 +206,16 @@ def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figu
                     "showlegend": panel == 1,
                     "x": amounts,
                     "y": losses,
-                    "xaxis": f"x{suffix}",
-                    "yaxis": f"y{suffix}",
+                    "xaxis": f"x{suffix(panel)}",
+                    "yaxis": f"y{suffix(panel)}",
                     "line": {"color": colours[name], "width": 2.4},
-                    "hovertemplate": f"{arm_label(name)}{say(': ')}{say('%{y:.3f} at %{x}')}<extra></extra>",
+                    "hovertemplate": hover(arm_label(name), say("%{y:.3f} at %{x}")),
                 }
             )
-            parts.append(_robustness_text(name, kind, losses))
-    return figure(
-        "robustness",
-        data,
-        _two_panels(),
-        say("Held-out loss: {numbers}.", numbers=say("; ").join(parts) or say("not measured")),
-        narrow=_under(),
-    )
-
-
-def _robustness_text(arm: str, kind: str, losses: Sequence[float]) -> str:
-    disturbance = say(DISTURBANCES[kind][0]).lower()
-    return say(
-        "{arm} under {disturbance} {first:.3g} to {last:.3g}",
-        arm=arm_label(arm),
-        disturbance=disturbance,
-        first=losses[0],
-        last=losses[-1],
-    )
+            words = later("{arm} under {disturbance} {first:.3g} to {last:.3g}")
+            amount = say(DISTURBANCES[kind][0]).lower()
+            parts.append(say(words, arm=arm_label(name), disturbance=amount, first=losses[0], last=losses[-1]))
+    return figure("robustness", data, _two_panels(), _losses_text(parts), narrow=UNDER)
 
 
 def _curve(measured: Sequence[Mapping[str, Any]], kind: str, arm: str) -> tuple[list[float], list[float]]:
@@ -254,21 +231,20 @@ def _curve(measured: Sequence[Mapping[str, Any]], kind: str, arm: str) -> tuple[
 def _two_panels() -> dict[str, Any]:
     (noise, noise_unit), (typos, typos_unit) = DISTURBANCES.values()
     return {
-        "xaxis": axis(say(noise).lower(), noise_unit, domain=[0, 0.46], rangemode="tozero", tickformat=".0%"),
-        "xaxis2": axis(
-            say(typos).lower(), typos_unit, domain=[0.54, 1], anchor="y2", rangemode="tozero", tickformat=".0%"
-        ),
+        "xaxis": axis(say(noise).lower(), noise_unit, domain=[0, 0.46], **SHARE_AXIS),
+        "xaxis2": axis(say(typos).lower(), typos_unit, domain=[0.54, 1], anchor="y2", **SHARE_AXIS),
         "yaxis": axis(later("held-out loss"), later("nats per response token")),
         "yaxis2": axis("", anchor="x2"),
     }
 
 
-def _under() -> dict[str, Any]:
-    return {
-        "height": 620,
-        "margin": {"l": 48, "r": 8},
-        "xaxis": {"domain": [0, 1]},
-        "xaxis2": {"domain": [0, 1]},
-        "yaxis": {"domain": [0.58, 1]},
-        "yaxis2": {"domain": [0, 0.42]},
-    }
+SHARE_AXIS: dict[str, Any] = {"rangemode": "tozero", "tickformat": ".0%"}
+UNDER = {
+    "height": 620,
+    "margin": {"l": 48, "r": 8},
+    "xaxis": {"domain": [0, 1]},
+    "xaxis2": {"domain": [0, 1]},
+    "yaxis": {"domain": [0.58, 1]},
+    "yaxis2": {"domain": [0, 0.42]},
+}
+"""Layout changes that stack the two panels on a narrow screen."""

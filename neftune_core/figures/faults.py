@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from neftune_core.figures.base import Figure, Trace, axis, figure
+from neftune_core.figures.base import Figure, Trace, axis, figure, hover
 from neftune_core.figures.colours import token
 from neftune_core.language import later, say
-from neftune_core.lessons.script_variants import RunMeasurements
+from neftune_core.lessons.faults import RunMeasurements
 
 
 def fault_curves(right: RunMeasurements | None, wrong: RunMeasurements | None) -> Figure:
@@ -53,5 +53,5 @@ def _line(name: str, x: list[int], y: list[float], colour: str, dash: str, *, wi
         "y": list(y),
         "line": {"color": token(colour), "width": width, "dash": dash},
         "marker": {"color": token(colour), "size": 5},
-        "hovertemplate": f"{name}{say(': ')}%{{y:.3f}}<extra></extra>",
+        "hovertemplate": hover(name, "%{y:.3f}"),
     }

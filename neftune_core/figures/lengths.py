@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from neftune_core.figures.base import Figure, Trace, axis, figure
@@ -30,38 +31,17 @@ def length_histogram(
     longest = max([*train, *held_out, 1])
     width = bin_width(longest)
     parts = [(say("training rows"), train, "control"), (say("held-out rows"), held_out, "base")]
-    data = []
-    for name, lengths, colour in parts:
-        if not lengths:
-            continue
-        starts, counts = count_by_bin(lengths, width)
-        data.append(
-            {
-                "type": "bar",
-                "uid": name,
-                "name": name,
-                "x": [start + width / 2 for start in starts],
-                "y": counts,
-                "width": width * 0.92,
-                "customdata": [[start, start + width - 1] for start in starts],
-                "marker": {"color": token(colour), "line": {"width": 0}},
-                "hovertemplate": say("%{customdata[0]} to %{customdata[1]} tokens: %{y} ") + name + "<extra></extra>",
-            }
-        )
+    data = [_bars(name, lengths, width, token(colour)) for name, lengths, colour in parts if lengths]
+    few = sum(max(trace["y"]) for trace in data) <= FEW_ROWS  # Plotly would choose fractions as ticks
     layout = {
         "barmode": "stack",
         "height": 260,
         "xaxis": axis(later("length of prompt and response"), later("tokens"), rangemode="tozero", showgrid=False),
-        "yaxis": axis(later("rows"), later("count"), rangemode="tozero", **_whole(data)),
+        "yaxis": axis(later("rows"), later("count"), rangemode="tozero", **({"dtick": 1} if few else {})),
         "showlegend": len(data) > 1,
         "shapes": [_mark(maximum_length)] if maximum_length and longest >= NEAR * maximum_length else [],
     }
     return figure("lengths", data, layout, _summary(train, held_out, maximum_length))
-
-
-def _whole(data: Sequence[Trace]) -> dict[str, int]:
-    """Return integer ticks if there are so few rows that Plotly would choose fractions."""
-    return {"dtick": 1} if sum(max(trace["y"]) for trace in data) <= FEW_ROWS else {}
 
 
 def bin_width(longest: int) -> int:
@@ -70,20 +50,20 @@ def bin_width(longest: int) -> int:
     return next(width for width in widths if longest / width < BINS)
 
 
-def count_by_bin(lengths: Sequence[int], width: int) -> tuple[list[int], list[int]]:
-    """Count rows per bin.
-
-    Args:
-        lengths: Lengths of the rows.
-        width: Width of a bin.
-
-    Returns:
-        The starts of the bins from 0 to the longest row, and the number of rows in each.
-    """
-    counts = [0] * (max(lengths) // width + 1)
-    for length in lengths:
-        counts[length // width] += 1
-    return [index * width for index in range(len(counts))], counts
+def _bars(name: str, lengths: Sequence[int], width: int, colour: str) -> Trace:
+    """Count the rows in each bin, from 0 to the longest row."""
+    starts, counts = range(0, max(lengths) + 1, width), Counter(length // width for length in lengths)
+    return {
+        "type": "bar",
+        "uid": name,
+        "name": name,
+        "x": [start + width / 2 for start in starts],
+        "y": [counts[start // width] for start in starts],
+        "width": width * 0.92,
+        "customdata": [[start, start + width - 1] for start in starts],
+        "marker": {"color": colour, "line": {"width": 0}},
+        "hovertemplate": say("%{customdata[0]} to %{customdata[1]} tokens: %{y} ") + name + "<extra></extra>",
+    }
 
 
 def _mark(maximum_length: int) -> dict[str, object]:
@@ -114,6 +94,6 @@ def _summary(train: Sequence[int], held_out: Sequence[int], maximum_length: int 
         median=every[len(every) // 2],
     )
     longer = sum(length >= maximum_length for length in every) if maximum_length else 0
-    return text + (
-        say(" Rows that reach the limit of {limit:,}: {count:,}.", count=longer, limit=maximum_length) if longer else ""
-    )
+    if longer:
+        text += say(" Rows that reach the limit of {limit:,}: {count:,}.", count=longer, limit=maximum_length)
+    return text

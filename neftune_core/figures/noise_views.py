@@ -26,19 +26,10 @@ ILLUSTRATED_STEPS = 100
 
 @dataclass(frozen=True)
 class View:
-    """One view on the Noise tab.
-
-    Attributes:
-        words: Label of the view.
-        layout: Function that maps a preview to a Plotly layout.
-    """
+    """One view on the Noise tab: its label, and a function that returns its Plotly layout for a preview."""
 
     words: str
     layout: Callable[[Payload], PlotlyLayout]
-
-
-def _norms(payload: Payload) -> PlotlyLayout:
-    return token_layout(payload, later("norm"), later("L2"), rangemode="tozero")
 
 
 def _angles(payload: Payload) -> PlotlyLayout:
@@ -55,21 +46,6 @@ def _map(payload: Payload) -> PlotlyLayout:
         hovermode="closest",
         margin={**MARGIN, "l": 36, "b": 40},
     )
-
-
-def _density(payload: Payload) -> PlotlyLayout:
-    return _free(
-        axis(later("value of a coordinate"), zeroline=False),
-        axis(later("density"), rangemode="tozero", automargin=False),
-        barmode="overlay",
-        bargap=0,
-    )
-
-
-def _nearest(payload: Payload) -> PlotlyLayout:
-    return token_layout(payload, later("strength of the first change"), type="log", exponentformat="power") | {
-        "hovermode": "closest"
-    }
 
 
 def _depth(payload: Payload) -> PlotlyLayout:
@@ -104,27 +80,6 @@ def _next(payload: Payload) -> PlotlyLayout:
     }
 
 
-def _length(payload: Payload) -> PlotlyLayout:
-    return _free(
-        axis(later("sequence length"), later("tokens"), type="log", tickvals=[1, 10, 100, 1000], zeroline=False),
-        axis(later("std of a coordinate"), type="log", exponentformat="power", automargin=False),
-    )
-
-
-def _schedule(payload: Payload) -> PlotlyLayout:
-    return _free(
-        axis(later("share of the run"), later("%"), range=[0, 100], zeroline=False),
-        axis(later("strength"), "", rangemode="tozero"),
-    )
-
-
-def _loss(payload: Payload) -> PlotlyLayout:
-    return _free(
-        axis(later("strength"), "", zeroline=False),
-        axis(later("response loss"), later("nats per token"), automargin=False),
-    )
-
-
 def _free(horizontal: PlotlyLayout, vertical: PlotlyLayout, **more: Any) -> PlotlyLayout:
     """Return a layout with numeric axes instead of a horizontal axis of tokens."""
     given = {"height": HEIGHT, "margin": {**MARGIN, "b": 56}, "hovermode": "x"}
@@ -132,16 +87,50 @@ def _free(horizontal: PlotlyLayout, vertical: PlotlyLayout, **more: Any) -> Plot
 
 
 NOISE_VIEWS = {
-    "norms": View(later("Norms"), _norms),
+    "norms": View(
+        later("Norms"), lambda payload: token_layout(payload, later("norm"), later("L2"), rangemode="tozero")
+    ),
     "angles": View(later("Angles"), _angles),
     "map": View(later("Map"), _map),
-    "density": View(later("Density"), _density),
-    "nearest": View(later("Nearest"), _nearest),
+    "density": View(
+        later("Density"),
+        lambda _: _free(
+            axis(later("value of a coordinate"), zeroline=False),
+            axis(later("density"), rangemode="tozero", automargin=False),
+            barmode="overlay",
+            bargap=0,
+        ),
+    ),
+    "nearest": View(
+        later("Nearest"),
+        lambda payload: (
+            token_layout(payload, later("strength of the first change"), type="log", exponentformat="power")
+            | {"hovermode": "closest"}
+        ),
+    ),
     "depth": View(later("Depth"), _depth),
     "next": View(later("Next word"), _next),
-    "length": View(later("Length"), _length),
-    "schedule": View(later("Schedule"), _schedule),
-    "loss": View(later("Loss"), _loss),
+    "length": View(
+        later("Length"),
+        lambda _: _free(
+            axis(later("sequence length"), later("tokens"), type="log", tickvals=[1, 10, 100, 1000], zeroline=False),
+            axis(later("std of a coordinate"), type="log", exponentformat="power", automargin=False),
+        ),
+    ),
+    "schedule": View(
+        later("Schedule"),
+        lambda _: _free(
+            axis(later("share of the run"), later("%"), range=[0, 100], zeroline=False),
+            axis(later("strength"), rangemode="tozero"),
+        ),
+    ),
+    "loss": View(
+        later("Loss"),
+        lambda _: _free(
+            axis(later("strength"), zeroline=False),
+            axis(later("response loss"), later("nats per token"), automargin=False),
+        ),
+    ),
 }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from neftune_core.figures.base import Figure, axis, figure
+from neftune_core.figures.base import Figure, axis, figure, hover
 from neftune_core.figures.colours import SINGLE_NOISE, token
 from neftune_core.language import later, plural, say
 from neftune_core.noise.kinds import KINDS
@@ -103,8 +103,8 @@ def token_norms(payload: Payload, noise: NoiseSettings) -> Figure:
     Returns:
         The figure.
     """
-    found = token_effects(payload, noise)
-    positions = list(range(payload["length"]))
+    found, count = token_effects(payload, noise), payload["length"]
+    positions = list(range(count))
     layout = token_layout(payload, later("norm"), later("L2"), rangemode="tozero")
     layout["yaxis"]["range"] = [0, 1.15 * max([*found.before, *found.after], default=1.0)]
     data = [
@@ -113,13 +113,13 @@ def token_norms(payload: Payload, noise: NoiseSettings) -> Figure:
     ]
     summary = say(
         plural(
-            payload["length"],
+            count,
             "{count} token. Mean norm {before:.3g} before noise, {after:.3g} after.",
             "{count} tokens. Mean norm {before:.3g} before noise, {after:.3g} after.",
         ),
-        count=payload["length"],
-        before=_mean(found.before),
-        after=_mean(found.after),
+        count=count,
+        before=sum(found.before) / max(1, count),
+        after=sum(found.after) / max(1, count),
     )
     return figure("token-norms", data, layout, summary, narrow=NARROW)
 
@@ -150,7 +150,7 @@ def token_layout(payload: Payload, title: str, unit: str = "", **vertical: Any) 
         "xaxis": axis(
             later("token"),
             tickvals=list(range(0, length, every)),
-            ticktext=[axis_label(word) for word in payload["tokens"][::every]],
+            ticktext=[_axis_label(word) for word in payload["tokens"][::every]],
             tickangle=-45,
             automargin=False,
             showgrid=False,
@@ -171,16 +171,12 @@ def _bars(name: str, positions: list[int], heights: list[float], colour: str, wi
         "y": heights,
         "width": width,
         "marker": {"color": colour, "line": {"width": 0}},
-        "hovertemplate": f"{name}{say(': ')}%{{y:.3g}}<extra></extra>",
+        "hovertemplate": hover(name, "%{y:.3g}"),
     }
 
 
-def axis_label(word: str) -> str:
+def _axis_label(word: str) -> str:
     """Return a token shortened for an axis label; blank tokens, line breaks and tabs become visible symbols."""
     visible = word.strip(" ") or "␣"
     visible = visible.replace("\n", "↵").replace("\t", "⇥").replace("<", "&lt;")
     return visible if len(visible) <= 14 else visible[:13] + "…"
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else 0.0

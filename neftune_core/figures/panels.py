@@ -1,4 +1,4 @@
-"""Figures with three panels over the same steps and one colour per arm, used by `dynamics`."""
+"""Figures with panels side by side, or stacked on a narrow screen; `dynamics` draws three of them over the steps."""
 
 from __future__ import annotations
 
@@ -6,33 +6,29 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neftune_core.figures.base import NOISY, Figure, Trace, axis, figure, heading
+from neftune_core.figures.base import NOISY, Figure, Trace, axis, figure, heading, hover
 from neftune_core.figures.colours import arm_colours, token
-from neftune_core.figures.curves import downsample, mean_of_seeds, select_seeds
+from neftune_core.figures.curves import Curve, downsample, mean_of_seeds
 from neftune_core.language import later, say
 from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
 
 Event = Mapping[str, Any]
-Curve = tuple[list[int], list[float]]
 Curves = dict[str, dict[str, Curve]]
 """Curves by panel, then by arm; a curve that all arms share is under `SHARED`."""
 
 SHARED = ""
 WIDE = ((0.0, 0.29), (0.355, 0.645), (0.71, 1.0))
 UNDER = ((0.74, 1.0), (0.39, 0.64), (0.0, 0.29))
+"""Ranges of the three panels, side by side and stacked, as shares of the width or height."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel of a figure.
+    """One panel of a figure: its heading `words`, and `title` and `unit` of its vertical axis.
 
-    Attributes:
-        words: Heading of the panel.
-        said: Name in the summary and in the hover text of a curve that all arms share.
-        title: Title of the vertical axis.
-        unit: Unit of the vertical axis; "" for none.
-        noisy: Whether its curves fluctuate from step to step.
+    `said` names its numbers in the summary and in the hover text. The curves of a `noisy` panel fluctuate from step to
+    step.
     """
 
     words: str
@@ -72,13 +68,11 @@ class Points:
         curves: Curves = {panel: {} for panel in panels}
         for (panel, arm), by_seed in self.found.items():
             shared = set.intersection(*(set(seeds) for (own, _), seeds in self.found.items() if own == panel))
-            curves[panel][arm] = downsample(*mean_of_seeds(select_seeds(by_seed, shared)))
+            curves[panel][arm] = downsample(*mean_of_seeds(by_seed, shared))
         return curves
 
 
-def panel_figure(
-    name: str, curves: Curves, panels: Mapping[str, Panel], arms: Mapping[str, NoiseSettings], summary: str
-) -> Figure:
+def panel_figure(name: str, curves: Curves, panels: Mapping[str, Panel], arms: Mapping[str, NoiseSettings]) -> Figure:
     """Build a figure with three panels.
 
     Args:
@@ -86,7 +80,6 @@ def panel_figure(
         curves: Steps and values, by panel and arm.
         panels: The three panels by name.
         arms: Noise settings of the arms by name.
-        summary: Sentences that describe the figure.
 
     Returns:
         The figure.
@@ -100,69 +93,83 @@ def panel_figure(
     for trace in data:
         first = next(other for other in data if other["legendgroup"] == trace["legendgroup"])
         trace["showlegend"] = trace is first and trace["legendgroup"] != SHARED
-    return figure(name, data, _layout(panels), summary, narrow=_narrow(), log=False)
+    titles = [(panel.words, panel.title, panel.unit) for panel in panels.values()]
+    layout = side_by_side((later("step"), later("optimizer steps")), titles, WIDE) | {
+        "height": 340,
+        "margin": {"t": 72},
+    }
+    for index in range(1, len(panels) + 1):
+        layout[f"xaxis{suffix(index)}"] |= {"rangemode": "tozero", **({"matches": "x"} if index > 1 else {})}
+        layout[f"yaxis{suffix(index)}"] |= {"rangemode": "tozero"}
+    return figure(name, data, layout, _last_numbers(curves, panels, arms), narrow=stacked(UNDER, 1.05), log=False)
 
 
 def _trace(panel: Panel, index: int, number: str, arm: str, curve: Curve, colour: str) -> Trace:
+    label = arm_label(arm) or say(panel.said)
     return {
         **(NOISY if panel.noisy else {}),
         "type": "scatter",
         "mode": "lines",
         "uid": f"{arm}/{number}" if arm else number,
-        "name": arm_label(arm) or say(panel.said),
+        "name": label,
         "legendgroup": arm,
         "x": curve[0],
         "y": curve[1],
-        "xaxis": f"x{index}" if index > 1 else "x",
-        "yaxis": f"y{index}" if index > 1 else "y",
+        "xaxis": f"x{suffix(index)}",
+        "yaxis": f"y{suffix(index)}",
         "line": {"color": colour, "width": 1.6},
-        "hovertemplate": (arm_label(arm) or say(panel.said))
-        + f"{say(': ')}%{{y:.3g}}{_unit_text(panel)}<extra></extra>",
+        "hovertemplate": hover(label, f"%{{y:.3g}}{_unit_text(panel)}"),
     }
 
 
-def _layout(panels: Mapping[str, Panel]) -> dict[str, Any]:
-    layout: dict[str, Any] = {
-        "height": 340,
-        "margin": {"t": 72},
-        "hovermode": "x unified",
-        "legend": {"y": 1.14},
-        "annotations": [],
-    }
-    for index, panel in enumerate(panels.values(), start=1):
-        mark = str(index) if index > 1 else ""
-        shared = {"matches": "x"} if index > 1 else {}
-        steps = axis(
-            later("step"), later("optimizer steps"), domain=list(WIDE[index - 1]), anchor=f"y{mark}", showgrid=False
-        )
-        layout[f"xaxis{mark}"] = {**steps, "rangemode": "tozero", **shared}
-        layout[f"yaxis{mark}"] = axis(panel.title, panel.unit, anchor=f"x{mark}", rangemode="tozero")
-        layout["annotations"].append(heading(say(panel.words), f"x{mark} domain", f"y{mark} domain", size=12))
+Ranges = Sequence[tuple[float, float]]
+
+
+def suffix(index: int) -> str:
+    """Return the suffix of the axes of a panel, counted from 1: `x` and `y`, then `x2` and `y2`."""
+    return str(index) if index > 1 else ""
+
+
+def side_by_side(x: tuple[str, str], panels: Sequence[tuple[str, str, str]], ranges: Ranges) -> dict[str, Any]:
+    """Build the layout of panels side by side.
+
+    Args:
+        x: Title and unit of the horizontal axes.
+        panels: Heading of each panel, and title and unit of its vertical axis.
+        ranges: Horizontal range of each panel, as shares of the width.
+
+    Returns:
+        A Plotly layout without height and margin.
+    """
+    layout: dict[str, Any] = {"hovermode": "x unified", "legend": {"y": 1.14}, "annotations": []}
+    for index, ((words, *title), domain) in enumerate(zip(panels, ranges, strict=True), start=1):
+        x_name, y_name = f"x{suffix(index)}", f"y{suffix(index)}"
+        layout[x_name.replace("x", "xaxis")] = axis(*x, domain=list(domain), anchor=y_name, showgrid=False)
+        layout[y_name.replace("y", "yaxis")] = axis(*title, anchor=x_name)
+        layout["annotations"].append(heading(say(words), f"{x_name} domain", f"{y_name} domain", size=12))
     return layout
 
 
-def _narrow() -> dict[str, Any]:
-    """Return the layout changes that stack the panels."""
-    changes: dict[str, Any] = {"height": 640, "margin": {"l": 48, "r": 8, "t": 96}, "legend": {"y": 1.05}}
-    for index, domain in enumerate(UNDER, start=1):
-        mark = str(index) if index > 1 else ""
-        last = index == len(UNDER)
-        changes[f"xaxis{mark}"] = {"domain": [0, 1], **({} if last else {"title": {"text": ""}})}
-        changes[f"yaxis{mark}"] = {"domain": list(domain)}
+def stacked(ranges: Ranges, legend: float) -> dict[str, Any]:
+    """Build the layout changes that stack panels on a narrow screen; only the last one names its horizontal axis.
+
+    Args:
+        ranges: Vertical range of each panel, as shares of the height.
+        legend: Vertical position of the legend, as a share of the height.
+
+    Returns:
+        Changes to a layout from `side_by_side`.
+    """
+    changes: dict[str, Any] = {"height": 640, "margin": {"l": 48, "r": 8, "t": 96}, "legend": {"y": legend}}
+    for index, domain in enumerate(ranges, start=1):
+        untitled = {"title": {"text": ""}} if index < len(ranges) else {}
+        changes[f"xaxis{suffix(index)}"] = {"domain": [0, 1], **untitled}
+        changes[f"yaxis{suffix(index)}"] = {"domain": list(domain)}
     return changes
 
 
-def last_numbers(curves: Curves, panels: Mapping[str, Panel], arms: Sequence[str]) -> str:
-    """Describe the last values of every arm and of shared curves.
-
-    Args:
-        curves: Steps and values, by panel and arm.
-        panels: The panels by name.
-        arms: Names of the arms.
-
-    Returns:
-        One or more sentences.
-    """
+def _last_numbers(curves: Curves, panels: Mapping[str, Panel], arms: Iterable[str]) -> str:
+    """Describe the last values of every arm and of shared curves."""
     parts = []
     for arm in (*arms, SHARED):
         numbers = [
@@ -172,11 +179,9 @@ def last_numbers(curves: Curves, panels: Mapping[str, Panel], arms: Sequence[str
         ]
         if numbers:
             parts.append(f"{arm_label(arm)}{say(': ')}{say(', ').join(numbers)}" if arm else say(", ").join(numbers))
-    return (
-        say("At the last step: {numbers}.", numbers=say("; ").join(parts))
-        if parts
-        else say("No step has been taken yet.")
-    )
+    if not parts:
+        return say("No step has been taken yet.")
+    return say("At the last step: {numbers}.", numbers=say("; ").join(parts))
 
 
 def _unit_text(panel: Panel) -> str:

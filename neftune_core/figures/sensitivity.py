@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from neftune_core.figures.base import Figure, Trace, axis, figure
 from neftune_core.figures.colours import SINGLE_NOISE, token
@@ -28,32 +28,24 @@ def loss_by_strength(found: Sensitivity, sample: str) -> Figure:
     """
     noise = found.noise
     strengths, means = list(found.strengths[1:]), found.means
+    measured = enumerate(zip(found.losses, found.tokens, strict=True), start=1)
     rows = [
-        _line(
-            say("row {number}", number=number),
-            strengths,
-            [loss / tokens for loss in losses[1:]],
-            token("base"),
-            faint=True,
-        )
-        for number, (losses, tokens) in enumerate(zip(found.losses, found.tokens, strict=True), start=1)
+        _row(number, strengths, [loss / tokens for loss in losses[1:]])
+        for number, (losses, tokens) in measured
         if tokens
     ]
-    for trace in rows[:-1]:
+    for trace in rows[:-1]:  # one entry in the legend for all rows
         trace["showlegend"] = False
     level = _line(say("without noise"), [strengths[0], strengths[-1]], [means[0]] * 2, token("control"), dash="dash")
     mean = _line(say("mean"), strengths, means[1:], SINGLE_NOISE)
-    drawn = [*[{**trace, "name": say("individual rows")} for trace in rows], level, mean] if found.losses else []
+    drawn = [*rows, level, mean] if found.losses else []
+    ticks = {"tickvals": strengths, "ticktext": [f"{one:g}" for one in strengths], "zeroline": False}
     layout = {
         "height": HEIGHT,
         "margin": {**MARGIN, "b": 56},
         "hovermode": "x",
         "xaxis": axis(
-            say("strength of {kind} noise", kind=say(noise.kind)),
-            noise.unit,
-            type="log",
-            automargin=False,
-            **_ticks(strengths),
+            say("strength of {kind} noise", kind=say(noise.kind)), noise.unit, type="log", automargin=False, **ticks
         ),
         "yaxis": axis(later("response loss"), later("nats per token"), automargin=False),
     }
@@ -61,25 +53,26 @@ def loss_by_strength(found: Sensitivity, sample: str) -> Figure:
     return {**made, "kind": noise.kind, "unit": noise.unit}
 
 
-def _line(
-    name: str, x: Sequence[float], y: Sequence[float], colour: str, *, faint: bool = False, dash: str = ""
-) -> Trace:
+def _row(number: int, strengths: list[float], losses: list[float]) -> Trace:
+    """Return the faint line of one row."""
+    drawn = _line(say("row {number}", number=number), strengths, losses, token("base"))
+    line = {**drawn["line"], "width": 1}
+    faint = {"mode": "lines", "opacity": 0.4, "line": line, "hoverinfo": "skip", "hovertemplate": None}
+    return drawn | faint | {"name": say("individual rows")}
+
+
+def _line(name: str, x: Sequence[float], y: Sequence[float], colour: str, *, dash: str = "") -> Trace:
     return {
         "type": "scatter",
-        "mode": "lines" if faint or dash else "lines+markers",
+        "mode": "lines" if dash else "lines+markers",
         "uid": name,
         "name": name,
         "x": list(x),
         "y": [round(value, 5) for value in y],
-        "opacity": 0.4 if faint else 1.0,
-        "line": {"color": colour, "width": 1 if faint else 2.4, **({"dash": dash} if dash else {})},
+        "opacity": 1.0,
+        "line": {"color": colour, "width": 2.4, **({"dash": dash} if dash else {})},
         "hovertemplate": "%{y:.3f}<extra>" + name + "</extra>",
-        **({"hoverinfo": "skip", "hovertemplate": None} if faint else {}),
     }
-
-
-def _ticks(strengths: Sequence[float]) -> dict[str, Any]:
-    return {"tickvals": list(strengths), "ticktext": [f"{strength:g}" for strength in strengths], "zeroline": False}
 
 
 def _summary(found: Sensitivity, sample: str) -> str:
@@ -94,10 +87,8 @@ def _summary(found: Sensitivity, sample: str) -> str:
     else:
         rise = say("The loss does not rise by 10% at any strength.")
     count = len(found.losses)
-    if count == found.planned:
-        done = say("{count} {sample}", count=count, sample=sample)
-    else:
-        done = say("{count} of {planned} {sample} so far", count=count, planned=found.planned, sample=sample)
+    words = later("{count} {sample}") if count == found.planned else later("{count} of {planned} {sample} so far")
+    done = say(words, count=count, planned=found.planned, sample=sample)
     return say(
         "The untouched model on {done} ({tokens:,} response tokens): {clean:.3f} nats per token without noise, "
         "{noisy:.3f} with {kind} noise at {unit} {strength:g}. {rise}",

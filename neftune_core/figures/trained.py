@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from neftune_core.figures.base import Figure, Trace, axis, figure, heading
-from neftune_core.figures.colours import arm_colours
+from neftune_core.figures.base import Figure, Trace, figure, hover
+from neftune_core.figures.colours import arm_colours, token
+from neftune_core.figures.panels import side_by_side, stacked, suffix
 from neftune_core.language import later, plural, say
 from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 WIDE = ((0.0, 0.45), (0.55, 1.0))
 UNDER = ((0.58, 1.0), (0.0, 0.4))
+SIZE = {"height": 400, "margin": {"t": 84}}
 BAND_OPACITY = 0.14
 
 
@@ -34,22 +36,22 @@ def robustness_figure(found: Robustness, arms: Mapping[str, NoiseSettings]) -> F
     colours = arm_colours(arms)
     data: list[Trace] = []
     for name in found.arms:
+        colour = colours.get(name, token("quiet"))
         for panel, values in enumerate((found.loss(name), found.right(name)), start=1):
-            data.append(_band(name, panel, found.strengths, values, colours.get(name, "var(--lab-quiet)")))
-            means = [one.estimate for one in values]
-            data.append(_line(name, panel, found.strengths, means, colours.get(name, "var(--lab-quiet)")))
-    x = (later("strength of the noise at test time"), later("of the signal"))
-    layout = _layout(
-        x, [(later("Held-out loss"), later("nats per token")), (later("Correct answers"), later("share of rows"))]
+            data.append(_band(name, panel, found.strengths, values, colour))
+            data.append(_line(name, panel, found.strengths, [one.estimate for one in values], colour))
+    titles = (
+        (later("Held-out loss"), later("nats per token"), ""),
+        (later("Correct answers"), later("share of rows"), ""),
     )
+    layout = side_by_side((later("strength of the noise at test time"), later("of the signal")), titles, WIDE) | SIZE
     layout["yaxis2"] |= {"range": [-0.03, 1.03], "tickformat": ".0%"}
     for mark in ("", "2"):
         layout[f"xaxis{mark}"] |= {"tickformat": ".0%"}
-    return figure("robustness", data, layout, _robustness_words(found), narrow=_narrow())
+    return figure("robustness", data, layout, _robustness_words(found), narrow=stacked(UNDER, 1.06))
 
 
 def _robustness_words(found: Robustness) -> str:
-    last = len(found.strengths) - 1
     parts = []
     for name in found.arms:
         loss, right = found.loss(name), found.right(name)
@@ -59,12 +61,12 @@ def _robustness_words(found: Robustness) -> str:
                 "{strength:.0%}; the share of correct answers is {before:.0%} without noise and {after:.0%} with it.",
                 arm=arm_label(name),
                 clean=loss[0].estimate,
-                noisy=loss[last].estimate,
-                low=loss[last].low,
-                high=loss[last].high,
-                strength=found.strengths[last],
+                noisy=loss[-1].estimate,
+                low=loss[-1].low,
+                high=loss[-1].high,
+                strength=found.strengths[-1],
                 before=right[0].estimate,
-                after=right[last].estimate,
+                after=right[-1].estimate,
             )
         )
     words = plural(
@@ -74,8 +76,7 @@ def _robustness_words(found: Robustness) -> str:
         "{rows} held-out rows under Gaussian noise at test time, the same draws for all arms; bands are 95% intervals "
         "over the rows. An answer is correct if each of its tokens is ranked first.",
     )
-    about = say(words, rows=len(found.tokens))
-    return " ".join([about, *parts])
+    return " ".join([say(words, rows=len(found.tokens)), *parts])
 
 
 def weights_figure(
@@ -99,14 +100,15 @@ def weights_figure(
         angles = [own[layer].angle if layer in own else None for layer in layers]
         if any(angle is not None for angle in angles):
             data.append(_line(name, 2, layers, angles, colours[name]))
-    layout = _layout(
-        (later("layer"), ""),
-        [(later("Size of the update"), later("Frobenius norm")), (later("Angle to the control"), later("degrees"))],
+    sizes, angles_words = (
+        (later("Size of the update"), later("Frobenius norm"), ""),
+        (later("Angle to the control"), later("degrees"), ""),
     )
+    layout = side_by_side((later("layer"), ""), (sizes, angles_words), WIDE) | SIZE
     for mark in ("", "2"):
         layout[f"xaxis{mark}"] |= {"type": "category"}
         layout[f"yaxis{mark}"] |= {"rangemode": "tozero"}
-    return figure("weights", data, layout, _weights_words(found), narrow=_narrow())
+    return figure("weights", data, layout, _weights_words(found), narrow=stacked(UNDER, 1.06))
 
 
 def _weights_words(found: Mapping[str, Mapping[str, Update]]) -> str:
@@ -130,79 +132,44 @@ def _weights_words(found: Mapping[str, Mapping[str, Update]]) -> str:
         )
         angles = [update.angle for update in own.values() if update.angle is not None]
         if angles:
-            words = say(
-                "The angle between this update and the control's is {low:.0f} to {high:.0f} degrees.",
-                low=min(angles),
-                high=max(angles),
-            )
-            parts.append(words)
+            words = later("The angle between this update and the control's is {low:.0f} to {high:.0f} degrees.")
+            parts.append(say(words, low=min(angles), high=max(angles)))
     return " ".join(parts)
+
+
+def _trace(name: str, panel: int) -> Trace:
+    return {"type": "scatter", "legendgroup": name, "xaxis": f"x{suffix(panel)}", "yaxis": f"y{suffix(panel)}"}
 
 
 def _line(name: str, panel: int, x: Sequence[Any], y: Sequence[float | None], colour: str) -> Trace:
     return {
-        "type": "scatter",
+        **_trace(name, panel),
         "mode": "lines+markers",
         "uid": f"{name}/{panel}",
         "name": arm_label(name),
-        "legendgroup": name,
         "showlegend": panel == 1,
         "x": list(x),
         "y": [None if value is None else round(value, 5) for value in y],
-        **_axes(panel),
         "line": {"color": colour, "width": 2},
         "marker": {"color": colour, "size": 6},
-        "hovertemplate": f"{arm_label(name)}{say(': ')}%{{y:.3g}}<extra></extra>",
+        "hovertemplate": hover(arm_label(name), "%{y:.3g}"),
     }
 
 
 def _band(name: str, panel: int, x: Sequence[float], values: Sequence[Interval], colour: str) -> Trace:
     """Return the interval around a line as a closed shape."""
-    ends = [one.high for one in values] + [one.low for one in reversed(values)]
+    ends = [*(one.high for one in values), *(one.low for one in reversed(values))]
     return {
-        "type": "scatter",
+        **_trace(name, panel),
         "mode": "lines",
         "uid": f"{name}/{panel}/interval",
         "name": say("{arm}, 95% interval", arm=arm_label(name)),
-        "legendgroup": name,
         "showlegend": False,
         "x": [*x, *reversed(x)],
         "y": [round(value, 5) for value in ends],
-        **_axes(panel),
         "fill": "toself",
         "fillcolor": colour,
         "opacity": BAND_OPACITY,
         "line": {"width": 0, "color": colour},
         "hoverinfo": "skip",
     }
-
-
-def _axes(panel: int) -> dict[str, str]:
-    mark = str(panel) if panel > 1 else ""
-    return {"xaxis": f"x{mark}", "yaxis": f"y{mark}"}
-
-
-def _layout(x: tuple[str, str], panels: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    layout: dict[str, Any] = {
-        "height": 400,
-        "margin": {"t": 84},
-        "hovermode": "x unified",
-        "legend": {"y": 1.14},
-        "annotations": [],
-    }
-    for panel, (words, unit) in enumerate(panels, start=1):
-        mark = str(panel) if panel > 1 else ""
-        layout[f"xaxis{mark}"] = axis(*x, domain=list(WIDE[panel - 1]), anchor=f"y{mark}", showgrid=False)
-        layout[f"yaxis{mark}"] = axis(unit, anchor=f"x{mark}")
-        layout["annotations"].append(heading(say(words), f"x{mark} domain", f"y{mark} domain", size=12))
-    return layout
-
-
-def _narrow() -> dict[str, Any]:
-    """Return the layout changes that stack the panels."""
-    changes: dict[str, Any] = {"height": 640, "margin": {"l": 48, "r": 8, "t": 96}, "legend": {"y": 1.06}}
-    for panel, domain in enumerate(UNDER, start=1):
-        mark = str(panel) if panel > 1 else ""
-        changes[f"xaxis{mark}"] = {"domain": [0, 1], **({"title": {"text": ""}} if panel == 1 else {})}
-        changes[f"yaxis{mark}"] = {"domain": list(domain)}
-    return changes

@@ -2,9 +2,8 @@
 
 files           lesson files: Markdown with a preset and tasks, each with a condition on the page's state
 facts           numbers for the conditions of tasks, such as results of a finished study
-script_variants variants of a common NEFTune script, and the measurements of a run
+faults          five faults of a common NEFTune script, each with the damage measured by a pair of runs
 snippet         the script, run on a copy of a model
-faults          five faults of the script, each with the damage measured by a pair of runs
 
 assets/docs/contributing.md describes how to add a lesson.
 """

@@ -7,7 +7,6 @@ from typing import Any
 
 from neftune_core.errors import RecordError
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.settings import StudySettings
 
 IN_BROWSER = {
     "noise.strength": "strength shown by the slider",
@@ -59,7 +58,14 @@ def study_facts(record: Record) -> dict[str, float]:
         study = record.study
     except RecordError:
         return {}
-    found = _settings(study)
+    found = {
+        "study.noise_arms": float(len(study.noise)),
+        "study.seeds": float(study.seeds),
+        "study.epochs": float(study.training.epochs),
+    }
+    alphas = [noise.strength for noise in study.noise if noise.unit == "alpha"]
+    if alphas:
+        found |= {"study.strongest": max(alphas), "study.weakest": min(alphas)}
     ending = record.ending()
     found["study.finished"] = float(ending is not None and ending["event"] == "finished")
     losses = held_out_losses(record.events())
@@ -70,18 +76,6 @@ def study_facts(record: Record) -> dict[str, float]:
         if noisy:
             found["study.worst"] = max(noisy) - last["control"]
             found["study.best"] = last["control"] - min(noisy)
-    return found
-
-
-def _settings(study: StudySettings) -> dict[str, float]:
-    alphas = [noise.strength for noise in study.noise if noise.unit == "alpha"]
-    found = {
-        "study.noise_arms": float(len(study.noise)),
-        "study.seeds": float(study.seeds),
-        "study.epochs": float(study.training.epochs),
-    }
-    if alphas:
-        found |= {"study.strongest": max(alphas), "study.weakest": min(alphas)}
     return found
 
 

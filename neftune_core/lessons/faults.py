@@ -1,28 +1,75 @@
-"""Five faults of a common training script (see `snippet`), each with wrong code, right code and measured damage."""
+"""Five faults of a common NEFTune training script (see `snippet`), with wrong and right code and measured damage."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from neftune_core.language import say
-from neftune_core.lessons.script_variants import RunMeasurements, ScriptVariant
 from neftune_core.noise.settings import NoiseSettings
 
-ALPHA = NoiseSettings(strength=5)
+
+@dataclass(frozen=True)
+class ScriptVariant:
+    """A variant of the script. It is correct if all four switches are off and the unit of the noise is alpha.
+
+    It trains on the starter sets `rows`, shuffled together, and is measured on rows of the set `held_out`. The learning
+    rate of AdamW decays linearly. `model_hidden` means that a wrapper hides the model from `nn.Module`.
+    """
+
+    noise: NoiseSettings
+    rows: tuple[str, ...] = ("world-format",)
+    held_out: str = "world-format"
+    steps: int = 60
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    noise_while_evaluating: bool = False
+    loss_on_everything: bool = False
+    newline_lost: bool = False
+    model_hidden: bool = False
+
+
+@dataclass
+class RunMeasurements:
+    """Measurements of a run, extended after every step.
+
+    Attributes:
+        total: Planned number of steps.
+        reported: Training loss of each of the `steps` taken, in nats per token.
+        at: Steps after which the held-out rows were measured.
+        said: Held-out losses as the script measures them, in nats per token.
+        true: True held-out losses, in nats per response token.
+        exact_said: Share of exact answers as the script measures it.
+        exact_true: True share of exact answers.
+        saved: Number of tensors that the script saved; -1 before the end.
+        exact_saved: True share of exact answers of a model restored from these tensors.
+    """
+
+    total: int
+    steps: list[int] = field(default_factory=list)
+    reported: list[float] = field(default_factory=list)
+    at: list[int] = field(default_factory=list)
+    said: list[float] = field(default_factory=list)
+    true: list[float] = field(default_factory=list)
+    exact_said: float = 0.0
+    exact_true: float = 0.0
+    saved: int = -1
+    exact_saved: float = 0.0
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has finished."""
+        return self.saved >= 0
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault of the script.
+    """One fault of the script, with the lines that have it (`wrong`) and those that do not (`right`).
 
     Attributes:
-        words: Name shown on the page.
-        wrong: The lines with the fault.
-        right: The lines without it.
         script: The correct script.
-        damage: Description of two finished runs, with placeholders for the values returned by `numbers`.
+        damage: Description of two finished runs, with placeholders for the values in `damage`.
         why: Why the true values change or do not change.
         harm: Function that computes the size of the damage from the correct and the faulty run: a difference in the
             share of exact answers or in loss (nats), positive if there is damage.
@@ -44,7 +91,7 @@ class Fault:
         return replace(self.script, **self.changes)
 
 
-RIGHT = ScriptVariant(ALPHA)
+RIGHT = ScriptVariant(NoiseSettings(strength=5))
 
 FAULTS: dict[str, Fault] = {
     "noisy-evaluation": Fault(
@@ -113,29 +160,6 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-def numbers(right: RunMeasurements, wrong: RunMeasurements) -> dict[str, float]:
-    """Return the results of two finished runs by the placeholder names of `Fault.damage`.
-
-    Args:
-        right: The run without the fault.
-        wrong: The run with the fault.
-
-    Returns:
-        Losses in nats, shares from 0 to 1 and counts, by name.
-    """
-    return {
-        "steps": wrong.total,
-        "said": wrong.said[-1],
-        "said_exact": wrong.exact_said,
-        "loss": wrong.true[-1],
-        "exact": wrong.exact_true,
-        "saved": wrong.saved,
-        "saved_exact": wrong.exact_saved,
-        "right_exact": right.exact_true,
-        "right_saved": right.saved,
-    }
-
-
 def damage(fault: Fault, right: RunMeasurements, wrong: RunMeasurements) -> str:
     """Describe the measured damage of a fault in one or two sentences.
 
@@ -147,4 +171,15 @@ def damage(fault: Fault, right: RunMeasurements, wrong: RunMeasurements) -> str:
     Returns:
         The sentences, in the current language.
     """
-    return say(fault.damage, **numbers(right, wrong))
+    return say(
+        fault.damage,
+        steps=wrong.total,
+        said=wrong.said[-1],
+        said_exact=wrong.exact_said,
+        loss=wrong.true[-1],
+        exact=wrong.exact_true,
+        saved=wrong.saved,
+        saved_exact=wrong.exact_saved,
+        right_exact=right.exact_true,
+        right_saved=right.saved,
+    )

@@ -32,12 +32,7 @@ _COMPARISON = re.compile(r"([a-z_.]+) (>=|<=|=|!=) ([\w.+-]+)")
 
 @dataclass(frozen=True)
 class LessonTask:
-    """One task of a lesson.
-
-    Attributes:
-        text: Description of the task.
-        when: Condition on the page's state that completes the task; see `comparisons`.
-    """
+    """One task of a lesson, and the condition on the page's state that completes it; see `comparisons`."""
 
     text: str
     when: str
@@ -45,20 +40,7 @@ class LessonTask:
 
 @dataclass(frozen=True)
 class Lesson:
-    """One lesson.
-
-    Attributes:
-        number: Position from 1, which identifies the lesson in links.
-        title: Name of the lesson.
-        tab: Tab with the controls of the lesson.
-        minutes: Duration in minutes.
-        preset: Values of the page, by their names in links.
-        tasks: The tasks, in order.
-        text: The text in Markdown.
-        seen: What readers should have observed, shown at the end.
-        faults: Whether the faults of the training script can be run below the text.
-        stage: Whether the recorded study is shown below the text.
-    """
+    """One lesson; `number` is its position from 1, which identifies it in links. The module lists the other fields."""
 
     number: int
     title: str
@@ -73,11 +55,7 @@ class Lesson:
 
 
 def comparisons(condition: str) -> list[tuple[str, str, str]]:
-    """Return (name, operator, value) for each part of a condition.
-
-    Raises:
-        ValueError: If a part is not a comparison, or its name is unknown.
-    """
+    """Return (name, operator, value) for each part of a condition; raise `ValueError` if a part is not a comparison."""
     found = []
     for part in re.split(" and | or ", condition):
         match = _COMPARISON.fullmatch(part.strip())

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from neftune_core.data.formats.starters import held_out_file, starter_file
 from neftune_core.errors import Cancelled
-from neftune_core.lessons.script_variants import RunMeasurements, ScriptVariant
+from neftune_core.lessons.faults import RunMeasurements, ScriptVariant
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.attach import noisy_embeddings
 from neftune_core.randomness import Purpose, stream
@@ -32,19 +32,14 @@ HELD_OUT_ROWS = 48
 
 
 @dataclass(frozen=True)
-class EncodedRow:
-    """One row as the script encodes it.
-
-    Attributes:
-        ids: Token ids of prompt and response.
-        prompt: Number of prompt tokens.
-    """
+class _EncodedRow:
+    """One row as the script encodes it: the token ids of prompt and response, and the number of prompt tokens."""
 
     ids: list[int]
     prompt: int
 
 
-class HidingWrapper(nn.Module):
+class _HidingWrapper(nn.Module):
     """The wrapper in the fifth fault. It holds the model in a list, where `nn.Module` does not find it.
 
     The wrapper's `train`, `eval`, `parameters` and `state_dict` methods therefore never reach the model.
@@ -77,9 +72,10 @@ def run_script(
     Raises:
         Cancelled: If `should_stop` returned true.
     """
-    model = trainable_copy(loaded)
-    train, held_out = _rows(loaded, script.rows), read_rows(loaded, held_out_file(script.held_out), HELD_OUT_ROWS)
-    trainer = HidingWrapper(model) if script.model_hidden else model
+    model = _trainable_copy(loaded)
+    train = [row for name in script.rows for row in _read_rows(loaded, starter_file(name), 10_000)]
+    held_out = _read_rows(loaded, held_out_file(script.held_out), HELD_OUT_ROWS)
+    trainer = _HidingWrapper(model) if script.model_hidden else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=script.learning_rate, weight_decay=0.0)
     found = RunMeasurements(script.steps)
     due = {max(1, round(script.steps * part / EVALUATIONS)) for part in range(1, EVALUATIONS + 1)}
@@ -104,34 +100,24 @@ def run_script(
     yield found
 
 
-def trainable_copy(loaded: LoadedModel) -> nn.Module:
+def _trainable_copy(loaded: LoadedModel) -> nn.Module:
     """Return a float32 copy of the model with trainable weights, in evaluation mode."""
     return copy.deepcopy(loaded.model).float().requires_grad_(True).eval()
 
 
-def read_rows(loaded: LoadedModel, file: Any, most: int) -> list[EncodedRow]:
+def _read_rows(loaded: LoadedModel, file: Any, most: int) -> list[_EncodedRow]:
     """Read rows with `instruction` and `output`, in the prompt format of the script.
 
-    Args:
-        loaded: The model, for its tokenizer.
-        file: Path of the JSONL file.
-        most: Maximum number of rows.
-
-    Returns:
-        The encoded rows.
+    The rows are limited to the first `most`. The rows are limited to the first `most`.
     """
     lines = file.read_text(encoding="utf-8").splitlines()[:most]
     return [_row(json.loads(line), loaded.tokenizer) for line in lines]
 
 
-def _rows(loaded: LoadedModel, sets: Sequence[str]) -> list[EncodedRow]:
-    return [row for name in sets for row in read_rows(loaded, starter_file(name), 10_000)]
-
-
-def _row(fields: dict[str, str], tokenizer: Any) -> EncodedRow:
+def _row(fields: dict[str, str], tokenizer: Any) -> _EncodedRow:
     question = "\n".join(part for part in (fields["instruction"], fields.get("input", "")) if part)
     prompt = _tokens(PROMPT.format(question=question), tokenizer)
-    return EncodedRow([*prompt, *_tokens(fields["output"], tokenizer), tokenizer.eos_token_id], len(prompt))
+    return _EncodedRow([*prompt, *_tokens(fields["output"], tokenizer), tokenizer.eos_token_id], len(prompt))
 
 
 def _tokens(text: str, tokenizer: Any) -> list[int]:
@@ -151,16 +137,8 @@ def _order(rows: int, script: ScriptVariant, seed: int) -> Iterator[list[int]]:
         epoch += 1
 
 
-def collate_rows(rows: Sequence[EncodedRow], loaded: LoadedModel) -> tuple[Tensor, Tensor, Tensor]:
-    """Collate rows, right-padded.
-
-    Args:
-        rows: The rows.
-        loaded: The model, for its pad token and device.
-
-    Returns:
-        Ids, attention mask and labels (response only), each int64 `[batch, length]`.
-    """
+def _collate_rows(rows: Sequence[_EncodedRow], loaded: LoadedModel) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ids, attention mask and labels (response only), right-padded, each int64 `[batch, length]`."""
     length = max(len(row.ids) for row in rows)
     ids = np.full((len(rows), length), loaded.tokenizer.pad_token_id or 0, dtype=np.int64)
     mask, labels = np.zeros_like(ids), np.full_like(ids, NOT_A_LABEL)
@@ -171,9 +149,9 @@ def collate_rows(rows: Sequence[EncodedRow], loaded: LoadedModel) -> tuple[Tenso
     return tuple(torch.from_numpy(table).to(loaded.device) for table in (ids, mask, labels))  # type: ignore[return-value]
 
 
-def _step(trainer: nn.Module, rows: Sequence[EncodedRow], script: ScriptVariant, loaded: LoadedModel) -> float:
+def _step(trainer: nn.Module, rows: Sequence[_EncodedRow], script: ScriptVariant, loaded: LoadedModel) -> float:
     """Compute the gradients of one step and return the loss that the script reports."""
-    ids, mask, labels = collate_rows(rows, loaded)
+    ids, mask, labels = _collate_rows(rows, loaded)
     losses, _ = _measure(trainer, ids, mask, labels, ids if script.loss_on_everything else labels)
     loss = losses.mean()
     loss.backward()
@@ -193,7 +171,7 @@ def _measure(model: nn.Module, ids: Tensor, mask: Tensor, labels: Tensor, scored
 def _evaluate(
     trainer: nn.Module,
     model: nn.Module,
-    rows: list[EncodedRow],
+    rows: list[_EncodedRow],
     script: ScriptVariant,
     loaded: LoadedModel,
     found: RunMeasurements,
@@ -201,7 +179,8 @@ def _evaluate(
     """Measure the held-out rows both as the script does and correctly."""
     if not script.noise_while_evaluating:
         trainer.eval()
-    ids, mask, labels = collate_rows([without_newline(row) for row in rows] if script.newline_lost else rows, loaded)
+    asked = [_without_newline(row) for row in rows] if script.newline_lost else rows
+    ids, mask, labels = _collate_rows(asked, loaded)
     said, found.exact_said = _measure(trainer, ids, mask, labels, ids if script.loss_on_everything else labels)
     training = model.training
     model.eval()
@@ -212,19 +191,19 @@ def _evaluate(
     found.true.append(float(true.mean()))
 
 
-def _true(model: nn.Module, rows: Sequence[EncodedRow], loaded: LoadedModel) -> tuple[Tensor, float]:
-    ids, mask, labels = collate_rows(rows, loaded)
+def _true(model: nn.Module, rows: Sequence[_EncodedRow], loaded: LoadedModel) -> tuple[Tensor, float]:
+    ids, mask, labels = _collate_rows(rows, loaded)
     return _measure(model, ids, mask, labels, labels)
 
 
-def without_newline(row: EncodedRow) -> EncodedRow:
+def _without_newline(row: _EncodedRow) -> _EncodedRow:
     """Return the row without the last token of its prompt, a newline."""
-    return EncodedRow([*row.ids[: row.prompt - 1], *row.ids[row.prompt :]], row.prompt - 1)
+    return _EncodedRow([*row.ids[: row.prompt - 1], *row.ids[row.prompt :]], row.prompt - 1)
 
 
 @torch.no_grad()
-def _exact_of(kept: dict[str, Tensor], rows: Sequence[EncodedRow], loaded: LoadedModel) -> float:
+def _exact_of(kept: dict[str, Tensor], rows: Sequence[_EncodedRow], loaded: LoadedModel) -> float:
     """Return the share of exact answers of a model restored from the saved tensors; other weights stay untrained."""
-    model = trainable_copy(loaded)
+    model = _trainable_copy(loaded)
     model.load_state_dict(kept, strict=False)
     return _true(model, rows, loaded)[1]

@@ -12,7 +12,7 @@ from neftune_core.data.formats.starters import data_title
 from neftune_core.language import CHINESE, in_language, later, say
 from neftune_core.models.settings import BUNDLED
 from neftune_core.studies.settings import EXAMPLE
-from neftune_core.ui import lesson_presets, page_state, recorded_effects
+from neftune_core.ui import page_presets, page_state
 from neftune_core.ui.parts import model_panel, strip
 from neftune_core.ui.parts.recorded_study import read_recorded_study
 from neftune_core.ui.parts.wiring import owner_key
@@ -51,7 +51,12 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
     """Build the page in the current language, inside the open `page`."""
     shown = read_recorded_study(lab)
     key = owner_key()
-    top = strip.build(_initial_text(), lab.host.profile.model)
+    words = {
+        "model": say("bundled model"),
+        "data": data_title(EXAMPLE.data.source.removeprefix("starter:")),
+        "seed": say("seed {seed}", seed=EXAMPLE.seed),
+    }
+    top = strip.build(words, lab.host.profile.model)
     model = model_panel.build(top, lab.host.models)
     link_panel.build(lab, key)
     shared_study.build(lab, key)
@@ -59,7 +64,9 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
     learn_tab.dock()
     with gr.Tabs(elem_id="lab-tabs", selected="noise"):  # learn.js then opens the requested tab
         with _tab("learn"):
-            learn = learn_tab.build(shown, _usual_time(lab))
+            # An estimate for this machine, which the Train tab shows, would require loading the model and the data.
+            is_usual = not lab.gpu and lab.host.profile.model == BUNDLED
+            learn = learn_tab.build(shown, say("Under a minute on two cores") if is_usual else "")
         with _tab("noise"):
             noise = noise_tab.build(top, first)
         with _tab("data") as place:
@@ -77,8 +84,8 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
     noise_inside.build(lab, top, noise)
     noise_loss.build(lab, top, data, noise)
     parts = page_state.PageParts(lab, top, key, noise, data, train, comparison, sweep, model, first)
-    lesson_presets.connect(learn, parts)
-    recorded_effects.connect(parts)
+    page_presets.connect_lessons(learn, parts)
+    page_presets.connect_recorded(parts)
     page_state.build(page, parts)
     first_view.put(page, shown)
     _spare_progress(page, key)
@@ -115,22 +122,3 @@ def _tab(name: str) -> Iterator[gr.Tab]:
     with gr.Tab(say(TABS[name]), id=name, elem_id=f"tab-{name}", render_children=True) as place:
         gr.HTML(f"<h2>{say(TABS[name])}</h2>", elem_classes=["visually-hidden"], apply_default_css=False)
         yield place
-
-
-def _usual_time(lab: Lab) -> str:
-    """Return the usual duration of the page's initial study; "" if it depends on the host's model or GPU.
-
-    An estimate for this machine, which the Train tab shows, would require loading the model and the data.
-    """
-    if lab.gpu or lab.host.profile.model != BUNDLED:
-        return ""
-    return say("Under a minute on two cores")
-
-
-def _initial_text() -> dict[str, str]:
-    """Return the initial description of the next study in the strip."""
-    return {
-        "model": say("bundled model"),
-        "data": data_title(EXAMPLE.data.source.removeprefix("starter:")),
-        "seed": say("seed {seed}", seed=EXAMPLE.seed),
-    }

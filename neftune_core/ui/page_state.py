@@ -18,7 +18,6 @@ from gradio.components import Component
 
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError, LabError
-from neftune_core.home import home
 from neftune_core.language import say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.kinds import KINDS
@@ -49,14 +48,7 @@ STARTER = "starter:"
 
 @dataclass(frozen=True)
 class PageParts:
-    """The parts of the page whose state is stored and restored.
-
-    Attributes:
-        lab, strip, key: State shared by all visitors, the strip, and the component with the visitor's key.
-        noise, data, train, compare, sweep: The tabs.
-        model: Form of the model settings.
-        first: The first preview of the Noise tab.
-    """
+    """The parts of the page whose state is stored and restored; `key` has the visitor's key."""
 
     lab: Lab
     strip: Strip
@@ -115,6 +107,69 @@ def fields_of(page: PageParts) -> Fields:
     return Fields(forms, others, of_records)
 
 
+class PageState:
+    """The components that show the page's state, and their updates."""
+
+    def __init__(self, page: PageParts) -> None:
+        self.page, self.fields = page, fields_of(page)
+
+    def components(self) -> list[Any]:
+        """Return the components that `updates` updates."""
+        form = self.page.train.form
+        return [*self.fields.by_name.values(), form.together, form.about]
+
+    def updates(self, values: State) -> list[Any]:
+        """Return updates of `components` that show values by name; other components are unchanged."""
+        updates = dict(zip(self.fields.by_name, self.fields.updates(values), strict=True))
+        unit = values.get("noise.unit", NoiseSettings().unit)
+        if "noise.strength" in values:
+            noise = NoiseSettings.model_construct(strength=values["noise.strength"], unit=unit)
+            updates["noise.strength"] = noise_tab.strength_of(noise)
+        strengths, preset = values.get("train.strengths"), values.get("train.preset")
+        together = gr.skip() if strengths is None else train_form.set_together(strengths, unit)
+        about = gr.skip() if preset is None else train_form.about(preset)
+        return [*updates.values(), together, about]
+
+    def in_use_components(self) -> list[Any]:
+        """Return the components that show the model and the data in use."""
+        page = self.page
+        return [page.strip.model, page.train.form.model_of, *page.model.components, *page.data.restored_components()]
+
+    def use(self, model: ModelSettings, data: DataSettings) -> list[Any]:
+        """Return updates of `in_use_components` that apply a model and data.
+
+        If the data cannot be used, the reason is shown and nothing changes.
+
+        Args:
+            model: The model to use.
+            data: The data to use.
+
+        Returns:
+            One update per component.
+        """
+        try:
+            shown = self.page.data.restored(data, model)
+        except LabError as error:
+            show_error(error)
+            return self.unchanged()
+        return [model, model, *self.page.model.values(model), *shown]
+
+    def unchanged(self) -> list[Any]:
+        """Return updates of `in_use_components` that change nothing."""
+        return [gr.skip()] * len(self.in_use_components())
+
+    def after(self, restored: Any) -> Any:
+        """After an event that restored controls, redraw everything that depends on them; return the last event.
+
+        The script takes the seed as its argument, because the tab with the seed may be closed.
+        """
+        noise = self.page.noise.noise
+        ids = json.dumps([*(noise.elem_id(name) for name in noise.names), "noise-view", "train-strengths"])
+        redraw = f"(seed) => {{ Lab.state.restored(); Lab.changed(...{ids}); Lab.seedIs(seed); }}"
+        noise_tab.update_range_after(restored, noise)
+        return restored.then(None, self.page.train.form.seed, None, js=redraw)
+
+
 def build(blocks: gr.Blocks, page: PageParts) -> None:
     """Connect the storing and restoring of the state, once all tabs have been built.
 
@@ -122,17 +177,17 @@ def build(blocks: gr.Blocks, page: PageParts) -> None:
         blocks: The open page.
         page: The parts of the page.
     """
-    fields = fields_of(page)
+    state = PageState(page)
     in_use = gr.Textbox(visible=False, elem_id="lab-in-use", label=say("Model and data in use"))
     page.strip.tools.value = {
-        "fields": fields.places(),
+        "fields": state.fields.places(),
         "in_use": {"model": ModelSettings().model_dump(), "data": EXAMPLE.data.model_dump()},
-        "presets": _presets(fields),
+        "presets": _presets(state.fields),
         "server": SERVER,
     }
-    _connect_keeping(page, fields, in_use)
-    _connect_opening(blocks, page, fields)
-    _connect_record(page, fields)
+    _connect_keeping(page, state.fields, in_use)
+    _connect_opening(blocks, state)
+    _connect_record(state)
 
 
 def _presets(fields: Fields) -> dict[str, dict[str, Any]]:
@@ -159,63 +214,25 @@ def _connect_keeping(page: PageParts, fields: Fields, in_use: gr.Textbox) -> Non
         events(found).change(None, found, None, js=keep)
 
 
-def _connect_opening(blocks: gr.Blocks, page: PageParts, fields: Fields) -> None:
+def _connect_opening(blocks: gr.Blocks, state: PageState) -> None:
     """Restore the stored state or that of the link when the page opens; without either, do not call the server."""
+    page = state.page
     opened = in_browser("[Lab.ownerKey(), Lab.state.opened()]")
     blocks.load(None, None, [page.key, page.strip.kept], js=opened)
 
     @reports_errors
     def restore(stored: str, model: ModelSettings, data: DataSettings) -> list[Any]:
         given = read(stored)
-        fitting, lost = fields.fitting(given)
+        fitting, lost = state.fields.fitting(given)
         if lost:
             show_note(say("Some settings of the page could not be restored. {what}", what=" ".join(lost)))
-        in_use = _or_report(lambda: _in_use(page, given, model, data), _unchanged(page))
+        in_use = _or_report(lambda: _in_use(state, given, model, data), state.unchanged())
         (figure,) = _or_report(lambda: [_figure(page, fitting, in_use[0], model)], [gr.skip()])
-        return [*state_updates(page, fields, fitting), figure, *in_use]
+        return [*state.updates(fitting), figure, *in_use]
 
-    shown = [*state_components(page, fields), page.noise.figure, *in_use_components(page)]
+    shown = [*state.components(), page.noise.figure, *state.in_use_components()]
     states = [page.strip.model, page.data.settings]
-    restored = page.strip.kept.change(restore, [page.strip.kept, *states], shown, **QUIET)
-    noise_tab.update_range_after(restored, page.noise.noise)
-    restored.then(None, page.train.form.seed, None, js=look_again(page))
-
-
-def state_components(page: PageParts, fields: Fields) -> list[Any]:
-    """Return the components that `state_updates` updates.
-
-    Args:
-        page: The parts of the page.
-        fields: The named components.
-
-    Returns:
-        The components, in the order of the updates.
-    """
-    return [*fields.by_name.values(), page.train.form.together, page.train.form.about]
-
-
-def state_updates(page: PageParts, fields: Fields, values: State) -> list[Any]:
-    """Return updates of `state_components` that show `values`.
-
-    Args:
-        page: The parts of the page.
-        fields: The named components.
-        values: Values by name.
-
-    Returns:
-        One update per component.
-    """
-    updates = dict(zip(fields.by_name, fields.updates(values), strict=True))
-    if "noise.strength" in values:
-        unit = values.get("noise.unit", NoiseSettings().unit)
-        noise = NoiseSettings.model_construct(strength=values["noise.strength"], unit=unit)
-        updates["noise.strength"] = noise_tab.strength_of(noise)
-    unit = values.get("noise.unit", NoiseSettings().unit)
-    strengths = values.get("train.strengths")
-    together = gr.skip() if strengths is None else train_form.set_together(strengths, unit)
-    preset = values.get("train.preset")
-    about = gr.skip() if preset is None else train_form.about(preset)
-    return [*updates.values(), together, about]
+    state.after(page.strip.kept.change(restore, [page.strip.kept, *states], shown, **QUIET))
 
 
 def _figure(page: PageParts, values: State, model: Any, before: ModelSettings) -> Any:
@@ -223,7 +240,8 @@ def _figure(page: PageParts, values: State, model: Any, before: ModelSettings) -
     if not any(name.startswith("noise.") or name in ("text", "view") for name in values):
         return gr.skip()
     query = {name.removeprefix("noise."): str(value) for name, value in values.items() if name.startswith("noise.")}
-    if query.get("unit", "alpha") == "alpha" and not _drops(query.get("kind", "")):
+    kind = KINDS.get(query.get("kind", ""))
+    if query.get("unit", "alpha") == "alpha" and not (kind and kind.drops):
         query.setdefault("strength", str(noise_tab.FIRST_STRENGTH))
     noise = from_query(NoiseSettings, query)
     text, view = values.get("text", FIRST_SENTENCE), values.get("view", noise_tab.FIRST_VIEW)
@@ -231,10 +249,6 @@ def _figure(page: PageParts, values: State, model: Any, before: ModelSettings) -
     usual = text == FIRST_SENTENCE and noise.sites == EMBEDDING and model == ModelSettings()
     payload = page.first.get() if usual else page.first.previewer(text, model, 0, noise.sites)
     return noise_tab.figure_of(payload, noise_tab.places_of(page.noise.noise, noise, view))
-
-
-def _drops(kind: str) -> bool:
-    return kind in KINDS and KINDS[kind].drops
 
 
 def _or_report(found: Callable[[], list[Any]], otherwise: list[Any]) -> list[Any]:
@@ -246,94 +260,52 @@ def _or_report(found: Callable[[], list[Any]], otherwise: list[Any]) -> list[Any
         return otherwise
 
 
-def _connect_record(page: PageParts, fields: Fields) -> None:
+def _connect_record(state: PageState) -> None:
     """Restore the settings of a linked study, unless the page restores a stored state."""
+    page, outputs = state.page, [*state.components(), *state.in_use_components()]
     attached = gr.Textbox("", visible=False, label=say("Study in the link"))
 
     @reports_errors
     def restore(key: str, record_id: str) -> list[Any]:
         record = find(record_id, require_key(key)) if record_id else None
         if record is None or record.is_sweep or record.is_newer:
-            return [gr.skip()] * (len(filled) + len(shown))
+            return [gr.skip()] * len(outputs)
         study = record.study
         warn_of_missing_arms(study)
         data = study.data.model_copy(update=link_files(record, key))
-        return [*state_updates(page, fields, study_state(fields, study)), *use(page, study.model, data)]
+        return [*state.updates(study_state(state.fields, study)), *state.use(study.model, data)]
 
-    filled, shown = state_components(page, fields), in_use_components(page)
     fresh = in_browser("Lab.state.isKept() ? '' : id", "id")
     page.train.attached.change(None, page.train.attached, attached, js=fresh)
-    restored = attached.change(restore, [page.key, attached], [*filled, *shown], **QUIET)
-    noise_tab.update_range_after(restored, page.noise.noise)
-    restored.then(None, page.train.form.seed, None, js=look_again(page))
+    state.after(attached.change(restore, [page.key, attached], outputs, **QUIET))
 
 
-def look_again(page: PageParts) -> str:
-    """Return the script that ends restoring and redraws everything that depends on the controls.
-
-    The script takes the seed as its argument, because the tab with the seed may be closed.
-    """
-    noise = page.noise.noise
-    ids = json.dumps([*(noise.elem_id(name) for name in noise.names), "noise-view", "train-strengths"])
-    return f"(seed) => {{ Lab.state.restored(); Lab.changed(...{ids}); Lab.seedIs(seed); }}"
-
-
-def in_use_components(page: PageParts) -> list[Any]:
-    """Return the components that show the model and the data in use."""
-    return [page.strip.model, page.train.form.model_of, *page.model.components, *page.data.restored_components()]
-
-
-def _unchanged(page: PageParts) -> list[Any]:
-    return [gr.skip()] * len(in_use_components(page))
-
-
-def _in_use(page: PageParts, given: State, model: ModelSettings, data: DataSettings) -> list[Any]:
+def _in_use(state: PageState, given: State, model: ModelSettings, data: DataSettings) -> list[Any]:
     """Return updates of `in_use_components` for the model and the data in a stored state or a link."""
     kept = given.get("in_use")
     if not kept:
-        return _of_link(page, given, model, data)
+        return _of_link(state, given, model, data)
     found = _stored_choice(kept)
     before = parse(ModelSettings, found["model"])
-    uploaded = _require_uploads(page.lab, parse(DataSettings, found["data"]))
-    return _unchanged(page) if (before, uploaded) == (model, data) else use(page, before, uploaded)
+    uploaded = _require_uploads(state.page.lab, parse(DataSettings, found["data"]))
+    return state.unchanged() if (before, uploaded) == (model, data) else state.use(before, uploaded)
 
 
-def _of_link(page: PageParts, given: State, model: ModelSettings, data: DataSettings) -> list[Any]:
+def _of_link(state: PageState, given: State, model: ModelSettings, data: DataSettings) -> list[Any]:
     """Return updates of `in_use_components` for a link.
 
     A starter set is loaded. For another model only a note is shown, because loading a model takes time.
     """
     wanted = {name.removeprefix("data."): str(value) for name, value in given.items() if name.startswith("data.")}
     if str(given.get("model.source", model.source)) != model.source:
-        words = say("This link is for the model {model}: choose it under Model.", model=str(given["model.source"])[:80])
-        show_note(words)
+        named = str(given["model.source"])[:80]
+        show_note(say("This link is for the model {model}: choose it under Model.", model=named))
     if given.get("data"):
         wanted["source"] = f"{STARTER}{given['data']}"
     if not wanted:
-        return _unchanged(page)
+        return state.unchanged()
     settings = from_query(DataSettings, {**wanted, "source": wanted.get("source", data.source)})
-    return use(page, model, settings) if settings.source.startswith(STARTER) else _unchanged(page)
-
-
-def use(page: PageParts, model: ModelSettings, data: DataSettings) -> list[Any]:
-    """Return updates of `in_use_components` that apply a model and data.
-
-    If the data cannot be used, the reason is shown and nothing changes.
-
-    Args:
-        page: The parts of the page.
-        model: The model to use.
-        data: The data to use.
-
-    Returns:
-        One update per component.
-    """
-    try:
-        shown = page.data.restored(data, model)
-    except LabError as error:
-        show_error(error)
-        return _unchanged(page)
-    return [model, model, *page.model.values(model), *shown]
+    return state.use(model, settings) if settings.source.startswith(STARTER) else state.unchanged()
 
 
 def _stored_choice(given: Any) -> Mapping[str, Any]:
@@ -349,22 +321,12 @@ def _stored_choice(given: Any) -> Mapping[str, Any]:
 
 def _require_uploads(lab: Lab, data: DataSettings) -> DataSettings:
     """Return the data settings; raise `DataError` if a file is not an existing upload of this visitor."""
-    uploads = (home() / "uploads").resolve()
     for part in FILE_PARTS:
         source: str = getattr(data, part)
         name = source.removeprefix(FILE)
-        usable = _is_in(uploads, name) and upload_quota(lab.limits).may_name(name)
-        if source.startswith(FILE) and not usable:
+        if source.startswith(FILE) and not (upload_quota(lab.limits).holds(name) and Path(name).is_file()):
             raise DataError(say("The uploaded file is no longer on the server: upload it again."))
     return data
-
-
-def _is_in(folder: Path, name: str) -> bool:
-    try:
-        path = Path(name).resolve()
-        return path.is_relative_to(folder) and path.is_file()
-    except (OSError, ValueError, RuntimeError):  # not a valid file name
-        return False
 
 
 def link_files(record: Record, key: str) -> dict[str, str]:

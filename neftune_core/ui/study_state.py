@@ -6,7 +6,7 @@ from typing import Any
 
 from neftune_core.engine.methods.registry import METHODS
 from neftune_core.engine.settings import MethodSettings
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.settings import CONTROL, PRESETS, StudySettings
@@ -59,9 +59,8 @@ def _shown_noise(study: StudySettings) -> NoiseSettings:
 
 def _shown_schedule(study: StudySettings) -> str:
     """Return the schedule of the first arm with a scheduled method; "constant" if there is none."""
-    return next(
-        (arm.schedule for arm in study.methods if any(METHODS[name].scheduled for name in arm.values)), "constant"
-    )
+    scheduled = (arm.schedule for arm in study.methods if any(METHODS[name].scheduled for name in arm.values))
+    return next(scheduled, "constant")
 
 
 def _fits_form(arm: MethodSettings, study: StudySettings) -> bool:
@@ -70,18 +69,12 @@ def _fits_form(arm: MethodSettings, study: StudySettings) -> bool:
     It can if the arm has one method, the noise of the Noise tab (if the method needs noise), and the schedule of the
     form.
     """
-    noise, schedule = _shown_noise(study), _shown_schedule(study)
-    wanted = [
-        arm.model_copy(
-            update={
-                "noise": noise if METHODS[name].needs_noise else None,
-                "schedule": schedule if METHODS[name].scheduled else "constant",
-                "schedule_point": 0.5,
-            }
-        )
-        for name in arm.values
-    ]
-    return wanted == [arm]
+    if len(arm.values) != 1:
+        return False
+    method = METHODS[next(iter(arm.values))]
+    noise = _shown_noise(study) if method.needs_noise else None
+    schedule = _shown_schedule(study) if method.scheduled else "constant"
+    return arm == arm.model_copy(update={"noise": noise, "schedule": schedule, "schedule_point": 0.5})
 
 
 def _differs_in_strength(arm: NoiseSettings, noise: NoiseSettings) -> bool:
@@ -96,11 +89,10 @@ def warn_of_missing_arms(study: StudySettings) -> None:
     methods = [arm.name for arm in study.methods if not _fits_form(arm, study)]
     if noises or methods:
         arms = say(", ").join(map(arm_label, [*noises, *methods]))
-        words = say(
-            "The forms of this page cannot show these arms of the study: {arms}. A new study will not include them.",
-            arms=arms,
+        words = later(
+            "The forms of this page cannot show these arms of the study: {arms}. A new study will not include them."
         )
-        show_note(words)
+        show_note(say(words, arms=arms))
 
 
 def _list_numbers(numbers: Any) -> str:

@@ -45,7 +45,7 @@ def state_text(record: Record, status: Status, log: Log, *, judged: bool = True)
     rows = [translate_finished(str(words)) for words in record.about_table("samples").values()]
     listed = say("{one} and {other}", one=rows[0], other=rows[1]) if len(rows) == 2 else say(", ").join(rows)
     measured = quiet(say("Losses with noise off are measured on {rows}.", rows=listed)) if listed else ""
-    if status.is_over and (measured := measured + best_text(record, status)):
+    if status.is_over and (measured := measured + _best_text(record, status)):
         head = html.escape(say("Measured rows and saved weights"))
         measured = f'<details class="lab-more"><summary>{head}</summary>{measured}</details>'
     said = with_arm_labels(translate_finished(status.message), record.arms)
@@ -60,15 +60,10 @@ def state_text(record: Record, status: Status, log: Log, *, judged: bool = True)
     )
 
 
-def best_text(record: Record, status: Status) -> str:
+def _best_text(record: Record, status: Status) -> str:
     """List the arms of a finished study that have saved weights from their best evaluation.
 
-    Args:
-        record: The study.
-        status: Its status.
-
-    Returns:
-        HTML; "" if there are none or the study is not over.
+    "" if there are none or it is not over. "" if there are none or it is not over.
     """
     from neftune_core.studies.comparison import saved_best, saved_seeds
 
@@ -82,14 +77,11 @@ def best_text(record: Record, status: Status) -> str:
         for seed, own in steps.items()
         for arm, step in own.items()
     ]
-    if not found:
-        return ""
-    words = say(
+    words = later(
         "For these arms, the weights from the best evaluation (lowest held-out loss) are saved in addition to the "
-        "final weights: {arms}. You can choose either set of weights on the Compare tab and under Export.",
-        arms=say(", ").join(found),
+        "final weights: {arms}. You can choose either set of weights on the Compare tab and under Export."
     )
-    return quiet(words)
+    return quiet(say(words, arms=say(", ").join(found))) if found else ""
 
 
 def end_text(record: Record, status: Status) -> str:
@@ -192,8 +184,5 @@ def study_text(record: Record) -> str:
         return say("{title} on {data}", title=say(model) if model else say("a study"), data=data or say("unknown data"))
     title = study.title or (say(model) if model else "") or study.model.source.rstrip("/").rpartition("/")[2]
     title = say("Sweep: {title}", title=title) if record.is_sweep else title
-    return say(
-        "{title} on {data}",
-        title=title,
-        data=data or data_title(study.data.source.partition(":")[2].rpartition("/")[2]),
-    )
+    data = data or data_title(study.data.source.partition(":")[2].rpartition("/")[2])
+    return say("{title} on {data}", title=title, data=data)

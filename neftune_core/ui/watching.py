@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 import zlib
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +30,7 @@ from neftune_core.ui.parts.study_views import STUDY_VIEWS, curves_of
 from neftune_core.ui.running_arms import arm_rows
 from neftune_core.ui.server.addresses import STUDY_PATH
 from neftune_core.ui.server.lab import Lab, require_key
+from neftune_core.ui.server.recent import Recent
 from neftune_core.ui.study_text import progress_text, state_text
 
 OWNER_HEADER = "x-lab-owner"
@@ -43,11 +42,8 @@ KEPT_FIGURES = 16
 class Asked:
     """The request of a page that watches a study.
 
-    Attributes:
-        record_id: Id of the study.
-        key: The visitor's key.
-        view: One of `STUDY_VIEWS`; "" for no figure.
-        tag: Tag of the figure on the page; "" for none. Without a view, the size of the log.
+    `view` is one of `STUDY_VIEWS`, or "" for no figure. `tag` is that of the figure on the page, or "" for none.
+    Without a view, it is the size of the log.
     """
 
     record_id: str
@@ -57,16 +53,11 @@ class Asked:
 
 
 class Studies:
-    """The handler of requests from pages that watch a study.
-
-    Args:
-        lab: The state shared by all visitors.
-    """
+    """The handler of requests from pages that watch a study."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        self._figures: OrderedDict[tuple[str, ...], Figure] = OrderedDict()
-        self._keeping = threading.Lock()
+        self._figures: Recent[Figure] = Recent(KEPT_FIGURES)
 
     def route(self) -> Route:
         """Return the route of the endpoint."""
@@ -85,7 +76,8 @@ class Studies:
         while True:
             now = await run_in_threadpool(self._looked, asked)
             if now is None or now != before:  # computing an answer slows the training
-                answer = await run_in_threadpool(self._answer_in, code if code in TAGS else ENGLISH, asked)
+                with language.in_language(code if code in TAGS else ENGLISH):  # the thread has the same context
+                    answer = await run_in_threadpool(self.answer, asked)
                 before = now
             if _is_news(answer, asked) or time.monotonic() >= until:
                 return ORJSONResponse(answer, headers={"Cache-Control": "no-store"})
@@ -100,24 +92,14 @@ class Studies:
         status = self.lab.jobs.status(record)
         return status.state, status.place, self.lab.log(record).size
 
-    def _answer_in(self, code: str, asked: Asked) -> dict[str, Any]:
-        with language.in_language(code):
-            return self.answer(asked)
-
     def answer(self, asked: Asked) -> dict[str, Any]:
-        """Return what is new in a study.
+        """Return what is new in a study; `{"gone": True}` if it does not exist.
 
-        Args:
-            asked: The request.
-
-        Returns:
-            `running`; `state`, `progress` and `arms` as HTML; and the `size` of the log. With a view also `tag`, and
-            either the whole `figure` or its `changes` since the tag of the page, unless the tag is unchanged. If the
-            study does not exist, `{"gone": True}`.
+        That is `running`; `state`, `progress` and `arms` as HTML; and the `size` of the log. With a view also `tag`,
+        and either the whole `figure` or its `changes` since the tag of the page, unless the tag is unchanged.
         """
         try:
-            key = require_key(asked.key)
-            record = find(asked.record_id, key)
+            record = find(asked.record_id, require_key(asked.key))
         except RecordError:
             return {"gone": True}
         status, log = self.lab.jobs.status(record), self.lab.log(record)
@@ -146,15 +128,7 @@ class Studies:
     def _figure(self, record: Record, events: list[Event], view: str) -> Figure:
         """Return the figure of these events, from the cache of recent figures if possible."""
         name = record.id, view, language.current(), tag_of(events)
-        with self._keeping:
-            known = self._figures.get(name)
-        found = known or curves_of(record, events, view)
-        with self._keeping:
-            self._figures[name] = found
-            self._figures.move_to_end(name)
-            if len(self._figures) > KEPT_FIGURES:
-                self._figures.popitem(last=False)
-        return found
+        return self._figures.cached(name, lambda: curves_of(record, events, view))
 
 
 def _is_news(answer: Mapping[str, Any], asked: Asked) -> bool:

@@ -124,7 +124,7 @@ def small_page_with_capacity(capacity: int) -> gr.Blocks:
 
 
 def test_gradio_answers_the_first_of_a_list_to_which_calls_are_appended() -> None:
-    why = "A visitor with many calls is answered before all others again: mend ui/server/fair_queues.py."
+    why = "A visitor with many calls is answered before all others again: mend ui/server/connections.py."
     assert type(queueing.EventQueue("x", 1).queue) is list, why
     assert "event_queue.queue.append(event)" in source(queueing.Queue.push), why
     assert "event_queue.queue[0]" in source(queueing.Queue), why

@@ -8,8 +8,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import gradio as gr
-
 from neftune_core.evaluation.settings import CUT
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, plural, say
@@ -19,7 +17,6 @@ from neftune_core.studies.records.record import Record
 from neftune_core.studies.trained.comparison_session import Ballot, ComparisonSession
 from neftune_core.studies.trained.expected_answers import taught_by_set
 from neftune_core.ui.parts.markup import quiet
-from neftune_core.ui.parts.plot import part
 
 ENDINGS = {"stop": later("ended by itself"), "limit": later("cut off at the length limit"), "": later("writing")}
 HIDDEN = "var(--lab-quiet)"
@@ -76,21 +73,14 @@ def session_html(session: ComparisonSession, against: str = "", *, over: bool = 
     Returns:
         HTML.
     """
-    shown = [
-        answer_columns(
-            one.lines,
-            one.arms,
-            against=against,
-            ballots=one.ballots,
-            votable=over and one is session,
-            taught=one.taught,
+    shown = ""
+    for number, one in enumerate(session.turns, start=1):
+        votable = over and one is session
+        head = f'<h3 class="lab-turn">{say("Turn {number}", number=number)}</h3>' if session.earlier else ""
+        shown += head + answer_columns(
+            one.lines, one.arms, against=against, ballots=one.ballots, votable=votable, taught=one.taught
         )
-        for one in session.turns
-    ]
-    if not session.earlier:
-        return shown[0]
-    heads = (say("Turn {number}", number=number) for number in range(1, len(shown) + 1))
-    return "".join(f'<h3 class="lab-turn">{head}</h3>{turn}' for head, turn in zip(heads, shown, strict=True))
+    return shown
 
 
 def stored_answers(record: Record, seed: int) -> str:
@@ -105,21 +95,6 @@ def stored_answers(record: Record, seed: int) -> str:
     """
     kept = answer_columns(record.answers(seed), record.arms, taught=taught_by_set(record.about_table("data")))
     return quiet(say(KEPT)) + kept if kept else quiet(say(NO_ANSWERS))
-
-
-def answers_box(first: str, *, elem_id: str) -> gr.HTML:
-    """Build a component that updates its answers in place, so that selected text stays selected.
-
-    Args:
-        first: Initial HTML; later values may also be the pieces from `as_pieces`.
-        elem_id: Element id.
-
-    Returns:
-        The component.
-    """
-    return gr.HTML(
-        first, elem_id=elem_id, apply_default_css=False, html_template="<div></div>", js_on_load=part("answers")
-    )
 
 
 def as_pieces(shown: str) -> list[str]:
@@ -183,23 +158,15 @@ def _expected(reference: str | None) -> str:
 
 def _column(name: str, answer: Mapping[str, Any], colour: str, base: str | None) -> str:
     text = answer["text"].strip()
-    shown = html.escape(text) if base is None else differing(text, base)
+    shown = html.escape(text) if base is None else _differing(text, base)
     return (
         f'<article style="--arm: {colour}"><h4>{html.escape(arm_label(name))}</h4><p>{shown}</p>'
         f"<footer>{', '.join(_numbers(answer))}</footer></article>"
     )
 
 
-def differing(text: str, base: str) -> str:
-    """Mark the words of a text that differ from another text.
-
-    Args:
-        text: The text.
-        base: The text to compare with.
-
-    Returns:
-        `text` as escaped HTML, with the differing words in `<mark>`.
-    """
+def _differing(text: str, base: str) -> str:
+    """Return a text as escaped HTML, with the words that differ from another text in `<mark>`."""
     words, others = re.findall(r"\S+|\s+", text), re.findall(r"\S+|\s+", base)
     parts = []
     for kind, start, stop, _, _ in difflib.SequenceMatcher(None, words, others, autojunk=False).get_opcodes():
@@ -210,13 +177,13 @@ def differing(text: str, base: str) -> str:
 
 def _numbers(answer: Mapping[str, Any]) -> list[str]:
     """Return the known measures of an answer."""
-    numbers = [_count(answer["tokens"]), say(ENDINGS.get(answer.get("ended", ""), ""))]
+    count = answer["tokens"]
+    numbers = [
+        say(plural(count, "1 token", "{count:,} tokens"), count=count),
+        say(ENDINGS.get(answer.get("ended", ""), "")),
+    ]
     if answer.get("repetition") is not None:
         numbers.append(say("{share:.0%} repeated", share=answer["repetition"]))
     if answer.get("rouge_l") is not None:
         numbers.append(f"ROUGE-L {answer['rouge_l']:.2f}")
     return numbers
-
-
-def _count(tokens: int) -> str:
-    return say(plural(tokens, "1 token", "{count:,} tokens"), count=tokens)

@@ -16,6 +16,8 @@ S = TypeVar("S", bound=Settings)
 
 # Up to this many choices are shown as radio buttons, more as a drop-down list.
 FEW_CHOICES = 4
+MOST_STEPS = 2500
+"""Number of steps up to which a number is shown as a slider."""
 
 
 def component(
@@ -34,7 +36,7 @@ def component(
     """
     given: dict[str, Any] = {
         "label": label(control),
-        "info": say(control.help) if not _repeats(control.help, control.label) else None,
+        "info": None if control.help.rstrip(".").lower() in ("", control.label.lower()) else say(control.help),
         "value": control.default,
         "elem_id": elem_id,
         "interactive": True,  # otherwise a component set only by events would be read-only
@@ -49,10 +51,6 @@ def label(control: Control) -> str:
     return f"{say(control.label)} ({say(control.unit)})" if needs_unit else say(control.label)
 
 
-def _repeats(help_text: str, label: str) -> bool:
-    return help_text.rstrip(".").lower() in ("", label.lower())
-
-
 def _kind_and_extra(control: Control) -> tuple[type[Component], dict[str, Any]]:
     if control.choices is not None:
         choices = [(say(words), value) for value, words in control.choices.items()]
@@ -65,33 +63,21 @@ def _kind_and_extra(control: Control) -> tuple[type[Component], dict[str, Any]]:
 
 
 def _number(control: Control) -> tuple[type[Component], dict[str, Any]]:
-    """Return a slider if the setting declares one, otherwise a number box, which may have an open range."""
-    bounded = None not in (control.minimum, control.slider_maximum, control.step)
-    if bounded and _slides(control):
-        extra = {"minimum": _first_stop(control), "maximum": control.slider_maximum, "step": control.step}
-        return gr.Slider, extra
-    extra = {"minimum": control.minimum, "maximum": control.maximum}
-    if control.step is not None:
-        extra["step"] = control.step
+    """Return a slider if the setting declares one with few enough steps, otherwise a number box with a range."""
+    least, most, step = control.minimum, control.slider_maximum, control.step
+    if least is not None and most is not None and step is not None and (most - least) / step <= MOST_STEPS:
+        return gr.Slider, {"minimum": _first_stop(control, least, step), "maximum": most, "step": step}
+    extra = {"minimum": least, "maximum": control.maximum, **({} if step is None else {"step": step})}
     return gr.Number, {**extra, "precision": 0 if control.type is int else None}
 
 
-def _first_stop(control: Control) -> float:
+def _first_stop(control: Control, least: float, step: float) -> float:
     """Return the lowest allowed multiple of the step.
 
     A slider counts its steps from its minimum, and would round a default value that lies between two of them.
     """
-    assert control.minimum is not None and control.step is not None
-    stops = math.ceil(round(control.minimum / control.step, 9))
-    lowest = round(stops * control.step, 9)
+    lowest = round(math.ceil(round(least / step, 9)) * step, 9)
     return int(lowest) if control.type is int else lowest
-
-
-def _slides(control: Control) -> bool:
-    """Return whether a slider would have at most 2,500 steps."""
-    assert control.minimum is not None and control.slider_maximum is not None and control.step is not None
-    steps = (control.slider_maximum - control.minimum) / control.step
-    return steps <= 2500
 
 
 class Form(Generic[S]):
@@ -173,6 +159,26 @@ class Form(Generic[S]):
     def values(self, settings: Settings) -> list[Any]:
         """Return the values that the components show for `settings`, in order."""
         return [_value(settings.model_dump(), name) for name in self.names]
+
+    def updates(self, settings: Settings) -> list[Any]:
+        """Return updates that show `settings`; a slider's range grows with its value, see `shown_value`."""
+        return [shown_value(*one) for one in zip(self.components, self.values(settings), strict=True)]
+
+
+def shown_value(shown: Component, value: Any) -> Any:
+    """Return an update that shows a value; if it exceeds the range of a slider, the range is extended.
+
+    The range is never reduced again: Gradio would refuse a call in progress with a value beyond the new end.
+
+    Args:
+        shown: The component.
+        value: The value.
+
+    Returns:
+        The update.
+    """
+    grows = isinstance(shown, gr.Slider) and value > shown.maximum
+    return gr.update(value=value, **({"maximum": value} if grows else {}))
 
 
 def _value(values: Mapping[str, Any], name: str) -> Any:

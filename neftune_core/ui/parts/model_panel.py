@@ -7,7 +7,6 @@ import json
 import sys
 import threading
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -18,9 +17,9 @@ from neftune_core.models.catalogue import CATALOGUE, SizedModel, Workload, estim
 from neftune_core.models.settings import ModelSettings
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.markup import bar, duration, facts, quiet
-from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.plot import scripted
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.wiring import HIDDEN, QUIET, events, reports_errors, show_error, visibility
+from neftune_core.ui.parts.wiring import HIDDEN, LATEST, QUIET, events, reports_errors, show_error, visibility
 
 if TYPE_CHECKING:
     from neftune_core.models.loading import LoadedModel
@@ -48,17 +47,6 @@ stop_signals: dict[str, threading.Event] = {}
 """Stop signals of the models being loaded, by session."""
 
 
-@dataclass(frozen=True)
-class _ModelPanelParts:
-    """The components of the panel."""
-
-    form: Form[ModelSettings]
-    card: gr.HTML
-    use: gr.Button
-    cancel: gr.Button
-    progress: gr.HTML
-
-
 def build(strip: Strip, allowed: Collection[str] | None = None) -> Form[ModelSettings]:
     """Build the panel.
 
@@ -76,22 +64,39 @@ def build(strip: Strip, allowed: Collection[str] | None = None) -> Form[ModelSet
                 for name in MORE:
                     form.by_name[name].render()
         with gr.Column(scale=5, min_width=300):
-            card = gr.HTML(card_html(ModelSettings().source), apply_default_css=False, elem_id="model-card")
+            card = gr.HTML(_card_html(ModelSettings().source), apply_default_css=False, elem_id="model-card")
             with gr.Row(elem_id="model-buttons"):
                 use = gr.Button(say("Use this model"), variant="primary", size="md", elem_id="model-use")
                 cancel = gr.Button(say("Cancel"), size="md", elem_id="model-cancel", visible=HIDDEN)
                 progress = gr.HTML(apply_default_css=False, elem_id="model-progress")
             gr.HTML(families_html(), apply_default_css=False, elem_id="model-families")
-    _connect(strip, _ModelPanelParts(form, card, use, cancel, progress))
+
+    @reports_errors
+    def show(source: str) -> str:
+        return _card_html(source or "")
+
+    @reports_errors
+    def bring(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
+        yield from _loaded(str(request.session_hash), form.settings(values))
+
+    def give_up(request: gr.Request) -> None:
+        stop = stop_signals.get(str(request.session_hash))
+        if stop is not None:
+            stop.set()
+
+    source = events(form.by_name["source"])
+    # The strip's tools fire `click` when the panel opens. By then, torch is usually loaded; an estimate needs it.
+    gr.on([source.change, strip.tools.click], show, source, card, **LATEST)
+    real = scripted("real-model")
+    chosen = events(real).click(lambda: REAL, None, source, **QUIET)
+    chosen.success(None, None, None, js="() => document.getElementById('model-use').click()")
+    use.click(bring, form.components, [strip.model, strip.words, card, progress, cancel], **QUIET, concurrency_limit=4)
+    cancel.click(give_up, None, None, **QUIET)
     return form
 
 
 def bundled_hint(allowed: Collection[str] | None = None) -> None:
-    """Build the note about the bundled model, shown beside inputs for the visitor's rows or prompts.
-
-    Args:
-        allowed: Models that visitors may use; None for any.
-    """
+    """Build the note about the bundled model, beside inputs for the visitor's text; `allowed` is None for any model."""
     card = CATALOGUE[REAL]
     words = say("The bundled model knows only one invented village.")
     button = ""
@@ -126,51 +131,23 @@ def _offer(source: str) -> str:
     return f"{source} ({card.parameters / 1e6:,.0f} M)" if card else source
 
 
-def _connect(strip: Strip, parts: _ModelPanelParts) -> None:
-    @reports_errors
-    def show(source: str) -> str:
-        return card_html(source or "")
-
-    @reports_errors
-    def bring(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
-        settings = parts.form.settings(values)
-        stop = stop_signals.setdefault(str(request.session_hash), threading.Event())
-        loading = _Loading(settings, stop)
-        try:
-            while loading.is_going_on():
-                yield [gr.skip(), gr.skip(), gr.skip(), loading.words(), visibility(True)]
-        finally:  # if the page disconnects, Gradio closes this generator while the thread is still running
-            if loading.thread.is_alive():
-                stop.set()
-            stop_signals.pop(str(request.session_hash), None)
-        if loading.error is not None:
-            show_error(loading.error)
-            yield [gr.skip(), gr.skip(), gr.skip(), "", visibility(False)]
-            return
-        name = loading.loaded.name
-        card = card_html(settings.source, loading.loaded)
-        yield [
-            settings,
-            {"model": say(name)},
-            card,
-            quiet(say("In use: {data}", data=say(name))),
-            visibility(False),
-        ]
-
-    def give_up(request: gr.Request) -> None:
-        stop = stop_signals.get(str(request.session_hash))
-        if stop is not None:
+def _loaded(session: str, settings: ModelSettings) -> Iterator[list[Any]]:
+    """Load a model, and yield updates of settings, words of the strip, card, progress and the button that cancels."""
+    stop = stop_signals.setdefault(session, threading.Event())
+    loading = _Loading(settings, stop)
+    try:
+        while loading.is_going_on():
+            yield [gr.skip(), gr.skip(), gr.skip(), loading.words(), visibility(True)]
+    finally:  # if the page disconnects, Gradio closes this generator while the thread is still running
+        if loading.thread.is_alive():
             stop.set()
-
-    source = events(parts.form.by_name["source"])
-    # The strip's tools fire `click` when the panel opens. By then, torch is usually loaded; an estimate needs it.
-    gr.on([source.change, strip.tools.click], show, source, parts.card, trigger_mode="always_last", **QUIET)
-    filled = [strip.model, strip.words, parts.card, parts.progress, parts.cancel]
-    real = gr.HTML(None, html_template="", js_on_load=part("real-model"), apply_default_css=False)
-    chosen = events(real).click(lambda: REAL, None, parts.form.by_name["source"], **QUIET)
-    chosen.success(None, None, None, js="() => document.getElementById('model-use').click()")
-    parts.use.click(bring, parts.form.components, filled, **QUIET, concurrency_limit=4)
-    parts.cancel.click(give_up, None, None, **QUIET)
+        stop_signals.pop(session, None)
+    if loading.error is not None:
+        show_error(loading.error)
+        yield [gr.skip(), gr.skip(), gr.skip(), "", visibility(False)]
+        return
+    name, card = say(loading.loaded.name), _card_html(settings.source, loading.loaded)
+    yield [settings, {"model": name}, card, quiet(say("In use: {data}", data=name)), visibility(False)]
 
 
 class _Loading:
@@ -211,55 +188,41 @@ class _Loading:
         return bar(done / total, say("Download")) + quiet(words)
 
 
-def card_html(source: str, loaded: LoadedModel | None = None) -> str:
-    """Describe a model, and estimate the duration of a typical study.
-
-    Args:
-        source: The model's source.
-        loaded: The model, if it has been loaded.
-
-    Returns:
-        HTML.
-    """
+def _card_html(source: str, loaded: LoadedModel | None = None) -> str:
+    """Describe a model, and estimate the duration of a typical study."""
     card = CATALOGUE.get(source)
     known = loaded or card
     if known is None:
-        return (
-            f'<div class="lab-card"><h3>{say("Not on the list")}</h3>'
-            + quiet(
-                say(
-                    "The size and licence of this model are shown once it is loaded. Only safetensors and GGUF files "
-                    "are read; code from the repository is never run."
-                )
-            )
-            + "</div>"
+        words = say(
+            "The size and licence of this model are shown once it is loaded. Only safetensors and GGUF files are read; "
+            "code from the repository is never run."
         )
+        return f'<div class="lab-card"><h3>{say("Not on the list")}</h3>{quiet(words)}</div>'
     notes = [card.words, card.note, _GATED if card.gated else ""] if card else []
     if loaded:
         notes += [text for text in (loaded.note, *loaded.reach) if text not in notes]
     words = "".join(f"<p>{html.escape(translate_finished(text))}</p>" for text in notes if text)
-    numbers = [(f"{known.parameters / 1e6:,.1f} M", say("parameters"))]
-    numbers += [(f"{known.width:,}", say("embedding width"))] if known.width else []
-    numbers += [(f"{known.layers:,}", say("layers"))] if known.layers else []
-    numbers += [(known.licence, say("licence"))] if known.licence else []
-    if card and card.download_megabytes:
-        numbers.append((f"{card.download_megabytes:,.0f} MB", say("download")))
+    download = card.download_megabytes if card else 0
+    numbers = [
+        (f"{known.parameters / 1e6:,.1f} M", say("parameters")),
+        (known.width and f"{known.width:,}", say("embedding width")),
+        (known.layers and f"{known.layers:,}", say("layers")),
+        (known.licence, say("licence")),
+        (download and f"{download:,.0f} MB", say("download")),
+    ]
+    shown = [(str(value), label) for value, label in numbers if value]
     title = html.escape(say(loaded.name) if loaded else source)
-    sized = loaded or (card and card.is_sized)
-    cost = (
-        _estimate(known, source)
-        if sized
-        else say("Memory and time on this machine are estimated once the model is loaded.")
-    )
-    return f'<div class="lab-card"><h3>{title}</h3>{words}{facts(numbers)}{quiet(cost)}</div>'
+    cost = say("Memory and time on this machine are estimated once the model is loaded.")
+    if loaded or (card and card.is_sized):
+        cost = _estimate(known, source)
+    return f'<div class="lab-card"><h3>{title}</h3>{words}{facts(shown)}{quiet(cost)}</div>'
 
 
 def _estimate(model: SizedModel, source: str) -> str:
     """Return the estimate for a typical study, or a placeholder while torch is not loaded."""
     if "torch" not in sys.modules:
         return say("Memory and time on this machine are estimated once the lab has warmed up.")
-    work = USUAL_WORK
-    found = estimate(model, work, ModelSettings(source=source))
+    work, found = USUAL_WORK, estimate(model, USUAL_WORK, ModelSettings(source=source))
     return say(
         "A study of {arms} arms and {steps} steps, with {rows} rows of {tokens} tokens per step: {estimate}",
         arms=work.arms,

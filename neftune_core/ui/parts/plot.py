@@ -26,6 +26,21 @@ def part(name: str) -> str:
     )
 
 
+def scripted(name: str, template: str = "", value: Any = None, elem_id: str | None = None) -> gr.HTML:
+    """Build a component that a part of the scripts in assets/page fills.
+
+    Args:
+        name: Name of the part.
+        template: HTML that the part fills; "" if it shows nothing.
+        value: Initial value, which the part watches.
+        elem_id: Element id.
+
+    Returns:
+        The component.
+    """
+    return gr.HTML(value, html_template=template, js_on_load=part(name), apply_default_css=False, elem_id=elem_id)
+
+
 def _template() -> str:
     full = say("Full screen")
     return f"""<figure class="lab-figure lab-empty">

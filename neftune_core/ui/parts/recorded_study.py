@@ -16,10 +16,9 @@ from neftune_core.errors import RecordError
 from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
-from neftune_core.language import plural, say
+from neftune_core.language import later, plural, say
 from neftune_core.noise.names import arm_label
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.settings import StudySettings
 from neftune_core.ui.parts.answers import answer_columns
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.server.lab import Lab
@@ -35,16 +34,7 @@ NORMS = "seen.json"
 
 @dataclass(frozen=True)
 class RecordedStudy:
-    """The content of a recorded study.
-
-    Attributes:
-        line: Description in one sentence.
-        model: Name of the model.
-        data: Title of the data set.
-        curves: Loss curves.
-        answers: Answers as HTML.
-        stage: Data of the Learn tab's animation: losses of every arm by step, and token norms of one row.
-    """
+    """The content of a recorded study; `stage` has the data of the Learn tab's animation (see `stage`)."""
 
     line: str
     model: str
@@ -71,7 +61,10 @@ def read_recorded_study(lab: Lab) -> RecordedStudy | None:
         return None
     arms, events = study.arms, lab.recorded.events()
     curves, answers = loss_curves(events, arms), answer_columns(lab.recorded.answers(), arms)
-    line, model, data = _line(lab.recorded, study), _model(lab.recorded, study), _data(lab.recorded, study)
+    about = lab.recorded.about
+    model = say(about.get("model", {}).get("name", study.model.source))
+    data = data_title(about.get("data", {}).get("title", study.data.source))
+    line = _line(lab.recorded, model, data)
     return RecordedStudy(line, model, data, curves, answers, stage(lab.recorded, line))
 
 
@@ -103,27 +96,19 @@ def stage(record: Record, line: str) -> dict[str, Any]:
     last = max((event["step"] for event in steps), default=0)
     epochs = 1 + max((event.get("epoch", 0) for event in steps), default=0)
     texts = {"about": line, "lead": _lead(record), "result": _result(record, shown)}
-    return {
-        **texts,
-        "steps": last,
-        "per_epoch": last / epochs,
-        "arms": shown,
-        "seen": stored_norms(record),
-    }
+    return {**texts, "steps": last, "per_epoch": last / epochs, "arms": shown, "seen": stored_norms(record)}
 
 
 def _lead(record: Record) -> str:
-    noise, data = record.study.noise, record.about.get("data", {})
-    strengths = _list_names([f"{one.unit} {one.strength:g}" for one in noise])
-    sentence = say(
+    noise = record.study.noise
+    return say(
         "NEFTune adds small random numbers to a model's word embeddings, only during "
         "fine-tuning. Here one small model learns the same {count} examples {times} times: "
         "without noise (the control), and with noise of {strengths}.",
-        count=data.get("train", "?"),
+        count=record.about.get("data", {}).get("train", "?"),
         times=len(noise) + 1,
-        strengths=strengths,
+        strengths=_list_names([f"{one.unit} {one.strength:g}" for one in noise]),
     )
-    return str(sentence)
 
 
 def _result(record: Record, arms: Sequence[dict[str, Any]]) -> str:
@@ -156,48 +141,25 @@ def _result(record: Record, arms: Sequence[dict[str, Any]]) -> str:
                 best=best,
             )
         )
-    count = record.about.get("data", {}).get("held_out", 0)
-    sentences.append(
-        say(
-            "One run and {count} new examples are too few for a conclusion; lesson 7 explains why.",
-            count=count,
-        )
-    )
+    few = later("One run and {count} new examples are too few for a conclusion; lesson 7 explains why.")
+    sentences.append(say(few, count=record.about.get("data", {}).get("held_out", 0)))
     return functools.reduce(lambda one, other: say("{one} {other}", one=one, other=other), sentences)
 
 
-def _model(record: Record, study: StudySettings) -> str:
-    return say(record.about.get("model", {}).get("name", study.model.source))
-
-
-def _data(record: Record, study: StudySettings) -> str:
-    return data_title(record.about.get("data", {}).get("title", study.data.source))
-
-
-def _line(record: Record, study: StudySettings) -> str:
-    data = record.about.get("data", {})
+def _line(record: Record, model: str, title: str) -> str:
+    """Describe a study by its model, data and arms, and where and when it was trained, as far as these are known."""
+    about, data = record.about, record.about.get("data", {})
     rows = say(" ({count:,} rows)", count=data["train"]) if "train" in data else ""
-    arms = _list_names([arm_label(name) for name in study.arms])
-    made = say("{title} on {data}", title=_model(record, study), data=f"{_data(record, study)}{rows}")
-    return say("{made}: {rest}.", made=made, rest=say(", ").join([arms, *_where_and_when(record)]))
-
-
-def _where_and_when(record: Record) -> list[str]:
-    about = record.about
+    parts = [_list_names([arm_label(name) for name in record.study.arms])]
     machine, created = about.get("machine", {}), about.get("created")
-    found = []
     if "processor" in machine:
-        cores, processor = machine.get("cores", "?"), machine["processor"]
-        found.append(
-            say(
-                plural(cores, "on {cores} core of {processor}", "on {cores} cores of {processor}"),
-                cores=cores,
-                processor=processor,
-            )
-        )
+        cores = machine.get("cores", "?")
+        words = plural(cores, "on {cores} core of {processor}", "on {cores} cores of {processor}")
+        parts.append(say(words, cores=cores, processor=machine["processor"]))
     if isinstance(created, int | float):
-        found.append(time.strftime(say("%d %B %Y"), time.gmtime(created)).lstrip("0"))
-    return found
+        parts.append(time.strftime(say("%d %B %Y"), time.gmtime(created)).lstrip("0"))
+    made = say("{title} on {data}", title=model, data=f"{title}{rows}")
+    return say("{made}: {rest}.", made=made, rest=say(", ").join(parts))
 
 
 def _list_names(names: Sequence[str]) -> str:

@@ -37,16 +37,8 @@ FORGET_IN_BROWSER = "() => Lab.setParameter('job', '')"
 class Actions:
     """The buttons below a study.
 
-    Attributes:
-        resume: Resumes a stopped or failed study.
-        more: Adds seeds to a finished study.
-        compare: Opens the study on the Compare tab.
-        epochs: Number of further epochs.
-        go_on: Trains a finished study for further epochs, as a new record.
-        remove: Asks for confirmation: shows `surely` in its place.
-        surely: Discards the study.
-        undo: Restores the discarded study.
-        discarded: Id of the discarded study.
+    `remove` asks for confirmation by showing `surely` in its place; `undo` restores the study `discarded`. `go_on`
+    trains a finished study for further `epochs`, as a new record.
     """
 
     resume: gr.Button
@@ -99,14 +91,18 @@ class Actions:
 
 def build(prefix: str) -> Actions:
     """Build the buttons in their own row, initially hidden."""
+
+    def button(words: str, name: str, variant: Any = "secondary") -> gr.Button:
+        return gr.Button(words, variant=variant, size="md", visible=False, elem_id=f"{prefix}-{name}")
+
     with gr.Row(elem_id=f"{prefix}-actions", elem_classes=["lab-actions"]):
         return Actions(
-            resume=gr.Button(say("Resume"), size="md", visible=False, elem_id=f"{prefix}-resume"),
-            more=gr.Button(say(MORE, count=CLAIM_SEEDS), size="md", visible=False, elem_id=f"{prefix}-more"),
-            compare=gr.Button(say("Compare the answers"), size="md", visible=False, elem_id=f"{prefix}-compare"),
-            remove=gr.Button(say("Discard"), size="md", visible=False, elem_id=f"{prefix}-remove"),
-            surely=gr.Button(say("Yes, discard"), variant="stop", size="md", visible=False, elem_id=f"{prefix}-surely"),
-            undo=gr.Button(say("Restore the discarded study"), size="md", visible=False, elem_id=f"{prefix}-undo"),
+            resume=button(say("Resume"), "resume"),
+            more=button(say(MORE, count=CLAIM_SEEDS), "more"),
+            compare=button(say("Compare the answers"), "compare"),
+            remove=button(say("Discard"), "remove"),
+            surely=button(say("Yes, discard"), "surely", "stop"),
+            undo=button(say("Restore the discarded study"), "undo"),
             epochs=gr.Number(
                 1,
                 label=say("More epochs"),
@@ -116,7 +112,7 @@ def build(prefix: str) -> Actions:
                 visible=False,
                 elem_id=f"{prefix}-more-epochs",
             ),
-            go_on=gr.Button(say("Train further"), size="md", visible=False, elem_id=f"{prefix}-go-on"),
+            go_on=button(say("Train further"), "go-on"),
             discarded=gr.State(""),
         )
 
@@ -125,15 +121,8 @@ def build(prefix: str) -> Actions:
 class ButtonContext:
     """Components and values that the handlers of the buttons use.
 
-    Attributes:
-        lab: The state shared by all visitors.
-        strip: The strip.
-        key: Component with the visitor's key.
-        record_id: Component with the id of the study.
-        asked: Component that requests a comparison of a study's arms.
-        seen: State of the watched log.
-        tab: Name of the tab that shows the study.
-        tracker: Components that select the experiment tracker; empty if it cannot be chosen.
+    `asked` requests a comparison of a study's arms, `seen` is the state of the watched log, `tab` the name of the tab
+    that shows the study, and `tracker` has the components that select a tracker; empty if it cannot be chosen.
     """
 
     lab: Lab
@@ -223,7 +212,6 @@ def _connect_discarding(
     gone = [*shown, *actions.components(), actions.undo, actions.discarded]
     removed = actions.surely.click(remove, [place.key, place.record_id], gone, **QUIET)
     removed.success(None, None, None, js=FORGET_IN_BROWSER)
-    back = actions.undo.click(
-        undo, [place.key, actions.discarded], [strip.watched, place.seen, strip.watcher, actions.undo], **QUIET
-    )
+    watching = [strip.watched, place.seen, strip.watcher, actions.undo]
+    back = actions.undo.click(undo, [place.key, actions.discarded], watching, **QUIET)
     back.success(None, strip.watched, None, js=watch_in_browser(place.tab))

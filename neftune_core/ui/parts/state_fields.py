@@ -6,6 +6,7 @@ stores the values by these names, and a link contains the values that differ fro
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from gradio.components import Component
 from neftune_core.errors import InvalidSetting
 from neftune_core.language import say
 from neftune_core.settings import control, flat, from_query
-from neftune_core.ui.parts.controls import Form, label
+from neftune_core.ui.parts.controls import Form, label, shown_value
 
 MOST_CHARACTERS = 200_000
 """Maximum length of a state in characters."""
@@ -34,19 +35,19 @@ class Fields:
         others: Further components by name.
         of_records: Choices among the visitor's records, by name. The browser stores these choices too, but their tabs
             restore them, since only the tabs list the records. Links do not contain these choices.
-        by_name: All components of `forms` and `others` by name.
     """
 
     forms: Mapping[str, Form[Any]]
     others: Mapping[str, Component]
     of_records: Mapping[str, Component] = field(default_factory=dict)
-    by_name: dict[str, Component] = field(init=False)
 
-    def __post_init__(self) -> None:
+    @functools.cached_property
+    def by_name(self) -> dict[str, Component]:
+        """Return all components of `forms` and `others` by name."""
         of_forms = {
             f"{section}.{name}": found for section, form in self.forms.items() for name, found in form.by_name.items()
         }
-        object.__setattr__(self, "by_name", {**of_forms, **self.others})
+        return {**of_forms, **self.others}
 
     def places(self) -> dict[str, dict[str, Any]]:
         """Return each component's element id and initial value, and whether it shows labels instead of values."""
@@ -73,14 +74,7 @@ class Fields:
         return {f"{section}.{name}": value for name, value in zip(form.names, form.values(settings), strict=True)}
 
     def fitting(self, given: State) -> tuple[dict[str, Any], list[str]]:
-        """Split a state into the values that the components can show, and messages about the others.
-
-        Args:
-            given: Values, or texts as in a link; unknown names are ignored.
-
-        Returns:
-            The values by name, and the messages.
-        """
+        """Split a state into the values that the components can show, by name, and messages about the others."""
         fitting: dict[str, Any] = {}
         lost: list[str] = []
         for section, form in self.forms.items():
@@ -98,7 +92,9 @@ class Fields:
 
     def updates(self, values: State) -> list[Any]:
         """Return an update for every component; components without a value are unchanged."""
-        return [_grown(found, values[name]) if name in values else gr.skip() for name, found in self.by_name.items()]
+        return [
+            shown_value(found, values[name]) if name in values else gr.skip() for name, found in self.by_name.items()
+        ]
 
 
 def _of_form(section: str, form: Form[Any], given: State) -> tuple[dict[str, Any], list[str]]:
@@ -151,16 +147,6 @@ def _convert(component: Component, given: Any) -> Any:
     if len(text) > most:
         raise ValueError(given)
     return text
-
-
-def _grown(component: Component, value: Any) -> Any:
-    """Return an update with a value, and extend the range of a slider if the value exceeds it.
-
-    The range is never reduced again, since the value from a call in progress would then be rejected.
-    """
-    if isinstance(component, gr.Slider) and value > component.maximum:
-        return gr.update(value=value, maximum=value)
-    return gr.update(value=value)
 
 
 def read(said: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import gradio as gr
 
 from neftune_core.language import CHINESE, ENGLISH, current, later, say
 from neftune_core.models.settings import BUNDLED, ModelSettings
-from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.plot import part, scripted
 
 TOO_LONG = later("This link is too long for a QR code: copy it instead.")
 
@@ -54,15 +54,7 @@ stroke="currentColor" stroke-width="1.6"/><path d="M10 2.8a7.2 7.2 0 0 1 0 14.4z
 
 @dataclass(frozen=True)
 class StopDialog:
-    """The buttons that stop the watched study.
-
-    Attributes:
-        ask: Shows `choice` in the browser; the study continues.
-        choice: Row with the other buttons.
-        keep: Stops the study and keeps its record.
-        discard: Stops the study and discards its record.
-        go_on: Hides `choice`.
-    """
+    """The buttons that stop the watched study; `ask` shows `choice` in the browser while the study continues."""
 
     ask: gr.Button
     choice: gr.Row
@@ -82,12 +74,8 @@ class Strip:
     Attributes:
         words: Description of the next study. Its value is a dict with any of `model`, `data` and `seed`; missing keys
             leave the text unchanged.
-        tools: Component with the buttons for model, link, language and theme. Its value sends the page's state to the
-            browser (`page_state`).
+        tools: Buttons for model, link, language and theme; its value sends the page's state to the browser.
         kept: State stored by the browser or contained in the link, as JSON; empty if absent.
-        progress: Progress of the watched study.
-        train: Button that starts a study.
-        stop: Buttons that stop the watched study.
         model: The `ModelSettings` in use, set once the model has been loaded.
         watched: Id of the watched record. It is in the strip because components inside closed tabs may miss updates.
         watcher: Component that follows the watched study in the browser.
@@ -127,33 +115,15 @@ def build(words: dict[str, str], model: str = BUNDLED) -> Strip:
     """
     with gr.Row(elem_id="lab-strip"):
         gr.HTML(BRAND, apply_default_css=False, elem_id="lab-brand")
-        status = gr.HTML(
-            words,
-            html_template=_words_html(),
-            js_on_load=part("strip-words"),
-            apply_default_css=False,
-            elem_id="lab-words",
-        )
+        status = scripted("strip-words", _words_html(), words, "lab-words")
         progress = watched_text(elem_id="lab-progress")
         train = gr.Button(say("Train"), variant="primary", size="md", elem_id="lab-train")
         stop = _stop()
-        tools = gr.HTML(
-            {},
-            html_template=_tools_html(),
-            js_on_load=part("strip-tools"),
-            apply_default_css=False,
-            elem_id="lab-tools",
-        )
+        tools = scripted("strip-tools", _tools_html(), {}, "lab-tools")
         kept = gr.Textbox("", visible=False, label=say("Settings last in use"), elem_id="lab-kept")
         watched = gr.Textbox("", visible=False, elem_id="lab-watched", label=say("Study"))
-        follows = watcher(
-            "lab-watcher",
-            state="train-state",
-            progress="lab-progress",
-            arms="train-arms",
-            figure="train-curves",
-            view="train-view",
-        )
+        places = {"arms": "train-arms", "figure": "train-curves", "view": "train-view"}
+        follows = watcher("lab-watcher", state="train-state", progress="lab-progress", **places)
     return Strip(status, tools, kept, progress, train, stop, gr.State(ModelSettings(source=model)), watched, follows)
 
 
@@ -215,9 +185,6 @@ def watched_text(value: str = "", *, elem_id: str, also: str = "") -> gr.HTML:
 def code_of(link: str) -> dict[str, Any]:
     """Return the QR code of a link.
 
-    Args:
-        link: The link.
-
     Returns:
         `{"link", "size", "path"}`, with the number of modules per side and the dark modules as an SVG path. For a link
         that is too long, `{"link", "problem"}` with an error message.
@@ -235,10 +202,8 @@ def _runs(matrix: Any) -> list[str]:
     """Return each horizontal run of dark modules as a closed rectangle in SVG path syntax."""
     found = []
     for y, row in enumerate(matrix):
-        x = 0
-        for dark, modules in groupby(row):
-            width = len([*modules])
+        for dark, modules in groupby(enumerate(row), key=lambda module: module[1]):
+            (x, _), *others = modules
             if dark:
-                found.append(f"M{x} {y}h{width}v1h-{width}z")
-            x += width
+                found.append(f"M{x} {y}h{1 + len(others)}v1h-{1 + len(others)}z")
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,21 +29,17 @@ SCHEDULE = "schedule"
 METHOD_VALUES = {**dict.fromkeys(METHODS, ""), SCHEDULE: "constant"}
 """Initial values of the boxes for arms with other methods, by name."""
 
+NO_ARMS = later(
+    "The only strength is 0, which is the control: raise it on the Noise tab, or add strengths on the Train tab."
+)
+
 
 @dataclass(frozen=True)
 class StudyRequest:
-    """The settings of a study from all tabs.
+    """The settings of a study from all tabs, with strengths, methods, seed and seeds as typed.
 
-    Attributes:
-        data: Data settings.
-        model: Model settings.
-        noise: Noise of the Noise tab.
-        strengths: Strengths of further noise arms, as typed.
-        methods: Values of arms with other methods, as typed, by method, and the value of the `SCHEDULE` box.
-        seed: First seed, as typed.
-        seeds: Number of seeds, as typed.
-        training: Training settings.
-        measuring: Measuring settings.
+    `noise` is that of the Noise tab, and `strengths` are those of further arms. `methods` has the values of arms with
+    other methods, by method, and that of the `SCHEDULE` box.
     """
 
     data: DataSettings
@@ -58,56 +54,30 @@ class StudyRequest:
 
 
 def study_of(asked: StudyRequest) -> StudySettings:
-    """Build the study that the page describes.
-
-    Raises:
-        InvalidSetting: If a setting is not valid.
-    """
+    """Build the study that the page describes; raise `InvalidSetting` if a setting is not valid."""
     strengths = _numbers(asked.strengths, later("strengths"))
     noise = [asked.noise, *(parse(NoiseSettings, {**asked.noise.model_dump(), "strength": one}) for one in strengths)]
     arms = {found.name: found for found in noise if not found.is_silent}
-    others = [
-        {name: value, **_with_method(asked, name)}
-        for name in METHODS
-        for value in _numbers(asked.methods.get(name, ""), METHODS[name].words)
-    ]
+    others: list[dict[str, Any]] = []
+    for name, method in METHODS.items():
+        shared: dict[str, Any] = {"noise": asked.noise} if method.needs_noise else {}
+        shared |= {SCHEDULE: asked.methods.get(SCHEDULE, "constant")} if method.scheduled else {}
+        others += [{name: value, **shared} for value in _numbers(asked.methods.get(name, ""), method.words)]
     if not arms and not others:
-        raise InvalidSetting(
-            say(
-                "The only strength is 0, which is the control: raise it on the Noise tab, or add strengths on the "
-                "Train tab."
-            )
-        )
-    return parse(
-        StudySettings,
-        {
-            "seed": _whole(asked.seed, 0),
-            "seeds": _whole(asked.seeds, 1),
-            "model": asked.model,
-            "data": asked.data,
-            "training": asked.training,
-            "measuring": asked.measuring,
-            "noise": sorted(arms.values(), key=lambda found: found.strength),
-            "methods": list({str(other): other for other in others}.values()),
-        },
-    )
-
-
-def _with_method(asked: StudyRequest, name: str) -> dict[str, Any]:
-    """Return the noise and the schedule of an arm with another method, if the method uses them."""
-    noise = {"noise": asked.noise} if METHODS[name].needs_noise else {}
-    return noise | ({SCHEDULE: asked.methods.get(SCHEDULE, "constant")} if METHODS[name].scheduled else {})
+        raise InvalidSetting(say(NO_ARMS))
+    same = {name: getattr(asked, name) for name in ("model", "data", "training", "measuring")}
+    study = {
+        **same,
+        "seed": _whole(asked.seed, 0),
+        "seeds": _whole(asked.seeds, 1),
+        "noise": sorted(arms.values(), key=lambda found: found.strength),
+        "methods": list({str(other): other for other in others}.values()),
+    }
+    return parse(StudySettings, study)
 
 
 def method_boxes(prefix: str) -> dict[str, Component]:
-    """Build the group of boxes for arms with other methods in the current column.
-
-    Args:
-        prefix: Prefix of their element ids.
-
-    Returns:
-        The boxes by the names in `METHOD_VALUES`.
-    """
+    """Build the boxes for arms with other methods in the current column, by the names in `METHOD_VALUES`."""
     with gr.Accordion(say("Arms with other methods"), open=False, elem_classes=["lab-group"]):
         boxes = {name: _box(name, prefix) for name in METHODS}
         schedule = component(control(MethodSettings, SCHEDULE), elem_id=f"{prefix}-{method_field(SCHEDULE)}")
@@ -132,23 +102,18 @@ def _whole(given: Any, usual: int) -> int:
     try:
         return int(usual if given is None or given == "" else given)
     except (TypeError, ValueError, OverflowError):
-        raise InvalidSetting(
-            say("The seed {given!r} is not a whole number: enter one, such as 0.", given=str(given)[:20])
-        ) from None
+        words = later("The seed {given!r} is not a whole number: enter one, such as 0.")
+        raise InvalidSetting(say(words, given=str(given)[:20])) from None
 
 
 def _numbers(text: str, words: str) -> list[float]:
-    parts: Iterable[str] = (part for part in re.split(r"[,;\s]+", text or "") if part)
     try:
-        return [float(part) for part in parts]
+        return [float(part) for part in re.split(r"[,;\s]+", text or "") if part]
     except ValueError:
-        raise InvalidSetting(
-            say(
-                "The values {text!r} of {what} are not all numbers: enter numbers separated by commas, such as 5, 15.",
-                what=say(words),
-                text=text[:60],
-            )
-        ) from None
+        refused = later(
+            "The values {text!r} of {what} are not all numbers: enter numbers separated by commas, such as 5, 15."
+        )
+        raise InvalidSetting(say(refused, what=say(words), text=text[:60])) from None
 
 
 def plan_text(lab: Lab, study: StudySettings) -> tuple[str, bool]:
@@ -177,17 +142,14 @@ def plan_text(lab: Lab, study: StudySettings) -> tuple[str, bool]:
     else:
         length = say(plural(steps, "{steps:,} step", "{steps:,} steps"), steps=steps)
     arms = len(study.arms)
-    words = say(
-        plural(arms, "{seeds}{length}, {count} arm.", "{seeds}{length}, {count} arms."),
-        seeds=seeds,
-        length=length,
-        count=arms,
-    )
+    size = plural(arms, "{seeds}{length}, {count} arm.", "{seeds}{length}, {count} arms.")
+    words = say(size, seeds=seeds, length=length, count=arms)
+    words = words[:1].upper() + words[1:]
     if lab.gpu:
         seconds = lab.gpu.seconds(study, len(prepared.train), loaded)
-        return f"{words[:1].upper()}{words[1:]} {lab.gpu.words(seconds)}", True
+        return f"{words} {lab.gpu.words(seconds)}", True
     more = "" if found.fits else f" {what_fits(study, loaded, prepared)}"
-    return f"{words[:1].upper()}{words[1:]} {found.sentence}{more}", found.fits
+    return f"{words} {found.sentence}{more}", found.fits
 
 
 def require_fit(lab: Lab, study: StudySettings) -> None:

@@ -13,10 +13,6 @@ from neftune_core.studies.records.log import Event
 from neftune_core.studies.records.record import Record
 
 
-def _losses(record: Record, events: Sequence[Event]) -> Figure:
-    return loss_curves(events, record.arms)
-
-
 def _moves(record: Record, events: Sequence[Event]) -> Figure:
     try:
         clip_norm = record.study.training.clip_norm
@@ -25,14 +21,10 @@ def _moves(record: Record, events: Sequence[Event]) -> Figure:
     return move_curves(events, record.arms, clip_norm)
 
 
-def _rates(record: Record, events: Sequence[Event]) -> Figure:
-    return rate_curves(events, record.arms)
-
-
 STUDY_VIEWS: dict[str, tuple[str, Callable[[Record, Sequence[Event]], Figure]]] = {
-    "losses": (later("Losses"), _losses),
+    "losses": (later("Losses"), lambda record, events: loss_curves(events, record.arms)),
     "moves": (later("Gradients and weights"), _moves),
-    "rates": (later("Noise, rate and speed"), _rates),
+    "rates": (later("Noise, rate and speed"), lambda record, events: rate_curves(events, record.arms)),
 }
 """Label and drawing function of each figure, by name."""
 

@@ -30,17 +30,7 @@ POINTS_INFO = later("One point per line, in addition to the grid, such as noise.
 
 @dataclass(frozen=True)
 class SweepForm:
-    """The components of the form.
-
-    Attributes:
-        names: Choices of the setting that each axis varies.
-        values: Values of each axis, as text.
-        points: Additional points, one per line.
-        first_seed: First seed.
-        seeds: Number of seeds per setting.
-        title: Title of the sweep.
-        methods: Boxes for arms with other methods, which every study of the sweep also trains.
-    """
+    """The components of the form; `names` and `values` have one entry per axis."""
 
     names: list[gr.Dropdown]
     values: list[gr.Textbox]
@@ -118,36 +108,22 @@ def sweep_of(base: StudySettings, given: Sequence[Any]) -> SweepSettings:
     names, values, (typed, first_seed, seeds, title) = given[:AXES], given[AXES : 2 * AXES], given[2 * AXES :]
     grid: dict[str, Any] = {}
     for name, text in zip(names, values, strict=True):
-        if not name:
-            if (text or "").strip():
-                raise InvalidSetting(
-                    say("No setting is chosen for the values {text!r}: choose what to vary.", text=text.strip()[:60])
-                )
-            continue
+        given_values = (text or "").strip()
+        if not name and given_values:
+            words = later("No setting is chosen for the values {text!r}: choose what to vary.")
+            raise InvalidSetting(say(words, text=given_values[:60]))
         if name in grid:
-            raise InvalidSetting(
-                say("{label} is varied twice: give all its values in one place.", label=say(_known(name).label))
+            raise _invalid(
+                _known(name), later("{label} is varied twice: give all its values in one place."), given_values
             )
-        grid[name] = axis_values(name, text or "")
+        if name:
+            grid[name] = axis_values(name, given_values)
     lines = [line for line in (typed or "").splitlines() if line.strip()]
     points = [*map(point, lines)] if lines or grid or not base.methods else [{}]
-    study = base.model_copy(
-        update={
-            "seed": whole(first_seed, later("first seed")),
-            "seeds": whole(seeds, later("number of seeds")),
-            "title": "",
-        }
-    )
-    return parse(
-        SweepSettings,
-        {
-            "title": title or "",
-            "keep_adapters": False,
-            "axes": grid,
-            "points": points,
-            "study": study.model_dump(),
-        },
-    )
+    seed, count = _whole(first_seed, later("first seed")), _whole(seeds, later("number of seeds"))
+    study = base.model_copy(update={"seed": seed, "seeds": count, "title": ""}).model_dump()
+    sweep = {"title": title or "", "keep_adapters": False, "axes": grid, "points": points, "study": study}
+    return parse(SweepSettings, sweep)
 
 
 def _known(name: str) -> Control:
@@ -175,74 +151,45 @@ def axis_values(name: str, text: str) -> list[Any]:
     found = _known(name)
     parts = [part.strip() for part in re.split(r";" if found.name == "sites" else r"[,;\n]", text) if part.strip()]
     if not parts:
-        raise InvalidSetting(
-            say(
-                "{label} has no values: enter some (for example 0, 1, 2, 5), or choose Nothing.",
-                label=say(found.label),
-            )
+        raise _invalid(
+            found, later("{label} has no values: enter some (for example 0, 1, 2, 5), or choose Nothing."), text
         )
     values = [_value(found, part) for part in parts]
     doubled = next((part for part, value in zip(parts, values, strict=True) if values.count(value) > 1), None)
     if doubled is not None:
-        raise InvalidSetting(
-            say(
-                "{label} has the value {doubled} twice: leave one of them out.",
-                label=say(found.label),
-                doubled=doubled[:40],
-            )
-        )
+        words = later("{label} has the value {doubled} twice: leave one of them out.")
+        raise _invalid(found, words, text, doubled=doubled[:40])
     return values
+
+
+def _invalid(found: Control, words: str, text: str, **more: Any) -> InvalidSetting:
+    """Return the error for a value of an axis as typed; `words` may name its `{label}` and `{text}`."""
+    return InvalidSetting(say(words, label=say(found.label), text=text[:40], **more))
 
 
 def _value(found: Control, text: str) -> Any:
     if found.choices is not None:
-        by_words = {words.lower(): value for value, words in found.choices.items()} | {
-            value.lower(): value for value in found.choices
-        }
+        by_words = {name.lower(): value for value, words in found.choices.items() for name in (words, value)}
         if text.lower() not in by_words:
-            raise InvalidSetting(
-                say(
-                    "{label} cannot be {text!r}: choose one of {choices}.",
-                    label=say(found.label),
-                    text=text[:40],
-                    choices=", ".join(found.choices),
-                )
-            )
+            words = later("{label} cannot be {text!r}: choose one of {choices}.")
+            raise _invalid(found, words, text, choices=", ".join(found.choices))
         return by_words[text.lower()]
     if found.type is bool:
         if text.lower() not in WORDS:
-            raise InvalidSetting(
-                say("{label} must be yes or no (given {text!r}).", label=say(found.label), text=text[:40])
-            )
+            raise _invalid(found, later("{label} must be yes or no (given {text!r})."), text)
         return WORDS[text.lower()]
     if found.type not in (int, float):
         return text
     try:
         number = float(text)
     except ValueError:
-        raise InvalidSetting(
-            say("{label} cannot be {text!r}: it must be a number.", label=say(found.label), text=text[:40])
-        ) from None
-    return _in_range(found, number, text)
-
-
-def _in_range(found: Control, number: float, text: str) -> float | int:
+        raise _invalid(found, later("{label} cannot be {text!r}: it must be a number."), text) from None
     least, most = found.minimum, found.maximum
-    outside = number != number or (least is not None and number < least) or (most is not None and number > most)
-    if outside:
-        raise InvalidSetting(
-            say(
-                "{label} cannot be {text}: it must be between {least:,g} and {most:,g}.",
-                label=say(found.label),
-                text=text[:40],
-                least=least,
-                most=most,
-            )
-        )
+    if number != number or (least is not None and number < least) or (most is not None and number > most):
+        words = later("{label} cannot be {text}: it must be between {least:,g} and {most:,g}.")
+        raise _invalid(found, words, text, least=least, most=most)
     if found.type is int and number != int(number):
-        raise InvalidSetting(
-            say("{label} cannot be {text}: it must be a whole number.", label=say(found.label), text=text[:40])
-        )
+        raise _invalid(found, later("{label} cannot be {text}: it must be a whole number."), text)
     return int(number) if found.type is int else number
 
 
@@ -253,38 +200,18 @@ def point(line: str) -> Mapping[str, Any]:
     except (InvalidSetting, KeyError):
         found = None
     if not isinstance(found, dict):
-        raise InvalidSetting(
-            say(
-                "The point {point!r} cannot be read: enter it in the form noise.strength = 3.",
-                point=line.strip()[:60],
-            )
-        )
+        words = later("The point {point!r} cannot be read: enter it in the form noise.strength = 3.")
+        raise InvalidSetting(say(words, point=line.strip()[:60]))
     return found
 
 
-def whole(given: Any, words: str) -> int:
-    """Convert the value of a number box to an integer.
-
-    Args:
-        given: The value.
-        words: Name of the number for the error message.
-
-    Returns:
-        The integer.
-
-    Raises:
-        InvalidSetting: If it is not an integer.
-    """
+def _whole(given: Any, words: str) -> int:
+    """Convert the value of a number box; raise `InvalidSetting` with the name `words` if it is not an integer."""
     try:
         return int(given)
     except (TypeError, ValueError, OverflowError):
-        raise InvalidSetting(
-            say(
-                "The {what} {given!r} is not a whole number: enter one, such as 3.",
-                what=say(words),
-                given=str(given)[:20],
-            )
-        ) from None
+        refused = later("The {what} {given!r} is not a whole number: enter one, such as 3.")
+        raise InvalidSetting(say(refused, what=say(words), given=str(given)[:20])) from None
 
 
 def first_strength(noise: NoiseSettings, names: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from gradio.components import Component
 
 from neftune_core import language
 from neftune_core.errors import Cancelled, InvalidSetting
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.sentences import sentence
 
 # Options of page events that are private and show no progress animation.
@@ -44,20 +44,15 @@ def reports_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
     `Cancelled` is shown as a note, and all other errors as warnings. `sentences.sentence` logs internal errors.
     """
     spoken = language.current()
-    if inspect.isgeneratorfunction(handler):
 
-        @functools.wraps(handler)
-        def reporting_generator(*given: Any, **named: Any) -> Iterator[Any]:
-            try:
-                yield from _in_language(handler(*given, **named), spoken)
-            except Exception as error:
-                with language.in_language(spoken):
-                    show_error(error)
-                yield gr.skip()
+    def reporting_generator(*given: Any, **named: Any) -> Iterator[Any]:
+        try:
+            yield from _in_language(handler(*given, **named), spoken)
+        except Exception as error:
+            with language.in_language(spoken):
+                show_error(error)
+            yield gr.skip()
 
-        return reporting_generator
-
-    @functools.wraps(handler)
     def reporting_function(*given: Any, **named: Any) -> Any:
         with language.in_language(spoken):
             try:
@@ -66,7 +61,10 @@ def reports_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
                 show_error(error)
                 return gr.skip()
 
-    return reporting_function
+    reporting = reporting_generator if inspect.isgeneratorfunction(handler) else reporting_function
+    functools.update_wrapper(reporting, handler)
+    reporting.__name__ = handler.__name__.lstrip("_")  # Gradio derives endpoint names from it
+    return reporting
 
 
 def _in_language(steps: Generator[Any, None, None], code: str) -> Iterator[Any]:
@@ -87,7 +85,10 @@ _OVER = object()
 
 def show_error(error: BaseException) -> None:
     """Show an error as one sentence beside the control that caused it."""
-    words = sentence(_as_caller_error(error))
+    if isinstance(error, AttributeError) and isinstance(error.obj, gr.EventData):  # from a malformed call
+        words = later("This call has no {name!r}, which the page always sends: reload the page, or add it to the call.")
+        error = InvalidSetting(say(words, name=error.name))
+    words = sentence(error)
     if isinstance(error, Cancelled):
         show_note(words)
     else:
@@ -109,21 +110,14 @@ def beside_control(words: str) -> str:
     return f'<span title="{block._id} {place}">{escaped}</span>'
 
 
-def _as_caller_error(error: BaseException) -> BaseException:
-    """Convert an exception that a malformed call can cause into a caller's error; return other exceptions unchanged."""
-    if isinstance(error, AttributeError) and isinstance(error.obj, gr.EventData):
-        return InvalidSetting(
-            say(
-                "This call has no {name!r}, which the page always sends: reload the page, or add it to the call.",
-                name=error.name,
-            )
-        )
-    return error
-
-
 def visibility(is_shown: bool) -> Any:
     """Return an update that shows or hides a component built with `visible=HIDDEN`."""
     return gr.update(visible=True if is_shown else HIDDEN)
+
+
+def shown_among(names: Sequence[str]) -> Callable[[str], list[Any]]:
+    """Return a handler that shows the component of the chosen name, and hides those of the other names."""
+    return lambda chosen: [gr.update(visible=name == chosen) for name in names]
 
 
 def events(component: Component) -> Any:
@@ -159,13 +153,7 @@ def once_settled(changes: Sequence[Any]) -> Any:
     """Return an event that fires once after several changes in quick succession.
 
     A page that restores its state changes most controls at once, and a handler attached to each change would run for
-    every one of them.
-
-    Args:
-        changes: Events, such as `component.change`.
-
-    Returns:
-        An event listener, such as `component.change`.
+    every one of them. The event is a listener, such as `component.change`.
     """
     settled = gr.Textbox("", visible=False)
     in_turn = in_browser(f"Lab.settled({settled._id})")

@@ -22,6 +22,7 @@ FORWARDED = "x-forwarded-for"
 LONGEST_ADDRESS = 60
 STUDY_PATH = "page-study"
 """First part of the path from which pages fetch updates of a study."""
+UPLOAD = re.compile(r"/gradio_api/upload/?$", re.IGNORECASE)
 
 OPEN: tuple[tuple[tuple[str, ...], str], ...] = (
     (READ, r"/"),
@@ -94,13 +95,7 @@ class Hosts:
     def accepts(self, host: str) -> bool:
         """Return whether this `Host` header is accepted."""
         name = _name(host)
-        return (
-            self.anything
-            or name == "localhost"
-            or name in self.own
-            or self._is_public(name)
-            or self._is_own_address(name)
-        )
+        return self.anything or name in {"localhost", *self.own} or self._is_public(name) or self._is_own_address(name)
 
     def is_own(self, origin: str, host: str) -> bool:
         """Return whether a request comes from a page of this server.
@@ -118,9 +113,8 @@ class Hosts:
             return False
         if found.scheme not in ("http", "https") or not found.netloc:
             return False
-        return _with_port(found.netloc, found.scheme) == _with_port(host, found.scheme) or self._is_public(
-            _name(found.netloc)
-        )
+        same = _with_port(found.netloc, found.scheme) == _with_port(host, found.scheme)
+        return same or self._is_public(_name(found.netloc))
 
     def _is_public(self, name: str) -> bool:
         return name in self.public or (bool(self.suffixes) and name.endswith(self.suffixes))
@@ -202,12 +196,17 @@ def address_of(client: str, headers: Mapping[str, str]) -> str:
     return ":".join(client.split(":")[:4]) if client.count(":") > 1 else client
 
 
+def address_in(scope: Scope) -> str:
+    """Return the network address to which a request is attributed."""
+    return address_of((scope.get("client") or ("", 0))[0], {FORWARDED: header(scope, FORWARDED.encode())})
+
+
 def _name(host: str) -> str:
     """Return the host of a `Host` header or URL, in lower case and without port."""
     inside = re.fullmatch(r"\[([^\]]*)\](:\d*)?", host)
-    return (
-        inside[1].lower() if inside else re.sub(r":\d*$", "", host).rstrip(".").lower() if host.count(":") < 2 else host
-    )
+    if inside:
+        return inside[1].lower()
+    return re.sub(r":\d*$", "", host).rstrip(".").lower() if host.count(":") < 2 else host
 
 
 def _with_port(host: str, scheme: str) -> tuple[str, str]:

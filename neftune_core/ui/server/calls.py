@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from neftune_core.studies.records.owners import owner_hash
 from neftune_core.studies.records.record import asked_from
 from neftune_core.ui.parts.wiring import OWNER_KEY, asked_at, beside_control
 from neftune_core.ui.server.addresses import FORWARDED, address_of
+from neftune_core.ui.server.recent import Recent
 from neftune_core.ui.server.uploads import asked_as, upload_quota
 
 RELOAD = later("This page was idle for so long that the server no longer has its settings: reload the page.")
@@ -80,15 +80,17 @@ def guard(
             event._data = {}
         with in_language(language_of(fn)):
             try:
-                asked_at.set(_asking_block(event))
+                block = getattr(event, "target", None)
+                asked_at.set(block if hasattr(block, "_id") else None)
                 asked_from.set(asked_by(named.get("request")))
+                session = named.get("session_hash")
                 if note is not None:
-                    note(named.get("session_hash"), asked_from.get())
-                asked_as.set(keys.of(named.get("session_hash"), fn.inputs, inputs))
+                    note(session, asked_from.get())
+                asked_as.set(keys.of(session, fn.inputs, inputs))
                 if any(block.stateful for block in (*fn.inputs, *fn.outputs)):
                     _require_known_session(named, gone)
                 if not (named.get("iterator") or fn.cancels):
-                    inputs = check_values(fn.inputs, inputs, longest)
+                    inputs = _check_values(fn.inputs, inputs, longest)
                     require_own_files(inputs, limits)
                 return await inner(fn, inputs, *rest, **named)
             except Exception as error:
@@ -96,12 +98,6 @@ def guard(
                 raise gr.Error(beside_control(words), duration=None, print_exception=False) from None
 
     page.process_api = process_api  # type: ignore[method-assign]
-
-
-def _asking_block(event: Any) -> Any:
-    """Return the component that triggered an event; None if the call does not name one."""
-    block = getattr(event, "target", None)
-    return block if hasattr(block, "_id") else None
 
 
 def require_own_files(values: Sequence[Any], limits: Limits) -> None:
@@ -126,7 +122,7 @@ class SessionKeys:
     MOST = 10_000
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, str] = OrderedDict()
+        self._known: Recent[str] = Recent(self.MOST)
 
     def of(self, session: Any, blocks: Sequence[Any], values: Any) -> str:
         """Return the hashed key of a call, or the last one from the same session.
@@ -145,9 +141,6 @@ class SessionKeys:
         key = next((value for block, value in named if getattr(block, "elem_id", "") == OWNER_KEY), None)
         if isinstance(key, str) and key:
             self._known[session] = owner_hash(key)
-            self._known.move_to_end(session)
-            if len(self._known) > self.MOST:
-                self._known.popitem(last=False)
         return self._known.get(session, "")
 
 
@@ -193,20 +186,8 @@ class EvictedSessions:
         return isinstance(session, str) and bool(self._bits[place >> 3] & 1 << (place & 7))
 
 
-def check_values(blocks: Sequence[Any], values: Sequence[Any], longest: int) -> list[Any]:
-    """Check that every value has a type that its component can send; None becomes "" for text.
-
-    Args:
-        blocks: The components.
-        values: Their values.
-        longest: Maximum number of characters of a text.
-
-    Returns:
-        The checked values.
-
-    Raises:
-        InvalidSetting: If a value is missing or has a wrong type.
-    """
+def _check_values(blocks: Sequence[Any], values: Sequence[Any], longest: int) -> list[Any]:
+    """Check that every value has a type that its component can send; None becomes "" for text."""
     if len(values) < len(blocks):
         words = later("This call has too few values (expected {expected}, given {given}).")
         raise InvalidSetting(say(words, expected=len(blocks), given=len(values)))

@@ -1,6 +1,8 @@
-"""Limits per network address on open requests, idle connections, unread answers and sessions.
+"""Limits per network address on open requests, idle connections, unread answers and sessions, and fair queues.
 
-A visitor can open any number of these at no cost, and Gradio never closes them by itself.
+A visitor can open any number of these at no cost, and Gradio never closes them by itself. It also answers the calls of
+a function in order of arrival. A visitor who sends hundreds of slow calls would therefore delay everyone who calls
+later, unless the waiting calls of different addresses take turns.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any, Generic, TypeVar
+from typing import Any
 from urllib.parse import parse_qs
 
 from neftune_core.language import later, say
 from neftune_core.ui.server.rate_limits import TooManyCalls
+from neftune_core.ui.server.recent import Recent
 
 MOST_REQUESTS = 500
 """Maximum number of open requests per address. A page opens at most six, and a whole class may share an address."""
@@ -42,38 +45,33 @@ TOO_MANY = later("Your network address has too many requests open at once: wait 
 
 ANSWERS = re.compile(r"/gradio_api/queue/data$", re.IGNORECASE)
 ANSWER = re.compile(r"/gradio_api/call/(?:v2/)?[^/]+/([^/]+)$", re.IGNORECASE)
-Value = TypeVar("Value")
+
+
+@contextmanager
+def _counted(counts: Counter[str], name: str) -> Iterator[None]:
+    """Count a name until the block ends; a count of 0 is removed."""
+    counts[name] += 1
+    try:
+        yield
+    finally:
+        counts[name] -= 1
+        if not counts[name]:
+            del counts[name]
 
 
 class OpenRequests:
-    """Counter of the open requests of each address.
-
-    Attributes:
-        counts: Number of open requests by address; addresses without any have no entry.
-    """
+    """Counter of the open requests of each address; `counts` has no entries of 0."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
 
     @contextmanager
     def one(self, address: str) -> Iterator[None]:
-        """Count a request until the block ends.
-
-        Args:
-            address: The network address.
-
-        Raises:
-            TooManyCalls: If the address already has `MOST_REQUESTS` open requests.
-        """
+        """Count a request until the block ends; raise `TooManyCalls` if its address has `MOST_REQUESTS` open."""
         if self.counts[address] >= MOST_REQUESTS:
             raise TooManyCalls(say(TOO_MANY))
-        self.counts[address] += 1
-        try:
+        with _counted(self.counts, address):
             yield
-        finally:
-            self.counts[address] -= 1
-            if not self.counts[address]:
-                del self.counts[address]
 
 
 class UnreadAnswers:
@@ -100,14 +98,8 @@ class UnreadAnswers:
         Yields:
             Nothing.
         """
-        session = self._read_by(path, query)
-        self._read[session] += 1
-        try:
+        with _counted(self._read, self._read_by(path, query)):
             yield
-        finally:
-            self._read[session] -= 1
-            if not self._read[session]:
-                del self._read[session]
 
     def _read_by(self, path: str, query: bytes) -> str:
         """Return the session from which a request reads answers, determined as in Gradio; "" if none."""
@@ -190,30 +182,6 @@ def allow_many_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-class BoundedDict(OrderedDict[str, Value], Generic[Value]):
-    """Dictionary that keeps only the most recently added keys.
-
-    Args:
-        most: Maximum number of keys.
-        make: Factory for the default value of a missing key; None for no default.
-    """
-
-    def __init__(self, most: int, make: Callable[[], Value] | None = None) -> None:
-        super().__init__()
-        self.most, self.make = most, make
-
-    def __missing__(self, key: str) -> Value:
-        if self.make is None:
-            raise KeyError(key)
-        self[key] = made = self.make()
-        return made
-
-    def __setitem__(self, key: str, value: Value) -> None:
-        super().__setitem__(key, value)
-        if len(self) > self.most:
-            self.popitem(last=False)
-
-
 def bound_heads() -> None:
     """Make uvicorn parse requests with h11, which rejects request lines and headers of more than 16 kB.
 
@@ -229,8 +197,8 @@ def bound_uploads() -> None:
     from gradio.route_utils import GradioMultiPartParser
     from gradio.routes import file_upload_statuses as progress
 
-    progress._statuses = BoundedDict(TRACKED_UPLOADS)
-    progress._signals = BoundedDict(TRACKED_UPLOADS, asyncio.Event)  # type: ignore[assignment]
+    progress._statuses = Recent(TRACKED_UPLOADS)
+    progress._signals = Recent(TRACKED_UPLOADS, asyncio.Event)  # type: ignore[assignment]
     defaults = GradioMultiPartParser.__init__.__kwdefaults__
     assert defaults is not None
     defaults["max_header_size"] = LARGEST_PART_HEADER
@@ -307,3 +275,38 @@ class Sessions(OrderedDict[str, Any]):
         if count <= self.share:
             return next(iter(self))
         return next(session for session in self if self._addresses.get(session, "") == address)
+
+
+class FairQueue(list[Any]):
+    """Round-robin queue of the waiting events of one function.
+
+    The first event of every address comes before the second event of any address, and so on. Within a round, events
+    stay in order of arrival. `address` returns the network address of an event.
+    """
+
+    def __init__(self, address: Callable[[Any], str]) -> None:
+        super().__init__()
+        self._address = address
+
+    def append(self, event: Any) -> None:
+        """Insert an event at the end of the first round that has no event from the same address."""
+        mine, waiting = self._address(event), Counter[str]()
+        own_round = sum(self._address(other) == mine for other in self)
+        for place, other in enumerate(self):
+            if waiting[self._address(other)] > own_round:
+                self.insert(place, event)
+                return
+            waiting[self._address(other)] += 1
+        super().append(event)
+
+
+class FairQueues(dict[str, Any]):
+    """Gradio's event queues by id; each stores its waiting events in a `FairQueue`."""
+
+    def __init__(self, address: Callable[[Any], str]) -> None:
+        super().__init__()
+        self._address = address
+
+    def __setitem__(self, name: str, queue: Any) -> None:
+        queue.queue = FairQueue(self._address)
+        super().__setitem__(name, queue)

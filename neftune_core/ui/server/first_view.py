@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from urllib.parse import parse_qs
 from weakref import WeakKeyDictionary
 
 import gradio as gr
+from starlette.datastructures import MutableHeaders
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,6 +27,7 @@ from neftune_core.ui.parts.recorded_study import RecordedStudy
 from neftune_core.ui.parts.strip import BRAND
 from neftune_core.ui.server import theme
 from neftune_core.ui.server.gate import NONCE
+from neftune_core.ui.server.recent import Recent
 from neftune_core.ui.tabs.learn_tab import stage_html
 
 HEAD_BEGINS = re.compile(rb"<head[^>]*>")
@@ -44,13 +45,7 @@ FRAMEWORKS_SHEET = b'<link rel="stylesheet" crossorigin'
 
 @dataclass(frozen=True)
 class PageAdditions:
-    """Additions to a served page.
-
-    Attributes:
-        tag: Language tag, such as "zh-CN".
-        head: HTML for the start of the head.
-        view: HTML for the end of the body; empty for no first view.
-    """
+    """Additions to a served page: its language tag, and HTML for the start of the head and the end of the body."""
 
     tag: bytes
     head: bytes
@@ -135,7 +130,7 @@ class FirstView:
 
     def __init__(self, app: ASGIApp, *, pages: Mapping[str, PageAdditions], cached: bool = True) -> None:
         self.app, self.pages, self.cached = app, pages, cached
-        self._kept: OrderedDict[Key, tuple[Message, bytes]] = OrderedDict()
+        self._kept: Recent[tuple[Message, bytes]] = Recent(KEPT_ANSWERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         read = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
@@ -155,14 +150,20 @@ class FirstView:
             found = await self._answered(asked, receive)
             if key and _is_for_all(found[0]):
                 self._kept[key] = found
-                while len(self._kept) > KEPT_ANSWERS:
-                    self._kept.popitem(last=False)
         start, body = found
-        if scope["path"] in self.pages and NONCE in scope:
-            body = _with_nonce(body, scope[NONCE])
-        if scope["path"] in self.pages and b"gzip" in dict(scope.get("headers", ())).get(b"accept-encoding", b""):
-            start, body = _packed(start, body)
-        await send({**start, "headers": _with_length(start, len(body))})
+        headers = MutableHeaders(raw=list(start.get("headers", [])))
+        if scope["path"] in self.pages:
+            if NONCE in scope:  # of the content security policy
+                body = SCRIPT.sub(rb'<script nonce="%b"\1' % scope[NONCE].encode(), body)
+            accepted = dict(scope.get("headers", ())).get(b"accept-encoding", b"")
+            if (
+                b"gzip" in accepted and "content-encoding" not in headers
+            ):  # at a fast level, since its nonce makes every response different
+                body = gzip.compress(body, PAGE_LEVEL, mtime=0)
+                headers["content-encoding"] = "gzip"
+                headers.add_vary_header("accept-encoding")
+        headers["content-length"] = str(len(body))
+        await send({**start, "headers": headers.raw})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     def _asked(self, scope: Scope) -> Scope:
@@ -200,26 +201,7 @@ def _is_for_all(start: Message) -> bool:
     return start["status"] == 200 and b"set-cookie" not in names
 
 
-def _with_nonce(page: bytes, nonce: str) -> bytes:
-    """Add the nonce of the content security policy to every script element."""
-    return SCRIPT.sub(rb'<script nonce="%b"\1' % nonce.encode(), page)
-
-
-def _packed(start: Message, body: bytes) -> tuple[Message, bytes]:
-    """Compress a page at a fast level, since its nonce makes every response different."""
-    names = dict(start.get("headers", []))
-    if b"content-encoding" in names:
-        return start, body
-    added = [(b"content-encoding", b"gzip"), (b"vary", b"accept-encoding")]
-    return {**start, "headers": [*start.get("headers", []), *added]}, gzip.compress(body, PAGE_LEVEL, mtime=0)
-
-
 def _without_slash(scope: Scope) -> RedirectResponse:
     """Redirect `zh/` to `zh`, since the page's file URLs are relative to its own path."""
     asked = "?" + scope["query_string"].decode("latin-1") if scope["query_string"] else ""
     return RedirectResponse(f"../{scope['path'].strip('/')}{asked}")
-
-
-def _with_length(start: Message, length: int) -> list[tuple[bytes, bytes]]:
-    kept = [(name, value) for name, value in start.get("headers", []) if name.lower() != b"content-length"]
-    return [*kept, (b"content-length", str(length).encode())]

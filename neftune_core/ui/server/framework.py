@@ -47,14 +47,7 @@ def sheets() -> Mapping[str, Path]:
 
 
 def one_sheet(up: str) -> str:
-    """Combine Gradio's style sheets into one.
-
-    Args:
-        up: Relative path from the served sheet to the root of the page.
-
-    Returns:
-        The sheet, with its relative URLs adapted.
-    """
+    """Combine Gradio's style sheets into one; `up` is the relative path from it to the root of the page."""
     texts = (path.read_text(encoding="utf-8") for path in sheets().values())
     return "\n".join(_RELATIVE.sub(rf"url(\1{up}/assets/", sheet) for sheet in texts)
 
@@ -64,8 +57,7 @@ def scripts(components: Iterable[str]) -> dict[str, str]:
 
     Scripts that use their own URL or dynamic imports are omitted, since they depend on the original URL.
 
-    Args:
-        components: Names of the components of the page, such as "textbox".
+    Components are named as in "textbox".
     """
     texts: dict[str, str] = {}
     entry = _ENTRY.search((FOLDER.parent / "index.html").read_text(encoding="utf-8"))
@@ -105,10 +97,6 @@ def mended_scripts() -> dict[str, str]:
 
 
 def one_script(components: Iterable[str]) -> str:
-    """Return one script that contains Gradio's small scripts and makes the browser use them.
-
-    Args:
-        components: Names of the components of the page.
-    """
+    """Return one script that contains Gradio's small scripts and makes the browser use them."""
     loader = (assets() / "page" / "framework.js").read_text(encoding="utf-8")
     return f"window.labFramework = {json.dumps(scripts(components))};\n{loader}"

@@ -18,7 +18,7 @@ from typing import Any
 
 import gradio as gr
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,17 +27,17 @@ from neftune_core.language import in_language
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.ui.server.addresses import (
-    FORWARDED,
     READ,
     STUDY_PATH,
+    UPLOAD,
     Hosts,
-    address_of,
+    address_in,
     foreign_target,
     header,
     is_open,
 )
-from neftune_core.ui.server.api.by_name import V2, as_positional
 from neftune_core.ui.server.api.mcp import Callers
+from neftune_core.ui.server.api.parameters import V2, as_positional
 from neftune_core.ui.server.calls import NOT_A_FILE, language_of
 from neftune_core.ui.server.connections import (
     MOST_UNREAD,
@@ -52,7 +52,6 @@ from neftune_core.ui.server.rate_limits import CALL_BYTES, Rates, TooManyCalls
 logger = logging.getLogger(__name__)
 
 CALLS = re.compile(r"/gradio_api/(queue/join|call/(?P<name>[^/]+))/?$", re.IGNORECASE)
-UPLOAD = re.compile(r"/gradio_api/upload/?$", re.IGNORECASE)
 LOGIN = re.compile(r"/login/?$", re.IGNORECASE)
 SIGN_IN = "/login/huggingface"
 """The only path that may redirect to another host (the platform's sign-in page)."""
@@ -135,7 +134,7 @@ class Gate:
 
         query = scope.get("query_string", b"")
         try:
-            with self.open.one(_address(scope)), self.unread.reading(scope["path"], query):
+            with self.open.one(address_in(scope)), self.unread.reading(scope["path"], query):
                 checked = await self._checked(scope, receive)
                 # Without an `Origin` header, Gradio's CORS middleware cannot allow a foreign origin.
                 kept = [(name, value) for name, value in scope["headers"] if name != b"origin"]
@@ -160,7 +159,7 @@ class Gate:
         self._check_source(scope)
         if not is_open(method, path, self.pages):
             raise RejectedRequest(404, "There is nothing at this address.")
-        address = _address(scope)
+        address = address_in(scope)
         if method in READ:
             if path.startswith(f"/{STUDY_PATH}/"):
                 self.rates.count_call(address)
@@ -169,7 +168,7 @@ class Gate:
             self.rates.count_password(address)
         if UPLOAD.search(path):
             most = self.limits.upload_megabytes * 1_048_576 + FORM_BYTES
-            _declared_length(scope, most)
+            _check_length(scope, most)
             self.rates.count_call(address)
             return _count_bytes(receive, most)
         body = await self._body(scope, receive)
@@ -182,7 +181,7 @@ class Gate:
         if call is None:
             self.rates.count_call(address)
         else:
-            called = self.page.fns[check_call(self.page, said, call["name"])]
+            called = self.page.fns[_check_call(self.page, said, call["name"])]
             with in_language(language_of(called)):
                 self.rates.count_call(address)
                 said["session_hash"] = session = said.get("session_hash") or secrets.token_hex(16)
@@ -206,10 +205,8 @@ class Gate:
         host = header(scope, b"host")
         for asked in (host, header(scope, b"x-forwarded-host")):
             if asked and not self.hosts.accepts(asked):
-                raise RejectedRequest(
-                    421,
-                    "The lab is not served under this host name: add the name to NEFTUNE_HOSTS on the server.",
-                )
+                words = "The lab is not served under this host name: add the name to NEFTUNE_HOSTS on the server."
+                raise RejectedRequest(421, words)
         if scope["method"] in READ:
             return
         origin, site = header(scope, b"origin"), header(scope, b"sec-fetch-site")
@@ -219,15 +216,8 @@ class Gate:
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         most = 4 * self.limits.prompts * self.limits.prompt_characters + FORM_BYTES
-        _declared_length(scope, most)
-        counted, body, more = _count_bytes(receive, most), bytearray(), True
-        while more:
-            message = await counted()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-        return bytes(body)
+        _check_length(scope, most)
+        return await Request(scope, _count_bytes(receive, most)).body()
 
     def _guarded(self, message: Message, scope: Scope) -> Message:
         """Add security headers to the start of a response, and restrict its cookies and redirects to this host."""
@@ -242,11 +232,6 @@ class Gate:
             return name, re.sub(rb"; *samesite=\w+", b"", value, flags=re.IGNORECASE) + b"; SameSite=Lax"
         foreign = name.lower() == b"location" and foreign_target(value.decode("latin-1"), header(scope, b"host"))
         return (name, b"/") if foreign and scope["path"] != SIGN_IN else (name, value)
-
-
-def _address(scope: Scope) -> str:
-    """Return the network address of a request."""
-    return address_of((scope.get("client") or ("", 0))[0], {FORWARDED: header(scope, FORWARDED.encode())})
 
 
 def _answer(error: Exception) -> tuple[int, str]:
@@ -269,13 +254,11 @@ def _answer(error: Exception) -> tuple[int, str]:
     return 500, sentence(error)
 
 
-def _declared_length(scope: Scope, most: int) -> int:
-    """Return the declared length of a request; raise `RejectedRequest` if it is too large."""
+def _check_length(scope: Scope, most: int) -> None:
+    """Raise `RejectedRequest` if the declared length of a request is too large."""
     given = dict(scope["headers"]).get(b"content-length", b"0")
-    length = int(given) if given.isdigit() and len(given) < 20 else most + 1
-    if length > most:
+    if not given.isdigit() or len(given) >= 20 or int(given) > most:
         raise RejectedRequest(413, _too_large(most))
-    return length
 
 
 def _too_large(most: int) -> str:
@@ -307,11 +290,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def parse_call(body: bytes) -> dict[str, Any]:
-    """Parse the body of a call.
-
-    Raises:
-        RejectedRequest: If it is not a JSON object, or its size, nesting, numbers or characters are not allowed.
-    """
+    """Parse the body of a call; raise `RejectedRequest` unless it is a JSON object of allowed size and content."""
     bare = _STRING.sub(b"", body)
     if sum(bare.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
         raise RejectedRequest(413, f"A call can have at most {MOST_VALUES:,} values.")
@@ -355,20 +334,8 @@ def _require_plain(value: Any) -> None:
             raise RejectedRequest(400, "The lab does not fetch files from other addresses: upload the file itself.")
 
 
-def check_call(page: gr.Blocks, call: dict[str, Any], name: str | None) -> int:
-    """Validate a call and return the number of the function that it calls.
-
-    Args:
-        page: The page.
-        call: Body of the request.
-        name: Function name in the path, which takes precedence over the body; None if the path contains none.
-
-    Returns:
-        The key of the function in `page.fns`.
-
-    Raises:
-        RejectedRequest: If the function does not exist or the call is malformed.
-    """
+def _check_call(page: gr.Blocks, call: dict[str, Any], name: str | None) -> int:
+    """Return the number of the function that a call names in its path or body; raise `RejectedRequest` if malformed."""
     said = call.get("fn_index")
     named = next((number for number, fn in page.fns.items() if name and fn.api_name == name), None)
     number = said if name is None else named

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
 from neftune_core.sweeps.record import Sweep
 from neftune_core.ui.server.rate_limits import Rates
+from neftune_core.ui.server.recent import Recent
 
 if TYPE_CHECKING:
     from neftune_core.data.preparing import PreparedData
@@ -72,9 +72,9 @@ class Lab:
         self.offers_judge = not self.has_strangers if self.host.judge is None else self.host.judge
         self.studies = studies or assets() / "studies"
         self.sweeps = assets() / "recorded"
-        self._data: OrderedDict[str, PreparedData] = OrderedDict()
-        self._logs: OrderedDict[str, Log] = OrderedDict()
-        self._tables: OrderedDict[tuple[Path, int, str], SweepTable] = OrderedDict()
+        self._data: Recent[PreparedData] = Recent(KEPT_DATA)
+        self._logs: Recent[Log] = Recent(KEPT_LOGS)
+        self._tables: Recent[SweepTable] = Recent(KEPT_TABLES)
         self._reading = threading.Lock()
 
     @functools.cached_property
@@ -182,15 +182,10 @@ class Lab:
 
         loaded = load(model)
         name = language.current() + data.model_dump_json() + model.model_dump_json()
-        with self._reading:
-            known = self._data.get(name)
-        found = known or prepare(data.within(loaded.context), loaded.tokenizer, self.limits, require_rows=False)
-        with self._reading:
-            self._data[name] = found
-            self._data.move_to_end(name)
-            if len(self._data) > KEPT_DATA:
-                self._data.popitem(last=False)
-        return found, loaded.tokenizer
+        tokenizer = loaded.tokenizer
+        within = data.within(loaded.context)
+        found = self._data.cached(name, lambda: prepare(within, tokenizer, self.limits, require_rows=False))
+        return found, tokenizer
 
     @functools.cached_property
     def recorded_sweeps(self) -> list[Sweep]:
@@ -203,36 +198,20 @@ class Lab:
         from neftune_core.sweeps.table import sweep_table
 
         name = sweep.folder, len(sweep.events()), language.current()
-        with self._reading:
-            known = self._tables.get(name)
-        found = known or sweep_table(sweep)
-        with self._reading:
-            self._tables[name] = found
-            self._tables.move_to_end(name)
-            if len(self._tables) > KEPT_TABLES:
-                self._tables.popitem(last=False)
-        return found
+        return self._tables.cached(name, lambda: sweep_table(sweep))
 
     def log(self, record: Record) -> Log:
         """Return the log of a record, reading only new lines."""
         with self._reading:
-            log = self._logs.pop(record.id, None) or record.log()
-            self._logs[record.id] = log
+            self._logs[record.id] = log = self._logs.get(record.id) or record.log()
             log.read()
-            while len(self._logs) > 1 and not self._logs_fit():
+            while len(self._logs) > 1 and sum(one.size for one in self._logs.values()) > KEPT_LOG_BYTES:
                 self._logs.popitem(last=False)
             return log
 
-    def _logs_fit(self) -> bool:
-        return len(self._logs) <= KEPT_LOGS and sum(log.size for log in self._logs.values()) <= KEPT_LOG_BYTES
-
 
 def require_key(key: str) -> str:
-    """Return the visitor's key.
-
-    Raises:
-        RecordError: If the key is missing or too long.
-    """
+    """Return the visitor's key; raise `RecordError` if it is missing or too long."""
     if not key or len(key) > LONGEST_KEY:
         raise RecordError(say("This browser sent no key to identify your studies: reload the page."))
     return key

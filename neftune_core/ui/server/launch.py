@@ -39,8 +39,7 @@ from neftune_core.ui.server import first_view, framework, theme
 from neftune_core.ui.server.addresses import hosts_of
 from neftune_core.ui.server.api.mcp import own_tools
 from neftune_core.ui.server.calls import EvictedSessions, asked_by, guard
-from neftune_core.ui.server.connections import Sessions, bound_heads, bound_uploads
-from neftune_core.ui.server.fair_queues import FairQueues
+from neftune_core.ui.server.connections import FairQueues, Sessions, bound_heads, bound_uploads
 from neftune_core.ui.server.gate import Gate
 from neftune_core.ui.server.uploads import CountedFiles
 
@@ -64,17 +63,7 @@ A_YEAR = "public, max-age=31536000, immutable"
 
 @dataclass(frozen=True)
 class Serving:
-    """Options for serving the page.
-
-    Attributes:
-        host: Listening address; `GRADIO_SERVER_NAME` if None.
-        port: Port; `GRADIO_SERVER_PORT` if None.
-        share: Whether to use Gradio's tunnel.
-        password: Password for visitors; None for none.
-        root_path: URL path under which a proxy serves the page; `GRADIO_ROOT_PATH` if None.
-        open_browser: Whether to open the page in a browser.
-        mcp: Whether to offer the endpoints as tools of the Model Context Protocol.
-    """
+    """Options for serving the page, as in `serve.serve`, and whether to offer the endpoints as tools (MCP)."""
 
     host: str | None = None
     port: int | None = None
@@ -106,26 +95,13 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits, routes: Sequence[R
     keep_signatures(page)
     page.queue(api_open=False)
     page._queue.event_queue_per_concurrency_id = FairQueues(lambda event: asked_by(event.request))
+    hosts = hosts_of(serving.host, serving.root_path, share=serving.share)
+    gate = Middleware(Gate, page=page, limits=limits, hosts=hosts)
     # Programs that start the lab read its URL from the first line of standard output, so Gradio must not print there.
-    with outermost(gate_of(page, serving, limits)), own_tools(), redirect_stdout(sys.stderr):
+    with outermost(gate), own_tools(), redirect_stdout(sys.stderr):
         _, address, shared = page.launch(**options, prevent_thread_lock=True, quiet=True)
     sessions.put_in(page)
     return shared or address
-
-
-def gate_of(page: gr.Blocks, serving: Serving, limits: Limits) -> Middleware:
-    """Build the gate of a server, to be placed before all other middleware.
-
-    Args:
-        page: The page.
-        serving: Options for serving it.
-        limits: Limits of the server.
-
-    Returns:
-        The middleware.
-    """
-    hosts = hosts_of(serving.host, serving.root_path, share=serving.share)
-    return Middleware(Gate, page=page, limits=limits, hosts=hosts)
 
 
 @contextmanager
@@ -181,9 +157,8 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits, routes: Se
     pages = first_view.of(page, head=head(), view=not serving.password)
     view = Middleware(first_view.FirstView, pages=pages, cached=not serving.password)
     files = Middleware(CountedFiles, limits=limits)
-    serve_file = functools.partial(
-        page_file, components=frozenset(one.get_block_name() for one in page.blocks.values())
-    )
+    components = frozenset(one.get_block_name() for one in page.blocks.values())
+    serve_file = functools.partial(_page_file, components=components)
     return {
         "server_name": serving.host,
         "server_port": serving.port,
@@ -274,15 +249,10 @@ def _compressed(name: str, components: frozenset[str]) -> bytes:
     return gzip.compress(_content(name, components), compresslevel=9, mtime=0)
 
 
-def page_file(request: Request, components: frozenset[str] = frozenset()) -> Response:
+def _page_file(request: Request, components: frozenset[str] = frozenset()) -> Response:
     """Serve one of `files()`, or a combined file of Gradio.
 
-    Args:
-        request: The request, with the version and the name of the file.
-        components: Names of the page's components, which determine the combined scripts.
-
-    Returns:
-        The file, compressed if the browser accepts gzip; status 404 for any other name.
+    The names of the page's components determine the combined scripts. Unknown names give status 404.
     """
     name = request.path_params["name"]
     if name != SHEET and name not in files():

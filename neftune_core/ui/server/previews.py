@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.durable import write_whole
 from neftune_core.errors import DataError
-from neftune_core.home import home
+from neftune_core.home import assets, home
 from neftune_core.language import say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.nearest import nearest_tokens
@@ -59,25 +59,26 @@ def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
         ModelError: If the model cannot be loaded.
         InvalidSetting: If the model has no such layer.
     """
+    import numpy as np
+
     from neftune_core.models.loading import load
     from neftune_core.models.token_text import token_texts
     from neftune_core.noise.sites import chosen_sites
 
     loaded = load(model)
-    ids = _all_ids(text, loaded)
+    ids = read_ids(text, loaded)
     kept = ids[:LONGEST_TOKENS]
     chosen = chosen_sites(loaded.model, NoiseSettings(sites=sites))
     site = chosen[0]
-    special = set(loaded.tokenizer.all_special_ids)
-    words = len(loaded.tokenizer) if site.number == 0 else 0
+    words = min(len(loaded.tokenizer), loaded.vocabulary) if site.number == 0 else 0
     return Sentence(
         tokens=token_texts(ids, loaded.tokenizer)[:LONGEST_TOKENS],
         clean=_vectors(loaded, site, kept),
-        special=_marks(kept, special),
+        special=np.isin(kept, loaded.tokenizer.all_special_ids),
         precision=loaded.precision,
         site=site.key,
-        vocabulary=functools.partial(_vocabulary, loaded, site, min(words, loaded.vocabulary)),
-        vocabulary_size=min(words, loaded.vocabulary),
+        vocabulary=functools.partial(_vocabulary, loaded, site, words),
+        vocabulary_size=words,
         word=lambda number: token_texts([number], loaded.tokenizer)[0],
         about={
             "model": loaded.name,
@@ -89,7 +90,7 @@ def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
 
 
 def read_ids(text: str, loaded: LoadedModel) -> list[int]:
-    """Return the token ids of a sentence, cut after `LONGEST_TOKENS`.
+    """Return all token ids of a sentence.
 
     Args:
         text: The sentence.
@@ -101,10 +102,6 @@ def read_ids(text: str, loaded: LoadedModel) -> list[int]:
     Raises:
         DataError: If the text has no tokens.
     """
-    return _all_ids(text, loaded)[:LONGEST_TOKENS]
-
-
-def _all_ids(text: str, loaded: LoadedModel) -> list[int]:
     ids: list[int] = loaded.tokenizer(text)["input_ids"]
     if not ids or not text.strip():
         raise DataError(say("There is nothing to show: write at least one word."))
@@ -151,12 +148,6 @@ def _vocabulary(loaded: LoadedModel, site: Site, count: int) -> Iterator[Vectors
 
 def _as_array(vectors: torch.Tensor) -> Vectors:
     return vectors.float().cpu().numpy()
-
-
-def _marks(ids: list[int], special: set[int]) -> Any:
-    import numpy as np
-
-    return np.array([number in special for number in ids])
 
 
 class FirstPreview:
@@ -251,8 +242,6 @@ def key_of(text: str, model: ModelSettings, draw: int, sites: str) -> str:
 
 def _fingerprint() -> list[Any]:
     """Return the names and sizes of the bundled model's files; empty if the model is missing."""
-    from neftune_core.home import assets
-
     folder = assets() / "model"
     if not folder.is_dir():
         return []

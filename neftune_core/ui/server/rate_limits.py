@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 from neftune_core.errors import LabError
-from neftune_core.language import plural, say
+from neftune_core.language import later, plural, say
 from neftune_core.settings import Limits
+from neftune_core.ui.server.recent import Recent
 
 KEPT_ADDRESSES = 10_000
 MINUTE, HOUR = 60.0, 3600.0
@@ -31,11 +34,12 @@ class Window:
     Args:
         most: Maximum number of events; 0 for no limit.
         seconds: Length of the window in seconds.
+        clock: Returns the time in seconds.
     """
 
-    def __init__(self, most: int, seconds: float) -> None:
-        self.most, self.seconds = most, seconds
-        self._times: OrderedDict[str, deque[float]] = OrderedDict()
+    def __init__(self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.most, self.seconds, self.clock = most, seconds, clock
+        self._times: Recent[deque[float]] = Recent(KEPT_ADDRESSES, deque)
         self._lock = threading.Lock()
 
     @property
@@ -43,12 +47,11 @@ class Window:
         """Return the number of addresses with stored events."""
         return len(self._times)
 
-    def wait(self, address: str, now: float | None = None, weight: int = 1) -> float:
+    def wait(self, address: str, weight: int = 1) -> float:
         """Count an event if it is allowed.
 
         Args:
             address: The network address.
-            now: Monotonic time in seconds; the current time if None.
             weight: Number of events that it counts as.
 
         Returns:
@@ -56,90 +59,72 @@ class Window:
         """
         if not self.most:
             return 0.0
-        moment = time.monotonic() if now is None else now
         with self._lock:
-            times = self._times.setdefault(address, deque())
-            self._times.move_to_end(address)
+            moment = self.clock()
+            self._times[address] = times = self._times[address]
             while times and times[0] <= moment - self.seconds:
                 times.popleft()
             if len(times) + weight > self.most:
                 return times[0] + self.seconds - moment if times else self.seconds
             times.extend([moment] * weight)
-            while len(self._times) > KEPT_ADDRESSES:
-                self._times.popitem(last=False)
         return 0.0
 
 
 class Rates:
-    """The rate limits of one server: calls and passwords per minute, new studies per hour."""
+    """The rate limits of one server: calls and passwords per minute, new studies per hour.
 
-    def __init__(self, limits: Limits) -> None:
-        self.calls = Window(limits.calls_a_minute, MINUTE)
-        self.studies = Window(limits.studies_an_hour, HOUR)
-        self.passwords = Window(PASSWORDS_A_MINUTE, MINUTE)
-        self.passwords_of_all = Window(PASSWORDS_OF_ALL, MINUTE)
+    The methods raise `TooManyCalls` if a network address has reached its limit.
 
-    def count_call(self, address: str, now: float | None = None, size: int = 0) -> None:
+    Args:
+        limits: Limits of the server.
+        clock: Returns the time in seconds.
+    """
+
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self.calls = Window(limits.calls_a_minute, MINUTE, clock)
+        self.studies = Window(limits.studies_an_hour, HOUR, clock)
+        self.passwords = Window(PASSWORDS_A_MINUTE, MINUTE, clock)
+        self.passwords_of_all = Window(PASSWORDS_OF_ALL, MINUTE, clock)
+
+    def count_call(self, address: str, size: int = 0) -> None:
         """Count one call; a large one counts as several.
 
         Args:
             address: The network address.
-            now: Monotonic time in seconds; the current time if None.
             size: Size of its body in bytes.
-
-        Raises:
-            TooManyCalls: If the limit is reached.
         """
-        left = self.calls.wait(address, now, 1 + size // CALL_BYTES)
-        if left:
-            raise TooManyCalls(
-                say(
-                    plural(
-                        max(1, round(left)),
-                        "Your network address made too many calls within a minute: wait {left} second.",
-                        "Your network address made too many calls within a minute: wait {left} seconds.",
-                    ),
-                    left=max(1, round(left)),
-                )
-            )
+        _require(
+            self.calls.wait(address, 1 + size // CALL_BYTES),
+            later("Your network address made too many calls within a minute: wait {left} second."),
+            later("Your network address made too many calls within a minute: wait {left} seconds."),
+        )
 
-    def count_password(self, address: str, now: float | None = None) -> None:
-        """Count one login attempt.
+    def count_password(self, address: str) -> None:
+        """Count one login attempt, which is limited for each address and for all addresses together."""
+        _require(
+            self.passwords.wait(address) or self.passwords_of_all.wait(""),
+            later("Too many passwords were tried within a minute: wait {left} second."),
+            later("Too many passwords were tried within a minute: wait {left} seconds."),
+        )
 
-        Args:
-            address: The network address.
-            now: Monotonic time in seconds; the current time if None.
-
-        Raises:
-            TooManyCalls: If the limit of this address, or of all addresses, is reached.
-        """
-        left = self.passwords.wait(address, now) or self.passwords_of_all.wait("", now)
-        if left:
-            words = plural(
-                max(1, round(left)),
-                "Too many passwords were tried within a minute: wait {left} second.",
-                "Too many passwords were tried within a minute: wait {left} seconds.",
-            )
-            raise TooManyCalls(say(words, left=max(1, round(left))))
-
-    def count_study(self, address: str, now: float | None = None) -> None:
-        """Count one new study; with an empty address nothing is counted.
-
-        Args:
-            address: The network address.
-            now: Monotonic time in seconds; the current time if None.
-
-        Raises:
-            TooManyCalls: If the limit is reached.
-        """
-        left = self.studies.wait(address, now) if address else 0.0
-        if left:
-            minutes = max(1, round(left / 60))
-            words = plural(
-                minutes,
+    def count_study(self, address: str) -> None:
+        """Count one new study; with an empty address nothing is counted."""
+        _require(
+            self.studies.wait(address) / 60 if address else 0.0,
+            later(
                 "Your network address has reached this server's maximum number of studies per hour ({most}): wait "
-                "{left} minute, or run the lab on your own machine.",
+                "{left} minute, or run the lab on your own machine."
+            ),
+            later(
                 "Your network address has reached this server's maximum number of studies per hour ({most}): wait "
-                "{left} minutes, or run the lab on your own machine.",
-            )
-            raise TooManyCalls(say(words, most=self.studies.most, left=minutes))
+                "{left} minutes, or run the lab on your own machine."
+            ),
+            most=self.studies.most,
+        )
+
+
+def _require(left: float, one: str, several: str, **values: Any) -> None:
+    """Raise `TooManyCalls` with one of two messages unless `left`, the time to wait in the messages' unit, is 0."""
+    if left:
+        count = max(1, round(left))
+        raise TooManyCalls(say(plural(count, one, several), left=count, **values))

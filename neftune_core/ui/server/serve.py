@@ -168,11 +168,11 @@ def _build_page(
         forbid_local_paths()
     allow_only(here.models)
     if gpu is not None:
-        gpu.place(models_at_start())
+        gpu.place(_models_at_start())
     return lab, first, page.build(lab, first)
 
 
-def models_at_start() -> list[ModelSettings]:
+def _models_at_start() -> list[ModelSettings]:
     """Return the models available when a Space starts: the bundled one and, if cached, the one in the Space's image."""
     from neftune_core.models.sources.hub_files import is_cached
     from neftune_core.space.folder import PRELOADED

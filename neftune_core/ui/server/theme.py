@@ -26,16 +26,10 @@ def theme() -> gr.themes.Base:
         font_mono=MONO,
     )
     base.name = "neftune-lab"
-    return base.set(**_both_themes())
-
-
-def _both_themes() -> dict[str, Any]:
-    """Return every variable of `_VARIABLES` for the light and the dark theme."""
     chosen: dict[str, Any] = dict(_PLAIN)
     for variable, colour in _VARIABLES.items():
-        chosen[variable] = COLOURS[colour].light
-        chosen[variable + "_dark"] = COLOURS[colour].dark
-    return chosen
+        chosen |= {variable: COLOURS[colour].light, f"{variable}_dark": COLOURS[colour].dark}
+    return base.set(**chosen)
 
 
 _VARIABLES = {

@@ -29,7 +29,7 @@ from neftune_core.home import home
 from neftune_core.language import say
 from neftune_core.settings import Limits
 from neftune_core.studies.records.record import asked_from
-from neftune_core.ui.server.addresses import FORWARDED, address_of, header
+from neftune_core.ui.server.addresses import UPLOAD, address_in, header
 
 KEPT_SECONDS = 24 * 3600
 UPLOADS_KEPT = 40  # capacity, in files of the maximum size
@@ -39,7 +39,6 @@ SHARE = 4
 BETWEEN_LOOKS_SECONDS = 60
 asked_as: ContextVar[str] = ContextVar("asked_as", default="")
 """Hash of the key sent by the session of the current call; empty if it sent none, and in calls from Python."""
-UPLOAD = re.compile(r"/gradio_api/upload/?$", re.IGNORECASE)
 READ_FILE = re.compile(r"/gradio_api/file[=/](?P<path>.+)$", re.IGNORECASE | re.DOTALL)
 
 
@@ -86,16 +85,15 @@ def link_or_copy(path: Path, folder: Path) -> Path:
         FileNotFoundError: If `path` is not a file.
     """
     target = folder / path.name
-    with contextlib.suppress(FileExistsError):
-        try:
-            os.link(path, target)
-        except FileExistsError:
-            raise
-        except OSError:
-            if not path.is_file():
-                raise FileNotFoundError(path) from None
-            if not target.exists():
-                shutil.copyfile(path, target)
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        pass
+    except OSError:
+        if not path.is_file():
+            raise FileNotFoundError(path) from None
+        if not target.exists():
+            shutil.copyfile(path, target)
     with contextlib.suppress(PermissionError):  # a mounted folder may belong to another account
         os.utime(folder)
     return target
@@ -242,6 +240,15 @@ class UploadQuota:
         here = self.is_of(asked_from.get(), path)
         return here and (self.limits.local_paths or self.is_for(asked_as.get(), path))
 
+    def holds(self, path: str) -> bool:
+        """Return whether a path without symbolic links leads into this folder, and the current call may name it."""
+        file = Path(path)
+        try:
+            is_inside = file.resolve().is_relative_to(self.folder.resolve())
+            return file.is_absolute() and not file.is_symlink() and is_inside and self.may_name(path)
+        except (OSError, ValueError, RuntimeError):  # not a possible file name
+            return False
+
     def _found(self, path: str) -> _Upload | None:
         return self._kept.get(Path(path)) or self._kept.get(Path(path).resolve())
 
@@ -306,9 +313,7 @@ class CountedFiles:
         if scope["type"] != "http" or not (UPLOAD.search(path) or READ_FILE.search(path)):
             await self.app(scope, receive, send)
             return
-        address = address_of((scope.get("client") or ("", 0))[0], {FORWARDED: header(scope, FORWARDED.encode())})
-        room = upload_quota(self.limits)
-        file = READ_FILE.search(path)
+        address, room, file = address_in(scope), upload_quota(self.limits), READ_FILE.search(path)
         if file is None:
             await self._take(room, address, scope, receive, send)
         elif room.is_of(address, file["path"]):

@@ -1,30 +1,43 @@
-"""The view of a class opened by a link such as `?class=K7M2QX`: joining it, and figures of all its studies."""
+"""The view of a class opened by a link such as `?class=K7M2QX`: joining it, and figures of all its studies.
+
+The board of a class has the numbers and curves of its studies, without any text written by students.
+"""
 
 from __future__ import annotations
 
 import html
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import gradio as gr
 
-from neftune_core.errors import RecordError
+from neftune_core.errors import LabError, RecordError
 from neftune_core.figures import Figure
 from neftune_core.figures.base import changes
-from neftune_core.figures.class_overlay import class_curves, class_differences
+from neftune_core.figures.class_overlay import ClassStudy, class_curves, class_differences
+from neftune_core.figures.colours import CONTROL
+from neftune_core.figures.curves import downsample, gather_losses, mean_of_seeds, shared_seeds
 from neftune_core.language import later, plural, say
-from neftune_core.studies.records.record import asked_from
+from neftune_core.studies.records.record import ENDINGS, Record, asked_from
+from neftune_core.studies.results import mean_results
 from neftune_core.studies.sharing.classes import Classroom, end_class, find_class, join_class, leave_class
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure
 from neftune_core.ui.parts.wiring import QUIET, events, in_browser, reports_errors, show_error
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.server.rate_limits import MINUTE, TooManyCalls, Window
-from neftune_core.ui.sharing.class_board import Board, ClassBoards
+from neftune_core.ui.server.recent import Recent
 from neftune_core.ui.sharing.link_panel import NOT_HERE
 
 SECONDS = 1.0
 """Polling interval of the page."""
+BOARD_SECONDS = 0.5
+"""Maximum age of a board; with the polling interval, a page shows a board at most two seconds old."""
+KEPT_CLASSES, KEPT_STUDIES, KEPT_BOARDS = 50, 3_000, 100
+LOSS = "held_out_loss"
 HELD = in_browser("[code, Lab.figureTag('class-curves')]", "code, held")
 """The script that sends the version of the board on the page to the server."""
 UNKNOWN = "?"
@@ -32,6 +45,9 @@ REMEMBER = in_browser("Lab.sharing.keep(code)", "code")
 """The script that stores the code of the class that the visitor has joined; `UNKNOWN` before the first response."""
 LOOKS_A_MINUTE = 200
 """Classes that one network address can open per minute: enough for a school, too few to guess codes."""
+TOO_MANY_OPENED = later(
+    "Too many classes were opened from your network address within a minute: wait a moment, then try again."
+)
 CONSENT = later(
     "If you join, each study that you start from now on will be shown in the class under a number: its strengths, "
     "curves and differences, but none of your texts, rows or answers. You can leave at any time; the class then no "
@@ -46,20 +62,109 @@ TEACHER = later(
 
 
 @dataclass(frozen=True)
+class Board:
+    """The content of a class's board: `version` is its hash; studies without a held-out loss are only counted."""
+
+    version: int
+    students: int
+    studies: tuple[ClassStudy, ...]
+    unmeasured: int
+
+    @property
+    def over(self) -> int:
+        """Number of studies with a final difference from the control."""
+        return sum(bool(study.differences) for study in self.studies)
+
+
+class ClassBoards:
+    """The boards of all classes on one server; a study is read again only if its log has grown."""
+
+    def __init__(self) -> None:
+        self._boards: Recent[tuple[float, Board]] = Recent(KEPT_CLASSES)
+        self._shown: Recent[Board] = Recent(KEPT_BOARDS)
+        self._studies: Recent[tuple[int, ClassStudy]] = Recent(KEPT_STUDIES)
+        self._guard = threading.Lock()
+
+    def of(self, room: Classroom) -> Board:
+        """Return the board of a class, computed at most `BOARD_SECONDS` seconds ago."""
+        with self._guard:
+            made, board = self._boards.get(room.code, (float("-inf"), None))
+            if board is None or time.monotonic() - made >= BOARD_SECONDS or board.students != len(room.students):
+                board = self._read(room)
+                self._shown[room.code, board.version] = board
+                self._boards[room.code] = time.monotonic(), board
+            return board
+
+    def shown(self, code: str, version: int) -> Board | None:
+        """Return a version of a board that a page shows.
+
+        Args:
+            code: Code of the class.
+            version: Version of the board.
+
+        Returns:
+            The board; None if it is no longer cached.
+        """
+        with self._guard:
+            return self._shown.get((code, version))
+
+    def _read(self, room: Classroom) -> Board:
+        found = [self._study(number, record) for number, record in room.records()]
+        shown = tuple(study for study in found if study is not None and study.curves)
+        version = hash((len(room.students), tuple((one.student, _sizes(one)) for one in shown)))
+        return Board(version, len(room.students), shown, len(found) - len(shown))
+
+    def _study(self, number: int, record: Record) -> ClassStudy | None:
+        """Return a study, from the cache if its log has not grown; None if it cannot be read."""
+        try:
+            size = (record.folder / "events.jsonl").stat().st_size
+            known = self._studies.get(record.id)
+            if known is None or known[0] != size or known[1].student != number:
+                self._studies[record.id] = known = size, class_study(number, record)
+            return known[1]
+        except (OSError, LabError, ArithmeticError, LookupError, TypeError, ValueError):
+            return None  # before its first event, removed in the meantime, or damaged
+
+
+def _sizes(study: ClassStudy) -> tuple[object, ...]:
+    curves = tuple((name, len(steps), losses[-1]) for name, (steps, losses) in study.curves.items())
+    return curves, tuple(study.differences.items())
+
+
+def class_study(number: int, record: Record) -> ClassStudy:
+    """Return the numbers of a study that its class can see.
+
+    Args:
+        number: Number of the student.
+        record: The study.
+
+    Returns:
+        The study without any text.
+    """
+    events = record.events()
+    arms, shared, losses = record.arms, shared_seeds(events), gather_losses(events)[LOSS]
+    curves = {arm: downsample(*mean_of_seeds(losses[arm], shared)) for arm in arms if arm in losses}
+    is_over = any(event["event"] in ENDINGS for event in events)
+    return ClassStudy(number, arms, curves, _differences(record) if is_over and len(curves) > 1 else {})
+
+
+def _differences(record: Record) -> dict[str, float]:
+    last = mean_results(record).last
+    control = last.get(CONTROL, {}).get(LOSS)
+    if control is None:
+        return {}
+    return {
+        name: found[LOSS] - control for name, found in last.items() if name not in (CONTROL, "base") and LOSS in found
+    }
+
+
+@dataclass(frozen=True)
 class ClassView:
     """The components of a class.
 
-    Attributes:
-        code: Code of the opened class, stored on the server only.
-        held: Version of the board on the page, filled by `HELD`.
-        kept: Code of the joined class, which `REMEMBER` stores in the browser.
-        box: The column with all components.
-        about: Name of the class, and the visitor's role or the terms of joining.
-        buttons: Buttons that join, show, hide, leave and end the class, by these names.
-        board: The column with the counts and figures.
-        counts: Numbers of students and studies.
-        figures: Curves and differences.
-        timer: Polls the board while it is shown.
+    `code` is that of the opened class, stored on the server only. `held` is the version of the board on the page,
+    filled by `HELD`. `kept` is the code of the joined class, which `REMEMBER` stores in the browser. `about` shows the
+    visitor's role or the terms of joining. `timer` polls the board while it is shown.
     """
 
     code: gr.State
@@ -96,12 +201,7 @@ def build(lab: Lab, key: gr.Textbox) -> None:
     @reports_errors
     def open_class(key: str, code: str) -> list[Any]:
         if looks.wait(asked_from.get()):
-            raise TooManyCalls(
-                say(
-                    "Too many classes were opened from your network address within a minute: wait a moment, then try "
-                    "again."
-                )
-            )
+            raise TooManyCalls(say(TOO_MANY_OPENED))
         try:
             if not lab.limits.sharing:
                 raise RecordError(say(NOT_HERE))
@@ -177,32 +277,28 @@ def _about_html(head: str, words: str) -> str:
 def _connect_buttons(view: ClassView, key: gr.Textbox) -> dict[str, Any]:
     """Connect the buttons, and return their click events by name."""
 
-    @reports_errors
-    def join(key: str, code: str) -> list[Any]:
-        join_class(code, require_key(key))
-        return _opened(find_class(code), key)
+    def opened_after(action: Callable[[str, str], Any], shows: bool | None = None) -> Callable[..., list[Any]]:
+        def handle(key: str, code: str) -> list[Any]:
+            action(code, require_key(key))
+            return _opened(find_class(code), key, shows=shows)
 
-    @reports_errors
-    def leave(key: str, code: str) -> list[Any]:
-        leave_class(code, require_key(key))
-        return _opened(find_class(code), key)
+        return handle
 
-    @reports_errors
-    def show(key: str, code: str) -> list[Any]:
-        return _opened(find_class(code), require_key(key), shows=True)
-
-    @reports_errors
-    def hide(key: str, code: str) -> list[Any]:
-        return _opened(find_class(code), require_key(key), shows=False)
-
-    @reports_errors
     def end(key: str, code: str) -> list[Any]:
         end_class(code, require_key(key))
         return _closed(view, say("The class has ended; everyone keeps their own studies."))
 
+    handlers = {
+        "join": opened_after(join_class),
+        "leave": opened_after(leave_class),
+        "show": opened_after(lambda code, key: None, shows=True),
+        "hide": opened_after(lambda code, key: None, shows=False),
+        "end": end,
+    }
     clicked = {}
-    for name, action in {"join": join, "leave": leave, "show": show, "hide": hide, "end": end}.items():
-        clicked[name] = view.buttons[name].click(action, [key, view.code], view.shown(), **QUIET)
+    for name, handler in handlers.items():
+        handler.__name__ = name  # Gradio derives endpoint names from this name
+        clicked[name] = view.buttons[name].click(reports_errors(handler), [key, view.code], view.shown(), **QUIET)
         clicked[name].success(None, view.kept, None, js=REMEMBER)
     return clicked
 
@@ -237,9 +333,7 @@ def _news(board: Board, before: Board | None) -> list[Figure]:
 
 
 def _figures(board: Board) -> list[Figure]:
-    return [
-        one | {"tag": str(board.version)} for one in (class_curves(board.studies), class_differences(board.studies))
-    ]
+    return [drawn(board.studies) | {"tag": str(board.version)} for drawn in (class_curves, class_differences)]
 
 
 def _counts_html(board: Board) -> str:

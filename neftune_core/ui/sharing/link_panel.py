@@ -11,7 +11,7 @@ from neftune_core.language import later, say
 from neftune_core.studies.records.record import asked_from
 from neftune_core.studies.sharing.classes import LIFETIME_DAYS, make_class
 from neftune_core.studies.sharing.shares import share, shared_link, withdraw
-from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.plot import scripted
 from neftune_core.ui.parts.strip import code_of
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
@@ -49,13 +49,7 @@ def build(lab: Lab, key: gr.Textbox) -> None:
         lab: The state shared by all visitors.
         key: Component with the visitor's key.
     """
-    panel = gr.HTML(
-        None,
-        html_template=_panel_html(),
-        js_on_load=part("link-code"),
-        apply_default_css=False,
-        elem_id="lab-link-code",
-    )
+    panel = scripted("link-code", _panel_html(), elem_id="lab-link-code")
     classes = Window(CLASSES_AN_HOUR, HOUR)
 
     @reports_errors
@@ -89,7 +83,8 @@ def content(lab: Lab, classes: Window, key: str, link: str, job: str, action: st
     if action == "class":
         return _new_class(link, require_key(key), classes)
     if action == "share":
-        return _shared(link, share(job, require_key(key)))
+        shared = f"{link.partition('?')[0]}?shared={share(job, require_key(key))}"
+        return {**code_of(shared), "about": say(OPENS_STUDY), "offers": ["withdraw"], "copied": True}
     if action == "withdraw":
         withdraw(job, require_key(key))
     is_known = lab.limits.sharing and bool(key)
@@ -97,11 +92,6 @@ def content(lab: Lab, classes: Window, key: str, link: str, job: str, action: st
     found = {"share": mine is not None, "withdraw": bool(mine), "class": is_known}
     about = say(WITHDRAWN if action == "withdraw" else OPENS_SETTINGS)
     return {**code_of(link), "about": about, "offers": [name for name, offered in found.items() if offered]}
-
-
-def _shared(page: str, token: str) -> dict[str, Any]:
-    link = f"{page.partition('?')[0]}?shared={token}"
-    return {**code_of(link), "about": say(OPENS_STUDY), "offers": ["withdraw"], "copied": True}
 
 
 def _new_class(page: str, owner: str, counted: Window) -> dict[str, Any]:

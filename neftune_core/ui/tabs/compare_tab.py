@@ -33,15 +33,25 @@ from neftune_core.studies.trained.comparison_session import (
     typed_prompts,
 )
 from neftune_core.studies.trained.expected_answers import expected
-from neftune_core.ui.parts.answers import answers_box, as_pieces, session_html, stored_answers
+from neftune_core.ui.parts.answers import as_pieces, session_html, stored_answers
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.model_panel import bundled_hint
-from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.plot import scripted
 from neftune_core.ui.parts.recorded_study import RecordedStudy
 from neftune_core.ui.parts.state_fields import State, read
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.wiring import HIDDEN, QUIET, events, key_of_tab, reports_errors, saves_text, visibility
+from neftune_core.ui.parts.wiring import (
+    HIDDEN,
+    LATEST,
+    QUIET,
+    events,
+    key_of_tab,
+    reports_errors,
+    saves_text,
+    shown_among,
+    visibility,
+)
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.study_text import study_text, when
 from neftune_core.ui.tabs.train_tab import TrainTab
@@ -67,11 +77,6 @@ THEN = later(
 )
 
 
-def _more_html() -> str:
-    return f"""<button type="button" class="lab-unfold" aria-expanded="false" aria-controls="compare-more">
-{say("System prompt, length, sampling")}</button>"""
-
-
 @dataclass(frozen=True)
 class CompareTab:
     """The components of the tab.
@@ -79,17 +84,13 @@ class CompareTab:
     Attributes:
         record, seed, columns: Study, its seed (hidden if there is only one), and the arms to compare, from any study.
         source, prompts, rows: Kind of prompts, typed prompts (one per line), and number of held-out rows.
-        form: Decoding settings.
         blind, judged: Whether two names are hidden, and the columns concerned.
-        ask, stop: Buttons that start and stop answering.
         marks: Column with which the others are compared to mark differing words.
         answers, tally: Answers, and the votes counted so far.
         after: Rows that are shown once the answers are complete.
         turn, go_on: Next message to all columns, and the button that sends it.
         reveal: Button that ends a blind comparison.
-        exports: Buttons that save the answers, by file format.
-        view, inside: Choice of the view, and the column reserved for `compare_inside`.
-        session: The current comparison.
+        inside: Column reserved for `compare_inside`.
     """
 
     record: gr.Dropdown
@@ -144,25 +145,21 @@ def build(
             inside = gr.Column(elem_id="compare-inside")
     tab = CompareTab(**questions, **answers, view=view, inside=inside, session=gr.State(ComparisonSession()))
     _connect_choice(train, key, strip.kept, tab, place)
-    _connect_prompts(tab)
+    of_kinds = {TYPED: tab.prompts, HELD_OUT: tab.rows}
+    tab.source.change(shown_among([*of_kinds]), tab.source, [*of_kinds.values()], **QUIET)
     _connect_answers(lab, key, tab)
     _connect_votes(key, tab)
-    _connect_exports(tab)
+    for kind, button in tab.exports.items():
+        saves_text(button, _exporter(kind), tab.session)
     return tab
 
 
 def _build_questions(models: Collection[str] | None) -> dict[str, Any]:
-    record = gr.Dropdown(
-        [], label=say("Study"), info=say("One of your studies with trained arms."), elem_id="compare-record"
-    )
+    info = say("One of your studies with trained arms.")
+    record = gr.Dropdown([], label=say("Study"), info=info, elem_id="compare-record")
     seed = gr.Dropdown([], label=say("Seed"), visible=False, elem_id="compare-seed")
-    columns = gr.Dropdown(
-        [],
-        label=say("Columns"),
-        info=say("Arms of any of your studies, shown in addition to the base model."),
-        multiselect=True,
-        elem_id="compare-arms",
-    )
+    info = say("Arms of any of your studies, shown in addition to the base model.")
+    columns = gr.Dropdown([], label=say("Columns"), info=info, multiselect=True, elem_id="compare-arms")
     source = gr.Radio([(say(words), name) for name, words in SOURCES.items()], value=TYPED, label=say("Prompts"),
                       elem_id="compare-source")  # fmt: skip
     prompts = gr.Textbox(
@@ -171,7 +168,8 @@ def _build_questions(models: Collection[str] | None) -> dict[str, Any]:
     )  # fmt: skip
     rows = gr.Slider(1, MOST_ROWS, 3, step=1, label=say("Number of rows"), visible=False, elem_id="compare-rows")
     bundled_hint(models)
-    gr.HTML(html_template=_more_html(), js_on_load=part("unfold"), apply_default_css=False)
+    unfold = '<button type="button" class="lab-unfold" aria-expanded="false" aria-controls="compare-more">'
+    scripted("unfold", f"{unfold}\n{say('System prompt, length, sampling')}</button>")
     with gr.Column(elem_id="compare-more"):
         form = Form(DecodingSettings, names=FORM, prefix="compare")
     blind = gr.Checkbox(label=say("Blind: hide the names of two columns"), elem_id="compare-blind")
@@ -193,7 +191,8 @@ def _build_answers(shown: RecordedStudy | None) -> dict[str, Any]:
         elem_id="compare-marks",
     )  # fmt: skip
     first = shown.notice(say(THEN)) + shown.answers if shown else quiet(say(EMPTY))
-    answers = answers_box(first, elem_id="compare-answers")
+    # Updated in place, so that selected text stays selected.
+    answers = scripted("answers", "<div></div>", first, "compare-answers")
     tally = gr.HTML(elem_id="compare-tally", apply_default_css=False)
     with gr.Row(visible=False, elem_id="compare-saying") as turn_row:
         turn = gr.Textbox(
@@ -249,8 +248,8 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, kept: gr.Textbox, tab: Com
     place.select(None, key, opened, js="(key) => key")
     gr.on([events(opened).change, train.finished.change], choices, [key, train.finished, kept], filled, **QUIET)
     train.asked.change(choices, [key, train.asked, kept], filled, **QUIET)
-    tab.record.input(choose, [key, tab.record], filled[1:], trigger_mode="always_last", **QUIET)
-    tab.seed.input(choose_seed, [key, tab.record, tab.seed], chosen, trigger_mode="always_last", **QUIET)
+    tab.record.input(choose, [key, tab.record], filled[1:], **LATEST)
+    tab.seed.input(choose_seed, [key, tab.record, tab.seed], chosen, **LATEST)
 
     @reports_errors
     def judge(key: str, blind: bool, columns: list[str]) -> Any:
@@ -285,13 +284,6 @@ def _of_seed(record: Record, seed: int, every: Sequence[Record]) -> list[Any]:
     columns = gr.update(choices=choices, value=mine)
     hidden = gr.update(visible=False)
     return [columns, stored_answers(record, seed), hidden, hidden, hidden, ""]
-
-
-def _connect_prompts(tab: CompareTab) -> None:
-    def show(source: str) -> list[Any]:
-        return [gr.update(visible=source == TYPED), gr.update(visible=source == HELD_OUT)]
-
-    tab.source.change(show, tab.source, [tab.prompts, tab.rows], **QUIET)
 
 
 def _labelled(columns: Sequence[str]) -> list[tuple[str, str]]:
@@ -346,21 +338,17 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
     given_next = [key, tab.session, tab.turn, *tab.form.components]
     running: list[Any] = []
     for button, handler, given in ((tab.ask, answer, given_first), (tab.go_on, go_on, given_next)):
-        button.click(_visible(True), None, tab.stop, **QUIET)
+        button.click(lambda: visibility(True), None, tab.stop, **QUIET)
         asking = button.click(handler, given, outputs, **{**QUIET, "concurrency_limit": 2, **lab.attending})
-        asking.then(_visible(False), None, tab.stop, **QUIET)
+        asking.then(lambda: visibility(False), None, tab.stop, **QUIET)
         running.append(asking)
-    tab.stop.click(_visible(False), None, tab.stop, cancels=running, **QUIET)
-    marked, given = reports_errors(_comparison_html), [tab.session, tab.marks]
-    tab.marks.input(marked, given, tab.answers, trigger_mode="always_last", **QUIET)
+    tab.stop.click(lambda: visibility(False), None, tab.stop, cancels=running, **QUIET)
 
+    @reports_errors
+    def mark(session: ComparisonSession, marks: str) -> str:
+        return session_html(session, "" if marks == NOTHING else marks)
 
-def _visible(visible: bool) -> Any:
-    return lambda: visibility(visible)
-
-
-def _comparison_html(session: ComparisonSession, marks: str) -> str:
-    return session_html(session, "" if marks == NOTHING else marks)
+    tab.marks.input(mark, [tab.session, tab.marks], tab.answers, **LATEST)
 
 
 def _connect_votes(key: gr.Textbox, tab: CompareTab) -> None:
@@ -387,13 +375,5 @@ def _connect_votes(key: gr.Textbox, tab: CompareTab) -> None:
     tab.reveal.click(reveal, [key, tab.session], outputs, **QUIET)
 
 
-def _connect_exports(tab: CompareTab) -> None:
-    for kind, button in tab.exports.items():
-        saves_text(button, _exporter(kind), tab.session)
-
-
 def _exporter(kind: str) -> Callable[[ComparisonSession], dict[str, str]]:
-    def export(session: ComparisonSession) -> dict[str, str]:
-        return {"name": f"answers.{kind}", "text": export_text(session, kind)}
-
-    return export
+    return lambda session: {"name": f"answers.{kind}", "text": export_text(session, kind)}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -21,24 +21,16 @@ from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.model_panel import bundled_hint
 from neftune_core.ui.parts.plot import live_figure, part
 from neftune_core.ui.parts.strip import Strip
-from neftune_core.ui.parts.wiring import LATEST, QUIET, events, reports_errors
+from neftune_core.ui.parts.wiring import LATEST, QUIET, events, reports_errors, shown_among
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs.views import data_views
 
 FILE_TYPES = [*EXTENSIONS, *PACKINGS]
 PARTS_FROM = 8  # index of the first column dropdown in `_Inputs.components`
+FORM_FROM = PARTS_FROM + data_views.PARTS_SHOWN  # index of the first component of the form
 FORM = ("rows", "held_out_share", "maximum_length")
 MORE = ("too_long", "trained_turns", "system", "split_seed")
 SOURCES = {"starter": later("Starter set"), "file": later("Your file"), "hub": later("Hub data set")}
-
-
-@dataclass(frozen=True)
-class ReadHandler:
-    """The handler that reads the data again, with its input and output components."""
-
-    handler: Callable[..., Any]
-    inputs: list[Any]
-    outputs: list[Any]
 
 
 @dataclass(frozen=True)
@@ -50,8 +42,8 @@ class DataTab:
         source, starter: Choice of the kind of source, and of the starter set.
         effect, use_effect: Recorded effect of noise on the starter set, and the button that sets up the recorded study.
         place: The tab itself.
-        reread: Handler that reads the data again.
-        reader: All handlers that read the data.
+        model: State with the model settings.
+        reader: The handlers that read the data.
     """
 
     settings: gr.State
@@ -60,13 +52,18 @@ class DataTab:
     effect: gr.HTML
     use_effect: gr.Button
     place: gr.Tab
-    reread: ReadHandler
+    model: gr.State
     reader: _Reader
+
+    def read_after(self, event: Any) -> None:
+        """Read the data again after an event."""
+        handler = reports_errors(self.reader.refresh)
+        event.then(handler, self.reader.asked(self.model), self.reader.filled(), **QUIET)
 
     def restored_components(self) -> list[Any]:
         """Return the components that `restored` updates."""
         inputs = self.reader.inputs
-        return [*self.reader.filled(), *inputs.chosen(), inputs.hub.box]
+        return [*self.reader.filled(), *inputs.chosen(), inputs.hub]
 
     def restored(self, settings: DataSettings, model: ModelSettings) -> list[Any]:
         """Return the updates that apply data settings and show their rows.
@@ -86,22 +83,15 @@ class DataTab:
 
 
 @dataclass(frozen=True)
-class _Hub:
-    box: gr.Column
-    name: gr.Dropdown
-    configuration: gr.Textbox
-    split: gr.Textbox
-    fetch: gr.Button
-
-
-@dataclass(frozen=True)
 class _Inputs:
     source: gr.Radio
     starter: gr.Dropdown
     effect: gr.HTML
     use_effect: gr.Button
     file: gr.File
-    hub: _Hub
+    hub: gr.Column
+    hub_parts: list[Any]
+    fetch: gr.Button
     problem: gr.HTML
     held_out_file: gr.File
     form: Form[DataSettings]
@@ -111,13 +101,12 @@ class _Inputs:
 
     def components(self) -> list[Any]:
         """Return all components in the order in which `_InputValues.of` expects their values."""
-        named = self.chosen()[:PARTS_FROM]
-        return [*named, *self.parts, *self.form.components]
+        return [*self.chosen()[:PARTS_FROM], *self.parts, *self.form.components]
 
     def chosen(self) -> list[Any]:
         """Return all components except the column dropdowns, whose choices depend on the data."""
-        hub = [self.hub.name, self.hub.configuration, self.hub.split]
-        return [self.source, self.starter, self.file, *hub, self.held_out_file, self.layout, *self.form.components]
+        sources = [self.source, self.starter, self.file, *self.hub_parts]
+        return [*sources, self.held_out_file, self.layout, *self.form.components]
 
     def shown(self, settings: DataSettings) -> list[Any]:
         """Return updates of `chosen()` for `settings`; the inputs of other sources keep their values."""
@@ -153,10 +142,7 @@ class _InputValues:
     @classmethod
     def of(cls, values: Sequence[Any]) -> _InputValues:
         source, starter, file, hub, configuration, split, held_out, layout = values[:PARTS_FROM]
-        parts, form = (
-            values[PARTS_FROM : PARTS_FROM + data_views.PARTS_SHOWN],
-            values[PARTS_FROM + data_views.PARTS_SHOWN :],
-        )
+        parts, form = values[PARTS_FROM:FORM_FROM], values[FORM_FROM:]
         hub, configuration, split = (str(text or "").strip() for text in (hub, configuration, split))
         return cls(source, starter, file, hub, configuration, split or "train", held_out, layout or "", parts, form)
 
@@ -174,8 +160,7 @@ class _InputValues:
         return {part: "" if column == data_views.NOT_USED else column for part, column in parts if column}
 
 
-@dataclass(frozen=True)
-class _Outputs:
+class _Outputs(NamedTuple):
     settings: gr.State
     shown: gr.State
     words: gr.HTML
@@ -184,10 +169,6 @@ class _Outputs:
     row: gr.Slider
     rendered: gr.HTML
     problem: gr.HTML
-
-    def components(self) -> list[Any]:
-        found = [self.settings, self.shown, self.words, self.report, self.lengths, self.row, self.rendered]
-        return [*found, self.problem]
 
 
 def build(lab: Lab, strip: Strip, place: gr.Tab) -> DataTab:
@@ -215,18 +196,13 @@ def build(lab: Lab, strip: Strip, place: gr.Tab) -> DataTab:
     reader = _Reader(lab, inputs, outputs)
     _connect_read(strip, place, reader)
     _connect_row(lab, strip, outputs)
-    reread = ReadHandler(reports_errors(reader.refresh), reader.asked(strip), reader.filled())
-    effect = inputs.effect, inputs.use_effect
-    return DataTab(settings, inputs.source, inputs.starter, *effect, place, reread, reader)
+    chosen = inputs.source, inputs.starter, inputs.effect, inputs.use_effect
+    return DataTab(settings, *chosen, place, strip.model, reader)
 
 
 def _inputs() -> _Inputs:
-    source = gr.Radio(
-        [(say(words), name) for name, words in SOURCES.items()],
-        value="starter",
-        label=say("Source of the instructions"),
-        elem_id="data-source",
-    )
+    sources = [(say(words), name) for name, words in SOURCES.items()]
+    source = gr.Radio(sources, value="starter", label=say("Source of the instructions"), elem_id="data-source")
     starter = gr.Dropdown(
         [(_starter_text(name, found.words), name) for name, found in STARTERS.items()],
         value=EXAMPLE.data.source.removeprefix("starter:"),
@@ -239,7 +215,7 @@ def _inputs() -> _Inputs:
     file = gr.File(
         label=say("JSONL, JSON, CSV or Parquet"), file_types=FILE_TYPES, visible=False, elem_id="data-file", height=130
     )
-    hub = _hub()
+    hub, *hub_inputs, fetch = _hub()
     problem = gr.HTML(elem_id="data-problem", apply_default_css=False, js_on_load=part("data-problem"))
     form = Form(DataSettings, names=(*FORM, *MORE), prefix="data", changes={name: {"render": False} for name in MORE})
     with gr.Accordion(say("Columns, held-out file and more"), open=False, elem_id="data-by-hand") as by_hand:
@@ -250,29 +226,21 @@ def _inputs() -> _Inputs:
             info=say("Choose a layout to assign the columns by hand."),
             elem_id="data-layout",
         )
+        none = data_views.NOT_USED
         parts = [
             gr.Dropdown(
-                [(say(data_views.NOT_USED), data_views.NOT_USED)],
-                value=data_views.NOT_USED,
-                label=say("Column"),
-                visible=False,
-                elem_id=f"data-part-{place}",
+                [(say(none), none)], value=none, label=say("Column"), visible=False, elem_id=f"data-part-{place}"
             )
             for place in range(data_views.PARTS_SHOWN)
         ]
-        held_out_file = gr.File(
-            label=say("Separate held-out file, instead of a share of the rows"),
-            file_types=FILE_TYPES,
-            elem_id="data-held-out",
-            height=130,
-        )
+        words = say("Separate held-out file, instead of a share of the rows")
+        held_out_file = gr.File(label=words, file_types=FILE_TYPES, elem_id="data-held-out", height=130)
         for name in MORE:
             form.by_name[name].render()
-    boxes = {"starter": starter, "file": file, "hub": hub.box}
-    source.input(
-        lambda chosen: [gr.update(visible=name == chosen) for name in boxes], source, list(boxes.values()), **LATEST
-    )
-    return _Inputs(source, starter, effect, use_effect, file, hub, problem, held_out_file, form, by_hand, layout, parts)
+    boxes = {"starter": starter, "file": file, "hub": hub}
+    source.input(shown_among([*boxes]), source, [*boxes.values()], **LATEST)
+    given = source, starter, effect, use_effect, file, hub, hub_inputs, fetch
+    return _Inputs(*given, problem, held_out_file, form, by_hand, layout, parts)
 
 
 def _starter_text(name: str, words: str) -> str:
@@ -281,7 +249,8 @@ def _starter_text(name: str, words: str) -> str:
     return say(": ").join((named, said[:1].lower() + said[1:]))
 
 
-def _hub() -> _Hub:
+def _hub() -> tuple[Any, ...]:
+    """Build the column of the hub: its inputs (data set, configuration and split), and the button that fetches."""
     with gr.Column(visible=False) as box:
         name = gr.Dropdown(
             [(f"{name} ({found.licence})", name) for name, found in HUB_SETS.items()],
@@ -294,7 +263,7 @@ def _hub() -> _Hub:
         configuration = gr.Textbox(label=say("Configuration"), info=say("Needed if there are several configurations."))
         split = gr.Textbox("train", label=say("Split"), info=say("The name of the split on the hub."))
         fetch = gr.Button(say("Fetch the first rows"), elem_id="data-fetch", size="md")
-    return _Hub(box, name, configuration, split, fetch)
+    return box, name, configuration, split, fetch
 
 
 @dataclass(frozen=True)
@@ -309,11 +278,11 @@ class _Reader:
     inputs: _Inputs
     outputs: _Outputs
 
-    def asked(self, strip: Strip) -> list[Any]:
-        return [self.outputs.settings, self.outputs.shown, strip.model, *self.inputs.components()]
+    def asked(self, model: gr.State) -> list[Any]:
+        return [self.outputs.settings, self.outputs.shown, model, *self.inputs.components()]
 
     def filled(self) -> list[Any]:
-        return [*self.outputs.components(), self.inputs.by_hand, *self.inputs.parts]
+        return [*self.outputs, self.inputs.by_hand, *self.inputs.parts]
 
     def refresh(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
         """Read the data when the tab is opened or a setting changes, unless it must be chosen or downloaded first."""
@@ -333,9 +302,7 @@ class _Reader:
 
         If the columns of a chosen layout are not found, the visitor can choose them; no error is shown.
         """
-        fresh = list(values)
-        fresh[PARTS_FROM : PARTS_FROM + data_views.PARTS_SHOWN] = [None] * data_views.PARTS_SHOWN
-        given = _InputValues.of(fresh)
+        given = replace(_InputValues.of(values), parts=())
         return self._read(given, "", model, tells=not given.layout) if given.name else self._unchanged()
 
     def other_column(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
@@ -371,19 +338,14 @@ def _key(settings: DataSettings, model: ModelSettings) -> str:
 
 
 def _connect_read(strip: Strip, place: gr.Tab, reader: _Reader) -> None:
-    inputs, asked, filled = reader.inputs, reader.asked(strip), reader.filled()
+    inputs, asked, filled = reader.inputs, reader.asked(strip.model), reader.filled()
     changed = [
-        place.select,
-        inputs.source.input,
-        inputs.starter.input,
-        inputs.file.upload,
-        inputs.held_out_file.upload,
-        inputs.held_out_file.clear,
-        *(events(found).change for found in inputs.form.components),
-        events(strip.model).change,
+        *(place.select, inputs.source.input, inputs.starter.input, inputs.file.upload),
+        *(inputs.held_out_file.upload, inputs.held_out_file.clear),
+        *(events(found).change for found in (*inputs.form.components, strip.model)),
     ]
-    gr.on(changed, reports_errors(reader.refresh), asked, filled, trigger_mode="always_last", **QUIET)
-    inputs.hub.fetch.click(reports_errors(reader.fetch), asked, filled, **QUIET)
+    gr.on(changed, reports_errors(reader.refresh), asked, filled, **LATEST)
+    inputs.fetch.click(reports_errors(reader.fetch), asked, filled, **QUIET)
     inputs.layout.input(reports_errors(reader.other_layout), asked, filled, **LATEST)
     gr.on([events(found).input for found in inputs.parts], reports_errors(reader.other_column), asked, filled, **LATEST)
 
@@ -394,6 +356,4 @@ def _connect_row(lab: Lab, strip: Strip, outputs: _Outputs) -> None:
         return data_views.rendered_row(*lab.prepared(settings, model), int(place))
 
     # `change` rather than `input`: the page may clamp the value when the range shrinks.
-    events(outputs.row).change(
-        show_row, [outputs.row, outputs.settings, strip.model], outputs.rendered, trigger_mode="always_last", **QUIET
-    )
+    events(outputs.row).change(show_row, [outputs.row, outputs.settings, strip.model], outputs.rendered, **LATEST)

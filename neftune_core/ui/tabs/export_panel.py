@@ -7,7 +7,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,30 +34,8 @@ FORMS = {
     "script": later("Code: study.toml and a script for transformers and PEFT"),
     "report": later("Report: one HTML file to read, print or send"),
 }
-OF_A_SWEEP = {
-    "report": FORMS["report"],
-    "table": later("Table: every setting with its effects and seeds, as JSON"),
-}
+OF_A_SWEEP = {"report": FORMS["report"], "table": later("Table: every setting with its effects and seeds, as JSON")}
 OF_AN_ARM = ("adapter", "merged")
-
-
-@dataclass(frozen=True)
-class _ExportParts:
-    """The components of the export section; `name`, `public` and `push` are None if visitors cannot sign in."""
-
-    form: gr.Radio
-    arm: gr.Dropdown
-    make: gr.Button
-    file: gr.File
-    name: gr.Textbox | None
-    public: gr.Checkbox | None
-    push: gr.Button | None
-    said: gr.HTML
-
-
-def has_sign_in() -> bool:
-    """Return whether visitors can sign in, which requires a Space that enables OAuth."""
-    return get_space() is not None and bool(os.environ.get("OAUTH_CLIENT_ID"))
 
 
 def build(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, finished: gr.State) -> None:
@@ -80,13 +57,17 @@ def build(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, finished: gr.State) 
         arm = gr.Dropdown([], label=say("Arm"), visible=False, elem_id="take-arm")
         make = gr.Button(say("Create the file"), size="md", elem_id="take-make")
         file = gr.File(label=say("Your file"), interactive=False, visible=False, elem_id="take-file", height=90)
+        # Visitors can sign in on a Space that enables OAuth.
+        account = _account() if get_space() is not None and os.environ.get("OAUTH_CLIENT_ID") else None
         said = gr.HTML(apply_default_css=False, elem_id="take-said")
-        parts = _ExportParts(form, arm, make, file, *_account(), said)
-    _connect_choice(key, record_id, box, parts)
-    _connect_arms(key, record_id, finished, parts)
-    _connect_file(lab, key, record_id, parts)
-    if parts.push is not None:
-        _connect_push(key, record_id, parts)
+    chosen = [key, record_id, form, arm]
+    record_id.change(reports_errors(_offer), chosen[:2], [box, form, arm, file, said], **QUIET)
+    # The choice of arms is updated when it is shown and when a study ends, since the study may have saved more arms.
+    gr.on([form.input, events(finished).change], reports_errors(_arm_choice), chosen, arm, **LATEST)
+    make.click(reports_errors(_maker(lab)), chosen, [file, said], **QUIET, concurrency_limit=1)
+    if account is not None:
+        *settings, push = account
+        events(push).click(reports_errors(_push), [*chosen, *settings], said, **QUIET, concurrency_limit=1)
 
 
 def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
@@ -114,9 +95,8 @@ def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
     return imported
 
 
-def _account() -> tuple[gr.Textbox | None, gr.Checkbox | None, gr.Button | None]:
-    if not has_sign_in():
-        return None, None, None
+def _account() -> tuple[gr.Textbox, gr.Checkbox, gr.Button]:
+    """Build the components of the upload: name of the repository, whether it is public, and the button."""
     gr.LoginButton(size="md", elem_id="take-sign-in")
     name = gr.Textbox(
         "",
@@ -129,22 +109,17 @@ def _account() -> tuple[gr.Textbox | None, gr.Checkbox | None, gr.Button | None]
     return name, public, gr.Button(say("Upload to your account"), size="md", elem_id="take-push")
 
 
-def _connect_choice(key: gr.Textbox, record_id: gr.Textbox, box: gr.Accordion, parts: _ExportParts) -> None:
-    @reports_errors
-    def offer(key: str, record_id: str) -> list[Any]:
-        record = find(record_id, require_key(key)) if record_id else None
-        forms = OF_A_SWEEP if record and record.is_sweep else FORMS
-        arms = _arms(record)
-        return [
-            gr.update(visible=record is not None),
-            gr.update(choices=[(say(words), name) for name, words in forms.items()], value=next(iter(forms))),
-            gr.update(choices=_listed(arms), value=next(iter(arms), None), visible=False),
-            gr.update(value=None, visible=False),
-            "",
-        ]
-
-    shown = [box, parts.form, parts.arm, parts.file, parts.said]
-    record_id.change(offer, [key, record_id], shown, **QUIET)
+def _offer(key: str, record_id: str) -> list[Any]:
+    record = find(record_id, require_key(key)) if record_id else None
+    forms = OF_A_SWEEP if record and record.is_sweep else FORMS
+    arms = _arms(record)
+    return [
+        gr.update(visible=record is not None),
+        gr.update(choices=[(say(words), name) for name, words in forms.items()], value=next(iter(forms))),
+        gr.update(choices=_listed(arms), value=next(iter(arms), None), visible=False),
+        gr.update(value=None, visible=False),
+        "",
+    ]
 
 
 def _arms(record: Record | None) -> dict[str, str]:
@@ -164,44 +139,32 @@ def _listed(arms: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(words, name) for name, words in arms.items()]
 
 
-def _connect_arms(key: gr.Textbox, record_id: gr.Textbox, finished: gr.State, parts: _ExportParts) -> None:
-    """Update the choice of arms when it is shown and when a study ends, since the study may have saved more arms."""
-
-    @reports_errors
-    def look(key: str, record_id: str, form: str, arm: str | None) -> Any:
-        try:
-            arms = _arms(find(record_id, require_key(key)) if record_id else None)
-        except RecordError:  # removed in the meantime
-            arms = {}
-        chosen = arm if arm in arms else next(iter(arms), None)
-        return gr.update(choices=_listed(arms), value=chosen, visible=form in OF_AN_ARM)
-
-    given = [key, record_id, parts.form, parts.arm]
-    changed = [parts.form.input, events(finished).change]
-    gr.on(changed, look, given, parts.arm, **LATEST)
+def _arm_choice(key: str, record_id: str, form: str, arm: str | None) -> Any:
+    try:
+        arms = _arms(find(record_id, require_key(key)) if record_id else None)
+    except RecordError:  # removed in the meantime
+        arms = {}
+    chosen = arm if arm in arms else next(iter(arms), None)
+    return gr.update(choices=_listed(arms), value=chosen, visible=form in OF_AN_ARM)
 
 
-def _connect_file(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, parts: _ExportParts) -> None:
-    @reports_errors
+def _maker(lab: Lab) -> Callable[..., list[Any]]:
     def make(key: str, record_id: str, form: str, arm: str | None) -> list[Any]:
         record = find(record_id, require_key(key))
         named = chosen_arm(arm) if form in OF_AN_ARM else ()
-        folder = output_folder("take", key, record.id, form, *map(str, named))
-        with upload_quota(lab.limits).reserved(asked_from.get(), folder_bytes(record.folder)):
+        folder, quota = output_folder("take", key, record.id, form, *map(str, named)), upload_quota(lab.limits)
+        with quota.reserved(asked_from.get(), folder_bytes(record.folder)):
             try:
                 made = _write_file(lab, record, form, arm, folder)
             except BaseException:
                 with contextlib.suppress(OSError):  # fails if the folder has an earlier file, which is kept
                     folder.rmdir()
                 raise
-        upload_quota(lab.limits).keep(asked_from.get(), made)
-        return [
-            gr.update(value=str(made), visible=True),
-            quiet(say("The file is ready and stays available for a day.")),
-        ]
+        quota.keep(asked_from.get(), made)
+        ready = quiet(say("The file is ready and stays available for a day."))
+        return [gr.update(value=str(made), visible=True), ready]
 
-    given = [key, record_id, parts.form, parts.arm]
-    parts.make.click(make, given, [parts.file, parts.said], **QUIET, concurrency_limit=1)
+    return make
 
 
 def _write_file(lab: Lab, record: Record, form: str, arm: str | None, folder: Path) -> Path:
@@ -241,30 +204,19 @@ def _with_arm(record: Record, form: str, arm: str | None, use: Callable[[Path, s
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _connect_push(key: gr.Textbox, record_id: gr.Textbox, parts: _ExportParts) -> None:
-    """Connect the upload. Call this only if visitors can sign in: Gradio would otherwise use the host's account."""
+def _push(
+    key: str, record_id: str, form: str, arm: str | None, name: str, public: bool, token: gr.OAuthToken | None
+) -> str:
+    """Upload an arm. Connect this only if visitors can sign in: Gradio would otherwise use the host's account."""
     from neftune_core.space.account import push_model
 
-    @reports_errors
-    def push(
-        key: str,
-        record_id: str,
-        form: str,
-        arm: str | None,
-        name: str,
-        public: bool,
-        token: gr.OAuthToken | None,
-    ) -> str:
-        if token is None:
-            raise NotAvailable(say("Sign in first with the button above: the upload goes to your own account."))
-        if form not in OF_AN_ARM:
-            raise InvalidSetting(say("Only models can be uploaded: choose the adapter or the whole model of one arm."))
-        record = find(record_id, require_key(key))
-        repository = name.strip() or f"neftune-{record.id}"
-        address = _with_arm(
-            record, form, arm, lambda model, _: push_model(model, repository, token=token.token, private=not public)
-        )
-        return quiet(say("Uploaded to {address}.", address=address))
-
-    given = [key, record_id, parts.form, parts.arm, parts.name, parts.public]
-    events(parts.push).click(push, given, parts.said, **QUIET, concurrency_limit=1)  # type: ignore[arg-type]
+    if token is None:
+        raise NotAvailable(say("Sign in first with the button above: the upload goes to your own account."))
+    if form not in OF_AN_ARM:
+        raise InvalidSetting(say("Only models can be uploaded: choose the adapter or the whole model of one arm."))
+    record = find(record_id, require_key(key))
+    repository = name.strip() or f"neftune-{record.id}"
+    address = _with_arm(
+        record, form, arm, lambda model, _: push_model(model, repository, token=token.token, private=not public)
+    )
+    return quiet(say("Uploaded to {address}.", address=address))

@@ -11,7 +11,7 @@ import gradio as gr
 from neftune_core.language import later, say
 from neftune_core.lessons.files import Lesson, lesson_file, lessons
 from neftune_core.ui.parts.markup import quiet
-from neftune_core.ui.parts.plot import CORNERS, live_figure, part
+from neftune_core.ui.parts.plot import CORNERS, live_figure, part, scripted
 from neftune_core.ui.parts.recorded_study import RecordedStudy
 from neftune_core.ui.parts.wiring import QUIET
 from neftune_core.ui.tabs import learn_faults
@@ -62,10 +62,6 @@ def stage_html() -> str:
 </section>"""
 
 
-def _list_html() -> str:
-    return f'<nav class="lab-lessons" aria-label="{say("Lessons")}"><h2>{say("Lessons")}</h2><ol></ol></nav>'
-
-
 def _dock_html() -> str:
     busy = say(
         "Other studies are running. Until yours starts, you can look at recorded results: a study in lesson 4, and "
@@ -87,17 +83,10 @@ def _next_html(hidden: str = "") -> str:
 
 @dataclass(frozen=True)
 class LearnTab:
-    """The parts that are connected once the other tabs exist.
-
-    Attributes:
-        lessons: The lessons.
-        buttons: The button of each lesson that sets up the page, in the order of `lessons`.
-        faults: Panel of the lesson on faults.
-    """
+    """The lessons, and the button of each one that sets up the page, which are connected once the other tabs exist."""
 
     lessons: tuple[Lesson, ...]
     buttons: tuple[gr.Button, ...]
-    faults: learn_faults.FaultPanel
 
 
 def build(shown: RecordedStudy | None, time: str = "") -> LearnTab:
@@ -112,27 +101,28 @@ def build(shown: RecordedStudy | None, time: str = "") -> LearnTab:
     """
     with gr.Column(elem_id="learn-home"):
         if shown is not None:
-            _part(stage_html(), "recorded", "learn-stage", shown.stage)
+            scripted("recorded", stage_html(), shown.stage, "learn-stage")
         with gr.Row(elem_id="learn-next"):
             noise = gr.Button(say("Change the noise yourself"), variant="primary", size="md", elem_id="learn-to-noise")
             train = gr.Button(say("Set up your own study"), size="md", elem_id="learn-to-train")
             about = {"model": shown.model, "data": shown.data} if shown is not None else {}
-            _part('<p class="lab-quiet"></p>', "next-study", "learn-next-study", about)
+            scripted("next-study", '<p class="lab-quiet"></p>', about, "learn-next-study")
             if time:
                 gr.HTML(quiet(time), apply_default_css=False, elem_id="learn-time")
-        _part(_list_html(), "lessons", "learn-lessons", [_entry(lesson) for lesson in lessons()])
+        listed = f'<nav class="lab-lessons" aria-label="{say("Lessons")}"><h2>{say("Lessons")}</h2><ol></ol></nav>'
+        scripted("lessons", listed, [_entry(lesson) for lesson in lessons()], "learn-lessons")
         if shown is not None:
             _evidence(shown)
         gr.Markdown(
             lesson_file("intro.md").read_text(encoding="utf-8"), elem_id="learn-text", latex_delimiters=FORMULAS
         )
-    buttons, faults = [], None
+    buttons = []
     for lesson in lessons():
         with gr.Column(elem_id=f"lesson-{lesson.number}", elem_classes=["lab-lesson"]):
             gr.HTML(_heading(lesson), apply_default_css=False, elem_classes=["lab-lesson-head"])
             gr.Markdown(lesson.text, latex_delimiters=FORMULAS, elem_classes=["lab-lesson-text"])
             if lesson.faults:
-                faults = learn_faults.build()
+                learn_faults.build()
             words = say("Set up the page and open {tab}", tab=say(lesson.tab)) if lesson.preset else say("Begin")
             buttons.append(
                 gr.Button(words, variant="primary", size="md", visible=bool(lesson.preset), elem_classes=["lab-begin"])
@@ -140,13 +130,12 @@ def build(shown: RecordedStudy | None, time: str = "") -> LearnTab:
             gr.HTML(_tasks(lesson) + _end(lesson), apply_default_css=False, elem_classes=["lab-lesson-tasks"])
     noise.click(None, None, None, js="() => Lab.openTab('Noise')", **QUIET)
     train.click(None, None, None, js="() => Lab.openTab('Train')", **QUIET)
-    assert faults is not None, "one lesson shows the faults"
-    return LearnTab(lessons(), tuple(buttons), faults)
+    return LearnTab(lessons(), tuple(buttons))
 
 
 def dock() -> None:
     """Build the task list of the open lesson, above the tabs."""
-    _part(_dock_html(), "lesson-dock", "lesson-dock", [_entry(lesson) for lesson in lessons()])
+    scripted("lesson-dock", _dock_html(), [_entry(lesson) for lesson in lessons()], "lesson-dock")
 
 
 def _evidence(shown: RecordedStudy) -> None:
@@ -159,14 +148,8 @@ def _evidence(shown: RecordedStudy) -> None:
 
 def _entry(lesson: Lesson) -> dict[str, Any]:
     tasks = [{"text": task.text, "when": task.when} for task in lesson.tasks]
-    return {
-        "number": lesson.number,
-        "title": lesson.title,
-        "minutes": lesson.minutes,
-        "tab": lesson.tab,
-        "tasks": tasks,
-        "seen": lesson.seen,
-        "stage": lesson.stage,
+    return {name: getattr(lesson, name) for name in ("number", "title", "minutes", "tab", "seen", "stage")} | {
+        "tasks": tasks
     }
 
 
@@ -194,7 +177,3 @@ def _end(lesson: Lesson) -> str:
         f'<details class="lab-lesson-end"><summary>{words}</summary><p>{html.escape(lesson.seen)}</p></details>'
         f"{_next_html() if lesson.number < len(lessons()) else ''}"
     )
-
-
-def _part(template: str, name: str, elem_id: str, value: Any) -> gr.HTML:
-    return gr.HTML(value, html_template=template, js_on_load=part(name), apply_default_css=False, elem_id=elem_id)

@@ -23,7 +23,7 @@ from neftune_core.sweeps.record import Sweep
 from neftune_core.ui.parts import evidence_view, run_actions
 from neftune_core.ui.parts.answers import answer_columns
 from neftune_core.ui.parts.markup import quiet
-from neftune_core.ui.parts.plot import live_figure, part
+from neftune_core.ui.parts.plot import live_figure, scripted
 from neftune_core.ui.parts.strip import Strip, following
 from neftune_core.ui.parts.study_views import curves_of
 from neftune_core.ui.parts.wiring import LATEST, QUIET, events, key_of_tab, reports_errors
@@ -43,13 +43,6 @@ EMPTY = later(
 EMPTY_FOR_STRANGERS = later(
     "No study yet. Studies started in this browser are listed here; other browsers do not show them."
 )
-
-
-def _list_html(*, has_strangers: bool) -> str:
-    empty = say(EMPTY_FOR_STRANGERS if has_strangers else EMPTY)
-    return (
-        f'<ul class="lab-runs" aria-label="{say("Your studies")}"></ul><p class="lab-quiet lab-runs-empty">{empty}</p>'
-    )
 
 
 @dataclass(frozen=True)
@@ -80,13 +73,11 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
         key: Component with the visitor's key.
         place: The tab itself.
     """
-    runs = gr.HTML(
-        [],
-        html_template=_list_html(has_strangers=lab.has_strangers),
-        js_on_load=part("runs"),
-        apply_default_css=False,
-        elem_id="runs-list",
+    empty = say(EMPTY_FOR_STRANGERS if lab.has_strangers else EMPTY)
+    listed = (
+        f'<ul class="lab-runs" aria-label="{say("Your studies")}"></ul><p class="lab-quiet lab-runs-empty">{empty}</p>'
     )
+    runs = scripted("runs", listed, [], "runs-list")
     opened = _build_record_view()
     _connect_opening(lab, key, runs, opened, [strip.watched, train.seen, strip.watcher])
     changed = [opened.record_id.change, train.finished.change]
@@ -95,12 +86,10 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
     imported = export_panel.build_import(lab, key)
     present = key_of_tab(key, "Runs")
     _connect_list(lab, key, runs, [train.finished, strip.watched, opened.record_id, imported, present], place)
-    _connect_view(lab, key, opened)
     tracker = train.form.tracker
     where = run_actions.ButtonContext(lab, strip, key, opened.record_id, train.asked, train.seen, tracker=tracker)
-    run_actions.connect(
-        opened.actions, where, lambda: ["", "", None, "", "", *[gr.update(visible=False)] * 2], opened.shown()
-    )
+    emptied = ["", "", None, "", "", *[gr.update(visible=False)] * 2]
+    run_actions.connect(opened.actions, where, lambda: emptied, opened.shown())
     _storage(lab, key, [place.select, *(events(found).change for found in (opened.record_id, present, strip.model))])
 
 
@@ -152,22 +141,17 @@ def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _RecordVi
             return [gr.skip()] * len(filled)
         return shown(find(record_id, require_key(key)), view)
 
+    @reports_errors
+    def look_otherwise(key: str, record_id: str, view: str) -> Any:
+        return results_of(lab, find(record_id, require_key(key)), view)[0] if record_id else gr.skip()
+
     filled = [*opened.shown(), *opened.actions.components()]
     # By default Gradio ignores a click while an earlier one is handled; "always_last" would lose the chosen id.
     clicked = runs.click(open_record, [key, opened.view], [*watching, *filled], trigger_mode="multiple", **QUIET)
     clicked.success(None, opened.record_id, None, js="(id) => Lab.setParameter('job', id)")
     watched, seen, _ = watching
-    seen.change(follow, [key, opened.view, watched, opened.record_id], filled, trigger_mode="always_last", **QUIET)
-
-
-def _connect_view(lab: Lab, key: gr.Textbox, opened: _RecordView) -> None:
-    @reports_errors
-    def look_otherwise(key: str, record_id: str, view: str) -> Any:
-        if not record_id:
-            return gr.skip()
-        return results_of(lab, find(record_id, require_key(key)), view)[0]
-
     events(opened.view).change(look_otherwise, [key, opened.record_id, opened.view], opened.curves, **QUIET)
+    seen.change(follow, [key, opened.view, watched, opened.record_id], filled, **LATEST)
 
 
 def results_of(lab: Lab, record: Record, view: str, *, is_own: bool = True) -> tuple[Figure, str]:
@@ -226,25 +210,21 @@ def list_entry(lab: Lab, record: Record) -> dict[str, Any]:
     Returns:
         Id, time, description, arms and state.
     """
-    try:
-        return _readable_entry(lab, record)
-    except Exception as error:
-        return {"id": record.id, "when": record.id, "about": sentence(error), "arms": [], "word": say("Unreadable")}
-
-
-def _readable_entry(lab: Lab, record: Record) -> dict[str, Any]:
     from neftune_core.studies.records.progress import WORDS
 
-    arms, status = record.arms, lab.jobs.status(record)
-    colours = arm_colours(arms)
-    return {
-        "id": record.id,
-        "when": when(record),
-        "about": study_text(record),
-        "arms": [{"name": arm_label(name), "colour": colours[name]} for name in arms],
-        "state": status.state,
-        "word": say(WORDS[status.state]),
-    }
+    try:
+        arms, status = record.arms, lab.jobs.status(record)
+        colours = arm_colours(arms)
+        return {
+            "id": record.id,
+            "when": when(record),
+            "about": study_text(record),
+            "arms": [{"name": arm_label(name), "colour": colours[name]} for name in arms],
+            "state": status.state,
+            "word": say(WORDS[status.state]),
+        }
+    except Exception as error:
+        return {"id": record.id, "when": record.id, "about": sentence(error), "arms": [], "word": say("Unreadable")}
 
 
 def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:

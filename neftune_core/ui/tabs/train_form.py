@@ -15,12 +15,12 @@ from neftune_core.engine.settings import TrainingSettings
 from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
-from neftune_core.settings import Settings, control, controls
+from neftune_core.settings import control, controls
 from neftune_core.studies.settings import EXAMPLE, PRESETS, USUAL_OF_OTHERS, StudySettings, default_training
 from neftune_core.studies.tracking import installed_trackers
 from neftune_core.ui.parts.controls import Form, component
 from neftune_core.ui.parts.markup import quiet
-from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.plot import scripted
 from neftune_core.ui.parts.study_form import METHOD_VALUES, method_boxes
 from neftune_core.ui.parts.wiring import LATEST, QUIET, events, reports_errors
 
@@ -52,13 +52,10 @@ class TrainForm:
     """The components of the form.
 
     Attributes:
-        preset, about: Choice of the preset, and its description.
-        reset: Button that resets the form.
         strengths: Strengths of additional arms.
         together: Value of `set_together`; marks strengths that were set with their unit and need no conversion.
         methods: Values of the other methods, by method.
-        seed, seeds: First seed, and number of seeds.
-        training, measuring: Training settings, and the question with its measurements.
+        measuring: The question with its measurements.
         model_of: Model that the values were last adapted to.
         tracker: Choice of the tracker and its place; empty on a server open to strangers. A tracker sends metrics
             elsewhere, so the choice is neither stored in the browser nor part of a link.
@@ -86,24 +83,6 @@ class TrainForm:
         return [self.strengths, *self.methods.values()]
 
 
-@dataclass(frozen=True)
-class ArmBoxes:
-    """Initial values of the arms and seeds.
-
-    Attributes:
-        strengths: Strengths of additional arms, separated by commas.
-        seed: First seed.
-        seeds: Number of seeds.
-    """
-
-    strengths: str = FIRST_STRENGTHS
-    seed: int = EXAMPLE.seed
-    seeds: int = EXAMPLE.seeds
-
-    def values(self) -> list[Any]:
-        return [self.strengths, *METHOD_VALUES.values(), self.seed, self.seeds]
-
-
 def build(presets: Sequence[str] = tuple(PRESETS), *, with_tracker: bool = False) -> TrainForm:
     """Build the components in the open column.
 
@@ -118,21 +97,14 @@ def build(presets: Sequence[str] = tuple(PRESETS), *, with_tracker: bool = False
         [(say(name), name) for name in (USUAL, *presets)], value=USUAL, label=say("Preset"), elem_id="train-preset"
     )
     explained = gr.HTML(about(USUAL), elem_id="train-preset-about", apply_default_css=False)
-    gr.HTML(
-        html_template='<p class="lab-quiet" role="status" hidden></p>',
-        js_on_load=part("preset-changed"),
-        apply_default_css=False,
-        elem_id="train-preset-changed",
+    note = '<p class="lab-quiet" role="status" hidden></p>'
+    scripted("preset-changed", note, elem_id="train-preset-changed")
+    info = say(
+        "Strengths in addition to the one on the Noise tab, with the same unit and kind; the control is always "
+        "included."
     )
     strengths = gr.Textbox(
-        FIRST_STRENGTHS,
-        label=say("More strengths"),
-        info=say(
-            "Strengths in addition to the one on the Noise tab, with the same unit and kind; the control is always "
-            "included."
-        ),
-        max_length=200,
-        elem_id="train-strengths",
+        FIRST_STRENGTHS, label=say("More strengths"), info=info, max_length=200, elem_id="train-strengths"
     )
     together = gr.Textbox(visible=False, label=say("Strengths set together with their unit"))
     training = _training()
@@ -218,17 +190,12 @@ def connect(form: TrainForm, model: gr.State) -> Any:
     def choose(preset: str, model: ModelSettings) -> list[Any]:
         found = PRESETS.get(preset)
         training = found.training(model) if found else default_training(model)
-        return [about(preset), *training_updates(form, training)]
+        return [about(preset), *form.training.updates(training)]
 
     def reset(model: ModelSettings) -> list[Any]:
         questions = form.measuring.values(MeasuringSettings())
-        return [
-            USUAL,
-            about(USUAL),
-            *ArmBoxes().values(),
-            *training_updates(form, default_training(model)),
-            *questions,
-        ]
+        arms = FIRST_STRENGTHS, *METHOD_VALUES.values(), EXAMPLE.seed, EXAMPLE.seeds
+        return [USUAL, about(USUAL), *arms, *form.training.updates(default_training(model)), *questions]
 
     def follow(model: ModelSettings, fitted: ModelSettings, preset: str, *shown: Any) -> list[Any]:
         """Update the settings that still have the previous model's defaults; keep those that were changed."""
@@ -238,7 +205,7 @@ def connect(form: TrainForm, model: gr.State) -> Any:
         wanted = PRESETS[preset].training(model) if preset in PRESETS else default_training(model)
         followed = [
             new if value in [old[index] for old in before] else gr.skip()
-            for index, (value, new) in enumerate(zip(shown, training_updates(form, wanted), strict=True))
+            for index, (value, new) in enumerate(zip(shown, form.training.updates(wanted), strict=True))
         ]
         return [model, *followed]
 
@@ -252,27 +219,3 @@ def connect(form: TrainForm, model: gr.State) -> Any:
     form.preset.input(reports_errors(choose), chosen, [form.about, *values], **LATEST)
     events(model).change(follow, [model, form.model_of, form.preset, *values], [form.model_of, *values], **QUIET)
     return form.reset.click(reports_errors(reset), model, [form.preset, form.about, *form.components()], **QUIET)
-
-
-def training_updates(form: TrainForm, training: TrainingSettings) -> list[Any]:
-    """Return updates that show training settings.
-
-    Args:
-        form: The components.
-        training: The settings.
-
-    Returns:
-        One update per component.
-    """
-    return _grown(form.training, training)
-
-
-def _grown(form: Form[Any], settings: Settings) -> list[Any]:
-    """Return updates that show settings; a slider's range is extended if the value exceeds it.
-
-    The range is never reduced again: Gradio would refuse a call in progress with a value beyond the new end.
-    """
-    return [
-        gr.update(value=value, maximum=value) if isinstance(found, gr.Slider) and value > found.maximum else value
-        for found, value in zip(form.components, form.values(settings), strict=True)
-    ]

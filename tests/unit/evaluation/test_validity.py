@@ -15,7 +15,7 @@ from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question, Roundi
 from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.evaluation.verdict import CLAIMS, Verdict, verdict
 from neftune_core.export.report import write_report
-from neftune_core.figures import loss_curves
+from neftune_core.figures.curves import loss_curves
 from neftune_core.lessons.facts import held_out_losses
 from neftune_core.settings import Limits
 from neftune_core.studies.judging import verdict_of
@@ -25,7 +25,7 @@ from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.results import mean_results
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui.parts import run_actions
-from neftune_core.ui.parts.verdict_card import verdict_card
+from neftune_core.ui.parts.evidence_view import verdict_card
 from neftune_core.ui.study_text import end_text
 
 PRAISE = ("better", "worse", "difference of", "interval over", "Best epoch")

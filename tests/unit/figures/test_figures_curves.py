@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neftune_core.figures import length_histogram, loss_curves
 from neftune_core.figures.colours import arm_colours
-from neftune_core.figures.curves import AIR, POINTS, downsample
-from neftune_core.figures.lengths import BINS, bin_width
+from neftune_core.figures.curves import AIR, POINTS, downsample, loss_curves
+from neftune_core.figures.lengths import BINS, bin_width, length_histogram
 from neftune_core.noise.settings import NoiseSettings
 
 ARMS = {noise.name: noise for noise in (NoiseSettings(strength=value) for value in (0, 5, 15))}

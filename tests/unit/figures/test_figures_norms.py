@@ -8,9 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from neftune_core.figures import token_norms
 from neftune_core.figures.noise_views import NOISE_VIEWS, adaptive_illustration, view_layouts
-from neftune_core.figures.norms import deviation, token_effects
+from neftune_core.figures.norms import deviation, token_effects, token_norms
 from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS, draw_unit
 from neftune_core.noise.preview import PADDED_LENGTH, Sentence, preview
 from neftune_core.noise.settings import NoiseSettings

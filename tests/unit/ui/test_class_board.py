@@ -11,8 +11,8 @@ from owned_study import owned_study
 from neftune_core.figures.class_overlay import class_curves, class_differences
 from neftune_core.studies.sharing import classes
 from neftune_core.studies.sharing.classes import find_class, join_class, make_class
-from neftune_core.ui.sharing import class_board, class_view
-from neftune_core.ui.sharing.class_board import ClassBoards, class_study
+from neftune_core.ui.sharing import class_view
+from neftune_core.ui.sharing.class_view import ClassBoards, class_study
 
 TEACHER, ANN, BEN = "f0" * 32, "a1" * 32, "b2" * 32
 
@@ -63,9 +63,9 @@ def test_a_board_is_made_at_most_twice_a_second_and_a_study_is_read_once(
     code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     boards, now, read = ClassBoards(), [0.0], []
-    monkeypatch.setattr(class_board.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(class_view.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(
-        class_board, "class_study", lambda number, record: (read.append(record), class_study(number, record))[1]
+        class_view, "class_study", lambda number, record: (read.append(record), class_study(number, record))[1]
     )
     first = boards.of(find_class(code))
     assert len(read) == 2
@@ -79,7 +79,7 @@ def test_a_board_is_made_at_most_twice_a_second_and_a_study_is_read_once(
     now[0] = 1.0
     assert boards.of(find_class(code)).version == second.version
     assert boards.shown(code, first.version) is first
-    monkeypatch.setattr(class_board, "KEPT_BOARDS", 1)
+    boards._shown.most = 1
     now[0] = 2.0
     boards.of(find_class(code))
     assert boards.shown(code, first.version) is None
@@ -87,7 +87,7 @@ def test_a_board_is_made_at_most_twice_a_second_and_a_study_is_read_once(
 
 def test_what_a_class_shows_is_at_most_two_seconds_old() -> None:
     on_the_way = 0.5
-    assert class_board.SECONDS + class_view.SECONDS + on_the_way <= 2.0
+    assert class_view.BOARD_SECONDS + class_view.SECONDS + on_the_way <= 2.0
 
 
 def test_a_damaged_study_leaves_the_others(code: str) -> None:

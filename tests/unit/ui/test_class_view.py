@@ -15,7 +15,7 @@ from neftune_core.settings import Limits
 from neftune_core.studies.records.record import asked_from
 from neftune_core.studies.sharing.classes import find_class, join_class, make_class
 from neftune_core.ui.server.lab import Lab
-from neftune_core.ui.sharing import class_board, class_view
+from neftune_core.ui.sharing import class_view
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # how a sentence is shown where there is no page
 
@@ -85,7 +85,7 @@ def test_a_board_that_was_never_opened_is_not_read_and_one_that_ended_stops(call
 def test_a_page_gets_what_is_new_and_one_that_missed_something_gets_all(
     call: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(class_board, "SECONDS", 0.0)
+    monkeypatch.setattr(class_view, "BOARD_SECONDS", 0.0)
     code = make_class(TEACHER)
     for key in (ANN, BEN):
         join_class(code, key)

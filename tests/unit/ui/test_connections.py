@@ -12,8 +12,9 @@ from own_loop import in_own_loop
 
 from neftune_core.ui.server import connections
 from neftune_core.ui.server.calls import EvictedSessions
-from neftune_core.ui.server.connections import BoundedDict, OpenRequests, Sessions, UnreadAnswers
+from neftune_core.ui.server.connections import OpenRequests, Sessions, UnreadAnswers
 from neftune_core.ui.server.rate_limits import TooManyCalls
+from neftune_core.ui.server.recent import Recent
 
 
 def test_an_address_has_at_most_so_many_requests_open_and_others_are_not_held_up(
@@ -136,12 +137,12 @@ def test_an_address_with_many_sessions_loses_its_own_first() -> None:
 
 
 def test_what_is_kept_of_uploads_is_bounded() -> None:
-    found: BoundedDict[list[int]] = BoundedDict(3, list)
+    found: Recent[list[int]] = Recent(3, list)
     for number in range(5):
         found[str(number)].append(number)
     assert dict(found) == {"2": [2], "3": [3], "4": [4]}
     with pytest.raises(KeyError):
-        BoundedDict[int](3)["x"]
+        Recent[int](3)["x"]
 
 
 def test_the_limit_of_open_files_is_raised_and_never_lowered(monkeypatch: pytest.MonkeyPatch) -> None:

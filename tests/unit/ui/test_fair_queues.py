@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from neftune_core.ui.server.fair_queues import FairQueue, FairQueues
+from neftune_core.ui.server.connections import FairQueue, FairQueues
 
 
 def waiting(*arrivals: str) -> FairQueue:

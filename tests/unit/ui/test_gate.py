@@ -17,8 +17,7 @@ from neftune_core.settings import Limits
 from neftune_core.ui.server import launch
 from neftune_core.ui.server.addresses import Hosts, foreign_target, hosts_of, is_open
 from neftune_core.ui.server.calls import SERVER, SERVER_HEADER, EvictedSessions
-from neftune_core.ui.server.connections import Sessions
-from neftune_core.ui.server.fair_queues import FairQueue
+from neftune_core.ui.server.connections import FairQueue, Sessions
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.server.launch import Serving
 from neftune_core.ui.watching import Studies

@@ -8,74 +8,68 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gradio as gr
 
 from neftune_core.data.settings import DataSettings
-from neftune_core.errors import DataError
+from neftune_core.errors import DataError, InvalidSetting
 from neftune_core.evaluation.settings import AnswerSettings
-from neftune_core.home import home
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.settings import parse
+from neftune_core.settings import Settings, parse
 from neftune_core.studies.records.owners import owner_hash
+from neftune_core.studies.records.record import Record, find
 from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
 from neftune_core.studies.settings import StudySettings
-from neftune_core.sweeps.record import require_single
+from neftune_core.sweeps.record import find_study, require_single
 from neftune_core.ui.parts.study_form import plan_text, require_fit
-from neftune_core.ui.server.api import steering
-from neftune_core.ui.server.api.arguments import (
-    checked_key,
-    checked_table,
-    checked_text,
-    model_of,
-    own_record,
-    own_study,
-    plain,
-    whole_number,
-)
-from neftune_core.ui.server.api.schemas import describe, of_settings, with_settings
-from neftune_core.ui.server.lab import Lab
+from neftune_core.ui.server.api.parameters import describe, of_settings, with_settings
+from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.server.previews import read_sentence
 from neftune_core.ui.server.uploads import asked_as, upload_quota
 
 MOST_EVENTS = 2_000
 LONGEST_TEXT = 2_000
 ROW_CHARACTERS = 4_000
+SHORTEST_KEY = 20
+ENDPOINTS: dict[str, tuple[type[Settings] | None, int | None]] = {
+    "preview_noise": (NoiseSettings, 4),
+    "read_instructions": (DataSettings, 2),
+    "start_study": (None, None),
+    "study_status": (None, 4),
+    "stop_study": (None, 4),
+    "stop_arm": (None, 4),
+    "set_strength": (None, 4),
+    "continue_study": (None, None),
+    "answers": (None, 2),
+    "verdict": (None, 4),
+}
+"""Settings among the parameters of each endpoint, and the number of calls that it handles at once; None for neither."""
 
 
 def build(lab: Lab) -> None:
     """Add the endpoints to the page that is being built."""
     page = gr.context.Context.root_block
     assert page is not None, "the page is open"
-    for handler, settings in (
-        (_preview_noise(), NoiseSettings),
-        (_read_instructions(lab), DataSettings),
-        (_start(lab), None),
-        (_status(lab), None),
-        (_stop(lab), None),
-        (steering.stop_arm(lab), None),
-        (steering.set_strength(lab), None),
-        (steering.continue_study(lab), None),
-        (_answers(lab), None),
-        (_verdict(lab), None),
-    ):
-        made = with_settings(handler, settings) if settings else handler
-        gr.api(made, api_name=handler.__name__, concurrency_limit=LIMITS.get(handler.__name__, 4))
-        names = inspect.signature(made).parameters
-        inputs = dict(zip(names, page.fns[max(page.fns)].inputs, strict=True))
-        describe(inputs, settings, {"settings": of_settings(StudySettings)} if "settings" in names else {})
+    methods = _Endpoints(lab)
+    for name, (settings, at_once) in ENDPOINTS.items():
+        method = getattr(methods, name)
+        handler = with_settings(method, settings) if settings else method
+        gr.api(handler, api_name=name, concurrency_limit=at_once)
+        inputs = dict(zip(inspect.signature(handler).parameters, page.fns[max(page.fns)].inputs, strict=True))
+        describe(inputs, settings, {"settings": of_settings(StudySettings)} if "settings" in inputs else {})
 
 
-LIMITS = {"start_study": None, "continue_study": None, "answers": 2, "read_instructions": 2}
-"""Maximum number of concurrent calls of an endpoint, if it is not the default; None for no limit."""
+class _Endpoints:
+    """The endpoints, as methods with their names; clients see the docstrings of the methods."""
 
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
 
-def _preview_noise() -> Callable[..., Any]:
-    def preview_noise(text: str, model: str = "bundled", draw: int = 0, **values: Any) -> dict[str, Any]:
+    def preview_noise(self, text: str, model: str = "bundled", draw: int = 0, **values: Any) -> dict[str, Any]:
         """Draw noise for every token of a text; return the clean and noised norms, and the angles between the vectors.
 
         Args:
@@ -84,9 +78,211 @@ def _preview_noise() -> Callable[..., Any]:
             draw: Seed of the noise.
         """
         noise = parse(NoiseSettings, values)
-        return _add_noise(checked_text(text, "text", LONGEST_TEXT), model_of(model), whole_number(draw, "draw"), noise)
+        return _add_noise(_text(text, "text", LONGEST_TEXT), _model(model), _whole(draw, "draw"), noise)
 
-    return preview_noise
+    def read_instructions(self, file: dict | None = None, model: str = "bundled", **values: Any) -> dict[str, Any]:
+        """Read instructions; return their layout, the number of rows, the refused rows and the first training row.
+
+        The `source` in the result can be passed to `start_study`.
+
+        Args:
+            file: An uploaded file, which replaces `source`.
+            model: Name of the model that provides the tokenizer.
+        """
+        given = {name: value for name, value in values.items() if value is not None}
+        data = parse(DataSettings, {**given, "source": f"{FILE}{_upload_path(file)}"} if file else given)
+        self._require_own_rows(data)
+        from neftune_core.data.preparing import preview
+
+        prepared, tokenizer = self.lab.prepared(data, _model(model))
+        row = prepared.train[0]
+        return {
+            "source": data.source,
+            "title": prepared.title,
+            "licence": prepared.licence,
+            "layout": prepared.reading.layout,
+            "columns": dict(prepared.reading.columns),
+            "train": len(prepared.train),
+            "held_out": len(prepared.held_out),
+            "cut": prepared.cut,
+            "refused": [str(refusal) for refusal in prepared.refusals[:20]],
+            "first_row": "".join(text for text, _ in preview(row, tokenizer))[:ROW_CHARACTERS],
+            "longest_row_tokens": max(len(found.ids) for found in prepared.train),
+        }
+
+    def start_study(self, settings: dict, key: str) -> dict:
+        """Start a study, which trains a control and other arms on the same batches at the same time.
+
+        Call study_status until is_over is true, then call verdict and answers.
+
+        Args:
+            settings: The settings of study.toml as nested tables; omitted settings keep their defaults.
+            key: A long secret that you choose; anyone who has it can see the study, stop it and read its answers.
+        """
+        owner, study = _key(key), parse(StudySettings, _checked(settings, "settings", Mapping, "a table of settings"))
+        asked_as.set(owner_hash(owner))
+        self._require_own_rows(study.data)
+        plan_text(self.lab, study)  # raises if the study is too long, even while the server is busy
+        require_fit(self.lab, study)
+        record = self.lab.jobs.submit(study, owner)
+        return self._started(record, owner)
+
+    def study_status(self, record: str, key: str, since: int = 0) -> dict:
+        """Return the state of a study and its events from number `since` on.
+
+        Args:
+            record: Id of the study.
+            key: The key with which the study was started.
+            since: Number of the first event to return; pass `next` from the previous result.
+        """
+        found, first = find(_text(record, "record", 100), _key(key)), _whole(since, "since")
+        status, events = self.lab.jobs.status(found), self.lab.log(found).events
+        return {
+            "state": status.state,
+            "is_over": status.is_over,
+            "place": status.place,
+            "step": status.step,
+            "steps": status.steps,
+            "message": status.message,
+            "seconds_left": status.seconds_left,
+            "losses": dict(status.losses),
+            "events": events[first : first + MOST_EVENTS],
+            "next": min(first + MOST_EVENTS, len(events)),
+            "total": len(events),
+        }
+
+    def stop_study(self, record: str, key: str) -> dict:
+        """Stop a study and keep its results up to the last complete step.
+
+        Args:
+            record: Id of the study.
+            key: The key with which the study was started.
+        """
+        found = find(_text(record, "record", 100), _key(key))
+        self.lab.jobs.stop(found.id, key)
+        return {"state": self.lab.jobs.status(found).state}
+
+    def stop_arm(self, record: str, key: str, arm: str) -> dict:
+        """Stop one arm of a running study after its current step; the others continue.
+
+        study_status reports the stop as a `steered` event. The verdict makes no claim about a stopped arm.
+
+        Args:
+            record: Id of the study.
+            key: The key with which the study was started.
+            arm: Name of the arm, such as `uniform-alpha-5`; the control cannot be stopped alone.
+        """
+        from neftune_core.studies.steering import requests
+
+        found = self._changeable(record, key)
+        requests.stop_arm(found, _text(arm, "arm", 200))
+        return {"arm": arm, "step": self.lab.jobs.status(found).step}
+
+    def set_strength(self, record: str, key: str, strength: float) -> dict:
+        """Change the strength of the first noise arm of a running live study (`live = true`) from its next step on.
+
+        study_status reports the change as a `steered` event. A live study never gets a verdict.
+
+        Args:
+            record: Id of the study.
+            key: The key with which the study was started.
+            strength: The new strength, in the unit of the arm.
+        """
+        from neftune_core.studies.steering import requests
+
+        found, wanted = self._changeable(record, key), _number(strength, "strength")
+        requests.set_strength(found, wanted)
+        return {"arm": found.study.live_arm, "strength": wanted, "step": self.lab.jobs.status(found).step}
+
+    def continue_study(self, record: str, key: str, epochs: float = 1) -> dict:
+        """Train a finished study for more epochs as a new record; the original record is unchanged.
+
+        The learning-rate and noise schedules start again.
+
+        Args:
+            record: Id of the finished study.
+            key: The key with which the study was started.
+            epochs: Number of additional epochs.
+        """
+        from neftune_core.studies.steering import going_on
+
+        found, owner, more = self._changeable(record, key), _key(key), _number(epochs, "epochs")
+        made = self.lab.jobs.submit_made(owner, lambda: going_on.go_on(found, more, owner, self.lab.limits))
+        return self._started(made, owner)
+
+    def answers(
+        self,
+        record: str,
+        key: str,
+        prompts: list | None = None,
+        seed: int | None = None,
+        system: str = "",
+        new_tokens: int = 96,
+        repetition_penalty: float = 1.2,
+    ) -> dict:
+        """Return the answers of the base model and every arm.
+
+        Args:
+            record: Id of the study, or `RECORD/CELL` for a study of a sweep.
+            key: The key with which the study was started.
+            prompts: The prompts; without any, the answers stored by the study are returned.
+            seed: Seed of the arms; the first one by default.
+            system: System prompt.
+            new_tokens: Maximum number of tokens per answer.
+            repetition_penalty: Repetition penalty for decoding.
+        """
+        from neftune_core.studies.comparison import comparison_request
+
+        found = require_single(find_study(_text(record, "record", 100), _key(key)))
+        chosen = None if seed is None else _whole(seed, "seed")
+        if not prompts:
+            return {"answers": found.answers(chosen)}
+        given = {"prompts": prompts, "system": system, "new_tokens": new_tokens}
+        asked = parse(AnswerSettings, {**given, "repetition_penalty": repetition_penalty})
+        lines: list[dict[str, Any]] = []
+        for lines in self.lab.answers(*comparison_request(found, asked, seed=chosen), asked):  # noqa: B007 - the last one is complete
+            pass
+        return {"answers": lines}
+
+    def verdict(self, record: str, key: str) -> dict:
+        """Return the verdict, which compares each arm with the control in sentences and numbers.
+
+        Args:
+            record: Id of the study or sweep.
+            key: The key with which it was started.
+        """
+        from neftune_core.sweeps.table import judge
+
+        found = judge(find_study(_text(record, "record", 100), _key(key)))
+        asked, warnings = found.question, [line.text() for line in found.warnings]
+        arms = {
+            name: {
+                "status": arm.status,
+                "lines": [line.text() for line in arm.lines],
+                "numbers": dataclasses.asdict(arm.epochs[asked.epoch]),
+            }
+            for name, arm in found.arms.items()
+        }
+        return _plain({"text": found.text(), "warnings": warnings, "question": dataclasses.asdict(asked), "arms": arms})
+
+    def _started(self, record: Record, owner: str) -> dict:
+        """Return the result of an endpoint that starts a study, at its end if the GPU is allocated per request."""
+        for _ in self.lab.attended(record, owner):
+            pass
+        return {"record": record.id, "arms": list(record.study.arms), "place": self.lab.jobs.status(record).place}
+
+    def _changeable(self, record: Any, key: Any) -> Record:
+        """Return a record that the caller may change: their own or, on a private server, one from the command line."""
+        return self.lab.jobs.find_owned(_text(record, "record", 100), _key(key))
+
+    def _require_own_rows(self, data: DataSettings) -> None:
+        """Raise `DataError` if a call on a public server names a file that was not uploaded to it."""
+        if self.lab.limits.local_paths:
+            return
+        sources: Iterator[str] = (getattr(data, part) for part in FILE_PARTS)
+        files = [source.removeprefix(FILE) for source in sources if source.startswith(FILE)]
+        if not all(map(upload_quota(self.lab.limits).holds, files)):
+            raise DataError("This file was not uploaded here: upload it with read_instructions first.")
 
 
 def _add_noise(text: str, model: ModelSettings, draw: int, noise: NoiseSettings) -> dict[str, Any]:
@@ -119,40 +315,6 @@ def _add_noise(text: str, model: ModelSettings, draw: int, noise: NoiseSettings)
     }
 
 
-def _read_instructions(lab: Lab) -> Callable[..., Any]:
-    def read_instructions(file: dict | None = None, model: str = "bundled", **values: Any) -> dict[str, Any]:
-        """Read instructions; return their layout, the number of rows, the refused rows and the first training row.
-
-        The `source` in the result can be passed to `start_study`.
-
-        Args:
-            file: An uploaded file, which replaces `source`.
-            model: Name of the model that provides the tokenizer.
-        """
-        given = {name: value for name, value in values.items() if value is not None}
-        data = parse(DataSettings, {**given, "source": f"{FILE}{_upload_path(file)}"} if file else given)
-        _require_own_rows(lab, data)
-        from neftune_core.data.preparing import preview
-
-        prepared, tokenizer = lab.prepared(data, model_of(model))
-        row = prepared.train[0]
-        return {
-            "source": data.source,
-            "title": prepared.title,
-            "licence": prepared.licence,
-            "layout": prepared.reading.layout,
-            "columns": dict(prepared.reading.columns),
-            "train": len(prepared.train),
-            "held_out": len(prepared.held_out),
-            "cut": prepared.cut,
-            "refused": [str(refusal) for refusal in prepared.refusals[:20]],
-            "first_row": "".join(text for text, _ in preview(row, tokenizer))[:ROW_CHARACTERS],
-            "longest_row_tokens": max(len(found.ids) for found in prepared.train),
-        }
-
-    return read_instructions
-
-
 def _upload_path(file: Any) -> str:
     path = file.get("path") if isinstance(file, Mapping) else None
     if not isinstance(path, str):
@@ -160,151 +322,50 @@ def _upload_path(file: Any) -> str:
     return path
 
 
-def _require_own_rows(lab: Lab, data: DataSettings) -> None:
-    """Raise `DataError` if a call on a public server names a file that was not uploaded to it."""
-    if lab.limits.local_paths:
-        return
-    uploads = (home() / "uploads").resolve()
-    for part in FILE_PARTS:
-        source: str = getattr(data, part)
-        if not source.startswith(FILE):
-            continue
-        path = Path(source.removeprefix(FILE))
-        if not (_is_within(path, uploads) and upload_quota(lab.limits).may_name(str(path))):
-            raise DataError("This file was not uploaded here: upload it with read_instructions first.")
+def _checked(value: Any, name: str, kinds: type | tuple[type, ...], what: str) -> Any:
+    """Return a parameter; raise `InvalidSetting` unless it has one of the types `kinds`, described by `what`."""
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise InvalidSetting(f"The value of {name} must be {what}.")
+    return value
 
 
-def _is_within(path: Path, folder: Path) -> bool:
-    """Return whether `path` is a normalised path without symbolic links inside `folder`."""
-    try:
-        return path.is_absolute() and not path.is_symlink() and path.resolve().is_relative_to(folder)
-    except (OSError, ValueError):
-        return False
+def _text(value: Any, name: str, longest: int) -> str:
+    text: str = _checked(value, name, str, "text")
+    if len(text) > longest:
+        raise InvalidSetting(f"The value of {name} may have at most {longest:,} characters.")
+    return text
 
 
-def _start(lab: Lab) -> Callable[..., Any]:
-    def start_study(settings: dict, key: str) -> dict:
-        """Start a study, which trains a control and other arms on the same batches at the same time.
-
-        Call study_status until is_over is true, then call verdict and answers.
-
-        Args:
-            settings: The settings of study.toml as nested tables; omitted settings keep their defaults.
-            key: A long secret that you choose; anyone who has it can see the study, stop it and read its answers.
-        """
-        owner, study = checked_key(key), parse(StudySettings, checked_table(settings, "settings"))
-        asked_as.set(owner_hash(owner))
-        _require_own_rows(lab, study.data)
-        plan_text(lab, study)  # raises if the study is too long, even while the server is busy
-        require_fit(lab, study)
-        record = lab.jobs.submit(study, owner)
-        for _ in lab.attended(record, owner):
-            pass
-        return {"record": record.id, "arms": list(study.arms), "place": lab.jobs.status(record).place}
-
-    return start_study
+def _number(value: Any, name: str) -> float:
+    return float(_checked(value, name, (int, float), "a number"))
 
 
-def _status(lab: Lab) -> Callable[..., Any]:
-    def study_status(record: str, key: str, since: int = 0) -> dict:
-        """Return the state of a study and its events from number `since` on.
-
-        Args:
-            record: Id of the study.
-            key: The key with which the study was started.
-            since: Number of the first event to return; pass `next` from the previous result.
-        """
-        found, first = own_record(record, key), whole_number(since, "since")
-        status, events = lab.jobs.status(found), lab.log(found).events
-        return {
-            "state": status.state,
-            "is_over": status.is_over,
-            "place": status.place,
-            "step": status.step,
-            "steps": status.steps,
-            "message": status.message,
-            "seconds_left": status.seconds_left,
-            "losses": dict(status.losses),
-            "events": events[first : first + MOST_EVENTS],
-            "next": min(first + MOST_EVENTS, len(events)),
-            "total": len(events),
-        }
-
-    return study_status
+def _whole(value: Any, name: str) -> int:
+    wanted = "a whole number of at least 0"
+    number = _checked(value, name, (int, float), wanted)
+    if number != int(number) or not 0 <= number < 2**31:
+        raise InvalidSetting(f"The value of {name} must be {wanted}.")
+    return int(number)
 
 
-def _stop(lab: Lab) -> Callable[..., Any]:
-    def stop_study(record: str, key: str) -> dict:
-        """Stop a study and keep its results up to the last complete step.
-
-        Args:
-            record: Id of the study.
-            key: The key with which the study was started.
-        """
-        found = own_record(record, key)
-        lab.jobs.stop(found.id, key)
-        return {"state": lab.jobs.status(found).state}
-
-    return stop_study
+def _key(key: Any) -> str:
+    """Return the caller's key; raise `InvalidSetting` if it is too short."""
+    given = require_key(_text(key, "key", 1_000))
+    if len(given) < SHORTEST_KEY:
+        raise InvalidSetting(f"The key of this call is too easy to guess: use {SHORTEST_KEY} characters or more.")
+    return given
 
 
-def _answers(lab: Lab) -> Callable[..., Any]:
-    def answers(
-        record: str,
-        key: str,
-        prompts: list | None = None,
-        seed: int | None = None,
-        system: str = "",
-        new_tokens: int = 96,
-        repetition_penalty: float = 1.2,
-    ) -> dict:
-        """Return the answers of the base model and every arm.
-
-        Args:
-            record: Id of the study, or `RECORD/CELL` for a study of a sweep.
-            key: The key with which the study was started.
-            prompts: The prompts; without any, the answers stored by the study are returned.
-            seed: Seed of the arms; the first one by default.
-            system: System prompt.
-            new_tokens: Maximum number of tokens per answer.
-            repetition_penalty: Repetition penalty for decoding.
-        """
-        from neftune_core.studies.comparison import comparison_request
-
-        found = require_single(own_study(record, key))
-        chosen = None if seed is None else whole_number(seed, "seed")
-        if not prompts:
-            return {"answers": found.answers(chosen)}
-        given = {"prompts": prompts, "system": system, "new_tokens": new_tokens}
-        asked = parse(AnswerSettings, {**given, "repetition_penalty": repetition_penalty})
-        lines: list[dict[str, Any]] = []
-        for lines in lab.answers(*comparison_request(found, asked, seed=chosen), asked):  # noqa: B007 - the last one is complete
-            pass
-        return {"answers": lines}
-
-    return answers
+def _model(model: Any) -> ModelSettings:
+    return parse(ModelSettings, {"source": model})
 
 
-def _verdict(lab: Lab) -> Callable[..., Any]:
-    def verdict(record: str, key: str) -> dict:
-        """Return the verdict, which compares each arm with the control in sentences and numbers.
-
-        Args:
-            record: Id of the study or sweep.
-            key: The key with which it was started.
-        """
-        from neftune_core.sweeps.table import judge
-
-        found = judge(own_study(record, key))
-        asked, warnings = found.question, [line.text() for line in found.warnings]
-        arms = {
-            name: {
-                "status": arm.status,
-                "lines": [line.text() for line in arm.lines],
-                "numbers": dataclasses.asdict(arm.epochs[asked.epoch]),
-            }
-            for name, arm in found.arms.items()
-        }
-        return plain({"text": found.text(), "warnings": warnings, "question": dataclasses.asdict(asked), "arms": arms})
-
-    return verdict
+def _plain(value: Any) -> Any:
+    """Convert a nested value to JSON types, with NaN and infinity replaced by None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

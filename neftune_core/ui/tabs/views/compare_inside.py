@@ -31,7 +31,7 @@ from neftune_core.studies.language_judge.verdicts import (
 from neftune_core.studies.records.record import Record, find
 from neftune_core.studies.records.tokens import read_tokens
 from neftune_core.ui.parts.markup import bar, quiet
-from neftune_core.ui.parts.plot import live_figure, part
+from neftune_core.ui.parts.plot import live_figure, scripted
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors, saves_text
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.tabs.compare_tab import JUDGE, CompareTab
@@ -71,16 +71,8 @@ def _rows_html() -> str:
 </section>"""
 
 
-def drawn_rows(record: Record, seed: int) -> Drawn:
-    """Return the stored losses per token in the form that the browser draws.
-
-    Args:
-        record: The record.
-        seed: The seed.
-
-    Returns:
-        The arms with their colours, the labels of arms and token kinds, and the losses; None if no losses are stored.
-    """
+def _drawn_rows(record: Record, seed: int) -> Drawn:
+    """Return the stored losses per token, as the browser draws them; None if no losses are stored."""
     from neftune_core.studies.trained.token_kinds import TOKEN_KINDS
     from neftune_core.studies.trained.token_summary import ALL, payload
 
@@ -93,17 +85,8 @@ def drawn_rows(record: Record, seed: int) -> Drawn:
     return {"arms": arms, "colours": arm_colours(record.arms), "names": names, **payload(lines, arms)}
 
 
-def drawn_figure(record: Record, seed: int, view: str) -> Drawn:
-    """Return the figure of a view.
-
-    Args:
-        record: The record.
-        seed: The seed.
-        view: "robustness" or "weights".
-
-    Returns:
-        The Plotly figure as plain data; None if the view has not been measured.
-    """
+def _drawn_figure(record: Record, seed: int, view: str) -> Drawn:
+    """Return the figure of robustness or weights; None if it has not been measured."""
     from neftune_core.studies.trained.robustness import read_robustness
     from neftune_core.studies.trained.weights import layers_of, updates
 
@@ -114,28 +97,14 @@ def drawn_figure(record: Record, seed: int, view: str) -> Drawn:
     return None if kept is None else robustness_figure(kept, record.arms)
 
 
-def measure_view(folder: str, seed: int, view: str, limits: dict[str, Any]) -> Iterator[float]:
-    """Measure a view from the stored arms, and store the result with the record.
-
-    Args:
-        folder: Folder of the record.
-        seed: The seed.
-        view: "rows" or "robustness".
-        limits: Limits of the server as plain values.
-
-    Yields:
-        The completed share, from 0 to 1.
-
-    Raises:
-        InvalidSetting: If the view has nothing to measure.
-    """
+def _measure_view(folder: str, seed: int, view: str, limits: dict[str, Any]) -> Iterator[float]:
+    """Measure rows or robustness with the stored arms, and store the result; yield the completed share, from 0 to 1."""
     from neftune_core.studies.trained.loading import measure_tokens
     from neftune_core.studies.trained.robustness import measure_robustness
 
     record, allowed = Record(Path(folder)), parse(Limits, limits)
     if view == ROBUSTNESS:
-        for progress in measure_robustness(record, seed, allowed):
-            yield progress.share
+        yield from (progress.share for progress in measure_robustness(record, seed, allowed))
     elif view == ROWS:
         measure_tokens(record, seed, allowed)
         yield 1.0
@@ -144,7 +113,7 @@ def measure_view(folder: str, seed: int, view: str, limits: dict[str, Any]) -> I
 
 
 def view_seconds(record: Record, view: str) -> int:
-    """Estimate the GPU time of `measure_view` in seconds.
+    """Estimate the GPU time of `_measure_view` in seconds.
 
     Args:
         record: The record.
@@ -174,17 +143,14 @@ def build(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
     with tab.inside:
         about = gr.HTML(apply_default_css=False, elem_id="inside-about")
         measure = gr.Button(say("Measure now"), variant="primary", size="md", visible=False, elem_id="inside-measure")
-        rows = gr.HTML(
-            None, html_template=_rows_html(), js_on_load=part("compare-rows"), apply_default_css=False,
-            elem_id="inside-rows",
-        )  # fmt: skip
+        rows = scripted("compare-rows", _rows_html(), elem_id="inside-rows")
         figure = live_figure(elem_id="inside-figure")
     outputs = [about, measure, rows, figure]
     given = [key, tab.view, tab.record, tab.seed]
     gr.on([tab.view.change, tab.record.change, tab.seed.change], reports_errors(show_view), given, outputs, **QUIET)
     events(measure).click(reports_errors(measuring(lab)), given, outputs, **{**QUIET, "concurrency_limit": 2})
     if lab.offers_judge:
-        build_judge(lab, key, tab)
+        _build_judge(lab, key, tab)
 
 
 def measuring(lab: Lab) -> Callable[..., Iterator[list[Any]]]:
@@ -195,7 +161,7 @@ def measuring(lab: Lab) -> Callable[..., Iterator[list[Any]]]:
         hidden = gr.update(visible=False)
         yield [bar(0.0, say("Measuring")), hidden, None, None]
         given = (str(record.folder), chosen, view, lab.limits.model_dump())
-        stream = lab.gpu.run(measure_view, given, view_seconds(record, view)) if lab.gpu else measure_view(*given)
+        stream = lab.gpu.run(_measure_view, given, view_seconds(record, view)) if lab.gpu else _measure_view(*given)
         for share in stream:
             yield [bar(share, say("Measuring")), hidden, None, None]
         yield show_view(key, view, record_id, seed)
@@ -222,7 +188,7 @@ def show_view(key: str, view: str, record_id: str | None, seed: int | None) -> l
         return [quiet(say(NO_STUDY)), hidden, None, None]
     record, chosen = _chosen(key, record_id, seed)
     try:
-        found = drawn_rows(record, chosen) if view == ROWS else drawn_figure(record, chosen, view)
+        found = _drawn_rows(record, chosen) if view == ROWS else _drawn_figure(record, chosen, view)
     except LabError as error:
         return [quiet(str(error)), hidden, None, None]
     if found is None:
@@ -237,14 +203,8 @@ def _chosen(key: str, record_id: str | None, seed: int | None) -> tuple[Record, 
     return record, record.study.seed if seed is None else int(seed)
 
 
-def build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
-    """Build the Judge view in the column reserved by the tab.
-
-    Args:
-        lab: The state shared by all visitors.
-        key: Component with the visitor's key.
-        tab: The Compare tab.
-    """
+def _build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
+    """Build the Judge view in the column reserved by the tab."""
     with tab.inside, gr.Column(elem_id="inside-judge"):
         gr.HTML(quiet(say(JUDGE_ABOUT)), apply_default_css=False)
         with gr.Row():
@@ -271,7 +231,8 @@ def build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
     def arms(key: str, view: str, record_id: str | None) -> list[Any]:
         if view != JUDGE or not record_id:
             return [gr.skip()] * 3
-        names = arms_with_answers(record_id, key)
+        answers = find(record_id, require_key(key)).answers()
+        names = list(dict.fromkeys(name for line in answers for name in line["arms"]))
         noisy = [name for name in names if name not in ("base", "control")]
         offered = [(arm_label(name), name) for name in names]
         chosen = next(iter(noisy or names), None), "control" if "control" in names else None
@@ -314,20 +275,6 @@ def judge_exporter(lab: Lab, kind: str) -> Callable[..., dict[str, str]]:
         return {"name": f"verdicts-{record.id}.{kind}", "text": verdicts_text(found, judge, kind)}
 
     return export
-
-
-def arms_with_answers(record_id: str, key: str) -> list[str]:
-    """Return the names of the arms with stored answers, including the base.
-
-    Args:
-        record_id: Id of the record.
-        key: The visitor's key.
-
-    Returns:
-        The names, in the order of their first answer.
-    """
-    record = find(record_id, require_key(key))
-    return list(dict.fromkeys(name for line in record.answers() for name in line["arms"]))
 
 
 def judged(

@@ -30,11 +30,6 @@ PARTS_SHOWN = 4
 NOT_USED = later("(not used)")
 
 
-def data_text(prepared: PreparedData) -> str:
-    """Describe the data briefly, for the strip."""
-    return say("{data}, {count:,} rows", data=data_title(prepared.title), count=len(prepared.train))
-
-
 def report(prepared: PreparedData, found: DataReport) -> str:
     """Describe the data in use, how it was read, and what happened to its rows.
 
@@ -47,15 +42,14 @@ def report(prepared: PreparedData, found: DataReport) -> str:
     """
     from neftune_core.data.report import layout_text
 
-    numbers = facts(
-        [
-            (f"{found.train:,}", say("to train on")),
-            (f"{found.held_out:,}", say("held out")),
-            (f"{prepared.cut:,}", say("cut to length")),
-            (f"{prepared.refused:,}", say("refused")),
-            (f"{prepared.duplicates_removed:,}", say("duplicates removed")),
-        ]
-    )
+    counts = {
+        say("to train on"): found.train,
+        say("held out"): found.held_out,
+        say("cut to length"): prepared.cut,
+        say("refused"): prepared.refused,
+        say("duplicates removed"): prepared.duplicates_removed,
+    }
+    numbers = facts([(f"{count:,}", words) for words, count in counts.items()])
     how = say("Read as {how}.", how=layout_text(found.layout, found.columns))
     licence = say("Licence: {licence}.", licence=prepared.licence)
     unused = say("Columns not used: {columns}.", columns=_MARK if found.unused_columns else say("(none)"))
@@ -72,25 +66,22 @@ _MARK = "\0"
 """Placeholder for column names, which come from the file and are not translated."""
 
 
-def _removed_text(tokens: int) -> str:
-    return say(plural(tokens, "{count:,} token cut from its end", "{count:,} tokens cut from its end"), count=tokens)
-
-
 def _lists(found: DataReport) -> str:
     """Return collapsible lists of the refused, cut and duplicate rows."""
     from neftune_core.data.report import row_ranges
 
     refused = [(row_ranges(one.rows), one.reason) for one in found.refused]
-    cut = [(f"{one.row:,}", _removed_text(one.tokens_removed)) for one in found.cut]
+    removed = later("{count:,} token cut from its end"), later("{count:,} tokens cut from its end")
+    cut = [(f"{one.row:,}", say(plural(one.tokens_removed, *removed), count=one.tokens_removed)) for one in found.cut]
     same = [(f"{one.row:,}", say("the same as row {row:,}", row=one.same_as)) for one in found.duplicates]
     count = sum(len(one.rows) for one in found.refused)
     heading = say(plural(count, "1 row was refused", "{count:,} rows were refused"), count=count)
+    cut_heading = say("Cut to the maximum length: {count:,}", count=len(cut))
+    same_heading = say("Duplicates left out: {count:,}", count=len(same))
     return (
         _folding_table("lab-refusals", heading, say("Why"), refused)
-        + _folding_table(
-            "lab-changed", say("Cut to the maximum length: {count:,}", count=len(cut)), say("Removed"), cut
-        )
-        + _folding_table("lab-changed", say("Duplicates left out: {count:,}", count=len(same)), say("Why"), same)
+        + _folding_table("lab-changed", cut_heading, say("Removed"), cut)
+        + _folding_table("lab-changed", same_heading, say("Why"), same)
     )
 
 
@@ -142,9 +133,6 @@ def rendered_row(prepared: PreparedData, tokenizer: Any, place: int) -> str:
     return f'<figure class="lab-rendered"><figcaption>{words}</figcaption><pre>{pieces}</pre></figure>'
 
 
-# ---------------------------------------------------------------- updates of the components
-
-
 def data_updates(lab: Lab, settings: DataSettings, model: ModelSettings, key: str) -> list[Any]:
     """Return the updates of the tab's components that apply usable data.
 
@@ -167,7 +155,7 @@ def data_updates(lab: Lab, settings: DataSettings, model: ModelSettings, key: st
     return [
         settings,
         key,
-        {"data": data_text(prepared)},
+        {"data": say("{data}, {count:,} rows", data=data_title(prepared.title), count=len(prepared.train))},
         report(prepared, data_report(prepared, tokenizer, rows=0)),
         _lengths(prepared, settings),
         gr.update(maximum=prepared.kept, value=1, visible=True),
@@ -195,32 +183,21 @@ def to_mend(
     Returns:
         One update per component.
     """
+    from neftune_core.data.sources import columns_of
+
     kept = [gr.skip(), "", gr.skip(), *(_unusable(lab, settings, model) if isinstance(error, DataError) else _SAME)]
     try:
-        available = _columns_to_offer(lab, settings) if isinstance(error, DataError) else []
+        available = columns_of(settings, lab.limits) if isinstance(error, DataError) else []
     except LabError:
         available = []
-    kept.append(problem_html(error, bool(available)) if tells else "")
+    button = f'<button type="button" data-do="columns">{say("Choose the columns")}</button>' if available else ""
+    problem = f'<div class="lab-problem" role="alert"><p>{html.escape(sentence(error))}</p>{button}</div>'
+    kept.append(problem if tells else "")
     if not available:
         return [*kept, gr.skip(), *[gr.skip()] * PARTS_SHOWN]
     columns = columns_for(LAYOUTS[settings.layout], available, {}) if settings.layout else {}
     found = {part: column for part, column in {**columns, **settings.columns}.items() if column}
     return [*kept, gr.update(open=True), *_part_updates(settings.layout, found, available, by_hand=True)]
-
-
-def problem_html(error: LabError, has_columns: bool) -> str:
-    """Render the reason why data cannot be used, with a button for choosing the columns if there are any.
-
-    Args:
-        error: The reason.
-        has_columns: Whether the columns can be chosen.
-
-    Returns:
-        HTML.
-    """
-    words = f"<p>{html.escape(sentence(error))}</p>"
-    button = f'<button type="button" data-do="columns">{say("Choose the columns")}</button>' if has_columns else ""
-    return f'<div class="lab-problem" role="alert">{words}{button}</div>'
 
 
 _SAME = [gr.skip()] * 4
@@ -240,33 +217,22 @@ def _unusable(lab: Lab, settings: DataSettings, model: ModelSettings) -> list[An
 
 
 def _lengths(prepared: PreparedData, settings: DataSettings) -> Any:
-    lengths = [len(row.ids) for row in prepared.train], [len(row.ids) for row in prepared.held_out]
-    return length_histogram(*lengths, maximum_length=settings.maximum_length)
-
-
-def _columns_to_offer(lab: Lab, settings: DataSettings) -> list[str]:
-    from neftune_core.data.sources import columns_of
-
-    return columns_of(settings, lab.limits)
+    train, held_out = ([len(row.ids) for row in rows] for rows in (prepared.train, prepared.held_out))
+    return length_histogram(train, held_out, maximum_length=settings.maximum_length)
 
 
 def _part_updates(layout: str, columns: dict[str, str], available: list[str], *, by_hand: bool) -> list[Any]:
     """Return the updates of the column dropdowns for a layout; they are editable if the layout was chosen by hand."""
     parts = list(LAYOUTS[layout].parts) if layout else []
     required = LAYOUTS[layout].required if layout else ()
-    updates = []
-    for place in range(PARTS_SHOWN):
-        if place >= len(parts):
-            updates.append(gr.update(visible=False, value=None))
-            continue
-        part = parts[place]
-        updates.append(
-            gr.update(
-                visible=True,
-                label=say("{part} column", part=say(part).capitalize()),
-                choices=[(say(NOT_USED), NOT_USED), *available],
-                value=columns.get(part) or (None if part in required else NOT_USED),
-                interactive=by_hand,
-            )
+    shown = [
+        gr.update(
+            visible=True,
+            label=say("{part} column", part=say(part).capitalize()),
+            choices=[(say(NOT_USED), NOT_USED), *available],
+            value=columns.get(part) or (None if part in required else NOT_USED),
+            interactive=by_hand,
         )
-    return updates
+        for part in parts[:PARTS_SHOWN]
+    ]
+    return shown + [gr.update(visible=False, value=None)] * (PARTS_SHOWN - len(shown))

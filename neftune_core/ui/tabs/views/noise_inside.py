@@ -10,19 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import gradio as gr
-
 from neftune_core.errors import LabError
 from neftune_core.language import say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.sentences import sentence
 from neftune_core.settings import parse
-from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.plot import scripted
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import UNREAD, events, reports_errors
 from neftune_core.ui.server.lab import Lab
-from neftune_core.ui.server.previews import Payload, key_of, read_ids
+from neftune_core.ui.server.previews import LONGEST_TOKENS, Payload, key_of, read_ids
 from neftune_core.ui.tabs.noise_tab import NoiseTab, strengths_at
 
 # Fractions of the slider's range: alpha 5, 10, 15, 30, 60 and 100.
@@ -53,7 +51,7 @@ def measure_inside(text: str, model: ModelSettings, draw: int, noise: NoiseSetti
     asked = _asked(text, model, draw, noise)
     try:
         loaded = load(model)
-        ids = read_ids(text, loaded)
+        ids = read_ids(text, loaded)[:LONGEST_TOKENS]
         with accelerator.held():
             found = measure_propagation(loaded, ids, noise, strengths_at(MEASURED_AT, noise.unit), draw)
     except Exception as error:
@@ -63,24 +61,11 @@ def measure_inside(text: str, model: ModelSettings, draw: int, noise: NoiseSetti
 
 
 def _asked(text: str, model: ModelSettings, draw: int, noise: NoiseSettings) -> Payload:
-    return {
-        "key": key_of(text, model, draw, noise.sites),
-        "asked": {name: getattr(noise, name) for name in ASKED},
-    }
+    return {"key": key_of(text, model, draw, noise.sites), "asked": {name: getattr(noise, name) for name in ASKED}}
 
 
-def follow(text: str, model: dict[str, Any], draw: int, noise: dict[str, Any]) -> Iterator[Payload]:
-    """Yield the result of `measure_inside` for settings given as plain values.
-
-    Args:
-        text: The sentence.
-        model: The model settings.
-        draw: Seed of the noise.
-        noise: The noise settings.
-
-    Yields:
-        The result, once.
-    """
+def _follow(text: str, model: dict[str, Any], draw: int, noise: dict[str, Any]) -> Iterator[Payload]:
+    """Yield the result of `measure_inside` once, for settings given as plain values."""
     yield measure_inside(text, parse(ModelSettings, model), draw, parse(NoiseSettings, noise))
 
 
@@ -105,13 +90,13 @@ def follow_on(lab: Lab, text: str, model: ModelSettings, draw: int, noise: Noise
         if lab.gpu is None or load(model).parameters <= PROCESSOR_PARAMETERS:
             return measure_inside(text, model, draw, noise)
         given = (text, model.model_dump(), draw, noise.model_dump())
-        *_, found = lab.gpu.run(follow, given, pass_seconds(1, load(model).layers, ANSWER_TOKENS))
+        *_, found = lab.gpu.run(_follow, given, pass_seconds(1, load(model).layers, ANSWER_TOKENS))
     except LabError as error:  # from the model or the platform; other errors are in the result
         return {**_asked(text, model, draw, noise), "problem": str(error)}
     return found
 
 
-def panel_html() -> str:
+def _panel_html() -> str:
     """Return the panel of next-word predictions, which the browser fills."""
     after = say("Token after which the next word is predicted")
     return f"""<section class="lab-predicted" hidden aria-label="{say("Next word")}">
@@ -131,13 +116,7 @@ def build(lab: Lab, strip: Strip, tab: NoiseTab) -> None:
         tab: The Noise tab.
     """
     with tab.inside:
-        panel = gr.HTML(
-            None,
-            html_template=panel_html(),
-            js_on_load=part("noise-inside"),
-            apply_default_css=False,
-            elem_id="noise-inside",
-        )
+        panel = scripted("noise-inside", _panel_html(), elem_id="noise-inside")
 
     @reports_errors
     def measure(text: str, draw: int, model: ModelSettings, *values: Any) -> Payload:

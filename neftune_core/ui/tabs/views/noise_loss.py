@@ -15,7 +15,7 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, parse
 from neftune_core.ui.parts.markup import bar, quiet
-from neftune_core.ui.parts.plot import part
+from neftune_core.ui.parts.plot import scripted
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import HIDDEN, QUIET, events, reports_errors, visibility
 from neftune_core.ui.server.lab import Lab
@@ -32,28 +32,10 @@ REDRAW_SECONDS = 0.2
 MEASURED_AT = (0.01, 0.02, 0.05, 0.1, 0.15, 0.3, 0.6, 1.0)
 
 
-def _about() -> str:
-    return quiet(
-        say(
-            "Measured on the first {count} held-out rows from the Data tab, or on training rows if no rows are held "
-            "out; nothing is trained.",
-            count=ROWS,
-        )
-    )
+def _measured_losses(prepared: PreparedData, model: ModelSettings, noise: NoiseSettings) -> Iterator[dict[str, Any]]:
+    """Yield the fields of a growing `Sensitivity` except `noise`, and whether its rows are `held_out`.
 
-
-def measured_losses(prepared: PreparedData, model: ModelSettings, noise: NoiseSettings) -> Iterator[dict[str, Any]]:
-    """Measure the loss at several strengths on the first held-out rows, or training rows if none are held out.
-
-    Other work can use the accelerator between passes.
-
-    Args:
-        prepared: The rows.
-        model: The model settings.
-        noise: The noise.
-
-    Yields:
-        The fields of `Sensitivity` except `noise`, and whether the rows are `held_out`.
+    The rows are the first held-out ones, or training rows if none are. Others can use the accelerator between passes.
     """
     from neftune_core.evaluation.sensitivity import measure_sensitivity
     from neftune_core.models.accelerator import holding
@@ -65,20 +47,10 @@ def measured_losses(prepared: PreparedData, model: ModelSettings, noise: NoiseSe
         yield {**values, "held_out": bool(prepared.held_out)}
 
 
-def losses_in_call(
+def _losses_in_call(
     data: dict[str, Any], model: dict[str, Any], noise: dict[str, Any], limits: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """Run `measured_losses` for settings given as plain values.
-
-    Args:
-        data: The data settings.
-        model: The model settings.
-        noise: The noise settings.
-        limits: Limits of the server.
-
-    Returns:
-        The iterator of `measured_losses`.
-    """
+    """Run `_measured_losses` for settings given as plain values."""
     from neftune_core.data.preparing import prepare
     from neftune_core.data.settings import DataSettings
     from neftune_core.models.loading import load
@@ -86,7 +58,7 @@ def losses_in_call(
     chosen = parse(ModelSettings, model)
     loaded = load(chosen)
     rows = prepare(parse(DataSettings, data).within(loaded.context), loaded.tokenizer, parse(Limits, limits))
-    return measured_losses(rows, chosen, parse(NoiseSettings, noise))
+    return _measured_losses(rows, chosen, parse(NoiseSettings, noise))
 
 
 def measure_loss(
@@ -111,9 +83,9 @@ def measure_loss(
     given = (data.model_dump(), model.model_dump(), noise.model_dump(), lab.limits.model_dump())
     passes = 2 * ROWS * (len(MEASURED_AT) + 1) * (noise.ascent_steps + 1)
     if lab.gpu is None:
-        stream = measured_losses(prepared, model, noise)
+        stream = _measured_losses(prepared, model, noise)
     else:
-        stream = lab.gpu.run(losses_in_call, given, pass_seconds(passes, load(model).layers))
+        stream = lab.gpu.run(_losses_in_call, given, pass_seconds(passes, load(model).layers))
     for values in stream:
         words = say("held-out rows") if values.pop("held_out") else say("training rows")
         found = Sensitivity(noise=noise, **values)
@@ -129,11 +101,18 @@ def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
         data: The Data tab.
         tab: The Noise tab.
     """
+    about = quiet(
+        say(
+            "Measured on the first {count} held-out rows from the Data tab, or on training rows if no rows are held "
+            "out; nothing is trained.",
+            count=ROWS,
+        )
+    )
     with tab.loss:
         ask = gr.Button(say("Measure the loss"), variant="primary", size="md", elem_id="noise-measure")
         stop = gr.Button(say("Stop"), size="md", elem_id="noise-measure-stop", visible=HIDDEN)
-        progress = gr.HTML(_about(), apply_default_css=False, elem_id="noise-measure-progress")
-        found = gr.HTML(html_template="", js_on_load=part("noise-loss"), apply_default_css=False, elem_id="noise-loss")
+        progress = gr.HTML(about, apply_default_css=False, elem_id="noise-measure-progress")
+        found = scripted("noise-loss", elem_id="noise-loss")
 
     @reports_errors
     def measure(settings: Any, model: ModelSettings, *values: Any) -> Iterator[list[Any]]:
@@ -144,17 +123,12 @@ def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
             if time.monotonic() - shown_at >= REDRAW_SECONDS:
                 shown_at = time.monotonic()
                 yield [drawn, bar(share, say("Measuring"))]
-        yield [drawn, _about()]
+        yield [drawn, about]
 
-    def stoppable(visible: bool) -> Any:
-        return lambda: visibility(visible)
-
-    ask.click(stoppable(True), None, stop, **QUIET)
-    asking = ask.click(
-        measure, [data.settings, strip.model, *tab.noise.components], [found, progress], **QUIET, concurrency_limit=2
-    )
-    asking.then(stoppable(False), None, stop, **QUIET)
-    about = _about()
+    ask.click(lambda: visibility(True), None, stop, **QUIET)
+    given = [data.settings, strip.model, *tab.noise.components]
+    asking = ask.click(measure, given, [found, progress], **QUIET, concurrency_limit=2)
+    asking.then(lambda: visibility(False), None, stop, **QUIET)
     stop.click(lambda: [visibility(False), about], None, [stop, progress], cancels=asking, **QUIET)
     # A loss measured with another model or on other rows would no longer match the page.
     others = [events(state).change for state in (data.settings, strip.model)]

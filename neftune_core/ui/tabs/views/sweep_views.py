@@ -56,7 +56,7 @@ def table_view(table: SweepTable, measure: str) -> str:
 def _row(row: TableRow, measure: str, others: list[str], colours: Mapping[str, str]) -> str:
     cells = ["–" if row.arm == "base" else str(row.counted)]
     for epoch in EPOCHS:
-        cells += [number(row.mean(measure, epoch)), effect(row, measure, epoch)]
+        cells += [number(row.mean(measure, epoch)), _effect(row, measure, epoch)]
     cells += [number(row.mean(name, "last")) for name in others]
     words = f" <span>{html.escape(row.cell)}</span>" if row.cell else ""
     name = f'<b class="lab-arm" style="--arm:{colours[row.arm]}">{html.escape(arm_label(row.arm))}</b>{words}'
@@ -68,17 +68,8 @@ def number(value: float) -> str:
     return "–" if value != value else f"{value:.3g}"
 
 
-def effect(row: TableRow, measure: str, epoch: str) -> str:
-    """Format the mean difference from the control with its interval; bold if it is significant.
-
-    Args:
-        row: A row of the table.
-        measure: Name of the measure.
-        epoch: "last" or "best".
-
-    Returns:
-        HTML; "" if there is no difference.
-    """
+def _effect(row: TableRow, measure: str, epoch: str) -> str:
+    """Format the mean difference from the control with its interval; bold if it is significant. "" if there is none."""
     found = row.effects.get(measure, {}).get(epoch)
     if found is None or not found.seeds:
         return ""

@@ -1,20 +1,28 @@
-"""Settings as JSON schemas and endpoint parameters, so that API clients get the same descriptions as the page."""
+"""Parameters of the endpoints: settings as JSON schemas with the page's descriptions, and calls that name them.
+
+A call with named parameters (`/gradio_api/call/v2/ENDPOINT`) is the form that a Space's `agents.md` describes.
+"""
 
 from __future__ import annotations
 
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import gradio as gr
+
+from neftune_core.errors import InvalidSetting
 from neftune_core.settings import Control, Settings, controls
 
 _NAMES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 _REST = inspect.Parameter.VAR_KEYWORD
+V2 = re.compile(r"/gradio_api/call/v2/(?P<name>[^/]+)/?$", re.IGNORECASE)
 
 
-def of_control(control: Control) -> dict[str, Any]:
+def _of_control(control: Control) -> dict[str, Any]:
     """Return the schema of one setting: its type, help, range or choices, and default."""
     schema: dict[str, Any] = {"type": _NAMES.get(control.type, "string")}
     if control.choices is not None:
@@ -31,7 +39,7 @@ def of_settings(settings: type[Settings]) -> dict[str, Any]:
     known = {found.name: found for found in controls(settings)}
     properties: dict[str, Any] = {}
     for name, field in settings.model_fields.items():
-        own = of_control(known[name]) if name in known else _of_annotation(field.annotation)
+        own = _of_control(known[name]) if name in known else _of_annotation(field.annotation)
         properties[name] = {"description": field.description, **own} if field.description else own
     return {"type": "object", "properties": properties}
 
@@ -86,6 +94,38 @@ def describe(inputs: Mapping[str, Any], settings: type[Settings] | None, own: Ma
         settings: Class of the settings among its parameters; None for none.
         own: Schemas of further parameters.
     """
-    schemas = {found.name: of_control(found) for found in controls(settings)} if settings else {}
+    schemas = {found.name: _of_control(found) for found in controls(settings)} if settings else {}
     for name, schema in {**schemas, **own}.items():
         inputs[name]._api_info = schema
+
+
+def as_positional(page: gr.Blocks, path: str, body: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """Convert a call with named parameters to one with positional parameters.
+
+    Args:
+        page: The page.
+        path: Path of the request.
+        body: The values by parameter name.
+
+    Returns:
+        Path and body of the positional call; None if there is no such endpoint.
+
+    Raises:
+        InvalidSetting: If a parameter is unknown or missing.
+    """
+    found = V2.search(path)
+    name = found["name"] if found else ""
+    endpoint = next((fn for fn in page.fns.values() if fn.api_name == name and fn.api_visibility == "public"), None)
+    if found is None or endpoint is None or endpoint.fn is None:
+        return None
+    parameters = inspect.signature(endpoint.fn).parameters
+    unknown = next((key for key in body if key not in parameters), None)
+    if unknown is not None:
+        raise InvalidSetting(
+            f"The endpoint {name} has no parameter {unknown[:60]!r}: its parameters are {', '.join(parameters)}."
+        )
+    missing = next((key for key, one in parameters.items() if one.default is one.empty and key not in body), None)
+    if missing is not None:
+        raise InvalidSetting(f"The endpoint {name} needs a value for {missing}.")
+    data = [body.get(key, one.default) for key, one in parameters.items()]
+    return f"{path[: found.start()]}/gradio_api/call/{name}", {"data": data}
