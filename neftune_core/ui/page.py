@@ -10,7 +10,6 @@ from gradio.components import Component
 
 from neftune_core.data.formats.starters import data_title
 from neftune_core.language import CHINESE, in_language, later, say
-from neftune_core.models.settings import BUNDLED
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui import lesson_presets, page_state, recorded_effects
 from neftune_core.ui.parts import model_panel, strip
@@ -59,7 +58,7 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
     learn_tab.dock()
     with gr.Tabs(elem_id="lab-tabs", selected="noise"):  # learn.js then opens the requested tab
         with _tab("learn"):
-            learn = learn_tab.build(shown, _usual_time(lab))
+            learn = learn_tab.build(shown)
         with _tab("noise"):
             noise = noise_tab.build(top, first)
         with _tab("data") as place:
@@ -115,16 +114,6 @@ def _tab(name: str) -> Iterator[gr.Tab]:
     with gr.Tab(say(TABS[name]), id=name, elem_id=f"tab-{name}", render_children=True) as place:
         gr.HTML(f"<h2>{say(TABS[name])}</h2>", elem_classes=["visually-hidden"], apply_default_css=False)
         yield place
-
-
-def _usual_time(lab: Lab) -> str:
-    """Return the usual duration of the page's initial study; "" if it depends on the host's model or GPU.
-
-    An estimate for this machine, which the Train tab shows, would require loading the model and the data.
-    """
-    if lab.gpu or lab.host.profile.model != BUNDLED:
-        return ""
-    return say("Under a minute on two cores")
 
 
 def _initial_text() -> dict[str, str]:

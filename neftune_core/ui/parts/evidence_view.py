@@ -17,7 +17,7 @@ from neftune_core.studies.records.numbers import metrics, table
 from neftune_core.studies.records.record import Record, find
 from neftune_core.studies.settings import CONTROL
 from neftune_core.ui.parts.plot import live_figure
-from neftune_core.ui.parts.verdict_card import verdict_card
+from neftune_core.ui.parts.verdict_card import evidence_of
 from neftune_core.ui.parts.wiring import QUIET, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 
@@ -34,38 +34,42 @@ class EvidenceView:
     """The components that show the evidence of a record.
 
     Attributes:
-        card: Verdict and table of measures.
-        box: Accordion with the figures.
+        card: The measures that matter most.
+        box: Collapsed section with everything else.
+        details: The details of the verdict, and the other measures.
         figures: The figures by name.
     """
 
     card: gr.HTML
     box: gr.Accordion
+    details: gr.HTML
     figures: dict[str, gr.HTML]
 
     def components(self) -> list[Any]:
         """Return the components in the order of the values from `of` and `empty`."""
-        return [self.card, self.box, *self.figures.values()]
+        return [self.card, self.box, self.details, *self.figures.values()]
 
     def of(self, record: Record) -> list[Any]:
         """Return the values for a finished record; figures that cannot be drawn are None."""
-        card, drawn = verdict_card(record), _figures(record)
-        return [card, gr.update(visible=any(drawn.values())), *(drawn.get(name) for name in self.figures)]
+        found, drawn = evidence_of(record), _figures(record)
+        shown = gr.update(visible=bool(found.details) or any(drawn.values()))
+        return [found.card, shown, found.details, *(drawn.get(name) for name in self.figures)]
 
     def empty(self) -> list[Any]:
         """Return the values for no record or a running one."""
-        return ["", gr.update(visible=False), *([None] * len(self.figures))]
+        return ["", gr.update(visible=False), "", *([None] * len(self.figures))]
 
 
 def build(prefix: str) -> EvidenceView:
-    """Build the components in the current column; the figures stay hidden until a record has results."""
+    """Build the components in the current column; the details stay hidden until a record has results."""
     card = gr.HTML(elem_id=f"{prefix}-verdict", apply_default_css=False)
-    with gr.Accordion(say("Figures behind the verdict"), open=True, visible=False, elem_classes=["lab-group"]) as box:
+    with gr.Accordion(say("Details"), open=False, visible=False, elem_id=f"{prefix}-evidence") as box:
+        details = gr.HTML(elem_id=f"{prefix}-details", apply_default_css=False)
         figures = {}
         for name, words in FIGURES.items():
             with gr.Accordion(say(words), open=name == "differences", elem_classes=["lab-group"]):
                 figures[name] = live_figure(elem_id=f"{prefix}-{name}")
-    return EvidenceView(card, box, figures)
+    return EvidenceView(card, box, details, figures)
 
 
 def _figures(record: Record) -> dict[str, Figure | None]:

@@ -102,7 +102,9 @@ def build(prefix: str) -> Actions:
     with gr.Row(elem_id=f"{prefix}-actions", elem_classes=["lab-actions"]):
         return Actions(
             resume=gr.Button(say("Resume"), size="md", visible=False, elem_id=f"{prefix}-resume"),
-            more=gr.Button(say(MORE, count=CLAIM_SEEDS), size="md", visible=False, elem_id=f"{prefix}-more"),
+            more=gr.Button(
+                say(MORE, count=CLAIM_SEEDS), variant="primary", size="md", visible=False, elem_id=f"{prefix}-more"
+            ),
             compare=gr.Button(say("Compare the answers"), size="md", visible=False, elem_id=f"{prefix}-compare"),
             remove=gr.Button(say("Discard"), size="md", visible=False, elem_id=f"{prefix}-remove"),
             surely=gr.Button(say("Yes, discard"), variant="stop", size="md", visible=False, elem_id=f"{prefix}-surely"),
