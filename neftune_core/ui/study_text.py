@@ -72,8 +72,13 @@ def end_text(record: Record, status: Status) -> str:
         summary = judge(record).summary
     except (LabError, ArithmeticError, LookupError, TypeError, ValueError):  # the verdict card shows the error
         return ""
-    first, *rest = [line.text() for line in summary] or [""]
-    return f'<p class="lab-end">{html.escape(first)}</p>' + "".join(map(quiet, rest)) if first else ""
+    if not summary:
+        return ""
+    first, *rest = summary
+    more = (
+        quiet(line.text()) if line.key.startswith("next.") else f"<p>{html.escape(line.text())}</p>" for line in rest
+    )
+    return f'<p class="lab-end">{html.escape(first.text())}</p>{"".join(more)}'
 
 
 def missing_record_text(why: str) -> str:
