@@ -3,7 +3,7 @@
    Its value is a figure {name, data, layout, narrow, summary}, or {source, controls, payload, ...shell}. In the second case,
    sources[source](payload, controls) computes {data, layout, summary} in the browser whenever a control changes. */
 import { read, watch as watchControls } from "./controls.js";
-import { make, save, within } from "./dom.js";
+import { make, save, store, stored, within } from "./dom.js";
 import { isFull, offerFullScreen } from "./full-screen.js";
 import { grown } from "./growth.js";
 import { on, part, say } from "./parts.js";
@@ -53,6 +53,31 @@ const locale = () => {
 /** Factor by which type is larger in full screen. */
 const FULL_SCREEN = 1.3;
 
+const SCALES = "neftune-lab-scales";
+const MOST_SCALES = 200; // stored at once, the newest last
+
+/** Return the scales stored in this browser, by figure and study. @returns {Record<string, boolean>} */
+const storedScales = () => {
+  try {
+    return JSON.parse(stored(SCALES) || "{}") || {};
+  } catch {
+    return {}; // the stored text is not valid
+  }
+};
+
+/**
+ * Return whether the vertical axis of a figure is logarithmic before the user chooses. For the figure of a study, this is
+ * decided when this browser first shows it, so that neither the end of the study nor a reload changes it.
+ * @param {Figure} figure
+ * @returns {boolean}
+ */
+const firstScale = ({ name, study, log = false }) => {
+  if (!study) return log;
+  const [scales, key] = [storedScales(), `${name} ${study}`];
+  if (!(key in scales)) store(SCALES, JSON.stringify(Object.fromEntries([...Object.entries(scales), [key, log]].slice(-MOST_SCALES))));
+  return scales[key] ?? log;
+};
+
 class LiveFigure {
   /** @type {any} the figure that is shown (Computed), or null */
   value = null;
@@ -84,7 +109,7 @@ class LiveFigure {
   chosen = {};
 
   /**
-   * Whether the vertical axis of each figure of each study is logarithmic, as first received.
+   * Whether the vertical axis of each figure of each study is logarithmic at first.
    * @type {Record<string, boolean>}
    */
   scales = {};
@@ -222,7 +247,7 @@ class LiveFigure {
    */
   isLogarithmic(figure) {
     if (figure.log === undefined) return false;
-    return this.choice().log ?? (this.scales[`${figure.name} ${figure.study ?? ""}`] ??= figure.log);
+    return this.choice().log ?? (this.scales[`${figure.name} ${figure.study ?? ""}`] ??= firstScale(figure));
   }
 
   /**

@@ -113,7 +113,7 @@ export class Stage {
     /** @type {HTMLButtonElement} */
     this.button = within(root, "[data-do=play]");
     this.output = within(root, "output");
-    for (const part of /** @type {const} */ (["about", "lead", "result"]))
+    for (const part of /** @type {const} */ (["about", "lead", "result", "sure", "best"]))
       within(root, ".lab-stage-" + part).textContent = value[part];
     this.slider.max = String(value.steps);
     /** @type {any[]} */

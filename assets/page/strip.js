@@ -1,4 +1,5 @@
 /** The strip: the description of the next study, and its buttons. */
+import { openTab } from "./address.js";
 import { copy, make, within } from "./dom.js";
 import { read, watch } from "./controls.js";
 import { on, part, say } from "./parts.js";
@@ -64,6 +65,12 @@ part("real-model", ({ trigger }) => {
     window.scrollTo({ top: 0 });
     trigger("click");
   });
+});
+/** The button beside the end of a study, which shows its first sentence. */
+document.addEventListener("click", (event) => {
+  if (!(event.target instanceof Element && event.target.closest("[data-do=result]"))) return;
+  openTab("Train");
+  window.scrollTo({ top: 0 });
 });
 on("state", () => document.body.classList.toggle("lab-real-model", !isBundled()));
 

@@ -236,6 +236,8 @@ interface RecordedStudy {
   about: string;
   lead: string;
   result: string;
+  sure: string;
+  best: string;
   seen: { tokens: string[]; response: number; clean: number[]; epochs: Record<string, number[]>[] } | null;
 }
 

@@ -61,6 +61,23 @@ class Comparison:
         """Mean difference, arm minus control; NaN without seeds."""
         return _without_residue(self.arm - self.control)
 
+    def sign(self, least: float = 0.0) -> int:
+        """Return the sign of the difference, as far as the seeds show it.
+
+        Args:
+            least: Smallest absolute difference that counts.
+
+        Returns:
+            1 or -1 if the interval excludes zero or, without an interval, if the differences of all seeds have the same
+            sign; otherwise 0.
+        """
+        if not self.seeds or self.difference == 0 or abs(self.difference) < least:
+            return 0
+        sign = 1 if self.difference > 0 else -1
+        if self.interval is not None:
+            return sign if self.interval.excludes_zero else 0
+        return sign if all(sign * each > 0 for each in self.differences) else 0
+
 
 def compare_arms(outcomes: Outcomes, measure: str, epoch: str) -> dict[str, Comparison]:
     """Compare every arm with its control, with Holm's correction over the arms.

@@ -30,11 +30,21 @@ from neftune_core.evaluation.paired_comparison import (
 )
 from neftune_core.evaluation.statistics import LEVEL, Interval, seeds_needed, smallest_detectable
 from neftune_core.evaluation.validity import obstacles, warnings
-from neftune_core.evaluation.verdict_words import SENTENCES, Line, agreeing, claims_line, effect_line, rounding_line
+from neftune_core.evaluation.verdict_words import (
+    SENTENCES,
+    Line,
+    agreeing,
+    arm_names,
+    claims_line,
+    effect_line,
+    rounding_line,
+)
 
 CLAIM_SEEDS = 6
 CLAIMS = ("better", "worse", "higher", "lower")
 MOST_SEEDS = 1000
+DISAGREEING = ("held_out_loss", "exact")
+"""Measures of the same rows, of which the first can be better while the second is worse."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,7 @@ class Verdict:
         opening: Sentences before the arms: the headline and the question.
         closing: Sentences after the arms.
         rounding: Effect of the number format.
+        disagreements: Sentences on arms whose held-out loss and exact answers point in opposite directions.
     """
 
     question: Question
@@ -93,6 +104,7 @@ class Verdict:
     opening: tuple[Line, ...]
     closing: tuple[Line, ...]
     rounding: Rounding
+    disagreements: tuple[Line, ...] = ()
 
     def __str__(self) -> str:
         return self.text()
@@ -116,18 +128,18 @@ class Verdict:
         Returns:
             The text.
         """
-        sentences = [line.text() for line in (*self.warnings, *self.opening_for(named))]
+        sentences = [line.text() for line in (*self.warnings, *self.opening_for(named), *self.disagreements)]
         for arm in self.arms.values():
             sentences += ["  " * (index > 0) + line.text() for index, line in enumerate(arm.lines)]
         return "\n".join([*sentences, *(line.text() for line in self.closing)])
 
     @property
     def summary(self) -> tuple[Line, ...]:
-        """The warnings, the headline, and what to do next."""
+        """The warnings, the headline, disagreements between measures, and what to do next."""
         if self.is_void or self.is_empty:
             return self.warnings
         steps = [line for line in self.arms[self.lead].lines if line.key.startswith("next.")] if self.lead else []
-        return (*self.warnings, self.opening[0], *steps)
+        return (*self.warnings, self.opening[0], *self.disagreements, *steps)
 
     def opening_for(self, named: Question | None = None) -> tuple[Line, ...]:
         """Return the sentences before the arms; if `named` is a different question, a note on that comes first."""
@@ -166,7 +178,8 @@ def verdict(outcomes: Outcomes, question: Question, *, seed: int = 0) -> Verdict
     lead, headline = _headline(question, arms)
     asked = {"measure": Line(f"measure.{question.measure}"), "epoch": Line(f"epoch.{question.epoch}")}
     opening = headline, Line("question", asked)
-    return Verdict(question, arms, floors, first, lead, opening, closing, outcomes.rounding)
+    disagreements = tuple(_disagreements(outcomes, question, arms))
+    return Verdict(question, arms, floors, first, lead, opening, closing, outcomes.rounding, disagreements)
 
 
 def _status_of(name: str, comparison: Comparison, question: Question, outcomes: Outcomes) -> str:
@@ -218,6 +231,27 @@ def _headline(question: Question, arms: Mapping[str, ArmVerdict]) -> tuple[str, 
     lead = by_size[0]
     key = arms[lead].status if f"headline.{arms[lead].status}" in SENTENCES else "no_claim"
     return lead, effect_line(key, question.measure, lead, found)
+
+
+def _disagreements(outcomes: Outcomes, question: Question, arms: Mapping[str, ArmVerdict]) -> Iterator[Line]:
+    """Yield a sentence for each direction in which held-out loss and exact answers contradict each other.
+
+    A lower loss is better and a higher share of exact answers is better, so the two contradict each other if both
+    differences have the same sign. Both signs must be clear (`Comparison.sign`) and beyond the effect of rounding.
+    """
+    losses, shares = (compare_arms(outcomes, measure, question.epoch) for measure in DISAGREEING)
+    found: dict[int, list[str]] = {}
+    for name, arm in arms.items():
+        if arm.status in ("void", "nothing"):
+            continue
+        loss, share = (
+            comparison.sign(outcomes.rounding.of(measure) or 0.0)
+            for measure, comparison in zip(DISAGREEING, (losses[name], shares[name]), strict=True)
+        )
+        if loss and loss == share:
+            found.setdefault(loss, []).append(name)
+    for sign, names in found.items():
+        yield Line("disagree.loss_worse" if sign > 0 else "disagree.loss_better", {"arms": arm_names(names)})
 
 
 def _arm_lines(

@@ -114,9 +114,13 @@ def _claim_line(status: str, measure: str, group: Mapping[str, Comparison], *, s
     """Return the headline on the arms that differ in one direction, or only on the first of them if `short`."""
     named = {name: group[name] for name in [*group][: 1 if short else None]}
     line = effect_line(status, measure, next(iter(named)), named)
-    *others, last = (Line("arm.name", {"name": ArmName(name)}) for name in named)
-    names = _joined("arm.and", [_joined("value.and", others), last]) if others else last
-    return replace(line, parameters={**line.parameters, "arm": names})
+    return replace(line, parameters={**line.parameters, "arm": arm_names([*named])})
+
+
+def arm_names(names: Sequence[str]) -> Line:
+    """Return the names of one or more arms as a list inside a sentence."""
+    *others, last = (Line("arm.name", {"name": ArmName(name)}) for name in names)
+    return _joined("arm.and", [_joined("value.and", others), last]) if others else last
 
 
 def _direction_line(status: str, group: Mapping[str, Comparison]) -> Line:
@@ -195,6 +199,11 @@ SENTENCES: dict[str, str] = {
     "direction.higher": "higher",
     "direction.lower": "lower",
     "value.and": "{first}, {second}",
+    "disagree.loss_worse": "Compared with the control, held-out loss is worse with {arms}, but the share of exact "
+    "answers is better: a model may be less certain about the right answers and still choose them more often.",
+    "disagree.loss_better": "Compared with the control, held-out loss is better with {arms}, but the share of exact "
+    "answers is worse: a model may be more certain about the right answers on average and still choose them less "
+    "often.",
     "continued": "Exploratory and not a test: training was continued after step {step:,}, when the result of the "
     "record {record} could already be seen.",
     "lead.all": "There is nothing to judge",
@@ -287,10 +296,10 @@ SENTENCES: dict[str, str] = {
     "not an effect of the noise.",
     "next.rounding": "To learn more: train in float32, or choose a measure that shows a larger difference.",
     "next.seeds": "To learn more: train with at least {needed} seeds.",
-    "next.power": "To learn more: detecting a difference of this size four times in five would take about {needed} "
-    "seeds; with these {seeds} seeds, only differences above {visible:.3g} are detected that often.",
-    "next.tiny": "To learn more: detecting a difference of this size would take more than {most} seeds; with these "
-    "{seeds} seeds, only differences above {visible:.3g} can be detected.",
+    "next.power": "To learn more: train with about {needed} seeds, which would show a difference of this size four "
+    "times in five. With {seeds} seeds, only differences above {visible:.3g} show that often.",
+    "next.tiny": "To learn more: a difference this small would take more than {most} seeds to show. With {seeds} "
+    "seeds, only differences above {visible:.3g} show four times in five.",
     "next.same": "To learn more: the arm has the same values as the control with every seed; choose a finer measure, "
     "such as the loss.",
     "next.lost": "To learn more: train the arm with a smaller learning rate or less noise, so that no seed diverges.",
@@ -299,17 +308,17 @@ SENTENCES: dict[str, str] = {
     "result holds only for this model, these rows and these settings.",
     "closing.best": "The value at the best epoch is optimistic for every arm, because that epoch was chosen on the "
     "same rows.",
-    "closing.halves": "The best epoch is chosen by the loss on one half of the held-out rows and evaluated on the "
-    "other half; then the halves swap roles.",
+    "closing.halves": "Best epoch: the epoch with the lowest loss on one half of the held-out rows. It is measured on "
+    "the other half, then the halves swap roles, so that no arm profits from a lucky choice.",
     "closing.early": "Early stopping, a rule fixed before the run, ended training before its last planned step "
     "(seed and step: {seeds}). All arms ended at the same step, and each of them can delay the end, so the rule "
     "favours none.",
     "closing.no_length": "Answer length does not affect {measure}, which is measured on the reference responses.",
     "closing.base": "The base model before training: {measure} {value:.4g}.",
-    "closing.rounding": "Rounding to {precision} changes {measure} by up to {size:.2g}: smaller differences are "
-    "not effects.",
-    "closing.rounding_none": "Rounding to {precision} does not change {measure}.",
-    "closing.rounding_unknown": "The effect of the number format on {measure} was not measured.",
+    "closing.rounding": "Rounding numbers to {precision} alone changes {measure} by up to {size:.2g}, so a smaller "
+    "difference means nothing.",
+    "closing.rounding_none": "Rounding numbers to {precision} does not change {measure}.",
+    "closing.rounding_unknown": "How much the rounding of numbers changes {measure} was not measured.",
     "closing.floor": "Variation between runs caused by {floor}: {size:.3g} (root mean square).",
     "closing.alarm": "Warning: {floor} should make no difference, but the difference is {difference:+.3g} ({low:+.3g} "
     "to {high:+.3g}). An interval that excludes zero occurs by chance in one study out of twenty; if chance is not "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from neftune_core.data.report import RenderedRow, report_of, row_ranges, summary
@@ -80,24 +80,59 @@ def verdict_html(found: Verdict, *, unfolded: bool = True) -> str:
     headline, asked = map(_escape, found.opening)
     arms = "".join(_arm_html(arm, unfolded=unfolded) for arm in found.arms.values())
     if len(found.arms) > MOST_OPEN_ARMS and not unfolded:
-        arms = f"<details><summary>{html.escape(say('Setting by setting'))}</summary>{arms}</details>"
+        arms = _setting_by_setting(arms)
     closing = html_list(map(_escape, found.closing))
-    claims = sum(arm.status in CLAIMS for arm in found.arms.values())
+    contradicted = "".join(f"<p>{_escape(line)}</p>" for line in found.disagreements)
     return (
-        f'<div class="lab-judged" data-claims="{claims}">{warned}'
-        f'<p class="lab-judged-headline">{headline}</p><p class="lab-quiet">{asked}</p>{arms}'
+        f'<div class="lab-judged" data-claims="{_claims(found)}">{warned}'
+        f'<p class="lab-judged-headline">{headline}</p>{contradicted}<p class="lab-quiet">{asked}</p>{arms}'
         f'<div class="lab-judged-closing">{closing}</div></div>'
     )
+
+
+def verdict_details(found: Verdict, others: Iterable[str] = ()) -> str:
+    """Return the sentences of a verdict that its summary leaves out, as HTML.
+
+    Args:
+        found: The verdict.
+        others: More sentences for the end; those that the verdict already has are left out.
+
+    Returns:
+        HTML.
+    """
+    said = {line.text() for line in found.summary}
+    arms = "".join(
+        _arm_html(replace(arm, lines=tuple(line for line in arm.lines if line.text() not in said)), folded=False)
+        for arm in found.arms.values()
+    )
+    if len(found.arms) > MOST_OPEN_ARMS:
+        arms = _setting_by_setting(arms)
+    closing = html_list(map(html.escape, dict.fromkeys([*(line.text() for line in found.closing), *others])))
+    return (
+        f'<div class="lab-judged" data-claims="{_claims(found)}"><p>{_escape(found.opening[-1])}</p>{arms}'
+        f'<div class="lab-judged-closing">{closing}</div></div>'
+    )
+
+
+def _claims(found: Verdict) -> int:
+    return sum(arm.status in CLAIMS for arm in found.arms.values())
+
+
+def _setting_by_setting(arms: str) -> str:
+    return f"<details><summary>{html.escape(say('Setting by setting'))}</summary>{arms}</details>"
 
 
 def _escape(line: Line) -> str:
     return html.escape(line.text())
 
 
-def _arm_html(arm: ArmVerdict, *, unfolded: bool) -> str:
+def _arm_html(arm: ArmVerdict, *, unfolded: bool = True, folded: bool = True) -> str:
+    """Return the sentences on one arm; if `folded`, all but the first are in a section, open if `unfolded`."""
     first, *rest = map(_escape, arm.lines)
     summary_of = f"<summary>{html.escape(say('The numbers behind it'))}</summary>"
-    behind = f"<details{' open' * unfolded}>{summary_of}{html_list(rest)}</details>" if rest else ""
+    behind = html_list(rest)
+    if rest and folded:
+        behind = f"<details{' open' * unfolded}>{summary_of}{behind}</details>"
     return f'<div class="lab-judged-arm" data-status="{arm.status}"><p>{first}</p>{behind}</div>'
 
 

@@ -46,7 +46,12 @@ class MeanResults:
     @property
     def notes(self) -> list[str]:
         """Notes on diverged seeds and on the effect of rounding."""
-        lost = [
+        return [*self.lost_notes, *self.rounding_notes]
+
+    @property
+    def lost_notes(self) -> list[str]:
+        """Notes on diverged seeds."""
+        return [
             say(
                 plural(len(seeds), "{arm} diverged with seed {seeds}.", "{arm} diverged with seeds {seeds}."),
                 arm=arm_label(arm),
@@ -54,9 +59,13 @@ class MeanResults:
             )
             for arm, seeds in self.lost.items()
         ]
+
+    @property
+    def rounding_notes(self) -> list[str]:
+        """Notes on the effect of rounding on the losses."""
         losses = [loss for loss in ("held_out_loss", "train_loss") if loss in self.last.get("base", {})]
         known = [loss for loss in losses if self.rounding.of(loss) is not None] or losses[:1] or ["held_out_loss"]
-        return [*lost, *(rounding_note(self.rounding, loss) for loss in known)]
+        return [rounding_note(self.rounding, loss) for loss in known]
 
 
 def mean_results(record: Record, question: Question | None = None) -> MeanResults:

@@ -10,7 +10,6 @@ from gradio.components import Component
 
 from neftune_core.data.formats.starters import data_title
 from neftune_core.language import CHINESE, in_language, later, say
-from neftune_core.models.settings import BUNDLED
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui import page_presets, page_state
 from neftune_core.ui.parts import model_panel, strip
@@ -64,9 +63,7 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
     learn_tab.dock()
     with gr.Tabs(elem_id="lab-tabs", selected="noise"):  # learn.js then opens the requested tab
         with _tab("learn"):
-            # An estimate for this machine, which the Train tab shows, would require loading the model and the data.
-            is_usual = not lab.gpu and lab.host.profile.model == BUNDLED
-            learn = learn_tab.build(shown, say("Under a minute on two cores") if is_usual else "")
+            learn = learn_tab.build(shown)
         with _tab("noise"):
             noise = noise_tab.build(top, first)
         with _tab("data") as place:

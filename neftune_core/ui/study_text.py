@@ -12,7 +12,6 @@ from neftune_core.language import later, plural, say, translate_finished
 from neftune_core.noise.names import arm_label, with_arm_labels
 from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.steering.best_arms import plain_name
 from neftune_core.studies.tracking import tracking_failure
 from neftune_core.ui.parts.markup import bar, duration, open_bar, quiet
 
@@ -28,7 +27,7 @@ OPEN_ENDED = {
 
 
 def state_text(record: Record, status: Status, log: Log, *, judged: bool = True) -> str:
-    """Describe the state of a study, its numbers, and any damage to its record; collapse the details after its end.
+    """Describe the state of a study, its numbers, and any damage to its record.
 
     Args:
         record: The study.
@@ -42,46 +41,17 @@ def state_text(record: Record, status: Status, log: Log, *, judged: bool = True)
     from neftune_core.studies.records.integrity import damages
     from neftune_core.studies.records.progress import WORDS
 
-    rows = [translate_finished(str(words)) for words in record.about_table("samples").values()]
-    listed = say("{one} and {other}", one=rows[0], other=rows[1]) if len(rows) == 2 else say(", ").join(rows)
-    measured = quiet(say("Losses with noise off are measured on {rows}.", rows=listed)) if listed else ""
-    if status.is_over and (measured := measured + _best_text(record, status)):
-        head = html.escape(say("Measured rows and saved weights"))
-        measured = f'<details class="lab-more"><summary>{head}</summary>{measured}</details>'
     said = with_arm_labels(translate_finished(status.message), record.arms)
     message = f"<p>{html.escape(said)}</p>" if said else ""
     message += quiet(translate_finished(tracking_failure(record))) if tracking_failure(record) else ""
     wrong = "".join(f"<li>{html.escape(words)}</li>" for words in damages(record, log))
     broken = f'<ul class="lab-damages">{wrong}</ul>' if wrong else ""
+    end = end_text(record, status) if judged else ""
+    numbers = " · ".join([*_numbers(status), html.escape(study_text(record))])
     return (
-        f'<div class="lab-state" data-state="{status.state}">{end_text(record, status) if judged else ""}'
-        f"<p><b>{say(WORDS[status.state])}</b> "
-        f"<span>{' · '.join(_numbers(status))}</span></p>{quiet(study_text(record))}{message}{broken}{measured}</div>"
+        f'<div class="lab-state" data-state="{status.state}">'
+        f"<p><b>{say(WORDS[status.state])}</b> <span>{numbers}</span></p>{end}{message}{broken}</div>"
     )
-
-
-def _best_text(record: Record, status: Status) -> str:
-    """List the arms of a finished study that have saved weights from their best evaluation.
-
-    "" if there are none or it is not over. "" if there are none or it is not over.
-    """
-    from neftune_core.studies.comparison import saved_best, saved_seeds
-
-    try:
-        steps = {seed: saved_best(record, seed) for seed in saved_seeds(record)} if status.is_over else {}
-    except RecordError:
-        return ""
-    found = [
-        say("{arm} at step {step:,}", arm=arm_label(plain_name(arm)), step=step)
-        + (say(" (seed {seed})", seed=seed) if len(steps) > 1 else "")
-        for seed, own in steps.items()
-        for arm, step in own.items()
-    ]
-    words = later(
-        "For these arms, the weights from the best evaluation (lowest held-out loss) are saved in addition to the "
-        "final weights: {arms}. You can choose either set of weights on the Compare tab and under Export."
-    )
-    return quiet(say(words, arms=say(", ").join(found))) if found else ""
 
 
 def end_text(record: Record, status: Status) -> str:
@@ -102,8 +72,13 @@ def end_text(record: Record, status: Status) -> str:
         summary = judge(record).summary
     except (LabError, ArithmeticError, LookupError, TypeError, ValueError):  # the verdict card shows the error
         return ""
-    first, *rest = [line.text() for line in summary] or [""]
-    return f'<p class="lab-end">{html.escape(first)}</p>' + "".join(map(quiet, rest)) if first else ""
+    if not summary:
+        return ""
+    first, *rest = summary
+    more = (
+        quiet(line.text()) if line.key.startswith("next.") else f"<p>{html.escape(line.text())}</p>" for line in rest
+    )
+    return f'<p class="lab-end">{html.escape(first.text())}</p>{"".join(more)}'
 
 
 def missing_record_text(why: str) -> str:
@@ -125,8 +100,6 @@ def _numbers(status: Status) -> list[str]:
         numbers.append(seeds + say(plural(steps, "{steps:,} step", "{steps:,} steps"), steps=steps))
     if status.state == "running" and status.seconds_left is not None:
         numbers.append(say("{duration} left", duration=duration(status.seconds_left)))
-    if status.tokens_per_second and not status.is_over:
-        numbers.append(say("{speed:,.0f} tokens per second, all arms together", speed=status.tokens_per_second))
     if status.losses and status.state == "running":
         losses = ", ".join(f"{html.escape(arm_label(arm))} {loss:.3f}" for arm, loss in status.losses.items())
         numbers.append(say("loss: {losses}", losses=losses))
@@ -134,7 +107,7 @@ def _numbers(status: Status) -> list[str]:
 
 
 def progress_text(record: Record, status: Status) -> str:
-    """Describe the watched study in a short line for the strip, with a progress bar while it runs.
+    """Describe the watched study in a short line for the strip: a progress bar while it runs, then where to read on.
 
     Args:
         record: The study.
@@ -154,10 +127,12 @@ def progress_text(record: Record, status: Status) -> str:
         parts.append(_time_left(status.seconds_left))
     elif status.state in OPEN_ENDED:
         parts.append(open_bar(say(OPEN_ENDED[status.state])))
-    about = html.escape(study_text(record))
+    about, result = html.escape(study_text(record), quote=True), ""
+    if status.state in ("finished", "stopped"):
+        result = f'<button type="button" data-do="result">{html.escape(say("Read the result"))}</button>'
     return (
-        f'<span class="lab-progress" data-state="{status.state}"><span class="lab-progress-about">{about}</span>'
-        f"<span>{' · '.join(parts)}</span></span>"
+        f'<span class="lab-progress" data-state="{status.state}" title="{about}">'
+        f"<span>{' · '.join(parts)}</span>{result}</span>"
     )
 
 

@@ -158,8 +158,8 @@ def test_a_study_is_seen_to_grow_stopped_gone_on_with_and_discarded(endless_page
     lab_page = endless_page
     lab_page.locator("#lab-train").click()
     lab_page.locator("#train-state [data-state=running]").wait_for()
-    text_of(lab_page, "#lab-words", "Next study:")  # what runs and what is set up are two studies
-    text_of(lab_page, "#lab-progress", "bundled")
+    text_of(lab_page, "#lab-progress", "Training")
+    lab_page.locator("#lab-words").wait_for(state="hidden")  # the header shows the running study alone
     lab_page.wait_for_function(f"({POINTS})() > 0")
     first = lab_page.evaluate(POINTS)
     lab_page.wait_for_function(f"({POINTS})() > {first}")

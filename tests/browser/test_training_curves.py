@@ -13,7 +13,7 @@ from page_steps import calls_from, open_tab, text_of
 from served_lab import visiting
 
 from neftune_core.bench.page import follow_log
-from neftune_core.studies.records.record import create
+from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE
 
 pytestmark = pytest.mark.browser
@@ -103,20 +103,56 @@ def test_the_scale_of_a_figure_does_not_change_by_itself(lab_page: Any) -> None:
     assert not lab_page.locator("#train-curves .lab-figure-choices input").first.is_checked()
 
 
-def test_a_finished_study_has_its_own_scale(browser: Any, lab_address: str, lab_home: Path) -> None:
-    record = owned_study(lab_home / "runs", KEY)
+NODE = "document.querySelector('#train-curves .lab-figure-plot')"
+LOG_SCALE = "#train-curves .lab-figure-choices input[type=checkbox]"
+
+
+def steep_study(runs: Path) -> tuple[Record, list[str]]:
+    """Return a finished study whose last training loss calls for a logarithmic scale, and the lines of its log."""
+    record = owned_study(runs, KEY)
     log = record.folder / "events.jsonl"
-    lines = log.read_text(encoding="utf-8").splitlines()
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
     last = max(number for number, line in enumerate(lines) if json.loads(line)["event"] == "evaluated")
     event = json.loads(lines[last])
     event["arms"]["control"]["train_loss"] /= 1000
-    lines[last] = json.dumps(event)
-    log.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    node = "document.querySelector('#train-curves .lab-figure-plot')"
+    lines[last] = json.dumps(event) + "\n"
+    log.write_text("".join(lines), encoding="utf-8")
+    return record, lines
+
+
+def is_shown(page: Any, record: Record) -> None:
+    page.wait_for_function(f"{NODE}?.labFigure?.value?.study === '{record.id}' && {NODE}._fullLayout")
+
+
+def test_a_finished_study_has_its_own_scale(browser: Any, lab_address: str, lab_home: Path) -> None:
+    record, _ = steep_study(lab_home / "runs")
     with visiting(browser, lab_address, key=KEY, link=f"?job={record.id}&tab=Train") as page:
-        page.wait_for_function(f"{node}?.labFigure?.value?.study === '{record.id}' && {node}._fullLayout")
-        page.wait_for_function(f"{node}._fullLayout.yaxis.type === 'log'")
-        assert page.locator("#train-curves .lab-figure-choices input").first.is_checked()
+        is_shown(page, record)
+        page.wait_for_function(f"{NODE}._fullLayout.yaxis.type === 'log'")
+        assert page.locator(LOG_SCALE).is_checked()
+
+
+def test_a_study_that_was_watched_has_the_same_scale_after_its_end_and_after_a_reload(
+    browser: Any, lab_address: str, lab_home: Path
+) -> None:
+    record, lines = steep_study(lab_home / "runs")
+    log = record.folder / "events.jsonl"
+    log.write_text("".join(lines[: len(lines) // 2]), encoding="utf-8")
+    with record.claimed(), visiting(browser, lab_address, key=KEY, link=f"?job={record.id}&tab=Train") as page:
+        is_shown(page, record)
+        assert not page.locator(LOG_SCALE).is_checked()
+        with log.open("a", encoding="utf-8") as more:
+            more.write("".join(lines[len(lines) // 2 :]))
+        page.locator("#train-state [data-state=finished]").wait_for()
+        page.wait_for_function(f"{NODE}.labFigure.value.log")  # the server would choose the logarithmic scale
+        assert not page.locator(LOG_SCALE).is_checked()
+        page.reload()
+        is_shown(page, record)
+        assert not page.locator(LOG_SCALE).is_checked()
+        assert page.evaluate(f"{NODE}._fullLayout.yaxis.type") == "linear"
+        open_tab(page, "Runs")
+        page.locator(".lab-runs button").first.click()
+        page.wait_for_function(f"{NODE.replace('train', 'runs')}?._fullLayout?.yaxis.type === 'linear'")
 
 
 def test_noise_rate_and_speed_have_a_view_of_their_own(lab_page: Any) -> None:

@@ -189,7 +189,10 @@ def test_a_finished_study_and_its_figures_have_no_english_left(browser: Any, lab
     left: dict[str, set[str]] = {}
     record = owned_study(lab_home / "runs", READER)
     with visiting(browser, lab_address, key=READER, link=f"zh?job={record.id}") as page:
-        page.wait_for_selector("#train-verdict .lab-judged", state="attached")
+        page.wait_for_selector("#train-verdict .lab-evidence", state="attached")
+        page.evaluate("Lab.openTab('Train')")
+        page.locator("#train-evidence > button").click()
+        page.wait_for_selector("#train-details .lab-judged")
         for tab in TABS:
             page.evaluate(f"Lab.openTab('{tab}')")
             page.wait_for_function(f"Lab.currentTab() === '{tab}'")
@@ -207,7 +210,8 @@ def test_a_study_is_trained_on_the_chinese_page(browser: Any, lab_address: str) 
         page.locator("#lab-train").click()
         page.wait_for_selector("#train-state .lab-state[data-state=finished]", timeout=240_000)
         assert "job=" in page.url
-        page.wait_for_selector("#train-verdict .lab-judged")
+        page.locator("#train-evidence > button").click()
+        page.wait_for_selector("#train-details .lab-judged")
         assert english_left(page) == set()
         page.reload()
         page.wait_for_selector("#train-state .lab-state[data-state=finished]")

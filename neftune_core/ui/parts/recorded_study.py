@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import html
 import json
 import logging
@@ -27,6 +26,29 @@ logger = logging.getLogger(__name__)
 
 CLEAR = 0.05
 """Smallest difference between two losses that is mentioned, in nats per token."""
+
+EFFECTS = {
+    "train": {
+        1: later(
+            "With the strongest noise, the model memorised less: its loss on the training examples ended at "
+            "{noisy:.2f} instead of {control:.2f}."
+        ),
+        0: later(
+            "With the strongest noise, the model memorised about as much: its loss on the training examples ended at "
+            "{noisy:.2f} instead of {control:.2f}."
+        ),
+        -1: later(
+            "With the strongest noise, the model memorised more: its loss on the training examples ended at "
+            "{noisy:.2f} instead of {control:.2f}."
+        ),
+    },
+    "held_out": {
+        1: later("On new examples, it did worse ({noisy:.2f} instead of {control:.2f})."),
+        0: later("On new examples, it did about equally well ({noisy:.2f} instead of {control:.2f})."),
+        -1: later("On new examples, it did better ({noisy:.2f} instead of {control:.2f})."),
+    },
+}
+"""What the strongest noise did to the final loss, by kind of loss and `_direction`."""
 
 NORMS = "seen.json"
 """File with the token norms of one training row, stored with a record by `python -m tests.tools.recorded_norms`."""
@@ -76,8 +98,9 @@ def stage(record: Record, line: str) -> dict[str, Any]:
         line: Description in one sentence.
 
     Returns:
-        `{"about", "lead", "result", "steps", "per_epoch", "seen", "arms"}`, with the arms as
-        `[{name, label, colour, train, held_out, batches}]`. `about`, `lead` (an introduction) and `result` are text.
+        `{"about", "lead", "result", "sure", "best", "steps", "per_epoch", "seen", "arms"}`, with the arms as
+        `[{name, label, colour, train, held_out, batches}]`. `about`, `lead` (an introduction), `result` (what the noise
+        did), `sure` (how certain that is) and `best` (a better alternative, or "") are text.
         `train` and `held_out` are `[[step, loss], ...]` with noise off. `batches` has the training loss of each step in
         the same form.
     """
@@ -95,7 +118,7 @@ def stage(record: Record, line: str) -> dict[str, Any]:
         shown.append({"name": name, "label": arm_label(name), "colour": colours[name], **curves})
     last = max((event["step"] for event in steps), default=0)
     epochs = 1 + max((event.get("epoch", 0) for event in steps), default=0)
-    texts = {"about": line, "lead": _lead(record), "result": _result(record, shown)}
+    texts = {"about": line, "lead": _lead(record), **_result(record, shown)}
     return {**texts, "steps": last, "per_epoch": last / epochs, "arms": shown, "seen": stored_norms(record)}
 
 
@@ -111,39 +134,35 @@ def _lead(record: Record) -> str:
     )
 
 
-def _result(record: Record, arms: Sequence[dict[str, Any]]) -> str:
-    """Describe the final losses of the control and the last arm, with the remarks that apply."""
+def _result(record: Record, arms: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Return what the strongest noise did, how certain that is, and whether early stopping would have been better."""
     control, loudest = arms[0], arms[-1]
     if any(not arm[part] for arm in arms for part in ("train", "held_out")):
-        return ""
-    (_, learned), (_, noisy) = control["train"][-1], loudest["train"][-1]
-    (_, end), (_, noisy_end) = control["held_out"][-1], loudest["held_out"][-1]
+        return dict.fromkeys(("result", "sure", "best"), "")
+    ends = {part: (loudest[part][-1][1], control[part][-1][1]) for part in ("train", "held_out")}
     step, best = min(control["held_out"], key=lambda point: point[1])
     others = min(value for arm in arms[1:] for _, value in arm["held_out"])
-    sentences = [
-        say(
-            "Final loss on the training examples: {noisy:.2f} with the most noise, {learned:.2f} without noise; on new "
-            "examples: {noisy_end:.2f} and {end:.2f}.",
-            noisy=noisy,
-            learned=learned,
-            noisy_end=noisy_end,
-            end=end,
-        )
-    ]
-    if noisy > learned + CLEAR:
-        sentences.append(say("The noise reduced memorisation."))
-    if best < others:
-        sentences.append(
-            say(
-                "But the control's loss on new examples was lowest at step {step} ({best:.2f}): stopping there would "
-                "have been better than adding noise.",
-                step=step,
-                best=best,
-            )
-        )
-    few = later("One run and {count} new examples are too few for a conclusion; lesson 7 explains why.")
-    sentences.append(say(few, count=record.about.get("data", {}).get("held_out", 0)))
-    return functools.reduce(lambda one, other: say("{one} {other}", one=one, other=other), sentences)
+    early = say(
+        "The control's loss on new examples was lowest at step {step} ({best:.2f}): stopping there would have been "
+        "better than adding noise.",
+        step=step,
+        best=best,
+    )
+    words = [say(EFFECTS[part][_direction(*pair)], noisy=pair[0], control=pair[1]) for part, pair in ends.items()]
+    sure = say(
+        "One run and {count} new examples are too few for a conclusion; lesson 7 explains why.",
+        count=record.about.get("data", {}).get("held_out", 0),
+    )
+    return {
+        "result": say("{one} {other}", one=words[0], other=words[1]),
+        "sure": sure,
+        "best": early if best < others else "",
+    }
+
+
+def _direction(noisy: float, control: float) -> int:
+    """Return 1 if the loss is clearly higher with noise, -1 if it is clearly lower, and 0 otherwise."""
+    return (noisy > control + CLEAR) - (noisy < control - CLEAR)
 
 
 def _line(record: Record, model: str, title: str) -> str:

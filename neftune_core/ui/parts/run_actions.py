@@ -98,7 +98,7 @@ def build(prefix: str) -> Actions:
     with gr.Row(elem_id=f"{prefix}-actions", elem_classes=["lab-actions"]):
         return Actions(
             resume=button(say("Resume"), "resume"),
-            more=button(say(MORE, count=CLAIM_SEEDS), "more"),
+            more=button(say(MORE, count=CLAIM_SEEDS), "more", "primary"),
             compare=button(say("Compare the answers"), "compare"),
             remove=button(say("Discard"), "remove"),
             surely=button(say("Yes, discard"), "surely", "stop"),

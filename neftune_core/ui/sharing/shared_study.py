@@ -10,8 +10,8 @@ import gradio as gr
 from neftune_core.errors import LabError, RecordError
 from neftune_core.language import say
 from neftune_core.studies.sharing.shares import GONE, find_shared
-from neftune_core.ui.parts.evidence_view import verdict_card
 from neftune_core.ui.parts.plot import live_figure
+from neftune_core.ui.parts.verdict_card import verdict_card
 from neftune_core.ui.parts.wiring import QUIET, events, in_browser, reports_errors
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.study_text import end_text, study_text, when

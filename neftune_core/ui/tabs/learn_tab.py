@@ -41,6 +41,8 @@ def stage_html() -> str:
     return f"""<section class="lab-stage" aria-label="{say("A recorded study")}">
 <h2>{say("What does a little noise do while a model learns?")}</h2>
 <p class="lab-stage-lead"></p>
+<p class="lab-stage-result"></p>
+<p class="lab-stage-sure lab-quiet"></p>
 <div class="lab-stage-panels">
 <figure><h3>{say("Loss on the training examples")}</h3>
 <svg data-panel="train" role="img" aria-label="{say("Loss on training rows")}"></svg></figure>
@@ -53,7 +55,7 @@ def stage_html() -> str:
 <button type="button" data-do="full" aria-pressed="false" title="{full}" aria-label="{full}">{CORNERS}</button></div>
 <ul class="lab-stage-now" aria-label="{say("Losses at this step, noise off")}"></ul>
 <p class="lab-quiet lab-stage-loss">{loss}</p>
-<p class="lab-stage-result"></p>
+<p class="lab-stage-best"></p>
 <figure class="lab-stage-norms">
 <h3>{say("One training row with its noise")} <span class="lab-quiet" data-word="epoch"></span></h3>
 <div class="lab-stage-tokens" role="img"></div>
@@ -89,16 +91,8 @@ class LearnTab:
     buttons: tuple[gr.Button, ...]
 
 
-def build(shown: RecordedStudy | None, time: str = "") -> LearnTab:
-    """Build the tab, inside an open `gr.Tab`.
-
-    Args:
-        shown: The recorded study; None for none.
-        time: Usual duration of a study, shown below the button that sets one up; "" if unknown.
-
-    Returns:
-        The parts that other modules use.
-    """
+def build(shown: RecordedStudy | None) -> LearnTab:
+    """Build the tab, inside an open `gr.Tab`; `shown` is the recorded study, None for none."""
     with gr.Column(elem_id="learn-home"):
         if shown is not None:
             scripted("recorded", stage_html(), shown.stage, "learn-stage")
@@ -107,8 +101,6 @@ def build(shown: RecordedStudy | None, time: str = "") -> LearnTab:
             train = gr.Button(say("Set up your own study"), size="md", elem_id="learn-to-train")
             about = {"model": shown.model, "data": shown.data} if shown is not None else {}
             scripted("next-study", '<p class="lab-quiet"></p>', about, "learn-next-study")
-            if time:
-                gr.HTML(quiet(time), apply_default_css=False, elem_id="learn-time")
         listed = f'<nav class="lab-lessons" aria-label="{say("Lessons")}"><h2>{say("Lessons")}</h2><ol></ol></nav>'
         scripted("lessons", listed, [_entry(lesson) for lesson in lessons()], "learn-lessons")
         if shown is not None:

@@ -11,7 +11,7 @@ import pytest
 from neftune_core.bench.evidence import ARMS, SPREADS, claims, study
 from neftune_core.errors import DataError, InvalidSetting
 from neftune_core.evaluation.measures import MEASURES
-from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question, Seeds
+from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question, Rounding, Seeds
 from neftune_core.evaluation.overlap import bleu
 from neftune_core.evaluation.verdict import CLAIMS, Verdict, verdict
 from neftune_core.evaluation.verdict_words import SENTENCES
@@ -119,6 +119,72 @@ def test_the_summary_ends_with_what_would_make_it_surer() -> None:
     assert [line.key for line in _judged([-1.0]).summary] == ["headline.one_seed", "next.seeds"]
     assert [line.key for line in _judged([0.3, -0.3] * 3).summary] == ["headline.no_claim", "next.tiny"]
     assert [line.key for line in _judged([0.1, 0.11] * 3).summary] == ["headline.worse", "next.repeat"]
+
+
+def _of_both(loss: Sequence[float], exact: Sequence[float], epoch: str = "last", rounding: float = 0.0) -> Verdict:
+    """Return the verdict on an arm that differs from the control by these losses and shares of exact answers."""
+
+    def side(part: float) -> Seeds:
+        kept = [
+            {"held_out_loss": 1 + scatter / 10 + part * one, "exact": 0.5 - scatter / 10 + part * other}
+            for scatter, one, other in zip(SCATTER, loss, exact, strict=False)
+        ]
+        return {seed: Outcome(values, best=values) for seed, values in enumerate(kept)}
+
+    measured = Rounding("bfloat16", {"held_out_loss": rounding})
+    return verdict(Outcomes(side(0), {"uniform-alpha-5": side(1)}, rounding=measured), Question("exact", epoch))
+
+
+UP, DOWN, EITHER_WAY = (0.1, 0.11, 0.09) * 2, (-0.1, -0.11, -0.09) * 2, (0.1, -0.1) * 3
+
+
+@pytest.mark.parametrize("epoch", ["last", "best"])
+@pytest.mark.parametrize("seeds", [1, 2, 3, 6])
+def test_loss_and_exact_answers_that_point_in_opposite_directions_are_named(seeds: int, epoch: str) -> None:
+    worse_loss = _of_both(UP[:seeds], UP[:seeds], epoch)
+    assert [line.key for line in worse_loss.disagreements] == ["disagree.loss_worse"]
+    assert [line.key for line in worse_loss.summary][1] == "disagree.loss_worse"  # right after the headline
+    said = "held-out loss is worse with alpha 5, but the share of exact answers is better: a model may be less certain"
+    assert said in worse_loss.text()
+    better_loss = _of_both(DOWN[:seeds], DOWN[:seeds], epoch)
+    assert [line.key for line in better_loss.disagreements] == ["disagree.loss_better"]
+    assert "held-out loss is better with alpha 5, but the share of exact answers is worse" in better_loss.text()
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 6])
+def test_loss_and_exact_answers_that_agree_are_not_contrasted(seeds: int) -> None:
+    for loss, exact in ((UP, DOWN), (DOWN, UP), (UP, (0.0,) * 6), ((0.0,) * 6, UP)):
+        assert _of_both(loss[:seeds], exact[:seeds]).disagreements == ()
+
+
+@pytest.mark.parametrize("seeds", [2, 6])
+def test_a_difference_that_may_be_chance_contradicts_nothing(seeds: int) -> None:
+    assert _of_both(EITHER_WAY[:seeds], UP[:seeds]).disagreements == ()
+    assert _of_both(UP[:seeds], EITHER_WAY[:seeds]).disagreements == ()
+
+
+def test_a_loss_that_rounding_alone_could_change_contradicts_nothing() -> None:
+    assert _of_both(UP[:1], UP[:1], rounding=0.2).disagreements == ()
+    assert len(_of_both(UP[:1], UP[:1], rounding=0.05).disagreements) == 1
+
+
+def test_an_arm_that_cannot_be_judged_contradicts_nothing() -> None:
+    base = {"held_out_loss": 3.0, "exact": 0.0}
+    control = {0: Outcome({"held_out_loss": 1.0, "exact": 0.5}, base=base)}
+    broken = {0: Outcome({"held_out_loss": 9.0, "exact": 0.6}, base=base)}
+    found = verdict(Outcomes(control, {"uniform-alpha-5": broken}), Question())
+    assert found.arms["uniform-alpha-5"].status == "void"
+    assert found.disagreements == ()
+
+
+def test_arms_that_contradict_themselves_in_the_same_way_share_a_sentence() -> None:
+    def run(loss: float, exact: float) -> Seeds:
+        return {0: Outcome({"held_out_loss": loss, "exact": exact})}
+
+    arms = {f"uniform-alpha-{n}": run(1 + change, 0.5 + change) for n, change in ((5, 0.1), (15, 0.2), (60, -0.1))}
+    found = verdict(Outcomes(run(1, 0.5), arms), Question())
+    assert [line.key for line in found.disagreements] == ["disagree.loss_worse", "disagree.loss_better"]
+    assert "is worse with alpha 5 and alpha 15, but" in found.text()
 
 
 def _of_arms(changes: dict[str, float]) -> Verdict:

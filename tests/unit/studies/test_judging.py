@@ -36,7 +36,7 @@ from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.results import mean_results
 from neftune_core.studies.settings import CHAOS_ARM, EXAMPLE, StudySettings
 from neftune_core.studies.study import run_study
-from neftune_core.ui.parts.evidence_view import verdict_card
+from neftune_core.ui.parts.verdict_card import verdict_card
 
 ARM = "uniform-alpha-5"
 EXAMPLE_ROW = Example((Message("user", "Hello"), Message("assistant", "Hi")), 1)

@@ -32,7 +32,7 @@ from neftune_core.studies.steering.requests import FILE, Requests, set_strength,
 from neftune_core.studies.study import run_study
 from neftune_core.sweeps.settings import SweepSettings
 from neftune_core.sweeps.table import judge
-from neftune_core.ui.parts.evidence_view import verdict_card
+from neftune_core.ui.parts.verdict_card import verdict_card
 from neftune_core.ui.running_arms import arm_rows
 
 

@@ -12,11 +12,13 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from neftune_core.errors import RecordError
 from neftune_core.studies.records.progress import of_record
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui import watching
 from neftune_core.ui.parts.study_views import curves_of
+from neftune_core.ui.parts.verdict_card import evidence_of
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.study_text import state_text
 from neftune_core.ui.watching import OWNER_HEADER, Asked, Studies
@@ -111,21 +113,23 @@ def test_a_call_is_held_until_the_first_point(record: Record, monkeypatch: pytes
     assert get(studies, record.id, ANN, view="losses", tag=answer["tag"])["tag"] == answer["tag"]
 
 
-def test_once_a_study_is_over_its_rows_and_kept_weights_are_folded_below_its_result(
+def test_the_measured_rows_and_kept_weights_of_a_study_are_among_its_details(
     record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record.update_about(samples={"train_loss": "the first 8 training rows", "held_out_loss": "the first 4 rows"})
     kept = {f"uniform-alpha-{strength}@best": 10 for strength in (5, 15)}
     monkeypatch.setattr("neftune_core.studies.comparison.saved_seeds", lambda record: [0, 1, 2])
     monkeypatch.setattr("neftune_core.studies.comparison.saved_best", lambda record, seed: kept)
-    running = state_text(record, replace(of_record(record), state="running"), record.log())
-    assert "<details" not in running
-    assert "the first 8 training rows" in running
+
+    def judge(record: Record) -> None:
+        raise RecordError("it is live")
+
+    monkeypatch.setattr("neftune_core.ui.parts.verdict_card.judge", judge)
     over = state_text(record, replace(of_record(record), state="finished"), record.log())
-    shown, folded = over.split("<details")
-    assert "Finished" in shown
-    assert "training rows" not in shown
-    assert "step 10" not in shown
-    assert folded.startswith(' class="lab-more"><summary>')
-    assert folded.count("step 10 (seed") == 6
-    assert "the first 8 training rows" in folded
+    assert "Finished" in over
+    assert "training rows" not in over
+    assert "step 10" not in over
+    found = evidence_of(record)
+    assert "There is no verdict: it is live" in found.card
+    assert found.details.count("step 10 (seed") == 6
+    assert "the first 8 training rows" in found.details

@@ -20,9 +20,9 @@ from neftune_core.studies.settings import CONTROL, EXAMPLE, StudySettings
 from neftune_core.sweeps.record import Sweep
 from neftune_core.sweeps.settings import SweepSettings, axes, cells
 from neftune_core.sweeps.table import SweepTable, TableRow
-from neftune_core.ui.parts.evidence_view import verdict_card
 from neftune_core.ui.parts.study_form import StudyRequest, study_of
 from neftune_core.ui.parts.sweep_form import axis_values, first_strength, point, sweep_of
+from neftune_core.ui.parts.verdict_card import verdict_card
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs.runs_tab import results_of
 from neftune_core.ui.tabs.views.sweep_views import table_view

@@ -1,0 +1,177 @@
+"""The results of a record as HTML: tables of measures with collapsed definitions, and the details of the verdict."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from neftune_core.errors import LabError, RecordError
+from neftune_core.evaluation.measures import FIRST, MEASURES
+from neftune_core.evaluation.outcomes import Question
+from neftune_core.evaluation.verdict import Verdict
+from neftune_core.export.report_parts import verdict_details
+from neftune_core.figures.colours import arm_colours
+from neftune_core.language import later, say, translate_finished
+from neftune_core.noise.names import arm_label
+from neftune_core.sentences import sentence
+from neftune_core.studies.records.numbers import metrics, table
+from neftune_core.studies.records.record import Record
+from neftune_core.studies.results import MeanResults, mean_results
+from neftune_core.studies.steering.best_arms import plain_name
+from neftune_core.sweeps.table import judge
+from neftune_core.ui.parts.markup import quiet
+
+SAMPLED = {
+    "train_loss": later("training loss"),
+    "held_out_loss": later("held-out loss"),
+    "robustness": later("robustness"),
+    "answers": later("answers"),
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the page shows of a record's results below the headline, as HTML.
+
+    Attributes:
+        card: The measures that matter most, or why there is no verdict; "" before anything has been measured.
+        details: The other sentences of the verdict, the other measures and what was measured; "" if there are none.
+    """
+
+    card: str = ""
+    details: str = ""
+
+
+def evidence_of(record: Record) -> Evidence:
+    """Return the results of a record for the page, without the sentences that `study_text.end_text` shows."""
+    try:
+        found = judge(record)
+        if found.is_empty:
+            return Evidence()
+        if record.is_sweep:
+            return Evidence(details=_section(verdict_details(found)))
+        return _evidence(record, found, mean_results(record))
+    except LabError as error:
+        about = _samples(record) + _saved_best(record)
+        return Evidence(quiet(say("There is no verdict: {reason}", reason=error)), _section(about) if about else "")
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # the numbers were not written by the lab
+        unread = say("There is no verdict: the numbers of this record cannot be read.")
+        return Evidence(quiet(f"{unread} {sentence(error)}"))
+
+
+def verdict_card(record: Record) -> str:
+    """Return the results of a record as HTML, with the details collapsed; "" before anything has been measured."""
+    found = evidence_of(record)
+    if not found.details:
+        return found.card
+    return f'{found.card}<details class="lab-more"><summary>{say("Details")}</summary>{found.details}</details>'
+
+
+def _section(content: str) -> str:
+    return f'<section class="lab-evidence">{content}</section>'
+
+
+def _evidence(record: Record, found: Verdict, numbers: MeanResults) -> Evidence:
+    question, means = found.question, numbers.last
+    known = [measure for measure in MEASURES if any(measure in of for of in means.values())]
+    first = [measure for measure in dict.fromkeys((question.measure, *FIRST)) if measure in known]
+    first = [each for each in first if each == question.measure or any(of.get(each) for of in means.values())]
+    rest = {measure: MEASURES[measure].group for measure in known if measure not in first}
+    table = _Table(record, means, question)
+    only = say("Only the measure in bold is tested. Press a name for its definition.")
+    about = quiet(" ".join([only, *numbers.lost_notes]))
+    heading = f"<h3>{say('Results after the last epoch')}{numbers.of_seeds}</h3>"
+    card = _section(heading + table.html({"": first}) + about)
+    groups = {group: [measure for measure, own in rest.items() if own == group] for group in rest.values()}
+    others = f"<h3>{say('Other measures after the last epoch')}</h3>{table.html(groups)}" if rest else ""
+    return Evidence(
+        card, _section(verdict_details(found, numbers.rounding_notes) + others + _samples(record) + _saved_best(record))
+    )
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table of measures, with a column for the base and for each arm."""
+
+    record: Record
+    means: Mapping[str, Mapping[str, float]]
+    question: Question
+
+    def html(self, groups: Mapping[str, Sequence[str]]) -> str:
+        """Return the table of some measures by group; a group named "" has no heading."""
+        arms = self.record.arms
+        names = [name for name in ("base", *arms) if self.means.get(name)]
+        colours = arm_colours(arms)
+        heads = "".join(
+            f'<th scope="col" style="--arm: {colours[name]}">{html.escape(arm_label(name))}</th>' for name in names
+        )
+        body = "".join(self._group(group, measures, names) for group, measures in groups.items())
+        return (
+            f'<div class="lab-measures"><div class="lab-measures-scroll" tabindex="0" role="region" '
+            f'aria-label="{say("Measures")}"><table><thead><tr><th></th>{heads}</tr></thead>{body}</table></div></div>'
+        )
+
+    def _group(self, group: str, measures: Sequence[str], names: list[str]) -> str:
+        rows = "".join(_row(measure, names, self.means, self.question) for measure in measures)
+        words = html.escape(say(group)) if group else ""
+        span = len(names) + 1
+        head = (
+            f'<tr class="lab-measures-group"><th scope="rowgroup" colspan="{span}">{words}</th></tr>' if group else ""
+        )
+        return f"<tbody>{head}{rows}</tbody>"
+
+
+def _row(measure: str, names: list[str], means: Mapping[str, Mapping[str, float]], question: Question) -> str:
+    definition = MEASURES[measure]
+    cells = "".join(f"<td>{_number(means[name].get(measure))}</td>" for name in names)
+    asked = ' class="lab-measures-asked"' if measure == question.measure else ""
+    label, words = html.escape(say(definition.label)), html.escape(say(definition.words))
+    details = f"<details><summary>{label}</summary><p>{words}</p></details>"
+    return f'<tr{asked}><th scope="row">{details}</th>{cells}</tr>'
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _samples(record: Record) -> str:
+    """Describe the rows and prompts of the measurements, and the sacrebleu signature."""
+    kept = next(iter(metrics(record).values()), {})
+    samples = {**record.about_table("samples"), **table(kept.get("samples"))}
+    entries = [
+        say(": ").join((say(SAMPLED.get(name, name)), translate_finished(words)))
+        for name, words in samples.items()
+        if isinstance(words, str)
+    ]
+    entries += [
+        say(": ").join((name, words)) for name, words in table(kept.get("signatures")).items() if isinstance(words, str)
+    ]
+    listed = "".join(f"<li>{html.escape(words)}</li>" for words in entries)
+    return f"<h3>{say('Measured on')}</h3><ul>{listed}</ul>" if listed else ""
+
+
+def _saved_best(record: Record) -> str:
+    """List the arms that have saved weights from their best evaluation; "" if there are none."""
+    from neftune_core.studies.comparison import saved_best, saved_seeds
+
+    try:
+        steps = {seed: saved_best(record, seed) for seed in saved_seeds(record)}
+    except RecordError:
+        return ""
+    found = [
+        say("{arm} at step {step:,}", arm=arm_label(plain_name(arm)), step=step)
+        + (say(" (seed {seed})", seed=seed) if len(steps) > 1 else "")
+        for seed, own in steps.items()
+        for arm, step in own.items()
+    ]
+    if not found:
+        return ""
+    words = say(
+        "For these arms, the weights from the best evaluation (lowest held-out loss) are saved in addition to the "
+        "final weights: {arms}. You can choose either set of weights on the Compare tab and under Export.",
+        arms=say(", ").join(found),
+    )
+    return quiet(words)

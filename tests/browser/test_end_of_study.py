@@ -1,0 +1,61 @@
+"""The end of a study for visitors who know no statistics: the conclusion at once, everything else in one fold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from owned_study import owned_study
+from served_lab import visiting
+
+pytestmark = pytest.mark.browser
+
+KEY = "6e" * 32
+SIZES = [(1280, 720), (390, 844)]
+IN_SIGHT = """(node) => {
+    const box = node.getBoundingClientRect();
+    return node.textContent.length > 20 && box.top >= 0 && box.bottom <= innerHeight && scrollY === 0;
+}"""
+
+
+def in_sight(page: Any, selector: str) -> bool:
+    """Return whether an element with text is in the window of a page that was not scrolled."""
+    found = page.locator(selector).first
+    found.wait_for()
+    return bool(found.evaluate(IN_SIGHT))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_the_noise_did_is_in_sight_on_arrival(browser: Any, lab_address: str, size: tuple[int, int]) -> None:
+    with visiting(browser, lab_address) as page:
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        assert in_sight(page, "#learn-stage .lab-stage-result")
+        assert in_sight(page, "#learn-stage .lab-stage-sure")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_conclusion_of_a_study_comes_first_and_the_rest_is_in_one_fold(
+    browser: Any, lab_address: str, lab_home: Path, size: tuple[int, int]
+) -> None:
+    record = owned_study(lab_home / "runs", KEY)
+    with visiting(browser, lab_address, key=KEY, link=f"?job={record.id}&tab=Train") as page:
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        assert in_sight(page, "#train-state .lab-end")
+        headline = page.locator("#train-state .lab-end").inner_text()
+        page.locator("#train-verdict table").wait_for()
+        rows = page.locator("#train-verdict tbody tr")
+        assert "lab-measures-asked" in rows.first.get_attribute("class")  # the measure of the question
+        assert rows.count() <= 5
+        page.locator("#train-evidence > button").click()
+        details = page.locator("#train-details")
+        details.locator(".lab-judged").wait_for()
+        assert details.locator("tbody tr:not(.lab-measures-group)").count() > 2
+        shown = rows.locator("summary").all_inner_texts()
+        others = details.locator("tr summary").all_inner_texts()
+        assert len({*shown, *others}) == len(shown) + len(others)  # no measure is listed twice
+        assert page.locator("#train-tab").inner_text().count(headline) == 1
+        page.evaluate("scrollTo(0, document.body.scrollHeight)")
+        page.locator("#lab-progress [data-do=result]").click()
+        page.wait_for_function("scrollY === 0")
+        assert in_sight(page, "#train-state .lab-end")
