@@ -61,9 +61,14 @@ COMPARE_VIEWS = {
 JUDGE = "judge"
 MOST_ROWS = 20
 NOTHING = later("no marks")
-EMPTY = later("Train a study first, then write prompts here and compare the answers of its arms side by side.")
+STUDY_INFO = later("One of your studies with trained arms.")
+NO_STUDY_INFO = later("No trained study yet: press Train at the top of the page, and it appears here.")
+EMPTY = later(
+    "Press Train at the top of the page first; then write prompts, and compare the answers of the arms side by side."
+)
 THEN = later(
-    "Train your own study, then write prompts here and compare the answers of its arms side by side, as shown here."
+    "Press Train at the top of the page for your own study; then write prompts, and compare the answers of its arms "
+    "side by side, as shown here."
 )
 
 
@@ -152,9 +157,7 @@ def build(
 
 
 def _build_questions(models: Collection[str] | None) -> dict[str, Any]:
-    record = gr.Dropdown(
-        [], label=say("Study"), info=say("One of your studies with trained arms."), elem_id="compare-record"
-    )
+    record = gr.Dropdown([], label=say("Study"), info=say(STUDY_INFO), elem_id="compare-record")
     seed = gr.Dropdown([], label=say("Seed"), visible=False, elem_id="compare-seed")
     columns = gr.Dropdown(
         [],
@@ -226,12 +229,14 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, kept: gr.Textbox, tab: Com
         """
         found = answerable(require_key(key))
         if not found:
-            return [gr.update(choices=[], value=None), gr.update(visible=False), *[gr.skip()] * len(chosen)]
+            empty = gr.update(choices=[], value=None, info=say(NO_STUDY_INFO))
+            return [empty, gr.update(visible=False), *[gr.skip()] * len(chosen)]
         before = {} if wanted else read(stored)
         chosen_id = wanted.partition("#")[0] or before.get("compare.record")
         record = next((entry for entry in found if entry.id == chosen_id), found[0])
         named = [(say(", ").join((when(entry), study_text(entry))), entry.id) for entry in found]
-        return [gr.update(choices=named, value=record.id), *_of_record(record, found, before)]
+        shown = gr.update(choices=named, value=record.id, info=say(STUDY_INFO))
+        return [shown, *_of_record(record, found, before)]
 
     @reports_errors
     def choose(key: str, record_id: str) -> list[Any]:
@@ -346,17 +351,13 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
     given_next = [key, tab.session, tab.turn, *tab.form.components]
     running: list[Any] = []
     for button, handler, given in ((tab.ask, answer, given_first), (tab.go_on, go_on, given_next)):
-        button.click(_visible(True), None, tab.stop, **QUIET)
+        button.click(lambda: visibility(True), None, tab.stop, **QUIET)
         asking = button.click(handler, given, outputs, **{**QUIET, "concurrency_limit": 2, **lab.attending})
-        asking.then(_visible(False), None, tab.stop, **QUIET)
+        asking.then(lambda: visibility(False), None, tab.stop, **QUIET)
         running.append(asking)
-    tab.stop.click(_visible(False), None, tab.stop, cancels=running, **QUIET)
+    tab.stop.click(lambda: visibility(False), None, tab.stop, cancels=running, **QUIET)
     marked, given = reports_errors(_comparison_html), [tab.session, tab.marks]
     tab.marks.input(marked, given, tab.answers, trigger_mode="always_last", **QUIET)
-
-
-def _visible(visible: bool) -> Any:
-    return lambda: visibility(visible)
 
 
 def _comparison_html(session: ComparisonSession, marks: str) -> str:

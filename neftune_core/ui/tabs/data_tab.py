@@ -18,6 +18,7 @@ from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui.parts.controls import Form
+from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.model_panel import bundled_hint
 from neftune_core.ui.parts.plot import live_figure, part
 from neftune_core.ui.parts.strip import Strip
@@ -239,6 +240,7 @@ def _inputs() -> _Inputs:
     file = gr.File(
         label=say("JSONL, JSON, CSV or Parquet"), file_types=FILE_TYPES, visible=False, elem_id="data-file", height=130
     )
+    gr.HTML(quiet(say(data_views.FILE_ROWS)), elem_id="data-file-rows", apply_default_css=False)
     hub = _hub()
     problem = gr.HTML(elem_id="data-problem", apply_default_css=False, js_on_load=part("data-problem"))
     form = Form(DataSettings, names=(*FORM, *MORE), prefix="data", changes={name: {"render": False} for name in MORE})
@@ -269,9 +271,8 @@ def _inputs() -> _Inputs:
         for name in MORE:
             form.by_name[name].render()
     boxes = {"starter": starter, "file": file, "hub": hub.box}
-    source.input(
-        lambda chosen: [gr.update(visible=name == chosen) for name in boxes], source, list(boxes.values()), **LATEST
-    )
+    shown = lambda chosen: [gr.update(visible=name == chosen) for name in boxes]  # noqa: E731
+    source.input(shown, source, list(boxes.values()), **LATEST)
     return _Inputs(source, starter, effect, use_effect, file, hub, problem, held_out_file, form, by_hand, layout, parts)
 
 

@@ -37,11 +37,12 @@ OWN = ("reference", "vote")
 """Keys of an answer that are shown only to the owner of its study."""
 
 EMPTY = later(
-    "No study yet. Studies started in this browser, or on the command line of this machine, are listed here, even "
-    "after a restart."
+    "No study yet: press Train at the top of the page. Studies started in this browser, or on the command line of this "
+    "machine, are listed here, even after a restart."
 )
 EMPTY_FOR_STRANGERS = later(
-    "No study yet. Studies started in this browser are listed here; other browsers do not show them."
+    "No study yet: press Train at the top of the page. Studies started in this browser are listed here; other browsers "
+    "do not show them."
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.settings import EPOCH_WORDS, MeasuringSettings
 from neftune_core.export.report_parts import verdict_html
 from neftune_core.figures.effects import effect_curve
-from neftune_core.language import later, plural, say
+from neftune_core.language import later, say
 from neftune_core.settings import to_toml
 from neftune_core.studies.records.record import Record, find, owned_records
 from neftune_core.studies.settings import StudySettings
@@ -43,7 +43,7 @@ from neftune_core.ui.parts.wiring import (
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.study_text import missing_record_text, state_text, when
 from neftune_core.ui.tabs.train_tab import TabContext, TrainTab
-from neftune_core.ui.tabs.views.sweep_views import table_view
+from neftune_core.ui.tabs.views.sweep_views import EMPTY, SHOWN_INFO, machine_text, table_view
 
 if TYPE_CHECKING:
     from neftune_core.sweeps.table import SweepTable
@@ -122,8 +122,8 @@ def _layout() -> SweepTab:
                 stop = gr.Button(say("Stop"), size="md", visible=False, elem_id="sweep-stop")
                 file = gr.Button(say("Save sweep.toml"), size="md", elem_id="sweep-file")
         with gr.Column(scale=5, min_width=320):
-            shown = gr.Dropdown([], label=say("Results of"), elem_id="sweep-shown")
-            state = watched_text(elem_id="sweep-state")
+            shown = gr.Dropdown([], label=say("Results of"), info=say(SHOWN_INFO), elem_id="sweep-shown")
+            state = watched_text(quiet(say(EMPTY)), elem_id="sweep-state")
             actions = run_actions.build("sweep")
             with gr.Row(elem_classes=["lab-choices"]):
                 choices = [(say(MEASURES[name].label), name) for name in MEASURES]
@@ -360,20 +360,11 @@ def _recorded_text(sweep: Sweep) -> str:
         size_text(sweep.settings),
     ]
     if machine:
-        parts.append(_machine_text(machine))
+        parts.append(machine_text(machine))
     then = quiet(say("Start your own sweep to see its results here."))
     head = say("A recorded sweep.")
     words = html.escape(say("{words}.", words=say("; ").join(parts)))
     return f'<div class="lab-recorded"><p><b>{head}</b> {words}</p>{then}</div>'
-
-
-def _machine_text(machine: Mapping[str, Any]) -> str:
-    cores, processor = machine.get("cores", "?"), machine.get("processor", "?")
-    return say(
-        plural(cores, "on {cores} core of {processor}", "on {cores} cores of {processor}"),
-        cores=cores,
-        processor=processor,
-    )
 
 
 def _connect_watching(context: TabContext, tab: SweepTab) -> None:
@@ -392,9 +383,13 @@ def _connect_watching(context: TabContext, tab: SweepTab) -> None:
     followed.success(None, found, None, js=in_browser(f"({OPEN_IF_LINKED})(id)", "id"))
 
 
+def _nothing_shown() -> list[Any]:
+    return [quiet(say(EMPTY)), None, "", "", gr.update(value=None)]
+
+
 def _connect_actions(context: TabContext, train: TrainTab, tab: SweepTab) -> None:
     strip, key = context.strip, context.key
     place = run_actions.ButtonContext(context.lab, strip, key, tab.shown, train.asked, train.seen, tab="Sweep")
     tab.actions.resume.click(following, tab.shown, tab.watcher, **QUIET)
     shown = [tab.state, tab.curve, tab.table, tab.verdict, tab.shown]
-    run_actions.connect(tab.actions, place, lambda: ["", None, "", "", gr.update(value=None)], shown)
+    run_actions.connect(tab.actions, place, _nothing_shown, shown)
