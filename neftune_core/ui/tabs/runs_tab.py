@@ -26,7 +26,7 @@ from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure, part
 from neftune_core.ui.parts.strip import Strip, following
 from neftune_core.ui.parts.study_views import curves_of
-from neftune_core.ui.parts.wiring import LATEST, QUIET, events, key_of_tab, reports_errors
+from neftune_core.ui.parts.wiring import KEY_ALONE, LATEST, QUIET, events, key_of_tab, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.study_text import state_text, study_text, when
 from neftune_core.ui.tabs import export_panel
@@ -123,7 +123,7 @@ def _connect_list(lab: Lab, key: gr.Textbox, runs: gr.HTML, changing: list[Any],
         return [list_entry(lab, record) for record in owned_records(require_key(key))]
 
     changed = [place.select, *(events(found).change for found in changing)]
-    gr.on(changed, fill, key, runs, **LATEST)
+    gr.on(changed, fill, key, runs, js=KEY_ALONE, **LATEST)
 
 
 def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _RecordView, watching: list[Any]) -> None:
@@ -274,6 +274,6 @@ def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
     def offered() -> Any:
         return gr.update(visible=not lab.has_strangers and bool(stored_models()))
 
-    gr.on(changed, measure, key, [words, clean], **LATEST)
+    gr.on(changed, measure, key, [words, clean], js=KEY_ALONE, **LATEST)
     if not lab.has_strangers:  # a hidden button does not prevent calls to its function
         clean.click(remove, None, [words, clean], **QUIET)

@@ -30,6 +30,7 @@ from neftune_core.ui.parts.state_fields import read
 from neftune_core.ui.parts.strip import following, watched_text, watcher
 from neftune_core.ui.parts.study_form import StudyRequest, study_of
 from neftune_core.ui.parts.wiring import (
+    KEY_FIRST,
     LATEST,
     QUIET,
     UNREAD,
@@ -174,7 +175,7 @@ def _connect_plan(context: TabContext, train: TrainTab, tab: SweepTab) -> None:
     inputs = [context.key, *_sweep_inputs(context, train, tab)]
     changing = [context.strip.model, *tab.form.methods.values(), *tab.form.components()]
     changed = [context.place.select, *(events(found).change for found in changing)]
-    once_settled(changed)(plan, inputs, tab.plan, trigger_mode="always_last", **UNREAD)
+    once_settled(changed)(plan, inputs, tab.plan, js=KEY_FIRST, trigger_mode="always_last", **UNREAD)
 
     def text(*values: Any) -> dict[str, str]:
         return {"name": "sweep.toml", "text": to_toml(_sweep_from_page(context, train, tab, values), comments=True)}
@@ -307,7 +308,7 @@ def _connect_selection(context: TabContext, tab: SweepTab) -> None:
     outputs, how = [tab.measure, tab.epoch, *results], [*chosen, tab.measure, tab.epoch]
     opening = [*chosen, context.strip.kept]
     opened = [context.place.select, events(key_of_tab(context.key, "Sweep")).change]
-    gr.on(opened, fill_sweep, opening, tab.shown, **LATEST)
+    gr.on(opened, fill_sweep, opening, tab.shown, js=KEY_FIRST, **LATEST)
     tab.shown.change(show, opening, outputs, trigger_mode="always_last", **QUIET)
     saw = in_browser(f"void Lab.sawSweep(String(shown).startsWith({json.dumps(RECORDED)}))", "shown")
     gr.on([context.place.select, tab.shown.change], None, tab.shown, None, js=saw)
