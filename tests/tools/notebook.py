@@ -56,7 +56,7 @@ def _outputs(source: str, names: dict[str, Any], count: int) -> list[dict[str, A
 
 def _shown(value: Any) -> dict[str, list[str]]:
     html = {"text/html": _lines(value._repr_html_())} if hasattr(value, "_repr_html_") else {}
-    plain = pprint.pformat(value) if type(value).__repr__ is list.__repr__ else repr(value)
+    plain = pprint.pformat(value, sort_dicts=False) if type(value).__repr__ is list.__repr__ else repr(value)
     return {**html, "text/plain": _lines(plain)}
 
 
