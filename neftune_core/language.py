@@ -1,7 +1,8 @@
 """Translation of user-facing texts.
 
 Texts are written in English in the code. A catalogue (`assets/language/zh.json`) maps them to translations, and texts
-without a translation stay English. Values in braces, as in `{count:,} rows`, are inserted after the lookup.
+without a translation stay English. Values in braces, as in `{count:,} rows`, are inserted after the lookup. Records of
+earlier versions contain notes that have since been reworded; `former.zh.json` translates them.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ SHORTEST = 12
 
 @functools.lru_cache(maxsize=1000)
 def _translate_finished(kept: str, code: str) -> str:
-    words = catalogue(code)
+    words = stored_texts(code)
     if kept in words:
         return words[kept]
     for text, pieces, names in _forms(code):
@@ -112,7 +113,7 @@ _PLACE = re.compile(r"\{(\w+)[^{}]*\}")
 def _forms(code: str) -> list[tuple[str, list[str], list[str]]]:
     """Return (text, pieces between the values, names) for each text with values, most specific first."""
     found = []
-    for text in catalogue(code):
+    for text in stored_texts(code):
         parts = [(piece, name) for piece, name, _, _ in string.Formatter().parse(text)]
         names = [name for _, name in parts if name is not None]
         pieces = [piece for piece, _ in parts] + [""] * (parts[-1][1] is not None)
@@ -141,6 +142,15 @@ def catalogue(code: str) -> Mapping[str, str]:
     if code == ENGLISH:
         return {}
     return json.loads((assets() / "language" / f"{code}.json").read_text(encoding="utf-8"))
+
+
+@functools.cache
+def stored_texts(code: str) -> Mapping[str, str]:
+    """Return the translations of texts that a record may contain: the catalogue, and notes of earlier versions."""
+    if code == ENGLISH:
+        return {}
+    former = json.loads((assets() / "language" / f"former.{code}.json").read_text(encoding="utf-8"))
+    return former | catalogue(code)
 
 
 _PIECE = re.compile(r'"(?:[^"\\]|\\.)*"')

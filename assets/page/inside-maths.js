@@ -28,13 +28,15 @@ export const interpolated = (measured, clean, { low, share }) => {
 };
 
 /**
- * Return the measured strength nearest to another strength: 0 for no noise, 1 for the first measured strength.
+ * Return the measured strength nearest to another strength: 0 for no noise, 1 for the first measured strength. Any noise, however
+ * weak, is shown by a measured strength.
  * @param {number[]} strengths
  * @param {number} strength
  */
 export const nearestOf = (strengths, strength) => {
-  const distances = [0, ...strengths].map((measured) => Math.abs(measured - strength));
-  return distances.indexOf(Math.min(...distances));
+  if (!strength) return 0;
+  const distances = strengths.map((measured) => Math.abs(measured - strength));
+  return 1 + distances.indexOf(Math.min(...distances));
 };
 
 /**

@@ -18,7 +18,7 @@ part("noise-loss", ({ props, watch }) => {
 
 views.loss = (payload, controls) => {
   if (loss && !loss.data.length) return nothing(loss.summary);
-  if (!loss) return nothing(text("Measure the loss of the untouched model under this noise, on rows from the Data tab."));
+  if (!loss) return nothing(text("Press “Measure the loss” above this figure: it then shows the loss of the untrained model at several strengths of this noise."));
   const same = loss.kind === controls.kind && loss.unit === controls.unit && controls.strength > 0;
   const shapes = same ? [upright(controls.strength)] : [];
   return { data: loss.data, layout: merged(loss.layout, { shapes }), narrow: loss.narrow, summary: loss.summary, name: loss.name };

@@ -12,10 +12,13 @@ const MAP_HEIGHT = 300; // approximate height of the plot area, in pixels
 const quiet = "var(--lab-quiet)";
 
 /**
- * Wrap a sentence to the width of a phone.
+ * Wrap a sentence to the width of a phone. Chinese has no spaces, so it is wrapped after a punctuation mark or 18 characters.
  * @param {string} words
  */
-const lines = (words) => words.replace(/(.{24,36}?)\s/g, "$1<br>");
+const lines = (words) =>
+  /\p{Script=Han}/u.test(words)
+    ? words.replace(/(.{10,17}?[，。：；”]|.{18})(?=[^，。：；”])/gu, "$1<br>")
+    : words.replace(/(.{24,36}?)\s/g, "$1<br>");
 
 /**
  * Return an empty view with a sentence that gives the reason.

@@ -4,6 +4,7 @@ settings          source, precision and device
 cards             known models, read before anything is downloaded
 catalogue         memory and time of a study on this machine
   device            devices, precisions and free memory
+  stopwatch         times of short computations on a busy machine
 loading           load a model by its source, once per process
   sources           hub or mirror, ModelScope, folder, GGUF, package index
   checks            checks on the folder before its weights are read

@@ -6,14 +6,13 @@ import os
 import platform
 import sys
 import threading
-import time
-from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.language import later, say
+from neftune_core.models.stopwatch import Measured, Timing, time_of
 from neftune_core.models.threads import default_threads, waiting_text
 
 if TYPE_CHECKING:
@@ -33,8 +32,14 @@ SLOW_SHARE = 0.5
 """Speed of bfloat16 relative to float32 below which native bfloat16 instructions are evidently not used."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 DEVICE_VARIABLE = "NEFTUNE_DEVICE"
+ROWS, WIDTH = 512, 576
+"""Shapes of the measured matrix product: those of a small model."""
+PRODUCT_OPERATIONS = 2 * ROWS * WIDTH * WIDTH
+SMALL_OPERATIONS = 20
+"""Number of pairs of small operations (a product and a sum) per measured repetition."""
 
 _gpu_forbidden = threading.Event()
+_measured = Measured()
 LENT = later("This lab gets its GPU automatically, for one call at a time: leave the device at auto.")
 
 
@@ -134,7 +139,7 @@ def fast_bfloat16(device: torch.device) -> bool:
     # Processes of one study must choose the same precision even under load: a CPU that reports the feature is rejected
     # only if bfloat16 is far slower in five measurements.
     tries, seconds, least = (5, 0.03, SLOW_SHARE) if flags else (1, 0.1, 1.0)
-    return any(_measure_speed("bfloat16", seconds) > least * _measure_speed("float32", seconds) for _ in range(tries))
+    return any(measure_speed("bfloat16", seconds) > least * measure_speed("float32", seconds) for _ in range(tries))
 
 
 def _processor_entry(*names: str) -> str:
@@ -146,34 +151,35 @@ def _processor_entry(*names: str) -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(names)), "")
 
 
-def _measure_speed(precision: str, seconds: float, device: str = "cpu") -> float:
-    """Measure the operations per second of a matrix product with the shapes of a small model, for so many seconds."""
+def measure_speed(precision: str, seconds: float, device: str = "cpu") -> float:
+    """Measure the speed of a matrix product.
+
+    Args:
+        precision: dtype of the operands.
+        seconds: Duration of the measurement.
+        device: torch device.
+
+    Returns:
+        Floating point operations per second.
+    """
+    return PRODUCT_OPERATIONS / _time_of_product(precision, seconds, device).seconds
+
+
+def _time_of_product(precision: str, seconds: float, device: str) -> Timing:
     import torch
 
-    rows, width = 512, 576
-    left = torch.ones(rows, width, dtype=getattr(torch, precision), device=device)
-    right = torch.ones(width, width, dtype=left.dtype, device=device)
+    left = torch.ones(ROWS, WIDTH, dtype=getattr(torch, precision), device=device)
+    right = torch.ones(WIDTH, WIDTH, dtype=left.dtype, device=device)
 
     def multiply() -> None:
         with torch.no_grad():
             (left @ right)[0, 0].item()  # synchronise
 
-    return 2 * rows * width * width / _fastest(multiply, seconds)
+    return time_of(multiply, seconds, threads=torch.get_num_threads() if left.device.type == "cpu" else 0)
 
 
-def _fastest(work: Callable[[], None], seconds: float) -> float:
-    """Return the duration of the fastest call of `work`, which is repeated for so many seconds."""
-    best, end = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < end or best == float("inf"):
-        start = time.perf_counter()
-        work()
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
-@cache
 def matrix_speed(device: str, precision: str) -> float:
-    """Measure the speed of a matrix product; this takes 0.05 s, and the result is cached.
+    """Measure the speed of a matrix product in 0.05 s; the result is cached as described in `stopwatch.Measured`.
 
     Args:
         device: torch device.
@@ -182,28 +188,31 @@ def matrix_speed(device: str, precision: str) -> float:
     Returns:
         Floating point operations per second.
     """
-    return _measure_speed(precision, 0.05, device)
+    measure = partial(_time_of_product, precision, 0.05, device)
+    return PRODUCT_OPERATIONS / _measured.seconds((device, precision), measure)
 
 
-@cache
 def operation_seconds(device: str) -> float:
-    """Measure the fixed cost of a small operation and its gradient; this takes 0.02 s, and the result is cached.
+    """Measure the fixed cost of a small operation and its gradient in 0.02 s; the result is cached like `matrix_speed`.
 
     Returns:
         Seconds per operation, averaged over the forward and the backward pass.
     """
+    return _measured.seconds(device, partial(_time_of_operations, device)) / (4 * SMALL_OPERATIONS)
+
+
+def _time_of_operations(device: str) -> Timing:
     import torch
 
-    count = 20
     value, factor = torch.ones(64, 64, requires_grad=True, device=device), torch.full((64,), 0.5, device=device)
 
     def compute() -> None:
         found = value
-        for _ in range(count):
+        for _ in range(SMALL_OPERATIONS):
             found = found * factor + factor
         torch.autograd.grad(found.sum(), value)[0][0, 0].item()  # synchronise
 
-    return _fastest(compute, 0.02) / (4 * count)
+    return time_of(compute, 0.02, threads=int(value.device.type == "cpu"))  # too small for several threads
 
 
 def tokens_per_pass(device: torch.device, width: int) -> int:

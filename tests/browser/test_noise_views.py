@@ -84,13 +84,13 @@ def test_the_next_word_is_shown_after_the_chosen_token(page: Any) -> None:
     buttons.nth(2).click()
     chosen.press("ArrowRight")
     assert buttons.nth(3).get_attribute("aria-checked") == "true"
-    for which, strength in ((0, 0), (2, 11), (6, 100)):
+    for which, strength in ((0, 0), (1, 1), (3, 11), (7, 100)):
         page.evaluate(MOVE, strength)
         cells = page.locator(".lab-predicted-words tbody tr").first.locator("td").all_inner_texts()
         shown = [words[candidates[index][3][0]].replace(" ", "·") for index in (0, which)]
         assert [cells[0], cells[2]] == shown
         assert float(cells[1].rstrip("%")) == pytest.approx(100 * candidates[0][3][1], rel=0.05, abs=1)
-    assert page.locator(".lab-predicted-strengths tbody tr").count() == 7
+    assert page.locator(".lab-predicted-strengths tbody tr").count() == 8
     assert page.locator(".lab-predicted-strengths [aria-current] td").first.inner_text() == "alpha 100"
     area = page.locator("#noise-figure .nsewdrag").first.bounding_box()
     page.mouse.click(area["x"] + (5 + 0.6) / len(tokens) * area["width"], area["y"] + area["height"] / 2)

@@ -23,7 +23,16 @@ from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.settings import DecodingSettings, MeasuringSettings
 from neftune_core.evaluation.verdict_words import SENTENCES
 from neftune_core.home import LOST_HERE, LOST_ON_SPACE, UNUSABLE_ON_SPACE, assets
-from neftune_core.language import CHINESE, ENGLISH, catalogue, in_language, plural, say, translate_finished
+from neftune_core.language import (
+    CHINESE,
+    ENGLISH,
+    catalogue,
+    in_language,
+    plural,
+    say,
+    stored_texts,
+    translate_finished,
+)
 from neftune_core.lessons.faults import FAULTS
 from neftune_core.models.catalogue import CATALOGUE
 from neftune_core.models.settings import ModelSettings
@@ -99,6 +108,17 @@ def test_translations_are_not_empty_and_have_the_values_of_their_text() -> None:
     for text, translated in catalogue(CHINESE).items():
         assert translated.strip()
         assert values_of(translated) == values_of(text), text
+
+
+def test_notes_of_earlier_versions_are_translated() -> None:
+    former = {text: said for text, said in stored_texts(CHINESE).items() if text not in catalogue(CHINESE)}
+    assert len(former) > 20
+    assert all(values_of(text) == values_of(said) and said for text, said in former.items())
+    kept = "Rows with a system prompt: 1,200. It is kept, and is not trained on."
+    assert translate_finished(kept) == kept
+    with in_language(CHINESE):
+        assert translate_finished(kept) == "带系统提示的行：1,200 行。系统提示保留，但不参与训练。"
+        assert say(kept) == kept
 
 
 def test_the_catalogue_is_sorted() -> None:

@@ -175,6 +175,11 @@ def in_browser(expression: str, inputs: str = "") -> str:
     return f"async ({inputs}) => {{ {wait} return {expression}; }}"
 
 
+KEY_ALONE, KEY_FIRST = in_browser("Lab.ownerKey()"), in_browser("[Lab.ownerKey(), ...others]", "_, ...others")
+"""`js=` functions for events whose only or first input is the visitor's key. The page may be slow to fill the key's
+component, and a tab may be opened before."""
+
+
 def saves_text(button: gr.Button, handler: Callable[..., Any], inputs: Any) -> None:
     """Make a button save a handler's result as a file in the browser; nothing is saved after an error.
 

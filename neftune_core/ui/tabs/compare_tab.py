@@ -71,9 +71,14 @@ COMPARE_VIEWS = {
 JUDGE = "judge"
 MOST_ROWS = 20
 NOTHING = later("no marks")
-EMPTY = later("Train a study first, then write prompts here and compare the answers of its arms side by side.")
+STUDY_INFO = later("One of your studies with trained arms.")
+NO_STUDY_INFO = later("No trained study yet: press Train at the top of the page, and it appears here.")
+EMPTY = later(
+    "Press Train at the top of the page first; then write prompts, and compare the answers of the arms side by side."
+)
 THEN = later(
-    "Train your own study, then write prompts here and compare the answers of its arms side by side, as shown here."
+    "Press Train at the top of the page for your own study; then write prompts, and compare the answers of its arms "
+    "side by side, as shown here."
 )
 
 
@@ -155,8 +160,7 @@ def build(
 
 
 def _build_questions(models: Collection[str] | None) -> dict[str, Any]:
-    info = say("One of your studies with trained arms.")
-    record = gr.Dropdown([], label=say("Study"), info=info, elem_id="compare-record")
+    record = gr.Dropdown([], label=say("Study"), info=say(STUDY_INFO), elem_id="compare-record")
     seed = gr.Dropdown([], label=say("Seed"), visible=False, elem_id="compare-seed")
     info = say("Arms of any of your studies, shown in addition to the base model.")
     columns = gr.Dropdown([], label=say("Columns"), info=info, multiselect=True, elem_id="compare-arms")
@@ -225,12 +229,14 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, kept: gr.Textbox, tab: Com
         """
         found = answerable(require_key(key))
         if not found:
-            return [gr.update(choices=[], value=None), gr.update(visible=False), *[gr.skip()] * len(chosen)]
+            empty = gr.update(choices=[], value=None, info=say(NO_STUDY_INFO))
+            return [empty, gr.update(visible=False), *[gr.skip()] * len(chosen)]
         before = {} if wanted else read(stored)
         chosen_id = wanted.partition("#")[0] or before.get("compare.record")
         record = next((entry for entry in found if entry.id == chosen_id), found[0])
         named = [(say(", ").join((when(entry), study_text(entry))), entry.id) for entry in found]
-        return [gr.update(choices=named, value=record.id), *_of_record(record, found, before)]
+        shown = gr.update(choices=named, value=record.id, info=say(STUDY_INFO))
+        return [shown, *_of_record(record, found, before)]
 
     @reports_errors
     def choose(key: str, record_id: str) -> list[Any]:

@@ -18,6 +18,7 @@ from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui.parts.controls import Form
+from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.model_panel import bundled_hint
 from neftune_core.ui.parts.plot import live_figure, part
 from neftune_core.ui.parts.strip import Strip
@@ -215,6 +216,7 @@ def _inputs() -> _Inputs:
     file = gr.File(
         label=say("JSONL, JSON, CSV or Parquet"), file_types=FILE_TYPES, visible=False, elem_id="data-file", height=130
     )
+    gr.HTML(quiet(say(data_views.FILE_ROWS)), elem_id="data-file-rows", apply_default_css=False)
     hub, *hub_inputs, fetch = _hub()
     problem = gr.HTML(elem_id="data-problem", apply_default_css=False, js_on_load=part("data-problem"))
     form = Form(DataSettings, names=(*FORM, *MORE), prefix="data", changes={name: {"render": False} for name in MORE})

@@ -189,9 +189,9 @@ def build(strip: Strip, first: FirstPreview) -> NoiseTab:
             choices = [(say(view.words), name) for name, view in NOISE_VIEWS.items()]
             view = gr.Radio(choices, value=FIRST_VIEW, label=say("View"), elem_id="noise-view", container=False)
             opening = figure_of(first.payload, places_of(noise)) if first.payload else None
+            loss = gr.Row(elem_id="noise-loss-row")  # above the figure, so that its button is in sight
             shown = live_figure(opening, elem_id="noise-figure", height=HEIGHT)
             inside = gr.Row(elem_id="noise-inside-row")
-            loss = gr.Row(elem_id="noise-loss-row")
             details = _part("", "noise-details", first.first_details)
     tab = NoiseTab(noise, text, view, shown, details, draw=gr.State(0), inside=inside, loss=loss)
     _connect(tab, strip, first, again)

@@ -26,7 +26,7 @@ from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure, scripted
 from neftune_core.ui.parts.strip import Strip, following
 from neftune_core.ui.parts.study_views import curves_of
-from neftune_core.ui.parts.wiring import LATEST, QUIET, events, key_of_tab, reports_errors
+from neftune_core.ui.parts.wiring import KEY_ALONE, LATEST, QUIET, events, key_of_tab, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.study_text import state_text, study_text, when
 from neftune_core.ui.tabs import export_panel
@@ -37,11 +37,12 @@ OWN = ("reference", "vote")
 """Keys of an answer that are shown only to the owner of its study."""
 
 EMPTY = later(
-    "No study yet. Studies started in this browser, or on the command line of this machine, are listed here, even "
-    "after a restart."
+    "No study yet: press Train at the top of the page. Studies started in this browser, or on the command line of this "
+    "machine, are listed here, even after a restart."
 )
 EMPTY_FOR_STRANGERS = later(
-    "No study yet. Studies started in this browser are listed here; other browsers do not show them."
+    "No study yet: press Train at the top of the page. Studies started in this browser are listed here; other browsers "
+    "do not show them."
 )
 
 
@@ -111,7 +112,7 @@ def _connect_list(lab: Lab, key: gr.Textbox, runs: gr.HTML, changing: list[Any],
         return [list_entry(lab, record) for record in owned_records(require_key(key))]
 
     changed = [place.select, *(events(found).change for found in changing)]
-    gr.on(changed, fill, key, runs, **LATEST)
+    gr.on(changed, fill, key, runs, js=KEY_ALONE, **LATEST)
 
 
 def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _RecordView, watching: list[Any]) -> None:
@@ -253,6 +254,6 @@ def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
     def offered() -> Any:
         return gr.update(visible=not lab.has_strangers and bool(stored_models()))
 
-    gr.on(changed, measure, key, [words, clean], **LATEST)
+    gr.on(changed, measure, key, [words, clean], js=KEY_ALONE, **LATEST)
     if not lab.has_strangers:  # a hidden button does not prevent calls to its function
         clean.click(remove, None, [words, clean], **QUIET)

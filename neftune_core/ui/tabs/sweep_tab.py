@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.settings import EPOCH_WORDS, MeasuringSettings
 from neftune_core.export.report_parts import verdict_html
 from neftune_core.figures.effects import effect_curve
-from neftune_core.language import later, plural, say
+from neftune_core.language import later, say
 from neftune_core.settings import to_toml
 from neftune_core.studies.records.record import Record, find, owned_records
 from neftune_core.studies.settings import StudySettings
@@ -30,6 +30,7 @@ from neftune_core.ui.parts.state_fields import read
 from neftune_core.ui.parts.strip import following, watched_text, watcher
 from neftune_core.ui.parts.study_form import StudyRequest, study_of
 from neftune_core.ui.parts.wiring import (
+    KEY_FIRST,
     LATEST,
     QUIET,
     UNREAD,
@@ -43,7 +44,7 @@ from neftune_core.ui.parts.wiring import (
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.study_text import missing_record_text, state_text, when
 from neftune_core.ui.tabs.train_tab import TabContext, TrainTab
-from neftune_core.ui.tabs.views.sweep_views import table_view
+from neftune_core.ui.tabs.views.sweep_views import EMPTY, SHOWN_INFO, machine_text, table_view
 
 if TYPE_CHECKING:
     from neftune_core.sweeps.table import SweepTable
@@ -122,8 +123,8 @@ def _layout() -> SweepTab:
                 stop = gr.Button(say("Stop"), size="md", visible=False, elem_id="sweep-stop")
                 file = gr.Button(say("Save sweep.toml"), size="md", elem_id="sweep-file")
         with gr.Column(scale=5, min_width=320):
-            shown = gr.Dropdown([], label=say("Results of"), elem_id="sweep-shown")
-            state = watched_text(elem_id="sweep-state")
+            shown = gr.Dropdown([], label=say("Results of"), info=say(SHOWN_INFO), elem_id="sweep-shown")
+            state = watched_text(quiet(say(EMPTY)), elem_id="sweep-state")
             actions = run_actions.build("sweep")
             with gr.Row(elem_classes=["lab-choices"]):
                 choices = [(say(MEASURES[name].label), name) for name in MEASURES]
@@ -174,7 +175,7 @@ def _connect_plan(context: TabContext, train: TrainTab, tab: SweepTab) -> None:
     inputs = [context.key, *_sweep_inputs(context, train, tab)]
     changing = [context.strip.model, *tab.form.methods.values(), *tab.form.components()]
     changed = [context.place.select, *(events(found).change for found in changing)]
-    once_settled(changed)(plan, inputs, tab.plan, trigger_mode="always_last", **UNREAD)
+    once_settled(changed)(plan, inputs, tab.plan, js=KEY_FIRST, trigger_mode="always_last", **UNREAD)
 
     def text(*values: Any) -> dict[str, str]:
         return {"name": "sweep.toml", "text": to_toml(_sweep_from_page(context, train, tab, values), comments=True)}
@@ -307,7 +308,7 @@ def _connect_selection(context: TabContext, tab: SweepTab) -> None:
     outputs, how = [tab.measure, tab.epoch, *results], [*chosen, tab.measure, tab.epoch]
     opening = [*chosen, context.strip.kept]
     opened = [context.place.select, events(key_of_tab(context.key, "Sweep")).change]
-    gr.on(opened, fill_sweep, opening, tab.shown, **LATEST)
+    gr.on(opened, fill_sweep, opening, tab.shown, js=KEY_FIRST, **LATEST)
     tab.shown.change(show, opening, outputs, trigger_mode="always_last", **QUIET)
     saw = in_browser(f"void Lab.sawSweep(String(shown).startsWith({json.dumps(RECORDED)}))", "shown")
     gr.on([context.place.select, tab.shown.change], None, tab.shown, None, js=saw)
@@ -360,20 +361,11 @@ def _recorded_text(sweep: Sweep) -> str:
         size_text(sweep.settings),
     ]
     if machine:
-        parts.append(_machine_text(machine))
+        parts.append(machine_text(machine))
     then = quiet(say("Start your own sweep to see its results here."))
     head = say("A recorded sweep.")
     words = html.escape(say("{words}.", words=say("; ").join(parts)))
     return f'<div class="lab-recorded"><p><b>{head}</b> {words}</p>{then}</div>'
-
-
-def _machine_text(machine: Mapping[str, Any]) -> str:
-    cores, processor = machine.get("cores", "?"), machine.get("processor", "?")
-    return say(
-        plural(cores, "on {cores} core of {processor}", "on {cores} cores of {processor}"),
-        cores=cores,
-        processor=processor,
-    )
 
 
 def _connect_watching(context: TabContext, tab: SweepTab) -> None:
@@ -392,9 +384,13 @@ def _connect_watching(context: TabContext, tab: SweepTab) -> None:
     followed.success(None, found, None, js=in_browser(f"({OPEN_IF_LINKED})(id)", "id"))
 
 
+def _nothing_shown() -> list[Any]:
+    return [quiet(say(EMPTY)), None, "", "", gr.update(value=None)]
+
+
 def _connect_actions(context: TabContext, train: TrainTab, tab: SweepTab) -> None:
     strip, key = context.strip, context.key
     place = run_actions.ButtonContext(context.lab, strip, key, tab.shown, train.asked, train.seen, tab="Sweep")
     tab.actions.resume.click(following, tab.shown, tab.watcher, **QUIET)
     shown = [tab.state, tab.curve, tab.table, tab.verdict, tab.shown]
-    run_actions.connect(tab.actions, place, lambda: ["", None, "", "", gr.update(value=None)], shown)
+    run_actions.connect(tab.actions, place, _nothing_shown, shown)

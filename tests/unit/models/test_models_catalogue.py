@@ -214,7 +214,7 @@ def test_bfloat16_is_slow_where_the_processor_lacks_it(
     monkeypatch: pytest.MonkeyPatch, processor_of: Callable[[set[str]], None]
 ) -> None:
     processor_of({"avx2", "fma"})
-    monkeypatch.setattr(device, "_measure_speed", lambda *arguments: pytest.fail("measured"))
+    monkeypatch.setattr(device, "measure_speed", lambda *arguments: pytest.fail("measured"))
     assert not fast_bfloat16(CPU)
     assert choose_precision("auto", CPU) == "float32"
     assert choose_precision("bfloat16", CPU) == "bfloat16"
@@ -249,7 +249,7 @@ def test_where_it_may_be_fast_it_is_measured_and_kept(
         measured.append(precision)
         return speeds[measured.count("bfloat16") - 1] if precision == "bfloat16" else 1.0
 
-    monkeypatch.setattr(device, "_measure_speed", measure)
+    monkeypatch.setattr(device, "measure_speed", measure)
     assert [fast_bfloat16(CPU), fast_bfloat16(CPU)] == [fast, fast]
     assert measured == ["bfloat16", "float32"] * len(speeds)
 

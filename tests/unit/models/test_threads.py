@@ -172,8 +172,9 @@ def test_an_estimate_moves_with_the_last_run_and_its_two_parts_apart(
     monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
     loaded = load(SHORT.model)
     prepared = prepare(SHORT.data, loaded.tokenizer, Limits())
-    clock = [100.0]
-    monkeypatch.setattr(planning, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    clock, share = [100.0], [1.0]
+    processor = lambda: share[0] * clock[0]  # noqa: E731
+    monkeypatch.setattr(planning, "time", SimpleNamespace(perf_counter=lambda: clock[0], process_time=processor))
     stack = SimpleNamespace(loaded=loaded)
     run: Any = SimpleNamespace(study=SHORT, prepared=prepared, names=list(SHORT.arms), stack=stack, total=12)
 
@@ -193,10 +194,13 @@ def test_an_estimate_moves_with_the_last_run_and_its_two_parts_apart(
     timer = StepTimer(run)  # an interrupted run says nothing about how long the end takes
     for _ in timer.timed(iter([{"event": "step"}] * 3)):
         clock[0] += 1
-    timer.last.extend([0.1] * 49)
+    timer.last.extend([(0.1, 0.1)] * 49)
     timer.keep(finished=False)
     assert seconds() < 12 * 1.5
     assert seconds() > 2 * 1.0 + 2.0
+    share[0] = 0.01  # a run that waited for the processor nearly all the time
+    timed_run(StepTimer(run), clock, step=50.0, evaluation=100.0, end=200.0)
+    assert seconds() == pytest.approx(12 * 0.5 + 2 * 1.0 + 2.0, rel=0.01)
     evaluated = SHORT.model_copy(update={"measuring": SHORT.measuring.model_copy(update={"prompts": 0})})
     assert memory_and_time(evaluated, loaded, prepared).seconds < seconds(), "what is left out takes no time"
 

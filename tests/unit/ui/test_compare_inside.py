@@ -19,8 +19,8 @@ def test_what_a_record_does_not_hold_is_said_and_measured_only_on_request(
     monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
     record = create(EXAMPLE, KEY)
     for view, words, can_measure in (
-        (ROWS, "can be measured with the adapters", True),
-        (ROBUSTNESS, "measured once with the stored adapters", True),
+        (ROWS, "Press “Measure now” to measure them", True),
+        (ROBUSTNESS, "Press “Measure now” to see how much noise", True),
         (WEIGHTS, "adapters of seed 0 are not stored", False),
     ):
         said, button, rows, figure = show_view(KEY, view, record.id, None)

@@ -12,7 +12,7 @@ from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import EMBEDDING, NoiseSettings
 from neftune_core.ui.server.previews import FIRST_SENTENCE, FirstPreview
-from neftune_core.ui.tabs.noise_tab import SLIDERS, strengths_at
+from neftune_core.ui.tabs.noise_tab import FIRST_STRENGTH, SLIDERS, strengths_at
 from neftune_core.ui.tabs.views.noise_inside import MEASURED_AT, measure_inside
 
 MODEL = ModelSettings(precision="float32")
@@ -24,23 +24,23 @@ def test_the_numbers_belong_to_the_preview_of_the_same_sentence_and_draw() -> No
     assert found["key"] == preview["key"]
     assert found["tokens"] == preview["tokens"]
     assert found["asked"]["kind"] == "gaussian"
-    assert found["strengths"] == [5, 10, 15, 30, 60, 100]
+    assert found["strengths"] == [2, 5, 10, 15, 30, 60, 100]
     assert "problem" not in found
     json.dumps(found, allow_nan=False)
     # The embedding's disturbance is that of the first preview: the mean over draws is near the one that is shown there.
     signal, square = (np.array(values) for values in (preview["signal"], preview["draws"]["gaussian"]["square"]))
     length, width = preview["length"], preview["width"]
-    shown = np.sqrt(square / signal) * 5 / np.sqrt(3 * length * width)
+    shown = np.sqrt(square / signal) * 2 / np.sqrt(3 * length * width)
     assert found["depth"]["sizes"][0][0] == pytest.approx(shown, rel=0.25)  # four draws of 224 coordinates each
 
 
 def test_strengths_are_those_of_the_slider() -> None:
     for unit, slider in SLIDERS.items():
         found = strengths_at(MEASURED_AT, unit)
-        assert len(found) == 6
+        assert len(found) == 7
         assert found == sorted(found)
         assert found[-1] == slider["maximum"]
-    assert {5.0, 10.0, 15.0} <= set(strengths_at(MEASURED_AT, "alpha"))
+    assert {FIRST_STRENGTH, 5.0, 10.0, 15.0} <= set(strengths_at(MEASURED_AT, "alpha"))
 
 
 @pytest.mark.parametrize(

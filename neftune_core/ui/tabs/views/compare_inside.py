@@ -39,14 +39,21 @@ from neftune_core.ui.tabs.compare_tab import JUDGE, CompareTab
 ROWS, ROBUSTNESS, WEIGHTS = "rows", "robustness", "weights"
 NOT_MEASURED = {
     ROWS: later(
-        "This record has no losses per token for this seed. They can be measured with the adapters in the record."
+        "This record has no losses per token for this seed. Press “Measure now” to measure them with its stored "
+        "adapters."
     ),
     ROBUSTNESS: later(
-        "Held-out loss and the share of correct tokens under noise at test time, from 0 to 300% of the signal, are "
-        "measured once with the stored adapters. The results are then stored with the study."
+        "Press “Measure now” to see how much noise each trained arm tolerates: its held-out loss and its share of "
+        "correct tokens with noise at test time, from 0 to 300% of the signal. The results are stored with the study."
     ),
 }
-NO_STUDY = later("Train a study first, or choose one.")
+NO_STUDY = later("Train a study first: press Train at the top of the page.")
+VIEW_SHOWS = {
+    ROWS: later("This view then shows how well each arm predicts every token of the rows."),
+    ROBUSTNESS: later("This view then shows how much noise each arm tolerates at test time."),
+    WEIGHTS: later("This view then shows how far each arm has moved from the base model, layer by layer."),
+    JUDGE: later("In this view, a language model can then choose the better of two arms' answers."),
+}
 JUDGE_ABOUT = later(
     "A language model behind an OpenAI-compatible endpoint compares the stored answers of the study, blind and in both "
     "orders. The prompts and answers are sent to this endpoint, and the key is used only for these requests. Each "
@@ -185,7 +192,7 @@ def show_view(key: str, view: str, record_id: str | None, seed: int | None) -> l
     if view not in (ROWS, ROBUSTNESS, WEIGHTS):
         return ["", hidden, None, None]
     if not record_id:
-        return [quiet(say(NO_STUDY)), hidden, None, None]
+        return [_no_study(view), hidden, None, None]
     record, chosen = _chosen(key, record_id, seed)
     try:
         found = _drawn_rows(record, chosen) if view == ROWS else _drawn_figure(record, chosen, view)
@@ -194,6 +201,10 @@ def show_view(key: str, view: str, record_id: str | None, seed: int | None) -> l
     if found is None:
         return [quiet(say(NOT_MEASURED[view])), gr.update(visible=True), None, None]
     return ["", hidden, *((found, None) if view == ROWS else (None, found))]
+
+
+def _no_study(view: str) -> str:
+    return quiet(f"{say(NO_STUDY)} {say(VIEW_SHOWS[view])}")
 
 
 def _chosen(key: str, record_id: str | None, seed: int | None) -> tuple[Record, int]:
@@ -213,7 +224,7 @@ def _build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         with gr.Row():
             url = gr.Textbox(
                 "", label=say("URL of the API"), placeholder="http://127.0.0.1:8000/v1", max_length=300,
-                elem_id="judge-url",
+                min_width=240, elem_id="judge-url",
             )  # fmt: skip
             model = gr.Textbox("", label=say("Judge model"), max_length=200, elem_id="judge-model")
             secret = gr.Textbox("", label=say("Key"), type="password", max_length=400, elem_id="judge-key")
@@ -229,8 +240,10 @@ def _build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
 
     @reports_errors
     def arms(key: str, view: str, record_id: str | None) -> list[Any]:
-        if view != JUDGE or not record_id:
+        if view != JUDGE:
             return [gr.skip()] * 3
+        if not record_id:
+            return [gr.skip(), gr.skip(), _no_study(view)]
         answers = find(record_id, require_key(key)).answers()
         names = list(dict.fromkeys(name for line in answers for name in line["arms"]))
         noisy = [name for name in names if name not in ("base", "control")]

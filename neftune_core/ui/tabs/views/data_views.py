@@ -28,6 +28,10 @@ ENTRIES_SHOWN = 200
 REASONS_OPEN = 8
 PARTS_SHOWN = 4
 NOT_USED = later("(not used)")
+FILE_ROWS = later(
+    "Each row needs an instruction and an answer, such as the columns instruction and output, or a list of messages. "
+    "The columns are detected when the file is read."
+)
 
 
 def report(prepared: PreparedData, found: DataReport) -> str:

@@ -23,8 +23,8 @@ from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.server.previews import LONGEST_TOKENS, Payload, key_of, read_ids
 from neftune_core.ui.tabs.noise_tab import NoiseTab, strengths_at
 
-# Fractions of the slider's range: alpha 5, 10, 15, 30, 60 and 100.
-MEASURED_AT = (0.05, 0.1, 0.15, 0.3, 0.6, 1.0)
+# Fractions of the slider's range: alpha 2 (the first strength shown), 5, 10, 15, 30, 60 and 100.
+MEASURED_AT = (0.02, 0.05, 0.1, 0.15, 0.3, 0.6, 1.0)
 
 ASKED = ("kind", "unit", "length_rule", "tokens", "special_tokens")
 """Noise settings that the numbers depend on, besides the sites."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from neftune_core.evaluation.measures import BESIDE, MEASURES
 from neftune_core.evaluation.outcomes import EPOCHS
 from neftune_core.figures.colours import arm_colours
-from neftune_core.language import later, say
+from neftune_core.language import later, plural, say
 from neftune_core.noise.names import arm_label
 from neftune_core.studies.results import rounding_note
 from neftune_core.ui.parts.markup import quiet
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 EPOCH_NAMES = {"last": later("last epoch"), "best": later("best epoch")}
 NOTHING = later("Nothing has been measured yet. The table fills up as studies finish.")
+SHOWN_INFO = later("Your sweeps appear here as soon as they are started; the recorded ones are examples.")
+EMPTY = later(
+    "No sweep is shown: press “Start the sweep”. The effect of every setting, with its interval, appears here."
+)
 
 
 def table_view(table: SweepTable, measure: str) -> str:
@@ -93,4 +97,14 @@ def _note(table: SweepTable, measure: str) -> str:
         + few
         + " "
         + rounding_note(table.rounding, measure)
+    )
+
+
+def machine_text(machine: Mapping[str, Any]) -> str:
+    """Describe the machine of a recorded sweep."""
+    cores, processor = machine.get("cores", "?"), machine.get("processor", "?")
+    return say(
+        plural(cores, "on {cores} core of {processor}", "on {cores} cores of {processor}"),
+        cores=cores,
+        processor=processor,
     )

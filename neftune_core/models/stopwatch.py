@@ -1,0 +1,109 @@
+"""Time short computations on a machine whose processor other programs may be using.
+
+A process that waits for the processor measures the load of the machine rather than its speed. Such a measurement is
+recognised by its processor time, which is then far below the wall time. It is corrected, and repeated later.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+LEAST_SHARE = 0.5
+"""Processor time per thread and second of wall time below which a computation evidently waited for the processor."""
+RETRY_SECONDS = 10.0
+"""Age in seconds at which a measurement that waited for the processor is repeated."""
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """The clocks of a measurement.
+
+    Attributes:
+        wall: Returns the wall time in seconds.
+        processor: Returns the processor time of this process, over all its threads, in seconds.
+    """
+
+    wall: Callable[[], float] = time.perf_counter
+    processor: Callable[[], float] = time.process_time
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The time of one repetition of a computation.
+
+    Attributes:
+        seconds: The time in seconds.
+        has_waited: Whether the computation waited for the processor, so that `seconds` is only an approximation.
+    """
+
+    seconds: float
+    has_waited: bool
+
+
+def time_of(compute: Callable[[], object], seconds: float, *, threads: int = 0, clocks: Clocks | None = None) -> Timing:
+    """Repeat a computation and return the time of its fastest repetition.
+
+    If the computation waited for the processor, its processor time is returned if it is shorter. On `threads` threads,
+    this is at most `threads` times the time on an idle machine.
+
+    Args:
+        compute: The computation.
+        seconds: Minimum duration of the measurement.
+        threads: Number of threads of the computation; 0 if it does not run on the processor.
+        clocks: The clocks; those of the system if None.
+
+    Returns:
+        The time.
+    """
+    clocks = clocks or Clocks()
+    best, total, count = float("inf"), 0.0, 0
+    used, end = clocks.processor(), clocks.wall() + seconds
+    while not count or clocks.wall() < end:
+        start = clocks.wall()
+        compute()
+        taken = clocks.wall() - start
+        best, total, count = min(best, taken), total + taken, count + 1
+    used = clocks.processor() - used
+    has_waited = used < LEAST_SHARE * threads * total
+    return Timing(min(best, used / count) if has_waited and used > 0 else best, has_waited)
+
+
+def without_waiting(wall_seconds: float, processor_seconds: float) -> float:
+    """Return the time that a computation on the processor takes if it does not wait.
+
+    Args:
+        wall_seconds: Its wall time.
+        processor_seconds: Its processor time, over all threads.
+
+    Returns:
+        The wall time; if less than half of it was processor time, the processor time.
+    """
+    return processor_seconds if processor_seconds < LEAST_SHARE * wall_seconds else wall_seconds
+
+
+class Measured:
+    """Measured times by key. A time is measured once; if the measurement waited for the processor, again later."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._found: dict[Hashable, tuple[Timing, float]] = {}
+
+    def seconds(self, key: Hashable, measure: Callable[[], Timing]) -> float:
+        """Return the measured time.
+
+        Args:
+            key: Key of the measurement.
+            measure: Measures the time; called if there is no valid measurement.
+
+        Returns:
+            The time in seconds: the shortest one measured so far.
+        """
+        found, since = self._found.get(key, (None, 0.0))
+        if found is None or (found.has_waited and self._now() - since >= RETRY_SECONDS):
+            new = measure()
+            seconds = new.seconds if found is None else min(found.seconds, new.seconds)
+            found = Timing(seconds, new.has_waited)
+            self._found[key] = found, self._now()
+        return found.seconds
