@@ -332,7 +332,7 @@ def _is_table(value: Any) -> bool:
 
 def _comment(field: Any) -> str:
     extra = _control_of(field)
-    choices = _resolve(extra.get("choices"))
+    choices = extra.get("choices")
     notes = ["one of: " + ", ".join(choices)] if choices else []
     if extra.get("minimum") is not None and extra.get("maximum") is not None:
         notes.append(f"{extra['minimum']:,} to {extra['maximum']:,}")
