@@ -34,14 +34,11 @@ class Control:
     Attributes:
         name: Dotted name, such as `training.epochs`.
         type: Scalar type; for an optional setting, without None.
-        default: Default value.
-        help: One-sentence description.
         label: Short label; by default derived from the field name.
         minimum: Smallest allowed value (inclusive); None for no limit.
         maximum: Largest allowed value (inclusive); None for no limit.
         slider_maximum: Upper end of the slider; by default `maximum`.
         step: Step of the slider or number field; None for no fixed step.
-        unit: Unit, such as "seconds"; "" for none.
         choices: Labels by allowed value; None if any value is allowed.
     """
 
@@ -94,11 +91,9 @@ def setting(default: Any, help: str | None = None, **options: Unpack[ControlOpti
 
 def _control_of(field: Any) -> dict[str, Any]:
     extra = field.json_schema_extra
-    return extra.get("control", {}) if isinstance(extra, dict) else {}
-
-
-def _resolve(choices: Choices | None) -> Mapping[str, str] | None:
-    return choices() if callable(choices) else choices
+    found = extra.get("control", {}) if isinstance(extra, dict) else {}
+    choices = found.get("choices")
+    return {**found, "choices": choices()} if callable(choices) else found
 
 
 class Settings(BaseModel):
@@ -108,8 +103,7 @@ class Settings(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        """Write every description, which may be a docstring of several lines, in one line."""
-        for field in cls.model_fields.values():
+        for field in cls.model_fields.values():  # a description may be a docstring of several lines
             field.description = field.description and " ".join(field.description.split())
 
     def __init__(self, **values: Any) -> None:
@@ -129,7 +123,7 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _choices_are_known(self) -> Self:
         for name, field in type(self).model_fields.items():
-            choices = _resolve(_control_of(field).get("choices"))
+            choices = _control_of(field).get("choices")
             value = getattr(self, name)
             if choices is not None and value not in choices:
                 raise ValueError(
@@ -199,7 +193,7 @@ def controls(cls: type[Settings], prefix: str = "") -> list[Control]:
                     slider_maximum=extra.get("slider_maximum") or extra.get("maximum"),
                     step=extra.get("step"),
                     unit=extra.get("unit", ""),
-                    choices=_resolve(extra.get("choices")),
+                    choices=extra.get("choices"),
                 )
             )
     return found
@@ -338,7 +332,7 @@ def _is_table(value: Any) -> bool:
 
 def _comment(field: Any) -> str:
     extra = _control_of(field)
-    choices = _resolve(extra.get("choices"))
+    choices = extra.get("choices")
     notes = ["one of: " + ", ".join(choices)] if choices else []
     if extra.get("minimum") is not None and extra.get("maximum") is not None:
         notes.append(f"{extra['minimum']:,} to {extra['maximum']:,}")
