@@ -95,9 +95,13 @@ class _ScoredRow:
     def loss(self, arm: ArmNoise) -> float:
         """Return the loss in nats, summed over the response tokens."""
         mode = KINDS[arm.settings.kind].passes if arm.strength else "one"
-        if mode == "pair":
-            return (self._once(arm) + self._once(replace(arm, sign=-1.0))) / 2
-        return self._once(self._ascended(arm) if mode == "ascent" else arm)
+        return {"one": self._once, "pair": self._paired, "ascent": self._after_ascent}[mode](arm)
+
+    def _paired(self, arm: ArmNoise) -> float:
+        return (self._once(arm) + self._once(replace(arm, sign=-1.0))) / 2
+
+    def _after_ascent(self, arm: ArmNoise) -> float:
+        return self._once(self._ascended(arm))
 
     def _once(self, arm: ArmNoise) -> float:
         with torch.no_grad(), self._running(arm) as tree:

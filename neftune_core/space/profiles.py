@@ -112,8 +112,10 @@ class HostProfile:
     judge: bool | None = None
 
 
-OWN = ("HOME", "DEVICE", "PROFILE", "PUBLIC", "MODELS", "HOSTS", "MCP", "TRACK", "JUDGE", "JUDGE_KEY")
-VARIABLES = tuple(f"NEFTUNE_{name}" for name in OWN)
+VARIABLES = (
+    "NEFTUNE_HOME", "NEFTUNE_DEVICE", "NEFTUNE_PROFILE", "NEFTUNE_PUBLIC", "NEFTUNE_MODELS", "NEFTUNE_HOSTS",
+    "NEFTUNE_MCP", "NEFTUNE_TRACK", "NEFTUNE_JUDGE", "NEFTUNE_JUDGE_KEY",
+)  # fmt: skip
 """The lab's environment variables, except `NEFTUNE_LIMIT_...` and the variables of its tests."""
 
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -167,7 +169,7 @@ def host_profile(environment: Mapping[str, str] | None = None) -> HostProfile:
     own = _read_environment(given)
     name = detect_profile(given)
     profile = PROFILES[name]
-    public, mcp, judge = (_switch(own, f"NEFTUNE_{name}") for name in ("PUBLIC", "MCP", "JUDGE"))
+    public, mcp, judge = (_switch(own, name) for name in ("NEFTUNE_PUBLIC", "NEFTUNE_MCP", "NEFTUNE_JUDGE"))
     public = profile.public if public is None else public
     usual = profile.limits or (SMALL if public else {})
     limits = parse(Limits, {**usual, "local_paths": not public, **_limits(own)})

@@ -32,11 +32,13 @@ from neftune_core.studies.judging import NAMES, outcomes_of, overlaps_of, questi
 from neftune_core.studies.metadata import frequency_loss
 from neftune_core.studies.records.log import append
 from neftune_core.studies.records.numbers import EXAMPLES, metrics, rows_by_step
+from neftune_core.studies.records.progress import of_record
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.results import mean_results
 from neftune_core.studies.settings import CHAOS_ARM, EXAMPLE, StudySettings
 from neftune_core.studies.study import run_study
 from neftune_core.ui.parts.verdict_card import verdict_card
+from neftune_core.ui.study_text import end_text
 
 ARM = "uniform-alpha-5"
 EXAMPLE_ROW = Example((Message("user", "Hello"), Message("assistant", "Hi")), 1)
@@ -109,8 +111,13 @@ def test_answers_signatures_and_samples_are_kept(trained: Record) -> None:
     assert {len(values) for values in overlaps_of(trained).values()} <= {2, 4, 8}
 
 
-def test_the_card_shows_what_the_command_line_prints(trained: Record) -> None:
-    card = verdict_card(trained)
+def shown(record: Record) -> str:
+    """Return what the page shows of the results of a finished record."""
+    return end_text(record, of_record(record)) + verdict_card(record)
+
+
+def test_the_page_shows_what_the_command_line_prints(trained: Record) -> None:
+    card = shown(trained)
     assert "There is nothing to judge: the share of exact answers is 1" in card  # for all on four rows
     assert all(f"<summary>{MEASURES[name].label}</summary>" in card for name in ("held_out_loss", "memorised_run"))
     as_json, as_text = (
@@ -144,7 +151,7 @@ def test_what_was_damaged_takes_no_more_than_itself(trained: Record, tmp_path: P
     (copy.folder / "metrics.json").write_text('{"seeds": {"3": [1, 2], "4": {"arms": {"control": 5}}}}')
     with (copy.folder / "examples.jsonl").open("a") as file:
         file.write('{"kind": "rows", "seed": 3, "step": 2, "samples": {"held_out": {"tokens": [1], "arms": 1}}}\n{')
-    assert "There is nothing to judge" in verdict_card(copy)
+    assert "There is nothing to judge" in shown(copy)
     (copy.folder / "examples.jsonl").unlink()
     assert (
         "optimistic" in verdict_of(copy, Question("held_out_loss")).text()

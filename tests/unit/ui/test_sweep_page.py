@@ -22,8 +22,8 @@ from neftune_core.sweeps.settings import SweepSettings, axes, cells
 from neftune_core.sweeps.table import SweepTable, TableRow
 from neftune_core.ui.parts.study_form import StudyRequest, study_of
 from neftune_core.ui.parts.sweep_form import axis_values, first_strength, point, sweep_of
-from neftune_core.ui.parts.verdict_card import verdict_card
 from neftune_core.ui.server.lab import Lab
+from neftune_core.ui.study_text import end_text
 from neftune_core.ui.tabs.runs_tab import results_of
 from neftune_core.ui.tabs.views.sweep_views import table_view
 
@@ -228,4 +228,4 @@ def test_a_sweep_is_opened_as_a_sweep_among_the_runs() -> None:
     table = lab.sweep_table(Sweep(record.folder))
     assert figure == effect_curve(table, "exact", "last")
     assert results == table_view(table, "exact")
-    assert "Better with alpha 12" in verdict_card(record)
+    assert "Better with alpha 12" in end_text(record, lab.jobs.status(record))
