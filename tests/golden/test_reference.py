@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,11 +77,12 @@ def test_an_arm_has_the_losses_of_a_plain_peft_loop(tiny: LoadedModel, arm: str,
 def _with_draws(monkeypatch: pytest.MonkeyPatch, uniform: torch.Tensor) -> None:
     """Replace the unit draws by `uniform`, `[batch, length, width]` in [-1, 1], aligned left in each row."""
 
-    def write(out: np.ndarray, kind: str, key: tuple[int, ...], purpose: object) -> None:
+    def write(key: Any, out: np.ndarray) -> None:
         row = key[-2]  # a key ends with the row and the document in it
         out[...] = uniform[row, : len(out)].numpy() * math.sqrt(3)
 
-    monkeypatch.setattr(live, "draw_unit_into", write)
+    monkeypatch.setattr(live, "stream", lambda purpose, *key: key)
+    monkeypatch.setattr(live, "KINDS", {name: replace(kind, draw=write) for name, kind in live.KINDS.items()})
 
 
 def _noised(model: torch.nn.Module, settings: NoiseSettings, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

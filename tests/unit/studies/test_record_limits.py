@@ -177,9 +177,9 @@ def test_a_list_reads_no_record_of_anybody_else(tmp_path: Path, monkeypatch: pyt
 
 
 def test_what_a_killed_import_left_is_removed_and_one_under_way_is_not(tmp_path: Path) -> None:
-    left, busy = tmp_path / ".import-one", tmp_path / ".import-two"
+    left, busy = tmp_path / "runs" / ".import-one", tmp_path / "runs" / ".import-two"
     for folder in (left, busy):
-        folder.mkdir()
+        folder.mkdir(parents=True)
     with Record(busy).claimed():
         removal.sweep(Limits())
         assert not left.exists()

@@ -159,12 +159,12 @@ def test_old_records_of_visitors_go_and_those_of_the_command_line_stay(tmp_path:
     assert list(removal.remove_old(7)) == sorted((r.id for r in (made, running, waiting)), reverse=True)
 
 
-def test_a_visitor_over_the_size_loses_the_oldest_and_keeps_the_newest(tmp_path: Path) -> None:
+def test_a_visitor_over_the_size_loses_the_oldest_and_keeps_the_newest() -> None:
     limits = Limits(visitor_gigabytes=1.5e-3)
     records = {}
     for day in range(1, 5):
         record = create(EXAMPLE, ANN)
-        record = Record(record.folder.rename(tmp_path / f"2026010{day}-000000-abcdef"))
+        record = Record(record.folder.rename(record.folder.with_name(f"2026010{day}-000000-abcdef")))
         (record.folder / "large").write_bytes(bytes(700_000))
         records[day] = record
     others = create(EXAMPLE, BEN)
@@ -186,7 +186,7 @@ def test_a_removal_that_was_interrupted_is_completed(tmp_path: Path, monkeypatch
         removal.remove(record)
     assert owned_records(ANN) == []
     removal.sweep(Limits())
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_the_sweep_runs_as_the_queue_begins(monkeypatch: pytest.MonkeyPatch) -> None:
