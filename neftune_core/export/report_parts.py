@@ -107,9 +107,10 @@ def verdict_details(found: Verdict, others: Iterable[str] = ()) -> str:
     )
     if len(found.arms) > MOST_OPEN_ARMS:
         arms = _setting_by_setting(arms)
+    opening = "".join(f"<p>{_escape(line)}</p>" for line in found.opening if line.text() not in said)
     closing = html_list(map(html.escape, dict.fromkeys([*(line.text() for line in found.closing), *others])))
     return (
-        f'<div class="lab-judged" data-claims="{_claims(found)}"><p>{_escape(found.opening[-1])}</p>{arms}'
+        f'<div class="lab-judged" data-claims="{_claims(found)}">{opening}{arms}'
         f'<div class="lab-judged-closing">{closing}</div></div>'
     )
 
