@@ -68,12 +68,11 @@ class ControlOptions(TypedDict, total=False):
     max_length: int
 
 
-def setting(default: Any, help: str | None = None, **options: Unpack[ControlOptions]) -> Any:
-    """Declare a field of a `Settings` class.
+def setting(default: Any, **options: Unpack[ControlOptions]) -> Any:
+    """Declare a field of a `Settings` class; the docstring below it describes the setting.
 
     Args:
         default: Default value.
-        help: One-sentence description; None if it follows the field as a docstring.
         **options: See `ControlOptions`.
 
     Returns:
@@ -81,7 +80,6 @@ def setting(default: Any, help: str | None = None, **options: Unpack[ControlOpti
     """
     return Field(
         default,
-        description=help,
         ge=options.get("minimum"),
         le=options.get("maximum"),
         max_length=options.get("max_length"),
@@ -360,41 +358,43 @@ def from_toml(cls: type[S], text: str) -> S:
 class Limits(Settings):
     """Limits of a server, shared by the page, the API and the command line."""
 
-    upload_megabytes: int = setting(50, "Maximum size of an uploaded file.", minimum=1, maximum=100_000, unit="MB")
-    rows: int = setting(20_000, "Maximum number of rows read from one file or data set.", minimum=1, maximum=10_000_000)
-    row_characters: int = setting(100_000, "Maximum characters per row.", minimum=100, maximum=10_000_000)
-    steps: int = setting(
-        2_560_000, "Maximum number of optimizer steps per study, over all seeds.", minimum=1, maximum=10_000_000
-    )
-    arms: int = setting(16, "Maximum number of arms per study, including the control.", minimum=2, maximum=64)
-    sweep_studies: int = setting(
-        1000, "Maximum number of studies per sweep (training settings times seeds).", minimum=1, maximum=1_000_000
-    )
-    study_minutes: int = setting(
-        24 * 60, "Maximum run time of a study or of a whole sweep.", minimum=1, maximum=60 * 24 * 30, unit="minutes"
-    )
-    waiting_jobs: int = setting(8, "Maximum number of waiting jobs per visitor.", minimum=1, maximum=1000)
-    address_jobs: int = setting(100, "Maximum number of waiting jobs per network address.", minimum=1, maximum=100_000)
-    queue_places: int = setting(100, "Maximum number of waiting jobs of all visitors.", minimum=1, maximum=100_000)
-    disk_gigabytes: float = setting(50.0, "Maximum disk space for all records.", minimum=0.001, maximum=1e6, unit="GB")
-    visitor_gigabytes: float = setting(
-        0.0,
-        "Maximum disk space for the records of one visitor, beyond which the oldest are removed (0 for no limit).",
-        minimum=0,
-        maximum=1e6,
-        unit="GB",
-    )
-    record_days: float = setting(
-        0.0, "Days after which a visitor's record is removed (0 for never).", minimum=0, maximum=36_500, unit="days"
-    )
-    prompts: int = setting(64, "Maximum number of prompts answered at once.", minimum=1, maximum=10_000)
-    prompt_characters: int = setting(20_000, "Maximum characters per prompt.", minimum=100, maximum=10_000_000)
-    new_tokens: int = setting(1024, "Maximum length of an answer.", minimum=1, maximum=100_000, unit="tokens")
-    calls_a_minute: int = setting(
-        0, "Maximum number of calls per minute from one network address (0 for no limit).", minimum=0, maximum=1_000_000
-    )
-    studies_an_hour: int = setting(
-        0, "Maximum number of studies per hour from one network address (0 for no limit).", minimum=0, maximum=1_000_000
-    )
-    sharing: bool = setting(True, "Whether visitors may share finished studies by link and create classes.")
-    local_paths: bool = setting(True, "Whether visitors may use local files and folders, such as models.")
+    upload_megabytes: int = setting(50, minimum=1, maximum=100_000, unit="MB")
+    """Maximum size of an uploaded file."""
+    rows: int = setting(20_000, minimum=1, maximum=10_000_000)
+    """Maximum number of rows read from one file or data set."""
+    row_characters: int = setting(100_000, minimum=100, maximum=10_000_000)
+    """Maximum characters per row."""
+    steps: int = setting(2_560_000, minimum=1, maximum=10_000_000)
+    """Maximum number of optimizer steps per study, over all seeds."""
+    arms: int = setting(16, minimum=2, maximum=64)
+    """Maximum number of arms per study, including the control."""
+    sweep_studies: int = setting(1000, minimum=1, maximum=1_000_000)
+    """Maximum number of studies per sweep (training settings times seeds)."""
+    study_minutes: int = setting(24 * 60, minimum=1, maximum=60 * 24 * 30, unit="minutes")
+    """Maximum run time of a study or of a whole sweep."""
+    waiting_jobs: int = setting(8, minimum=1, maximum=1000)
+    """Maximum number of waiting jobs per visitor."""
+    address_jobs: int = setting(100, minimum=1, maximum=100_000)
+    """Maximum number of waiting jobs per network address."""
+    queue_places: int = setting(100, minimum=1, maximum=100_000)
+    """Maximum number of waiting jobs of all visitors."""
+    disk_gigabytes: float = setting(50.0, minimum=0.001, maximum=1e6, unit="GB")
+    """Maximum disk space for all records."""
+    visitor_gigabytes: float = setting(0.0, minimum=0, maximum=1e6, unit="GB")
+    """Maximum disk space for the records of one visitor, beyond which the oldest are removed (0 for no limit)."""
+    record_days: float = setting(0.0, minimum=0, maximum=36_500, unit="days")
+    """Days after which a visitor's record is removed (0 for never)."""
+    prompts: int = setting(64, minimum=1, maximum=10_000)
+    """Maximum number of prompts answered at once."""
+    prompt_characters: int = setting(20_000, minimum=100, maximum=10_000_000)
+    """Maximum characters per prompt."""
+    new_tokens: int = setting(1024, minimum=1, maximum=100_000, unit="tokens")
+    """Maximum length of an answer."""
+    calls_a_minute: int = setting(0, minimum=0, maximum=1_000_000)
+    """Maximum number of calls per minute from one network address (0 for no limit)."""
+    studies_an_hour: int = setting(0, minimum=0, maximum=1_000_000)
+    """Maximum number of studies per hour from one network address (0 for no limit)."""
+    sharing: bool = setting(True)
+    """Whether visitors may share finished studies by link and create classes."""
+    local_paths: bool = setting(True)
+    """Whether visitors may use local files and folders, such as models."""

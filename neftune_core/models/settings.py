@@ -12,18 +12,11 @@ PRECISIONS = {"auto": "Fastest on this machine", "float32": "float32", "bfloat16
 class ModelSettings(Settings):
     """Source, revision, precision and device of the model."""
 
-    source: str = setting(
-        BUNDLED,
-        "The bundled model, an id on the Hugging Face hub, ms:OWNER/NAME on ModelScope, a folder, or a GGUF file.",
-        label="Model",
-        max_length=1000,
-    )
-    revision: str = setting(
-        "", "Branch, tag or commit on the hub; if empty, the pinned revision or the main branch.", max_length=200
-    )
-    precision: str = setting("auto", "Number format of the frozen weights.", choices=PRECISIONS)
-    device: str = setting(
-        "auto",
-        "Where the model runs: auto, cpu, cuda, cuda:1 (the second GPU) or mps. auto uses NEFTUNE_DEVICE if it is set.",
-        max_length=20,
-    )
+    source: str = setting(BUNDLED, label="Model", max_length=1000)
+    """The bundled model, an id on the Hugging Face hub, ms:OWNER/NAME on ModelScope, a folder, or a GGUF file."""
+    revision: str = setting("", max_length=200)
+    """Branch, tag or commit on the hub; if empty, the pinned revision or the main branch."""
+    precision: str = setting("auto", choices=PRECISIONS)
+    """Number format of the frozen weights."""
+    device: str = setting("auto", max_length=20)
+    """Where the model runs: auto, cpu, cuda, cuda:1 (the second GPU) or mps. auto uses NEFTUNE_DEVICE if it is set."""
