@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from neftune_core.settings import Settings, setting
 
 TOO_LONG = {"truncate": "Cut the response", "drop": "Leave the row out"}
