@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from neftune_core.settings import Settings, setting
 
 TOO_LONG = {"truncate": "Cut the response", "drop": "Leave the row out"}
@@ -19,7 +21,7 @@ class DataSettings(Settings):
     """Split of a hub data set."""
     layout: str = setting("", max_length=50)
     """Name of the row layout; if empty, it is detected."""
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default={})
     """Columns by part, if detection is wrong."""
     rows: int = setting(2000, minimum=2, maximum=10_000_000, slider_maximum=20_000, step=1, unit="rows")
     """Maximum number of rows to read, starting with the first."""
