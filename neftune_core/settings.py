@@ -68,11 +68,12 @@ class ControlOptions(TypedDict, total=False):
     max_length: int
 
 
-def setting(default: Any, **options: Unpack[ControlOptions]) -> Any:
-    """Declare a field of a `Settings` class; the docstring below it describes the setting.
+def setting(default: Any, help: str | None = None, **options: Unpack[ControlOptions]) -> Any:
+    """Declare a field of a `Settings` class.
 
     Args:
         default: Default value.
+        help: One-sentence description; None if it follows the field as a docstring.
         **options: See `ControlOptions`.
 
     Returns:
@@ -80,6 +81,7 @@ def setting(default: Any, **options: Unpack[ControlOptions]) -> Any:
     """
     return Field(
         default,
+        description=help,
         ge=options.get("minimum"),
         le=options.get("maximum"),
         max_length=options.get("max_length"),
