@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from tiny_tokenizers import bart_tokenizer, bert_tokenizer, t5_tokenizer
 
 from neftune_core.errors import Cancelled, ModelError
-from neftune_core.models import checks, loading
+from neftune_core.models import checks
 from neftune_core.models.architecture.anatomy import reads_ahead
 from neftune_core.models.loading import LoadedModel, evict_all, load, loaded_models, weights_hash
 from neftune_core.models.settings import ModelSettings
@@ -193,7 +193,7 @@ def test_whoever_waits_for_another_thread_s_model_can_still_stop(folder: Path, m
 def test_two_models_are_read_one_after_the_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started, go_on, checked = threading.Event(), threading.Event(), list[str]()
     require = checks.require_memory
-    monkeypatch.setattr(loading, "require_memory", lambda *given: checked.append(given[1]) or require(*given))
+    monkeypatch.setattr(checks, "require_memory", lambda *given: checked.append(given[1]) or require(*given))
     before_reading(monkeypatch, lambda: (started.set(), go_on.wait(30)))
     thread = threading.Thread(target=lambda: load(float32(folder)))
     thread.start()
