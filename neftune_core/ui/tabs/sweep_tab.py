@@ -115,13 +115,13 @@ def _layout() -> SweepTab:
     with gr.Row(elem_id="sweep-tab", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
             gr.HTML(quiet(say(INTRO)), apply_default_css=False)
-            form = sweep_form.build()
-            measuring = Form(MeasuringSettings, names=("primary", "epoch"), prefix="sweep")
-            plan = gr.HTML(elem_id="sweep-plan", apply_default_css=False)
             with gr.Row(elem_classes=["lab-actions"]):
                 start = gr.Button(say("Start the sweep"), variant="primary", size="md", elem_id="sweep-start")
                 stop = gr.Button(say("Stop"), size="md", visible=False, elem_id="sweep-stop")
                 file = gr.Button(say("Save sweep.toml"), size="md", elem_id="sweep-file")
+            plan = gr.HTML(elem_id="sweep-plan", apply_default_css=False)
+            form = sweep_form.build()
+            measuring = Form(MeasuringSettings, names=("primary", "epoch"), prefix="sweep")
         with gr.Column(scale=5, min_width=320):
             shown = gr.Dropdown([], label=say("Results of"), info=say(SHOWN_INFO), elem_id="sweep-shown")
             state = watched_text(quiet(say(EMPTY)), elem_id="sweep-state")
