@@ -153,7 +153,7 @@ def test_the_curves_that_grew_are_those_of_the_whole_log(browser: Any, lab_addre
         expected = loss_curves(record.log().read(), record.arms)
         page.wait_for_function(f"JSON.parse({SHOWN})?.data[0]?.x.at(-1) === 60")
         shown = json.loads(page.evaluate(SHOWN))
-        assert shown == json.loads(json.dumps(expected))
+        assert shown == json.loads(json.dumps({**expected, "study": record.id}))
         assert any('"changes"' in text for text in whole)
         open_tab(page, "Train")
         page.locator("#train-view label", has_text="Noise, rate and speed").click()

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rows_of_data import GOOD
 
-from neftune_core.data.formats import hub_rows, parquet, sandboxed_reader
+from neftune_core.data.formats import hub_rows, sandboxed_reader, tables
 from neftune_core.data.formats.sandboxed_reader import Bounds
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.sources import read
@@ -42,7 +42,7 @@ def terabyte():
 def test_a_reader_that_dies_or_takes_too_long_is_reported_in_a_sentence(tmp_path, monkeypatch):
     path = tmp_path / "rows.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"question": ["Q"] * 9, "answer": ["A"] * 9}), path)
-    monkeypatch.setattr(parquet, "SECONDS", 0)
+    monkeypatch.setattr(tables, "SECONDS", 0)
     with pytest.raises(DataError, match=r"rows\.parquet is not a readable Parquet file"):
         read(DataSettings(source=f"file:{path}"), Limits())
 
