@@ -294,15 +294,13 @@ def _fill(table: Any, settings: Settings, *, comments: bool) -> None:
         value = getattr(settings, name)
         if _is_table(value):
             nested.append((name, value))  # TOML requires plain values before tables
-            continue
-        if value is None:
+        if value is None or _is_table(value):
             continue
         if comments:
             table.add(tomlkit.comment(_comment(field)))
         table.add(name, list(value) if isinstance(value, tuple) else value)
     for name, value in nested:
-        words = _comment(type(settings).model_fields[name])
-        table.add(name, _inner(value, words, comments=comments))
+        table.add(name, _inner(value, _comment(type(settings).model_fields[name]), comments=comments))
 
 
 def _inner(value: Any, words: str, *, comments: bool) -> Any:
