@@ -104,19 +104,15 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
             name_base(record, aside / "initial")
         _copy_package(aside)
         (aside / "requirements.txt").write_text("\n".join(requirements(PACKAGES)) + "\n", encoding="utf-8")
-        text = (
-            (assets() / "report" / "script-readme.txt")
-            .read_text(encoding="utf-8")
-            .format(
-                commands="".join(f"    {command}\n" for command in base.commands),
-                fetched="".join(
-                    f"    {command}\n" for command in base.commands if not command.startswith("pip install")
-                ),
-                notes=_notes(record, base, loaded.precision),
-            )
-        )
-        (aside / "READ-ME.txt").write_text(text, encoding="utf-8")
+        (aside / "READ-ME.txt").write_text(_readme(record, base, loaded.precision), encoding="utf-8")
     return folder
+
+
+def _readme(record: Record, base: Base, precision: str) -> str:
+    text = (assets() / "report" / "script-readme.txt").read_text(encoding="utf-8")
+    commands = [f"    {command}\n" for command in base.commands]
+    fetched = [line for line in commands if not line.startswith("    pip install")]
+    return text.format(commands="".join(commands), fetched="".join(fetched), notes=_notes(record, base, precision))
 
 
 def _write_base(record: Record, loaded: LoadedModel, folder: Path) -> Base:
