@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,13 +23,36 @@ from neftune_core.models.device import choose_device, fast_bfloat16
 
 # OpenBLAS settings that may have been made for another version and slow down the current one.
 FOREIGN_TUNING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
-EMULATED_ROWS = 4
-EMULATED = (
-    f"This CPU has no fast bfloat16, so TRL emulates it, and this is measured on only {EMULATED_ROWS} rows. The fair "
-    "comparison is the one in float32."
-)
-IN_BFLOAT16 = ("trl_lora_bfloat16", "trl_full_default")
-NO_TRL = "TRL is not installed, so there is no comparison with it: run `pip install trl peft`."
+NO_BFLOAT16 = "This CPU has no fast bfloat16, so TRL is measured in float32 only."
+NOT_INSTALLED = "{} is not installed, so it is not compared: run `pip install trl peft`."
+
+
+@dataclass(frozen=True)
+class _Peer:
+    """Another library's training on the same rows.
+
+    Attributes:
+        library: Name of the package.
+        words: What is trained, and how; with a field `precision`.
+        goal: Target of the lab's throughput relative to this one.
+        bfloat16: Whether it computes in bfloat16.
+    """
+
+    library: str
+    words: str
+    goal: str = ""
+    bfloat16: bool = False
+
+
+LORA_PEERS: dict[str, _Peer] = {
+    "trl_lora_bfloat16": _Peer("trl", "TRL, bfloat16 weights", ">= 5", bfloat16=True),
+    "trl_lora_float32": _Peer("trl", "TRL, float32 weights"),
+    "peer_peft": _Peer("peft", "a plain PEFT loop without noise, {precision}"),
+}
+FULL_PEERS: dict[str, _Peer] = {
+    "trl_full_default": _Peer("trl", "TRL, default settings", ">= 3", bfloat16=True),
+    "trl_full_float32": _Peer("trl", "TRL, float32, no checkpointing"),
+}
 
 
 class _Bench:
@@ -37,7 +60,6 @@ class _Bench:
 
     def __init__(self, sizes: Sizes, runs: int) -> None:
         self.sizes, self.runs = sizes, runs
-        self.emulates = not fast_bfloat16(choose_device(sizes.device))
         data = Path(sizes.rows).name or "a starter set"
         self.table = ResultTable(f"Training {sizes.model}, {sizes.first} rows of {data}")
         self.add = self.table.add
@@ -47,56 +69,27 @@ class _Bench:
         found: list[list[Found]] = [[] for _ in sides]
         for _ in range(self.runs):
             for place, side in enumerate(sides):
-                found[place].append(run_side(side, self._sizes_of(side)))
+                found[place].append(run_side(side, self.sizes))
         return found
 
-    def _sizes_of(self, side: str) -> Sizes:
-        """Return the sizes of a side; emulated arithmetic takes minutes per row, so it gets only a few rows."""
-        if self.emulates and side in IN_BFLOAT16:
-            return replace(self.sizes, first=min(EMULATED_ROWS, self.sizes.first))
-        return self.sizes
-
-    def compare(self, side: str, label: str, others: Mapping[str, tuple[str, str]]) -> None:
-        """Add the throughput of a side and its ratio to others, which have (label, name in the ratio) by side."""
-        task = label.partition(":")[0]
-        mine, *theirs = self.measured(side, *others)
-        self.add(f"{label}, {mine[0]['precision']}, tokens/s", _speeds(mine))
-        for (words, name), found in zip(others.values(), theirs, strict=True):
-            self.add(f"{task}: {words.format(**found[0])}, tokens/s", _speeds(found))
+    def compare(self, side: str, label: str, peers: Mapping[str, _Peer]) -> None:
+        """Add the throughput of a side, and of other libraries with their ratios."""
+        fast = fast_bfloat16(choose_device(self.sizes.device))
+        used = {name: peer for name, peer in peers.items() if find_spec(peer.library) and (fast or not peer.bfloat16)}
+        missing = {peer.library for peer in peers.values() if not find_spec(peer.library)}
+        self.table.notes += [NOT_INSTALLED.format(library) for library in sorted(missing)]
+        self.table.notes += [] if fast else [NO_BFLOAT16]
+        mine, *theirs = self.measured(side, *used)
+        self.add(f"{label}: this lab, {mine[0]['precision']}, tokens/s", _speeds(mine))
+        for peer, found in zip(used.values(), theirs, strict=True):
+            words = peer.words.format(**found[0])
+            self.add(f"{label}: {words}, tokens/s", _speeds(found))
             ratios = [one / other for one, other in zip(_speeds(mine), _speeds(found), strict=True)]
-            self.add(f"{task}: this lab over {name}", ratios, GOALS.get(name, ""))
-
-    def compare_with_trl(self, side: str, label: str, others: Mapping[str, str]) -> None:
-        """Compare a side with sides of TRL, which are given with their descriptions."""
-        if not (find_spec("trl") and find_spec("peft")):
-            self.table.notes.append(NO_TRL)
-            others = {}
-        self.compare(side, label, {other: (f"TRL, {words}", f"TRL, {words}") for other, words in others.items()})
-
-
-GOALS = {"TRL, bfloat16 weights": ">= 5", "TRL, default settings": ">= 3"}
+            self.add(f"{label}: this lab relative to {words}", ratios, peer.goal)
 
 
 def _speeds(found: Sequence[Found]) -> list[float]:
     return [run["tokens"] / run["seconds"] for run in found]
-
-
-def _lora(bench: _Bench) -> None:
-    theirs = {"trl_lora_bfloat16": "bfloat16 weights", "trl_lora_float32": "float32 weights"}
-    bench.compare_with_trl("lora", "LoRA: this lab", theirs)
-
-
-def _full(bench: _Bench) -> None:
-    theirs = {"trl_full_default": "default settings", "trl_full_float32": "float32, no checkpointing"}
-    bench.compare_with_trl("full", "all weights: this lab", theirs)
-
-
-def _peers(bench: _Bench) -> None:
-    others = {"peer_peft": ("a plain PEFT loop without noise, {precision}", "a plain PEFT loop")}
-    if not find_spec("peft"):
-        bench.table.notes.append("peft is not installed, so it is not compared.")
-        others = {}
-    bench.compare("lora", "LoRA: this lab with noise", others)
 
 
 def _memory(bench: _Bench) -> None:
@@ -151,9 +144,8 @@ def _columns(bench: _Bench, part: str) -> None:
 
 
 PARTS: dict[str, Callable[[_Bench], None]] = {
-    "lora": _lora,
-    "peers": _peers,
-    "full": _full,
+    "lora": partial(_Bench.compare, side="lora", label="LoRA", peers=LORA_PEERS),
+    "full": partial(_Bench.compare, side="full", label="all weights", peers=FULL_PEERS),
     "peak": partial(_columns, part="peak"),
     "arms": partial(_columns, part="arms"),
     "answers": partial(_columns, part="answers"),
@@ -187,8 +179,6 @@ def measure_training(sizes: Sizes, runs: int, only: Sequence[str] = (), *, profi
         PARTS[name](bench)
     if profile:
         _profile(bench)
-    if bench.emulates and {"lora", "full"} & set(only or PARTS):
-        bench.table.notes.append(EMULATED)
     bench.table.notes = list(dict.fromkeys(bench.table.notes))
     return bench.table
 

@@ -30,41 +30,42 @@ def _answered(monkeypatch: pytest.MonkeyPatch, found: dict[str, dict[str, Any]])
     return asked
 
 
+def _speeds(**tokens: int) -> dict[str, dict[str, Any]]:
+    return {side: {"tokens": speed, "seconds": 1, "precision": "float32"} for side, speed in tokens.items()}
+
+
 def test_sides_take_turns_and_ratios_go_run_by_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    speeds = {"lora": 600, "trl_lora_bfloat16": 100, "trl_lora_float32": 300}
-    asked = _answered(
-        monkeypatch, {side: {"tokens": speed, "seconds": 1, "precision": "float32"} for side, speed in speeds.items()}
-    )
+    found = _speeds(lora=600, trl_lora_bfloat16=100, trl_lora_float32=300, peer_peft=200)
+    asked = _answered(monkeypatch, found)
     monkeypatch.setattr(train, "find_spec", lambda name: name)
+    monkeypatch.setattr(train, "fast_bfloat16", lambda device: True)
     table = train.measure_training(Sizes("bundled"), 2, ["lora"])
-    assert asked == 2 * list(speeds)
+    assert asked == 2 * list(found)
     rows = {row["what"]: row for row in table.rows}
-    assert rows["LoRA: this lab over TRL, bfloat16 weights"]["median"] == 6
-    assert rows["LoRA: this lab over TRL, bfloat16 weights"]["to reach"] == ">= 5"
-    assert rows["LoRA: this lab over TRL, float32 weights"]["median"] == 2
+    assert rows["LoRA: this lab relative to TRL, bfloat16 weights"]["median"] == 6
+    assert rows["LoRA: this lab relative to TRL, bfloat16 weights"]["to reach"] == ">= 5"
+    assert rows["LoRA: this lab relative to TRL, float32 weights"]["median"] == 2
+    assert rows["LoRA: this lab relative to a plain PEFT loop without noise, float32"]["median"] == 3
     assert "LoRA: this lab, float32, tokens/s" in table.as_markdown()
     json.dumps(table.as_json())
 
 
-def test_without_trl_there_is_a_note_instead_of_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = _answered(monkeypatch, {"full": {"tokens": 10, "seconds": 1, "precision": "float32"}})
-    monkeypatch.setattr(train, "find_spec", lambda name: None)
-    table = train.measure_training(Sizes("bundled"), 1, ["full"])
-    assert asked == ["full"]
-    assert train.NO_TRL in table.notes
-
-
-def test_a_plain_peft_loop_is_compared_if_peft_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    speeds = {"lora": 600, "peer_peft": 200}
-    asked = _answered(
-        monkeypatch, {side: {"tokens": speed, "seconds": 1, "precision": "float32"} for side, speed in speeds.items()}
-    )
+def test_a_library_that_is_not_installed_has_a_note_instead_of_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _answered(monkeypatch, _speeds(lora=600, peer_peft=200))
     monkeypatch.setattr(train, "find_spec", lambda name: name if name == "peft" else None)
-    table = train.measure_training(Sizes("bundled"), 2, ["peers"])
-    assert asked == 2 * list(speeds)
-    assert {row["what"]: row["median"] for row in table.rows}["LoRA: this lab over a plain PEFT loop"] == 3
-    monkeypatch.setattr(train, "find_spec", lambda name: None)
-    assert train.measure_training(Sizes("bundled"), 1, ["peers"]).notes[0].startswith("peft is not installed")
+    monkeypatch.setattr(train, "fast_bfloat16", lambda device: True)
+    table = train.measure_training(Sizes("bundled"), 1, ["lora"])
+    assert asked == ["lora", "peer_peft"]
+    assert table.notes == [train.NOT_INSTALLED.format("trl")]
+
+
+def test_without_fast_bfloat16_nothing_emulates_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _answered(monkeypatch, _speeds(full=10, trl_full_float32=5))
+    monkeypatch.setattr(train, "find_spec", lambda name: name)
+    monkeypatch.setattr(train, "fast_bfloat16", lambda device: False)
+    table = train.measure_training(Sizes("bundled"), 1, ["full"])
+    assert asked == ["full", "trl_full_float32"]
+    assert table.notes == [train.NO_BFLOAT16]
 
 
 def test_the_plain_peft_loop_has_the_loss_of_the_model() -> None:
