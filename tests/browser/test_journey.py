@@ -114,7 +114,7 @@ def test_a_study_is_trained_compared_and_found_again(
     browser: Any, lab_page: Any, lab_address: str, lab_home: Path
 ) -> None:
     with visiting(browser, lab_address, key=KEY) as page:
-        epochs(page, 5)
+        epochs(page, 1)
         page.locator("#lab-train").click()
         page.locator("#train-state [data-state=finished]").wait_for(timeout=240_000)
         points, job = page.evaluate(POINTS), page.evaluate("Lab.parameter('job')")

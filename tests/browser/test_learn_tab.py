@@ -232,10 +232,14 @@ def test_a_study_that_ends_ticks_its_task_off_and_its_progress_is_in_the_title(l
     ticked(lab_page, 1)
     assert lab_page.evaluate("Lab.facts['study.finished']") == 1
     lab_page.wait_for_function("document.title === 'NEFTune Lab'")
-    lab_page.evaluate("Lab.openTab('Learn')")
-    lab_page.locator("#lesson-4 [data-do=lessons]").click()
+
+
+@pytest.mark.slow
+def test_more_seeds_replace_the_evidence_of_one_and_tick_the_tasks_of_their_lesson_off(lab_page: Any) -> None:
     begin(lab_page, 7)
     shows(lab_page, "train-seeds", 1)
+    number(lab_page, "train-epochs", 1)
+    lab_page.locator("#lab-train").click()
     lab_page.locator("#train-state .lab-end", has_text="a single seed").wait_for()
     lab_page.locator("#train-verdict .lab-evidence").wait_for()
     lab_page.locator("#train-more").click()  # more seeds in the same record

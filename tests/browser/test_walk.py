@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from owned_study import running_study
 from served_lab import visiting
 
 pytestmark = pytest.mark.browser
@@ -16,6 +18,7 @@ WIDTHS = ((1280, 860), (390, 844))
 SCREENS = ((1280, 720), (1920, 1080), (390, 844))
 MOMENTS = 6
 HEADER_OF_A_PHONE = 0.15
+KEY = "3d" * 32
 
 # Visible controls whose centre, scrolled to, belongs to something else, and visible words of controls that intersect.
 COVERED = """() => {
@@ -103,7 +106,9 @@ def test_no_tab_has_a_serious_fault_of_accessibility(browser: Any, lab_address: 
     assert {where: found for where, found in faults.items() if found} == {}
 
 
-def test_nothing_covers_anything_and_the_header_keeps_its_height(browser: Any, lab_address: str) -> None:
+def test_nothing_covers_anything_and_the_header_keeps_its_height(
+    browser: Any, lab_address: str, lab_home: Path
+) -> None:
     faults: dict[str, list[str]] = {}
     headers: dict[str, list[float]] = {"idle": [], "running": []}
 
@@ -115,15 +120,14 @@ def test_nothing_covers_anything_and_the_header_keeps_its_height(browser: Any, l
                 open_tab(page, tab)
                 faults[f"{tab}, {width} x {height}, {state}"] = at_rest(page, lambda: page.evaluate(COVERED))
 
-    with visiting(browser, lab_address, link="?train.seeds=8&train.epochs=20") as page:
+    with visiting(browser, lab_address, key=KEY) as page:
         walk("idle", TABS)
-        page.locator("#lab-train").click()
-        page.locator("#lab-progress .lab-progress-left").wait_for()
-        walk("running", ("Train", "Noise"))
-        page.locator("#lab-stop").click()
-        headers["asking"] = [page.evaluate(HEADER)]
-        page.locator("#lab-stop-discard").click()
-        page.locator("#lab-progress .lab-progress").wait_for(state="detached")
+        with running_study(lab_home / "runs", KEY) as (record, _):
+            page.goto(f"{lab_address}?job={record.id}")
+            page.locator("#lab-progress [data-state=running]").wait_for()
+            walk("running", ("Train", "Noise"))
+            page.locator("#lab-stop").click()
+            headers["asking"] = [page.evaluate(HEADER)]
     assert {where: found for where, found in faults.items() if found} == {}
     assert headers["running"] == headers["idle"]
     assert headers["asking"] == headers["idle"][-1:]
@@ -157,7 +161,9 @@ CROWDED = """() => {
 HEADER_WIDTHS = (1280, 1279, 1100, 1099, 760, 390)
 
 
-def test_the_header_has_room_at_every_width_and_offers_to_train_again(browser: Any, lab_address: str) -> None:
+def test_the_header_has_room_at_every_width_and_offers_to_train_again(
+    browser: Any, lab_address: str, lab_home: Path
+) -> None:
     def crowded() -> dict[int, list[str]]:
         found = {}
         for width in HEADER_WIDTHS:
@@ -165,17 +171,18 @@ def test_the_header_has_room_at_every_width_and_offers_to_train_again(browser: A
             found[width] = at_rest(page, lambda: page.evaluate(CROWDED))
         return {width: pairs for width, pairs in found.items() if pairs}
 
-    with visiting(browser, lab_address, link="?train.seeds=8&train.epochs=20") as page:
-        page.locator("#lab-train").click()
-        page.locator("#lab-progress .lab-progress-left").wait_for()
-        assert crowded() == {}
-        assert not page.locator("#lab-train").is_visible()  # on a phone, Stop stands in its place
-        page.locator("#lab-stop").click()
-        page.locator("#lab-stop-keep").click()
-        page.locator("#lab-stop").wait_for(state="detached")
-        assert crowded() == {}
-        assert page.locator("#lab-progress .lab-progress").is_visible()
-        assert page.locator("#lab-train").is_visible()
+    with ExitStack() as running:
+        record, _ = running.enter_context(running_study(lab_home / "runs", KEY))
+        with visiting(browser, lab_address, key=KEY, link=f"?job={record.id}") as page:
+            page.locator("#lab-progress [data-state=running]").wait_for()
+            assert crowded() == {}
+            assert not page.locator("#lab-train").is_visible()  # on a phone, Stop stands in its place
+            record.append({"event": "stopped", "step": 4})
+            running.close()
+            page.locator("#lab-stop").wait_for(state="detached")
+            assert crowded() == {}
+            assert page.locator("#lab-progress .lab-progress").is_visible()
+            assert page.locator("#lab-train").is_visible()
 
 
 UNFOLD = """() => document.querySelectorAll(

@@ -152,7 +152,7 @@ def study(**changes: Any) -> StudySettings:
         update={"source": f"file:{CASES / 'long_turns.jsonl'}", "held_out_share": 0.3, "maximum_length": 1024}
     )
     training = EXAMPLE.training.model_copy(update={"steps": 1, "batch_size": 1, "evaluations": 1})
-    measuring = EXAMPLE.measuring.model_copy(update={"prompts": 8, "new_tokens": 8, "robustness": False})
+    measuring = EXAMPLE.measuring.model_copy(update={"prompts": 2, "new_tokens": 8, "robustness": False})
     answers = AnswerSettings(new_tokens=8, **changes)
     model = ModelSettings(source=str(standin.standin()), precision="float32")
     parts = {"data": data, "training": training, "measuring": measuring, "answers": answers, "model": model}

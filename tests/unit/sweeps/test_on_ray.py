@@ -171,8 +171,7 @@ def test_a_stop_ends_though_every_machine_is_lost(
 def test_rows_go_out_once_and_cells_as_places_become_free(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = settings(tmp_path, epochs=1)
-    asked = asked.model_copy(update={"study": asked.study.model_copy(update={"seeds": 4})})
+    asked = settings(tmp_path, epochs=1)  # four cells of two seeds
     sweep = create_sweep(asked, "", folder=tmp_path / "runs")
     packed, put, ahead, over = [], [], [], 0
     pack, store = on_ray.pack, ray.put
