@@ -72,6 +72,7 @@ SLOW = (
     "unit/sweeps/test_sweep.py::test_an_interrupted_sweep_ends_like_an_uninterrupted_one[4]",
     # Long versions of shorter tests, and tests that `.ci/wheel` covers.
     "stress/test_stress.py::test_an_attack_does_no_harm[gate.ended_by_the_system_under_load]",
+    "stress/test_stress.py::test_an_attack_does_no_harm[strangers.imports_over_the_share_of_a_visitor]",
     "stress/test_stress.py::test_an_attack_does_no_harm[strangers.a_data_set_that_searches_the_disk_of_the_host]",
     "unit/data/test_fitting.py::test_a_study_on_long_conversations_ends_finished_and_counts_what_it_cut",
     "unit/test_documentation.py::test_the_example_notebook_runs_and_holds_its_outputs",

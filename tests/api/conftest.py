@@ -24,9 +24,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def long_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Serve a public lab whose studies last long enough to be steered."""
-    limits = {**LIMITS, "steps": 200}
-    with served(tmp_path_factory.mktemp("long-lab"), limits, OMP_NUM_THREADS="1") as found:
+    """Serve a public lab with tools for agents: studies long enough to be steered, two per hour and address."""
+    limits = {**LIMITS, "steps": 200, "studies_an_hour": 2, "waiting_jobs": 9}
+    with served(tmp_path_factory.mktemp("long-lab"), limits, NEFTUNE_MCP="1", OMP_NUM_THREADS="1") as found:
         assert found.address.startswith("http"), found.printed()
         yield found
 

@@ -6,7 +6,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -14,27 +14,17 @@ import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from own_loop import in_own_loop
-from public_lab import LIMITS
 
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import controls
 from tests.stress.fuzz import TRACEBACK
-from tests.stress.visitor import Server, Visitor, served
+from tests.stress.visitor import Server, Visitor
 
 TOOLS = {
     "preview_noise", "read_instructions", "start_study", "study_status", "stop_study", "stop_arm", "set_strength",
     "continue_study", "answers", "verdict",
 }  # fmt: skip
 STUDY = {"training": {"steps": 2, "evaluations": 1}, "measuring": {"prompts": 0}, "noise": [{"strength": 5}]}
-
-
-@pytest.fixture(scope="module")
-def agents_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Serve a public lab whose host offers tools, with two studies per hour."""
-    limits = {**LIMITS, "studies_an_hour": 2, "waiting_jobs": 9}
-    with served(tmp_path_factory.mktemp("lab"), limits, NEFTUNE_MCP="1", OMP_NUM_THREADS="1") as found:
-        assert found.address.startswith("http"), found.printed()
-        yield found
 
 
 def as_client(server: Server, do: Callable[[ClientSession], Awaitable[Any]], local: str = "127.0.0.1") -> Any:
@@ -61,11 +51,11 @@ async def result(session: ClientSession, tool: str, **values: Any) -> Any:
     return json.loads(found.content[0].text)
 
 
-def test_a_client_lists_the_tools_with_descriptions_and_schemas_from_the_settings(agents_lab: Server) -> None:
+def test_a_client_lists_the_tools_with_descriptions_and_schemas_from_the_settings(long_server: Server) -> None:
     async def listed(session: ClientSession) -> Any:
         return (await session.list_tools()).tools
 
-    tools = {tool.name: tool for tool in as_client(agents_lab, listed)}
+    tools = {tool.name: tool for tool in as_client(long_server, listed)}
     assert set(tools) == TOOLS
     assert all(tool.description for tool in tools.values())
     previewed = tools["preview_noise"].inputSchema["properties"]
@@ -79,7 +69,7 @@ def test_a_client_lists_the_tools_with_descriptions_and_schemas_from_the_setting
     )
 
 
-def test_a_client_previews_noise_and_runs_a_study(agents_lab: Server) -> None:
+def test_a_client_previews_noise_and_runs_a_study(long_server: Server) -> None:
     key = secrets.token_hex(32)
 
     async def studied(session: ClientSession) -> Any:
@@ -90,25 +80,25 @@ def test_a_client_previews_noise_and_runs_a_study(agents_lab: Server) -> None:
             assert time.monotonic() < end
         return noise, seen, await result(session, "verdict", **own)
 
-    noise, seen, verdict = as_client(agents_lab, studied)
+    noise, seen, verdict = as_client(long_server, studied, "127.0.0.5")
     assert len(noise["tokens"]) == len(noise["noised_norms"]) > 3
     assert seen["state"] == "finished"
     assert "uniform-alpha-5" in verdict["arms"]
-    assert TRACEBACK not in agents_lab.printed()
+    assert TRACEBACK not in long_server.printed()
 
 
-def test_a_wrong_value_gets_one_sentence(agents_lab: Server) -> None:
+def test_a_wrong_value_gets_one_sentence(long_server: Server) -> None:
     async def refused(session: ClientSession) -> Any:
         return await session.call_tool("study_status", {"record": "../..", "key": secrets.token_hex(32)})
 
-    found = as_client(agents_lab, refused)
+    found = as_client(long_server, refused)
     assert found.isError
     assert "no record called" in found.content[0].text
     assert "\n" not in found.content[0].text
 
 
 def test_a_client_lets_a_finished_study_go_on_and_gets_a_sentence_where_nothing_can_be_steered(
-    agents_lab: Server,
+    long_server: Server,
 ) -> None:
     async def steered(session: ClientSession) -> Any:
         own = {"key": secrets.token_hex(32)}
@@ -120,19 +110,19 @@ def test_a_client_lets_a_finished_study_go_on_and_gets_a_sentence_where_nothing_
         longer = await result(session, "continue_study", epochs=0.1, **own)
         return refused, own["record"], longer
 
-    refused, first, longer = as_client(agents_lab, steered, "127.0.0.4")
+    refused, first, longer = as_client(long_server, steered, "127.0.0.4")
     assert refused.isError and "not running" in refused.content[0].text
     assert longer["record"] != first
     assert longer["arms"] == ["control", "uniform-alpha-5"]
 
 
-def test_a_tool_has_the_limits_of_whoever_calls_it(agents_lab: Server) -> None:
+def test_a_tool_has_the_limits_of_whoever_calls_it(long_server: Server) -> None:
     async def started(session: ClientSession) -> list[Any]:
         values = {"settings": STUDY, "key": secrets.token_hex(32)}
         return [await session.call_tool("start_study", values) for _ in range(3)]
 
     for local in ("127.0.0.2", "127.0.0.3"):
-        first, second, third = as_client(agents_lab, started, local)
+        first, second, third = as_client(long_server, started, local)
         assert not (first.isError or second.isError), (first.content, second.content)
         assert "maximum number of studies per hour (2)" in third.content[0].text
 

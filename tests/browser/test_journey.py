@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from page_steps import BAD_ROW, open_tab, own_file, text_of, upload
-from served_lab import LAB, served, visiting
+from served_lab import visiting
 
 from neftune_core.data.settings import DataSettings
 from neftune_core.noise.settings import NoiseSettings
@@ -110,9 +110,7 @@ def test_no_noise_at_all_is_reported_and_trains_nothing(lab_page: Any) -> None:
     lab_page.wait_for_function("Lab.parameter('job') === null")
 
 
-def test_a_study_is_trained_compared_and_found_again(
-    browser: Any, lab_page: Any, lab_address: str, lab_home: Path
-) -> None:
+def test_a_study_is_trained_compared_and_found_again(browser: Any, lab_page: Any, lab_address: str) -> None:
     with visiting(browser, lab_address, key=KEY) as page:
         epochs(page, 1)
         page.locator("#lab-train").click()
@@ -120,11 +118,9 @@ def test_a_study_is_trained_compared_and_found_again(
         points, job = page.evaluate(POINTS), page.evaluate("Lab.parameter('job')")
         page.locator("#train-compare").click()
         _compare(page)
-        _runs(page)
     with visiting(browser, lab_address, key=KEY, link=f"?job={job}") as page:  # the link of a study shows all of it
         page.locator("#train-state [data-state=finished]").wait_for()
         page.wait_for_function(f"({POINTS})() === {points}")
-    with served([LAB], lab_home) as again, visiting(browser, again, key=KEY) as page:
         _runs(page)
     open_tab(lab_page, "Runs")  # another visitor, who sees nothing of it
     lab_page.get_by_text("No study yet").wait_for()
