@@ -36,8 +36,10 @@ def markdown(table: SweepTable, measures: tuple[str, ...] = MEASURES) -> str:
     """Return a table of the base and every setting: means at the last epoch, and differences from the control."""
     known = [name for name in measures if name in table.measures]
     heads = ["setting", *(head for name in known for head in (name, "minus control"))]
-    lines = [heads, ["---"] * len(heads), *([*_cells(row, known)] for row in table.shown)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    rows = [[*_cells(row, known)] for row in table.shown]
+    filled = [place for place in range(len(heads)) if any(row[place] for row in rows)]
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line[place] for place in filled) + " |" for line in lines)
 
 
 def _cells(row: TableRow, measures: list[str]) -> Iterator[str]:
