@@ -20,6 +20,7 @@ from neftune_core.data.settings import DataSettings
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Settings
 from tests.stress.__main__ import SUITES, TABLES
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +93,9 @@ def test_every_command_that_is_named_exists(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_setting_that_is_named_exists(name: str) -> None:
-    sections = {"model": ModelSettings, "data": DataSettings, "training": TrainingSettings, "noise": NoiseSettings}
+    sections: dict[str, type[Settings]] = {
+        "model": ModelSettings, "data": DataSettings, "training": TrainingSettings, "noise": NoiseSettings,
+    }  # fmt: skip
     named = re.findall(rf"`({'|'.join(sections)})\.([a-z_]+)\b(?!/|\()", _text(name))
     assert [field for section, field in named if field not in sections[section].model_fields] == []
 
