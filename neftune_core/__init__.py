@@ -23,7 +23,7 @@ Modules import only from layers below their own; import-linter checks this. The 
       sharing        links to one study, and classes with members who see each other's studies
       language_judge  comparison of two arms' answers by a language model of the user's choice
       trained        measurements of trained arms: answers, loss per token, robustness to noise, updates by layer
-    evaluation     generation for all arms at once, text metrics, statistics, the verdict, noise inside a model
+    evaluation     generation for all arms at once, measures, statistics, the verdict, noise inside a model
     engine         the training step: stacked adapters and full copies, loss, passes, lockstep, optimizer
       methods        other training methods, one file each: setting, description, formula, and hook in the step
     data           examples, chat rendering and labels, batches, the report on how rows are read

@@ -2,13 +2,13 @@
 import {
   bandOf,
   DENSITIES,
+  effectOf,
   measured,
   multipliers,
   nearest,
   realised,
   repeatedDraws,
   theory,
-  told,
 } from "../assets/page/noise-maths.js";
 import { grown } from "../assets/page/growth.js";
 import { among, beforeLastWord, interpolated, nearestOf } from "../assets/page/inside-maths.js";
@@ -84,8 +84,8 @@ export const checks = (numbers) => ({
       const found = measured(numbers.payload, controls);
       for (const part of ["before", "after", "shares", "cosines"]) close(found[part], expected[part]);
       for (const [unit, value] of Object.entries(expected.equivalents))
-        close(told(numbers.payload, controls, found).equivalents[unit], value);
-      const { share, decibels: ratio, equivalents } = told(numbers.payload, controls, found);
+        close(effectOf(numbers.payload, controls, found).equivalents[unit], value);
+      const { share, decibels: ratio, equivalents } = effectOf(numbers.payload, controls, found);
       if (!found.drops && found.shares.some(Boolean)) close(share, equivalents.relative);
       if (share > 0) close(10 ** (-ratio / 20), share);
     }

@@ -1,4 +1,4 @@
-/** Prevents answers of the server from being lost.
+/** Keeps the stream of server answers open until every call is answered.
 
    The framework receives the answers to all calls through one stream, which the server closes when every call is answered. If
    the page sends a call before it has read the end of the stream, the framework opens no new stream, and the answer waits on

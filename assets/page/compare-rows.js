@@ -47,7 +47,7 @@ class Rows {
   constructor(root) {
     this.root = root;
     this.list = within(root, ".lab-rows-list");
-    for (const kind of ["pointerover", "focusin", "click"]) this.list.addEventListener(kind, (/** @type {Event} */ event) => this.told(event.target));
+    for (const kind of ["pointerover", "focusin", "click"]) this.list.addEventListener(kind, (/** @type {Event} */ event) => this.describe(event.target));
     this.list.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => this.moved(event));
     within(root, "[data-more]").addEventListener("click", () => {
       this.shown += AT_ONCE;
@@ -177,9 +177,9 @@ class Rows {
     const tokens = line.tokens.map((token, place) => {
       const node = make("span", { className: `lab-rows-token ${own[place] < 0 ? "lab-gain" : "lab-loss"}`, tabIndex: place ? -1 : 0 }, visible(token));
       node.style.setProperty("--depth", depth(own[place]).toFixed(3));
-      node.dataset.told = this.words(line, own, place);
+      node.dataset.losses = this.words(line, own, place);
       node.setAttribute("role", "listitem");
-      node.setAttribute("aria-label", node.dataset.told);
+      node.setAttribute("aria-label", node.dataset.losses);
       return node;
     });
     const number = reference
@@ -205,10 +205,10 @@ class Rows {
   }
 
   /** @param {EventTarget | null} target */
-  told(target) {
+  describe(target) {
     const token = target instanceof HTMLElement ? target.closest(".lab-rows-answer .lab-rows-token") : null;
     if (!(token instanceof HTMLElement)) return;
-    within(this.root, ".lab-rows-about").textContent = token.dataset.told;
+    within(this.root, ".lab-rows-about").textContent = token.dataset.losses;
     this.list.querySelector("[data-now]")?.removeAttribute("data-now");
     token.dataset.now = "";
   }
@@ -216,7 +216,7 @@ class Rows {
   /** @param {KeyboardEvent} event */
   moved(event) {
     const token = event.target;
-    if (!(token instanceof HTMLElement) || !token.dataset.told) return;
+    if (!(token instanceof HTMLElement) || !token.dataset.losses) return;
     const all = [...(token.parentElement?.children ?? [])];
     const at = all.indexOf(token);
     /** @type {Record<string, number>} */

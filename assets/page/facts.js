@@ -10,13 +10,13 @@ import { on, part } from "./parts.js";
 /** @type {Record<string, any>} */
 export const facts = {};
 /** @type {(() => void)[]} */
-const asked = [];
-/** @type {Record<string, (known: any, wanted: string) => boolean>} */
+const observers = [];
+/** @type {Record<string, (value: any, expected: string) => boolean>} */
 const OPERATORS = {
-  ">=": (known, wanted) => Number(known) >= Number(wanted),
-  "<=": (known, wanted) => Number(known) <= Number(wanted),
-  "=": (known, wanted) => String(known) === wanted || Number(known) === Number(wanted),
-  "!=": (known, wanted) => String(known) !== wanted,
+  ">=": (value, expected) => Number(value) >= Number(expected),
+  "<=": (value, expected) => Number(value) <= Number(expected),
+  "=": (value, expected) => String(value) === expected || Number(value) === Number(expected),
+  "!=": (value, expected) => String(value) !== expected,
 };
 
 /**
@@ -39,11 +39,11 @@ export const holds = (condition) =>
 export const fact = (name, value) => {
   if (facts[name] === value) return;
   facts[name] = value;
-  for (const look of asked) look();
+  for (const observer of observers) observer();
 };
 
-/** Call `look` whenever a fact changes. @param {() => void} look */
-export const onFact = (look) => asked.push(look);
+/** Call `observer` whenever a fact changes. @param {() => void} observer */
+export const onFact = (observer) => observers.push(observer);
 
 part("facts", ({ props, watch }) => {
   const take = () => {
@@ -71,10 +71,10 @@ const seeNow = () => {
   for (const [name, value] of Object.entries(seen)) fact("noise." + name, value);
 };
 
-on("figure:noise", (/** @type {NoiseSaid} */ { payload, controls, told, result, view }) => {
+on("figure:noise", (/** @type {NoiseMessage} */ { payload, controls, effect, result, view }) => {
   const { strength, unit, kind, length_rule } = controls;
   const known = { strength, unit, kind, length_rule, view: view || controls.view, length: payload.length, flips: flips(payload, controls, result) };
-  for (const [name, value] of Object.entries({ ...known, share: told.share, angle: told.angle })) fact("noise." + name, value);
+  for (const [name, value] of Object.entries({ ...known, share: effect.share, angle: effect.angle })) fact("noise." + name, value);
   seeNow();
 });
 document.addEventListener("lab-stage-step", (event) => {

@@ -2,12 +2,12 @@
    it runs before anything is visible. `labWords`, defined earlier, contains the translations of texts in scripts. */
 (() => {
   "use strict";
-  const KEPT = "neftune-lab-language";
+  const STORAGE_KEY = "neftune-lab-language";
   const words = window.labWords || {};
   const root = document.documentElement;
   const tag = root.lang;
   const code = tag.slice(0, 2);
-  const browsers = navigator.language;
+  const browserLanguage = navigator.language;
 
   // The framework chooses its own translations by the language of the browser.
   Object.defineProperty(navigator, "language", { configurable: true, get: () => tag });
@@ -15,32 +15,32 @@
   // The framework sets this to the language of the browser when it starts.
   new MutationObserver(() => root.lang !== tag && (root.lang = tag)).observe(root, { attributeFilter: ["lang"] });
 
-  /** Return the URL of the page in a language. Behind a proxy, its path may lack the final slash. `said` adds the language as a
-      parameter. @param {string} wanted */
-  const address = (wanted, { said = false } = {}) => {
+  /** Return the URL of the page in a language. Behind a proxy, its path may lack the final slash. `named` adds the language as
+      a parameter. @param {string} wanted */
+  const address = (wanted, { named = false } = {}) => {
     const base = location.pathname.replace(code === "zh" ? /\/(zh\/?)?$/ : /\/$/, "") + "/";
     const query = new URLSearchParams(location.search);
     query.delete("lang");
-    if (said) query.set("lang", wanted);
-    const asked = query.toString();
-    return base + (wanted === "zh" ? "zh" : "") + (asked ? "?" + asked : "") + location.hash;
+    if (named) query.set("lang", wanted);
+    const parameters = query.toString();
+    return base + (wanted === "zh" ? "zh" : "") + (parameters ? "?" + parameters : "") + location.hash;
   };
 
   // Redirect visitors who prefer Chinese (by URL, earlier choice or browser language). Links to the Chinese page always work.
-  const wishes = () => {
-    const asked = new URLSearchParams(location.search).get("lang");
-    if (asked) return asked;
+  const preferred = () => {
+    const requested = new URLSearchParams(location.search).get("lang");
+    if (requested) return requested;
     try {
-      return localStorage.getItem(KEPT) || browsers;
+      return localStorage.getItem(STORAGE_KEY) || browserLanguage;
     } catch {
-      return browsers;
+      return browserLanguage;
     }
   };
-  if (code === "en" && /^zh\b/i.test(wishes())) location.replace(address("zh"));
+  if (code === "en" && /^zh\b/i.test(preferred())) location.replace(address("zh"));
 
   // Texts that the framework provides only in English: labels for screen readers, and messages.
   /** @type {[RegExp, (found: string[]) => string][]} */
-  const SAID = [
+  const GRADIO_TEXTS = [
     [/^number input for (.*)$/s, ([, label]) => LabLanguage.text("{label}: number", { label })],
     [/^range slider for (.*)$/s, ([, label]) => LabLanguage.text("{label}: slider", { label })],
     [/^Reset to default value$/, () => LabLanguage.text("Reset to the initial value")],
@@ -70,10 +70,10 @@
     },
 
     /** Translate an English text of the framework; return other texts unchanged. */
-    resaid: (english) => {
-      for (const [form, said] of SAID) {
+    fromFramework: (english) => {
+      for (const [form, translate] of GRADIO_TEXTS) {
         const found = form.exec(english.trim());
-        if (found) return said(found);
+        if (found) return translate(found);
       }
       return english;
     },
@@ -82,23 +82,23 @@
         settings, the language adds no history entry. */
     change: () => {
       const wanted = code === "zh" ? "en" : "zh";
-      let said = false;
+      let named = false;
       try {
-        localStorage.setItem(KEPT, wanted);
+        localStorage.setItem(STORAGE_KEY, wanted);
       } catch {
-        said = wanted === "en"; // some embedded pages forbid storage: keep the choice in the URL
+        named = wanted === "en"; // some embedded pages forbid storage: keep the choice in the URL
       }
-      location.replace(address(wanted, { said }));
+      location.replace(address(wanted, { named }));
     },
   };
 
-  const resay = () => {
+  const translateLabels = () => {
     for (const node of document.querySelectorAll("input[aria-label], button[aria-label], footer[aria-label], nav[aria-label]")) {
-      const said = LabLanguage.resaid(node.ariaLabel || "");
-      if (said !== node.ariaLabel) node.ariaLabel = said;
+      const translated = LabLanguage.fromFramework(node.ariaLabel || "");
+      if (translated !== node.ariaLabel) node.ariaLabel = translated;
     }
   };
-  let asked = 0;
-  const soon = () => (asked ||= setTimeout(() => ((asked = 0), resay()), 200));
+  let timer = 0;
+  const soon = () => (timer ||= setTimeout(() => ((timer = 0), translateLabels()), 200));
   if (code !== "en") new MutationObserver(soon).observe(root, { childList: true, characterData: true, subtree: true });
 })();

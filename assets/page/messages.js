@@ -10,7 +10,7 @@ import { text } from "./text.js";
 const GRACE = 1500; // milliseconds in which a repeated call may fail again, so that an unchanged message does not flicker
 const TALL = 300; // height in pixels above which a message is placed before its control
 
-/** @typedef {{words: string, kind: string, by: string, at: Element | null}} Said */
+/** @typedef {{words: string, kind: string, by: string, at: Element | null}} Message */
 
 /** @type {Set<HTMLElement>} */
 const shown = new Set();
@@ -41,7 +41,7 @@ const put = (message, control) => {
 };
 
 let count = 0;
-/** @param {Said} said */
+/** @param {Message} message */
 const show = ({ words, kind, by, at }) => {
   for (const old of shown) {
     if (old.dataset.by === by && old.dataset.words === words && old.isConnected) return void delete old.dataset.stale;
@@ -76,7 +76,7 @@ const move = (notice) => {
     const kind = ["error", "warning", "info"].find((name) => item.classList.contains(name)) ?? "info";
     const words = (item.textContent ?? "").trim();
     const at = place ? document.getElementById(place) : uploading;
-    if (words) show({ words: named ? words : LabLanguage.resaid(words), kind, by: by ?? at?.id ?? "", at });
+    if (words) show({ words: named ? words : LabLanguage.fromFramework(words), kind, by: by ?? at?.id ?? "", at });
   }
   /** @type {HTMLElement | null} */ (notice.querySelector(".toast-close"))?.click();
 };

@@ -92,7 +92,7 @@ const banded = (found, name, values, colour, format = ".3g") => {
  */
 const mapOf = (found, sizes, cosines, warm) => {
   const names = layerNames(found);
-  const told = sizes.map((row, layer) =>
+  const hover = sizes.map((row, layer) =>
     row.map((size, token) => {
       if (size === null) return "";
       const where = { token: label(found.tokens[token]), layer: names[layer] };
@@ -111,7 +111,7 @@ const mapOf = (found, sizes, cosines, warm) => {
     x: found.tokens.map((_, token) => token),
     y: names.map((_, layer) => layer),
     z: sizes,
-    text: told,
+    text: hover,
     hovertemplate: "%{text}<extra></extra>",
     hoverongaps: false,
     zmin: 0,

@@ -89,9 +89,9 @@ export const decibels = (share) => -20 * Math.log10(share);
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @param {TokenEffects} result
- * @returns {Told}
+ * @returns {NoiseEffect}
  */
-export const told = (payload, controls, { drops, deviation, cosines, shares }) => {
+export const effectOf = (payload, controls, { drops, deviation, cosines, shares }) => {
   /** @type {Record<string, number>} */
   const equivalents = {};
   for (const unit in UNITS) equivalents[unit] = deviation / UNITS[unit](payload, controls);

@@ -309,7 +309,7 @@ part("noise-inside", (given) => {
     if (asked && !isHere(asked)) asked = null; // the sentence has changed since the request
     redraw();
   });
-  on("figure:noise", (/** @type {NoiseSaid} */ { payload, controls, view }) => {
+  on("figure:noise", (/** @type {NoiseMessage} */ { payload, controls, view }) => {
     const isOpen = ASKING.includes(String(view)) && Boolean(figureNode()?.clientWidth);
     const { found } = ready(payload, controls);
     panel.show(view === "next" ? found : undefined, controls);

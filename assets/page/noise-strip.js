@@ -23,7 +23,7 @@ const ONLY = { prompt: text("prompt only"), response: text("response only") };
  */
 export const modelName = (name) => (name === "bundled model" ? text("bundled model") : name);
 
-/** @type {NoiseSaid | null} */
+/** @type {NoiseMessage | null} */
 let shown = null;
 /** @type {number[]} */
 let more = [];

@@ -1,7 +1,7 @@
 /** Views of the Noise tab, named as in neftune_core/figures/noise_views.py. noise.js lists the modules of the other views.
 
-   A view is a function (payload, controls, result, told) => {data, layout, summary}. `result` is the effect of the noise on
-   every token, and `told` is its summary. Nothing here calls the server. */
+   A view is a function (payload, controls, result, effect) => {data, layout, summary}. `result` is the effect of the noise on
+   every token, and `effect` is its summary. Nothing here calls the server. */
 import { band, bars, detailsOf, draws, views, whiskers } from "./noise.js";
 import { decibels, multipliers, nearest, UNITS } from "./noise-maths.js";
 import { ceiling, mean, median, middleOf, percent, short, ticks } from "./numbers.js";

@@ -14,7 +14,7 @@ part("noise-chips", ({ element }) => {
   const list = within(element, "ol");
   /** @type {string[] | null} */
   let tokens = null;
-  on("figure:noise", (/** @type {NoiseSaid} */ { payload, result }) => {
+  on("figure:noise", (/** @type {NoiseMessage} */ { payload, result }) => {
     if (tokens !== payload.tokens) {
       tokens = payload.tokens;
       list.replaceChildren(
@@ -39,7 +39,7 @@ const REALISED = 0.9; // warn if rounding keeps less of the noise than this
 
 /**
  * Describe a strength in neutral words.
- * @param {Told} told
+ * @param {NoiseEffect} effect
  * @param {TokenEffects} result
  */
 const verdict = ({ drops, share }, result) => {
@@ -139,17 +139,17 @@ part("noise-words", ({ element }) => {
     put("others", words);
     within(element, "[data-word=others]").hidden = !words;
   });
-  on("figure:noise", (/** @type {NoiseSaid} */ { payload, controls, told, result, clipped }) => {
-    const words = verdict(told, result);
+  on("figure:noise", (/** @type {NoiseMessage} */ { payload, controls, effect, result, clipped }) => {
+    const words = verdict(effect, result);
     put("verdict", words);
     // Noise as large as the embeddings is in the middle of the scale.
-    scale.style.setProperty("--place", String(told.share / (1 + told.share)));
+    scale.style.setProperty("--place", String(effect.share / (1 + effect.share)));
     scale.setAttribute("aria-label", words);
     recorded.hidden = payload.model !== "bundled model" || controls.kind !== "uniform" || controls.unit !== "alpha";
     put("warning", warnings(payload, result, clipped));
     put("kind", notes(payload, controls));
-    put("angle", told.drops ? "–" : short(told.angle) + "°");
-    put("snr", told.drops ? "–" : told.share ? `${told.decibels.toFixed(1)} dB`.replace("-", "−") : "∞");
+    put("angle", effect.drops ? "–" : short(effect.angle) + "°");
+    put("snr", effect.drops ? "–" : effect.share ? `${effect.decibels.toFixed(1)} dB`.replace("-", "−") : "∞");
   });
 });
 
@@ -178,23 +178,23 @@ class Ruler {
    * Show the strength; the scales are redrawn only if the sentence or the length rule has changed.
    * @param {Payload} payload
    * @param {NoiseControls} controls
-   * @param {Told} told
+   * @param {NoiseEffect} effect
    */
-  show(payload, controls, told) {
+  show(payload, controls, effect) {
     const scales = Object.keys(UNITS).map((unit) => [unit, UNITS[unit](payload, controls)]);
     const key = JSON.stringify(scales);
     if (key !== this.key) this.scales(Object.fromEntries(scales));
     this.key = key;
-    const { std } = told.equivalents;
+    const { std } = effect.equivalents;
     const x = std > 0 ? this.place(std) : null;
     this.line.setAttribute("visibility", x === null ? "hidden" : "visible");
     if (x !== null) this.line.setAttribute("d", [0, 1, 2].map((row) => `M${x.toFixed(1)},${row * RULER.row + 18}v16`).join(""));
-    const said = told.drops ? text("no standard deviation") : "";
+    const said = effect.drops ? text("no standard deviation") : "";
     for (const [unit, node] of Object.entries(this.values))
-      node.textContent = said ? "–" : MARKS[unit].shown(told.equivalents[unit]);
+      node.textContent = said ? "–" : MARKS[unit].shown(effect.equivalents[unit]);
     this.root.setAttribute(
       "aria-label",
-      said || Object.entries(told.equivalents).map(([unit, value]) => `${unit} ${MARKS[unit].shown(value)}`).join(text(", ")),
+      said || Object.entries(effect.equivalents).map(([unit, value]) => `${unit} ${MARKS[unit].shown(value)}`).join(text(", ")),
     );
   }
 
@@ -250,8 +250,8 @@ class Ruler {
 part("noise-ruler", ({ element }) => {
   const ruler = new Ruler(within(element, "svg"));
   const about = within(element, "[data-word=about]");
-  on("figure:noise", (/** @type {NoiseSaid} */ { payload, controls, told }) => {
-    ruler.show(payload, controls, told);
+  on("figure:noise", (/** @type {NoiseMessage} */ { payload, controls, effect }) => {
+    ruler.show(payload, controls, effect);
     const { length, width } = payload;
     const model = payload.model ? modelName(payload.model) : text("this model");
     about.textContent = agreeing(

@@ -3,7 +3,7 @@
    The text and the ruler beside the figure are in noise-words.js. The Norms view is here; the other views are in
    noise-views.js, noise-density.js, noise-depth.js, noise-loss.js and noise-next.js. */
 import { changed } from "./controls.js";
-import { bandOf, inUnit, measured, repeatedDraws, SHARE, told as toldOf, UNITS } from "./noise-maths.js";
+import { bandOf, effectOf, inUnit, measured, repeatedDraws, SHARE, UNITS } from "./noise-maths.js";
 import { ceiling, listed, mean, reaching, short } from "./numbers.js";
 import { on, part } from "./parts.js";
 import { sources } from "./plot.js";
@@ -84,7 +84,7 @@ export const bars = (payload, name, y, colour, width) => ({
 /** @type {Record<string, View>} */
 export const views = {};
 
-views.norms = (payload, controls, result, told) => {
+views.norms = (payload, controls, result, effect) => {
   const [grey, warm] = payload.colours;
   const { before, after } = result;
   const found = band(payload, controls, result, ({ norm }) => norm);
@@ -94,9 +94,9 @@ views.norms = (payload, controls, result, told) => {
   ];
   const highest = Math.max(...before, ...after, ...(found ? found.high : []));
   const gone = after.filter((norm, place) => norm === 0 && before[place]).length;
-  const much = told.drops
+  const much = effect.drops
     ? agreeing(gone, "1 of {all} tokens is set to zero.", "{count} of {all} tokens are set to zero.", { all: payload.length })
-    : text("median rotation of a token: {angle}°.", { angle: short(told.angle) });
+    : text("median rotation of a token: {angle}°.", { angle: short(effect.angle) });
   return {
     data: found ? [...data, whiskers(payload, found)] : data,
     layout: { yaxis: { range: [0, ceiling(1.05 * highest)] } },
@@ -177,15 +177,15 @@ export const changeKind = (kind, unit, strength, sliders) => {
  * Return the figure of a preview for these controls, with the data for the text beside it.
  * @param {Payload} payload
  * @param {NoiseControls} controls
- * @returns {NoiseSaid}
+ * @returns {NoiseMessage}
  */
 export const drawn = (payload, controls) => {
   const result = measured(payload, controls);
-  const told = toldOf(payload, controls, result);
+  const effect = effectOf(payload, controls, result);
   const frame = payload.views[controls.view] || payload.views.norms;
-  const made = views[controls.view]?.(payload, controls, result, told) || { data: [], layout: {}, summary: "" };
+  const made = views[controls.view]?.(payload, controls, result, effect) || { data: [], layout: {}, summary: "" };
   const isClipped = clipped?.unit === controls.unit && clipped.strength === controls.strength;
-  const said = { view: controls.view, payload, controls, result, told, clipped: isClipped ? clipped : null };
+  const said = { view: controls.view, payload, controls, result, effect, clipped: isClipped ? clipped : null };
   return { ...frame, ...made, layout: merged(frame.layout, made.layout), ...said };
 };
 

@@ -1,4 +1,8 @@
-/** Imports the modules of the page, and defines the global `Lab` for the server's handlers, the components and the tests. */
+/** Imports the modules of the page, and defines the global `Lab` for the server's handlers, the components and the tests.
+
+   Words that the modules use: the *framework* is Gradio; a *part* is the script of a gr.HTML component (parts.js); the *strip*
+   is the bar above the tabs, which describes the next study (strip.js); the *stage* plays the recorded study (stage.js); the
+   *state* is all values that a visitor can set (state.js); and a *view* draws one figure of the Noise tab (noise-views.js). */
 import { currentTab, openTab, parameter, setParameter } from "./address.js";
 import "./back.js";
 import "./calls.js";

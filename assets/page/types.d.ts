@@ -112,7 +112,7 @@ interface TokenEffects {
 }
 
 /** A summary of the effect. */
-interface Told {
+interface NoiseEffect {
   equivalents: Record<string, number>;
   angle: number;
   share: number;
@@ -159,14 +159,14 @@ interface Computed extends Figure {
 type Drawn = Pick<Figure, "data" | "layout" | "summary"> & Partial<Figure>;
 
 /** A function that draws a view of the Noise tab for a sentence and the values of the controls. */
-type View = (payload: Payload, controls: NoiseControls, result: TokenEffects, told: Told) => Drawn;
+type View = (payload: Payload, controls: NoiseControls, result: TokenEffects, effect: NoiseEffect) => Drawn;
 
 /** The message that the figure of the Noise tab sends to other parts. */
-interface NoiseSaid extends Figure {
+interface NoiseMessage extends Figure {
   payload: Payload;
   controls: NoiseControls;
   result: TokenEffects;
-  told: Told;
+  effect: NoiseEffect;
   clipped: Clipped | null;
 }
 
@@ -269,7 +269,7 @@ declare var LabLanguage: {
   tag: string;
   text: (english: string, values?: Record<string, unknown>) => string;
   change: () => void;
-  resaid: (english: string) => string;
+  fromFramework: (english: string) => string;
 };
 declare var Plotly: any;
 /** The figures of an exported report. */

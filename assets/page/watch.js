@@ -12,7 +12,7 @@ const PAUSE = 1000; // milliseconds from one call to the next
 const SOON = 50; // the same while a figure waits for its first point; the server then delays its answer
 const OLDEST = 2000; // age in milliseconds above which a state is no longer current
 const PATIENCE = 10_000; // milliseconds after which a call is aborted
-const TOLD_AGAIN = 5000; // minimum milliseconds between requests to update buttons and verdict
+const NOTIFY_AGAIN = 5000; // minimum milliseconds between requests to update buttons and verdict
 const ADDRESS = new URL("../../page-study/", import.meta.url).href;
 
 /** Properties of components that both the server and the watchers update, by id. @type {Record<string, {value: any}>} */
@@ -26,7 +26,7 @@ class Watcher {
   /** @type {{figure?: any, tag?: string, view?: string}} */
   held = {};
   /** The last texts shown, by name. @type {Record<string, string> | null} */
-  told = null;
+  lastTexts = null;
   isOn = false;
   isLost = false;
   isSettled = false;
@@ -34,7 +34,7 @@ class Watcher {
   size = -1;
   heard = 0;
   when = new Date();
-  toldAt = 0;
+  notifiedAt = 0;
 
   /** @param {Given} given */
   constructor({ element, props, watch, trigger }) {
@@ -56,9 +56,9 @@ class Watcher {
     if (isOther) pause = SOON;
     this.isSettled = isOther || Boolean(value?.known);
     this.id = String(value?.id);
-    this.told = null;
+    this.lastTexts = null;
     this.size = -1;
-    this.toldAt = 0;
+    this.notifiedAt = 0;
     this.hear();
     begin();
   }
@@ -88,8 +88,8 @@ class Watcher {
     this.hear();
     this.isLost = false;
     if (news.gone) return this.settle();
-    this.told = { state: news.state, progress: news.progress, arms: news.arms };
-    this.put(this.told);
+    this.lastTexts = { state: news.state, progress: news.progress, arms: news.arms };
+    this.put(this.lastTexts);
     if (this.places.figure && view === this.view()) this.draw(news, view);
     const hasGrown = this.size >= 0 && news.size !== this.size;
     this.size = news.size;
@@ -98,14 +98,14 @@ class Watcher {
 
   /** Let the server update everything that depends on whether the study is running: buttons, verdict, other tabs. */
   settle() {
-    if (performance.now() - this.toldAt < TOLD_AGAIN) return;
-    this.toldAt = performance.now();
+    if (performance.now() - this.notifiedAt < NOTIFY_AGAIN) return;
+    this.notifiedAt = performance.now();
     this.trigger("click");
   }
 
-  /** @param {Record<string, string>} told */
-  put(told) {
-    for (const [name, words] of Object.entries(told)) {
+  /** Show texts in their places, by name. @param {Record<string, string>} shown */
+  put(shown) {
+    for (const [name, words] of Object.entries(shown)) {
       const place = texts[this.places[name]];
       if (place && place.value !== words) place.value = words;
     }
@@ -127,16 +127,16 @@ class Watcher {
     this.isLost = true;
     const time = this.when.toLocaleTimeString(LabLanguage.tag);
     const words = escaped(text("No answer from the server since {time}. The page shows the state at that time.", { time }));
-    this.told ??= { state: texts[this.places.state]?.value || "", progress: texts[this.places.progress]?.value || "" };
+    this.lastTexts ??= { state: texts[this.places.state]?.value || "", progress: texts[this.places.progress]?.value || "" };
     this.put({
-      state: `<p class="lab-warning" role="alert">${words}</p>${this.told.state}`,
+      state: `<p class="lab-warning" role="alert">${words}</p>${this.lastTexts.state}`,
       progress: `<span class="lab-progress" data-state="lost"><span><b>${escaped(text("No connection"))}</b></span></span>`,
     });
   }
 
   restore() {
     this.isLost = false;
-    if (this.told) this.put(this.told);
+    if (this.lastTexts) this.put(this.lastTexts);
   }
 }
 

@@ -11,13 +11,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from neftune_core.figures.effects import SHARES
 from neftune_core.home import assets
 from neftune_core.sweeps.record import Sweep
 from neftune_core.sweeps.table import SweepTable, TableRow, sweep_table
 
 KEPT = ("sweep.toml", "study.toml", "record.json", "events.jsonl", "examples.jsonl", "metrics.json", "answers.jsonl")
-MEASURES = ("exact", "right", "accuracy", "held_out_loss", "bleu", "rouge_l")
-PERCENT = ("exact", "right", "accuracy")
+MEASURES = ("exact", "right", "held_out_loss")
 
 
 def keep(sweep: Sweep, name: str, folder: Path | None = None) -> Sweep:
@@ -33,23 +33,33 @@ def keep(sweep: Sweep, name: str, folder: Path | None = None) -> Sweep:
 
 
 def markdown(table: SweepTable, measures: tuple[str, ...] = MEASURES) -> str:
-    """Return a table of the base and every setting: means at the last epoch, with the interval over the control."""
+    """Return a table of the base and every setting: means at the last epoch, and differences from the control."""
     known = [name for name in measures if name in table.measures]
-    lines = ["| setting | seeds | " + " | ".join(known) + " |", "|" + " --- |" * (len(known) + 2)]
-    lines += ["| " + " | ".join(_cells(row, known)) + " |" for row in table.shown]
-    return "\n".join(lines)
+    heads = ["setting", *(head for name in known for head in (name, "minus control"))]
+    rows = [[*_cells(row, known)] for row in table.shown]
+    filled = [place for place in range(len(heads)) if any(row[place] for row in rows)]
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line[place] for place in filled) + " |" for line in lines)
 
 
 def _cells(row: TableRow, measures: list[str]) -> Iterator[str]:
     yield f"{row.cell}: {row.arm}" if row.cell else row.arm
-    yield "-" if row.arm == "base" else str(len(row.seeds))
     for measure in measures:
         value = row.mean(measure, "last")
-        shown = f"{100 * value:.1f}%" if measure in PERCENT else f"{value:.3g}"
+        yield f"{100 * value:.1f}%" if measure in SHARES else f"{value:.3g}"
         found = row.effects.get(measure, {}).get("last")
-        if found is not None and found.interval is not None:
-            shown += f", {found.difference:+.2g} [{found.interval.low:+.2g}, {found.interval.high:+.2g}]"
-        yield shown
+        if found is None or found.interval is None:
+            yield ""
+        else:
+            numbers = (found.difference, found.interval.low, found.interval.high)
+            yield "{} [{}, {}]".format(*(_difference(number, measure) for number in numbers))
+
+
+def _difference(number: float, measure: str) -> str:
+    """Format a difference; those of shares are in percentage points."""
+    if measure in SHARES:
+        return f"{100 * number:+.1f}"
+    return f"{number:+.3f}" if abs(number) < 0.1 else f"{number:+.2f}"
 
 
 if __name__ == "__main__":

@@ -16,6 +16,11 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 from neftune_core.bench.registry import BENCHMARKS
+from neftune_core.data.settings import DataSettings
+from neftune_core.engine.settings import TrainingSettings
+from neftune_core.models.settings import ModelSettings
+from neftune_core.noise.settings import NoiseSettings
+from neftune_core.settings import Settings
 from tests.stress.__main__ import SUITES, TABLES
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +89,15 @@ def test_every_command_that_is_named_exists(name: str) -> None:
     assert set(re.findall(r"(?:^|`|&& )neftune ([a-z]+)", text, re.MULTILINE)) <= _commands()
     assert set(re.findall(r"neftune bench ([a-z]+)", text)) <= set(BENCHMARKS)
     assert set(re.findall(r"tests\.stress ([a-z]+)", text)) <= {*SUITES, *TABLES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_that_is_named_exists(name: str) -> None:
+    sections: dict[str, type[Settings]] = {
+        "model": ModelSettings, "data": DataSettings, "training": TrainingSettings, "noise": NoiseSettings,
+    }  # fmt: skip
+    named = re.findall(rf"`({'|'.join(sections)})\.([a-z_]+)\b(?!/|\()", _text(name))
+    assert [field for section, field in named if field not in sections[section].model_fields] == []
 
 
 EACH_ALONE = "import sys; [exec(code, {}) for code in sys.argv[1:]]"

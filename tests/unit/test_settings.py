@@ -51,7 +51,7 @@ def test_a_link_is_clamped_and_its_unknown_names_are_ignored() -> None:
     [
         ({"training": {"epochs": -1}}, "training.epochs cannot be -1"),
         ({"training": {"epoch": 3}}, "no setting called 'training.epoch'"),
-        ({"noise": [{"kind": "pink"}]}, "kind must be one of uniform, gaussian, laplace"),
+        ({"noise": [{"kind": "pink"}]}, "kind must be one of uniform, gaussian"),
         ({"noise": [{"strength": float("nan")}]}, "noise.0.strength"),
         ({"noise": []}, "at least one arm with noise"),
         ({"noise": [{}, {}]}, "wo noise arms are the same"),

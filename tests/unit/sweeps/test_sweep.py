@@ -319,8 +319,7 @@ def test_a_recorded_sweep_shows_the_same_table_without_its_adapters(study: Study
     assert not list(kept.folder.rglob("*.safetensors"))
     assert table_values(sweep_table(kept), kept.settings) == table_values(sweep_table(sweep), sweep.settings)
     lines = markdown(sweep_table(kept)).splitlines()
-    rows = [line.split(" | ")[:2] for line in lines[2:]]
-    assert rows == [["| base", "-"], ["| control", "2"], ["| uniform-alpha-5", "2"]]
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| base", "| control", "| uniform-alpha-5"]
 
 
 def test_every_recorded_sweep_is_finished_whole_and_small() -> None:
