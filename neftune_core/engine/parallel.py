@@ -1,6 +1,6 @@
 """One study across several processes, started by `accelerate launch` or `torchrun`.
 
-Each process holds the model and all arms, and computes its share of the rows of every step. Gradients and losses are
+Each process has the model and all arms, and computes its share of the rows of every step. Gradients and losses are
 summed. The noise of an example depends only on the study and the example, so the results equal those of a single
 process up to rounding. The first process runs the study. It alone evaluates, writes records and generates answers; the
 others follow its steps.

@@ -252,8 +252,10 @@ class AdapterStack(ArmSet):
                         name=name,
                     )
                 )
-            state[name] = (down.to(torch.float32), up.to(torch.float32))
-        self.load_slot(slot, state)
+            state[name] = (down.to(module.down), up.t().to(module.up))
+        with torch.no_grad():
+            for name, (down, up) in state.items():
+                self.adapted[name].down[slot], self.adapted[name].up[slot] = down, up
 
     def merged(self, slot: int) -> Any:
         """Return a separate model with a slot's adapter merged into its weights, in float32 and rounded once."""
@@ -286,15 +288,3 @@ class AdapterStack(ArmSet):
             name: (module.down[slot].detach().cpu().clone(), module.up[slot].detach().cpu().t().contiguous())
             for name, module in self.adapted.items()
         }
-
-    def load_slot(self, slot: int, state: dict[str, tuple[Tensor, Tensor]]) -> None:
-        """Copy adapters into one slot.
-
-        Args:
-            slot: The slot to fill.
-            state: `(down [rank, in], up [out, rank])` by module name.
-        """
-        with torch.no_grad():
-            for name, (down, up) in state.items():
-                self.adapted[name].down[slot] = down.to(self.adapted[name].down.device)
-                self.adapted[name].up[slot] = up.t().to(self.adapted[name].up.device)

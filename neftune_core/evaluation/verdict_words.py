@@ -10,7 +10,7 @@ from typing import Any
 
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import Rounding
-from neftune_core.evaluation.paired_comparison import Comparison
+from neftune_core.evaluation.paired_comparison import Comparison, without_residue
 from neftune_core.home import assets
 from neftune_core.language import say
 from neftune_core.noise.names import arm_label, arm_words
@@ -53,10 +53,10 @@ class ArmName:
 
 
 def _format_parameter(value: Any) -> Any:
-    """Convert a parameter for formatting; floating-point residue of a zero becomes zero."""
+    """Convert a parameter for formatting."""
     if isinstance(value, Line | ArmName):
         return value.text()
-    return round(value, 12) + 0.0 if isinstance(value, float) else value
+    return without_residue(value) if isinstance(value, float) else value
 
 
 def agreeing(key: str, count: float | None) -> str:
@@ -73,7 +73,7 @@ def agreeing(key: str, count: float | None) -> str:
 
 
 def rounding_line(rounding: Rounding, measure: str) -> Line:
-    """Return the sentence on the effect of rounding, used by every verdict and table.
+    """Return the sentence on the effect of rounding, for verdicts and tables.
 
     Args:
         rounding: Measured effect of the number format.

@@ -31,14 +31,6 @@ class StepPasses(Protocol):
         """Yield the tree in training mode with these arms active; see `Passes.running`."""
 
 
-class OwnPasses(Protocol):
-    """A function that replaces the training pass of the arms with a method; see `Method.passes`."""
-
-    def __call__(
-        self, passes: StepPasses, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise], values: Mapping[int, float], /
-    ) -> dict[int, Sums]: ...
-
-
 @dataclass(frozen=True)
 class Method:
     """One method. An arm uses the method if the arm's value differs from that of the control.
@@ -62,7 +54,7 @@ class Method:
         pass_count: Number of passes in `passes`; the activations of all of them are in memory at once.
         token_weights: `token_weights(value, micro_batch)` returns the tokens to train on, with weights `[targets]`.
         passes: `passes(passes, micro_batch, arms, values)` replaces the training pass. It accumulates gradients and
-            returns the losses by slot. `arms` and `values` hold the noise and the value by slot.
+            returns the losses by slot. `arms` and `values` are the noise and the value by slot.
         perturbation: `perturbation(value, weight, key)` returns the perturbation of a linear weight, `[out, in]`
             float32, for the passes of one step. `key` is `(study seed, step, number of the weight)`.
         start: `start(value, tensor, key)` returns the change of a trained tensor before the first step. `key` is
@@ -82,7 +74,9 @@ class Method:
     scheduled: bool = False
     pass_count: int = 1
     token_weights: Callable[[float, MicroBatch], Labels] | None = None
-    passes: OwnPasses | None = None
+    passes: Callable[[StepPasses, MicroBatch, Mapping[int, ArmNoise], Mapping[int, float]], dict[int, Sums]] | None = (
+        None
+    )
     perturbation: Callable[[float, Tensor, tuple[int, ...]], Tensor] | None = None
     start: Callable[[float, Tensor, tuple[int, ...]], Tensor] | None = None
 
