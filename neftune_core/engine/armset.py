@@ -150,9 +150,7 @@ class ArmSet(ABC):
 
     @abstractmethod
     def merged(self, slot: int) -> Any:
-        """Return a separate model with a slot's weights, in the precision of the base and with its original dropout
-        rates.
-        """
+        """Return a separate model with a slot's weights, in the base's precision, with its original dropout rates."""
 
     @abstractmethod
     def perturbed(self, slot: int, change: Callable[[int, Tensor], Tensor]) -> AbstractContextManager[None]:

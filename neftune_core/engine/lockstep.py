@@ -109,7 +109,7 @@ class Lockstep(Generic[Study]):
             study: The plan of the study.
             stack: The arms.
             prepared: The encoded rows.
-            arms: Noise by arm name, which replaces that of the study (for benchmarks of a single arm).
+            arms: Noise by arm name, instead of the study's (for benchmarks of a single arm).
             most_steps: Upper bound on the number of steps under a time budget.
 
         Raises:

@@ -46,7 +46,7 @@ def losses_per_token(
     All sums are transferred at once, so that the device is synchronised only once.
 
     Args:
-        slots: Slots to report; a slot without sums gets no losses.
+        slots: Slots to report; a slot without sums has no losses.
         sums: Sums of losses as `(slot, name in Sums, sum)`; entries of the same slot and name are added.
         tokens: Number of tokens.
 

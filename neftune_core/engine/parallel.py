@@ -79,9 +79,7 @@ class ProcessGroup:
         return str(shared[0])
 
     def agree_on_stop(self, should_stop: Callable[[], bool]) -> Callable[[], bool]:
-        """Return the stop callback for one step; if the first process should stop, all raise `Cancelled` before the
-        step.
-        """
+        """Return the stop callback for one step; raise `Cancelled` in all processes if the first one should stop."""
         if self.size == 1:
             return should_stop
         if self.broadcast(STOP if self.is_first and should_stop() else GO_ON) == STOP:

@@ -72,7 +72,7 @@ class Passes:
         return lambda own, rows, arms: passes(own, rows, arms, {slot: self.values[slot][name] for slot in arms})
 
     def _methods(self, slot: int, arm: ArmNoise) -> tuple[str, ...]:
-        """Return the methods that change the passes of a slot; those that need noise do nothing without it."""
+        """Return the methods that change the passes of a slot, without those that need noise if it has none."""
         used = (name for name, value in self.values.get(slot, {}).items() if value and METHODS[name].in_step)
         return tuple(name for name in used if arm.strength or not METHODS[name].needs_noise)
 

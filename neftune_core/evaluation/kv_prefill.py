@@ -33,7 +33,7 @@ def padded(
     Args:
         rows: Token ids of each row.
         pad: Padding token id.
-        length: The length; None for that of the longest row.
+        length: Length to pad to; None for the length of the longest row.
         left: Whether to pad on the left.
 
     Returns:
@@ -64,12 +64,12 @@ def prefill(
         first: Position id of the first token.
         pad: Padding token id.
         device: Device of the model.
-        in_chunks: Whether the cache holds only keys and values, so that rows may join later.
+        in_chunks: Whether the cache contains only keys and values, so that rows may join later.
         **source: Encoder outputs for the decoder of an encoder-decoder.
 
     Returns:
-        The state that decoding continues from: hidden states of the last tokens, `[rows, width]`; attention mask,
-        `[rows, columns]`; and key-value cache.
+        What decoding continues from: the hidden states of the last tokens, `[rows, width]`; the attention mask,
+        `[rows, columns]`; and the key-value cache.
     """
     passes = _Prefill(tree, first, pad, device, source)
     in_chunks = in_chunks and _supports_chunks(tree) and not source

@@ -164,7 +164,7 @@ def measure_propagation(
 
 
 class _NoiseAfterFirstRow(BatchNoise):
-    """Noise on all rows of a batch except the first, which stays clean."""
+    """Noise on all rows of a batch except the first."""
 
     def add_to(self, site: Site, vectors: Tensor) -> Tensor:
         super().add_to(site, vectors[1:])  # in place, since nothing here has a gradient
@@ -250,7 +250,7 @@ def _compare(vectors: Tensor) -> Tensor:
 
 
 def _depth(sites: Sequence[Site], seen: dict[int, Tensor], lengths: dict[str, int], strengths: int) -> Depth:
-    """Arrange the comparisons by layer and token, those of the encoder first.
+    """Arrange the comparisons by layer and token; encoder tokens come first.
 
     Sites before the embedding (per-layer tables) are omitted: their noise shows in the layers that use them.
     """
@@ -293,10 +293,10 @@ def _predictions(tree: nn.Module, hidden: Tensor, strengths: int, first: int) ->
 
 
 def _compare_predictions(logits: Tensor) -> tuple[Tensor, ...]:
-    """Compare each row's prediction at one position with that of the first row; logits are `[rows, vocabulary]`.
+    """Compare each row's prediction at one position with the first row's; logits are `[rows, vocabulary]`.
 
-    Return divergence, entropy and whether the most probable token is the same, `[rows]` each. Then the ids and
-    probabilities of the most probable tokens, for the first row and the first draw of each strength.
+    Return the divergence, the entropy, and whether the most probable token is the same, `[rows]` each; then the ids and
+    probabilities of the most probable tokens of the first row and of the first draw of each strength.
     """
     scores = torch.log_softmax(logits.float(), dim=-1)
     chances = scores.exp()
