@@ -158,35 +158,33 @@ def stream_conversations(
     """
     _require_context_space(prompts, columns[0][0].loaded)
     answers: Answers = [[Answer() for _ in range(len(own) * settings.answers_each)] for own in prompts]
-    positions: dict[int, list[int]] = {}
-    for position, (arms, _) in enumerate(columns):
-        positions.setdefault(id(arms), []).append(position)
-    streams = [_in_turn(columns, own, prompts, answers, settings, should_stop) for own in positions.values()]
+    by_set: dict[int, list[int]] = {}
+    for index, (arms, _) in enumerate(columns):
+        by_set.setdefault(id(arms), []).append(index)
+    streams = [_extend(columns, indices, prompts, answers, settings, should_stop) for indices in by_set.values()]
     while streams:
         streams = [stream for stream in streams if next(stream, None)]
         yield answers
 
 
-def _in_turn(
+def _extend(
     columns: Sequence[Column],
-    positions: Sequence[int],
+    indices: Sequence[int],
     prompts: Sequence[Sequence[Sequence[int]]],
     answers: Answers,
     settings: DecodingSettings,
     should_stop: Stop | None,
 ) -> Iterator[bool]:
-    """Extend the answers of columns in one set of arms; yield True after each token except the last.
+    """Extend the answers of these columns, all in one set of arms; yield True after each token except the last.
 
     Groups of slots that cannot share a pass run one after another.
     """
-    arms = columns[positions[0]][0]
-    position_of = {columns[position][1]: position for position in positions}
-    groups = arms.groups(list(position_of))
+    arms = columns[indices[0]][0]
+    column_of = {columns[index][1]: index for index in indices}
+    groups = arms.groups(list(column_of))
     for group in groups:
-        own = [position_of[slot] for slot in group]
-        batch = _Batch(
-            arms, group, [prompts[position] for position in own], [answers[position] for position in own], settings
-        )
+        own = [column_of[slot] for slot in group]
+        batch = _Batch(arms, group, [prompts[index] for index in own], [answers[index] for index in own], settings)
         while batch.rows:
             batch.step(should_stop)
             if batch.rows or group is not groups[-1]:

@@ -26,7 +26,7 @@ Score = Callable[[Floats], Floats]
 
 LEVEL, POWER = 0.95, 0.8
 RESAMPLES = 10_000
-MOST_SEEDS = 1000
+MOST_NEEDED = 1000
 """Largest number of seeds considered by `seeds_needed`."""
 EXACT_SEEDS = 32
 """Maximum number of differences for which all sign flips are enumerated; beyond it, a normal approximation is used."""
@@ -275,9 +275,9 @@ def seeds_needed(difference: float, deviation: float, least: int) -> int | None:
         least: Smallest number considered.
 
     Returns:
-        Number of seeds; None if more than `MOST_SEEDS` are needed.
+        Number of seeds; None if more than `MOST_NEEDED` are needed.
     """
-    counts = range(least, MOST_SEEDS + 1)
+    counts = range(least, MOST_NEEDED + 1)
     index = bisect_left(counts, True, key=lambda seeds: smallest_detectable(deviation, seeds) <= abs(difference))
     return counts[index] if index < len(counts) else None
 

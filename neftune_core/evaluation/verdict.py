@@ -28,7 +28,7 @@ from neftune_core.evaluation.paired_comparison import (
     lengths,
     over_examples,
 )
-from neftune_core.evaluation.statistics import LEVEL, MOST_SEEDS, Interval, seeds_needed, smallest_detectable
+from neftune_core.evaluation.statistics import LEVEL, MOST_NEEDED, Interval, seeds_needed, smallest_detectable
 from neftune_core.evaluation.validity import obstacles, warnings
 from neftune_core.evaluation.verdict_words import (
     SENTENCES,
@@ -346,7 +346,7 @@ def _next_step(status: str, comparison: Comparison) -> Line:
     if deviation == 0:
         return Line("next.same")
     needed, visible = seeds_needed(comparison.difference, deviation, seeds + 1), smallest_detectable(deviation, seeds)
-    parameters = {"seeds": seeds, "visible": visible, "most": MOST_SEEDS, "needed": needed}
+    parameters = {"seeds": seeds, "visible": visible, "most": MOST_NEEDED, "needed": needed}
     return Line("next.tiny" if needed is None else "next.power", parameters)
 
 

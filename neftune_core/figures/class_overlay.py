@@ -59,7 +59,7 @@ def class_curves(studies: Sequence[ClassStudy]) -> Figure:
 def _curve(uid: str, student: int, points: tuple[list[int], list[float]], colour: str, *, first: bool) -> Trace:
     name = uid.rpartition("/")[0]
     label = say(", ").join([say("student {number}", number=student), arm_label(name)])
-    style = {"legendgroup": name, "showlegend": first, "opacity": 0.6}
+    style: dict[str, Any] = {"legendgroup": name, "showlegend": first, "opacity": 0.6}
     return line_trace(uid, label, *points, colour, "%{y:.3f}", width=1.8, name=arm_label(name), **style)
 
 

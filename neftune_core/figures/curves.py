@@ -48,7 +48,7 @@ OVER = ("saved", "answered", "finished", "stopped", "failed")
 POINTS = 600
 STEEP = 30
 """Ratio of the highest to the lowest measured loss beyond which a logarithmic scale is clearer."""
-MARGIN = 1.02  # of the axis after the last step, so that its marker is not clipped
+AXIS_MARGIN = 1.02  # of the axis after the last step, so that its marker is not clipped
 CURVE_KINDS: dict[str, tuple[int, float, float, str, str]] = {
     "train_loss": (1, 2.4, 1.0, later("training loss, noise off"), "lines+markers"),
     "held_out_loss": (2, 2.4, 1.0, later("held-out loss, noise off"), "lines+markers"),
@@ -104,7 +104,7 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
 
 
 def _marks(events: Sequence[Event]) -> dict[int, str]:
-    """Describe each change by the user (of the strength of the noise, or a stopped arm), by step."""
+    """Describe the user's changes (a new noise strength, a stopped arm), by step."""
     found: dict[int, dict[str, list[Any]]] = {}
     for event in events:
         for arm, change in event.get("arms", {}).items() if event["event"] == STEERED else ():
@@ -275,7 +275,7 @@ def mean_of_seeds(seeds: Mapping[Any, Curve], shared: set[Any]) -> Curve:
 
 
 def _layout(last_step: int) -> dict[str, Any]:
-    steps = {"rangemode": "tozero", "showgrid": False, **({"range": [0, MARGIN * last_step]} if last_step else {})}
+    steps = {"rangemode": "tozero", "showgrid": False, **({"range": [0, AXIS_MARGIN * last_step]} if last_step else {})}
     return {
         "height": 420,
         "margin": {"t": 72},

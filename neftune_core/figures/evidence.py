@@ -106,7 +106,7 @@ def epochs_beside(outcomes: Outcomes, control: str, arms: Arms) -> Figure:
         values = [_mean([one.value("held_out_loss", epoch) for one in chosen]) for epoch in ("best", "last")]
         if np.isfinite(values).all():
             label, colour = arm_label(name), colours.get(name, token("control"))
-            style = {"mode": "lines+markers", "marker": {"size": 9}}
+            style: dict[str, Any] = {"mode": "lines+markers", "marker": {"size": 9}}
             data.append(line_trace(f"{name}/epochs", label, epochs, values, colour, "%{y:.4g} (%{x})", **style))
             best, last = values
             parts.append(say("{arm} best {best:.4g}, last {last:.4g}", arm=label, best=best, last=last))
@@ -185,7 +185,8 @@ def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figu
             if not losses:
                 continue
             label, value = arm_label(name), say("%{y:.3f} at %{x}")
-            style = {"mode": "lines+markers", "legendgroup": name, "showlegend": panel == 1} | in_panel(panel)
+            style: dict[str, Any] = {"mode": "lines+markers", "legendgroup": name, "showlegend": panel == 1}
+            style |= in_panel(panel)
             data.append(line_trace(f"{name}/{kind}", label, amounts, losses, colours[name], value, **style))
             words = later("{arm} under {disturbance} {first:.3g} to {last:.3g}")
             disturbance = say(DISTURBANCES[kind][0]).lower()

@@ -61,10 +61,10 @@ def _row(number: int, strengths: list[float], losses: list[float]) -> Trace:
     return _line(say("row {number}", number=number), strengths, losses, token("base"), name=name, **faint)
 
 
-def _line(name: str, x: Sequence[float], y: Sequence[float], colour: str, **more: Any) -> Trace:
-    rounded = [round(value, 5) for value in y]
-    style = {"mode": "lines+markers", "opacity": 1.0, "hovertemplate": f"%{{y:.3f}}<extra>{name}</extra>"} | more
-    return line_trace(name, name, x, rounded, colour, "", **style)
+def _line(label: str, x: Sequence[float], y: Sequence[float], colour: str, **more: Any) -> Trace:
+    hovertemplate = f"%{{y:.3f}}<extra>{label}</extra>"
+    style: dict[str, Any] = {"mode": "lines+markers", "opacity": 1.0, "hovertemplate": hovertemplate, **more}
+    return line_trace(label, label, x, [round(value, 5) for value in y], colour, "", **style)
 
 
 def _summary(found: Sensitivity, sample: str) -> str:

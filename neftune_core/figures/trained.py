@@ -46,8 +46,8 @@ def robustness_figure(found: Robustness, arms: Mapping[str, NoiseSettings]) -> F
     )
     layout = side_by_side((later("strength of the noise at test time"), later("of the signal")), titles, WIDE) | SIZE
     layout["yaxis2"] |= {"range": [-0.03, 1.03], "tickformat": ".0%"}
-    for panel in ("", "2"):
-        layout[f"xaxis{panel}"] |= {"tickformat": ".0%"}
+    for number in ("", "2"):
+        layout[f"xaxis{number}"] |= {"tickformat": ".0%"}
     return figure("robustness", data, layout, _robustness_words(found), narrow=stacked(UNDER, 1.06))
 
 
@@ -104,9 +104,9 @@ def weights_figure(
         (later("Angle to the control"), later("degrees"), ""),
     )
     layout = side_by_side((later("layer"), ""), titles, WIDE) | SIZE
-    for panel in ("", "2"):
-        layout[f"xaxis{panel}"] |= {"type": "category"}
-        layout[f"yaxis{panel}"] |= {"rangemode": "tozero"}
+    for number in ("", "2"):
+        layout[f"xaxis{number}"] |= {"type": "category"}
+        layout[f"yaxis{number}"] |= {"rangemode": "tozero"}
     return figure("weights", data, layout, _weights_words(found), narrow=stacked(UNDER, 1.06))
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from neftune_core.engine.loss import Labels, MicroBatch, Sums
     from neftune_core.noise.batch import ArmNoise
 
+Values = Mapping[int, float]
+"""Values of a method by slot."""
+
 
 class StepPasses(Protocol):
     """The part of `passes.Passes` that methods with their own passes may use."""
@@ -74,9 +77,7 @@ class Method:
     scheduled: bool = False
     pass_count: int = 1
     token_weights: Callable[[float, MicroBatch], Labels] | None = None
-    passes: Callable[[StepPasses, MicroBatch, Mapping[int, ArmNoise], Mapping[int, float]], dict[int, Sums]] | None = (
-        None
-    )
+    passes: Callable[[StepPasses, MicroBatch, Mapping[int, ArmNoise], Values], dict[int, Sums]] | None = None
     perturbation: Callable[[float, Tensor, tuple[int, ...]], Tensor] | None = None
     start: Callable[[float, Tensor, tuple[int, ...]], Tensor] | None = None
 
