@@ -141,7 +141,7 @@ def stream_conversations(
 
     * Padding is masked.
     * The repetition penalty uses only the row's own tokens (prompt and answer; decoder tokens for an encoder-decoder).
-    * Random draws depend only on the seed, the prompt and the number of the answer, so all arms share them.
+    * Random draws depend only on the seed, the prompt and the index of the answer, so all arms share them.
 
     Args:
         columns: Pairs of a set of arms and a slot in it.
@@ -349,9 +349,9 @@ class _Batch:
             select_rows(self.cache, rows)
 
 
-def _draws(prompt: Sequence[int], number: int, settings: DecodingSettings) -> np.random.Generator | None:
-    """Return the random stream of one answer, keyed by the seed, the prompt tokens and the number of the answer."""
+def _draws(prompt: Sequence[int], index: int, settings: DecodingSettings) -> np.random.Generator | None:
+    """Return the random stream of one answer, keyed by the seed, the prompt tokens and the index of the answer."""
     if settings.temperature == 0:
         return None
     digest = hashlib.sha256(np.array(prompt, dtype=np.int64).tobytes()).digest()
-    return stream(Purpose.ANSWER, settings.sampling_seed, number, int.from_bytes(digest[:8], "big"))
+    return stream(Purpose.ANSWER, settings.sampling_seed, index, int.from_bytes(digest[:8], "big"))

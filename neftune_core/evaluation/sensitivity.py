@@ -95,10 +95,12 @@ class _ScoredRow:
 
     def loss(self, arm: ArmNoise) -> float:
         """Return the loss in nats, summed over the response tokens."""
-        passes = KINDS[arm.settings.kind].passes if arm.strength else "one"
-        if passes == "pair":
-            return (self._once(arm) + self._once(replace(arm, sign=-1.0))) / 2
-        return self._once(self._ascended(arm) if passes == "ascent" else arm)
+        losses = {
+            "one": lambda: self._once(arm),
+            "pair": lambda: (self._once(arm) + self._once(replace(arm, sign=-1.0))) / 2,
+            "ascent": lambda: self._once(self._ascended(arm)),
+        }
+        return losses[KINDS[arm.settings.kind].passes if arm.strength else "one"]()
 
     def _once(self, arm: ArmNoise) -> float:
         with torch.no_grad(), self._running(arm) as tree:
