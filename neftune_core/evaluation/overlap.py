@@ -123,7 +123,7 @@ class _SeparatorTable(dict[int, str]):
 
 
 def is_unspaced(character: str, scripts: tuple[str, ...] = UNSPACED) -> bool:
-    """Return whether a character is a letter of a script without spaces between words.
+    """Return whether a character belongs to a script without spaces between words.
 
     Args:
         character: One character.

@@ -250,7 +250,7 @@ def changes(old: Figure, new: Figure) -> Changes | None:
     before, after = _by_id(old), _by_id(new)
     if before is None or after is None or old.keys() - new.keys():
         return None
-    traces = {uid: _of_trace(before.get(uid), trace) for uid, trace in after.items()}
+    traces = {uid: _trace_changes(before.get(uid), trace) for uid, trace in after.items()}
     return {
         "rest": {name: part for name, part in new.items() if name != "data" and old.get(name) != part},
         "traces": {uid: change for uid, change in traces.items() if change},
@@ -264,8 +264,8 @@ def _by_id(figure: Figure) -> dict[str, Trace] | None:
     return found if len(found) == len(figure["data"]) else None
 
 
-def _of_trace(old: Trace | None, new: Trace) -> Changes | None:
-    """Return the changed entries of a trace, with lists as from `_of_list`, or the whole trace; None if unchanged."""
+def _trace_changes(old: Trace | None, new: Trace) -> Changes | None:
+    """Return the changed entries of a trace, lists as from `_list_changes`, or the whole trace; None if unchanged."""
     if old is None or old.keys() - new.keys():
         return {"whole": new}
     if old == new:
@@ -274,11 +274,11 @@ def _of_trace(old: Trace | None, new: Trace) -> Changes | None:
     lists = [name for name in changed if isinstance(new[name], list) and isinstance(old.get(name), list)]
     return {
         "set": {name: new[name] for name in changed if name not in lists},
-        "lists": {name: _of_list(old[name], new[name]) for name in lists},
+        "lists": {name: _list_changes(old[name], new[name]) for name in lists},
     }
 
 
-def _of_list(old: list[Any], new: list[Any]) -> tuple[int, list[Any]]:
+def _list_changes(old: list[Any], new: list[Any]) -> tuple[int, list[Any]]:
     """Return the length of the unchanged beginning, and the values of `new` after it."""
     pairs = enumerate(zip(old, new, strict=False))
     kept = next((place for place, (before, after) in pairs if before != after), min(len(old), len(new)))

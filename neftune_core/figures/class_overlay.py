@@ -38,7 +38,7 @@ class ClassStudy:
 
 def class_curves(studies: Sequence[ClassStudy]) -> Figure:
     """Plot the held-out losses of all arms of all studies, coloured by strength."""
-    arms = _every_arm(studies)
+    arms = _all_arms(studies)
     colours = arm_colours(arms)
     data: list[Trace] = []
     for name in arms:
@@ -65,7 +65,7 @@ def _curve(uid: str, student: int, points: tuple[list[int], list[float]], colour
 
 def class_differences(studies: Sequence[ClassStudy]) -> Figure:
     """Plot the final differences from the control, with one point per study and arm, and the mean of each arm."""
-    arms = {name: noise for name, noise in _every_arm(studies).items() if name != CONTROL}
+    arms = {name: noise for name, noise in _all_arms(studies).items() if name != CONTROL}
     colours = arm_colours(arms)
     every = {
         name: [(one.student, one.differences[name]) for one in studies if name in one.differences] for name in arms
@@ -130,7 +130,7 @@ def _summary(found: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     return say("Held-out loss against the control: {numbers}.", numbers=say("; ").join(parts))
 
 
-def _every_arm(studies: Sequence[ClassStudy]) -> dict[str, NoiseSettings]:
+def _all_arms(studies: Sequence[ClassStudy]) -> dict[str, NoiseSettings]:
     """Return all arms of the class: the control first, then by unit and strength."""
     every: dict[str, Any] = {name: noise for study in studies for name, noise in study.arms.items()}
     return dict(sorted(every.items(), key=lambda item: (item[0] != CONTROL, item[1].unit, item[1].strength, item[0])))

@@ -89,10 +89,10 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
         for step, text in marks.items()
         for x, y in (("x", "y"), ("x2", "y2"))
     ]
-    labels = [_label_of(step, text) for step, text in marks.items()]
+    labels = [_mark_label(step, text) for step, text in marks.items()]
     layout = merge_mappings(layout, {"shapes": shapes, "annotations": [*layout["annotations"], *labels]})
     if gathered["loss"] and not gathered["held_out_loss"]:
-        layout, narrow = _alone(layout), {}
+        layout, narrow = _training_panel_only(layout), {}
     return figure(
         "losses",
         data,
@@ -112,10 +112,10 @@ def _marks(events: Sequence[Event]) -> dict[int, str]:
             if words:
                 found.setdefault(event["step"], {}).setdefault(words, []).append(event.get("seed"))
     several = len({event.get("seed") for event in events if event["event"] == "step"}) > 1
-    return {step: say(", ").join(_of_seeds(*one, several) for one in found[step].items()) for step in sorted(found)}
+    return {step: say(", ").join(_with_seeds(*one, several) for one in found[step].items()) for step in sorted(found)}
 
 
-def _label_of(step: int, text: str) -> dict[str, Any]:
+def _mark_label(step: int, text: str) -> dict[str, Any]:
     """Return the label of a mark in the first panel."""
     place = {"xref": "x", "yref": "y domain", "x": step, "y": 0.02, "xanchor": "left", "yanchor": "bottom"}
     return {**place, "text": text, "textangle": -90, "showarrow": False, "font": {"size": 11}}
@@ -127,7 +127,7 @@ def _change_words(arm: str, change: Mapping[str, Any]) -> str:
     return say("{arm} stopped", arm=arm_label(arm)) if change.get("stopped") else ""
 
 
-def _of_seeds(words: str, seeds: Sequence[Any], several: bool) -> str:
+def _with_seeds(words: str, seeds: Sequence[Any], several: bool) -> str:
     """Add the seeds of a change to its description, if the study has several."""
     numbers = say(", ").join(map(str, seeds))
     return say("{change} (seed {seeds})", change=words, seeds=numbers) if several else words
@@ -292,7 +292,7 @@ def _layout(last_step: int) -> dict[str, Any]:
     }
 
 
-def _alone(layout: Mapping[str, Any]) -> dict[str, Any]:
+def _training_panel_only(layout: Mapping[str, Any]) -> dict[str, Any]:
     """Return the layout with the training panel over the full width."""
     kept = {name: part for name, part in layout.items() if name not in ("xaxis2", "yaxis2")}
     return merge_mappings(kept, {"xaxis": {"domain": [0, 1]}, "annotations": layout["annotations"][:1]})

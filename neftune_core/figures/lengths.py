@@ -53,7 +53,7 @@ def bin_width(longest: int) -> int:
 
 
 def _bars(name: str, lengths: Sequence[int], width: int, colour: str) -> Trace:
-    """Count the rows in each bin, from 0 to the longest row."""
+    """Return bars with the number of rows in each bin, from 0 to the longest row."""
     starts, counts = range(0, max(lengths) + 1, width), Counter(length // width for length in lengths)
     return {
         "type": "bar",

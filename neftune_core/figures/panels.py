@@ -118,7 +118,7 @@ def panel_figure(name: str, curves: Curves, panels: Mapping[str, Panel], arms: M
     for index in range(1, len(panels) + 1):
         layout[f"xaxis{suffix(index)}"] |= {"rangemode": "tozero"} | ({"matches": "x"} if index > 1 else {})
         layout[f"yaxis{suffix(index)}"] |= {"rangemode": "tozero"}
-    return figure(name, data, layout, _last_numbers(curves, panels, arms), narrow=stacked(UNDER, 1.05), log=False)
+    return figure(name, data, layout, _summary(curves, panels, arms), narrow=stacked(UNDER, 1.05), log=False)
 
 
 def _trace(panel: Panel, index: int, key: str, arm: str, curve: Curve, colour: str) -> Trace:
@@ -169,7 +169,7 @@ def stacked(ranges: Ranges, legend: float) -> dict[str, Any]:
     return changes
 
 
-def _last_numbers(curves: Curves, panels: Mapping[str, Panel], arms: Iterable[str]) -> str:
+def _summary(curves: Curves, panels: Mapping[str, Panel], arms: Iterable[str]) -> str:
     """Describe the last values of every arm and of shared curves."""
     parts = []
     for arm in (*arms, SHARED):

@@ -82,7 +82,7 @@ def _robustness_words(found: Robustness) -> str:
 def weights_figure(
     found: Mapping[str, Mapping[str, Update]], layers: Sequence[str], arms: Mapping[str, NoiseSettings]
 ) -> Figure:
-    """Plot the norm of each layer's adapter update, and its angle to that of the control.
+    """Plot the norm of each layer's adapter update, and its angle to the control's update.
 
     Args:
         found: Updates by arm and layer.

@@ -81,7 +81,7 @@ def run_script(
     found = RunMeasurements(script.steps)
     due = {max(1, round(script.steps * part / EVALUATIONS)) for part in range(1, EVALUATIONS + 1)}
     with noisy_embeddings(model, script.noise, seed):
-        for step, indices in enumerate(_order(len(train), script, seed), start=1):
+        for step, indices in enumerate(_batches_of_rows(len(train), script, seed), start=1):
             if should_stop():
                 raise Cancelled("Stopped on request.")
             for group in optimizer.param_groups:
@@ -96,7 +96,7 @@ def run_script(
                 _evaluate(trainer, model, held_out, script, loaded, found)
             yield found
     saved = trainer.state_dict()
-    found.exact_saved = _exact_of(saved, held_out, loaded)
+    found.exact_saved = _exact_when_restored(saved, held_out, loaded)
     found.saved = len(saved)
     yield found
 
@@ -122,7 +122,7 @@ def _tokens(text: str, tokenizer: Any) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _order(rows: int, script: ScriptVariant, seed: int) -> Iterator[list[int]]:
+def _batches_of_rows(rows: int, script: ScriptVariant, seed: int) -> Iterator[list[int]]:
     """Yield the row indices of each step, epoch after epoch."""
     done = epoch = 0
     while True:
@@ -200,8 +200,8 @@ def _without_newline(row: _EncodedRow) -> _EncodedRow:
 
 
 @torch.no_grad()
-def _exact_of(saved: dict[str, Tensor], rows: Sequence[_EncodedRow], loaded: LoadedModel) -> float:
-    """Return the share of exact answers of a model restored from the saved tensors; other weights stay untrained."""
+def _exact_when_restored(saved: dict[str, Tensor], rows: Sequence[_EncodedRow], loaded: LoadedModel) -> float:
+    """Return the share of exact answers of a model restored from the saved tensors; missing weights are untrained."""
     model = _trainable_copy(loaded)
     model.load_state_dict(saved, strict=False)
     return _measure(model, rows, loaded)[1]
