@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from token_effects import token_effects
 from torch.distributions import Laplace, Normal, Uniform
 
 from neftune_core.figures.base import changes
 from neftune_core.figures.curves import loss_curves
 from neftune_core.figures.noise_views import adaptive_illustration
-from neftune_core.figures.norms import token_effects
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.preview import (
     DRAWS,

@@ -1,6 +1,6 @@
 /** Facts about the page that decide whether a lesson's tasks are done.
 
-   A fact has a name and a value, a number or a word (listed in neftune_core/lessons/facts.py). The condition of a task consists
+   A fact has a name and a value, a number or a word (listed in assets/lessons/facts.toml). The condition of a task consists
    of comparisons joined by `and`, and of alternatives joined by `or`. */
 import { currentTab } from "./address.js";
 import { read, watch as watchControls } from "./controls.js";

@@ -51,7 +51,7 @@ class TrainedTensor:
     Attributes:
         parameter: The tensor; if stacked, the slots are its first axis.
         start: Initial value of one slot.
-        slots: The slots that `parameter` holds.
+        slots: The slots in `parameter`.
         decays: Whether weight decay applies.
     """
 
@@ -99,7 +99,7 @@ class ArmSet(ABC):
         self._set_model_dropout(0.0)
         self.tree.eval()
         self.sites = noise_sites(self.tree)
-        self._put_hooks()
+        self._register_hooks()
         self._captures = False
         self.before_training: list[Callable[[], None]] = []
         self.fallback: Callable[[], str] = str
@@ -150,9 +150,7 @@ class ArmSet(ABC):
 
     @abstractmethod
     def merged(self, slot: int) -> Any:
-        """Return a separate model with a slot's weights, in the precision of the base and with its original dropout
-        rates.
-        """
+        """Return a separate model with a slot's weights, in the base's precision, with its original dropout rates."""
 
     @abstractmethod
     def perturbed(self, slot: int, change: Callable[[int, Tensor], Tensor]) -> AbstractContextManager[None]:
@@ -199,7 +197,7 @@ class ArmSet(ABC):
             should_stop: Polled before every layer, in the forward and in the backward pass.
 
         Yields:
-            The module tree. Its input batch must hold the rows of every active slot, one slot after another.
+            The module tree. Its input batch must contain the rows of every active slot, one slot after another.
 
         Raises:
             Cancelled: Inside the block, once `should_stop()` is true.
@@ -288,9 +286,9 @@ class ArmSet(ABC):
             set_model_dropout(self.tree, rate)
             self._model_dropout = rate
 
-    def _put_hooks(self) -> None:
+    def _register_hooks(self) -> None:
         """Register a noise hook at every site, and a cancellation hook before every layer and the head."""
-        for module in {site.module: None for site in self.sites}:
+        for module in dict.fromkeys(site.module for site in self.sites):
             here = [site for site in self.sites if site.module is module]
             module.register_forward_hook(partial(self._after_site, here))
             for site in here if len(here) > 1 else ():  # encoder and decoder share an embedding

@@ -1,8 +1,8 @@
 """Full fine-tuning: one float32 copy of all weights per arm, trained in turn.
 
-The tree holds the weights of one slot at a time, in the precision of the base. If that precision is not float32,
+The tree contains the weights of one slot at a time, in the precision of the base. If that precision is not float32,
 weights are rounded for each pass, and gradients flow through the rounding to the float32 copy. The base's tensors are
-never written.
+never modified.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from neftune_core.engine.saving import load_weights, save_weights
 from neftune_core.models.architecture.anatomy import linear_maps
 from neftune_core.noise.batch import BatchNoise
 
-# Substrings of the class names of modules that hold fixed tables, such as sinusoidal positions.
 NEVER_TRAINED = ("Sinusoidal",)
+"""Substrings of the class names of modules with fixed tables, such as sinusoidal positions."""
 
 
 class FullCopies(ArmSet):
-    """A set of arms trained as full copies of the weights. A copy is allocated when its arm is started or loaded."""
+    """A set of arms trained as full copies of the weights; a copy is allocated when its arm is started or loaded."""
 
     def _prepare_tree(self) -> None:
         self._bases = dict(self.tree.named_parameters())
@@ -37,22 +37,22 @@ class FullCopies(ArmSet):
             for name, tensor in module._parameters.items()
             if tensor is not None
         ]
-        fixed = {id(t) for module, t in self._owned() if any(part in type(module).__name__ for part in NEVER_TRAINED)}
+        fixed = {
+            id(module._parameters[name])
+            for module, name, _ in self._places
+            if any(part in type(module).__name__ for part in NEVER_TRAINED)
+        }
         self._is_trained = [id(tensor) not in fixed for tensor in self._bases.values()]
         self._copies: dict[int, list[nn.Parameter]] = {}
         self._precision: torch.dtype | None = None
         self._added: dict[int, Tensor] = {}
 
-    def _owned(self) -> Iterator[tuple[nn.Module, Tensor]]:
-        for module, name, _ in self._places:
-            yield module, module._parameters[name]  # type: ignore[misc]
-
     def start(self, seed: int) -> None:
         """Reset every arm to the weights of the base; `seed` is not used."""
         for slot in range(BASE_SLOT + 1, self.slots):
-            self._put(slot, self._bases)
+            self._copy_into(slot, self._bases)
 
-    def _put(self, slot: int, weights: dict[str, nn.Parameter]) -> None:
+    def _copy_into(self, slot: int, weights: dict[str, nn.Parameter]) -> None:
         """Copy named weights into a slot, in float32."""
         if slot not in self._copies:
             bases = zip(self._bases.values(), self._is_trained, strict=True)
@@ -84,14 +84,14 @@ class FullCopies(ArmSet):
     ) -> Iterator[nn.Module]:
         """Yield the tree with the weights of the single active slot; see `ArmSet.running`."""
         (slot,) = active
-        before = [tensor for _, tensor in self._owned()]
-        weights = self._computing(slot)
-        self._point([weights[number] for _, _, number in self._places])
+        before = [module._parameters[name] for module, name, _ in self._places]
+        weights = self._weights_for_pass(slot)
+        self._assign([weights[number] for _, _, number in self._places])
         try:
             with super().running(active, noise=noise, should_stop=should_stop) as tree:
                 yield tree
         finally:
-            self._point(before)
+            self._assign(before)
 
     @contextmanager
     def in_precision(self, precision: torch.dtype) -> Iterator[None]:
@@ -102,7 +102,7 @@ class FullCopies(ArmSet):
         finally:
             self._precision = None
 
-    def _computing(self, slot: int) -> list[Tensor]:
+    def _weights_for_pass(self, slot: int) -> list[Tensor]:
         """Return the weights of a slot, rounded to the precision of the base."""
         bases: list[Tensor] = list(self._bases.values())
         copies: list[Tensor] = list(self._copies.get(slot, bases))
@@ -125,7 +125,7 @@ class FullCopies(ArmSet):
         finally:
             self._added = {}
 
-    def _point(self, tensors: Sequence[Tensor]) -> None:
+    def _assign(self, tensors: Sequence[Tensor | None]) -> None:
         """Assign one tensor to each parameter of the tree's modules."""
         for (module, name, _), tensor in zip(self._places, tensors, strict=True):
             module._parameters[name] = tensor  # type: ignore[assignment]
@@ -135,7 +135,7 @@ class FullCopies(ArmSet):
         model = copy.deepcopy(self.loaded.model)
         vars(model.config).update(self.loaded.dropout)
         with torch.no_grad():
-            for weight, own in zip(model.parameters(), self._computing(slot), strict=True):
+            for weight, own in zip(model.parameters(), self._weights_for_pass(slot), strict=True):
                 weight.copy_(own)
         return model
 
@@ -147,4 +147,4 @@ class FullCopies(ArmSet):
     def load(self, slot: int, folder: Path) -> None:
         """Load saved weights into a slot; see `ArmSet.load`."""
         shapes = {name: base.shape for name, base in self._bases.items()}
-        self._put(slot, load_weights(type(self.loaded.model), folder, shapes))
+        self._copy_into(slot, load_weights(type(self.loaded.model), folder, shapes))

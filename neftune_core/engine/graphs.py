@@ -80,7 +80,7 @@ def capture_layers(arms: ArmSet, make_recorder: Callable[[], Recorder] = CudaRec
     captured = [CapturedLayer(layer, arms.running_pass, make_recorder()) for layer in arms.layers]
     for one in captured:
         one.layer.forward = one
-        arms.before_training.append(one.begin_pass)
+        arms.before_training.append(one.end_pass)
     arms.fallback = lambda: next((one.refused for one in captured if one.refused), "")
     return captured
 
@@ -129,8 +129,8 @@ class CapturedLayer:
         self._recordings: dict[Key, _Recording | None] = {}
         self._is_pending = False
 
-    def begin_pass(self) -> None:
-        """Discard an earlier forward pass that was not followed by a backward pass."""
+    def end_pass(self) -> None:
+        """End the pass: its backward pass is complete or will not follow."""
         self._is_pending = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -155,13 +155,9 @@ class CapturedLayer:
         given = [leaf for leaf in leaves if isinstance(leaf, Tensor)] + [tensor for _, _, tensor in own]
         results = _Replayed.apply(self, recording, *given, *self._fixed_weights())
         outputs = list(recording.outputs)
-        for place, result in zip(_tensors(outputs), results, strict=True):
-            outputs[place] = result
+        for index, result in zip(_tensor_indices(outputs), results, strict=True):
+            outputs[index] = result
         return tree_unflatten(outputs, recording.spec)
-
-    def finish_backward(self) -> None:
-        """Mark the pending pass as complete."""
-        self._is_pending = False
 
     def _key(self, leaves: Sequence[Any], spec: TreeSpec, own: Sequence[tuple[nn.Module, str, Tensor]]) -> Key | None:
         """Return the key of the recording for this call; None if it cannot be recorded."""
@@ -211,21 +207,23 @@ class CapturedLayer:
 
         def forward() -> Any:
             args, kwargs = tree_unflatten(fixed, spec)
-            with _holding_weights(own, weights):
+            with _replaced_weights(own, weights):
                 return self._eager(*args, **kwargs)
 
         result, repeat_forward = self._recorder.record(forward)
         outputs, out_spec = tree_flatten(result)
         gradients_in = {
-            place: torch.empty_like(outputs[place]) for place in _tensors(outputs) if outputs[place].requires_grad
+            index: torch.empty_like(outputs[index])
+            for index in _tensor_indices(outputs)
+            if outputs[index].requires_grad
         }
-        of = [*inputs, *self._fixed_weights()]
-        differentiated = [number for number, tensor in enumerate(of) if tensor.requires_grad]
+        sources = [*inputs, *self._fixed_weights()]
+        differentiated = [index for index, tensor in enumerate(sources) if tensor.requires_grad]
 
         def backward() -> Sequence[Tensor | None]:
             return torch.autograd.grad(
-                [outputs[place] for place in gradients_in],
-                [of[number] for number in differentiated],
+                [outputs[index] for index in gradients_in],
+                [sources[index] for index in differentiated],
                 list(gradients_in.values()),
                 allow_unused=True,
             )
@@ -253,12 +251,12 @@ class _Replayed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, layer: CapturedLayer, recording: _Recording, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.layer, ctx.recording, ctx.weights = layer, recording, tensors[len(recording.inputs) :]
-        for place, given in zip(recording.inputs, tensors[: len(recording.inputs)], strict=True):
-            place.copy_(given)
+        for fixed, given in zip(recording.inputs, tensors[: len(recording.inputs)], strict=True):
+            fixed.copy_(given)
         recording.forward()
-        results = {place: recording.outputs[place].detach() for place in _tensors(recording.outputs)}
+        results = {index: recording.outputs[index].detach() for index in _tensor_indices(recording.outputs)}
         ctx.places = list(results)
-        ctx.mark_non_differentiable(*(one for place, one in results.items() if place not in recording.gradients_in))
+        ctx.mark_non_differentiable(*(one for index, one in results.items() if index not in recording.gradients_in))
         return tuple(results.values())
 
     @staticmethod
@@ -266,15 +264,15 @@ class _Replayed(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         recording: _Recording = ctx.recording
         given = dict(zip(ctx.places, gradients, strict=True))
-        for place, fixed in recording.gradients_in.items():
-            gradient = given[place]
+        for index, fixed in recording.gradients_in.items():
+            gradient = given[index]
             fixed.zero_() if gradient is None else fixed.copy_(gradient)
         _free_gradients(ctx.weights, recording.gradients_out)
         recording.backward()
-        ctx.layer.finish_backward()
+        ctx.layer.end_pass()
         found: list[Tensor | None] = [None] * (len(recording.inputs) + len(ctx.weights))
-        for number, gradient in zip(recording.differentiated, recording.gradients_out, strict=True):
-            found[number] = None if gradient is None else gradient.detach()
+        for index, gradient in zip(recording.differentiated, recording.gradients_out, strict=True):
+            found[index] = None if gradient is None else gradient.detach()
         return (None, None, *found)
 
 
@@ -290,12 +288,12 @@ def _copy_of(tensor: Tensor) -> Tensor:
     return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
-def _tensors(values: Sequence[Any]) -> list[int]:
-    return [place for place, value in enumerate(values) if isinstance(value, Tensor)]
+def _tensor_indices(values: Sequence[Any]) -> list[int]:
+    return [index for index, value in enumerate(values) if isinstance(value, Tensor)]
 
 
 @contextmanager
-def _holding_weights(places: Sequence[tuple[nn.Module, str, Tensor]], weights: Sequence[Tensor]) -> Iterator[None]:
+def _replaced_weights(places: Sequence[tuple[nn.Module, str, Tensor]], weights: Sequence[Tensor]) -> Iterator[None]:
     """Replace weights of modules for the duration of the block."""
     for (module, name, _), weight in zip(places, weights, strict=True):
         module._parameters[name] = cast(nn.Parameter, weight)

@@ -24,7 +24,7 @@ from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.clean_loss import row_measures
 from neftune_core.engine.loss import MicroBatch, losses_per_token
 from neftune_core.engine.methods.registry import perturb_start, require_causal
-from neftune_core.engine.optimizer import ArmOptimizer, Hyperparameters, LossScale
+from neftune_core.engine.optimizer import ArmOptimizer, LossScale
 from neftune_core.engine.parallel import process_group
 from neftune_core.engine.passes import Passes, noise_rows
 from neftune_core.engine.row_measures import RowMeasures
@@ -56,12 +56,12 @@ class Step:
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """The last evaluation of one sample, with its step and slots."""
+class _Evaluation:
+    """The measures of some slots on a sample, and the step after which they were taken."""
 
     step: int
     slots: list[int]
-    rows: RowMeasures
+    measures: RowMeasures
 
 
 def steps_after(done: int, total: int, lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[Step]:
@@ -91,7 +91,7 @@ class Lockstep(Generic[Study]):
     Attributes:
         names: Names of the arms, in slot order from slot 1.
         alive: Slots that are still training.
-        stopped: Last step of each slot that the user stopped.
+        stopped: Last step of each arm that the user stopped, by slot.
         total: Number of steps; 0 until a time budget has been converted to steps.
     """
 
@@ -109,7 +109,7 @@ class Lockstep(Generic[Study]):
             study: The plan of the study.
             stack: The arms.
             prepared: The encoded rows.
-            arms: Noise by arm name, which replaces that of the study (for benchmarks of a single arm).
+            arms: Noise by arm name, instead of the study's (for benchmarks of a single arm).
             most_steps: Upper bound on the number of steps under a time budget.
 
         Raises:
@@ -129,10 +129,10 @@ class Lockstep(Generic[Study]):
         require_causal(stack, self._methods.values.values())
         stack.start(study.seed)
         self.optimizer = ArmOptimizer(stack, study.training.learning_rate)
-        self._moved = perturb_start(self.optimizer.blocks, self._methods.values, study.seed)
+        self._perturbed_slots = perturb_start(self.optimizer.blocks, self._methods.values, study.seed)
         self.scale = LossScale(stack.loaded.precision)
         self.done = 0
-        self._last_rows: dict[str, _Rows] = {}
+        self._last_evaluation: dict[str, _Evaluation] = {}
         self.plan(count_steps(len(prepared.train), study.training))
 
     def plan(self, total: int) -> None:
@@ -181,7 +181,7 @@ class Lockstep(Generic[Study]):
         Yields:
             One mapping per event, with its name under `event`.
         """
-        yield from self._begun(should_stop, measured)
+        yield from self._first_events(should_stop, measured)
         all_due = evaluation_steps(self.total, self.study.training.evaluations, self.study.training.restarts)
         due = {step for step in all_due if step not in measured}
         if self.done in due:
@@ -202,7 +202,7 @@ class Lockstep(Generic[Study]):
                 return
             keep()
 
-    def _begun(self, should_stop: Stop, measured: Collection[int]) -> Iterator[Event]:
+    def _first_events(self, should_stop: Stop, measured: Collection[int]) -> Iterator[Event]:
         """Yield the events before the first step: `planned` under a time budget, and the first evaluation."""
         if self.done:
             return
@@ -255,8 +255,14 @@ class Lockstep(Generic[Study]):
         noise = self.noise.at(step.number, self.alive)
         arms, norms = self._gradients(step, noise, self.process_group.agree_on_stop(should_stop))
         losses = {slot: numbers["loss"] for slot, numbers in arms.items()}
-        rates = Hyperparameters(rate, self.study.training.clip_norm, self._decay)
-        results = self.optimizer.step(losses, rates, norms, self.scale.value)
+        results = self.optimizer.step(
+            losses,
+            norms,
+            learning_rate=rate,
+            clip_norm=self.study.training.clip_norm,
+            decay=self._decay,
+            scale=self.scale.value,
+        )
         self.scale.stepped()
         self.noise.follow(losses)
         self.alive = [
@@ -311,11 +317,11 @@ class Lockstep(Generic[Study]):
         found = losses_per_token(noise, sums, tokens)
         if self.process_group.size > 1:
             self.process_group.sum(self.optimizer.gradients())
-            found = self._of_all(found)
+            found = self._summed(found)
         self.process_group.working = False
         return found
 
-    def _of_all(self, found: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    def _summed(self, found: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
         """Sum the losses of a step over all processes; a process without rows contributes none."""
         values = [[[one.get(name, 0.0), float(name in one)] for name in LOSSES] for one in found.values()]
         totals = torch.tensor(values, dtype=torch.float64, device=self.process_group.device)
@@ -328,21 +334,22 @@ class Lockstep(Generic[Study]):
     def micro_batches(self, step: Step) -> Iterator[MicroBatch]:
         """Yield this process's share of the rows of a step, split for gradient accumulation."""
         loaded, seed = self.stack.loaded, self.study.seed
-        whole = [self.prepared.train[index] for index in step.rows]
-        tokens = max(1, sum(int(row.trained[1:].sum()) for row in whole))  # no target at position 0
-        size = math.ceil(len(whole) / (self.study.training.accumulation * self.process_group.size))
-        for number, start in enumerate(range(0, len(whole), size)):
+        step_rows = [self.prepared.train[index] for index in step.rows]
+        tokens = max(1, sum(int(row.trained[1:].sum()) for row in step_rows))  # no target at position 0
+        size = math.ceil(len(step_rows) / (self.study.training.accumulation * self.process_group.size))
+        for number, start in enumerate(range(0, len(step_rows), size)):
             if number % self.process_group.size != self.process_group.rank:
                 continue
-            rows = whole[start : start + size]
+            rows = step_rows[start : start + size]
             batch = collate(rows, loaded.tokenizer.pad_token_id, LENGTH_STEP, longest=loaded.context).to(loaded.device)
             keys = [(seed, step.epoch, index) for index in step.rows[start : start + size]]
-            yield MicroBatch(batch, noise_rows(rows, batch, keys, whole), tokens, (seed, step.number, number), whole)
+            noise = noise_rows(rows, batch, keys, step_rows)
+            yield MicroBatch(batch, noise, tokens, (seed, step.number, number), step_rows)
 
     def _evaluated_before(self, should_stop: Stop) -> Event:
         """Evaluate the base before the first step, and report its measures for every arm that still equals the base."""
         event = self._evaluated(0, [0], should_stop)
-        moved = self._evaluated(0, self._moved, should_stop)["arms"] if self._moved else {}
+        moved = self._evaluated(0, self._perturbed_slots, should_stop)["arms"] if self._perturbed_slots else {}
         names = ("base", *map(self.name, self.alive))
         return {**event, "arms": {name: moved.get(name, dict(event["arms"]["base"])) for name in names}}
 
@@ -361,17 +368,17 @@ class Lockstep(Generic[Study]):
         Returns:
             The measures of these slots and rows.
         """
-        last = self._last_rows.get(part)
+        last = self._last_evaluation.get(part)
         if last is None or last.step != self.done or not set(slots) <= set(last.slots):
             last = self._measured(part, list(self.alive), should_stop)
-        return last.rows.select([last.slots.index(slot) for slot in slots], count)
+        return last.measures.select([last.slots.index(slot) for slot in slots], count)
 
-    def _measured(self, part: str, slots: list[int], should_stop: Stop) -> _Rows:
+    def _measured(self, part: str, slots: list[int], should_stop: Stop) -> _Evaluation:
         sample = self.samples()[part]
         size = evaluation_batch(self.study.training)
         found = row_measures(self.stack, sample, slots, batch_size=size, should_stop=should_stop)
-        self._last_rows[part] = _Rows(self.done, slots, found)
-        return self._last_rows[part]
+        self._last_evaluation[part] = _Evaluation(self.done, slots, found)
+        return self._last_evaluation[part]
 
     def samples(self) -> dict[str, list[EncodedExample]]:
         """Return the non-empty evaluation samples by name."""
@@ -380,10 +387,10 @@ class Lockstep(Generic[Study]):
 
     def _evaluated(self, step: int, slots: list[int], should_stop: Stop) -> Event:
         arms: dict[str, dict[str, float]] = {self.name(slot): {} for slot in slots}
-        kept: dict[str, Any] = {}
+        rows: dict[str, Any] = {}
         for part in self.samples():
-            found = self._measured(part, slots, should_stop).rows
-            for place, slot in enumerate(slots):
-                arms[self.name(slot)] |= {f"{part}_{name}": value for name, value in vars(found.of(place)).items()}
-            kept[part] = found.to_record([self.name(slot) for slot in slots])
-        return {"event": "evaluated", "step": step, "steps": self.total, "arms": arms, "rows": kept}
+            found = self._measured(part, slots, should_stop).measures
+            for index, slot in enumerate(slots):
+                arms[self.name(slot)] |= {f"{part}_{name}": value for name, value in vars(found.of(index)).items()}
+            rows[part] = found.to_record([self.name(slot) for slot in slots])
+        return {"event": "evaluated", "step": step, "steps": self.total, "arms": arms, "rows": rows}

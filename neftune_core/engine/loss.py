@@ -46,7 +46,7 @@ def losses_per_token(
     All sums are transferred at once, so that the device is synchronised only once.
 
     Args:
-        slots: Slots to report; a slot without sums gets no losses.
+        slots: Slots to report; a slot without sums has no losses.
         sums: Sums of losses as `(slot, name in Sums, sum)`; entries of the same slot and name are added.
         tokens: Number of tokens.
 
@@ -169,15 +169,9 @@ def arm_losses(
     shares = None if weights is None else sent(torch.tensor(weights, dtype=torch.float32), targets.device)[:, None]
     if labels is not None:
         shares = labels.weights if shares is None else shares * labels.weights
+    flat_shares = None if shares is None else shares.expand(-1, len(targets)).flatten()
     losses, hits, gradient = _in_pieces(
-        tree,
-        predicting.detach(),
-        targets.repeat(arms),
-        _Backward(
-            backward_over,
-            None if shares is None else shares.expand(-1, len(targets)).flatten(),
-            into_head=not gradients_of,
-        ),
+        tree, predicting.detach(), targets.repeat(arms), backward_over, flat_shares, into_head=not gradients_of
     )
     found: tuple[Tensor, ...] = ()
     if gradient is not None and gradients_of:
@@ -218,48 +212,23 @@ def _source(tree: nn.Module, batch: Batch, arms: int) -> dict[str, Tensor]:
     return encoded_source(tree, batch.source.repeat(arms, 1), mask.repeat(arms, 1))
 
 
-@dataclass(frozen=True)
-class _Backward:
-    """Options of the backward pass through the head.
-
-    Attributes:
-        over: Divisor of the loss; 0 computes no gradient.
-        shares: Weight of each position's loss; None for weight 1.
-        into_head: Whether the gradient of a trained head accumulates.
-    """
-
-    over: float
-    shares: Tensor | None
-    into_head: bool
-
-    def of(self, piece: slice) -> Tensor | float:
-        """Return the gradient of the total with respect to the losses in `piece`: `[positions, 1]`, or one number."""
-        return 1 / self.over if self.shares is None else self.shares[piece, None] / self.over
-
-    def take(self, logits: Tensor, gradient: Tensor, leaf: Tensor) -> Tensor:
-        """Propagate the gradient from `logits` to `leaf`, and accumulate that of the head if `into_head`."""
-        if not self.into_head:
-            return torch.autograd.grad(logits, leaf, gradient)[0]
-        logits.backward(gradient)
-        return cast(Tensor, leaf.grad)
-
-
 def _in_pieces(
-    tree: nn.Module, hidden: Tensor, labels: Tensor, backward: _Backward
+    tree: nn.Module, hidden: Tensor, labels: Tensor, over: float, shares: Tensor | None, *, into_head: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the cross-entropy and hit of each position, and the gradient with respect to `hidden` if requested.
+    """Return the cross-entropy and hit of each position, and the gradient with respect to `hidden`.
 
-    The gradient with respect to the logits is written by hand, because autograd would allocate three more tensors of
-    the size of the logits.
+    The gradient is that of the losses, weighted by `shares` and divided by `over`; if `over` is 0, it is not computed.
+    With `into_head`, the gradient of a trained head accumulates. The gradient with respect to the logits is written by
+    hand, because autograd would allocate three more tensors of the size of the logits.
     """
     losses = torch.empty(len(labels), device=hidden.device)
     hits = torch.empty(len(labels), dtype=torch.bool, device=hidden.device)
-    gradient = torch.empty_like(hidden) if backward.over else None
-    size = _piece_of(tree, hidden, is_backward=backward.over > 0)
+    gradient = torch.empty_like(hidden) if over else None
+    size = _piece_size(tree, hidden, is_backward=over > 0)
     for start in range(0, len(labels), size):
         piece = slice(start, start + size)
-        leaf = hidden[piece].detach().requires_grad_(backward.over > 0)
-        with torch.set_grad_enabled(backward.over > 0):
+        leaf = hidden[piece].detach().requires_grad_(over > 0)
+        with torch.set_grad_enabled(over > 0):
             logits = head_logits(tree, leaf)
         into_logits = None if gradient is None else torch.empty_like(logits)
         chunk = max(CHUNK, CHUNK_NUMBERS // logits.shape[-1]) if hidden.device.type == "cpu" else size
@@ -269,15 +238,21 @@ def _in_pieces(
             scores, at = torch.log_softmax(logits.detach()[part].float(), dim=-1), labels[here, None]
             losses[here], hits[here] = -scores.gather(1, at)[:, 0], scores.argmax(-1) == labels[here]
             if into_logits is not None:  # probabilities minus the one-hot label
+                weight = 1 / over if shares is None else shares[here, None] / over
                 into_logits[part] = (
-                    scores.exp_().scatter_add_(1, at, -torch.ones_like(at, dtype=scores.dtype)).mul_(backward.of(here))
+                    scores.exp_().scatter_add_(1, at, -torch.ones_like(at, dtype=scores.dtype)).mul_(weight)
                 )
-        if gradient is not None and into_logits is not None:
-            gradient[piece] = backward.take(logits, into_logits, leaf)
+        if gradient is None or into_logits is None:
+            continue
+        if into_head:
+            logits.backward(into_logits)
+            gradient[piece] = cast(Tensor, leaf.grad)
+        else:
+            gradient[piece] = torch.autograd.grad(logits, leaf, into_logits)[0]
     return losses, hits, gradient
 
 
-def _piece_of(tree: nn.Module, hidden: Tensor, *, is_backward: bool) -> int:
+def _piece_size(tree: nn.Module, hidden: Tensor, *, is_backward: bool) -> int:
     head: Tensor = tree.get_output_embeddings().weight  # type: ignore[operator]
     if is_backward and head.requires_grad:
         return TRAINED_PIECE

@@ -20,14 +20,14 @@ DOUBLED_AFTER = 2000
 class LossScale:
     """Dynamic loss scale shared by all arms, for float16 only; 1 in other precisions.
 
-    It is halved when a gradient overflows and doubled after 2,000 steps without overflow. A step that overflowed is
-    repeated at the smaller scale, so that all arms take the same steps.
+    The scale is halved when a gradient overflows, and doubled after `DOUBLED_AFTER` steps without overflow. A step that
+    overflowed is repeated at the smaller scale, so that all arms take the same steps.
     """
 
     def __init__(self, precision: str) -> None:
-        self.value = FIRST if precision == "float16" else 1.0
-        self.whole_steps = 0
         self._is_fixed = precision != "float16"
+        self.value = 1.0 if self._is_fixed else FIRST
+        self.steps_without_overflow = 0
 
     def overflowed(self, losses: Iterable[float], norms: Iterable[float]) -> bool:
         """Return whether a gradient overflowed, and halve the scale if so.
@@ -37,35 +37,26 @@ class LossScale:
             norms: Gradient norm of each arm.
 
         Returns:
-            Whether an arm has a finite loss but a non-finite gradient. Always False at scale 1, at which scaling
-            cannot be the cause.
+            Whether an arm has a finite loss but a non-finite gradient. Always False at scale 1, because scaling cannot
+            be the cause then.
         """
-        if self._is_fixed or self.value <= 1:
+        if self.value <= 1:
             return False
         pairs = zip(losses, norms, strict=True)
         if all(math.isfinite(norm) or not math.isfinite(loss) for loss, norm in pairs):
             return False
-        self.value, self.whole_steps = self.value / 2, 0
+        self.value, self.steps_without_overflow = self.value / 2, 0
         return True
 
     def stepped(self) -> None:
         """Count a completed step, and double the scale after enough steps without overflow."""
-        self.whole_steps += 1
-        if not self._is_fixed and self.whole_steps >= DOUBLED_AFTER:
-            self.value, self.whole_steps = min(2 * self.value, LARGEST), 0
+        self.steps_without_overflow += 1
+        if not self._is_fixed and self.steps_without_overflow >= DOUBLED_AFTER:
+            self.value, self.steps_without_overflow = min(2 * self.value, LARGEST), 0
 
 
 NORM_PIECE = 1024
 """Elements per partial norm. A single float32 sum over millions of squares is wrong in the fifth digit."""
-
-
-@dataclass(frozen=True)
-class Hyperparameters:
-    """Learning rate, largest gradient norm per arm (0 disables clipping), and weight decay by slot of one step."""
-
-    learning: float
-    clip_norm: float
-    decay: Mapping[int, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,8 +131,8 @@ def _block(parts: list[TrainedTensor]) -> Block:
         return Block(parts, parts[0].parameter, parts[0].start)
     values = torch.cat([part.parameter.detach().flatten(1) for part in parts], dim=1)
     sizes = [part.start.numel() for part in parts]
-    for part, place in zip(parts, values.split(sizes, dim=1), strict=True):
-        part.parameter.data = place.unflatten(1, part.start.shape)
+    for part, own in zip(parts, values.split(sizes, dim=1), strict=True):
+        part.parameter.data = own.unflatten(1, part.start.shape)
     start = torch.cat([part.start.flatten() for part in parts])
     return Block(parts, nn.Parameter(values), start)
 
@@ -186,7 +177,14 @@ class ArmOptimizer:
         return self._norms((block, block.values.grad) for block in self.blocks)
 
     def step(
-        self, losses: Mapping[int, float], rates: Hyperparameters, norms: Sequence[float], scale: float = 1.0
+        self,
+        losses: Mapping[int, float],
+        norms: Sequence[float],
+        *,
+        learning_rate: float,
+        clip_norm: float,
+        decay: Mapping[int, float],
+        scale: float = 1.0,
     ) -> dict[int, dict[str, float | bool]]:
         """Update the arms from their gradients.
 
@@ -194,33 +192,35 @@ class ArmOptimizer:
 
         Args:
             losses: Loss by slot; only these slots are updated.
-            rates: Hyperparameters of the step.
             norms: Gradient norms from `norms()`.
+            learning_rate: Learning rate of this step.
+            clip_norm: Maximum gradient norm of each arm; 0 disables clipping.
+            decay: Weight decay by slot.
             scale: Loss scale of the gradients.
 
         Returns:
             By slot: `gradient_norm` before clipping, `clipped`, and `weight_distance` (norm of all changes together).
         """
-        true = [norm / scale for norm in norms]
-        finite = [slot for slot, loss in losses.items() if math.isfinite(loss) and math.isfinite(true[slot])]
-        limits = {slot: rates.clip_norm / (true[slot] + 1e-6) if rates.clip_norm > 0 else 1.0 for slot in finite}
+        unscaled = [norm / scale for norm in norms]
+        finite = [slot for slot, loss in losses.items() if math.isfinite(loss) and math.isfinite(unscaled[slot])]
+        limits = {slot: clip_norm / (unscaled[slot] + 1e-6) if clip_norm > 0 else 1.0 for slot in finite}
         factors = {slot: min(1.0, limit) / scale for slot, limit in limits.items()}
         for block in self.blocks:
             if block.values.grad is not None:
                 block.multiply(block.values.grad, factors)
         self.reset_momentum(set(losses) - set(finite))
         if finite:
-            decay = {slot: 1 - rates.learning * rates.decay[slot] for slot in finite}
+            shrinking = {slot: 1 - learning_rate * decay[slot] for slot in finite}
             for block in self.blocks:
                 if block.decays:  # decoupled weight decay (arXiv 1711.05101)
-                    block.multiply(block.values.detach(), decay)
+                    block.multiply(block.values.detach(), shrinking)
             for group in self.adamw.param_groups:
-                group["lr"] = rates.learning
+                group["lr"] = learning_rate
             self.adamw.step()
         distances = self.distances()
         return {
             slot: {
-                "gradient_norm": true[slot],
+                "gradient_norm": unscaled[slot],
                 "clipped": limits.get(slot, 1.0) < 1,
                 "weight_distance": distances[slot],
             }
@@ -235,11 +235,11 @@ class ArmOptimizer:
     def reset_momentum(self, slots: set[int]) -> None:
         """Zero the gradients of these slots, and the running means, which would otherwise keep changing the weights."""
         for block in self.blocks:
-            places = [place for place, slot in enumerate(block.slots) if slot in slots]
+            indices = [index for index, slot in enumerate(block.slots) if slot in slots]
             running_mean = self.adamw.state.get(block.values, {}).get("exp_avg")
-            for tensor in (block.values.grad, running_mean) if places else ():
+            for tensor in (block.values.grad, running_mean) if indices else ():
                 if tensor is not None:
-                    block.by_slot(tensor)[places] = 0.0  # 0 times NaN is NaN
+                    block.by_slot(tensor)[indices] = 0.0  # 0 times NaN is NaN
 
     def _norms(self, tensors: Iterable[tuple[Block, Tensor | None]]) -> list[float]:
         """Return the norm per slot over all `tensors`, or 0 for a slot without tensors."""

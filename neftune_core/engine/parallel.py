@@ -1,6 +1,6 @@
 """One study across several processes, started by `accelerate launch` or `torchrun`.
 
-Each process holds the model and all arms, and computes its share of the rows of every step. Gradients and losses are
+Each process has the model and all arms, and computes its share of the rows of every step. Gradients and losses are
 summed. The noise of an example depends only on the study and the example, so the results equal those of a single
 process up to rounding. The first process runs the study. It alone evaluates, writes records and generates answers; the
 others follow its steps.
@@ -79,9 +79,7 @@ class ProcessGroup:
         return str(shared[0])
 
     def agree_on_stop(self, should_stop: Callable[[], bool]) -> Callable[[], bool]:
-        """Return the stop callback for one step; if the first process should stop, all raise `Cancelled` before the
-        step.
-        """
+        """Return the stop callback for one step; raise `Cancelled` in all processes if the first one should stop."""
         if self.size == 1:
             return should_stop
         if self.broadcast(STOP if self.is_first and should_stop() else GO_ON) == STOP:

@@ -72,7 +72,7 @@ class Passes:
         return lambda own, rows, arms: passes(own, rows, arms, {slot: self.values[slot][name] for slot in arms})
 
     def _methods(self, slot: int, arm: ArmNoise) -> tuple[str, ...]:
-        """Return the methods that change the passes of a slot; those that need noise do nothing without it."""
+        """Return the methods that change the passes of a slot, without those that need noise if it has none."""
         used = (name for name, value in self.values.get(slot, {}).items() if value and METHODS[name].in_step)
         return tuple(name for name in used if arm.strength or not METHODS[name].needs_noise)
 
@@ -80,12 +80,12 @@ class Passes:
         """Split slots into groups that run together; an arm with perturbed weights runs alone."""
         if any(METHODS[name].perturbation for name in names):
             return [[slot] for slot in slots]
-        held = max((METHODS[name].pass_count for name in names), default=1)
-        return self.stack.groups(slots, held * positions)
+        pass_count = max((METHODS[name].pass_count for name in names), default=1)
+        return self.stack.groups(slots, pass_count * positions)
 
     @contextmanager
     def _perturbed(self, group: Sequence[int], names: Sequence[str], micro_batch: MicroBatch) -> Iterator[None]:
-        """Apply the weight perturbations of the methods in `names` to the only slot of the group."""
+        """Apply the weight perturbations of these methods to the only slot of the group."""
         functions = [(name, found) for name in names if (found := METHODS[name].perturbation)]
         if not functions:
             yield
@@ -148,18 +148,16 @@ class Passes:
             sums = self._ascend(micro_batch, active)
             first = first or {slot: {"first_draw_loss": total} for slot, total in sums.items()}
         for arm in ascending.values():
-            for adversarial in arm.adversarial.values():
-                adversarial.unit.detach_()
+            for noise in arm.adversarial.values():
+                noise.unit.detach_()
         return {slot: sums | first[slot] for slot, sums in self._single(micro_batch, ascending).items()}
 
     def _ascend(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise]) -> dict[int, Tensor]:
         """Take one ascent step at every noise site of `arms`, and return the losses before it."""
-        places = [
-            (arm.settings.ascent_rate, adversarial) for arm in arms.values() for adversarial in arm.adversarial.values()
-        ]
-        losses = self._run(micro_batch, arms, gradients_of=[adversarial.unit for _, adversarial in places])
-        for (rate, adversarial), gradient in zip(places, losses.gradients, strict=True):
-            adversarial.ascend(gradient, rate)
+        noises = [(noise, arm.settings.ascent_rate) for arm in arms.values() for noise in arm.adversarial.values()]
+        losses = self._run(micro_batch, arms, gradients_of=[noise.unit for noise, _ in noises])
+        for (noise, rate), gradient in zip(noises, losses.gradients, strict=True):
+            noise.ascend(gradient, rate)
         return dict(zip(arms, losses.sums, strict=True))
 
     def _run(
@@ -192,19 +190,15 @@ class Passes:
         Yields:
             The module tree.
         """
-        slots = list(arms)
-        noise = (
-            BatchNoise(list(arms.values()), micro_batch.rows) if any(arm.strength for arm in arms.values()) else None
-        )
-        dropout = Dropout(tuple(self.rates[slot] for slot in slots), micro_batch.seed, self.model_dropout)
+        is_noisy = any(arm.strength for arm in arms.values())
+        noise = BatchNoise(list(arms.values()), micro_batch.rows) if is_noisy else None
+        dropout = Dropout(tuple(self.rates[slot] for slot in arms), micro_batch.seed, self.model_dropout)
         accelerator.yield_turn()
-        with self.stack.training(slots, noise=noise, dropout=dropout, should_stop=self.should_stop) as tree:
+        with self.stack.training([*arms], noise=noise, dropout=dropout, should_stop=self.should_stop) as tree:
             yield tree
 
 
 Strategy = Callable[[Passes, MicroBatch, Mapping[int, ArmNoise]], dict[int, Sums]]
-
-
 STRATEGIES: dict[str, Strategy] = {"one": Passes._single, "pair": Passes._symmetric_pair, "ascent": Passes._with_ascent}
 
 
@@ -235,20 +229,20 @@ def noise_rows(
     Returns:
         The properties by component, `ENCODER` or `DECODER`.
     """
-    lengths = [_read_by_decoder(row) for row in rows]
-    longest = max(_read_by_decoder(row) for row in step_rows)
+    lengths = [_decoder_length(row) for row in rows]
+    longest = max(map(_decoder_length, step_rows))
     response = batch.trained
     if batch.source is not None:
         response = response.clone()
         response[:, 0] = True  # the decoder start token
     found = {DECODER: Rows(keys, lengths, longest, response, batch.special)}
-    sources, all_sources = ([len(row.source) for row in some if row.source is not None] for some in (rows, step_rows))
     if batch.source_special is not None:
-        none_of_it = batch.source_special.new_zeros(batch.source_special.shape)
-        found[ENCODER] = Rows(keys, sources, max(all_sources), none_of_it, batch.source_special)
+        lengths, all_lengths = ([len(r.source) for r in some if r.source is not None] for some in (rows, step_rows))
+        response = torch.zeros_like(batch.source_special)
+        found[ENCODER] = Rows(keys, lengths, max(all_lengths), response, batch.source_special)
     return found
 
 
-def _read_by_decoder(row: EncodedExample) -> int:
+def _decoder_length(row: EncodedExample) -> int:
     """Return the number of tokens that the decoder reads in training; an encoder-decoder omits the last target."""
     return len(row.ids) - (row.source is not None)

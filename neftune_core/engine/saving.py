@@ -26,7 +26,7 @@ ADAPTER, WEIGHTS = "adapter_model.safetensors", "model.safetensors"
 
 
 def is_saved(folder: Path) -> bool:
-    """Return whether `folder` holds a saved arm of either format."""
+    """Return whether `folder` contains a saved arm of either format."""
     return any((folder / name).is_file() for name in (ADAPTER, WEIGHTS))
 
 

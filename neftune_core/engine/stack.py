@@ -77,7 +77,7 @@ class StackedLinear(nn.Module):
         active = self._pass.active
         if active == (BASE_SLOT,):
             return clean
-        rows = self._dropped(inputs.reshape(len(active), -1, inputs.shape[-1]))
+        rows = self._with_dropout(inputs.reshape(len(active), -1, inputs.shape[-1]))
         down, up = (_select_slots(stacked, active) for stacked in (self.down, self.up))
         if torch.compiler.is_compiling():  # the compiler fuses this itself, and does not support writing into `clean`
             by_slot = clean.view(len(active), -1, clean.shape[-1])
@@ -88,7 +88,7 @@ class StackedLinear(nn.Module):
         _add_product(clean, rows, down.to(rows.dtype), up.to(rows.dtype), self.scale)
         return clean
 
-    def learnt(self, slot: int) -> Tensor:
+    def weight_update(self, slot: int) -> Tensor:
         """Return the weight update of a slot's adapter, `scale * (up.T @ down)`, `[out, in]` float32."""
         return self.scale * (self.up[slot].T @ self.down[slot])
 
@@ -96,7 +96,7 @@ class StackedLinear(nn.Module):
         """Convert a weight between `[out, in]` and the layout of the frozen module (transposed for `Conv1D`)."""
         return weight if isinstance(self.base, nn.Linear) else weight.T
 
-    def _dropped(self, rows: Tensor) -> Tensor:
+    def _with_dropout(self, rows: Tensor) -> Tensor:
         """Apply adapter dropout to `[slots, rows, width]`: one draw for all slots, one mask per distinct rate."""
         now = self._pass
         if not self.training or now.mask_generator is None or not any(now.rates):
@@ -252,8 +252,10 @@ class AdapterStack(ArmSet):
                         name=name,
                     )
                 )
-            state[name] = (down.to(torch.float32), up.to(torch.float32))
-        self.load_slot(slot, state)
+            state[name] = (down.to(module.down), up.t().to(module.up))
+        with torch.no_grad():
+            for name, (down, up) in state.items():
+                self.adapted[name].down[slot], self.adapted[name].up[slot] = down, up
 
     def merged(self, slot: int) -> Any:
         """Return a separate model with a slot's adapter merged into its weights, in float32 and rounded once."""
@@ -262,7 +264,7 @@ class AdapterStack(ArmSet):
         for name, module in self.adapted.items():
             weight = cast(Tensor, model.get_submodule(name).weight)
             with torch.no_grad():
-                weight.copy_((weight.float() + module.oriented(module.learnt(slot))).to(weight.dtype))
+                weight.copy_((weight.float() + module.oriented(module.weight_update(slot))).to(weight.dtype))
         return model
 
     @contextmanager
@@ -272,7 +274,7 @@ class AdapterStack(ArmSet):
         try:
             for number, module in enumerate(self.adapted.values()):
                 with torch.no_grad():
-                    weight = module.oriented(module.weight.float()) + module.learnt(slot)
+                    weight = module.oriented(module.weight.float()) + module.weight_update(slot)
                     noisy = module.weight.float() + module.oriented(change(number, weight))
                     module.base._parameters["weight"] = nn.Parameter(noisy.to(module.weight.dtype), False)
             yield
@@ -286,15 +288,3 @@ class AdapterStack(ArmSet):
             name: (module.down[slot].detach().cpu().clone(), module.up[slot].detach().cpu().t().contiguous())
             for name, module in self.adapted.items()
         }
-
-    def load_slot(self, slot: int, state: dict[str, tuple[Tensor, Tensor]]) -> None:
-        """Copy adapters into one slot.
-
-        Args:
-            slot: The slot to fill.
-            state: `(down [rank, in], up [out, rank])` by module name.
-        """
-        with torch.no_grad():
-            for name, (down, up) in state.items():
-                self.adapted[name].down[slot] = down.to(self.adapted[name].down.device)
-                self.adapted[name].up[slot] = up.t().to(self.adapted[name].up.device)

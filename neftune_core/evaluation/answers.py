@@ -102,8 +102,6 @@ class Answer:
 
 Answers = list[list[Answer]]
 """Answers by column, then by prompt; answers to the same prompt are adjacent."""
-
-
 Column = tuple[ArmSet, int]
 """A set of arms, and the index of a slot in it."""
 
@@ -143,7 +141,7 @@ def stream_conversations(
 
     * Padding is masked.
     * The repetition penalty uses only the row's own tokens (prompt and answer; decoder tokens for an encoder-decoder).
-    * Random draws depend only on the seed, the prompt and the number of the answer, so all arms share them.
+    * Random draws depend only on the seed, the prompt and the index of the answer, so all arms share them.
 
     Args:
         columns: Pairs of a set of arms and a slot in it.
@@ -160,35 +158,33 @@ def stream_conversations(
     """
     _require_context_space(prompts, columns[0][0].loaded)
     answers: Answers = [[Answer() for _ in range(len(own) * settings.answers_each)] for own in prompts]
-    positions: dict[int, list[int]] = {}
-    for position, (arms, _) in enumerate(columns):
-        positions.setdefault(id(arms), []).append(position)
-    streams = [_in_turn(columns, own, prompts, answers, settings, should_stop) for own in positions.values()]
+    by_set: dict[int, list[int]] = {}
+    for index, (arms, _) in enumerate(columns):
+        by_set.setdefault(id(arms), []).append(index)
+    streams = [_extend(columns, indices, prompts, answers, settings, should_stop) for indices in by_set.values()]
     while streams:
         streams = [stream for stream in streams if next(stream, None)]
         yield answers
 
 
-def _in_turn(
+def _extend(
     columns: Sequence[Column],
-    positions: Sequence[int],
+    indices: Sequence[int],
     prompts: Sequence[Sequence[Sequence[int]]],
     answers: Answers,
     settings: DecodingSettings,
     should_stop: Stop | None,
 ) -> Iterator[bool]:
-    """Extend the answers of columns in one set of arms; yield True after each token except the last.
+    """Extend the answers of these columns, all in one set of arms; yield True after each token except the last.
 
     Groups of slots that cannot share a pass run one after another.
     """
-    arms = columns[positions[0]][0]
-    position_of = {columns[position][1]: position for position in positions}
-    groups = arms.groups(list(position_of))
+    arms = columns[indices[0]][0]
+    column_of = {columns[index][1]: index for index in indices}
+    groups = arms.groups(list(column_of))
     for group in groups:
-        own = [position_of[slot] for slot in group]
-        batch = _Batch(
-            arms, group, [prompts[position] for position in own], [answers[position] for position in own], settings
-        )
+        own = [column_of[slot] for slot in group]
+        batch = _Batch(arms, group, [prompts[index] for index in own], [answers[index] for index in own], settings)
         while batch.rows:
             batch.step(should_stop)
             if batch.rows or group is not groups[-1]:
@@ -231,6 +227,7 @@ class _Batch:
         settings: DecodingSettings,
     ) -> None:
         self.arms, self.loaded, self.slots, self.settings = arms, arms.loaded, list(slots), settings
+        self.device, self.pad, self.each = arms.loaded.device, arms.loaded.tokenizer.pad_token_id, settings.answers_each
         self.habits = decoding(self.loaded.model)
         self.ending = end_ids(self.loaded.tokenizer)
         self.first = first_position(self.loaded.model)
@@ -238,7 +235,7 @@ class _Batch:
         self.prompts = prompts
         start = self.habits.start
         self.read = prompts if start is None else [[[start]] * len(by_slot) for by_slot in prompts]
-        each = settings.answers_each
+        each = self.each
         self.rows = [
             _AnswerRow(
                 answer, self.read[slot][position // each], _draws(by_slot[position // each], position % each, settings)
@@ -250,7 +247,7 @@ class _Batch:
         read = [ids for by_slot in self.read for ids in by_slot]
         longest = max(map(len, read))
         seen = torch.tensor([[*ids, *[ids[0]] * (longest - len(ids))] for ids in read])  # repeats the first token
-        self.seen = seen.to(self.loaded.device).repeat_interleave(each, 0)
+        self.seen = seen.to(self.device).repeat_interleave(each, 0)
         self.source: dict[str, Tensor] = {}
         self.rereads = self.loaded.memory == NOTHING
 
@@ -259,8 +256,8 @@ class _Batch:
         with torch.no_grad(), self.arms.running(self.slots, should_stop=should_stop) as tree:
             hidden = self._last_states(tree)
             logits = head_logits(tree, hidden).float()
-            if self.written == 0 and not self.rereads and self.settings.answers_each > 1:
-                logits = logits.repeat_interleave(self.settings.answers_each, 0)
+            if self.written == 0 and not self.rereads and self.each > 1:
+                logits = logits.repeat_interleave(self.each, 0)
         self.written += 1
         tokens = self._chosen(logits)
         self.ids = tokens[:, None]
@@ -270,36 +267,31 @@ class _Batch:
 
     def _last_states(self, tree: nn.Module) -> Tensor:
         """Return the hidden states that predict the next token of each row."""
-        device, pad = self.loaded.device, self.loaded.tokenizer.pad_token_id
         if self.written == 0 and self.habits.start is not None:
-            ids, mask = padded([prompt for by_slot in self.prompts for prompt in by_slot], pad)  # as in training
-            self.source = encoded_source(tree, ids.to(device), mask.to(device))
+            ids, mask = padded([prompt for by_slot in self.prompts for prompt in by_slot], self.pad)  # as in training
+            self.source = encoded_source(tree, ids.to(self.device), mask.to(self.device))
         if self.rereads:
             return self._read_again(tree)
         return self._prefill(tree) if self.written == 0 else self._decode_step(tree)
 
     def _read_again(self, tree: nn.Module) -> Tensor:
         """Process every row from its beginning, padded on the right, for models without a usable cache."""
-        device, pad = self.loaded.device, self.loaded.tokenizer.pad_token_id
         texts = [[*row.read, *row.answer.ids][: self.loaded.context] for row in self.rows]
         if self.written == 0 and self.source:
-            each = self.settings.answers_each
-            self.source = {name: value.repeat_interleave(each, 0) for name, value in self.source.items()}
-        ids = padded(texts, pad)[0].to(device)
+            self.source = {name: value.repeat_interleave(self.each, 0) for name, value in self.source.items()}
+        ids = padded(texts, self.pad)[0].to(self.device)
         hidden = body(tree)(input_ids=ids, use_cache=False, **self.source).last_hidden_state
         return hidden[range(len(texts)), [len(text) - 1 for text in texts]]
 
     def _prefill(self, tree: nn.Module) -> Tensor:
         """Prefill the prompts, and repeat each row once per answer."""
-        device, pad = self.loaded.device, self.loaded.tokenizer.pad_token_id
         in_chunks = self.loaded.memory == KEYS
         hidden, self.mask, cache = prefill(
-            tree, self.read, first=self.first, pad=pad, device=device, in_chunks=in_chunks, **self.source
+            tree, self.read, first=self.first, pad=self.pad, device=self.device, in_chunks=in_chunks, **self.source
         )
         self.cache = with_spare_capacity(cache)
-        each = self.settings.answers_each
-        if each > 1:
-            self._select(torch.arange(len(self.mask), device=device).repeat_interleave(each))
+        if self.each > 1:
+            self._select(torch.arange(len(self.mask), device=self.device).repeat_interleave(self.each))
         return hidden
 
     def _decode_step(self, tree: nn.Module) -> Tensor:
@@ -332,17 +324,19 @@ class _Batch:
     def _drop_ended(self) -> None:
         """Remove ended rows and slots if this saves more time than copying the cache costs."""
         per_slot = len(self.rows) // len(self.slots)
-        numbers = [range(slot * per_slot, (slot + 1) * per_slot) for slot in range(len(self.slots))]
-        unfinished = [[number for number in own if not self.rows[number].answer.ended] for own in numbers]
-        longest = max(map(len, unfinished))
-        kept = [slot for slot, rows in enumerate(unfinished) if rows]
+        # the rows of each slot, unfinished ones first
+        ordered = [
+            sorted(range(slot * per_slot, (slot + 1) * per_slot), key=lambda row: bool(self.rows[row].answer.ended))
+            for slot in range(len(self.slots))
+        ]
+        unfinished = [sum(not self.rows[row].answer.ended for row in rows) for rows in ordered]
+        longest, kept = max(unfinished), [slot for slot, count in enumerate(unfinished) if count]
         dropped = len(self.rows) - longest * len(kept)
         if kept and dropped * (self.settings.new_tokens - self.written) < len(self.rows):
             return
-        ended = {slot: [number for number in numbers[slot] if self.rows[number].answer.ended] for slot in kept}
-        chosen = [number for slot in kept for number in (unfinished[slot] + ended[slot])[:longest]]
+        chosen = [row for slot in kept for row in ordered[slot][:longest]]
         self.slots = [self.slots[slot] for slot in kept]
-        self.rows = [self.rows[number] for number in chosen]
+        self.rows = [self.rows[row] for row in chosen]
         if self.rows:
             rows = torch.tensor(chosen, device=self.ids.device)
             self.ids, self.seen = self.ids[rows], self.seen[rows]
@@ -355,9 +349,9 @@ class _Batch:
             select_rows(self.cache, rows)
 
 
-def _draws(prompt: Sequence[int], number: int, settings: DecodingSettings) -> np.random.Generator | None:
-    """Return the random stream of one answer, keyed by the seed, the prompt tokens and the number of the answer."""
+def _draws(prompt: Sequence[int], index: int, settings: DecodingSettings) -> np.random.Generator | None:
+    """Return the random stream of one answer, keyed by the seed, the prompt tokens and the index of the answer."""
     if settings.temperature == 0:
         return None
     digest = hashlib.sha256(np.array(prompt, dtype=np.int64).tobytes()).digest()
-    return stream(Purpose.ANSWER, settings.sampling_seed, number, int.from_bytes(digest[:8], "big"))
+    return stream(Purpose.ANSWER, settings.sampling_seed, index, int.from_bytes(digest[:8], "big"))

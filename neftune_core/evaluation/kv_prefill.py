@@ -9,6 +9,7 @@ and are masked.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ def padded(
     Args:
         rows: Token ids of each row.
         pad: Padding token id.
-        length: The length; None for that of the longest row.
+        length: Length to pad to; None for the length of the longest row.
         left: Whether to pad on the left.
 
     Returns:
@@ -63,12 +64,12 @@ def prefill(
         first: Position id of the first token.
         pad: Padding token id.
         device: Device of the model.
-        in_chunks: Whether the cache holds only keys and values, so that rows may join later.
+        in_chunks: Whether the cache contains only keys and values, so that rows may join later.
         **source: Encoder outputs for the decoder of an encoder-decoder.
 
     Returns:
-        The state that decoding continues from: hidden states of the last tokens, `[rows, width]`; attention mask,
-        `[rows, columns]`; and key-value cache.
+        What decoding continues from: the hidden states of the last tokens, `[rows, width]`; the attention mask,
+        `[rows, columns]`; and the key-value cache.
     """
     passes = _Prefill(tree, first, pad, device, source)
     in_chunks = in_chunks and _supports_chunks(tree) and not source
@@ -76,10 +77,10 @@ def prefill(
     if shared:
         passes.read_prefix([by_slot[0][:shared] for by_slot in prompts])
     rest = [[prompt[shared:] for prompt in by_slot] for by_slot in prompts]
-    lengths = [max(len(by_slot[position]) for by_slot in rest) for position in range(len(rest[0]))]
+    lengths = [max(map(len, same)) for same in zip(*rest, strict=True)]
     starts = chunk_starts(lengths, len(rest)) if in_chunks else [max(lengths)]
     for start, stop in zip(starts, [*starts[1:], 0], strict=True):
-        passes.read_chunk(rest, [position for position, length in enumerate(lengths) if length > stop], start, stop)
+        passes.read_chunk(rest, [index for index, length in enumerate(lengths) if length > stop], start, stop)
     assert passes.hidden is not None
     return passes.hidden[:, -1], passes.mask, passes.cache
 
@@ -89,14 +90,9 @@ def shared_prefix(prompts: Sequence[Sequence[Sequence[int]]]) -> int:
 
     At least one token of each prompt is left for the next pass.
     """
-    if len(prompts[0]) == 1:
-        return 0
-    longest = min(len(prompt) for by_slot in prompts for prompt in by_slot) - 1
-    alike = (
-        all(prompt[position] == by_slot[0][position] for by_slot in prompts for prompt in by_slot)
-        for position in range(longest)
-    )
-    shared = next((position for position, same in enumerate(alike) if not same), longest)
+    shortest = min(len(prompt) for by_slot in prompts for prompt in by_slot)
+    alike = (takewhile(lambda tokens: len(set(tokens)) == 1, zip(*by_slot, strict=False)) for by_slot in prompts)
+    shared = min(shortest - 1, *(len([*tokens]) for tokens in alike))
     saved = shared * len(prompts) * (len(prompts[0]) - 1)
     return shared if shared >= SHORTEST_PREFIX and saved > PASS_TOKENS else 0
 
@@ -133,7 +129,7 @@ def _supports_chunks(tree: nn.Module) -> bool:
 
 
 class _Prefill:
-    """The prefill passes; `positions` lists the indices, within their slot, of the prompts in the cache."""
+    """The prefill passes; `indices` lists the prompts in the cache, by their index within a slot."""
 
     def __init__(self, tree: nn.Module, first: int, pad: int, device: torch.device, source: dict[str, Any]) -> None:
         self.tree, self.first, self.pad, self.device = tree, first, pad, device
@@ -141,37 +137,37 @@ class _Prefill:
         self.cache: Any = None
         self.hidden: Tensor | None = None
         self.mask = torch.zeros(0, 0, dtype=torch.long, device=device)
-        self.positions: list[int] = []
+        self.indices: list[int] = []
         self.shared = 0
 
     def read_prefix(self, prefixes: Sequence[Sequence[int]]) -> None:
         """Read the shared prefix of each slot, one row per slot."""
         ids = torch.tensor([list(one) for one in prefixes], device=self.device)
-        self.shared, self.positions = ids.shape[1], [0]
+        self.shared, self.indices = ids.shape[1], [0]
         self._pass(ids, torch.ones_like(ids))
 
-    def read_chunk(self, rest: Sequence[Sequence[Sequence[int]]], positions: list[int], start: int, stop: int) -> None:
-        """Read the tokens from `start` to `stop` (counted from the end) of the prompts at `positions`, padded left."""
-        self._select_rows(len(rest), positions)
-        chunks = [_window(by_slot[position], start, stop) for by_slot in rest for position in positions]
-        ids, shown = padded(chunks, self.pad, start - stop, left=True)
-        self._pass(ids.to(self.device), shown.to(self.device))
+    def read_chunk(self, rest: Sequence[Sequence[Sequence[int]]], indices: list[int], start: int, stop: int) -> None:
+        """Read the tokens from `start` to `stop` (counted from the end) of the prompts at `indices`, padded left."""
+        self._select_rows(len(rest), indices)
+        chunks = [_window(by_slot[index], start, stop) for by_slot in rest for index in indices]
+        ids, mask = padded(chunks, self.pad, start - stop, left=True)
+        self._pass(ids.to(self.device), mask.to(self.device))
 
-    def _select_rows(self, slots: int, positions: list[int]) -> None:
-        """Select a cache row for each position; for a new position, all but the shared prefix is masked."""
-        if self.cache is not None and positions != self.positions:
-            known = {position: number for number, position in enumerate(self.positions)}
-            width = len(self.positions)
-            rows = [slot * width + known.get(position, 0) for slot in range(slots) for position in positions]
-            index = torch.tensor(rows, device=self.device)
-            select_rows(self.cache, index)
-            self.mask = self.mask[index]
-            new = [position not in known for _ in range(slots) for position in positions]
+    def _select_rows(self, slots: int, indices: list[int]) -> None:
+        """Select a cache row for each prompt; for a new prompt, all but the shared prefix is masked."""
+        if self.cache is not None and indices != self.indices:
+            row_of = {index: row for row, index in enumerate(self.indices)}
+            width = len(self.indices)
+            rows = [slot * width + row_of.get(index, 0) for slot in range(slots) for index in indices]
+            chosen = torch.tensor(rows, device=self.device)
+            select_rows(self.cache, chosen)
+            self.mask = self.mask[chosen]
+            new = [index not in row_of for index in indices] * slots
             self.mask[torch.tensor(new, device=self.device), self.shared :] = 0
-        self.positions = positions
+        self.indices = indices
 
-    def _pass(self, ids: Tensor, shown: Tensor) -> None:
-        self.mask = torch.cat([self.mask, shown], 1) if self.cache is not None else shown
+    def _pass(self, ids: Tensor, mask: Tensor) -> None:
+        self.mask = torch.cat([self.mask, mask], 1) if self.cache is not None else mask
         inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": self.mask}
         if self.positioned:
             inputs["position_ids"] = (self.mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :] + self.first
@@ -191,10 +187,10 @@ class _PreallocatedLayer(DynamicLayer):
         self.is_initialized, self.dtype, self.device = True, layer.keys.dtype, layer.keys.device
         self._move(layer.keys, layer.values)
 
-    def _move(self, *held: Tensor) -> None:
-        length = held[0].shape[-2]
+    def _move(self, *tensors: Tensor) -> None:
+        length = tensors[0].shape[-2]
         self._buffers = []
-        for tensor in held:
+        for tensor in tensors:
             buffer = tensor.new_empty(*tensor.shape[:-2], length + SPARE_TOKENS, tensor.shape[-1])
             buffer[..., :length, :] = tensor
             self._buffers.append(buffer)

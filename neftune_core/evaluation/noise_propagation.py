@@ -112,8 +112,11 @@ class Predictions:
 class Propagation:
     """How noise propagates through a model, at several strengths.
 
-    The token ids of the run contain encoder tokens before decoder tokens. The strengths are in the order of the
-    results.
+    Attributes:
+        ids: Token ids, those of the encoder before those of the decoder.
+        strengths: Strengths, in the order of the results.
+        depth: The perturbation after every layer.
+        predictions: The predictions of the next token.
     """
 
     ids: list[int]
@@ -150,17 +153,18 @@ def measure_propagation(
         responses = {part: part == DECODER if ENCODER in texts else noise.tokens == "response" for part in texts}
         rows = {part: _rows(text, responses[part], special, seed) for part, text in texts.items()}
         batch = {part: text.expand(1 + len(arms) * DRAWS, -1) for part, text in texts.items()}
-        watch = _PropagationProbe(tree, _NoiseAfterFirstRow(arms, rows), batch)
-        with watch.watching(sites):
-            hidden = _last_hidden(tree, batch)
+        probe = _PropagationProbe(tree, _NoiseAfterFirstRow(arms, rows), batch)
+        with probe.attached(sites):
+            source = _encoder_states(tree, batch[ENCODER]) if ENCODER in batch else {}
+            hidden = body(tree)(input_ids=batch[DECODER], use_cache=False, **source).last_hidden_state
         lengths = {part: text.shape[1] for part, text in texts.items()}
         predictions = _predictions(tree, hidden, len(arms), first=sum(lengths.values()) - lengths[DECODER])
-    run = [token for text in texts.values() for token in text[0].tolist()]
-    return Propagation(run, list(strengths), _depth(sites, watch.seen, lengths, len(arms)), predictions)
+    tokens = [token for text in texts.values() for token in text[0].tolist()]
+    return Propagation(tokens, list(strengths), _depth(sites, probe.seen, lengths, len(arms)), predictions)
 
 
 class _NoiseAfterFirstRow(BatchNoise):
-    """Noise on all rows of a batch except the first, which stays clean."""
+    """Noise on all rows of a batch except the first."""
 
     def add_to(self, site: Site, vectors: Tensor) -> Tensor:
         super().add_to(site, vectors[1:])  # in place, since nothing here has a gradient
@@ -168,12 +172,11 @@ class _NoiseAfterFirstRow(BatchNoise):
 
 
 def _texts(tree: nn.Module, ids: Tensor, end: int | None) -> dict[str, Tensor]:
-    """Return the tokens of each part, `[1, length]`; the decoder of an encoder-decoder gets a greedy answer."""
+    """Return the tokens of each part, `[1, length]`; in an encoder-decoder, the decoder's are a greedy answer."""
     if not is_encoder_decoder(tree):
         return {DECODER: ids}
-    source = encoded_source(tree, ids, torch.ones_like(ids))
-    known = decoding(tree)
-    answer = ids.new_tensor([[token for token in (known.start, known.first) if token is not None]])
+    source, habits = _encoder_states(tree, ids), decoding(tree)
+    answer = ids.new_tensor([[token for token in (habits.start, habits.first) if token is not None]])
     while answer.shape[1] < ANSWER_TOKENS:
         hidden = body(tree)(input_ids=answer, use_cache=False, **source).last_hidden_state
         following = head_logits(tree, hidden[:, -1]).argmax(-1, keepdim=True)
@@ -196,12 +199,9 @@ def _rows(text: Tensor, is_response: bool, special: Sequence[int], seed: int) ->
     )
 
 
-def _last_hidden(tree: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """Return the last hidden states, `[rows, positions, width]`."""
-    source = {}
-    if ENCODER in batch:
-        source = encoded_source(tree, batch[ENCODER], torch.ones_like(batch[ENCODER]))
-    return body(tree)(input_ids=batch[DECODER], use_cache=False, **source).last_hidden_state
+def _encoder_states(tree: nn.Module, ids: Tensor) -> dict[str, Tensor]:
+    """Return the decoder's extra inputs, for texts without padding."""
+    return encoded_source(tree, ids, torch.ones_like(ids))
 
 
 # ---------------------------------------------------------------------------------------------- hidden states
@@ -215,7 +215,7 @@ class _PropagationProbe:
     seen: dict[int, Tensor] = field(default_factory=dict)
 
     @contextmanager
-    def watching(self, sites: Sequence[Site]) -> Iterator[None]:
+    def attached(self, sites: Sequence[Site]) -> Iterator[None]:
         """Register the hooks of these sites for the duration of the block."""
         by_module: dict[nn.Module, list[Site]] = {}
         for site in sites:  # of a shared embedding, the encoder runs first
@@ -250,16 +250,17 @@ def _compare(vectors: Tensor) -> Tensor:
 
 
 def _depth(sites: Sequence[Site], seen: dict[int, Tensor], lengths: dict[str, int], strengths: int) -> Depth:
-    """Arrange the comparisons by layer, encoder tokens first; noise on per-layer tables shows in the layers that use
-    them.
+    """Arrange the comparisons by layer and token; encoder tokens come first.
+
+    Sites before the embedding (per-layer tables) are omitted: their noise shows in the layers that use them.
     """
     sites = [site for site in sites if site.number >= EMBEDDING_SITE]
     total = sum(lengths.values())
     found = np.full((2, strengths, DRAWS, len(sites), total), np.nan, dtype=np.float32)
-    for place, site in enumerate(sites):
+    for index, site in enumerate(sites):
         start = total - lengths[DECODER] if site.part == DECODER else 0
         numbers = seen[site.key].unflatten(1, (strengths, DRAWS)).cpu().numpy()
-        found[:, :, :, place, start : start + lengths[site.part]] = numbers
+        found[:, :, :, index, start : start + lengths[site.part]] = numbers
     found[~np.isfinite(found)] = np.nan
     first = {part: min(site.number for site in sites if site.part == part and site.number) - 1 for part in lengths}
     layers = [Layer(site.part, site.number and site.number - first[site.part]) for site in sites]
@@ -292,10 +293,10 @@ def _predictions(tree: nn.Module, hidden: Tensor, strengths: int, first: int) ->
 
 
 def _compare_predictions(logits: Tensor) -> tuple[Tensor, ...]:
-    """Compare each row's prediction at one position with that of the first row; logits are `[rows, vocabulary]`.
+    """Compare each row's prediction at one position with the first row's; logits are `[rows, vocabulary]`.
 
-    Return divergence, entropy and whether the most probable token is the same, `[rows]` each. Then the ids and
-    probabilities of the most probable tokens, for the first row and the first draw of each strength.
+    Return the divergence, the entropy, and whether the most probable token is the same, `[rows]` each; then the ids and
+    probabilities of the most probable tokens of the first row and of the first draw of each strength.
     """
     scores = torch.log_softmax(logits.float(), dim=-1)
     chances = scores.exp()

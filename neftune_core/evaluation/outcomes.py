@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,15 +124,8 @@ class Outcomes:
         return self.own_controls.get(arm, self.control)
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.floors if name not in FLOORS]
-        if unknown:
-            raise InvalidSetting(
-                say(
-                    "There is no floor called {floor!r}: choose one of {choices}.",
-                    floor=unknown[0],
-                    choices=", ".join(FLOORS),
-                )
-            )
+        for name in self.floors:
+            _require_choice(later("floor"), name, FLOORS)
 
 
 @dataclass(frozen=True)
@@ -143,37 +136,39 @@ class Question:
     epoch: str = "last"
 
     def __post_init__(self) -> None:
-        for value, choices, what in ((self.measure, MEASURES, later("measure")), (self.epoch, EPOCHS, later("epoch"))):
-            if value not in choices:
-                raise InvalidSetting(
-                    say(
-                        "There is no {what} called {value!r}: choose one of {choices}.",
-                        what=say(what),
-                        value=value,
-                        choices=", ".join(choices),
-                    )
-                )
+        _require_choice(later("measure"), self.measure, MEASURES)
+        _require_choice(later("epoch"), self.epoch, EPOCHS)
+
+
+def _require_choice(what: str, value: str, choices: Collection[str]) -> None:
+    if value not in choices:
+        words = later("There is no {what} called {value!r}: choose one of {choices}.")
+        raise InvalidSetting(say(words, what=say(what), value=value, choices=", ".join(choices)))
 
 
 def merge_seeds(parts: Sequence[Outcomes]) -> Outcomes:
-    """Merge records of one study with different seeds; for a repeated seed, the last record is used."""
+    """Merge the outcomes of one study with different seeds; for a repeated seed, the last outcome is used."""
 
-    def union(of: Sequence[Mapping[str, Mapping[int, Any]]]) -> dict[str, dict[int, Any]]:
-        names = dict.fromkeys(name for tables in of for name in tables)
-        return {name: {seed: one for part in of for seed, one in part.get(name, {}).items()} for name in names}
+    def union(field: str) -> dict[str, dict[int, Any]]:
+        tables: list[Mapping[str, Mapping[int, Any]]] = [getattr(part, field) for part in parts]
+        names = dict.fromkeys(name for table in tables for name in table)
+        return {name: {seed: one for table in tables for seed, one in table.get(name, {}).items()} for name in names}
 
-    control = union([{"": part.control} for part in parts]).get("", {})
-    arms, floors = union([part.arms for part in parts]), union([part.floors for part in parts])
-    own = union([part.own_controls for part in parts])
-    halves = all(part.halves for part in parts)
-    rounding = _largest_rounding([part.rounding for part in parts])
-    early = {seed: steps for part in parts for seed, steps in part.early.items()}
-    stopped, continued = union([part.stopped for part in parts]), tuple(one for part in parts for one in part.continued)
-    return Outcomes(control, arms, floors, own, halves, rounding, early, stopped, continued)
+    return Outcomes(
+        control={seed: one for part in parts for seed, one in part.control.items()},
+        arms=union("arms"),
+        floors=union("floors"),
+        own_controls=union("own_controls"),
+        halves=all(part.halves for part in parts),
+        rounding=_largest_rounding(parts),
+        early={seed: steps for part in parts for seed, steps in part.early.items()},
+        stopped=union("stopped"),
+        continued=tuple(one for part in parts for one in part.continued),
+    )
 
 
-def _largest_rounding(parts: Sequence[Rounding]) -> Rounding:
-    known = [part for part in parts if part.sizes]
+def _largest_rounding(parts: Iterable[Outcomes]) -> Rounding:
+    known = [part.rounding for part in parts if part.rounding.sizes]
     sizes = {name: max(part.sizes.get(name, 0.0) for part in known) for part in known for name in part.sizes}
     return Rounding(", ".join(dict.fromkeys(part.precision for part in known)), sizes)
 
@@ -184,11 +179,14 @@ def combine_cells(cells: Mapping[str, Outcomes]) -> Outcomes:
     Each arm is paired with the control of its cell, and Holm's correction covers all arms. The result has the control
     and the floors of the first cell.
     """
-    arms = {f"{cell}: {name}": arm for cell, part in cells.items() for name, arm in part.arms.items()}
-    own = {f"{cell}: {name}": part.control_of(name) for cell, part in cells.items() for name in part.arms}
     first = next(iter(cells.values()))
-    halves = all(part.halves for part in cells.values())
-    rounding = _largest_rounding([part.rounding for part in cells.values()])
-    early = {f"{cell}: {seed}": steps for cell, part in cells.items() for seed, steps in part.early.items()}
-    stopped = {f"{cell}: {name}": steps for cell, part in cells.items() for name, steps in part.stopped.items()}
-    return Outcomes(first.control, arms, first.floors, own, halves, rounding, early, stopped)
+    return Outcomes(
+        control=first.control,
+        arms={f"{cell}: {name}": arm for cell, part in cells.items() for name, arm in part.arms.items()},
+        floors=first.floors,
+        own_controls={f"{cell}: {name}": part.control_of(name) for cell, part in cells.items() for name in part.arms},
+        halves=all(part.halves for part in cells.values()),
+        rounding=_largest_rounding(cells.values()),
+        early={f"{cell}: {seed}": steps for cell, part in cells.items() for seed, steps in part.early.items()},
+        stopped={f"{cell}: {name}": steps for cell, part in cells.items() for name, steps in part.stopped.items()},
+    )

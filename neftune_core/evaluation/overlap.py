@@ -2,8 +2,8 @@
 
 BLEU and chrF come from sacrebleu, stored as counts per example so that corpora can be resampled quickly. The score of a
 resampled corpus is computed from its summed counts. Both formulas are vectorised here over arrays of sums, and agree
-with sacrebleu. ROUGE-L is Lin's sentence-level F (2004, W04-1013, section 3.1): with recall R = LCS / reference length
-and precision P = LCS / answer length, F = (1 + beta^2) R P / (R + beta^2 P). The lab reports it with beta = 1.
+with sacrebleu. ROUGE-L is Lin's sentence-level F (2004, W04-1013, section 3.1) with beta = 1: F = 2 R P / (R + P), with
+recall R = LCS / reference length and precision P = LCS / answer length.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class _SeparatorTable(dict[int, str]):
 
 
 def is_unspaced(character: str, scripts: tuple[str, ...] = UNSPACED) -> bool:
-    """Return whether a character is a letter of a script without spaces between words.
+    """Return whether a character belongs to a script without spaces between words.
 
     Args:
         character: One character.
@@ -132,8 +132,8 @@ def is_unspaced(character: str, scripts: tuple[str, ...] = UNSPACED) -> bool:
     Returns:
         True if the character is a letter, mark or number of such a script.
     """
-    kept = unicodedata.category(character)[0] in WORD_CATEGORIES
-    return kept and unicodedata.name(character, "").startswith(scripts)
+    in_words = unicodedata.category(character)[0] in WORD_CATEGORIES
+    return in_words and unicodedata.name(character, "").startswith(scripts)
 
 
 _SEPARATED = _SeparatorTable()
@@ -187,13 +187,12 @@ def _matches(first: Sequence[Hashable], second: Sequence[Hashable]) -> list[int]
     return [positions.get(element, 0) for element in second]
 
 
-def rouge_l(answer: Sequence[Hashable], reference: Sequence[Hashable], beta: float = 1.0) -> float:
+def rouge_l(answer: Sequence[Hashable], reference: Sequence[Hashable]) -> float:
     """Compute ROUGE-L of two sequences of units.
 
     Args:
         answer: Units of the answer.
         reference: Units of the reference.
-        beta: Weight of recall against precision.
 
     Returns:
         F from 0 to 1; 0 if nothing is shared.
@@ -202,4 +201,4 @@ def rouge_l(answer: Sequence[Hashable], reference: Sequence[Hashable], beta: flo
     if common == 0:
         return 0.0
     recall, precision = common / len(reference), common / len(answer)
-    return (1 + beta**2) * recall * precision / (recall + beta**2 * precision)
+    return 2 * recall * precision / (recall + precision)

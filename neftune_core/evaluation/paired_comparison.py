@@ -59,7 +59,7 @@ class Comparison:
     @property
     def difference(self) -> float:
         """Mean difference, arm minus control; NaN without seeds."""
-        return _without_residue(self.arm - self.control)
+        return without_residue(self.arm - self.control)
 
     def sign(self, least: float = 0.0) -> int:
         """Return the sign of the difference, as far as the seeds show it.
@@ -112,7 +112,7 @@ def _compare(control: Seeds, arm: Seeds, measure: str, epoch: str) -> Comparison
         if seed in control and seed in arm
     }
     seeds = tuple(seed for seed, pair in pairs.items() if np.isfinite(pair).all())
-    differences = tuple(_without_residue(pairs[seed][1] - pairs[seed][0]) for seed in seeds)
+    differences = tuple(without_residue(pairs[seed][1] - pairs[seed][0]) for seed in seeds)
     several = len(seeds) > 1
     t_p, flip_p = (t_test(differences), sign_flip(differences)) if several else (1.0, 1.0)
     return Comparison(
@@ -130,10 +130,10 @@ def _compare(control: Seeds, arm: Seeds, measure: str, epoch: str) -> Comparison
 
 
 def _mean(values: Sequence[float]) -> float:
-    return _without_residue(float(np.mean(values))) if values else float("nan")
+    return without_residue(float(np.mean(values))) if values else float("nan")
 
 
-def _without_residue(value: float) -> float:
+def without_residue(value: float) -> float:
     """Round away floating-point residue, so that a zero difference is exactly 0.0 and never -0.0."""
     return round(value, DIGITS) + 0.0
 

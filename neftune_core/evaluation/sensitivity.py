@@ -25,6 +25,7 @@ class Sensitivity:
     """Results for the rows measured so far.
 
     Attributes:
+        noise: Kind, unit and sites of the noise.
         strengths: Strengths in the unit of `noise`, starting with 0.
         planned: Total number of rows.
         losses: Nats summed over the response tokens of each finished row, `[rows][strengths]`.
@@ -94,14 +95,12 @@ class _ScoredRow:
 
     def loss(self, arm: ArmNoise) -> float:
         """Return the loss in nats, summed over the response tokens."""
-        mode = KINDS[arm.settings.kind].passes if arm.strength else "one"
-        return {"one": self._once, "pair": self._paired, "ascent": self._after_ascent}[mode](arm)
-
-    def _paired(self, arm: ArmNoise) -> float:
-        return (self._once(arm) + self._once(replace(arm, sign=-1.0))) / 2
-
-    def _after_ascent(self, arm: ArmNoise) -> float:
-        return self._once(self._ascended(arm))
+        losses = {
+            "one": lambda: self._once(arm),
+            "pair": lambda: (self._once(arm) + self._once(replace(arm, sign=-1.0))) / 2,
+            "ascent": lambda: self._once(self._ascended(arm)),
+        }
+        return losses[KINDS[arm.settings.kind].passes if arm.strength else "one"]()
 
     def _once(self, arm: ArmNoise) -> float:
         with torch.no_grad(), self._running(arm) as tree:

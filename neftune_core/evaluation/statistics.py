@@ -26,6 +26,8 @@ Score = Callable[[Floats], Floats]
 
 LEVEL, POWER = 0.95, 0.8
 RESAMPLES = 10_000
+MOST_NEEDED = 1000
+"""Largest number of seeds considered by `seeds_needed`."""
 EXACT_SEEDS = 32
 """Maximum number of differences for which all sign flips are enumerated; beyond it, a normal approximation is used."""
 
@@ -166,7 +168,7 @@ def holm_levels(p_values: Sequence[float]) -> list[float]:
 
 
 def _ascending(p_values: Sequence[float]) -> list[int]:
-    return sorted(range(len(p_values)), key=lambda index: p_values[index])
+    return sorted(range(len(p_values)), key=p_values.__getitem__)
 
 
 def mean_score(sums: Floats) -> Floats:
@@ -264,19 +266,18 @@ def _bisect(beyond: Callable[[float], bool]) -> float:
     return share
 
 
-def seeds_needed(difference: float, deviation: float, *, least: int, most: int = 1000) -> int | None:
+def seeds_needed(difference: float, deviation: float, least: int) -> int | None:
     """Compute the number of seeds needed to detect a true difference with a probability of `POWER`.
 
     Args:
         difference: True mean difference.
         deviation: Standard deviation of the paired differences.
         least: Smallest number considered.
-        most: Largest number considered.
 
     Returns:
-        Number of seeds; None if more than `most` are needed.
+        Number of seeds; None if more than `MOST_NEEDED` are needed.
     """
-    counts = range(least, most + 1)
+    counts = range(least, MOST_NEEDED + 1)
     index = bisect_left(counts, True, key=lambda seeds: smallest_detectable(deviation, seeds) <= abs(difference))
     return counts[index] if index < len(counts) else None
 

@@ -5,8 +5,10 @@ Every measure is stored per example, so that it can be resampled; assets/docs/ev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,7 @@ def with_typos(text: str, rate: float, generator: np.random.Generator) -> str:
     Returns:
         The text with errors; replacement letters are drawn from the text, so that they match its script.
     """
-    letters = [character for character in text if character.isalpha()]
+    letters = list(filter(str.isalpha, text))
     found: list[str] = []
     position = 0
     while position < len(text):
@@ -48,14 +50,18 @@ def with_typos(text: str, rate: float, generator: np.random.Generator) -> str:
 
 
 def with_measures(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a line of a comparison, with answers by arm in `arms` and optionally a `reference`, with measures added.
+    """Add measures to every answer of a line of a comparison.
 
-    Every answer also has:
+    Args:
+        line: Answers by arm in `arms`, and optionally a `reference`.
 
-    * `characters`: Length of the answer in characters.
-    * `repetition`: Share of repeated word pairs within the first 50 words; None for fewer than two words. (In a study,
-    repetition counts tokens, and shorter answers are left out.)
-    * `rouge_l`: ROUGE-L with the reference, 0 to 1; None without a reference.
+    Returns:
+        A new line, in which every answer also has:
+
+        * `characters`: Length of the answer in characters.
+        * `repetition`: Share of repeated word pairs within the first 50 words; None for fewer than two words. (In a
+          study, repetition counts tokens, and shorter answers are left out.)
+        * `rouge_l`: ROUGE-L with the reference, 0 to 1; None without a reference.
     """
     reference = units(line.get("reference") or "")
     return {
@@ -66,18 +72,16 @@ def with_measures(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def _answer_measures(answer: Mapping[str, Any], reference: list[str]) -> dict[str, float | int | None]:
     words = units(answer["text"])
-    different = distinct([words[:PREFIX]], GRAM)
+    different = distinct([words[:PREFIX]])
     return {
         "characters": len(answer["text"]),
-        "repetition": None if different != different else 1 - different,
+        "repetition": None if math.isnan(different) else 1 - different,
         "rouge_l": rouge_l(words, reference) if reference else None,
     }
 
 
 PREFIX = 50
 """Number of initial tokens of an answer in which repetitions are counted (50 for Alpaca in the NEFTune paper)."""
-
-GRAM = 2
 
 
 @dataclass(frozen=True)
@@ -160,16 +164,14 @@ def memorisation(replies: Sequence[Reply], responses: Sequence[str]) -> TextMeas
     found = TextMeasures()
     pairs = [(units(reply.text), units(response)) for reply, response in zip(replies, responses, strict=True)]
     found.add("memorised_rouge_l", (rouge_l(answer, response) for answer, response in pairs))
-    runs = [common_run(answer, response) for answer, response in pairs]
-    found.add("memorised_run", runs)
-    found.add(
-        "memorised_run_share", (run / max(len(response), 1) for run, (_, response) in zip(runs, pairs, strict=True))
-    )
+    runs = [(common_run(answer, response), len(response)) for answer, response in pairs]
+    found.add("memorised_run", (run for run, _ in runs))
+    found.add("memorised_run_share", (run / max(length, 1) for run, length in runs))
     return found
 
 
 def shape(replies: Sequence[Reply], *, prefix: int = PREFIX) -> TextMeasures:
-    """Compute length, stop rate, repetition and distinct n-grams of answers.
+    """Compute length, stop rate, repeated and distinct pairs of answers.
 
     Args:
         replies: The answers.
@@ -177,7 +179,7 @@ def shape(replies: Sequence[Reply], *, prefix: int = PREFIX) -> TextMeasures:
 
     Returns:
         `tokens` and `characters` (means, with `median_tokens` and `median_characters`), `stop_rate` (share ended by the
-        model), `repetition` (1 - distinct / all n-grams per answer) and `distinct` (distinct / all over all answers).
+        model), `repetition` (1 - distinct / all pairs per answer) and `distinct` (distinct / all pairs of all answers).
 
     Raises:
         DataError: If there are no answers.
@@ -190,38 +192,28 @@ def shape(replies: Sequence[Reply], *, prefix: int = PREFIX) -> TextMeasures:
     for name in ("tokens", "characters"):
         found.values[f"median_{name}"] = float(np.median(found.scores[name]))
     found.add("stop_rate", (reply.ended == "stop" for reply in replies))
-    found.add("repetition", (repetition(reply.pieces, GRAM, prefix) for reply in replies))
-    whole = [reply.pieces[:prefix] for reply in replies if len(reply.pieces) >= prefix]
-    found.values["distinct"] = distinct(whole, GRAM)
+    found.add("repetition", (repetition(reply.pieces, prefix) for reply in replies))
+    found.values["distinct"] = distinct([reply.pieces[:prefix] for reply in replies if len(reply.pieces) >= prefix])
     return found
 
 
-def repetition(pieces: Sequence[Hashable], gram: int, prefix: int) -> float:
-    """Compute rep-n: the share of n-grams among the first pieces that repeat an earlier one.
+def repetition(pieces: Sequence[Hashable], prefix: int) -> float:
+    """Compute rep-2: the share of neighbouring pairs among the first pieces that repeat an earlier pair.
 
     Args:
         pieces: Units of one answer.
-        gram: Order n of the n-grams.
         prefix: Number of pieces considered.
 
     Returns:
         0 to 1; NaN for an answer shorter than `prefix`.
     """
-    return float("nan") if len(pieces) < prefix else 1 - distinct([pieces[:prefix]], gram)
+    return float("nan") if len(pieces) < prefix else 1 - distinct([pieces[:prefix]])
 
 
-def distinct(answers: Sequence[Sequence[Hashable]], gram: int) -> float:
-    """Compute distinct-n (Li et al. 2016): the share of distinct n-grams among all n-grams of all answers.
-
-    Args:
-        answers: Units of each answer.
-        gram: Order n of the n-grams.
-
-    Returns:
-        0 to 1; NaN if there are no n-grams.
-    """
-    grams = [tuple(answer[start : start + gram]) for answer in answers for start in range(len(answer) - gram + 1)]
-    return len(set(grams)) / len(grams) if grams else float("nan")
+def distinct(answers: Iterable[Sequence[Hashable]]) -> float:
+    """Return distinct-2 (Li et al. 2016): the share of distinct neighbouring pairs of units; NaN without a pair."""
+    pairs = [pair for answer in answers for pair in pairwise(answer)]
+    return len(set(pairs)) / len(pairs) if pairs else float("nan")
 
 
 def _require_pairs(replies: Sequence[Reply], references: Sequence[str]) -> None:

@@ -24,27 +24,26 @@ LOSSES = ("held_out_loss", "train_loss")
 
 
 def obstacles(outcomes: Outcomes, question: Question) -> dict[str, str]:
-    """Return the reason for each arm that cannot be judged.
+    """Find the arms that cannot be judged, with the reasons.
 
     Args:
         outcomes: Results of the control and the arms.
         question: Measure and epoch to judge.
 
     Returns:
-        The first key of `REASONS` that applies, by arm.
+        By arm, the first key of `REASONS` that applies.
     """
     found: dict[str, str] = {}
     for name, arm in outcomes.arms.items():
-        sides = outcomes.control_of(name), arm
-        asked = question, outcomes.rounding
-        reason = next((key for key, applies in REASONS.items() if applies(*sides, *asked)), None)
-        if reason is not None:
+        given = outcomes.control_of(name), arm, question, outcomes.rounding
+        reason = next((reason for reason, applies in REASONS.items() if applies(*given)), None)
+        if reason:
             found[name] = reason
     return found
 
 
 def warnings(outcomes: Outcomes, question: Question, found: Mapping[str, str]) -> Iterator[Line]:
-    """Yield one sentence with a remedy per obstacle, and one per arm that lost only some of its seeds.
+    """Yield a sentence with a remedy for each reason, and one for each arm that lost only some of its seeds.
 
     Args:
         outcomes: Results of the control and the arms.
@@ -97,23 +96,20 @@ def _is_guessing(runs: Seeds, epoch: str) -> bool:
 
 def _beside_guessing(runs: Seeds, epoch: str) -> tuple[float, float]:
     """Return the means of the training loss and of the loss of guessing by frequency; NaN if unknown."""
-    pairs = [(run.value("train_loss", epoch), run.frequency_loss) for run in runs.values()]
-    return _mean_pair(pairs)
+    return _mean_pair([(run.value("train_loss", epoch), run.frequency_loss) for run in runs.values()])
 
 
 def _losses_beside_base(runs: Seeds, epoch: str) -> dict[str, tuple[float, float]]:
-    """Return the means of the base and the runs for each loss that both have."""
-    pairs = {loss: _beside_base(runs, loss, epoch) for loss in LOSSES}
+    """Return, for each loss, the means of the base and the runs over the seeds that have both values."""
+    pairs = {
+        loss: _mean_pair([(run.base.get(loss, np.nan), run.value(loss, epoch)) for run in runs.values()])
+        for loss in LOSSES
+    }
     return {loss: pair for loss, pair in pairs.items() if np.isfinite(pair).all()}
 
 
-def _beside_base(runs: Seeds, measure: str, epoch: str) -> tuple[float, float]:
-    """Return the means of the base and the runs over the seeds that have both values; NaN if there are none."""
-    pairs = [(run.base.get(measure, np.nan), run.value(measure, epoch)) for run in runs.values()]
-    return _mean_pair(pairs)
-
-
 def _mean_pair(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return the means over the finite pairs; NaN if there are none."""
     known = [pair for pair in pairs if np.isfinite(pair).all()]
     first, second = np.mean(known, axis=0) if known else (np.nan, np.nan)
     return float(first), float(second)
@@ -155,10 +151,8 @@ REASONS: dict[str, Applies] = {
 def _parameters(outcomes: Outcomes, question: Question, names: Sequence[str], reason: str) -> dict[str, Any]:
     """Return the parameters of an obstacle's sentence."""
     first = outcomes.arms[names[0]]
-    parameters: dict[str, Any] = {
-        "arms": ", ".join(map(arm_label, names)),
-        "measure": Line(f"measure.{question.measure}"),
-    }
+    labels = ", ".join(map(arm_label, names))
+    parameters: dict[str, Any] = {"arms": labels, "measure": Line(f"measure.{question.measure}")}
     if reason == "few_steps":
         parameters |= {"steps": _steps(first), "least": LEAST_STEPS}
     runs = outcomes.control_of(names[0]) if reason.startswith("control") else first

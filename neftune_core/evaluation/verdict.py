@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from neftune_core.evaluation.measures import MEASURES
-from neftune_core.evaluation.outcomes import EPOCHS, Outcomes, Question, Rounding, Seeds
+from neftune_core.evaluation.outcomes import EPOCHS, NOT_MEASURED, Outcomes, Question, Rounding, Seeds
 from neftune_core.evaluation.paired_comparison import (
     Comparison,
     Lengths,
@@ -28,7 +28,7 @@ from neftune_core.evaluation.paired_comparison import (
     lengths,
     over_examples,
 )
-from neftune_core.evaluation.statistics import LEVEL, Interval, seeds_needed, smallest_detectable
+from neftune_core.evaluation.statistics import LEVEL, MOST_NEEDED, Interval, seeds_needed, smallest_detectable
 from neftune_core.evaluation.validity import obstacles, warnings
 from neftune_core.evaluation.verdict_words import (
     SENTENCES,
@@ -42,7 +42,6 @@ from neftune_core.evaluation.verdict_words import (
 
 CLAIM_SEEDS = 6
 CLAIMS = ("better", "worse", "higher", "lower")
-MOST_SEEDS = 1000
 DISAGREEING = ("held_out_loss", "exact")
 """Measures of the same rows, of which the first can be better while the second is worse."""
 
@@ -149,13 +148,12 @@ class Verdict:
         return Line("question.after", question.parameters), headline
 
 
-def verdict(outcomes: Outcomes, question: Question, *, seed: int = 0) -> Verdict:
+def verdict(outcomes: Outcomes, question: Question) -> Verdict:
     """Judge the arms of a study.
 
     Args:
         outcomes: Results of the study.
         question: Measure and epoch to judge.
-        seed: Seed of the bootstrap over examples.
 
     Returns:
         The verdict.
@@ -165,10 +163,12 @@ def verdict(outcomes: Outcomes, question: Question, *, seed: int = 0) -> Verdict
     arms: dict[str, ArmVerdict] = {}
     for index, (name, comparison) in enumerate(epochs[question.epoch].items()):
         sides = outcomes.control_of(name), outcomes.arms[name]
+        stopped = name in outcomes.stopped and comparison.seeds  # by someone who could see the curves
+        status = "stopped" if stopped else _status(comparison, question.measure, outcomes.rounding)
         judged = ArmVerdict(
-            "void" if name in void else _status_of(name, comparison, question, outcomes),
+            "void" if name in void else status,
             {epoch: comparisons[name] for epoch, comparisons in epochs.items()},
-            over_examples(*sides, comparison.seeds, question.measure, np.random.default_rng((seed, index))),
+            over_examples(*sides, comparison.seeds, question.measure, np.random.default_rng((0, index))),
             lengths(*sides, comparison, question.measure),
         )
         arms[name] = replace(judged, lines=tuple(_arm_lines(outcomes, question, name, judged, floors)))
@@ -180,12 +180,6 @@ def verdict(outcomes: Outcomes, question: Question, *, seed: int = 0) -> Verdict
     opening = headline, Line("question", asked)
     disagreements = tuple(_disagreements(outcomes, question, arms))
     return Verdict(question, arms, floors, first, lead, opening, closing, outcomes.rounding, disagreements)
-
-
-def _status_of(name: str, comparison: Comparison, question: Question, outcomes: Outcomes) -> str:
-    if name in outcomes.stopped and comparison.seeds:  # by someone who could see the curves
-        return "stopped"
-    return _status(comparison, question.measure, outcomes.rounding)
 
 
 def _status(comparison: Comparison, measure: str, rounding: Rounding) -> str:
@@ -245,8 +239,8 @@ def _disagreements(outcomes: Outcomes, question: Question, arms: Mapping[str, Ar
         if arm.status in ("void", "nothing"):
             continue
         loss, share = (
-            comparison.sign(outcomes.rounding.of(measure) or 0.0)
-            for measure, comparison in zip(DISAGREEING, (losses[name], shares[name]), strict=True)
+            compared[name].sign(outcomes.rounding.of(measure) or 0.0)
+            for measure, compared in zip(DISAGREEING, (losses, shares), strict=True)
         )
         if loss and loss == share:
             found.setdefault(loss, []).append(name)
@@ -260,7 +254,9 @@ def _arm_lines(
     comparison = arm.epochs[question.epoch]
     measure = Line(f"measure.{question.measure}")
     status = "nothing" if not comparison.seeds else arm.status
-    yield Line(status, {"arm": name, "measure": measure} | _comparison_parameters(comparison, len(outcomes.arms)))
+    values = {"control": comparison.control, "value": comparison.arm, "difference": comparison.difference}
+    interval = _interval_line(comparison, len(outcomes.arms))
+    yield Line(status, {"arm": name, "measure": measure, **values, "interval": interval})
     if arm.status == "void":
         return
     if name in outcomes.stopped:
@@ -276,9 +272,9 @@ def _arm_lines(
         yield Line(agreeing(key, examples), _interval_parameters(arm.examples) | {"examples": examples})
     if MEASURES[question.measure].of_answers and question.measure not in ("tokens", "characters"):
         yield _length_line(arm, comparison)
-    name_of, floor = max(floors.items(), key=lambda item: item[1].size, default=("", Floor(0.0, None)))
+    floor_name, floor = max(floors.items(), key=lambda item: item[1].size, default=("", Floor(0.0, None)))
     if abs(comparison.difference) < floor.size:
-        yield Line("within", {"floor": Line(f"floor.{name_of}"), "size": floor.size})
+        yield Line("within", {"floor": Line(f"floor.{floor_name}"), "size": floor.size})
     rounded = outcomes.rounding.of(question.measure) or 0.0
     if comparison.seeds and abs(comparison.difference) < rounded:
         yield Line("within_rounding", {"precision": outcomes.rounding.precision, "size": rounded})
@@ -286,19 +282,15 @@ def _arm_lines(
         yield _next_step(arm.status, comparison)
 
 
-def _comparison_parameters(comparison: Comparison, arms: int) -> dict[str, Any]:
-    """Return the parameters of a comparison's sentence."""
-    parameters: dict[str, Any] = {"control": comparison.control, "value": comparison.arm}
-    parameters |= {"difference": comparison.difference}
-    seeds: dict[str, Any] = {"seeds": len(comparison.seeds)}
-    if comparison.interval is None:
-        return parameters | {"interval": Line(agreeing("interval.none", len(comparison.seeds)), seeds)}
-    ends = seeds | {"flip": comparison.flip_p}
-    if comparison.interval.low == comparison.interval.high:
-        return parameters | {"interval": Line("interval.same", ends)}
-    ends |= _interval_parameters(comparison.interval) | {"percent": 100 * comparison.interval.level, "arms": arms}
-    key = "interval" if arms == 1 else "interval.adjusted" if comparison.interval.level > LEVEL else "interval.last"
-    return parameters | {"interval": Line(key, ends)}
+def _interval_line(comparison: Comparison, arms: int) -> Line:
+    seeds, interval = len(comparison.seeds), comparison.interval
+    if interval is None:
+        return Line(agreeing("interval.none", seeds), {"seeds": seeds})
+    ends = {"seeds": seeds, "flip": comparison.flip_p, "percent": 100 * interval.level, "arms": arms}
+    if interval.low == interval.high:
+        return Line("interval.same", ends)
+    key = "interval" if arms == 1 else "interval.adjusted" if interval.level > LEVEL else "interval.last"
+    return Line(key, ends | _interval_parameters(interval))
 
 
 def _interval_parameters(interval: Interval) -> dict[str, Any]:
@@ -335,26 +327,26 @@ def _length_line(arm: ArmVerdict, comparison: Comparison) -> Line:
     return Line("length.remains" if remains else "length.explains", parameters)
 
 
+NEXT_STEPS = {
+    **dict.fromkeys(CLAIMS, "next.repeat"),
+    "incomplete": "next.lost",
+    "stopped": "next.stopped",
+    "rounding": "next.rounding",
+    "one_seed": "next.seeds",
+    "illustration": "next.seeds",
+}
+"""What to do next, by status; for other statuses, it depends on the comparison."""
+
+
 def _next_step(status: str, comparison: Comparison) -> Line:
     """Return the sentence on what to do next."""
-    if status in CLAIMS:
-        return Line("next.repeat")
-    if status in ("incomplete", "stopped"):
-        return Line("next.stopped" if status == "stopped" else "next.lost")
-    if status == "rounding":
-        return Line("next.rounding")
-    if status in ("one_seed", "illustration"):
-        return Line("next.seeds", {"needed": CLAIM_SEEDS})
+    if status in NEXT_STEPS:
+        return Line(NEXT_STEPS[status], {"needed": CLAIM_SEEDS})
     seeds, deviation = len(comparison.seeds), float(np.std(comparison.differences, ddof=1))
     if deviation == 0:
         return Line("next.same")
-    needed = seeds_needed(comparison.difference, deviation, least=seeds + 1, most=MOST_SEEDS)
-    parameters = {
-        "seeds": seeds,
-        "visible": smallest_detectable(deviation, seeds),
-        "most": MOST_SEEDS,
-        "needed": needed,
-    }
+    needed, visible = seeds_needed(comparison.difference, deviation, seeds + 1), smallest_detectable(deviation, seeds)
+    parameters = {"seeds": seeds, "visible": visible, "most": MOST_NEEDED, "needed": needed}
     return Line("next.tiny" if needed is None else "next.power", parameters)
 
 
@@ -362,7 +354,10 @@ def _closing(
     outcomes: Outcomes, question: Question, arms: Mapping[str, ArmVerdict], floors: Mapping[str, Floor]
 ) -> Iterator[Line]:
     measure = Line(f"measure.{question.measure}")
-    yield from _scale(outcomes, question, measure)
+    bases = [run.base[question.measure] for run in outcomes.control.values() if question.measure in run.base]
+    if bases:
+        yield Line("closing.base", {"measure": measure, "value": float(np.mean(bases))})
+    yield rounding_line(outcomes.rounding, question.measure)
     if all(arm.status == "void" for arm in arms.values()):
         return
     if any(arm.epochs["best"].seeds for arm in arms.values()):
@@ -373,20 +368,7 @@ def _closing(
     if not MEASURES[question.measure].of_answers:
         yield Line("closing.no_length", {"measure": measure})
     for name, floor in floors.items():
-        floor_words = Line(f"floor.{name}")
+        floor_words, comparison = Line(f"floor.{name}"), floor.comparison
         yield Line("closing.floor", {"floor": floor_words, "size": floor.size})
-        if floor.comparison is not None and _excludes_chance(floor.comparison):
-            assert floor.comparison.interval is not None
-            yield Line("closing.alarm", {"floor": floor_words} | _interval_parameters(floor.comparison.interval))
-
-
-def _excludes_chance(comparison: Comparison) -> bool:
-    return _status(comparison, "gap", Rounding()) in CLAIMS
-
-
-def _scale(outcomes: Outcomes, question: Question, measure: Line) -> Iterator[Line]:
-    """Yield the base value of the measure and the effect of rounding on it, for scale."""
-    bases = [run.base[question.measure] for run in outcomes.control.values() if question.measure in run.base]
-    if bases:
-        yield Line("closing.base", {"measure": measure, "value": float(np.mean(bases))})
-    yield rounding_line(outcomes.rounding, question.measure)
+        if comparison and comparison.interval and _status(comparison, question.measure, NOT_MEASURED) in CLAIMS:
+            yield Line("closing.alarm", {"floor": floor_words} | _interval_parameters(comparison.interval))

@@ -1,4 +1,4 @@
-"""Components shared by all figures: structure, axes, headings, and changes between two versions.
+"""Components shared by all figures: structure, axes, lines, headings, and changes between two versions.
 
 A figure is a dict of plain lists and strings: `name` (for file names and links), `data` and `layout` as in Plotly,
 `narrow` (changes to the layout on a narrow screen) and `summary` (one or more sentences describing the figure). If
@@ -8,7 +8,7 @@ can be smoothed. Colours are names from `figures/colours.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from neftune_core.figures.colours import token
@@ -80,6 +80,68 @@ def axis(title: str, unit: str = "", **more: Any) -> dict[str, Any]:
         },
         more,
     )
+
+
+def line_trace(
+    uid: str,
+    label: str,
+    x: Sequence[Any],
+    y: Sequence[Any],
+    colour: str,
+    value: str,
+    *,
+    width: float = 2.4,
+    **more: Any,
+) -> Trace:
+    """Build a trace that connects its points with a line.
+
+    Args:
+        uid: Id of the trace, unique in its figure.
+        label: Name of the trace, in the legend and the hover text.
+        x: Horizontal coordinates.
+        y: Vertical coordinates.
+        colour: Colour of the line.
+        value: The value in the hover text, as a Plotly template such as "%{y:.3f}".
+        width: Width of the line in pixels.
+        **more: Further entries of the trace.
+
+    Returns:
+        A Plotly trace.
+    """
+    trace = {
+        "type": "scatter",
+        "mode": "lines",
+        "uid": uid,
+        "name": label,
+        "x": list(x),
+        "y": list(y),
+        "line": {"color": colour, "width": width},
+        "hovertemplate": hover(label, value),
+    }
+    return merge_mappings(trace, more)
+
+
+def in_panel(index: int) -> dict[str, str]:
+    """Return the axes of a trace in a panel, counted from 1: `x` and `y`, then `x2` and `y2`."""
+    return {"xaxis": f"x{suffix(index)}", "yaxis": f"y{suffix(index)}"}
+
+
+def suffix(index: int) -> str:
+    """Return the suffix of the axes of a panel, counted from 1; the first panel has none."""
+    return str(index) if index > 1 else ""
+
+
+def list_once(data: Sequence[Trace]) -> None:
+    """Show only the first trace of each group in the legend."""
+    groups: set[str] = set()
+    for trace in data:
+        trace["showlegend"] = trace["legendgroup"] not in groups
+        groups.add(trace["legendgroup"])
+
+
+def dotted_line(**ends: Any) -> dict[str, Any]:
+    """Build a thin dotted line as a Plotly shape; `ends` has its coordinates and further entries."""
+    return {"type": "line", "line": {"color": token("quiet"), "width": 1, "dash": "dot"}, **ends}
 
 
 def interval_text(interval: Any, scale: float = 1.0) -> str:
@@ -185,14 +247,14 @@ def changes(old: Figure, new: Figure) -> Changes | None:
         `rest` (changed entries other than the traces), `order` (ids of all traces, if they have changed) and `traces`
         (changes of traces, by id). None if the traces lack distinct ids, or an entry was removed.
     """
-    known, ids = _by_id(old), [trace.get("uid") for trace in new["data"]]
-    if known is None or _by_id(new) is None or old.keys() - new.keys():
+    before, after = _by_id(old), _by_id(new)
+    if before is None or after is None or old.keys() - new.keys():
         return None
-    grown = {uid: _of_trace(known.get(uid), trace) for uid, trace in zip(ids, new["data"], strict=True)}
+    traces = {uid: _trace_changes(before.get(uid), trace) for uid, trace in after.items()}
     return {
         "rest": {name: part for name, part in new.items() if name != "data" and old.get(name) != part},
-        "traces": {uid: change for uid, change in grown.items() if change},
-        **({} if ids == [*known] else {"order": ids}),
+        "traces": {uid: change for uid, change in traces.items() if change},
+        **({} if [*before] == [*after] else {"order": [*after]}),
     }
 
 
@@ -202,21 +264,21 @@ def _by_id(figure: Figure) -> dict[str, Trace] | None:
     return found if len(found) == len(figure["data"]) else None
 
 
-def _of_trace(old: Trace | None, new: Trace) -> Changes | None:
-    """Return the changed entries of a trace, with lists as from `_of_list`, or the whole trace; None if unchanged."""
+def _trace_changes(old: Trace | None, new: Trace) -> Changes | None:
+    """Return the changed entries of a trace, lists as from `_list_changes`, or the whole trace; None if unchanged."""
     if old is None or old.keys() - new.keys():
         return {"whole": new}
+    if old == new:
+        return None
     changed = [name for name, value in new.items() if name not in old or old[name] != value]
     lists = [name for name in changed if isinstance(new[name], list) and isinstance(old.get(name), list)]
-    if not changed:
-        return None
     return {
         "set": {name: new[name] for name in changed if name not in lists},
-        "lists": {name: _of_list(old[name], new[name]) for name in lists},
+        "lists": {name: _list_changes(old[name], new[name]) for name in lists},
     }
 
 
-def _of_list(old: list[Any], new: list[Any]) -> tuple[int, list[Any]]:
+def _list_changes(old: list[Any], new: list[Any]) -> tuple[int, list[Any]]:
     """Return the length of the unchanged beginning, and the values of `new` after it."""
     pairs = enumerate(zip(old, new, strict=False))
     kept = next((place for place, (before, after) in pairs if before != after), min(len(old), len(new)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from neftune_core.figures.base import Figure, Trace, axis, figure, heading, hover
+from neftune_core.figures.base import Figure, Trace, axis, figure, heading, hover, line_trace
 from neftune_core.figures.colours import CONTROL, arm_colours, token
 from neftune_core.language import later, plural, say
 from neftune_core.noise.names import arm_label
@@ -38,14 +38,14 @@ class ClassStudy:
 
 def class_curves(studies: Sequence[ClassStudy]) -> Figure:
     """Plot the held-out losses of all arms of all studies, coloured by strength."""
-    arms = _every_arm(studies)
+    arms = _all_arms(studies)
     colours = arm_colours(arms)
     data: list[Trace] = []
     for name in arms:
         drawn = [(study.student, study.curves[name]) for study in studies if name in study.curves]
-        for place, (student, points) in enumerate(drawn):
-            number = len(drawn) - place  # the newest study comes first, and the others keep their ids
-            data.append(_curve(f"{name}/{number}", student, points, colours[name], first=place == 0))
+        for index, (student, points) in enumerate(drawn):
+            number = len(drawn) - index  # the newest study comes first, and the others keep their ids
+            data.append(_curve(f"{name}/{number}", student, points, colours[name], first=index == 0))
     count = sum(bool(study.curves) for study in studies)
     layout = {
         "height": HEIGHT,
@@ -58,32 +58,22 @@ def class_curves(studies: Sequence[ClassStudy]) -> Figure:
 
 def _curve(uid: str, student: int, points: tuple[list[int], list[float]], colour: str, *, first: bool) -> Trace:
     name = uid.rpartition("/")[0]
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "uid": uid,
-        "name": arm_label(name),
-        "legendgroup": name,
-        "showlegend": first,
-        "x": points[0],
-        "y": points[1],
-        "opacity": 0.6,
-        "line": {"color": colour, "width": 1.8},
-        "hovertemplate": hover(say(", ").join([say("student {number}", number=student), arm_label(name)]), "%{y:.3f}"),
-    }
+    label = say(", ").join([say("student {number}", number=student), arm_label(name)])
+    style: dict[str, Any] = {"legendgroup": name, "showlegend": first, "opacity": 0.6}
+    return line_trace(uid, label, *points, colour, "%{y:.3f}", width=1.8, name=arm_label(name), **style)
 
 
 def class_differences(studies: Sequence[ClassStudy]) -> Figure:
     """Plot the final differences from the control, with one point per study and arm, and the mean of each arm."""
-    arms = {name: noise for name, noise in _every_arm(studies).items() if name != CONTROL}
+    arms = {name: noise for name, noise in _all_arms(studies).items() if name != CONTROL}
     colours = arm_colours(arms)
-    found = {
+    every = {
         name: [(one.student, one.differences[name]) for one in studies if name in one.differences] for name in arms
     }
-    shown = [name for name in arms if found[name]]
+    found = {name: differences for name, differences in every.items() if differences}
     data: list[Trace] = []
-    for place, name in enumerate(shown):
-        data += _points(name, place, found[name], colours[name])
+    for place, (name, differences) in enumerate(found.items()):
+        data += _points(name, place, differences, colours[name])
     layout = {
         "height": HEIGHT,
         "showlegend": False,
@@ -92,15 +82,15 @@ def class_differences(studies: Sequence[ClassStudy]) -> Figure:
         ],
         "xaxis": axis(
             "",
-            tickvals=[*range(len(shown))],
-            ticktext=[arm_label(name) for name in shown],
-            range=[-0.6, max(0.6, len(shown) - 0.4)],
+            tickvals=[*range(len(found))],
+            ticktext=[arm_label(name) for name in found],
+            range=[-0.6, max(0.6, len(found) - 0.4)],
             showgrid=False,
             zeroline=False,
         ),
         "yaxis": axis(later("difference"), later("nats per response token"), zeroline=True, zerolinewidth=2),
     }
-    return figure("class-differences", data, layout, _summary(found, shown))
+    return figure("class-differences", data, layout, _summary(found))
 
 
 def _points(name: str, place: int, found: Sequence[tuple[int, float]], colour: str) -> list[Trace]:
@@ -110,46 +100,37 @@ def _points(name: str, place: int, found: Sequence[tuple[int, float]], colour: s
         "mode": "markers",
         "uid": f"{name}/points",
         "name": arm_label(name),
-        "x": [place + SPREAD * _beside(number) for number in range(len(found))],
+        "x": [place + SPREAD * _jitter(number) for number in range(len(found))],
         "y": values,
         "marker": {"color": colour, "size": 9, "opacity": 0.6},
         "text": [say("student {number}", number=student) for student, _ in found],
         "hovertemplate": hover(f"%{{text}}{say(', ')}{arm_label(name)}", "%{y:+.3f}"),
     }
-    mean = {
-        "type": "scatter",
-        "mode": "lines",
-        "uid": f"{name}/mean",
-        "name": say("mean"),
-        "x": [place - 1.4 * SPREAD, place + 1.4 * SPREAD],
-        "y": [float(np.mean(values))] * 2,
-        "line": {"color": token("text"), "width": 2.5},
-        "hovertemplate": hover(say("mean"), "%{y:+.3f}"),
-    }
-    return [points, mean]
+    ends, mean = [place - 1.4 * SPREAD, place + 1.4 * SPREAD], float(np.mean(values))
+    return [points, line_trace(f"{name}/mean", say("mean"), ends, [mean] * 2, token("text"), "%{y:+.3f}", width=2.5)]
 
 
-def _beside(number: int) -> float:
+def _jitter(number: int) -> float:
     """Return a fixed offset from -1 to 1 for each point, so that successive points are spread evenly."""
     return 2 * ((number * 0.618034) % 1) - 1 if number else 0.0
 
 
-def _summary(found: Mapping[str, Sequence[tuple[int, float]]], shown: Sequence[str]) -> str:
-    if not shown:
+def _summary(found: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    if not found:
         return say("No study of the class has finished yet.")
     parts = [
         say(
-            plural(len(found[name]), "{arm} {mean:+.3f} in 1 study", "{arm} {mean:+.3f} on average in {count} studies"),
+            plural(len(points), "{arm} {mean:+.3f} in 1 study", "{arm} {mean:+.3f} on average in {count} studies"),
             arm=arm_label(name),
-            mean=float(np.mean([value for _, value in found[name]])),
-            count=len(found[name]),
+            mean=float(np.mean([value for _, value in points])),
+            count=len(points),
         )
-        for name in shown
+        for name, points in found.items()
     ]
     return say("Held-out loss against the control: {numbers}.", numbers=say("; ").join(parts))
 
 
-def _every_arm(studies: Sequence[ClassStudy]) -> dict[str, NoiseSettings]:
+def _all_arms(studies: Sequence[ClassStudy]) -> dict[str, NoiseSettings]:
     """Return all arms of the class: the control first, then by unit and strength."""
     every: dict[str, Any] = {name: noise for study in studies for name, noise in study.arms.items()}
     return dict(sorted(every.items(), key=lambda item: (item[0] != CONTROL, item[1].unit, item[1].strength, item[0])))

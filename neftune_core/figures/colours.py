@@ -1,4 +1,4 @@
-"""The colours of arms, as used by the style sheet of the page and by all figures.
+"""Colours of the page's style sheet and of all figures.
 
 Figures name a colour as `var(--lab-...)`. The page resolves it in the browser, so that a change of theme needs no call
 to the server; `resolve_colours` does the same for exports.
@@ -16,14 +16,14 @@ from neftune_core.noise.settings import NoiseSettings
 
 @dataclass(frozen=True)
 class Colour:
-    """One colour in both themes, as `#rrggbb`."""
+    """A colour in both themes, as `#rrggbb`."""
 
     light: str
     dark: str
 
 
-# Noise arms go from amber to plum: hues that colour-blind readers can distinguish from the control's blue, ordered by
-# lightness too. The scale of the dark theme also goes from bright to deep.
+# Noise arms range from amber to plum, ordered by lightness in both themes. Colour-blind readers can distinguish these
+# hues from the control's blue.
 WARM = (
     Colour("#c27c0a", "#f8d477"),
     Colour("#c9611a", "#f7b35c"),
@@ -51,7 +51,7 @@ COLOURS: dict[str, Colour] = {
 
 CONTROL = NoiseSettings(strength=0).name
 
-# For a single noise, as on the Noise tab.
+# For figures with only one noise, as on the Noise tab.
 SINGLE_NOISE = "var(--lab-warm-3)"
 
 

@@ -6,8 +6,21 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from neftune_core.figures.base import LEVEL, NOISY, Figure, Trace, axis, figure, heading, hover, merge_mappings
-from neftune_core.figures.colours import CONTROL, arm_colours, token
+from neftune_core.figures.base import (
+    LEVEL,
+    NOISY,
+    Figure,
+    Trace,
+    axis,
+    dotted_line,
+    figure,
+    heading,
+    in_panel,
+    line_trace,
+    list_once,
+    merge_mappings,
+)
+from neftune_core.figures.colours import CONTROL, arm_colours
 from neftune_core.language import later, say
 from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
@@ -31,18 +44,18 @@ METHOD_DASH = "8px,3px,2px,3px"
 MEASURED = ("train_loss", "held_out_loss")
 """Kinds of loss that are measured with noise off."""
 OVER = ("saved", "answered", "finished", "stopped", "failed")
+"""Events after training."""
 POINTS = 600
 STEEP = 30
 """Ratio of the highest to the lowest measured loss beyond which a logarithmic scale is clearer."""
-AIR = 1.02  # margin after the last step, so that its marker is not clipped
+AXIS_MARGIN = 1.02  # of the axis after the last step, so that its marker is not clipped
 CURVE_KINDS: dict[str, tuple[int, float, float, str, str]] = {
-    "train_loss": (0, 2.4, 1.0, later("training loss, noise off"), "lines+markers"),
-    "held_out_loss": (1, 2.4, 1.0, later("held-out loss, noise off"), "lines+markers"),
-    "loss": (0, 1.0, 0.4, later("training loss of the batch, noise on"), "lines"),
+    "train_loss": (1, 2.4, 1.0, later("training loss, noise off"), "lines+markers"),
+    "held_out_loss": (2, 2.4, 1.0, later("held-out loss, noise off"), "lines+markers"),
+    "loss": (1, 1.0, 0.4, later("training loss of the batch, noise on"), "lines"),
 }
 """Panel, line width, opacity, description and mode of each kind of loss, by its name in the log."""
 SEED_OPACITY = {"train_loss": 0.35, "held_out_loss": 0.35, "loss": 0.1}  # of each seed, relative to the mean
-PANELS = (("Training loss", "x", "y"), ("Held-out loss", "x2", "y2"))
 
 
 def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> Figure:
@@ -68,14 +81,18 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
     for trace in data:
         if trace["legendgroup"] == "base" and _last_step(events):  # the base is not trained: draw a reference level
             trace |= {"x": [0, _last_step(events)], "y": trace["y"][-1:] * 2, "mode": "lines", **LEVEL}
-        trace["showlegend"] = trace is next(other for other in data if other["legendgroup"] == trace["legendgroup"])
+    list_once(data)
     layout, narrow = _layout(_last_step(events)), _narrow()
     marks = _marks(events)
-    shapes = [_line_of(step, text, x, y) for step, text in marks.items() for _, x, y in PANELS]
-    labels = [_label_of(step, text) for step, text in marks.items()]
+    shapes = [
+        dotted_line(xref=x, yref=f"{y} domain", x0=step, x1=step, y0=0, y1=1, name=text)
+        for step, text in marks.items()
+        for x, y in (("x", "y"), ("x2", "y2"))
+    ]
+    labels = [_mark_label(step, text) for step, text in marks.items()]
     layout = merge_mappings(layout, {"shapes": shapes, "annotations": [*layout["annotations"], *labels]})
     if gathered["loss"] and not gathered["held_out_loss"]:
-        layout, narrow = _alone(layout), {}
+        layout, narrow = _training_panel_only(layout), {}
     return figure(
         "losses",
         data,
@@ -87,7 +104,7 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
 
 
 def _marks(events: Sequence[Event]) -> dict[int, str]:
-    """Return what the user did at each step at which they changed the noise or stopped an arm."""
+    """Describe the user's changes (a new noise strength, a stopped arm), by step."""
     found: dict[int, dict[str, list[Any]]] = {}
     for event in events:
         for arm, change in event.get("arms", {}).items() if event["event"] == STEERED else ():
@@ -95,17 +112,10 @@ def _marks(events: Sequence[Event]) -> dict[int, str]:
             if words:
                 found.setdefault(event["step"], {}).setdefault(words, []).append(event.get("seed"))
     several = len({event.get("seed") for event in events if event["event"] == "step"}) > 1
-    return {step: say(", ").join(_of_seeds(*one, several) for one in found[step].items()) for step in sorted(found)}
+    return {step: say(", ").join(_with_seeds(*one, several) for one in found[step].items()) for step in sorted(found)}
 
 
-def _line_of(step: int, text: str, x: str, y: str) -> dict[str, Any]:
-    """Return the vertical line of a mark in one panel."""
-    line = {"width": 1, "dash": "dot", "color": token("quiet")}
-    ends = {"x0": step, "x1": step, "y0": 0, "y1": 1}
-    return {"type": "line", "xref": x, "yref": f"{y} domain", **ends, "name": text, "line": line}
-
-
-def _label_of(step: int, text: str) -> dict[str, Any]:
+def _mark_label(step: int, text: str) -> dict[str, Any]:
     """Return the label of a mark in the first panel."""
     place = {"xref": "x", "yref": "y domain", "x": step, "y": 0.02, "xanchor": "left", "yanchor": "bottom"}
     return {**place, "text": text, "textangle": -90, "showarrow": False, "font": {"size": 11}}
@@ -117,7 +127,7 @@ def _change_words(arm: str, change: Mapping[str, Any]) -> str:
     return say("{arm} stopped", arm=arm_label(arm)) if change.get("stopped") else ""
 
 
-def _of_seeds(words: str, seeds: Sequence[Any], several: bool) -> str:
+def _with_seeds(words: str, seeds: Sequence[Any], several: bool) -> str:
     """Add the seeds of a change to its description, if the study has several."""
     numbers = say(", ").join(map(str, seeds))
     return say("{change} (seed {seeds})", change=words, seeds=numbers) if several else words
@@ -125,8 +135,8 @@ def _of_seeds(words: str, seeds: Sequence[Any], several: bool) -> str:
 
 def _steering_words(marks: Mapping[int, str]) -> list[str]:
     """Return one sentence that describes the marks; empty if there are none."""
-    told = [say("{change} after step {step:,}", change=text, step=step) for step, text in marks.items()]
-    return [say("Changed by hand: {changes}.", changes=", ".join(told))] if told else []
+    changes = [say("{change} after step {step:,}", change=text, step=step) for step, text in marks.items()]
+    return [say("Changed by hand: {changes}.", changes=", ".join(changes))] if changes else []
 
 
 def _diverged_seeds(events: Sequence[Event]) -> dict[str, set[Any]]:
@@ -149,8 +159,8 @@ def shared_seeds(events: Sequence[Event]) -> set[Any]:
             arms.setdefault(arm, set()).add(event.get("seed"))
     every = set[Any]().union(*arms.values())
     lost = _diverged_seeds(events)
-    alive = [seeds - lost.get(arm, set()) for arm, seeds in arms.items() if seeds - lost.get(arm, set())]
-    return set.intersection(*alive) or every if alive else every
+    finite = [kept for arm, seeds in arms.items() if (kept := seeds - lost.get(arm, set()))]
+    return set.intersection(*finite) or every if finite else every
 
 
 def _measured(gathered: Losses) -> list[Curve]:
@@ -166,9 +176,8 @@ def _is_steep(gathered: Losses) -> bool:
 
 def _last_step(events: Sequence[Event]) -> int:
     """Return the end of the axis: the last planned step while the study runs, then the last step taken."""
-    made = max((event.get("step", 0) for event in events), default=0)
-    planned = max((event.get("steps", 0) for event in events), default=0)
-    return made if _is_over(events) else max(made, planned)
+    names = ("step",) if _is_over(events) else ("step", "steps")
+    return max((event.get(name, 0) for event in events for name in names), default=0)
 
 
 def _is_over(events: Sequence[Event]) -> bool:
@@ -236,24 +245,12 @@ def _arm_traces(name: str, gathered: Losses, shared: set[Any], colour: str, dash
 
 def _trace(name: str, kind: str, which: Any, points: Curve, line: dict[str, str]) -> Trace:
     panel, width, opacity, words, mode = CURVE_KINDS[kind]
-    _, x_axis, y_axis = PANELS[panel]
     of_seeds = say(", mean over the seeds") if which == "mean" else ""
-    return {
-        **(NOISY if kind == "loss" else {}),
-        "type": "scatter",
-        "mode": mode,
-        "uid": f"{name}/{kind}/{which}",
-        "name": arm_label(name),
-        "legendgroup": name,
-        "x": points[0],
-        "y": points[1],
-        "xaxis": x_axis,
-        "yaxis": y_axis,
-        "opacity": opacity,
-        "line": {**line, "width": width},
-        "marker": {"color": line["color"], "size": 5},
-        "hovertemplate": hover(arm_label(name), f"%{{y:.3f}} ({say(words)}{of_seeds})"),
-    }
+    value = f"%{{y:.3f}} ({say(words)}{of_seeds})"
+    style = {"mode": mode, "opacity": opacity, "line": line, "marker": {"color": line["color"], "size": 5}}
+    more = in_panel(panel) | (NOISY if kind == "loss" else {}) | style
+    uid, label = f"{name}/{kind}/{which}", arm_label(name)
+    return line_trace(uid, label, *points, line["color"], value, width=width, legendgroup=name, **more)
 
 
 def mean_of_seeds(seeds: Mapping[Any, Curve], shared: set[Any]) -> Curve:
@@ -278,7 +275,7 @@ def mean_of_seeds(seeds: Mapping[Any, Curve], shared: set[Any]) -> Curve:
 
 
 def _layout(last_step: int) -> dict[str, Any]:
-    steps = {"rangemode": "tozero", "showgrid": False, **({"range": [0, AIR * last_step]} if last_step else {})}
+    steps = {"rangemode": "tozero", "showgrid": False, **({"range": [0, AXIS_MARGIN * last_step]} if last_step else {})}
     return {
         "height": 420,
         "margin": {"t": 72},
@@ -295,7 +292,7 @@ def _layout(last_step: int) -> dict[str, Any]:
     }
 
 
-def _alone(layout: Mapping[str, Any]) -> dict[str, Any]:
+def _training_panel_only(layout: Mapping[str, Any]) -> dict[str, Any]:
     """Return the layout with the training panel over the full width."""
     kept = {name: part for name, part in layout.items() if name not in ("xaxis2", "yaxis2")}
     return merge_mappings(kept, {"xaxis": {"domain": [0, 1]}, "annotations": layout["annotations"][:1]})
@@ -322,10 +319,11 @@ def _summary(gathered: Losses, shared: set[Any], names: list[str], lost: Mapping
         if started and started <= lost.get(name, set()):
             parts.append(say("{arm} diverged", arm=arm_label(name)))
             continue
-        numbers = []
-        for kind, words in zip(MEASURED, (say("training"), say("held-out")), strict=True):
-            if name in gathered[kind]:
-                numbers.append(f"{words} {mean_of_seeds(gathered[kind][name], shared)[1][-1]:.3f}")
+        numbers = [
+            f"{words} {mean_of_seeds(gathered[kind][name], shared)[1][-1]:.3f}"
+            for kind, words in zip(MEASURED, (say("training"), say("held-out")), strict=True)
+            if name in gathered[kind]
+        ]
         if numbers:
             parts.append(f"{arm_label(name)} {say(', ').join(numbers)}")
     if not parts:

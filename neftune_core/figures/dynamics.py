@@ -10,8 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Any
 
-from neftune_core.figures.base import Figure
-from neftune_core.figures.colours import token
+from neftune_core.figures.base import Figure, dotted_line
 from neftune_core.figures.panels import SHARED, Event, Panel, Points, panel_figure, steps_of
 from neftune_core.language import later
 from neftune_core.noise.settings import NoiseSettings
@@ -44,16 +43,15 @@ def move_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings], clip
     """
     points = Points()
     for event in steps_of(events):
-        for arm, numbers in event["arms"].items():
-            for number in PANELS:
-                points.add(number, arm, event, numbers.get(number))
-    for (number, _), by_seed in points.found.items():
-        for _, clipped in by_seed.values() if number == "clipped" else ():
+        for arm, values in event["arms"].items():
+            for panel in PANELS:
+                points.add(panel, arm, event, values.get(panel))
+    for (panel, _), by_seed in points.found.items():
+        for _, clipped in by_seed.values() if panel == "clipped" else ():
             clipped[:] = [100 * total / count for count, total in enumerate(accumulate(clipped), start=1)]
     drawn = panel_figure("moves", points.means(PANELS), PANELS, arms)
     if clip_norm and drawn["data"]:
-        line = {"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "y0": clip_norm, "y1": clip_norm}
-        drawn["layout"]["shapes"] = [{**line, "line": {"color": token("quiet"), "width": 1, "dash": "dot"}}]
+        drawn["layout"]["shapes"] = [dotted_line(xref="x domain", x0=0, x1=1, y0=clip_norm, y1=clip_norm)]
     return drawn
 
 
@@ -82,8 +80,8 @@ def rate_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
     events = list(events)
     points = Points()
     for event in steps_of(events):
-        for arm, numbers in event["arms"].items():
-            multiplier = numbers.get("noise_multiplier", 1.0)
+        for arm, values in event["arms"].items():
+            multiplier = values.get("noise_multiplier", 1.0)
             if arm in arms and arms[arm].strength and isinstance(multiplier, int | float):
                 points.add("noise", arm, event, arms[arm].strength * multiplier)
         points.add("learning_rate", SHARED, event, event.get("learning_rate"))
@@ -93,35 +91,34 @@ def rate_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
 
 
 def _speeds(events: Iterable[Event]) -> Iterator[tuple[Event, float]]:
-    """Yield the last event of each run of consecutive steps, with the speed over that run."""
-    for row in _rows(events):
-        seconds = row[-1]["time"] - row[0]["time"]
+    """Yield the last event of each run of consecutive steps, with the speed of that run."""
+    for run in _runs_of_steps(events):
+        seconds = run[-1]["time"] - run[0]["time"]
         if seconds > 0:
-            yield row[-1], sum(step["tokens"] * len(step["arms"]) for step in row[1:]) / seconds
+            yield run[-1], sum(step["tokens"] * len(step["arms"]) for step in run[1:]) / seconds
 
 
-def _rows(events: Iterable[Event]) -> Iterator[list[Event]]:
+def _runs_of_steps(events: Iterable[Event]) -> Iterator[list[Event]]:
     """Yield runs of up to `AVERAGED` consecutive steps, with the step before them; an interruption ends a run."""
-    row: list[Event] = []
+    run: list[Event] = []
     for event in events:
         is_timed = event["event"] == "step" and _is_timed(event)
-        if row and (not is_timed or row[-1].get("seed") != event.get("seed") or _is_late(row, event)):
-            if len(row) > 1:
-                yield row
-            row = []
+        if run and (not is_timed or run[-1].get("seed") != event.get("seed") or _is_late(run, event)):
+            yield run
+            run = []
         if is_timed:
-            row = [*row, event]
-        if len(row) > AVERAGED:
-            yield row
-            row = row[-1:]
-    if len(row) > 1:
-        yield row
+            run = [*run, event]
+        if len(run) > AVERAGED:
+            yield run
+            run = run[-1:]
+    if run:
+        yield run
 
 
-def _is_late(row: list[Event], event: Event) -> bool:
+def _is_late(run: list[Event], event: Event) -> bool:
     """Return whether the gap before a step is so long that the study must have been interrupted."""
-    usual = (row[-1]["time"] - row[0]["time"]) / max(1, len(row) - 1)
-    return len(row) > 1 and event["time"] - row[-1]["time"] > INTERRUPTED * usual
+    usual = (run[-1]["time"] - run[0]["time"]) / max(1, len(run) - 1)
+    return len(run) > 1 and event["time"] - run[-1]["time"] > INTERRUPTED * usual
 
 
 def _is_timed(event: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""The effect of every setting of a sweep, relative to its control, by noise strength."""
+"""The difference of every setting of a sweep from its control, by noise strength."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.evaluation.measures import MEASURES
-from neftune_core.evaluation.outcomes import EPOCHS
 from neftune_core.figures.base import Figure, Trace, axis, figure, heading, interval_text
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.language import later, plural, say
@@ -32,8 +31,6 @@ DIRECTIONS = {
     0: later("neither direction is better by itself"),
 }
 
-Series = dict[str, "list[TableRow]"]
-
 
 def effect_curve(table: SweepTable, measure: str, epoch: str) -> Figure:
     """Plot mean paired differences from the control, with their intervals, over the noise strength.
@@ -51,10 +48,10 @@ def effect_curve(table: SweepTable, measure: str, epoch: str) -> Figure:
         The figure.
     """
     rows = [row for row in table.rows if _difference(row, measure, epoch) is not None]
-    name, title = _across(rows)
+    name, title = _horizontal_axis(rows)
     series = _series(rows, name)
     colours = arm_colours({row.arm: row.noise for row in table.rows})
-    data = [_trace(*one, index, name, measure, epoch, colours) for index, one in enumerate(series.items())]
+    data = [_trace(*labelled, index, name, measure, epoch, colours) for index, labelled in enumerate(series.items())]
     units = {row.noise.unit for row in rows}
     unit = units.pop() if len(units) == 1 else later("in the unit of each line")
     label, direction = say(MEASURES[measure].label), say(DIRECTIONS[MEASURES[measure].better])
@@ -78,12 +75,12 @@ def _difference(row: TableRow, measure: str, epoch: str) -> float | None:
     return found.difference if found is not None and found.seeds else None
 
 
-def _across(rows: Sequence[TableRow]) -> tuple[str, str]:
+def _horizontal_axis(rows: Sequence[TableRow]) -> tuple[str, str]:
     """Return the name and title of the horizontal axis: the strength, or the training setting that varies instead."""
     names = dict.fromkeys(name for row in rows for name in row.varied)
     varied = {name: {row.varied.get(name) for row in rows} for name in names}
     numbers = [
-        name for name, found in varied.items() if len(found) > 1 and all(isinstance(one, int | float) for one in found)
+        name for name, values in varied.items() if len(values) > 1 and all(isinstance(v, int | float) for v in values)
     ]
     if len({(row.noise.unit, row.noise.strength) for row in rows}) > 1 or not numbers:
         return "strength", later("strength of the noise")
@@ -101,15 +98,15 @@ def _scale(rows: Sequence[TableRow], name: str) -> dict[str, Any]:
     return {"rangemode": "tozero"}
 
 
-def _series(rows: Sequence[TableRow], name: str) -> Series:
+def _series(rows: Sequence[TableRow], name: str) -> dict[str, list[TableRow]]:
     """Group rows that differ only in `name`, sorted by it, under a label for their common settings."""
-    found: Series = {}
+    found: dict[str, list[TableRow]] = {}
     for row in rows:
-        found.setdefault(_in_common(row, name), []).append(row)
-    return {words: sorted(of_series, key=lambda row: _value(row, name)) for words, of_series in found.items()}
+        found.setdefault(_series_label(row, name), []).append(row)
+    return {label: sorted(series, key=lambda row: _value(row, name)) for label, series in found.items()}
 
 
-def _in_common(row: TableRow, name: str) -> str:
+def _series_label(row: TableRow, name: str) -> str:
     others = describe_training({key: value for key, value in row.varied.items() if key != name})
     is_noise_alone = row.arm == row.noise.name  # an arm with another method has its own line
     noise = arm_label(row.arm)
@@ -119,7 +116,7 @@ def _in_common(row: TableRow, name: str) -> str:
 
 
 def _trace(
-    words: str, rows: Sequence[TableRow], index: int, name: str, measure: str, epoch: str, colours: Mapping[str, str]
+    label: str, rows: Sequence[TableRow], index: int, name: str, measure: str, epoch: str, colours: Mapping[str, str]
 ) -> Trace:
     compared = [row.effects[measure][epoch] for row in rows]
     scale = _percent_scale(measure)
@@ -128,8 +125,8 @@ def _trace(
     return {
         "type": "scatter",
         "mode": "lines+markers",
-        "uid": f"effect/{words}",
-        "name": words,
+        "uid": f"effect/{label}",
+        "name": label,
         "x": [_value(row, name) for row in rows],
         "y": [scale * each.difference for each in compared],
         "error_y": {
@@ -167,7 +164,6 @@ def _summary(rows: Sequence[TableRow], measure: str, epoch: str) -> str:
             "There is no difference to show yet: the control and at least one other setting must first finish "
             "training with the same seed."
         )
-    assert epoch in EPOCHS
     numbers = say("; ").join(_setting_text(row, measure, epoch) for row in rows)
     return say(
         "{measure} {when}, mean difference from the control by setting, with t intervals adjusted for all settings "

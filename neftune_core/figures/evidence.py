@@ -11,9 +11,8 @@ from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import Outcomes
 from neftune_core.evaluation.paired_comparison import Comparison
 from neftune_core.evaluation.verdict import Verdict
-from neftune_core.figures.base import Figure, Trace, axis, figure, hover, interval_text
+from neftune_core.figures.base import Figure, Trace, axis, figure, hover, in_panel, interval_text, line_trace
 from neftune_core.figures.colours import arm_colours, token
-from neftune_core.figures.panels import suffix
 from neftune_core.language import later, say
 from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
@@ -41,11 +40,9 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
     data: list[Trace] = []
     parts = []
     for name, arm in found.arms.items():
-        if arm.status == "void":  # its difference is meaningless
-            continue
         for epoch, symbol in (("last", "circle"), ("best", "diamond-open")):
             comparison = arm.epochs[epoch]
-            if comparison.seeds:
+            if comparison.seeds and arm.status != "void":  # the difference of such an arm is meaningless
                 data += _differences(name, epoch, symbol, comparison, colours.get(name, token("control")))
                 label = say(", ").join([arm_label(name), say(EPOCH_WORDS[epoch])])
                 parts.append(f"{label}{say(': ')}{comparison.difference:+.2g}{interval_text(comparison.interval)}")
@@ -99,6 +96,7 @@ def epochs_beside(outcomes: Outcomes, control: str, arms: Arms) -> Figure:
     """
     colours = arm_colours(arms)
     runs = {control: outcomes.control, **outcomes.arms}
+    epochs = [say("best epoch"), say("last epoch")]
     data: list[Trace] = []
     parts = []
     known = [{seed for seed, one in seeds.items() if one.last} for seeds in runs.values()]
@@ -107,21 +105,11 @@ def epochs_beside(outcomes: Outcomes, control: str, arms: Arms) -> Figure:
         chosen = [one for seed, one in seeds.items() if seed in shared]
         values = [_mean([one.value("held_out_loss", epoch) for one in chosen]) for epoch in ("best", "last")]
         if np.isfinite(values).all():
-            data.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines+markers",
-                    "uid": f"{name}/epochs",
-                    "name": arm_label(name),
-                    "x": [say("best epoch"), say("last epoch")],
-                    "y": values,
-                    "line": {"color": colours.get(name, token("control")), "width": 2.4},
-                    "marker": {"size": 9},
-                    "hovertemplate": hover(arm_label(name), "%{y:.4g} (%{x})"),
-                }
-            )
-            words = later("{arm} best {best:.4g}, last {last:.4g}")
-            parts.append(say(words, arm=arm_label(name), best=values[0], last=values[1]))
+            label, colour = arm_label(name), colours.get(name, token("control"))
+            style: dict[str, Any] = {"mode": "lines+markers", "marker": {"size": 9}}
+            data.append(line_trace(f"{name}/epochs", label, epochs, values, colour, "%{y:.4g} (%{x})", **style))
+            best, last = values
+            parts.append(say("{arm} best {best:.4g}, last {last:.4g}", arm=label, best=best, last=last))
     layout = {
         "xaxis": axis("", type="category", range=[-0.3, 1.3], showgrid=False),
         "yaxis": axis(later("held-out loss"), later("nats per response token")),
@@ -196,25 +184,13 @@ def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figu
             amounts, losses = _curve(measured, kind, name)
             if not losses:
                 continue
-            data.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines+markers",
-                    "uid": f"{name}/{kind}",
-                    "name": arm_label(name),
-                    "legendgroup": name,
-                    "showlegend": panel == 1,
-                    "x": amounts,
-                    "y": losses,
-                    "xaxis": f"x{suffix(panel)}",
-                    "yaxis": f"y{suffix(panel)}",
-                    "line": {"color": colours[name], "width": 2.4},
-                    "hovertemplate": hover(arm_label(name), say("%{y:.3f} at %{x}")),
-                }
-            )
+            label, value = arm_label(name), say("%{y:.3f} at %{x}")
+            style: dict[str, Any] = {"mode": "lines+markers", "legendgroup": name, "showlegend": panel == 1}
+            style |= in_panel(panel)
+            data.append(line_trace(f"{name}/{kind}", label, amounts, losses, colours[name], value, **style))
             words = later("{arm} under {disturbance} {first:.3g} to {last:.3g}")
-            amount = say(DISTURBANCES[kind][0]).lower()
-            parts.append(say(words, arm=arm_label(name), disturbance=amount, first=losses[0], last=losses[-1]))
+            disturbance = say(DISTURBANCES[kind][0]).lower()
+            parts.append(say(words, arm=label, disturbance=disturbance, first=losses[0], last=losses[-1]))
     return figure("robustness", data, _two_panels(), _losses_text(parts), narrow=UNDER)
 
 

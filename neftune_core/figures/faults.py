@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from neftune_core.figures.base import Figure, Trace, axis, figure, hover
+from neftune_core.figures.base import Figure, Trace, axis, figure, line_trace
 from neftune_core.figures.colours import token
 from neftune_core.language import later, say
 from neftune_core.lessons.faults import RunMeasurements
@@ -22,12 +22,13 @@ def fault_curves(right: RunMeasurements | None, wrong: RunMeasurements | None) -
         The figure.
     """
     data = []
-    if right is not None and right.at:
-        data.append(_line(say("without the fault"), right.at, right.true, "control", "solid", width=5.0))
-    if wrong is not None and wrong.at:
-        data.append(_line(say("with the fault, true loss"), wrong.at, wrong.true, "warm-3", "solid"))
-        if wrong.said != wrong.true:
-            data.append(_line(say("with the fault, reported loss"), wrong.at, wrong.said, "warm-5", "dot"))
+    if right is not None and right.evaluated_at:
+        data.append(_line(say("without the fault"), right.evaluated_at, right.true, "control", "solid", width=5.0))
+    if wrong is not None and wrong.evaluated_at:
+        steps = wrong.evaluated_at
+        data.append(_line(say("with the fault, true loss"), steps, wrong.true, "warm-3", "solid"))
+        if wrong.reported != wrong.true:
+            data.append(_line(say("with the fault, reported loss"), steps, wrong.reported, "warm-5", "dot"))
     total = max((run.total for run in (right, wrong) if run), default=1)
     layout = {
         "height": 320,
@@ -44,14 +45,5 @@ def fault_curves(right: RunMeasurements | None, wrong: RunMeasurements | None) -
 
 
 def _line(name: str, x: list[int], y: list[float], colour: str, dash: str, *, width: float = 2.4) -> Trace:
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "uid": name,
-        "name": name,
-        "x": list(x),
-        "y": list(y),
-        "line": {"color": token(colour), "width": width, "dash": dash},
-        "marker": {"color": token(colour), "size": 5},
-        "hovertemplate": hover(name, "%{y:.3f}"),
-    }
+    style = {"mode": "lines+markers", "line": {"dash": dash}, "marker": {"color": token(colour), "size": 5}}
+    return line_trace(name, name, x, y, token(colour), "%{y:.3f}", width=width, **style)

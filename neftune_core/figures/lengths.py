@@ -1,16 +1,17 @@
-"""Distribution of the row lengths in a data set, in tokens."""
+"""Distribution of row lengths in a data set, in tokens."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 
-from neftune_core.figures.base import Figure, Trace, axis, figure
+from neftune_core.figures.base import Figure, Trace, axis, dotted_line, figure
 from neftune_core.figures.colours import token
 from neftune_core.language import later, plural, say
 
 BINS = 40
 NEAR = 0.7
+"""Share of the maximum length from which the longest row comes near it."""
 FEW_ROWS = 6
 
 
@@ -22,7 +23,7 @@ def length_histogram(
     Args:
         train: Lengths of the training rows.
         held_out: Lengths of the held-out rows.
-        maximum_length: Length at which rows are cut or skipped; marked if the longest row comes near it. None if
+        maximum_length: Length at which rows are cut or skipped, marked if the longest row comes near it; None if
             unlimited.
 
     Returns:
@@ -33,13 +34,14 @@ def length_histogram(
     parts = [(say("training rows"), train, "control"), (say("held-out rows"), held_out, "base")]
     data = [_bars(name, lengths, width, token(colour)) for name, lengths, colour in parts if lengths]
     few = sum(max(trace["y"]) for trace in data) <= FEW_ROWS  # Plotly would choose fractions as ticks
+    limit = dotted_line(x0=maximum_length, x1=maximum_length, y0=0, y1=1, yref="paper")
     layout = {
         "barmode": "stack",
         "height": 260,
         "xaxis": axis(later("length of prompt and response"), later("tokens"), rangemode="tozero", showgrid=False),
         "yaxis": axis(later("rows"), later("count"), rangemode="tozero", **({"dtick": 1} if few else {})),
         "showlegend": len(data) > 1,
-        "shapes": [_mark(maximum_length)] if maximum_length and longest >= NEAR * maximum_length else [],
+        "shapes": [limit] if maximum_length and longest >= NEAR * maximum_length else [],
     }
     return figure("lengths", data, layout, _summary(train, held_out, maximum_length))
 
@@ -51,7 +53,7 @@ def bin_width(longest: int) -> int:
 
 
 def _bars(name: str, lengths: Sequence[int], width: int, colour: str) -> Trace:
-    """Count the rows in each bin, from 0 to the longest row."""
+    """Return bars with the number of rows in each bin, from 0 to the longest row."""
     starts, counts = range(0, max(lengths) + 1, width), Counter(length // width for length in lengths)
     return {
         "type": "bar",
@@ -63,18 +65,6 @@ def _bars(name: str, lengths: Sequence[int], width: int, colour: str) -> Trace:
         "customdata": [[start, start + width - 1] for start in starts],
         "marker": {"color": colour, "line": {"width": 0}},
         "hovertemplate": say("%{customdata[0]} to %{customdata[1]} tokens: %{y} ") + name + "<extra></extra>",
-    }
-
-
-def _mark(maximum_length: int) -> dict[str, object]:
-    return {
-        "type": "line",
-        "x0": maximum_length,
-        "x1": maximum_length,
-        "y0": 0,
-        "y1": 1,
-        "yref": "paper",
-        "line": {"color": token("quiet"), "width": 1, "dash": "dot"},
     }
 
 

@@ -6,19 +6,22 @@ them, under the same names; noise.js lists the modules that define them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from neftune_core.figures.base import axis, merge_mappings
-from neftune_core.figures.norms import HEIGHT, MARGIN, NARROW, token_layout
 from neftune_core.language import later
 from neftune_core.noise.schedules import AdaptiveSchedule
 
 Payload = Mapping[str, Any]
 PlotlyLayout = dict[str, Any]
 
-INSIDE_HEIGHT = 440
+HEIGHT, INSIDE_HEIGHT = 380, 440
+MARGIN = {"l": 60, "r": 8, "t": 36, "b": 92}  # fixed: the page draws placeholder bars before Plotly is loaded
+NARROW: dict[str, Any] = {"xaxis": {"tickangle": -60, "tickfont": {"size": 11}}, "margin": {"l": 52, "r": 4}}
+"""Changes to `token_layout` on a narrow screen."""
 
 ILLUSTRATED_STEPS = 100
 """Number of steps of the fictitious run that illustrates the adaptive schedule."""
@@ -32,6 +35,47 @@ class View:
     layout: Callable[[Payload], PlotlyLayout]
 
 
+def token_layout(payload: Payload, title: str, unit: str = "", **vertical: Any) -> PlotlyLayout:
+    """Build a layout with the tokens along the horizontal axis.
+
+    Args:
+        payload: A preview.
+        title: Title of the vertical axis.
+        unit: Unit of the vertical axis; "" for none.
+        **vertical: Further Plotly properties of the vertical axis.
+
+    Returns:
+        A Plotly layout.
+    """
+    length = payload["length"]
+    every = max(1, math.ceil(length / 48))
+    return {
+        "barmode": "overlay",
+        "bargap": 0.2,
+        "height": HEIGHT,
+        "margin": MARGIN,
+        "xaxis": axis(
+            later("token"),
+            tickvals=list(range(0, length, every)),
+            ticktext=[_axis_label(word) for word in payload["tokens"][::every]],
+            tickangle=-45,
+            automargin=False,
+            showgrid=False,
+            zeroline=False,
+            range=[-0.6, length - 0.4],
+        ),
+        "yaxis": axis(title, unit, automargin=False, **vertical),
+        "hovermode": "x",
+    }
+
+
+def _axis_label(word: str) -> str:
+    """Return a token shortened for an axis label; blank tokens, line breaks and tabs become visible symbols."""
+    visible = word.strip(" ") or "␣"
+    visible = visible.replace("\n", "↵").replace("\t", "⇥").replace("<", "&lt;")
+    return visible if len(visible) <= 14 else visible[:13] + "…"
+
+
 def _angles(payload: Payload) -> PlotlyLayout:
     cosine = token_layout(payload, later("cosine to clean"), domain=[0.46, 1], range=[0, 1.02], zeroline=True)
     ratio = axis(later("SNR"), later("dB"), domain=[0, 0.36], automargin=False, zeroline=True)
@@ -40,7 +84,7 @@ def _angles(payload: Payload) -> PlotlyLayout:
 
 def _map(payload: Payload) -> PlotlyLayout:
     plain: dict[str, Any] = {"zeroline": False, "automargin": False, "showticklabels": False}
-    return _free(
+    return _numeric_layout(
         axis(later("first principal component"), **plain),
         axis(later("second principal component"), **plain, scaleanchor="x"),
         hovermode="closest",
@@ -80,7 +124,7 @@ def _next(payload: Payload) -> PlotlyLayout:
     }
 
 
-def _free(horizontal: PlotlyLayout, vertical: PlotlyLayout, **more: Any) -> PlotlyLayout:
+def _numeric_layout(horizontal: PlotlyLayout, vertical: PlotlyLayout, **more: Any) -> PlotlyLayout:
     """Return a layout with numeric axes instead of a horizontal axis of tokens."""
     given = {"height": HEIGHT, "margin": {**MARGIN, "b": 56}, "hovermode": "x"}
     return merge_mappings(given, {"xaxis": {**horizontal, "automargin": False}, "yaxis": vertical, **more})
@@ -94,7 +138,7 @@ NOISE_VIEWS = {
     "map": View(later("Map"), _map),
     "density": View(
         later("Density"),
-        lambda _: _free(
+        lambda _: _numeric_layout(
             axis(later("value of a coordinate"), zeroline=False),
             axis(later("density"), rangemode="tozero", automargin=False),
             barmode="overlay",
@@ -112,21 +156,21 @@ NOISE_VIEWS = {
     "next": View(later("Next word"), _next),
     "length": View(
         later("Length"),
-        lambda _: _free(
+        lambda _: _numeric_layout(
             axis(later("sequence length"), later("tokens"), type="log", tickvals=[1, 10, 100, 1000], zeroline=False),
             axis(later("std of a coordinate"), type="log", exponentformat="power", automargin=False),
         ),
     ),
     "schedule": View(
         later("Schedule"),
-        lambda _: _free(
+        lambda _: _numeric_layout(
             axis(later("share of the run"), later("%"), range=[0, 100], zeroline=False),
             axis(later("strength"), rangemode="tozero"),
         ),
     ),
     "loss": View(
         later("Loss"),
-        lambda _: _free(
+        lambda _: _numeric_layout(
             axis(later("strength"), zeroline=False),
             axis(later("response loss"), later("nats per token"), automargin=False),
         ),

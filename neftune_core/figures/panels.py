@@ -1,4 +1,4 @@
-"""Figures with panels side by side, or stacked on a narrow screen; `dynamics` draws three of them over the steps."""
+"""Figures with panels side by side, or stacked on a narrow screen."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neftune_core.figures.base import NOISY, Figure, Trace, axis, figure, heading, hover
+from neftune_core.figures.base import (
+    NOISY,
+    Figure,
+    Trace,
+    axis,
+    figure,
+    heading,
+    in_panel,
+    line_trace,
+    list_once,
+    suffix,
+)
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.figures.curves import Curve, downsample, mean_of_seeds
 from neftune_core.language import later, say
@@ -25,21 +36,25 @@ UNDER = ((0.74, 1.0), (0.39, 0.64), (0.0, 0.29))
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel of a figure: its heading `words`, and `title` and `unit` of its vertical axis.
+    """One panel of a figure.
 
-    `said` names its numbers in the summary and in the hover text. The curves of a `noisy` panel fluctuate from step to
-    step.
+    Attributes:
+        heading: Heading above the panel.
+        label: Name of its values in the summary and in the hover text.
+        title: Title of the vertical axis.
+        unit: Unit of the vertical axis.
+        noisy: Whether its curves fluctuate from step to step.
     """
 
-    words: str
-    said: str
+    heading: str
+    label: str
     title: str
     unit: str = ""
     noisy: bool = False
 
 
 def steps_of(events: Iterable[Event]) -> Iterator[Event]:
-    """Yield the step events that have numbers per arm."""
+    """Return the step events that have values per arm."""
     return (event for event in events if event["event"] == "step" and isinstance(event.get("arms"), Mapping))
 
 
@@ -50,7 +65,7 @@ class Points:
         self.found: dict[tuple[str, str], dict[Any, Curve]] = {}
 
     def add(self, panel: str, arm: str, event: Event, value: Any) -> None:
-        """Add one value at the step of an event; a value that is not a number is ignored.
+        """Add a value at the step of an event; anything but a number is ignored.
 
         Args:
             panel: Name of the panel.
@@ -64,7 +79,7 @@ class Points:
             values.append(float(value))
 
     def means(self, panels: Iterable[str]) -> Curves:
-        """Return the means over the seeds that all arms have and that reached the last step, downsampled if long."""
+        """Return the means over the seeds that all arms have and that reached the last step; downsample long curves."""
         curves: Curves = {panel: {} for panel in panels}
         for (panel, arm), by_seed in self.found.items():
             shared = set.intersection(*(set(seeds) for (own, _), seeds in self.found.items() if own == panel))
@@ -85,49 +100,35 @@ def panel_figure(name: str, curves: Curves, panels: Mapping[str, Panel], arms: M
         The figure.
     """
     colours = {**arm_colours(arms), SHARED: token("text")}
-    names = [arm for arm in (*arms, SHARED) if any(arm in panel for panel in curves.values())]
-    data = []
-    for arm in names:
-        own = [(index, number) for index, number in enumerate(panels, start=1) if arm in curves[number]]
-        data += [_trace(panels[number], index, number, arm, curves[number][arm], colours[arm]) for index, number in own]
+    drawn = [arm for arm in (*arms, SHARED) if any(arm in by_arm for by_arm in curves.values())]
+    data = [
+        _trace(panel, index, key, arm, curves[key][arm], colours[arm])
+        for arm in drawn
+        for index, (key, panel) in enumerate(panels.items(), start=1)
+        if arm in curves[key]
+    ]
+    list_once(data)
     for trace in data:
-        first = next(other for other in data if other["legendgroup"] == trace["legendgroup"])
-        trace["showlegend"] = trace is first and trace["legendgroup"] != SHARED
-    titles = [(panel.words, panel.title, panel.unit) for panel in panels.values()]
+        trace["showlegend"] &= trace["legendgroup"] != SHARED
+    titles = [(panel.heading, panel.title, panel.unit) for panel in panels.values()]
     layout = side_by_side((later("step"), later("optimizer steps")), titles, WIDE) | {
         "height": 340,
         "margin": {"t": 72},
     }
     for index in range(1, len(panels) + 1):
-        layout[f"xaxis{suffix(index)}"] |= {"rangemode": "tozero", **({"matches": "x"} if index > 1 else {})}
+        layout[f"xaxis{suffix(index)}"] |= {"rangemode": "tozero"} | ({"matches": "x"} if index > 1 else {})
         layout[f"yaxis{suffix(index)}"] |= {"rangemode": "tozero"}
-    return figure(name, data, layout, _last_numbers(curves, panels, arms), narrow=stacked(UNDER, 1.05), log=False)
+    return figure(name, data, layout, _summary(curves, panels, arms), narrow=stacked(UNDER, 1.05), log=False)
 
 
-def _trace(panel: Panel, index: int, number: str, arm: str, curve: Curve, colour: str) -> Trace:
-    label = arm_label(arm) or say(panel.said)
-    return {
-        **(NOISY if panel.noisy else {}),
-        "type": "scatter",
-        "mode": "lines",
-        "uid": f"{arm}/{number}" if arm else number,
-        "name": label,
-        "legendgroup": arm,
-        "x": curve[0],
-        "y": curve[1],
-        "xaxis": f"x{suffix(index)}",
-        "yaxis": f"y{suffix(index)}",
-        "line": {"color": colour, "width": 1.6},
-        "hovertemplate": hover(label, f"%{{y:.3g}}{_unit_text(panel)}"),
-    }
+def _trace(panel: Panel, index: int, key: str, arm: str, curve: Curve, colour: str) -> Trace:
+    uid, label = f"{arm}/{key}" if arm else key, arm_label(arm) or say(panel.label)
+    value = f"%{{y:.3g}}{_unit_text(panel)}"
+    more = in_panel(index) | (NOISY if panel.noisy else {})
+    return line_trace(uid, label, *curve, colour, value, width=1.6, legendgroup=arm, **more)
 
 
 Ranges = Sequence[tuple[float, float]]
-
-
-def suffix(index: int) -> str:
-    """Return the suffix of the axes of a panel, counted from 1: `x` and `y`, then `x2` and `y2`."""
-    return str(index) if index > 1 else ""
 
 
 def side_by_side(x: tuple[str, str], panels: Sequence[tuple[str, str, str]], ranges: Ranges) -> dict[str, Any]:
@@ -142,11 +143,11 @@ def side_by_side(x: tuple[str, str], panels: Sequence[tuple[str, str, str]], ran
         A Plotly layout without height and margin.
     """
     layout: dict[str, Any] = {"hovermode": "x unified", "legend": {"y": 1.14}, "annotations": []}
-    for index, ((words, *title), domain) in enumerate(zip(panels, ranges, strict=True), start=1):
-        x_name, y_name = f"x{suffix(index)}", f"y{suffix(index)}"
-        layout[x_name.replace("x", "xaxis")] = axis(*x, domain=list(domain), anchor=y_name, showgrid=False)
-        layout[y_name.replace("y", "yaxis")] = axis(*title, anchor=x_name)
-        layout["annotations"].append(heading(say(words), f"{x_name} domain", f"{y_name} domain", size=12))
+    for index, ((words, title, unit), domain) in enumerate(zip(panels, ranges, strict=True), start=1):
+        number = suffix(index)
+        layout[f"xaxis{number}"] = axis(*x, domain=list(domain), anchor=f"y{number}", showgrid=False)
+        layout[f"yaxis{number}"] = axis(title, unit, anchor=f"x{number}")
+        layout["annotations"].append(heading(say(words), f"x{number} domain", f"y{number} domain", size=12))
     return layout
 
 
@@ -168,14 +169,14 @@ def stacked(ranges: Ranges, legend: float) -> dict[str, Any]:
     return changes
 
 
-def _last_numbers(curves: Curves, panels: Mapping[str, Panel], arms: Iterable[str]) -> str:
+def _summary(curves: Curves, panels: Mapping[str, Panel], arms: Iterable[str]) -> str:
     """Describe the last values of every arm and of shared curves."""
     parts = []
     for arm in (*arms, SHARED):
         numbers = [
-            f"{say(panel.said)} {curves[number][arm][1][-1]:.3g}{_unit_text(panel)}"
-            for number, panel in panels.items()
-            if arm in curves[number]
+            f"{say(panel.label)} {curves[key][arm][1][-1]:.3g}{_unit_text(panel)}"
+            for key, panel in panels.items()
+            if arm in curves[key]
         ]
         if numbers:
             parts.append(f"{arm_label(arm)}{say(': ')}{say(', ').join(numbers)}" if arm else say(", ").join(numbers))

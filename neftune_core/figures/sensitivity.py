@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from neftune_core.figures.base import Figure, Trace, axis, figure
+from neftune_core.figures.base import Figure, Trace, axis, figure, line_trace
 from neftune_core.figures.colours import SINGLE_NOISE, token
-from neftune_core.figures.norms import HEIGHT, MARGIN, NARROW
+from neftune_core.figures.noise_views import HEIGHT, MARGIN, NARROW
 from neftune_core.language import later, say
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def loss_by_strength(found: Sensitivity, sample: str) -> Figure:
     ]
     for trace in rows[:-1]:  # one entry in the legend for all rows
         trace["showlegend"] = False
-    level = _line(say("without noise"), [strengths[0], strengths[-1]], [means[0]] * 2, token("control"), dash="dash")
+    dashed = {"mode": "lines", "line": {"dash": "dash"}}
+    level = _line(say("without noise"), [strengths[0], strengths[-1]], [means[0]] * 2, token("control"), **dashed)
     mean = _line(say("mean"), strengths, means[1:], SINGLE_NOISE)
     drawn = [*rows, level, mean] if found.losses else []
     ticks = {"tickvals": strengths, "ticktext": [f"{one:g}" for one in strengths], "zeroline": False}
@@ -55,24 +56,15 @@ def loss_by_strength(found: Sensitivity, sample: str) -> Figure:
 
 def _row(number: int, strengths: list[float], losses: list[float]) -> Trace:
     """Return the faint line of one row."""
-    drawn = _line(say("row {number}", number=number), strengths, losses, token("base"))
-    line = {**drawn["line"], "width": 1}
-    faint = {"mode": "lines", "opacity": 0.4, "line": line, "hoverinfo": "skip", "hovertemplate": None}
-    return drawn | faint | {"name": say("individual rows")}
+    faint = {"mode": "lines", "opacity": 0.4, "line": {"width": 1}, "hoverinfo": "skip", "hovertemplate": None}
+    name = say("individual rows")
+    return _line(say("row {number}", number=number), strengths, losses, token("base"), name=name, **faint)
 
 
-def _line(name: str, x: Sequence[float], y: Sequence[float], colour: str, *, dash: str = "") -> Trace:
-    return {
-        "type": "scatter",
-        "mode": "lines" if dash else "lines+markers",
-        "uid": name,
-        "name": name,
-        "x": list(x),
-        "y": [round(value, 5) for value in y],
-        "opacity": 1.0,
-        "line": {"color": colour, "width": 2.4, **({"dash": dash} if dash else {})},
-        "hovertemplate": "%{y:.3f}<extra>" + name + "</extra>",
-    }
+def _line(label: str, x: Sequence[float], y: Sequence[float], colour: str, **more: Any) -> Trace:
+    hovertemplate = f"%{{y:.3f}}<extra>{label}</extra>"
+    style: dict[str, Any] = {"mode": "lines+markers", "opacity": 1.0, "hovertemplate": hovertemplate, **more}
+    return line_trace(label, label, x, [round(value, 5) for value in y], colour, "", **style)
 
 
 def _summary(found: Sensitivity, sample: str) -> str:

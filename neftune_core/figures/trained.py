@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from neftune_core.figures.base import Figure, Trace, figure, hover
+from neftune_core.figures.base import Figure, Trace, figure, in_panel, line_trace
 from neftune_core.figures.colours import arm_colours, token
-from neftune_core.figures.panels import side_by_side, stacked, suffix
+from neftune_core.figures.panels import side_by_side, stacked
 from neftune_core.language import later, plural, say
 from neftune_core.noise.names import arm_label
 from neftune_core.noise.settings import NoiseSettings
@@ -46,8 +46,8 @@ def robustness_figure(found: Robustness, arms: Mapping[str, NoiseSettings]) -> F
     )
     layout = side_by_side((later("strength of the noise at test time"), later("of the signal")), titles, WIDE) | SIZE
     layout["yaxis2"] |= {"range": [-0.03, 1.03], "tickformat": ".0%"}
-    for mark in ("", "2"):
-        layout[f"xaxis{mark}"] |= {"tickformat": ".0%"}
+    for number in ("", "2"):
+        layout[f"xaxis{number}"] |= {"tickformat": ".0%"}
     return figure("robustness", data, layout, _robustness_words(found), narrow=stacked(UNDER, 1.06))
 
 
@@ -82,7 +82,7 @@ def _robustness_words(found: Robustness) -> str:
 def weights_figure(
     found: Mapping[str, Mapping[str, Update]], layers: Sequence[str], arms: Mapping[str, NoiseSettings]
 ) -> Figure:
-    """Plot the norm of each layer's adapter update, and its angle to that of the control.
+    """Plot the norm of each layer's adapter update, and its angle to the control's update.
 
     Args:
         found: Updates by arm and layer.
@@ -95,19 +95,18 @@ def weights_figure(
     colours = arm_colours(arms)
     data: list[Trace] = []
     for name, own in found.items():
-        norms = [own[layer].norm if layer in own else None for layer in layers]
-        data.append(_line(name, 1, layers, norms, colours[name]))
-        angles = [own[layer].angle if layer in own else None for layer in layers]
-        if any(angle is not None for angle in angles):
-            data.append(_line(name, 2, layers, angles, colours[name]))
-    sizes, angles_words = (
+        for panel, part in enumerate(("norm", "angle"), start=1):
+            values = [getattr(own.get(layer), part, None) for layer in layers]
+            if panel == 1 or any(value is not None for value in values):
+                data.append(_line(name, panel, layers, values, colours[name]))
+    titles = (
         (later("Size of the update"), later("Frobenius norm"), ""),
         (later("Angle to the control"), later("degrees"), ""),
     )
-    layout = side_by_side((later("layer"), ""), (sizes, angles_words), WIDE) | SIZE
-    for mark in ("", "2"):
-        layout[f"xaxis{mark}"] |= {"type": "category"}
-        layout[f"yaxis{mark}"] |= {"rangemode": "tozero"}
+    layout = side_by_side((later("layer"), ""), titles, WIDE) | SIZE
+    for number in ("", "2"):
+        layout[f"xaxis{number}"] |= {"type": "category"}
+        layout[f"yaxis{number}"] |= {"rangemode": "tozero"}
     return figure("weights", data, layout, _weights_words(found), narrow=stacked(UNDER, 1.06))
 
 
@@ -137,32 +136,22 @@ def _weights_words(found: Mapping[str, Mapping[str, Update]]) -> str:
     return " ".join(parts)
 
 
-def _trace(name: str, panel: int) -> Trace:
-    return {"type": "scatter", "legendgroup": name, "xaxis": f"x{suffix(panel)}", "yaxis": f"y{suffix(panel)}"}
-
-
 def _line(name: str, panel: int, x: Sequence[Any], y: Sequence[float | None], colour: str) -> Trace:
-    return {
-        **_trace(name, panel),
-        "mode": "lines+markers",
-        "uid": f"{name}/{panel}",
-        "name": arm_label(name),
-        "showlegend": panel == 1,
-        "x": list(x),
-        "y": [None if value is None else round(value, 5) for value in y],
-        "line": {"color": colour, "width": 2},
-        "marker": {"color": colour, "size": 6},
-        "hovertemplate": hover(arm_label(name), "%{y:.3g}"),
-    }
+    rounded = [None if value is None else round(value, 5) for value in y]
+    style = {"mode": "lines+markers", "showlegend": panel == 1, "marker": {"color": colour, "size": 6}}
+    more = style | in_panel(panel) | {"legendgroup": name}
+    return line_trace(f"{name}/{panel}", arm_label(name), x, rounded, colour, "%{y:.3g}", width=2, **more)
 
 
 def _band(name: str, panel: int, x: Sequence[float], values: Sequence[Interval], colour: str) -> Trace:
     """Return the interval around a line as a closed shape."""
     ends = [*(one.high for one in values), *(one.low for one in reversed(values))]
     return {
-        **_trace(name, panel),
+        **in_panel(panel),
+        "type": "scatter",
         "mode": "lines",
         "uid": f"{name}/{panel}/interval",
+        "legendgroup": name,
         "name": say("{arm}, 95% interval", arm=arm_label(name)),
         "showlegend": False,
         "x": [*x, *reversed(x)],

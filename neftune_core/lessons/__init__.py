@@ -2,7 +2,7 @@
 
 files           lesson files: Markdown with a preset and tasks, each with a condition on the page's state
 facts           numbers for the conditions of tasks, such as results of a finished study
-faults          five faults of a common NEFTune script, each with the damage measured by a pair of runs
+faults          five faults of a common NEFTune script, and the damage measured by two runs
 snippet         the script, run on a copy of a model
 
 assets/docs/contributing.md describes how to add a lesson.

@@ -1,56 +1,25 @@
-"""Facts for the conditions of lesson tasks: the page state from the browser, and results of studies, computed here."""
+"""Facts for the conditions of lesson tasks. This module computes those about studies, and the browser all others."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from neftune_core.errors import RecordError
+from neftune_core.home import assets
 from neftune_core.studies.records.record import Record
 
-IN_BROWSER = {
-    "noise.strength": "strength shown by the slider",
-    "noise.unit": "unit of the strength",
-    "noise.kind": "kind of noise",
-    "noise.view": "view of the Noise tab",
-    "noise.length_rule": "length in the divisor of alpha",
-    "noise.length": "number of tokens in the sentence",
-    "noise.share": "norm of the noise divided by that of the signal, both as root mean squares over the sentence",
-    "noise.angle": "angle in degrees between the noisy and the clean token, median over tokens",
-    "noise.flips": "number of tokens with a different nearest word after the noise is added",
-    "noise.depth": "disturbance after the last layer divided by the clean vector, mean over tokens and draws",
-    "noise.kept": "share of draws in which the most likely token after the selected one is the same as without noise",
-    "noise.kinds_seen": "number of kinds of noise chosen since the lesson was opened",
-    "noise.lengths_seen": "number of different sentence lengths since the lesson was opened",
-    "noise.longest_seen": "number of tokens of the longest sentence since the lesson was opened",
-    "train.epochs": "number of epochs in the settings",
-    "train.seeds": "number of seeds in the settings",
-    "answers.read": "number of prompts for which the recorded answers were opened",
-    "recorded.step": "step of the recorded study selected with the slider",
-    "study.waiting": "1 once one of the visitor's studies has waited in the queue",
-    "sweep.recorded": "1 once a recorded sweep has been opened on the Sweep tab",
-}
-OF_STUDIES = {
-    "study.finished": "1 once the study is finished",
-    "study.noise_arms": "number of noise arms",
-    "study.seeds": "number of seeds",
-    "study.epochs": "number of epochs",
-    "study.strongest": "highest alpha of the noise arms",
-    "study.weakest": "lowest alpha of the noise arms",
-    "study.control_rise": "last held-out loss of the control divided by its lowest",
-    "study.worst": "last held-out loss of the worst noise arm minus that of the control, in nats",
-    "study.best": "last held-out loss of the control minus that of the best noise arm, in nats",
-}
-OF_FAULTS = {
-    "faults.right": "number of faults for which the script was run without the fault",
-    "faults.wrong": "number of faults for which the script was run with the fault",
-    "faults.pairs": "number of faults for which the script was run with and without the fault",
-}
-KNOWN = {**IN_BROWSER, **OF_STUDIES, **OF_FAULTS}
+KNOWN = frozenset(
+    f"{group}.{name}"
+    for group, names in tomllib.loads((assets() / "lessons" / "facts.toml").read_text(encoding="utf-8")).items()
+    for name in names
+)
+"""Names of all facts."""
 
 
 def study_facts(record: Record) -> dict[str, float]:
-    """Return the facts in `OF_STUDIES` that can be computed from a record.
+    """Return the facts about a study that can be computed from its record.
 
     Losses are in nats per response token, averaged over the seeds, with noise off.
     """

@@ -10,7 +10,7 @@
     [[task]] `text`, the task, and `when`, the condition on the page's state that completes it
 
 A condition is one or more comparisons joined by `and`, as in `noise.strength >= 40 and noise.flips >= 1`, or several of
-these joined by `or`. The names are listed in `facts.KNOWN`.
+these joined by `or`. `assets/lessons/facts.toml` lists the names.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neftune_core import language
 from neftune_core.home import assets
+from neftune_core.language import current
 from neftune_core.lessons.facts import KNOWN
 
 TABS = ("Learn", "Noise", "Data", "Train", "Compare", "Sweep", "Runs")
@@ -32,7 +32,7 @@ _COMPARISON = re.compile(r"([a-z_.]+) (>=|<=|=|!=) ([\w.+-]+)")
 
 @dataclass(frozen=True)
 class LessonTask:
-    """One task of a lesson, and the condition on the page's state that completes it; see `comparisons`."""
+    """A task of a lesson, and the condition on the page's state that completes it; see `comparisons`."""
 
     text: str
     when: str
@@ -40,7 +40,7 @@ class LessonTask:
 
 @dataclass(frozen=True)
 class Lesson:
-    """One lesson; `number` is its position from 1, which identifies it in links. The module lists the other fields."""
+    """A lesson. `number` counts from 1 and identifies it in links; the module docstring describes the other fields."""
 
     number: int
     title: str
@@ -90,18 +90,25 @@ def read_lesson(path: Path, number: int) -> Lesson:
 
 def lessons() -> tuple[Lesson, ...]:
     """Return all lessons, ordered by the numbers in their file names, in the current language if translated."""
-    return _lessons(language.current())
+    return _lessons(current())
 
 
 @functools.cache
 def _lessons(code: str) -> tuple[Lesson, ...]:
     paths = sorted((assets() / "lessons").glob("[0-9]*.md"), key=lambda path: int(path.name.partition("-")[0]))
-    with language.in_language(code):
-        return tuple(read_lesson(lesson_file(path.name), number) for number, path in enumerate(paths, start=1))
+    return tuple(read_lesson(lesson_file(path.name, code), number) for number, path in enumerate(paths, start=1))
 
 
-def lesson_file(name: str) -> Path:
-    """Return a lesson file in the current language (`assets/lessons/zh/`), or the English one if untranslated."""
+def lesson_file(name: str, code: str) -> Path:
+    """Return a lesson file in a language, such as `assets/lessons/zh/intro.md`, or the English one if untranslated.
+
+    Args:
+        name: Name of the file.
+        code: The language, `en` or `zh`.
+
+    Returns:
+        The path.
+    """
     folder = assets() / "lessons"
-    translated = folder / language.current() / name
+    translated = folder / code / name
     return translated if translated.is_file() else folder / name

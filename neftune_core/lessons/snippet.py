@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from neftune_core.data.formats.starters import held_out_file, starter_file
 from neftune_core.errors import Cancelled
@@ -25,6 +25,7 @@ from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.attach import noisy_embeddings
 from neftune_core.randomness import Purpose, stream
 
+STARTER = "world-format"
 PROMPT = "### Question:\n{question}\n### Answer:\n"
 NOT_A_LABEL = -100
 EVALUATIONS = 6
@@ -33,14 +34,14 @@ HELD_OUT_ROWS = 48
 
 @dataclass(frozen=True)
 class _EncodedRow:
-    """One row as the script encodes it: the token ids of prompt and response, and the number of prompt tokens."""
+    """One row as the script encodes it: token ids of prompt and response, and the number of prompt tokens."""
 
     ids: list[int]
     prompt: int
 
 
 class _HidingWrapper(nn.Module):
-    """The wrapper in the fifth fault. It holds the model in a list, where `nn.Module` does not find it.
+    """The wrapper of the fifth fault. It stores the model in a list, where `nn.Module` does not find it.
 
     The wrapper's `train`, `eval`, `parameters` and `state_dict` methods therefore never reach the model.
     """
@@ -73,14 +74,14 @@ def run_script(
         Cancelled: If `should_stop` returned true.
     """
     model = _trainable_copy(loaded)
-    train = [row for name in script.rows for row in _read_rows(loaded, starter_file(name), 10_000)]
-    held_out = _read_rows(loaded, held_out_file(script.held_out), HELD_OUT_ROWS)
+    train = _read_rows(loaded, starter_file(STARTER))
+    held_out = _read_rows(loaded, held_out_file(STARTER), HELD_OUT_ROWS)
     trainer = _HidingWrapper(model) if script.model_hidden else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=script.learning_rate, weight_decay=0.0)
     found = RunMeasurements(script.steps)
     due = {max(1, round(script.steps * part / EVALUATIONS)) for part in range(1, EVALUATIONS + 1)}
     with noisy_embeddings(model, script.noise, seed):
-        for step, indices in enumerate(_order(len(train), script, seed), start=1):
+        for step, indices in enumerate(_batches_of_rows(len(train), script, seed), start=1):
             if should_stop():
                 raise Cancelled("Stopped on request.")
             for group in optimizer.param_groups:
@@ -90,13 +91,13 @@ def run_script(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             found.steps.append(step)
-            found.reported.append(loss)
+            found.training_losses.append(loss)
             if step in due:
                 _evaluate(trainer, model, held_out, script, loaded, found)
             yield found
-    kept = trainer.state_dict()
-    found.exact_saved = _exact_of(kept, held_out, loaded)
-    found.saved = len(kept)
+    saved = trainer.state_dict()
+    found.exact_saved = _exact_when_restored(saved, held_out, loaded)
+    found.saved = len(saved)
     yield found
 
 
@@ -105,11 +106,8 @@ def _trainable_copy(loaded: LoadedModel) -> nn.Module:
     return copy.deepcopy(loaded.model).float().requires_grad_(True).eval()
 
 
-def _read_rows(loaded: LoadedModel, file: Any, most: int) -> list[_EncodedRow]:
-    """Read rows with `instruction` and `output`, in the prompt format of the script.
-
-    The rows are limited to the first `most`. The rows are limited to the first `most`.
-    """
+def _read_rows(loaded: LoadedModel, file: Any, most: int | None = None) -> list[_EncodedRow]:
+    """Read the first `most` rows with `instruction` and `output`, in the prompt format of the script."""
     lines = file.read_text(encoding="utf-8").splitlines()[:most]
     return [_row(json.loads(line), loaded.tokenizer) for line in lines]
 
@@ -124,7 +122,7 @@ def _tokens(text: str, tokenizer: Any) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _order(rows: int, script: ScriptVariant, seed: int) -> Iterator[list[int]]:
+def _batches_of_rows(rows: int, script: ScriptVariant, seed: int) -> Iterator[list[int]]:
     """Yield the row indices of each step, epoch after epoch."""
     done = epoch = 0
     while True:
@@ -139,29 +137,35 @@ def _order(rows: int, script: ScriptVariant, seed: int) -> Iterator[list[int]]:
 
 def _collate_rows(rows: Sequence[_EncodedRow], loaded: LoadedModel) -> tuple[Tensor, Tensor, Tensor]:
     """Return ids, attention mask and labels (response only), right-padded, each int64 `[batch, length]`."""
-    length = max(len(row.ids) for row in rows)
-    ids = np.full((len(rows), length), loaded.tokenizer.pad_token_id or 0, dtype=np.int64)
-    mask, labels = np.zeros_like(ids), np.full_like(ids, NOT_A_LABEL)
-    for index, row in enumerate(rows):
-        ids[index, : len(row.ids)] = row.ids
-        mask[index, : len(row.ids)] = 1
-        labels[index, row.prompt : len(row.ids)] = row.ids[row.prompt :]
-    return tuple(torch.from_numpy(table).to(loaded.device) for table in (ids, mask, labels))  # type: ignore[return-value]
+
+    def padded(table: list[list[int]], padding: int) -> Tensor:
+        return pad_sequence([torch.tensor(row) for row in table], True, padding).to(loaded.device)
+
+    return (
+        padded([row.ids for row in rows], loaded.tokenizer.pad_token_id or 0),
+        padded([[1] * len(row.ids) for row in rows], 0),
+        padded([[NOT_A_LABEL] * row.prompt + row.ids[row.prompt :] for row in rows], NOT_A_LABEL),
+    )
 
 
 def _step(trainer: nn.Module, rows: Sequence[_EncodedRow], script: ScriptVariant, loaded: LoadedModel) -> float:
     """Compute the gradients of one step and return the loss that the script reports."""
-    ids, mask, labels = _collate_rows(rows, loaded)
-    losses, _ = _measure(trainer, ids, mask, labels, ids if script.loss_on_everything else labels)
+    losses, _ = _measure(trainer, rows, loaded, everything=script.loss_on_everything)
     loss = losses.mean()
     loss.backward()
     return float(loss.detach())
 
 
-def _measure(model: nn.Module, ids: Tensor, mask: Tensor, labels: Tensor, scored: Tensor) -> tuple[Tensor, float]:
-    """Return the loss of every `scored` token, and the share of rows in which each label is the most probable token."""
+def _measure(
+    model: nn.Module, rows: Sequence[_EncodedRow], loaded: LoadedModel, *, everything: bool = False
+) -> tuple[Tensor, float]:
+    """Return the loss of every response token, and the share of rows in which each of them is the most probable token.
+
+    With `everything`, the loss includes the prompt and the padding.
+    """
+    ids, mask, labels = _collate_rows(rows, loaded)
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
-    targets, wanted = scored[:, 1:], labels[:, 1:]
+    targets, wanted = (ids if everything else labels)[:, 1:], labels[:, 1:]
     chosen = targets != NOT_A_LABEL
     exact = ((logits.argmax(-1) == wanted) | (wanted == NOT_A_LABEL)).all(1)
     return F.cross_entropy(logits[chosen].float(), targets[chosen], reduction="none"), float(exact.float().mean())
@@ -179,21 +183,15 @@ def _evaluate(
     """Measure the held-out rows both as the script does and correctly."""
     if not script.noise_while_evaluating:
         trainer.eval()
-    asked = [_without_newline(row) for row in rows] if script.newline_lost else rows
-    ids, mask, labels = _collate_rows(asked, loaded)
-    said, found.exact_said = _measure(trainer, ids, mask, labels, ids if script.loss_on_everything else labels)
+    given = [_without_newline(row) for row in rows] if script.newline_lost else rows
+    reported, found.exact_reported = _measure(trainer, given, loaded, everything=script.loss_on_everything)
     training = model.training
     model.eval()
-    true, found.exact_true = _true(model, rows, loaded)
+    true, found.exact_true = _measure(model, rows, loaded)
     model.train(training)
-    found.at.append(found.steps[-1])
-    found.said.append(float(said.mean()))
+    found.evaluated_at.append(found.steps[-1])
+    found.reported.append(float(reported.mean()))
     found.true.append(float(true.mean()))
-
-
-def _true(model: nn.Module, rows: Sequence[_EncodedRow], loaded: LoadedModel) -> tuple[Tensor, float]:
-    ids, mask, labels = _collate_rows(rows, loaded)
-    return _measure(model, ids, mask, labels, labels)
 
 
 def _without_newline(row: _EncodedRow) -> _EncodedRow:
@@ -202,8 +200,8 @@ def _without_newline(row: _EncodedRow) -> _EncodedRow:
 
 
 @torch.no_grad()
-def _exact_of(kept: dict[str, Tensor], rows: Sequence[_EncodedRow], loaded: LoadedModel) -> float:
-    """Return the share of exact answers of a model restored from the saved tensors; other weights stay untrained."""
+def _exact_when_restored(saved: dict[str, Tensor], rows: Sequence[_EncodedRow], loaded: LoadedModel) -> float:
+    """Return the share of exact answers of a model restored from the saved tensors; missing weights are untrained."""
     model = _trainable_copy(loaded)
-    model.load_state_dict(kept, strict=False)
-    return _true(model, rows, loaded)[1]
+    model.load_state_dict(saved, strict=False)
+    return _measure(model, rows, loaded)[1]

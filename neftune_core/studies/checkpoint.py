@@ -52,7 +52,7 @@ def save(run: Lockstep, folder: Path) -> None:
         save_file(_tensors(run), aside / "tensors.safetensors")
         adaptive = {str(slot): vars(schedule) for slot, schedule in run.noise.adaptive.items()}
         state = {"seed": run.study.seed, "step": run.done, "steps": run.total, "alive": run.alive, "adaptive": adaptive}
-        state["scale"] = [run.scale.value, run.scale.whole_steps]
+        state["scale"] = [run.scale.value, run.scale.steps_without_overflow]
         (aside / "state.json").write_text(json.dumps(state), encoding="utf-8")
         flush(aside)
         if (folder / LOG).exists():
@@ -120,7 +120,7 @@ def restore(run: Lockstep, folder: Path) -> None:
             }
     run.plan(run.total or int(state["steps"]))  # a time budget was converted to steps by the original run
     run.done, run.alive = int(state["step"]), list(state["alive"])
-    run.scale.value, run.scale.whole_steps = state["scale"]
+    run.scale.value, run.scale.steps_without_overflow = state["scale"]
     for slot, schedule in run.noise.adaptive.items():
         schedule.first, schedule.smoothed = (state["adaptive"][str(slot)][name] for name in ("first", "smoothed"))
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from invented import invented_sentence
 from page_steps import open_tab
+from token_effects import TokenEffects
 
-from neftune_core.figures.norms import TokenEffects
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.preview import Sentence
 from neftune_core.ui.server.previews import FIRST_SENTENCE

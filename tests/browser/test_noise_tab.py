@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from noise_page import CURRENT, FIGURE, HEIGHTS, MOVE, RESULT, WITH, choose_view, open_noise, same, says
 from page_steps import calls_from
+from token_effects import token_effects
 
 from neftune_core.figures.noise_views import NOISE_VIEWS
-from neftune_core.figures.norms import token_effects
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.ui.tabs.noise_tab import FIRST_STRENGTH

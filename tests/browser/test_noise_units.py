@@ -21,8 +21,8 @@ from noise_page import (
     sentence,
 )
 from served_lab import visiting
+from token_effects import token_effects
 
-from neftune_core.figures.norms import token_effects
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.ui.tabs.noise_tab import FIRST_STRENGTH
 

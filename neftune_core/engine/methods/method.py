@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from neftune_core.engine.loss import Labels, MicroBatch, Sums
     from neftune_core.noise.batch import ArmNoise
 
+Values = Mapping[int, float]
+"""Values of a method by slot."""
+
 
 class StepPasses(Protocol):
     """The part of `passes.Passes` that methods with their own passes may use."""
@@ -29,14 +32,6 @@ class StepPasses(Protocol):
 
     def running(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise]) -> AbstractContextManager[nn.Module]:
         """Yield the tree in training mode with these arms active; see `Passes.running`."""
-
-
-class OwnPasses(Protocol):
-    """A function that replaces the training pass of the arms with a method; see `Method.passes`."""
-
-    def __call__(
-        self, passes: StepPasses, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise], values: Mapping[int, float], /
-    ) -> dict[int, Sums]: ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,7 @@ class Method:
         pass_count: Number of passes in `passes`; the activations of all of them are in memory at once.
         token_weights: `token_weights(value, micro_batch)` returns the tokens to train on, with weights `[targets]`.
         passes: `passes(passes, micro_batch, arms, values)` replaces the training pass. It accumulates gradients and
-            returns the losses by slot. `arms` and `values` hold the noise and the value by slot.
+            returns the losses by slot. `arms` and `values` are the noise and the value by slot.
         perturbation: `perturbation(value, weight, key)` returns the perturbation of a linear weight, `[out, in]`
             float32, for the passes of one step. `key` is `(study seed, step, number of the weight)`.
         start: `start(value, tensor, key)` returns the change of a trained tensor before the first step. `key` is
@@ -82,7 +77,7 @@ class Method:
     scheduled: bool = False
     pass_count: int = 1
     token_weights: Callable[[float, MicroBatch], Labels] | None = None
-    passes: OwnPasses | None = None
+    passes: Callable[[StepPasses, MicroBatch, Mapping[int, ArmNoise], Values], dict[int, Sums]] | None = None
     perturbation: Callable[[float, Tensor, tuple[int, ...]], Tensor] | None = None
     start: Callable[[float, Tensor, tuple[int, ...]], Tensor] | None = None
 

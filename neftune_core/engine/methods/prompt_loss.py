@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from neftune_core.engine.loss import Labels, MicroBatch
 
 
-def _weigh_prompt(weight: float, micro_batch: MicroBatch) -> Labels:
-    """Weigh the loss of each response token by 1 and that of each prompt token by `weight`, for a weighted mean.
+def _prompt_weights(weight: float, micro_batch: MicroBatch) -> Labels:
+    """Return the targets with their weights: 1 for response tokens and `weight` for prompt tokens, in a weighted mean.
 
     Prompt tokens are all untrained tokens except special tokens, padding and the first token of a row. The engine
     divides by the number of response tokens in the step, and the returned weights compensate for that.
@@ -48,5 +48,5 @@ METHOD = Method(
     formula="(loss of the response + weight * loss of the prompt) / (response tokens + weight * prompt tokens)",
     paper="arXiv 2405.14394",
     causal_only=True,
-    token_weights=_weigh_prompt,
+    token_weights=_prompt_weights,
 )

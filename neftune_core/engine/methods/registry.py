@@ -27,11 +27,9 @@ if TYPE_CHECKING:
 
 def find_methods() -> dict[str, Method]:
     """Return the `METHOD` of every module in this folder by name, in alphabetical order of the modules."""
-    names = sorted(found.name for found in pkgutil.iter_modules(methods.__path__))
-    others = (name for name in names if not __name__.endswith(f".{name}"))
-    modules = [import_module(f"{methods.__name__}.{name}") for name in others]
-    found = [vars(module)["METHOD"] for module in modules if "METHOD" in vars(module)]
-    return {method.name: method for method in found}
+    names = sorted(f"{methods.__name__}.{found.name}" for found in pkgutil.iter_modules(methods.__path__))
+    modules = [vars(import_module(name)) for name in names if name != __name__]
+    return {module["METHOD"].name: module["METHOD"] for module in modules if "METHOD" in module}
 
 
 METHODS = find_methods()
@@ -41,7 +39,7 @@ KIND_WORDS.update({name.replace("_", "-"): method.words for name, method in METH
 class _Arm(Settings):
     """An arm that differs from the control in a method.
 
-    A method whose field is None keeps the study's value, or is omitted.
+    If the field of a method is None, the arm has the study's value or does not use the method.
     """
 
     noise: NoiseSettings | None = None
@@ -85,7 +83,7 @@ class _Arm(Settings):
 
     @model_validator(mode="after")
     def _noise_suits_the_methods(self) -> Self:
-        for name in (name for name, value in self.values.items() if value and METHODS[name].needs_noise):
+        for name in [name for name, value in self.values.items() if value and METHODS[name].needs_noise]:
             if self.noise is None or self.noise.is_silent:
                 raise ValueError(say("{name} needs noise: give the arm noise with a strength above 0", name=name))
             if KINDS[self.noise.kind].passes != "one":
@@ -152,11 +150,11 @@ def perturb_start(blocks: Iterable[Block], values: Mapping[int, Mapping[str, flo
     }
     numbers = dict.fromkeys(starts, 0)
     for part in (part for block in blocks for part in block.parts):
-        for place, slot in enumerate(part.slots):
+        for index, slot in enumerate(part.slots):
             if slot not in starts:  # the base
                 continue
             tensor = part.parameter.detach()
-            tensor = tensor[place] if len(part.slots) > 1 else tensor
+            tensor = tensor[index] if len(part.slots) > 1 else tensor
             for start, value in starts[slot]:
                 tensor += start(value, tensor, (seed, numbers[slot]))
             numbers[slot] += 1

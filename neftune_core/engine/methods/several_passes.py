@@ -74,8 +74,9 @@ def train_on_several(
 def _in_pieces(
     tree: nn.Module, states: Sequence[Tensor], targets: Tensor, shares: Tensor, terms: Terms
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return the clean cross-entropy of each position and the gradients of `states`; that of a trained head
-    accumulates.
+    """Return the clean cross-entropy of each position and the gradients of `states`.
+
+    The gradient of a trained head accumulates.
     """
     import torch
 

@@ -100,9 +100,9 @@ def _summary(name: str, runs: Mapping[str, RunMeasurements]) -> str:
 
 
 RESULTS: dict[str, Callable[[RunMeasurements], str]] = {
-    later("Held-out loss, reported"): lambda run: f"{run.said[-1]:.3f}",
+    later("Held-out loss, reported"): lambda run: f"{run.reported[-1]:.3f}",
     later("Held-out loss, true"): lambda run: f"{run.true[-1]:.3f}",
-    later("Exact answers, reported"): lambda run: f"{run.exact_said:.0%}",
+    later("Exact answers, reported"): lambda run: f"{run.exact_reported:.0%}",
     later("Exact answers, true"): lambda run: f"{run.exact_true:.0%}",
     later("Exact answers of the saved model"): lambda run: f"{run.exact_saved:.0%}",
 }

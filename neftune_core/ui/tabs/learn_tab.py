@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from neftune_core.language import later, say
+from neftune_core.language import current, later, say
 from neftune_core.lessons.files import Lesson, lesson_file, lessons
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import CORNERS, live_figure, part, scripted
@@ -105,9 +105,8 @@ def build(shown: RecordedStudy | None) -> LearnTab:
         scripted("lessons", listed, [_entry(lesson) for lesson in lessons()], "learn-lessons")
         if shown is not None:
             _evidence(shown)
-        gr.Markdown(
-            lesson_file("intro.md").read_text(encoding="utf-8"), elem_id="learn-text", latex_delimiters=FORMULAS
-        )
+        intro = lesson_file("intro.md", current()).read_text(encoding="utf-8")
+        gr.Markdown(intro, elem_id="learn-text", latex_delimiters=FORMULAS)
     buttons = []
     for lesson in lessons():
         with gr.Column(elem_id=f"lesson-{lesson.number}", elem_classes=["lab-lesson"]):

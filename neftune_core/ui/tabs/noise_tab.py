@@ -18,8 +18,7 @@ import gradio as gr
 from neftune_core.figures import Figure
 from neftune_core.figures.base import figure
 from neftune_core.figures.colours import SINGLE_NOISE, token
-from neftune_core.figures.noise_views import NOISE_VIEWS, adaptive_illustration, view_layouts
-from neftune_core.figures.norms import HEIGHT
+from neftune_core.figures.noise_views import HEIGHT, NOISE_VIEWS, adaptive_illustration, view_layouts
 from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.kinds import KINDS

@@ -14,7 +14,7 @@ from tiny import losses_of, random_rows
 
 from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.lockstep import Lockstep
-from neftune_core.engine.optimizer import ArmOptimizer, Hyperparameters
+from neftune_core.engine.optimizer import ArmOptimizer
 from neftune_core.engine.settings import MethodSettings, TrainingSettings, evaluation_batch
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import InvalidSetting
@@ -84,7 +84,8 @@ def test_weight_decay_by_slot_is_that_of_adamw(tiny: LoadedModel) -> None:
         gradients = [torch.randn(parameter.shape, generator=generator) for parameter in parameters]
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient.clone()
-        optimizer.step({1: 1.0, 2: 1.0}, Hyperparameters(1e-2, clip_norm=0, decay={1: 0.0, 2: 0.4}), optimizer.norms())
+        decays = {1: 0.0, 2: 0.4}
+        optimizer.step({1: 1.0, 2: 1.0}, optimizer.norms(), learning_rate=1e-2, clip_norm=0, decay=decays)
         for slot, decay in ((1, 0.0), (2, 0.4)):
             for copy, gradient in zip(copies[decay], gradients, strict=True):
                 copy.grad = gradient[slot].clone()

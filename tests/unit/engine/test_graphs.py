@@ -129,7 +129,7 @@ def test_the_number_of_recordings_is_bounded(tiny: LoadedModel) -> None:
     with run.stack.training([1, 2], noise=None, dropout=Dropout((0.0, 0.0), (0,))) as tree:
         for length in range(4, 4 + 2 * MOST_SHAPES):
             for _ in range(2):
-                layer.begin_pass()
+                layer.end_pass()
                 tree(input_ids=torch.ones(2, length, dtype=torch.long), use_cache=False)
     assert layer.replays == MOST_SHAPES
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neftune_core.figures.colours import arm_colours
-from neftune_core.figures.curves import AIR, POINTS, downsample, loss_curves
+from neftune_core.figures.curves import AXIS_MARGIN, POINTS, downsample, loss_curves
 from neftune_core.figures.lengths import BINS, bin_width, length_histogram
 from neftune_core.noise.settings import NoiseSettings
 
@@ -111,8 +111,8 @@ def test_a_loss_that_fell_far_is_shown_on_a_logarithmic_scale_once_the_study_is_
 
 def test_the_axis_is_as_long_as_the_study_and_ends_where_it_was_stopped() -> None:
     running = [evaluated(0) | {"steps": 40}, step(1) | {"steps": 40}]
-    assert loss_curves(running, ARMS)["layout"]["xaxis"]["range"] == [0, 40 * AIR]
-    assert loss_curves([*running, {"event": "stopped"}], ARMS)["layout"]["xaxis"]["range"] == [0, AIR]
+    assert loss_curves(running, ARMS)["layout"]["xaxis"]["range"] == [0, 40 * AXIS_MARGIN]
+    assert loss_curves([*running, {"event": "stopped"}], ARMS)["layout"]["xaxis"]["range"] == [0, AXIS_MARGIN]
 
 
 def test_without_held_out_rows_the_training_panel_has_all_the_room() -> None:

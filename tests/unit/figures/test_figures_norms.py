@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from token_effects import deviation, token_effects
 
-from neftune_core.figures.noise_views import NOISE_VIEWS, adaptive_illustration, view_layouts
-from neftune_core.figures.norms import deviation, token_effects, token_norms
+from neftune_core.figures.noise_views import NOISE_VIEWS, adaptive_illustration, token_layout, view_layouts
 from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS, draw_unit
 from neftune_core.noise.preview import PADDED_LENGTH, Sentence, preview
 from neftune_core.noise.settings import NoiseSettings
@@ -40,12 +40,6 @@ def test_what_is_measured_is_that_of_the_vectors(kind: str, strength: float, uni
     assert found.cosines == pytest.approx(cosines, rel=1e-4, abs=1e-5)
 
 
-def test_the_bars_are_what_is_measured() -> None:
-    found = token_effects(PAYLOAD, NoiseSettings(strength=12))
-    before, after = token_norms(PAYLOAD, NoiseSettings(strength=12))["data"]
-    assert (before["y"], after["y"]) == (found.before, found.after)
-
-
 def test_token_dropout_takes_the_tokens_whose_number_is_below_its_share() -> None:
     found = token_effects(PAYLOAD, NoiseSettings(kind="token-dropout", unit="share", strength=0.5))
     gone = np.array(PAYLOAD["dropped_below"]["token-dropout"]) < 0.5
@@ -68,13 +62,13 @@ def test_the_padded_rule_is_pictured_in_a_batch_of_long_rows() -> None:
 
 
 def test_tokens_are_named_so_that_they_can_be_seen() -> None:
-    names = token_norms(PAYLOAD, NoiseSettings())["layout"]["xaxis"]["ticktext"]
+    names = token_layout(PAYLOAD, "norm")["xaxis"]["ticktext"]
     assert names == ["a", "b↵", "␣", "&lt;s>", "dd", "e", "a word that i…"]
 
 
 def test_a_long_text_names_only_some_of_its_tokens() -> None:
     payload = preview(Sentence(["x"] * 500, np.ones((500, 4), dtype=np.float32), np.zeros(500, dtype=bool)), seed=0)
-    assert len(token_norms(payload, NoiseSettings())["layout"]["xaxis"]["tickvals"]) <= 48
+    assert len(token_layout(payload, "norm")["xaxis"]["tickvals"]) <= 48
 
 
 def test_every_view_has_axes_with_titles_and_a_zoom_of_its_own() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,15 @@ from neftune_core.ui.parts.recorded_study import stage, stored_norms
 from neftune_core.ui.server.lab import Lab
 from tests.tools.recorded_norms import store_norms
 
+HARM: dict[str, Callable[[RunMeasurements, RunMeasurements], float]] = {
+    "noisy-evaluation": lambda right, wrong: wrong.reported[-1] - wrong.true[-1],
+    "loss-on-everything": lambda right, wrong: right.exact_true - wrong.exact_true,
+    "constant-std": lambda right, wrong: right.exact_true - wrong.exact_true,
+    "lost-newline": lambda right, wrong: wrong.exact_true - wrong.exact_reported,
+    "hiding-wrapper": lambda right, wrong: wrong.exact_true - wrong.exact_saved,
+}
+"""The size of the damage: a difference in loss (nats) or in the share of exact answers."""
+
 
 def finished(script: ScriptVariant) -> RunMeasurements:
     return list(run_script(load(ModelSettings()), script))[-1]
@@ -40,12 +50,12 @@ def test_the_damage_of_a_fault_is_there_and_its_sentence_has_its_numbers(name: s
     fault = FAULTS[name]
     own = right if fault.script == FAULTS["lost-newline"].script else finished(fault.script)
     wrong = finished(fault.faulty)
-    assert own.said == own.true  # without the fault the script says what is so
+    assert own.reported == own.true  # without the fault the script says what is so
     assert own.exact_saved == own.exact_true > 0.3
     # Where only the measurement is faulty, the truth stays, unless the measurement took draws from the training.
     assert (own.true == wrong.true) == (name == "lost-newline")
     # Tenths of a nat or tens of answers in a hundred: far beyond what a different order of the rows changes.
-    assert fault.harm(own, wrong) > 0.1
+    assert HARM[name](own, wrong) > 0.1
     words = damage(fault, own, wrong)
     assert f"{wrong.exact_true:.0%}" in words
     assert "{" not in words
@@ -56,7 +66,7 @@ def test_the_hiding_wrapper_trains_bit_for_bit_as_without_noise() -> None:
     hidden = finished(ScriptVariant(NoiseSettings(strength=5), model_hidden=True, **short))
     silent = finished(ScriptVariant(NoiseSettings(strength=0), **short))
     heard = finished(ScriptVariant(NoiseSettings(strength=5), **short))
-    assert hidden.reported == silent.reported != heard.reported
+    assert hidden.training_losses == silent.training_losses != heard.training_losses
 
 
 def test_a_script_never_changes_the_model_that_others_use() -> None:

@@ -10,9 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from token_effects import token_effects
 
 from neftune_core.errors import InvalidSetting
-from neftune_core.figures.norms import token_effects
 from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS, draw_unit
 from neftune_core.noise.names import KIND_WORDS
 from neftune_core.noise.nearest import CHANGES, changes, nearest_tokens

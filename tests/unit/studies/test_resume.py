@@ -280,11 +280,11 @@ def test_a_diverged_arm_and_the_loss_scale_are_restored(tiny: LoadedModel, tmp_p
     assert run.alive == resumed.alive == [1, 2]
     run.plan(4)
     run.done, run.alive = 2, [1]
-    run.scale.value, run.scale.whole_steps = 512.0, 7
+    run.scale.value, run.scale.steps_without_overflow = 512.0, 7
     checkpoint.save(run, tmp_path)
     checkpoint.restore(resumed, tmp_path)
     assert (resumed.done, resumed.alive) == (2, [1])
-    assert (resumed.scale.value, resumed.scale.whole_steps) == (512.0, 7)
+    assert (resumed.scale.value, resumed.scale.steps_without_overflow) == (512.0, 7)
 
 
 def test_the_same_study_is_found_again_and_another_is_not(study: StudySettings) -> None:
