@@ -85,13 +85,11 @@ def _turn(turn: Any, number: int, part: str, unused: set[str]) -> Iterator[Messa
     if role is None and pair is not None:
         yield from _pair(turn, pair, part, where, unused)
         return
-    unused |= {f"{part}[].{name}" for name, value in turn.items() if name not in KNOWN and _is_filled(value)}
     yield _message(turn, _role(role, where), where, unused, part)
 
 
 def _pair(turn: Mapping[str, Any], pair: tuple[str, str], part: str, where: str, unused: set[str]) -> Iterator[Message]:
     others = {name: value for name, value in turn.items() if name not in (*pair, "system")}
-    unused |= {f"{part}[].{name}" for name, value in others.items() if name not in KNOWN and _is_filled(value)}
     if as_text(turn.get("system"), "system").strip():
         yield Message("system", as_text(turn["system"], "system"))
     yield _message({"content": turn[pair[0]]}, "user", where, unused, part)
@@ -123,16 +121,17 @@ def _message(turn: Mapping[str, Any], role_name: str, where: str, unused: set[st
     else:
         turn, content = _split_reasoning(turn, content)
         text, fields = as_text(content, say("content of {where}", where=where)), _fields(turn, role, where)
-        unused |= {f"{part}[].{name}" for name in ("name",) if role != "tool" and _is_filled(turn.get(name))}
     if not text.strip() and not fields.keys() & {"tool_calls", "reasoning_content"}:
         raise UnusableRow(say("{where} is empty", where=where))
-    unused |= {f"{part}[].{name}" for name in _unread_names({**turn, "content": content})}
+    unused |= {f"{part}[].{name}" for name in _unread_names({**turn, "content": content}, role)}
     trained = role != "assistant" or _is_trained(turn, where)
     return Message(role, text, trained, tuple(fields.items()))
 
 
-def _unread_names(turn: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the unread names inside content parts and tool calls, such as `content[].citations`."""
+def _unread_names(turn: Mapping[str, Any], role: str) -> Iterator[str]:
+    """Yield the unread names of a message, including those inside content parts and tool calls."""
+    read = KNOWN | {"name"} if role == "tool" else KNOWN
+    yield from (name for name, value in turn.items() if name not in read and _is_filled(value))
     for name in ("content", *CALLS):
         entries = turn.get(name) if isinstance(turn.get(name), list) else [turn.get(name)]
         for entry in (entry for entry in entries or () if isinstance(entry, dict)):

@@ -170,12 +170,12 @@ def choose(available: Sequence[str], layout: str, corrections: Mapping[str, str]
             return name, {part: column for part, column in columns.items() if column}
     if layout:
         parts = say(" and ").join(LAYOUTS[layout].required)
-        wanted, texts = say("the {layout!r} layout needs {parts}", layout=layout, parts=parts), ""
+        reason, texts = say("the {layout!r} layout needs {parts}", layout=layout, parts=parts), ""
     else:
-        wanted = say("no known layout matches them")
+        reason = say("no known layout matches them")
         texts = say(", or choose the “text” layout to train on whole texts") if "text" in available else ""
     words = later("The columns are {columns}, but {wanted}: assign the columns by hand{texts}.")
-    raise DataError(say(words, columns=_list_columns(available), wanted=wanted, texts=texts))
+    raise DataError(say(words, columns=_list_columns(available), wanted=reason, texts=texts))
 
 
 def _require_known_parts(available: Sequence[str], corrections: Mapping[str, str], layouts: Sequence[str]) -> None:

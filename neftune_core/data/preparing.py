@@ -269,12 +269,12 @@ def _draw_held_out(prompts: Sequence[ComparisonKey], settings: DataSettings) -> 
         groups.setdefault(prompt, []).append(index)
     if not settings.held_out_share or (len(groups) == 1 and len(prompts) > 1):
         return set()
-    wanted = max(1, round(settings.held_out_share * len(prompts)))
+    rows = max(1, round(settings.held_out_share * len(prompts)))
     in_order = list(groups.values())
     shuffled = [in_order[index] for index in stream(Purpose.SPLIT, settings.split_seed).permutation(len(groups))]
     drawn: set[int] = set()
     for group in shuffled:
-        if len(drawn) + len(group) <= wanted:
+        if len(drawn) + len(group) <= rows:
             drawn.update(group)
     return drawn or set(min(shuffled, key=lambda group: len(group), default=[]))
 

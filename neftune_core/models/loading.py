@@ -39,15 +39,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = [
-    "LoadProgress",
-    "LoadedModel",
-    "clear_cache",
-    "evict_all",
-    "load",
-    "private_tree",
-    "weights_hash",
-]
+__all__ = ["LoadProgress", "LoadedModel", "clear_cache", "evict_all", "load", "private_tree", "weights_hash"]
 
 CACHED_MODELS = 3
 DEFAULT_CONTEXT = 1024
@@ -150,10 +142,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def load(
-    settings: ModelSettings,
-    *,
-    progress: ProgressCallback | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    settings: ModelSettings, *, progress: ProgressCallback | None = None, cancelled: Callable[[], bool] | None = None
 ) -> LoadedModel:
     """Load a model, or return it from the cache of the three most recently used.
 

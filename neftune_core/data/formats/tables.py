@@ -65,19 +65,19 @@ def parquet_table(path: Path, longest: int) -> Table:
         DataError: If the file is not a readable Parquet file.
     """
     bounds = Bounds(MEMORY_BYTES, SECONDS, longest, CHARACTERS)
-    where = str(path.resolve())
+    file = {"path": str(path.resolve())}
 
-    def rows(wanted: Sequence[str]) -> Iterator[Row]:
-        number, asked = 0, {"path": where, "columns": list(dict.fromkeys(wanted))}
+    def rows(columns: Sequence[str]) -> Iterator[Row]:
+        number, request = 0, {**file, "columns": list(dict.fromkeys(columns))}
         try:
-            for kind, number, record in run_reader("parquet rows", asked, bounds):
+            for kind, number, record in run_reader("parquet rows", request, bounds):
                 yield number, UnusableRow(record) if kind == "refused" else record
         except ReaderError as failed:
             words = later("{title} cannot be read after row {number:,}: {reason}.")
             raise DataError(say(words, title=path.name, number=number, reason=_reader_failure(failed))) from None
 
     try:
-        ((_, names),) = run_reader("parquet columns", {"path": where}, bounds)
+        ((_, names),) = run_reader("parquet columns", file, bounds)
     except ReaderError as failed:
         if "MemoryError" not in failed.kind:
             raise DataError(say("{title} is not a readable Parquet file.", title=path.name)) from None
