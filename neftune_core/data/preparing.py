@@ -276,7 +276,8 @@ def _draw_held_out(prompts: Sequence[ComparisonKey], settings: DataSettings) -> 
     for group in shuffled:
         if len(drawn) + len(group) <= rows:
             drawn.update(group)
-    return drawn or set(min(shuffled, key=lambda group: len(group), default=[]))
+    smallest = min(shuffled, key=lambda group: len(group), default=[])
+    return drawn or set(smallest)
 
 
 def _comparison_key(messages: Sequence[Message], system: str) -> ComparisonKey:

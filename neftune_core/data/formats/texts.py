@@ -208,13 +208,18 @@ def _end(text: str, start: int) -> int:
     for count, found in enumerate(_BRACKET.finditer(text, start)):
         if count > MAXIMUM_PARTS:
             raise ValueError(say("it contains a value with more than {most:,} parts", most=MAXIMUM_PARTS))
-        if found[0] == '"':  # a string that is never closed
+        if found.end() - found.start() > 1:  # a string
+            continue
+        if text[found.start()] in "[{":
+            depth += 1
+            if depth > MAXIMUM_DEPTH:
+                raise RecursionError
+        elif text[found.start()] == '"':
             break
-        depth += (found[0] in "[{") - (found[0] in "]}")
-        if depth > MAXIMUM_DEPTH:
-            raise RecursionError
-        if not depth:
-            return found.end()
+        else:
+            depth -= 1
+            if not depth:
+                return found.end()
     raise json.JSONDecodeError("It is never closed", text, start)
 
 
