@@ -139,7 +139,8 @@ def serve(arguments: ServeCommand) -> int:
 
 def models(arguments: ModelsCommand) -> int:
     """List, fetch or remove models, and return the exit status."""
-    from neftune_core.models.catalogue import CATALOGUE, gigabytes
+    from neftune_core.models.cards import CATALOGUE
+    from neftune_core.models.estimates import gigabytes
 
     if arguments.action == "clean":
         from neftune_core.home import remove_models

@@ -138,7 +138,7 @@ def verdict(arguments: VerdictCommand) -> int:
 
 def runs(arguments: RunsCommand) -> int:
     """List, resume, continue, export, import or remove records, and return the exit status."""
-    from neftune_core.models.catalogue import gigabytes
+    from neftune_core.models.estimates import gigabytes
     from neftune_core.studies.records import removal
     from neftune_core.studies.records.record import all_records, find
     from neftune_core.sweeps.more_seeds import extend
@@ -218,7 +218,7 @@ def runs_table(records: Sequence[Record]) -> list[str]:
 
 def _run_cells(record: Record) -> tuple[str, ...]:
     from neftune_core.home import folder_bytes
-    from neftune_core.models.catalogue import gigabytes
+    from neftune_core.models.estimates import gigabytes
     from neftune_core.studies.records.progress import WORDS, of_record
 
     status = of_record(record)

@@ -26,7 +26,7 @@ WINDOW_BATCHES = 16
 class Batch:
     """Rows right-padded to one length.
 
-    For an encoder-decoder, the source fields hold the encoder's tokens, and the other fields the decoder's.
+    For an encoder-decoder, the source fields contain the encoder's tokens, and the other fields the decoder's.
 
     Attributes:
         ids: `[batch, length]`, int64.
@@ -50,9 +50,11 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on another device."""
-        from neftune_core.noise.batch import sent
+        from neftune_core.noise.batch import to_device
 
-        return replace(self, **{name: sent(value, device) for name, value in vars(self).items() if value is not None})
+        return replace(
+            self, **{name: to_device(value, device) for name, value in vars(self).items() if value is not None}
+        )
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
@@ -69,13 +71,11 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int
     """
     generator = stream(Purpose.ORDER, seed, epoch)
     order = generator.permutation(len(lengths))
-    short = order[len(order) - len(order) % batch_size :]
-    full = order[: len(order) - len(short)]
+    full, short = np.split(order, [len(order) - len(order) % batch_size])
     sizes = np.asarray(lengths)
     batches: list[list[int]] = []
     window_rows = WINDOW_BATCHES * batch_size
-    for start in range(0, len(full), window_rows):
-        window = full[start : start + window_rows]
+    for window in np.split(full, range(window_rows, len(full), window_rows)):
         by_length = window[np.argsort(sizes[window], kind="stable")]
         batches += by_length.reshape(-1, batch_size).tolist()
     shuffled = [batches[position] for position in generator.permutation(len(batches))]
@@ -128,16 +128,16 @@ def collate(
 
 
 def _padded(
-    rows: Sequence[NDArray[Any]], filling: int, round_to: int, longest: int | None
+    rows: Sequence[NDArray[Any]], padding: int, round_to: int, bound: int | None
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return the rows as one padded table `[batch, length]`, int64 or bool, and their lengths."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    most = int(lengths.max())
-    length = round_up(most, round_to)
-    if longest is not None:
-        length = max(min(length, longest), most)
-    kind = np.bool_ if rows[0].dtype == np.bool_ else np.int64
-    table: NDArray[Any] = np.full((len(rows), length), filling, dtype=kind)
+    longest = int(lengths.max())
+    length = round_up(longest, round_to)
+    if bound is not None:
+        length = max(min(length, bound), longest)
+    dtype = np.bool_ if rows[0].dtype == np.bool_ else np.int64
+    table: NDArray[Any] = np.full((len(rows), length), padding, dtype=dtype)
     for index, row in enumerate(rows):
         table[index, : len(row)] = row
     return table, lengths

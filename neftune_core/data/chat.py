@@ -2,7 +2,7 @@
 
 Training and generation share the rendering (see `rendering`), so the tokens before a reply equal `prompt_ids` of the
 same messages. The loss covers the tokens of every reply, including its end token. Encoder-decoders use no template (see
-`pairs`).
+`encoder_decoder`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neftune_core.data.encoder_decoder import frame, source_ids, target_ids
+from neftune_core.data.escaping import split_protected
 from neftune_core.data.examples import TEXT, Example, Message, Refusal, UnusableRow
-from neftune_core.data.pairs import frame, source_ids, target_ids
-from neftune_core.data.plain_text import split_protected
 from neftune_core.data.rendering import (
     has_reasoning,
     opening,
@@ -179,12 +179,8 @@ def response_text(ids: Sequence[int], tokenizer: Any) -> str:
         The text.
     """
     ending = end_ids(tokenizer)
-    kept: list[int] = []
-    for token in ids:
-        if int(token) in ending:
-            break
-        kept.append(int(token))
-    return whole_text(kept, tokenizer, skip_special_tokens=True)
+    reply = list(takewhile(lambda token: token not in ending, map(int, ids)))
+    return whole_text(reply, tokenizer, skip_special_tokens=True)
 
 
 def end_ids(tokenizer: Any) -> set[int]:
@@ -194,16 +190,18 @@ def end_ids(tokenizer: Any) -> set[int]:
     return {int(token) for token in found if token is not None}
 
 
-def _label(messages: Sequence[Message], tokenizer: Any, length_needed: int) -> tuple[list[int], list[bool]]:
+def _label(
+    messages: Sequence[Message], tokenizer: Any, length_needed: int, *, only_last: bool = False
+) -> tuple[list[int], list[bool]]:
     """Return the tokens and the mask of trained tokens; replies beyond `length_needed` may be masked."""
     replies = [index for index, message in enumerate(messages) if message.role == "assistant"]
     ids: list[int] = []
     trained: list[bool] = []
-    for index in replies:
+    for index in replies[-1:] if only_last else replies:
         before = opening(messages[:index], tokenizer, thinking=has_reasoning(messages[index]))
         prompt = token_ids(before, tokenizer, begin=True)
         if prompt[: len(ids)] != ids:  # the template renders an earlier reply differently in a longer conversation
-            return _label_last(messages, tokenizer)
+            return _label(messages, tokenizer, length_needed, only_last=True)
         trained += [False] * (len(prompt) - len(ids))
         ids = prompt + _reply_tokens(messages[: index + 1], before, prompt, tokenizer, last=index == replies[-1])
         trained += [messages[index].trained] * (len(ids) - len(prompt))
@@ -211,13 +209,6 @@ def _label(messages: Sequence[Message], tokenizer: Any, length_needed: int) -> t
             rest = token_ids(rendered_text(messages, tokenizer, generation=False), tokenizer, begin=True)[len(ids) :]
             return ids + rest, trained + [False] * len(rest)
     return ids, trained
-
-
-def _label_last(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int], list[bool]]:
-    before = opening(messages[:-1], tokenizer, thinking=has_reasoning(messages[-1]))
-    prompt = token_ids(before, tokenizer, begin=True)
-    reply = _reply_tokens(messages, before, prompt, tokenizer, last=True)
-    return prompt + reply, [False] * len(prompt) + [True] * len(reply)
 
 
 def _is_text(messages: Sequence[Message]) -> bool:
@@ -255,10 +246,10 @@ def _reply_tokens(
         reply = reply[: reply.index(rendering.end) + len(rendering.end)]
     else:
         reply = reply.removesuffix(rendering.suffix)
-    together = token_ids(before + reply, tokenizer, begin=True)
+    tokens = token_ids(before + reply, tokenizer, begin=True)
     # If tokens would merge across the boundary, tokenise the reply alone, as generation tokenises the prompt alone.
-    alone = together[: len(prompt)] != prompt
-    tokens = token_ids(reply, tokenizer, begin=False) if alone else together[len(prompt) :]
+    merges = tokens[: len(prompt)] != prompt
+    tokens = token_ids(reply, tokenizer, begin=False) if merges else tokens[len(prompt) :]
     ending = end_ids(tokenizer)
     if last and ending and (not tokens or tokens[-1] not in ending) and tokenizer.eos_token_id is not None:
         tokens = [*tokens, tokenizer.eos_token_id]

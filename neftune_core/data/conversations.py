@@ -1,6 +1,6 @@
 """Parsing of conversations in various message formats, and of fields that change the meaning of a row.
 
-Rows with a known field that cannot be honoured are refused. Unknown names are collected in `unused`.
+Rows with a known but unsupported field are refused. Unknown names are collected in `unused`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from neftune_core.data.examples import Message, UnusableRow, as_context
 from neftune_core.data.formats.texts import DuplicateName, as_json, as_text, kind_of, parse_json
 from neftune_core.language import say
 
-_SPELLINGS = (
-    ("system", "system developer"),
-    ("user", "user human prompter"),
-    ("assistant", "assistant gpt chatgpt model bot"),
-    ("tool", "tool function observation tool_response ipython"),
-    ("assistant", "function_call tool_call"),
-)
-ROLES = {name: role for role, names in _SPELLINGS for name in names.split()}
 CALLING_ROLES = ("function_call", "tool_call")
+ROLES = {
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot"), "assistant"),
+    **dict.fromkeys(("tool", "function", "observation", "tool_response", "ipython"), "tool"),
+    **dict.fromkeys(CALLING_ROLES, "assistant"),
+}
+"""Roles by their names in data sets."""
 ROLE_NAMES = ("role", "from")
 CONTENT_NAMES = ("content", "value")
 REASONING = ("reasoning_content", "reasoning", "thinking")
@@ -29,11 +29,11 @@ MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 # The value of each flag that means that the row or reply is trained on.
 _POSITIVE_FLAGS = ("weight", "loss_weight", "sample_weight", "train", "training", "trainable", "loss", "loss_mask")
 FLAGS = {**dict.fromkeys(_POSITIVE_FLAGS, True), "mask": False}
-NUMBERS = ("weight", "loss_weight", "sample_weight", "loss_mask", "mask")  # flags that have no other meaning
+PURE_FLAGS = ("weight", "loss_weight", "sample_weight", "loss_mask", "mask")  # flags that have no other meaning
 LABELS = ("label", "kto_tag")
 TEMPLATE_INPUT = "chat_template_kwargs"
 UNSUPPORTED = ("train_detail", "refusal")  # untrained parts of a reply; text that replaces the content
-READ_INSIDE = {"type", "text", "id", "function", "name", "arguments"}
+PART_NAMES = {"type", "text", "id", "function", "name", "arguments"}  # names read in content parts and tool calls
 KNOWN = {*ROLE_NAMES, *CONTENT_NAMES, *REASONING, *CALLS, *MEDIA, *FLAGS, *UNSUPPORTED, "tool_call_id"}
 TRUE, FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
 SWITCHES = (*TRUE, *FALSE, "on", "off")  # a reasoning column with these values is a switch, not reasoning
@@ -85,13 +85,11 @@ def _turn(turn: Any, number: int, part: str, unused: set[str]) -> Iterator[Messa
     if role is None and pair is not None:
         yield from _pair(turn, pair, part, where, unused)
         return
-    unused |= {f"{part}[].{name}" for name, value in turn.items() if name not in KNOWN and _is_filled(value)}
     yield _message(turn, _role(role, where), where, unused, part)
 
 
 def _pair(turn: Mapping[str, Any], pair: tuple[str, str], part: str, where: str, unused: set[str]) -> Iterator[Message]:
     others = {name: value for name, value in turn.items() if name not in (*pair, "system")}
-    unused |= {f"{part}[].{name}" for name, value in others.items() if name not in KNOWN and _is_filled(value)}
     if as_text(turn.get("system"), "system").strip():
         yield Message("system", as_text(turn["system"], "system"))
     yield _message({"content": turn[pair[0]]}, "user", where, unused, part)
@@ -109,33 +107,37 @@ def _role(role: Any, where: str) -> str:
     return role.strip().lower()
 
 
-def _message(turn: Mapping[str, Any], said: str, where: str, unused: set[str], part: str) -> Message:
-    _require_readable(turn, where)
+def _message(turn: Mapping[str, Any], role_name: str, where: str, unused: set[str], part: str) -> Message:
+    _require_no_media(turn, where)
+    for name in UNSUPPORTED:
+        if _is_filled(turn.get(name)):
+            raise UnusableRow(say("{where} has {name}, which is not supported", where=where, name=name))
     content = next((turn[name] for name in CONTENT_NAMES if turn.get(name) is not None), None)
-    role = ROLES[said]
-    if said in CALLING_ROLES:
-        written = as_text(content, say("content of {where}", where=where))
-        calls = _from_json(written, say("tool calls of {where}", where=where))
+    role = ROLES[role_name]
+    if role_name in CALLING_ROLES:
+        json_text = as_text(content, say("content of {where}", where=where))
+        calls = _from_json(json_text, say("tool calls of {where}", where=where))
         text, fields = "", {"tool_calls": as_json(_calls(calls, where))}
     else:
         turn, content = _split_reasoning(turn, content)
         text, fields = as_text(content, say("content of {where}", where=where)), _fields(turn, role, where)
-        unused |= {f"{part}[].{name}" for name in ("name",) if role != "tool" and _is_filled(turn.get(name))}
     if not text.strip() and not fields.keys() & {"tool_calls", "reasoning_content"}:
         raise UnusableRow(say("{where} is empty", where=where))
-    unused |= {f"{part}[].{name}" for name in _not_read_inside({**turn, "content": content})}
+    unused |= {f"{part}[].{name}" for name in _unread_names({**turn, "content": content}, role)}
     trained = role != "assistant" or _is_trained(turn, where)
     return Message(role, text, trained, tuple(fields.items()))
 
 
-def _not_read_inside(turn: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the unread names inside content parts and tool calls, such as `content[].citations`."""
+def _unread_names(turn: Mapping[str, Any], role: str) -> Iterator[str]:
+    """Yield the unread names of a message, including those inside content parts and tool calls."""
+    read = KNOWN | {"name"} if role == "tool" else KNOWN
+    yield from (name for name, value in turn.items() if name not in read and _is_filled(value))
     for name in ("content", *CALLS):
         entries = turn.get(name) if isinstance(turn.get(name), list) else [turn.get(name)]
         for entry in (entry for entry in entries or () if isinstance(entry, dict)):
             function = entry.get("function")
             inside = {**entry, **(function if isinstance(function, dict) else {})}
-            yield from (f"{name}[].{one}" for one in inside if one not in READ_INSIDE and _is_filled(inside[one]))
+            yield from (f"{name}[].{one}" for one in inside if one not in PART_NAMES and _is_filled(inside[one]))
 
 
 def _split_reasoning(turn: Mapping[str, Any], content: Any) -> tuple[Mapping[str, Any], Any]:
@@ -190,7 +192,7 @@ def _calls(value: Any, where: str) -> list[dict[str, Any]]:
 
 
 def _is_filled(value: Any) -> bool:
-    return value is not None and value != "" and value != [] and value != {}
+    return value not in (None, "", [], {})
 
 
 def _flag(value: Any) -> bool | None:
@@ -205,28 +207,18 @@ def _require_no_media(record: Mapping[str, Any], where: str) -> None:
             raise UnusableRow(say("{where} has {name}, but only text is supported", where=where, name=name))
 
 
-def _require_readable(turn: Mapping[str, Any], where: str) -> None:
-    """Raise `UnusableRow` if a message has a filled field that cannot be honoured."""
-    _require_no_media(turn, where)
-    for name in UNSUPPORTED:
-        if _is_filled(turn.get(name)):
-            raise UnusableRow(say("{where} has {name}, which is not supported", where=where, name=name))
-
-
 def _is_trained(record: Mapping[str, Any], where: str) -> bool:
     """Return whether the flags of a reply allow training on it."""
     trained = True
-    for name, meaning in FLAGS.items():
-        if not _is_filled(record.get(name)):
-            continue
+    for name in filter(lambda name: _is_filled(record.get(name)), FLAGS):
         found = _flag(record[name])
         if found is None:
-            raise _no_flag(record[name], name, where)
-        trained = trained and found is meaning
+            raise _invalid_flag(record[name], name, where)
+        trained = trained and found is FLAGS[name]
     return trained
 
 
-def _no_flag(value: Any, name: str, where: str) -> UnusableRow:
+def _invalid_flag(value: Any, name: str, where: str) -> UnusableRow:
     shown = as_json(value)[:30]
     return UnusableRow(
         say("{where} has {name} {value}, but only 0 and 1 are supported", where=where, name=name, value=shown)
@@ -245,7 +237,7 @@ def with_controls(messages: list[Message], controls: Mapping[str, Any], unused: 
         The messages.
 
     Raises:
-        UnusableRow: If a flag excludes the row from training, or a field cannot be honoured.
+        UnusableRow: If a flag excludes the row from training, or a field is not supported.
     """
     where = say("it")
     _require_no_media(controls, where)
@@ -288,12 +280,10 @@ def _require_no_template_input(value: Any, unused: set[str]) -> None:
     if isinstance(value, str) and value.strip():
         value = _from_json(value, TEMPLATE_INPUT)
     given = value if isinstance(value, dict) else {}
-    names = [name for name, one in given.items() if _is_filled(one) and one is not False]
-    filled = [name for name in names if name not in ("enable_thinking", "thinking")]
-    if filled:
-        raise UnusableRow(
-            say("it has {name} ({names}), which is not supported", name=TEMPLATE_INPUT, names=", ".join(filled))
-        )
+    filled = [name for name, one in given.items() if _is_filled(one) and one is not False]
+    names = ", ".join(name for name in filled if name not in ("enable_thinking", "thinking"))
+    if names:
+        raise UnusableRow(say("it has {name} ({names}), which is not supported", name=TEMPLATE_INPUT, names=names))
     if _is_filled(value):
         unused.add(TEMPLATE_INPUT)
 
@@ -305,16 +295,16 @@ def _require_trained(controls: Mapping[str, Any], unused: set[str]) -> None:
             raise UnusableRow(say("it is marked as a bad answer ({name} is false)", name=name))
         if _is_filled(label) and _flag(label) is not True:
             unused.add(name)
-    for name, meaning in FLAGS.items():
+    for name, positive in FLAGS.items():
         value = controls.get(name)
         found = _flag(value)
-        if found is not None and found is not meaning:
+        if found is not None and found is not positive:
             raise UnusableRow(
                 say("it is marked as not to be trained on ({name} is {value})", name=name, value=as_text(value, name))
             )
         if found is None and _is_filled(value):
-            if name in NUMBERS:
-                raise _no_flag(value, name, say("it"))
+            if name in PURE_FLAGS:
+                raise _invalid_flag(value, name, say("it"))
             unused.add(name)
 
 

@@ -29,9 +29,6 @@ class Message(NamedTuple):
     fields: tuple[tuple[str, str], ...] = ()
 
 
-_PLAIN = (True, ())
-
-
 def as_context(messages: Iterable[Message]) -> list[Message]:
     """Return the messages with all replies marked as untrained."""
     return [turn._replace(trained=False) if turn.role == "assistant" else turn for turn in messages]
@@ -93,7 +90,7 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class CutRow:
-    """A row that was cut to the maximum length; see `Refusal` for its number."""
+    """A row that was cut to the maximum length; `row` and `held_out` are as in `Refusal`."""
 
     row: int
     tokens_removed: int
@@ -109,14 +106,14 @@ def fingerprint(examples: Iterable[Example], day: str = "") -> str:
 
     Args:
         examples: The examples, in order.
-        day: Date rendered by the chat template; "" if none.
+        day: Date that the chat template renders; "" if none.
 
     Returns:
         SHA-256 of the day and the messages as canonical JSON, in hex.
     """
     digest = hashlib.sha256(f"{day}\n".encode() if day else b"")
     for example in examples:
-        turns = [message if message[2:] != _PLAIN else message[:2] for message in example.messages]
+        turns = [message[:2] if message[2:] == (True, ()) else message for message in example.messages]
         line = json.dumps(turns, ensure_ascii=False, separators=(",", ":"))
         digest.update(line.encode() + b"\n")
     return digest.hexdigest()

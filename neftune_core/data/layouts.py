@@ -21,13 +21,14 @@ LayoutReader = Callable[[Parts, set[str]], list[Message]]
 
 @dataclass(frozen=True)
 class Layout:
-    """A row layout, as in `assets/layouts.toml`.
+    """A row layout from `assets/layouts.toml`.
 
     Attributes:
+        words: Name shown to users.
         parts: Accepted column names of each part, most common first.
         required: Parts that must have a column.
         messages: Function of (values by part, `unused`) that returns messages or raises `UnusableRow`.
-        note: Remark shown for data in this layout.
+        note: Remark shown with data in this layout.
         by_hand: Whether the user must choose the layout, because it is never detected.
     """
 
@@ -43,10 +44,10 @@ def _task(instruction: str, extra: str, response: str) -> LayoutReader:
     """Return a reader of rows with an instruction, an optional context and a response."""
 
     def messages(values: Parts, unused: set[str]) -> list[Message]:
-        about = as_text(values.get(extra), extra)
-        blank = not as_text(values.get(instruction), instruction).strip() and about.strip()
-        question = about if blank else _required_text(values, instruction)
-        user = f"{question}\n\n{about}" if about.strip() and not blank else question
+        context = as_text(values.get(extra), extra)
+        only_context = not as_text(values.get(instruction), instruction).strip() and context.strip()
+        question = context if only_context else _required_text(values, instruction)
+        user = f"{question}\n\n{context}" if context.strip() and not only_context else question
         return [*_system(values), Message("user", user), Message("assistant", _required_text(values, response))]
 
     return messages
@@ -120,7 +121,7 @@ def _text(values: Parts, unused: set[str]) -> list[Message]:
     return [Message(TEXT, text[:opening]), Message(TEXT, text[opening:])]
 
 
-OPENING = 4  # the opening is about 1/4 of a text
+OPENING = 4  # the opening is about one quarter of a text
 CHOICES = ("choices", "options")
 _READERS: dict[str, LayoutReader] = {
     "instruction": _task("instruction", "input", "output"),
@@ -158,10 +159,8 @@ def choose(available: Sequence[str], layout: str, corrections: Mapping[str, str]
         DataError: If no layout fits, or a layout, part or column is unknown.
     """
     if layout and layout not in LAYOUTS:
-        choices = ", ".join(LAYOUTS)
-        raise DataError(
-            say("There is no layout called {layout!r}: choose one of {choices}.", layout=layout, choices=choices)
-        )
+        words = later("There is no layout called {layout!r}: choose one of {choices}.")
+        raise DataError(say(words, layout=layout, choices=", ".join(LAYOUTS)))
     _require_known_parts(available, corrections, [layout] if layout else list(LAYOUTS))
     for name in [layout] if layout else LAYOUTS:
         if LAYOUTS[name].by_hand and not (layout or corrections):
@@ -171,26 +170,23 @@ def choose(available: Sequence[str], layout: str, corrections: Mapping[str, str]
             return name, {part: column for part, column in columns.items() if column}
     if layout:
         parts = say(" and ").join(LAYOUTS[layout].required)
-        wanted, texts = say("the {layout!r} layout needs {parts}", layout=layout, parts=parts), ""
+        reason, texts = say("the {layout!r} layout needs {parts}", layout=layout, parts=parts), ""
     else:
-        wanted = say("no known layout matches them")
+        reason = say("no known layout matches them")
         texts = say(", or choose the “text” layout to train on whole texts") if "text" in available else ""
     words = later("The columns are {columns}, but {wanted}: assign the columns by hand{texts}.")
-    raise DataError(say(words, columns=_list_columns(available), wanted=wanted, texts=texts))
+    raise DataError(say(words, columns=_list_columns(available), wanted=reason, texts=texts))
 
 
 def _require_known_parts(available: Sequence[str], corrections: Mapping[str, str], layouts: Sequence[str]) -> None:
     parts = {part for name in layouts for part in LAYOUTS[name].parts}
     for part, column in corrections.items():
         if part not in parts:
-            choices = ", ".join(sorted(parts))
-            words = say("There is no part called {part!r}: choose one of {choices}.", part=part, choices=choices)
-            raise DataError(words)
+            words = later("There is no part called {part!r}: choose one of {choices}.")
+            raise DataError(say(words, part=part, choices=", ".join(sorted(parts))))
         if column and column not in available:
-            columns = _list_columns(available)
-            raise DataError(
-                say("There is no column called {column!r}: the columns are {columns}.", column=column, columns=columns)
-            )
+            words = later("There is no column called {column!r}: the columns are {columns}.")
+            raise DataError(say(words, column=column, columns=_list_columns(available)))
 
 
 def columns_for(layout: Layout, available: Sequence[str], corrections: Mapping[str, str]) -> dict[str, str]:
@@ -207,11 +203,11 @@ def columns_for(layout: Layout, available: Sequence[str], corrections: Mapping[s
     by_spelling: dict[str, str] = {}
     for column in available:
         by_spelling.setdefault(normalise_name(column), column)
-    found = {}
-    for part, spellings in layout.parts.items():
-        guess = next((by_spelling[spelling] for spelling in spellings if spelling in by_spelling), "")
-        found[part] = corrections.get(part, guess)
-    return found
+    guesses = {
+        part: next((by_spelling[spelling] for spelling in spellings if spelling in by_spelling), "")
+        for part, spellings in layout.parts.items()
+    }
+    return {part: corrections.get(part, guess) for part, guess in guesses.items()}
 
 
 def _list_columns(columns: Sequence[str]) -> str:
@@ -229,10 +225,10 @@ def control_columns(available: Sequence[str], columns: Mapping[str, str]) -> dic
     Returns:
         Columns by normalised name.
     """
-    taken = set(columns.values())
+    used = set(columns.values())
     found: dict[str, str] = {}
     for column in available:
-        if column not in taken and normalise_name(column) in CONTROLS:
+        if column not in used and normalise_name(column) in CONTROLS:
             found.setdefault(normalise_name(column), column)
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from os.path import commonprefix
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -86,8 +87,8 @@ _in_use: WeakKeyDictionary[Any, WeakValueDictionary[Any, EncodedExample]] = Weak
 """Cache of encoded rows that are still referenced, by tokenizer. A study reuses the rows encoded for the page's
 estimate."""
 
-Said = tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]
-"""Hashable messages: role, content and fields of each."""
+ComparisonKey = tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]
+"""Role, content and fields of each message, by which rows and prompts are compared."""
 
 
 def prepare(
@@ -121,11 +122,11 @@ def prepare(
     train, held_out, duplicates = split(reading.examples, settings, own.examples if own else None)
     train_rows, train_refusals = _encode(train, tokenizer, settings, progress)
     held_out_rows, held_out_refusals = _encode(held_out, tokenizer, settings, progress)
-    foreign = [*(own.refusals if own else []), *(held_out_refusals if own else [])]
+    own_refusals = [*own.refusals, *held_out_refusals] if own else []
     refusals = [*reading.refusals, *train_refusals, *([] if own else held_out_refusals)]
-    why = _why([*refusals, *foreign], len(duplicates))
-    asked = bool(held_out) or own is not None
-    shortage = reading.shortage or _shortage(train_rows, held_out_rows, why, asked=asked)
+    reasons = _reasons([*refusals, *own_refusals], len(duplicates))
+    wants_held_out = bool(held_out) or own is not None
+    shortage = reading.shortage or _shortage(train_rows, held_out_rows, reasons, wants_held_out=wants_held_out)
     if require_rows and shortage:
         raise DataError(shortage)
     refused_later = (0, 0) if own else (len(train_refusals), len(held_out_refusals))
@@ -135,7 +136,7 @@ def prepare(
         refusals=sorted(refusals, key=lambda refusal: refusal.row)
         + [
             Refusal(refusal.row, say("in the held-out file: {reason}", reason=refusal.reason), held_out=True)
-            for refusal in foreign
+            for refusal in own_refusals
         ],
         duplicates=tuple(duplicates),
         sha256=fingerprint([*reading.examples, *(own.examples if own else [])], day_of(tokenizer)),
@@ -170,10 +171,10 @@ def split(
         train = [row for index, row in enumerate(rows) if index not in drawn]
         return train, [row for index, row in enumerate(rows) if index in drawn], duplicates
     held_out, repeats = _without_repeats(own_held_out, settings.system)
-    asked = {_comparison_key(row.prompt, settings.system): row.row for row in reversed(held_out)}
+    held_out_prompts = {_comparison_key(row.prompt, settings.system): row.row for row in reversed(held_out)}
     train = []
     for row in rows:
-        same = asked.get(_comparison_key(row.prompt, settings.system))
+        same = held_out_prompts.get(_comparison_key(row.prompt, settings.system))
         if same is None:
             train.append(row)
         else:
@@ -200,17 +201,11 @@ def _runs(encoded: EncodedExample, tokenizer: Any) -> list[tuple[str, bool]]:
     ends = (np.flatnonzero(np.diff(encoded.trained)) + 1).tolist()
     whole = whole_text(encoded.ids.tolist(), tokenizer)
     # Decode from the start each time, because a run alone may lose its first space or split a character.
-    bounds = [0, *(_common(whole, whole_text(encoded.ids[:end].tolist(), tokenizer)) for end in ends), len(whole)]
+    beginnings = [whole_text(encoded.ids[:end].tolist(), tokenizer) for end in ends]
+    shared = [len(commonprefix([whole, beginning])) for beginning in beginnings]  # noqa: RUF071 - texts, not paths
+    bounds = [0, *shared, len(whole)]
     runs = zip(pairwise(bounds), [0, *ends], strict=True)
     return [(whole[start:end], bool(encoded.trained[first])) for (start, end), first in runs]
-
-
-def _common(whole: str, beginning: str) -> int:
-    """Return the length of the common prefix of two texts."""
-    if whole.startswith(beginning):
-        return len(beginning)
-    pairs = enumerate(zip(whole, beginning, strict=False))
-    return next((place for place, (one, other) in pairs if one != other), len(whole))
 
 
 def _read_held_out(settings: DataSettings, limits: Limits) -> SourceRows | None:
@@ -252,46 +247,46 @@ def _encode(
         if progress and count % PROGRESS_ROWS == 0:
             progress(count, len(examples))
         row = example.with_last_reply_only() if settings.trained_turns == "last" else example
-        name = row, length, too_long, system
-        found = in_use.get(name) or encode(row, tokenizer, length, too_long=too_long, system=system)
+        key = row, length, too_long, system
+        found = in_use.get(key) or encode(row, tokenizer, length, too_long=too_long, system=system)
         if isinstance(found, EncodedExample):
-            in_use[name] = found
+            in_use[key] = found
             rows.append(found)
         else:
             refusals.append(found)
     return rows, refusals
 
 
-def _draw_held_out(prompts: Sequence[Said], settings: DataSettings) -> set[int]:
+def _draw_held_out(prompts: Sequence[ComparisonKey], settings: DataSettings) -> set[int]:
     """Draw the held-out rows and return their indices.
 
     Rows with the same prompt stay together. Prompts are drawn in random order up to the rounded share (at least one
     row), skipping those that would exceed it. If every prompt would exceed the share, the prompt with the fewest rows
     is drawn. If there are several rows and all have the same prompt, none is drawn.
     """
-    groups: dict[Said, list[int]] = {}
+    groups: dict[ComparisonKey, list[int]] = {}
     for index, prompt in enumerate(prompts):
         groups.setdefault(prompt, []).append(index)
     if not settings.held_out_share or (len(groups) == 1 and len(prompts) > 1):
         return set()
-    wanted = max(1, round(settings.held_out_share * len(prompts)))
-    order = stream(Purpose.SPLIT, settings.split_seed).permutation(len(groups))
-    members = list(groups.values())
+    rows = max(1, round(settings.held_out_share * len(prompts)))
+    in_order = list(groups.values())
+    shuffled = [in_order[index] for index in stream(Purpose.SPLIT, settings.split_seed).permutation(len(groups))]
     drawn: set[int] = set()
-    for group in (members[number] for number in order):
-        if len(drawn) + len(group) <= wanted:
+    for group in shuffled:
+        if len(drawn) + len(group) <= rows:
             drawn.update(group)
-    smallest = min((members[number] for number in order), key=lambda group: len(group), default=[])
+    smallest = min(shuffled, key=lambda group: len(group), default=[])
     return drawn or set(smallest)
 
 
-def _comparison_key(messages: Sequence[Message], system: str) -> Said:
+def _comparison_key(messages: Sequence[Message], system: str) -> ComparisonKey:
     """Return the messages, including the system prompt, as a hashable value."""
     return tuple((turn.role, turn.content, turn.fields) for turn in with_system(messages, system))
 
 
 def _without_repeats(examples: Sequence[Example], system: str) -> tuple[list[Example], list[Duplicate]]:
-    first: dict[Said, int] = {}
+    first: dict[ComparisonKey, int] = {}
     kept, repeats = [], []
     for example in examples:
         same = first.setdefault(_comparison_key(example.messages, system), example.row)
@@ -302,41 +297,36 @@ def _without_repeats(examples: Sequence[Example], system: str) -> tuple[list[Exa
     return kept, repeats
 
 
-def _why(refusals: Sequence[Refusal], duplicates: int) -> str:
+def _reasons(refusals: Sequence[Refusal], duplicates: int) -> str:
+    """Return in parentheses why rows were left out; "" if none were."""
     words = plural(duplicates, "{count:,} duplicate was left out", "{count:,} duplicates were left out")
     reasons = [say(words, count=duplicates)] if duplicates else []
     if refusals:
-        first = refusals[0]
-        reasons.append(
-            say(
-                plural(
-                    len(refusals),
-                    "{count:,} row was refused; row {row:,}: {reason}",
-                    "{count:,} rows were refused; row {row:,}: {reason}",
-                ),
-                count=len(refusals),
-                row=first.row,
-                reason=first.reason,
-            )
+        words = plural(
+            len(refusals),
+            "{count:,} row was refused; row {row:,}: {reason}",
+            "{count:,} rows were refused; row {row:,}: {reason}",
         )
+        reasons.append(say(words, count=len(refusals), row=refusals[0].row, reason=refusals[0].reason))
     return say(" ({reasons})", reasons=say("; ").join(reasons)) if reasons else ""
 
 
-def _shortage(train: Sequence[EncodedExample], held_out: Sequence[EncodedExample], why: str, *, asked: bool) -> str:
+def _shortage(
+    train: Sequence[EncodedExample], held_out: Sequence[EncodedExample], reasons: str, *, wants_held_out: bool
+) -> str:
+    """Return why the rows do not suffice for a study; "" if they do."""
     if len(train) < 2:
-        return say(
-            plural(
-                len(train),
-                "Only 1 row is left for training, but a study needs at least 2: use more rows, a smaller held-out "
-                "share or a longer maximum length{why}.",
-                "No rows are left for training, but a study needs at least 2: use more rows, a smaller held-out share "
-                "or a longer maximum length{why}.",
-            ),
-            why=why,
+        words = plural(
+            len(train),
+            "Only 1 row is left for training, but a study needs at least 2: use more rows, a smaller held-out share or "
+            "a longer maximum length{why}.",
+            "No rows are left for training, but a study needs at least 2: use more rows, a smaller held-out share or a "
+            "longer maximum length{why}.",
         )
-    if not held_out and asked:
-        return say(
-            "No held-out rows are left: use more rows or a longer maximum length, or set the share to 0{why}.",
-            why=why,
+        return say(words, why=reasons)
+    if wants_held_out and not held_out:
+        words = later(
+            "No held-out rows are left: use more rows or a longer maximum length, or set the share to 0{why}."
         )
+        return say(words, why=reasons)
     return ""

@@ -1,8 +1,8 @@
 """Rendering of conversations with a model's chat template, or with `PLAIN` if the tokenizer has none.
 
-Each template is probed once to find out what it renders: templates silently ignore unknown fields, such as tool calls
-and reasoning, so it is probed with words that no template contains. Names of special tokens inside the text of a row
-remain text (see `plain_text`).
+Templates silently ignore unknown fields, such as tool calls and reasoning. Therefore, each template is probed once with
+words that no template contains, to find out what it renders. Names of special tokens inside the text of a row remain
+text (see `escaping`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from neftune_core.data.encoder_decoder import frame
+from neftune_core.data.escaping import MARK, any_of, special_names, split_protected
 from neftune_core.data.examples import Message, UnusableRow
-from neftune_core.data.pairs import frame
-from neftune_core.data.plain_text import MARK, any_of, special_names, split_protected
 from neftune_core.language import later, say
 from neftune_core.models.tokenizing import decoder_start
 
@@ -54,16 +54,16 @@ class RenderedFields:
     Attributes:
         calls: Whether tool calls are rendered.
         arguments_as_text: Whether the arguments of tool calls must be JSON text instead of an object.
-        beside: Whether text next to a tool call is rendered.
-        replies: Whether tool results are rendered.
+        text_with_calls: Whether text next to a tool call is rendered.
+        results: Whether tool results are rendered.
         tools: Whether the list of tools is rendered.
         reasoning: Name of the reasoning field that is rendered; "" if none.
     """
 
     calls: bool = False
     arguments_as_text: bool = False
-    beside: bool = False
-    replies: bool = False
+    text_with_calls: bool = False
+    results: bool = False
     tools: bool = False
     reasoning: str = ""
 
@@ -188,8 +188,8 @@ def _with_merged_system(messages: Sequence[Message]) -> list[Message]:
     first = next((index for index, message in enumerate(rest) if message.role == "user"), None)
     if first is None:
         return [system._replace(role="user"), *rest]
-    asked = rest[first]
-    rest[first] = asked._replace(content=f"{system.content}\n\n{asked.content}", fields=system.fields + asked.fields)
+    user = rest[first]
+    rest[first] = user._replace(content=f"{system.content}\n\n{user.content}", fields=system.fields + user.fields)
     return rest
 
 
@@ -216,7 +216,7 @@ def _apply_template(tokenizer: Any, turns: Turns, more: Mapping[str, Any], gener
         return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation, **more)
     except Exception as error:  # templates are third-party code and may raise anything
         raise UnusableRow(
-            say("the model's chat template refuses it ({reason})", reason=str(error)[:100].strip())
+            say("the model's chat template rejects it ({reason})", reason=str(error)[:100].strip())
         ) from None
 
 
@@ -274,8 +274,8 @@ def _probe_fields(render: Render) -> RenderedFields:
     return RenderedFields(
         calls=calls,
         arguments_as_text=calls and as_text,
-        beside=shows([_USER, _call(_TEXT, as_text=as_text)], _TEXT, _NAME),
-        replies=shows([_USER, called, answered], _TEXT, reply=True),
+        text_with_calls=shows([_USER, _call(_TEXT, as_text=as_text)], _TEXT, _NAME),
+        results=shows([_USER, called, answered], _TEXT, reply=True),
         tools=shows([_USER], _NAME, reply=True, tools=[_TOOL]),
         reasoning=next(
             (name for name, turn in thinking.items() if shows([_USER, turn], _TEXT, _THOUGHT, enable_thinking=True)), ""
@@ -302,16 +302,16 @@ def require_rendered(messages: Sequence[Message], tokenizer: Any) -> None:
     """
     rendered = rendering_of(tokenizer).rendered
     found = {name for message in messages for name, _ in message.fields}
-    beside = any(message.content.strip() and "tool_calls" in dict(message.fields) for message in messages)
-    wanted = (
+    text_with_calls = any(message.content.strip() and "tool_calls" in dict(message.fields) for message in messages)
+    requirements = (
         ("tool_calls" in found, rendered.calls, later("tool calls")),
-        (any(message.role == "tool" for message in messages), rendered.replies, later("tool replies")),
+        (any(message.role == "tool" for message in messages), rendered.results, later("tool replies")),
         ("tools" in found, rendered.tools, later("a list of tools")),
-        (beside, rendered.beside, later("text next to tool calls")),
+        (text_with_calls, rendered.text_with_calls, later("text next to tool calls")),
         ("reasoning_content" in found, rendered.reasoning, later("reasoning")),
     )
-    for has, is_rendered, words in wanted:
-        if has and not is_rendered:
+    for is_used, is_rendered, words in requirements:
+        if is_used and not is_rendered:
             raise UnusableRow(say("it has {what}, which this model's chat template does not support", what=say(words)))
 
 
@@ -332,7 +332,7 @@ def _template_turns(messages: Sequence[Message], rendered: RenderedFields) -> tu
 
 
 def _escape_message(message: Message, protected: re.Pattern[str]) -> Message:
-    """Escape special tokens in a message's text and fields (see `plain_text`)."""
+    """Escape special tokens in a message's text and fields (see `escaping`)."""
     fields = (
         (name, json.dumps(_escape(json.loads(text), protected), ensure_ascii=False)) for name, text in message.fields
     )

@@ -21,7 +21,7 @@ from neftune_core.language import later, plural, say, translate_finished
 from neftune_core.models.tokenizing import decoder_start
 
 ROWS_SHOWN = 10
-KEPT_ROWS, KEPT_CHARACTERS, KEPT_ENTRIES = 3, 2000, 100
+RECORD_ROWS, RECORD_CHARACTERS, RECORD_ENTRIES = 3, 2000, 100
 """Limits of a report in a record: rendered rows, characters per span, entries per list."""
 RANGES_SHOWN = 6
 
@@ -81,14 +81,16 @@ class DataReport(BaseModel):
         """Return all fields as JSON values, without flags that are false."""
         return {name: _plain(getattr(self, name)) for name in type(self).model_fields}
 
-    def kept(self) -> dict[str, Any]:
+    def for_record(self) -> dict[str, Any]:
         """Return the fields as stored in a record, with long lists shortened and refused rows counted."""
-        short = {name: getattr(self, name)[:KEPT_ENTRIES] for name in ("unused_columns", "cut", "duplicates", "notes")}
+        short = {
+            name: getattr(self, name)[:RECORD_ENTRIES] for name in ("unused_columns", "cut", "duplicates", "notes")
+        }
         refused = [
-            RefusedRows(reason=one.reason, rows=one.rows[:KEPT_ENTRIES], count=len(one.rows))
-            for one in self.refused[:KEPT_ENTRIES]
+            RefusedRows(reason=one.reason, rows=one.rows[:RECORD_ENTRIES], count=len(one.rows))
+            for one in self.refused[:RECORD_ENTRIES]
         ]
-        rows = [RenderedRow(row=row.row, spans=list(map(_shorten, row.spans))) for row in self.rows[:KEPT_ROWS]]
+        rows = [RenderedRow(row=row.row, spans=list(map(_shorten, row.spans))) for row in self.rows[:RECORD_ROWS]]
         return self.model_copy(update={**short, "refused": refused, "rows": rows}).values()
 
 
@@ -101,7 +103,7 @@ def _plain(value: Any) -> Any:
 
 
 def _shorten(span: Span) -> Span:
-    text = span.text if len(span.text) <= KEPT_CHARACTERS else span.text[:KEPT_CHARACTERS] + " […]"
+    text = span.text if len(span.text) <= RECORD_CHARACTERS else span.text[:RECORD_CHARACTERS] + " […]"
     return Span(text=text, trained=span.trained)
 
 
@@ -237,18 +239,12 @@ def summary(about: Mapping[str, Any]) -> list[str]:
     Information missing from older records, which contain only counts, is left out.
     """
     report, counts = report_of(about), {name: count_of(about, name) for name in COUNTS}
-    lines = [
-        say(
-            plural(
-                counts["train"],
-                "{title}: {train:,} row to train on, {held_out:,} held out.",
-                "{title}: {train:,} rows to train on, {held_out:,} held out.",
-            ),
-            title=data_title(about.get("title")),
-            train=counts["train"],
-            held_out=counts["held_out"],
-        )
-    ]
+    words = plural(
+        counts["train"],
+        "{title}: {train:,} row to train on, {held_out:,} held out.",
+        "{title}: {train:,} rows to train on, {held_out:,} held out.",
+    )
+    lines = [say(words, title=data_title(about.get("title")), **counts)]
     if report.layout:
         lines.append(say("Read as {how}.", how=layout_text(report.layout, report.columns)))
     if report.unused_columns:
@@ -269,16 +265,13 @@ COUNTS = ("train", "held_out", "cut", "refused", "duplicates")
 
 def _refusal_note(report: DataReport, refused: int, every: int) -> str:
     reasons = say("; ").join(f"{one.count:,}: {translate_finished(one.reason)}" for one in report.refused)
-    return say(
-        plural(
-            refused,
-            "{refused:,} of {every:,} rows was refused{reasons}.",
-            "{refused:,} of {every:,} rows were refused{reasons}.",
-        ),
-        refused=refused,
-        every=every,
-        reasons=say(" ({reasons})", reasons=reasons) if reasons else "",
+    words = plural(
+        refused,
+        "{refused:,} of {every:,} rows was refused{reasons}.",
+        "{refused:,} of {every:,} rows were refused{reasons}.",
     )
+    in_brackets = say(" ({reasons})", reasons=reasons) if reasons else ""
+    return say(words, refused=refused, every=every, reasons=in_brackets)
 
 
 def report_of(about: Mapping[str, Any]) -> DataReport:

@@ -1,4 +1,4 @@
-"""Reading of sources (`starter:NAME`, `file:PATH` or `hub:OWNER/NAME`) as examples."""
+"""Reading of examples from a source: `starter:NAME`, `file:PATH` or `hub:OWNER/NAME`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SourceRows:
     Attributes:
         examples: Usable rows, with their numbers in the source.
         layout: Name of the layout, a key of `LAYOUTS`.
-        columns: Columns by part of the layout.
+        columns: Columns by part of the layout, and by name for columns outside the layout (see `control_columns`).
         available_columns: Columns of the source.
         sha256: Hash of the examples.
         title: Name of the file or data set.
@@ -137,17 +137,17 @@ def columns_of(settings: DataSettings, limits: Limits) -> list[str]:
 
 def _open(settings: DataSettings, limits: Limits, most: int) -> _OpenSource:
     scheme, _, name = settings.source.partition(":")
-    if scheme not in SOURCES or not name:
-        words = later("The data source {source!r} is not understood: write starter:NAME, file:PATH or hub:OWNER/NAME.")
-        raise DataError(say(words, source=settings.source[:80]))
-    return SOURCES[scheme](name, settings, limits, most)
-
-
-def _file(name: str, settings: DataSettings, limits: Limits, most: int) -> _OpenSource:
-    path = Path(name)
-    if not limits.local_paths:
-        _require_own_file(path)
-    return open_table(path, limits), path.name, OWN_LICENCE
+    if scheme == "starter" and name:
+        return open_table(starter_file(name), limits), name, STARTERS[name].licence
+    if scheme == "file" and name:
+        path = Path(name)
+        if not limits.local_paths:
+            _require_own_file(path)
+        return open_table(path, limits), path.name, OWN_LICENCE
+    if scheme == "hub" and name:
+        return _open_hub(name, settings, limits, most)
+    words = later("The data source {source!r} is not recognised: write starter:NAME, file:PATH or hub:OWNER/NAME.")
+    raise DataError(say(words, source=settings.source[:80]))
 
 
 def _require_own_file(path: Path) -> None:
@@ -161,11 +161,7 @@ def _require_own_file(path: Path) -> None:
         raise NotAvailable(say("This server only reads uploaded files: upload the file."))
 
 
-def _starter(name: str, settings: DataSettings, limits: Limits, most: int) -> _OpenSource:
-    return open_table(starter_file(name), limits), name, STARTERS[name].licence
-
-
-def _hub(name: str, settings: DataSettings, limits: Limits, most: int) -> _OpenSource:
+def _open_hub(name: str, settings: DataSettings, limits: Limits, most: int) -> _OpenSource:
     found = hub_rows.first_rows(name, settings, most + 1, limits)
     if not found:
         words = later("The data set {name} has no rows in its split {split!r}: choose another split.")
@@ -173,13 +169,6 @@ def _hub(name: str, settings: DataSettings, limits: Limits, most: int) -> _OpenS
     columns = column_names(found, say("The data set {name}", name=name))
     offered = hub_rows.HUB_SETS.get(name)
     return Table(columns, lambda _: iter(found)), name, offered.licence if offered else hub_rows.UNKNOWN_LICENCE
-
-
-SOURCES: dict[str, Callable[[str, DataSettings, Limits, int], _OpenSource]] = {
-    "starter": _starter,
-    "file": _file,
-    "hub": _hub,
-}
 
 
 def _example(row: Row, layout: str, columns: dict[str, str], limits: Limits, unused: set[str]) -> Example | Refusal:
@@ -199,18 +188,12 @@ def _example(row: Row, layout: str, columns: dict[str, str], limits: Limits, unu
 def _no_usable_rows(refusals: list[Refusal], title: str) -> str:
     if not refusals:
         return say("{title} has no rows.", title=title)
-    first = refusals[0]
-    return say(
-        plural(
-            len(refusals),
-            "The only row of {title} cannot be used; row {row:,}: {reason}.",
-            "None of the {count:,} rows of {title} can be used; row {row:,}: {reason}.",
-        ),
-        count=len(refusals),
-        title=title,
-        row=first.row,
-        reason=first.reason,
+    words = plural(
+        len(refusals),
+        "The only row of {title} cannot be used; row {row:,}: {reason}.",
+        "None of the {count:,} rows of {title} can be used; row {row:,}: {reason}.",
     )
+    return say(words, count=len(refusals), title=title, row=refusals[0].row, reason=refusals[0].reason)
 
 
 def _notes(settings: DataSettings, limits: Limits, rest: Iterator[Any]) -> tuple[str, ...]:
@@ -218,4 +201,4 @@ def _notes(settings: DataSettings, limits: Limits, rest: Iterator[Any]) -> tuple
         return ()
     if settings.rows > limits.rows:
         return (say("Only the first {count:,} rows were read, the most this server allows.", count=limits.rows),)
-    return (say("Only the first {count:,} rows were read, as set.", count=settings.rows),)
+    return (say("Only the first {count:,} rows were read, as configured.", count=settings.rows),)

@@ -19,7 +19,7 @@ from neftune_core.data.batches import Batch
 from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.armset import ArmSet
 from neftune_core.models.architecture.anatomy import body, encoded_source, head_logits
-from neftune_core.noise.batch import BatchNoise, Rows, sent
+from neftune_core.noise.batch import BatchNoise, Rows, to_device
 
 PIECE_BYTES = 2**25
 """Bytes of logits per chunk. For larger chunks, the CPU allocator requests new memory from the system each time."""
@@ -166,7 +166,7 @@ def arm_losses(
     targets, rows = batch.ids.flatten()[where + 1], where // batch.ids.shape[1]
     with torch.set_grad_enabled(backward_over > 0):
         predicting = predicting_states(tree, batch, arms, where)
-    shares = None if weights is None else sent(torch.tensor(weights, dtype=torch.float32), targets.device)[:, None]
+    shares = None if weights is None else to_device(torch.tensor(weights, dtype=torch.float32), targets.device)[:, None]
     if labels is not None:
         shares = labels.weights if shares is None else shares * labels.weights
     flat_shares = None if shares is None else shares.expand(-1, len(targets)).flatten()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from neftune_core.engine.armset import ArmSet, TrainedTensor
-from neftune_core.noise.batch import sent
+from neftune_core.noise.batch import to_device
 
 FIRST, LARGEST = 2.0**14, 2.0**24
 DOUBLED_AFTER = 2000
@@ -107,7 +107,7 @@ class Block:
         by_slot = self.by_slot(tensor)
         chosen = [factors.get(slot, 1.0) for slot in self.slots]
         if any(factor != 1 for factor in chosen):
-            by_slot.mul_(sent(torch.tensor(chosen), tensor.device).view(-1, *[1] * (by_slot.dim() - 1)))
+            by_slot.mul_(to_device(torch.tensor(chosen), tensor.device).view(-1, *[1] * (by_slot.dim() - 1)))
 
     def norms(self, tensor: Tensor) -> Tensor:
         """Return the norm of each slot of `tensor`, `[slots]`."""

@@ -24,7 +24,7 @@ from neftune_core.language import say
 from neftune_core.models.architecture.anatomy import linear_maps
 from neftune_core.models.device import tokens_per_pass
 from neftune_core.models.loading import LoadedModel
-from neftune_core.noise.batch import sent
+from neftune_core.noise.batch import to_device
 from neftune_core.randomness import Purpose, torch_seed
 
 __all__ = ["BASE_SLOT", "AdapterStack", "Dropout", "StackedLinear"]
@@ -102,7 +102,7 @@ class StackedLinear(nn.Module):
         if not self.training or now.mask_generator is None or not any(now.rates):
             return rows
         draw = torch.rand(rows.shape[1:], generator=now.mask_generator)
-        masks = {rate: (sent(draw >= rate, rows.device) / (1 - rate)).to(rows.dtype) for rate in set(now.rates)}
+        masks = {rate: (to_device(draw >= rate, rows.device) / (1 - rate)).to(rows.dtype) for rate in set(now.rates)}
         return rows * (masks.popitem()[1] if len(masks) == 1 else torch.stack([masks[rate] for rate in now.rates]))
 
 
@@ -149,7 +149,7 @@ def _select_slots(stacked: Tensor, active: tuple[int, ...]) -> Tensor:
     first, last = active[0], active[-1]
     if active == tuple(range(first, last + 1)):
         return stacked[first : last + 1]
-    return stacked[sent(torch.tensor(active), stacked.device)]
+    return stacked[to_device(torch.tensor(active), stacked.device)]
 
 
 class AdapterStack(ArmSet):

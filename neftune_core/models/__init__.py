@@ -1,8 +1,8 @@
 """Models, and the capabilities of this machine. Suggested reading order:
 
 settings          source, precision and device
-cards             known models, read before anything is downloaded
-catalogue         memory and time of a study on this machine
+cards             the catalogue of known models, read before anything is downloaded
+estimates         memory and time of a study on this machine
   device            devices, precisions and free memory
   stopwatch         times of short computations on a busy machine
 loading           load a model by its source, once per process

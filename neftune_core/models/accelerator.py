@@ -19,7 +19,7 @@ class FairLock:
         self._guard = threading.Lock()
         self._waiting: deque[threading.Event] = deque()
         self._held = False
-        self._holder = 0
+        self._owner = 0
 
     @property
     def waiting(self) -> int:
@@ -38,7 +38,7 @@ class FairLock:
     def yield_turn(self) -> None:
         """Release the lock to any waiting threads and acquire it again; do nothing if this thread does not hold it."""
         with self._guard:
-            if self._holder != threading.get_ident() or not self._waiting:
+            if self._owner != threading.get_ident() or not self._waiting:
                 return
         self._pass_on()
         self._take()
@@ -56,7 +56,7 @@ class FairLock:
         except BaseException:
             self._give_up(turn)
             raise
-        self._holder = threading.get_ident()
+        self._owner = threading.get_ident()
 
     def _give_up(self, turn: threading.Event) -> None:
         """Remove a thread that stopped waiting from the queue, or pass the lock on if it already has the lock."""
@@ -68,7 +68,7 @@ class FairLock:
 
     def _pass_on(self) -> None:
         with self._guard:
-            self._holder = 0
+            self._owner = 0
             if self._waiting:
                 self._waiting.popleft().set()
             else:
@@ -76,12 +76,12 @@ class FairLock:
 
 
 accelerator = FairLock()
-if hasattr(os, "register_at_fork"):  # the holder's thread does not exist in the child
+if hasattr(os, "register_at_fork"):  # the thread that holds the lock does not exist in the child
     os.register_at_fork(after_in_child=accelerator.__init__)  # type: ignore[misc]
 
 
 def holding(stream: Iterator[Item]) -> Iterator[Item]:
-    """Yield the items of `stream`, holding the accelerator while each is produced."""
+    """Yield the items of `stream`, and hold the accelerator while each item is computed."""
     while True:
         with accelerator.held():
             item = next(stream, None)

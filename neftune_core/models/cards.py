@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tomllib
 from dataclasses import dataclass
+from typing import Any
 
 from neftune_core.home import assets
 from neftune_core.models.checks import parameter_count
@@ -62,25 +63,14 @@ class Card:
         return self.source == BUNDLED or self.package or bool(self.revision)
 
 
-def _bundled_card() -> Card:
+def _bundled_size() -> dict[str, Any]:
     folder = assets() / "model"
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return Card(
-        BUNDLED,
-        "The small model that comes with the lab: nothing to download, and quick to train.",
-        parameter_count(folder),
-        config["hidden_size"],
-        config["num_hidden_layers"],
-        config["vocab_size"],
-        "Apache-2.0",
-        0,
-        chat=True,
-        note="It only knows a small invented village, and says so when asked about anything else: train it on the "
-        "starter sets whose names begin with world-. For your own rows, choose a larger model.",
-    )
+    sizes = {"width": config["hidden_size"], "layers": config["num_hidden_layers"], "vocabulary": config["vocab_size"]}
+    return {"parameters": parameter_count(folder), **sizes}
 
 
-CATALOGUE: dict[str, Card] = {BUNDLED: _bundled_card()} | {
-    source: Card(source, **fields)
+CATALOGUE: dict[str, Card] = {
+    source: Card(source, **fields, **(_bundled_size() if source == BUNDLED else {}))
     for source, fields in tomllib.loads((assets() / "catalogue.toml").read_text(encoding="utf-8")).items()
 }

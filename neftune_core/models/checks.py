@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import DoesNotFit, ModelError
 from neftune_core.language import later, say
-from neftune_core.models.device import BYTES, available_memory
+from neftune_core.models.device import available_memory
 from neftune_core.sentences import cause, sentence
 
 if TYPE_CHECKING:
@@ -168,12 +168,7 @@ def safetensors_header(file: Path) -> dict[str, Any]:
     Raises:
         ModelError: If the file is damaged, truncated or unreadable.
     """
-    broken = ModelError(
-        say(
-            "The weight file {file} is damaged or truncated: download the model again.",
-            file=file,
-        )
-    )
+    broken = ModelError(say("The weight file {file} is damaged or truncated: download the model again.", file=file))
     try:
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
@@ -190,19 +185,6 @@ def safetensors_header(file: Path) -> dict[str, Any]:
     if 8 + length + end != size:
         raise broken
     return dict(header)
-
-
-def weight_bytes(folder: Path, precision: str) -> int:
-    """Return the bytes that the weights take in memory.
-
-    Args:
-        folder: Folder of the model.
-        precision: dtype in memory.
-
-    Returns:
-        Number of parameters times bytes per parameter.
-    """
-    return parameter_count(folder) * BYTES[precision]
 
 
 def parameter_count(folder: Path) -> int:
@@ -223,14 +205,10 @@ def require_memory(needed_bytes: int, name: str, device: torch.device) -> None:
         DoesNotFit: If there is not enough free memory.
     """
     free = available_memory(str(device))
-    if needed_bytes * LOADING_MARGIN > free:
-        raise DoesNotFit(
-            say(
-                "{name} needs about {needed:.1f} GB of memory, but only {free:.1f} GB are free on {device}: "
-                "choose a smaller model, or a machine with more memory.",
-                name=name,
-                needed=needed_bytes * LOADING_MARGIN / 1e9,
-                free=free / 1e9,
-                device=device,
-            )
+    needed = needed_bytes * LOADING_MARGIN
+    if needed > free:
+        words = later(
+            "{name} needs about {needed:.1f} GB of memory, but only {free:.1f} GB are free on {device}: choose a "
+            "smaller model, or a machine with more memory."
         )
+        raise DoesNotFit(say(words, name=name, needed=needed / 1e9, free=free / 1e9, device=device))

@@ -18,18 +18,21 @@ from neftune_core.models.threads import default_threads, waiting_text
 if TYPE_CHECKING:
     import torch
 
+    from neftune_core.models.settings import ModelSettings
+
 # CPU flags for native bfloat16 multiplication; emulation is many times slower.
 FAST_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
-CGROUP_LIMITS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+CGROUPS = (
+    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
-CGROUP_STATISTICS = ("/sys/fs/cgroup/memory.stat", "/sys/fs/cgroup/memory/memory.stat")
+"""Folder of version 2 and 1 of cgroups, its files with the limit and the usage, and the reclaimable page cache in
+`memory.stat`."""
 PROCESSORS = Path("/proc/cpuinfo")
 CPU_PASS_ELEMENTS = 2**21
 """Size of the hidden state of all arms in one pass, in elements, up to which batching arms is faster on a CPU."""
 SLOW_SHARE = 0.5
-"""Speed of bfloat16 relative to float32 below which native bfloat16 instructions are evidently not used."""
+"""Speed of bfloat16 relative to float32 below which torch evidently uses no native bfloat16 instructions."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 DEVICE_VARIABLE = "NEFTUNE_DEVICE"
 ROWS, WIDTH = 512, 576
@@ -40,7 +43,6 @@ SMALL_OPERATIONS = 20
 
 _gpu_forbidden = threading.Event()
 _measured = Measured()
-LENT = later("This lab gets its GPU automatically, for one call at a time: leave the device at auto.")
 
 
 def forbid_gpu() -> None:
@@ -76,7 +78,9 @@ def choose_device(name: str) -> torch.device:
             say("There is no device called {name!r}: choose auto, cpu, cuda, cuda:1 or mps.", name=name)
         ) from None
     if device.type not in ("cpu", "cuda", "mps"):
-        raise InvalidSetting(say("The lab does not run on {name!r}: choose auto, cpu, cuda, cuda:1 or mps.", name=name))
+        raise InvalidSetting(
+            say("The device {name!r} is not supported: choose auto, cpu, cuda, cuda:1 or mps.", name=name)
+        )
     _check_present(device)
     return device
 
@@ -99,7 +103,9 @@ def _check_present(device: torch.device) -> None:
     if device.type != "cuda":
         return
     if _gpu_forbidden.is_set():
-        raise NotAvailable(say(LENT))
+        raise NotAvailable(
+            say("This lab gets its GPU automatically, for one call at a time: leave the device at auto.")
+        )
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if (device.index or 0) >= count:
         words = later("This machine has no device {device} (CUDA GPUs found: {count}): choose auto or cpu.")
@@ -121,6 +127,12 @@ def choose_precision(name: str, device: torch.device) -> str:
     if fast_bfloat16(device):
         return "bfloat16"
     return "float16" if device.type == "cuda" else "float32"
+
+
+def device_and_precision(settings: ModelSettings) -> tuple[torch.device, str]:
+    """Return the device and the precision for a model's settings."""
+    device = choose_device(settings.device)
+    return device, choose_precision(settings.precision, device)
 
 
 @cache
@@ -151,18 +163,17 @@ def _processor_entry(*names: str) -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(names)), "")
 
 
-def measure_speed(precision: str, seconds: float, device: str = "cpu") -> float:
-    """Measure the speed of a matrix product.
+def measure_speed(precision: str, seconds: float) -> float:
+    """Measure the speed of a matrix product on the CPU.
 
     Args:
         precision: dtype of the operands.
         seconds: Duration of the measurement.
-        device: torch device.
 
     Returns:
         Floating point operations per second.
     """
-    return PRODUCT_OPERATIONS / _time_of_product(precision, seconds, device).seconds
+    return PRODUCT_OPERATIONS / _time_of_product(precision, seconds, "cpu").seconds
 
 
 def _time_of_product(precision: str, seconds: float, device: str) -> Timing:
@@ -262,26 +273,16 @@ def processes_here() -> int:
 
 
 def _container_memory() -> list[int]:
-    for limit_file, used_file in CGROUP_LIMITS:
+    """Return the bytes available in this container, including reclaimable page cache; empty without a limit."""
+    for folder, *files, reclaimable in CGROUPS:
         try:
-            limit, used = Path(limit_file).read_text().strip(), Path(used_file).read_text().strip()
+            limit, used, statistics = ((Path(folder) / file).read_text() for file in (*files, "memory.stat"))
         except OSError:
             continue
-        if limit.isdigit():
-            return [max(0, int(limit) - int(used) + _reclaimable())]
+        if limit.strip().isdigit():
+            cached = dict(line.split() for line in statistics.splitlines()).get(reclaimable, 0)
+            return [max(0, int(limit) - int(used) + int(cached))]
     return []
-
-
-def _reclaimable() -> int:
-    """Return the bytes of page cache that count as used by the container but can be reclaimed."""
-    for file in CGROUP_STATISTICS:
-        try:
-            lines = Path(file).read_text().splitlines()
-        except OSError:
-            continue
-        stats = dict(line.split() for line in lines)
-        return int(stats.get("inactive_file", stats.get("total_inactive_file", 0)))
-    return 0
 
 
 def describe_machine() -> dict[str, Any]:

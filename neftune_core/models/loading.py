@@ -26,7 +26,7 @@ from neftune_core.models.architecture.module_trees import private_tree, weights_
 from neftune_core.models.architecture.reach import reach_of
 from neftune_core.models.architecture.text_part import PublishedModel, published_model, text_part
 from neftune_core.models.architecture.trials import DoesNotRun, require_supported
-from neftune_core.models.device import choose_device, choose_precision
+from neftune_core.models.device import BYTES, choose_precision, device_and_precision
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.silence_warnings import import_transformers, silence_transformers
 from neftune_core.models.sources.download_progress import LoadProgress, ModelRequest, ProgressCallback, Watch
@@ -39,16 +39,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = [
-    "LoadProgress",
-    "LoadedModel",
-    "clear_cache",
-    "evict_all",
-    "load",
-    "loaded_models",
-    "private_tree",
-    "weights_hash",
-]
+__all__ = ["LoadProgress", "LoadedModel", "clear_cache", "evict_all", "load", "private_tree", "weights_hash"]
 
 CACHED_MODELS = 3
 DEFAULT_CONTEXT = 1024
@@ -70,7 +61,7 @@ class LoadedModel:
         revision: Commit on the hub or on ModelScope; empty if unknown, and for other sources.
         dropout: Original dropout rates in the configuration of the model, by name.
         memory: Kind of cache that the model uses; see `caches.memory_of`.
-        reach: One sentence for each component that noise or adapters do not reach.
+        reach: Sentences from `reach_of`, on components that noise or adapters do not reach.
         published: The published model that contains `model` as its text part; None if `model` is complete.
     """
 
@@ -105,13 +96,10 @@ class _ModelCache:
     Models are read one at a time, because two that fit separately may not fit together.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.lock = threading.Lock()
+    def __init__(self) -> None:
         self.models: OrderedDict[tuple[str, ...], LoadedModel] = OrderedDict()
         self.placed: dict[tuple[str, ...], LoadedModel] = {}
-        self.makers: WeakValueDictionary[ModelRequest, threading.Lock] = WeakValueDictionary()
-        self.reader = threading.Lock()
+        self.create_locks()
 
     def get(self, key: tuple[str, ...]) -> LoadedModel | None:
         with self.lock:
@@ -122,19 +110,19 @@ class _ModelCache:
     def put(self, key: tuple[str, ...], loaded: LoadedModel) -> None:
         with self.lock:
             self.models[key] = loaded
-            while len(self.models) > self.size:
+            while len(self.models) > CACHED_MODELS:
                 self.models.popitem(last=False)
 
     def loading_lock(self, request: ModelRequest) -> threading.Lock:
         """Return the lock held while `request` is fetched and read; it is discarded when unused."""
         with self.lock:
-            return self.makers.setdefault(request, threading.Lock())
+            return self.request_locks.setdefault(request, threading.Lock())
 
-    def unlock(self) -> None:
-        """Replace the locks in a forked process, where their holders do not exist."""
+    def create_locks(self) -> None:
+        """Create the locks, at first and in a forked process, where the threads that hold them do not exist."""
         self.lock = threading.Lock()
-        self.makers = WeakValueDictionary()
-        self.reader = threading.Lock()
+        self.request_locks: WeakValueDictionary[ModelRequest, threading.Lock] = WeakValueDictionary()
+        self.reading_lock = threading.Lock()
 
 
 @contextmanager
@@ -148,16 +136,13 @@ def _acquire(lock: threading.Lock, watch: Watch) -> Iterator[None]:
         lock.release()
 
 
-_cache = _ModelCache(CACHED_MODELS)
+_cache = _ModelCache()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_cache.unlock)
+    os.register_at_fork(after_in_child=_cache.create_locks)
 
 
 def load(
-    settings: ModelSettings,
-    *,
-    progress: ProgressCallback | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    settings: ModelSettings, *, progress: ProgressCallback | None = None, cancelled: Callable[[], bool] | None = None
 ) -> LoadedModel:
     """Load a model, or return it from the cache of the three most recently used.
 
@@ -178,15 +163,14 @@ def load(
     import_transformers()
     watch = Watch(progress, cancelled)
     request = ModelRequest(settings.source.strip(), settings.revision.strip())
-    device = choose_device(settings.device)
-    precision = choose_precision(settings.precision, device)
+    device, precision = device_and_precision(settings)
     with _acquire(_cache.loading_lock(request), watch):
         location = resolve_source(request, watch)
         key = (str(location.folder), location.stamp(), request.source, str(device), precision)
         found = _cache.get(key)
         if found is None:
             watch.check()
-            found = _read_in_any(location, request.source, (device, settings.precision, precision), watch)
+            found = _read_in_precision(location, request.source, (device, settings.precision, precision), watch)
             _cache.put(key, found)
         return found
 
@@ -194,8 +178,8 @@ def load(
 def place_on_gpu(settings: ModelSettings) -> LoadedModel:
     """Load a model on the CPU, and move it to CUDA for the lifetime of the process, even after `forbid_gpu`.
 
-    On platforms that emulate CUDA in the serving process, forked processes have the model on their GPU, and `load`
-    returns it.
+    On platforms that emulate CUDA in the serving process, forked processes have the model on their GPU, and their
+    `load` returns it.
 
     Args:
         settings: Source, revision and precision.
@@ -211,16 +195,10 @@ def place_on_gpu(settings: ModelSettings) -> LoadedModel:
     gpu = torch.device("cuda")
     precision = choose_precision(settings.precision, gpu)
     where = (torch.device("cpu"), settings.precision, precision)
-    read = _read_in_any(location, settings.source.strip(), where, watch)
-    placed = replace(read, model=read.model.to(gpu), device=gpu)
+    loaded = _read_in_precision(location, settings.source.strip(), where, watch)
+    placed = replace(loaded, model=loaded.model.to(gpu), device=gpu)
     _cache.placed[str(location.folder), location.stamp(), placed.source, str(gpu), precision] = placed
     return placed
-
-
-def loaded_models() -> list[LoadedModel]:
-    """Return the cached models, most recently used last."""
-    with _cache.lock:
-        return list(_cache.models.values())
 
 
 def clear_cache() -> None:
@@ -239,13 +217,18 @@ def evict_all() -> None:
         torch.cuda.empty_cache()
 
 
-def _read_in_any(location: ModelFolder, source: str, where: tuple[torch.device, str, str], watch: Watch) -> LoadedModel:
-    """Read the model. If it does not run in an automatically chosen precision, read it in float32."""
-    device, asked, precision = where
+def _read_in_precision(
+    location: ModelFolder, source: str, where: tuple[torch.device, str, str], watch: Watch
+) -> LoadedModel:
+    """Read the model. If it does not run in an automatically chosen precision, read it in float32.
+
+    `where` is the device, the precision in the settings, and the precision chosen for it.
+    """
+    device, setting, precision = where
     try:
         return _read(location, source, (device, precision), watch)
     except DoesNotRun:
-        if asked != "auto" or precision == "float32":
+        if setting != "auto" or precision == "float32":
             raise
     return _read(location, source, (device, "float32"), watch)
 
@@ -255,7 +238,7 @@ def _read(location: ModelFolder, source: str, where: tuple[torch.device, str], w
 
     device, precision = where
     config = checks.read_configuration(location.folder)
-    with _acquire(_cache.reader, watch):  # the free memory must not change between check and use
+    with _acquire(_cache.reading_lock, watch):  # the free memory must not change between check and use
         _require_memory(location, device, precision)
         watch.report(0, 0, say("Reading {what}", what=location.name))
         model = _weights(location, config, precision)
@@ -314,7 +297,7 @@ def require_finite(model: Any, location: ModelFolder) -> None:
 
 def _require_memory(location: ModelFolder, device: torch.device, precision: str) -> None:
     """Raise `DoesNotFit` if the model does not fit in memory; cached models are evicted first."""
-    needed = checks.weight_bytes(location.folder, precision)
+    needed = checks.parameter_count(location.folder) * BYTES[precision]
     try:
         checks.require_memory(needed, location.name, device)
     except DoesNotFit:

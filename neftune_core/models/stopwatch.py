@@ -1,7 +1,7 @@
 """Time short computations on a machine whose processor other programs may be using.
 
-A process that waits for the processor measures the load of the machine rather than its speed. Such a measurement is
-recognised by its processor time, which is then far below the wall time. It is corrected, and repeated later.
+A process that waits for the processor measures the load of the machine rather than its speed. Its processor time is
+then far below the wall time. Such a measurement is corrected, and repeated later.
 """
 
 from __future__ import annotations
@@ -17,19 +17,6 @@ RETRY_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Clocks:
-    """The clocks of a measurement.
-
-    Attributes:
-        wall: Returns the wall time in seconds.
-        processor: Returns the processor time of this process, over all its threads, in seconds.
-    """
-
-    wall: Callable[[], float] = time.perf_counter
-    processor: Callable[[], float] = time.process_time
-
-
-@dataclass(frozen=True)
 class Timing:
     """The time of one repetition of a computation.
 
@@ -42,7 +29,7 @@ class Timing:
     has_waited: bool
 
 
-def time_of(compute: Callable[[], object], seconds: float, *, threads: int = 0, clocks: Clocks | None = None) -> Timing:
+def time_of(compute: Callable[[], object], seconds: float, *, threads: int) -> Timing:
     """Repeat a computation and return the time of its fastest repetition.
 
     If the computation waited for the processor, its processor time is returned if it is shorter. On `threads` threads,
@@ -52,22 +39,19 @@ def time_of(compute: Callable[[], object], seconds: float, *, threads: int = 0, 
         compute: The computation.
         seconds: Minimum duration of the measurement.
         threads: Number of threads of the computation; 0 if it does not run on the processor.
-        clocks: The clocks; those of the system if None.
 
     Returns:
         The time.
     """
-    clocks = clocks or Clocks()
-    best, total, count = float("inf"), 0.0, 0
-    used, end = clocks.processor(), clocks.wall() + seconds
-    while not count or clocks.wall() < end:
-        start = clocks.wall()
+    times: list[float] = []
+    before, end = time.process_time(), time.perf_counter() + seconds
+    while not times or time.perf_counter() < end:
+        start = time.perf_counter()
         compute()
-        taken = clocks.wall() - start
-        best, total, count = min(best, taken), total + taken, count + 1
-    used = clocks.processor() - used
-    has_waited = used < LEAST_SHARE * threads * total
-    return Timing(min(best, used / count) if has_waited and used > 0 else best, has_waited)
+        times.append(time.perf_counter() - start)
+    used = time.process_time() - before
+    has_waited = used < LEAST_SHARE * threads * sum(times)
+    return Timing(min(*times, used / len(times)) if has_waited and used > 0 else min(times), has_waited)
 
 
 def without_waiting(wall_seconds: float, processor_seconds: float) -> float:
@@ -86,8 +70,7 @@ def without_waiting(wall_seconds: float, processor_seconds: float) -> float:
 class Measured:
     """Measured times by key. A time is measured once; if the measurement waited for the processor, again later."""
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
+    def __init__(self) -> None:
         self._found: dict[Hashable, tuple[Timing, float]] = {}
 
     def seconds(self, key: Hashable, measure: Callable[[], Timing]) -> float:
@@ -101,9 +84,9 @@ class Measured:
             The time in seconds: the shortest one measured so far.
         """
         found, since = self._found.get(key, (None, 0.0))
-        if found is None or (found.has_waited and self._now() - since >= RETRY_SECONDS):
+        if found is None or (found.has_waited and time.monotonic() - since >= RETRY_SECONDS):
             new = measure()
             seconds = new.seconds if found is None else min(found.seconds, new.seconds)
             found = Timing(seconds, new.has_waited)
-            self._found[key] = found, self._now()
+            self._found[key] = found, time.monotonic()
         return found.seconds

@@ -41,12 +41,11 @@ def decoding(model: Any) -> Decoding:
         return Decoding(never=tuple(sorted(never)))
     start, first = _configured_value(model, "decoder_start_token_id"), _configured_value(model, "forced_bos_token_id")
     if start is None:
-        raise ModelError(
-            say(
-                "The config.json of this encoder-decoder has no decoder_start_token_id, so answers cannot start: "
-                "add it, or choose another model."
-            )
+        words = later(
+            "The config.json of this encoder-decoder has no decoder_start_token_id, so answers cannot start: add it, "
+            "or choose another model."
         )
+        raise ModelError(say(words))
     return Decoding(int(start), None if first is None else int(first), tuple(sorted(never)))
 
 

@@ -7,11 +7,11 @@ settings      noise settings and their names
   names         readable names of arms
 sites         where noise can be added to a model
 batch         the noise of one training batch for all arms, in the lab's own engine
-attach        noise for any model, in any training loop, if it changes the output
-  hooks         forward calls, the sites that they reach, and their real tokens, documents, prompt and response
-  live          the draws of a call
+attach        noise for any model in any training loop, after a check that it changes the output
+  hooks         forward calls: their sites, real tokens, packed documents, prompt and response
+  live          noise for one site in one forward call
 preview       statistics from which the browser draws the Noise tab
-  nearest       the token nearest to each noisy vector
+  nearest       the vocabulary token nearest to each noisy vector
 
 assets/docs/contributing.md explains how to add a kind of noise.
 """

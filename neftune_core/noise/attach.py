@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from neftune_core.errors import InvalidSetting, NoEffect
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.noise.hooks import CallTracker
 from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS, STEP_MODES
 from neftune_core.noise.live import LiveNoise
@@ -26,7 +26,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.sites import Site, chosen_sites, family_of, hooks_on, is_encoder_decoder, unwrap_model
 
 # Prefixes of the `*_token_id` fields in model configurations.
-SPECIAL = ("bos", "eos", "pad", "cls", "sep", "mask", "unk", "decoder_start", "forced_bos", "forced_eos")
+SPECIAL_TOKENS = ("bos", "eos", "pad", "cls", "sep", "mask", "unk", "decoder_start", "forced_bos", "forced_eos")
 
 
 @contextmanager
@@ -79,11 +79,7 @@ def noisy_embeddings(
 
     def after_site(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         found = tracker.locate(module, args, kwargs) if module.training else None
-        if found is None:
-            return output
-        if isinstance(output, tuple):
-            return (noise.add_to(output[0], *found), *output[1:])
-        return noise.add_to(output, *found)
+        return output if found is None else _with_vectors(output, lambda vectors: noise.add_to(vectors, *found))
 
     modules = {site.module: None for site in chosen}
     noisy = (module.register_forward_hook(after_site, with_kwargs=True) for module in modules)
@@ -91,9 +87,14 @@ def noisy_embeddings(
         yield model
 
 
+def _with_vectors(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return the output of a module with its vectors changed: the output itself, or the first element of a tuple."""
+    return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+
+
 def _require_single_pass(settings: NoiseSettings, calls: int | None) -> None:
-    kind = KINDS[settings.kind]
-    if extra := STEP_MODES[kind.passes].extra:
+    """Raise `InvalidSetting` if the settings need more than one pass or the loss, or if `calls` is missing."""
+    if extra := STEP_MODES[KINDS[settings.kind].passes].extra:
         raise InvalidSetting(
             f"The kind {settings.kind} needs {extra}, which other training loops do not run: "
             "train with `neftune train`, or choose another kind."
@@ -123,9 +124,9 @@ def _special_ids(model: nn.Module) -> list[int]:
     found: set[int] = set()
     config: Any = getattr(inner, "config", None)
     text = config.get_text_config() if hasattr(config, "get_text_config") else None
-    for holder in (config, text, getattr(inner, "generation_config", None)):
-        for name in SPECIAL:
-            value = getattr(holder, f"{name}_token_id", None)
+    for source in (config, text, getattr(inner, "generation_config", None)):
+        for name in SPECIAL_TOKENS:
+            value = getattr(source, f"{name}_token_id", None)
             found |= set(value if isinstance(value, list | tuple) else [] if value is None else [value])
     if not found:
         raise InvalidSetting(
@@ -140,10 +141,9 @@ FIRST_ID, TOKENS = 3, 4
 
 
 def require_effect(model: nn.Module, sites: Sequence[Site]) -> None:
-    """Check that noise at each site changes the model's output.
+    """Check that noise changes the model's output: noise at each embedding, and noise at all layers together.
 
-    The model runs on four tokens without noise, with strong noise at each embedding, and with strong noise at all
-    layers together.
+    The model runs on four tokens, without noise and with strong noise in each of these cases.
 
     Args:
         model: Model to run; the modes of its modules are restored.
@@ -157,32 +157,27 @@ def require_effect(model: nn.Module, sites: Sequence[Site]) -> None:
     clean = _output(model)
     for group in [*embeddings, layers] if layers else embeddings:
         reached: set[nn.Module] = set()
-        loud, modules = _loud(reached), {site.module: None for site in group}
-        with hooks_on(module.register_forward_hook(loud) for module in modules):
+        add, modules = _strong_noise(reached), {site.module: None for site in group}
+        with hooks_on(module.register_forward_hook(add) for module in modules):
             noisy = _output(model)
-        silent = [site for site in group if site.module not in reached]
-        if silent or torch.equal(clean, noisy):
-            site = (silent or group)[0]
-            raise NoEffect(
-                say(
-                    "Noise on the {module} of the {part} would not reach the output of {model}: its forward pass "
-                    "does not use this module. Choose another model.",
-                    module=say("embedding") if site.number <= EMBEDDING_SITE else say("layers"),
-                    part=site.part,
-                    model=family_of(model),
-                )
+        not_run = [site for site in group if site.module not in reached]
+        if not_run or torch.equal(clean, noisy):
+            site = (not_run or group)[0]
+            words = later(
+                "Noise on the {module} of the {part} would not reach the output of {model}: its forward pass does not "
+                "use this module. Choose another model."
             )
+            module = say("embedding") if site.number <= EMBEDDING_SITE else say("layers")
+            raise NoEffect(say(words, module=module, part=site.part, model=family_of(model)))
 
 
-def _loud(reached: set[nn.Module]) -> Callable[[nn.Module, Any, Any], Any]:
-    """Return a hook that adds noise with standard deviation 1 and records which modules ran."""
+def _strong_noise(reached: set[nn.Module]) -> Callable[[nn.Module, Any, Any], Any]:
+    """Return a hook that adds noise with standard deviation 1, and adds each module that runs to `reached`."""
     generator = torch.Generator().manual_seed(0)
 
     def add(module: nn.Module, args: Any, output: Any) -> Any:
         reached.add(module)
-        vectors = output[0] if isinstance(output, tuple) else output
-        loud = vectors + torch.randn(vectors.shape, generator=generator).to(vectors)
-        return (loud, *output[1:]) if isinstance(output, tuple) else loud
+        return _with_vectors(output, lambda clean: clean + torch.randn(clean.shape, generator=generator).to(clean))
 
     return add
 

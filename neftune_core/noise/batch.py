@@ -21,8 +21,8 @@ CHOSEN_TOKENS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """Return `tensor` on `device`. On a CUDA GPU, the call does not wait for work that is already queued.
+def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Copy `tensor` to `device`. On a CUDA GPU, the call does not wait for work that is already queued.
 
     A copy from pageable memory to a CUDA GPU is staged before the call returns, so the caller may change `tensor`
     afterwards. An Apple GPU may read `tensor` later, so the call waits until a copy to such a device is complete.
@@ -59,7 +59,7 @@ class Rows:
     def real(self) -> Tensor:
         """True on real tokens and False on padding, bool `[batch, padded]`."""
         positions = torch.arange(self.response.shape[1], device=self.response.device)
-        return positions < sent(torch.tensor(self.lengths), self.response.device)[:, None]
+        return positions < to_device(torch.tensor(self.lengths), self.response.device)[:, None]
 
     def chosen(self, noise: NoiseSettings) -> Tensor:
         """Return a mask of the tokens that get noise, bool `[batch, padded]`."""
@@ -140,8 +140,8 @@ class AdversarialNoise:
         steps = torch.where(usable, rate * self.norms / lengths, 0.0)
         moved = self.unit.detach() + torch.where(usable[:, None, None], gradient, 0.0) * steps[:, None, None]
         norms = torch.linalg.vector_norm(moved, dim=(1, 2))
-        back = torch.where(usable & (norms > 0), self.norms / norms, 1.0)
-        self.unit = (moved * back[:, None, None]).requires_grad_()
+        rescaling = torch.where(usable & (norms > 0), self.norms / norms, 1.0)
+        self.unit = (moved * rescaling[:, None, None]).requires_grad_()
 
 
 def initial_noise(
@@ -159,13 +159,9 @@ def initial_noise(
         The noise by site key, for the sites at which the arm has noise.
     """
     found = {}
-    for site in sites:
-        if not arm.reaches(site):
-            continue
+    for site in filter(arm.reaches, sites):
         part = rows[site.part]
-        where = part.chosen(arm.settings)[..., None]
-        shape = part.response.new_empty((*part.response.shape, widths[site.key]), dtype=torch.float32)
-        unit = _draw_units(arm.settings.kind, site.key, part, shape) * where
+        unit = _draw_units(arm.settings.kind, site.key, part, widths[site.key]) * part.chosen(arm.settings)[..., None]
         found[site.key] = AdversarialNoise(unit.requires_grad_(), torch.linalg.vector_norm(unit.detach(), dim=(1, 2)))
     return found
 
@@ -180,8 +176,8 @@ class BatchNoise:
     def add_to(self, site: Site, vectors: Tensor) -> Tensor:
         """Add each arm's noise at `site` to `vectors`.
 
-        Noise is drawn and added in float32 and the sum is rounded once. At most one unit draw per kind is held in
-        memory. The unit "relative" is measured on the vectors given here, which include the noise of earlier sites.
+        Noise is drawn and added in float32, and the sum is rounded once. At most one unit draw per kind is in memory.
+        The unit "relative" is measured on the vectors given here, which include the noise of earlier sites.
 
         Args:
             site: The site that outputs `vectors`.
@@ -197,15 +193,15 @@ class BatchNoise:
         rows, units = self.rows[site.part], dict[str, Tensor]()
         in_place = not vectors.requires_grad and not any(arm.adversarial for arm in self.arms)
         by_arm = list(vectors.unflatten(0, (len(self.arms), -1)))
-        for index, arm in enumerate(self.arms):
+        for index, (arm, clean) in enumerate(zip(self.arms, by_arm, strict=True)):
             if not arm.reaches(site):
                 continue
-            kind, clean = arm.settings.kind, by_arm[index]
             if site.key in arm.adversarial:
                 by_arm[index] = arm.adversarial[site.key].add_to(clean, arm, rows)
                 continue
+            kind = arm.settings.kind
             if kind not in units:
-                units[kind] = _draw_units(kind, site.key, rows, clean)
+                units[kind] = _draw_units(kind, site.key, rows, clean.shape[-1])
             if KINDS[kind].drops:
                 by_arm[index] = _drop_tokens(clean, units[kind], arm, rows, in_place=in_place)
             else:
@@ -213,16 +209,15 @@ class BatchNoise:
         return vectors if in_place else torch.cat(by_arm)
 
 
-def _draw_units(kind: str, site_key: int, rows: Rows, clean: Tensor) -> Tensor:
-    """Draw the unit noise of every row, on the device of `clean`, `[batch, padded, width]`.
+def _draw_units(kind: str, site_key: int, rows: Rows, width: int) -> Tensor:
+    """Draw the unit noise of every row on the device of `rows`.
 
     Return `[batch, padded, width]` float32, zero on padding; `[batch, padded, 1]` for kinds that drop tokens.
     """
-    batch, padded, width = clean.shape
-    units = torch.zeros(batch, padded, 1 if KINDS[kind].drops else width)
+    units = torch.zeros(*rows.response.shape, 1 if KINDS[kind].drops else width)
     for row, (key, length) in enumerate(zip(rows.keys, rows.lengths, strict=True)):
         units[row, :length] = torch.from_numpy(draw_unit(kind, (*key, site_key), length, width))
-    return sent(units, clean.device)
+    return to_device(units, rows.response.device)
 
 
 def _scaled_sum(clean: Tensor, units: Tensor, scale: Tensor, *, in_place: bool = False) -> Tensor:
@@ -239,13 +234,11 @@ def _drop_tokens(clean: Tensor, units: Tensor, arm: ArmNoise, rows: Rows, *, in_
 
 
 def _deviations(arm: ArmNoise, rows: Rows, clean: Tensor) -> Tensor:
-    """Return the signed standard deviation of the noise at every token, `[batch, padded, 1]` float32; 0 where none is
-    added.
-    """
+    """Return the signed standard deviation of every token's noise, `[batch, padded, 1]` float32; 0 for no noise."""
     noise, width = arm.settings, clean.shape[-1]
     lengths = rows.lengths if noise.length_rule == "true" else [rows.longest] * len(rows.lengths)
     by_row = [standard_deviation(arm.strength, noise.unit, length, width) for length in lengths]
-    scale = sent(torch.tensor(by_row, dtype=torch.float32), clean.device)
+    scale = to_device(torch.tensor(by_row, dtype=torch.float32), clean.device)
     if noise.unit == "relative":
         scale = scale * _signals(clean.detach(), rows)
     return (arm.sign * scale[:, None] * rows.chosen(noise))[..., None]
@@ -254,5 +247,5 @@ def _deviations(arm: ArmNoise, rows: Rows, clean: Tensor) -> Tensor:
 def _signals(clean: Tensor, rows: Rows) -> Tensor:
     """Return the root-mean-square coordinate of each row's real tokens, `[batch]` float32."""
     squares = torch.linalg.vector_norm(clean, dim=-1, dtype=torch.float32).square()
-    counts = sent(torch.tensor(rows.lengths), clean.device) * clean.shape[-1]
+    counts = to_device(torch.tensor(rows.lengths), clean.device) * clean.shape[-1]
     return ((squares * rows.real).sum(1) / counts).sqrt()

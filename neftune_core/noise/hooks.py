@@ -47,14 +47,14 @@ class Call:
         number: Number of the training call, from 1; 0 for a call in evaluation mode.
         encoder_decoder: Whether labels describe the decoder's rows, and the encoder reads the prompt.
         ran: Components that have run in this call.
-        reached: Components that have run their embedding in this call.
+        embedded: Token ids passed to the embedding of each component whose embedding has run in this call.
         running: The component that was entered last.
     """
 
     number: int
     encoder_decoder: bool
     ran: set[str] = field(default_factory=set)
-    reached: set[str] = field(default_factory=set)
+    embedded: dict[str, Tensor] = field(default_factory=dict)
     running: str = ""
     _given: defaultdict[tuple[str, str], list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     _documents: dict[tuple[str, int, int], Documents] = field(default_factory=dict)
@@ -70,15 +70,6 @@ class Call:
         for name, (content, owner) in ARGUMENTS.items():
             if isinstance(arguments.get(name), Tensor):
                 self._given[owner or part, content].append(arguments[name])
-
-    def record_ids(self, part: str, ids: Tensor) -> None:
-        """Record the input ids of the embedding.
-
-        Args:
-            part: The component of the embedding.
-            ids: Its input.
-        """
-        self._given[part, "ids"] = [ids]
 
     def documents(self, part: str, batch: int, length: int) -> Documents:
         """Return the positions of the real tokens of every row, one array per document.
@@ -101,15 +92,15 @@ class Call:
         return self._documents[key]
 
     def _read_documents(self, part: str, batch: int, length: int) -> Documents:
-        mask = _fitting(self._given[part, "mask"], batch, length, "attention_mask")
+        mask = _innermost(self._given[part, "mask"], batch, length, "attention_mask")
         if mask is None and self.encoder_decoder:  # a single label per row is a class
             by_token = [labels for labels in self._given[part, "labels"] if labels.dim() == 2]
-            labels = _fitting(by_token, batch, length, "labels")
+            labels = _innermost(by_token, batch, length, "labels")
             mask = None if labels is None else labels != NOT_A_LABEL
         flattened = self._given[part, "boundaries"] if batch == 1 else []  # boundaries are counted over all rows
         boundaries = flattened[-1].detach().cpu().numpy().astype(np.int64) if flattened else None
         restarts = [] if flattened else self._given[part, "positions"]
-        positions = _fitting(restarts, batch, length, "position_ids")
+        positions = _innermost(restarts, batch, length, "position_ids")
         rows: Documents = []
         for row in range(batch):
             tokens = np.arange(length) if mask is None else np.flatnonzero(mask[row])
@@ -135,18 +126,18 @@ class Call:
         Raises:
             NoEffect: If a causal model is called without labels.
         """
-        true = np.zeros((batch, length), dtype=bool)
+        real = np.zeros((batch, length), dtype=bool)
         for row, documents in enumerate(self.documents(part, batch, length)):
-            true[row, np.concatenate(documents) if documents else []] = True
+            real[row, np.concatenate(documents) if documents else []] = True
         if self.encoder_decoder:
-            return true & (part == (ENCODER if side == "prompt" else DECODER))
-        labels = _fitting(self._given[part, "labels"], batch, length, "labels")
+            return real & (part == (ENCODER if side == "prompt" else DECODER))
+        labels = _innermost(self._given[part, "labels"], batch, length, "labels")
         if labels is None:
             raise NoEffect(
                 f"Noise on the {side} alone needs labels (-100 on the prompt), and a call had none: pass labels to "
                 "the model, or add noise to all tokens."
             )
-        return true & ((labels == NOT_A_LABEL) == (side == "prompt"))
+        return real & ((labels == NOT_A_LABEL) == (side == "prompt"))
 
     def ids(self, part: str, batch: int, length: int) -> NDArray[np.int64]:
         """Return the token ids of a component.
@@ -162,7 +153,8 @@ class Call:
         Raises:
             NoEffect: If the call had no token ids, or not one per vector.
         """
-        found = _fitting(self._given[part, "ids"], batch, length, "input_ids")
+        given = [self.embedded[part]] if part in self.embedded else []
+        found = _innermost(given, batch, length, "input_ids")
         if found is None:
             raise NoEffect(
                 f"The special tokens of the {part} are unknown, because a call had no input_ids: pass input_ids."
@@ -182,7 +174,7 @@ def _arguments_of(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, A
     return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
-def _fitting(given: Sequence[Tensor], batch: int, length: int, name: str) -> NDArray[np.int64] | None:
+def _innermost(given: Sequence[Tensor], batch: int, length: int, name: str) -> NDArray[np.int64] | None:
     """Return the innermost of `given` with one number per token, `[batch, length]`; None if `given` is empty."""
     if not given:
         return None
@@ -273,10 +265,10 @@ class CallTracker:
             return remembered[1:]
         if self._recomputed is not None:
             before, call = self._recomputed
-            places = [(site.part, site.number) for site in self._sites[module].values()]
-            next_place = self._chosen[self._chosen.index((before.part, before.number)) + 1 :][:1]
-            if next_place and next_place[0] in places:
-                return self._sites[module][next_place[0][0]], call
+            after = self._chosen[self._chosen.index((before.part, before.number)) + 1 :][:1]
+            for site in self._sites[module].values():
+                if (site.part, site.number) in after:
+                    return site, call
         raise NoEffect(
             "A layer is recomputed from vectors that were moved after its first run, so its "
             "noise cannot be repeated: disable activation offloading."
@@ -285,7 +277,7 @@ class CallTracker:
     def _site(self, module: nn.Module, call: Call) -> Site:
         """Return the site of `module`; a shared embedding belongs to the component that is running."""
         by_part = self._sites[module]
-        return by_part.get(call.running) or next(iter(by_part.values()))
+        return by_part.get(call.running, next(iter(by_part.values())))
 
     def _before_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if getattr(module, "_is_replica", False):
@@ -320,7 +312,7 @@ class CallTracker:
         if self._running or self._call is None:
             return
         call, self._call = self._call, None
-        for part in sorted(call.ran - call.reached):
+        for part in sorted(call.ran - call.embedded.keys()):
             if call.number and (part, EMBEDDING_SITE) in self._chosen:
                 raise NoEffect(
                     f"A training call of the model bypassed the embedding of its {part}, so noise "
@@ -331,9 +323,7 @@ class CallTracker:
         ids = _first_tensor(args, kwargs)
         if self._call is None or module not in self._sites or ids is None or recomputing():
             return
-        part = self._site(module, self._call).part
-        self._call.reached.add(part)
-        self._call.record_ids(part, ids)
+        self._call.embedded[self._site(module, self._call).part] = ids
 
 
 def recomputing() -> bool:

@@ -1,8 +1,8 @@
 """The kinds of noise, and the unit draw of one example.
 
-All kinds except token dropout are matched on their standard deviation. Some papers do not match it: a Gaussian "at
-alpha 5", drawn as `N(0, 1) * alpha / sqrt(L d)`, is `sqrt(3)` times stronger than the uniform noise of arXiv
-2310.05914.
+At the same strength, all kinds except token dropout have the same standard deviation. Some papers do not equalise it: a
+Gaussian "at alpha 5", drawn as `N(0, 1) * alpha / sqrt(L d)`, is `sqrt(3)` times as strong as the uniform noise of
+arXiv 2310.05914.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from neftune_core.randomness import Purpose, stream
 
 EMBEDDING_SITE = 0
 TABLES_SITE = -1
-"""Number of the site at the per-layer embedding table of some models (Gemma 3n and 4). The table passes the clean token
-to every layer again."""
+"""Number of the site at the per-layer embedding table of some models (Gemma 3n and 4), which feeds the clean token to
+every layer again."""
 
 Draw = Callable[[np.random.Generator, NDArray[np.float32]], None]
 
@@ -30,9 +30,9 @@ class Kind:
 
     Attributes:
         words: Name shown to users.
-        draw: `draw(generator, out)` fills the contiguous float32 array `out`. Its shape is `[length, width]`, and each
-            coordinate has mean 0 and standard deviation 1. If `drops` is set, the shape is `[length, 1]`, with a
-            uniform number in `[0, 1)` per token, except that the first token gets 1.
+        draw: `draw(generator, out)` fills the contiguous float32 array `out`, `[length, width]`, with coordinates of
+            mean 0 and standard deviation 1. If `drops` is set, `out` is `[length, 1]` and gets a uniform number in
+            `[0, 1)` per token, but 1 for the first token.
         bound: Largest magnitude of a coordinate of the noise at standard deviation 1.
         kurtosis: Fourth standardised moment of the draw.
         passes: Passes of a training step, a key of `STEP_MODES`: "one" draw, a "pair" of opposite signs, or an "ascent"
@@ -95,8 +95,8 @@ def _signs(generator: np.random.Generator, out: NDArray[np.float32]) -> None:
     out *= np.float32(2)
 
 
-def _by_token(generator: np.random.Generator, out: NDArray[np.float32]) -> None:
-    """Draw uniform numbers per token, except for the first token, which is never dropped.
+def _uniform_per_token(generator: np.random.Generator, out: NDArray[np.float32]) -> None:
+    """Draw a uniform number per token, except for the first token, which is never dropped.
 
     The first token attends only to itself. If it were zero, every layer of a model without biases would output zero for
     it, the derivative of each norm would be `1 / sqrt(epsilon)`, and the gradient of SmolLM2-135M would overflow
@@ -116,7 +116,7 @@ KINDS: dict[str, Kind] = {
         "Adversarial (gradient ascent from a uniform draw)", _uniform, bound=math.inf, kurtosis=1.8, passes="ascent"
     ),
     "token-dropout": Kind(
-        "Token dropout (a control: sets whole tokens to zero)", _by_token, bound=1.0, kurtosis=1.8, drops=True
+        "Token dropout (a control: sets whole tokens to zero)", _uniform_per_token, bound=1.0, kurtosis=1.8, drops=True
     ),
 }
 

@@ -74,13 +74,12 @@ class LiveNoise:
 
     def _excluded(self, site: Site, call: Call, batch: int, length: int) -> NDArray[np.bool_] | None:
         """Return a mask of the tokens excluded by the settings, `[batch, length]`; None if none are."""
-        excluded: NDArray[np.bool_] | None = None
+        masks: list[NDArray[np.bool_]] = []
         if self.settings.tokens != "all":
-            excluded = ~call.side(site.part, self.settings.tokens, batch, length)
+            masks.append(~call.side(site.part, self.settings.tokens, batch, length))
         if self.special:
-            special = np.isin(call.ids(site.part, batch, length), self.special)
-            excluded = special if excluded is None else excluded | special
-        return excluded
+            masks.append(np.isin(call.ids(site.part, batch, length), self.special))
+        return np.logical_or.reduce(masks) if masks else None
 
     def _deviations(self, clean: Tensor, rows: Documents, multiplier: float) -> list[list[float]]:
         """Return the standard deviation of every document."""
@@ -98,25 +97,26 @@ class LiveNoise:
     def _draw(
         self, out: NDArray[np.float32], rows: Documents, key: tuple[int, int], factors: Sequence[Sequence[float]] | None
     ) -> None:
-        """Write the draw of every document, times its factor, to the document's positions in `out`."""
+        """Write the draw of every document, times its factor, to the document's positions in `out`.
+
+        `key` is the key of the site and the number of the call.
+        """
         names = None if self.names is None else self.names()
         if names is not None and len(names) != len(rows):
             raise InvalidSetting(
                 f"The number of names, {len(names)}, is not the batch size, {len(rows)}: return one name per row."
             )
-        site, _ = key
         for row, documents in enumerate(rows):
             for number, positions in enumerate(documents):
                 first, last = positions[0], positions[-1] + 1
-                whole = last - first == len(positions)
-                drawn = out[row, first:last] if whole else np.empty((len(positions), out.shape[2]), dtype=np.float32)
+                contiguous = last - first == len(positions)
+                drawn = out[row, first:last] if contiguous else np.empty((len(positions), out.shape[2]), np.float32)
                 if names is None:
-                    draws = stream(Purpose.LIVE_NOISE, *self.key, *key, row, number)
+                    generator = stream(Purpose.LIVE_NOISE, *self.key, *key, row, number)
                 else:
-                    named = (*names[row], site)
-                    draws = stream(Purpose.NOISE, *(named if number == 0 else (*named, number)))
-                KINDS[self.settings.kind].draw(draws, drawn)
+                    generator = stream(Purpose.NOISE, *names[row], key[0], *([number] if number else []))
+                KINDS[self.settings.kind].draw(generator, drawn)
                 if factors is not None:
                     drawn *= np.float32(factors[row][number])
-                if not whole:
+                if not contiguous:
                     out[row, positions] = drawn

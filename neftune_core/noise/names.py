@@ -28,27 +28,27 @@ WITH = "-with-"
 def arm_words(name: str) -> str:
     """Return the readable name of an arm, such as "alpha 15" or "Gaussian std 0.1 (linear)".
 
-    The paper's noise (uniform, in alpha) is named by its strength alone. A name that no settings give is unchanged.
+    The paper's noise (uniform, in alpha) is named by its strength alone. An unknown name is returned unchanged.
     """
     if name.endswith(BEST):
         return say("{arm}, at its best", arm=arm_words(name.removesuffix(BEST)))
     if "/" in name:  # a column of a comparison, with its record and seed
         return "/".join(map(arm_words, name.split("/")))
-    cell, joined, arm = name.rpartition(": ")
-    if joined:  # the arm of one cell of a sweep
+    cell, separator, arm = name.rpartition(": ")
+    if separator:  # the arm of one cell of a sweep
         return f"{cell}{say(': ')}{arm_words(arm)}"
-    method, joined, noise = name.partition(WITH)
-    if joined:
+    method, separator, noise = name.partition(WITH)
+    if separator:
         return say("{method} with {noise}", method=arm_words(method), noise=arm_words(noise))
-    found = _pattern(tuple(KIND_WORDS)).fullmatch(name)
-    if found is None and name.startswith("seed-"):
+    found = _noise_pattern(tuple(KIND_WORDS)).fullmatch(name)
+    if found is not None:
+        kind, unit, strength, rest = found.groups()
+        kind_words = "" if (kind, unit) == ("uniform", "alpha") else say(KIND_WORDS[kind])
+        words = " ".join(filter(None, [kind_words, unit, strength]))
+        return f"{words} ({rest})" if rest else words
+    if name.startswith("seed-"):
         return say("seed {seed}", seed=name.removeprefix("seed-"))
-    if found is None:
-        return say(OTHER_WORDS[name]) if name in OTHER_WORDS else name
-    kind, unit, strength, rest = found.groups()
-    kinds = [] if (kind, unit) == ("uniform", "alpha") else [say(KIND_WORDS[kind])]
-    words = " ".join([*kinds, *([unit] if unit else []), strength])
-    return f"{words} ({rest})" if rest else words
+    return say(OTHER_WORDS[name]) if name in OTHER_WORDS else name
 
 
 def with_arm_labels(text: str, arms: Iterable[str]) -> str:
@@ -67,7 +67,7 @@ def with_arm_labels(text: str, arms: Iterable[str]) -> str:
 
 
 @cache
-def _pattern(kinds: tuple[str, ...]) -> re.Pattern[str]:
+def _noise_pattern(kinds: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(rf"({'|'.join(kinds)})-(?:(alpha|std|relative)-)?([\d.]+(?:e[+-]?\d+)?)(?:-(.+))?", re.ASCII)
 
 

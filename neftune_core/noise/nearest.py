@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neftune_core.noise.kinds import KINDS
-from neftune_core.noise.preview import DRAWN_AS, Sentence, Vectors, plane_axes, unit_draw
+from neftune_core.noise.preview import DRAWN_AS, Sentence, Vectors, plane_axes, points, unit_draw
 
 CHANGES = 3
 """Maximum number of changes of the nearest token that are reported per token."""
@@ -24,11 +24,11 @@ CHANGES = 3
 NEIGHBOURS = 24
 """Maximum number of vocabulary tokens on the map besides those of the sentence."""
 
-SAME = 1e-6
+EQUAL = 1e-6
 """Vectors count as equal if their squared distance is at most this share of the sum of their squared norms."""
 
-PIECE_NUMBERS = 2**24
-"""Maximum number of dot products with the vocabulary that are held in memory at once."""
+PRODUCTS_AT_ONCE = 2**24
+"""Maximum number of dot products with the vocabulary in memory at once."""
 
 Changes = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Strengths at which the nearest vector changes, `[length, CHANGES]`, ascending and padded with infinity; and the index
@@ -52,7 +52,7 @@ def nearest_tokens(sentence: Sentence, seed: int) -> dict[str, Any]:
     names = [name for name in dict.fromkeys(DRAWN_AS.values()) if not KINDS[name].drops]
     found, closest = changes(sentence, {name: unit_draw(sentence, name, seed) for name in names})
     pairs = {
-        name: [_pairs(*token, sentence) for token in zip(strengths.tolist(), ids.tolist(), strict=True)]
+        name: [_strengths_and_words(*token, sentence) for token in zip(strengths.tolist(), ids.tolist(), strict=True)]
         for name, (strengths, ids) in found.items()
     }
     return {"changes": pairs, "neighbours": _neighbours(sentence, closest)}
@@ -69,16 +69,16 @@ def changes(sentence: Sentence, units: Mapping[str, Vectors]) -> tuple[dict[str,
         The changes by name; and for each token the index of the closest other vocabulary vector without noise,
         `[length]`.
     """
-    group = max(1, PIECE_NUMBERS // (sentence.vocabulary_size * (1 + len(units))))
+    group = max(1, PRODUCTS_AT_ONCE // (sentence.vocabulary_size * (1 + len(units))))
     parts: dict[str, list[Changes]] = {name: [] for name in units}
     closest = []
     for start in range(0, len(sentence.clean), group):
         tokens = slice(start, start + group)
         few = {name: unit[tokens] for name, unit in units.items()}
-        distances, leanings = _lines(sentence.clean[tokens], few, sentence.vocabulary())
+        distances, slopes = _lines(sentence.clean[tokens], few, sentence.vocabulary())
         closest.append(distances.argmin(1))
-        for name, leaning in leanings.items():
-            parts[name].append(_envelope(distances, leaning))
+        for name, slope in slopes.items():
+            parts[name].append(_lower_envelope(distances, slope))
     joined = {
         name: (np.concatenate([strengths for strengths, _ in part]), np.concatenate([lines for _, lines in part]))
         for name, part in parts.items()
@@ -91,37 +91,39 @@ def _lines(
 ) -> tuple[Vectors, dict[str, Vectors]]:
     """Return `D` (infinite for `e` itself) and `g` for each draw, `[length, vocabulary]` each."""
     length = len(clean)
-    together = np.concatenate([clean, *units.values()])
-    found = [(together @ piece.T, np.einsum("vw,vw->v", piece, piece)) for piece in vocabulary]
+    stacked = np.concatenate([clean, *units.values()])
+    found = [(stacked @ piece.T, np.einsum("vw,vw->v", piece, piece)) for piece in vocabulary]
     products = np.concatenate([product for product, _ in found], axis=1)
-    both = np.einsum("lw,lw->l", clean, clean)[:, None] + np.concatenate([squares for _, squares in found])
-    distances = both - 2 * products[:length]
-    distances[distances <= SAME * both] = np.inf
-    leanings = {}
+    squares = np.einsum("lw,lw->l", clean, clean)[:, None] + np.concatenate([norms for _, norms in found])
+    distances = squares - 2 * products[:length]
+    distances[distances <= EQUAL * squares] = np.inf
+    slopes = {}
     for index, (name, unit) in enumerate(units.items(), start=1):
         own = np.einsum("lw,lw->l", clean, unit)
-        leanings[name] = products[index * length : (index + 1) * length] - own[:, None]
-    return distances, leanings
+        slopes[name] = products[index * length : (index + 1) * length] - own[:, None]
+    return distances, slopes
 
 
-def _envelope(distances: Vectors, leanings: Vectors) -> Changes:
+def _lower_envelope(distances: Vectors, slopes: Vectors) -> Changes:
+    """Return the first `CHANGES` changes of the lowest of the lines `D - 2 s g` as `s` grows from 0."""
     length = len(distances)
     strengths, lines = np.full((length, CHANGES), np.inf, np.float32), np.zeros((length, CHANGES), np.int64)
     height, slope = np.zeros(length, np.float32), np.zeros(length, np.float32)
-    everyone = np.arange(length)
+    rows = np.arange(length)
     for change in range(CHANGES):
-        steeper = leanings - slope[:, None]
+        steeper = slopes - slope[:, None]
         crossings = np.full_like(distances, np.inf)
         np.divide(distances - height[:, None], 2 * steeper, out=crossings, where=steeper > 0)
         line = lines[:, change] = crossings.argmin(1)
-        strengths[:, change] = crossings[everyone, line]
-        goes_on = np.isfinite(strengths[:, change])
-        height = np.where(goes_on, distances[everyone, line], 0)
-        slope = np.where(goes_on, leanings[everyone, line], np.inf)
+        strengths[:, change] = crossings[rows, line]
+        crossed = np.isfinite(strengths[:, change])
+        height = np.where(crossed, distances[rows, line], 0)
+        slope = np.where(crossed, slopes[rows, line], np.inf)
     return strengths, lines
 
 
-def _pairs(strengths: list[float], ids: list[int], sentence: Sentence) -> list[float | str]:
+def _strengths_and_words(strengths: list[float], ids: list[int], sentence: Sentence) -> list[float | str]:
+    """Return the finite strengths of one token, each followed by the text of the token that is nearest from there."""
     finite = [(s, number) for s, number in zip(strengths, ids, strict=True) if np.isfinite(s)]
     return [value for s, number in finite for value in (float(f"{s:.4g}"), sentence.word(number))]
 
@@ -132,8 +134,7 @@ def _neighbours(sentence: Sentence, closest: NDArray[np.int64]) -> dict[str, Any
     others = [number for number in words if words[number] not in sentence.tokens][:NEIGHBOURS]
     axes, _ = plane_axes(sentence.clean)
     projected = (_vectors(sentence, others) - sentence.clean.mean(0)) @ axes
-    x, y = ([float(f"{value:.4g}") for value in column] for column in projected.T)
-    return {"tokens": [words[number] for number in others], "x": x, "y": y}
+    return {"tokens": [words[number] for number in others], **points(projected)}
 
 
 def _vectors(sentence: Sentence, numbers: list[int]) -> Vectors:

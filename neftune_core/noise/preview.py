@@ -51,6 +51,8 @@ class Sentence:
         site: Key of the site, part of the key of each draw.
         vocabulary: Yields the vectors of all tokens in chunks ordered by id; empty if the site is not an embedding.
         vocabulary_size: Number of tokens in the vocabulary.
+        word: Returns the text of a token id.
+        about: Further entries of the payload of `preview`.
     """
 
     tokens: list[str]
@@ -79,7 +81,7 @@ def preview(sentence: Sentence, seed: int) -> dict[str, Any]:
         * `realised`: pairs of a standard deviation and the share of its noise that survives rounding to bfloat16; empty
           for other precisions.
         * `kinds`: `DRAWN_AS` without kinds that drop tokens.
-        * `dropped_below`: for each kind that drops tokens, the strength above which it drops each token.
+        * `dropped_below`: for each kind that drops tokens, the strength per token above which the token is dropped.
         * `draws`: per draw `dot` (`e . u`) and `square` (`|u|^2`) per token, `histogram` and `plane`, where `u` has
           standard deviation 1 per coordinate.
     """
@@ -88,8 +90,8 @@ def preview(sentence: Sentence, seed: int) -> dict[str, Any]:
     signal = _by_token(clean, clean)
     root_mean_square = float(np.sqrt(signal.sum() / (length * width)))
     axes, share = plane_axes(clean)
-    middle = clean.mean(0)
-    origin = ((np.zeros_like(clean[:1]) - middle) @ axes)[0]
+    mean = clean.mean(0)
+    origin = ((np.zeros_like(clean[:1]) - mean) @ axes)[0]
     shown = {name: drawn for name, drawn in DRAWN_AS.items() if not KINDS[name].drops}
     units = {drawn: unit_draw(sentence, drawn, seed) for drawn in dict.fromkeys(shown.values())}
     return {
@@ -97,17 +99,25 @@ def preview(sentence: Sentence, seed: int) -> dict[str, Any]:
         "length": length,
         "width": width,
         "special": np.flatnonzero(sentence.special).tolist(),
-        "signal": _round(signal),
+        "signal": rounded(signal),
         "root_mean_square": root_mean_square,
         "precision": sentence.precision,
         "realised": _realised_noise(sentence, units["uniform"], root_mean_square),
         "clean_histogram": _histogram(clean / np.float32(root_mean_square or 1.0)),
-        "plane": {**_points((clean - middle) @ axes), "origin": _round(origin), "share": share},
+        "plane": {**points((clean - mean) @ axes), "origin": rounded(origin), "share": share},
         "kinds": shown,
         "dropped_below": {
-            name: _round(unit_draw(sentence, name, seed)[:, 0]) for name, kind in KINDS.items() if kind.drops
+            name: rounded(unit_draw(sentence, name, seed)[:, 0]) for name, kind in KINDS.items() if kind.drops
         },
-        "draws": {name: _numbers(clean, unit, axes) for name, unit in units.items()},
+        "draws": {
+            name: {
+                "dot": rounded(_by_token(clean, unit)),
+                "square": rounded(_by_token(unit, unit)),
+                "histogram": _histogram(unit),
+                "plane": points(unit @ axes),
+            }
+            for name, unit in units.items()
+        },
         **sentence.about,
     }
 
@@ -152,8 +162,8 @@ def spread(sentence: Sentence, seed: int) -> dict[str, Any]:
         for name in names
     ]
     limit = np.iinfo(np.int16).max
-    whole = np.rint(np.array(numbers) * RESOLUTION).clip(-limit, limit).astype("<i2")
-    return {"kinds": names, "draws": DRAWS, "numbers": base64.b64encode(whole.tobytes()).decode()}
+    quantised = np.rint(np.array(numbers) * RESOLUTION).clip(-limit, limit).astype("<i2")
+    return {"kinds": names, "draws": DRAWS, "numbers": base64.b64encode(quantised.tobytes()).decode()}
 
 
 def plane_axes(clean: Vectors) -> tuple[Vectors, float]:
@@ -169,8 +179,9 @@ def plane_axes(clean: Vectors) -> tuple[Vectors, float]:
 
 def to_bfloat16(values: Vectors) -> Vectors:
     """Round to the nearest bfloat16 (ties to even), and return the result as float32."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+    import torch
+
+    return torch.from_numpy(values).bfloat16().float().numpy()
 
 
 def surviving_share(clean: Vectors, noise: Vectors) -> float:
@@ -185,28 +196,17 @@ def surviving_share(clean: Vectors, noise: Vectors) -> float:
         vectors do not change.
     """
     added = to_bfloat16(clean + noise) - to_bfloat16(clean)
-    wanted = float(np.vdot(noise, noise))
-    return float(np.vdot(added, noise)) / wanted if wanted else 1.0
+    intended = float(np.vdot(noise, noise))
+    return float(np.vdot(added, noise)) / intended if intended else 1.0
 
 
 def _realised_noise(sentence: Sentence, unit: Vectors, root_mean_square: float) -> list[list[float]]:
     """Return pairs (standard deviation, surviving share) of the uniform draw; [] unless the model is in bfloat16."""
     if sentence.precision != "bfloat16":
         return []
-    deviations = [root_mean_square * multiple for multiple in REALISED_AT]
-    return [
-        [float(f"{deviation:.4g}"), round(surviving_share(sentence.clean, unit * np.float32(deviation)), 3)]
-        for deviation in deviations
-    ]
-
-
-def _numbers(clean: Vectors, unit: Vectors, axes: Vectors) -> dict[str, Any]:
-    return {
-        "dot": _round(_by_token(clean, unit)),
-        "square": _round(_by_token(unit, unit)),
-        "histogram": _histogram(unit),
-        "plane": _points(unit @ axes),
-    }
+    deviations = np.multiply(REALISED_AT, root_mean_square)
+    shares = [round(surviving_share(sentence.clean, unit * np.float32(deviation)), 3) for deviation in deviations]
+    return [list(pair) for pair in zip(rounded(deviations, 4), shares, strict=True)]
 
 
 def _draw_numbers(clean: Vectors, norms: NDArray[np.float64], axes: Vectors, unit: Vectors) -> NDArray[np.float64]:
@@ -224,14 +224,23 @@ def _by_token(one: Vectors, other: Vectors) -> NDArray[np.float64]:
 def _histogram(values: Vectors) -> list[int]:
     """Count the values per bin; values beyond the outermost bins are ignored."""
     count = round(2 * BINS_PER_DEVIATION * DEVIATIONS_SHOWN)
-    places = np.floor(values.ravel() * np.float32(BINS_PER_DEVIATION)).astype(np.int64) + count // 2
-    return np.bincount(places[(places >= 0) & (places < count)], minlength=count).tolist()
+    bins = np.floor(values.ravel() * np.float32(BINS_PER_DEVIATION)).astype(np.int64) + count // 2
+    return np.bincount(bins[(bins >= 0) & (bins < count)], minlength=count).tolist()
 
 
-def _points(places: Vectors) -> dict[str, list[float]]:
-    return {"x": _round(places[:, 0], 4), "y": _round(places[:, 1], 4)}
+def points(coordinates: Vectors) -> dict[str, list[float]]:
+    """Return plane coordinates `[points, 2]` as JSON values."""
+    return {"x": rounded(coordinates[:, 0], 4), "y": rounded(coordinates[:, 1], 4)}
 
 
-def _round(values: NDArray[Any], digits: int = 6) -> list[float]:
-    """Round to significant digits; the default of six is finer than any screen resolution."""
+def rounded(values: NDArray[Any], digits: int = 6) -> list[float]:
+    """Round to significant digits.
+
+    Args:
+        values: Numbers to round.
+        digits: Number of digits; the default of six is finer than any screen resolution.
+
+    Returns:
+        The rounded numbers.
+    """
     return [float(f"{value:.{digits}g}") for value in values]

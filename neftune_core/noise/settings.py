@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import model_validator
 
 from neftune_core.errors import InvalidSetting
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS, TABLES_SITE
 from neftune_core.noise.names import KIND_WORDS
 from neftune_core.noise.schedules import SCHEDULES, WITH_A_POINT
@@ -66,34 +66,23 @@ class NoiseSettings(Settings):
     """Length of one adversarial step, as a multiple of the norm of the noise."""
 
     @model_validator(mode="after")
-    def _parts_agree(self) -> Self:
-        drops = KINDS[self.kind].drops if self.kind in KINDS else False
+    def _check_combinations(self) -> Self:
+        drops = self.kind in KINDS and KINDS[self.kind].drops
         kind = say(KIND_WORDS.get(self.kind, self.kind))
-        if drops != (self.unit == SHARE):
-            raise ValueError(
-                say("the strength of {kind} is a share of the tokens: set the unit to 'share'", kind=kind)
-                if drops
-                else say(
-                    "the unit 'share' can only be used with {kinds}: choose one of {choices}",
-                    kinds=say(", ").join(say(KIND_WORDS[name]) for name, known in KINDS.items() if known.drops),
-                    choices=", ".join(UNITS),
-                )
-            )
+        if drops and self.unit != SHARE:
+            raise ValueError(say("the strength of {kind} is a share of the tokens: set the unit to 'share'", kind=kind))
+        if self.unit == SHARE and not drops:
+            kinds = say(", ").join(say(KIND_WORDS[name]) for name, known in KINDS.items() if known.drops)
+            words = later("the unit 'share' can only be used with {kinds}: choose one of {choices}")
+            raise ValueError(say(words, kinds=kinds, choices=", ".join(UNITS)))
         if drops and self.strength > 1:
-            raise ValueError(
-                say(
-                    "the strength of {kind} must be a share of the tokens from 0 to 1 (given {strength:g})",
-                    kind=kind,
-                    strength=self.strength,
-                )
-            )
+            words = later("the strength of {kind} must be a share of the tokens from 0 to 1 (given {strength:g})")
+            raise ValueError(say(words, kind=kind, strength=self.strength))
         if self.equal_energy and self.schedule == "adaptive":
-            raise ValueError(
-                say(
-                    "an adaptive schedule follows the loss, so its energy cannot be fixed in advance: "
-                    "turn equal energy off"
-                )
+            words = later(
+                "an adaptive schedule follows the loss, so its energy cannot be fixed in advance: turn equal energy off"
             )
+            raise ValueError(say(words))
         _site_parts(self.sites)
         return self
 
@@ -114,24 +103,21 @@ class NoiseSettings(Settings):
         """
         if self.is_silent:
             return "control"
-        parts = [self.kind, *([] if self.unit == SHARE else [self.unit]), _digits(self.strength)]
-        if self.length_rule != "true":
-            parts.append(self.length_rule)
-        if self.tokens != "all":
-            parts.append(self.tokens)
-        if not self.special_tokens:
-            parts.append("plain-tokens")
-        if self.sites != EMBEDDING:
-            parts.append("at-" + re.sub(r"\s", "", self.sites).replace(",", "_"))
-        if self.schedule != "constant":
-            parts.append(self.schedule)
-        if self.schedule in WITH_A_POINT:
-            parts.append(_digits(self.schedule_point))
-        if self.equal_energy and self.schedule != "constant":
-            parts.append("equal-energy")
-        if self.kind == "adversarial":
-            parts.append(f"k{self.ascent_steps}-{_digits(self.ascent_rate)}")
-        return "-".join(parts)
+        is_scheduled = self.schedule != "constant"
+        parts = [
+            self.kind,
+            "" if self.unit == SHARE else self.unit,
+            _digits(self.strength),
+            "" if self.length_rule == "true" else self.length_rule,
+            "" if self.tokens == "all" else self.tokens,
+            "" if self.special_tokens else "plain-tokens",
+            "" if self.sites == EMBEDDING else "at-" + re.sub(r"\s", "", self.sites).replace(",", "_"),
+            self.schedule if is_scheduled else "",
+            _digits(self.schedule_point) if self.schedule in WITH_A_POINT else "",
+            "equal-energy" if is_scheduled and self.equal_energy else "",
+            f"k{self.ascent_steps}-{_digits(self.ascent_rate)}" if self.kind == "adversarial" else "",
+        ]
+        return "-".join(filter(None, parts))
 
     def site_numbers(self, layers: int, *, tables: bool = False) -> tuple[int, ...]:
         """Return the numbers of the sites that get noise.
@@ -151,14 +137,11 @@ class NoiseSettings(Settings):
         found = set()
         for first, last in _site_parts(self.sites):
             if last > layers:
-                raise InvalidSetting(
-                    say(
-                        "The noise sites include layer {last}, but this model has {layers} layers: choose from 1 to "
-                        "{layers}.",
-                        last=last,
-                        layers=layers,
-                    )
+                words = later(
+                    "The noise sites include layer {last}, but this model has {layers} layers: choose from 1 to "
+                    "{layers}."
                 )
+                raise InvalidSetting(say(words, last=last, layers=layers))
             if first == TABLES_SITE and not tables:
                 raise InvalidSetting(say("This model has no per-layer embeddings: remove tables from the sites."))
             found |= set(range(first, last + 1))
@@ -182,11 +165,9 @@ def _site_parts(text: str) -> list[tuple[int, int]]:
             continue
         low, high = int(first), int(last or first)
         if low < 1 or high < low:
-            raise ValueError(
-                say(
-                    "the layers {part} are not a valid range: start at 1 or higher, and write the lower number first",
-                    part=part.strip(),
-                )
+            words = later(
+                "the layers {part} are not a valid range: start at 1 or higher, and write the lower number first"
             )
+            raise ValueError(say(words, part=part.strip()))
         parts.append((low, high))
     return parts

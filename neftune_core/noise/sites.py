@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from neftune_core.errors import NoEffect
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.noise.kinds import EMBEDDING_SITE, TABLES_SITE
 
 if TYPE_CHECKING:
@@ -56,10 +56,8 @@ def noise_sites(model: nn.Module) -> list[Site]:
         table = _per_layer_table(owner)
         if table is not None:
             sites.append(Site(TABLES_SITE, part, table, owner, total + 1 + len(parts)))
-        before = max(site.number for site in sites)
-        sites += [
-            Site(number, part, layer, owner, key=number) for number, layer in enumerate(stacks[part], start=before + 1)
-        ]
+        first = max(site.number for site in sites) + 1
+        sites += [Site(number, part, layer, owner, key=number) for number, layer in enumerate(stacks[part], first)]
     return sites
 
 
@@ -85,7 +83,7 @@ def chosen_sites(model: nn.Module, settings: NoiseSettings) -> list[Site]:
 
 @contextmanager
 def hooks_on(handles: Iterable[RemovableHandle]) -> Iterator[None]:
-    """Remove the hooks that `handles` registers at the end of the block."""
+    """Register the hooks that `handles` yields, and remove them at the end of the block."""
     with ExitStack() as undo:
         for handle in handles:
             undo.callback(handle.remove)
@@ -98,7 +96,7 @@ def is_encoder_decoder(model: nn.Module) -> bool:
 
 
 def model_parts(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the components by name in forward order: encoder and decoder, or only the decoder (the whole model)."""
+    """Return the components by name in forward order: encoder and decoder; a causal model is its own decoder."""
     inner: Any = unwrap_model(model)
     if not is_encoder_decoder(inner):
         return {DECODER: inner}
@@ -138,12 +136,11 @@ def layer_stack(model: nn.Module, part: str = DECODER) -> tuple[str, nn.ModuleLi
 def require_one_stream(vectors: Tensor) -> None:
     """Raise `NoEffect` unless the output of a site is one vector per token, `[batch, length, width]`."""
     if vectors.dim() != 3:
-        raise NoEffect(
-            say(
-                "The layers of this model output several vectors per token, so noise cannot be added to them: "
-                "choose the embedding as the only site."
-            )
+        words = later(
+            "The layers of this model output several vectors per token, so noise cannot be added to them: choose the "
+            "embedding as the only site."
         )
+        raise NoEffect(say(words))
 
 
 def family_of(model: nn.Module) -> str:

@@ -11,7 +11,7 @@ from neftune_core.language import later, say
 from neftune_core.studies.settings import StudySettings
 
 if TYPE_CHECKING:
-    from neftune_core.models.catalogue import SizedModel
+    from neftune_core.models.estimates import SizedModel
     from neftune_core.settings import Limits
     from neftune_core.studies.comparison import SelectedArm
     from neftune_core.studies.records.record import Record

@@ -10,7 +10,7 @@ import numpy as np
 from neftune_core.data.chat import EncodedExample
 from neftune_core.data.fitting import FittedPrompt
 from neftune_core.data.preparing import PreparedData
-from neftune_core.data.report import KEPT_ROWS, data_report
+from neftune_core.data.report import RECORD_ROWS, data_report
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.errors import RecordError
 from neftune_core.language import say
@@ -74,7 +74,7 @@ def frequency_loss(rows: Sequence[EncodedExample], sample: Sequence[EncodedExamp
 def _report(run: Lockstep) -> dict[str, Any]:
     """Return the data report to store, with a note on prompts that were shortened or left out."""
     study, prepared, loaded = run.study, run.prepared, run.stack.loaded
-    kept = data_report(prepared, loaded.tokenizer, rows=KEPT_ROWS).kept()
+    kept = data_report(prepared, loaded.tokenizer, rows=RECORD_ROWS).for_record()
     rows = [*prepared.held_out[: sample_prompts(run)], *prepared.train[: sample_prompts(run)]]
     fates = dict(zip(map(id, rows), fit_rows(rows, loaded, study.measuring.new_tokens), strict=True))
     for index, (prompt, found) in enumerate(tokenised_study_prompts(study, prepared, loaded)):

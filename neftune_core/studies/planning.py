@@ -22,7 +22,7 @@ from neftune_core.errors import DoesNotFit
 from neftune_core.home import folder_bytes
 from neftune_core.language import later, say
 from neftune_core.models.architecture.anatomy import linear_maps
-from neftune_core.models.catalogue import (
+from neftune_core.models.estimates import (
     Estimate,
     TimeCalibration,
     Workload,

@@ -107,17 +107,17 @@ def fit_rows(rows: Sequence[EncodedExample], loaded: LoadedModel, new_tokens: in
     Returns:
         One prompt per row; None if it cannot be shortened enough.
     """
-    room = token_limits(loaded.context, new_tokens, encoder_decoder=loaded.encoder_decoder)
-    return [_fitted_row(row, loaded.tokenizer, room) for row in rows]
+    limits = token_limits(loaded.context, new_tokens, encoder_decoder=loaded.encoder_decoder)
+    return [_fitted_row(row, loaded.tokenizer, limits) for row in rows]
 
 
-def _fitted_row(row: EncodedExample, tokenizer: Any, room: TokenLimits) -> FittedPrompt | None:
+def _fitted_row(row: EncodedExample, tokenizer: Any, limits: TokenLimits) -> FittedPrompt | None:
     """Return the prompt of a row, taken from its tokens if it has a single reply."""
     messages = row.example.messages
-    if row.prompt_length <= room.wanted and sum(message.role == "assistant" for message in messages) == 1:
+    if row.prompt_length <= limits.preferred and sum(message.role == "assistant" for message in messages) == 1:
         before = row.ids[: row.prompt_length] if row.source is None else row.source
         return FittedPrompt(before.tolist())
-    return fitted_prompt(row.example.prompt, tokenizer, room, thinking=has_reasoning(messages[-1]))
+    return fitted_prompt(row.example.prompt, tokenizer, limits, thinking=has_reasoning(messages[-1]))
 
 
 def fit_prompt(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, *, thinking: bool) -> FittedPrompt:
@@ -138,15 +138,15 @@ def fit_prompt(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, 
     Raises:
         DoesNotFit: If the last turn does not fit.
     """
-    room = token_limits(loaded.context, new_tokens, encoder_decoder=loaded.encoder_decoder)
-    found = fitted_prompt(prompt.of(name), loaded.tokenizer, room, thinking=thinking, shorten=bool(prompt.reference))
+    limits = token_limits(loaded.context, new_tokens, encoder_decoder=loaded.encoder_decoder)
+    found = fitted_prompt(prompt.of(name), loaded.tokenizer, limits, thinking=thinking, shorten=bool(prompt.reference))
     if found is None:
         raise DoesNotFit(
             say(
                 "The prompt {prompt!r} is longer than {most:,} tokens, the most that leaves room for an answer: "
                 "shorten it.",
                 prompt=prompt.text[:40],
-                most=room.most,
+                most=limits.hard,
             )
         )
     return found

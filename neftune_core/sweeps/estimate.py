@@ -11,7 +11,7 @@ from neftune_core.data.preparing import PreparedData, prepare
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.settings import check_length
 from neftune_core.language import later, say
-from neftune_core.models.catalogue import duration, stored_calibration, training_key
+from neftune_core.models.estimates import duration, stored_calibration, training_key
 from neftune_core.models.loading import LoadedModel, load
 from neftune_core.settings import Limits, parse
 from neftune_core.studies.planning import memory_and_time, workload_of

@@ -34,7 +34,7 @@ from neftune_core.language import (
     translate_finished,
 )
 from neftune_core.lessons.faults import FAULTS
-from neftune_core.models.catalogue import CATALOGUE
+from neftune_core.models.cards import CATALOGUE
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.sources import hub_files
 from neftune_core.noise.settings import NoiseSettings

@@ -1,8 +1,8 @@
 """Confinement of a process that reads untrusted data, by a permanent audit hook.
 
-Python reports opened or listed files, connections and new processes to audit hooks. The hook refuses those that a
+Python reports opened and listed files, connections and new processes to audit hooks. The hook refuses those that a
 reader does not need. It guards against libraries that access more than necessary, for example by searching the disk for
-a pattern. It is not a sandbox for untrusted code in the process.
+a pattern. It does not confine untrusted code in the process.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ def hub_hosts() -> set[str]:
     return {host for host in (urlsplit(address).hostname for address in addresses) if host}
 
 
-def confine(hosts: Collection[str], domains: Collection[str] = HUB_DOMAINS) -> None:
-    """Permanently refuse files, hosts and processes that a reader does not need.
+def confine(hosts: Collection[str]) -> None:
+    """Permanently refuse the reader access to files, hosts and processes that it does not need.
 
     Files may be opened in the folders of Python, its packages, temporary files and the system. A refused call raises
     `PermissionError`.
 
     Args:
-        hosts: Host names that may be reached.
-        domains: Domains in which all hosts may be reached.
+        hosts: Host names that may be reached, in addition to those in `HUB_DOMAINS`.
     """
-    roots = _roots()
+    folders = [*SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix, tempfile.gettempdir(), *filter(None, sys.path)]
+    roots = {Path(os.path.realpath(folder)) for folder in folders}
     reachable: set[str] = set()
-    real = socket.getaddrinfo
+    getaddrinfo = socket.getaddrinfo
 
-    def resolved(host: Any, *more: Any, **named: Any) -> Any:
-        found = real(host, *more, **named)
-        reachable.update(str(one[4][0]) for one in found)
+    def recording_getaddrinfo(*arguments: Any, **named: Any) -> Any:
+        found = getaddrinfo(*arguments, **named)
+        reachable.update(str(entry[4][0]) for entry in found)
         return found
 
-    socket.getaddrinfo = resolved
+    socket.getaddrinfo = recording_getaddrinfo
 
     def guard(event: str, arguments: tuple[Any, ...]) -> None:
         if event in FILES:
             _require_inside(arguments[0] if arguments else None, roots)
         elif event == "socket.getaddrinfo":
-            _require_host(arguments[0], hosts, domains)
+            _require_host(arguments[0], hosts)
         elif event == "socket.connect":
             address = arguments[1]
             if not isinstance(address, tuple) or str(address[0]) not in reachable:
@@ -65,12 +65,7 @@ def confine(hosts: Collection[str], domains: Collection[str] = HUB_DOMAINS) -> N
     sys.addaudithook(guard)
 
 
-def _roots() -> tuple[Path, ...]:
-    named = [*SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix, tempfile.gettempdir(), *filter(None, sys.path)]
-    return tuple({Path(os.path.realpath(root)) for root in named})
-
-
-def _require_inside(path: Any, roots: tuple[Path, ...]) -> None:
+def _require_inside(path: Any, roots: Collection[Path]) -> None:
     if isinstance(path, int) or path is None:  # already open
         return
     real = Path(os.path.realpath(os.fsdecode(path)))
@@ -78,7 +73,7 @@ def _require_inside(path: Any, roots: tuple[Path, ...]) -> None:
         raise PermissionError("the reader may not open this file")
 
 
-def _require_host(host: Any, hosts: Collection[str], domains: Collection[str]) -> None:
+def _require_host(host: Any, hosts: Collection[str]) -> None:
     name = host.decode() if isinstance(host, bytes) else str(host)
-    if name not in hosts and not any(name == domain or name.endswith(f".{domain}") for domain in domains):
+    if name not in hosts and not any(name == domain or name.endswith(f".{domain}") for domain in HUB_DOMAINS):
         raise PermissionError("the reader may not connect to this host")

@@ -35,8 +35,8 @@ from neftune_core.sentences import cause
 from neftune_core.settings import Limits
 
 PEEK = 100
-UNPACK_MEMORY_BYTES = 2_000_000_000
-UNPACK_SECONDS = 120
+DECOMPRESSION_MEMORY_BYTES = 2_000_000_000
+DECOMPRESSION_SECONDS = 120
 
 
 def open_table(path: Path, limits: Limits) -> Table:
@@ -54,26 +54,23 @@ def open_table(path: Path, limits: Limits) -> Table:
         DoesNotFit: If the file is too large.
     """
     title = path.name
-    packing = path.suffix.lower() if path.suffix.lower() in PACKINGS else ""
-    extension = Path(path.stem).suffix.lower() if packing else path.suffix.lower()
-    if extension in PACKED:
+    compression = path.suffix.lower() if path.suffix.lower() in COMPRESSIONS else ""
+    extension = Path(path.stem).suffix.lower() if compression else path.suffix.lower()
+    if extension in ARCHIVES:
         raise DataError(say("{title} is an archive: unpack it, and use the file inside.", title=title))
-    if extension not in (TEXT_FORMATS if packing else EXTENSIONS):
-        raise DataError(
-            say(
-                "{title} has the unknown extension {extension}: use one of {choices} "
-                "(text formats also as {packings}).",
-                title=title,
-                extension=f"{extension}{packing}" or say("(none)"),
-                choices=", ".join(EXTENSIONS),
-                packings=say(" or ").join(PACKINGS),
-            )
+    if extension not in (TEXT_FORMATS if compression else EXTENSIONS):
+        words = later(
+            "{title} has the unknown extension {extension}: use one of {choices} (text formats also as {packings})."
         )
+        found = f"{extension}{compression}" or say("(none)")
+        choices, packings = ", ".join(EXTENSIONS), say(" or ").join(COMPRESSIONS)
+        raise DataError(say(words, title=title, extension=found, choices=choices, packings=packings))
     check_file(path, limits)
     longest = longest_row(limits)
     if extension == ".parquet":
         return parquet_table(path, longest)
-    text = decode_text(_decompress(path, PACKINGS[packing], limits) if packing else path.read_bytes(), title)
+    content = _decompress(path, COMPRESSIONS[compression], limits) if compression else path.read_bytes()
+    text = decode_text(content, title)
     if not text.strip():
         raise DataError(say("{title} is empty.", title=title))
     return TEXT_FORMATS[extension](text, title, longest)
@@ -113,8 +110,8 @@ def _decompress(path: Path, method: str, limits: Limits) -> bytes:
     """Return the content of a compressed file; raise `DoesNotFit` if it exceeds the size limit of a file."""
     most = limits.upload_megabytes * 1_000_000
     content = bytearray()
-    # Base64 uses four characters for three bytes.
-    bounds = Bounds(UNPACK_MEMORY_BYTES, UNPACK_SECONDS, row_characters=1_000_000, characters=2 * most + 1_000_000)
+    characters = 2 * most + 1_000_000  # base64 uses four characters for three bytes
+    bounds = Bounds(DECOMPRESSION_MEMORY_BYTES, DECOMPRESSION_SECONDS, 1_000_000, characters)
     try:
         for _, _, piece in run_reader("unpacked", {"path": str(path.resolve()), "method": method}, bounds):
             content += base64.b64decode(piece)
@@ -141,7 +138,7 @@ def longest_row(limits: Limits) -> int:
 
 
 def column_names(rows: Iterable[Row], title: str) -> list[str]:
-    """Return the column names in the first rows, in order of appearance, without names that cannot be shown.
+    """Return the column names in the first `PEEK` rows, in order of appearance, without names that cannot be shown.
 
     Args:
         rows: Numbered rows.
@@ -171,7 +168,7 @@ def _jsonl(text: str, title: str, longest: int) -> Table:
     def rows(columns: Sequence[str]) -> Iterator[Row]:
         for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
             if line.strip():
-                yield number, _line(line, longest)
+                yield number, _parse_line(line, longest)
 
     if text.lstrip().startswith("["):
         raise DataError(
@@ -180,7 +177,8 @@ def _jsonl(text: str, title: str, longest: int) -> Table:
     return Table(column_names(rows(()), title), rows)
 
 
-def _line(line: str, longest: int) -> Any:
+def _parse_line(line: str, longest: int) -> Any:
+    """Return the value of a line of JSON, or an `UnusableRow`."""
     if len(line) > longest:
         return too_long(len(line), longest)
     try:
@@ -211,7 +209,7 @@ def _json(text: str, title: str, longest: int) -> Table:
 def _is_lines(text: str, longest: int) -> bool:
     """Return whether the text is JSON Lines: its first two lines are whole objects."""
     lines = islice((line for line in io.StringIO(text, newline="\n") if line.strip()), 2)
-    objects = [isinstance(_line(line, longest), dict) for line in lines if line.lstrip().startswith("{")]
+    objects = [isinstance(_parse_line(line, longest), dict) for line in lines if line.lstrip().startswith("{")]
     return len(objects) == 2 and all(objects)
 
 
@@ -224,9 +222,9 @@ def _csv(text: str, title: str, longest: int) -> Table:
     text = text.lstrip("\r\n")
     # The csv module has a process-wide limit. The limit of this call is checked in `_Lines`.
     csv.field_size_limit(max(csv.field_size_limit(), longest + 1))
-    named = _SEPARATOR.match(text)
-    text = text[named.end() :] if named else text
-    delimiter = named[1] if named else max(DELIMITERS, key=lambda mark: _fit(text, mark, longest))
+    declared = _SEPARATOR.match(text)
+    text = text[declared.end() :] if declared else text
+    delimiter = declared[1] if declared else max(DELIMITERS, key=lambda mark: _delimiter_score(text, mark, longest))
     header = _header(text, delimiter, longest)
     if not any(header):
         raise DataError(say("{title} has no header: its first line must name the columns.", title=title))
@@ -258,18 +256,16 @@ class _Lines:
     """
 
     def __init__(self, text: str, longest: int) -> None:
-        self.stream, self.longest, self.given = io.StringIO(text, newline=""), longest, 0
+        self.lines, self.longest, self.record_length = io.StringIO(text, newline=""), longest, 0
 
     def __iter__(self) -> _Lines:
         return self
 
     def __next__(self) -> str:
-        line = self.stream.readline()
-        if not line:
-            raise StopIteration
-        self.given += len(line)
-        if self.given > self.longest:
-            raise too_long(self.given, self.longest)
+        line = next(self.lines)
+        self.record_length += len(line)
+        if self.record_length > self.longest:
+            raise too_long(self.record_length, self.longest)
         return line
 
 
@@ -277,7 +273,7 @@ def _records(text: str, delimiter: str, longest: int) -> Iterator[list[str] | Un
     lines = _Lines(text, longest)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
-        lines.given = 0
+        lines.record_length = 0
         try:
             yield next(reader)
         except StopIteration:
@@ -285,10 +281,9 @@ def _records(text: str, delimiter: str, longest: int) -> Iterator[list[str] | Un
         except UnusableRow as refused:
             yield refused
         except csv.Error as error:
-            if "unexpected end" in str(error):
-                yield UnusableRow(say("a quote is opened and never closed"))
-            else:
-                yield UnusableRow(say("its quoting is wrong ({reason})", reason=error))
+            is_open = "unexpected end" in str(error)
+            words = later("a quote is opened and never closed") if is_open else later("its quoting is wrong ({reason})")
+            yield UnusableRow(say(words, reason=error))
 
 
 def _header(text: str, delimiter: str, longest: int) -> list[str]:
@@ -296,7 +291,7 @@ def _header(text: str, delimiter: str, longest: int) -> list[str]:
     return [name.strip() for name in first] if isinstance(first, list) else []
 
 
-def _fit(text: str, delimiter: str, longest: int) -> tuple[int, int]:
+def _delimiter_score(text: str, delimiter: str, longest: int) -> tuple[int, int]:
     """Score a delimiter by its header: number of known column names, then number of columns."""
     known = {name for layout in LAYOUTS.values() for names in layout.parts.values() for name in names}
     header = _header(text, delimiter, longest)
@@ -311,5 +306,5 @@ TEXT_FORMATS: dict[str, Callable[[str, str, int], Table]] = {
     ".tsv": _csv,
 }
 EXTENSIONS = (*TEXT_FORMATS, ".parquet")
-PACKINGS = {".gz": "gzip", ".zst": "zstd"}
-PACKED = (".zip", ".xz", ".bz2", ".7z", ".rar", ".tar", ".tgz")
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+ARCHIVES = (".zip", ".xz", ".bz2", ".7z", ".rar", ".tar", ".tgz")

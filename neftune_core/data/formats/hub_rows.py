@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import tomllib
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -44,7 +43,7 @@ HUB_SETS: dict[str, HubSet] = {
 
 
 def first_rows(name: str, settings: DataSettings, rows: int, limits: Limits) -> list[Row]:
-    """Fetch the first rows of a hub data set.
+    """Fetch the first rows of a hub data set from `HF_ENDPOINT`.
 
     Args:
         name: OWNER/NAME.
@@ -69,8 +68,11 @@ def first_rows(name: str, settings: DataSettings, rows: int, limits: Limits) -> 
                 "{name!r} is not a valid name for a {kind}: use only letters, digits, and the characters - _ . and +."
             )
             raise DataError(say(words, name=word[:80], kind=say(what)))
+    bounds = Bounds(MEMORY_BYTES, SECONDS, longest_row(limits), limits.upload_megabytes * 1_000_000)
+    request = {"name": name, "configuration": configuration, "split": settings.split, "rows": rows}
+    messages = islice(run_reader("hub", request, bounds, variables=_reader_environment(limits)), rows)
     try:
-        return list(islice(stream(name, configuration, settings.split, rows, limits), rows))
+        return [(number, UnusableRow(row) if kind == "refused" else row) for kind, number, row in messages]
     except ReaderError as failed:
         raise _translate_failure(failed, name, limits) from None
 
@@ -93,72 +95,46 @@ def _require_hub_name(name: str) -> None:
         raise DataError(say(words, name=name))
 
 
-def stream(name: str, configuration: str, split: str, rows: int, limits: Limits) -> Iterator[Row]:
-    """Stream the first rows of a hub data set from `HF_ENDPOINT`.
-
-    A local lab uses the user's token. A public server uses none, because visitors choose the data sets.
-
-    Args:
-        name: OWNER/NAME.
-        configuration: Name of the configuration; "" for the default.
-        split: Name of the split.
-        rows: Maximum number of rows.
-        limits: Limits of this server.
-
-    Yields:
-        Numbered rows.
-    """
-    bounds = Bounds(MEMORY_BYTES, SECONDS, longest_row(limits), limits.upload_megabytes * 1_000_000)
-    asked = {"name": name, "configuration": configuration, "split": split, "rows": rows}
-    for kind, number, record in run_reader("hub", asked, bounds, variables=_access(limits)):
-        yield number, UnusableRow(record) if kind == "refused" else record
-
-
-def _access(limits: Limits) -> dict[str, str]:
+def _reader_environment(limits: Limits) -> dict[str, str]:
     """Return the reader's environment variables: the token, and settings that disable Xet and torch.
 
-    The audit hook cannot observe Xet transfers. A CUDA build of torch maps more memory than the reader may use.
+    A local lab uses the user's token. A public server uses none, because visitors choose the data sets. The audit hook
+    cannot observe Xet transfers. A CUDA build of torch maps more memory than the reader may use.
     """
     from huggingface_hub import get_token
 
-    own = get_token() if limits.local_paths else None
-    token = {"HF_TOKEN": own} if own else {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
-    return {"HF_HUB_DISABLE_XET": "1", "USE_TORCH": "0", **token}
+    token = get_token() if limits.local_paths else None
+    access = {"HF_TOKEN": token} if token else {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
+    return {"HF_HUB_DISABLE_XET": "1", "USE_TORCH": "0", **access}
 
 
 def _translate_failure(failed: ReaderError, name: str, limits: Limits) -> LabError:
-    words = str(failed).lower()
+    message = str(failed)
     if failed.kind == "size":
-        return DoesNotFit(
-            say(
-                "The first {count} rows of {name} are larger than {most:,} MB, the most that this "
-                "server reads: ask for fewer rows.",
-                count=words,
-                name=name,
-                most=limits.upload_megabytes,
-            )
+        words = later(
+            "The first {count} rows of {name} are larger than {most:,} MB, the most that this server reads: ask for "
+            "fewer rows."
         )
+        return DoesNotFit(say(words, count=message, name=name, most=limits.upload_megabytes))
     for entry in EXPLANATIONS:
         of_class = "classes" not in entry or failed.kind in entry["classes"]
-        if of_class and any(part in words for part in entry.get("messages", [""])):
-            names = _listed_names(str(failed)) if entry.get("lists_names") else ""
+        if of_class and any(part in message.lower() for part in entry.get("messages", [""])):
+            names = _listed_names(message) if entry.get("lists_names") else ""
             return getattr(errors, entry["error"])(say(entry["sentence"], name=name) + names)
-    logger.warning("the data set %s could not be read: %s: %s", name, failed.kind, failed)
-    return DataError(
-        say(
-            "The data set {name} could not be read: its files or their metadata are damaged. The log has the "
-            "details; use another data set or a file.",
-            name=name,
-        )
+    logger.warning("the data set %s could not be read: %s: %s", name, failed.kind, message)
+    words = later(
+        "The data set {name} could not be read: its files or their metadata are damaged. The log has the details; use "
+        "another data set or a file."
     )
+    return DataError(say(words, name=name))
 
 
-def _listed_names(words: str) -> str:
+def _listed_names(message: str) -> str:
     """Return a sentence with the valid names that the library lists in its message; "" if it lists none."""
-    found = re.search(r"\[('[^\[\]]*')\]", words)
+    found = re.search(r"\[('[^\[\]]*')\]", message)
     names = re.findall(r"'([\w.+\-]{1,80})'", found[1])[:20] if found else []
     return " " + say("Available: {names}.", names=", ".join(names)) if names else ""
 
 
 EXPLANATIONS = tomllib.loads((assets() / "hub_errors.toml").read_text(encoding="utf-8"))["data_set"]
-"""Classes and messages of exceptions, and the errors for users that explain them; the first match is used."""
+"""Errors for users, by class and message of the exception; the first match is used."""

@@ -1,7 +1,7 @@
 """Reading of rows in a separate process with limited memory and time.
 
-On untrusted bytes, readers written in C can crash or allocate any amount of memory (a Parquet file of one kilobyte may
-expand to a terabyte). The process writes one JSON list per line:
+On untrusted bytes, readers written in C may crash or exhaust the memory: a Parquet file of one kilobyte may expand to a
+terabyte. The process writes one JSON list per line:
 
     ["columns", [name, ...]]   ["row", number, record]   ["refused", number, reason]   ["end"]   ["failed", kind, words]
 
@@ -35,7 +35,7 @@ PIECE_BYTES = 262_144
 _SECRET = re.compile(
     r"TOKEN|KEY|SECRET|PASSW|CREDENTIAL|(^|_)(PASS|PWD|DSN|AUTH|PAT)(_|$)|(^|_)(DATABASE|REDIS|MONGO)\w*_UR[IL]$"
 )
-OWN_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+READER_VARIABLES = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
 
 
 @dataclass(frozen=True)
@@ -109,14 +109,14 @@ def run_reader(
         assert process.stdout is not None
         timed_out = threading.Event()
 
-        def end() -> None:
+        def stop() -> None:
             timed_out.set()
             process.kill()
 
-        timer = threading.Timer(bounds.seconds, end)
+        timer = threading.Timer(bounds.seconds, stop)
         timer.start()
         try:
-            yield from _lines(process.stdout, bounds)
+            yield from _messages(process.stdout, bounds)
         except ReaderError as failed:
             if failed.kind == "died" and timed_out.is_set():
                 raise ReaderError("timeout", f"it took more than {bounds.seconds:g} seconds") from None
@@ -126,7 +126,7 @@ def run_reader(
             process.kill()
 
 
-def _lines(stream: IO[bytes], bounds: Bounds) -> Iterator[list[Any]]:
+def _messages(stream: IO[bytes], bounds: Bounds) -> Iterator[list[Any]]:
     longest = 4 * bounds.row_characters + 1_000_000  # in bytes; a working reader writes shorter lines
     while True:
         line = stream.readline(longest)
@@ -155,7 +155,7 @@ def _environment(folder: str, variables: Mapping[str, str]) -> dict[str, str]:
     paths = os.pathsep.join(filter(None, [package, kept.get("PYTHONPATH")]))
     homes = dict.fromkeys(("HOME", "USERPROFILE", "TMPDIR", "TEMP", "TMP", "HF_HOME", "XDG_CACHE_HOME"), folder)
     kept.pop("NEFTUNE_HOME", None)
-    return {**kept, **OWN_THREADS, **homes, "PYTHONPATH": paths, **variables}
+    return {**kept, **READER_VARIABLES, **homes, "PYTHONPATH": paths, **variables}
 
 
 # ---------------------------------------------------------------- code that runs in the separate process
@@ -184,16 +184,16 @@ def _parquet_rows(path: str, columns: Sequence[str]) -> Iterator[list[Any]]:
 
     number = 0
     with pyarrow.parquet.ParquetFile(path) as file:
-        kinds = {field.name: field.type for field in file.schema_arrow}
+        types = {field.name: field.type for field in file.schema_arrow}
         for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns), use_threads=False):
-            for place in range(batch.num_rows):
+            for index in range(batch.num_rows):
                 number += 1
-                record = batch.slice(place, 1).to_pylist()[0]
-                yield ["row", number, {name: _as_written(value, kinds[name]) for name, value in record.items()}]
+                record = batch.slice(index, 1).to_pylist()[0]
+                yield ["row", number, {name: _as_written(value, types[name]) for name, value in record.items()}]
 
 
 def _hub_rows(name: str, configuration: str, split: str, rows: int) -> Iterator[list[Any]]:
-    """Yield the first rows of a hub data set without decoding images and sound; see `hub_rows.stream`."""
+    """Yield the first rows of a hub data set without decoding images and sound; see `hub_rows.first_rows`."""
     import datasets
     from huggingface_hub import HfApi
 
@@ -209,18 +209,16 @@ def _hub_rows(name: str, configuration: str, split: str, rows: int) -> Iterator[
         yield ["row", number, record]
 
 
-def _as_written(value: Any, kind: Any) -> Any:
+def _as_written(value: Any, arrow_type: Any) -> Any:
     """Convert low-precision floats to the shortest number that identifies them: 0.1, not 0.10000000149011612."""
     from pyarrow import types
 
-    if isinstance(value, float) and (types.is_float32(kind) or types.is_float16(kind)):
-        from numpy import float16, float32
-
-        return float(str((float32 if types.is_float32(kind) else float16)(value)))
-    if isinstance(value, list) and hasattr(kind, "value_type"):
-        return [_as_written(one, kind.value_type) for one in value]
-    if isinstance(value, dict) and types.is_struct(kind):
-        return {name: _as_written(one, kind.field(name).type) for name, one in value.items()}
+    if isinstance(value, float) and (types.is_float32(arrow_type) or types.is_float16(arrow_type)):
+        return float(str(arrow_type.to_pandas_dtype()(value)))
+    if isinstance(value, list) and hasattr(arrow_type, "value_type"):
+        return [_as_written(one, arrow_type.value_type) for one in value]
+    if isinstance(value, dict) and types.is_struct(arrow_type):
+        return {name: _as_written(one, arrow_type.field(name).type) for name, one in value.items()}
     return value
 
 

@@ -16,8 +16,6 @@ from neftune_core.language import later, say
 MEMORY_BYTES = 2_000_000_000
 SECONDS = 120
 CHARACTERS = 200_000_000
-MARK = b"PAR1"
-
 # (1-based number, record); the record is an `UnusableRow` if the row cannot be read.
 Row = tuple[int, Any]
 
@@ -66,21 +64,20 @@ def parquet_table(path: Path, longest: int) -> Table:
     Raises:
         DataError: If the file is not a readable Parquet file.
     """
-    _require_marks(path)
     bounds = Bounds(MEMORY_BYTES, SECONDS, longest, CHARACTERS)
-    where = str(path.resolve())
+    file = {"path": str(path.resolve())}
 
-    def rows(wanted: Sequence[str]) -> Iterator[Row]:
-        number, asked = 0, {"path": where, "columns": list(dict.fromkeys(wanted))}
+    def rows(columns: Sequence[str]) -> Iterator[Row]:
+        number, request = 0, {**file, "columns": list(dict.fromkeys(columns))}
         try:
-            for kind, number, record in run_reader("parquet rows", asked, bounds):
+            for kind, number, record in run_reader("parquet rows", request, bounds):
                 yield number, UnusableRow(record) if kind == "refused" else record
         except ReaderError as failed:
             words = later("{title} cannot be read after row {number:,}: {reason}.")
             raise DataError(say(words, title=path.name, number=number, reason=_reader_failure(failed))) from None
 
     try:
-        ((_, names),) = run_reader("parquet columns", {"path": where}, bounds)
+        ((_, names),) = run_reader("parquet columns", file, bounds)
     except ReaderError as failed:
         if "MemoryError" not in failed.kind:
             raise DataError(say("{title} is not a readable Parquet file.", title=path.name)) from None
@@ -99,13 +96,3 @@ def _reader_failure(failed: ReaderError) -> str:
     if failed.kind in ("died", "timeout"):
         return say("it is damaged, or takes too long to read")
     return say("it is damaged")
-
-
-def _require_marks(path: Path) -> None:
-    """Raise `DataError` unless the file starts and ends with the Parquet magic bytes."""
-    with path.open("rb") as file:
-        begins = file.read(4)
-        file.seek(-min(4, path.stat().st_size), 2)
-        ends = file.read(4)
-    if (begins, ends) != (MARK, MARK):
-        raise DataError(say("{title} is not a readable Parquet file.", title=path.name))

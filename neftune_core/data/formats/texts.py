@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from neftune_core.data.examples import UnusableRow
@@ -18,10 +19,11 @@ NOT_TEXT = "not text"
 type."""
 
 TEXT_PARTS = ("text", "input_text", "output_text")
-DEEPEST = 100
-MOST_LINES = 5_000_000
-MOST_MARKS = 4_000_000
+MAXIMUM_DEPTH = 100
+MAXIMUM_LINES = 5_000_000
+MAXIMUM_PARTS = 4_000_000
 LONGEST_NAME = 200
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # First bytes of other file types, with the description for the error message.
 SIGNATURES = {
@@ -58,14 +60,9 @@ def decode_text(content: bytes, title: str) -> str:
     try:
         text = content.decode("utf-16" if utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(
-            say(
-                "{title} is not {encoding} text (byte {byte:,}): save it as UTF-8 and try again.",
-                title=title,
-                encoding="UTF-16" if utf16 else "UTF-8",
-                byte=error.start + 1,
-            )
-        ) from None
+        words = later("{title} is not {encoding} text (byte {byte:,}): save it as UTF-8 and try again.")
+        encoding = "UTF-16" if utf16 else "UTF-8"
+        raise DataError(say(words, title=title, encoding=encoding, byte=error.start + 1)) from None
     position = text.find("\0")
     if position >= 0:
         words = later(
@@ -73,8 +70,9 @@ def decode_text(content: bytes, title: str) -> str:
             "again."
         )
         raise DataError(say(words, title=title, line=text.count(chr(10), 0, position) + 1))
-    if text.count("\n") > MOST_LINES or text.count("\r") > MOST_LINES:
-        raise DataError(say("{title} has more than {most:,} lines: use a shorter file.", title=title, most=MOST_LINES))
+    if max(text.count("\n"), text.count("\r")) > MAXIMUM_LINES:
+        words = later("{title} has more than {most:,} lines: use a shorter file.")
+        raise DataError(say(words, title=title, most=MAXIMUM_LINES))
     return text
 
 
@@ -90,15 +88,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _DECODER = json.JSONDecoder(
-    parse_int=NumberText,
-    parse_float=NumberText,
-    parse_constant=lambda name: None,
-    object_pairs_hook=_object,
+    parse_int=NumberText, parse_float=NumberText, parse_constant=lambda name: None, object_pairs_hook=_object
 )
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON; numbers are returned as text, and NaN and Infinity as None.
+    """Parse JSON, with numbers as text, and NaN and Infinity as None.
 
     Raises:
         ValueError: If the text is not JSON or nested too deeply; the message is the reason.
@@ -107,39 +102,30 @@ def parse_json(text: str) -> Any:
         return _DECODER.decode(text)
 
 
-class _plain_reasons:  # noqa: N801 - a context manager
+@contextmanager
+def _plain_reasons() -> Iterator[None]:
     """Convert JSON parser errors to a `ValueError` with a plain reason."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, RecursionError):
-            raise ValueError(say("it is nested too deeply")) from None
-        if isinstance(error, json.JSONDecodeError):
-            raise ValueError(_broken(error)) from None
-
-
-def _broken(error: json.JSONDecodeError) -> str:
-    reason = error.msg.lower()
-    if error.lineno == 1:
-        return say("it is not valid JSON ({reason}, column {column})", reason=reason, column=error.colno)
-    return say(
-        "it is not valid JSON ({reason}, line {line}, column {column})",
-        reason=reason,
-        line=error.lineno,
-        column=error.colno,
-    )
+    try:
+        yield
+    except RecursionError:
+        raise ValueError(say("it is nested too deeply")) from None
+    except json.JSONDecodeError as error:
+        words = (
+            later("it is not valid JSON ({reason}, column {column})")
+            if error.lineno == 1
+            else later("it is not valid JSON ({reason}, line {line}, column {column})")
+        )
+        raise ValueError(say(words, reason=error.msg.lower(), line=error.lineno, column=error.colno)) from None
 
 
 # A whole string, to skip its content, or a single bracket or quote.
-_MARK = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}"]', re.DOTALL)
+_BRACKET = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}"]', re.DOTALL)
 _SCALAR = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\s,:\[\]{}"]++', re.DOTALL)
 _SPACE = re.compile(r"[ \t\n\r]*+")
 
 
-# `list_entries` is hand-written because `json` can only parse a list as a whole. There, a row of 5.7 MB of brackets
-# becomes 131 MB of objects, and if memory runs out, all rows are lost. Here, that row is refused without being parsed.
+# `json` parses a list only as a whole: a row of 5.7 MB of brackets becomes 131 MB of objects, and if memory runs out,
+# all rows are lost. `list_entries` refuses such a row without parsing it.
 class NotAList(ValueError):
     """Raised if JSON is neither a list nor an object with exactly one list inside."""
 
@@ -219,21 +205,21 @@ def _end(text: str, start: int) -> int:
             raise json.JSONDecodeError("Expecting value", text, start)
         return scalar.end()
     depth = 0
-    for count, mark in enumerate(_MARK.finditer(text, start)):
-        if count > MOST_MARKS:
-            raise ValueError(say("it contains a value with more than {most:,} parts", most=MOST_MARKS))
-        if mark.end() - mark.start() > 1:
+    for count, found in enumerate(_BRACKET.finditer(text, start)):
+        if count > MAXIMUM_PARTS:
+            raise ValueError(say("it contains a value with more than {most:,} parts", most=MAXIMUM_PARTS))
+        if found.end() - found.start() > 1:  # a string
             continue
-        if text[mark.start()] in "[{":
+        if text[found.start()] in "[{":
             depth += 1
-            if depth > DEEPEST:
+            if depth > MAXIMUM_DEPTH:
                 raise RecursionError
-        elif text[mark.start()] == '"':
+        elif text[found.start()] == '"':
             break
         else:
             depth -= 1
             if not depth:
-                return mark.end()
+                return found.end()
     raise json.JSONDecodeError("It is never closed", text, start)
 
 
@@ -263,8 +249,8 @@ def _require_end(text: str, position: int) -> None:
 
 
 def is_name(text: str) -> bool:
-    """Return whether a column name can be shown: not too long, and valid Unicode."""
-    return 0 < len(text) <= LONGEST_NAME and "\0" not in text and not _HALF.search(text)
+    """Return whether a column name can be shown: not empty or too long, and valid Unicode."""
+    return 0 < len(text) <= LONGEST_NAME and "\0" not in text and not _SURROGATE.search(text)
 
 
 def as_text(value: Any, part: str) -> str:
@@ -291,7 +277,7 @@ def as_text(value: Any, part: str) -> str:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if "\0" in text:
         raise UnusableRow(say("the {part} contains a NUL character", part=say(part)))
-    if _HALF.search(text):
+    if _SURROGATE.search(text):
         raise UnusableRow(say("the {part} contains an incomplete character (a lone surrogate)", part=say(part)))
     return text
 
@@ -335,9 +321,6 @@ def _plain(value: Any, *, drop_none: bool) -> Any:
         kept = {name: one for name, one in value.items() if one is not None or not drop_none}
         return {as_text(name, "name"): _plain(one, drop_none=drop_none) for name, one in kept.items()}
     return as_text(value, "value") if isinstance(value, str) else value
-
-
-_HALF = re.compile("[\ud800-\udfff]")
 
 
 def kind_of(value: Any) -> str:

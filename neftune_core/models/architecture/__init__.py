@@ -1,1 +1,1 @@
-"""Model architectures: components, caches, trial runs, and the reach of noise and adapters."""
+"""Model architectures: components, caches, trial runs, and the components that noise and adapters do not reach."""

@@ -7,7 +7,7 @@ the prompt with an encoder and writes the answer with a decoder.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -199,28 +199,24 @@ def linear_maps(model: nn.Module, targets: str) -> list[str]:
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    stacks = [layer_stack(model, part)[0] + "." for part in model_parts(model)]
+    stacks = tuple(layer_stack(model, part)[0] + "." for part in model_parts(model))
     left_out: Collection[str] = vars(model).get(LEFT_OUT, ())
-    found = []
-    for name, module in model.named_modules():
-        stack = next((stack for stack in stacks if name.startswith(stack)), None)
-        if stack is None or not isinstance(module, nn.Linear | Conv1D) or name in left_out:
-            continue
-        if targets != "attention" or _is_attention(model, name, stack):
-            found.append(name)
-    if not found and targets == "attention":
+    linear = (name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D))
+    found = [name for name in linear if name.startswith(stacks) and name not in left_out]
+    words = later("No linear layers ({targets}) were found in {model}: choose another model.")
+    if targets == "attention":
+        found = [name for name in found if _is_attention(model, name, stacks)]
         words = later("The layers of {model} have no attention to adapt: choose all linear layers as the target.")
-        raise ModelError(say(words, model=family_of(model)))
     if not found:
-        words = later("No linear layers ({targets}) were found in {model}: choose another model.")
         raise ModelError(say(words, targets=targets, model=family_of(model)))
     return found
 
 
-def _is_attention(model: nn.Module, name: str, stack: str) -> bool:
+def _is_attention(model: nn.Module, name: str, stacks: Sequence[str]) -> bool:
     """Return whether a module of a layer belongs to attention, by its name or by the class of its parent module."""
-    around = model.get_submodule(name.rpartition(".")[0])
-    return bool(ATTENTION_NAME.search(name.removeprefix(stack)) or ATTENTION_NAME.search(type(around).__name__))
+    stack = next(stack for stack in stacks if name.startswith(stack))
+    parent = type(model.get_submodule(name.rpartition(".")[0])).__name__
+    return any(map(ATTENTION_NAME.search, (name.removeprefix(stack), parent)))
 
 
 def leave_out(model: nn.Module, names: Collection[str]) -> None:

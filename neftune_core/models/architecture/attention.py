@@ -33,7 +33,7 @@ def install(model: Any) -> None:
 
 
 def attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **given: Any
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
     """Compute attention with the interface of transformers' attention functions.
 
@@ -43,29 +43,29 @@ def attention(
         key: `[batch, KV heads, tokens, width]`.
         value: `[batch, KV heads, tokens, width]`.
         attention_mask: A mask; if given, torch's kernel is used.
-        given: Other options of the interface.
+        options: Other options of the interface.
 
     Returns:
         `[batch, tokens, heads, width]`, and None for the weights.
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    if attention_mask is not None or not _is_plain(module, query, key, given):
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **given)
-    scale = given.get("scaling") or query.shape[-1] ** -0.5
+    if attention_mask is not None or not _is_plain(module, query, key, options):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    scale = options.get("scaling") or query.shape[-1] ** -0.5
     return causal_rows(query, key, value, scale).transpose(1, 2).contiguous(), None
 
 
-def _is_plain(module: Any, query: Tensor, key: Tensor, given: dict[str, Any]) -> bool:
+def _is_plain(module: Any, query: Tensor, key: Tensor, options: dict[str, Any]) -> bool:
     """Return whether this is causal attention over whole rows on a CPU, without options that `causal_rows` lacks."""
-    causal = given.get("is_causal")
-    special = any(given.get(name) is not None for name in ("position_bias", "cache", "softcap"))
+    causal = options.get("is_causal")
+    special = any(options.get(name) is not None for name in ("position_bias", "cache", "softcap"))
     return (
         (getattr(module, "is_causal", True) if causal is None else causal)
         and 1 < query.shape[2] == key.shape[2] <= LONGEST_ROW
-        and not given.get("dropout")
+        and not options.get("dropout")
         and not special
-        and not given.get("output_attentions")
+        and not options.get("output_attentions")
         and query.device.type == "cpu"
         and not torch.compiler.is_compiling()
     )
@@ -86,8 +86,10 @@ def causal_rows(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tens
     rows, heads, tokens, width = query.shape
     groups = heads // key.shape[1]
     folded = query.reshape(-1, groups, tokens, width)
-    found = _CausalRows.apply(folded, key.reshape(-1, tokens, width), value.reshape(-1, tokens, value.shape[-1]), scale)
-    return found.view(rows, heads, tokens, value.shape[-1])
+    output = _CausalRows.apply(
+        folded, key.reshape(-1, tokens, width), value.reshape(-1, tokens, value.shape[-1]), scale
+    )
+    return output.view(rows, heads, tokens, value.shape[-1])
 
 
 class _CausalRows(torch.autograd.Function):
@@ -100,15 +102,15 @@ class _CausalRows(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         blocks, ctx.scale = _blocks(query.shape[2]), scale
         if len(blocks) == 1:
-            seen = block_probabilities(query, key, blocks[0], scale)
-            ctx.save_for_backward(query, key, value, seen)
-            return torch.bmm(seen, value).view(*query.shape[:3], value.shape[-1])
+            probabilities = block_probabilities(query, key, blocks[0], scale)
+            ctx.save_for_backward(query, key, value, probabilities)
+            return torch.bmm(probabilities, value).view(*query.shape[:3], value.shape[-1])
         ctx.save_for_backward(query, key, value)
-        found = query.new_empty(*query.shape[:3], value.shape[-1])
+        output = query.new_empty(*query.shape[:3], value.shape[-1])
         for block in blocks:
-            seen = block_probabilities(query, key, block, scale)
-            found[:, :, block] = torch.bmm(seen, value[:, : block.stop]).view_as(found[:, :, block])
-        return found
+            probabilities = block_probabilities(query, key, block, scale)
+            output[:, :, block] = torch.bmm(probabilities, value[:, : block.stop]).view_as(output[:, :, block])
+        return output
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -116,37 +118,37 @@ class _CausalRows(torch.autograd.Function):
         query, key, value, *stored = ctx.saved_tensors
         blocks = _blocks(query.shape[2])
         if stored:
-            of_block = _block_gradients(query, key, value, gradient, blocks[0], stored[0], ctx.scale)
-            return of_block[0].view_as(query), *of_block[1:], None
-        of_query, of_key, of_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+            gradients = _block_gradients(query, key, value, gradient, blocks[0], stored[0], ctx.scale)
+            return gradients[0].view_as(query), *gradients[1:], None
+        d_query, d_key, d_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         for block in blocks:
             keys = slice(block.stop)
-            seen = block_probabilities(query, key, block, ctx.scale)
-            of_block = _block_gradients(query, key[:, keys], value[:, keys], gradient, block, seen, ctx.scale)
-            of_query[:, :, block] = of_block[0].view_as(of_query[:, :, block])
-            of_key[:, keys] += of_block[1]
-            of_value[:, keys] += of_block[2]
-        return of_query, of_key, of_value, None
+            probabilities = block_probabilities(query, key, block, ctx.scale)
+            gradients = _block_gradients(query, key[:, keys], value[:, keys], gradient, block, probabilities, ctx.scale)
+            d_query[:, :, block] = gradients[0].view_as(d_query[:, :, block])
+            d_key[:, keys] += gradients[1]
+            d_value[:, keys] += gradients[2]
+        return d_query, d_key, d_value, None
 
 
 def _block_gradients(
-    query: Tensor, key: Tensor, value: Tensor, gradient: Tensor, block: slice, seen: Tensor, scale: float
+    query: Tensor, key: Tensor, value: Tensor, gradient: Tensor, block: slice, probabilities: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of one block with respect to its queries, and to the keys and values that they attend to."""
-    mine = _flat(gradient, block)
-    of_seen = torch.bmm(mine, value.transpose(1, 2))
-    of_scores = torch._softmax_backward_data(of_seen, seen, -1, seen.dtype).mul_(scale)
-    of_key = torch.bmm(of_scores.transpose(1, 2), _flat(query, block))
-    return torch.bmm(of_scores, key), of_key, torch.bmm(seen.transpose(1, 2), mine)
+    d_output = _flat(gradient, block)
+    d_probabilities = torch.bmm(d_output, value.transpose(1, 2))
+    d_scores = torch._softmax_backward_data(d_probabilities, probabilities, -1, probabilities.dtype).mul_(scale)
+    d_key = torch.bmm(d_scores.transpose(1, 2), _flat(query, block))
+    return torch.bmm(d_scores, key), d_key, torch.bmm(probabilities.transpose(1, 2), d_output)
 
 
 def _blocks(tokens: int) -> list[slice]:
     return [slice(start, min(start + BLOCK, tokens)) for start in range(0, tokens, BLOCK)]
 
 
-def _flat(of: Tensor, block: slice) -> Tensor:
+def _flat(tensor: Tensor, block: slice) -> Tensor:
     """Return a block of `[rows, groups, tokens, width]` as `[rows, groups * tokens, width]`."""
-    return of[:, :, block].reshape(len(of), -1, of.shape[-1])
+    return tensor[:, :, block].reshape(len(tensor), -1, tensor.shape[-1])
 
 
 def block_probabilities(query: Tensor, key: Tensor, block: slice, scale: float) -> Tensor:
@@ -161,13 +163,13 @@ def block_probabilities(query: Tensor, key: Tensor, block: slice, scale: float) 
     Returns:
         `[batch * KV heads, groups * block tokens, keys up to the end of the block]`.
     """
-    hidden = _hidden(block.start, block.stop, query.shape[1], query.dtype)
+    mask = _causal_mask(block.start, block.stop, query.shape[1], query.dtype)
     keys = key[:, : block.stop].transpose(1, 2)
-    return torch.softmax(torch.baddbmm(hidden, _flat(query, block), keys, alpha=scale), dim=-1)
+    return torch.softmax(torch.baddbmm(mask, _flat(query, block), keys, alpha=scale), dim=-1)
 
 
 @functools.lru_cache(maxsize=128)
-def _hidden(start: int, stop: int, groups: int, dtype: torch.dtype) -> Tensor:
+def _causal_mask(start: int, stop: int, groups: int, dtype: torch.dtype) -> Tensor:
     """Return the additive causal mask: minus infinity for every key after the query."""
-    hidden = torch.full((stop - start, stop), float("-inf"), dtype=dtype).triu(1 + start)
-    return hidden.repeat(groups, 1)[None]
+    mask = torch.full((stop - start, stop), float("-inf"), dtype=dtype).triu(1 + start)
+    return mask.repeat(groups, 1)[None]

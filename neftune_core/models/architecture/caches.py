@@ -22,8 +22,7 @@ CACHE_NAMES = ("cache", "past_key_values", "cache_params")
 KEYS, STATES, NOTHING = "keys", "states", "nothing"
 """Kinds of cache: keys and values of every token only; other states as well; or no usable cache."""
 
-TOLERANCES = {"float32": 0.01}
-ROUNDED_TOLERANCE = 0.1
+TOLERANCE, TOLERANCE_IN_16_BITS = 0.01, 0.1
 """Maximum difference between logits with and without the cache, relative to the largest logit."""
 
 
@@ -93,10 +92,10 @@ def memory_of(model: nn.Module, pad: int) -> str:
             expected = torch.stack([_whole(model, row) for row in _texts(model)])
     except (AttributeError, TypeError, RuntimeError, ValueError, NotImplementedError, KeyError, IndexError):
         return NOTHING
-    allowed = TOLERANCES.get(str(found.dtype).removeprefix("torch."), ROUNDED_TOLERANCE)
-    if not bool((found - expected).abs().max() <= allowed * expected.abs().max()):
+    tolerance = TOLERANCE if found.dtype == torch.float32 else TOLERANCE_IN_16_BITS
+    if not bool((found - expected).abs().max() <= tolerance * expected.abs().max()):
         return NOTHING
-    return KEYS if _holds_keys_only(cache) else STATES
+    return KEYS if _has_only_keys(cache) else STATES
 
 
 def _texts(model: nn.Module) -> list[list[int]]:
@@ -115,23 +114,24 @@ def _continue(model: nn.Module, pad: int) -> tuple[torch.Tensor, Any]:
 
     texts = _texts(model)
     device = next(model.parameters()).device
-    longest = max(map(len, texts)) - WRITTEN
-    begun = [[pad] * (longest + WRITTEN - len(text)) + text[:-WRITTEN] for text in texts]
-    shown = [[0] * (longest + WRITTEN - len(text)) + [1] * (len(text) - WRITTEN) for text in texts]
-    ids, mask = torch.tensor(begun, device=device), torch.tensor(shown, device=device)
+    beginnings = [text[:-WRITTEN] for text in texts]
+    longest = max(map(len, beginnings))
+    ids = torch.tensor([[pad] * (longest - len(text)) + text for text in beginnings], device=device)
+    mask = torch.tensor([[0] * (longest - len(text)) + [1] * len(text) for text in beginnings], device=device)
     source = _source(model, device, rows=len(texts))
-    hidden, cache = read_on(model, None, input_ids=ids, **_places(model, mask, longest), **source)
+    hidden, cache = read_on(model, None, input_ids=ids, **_positions(model, mask, longest), **source)
     order = torch.tensor([1, 0], device=device)
     select_rows(cache, order)
     mask = mask[order]
     for number in range(WRITTEN):
         ids = torch.tensor([[text[len(text) - WRITTEN + number]] for text in reversed(texts)], device=device)
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
-        hidden, cache = read_on(model, cache, input_ids=ids, **_places(model, mask, 1), **source)
+        hidden, cache = read_on(model, cache, input_ids=ids, **_positions(model, mask, 1), **source)
     return head_logits(model, hidden[:, -1])[order], cache
 
 
-def _places(model: nn.Module, mask: torch.Tensor, length: int) -> dict[str, torch.Tensor]:
+def _positions(model: nn.Module, mask: torch.Tensor, length: int) -> dict[str, torch.Tensor]:
+    """Return the mask, and the positions of the last `length` tokens if the model takes them, as arguments by name."""
     inputs = {"attention_mask": mask}
     if takes_positions(model):
         inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, -length:] + first_position(model)
@@ -157,8 +157,8 @@ def _source(model: nn.Module, device: torch.device, rows: int) -> dict[str, torc
     return encoded_source(model, ids, torch.ones_like(ids))
 
 
-def _holds_keys_only(cache: Any) -> bool:
-    """Return whether every layer of a cache holds keys and values of all tokens, and nothing else."""
+def _has_only_keys(cache: Any) -> bool:
+    """Return whether every layer of a cache stores the keys and values of all tokens, and nothing else."""
     from transformers.cache_utils import DynamicLayer
 
     layers = getattr(getattr(cache, "self_attention_cache", cache), "layers", ())

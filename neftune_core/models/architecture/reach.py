@@ -1,4 +1,4 @@
-"""Describe the components of a model that embedding noise or adapters do not reach, for its card and record.
+"""Describe the components that embedding noise or adapters do not reach, and factors on the noise, for card and record.
 
 They are found by running the model, not by the name of its family. The sentences are stored in English and translated
 when shown.
@@ -6,6 +6,7 @@ when shown.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from neftune_core.errors import ModelError
 from neftune_core.language import later
 from neftune_core.models.architecture.anatomy import linear_maps
 from neftune_core.models.architecture.module_trees import private_tree
-from neftune_core.noise.sites import Site, is_encoder_decoder, layer_stack, model_parts, noise_sites
+from neftune_core.noise.kinds import EMBEDDING_SITE
+from neftune_core.noise.sites import Site, hooks_on, is_encoder_decoder, layer_stack, model_parts, noise_sites
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +50,9 @@ IDS = (9, 4, 11, 5)
 
 
 def reach_of(model: nn.Module) -> tuple[str, ...]:
-    """Return one sentence for each component of `model` that noise or adapters do not reach; usually none.
+    """Return a sentence for each component that noise or adapters do not reach, and each factor on the noise.
+
+    Most models have none.
 
     Args:
         model: The model, in evaluation mode, after `trials.require_supported`.
@@ -79,11 +83,10 @@ def _noise_reach(tree: nn.Module) -> tuple[list[str], float]:
         noise[:] = [0.1 * output.float().std().to(output) * drawn]
         return output + noise[0]
 
-    with _other_tables(tree, site.module, ids) as tables:
+    with _other_tables(tree, ids) as tables:
         clean = _into_first_layer(tree, site, ids)
-        handle = site.module.register_forward_hook(add)
-        noisy = _into_first_layer(tree, site, ids)
-        handle.remove()
+        with hooks_on([site.module.register_forward_hook(add)]):
+            noisy = _into_first_layer(tree, site, ids)
     change, drawn = (noisy - clean).flatten(), noise[0].float().flatten()
     if change.shape != drawn.shape or torch.cosine_similarity(change, drawn, 0) < 0.99:
         return tables, 1.0
@@ -91,8 +94,8 @@ def _noise_reach(tree: nn.Module) -> tuple[list[str], float]:
 
 
 @contextmanager
-def _other_tables(tree: nn.Module, known: nn.Module, ids: torch.Tensor) -> Iterator[list[str]]:
-    """Collect the embeddings that are called with the token ids, except `known` and the input embeddings."""
+def _other_tables(tree: nn.Module, ids: torch.Tensor) -> Iterator[list[str]]:
+    """Collect the names of the embeddings that are called with the token ids, except the input embeddings."""
     import torch
     from torch import nn
 
@@ -102,17 +105,13 @@ def _other_tables(tree: nn.Module, known: nn.Module, ids: torch.Tensor) -> Itera
         if torch.is_tensor(args[0]) and torch.equal(args[0], ids) and leaf not in found:
             found.append(leaf)
 
-    inputs = {site.module for site in noise_sites(tree) if site.number == 0} | {known}
-    handles = [
+    inputs = {site.module for site in noise_sites(tree) if site.number == EMBEDDING_SITE}
+    with hooks_on(
         module.register_forward_pre_hook(partial(look, name.rpartition(".")[2]))
         for name, module in tree.named_modules()
         if isinstance(module, nn.Embedding) and module not in inputs
-    ]
-    try:
+    ):
         yield found
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _into_first_layer(tree: nn.Module, site: Site, ids: torch.Tensor) -> torch.Tensor:
@@ -125,13 +124,10 @@ def _into_first_layer(tree: nn.Module, site: Site, ids: torch.Tensor) -> torch.T
         vectors = (one for one in (*args, *kwargs.values()) if torch.is_tensor(one) and one.is_floating_point())
         taken.append(next(vectors).float())
 
-    handle = layer_stack(tree, site.part)[1][0].register_forward_pre_hook(take, with_kwargs=True)
+    first = layer_stack(tree, site.part)[1][0]
     more = {"decoder_input_ids": ids} if is_encoder_decoder(tree) else {}
-    try:
-        with torch.no_grad():
-            tree(input_ids=ids, use_cache=False, **more)
-    finally:
-        handle.remove()
+    with hooks_on([first.register_forward_pre_hook(take, with_kwargs=True)]), torch.no_grad():
+        tree(input_ids=ids, use_cache=False, **more)
     return taken[0]
 
 
@@ -149,43 +145,27 @@ def _inside_factor(model: nn.Module) -> float:
 
 
 def _adapter_reach(model: nn.Module) -> list[str]:
-    stacks = [layer_stack(model, part) for part in model_parts(model)]
+    stacks = dict(layer_stack(model, part) for part in model_parts(model))
+    in_layer = re.compile(rf"((?:{'|'.join(map(re.escape, stacks))})\.\d+)\.(.+?)(?:\.weight)?")
     maps = {f"{name}.weight" for name in linear_maps(model, "all")}
-    weights = {
-        name: parameter
-        for stack, _ in stacks
-        for name, parameter in model.named_parameters()
-        if name.startswith(f"{stack}.") and parameter.dim() > 1
-    }
-    missed: Counter[str] = Counter()
-    for name, parameter in weights.items():
-        if name not in maps:
-            missed[_kind_of(name, [stack for stack, _ in stacks])] += parameter.numel()
-    total = sum(parameter.numel() for parameter in weights.values())
-    share = 1 - sum(missed.values()) / total
-    found = []
+    total, missed = 0, Counter[str]()
+    for name, parameter in model.named_parameters():
+        found = in_layer.fullmatch(name)
+        if found and parameter.dim() > 1:
+            total += parameter.numel()
+            if name not in maps:
+                missed[found[2]] += parameter.numel()
+    share = 1 - missed.total() / total
+    sentences: list[str] = []
     if share < WHOLE_SHARE:
         names = ", ".join(name for name, _ in missed.most_common(3))
-        found.append(SHARE.format(share=f"{share:.0%}", names=names))
-    return found + _attention_reach(model, [(name, len(stack)) for name, stack in stacks])
-
-
-def _kind_of(name: str, stacks: list[str]) -> str:
-    """Return the name of a weight inside its layer."""
-    stack = next(stack for stack in stacks if name.startswith(f"{stack}."))
-    return name.removeprefix(f"{stack}.").partition(".")[2].removesuffix(".weight")
-
-
-def _attention_reach(model: nn.Module, stacks: list[tuple[str, int]]) -> list[str]:
+        sentences.append(SHARE.format(share=f"{share:.0%}", names=names))
     try:
-        names = linear_maps(model, "attention")
+        attention = linear_maps(model, "attention")
     except ModelError:
-        return [NO_ATTENTION]
-    reached = {
-        (stack, name.removeprefix(f"{stack}.").partition(".")[0])
-        for stack, _ in stacks
-        for name in names
-        if name.startswith(f"{stack}.")
-    }
-    layers = sum(count for _, count in stacks)
-    return [] if len(reached) == layers else [SOME_ATTENTION.format(count=len(reached), layers=layers)]
+        return [*sentences, NO_ATTENTION]
+    adapted = {found[1] for found in map(in_layer.fullmatch, attention) if found}
+    layers = sum(map(len, stacks.values()))
+    if len(adapted) < layers:
+        sentences.append(SOME_ATTENTION.format(count=len(adapted), layers=layers))
+    return sentences

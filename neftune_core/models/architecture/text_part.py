@@ -52,7 +52,7 @@ def text_part(whole: Any) -> Any:
         text = AutoModelForCausalLM.from_config(config)
     body = text.base_model_prefix
     kind = type(getattr(text, body))
-    found = next(((place, module) for place, module in whole.named_modules() if type(module) is kind), None)
+    found = next(((name, module) for name, module in whole.named_modules() if type(module) is kind), None)
     if type(whole) is type(text) or found is None:
         return whole
     setattr(text, body, found[1])

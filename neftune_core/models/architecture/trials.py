@@ -13,7 +13,8 @@ from neftune_core.errors import ModelError
 from neftune_core.language import later, say
 from neftune_core.models.architecture import anatomy
 from neftune_core.models.architecture.module_trees import private_tree
-from neftune_core.noise.sites import family_of, noise_sites
+from neftune_core.noise.kinds import EMBEDDING_SITE
+from neftune_core.noise.sites import family_of, hooks_on, noise_sites
 from neftune_core.sentences import cause
 
 if TYPE_CHECKING:
@@ -123,15 +124,9 @@ def _map_inputs(tree: nn.Module, ids: torch.Tensor) -> dict[str, torch.Tensor]:
     def keep(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         found[name] = args[0].reshape(-1, args[0].shape[-1]).float()
 
-    handles = [
-        tree.get_submodule(name).register_forward_pre_hook(partial(keep, name))
-        for name in anatomy.linear_maps(tree, "all")
-    ]
-    try:
+    names = anatomy.linear_maps(tree, "all")
+    with hooks_on(tree.get_submodule(name).register_forward_pre_hook(partial(keep, name)) for name in names):
         anatomy.trial_logits(tree, ids)
-    finally:
-        for handle in handles:
-            handle.remove()
     return found
 
 
@@ -149,7 +144,7 @@ def keeps_rows_separate(model: nn.Module) -> bool:
     with anatomy.trial_ids(model) as ids:
         alone = anatomy.trial_logits(model, ids)
         both = anatomy.trial_logits(model, torch.cat([ids, ids.flip(1)]))
-    return bool((both[:1] - alone).abs().max() <= 0.01 * alone.abs().max())
+    return _begins_with(both, alone)
 
 
 def has_gradient(tree: nn.Module) -> bool:
@@ -162,7 +157,7 @@ def has_gradient(tree: nn.Module) -> bool:
         reached.append(output.detach().requires_grad_())
         return reached[-1]
 
-    embeddings = {site.module: None for site in noise_sites(tree) if site.number == 0}
+    embeddings = {site.module: None for site in noise_sites(tree) if site.number == EMBEDDING_SITE}
     for module in embeddings:
         module.register_forward_hook(begin)
     with anatomy.trial_ids(tree) as ids, torch.enable_grad():

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from neftune_core.durable import publish
@@ -44,47 +45,40 @@ def create_once(target: Path, make: Callable[[Path], None]) -> Path:
     unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=target.parent))
     try:
         make(unfinished)
-        _publish(unfinished, target)
+        publish(unfinished, target)
+    except OSError:
+        if not target.is_dir():
+            raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return target
 
 
-def _publish(unfinished: Path, target: Path) -> None:
-    try:
-        publish(unfinished, target)
-    except OSError:
-        if not target.is_dir():
-            raise
-
-
-def require_disk(needed: float, name: str, folder: Path, spare: int = 0) -> None:
-    """Check that there is space for a model below the lab's home.
+def require_disk(needed: float, name: str, folder: Path, *, spare: int = 0, variable: str = "NEFTUNE_HOME") -> None:
+    """Check that there is disk space for a model.
 
     Args:
         needed: Size in bytes.
         name: Name of the model, for the message.
-        folder: A folder on the disk.
+        folder: A folder on the disk; it need not exist.
         spare: Bytes that must remain free.
+        variable: Environment variable that moves the folder to another disk, for the message.
 
     Raises:
         DoesNotFit: If there is not enough space.
     """
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(next(one for one in (folder, *folder.parents) if one.exists())).free
     if needed + spare > free:
         words = later(
-            "{package} needs {needed:.1f} GB on disk, but only {free:.1f} GB are free: free some space, or set "
-            "NEFTUNE_HOME to a larger disk."
+            "{name} needs {needed:.1f} GB on disk, but only {free:.1f} GB are free: free some space, or set {variable} "
+            "to a folder on a larger disk."
         )
-        raise DoesNotFit(say(words, package=name, needed=needed / 1e9, free=free / 1e9))
+        raise DoesNotFit(say(words, name=name, needed=needed / 1e9, free=free / 1e9, variable=variable))
 
 
 def _remove_stale(parent: Path) -> None:
     """Remove unfinished folders in `parent` that are older than a day."""
-    for left in parent.glob(f"{UNFINISHED}*"):
-        try:
-            old = time.time() - left.stat().st_mtime > STALE_SECONDS
-        except FileNotFoundError:
-            continue
-        if old:
-            shutil.rmtree(left, ignore_errors=True)
+    for folder in parent.glob(f"{UNFINISHED}*"):
+        with suppress(FileNotFoundError):
+            if time.time() - folder.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)

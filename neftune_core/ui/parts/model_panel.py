@@ -13,7 +13,8 @@ import gradio as gr
 
 from neftune_core.home import assets
 from neftune_core.language import later, say, translate_finished
-from neftune_core.models.catalogue import CATALOGUE, SizedModel, Workload, estimate
+from neftune_core.models.cards import CATALOGUE
+from neftune_core.models.estimates import SizedModel, Workload, estimate
 from neftune_core.models.settings import ModelSettings
 from neftune_core.ui.parts.controls import Form
 from neftune_core.ui.parts.markup import bar, duration, facts, quiet

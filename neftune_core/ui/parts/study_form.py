@@ -16,7 +16,7 @@ from neftune_core.engine.settings import MethodSettings, TrainingSettings
 from neftune_core.errors import DoesNotFit, InvalidSetting
 from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.language import later, plural, say
-from neftune_core.models.catalogue import duration
+from neftune_core.models.estimates import duration
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import control, parse

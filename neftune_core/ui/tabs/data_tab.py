@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from neftune_core.data.formats.files import EXTENSIONS, PACKINGS
+from neftune_core.data.formats.files import COMPRESSIONS, EXTENSIONS
 from neftune_core.data.formats.hub_rows import HUB_SETS
 from neftune_core.data.formats.starters import STARTERS, data_title
 from neftune_core.data.layouts import LAYOUTS
@@ -26,7 +26,7 @@ from neftune_core.ui.parts.wiring import LATEST, QUIET, events, reports_errors, 
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs.views import data_views
 
-FILE_TYPES = [*EXTENSIONS, *PACKINGS]
+FILE_TYPES = [*EXTENSIONS, *COMPRESSIONS]
 PARTS_FROM = 8  # index of the first column dropdown in `_Inputs.components`
 FORM_FROM = PARTS_FROM + data_views.PARTS_SHOWN  # index of the first component of the form
 FORM = ("rows", "held_out_share", "maximum_length")

@@ -14,7 +14,7 @@ from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.effects import effect_curve
 from neftune_core.home import folder_bytes, home, home_note, remove_models, stored_models
 from neftune_core.language import later, say
-from neftune_core.models.catalogue import gigabytes
+from neftune_core.models.estimates import gigabytes
 from neftune_core.noise.names import arm_label
 from neftune_core.sentences import sentence
 from neftune_core.studies.records.record import Record, find, owned_records

@@ -232,6 +232,11 @@ def test_names_that_nothing_reads_are_reported_wherever_they_stand(reading):
     assert found.unused_columns == ("source", "late", "messages[].id", "messages[].model", "messages[].name")
 
 
+def test_the_name_of_a_tool_s_reply_is_read(reading):
+    reply = {"role": "tool", "content": "12", "name": "add"}
+    assert reading(json.dumps({"messages": [ASKED, reply, REPLY]})).unused_columns == ()
+
+
 def test_names_inside_content_parts_and_calls_that_nothing_reads_are_reported(reading):
     parts = [{"type": "text", "text": "Hi", "citations": ["a"], "annotations": []}]
     call = {"id": "1", "type": "function", "function": {**CALL, "strict": "yes"}, "index": 0}

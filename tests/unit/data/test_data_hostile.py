@@ -148,7 +148,7 @@ def test_a_path_of_the_system_is_never_read(path):
 
 @pytest.mark.parametrize("word", ["../x", "a/b", "train[:10%]+test", "x" * 201, "a\nb", "\ud800"])
 def test_a_configuration_or_a_split_is_a_plain_word(monkeypatch, word):
-    monkeypatch.setattr(hub_rows, "stream", lambda *asked: pytest.fail("asked the hub"))
+    monkeypatch.setattr(hub_rows, "run_reader", lambda *asked, **options: pytest.fail("asked the hub"))
     for part in ("configuration", "split"):
         with pytest.raises(LabError, match=r"is not a valid name for a|at most 200|must be valid Unicode"):
             read(parse(DataSettings, {"source": "hub:a/b", part: word}), Limits())

@@ -223,7 +223,7 @@ def test_what_a_record_keeps_is_bounded(tmp_path: Path) -> None:
     rows += rows[:150]
     settings = DataSettings(source=f"file:{written(tmp_path / 'rows.jsonl', rows)}", maximum_length=1024)
     prepared = prepare(settings, tokenizer("chatml"), Limits(), require_rows=False)
-    kept = data_report(prepared, tokenizer("chatml")).kept()
+    kept = data_report(prepared, tokenizer("chatml")).for_record()
     assert len(json.dumps(kept)) < 60_000
     assert (len(kept["cut"]), len(kept["duplicates"]), kept["refused"][0]["count"]) == (100, 100, 2)
 

@@ -45,14 +45,14 @@ def test_an_unknown_starter_set_gets_a_sentence(name):
 def test_the_first_rows_of_a_hub_set_are_streamed(monkeypatch):
     asked = []
 
-    def stream(name, configuration, split, rows, limits):
-        asked.append((name, configuration, split))
+    def run_reader(reader, request, bounds, variables):
+        asked.append((reader, request["name"], request["configuration"], request["split"]))
         for number in range(10**9):
-            yield number + 1, {"question": f"{number}?", "answer": str(number)}
+            yield ["row", number + 1, {"question": f"{number}?", "answer": str(number)}]
 
-    monkeypatch.setattr(hub_rows, "stream", stream)
+    monkeypatch.setattr(hub_rows, "run_reader", run_reader)
     found = read(DataSettings(source="hub:openai/gsm8k", rows=5, split="test"), Limits())
-    assert asked == [("openai/gsm8k", "main", "test")]
+    assert asked == [("hub", "openai/gsm8k", "main", "test")]
     assert (len(found.examples), found.licence, len(found.notes)) == (5, "MIT", 1)
 
 
@@ -90,11 +90,11 @@ def test_the_first_rows_of_a_hub_set_are_streamed(monkeypatch):
     ],
 )
 def test_what_the_hub_says_becomes_one_sentence(monkeypatch, error, kind, words):
-    def stream(*asked):
+    def run_reader(*asked, **options):
         raise ReaderError(*error)
         yield
 
-    monkeypatch.setattr(hub_rows, "stream", stream)
+    monkeypatch.setattr(hub_rows, "run_reader", run_reader)
     with pytest.raises(kind, match=words):
         read(DataSettings(source="hub:someone/something"), Limits())
 
@@ -103,7 +103,7 @@ def test_what_the_hub_says_becomes_one_sentence(monkeypatch, error, kind, words)
     "name", ["", "a/b/c", "../etc", "a b", "x/../y", "json", "text", "a/b--c", "a/..", "ö/b", "a/" + "b" * 97]
 )
 def test_a_hub_name_is_an_owner_and_a_name(monkeypatch, name):
-    monkeypatch.setattr(hub_rows, "stream", lambda *asked: pytest.fail("asked the hub"))
+    monkeypatch.setattr(hub_rows, "run_reader", lambda *asked, **options: pytest.fail("asked the hub"))
     with pytest.raises(DataError):
         read(DataSettings(source=f"hub:{name}"), Limits())
 
@@ -111,13 +111,13 @@ def test_a_hub_name_is_an_owner_and_a_name(monkeypatch, name):
 def test_a_folder_is_never_read_in_the_place_of_a_hub_set(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "owner" / "name").mkdir(parents=True)
-    monkeypatch.setattr(hub_rows, "stream", lambda *asked: pytest.fail("asked the library"))
+    monkeypatch.setattr(hub_rows, "run_reader", lambda *asked, **options: pytest.fail("asked the library"))
     with pytest.raises(DataError, match="is also a folder"):
         read(DataSettings(source="hub:owner/name"), Limits())
 
 
 def test_an_empty_hub_split_gets_a_sentence(monkeypatch):
-    monkeypatch.setattr(hub_rows, "stream", lambda *asked: iter(()))
+    monkeypatch.setattr(hub_rows, "run_reader", lambda *asked, **options: iter(()))
     with pytest.raises(DataError, match="no rows in its split 'train'"):
         read(DataSettings(source="hub:a/b"), Limits())
 

@@ -21,7 +21,7 @@ from neftune_core.data.preparing import prepare
 from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.settings import CUT, AnswerSettings
 from neftune_core.export.report import report
-from neftune_core.models.catalogue import estimate
+from neftune_core.models.estimates import estimate
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits

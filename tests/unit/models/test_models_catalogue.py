@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from neftune_core.errors import InvalidSetting
-from neftune_core.models import catalogue, device, loading
-from neftune_core.models.catalogue import CATALOGUE, Workload, duration, estimate, gigabytes
+from neftune_core.models import device, estimates, loading
+from neftune_core.models.cards import CATALOGUE, Card
 from neftune_core.models.device import (
     available_memory,
     choose_device,
@@ -26,6 +26,7 @@ from neftune_core.models.device import (
     fast_bfloat16,
     matrix_speed,
 )
+from neftune_core.models.estimates import Workload, duration, estimate, gigabytes
 from neftune_core.models.settings import ModelSettings
 
 CPU = torch.device("cpu")
@@ -34,7 +35,7 @@ FLOAT32 = ModelSettings(precision="float32", device="cpu")
 
 def test_the_page_s_start_path_reads_the_catalogue_without_heavy_packages() -> None:
     heavy = "{'torch', 'transformers', 'huggingface_hub', 'psutil', 'numpy'}"
-    code = f"import sys, neftune_core.models.catalogue; print({heavy} & set(sys.modules))"
+    code = f"import sys, neftune_core.models.estimates; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -104,9 +105,9 @@ def test_the_time_counts_arithmetic_small_operations_and_all_that_is_no_step() -
     card, work = CATALOGUE["bundled"], Workload(arms=2, batch_size=4, length=64, steps=30)
     head = card.vocabulary * card.width
     passed = card.parameters - head / 2
-    products = 2 * 4 * 64 * catalogue.ADAPTER_FLOPS * passed / (1e12 * catalogue.EFFICIENCY)
-    layers = card.layers + catalogue.LAYERS_AROUND
-    fixed = layers * catalogue.STEP_OPERATIONS * 1e-6
+    products = 2 * 4 * 64 * estimates.ADAPTER_FLOPS * passed / (1e12 * estimates.EFFICIENCY)
+    layers = card.layers + estimates.LAYERS_AROUND
+    fixed = layers * estimates.STEP_OPERATIONS * 1e-6
 
     def seconds(**more: Any) -> float:
         return estimate(card, dataclasses.replace(work, **more), FLOAT32).seconds
@@ -115,8 +116,8 @@ def test_the_time_counts_arithmetic_small_operations_and_all_that_is_no_step() -
     assert seconds(together=False) == pytest.approx(30 * (products + 2 * fixed))
     assert seconds(rank=None) == pytest.approx(30 * (1.5 * products + 2 * fixed))
     assert seconds(repeats=3.0) == pytest.approx(3 * seconds())
-    reading = catalogue.READING_FLOPS * 5_000 * passed / (1e12 * catalogue.EFFICIENCY)
-    reads = 7 * layers * catalogue.READ_OPERATIONS * 1e-6
+    reading = estimates.READING_FLOPS * 5_000 * passed / (1e12 * estimates.EFFICIENCY)
+    reads = 7 * layers * estimates.READ_OPERATIONS * 1e-6
     assert seconds(read_tokens=5_000, reads=7) - seconds() == pytest.approx(reading + reads)
     assert seconds(read_tokens=5_000, reads=7, budget_seconds=9.0) == pytest.approx(9.0 + reading + reads)
 
@@ -124,7 +125,7 @@ def test_the_time_counts_arithmetic_small_operations_and_all_that_is_no_step() -
 def test_the_memory_counts_what_every_study_takes_and_the_weights_only_until_they_are_loaded() -> None:
     card, work = CATALOGUE["bundled"], Workload(arms=1, batch_size=1, length=1, steps=1, rank=1)
     loaded, not_yet = (estimate(card, work, FLOAT32, weights_are_loaded=known).memory_bytes for known in (True, False))
-    assert catalogue.STUDY_BYTES < loaded < 1.1 * catalogue.STUDY_BYTES
+    assert estimates.STUDY_BYTES < loaded < 1.1 * estimates.STUDY_BYTES
     assert not_yet - loaded == 4 * card.parameters
 
 
@@ -174,14 +175,14 @@ def test_a_loaded_model_can_be_estimated_as_its_card_is() -> None:
     assert estimate(loaded, work, FLOAT32).memory_bytes == estimate(card_of(loaded), work, FLOAT32).memory_bytes
 
 
-def card_of(loaded: loading.LoadedModel) -> catalogue.Card:
+def card_of(loaded: loading.LoadedModel) -> Card:
     numbers = (loaded.parameters, loaded.width, loaded.layers, loaded.vocabulary)
-    return catalogue.Card(loaded.source, "A card.", *numbers, loaded.licence, 0)
+    return Card(loaded.source, "A card.", *numbers, loaded.licence, 0)
 
 
 def test_the_width_of_the_layers_is_seen_behind_a_narrow_embedding() -> None:
-    assert catalogue.layer_width(CATALOGUE["facebook/opt-350m"]) == pytest.approx(1024, rel=0.05)
-    assert catalogue.layer_width(CATALOGUE["openai-community/gpt2"]) == pytest.approx(768, rel=0.05)
+    assert estimates.layer_width(CATALOGUE["facebook/opt-350m"]) == pytest.approx(1024, rel=0.05)
+    assert estimates.layer_width(CATALOGUE["openai-community/gpt2"]) == pytest.approx(768, rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -271,10 +272,8 @@ def contained(monkeypatch: pytest.MonkeyPatch, folder: Path, *, limit: int, used
     files["memory.stat"] = f"anon 7\ninactive_file {reclaimable}\nactive_file 9\n"
     for name, text in files.items():
         (folder / name).write_text(text)
-    most, taken, statistics = (str(folder / name) for name in files)
-    monkeypatch.setattr(device, "CGROUP_LIMITS", ((most, taken),))
-    monkeypatch.setattr(device, "CGROUP_STATISTICS", (statistics,))
-    return Path(most)
+    monkeypatch.setattr(device, "CGROUPS", ((str(folder), *device.CGROUPS[0][1:]),))
+    return folder / "memory.max"
 
 
 @pytest.mark.parametrize(("said", "share"), [("4", 4), ("1", 1), ("", 1), ("0", 1), ("many", 1)])

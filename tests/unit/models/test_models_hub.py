@@ -21,7 +21,7 @@ import pytest
 from huggingface_hub import HfApi, constants, errors
 
 from neftune_core.errors import Cancelled, DoesNotFit, LabError, ModelError, NotAvailable
-from neftune_core.models.catalogue import CATALOGUE
+from neftune_core.models.cards import CATALOGUE
 from neftune_core.models.loading import LoadProgress, load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.sources import hub_files

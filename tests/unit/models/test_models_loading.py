@@ -20,9 +20,9 @@ from safetensors.torch import load_file, save_file
 from tiny_tokenizers import bart_tokenizer, bert_tokenizer, t5_tokenizer
 
 from neftune_core.errors import Cancelled, ModelError
-from neftune_core.models import checks
+from neftune_core.models import checks, loading
 from neftune_core.models.architecture.anatomy import reads_ahead
-from neftune_core.models.loading import LoadedModel, evict_all, load, loaded_models, weights_hash
+from neftune_core.models.loading import LoadedModel, evict_all, load, weights_hash
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.sources import resolve
 from neftune_core.models.sources.folders import create_once, models_home
@@ -31,6 +31,11 @@ from tests import standin
 from tests.stress.families.tiny import FAMILIES
 
 pytestmark = pytest.mark.usefixtures("standin_bundled")
+
+
+def loaded_models() -> list[LoadedModel]:
+    """Return the cached models, most recently used last."""
+    return list(loading._cache.models.values())
 
 
 def test_the_bundled_model_is_loaded_frozen_and_described() -> None:

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from neftune_core.data.preparing import prepare
-from neftune_core.models import catalogue, threads
-from neftune_core.models.catalogue import TimeCalibration, store_calibration, stored_calibration
+from neftune_core.models import estimates, threads
+from neftune_core.models.estimates import TimeCalibration, store_calibration, stored_calibration
 from neftune_core.models.loading import load
 from neftune_core.models.threads import IdlePool, adapts, default_threads, fixed_threads, prepare_waiting
 from neftune_core.settings import Limits
@@ -215,9 +215,9 @@ def test_a_damaged_pace_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     of_earlier = '{"a": {"steps": 1, "whole": 1.5}}'
     wrong = '{"a": {"steps": "x", "rest": 1}}', '{"a": {"steps": -1, "rest": 1}}', '{"a": {"steps": 1, "rest": -1}}'
     for text in ("[1]", "{", '{"a": 3}', of_earlier, *wrong):
-        (tmp_path / catalogue.FILE).write_text(text)
+        (tmp_path / estimates.FILE).write_text(text)
         assert stored_calibration("a") is None
-    for number in range(catalogue.MOST_KEPT + 5):
+    for number in range(estimates.MOST_KEPT + 5):
         store_calibration(f"model-{number}", TimeCalibration())
     assert stored_calibration("model-0") is None
-    assert stored_calibration(f"model-{catalogue.MOST_KEPT + 4}") == TimeCalibration()
+    assert stored_calibration(f"model-{estimates.MOST_KEPT + 4}") == TimeCalibration()

@@ -11,7 +11,7 @@ from neftune_core.data.preparing import prepare
 from neftune_core.engine.methods.registry import MethodSettings
 from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.settings import MeasuringSettings
-from neftune_core.models.catalogue import STUDY_BYTES
+from neftune_core.models.estimates import STUDY_BYTES
 from neftune_core.models.loading import load
 from neftune_core.settings import Limits
 from neftune_core.studies.planning import disk_bytes, memory_and_time, require_disk, require_memory, workload_of

@@ -325,7 +325,7 @@ def _report() -> DataReport:
 
 
 def _kept() -> dict[str, Any]:
-    return {"title": PAYLOAD, "train": 1, "held_out": 1, "refused": 1, "report": _report().kept()}
+    return {"title": PAYLOAD, "train": 1, "held_out": 1, "refused": 1, "report": _report().for_record()}
 
 
 # ---------------------------------------------------------------- the source itself

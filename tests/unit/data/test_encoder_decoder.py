@@ -9,8 +9,8 @@ from tiny_tokenizers import bart_tokenizer, bert_tokenizer, t5_tokenizer
 
 from neftune_core.data.batches import collate
 from neftune_core.data.chat import EncodedExample, encode, end_ids, prompt_ids, response_text
+from neftune_core.data.encoder_decoder import source_text
 from neftune_core.data.examples import Example, Message, Refusal
-from neftune_core.data.pairs import source_text
 from neftune_core.data.preparing import preview
 from neftune_core.models.tokenizing import adapt_tokenizer
 from tests.stress.families.tiny import FAMILIES

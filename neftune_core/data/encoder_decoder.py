@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from neftune_core.data.escaping import MARK, any_of, special_names, split_protected
 from neftune_core.data.examples import Message
-from neftune_core.data.plain_text import MARK, any_of, special_names, split_protected
 
 TURNS = {"user": "User: {content}", "assistant": "Assistant: {content}"}
 """Format of each turn in a prompt with several turns."""
@@ -21,8 +21,7 @@ SOURCE, TARGET = "text", "text_target"  # tokenizer arguments; some tokenizers h
 
 Frame = tuple[tuple[int, ...], tuple[int, ...]]
 
-
-_traits: WeakKeyDictionary[Any, tuple[dict[str, Frame], re.Pattern[str]]] = WeakKeyDictionary()
+_frames_and_patterns: WeakKeyDictionary[Any, tuple[dict[str, Frame], re.Pattern[str]]] = WeakKeyDictionary()
 """The ids that each tokenizer adds around a text, and a pattern for its special tokens."""
 
 
@@ -30,10 +29,8 @@ def source_text(messages: Sequence[Message]) -> str:
     """Return the encoder's text for the messages before a reply."""
     system = [message.content for message in messages if message.role == "system"]
     turns = [message for message in messages if message.role != "system"]
-    if len(turns) > 1:
-        dialogue = "\n".join(TURNS[turn.role].format(content=turn.content) for turn in turns)
-        return "\n\n".join([*system, dialogue])
-    return "\n\n".join([*system, *(turn.content for turn in turns)])
+    texts = [turn.content if len(turns) == 1 else TURNS[turn.role].format(content=turn.content) for turn in turns]
+    return "\n\n".join([*system, *(["\n".join(texts)] if turns else [])])
 
 
 def source_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
@@ -84,11 +81,10 @@ def frame(tokenizer: Any, side: str = SOURCE) -> Frame:
 
 
 def _tokens(text: str, tokenizer: Any, side: str) -> list[int]:
-    known = _traits.get(tokenizer)
-    if known is None:
+    if tokenizer not in _frames_and_patterns:
         frames = {name: frame(tokenizer, name) for name in (SOURCE, TARGET)}
-        known = _traits[tokenizer] = frames, any_of(special_names(tokenizer))
-    frames, protected = known
+        _frames_and_patterns[tokenizer] = frames, any_of(special_names(tokenizer))
+    frames, protected = _frames_and_patterns[tokenizer]
     before, after = frames[side]
     ids = list(before)
     for piece in split_protected(text, protected).split(MARK):

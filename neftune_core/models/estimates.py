@@ -1,4 +1,4 @@
-"""Estimates of the memory and time of a study on this machine, and the catalogue of known models.
+"""Estimates of the memory and time of a study on this machine.
 
 Importing this module does not import torch; the first estimate does.
 """
@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from neftune_core.durable import write_whole
 from neftune_core.home import home
-from neftune_core.language import plural, say
+from neftune_core.language import later, plural, say
 from neftune_core.models import device as hardware
-from neftune_core.models.cards import CATALOGUE, Card
 from neftune_core.models.settings import ModelSettings
 
 if TYPE_CHECKING:
     import torch
-
-__all__ = ["CATALOGUE", "Card", "Estimate", "SizedModel", "Workload", "duration", "estimate", "gigabytes"]
 
 
 class SizedModel(Protocol):
@@ -97,7 +95,7 @@ class Estimate:
 # Bytes per trained parameter in float32: the value, its gradient and the two moments of AdamW.
 TRAINED_BYTES = 16
 # Activations stored for the backward pass per token and layer, in multiples of the width; measured on a Llama.
-KEPT_WIDTHS = 30
+STORED_WIDTHS = 30
 # Summed inputs and outputs of the linear modules of a layer, in multiples of the width.
 ADAPTED_WIDTHS = 20
 LOGIT_ROWS, LOGIT_COPIES = 128, 3
@@ -135,29 +133,27 @@ def estimate(
         The estimate.
     """
     chosen = settings or ModelSettings()
-    device = hardware.choose_device(chosen.device)
-    precision = hardware.choose_precision(chosen.precision, device)
+    device, precision = hardware.device_and_precision(chosen)
     memory = _memory(model, work, device, precision)
     if not weights_are_loaded:
         memory += model.parameters * hardware.BYTES[precision]
-    pace = stored_calibration(training_key(chosen, work)) or TimeCalibration()
-    steps = work.budget_seconds or pace.steps * _step_seconds(model, work, device, precision)
-    seconds = steps + pace.rest * _read_seconds(model, work, device, precision)
+    calibration = stored_calibration(training_key(chosen, work)) or TimeCalibration()
+    steps = work.budget_seconds or calibration.steps * _step_seconds(model, work, device, precision)
+    seconds = steps + calibration.rest * _read_seconds(model, work, device, precision)
     free = hardware.available_memory(str(device))
-    given = {"memory": gigabytes(memory), "duration": duration(seconds), "free": gigabytes(free)}
+    given = {"memory": gigabytes(memory), "duration": duration(seconds)}
     if memory <= free:
-        words = say(
-            "Needs about {memory} more memory ({whole} for the whole process) and {duration} on this machine.",
-            whole=gigabytes(memory + hardware.used_memory(device)),
-            **given,
+        words = later(
+            "Needs about {memory} more memory ({whole} for the whole process) and {duration} on this machine."
         )
-        return Estimate(memory, seconds, fits=True, sentence=words)
-    words = say(
-        "Needs about {memory} of memory and {duration} on this machine, but only {free} of memory is free: choose a "
-        "smaller batch, shorter rows or fewer arms.",
-        **given,
-    )
-    return Estimate(memory, seconds, fits=False, sentence=words)
+        given["whole"] = gigabytes(memory + hardware.used_memory(device))
+    else:
+        words = later(
+            "Needs about {memory} of memory and {duration} on this machine, but only {free} of memory is free: choose "
+            "a smaller batch, shorter rows or fewer arms."
+        )
+        given["free"] = gigabytes(free)
+    return Estimate(memory, seconds, memory <= free, say(words, **given))
 
 
 def training_key(settings: ModelSettings, work: Workload) -> str:
@@ -170,9 +166,8 @@ def training_key(settings: ModelSettings, work: Workload) -> str:
     Returns:
         Source, device, precision and training method, separated by `|`.
     """
-    device = hardware.choose_device(settings.device)
-    method = "full" if work.rank is None else "lora"
-    return "|".join((settings.source, str(device), hardware.choose_precision(settings.precision, device), method))
+    device, precision = hardware.device_and_precision(settings)
+    return "|".join((settings.source, str(device), precision, "full" if work.rank is None else "lora"))
 
 
 def machine_seconds(model: SizedModel, work: Workload, settings: ModelSettings) -> tuple[float, float]:
@@ -186,8 +181,7 @@ def machine_seconds(model: SizedModel, work: Workload, settings: ModelSettings) 
     Returns:
         Seconds for the steps of all arms, and seconds for all evaluations, measures and answers.
     """
-    device = hardware.choose_device(settings.device)
-    precision = hardware.choose_precision(settings.precision, device)
+    device, precision = hardware.device_and_precision(settings)
     return _step_seconds(model, work, device, precision), _read_seconds(model, work, device, precision)
 
 
@@ -198,13 +192,13 @@ def _memory(model: SizedModel, work: Workload, device: torch.device, precision: 
     positions = work.held * work.batch_size * work.length
     if work.together and work.rank is not None:
         positions = min(work.arms * positions, max(positions, hardware.tokens_per_pass(device, model.width)))
-    kept = positions * model.layers * KEPT_WIDTHS * width * size
-    answering = work.answered * 2 * model.layers * width * size  # keys and values
+    activations = positions * model.layers * STORED_WIDTHS * width * size
+    cache = work.answered * 2 * model.layers * width * size  # keys and values
     logits = LOGIT_ROWS * model.vocabulary * LOGIT_COPIES * 4
     trained = model.parameters if work.rank is None else work.rank * ADAPTED_WIDTHS * width * model.layers
     noisy = 2 * 4 * model.parameters if work.perturbed else 0  # the noise and the sum, in float32
     rounded = size * model.parameters if work.rank is None and precision != "float32" else 0  # of the active arm
-    passes = max(kept, answering) + logits
+    passes = max(activations, cache) + logits
     return int(STUDY_BYTES + noisy + rounded + passes + work.arms * trained * TRAINED_BYTES)
 
 
@@ -230,8 +224,8 @@ def _read_seconds(model: SizedModel, work: Workload, device: torch.device, preci
 def _arithmetic_seconds(model: SizedModel, flops: float, device: torch.device, precision: str) -> float:
     """Return the time of the products with all weights in seconds, given the total operations per weight."""
     head = model.vocabulary * model.width
-    passed = max(0, model.parameters - head) + LABELLED_SHARE * head
-    return flops * passed / (hardware.matrix_speed(str(device), precision) * EFFICIENCY)
+    weights = max(0, model.parameters - head) + LABELLED_SHARE * head
+    return flops * weights / (hardware.matrix_speed(str(device), precision) * EFFICIENCY)
 
 
 def _fixed_seconds(model: SizedModel, operations: int, device: torch.device) -> float:
@@ -259,8 +253,8 @@ def duration(seconds: float) -> str:
 # ---------------------------------------------------------------- measured speed of this machine, stored on disk
 
 MOST_KEPT = 200
-SLOWEST = 1000.0
-"""Ratios above this, or below its inverse, are discarded as invalid."""
+MAXIMUM_RATIO = 1000.0
+"""Ratios above this, or below its inverse, are discarded as implausible."""
 FILE = "times.json"
 
 
@@ -272,38 +266,36 @@ class TimeCalibration:
     rest: float = 1.0
 
     @property
-    def is_sound(self) -> bool:
+    def is_plausible(self) -> bool:
         """Whether both ratios are plausible."""
-        return all(1 / SLOWEST < ratio < SLOWEST for ratio in (self.steps, self.rest))
+        return all(1 / MAXIMUM_RATIO < ratio < MAXIMUM_RATIO for ratio in (self.steps, self.rest))
 
 
 def stored_calibration(key: str) -> TimeCalibration | None:
     """Return the last calibration stored under `key`; None if absent or invalid."""
-    found = _all().get(key)
+    found = _stored_calibrations().get(key)
     try:
-        pace = TimeCalibration(float(found["steps"]), float(found["rest"])) if isinstance(found, dict) else None
+        stored = TimeCalibration(float(found["steps"]), float(found["rest"])) if isinstance(found, dict) else None
     except (KeyError, TypeError, ValueError):
         return None
-    return pace if pace and pace.is_sound else None
+    return stored if stored and stored.is_plausible else None
 
 
-def store_calibration(key: str, pace: TimeCalibration) -> None:
+def store_calibration(key: str, calibration: TimeCalibration) -> None:
     """Store a calibration; implausible ratios and write errors are ignored.
 
     Args:
         key: Key from `training_key`.
-        pace: The calibration to store.
+        calibration: The calibration to store.
     """
-    if not pace.is_sound:
+    if not calibration.is_plausible:
         return
-    kept = {name: value for name, value in _all().items() if name != key} | {key: asdict(pace)}
-    try:
+    kept = {name: value for name, value in _stored_calibrations().items() if name != key} | {key: asdict(calibration)}
+    with suppress(OSError):
         write_whole(home() / FILE, json.dumps(dict(list(kept.items())[-MOST_KEPT:]), indent=1))
-    except OSError:
-        return
 
 
-def _all() -> dict[str, object]:
+def _stored_calibrations() -> dict[str, object]:
     try:
         found = json.loads((home() / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
