@@ -51,11 +51,6 @@ class Size:
     length: int = 64
     seconds_per_kind: float = 100.0
 
-    @property
-    def words(self) -> str:
-        """Description of the batch and the model."""
-        return f"{self.rows} rows of {self.length} tokens, {self.layers} layers of width {self.width}"
-
 
 SMOLLM2_135M = Size()
 """The shape of SmolLM2-135M, whose head is tied to the embeddings."""
@@ -67,18 +62,22 @@ def measure_noise(size: Size = SMOLLM2_135M) -> ResultTable:
 
     loaded = random_model(size)
     stack = AdapterStack(loaded, 1, rank=8, alpha=16)
-    table = ResultTable(f"Cost of noise: {size.words}, {loaded.precision}")
+    shape = f"{size.rows} rows of {size.length} tokens, {size.layers} layers of width {size.width}"
+    table = ResultTable(f"Cost of noise: {shape}, {loaded.precision}")
     for passes in dict.fromkeys(entry.passes for entry in KINDS.values()):
         noises = [_loud(kind) for kind, entry in KINDS.items() if entry.passes == passes]
         for noise, row in zip(noises, _ratios(stack, noises, size), strict=True):
             words = f"{noise.kind}, K = {noise.ascent_steps}" if passes == "ascent" else noise.kind
             table.rows.append({"what": f"step with {words}, relative to the step without noise"} | row)
-    memory = "memory of the noise over the embeddings, {} arms of one kind"
-    previewing = f"the Noise tab's numbers for {SENTENCE_TOKENS} tokens, milliseconds"
-    following = f"Depth and Next word of {FOLLOWED_TOKENS} tokens, milliseconds"
-    found = {memory.format(arms): _memory(loaded, size, arms) for arms in (1, 4)}
-    found[previewing] = 1000 * seconds_of(_previewing(size.width), PREVIEWS)
-    found[following] = 1000 * seconds_of(_following(loaded), FOLLOWED)
+    found = {f"memory of the noise over the embeddings, {n} arms of one kind": _memory(loaded, size, n) for n in (1, 4)}
+    previews, views = (
+        1000 * seconds_of(_previewing(size.width), PREVIEWS),
+        1000 * seconds_of(_following(loaded), FOLLOWED),
+    )
+    found |= {
+        f"the Noise tab's numbers for {SENTENCE_TOKENS} tokens, milliseconds": previews,
+        f"Depth and Next word of {FOLLOWED_TOKENS} tokens, milliseconds": views,
+    }
     table.rows += [{"what": what, "value": value} for what, value in found.items()]
     table.notes.append(
         "Ratios are Hodges-Lehmann medians over rounds of steps on the same rows, with 95% Wilcoxon intervals."
@@ -142,7 +141,7 @@ def random_model(size: Size, device: torch.device | None = None, precision: str 
 
 
 def _ratios(stack: AdapterStack, noises: Sequence[NoiseSettings], size: Size) -> list[dict[str, Any]]:
-    """Return the relative step time of each of `noises`. Every round has one step of each, in random order."""
+    """Return the relative step time of each of `noises`; every round has one step of each, in random order."""
     training = TrainingSettings(steps=MOST_ROUNDS, batch_size=size.rows, learning_rate=1e-5)
     sides = [_stepper(stack, training, size, arm) for arm in (CONTROL, *noises)]
     rounds: list[NDArray[np.float64]] = []
@@ -156,18 +155,9 @@ def _ratios(stack: AdapterStack, noises: Sequence[NoiseSettings], size: Size) ->
         if over and len(rounds) >= WARM_ROUNDS + FEWEST_ROUNDS:
             break
     plain, *noisy = np.array(rounds[WARM_ROUNDS:]).T
-    return [_row(side - plain, plain) for side in noisy]
-
-
-def _row(differences: NDArray[np.float64], plain: NDArray[np.float64]) -> dict[str, Any]:
-    middle, low, high = middle_of(differences)
-    return {
-        "value": math.exp(middle),
-        "95% from": math.exp(low),
-        "95% to": math.exp(high),
-        "rounds": len(plain),
-        "seconds without": math.exp(np.median(plain)),
-    }
+    shared = {"rounds": len(plain), "seconds without": math.exp(np.median(plain))}
+    ratios = (map(math.exp, middle_of(side - plain)) for side in noisy)
+    return [dict(zip(("value", "95% from", "95% to"), ratio, strict=True)) | shared for ratio in ratios]
 
 
 def middle_of(differences: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -1,4 +1,4 @@
-"""Noise strength under each length rule, measured on a padded row and on packed documents."""
+"""Noise under each length rule, measured on a padded row and on packed documents."""
 
 from __future__ import annotations
 
@@ -41,12 +41,10 @@ Rule = tuple[Callable[[Any], AbstractContextManager[Any]], Callable[[PackedBatch
 """A context manager that adds noise to a model, and the formula of its standard deviation."""
 
 
-@contextmanager
-def _ours(model: Any, **settings: Any) -> Iterator[None]:
+def _ours(model: Any, **settings: Any) -> AbstractContextManager[Any]:
     from neftune_core.noise.attach import noisy_embeddings
 
-    with noisy_embeddings(model, NoiseSettings(**settings), seed=SEED):
-        yield
+    return noisy_embeddings(model, NoiseSettings(**settings), seed=SEED)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Time the page in Chromium: start-up, first visit, first figure, redraws on slider moves and live curves."""
+"""Timings of the page in Chromium: start-up, first visit, first figure, redraws on slider moves, and live curves."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PROBES = Path(__file__).with_name("probes.js")
 
 
 class LiveUpdateTimes(NamedTuple):
-    """Seconds from each event of a growing log to its point on the screen, and whether the figure was replaced."""
+    """Seconds from each event of a growing log to its point on the screen, and whether the figure was recreated."""
 
     late: list[float]
     was_remade: bool
@@ -94,7 +94,7 @@ def first_visit(browser: Any, address: str, megabits: float = 0.0) -> FirstVisit
 
 
 def follow_log(page: Any, record: Record, *, events: int, rate: float) -> LiveUpdateTimes:
-    """Write steps to a log and measure the delays with which the Train tab shows them.
+    """Write steps to a log, and measure the delays until the Train tab shows them.
 
     Args:
         page: The Playwright page.
@@ -144,7 +144,7 @@ class LogWriter(threading.Thread):
         self.written: dict[int, float] = {}
 
     def run(self) -> None:
-        """Write every event at its scheduled time."""
+        """Write every step at its scheduled time."""
         started = time.monotonic()
         for step in range(1, self.events + 1):
             time.sleep(max(0.0, started + step / self.rate - time.monotonic()))
@@ -222,7 +222,7 @@ def _one_run(megabits: float) -> dict[str, float]:
 
 
 def _own_import_seconds() -> float:
-    """Time the import of the lab's own modules and the build of the page in a new process, after importing Gradio."""
+    """Time the import of the lab's modules and the build of the page, in a new process that has imported Gradio."""
     code = (
         "import os, time; os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'; import gradio, pydantic, tomlkit, numpy; "
         "start = time.perf_counter(); from neftune_core.ui import page; "
@@ -279,7 +279,7 @@ def _first_point(address: str) -> float:
 
 
 def _measure_live_updates(address: str, rate: float) -> LiveUpdateTimes:
-    """Measure the delays with which the page shows a simulated study, and remove its record afterwards."""
+    """Measure the delays until the page shows the steps of a simulated study, and remove its record afterwards."""
     from neftune_core.studies.records import removal
     from neftune_core.studies.records.record import create
     from neftune_core.studies.settings import EXAMPLE

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +61,7 @@ class Sizes:
     precision: str = "auto"
 
 
-def _study(sizes: Sizes, precision: str = "", **training: Any) -> StudySettings:
+def _study(sizes: Sizes, **training: Any) -> StudySettings:
     from neftune_core.data.settings import DataSettings
     from neftune_core.engine.settings import TrainingSettings
     from neftune_core.models.settings import ModelSettings
@@ -67,7 +69,7 @@ def _study(sizes: Sizes, precision: str = "", **training: Any) -> StudySettings:
 
     usual = {"epochs": 1, "batch_size": BATCH, "lora_rank": RANK, "lora_alpha": 2 * RANK, "learning_rate": LORA_RATE}
     return StudySettings(
-        model=ModelSettings(source=sizes.model, device=sizes.device, precision=precision or sizes.precision),
+        model=ModelSettings(source=sizes.model, device=sizes.device, precision=sizes.precision),
         data=DataSettings(
             source=f"file:{sizes.rows}" if sizes.rows else "starter:open-ended",
             rows=sizes.first,
@@ -99,7 +101,7 @@ def ready(sizes: Sizes, **training: Any) -> tuple[StudySettings, LoadedModel, Pr
 
 
 def lockstep(study: StudySettings, loaded: LoadedModel, prepared: Any, arms: Mapping[str, NoiseSettings]) -> Lockstep:
-    """Create a run.
+    """Create a run of several arms.
 
     Args:
         study: The study.
@@ -129,11 +131,12 @@ def seconds_of(run: Lockstep) -> float:
 def _one_arm(sizes: Sizes, **training: Any) -> Found:
     """Train one noise arm for one epoch."""
     study, loaded, prepared = ready(sizes, **training)
-    run = lockstep(study, loaded, prepared, {"alpha-5": ARMS["alpha-5"]})
-    trained = sum(int(row.trained[1:].sum()) for row in prepared.train)
-    seconds = seconds_of(run)
-    tokens = sum(row.length for row in prepared.train)
-    return {"tokens": tokens, "trained": trained, "seconds": seconds, "precision": loaded.precision}
+    return {
+        "tokens": sum(row.length for row in prepared.train),
+        "trained": sum(int(row.trained[1:].sum()) for row in prepared.train),
+        "seconds": seconds_of(lockstep(study, loaded, prepared, {"alpha-5": ARMS["alpha-5"]})),
+        "precision": loaded.precision,
+    }
 
 
 def _peak(sizes: Sizes) -> Found:
@@ -147,9 +150,9 @@ def _peak(sizes: Sizes) -> Found:
     found = _one_arm(sizes)
     _, loaded, _ = ready(sizes)
     layers, head = weights_of(loaded)
-    done, speed = 4 * (found["tokens"] * layers + found["trained"] * head), own_peak(loaded) / 1e9
-    reached = done / found["seconds"] / 1e9
-    return found | {"peak": speed, "reached": reached, "share": reached / speed}
+    reached = 4e-9 * (found["tokens"] * layers + found["trained"] * head) / found["seconds"]
+    peak = own_peak(loaded) / 1e9
+    return found | {"peak": peak, "reached": reached, "share": reached / peak}
 
 
 def _arms(sizes: Sizes) -> Found:
@@ -193,6 +196,8 @@ def _answers(sizes: Sizes) -> Found:
 
 def _peak_memory(sizes: Sizes, count: int, **training: Any) -> Found:
     """Return the peak memory of two steps with `count` arms, in bytes."""
+    import torch
+
     from neftune_core.bench.matrix import random_rows
     from neftune_core.models.loading import load
 
@@ -200,16 +205,10 @@ def _peak_memory(sizes: Sizes, count: int, **training: Any) -> Found:
     loaded = load(study.model)
     prepared = SimpleNamespace(train=random_rows(loaded, 2 * BATCH, MEMORY_TOKENS), held_out=[])
     seconds_of(lockstep(study, loaded, prepared, dict(list(ARMS.items())[:count])))
-    return {"bytes": _most_memory(loaded)}
-
-
-def _most_memory(loaded: LoadedModel) -> int:
-    import torch
-
     if loaded.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(loaded.device)
+        return {"bytes": torch.cuda.max_memory_allocated(loaded.device)}
     unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"bytes": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
 
 
 def _bundled_study(sizes: Sizes) -> Found:
@@ -227,16 +226,16 @@ def _bundled_study(sizes: Sizes) -> Found:
 
 
 def _usual(sizes: Sizes) -> Found:
-    """Time the page's default study with one seed and two arms, and return the share of time spent on measurements.
+    """Time the page's default study with one seed and two arms.
 
-    Answers to the user's own prompts are not included.
+    The `share` of the time spent on measuring excludes loading, and answers to the user's own prompts.
     """
     from neftune_core.studies.settings import default_training
 
     found = _two_arms(sizes, default_training)
-    own = found["seconds"] - found["parts"]["loading model and data"]
-    measuring = found["parts"]["held-out and training loss"] + found["parts"]["final measures"]
-    return found | {"share": measuring / own}
+    parts = found["parts"]
+    measuring = parts["held-out and training loss"] + parts["final measures"]
+    return found | {"share": measuring / (found["seconds"] - parts["loading model and data"])}
 
 
 def _quick(sizes: Sizes) -> Found:
@@ -254,9 +253,6 @@ def _two_arms(sizes: Sizes, training: Callable[[ModelSettings], TrainingSettings
 
 def _whole(study: StudySettings) -> Found:
     """Run a study and return the duration in seconds, including loading, in total and by phase."""
-    import tempfile
-    from pathlib import Path
-
     from neftune_core.settings import Limits
     from neftune_core.studies.records.record import create
     from neftune_core.studies.study import run_study
@@ -267,14 +263,14 @@ def _whole(study: StudySettings) -> Found:
         began = before = time.perf_counter()
         for event in run_study(record, Limits(), _never):
             now = time.perf_counter()
-            name = PARTS.get(event["event"], str(event["event"]))
+            name = PHASES.get(event["event"], str(event["event"]))
             parts[name], before = parts.get(name, 0.0) + now - before, now
     if event["event"] != "finished":
         raise AssertionError(event["message"])
     return {"seconds": before - began, "parts": parts}
 
 
-PARTS: dict[Any, str] = {
+PHASES: dict[Any, str] = {
     "started": "loading model and data",
     "step": "training",
     "evaluated": "held-out and training loss",
@@ -283,6 +279,7 @@ PARTS: dict[Any, str] = {
     "answered": "answers",
     "finished": "saving",
 }
+"""Phase of a study that ends with an event, by the kind of the event."""
 
 
 def _control(sizes: Sizes) -> Found:
@@ -293,15 +290,15 @@ def _control(sizes: Sizes) -> Found:
     from neftune_core.bench.plain_loop import peft_losses
     from neftune_core.engine.settings import rate_at
 
-    study, loaded, whole = ready(sizes, precision="float32", steps=sizes.steps)
+    study, loaded, whole = ready(replace(sizes, precision="float32"), steps=sizes.steps)
     prepared: Any = SimpleNamespace(train=sorted(whole.train, key=lambda row: row.length)[:SHORTEST], held_out=[])
     run = lockstep(study, loaded, prepared, study.arms)
-    theirs_from = {name: module.down[1].detach().clone() for name, module in run.stack.adapted.items()}  # type: ignore[attr-defined]
-    lab_events = [run.step(step, rate_at(step.number, run.total, study.training), _never) for step in run.steps()]
-    reference_losses = peft_losses(study, loaded, prepared, theirs_from)
-    losses = [event["arms"]["control"]["loss"] for event in lab_events]
-    differences = [abs(one - other) for one, other in zip(losses, reference_losses, strict=True)]
-    return {"steps": len(lab_events), "largest": max(differences), "first": losses[0], "last": losses[-1]}
+    initial = {name: module.down[1].detach().clone() for name, module in run.stack.adapted.items()}  # type: ignore[attr-defined]
+    events = [run.step(step, rate_at(step.number, run.total, study.training), _never) for step in run.steps()]
+    losses = [event["arms"]["control"]["loss"] for event in events]
+    references = peft_losses(study, loaded, prepared, initial)
+    largest = max(abs(loss - reference) for loss, reference in zip(losses, references, strict=True))
+    return {"steps": len(losses), "largest": largest, "first": losses[0], "last": losses[-1]}
 
 
 def _never() -> bool:
@@ -309,7 +306,7 @@ def _never() -> bool:
 
 
 def _profile(sizes: Sizes) -> Found:
-    """Return the share of the largest operations in the time of a LoRA epoch, largest first."""
+    """Return the shares of the 12 slowest operations in the time of a LoRA epoch, largest first."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
 

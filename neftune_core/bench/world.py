@@ -43,7 +43,7 @@ Numbers = dict[str, float]
 
 
 class EpochMeasures(NamedTuple):
-    """Measures of one arm on the two halves of the held-out rows and, if measured, on the training rows, by name."""
+    """Measures of one arm by name: on the two halves of the held-out rows and, if measured, on the training rows."""
 
     halves: tuple[Numbers, Numbers]
     train: Numbers | None = None
@@ -70,7 +70,7 @@ def _course(
     train: bool = False,
     wanted: Callable[[EncodedExample], bool] = lambda row: True,
 ) -> tuple[SeedEpochs, float]:
-    """Measure arms after every few epochs, on the wanted held-out rows and, if `train` is set, on the training rows.
+    """Measure arms every few epochs on the `wanted` held-out rows, and on the training rows if `train` is set.
 
     Returns:
         The measures, and the duration of the training steps alone in seconds.
@@ -127,7 +127,7 @@ def measure_world() -> ResultTable:
 
 @cache
 def _best_rate(name: str) -> float:
-    """Return the learning rate at which the best epoch of the control has the lowest mean held-out loss."""
+    """Return the learning rate with the lowest held-out loss of the control at its best epoch, averaged over seeds."""
 
     def loss(rate: float) -> float:
         losses = []
@@ -150,7 +150,7 @@ def _format_rows() -> list[dict[str, Any]]:
 
 
 def _overfitting_rows() -> list[dict[str, Any]]:
-    """Return measures of the control at the highest rate tried, averaged over three seeds."""
+    """Return measures of the control at the highest of the searched learning rates, averaged over three seeds."""
     rate, seeds = SEARCHED_RATES[-1], CONFIRMING_SEEDS[:3]
     rows: list[dict[str, Any]] = []
     for name, (words, wanted) in OVERFITTED.items():
@@ -170,7 +170,7 @@ def _overfitting_rows() -> list[dict[str, Any]]:
 
 
 def _fact_was_not_trained(row: EncodedExample) -> bool:
-    """Return whether the training rows of `world-stated` lack this row's fact; training helps with the other facts."""
+    """Return whether the fact of this held-out row is absent from the training rows of `world-stated`."""
     held_out = (assets() / "world" / "stated-held-out.jsonl").read_text(encoding="utf-8").splitlines()
     return not json.loads(held_out[row.example.row - 1])["trained_fact"]
 
@@ -182,7 +182,7 @@ OVERFITTED: dict[str, tuple[str, Callable[[EncodedExample], bool]]] = {
 
 
 def _noise_curve(name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Measure exact match and loss on held-out rows at every strength, for the last and the best epoch."""
+    """Measure exact match and loss on held-out rows at every strength, at the last and the best epoch."""
     rate = _best_rate(name)
     studies = [_study(name, NOISES, seed, rate) for seed in seeds]
     by_seed = [_course(study, study.arms, every=EVERY)[0] for study in studies]
