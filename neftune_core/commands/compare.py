@@ -1,4 +1,4 @@
-"""The `neftune compare` command: compare the answers of arms with the same base model, from one or more records."""
+"""The `neftune compare` command: compare the answers of arms that were trained on the same base model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from neftune_core.commands.common import study_by_name, table_file
+from neftune_core.commands.common import Command, study_by_name, table_file
 from neftune_core.durable import write_whole
 from neftune_core.errors import DataError, InvalidSetting
 from neftune_core.evaluation.settings import DecodingSettings
@@ -19,8 +19,8 @@ from neftune_core.settings import Limits
 
 
 @dataclass
-class CompareCommand:
-    """Answer prompts with a base model, and with arms from one or more records that were trained on it."""
+class CompareCommand(Command):
+    """Answer prompts with a base model, and with arms that were trained on it, from one or more records."""
 
     records: Annotated[tuple[str, ...], tyro.conf.Positional]
     """The records' ids (the names of their folders) or their folders; a study of a sweep is SWEEP/CELL."""
@@ -32,16 +32,14 @@ class CompareCommand:
     out: Path | None = None
     """Also write the answers and their measures to this new .jsonl or .csv file."""
     arms: tuple[str, ...] = ()
-    """Arms that answer, in addition to the base model; all arms of each record by default. `NAME@best` is an arm with
+    """Arms that answer in addition to the base model; all arms of each record by default. `NAME@best` is an arm with
     the weights of its best evaluation."""
     seeds: tuple[int, ...] = ()
     """Seeds whose arms answer; the first seed of each record by default."""
     seed: int | None = None
-    """A single seed; the same as --seeds with one value."""
+    """The same as --seeds with one value."""
     decoding: Annotated[DecodingSettings, tyro.conf.arg(name="")] = field(default_factory=DecodingSettings)
     """The settings for decoding."""
-    home: Path | None = None
-    """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 def compare(arguments: CompareCommand) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from neftune_core.commands.common import refuse
+from neftune_core.commands.common import Command, refuse
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import InvalidSetting
 from neftune_core.language import plural
@@ -29,7 +29,7 @@ SCHEMES = ("file:", "starter:", "hub:")
 
 
 @dataclass
-class DataCommand:
+class DataCommand(Command):
     """Show how instructions are read: the layout, the columns, refused, cut and skipped rows, and rows as trained."""
 
     file: Annotated[str, tyro.conf.Positional] = ""
@@ -40,8 +40,6 @@ class DataCommand:
     """Print JSON."""
     all: bool = False
     """Show all rows instead of the first ten."""
-    home: Path | None = None
-    """Folder for records and models, instead of NEFTUNE_HOME."""
     data: Annotated[DataSettings, tyro.conf.arg(name="")] = field(default_factory=DataSettings)
     """The settings for reading, splitting and cutting the rows."""
 

@@ -10,13 +10,13 @@ from typing import Annotated
 
 import tyro
 
-from neftune_core.commands.common import progress_line, study_by_name, table_file
+from neftune_core.commands.common import Command, progress_line, study_by_name, table_file
 from neftune_core.durable import write_whole
 from neftune_core.errors import InvalidSetting
 
 
 @dataclass
-class JudgeCommand:
+class JudgeCommand(Command):
     """Have a language model at an OpenAI-compatible endpoint compare the stored answers of two arms."""
 
     record: Annotated[str, tyro.conf.Positional]
@@ -34,8 +34,6 @@ class JudgeCommand:
     """Maximum number of prompts to judge."""
     out: Path | None = None
     """Also write the prompts, answers and verdicts to this new file: .json with the win rates, or .csv."""
-    home: Path | None = None
-    """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 def judge(arguments: JudgeCommand) -> int:
