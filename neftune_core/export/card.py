@@ -147,10 +147,10 @@ def _caveats(record: Record) -> list[str]:
     model, cut = record.about_table("model"), record.about_table("data").get("cut", 0)
     source = CATALOGUE.get(str(model.get("source")))
     note = str(model.get("note") or (source.note if source and source.package else ""))
-    reach = [str(text) for text in model.get("reach") or ()]
+    reach = map(str, model.get("reach") or ())
     with in_language(ENGLISH):
         unjudged = [LIVE] if record.study.live else [line.text() for line in verdict_of(record).warnings]
-    return [*filter(None, [note]), *reach, *([plural(cut, *CUT).format(count=cut)] if cut else []), *unjudged]
+    return [*([note] if note else []), *reach, *([plural(cut, *CUT).format(count=cut)] if cut else []), *unjudged]
 
 
 def _facts(record: Record, arm: str, seed: int, base: Base, form: str) -> list[tuple[str, str]]:
@@ -208,7 +208,7 @@ def _noise_text(noise: NoiseSettings | None, arm: str) -> str:
 
 
 def _measurements(record: Record, seed: int, arm: str) -> str:
-    """Return a table of the last losses of the arm and the control for this seed, and notes below it."""
+    """Return a table with the losses of the arm and the control for one seed, and notes below it."""
     events = [event for event in record.events() if event["event"] == "evaluated" and event.get("seed") == seed]
     if not events:
         return "Nothing was measured."
@@ -242,7 +242,7 @@ def _without_files(record: Record) -> Any:
 
 
 def _licence(words: str, base: Base) -> dict[str, str]:
-    """Return the licence metadata for the hub: an identifier, or a name and link if the hub has no identifier."""
+    """Return the licence for the hub's metadata: an identifier if the hub has one, otherwise a name and a link."""
     if not words or words.lower() in IDENTIFIERS:
         return {"license": words.lower()} if words else {}
     name = re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-")

@@ -59,10 +59,10 @@ MOST_OF: dict[str, int] = {
 def _unpack_record(
     path: str, folder: str, owner: str, most: int, files: int, rows: int, language: str
 ) -> Iterator[list[Any]]:
-    """Unpack the record in a zip file into an empty folder, check it and record its owner; then yield its id.
+    """Unpack the record in a zip file into an empty folder, check it and store its owner; then yield its id.
 
-    `owner` is a hash from `owner_hash`. The record may have `most` bytes and `files` files, and each file of rows
-    `rows` bytes. A `LabError` is raised if the archive is not a record of the lab, or too large.
+    `owner` is a hash from `owner_hash`. The limits are `most` bytes and `files` files for the record, and `rows` bytes
+    for each file of rows. A `LabError` is raised if the archive is too large or not a record of the lab.
     """
     with in_language(language), _open_zip(Path(path)) as archive:
         record_id, entries = _entries(archive, files)
@@ -79,6 +79,14 @@ def no_record(reason: str) -> RecordError:
         "This zip file is not a record of the lab: {reason} Export one on the Runs tab, or with `neftune runs export`."
     )
     return RecordError(say(words, reason=reason))
+
+
+def _unusable(name: str, reason: object) -> RecordError:
+    return no_record(say("{name!r} cannot be used ({reason}).", name=name, reason=str(reason)[:80]))
+
+
+def _damaged(name: str, error: Exception) -> RecordError:
+    return no_record(say("{name!r} is damaged ({fault}).", name=name[:80], fault=cause(error)))
 
 
 @contextmanager
@@ -114,7 +122,7 @@ def _entries(archive: zipfile.ZipFile, most: int) -> tuple[str, dict[str, zipfil
 
 
 def _unpack(archive: zipfile.ZipFile, name: str, entry: zipfile.ZipInfo, target: Path, left: int, rows: int) -> int:
-    """Write one file and return its size in bytes, as counted while unpacking; the header is not trusted."""
+    """Write one file and return its size in bytes, counted while unpacking because the header is not trusted."""
     most, taken = _most_of(name, rows), 0
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +142,7 @@ def _unpack(archive: zipfile.ZipFile, name: str, entry: zipfile.ZipInfo, target:
     except LabError:
         raise
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, OSError, zlib.error) as error:
-        raise no_record(say("{name!r} is damaged ({fault}).", name=name[:80], fault=cause(error))) from None
+        raise _damaged(name, error) from None
     return taken
 
 
@@ -146,7 +154,7 @@ def _most_of(name: str, rows: int) -> int:
 
 
 def _check(folder: Path, owner: str) -> None:
-    """Check every file and the paths in the settings, and record the owner; raise a `LabError` on failure."""
+    """Check every file and the paths in the settings, and store the owner; raise a `LabError` on failure."""
     about = _about(folder / "record.json")
     try:
         study = from_toml(StudySettings, schema.settings_text(folder / "study.toml"))
@@ -163,7 +171,7 @@ def _check(folder: Path, owner: str) -> None:
         _check_weights(path)
     text = json.dumps({**about, "owner": owner, "imported": True}, ensure_ascii=False)
     if len(text.encode()) > SETTINGS_BYTES:
-        raise no_record(say("{name!r} cannot be used ({reason}).", name="record.json", reason="too large"))
+        raise _unusable("record.json", "too large")
     write_whole(folder / "record.json", text)
 
 
@@ -179,10 +187,9 @@ def _about(path: Path) -> dict[str, Any]:
             )
         schema.About.model_validate(about)
     except ValidationError as error:
-        reason = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))[:80]
-        raise no_record(say("{name!r} cannot be used ({reason}).", name=path.name, reason=reason)) from None
+        raise _unusable(path.name, ".".join(map(str, error.errors(include_url=False)[0]["loc"]))) from None
     except ValueError as error:
-        raise no_record(say("{name!r} cannot be used ({reason}).", name=path.name, reason=str(error)[:80])) from None
+        raise _unusable(path.name, error) from None
     return dict(about)
 
 
@@ -190,21 +197,18 @@ def _check_numbers(folder: Path) -> None:
     """Raise `RecordError` if the log, answers, verdicts or metrics exceed the limits of their readers."""
     log = Log(folder / "events.jsonl", schema.LOG_BYTES, schema.LOG_VALUES)
     log.read()
-    too_many = "events.jsonl" if log.cut else ""
+    if log.cut:
+        raise _unusable("events.jsonl", "too many values")
     for file in filter(Path.is_file, (folder / "answers.jsonl", folder / "judge.jsonl")):
         block = file.read_bytes()
         if count_values(block) + schema.VALUES_AN_ANSWER * block.count(b"\n") > schema.ANSWERS_VALUES:
-            too_many = file.name
-    if too_many:
-        raise no_record(say("{name!r} cannot be used ({reason}).", name=too_many, reason="too many values"))
+            raise _unusable(file.name, "too many values")
     try:
         schema.metrics_of(folder / "metrics.json")
     except FileNotFoundError:
         return
     except ValueError as error:
-        raise no_record(
-            say("{name!r} cannot be used ({reason}).", name="metrics.json", reason=str(error)[:80])
-        ) from None
+        raise _unusable("metrics.json", error) from None
 
 
 def _check_weights(path: Path) -> None:
@@ -219,8 +223,7 @@ def _check_weights(path: Path) -> None:
         if max(ends, default=0) != path.stat().st_size - 8 - length:
             raise ValueError("cut off")
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        name = "/".join(path.parts[-3:])
-        raise no_record(say("{name!r} is damaged ({fault}).", name=name[:80], fault=cause(error))) from None
+        raise _damaged("/".join(path.parts[-3:]), error) from None
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def study_html(record: Record) -> str:
 def answers_html(lines: Sequence[Mapping[str, Any]]) -> str:
     """Return answers as a table with one row per prompt and one column per arm; "" if there are none.
 
-    If any expected answer is known, the first column has the expected answers.
+    The first column has the expected answers, if any is known.
 
     Args:
         lines: Dictionaries with a `prompt`, the answers by arm as `arms` (each with a `text`) and, if known, the
@@ -60,8 +60,7 @@ def _curves_svg(record: Record) -> str:
     The curves are means over the seeds that every arm has, from the first evaluation after step 0.
     """
     for loss, title in (("held_out_loss", say("held-out loss")), ("train_loss", say("training loss"))):
-        found = _curves(record, loss)
-        if found:
+        if found := _curves(record, loss):
             return _svg(found, record.arms, title)
     return ""
 

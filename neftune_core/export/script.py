@@ -116,7 +116,7 @@ def _readme(record: Record, base: Base, precision: str) -> str:
 
 
 def _write_base(record: Record, loaded: LoadedModel, folder: Path) -> Base:
-    """Copy the base if it is small and not available elsewhere, and write the study's settings and data files."""
+    """Copy the base if it is small and only available here; write the settings and the data files of the study."""
     base, model = base_of(record), Path(str(getattr(loaded.model, "name_or_path", "")))
     study = from_toml(StudySettings, (record.folder / "study.toml").read_text(encoding="utf-8"))
     if base.place == FOLDER and model.is_dir() and folder_bytes(model) <= MOST_COPIED_BYTES:
@@ -131,7 +131,7 @@ def _write_base(record: Record, loaded: LoadedModel, folder: Path) -> Base:
 
 
 def _write_study(record: Record, loaded: LoadedModel, prepared: PreparedData, base: Base, folder: Path) -> None:
-    """Write the script, the settings and row order that it reads, and the losses to compare with."""
+    """Write the script, the settings and row order that it reads, and the losses to compare its own with."""
     study = record.study
     against = reasons_against(study)
     arms = {
@@ -243,7 +243,7 @@ def _prepare_rows(record: Record, loaded: LoadedModel, limits: Limits) -> Prepar
 
 
 def _order(record: Record, study: StudySettings, prepared: PreparedData) -> list[tuple[int, list[int]]]:
-    """Return the epoch and the row indices of every step of the first seed, including steps not taken."""
+    """Return the epoch and row indices of every step of the first seed, including steps that were not taken."""
     recorded = [event["steps"] for event in record.events() if event.get("seed") == study.seed and event.get("steps")]
     total = recorded[-1] if recorded else count_steps(len(prepared.train), study.training)
     lengths = [row.length for row in prepared.train]
@@ -258,7 +258,7 @@ def _lines(rows: Sequence[EncodedExample]) -> str:
 
 
 def _notes(record: Record, base: Base, precision: str) -> str:
-    """Return the differences from the original study and the source of the base, as one paragraph each."""
+    """Return the differences from the original study, and the source of the base, as paragraphs."""
     study, note = record.study, str(record.about_table("model").get("note") or "")
     ended = [event for event in record.events() if event["event"] in ("ended_early", STEERED)]
     found = [f"The arm {name} is left out: {reason}." for name, reason in reasons_against(study).items() if reason]
