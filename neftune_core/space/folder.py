@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import requires, version
 from pathlib import Path
@@ -26,12 +26,12 @@ PRELOADED_FILES = (
     *("config.json", "generation_config.json", "model.safetensors"),
     *("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json"),
 )
-"""Files of the most likely choice of visitors besides the bundled model; they are included in the image."""
+"""Files in the image, of the model that visitors most often choose besides the bundled one."""
 STARTUP = "10m"
-"""Start-up timeout of the platform; the page starts within a minute, and the default is 30 minutes."""
+"""Time limit of the platform for the start-up, by default 30 minutes; the page starts within a minute."""
 
 PLATFORMS_OWN = ("gradio", "spaces", "huggingface-hub")
-"""Packages installed by the platform: Gradio in the version of the front matter, and matching versions of others."""
+"""Packages that the platform installs: Gradio in the version of the front matter, and others that match it."""
 
 NOT_SHIPPED = ("__pycache__", "*.pyc", ".*", "bench", "pictures")
 
@@ -118,7 +118,7 @@ def build(folder: Path, target: str = "cpu-space", *, torch: Sequence[str] | Non
 
 
 def _require_empty(folder: Path) -> None:
-    """Clear a previously built Space; raise `InvalidSetting` if the folder holds anything else."""
+    """Clear a Space that was built earlier; raise `InvalidSetting` if the folder contains anything else."""
     if not folder.exists() or not any(folder.iterdir()):
         return
     readme = folder / "README.md"
@@ -167,7 +167,7 @@ def requirements(torch: Sequence[str]) -> list[str]:
 
 
 def needs() -> list[str]:
-    """Return the lab's runtime requirements, from `pyproject.toml` or the installed metadata."""
+    """Return the lab's runtime requirements, from `pyproject.toml` or else the installed metadata."""
     project = CHECKOUT / "pyproject.toml"
     if project.is_file():
         return list(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"])
@@ -184,14 +184,3 @@ def _name(requirement: str) -> str:
 def _metadata() -> str:
     lines = ["Metadata-Version: 2.1", "Name: neftune-lab", f"Version: {__version__}"]
     return "\n".join([*lines, *(f"Requires-Dist: {need}" for need in needs())]) + "\n"
-
-
-def files_of(folder: Path) -> Iterable[Path]:
-    """Return the files of a built folder.
-
-    Raises:
-        InvalidSetting: If the folder is not a built Space.
-    """
-    if not (folder / "app.py").is_file() or not (folder / "requirements.txt").is_file():
-        raise InvalidSetting(f"The folder {folder} contains no Space: create one with `neftune space build {folder}`.")
-    return (path for path in folder.rglob("*") if path.is_file())

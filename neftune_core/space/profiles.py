@@ -1,4 +1,4 @@
-"""Server profiles, selected and overridden by environment variables."""
+"""Server profiles, selected and adjusted by environment variables."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ class Profile:
     """One kind of server.
 
     Attributes:
+        public: Whether strangers can open the page.
         limits: Limits that differ from the defaults.
         presets: Presets that the Train tab offers.
         model: The model that the page opens with.
@@ -53,7 +54,6 @@ class Profile:
         gpu_in_request: Whether a GPU is allocated per call (ZeroGPU).
     """
 
-    words: str
     public: bool = False
     limits: Mapping[str, Any] = field(default_factory=dict)
     presets: tuple[str, ...] = tuple(PRESETS)
@@ -73,16 +73,14 @@ def _up_to(megaparameters: float) -> dict[str, str]:
 
 
 PROFILES: dict[str, Profile] = {
-    "local": Profile("Your own machine, without restrictions."),
+    "local": Profile(),
     "cpu-space": Profile(
-        "A Space with two cores and 16 GB, open to everyone.",
         public=True,
         limits=SMALL,
         presets=("quick look", "small data, many epochs"),
         models=_up_to(140),
     ),
     "zerogpu": Profile(
-        "A Space with a GPU allocated per call.",
         public=True,
         limits={**SMALL, "steps": 4_000, "study_minutes": 2, "arms": 8},
         presets=("quick look", "small data, many epochs"),
@@ -90,6 +88,7 @@ PROFILES: dict[str, Profile] = {
         gpu_in_request=True,
     ),
 }
+"""Profiles of the user's own machine, of a Space with two cores and 16 GB, and of a Space with a GPU per call."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def detect_profile(environment: Mapping[str, str]) -> str:
-    """Return the value of `NEFTUNE_PROFILE`, or else the profile of the Space that this process runs on, or `local`."""
+    """Return the profile named by `NEFTUNE_PROFILE`; by default that of the Space that runs this process, or `local`."""
     chosen = environment.get("NEFTUNE_PROFILE", "").strip().lower()
     if chosen:
         if chosen not in PROFILES:
@@ -187,7 +186,7 @@ def host_profile(environment: Mapping[str, str] | None = None) -> HostProfile:
 
 
 def named_hosts(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Return the host names in `NEFTUNE_HOSTS`, without ports. A proxy serves the page under these names."""
+    """Return the host names in `NEFTUNE_HOSTS`, without ports; a proxy serves the page under these names."""
     given = os.environ if environment is None else environment
     return _hosts(given.get("NEFTUNE_HOSTS", ""))
 
