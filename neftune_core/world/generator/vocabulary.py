@@ -13,7 +13,6 @@ import re
 import string
 from collections import Counter
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from neftune_core.world.generator.text import ASSISTANT, BEGIN, END, PAD, SYSTEM, USER, documents
@@ -24,8 +23,6 @@ TRAINING_CHUNKS = 20
 CONTEXT = 1024
 
 SPECIAL = (PAD, BEGIN, END, SYSTEM, USER, ASSISTANT)
-
-
 UNKNOWN_PIECE = "<|unknown|>"
 SPACE = "\u2581"
 
@@ -99,7 +96,7 @@ def tokenizer_hash(tokenizer: Any) -> str:
 
 
 def as_transformers(tokenizer: Any) -> Any:
-    """Return the tokenizer as a transformers tokenizer, with special tokens and chat template."""
+    """Return a `tokenizers.Tokenizer` as a transformers tokenizer, with special tokens and chat template."""
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(
@@ -112,13 +109,3 @@ def as_transformers(tokenizer: Any) -> Any:
         padding_side="right",
         clean_up_tokenization_spaces=False,
     )
-
-
-def save(tokenizer: Any, folder: Path) -> None:
-    """Write the files that `AutoTokenizer.from_pretrained(folder)` reads.
-
-    Args:
-        tokenizer: The `tokenizers.Tokenizer`.
-        folder: The folder to write to.
-    """
-    as_transformers(tokenizer).save_pretrained(str(folder))

@@ -11,11 +11,11 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,8 +63,7 @@ class History:
         return float(np.mean(self.losses[-over:]))
 
 
-@dataclass(frozen=True)
-class TokenRows:
+class TokenRows(NamedTuple):
     """The text in rows of `ROW` tokens.
 
     Attributes:
@@ -139,7 +138,7 @@ def shuffle_rows(rows: TokenRows, seed: int, number: int) -> TokenRows:
         The shuffled rows.
     """
     order = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, number)))).permutation(len(rows.ids))
-    return TokenRows(rows.ids[order], rows.documents[order], rows.spoken[order])
+    return TokenRows(*(array[order] for array in rows))
 
 
 def spoken_by_people(ids: NDArray[np.int16]) -> NDArray[np.bool_]:
@@ -152,8 +151,8 @@ def spoken_by_people(ids: NDArray[np.int16]) -> NDArray[np.bool_]:
     return (np.take_along_axis(marks, latest, axis=1) == 1) & (marks != 1)
 
 
-def _text(settings: WorldSettings, folder: Path) -> Iterator[BuildEvent | TokenRows]:
-    """Yield progress, then the rows of the whole text, which are cached in `folder`."""
+def _text(settings: WorldSettings, folder: Path) -> Generator[BuildEvent, None, TokenRows]:
+    """Yield progress, and return the rows of the whole text, which are cached in `folder`."""
     kept = folder / ROWS_FILE
     if not kept.exists():
         tokenizer = vocabulary.train()
@@ -163,15 +162,10 @@ def _text(settings: WorldSettings, folder: Path) -> Iterator[BuildEvent | TokenR
             parts.append(shuffle_rows(rows_of([entry.ids for entry in encoded]), settings.seed, number))
             yield BuildEvent("text", number + 1, settings.chunks)
         partial = folder / "rows.partial.npz"
-        np.savez(
-            partial,
-            ids=np.concatenate([part.ids for part in parts]),
-            documents=np.concatenate([part.documents for part in parts]),
-            spoken=np.concatenate([part.spoken for part in parts]),
-        )
+        np.savez(partial, **TokenRows(*map(np.concatenate, zip(*parts, strict=True)))._asdict())
         publish(partial, kept)
     with np.load(kept) as arrays:
-        yield TokenRows(arrays["ids"], arrays["documents"], arrays["spoken"])
+        return TokenRows(**arrays)
 
 
 def fresh_model(settings: WorldSettings) -> Any:
@@ -273,13 +267,7 @@ def build(folder: Path, settings: WorldSettings | None = None) -> Iterator[Build
 
     settings = settings or WorldSettings()
     work = recipe_folder(settings)
-    rows = None
-    for event in _text(settings, work):
-        if isinstance(event, BuildEvent):
-            yield event
-        else:
-            rows = event
-    assert rows is not None
+    rows = yield from _text(settings, work)
     before = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     try:
@@ -385,7 +373,7 @@ def save(model: Any, folder: Path) -> None:
     kept.generation_config.max_new_tokens = 128
     with _no_progress_bar():
         kept.save_pretrained(str(partial))
-    vocabulary.save(vocabulary.train(), partial)
+    vocabulary.as_transformers(vocabulary.train()).save_pretrained(str(partial))
     folder.mkdir(parents=True, exist_ok=True)
     weights_last = sorted(partial.iterdir(), key=lambda path: (path.suffix == ".safetensors", path.name))
     for path in weights_last:
