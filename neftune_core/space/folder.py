@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import requires, version
 from pathlib import Path
-from typing import Any
 
 from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.home import assets
@@ -27,9 +26,6 @@ PRELOADED_FILES = (
     *("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json"),
 )
 """Files in the image, of the model that visitors most often choose besides the bundled one."""
-STARTUP = "10m"
-"""Time limit of the platform for the start-up, by default 30 minutes; the page starts within a minute."""
-
 PLATFORMS_OWN = ("gradio", "spaces", "huggingface-hub")
 """Packages that the platform installs: Gradio in the version of the front matter, and others that match it."""
 
@@ -57,26 +53,6 @@ TARGETS: dict[str, Target] = {
 }
 """Profiles for which a folder is built."""
 
-APP = '''"""Entry point of the Space."""
-
-from neftune_core.ui.server.serve import serve
-
-if __name__ == "__main__":
-    serve()
-'''
-
-ABOUT = """
-# NEFTune Lab
-
-**What does noise on the embeddings do to a language model during instruction fine-tuning?** Change the noise and see
-its effect on your own sentence immediately, train a small model with and without it, compare the answers side by side,
-and see whether it made a difference.
-
-This Space runs on {hardware}. Models: {models}.
-
-Your studies belong to your browser, which has an unguessable key; nobody else can see them. There is no telemetry.
-"""
-
 
 def build(folder: Path, target: str = "cpu-space", *, torch: Sequence[str] | None = None) -> list[str]:
     """Write a complete Space into a folder.
@@ -99,11 +75,10 @@ def build(folder: Path, target: str = "cpu-space", *, torch: Sequence[str] | Non
     ignored = shutil.ignore_patterns(*NOT_SHIPPED)
     shutil.copytree(Path(__file__).parent.parent, folder / "neftune_core", ignore=ignored, dirs_exist_ok=True)
     shutil.copytree(assets(), folder / "neftune_core" / "assets", ignore=ignored, dirs_exist_ok=True)
-    models = ", ".join(PROFILES[target].models or ())
     written = {
-        "README.md": front_matter(target) + ABOUT.format(hardware=TARGETS[target].words, models=models),
+        "README.md": readme(target),
         "requirements.txt": "\n".join(requirements(torch or TARGETS[target].torch)) + "\n",
-        "app.py": APP,
+        "app.py": (assets() / "space" / "app.py").read_text(encoding="utf-8"),
         ".gitattributes": "*.safetensors filter=lfs diff=lfs merge=lfs -text\n",
         # Makes the version available to `importlib.metadata`, although the package is not installed.
         f"neftune_lab-{__version__}.dist-info/METADATA": _metadata(),
@@ -132,33 +107,22 @@ def _require_empty(folder: Path) -> None:
         shutil.rmtree(old)
 
 
-def front_matter(target: str) -> str:
-    """Return the front matter of the Space's README."""
-    pinned = PROFILES[target].models or {}
-    models = [name for name in pinned if "/" in name]
-    fields: dict[str, Any] = {
-        "title": "NEFTune Lab",
-        "emoji": "🌊",
-        "colorFrom": "blue",
-        "colorTo": "yellow",
-        "sdk": "gradio",
-        "sdk_version": version("gradio"),
-        "python_version": "3.12",
-        "app_file": "app.py",
-        "license": "apache-2.0",
-        "short_description": "See what embedding noise does in fine-tuning",
-        "suggested_hardware": TARGETS[target].hardware,
-        "models": models,
-        "datasets": [],  # otherwise the platform guesses them from the code
-        "preload_from_hub": [f"{PRELOADED} {','.join(PRELOADED_FILES)} {pinned[PRELOADED]}"],
-        "startup_duration_timeout": STARTUP,
-        "tags": ["neftune", "fine-tuning", "lora", "education", *TARGETS[target].tags],
-        "hf_oauth": True,
-        # Permission to create repositories and to write to them, without access to the visitor's other repositories.
-        "hf_oauth_scopes": ["contribute-repos"],
-    }
-    lines = (f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items())
-    return "\n".join(["---", *lines, "---", ""])
+def readme(target: str) -> str:
+    """Return the README of a Space for a target in `TARGETS`, with the front matter that the platform reads.
+
+    The empty list of data sets keeps the platform from guessing them from the code. The OAuth scope permits creating
+    repositories and writing to them, without access to the visitor's other repositories.
+    """
+    models, about = PROFILES[target].models or {}, TARGETS[target]
+    template = (assets() / "space" / "README.md").read_text(encoding="utf-8")
+    return template.format(
+        target=about,
+        gradio=version("gradio"),
+        models=", ".join(models),
+        hub_models=json.dumps([name for name in models if "/" in name]),
+        preloaded=f"{PRELOADED} {','.join(PRELOADED_FILES)} {models[PRELOADED]}",
+        tags=json.dumps(["neftune", "fine-tuning", "lora", "education", *about.tags]),
+    )
 
 
 def requirements(torch: Sequence[str]) -> list[str]:

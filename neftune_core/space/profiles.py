@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from neftune_core.errors import InvalidSetting
+from neftune_core.home import assets
 from neftune_core.models.cards import CATALOGUE
 from neftune_core.models.settings import BUNDLED
 from neftune_core.settings import Limits, parse
@@ -18,27 +20,8 @@ from neftune_core.studies.tracking import require_tracker
 
 LIMIT = "NEFTUNE_LIMIT_"
 
-SMALL: Mapping[str, Any] = {
-    "local_paths": False,
-    "upload_megabytes": 10,
-    "rows": 2_000,
-    "row_characters": 20_000,
-    "steps": 2_000,
-    "arms": 6,
-    "study_minutes": 10,
-    "waiting_jobs": 2,
-    "address_jobs": 40,
-    "queue_places": 60,
-    "disk_gigabytes": 5.0,
-    "visitor_gigabytes": 0.2,
-    "record_days": 7.0,
-    "prompts": 32,
-    "prompt_characters": 4_000,
-    "new_tokens": 256,
-    "calls_a_minute": 6_000,
-    "studies_an_hour": 200,
-}
-"""Limits of a public server with two cores and 16 GB; the last two allow a class to share one IP address."""
+SMALL: Mapping[str, Any] = tomllib.loads((assets() / "space" / "limits.toml").read_text(encoding="utf-8"))
+"""Limits of a public server."""
 
 
 @dataclass(frozen=True)
