@@ -118,14 +118,6 @@ def follow_log(page: Any, record: Record, *, events: int, rate: float) -> LiveUp
     return LiveUpdateTimes(late, was_remade=not same)
 
 
-def _chromium() -> str:
-    names = (os.environ.get("CHROMIUM"), shutil.which("chromium"), shutil.which("chromium-browser"))
-    found = next(filter(None, names), None)
-    if found is None:
-        raise NotAvailable("Chromium was not found: install it, or set CHROMIUM to its path.")
-    return found
-
-
 class LogWriter(threading.Thread):
     """A thread that appends steps of two arms to a record.
 
@@ -235,12 +227,19 @@ def _own_import_seconds() -> float:
 
 @contextmanager
 def automated_browser() -> Iterator[Any]:
-    """Start a Chromium browser, and close it at the end of the block."""
+    """Start a Chromium browser, and close it at the end of the block.
+
+    Raises:
+        NotAvailable: If Chromium is not installed.
+    """
     from playwright.sync_api import sync_playwright
 
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if not path:
+        raise NotAvailable("Chromium was not found: install it, or set CHROMIUM to its path.")
     with sync_playwright() as playwright:
         options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=_chromium(), args=options)
+        browser = playwright.chromium.launch(executable_path=path, args=options)
         yield browser
         browser.close()
 

@@ -96,6 +96,10 @@ def _course(
     return found, seconds
 
 
+def _control_course(name: str, seed: int, rate: float, **options: Any) -> tuple[SeedEpochs, float]:
+    return _course(_study(name, (NoiseSettings(),), seed, rate), {"control": CONTROL}, **options)
+
+
 def _measure(run: Lockstep, slots: Sequence[int], samples: Sequence[list[EncodedExample]]) -> dict[str, EpochMeasures]:
     from neftune_core.engine.clean_loss import row_measures
 
@@ -130,18 +134,15 @@ def _best_rate(name: str) -> float:
     """Return the learning rate with the lowest held-out loss of the control at its best epoch, averaged over seeds."""
 
     def loss(rate: float) -> float:
-        losses = []
-        for seed in SEARCH_SEEDS:
-            epochs, _ = _course(_study(name, (NoiseSettings(),), seed, rate), {"control": CONTROL}, every=EVERY)
-            losses.append(_best(epochs, "control")["loss"])
-        return statistics.mean(losses)
+        courses = (_control_course(name, seed, rate, every=EVERY)[0] for seed in SEARCH_SEEDS)
+        return statistics.mean(_best(epochs, "control")["loss"] for epochs in courses)
 
     return min(SEARCHED_RATES, key=loss)
 
 
 def _format_rows() -> list[dict[str, Any]]:
     name = "world-format"
-    epochs, seconds = _course(_study(name, (NoiseSettings(),), 11, _best_rate(name)), {"control": CONTROL})
+    epochs, seconds = _control_course(name, 11, _best_rate(name))
     after = f"new format after LoRA on 150 rows ({seconds:.1f} s of training), exact on held-out rows"
     return [
         {"what": "new format before training, exact on held-out rows", "value": _whole(epochs[0]["base"])["exact"]},
@@ -156,8 +157,7 @@ def _overfitting_rows() -> list[dict[str, Any]]:
     for name, (words, wanted) in OVERFITTED.items():
         ratios, trained = [], []
         for seed in seeds:
-            settings = _study(name, (NoiseSettings(),), seed, rate)
-            epochs, _ = _course(settings, {"control": CONTROL}, train=True, wanted=wanted)
+            epochs, _ = _control_course(name, seed, rate, train=True, wanted=wanted)
             losses = [_whole(measured["control"])["loss"] for measured in epochs[1:]]
             ratios.append(losses[-1] / min(losses))
             trained.append((epochs[-1]["control"].train or {})["exact"])

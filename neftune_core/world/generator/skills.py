@@ -258,14 +258,9 @@ def _state_plural(chance: Chance) -> str:
     return chance.one((f"One {one}, two {many}.", f"The plural of {one} is {many}."))
 
 
-def _state_spelling(chance: Chance) -> str:
-    task = _MAKERS["spell"](chance)
-    return f"The word {task.key} is spelled {task.answer}"
-
-
-def _state_letter(chance: Chance) -> str:
-    word = chance.one(_ALL_WORDS)
-    return f"The word {word} begins with {word[0]}."
+def _state(chance: Chance, name: str, wording: str) -> str:
+    task = _MAKERS[name](chance)
+    return wording.format(key=task.key, answer=task.answer)
 
 
 def _state_order(chance: Chance) -> str:
@@ -276,11 +271,6 @@ def _state_order(chance: Chance) -> str:
 def _plain(task: SkillTask) -> str:
     word = task.answer[:-1]
     return word.lower() if task.fields["what"] in ("number", "season") else word
-
-
-def _state_sum(chance: Chance) -> str:
-    task = _sum(chance)
-    return f"{task.key} = {task.answer}"
 
 
 def _state_pair(chance: Chance) -> str:
@@ -301,10 +291,10 @@ def _state_count(chance: Chance) -> str:
 _STATEMENTS = (
     _state_opposite,
     _state_plural,
-    _state_spelling,
-    _state_letter,
+    partial(_state, name="spell", wording="The word {key} is spelled {answer}"),
+    partial(_state, name="letter", wording="The word {key} begins with {answer}"),
     _state_order,
-    _state_sum,
+    partial(_state, name="sum", wording="{key} = {answer}"),
     _state_pair,
     _state_group,
     _state_count,
