@@ -41,7 +41,7 @@ def read_toml(text: str) -> dict[str, Any]:
             say("The settings file is larger than {most:,} kB: shorten it.", most=SETTINGS_BYTES // 1000)
         )
     bare = _TOML_TEXT.sub("s", text)
-    if _deepest(bare) > DEEPEST or _LONG_KEY.search(bare):
+    if _depth_of(bare) > DEEPEST or _LONG_KEY.search(bare):
         raise InvalidSetting(say("The tables of the settings file are nested too deeply: flatten them."))
     try:
         return tomllib.loads(text)
@@ -49,7 +49,7 @@ def read_toml(text: str) -> dict[str, Any]:
         raise InvalidSetting(say("The file is not valid TOML: {reason}.", reason=str(error)[:200])) from None
 
 
-def _deepest(bare: str) -> int:
+def _depth_of(bare: str) -> int:
     return max(accumulate(1 if mark in "[{" else -1 for mark in re.findall(r"[\[\]{}]", bare)), default=0)
 
 
@@ -71,7 +71,7 @@ def read_json(block: bytes, most_values: int, *, odd_numbers: bool = False) -> A
     if count_values(block) > most_values:
         raise ValueError("too many values")
     has_many = block.count(b"[") + block.count(b"{") > DEEPEST
-    if has_many and _deepest(_JSON_STRING.sub(b"", block).decode("latin-1")) > DEEPEST:
+    if has_many and _depth_of(_JSON_STRING.sub(b"", block).decode("latin-1")) > DEEPEST:
         raise ValueError("nested too deeply")
     return (_TOLERANT if odd_numbers else _STRICT).decode(block.decode())
 

@@ -218,7 +218,7 @@ def from_query(cls: type[S], query: Mapping[str, str]) -> S:
     nested: dict[str, Any] = {}
     for found in controls(cls):
         if found.name in query:
-            _put(nested, found.name.split("."), _clamp(found, query[found.name]))
+            _set_nested(nested, found.name.split("."), _clamp(found, query[found.name]))
     return parse(cls, nested)
 
 
@@ -256,7 +256,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _put(nested: dict[str, Any], path: Sequence[str], value: Any) -> None:
+def _set_nested(nested: dict[str, Any], path: Sequence[str], value: Any) -> None:
     for part in path[:-1]:
         nested = nested.setdefault(part, {})
     nested[path[-1]] = value

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from neftune_core.models.loading import LoadedModel
 
 SENTENCE_TOKENS, PREVIEWS = 60, 20
-FOLLOWED_TOKENS, FOLLOWED = 16, 5
+VIEWED_TOKENS, VIEWS = 16, 5
 WARM_ROUNDS, FEWEST_ROUNDS, MOST_ROUNDS = 2, 8, 500
 
 
@@ -68,18 +68,18 @@ def measure_noise(size: Size = SMOLLM2_135M) -> ResultTable:
     shape = f"{size.rows} rows of {size.length} tokens, {size.layers} layers of width {size.width}"
     table = ResultTable(f"Cost of noise: {shape}, {loaded.precision}")
     for passes in dict.fromkeys(entry.passes for entry in KINDS.values()):
-        noises = [_loud(kind) for kind, entry in KINDS.items() if entry.passes == passes]
-        for noise, row in zip(noises, _ratios(stack, noises, size), strict=True):
+        noises = [_noise_of_kind(kind) for kind, entry in KINDS.items() if entry.passes == passes]
+        for noise, row in zip(noises, _relative_step_times(stack, noises, size), strict=True):
             words = f"{noise.kind}, K = {noise.ascent_steps}" if passes == "ascent" else noise.kind
             table.rows.append({"what": f"step with {words}, relative to the step without noise"} | row)
     found = {f"memory of the noise over the embeddings, {n} arms of one kind": _memory(loaded, size, n) for n in (1, 4)}
     previews, views = (
-        1000 * seconds_of(_previewing(size.width), PREVIEWS),
-        1000 * seconds_of(_following(loaded), FOLLOWED),
+        1000 * seconds_of(_preview_function(size.width), PREVIEWS),
+        1000 * seconds_of(_propagation_function(loaded), VIEWS),
     )
     found |= {
         f"the Noise tab's numbers for {SENTENCE_TOKENS} tokens, milliseconds": previews,
-        f"Depth and Next word of {FOLLOWED_TOKENS} tokens, milliseconds": views,
+        f"Depth and Next word of {VIEWED_TOKENS} tokens, milliseconds": views,
     }
     table.rows += [{"what": what, "value": value} for what, value in found.items()]
     table.notes.append(
@@ -88,7 +88,7 @@ def measure_noise(size: Size = SMOLLM2_135M) -> ResultTable:
     return table
 
 
-def _loud(kind: str) -> NoiseSettings:
+def _noise_of_kind(kind: str) -> NoiseSettings:
     unit, strength = ("share", 0.15) if KINDS[kind].drops else ("alpha", 5.0)
     return NoiseSettings(kind=kind, unit=unit, strength=strength, ascent_steps=2)
 
@@ -143,7 +143,7 @@ def random_model(size: Size, device: torch.device | None = None, precision: str 
     )
 
 
-def _ratios(stack: AdapterStack, noises: Sequence[NoiseSettings], size: Size) -> list[dict[str, Any]]:
+def _relative_step_times(stack: AdapterStack, noises: Sequence[NoiseSettings], size: Size) -> list[dict[str, Any]]:
     """Return the relative step time of each of `noises`; every round has one step of each, in random order."""
     training = TrainingSettings(steps=MOST_ROUNDS, batch_size=size.rows, learning_rate=1e-5)
     sides = [_stepper(stack, training, size, arm) for arm in (CONTROL, *noises)]
@@ -159,11 +159,11 @@ def _ratios(stack: AdapterStack, noises: Sequence[NoiseSettings], size: Size) ->
             break
     plain, *noisy = np.array(rounds[WARM_ROUNDS:]).T
     shared = {"rounds": len(plain), "seconds without": math.exp(np.median(plain))}
-    ratios = (map(math.exp, middle_of(side - plain)) for side in noisy)
+    ratios = (map(math.exp, hodges_lehmann(side - plain)) for side in noisy)
     return [dict(zip(("value", "95% from", "95% to"), ratio, strict=True)) | shared for ratio in ratios]
 
 
-def middle_of(differences: NDArray[np.float64]) -> tuple[float, float, float]:
+def hodges_lehmann(differences: NDArray[np.float64]) -> tuple[float, float, float]:
     """Return the Hodges-Lehmann estimate of the median of `differences`, and its 95% Wilcoxon signed-rank interval.
 
     The estimate is robust against a few disturbed measurements. The ranks of the interval come from the normal
@@ -196,9 +196,9 @@ def _memory(loaded: LoadedModel, size: Size, arms: int) -> float:
     from neftune_core.noise.sites import noise_sites
 
     site = noise_sites(loaded.model)[0]
-    nowhere = torch.zeros(size.rows, size.length, dtype=torch.bool)
+    no_tokens = torch.zeros(size.rows, size.length, dtype=torch.bool)
     keys = [(0, 0, row) for row in range(size.rows)]
-    rows = Rows(keys, [size.length] * size.rows, size.length, nowhere, nowhere)
+    rows = Rows(keys, [size.length] * size.rows, size.length, no_tokens, no_tokens)
     added = [ArmNoise(NoiseSettings(strength=strength)) for strength in range(1, arms + 1)]
     noise = BatchNoise(added, {site.part: rows})
     vectors = torch.zeros(arms * size.rows, size.length, size.width)
@@ -210,7 +210,7 @@ def _memory(loaded: LoadedModel, size: Size, arms: int) -> float:
     return sum(amount for amount in taken if amount > 0) / (4 * vectors.numel())
 
 
-def _previewing(width: int) -> Callable[[], object]:
+def _preview_function(width: int) -> Callable[[], object]:
     from neftune_core.noise.preview import Sentence, preview
 
     clean = np.random.default_rng(0).standard_normal((SENTENCE_TOKENS, width)).astype(np.float32)
@@ -219,12 +219,12 @@ def _previewing(width: int) -> Callable[[], object]:
     return lambda: preview(sentence, seed=0)
 
 
-def _following(loaded: LoadedModel) -> Callable[[], object]:
+def _propagation_function(loaded: LoadedModel) -> Callable[[], object]:
     """Return a function that measures the propagation of noise at six strengths, after a warm-up call."""
     from neftune_core.evaluation.noise_propagation import measure_propagation
 
     strengths = [5.0, 10.0, 15.0, 30.0, 60.0, 100.0]
-    ids = np.random.default_rng(0).integers(0, loaded.vocabulary, FOLLOWED_TOKENS).tolist()
+    ids = np.random.default_rng(0).integers(0, loaded.vocabulary, VIEWED_TOKENS).tolist()
     measure_propagation(loaded, ids, NoiseSettings(), strengths)
     return lambda: measure_propagation(loaded, ids, NoiseSettings(), strengths)
 
@@ -280,14 +280,14 @@ def trainer_hook(model: Any, alpha: float = 50.0) -> Iterator[None]:
         deactivate_neftune(model, handle)
 
 
-def _of_alpha(length: int) -> float:
+def _deviation(length: int) -> float:
     return standard_deviation(ALPHA, "alpha", length, WIDTH)
 
 
 RULES: dict[str, Rule] = {
-    "true length (the paper's code)": (partial(_ours, strength=ALPHA), lambda row: _of_alpha(row.documents[0])),
-    "padded length": (partial(_ours, strength=ALPHA, length_rule="padded"), lambda row: _of_alpha(row.length)),
-    "the common trainer hook itself": (partial(trainer_hook, alpha=ALPHA), lambda row: _of_alpha(row.length)),
+    "true length (the paper's code)": (partial(_ours, strength=ALPHA), lambda row: _deviation(row.documents[0])),
+    "padded length": (partial(_ours, strength=ALPHA, length_rule="padded"), lambda row: _deviation(row.length)),
+    "the common trainer hook itself": (partial(trainer_hook, alpha=ALPHA), lambda row: _deviation(row.length)),
     "constant standard deviation": (partial(_ours, strength=CONSTANT, unit="std"), lambda row: CONSTANT),
 }
 

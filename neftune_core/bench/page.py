@@ -189,7 +189,7 @@ def _one_run(megabits: float) -> dict[str, float]:
         time.sleep(10)  # models load in the background; the visit is measured afterwards
         with automated_browser() as browser:
             visit = first_visit(browser, address, megabits)
-        picture, moves = _visit(address)
+        picture, moves = _time_noise_tab(address)
         point = _first_point(address)
         late, late_most = (
             statistics.median(_measure_live_updates(address, rate).late)
@@ -252,7 +252,7 @@ def _open(browser: Any, address: str, script: str = "") -> Any:
     return page
 
 
-def _visit(address: str) -> tuple[float, list[float]]:
+def _time_noise_tab(address: str) -> tuple[float, list[float]]:
     with automated_browser() as browser:
         page = _open(browser, address)
         picture = page.wait_for_function("labProbes.picture()", timeout=60_000).json_value() / 1000

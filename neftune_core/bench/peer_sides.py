@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from neftune_core.bench.plain_loop import lora_config, padded_batch, peft_model, train_steps
-from neftune_core.bench.train_sides import ALPHA, BATCH, FULL_RATE, LONGEST, LORA_RATE, Found, Sizes, print_side, ready
+from neftune_core.bench.train_sides import ALPHA, BATCH, FULL_RATE, LONGEST, LORA_RATE, Result, Sizes, print_side, ready
 
 IN_FLOAT32 = {"bf16": False, "gradient_checkpointing": False}
 LORA = IN_FLOAT32 | {"neftune_noise_alpha": ALPHA, "learning_rate": LORA_RATE}
@@ -20,7 +20,7 @@ FULL = {"neftune_noise_alpha": ALPHA, "learning_rate": FULL_RATE}
 """All other settings are TRL's defaults, which include bfloat16 autocast and gradient checkpointing."""
 
 
-def peer_peft(sizes: Sizes) -> Found:
+def peer_peft(sizes: Sizes) -> Result:
     """Train a PEFT adapter on all rows once in a plain loop, with the model's own loss."""
     study, loaded, prepared = ready(sizes)
     model = peft_model(loaded.model, study.training).train()
@@ -31,7 +31,7 @@ def peer_peft(sizes: Sizes) -> Found:
     return {"tokens": tokens, "seconds": seconds, "first": first, "precision": loaded.precision}
 
 
-def _trl_epoch(sizes: Sizes, precision: str, settings: dict[str, Any], adapters: bool) -> Found:
+def _trl_epoch(sizes: Sizes, precision: str, settings: dict[str, Any], adapters: bool) -> Result:
     import torch
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
@@ -66,7 +66,7 @@ def _trl_epoch(sizes: Sizes, precision: str, settings: dict[str, Any], adapters:
     return {"tokens": sum(row.length for row in prepared.train), "seconds": seconds, "precision": precision}
 
 
-PEER_SIDES: dict[str, Callable[[Sizes], Found]] = {
+PEER_SIDES: dict[str, Callable[[Sizes], Result]] = {
     "peer_peft": peer_peft,
     "trl_lora_bfloat16": partial(_trl_epoch, precision="bfloat16", settings=LORA, adapters=True),
     "trl_lora_float32": partial(_trl_epoch, precision="float32", settings=LORA, adapters=True),

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from neftune_core.bench.table import ResultTable
-from neftune_core.bench.train_sides import Found, Sizes
+from neftune_core.bench.train_sides import Result, Sizes
 from neftune_core.errors import InvalidSetting, LabError
 from neftune_core.models.device import choose_device, fast_bfloat16
 
@@ -64,7 +64,7 @@ class _Bench:
         self.table = ResultTable(f"Training {sizes.model}, {sizes.first} rows of {data}")
         self.add = self.table.add
 
-    def measured(self, *sides: str) -> list[list[Found]]:
+    def measured(self, *sides: str) -> list[list[Result]]:
         """Run each of the sides `runs` times, interleaved; return the results of each side."""
         rounds = [[run_side(side, self.sizes) for side in sides] for _ in range(self.runs)]
         return [list(results) for results in zip(*rounds, strict=True)]
@@ -85,7 +85,7 @@ class _Bench:
             self.add(f"{label}: this lab relative to {words}", ratios, peer.goal)
 
 
-def _speeds(found: Sequence[Found]) -> list[float]:
+def _speeds(found: Sequence[Result]) -> list[float]:
     return [run["tokens"] / run["seconds"] for run in found]
 
 
@@ -180,7 +180,7 @@ def measure_training(sizes: Sizes, runs: int, only: Sequence[str] = (), *, profi
     return bench.table
 
 
-def run_side(side: str, sizes: Sizes, variables: Mapping[str, str] = MappingProxyType({})) -> Found:
+def run_side(side: str, sizes: Sizes, variables: Mapping[str, str] = MappingProxyType({})) -> Result:
     """Run one measurement in its own process.
 
     Args:

@@ -38,7 +38,7 @@ MANY_PROMPTS, MANY_TOKENS = 20, 64
 ARMS: dict[str, NoiseSettings] = {"control": NoiseSettings(strength=0)} | {
     f"alpha-{n}": NoiseSettings(strength=n) for n in (5, 10, 15, 30)
 }
-Found = dict[str, Any]
+Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def seconds_of(run: Lockstep) -> float:
     raise AssertionError("all arms of the benchmark diverged")
 
 
-def _one_arm(sizes: Sizes, **training: Any) -> Found:
+def _one_arm(sizes: Sizes, **training: Any) -> Result:
     """Train one noise arm for one epoch."""
     study, loaded, prepared = ready(sizes, **training)
     return {
@@ -139,7 +139,7 @@ def _one_arm(sizes: Sizes, **training: Any) -> Found:
     }
 
 
-def _peak(sizes: Sizes) -> Found:
+def _peak(sizes: Sizes) -> Result:
     """Compare the speed of a LoRA epoch with the peak speed of matrix products of this model's shapes.
 
     Only products with frozen weights are counted, forward and backward to the inputs. Those of the layers are counted
@@ -155,20 +155,20 @@ def _peak(sizes: Sizes) -> Found:
     return found | {"peak": peak, "reached": reached, "share": reached / peak}
 
 
-def _arms(sizes: Sizes) -> Found:
+def _arms(sizes: Sizes) -> Result:
     """Compare the time to train five arms at once with the time to train them one after another."""
     study, loaded, prepared = ready(sizes)
-    seconds_of(lockstep(study, loaded, _some(prepared, BATCH), ARMS))  # warm-up
+    seconds_of(lockstep(study, loaded, _first_rows(prepared, BATCH), ARMS))  # warm-up
     alone = [seconds_of(lockstep(study, loaded, prepared, {name: ARMS[name]})) for name in ARMS]
     together = seconds_of(lockstep(study, loaded, prepared, ARMS))
     return {"alone": sum(alone), "together": together, "ratio": together / sum(alone)}
 
 
-def _some(prepared: PreparedData, rows: int) -> Any:
+def _first_rows(prepared: PreparedData, rows: int) -> Any:
     return SimpleNamespace(train=prepared.train[:rows], held_out=[])
 
 
-def _answers(sizes: Sizes) -> Found:
+def _answers(sizes: Sizes) -> Result:
     """Compare the time to generate answers with four arms and with one arm, for the same prompts and length."""
     from neftune_core.data.chat import prompt_ids
     from neftune_core.engine.stack import AdapterStack
@@ -194,7 +194,7 @@ def _answers(sizes: Sizes) -> Found:
     return {"one": one, "four": four, "ratio": four / one, "many": timed([1, 2, 3, 4], many, long)}
 
 
-def _peak_memory(sizes: Sizes, count: int, **training: Any) -> Found:
+def _peak_memory(sizes: Sizes, count: int, **training: Any) -> Result:
     """Return the peak memory of two steps with `count` arms, in bytes."""
     import torch
 
@@ -211,7 +211,7 @@ def _peak_memory(sizes: Sizes, count: int, **training: Any) -> Found:
     return {"bytes": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
 
 
-def _bundled_study(sizes: Sizes) -> Found:
+def _bundled_study(sizes: Sizes) -> Result:
     """Time a study of three arms on the bundled model."""
     from neftune_core.data.settings import DataSettings
     from neftune_core.studies.settings import EXAMPLE
@@ -222,10 +222,10 @@ def _bundled_study(sizes: Sizes) -> Found:
         "data": DataSettings(source="starter:world-format", rows=160, held_out_share=0.2),
         "noise": (NoiseSettings(strength=5), NoiseSettings(strength=15)),
     }
-    return _whole(EXAMPLE.model_copy(update=changes))
+    return _time_study(EXAMPLE.model_copy(update=changes))
 
 
-def _usual(sizes: Sizes) -> Found:
+def _default_study(sizes: Sizes) -> Result:
     """Time the page's default study with one seed and two arms.
 
     The `share` of the time spent on measuring excludes loading, and answers to the user's own prompts.
@@ -238,26 +238,26 @@ def _usual(sizes: Sizes) -> Found:
     return found | {"share": measuring / (found["seconds"] - parts["loading model and data"])}
 
 
-def _quick(sizes: Sizes) -> Found:
+def _quick_look(sizes: Sizes) -> Result:
     """Time the preset "quick look" with one seed and two arms."""
     from neftune_core.studies.settings import PRESETS
 
     return _two_arms(sizes, PRESETS["quick look"].training)
 
 
-def _two_arms(sizes: Sizes, training: Callable[[ModelSettings], TrainingSettings]) -> Found:
+def _two_arms(sizes: Sizes, training: Callable[[ModelSettings], TrainingSettings]) -> Result:
     asked = _study(sizes)
     data = asked.data.model_copy(update={"held_out_share": 0.2})
-    return _whole(asked.model_copy(update={"data": data, "training": training(asked.model)}))
+    return _time_study(asked.model_copy(update={"data": data, "training": training(asked.model)}))
 
 
-def _whole(study: StudySettings) -> Found:
+def _time_study(study: StudySettings) -> Result:
     """Run a study and return the duration in seconds, including loading, in total and by phase."""
     from neftune_core.settings import Limits
     from neftune_core.studies.records.record import create
     from neftune_core.studies.study import run_study
 
-    parts: Found = {}
+    parts: Result = {}
     with tempfile.TemporaryDirectory() as folder:
         record = create(study, owner="", folder=Path(folder) / "study")
         began = before = time.perf_counter()
@@ -282,7 +282,7 @@ PHASES: dict[Any, str] = {
 """Phase of a study that ends with an event, by the kind of the event."""
 
 
-def _control(sizes: Sizes) -> Found:
+def _control_difference(sizes: Sizes) -> Result:
     """Return the largest difference in loss between the control and a plain PEFT loop.
 
     Both train in float32 on the shortest rows. The lab trains a noise arm at the same time.
@@ -305,13 +305,13 @@ def _never() -> bool:
     return False
 
 
-def _profile(sizes: Sizes) -> Found:
+def _profile(sizes: Sizes) -> Result:
     """Return the shares of the 12 slowest operations in the time of a LoRA epoch, largest first."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
 
     study, loaded, prepared = ready(sizes)
-    seconds_of(lockstep(study, loaded, _some(prepared, BATCH), {"alpha-5": ARMS["alpha-5"]}))
+    seconds_of(lockstep(study, loaded, _first_rows(prepared, BATCH), {"alpha-5": ARMS["alpha-5"]}))
     kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if loaded.device.type == "cuda" else [])
     with profiled(activities=kinds) as trace:
         seconds_of(lockstep(study, loaded, prepared, {"alpha-5": ARMS["alpha-5"]}))
@@ -322,7 +322,7 @@ def _profile(sizes: Sizes) -> Found:
     return {"share": {name: times[name] / whole for name in largest}}
 
 
-SIDES: dict[str, Callable[[Sizes], Found]] = {
+SIDES: dict[str, Callable[[Sizes], Result]] = {
     "lora": _one_arm,
     "full": partial(_one_arm, method="full", learning_rate=FULL_RATE),
     "peak": _peak,
@@ -332,14 +332,14 @@ SIDES: dict[str, Callable[[Sizes], Found]] = {
     "memory_together": partial(_peak_memory, count=5),
     "memory_in_turn": partial(_peak_memory, count=5, arms_at_once="in-turn"),
     "study": _bundled_study,
-    "usual": _usual,
-    "quick": _quick,
-    "control": _control,
+    "usual": _default_study,
+    "quick": _quick_look,
+    "control": _control_difference,
     "profile": _profile,
 }
 
 
-def print_side(sides: Mapping[str, Callable[[Sizes], Found]]) -> None:
+def print_side(sides: Mapping[str, Callable[[Sizes], Result]]) -> None:
     """Run the measurement that is named on the command line, and print its results."""
     print(json.dumps(sides[sys.argv[1]](Sizes(**json.loads(sys.argv[2])))))
 

@@ -62,7 +62,7 @@ def _study(name: str, noise: Sequence[NoiseSettings], seed: int, rate: float) ->
     )
 
 
-def _course(
+def _measure_course(
     settings: StudySettings,
     arms: Mapping[str, NoiseSettings],
     *,
@@ -97,7 +97,7 @@ def _course(
 
 
 def _control_course(name: str, seed: int, rate: float, **options: Any) -> tuple[SeedEpochs, float]:
-    return _course(_study(name, (NoiseSettings(),), seed, rate), {"control": CONTROL}, **options)
+    return _measure_course(_study(name, (NoiseSettings(),), seed, rate), {"control": CONTROL}, **options)
 
 
 def _measure(run: Lockstep, slots: Sequence[int], samples: Sequence[list[EncodedExample]]) -> dict[str, EpochMeasures]:
@@ -135,7 +135,7 @@ def _best_rate(name: str) -> float:
 
     def loss(rate: float) -> float:
         courses = (_control_course(name, seed, rate, every=EVERY)[0] for seed in SEARCH_SEEDS)
-        return statistics.mean(_best(epochs, "control")["loss"] for epochs in courses)
+        return statistics.mean(_at_best_epoch(epochs, "control")["loss"] for epochs in courses)
 
     return min(SEARCHED_RATES, key=loss)
 
@@ -145,8 +145,8 @@ def _format_rows() -> list[dict[str, Any]]:
     epochs, seconds = _control_course(name, 11, _best_rate(name))
     after = f"new format after LoRA on 150 rows ({seconds:.1f} s of training), exact on held-out rows"
     return [
-        {"what": "new format before training, exact on held-out rows", "value": _whole(epochs[0]["base"])["exact"]},
-        {"what": after, "value": _whole(epochs[-1]["control"])["exact"]},
+        {"what": "new format before training, exact on held-out rows", "value": _mean(epochs[0]["base"])["exact"]},
+        {"what": after, "value": _mean(epochs[-1]["control"])["exact"]},
     ]
 
 
@@ -158,7 +158,7 @@ def _overfitting_rows() -> list[dict[str, Any]]:
         ratios, trained = [], []
         for seed in seeds:
             epochs, _ = _control_course(name, seed, rate, train=True, wanted=wanted)
-            losses = [_whole(measured["control"])["loss"] for measured in epochs[1:]]
+            losses = [_mean(measured["control"])["loss"] for measured in epochs[1:]]
             ratios.append(losses[-1] / min(losses))
             trained.append((epochs[-1]["control"].train or {})["exact"])
         where = f"{name}, rate {rate:g}, {len(seeds)} seeds"
@@ -185,7 +185,7 @@ def _noise_curve(name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Measure exact match and loss on held-out rows at every strength, at the last and the best epoch."""
     rate = _best_rate(name)
     studies = [_study(name, NOISES, seed, rate) for seed in seeds]
-    by_seed = [_course(study, study.arms, every=EVERY)[0] for study in studies]
+    by_seed = [_measure_course(study, study.arms, every=EVERY)[0] for study in studies]
     rows = []
     for arm in by_seed[0][-1]:
         row: dict[str, Any] = {"what": f"{name}, rate {rate:g}", "arm": arm}
@@ -200,25 +200,25 @@ def _noise_curve(name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
     return rows
 
 
-def _whole(measured: EpochMeasures) -> Numbers:
+def _mean(measured: EpochMeasures) -> Numbers:
     """Return the mean over the two halves, which have the same size."""
     first, second = measured.halves
     return {name: (first[name] + second[name]) / 2 for name in first}
 
 
-def _last(epochs: SeedEpochs, arm: str) -> Numbers:
-    return _whole(epochs[-1][arm])
+def _at_last_epoch(epochs: SeedEpochs, arm: str) -> Numbers:
+    return _mean(epochs[-1][arm])
 
 
-def _best(epochs: SeedEpochs, arm: str) -> Numbers:
+def _at_best_epoch(epochs: SeedEpochs, arm: str) -> Numbers:
     """Return measures on one half at the epoch chosen on the other half, averaged over both choices of halves."""
     trained = [measured[arm].halves for measured in epochs[1:]]
     second = min(trained, key=lambda halves: halves[0]["loss"])[1]
     first = min(trained, key=lambda halves: halves[1]["loss"])[0]
-    return _whole(EpochMeasures((second, first)))
+    return _mean(EpochMeasures((second, first)))
 
 
-WHEN = {"last epoch": _last, "best epoch": _best}
+WHEN = {"last epoch": _at_last_epoch, "best epoch": _at_best_epoch}
 
 
 def interval(values: Sequence[float], control: Sequence[float]) -> str:

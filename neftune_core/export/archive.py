@@ -14,7 +14,7 @@ from pathlib import Path
 from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderError, run_reader
 from neftune_core.durable import atomic_write, publish
 from neftune_core.errors import DataError, DoesNotFit, LabError, RecordError
-from neftune_core.export.importing import PARTS, PIECE, no_record
+from neftune_core.export.importing import CHUNK_BYTES, RECORD_FILES, no_record
 from neftune_core.home import folder_bytes
 from neftune_core.language import current, later, say
 from neftune_core.sentences import cause
@@ -74,7 +74,7 @@ def pack_record(record: Record, target: Path) -> Path:
             if name == "record.json":
                 text = json.dumps(finite({**record.about, "owner": ""}), indent=2, ensure_ascii=False)
                 archive.writestr(_entry(f"{record.id}/{name}"), text)
-            elif PARTS.fullmatch(name):
+            elif RECORD_FILES.fullmatch(name):
                 _add(archive, path, f"{record.id}/{name}")
     return target
 
@@ -91,7 +91,7 @@ def _zip_file(target: Path) -> Iterator[zipfile.ZipFile]:
 
 def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
     with path.open("rb") as source, archive.open(_entry(name), "w") as written:
-        shutil.copyfileobj(source, written, PIECE)
+        shutil.copyfileobj(source, written, CHUNK_BYTES)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

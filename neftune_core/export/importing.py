@@ -31,20 +31,20 @@ from neftune_core.studies.settings import StudySettings
 
 # The files of a record. An archive with any other file is refused. Names begin with a letter or digit, which excludes
 # command-line options, hidden files and parent folders.
-PARTS = re.compile(
+RECORD_FILES = re.compile(
     r"study\.toml|record\.json|events\.jsonl|answers\.jsonl|judge\.jsonl|metrics\.json|"
     r"data/(held_out_)?source/[^\W_][\w.\-]{0,99}|"
     r"arms/[A-Za-z0-9][A-Za-z0-9_.\-]{0,149}/seed-[0-9]{1,10}(-step-[0-9]{1,10})?/(adapter_config\.json|adapter_model\.safetensors|"
     r"README\.md|model\.safetensors|[a-z][a-z_]{0,39}\.(json|jinja|txt|model))"
 )
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")
-NEEDED = ("study.toml", "record.json", "events.jsonl")
+REQUIRED_FILES = ("study.toml", "record.json", "events.jsonl")
 TEXT_BYTES = 64_000_000
 """Maximum size of a text file of a saved model, such as its vocabulary, in bytes."""
 HEADER_BYTES, HEADER_VALUES = 4_000_000, 400_000
-PIECE = 1 << 20
+CHUNK_BYTES = 1 << 20
 
-MOST_OF: dict[str, int] = {
+SIZE_LIMITS: dict[str, int] = {
     "study.toml": SETTINGS_BYTES,
     "record.json": SETTINGS_BYTES,
     "events.jsonl": schema.LOG_BYTES,
@@ -110,12 +110,12 @@ def _entries(archive: zipfile.ZipFile, most: int) -> tuple[str, dict[str, zipfil
     for entry in found:
         name = entry.filename.partition("/")[2]
         kind = stat.S_IFMT(entry.external_attr >> 16)
-        if not PARTS.fullmatch(name) or kind not in (0, stat.S_IFREG) or entry.flag_bits & 1:
+        if not RECORD_FILES.fullmatch(name) or kind not in (0, stat.S_IFREG) or entry.flag_bits & 1:
             raise no_record(say("{name!r} does not belong in a record.", name=entry.filename[:80]))
         if name in entries:
             raise no_record(say("it contains {name!r} twice.", name=name))
         entries[name] = entry
-    missing = [name for name in NEEDED if name not in entries]
+    missing = [name for name in REQUIRED_FILES if name not in entries]
     if len(ids) != 1 or not _ID.fullmatch(next(iter(ids), "")) or missing:
         raise no_record(say("{missing} is missing.", missing=", ".join(missing) or say("the name of its folder")))
     return ids.pop(), entries
@@ -127,7 +127,7 @@ def _unpack(archive: zipfile.ZipFile, name: str, entry: zipfile.ZipInfo, target:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with archive.open(entry) as source, target.open("xb") as written:
-            while piece := source.read(PIECE):
+            while piece := source.read(CHUNK_BYTES):
                 taken += len(piece)
                 if taken > left:
                     words = later(
@@ -150,7 +150,7 @@ def _most_of(name: str, rows: int) -> int:
     file = name.rpartition("/")[2]
     if name.startswith("data/"):
         return rows
-    return sys.maxsize if file.endswith(".safetensors") else MOST_OF.get(file, TEXT_BYTES)
+    return sys.maxsize if file.endswith(".safetensors") else SIZE_LIMITS.get(file, TEXT_BYTES)
 
 
 def _check(folder: Path, owner: str) -> None:
@@ -164,7 +164,7 @@ def _check(folder: Path, owner: str) -> None:
         source: str = getattr(study.data, part)
         if source.startswith(FILE):
             name = source.removeprefix(FILE)
-            if not (name.startswith("data/") and PARTS.fullmatch(name) and (folder / name).is_file()):
+            if not (name.startswith("data/") and RECORD_FILES.fullmatch(name) and (folder / name).is_file()):
                 raise no_record(say("it refers to rows that it does not contain."))
     _check_numbers(folder)
     for path in sorted(folder.glob("arms/*/*/*.safetensors")):

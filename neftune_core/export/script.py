@@ -43,7 +43,7 @@ from neftune_core.studies.steering.log import STEERED
 from neftune_core.studies.study import base_of as loaded_base_of
 
 NOT_A_LABEL = -100
-IN_SCRIPT = ("weight_decay", "lora_dropout")
+SUPPORTED = ("weight_decay", "lora_dropout")
 """Methods other than noise that the script supports."""
 MOST_COPIED_BYTES = 100_000_000
 ROOTS = (
@@ -96,7 +96,7 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
         _write_study(record, loaded, prepared, base, aside)
         measured = record.study.training.sample_rows(len(prepared.train))
         for part, rows in (("train", prepared.train), ("held_out", prepared.held_out[:measured])):
-            (aside / f"{part}.jsonl").write_text(_lines(rows), encoding="utf-8")
+            (aside / f"{part}.jsonl").write_text(_rows_as_jsonl(rows), encoding="utf-8")
         if record.study.training.method == "lora":
             arms = make_arms(loaded, 1, record.study.training)
             arms.start(record.study.seed)
@@ -135,7 +135,7 @@ def _write_study(record: Record, loaded: LoadedModel, prepared: PreparedData, ba
     study = record.study
     against = reasons_against(study)
     arms = {
-        name: {"noise": noise.model_dump(), **{method: study.method_of(name).values[method] for method in IN_SCRIPT}}
+        name: {"noise": noise.model_dump(), **{method: study.method_of(name).values[method] for method in SUPPORTED}}
         for name, noise in study.arms.items()
         if not against[name]
     }
@@ -224,7 +224,7 @@ def reasons_against(study: StudySettings) -> dict[str, str]:
     found = {name: reason_against(noise) for name, noise in study.arms.items()}
     for name in found:
         used = [
-            METHODS[key].words for key, value in study.method_of(name).values.items() if value and key not in IN_SCRIPT
+            METHODS[key].words for key, value in study.method_of(name).values.items() if value and key not in SUPPORTED
         ]
         if used:
             found[name] = f"other training loops do not have {' and '.join(used)}"
@@ -251,7 +251,7 @@ def _order(record: Record, study: StudySettings, prepared: PreparedData) -> list
     return [(step.epoch, step.rows) for step in steps]
 
 
-def _lines(rows: Sequence[EncodedExample]) -> str:
+def _rows_as_jsonl(rows: Sequence[EncodedExample]) -> str:
     labels = (np.where(row.trained, row.ids, NOT_A_LABEL).tolist() for row in rows)
     labelled = zip(rows, labels, strict=True)
     return "".join(json.dumps({"ids": row.ids.tolist(), "labels": found}) + "\n" for row, found in labelled)

@@ -104,8 +104,8 @@ class AllocatedGpu:
         from neftune_core.models.device import forbid_gpu
 
         forbid_gpu()
-        self._study = decorate(duration=_asked_seconds)(_study_in_call)
-        self._task = decorate(duration=_asked_seconds)(_task_in_call)
+        self._study = decorate(duration=_requested_seconds)(_study_in_call)
+        self._task = decorate(duration=_requested_seconds)(_task_in_call)
 
     def place(self, models: Sequence[ModelSettings]) -> None:
         """Move models to CUDA before the page is launched; models that fail to load here are loaded by the calls."""
@@ -345,6 +345,6 @@ def _quota(words: str) -> str:
     return say(QUOTA_LEFT, asked=seconds[1], left=seconds[2], when=when[1])
 
 
-def _asked_seconds(*given: Any) -> int:
+def _requested_seconds(*given: Any) -> int:
     """Return the duration to request from the platform: the last argument of every task."""
     return int(given[-1])

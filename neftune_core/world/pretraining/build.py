@@ -28,8 +28,8 @@ from neftune_core.world.pretraining.settings import WorldSettings
 
 ROW = 256
 PAD_ID = vocabulary.SPECIAL.index(PAD)
-_PEOPLE = [vocabulary.SPECIAL.index(mark) for mark in (SYSTEM, USER)]
-_OTHERS = [vocabulary.SPECIAL.index(mark) for mark in (PAD, BEGIN, ASSISTANT)]
+_SPOKEN_MARKS = [vocabulary.SPECIAL.index(mark) for mark in (SYSTEM, USER)]
+_OTHER_MARKS = [vocabulary.SPECIAL.index(mark) for mark in (PAD, BEGIN, ASSISTANT)]
 SPOKEN_WEIGHT = 0.2
 ROWS_FILE, CHECKPOINT = "rows.npz", "checkpoint.pt"
 BETAS = (0.9, 0.95)
@@ -144,8 +144,8 @@ def shuffle_rows(rows: TokenRows, seed: int, number: int) -> TokenRows:
 def spoken_by_people(ids: NDArray[np.int16]) -> NDArray[np.bool_]:
     """Return a mask of the tokens of user and system messages, up to and including the end of each message."""
     marks = np.full(ids.shape, -1, dtype=np.int8)
-    marks[np.isin(ids, _PEOPLE)] = 1
-    marks[np.isin(ids, _OTHERS)] = 0
+    marks[np.isin(ids, _SPOKEN_MARKS)] = 1
+    marks[np.isin(ids, _OTHER_MARKS)] = 0
     position = np.where(marks >= 0, np.arange(ids.shape[1]), 0)
     latest = np.maximum.accumulate(position, axis=1)
     return (np.take_along_axis(marks, latest, axis=1) == 1) & (marks != 1)
@@ -301,12 +301,12 @@ def _pretrain(model: Any, rows: TokenRows, settings: WorldSettings, work: Path) 
         yield BuildEvent("step", step, steps, history.losses[-1])
         if step % settings.checkpoint_steps == 0 or step == steps:
             history.seconds = time.monotonic() - began
-            _keep(model, optimizer, history, work)
+            _save_checkpoint(model, optimizer, history, work)
             yield BuildEvent("checkpoint", step, steps)
     model.eval()
 
 
-def _keep(model: Any, optimizer: Any, history: History, work: Path) -> None:
+def _save_checkpoint(model: Any, optimizer: Any, history: History, work: Path) -> None:
     import torch
 
     partial = work / "checkpoint.partial"
