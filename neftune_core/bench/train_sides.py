@@ -11,6 +11,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from neftune_core.bench.table import seconds_of
 from neftune_core.noise.settings import NoiseSettings
 
 if TYPE_CHECKING:
@@ -118,14 +120,13 @@ def lockstep(study: StudySettings, loaded: LoadedModel, prepared: Any, arms: Map
     return Lockstep(study, make_training_arms(loaded, len(arms), study.training), prepared, arms=arms)
 
 
-def seconds_of(run: Lockstep) -> float:
+def train_seconds(run: Lockstep) -> float:
     """Train all steps of a run without evaluations, and return the duration in seconds."""
     started = time.perf_counter()
     for step in run.steps():
-        event = run.step(step, run.study.training.learning_rate, _never)
-    if event["arms"]:  # creating the event synchronised the device
-        return time.perf_counter() - started
-    raise AssertionError("all arms of the benchmark diverged")
+        event = run.step(step, run.study.training.learning_rate, _never)  # creating the event synchronises the device
+    assert event["arms"], "all arms of the benchmark diverged"
+    return time.perf_counter() - started
 
 
 def _one_arm(sizes: Sizes, **training: Any) -> Result:
@@ -134,7 +135,7 @@ def _one_arm(sizes: Sizes, **training: Any) -> Result:
     return {
         "tokens": sum(row.length for row in prepared.train),
         "trained": sum(int(row.trained[1:].sum()) for row in prepared.train),
-        "seconds": seconds_of(lockstep(study, loaded, prepared, {"alpha-5": ARMS["alpha-5"]})),
+        "seconds": train_seconds(lockstep(study, loaded, prepared, {"alpha-5": ARMS["alpha-5"]})),
         "precision": loaded.precision,
     }
 
@@ -158,9 +159,9 @@ def _peak(sizes: Sizes) -> Result:
 def _arms(sizes: Sizes) -> Result:
     """Compare the time to train five arms at once with the time to train them one after another."""
     study, loaded, prepared = ready(sizes)
-    seconds_of(lockstep(study, loaded, _first_rows(prepared, BATCH), ARMS))  # warm-up
-    alone = [seconds_of(lockstep(study, loaded, prepared, {name: ARMS[name]})) for name in ARMS]
-    together = seconds_of(lockstep(study, loaded, prepared, ARMS))
+    train_seconds(lockstep(study, loaded, _first_rows(prepared, BATCH), ARMS))  # warm-up
+    alone = [train_seconds(lockstep(study, loaded, prepared, {name: ARMS[name]})) for name in ARMS]
+    together = train_seconds(lockstep(study, loaded, prepared, ARMS))
     return {"alone": sum(alone), "together": together, "ratio": together / sum(alone)}
 
 
@@ -182,10 +183,7 @@ def _answers(sizes: Sizes) -> Result:
     settings = AnswerSettings(new_tokens=sizes.new_tokens)
 
     def timed(slots: list[int], prompts: list[list[int]], settings: AnswerSettings) -> float:
-        started = time.perf_counter()
-        for _ in stream_answers(stack, slots, prompts, settings):
-            pass
-        return time.perf_counter() - started
+        return seconds_of(lambda: deque(stream_answers(stack, slots, prompts, settings), maxlen=0))
 
     timed([1], prompts, settings)
     one, four = timed([1], prompts, settings), timed([1, 2, 3, 4], prompts, settings)
@@ -204,7 +202,7 @@ def _peak_memory(sizes: Sizes, count: int, **training: Any) -> Result:
     study = _study(sizes, steps=2, **training)
     loaded = load(study.model)
     prepared = SimpleNamespace(train=random_rows(loaded, 2 * BATCH, MEMORY_TOKENS), held_out=[])
-    seconds_of(lockstep(study, loaded, prepared, dict(list(ARMS.items())[:count])))
+    train_seconds(lockstep(study, loaded, prepared, dict(list(ARMS.items())[:count])))
     if loaded.device.type == "cuda":
         return {"bytes": torch.cuda.max_memory_allocated(loaded.device)}
     unit = 1 if sys.platform == "darwin" else 1024
@@ -311,10 +309,10 @@ def _profile(sizes: Sizes) -> Result:
     from torch.profiler import profile as profiled
 
     study, loaded, prepared = ready(sizes)
-    seconds_of(lockstep(study, loaded, _first_rows(prepared, BATCH), {"alpha-5": ARMS["alpha-5"]}))
+    train_seconds(lockstep(study, loaded, _first_rows(prepared, BATCH), {"alpha-5": ARMS["alpha-5"]}))
     kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if loaded.device.type == "cuda" else [])
     with profiled(activities=kinds) as trace:
-        seconds_of(lockstep(study, loaded, prepared, {"alpha-5": ARMS["alpha-5"]}))
+        train_seconds(lockstep(study, loaded, prepared, {"alpha-5": ARMS["alpha-5"]}))
     averages: Any = trace.key_averages()
     times = {event.key: float(event.self_device_time_total or event.self_cpu_time_total) for event in averages}
     whole = sum(times.values())
