@@ -184,7 +184,7 @@ def controls(cls: type[Settings], prefix: str = "") -> list[Control]:
             found += controls(field.annotation, f"{prefix}{name}.")
         elif given := _control_of(field):
             default = field.get_default(call_default_factory=True)
-            options = {"slider_maximum": given.get("maximum")} | given
+            options: dict[str, Any] = {"slider_maximum": given.get("maximum")} | given
             options["label"] = given["label"] or name.replace("_", " ").capitalize()
             found.append(
                 Control(prefix + name, _plain_type(field.annotation), default, field.description or "", **options)

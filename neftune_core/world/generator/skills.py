@@ -288,7 +288,7 @@ def _state_count(chance: Chance) -> str:
     return f"Count with me: {', '.join(NUMBERS[1 : chance.between(3, 12) + 1])}."
 
 
-_STATEMENTS = (
+_STATEMENTS: tuple[Callable[[Chance], str], ...] = (
     _state_opposite,
     _state_plural,
     partial(_state, name="spell", wording="The word {key} is spelled {answer}"),

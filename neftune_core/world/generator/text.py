@@ -332,7 +332,9 @@ _CONVERSATIONS = (76, 78, 74)
 def chunk(number: int) -> list[str]:
     """Return the `CHUNK` documents of one chunk, which depend only on `SEED` and the number."""
     chance, stage = Chance("text", SEED, number), bisect((LATER_FROM, LAST_FROM), number)
-    documents = [(partial(_conversation, stage=stage), _CONVERSATIONS[stage])]
+    documents: list[tuple[Callable[[Chance], str], float]] = [
+        (partial(_conversation, stage=stage), _CONVERSATIONS[stage])
+    ]
     documents += [(document, weights[stage]) for document, weights in _DOCUMENTS.items()]
     return [chance.weighted(documents)(chance) for _ in range(CHUNK)]
 

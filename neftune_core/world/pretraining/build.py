@@ -138,7 +138,7 @@ def shuffle_rows(rows: TokenRows, seed: int, number: int) -> TokenRows:
         The shuffled rows.
     """
     order = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, number)))).permutation(len(rows.ids))
-    return TokenRows(*(array[order] for array in rows))
+    return TokenRows(rows.ids[order], rows.documents[order], rows.spoken[order])
 
 
 def spoken_by_people(ids: NDArray[np.int16]) -> NDArray[np.bool_]:

@@ -100,7 +100,8 @@ _QUESTIONS: dict[str, Callable[[], list[ScoredPrompt]]] = {
     "stated only": partial(_fact_questions, STATED, "stated only"),
     "outside": partial(_outside_questions, "outside", held=True),
     "outside, familiar": partial(_outside_questions, "outside, familiar", held=False),
-} | {name: partial(_set_questions, name) for name in SETS}
+    **{name: partial(_set_questions, name) for name in SETS},
+}
 
 _TABLES = tomllib.loads((assets() / "world" / "measures.toml").read_text(encoding="utf-8"))
 WORLD_MEASURES = {name: WorldMeasure(**table, questions=_QUESTIONS[name]) for name, table in _TABLES.items()}

@@ -90,7 +90,7 @@ def test_the_first_steps_of_the_recipe_are_those_of_the_shipped_model(tmp_path, 
     recipe = WorldSettings(threads=torch.get_num_threads())
     encoded = vocabulary.train().encode_batch(chunk(0), add_special_tokens=False)
     rows = making.shuffle_rows(making.rows_of([entry.ids for entry in encoded]), recipe.seed, 0)
-    np.savez(making.recipe_folder(recipe) / making.ROWS_FILE, **vars(rows))
+    np.savez(making.recipe_folder(recipe) / making.ROWS_FILE, **rows._asdict())
     with closing(making.build(tmp_path / "model", recipe)) as steps:
         losses = [event.loss for event in itertools.islice(steps, len(FIRST_LOSSES))]
     # Rounding differs a little between processors.
