@@ -157,7 +157,7 @@ def host_profile(environment: Mapping[str, str] | None = None) -> HostProfile:
     limits = parse(Limits, {**usual, "local_paths": not public, **_limits(own)})
     allowed = profile.models if profile.models is not None else pinned_models()
     models = _allow_named(allowed, own.get("NEFTUNE_MODELS", ""))
-    _hosts(own.get("NEFTUNE_HOSTS", ""))
+    named_hosts(own)  # checks them
     if not _DEVICE.fullmatch(own.get("NEFTUNE_DEVICE", "auto")):
         raise InvalidSetting(
             f"NEFTUNE_DEVICE must be auto, cpu, cuda, cuda:1 or mps (given {own['NEFTUNE_DEVICE'][:40]!r})."
@@ -169,13 +169,13 @@ def host_profile(environment: Mapping[str, str] | None = None) -> HostProfile:
 
 
 def named_hosts(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Return the host names in `NEFTUNE_HOSTS`, without ports; a proxy serves the page under these names."""
+    """Return the host names in `NEFTUNE_HOSTS`, without ports; a proxy serves the page under these names.
+
+    Raises:
+        InvalidSetting: If a name is malformed.
+    """
     given = os.environ if environment is None else environment
-    return _hosts(given.get("NEFTUNE_HOSTS", ""))
-
-
-def _hosts(text: str) -> tuple[str, ...]:
-    hosts = [host.strip().lower() for host in text.split(",") if host.strip()]
+    hosts = [host.strip().lower() for host in given.get("NEFTUNE_HOSTS", "").split(",") if host.strip()]
     for host in hosts:
         if not _HOST.fullmatch(host):
             raise InvalidSetting(
