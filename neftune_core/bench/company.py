@@ -66,8 +66,7 @@ def measure_company(sizes: Sizes, runs: int, precisions: tuple[str, ...]) -> Res
     """Measure a study alone, with spinning threads, and under load.
 
     Args:
-        sizes: The model and the number of rows. For the bundled model, the number of rows is ignored, and the benchmark
-            study `train_sides.study` is run.
+        sizes: The model and the number of rows; the bundled model runs the side `study` of `train_sides` instead.
         runs: Runs of each measurement, interleaved.
         precisions: Number formats to train in.
 

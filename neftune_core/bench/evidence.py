@@ -84,7 +84,7 @@ def measure_evidence(studies: int = STUDIES) -> ResultTable:
     table.notes += [
         f"A rule with a true rate of 5% exceeds {bound / studies:.1%} in less than {RARE:.1%} of rows.",
         f"With {ARMS} arms, a study counts as a false alarm if an effect is claimed for any arm.",
-        "The bootstrap over seeds is shown as a warning only; the lab does not use it.",
+        "The bootstrap over seeds is shown for comparison only; the lab does not use it.",
         "Effects are in standard deviations of the difference between two paired runs.",
     ]
     return table

@@ -38,7 +38,7 @@ class LiveUpdateTimes(NamedTuple):
 
 
 class FirstVisit(NamedTuple):
-    """Requests and times of a visit with an empty cache and no user action, until the page is idle.
+    """Requests and times of a visit with an empty cache, without user actions, until the page is idle.
 
     Attributes:
         requests: Number of requests.

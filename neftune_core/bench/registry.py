@@ -1,4 +1,4 @@
-"""All benchmarks by name. Each takes the arguments of `neftune bench` and returns a table for Markdown or JSON."""
+"""The benchmarks by name. Each takes the arguments of `neftune bench` and returns its results as a table."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ SCHEMES = ("file:", "starter:", "hub:")
 
 @dataclass
 class DataCommand(Command):
-    """Show how instructions are read: the layout, the columns, refused, cut and skipped rows, and rows as trained."""
+    """Show how rows are read: their layout and columns, which are refused, cut or left out, and what is trained on."""
 
     file: Annotated[str, tyro.conf.Positional] = ""
     """The source of the rows: a file, starter:NAME or hub:OWNER/NAME."""

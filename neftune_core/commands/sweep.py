@@ -187,8 +187,10 @@ def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCel
     Raises:
         LabError: If a new sweep failed before its first step.
     """
+    from neftune_core.studies.results import lost_every_noise_arm
     from neftune_core.sweeps import sweep as sweeps
     from neftune_core.sweeps.record import Sweep
+    from neftune_core.sweeps.settings import cells
 
     sweep = Sweep(record.folder)
     ending: dict[str, Any] = sweep.ending() or {}
@@ -202,11 +204,4 @@ def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCel
         return refuse(str(ending.get("message") or "The sweep was stopped."))
     if ending.get("message"):
         print(ending["message"], file=sys.stderr)
-    return int(_lost_every_noise_arm(sweep))
-
-
-def _lost_every_noise_arm(sweep: Sweep) -> bool:
-    from neftune_core.studies.results import lost_every_noise_arm
-    from neftune_core.sweeps.settings import cells
-
-    return all(lost_every_noise_arm(sweep.record_of(cell)) for cell in cells(sweep.settings))
+    return int(all(lost_every_noise_arm(sweep.record_of(cell)) for cell in cells(sweep.settings)))
