@@ -80,7 +80,15 @@ def train_steps(
 
 
 def lora_config(model: Any, training: TrainingSettings) -> Any:
-    """Return a `peft.LoraConfig` for all linear maps of a model, with the rank and alpha of the settings."""
+    """Configure an adapter on all linear maps of a model.
+
+    Args:
+        model: The model.
+        training: Settings with rank and alpha.
+
+    Returns:
+        A `peft.LoraConfig`.
+    """
     from peft import LoraConfig
 
     from neftune_core.models.architecture.anatomy import linear_maps
@@ -90,7 +98,15 @@ def lora_config(model: Any, training: TrainingSettings) -> Any:
 
 
 def peft_model(model: Any, training: TrainingSettings) -> Any:
-    """Return a copy of a model as a `peft.PeftModel`, in which only a new adapter is trained."""
+    """Add the adapter of `lora_config` to a copy of a model.
+
+    Args:
+        model: The model.
+        training: Settings with rank and alpha.
+
+    Returns:
+        A `peft.PeftModel` in which only the adapter is trained.
+    """
     from peft import get_peft_model
 
     return get_peft_model(copy.deepcopy(model), lora_config(model, training))
