@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,7 +41,7 @@ def read_toml(text: str) -> dict[str, Any]:
             say("The settings file is larger than {most:,} kB: shorten it.", most=SETTINGS_BYTES // 1000)
         )
     bare = _TOML_TEXT.sub("s", text)
-    if _deepest(bare) > DEEPEST or _LONG_KEY.search(bare):
+    if _depth_of(bare) > DEEPEST or _LONG_KEY.search(bare):
         raise InvalidSetting(say("The tables of the settings file are nested too deeply: flatten them."))
     try:
         return tomllib.loads(text)
@@ -48,12 +49,8 @@ def read_toml(text: str) -> dict[str, Any]:
         raise InvalidSetting(say("The file is not valid TOML: {reason}.", reason=str(error)[:200])) from None
 
 
-def _deepest(bare: str) -> int:
-    deepest = depth = 0
-    for mark in re.findall(r"[\[\]{}]", bare):
-        depth += 1 if mark in "[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+def _depth_of(bare: str) -> int:
+    return max(accumulate(1 if mark in "[{" else -1 for mark in re.findall(r"[\[\]{}]", bare)), default=0)
 
 
 def read_json(block: bytes, most_values: int, *, odd_numbers: bool = False) -> Any:
@@ -73,27 +70,15 @@ def read_json(block: bytes, most_values: int, *, odd_numbers: bool = False) -> A
     """
     if count_values(block) > most_values:
         raise ValueError("too many values")
-    if block.count(b"[") + block.count(b"{") > DEEPEST:
-        check_depth(block)
-    decoder = _TOLERANT if odd_numbers else _STRICT
-    try:
-        return decoder.decode(block.decode())
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    has_many = block.count(b"[") + block.count(b"{") > DEEPEST
+    if has_many and _depth_of(_JSON_STRING.sub(b"", block).decode("latin-1")) > DEEPEST:
+        raise ValueError("nested too deeply")
+    return (_TOLERANT if odd_numbers else _STRICT).decode(block.decode())
 
 
 def count_values(block: bytes) -> int:
     """Return the number of commas and opening brackets; the text has at most one value more than this."""
     return sum(block.count(mark) for mark in (b",", b"[", b"{"))
-
-
-def check_depth(block: bytes) -> None:
-    """Raise `ValueError` if JSON text is nested more than `DEEPEST` levels; brackets in strings do not count."""
-    depth = 0
-    for mark in re.findall(rb"[\[\]{}]", _JSON_STRING.sub(b"", block)):
-        depth += 1 if mark in b"[{" else -1
-        if depth > DEEPEST:
-            raise ValueError("nested too deeply")
 
 
 def count_of(values: Mapping[str, Any], name: str) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 
 import tyro
 
-from neftune_core.commands import compare, data, judge, machine, records, sweep, train
+from neftune_core.commands import compare, data, machine, records, sweep, train
 from neftune_core.commands.common import refuse
 from neftune_core.errors import Cancelled, InvalidSetting, LabError
 from neftune_core.models.threads import prepare_waiting
@@ -46,7 +46,7 @@ def _main(arguments: list[str]) -> int:
         "train": (train.TrainCommand, train.train),
         "sweep": (sweep.SweepCommand, sweep.sweep),
         "compare": (compare.CompareCommand, compare.compare),
-        "judge": (judge.JudgeCommand, judge.judge),
+        "judge": (compare.JudgeCommand, compare.judge),
         "report": (records.ReportCommand, records.report),
         "script": (records.ScriptCommand, records.script),
         "verdict": (records.VerdictCommand, records.verdict),

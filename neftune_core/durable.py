@@ -98,15 +98,22 @@ def flush(path: Path) -> None:
     _flush_names(path.parent)
 
 
-def _flush_below(path: Path) -> None:
+def _tree(path: Path) -> Iterator[Path]:
+    """Yield everything in a folder, and then the folder or file itself, except symbolic links."""
     if path.is_symlink():
         return
     if path.is_dir():
         for inside in path.iterdir():
-            _flush_below(inside)
-        _flush_names(path)
-    else:
-        _flush(path, _FLAGS)
+            yield from _tree(inside)
+    yield path
+
+
+def _flush_below(path: Path) -> None:
+    for found in _tree(path):
+        if found.is_dir():
+            _flush_names(found)
+        else:
+            _flush(found, _FLAGS)
 
 
 def _flush_names(folder: Path) -> None:
@@ -142,21 +149,11 @@ def publish(aside: Path, target: Path) -> None:
     Raises:
         OSError: If `aside` is a folder, and `target` is a file or a non-empty folder.
     """
-    _open_to_readers(aside)
+    for path in _tree(aside):  # temporary files, such as those of safetensors, are private
+        with _skipped_if_unsupported():
+            path.chmod((0o777 if path.is_dir() else 0o666) & ~UMASK)
     _flush_below(aside)
     move(aside, target)
-
-
-def _open_to_readers(path: Path) -> None:
-    """Replace the private permissions of temporary files, such as those written by safetensors."""
-    if path.is_symlink():
-        return
-    is_folder = path.is_dir()
-    with _skipped_if_unsupported():
-        path.chmod((0o777 if is_folder else 0o666) & ~UMASK)
-    if is_folder:
-        for inside in path.iterdir():
-            _open_to_readers(inside)
 
 
 def move(source: Path, target: Path) -> None:

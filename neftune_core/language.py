@@ -90,27 +90,27 @@ def _translate_finished(kept: str, code: str) -> str:
     words = stored_texts(code)
     if kept in words:
         return words[kept]
-    for text, pieces, names in _forms(code):
+    for text, pieces, names in _patterns(code):
         values = _values_in(kept, pieces, names)
         if values is not None:
-            return _fill(words[text], {name: _inside(value, code) for name, value in values.items()})
+            return _fill(words[text], {name: _translate_value(value, code) for name, value in values.items()})
     return kept
 
 
-def _inside(value: str, code: str) -> str:
+def _translate_value(value: str, code: str) -> str:
     return _translate_finished(value, code) if len(value) > SHORTEST else value
 
 
 def _fill(text: str, values: Mapping[str, str]) -> str:
     """Insert formatted values; the format specifications in `text` are ignored."""
-    return _PLACE.sub(lambda place: values[place[1]], text)
+    return _PLACEHOLDER.sub(lambda place: values[place[1]], text)
 
 
-_PLACE = re.compile(r"\{(\w+)[^{}]*\}")
+_PLACEHOLDER = re.compile(r"\{(\w+)[^{}]*\}")
 
 
 @functools.cache
-def _forms(code: str) -> list[tuple[str, list[str], list[str]]]:
+def _patterns(code: str) -> list[tuple[str, list[str], list[str]]]:
     """Return (text, pieces between the values, names) for each text with values, most specific first."""
     found = []
     for text in stored_texts(code):

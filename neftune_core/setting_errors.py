@@ -23,7 +23,6 @@ def setting_error(cls: type[BaseModel], error: ValidationError) -> str:
     """
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])[:100]
-    given = repr(first.get("input"))[:60]
     reason = _reason(first)
     if first["type"] == "extra_forbidden":
         near = _nearest(cls, where)
@@ -36,12 +35,8 @@ def setting_error(cls: type[BaseModel], error: ValidationError) -> str:
         return say("{where} is a single table: write [{where}] instead of [[{where}]].", where=where)
     if not where:
         return say("{reason}.", reason=reason[:1].upper() + reason[1:])
-    return say(
-        "The setting {where} cannot be {given}: {reason}.",
-        where=where,
-        given=given,
-        reason=reason[:1].lower() + reason[1:],
-    )
+    given, reason = repr(first.get("input"))[:60], reason[:1].lower() + reason[1:]
+    return say("The setting {where} cannot be {given}: {reason}.", where=where, given=given, reason=reason)
 
 
 TABLE_TYPES = ("model_type", "model_attributes_type", "dict_type")
@@ -49,13 +44,11 @@ TABLE_TYPES = ("model_type", "model_attributes_type", "dict_type")
 
 def _nearest(cls: type[BaseModel], where: str) -> str:
     """Return the setting of `cls` with the most similar name, or with the same name in another table; "" if none."""
-    known = _names(cls)
+    known = [name.rpartition(".") for name in _names(cls)]
     table, _, last = where.rpartition(".")
-    elsewhere = [name for name in known if name.rpartition(".")[2] == last]
-    near = difflib.get_close_matches(
-        last, [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == table], 1
-    )
-    return f"{table}.{near[0]}".lstrip(".") if near else next(iter(elsewhere), "")
+    near = difflib.get_close_matches(last, [name for prefix, _, name in known if prefix == table], 1)
+    elsewhere = ("".join(parts) for parts in known if parts[2] == last)
+    return f"{table}.{near[0]}".lstrip(".") if near else next(elsewhere, "")
 
 
 def _names(cls: type[BaseModel], prefix: str = "") -> list[str]:

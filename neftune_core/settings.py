@@ -1,8 +1,8 @@
 """Declaration and validation of settings.
 
-A settings class is a frozen pydantic model with fields created by `setting(...)`. Each setting is declared once. The
-declaration defines its validation, control on the page (`controls`), command-line option, TOML entry (`to_toml`,
-`from_toml`) and link parameter (`from_query`).
+A settings class is a frozen pydantic model with fields created by `setting(...)`. Each setting is declared once; its
+validation, control on the page (`controls`), command-line option, TOML entry (`to_toml`, `from_toml`) and link
+parameter (`from_query`) follow from the declaration.
 
     class NoiseSettings(Settings):
         strength: float = setting(5.0, minimum=0, maximum=1000, step=0.5)
@@ -56,7 +56,7 @@ class Control:
 
 
 class ControlOptions(TypedDict, total=False):
-    """Bounds and display options of a setting, as in `Control`; `max_length` is the maximum number of characters."""
+    """Bounds and display options of a setting, as in `Control`."""
 
     label: str
     minimum: float
@@ -65,15 +65,17 @@ class ControlOptions(TypedDict, total=False):
     step: float
     unit: str
     choices: Choices
-    max_length: int
 
 
-def setting(default: Any, help: str | None = None, **options: Unpack[ControlOptions]) -> Any:
+def setting(
+    default: Any, help: str | None = None, *, max_length: int | None = None, **options: Unpack[ControlOptions]
+) -> Any:
     """Declare a field of a `Settings` class.
 
     Args:
         default: Default value.
         help: One-sentence description; None if it follows the field as a docstring.
+        max_length: Maximum number of characters.
         **options: See `ControlOptions`.
 
     Returns:
@@ -84,7 +86,7 @@ def setting(default: Any, help: str | None = None, **options: Unpack[ControlOpti
         description=help,
         ge=options.get("minimum"),
         le=options.get("maximum"),
-        max_length=options.get("max_length"),
+        max_length=max_length,
         json_schema_extra=cast(Any, {"control": {"label": "", **options}}),
     )
 
@@ -117,7 +119,7 @@ class Settings(BaseModel):
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     def __hash__(self) -> int:
-        """Return a hash of all values, including nested tables; the page uses it to detect changes."""
+        """Return a hash of all values, including nested tables, with which the page detects changes."""
         return hash(self.model_dump_json())
 
     @model_validator(mode="after")
@@ -180,21 +182,12 @@ def controls(cls: type[Settings], prefix: str = "") -> list[Control]:
     for name, field in cls.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
             found += controls(field.annotation, f"{prefix}{name}.")
-        elif extra := _control_of(field):
+        elif given := _control_of(field):
+            default = field.get_default(call_default_factory=True)
+            options: dict[str, Any] = {"slider_maximum": given.get("maximum")} | given
+            options["label"] = given["label"] or name.replace("_", " ").capitalize()
             found.append(
-                Control(
-                    name=prefix + name,
-                    type=_plain_type(field.annotation),
-                    default=field.get_default(call_default_factory=True),
-                    help=field.description or "",
-                    label=extra["label"] or name.replace("_", " ").capitalize(),
-                    minimum=extra.get("minimum"),
-                    maximum=extra.get("maximum"),
-                    slider_maximum=extra.get("slider_maximum") or extra.get("maximum"),
-                    step=extra.get("step"),
-                    unit=extra.get("unit", ""),
-                    choices=extra.get("choices"),
-                )
+                Control(prefix + name, _plain_type(field.annotation), default, field.description or "", **options)
             )
     return found
 
@@ -225,7 +218,7 @@ def from_query(cls: type[S], query: Mapping[str, str]) -> S:
     nested: dict[str, Any] = {}
     for found in controls(cls):
         if found.name in query:
-            _put(nested, found.name.split("."), _clamp(found, query[found.name]))
+            _set_nested(nested, found.name.split("."), _clamp(found, query[found.name]))
     return parse(cls, nested)
 
 
@@ -263,7 +256,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _put(nested: dict[str, Any], path: Sequence[str], value: Any) -> None:
+def _set_nested(nested: dict[str, Any], path: Sequence[str], value: Any) -> None:
     for part in path[:-1]:
         nested = nested.setdefault(part, {})
     nested[path[-1]] = value
@@ -294,11 +287,10 @@ def _fill(table: Any, settings: Settings, *, comments: bool) -> None:
         value = getattr(settings, name)
         if _is_table(value):
             nested.append((name, value))  # TOML requires plain values before tables
-        if value is None or _is_table(value):
-            continue
-        if comments:
-            table.add(tomlkit.comment(_comment(field)))
-        table.add(name, list(value) if isinstance(value, tuple) else value)
+        elif value is not None:
+            if comments:
+                table.add(tomlkit.comment(_comment(field)))
+            table.add(name, list(value) if isinstance(value, tuple) else value)
     for name, value in nested:
         table.add(name, _inner(value, _comment(type(settings).model_fields[name]), comments=comments))
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from neftune_core.bench.table import ResultTable
@@ -13,7 +11,7 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.sweeps.on_ray import OnRay
-from neftune_core.sweeps.record import Sweep, create_sweep
+from neftune_core.sweeps.record import create_sweep
 from neftune_core.sweeps.settings import SweepSettings
 from neftune_core.sweeps.sweep import RunCells, run_in_turn, run_sweep
 
@@ -61,21 +59,15 @@ def measure_cluster(runs: int = 1) -> ResultTable:
 
 
 def _seconds(run: RunCells) -> tuple[float, float]:
-    """Return the duration of the whole sweep and the time until its first study has ended, in seconds."""
-    with _sweep() as sweep:
-        started = time.perf_counter()
-        first = 0.0
-        for event in run_sweep(sweep, Limits(), lambda: False, run):
-            if event["event"] == "cell" and not first:
-                first = time.perf_counter() - started
-        return time.perf_counter() - started, first
-
-
-@contextmanager
-def _sweep() -> Iterator[Sweep]:
+    """Run a new sweep; return its duration and the time until its first study has ended, in seconds."""
     training = EXAMPLE.training.model_copy(update={"steps": STEPS, "evaluations": 1})
     measuring = EXAMPLE.measuring.model_copy(update={"prompts": 0})
     study = EXAMPLE.model_copy(update={"training": training, "measuring": measuring, "seeds": CELLS})
     settings = SweepSettings(axes={"noise.strength": (0, 5)}, study=study, keep_adapters=False)
     with tempfile.TemporaryDirectory(prefix="bench-cluster-") as folder:
-        yield create_sweep(settings, "", folder=Path(folder))
+        sweep = create_sweep(settings, "", folder=Path(folder))
+        started, first = time.perf_counter(), 0.0
+        for event in run_sweep(sweep, Limits(), lambda: False, run):
+            if event["event"] == "cell" and not first:
+                first = time.perf_counter() - started
+        return time.perf_counter() - started, first

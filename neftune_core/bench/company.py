@@ -1,4 +1,4 @@
-"""Slowdown of a study under load from a busy process, or from the page traffic of two watched studies."""
+"""Slowdown of a study under load from a busy process, or from the pages on which two studies are watched."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from statistics import median
 
 from neftune_core.bench.page import serve_lab
-from neftune_core.bench.table import ResultTable, spread
+from neftune_core.bench.table import ResultTable
 from neftune_core.bench.train import run_side
 from neftune_core.bench.train_sides import Sizes
 from neftune_core.models.settings import BUNDLED
@@ -35,7 +36,7 @@ def _pages() -> Iterator[None]:
         command = [sys.executable, "-m", "neftune_core.bench.company", address]
         with _killed_after(subprocess.Popen(command, stdout=subprocess.PIPE)) as watching:
             assert watching.stdout is not None
-            watching.stdout.readline()  # the studies of the visitors have ended, and only the polling continues
+            watching.stdout.readline()  # by now the visitors' studies have ended, and only the polling continues
             yield
 
 
@@ -53,14 +54,19 @@ COMPANY: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "with one busy process": _busy,
     "with the pages of two studies": _pages,
 }
+RATIOS = (
+    ("alone over spinning", "alone", "spinning, alone", "<= 1.1"),
+    ("with one busy process over alone", "with one busy process", "alone", "<= 1.5"),
+    ("with the pages of two studies over alone", "with the pages of two studies", "alone", ""),
+)
+"""Label, numerator, denominator and target of each ratio of median durations."""
 
 
 def measure_company(sizes: Sizes, runs: int, precisions: tuple[str, ...]) -> ResultTable:
     """Measure a study alone, with spinning threads, and under load.
 
     Args:
-        sizes: The model and the number of rows. For the bundled model, the number of rows is ignored, and the benchmark
-            study `train_sides.study` is run.
+        sizes: The model and the number of rows; the bundled model runs the side `study` of `train_sides` instead.
         runs: Runs of each measurement, interleaved.
         precisions: Number formats to train in.
 
@@ -77,28 +83,23 @@ def measure_company(sizes: Sizes, runs: int, precisions: tuple[str, ...]) -> Res
             for name, company in COMPANY.items():
                 with company():
                     found[name].append(_seconds(side, asked))
-        alone, spinning = spread(found["alone"])["median"], spread(found["spinning, alone"])["median"]
         for name, seconds in found.items():
             table.add(f"{precision}, {name}, s", seconds)
-        ratios = {"alone over spinning": (alone / spinning, "<= 1.1")}
-        for name, goal in (("with one busy process", "<= 1.5"), ("with the pages of two studies", "")):
-            ratios[f"{name} over alone"] = spread(found[name])["median"] / alone, goal
-        table.rows += [
-            {"what": f"{precision}: {what}", "median": ratio, "to reach": goal}
-            for what, (ratio, goal) in ratios.items()
-        ]
+        for what, name, base, goal in RATIOS:
+            ratio = median(found[name]) / median(found[base])
+            table.rows.append({"what": f"{precision}: {what}", "median": ratio, "to reach": goal})
     return table
 
 
 def _seconds(side: str, sizes: Sizes, environment: dict[str, str] | None = None) -> float:
-    """Return the training time in seconds, including evaluations but not loading."""
+    """Return the training time in seconds; for a whole study, with evaluations but without loading."""
     found = run_side(side, sizes, environment or {})
     parts = found.get("parts")
     return float(parts["training"] + parts["held-out and training loss"] if parts else found["seconds"])
 
 
 def watch(address: str) -> None:
-    """Act as visitors who each start a short study and then poll its state like an open page."""
+    """Act as visitors who each run a short study, and then poll its state and preview noise like an open page."""
     import secrets
 
     from gradio_client import Client

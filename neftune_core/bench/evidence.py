@@ -1,4 +1,4 @@
-"""Reliability of the verdicts: false alarms without an effect, power with one, and computing time.
+"""Reliability of the verdicts: rate of false alarms without an effect, power with one, and computing time.
 
 All outcomes are simulated, so that the truth is known. They are judged by the same `verdict` function as real studies.
 """
@@ -46,7 +46,7 @@ SPREADS: dict[str, SampleDraw] = {
         generator.binomial(HELD_OUT_ROWS, 0.6, size) / HELD_OUT_ROWS
     ),
 }
-"""Distributions of the measure of a run around its true value."""
+"""Distributions of a run's measure around its true value."""
 
 
 def study(generator: np.random.Generator, draw: SampleDraw, seeds: int, arms: int, effect: float = 0.0) -> Outcomes:
@@ -54,7 +54,7 @@ def study(generator: np.random.Generator, draw: SampleDraw, seeds: int, arms: in
 
     Args:
         generator: Random generator.
-        draw: Returns random deviations of a given shape.
+        draw: Draws random deviations of a given shape.
         seeds: Number of seeds.
         arms: Number of noise arms.
         effect: True difference of every noise arm from the control.
@@ -84,7 +84,7 @@ def measure_evidence(studies: int = STUDIES) -> ResultTable:
     table.notes += [
         f"A rule with a true rate of 5% exceeds {bound / studies:.1%} in less than {RARE:.1%} of rows.",
         f"With {ARMS} arms, a study counts as a false alarm if an effect is claimed for any arm.",
-        "The bootstrap over seeds is shown as a warning only; the lab does not use it.",
+        "The bootstrap over seeds is shown for comparison only; the lab does not use it.",
         "Effects are in standard deviations of the difference between two paired runs.",
     ]
     return table

@@ -7,6 +7,7 @@ import re
 import statistics
 import time
 from importlib.util import find_spec
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ COMMAND = "neftune bench gpu"
 
 
 def measure_gpu(device: str = "auto", runs: int = 5) -> ResultTable:
-    """Measure training on a GPU, and store the results for `neftune doctor`.
+    """Measure training on a GPU, and store the results; `neftune doctor` notes a GPU without them.
 
     Args:
         device: Name of the device; "auto" for the first GPU.
@@ -53,14 +54,14 @@ def measure_gpu(device: str = "auto", runs: int = 5) -> ResultTable:
         _add_memory(table, loaded)
     if find_spec("peft"):
         table.add("plain PEFT loop, tokens/s", [BATCH * LENGTH / _peft_seconds(loaded) for _ in range(runs)])
-    kept = measurement_file(_gpu_name(place))
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(table.as_json(), indent=2) + "\n", encoding="utf-8")
+    file = measurement_file(_gpu_name(place))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(table.as_json(), indent=2) + "\n", encoding="utf-8")
     return table
 
 
 def _add_arms(table: ResultTable, loaded: LoadedModel, execution: str, runs: int) -> None:
-    seconds = {count: [_step_seconds(loaded, execution, count) for _ in range(runs)] for count in (1, 5, 8)}
+    seconds = {count: [_step_seconds(loaded, execution, count) for _ in range(runs)] for count in (1, *GOALS)}
     table.add(f"{execution}: 1 arm, tokens/s", [BATCH * LENGTH / one for one in seconds[1]])
     table.add(f"{execution}: 5 arms, tokens/s of all", [5 * BATCH * LENGTH / five for five in seconds[5]])
     for count, goal in GOALS.items():
@@ -104,24 +105,16 @@ def _add_memory(table: ResultTable, loaded: LoadedModel) -> None:
 def _peft_seconds(loaded: LoadedModel) -> float:
     import torch
 
-    from neftune_core.bench.plain_loop import peft_model
+    from neftune_core.bench.plain_loop import peft_model, train_steps
     from neftune_core.engine.settings import TrainingSettings
 
-    model = peft_model(loaded.model, TrainingSettings(lora_rank=8, lora_alpha=16)).train()
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
+    training = TrainingSettings(lora_rank=8, lora_alpha=16, learning_rate=1e-4)
     ids = torch.randint(0, loaded.model.config.vocab_size, (BATCH, LENGTH), device=loaded.device)
-    seconds = []
-    for _ in range(WARM_STEPS + STEPS):
-        started = time.perf_counter()
-        loss = model(input_ids=ids, labels=ids).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        loss.item()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[WARM_STEPS:])
+    batches = [{"input_ids": ids, "labels": ids}] * (WARM_STEPS + STEPS)
+    times = [time.perf_counter()]
+    for _ in train_steps(peft_model(loaded.model, training).train(), batches, training):
+        times.append(time.perf_counter())
+    return statistics.median(after - before for before, after in pairwise(times[WARM_STEPS:]))
 
 
 def _gpu_name(device: Any) -> str:

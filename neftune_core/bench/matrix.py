@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import time
+from collections import Counter
 from typing import TYPE_CHECKING
+
+from neftune_core.bench.table import seconds_of
 
 if TYPE_CHECKING:
     from neftune_core.data.chat import EncodedExample
@@ -18,46 +20,33 @@ def weights_of(loaded: LoadedModel) -> tuple[int, int]:
 
     Each weight costs two operations per token in the forward pass, and two in the backward pass to the inputs.
     """
-    shapes, head = _shapes(loaded)
-    return sum(count * rows * columns for (rows, columns), count in shapes.items()), head[0] * head[1]
+    layers = sum(count * rows * columns for (rows, columns), count in _shapes(loaded).items())
+    return layers, loaded.model.get_output_embeddings().weight.numel()
 
 
-def _shapes(loaded: LoadedModel) -> tuple[dict[tuple[int, int], int], tuple[int, int]]:
-    """Return the number of linear maps per shape in the layers, and the shape of the head."""
+def _shapes(loaded: LoadedModel) -> Counter[tuple[int, int]]:
+    """Return the number of linear maps in the layers, by shape."""
     from neftune_core.models.architecture.anatomy import linear_maps
 
-    found: dict[tuple[int, int], int] = {}
-    for name in linear_maps(loaded.model, "all"):
-        shape = tuple(loaded.model.get_submodule(name).weight.shape)
-        found[shape] = found.get(shape, 0) + 1
-    return found, tuple(loaded.model.get_output_embeddings().weight.shape)
+    return Counter(tuple(loaded.model.get_submodule(name).weight.shape) for name in linear_maps(loaded.model, "all"))
 
 
 def own_peak(loaded: LoadedModel) -> float:
     """Measure the operations per second of matrix products of 1,024 tokens with this model's shapes and precision.
 
-    The result uses the best of seven runs per shape, weighted by the number of maps with that shape.
+    Each shape is timed seven times, and its best time is weighted by the number of maps with this shape.
     """
     import torch
 
-    shapes, _ = _shapes(loaded)
     operations = seconds = 0.0
-    for (rows, columns), count in shapes.items():
+    for (rows, columns), count in _shapes(loaded).items():
         left = torch.ones(TOKENS, columns, dtype=loaded.model.dtype, device=loaded.device)
-        right = torch.ones(rows, columns, dtype=loaded.model.dtype, device=loaded.device)
-        best = min(_seconds(left, right.t()) for _ in range(REPEATS))
+        right = torch.ones(rows, columns, dtype=loaded.model.dtype, device=loaded.device).t()
+        # Reading a value waits for the device.
+        times = [seconds_of(lambda: (left @ right)[0, 0].item()) for _ in range(REPEATS)]  # noqa: B023 - called at once
+        seconds += count * min(times)
         operations += count * 2 * TOKENS * rows * columns
-        seconds += count * best
     return operations / seconds
-
-
-def _seconds(left: object, right: object) -> float:
-    import torch
-
-    started = time.perf_counter()
-    with torch.no_grad():
-        (left @ right)[0, 0].item()  # type: ignore[operator]  # reading a value waits for the device
-    return time.perf_counter() - started
 
 
 def random_rows(loaded: LoadedModel, count: int, length: int) -> list[EncodedExample]:

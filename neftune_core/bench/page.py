@@ -1,4 +1,4 @@
-"""Time the page in Chromium: start-up, first visit, first figure, redraws on slider moves and live curves."""
+"""Timings of the page in Chromium: start-up, first visit, first figure, redraws on slider moves, and live curves."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ PROBES = Path(__file__).with_name("probes.js")
 
 
 class LiveUpdateTimes(NamedTuple):
-    """Seconds from each event of a growing log to its point on the screen, and whether the figure was replaced."""
+    """Seconds from each event of a growing log to its point on the screen, and whether the figure was recreated."""
 
     late: list[float]
     was_remade: bool
 
 
 class FirstVisit(NamedTuple):
-    """Requests and times of a visit with an empty cache and no user action, until the page is idle.
+    """Requests and times of a visit with an empty cache, without user actions, until the page is idle.
 
     Attributes:
         requests: Number of requests.
@@ -94,7 +94,7 @@ def first_visit(browser: Any, address: str, megabits: float = 0.0) -> FirstVisit
 
 
 def follow_log(page: Any, record: Record, *, events: int, rate: float) -> LiveUpdateTimes:
-    """Write steps to a log and measure the delays with which the Train tab shows them.
+    """Write steps to a log, and measure the delays until the Train tab shows them.
 
     Args:
         page: The Playwright page.
@@ -118,14 +118,6 @@ def follow_log(page: Any, record: Record, *, events: int, rate: float) -> LiveUp
     return LiveUpdateTimes(late, was_remade=not same)
 
 
-def _chromium() -> str:
-    names = (os.environ.get("CHROMIUM"), shutil.which("chromium"), shutil.which("chromium-browser"))
-    found = next(filter(None, names), None)
-    if found is None:
-        raise NotAvailable("Chromium was not found: install it, or set CHROMIUM to its path.")
-    return found
-
-
 class LogWriter(threading.Thread):
     """A thread that appends steps of two arms to a record.
 
@@ -144,7 +136,7 @@ class LogWriter(threading.Thread):
         self.written: dict[int, float] = {}
 
     def run(self) -> None:
-        """Write every event at its scheduled time."""
+        """Write every step at its scheduled time."""
         started = time.monotonic()
         for step in range(1, self.events + 1):
             time.sleep(max(0.0, started + step / self.rate - time.monotonic()))
@@ -197,7 +189,7 @@ def _one_run(megabits: float) -> dict[str, float]:
         time.sleep(10)  # models load in the background; the visit is measured afterwards
         with automated_browser() as browser:
             visit = first_visit(browser, address, megabits)
-        picture, moves = _visit(address)
+        picture, moves = _time_noise_tab(address)
         point = _first_point(address)
         late, late_most = (
             statistics.median(_measure_live_updates(address, rate).late)
@@ -222,7 +214,7 @@ def _one_run(megabits: float) -> dict[str, float]:
 
 
 def _own_import_seconds() -> float:
-    """Time the import of the lab's own modules and the build of the page in a new process, after importing Gradio."""
+    """Time the import of the lab's modules and the build of the page, in a new process that has imported Gradio."""
     code = (
         "import os, time; os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'; import gradio, pydantic, tomlkit, numpy; "
         "start = time.perf_counter(); from neftune_core.ui import page; "
@@ -235,12 +227,19 @@ def _own_import_seconds() -> float:
 
 @contextmanager
 def automated_browser() -> Iterator[Any]:
-    """Start a Chromium browser, and close it at the end of the block."""
+    """Start a Chromium browser, and close it at the end of the block.
+
+    Raises:
+        NotAvailable: If Chromium is not installed.
+    """
     from playwright.sync_api import sync_playwright
 
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if not path:
+        raise NotAvailable("Chromium was not found: install it, or set CHROMIUM to its path.")
     with sync_playwright() as playwright:
         options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=_chromium(), args=options)
+        browser = playwright.chromium.launch(executable_path=path, args=options)
         yield browser
         browser.close()
 
@@ -253,7 +252,7 @@ def _open(browser: Any, address: str, script: str = "") -> Any:
     return page
 
 
-def _visit(address: str) -> tuple[float, list[float]]:
+def _time_noise_tab(address: str) -> tuple[float, list[float]]:
     with automated_browser() as browser:
         page = _open(browser, address)
         picture = page.wait_for_function("labProbes.picture()", timeout=60_000).json_value() / 1000
@@ -279,7 +278,7 @@ def _first_point(address: str) -> float:
 
 
 def _measure_live_updates(address: str, rate: float) -> LiveUpdateTimes:
-    """Measure the delays with which the page shows a simulated study, and remove its record afterwards."""
+    """Measure the delays until the page shows the steps of a simulated study, and remove its record afterwards."""
     from neftune_core.studies.records import removal
     from neftune_core.studies.records.record import create
     from neftune_core.studies.settings import EXAMPLE

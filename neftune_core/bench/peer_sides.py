@@ -1,4 +1,4 @@
-"""Training in other libraries: TRL's `SFTTrainer` with noise, and a plain PEFT loop without noise.
+"""Training with other libraries: TRL's `SFTTrainer` with noise, and a plain PEFT loop without noise.
 
 `python -m neftune_core.bench.peer_sides SIDE SIZES` prints one line of JSON; see `train_sides`.
 """
@@ -11,19 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from neftune_core.bench.plain_loop import padded_batch, peft_model
-from neftune_core.bench.train_sides import (
-    ALPHA,
-    BATCH,
-    FULL_RATE,
-    LONGEST,
-    LORA_RATE,
-    RANK,
-    Found,
-    Sizes,
-    print_side,
-    ready,
-)
+from neftune_core.bench.plain_loop import lora_config, padded_batch, peft_model, train_steps
+from neftune_core.bench.train_sides import ALPHA, BATCH, FULL_RATE, LONGEST, LORA_RATE, Result, Sizes, print_side, ready
 
 IN_FLOAT32 = {"bf16": False, "gradient_checkpointing": False}
 LORA = IN_FLOAT32 | {"neftune_noise_alpha": ALPHA, "learning_rate": LORA_RATE}
@@ -31,37 +20,23 @@ FULL = {"neftune_noise_alpha": ALPHA, "learning_rate": FULL_RATE}
 """All other settings are TRL's defaults, which include bfloat16 autocast and gradient checkpointing."""
 
 
-def peer_peft(sizes: Sizes) -> Found:
+def peer_peft(sizes: Sizes) -> Result:
     """Train a PEFT adapter on all rows once in a plain loop, with the model's own loss."""
-    import torch
-
     study, loaded, prepared = ready(sizes)
     model = peft_model(loaded.model, study.training).train()
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=LORA_RATE, weight_decay=0.0, fused=True)
-    losses: list[float] = []
+    batches = (padded_batch(prepared.train[start : start + BATCH]) for start in range(0, len(prepared.train), BATCH))
     started = time.perf_counter()
-    for start in range(0, len(prepared.train), BATCH):
-        loss = model(**padded_batch(prepared.train[start : start + BATCH])).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(float(loss.detach()))
+    first, *_ = train_steps(model, batches, study.training)
     seconds, tokens = time.perf_counter() - started, sum(row.length for row in prepared.train)
-    return {"tokens": tokens, "seconds": seconds, "first": losses[0], "precision": loaded.precision}
+    return {"tokens": tokens, "seconds": seconds, "first": first, "precision": loaded.precision}
 
 
-def _trl_epoch(sizes: Sizes, precision: str, settings: dict[str, Any], adapters: bool) -> Found:
+def _trl_epoch(sizes: Sizes, precision: str, settings: dict[str, Any], adapters: bool) -> Result:
     import torch
     from datasets import Dataset
-    from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
-    from neftune_core.models.architecture.anatomy import linear_maps
-
-    _, loaded, prepared = ready(sizes)
-    names = sorted({name.rpartition(".")[2] for name in linear_maps(loaded.model, "all")})
+    study, loaded, prepared = ready(sizes)
     rows = [
         {"input_ids": row.ids.tolist(), "completion_mask": row.trained.astype(int).tolist()} for row in prepared.train
     ]
@@ -83,7 +58,7 @@ def _trl_epoch(sizes: Sizes, precision: str, settings: dict[str, Any], adapters:
             args=configuration,
             train_dataset=Dataset.from_list(rows),
             processing_class=loaded.tokenizer,
-            peft_config=LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=names) if adapters else None,
+            peft_config=lora_config(loaded.model, study.training) if adapters else None,
         )
         started = time.perf_counter()
         trainer.train()
@@ -91,7 +66,7 @@ def _trl_epoch(sizes: Sizes, precision: str, settings: dict[str, Any], adapters:
     return {"tokens": sum(row.length for row in prepared.train), "seconds": seconds, "precision": precision}
 
 
-PEER_SIDES: dict[str, Callable[[Sizes], Found]] = {
+PEER_SIDES: dict[str, Callable[[Sizes], Result]] = {
     "peer_peft": peer_peft,
     "trl_lora_bfloat16": partial(_trl_epoch, precision="bfloat16", settings=LORA, adapters=True),
     "trl_lora_float32": partial(_trl_epoch, precision="float32", settings=LORA, adapters=True),

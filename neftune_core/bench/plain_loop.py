@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def peft_losses(
     study: StudySettings, loaded: LoadedModel, prepared: PreparedData, initial: Mapping[str, Tensor]
 ) -> list[float]:
-    """Train a PEFT adapter in a plain loop.
+    """Train a PEFT adapter with the learning rates and batches of a study.
 
     Args:
         study: The study.
@@ -40,23 +41,64 @@ def peft_losses(
     with torch.no_grad():
         for name, down in initial.items():
             model.get_submodule(f"base_model.model.{name}").lora_A["default"].weight.copy_(down)
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, weight_decay=training.weight_decay)
     lengths = [row.length for row in prepared.train]
-    found = []
-    for step in steps_after(0, training.steps, lengths, training.batch_size, study.seed):
-        loss = model(**padded_batch([prepared.train[place] for place in step.rows])).loss
-        optimizer.zero_grad()
+    steps = list(steps_after(0, training.steps, lengths, training.batch_size, study.seed))
+    batches = (padded_batch([prepared.train[index] for index in step.rows]) for step in steps)
+    rates = (rate_at(step.number, training.steps, training) for step in steps)
+    return list(train_steps(model, batches, training, rates))
+
+
+def train_steps(
+    model: Any,
+    batches: Iterable[Mapping[str, Tensor]],
+    training: TrainingSettings,
+    rates: Iterable[float] | None = None,
+) -> Iterator[float]:
+    """Train a model with AdamW, one step per batch.
+
+    Args:
+        model: The model; parameters without gradients stay unchanged.
+        batches: Arguments of the model, with `labels`.
+        training: Settings with weight decay, clipping and learning rate.
+        rates: Learning rate of each step; that of `training` if None.
+
+    Yields:
+        The loss of each step.
+    """
+    import torch
+
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, weight_decay=training.weight_decay, fused=True)
+    for batch, rate in zip(batches, rates or repeat(training.learning_rate), strict=False):
+        loss = model(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, training.clip_norm)
-        optimizer.param_groups[0]["lr"] = rate_at(step.number, training.steps, training)
+        optimizer.param_groups[0]["lr"] = rate
         optimizer.step()
-        found.append(float(loss.detach()))
-    return found
+        optimizer.zero_grad()
+        yield float(loss.detach())
+
+
+def lora_config(model: Any, training: TrainingSettings) -> Any:
+    """Configure an adapter on all linear maps of a model.
+
+    Args:
+        model: The model.
+        training: Settings with rank and alpha.
+
+    Returns:
+        A `peft.LoraConfig`.
+    """
+    from peft import LoraConfig
+
+    from neftune_core.models.architecture.anatomy import linear_maps
+
+    targets = sorted({name.rpartition(".")[2] for name in linear_maps(model, "all")})
+    return LoraConfig(r=training.lora_rank, lora_alpha=int(training.lora_alpha), target_modules=targets)
 
 
 def peft_model(model: Any, training: TrainingSettings) -> Any:
-    """Add a PEFT adapter on all linear maps to a copy of a model.
+    """Add the adapter of `lora_config` to a copy of a model.
 
     Args:
         model: The model.
@@ -65,13 +107,9 @@ def peft_model(model: Any, training: TrainingSettings) -> Any:
     Returns:
         A `peft.PeftModel` in which only the adapter is trained.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
-    from neftune_core.models.architecture.anatomy import linear_maps
-
-    targets = sorted({name.rpartition(".")[2] for name in linear_maps(model, "all")})
-    adapter = LoraConfig(r=training.lora_rank, lora_alpha=int(training.lora_alpha), target_modules=targets)
-    return get_peft_model(copy.deepcopy(model), adapter)
+    return get_peft_model(copy.deepcopy(model), lora_config(model, training))
 
 
 def padded_batch(rows: Sequence[EncodedExample]) -> dict[str, Tensor]:
@@ -80,8 +118,8 @@ def padded_batch(rows: Sequence[EncodedExample]) -> dict[str, Tensor]:
 
     longest = max(row.length for row in rows)
     ids, mask, labels = (torch.full((len(rows), longest), value) for value in (0, 0, -100))
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         tokens = torch.from_numpy(row.ids).long()
-        ids[place, : len(tokens)], mask[place, : len(tokens)] = tokens, 1
-        labels[place, : len(tokens)] = tokens.masked_fill(~torch.from_numpy(row.trained), -100)
+        ids[index, : len(tokens)], mask[index, : len(tokens)] = tokens, 1
+        labels[index, : len(tokens)] = tokens.masked_fill(~torch.from_numpy(row.trained), -100)
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}

@@ -1,4 +1,4 @@
-"""All benchmarks by name. Each takes the arguments of `neftune bench` and returns a table for Markdown or JSON."""
+"""The benchmarks by name. Each takes the arguments of `neftune bench` and returns its results as a table."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from neftune_core.bench.cluster import measure_cluster
 from neftune_core.bench.company import measure_company
 from neftune_core.bench.evidence import measure_evidence
 from neftune_core.bench.gpu import measure_gpu
-from neftune_core.bench.noise import measure_noise
-from neftune_core.bench.noise_tables import length_rules_table
+from neftune_core.bench.noise import length_rules_table, measure_noise
 from neftune_core.bench.page import measure_page
 from neftune_core.bench.table import ResultTable
 from neftune_core.bench.train import measure_training

@@ -18,7 +18,7 @@ class ResultTable:
     Attributes:
         title: Heading of the table.
         machine: Description of the machine.
-        rows: Cells of each row by column; the unit of a number is in the name of its row or column.
+        rows: Cells of each row by column; units are part of the name of the row or column.
         notes: Remarks shown below the table.
     """
 
@@ -35,7 +35,8 @@ class ResultTable:
             values: One value per run.
             goal: The target; "" for none.
         """
-        self.rows.append({"what": what} | spread(values) | ({"to reach": goal} if goal else {}))
+        spread = {"median": float(statistics.median(values)), "min": float(min(values)), "max": float(max(values))}
+        self.rows.append({"what": what} | spread | ({"to reach": goal} if goal else {}))
 
     def as_json(self) -> dict[str, Any]:
         """Return the table as a dictionary for JSON."""
@@ -55,16 +56,11 @@ def _cell(value: Any) -> str:
     return f"{value:,.3g}" if isinstance(value, float) else str(value)
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Return median, minimum and maximum."""
-    return {"median": float(statistics.median(values)), "min": float(min(values)), "max": float(max(values))}
-
-
 def seconds_of(work: Callable[[], object], times: int = 1) -> float:
-    """Measure the mean time of `work` over several calls.
+    """Measure the mean time of a function over several calls.
 
     Args:
-        work: Called without arguments.
+        work: The function.
         times: Number of calls.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Training speed on this machine compared with other libraries and with performance targets.
+"""Training speed on this machine, compared with other libraries and with performance targets.
 
 Each measurement (side) runs in its own process. Measurements that are compared with each other are interleaved.
 """
@@ -17,11 +17,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from neftune_core.bench.table import ResultTable
-from neftune_core.bench.train_sides import Found, Sizes
+from neftune_core.bench.train_sides import Result, Sizes
 from neftune_core.errors import InvalidSetting, LabError
 from neftune_core.models.device import choose_device, fast_bfloat16
 
-# OpenBLAS settings that may have been made for another version and slow down the current one.
+# Settings for another version of OpenBLAS, which may slow down the current one.
 FOREIGN_TUNING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 NO_BFLOAT16 = "This CPU has no fast bfloat16, so TRL is measured in float32 only."
 NOT_INSTALLED = "{} is not installed, so it is not compared: run `pip install trl peft`."
@@ -33,8 +33,8 @@ class _Peer:
 
     Attributes:
         library: Name of the package.
-        words: What is trained, and how; with a field `precision`.
-        goal: Target of the lab's throughput relative to this one.
+        words: Description, in which `{precision}` is the number format.
+        goal: Target for the lab's throughput relative to this library's.
         bfloat16: Whether it computes in bfloat16.
     """
 
@@ -64,16 +64,13 @@ class _Bench:
         self.table = ResultTable(f"Training {sizes.model}, {sizes.first} rows of {data}")
         self.add = self.table.add
 
-    def measured(self, *sides: str) -> list[list[Found]]:
-        """Run each of the sides `runs` times, interleaved."""
-        found: list[list[Found]] = [[] for _ in sides]
-        for _ in range(self.runs):
-            for place, side in enumerate(sides):
-                found[place].append(run_side(side, self.sizes))
-        return found
+    def measured(self, *sides: str) -> list[list[Result]]:
+        """Run each of the sides `runs` times, interleaved; return the results of each side."""
+        rounds = [[run_side(side, self.sizes) for side in sides] for _ in range(self.runs)]
+        return [list(results) for results in zip(*rounds, strict=True)]
 
     def compare(self, side: str, label: str, peers: Mapping[str, _Peer]) -> None:
-        """Add the throughput of a side, and of other libraries with their ratios."""
+        """Add the throughput of a side and of other libraries, and the ratios of the lab's throughput to theirs."""
         fast = fast_bfloat16(choose_device(self.sizes.device))
         used = {name: peer for name, peer in peers.items() if find_spec(peer.library) and (fast or not peer.bfloat16)}
         missing = {peer.library for peer in peers.values() if not find_spec(peer.library)}
@@ -88,7 +85,7 @@ class _Bench:
             self.add(f"{label}: this lab relative to {words}", ratios, peer.goal)
 
 
-def _speeds(found: Sequence[Found]) -> list[float]:
+def _speeds(found: Sequence[Result]) -> list[float]:
     return [run["tokens"] / run["seconds"] for run in found]
 
 
@@ -183,7 +180,7 @@ def measure_training(sizes: Sizes, runs: int, only: Sequence[str] = (), *, profi
     return bench.table
 
 
-def run_side(side: str, sizes: Sizes, variables: Mapping[str, str] = MappingProxyType({})) -> Found:
+def run_side(side: str, sizes: Sizes, variables: Mapping[str, str] = MappingProxyType({})) -> Result:
     """Run one measurement in its own process.
 
     Args:

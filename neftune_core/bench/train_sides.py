@@ -9,13 +9,17 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from neftune_core.bench.table import seconds_of
 from neftune_core.noise.settings import NoiseSettings
 
 if TYPE_CHECKING:
@@ -36,7 +40,7 @@ MANY_PROMPTS, MANY_TOKENS = 20, 64
 ARMS: dict[str, NoiseSettings] = {"control": NoiseSettings(strength=0)} | {
     f"alpha-{n}": NoiseSettings(strength=n) for n in (5, 10, 15, 30)
 }
-Found = dict[str, Any]
+Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Sizes:
     precision: str = "auto"
 
 
-def _study(sizes: Sizes, precision: str = "", **training: Any) -> StudySettings:
+def _study(sizes: Sizes, **training: Any) -> StudySettings:
     from neftune_core.data.settings import DataSettings
     from neftune_core.engine.settings import TrainingSettings
     from neftune_core.models.settings import ModelSettings
@@ -67,7 +71,7 @@ def _study(sizes: Sizes, precision: str = "", **training: Any) -> StudySettings:
 
     usual = {"epochs": 1, "batch_size": BATCH, "lora_rank": RANK, "lora_alpha": 2 * RANK, "learning_rate": LORA_RATE}
     return StudySettings(
-        model=ModelSettings(source=sizes.model, device=sizes.device, precision=precision or sizes.precision),
+        model=ModelSettings(source=sizes.model, device=sizes.device, precision=sizes.precision),
         data=DataSettings(
             source=f"file:{sizes.rows}" if sizes.rows else "starter:open-ended",
             rows=sizes.first,
@@ -99,7 +103,7 @@ def ready(sizes: Sizes, **training: Any) -> tuple[StudySettings, LoadedModel, Pr
 
 
 def lockstep(study: StudySettings, loaded: LoadedModel, prepared: Any, arms: Mapping[str, NoiseSettings]) -> Lockstep:
-    """Create a run.
+    """Create a run of several arms.
 
     Args:
         study: The study.
@@ -116,27 +120,27 @@ def lockstep(study: StudySettings, loaded: LoadedModel, prepared: Any, arms: Map
     return Lockstep(study, make_training_arms(loaded, len(arms), study.training), prepared, arms=arms)
 
 
-def seconds_of(run: Lockstep) -> float:
+def train_seconds(run: Lockstep) -> float:
     """Train all steps of a run without evaluations, and return the duration in seconds."""
     started = time.perf_counter()
     for step in run.steps():
-        event = run.step(step, run.study.training.learning_rate, _never)
-    if event["arms"]:  # creating the event synchronised the device
-        return time.perf_counter() - started
-    raise AssertionError("all arms of the benchmark diverged")
+        event = run.step(step, run.study.training.learning_rate, _never)  # creating the event synchronises the device
+    assert event["arms"], "all arms of the benchmark diverged"
+    return time.perf_counter() - started
 
 
-def _one_arm(sizes: Sizes, **training: Any) -> Found:
+def _one_arm(sizes: Sizes, **training: Any) -> Result:
     """Train one noise arm for one epoch."""
     study, loaded, prepared = ready(sizes, **training)
-    run = lockstep(study, loaded, prepared, {"alpha-5": ARMS["alpha-5"]})
-    trained = sum(int(row.trained[1:].sum()) for row in prepared.train)
-    seconds = seconds_of(run)
-    tokens = sum(row.length for row in prepared.train)
-    return {"tokens": tokens, "trained": trained, "seconds": seconds, "precision": loaded.precision}
+    return {
+        "tokens": sum(row.length for row in prepared.train),
+        "trained": sum(int(row.trained[1:].sum()) for row in prepared.train),
+        "seconds": train_seconds(lockstep(study, loaded, prepared, {"alpha-5": ARMS["alpha-5"]})),
+        "precision": loaded.precision,
+    }
 
 
-def _peak(sizes: Sizes) -> Found:
+def _peak(sizes: Sizes) -> Result:
     """Compare the speed of a LoRA epoch with the peak speed of matrix products of this model's shapes.
 
     Only products with frozen weights are counted, forward and backward to the inputs. Those of the layers are counted
@@ -147,25 +151,25 @@ def _peak(sizes: Sizes) -> Found:
     found = _one_arm(sizes)
     _, loaded, _ = ready(sizes)
     layers, head = weights_of(loaded)
-    done, speed = 4 * (found["tokens"] * layers + found["trained"] * head), own_peak(loaded) / 1e9
-    reached = done / found["seconds"] / 1e9
-    return found | {"peak": speed, "reached": reached, "share": reached / speed}
+    reached = 4e-9 * (found["tokens"] * layers + found["trained"] * head) / found["seconds"]
+    peak = own_peak(loaded) / 1e9
+    return found | {"peak": peak, "reached": reached, "share": reached / peak}
 
 
-def _arms(sizes: Sizes) -> Found:
+def _arms(sizes: Sizes) -> Result:
     """Compare the time to train five arms at once with the time to train them one after another."""
     study, loaded, prepared = ready(sizes)
-    seconds_of(lockstep(study, loaded, _some(prepared, BATCH), ARMS))  # warm-up
-    alone = [seconds_of(lockstep(study, loaded, prepared, {name: ARMS[name]})) for name in ARMS]
-    together = seconds_of(lockstep(study, loaded, prepared, ARMS))
+    train_seconds(lockstep(study, loaded, _first_rows(prepared, BATCH), ARMS))  # warm-up
+    alone = [train_seconds(lockstep(study, loaded, prepared, {name: ARMS[name]})) for name in ARMS]
+    together = train_seconds(lockstep(study, loaded, prepared, ARMS))
     return {"alone": sum(alone), "together": together, "ratio": together / sum(alone)}
 
 
-def _some(prepared: PreparedData, rows: int) -> Any:
+def _first_rows(prepared: PreparedData, rows: int) -> Any:
     return SimpleNamespace(train=prepared.train[:rows], held_out=[])
 
 
-def _answers(sizes: Sizes) -> Found:
+def _answers(sizes: Sizes) -> Result:
     """Compare the time to generate answers with four arms and with one arm, for the same prompts and length."""
     from neftune_core.data.chat import prompt_ids
     from neftune_core.engine.stack import AdapterStack
@@ -179,10 +183,7 @@ def _answers(sizes: Sizes) -> Found:
     settings = AnswerSettings(new_tokens=sizes.new_tokens)
 
     def timed(slots: list[int], prompts: list[list[int]], settings: AnswerSettings) -> float:
-        started = time.perf_counter()
-        for _ in stream_answers(stack, slots, prompts, settings):
-            pass
-        return time.perf_counter() - started
+        return seconds_of(lambda: deque(stream_answers(stack, slots, prompts, settings), maxlen=0))
 
     timed([1], prompts, settings)
     one, four = timed([1], prompts, settings), timed([1, 2, 3, 4], prompts, settings)
@@ -191,28 +192,24 @@ def _answers(sizes: Sizes) -> Found:
     return {"one": one, "four": four, "ratio": four / one, "many": timed([1, 2, 3, 4], many, long)}
 
 
-def _peak_memory(sizes: Sizes, count: int, **training: Any) -> Found:
+def _peak_memory(sizes: Sizes, count: int, **training: Any) -> Result:
     """Return the peak memory of two steps with `count` arms, in bytes."""
+    import torch
+
     from neftune_core.bench.matrix import random_rows
     from neftune_core.models.loading import load
 
     study = _study(sizes, steps=2, **training)
     loaded = load(study.model)
     prepared = SimpleNamespace(train=random_rows(loaded, 2 * BATCH, MEMORY_TOKENS), held_out=[])
-    seconds_of(lockstep(study, loaded, prepared, dict(list(ARMS.items())[:count])))
-    return {"bytes": _most_memory(loaded)}
-
-
-def _most_memory(loaded: LoadedModel) -> int:
-    import torch
-
+    train_seconds(lockstep(study, loaded, prepared, dict(list(ARMS.items())[:count])))
     if loaded.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(loaded.device)
+        return {"bytes": torch.cuda.max_memory_allocated(loaded.device)}
     unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"bytes": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
 
 
-def _bundled_study(sizes: Sizes) -> Found:
+def _bundled_study(sizes: Sizes) -> Result:
     """Time a study of three arms on the bundled model."""
     from neftune_core.data.settings import DataSettings
     from neftune_core.studies.settings import EXAMPLE
@@ -223,58 +220,55 @@ def _bundled_study(sizes: Sizes) -> Found:
         "data": DataSettings(source="starter:world-format", rows=160, held_out_share=0.2),
         "noise": (NoiseSettings(strength=5), NoiseSettings(strength=15)),
     }
-    return _whole(EXAMPLE.model_copy(update=changes))
+    return _time_study(EXAMPLE.model_copy(update=changes))
 
 
-def _usual(sizes: Sizes) -> Found:
-    """Time the page's default study with one seed and two arms, and return the share of time spent on measurements.
+def _default_study(sizes: Sizes) -> Result:
+    """Time the page's default study with one seed and two arms.
 
-    Answers to the user's own prompts are not included.
+    The `share` of the time spent on measuring excludes loading, and answers to the user's own prompts.
     """
     from neftune_core.studies.settings import default_training
 
     found = _two_arms(sizes, default_training)
-    own = found["seconds"] - found["parts"]["loading model and data"]
-    measuring = found["parts"]["held-out and training loss"] + found["parts"]["final measures"]
-    return found | {"share": measuring / own}
+    parts = found["parts"]
+    measuring = parts["held-out and training loss"] + parts["final measures"]
+    return found | {"share": measuring / (found["seconds"] - parts["loading model and data"])}
 
 
-def _quick(sizes: Sizes) -> Found:
+def _quick_look(sizes: Sizes) -> Result:
     """Time the preset "quick look" with one seed and two arms."""
     from neftune_core.studies.settings import PRESETS
 
     return _two_arms(sizes, PRESETS["quick look"].training)
 
 
-def _two_arms(sizes: Sizes, training: Callable[[ModelSettings], TrainingSettings]) -> Found:
+def _two_arms(sizes: Sizes, training: Callable[[ModelSettings], TrainingSettings]) -> Result:
     asked = _study(sizes)
     data = asked.data.model_copy(update={"held_out_share": 0.2})
-    return _whole(asked.model_copy(update={"data": data, "training": training(asked.model)}))
+    return _time_study(asked.model_copy(update={"data": data, "training": training(asked.model)}))
 
 
-def _whole(study: StudySettings) -> Found:
+def _time_study(study: StudySettings) -> Result:
     """Run a study and return the duration in seconds, including loading, in total and by phase."""
-    import tempfile
-    from pathlib import Path
-
     from neftune_core.settings import Limits
     from neftune_core.studies.records.record import create
     from neftune_core.studies.study import run_study
 
-    parts: Found = {}
+    parts: Result = {}
     with tempfile.TemporaryDirectory() as folder:
         record = create(study, owner="", folder=Path(folder) / "study")
         began = before = time.perf_counter()
         for event in run_study(record, Limits(), _never):
             now = time.perf_counter()
-            name = PARTS.get(event["event"], str(event["event"]))
+            name = PHASES.get(event["event"], str(event["event"]))
             parts[name], before = parts.get(name, 0.0) + now - before, now
     if event["event"] != "finished":
         raise AssertionError(event["message"])
     return {"seconds": before - began, "parts": parts}
 
 
-PARTS: dict[Any, str] = {
+PHASES: dict[Any, str] = {
     "started": "loading model and data",
     "step": "training",
     "evaluated": "held-out and training loss",
@@ -283,9 +277,10 @@ PARTS: dict[Any, str] = {
     "answered": "answers",
     "finished": "saving",
 }
+"""Phase of a study that ends with an event, by the kind of the event."""
 
 
-def _control(sizes: Sizes) -> Found:
+def _control_difference(sizes: Sizes) -> Result:
     """Return the largest difference in loss between the control and a plain PEFT loop.
 
     Both train in float32 on the shortest rows. The lab trains a noise arm at the same time.
@@ -293,31 +288,31 @@ def _control(sizes: Sizes) -> Found:
     from neftune_core.bench.plain_loop import peft_losses
     from neftune_core.engine.settings import rate_at
 
-    study, loaded, whole = ready(sizes, precision="float32", steps=sizes.steps)
+    study, loaded, whole = ready(replace(sizes, precision="float32"), steps=sizes.steps)
     prepared: Any = SimpleNamespace(train=sorted(whole.train, key=lambda row: row.length)[:SHORTEST], held_out=[])
     run = lockstep(study, loaded, prepared, study.arms)
-    theirs_from = {name: module.down[1].detach().clone() for name, module in run.stack.adapted.items()}  # type: ignore[attr-defined]
-    lab_events = [run.step(step, rate_at(step.number, run.total, study.training), _never) for step in run.steps()]
-    reference_losses = peft_losses(study, loaded, prepared, theirs_from)
-    losses = [event["arms"]["control"]["loss"] for event in lab_events]
-    differences = [abs(one - other) for one, other in zip(losses, reference_losses, strict=True)]
-    return {"steps": len(lab_events), "largest": max(differences), "first": losses[0], "last": losses[-1]}
+    initial = {name: module.down[1].detach().clone() for name, module in run.stack.adapted.items()}  # type: ignore[attr-defined]
+    events = [run.step(step, rate_at(step.number, run.total, study.training), _never) for step in run.steps()]
+    losses = [event["arms"]["control"]["loss"] for event in events]
+    references = peft_losses(study, loaded, prepared, initial)
+    largest = max(abs(loss - reference) for loss, reference in zip(losses, references, strict=True))
+    return {"steps": len(losses), "largest": largest, "first": losses[0], "last": losses[-1]}
 
 
 def _never() -> bool:
     return False
 
 
-def _profile(sizes: Sizes) -> Found:
-    """Return the share of the largest operations in the time of a LoRA epoch, largest first."""
+def _profile(sizes: Sizes) -> Result:
+    """Return the shares of the 12 slowest operations in the time of a LoRA epoch, largest first."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
 
     study, loaded, prepared = ready(sizes)
-    seconds_of(lockstep(study, loaded, _some(prepared, BATCH), {"alpha-5": ARMS["alpha-5"]}))
+    train_seconds(lockstep(study, loaded, _first_rows(prepared, BATCH), {"alpha-5": ARMS["alpha-5"]}))
     kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if loaded.device.type == "cuda" else [])
     with profiled(activities=kinds) as trace:
-        seconds_of(lockstep(study, loaded, prepared, {"alpha-5": ARMS["alpha-5"]}))
+        train_seconds(lockstep(study, loaded, prepared, {"alpha-5": ARMS["alpha-5"]}))
     averages: Any = trace.key_averages()
     times = {event.key: float(event.self_device_time_total or event.self_cpu_time_total) for event in averages}
     whole = sum(times.values())
@@ -325,7 +320,7 @@ def _profile(sizes: Sizes) -> Found:
     return {"share": {name: times[name] / whole for name in largest}}
 
 
-SIDES: dict[str, Callable[[Sizes], Found]] = {
+SIDES: dict[str, Callable[[Sizes], Result]] = {
     "lora": _one_arm,
     "full": partial(_one_arm, method="full", learning_rate=FULL_RATE),
     "peak": _peak,
@@ -335,14 +330,14 @@ SIDES: dict[str, Callable[[Sizes], Found]] = {
     "memory_together": partial(_peak_memory, count=5),
     "memory_in_turn": partial(_peak_memory, count=5, arms_at_once="in-turn"),
     "study": _bundled_study,
-    "usual": _usual,
-    "quick": _quick,
-    "control": _control,
+    "usual": _default_study,
+    "quick": _quick_look,
+    "control": _control_difference,
     "profile": _profile,
 }
 
 
-def print_side(sides: Mapping[str, Callable[[Sizes], Found]]) -> None:
+def print_side(sides: Mapping[str, Callable[[Sizes], Result]]) -> None:
     """Run the measurement that is named on the command line, and print its results."""
     print(json.dumps(sides[sys.argv[1]](Sizes(**json.loads(sys.argv[2])))))
 

@@ -43,7 +43,7 @@ Numbers = dict[str, float]
 
 
 class EpochMeasures(NamedTuple):
-    """Measures of one arm on the two halves of the held-out rows and, if measured, on the training rows, by name."""
+    """Measures of one arm by name: on the two halves of the held-out rows and, if measured, on the training rows."""
 
     halves: tuple[Numbers, Numbers]
     train: Numbers | None = None
@@ -62,7 +62,7 @@ def _study(name: str, noise: Sequence[NoiseSettings], seed: int, rate: float) ->
     )
 
 
-def _course(
+def _measure_course(
     settings: StudySettings,
     arms: Mapping[str, NoiseSettings],
     *,
@@ -70,7 +70,7 @@ def _course(
     train: bool = False,
     wanted: Callable[[EncodedExample], bool] = lambda row: True,
 ) -> tuple[SeedEpochs, float]:
-    """Measure arms after every few epochs, on the wanted held-out rows and, if `train` is set, on the training rows.
+    """Measure arms every few epochs on the `wanted` held-out rows, and on the training rows if `train` is set.
 
     Returns:
         The measures, and the duration of the training steps alone in seconds.
@@ -94,6 +94,10 @@ def _course(
         if step.number % (per_epoch * every) == 0:
             found.append(_measure(run, run.alive, samples))
     return found, seconds
+
+
+def _control_course(name: str, seed: int, rate: float, **options: Any) -> tuple[SeedEpochs, float]:
+    return _measure_course(_study(name, (NoiseSettings(),), seed, rate), {"control": CONTROL}, **options)
 
 
 def _measure(run: Lockstep, slots: Sequence[int], samples: Sequence[list[EncodedExample]]) -> dict[str, EpochMeasures]:
@@ -127,38 +131,34 @@ def measure_world() -> ResultTable:
 
 @cache
 def _best_rate(name: str) -> float:
-    """Return the learning rate at which the best epoch of the control has the lowest mean held-out loss."""
+    """Return the learning rate with the lowest held-out loss of the control at its best epoch, averaged over seeds."""
 
     def loss(rate: float) -> float:
-        losses = []
-        for seed in SEARCH_SEEDS:
-            epochs, _ = _course(_study(name, (NoiseSettings(),), seed, rate), {"control": CONTROL}, every=EVERY)
-            losses.append(_best(epochs, "control")["loss"])
-        return statistics.mean(losses)
+        courses = (_control_course(name, seed, rate, every=EVERY)[0] for seed in SEARCH_SEEDS)
+        return statistics.mean(_at_best_epoch(epochs, "control")["loss"] for epochs in courses)
 
     return min(SEARCHED_RATES, key=loss)
 
 
 def _format_rows() -> list[dict[str, Any]]:
     name = "world-format"
-    epochs, seconds = _course(_study(name, (NoiseSettings(),), 11, _best_rate(name)), {"control": CONTROL})
+    epochs, seconds = _control_course(name, 11, _best_rate(name))
     after = f"new format after LoRA on 150 rows ({seconds:.1f} s of training), exact on held-out rows"
     return [
-        {"what": "new format before training, exact on held-out rows", "value": _whole(epochs[0]["base"])["exact"]},
-        {"what": after, "value": _whole(epochs[-1]["control"])["exact"]},
+        {"what": "new format before training, exact on held-out rows", "value": _mean(epochs[0]["base"])["exact"]},
+        {"what": after, "value": _mean(epochs[-1]["control"])["exact"]},
     ]
 
 
 def _overfitting_rows() -> list[dict[str, Any]]:
-    """Return measures of the control at the highest rate tried, averaged over three seeds."""
+    """Return measures of the control at the highest of the searched learning rates, averaged over three seeds."""
     rate, seeds = SEARCHED_RATES[-1], CONFIRMING_SEEDS[:3]
     rows: list[dict[str, Any]] = []
     for name, (words, wanted) in OVERFITTED.items():
         ratios, trained = [], []
         for seed in seeds:
-            settings = _study(name, (NoiseSettings(),), seed, rate)
-            epochs, _ = _course(settings, {"control": CONTROL}, train=True, wanted=wanted)
-            losses = [_whole(measured["control"])["loss"] for measured in epochs[1:]]
+            epochs, _ = _control_course(name, seed, rate, train=True, wanted=wanted)
+            losses = [_mean(measured["control"])["loss"] for measured in epochs[1:]]
             ratios.append(losses[-1] / min(losses))
             trained.append((epochs[-1]["control"].train or {})["exact"])
         where = f"{name}, rate {rate:g}, {len(seeds)} seeds"
@@ -170,7 +170,7 @@ def _overfitting_rows() -> list[dict[str, Any]]:
 
 
 def _fact_was_not_trained(row: EncodedExample) -> bool:
-    """Return whether the training rows of `world-stated` lack this row's fact; training helps with the other facts."""
+    """Return whether the fact of this held-out row is absent from the training rows of `world-stated`."""
     held_out = (assets() / "world" / "stated-held-out.jsonl").read_text(encoding="utf-8").splitlines()
     return not json.loads(held_out[row.example.row - 1])["trained_fact"]
 
@@ -182,10 +182,10 @@ OVERFITTED: dict[str, tuple[str, Callable[[EncodedExample], bool]]] = {
 
 
 def _noise_curve(name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Measure exact match and loss on held-out rows at every strength, for the last and the best epoch."""
+    """Measure exact match and loss on held-out rows at every strength, at the last and the best epoch."""
     rate = _best_rate(name)
     studies = [_study(name, NOISES, seed, rate) for seed in seeds]
-    by_seed = [_course(study, study.arms, every=EVERY)[0] for study in studies]
+    by_seed = [_measure_course(study, study.arms, every=EVERY)[0] for study in studies]
     rows = []
     for arm in by_seed[0][-1]:
         row: dict[str, Any] = {"what": f"{name}, rate {rate:g}", "arm": arm}
@@ -200,25 +200,25 @@ def _noise_curve(name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
     return rows
 
 
-def _whole(measured: EpochMeasures) -> Numbers:
+def _mean(measured: EpochMeasures) -> Numbers:
     """Return the mean over the two halves, which have the same size."""
     first, second = measured.halves
     return {name: (first[name] + second[name]) / 2 for name in first}
 
 
-def _last(epochs: SeedEpochs, arm: str) -> Numbers:
-    return _whole(epochs[-1][arm])
+def _at_last_epoch(epochs: SeedEpochs, arm: str) -> Numbers:
+    return _mean(epochs[-1][arm])
 
 
-def _best(epochs: SeedEpochs, arm: str) -> Numbers:
+def _at_best_epoch(epochs: SeedEpochs, arm: str) -> Numbers:
     """Return measures on one half at the epoch chosen on the other half, averaged over both choices of halves."""
     trained = [measured[arm].halves for measured in epochs[1:]]
     second = min(trained, key=lambda halves: halves[0]["loss"])[1]
     first = min(trained, key=lambda halves: halves[1]["loss"])[0]
-    return _whole(EpochMeasures((second, first)))
+    return _mean(EpochMeasures((second, first)))
 
 
-WHEN = {"last epoch": _last, "best epoch": _best}
+WHEN = {"last epoch": _at_last_epoch, "best epoch": _at_best_epoch}
 
 
 def interval(values: Sequence[float], control: Sequence[float]) -> str:

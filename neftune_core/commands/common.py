@@ -1,20 +1,30 @@
-"""Helpers that the commands share: error exit, record lookup, interruptible runs and the progress bar."""
+"""What the commands share: their common option, error exit, record lookup, interruptible runs, the progress bar."""
 
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neftune_core.errors import InvalidSetting
+from neftune_core.errors import InvalidSetting, LabError
 
 if TYPE_CHECKING:
     from neftune_core.studies.records.progress import Status
     from neftune_core.studies.records.record import Record
     from neftune_core.studies.settings import StudySettings
     from neftune_core.sweeps.settings import SweepSettings
+
+
+@dataclass(kw_only=True)
+class Command:
+    """The option that every command has."""
+
+    home: Path | None = None
+    """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 def refuse(words: str) -> int:
@@ -43,7 +53,7 @@ def progress_line() -> Callable[[str, str], None]:
 
 
 def record_by_name(name: str) -> Record:
-    """Return the record with this id or folder; the id of a study of a sweep is SWEEP/CELL."""
+    """Return the record with this id or folder; a study of a sweep has the id SWEEP/CELL."""
     from neftune_core.studies.records.record import STUDY_FILE, SWEEP_FILE, Record
     from neftune_core.sweeps.record import find_study
 
@@ -100,11 +110,12 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def more_seeds(record: Record) -> list[str]:
-    """Return a line that explains how to add seeds to a finished record; no line if more seeds would not help."""
+    """Return a line with the command that adds seeds to a finished record; no line if more seeds would not help."""
     from neftune_core.sweeps.more_seeds import seeds_offered
 
-    seeds, offered = record.study.seeds, seeds_offered(record)
-    return [f"To add seeds (the record has {seeds}): neftune runs resume {record.id} --seeds {offered}"] * bool(offered)
+    if not (offered := seeds_offered(record)):
+        return []
+    return [f"To add seeds (the record has {record.study.seeds}): neftune runs resume {record.id} --seeds {offered}"]
 
 
 @contextmanager
@@ -128,8 +139,32 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+def run_to_end(record: Record, run: Callable[[Callable[[], bool]], Iterator[dict[str, Any]]]) -> dict[str, Any]:
+    """Run a record with a progress bar until it ends or is interrupted.
+
+    Args:
+        record: The record.
+        run: Takes a function that returns whether to stop, and yields the events of the run.
+
+    Returns:
+        The last event.
+
+    Raises:
+        LabError: If a new record failed before its first step. The record is removed.
+    """
+    from neftune_core.studies.records.removal import remove_unstarted
+
+    print(f"in {record.folder}", file=sys.stderr)
+    is_new = not record.events()
+    with interruptible() as should_stop:
+        ending = deque(with_progress(record, run(should_stop)), maxlen=1).pop()
+    if is_new and remove_unstarted(record):
+        raise LabError(str(ending["message"]))
+    return ending
+
+
 def with_missing_seeds(requested: StudySettings | SweepSettings, seeds: int) -> Record | None:
-    """Extend the record of a study or sweep that has fewer seeds.
+    """Find a record that differs from a study or sweep only in having fewer seeds, and request the missing ones.
 
     Args:
         requested: The study or sweep.
@@ -149,7 +184,7 @@ def with_missing_seeds(requested: StudySettings | SweepSettings, seeds: int) -> 
 
 
 def with_progress(record: Record, events: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield events unchanged while showing their progress on standard error.
+    """Yield events unchanged, and show their progress on standard error.
 
     A summary of the rows is printed once. The bar shows the steps of all seeds, the time left and the loss of each arm.
 
@@ -176,7 +211,7 @@ def with_progress(record: Record, events: Iterator[dict[str, Any]]) -> Iterator[
             progress.follow(event)
             status = progress.status()
             bar.total, bar.n = status.steps or None, status.step
-            bar.set_description_str(_state_word(status), refresh=False)
+            bar.set_description_str(_state_label(status), refresh=False)
             bar.set_postfix_str(_progress_details(status))
             yield event
     finally:
@@ -186,8 +221,8 @@ def with_progress(record: Record, events: Iterator[dict[str, Any]]) -> Iterator[
 BAR = "{desc}: {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} steps, {elapsed}{postfix}"
 
 
-def _state_word(status: Status) -> str:
-    """Return the state as one word, followed by the number of the seed if there are several."""
+def _state_label(status: Status) -> str:
+    """Return the state, followed by the number of the seed if there are several."""
     from neftune_core.studies.records.progress import WORDS
 
     seed = f", seed {status.seed_number} of {status.seeds}" if status.seeds > 1 else ""

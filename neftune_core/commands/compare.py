@@ -1,7 +1,8 @@
-"""The `neftune compare` command: compare the answers of arms with the same base model, from one or more records."""
+"""The commands for answers: `neftune compare` generates and measures them, `neftune judge` has a model judge them."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from neftune_core.commands.common import study_by_name, table_file
+from neftune_core.commands.common import Command, progress_line, study_by_name, table_file
 from neftune_core.durable import write_whole
 from neftune_core.errors import DataError, InvalidSetting
 from neftune_core.evaluation.settings import DecodingSettings
@@ -19,8 +20,8 @@ from neftune_core.settings import Limits
 
 
 @dataclass
-class CompareCommand:
-    """Answer prompts with a base model, and with arms from one or more records that were trained on it."""
+class CompareCommand(Command):
+    """Answer prompts with a base model, and with arms that were trained on it, from one or more records."""
 
     records: Annotated[tuple[str, ...], tyro.conf.Positional]
     """The records' ids (the names of their folders) or their folders; a study of a sweep is SWEEP/CELL."""
@@ -32,16 +33,14 @@ class CompareCommand:
     out: Path | None = None
     """Also write the answers and their measures to this new .jsonl or .csv file."""
     arms: tuple[str, ...] = ()
-    """Arms that answer, in addition to the base model; all arms of each record by default. `NAME@best` is an arm with
+    """Arms that answer in addition to the base model; all arms of each record by default. `NAME@best` is an arm with
     the weights of its best evaluation."""
     seeds: tuple[int, ...] = ()
     """Seeds whose arms answer; the first seed of each record by default."""
     seed: int | None = None
-    """A single seed; the same as --seeds with one value."""
+    """The same as --seeds with one value."""
     decoding: Annotated[DecodingSettings, tyro.conf.arg(name="")] = field(default_factory=DecodingSettings)
     """The settings for decoding."""
-    home: Path | None = None
-    """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 def compare(arguments: CompareCommand) -> int:
@@ -90,3 +89,46 @@ def numbers(answer: dict[str, Any]) -> str:
     if answer["rouge_l"] is not None:
         parts.append(f"ROUGE-L {answer['rouge_l']:.2f} against the reference")
     return ", ".join(parts)
+
+
+@dataclass
+class JudgeCommand(Command):
+    """Have a language model at an OpenAI-compatible endpoint compare the stored answers of two arms."""
+
+    record: Annotated[str, tyro.conf.Positional]
+    """The record's id (the name of its folder) or its folder; a study of a sweep is SWEEP/CELL. Its prompts and the
+    answers of both arms are sent to the endpoint. The API key is read from NEFTUNE_JUDGE_KEY."""
+    base_url: str = ""
+    """URL of the API, such as http://127.0.0.1:8000/v1."""
+    model: str = ""
+    """Name of the model at this endpoint."""
+    arms: tuple[str, ...] = ()
+    """The two arms; by default the first arm with noise and the control. `base` is the untrained model."""
+    seed: int | None = None
+    """Judge the answers of this seed only; all seeds by default."""
+    most: int | None = None
+    """Maximum number of prompts to judge."""
+    out: Path | None = None
+    """Also write the prompts, answers and verdicts to this new file: .json with the win rates, or .csv."""
+
+
+def judge(arguments: JudgeCommand) -> int:
+    """Print the win rates, write the verdicts to `--out` if given, and return the exit status."""
+    from neftune_core.studies.language_judge.endpoint import KEY_VARIABLE, Judge
+    from neftune_core.studies.language_judge.verdicts import WRITERS, judge_arms, judged_text
+
+    table = table_file(arguments.out, WRITERS)
+    record = study_by_name(arguments.record)
+    arms = arguments.arms or tuple(reversed(list(record.arms)[:2]))
+    if len(arms) != 2:
+        raise InvalidSetting("A comparison needs two arms: give both after --arms.")
+    asked = Judge(arguments.base_url, arguments.model, os.environ.get(KEY_VARIABLE, "").strip())
+    found, show = None, progress_line()
+    for found in judge_arms(record, (arms[0], arms[1]), asked, seed=arguments.seed, most=arguments.most):
+        show("Judging", f"{found.done} of {found.prompts} prompts")
+    print(file=sys.stderr)
+    if found is not None:
+        print(judged_text(found))
+        if table:
+            write_whole(table[0], WRITERS[table[1]](found, asked))
+    return 0

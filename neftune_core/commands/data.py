@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from neftune_core.commands.common import refuse
+from neftune_core.commands.common import Command, refuse
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import InvalidSetting
 from neftune_core.language import plural
@@ -29,8 +29,8 @@ SCHEMES = ("file:", "starter:", "hub:")
 
 
 @dataclass
-class DataCommand:
-    """Show how instructions are read: the layout, the columns, refused, cut and skipped rows, and rows as trained."""
+class DataCommand(Command):
+    """Show how rows are read: their layout and columns, which are refused, cut or left out, and what is trained on."""
 
     file: Annotated[str, tyro.conf.Positional] = ""
     """The source of the rows: a file, starter:NAME or hub:OWNER/NAME."""
@@ -40,8 +40,6 @@ class DataCommand:
     """Print JSON."""
     all: bool = False
     """Show all rows instead of the first ten."""
-    home: Path | None = None
-    """Folder for records and models, instead of NEFTUNE_HOME."""
     data: Annotated[DataSettings, tyro.conf.arg(name="")] = field(default_factory=DataSettings)
     """The settings for reading, splitting and cutting the rows."""
 

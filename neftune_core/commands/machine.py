@@ -10,12 +10,12 @@ from typing import Annotated
 
 import tyro
 
-from neftune_core.commands.common import interruptible, progress_line, refuse
+from neftune_core.commands.common import Command, interruptible, progress_line, refuse
 from neftune_core.world.pretraining.settings import WorldSettings
 
 
 @dataclass
-class ServeCommand:
+class ServeCommand(Command):
     """Open the lab as a web page."""
 
     host: str | None = None
@@ -30,24 +30,20 @@ class ServeCommand:
     """Create a public address through Gradio's tunnel."""
     open: bool = False
     """Open the page in the browser."""
-    home: Path | None = None
-    """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 @dataclass
-class ModelsCommand:
+class ModelsCommand(Command):
     """List the models available by name, download one in advance, or remove downloaded ones."""
 
     action: Annotated[str, tyro.conf.Positional] = "list"
     """`list`, `get`, or `clean` (remove models that were downloaded from a package index or converted)."""
     name: Annotated[str, tyro.conf.Positional] = ""
     """With `get`: a name from the list, a hub id, a folder or a GGUF file."""
-    home: Path | None = None
-    """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 @dataclass
-class WorldCommand:
+class WorldCommand(Command):
     """Build the bundled model from scratch: text, tokenizer, pretraining, figures and card."""
 
     action: Annotated[str, tyro.conf.Positional] = "build"
@@ -61,17 +57,15 @@ class WorldCommand:
 
 
 @dataclass
-class DoctorCommand:
+class DoctorCommand(Command):
     """Show the capabilities of this machine, with a reason for anything that is not available."""
 
     json: bool = False
     """Print JSON."""
-    home: Path | None = None
-    """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 @dataclass
-class SpaceCommand:
+class SpaceCommand(Command):
     """Build the folder of a Hugging Face Space, or upload it to your account."""
 
     action: Annotated[str, tyro.conf.Positional]
@@ -84,19 +78,17 @@ class SpaceCommand:
     """`cpu-space` (free, two cores) or `zerogpu` (a shared GPU, allocated per call)."""
     public: bool = False
     """With `push`: make the Space public instead of private."""
-    home: Path | None = None
-    """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 @dataclass
-class BenchCommand:
+class BenchCommand(Command):
     """Measure this machine: the page, training compared with TRL and under load, noise, and verdicts."""
 
     what: Annotated[str, tyro.conf.Positional] = "train"
     """`page` (start-up, first figure, slider), `train` (speed and memory compared with TRL), `company` (a study while
-    other processes run), `gpu` (arms on a GPU), `noise` (cost of each kind, and numbers of the Noise tab), `lengths`
-    (effect of each length rule), `evidence` (error rates of the verdict), `cluster` (a sweep on Ray) or `world`
-    (studies on the bundled world; one to two hours)."""
+    other processes run), `gpu` (arms on a GPU), `noise` (cost of each kind and of the Noise tab), `lengths` (noise
+    under each length rule), `evidence` (error rates of the verdict), `cluster` (a sweep on Ray) or `world` (studies on
+    the bundled world; one to two hours)."""
     json: bool = False
     """Print JSON instead of Markdown."""
     rows: Path | None = None
@@ -104,22 +96,20 @@ class BenchCommand:
     model: str = "bundled"
     """The model to train."""
     runs: int = 3
-    """Runs per measurement; medians are reported."""
+    """Runs per measurement; the median is reported."""
     parts: tuple[str, ...] = ()
-    """Measurements to run: for `train` lora, full, peak, arms, answers, memory, study, usual or control; for `company`
-    float32 or bfloat16."""
+    """Measurements to run, all by default: for `train` lora, full, peak, arms, answers, memory, study, usual and
+    control; for `company` bfloat16 and float32."""
     first: int = 64
     """For `train` and `company`: number of training rows."""
     steps: int = 20
     """For `train`: steps of the comparison with a plain loop."""
     profile: bool = False
-    """For `train`: also profile one step."""
+    """For `train`: also profile a LoRA epoch."""
     network: float = 0.0
     """For `page`: speed of an emulated network (latency 40 ms), in Mbit/s; 0 for the machine's own network."""
     device: str = "auto"
     """For `train` and `gpu`: auto, cpu, cuda, cuda:1 or mps."""
-    home: Path | None = None
-    """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 def serve(arguments: ServeCommand) -> int:

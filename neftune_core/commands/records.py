@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from neftune_core.commands.common import aligned, record_by_name, refuse, study_by_name, writable
+from neftune_core.commands.common import Command, aligned, record_by_name, refuse, study_by_name, writable
 from neftune_core.commands.sweep import run_sweep
 from neftune_core.commands.train import follows, run_record
 from neftune_core.errors import InvalidSetting, LabError, RecordError
@@ -22,31 +22,27 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class ReportCommand:
+class ReportCommand(Command):
     """Write the figures, answers and settings of a record to one self-contained HTML file."""
 
     record: Annotated[str, tyro.conf.Positional]
     """The record's id (the name of its folder) or its folder; a study of a sweep is SWEEP/CELL."""
     out: Annotated[Path, tyro.conf.Positional]
     """The file to write; it must not exist yet."""
-    home: Path | None = None
-    """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 @dataclass
-class ScriptCommand:
+class ScriptCommand(Command):
     """Write a record as a script for transformers and PEFT, with its rows, their order and the initial adapter."""
 
     record: Annotated[str, tyro.conf.Positional]
     """The record's id (the name of its folder) or its folder; a study of a sweep is SWEEP/CELL."""
     folder: Annotated[Path, tyro.conf.Positional]
     """The folder to write to; created if missing."""
-    home: Path | None = None
-    """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 @dataclass
-class VerdictCommand:
+class VerdictCommand(Command):
     """Print the effect of the noise in a record, with its size and uncertainty."""
 
     record: Annotated[str, tyro.conf.Positional]
@@ -54,15 +50,13 @@ class VerdictCommand:
     json: bool = False
     """Print JSON: the verdict, its numbers and every measure of every arm."""
     measure: str | None = None
-    """Judge by this measure instead of the one chosen before the run; the result is then exploratory."""
+    """Judge by this measure instead of the one chosen before the run, which makes the result exploratory."""
     epoch: str | None = None
-    """Judge at the `last` or `best` epoch instead of the chosen one; the result is then exploratory."""
-    home: Path | None = None
-    """Folder for records and models, instead of NEFTUNE_HOME."""
+    """Judge at the `last` or `best` epoch instead of the chosen one, which makes the result exploratory."""
 
 
 @dataclass
-class RunsCommand:
+class RunsCommand(Command):
     """List, resume, continue, export, import or remove records on this machine."""
 
     action: Annotated[str, tyro.conf.Positional] = "list"
@@ -84,8 +78,6 @@ class RunsCommand:
     """With `continue`: number of additional epochs; the learning-rate and noise schedules restart."""
     days: float | None = None
     """With `clean`: days since the last change of a record."""
-    home: Path | None = None
-    """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 def report(arguments: ReportCommand) -> int:
@@ -107,9 +99,8 @@ def script(arguments: ScriptCommand) -> int:
 
 def verdict(arguments: VerdictCommand) -> int:
     """Print the verdict on a record and return the exit status."""
-    from dataclasses import asdict
-
     from neftune_core.evaluation.outcomes import Question
+    from neftune_core.studies.records.log import finite
     from neftune_core.sweeps.table import judge, means_by_arm, named_question
 
     record = record_by_name(arguments.record)
@@ -119,20 +110,19 @@ def verdict(arguments: VerdictCommand) -> int:
     if not arguments.json:
         print(found.text(named=first))
         return 0
-    from neftune_core.studies.records.log import finite
-
-    columns: dict[str, Any] = {
+    values = {
         "question": asdict(asked),
         "named_before": first == asked,
         "text": found.text(named=first).splitlines(),
+        "rounding": asdict(found.rounding),
+        "measures": means_by_arm(record, asked),
+        "arms": {
+            name: {field: value for field, value in asdict(arm).items() if field != "lines"}
+            for name, arm in found.arms.items()
+        },
+        "floors": {name: asdict(floor) for name, floor in found.floors.items()},
     }
-    arms = {
-        name: {part: value for part, value in asdict(arm).items() if part != "lines"}
-        for name, arm in found.arms.items()
-    }
-    floors = {name: asdict(floor) for name, floor in found.floors.items()}
-    columns |= {"rounding": asdict(found.rounding), "measures": means_by_arm(record, asked)}
-    print(json.dumps(finite({**columns, "arms": arms, "floors": floors}), indent=2))
+    print(json.dumps(finite(values), indent=2))
     return 0
 
 
@@ -246,7 +236,7 @@ def _shorten(text: str) -> str:
 
 
 def _about(record: Record) -> tuple[str, str, str]:
-    """Return the title, model and data of a record, as far as they are known."""
+    """Return the title, model and data of a record, as far as known."""
     from neftune_core.sweeps.record import Sweep
 
     model, data = str(record.about_table("model").get("name") or ""), str(record.about_table("data").get("title") or "")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from neftune_core.commands.common import aligned, interruptible, more_seeds, refuse, with_missing_seeds, with_progress
+from neftune_core.commands.common import Command, aligned, more_seeds, refuse, run_to_end, with_missing_seeds
 from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.settings import Limits, to_toml
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class SweepCommand:
-    """Train studies with many settings and seeds from a TOML file, and print the _effect of each setting."""
+class SweepCommand(Command):
+    """Train studies with many settings and seeds from a TOML file, and print the effect of each setting."""
 
     file: Annotated[Path | None, tyro.conf.Positional] = None
     """The sweep file (`neftune sweep --example` prints one), or the id of a sweep's record, to print its table."""
@@ -46,12 +46,10 @@ class SweepCommand:
     """With --ray: CPU cores per study."""
     gpus: float = 0.0
     """With --ray: GPUs per study."""
-    home: Path | None = None
-    """Folder for records and models, instead of NEFTUNE_HOME."""
 
 
 def record_to_run(arguments: SweepCommand) -> Sweep:
-    """Return the record to run: with `--resume` one of the same sweep, extended if it has fewer seeds; or a new one."""
+    """Return the record to run: a new one, or with `--resume` that of the same sweep, extended to all of its seeds."""
     from neftune_core.sweeps.estimate import plan
     from neftune_core.sweeps.record import Sweep, create_sweep, find_same_sweep, read_sweep
     from neftune_core.sweeps.settings import size_text
@@ -82,7 +80,7 @@ def form_of(arguments: SweepCommand) -> str:
 
 
 def _record_by_id(file: Path | None) -> Sweep | None:
-    """Return the record of a sweep if its id is given in place of a file; otherwise None."""
+    """Return the record of a sweep if its id is given instead of a file; otherwise None."""
     from neftune_core.commands.common import record_by_name
     from neftune_core.sweeps.record import Sweep
 
@@ -111,7 +109,7 @@ def _print_table(sweep: Sweep, form: str) -> None:
 
 
 def _table_lines(table: SweepTable) -> list[str]:
-    """Return the table as lines of text: the chosen measure and its _effect at both epochs, then the other measures."""
+    """Return the table as lines of text: the chosen measure and its effect at both epochs, then the other measures."""
     from neftune_core.evaluation.measures import BESIDE
     from neftune_core.studies.results import rounding_note
 
@@ -185,21 +183,19 @@ def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCel
 
     Returns:
         The exit status: 1 if the sweep did not finish or no noise arm of any study remained.
+
+    Raises:
+        LabError: If a new sweep failed before its first step.
     """
-    from neftune_core.studies.records.removal import remove_unstarted
+    from neftune_core.studies.results import lost_every_noise_arm
     from neftune_core.sweeps import sweep as sweeps
     from neftune_core.sweeps.record import Sweep
+    from neftune_core.sweeps.settings import cells
 
     sweep = Sweep(record.folder)
     ending: dict[str, Any] = sweep.ending() or {}
     if ending.get("event") != "finished":
-        print(f"in {sweep.folder}", file=sys.stderr)
-        is_new = not sweep.events()
-        with interruptible() as should_stop:
-            events = sweeps.run_sweep(sweep, limits, should_stop, run or sweeps.run_in_turn)
-            ending = deque(with_progress(sweep, events), maxlen=1).pop()
-        if is_new and remove_unstarted(sweep):
-            return refuse(str(ending["message"]))
+        ending = run_to_end(sweep, partial(sweeps.run_sweep, sweep, limits, run=run or sweeps.run_in_turn))
     _print_table(sweep, form)
     print(f"record: {sweep.folder}", file=sys.stdout if form == "text" else sys.stderr)
     if form == "text" and ending["event"] == "finished":
@@ -208,11 +204,4 @@ def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCel
         return refuse(str(ending.get("message") or "The sweep was stopped."))
     if ending.get("message"):
         print(ending["message"], file=sys.stderr)
-    return int(_lost_every_noise_arm(sweep))
-
-
-def _lost_every_noise_arm(sweep: Sweep) -> bool:
-    from neftune_core.studies.results import lost_every_noise_arm
-    from neftune_core.sweeps.settings import cells
-
-    return all(lost_every_noise_arm(sweep.record_of(cell)) for cell in cells(sweep.settings))
+    return int(all(lost_every_noise_arm(sweep.record_of(cell)) for cell in cells(sweep.settings)))

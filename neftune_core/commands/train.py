@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from neftune_core.commands.common import interruptible, more_seeds, refuse, with_missing_seeds, with_progress
+from neftune_core.commands.common import Command, more_seeds, refuse, run_to_end, with_missing_seeds
 from neftune_core.errors import InvalidSetting
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits, from_toml, to_toml
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class TrainCommand:
+class TrainCommand(Command):
     """Train a study from a TOML file; every setting in the file can be overridden by an option."""
 
     file: Annotated[Path | None, tyro.conf.Positional] = None
@@ -34,8 +34,6 @@ class TrainCommand:
     track: str = ""
     """Also log every step to a tracker: trackio, tensorboard, wandb, mlflow or swanlab, if it is installed.
     trackio:OWNER/SPACE logs to a Space, trackio:URL to a trackio server."""
-    home: Path | None = None
-    """Folder for records and models, instead of NEFTUNE_HOME."""
     study: Annotated[StudySettings, tyro.conf.arg(name="")] = field(default_factory=lambda: EXAMPLE)
     """The settings of the study."""
 
@@ -84,14 +82,14 @@ def train(arguments: TrainCommand) -> int:
 
 
 def record_to_resume(requested: StudySettings) -> Record | None:
-    """Return the existing record of a study, extended to the requested seeds if it has fewer; None if there is none."""
+    """Return the record of a study, extended to the requested seeds if it has fewer; None if there is none."""
     from neftune_core.studies.records.record import find_same
 
     return find_same(requested, owner="") or with_missing_seeds(requested, requested.seeds)
 
 
 def follows(limits: Limits) -> bool:
-    """Follow a distributed study until it ends, unless this is its first process; return whether it was followed."""
+    """In all but the first process of a distributed study, wait for the study to end; return whether this was done."""
     from neftune_core.engine.parallel import process_group
     from neftune_core.studies.study import follow_study
 
@@ -113,9 +111,11 @@ def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
 
     Returns:
         The exit status: 1 if the study did not finish or no noise arm remained.
+
+    Raises:
+        LabError: If a new study failed before its first step.
     """
     from neftune_core.engine.parallel import process_group
-    from neftune_core.studies.records.removal import remove_unstarted
     from neftune_core.studies.study import run_study
     from neftune_core.studies.tracking import track_events
 
@@ -125,14 +125,12 @@ def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
     if is_finished:
         print(f"record: {record.folder} (already finished)")
         return _exit_status(record, ended)
-    print(f"in {record.folder}", file=sys.stderr)
-    is_new = not record.events()
-    with interruptible() as should_stop:
+
+    def run(should_stop: Callable[[], bool]) -> Iterator[dict[str, Any]]:
         events = run_study(record, limits, should_stop)
-        tracked_events = track_events(record, events, track) if track else events
-        ending = deque(with_progress(record, tracked_events), maxlen=1).pop()
-    if is_new and remove_unstarted(record):
-        return refuse(ending["message"])
+        return track_events(record, events, track) if track else events
+
+    ending = run_to_end(record, run)
     print(f"record: {record.folder}")
     if ending["event"] == "finished":
         print(losses_text(record))
@@ -165,7 +163,7 @@ def losses_text(record: Record) -> str:
 
 
 def verdict_text(record: Record) -> str:
-    """Return an empty line and the verdict, with the line on more seeds; for a live study, a note instead."""
+    """Return an empty line, the verdict and how to add seeds; for a live study, a note instead of the last two."""
     from neftune_core.studies.judging import LIVE, verdict_of
 
     lines = [LIVE] if record.study.live else [verdict_of(record).text(), *more_seeds(record)]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import shutil
 import tempfile
 import threading
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from neftune_core.data.formats.sandboxed_reader import Bounds, ReaderError, run_reader
 from neftune_core.durable import atomic_write, publish
 from neftune_core.errors import DataError, DoesNotFit, LabError, RecordError
-from neftune_core.export.importing import PARTS, PIECE, no_record
+from neftune_core.export.importing import CHUNK_BYTES, RECORD_FILES, no_record
 from neftune_core.home import folder_bytes
 from neftune_core.language import current, later, say
 from neftune_core.sentences import cause
@@ -31,20 +31,34 @@ BOUNDS = Bounds(memory_bytes=1_000_000_000, seconds=120, row_characters=10_000, 
 """Limits of the child process that unpacks and checks a record."""
 
 
-def pack(folder: Path, target: Path, inside: str) -> Path:
+def pack(
+    folder: Path, target: Path, inside: str, *, only: re.Pattern[str] | None = None, record_text: str = ""
+) -> Path:
     """Write a folder as a reproducible zip file.
 
     Args:
         folder: The folder to pack, with all its subfolders.
         target: The zip file to write.
         inside: Name of the top folder inside the archive.
+        only: Pattern of the relative paths to pack; None for all.
+        record_text: Content that replaces that of `record.json`; "" to keep it.
 
     Returns:
         `target`.
     """
-    with _zip_file(target) as archive:
+    with (
+        atomic_write(target) as aside,
+        zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+    ):
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            _add(archive, path, f"{inside}/{path.relative_to(folder).as_posix()}")
+            name = path.relative_to(folder).as_posix()
+            if only is None or only.fullmatch(name):
+                entry = zipfile.ZipInfo(f"{inside}/{name}", date_time=(1980, 1, 1, 0, 0, 0))
+                entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+                is_replaced = record_text and name == "record.json"
+                source = io.BytesIO(record_text.encode()) if is_replaced else path.open("rb")
+                with source, archive.open(entry, "w") as written:
+                    shutil.copyfileobj(source, written, CHUNK_BYTES)
     return target
 
 
@@ -68,36 +82,8 @@ def pack_record(record: Record, target: Path) -> Path:
             "or one arm of a study as an adapter or a whole model."
         )
         raise RecordError(say(words, sweep=record.name.partition("/")[0]))
-    with _zip_file(target) as archive:
-        for path in sorted(path for path in record.folder.rglob("*") if path.is_file()):
-            name = path.relative_to(record.folder).as_posix()
-            if name == "record.json":
-                text = json.dumps(finite({**record.about, "owner": ""}), indent=2, ensure_ascii=False)
-                archive.writestr(_entry(f"{record.id}/{name}"), text)
-            elif PARTS.fullmatch(name):
-                _add(archive, path, f"{record.id}/{name}")
-    return target
-
-
-@contextmanager
-def _zip_file(target: Path) -> Iterator[zipfile.ZipFile]:
-    """Yield an open zip file that replaces `target` once it is complete."""
-    with (
-        atomic_write(target) as aside,
-        zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
-    ):
-        yield archive
-
-
-def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
-    with path.open("rb") as source, archive.open(_entry(name), "w") as written:
-        shutil.copyfileobj(source, written, PIECE)
-
-
-def _entry(name: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-    entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-    return entry
+    text = json.dumps(finite({**record.about, "owner": ""}), indent=2, ensure_ascii=False)
+    return pack(record.folder, target, record.id, only=RECORD_FILES, record_text=text)
 
 
 def import_record(path: Path, owner: str, limits: Limits | None = None, *, folder: Path | None = None) -> Record:

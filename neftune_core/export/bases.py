@@ -1,4 +1,4 @@
-"""Names, download commands and code for loading the base model of a study without the lab."""
+"""The base model of a study for use without the lab: its name, download commands, and code that loads it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Base:
     Attributes:
         place: First argument of `from_pretrained`: OWNER/NAME on the hub, or a folder below `FOLDER`.
         options: Keyword arguments of `from_pretrained` for model and tokenizer.
-        hub: Hub id of this model, or of the original that it was converted from; "" if neither is on the hub.
+        hub: Hub id of the model, or of the model that it was converted from; "" if neither is on the hub.
         revision: Commit of `hub`; "" if unknown.
         commands: Shell commands that download the model into `FOLDER`.
         rounded: Whether the weights are first rounded to bfloat16, as the lab does for GGUF files.
@@ -73,13 +73,15 @@ def base_of(record: Record) -> Base:
         return Base(FOLDER, "the model that comes with NEFTune Lab; a copy is in the `base` folder")
     if card and card.package:
         return _from_wheel()
-    if is_on_hub(source):
-        revision_name = record.about_table("model").get("revision") or record.study.model.revision
-        revision = str(revision_name or (card.revision if card else ""))
-        return Base(source, "on the hub", {"revision": revision} if revision else {}, source, revision)
     about = record.about_table("model")
+    if is_on_hub(source):
+        revision = str(about.get("revision") or record.study.model.revision or (card.revision if card else ""))
+        return Base(source, "on the hub", {"revision": revision} if revision else {}, source, revision)
     if MODELSCOPE_ID.fullmatch(source):
-        return _on_modelscope(source.removeprefix(SCHEME), str(about.get("revision") or ""))
+        repository, revision = source.removeprefix(SCHEME), str(about.get("revision") or "")
+        download = f"modelscope download --model {repository}{f' --revision {revision}' * bool(revision)}"
+        commands = ("pip install modelscope", f"{download} --local_dir {FOLDER}")
+        return Base(FOLDER, f"{repository} on ModelScope", revision=revision, commands=commands)
     return Base(
         FOLDER,
         f"a model on the machine of the study, with the fingerprint `{about.get('fingerprint', '?')}`: put its folder "
@@ -92,16 +94,6 @@ def is_on_hub(source: str) -> bool:
     if source in CATALOGUE:
         return "/" in source
     return bool(HUB_ID.fullmatch(source)) and not source.lower().endswith(".gguf") and not Path(source).exists()
-
-
-def _on_modelscope(repository: str, revision: str) -> Base:
-    pinned = f" --revision {revision}" if revision else ""
-    return Base(
-        FOLDER,
-        f"{repository} on ModelScope",
-        revision=revision,
-        commands=("pip install modelscope", f"modelscope download --model {repository}{pinned} --local_dir {FOLDER}"),
-    )
 
 
 def _from_wheel() -> Base:
@@ -125,7 +117,7 @@ def _from_wheel() -> Base:
 
 
 def copy_model(model: Path, folder: Path) -> None:
-    """Copy only the files of a model folder that transformers needs.
+    """Copy the files of a model folder that transformers needs.
 
     Args:
         model: The model folder.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -14,6 +15,7 @@ from neftune_core.engine.saving import is_saved
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import RecordError
 from neftune_core.export.bases import Base, base_of, is_on_hub
+from neftune_core.home import assets
 from neftune_core.language import ENGLISH, in_language, later, plural, say
 from neftune_core.models.cards import CATALOGUE
 from neftune_core.noise.settings import NoiseSettings
@@ -31,38 +33,9 @@ CAUSAL, SEQ2SEQ = "AutoModelForCausalLM", "AutoModelForSeq2SeqLM"
 TEXT_AND_IMAGES = "AutoModelForImageTextToText"
 CARD_MEASURES = ("train_loss", "held_out_loss")
 
-USES = {
-    "adapter": """import torch
-from peft import PeftModel
-from transformers import {kind}, AutoTokenizer
-
-{base}
-model = PeftModel.from_pretrained(base, ".")""",
-    "merged": """from transformers import {kind}, AutoTokenizer
-
-model = {kind}.from_pretrained(".", dtype="auto")
-tokenizer = AutoTokenizer.from_pretrained(".")""",
-}
 NEEDS = {"adapter": ("torch", "transformers", "peft"), "merged": ("torch", "transformers")}
 
-MEASURED = {
-    False: "* The losses were measured on a fixed sample of rows, with noise off, after the last step rather than the "
-    "best one.",
-    True: "* These are the weights of the arm's best evaluation (lowest held-out loss), not its final weights. "
-    "That loss is optimistic, because it was chosen for being low. The verdict of the study avoids this: it "
-    "chooses the best evaluation on one half of the held-out rows, and measures it on the other half.",
-}
-"""Remarks on the losses; the key is True for the weights of the best evaluation."""
-LIMITS = """* It was trained in minutes for a lesson or an experiment, and not tested for safety, bias or truthfulness.
-* It is one arm of one seed. Whether noise helped can only be answered by the whole study with several seeds.
-{measured}
-* Effects at this model size predict neither the sign nor the size of effects in a larger model."""
-
-CUT = (
-    "1 row was cut to the maximum length. It lost its end-of-sequence token, so it does not teach the model to stop.",
-    "{count:,} rows were cut to the maximum length. They lost their end-of-sequence token, so they do not teach "
-    "the model to stop.",
-)
+WORDS: dict[str, Any] = tomllib.loads((assets() / "report" / "card.toml").read_text(encoding="utf-8"))
 
 
 def card(record: Record, arm: str, seed: int, form: str, kind: str = CAUSAL) -> str:
@@ -78,24 +51,22 @@ def card(record: Record, arm: str, seed: int, form: str, kind: str = CAUSAL) -> 
     Returns:
         Markdown, with commands and code to run in the folder of the arm.
     """
-    model, is_best = record.about_table("model"), arm != plain_name(arm)
-    name = str(model.get("name") or record.study.model.source)
-    base = base_of(record)
-    return "\n".join(
-        [
-            "---", _front_matter(record, base, form, kind), "---", "",
-            f"# {name}, {_arm_text(record, plain_name(arm))}{', at its best evaluation' * is_best}", "",
-            f"One arm of a study with NEFTune Lab {__version__}, which trains a model with and without noise on its "
-            "token embeddings (arXiv 2310.05914) on the same batches.", "",
-            *_use(record, base, form, kind), "",
-            "| | |", "|---|---|",
-            *(f"| {label} | {value} |" for label, value in _facts(record, arm, seed, base, form)),
-            "", "## Measured", "", _measurements(record, seed, arm), "",
-            "## Limits", "", *(f"* {words}" for words in _caveats(record)),
-            LIMITS.format(measured=MEASURED[is_best]), "",
-            "## The whole study", "", "```toml", to_toml(_without_files(record)).strip(), "```", "",
-        ]
-    )  # fmt: skip
+    base, plain = base_of(record), plain_name(arm)
+    is_best = arm != plain
+    fetched = base.commands if form == "adapter" else ()
+    return str(WORDS["text"]).format(
+        front_matter=_front_matter(record, base, form, kind),
+        name=record.about_table("model").get("name") or record.study.model.source,
+        arm=_arm_text(record, plain) + ", at its best evaluation" * is_best,
+        version=__version__,
+        commands="\n".join([" ".join(["pip install", *requirements(NEEDS[form])]), *fetched]),
+        code=WORDS["code"][form].format(kind=kind, base=base.code(kind, _precision(record))),
+        facts="\n".join(f"| {label} | {value} |" for label, value in _facts(record, arm, seed, base, form)),
+        measurements=_measurements(record, seed, arm),
+        caveats="".join(f"* {words}\n" for words in _caveats(record)),
+        measured=WORDS["measured"]["best" if is_best else "last"],
+        study=to_toml(_without_files(record)).strip(),
+    )
 
 
 def _front_matter(record: Record, base: Base, form: str, kind: str) -> str:
@@ -114,17 +85,6 @@ def _front_matter(record: Record, base: Base, form: str, kind: str) -> str:
     if base.hub:
         known |= {"base_model": base.hub, "base_model_relation": "adapter" if form == "adapter" else "finetune"}
     return ModelCardData(**known).to_yaml()
-
-
-def _use(record: Record, base: Base, form: str, kind: str) -> list[str]:
-    """Return the commands and code that load the arm, to be run in its folder."""
-    fetched = base.commands if form == "adapter" else ()
-    code = base.code(kind, _precision(record))
-    return [
-        "In this folder:", "",
-        "```bash", " ".join(["pip install", *requirements(NEEDS[form])]), *fetched, "```", "",
-        "```python", USES[form].format(kind=kind, base=code), "```",
-    ]  # fmt: skip
 
 
 def requirements(packages: Sequence[str]) -> list[str]:
@@ -147,10 +107,15 @@ def _caveats(record: Record) -> list[str]:
     model, cut = record.about_table("model"), record.about_table("data").get("cut", 0)
     source = CATALOGUE.get(str(model.get("source")))
     note = str(model.get("note") or (source.note if source and source.package else ""))
-    reach = [str(text) for text in model.get("reach") or ()]
+    reach = map(str, model.get("reach") or ())
     with in_language(ENGLISH):
         unjudged = [LIVE] if record.study.live else [line.text() for line in verdict_of(record).warnings]
-    return [*filter(None, [note]), *reach, *([plural(cut, *CUT).format(count=cut)] if cut else []), *unjudged]
+    return [
+        *([note] if note else []),
+        *reach,
+        *([plural(cut, *WORDS["cut"].values()).format(count=cut)] if cut else []),
+        *unjudged,
+    ]
 
 
 def _facts(record: Record, arm: str, seed: int, base: Base, form: str) -> list[tuple[str, str]]:
@@ -208,7 +173,7 @@ def _noise_text(noise: NoiseSettings | None, arm: str) -> str:
 
 
 def _measurements(record: Record, seed: int, arm: str) -> str:
-    """Return a table of the last losses of the arm and the control for this seed, and notes below it."""
+    """Return a table with the losses of the arm and the control for one seed, and notes below it."""
     events = [event for event in record.events() if event["event"] == "evaluated" and event.get("seed") == seed]
     if not events:
         return "Nothing was measured."
@@ -242,7 +207,7 @@ def _without_files(record: Record) -> Any:
 
 
 def _licence(words: str, base: Base) -> dict[str, str]:
-    """Return the licence metadata for the hub: an identifier, or a name and link if the hub has no identifier."""
+    """Return the licence for the hub's metadata: an identifier if the hub has one, otherwise a name and a link."""
     if not words or words.lower() in IDENTIFIERS:
         return {"license": words.lower()} if words else {}
     name = re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-")

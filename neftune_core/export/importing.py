@@ -31,20 +31,20 @@ from neftune_core.studies.settings import StudySettings
 
 # The files of a record. An archive with any other file is refused. Names begin with a letter or digit, which excludes
 # command-line options, hidden files and parent folders.
-PARTS = re.compile(
+RECORD_FILES = re.compile(
     r"study\.toml|record\.json|events\.jsonl|answers\.jsonl|judge\.jsonl|metrics\.json|"
     r"data/(held_out_)?source/[^\W_][\w.\-]{0,99}|"
     r"arms/[A-Za-z0-9][A-Za-z0-9_.\-]{0,149}/seed-[0-9]{1,10}(-step-[0-9]{1,10})?/(adapter_config\.json|adapter_model\.safetensors|"
     r"README\.md|model\.safetensors|[a-z][a-z_]{0,39}\.(json|jinja|txt|model))"
 )
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")
-NEEDED = ("study.toml", "record.json", "events.jsonl")
+REQUIRED_FILES = ("study.toml", "record.json", "events.jsonl")
 TEXT_BYTES = 64_000_000
 """Maximum size of a text file of a saved model, such as its vocabulary, in bytes."""
 HEADER_BYTES, HEADER_VALUES = 4_000_000, 400_000
-PIECE = 1 << 20
+CHUNK_BYTES = 1 << 20
 
-MOST_OF: dict[str, int] = {
+SIZE_LIMITS: dict[str, int] = {
     "study.toml": SETTINGS_BYTES,
     "record.json": SETTINGS_BYTES,
     "events.jsonl": schema.LOG_BYTES,
@@ -59,10 +59,10 @@ MOST_OF: dict[str, int] = {
 def _unpack_record(
     path: str, folder: str, owner: str, most: int, files: int, rows: int, language: str
 ) -> Iterator[list[Any]]:
-    """Unpack the record in a zip file into an empty folder, check it and record its owner; then yield its id.
+    """Unpack the record in a zip file into an empty folder, check it and store its owner; then yield its id.
 
-    `owner` is a hash from `owner_hash`. The record may have `most` bytes and `files` files, and each file of rows
-    `rows` bytes. A `LabError` is raised if the archive is not a record of the lab, or too large.
+    `owner` is a hash from `owner_hash`. The limits are `most` bytes and `files` files for the record, and `rows` bytes
+    for each file of rows. A `LabError` is raised if the archive is too large or not a record of the lab.
     """
     with in_language(language), _open_zip(Path(path)) as archive:
         record_id, entries = _entries(archive, files)
@@ -79,6 +79,14 @@ def no_record(reason: str) -> RecordError:
         "This zip file is not a record of the lab: {reason} Export one on the Runs tab, or with `neftune runs export`."
     )
     return RecordError(say(words, reason=reason))
+
+
+def _unusable(name: str, reason: object) -> RecordError:
+    return no_record(say("{name!r} cannot be used ({reason}).", name=name, reason=str(reason)[:80]))
+
+
+def _damaged(name: str, error: Exception) -> RecordError:
+    return no_record(say("{name!r} is damaged ({fault}).", name=name[:80], fault=cause(error)))
 
 
 @contextmanager
@@ -102,24 +110,24 @@ def _entries(archive: zipfile.ZipFile, most: int) -> tuple[str, dict[str, zipfil
     for entry in found:
         name = entry.filename.partition("/")[2]
         kind = stat.S_IFMT(entry.external_attr >> 16)
-        if not PARTS.fullmatch(name) or kind not in (0, stat.S_IFREG) or entry.flag_bits & 1:
+        if not RECORD_FILES.fullmatch(name) or kind not in (0, stat.S_IFREG) or entry.flag_bits & 1:
             raise no_record(say("{name!r} does not belong in a record.", name=entry.filename[:80]))
         if name in entries:
             raise no_record(say("it contains {name!r} twice.", name=name))
         entries[name] = entry
-    missing = [name for name in NEEDED if name not in entries]
+    missing = [name for name in REQUIRED_FILES if name not in entries]
     if len(ids) != 1 or not _ID.fullmatch(next(iter(ids), "")) or missing:
         raise no_record(say("{missing} is missing.", missing=", ".join(missing) or say("the name of its folder")))
     return ids.pop(), entries
 
 
 def _unpack(archive: zipfile.ZipFile, name: str, entry: zipfile.ZipInfo, target: Path, left: int, rows: int) -> int:
-    """Write one file and return its size in bytes, as counted while unpacking; the header is not trusted."""
+    """Write one file and return its size in bytes, counted while unpacking because the header is not trusted."""
     most, taken = _most_of(name, rows), 0
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with archive.open(entry) as source, target.open("xb") as written:
-            while piece := source.read(PIECE):
+            while piece := source.read(CHUNK_BYTES):
                 taken += len(piece)
                 if taken > left:
                     words = later(
@@ -134,7 +142,7 @@ def _unpack(archive: zipfile.ZipFile, name: str, entry: zipfile.ZipInfo, target:
     except LabError:
         raise
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, OSError, zlib.error) as error:
-        raise no_record(say("{name!r} is damaged ({fault}).", name=name[:80], fault=cause(error))) from None
+        raise _damaged(name, error) from None
     return taken
 
 
@@ -142,11 +150,11 @@ def _most_of(name: str, rows: int) -> int:
     file = name.rpartition("/")[2]
     if name.startswith("data/"):
         return rows
-    return sys.maxsize if file.endswith(".safetensors") else MOST_OF.get(file, TEXT_BYTES)
+    return sys.maxsize if file.endswith(".safetensors") else SIZE_LIMITS.get(file, TEXT_BYTES)
 
 
 def _check(folder: Path, owner: str) -> None:
-    """Check every file and the paths in the settings, and record the owner; raise a `LabError` on failure."""
+    """Check every file and the paths in the settings, and store the owner; raise a `LabError` on failure."""
     about = _about(folder / "record.json")
     try:
         study = from_toml(StudySettings, schema.settings_text(folder / "study.toml"))
@@ -156,14 +164,14 @@ def _check(folder: Path, owner: str) -> None:
         source: str = getattr(study.data, part)
         if source.startswith(FILE):
             name = source.removeprefix(FILE)
-            if not (name.startswith("data/") and PARTS.fullmatch(name) and (folder / name).is_file()):
+            if not (name.startswith("data/") and RECORD_FILES.fullmatch(name) and (folder / name).is_file()):
                 raise no_record(say("it refers to rows that it does not contain."))
     _check_numbers(folder)
     for path in sorted(folder.glob("arms/*/*/*.safetensors")):
         _check_weights(path)
     text = json.dumps({**about, "owner": owner, "imported": True}, ensure_ascii=False)
     if len(text.encode()) > SETTINGS_BYTES:
-        raise no_record(say("{name!r} cannot be used ({reason}).", name="record.json", reason="too large"))
+        raise _unusable("record.json", "too large")
     write_whole(folder / "record.json", text)
 
 
@@ -179,10 +187,9 @@ def _about(path: Path) -> dict[str, Any]:
             )
         schema.About.model_validate(about)
     except ValidationError as error:
-        reason = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))[:80]
-        raise no_record(say("{name!r} cannot be used ({reason}).", name=path.name, reason=reason)) from None
+        raise _unusable(path.name, ".".join(map(str, error.errors(include_url=False)[0]["loc"]))) from None
     except ValueError as error:
-        raise no_record(say("{name!r} cannot be used ({reason}).", name=path.name, reason=str(error)[:80])) from None
+        raise _unusable(path.name, error) from None
     return dict(about)
 
 
@@ -190,21 +197,18 @@ def _check_numbers(folder: Path) -> None:
     """Raise `RecordError` if the log, answers, verdicts or metrics exceed the limits of their readers."""
     log = Log(folder / "events.jsonl", schema.LOG_BYTES, schema.LOG_VALUES)
     log.read()
-    too_many = "events.jsonl" if log.cut else ""
+    if log.cut:
+        raise _unusable("events.jsonl", "too many values")
     for file in filter(Path.is_file, (folder / "answers.jsonl", folder / "judge.jsonl")):
         block = file.read_bytes()
         if count_values(block) + schema.VALUES_AN_ANSWER * block.count(b"\n") > schema.ANSWERS_VALUES:
-            too_many = file.name
-    if too_many:
-        raise no_record(say("{name!r} cannot be used ({reason}).", name=too_many, reason="too many values"))
+            raise _unusable(file.name, "too many values")
     try:
         schema.metrics_of(folder / "metrics.json")
     except FileNotFoundError:
         return
     except ValueError as error:
-        raise no_record(
-            say("{name!r} cannot be used ({reason}).", name="metrics.json", reason=str(error)[:80])
-        ) from None
+        raise _unusable("metrics.json", error) from None
 
 
 def _check_weights(path: Path) -> None:
@@ -219,8 +223,7 @@ def _check_weights(path: Path) -> None:
         if max(ends, default=0) != path.stat().st_size - 8 - length:
             raise ValueError("cut off")
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        name = "/".join(path.parts[-3:])
-        raise no_record(say("{name!r} is damaged ({fault}).", name=name[:80], fault=cause(error))) from None
+        raise _damaged("/".join(path.parts[-3:]), error) from None
 
 
 if __name__ == "__main__":

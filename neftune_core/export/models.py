@@ -49,8 +49,7 @@ def write_model(record: Record, arm: str, seed: int, form: str, folder: Path) ->
         raise InvalidSetting(say("This study trained all weights and has no adapter: export the whole model."))
     with atomic_write(folder) as aside:
         kind = (_write_adapter if form == "adapter" else _write_merged_model)(record, arm, seed, aside)
-        text = card(record, arm, seed, form, kind)
-        (aside / "README.md").write_text(text, encoding="utf-8")
+        (aside / "README.md").write_text(card(record, arm, seed, form, kind), encoding="utf-8")
 
 
 def require_free(target: Path) -> None:
@@ -91,7 +90,7 @@ def name_base(record: Record, folder: Path) -> str:
 def _write_merged_model(record: Record, arm: str, seed: int, folder: Path) -> str:
     """Write the merged model in the number format of its base, with tokenizer and chat template.
 
-    The loaded base is not changed. Return the transformers class that loads the model.
+    Return the transformers class that loads the model. The loaded base stays unchanged.
     """
     loaded = loaded_base_of(record)
     model = merged_model(record, arm, seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from neftune_core.errors import LabError
 from neftune_core.export.report_parts import table_html, verdict_html
 from neftune_core.export.study_report import losses_html
 from neftune_core.figures.colours import arm_colours, resolve_colours
-from neftune_core.figures.curves import shared_seeds
+from neftune_core.figures.curves import gather_losses, mean_of_seeds, shared_seeds
 from neftune_core.language import say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.judging import verdict_of
@@ -20,7 +21,6 @@ from neftune_core.studies.records.record import Record
 
 WIDTH, HEIGHT, LEFT, BELOW = 640, 260, 56, 36
 TICKS = 4
-Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
 def study_html(record: Record) -> str:
@@ -37,7 +37,7 @@ def study_html(record: Record) -> str:
 def answers_html(lines: Sequence[Mapping[str, Any]]) -> str:
     """Return answers as a table with one row per prompt and one column per arm; "" if there are none.
 
-    If any expected answer is known, the first column has the expected answers.
+    The first column has the expected answers, if any is known.
 
     Args:
         lines: Dictionaries with a `prompt`, the answers by arm as `arms` (each with a `text`) and, if known, the
@@ -57,33 +57,21 @@ def answers_html(lines: Sequence[Mapping[str, Any]]) -> str:
 def _curves_svg(record: Record) -> str:
     """Draw the held-out losses with noise off over the steps, or the training losses if no rows are held out.
 
-    The curves are means over the seeds that every arm has, from the first evaluation after step 0.
+    The curves are means over the seeds that every arm has; they begin at the first evaluation after step 0.
     """
+    events = record.events()
+    gathered, shared = gather_losses(events), shared_seeds(events)
     for loss, title in (("held_out_loss", say("held-out loss")), ("train_loss", say("training loss"))):
-        found = _curves(record, loss)
-        if found:
-            return _svg(found, record.arms, title)
+        means = {arm: zip(*mean_of_seeds(seeds, shared), strict=True) for arm, seeds in gathered[loss].items()}
+        points = {arm: [point for point in mean if point[0] and np.isfinite(point[1])] for arm, mean in means.items()}
+        if any(points.values()):
+            return _svg({arm: found for arm, found in points.items() if found}, record.arms, title)
     return ""
 
 
-def _curves(record: Record, loss: str) -> dict[str, tuple[list[float], list[float]]]:
-    """Return steps and mean losses by arm."""
-    events = [event for event in record.events() if event["event"] in ("step", "evaluated")]
-    seeds, found = shared_seeds(events), dict[str, dict[int, list[float]]]()
-    for event in events:
-        for arm, of in event["arms"].items() if event["event"] == "evaluated" else ():
-            value = of.get(loss)
-            if event["step"] and event.get("seed") in seeds and value is not None and np.isfinite(value):
-                found.setdefault(arm, {}).setdefault(event["step"], []).append(value)
-    return {
-        arm: ([float(step) for step in sorted(by_step)], [float(np.mean(by_step[step])) for step in sorted(by_step)])
-        for arm, by_step in found.items()
-    }
-
-
-def _svg(curves: Curves, arms: Mapping[str, NoiseSettings], title: str) -> str:
-    xs, ys = ([value for curve in curves.values() for value in curve[axis]] for axis in (0, 1))
-    low, high, last = min(ys), max(ys), max(xs) or 1.0
+def _svg(curves: Mapping[str, Sequence[tuple[float, float]]], arms: Mapping[str, NoiseSettings], title: str) -> str:
+    xs, ys = zip(*chain(*curves.values()), strict=True)
+    low, high, last = min(ys), max(ys), max(xs)
     span = (high - low) or 1.0
     colours = resolve_colours(arm_colours(arms), "light")
 
@@ -96,8 +84,8 @@ def _svg(curves: Curves, arms: Mapping[str, NoiseSettings], title: str) -> str:
         _, y = place(0, value)
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - 110}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e1e4e9"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.3f}</text>')
-    for number, (arm, (steps, values)) in enumerate(curves.items()):
-        points = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in zip(steps, values, strict=True))
+    for number, (arm, curve) in enumerate(curves.items()):
+        points = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in curve)
         colour = colours.get(arm, "#5c6573")
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts.append(f'<text x="{WIDTH - 104}" y="{24 + 16 * number}" fill="{colour}">{html.escape(arm)}</text>')

@@ -65,21 +65,21 @@ def _page(content: Content) -> str:
         "settings": html.escape(content.settings),
         "settings_file": content.settings_file,
         "settings_heading": html.escape(say("Settings")),
-        "again": _again(content),
+        "again": _instructions(content),
         "machine": html.escape(
             say("{machine}. Report by NEFTune Lab {version}.", machine=content.machine, version=__version__)
         ),
         "light": css_variables("light"),
         "dark": css_variables("dark"),
-        "style": _own("style.css"),
-        "data": _as_script([found for _, found in drawn]),
+        "style": _asset_text("style.css"),
+        "data": _json_for_script([found for _, found in drawn]),
         "script": as_one("report/report.js"),
         "plotly": _plotly(),
     }
-    return Template(_own("page.html")).substitute(parts)
+    return Template(_asset_text("page.html")).substitute(parts)
 
 
-def _again(content: Content) -> str:
+def _instructions(content: Content) -> str:
     words = html.escape(say("To train it again, save this as {file} and run: {command}"))
     return words.format(file=content.settings_file, command=f"<code>{html.escape(content.command)}</code>")
 
@@ -101,7 +101,7 @@ def _figure(index: int, heading: str, found: Figure) -> str:
     )
 
 
-def _own(name: str) -> str:
+def _asset_text(name: str) -> str:
     return (assets() / "report" / name).read_text(encoding="utf-8")
 
 
@@ -113,7 +113,7 @@ def _plotly() -> str:
     return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
-def _as_script(value: Any) -> str:
+def _json_for_script(value: Any) -> str:
     """Return JSON that is safe inside a script element."""
     text = json.dumps(value, ensure_ascii=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -43,7 +43,7 @@ class Content:
     """The content of a report, before it is laid out as a page.
 
     Attributes:
-        kind: The line above the title.
+        kind: Line above the title.
         intro: HTML of the introduction.
         sections: Headings and HTML, in order.
         settings: Text of the settings file.
@@ -74,20 +74,13 @@ def verdict_html(found: Verdict, *, unfolded: bool = True) -> str:
     Returns:
         HTML.
     """
-    warned = "".join(
-        f'<p class="lab-judged-headline lab-judged-warning">{_escape(line)}</p>' for line in found.warnings
-    )
     headline, asked = map(_escape, found.opening)
-    arms = "".join(_arm_html(arm, unfolded=unfolded) for arm in found.arms.values())
-    if len(found.arms) > MOST_OPEN_ARMS and not unfolded:
-        arms = _setting_by_setting(arms)
-    closing = html_list(map(_escape, found.closing))
+    warning_class = "lab-judged-headline lab-judged-warning"
+    warned = "".join(f'<p class="{warning_class}">{_escape(line)}</p>' for line in found.warnings)
     contradicted = "".join(f"<p>{_escape(line)}</p>" for line in found.disagreements)
-    return (
-        f'<div class="lab-judged" data-claims="{_claims(found)}">{warned}'
-        f'<p class="lab-judged-headline">{headline}</p>{contradicted}<p class="lab-quiet">{asked}</p>{arms}'
-        f'<div class="lab-judged-closing">{closing}</div></div>'
-    )
+    opening = f'{warned}<p class="lab-judged-headline">{headline}</p>{contradicted}<p class="lab-quiet">{asked}</p>'
+    arms = [_arm_html(arm, unfolded=unfolded) for arm in found.arms.values()]
+    return _judged_html(found, opening, arms, map(_escape, found.closing), collapsed=not unfolded)
 
 
 def verdict_details(found: Verdict, others: Iterable[str] = ()) -> str:
@@ -101,26 +94,25 @@ def verdict_details(found: Verdict, others: Iterable[str] = ()) -> str:
         HTML.
     """
     said = {line.text() for line in found.summary}
-    arms = "".join(
+    arms = [
         _arm_html(replace(arm, lines=tuple(line for line in arm.lines if line.text() not in said)), folded=False)
         for arm in found.arms.values()
-    )
-    if len(found.arms) > MOST_OPEN_ARMS:
-        arms = _setting_by_setting(arms)
+    ]
     opening = "".join(f"<p>{_escape(line)}</p>" for line in found.opening if line.text() not in said)
-    closing = html_list(map(html.escape, dict.fromkeys([*(line.text() for line in found.closing), *others])))
+    closing = dict.fromkeys([*(line.text() for line in found.closing), *others])
+    return _judged_html(found, opening, arms, map(html.escape, closing), collapsed=True)
+
+
+def _judged_html(found: Verdict, opening: str, arms: Sequence[str], closing: Iterable[str], *, collapsed: bool) -> str:
+    """Combine the HTML of a verdict; if `collapsed`, many arms are in one section that is initially closed."""
+    shown = "".join(arms)
+    if collapsed and len(arms) > MOST_OPEN_ARMS:
+        shown = f"<details><summary>{html.escape(say('Setting by setting'))}</summary>{shown}</details>"
+    claims = sum(arm.status in CLAIMS for arm in found.arms.values())
     return (
-        f'<div class="lab-judged" data-claims="{_claims(found)}">{opening}{arms}'
-        f'<div class="lab-judged-closing">{closing}</div></div>'
+        f'<div class="lab-judged" data-claims="{claims}">{opening}{shown}'
+        f'<div class="lab-judged-closing">{html_list(closing)}</div></div>'
     )
-
-
-def _claims(found: Verdict) -> int:
-    return sum(arm.status in CLAIMS for arm in found.arms.values())
-
-
-def _setting_by_setting(arms: str) -> str:
-    return f"<details><summary>{html.escape(say('Setting by setting'))}</summary>{arms}</details>"
 
 
 def _escape(line: Line) -> str:
@@ -130,9 +122,9 @@ def _escape(line: Line) -> str:
 def _arm_html(arm: ArmVerdict, *, unfolded: bool = True, folded: bool = True) -> str:
     """Return the sentences on one arm; if `folded`, all but the first are in a section, open if `unfolded`."""
     first, *rest = map(_escape, arm.lines)
-    summary_of = f"<summary>{html.escape(say('The numbers behind it'))}</summary>"
     behind = html_list(rest)
     if rest and folded:
+        summary_of = f"<summary>{html.escape(say('The numbers behind it'))}</summary>"
         behind = f"<details{' open' * unfolded}>{summary_of}{behind}</details>"
     return f'<div class="lab-judged-arm" data-status="{arm.status}"><p>{first}</p>{behind}</div>'
 
@@ -184,20 +176,16 @@ def _folding_table(heading: str, heads: Iterable[str], rows: Sequence[Sequence[s
 def _render_row(row: RenderedRow) -> str:
     """Return a row as the model reads it, with its trained tokens marked."""
     tags = {True: "mark", False: "span"}
-    spans = ((tags[span.trained], html.escape(span.text)) for span in row.spans)
-    text = "".join(f"<{tag}>{words}</{tag}>" for tag, words in spans)
+    text = "".join("<{0}>{1}</{0}>".format(tags[span.trained], html.escape(span.text)) for span in row.spans)
     heading = say("Row {row:,} as the model reads it, with the trained tokens marked", row=row.row)
     return f"<h3>{html.escape(heading)}</h3><pre>{text}</pre>"
 
 
 def arm_heads(arms: Mapping[str, NoiseSettings]) -> dict[str, str]:
-    """Return the names of the arms in their colours, as HTML."""
+    """Return the label of each arm with a dot in its colour, as HTML."""
     colours = arm_colours(arms)
-    return {
-        name: f'<span class="dot" style="--arm: {colours.get(name, "var(--lab-quiet)")}"></span>'
-        + html.escape(arm_label(name))
-        for name in arms
-    }
+    dot = '<span class="dot" style="--arm: {}"></span>'
+    return {arm: dot.format(colours.get(arm, "var(--lab-quiet)")) + html.escape(arm_label(arm)) for arm in arms}
 
 
 def count(value: Any) -> str:
@@ -214,9 +202,8 @@ def creation_time(record: Record) -> str:
 def machine_text(record: Record) -> str:
     """Describe the machine and the package versions of a record."""
     machine = record.about_table("machine")
-    return ", ".join(f"{say(words)} {machine[name]}" for name, words in OF_MACHINE.items() if machine.get(name)) or say(
-        "An unknown machine"
-    )
+    facts = (f"{say(words)} {machine[name]}" for name, words in OF_MACHINE.items() if machine.get(name))
+    return ", ".join(facts) or say("An unknown machine")
 
 
 def ending_label(record: Record) -> str:
@@ -225,8 +212,8 @@ def ending_label(record: Record) -> str:
     return say(STATES.get(state, state))
 
 
-def text_of(record: Record, name: str) -> str:
-    """Return a text file of a record.
+def settings_of(record: Record, name: str) -> str:
+    """Return the text of a settings file of a record.
 
     Args:
         record: The record.

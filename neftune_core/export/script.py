@@ -43,7 +43,7 @@ from neftune_core.studies.steering.log import STEERED
 from neftune_core.studies.study import base_of as loaded_base_of
 
 NOT_A_LABEL = -100
-IN_SCRIPT = ("weight_decay", "lora_dropout")
+SUPPORTED = ("weight_decay", "lora_dropout")
 """Methods other than noise that the script supports."""
 MOST_COPIED_BYTES = 100_000_000
 ROOTS = (
@@ -96,7 +96,7 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
         _write_study(record, loaded, prepared, base, aside)
         measured = record.study.training.sample_rows(len(prepared.train))
         for part, rows in (("train", prepared.train), ("held_out", prepared.held_out[:measured])):
-            (aside / f"{part}.jsonl").write_text(_lines(rows), encoding="utf-8")
+            (aside / f"{part}.jsonl").write_text(_rows_as_jsonl(rows), encoding="utf-8")
         if record.study.training.method == "lora":
             arms = make_arms(loaded, 1, record.study.training)
             arms.start(record.study.seed)
@@ -116,7 +116,7 @@ def _readme(record: Record, base: Base, precision: str) -> str:
 
 
 def _write_base(record: Record, loaded: LoadedModel, folder: Path) -> Base:
-    """Copy the base if it is small and not available elsewhere, and write the study's settings and data files."""
+    """Copy the base if it is small and only available here; write the settings and the data files of the study."""
     base, model = base_of(record), Path(str(getattr(loaded.model, "name_or_path", "")))
     study = from_toml(StudySettings, (record.folder / "study.toml").read_text(encoding="utf-8"))
     if base.place == FOLDER and model.is_dir() and folder_bytes(model) <= MOST_COPIED_BYTES:
@@ -131,11 +131,11 @@ def _write_base(record: Record, loaded: LoadedModel, folder: Path) -> Base:
 
 
 def _write_study(record: Record, loaded: LoadedModel, prepared: PreparedData, base: Base, folder: Path) -> None:
-    """Write the script, the settings and row order that it reads, and the losses to compare with."""
+    """Write the script, the settings and row order that it reads, and the losses to compare its own with."""
     study = record.study
     against = reasons_against(study)
     arms = {
-        name: {"noise": noise.model_dump(), **{method: study.method_of(name).values[method] for method in IN_SCRIPT}}
+        name: {"noise": noise.model_dump(), **{method: study.method_of(name).values[method] for method in SUPPORTED}}
         for name, noise in study.arms.items()
         if not against[name]
     }
@@ -224,7 +224,7 @@ def reasons_against(study: StudySettings) -> dict[str, str]:
     found = {name: reason_against(noise) for name, noise in study.arms.items()}
     for name in found:
         used = [
-            METHODS[key].words for key, value in study.method_of(name).values.items() if value and key not in IN_SCRIPT
+            METHODS[key].words for key, value in study.method_of(name).values.items() if value and key not in SUPPORTED
         ]
         if used:
             found[name] = f"other training loops do not have {' and '.join(used)}"
@@ -243,7 +243,7 @@ def _prepare_rows(record: Record, loaded: LoadedModel, limits: Limits) -> Prepar
 
 
 def _order(record: Record, study: StudySettings, prepared: PreparedData) -> list[tuple[int, list[int]]]:
-    """Return the epoch and the row indices of every step of the first seed, including steps not taken."""
+    """Return the epoch and row indices of every step of the first seed, including steps that were not taken."""
     recorded = [event["steps"] for event in record.events() if event.get("seed") == study.seed and event.get("steps")]
     total = recorded[-1] if recorded else count_steps(len(prepared.train), study.training)
     lengths = [row.length for row in prepared.train]
@@ -251,14 +251,14 @@ def _order(record: Record, study: StudySettings, prepared: PreparedData) -> list
     return [(step.epoch, step.rows) for step in steps]
 
 
-def _lines(rows: Sequence[EncodedExample]) -> str:
+def _rows_as_jsonl(rows: Sequence[EncodedExample]) -> str:
     labels = (np.where(row.trained, row.ids, NOT_A_LABEL).tolist() for row in rows)
     labelled = zip(rows, labels, strict=True)
     return "".join(json.dumps({"ids": row.ids.tolist(), "labels": found}) + "\n" for row, found in labelled)
 
 
 def _notes(record: Record, base: Base, precision: str) -> str:
-    """Return the differences from the original study and the source of the base, as one paragraph each."""
+    """Return the differences from the original study, and the source of the base, as paragraphs."""
     study, note = record.study, str(record.about_table("model").get("note") or "")
     ended = [event for event in record.events() if event["event"] in ("ended_early", STEERED)]
     found = [f"The arm {name} is left out: {reason}." for name, reason in reasons_against(study).items() if reason]

@@ -110,7 +110,7 @@ def _clean_loss(model: Any, row: dict[str, list[int]]) -> tuple[float, int]:
     return model(**batch([row])).loss.item() * count, count
 
 
-def _furthest(found: dict[str, Any], expected: dict[str, Any]) -> float:
+def _largest_difference(found: dict[str, Any], expected: dict[str, Any]) -> float:
     """Return the largest absolute difference between the losses of this run and those of the lab; NaN if none."""
     pairs = [*zip(found["losses"], expected["losses"], strict=False)]
     pairs.append((found["held_out_loss"], expected["held_out_loss"]))
@@ -125,5 +125,5 @@ if __name__ == "__main__":
         last, held_out = found[name]["losses"][-1], found[name]["held_out_loss"]
         measured = "not measured" if held_out is None else f"{held_out:.4f}"
         print(f"{name}: last training loss {last:.4f}, held-out loss {measured}")
-        print(f"  furthest from losses.json: {_furthest(found[name], expected[name]):.1e}")
+        print(f"  furthest from losses.json: {_largest_difference(found[name], expected[name]):.1e}")
     (RESULTS / "found.json").write_text(json.dumps(found, indent=1), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,6 @@ from neftune_core.errors import RecordError
 from neftune_core.evaluation.settings import CUT
 from neftune_core.evaluation.verdict import Verdict
 from neftune_core.export import report_parts
-from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
 from neftune_core.figures.evidence import seed_differences
@@ -50,20 +50,22 @@ def study_content(record: Record) -> report_parts.Content:
         )
         raise RecordError(say(words, record=record.id))
     found = _verdict(record)
-    sections = [(say("The verdict"), report_parts.verdict_html(found))] if found else []
+    figures = [(say("Losses over the run"), loss_curves(events, record.arms))]
+    if found:
+        figures.append((say("Differences seed by seed"), seed_differences(found, record.arms)))
     return report_parts.Content(
         kind=say("A NEFTune Lab study"),
         title=_title(record),
         intro=html.escape(say(INTRO)),
         facts=_facts(record, events),
         sections=[
-            *sections,
+            *([(say("The verdict"), report_parts.verdict_html(found))] if found else []),
             (say("Losses"), losses_html(record)),
             (say("The data"), report_parts.data_html(record.about_table("data"))),
             (say("Answers"), _answers(record)),
         ],
-        figures=_figures(record, found),
-        settings=report_parts.text_of(record, "study.toml"),
+        figures=figures,
+        settings=report_parts.settings_of(record, "study.toml"),
         settings_file="study.toml",
         command="neftune train study.toml",
         machine=report_parts.machine_text(record),
@@ -79,22 +81,14 @@ def _verdict(record: Record) -> Verdict | None:
     return None if found.is_empty else found
 
 
-def _figures(record: Record, found: Verdict | None) -> list[tuple[str, Figure]]:
-    figures = [(say("Losses over the run"), loss_curves(record.events(), record.arms))]
-    if found:
-        figures.append((say("Differences seed by seed"), seed_differences(found, record.arms)))
-    return figures
-
-
 def _title(record: Record) -> str:
-    model, data = record.about_table("model").get("name"), data_title(record.about_table("data").get("title"))
-    try:
+    with contextlib.suppress(RecordError):  # the settings may be unreadable
         if record.study.title:
             return record.study.title
-    except RecordError:
-        pass
-    model, data = model or later("a model"), data or say("its data")
-    return say("{title} on {data}", title=say(model), data=data)
+    model = say(record.about_table("model").get("name") or later("a model"))
+    return say(
+        "{title} on {data}", title=model, data=data_title(record.about_table("data").get("title")) or say("its data")
+    )
 
 
 def _facts(record: Record, events: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -127,18 +121,16 @@ def _seeds(record: Record, events: Iterable[Mapping[str, Any]]) -> list[Any]:
 
 
 def losses_html(record: Record) -> str:
-    """Return an HTML table of the last and lowest losses, each a mean over the seeds that all arms have, and notes."""
+    """Return notes and an HTML table of the last and lowest losses, each a mean over the seeds that all arms have."""
     try:
-        found, names = mean_results(record), report_parts.arm_heads(record.arms)
+        found = mean_results(record)
     except RecordError as error:
         return f"<p>{html.escape(str(error))}</p>"
     heads = [html.escape(say(words)) for pair in LOSSES.values() for words in pair]
+    names = {"base": html.escape(arm_label("base"))} | report_parts.arm_heads(record.arms)
     rows = (
-        [
-            names.get(arm, html.escape(arm_label(arm))),
-            *(_cell(of.get(arm, {}).get(kind)) for kind in LOSSES for of in (found.last, found.lowest)),
-        ]
-        for arm in ("base", *record.arms)
+        [name, *(_cell(of.get(arm, {}).get(kind)) for kind in LOSSES for of in (found.last, found.lowest))]
+        for arm, name in names.items()
     )
     about = " ".join((say(ABOUT_LOSSES), *found.notes))
     title = say("Nats per response token") + found.of_seeds
@@ -164,13 +156,12 @@ def _answer(answer: Mapping[str, Any], colours: Mapping[str, str]) -> str:
         for name, entry in answer["arms"].items()
     )
     seed = f" <small>({html.escape(say('seed {seed}', seed=answer['seed']))})</small>" if "seed" in answer else ""
-    reference = answer.get("reference")
-    known = ""
-    if reference:
-        known = f"<p class='quiet'>{html.escape(say('Reference answer: {answer}', answer=reference))}</p>"
+    notes = [say(CUT)] if answer.get("cut") else []
+    if reference := answer.get("reference"):
+        notes.append(say("Reference answer: {answer}", answer=reference))
+    shown = "".join(f"<p class='quiet'>{html.escape(note)}</p>" for note in notes)
     heading = f"<h3>{html.escape(answer['prompt'])}{seed}</h3>"
-    cut = f"<p class='quiet'>{html.escape(say(CUT))}</p>" if answer.get("cut") else ""
-    return f'<section class="answer">{heading}{cut}{known}<div class="columns">{columns}</div></section>'
+    return f'<section class="answer">{heading}{shown}<div class="columns">{columns}</div></section>'
 
 
 def _ending(entry: Mapping[str, Any]) -> str:

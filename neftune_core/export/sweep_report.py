@@ -55,7 +55,7 @@ def sweep_content(record: Record) -> report_parts.Content:
             )
             for epoch in EPOCHS
         ],
-        settings=report_parts.text_of(sweep, SWEEP_FILE),
+        settings=report_parts.settings_of(sweep, SWEEP_FILE),
         settings_file=SWEEP_FILE,
         command=f"neftune sweep {SWEEP_FILE}",
         machine=report_parts.machine_text(first),
@@ -63,7 +63,7 @@ def sweep_content(record: Record) -> report_parts.Content:
 
 
 def _title(sweep: Sweep, first: Record) -> str:
-    """Return the title of the sweep, translated if the sweep is one of those that ship with the lab."""
+    """Return the title of the sweep, translated if the sweep is part of the lab's assets."""
     if sweep.settings.title:
         return say(sweep.settings.title) if sweep.folder.is_relative_to(assets()) else sweep.settings.title
     return say("A sweep of {model}", model=say(first.about_table("model").get("name") or later("a model")))
@@ -103,10 +103,8 @@ def _table(table: SweepTable) -> str:
         ]
         for row in table.shown
     )
-    return (
-        report_parts.table_html(heads, rows)
-        + f"<p class='quiet'>{html.escape(rounding_note(table.rounding, asked))}</p>"
-    )
+    note = html.escape(rounding_note(table.rounding, asked))
+    return f"{report_parts.table_html(heads, rows)}<p class='quiet'>{note}</p>"
 
 
 def _cell(row: TableRow, measure: str, epoch: str) -> str:
@@ -116,8 +114,8 @@ def _cell(row: TableRow, measure: str, epoch: str) -> str:
     found = row.effects.get(measure, {}).get(epoch)
     if found is None or not found.seeds:
         return text
-    if found.interval is None:
-        return f"{text}<br><small>{found.difference:+.3g}</small>"
-    difference = f"{found.difference:+.3g}"
-    shown = f"<b>{difference}</b>" if row.is_significant(measure, epoch) else difference
-    return f"{text}<br><small>{shown} [{found.interval.low:+.2g}, {found.interval.high:+.2g}]</small>"
+    shown = f"{found.difference:+.3g}"
+    if found.interval:
+        shown = f"<b>{shown}</b>" if row.is_significant(measure, epoch) else shown
+        shown += f" [{found.interval.low:+.2g}, {found.interval.high:+.2g}]"
+    return f"{text}<br><small>{shown}</small>"

@@ -1,22 +1,17 @@
-"""Upload models and Spaces to the hub account of a token. Repositories are private by default."""
+"""Upload of models and Spaces to the hub account of a token. Repositories are private by default."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from neftune_core.errors import DoesNotFit, InvalidSetting, NotAvailable
-from neftune_core.space.folder import files_of
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
 
 NAME = re.compile(r"[A-Za-z0-9](?:[\w.\-]{0,94}[A-Za-z0-9])?", re.ASCII)
 
 
-def push_space(folder: Path, name: str, *, token: str | None = None, private: bool = True, hardware: str = "") -> str:
+def push_space(folder: Path, name: str, *, token: str | None = None, private: bool = True) -> str:
     """Upload a built folder to a Space; files that are no longer in the folder are removed.
 
     Args:
@@ -24,7 +19,6 @@ def push_space(folder: Path, name: str, *, token: str | None = None, private: bo
         name: The Space as `owner/name`, or `name` in the token's own account.
         token: Access token; the stored login if None.
         private: Whether a new Space is private.
-        hardware: Hardware of a new Space; "" for the default.
 
     Returns:
         The URL of the Space.
@@ -32,18 +26,9 @@ def push_space(folder: Path, name: str, *, token: str | None = None, private: bo
     Raises:
         LabError: If the folder is not a built Space, or the hub refuses the upload.
     """
-    files_of(folder)
-
-    def put(api: HfApi, repository: str) -> str:
-        extra = {"space_hardware": hardware} if hardware else {}
-        create: Any = api.create_repo
-        create(repository, repo_type="space", space_sdk="gradio", private=private, exist_ok=True, **extra)
-        api.upload_folder(
-            repo_id=repository, repo_type="space", folder_path=folder, commit_message="NEFTune Lab", delete_patterns="*"
-        )
-        return f"{api.endpoint}/spaces/{repository}"
-
-    return _with_account(name, token, put)
+    if not (folder / "app.py").is_file() or not (folder / "requirements.txt").is_file():
+        raise InvalidSetting(f"The folder {folder} contains no Space: create one with `neftune space build {folder}`.")
+    return _push(folder, name, token, private=private, is_space=True)
 
 
 def push_model(folder: Path, name: str, *, token: str | None = None, private: bool = True) -> str:
@@ -61,18 +46,10 @@ def push_model(folder: Path, name: str, *, token: str | None = None, private: bo
     Raises:
         LabError: If the hub refuses the upload.
     """
-
-    def put(api: HfApi, repository: str) -> str:
-        api.create_repo(repository, repo_type="model", private=private, exist_ok=True)
-        api.upload_folder(
-            repo_id=repository, repo_type="model", folder_path=folder, commit_message="From a study of NEFTune Lab"
-        )
-        return f"{api.endpoint}/{repository}"
-
-    return _with_account(name, token, put)
+    return _push(folder, name, token, private=private, is_space=False)
 
 
-def _with_account(name: str, token: str | None, put: Callable[[HfApi, str], str]) -> str:
+def _push(folder: Path, name: str, token: str | None, *, private: bool, is_space: bool) -> str:
     from huggingface_hub import HfApi, get_token
 
     used = token or get_token()
@@ -81,11 +58,21 @@ def _with_account(name: str, token: str | None, put: Callable[[HfApi, str], str]
     owner, _, last = name.rpartition("/")
     if not all(NAME.fullmatch(part) for part in ([owner, last] if owner else [last])):
         raise InvalidSetting(f"{name[:80]!r} is not the name of a repository: write it as name or owner/name.")
-    api = HfApi(token=used)
+    api, kind = HfApi(token=used), "space" if is_space else "model"
     try:
-        return put(api, f"{owner or api.whoami()['name']}/{last}")
+        repository = f"{owner or api.whoami()['name']}/{last}"
+        sdk = "gradio" if is_space else None
+        api.create_repo(repository, repo_type=kind, space_sdk=sdk, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=repository,
+            repo_type=kind,
+            folder_path=folder,
+            commit_message="NEFTune Lab" if is_space else "From a study of NEFTune Lab",
+            delete_patterns="*" if is_space else None,
+        )
     except Exception as error:
         raise _explain(error, name) from None
+    return f"{api.endpoint}/{'spaces/' * is_space}{repository}"
 
 
 def _explain(error: Exception, name: str) -> Exception:

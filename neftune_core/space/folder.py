@@ -6,11 +6,10 @@ import json
 import re
 import shutil
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import requires, version
 from pathlib import Path
-from typing import Any
 
 from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.home import assets
@@ -26,12 +25,9 @@ PRELOADED_FILES = (
     *("config.json", "generation_config.json", "model.safetensors"),
     *("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json"),
 )
-"""Files of the most likely choice of visitors besides the bundled model; they are included in the image."""
-STARTUP = "10m"
-"""Start-up timeout of the platform; the page starts within a minute, and the default is 30 minutes."""
-
+"""Files in the image, of the model that visitors most often choose besides the bundled one."""
 PLATFORMS_OWN = ("gradio", "spaces", "huggingface-hub")
-"""Packages installed by the platform: Gradio in the version of the front matter, and matching versions of others."""
+"""Packages that the platform installs: Gradio in the version of the front matter, and others that match it."""
 
 NOT_SHIPPED = ("__pycache__", "*.pyc", ".*", "bench", "pictures")
 
@@ -57,26 +53,6 @@ TARGETS: dict[str, Target] = {
 }
 """Profiles for which a folder is built."""
 
-APP = '''"""Entry point of the Space."""
-
-from neftune_core.ui.server.serve import serve
-
-if __name__ == "__main__":
-    serve()
-'''
-
-ABOUT = """
-# NEFTune Lab
-
-**What does noise on the embeddings do to a language model during instruction fine-tuning?** Change the noise and see
-its effect on your own sentence immediately, train a small model with and without it, compare the answers side by side,
-and see whether it made a difference.
-
-This Space runs on {hardware}. Models: {models}.
-
-Your studies belong to your browser, which has an unguessable key; nobody else can see them. There is no telemetry.
-"""
-
 
 def build(folder: Path, target: str = "cpu-space", *, torch: Sequence[str] | None = None) -> list[str]:
     """Write a complete Space into a folder.
@@ -99,11 +75,10 @@ def build(folder: Path, target: str = "cpu-space", *, torch: Sequence[str] | Non
     ignored = shutil.ignore_patterns(*NOT_SHIPPED)
     shutil.copytree(Path(__file__).parent.parent, folder / "neftune_core", ignore=ignored, dirs_exist_ok=True)
     shutil.copytree(assets(), folder / "neftune_core" / "assets", ignore=ignored, dirs_exist_ok=True)
-    models = ", ".join(PROFILES[target].models or ())
     written = {
-        "README.md": front_matter(target) + ABOUT.format(hardware=TARGETS[target].words, models=models),
+        "README.md": readme(target),
         "requirements.txt": "\n".join(requirements(torch or TARGETS[target].torch)) + "\n",
-        "app.py": APP,
+        "app.py": (assets() / "space" / "app.py").read_text(encoding="utf-8"),
         ".gitattributes": "*.safetensors filter=lfs diff=lfs merge=lfs -text\n",
         # Makes the version available to `importlib.metadata`, although the package is not installed.
         f"neftune_lab-{__version__}.dist-info/METADATA": _metadata(),
@@ -118,7 +93,7 @@ def build(folder: Path, target: str = "cpu-space", *, torch: Sequence[str] | Non
 
 
 def _require_empty(folder: Path) -> None:
-    """Clear a previously built Space; raise `InvalidSetting` if the folder holds anything else."""
+    """Clear a Space that was built earlier; raise `InvalidSetting` if the folder contains anything else."""
     if not folder.exists() or not any(folder.iterdir()):
         return
     readme = folder / "README.md"
@@ -132,33 +107,22 @@ def _require_empty(folder: Path) -> None:
         shutil.rmtree(old)
 
 
-def front_matter(target: str) -> str:
-    """Return the front matter of the Space's README."""
-    pinned = PROFILES[target].models or {}
-    models = [name for name in pinned if "/" in name]
-    fields: dict[str, Any] = {
-        "title": "NEFTune Lab",
-        "emoji": "🌊",
-        "colorFrom": "blue",
-        "colorTo": "yellow",
-        "sdk": "gradio",
-        "sdk_version": version("gradio"),
-        "python_version": "3.12",
-        "app_file": "app.py",
-        "license": "apache-2.0",
-        "short_description": "See what embedding noise does in fine-tuning",
-        "suggested_hardware": TARGETS[target].hardware,
-        "models": models,
-        "datasets": [],  # otherwise the platform guesses them from the code
-        "preload_from_hub": [f"{PRELOADED} {','.join(PRELOADED_FILES)} {pinned[PRELOADED]}"],
-        "startup_duration_timeout": STARTUP,
-        "tags": ["neftune", "fine-tuning", "lora", "education", *TARGETS[target].tags],
-        "hf_oauth": True,
-        # Permission to create repositories and to write to them, without access to the visitor's other repositories.
-        "hf_oauth_scopes": ["contribute-repos"],
-    }
-    lines = (f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items())
-    return "\n".join(["---", *lines, "---", ""])
+def readme(target: str) -> str:
+    """Return the README of a Space for a target in `TARGETS`, with the front matter that the platform reads.
+
+    The empty list of data sets keeps the platform from guessing them from the code. The OAuth scope permits creating
+    repositories and writing to them, without access to the visitor's other repositories.
+    """
+    models, about = PROFILES[target].models or {}, TARGETS[target]
+    template = (assets() / "space" / "README.md").read_text(encoding="utf-8")
+    return template.format(
+        target=about,
+        gradio=version("gradio"),
+        models=", ".join(models),
+        hub_models=json.dumps([name for name in models if "/" in name]),
+        preloaded=f"{PRELOADED} {','.join(PRELOADED_FILES)} {models[PRELOADED]}",
+        tags=json.dumps(["neftune", "fine-tuning", "lora", "education", *about.tags]),
+    )
 
 
 def requirements(torch: Sequence[str]) -> list[str]:
@@ -167,7 +131,7 @@ def requirements(torch: Sequence[str]) -> list[str]:
 
 
 def needs() -> list[str]:
-    """Return the lab's runtime requirements, from `pyproject.toml` or the installed metadata."""
+    """Return the lab's runtime requirements, from `pyproject.toml` or else the installed metadata."""
     project = CHECKOUT / "pyproject.toml"
     if project.is_file():
         return list(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"])
@@ -184,14 +148,3 @@ def _name(requirement: str) -> str:
 def _metadata() -> str:
     lines = ["Metadata-Version: 2.1", "Name: neftune-lab", f"Version: {__version__}"]
     return "\n".join([*lines, *(f"Requires-Dist: {need}" for need in needs())]) + "\n"
-
-
-def files_of(folder: Path) -> Iterable[Path]:
-    """Return the files of a built folder.
-
-    Raises:
-        InvalidSetting: If the folder is not a built Space.
-    """
-    if not (folder / "app.py").is_file() or not (folder / "requirements.txt").is_file():
-        raise InvalidSetting(f"The folder {folder} contains no Space: create one with `neftune space build {folder}`.")
-    return (path for path in folder.rglob("*") if path.is_file())

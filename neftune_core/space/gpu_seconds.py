@@ -1,4 +1,4 @@
-"""Estimate the GPU time to request for a call."""
+"""Estimates of the GPU time to request for a call."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ MOST_SECONDS = 120
 
 # Fixed cost of a call: forking the worker, initialising CUDA, loading the model.
 START_SECONDS = 20.0
-# Seconds per layer and step, and per layer and generated token. Small models are bound by kernel launches at any batch
-# size. Assumed, not measured; the margin covers the error.
+# Seconds per layer and step, and per layer and generated token, which kernel launches dominate in small models at any
+# batch size. The values are assumed, not measured; the margin covers their error.
 STEP_SECONDS, TOKEN_SECONDS = 0.005, 0.001
 FLOPS_A_SECOND = 20e12
 MARGIN = 1.5

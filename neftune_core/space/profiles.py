@@ -1,15 +1,17 @@
-"""Server profiles, selected and overridden by environment variables."""
+"""Server profiles, selected and adjusted by environment variables."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from neftune_core.errors import InvalidSetting
+from neftune_core.home import assets
 from neftune_core.models.cards import CATALOGUE
 from neftune_core.models.settings import BUNDLED
 from neftune_core.settings import Limits, parse
@@ -18,27 +20,8 @@ from neftune_core.studies.tracking import require_tracker
 
 LIMIT = "NEFTUNE_LIMIT_"
 
-SMALL: Mapping[str, Any] = {
-    "local_paths": False,
-    "upload_megabytes": 10,
-    "rows": 2_000,
-    "row_characters": 20_000,
-    "steps": 2_000,
-    "arms": 6,
-    "study_minutes": 10,
-    "waiting_jobs": 2,
-    "address_jobs": 40,
-    "queue_places": 60,
-    "disk_gigabytes": 5.0,
-    "visitor_gigabytes": 0.2,
-    "record_days": 7.0,
-    "prompts": 32,
-    "prompt_characters": 4_000,
-    "new_tokens": 256,
-    "calls_a_minute": 6_000,
-    "studies_an_hour": 200,
-}
-"""Limits of a public server with two cores and 16 GB; the last two allow a class to share one IP address."""
+SMALL: Mapping[str, Any] = tomllib.loads((assets() / "space" / "limits.toml").read_text(encoding="utf-8"))
+"""Limits of a public server."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +29,7 @@ class Profile:
     """One kind of server.
 
     Attributes:
+        public: Whether strangers can open the page.
         limits: Limits that differ from the defaults.
         presets: Presets that the Train tab offers.
         model: The model that the page opens with.
@@ -53,7 +37,6 @@ class Profile:
         gpu_in_request: Whether a GPU is allocated per call (ZeroGPU).
     """
 
-    words: str
     public: bool = False
     limits: Mapping[str, Any] = field(default_factory=dict)
     presets: tuple[str, ...] = tuple(PRESETS)
@@ -73,16 +56,14 @@ def _up_to(megaparameters: float) -> dict[str, str]:
 
 
 PROFILES: dict[str, Profile] = {
-    "local": Profile("Your own machine, without restrictions."),
+    "local": Profile(),
     "cpu-space": Profile(
-        "A Space with two cores and 16 GB, open to everyone.",
         public=True,
         limits=SMALL,
         presets=("quick look", "small data, many epochs"),
         models=_up_to(140),
     ),
     "zerogpu": Profile(
-        "A Space with a GPU allocated per call.",
         public=True,
         limits={**SMALL, "steps": 4_000, "study_minutes": 2, "arms": 8},
         presets=("quick look", "small data, many epochs"),
@@ -90,6 +71,7 @@ PROFILES: dict[str, Profile] = {
         gpu_in_request=True,
     ),
 }
+"""Profiles of the user's own machine, of a Space with two cores and 16 GB, and of a Space with a GPU per call."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +126,7 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def detect_profile(environment: Mapping[str, str]) -> str:
-    """Return the value of `NEFTUNE_PROFILE`, or else the profile of the Space that this process runs on, or `local`."""
+    """Return the profile in `NEFTUNE_PROFILE`; by default, that of the Space that runs this process, or `local`."""
     chosen = environment.get("NEFTUNE_PROFILE", "").strip().lower()
     if chosen:
         if chosen not in PROFILES:
@@ -175,7 +157,7 @@ def host_profile(environment: Mapping[str, str] | None = None) -> HostProfile:
     limits = parse(Limits, {**usual, "local_paths": not public, **_limits(own)})
     allowed = profile.models if profile.models is not None else pinned_models()
     models = _allow_named(allowed, own.get("NEFTUNE_MODELS", ""))
-    _hosts(own.get("NEFTUNE_HOSTS", ""))
+    named_hosts(own)  # checks them
     if not _DEVICE.fullmatch(own.get("NEFTUNE_DEVICE", "auto")):
         raise InvalidSetting(
             f"NEFTUNE_DEVICE must be auto, cpu, cuda, cuda:1 or mps (given {own['NEFTUNE_DEVICE'][:40]!r})."
@@ -187,13 +169,13 @@ def host_profile(environment: Mapping[str, str] | None = None) -> HostProfile:
 
 
 def named_hosts(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Return the host names in `NEFTUNE_HOSTS`, without ports. A proxy serves the page under these names."""
+    """Return the host names in `NEFTUNE_HOSTS`, without ports; a proxy serves the page under these names.
+
+    Raises:
+        InvalidSetting: If a name is malformed.
+    """
     given = os.environ if environment is None else environment
-    return _hosts(given.get("NEFTUNE_HOSTS", ""))
-
-
-def _hosts(text: str) -> tuple[str, ...]:
-    hosts = [host.strip().lower() for host in text.split(",") if host.strip()]
+    hosts = [host.strip().lower() for host in given.get("NEFTUNE_HOSTS", "").split(",") if host.strip()]
     for host in hosts:
         if not _HOST.fullmatch(host):
             raise InvalidSetting(

@@ -1,6 +1,6 @@
 """ZeroGPU: a GPU allocated for a single call, in a forked process, for a limited number of seconds.
 
-The platform forks a worker, pickles its input and output, checks at every yield whether the caller has disconnected,
+The platform forks a worker, pickles its input and output, checks at every `yield` whether the caller has disconnected,
 and ends the worker when its time is up. A study is therefore passed as a folder and returned as events, which are
 plain JSON. The worker writes the record to the disk that both processes share.
 
@@ -94,7 +94,7 @@ def enter() -> AllocatedGpu:
 
 
 class AllocatedGpu:
-    """A GPU that is allocated per call, and the tasks that run on it.
+    """A GPU that is allocated per call, and the functions that run on it.
 
     Args:
         decorate: The platform's decorator, used as `decorate(duration=function)(task)`.
@@ -104,11 +104,11 @@ class AllocatedGpu:
         from neftune_core.models.device import forbid_gpu
 
         forbid_gpu()
-        self._study = decorate(duration=_asked_seconds)(_study_in_call)
-        self._task = decorate(duration=_asked_seconds)(_task_in_call)
+        self._study = decorate(duration=_requested_seconds)(_study_in_call)
+        self._task = decorate(duration=_requested_seconds)(_task_in_call)
 
     def place(self, models: Sequence[ModelSettings]) -> None:
-        """Move models to CUDA before the page is launched; calls load those that fail to load here."""
+        """Move models to CUDA before the page is launched; models that fail to load here are loaded by the calls."""
         from neftune_core.models.loading import place_on_gpu
 
         for settings in models:
@@ -175,7 +175,7 @@ class AllocatedGpu:
         return self.run(answer, given, answer_seconds(chosen, settings), UNANSWERED)
 
     def run(
-        self, task: Callable[..., Iterator[Any]], given: Sequence[Any], seconds: int, taken_back: str = UNMEASURED
+        self, task: Callable[..., Iterator[Any]], given: Sequence[Any], seconds: int, aborted: str = UNMEASURED
     ) -> Iterator[Any]:
         """Run a task inside one call.
 
@@ -183,7 +183,7 @@ class AllocatedGpu:
             task: A module-level generator function that yields JSON-serialisable values.
             given: Arguments of the task, as plain values.
             seconds: GPU time to request.
-            taken_back: Sentence for a call that was aborted by the platform.
+            aborted: Sentence for a call that was aborted by the platform.
 
         Yields:
             The values of the task.
@@ -200,13 +200,13 @@ class AllocatedGpu:
         except LabError:
             raise
         except Exception as error:
-            raise NotAvailable(refusal(error, taken_back=taken_back)) from None
+            raise NotAvailable(refusal(error, aborted=aborted)) from None
 
 
 def _study_in_call(folder: str, limits: dict[str, Any], seconds: int) -> Iterator[dict[str, Any]]:
-    """Yield the events of a study in the worker, as JSON values, and stop it before the allocated time is up.
+    """Run a study in the worker; yield its events as JSON values, and stop it before the allocated time is up.
 
-    Errors are caught and reported here, since the platform reports every error in a worker under the same name.
+    Errors are caught here, because the platform reports every error in a worker under the same name.
     """
     from neftune_core.studies.study import run_study
 
@@ -222,7 +222,7 @@ def _study_in_call(folder: str, limits: dict[str, Any], seconds: int) -> Iterato
 
 
 def _end_as_failed(record: Record, error: Exception, words: str) -> dict[str, Any]:
-    """Return a `failed` event, and log it unless the record is unusable or another process is writing to it."""
+    """Return a `failed` event; store it unless the record is unusable or another process is writing to it."""
     ended = {"event": "failed", "message": words}
     if not isinstance(error, RecordError):
         with suppress(OSError):
@@ -231,7 +231,7 @@ def _end_as_failed(record: Record, error: Exception, words: str) -> dict[str, An
 
 
 def _task_in_call(module: str, name: str, given: tuple[Any, ...], seconds: int) -> Iterator[dict[str, Any]]:
-    """Yield the values of a function in the worker, each as `value`, and the message of an exception as `error`."""
+    """Call a function in the worker; yield its values, each as `value`, and the message of an exception as `error`."""
     try:
         _begin_in_worker()
         for value in getattr(importlib.import_module(module), name)(*given):
@@ -305,7 +305,7 @@ def _stop_file(flag: Path, should_stop: Callable[[], bool]) -> Iterator[None]:
                 flag.touch()
                 return
 
-    thread = threading.Thread(target=watch, name="lent-gpu-stop", daemon=True)
+    thread = threading.Thread(target=watch, name="gpu-stop", daemon=True)
     thread.start()
     try:
         yield
@@ -314,12 +314,12 @@ def _stop_file(flag: Path, should_stop: Callable[[], bool]) -> Iterator[None]:
         thread.join()
 
 
-def refusal(error: BaseException, taken_back: str = ABORTED) -> str:
+def refusal(error: BaseException, aborted: str = ABORTED) -> str:
     """Translate an error of the platform's decorator into one sentence.
 
     Args:
         error: The error.
-        taken_back: Sentence for a call that was aborted by the platform.
+        aborted: Sentence for a call that was aborted by the platform.
 
     Returns:
         A sentence about the quota, the aborted call, or an error of the lab.
@@ -330,7 +330,7 @@ def refusal(error: BaseException, taken_back: str = ABORTED) -> str:
     said = f"{title} {words}".lower()
     for part, reason in REFUSALS.items():
         if part in said:
-            return _quota(words) if reason == QUOTA else say(taken_back if reason == ABORTED else reason)
+            return _quota(words) if reason == QUOTA else say(aborted if reason == ABORTED else reason)
     return sentence(error)
 
 
@@ -345,6 +345,6 @@ def _quota(words: str) -> str:
     return say(QUOTA_LEFT, asked=seconds[1], left=seconds[2], when=when[1])
 
 
-def _asked_seconds(*given: Any) -> int:
+def _requested_seconds(*given: Any) -> int:
     """Return the duration to request from the platform: the last argument of every task."""
     return int(given[-1])

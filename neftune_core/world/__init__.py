@@ -19,6 +19,5 @@ generator/    the text of the world, from a seeded grammar
 pretraining/  the bundled model
     build         pretraining: seeded and resumable
     measure       results with greedy decoding
-    report        the results table and the model card
-    make          all steps of `neftune world build`
+    make          all steps of `neftune world build`, with the results table and the model card
 """

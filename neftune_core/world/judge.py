@@ -1,7 +1,7 @@
 """Judge whether a text is good English about this world, with the grammar that generates the pretraining text.
 
-A sentence is well formed if one of the world's wordings can produce it with slots that agree: a tool goes with its use,
-a pronoun with its person, and nobody meets themselves. Truth is not checked.
+A sentence is well formed if one of the world's wordings can produce it with slots that agree: a tool has its own use, a
+pronoun fits its person, and nobody meets themselves. Truth is not checked.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SENTENCE = re.compile(r'[^.!?]+[.!?]"?')
 
 @dataclass(frozen=True)
 class _Pattern:
-    """A wording as a regular expression; `slots` has the role and form of each group, `roles` the choices by role."""
+    """A wording as a regular expression, with the role and form of each group and the choices of each role."""
 
     expression: re.Pattern[str]
     start: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -50,14 +51,9 @@ def _pairs(facts: tuple[Fact, ...], chance: Chance, *, held: bool = True) -> lis
     return chance.shuffled(tuple(pairs.values()))
 
 
-def _facts(rows: int) -> tuple[list[Row], list[Row]]:
-    pairs = _pairs(ASKED, Chance("set", "facts"))
-    return _first((_fact_row(fact, wording, fact.answer()) for fact, wording in pairs), rows)
-
-
-def _format(rows: int) -> tuple[list[Row], list[Row]]:
-    pairs = _pairs(ASKED, Chance("set", "format"), held=False)
-    return _first((_fact_row(fact, wording, fact.equation()) for fact, wording in pairs), rows)
+def _facts(rows: int, name: str, output: Callable[[Fact], str], *, held: bool) -> tuple[list[Row], list[Row]]:
+    pairs = _pairs(ASKED, Chance("set", name), held=held)
+    return _first((_fact_row(fact, wording, output(fact)) for fact, wording in pairs), rows)
 
 
 def _noisy(rows: int) -> tuple[list[Row], list[Row]]:
@@ -99,10 +95,10 @@ def _skill_rows(chance: Chance) -> Iterator[Row]:
             wording = chance.one([ask for ask in (*skill.asks, *skill.held) if "{" in ask])
             if (name, task.key, wording) not in seen:
                 seen.append((name, task.key, wording))
-                yield _skill_row(task, wording)
+                yield _skill_row(name, task, wording)
 
 
-def _skill_row(task: skills.SkillTask, wording: str) -> Row:
+def _skill_row(name: str, task: skills.SkillTask, wording: str) -> Row:
     instruction, material = wording.format(**task.fields), ""
     for slot in (": {list}", ": {word}"):
         if wording.endswith(slot):
@@ -111,7 +107,7 @@ def _skill_row(task: skills.SkillTask, wording: str) -> Row:
         "instruction": _as_question(instruction),
         "input": material,
         "output": task.answer,
-        "skill": task.skill,
+        "skill": name,
         "about": task.key,
         "wording": wording,
     }
@@ -148,8 +144,8 @@ def _first(made: Iterator[Row], rows: int) -> tuple[list[Row], list[Row]]:
 
 
 SETS: dict[str, tuple[int, Callable[[int], tuple[list[Row], list[Row]]]]] = {
-    "facts": (240, _facts),
-    "format": (150, _format),
+    "facts": (240, partial(_facts, name="facts", output=Fact.answer, held=True)),
+    "format": (150, partial(_facts, name="format", output=Fact.equation, held=False)),
     "story": (160, lambda rows: _first(_story_rows(Chance("set", "story")), rows)),
     "skill": (320, lambda rows: _first(_skill_rows(Chance("set", "skill")), rows)),
     "noisy": (120, _noisy),

@@ -1,8 +1,8 @@
-"""Small tasks with one correct answer: counting, sorting, opposites, plurals, spelling, homes."""
+"""Small tasks, such as counting, sorting, opposites, plurals and spelling."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +14,7 @@ from neftune_core.world.lexicon import ENTITIES, GROUPS, NUMBERS, OPPOSITE_PAIRS
 
 @dataclass(frozen=True)
 class SkillTask:
-    """A task of a skill.
+    """One task, such as one word to spell.
 
     Attributes:
         key: Identity of the task, independent of its wording.
@@ -22,7 +22,6 @@ class SkillTask:
         material: List or word that can be given as separate input.
     """
 
-    skill: str
     key: str
     fields: dict[str, str]
     answer: str
@@ -31,7 +30,7 @@ class SkillTask:
 
 @dataclass(frozen=True)
 class Skill:
-    """A function that draws a task, and its wordings in pretraining; those in `held` are never used there."""
+    """A function that draws a task, and its wordings; pretraining never uses those in `held`."""
 
     make: Callable[[Chance], SkillTask]
     asks: tuple[str, ...]
@@ -61,12 +60,12 @@ HOMES = _homes()
 
 def _opposite(chance: Chance) -> SkillTask:
     first, second = chance.shuffled(chance.one(OPPOSITE_PAIRS))
-    return SkillTask("opposite", first, {"word": first}, f"{capital(second)}.", first)
+    return SkillTask(first, {"word": first}, f"{capital(second)}.", first)
 
 
 def _plural(chance: Chance) -> SkillTask:
     one, many = chance.one(_PLURAL_PAIRS)
-    return SkillTask("plural", one, {"word": one}, f"{capital(many)}.", one)
+    return SkillTask(one, {"word": one}, f"{capital(many)}.", one)
 
 
 def _list(chance: Chance, low: int, high: int) -> list[str]:
@@ -74,37 +73,39 @@ def _list(chance: Chance, low: int, high: int) -> list[str]:
     return chance.some(_words(kind), chance.between(low, high))
 
 
+def _on_list(items: Sequence[object], answer: Sequence[object]) -> SkillTask:
+    """Return a task on a list; the answer is a list too."""
+    line, said = (", ".join(map(str, listed)) for listed in (items, answer))
+    return SkillTask(line, {"list": line}, f"{capital(said)}.", line)
+
+
 def _count(chance: Chance) -> SkillTask:
     words = _list(chance, 2, 7)
-    line = ", ".join(words)
-    return SkillTask("count", line, {"list": line}, f"{capital(NUMBERS[len(words)])}.", line)
+    return _on_list(words, [NUMBERS[len(words)]])
 
 
 def _sort_numbers(chance: Chance) -> SkillTask:
     numbers = chance.some(range(1, 20), chance.between(3, 4))
-    line = ", ".join(map(str, numbers))
-    return SkillTask("sort numbers", line, {"list": line}, f"{', '.join(map(str, sorted(numbers)))}.", line)
+    return _on_list(numbers, sorted(numbers))
 
 
 def _sort_words(chance: Chance) -> SkillTask:
     words = chance.some(_ALL_WORDS, 3)
     while len({word[0] for word in words}) < 3:
         words = chance.some(_ALL_WORDS, 3)
-    line = ", ".join(words)
-    return SkillTask("sort words", line, {"list": line}, capital(f"{', '.join(sorted(words))}."), line)
+    return _on_list(words, sorted(words))
 
 
 def _odd(chance: Chance) -> SkillTask:
     kind, other = chance.some(_GROUP_KINDS, 2)
     words = chance.some(_words(kind), 3)
     odd = chance.one([word for word in _words(other) if word not in _words(kind)])
-    line = ", ".join(chance.shuffled([*words, odd]))
-    return SkillTask("odd", line, {"list": line}, f"{capital(odd)}.", line)
+    return _on_list(chance.shuffled([*words, odd]), [odd])
 
 
 def _lives(chance: Chance) -> SkillTask:
     home, names = chance.one(HOMES)
-    return SkillTask("lives", home, {"home": home}, f"{names}.")
+    return SkillTask(home, {"home": home}, f"{names}.")
 
 
 _SERIES = (("day", _words("day")), ("month", _words("month")), ("number", [*NUMBERS]), ("season", [*SEASONS]))
@@ -112,82 +113,79 @@ _SERIES = (("day", _words("day")), ("month", _words("month")), ("number", [*NUMB
 
 def _after(chance: Chance) -> SkillTask:
     what, series = chance.one(_SERIES)
-    place = chance.below(len(series) - 1) if what == "number" else chance.below(len(series))
-    after = series[(place + 1) % len(series)]
-    return SkillTask("after", f"{what} {series[place]}", {"what": what, "word": series[place]}, f"{capital(after)}.")
+    index = chance.below(len(series) - (what == "number"))  # numbers do not start again after the last one
+    word, after = series[index], series[(index + 1) % len(series)]
+    return SkillTask(f"{what} {word}", {"what": what, "word": word}, f"{capital(after)}.")
 
 
 def _before(chance: Chance) -> SkillTask:
     task = _after(chance)
-    word = _plain(task)
-    fields = {"what": task.fields["what"], "word": word}
-    return SkillTask("before", f"{fields['what']} {word}", fields, f"{capital(task.fields['word'])}.")
+    what, word = task.fields["what"], _plain(task)
+    return SkillTask(f"{what} {word}", {"what": what, "word": word}, f"{capital(task.fields['word'])}.")
 
 
 def _sum(chance: Chance) -> SkillTask:
     first, second = chance.between(0, 10), chance.between(0, 10)
-    return SkillTask("sum", f"{first} + {second}", {"sum": f"{first} + {second}"}, f"{first + second}.")
+    term = f"{first} + {second}"
+    return SkillTask(term, {"sum": term}, f"{first + second}.")
 
 
 def _difference(chance: Chance) -> SkillTask:
     first, second = sorted((chance.between(0, 12), chance.between(0, 12)), reverse=True)
-    return SkillTask("difference", f"{first} - {second}", {"sum": f"{first} - {second}"}, f"{first - second}.")
+    term = f"{first} - {second}"
+    return SkillTask(term, {"sum": term}, f"{first - second}.")
 
 
 def _sum_in_words(chance: Chance) -> SkillTask:
     first, second = chance.between(1, 10), chance.between(1, 10)
     fields = {"first": NUMBERS[first], "second": NUMBERS[second]}
     answer = f"{capital(NUMBERS[first + second])}."
-    return SkillTask("sum in words", f"{first} and {second}", fields, answer)
+    return SkillTask(f"{first} and {second}", fields, answer)
 
 
-def _of_word(chance: Chance, name: str, answer: Callable[[str], str]) -> SkillTask:
+def _of_word(chance: Chance, answer: Callable[[str], str]) -> SkillTask:
     word = chance.one(_ALL_WORDS)
-    return SkillTask(name, word, {"word": word}, f"{answer(word)}.", word)
+    return SkillTask(word, {"word": word}, f"{answer(word)}.", word)
 
 
 def _which_group(chance: Chance) -> SkillTask:
     kind, other = chance.some(_GROUP_KINDS, 2)
     word = chance.one([name for name in _words(kind) if name not in _words(other)])
     groups = [article(GROUPS[name][0]) for name in chance.shuffled((kind, other))]
-    fields = {"thing": _the(kind, word), "groups": " or ".join(groups)}
-    return SkillTask("group", word, fields, f"{capital(article(GROUPS[kind][0]))}.")
+    thing = next(thing.a for thing in ENTITIES[kind] if thing.name == word)
+    fields = {"thing": thing, "groups": " or ".join(groups)}
+    return SkillTask(word, fields, f"{capital(article(GROUPS[kind][0]))}.")
 
 
-def _the(kind: str, word: str) -> str:
-    return next(thing.a for thing in ENTITIES[kind] if thing.name == word)
-
-
-def _compare(chance: Chance, name: str, best: Callable[[list[int]], int]) -> SkillTask:
+def _compare(chance: Chance, best: Callable[[list[int]], int]) -> SkillTask:
     first, second = chance.some(range(1, 20), 2)
     line = f"{first} or {second}"
-    return SkillTask(name, line, {"list": line}, f"{best([first, second])}.")
+    return SkillTask(line, {"list": line}, f"{best([first, second])}.")
 
 
-def _at(chance: Chance, name: str, place: int) -> SkillTask:
-    found = _list(chance, 3, 5)
-    line = ", ".join(found)
-    return SkillTask(name, line, {"list": line}, f"{capital(found[place])}.", line)
+def _at(chance: Chance, index: int) -> SkillTask:
+    words = _list(chance, 3, 5)
+    return _on_list(words, [words[index]])
 
 
 def _repeat(chance: Chance) -> SkillTask:
     word, times = chance.one(_ALL_WORDS), chance.between(2, 4)
     fields = {"word": word, "times": NUMBERS[times]}
-    return SkillTask("repeat", f"{word} {times}", fields, capital(", ".join([word] * times)) + ".")
+    return SkillTask(f"{word} {times}", fields, capital(", ".join([word] * times)) + ".")
 
 
 def _copy(chance: Chance) -> SkillTask:
-    line = ", ".join(_list(chance, 2, 5))
-    return SkillTask("copy", line, {"list": line}, f"{capital(line)}.", line)
+    words = _list(chance, 2, 5)
+    return _on_list(words, words)
 
 
 def _member(chance: Chance) -> SkillTask:
     kind, *others = chance.some(_GROUP_KINDS, 3)
     word = chance.one(_words(kind))
     wrong = [chance.one([name for name in _words(other) if name not in _words(kind)]) for other in others]
-    line = ", ".join(chance.shuffled([word, *wrong]))
-    fields = {"list": line, "group": article(GROUPS[kind][0])}
-    return SkillTask("member", line, fields, f"{capital(word)}.", line)
+    task = _on_list(chance.shuffled([word, *wrong]), [word])
+    task.fields["group"] = article(GROUPS[kind][0])
+    return task
 
 
 _NAMED_KINDS = (
@@ -206,7 +204,7 @@ def _name(chance: Chance) -> SkillTask:
     words = [thing.name for thing in ENTITIES[kind] if narrower in ("", thing.values.get("kind"))]
     count = chance.between(2, 3)
     answer = capital(", ".join(chance.some(words, count)))
-    return SkillTask("name", many, {"count": NUMBERS[count], "many": many}, f"{answer}.")
+    return SkillTask(many, {"count": NUMBERS[count], "many": many}, f"{answer}.")
 
 
 _MAKERS: dict[str, Callable[[Chance], SkillTask]] = {
@@ -222,14 +220,14 @@ _MAKERS: dict[str, Callable[[Chance], SkillTask]] = {
     "sum": _sum,
     "difference": _difference,
     "sum in words": _sum_in_words,
-    "spell": partial(_of_word, name="spell", answer="-".join),
-    "letter": partial(_of_word, name="letter", answer=lambda word: word[0]),
-    "letters": partial(_of_word, name="letters", answer=lambda word: capital(NUMBERS[len(word)])),
+    "spell": partial(_of_word, answer="-".join),
+    "letter": partial(_of_word, answer=lambda word: word[0]),
+    "letters": partial(_of_word, answer=lambda word: capital(NUMBERS[len(word)])),
     "group": _which_group,
-    "bigger": partial(_compare, name="bigger", best=max),
-    "smaller": partial(_compare, name="smaller", best=min),
-    "last": partial(_at, name="last", place=-1),
-    "first": partial(_at, name="first", place=0),
+    "bigger": partial(_compare, best=max),
+    "smaller": partial(_compare, best=min),
+    "last": partial(_at, index=-1),
+    "first": partial(_at, index=0),
     "repeat": _repeat,
     "copy": _copy,
     "name": _name,
@@ -246,7 +244,7 @@ ASKED_SKILLS = ("opposite", "plural", "count", "sort numbers", "sort words", "od
 
 
 def statement(chance: Chance) -> str:
-    """Return a statement about a skill: an opposite, a plural, a spelling, an order, a sum."""
+    """Return a statement with the solution of a task, such as an opposite, a plural, a spelling or a sum."""
     return chance.one(_STATEMENTS)(chance)
 
 
@@ -260,14 +258,9 @@ def _state_plural(chance: Chance) -> str:
     return chance.one((f"One {one}, two {many}.", f"The plural of {one} is {many}."))
 
 
-def _state_spelling(chance: Chance) -> str:
-    task = _MAKERS["spell"](chance)
-    return f"The word {task.key} is spelled {task.answer}"
-
-
-def _state_letter(chance: Chance) -> str:
-    word = chance.one(_ALL_WORDS)
-    return f"The word {word} begins with {word[0]}."
+def _state(chance: Chance, name: str, wording: str) -> str:
+    task = _MAKERS[name](chance)
+    return wording.format(key=task.key, answer=task.answer)
 
 
 def _state_order(chance: Chance) -> str:
@@ -278,11 +271,6 @@ def _state_order(chance: Chance) -> str:
 def _plain(task: SkillTask) -> str:
     word = task.answer[:-1]
     return word.lower() if task.fields["what"] in ("number", "season") else word
-
-
-def _state_sum(chance: Chance) -> str:
-    first, second = chance.between(0, 10), chance.between(0, 10)
-    return f"{first} + {second} = {first + second}."
 
 
 def _state_pair(chance: Chance) -> str:
@@ -300,13 +288,13 @@ def _state_count(chance: Chance) -> str:
     return f"Count with me: {', '.join(NUMBERS[1 : chance.between(3, 12) + 1])}."
 
 
-_STATEMENTS = (
+_STATEMENTS: tuple[Callable[[Chance], str], ...] = (
     _state_opposite,
     _state_plural,
-    _state_spelling,
-    _state_letter,
+    partial(_state, name="spell", wording="The word {key} is spelled {answer}"),
+    partial(_state, name="letter", wording="The word {key} begins with {answer}"),
     _state_order,
-    _state_sum,
+    partial(_state, name="sum", wording="{key} = {answer}"),
     _state_pair,
     _state_group,
     _state_count,

@@ -7,6 +7,7 @@ A document begins with `BEGIN` and ends with `END`. A conversation marks its spe
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
@@ -54,41 +55,30 @@ def plain(sentences: Iterable[str]) -> str:
     return f"{BEGIN}{' '.join(sentences)}{END}"
 
 
-# --- statements ----------------------------------------------------------------------------------
+def _state(fact: Fact, chance: Chance) -> str:
+    return fact.state(chance.one(fact.relation.states))
 
 
-def _with_pronoun(fact: Fact, chance: Chance) -> str:
-    """Return the fact with a pronoun in place of the name, if a wording allows it."""
+def _state_with_pronoun(fact: Fact, chance: Chance) -> str:
+    """Return the fact with a pronoun instead of the name, if the drawn wording allows it."""
     wordings = [wording for wording in fact.relation.states if wording.startswith("{s.the} ")]
-    if not wordings:
-        return fact.state(chance.one(fact.relation.states))
-    rest = chance.one(wordings).removeprefix("{s.the} ")
+    rest = chance.one(wordings).removeprefix("{s.the} ") if wordings else "{s."
     if "{s." in rest:
-        return fact.state(chance.one(fact.relation.states))
+        return _state(fact, chance)
     return say("{it} " + rest, it=fact.thing.it, s=fact.thing, v=fact.value)
 
 
 def _about(chance: Chance) -> str:
-    thing = chance.one(_THINGS)
-    facts = chance.shuffled(facts_of(thing))
-    first, *rest = facts
-    sentences = [first.state(chance.one(first.relation.states))]
-    for fact in rest:
-        if chance.happens(0.4):
-            sentences.append(_with_pronoun(fact, chance))
-        else:
-            sentences.append(fact.state(chance.one(fact.relation.states)))
+    first, *rest = chance.shuffled(facts_of(chance.one(_THINGS)))
+    sentences = [_state(first, chance)]
+    sentences += [(_state_with_pronoun if chance.happens(0.4) else _state)(fact, chance) for fact in rest]
     return plain(sentences)
 
 
-def _side_by_side(chance: Chance) -> str:
-    facts = chance.some(_BY_RELATION[chance.weighted(_RELATION_WEIGHTS)], chance.between(3, 6))
-    return plain(fact.state(chance.one(fact.relation.states)) for fact in facts)
-
-
-def _scattered_facts(chance: Chance) -> str:
-    facts = chance.some(FACTS, chance.between(3, 6))
-    return plain(fact.state(chance.one(fact.relation.states)) for fact in facts)
+def _some_facts(chance: Chance, *, alike: bool) -> str:
+    """Return several facts; if `alike`, of one relation."""
+    facts = _BY_RELATION[chance.weighted(_RELATION_WEIGHTS)] if alike else FACTS
+    return plain(_state(fact, chance) for fact in chance.some(facts, chance.between(3, 6)))
 
 
 def _skill_statements(chance: Chance) -> str:
@@ -97,9 +87,6 @@ def _skill_statements(chance: Chance) -> str:
 
 def _story(chance: Chance) -> str:
     return plain([stories.tell(chance).text])
-
-
-# --- conversations -------------------------------------------------------------------------------
 
 
 def _as_typed(question: str, chance: Chance) -> str:
@@ -156,7 +143,7 @@ def _as_question(claim: str, subject: str) -> str:
     if claim.startswith(subject) and verb == "is":
         return f"Is {subject} {rest}?"
     if claim.startswith(subject) and verb in verbs:
-        return f"Does {subject} {_WORDS['verbs'][verb]} {rest}?"
+        return f"Does {subject} {verbs[verb]} {rest}?"
     return f"Is it true that {claim.rstrip('.')}?"
 
 
@@ -192,7 +179,7 @@ def _questions(chance: Chance) -> list[Turn]:
         turn = _pronoun_turn(chance.one(others), chance) if others else None
         turns += [turn] if turn else []
     while len(turns) < 4 and chance.happens(0.35):
-        turns.append(_fact_turn(chance.one(ASKED), chance))
+        turns.append(_any_fact_turn(chance))
     return turns
 
 
@@ -225,17 +212,16 @@ def skill_turn(chance: Chance, name: str | None = None) -> Turn:
     """
     skill = skills.SKILLS[name or chance.one(_SKILL_NAMES)]
     task = skill.make(chance)
-    wordings = [wording for wording in skill.asks if task.material or "{" in wording]
-    wording = chance.one(wordings)
+    wording = chance.one([wording for wording in skill.asks if task.material or "{" in wording])
     if "{" not in wording:
-        gap = chance.one(("\n", "\n\n"))
-        return f"{wording}{gap}{task.material}", task.answer
+        return f"{wording}{chance.one(_GAPS)}{task.material}", task.answer
     if wording.endswith((": {list}", ": {word}")) and chance.happens(0.3):
         start = wording[: wording.rindex("{")].rstrip()
-        return f"{start}{chance.one((chr(10), chr(10) * 2))}{task.material}", task.answer
+        return f"{start}{chance.one(_GAPS)}{task.material}", task.answer
     return _as_typed(wording.format(**task.fields), chance), task.answer
 
 
+_GAPS = ("\n", "\n\n")
 _SKILL_NAMES = (*skills.SKILLS, *skills.ASKED_SKILLS, "count", "sort words", "odd", "sort numbers")
 
 
@@ -285,9 +271,8 @@ def dialogue_turn(chance: Chance) -> Turn:
 
 
 def _general_turn(chance: Chance) -> Turn:
-    turn = None
-    while turn is None:
-        turn = about_turn(chance.one(_THINGS), chance)
+    while (turn := about_turn(chance.one(_THINGS), chance)) is None:
+        pass
     return turn
 
 
@@ -303,84 +288,55 @@ def _asked_skill_turn(chance: Chance) -> Turn:
     return skill_turn(chance, chance.one(skills.ASKED_SKILLS))
 
 
-_Turns = tuple[tuple[Callable[[Chance], Turn], float], ...]
-_Documents = tuple[tuple[Callable[[Chance], str], float], ...]
+# The model learns facts first and quickly. Stories and tasks on lists need more text, so their share grows: each number
+# below is the weight in one of three stages, and the later stages begin with these chunks.
+LATER_FROM, LAST_FROM = 64, 76
 
-_FIRST_TURNS: _Turns = (
-    (skill_turn, 20.0),
-    (_outside_turn, 16.0),
-    (_general_turn, 3.0),
-    (_story_turn, 7.0),
-    (dialogue_turn, 3.0),
-)
-_LATER_TURNS: _Turns = (
-    (skill_turn, 22.0),
-    (_asked_skill_turn, 22.0),
-    (_outside_turn, 14.0),
-    (_general_turn, 4.0),
-    (_story_turn, 9.0),
-    (dialogue_turn, 3.0),
-)
+_TURNS: dict[Callable[[Chance], Turn], tuple[float, float, float]] = {
+    skill_turn: (20, 22, 14),
+    _asked_skill_turn: (0, 22, 20),
+    _outside_turn: (16, 14, 11),
+    _general_turn: (3, 4, 4),
+    _story_turn: (7, 9, 20),
+    _many_turn: (0, 0, 9),
+    dialogue_turn: (3, 3, 2),
+}
+_FACT_TURNS = 25
+_FACT_CONVERSATIONS = (0.55, 0.30, 0.24)
+"""Probability in each stage that a conversation asks only for facts."""
 
 
-_LAST_TURNS: _Turns = (
-    (skill_turn, 14.0),
-    (_asked_skill_turn, 20.0),
-    (_outside_turn, 11.0),
-    (_general_turn, 4.0),
-    (_story_turn, 20.0),
-    (_many_turn, 9.0),
-    (dialogue_turn, 2.0),
-)
-
-
-def _conversation(chance: Chance, facts: float, turns: _Turns) -> str:
-    """Return a conversation; `facts` is the probability that it asks only for facts."""
+def _conversation(chance: Chance, stage: int) -> str:
     system = chance.one(_SYSTEMS) if chance.happens(0.05) else ""
-    if chance.happens(facts):
+    if chance.happens(_FACT_CONVERSATIONS[stage]):
         return chat(_questions(chance), system)
+    turns = [(turn, weights[stage]) for turn, weights in _TURNS.items()]
     conversation = [chance.weighted(turns)(chance)]
+    turns.append((_any_fact_turn, _FACT_TURNS))
     continued_with = 0.9 if chance.happens(0.06) else 0.25
     while len(conversation) < 10 and chance.happens(continued_with):
-        conversation.append(chance.weighted((*turns, (_any_fact_turn, 25.0)))(chance))
+        conversation.append(chance.weighted(turns)(chance))
     return chat(conversation, system)
 
 
-_FIRST: _Documents = (
-    (partial(_conversation, facts=0.55, turns=_FIRST_TURNS), 76.0),
-    (_about, 9.0),
-    (_side_by_side, 4.0),
-    (_scattered_facts, 4.0),
-    (_skill_statements, 3.0),
-    (_story, 4.0),
-)
-_LATER: _Documents = (
-    (partial(_conversation, facts=0.30, turns=_LATER_TURNS), 78.0),
-    (_about, 6.0),
-    (_side_by_side, 2.0),
-    (_scattered_facts, 2.0),
-    (_skill_statements, 4.0),
-    (_story, 8.0),
-)
-
-_LAST: _Documents = (
-    (partial(_conversation, facts=0.24, turns=_LAST_TURNS), 74.0),
-    (_about, 5.0),
-    (_side_by_side, 2.0),
-    (_scattered_facts, 2.0),
-    (_skill_statements, 3.0),
-    (_story, 14.0),
-)
-
-# The model learns facts first and quickly. Stories and tasks on lists need more text, so their share grows.
-LATER_FROM, LAST_FROM = 64, 76
+_DOCUMENTS: dict[Callable[[Chance], str], tuple[float, float, float]] = {
+    _about: (9, 6, 5),
+    partial(_some_facts, alike=True): (4, 2, 2),
+    partial(_some_facts, alike=False): (4, 2, 2),
+    _skill_statements: (3, 4, 3),
+    _story: (4, 8, 14),
+}
+_CONVERSATIONS = (76, 78, 74)
 
 
 def chunk(number: int) -> list[str]:
     """Return the `CHUNK` documents of one chunk, which depend only on `SEED` and the number."""
-    chance = Chance("text", SEED, number)
-    mixture = _FIRST if number < LATER_FROM else _LATER if number < LAST_FROM else _LAST
-    return [chance.weighted(mixture)(chance) for _ in range(CHUNK)]
+    chance, stage = Chance("text", SEED, number), bisect((LATER_FROM, LAST_FROM), number)
+    documents: list[tuple[Callable[[Chance], str], float]] = [
+        (partial(_conversation, stage=stage), _CONVERSATIONS[stage])
+    ]
+    documents += [(document, weights[stage]) for document, weights in _DOCUMENTS.items()]
+    return [chance.weighted(documents)(chance) for _ in range(CHUNK)]
 
 
 def documents(chunks: int) -> Iterator[str]:

@@ -13,9 +13,9 @@ import re
 import string
 from collections import Counter
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+from neftune_core.home import assets
 from neftune_core.world.generator.text import ASSISTANT, BEGIN, END, PAD, SYSTEM, USER, documents
 
 SIZE = 2_304
@@ -24,28 +24,12 @@ TRAINING_CHUNKS = 20
 CONTEXT = 1024
 
 SPECIAL = (PAD, BEGIN, END, SYSTEM, USER, ASSISTANT)
-
-
 UNKNOWN_PIECE = "<|unknown|>"
 SPACE = "\u2581"
 
 _CHARACTERS = (SPACE, "\n", *(character for character in string.printable[:94]))
 _WORD = re.compile(f"{SPACE}?[A-Za-z]+|{SPACE}|[^A-Za-z{SPACE}]")
 _MARKS = re.compile(r"<\|[a-z]+\|>")
-
-CHAT_TEMPLATE = (
-    "{{ bos_token }}"
-    "{% for message in messages %}"
-    "{% if message['role'] not in ['system', 'user', 'assistant'] %}"
-    "{{ raise_exception('A message must be from system, user or assistant.') }}"
-    "{% endif %}"
-    "{{ '<|' + message['role'] + '|>' }}"
-    "{% if message['role'] == 'assistant' %}"
-    "{% generation %}{{ message['content'] }}{{ eos_token }}{% endgeneration %}"
-    "{% else %}{{ message['content'] }}{{ eos_token }}{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
-)
 
 
 def pieces(chunks: int = TRAINING_CHUNKS) -> list[tuple[str, int]]:
@@ -99,26 +83,17 @@ def tokenizer_hash(tokenizer: Any) -> str:
 
 
 def as_transformers(tokenizer: Any) -> Any:
-    """Return the tokenizer as a transformers tokenizer, with special tokens and chat template."""
+    """Return a `tokenizers.Tokenizer` as a transformers tokenizer, with special tokens and chat template."""
     from transformers import PreTrainedTokenizerFast
 
+    template = (assets() / "world" / "chat_template.jinja").read_text(encoding="utf-8")
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=BEGIN,
         eos_token=END,
         pad_token=PAD,
-        chat_template=CHAT_TEMPLATE,
+        chat_template=template.replace("\n", ""),
         model_max_length=CONTEXT,
         padding_side="right",
         clean_up_tokenization_spaces=False,
     )
-
-
-def save(tokenizer: Any, folder: Path) -> None:
-    """Write the files that `AutoTokenizer.from_pretrained(folder)` reads.
-
-    Args:
-        tokenizer: The `tokenizers.Tokenizer`.
-        folder: The folder to write to.
-    """
-    as_transformers(tokenizer).save_pretrained(str(folder))

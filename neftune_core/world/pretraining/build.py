@@ -11,11 +11,11 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,8 @@ from neftune_core.world.pretraining.settings import WorldSettings
 
 ROW = 256
 PAD_ID = vocabulary.SPECIAL.index(PAD)
-_PEOPLE = [vocabulary.SPECIAL.index(mark) for mark in (SYSTEM, USER)]
-_OTHERS = [vocabulary.SPECIAL.index(mark) for mark in (PAD, BEGIN, ASSISTANT)]
+_SPOKEN_MARKS = [vocabulary.SPECIAL.index(mark) for mark in (SYSTEM, USER)]
+_OTHER_MARKS = [vocabulary.SPECIAL.index(mark) for mark in (PAD, BEGIN, ASSISTANT)]
 SPOKEN_WEIGHT = 0.2
 ROWS_FILE, CHECKPOINT = "rows.npz", "checkpoint.pt"
 BETAS = (0.9, 0.95)
@@ -63,8 +63,7 @@ class History:
         return float(np.mean(self.losses[-over:]))
 
 
-@dataclass(frozen=True)
-class TokenRows:
+class TokenRows(NamedTuple):
     """The text in rows of `ROW` tokens.
 
     Attributes:
@@ -145,15 +144,15 @@ def shuffle_rows(rows: TokenRows, seed: int, number: int) -> TokenRows:
 def spoken_by_people(ids: NDArray[np.int16]) -> NDArray[np.bool_]:
     """Return a mask of the tokens of user and system messages, up to and including the end of each message."""
     marks = np.full(ids.shape, -1, dtype=np.int8)
-    marks[np.isin(ids, _PEOPLE)] = 1
-    marks[np.isin(ids, _OTHERS)] = 0
+    marks[np.isin(ids, _SPOKEN_MARKS)] = 1
+    marks[np.isin(ids, _OTHER_MARKS)] = 0
     position = np.where(marks >= 0, np.arange(ids.shape[1]), 0)
     latest = np.maximum.accumulate(position, axis=1)
     return (np.take_along_axis(marks, latest, axis=1) == 1) & (marks != 1)
 
 
-def _text(settings: WorldSettings, folder: Path) -> Iterator[BuildEvent | TokenRows]:
-    """Yield progress, then the rows of the whole text, which are cached in `folder`."""
+def _text(settings: WorldSettings, folder: Path) -> Generator[BuildEvent, None, TokenRows]:
+    """Yield progress, and return the rows of the whole text, which are cached in `folder`."""
     kept = folder / ROWS_FILE
     if not kept.exists():
         tokenizer = vocabulary.train()
@@ -163,15 +162,10 @@ def _text(settings: WorldSettings, folder: Path) -> Iterator[BuildEvent | TokenR
             parts.append(shuffle_rows(rows_of([entry.ids for entry in encoded]), settings.seed, number))
             yield BuildEvent("text", number + 1, settings.chunks)
         partial = folder / "rows.partial.npz"
-        np.savez(
-            partial,
-            ids=np.concatenate([part.ids for part in parts]),
-            documents=np.concatenate([part.documents for part in parts]),
-            spoken=np.concatenate([part.spoken for part in parts]),
-        )
+        np.savez(partial, **TokenRows(*map(np.concatenate, zip(*parts, strict=True)))._asdict())
         publish(partial, kept)
     with np.load(kept) as arrays:
-        yield TokenRows(arrays["ids"], arrays["documents"], arrays["spoken"])
+        return TokenRows(**arrays)
 
 
 def fresh_model(settings: WorldSettings) -> Any:
@@ -273,13 +267,7 @@ def build(folder: Path, settings: WorldSettings | None = None) -> Iterator[Build
 
     settings = settings or WorldSettings()
     work = recipe_folder(settings)
-    rows = None
-    for event in _text(settings, work):
-        if isinstance(event, BuildEvent):
-            yield event
-        else:
-            rows = event
-    assert rows is not None
+    rows = yield from _text(settings, work)
     before = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     try:
@@ -313,12 +301,12 @@ def _pretrain(model: Any, rows: TokenRows, settings: WorldSettings, work: Path) 
         yield BuildEvent("step", step, steps, history.losses[-1])
         if step % settings.checkpoint_steps == 0 or step == steps:
             history.seconds = time.monotonic() - began
-            _keep(model, optimizer, history, work)
+            _save_checkpoint(model, optimizer, history, work)
             yield BuildEvent("checkpoint", step, steps)
     model.eval()
 
 
-def _keep(model: Any, optimizer: Any, history: History, work: Path) -> None:
+def _save_checkpoint(model: Any, optimizer: Any, history: History, work: Path) -> None:
     import torch
 
     partial = work / "checkpoint.partial"
@@ -385,7 +373,7 @@ def save(model: Any, folder: Path) -> None:
     kept.generation_config.max_new_tokens = 128
     with _no_progress_bar():
         kept.save_pretrained(str(partial))
-    vocabulary.save(vocabulary.train(), partial)
+    vocabulary.as_transformers(vocabulary.train()).save_pretrained(str(partial))
     folder.mkdir(parents=True, exist_ok=True)
     weights_last = sorted(partial.iterdir(), key=lambda path: (path.suffix == ".safetensors", path.name))
     for path in weights_last:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from neftune_core.home import assets
 from neftune_core.world.generator import outside, skills, stories, text
 from neftune_core.world.generator.chance import Chance
 from neftune_core.world.generator.facts import ASKED, STATED, Fact
@@ -28,8 +30,8 @@ class WorldMeasure(NamedTuple):
     """One measurement; `target` is None if the result is only reported, and an upper bound with `at_most`."""
 
     words: str
-    target: float | None
     questions: Callable[[], list[ScoredPrompt]]
+    target: float | None = None
     at_most: bool = False
 
 
@@ -91,33 +93,18 @@ def _english_questions() -> list[ScoredPrompt]:
     return [ScoredPrompt(_world_prompt(chance), sensible) for _ in range(200)]
 
 
-def _of_set(name: str) -> WorldMeasure:
-    is_new = name == "format"  # pretraining never uses this form
-    return WorldMeasure(f"Set {name}, held-out part", 0.10 if is_new else None, partial(_set_questions, name), is_new)
+_QUESTIONS: dict[str, Callable[[], list[ScoredPrompt]]] = {
+    "english": _english_questions,
+    "trained wordings": partial(_fact_questions, ASKED, "trained wordings"),
+    "held-out wordings": partial(_fact_questions, ASKED, "held-out wordings"),
+    "stated only": partial(_fact_questions, STATED, "stated only"),
+    "outside": partial(_outside_questions, "outside", held=True),
+    "outside, familiar": partial(_outside_questions, "outside, familiar", held=False),
+    **{name: partial(_set_questions, name) for name in SETS},
+}
 
-
-WORLD_MEASURES: dict[str, WorldMeasure] = {
-    "english": WorldMeasure("Grammatical, sensible answers to 200 prompts about its world", 0.95, _english_questions),
-    "trained wordings": WorldMeasure(
-        "Questions about facts in pretraining wordings", 0.95, partial(_fact_questions, ASKED, "trained wordings")
-    ),
-    "held-out wordings": WorldMeasure(
-        "Questions about facts in held-out wordings", 0.85, partial(_fact_questions, ASKED, "held-out wordings")
-    ),
-    "stated only": WorldMeasure(
-        "Facts that pretraining stated but never asked about", None, partial(_fact_questions, STATED, "stated only")
-    ),
-    "outside": WorldMeasure(
-        'Unanswerable questions with held-out wordings or topics, answered with "I do not know"',
-        0.80,
-        partial(_outside_questions, "outside", held=True),
-    ),
-    "outside, familiar": WorldMeasure(
-        'Unanswerable questions in familiar wordings, answered with "I do not know"',
-        None,
-        partial(_outside_questions, "outside, familiar", held=False),
-    ),
-} | {name: _of_set(name) for name in SETS}
+_TABLES = tomllib.loads((assets() / "world" / "measures.toml").read_text(encoding="utf-8"))
+WORLD_MEASURES = {name: WorldMeasure(**table, questions=_QUESTIONS[name]) for name, table in _TABLES.items()}
 
 
 def answers(model: Any, tokenizer: Any, prompts: Sequence[str], new_tokens: int = NEW_TOKENS) -> list[str]:
@@ -136,29 +123,25 @@ def answers(model: Any, tokenizer: Any, prompts: Sequence[str], new_tokens: int 
 
     found = []
     for start in range(0, len(prompts), BATCH):
-        batch = prompts[start : start + BATCH]
-        encoded = [_prompt_ids(tokenizer, prompt) for prompt in batch]
-        longest = max(map(len, encoded))
-        padded = [[tokenizer.pad_token_id] * (longest - len(ids)) + ids for ids in encoded]
-        mask = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in encoded]
+        encoded = tokenizer.apply_chat_template(
+            [[{"role": "user", "content": prompt}] for prompt in prompts[start : start + BATCH]],
+            add_generation_prompt=True,
+            return_dict=True,
+            padding=True,
+            return_tensors="pt",
+            tokenizer_kwargs={"padding_side": "left", "return_token_type_ids": False},
+        )
         with torch.inference_mode():
             made = model.generate(
-                input_ids=torch.tensor(padded),
-                attention_mask=torch.tensor(mask),
+                **encoded,
                 do_sample=False,
                 max_new_tokens=new_tokens,
                 pad_token_id=tokenizer.pad_token_id,
                 eos_token_id=tokenizer.eos_token_id,
             )
+        longest = encoded["input_ids"].shape[1]
         found += tokenizer.batch_decode(made[:, longest:], skip_special_tokens=True)
     return [answer.strip() for answer in found]
-
-
-def _prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
-    rendered = tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-    )
-    return list(tokenizer.encode(rendered, add_special_tokens=False))
 
 
 def measure(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from neftune_core.bench.noise_tables import trainer_hook
+from neftune_core.bench.noise import trainer_hook
 from neftune_core.noise.settings import NoiseSettings
 from tests.stress.families.building import LAYERS, Check, Family
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from neftune_core.bench.noise_tables import RULES, length_rules_table
+from neftune_core.bench.noise import RULES, length_rules_table
 
 
 def test_measured_deviations_are_those_of_the_formula_and_only_the_padded_rule_reaches_padding() -> None:

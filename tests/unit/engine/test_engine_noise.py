@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neftune_core.bench.noise import Size, measure_noise, middle_of
+from neftune_core.bench.noise import Size, hodges_lehmann, measure_noise
 from neftune_core.data.batches import collate
 from neftune_core.data.chat import EncodedExample
 from neftune_core.data.examples import Example, Message
@@ -244,14 +244,14 @@ def test_the_benchmark_of_noise_times_every_kind_and_weighs_it() -> None:
 def test_the_middle_of_pairs_is_that_of_a_published_example() -> None:
     first = np.array([1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30])
     second = np.array([0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29])
-    middle, low, high = middle_of(first - second)  # Hollander and Wolfe, example 3.1
+    middle, low, high = hodges_lehmann(first - second)  # Hollander and Wolfe, example 3.1
     assert middle == pytest.approx(0.46, abs=1e-9)
     assert (low, high) == pytest.approx((0.01, 0.786), abs=1e-9)
 
 
 def test_the_interval_of_the_middle_holds_it_as_often_as_it_says() -> None:
     generator = np.random.default_rng(0)
-    found = [middle_of(generator.laplace(1.0, 1.0, 12)) for _ in range(2000)]
+    found = [hodges_lehmann(generator.laplace(1.0, 1.0, 12)) for _ in range(2000)]
     held = np.mean([low <= 1.0 <= high for _, low, high in found])
     assert held == pytest.approx(0.95, abs=0.02)  # ranks are whole numbers; the standard error is 0.005
 

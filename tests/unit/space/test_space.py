@@ -181,7 +181,7 @@ def test_the_front_matter_is_what_the_platform_reads(built: Path) -> None:
 
 @pytest.mark.parametrize("target", folder.TARGETS)
 def test_the_platform_preloads_the_files_that_the_lab_looks_for_at_its_commit(target: str) -> None:
-    (line,) = yaml.safe_load(folder.front_matter(target).split("---\n")[1])["preload_from_hub"]
+    (line,) = yaml.safe_load(folder.readme(target).split("---\n")[1])["preload_from_hub"]
     name, files, commit = line.split(" ")
     assert commit == CATALOGUE[name].revision == (PROFILES[target].models or {})[name]
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(files.split(","))

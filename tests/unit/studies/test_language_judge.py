@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from judge_server import judging
 
-from neftune_core.commands.judge import JudgeCommand
-from neftune_core.commands.judge import judge as judge_command
+from neftune_core.commands.compare import JudgeCommand
+from neftune_core.commands.compare import judge as judge_command
 from neftune_core.errors import DataError, InvalidSetting, NotAvailable, RecordError
 from neftune_core.export.archive import import_record, pack_record
 from neftune_core.python_api import StudyResult

@@ -17,7 +17,7 @@ import pytest
 from neftune_core.bounded_io import read_toml
 from neftune_core.errors import DoesNotFit, InvalidSetting, LabError, RecordError
 from neftune_core.export.archive import import_record
-from neftune_core.export.importing import PARTS
+from neftune_core.export.importing import RECORD_FILES
 from neftune_core.home import assets
 from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.studies.records import owners, removal, schema
@@ -342,7 +342,7 @@ def test_a_name_in_an_archive_begins_with_a_letter_or_digit(tmp_path: Path, name
 
 
 def test_rows_with_a_chinese_name_travel() -> None:
-    assert PARTS.fullmatch("data/source/数据集.jsonl")
+    assert RECORD_FILES.fullmatch("data/source/数据集.jsonl")
 
 
 def test_recorded_studies_of_before_are_read_whole() -> None:

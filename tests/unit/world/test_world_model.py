@@ -15,9 +15,8 @@ from neftune_core.world.generator import vocabulary
 from neftune_core.world.generator.text import chunk, text_hash
 from neftune_core.world.judge import sensible
 from neftune_core.world.pretraining import build as making
-from neftune_core.world.pretraining.make import load
+from neftune_core.world.pretraining.make import MEASURED_FILE, load, table
 from neftune_core.world.pretraining.measure import WORLD_MEASURES, answers
-from neftune_core.world.pretraining.report import MEASURED_FILE, table
 from neftune_core.world.pretraining.settings import WorldSettings
 from neftune_core.world.scoring import does_not_know
 
@@ -91,7 +90,7 @@ def test_the_first_steps_of_the_recipe_are_those_of_the_shipped_model(tmp_path, 
     recipe = WorldSettings(threads=torch.get_num_threads())
     encoded = vocabulary.train().encode_batch(chunk(0), add_special_tokens=False)
     rows = making.shuffle_rows(making.rows_of([entry.ids for entry in encoded]), recipe.seed, 0)
-    np.savez(making.recipe_folder(recipe) / making.ROWS_FILE, **vars(rows))
+    np.savez(making.recipe_folder(recipe) / making.ROWS_FILE, **rows._asdict())
     with closing(making.build(tmp_path / "model", recipe)) as steps:
         losses = [event.loss for event in itertools.islice(steps, len(FIRST_LOSSES))]
     # Rounding differs a little between processors.

@@ -93,7 +93,7 @@ def test_a_role_that_the_model_does_not_know_is_refused(tokenizer):
 def test_saving_and_loading_keeps_the_pieces(tokenizer, tmp_path):
     from transformers import AutoTokenizer
 
-    vocabulary.save(vocabulary.train(), tmp_path)
+    vocabulary.as_transformers(vocabulary.train()).save_pretrained(str(tmp_path))
     again = AutoTokenizer.from_pretrained(str(tmp_path))
     line = "Where does the hedgehog live?\n\n\u4f60\u597d 12"
     assert again.encode(line) == tokenizer.encode(line)
