@@ -16,8 +16,8 @@ Modules import only from layers below their own; import-linter checks this. The 
     export         adapters, merged models, archives, model cards, scripts for other trainers, HTML reports
     figures        Plotly figures as plain data, from records and arrays; pure functions that do not import Plotly
     lessons        lesson files, demonstrations of faults in a common script, facts used in tasks
-    sweeps         many studies from one file: settings, record, table, time estimate, local and Ray execution
-    studies        one study: settings, run, checkpoints, jobs and their queue, measuring, judging
+    sweeps         many studies from one file: settings, record, table, time estimate, local or on Ray, job queue
+    studies        one study: settings, run, checkpoints, measuring, judging
       records        a study on disk: log, owner, lock, numbers, limits on every field
       steering       changes to a running study: keeping the best evaluation, early stopping, stopping one arm
       sharing        links to one study, and classes with members who see each other's studies

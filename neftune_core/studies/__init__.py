@@ -10,7 +10,6 @@ study        runs the seeds in turn, and resumes an interrupted study
   metadata     model, data and machine as described in a record
 judging      the verdict on a record
 results      the results table, with means over the same seeds in every row
-jobs         the queue of studies and its worker: submit, stop, resume, discard
 comparison   answers of a base model and its trained arms, side by side
 votes        blind votes between two columns
 language_judge  comparison of two arms' answers by a language model

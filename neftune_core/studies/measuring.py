@@ -1,7 +1,7 @@
-"""Measures taken once, when a seed ends: answers to fixed prompts, and robustness of every arm.
+"""Measures taken once, when a seed ends: answers to fixed prompts, and the robustness of every arm.
 
-Noise is off, except in measures of its effect. The first training and held-out rows are used, so that all arms, seeds
-and records of a data set are measured on the same examples.
+Noise is off, except in measures of its effect. The measures use the first training and held-out rows, so that they
+cover the same examples for all arms, seeds and records of a data set.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.passes import noise_rows
 from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.engine.settings import evaluation_batch
-from neftune_core.evaluation.answers import Answer, stream_answers
+from neftune_core.evaluation.answers import stream_answers
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.evaluation.text_measures import (
     Reply,
@@ -40,7 +40,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.randomness import Purpose, stream
 from neftune_core.studies.judging import has_known_answers
 from neftune_core.studies.prompts import fit_rows, fitting_rows
-from neftune_core.studies.trained.rows import HELD_OUT, TRAIN, TokenLosses
+from neftune_core.studies.trained.rows import TokenLosses
 from neftune_core.world.scoring import score
 
 STRENGTHS = (0.5, 1.0, 2.0)
@@ -48,29 +48,11 @@ STRENGTHS = (0.5, 1.0, 2.0)
 RATES = (0.1, 0.2)
 """Probabilities of a typing error per letter."""
 ROBUSTNESS_SHARE = 0.5
-"""Share of the held-out sample used for the passes with noise and typing errors."""
+"""Share of the held-out sample that is used with noise and with typing errors."""
 MEASURED_STRENGTH, MEASURED_RATE = 1.0, 0.1
 """The strength and rate shown in tables."""
 DRAWN_EPOCH = 1_000_000
 """Epoch in the random keys of these draws, larger than any training epoch."""
-
-
-@dataclass
-class SeedMeasures:
-    """Measures of a seed as stored in a record.
-
-    Attributes:
-        robustness: Strengths or rates (`amounts`), and losses and accuracies by arm, for `noise` and `typos`.
-        answers: Texts and scores of each answer, by sample.
-        tokens: Losses of the answer tokens of the first rows, see `TokenLosses`.
-    """
-
-    arms: dict[str, dict[str, float]]
-    robustness: dict[str, Any] = field(default_factory=dict)
-    answers: dict[str, Any] = field(default_factory=dict)
-    signatures: dict[str, str] = field(default_factory=dict)
-    samples: dict[str, str] = field(default_factory=dict)
-    tokens: list[dict[str, Any]] = field(default_factory=list)
 
 
 def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], bool]) -> SeedMeasures:
@@ -84,33 +66,51 @@ def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], b
     Returns:
         The measures.
     """
-    ending = _Ending(run, slots, should_stop)
-    found = SeedMeasures({name: {} for name in ending.names})
-    with accelerator.held():
-        ending.noise_penalty(found)
-        if run.study.measuring.robustness and run.prepared.held_out:
-            ending.robustness(found)
-    if run.study.measuring.prompts:
-        ending.answers(found)
-    losses = TokenLosses(run.stack, ending.by_slot, evaluation_batch(run.study.training), should_stop)
-    for part, rows in ((HELD_OUT, run.prepared.held_out), (TRAIN, run.prepared.train)):
-        found.tokens += losses.of_rows(part, rows)
+    found = SeedMeasures(run, slots, should_stop)
+    found.take()
     return found
 
 
-@dataclass(frozen=True)
-class _Ending:
+@dataclass
+class SeedMeasures:
+    """Measures of a seed, as stored in a record.
+
+    Attributes:
+        slots: Slots to measure, 0 for the base.
+        arms: Measures by arm and name.
+        robustness: Strengths or rates (`amounts`), and losses and accuracies by arm, for `noise` and `typos`.
+        answers: Texts and scores of each answer, by sample.
+        signatures: Signatures of the text measures, by name.
+        samples: Descriptions of the samples, by name.
+        tokens: Losses of the answer tokens of the first rows, see `TokenLosses`.
+    """
+
     run: Lockstep
     slots: Sequence[int]
     should_stop: Callable[[], bool]
+    arms: dict[str, dict[str, float]] = field(default_factory=dict)
+    robustness: dict[str, Any] = field(default_factory=dict)
+    answers: dict[str, Any] = field(default_factory=dict)
+    signatures: dict[str, str] = field(default_factory=dict)
+    samples: dict[str, str] = field(default_factory=dict)
+    tokens: list[dict[str, Any]] = field(default_factory=list)
+
+    def take(self) -> None:
+        """Take all measures."""
+        names, measuring, prepared = self._names, self.run.study.measuring, self.run.prepared
+        self.arms = {name: {} for name in names.values()}
+        with accelerator.held():
+            self._measure_noise_penalty()
+            if measuring.robustness and prepared.held_out:
+                self._measure_robustness()
+        if measuring.prompts:
+            self._measure_answers()
+        losses = TokenLosses(self.run.stack, names, evaluation_batch(self.run.study.training), self.should_stop)
+        self.tokens = losses.of_data(prepared)
 
     @property
-    def by_slot(self) -> dict[int, str]:
+    def _names(self) -> dict[int, str]:
         return {slot: self.run.name(slot) for slot in self.slots}
-
-    @property
-    def names(self) -> list[str]:
-        return [*self.by_slot.values()]
 
     def _rows(
         self, sample: Sequence[EncodedExample], slots: Sequence[int], noise: NoiseOf | None = None
@@ -124,7 +124,7 @@ class _Ending:
             should_stop=self.should_stop,
         )
 
-    def noise_penalty(self, found: SeedMeasures) -> None:
+    def _measure_noise_penalty(self) -> None:
         """Measure how much each arm's own noise increases its loss on the training sample."""
         sample = self.run.prepared.train[: self.run.sample_rows]
         own = {slot: self.run.noise.full(slot) for slot in self.slots if slot}
@@ -135,9 +135,9 @@ class _Ending:
             under = self._rows(sample, noisy, noise_on([own[slot] for slot in noisy]))
             penalties |= {slot: under.of(number).loss - without.of(number).loss for number, slot in enumerate(noisy)}
         for slot, penalty in penalties.items():
-            found.arms[self.run.name(slot)]["noise_penalty"] = penalty
+            self.arms[self.run.name(slot)]["noise_penalty"] = penalty
 
-    def robustness(self, found: SeedMeasures) -> None:
+    def _measure_robustness(self) -> None:
         """Measure losses and accuracies on held-out rows with noise and with typing errors."""
         rows = math.ceil(ROBUSTNESS_SHARE * self.run.sample_rows)
         sample, slots = self.run.prepared.held_out[:rows], [slot for slot in self.slots if slot]
@@ -156,9 +156,9 @@ class _Ending:
                 losses, accuracies = [one.loss for one in reached], [one.accuracy for one in reached]
                 arms[self.run.name(slot)] = {"loss": losses, "accuracy": accuracies}
                 at = 1 + amounts.index(named)
-                found.arms[self.run.name(slot)] |= {f"{name}_loss": losses[at], f"{name}_accuracy": accuracies[at]}
-            found.robustness[name] = {"amounts": [0.0, *amounts], "arms": arms}
-        found.samples["robustness"] = first_rows(len(sample), "held_out")
+                self.arms[self.run.name(slot)] |= {f"{name}_loss": losses[at], f"{name}_accuracy": accuracies[at]}
+            self.robustness[name] = {"amounts": [0.0, *amounts], "arms": arms}
+        self.samples["robustness"] = first_rows(len(sample), "held_out")
 
     def _with_typos(self, sample: Sequence[EncodedExample], rate: float) -> list[EncodedExample]:
         """Return the rows with typing errors in the user's messages; a row that no longer fits is unchanged."""
@@ -175,7 +175,7 @@ class _Ending:
             found.append(tokens if isinstance(tokens, EncodedExample) else row)
         return found
 
-    def answers(self, found: SeedMeasures) -> None:
+    def _measure_answers(self) -> None:
         """Answer the first held-out and training prompts greedily in one batched decode, and measure the answers."""
         count, prepared = sample_prompts(self.run), self.run.prepared
         loaded, new_tokens = self.run.stack.loaded, self.run.study.measuring.new_tokens
@@ -185,53 +185,50 @@ class _Ending:
             prompts += ids
         if not prompts:
             return
-        tokenizer = loaded.tokenizer
-        for name, answers in zip(self.names, self._decoded(prompts), strict=True):
+        settings = AnswerSettings(new_tokens=new_tokens, repetition_penalty=1.0)
+        stream = stream_answers(self.run.stack, list(self.slots), prompts, settings, self.should_stop)
+        for name, answers in zip(self._names.values(), deque(holding(stream), maxlen=1).pop(), strict=True):
             replies = (
-                Reply(answer.text(tokenizer), len(answer.ids), answer.ended, tuple(answer.ids)) for answer in answers
+                Reply(answer.text(loaded.tokenizer), len(answer.ids), answer.ended, tuple(answer.ids))
+                for answer in answers
             )
             for part, kept in parts.items():
                 if kept:
-                    self._scored(found, part, name, list(islice(replies, len(kept))), kept)
-        listed = _prompt_numbers(len(parts["held_out"]), len(parts["train"]))
+                    self._score_answers(part, name, list(islice(replies, len(kept))), kept)
+        listed = _list_prompts(len(parts["held_out"]), len(parts["train"]))
         words = later("{listed}, greedy, at most {limit} tokens, no repetition penalty")
-        found.samples["answers"] = words.format(listed=listed, limit=self.run.study.measuring.new_tokens)
+        self.samples["answers"] = words.format(listed=listed, limit=new_tokens)
 
-    def _decoded(self, prompts: list[list[int]]) -> list[list[Answer]]:
-        settings = AnswerSettings(new_tokens=self.run.study.measuring.new_tokens, repetition_penalty=1.0)
-        stream = stream_answers(self.run.stack, list(self.slots), prompts, settings, self.should_stop)
-        return deque(holding(stream), maxlen=1).pop()
-
-    def _scored(
-        self, found: SeedMeasures, part: str, arm: str, replies: Sequence[Reply], rows: Sequence[EncodedExample]
-    ) -> None:
+    def _score_answers(self, part: str, arm: str, replies: Sequence[Reply], rows: Sequence[EncodedExample]) -> None:
         references = [row.example.response for row in rows]
         if part == "train":
             measures = [memorisation(replies, references)]
         else:
-            measures = [against_references(replies, references), shape(replies), *self._right(replies, rows)]
-        lengths = {"tokens": [reply.tokens for reply in replies]}
+            measures = [against_references(replies, references), shape(replies), *self._correctness(replies, rows)]
         scores = {name: kept.tolist() for each in measures for name, kept in each.scores.items()}
         for each in measures:
-            found.arms[arm] |= each.values
-            found.signatures |= each.signatures
-        sample = found.answers.setdefault(part, {"texts": {}, "scores": {}})
+            self.arms[arm] |= each.values
+            self.signatures |= each.signatures
+        sample = self.answers.setdefault(part, {"texts": {}, "scores": {}})
         sample["texts"][arm] = [reply.text for reply in replies]
-        sample["scores"][arm] = {**lengths, **scores}
+        sample["scores"][arm] = {"tokens": [reply.tokens for reply in replies], **scores}
 
-    def _right(self, replies: Sequence[Reply], rows: Sequence[EncodedExample]) -> Iterator[TextMeasures]:
+    def _correctness(self, replies: Sequence[Reply], rows: Sequence[EncodedExample]) -> Iterator[TextMeasures]:
         """Yield the correctness scores of answers to held-out prompts, if the correct answers are known."""
-        truths = _truths(self.run.study.data.source)
-        if not truths and not has_known_answers(self.run.study, self.run.prepared):
-            return
-        found = TextMeasures()
-        pairs = zip(replies, rows, strict=True)
-        found.add("right", (score(_truth(truths, row.example), reply.text) for reply, row in pairs))
-        yield found
+        known = _correct_answers(self.run.study.data.source)
+        if known or has_known_answers(self.run.study, self.run.prepared):
+            found = TextMeasures()
+            pairs = zip(replies, rows, strict=True)
+            found.add("right", (score(_correct_answer(known, row.example), reply.text) for reply, row in pairs))
+            yield found
+
+    def about(self) -> dict[str, Any]:
+        """Return what `metrics.json` stores besides the measures by arm."""
+        return {"robustness": self.robustness, "signatures": self.signatures, "samples": self.samples}
 
 
 def noise_on(arms: Sequence[ArmNoise]) -> NoiseOf:
-    """Return a function that draws noise once per row and uses the same draw for all slots and strengths."""
+    """Return a function that draws noise once per row, with the same draw for all slots and strengths."""
 
     def of(rows: Sequence[EncodedExample], batch: Batch, indices: Sequence[int]) -> BatchNoise:
         return BatchNoise(arms, noise_rows(rows, batch, [(0, DRAWN_EPOCH, number) for number in indices], rows))
@@ -240,11 +237,11 @@ def noise_on(arms: Sequence[ArmNoise]) -> NoiseOf:
 
 
 def gaussian(strength: float) -> NoiseSettings:
-    """Return the Gaussian noise settings of the robustness measure, with a strength relative to the embeddings."""
+    """Return the noise settings of the robustness measure: Gaussian, with a strength relative to the embeddings."""
     return NoiseSettings(kind="gaussian", unit="relative", strength=strength)
 
 
-def _truths(source: str) -> list[Mapping[str, Any]]:
+def _correct_answers(source: str) -> list[Mapping[str, Any]]:
     """Return the held-out rows of a set from the bundled world, which define the correct answers; [] for other data."""
     if not source.startswith("starter:world-"):
         return []
@@ -252,17 +249,17 @@ def _truths(source: str) -> list[Mapping[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file else []
 
 
-def _truth(truths: Sequence[Mapping[str, Any]], example: Example) -> Mapping[str, Any]:
-    """Return the row that defines the correct answer: the matching row of `truths`, otherwise the response."""
+def _correct_answer(known: Sequence[Mapping[str, Any]], example: Example) -> Mapping[str, Any]:
+    """Return the row that defines the correct answer: the matching row of `known`, otherwise the response."""
     at = example.row - 1
-    known = at < len(truths) and truths[at]["output"] == example.response
-    return truths[at] if known else {"output": example.response}
+    is_known = at < len(known) and known[at]["output"] == example.response
+    return known[at] if is_known else {"output": example.response}
 
 
 def sample_prompts(run: Lockstep) -> int:
-    """Return the number of prompts to measure from the held-out rows, and likewise from the training rows.
+    """Return the number of measured prompts, each from the held-out and from the training rows.
 
-    The number is limited to the number of sampled rows, unless `evaluation_rows` is set.
+    It is at most the number of sampled rows, unless `evaluation_rows` is set.
     """
     asked: int = run.study.measuring.prompts
     return asked if run.study.training.evaluation_rows else min(asked, run.sample_rows)
@@ -283,21 +280,13 @@ def first_rows(count: int, part: str) -> str:
     return plural(count, "the first held-out row", "the first {count} held-out rows").format(count=count)
 
 
-def _prompt_numbers(held_out: int, train: int) -> str:
+def _list_prompts(held_out: int, train: int) -> str:
     """Return the stored description of the answered prompts; one of the two numbers may be 0."""
-    words = plural(
-        train,
-        plural(
-            held_out,
-            "the first held-out prompt and the first training prompt",
-            "the first {held_out} held-out prompts and the first training prompt",
-        ),
-        plural(
-            held_out,
-            "the first held-out prompt and the first {train} training prompts",
-            "the first {held_out} held-out prompts and the first {train} training prompts",
-        ),
-    )
+    one = later("the first held-out prompt and the first training prompt")
+    some = later("the first {held_out} held-out prompts and the first training prompt")
+    one_and_many = later("the first held-out prompt and the first {train} training prompts")
+    many = later("the first {held_out} held-out prompts and the first {train} training prompts")
+    words = plural(train, plural(held_out, one, some), plural(held_out, one_and_many, many))
     if not train:
         words = plural(held_out, "the first held-out prompt", "the first {held_out} held-out prompts")
     if not held_out:

@@ -270,8 +270,8 @@ def _measured_tokens(study: StudySettings, prepared: PreparedData, loaded: Loade
 
 
 def _asked_tokens(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> int:
-    """Return the number of tokens, including padding, of the `study_prompts` and their answers, per arm."""
-    found = [fitted for _, fitted in tokenised_study_prompts(study, prepared, loaded)]
+    """Return the number of tokens, including padding, of the study's prompts and their answers, per arm."""
+    _, found = tokenised_study_prompts(study, prepared, loaded)
     return study.answers.answers_each * _tokens_of(found, study.answers.new_tokens)
 
 

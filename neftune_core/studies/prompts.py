@@ -88,14 +88,6 @@ class Prompt:
         return self.messages[-1].content
 
 
-def _study_prompts(study: StudySettings, prepared: PreparedData) -> list[Prompt]:
-    """Return the prompts in the study's settings, or those of the first held-out rows if there are none."""
-    if study.answers.prompts:
-        return [Prompt(as_messages(text, study.answers.system)) for text in study.answers.prompts]
-    rows = prepared.held_out[:HELD_OUT_PROMPTS]
-    return [Prompt(row.example.prompt, row.example.response) for row in rows]
-
-
 def fit_rows(rows: Sequence[EncodedExample], loaded: LoadedModel, new_tokens: int) -> list[FittedPrompt | None]:
     """Shorten the prompts of rows from the left to fit the model's context.
 
@@ -154,8 +146,8 @@ def fit_prompt(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, 
 
 def tokenised_study_prompts(
     study: StudySettings, prepared: PreparedData, loaded: LoadedModel
-) -> list[tuple[Prompt, FittedPrompt | None]]:
-    """Return the prompts of `_study_prompts` with their tokens.
+) -> tuple[list[Prompt], Sequence[FittedPrompt | None]]:
+    """Return the prompts in the study's settings, or those of the first held-out rows if there are none.
 
     Args:
         study: Settings of the study.
@@ -163,15 +155,17 @@ def tokenised_study_prompts(
         loaded: The model.
 
     Returns:
-        Pairs of prompt and tokens; the tokens are None for a held-out prompt that does not fit.
+        The prompts, and their tokens; None for a held-out prompt that does not fit.
     """
-    prompts = _study_prompts(study, prepared)
-    if study.answers.prompts:
-        reasons = mostly_reasons(prepared.train)
-        own = [fit_prompt(one, "", loaded, study.answers.new_tokens, thinking=reasons) for one in prompts]
-        return list(zip(prompts, own, strict=True))
-    rows = prepared.held_out[:HELD_OUT_PROMPTS]
-    return list(zip(prompts, fit_rows(rows, loaded, study.answers.new_tokens), strict=True))
+    asked, rows = study.answers, prepared.held_out[:HELD_OUT_PROMPTS]
+    if not asked.prompts:
+        prompts = [Prompt(row.example.prompt, row.example.response) for row in rows]
+        return prompts, fit_rows(rows, loaded, asked.new_tokens)
+    prompts, reasons = (
+        [Prompt(as_messages(text, asked.system)) for text in asked.prompts],
+        mostly_reasons(prepared.train),
+    )
+    return prompts, [fit_prompt(one, "", loaded, asked.new_tokens, thinking=reasons) for one in prompts]
 
 
 def mostly_reasons(rows: Sequence[EncodedExample]) -> bool:

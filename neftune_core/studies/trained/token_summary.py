@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from neftune_core.evaluation.statistics import Floats, mean_score, paired_bootstrap
-from neftune_core.studies.trained.rows import WRITTEN
+from neftune_core.studies.records.tokens import WRITTEN
 from neftune_core.studies.trained.token_kinds import TOKEN_KINDS
 
 ALL = "all"

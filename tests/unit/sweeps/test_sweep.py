@@ -219,10 +219,10 @@ def test_a_sweep_is_one_job_that_stops_and_continues(study: StudySettings) -> No
     jobs = LabJobs(Limits())
     until = time.monotonic() + 60
     long = study.model_copy(update={"training": parse(TrainingSettings, {"epochs": 300, "evaluations": 1})})
-    record = jobs.submit_sweep(_sweep(long), ANN)
+    record = jobs.submit(_sweep(long), ANN)
     while jobs.status(record).state == "waiting" and time.monotonic() < until:
         time.sleep(0.01)
-    waiting = jobs.submit_sweep(_sweep(study), ANN)
+    waiting = jobs.submit(_sweep(study), ANN)
     assert jobs.status(waiting).place == 1
     jobs.stop(record.id, ANN)
     status = jobs.wait(record, 60)
