@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,10 +20,9 @@ from neftune_core.language import later, say
 from neftune_core.models.loading import LoadedModel
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits
+from neftune_core.studies.records.log import as_jsonl
+from neftune_core.studies.records.spreadsheet import csv_text
 from neftune_core.studies.settings import StudySettings
-
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""First characters of cells that a spreadsheet runs as formulas, unless an apostrophe precedes them."""
 
 COLUMNS = ("prompt", "sample", "reference", "arm", "text", "tokens", "characters", "ended", "repetition", "rouge_l")
 
@@ -34,33 +31,14 @@ ROLES = ("system", "user", "assistant")
 Line = Mapping[str, Any]
 
 
-def as_jsonl(lines: Sequence[Line]) -> str:
-    """Return the answers as JSONL, one object per prompt."""
-    return "".join(json.dumps(dict(line), ensure_ascii=False) + "\n" for line in lines)
-
-
 def as_csv(lines: Sequence[Line]) -> str:
     """Return the answers as CSV, one row per answer, with `turn`, `cut` and `vote` if any line has them."""
     names = [*COLUMNS, *(name for name in ("turn", "cut", "vote") if any(name in line for line in lines))]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    for line in lines:
-        for arm, answer in line["arms"].items():
-            row = {**line, **answer, "arm": arm}
-            writer.writerow([spreadsheet_cell(row.get(name)) for name in names])
-    return text.getvalue()
-
-
-def spreadsheet_cell(value: Any) -> Any:
-    """Return the value as a CSV cell that no spreadsheet runs as a formula; "" for None."""
-    if isinstance(value, str):
-        return "'" + value if value.startswith(FORMULA) else value
-    return "" if value is None else value
+    answers = ({**line, **answer, "arm": arm} for line in lines for arm, answer in line["arms"].items())
+    return csv_text([names, *([answer.get(name) for name in names] for answer in answers)])
 
 
 WRITERS: dict[str, Callable[[Sequence[Line]], str]] = {"jsonl": as_jsonl, "csv": as_csv}
-
 
 HELD_OUT_PROMPTS = 3
 
@@ -71,7 +49,7 @@ Row = TypeVar("Row")
 class Prompt:
     """A prompt to answer, with the reference answer if it is a held-out row.
 
-    `own` contains separate conversations of individual arms, by name; all other arms get `messages`.
+    `own` contains the conversations of arms that have their own, by name; all other arms get `messages`.
     """
 
     messages: tuple[Message, ...]
@@ -100,10 +78,10 @@ def fit_rows(rows: Sequence[EncodedExample], loaded: LoadedModel, new_tokens: in
         One prompt per row; None if it cannot be shortened enough.
     """
     room = token_limits(loaded.context, new_tokens, encoder_decoder=loaded.encoder_decoder)
-    return [_fitted_row(row, loaded.tokenizer, room) for row in rows]
+    return [_fit_row(row, loaded.tokenizer, room) for row in rows]
 
 
-def _fitted_row(row: EncodedExample, tokenizer: Any, room: TokenLimits) -> FittedPrompt | None:
+def _fit_row(row: EncodedExample, tokenizer: Any, room: TokenLimits) -> FittedPrompt | None:
     """Return the prompt of a row, taken from its tokens if it has a single reply."""
     messages = row.example.messages
     if row.prompt_length <= room.wanted and sum(message.role == "assistant" for message in messages) == 1:
@@ -133,14 +111,10 @@ def fit_prompt(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, 
     room = token_limits(loaded.context, new_tokens, encoder_decoder=loaded.encoder_decoder)
     found = fitted_prompt(prompt.of(name), loaded.tokenizer, room, thinking=thinking, shorten=bool(prompt.reference))
     if found is None:
-        raise DoesNotFit(
-            say(
-                "The prompt {prompt!r} is longer than {most:,} tokens, the most that leaves room for an answer: "
-                "shorten it.",
-                prompt=prompt.text[:40],
-                most=room.most,
-            )
+        words = later(
+            "The prompt {prompt!r} is longer than {most:,} tokens, the most that leaves room for an answer: shorten it."
         )
+        raise DoesNotFit(say(words, prompt=prompt.text[:40], most=room.most))
     return found
 
 
@@ -169,7 +143,7 @@ def tokenised_study_prompts(
 
 
 def mostly_reasons(rows: Sequence[EncodedExample]) -> bool:
-    """Return whether most responses contain reasoning, in which case trained models are prompted to reason."""
+    """Return whether most responses contain reasoning; if so, trained models are prompted to reason."""
     return 2 * sum(has_reasoning(row.example.messages[-1]) for row in rows) > len(rows)
 
 

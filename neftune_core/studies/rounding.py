@@ -1,6 +1,6 @@
 """Measure the effect of rounding on a study's measures, by evaluating the same arms a second time.
 
-For bfloat16 and float16, the second evaluation uses float32 with the same weights. For float32, it uses another batch
+For bfloat16 and float16, the second evaluation uses the same weights in float32. For float32, it uses another batch
 size, which changes the order of summation.
 """
 
@@ -45,18 +45,13 @@ def measure_rounding(run: Lockstep, should_stop: Callable[[], bool]) -> dict[str
     is_wide = precision == "float32"
     if not run.alive or not (is_wide or _fits(run)):
         return {}
-    size = evaluation_batch(run.study.training)
+    size, samples = evaluation_batch(run.study.training), run.samples()
+    sizes = {part: max(1, min(size, len(rows)) // 2) if is_wide else size for part, rows in samples.items()}
     try:
         with accelerator.held(), nullcontext() if is_wide else run.stack.in_precision(torch.float32):
             again = {
-                part: row_measures(
-                    run.stack,
-                    sample,
-                    run.alive,
-                    batch_size=max(1, min(size, len(sample)) // 2) if is_wide else size,
-                    should_stop=should_stop,
-                )
-                for part, sample in run.samples().items()
+                part: row_measures(run.stack, rows, run.alive, batch_size=sizes[part], should_stop=should_stop)
+                for part, rows in samples.items()
             }
     except (RuntimeError, TypeError, ValueError):  # some model code only accepts weights in their original precision
         logger.warning("the effect of rounding to %s could not be measured", precision, exc_info=True)
@@ -71,8 +66,8 @@ def measure_rounding(run: Lockstep, should_stop: Callable[[], bool]) -> dict[str
     return {
         "precision": precision,
         "against": "batches of a different size" if is_wide else "float32",
-        "largest": {name: max(float(sizes.max()), least[name]) for name, sizes in found.items()},
-        "typical": {name: math.sqrt(float((sizes**2).mean())) for name, sizes in found.items()},
+        "largest": {name: max(float(differences.max()), least[name]) for name, differences in found.items()},
+        "typical": {name: math.sqrt(float((differences**2).mean())) for name, differences in found.items()},
     }
 
 
@@ -90,8 +85,8 @@ def _measures(rows: Mapping[str, RowMeasures], index: int) -> dict[str, float]:
 def _resolution(measure: str, value: float, words: int) -> float:
     """Return the float32 resolution of a loss: machine epsilon times `log(words)`, with the vocabulary size `words`.
 
-    `log(words)` is the loss of uniform guessing. The resolution is a lower bound on the effect of rounding, because two
-    batch sizes can agree bit for bit by chance. It is 0 for other measures.
+    `log(words)` is the loss of uniform guessing. The resolution is a lower bound on the effect of rounding, because the
+    results of two batch sizes can agree bit for bit by chance. It is 0 for other measures.
     """
     if not measure.endswith(("loss", "gap", "perplexity")):
         return 0.0

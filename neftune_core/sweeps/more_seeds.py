@@ -12,7 +12,7 @@ from neftune_core.errors import LabError, RecordError
 from neftune_core.evaluation.verdict import CLAIM_SEEDS
 from neftune_core.language import say
 from neftune_core.settings import Limits, Settings, from_toml, to_toml
-from neftune_core.studies.records.log import as_text
+from neftune_core.studies.records.log import as_jsonl
 from neftune_core.studies.records.record import ENDINGS, Record, own_records
 from neftune_core.studies.records.user_rows import study_key
 from neftune_core.studies.settings import MOST_SEEDS, StudySettings
@@ -132,7 +132,7 @@ def extend(record: Record, seeds: int) -> None:
             larger = _with_seeds(study, seeds)
             again = {seed for seed, arms in larger.runs.items() if study.runs.get(seed, arms) != arms}
         kept = [one for one in record.events() if one["event"] not in ENDINGS and one.get("seed") not in again]
-        write_whole(record.folder / "events.jsonl", as_text(kept))
+        write_whole(record.folder / "events.jsonl", as_jsonl(kept))
         write_whole(record.settings_file, to_toml(larger, comments=True))
 
 

@@ -20,7 +20,7 @@ from neftune_core.models.loading import load
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits, to_toml
 from neftune_core.studies.checkpoint import STATES
-from neftune_core.studies.records.log import as_text
+from neftune_core.studies.records.log import as_jsonl
 from neftune_core.studies.records.record import ENDINGS, Record, write_about
 from neftune_core.studies.records.user_rows import FILE, row_files, with_sources
 from neftune_core.studies.settings import StudySettings
@@ -100,7 +100,7 @@ def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCells = r
     with sweep.claimed():
         events = (event for event in sweep.events() if event["event"] not in ENDINGS)
         kept = [event for event in events if event["event"] != "cell" or event.get("state") == "finished"]
-        write_whole(sweep.folder / "events.jsonl", as_text(kept))
+        write_whole(sweep.folder / "events.jsonl", as_jsonl(kept))
         try:
             yield from _Run(sweep, limits, should_stop, run).events()
         except Exception as error:

@@ -30,7 +30,7 @@ from neftune_core.settings import Limits, from_toml, parse, to_toml
 from neftune_core.studies.records.claims import claiming, is_claimed
 from neftune_core.studies.records.disk_quota import require_space
 from neftune_core.studies.records.failures import failure_text
-from neftune_core.studies.records.log import Event, Log, append, as_text, finite
+from neftune_core.studies.records.log import Event, Log, append, as_jsonl, finite
 from neftune_core.studies.records.owners import SAFE_ID, owner_hash, owner_of, record_folders
 from neftune_core.studies.records.schema import LOG_BYTES, LOG_VALUES, about_of, read_answers, settings_text
 from neftune_core.studies.records.user_rows import check_rows, study_key, with_absolute_files, with_copied_rows
@@ -191,7 +191,7 @@ class Record:
             Steps of the seed that were already evaluated.
         """
         kept = [event for event in self.events() if _survives_rewind(event, seed, step)]
-        write_whole(self.folder / LOG, as_text(kept))
+        write_whole(self.folder / LOG, as_jsonl(kept))
         mine = (event for event in kept if event["event"] == "evaluated" and event.get("seed") == seed)
         return {event["step"] for event in mine}
 
@@ -225,7 +225,7 @@ class Record:
             seed: The seed.
         """
         others = [answer for answer in self.answers() if answer.get("seed") != seed]
-        write_whole(self.folder / "answers.jsonl", as_text([*others, *({"seed": seed, **one} for one in answers)]))
+        write_whole(self.folder / "answers.jsonl", as_jsonl([*others, *({"seed": seed, **one} for one in answers)]))
 
     def update_about(self, **values: Any) -> None:
         """Add values to `record.json`; raise `RecordError` if the file is damaged, so that the owner is not lost."""

@@ -1,4 +1,4 @@
-"""Apply a person's changes to a running study, and keep the best evaluations of one seed.
+"""Apply the user's changes to a running study, and store the best weights of a seed.
 
 Changes are applied between two steps and logged, so that a resumed run repeats them.
 """
@@ -43,7 +43,7 @@ class Changes:
     def begin(self) -> Iterator[Event]:
         """Before the first step, apply the last requested strength, if any, and yield the event.
 
-        The request may date from an earlier seed. If the seed starts again, its logged changes are repeated instead.
+        The request may come from an earlier seed. If the seed starts again, its logged changes are repeated instead.
         """
         group = process_group()
         for arms in group.share(self._first() if group.is_first and not self.run.done else []):
@@ -67,15 +67,14 @@ class Changes:
         """Repeat the changes logged for the last step, then apply the requested ones and yield their events.
 
         With several processes, only the first reads requests, and all apply them after the same step. Requests during
-        the last step of a seed are left for the next seed; those during the last step of the last seed are refused.
+        the last step of a seed wait for the next seed; those during the last step of the last seed are refused.
         """
         for event in self.later.pop(self.run.done, []):
             self._apply(event["step"], event["arms"])
         if self.run.done == self.run.total:
             return
         group = process_group()
-        asked = [*self._requested()] if group.is_first else []
-        for arms in group.share(asked):
+        for arms in group.share([*self._requested()] if group.is_first else []):
             self._apply(self.run.done, arms)
             yield {"event": STEERED, "step": self.run.done, "arms": arms}
 
@@ -142,8 +141,7 @@ class BestKeeper:
     def follow(self, event: Event) -> None:
         """Store the weights of every arm that improved in the evaluation `event`; ignore other events.
 
-        The best weights as of the last checkpoint are kept until the next checkpoint, because a killed run resumes from
-        the last one.
+        The best weights at the last checkpoint are kept until the next one, because a killed run resumes from there.
         """
         if event["event"] != "evaluated" or event["step"] == 0:
             return
