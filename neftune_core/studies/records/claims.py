@@ -1,6 +1,6 @@
-"""File lock that allows one writer per record.
+"""File lock that lets one process write a record.
 
-The operating system releases the lock when its holder exits or is killed. The lock does not depend on process ids,
+The operating system releases the lock when the process exits or is killed. The lock does not depend on process ids,
 which can be reused, or on clocks, which can be set back.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from neftune_core.durable import acquire_lock, lock_of_machine
 
 PATIENCE_SECONDS = 0.4
-"""Time during which a claim is retried, because `is_claimed` briefly holds the lock."""
+"""How long a claim is retried, because `is_claimed` briefly holds the lock."""
 
 
 @contextmanager

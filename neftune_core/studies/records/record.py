@@ -1,4 +1,4 @@
-"""Record of a study: one folder, readable during a run and after it ends in any way.
+"""Record of a study: a folder that is readable during a run and however it ends.
 
 runs/<id>/  study.toml  record.json  data/  events.jsonl  checkpoint/  arms/<name>/seed-<n>/  answers.jsonl
             claim  (lock of the process that writes the record)
@@ -24,7 +24,7 @@ from neftune_core.bounded_io import read_toml
 from neftune_core.durable import flush, write_whole
 from neftune_core.errors import LabError, RecordError
 from neftune_core.home import home
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, parse, to_toml
 from neftune_core.studies.records.claims import claiming, is_claimed
@@ -51,7 +51,7 @@ asked_from: ContextVar[str] = ContextVar("asked_from", default="")
 
 @dataclass(frozen=True)
 class Record:
-    """Folder of one study or sweep; reading a record never changes it and tolerates damage."""
+    """Folder of a study or sweep; reading a record never changes it, and tolerates damage."""
 
     folder: Path
 
@@ -74,9 +74,8 @@ class Record:
         except FileNotFoundError:
             raise RecordError(say("The settings of record {record} are missing.", record=self.id)) from None
         except (OSError, UnicodeDecodeError, LabError) as error:
-            raise RecordError(
-                say("The settings of record {record} cannot be read: {reason}", record=self.id, reason=error)
-            ) from None
+            words = later("The settings of record {record} cannot be read: {reason}")
+            raise RecordError(say(words, record=self.id, reason=error)) from None
 
     @property
     def is_sweep(self) -> bool:
@@ -134,7 +133,7 @@ class Record:
     def belongs_to(self, owner: str) -> bool:
         """Return whether a visitor with the key `owner` may see and stop this record.
 
-        Records from the command line belong to everyone; records without a readable owner belong to no one.
+        Records from the command line belong to everyone, and records without a readable owner to no one.
         """
         kept = owner_of(self.folder)
         return kept == "" or (kept is not None and kept == owner_hash(owner))
@@ -153,9 +152,8 @@ class Record:
 
     def _require_owner(self) -> None:
         if "owner" not in self.about:
-            raise RecordError(
-                say("The owner of the record {record} is unknown: its record.json is damaged.", record=self.id)
-            )
+            words = later("The owner of the record {record} is unknown: its record.json is damaged.")
+            raise RecordError(say(words, record=self.id))
 
     @property
     def is_newer(self) -> bool:
@@ -164,9 +162,7 @@ class Record:
         return "format" in unusable or about.get("format", FORMAT) > FORMAT
 
     def append(self, event: Event) -> None:
-        """Append an event with the current time; steps reach the disk with the next checkpoint, other events
-        immediately.
-        """
+        """Append an event with the current time; steps are flushed with the next checkpoint, other events at once."""
         append(self.folder / LOG, {"time": round(time.time(), 3), **event}, flushed=event["event"] != "step")
 
     def log(self) -> Log:
@@ -213,7 +209,7 @@ class Record:
         return last if best_arms.plain_name(arm) == arm else best_arms.best_folder(last)
 
     def answers(self, seed: int | None = None) -> list[dict[str, Any]]:
-        """Return the stored answers of one seed (None for all seeds), one object per prompt."""
+        """Return the stored answers of one seed (None for all seeds), one dictionary per prompt."""
         answers = read_answers(self.folder / "answers.jsonl")
         return [answer for answer in answers if seed is None or answer.get("seed", seed) == seed]
 
@@ -366,10 +362,8 @@ def find(record_id: str | None, owner: str | None) -> Record:
     record = Record(runs_folder() / record_id)
     if SAFE_ID.fullmatch(record_id) and record.folder.is_dir() and (owner is None or record.belongs_to(owner)):
         return record
-    raise RecordError(
-        failure_text(record_id, owner)
-        or say("There is no record called {record!r} here, or it belongs to another visitor.", record=record_id[:60])
-    )
+    words = later("There is no record called {record!r} here, or it belongs to another visitor.")
+    raise RecordError(failure_text(record_id, owner) or say(words, record=record_id[:60]))
 
 
 def all_records(*, folder: Path | None = None) -> list[Record]:

@@ -1,4 +1,4 @@
-"""Check, copy, locate and hash the row files of a study."""
+"""Check, copy, find and hash the row files of a study."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def with_sources(study: StudySettings, sources: Mapping[str, str]) -> StudySetti
 
 
 def check_rows(study: StudySettings, limits: Limits) -> None:
-    """Raise a `LabError` if a row file of a study is missing, too large or of an unknown format.
+    """Raise a `LabError` if a row file of a study is missing, too large, or of an unknown format.
 
     Args:
         study: The study.
