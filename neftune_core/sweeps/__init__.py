@@ -1,4 +1,4 @@
-"""Sweeps: many studies from one settings file.
+"""Sweeps: many studies from one settings file, and the job queue.
 
 settings    settings that a sweep varies, and its cells
 record      folder of a sweep, with one record per cell
