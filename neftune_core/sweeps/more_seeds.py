@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
 from statistics import median
@@ -18,7 +19,7 @@ from neftune_core.studies.records.log import as_jsonl
 from neftune_core.studies.records.record import ENDINGS, LOG, Record, own_records
 from neftune_core.studies.records.user_rows import study_key
 from neftune_core.studies.settings import MOST_SEEDS, StudySettings
-from neftune_core.sweeps.record import Sweep, sweep_key
+from neftune_core.sweeps.record import Sweep
 from neftune_core.sweeps.settings import SweepSettings
 from neftune_core.sweeps.table import judge
 
@@ -63,6 +64,19 @@ def seconds_for(record: Record, seeds: int) -> float:
     return (seeds - done) * (sum(took.values()) / done if record.is_sweep else median(took.values() or [0.0]))
 
 
+def find_same(requested: StudySettings | SweepSettings, owner: str) -> Record | None:
+    """Find the owner's newest record of the same study or sweep.
+
+    Args:
+        requested: The study or sweep.
+        owner: Key of the visitor; empty for the command line.
+
+    Returns:
+        The record, or None.
+    """
+    return next((one for seeds, one in _same_but_seeds(requested, owner) if seeds == _seeds(requested)), None)
+
+
 def find_smaller(requested: StudySettings | SweepSettings, owner: str) -> Record | None:
     """Find the largest record that differs from a study or sweep only in having fewer seeds.
 
@@ -73,16 +87,19 @@ def find_smaller(requested: StudySettings | SweepSettings, owner: str) -> Record
     Returns:
         The record, or None.
     """
-    key, most = _key_without_seeds(requested), _seeds(requested)
-    found: list[tuple[int, Record]] = []
+    smaller = ((seeds, one) for seeds, one in _same_but_seeds(requested, owner) if seeds < _seeds(requested))
+    return max(smaller, key=lambda found: found[0], default=(0, None))[1]
+
+
+def _same_but_seeds(requested: StudySettings | SweepSettings, owner: str) -> Iterator[tuple[int, Record]]:
+    """Yield the owner's records of the same study or sweep with any number of seeds, newest first, with that number."""
+    key, is_sweep = _key_without_seeds(requested), isinstance(requested, SweepSettings)
     for record in own_records(owner):
-        if record.is_sweep != isinstance(requested, SweepSettings):
-            continue
         with suppress(RecordError):
-            settings = Sweep(record.folder).settings if record.is_sweep else record.study
-            if _seeds(settings) < most and _key_without_seeds(settings) == key:
-                found.append((_seeds(settings), record))
-    return max(found, key=lambda one: one[0])[1] if found else None
+            if record.is_sweep == is_sweep:
+                settings = Sweep(record.folder).settings if is_sweep else record.study
+                if _key_without_seeds(settings) == key:
+                    yield _seeds(settings), record
 
 
 def require_allowed(record: Record, seeds: int, limits: Limits) -> None:
@@ -145,4 +162,4 @@ def _seeds(settings: StudySettings | SweepSettings) -> int:
 def _key_without_seeds(settings: StudySettings | SweepSettings) -> object:
     if isinstance(settings, StudySettings):
         return study_key(_with_seeds(settings, 1))
-    return sweep_key(_with_seeds(settings, 1))
+    return to_toml(settings.model_copy(update={"study": StudySettings()})), _key_without_seeds(settings.study)

@@ -9,7 +9,6 @@ at the end `finished`, `stopped` or `failed`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,9 @@ from neftune_core.language import later, say
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.studies.records.log import Event
-from neftune_core.studies.records.record import CELLS, STUDY_FILE, SWEEP_FILE, Record, find, new_record, own_records
+from neftune_core.studies.records.record import CELLS, STUDY_FILE, SWEEP_FILE, Record, find, new_record
 from neftune_core.studies.records.schema import settings_text
-from neftune_core.studies.records.user_rows import study_key, with_absolute_files, with_copied_rows
-from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.records.user_rows import with_absolute_files, with_copied_rows
 from neftune_core.sweeps.settings import Cell, SweepSettings, axes, cells
 
 
@@ -137,30 +135,6 @@ def read_sweep(path: Path) -> SweepSettings:
         raise InvalidSetting(f"The sweep {path.absolute()} cannot be read: {cause(error)}.") from None
     found = from_toml(SweepSettings, text)
     return found.model_copy(update={"study": with_absolute_files(found.study, path.parent)})
-
-
-def find_same_sweep(settings: SweepSettings, owner: str) -> Sweep | None:
-    """Find the owner's newest record of the same sweep.
-
-    Args:
-        settings: The sweep.
-        owner: Key of the visitor; empty for the command line.
-
-    Returns:
-        The sweep, or None.
-    """
-    key = sweep_key(settings)
-    for record in own_records(owner):
-        with suppress(RecordError):
-            found = Sweep(record.folder)
-            if record.is_sweep and sweep_key(found.settings) == key:
-                return found
-    return None
-
-
-def sweep_key(settings: SweepSettings) -> tuple[str, str]:
-    """Return a key that is equal for equal sweeps, wherever their files are."""
-    return to_toml(settings.model_copy(update={"study": StudySettings()})), study_key(settings.study)
 
 
 def describe_training(varied: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import date
@@ -33,7 +33,7 @@ from neftune_core.studies.records.failures import failure_text
 from neftune_core.studies.records.log import Event, Log, append, as_jsonl, finite
 from neftune_core.studies.records.owners import SAFE_ID, owner_hash, owner_of, record_folders
 from neftune_core.studies.records.schema import LOG_BYTES, LOG_VALUES, about_of, read_answers, settings_text
-from neftune_core.studies.records.user_rows import check_rows, study_key, with_absolute_files, with_copied_rows
+from neftune_core.studies.records.user_rows import check_rows, with_absolute_files, with_copied_rows
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.steering import best_arms
 from neftune_core.studies.steering.log import STEERED
@@ -320,24 +320,6 @@ def write_about(record: Record, owned_by: str, day: date | None = None) -> None:
     about = {"format": FORMAT, "owner": owned_by, "created": round(time.time(), 3)}
     about["date"] = (day or date.today()).isoformat()
     write_whole(record.folder / "record.json", json.dumps(about, indent=2))
-
-
-def find_same(study: StudySettings, owner: str) -> Record | None:
-    """Find the owner's newest record of the same study.
-
-    Args:
-        study: The study.
-        owner: Key of the visitor; empty for the command line.
-
-    Returns:
-        The record, or None.
-    """
-    key = study_key(study)
-    for record in own_records(owner):
-        with suppress(RecordError):
-            if not record.is_sweep and study_key(record.study) == key:
-                return record
-    return None
 
 
 def runs_folder() -> Path:
