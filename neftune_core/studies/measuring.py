@@ -1,4 +1,4 @@
-"""Measures taken once, when a seed ends: answers to fixed prompts, and the robustness of every arm.
+"""Measures taken once, when a seed ends: answers to fixed prompts, robustness of every arm, effect of rounding.
 
 Noise is off, except in measures of its effect. The measures use the first training and held-out rows, so that they
 cover the same examples for all arms, seeds and records of a data set.
@@ -7,12 +7,17 @@ cover the same examples for all arms, seeds and records of a data set.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
+
+import numpy as np
+import torch
 
 from neftune_core.data.batches import Batch
 from neftune_core.data.chat import EncodedExample, encode
@@ -35,10 +40,11 @@ from neftune_core.evaluation.text_measures import (
 )
 from neftune_core.language import later, plural
 from neftune_core.models.accelerator import accelerator, holding
+from neftune_core.models.device import BYTES, available_memory
 from neftune_core.noise.batch import ArmNoise, BatchNoise
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.randomness import Purpose, stream
-from neftune_core.studies.judging import has_known_answers
+from neftune_core.studies.judging import has_known_answers, measures_of
 from neftune_core.studies.prompts import fit_rows, fitting_rows
 from neftune_core.studies.trained.rows import TokenLosses
 from neftune_core.world.scoring import score
@@ -53,6 +59,10 @@ MEASURED_STRENGTH, MEASURED_RATE = 1.0, 0.1
 """The strength and rate shown in tables."""
 DRAWN_EPOCH = 1_000_000
 """Epoch in the random keys of these draws, larger than any training epoch."""
+FREE_SHARE = 1.5
+"""Free memory required for a float32 copy of the weights, as a multiple of its size."""
+
+logger = logging.getLogger(__name__)
 
 
 def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], bool]) -> SeedMeasures:
@@ -292,3 +302,70 @@ def _list_prompts(held_out: int, train: int) -> str:
     if not held_out:
         words = plural(train, "the first training prompt", "the first {train} training prompts")
     return words.format(held_out=held_out, train=train)
+
+
+def measure_rounding(run: Lockstep, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """Measure the effect of rounding at the end of a run, by evaluating the same arms a second time.
+
+    For bfloat16 and float16, the second evaluation uses the same weights in float32. For float32, it uses another batch
+    size, which changes the order of summation.
+
+    Args:
+        run: A run at its last step.
+        should_stop: Polled between layers; return true to cancel.
+
+    Returns:
+        `precision` of the study, `against` (the second evaluation), and by measure the `largest` and `typical` (root
+        mean square) difference over the arms still in training. Empty if no arm is still in training, if a float32
+        copy of the weights does not fit in memory, or if the model does not support one.
+    """
+    precision = run.stack.loaded.precision
+    is_wide = precision == "float32"
+    if not run.alive or not (is_wide or _fits(run)):
+        return {}
+    size, samples = evaluation_batch(run.study.training), run.samples()
+    sizes = {part: max(1, min(size, len(rows)) // 2) if is_wide else size for part, rows in samples.items()}
+    try:
+        with accelerator.held(), nullcontext() if is_wide else run.stack.in_precision(torch.float32):
+            again = {
+                part: row_measures(run.stack, rows, run.alive, batch_size=sizes[part], should_stop=should_stop)
+                for part, rows in samples.items()
+            }
+    except (RuntimeError, TypeError, ValueError):  # some model code only accepts weights in their original precision
+        logger.warning("the effect of rounding to %s could not be measured", precision, exc_info=True)
+        return {}
+    with accelerator.held():
+        before = {part: run.rows_now(part, run.alive, len(rows.tokens), should_stop) for part, rows in again.items()}
+    pairs = [(_measures(before, index), _measures(again, index)) for index in range(len(run.alive))]
+    known = [name for name in pairs[0][0] if all(name in one for pair in pairs for one in pair)]
+    found = {name: np.array([abs(one[name] - other[name]) for one, other in pairs]) for name in known}
+    words, values = run.stack.loaded.vocabulary, pairs[0][0]
+    least = {name: _resolution(name, values[name], words) if is_wide else 0.0 for name in found}
+    return {
+        "precision": precision,
+        "against": "batches of a different size" if is_wide else "float32",
+        "largest": {name: max(float(differences.max()), least[name]) for name, differences in found.items()},
+        "typical": {name: math.sqrt(float((differences**2).mean())) for name, differences in found.items()},
+    }
+
+
+def _fits(run: Lockstep) -> bool:
+    loaded = run.stack.loaded
+    return available_memory(str(loaded.device)) > FREE_SHARE * loaded.parameters * BYTES["float32"]
+
+
+def _measures(rows: Mapping[str, RowMeasures], index: int) -> dict[str, float]:
+    return measures_of(
+        {f"{part}_{name}": value for part, found in rows.items() for name, value in vars(found.of(index)).items()}
+    )
+
+
+def _resolution(measure: str, value: float, words: int) -> float:
+    """Return the float32 resolution of a loss: machine epsilon times `log(words)`, with the vocabulary size `words`.
+
+    `log(words)` is the loss of uniform guessing. The resolution is a lower bound on the effect of rounding, because the
+    results of two batch sizes can agree bit for bit by chance. It is 0 for other measures.
+    """
+    if not measure.endswith(("loss", "gap", "perplexity")):
+        return 0.0
+    return float(np.finfo(np.float32).eps) * math.log(words) * (value if measure == "perplexity" else 1.0)

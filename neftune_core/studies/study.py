@@ -32,7 +32,7 @@ from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.studies import checkpoint
 from neftune_core.studies.judging import diverged_arms, question_for
-from neftune_core.studies.measuring import measure_end
+from neftune_core.studies.measuring import measure_end, measure_rounding
 from neftune_core.studies.metadata import about_run, require_same_rows
 from neftune_core.studies.planning import StepTimer, require_disk, require_memory
 from neftune_core.studies.prompts import answer_lines, fitting_rows, tokenised_study_prompts
@@ -40,7 +40,6 @@ from neftune_core.studies.records.log import append, finite
 from neftune_core.studies.records.numbers import EXAMPLES, write_metrics
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.records.tokens import write_tokens
-from neftune_core.studies.rounding import measure_rounding
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.steering.changes import BestKeeper, Changes
 from neftune_core.studies.steering.log import stopped_arms
