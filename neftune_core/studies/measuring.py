@@ -125,14 +125,8 @@ class SeedMeasures:
     def _rows(
         self, sample: Sequence[EncodedExample], slots: Sequence[int], noise: NoiseOf | None = None
     ) -> RowMeasures:
-        return row_measures(
-            self.run.stack,
-            sample,
-            slots,
-            batch_size=evaluation_batch(self.run.study.training),
-            noise=noise,
-            should_stop=self.should_stop,
-        )
+        size, stop = evaluation_batch(self.run.study.training), self.should_stop
+        return row_measures(self.run.stack, sample, slots, batch_size=size, noise=noise, should_stop=stop)
 
     def _measure_noise_penalty(self) -> None:
         """Measure how much each arm's own noise increases its loss on the training sample."""

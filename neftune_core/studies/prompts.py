@@ -218,24 +218,20 @@ def answer_lines(
         Dictionaries with `prompt`, `reference` and `arms`, which maps each column to `text`, `tokens` and `ended`.
         They also have `sample` (from 1) if there are several answers per prompt, and `cut` if the prompt was shortened.
     """
-    each = len(answers[0]) // len(prompts)
-    return [
-        {
-            "prompt": prompts[index // each].text,
-            "reference": prompts[index // each].reference,
-            **({"cut": True} if cut and cut[index // each] else {}),
-            **({"sample": index % each + 1} if each > 1 else {}),
-            "arms": {
-                name: {
-                    "text": answers[slot][index].text(tokenizer),
-                    "tokens": len(answers[slot][index].ids),
-                    "ended": answers[slot][index].ended,
-                }
-                for slot, name in enumerate(names)
-            },
+    each, lines = len(answers[0]) // len(prompts), []
+    for index, by_column in enumerate(zip(*answers, strict=True)):
+        prompt, sample = divmod(index, each)
+        line: dict[str, Any] = {"prompt": prompts[prompt].text, "reference": prompts[prompt].reference}
+        if cut and cut[prompt]:
+            line["cut"] = True
+        if each > 1:
+            line["sample"] = sample + 1
+        line["arms"] = {
+            name: {"text": answer.text(tokenizer), "tokens": len(answer.ids), "ended": answer.ended}
+            for name, answer in zip(names, by_column, strict=True)
         }
-        for index in range(len(answers[0]))
-    ]
+        lines.append(line)
+    return lines
 
 
 def read_prompts(path: Path, limits: Limits) -> tuple[Prompt, ...]:

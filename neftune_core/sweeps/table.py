@@ -228,12 +228,12 @@ def _with_readable_names(outcomes: Outcomes, groups: Groups) -> Outcomes:
         for arm in found.arms:
             readable = f"{words}: {arm}" if words else arm
             names[f"{number}: {arm}"] = readable if readable not in names.values() else f"{number}: {arm}"
-    return replace(
-        outcomes,
-        arms={names[name]: seeds for name, seeds in outcomes.arms.items()},
-        own_controls={names[name]: seeds for name, seeds in outcomes.own_controls.items()},
-        stopped={names[name]: steps for name, steps in outcomes.stopped.items()},
-    )
+
+    def renamed(by_arm: Mapping[str, Any]) -> dict[str, Any]:
+        return {names[name]: value for name, value in by_arm.items()}
+
+    arms, controls, stopped = map(renamed, (outcomes.arms, outcomes.own_controls, outcomes.stopped))
+    return replace(outcomes, arms=arms, own_controls=controls, stopped=stopped)
 
 
 def table_values(table: SweepTable, settings: SweepSettings) -> dict[str, Any]:

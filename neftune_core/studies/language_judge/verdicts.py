@@ -169,24 +169,20 @@ def _ask(record: Record, line: Line, between: tuple[str, str], judge: Judge, ord
     if path.exists() and path.stat().st_size >= JUDGE_BYTES:
         raise DoesNotFit(say("This record has reached the maximum number of verdicts."))
     texts = _texts(line, between)
-    shown = texts if order == 0 else texts[::-1]
-    letter, reply = judge.ask(str(line["prompt"]), *shown)
-    named = between if order == 0 else between[::-1]
-    verdict = {"A": named[0], "B": named[1], "TIE": TIE}.get(letter, UNREADABLE)
-    append(
-        path,
-        {
-            "time": round(time.time(), 3),
-            "key": _key(line, between, judge, order),
-            "judge": {"base_url": judge.base_url, "model": judge.model},
-            "between": list(between),
-            "order": order,
-            "prompt": line["prompt"],
-            "answers": dict(zip(between, texts, strict=True)),
-            "verdict": verdict,
-            "reply": reply[:REPLY_CHARACTERS],
-        },
-    )
+    letter, reply = judge.ask(str(line["prompt"]), texts[order], texts[1 - order])
+    verdict = {"A": between[order], "B": between[1 - order], "TIE": TIE}.get(letter, UNREADABLE)
+    entry = {
+        "time": round(time.time(), 3),
+        "key": _key(line, between, judge, order),
+        "judge": {"base_url": judge.base_url, "model": judge.model},
+        "between": list(between),
+        "order": order,
+        "prompt": line["prompt"],
+        "answers": dict(zip(between, texts, strict=True)),
+        "verdict": verdict,
+        "reply": reply[:REPLY_CHARACTERS],
+    }
+    append(path, entry)
     return verdict
 
 

@@ -121,8 +121,7 @@ class StudyProgress:
 
     def status(self, *, stopping: bool = False) -> Status:
         """Return the status; `stopping` replaces the state with "stopping"."""
-        clock = self._clock
-        speed = clock.per_second(clock.steps)
+        clock, speed = self._clock, self._clock.per_second(self._clock.steps)
         return Status(
             state="stopping" if stopping else self.state,
             step=self.step,

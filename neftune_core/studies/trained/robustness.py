@@ -119,19 +119,12 @@ def measure_robustness(record: Record, seed: int, limits: Limits) -> Iterator[Me
         with accelerator.held():
             by_strength.append(row_measures(arms.stack, sample, slots, batch_size=arms.batch_size, noise=noise))
         yield Measuring(number / len(STRENGTHS))
-    rows = by_strength[0]
-    kept = np.flatnonzero(rows.tokens)
-    found = Robustness(
-        strengths=list(STRENGTHS),
-        tokens=rows.tokens[kept].astype(int).tolist(),
-        arms={
-            name: ArmRows(
-                losses=[np.round(one.losses[slot, kept], 5).tolist() for one in by_strength],
-                hits=[one.hits[slot, kept].tolist() for one in by_strength],
-            )
-            for slot, name in arms.names.items()
-        },
-    )
+    tokens = by_strength[0].tokens
+    kept, by_arm = np.flatnonzero(tokens), dict[str, ArmRows]()
+    for slot, name in arms.names.items():
+        losses = [np.round(rows.losses[slot, kept], 5).tolist() for rows in by_strength]
+        by_arm[name] = ArmRows(losses=losses, hits=[rows.hits[slot, kept].tolist() for rows in by_strength])
+    found = Robustness(strengths=list(STRENGTHS), tokens=tokens[kept].astype(int).tolist(), arms=by_arm)
     write_whole(record.folder / FILE.format(seed=seed), found.model_dump_json())
     yield Measuring(1.0, found)
 
