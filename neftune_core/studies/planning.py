@@ -11,6 +11,8 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from neftune_core.data.batches import LENGTH_STEP
 from neftune_core.data.fitting import FittedPrompt
 from neftune_core.data.preparing import PreparedData
@@ -19,6 +21,7 @@ from neftune_core.engine.methods.registry import METHODS
 from neftune_core.engine.passes import pass_strategy
 from neftune_core.engine.settings import TrainingSettings, count_steps, evaluation_batch
 from neftune_core.errors import DoesNotFit
+from neftune_core.evaluation.statistics import Floats
 from neftune_core.home import folder_bytes
 from neftune_core.language import later, say
 from neftune_core.models.architecture.anatomy import linear_maps
@@ -291,21 +294,17 @@ class StepTimer:
     """
 
     def __init__(self, run: Lockstep) -> None:
-        self.run = run
-        self.started = self._now()
-        self.last: deque[tuple[float, float]] = deque(maxlen=LAST_STEPS)
-        self.seconds = self.processor_seconds = 0.0
+        self.run, self.started = run, self._now()
+        self.last: deque[Floats] = deque(maxlen=LAST_STEPS)
+        self.count, self.total = 0, np.zeros(2)
 
     @staticmethod
-    def _now() -> tuple[float, float]:
+    def _now() -> Floats:
         """Return the wall time and the processor time of this process, in seconds."""
-        return time.perf_counter(), time.process_time()
+        return np.array([time.perf_counter(), time.process_time()])
 
-    def _since(self, before: tuple[float, float]) -> tuple[float, float]:
-        now = self._now()
-        return now[0] - before[0], now[1] - before[1]
-
-    def _counted(self, wall: float, processor: float) -> float:
+    def _counted(self, times: Floats) -> float:
+        wall, processor = times.tolist()
         return without_waiting(wall, processor) if self.run.stack.loaded.device.type == "cpu" else wall
 
     def timed(self, events: Iterator[Event]) -> Iterator[Event]:
@@ -313,11 +312,10 @@ class StepTimer:
         before = self._now()
         for event in events:
             if event["event"] == "step":
-                wall, processor = self._since(before)
-                if self.seconds:
-                    self.last.append((wall, processor))
-                self.seconds += wall
-                self.processor_seconds += processor
+                took = self._now() - before
+                if self.count:
+                    self.last.append(took)
+                self.count, self.total = self.count + 1, self.total + took
             yield event
             before = self._now()
 
@@ -331,11 +329,9 @@ class StepTimer:
         work = workload_of(planned, self.run.prepared, loaded)
         key, share = training_key(study.model, work), len(self.run.names) / work.trained
         one_step = replace(work, arms=len(self.run.names), steps=training.accumulation)
-        wall, processor = (sum(column) / len(self.last) for column in zip(*self.last, strict=True))
-        steps = self._counted(wall, processor) / machine_seconds(loaded, one_step, study.model)[0]
+        steps = self._counted(np.mean(self.last, axis=0)) / machine_seconds(loaded, one_step, study.model)[0]
         rest = (stored_calibration(key) or TimeCalibration()).rest
         if finished:
-            wall, processor = self._since(self.started)
-            measured = max(0.0, self._counted(wall - self.seconds, processor - self.processor_seconds))
+            measured = max(0.0, self._counted(self._now() - self.started - self.total))
             rest = measured / (share * machine_seconds(loaded, work, study.model)[1])
         store_calibration(key, TimeCalibration(steps, rest))

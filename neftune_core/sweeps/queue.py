@@ -32,7 +32,7 @@ RESERVED_SHARE = 4
 """One in `RESERVED_SHARE` queue places is reserved for addresses without a waiting job."""
 
 NOT_OWNED = later("This study was started from the command line, so visitors cannot change it: start one of your own.")
-REST_RESERVED = later(
+ADDRESS_LIMIT = later(
     "Studies in the queue from your network address: {here}. The remaining places are reserved for others: wait until "
     "one of these studies is done."
 )
@@ -285,7 +285,7 @@ class LabJobs:
             raise DoesNotFit(say("The queue is full ({waiting} waiting): try again later.", waiting=waiting))
         reserved = self.limits.queue_places // RESERVED_SHARE if here else 0
         if here >= self.limits.address_jobs or waiting >= self.limits.queue_places - reserved:
-            raise DoesNotFit(say(REST_RESERVED, here=here))
+            raise DoesNotFit(say(ADDRESS_LIMIT, here=here))
         self.admit(address)
 
     def _queue(self, record: Record, owner: str) -> None:
