@@ -253,8 +253,8 @@ def _one_base(chosen: Sequence[SelectedArm]) -> LoadedModel:
 def _base_key(record: Record) -> tuple[str, ...]:
     """Return a key that is equal for equal bases."""
     about = record.about_table("model")
-    kept = about.get("fingerprint")
-    return (kept, str(about.get("precision"))) if kept else (record.study.model.source,)
+    hashed = about.get("fingerprint")
+    return (hashed, str(about.get("precision"))) if hashed else (record.study.model.source,)
 
 
 def _base_label(record: Record) -> str:

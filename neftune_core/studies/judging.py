@@ -146,8 +146,8 @@ def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
 
 def rounding_of(record: Record) -> Rounding:
     """Return the effect of rounding on each measure, from the first seed that has one; empty if no seed has one."""
-    for kept in metrics(record).values():
-        floor = table(kept.get("floor"))
+    for measures in metrics(record).values():
+        floor = table(measures.get("floor"))
         sizes = {name: float(size) for name, size in table(floor.get("largest")).items() if _is_number(size)}
         if sizes:
             return Rounding(str(floor.get("precision")), sizes)
@@ -309,15 +309,16 @@ class SeedHistory:
         Return the rows, their measures and the mean of the two epochs; None if row measures are missing.
         """
         by_step = [(step, self._rows(step, arm)) for step in self.trained]
-        kept = [(step, rows) for step, rows in by_step if rows is not None]
-        if len(kept) < len(by_step) or min(len(rows.tokens) for _, rows in kept) < 2:
+        known = [(step, rows) for step, rows in by_step if rows is not None]
+        if len(known) < len(by_step) or min(len(rows.tokens) for _, rows in known) < 2:
             return None
-        losses, hits, chosen = np.zeros_like(kept[0][1].losses), np.zeros_like(kept[0][1].hits), []
-        for choosing, reading in ((slice(0, None, 2), slice(1, None, 2)), (slice(1, None, 2), slice(0, None, 2))):
-            step, rows = min(kept, key=lambda one: float(one[1].losses[0, choosing].sum()))
-            losses[0, reading], hits[0, reading] = rows.losses[0, reading], rows.hits[0, reading]
+        first, even, odd = known[0][1], slice(0, None, 2), slice(1, None, 2)
+        losses, hits, chosen = np.zeros_like(first.losses), np.zeros_like(first.hits), []
+        for half, other in ((even, odd), (odd, even)):
+            step, rows = min(known, key=lambda one: float(one[1].losses[0, half].sum()))
+            losses[0, other], hits[0, other] = rows.losses[0, other], rows.hits[0, other]
             chosen.append(step)
-        found = RowMeasures(losses, hits, kept[0][1].tokens)
+        found = RowMeasures(losses, hits, first.tokens)
         trained_on = [measures_of(self.steps[step][arm]).get("train_loss", math.nan) for step in chosen]
         numbers = {f"held_out_{name}": value for name, value in vars(found.of(0)).items()}
         return found, measures_of(numbers | {"train_loss": sum(trained_on) / 2}), sum(chosen) / 2 / self.per_epoch

@@ -240,7 +240,7 @@ class LabJobs:
         return self.status(record)
 
     def close(self, timeout_seconds: float) -> None:
-        """Stop the running study with a checkpoint, waiting at most this long; waiting studies can be resumed later."""
+        """Stop the running study with a checkpoint, and wait for at most this long; queued studies can be resumed."""
         with self._change:
             self._closed = True
             running = self._running

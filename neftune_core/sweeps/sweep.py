@@ -188,7 +188,7 @@ class _Run:
         yield self._logged({"event": "cell", "cell": name, "state": state, **steps, **message})
 
     def _step(self, one: SweepCell, event: Event) -> Event:
-        """Convert a cell's step to a step of the sweep, which the sweep's log does not store."""
+        """Convert a cell's step to a step of the sweep, which is not logged."""
         self.under_way[one.cell.name] = event["step"]
         step = self.done + sum(self.under_way.values())
         shown: Event = {"event": "step", "seed": self.settings.study.seed, "step": step, "steps": self.total}

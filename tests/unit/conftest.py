@@ -24,7 +24,12 @@ def _queues_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Close the queues that a test opened, so that a failed test leaves no study running."""
     opened: list[LabJobs] = []
     begin = LabJobs.__init__
-    monkeypatch.setattr(LabJobs, "__init__", lambda queue, *given: opened.append(queue) or begin(queue, *given))
+
+    def opening(queue: LabJobs, *given: Any, **options: Any) -> None:
+        opened.append(queue)
+        begin(queue, *given, **options)
+
+    monkeypatch.setattr(LabJobs, "__init__", opening)
     yield
     for queue in opened:
         queue.close(60)

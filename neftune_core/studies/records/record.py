@@ -135,8 +135,8 @@ class Record:
 
         Records from the command line belong to everyone, and records without a readable owner to no one.
         """
-        kept = owner_of(self.folder)
-        return kept == "" or (kept is not None and kept == owner_hash(owner))
+        stored = owner_of(self.folder)
+        return stored == "" or (stored is not None and stored == owner_hash(owner))
 
     @property
     def is_owned(self) -> bool:

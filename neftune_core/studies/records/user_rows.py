@@ -58,10 +58,10 @@ def with_copied_rows(study: StudySettings, folder: Path) -> StudySettings:
     """
     copied = {}
     for part, original in row_files(study).items():
-        kept = folder / "data" / part / _safe_name(original.name)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(original, kept)
-        copied[part] = f"{FILE}{kept.relative_to(folder).as_posix()}"
+        copy = folder / "data" / part / _safe_name(original.name)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(original, copy)
+        copied[part] = f"{FILE}{copy.relative_to(folder).as_posix()}"
     return with_sources(study, copied)
 
 

@@ -85,8 +85,8 @@ def find_shared(link: str) -> Record:
     record_id, _, token = link[:LONGEST_LINK].partition(".")
     record = Record(runs_folder() / record_id)
     if SAFE_ID.fullmatch(record_id) and record.folder.is_dir():
-        kept = str(_stored(record).get("hash") or "")
-        if kept and hmac.compare_digest(kept, _hashed(token)) and record.ending() is not None:
+        stored = str(_stored(record).get("hash") or "")
+        if stored and hmac.compare_digest(stored, _hashed(token)) and record.ending() is not None:
             return record
     raise RecordError(say(GONE))
 

@@ -81,7 +81,7 @@ def _ended_arms(record: Record) -> set[str]:
 def _ask(record: Record, request: dict[str, Any]) -> None:
     """Append a request; raise `RecordError` if the study no longer accepts requests.
 
-    Each line is appended in one write, so that requests after the closing line can be told from those before it.
+    Each line is appended in one write, so that requests before and after the closing line can be distinguished.
     """
     with (record.folder / FILE).open("ab", buffering=0) as file:
         file.write(json.dumps(request).encode() + b"\n")
