@@ -214,7 +214,8 @@ def judged_text(found: JudgeProgress) -> str:
     if found.identical:
         parts.append(say("Prompts with identical answers, counted as ties: {count}.", count=found.identical))
     if found.unreadable:
-        parts.append(say("Replies without a verdict: {count}. The next run repeats them.", count=found.unreadable))
+        words = later("Replies without a verdict: {count}. The next run requests them again.")
+        parts.append(say(words, count=found.unreadable))
     return " ".join(parts)
 
 

@@ -17,16 +17,22 @@ PATIENCE_SECONDS = 0.4
 
 
 @contextmanager
-def claiming(path: Path) -> Iterator[bool]:
-    """Lock the file at `path`, created if missing, during the block; yield whether the lock was acquired."""
-    lock = acquire_lock(path, timeout=PATIENCE_SECONDS, poll_interval=0.02)
-    if lock is None:
-        yield False
-        return
+def claiming(path: Path, patience_seconds: float = PATIENCE_SECONDS) -> Iterator[bool]:
+    """Lock a file, created if missing, during the block.
+
+    Args:
+        path: The file.
+        patience_seconds: How long to wait for the lock.
+
+    Yields:
+        Whether the lock was acquired.
+    """
+    lock = acquire_lock(path, timeout=patience_seconds, poll_interval=0.02)
     try:
-        yield True
+        yield lock is not None
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()
 
 
 def is_claimed(path: Path) -> bool:

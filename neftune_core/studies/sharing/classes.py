@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from neftune_core.bounded_io import read_file, read_json
-from neftune_core.durable import acquire_lock, write_whole
+from neftune_core.durable import write_whole
 from neftune_core.errors import RecordError
 from neftune_core.home import home
 from neftune_core.language import later, say
+from neftune_core.studies.records.claims import claiming
 from neftune_core.studies.records.owners import owner_hash, owner_of, record_folders
 from neftune_core.studies.records.record import Record, runs_folder
 
@@ -172,13 +173,10 @@ def _changed(code: str) -> Iterator[Classroom]:
 def _locked() -> Iterator[None]:
     """Lock the classes of this server during a change."""
     _folder().mkdir(parents=True, exist_ok=True)
-    lock = acquire_lock(_folder() / "lock", timeout=PATIENCE_SECONDS)
-    if lock is None:
-        raise RecordError(say("The classes of this server are being changed: try again in a moment."))
-    try:
+    with claiming(_folder() / "lock", PATIENCE_SECONDS) as is_mine:
+        if not is_mine:
+            raise RecordError(say("The classes of this server are being changed: try again in a moment."))
         yield
-    finally:
-        lock.release()
 
 
 def _folder() -> Path:
