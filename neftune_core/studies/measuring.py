@@ -76,8 +76,16 @@ def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], b
     Returns:
         The measures.
     """
-    found = SeedMeasures(run, slots, should_stop)
-    found.take()
+    names = {slot: run.name(slot) for slot in slots}
+    found = SeedMeasures(run, names, should_stop, {name: {} for name in names.values()})
+    with accelerator.held():
+        found.measure_noise_penalty()
+        if run.study.measuring.robustness and run.prepared.held_out:
+            found.measure_robustness()
+    if run.study.measuring.prompts:
+        found.measure_answers()
+    losses = TokenLosses(run.stack, names, evaluation_batch(run.study.training), should_stop)
+    found.tokens = losses.of_data(run.prepared)
     return found
 
 
@@ -86,7 +94,7 @@ class SeedMeasures:
     """Measures of a seed, as stored in a record.
 
     Attributes:
-        slots: Slots to measure, 0 for the base.
+        names: Measured arms by slot; slot 0 is the base.
         arms: Measures by arm and name.
         robustness: Strengths or rates (`amounts`), and losses and accuracies by arm, for `noise` and `typos`.
         answers: Texts and scores of each answer, by sample.
@@ -96,31 +104,14 @@ class SeedMeasures:
     """
 
     run: Lockstep
-    slots: Sequence[int]
+    names: Mapping[int, str]
     should_stop: Callable[[], bool]
-    arms: dict[str, dict[str, float]] = field(default_factory=dict)
+    arms: dict[str, dict[str, float]]
     robustness: dict[str, Any] = field(default_factory=dict)
     answers: dict[str, Any] = field(default_factory=dict)
     signatures: dict[str, str] = field(default_factory=dict)
     samples: dict[str, str] = field(default_factory=dict)
     tokens: list[dict[str, Any]] = field(default_factory=list)
-
-    def take(self) -> None:
-        """Take all measures."""
-        names, measuring, prepared = self._names, self.run.study.measuring, self.run.prepared
-        self.arms = {name: {} for name in names.values()}
-        with accelerator.held():
-            self._measure_noise_penalty()
-            if measuring.robustness and prepared.held_out:
-                self._measure_robustness()
-        if measuring.prompts:
-            self._measure_answers()
-        losses = TokenLosses(self.run.stack, names, evaluation_batch(self.run.study.training), self.should_stop)
-        self.tokens = losses.of_data(prepared)
-
-    @property
-    def _names(self) -> dict[int, str]:
-        return {slot: self.run.name(slot) for slot in self.slots}
 
     def _rows(
         self, sample: Sequence[EncodedExample], slots: Sequence[int], noise: NoiseOf | None = None
@@ -128,10 +119,10 @@ class SeedMeasures:
         size, stop = evaluation_batch(self.run.study.training), self.should_stop
         return row_measures(self.run.stack, sample, slots, batch_size=size, noise=noise, should_stop=stop)
 
-    def _measure_noise_penalty(self) -> None:
+    def measure_noise_penalty(self) -> None:
         """Measure how much each arm's own noise increases its loss on the training sample."""
         sample = self.run.prepared.train[: self.run.sample_rows]
-        own = {slot: self.run.noise.full(slot) for slot in self.slots if slot}
+        own = {slot: self.run.noise.full(slot) for slot in self.names if slot}
         noisy = [slot for slot, arm in own.items() if arm.strength]
         penalties = dict.fromkeys(own, 0.0)
         if noisy:
@@ -139,12 +130,12 @@ class SeedMeasures:
             under = self._rows(sample, noisy, noise_on([own[slot] for slot in noisy]))
             penalties |= {slot: under.of(number).loss - without.of(number).loss for number, slot in enumerate(noisy)}
         for slot, penalty in penalties.items():
-            self.arms[self.run.name(slot)]["noise_penalty"] = penalty
+            self.arms[self.names[slot]]["noise_penalty"] = penalty
 
-    def _measure_robustness(self) -> None:
+    def measure_robustness(self) -> None:
         """Measure losses and accuracies on held-out rows with noise and with typing errors."""
         rows = math.ceil(ROBUSTNESS_SHARE * self.run.sample_rows)
-        sample, slots = self.run.prepared.held_out[:rows], [slot for slot in self.slots if slot]
+        sample, slots = self.run.prepared.held_out[:rows], [slot for slot in self.names if slot]
         if not slots:  # no arm is still in training
             return
         noisy = [noise_on([ArmNoise(gaussian(strength))] * len(slots)) for strength in STRENGTHS]
@@ -158,9 +149,9 @@ class SeedMeasures:
             for number, slot in enumerate(slots):
                 reached = [rows.of(number) for rows in (undisturbed, *measured)]
                 losses, accuracies = [one.loss for one in reached], [one.accuracy for one in reached]
-                arms[self.run.name(slot)] = {"loss": losses, "accuracy": accuracies}
+                arms[self.names[slot]] = {"loss": losses, "accuracy": accuracies}
                 at = 1 + amounts.index(named)
-                self.arms[self.run.name(slot)] |= {f"{name}_loss": losses[at], f"{name}_accuracy": accuracies[at]}
+                self.arms[self.names[slot]] |= {f"{name}_loss": losses[at], f"{name}_accuracy": accuracies[at]}
             self.robustness[name] = {"amounts": [0.0, *amounts], "arms": arms}
         self.samples["robustness"] = first_rows(len(sample), "held_out")
 
@@ -179,7 +170,7 @@ class SeedMeasures:
             found.append(tokens if isinstance(tokens, EncodedExample) else row)
         return found
 
-    def _measure_answers(self) -> None:
+    def measure_answers(self) -> None:
         """Answer the first held-out and training prompts greedily in one batched decode, and measure the answers."""
         count, prepared = sample_prompts(self.run), self.run.prepared
         loaded, new_tokens = self.run.stack.loaded, self.run.study.measuring.new_tokens
@@ -190,8 +181,8 @@ class SeedMeasures:
         if not prompts:
             return
         settings = AnswerSettings(new_tokens=new_tokens, repetition_penalty=1.0)
-        stream = stream_answers(self.run.stack, list(self.slots), prompts, settings, self.should_stop)
-        for name, answers in zip(self._names.values(), deque(holding(stream), maxlen=1).pop(), strict=True):
+        stream = stream_answers(self.run.stack, list(self.names), prompts, settings, self.should_stop)
+        for name, answers in zip(self.names.values(), deque(holding(stream), maxlen=1).pop(), strict=True):
             replies = (
                 Reply(answer.text(loaded.tokenizer), len(answer.ids), answer.ended, tuple(answer.ids))
                 for answer in answers
