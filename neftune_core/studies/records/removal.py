@@ -66,10 +66,10 @@ def restore(record_id: str, owner: str) -> Record:
 
 def _delete_discarded(root: Path) -> None:
     """Delete records that were discarded too long ago to be restored."""
-    for left in root.glob(f"{DISCARDED}*"):
+    for discarded in root.glob(f"{DISCARDED}*"):
         with suppress(OSError):  # the record may just have been restored
-            if time.time() - left.stat().st_mtime > UNDO_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
+            if time.time() - discarded.stat().st_mtime > UNDO_SECONDS:
+                shutil.rmtree(discarded, ignore_errors=True)
 
 
 def _move_aside(record: Record, prefix: str) -> Path:
@@ -113,24 +113,23 @@ def sweep(limits: Limits, busy: Collection[str] = ()) -> list[str]:
         Ids of the removed records.
     """
     root = runs_folder()
-    for left in [*root.glob(f"{REMOVED}*"), *root.glob(f"{IMPORTING}*")]:
-        if not is_claimed(left / CLAIM):  # a running import holds the claim
-            shutil.rmtree(left, ignore_errors=True)
+    for leftover in [*root.glob(f"{REMOVED}*"), *root.glob(f"{IMPORTING}*")]:
+        if not is_claimed(leftover / CLAIM):  # a running import holds the claim
+            shutil.rmtree(leftover, ignore_errors=True)
     _delete_discarded(root)
     if not limits.record_days and not limits.visitor_gigabytes:
         return []
     idle = [record for record in all_records() if record.is_owned and record.id not in busy]
     is_old = {record: 0 < limits.record_days < _age_days(record) for record in idle}
-    recent = [record for record in idle if not is_old[record]]
-    over = [*filter(is_old.get, idle), *_over_limit(recent, limits)]
-    chosen = [record for record in over if not record.is_running()]
+    old, recent = ([record for record in idle if is_old[record] == wanted] for wanted in (True, False))
+    chosen = [record for record in [*old, *_over_limit(recent, limits)] if not record.is_running()]
     for record in chosen:
         remove(record)
     return [record.id for record in chosen]
 
 
 def remove_old(days: float) -> dict[str, int]:
-    """Remove records that do not run and were not written to for some days; return the removed bytes by id."""
+    """Remove records that are not running and were last written more than `days` ago; return removed bytes by id."""
     idle = (record for record in all_records() if not record.is_running())
     old = {record: folder_bytes(record.folder) for record in idle if _age_days(record) > days}
     for record in old:
