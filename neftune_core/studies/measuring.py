@@ -23,6 +23,7 @@ from neftune_core.data.batches import Batch
 from neftune_core.data.chat import EncodedExample, encode
 from neftune_core.data.examples import Example
 from neftune_core.data.formats.starters import held_out_file
+from neftune_core.data.preparing import PreparedData
 from neftune_core.engine.clean_loss import NoiseOf, row_measures
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.passes import noise_rows
@@ -46,6 +47,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.randomness import Purpose, stream
 from neftune_core.studies.judging import has_known_answers, measures_of
 from neftune_core.studies.prompts import fit_rows, fitting_rows
+from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.trained.rows import TokenLosses
 from neftune_core.world.scoring import score
 
@@ -172,7 +174,7 @@ class SeedMeasures:
 
     def measure_answers(self) -> None:
         """Answer the first held-out and training prompts greedily in one batched decode, and measure the answers."""
-        count, prepared = sample_prompts(self.run), self.run.prepared
+        prepared, count = self.run.prepared, sample_prompts(self.run.study, self.run.prepared)
         loaded, new_tokens = self.run.stack.loaded, self.run.study.measuring.new_tokens
         parts, prompts = {}, []
         for part, sample in (("held_out", prepared.held_out[:count]), ("train", prepared.train[:count])):
@@ -251,13 +253,18 @@ def _correct_answer(known: Sequence[Mapping[str, Any]], example: Example) -> Map
     return known[at] if is_known else {"output": example.response}
 
 
-def sample_prompts(run: Lockstep) -> int:
-    """Return the number of measured prompts, each from the held-out and from the training rows.
+def sample_prompts(study: StudySettings, prepared: PreparedData) -> int:
+    """Return the number of measured prompts of each kind, held-out and training.
 
-    It is at most the number of sampled rows, unless `evaluation_rows` is set.
+    Args:
+        study: Settings of the study.
+        prepared: The data.
+
+    Returns:
+        The number; at most the number of sampled rows, unless `evaluation_rows` is set.
     """
-    asked: int = run.study.measuring.prompts
-    return asked if run.study.training.evaluation_rows else min(asked, run.sample_rows)
+    asked, training = study.measuring.prompts, study.training
+    return asked if training.evaluation_rows else min(asked, training.sample_rows(len(prepared.train)))
 
 
 def first_rows(count: int, part: str) -> str:

@@ -75,7 +75,8 @@ def _report(run: Lockstep) -> dict[str, Any]:
     """Return the data report for the record, with a note on prompts that were shortened or left out."""
     study, prepared, loaded = run.study, run.prepared, run.stack.loaded
     report = data_report(prepared, loaded.tokenizer, rows=KEPT_ROWS).kept()
-    rows = [*prepared.held_out[: sample_prompts(run)], *prepared.train[: sample_prompts(run)]]
+    count = sample_prompts(study, prepared)
+    rows = [*prepared.held_out[:count], *prepared.train[:count]]
     fitted = dict(zip(map(id, rows), fit_rows(rows, loaded, study.measuring.new_tokens), strict=True))
     asked = tokenised_study_prompts(study, prepared, loaded)
     for index, (prompt, found) in enumerate(zip(*asked, strict=True)):

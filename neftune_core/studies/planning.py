@@ -41,7 +41,7 @@ from neftune_core.models.stopwatch import without_waiting
 from neftune_core.noise.batch import ArmNoise
 from neftune_core.noise.kinds import STEP_MODES
 from neftune_core.settings import Limits
-from neftune_core.studies.measuring import RATES, ROBUSTNESS_SHARE, STRENGTHS
+from neftune_core.studies.measuring import RATES, ROBUSTNESS_SHARE, STRENGTHS, sample_prompts
 from neftune_core.studies.prompts import fit_rows, tokenised_study_prompts
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.trained.rows import MOST_ROWS
@@ -260,11 +260,9 @@ def _answer_tokens(study: StudySettings, prepared: PreparedData, loaded: LoadedM
 
 def _measured_tokens(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> int:
     """Return the number of tokens, including padding, of the measured prompts and their answers, per arm."""
-    measuring = study.measuring
-    most = min(measuring.prompts, study.training.sample_rows(len(prepared.train)))
-    count = measuring.prompts if study.training.evaluation_rows else most
+    count, new_tokens = sample_prompts(study, prepared), study.measuring.new_tokens
     rows = [*prepared.held_out[:count], *prepared.train[:count]]
-    return _tokens_of(fit_rows(rows, loaded, measuring.new_tokens), measuring.new_tokens)
+    return _tokens_of(fit_rows(rows, loaded, new_tokens), new_tokens)
 
 
 def _asked_tokens(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> int:

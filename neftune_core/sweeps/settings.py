@@ -72,18 +72,13 @@ class SweepSettings(Settings):
     study: StudySettings = Field(default_factory=StudySettings)
     """The study to vary; its only noise arm is the starting point, and the sweep uses its seeds."""
 
-    @field_validator("axes", mode="before")
+    @field_validator("axes", "points", mode="before")
     @classmethod
-    def _flat_axes(cls, given: Any) -> Any:
+    def _flatten(cls, given: Any) -> Any:
         """Flatten nested TOML tables, as parsed from `noise.strength = [0, 5]`."""
+        if isinstance(given, list | tuple):
+            return tuple(dict(_flat(point)) if isinstance(point, Mapping) else point for point in given)
         return dict(_flat(given)) if isinstance(given, Mapping) else given
-
-    @field_validator("points", mode="before")
-    @classmethod
-    def _flat_points(cls, given: Any) -> Any:
-        if not isinstance(given, list | tuple):
-            return given
-        return tuple(dict(_flat(point)) if isinstance(point, Mapping) else point for point in given)
 
     @model_validator(mode="after")
     def _has_a_verdict(self) -> Self:
