@@ -140,15 +140,14 @@ def selected_arms(
 
 def names_of(chosen: Sequence[SelectedArm]) -> list[str]:
     """Return a unique name for each arm, with the seed and the record if needed."""
-    records = {one.record.name for one in chosen}
-    seeds = {one.seed for one in chosen}
-    names = []
+    counts, names = Counter(one.arm for one in chosen), []
+    records, seeds = {one.record.name for one in chosen}, {one.seed for one in chosen}
     for one in chosen:
-        if sum(other.arm == one.arm for other in chosen) == 1 and one.arm != BASE:
-            names.append(one.arm)
-            continue
-        seed = f"/seed-{one.seed}" if len(seeds) > 1 else ""
-        names.append((f"{one.record.name}/" if len(records) > 1 else "") + one.arm + seed)
+        name = one.arm
+        if counts[name] > 1 or name == BASE:
+            name = f"{one.record.name}/{name}" if len(records) > 1 else name
+            name = f"{name}/seed-{one.seed}" if len(seeds) > 1 else name
+        names.append(name)
     return names
 
 
