@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,7 +11,7 @@ from neftune_core.engine.settings import check_length
 from neftune_core.language import later, say
 from neftune_core.models.catalogue import duration, stored_calibration, training_key
 from neftune_core.models.loading import load
-from neftune_core.settings import Limits, parse
+from neftune_core.settings import Limits
 from neftune_core.studies.planning import memory_and_time, workload_of
 from neftune_core.sweeps.settings import SweepSettings, cells
 
@@ -38,11 +37,10 @@ def plan(settings: SweepSettings, limits: Limits) -> TimeEstimate:
     loaded = load(settings.study.model)
 
     @cache
-    def prepared(data: str) -> PreparedData:
-        found = parse(DataSettings, json.loads(data))
-        return prepare(found.within(loaded.context), loaded.tokenizer, limits)
+    def prepared(data: DataSettings) -> PreparedData:
+        return prepare(data.within(loaded.context), loaded.tokenizer, limits)
 
-    work = [(cell.study, prepared(cell.study.data.model_dump_json())) for cell in cells(settings)]
+    work = [(cell.study, prepared(cell.study.data)) for cell in cells(settings)]
     for study, rows in work:
         check_length(len(rows.train), study.training, limits, seeds=len(study.runs))
     seconds = sum(memory_and_time(study, loaded, rows).seconds for study, rows in work)

@@ -10,8 +10,10 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 
 from neftune_core.data.preparing import prepare
+from neftune_core.data.settings import DataSettings
 from neftune_core.durable import write_whole
 from neftune_core.engine.lockstep import Event, Stop
 from neftune_core.engine.settings import count_steps
@@ -24,7 +26,6 @@ from neftune_core.studies.checkpoint import STATES
 from neftune_core.studies.records.log import as_jsonl
 from neftune_core.studies.records.record import ENDINGS, LOG, Record, write_about
 from neftune_core.studies.records.user_rows import FILE, row_files, with_sources
-from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.study import Deadline, run_study
 from neftune_core.sweeps.record import Sweep
 from neftune_core.sweeps.settings import Cell, SweepSettings, cells
@@ -240,15 +241,14 @@ class _Run:
 
 def _planned_steps(every: Sequence[Cell], limits: Limits, should_stop: Stop) -> dict[str, int]:
     """Return the number of steps of each cell; 0 for a cell whose rows cannot be used, whose run reports the reason."""
-    by_data = {cell.study.data.model_dump_json(): cell.study for cell in every}
-    rows = {data: _training_rows(study, limits, should_stop) for data, study in by_data.items()}
-    counts = [(cell, rows[cell.study.data.model_dump_json()]) for cell in every]
+    loaded = load(every[0].study.model, cancelled=should_stop)
+
+    @cache
+    def training_rows(data: DataSettings) -> int:
+        try:
+            return len(prepare(data.within(loaded.context), loaded.tokenizer, limits).train)
+        except LabError:
+            return 0
+
+    counts = [(cell, training_rows(cell.study.data)) for cell in every]
     return {cell.name: count_steps(count, cell.study.training) if count else 0 for cell, count in counts}
-
-
-def _training_rows(study: StudySettings, limits: Limits, should_stop: Stop) -> int:
-    loaded = load(study.model, cancelled=should_stop)
-    try:
-        return len(prepare(study.data.within(loaded.context), loaded.tokenizer, limits).train)
-    except LabError:
-        return 0
