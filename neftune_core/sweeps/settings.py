@@ -166,12 +166,11 @@ def cells(sweep: SweepSettings) -> list[Cell]:
     for point in points(sweep):
         varied = tuple((name, value) for name, value in point.items() if not name.startswith(NOISE))
         groups.setdefault(varied, []).extend(_noises(sweep.study, point))
-    parts = [
-        (dict(varied), arms)
+    bases = [
+        (dict(varied), _study(sweep.study, dict(varied), arms))
         for varied, noises in groups.items()
         for arms in _parts(noises, sweep.study, sweep.most_arms)
     ]
-    bases = [(varied, _study(sweep.study, varied, arms)) for varied, arms in parts]
     return [
         Cell(f"{place:03d}-seed-{seed}", varied, study.model_copy(update={"seed": seed}))
         for seed in sweep.seeds

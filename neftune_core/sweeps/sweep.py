@@ -239,14 +239,14 @@ class _Run:
         return words.format(minutes=self.limits.study_minutes, over=over, every=every)
 
 
-def _planned_steps(every: Sequence[Cell], limits: Limits, should_stop: Stop) -> dict[str, int]:
+def _planned_steps(every: Sequence[Cell], limits: Limits, deadline: Deadline) -> dict[str, int]:
     """Return the number of steps of each cell; 0 for a cell whose rows cannot be used, whose run reports the reason."""
-    loaded = load(every[0].study.model, cancelled=should_stop)
+    loaded = load(every[0].study.model, cancelled=deadline)
 
     @cache
     def training_rows(data: DataSettings) -> int:
         try:
-            return len(prepare(data.within(loaded.context), loaded.tokenizer, limits).train)
+            return len(prepare(data.within(loaded.context), loaded.tokenizer, limits, progress=deadline.check).train)
         except LabError:
             return 0
 
