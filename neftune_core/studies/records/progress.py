@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -192,12 +192,9 @@ def of_record(record: Record) -> Status:
         found = _logged_progress(record, file_stamp(record.folder / LOG))
     except OSError:
         found = StudyProgress()
+    status = replace(found.status(), tokens_per_second=0.0, seconds_left=None)  # the speed is that of reading the log
     if found.state in ENDINGS:
-        state, message = found.state, found.message
-    elif record.is_running():
-        state, message = found.state, later("The study is running in another process on this machine.")
-    else:
-        state, message = "interrupted", INTERRUPTED
-    return Status(
-        state, 0, found.step, found.steps, found.seed_number, found.seeds, message=message, losses=found.losses
-    )
+        return status
+    if record.is_running():
+        return replace(status, message=later("The study is running in another process on this machine."))
+    return replace(status, state="interrupted", message=INTERRUPTED)
