@@ -16,8 +16,8 @@ Modules import only from layers below their own; import-linter checks this. The 
     export         adapters, merged models, archives, model cards, scripts for other trainers, HTML reports
     figures        Plotly figures as plain data, from records and arrays; pure functions that do not import Plotly
     lessons        lesson files, demonstrations of faults in a common script, facts used in tasks
-    sweeps         many studies from one file: settings, record, table, time estimate, local and Ray execution
-    studies        one study: settings, run, checkpoints, jobs and their queue, measuring, judging
+    sweeps         many studies from one file: settings, record, table, time estimate, local or on Ray, job queue
+    studies        one study: settings, run, checkpoints, measuring, judging
       records        a study on disk: log, owner, lock, numbers, limits on every field
       steering       changes to a running study: keeping the best evaluation, early stopping, stopping one arm
       sharing        links to one study, and classes with members who see each other's studies
@@ -48,11 +48,11 @@ Modules import only from layers below their own; import-linter checks this. The 
     version        the version of this installation
 
 Outside the package, `app.py` starts the page, and `assets/page` contains its scripts and styles.
-`assets/catalogue.toml` lists the known models, `assets/layouts.toml` the layouts of rows, `assets/measures.toml` the
-measures, `assets/verdict_sentences.toml` the sentences of verdicts, and `assets/hub_errors.toml` the errors for users
-about failures of the hub. `assets/language`, `assets/lessons`, `assets/starters` and
-`assets/recorded` contain translations, lessons, data sets and finished sweeps. `assets/docs/contributing.md` describes
-how to extend the lab, and `tests/README.md` where to add a test.
+`assets/catalogue.toml` lists the known models, `assets/layouts.toml` the layouts of rows, `assets/presets.toml` the
+presets for training, `assets/measures.toml` the measures, `assets/verdict_sentences.toml` the sentences of verdicts,
+and `assets/hub_errors.toml` the errors for users about failures of the hub. `assets/language`, `assets/lessons`,
+`assets/starters` and `assets/recorded` contain translations, lessons, data sets and finished sweeps.
+`assets/docs/contributing.md` describes how to extend the lab, and `tests/README.md` where to add a test.
 
 Data flows one way: upload, data, study, training (events), record, evaluation, figures, ui.
 

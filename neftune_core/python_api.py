@@ -28,12 +28,13 @@ from neftune_core.studies.judging import verdict_of
 from neftune_core.studies.language_judge.endpoint import Judge
 from neftune_core.studies.language_judge.verdicts import JudgeProgress, judge_arms
 from neftune_core.studies.prompts import Prompt, as_messages
-from neftune_core.studies.records.record import STUDY_FILE, Record, create, find_same
+from neftune_core.studies.records.record import STUDY_FILE, Record, create
 from neftune_core.studies.records.removal import remove_unstarted
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.steering.going_on import go_on
 from neftune_core.studies.steering.requests import set_strength, stop_arm
 from neftune_core.studies.study import run_study as run_record
+from neftune_core.sweeps.more_seeds import find_same
 from neftune_core.sweeps.record import find_study, require_single
 
 EventCallback = Callable[[Event], object]

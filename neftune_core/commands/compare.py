@@ -48,7 +48,8 @@ def compare(arguments: CompareCommand) -> int:
     from neftune_core.data.chat import with_system
     from neftune_core.evaluation.text_measures import with_measures
     from neftune_core.studies.comparison import compare_arms, selected_arms
-    from neftune_core.studies.prompts import WRITERS, as_jsonl, read_prompts
+    from neftune_core.studies.prompts import WRITERS, read_prompts
+    from neftune_core.studies.records.log import as_jsonl
 
     if not arguments.records:
         raise InvalidSetting("No record was given: choose one from the list that `neftune runs` prints.")

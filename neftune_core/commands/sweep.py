@@ -51,19 +51,18 @@ class SweepCommand(Command):
 def record_to_run(arguments: SweepCommand) -> Sweep:
     """Return the record to run: a new one, or with `--resume` that of the same sweep, extended to all of its seeds."""
     from neftune_core.sweeps.estimate import plan
-    from neftune_core.sweeps.record import Sweep, create_sweep, find_same_sweep, read_sweep
+    from neftune_core.sweeps.more_seeds import find_same
+    from neftune_core.sweeps.record import Sweep, create_sweep, read_sweep
     from neftune_core.sweeps.settings import size_text
 
     if arguments.file is None:
         raise InvalidSetting("No sweep file was given: `neftune sweep --example > sweep.toml` writes an example.")
     settings, limits = read_sweep(arguments.file), Limits()
     settings.check(limits)
-    found = find_same_sweep(settings, owner="") if arguments.resume else None
-    if arguments.resume and found is None and (smaller := with_missing_seeds(settings, settings.study.seeds)):
-        found = Sweep(smaller.folder)
-    if found is not None:
-        return found
     if arguments.resume:
+        found = find_same(settings, owner="") or with_missing_seeds(settings, settings.study.seeds)
+        if found is not None:
+            return Sweep(found.folder)
         print("There is no record of this sweep, so a new record is started.", file=sys.stderr)
     print(f"{size_text(settings)}. {plan(settings, limits).sentence}", file=sys.stderr)
     return create_sweep(settings, "", limits)

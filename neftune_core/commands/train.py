@@ -82,8 +82,8 @@ def train(arguments: TrainCommand) -> int:
 
 
 def record_to_resume(requested: StudySettings) -> Record | None:
-    """Return the record of a study, extended to the requested seeds if it has fewer; None if there is none."""
-    from neftune_core.studies.records.record import find_same
+    """Return the existing record of a study, extended to the requested seeds if it has fewer; None if there is none."""
+    from neftune_core.sweeps.more_seeds import find_same
 
     return find_same(requested, owner="") or with_missing_seeds(requested, requested.seeds)
 

@@ -4,13 +4,11 @@ settings     settings of a study, and presets
 study        runs the seeds in turn, and resumes an interrupted study
   planning     memory and time on this machine, smaller studies that fit, and measured speed for later estimates
   checkpoint   the state of a run after a completed step, restored bit for bit
-  measuring    measures taken once, when a seed ends
-  rounding     effect of the number format on the measures
+  measuring    measures taken once, when a seed ends, with the effect of the number format
   prompts      prompts answered when a seed ends
   metadata     model, data and machine as described in a record
 judging      the verdict on a record
 results      the results table, with means over the same seeds in every row
-jobs         the queue of studies and its worker: submit, stop, resume, discard
 comparison   answers of a base model and its trained arms, side by side
 votes        blind votes between two columns
 language_judge  comparison of two arms' answers by a language model

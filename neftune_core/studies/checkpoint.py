@@ -23,7 +23,7 @@ from torch import Tensor
 from neftune_core.durable import flush, move, publish
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.errors import RecordError
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.sentences import cause, is_out_of_memory
 from neftune_core.studies.records.record import LOG
 
@@ -37,7 +37,7 @@ SHARE = 20
 
 
 def save(run: Lockstep, folder: Path) -> None:
-    """Write `folder/checkpoint`, replacing the last one only when the new one is complete.
+    """Write `folder/checkpoint`; the last one is replaced only when the new one is complete.
 
     The log is flushed first, so that a resumed run has all events up to the checkpoint.
 
@@ -71,13 +71,13 @@ def save(run: Lockstep, folder: Path) -> None:
 def saved_step(folder: Path) -> int:
     """Return the step of the checkpoint in `folder`; 0 if there is none."""
     found = _find(folder)
-    return int(json.loads((found / "state.json").read_text(encoding="utf-8"))["step"]) if found else 0
+    return int(_read_state(found)["step"]) if found else 0
 
 
 def restore(run: Lockstep, folder: Path) -> None:
     """Load the checkpoint in `folder` into a new run, or else the stored state that the study continues from.
 
-    The run is unchanged if neither exists.
+    If neither exists, the run is unchanged.
 
     Args:
         run: The run.
@@ -90,27 +90,22 @@ def restore(run: Lockstep, folder: Path) -> None:
     if found is None:
         return
     try:
-        state = json.loads((found / "state.json").read_text(encoding="utf-8"))
+        state = _read_state(found)
         tensors = load_file(found / "tensors.safetensors", device=str(run.stack.loaded.device))
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        raise RecordError(
-            say(
-                "The checkpoint {folder} cannot be read ({fault}): remove this folder to train the seed from the "
-                "start.",
-                folder=found,
-                fault=cause(error),
-            )
-        ) from error
+        words = later(
+            "The checkpoint {folder} cannot be read ({fault}): remove this folder to train the seed from the start."
+        )
+        raise RecordError(say(words, folder=found, fault=cause(error))) from error
     values = [block.values for block in run.optimizer.blocks]
     shapes = {f"weight.{index}": weight.shape for index, weight in enumerate(values)}
     if state["steps"] not in (run.total or state["steps"], *run.study.training.restarts) or any(
         name not in tensors or tensors[name].shape != shape for name, shape in shapes.items()
     ):
-        raise RecordError(
-            say("The checkpoint of this record belongs to different settings or data: train the study again.")
-        )
+        words = say("The checkpoint of this record belongs to different settings or data: train the study again.")
+        raise RecordError(words)
     for index, weight in enumerate(values):
         weight.data.copy_(tensors[f"weight.{index}"])
         if f"step.{index}" in tensors:  # absent for weights that never had a gradient
@@ -126,9 +121,9 @@ def restore(run: Lockstep, folder: Path) -> None:
 
 
 def keep(run: Lockstep, folder: Path) -> None:
-    """If `keeps_state` is set, keep the final checkpoint of a completed run, so that the study can be continued.
+    """Keep the final checkpoint of a completed run if `keeps_state` is set, so that the study can be continued.
 
-    An earlier state of this seed is removed in any case.
+    An earlier state of this seed is always removed.
 
     Args:
         run: The run.
@@ -142,7 +137,7 @@ def keep(run: Lockstep, folder: Path) -> None:
 
 
 def state_folder(folder: Path, seed: int) -> Path:
-    """Return the folder for the state kept at the end of a seed.
+    """Return the folder of the state kept at the end of a seed.
 
     Args:
         folder: Folder of the record.
@@ -157,17 +152,20 @@ def state_folder(folder: Path, seed: int) -> Path:
 def _of_seed(run: Lockstep, folder: Path) -> Path | None:
     """Return the checkpoint of the run's seed, or else the state kept for this seed at a restart."""
     found = _find(folder)
-    if found is not None and _state(found).get("seed", run.study.seed) == run.study.seed:
+    if found is not None and _readable_state(found).get("seed", run.study.seed) == run.study.seed:
         return found
     kept = state_folder(folder, run.study.seed)
-    known = (kept / "state.json").is_file() and _state(kept)["step"] in run.study.training.restarts
-    return kept if known else None
+    return kept if _readable_state(kept)["step"] in run.study.training.restarts else None
 
 
-def _state(found: Path) -> dict[str, Any]:
+def _read_state(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "state.json").read_text(encoding="utf-8")))
+
+
+def _readable_state(folder: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((found / "state.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):  # reported by `restore`
+        return _read_state(folder)
+    except (OSError, ValueError):  # damage is reported by `restore`
         return {"step": 0}
 
 
@@ -179,8 +177,8 @@ def remove(folder: Path) -> None:
 
 def _find(folder: Path) -> Path | None:
     """Return the checkpoint, or the previous one if the process ended between the two renames."""
-    whole = (folder / name for name in (NAME, OLD))
-    return next((path for path in whole if (path / "state.json").is_file()), None)
+    complete = (folder / name for name in (NAME, OLD))
+    return next((path for path in complete if (path / "state.json").is_file()), None)
 
 
 def _tensors(run: Lockstep) -> dict[str, Tensor]:
@@ -207,7 +205,7 @@ class CheckpointWriter:
     due: float = 0.0
 
     def __post_init__(self) -> None:
-        self._wait(0.0)
+        self._schedule_next(0.0)
 
     def __call__(self) -> None:
         run = self.run
@@ -216,8 +214,8 @@ class CheckpointWriter:
             return
         started = time.monotonic()
         save(run, self.folder)
-        self._wait(time.monotonic() - started)
+        self._schedule_next(time.monotonic() - started)
 
-    def _wait(self, took: float) -> None:
+    def _schedule_next(self, write_seconds: float) -> None:
         seconds = self.run.study.training.checkpoint_seconds or math.inf
-        self.due = time.monotonic() + max(seconds, SHARE * took)
+        self.due = time.monotonic() + max(seconds, SHARE * write_seconds)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from neftune_core.engine.saving import is_saved
 from neftune_core.errors import DataError, DoesNotFit, RecordError
 from neftune_core.evaluation.answers import Column, stream_conversations
 from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings
-from neftune_core.language import plural, say
+from neftune_core.language import later, plural, say
 from neftune_core.models.accelerator import holding
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.names import BEST
@@ -39,19 +38,18 @@ def saved_arms(record: Record, seed: int | None = None) -> list[str]:
         Names of arms.
     """
     study = record.study
-    chosen = study.seed if seed is None else seed
-    return [name for name in study.arms if is_saved(record.arm_folder(name, chosen))]
+    return [name for name in study.arms if is_saved(record.arm_folder(name, study.seed if seed is None else seed))]
 
 
 def saved_best(record: Record, seed: int) -> dict[str, int]:
-    """Return the step of the best evaluation of each arm whose weights at that step are stored separately.
+    """Find the arms whose weights at their best evaluation are stored separately.
 
     Args:
         record: The record.
         seed: Seed of the weights.
 
     Returns:
-        Steps by `NAME@best`.
+        Step of the best evaluation by `NAME@best`.
     """
     steps = {name: stored_steps(record.arm_folder(name, seed)) for name in saved_arms(record, seed)}
     return {f"{name}{BEST}": found[-1] for name, found in steps.items() if found}
@@ -60,7 +58,7 @@ def saved_best(record: Record, seed: int) -> dict[str, int]:
 def has_arm(record: Record, arm: str, seed: int) -> bool:
     """Return whether the weights of an arm are stored.
 
-    If the last evaluation was the best, the last weights count as `NAME@best` too.
+    The final weights also count as `NAME@best` if the last evaluation was the best.
 
     Args:
         record: The record.
@@ -75,8 +73,9 @@ def has_arm(record: Record, arm: str, seed: int) -> bool:
         return False
     if name == arm or stored_steps(record.arm_folder(name, seed)):
         return True
-    measured = [one["step"] for one in record.events() if one["event"] == "evaluated" and one.get("seed") == seed]
-    return best_step(record.events(), arm, seed) == max(measured, default=0) > 0
+    events = record.events()
+    evaluated = [event["step"] for event in events if event["event"] == "evaluated" and event.get("seed") == seed]
+    return best_step(events, arm, seed) == max(evaluated, default=0) > 0
 
 
 def saved_seeds(record: Record) -> list[int]:
@@ -87,7 +86,7 @@ def saved_seeds(record: Record) -> list[int]:
 
 @dataclass(frozen=True)
 class SelectedArm:
-    """One arm of one record and seed; its name is `NAME@best` for its best evaluation."""
+    """One arm of one record and seed; `arm` is `NAME@best` for the weights of its best evaluation."""
 
     record: Record
     arm: str
@@ -101,7 +100,7 @@ def selected_arms(
 
     Args:
         records: The records.
-        arms: Names of arms, with `NAME@best` for an arm's best evaluation; None for the last weights of all arms.
+        arms: Names of arms, or `NAME@best` for the best evaluation of an arm; None for the final weights of all arms.
         seeds: Seeds; None for each record's first seed with a stored arm.
 
     Returns:
@@ -110,8 +109,7 @@ def selected_arms(
     Raises:
         RecordError: If a record has no trained arm, or if no record has a requested arm or seed.
     """
-    found: list[SelectedArm] = []
-    every: list[SelectedArm] = []
+    found, every = list[SelectedArm](), list[SelectedArm]()
     for record in records:
         wanted = saved_seeds(record)[:1] if seeds is None else [seed for seed in seeds if saved_arms(record, seed)]
         own = [SelectedArm(record, arm, seed) for seed in wanted for arm in saved_arms(record, seed)]
@@ -122,46 +120,34 @@ def selected_arms(
             if arm != plain_name(arm) and has_arm(record, arm, seed)
         ]
         if not own and seeds is None:
-            raise RecordError(
-                say(
-                    "The record {record} has no trained arms, or they were not stored: train the study first.",
-                    record=record.name,
-                )
-            )
+            words = later("The record {record} has no trained arms, or they were not stored: train the study first.")
+            raise RecordError(say(words, record=record.name))
         every += own
         found += [one for one in own if arms is None or one.arm in arms] + best
-    for missing in [arm for arm in arms or [] if all(one.arm != arm for one in found)]:
-        raise RecordError(
-            say(
-                "There is no trained arm {arm!r} here. Trained arms: {arms}.",
-                arm=missing[:60],
-                arms=", ".join(dict.fromkeys(one.arm for one in every)) or say("none yet"),
-            )
-        )
-    for seed in [seed for seed in seeds or [] if all(one.seed != seed for one in found)]:
-        raise RecordError(
-            say(
-                "Seed {seed} has no trained arm: choose one of {seeds}.",
-                seed=seed,
-                seeds=", ".join(map(str, sorted({seed for record in records for seed in saved_seeds(record)}))),
-            )
-            if any(map(saved_seeds, records))
-            else say("Seed {seed} has no trained arm: train the study first.", seed=seed)
-        )
+    for arm in arms or ():
+        if all(one.arm != arm for one in found):
+            known = ", ".join(dict.fromkeys(one.arm for one in every)) or say("none yet")
+            words = later("There is no trained arm {arm!r} here. Trained arms: {arms}.")
+            raise RecordError(say(words, arm=arm[:60], arms=known))
+    for seed in seeds or ():
+        if all(one.seed != seed for one in found):
+            known = ", ".join(map(str, sorted({seed for record in records for seed in saved_seeds(record)})))
+            if not known:
+                raise RecordError(say("Seed {seed} has no trained arm: train the study first.", seed=seed))
+            raise RecordError(say("Seed {seed} has no trained arm: choose one of {seeds}.", seed=seed, seeds=known))
     return found
 
 
 def names_of(chosen: Sequence[SelectedArm]) -> list[str]:
-    """Return a unique name for each arm, including the seed and the record if needed."""
-    records = {one.record.name for one in chosen}
-    seeds = {one.seed for one in chosen}
-    names = []
+    """Return a unique name for each arm, with the seed and the record if needed."""
+    counts, names = Counter(one.arm for one in chosen), []
+    records, seeds = {one.record.name for one in chosen}, {one.seed for one in chosen}
     for one in chosen:
-        if sum(other.arm == one.arm for other in chosen) == 1 and one.arm != BASE:
-            names.append(one.arm)
-            continue
-        seed = f"/seed-{one.seed}" if len(seeds) > 1 else ""
-        names.append((f"{one.record.name}/" if len(records) > 1 else "") + one.arm + seed)
+        name = one.arm
+        if counts[name] > 1 or name == BASE:
+            name = f"{one.record.name}/{name}" if len(records) > 1 else name
+            name = f"{name}/seed-{one.seed}" if len(seeds) > 1 else name
+        names.append(name)
     return names
 
 
@@ -194,7 +180,7 @@ def compare_arms(
     """Answer prompts with a base model and with arms trained on it.
 
     Args:
-        chosen: The arms, of any records with the same base.
+        chosen: The arms, from one or more records with the same base.
         prompts: The prompts.
         settings: Decoding settings.
         limits: Limits of this server.
@@ -214,12 +200,11 @@ def compare_arms(
     _check(prompts, len(chosen), settings, limits)
     loaded = _one_base(chosen)
     names = [BASE, *names_of(chosen)]
-    readers = list(zip(names, [chosen[0], *chosen], strict=True))
-    fitted = [[_prompt_for(prompt, name, one, loaded, settings) for prompt in prompts] for name, one in readers]
+    columns = list(zip(names, [chosen[0], *chosen], strict=True))
+    fitted = [[_prompt_for(prompt, name, one, loaded, settings) for prompt in prompts] for name, one in columns]
     ids = [[found.ids for found in by_name] for by_name in fitted]
     cut = [any(found.cut for found in by_prompt) for by_prompt in zip(*fitted, strict=True)]
-    columns = _columns(loaded, chosen)
-    for answers in holding(stream_conversations(columns, ids, settings, should_stop)):
+    for answers in holding(stream_conversations(_columns(loaded, chosen), ids, settings, should_stop)):
         yield answer_lines(prompts, names, answers, loaded.tokenizer, cut=cut)
 
 
@@ -243,9 +228,8 @@ def _check(prompts: Sequence[Prompt], arms: int, settings: DecodingSettings, lim
     conversations = [own for one in prompts for own in (one.messages, *one.own.values())]
     longest = max(sum(len(message.content) for message in own) for own in conversations)
     if longest > limits.prompt_characters + limits.new_tokens * 20:
-        raise DoesNotFit(
-            say("A conversation is too long ({characters:,} characters): start a new one.", characters=longest)
-        )
+        words = later("A conversation is too long ({characters:,} characters): start a new one.")
+        raise DoesNotFit(say(words, characters=longest))
     asked = settings.model_dump() | {"prompts": tuple(one.text for one in prompts)}
     AnswerSettings(**asked).check(limits)
 
@@ -253,38 +237,35 @@ def _check(prompts: Sequence[Prompt], arms: int, settings: DecodingSettings, lim
 def _one_base(chosen: Sequence[SelectedArm]) -> LoadedModel:
     """Load the common base; raise `RecordError` if the arms have different bases, or if the base has changed."""
     records = {one.record.name: one.record for one in chosen}
-    bases = {json.dumps(_base_description(record), default=str): record for record in records.values()}
+    bases = {_base_key(record): record for record in records.values()}
     if len(bases) > 1:
-        first, second = list(bases.values())[:2]
-        raise RecordError(
-            say(
-                "The records {first} and {second} have different base models ({first_base} and {second_base}): "
-                "compare records of the same base model.",
-                first=first.name,
-                second=second.name,
-                first_base=_base_name(first),
-                second_base=_base_name(second),
-            )
+        words = later(
+            "The records {first} and {second} have different base models ({first_base} and {second_base}): "
+            "compare records of the same base model."
         )
+        one, other = list(bases.values())[:2]
+        labels = {"first_base": _base_label(one), "second_base": _base_label(other)}
+        raise RecordError(say(words, first=one.name, second=other.name, **labels))
     return base_of(chosen[0].record)
 
 
-def _base_description(record: Record) -> list[Any]:
+def _base_key(record: Record) -> tuple[str, ...]:
+    """Return a key that is equal for equal bases."""
     about = record.about_table("model")
-    kept = about.get("fingerprint")
-    return [kept, about.get("precision")] if kept else [record.study.model.source]
+    hashed = about.get("fingerprint")
+    return (hashed, str(about.get("precision"))) if hashed else (record.study.model.source,)
 
 
-def _base_name(record: Record) -> str:
+def _base_label(record: Record) -> str:
     about = record.about_table("model")
     return f"{about.get('name') or record.study.model.source}, {about.get('precision') or say('precision unknown')}"
 
 
 def _columns(loaded: LoadedModel, chosen: Sequence[SelectedArm]) -> list[Column]:
     """Return the base and the arms as columns; arms with equal training methods share an `ArmSet` and its passes."""
-    by_method: dict[str, list[SelectedArm]] = {}
+    by_method = defaultdict[str, list[SelectedArm]](list)
     for one in chosen:
-        by_method.setdefault(_method_key(one), []).append(one)
+        by_method[_method_key(one)].append(one)
     columns: dict[SelectedArm, Column] = {}
     for group in by_method.values():
         arms = make_arms(loaded, len(group), group[0].record.study.training)
@@ -295,10 +276,10 @@ def _columns(loaded: LoadedModel, chosen: Sequence[SelectedArm]) -> list[Column]
 
 
 def passes(chosen: Sequence[SelectedArm]) -> int:
-    """Return the number of consecutive decodes of a comparison.
+    """Return the number of decodes that a comparison runs one after another.
 
-    Arms with the same training method share a decode if they were trained together; otherwise each arm takes one. The
-    base joins the first arm's decode if that decode is shared; otherwise the base takes one of its own.
+    Arms with the same training method share a decode if they were trained together; otherwise each arm has its own. The
+    base joins the decode of the first arm if that is shared; otherwise it has its own.
     """
     counts, first = Counter(_method_key(one) for one in chosen), _method_key(chosen[0])
     shared = {_method_key(one) for one in chosen if one.record.study.training.together}

@@ -87,7 +87,7 @@ def question_of(record: Record) -> Question:
 
 
 def verdict_of(record: Record, question: Question | None = None) -> Verdict:
-    """Return the verdict on a record as far as it has run.
+    """Return the verdict on the results of a record so far.
 
     Args:
         record: The record.
@@ -103,7 +103,7 @@ def verdict_of(record: Record, question: Question | None = None) -> Verdict:
 def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
     """Return the results of a record's arms by seed.
 
-    Only completed seeds count. If there are none, as in a stopped study, the first seed counts as far as it ran.
+    Only completed seeds count. If there are none, as in a stopped study, the results of the first seed so far count.
 
     Args:
         record: The record.
@@ -118,7 +118,7 @@ def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
     study, asked = record.study, question or question_of(record)
     if study.live:
         raise RecordError(say(LIVE))
-    found = courses(record, asked)
+    found = seed_histories(record, asked)
     seeds = range(study.seed, study.seed + study.seeds)
 
     def runs(arm: str, shift: int = 0, beside: str = "") -> Seeds:
@@ -130,8 +130,8 @@ def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
     if study.measuring.another_seed:
         floors["another_seed"] = runs(CONTROL.name, shift=study.seeds)
     arms = {name: runs(name) for name in study.arms if name not in (CONTROL.name, CHAOS_ARM)}
-    halves = bool(found) and all(course.has_rows for course in found.values())
-    kept = {name: runs for name, runs in floors.items() if runs}
+    halves = bool(found) and all(history.has_rows for history in found.values())
+    floors = {name: runs for name, runs in floors.items() if runs}
     stopped = {
         arm: {seed: (found[seed].stopped[arm], max(found[seed].up_to(arm).steps)) for seed in own}
         for arm in arms
@@ -140,14 +140,14 @@ def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
     controls = {arm: runs(CONTROL.name, beside=arm) for arm in stopped}
     early = {str(seed): steps for seed, steps in ended_early(record.events()).items() if seed in control}
     return Outcomes(
-        control, arms, kept, controls, halves, rounding_of(record), early, stopped, continued_from(record.about)
+        control, arms, floors, controls, halves, rounding_of(record), early, stopped, continued_from(record.about)
     )
 
 
 def rounding_of(record: Record) -> Rounding:
     """Return the effect of rounding on each measure, from the first seed that has one; empty if no seed has one."""
-    for kept in metrics(record).values():
-        floor = table(kept.get("floor"))
+    for measures in metrics(record).values():
+        floor = table(measures.get("floor"))
         sizes = {name: float(size) for name, size in table(floor.get("largest")).items() if _is_number(size)}
         if sizes:
             return Rounding(str(floor.get("precision")), sizes)
@@ -163,8 +163,8 @@ def overlaps_of(record: Record) -> dict[str, list[float]]:
     return {name: found[name] for name in ("base", *record.arms) if found.get(name)}
 
 
-def courses(record: Record, question: Question) -> dict[int, SeedHistory]:
-    """Return the history of every completed seed, or else of the first seed as far as it ran.
+def seed_histories(record: Record, question: Question) -> dict[int, SeedHistory]:
+    """Return the history of every completed seed, or else the history of the first seed so far.
 
     Args:
         record: The record.
@@ -175,37 +175,36 @@ def courses(record: Record, question: Question) -> dict[int, SeedHistory]:
     """
     steps: dict[int, dict[int, Mapping[str, Any]]] = {}
     planned: dict[int, int] = {}
-    for event in record.events():
+    events, data = record.events(), record.about_table("data")
+    for event in events:
         seed = event.get("seed")
         if event["event"] == "evaluated" and isinstance(seed, int):
             steps.setdefault(seed, {})[event["step"]] = event["arms"]
             planned[seed] = event.get("steps") or planned.get(seed, 0)
-    early = ended_early(record.events())
+    early = ended_early(events)
     planned |= {seed: early[seed][0] for seed in planned if seed in early}
-    rows, kept, answers = rows_by_step(record), metrics(record), answer_scores(record)
-    study, diverged = record.study, diverged_arms(record)
-    stopped = stopped_arms(record.events())
-    guessing = record.about_table("data").get("frequency_loss") or math.nan
-    per_epoch = math.ceil(record.about_table("data").get("train", 1) / study.training.batch_size) or 1
+    rows, ends, answers = rows_by_step(record), metrics(record), answer_scores(record)
+    study, diverged, stopped = record.study, diverged_arms(record), stopped_arms(events)
+    per_epoch = math.ceil(data.get("train", 1) / study.training.batch_size) or 1
     found = {
         seed: SeedHistory(
             arms_by_step,
             {step: rows[seed, step] for step in arms_by_step if (seed, step) in rows},
-            table(kept.get(str(seed), {}).get("arms")),
+            table(ends.get(str(seed), {}).get("arms")),
             answers.get(seed, {}),
             per_epoch,
             planned[seed],
             diverged.get(seed, frozenset()),
             question,
-            guessing,
+            data.get("frequency_loss") or math.nan,
             stopped.get(seed, {}),
         )
         for seed, arms_by_step in steps.items()
         if max(arms_by_step) > 0 or seed in diverged
     }
-    ended = {seed for seed in found if set(study.runs.get(seed, ())) <= found[seed].diverged}
-    whole = {seed: course for seed, course in found.items() if max(steps[seed]) >= planned[seed] or seed in ended}
-    return whole or dict(list(found.items())[:1])
+    all_diverged = {seed for seed in found if set(study.runs.get(seed, ())) <= found[seed].diverged}
+    completed = {seed: one for seed, one in found.items() if max(steps[seed]) >= planned[seed] or seed in all_diverged}
+    return completed or dict(list(found.items())[:1])
 
 
 def diverged_arms(record: Record) -> dict[int, frozenset[str]]:
@@ -267,7 +266,7 @@ class SeedHistory:
         return all(any(len(rows.tokens) > 1 for rows in sample.values()) for sample in samples)
 
     def last(self, arm: str) -> dict[str, float]:
-        """Return every measure of an arm after the last epoch; for the base, at its first evaluation."""
+        """Return the measures of an arm after the last epoch; for the base, those of its first evaluation."""
         if arm in self.diverged:
             return {}
         steps = [max(self.steps)] if arm != "base" else sorted(self.steps)
@@ -290,36 +289,36 @@ class SeedHistory:
         base = self.last("base")
         if arm in self.diverged or not self.trained:
             return Outcome({}, base=base, steps=self.planned, diverged=arm in self.diverged)
-        last, best, epoch = self.last(arm), dict[str, float](), 0.0
-        selected = self._cross_selected(arm) if last else None
+        last, best, epoch, final = self.last(arm), dict[str, float](), 0.0, self.trained[-1]
+        selected = self._cross_select(arm) if last else None
         if selected is not None:
             best, epoch = selected[1], selected[2]
         elif last:
             best, epoch = self._best_of_means(arm)
-        rows = selected[0] if selected and self.question.epoch == "best" else self._rows(self.trained[-1], arm)
+        rows = selected[0] if selected and self.question.epoch == "best" else self._rows(final, arm)
         scores, lengths = self._examples(arm, rows)
-        ends = (self.trained[-1] / self.per_epoch, epoch)
-        found = Outcome(last, best, *ends, scores, lengths, base, steps=self.trained[-1])
-        return replace(found, frequency_loss=self.frequency_loss)
+        epochs = (final / self.per_epoch, epoch)
+        return Outcome(last, best, *epochs, scores, lengths, base, final, frequency_loss=self.frequency_loss)
 
     def _rows(self, step: int, arm: str, sample: str = "held_out") -> RowMeasures | None:
         return self.rows.get(step, {}).get(sample, {}).get(arm)
 
-    def _cross_selected(self, arm: str) -> tuple[RowMeasures, dict[str, float], float] | None:
+    def _cross_select(self, arm: str) -> tuple[RowMeasures, dict[str, float], float] | None:
         """Measure each half of the held-out rows at the epoch that is best on the other half.
 
         Return the rows, their measures and the mean of the two epochs; None if row measures are missing.
         """
         by_step = [(step, self._rows(step, arm)) for step in self.trained]
-        kept = [(step, rows) for step, rows in by_step if rows is not None]
-        if len(kept) < len(by_step) or min(len(rows.tokens) for _, rows in kept) < 2:
+        known = [(step, rows) for step, rows in by_step if rows is not None]
+        if len(known) < len(by_step) or min(len(rows.tokens) for _, rows in known) < 2:
             return None
-        losses, hits, chosen = np.zeros_like(kept[0][1].losses), np.zeros_like(kept[0][1].hits), []
-        for choosing, reading in ((slice(0, None, 2), slice(1, None, 2)), (slice(1, None, 2), slice(0, None, 2))):
-            step, rows = min(kept, key=lambda one: float(one[1].losses[0, choosing].sum()))
-            losses[0, reading], hits[0, reading] = rows.losses[0, reading], rows.hits[0, reading]
+        first, even, odd = known[0][1], slice(0, None, 2), slice(1, None, 2)
+        losses, hits, chosen = np.zeros_like(first.losses), np.zeros_like(first.hits), []
+        for half, other in ((even, odd), (odd, even)):
+            step, rows = min(known, key=lambda one: float(one[1].losses[0, half].sum()))
+            losses[0, other], hits[0, other] = rows.losses[0, other], rows.hits[0, other]
             chosen.append(step)
-        found = RowMeasures(losses, hits, kept[0][1].tokens)
+        found = RowMeasures(losses, hits, first.tokens)
         trained_on = [measures_of(self.steps[step][arm]).get("train_loss", math.nan) for step in chosen]
         numbers = {f"held_out_{name}": value for name, value in vars(found.of(0)).items()}
         return found, measures_of(numbers | {"train_loss": sum(trained_on) / 2}), sum(chosen) / 2 / self.per_epoch
@@ -354,8 +353,8 @@ class SeedHistory:
 
 
 def measures_of(numbers: Mapping[str, Any]) -> dict[str, float]:
-    """Return the measures of one evaluation by name, including derived ones (perplexity, gap)."""
-    found = {ours: float(numbers[theirs]) for theirs, ours in NAMES.items() if _is_number(numbers.get(theirs))}
+    """Return the measures of one evaluation by name, including the derived ones (perplexity, gap)."""
+    found = {name: float(numbers[logged]) for logged, name in NAMES.items() if _is_number(numbers.get(logged))}
     if "held_out_loss" in found:
         found["perplexity"] = math.exp(min(found["held_out_loss"], 700.0))
         if "train_loss" in found:

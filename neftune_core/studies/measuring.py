@@ -1,29 +1,35 @@
-"""Measures taken once, when a seed ends: answers to fixed prompts, and robustness of every arm.
+"""Measures taken once, when a seed ends: answers to fixed prompts, robustness of every arm, effect of rounding.
 
-Noise is off, except in measures of its effect. The first training and held-out rows are used, so that all arms, seeds
-and records of a data set are measured on the same examples.
+Noise is off, except in measures of its effect. The measures use the first training and held-out rows, so that they
+cover the same examples for all arms, seeds and records of a data set.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
+
+import numpy as np
+import torch
 
 from neftune_core.data.batches import Batch
 from neftune_core.data.chat import EncodedExample, encode
 from neftune_core.data.examples import Example
 from neftune_core.data.formats.starters import held_out_file
+from neftune_core.data.preparing import PreparedData
 from neftune_core.engine.clean_loss import NoiseOf, row_measures
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.passes import noise_rows
 from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.engine.settings import evaluation_batch
-from neftune_core.evaluation.answers import Answer, stream_answers
+from neftune_core.evaluation.answers import stream_answers
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.evaluation.text_measures import (
     Reply,
@@ -35,12 +41,14 @@ from neftune_core.evaluation.text_measures import (
 )
 from neftune_core.language import later, plural
 from neftune_core.models.accelerator import accelerator, holding
+from neftune_core.models.device import BYTES, available_memory
 from neftune_core.noise.batch import ArmNoise, BatchNoise
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.randomness import Purpose, stream
-from neftune_core.studies.judging import has_known_answers
+from neftune_core.studies.judging import has_known_answers, measures_of
 from neftune_core.studies.prompts import fit_rows, fitting_rows
-from neftune_core.studies.trained.rows import HELD_OUT, TRAIN, TokenLosses
+from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.trained.rows import TokenLosses
 from neftune_core.world.scoring import score
 
 STRENGTHS = (0.5, 1.0, 2.0)
@@ -48,29 +56,15 @@ STRENGTHS = (0.5, 1.0, 2.0)
 RATES = (0.1, 0.2)
 """Probabilities of a typing error per letter."""
 ROBUSTNESS_SHARE = 0.5
-"""Share of the held-out sample used for the passes with noise and typing errors."""
+"""Share of the held-out sample that is used with noise and with typing errors."""
 MEASURED_STRENGTH, MEASURED_RATE = 1.0, 0.1
 """The strength and rate shown in tables."""
 DRAWN_EPOCH = 1_000_000
 """Epoch in the random keys of these draws, larger than any training epoch."""
+FREE_SHARE = 1.5
+"""Free memory required for a float32 copy of the weights, as a multiple of its size."""
 
-
-@dataclass
-class SeedMeasures:
-    """Measures of a seed as stored in a record.
-
-    Attributes:
-        robustness: Strengths or rates (`amounts`), and losses and accuracies by arm, for `noise` and `typos`.
-        answers: Texts and scores of each answer, by sample.
-        tokens: Losses of the answer tokens of the first rows, see `TokenLosses`.
-    """
-
-    arms: dict[str, dict[str, float]]
-    robustness: dict[str, Any] = field(default_factory=dict)
-    answers: dict[str, Any] = field(default_factory=dict)
-    signatures: dict[str, str] = field(default_factory=dict)
-    samples: dict[str, str] = field(default_factory=dict)
-    tokens: list[dict[str, Any]] = field(default_factory=list)
+logger = logging.getLogger(__name__)
 
 
 def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], bool]) -> SeedMeasures:
@@ -84,50 +78,53 @@ def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], b
     Returns:
         The measures.
     """
-    ending = _Ending(run, slots, should_stop)
-    found = SeedMeasures({name: {} for name in ending.names})
+    names = {slot: run.name(slot) for slot in slots}
+    found = SeedMeasures(run, names, should_stop, {name: {} for name in names.values()})
     with accelerator.held():
-        ending.noise_penalty(found)
+        found.measure_noise_penalty()
         if run.study.measuring.robustness and run.prepared.held_out:
-            ending.robustness(found)
+            found.measure_robustness()
     if run.study.measuring.prompts:
-        ending.answers(found)
-    losses = TokenLosses(run.stack, ending.by_slot, evaluation_batch(run.study.training), should_stop)
-    for part, rows in ((HELD_OUT, run.prepared.held_out), (TRAIN, run.prepared.train)):
-        found.tokens += losses.of_rows(part, rows)
+        found.measure_answers()
+    losses = TokenLosses(run.stack, names, evaluation_batch(run.study.training), should_stop)
+    found.tokens = losses.of_data(run.prepared)
     return found
 
 
-@dataclass(frozen=True)
-class _Ending:
+@dataclass
+class SeedMeasures:
+    """Measures of a seed, as stored in a record.
+
+    Attributes:
+        names: Measured arms by slot; slot 0 is the base.
+        arms: Measures by arm and name.
+        robustness: Strengths or rates (`amounts`), and losses and accuracies by arm, for `noise` and `typos`.
+        answers: Texts and scores of each answer, by sample.
+        signatures: Signatures of the text measures, by name.
+        samples: Descriptions of the samples, by name.
+        tokens: Losses of the answer tokens of the first rows, see `TokenLosses`.
+    """
+
     run: Lockstep
-    slots: Sequence[int]
+    names: Mapping[int, str]
     should_stop: Callable[[], bool]
-
-    @property
-    def by_slot(self) -> dict[int, str]:
-        return {slot: self.run.name(slot) for slot in self.slots}
-
-    @property
-    def names(self) -> list[str]:
-        return [*self.by_slot.values()]
+    arms: dict[str, dict[str, float]]
+    robustness: dict[str, Any] = field(default_factory=dict)
+    answers: dict[str, Any] = field(default_factory=dict)
+    signatures: dict[str, str] = field(default_factory=dict)
+    samples: dict[str, str] = field(default_factory=dict)
+    tokens: list[dict[str, Any]] = field(default_factory=list)
 
     def _rows(
         self, sample: Sequence[EncodedExample], slots: Sequence[int], noise: NoiseOf | None = None
     ) -> RowMeasures:
-        return row_measures(
-            self.run.stack,
-            sample,
-            slots,
-            batch_size=evaluation_batch(self.run.study.training),
-            noise=noise,
-            should_stop=self.should_stop,
-        )
+        size, stop = evaluation_batch(self.run.study.training), self.should_stop
+        return row_measures(self.run.stack, sample, slots, batch_size=size, noise=noise, should_stop=stop)
 
-    def noise_penalty(self, found: SeedMeasures) -> None:
+    def measure_noise_penalty(self) -> None:
         """Measure how much each arm's own noise increases its loss on the training sample."""
         sample = self.run.prepared.train[: self.run.sample_rows]
-        own = {slot: self.run.noise.full(slot) for slot in self.slots if slot}
+        own = {slot: self.run.noise.full(slot) for slot in self.names if slot}
         noisy = [slot for slot, arm in own.items() if arm.strength]
         penalties = dict.fromkeys(own, 0.0)
         if noisy:
@@ -135,12 +132,12 @@ class _Ending:
             under = self._rows(sample, noisy, noise_on([own[slot] for slot in noisy]))
             penalties |= {slot: under.of(number).loss - without.of(number).loss for number, slot in enumerate(noisy)}
         for slot, penalty in penalties.items():
-            found.arms[self.run.name(slot)]["noise_penalty"] = penalty
+            self.arms[self.names[slot]]["noise_penalty"] = penalty
 
-    def robustness(self, found: SeedMeasures) -> None:
+    def measure_robustness(self) -> None:
         """Measure losses and accuracies on held-out rows with noise and with typing errors."""
         rows = math.ceil(ROBUSTNESS_SHARE * self.run.sample_rows)
-        sample, slots = self.run.prepared.held_out[:rows], [slot for slot in self.slots if slot]
+        sample, slots = self.run.prepared.held_out[:rows], [slot for slot in self.names if slot]
         if not slots:  # no arm is still in training
             return
         noisy = [noise_on([ArmNoise(gaussian(strength))] * len(slots)) for strength in STRENGTHS]
@@ -154,11 +151,11 @@ class _Ending:
             for number, slot in enumerate(slots):
                 reached = [rows.of(number) for rows in (undisturbed, *measured)]
                 losses, accuracies = [one.loss for one in reached], [one.accuracy for one in reached]
-                arms[self.run.name(slot)] = {"loss": losses, "accuracy": accuracies}
+                arms[self.names[slot]] = {"loss": losses, "accuracy": accuracies}
                 at = 1 + amounts.index(named)
-                found.arms[self.run.name(slot)] |= {f"{name}_loss": losses[at], f"{name}_accuracy": accuracies[at]}
-            found.robustness[name] = {"amounts": [0.0, *amounts], "arms": arms}
-        found.samples["robustness"] = first_rows(len(sample), "held_out")
+                self.arms[self.names[slot]] |= {f"{name}_loss": losses[at], f"{name}_accuracy": accuracies[at]}
+            self.robustness[name] = {"amounts": [0.0, *amounts], "arms": arms}
+        self.samples["robustness"] = first_rows(len(sample), "held_out")
 
     def _with_typos(self, sample: Sequence[EncodedExample], rate: float) -> list[EncodedExample]:
         """Return the rows with typing errors in the user's messages; a row that no longer fits is unchanged."""
@@ -175,9 +172,9 @@ class _Ending:
             found.append(tokens if isinstance(tokens, EncodedExample) else row)
         return found
 
-    def answers(self, found: SeedMeasures) -> None:
+    def measure_answers(self) -> None:
         """Answer the first held-out and training prompts greedily in one batched decode, and measure the answers."""
-        count, prepared = sample_prompts(self.run), self.run.prepared
+        prepared, count = self.run.prepared, sample_prompts(self.run.study, self.run.prepared)
         loaded, new_tokens = self.run.stack.loaded, self.run.study.measuring.new_tokens
         parts, prompts = {}, []
         for part, sample in (("held_out", prepared.held_out[:count]), ("train", prepared.train[:count])):
@@ -185,53 +182,50 @@ class _Ending:
             prompts += ids
         if not prompts:
             return
-        tokenizer = loaded.tokenizer
-        for name, answers in zip(self.names, self._decoded(prompts), strict=True):
+        settings = AnswerSettings(new_tokens=new_tokens, repetition_penalty=1.0)
+        stream = stream_answers(self.run.stack, list(self.names), prompts, settings, self.should_stop)
+        for name, answers in zip(self.names.values(), deque(holding(stream), maxlen=1).pop(), strict=True):
             replies = (
-                Reply(answer.text(tokenizer), len(answer.ids), answer.ended, tuple(answer.ids)) for answer in answers
+                Reply(answer.text(loaded.tokenizer), len(answer.ids), answer.ended, tuple(answer.ids))
+                for answer in answers
             )
             for part, kept in parts.items():
                 if kept:
-                    self._scored(found, part, name, list(islice(replies, len(kept))), kept)
-        listed = _prompt_numbers(len(parts["held_out"]), len(parts["train"]))
+                    self._score_answers(part, name, list(islice(replies, len(kept))), kept)
+        listed = _list_prompts(len(parts["held_out"]), len(parts["train"]))
         words = later("{listed}, greedy, at most {limit} tokens, no repetition penalty")
-        found.samples["answers"] = words.format(listed=listed, limit=self.run.study.measuring.new_tokens)
+        self.samples["answers"] = words.format(listed=listed, limit=new_tokens)
 
-    def _decoded(self, prompts: list[list[int]]) -> list[list[Answer]]:
-        settings = AnswerSettings(new_tokens=self.run.study.measuring.new_tokens, repetition_penalty=1.0)
-        stream = stream_answers(self.run.stack, list(self.slots), prompts, settings, self.should_stop)
-        return deque(holding(stream), maxlen=1).pop()
-
-    def _scored(
-        self, found: SeedMeasures, part: str, arm: str, replies: Sequence[Reply], rows: Sequence[EncodedExample]
-    ) -> None:
+    def _score_answers(self, part: str, arm: str, replies: Sequence[Reply], rows: Sequence[EncodedExample]) -> None:
         references = [row.example.response for row in rows]
         if part == "train":
             measures = [memorisation(replies, references)]
         else:
-            measures = [against_references(replies, references), shape(replies), *self._right(replies, rows)]
-        lengths = {"tokens": [reply.tokens for reply in replies]}
+            measures = [against_references(replies, references), shape(replies), *self._correctness(replies, rows)]
         scores = {name: kept.tolist() for each in measures for name, kept in each.scores.items()}
         for each in measures:
-            found.arms[arm] |= each.values
-            found.signatures |= each.signatures
-        sample = found.answers.setdefault(part, {"texts": {}, "scores": {}})
+            self.arms[arm] |= each.values
+            self.signatures |= each.signatures
+        sample = self.answers.setdefault(part, {"texts": {}, "scores": {}})
         sample["texts"][arm] = [reply.text for reply in replies]
-        sample["scores"][arm] = {**lengths, **scores}
+        sample["scores"][arm] = {"tokens": [reply.tokens for reply in replies], **scores}
 
-    def _right(self, replies: Sequence[Reply], rows: Sequence[EncodedExample]) -> Iterator[TextMeasures]:
+    def _correctness(self, replies: Sequence[Reply], rows: Sequence[EncodedExample]) -> Iterator[TextMeasures]:
         """Yield the correctness scores of answers to held-out prompts, if the correct answers are known."""
-        truths = _truths(self.run.study.data.source)
-        if not truths and not has_known_answers(self.run.study, self.run.prepared):
-            return
-        found = TextMeasures()
-        pairs = zip(replies, rows, strict=True)
-        found.add("right", (score(_truth(truths, row.example), reply.text) for reply, row in pairs))
-        yield found
+        known = _correct_answers(self.run.study.data.source)
+        if known or has_known_answers(self.run.study, self.run.prepared):
+            found = TextMeasures()
+            pairs = zip(replies, rows, strict=True)
+            found.add("right", (score(_correct_answer(known, row.example), reply.text) for reply, row in pairs))
+            yield found
+
+    def about(self) -> dict[str, Any]:
+        """Return what `metrics.json` stores besides the measures by arm."""
+        return {"robustness": self.robustness, "signatures": self.signatures, "samples": self.samples}
 
 
 def noise_on(arms: Sequence[ArmNoise]) -> NoiseOf:
-    """Return a function that draws noise once per row and uses the same draw for all slots and strengths."""
+    """Return a function that draws noise once per row, with the same draw for all slots and strengths."""
 
     def of(rows: Sequence[EncodedExample], batch: Batch, indices: Sequence[int]) -> BatchNoise:
         return BatchNoise(arms, noise_rows(rows, batch, [(0, DRAWN_EPOCH, number) for number in indices], rows))
@@ -240,11 +234,11 @@ def noise_on(arms: Sequence[ArmNoise]) -> NoiseOf:
 
 
 def gaussian(strength: float) -> NoiseSettings:
-    """Return the Gaussian noise settings of the robustness measure, with a strength relative to the embeddings."""
+    """Return the noise settings of the robustness measure: Gaussian, with a strength relative to the embeddings."""
     return NoiseSettings(kind="gaussian", unit="relative", strength=strength)
 
 
-def _truths(source: str) -> list[Mapping[str, Any]]:
+def _correct_answers(source: str) -> list[Mapping[str, Any]]:
     """Return the held-out rows of a set from the bundled world, which define the correct answers; [] for other data."""
     if not source.startswith("starter:world-"):
         return []
@@ -252,20 +246,25 @@ def _truths(source: str) -> list[Mapping[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file else []
 
 
-def _truth(truths: Sequence[Mapping[str, Any]], example: Example) -> Mapping[str, Any]:
-    """Return the row that defines the correct answer: the matching row of `truths`, otherwise the response."""
+def _correct_answer(known: Sequence[Mapping[str, Any]], example: Example) -> Mapping[str, Any]:
+    """Return the row that defines the correct answer: the matching row of `known`, otherwise the response."""
     at = example.row - 1
-    known = at < len(truths) and truths[at]["output"] == example.response
-    return truths[at] if known else {"output": example.response}
+    is_known = at < len(known) and known[at]["output"] == example.response
+    return known[at] if is_known else {"output": example.response}
 
 
-def sample_prompts(run: Lockstep) -> int:
-    """Return the number of prompts to measure from the held-out rows, and likewise from the training rows.
+def sample_prompts(study: StudySettings, prepared: PreparedData) -> int:
+    """Return the number of measured prompts of each kind, held-out and training.
 
-    The number is limited to the number of sampled rows, unless `evaluation_rows` is set.
+    Args:
+        study: Settings of the study.
+        prepared: The data.
+
+    Returns:
+        The number; at most the number of sampled rows, unless `evaluation_rows` is set.
     """
-    asked: int = run.study.measuring.prompts
-    return asked if run.study.training.evaluation_rows else min(asked, run.sample_rows)
+    asked, training = study.measuring.prompts, study.training
+    return asked if training.evaluation_rows else min(asked, training.sample_rows(len(prepared.train)))
 
 
 def first_rows(count: int, part: str) -> str:
@@ -283,23 +282,82 @@ def first_rows(count: int, part: str) -> str:
     return plural(count, "the first held-out row", "the first {count} held-out rows").format(count=count)
 
 
-def _prompt_numbers(held_out: int, train: int) -> str:
+def _list_prompts(held_out: int, train: int) -> str:
     """Return the stored description of the answered prompts; one of the two numbers may be 0."""
-    words = plural(
-        train,
-        plural(
-            held_out,
-            "the first held-out prompt and the first training prompt",
-            "the first {held_out} held-out prompts and the first training prompt",
-        ),
-        plural(
-            held_out,
-            "the first held-out prompt and the first {train} training prompts",
-            "the first {held_out} held-out prompts and the first {train} training prompts",
-        ),
-    )
+    one = later("the first held-out prompt and the first training prompt")
+    some = later("the first {held_out} held-out prompts and the first training prompt")
+    one_and_many = later("the first held-out prompt and the first {train} training prompts")
+    many = later("the first {held_out} held-out prompts and the first {train} training prompts")
+    words = plural(train, plural(held_out, one, some), plural(held_out, one_and_many, many))
     if not train:
         words = plural(held_out, "the first held-out prompt", "the first {held_out} held-out prompts")
     if not held_out:
         words = plural(train, "the first training prompt", "the first {train} training prompts")
     return words.format(held_out=held_out, train=train)
+
+
+def measure_rounding(run: Lockstep, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """Measure the effect of rounding at the end of a run, by evaluating the same arms a second time.
+
+    For bfloat16 and float16, the second evaluation uses the same weights in float32. For float32, it uses another batch
+    size, which changes the order of summation.
+
+    Args:
+        run: A run at its last step.
+        should_stop: Polled between layers; return true to cancel.
+
+    Returns:
+        `precision` of the study, `against` (the second evaluation), and by measure the `largest` and `typical` (root
+        mean square) difference over the arms still in training. Empty if no arm is still in training, if a float32
+        copy of the weights does not fit in memory, or if the model does not support one.
+    """
+    precision = run.stack.loaded.precision
+    is_wide = precision == "float32"
+    if not run.alive or not (is_wide or _fits(run)):
+        return {}
+    size, samples = evaluation_batch(run.study.training), run.samples()
+    sizes = {part: max(1, min(size, len(rows)) // 2) if is_wide else size for part, rows in samples.items()}
+    try:
+        with accelerator.held(), nullcontext() if is_wide else run.stack.in_precision(torch.float32):
+            again = {
+                part: row_measures(run.stack, rows, run.alive, batch_size=sizes[part], should_stop=should_stop)
+                for part, rows in samples.items()
+            }
+    except (RuntimeError, TypeError, ValueError):  # some model code only accepts weights in their original precision
+        logger.warning("the effect of rounding to %s could not be measured", precision, exc_info=True)
+        return {}
+    with accelerator.held():
+        before = {part: run.rows_now(part, run.alive, len(rows.tokens), should_stop) for part, rows in again.items()}
+    pairs = [(_measures(before, index), _measures(again, index)) for index in range(len(run.alive))]
+    known = [name for name in pairs[0][0] if all(name in one for pair in pairs for one in pair)]
+    found = {name: np.array([abs(one[name] - other[name]) for one, other in pairs]) for name in known}
+    words, values = run.stack.loaded.vocabulary, pairs[0][0]
+    least = {name: _resolution(name, values[name], words) if is_wide else 0.0 for name in found}
+    return {
+        "precision": precision,
+        "against": "batches of a different size" if is_wide else "float32",
+        "largest": {name: max(float(differences.max()), least[name]) for name, differences in found.items()},
+        "typical": {name: math.sqrt(float((differences**2).mean())) for name, differences in found.items()},
+    }
+
+
+def _fits(run: Lockstep) -> bool:
+    loaded = run.stack.loaded
+    return available_memory(str(loaded.device)) > FREE_SHARE * loaded.parameters * BYTES["float32"]
+
+
+def _measures(rows: Mapping[str, RowMeasures], index: int) -> dict[str, float]:
+    return measures_of(
+        {f"{part}_{name}": value for part, found in rows.items() for name, value in vars(found.of(index)).items()}
+    )
+
+
+def _resolution(measure: str, value: float, words: int) -> float:
+    """Return the float32 resolution of a loss: machine epsilon times `log(words)`, with the vocabulary size `words`.
+
+    `log(words)` is the loss of uniform guessing. The resolution is a lower bound on the effect of rounding, because the
+    results of two batch sizes can agree bit for bit by chance. It is 0 for other measures.
+    """
+    if not measure.endswith(("loss", "gap", "perplexity")):
+        return 0.0
+    return float(np.finfo(np.float32).eps) * math.log(words) * (value if measure == "perplexity" else 1.0)

@@ -72,19 +72,21 @@ def frequency_loss(rows: Sequence[EncodedExample], sample: Sequence[EncodedExamp
 
 
 def _report(run: Lockstep) -> dict[str, Any]:
-    """Return the data report to store, with a note on prompts that were shortened or left out."""
+    """Return the data report for the record, with a note on prompts that were shortened or left out."""
     study, prepared, loaded = run.study, run.prepared, run.stack.loaded
-    kept = data_report(prepared, loaded.tokenizer, rows=RECORD_ROWS).for_record()
-    rows = [*prepared.held_out[: sample_prompts(run)], *prepared.train[: sample_prompts(run)]]
-    fates = dict(zip(map(id, rows), fit_rows(rows, loaded, study.measuring.new_tokens), strict=True))
-    for index, (prompt, found) in enumerate(tokenised_study_prompts(study, prepared, loaded)):
-        asked = id(prompt if study.answers.prompts else prepared.held_out[index])  # a held-out row may be listed twice
-        fates[asked] = _worse(fates.get(asked, found), found)
-    words = shortened_prompts_note([*fates.values()])
-    return {**kept, "notes": [*kept["notes"], *([words] if words else [])]}
+    report = data_report(prepared, loaded.tokenizer, rows=RECORD_ROWS).for_record()
+    count = sample_prompts(study, prepared)
+    rows = [*prepared.held_out[:count], *prepared.train[:count]]
+    fitted = dict(zip(map(id, rows), fit_rows(rows, loaded, study.measuring.new_tokens), strict=True))
+    asked = tokenised_study_prompts(study, prepared, loaded)
+    for index, (prompt, found) in enumerate(zip(*asked, strict=True)):
+        key = id(prompt if study.answers.prompts else prepared.held_out[index])  # a held-out row may be listed twice
+        fitted[key] = _worse_fit(fitted.get(key, found), found)
+    words = shortened_prompts_note([*fitted.values()])
+    return {**report, "notes": [*report["notes"], *([words] if words else [])]}
 
 
-def _worse(one: FittedPrompt | None, other: FittedPrompt | None) -> FittedPrompt | None:
+def _worse_fit(one: FittedPrompt | None, other: FittedPrompt | None) -> FittedPrompt | None:
     """Return the worse of two fitting results: left out (None) is worse than cut, which is worse than whole."""
     return None if one is None or other is None else one if one.cut else other
 
@@ -100,6 +102,6 @@ def require_same_rows(record: Record, prepared: PreparedData) -> None:
         RecordError: If the hash or the number of rows differs.
     """
     found = {"sha256": prepared.sha256, "train": len(prepared.train), "held_out": len(prepared.held_out)}
-    kept = record.about_table("data")
-    if any(kept.get(name, value) != value for name, value in found.items()):
+    stored = record.about_table("data")
+    if any(stored.get(name, value) != value for name, value in found.items()):
         raise RecordError(say("The data has changed since this study started: train the study again."))

@@ -11,6 +11,8 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from neftune_core.data.batches import LENGTH_STEP
 from neftune_core.data.fitting import FittedPrompt
 from neftune_core.data.preparing import PreparedData
@@ -19,6 +21,7 @@ from neftune_core.engine.methods.registry import METHODS
 from neftune_core.engine.passes import pass_strategy
 from neftune_core.engine.settings import TrainingSettings, count_steps, evaluation_batch
 from neftune_core.errors import DoesNotFit
+from neftune_core.evaluation.statistics import Floats
 from neftune_core.home import folder_bytes
 from neftune_core.language import later, say
 from neftune_core.models.architecture.anatomy import linear_maps
@@ -38,7 +41,7 @@ from neftune_core.models.stopwatch import without_waiting
 from neftune_core.noise.batch import ArmNoise
 from neftune_core.noise.kinds import STEP_MODES
 from neftune_core.settings import Limits
-from neftune_core.studies.measuring import RATES, ROBUSTNESS_SHARE, STRENGTHS
+from neftune_core.studies.measuring import RATES, ROBUSTNESS_SHARE, STRENGTHS, sample_prompts
 from neftune_core.studies.prompts import fit_rows, tokenised_study_prompts
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.trained.rows import MOST_ROWS
@@ -74,22 +77,16 @@ def require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared
         DoesNotFit: If the study does not fit; the message suggests smaller studies.
     """
     found = memory_and_time(study, loaded, prepared)
-    if found.fits:
-        return
-    raise DoesNotFit(
-        say(
-            "This study does not fit: {needed} {fitting}",
-            needed=found.sentence[:1].lower() + found.sentence[1:],
-            fitting=what_fits(study, loaded, prepared),
-        )
-    )
+    if not found.fits:
+        needed, fitting = found.sentence[:1].lower() + found.sentence[1:], what_fits(study, loaded, prepared)
+        raise DoesNotFit(say("This study does not fit: {needed} {fitting}", needed=needed, fitting=fitting))
 
 
 def disk_bytes(study: StudySettings, loaded: LoadedModel) -> int:
     """Return the maximum disk use of a study.
 
-    It covers two checkpoints per arm and the trained arms of every seed. If `keep_best` is set, the trained arms are
-    stored twice, plus one temporary copy. If states are kept, each seed also has a checkpoint.
+    A study stores two checkpoints per arm and the trained arms of every seed. If `keep_best` is set, it stores the
+    trained arms twice, plus one temporary copy. If states are kept, each seed also has a checkpoint.
 
     Args:
         study: Settings of the study.
@@ -98,21 +95,20 @@ def disk_bytes(study: StudySettings, loaded: LoadedModel) -> int:
     Returns:
         Size in bytes.
     """
-    numbers, kept = _trained(study.training, loaded)
+    parameters, arm_bytes = _trained_size(study.training, loaded)
     copies = 2 * study.seeds + 1 if study.training.keep_best else study.seeds
     checkpoints = 2 + study.seeds * study.training.keeps_state
-    return len(study.arms) * (checkpoints * CHECKPOINT_BYTES * numbers + copies * kept)
+    return len(study.arms) * (checkpoints * CHECKPOINT_BYTES * parameters + copies * arm_bytes)
 
 
-def _trained(training: TrainingSettings, loaded: LoadedModel) -> tuple[int, int]:
+def _trained_size(training: TrainingSettings, loaded: LoadedModel) -> tuple[int, int]:
     """Return the number of trained parameters of one arm, and the size of its saved weights in bytes."""
     if training.method == "full":
         weights = list(loaded.model.parameters())
         return sum(one.numel() for one in weights), sum(one.numel() * one.element_size() for one in weights)
     names = linear_maps(loaded.model, training.lora_targets)
-    widths = sum(sum(loaded.model.get_parameter(f"{name}.weight").shape) for name in names)
-    numbers = training.lora_rank * widths
-    return numbers, 4 * numbers  # float32
+    parameters = training.lora_rank * sum(sum(loaded.model.get_parameter(f"{name}.weight").shape) for name in names)
+    return parameters, 4 * parameters  # float32
 
 
 def require_disk(study: StudySettings, loaded: LoadedModel, folder: Path, limits: Limits) -> None:
@@ -189,7 +185,7 @@ def what_fits(study: StudySettings, loaded: LoadedModel, prepared: PreparedData)
 
 
 def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> Workload:
-    """Return the workload of a study over all seeds, including those of the A/A floor, which train only the control.
+    """Return the workload of all seeds of a study, including those of the A/A floor, which train only the control.
 
     Args:
         study: Settings of the study.
@@ -205,7 +201,7 @@ def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedMode
     seeds = sum(len(names) for names in study.runs.values()) / arms
     steps = math.ceil(count_steps(len(prepared.train), training) * seeds)
     used = [METHODS[name] for arm in study.methods for name, value in arm.values.items() if value]
-    read_tokens, reads = _reading(study, prepared, loaded, mean)
+    read_tokens, reads = _reading_work(study, prepared, loaded, mean)
     return Workload(
         arms=arms,
         batch_size=math.ceil(training.batch_size / training.accumulation),
@@ -232,11 +228,13 @@ def _passes(study: StudySettings, arm: str) -> int:
     return own if own > 1 else STEP_MODES[pass_strategy(ArmNoise(noise))].passes(noise.ascent_steps)
 
 
-def _reading(study: StudySettings, prepared: PreparedData, loaded: LoadedModel, length: float) -> tuple[float, int]:
+def _reading_work(
+    study: StudySettings, prepared: PreparedData, loaded: LoadedModel, length: float
+) -> tuple[float, int]:
     """Return the number of tokens that a study processes without gradients, and the number of passes.
 
-    `length` is the mean number of tokens per row. Under a time budget, evaluations during training are not counted,
-    because the budget includes them. The base is evaluated, and answers prompts, once per seed.
+    `length` is the mean number of tokens per row. A time budget includes the evaluations during training, so they are
+    not counted. The base is evaluated and answers the prompts once per seed.
     """
     training, measuring = study.training, study.measuring
     parts = [rows for rows in (prepared.train, prepared.held_out) if rows]
@@ -255,23 +253,21 @@ def _reading(study: StudySettings, prepared: PreparedData, loaded: LoadedModel, 
 
 
 def _answer_tokens(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> int:
-    """Return the number of prompt and answer tokens that the base and all arms hold at once when a seed ends."""
+    """Return the number of prompt and answer tokens that the base and all arms have in memory when a seed ends."""
     tokens = max(_measured_tokens(study, prepared, loaded), _asked_tokens(study, prepared, loaded))
     return (len(study.arms) + 1) * tokens
 
 
 def _measured_tokens(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> int:
     """Return the number of tokens, including padding, of the measured prompts and their answers, per arm."""
-    measuring = study.measuring
-    most = min(measuring.prompts, study.training.sample_rows(len(prepared.train)))
-    count = measuring.prompts if study.training.evaluation_rows else most
+    count, new_tokens = sample_prompts(study, prepared), study.measuring.new_tokens
     rows = [*prepared.held_out[:count], *prepared.train[:count]]
-    return _tokens_of(fit_rows(rows, loaded, measuring.new_tokens), measuring.new_tokens)
+    return _tokens_of(fit_rows(rows, loaded, new_tokens), new_tokens)
 
 
 def _asked_tokens(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> int:
-    """Return the number of tokens, including padding, of the `study_prompts` and their answers, per arm."""
-    found = [fitted for _, fitted in tokenised_study_prompts(study, prepared, loaded)]
+    """Return the number of tokens, including padding, of the study's prompts and their answers, per arm."""
+    _, found = tokenised_study_prompts(study, prepared, loaded)
     return study.answers.answers_each * _tokens_of(found, study.answers.new_tokens)
 
 
@@ -291,26 +287,22 @@ LAST_STEPS = 50
 class StepTimer:
     """Measures the pace of one run's steps, except the first, which includes warm-up.
 
-    On a CPU, time that the run spent waiting for the processor is not counted if it is more than half of the time: the
-    other programs may be gone by the next study.
+    On a CPU, waiting time is not counted if the run waited for the processor more than half of the time: the other
+    programs may be gone by the next study.
     """
 
     def __init__(self, run: Lockstep) -> None:
-        self.run = run
-        self.started = self._now()
-        self.last: deque[tuple[float, float]] = deque(maxlen=LAST_STEPS)
-        self.count, self.seconds, self.processor_seconds = -1, 0.0, 0.0
+        self.run, self.started = run, self._now()
+        self.last: deque[Floats] = deque(maxlen=LAST_STEPS)
+        self.count, self.total = 0, np.zeros(2)
 
     @staticmethod
-    def _now() -> tuple[float, float]:
+    def _now() -> Floats:
         """Return the wall time and the processor time of this process, in seconds."""
-        return time.perf_counter(), time.process_time()
+        return np.array([time.perf_counter(), time.process_time()])
 
-    def _since(self, before: tuple[float, float]) -> tuple[float, float]:
-        now = self._now()
-        return now[0] - before[0], now[1] - before[1]
-
-    def _counted(self, wall: float, processor: float) -> float:
+    def _counted(self, times: Floats) -> float:
+        wall, processor = times.tolist()
         return without_waiting(wall, processor) if self.run.stack.loaded.device.type == "cpu" else wall
 
     def timed(self, events: Iterator[Event]) -> Iterator[Event]:
@@ -318,16 +310,12 @@ class StepTimer:
         before = self._now()
         for event in events:
             if event["event"] == "step":
-                self._follow(*self._since(before))
+                took = self._now() - before
+                if self.count:
+                    self.last.append(took)
+                self.count, self.total = self.count + 1, self.total + took
             yield event
             before = self._now()
-
-    def _follow(self, wall: float, processor: float) -> None:
-        self.count += 1
-        self.seconds += wall
-        self.processor_seconds += processor
-        if self.count:
-            self.last.append((wall, processor))
 
     def keep(self, *, finished: bool) -> None:
         """Store the pace of the last steps and, for a finished run, the time spent outside steps."""
@@ -339,11 +327,9 @@ class StepTimer:
         work = workload_of(planned, self.run.prepared, loaded)
         key, share = training_key(study.model, work), len(self.run.names) / work.trained
         one_step = replace(work, arms=len(self.run.names), steps=training.accumulation)
-        wall, processor = (sum(column) / len(self.last) for column in zip(*self.last, strict=True))
-        steps = self._counted(wall, processor) / machine_seconds(loaded, one_step, study.model)[0]
+        steps = self._counted(np.mean(self.last, axis=0)) / machine_seconds(loaded, one_step, study.model)[0]
         rest = (stored_calibration(key) or TimeCalibration()).rest
         if finished:
-            wall, processor = self._since(self.started)
-            measured = max(0.0, self._counted(wall - self.seconds, processor - self.processor_seconds))
+            measured = max(0.0, self._counted(self._now() - self.started - self.total))
             rest = measured / (share * machine_seconds(loaded, work, study.model)[1])
         store_calibration(key, TimeCalibration(steps, rest))

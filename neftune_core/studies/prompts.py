@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,10 +20,9 @@ from neftune_core.language import later, say
 from neftune_core.models.loading import LoadedModel
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits
+from neftune_core.studies.records.log import as_jsonl
+from neftune_core.studies.records.spreadsheet import csv_text
 from neftune_core.studies.settings import StudySettings
-
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""First characters of cells that a spreadsheet runs as formulas, unless an apostrophe precedes them."""
 
 COLUMNS = ("prompt", "sample", "reference", "arm", "text", "tokens", "characters", "ended", "repetition", "rouge_l")
 
@@ -34,33 +31,14 @@ ROLES = ("system", "user", "assistant")
 Line = Mapping[str, Any]
 
 
-def as_jsonl(lines: Sequence[Line]) -> str:
-    """Return the answers as JSONL, one object per prompt."""
-    return "".join(json.dumps(dict(line), ensure_ascii=False) + "\n" for line in lines)
-
-
 def as_csv(lines: Sequence[Line]) -> str:
     """Return the answers as CSV, one row per answer, with `turn`, `cut` and `vote` if any line has them."""
     names = [*COLUMNS, *(name for name in ("turn", "cut", "vote") if any(name in line for line in lines))]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    for line in lines:
-        for arm, answer in line["arms"].items():
-            row = {**line, **answer, "arm": arm}
-            writer.writerow([spreadsheet_cell(row.get(name)) for name in names])
-    return text.getvalue()
-
-
-def spreadsheet_cell(value: Any) -> Any:
-    """Return the value as a CSV cell that no spreadsheet runs as a formula; "" for None."""
-    if isinstance(value, str):
-        return "'" + value if value.startswith(FORMULA) else value
-    return "" if value is None else value
+    answers = ({**line, **answer, "arm": arm} for line in lines for arm, answer in line["arms"].items())
+    return csv_text([names, *([answer.get(name) for name in names] for answer in answers)])
 
 
 WRITERS: dict[str, Callable[[Sequence[Line]], str]] = {"jsonl": as_jsonl, "csv": as_csv}
-
 
 HELD_OUT_PROMPTS = 3
 
@@ -71,7 +49,7 @@ Row = TypeVar("Row")
 class Prompt:
     """A prompt to answer, with the reference answer if it is a held-out row.
 
-    `own` contains separate conversations of individual arms, by name; all other arms get `messages`.
+    `own` contains the conversations of arms that have their own, by name; all other arms get `messages`.
     """
 
     messages: tuple[Message, ...]
@@ -88,14 +66,6 @@ class Prompt:
         return self.messages[-1].content
 
 
-def _study_prompts(study: StudySettings, prepared: PreparedData) -> list[Prompt]:
-    """Return the prompts in the study's settings, or those of the first held-out rows if there are none."""
-    if study.answers.prompts:
-        return [Prompt(as_messages(text, study.answers.system)) for text in study.answers.prompts]
-    rows = prepared.held_out[:HELD_OUT_PROMPTS]
-    return [Prompt(row.example.prompt, row.example.response) for row in rows]
-
-
 def fit_rows(rows: Sequence[EncodedExample], loaded: LoadedModel, new_tokens: int) -> list[FittedPrompt | None]:
     """Shorten the prompts of rows from the left to fit the model's context.
 
@@ -108,10 +78,10 @@ def fit_rows(rows: Sequence[EncodedExample], loaded: LoadedModel, new_tokens: in
         One prompt per row; None if it cannot be shortened enough.
     """
     limits = token_limits(loaded.context, new_tokens, encoder_decoder=loaded.encoder_decoder)
-    return [_fitted_row(row, loaded.tokenizer, limits) for row in rows]
+    return [_fit_row(row, loaded.tokenizer, limits) for row in rows]
 
 
-def _fitted_row(row: EncodedExample, tokenizer: Any, limits: TokenLimits) -> FittedPrompt | None:
+def _fit_row(row: EncodedExample, tokenizer: Any, limits: TokenLimits) -> FittedPrompt | None:
     """Return the prompt of a row, taken from its tokens if it has a single reply."""
     messages = row.example.messages
     if row.prompt_length <= limits.preferred and sum(message.role == "assistant" for message in messages) == 1:
@@ -141,21 +111,17 @@ def fit_prompt(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, 
     limits = token_limits(loaded.context, new_tokens, encoder_decoder=loaded.encoder_decoder)
     found = fitted_prompt(prompt.of(name), loaded.tokenizer, limits, thinking=thinking, shorten=bool(prompt.reference))
     if found is None:
-        raise DoesNotFit(
-            say(
-                "The prompt {prompt!r} is longer than {most:,} tokens, the most that leaves room for an answer: "
-                "shorten it.",
-                prompt=prompt.text[:40],
-                most=limits.hard,
-            )
+        words = later(
+            "The prompt {prompt!r} is longer than {most:,} tokens, the most that leaves room for an answer: shorten it."
         )
+        raise DoesNotFit(say(words, prompt=prompt.text[:40], most=limits.hard))
     return found
 
 
 def tokenised_study_prompts(
     study: StudySettings, prepared: PreparedData, loaded: LoadedModel
-) -> list[tuple[Prompt, FittedPrompt | None]]:
-    """Return the prompts of `_study_prompts` with their tokens.
+) -> tuple[list[Prompt], Sequence[FittedPrompt | None]]:
+    """Return the prompts in the study's settings, or those of the first held-out rows if there are none.
 
     Args:
         study: Settings of the study.
@@ -163,19 +129,21 @@ def tokenised_study_prompts(
         loaded: The model.
 
     Returns:
-        Pairs of prompt and tokens; the tokens are None for a held-out prompt that does not fit.
+        The prompts, and their tokens; None for a held-out prompt that does not fit.
     """
-    prompts = _study_prompts(study, prepared)
-    if study.answers.prompts:
-        reasons = mostly_reasons(prepared.train)
-        own = [fit_prompt(one, "", loaded, study.answers.new_tokens, thinking=reasons) for one in prompts]
-        return list(zip(prompts, own, strict=True))
-    rows = prepared.held_out[:HELD_OUT_PROMPTS]
-    return list(zip(prompts, fit_rows(rows, loaded, study.answers.new_tokens), strict=True))
+    asked, rows = study.answers, prepared.held_out[:HELD_OUT_PROMPTS]
+    if not asked.prompts:
+        prompts = [Prompt(row.example.prompt, row.example.response) for row in rows]
+        return prompts, fit_rows(rows, loaded, asked.new_tokens)
+    prompts, reasons = (
+        [Prompt(as_messages(text, asked.system)) for text in asked.prompts],
+        mostly_reasons(prepared.train),
+    )
+    return prompts, [fit_prompt(one, "", loaded, asked.new_tokens, thinking=reasons) for one in prompts]
 
 
 def mostly_reasons(rows: Sequence[EncodedExample]) -> bool:
-    """Return whether most responses contain reasoning, in which case trained models are prompted to reason."""
+    """Return whether most responses contain reasoning; if so, trained models are prompted to reason."""
     return 2 * sum(has_reasoning(row.example.messages[-1]) for row in rows) > len(rows)
 
 
@@ -250,24 +218,20 @@ def answer_lines(
         Dictionaries with `prompt`, `reference` and `arms`, which maps each column to `text`, `tokens` and `ended`.
         They also have `sample` (from 1) if there are several answers per prompt, and `cut` if the prompt was shortened.
     """
-    each = len(answers[0]) // len(prompts)
-    return [
-        {
-            "prompt": prompts[index // each].text,
-            "reference": prompts[index // each].reference,
-            **({"cut": True} if cut and cut[index // each] else {}),
-            **({"sample": index % each + 1} if each > 1 else {}),
-            "arms": {
-                name: {
-                    "text": answers[slot][index].text(tokenizer),
-                    "tokens": len(answers[slot][index].ids),
-                    "ended": answers[slot][index].ended,
-                }
-                for slot, name in enumerate(names)
-            },
+    each, lines = len(answers[0]) // len(prompts), []
+    for index, by_column in enumerate(zip(*answers, strict=True)):
+        prompt, sample = divmod(index, each)
+        line: dict[str, Any] = {"prompt": prompts[prompt].text, "reference": prompts[prompt].reference}
+        if cut and cut[prompt]:
+            line["cut"] = True
+        if each > 1:
+            line["sample"] = sample + 1
+        line["arms"] = {
+            name: {"text": answer.text(tokenizer), "tokens": len(answer.ids), "ended": answer.ended}
+            for name, answer in zip(names, by_column, strict=True)
         }
-        for index in range(len(answers[0]))
-    ]
+        lines.append(line)
+    return lines
 
 
 def read_prompts(path: Path, limits: Limits) -> tuple[Prompt, ...]:

@@ -1,4 +1,4 @@
-"""Average the results of a record over seeds, for all tables."""
+"""Average the results of a record over its seeds, for tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from neftune_core.evaluation.outcomes import Question, Rounding
 from neftune_core.evaluation.verdict_words import rounding_line
 from neftune_core.language import plural, say
 from neftune_core.noise.names import arm_label
-from neftune_core.studies.judging import courses, diverged_arms, question_of, rounding_of
+from neftune_core.studies.judging import diverged_arms, question_of, rounding_of, seed_histories
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.settings import CHAOS_ARM
 
@@ -51,14 +51,11 @@ class MeanResults:
     @property
     def lost_notes(self) -> list[str]:
         """Notes on diverged seeds."""
-        return [
-            say(
-                plural(len(seeds), "{arm} diverged with seed {seeds}.", "{arm} diverged with seeds {seeds}."),
-                arm=arm_label(arm),
-                seeds=", ".join(map(str, seeds)),
-            )
-            for arm, seeds in self.lost.items()
-        ]
+        notes = []
+        for arm, seeds in self.lost.items():
+            words = plural(len(seeds), "{arm} diverged with seed {seeds}.", "{arm} diverged with seeds {seeds}.")
+            notes.append(say(words, arm=arm_label(arm), seeds=", ".join(map(str, seeds))))
+        return notes
 
     @property
     def rounding_notes(self) -> list[str]:
@@ -82,26 +79,23 @@ def mean_results(record: Record, question: Question | None = None) -> MeanResult
         The means.
     """
     study = record.study
-    every = courses(record, question or question_of(record))
-    found = {seed: course for seed, course in every.items() if seed < study.seed + study.seeds}
-    lost = {
-        arm: seeds
-        for arm in study.arms
-        if (seeds := tuple(seed for seed, course in found.items() if arm in course.diverged))
-    }
+    every = seed_histories(record, question or question_of(record))
+    found = {seed: history for seed, history in every.items() if seed < study.seed + study.seeds}
+    diverged = {arm: tuple(seed for seed, one in found.items() if arm in one.diverged) for arm in study.arms}
+    lost = {arm: seeds for arm, seeds in diverged.items() if seeds}
     alive = [arm for arm in study.arms if len(lost.get(arm, ())) < len(found)]
     seeds = tuple(seed for seed in found if all(seed not in lost.get(arm, ()) for arm in alive))
     last, lowest = dict[str, dict[str, float]](), dict[str, dict[str, float]]()
     for arm in ("base", *alive):
         chosen = [seed for seed in found if arm == "base" or seed not in lost.get(arm, ())]
-        mine = [found[seed] for seed in (seeds or chosen)]
-        last[arm] = _means([course.last(arm) for course in mine])
-        lowest[arm] = _means([course.lowest(arm) for course in mine])
+        averaged = [found[seed] for seed in (seeds or chosen)]
+        last[arm] = _means([history.last(arm) for history in averaged])
+        lowest[arm] = _means([history.lowest(arm) for history in averaged])
     return MeanResults(seeds, last, lowest, lost, rounding_of(record))
 
 
-def _means(reached: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    known = {name: [one[name] for one in reached if np.isfinite(one.get(name, np.nan))] for name in MEASURES}
+def _means(by_seed: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    known = {name: [one[name] for one in by_seed if np.isfinite(one.get(name, np.nan))] for name in MEASURES}
     return {name: float(np.mean(values)) for name, values in known.items() if values}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from neftune_core.engine.methods.registry import METHODS
 from neftune_core.engine.settings import MOST_SAMPLED, MethodSettings, TrainingSettings
 from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
+from neftune_core.home import assets
 from neftune_core.language import later, say
 from neftune_core.models.settings import BUNDLED, ModelSettings
 from neftune_core.noise.settings import NoiseSettings
@@ -25,7 +27,7 @@ MOST_SEEDS = 64
 
 
 class StudySettings(Settings):
-    """A study: a control and at least one other arm, trained on the same batches at the same time."""
+    """A study: a control and at least one other arm, trained together on the same batches."""
 
     title: str = setting("", max_length=200)
     """A name for the study."""
@@ -34,7 +36,7 @@ class StudySettings(Settings):
     seeds: int = setting(1, minimum=1, maximum=MOST_SEEDS, slider_maximum=10, step=1, unit="seeds")
     """Number of seeds, run one after another, starting with the one above."""
     live: bool = setting(False, label="Live: change the noise during training")
-    """Allows the strength of the first noise arm to be changed during training, for teaching; a live study gets no
+    """For teaching: the strength of the first noise arm can be changed during training. A live study gets no
     verdict."""
     model: ModelSettings = Field(default_factory=ModelSettings)
     data: DataSettings = Field(default_factory=DataSettings)
@@ -48,21 +50,18 @@ class StudySettings(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _named_as_today(cls, given: Any) -> Any:
+    def _rename_regularisers(cls, given: Any) -> Any:
         """Rename `regularisers`, the name of `methods` in old records."""
         if isinstance(given, dict) and "regularisers" in given:
-            return {
-                "methods": given["regularisers"],
-                **{name: value for name, value in given.items() if name != "regularisers"},
-            }
+            given = dict(given)
+            given.setdefault("methods", given.pop("regularisers"))
         return given
 
     @model_validator(mode="after")
     def _arms_differ(self) -> Self:
         if not self.noise and not self.methods:
-            raise ValueError(
-                say("besides the control, a study needs at least one arm with noise or with another method")
-            )
+            words = say("besides the control, a study needs at least one arm with noise or with another method")
+            raise ValueError(words)
         if self.live and not self.noise:
             raise ValueError(say("a live study needs an arm whose noise can be changed during training: add one"))
         if any(noise.is_silent for noise in self.noise):
@@ -76,24 +75,20 @@ class StudySettings(Settings):
 
     def _check_method(self, arm: MethodSettings) -> None:
         """Raise `ValueError` if an arm equals the control or is incompatible with the training settings."""
-        if self.training.method == "full" and any(METHODS[name].needs_adapters for name in arm.values):
-            raise ValueError(
-                say("full fine-tuning has no adapters and therefore no adapter dropout: choose weight decay")
-            )
+        methods = [METHODS[name] for name in arm.values]
+        if self.training.method == "full" and any(method.needs_adapters for method in methods):
+            words = say("full fine-tuning has no adapters and therefore no adapter dropout: choose weight decay")
+            raise ValueError(words)
         captured = self.training.execution in ("graphs", "captured")
-        if captured and any(METHODS[name].passes or METHODS[name].perturbation for name in arm.values):
+        if captured and any(method.passes or method.perturbation for method in methods):
             raise ValueError(say("{name} cannot run in CUDA graphs: set execution to eager or compiled", name=arm.name))
         if self.method_of(arm.name).values == self.method_of(CONTROL.name).values:
-            raise ValueError(
-                say(
-                    "the arm {name} is the same as the control: change or remove it",
-                    name=arm.name or say("without a value"),
-                )
-            )
+            name = arm.name or say("without a value")
+            raise ValueError(say("the arm {name} is the same as the control: change or remove it", name=name))
 
     @property
     def arms(self) -> dict[str, NoiseSettings]:
-        """Noise of every arm by name, control first; arms with other methods have none unless it is set."""
+        """Noise of every arm by name, control first; an arm with another method has none unless it sets its own."""
         noisy = {noise.name: noise for noise in (CONTROL, *self.noise)}
         chaos = {CHAOS_ARM: CHAOS} if self.measuring.chaos else {}
         return noisy | {arm.name: arm.noise or CONTROL for arm in self.methods} | chaos
@@ -107,28 +102,22 @@ class StudySettings(Settings):
     def runs(self) -> dict[int, tuple[str, ...]]:
         """Arms of every seed, in running order; the seeds of the A/A floor come last and train only the control."""
         seeds = range(self.seed, self.seed + self.seeds)
-        again = {seed + self.seeds: (CONTROL.name,) for seed in seeds} if self.measuring.another_seed else {}
-        return {seed: tuple(self.arms) for seed in seeds} | again
+        floor = {seed + self.seeds: (CONTROL.name,) for seed in seeds} if self.measuring.another_seed else {}
+        return {seed: tuple(self.arms) for seed in seeds} | floor
 
     def method_of(self, arm: str) -> MethodSettings:
-        """Return every method's value for an arm: its own, else the study's training setting, else 0."""
-        usual: dict[str, Any] = {name: getattr(self.training, name, 0.0) for name in METHODS}
-        found = next((found for found in self.methods if found.name == arm), None)
-        if found is None:
-            return MethodSettings.model_construct(None, **usual)
-        schedule = {"schedule": found.schedule, "schedule_point": found.schedule_point}
-        return MethodSettings.model_construct(None, **(usual | found.values | schedule))
+        """Return the value of every method for an arm: the arm's own, else the study's training setting, else 0."""
+        values: dict[str, Any] = {name: getattr(self.training, name, 0.0) for name in METHODS}
+        for own in self.methods:
+            if own.name == arm:
+                values |= own.values | {"schedule": own.schedule, "schedule_point": own.schedule_point}
+        return MethodSettings.model_construct(None, **values)
 
     def check(self, limits: Limits) -> None:
         """Raise `DoesNotFit` if a limit of this server is exceeded."""
         if len(self.arms) > limits.arms:
-            raise DoesNotFit(
-                say(
-                    "This server trains at most {most} arms at once (requested: {arms}).",
-                    most=limits.arms,
-                    arms=len(self.arms),
-                )
-            )
+            words = later("This server trains at most {most} arms at once (requested: {arms}).")
+            raise DoesNotFit(say(words, most=limits.arms, arms=len(self.arms)))
         self.answers.check(limits)
         self.measuring.check(limits)
 
@@ -140,19 +129,18 @@ EXAMPLE = StudySettings(
 )
 """Initial settings of the page: the bundled model learns a new answer format."""
 
-
 USUAL_OF_OTHERS = TrainingSettings(epochs=3, evaluations=3)
-"""Defaults for models other than the bundled one, with one evaluation per epoch because evaluation is slow."""
+"""Defaults for other models, with one evaluation per epoch because evaluation is slow."""
 
 
 def default_training(model: ModelSettings) -> TrainingSettings:
-    """Return the default training settings of a model: `EXAMPLE` for the bundled one, otherwise `USUAL_OF_OTHERS`."""
+    """Return the default training settings of a model: those of `EXAMPLE` if bundled, else `USUAL_OF_OTHERS`."""
     return EXAMPLE.training if model.source == BUNDLED else USUAL_OF_OTHERS
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Predefined training settings, for the bundled model and for all others."""
+    """Predefined training settings for the bundled model and for all others, and what they are for."""
 
     words: str
     bundled: TrainingSettings
@@ -163,28 +151,12 @@ class Preset:
         return self.bundled if model.source == BUNDLED else self.others
 
 
-_PAPER = TrainingSettings(epochs=3, learning_rate=5e-5, batch_size=128, accumulation=16, lora_rank=16, lora_alpha=32)
-
 PRESETS: dict[str, Preset] = {
-    "quick look": Preset(
-        "A few seconds of training with the bundled model, or about 20 seconds with any other, regardless of the size "
-        "of the data.",
-        bundled=EXAMPLE.training.model_copy(update={"time_budget_seconds": 4.0, "evaluations": 4}),
-        others=TrainingSettings(time_budget_seconds=20, batch_size=2, evaluations=1, evaluation_rows=4),
-    ),
-    "the paper's": Preset(
-        "The paper's learning rate (5e-5), number of epochs (3) and rows per step (128), from arXiv 2310.05914 and "
-        "its code. The lab trains adapters here, whereas the paper trained all weights. Meant for tens of thousands "
-        "of rows: with few rows, the model learns very little.",
-        bundled=_PAPER,
-        others=_PAPER,
-    ),
-    "small data, many epochs": Preset(
-        "For models that overfit: noise can reduce overfitting.",
-        bundled=TrainingSettings(
-            epochs=20, learning_rate=4e-3, batch_size=8, evaluations=20, evaluation_rows=MOST_SAMPLED
-        ),
-        others=TrainingSettings(epochs=10, learning_rate=5e-4, lora_rank=16, lora_alpha=32, evaluations=10),
-    ),
+    name: Preset(
+        fields["words"],
+        bundled=TrainingSettings(**fields["bundled"]),
+        others=TrainingSettings(**fields.get("others", fields["bundled"])),
+    )
+    for name, fields in tomllib.loads((assets() / "presets.toml").read_text(encoding="utf-8")).items()
 }
 """Presets by name; every value can be changed afterwards."""

@@ -31,8 +31,8 @@ from neftune_core.models.tokenizing import with_fixed_date
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.studies import checkpoint
-from neftune_core.studies.judging import question_for
-from neftune_core.studies.measuring import measure_end
+from neftune_core.studies.judging import diverged_arms, question_for
+from neftune_core.studies.measuring import measure_end, measure_rounding
 from neftune_core.studies.metadata import about_run, require_same_rows
 from neftune_core.studies.planning import StepTimer, require_disk, require_memory
 from neftune_core.studies.prompts import answer_lines, fitting_rows, tokenised_study_prompts
@@ -40,7 +40,6 @@ from neftune_core.studies.records.log import append, finite
 from neftune_core.studies.records.numbers import EXAMPLES, write_metrics
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.records.tokens import write_tokens
-from neftune_core.studies.rounding import measure_rounding
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.steering.changes import BestKeeper, Changes
 from neftune_core.studies.steering.log import stopped_arms
@@ -50,15 +49,15 @@ from neftune_core.studies.trained.rows import TokenLosses
 logger = logging.getLogger(__name__)
 
 EVERY_STEP = range(sys.maxsize)
-"""Steps treated as already evaluated in all processes except the first, which is the only one that evaluates."""
+"""Steps that count as already evaluated in all processes but the first, because only the first one evaluates."""
 
 
 def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
     """Run the study of `record`, resuming from its checkpoint if there is one.
 
-    Every event is written to the log before it is yielded. The last one is `finished`, `stopped` (on request, or at the
-    time limit) or `failed` (with a message). In each case, the arms are saved as of the last completed step. The
-    accelerator is acquired for one pass at a time.
+    Every event is logged before it is yielded. The last one is `finished`, `stopped` (on request, or at the time limit)
+    or `failed` (with a message). In each case, the arms are saved as of the last completed step. The accelerator is
+    acquired for one pass at a time.
 
     Args:
         record: The record.
@@ -90,7 +89,7 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
 
 
 class Deadline:
-    """Stop condition that becomes true on request, or at the time limit of the server.
+    """Stop condition that becomes true on request or at the server's time limit.
 
     Args:
         limits: Limits of this server.
@@ -116,7 +115,7 @@ class Deadline:
 
     @property
     def words(self) -> str:
-        """Reason for the stop; for a request, this is `should_stop.words` if defined."""
+        """Reason for the stop; for a request, `should_stop.words` if defined."""
         if self.should_stop():
             return str(getattr(self.should_stop, "words", later("Stopped on request.")))
         return plural(
@@ -141,7 +140,7 @@ class _StudyState:
     def run(self, seed: int) -> Lockstep:
         """Return a new run of one seed, without arms that were stopped in an earlier seed.
 
-        The first seed converts a time budget to a number of steps, which all other seeds reuse.
+        The first seed to run converts a time budget to a number of steps, which all other seeds reuse.
         """
         study = self.study.model_copy(update={"seed": seed})
         stopped = stopped_arms(self.record.events())
@@ -171,7 +170,7 @@ def _events(study: StudySettings, record: Record, limits: Limits, stop: Deadline
 
 
 def follow_study(limits: Limits) -> None:
-    """Take part, from another process, in the study of the first process until the study ends."""
+    """Join the study of the first process from another process, until the study ends."""
     group = process_group()
     folder = group.broadcast_text()
     if not folder:
@@ -193,8 +192,8 @@ def follow_study(limits: Limits) -> None:
 def _store_row_measures(record: Record, event: Event) -> Event:
     """Write the row measures to disk, and return the event without them."""
     if rows := event.pop("rows", None):
-        place = {"seed": event["seed"], "step": event["step"]}
-        append(record.folder / EXAMPLES, {"kind": "rows", **place, "samples": rows})
+        line = {"kind": "rows", "seed": event["seed"], "step": event["step"], "samples": rows}
+        append(record.folder / EXAMPLES, line)
     return event
 
 
@@ -249,13 +248,11 @@ def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:
     precision = about.get("precision", model.precision)
     loaded = load(model.model_copy(update={"precision": precision}), cancelled=should_stop)
     if about.get("fingerprint") not in (None, fingerprint(loaded.model)):
-        raise RecordError(
-            say(
-                "The weights of the model {model} have changed since this study was trained: restore the original "
-                "model, or train the study again.",
-                model=loaded.name,
-            )
+        words = later(
+            "The weights of the model {model} have changed since this study was trained: restore the original "
+            "model, or train the study again."
         )
+        raise RecordError(say(words, model=loaded.name))
     return on_day_of(record, loaded)
 
 
@@ -276,23 +273,23 @@ def on_day_of(record: Record, loaded: LoadedModel) -> LoadedModel:
 def _one_seed(ready: _StudyState, seed: int) -> Iterator[Event]:
     """Yield all events of one seed; save its state if the seed is interrupted."""
     run, record = ready.run(seed), ready.record
-    pacer = StepTimer(run)
+    timer = StepTimer(run)
     try:
         measured = yield from _begin(ready, run)
         process_group().broadcast(seed)
         process_group().barrier()
-        keep = checkpoint.CheckpointWriter(run, record.folder)
+        write_checkpoint = checkpoint.CheckpointWriter(run, record.folder)
         changes = Changes(run, record, ready.requests)
         yield from changes.begin()
-        steps = run.run(ready.stop, keep, measured, changes)
-        yield from BestKeeper(run, record).followed(pacer.timed(holding(steps)))
+        steps = run.run(ready.stop, write_checkpoint, measured, changes)
+        yield from BestKeeper(run, record).followed(timer.timed(holding(steps)))
         changes.end()
         yield _save(run, record)
         yield _measure(run, record, ready.stop)
         yield _answer(run, record, ready.stop)
-        pacer.keep(finished=True)
+        timer.keep(finished=True)
     except Exception:
-        pacer.keep(finished=False)
+        timer.keep(finished=False)
         if run.done:
             checkpoint.save(run, record.folder)
             yield _save(run, record)
@@ -302,7 +299,7 @@ def _one_seed(ready: _StudyState, seed: int) -> Iterator[Event]:
 
 
 def _begin(ready: _StudyState, run: Lockstep) -> Generator[Event, None, set[int]]:
-    """Yield `started` for a new seed; for an interrupted one, restore its checkpoint and rewind the log.
+    """Restore the checkpoint of an interrupted seed and rewind the log, or yield `started` for a new seed.
 
     Return the steps that are already evaluated.
     """
@@ -314,7 +311,7 @@ def _begin(ready: _StudyState, run: Lockstep) -> Generator[Event, None, set[int]
     if run.done == 0:
         about = about_run(run) | {"question": vars(question_for(ready.study, ready.prepared))}
         record.update_about(**about)
-        if seed != ready.study.seed:  # the data report is logged only once
+        if seed != ready.study.seed:  # log the data report only once
             del about["data"]["report"]
         yield {"event": "started", "steps": run.total, "seeds": len(ready.study.runs), **about}
     return measured
@@ -325,27 +322,17 @@ def _ending(study: StudySettings, record: Record, requests: Requests) -> Event:
 
     Its message reports diverged arms, a fallback from CUDA graphs, or a change that was requested too late.
     """
-    lost = {
-        (event.get("seed"), arm)
-        for event in record.events()
-        if event["event"] == "diverged"
-        for arm in event.get("arms", {})
-    }
-    everything = sum(map(len, study.runs.values()))
-    fallback = next((event["fallback"] for event in record.events() if "fallback" in event), "")
-    ending: Event = {"seed": study.seed, "event": "failed" if len(lost) == everything else "finished"}
+    events, lost = record.events(), diverged_arms(record)
+    all_diverged = sum(map(len, lost.values())) == sum(map(len, study.runs.values()))
+    fallback = next((event["fallback"] for event in events if "fallback" in event), "")
+    ending: Event = {"seed": study.seed, "event": "failed" if all_diverged else "finished"}
     if lost:
-        names = [name for name in study.arms if any(name == arm for _, arm in lost)]
-        ending |= {
-            "diverged": names,
-            "message": later(
-                "The loss of {arms} became NaN or infinite: choose a smaller learning rate or less noise."
-            ).format(arms=", ".join(names)),
-        }
+        ending["diverged"] = [name for name in study.arms if any(name in arms for arms in lost.values())]
+        words = later("The loss of {arms} became NaN or infinite: choose a smaller learning rate or less noise.")
+        ending["message"] = words.format(arms=", ".join(ending["diverged"]))
     elif fallback:
-        ending["message"] = later("The layers ran without CUDA graphs, which could not be captured: {reason}").format(
-            reason=fallback
-        )
+        words = later("The layers ran without CUDA graphs, which could not be captured: {reason}")
+        ending["message"] = words.format(reason=fallback)
     elif requests.unmet:
         ending["message"] = later("A change was requested after the last step: it had no effect.")
     return ending
@@ -358,10 +345,10 @@ def _save(run: Lockstep, record: Record) -> Event:
             run.stack.save(slot, folder)
         elif slot not in run.stopped:
             shutil.rmtree(folder, ignore_errors=True)  # saved by an earlier interruption, before the arm diverged
-    fallback = run.stack.fallback()
-    return {"event": "saved", "arms": {run.name(slot): {} for slot in run.alive}} | (
-        {"fallback": fallback} if fallback else {}
-    )
+    saved: Event = {"event": "saved", "arms": {run.name(slot): {} for slot in run.alive}}
+    if fallback := run.stack.fallback():
+        saved["fallback"] = fallback
+    return saved
 
 
 def _measure(run: Lockstep, record: Record, should_stop: Stop) -> Event:
@@ -371,17 +358,15 @@ def _measure(run: Lockstep, record: Record, should_stop: Stop) -> Event:
     found = measure_end(run, [0, *run.alive] if first else run.alive, should_stop)
     append(record.folder / EXAMPLES, {"kind": "answers", "seed": study.seed, "samples": found.answers})
     write_tokens(record, study.seed, found.tokens)
-    floor = measure_rounding(run, should_stop) if first else {}
-    about = {"floor": floor, "robustness": found.robustness, "signatures": found.signatures, "samples": found.samples}
-    write_metrics(record, study.seed, {"arms": found.arms, **about})
+    rounding = measure_rounding(run, should_stop) if first else {}
+    write_metrics(record, study.seed, {"arms": found.arms, "floor": rounding, **found.about()})
     return {"event": "measured", "arms": finite(found.arms)}
 
 
 def _answer(run: Lockstep, record: Record, should_stop: Stop) -> Event:
     loaded = run.stack.loaded
-    asked = tokenised_study_prompts(run.study, run.prepared, loaded)
-    fitted = [found for _, found in asked]
-    prompts, ids = fitting_rows([prompt for prompt, _ in asked], fitted)
+    every, fitted = tokenised_study_prompts(run.study, run.prepared, loaded)
+    prompts, ids = fitting_rows(every, fitted)
     slots = [0, *run.alive]
     names = {slot: run.name(slot) for slot in slots}
     if prompts:

@@ -1,7 +1,7 @@
 """Log the metrics of a study to one of accelerate's trackers.
 
-Each arm and seed is logged as a separate run, so that arms can be overlaid. Trackers that allow only one open run get
-one run per seed, with the metrics of all arms.
+Each arm and seed is logged as a separate run, so that plots can overlay the arms. Trackers that allow only one open run
+get one run per seed, with the metrics of all arms.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.home import home
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.sentences import cause
 from neftune_core.studies.records.record import Record
 
@@ -43,7 +43,6 @@ TRACKERS: dict[str, Options] = {
 
 ONE_OPEN_RUN = ("mlflow", "swanlab")
 """Trackers that allow only one open run per process."""
-
 
 tracked_to: contextvars.ContextVar[str] = contextvars.ContextVar("tracked_to", default="")
 """Tracker for studies queued in this context, in the format of `track_events`; "" for none."""
@@ -76,10 +75,10 @@ def tracked(name: str, place: str = "") -> Iterator[None]:
     Raises:
         LabError: If the tracker is unknown or not installed, or if `place` is not valid for it.
     """
-    text = f"{name}:{place.strip()}" if place.strip() else name
-    if name:
+    text = (f"{name}:{place.strip()}" if place.strip() else name) if name else ""
+    if text:
         require_tracker(text)
-    token = tracked_to.set(text if name else "")
+    token = tracked_to.set(text)
     try:
         yield
     finally:
@@ -93,14 +92,10 @@ def require_tracker(text: str) -> None:
     """Raise `InvalidSetting` for an unknown tracker or destination, `NotAvailable` for one that is not installed."""
     name, _, _ = text.partition(":")
     if name not in TRACKERS:
-        choices = ", ".join(TRACKERS)
-        raise InvalidSetting(
-            say(
-                "There is no tracker called {name!r} here (`--track`, or NEFTUNE_TRACK): choose one of {choices}.",
-                name=name[:60],
-                choices=choices,
-            )
+        words = later(
+            "There is no tracker called {name!r} here (`--track`, or NEFTUNE_TRACK): choose one of {choices}."
         )
+        raise InvalidSetting(say(words, name=name[:60], choices=", ".join(TRACKERS)))
     destination(text)
     if importlib.util.find_spec(name) is None:
         raise NotAvailable(say("{name} is not installed here: run `pip install {name}`.", name=name))
@@ -115,18 +110,16 @@ def destination(text: str) -> dict[str, str]:
         return {"server_url": place}
     if name == "trackio" and SPACE.fullmatch(place):
         return {"space_id": place}
-    raise InvalidSetting(
-        say(
-            "The tracker {text!r} is not valid: enter the name of a tracker, trackio:OWNER/SPACE, or trackio:URL.",
-            text=text[:80],
-        )
+    words = later(
+        "The tracker {text!r} is not valid: enter the name of a tracker, trackio:OWNER/SPACE, or trackio:URL."
     )
+    raise InvalidSetting(say(words, text=text[:80]))
 
 
 def track_events(record: Record, events: Iterator[Event], name: str) -> Iterator[Event]:
     """Yield events unchanged, and log them to a tracker.
 
-    A tracker that fails is no longer used, and the study continues.
+    If the tracker fails, it is no longer used and the study continues.
 
     Args:
         record: The record.
@@ -145,7 +138,7 @@ def track_events(record: Record, events: Iterator[Event], name: str) -> Iterator
                 failure = _failure_of(runs.log, event)
                 works = failure is None
                 if failure is not None:
-                    _remember_failure(record, runs.tracker, event["step"], failure)
+                    _store_failure(record, runs.tracker, event["step"], failure)
             yield event
     finally:
         for run in runs.open.values():
@@ -176,7 +169,7 @@ def logged(run: Callable[..., Iterator[Event]], tracker: str) -> Callable[..., I
 
 
 def _failure_of(act: Callable[..., Any], *given: Any) -> Exception | None:
-    """Call a tracker, and return the exception that it raised, if any."""
+    """Call a function of a tracker, and return the exception that it raised, if any."""
     try:
         act(*given)
     except Exception as error:
@@ -185,25 +178,22 @@ def _failure_of(act: Callable[..., Any], *given: Any) -> Exception | None:
     return None
 
 
-def _remember_failure(record: Record, tracker: str, step: int, error: Exception) -> None:
-    _failures[record.id] = say(
-        "The tracker {tracker} failed at step {step} and receives no more values ({reason}). The study is not "
-        "affected.",
-        tracker=tracker,
-        step=step,
-        reason=cause(error),
+def _store_failure(record: Record, tracker: str, step: int, error: Exception) -> None:
+    words = later(
+        "The tracker {tracker} failed at step {step} and receives no more values ({reason}). The study is not affected."
     )
+    _failures[record.id] = say(words, tracker=tracker, step=step, reason=cause(error))
     while len(_failures) > KEPT_FAILURES:
         _failures.popitem(last=False)
 
 
 class _Runs:
-    """The tracker runs of one study; steps repeated after a resume are not logged twice."""
+    """The tracker runs of one study; steps that a resumed study repeats are not logged twice."""
 
     def __init__(self, record: Record, tracker: str) -> None:
         self.record, self.tracker, self.place = record, tracker.partition(":")[0], destination(tracker)
         self.open: dict[tuple[Any, str], Any] = {}
-        self.known: dict[tuple[Any, str], int] = {}
+        self.next_step: dict[tuple[Any, str], int] = {}
 
     def log(self, event: Event) -> None:
         """Log the numbers of a `step` or `evaluated` event."""
@@ -212,11 +202,11 @@ class _Runs:
         if self.tracker in ONE_OPEN_RUN:
             by_arm = {"": {f"{arm}/{name}": value for arm, found in by_arm.items() for name, value in found.items()}}
         for arm, numbers in by_arm.items():
-            place = event.get("seed"), arm
-            if place not in self.open:
-                self._start(*place, event["step"])
-            if event["step"] >= self.known[place]:
-                self.open[place].log(numbers, step=event["step"])
+            run = event.get("seed"), arm
+            if run not in self.open:
+                self._start(*run, event["step"])
+            if event["step"] >= self.next_step[run]:
+                self.open[run].log(numbers, step=event["step"])
 
     def _start(self, seed: Any, arm: str, step: int) -> None:
         """Start a run in its own context, because `trackio.init` finishes the previous run in the same context."""
@@ -236,7 +226,7 @@ class _Runs:
                 self.open.popitem()[1].finish()
         contextvars.copy_context().run(run.start)
         self.open[seed, arm] = run
-        self.known[seed, arm] = getattr(run.tracker, "_next_step", 0)  # private; set by trackio if the run is resumed
+        self.next_step[seed, arm] = getattr(run.tracker, "_next_step", 0)  # set by trackio if the run is resumed
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from neftune_core.errors import DoesNotFit, InvalidSetting
 from neftune_core.evaluation.statistics import Interval, binomial_interval
-from neftune_core.language import plural, say
+from neftune_core.language import later, plural, say
 from neftune_core.noise.names import arm_label
 from neftune_core.studies.records.log import append, parsed
 from neftune_core.studies.records.record import Record
@@ -52,14 +52,12 @@ def store_vote(record: Record, ballot: str, names: tuple[str, str], vote: str, l
         DoesNotFit: If the record already has `MOST_VOTES` votes or `MOST_BYTES` bytes of votes.
     """
     if vote not in (*names, TIE, BOTH_BAD):
-        raise InvalidSetting(
-            say("A vote must be one of the two arms, {tie!r} or {both_bad!r}.", tie=TIE, both_bad=BOTH_BAD)
-        )
+        words = later("A vote must be one of the two arms, {tie!r} or {both_bad!r}.")
+        raise InvalidSetting(say(words, tie=TIE, both_bad=BOTH_BAD))
     path = record.folder / VOTES
     if len(votes(record)) >= MOST_VOTES or (path.exists() and path.stat().st_size >= MOST_BYTES):
         raise DoesNotFit(say("This record has reached the maximum number of votes."))
-    kept = {"time": round(time.time(), 3), "ballot": ballot, "between": sorted(names), "vote": vote, **line}
-    append(path, json.loads(json.dumps(kept)))
+    append(path, {"time": round(time.time(), 3), "ballot": ballot, "between": sorted(names), "vote": vote, **line})
 
 
 def votes(record: Record) -> list[dict[str, Any]]:
@@ -89,9 +87,8 @@ def tally(record: Record, names: tuple[str, str]) -> Tally:
     Returns:
         The counts.
     """
-    cast = [vote["vote"] for vote in votes(record) if vote["between"] == sorted(names)]
-    wins = (cast.count(names[0]), cast.count(names[1]))
-    return Tally(names, wins, cast.count(TIE), cast.count(BOTH_BAD))
+    cast = Counter(vote["vote"] for vote in votes(record) if vote["between"] == sorted(names))
+    return Tally(names, (cast[names[0]], cast[names[1]]), cast[TIE], cast[BOTH_BAD])
 
 
 def tally_text(found: Tally) -> str:
@@ -102,22 +99,15 @@ def tally_text(found: Tally) -> str:
     if not decided:
         return say("There are no decided votes between {first} and {second} yet.", first=first, second=second) + others
     share = found.share
-    words = say(
-        plural(
-            decided,
-            "{first} won {wins} of {count} decided vote against {second}: {share:.0%}, 95% interval {low:.0%} "
-            "to {high:.0%} (Clopper and Pearson; ties left out).",
-            "{first} won {wins} of {count} decided votes against {second}: {share:.0%}, 95% interval {low:.0%} "
-            "to {high:.0%} (Clopper and Pearson; ties left out).",
-        ),
-        first=first,
-        wins=found.wins[0],
-        count=decided,
-        second=second,
-        share=share.estimate,
-        low=share.low,
-        high=share.high,
+    words = plural(
+        decided,
+        "{first} won {wins} of {count} decided vote against {second}: {share:.0%}, 95% interval {low:.0%} "
+        "to {high:.0%} (Clopper and Pearson; ties left out).",
+        "{first} won {wins} of {count} decided votes against {second}: {share:.0%}, 95% interval {low:.0%} "
+        "to {high:.0%} (Clopper and Pearson; ties left out).",
     )
+    ends = {"share": share.estimate, "low": share.low, "high": share.high}
+    result = say(words, first=first, wins=found.wins[0], count=decided, second=second, **ends) + others
     if share.low > 0.5 or share.high < 0.5:
-        return words + others + say(" {name} was preferred.", name=first if share.low > 0.5 else second)
-    return words + others + say(" The interval contains 50%, so there is no clear preference.")
+        return result + say(" {name} was preferred.", name=first if share.low > 0.5 else second)
+    return result + say(" The interval contains 50%, so there is no clear preference.")

@@ -1,27 +1,30 @@
-"""Add seeds to a trained study or sweep; existing results stay bit-identical."""
+"""Add seeds to a trained study or sweep; the existing results stay bit-identical."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
 from statistics import median
+from typing import TypeVar
 
 from neftune_core.durable import write_whole
 from neftune_core.engine.settings import check_length
 from neftune_core.errors import LabError, RecordError
 from neftune_core.evaluation.verdict import CLAIM_SEEDS
-from neftune_core.language import say
-from neftune_core.settings import Limits, Settings, from_toml, to_toml
-from neftune_core.studies.records.log import as_text
-from neftune_core.studies.records.record import ENDINGS, Record, own_records
+from neftune_core.language import later, say
+from neftune_core.settings import Limits, from_toml, to_toml
+from neftune_core.studies.records.log import as_jsonl
+from neftune_core.studies.records.record import ENDINGS, LOG, Record, own_records
 from neftune_core.studies.records.user_rows import study_key
 from neftune_core.studies.settings import MOST_SEEDS, StudySettings
-from neftune_core.sweeps.record import Sweep, sweep_key
+from neftune_core.sweeps.record import Sweep
 from neftune_core.sweeps.settings import SweepSettings
 from neftune_core.sweeps.table import judge
 
 LONGEST_GAP_SECONDS = 600.0
-"""Longest time between two events that counts towards the pace; the rest of a longer gap is treated as a pause."""
+"""Longest time between two events that counts towards the duration; the rest of a longer gap counts as a pause."""
 
 
 def next_seeds(seeds: int) -> int:
@@ -32,8 +35,7 @@ def next_seeds(seeds: int) -> int:
 def seeds_offered(record: Record) -> int:
     """Return the total number of seeds that would make the verdict of `record` more precise; 0 if more would not help.
 
-    More seeds do not help if the record has the maximum number, or if nothing can be judged: an arm that has diverged
-    cannot be judged with more seeds either.
+    They do not help if the record has the maximum number, or if nothing can be judged, as when an arm diverged.
     """
     try:
         seeds = record.study.seeds
@@ -44,7 +46,7 @@ def seeds_offered(record: Record) -> int:
 
 
 def seconds_for(record: Record, seeds: int) -> float:
-    """Estimate the time to train a record's missing seeds, from the pace of its existing ones.
+    """Estimate the time to train a record's missing seeds, from the time that the existing ones took.
 
     Args:
         record: A finished study or sweep.
@@ -53,13 +55,26 @@ def seconds_for(record: Record, seeds: int) -> float:
     Returns:
         Seconds.
     """
-    lasted: dict[object, float] = {}
+    took = defaultdict[object, float](float)
     events = [event for event in record.events() if isinstance(event.get("time"), int | float)]
     for before, event in pairwise(events):
-        seed = event.get("seed", before.get("seed"))
-        lasted[seed] = lasted.get(seed, 0.0) + min(LONGEST_GAP_SECONDS, max(0.0, event["time"] - before["time"]))
+        seconds = event["time"] - before["time"]
+        took[event.get("seed", before.get("seed"))] += min(LONGEST_GAP_SECONDS, max(0.0, seconds))
     done = record.study.seeds
-    return (seeds - done) * (sum(lasted.values()) / done if record.is_sweep else median(lasted.values() or [0.0]))
+    return (seeds - done) * (sum(took.values()) / done if record.is_sweep else median(took.values() or [0.0]))
+
+
+def find_same(requested: StudySettings | SweepSettings, owner: str) -> Record | None:
+    """Find the owner's newest record of the same study or sweep.
+
+    Args:
+        requested: The study or sweep.
+        owner: Key of the visitor; empty for the command line.
+
+    Returns:
+        The record, or None.
+    """
+    return next((one for seeds, one in _same_but_seeds(requested, owner) if seeds == _seeds(requested)), None)
 
 
 def find_smaller(requested: StudySettings | SweepSettings, owner: str) -> Record | None:
@@ -72,16 +87,19 @@ def find_smaller(requested: StudySettings | SweepSettings, owner: str) -> Record
     Returns:
         The record, or None.
     """
-    key, most = _key_without_seeds(requested), _seeds(requested)
-    found: list[tuple[int, Record]] = []
+    smaller = ((seeds, one) for seeds, one in _same_but_seeds(requested, owner) if seeds < _seeds(requested))
+    return max(smaller, key=lambda found: found[0], default=(0, None))[1]
+
+
+def _same_but_seeds(requested: StudySettings | SweepSettings, owner: str) -> Iterator[tuple[int, Record]]:
+    """Yield the owner's records of the same study or sweep with any number of seeds, newest first, with that number."""
+    key, is_sweep = _key_without_seeds(requested), isinstance(requested, SweepSettings)
     for record in own_records(owner):
-        if record.is_sweep != isinstance(requested, SweepSettings):
-            continue
         with suppress(RecordError):
-            settings = Sweep(record.folder).settings if record.is_sweep else record.study
-            if _seeds(settings) < most and _key_without_seeds(settings) == key:
-                found.append((_seeds(settings), record))
-    return max(found, key=lambda one: one[0])[1] if found else None
+            if record.is_sweep == is_sweep:
+                settings = Sweep(record.folder).settings if is_sweep else record.study
+                if _key_without_seeds(settings) == key:
+                    yield _seeds(settings), record
 
 
 def require_allowed(record: Record, seeds: int, limits: Limits) -> None:
@@ -93,8 +111,7 @@ def require_allowed(record: Record, seeds: int, limits: Limits) -> None:
         limits: The limits of this server.
     """
     if record.is_sweep:
-        settings = Sweep(record.folder).settings
-        settings.model_copy(update={"study": _with_seeds(settings.study, seeds)}).check(limits)
+        _with_seeds(Sweep(record.folder).settings, seeds).check(limits)
     else:
         study = _with_seeds(record.study, seeds)
         check_length(record.about_table("data").get("train", 1), study.training, limits, seeds=len(study.runs))
@@ -114,30 +131,28 @@ def extend(record: Record, seeds: int) -> None:
     """
     record.require_usable()
     if seeds <= record.study.seeds:
-        raise RecordError(
-            say(
-                "The record {record} already has that many seeds ({count}): ask for more.",
-                record=record.id,
-                count=record.study.seeds,
-            )
-        )
+        words = later("The record {record} already has that many seeds ({count}): ask for more.")
+        raise RecordError(say(words, record=record.id, count=record.study.seeds))
     with record.claimed():
         text = record.settings_file.read_text(encoding="utf-8")
+        again = set[int]()
         if record.is_sweep:
-            sweep = from_toml(SweepSettings, text)
-            larger: Settings = sweep.model_copy(update={"study": _with_seeds(sweep.study, seeds)})
-            again = set[int]()
+            larger: StudySettings | SweepSettings = _with_seeds(from_toml(SweepSettings, text), seeds)
         else:
-            study = from_toml(StudySettings, text)
-            larger = _with_seeds(study, seeds)
-            again = {seed for seed, arms in larger.runs.items() if study.runs.get(seed, arms) != arms}
+            before = from_toml(StudySettings, text)
+            larger = study = _with_seeds(before, seeds)
+            again = {seed for seed, arms in study.runs.items() if before.runs.get(seed, arms) != arms}
         kept = [one for one in record.events() if one["event"] not in ENDINGS and one.get("seed") not in again]
-        write_whole(record.folder / "events.jsonl", as_text(kept))
+        write_whole(record.folder / LOG, as_jsonl(kept))
         write_whole(record.settings_file, to_toml(larger, comments=True))
 
 
-def _with_seeds(study: StudySettings, seeds: int) -> StudySettings:
-    return study.model_copy(update={"seeds": seeds})
+S = TypeVar("S", StudySettings, SweepSettings)
+
+
+def _with_seeds(settings: S, seeds: int) -> S:
+    study = {"study": _with_seeds(settings.study, seeds)} if isinstance(settings, SweepSettings) else {"seeds": seeds}
+    return settings.model_copy(update=study)
 
 
 def _seeds(settings: StudySettings | SweepSettings) -> int:
@@ -147,4 +162,4 @@ def _seeds(settings: StudySettings | SweepSettings) -> int:
 def _key_without_seeds(settings: StudySettings | SweepSettings) -> object:
     if isinstance(settings, StudySettings):
         return study_key(_with_seeds(settings, 1))
-    return sweep_key(settings.model_copy(update={"study": _with_seeds(settings.study, 1)}))
+    return to_toml(settings.model_copy(update={"study": StudySettings()})), _key_without_seeds(settings.study)

@@ -1,7 +1,7 @@
 """Run the studies of a sweep as Ray tasks, on this machine or a cluster.
 
-The sweep's rows are sent once. The record of each study is sent with its task. Results are returned through a folder
-that all machines can write to, as supported by fsspec (shared disk, s3://, gs://, ...). A task is retried if its
+The sweep's rows are sent once, and the record of each study with its task. Results are returned through a folder that
+all machines can write to, anywhere that fsspec supports (shared disk, s3://, gs://, ...). A task is retried if its
 machine is lost, but not if the study itself fails. Tasks are submitted as capacity becomes free.
 """
 
@@ -171,16 +171,6 @@ class OnRay:
         return ray
 
 
-@dataclass(frozen=True)
-class StudyTask:
-    """One study to run on a worker, with the fsspec URL that its record is written to and limits as plain values."""
-
-    name: str
-    target: str
-    limits: dict[str, Any]
-    keeps_adapters: bool
-
-
 @dataclass
 class _RayRun:
     """One run of a sweep: cells `waiting` for submission, and `pending` cells by Ray reference."""
@@ -244,16 +234,17 @@ class _RayRun:
         most = TASKS_PER_SLOT * self._capacity() if self.waiting else 0
         while self.waiting and len(self.pending) < most:
             one = self.waiting.popleft()
+            name, without = one.cell.name, () if one.sweep.settings.keep_adapters else ("arms",)
             try:
                 one.begin()
-                packed, target = pack(one.record.folder, one.sweep.folder), self._target(one)
+                packed = pack(one.record.folder, one.sweep.folder)
             except Exception as error:
                 yield one, {"event": "failed", "message": sentence(error)}
                 continue
-            study_task = StudyTask(one.cell.name, target, self.limits.model_dump(), one.sweep.settings.keep_adapters)
             needs = {"num_cpus": self.cluster.cpus, "num_gpus": self.cluster.gpus, "max_retries": MOST_STARTS - 1}
-            task = self.ray.remote(_on_worker).options(**needs, name=study_task.name)
-            self.pending[task.remote(study_task, packed, self.rows, self.scoreboard)] = one
+            task = self.ray.remote(_on_worker).options(**needs, name=name)
+            given = (packed, self.rows, self.limits.model_dump(), self._target(one), without, self.scoreboard)
+            self.pending[task.remote(name, *given)] = one
 
     def _capacity(self) -> int:
         """Return how many studies the current cluster can run at once, at least one."""
@@ -287,31 +278,33 @@ class _RayRun:
         yield one, ending
 
 
-def _on_worker(study_task: StudyTask, packed: bytes, rows: bytes, scoreboard: Any) -> Event:
-    """Run one study on a worker from the zip files of its record and of the rows; write its record to the target.
+def _on_worker(
+    name: str, packed: bytes, rows: bytes, limits: dict[str, Any], target: str, without: Sequence[str], scoreboard: Any
+) -> Event:
+    """Run one study on a worker from the zip files of its record and rows, and write its record to the URL `target`.
 
     Return the ending, and report progress to the actor `scoreboard`.
     """
     import ray
 
-    if ray.get(scoreboard.heartbeat.remote(study_task.name)):
+    if ray.get(scoreboard.heartbeat.remote(name)):
         return {"event": "stopped", "message": later("The study was stopped before it began."), "unbegun": True}
     with (
         tempfile.TemporaryDirectory(prefix="neftune-cell-") as folder,
-        _stop_signal(scoreboard, study_task.name) as should_stop,
+        _stop_signal(scoreboard, name) as should_stop,
     ):
         root = Path(folder)
         for part in (packed, rows):
             unpack(part, root)
-        record = Record(root / "cells" / study_task.name)
+        record = Record(root / "cells" / name)
         ending: Event = {}
-        for event in run_study(record, parse(Limits, study_task.limits), should_stop):
+        for event in run_study(record, parse(Limits, limits), should_stop):
             if event["event"] in ("started", "step"):
-                scoreboard.report.remote(study_task.name, event)
+                scoreboard.report.remote(name, event)
             ending = event
         if ending["event"] not in ENDINGS:
             raise RuntimeError("the study ended without a final event")
-        send(record.folder, root, study_task.target, without=() if study_task.keeps_adapters else ("arms",))
+        send(record.folder, root, target, without)
     return ending
 
 

@@ -2,28 +2,26 @@
 
 runs/<id>/  sweep.toml  record.json  data/  events.jsonl  cells/<name>/ (study.toml, record.json, events.jsonl, ...)
 
-The log of the sweep contains `started`, one `cell` event per completed cell (`state`, `message`, steps done so far),
-and `finished`, `stopped` or `failed` at the end.
+The log of the sweep contains `started`, one `cell` event per completed cell (`state`, `message`, completed steps), and
+at the end `finished`, `stopped` or `failed`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from neftune_core.durable import write_whole
 from neftune_core.errors import InvalidSetting, LabError, RecordError
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.studies.records.log import Event
-from neftune_core.studies.records.record import CELLS, STUDY_FILE, SWEEP_FILE, Record, find, new_record, own_records
+from neftune_core.studies.records.record import CELLS, STUDY_FILE, SWEEP_FILE, Record, find, new_record
 from neftune_core.studies.records.schema import settings_text
-from neftune_core.studies.records.user_rows import study_key, with_absolute_files, with_copied_rows
-from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.records.user_rows import with_absolute_files, with_copied_rows
 from neftune_core.sweeps.settings import Cell, SweepSettings, axes, cells
 
 
@@ -37,13 +35,11 @@ class Sweep(Record):
         try:
             found = from_toml(SweepSettings, settings_text(self.folder / SWEEP_FILE))
         except FileNotFoundError:
-            raise RecordError(
-                say("The record {record} is not a sweep, or its settings are missing.", record=self.id)
-            ) from None
+            words = later("The record {record} is not a sweep, or its settings are missing.")
+            raise RecordError(say(words, record=self.id)) from None
         except (OSError, UnicodeDecodeError, LabError) as error:
-            raise RecordError(
-                say("The settings of sweep {record} cannot be read: {reason}", record=self.id, reason=error)
-            ) from None
+            words = later("The settings of sweep {record} cannot be read: {reason}")
+            raise RecordError(say(words, record=self.id, reason=error)) from None
         return found.model_copy(update={"study": with_absolute_files(found.study, self.folder)})
 
     def record_of(self, cell: Cell) -> Record:
@@ -81,19 +77,12 @@ def find_study(name: str, owner: str | None) -> Record:
     if not cell:
         return record
     if not record.is_sweep:
-        raise RecordError(
-            say("The record {record} is not a sweep and has no cells: leave out the cell.", record=record.id)
-        )
+        words = later("The record {record} is not a sweep and has no cells: leave out the cell.")
+        raise RecordError(say(words, record=record.id))
     started = Sweep(record.folder).started_cells()
     if cell not in started:
-        raise RecordError(
-            say(
-                "The sweep {record} has no study {cell!r}. Its studies: {cells}.",
-                record=record.id,
-                cell=cell[:60],
-                cells=_list_names(started),
-            )
-        )
+        words = later("The sweep {record} has no study {cell!r}. Its studies: {cells}.")
+        raise RecordError(say(words, record=record.id, cell=cell[:60], cells=_list_names(started)))
     return Record(record.folder / CELLS / cell)
 
 
@@ -104,15 +93,11 @@ def require_single(record: Record) -> Record:
     started = Sweep(record.folder).started_cells()
     if not started:
         raise RecordError(say("The sweep {record} has trained no study yet: run it first.", record=record.id))
-    raise RecordError(
-        say(
-            "The record {record} is a sweep, but a single study is needed: choose one, such as {record}/{cell}. Its "
-            "studies: {cells}.",
-            record=record.id,
-            cell=started[0],
-            cells=_list_names(started),
-        )
+    words = later(
+        "The record {record} is a sweep, but a single study is needed: choose one, such as {record}/{cell}. Its "
+        "studies: {cells}."
     )
+    raise RecordError(say(words, record=record.id, cell=started[0], cells=_list_names(started)))
 
 
 def _list_names(names: Sequence[str]) -> str:
@@ -135,8 +120,7 @@ def create_sweep(
     Returns:
         The sweep.
     """
-    limits = limits or Limits()
-    settings.check(limits)
+    settings.check(limits or Limits())
     with new_record(settings.study, owner, limits, folder) as record:
         own = settings.model_copy(update={"study": with_copied_rows(settings.study, record.folder)})
         write_whole(record.folder / SWEEP_FILE, to_toml(own, comments=True))
@@ -144,37 +128,13 @@ def create_sweep(
 
 
 def read_sweep(path: Path) -> SweepSettings:
-    """Read a sweep from a TOML file, with paths relative to its folder; raise `InvalidSetting` if it cannot be read."""
+    """Read a sweep from a TOML file, whose paths are relative to its folder; raise `InvalidSetting` on failure."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSetting(f"The sweep {path.absolute()} cannot be read: {cause(error)}.") from None
     found = from_toml(SweepSettings, text)
     return found.model_copy(update={"study": with_absolute_files(found.study, path.parent)})
-
-
-def find_same_sweep(settings: SweepSettings, owner: str) -> Sweep | None:
-    """Find the owner's newest record of the same sweep.
-
-    Args:
-        settings: The sweep.
-        owner: Key of the visitor; empty for the command line.
-
-    Returns:
-        The sweep, or None.
-    """
-    key = sweep_key(settings)
-    for record in own_records(owner):
-        with suppress(RecordError):
-            found = Sweep(record.folder)
-            if record.is_sweep and sweep_key(found.settings) == key:
-                return found
-    return None
-
-
-def sweep_key(settings: SweepSettings) -> tuple[str, str]:
-    """Return a key that is equal for equal sweeps, independent of the location of their files."""
-    return to_toml(settings.model_copy(update={"study": StudySettings()})), study_key(settings.study)
 
 
 def describe_training(varied: Mapping[str, Any]) -> str:

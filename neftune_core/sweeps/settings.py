@@ -1,7 +1,7 @@
-"""Settings of a sweep, and the resulting cells, each a study with one seed.
+"""Settings of a sweep, and its cells, each of which is a study with one seed.
 
-Settings that differ only in noise are arms of one cell, trained in lockstep with one control. Each combination of
-training settings and seed is a cell of its own.
+Settings that differ only in noise are arms of the same cell, trained in lockstep with one control. Each combination of
+training settings and seed is a separate cell.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import DoesNotFit, InvalidSetting
-from neftune_core.language import plural, say
+from neftune_core.language import later, plural, say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Control, Limits, Settings, controls, parse, setting
 from neftune_core.studies.settings import EXAMPLE, StudySettings
@@ -33,6 +33,12 @@ NOISE, TRAINING, DATA = "noise.", "training.", "data."
 TIME_BUDGET = "training.time_budget_seconds"
 MOST_SETTINGS = 10_000
 MOST_VALUES = 1_000
+NOTHING_VARIED = later(
+    "a sweep needs at least one point, or at least one axis, such as noise.strength with the values 0, 1, 2 and 5"
+)
+SEVERAL_NOISE_ARMS = later(
+    "a sweep that varies the noise starts from a single noise arm: leave only one noise arm in its study"
+)
 
 
 @cache
@@ -66,18 +72,13 @@ class SweepSettings(Settings):
     study: StudySettings = Field(default_factory=StudySettings)
     """The study to vary; its only noise arm is the starting point, and the sweep uses its seeds."""
 
-    @field_validator("axes", mode="before")
+    @field_validator("axes", "points", mode="before")
     @classmethod
-    def _flat_axes(cls, given: Any) -> Any:
-        """Flatten TOML tables: `noise.strength = [0, 5]` is parsed as a nested table."""
+    def _flatten(cls, given: Any) -> Any:
+        """Flatten nested TOML tables, as parsed from `noise.strength = [0, 5]`."""
+        if isinstance(given, list | tuple):
+            return tuple(dict(_flat(point)) if isinstance(point, Mapping) else point for point in given)
         return dict(_flat(given)) if isinstance(given, Mapping) else given
-
-    @field_validator("points", mode="before")
-    @classmethod
-    def _flat_points(cls, given: Any) -> Any:
-        if not isinstance(given, list | tuple):
-            return given
-        return tuple(dict(_flat(point)) if isinstance(point, Mapping) else point for point in given)
 
     @model_validator(mode="after")
     def _has_a_verdict(self) -> Self:
@@ -88,12 +89,7 @@ class SweepSettings(Settings):
     @model_validator(mode="after")
     def _is_a_sweep(self) -> Self:
         if not self.axes and not self.points:
-            raise ValueError(
-                say(
-                    "a sweep needs at least one point, or at least one axis, such as noise.strength with the values "
-                    "0, 1, 2 and 5"
-                )
-            )
+            raise ValueError(say(NOTHING_VARIED))
         names = [*itertools.chain(self.axes, *self.points)]
         for name in names:
             if name == TIME_BUDGET:
@@ -104,25 +100,13 @@ class SweepSettings(Settings):
             if not values:
                 raise ValueError(say("the axis {name} has no values: give some, or remove it", name=name))
             if len(values) > MOST_VALUES:
-                raise ValueError(
-                    say(
-                        "the axis {name} has {count:,} values: give at most {most:,}",
-                        name=name,
-                        count=len(values),
-                        most=MOST_VALUES,
-                    )
-                )
+                words = later("the axis {name} has {count:,} values: give at most {most:,}")
+                raise ValueError(say(words, name=name, count=len(values), most=MOST_VALUES))
         if self.study.training.time_budget_seconds:
-            raise ValueError(
-                say("a sweep compares studies of a known length: set epochs or steps instead of a time budget")
-            )
+            words = later("a sweep compares studies of a known length: set epochs or steps instead of a time budget")
+            raise ValueError(say(words))
         if any(name.startswith(NOISE) for name in names) and len(self.study.noise) != 1:
-            raise ValueError(
-                say(
-                    "a sweep that varies the noise starts from a single noise arm: leave only one noise arm in its "
-                    "study"
-                )
-            )
+            raise ValueError(say(SEVERAL_NOISE_ARMS))
         return self
 
     @property
@@ -134,14 +118,11 @@ class SweepSettings(Settings):
         """Raise `DoesNotFit` if a limit of this server is exceeded, or `InvalidSetting` if a combination is invalid."""
         found = cells(self)
         if len(found) > limits.sweep_studies:
-            raise DoesNotFit(
-                say(
-                    "This sweep needs {count:,} studies, but this server allows at most {most:,}: vary fewer training "
-                    "settings, or use fewer seeds.",
-                    count=len(found),
-                    most=limits.sweep_studies,
-                )
+            words = later(
+                "This sweep needs {count:,} studies, but this server allows at most {most:,}: vary fewer training "
+                "settings, or use fewer seeds."
             )
+            raise DoesNotFit(say(words, count=len(found), most=limits.sweep_studies))
         for cell in found[: len(found) // len(self.seeds)]:
             cell.study.check(limits)
 
@@ -170,9 +151,8 @@ def points(sweep: SweepSettings) -> list[dict[str, Value]]:
     """Return all combinations, the grid first; raise `DoesNotFit` if there are too many."""
     count = math.prod(len(values) for values in sweep.axes.values()) + len(sweep.points)
     if count > MOST_SETTINGS:
-        raise DoesNotFit(
-            say("The sweep has {count:,} settings, but at most {most:,} are allowed.", count=count, most=MOST_SETTINGS)
-        )
+        words = later("The sweep has {count:,} settings, but at most {most:,} are allowed.")
+        raise DoesNotFit(say(words, count=count, most=MOST_SETTINGS))
     grid = itertools.product(*sweep.axes.values()) if sweep.axes else ()
     return [*(dict(zip(sweep.axes, values, strict=True)) for values in grid), *map(dict, sweep.points)]
 
@@ -186,12 +166,11 @@ def cells(sweep: SweepSettings) -> list[Cell]:
     for point in points(sweep):
         varied = tuple((name, value) for name, value in point.items() if not name.startswith(NOISE))
         groups.setdefault(varied, []).extend(_noises(sweep.study, point))
-    parts = [
-        (dict(varied), arms)
+    bases = [
+        (dict(varied), _study(sweep.study, dict(varied), arms))
         for varied, noises in groups.items()
         for arms in _parts(noises, sweep.study, sweep.most_arms)
     ]
-    bases = [(varied, _study(sweep.study, varied, arms)) for varied, arms in parts]
     return [
         Cell(f"{place:03d}-seed-{seed}", varied, study.model_copy(update={"seed": seed}))
         for seed in sweep.seeds
@@ -209,17 +188,16 @@ def _noises(study: StudySettings, point: Point) -> list[NoiseSettings]:
 
 
 def _parts(noises: Sequence[NoiseSettings], study: StudySettings, most_arms: int) -> list[tuple[NoiseSettings, ...]]:
-    """Group distinct noise arms so that each group fits alongside a control and the study's other methods."""
+    """Group distinct noise arms so that each group fits beside the control and the study's other methods."""
     distinct = list({noise.name: noise for noise in noises}.values())
     room = max(1, most_arms - (len(study.arms) - len(study.noise)))
     if not distinct:
         if study.methods:
             return [()]
-        raise InvalidSetting(
-            say("The only strength of this sweep is 0, which is the control: add at least one above 0.")
-        )
-    count = -(-len(distinct) // room)
-    size = -(-len(distinct) // count)
+        words = say("The only strength of this sweep is 0, which is the control: add at least one above 0.")
+        raise InvalidSetting(words)
+    groups = math.ceil(len(distinct) / room)
+    size = math.ceil(len(distinct) / groups)
     return [tuple(distinct[start : start + size]) for start in range(0, len(distinct), size)]
 
 
@@ -238,36 +216,27 @@ def _with_changes(base: S, changes: Mapping[str, Any], point: Point) -> S:
     try:
         return parse(type(base), {**base.model_dump(), **changes})
     except InvalidSetting as error:
-        combination = ", ".join(f"{name} {value}" for name, value in point.items())
-        reason = str(error)
-        raise InvalidSetting(
-            say(
-                "The combination {combination} is invalid: {reason}",
-                combination=combination,
-                reason=reason[:1].lower() + reason[1:],
-            )
-        ) from None
+        combination, reason = ", ".join(f"{name} {value}" for name, value in point.items()), str(error)
+        reason = reason[:1].lower() + reason[1:]
+        words = later("The combination {combination} is invalid: {reason}")
+        raise InvalidSetting(say(words, combination=combination, reason=reason)) from None
 
 
 def size_text(sweep: SweepSettings) -> str:
     """Describe the size of a sweep, without a full stop."""
-    found = cells(sweep)
-    per_seed = found[: len(found) // len(sweep.seeds)]
-    settings = sum(len(cell.study.arms) for cell in per_seed)
-    most = max(len(cell.study.arms) for cell in per_seed)
-    equal = len({len(cell.study.arms) for cell in per_seed}) == 1
-    seeds, studies = len(sweep.seeds), len(found)
-    return say(
+    seeds, studies = len(sweep.seeds), [cell.study for cell in cells(sweep)]
+    counts = [len(study.arms) for study in studies[: len(studies) // seeds]]
+    words = later(
         "{settings:,} settings (controls included), {seeds}: {trainings:,} training runs, in {studies} of {arms} "
-        "trained in lockstep",
-        settings=settings,
-        seeds=say(plural(seeds, "1 seed", "{count} seeds"), count=seeds),
-        trainings=settings * seeds,
-        studies=say(plural(studies, "1 study", "{count:,} studies"), count=studies),
-        arms=say(plural(most, "{count} arm", "{count} arms"), count=most)
-        if equal
-        else say("up to {count} arms", count=most),
+        "trained in lockstep"
     )
+    exact, most = plural(max(counts), "{count} arm", "{count} arms"), later("up to {count} arms")
+    parts = {
+        "seeds": say(plural(seeds, "1 seed", "{count} seeds"), count=seeds),
+        "studies": say(plural(len(studies), "1 study", "{count:,} studies"), count=len(studies)),
+        "arms": say(exact if len(set(counts)) == 1 else most, count=max(counts)),
+    }
+    return say(words, settings=sum(counts), trainings=sum(counts) * seeds, **parts)
 
 
 EXAMPLE_SWEEP = SweepSettings(

@@ -1,6 +1,6 @@
 """Run a sweep cell by cell; each cell is a study with its own record in the sweep's folder.
 
-A failed cell does not affect the others; finished cells are never run again.
+A failed cell does not affect the others. Finished cells are never run again.
 """
 
 from __future__ import annotations
@@ -8,9 +8,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 
 from neftune_core.data.preparing import prepare
+from neftune_core.data.settings import DataSettings
 from neftune_core.durable import write_whole
 from neftune_core.engine.lockstep import Event, Stop
 from neftune_core.engine.settings import count_steps
@@ -20,10 +23,9 @@ from neftune_core.models.loading import load
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits, to_toml
 from neftune_core.studies.checkpoint import STATES
-from neftune_core.studies.records.log import as_text
-from neftune_core.studies.records.record import ENDINGS, Record, write_about
+from neftune_core.studies.records.log import as_jsonl
+from neftune_core.studies.records.record import ENDINGS, LOG, Record, write_about
 from neftune_core.studies.records.user_rows import FILE, row_files, with_sources
-from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.study import Deadline, run_study
 from neftune_core.sweeps.record import Sweep
 from neftune_core.sweeps.settings import Cell, SweepSettings, cells
@@ -46,17 +48,14 @@ class SweepCell:
         return self.sweep.record_of(self.cell)
 
     def begin(self) -> Record:
-        """Return the cell's record; create it if missing, with the sweep's owner and references to the sweep's rows."""
-        record = self.record
-        if record.settings_file.is_file():
-            return record
-        record.folder.mkdir(parents=True, exist_ok=True)
-        write_about(record, str(self.sweep.about.get("owner", "")), self.sweep.day)
-        near = {
-            part: FILE + os.path.relpath(path, record.folder).replace(os.sep, "/")
-            for part, path in row_files(self.cell.study).items()
-        }
-        write_whole(record.settings_file, to_toml(with_sources(self.cell.study, near), comments=True))
+        """Return the cell's record; create it if missing, with the sweep's owner and relative paths of its rows."""
+        record, study = self.record, self.cell.study
+        if not record.settings_file.is_file():
+            record.folder.mkdir(parents=True, exist_ok=True)
+            write_about(record, str(self.sweep.about.get("owner", "")), self.sweep.day)
+            relative = {part: os.path.relpath(path, record.folder) for part, path in row_files(study).items()}
+            sources = {part: FILE + path.replace(os.sep, "/") for part, path in relative.items()}
+            write_whole(record.settings_file, to_toml(with_sources(study, sources), comments=True))
         return record
 
 
@@ -100,7 +99,7 @@ def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCells = r
     with sweep.claimed():
         events = (event for event in sweep.events() if event["event"] not in ENDINGS)
         kept = [event for event in events if event["event"] != "cell" or event.get("state") == "finished"]
-        write_whole(sweep.folder / "events.jsonl", as_text(kept))
+        write_whole(sweep.folder / LOG, as_jsonl(kept))
         try:
             yield from _Run(sweep, limits, should_stop, run).events()
         except Exception as error:
@@ -127,7 +126,7 @@ def run_record(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Ev
 
 @dataclass
 class _Run:
-    """One run of a sweep; `done` counts the steps of completed cells, `under_way` those of running ones."""
+    """One run of a sweep; `done` counts the steps of completed cells, and `under_way` those of each running one."""
 
     sweep: Sweep
     limits: Limits
@@ -135,33 +134,30 @@ class _Run:
     run: RunCells
     done: int = 0
     under_way: dict[str, int] = field(default_factory=dict)
-    is_time: Deadline = field(init=False)
+    deadline: Deadline = field(init=False)
     settings: SweepSettings = field(init=False)
     steps: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.is_time = Deadline(self.limits, self.should_stop)
+        self.deadline = Deadline(self.limits, self.should_stop)
         self.settings = self.sweep.settings
 
     def events(self) -> Iterator[Event]:
         every = cells(self.settings)
         self.settings.check(self.limits)
-        try:
-            self.steps = _planned_steps(every, self.limits, self.is_time)
-        except Cancelled:
-            yield self._written(self._ending(every))
-            return
-        yield self._written({"event": "started", "studies": len(every), "steps": self.total})
-        missing = []
-        for one in (SweepCell(self.sweep, cell) for cell in every):
-            ending: Event = one.record.ending() or {}
-            if ending.get("event") == "finished":
-                yield from self._cell_ended(one, ending)
-            else:
-                missing.append(one)
-        for one, event in self.run(missing, self.limits, self.is_time):
-            yield from self._sweep_events(one, event)
-        yield self._written(self._ending(every))
+        with suppress(Cancelled):
+            self.steps = _planned_steps(every, self.limits, self.deadline)
+            yield self._logged({"event": "started", "studies": len(every), "steps": self.total})
+            missing = []
+            for one in (SweepCell(self.sweep, cell) for cell in every):
+                ending: Event = one.record.ending() or {}
+                if ending.get("event") == "finished":
+                    yield from self._cell_ended(one, ending)
+                else:
+                    missing.append(one)
+            for one, event in self.run(missing, self.limits, self.deadline):
+                yield from self._sweep_events(one, event)
+        yield self._logged(self._ending(every))
 
     @property
     def total(self) -> int:
@@ -172,7 +168,7 @@ class _Run:
         if event["event"] == "step":
             yield self._step(one, event)
         elif event["event"] == "started":
-            if "model" not in self.sweep.about:  # those of the first cell
+            if "model" not in self.sweep.about:  # the sweep stores those of its first cell
                 about = {part: event[part] for part in ("model", "data", "samples", "machine") if part in event}
                 self.sweep.update_about(**about)
         elif event["event"] in ENDINGS:
@@ -189,76 +185,70 @@ class _Run:
         if self.sweep.states().get(name, {}).get("state") == state:
             return
         message = {"message": ending["message"]} if ending.get("message") else {}
-        counted = {"step": self.done, "steps": self.total}
-        yield self._written({"event": "cell", "cell": name, "state": state, **counted, **message})
+        steps = {"step": self.done, "steps": self.total}
+        yield self._logged({"event": "cell", "cell": name, "state": state, **steps, **message})
 
     def _step(self, one: SweepCell, event: Event) -> Event:
-        """Convert a cell's step to a step of the sweep, which the sweep's log does not store."""
+        """Convert a cell's step to a step of the sweep, which is not logged."""
         self.under_way[one.cell.name] = event["step"]
         step = self.done + sum(self.under_way.values())
         shown: Event = {"event": "step", "seed": self.settings.study.seed, "step": step, "steps": self.total}
         return shown | {name: event[name] for name in ("tokens", "arms") if name in event}
 
-    def _written(self, event: Event) -> Event:
+    def _logged(self, event: Event) -> Event:
         event = {"seed": self.settings.study.seed, **event}
         self.sweep.append(event)
         return event
 
     def _ending(self, every: Sequence[Cell]) -> Event:
-        states = self.sweep.states()
+        states, count = self.sweep.states(), len(every)
         found = [states.get(cell.name, {}) for cell in every]
         over = sum(state.get("state") in ("finished", "failed") for state in found)
-        failed = [state for state in found if state.get("state") == "failed"]
-        if over < len(every):
-            return {"event": "stopped", "message": self._ending_message(over, len(every))}
-        if not failed:
-            diverged = [state["message"] for state in found if state.get("message")]
-            if not diverged:
-                return {"event": "finished"}
-            words = plural(len(every), "In the only study: {message}", "In {some} of {every} studies: {message}")
-            message = words.format(some=len(diverged), every=len(every), message=diverged[0])
-            return {"event": "finished", "message": message}
-        return {
-            "event": "failed",
-            "message": plural(
-                len(every),
+        failed = [state.get("message", "") for state in found if state.get("state") == "failed"]
+        notes = [state["message"] for state in found if state.get("message")]
+        if over < count:
+            return {"event": "stopped", "message": self._reason_to_stop(over, count)}
+        if failed:
+            words = plural(
+                count,
                 "The only study failed: {message} Resume the sweep to retry it.",
                 "{failed} of {every} studies failed, the first with: {message} The results of the other studies are "
                 "in the table; resume the sweep to retry the failed ones.",
-            ).format(failed=len(failed), every=len(every), message=failed[0].get("message", "")),
-        }
+            )
+            return {"event": "failed", "message": words.format(failed=len(failed), every=count, message=failed[0])}
+        if notes:
+            words = plural(count, "In the only study: {message}", "In {some} of {every} studies: {message}")
+            return {"event": "finished", "message": words.format(some=len(notes), every=count, message=notes[0])}
+        return {"event": "finished"}
 
-    def _ending_message(self, over: int, every: int) -> str:
+    def _reason_to_stop(self, over: int, every: int) -> str:
         if self.should_stop():
-            return plural(
+            words = plural(
                 every,
                 "Stopped on request, with {over} of {every} study done.",
                 "Stopped on request, with {over} of {every} studies done.",
-            ).format(over=over, every=every)
-        return plural(
+            )
+            return words.format(over=over, every=every)
+        words = plural(
             every,
             "Stopped after {minutes:,} minutes, the longest that this server allows, with {over} of {every} study "
             "done.",
             "Stopped after {minutes:,} minutes, the longest that this server allows, with {over} of {every} studies "
             "done.",
-        ).format(minutes=self.limits.study_minutes, over=over, every=every)
+        )
+        return words.format(minutes=self.limits.study_minutes, over=over, every=every)
 
 
-def _planned_steps(every: Sequence[Cell], limits: Limits, should_stop: Stop = lambda: False) -> dict[str, int]:
+def _planned_steps(every: Sequence[Cell], limits: Limits, deadline: Deadline) -> dict[str, int]:
     """Return the number of steps of each cell; 0 for a cell whose rows cannot be used, whose run reports the reason."""
-    rows: dict[str, int] = {}
-    planned = {}
-    for cell in every:
-        key = cell.study.data.model_dump_json()
-        if key not in rows:
-            rows[key] = _training_rows(cell.study, limits, should_stop)
-        planned[cell.name] = count_steps(rows[key], cell.study.training) if rows[key] else 0
-    return planned
+    loaded = load(every[0].study.model, cancelled=deadline)
 
+    @cache
+    def training_rows(data: DataSettings) -> int:
+        try:
+            return len(prepare(data.within(loaded.context), loaded.tokenizer, limits, progress=deadline.check).train)
+        except LabError:
+            return 0
 
-def _training_rows(study: StudySettings, limits: Limits, should_stop: Stop) -> int:
-    loaded = load(study.model, cancelled=should_stop)
-    try:
-        return len(prepare(study.data.within(loaded.context), loaded.tokenizer, limits).train)
-    except LabError:
-        return 0
+    counts = [(cell, training_rows(cell.study.data)) for cell in every]
+    return {cell.name: count_steps(count, cell.study.training) if count else 0 for cell, count in counts}

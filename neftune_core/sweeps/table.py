@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -29,10 +27,11 @@ from neftune_core.evaluation.outcomes import (
 from neftune_core.evaluation.paired_comparison import Comparison, compare_arms
 from neftune_core.evaluation.validity import obstacles
 from neftune_core.evaluation.verdict import Verdict, verdict
-from neftune_core.language import ENGLISH, in_language, say
+from neftune_core.language import ENGLISH, in_language, later, say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.judging import outcomes_of, question_of, verdict_of
 from neftune_core.studies.records.record import Record
+from neftune_core.studies.records.spreadsheet import csv_text
 from neftune_core.studies.results import mean_results
 from neftune_core.studies.settings import CONTROL
 from neftune_core.sweeps.record import Sweep, describe_training
@@ -81,9 +80,7 @@ class TableRow:
         return float(np.mean(known)) if known else float("nan")
 
     def is_significant(self, measure: str, epoch: str) -> bool:
-        """Return whether an effect is significant.
-
-        It is if its interval excludes zero and the effect is at least as large as the effect of rounding.
+        """Return whether an effect is significant: its interval excludes zero, and it is not smaller than rounding.
 
         Args:
             measure: Name of the measure.
@@ -152,7 +149,7 @@ def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
     every = cells(settings)
     asked = question or _question(sweep, every)
     done = sum(state.get("state") == "finished" for state in sweep.states().values())
-    groups = _groups(sweep, every, asked)
+    groups = _outcomes_by_cell(sweep, every, asked)
     if not groups:
         return SweepTable(asked, (), None, len(every), done)
     outcomes = combine_cells({name: found for name, (_, found) in groups.items()})
@@ -160,11 +157,9 @@ def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
         measure: {epoch: _compare_arms(outcomes, Question(measure, epoch)) for epoch in EPOCHS}
         for measure in _measures_with_values(outcomes)
     }
-    rows = [row for name, (cell, found) in groups.items() for row in _rows(name, cell, found, effects)]
-    judged = _with_readable_names(outcomes, groups)
-    return SweepTable(
-        asked, tuple(rows), verdict(judged, asked), len(every), done, _base(outcomes.control), outcomes.rounding
-    )
+    rows = tuple(row for name, (cell, found) in groups.items() for row in _rows(name, cell, found, effects))
+    judged = verdict(_with_readable_names(outcomes, groups), asked)
+    return SweepTable(asked, rows, judged, len(every), done, _base(outcomes.control), outcomes.rounding)
 
 
 def _compare_arms(outcomes: Outcomes, question: Question) -> dict[str, Comparison]:
@@ -181,10 +176,10 @@ def _base(control: Seeds) -> TableRow | None:
 
 
 Groups = Mapping[str, tuple[Cell, Outcomes]]
-"""By cell number: the first cell with this number, and the outcomes of all its seeds."""
+"""The first cell of each cell number, and the outcomes of all its seeds."""
 
 
-def _groups(sweep: Sweep, every: list[Cell], question: Question) -> Groups:
+def _outcomes_by_cell(sweep: Sweep, every: list[Cell], question: Question) -> Groups:
     parts: dict[str, tuple[Cell, list[Outcomes]]] = {}
     for cell in every:
         record = sweep.record_of(cell)
@@ -203,22 +198,17 @@ def _question(sweep: Sweep, every: list[Cell]) -> Question:
         record = sweep.record_of(cell)
         if record.settings_file.is_file() and record.about_table("question"):
             return question_of(record)
-    asked = sweep.settings.study.measuring
-    return Question("held_out_loss" if asked.primary not in MEASURES else asked.primary, asked.epoch)
+    return question_of(sweep)
 
 
 def _measures_with_values(outcomes: Outcomes) -> list[str]:
-    everyone = [outcomes.control, *outcomes.arms.values()]
-    reached = [outcome for seeds in everyone for outcome in seeds.values()]
-    return [
-        name for name in MEASURES if any(np.isfinite(one.value(name, epoch)) for one in reached for epoch in EPOCHS)
-    ]
+    every = [outcome for seeds in (outcomes.control, *outcomes.arms.values()) for outcome in seeds.values()]
+    return [name for name in MEASURES if any(np.isfinite(one.value(name, epoch)) for one in every for epoch in EPOCHS)]
 
 
 def _rows(
     name: str, cell: Cell, found: Outcomes, effects: Mapping[str, Mapping[str, Mapping[str, Comparison]]]
 ) -> list[TableRow]:
-    noises = cell.study.arms
     rows = [TableRow(cell.varied, CONTROL.name, CONTROL, found.control, {})]
     for arm, seeds in found.arms.items():
         key = f"{name}: {arm}"
@@ -226,7 +216,7 @@ def _rows(
             measure: {epoch: compared[key] for epoch, compared in by_epoch.items() if key in compared}
             for measure, by_epoch in effects.items()
         }
-        rows.append(TableRow(cell.varied, arm, noises[arm], seeds, own, found.rounding))
+        rows.append(TableRow(cell.varied, arm, cell.study.arms[arm], seeds, own, found.rounding))
     return rows
 
 
@@ -236,14 +226,14 @@ def _with_readable_names(outcomes: Outcomes, groups: Groups) -> Outcomes:
     for number, (cell, found) in groups.items():
         words = describe_training(cell.varied)
         for arm in found.arms:
-            plain = f"{words}: {arm}" if words else arm
-            names[f"{number}: {arm}"] = plain if plain not in names.values() else f"{number}: {arm}"
-    return replace(
-        outcomes,
-        arms={names[name]: seeds for name, seeds in outcomes.arms.items()},
-        own_controls={names[name]: seeds for name, seeds in outcomes.own_controls.items()},
-        stopped={names[name]: steps for name, steps in outcomes.stopped.items()},
-    )
+            readable = f"{words}: {arm}" if words else arm
+            names[f"{number}: {arm}"] = readable if readable not in names.values() else f"{number}: {arm}"
+
+    def renamed(by_arm: Mapping[str, Any]) -> dict[str, Any]:
+        return {names[name]: value for name, value in by_arm.items()}
+
+    arms, controls, stopped = map(renamed, (outcomes.arms, outcomes.own_controls, outcomes.stopped))
+    return replace(outcomes, arms=arms, own_controls=controls, stopped=stopped)
 
 
 def table_values(table: SweepTable, settings: SweepSettings) -> dict[str, Any]:
@@ -285,9 +275,8 @@ def judge(record: Record, question: Question | None = None) -> Verdict:
         return verdict_of(record, question)
     found = sweep_table(Sweep(record.folder), question).verdict
     if found is None:
-        raise RecordError(
-            say("The sweep {record} has no results yet, so there is no verdict: run it first.", record=record.id)
-        )
+        words = later("The sweep {record} has no results yet, so there is no verdict: run it first.")
+        raise RecordError(say(words, record=record.id))
     return found
 
 
@@ -320,15 +309,13 @@ def means_by_arm(record: Record, question: Question | None = None) -> dict[str, 
 def table_csv(table: SweepTable) -> str:
     """Return the table as CSV: one line per setting and seed, one column per measure and epoch."""
     columns = [(name, epoch) for name in table.measures for epoch in (EPOCHS if name in EVERY_EPOCH else ("last",))]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["training", "arm", "seed", *(f"{name}_{epoch}" for name, epoch in columns)])
+    lines: list[list[Any]] = [["training", "arm", "seed", *(f"{name}_{epoch}" for name, epoch in columns)]]
     for row in table.shown:
         for seed, outcome in sorted(row.seeds.items()):
             values = [outcome.value(name, epoch) for name, epoch in columns]
-            trained = "" if row is table.base else seed
-            writer.writerow([row.cell, row.arm, trained, *("" if not np.isfinite(one) else one for one in values)])
-    return text.getvalue()
+            trained = None if row is table.base else seed
+            lines.append([row.cell, row.arm, trained, *(one if np.isfinite(one) else None for one in values)])
+    return csv_text(lines)
 
 
 def write_table(record: Record, path: Path) -> Path:
@@ -372,9 +359,4 @@ def _effect(found: Comparison) -> dict[str, Any]:
     interval = found.interval
     ends = {} if interval is None else {"low": interval.low, "high": interval.high, "level": interval.level}
     tests = {"t": found.t_p, "sign_flip": found.flip_p, "holm_t": found.holm_t_p, "holm_sign_flip": found.holm_flip_p}
-    return {
-        "difference": found.difference,
-        **ends,
-        "seeds": len(found.seeds),
-        "p": tests if interval is not None else {},
-    }
+    return {"difference": found.difference, **ends, "seeds": len(found.seeds), "p": tests if interval else {}}

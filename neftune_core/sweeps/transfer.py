@@ -13,7 +13,7 @@ from neftune_core.durable import atomic_write, move
 from neftune_core.errors import RecordError
 from neftune_core.sweeps.sweep import SweepCell
 
-NOT_BACK = (
+NOT_RETURNED = (
     "Its record was not returned: set --store to a folder that every machine of the cluster can write to and this one "
     "can read."
 )
@@ -29,14 +29,14 @@ def pack(folder: Path, root: Path) -> bytes:
     Returns:
         The content of the zip file.
     """
-    held = io.BytesIO()
-    _write_zip(held, folder, root)
-    return held.getvalue()
+    packed = io.BytesIO()
+    _write_zip(packed, folder, root)
+    return packed.getvalue()
 
 
-def _write_zip(held: IO[bytes], folder: Path, root: Path, without: Sequence[str] = ()) -> None:
+def _write_zip(file: IO[bytes], folder: Path, root: Path, without: Sequence[str] = ()) -> None:
     """Write the files of a folder, except the subfolders in `without`, to a zip file, with names relative to `root`."""
-    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and path.relative_to(folder).parts[0] not in without:
                 archive.write(path, path.relative_to(root).as_posix())
@@ -74,7 +74,7 @@ def send(folder: Path, root: Path, target: str, without: Sequence[str] = ()) -> 
 
 
 def fetch(target: str, one: SweepCell) -> None:
-    """Replace the local record of a cell with the worker's record, and remove that one from the store.
+    """Replace the local record of a cell with the worker's record, which is then removed from the store.
 
     Args:
         target: fsspec URL.
@@ -87,12 +87,12 @@ def fetch(target: str, one: SweepCell) -> None:
 
     files, path = fsspec.url_to_fs(target)
     if not files.exists(path):
-        raise RecordError(NOT_BACK)
-    home = one.record.folder
-    with tempfile.TemporaryDirectory(prefix=".came-", dir=home.parent) as aside:
-        packed = Path(aside) / "record.zip"
+        raise RecordError(NOT_RETURNED)
+    folder = one.record.folder
+    with tempfile.TemporaryDirectory(prefix=".fetched-", dir=folder.parent) as fetched:
+        packed = Path(fetched) / "record.zip"
         files.get_file(path, str(packed))
-        unpack(packed, Path(aside), only=f"cells/{one.cell.name}/")
-        with atomic_write(home) as whole:  # also removes files that the run deleted
-            move(Path(aside) / "cells" / one.cell.name, whole)
+        unpack(packed, Path(fetched), only=f"cells/{one.cell.name}/")
+        with atomic_write(folder) as replacement:  # also removes files that the run deleted
+            move(Path(fetched) / "cells" / one.cell.name, replacement)
     files.rm_file(path)

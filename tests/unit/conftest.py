@@ -15,16 +15,21 @@ from neftune_core.data.settings import DataSettings
 from neftune_core.data.sources import read
 from neftune_core.models.loading import clear_cache
 from neftune_core.settings import Limits
-from neftune_core.studies.jobs import Jobs
+from neftune_core.sweeps.queue import LabJobs
 from tests.stress.families.tiny import FAMILIES
 
 
 @pytest.fixture(autouse=True)
 def _queues_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Close the queues that a test opened, so that a failed test leaves no study running."""
-    opened: list[Jobs] = []
-    begin = Jobs.__init__
-    monkeypatch.setattr(Jobs, "__init__", lambda queue, *given: opened.append(queue) or begin(queue, *given))
+    opened: list[LabJobs] = []
+    begin = LabJobs.__init__
+
+    def opening(queue: LabJobs, *given: Any, **options: Any) -> None:
+        opened.append(queue)
+        begin(queue, *given, **options)
+
+    monkeypatch.setattr(LabJobs, "__init__", opening)
     yield
     for queue in opened:
         queue.close(60)

@@ -1,12 +1,13 @@
-"""Query an OpenAI-compatible endpoint as judge: allowed addresses, requests, retries and replies.
+"""Query a judge at an OpenAI-compatible endpoint: allowed addresses, requests, retries and replies.
 
-A public host contacts only public addresses. The host name is resolved once, all its addresses must be public, and the
-connection uses a checked address. Redirects are never followed.
+A public lab contacts only public addresses. The host name is resolved once, all its addresses must be public, and the
+connection uses one of them. Redirects are never followed.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 import socket
 import time
@@ -16,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from neftune_core.errors import InvalidSetting, NotAvailable
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.sentences import cause
 
 KEY_VARIABLE = "NEFTUNE_JUDGE_KEY"
@@ -41,7 +42,7 @@ VERDICT = re.compile(r"\b(A|B|TIE)\b")
 class Judge:
     """A judge model at an endpoint, such as http://127.0.0.1:8000/v1.
 
-    The API key, "" for none, is never stored, logged or shown. If `public_only`, private addresses are refused.
+    The API key ("" for none) is never stored, logged or shown. With `public_only`, private addresses are refused.
     """
 
     base_url: str
@@ -56,16 +57,14 @@ class Judge:
         except ValueError:
             whole = False
         if not whole or parts.username or parts.password or parts.query or parts.fragment:
-            raise InvalidSetting(
-                say(
-                    "{url!r} is not a valid judge address: enter the URL of an OpenAI-compatible API without user, "
-                    "password or query, such as http://127.0.0.1:8000/v1.",
-                    url=re.sub(r"//[^/@]*@", "//", self.base_url)[:200],
-                )
+            words = later(
+                "{url!r} is not a valid judge address: enter the URL of an OpenAI-compatible API without user, "
+                "password or query, such as http://127.0.0.1:8000/v1."
             )
+            raise InvalidSetting(say(words, url=re.sub(r"//[^/@]*@", "//", self.base_url)[:200]))
         if not self.model.strip():
             raise InvalidSetting(say("Enter the name of the judge model exactly as its endpoint lists it."))
-        if not self.key.isascii() or not (self.key.isprintable()):
+        if not (self.key.isascii() and self.key.isprintable()):
             raise InvalidSetting(say("The API key of the judge contains invalid characters: copy it again."))
 
     def ask(
@@ -86,30 +85,32 @@ class Judge:
             NotAvailable: If the endpoint cannot be reached or refuses the request.
         """
         words = f"[Prompt]\n{prompt}\n\n[Answer A]\n{first}\n\n[Answer B]\n{second}\n\n[Which is better: A, B or TIE?]"
-        asked = {
+        request = {
             "model": self.model.strip(),
             "messages": [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": words}],
             "temperature": 0,
             "max_tokens": REPLY_TOKENS,
         }
-        told = self._post(asked, sleep)
+        body = self._post(request, sleep)
         try:
-            reply = str(told["choices"][0]["message"]["content"] or "")
+            reply = str(body["choices"][0]["message"]["content"] or "")
         except (KeyError, IndexError, TypeError):
             reply = ""
         return read_verdict(reply), reply
 
-    def _post(self, asked: dict[str, Any], sleep: Callable[[float], object]) -> Any:
-        for attempt in range(1, TRIES + 1):
-            status, waits, told = self._post_once(asked)
+    def _post(self, request: dict[str, Any], sleep: Callable[[float], object]) -> Any:
+        """Send a request, repeat it while the judge is busy, and return the parsed body of the response."""
+        attempt = 1
+        while True:
+            status, wait_seconds, body = self._post_once(request)
             if status == 200:
-                return told
+                return body
             if status not in BUSY or attempt == TRIES:
                 raise NotAvailable(_refusal(status))
-            sleep(min(LONGEST_WAIT_SECONDS, waits if waits is not None else 2.0 ** (attempt - 1)))
-        raise AssertionError("unreachable")
+            sleep(min(LONGEST_WAIT_SECONDS, 2.0 ** (attempt - 1) if wait_seconds is None else wait_seconds))
+            attempt += 1
 
-    def _post_once(self, asked: dict[str, Any]) -> tuple[int, float | None, Any]:
+    def _post_once(self, request: dict[str, Any]) -> tuple[int, float | None, Any]:
         """Return the HTTP status, the seconds in the header `Retry-After` (None if absent), and the parsed body."""
         import httpx
 
@@ -120,19 +121,16 @@ class Judge:
         try:
             with (
                 httpx.Client(follow_redirects=False, **options) as client,
-                client.stream("POST", url, json=asked, headers=headers, extensions=extensions) as answer,
+                client.stream("POST", url, json=request, headers=headers, extensions=extensions) as response,
             ):
-                body = _read(answer)
-                waits = answer.headers.get("retry-after", "")
-                return answer.status_code, float(waits) if re.fullmatch(r"\d{1,4}(\.\d+)?", waits) else None, body
+                body, wait = _read_json(response), response.headers.get("retry-after", "")
+                return response.status_code, float(wait) if re.fullmatch(r"\d{1,4}(\.\d+)?", wait) else None, body
         except httpx.TimeoutException:
-            raise NotAvailable(
-                say("The judge did not answer within {seconds:.0f} seconds: try again later.", seconds=TIMEOUT_SECONDS)
-            ) from None
+            words = later("The judge did not answer within {seconds:.0f} seconds: try again later.")
+            raise NotAvailable(say(words, seconds=TIMEOUT_SECONDS)) from None
         except httpx.HTTPError as error:
-            raise NotAvailable(
-                say("The judge cannot be reached ({reason}): check its address.", reason=cause(error))
-            ) from None
+            words = later("The judge cannot be reached ({reason}): check its address.")
+            raise NotAvailable(say(words, reason=cause(error))) from None
 
     def _target(self) -> tuple[str, dict[str, str], dict[str, Any]]:
         """Return the URL to connect to, and the headers and TLS options with the original host name."""
@@ -146,12 +144,10 @@ class Judge:
         return parts._replace(netloc=host + port).geturl(), {"Host": name + port}, {"sni_hostname": name}
 
 
-def _read(answer: Any) -> Any:
-    """Return the body parsed as JSON; None if the body is not JSON or is larger than `REPLY_BYTES`."""
-    import json
-
+def _read_json(response: Any) -> Any:
+    """Return the body parsed as JSON; None if it is not JSON or is larger than `REPLY_BYTES`."""
     body = b""
-    for piece in answer.iter_bytes():
+    for piece in response.iter_bytes():
         body += piece
         if len(body) > REPLY_BYTES:
             return None
@@ -190,17 +186,13 @@ def public_address(name: str, port: int) -> str:
         found = [str(one[4][0]) for one in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)]
     except (OSError, UnicodeError):
         raise NotAvailable(say("There is no host {name!r}: check the address of the judge.", name=name[:100])) from None
+    words = later("This lab sends no requests to private networks ({name}): use a public address for the judge.")
     for text in found:
         address = ipaddress.ip_address(text.partition("%")[0])
         inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
         embeds = address.version == 6 and address in ipaddress.ip_network("64:ff9b::/96")  # NAT64 (RFC 6052)
         if not (inner.is_global and address.is_global) or address.is_multicast or embeds:
-            raise InvalidSetting(
-                say(
-                    "This lab sends no requests to private networks ({name}): use a public address for the judge.",
-                    name=name[:100],
-                )
-            )
+            raise InvalidSetting(say(words, name=name[:100]))
     return found[0]
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,13 +11,15 @@ from typing import Any
 
 from neftune_core.bounded_io import read_file
 from neftune_core.errors import DataError, DoesNotFit, InvalidSetting
-from neftune_core.language import say
+from neftune_core.evaluation.statistics import Interval
+from neftune_core.language import later, say
 from neftune_core.noise.names import arm_label
 from neftune_core.studies.language_judge.endpoint import INSTRUCTIONS, Judge
 from neftune_core.studies.language_judge.win_rate import Judged, WinRate, win_rate
 from neftune_core.studies.records.log import append, parsed
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.records.schema import JUDGE_BYTES
+from neftune_core.studies.records.spreadsheet import csv_text
 
 FILE = "judge.jsonl"
 REPLY_CHARACTERS = 500
@@ -37,7 +37,7 @@ class JudgedPrompt:
     Attributes:
         verdicts: Verdict in each of `ORDERS`: an arm's name, `TIE`, `UNREADABLE`, or None if not requested yet. Both
             are `TIE` for identical answers, which are not sent.
-        score: Share of the two orders in which the first arm won, with ties counted as one half; None until both are
+        score: Share of the two orders in which the first arm won, counting a tie as one half; None until both are
             known.
     """
 
@@ -64,7 +64,7 @@ class JudgeProgress:
 
     Attributes:
         done: Number of prompts processed so far; if nothing is running, number of prompts judged in both orders.
-        unreadable: Number of replies without a verdict; the next run sends their requests again.
+        unreadable: Number of replies without a verdict; the next run repeats these requests.
         identical: Number of prompts with identical answers, which are not sent and count as ties.
         rate: The win rates of the first arm; None with fewer than two prompts.
     """
@@ -81,7 +81,7 @@ class JudgeProgress:
 def judge_arms(
     record: Record, between: tuple[str, str], judge: Judge, *, seed: int | None = None, most: int | None = None
 ) -> Iterator[JudgeProgress]:
-    """Judge the stored answers of two arms; each verdict is stored immediately and never requested again.
+    """Judge the stored answers of two arms; each verdict is stored at once and never requested again.
 
     Args:
         record: The record.
@@ -101,7 +101,8 @@ def judge_arms(
     lines = _answers_of(record, between, seed)[:most]
     known = stored_verdicts(record)
     for done, line in enumerate(lines, start=1):
-        for order in () if _texts(line, between)[0] == _texts(line, between)[1] else ORDERS:
+        first, second = _texts(line, between)
+        for order in ORDERS if first != second else ():
             key = _key(line, between, judge, order)
             if not known.get(key):
                 known[key] = _ask(record, line, between, judge, order)
@@ -114,16 +115,13 @@ def _answers_of(record: Record, between: tuple[str, str], seed: int | None = Non
         raise InvalidSetting(say("Choose two different arms to judge."))
     lines = [line for line in record.answers(seed) if all(name in line["arms"] for name in between)]
     if not lines:
-        held = dict.fromkeys(name for line in record.answers(seed) for name in line["arms"])
-        raise DataError(
-            say(
-                "This record has no prompts with stored answers of both {first} and {second}. Arms with stored "
-                "answers: {arms}.",
-                first=arm_label(between[0]),
-                second=arm_label(between[1]),
-                arms=", ".join(map(arm_label, held)) or say("none yet"),
-            )
+        answered = dict.fromkeys(name for line in record.answers(seed) for name in line["arms"])
+        arms = ", ".join(map(arm_label, answered)) or say("none yet")
+        words = later(
+            "This record has no prompts with stored answers of both {first} and {second}. Arms with stored "
+            "answers: {arms}."
         )
+        raise DataError(say(words, first=arm_label(between[0]), second=arm_label(between[1]), arms=arms))
     return lines
 
 
@@ -171,24 +169,20 @@ def _ask(record: Record, line: Line, between: tuple[str, str], judge: Judge, ord
     if path.exists() and path.stat().st_size >= JUDGE_BYTES:
         raise DoesNotFit(say("This record has reached the maximum number of verdicts."))
     texts = _texts(line, between)
-    shown = texts if order == 0 else texts[::-1]
-    letter, reply = judge.ask(str(line["prompt"]), *shown)
-    named = between if order == 0 else between[::-1]
-    verdict = {"A": named[0], "B": named[1], "TIE": TIE}.get(letter, UNREADABLE)
-    append(
-        path,
-        {
-            "time": round(time.time(), 3),
-            "key": _key(line, between, judge, order),
-            "judge": {"base_url": judge.base_url, "model": judge.model},
-            "between": list(between),
-            "order": order,
-            "prompt": line["prompt"],
-            "answers": dict(zip(between, texts, strict=True)),
-            "verdict": verdict,
-            "reply": reply[:REPLY_CHARACTERS],
-        },
-    )
+    letter, reply = judge.ask(str(line["prompt"]), texts[order], texts[1 - order])
+    verdict = {"A": between[order], "B": between[1 - order], "TIE": TIE}.get(letter, UNREADABLE)
+    entry = {
+        "time": round(time.time(), 3),
+        "key": _key(line, between, judge, order),
+        "judge": {"base_url": judge.base_url, "model": judge.model},
+        "between": list(between),
+        "order": order,
+        "prompt": line["prompt"],
+        "answers": dict(zip(between, texts, strict=True)),
+        "verdict": verdict,
+        "reply": reply[:REPLY_CHARACTERS],
+    }
+    append(path, entry)
     return verdict
 
 
@@ -196,11 +190,8 @@ def _progress(
     lines: Sequence[Line], between: tuple[str, str], judge: Judge, known: Mapping[str, str], done: int
 ) -> JudgeProgress:
     rows = tuple(_row(line, between, judge, known) for line in lines)
-    judged = [
-        Judged(row.score, (len(row.answers[0]), len(row.answers[1])), row.agrees)
-        for row in rows
-        if row.score is not None
-    ]
+    scored = ((row, row.score) for row in rows if row.score is not None)
+    judged = [Judged(score, (len(row.answers[0]), len(row.answers[1])), row.agrees) for row, score in scored]
     unreadable = sum(row.verdicts.count(UNREADABLE) for row in rows)
     identical = sum(row.is_identical for row in rows)
     return JudgeProgress(done or len(judged), len(lines), unreadable, identical, win_rate(judged), between, rows)
@@ -208,68 +199,52 @@ def _progress(
 
 def _row(line: Line, between: tuple[str, str], judge: Judge, known: Mapping[str, str]) -> JudgedPrompt:
     texts = _texts(line, between)
-    if texts[0] == texts[1]:
-        given: tuple[str | None, ...] = (TIE, TIE)
-    else:
-        given = tuple(known.get(_key(line, between, judge, order)) for order in ORDERS)
-    score = None
-    if all(given):
-        score = sum(0.5 if verdict == TIE else float(verdict == between[0]) for verdict in given) / len(given)
+    given = tuple(TIE if texts[0] == texts[1] else known.get(_key(line, between, judge, order)) for order in ORDERS)
+    points = [0.5 if verdict == TIE else float(verdict == between[0]) for verdict in given]
+    score = sum(points) / len(points) if all(given) else None
     return JudgedPrompt(str(line["prompt"]), line.get("seed"), texts, given, score)
 
 
 def judged_text(found: JudgeProgress) -> str:
     """Describe the verdicts in a few sentences; a preference is only claimed if the interval excludes one half."""
-    parts = []
     if found.rate is None:
-        parts.append(say("Fewer than two prompts have been judged in both orders, so there is no win rate yet."))
+        parts = [say("Fewer than two prompts have been judged in both orders, so there is no win rate yet.")]
     else:
-        first, second = map(arm_label, found.between)
-        parts += _rate_sentences(found.rate, first, second)
+        parts = [*_rate_sentences(found.rate, *map(arm_label, found.between))]
     if found.identical:
         parts.append(say("Prompts with identical answers, counted as ties: {count}.", count=found.identical))
     if found.unreadable:
-        parts.append(
-            say(
-                "Replies without a verdict: {count}. These verdicts will be requested again the next time the judge "
-                "runs.",
-                count=found.unreadable,
-            )
-        )
+        words = later("Replies without a verdict: {count}. The next run requests them again.")
+        parts.append(say(words, count=found.unreadable))
     return " ".join(parts)
 
 
 def _rate_sentences(rate: WinRate, first: str, second: str) -> Iterator[str]:
     """Yield the sentences about the win rate of the arm labelled `first` against `second`."""
-    share, percent = rate.controlled or rate.raw, "{:.0%}".format
-    yield say(
-        "{first} won {raw} of {prompts} prompts against {second} (95% interval {low} to {high}; ties count as half).",
-        first=first,
-        second=second,
-        prompts=rate.prompts,
-        raw=percent(rate.raw.estimate),
-        low=percent(rate.raw.low),
-        high=percent(rate.raw.high),
+    words = later(
+        "{first} won {raw} of {prompts} prompts against {second} (95% interval {low} to {high}; ties count as half)."
     )
+    yield say(words, first=first, second=second, prompts=rate.prompts, **_percentages(rate.raw, "raw"))
     if rate.controlled is None:
         yield say("The difference in length is the same for every prompt, so it cannot be controlled for.")
     else:
-        yield say(
+        words = later(
             "Controlled for length: {share} ({low} to {high}); {first} wrote the longer answer to {longer} of the "
-            "prompts.",
-            share=percent(share.estimate),
-            low=percent(share.low),
-            high=percent(share.high),
-            first=first,
-            longer=percent(rate.longer),
+            "prompts."
         )
-    yield say(
-        "The judge gave the same verdict in both orders on {share} of the prompts.", share=percent(rate.agreement)
-    )
+        yield say(words, first=first, longer=f"{rate.longer:.0%}", **_percentages(rate.controlled, "share"))
+    words = later("The judge gave the same verdict in both orders on {share} of the prompts.")
+    yield say(words, share=f"{rate.agreement:.0%}")
+    share = rate.controlled or rate.raw
     if share.low > 0.5 or share.high < 0.5:
         yield say("This judge preferred {name} on these prompts.", name=first if share.low > 0.5 else second)
     else:
         yield say("The interval contains 50%, so there is no clear preference.")
+
+
+def _percentages(share: Interval, name: str) -> dict[str, str]:
+    values = {name: share.estimate, "low": share.low, "high": share.high}
+    return {key: f"{value:.0%}" for key, value in values.items()}
 
 
 COLUMNS = (
@@ -290,13 +265,13 @@ def _as_json(found: JudgeProgress, judge: Judge) -> str:
         "orders_disagree": sum(not row.agrees for row in judged),
         "identical": found.identical,
         "unreadable": found.unreadable,
-        "win_rate_of_first": None if found.rate is None else _rate(found.rate),
+        "win_rate_of_first": None if found.rate is None else _rate_values(found.rate),
         "rows": [dict(zip(COLUMNS, _table_row(row, found.between), strict=True)) for row in found.rows],
     }
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
-def _rate(rate: WinRate) -> dict[str, Any]:
+def _rate_values(rate: WinRate) -> dict[str, Any]:
     return {
         "prompts": rate.prompts,
         "raw": asdict(rate.raw),
@@ -308,14 +283,8 @@ def _rate(rate: WinRate) -> dict[str, Any]:
 
 def _as_csv(found: JudgeProgress, judge: Judge) -> str:
     """Return one line per prompt, with the judge, the answers of both arms and the verdict in each order."""
-    from neftune_core.studies.prompts import spreadsheet_cell
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["judge", *COLUMNS])
-    for row in found.rows:
-        writer.writerow([spreadsheet_cell(value) for value in (judge.model, *_table_row(row, found.between))])
-    return text.getvalue()
+    rows = ([judge.model, *_table_row(row, found.between)] for row in found.rows)
+    return csv_text([["judge", *COLUMNS], *rows])
 
 
 def _table_row(row: JudgedPrompt, between: tuple[str, str]) -> list[Any]:

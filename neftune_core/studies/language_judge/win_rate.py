@@ -15,26 +15,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from neftune_core.evaluation.statistics import LEVEL, Interval
+from neftune_core.evaluation.statistics import LEVEL, Floats, Interval
 
 RESAMPLES = 2_000
 FEWEST_PROMPTS = 2
 RIDGE = (1e-3, 1e-1)
-"""Ridge penalties on the preference and the effect of length, which stay finite even if one separates all verdicts."""
+"""Ridge penalties on the preference and the effect of length, so that the fit is finite even for separable verdicts."""
 _STEPS = 50
 _LARGEST_STEP = 2.0
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Judged:
     """The verdicts on one prompt, and the lengths of the first and the second arm's answer in characters.
 
-    The score is the share of the two orders in which the first arm won, with a tie counted as one half. `agrees` is
-    true if both orders gave the same verdict.
+    The score is the share of the two orders in which the first arm won, counting a tie as one half. `agrees` is true if
+    both orders gave the same verdict.
     """
 
     score: float
@@ -65,18 +63,15 @@ def win_rate(judged: Sequence[Judged]) -> WinRate | None:
     """Compute the raw and the length-controlled win rate of the first arm; None for fewer than two prompts."""
     if len(judged) < FEWEST_PROMPTS:
         return None
-    scores = np.array([one.score for one in judged])
-    lengths = np.array([one.lengths for one in judged], dtype=np.float64)
-    differences = lengths[:, 0] - lengths[:, 1]
-    draws = np.random.default_rng(0).multinomial(len(judged), np.full(len(judged), 1 / len(judged)), size=RESAMPLES)
-    weights = np.concatenate([np.ones((1, len(judged))), draws])
-    controlled = None
-    if differences.std() > 0:
-        controlled = _interval(controlled_win_rates(scores, differences, weights))
+    scores, count = np.array([one.score for one in judged]), len(judged)
+    differences = np.array([one.lengths[0] - one.lengths[1] for one in judged], dtype=np.float64)
+    draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    weights = np.concatenate([np.ones((1, count)), draws])
+    can_control = differences.std() > 0
     return WinRate(
-        prompts=len(judged),
-        raw=_interval(weights @ scores / len(judged)),
-        controlled=controlled,
+        prompts=count,
+        raw=_interval(weights @ scores / count),
+        controlled=_interval(controlled_win_rates(scores, differences, weights)) if can_control else None,
         agreement=float(np.mean([one.agrees for one in judged])),
         longer=float((differences > 0).mean()),
     )
@@ -99,8 +94,8 @@ def controlled_win_rates(scores: ArrayLike, differences: ArrayLike, weights: Arr
     Returns:
         Win rates, `[fits]`.
     """
-    target, apart = np.asarray(scores, dtype=np.float64), np.asarray(differences, dtype=np.float64)
-    terms = np.stack([np.ones_like(apart), np.tanh(apart / apart.std())])
+    target, longer = np.asarray(scores, dtype=np.float64), np.asarray(differences, dtype=np.float64)
+    terms = np.stack([np.ones_like(longer), np.tanh(longer / longer.std())])
     counts = np.asarray(weights, dtype=np.float64)
     penalty = np.diag(RIDGE)
     found = np.zeros((len(counts), 2))

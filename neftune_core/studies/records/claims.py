@@ -1,6 +1,6 @@
-"""File lock that allows one writer per record.
+"""File lock that lets one process write a record.
 
-The operating system releases the lock when its holder exits or is killed. The lock does not depend on process ids,
+The operating system releases the lock when the process exits or is killed. The lock does not depend on process ids,
 which can be reused, or on clocks, which can be set back.
 """
 
@@ -13,20 +13,26 @@ from pathlib import Path
 from neftune_core.durable import acquire_lock, lock_of_machine
 
 PATIENCE_SECONDS = 0.4
-"""Time during which a claim is retried, because `is_claimed` briefly holds the lock."""
+"""How long a claim is retried, because `is_claimed` briefly holds the lock."""
 
 
 @contextmanager
-def claiming(path: Path) -> Iterator[bool]:
-    """Lock the file at `path`, created if missing, during the block; yield whether the lock was acquired."""
-    lock = acquire_lock(path, timeout=PATIENCE_SECONDS, poll_interval=0.02)
-    if lock is None:
-        yield False
-        return
+def claiming(path: Path, patience_seconds: float = PATIENCE_SECONDS) -> Iterator[bool]:
+    """Lock a file, created if missing, during the block.
+
+    Args:
+        path: The file.
+        patience_seconds: How long to wait for the lock.
+
+    Yields:
+        Whether the lock was acquired.
+    """
+    lock = acquire_lock(path, timeout=patience_seconds, poll_interval=0.02)
     try:
-        yield True
+        yield lock is not None
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()
 
 
 def is_claimed(path: Path) -> bool:

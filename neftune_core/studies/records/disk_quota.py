@@ -6,7 +6,7 @@ from pathlib import Path
 
 from neftune_core.errors import DoesNotFit
 from neftune_core.home import folder_bytes
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.models.estimates import gigabytes
 from neftune_core.settings import Limits
 from neftune_core.studies.records.owners import owner_hash, owner_of, record_folders
@@ -26,25 +26,15 @@ def require_space(root: Path, owner: str, limits: Limits, more: int = 0) -> None
     """
     used, allowed = folder_bytes(root), limits.disk_gigabytes
     if used > allowed * 1e9:
-        raise DoesNotFit(
-            say(
-                "The records take up {used}, more than the {allowed:g} GB allowed: discard some first.",
-                used=gigabytes(used),
-                allowed=allowed,
-            )
-        )
+        words = later("The records take up {used}, more than the {allowed:g} GB allowed: discard some first.")
+        raise DoesNotFit(say(words, used=gigabytes(used), allowed=allowed))
     allowed = limits.visitor_gigabytes
-    if owner and allowed:
-        mine = _bytes_of(owner, root) + more
-        if mine > allowed * 1e9:
-            raise DoesNotFit(
-                say(
-                    "Your records take up {mine}, more than the {allowed:g} GB allowed per visitor: discard some "
-                    "first.",
-                    mine=gigabytes(mine),
-                    allowed=allowed,
-                )
-            )
+    mine = _bytes_of(owner, root) + more if owner and allowed else 0
+    if mine > allowed * 1e9:
+        words = later(
+            "Your records take up {mine}, more than the {allowed:g} GB allowed per visitor: discard some first."
+        )
+        raise DoesNotFit(say(words, mine=gigabytes(mine), allowed=allowed))
 
 
 def bytes_left(root: Path, owner: str, limits: Limits) -> int:
@@ -65,6 +55,6 @@ def bytes_left(root: Path, owner: str, limits: Limits) -> int:
 
 
 def _bytes_of(owner: str, root: Path) -> int:
-    """Return the total size of a visitor's records in bytes; 0 for the command line."""
+    """Return the total size of a visitor's records in bytes."""
     mine = owner_hash(owner)
-    return sum(folder_bytes(folder) for folder in record_folders(root) if mine and owner_of(folder) == mine)
+    return sum(folder_bytes(folder) for folder in record_folders(root) if owner_of(folder) == mine)

@@ -1,10 +1,10 @@
-"""Reasons why records failed before their first step and were removed; kept only in the memory of this process."""
+"""Why records failed before their first step and were removed, kept only in the memory of this process."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from neftune_core.language import say, translate_finished
+from neftune_core.language import later, say, translate_finished
 from neftune_core.studies.records.owners import owner_hash, owner_of
 
 _failed: dict[str, tuple[str, str]] = {}  # owner hash and message by record id
@@ -33,8 +33,8 @@ def failure_text(record_id: str, owner: str | None) -> str:
     Returns:
         A sentence; "" if unknown, or if the record belonged to another visitor.
     """
-    of, message = _failed.get(record_id, ("", ""))
-    if not message or (owner is not None and of != owner_hash(owner)):
+    owned_by, message = _failed.get(record_id, ("", ""))
+    if not message or (owner is not None and owned_by != owner_hash(owner)):
         return ""
-    words = translate_finished(message)
-    return say("The study failed before its first step, so nothing was saved: {message}", message=words)
+    words = later("The study failed before its first step, so nothing was saved: {message}")
+    return say(words, message=translate_finished(message))

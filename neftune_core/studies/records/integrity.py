@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from neftune_core.engine.saving import is_saved
 from neftune_core.errors import RecordError
 from neftune_core.language import later, plural, say
@@ -20,77 +22,58 @@ def damages(record: Record, log: Log) -> list[str]:
     Returns:
         One sentence per fault.
     """
-    found = [*_settings(record), *_log(log)]
+    found = [*_check_settings(record), *_check_log(log)]
     saved = {(one.get("seed"), arm) for one in log.events if one["event"] == "saved" for arm in one.get("arms", {})}
-    kept_as = later("{arm} (seed {seeds})")
+    label = later("{arm} (seed {seeds})")
     lost = [
-        say(kept_as, arm=arm_label(arm), seeds=seed)
+        say(label, arm=arm_label(arm), seeds=seed)
         for seed, arm in sorted(saved, key=str)
         if not isinstance(seed, int) or not is_saved(record.arm_folder(arm, seed))
     ]
     if lost:
-        found.append(
-            say(
-                "The weights of {arms} are missing, so answers cannot be generated with them.",
-                arms=say(", ").join(lost),
-            )
-        )
+        words = later("The weights of {arms} are missing, so answers cannot be generated with them.")
+        found.append(say(words, arms=say(", ").join(lost)))
     answered = any(event["event"] == "answered" and event.get("prompts") for event in log.events)
     if answered and not record.answers():
         found.append(say("The answers generated at the end of the study are missing."))
     return found
 
 
-def _settings(record: Record) -> list[str]:
+def _check_settings(record: Record) -> Iterator[str]:
     about, unusable = record.read_about()
-    found = [
-        say("The part {part!r} of record.json is invalid and was ignored.", part=part[:40])
-        for part in unusable
-        if part != "format"
-    ]
+    for part in unusable:
+        if part != "format":
+            yield say("The part {part!r} of record.json is invalid and was ignored.", part=part[:40])
     if not about:
-        found.append(say("The file record.json is missing, too large or damaged."))
+        yield say("The file record.json is missing, too large or damaged.")
     if record.is_newer:
-        found.append(
-            say(
-                "This record was made by a newer version of the lab: only the parts that this version understands are "
-                "shown."
-            )
+        yield say(
+            "This record was made by a newer version of the lab: only the parts that this version understands are "
+            "shown."
         )
     try:
         _ = record.study
     except RecordError as error:
-        found.append(str(error))
-    return found
+        yield str(error)
 
 
-def _log(log: Log) -> list[str]:
-    found = []
+def _check_log(log: Log) -> Iterator[str]:
     if log.skipped:
-        found.append(
-            say(
-                plural(
-                    log.skipped,
-                    "One line of the log cannot be read and was skipped.",
-                    "{count:,} lines of the log cannot be read and were skipped.",
-                ),
-                count=log.skipped,
-            )
+        words = plural(
+            log.skipped,
+            "One line of the log cannot be read and was skipped.",
+            "{count:,} lines of the log cannot be read and were skipped.",
         )
+        yield say(words, count=log.skipped)
     if log.cut:
-        found.append(say("The log is too large: only the beginning was read."))
+        yield say("The log is too large: only the beginning was read.")
     if log.doubled:
-        found.append(
-            say(
-                plural(
-                    log.doubled,
-                    "One line of the log is duplicated and was counted once.",
-                    "{count:,} lines of the log are duplicated and were counted once.",
-                ),
-                count=log.doubled,
-            )
+        words = plural(
+            log.doubled,
+            "One line of the log is duplicated and was counted once.",
+            "{count:,} lines of the log are duplicated and were counted once.",
         )
+        yield say(words, count=log.doubled)
     started = {event.get("seed") for event in log.events if event["event"] == "started"}
     if any(event.get("seed") not in started for event in log.events if event["event"] == "step"):
-        found.append(say("The beginning of the log is missing."))
-    return found
+        yield say("The beginning of the log is missing.")

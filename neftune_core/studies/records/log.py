@@ -1,6 +1,6 @@
 """Event log of a record: one JSON object per line, appended as events occur.
 
-The log can be read during a run and after damage.
+A log can be read during a run and after damage.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ Event = dict[str, Any]
 
 TAIL = 64
 VALUES_A_LINE = 4
-"""Number of values added to each line's own count, because even empty lines take memory and time."""
+"""Number of values added to the count of each line, because even empty lines take memory and time."""
 
 
 class Log:
@@ -35,14 +35,14 @@ class Log:
         events: Events read so far, in order.
         skipped: Number of lines that are not valid events.
         doubled: Number of duplicate events, which are left out of `events`.
-        cut: Whether the log exceeds a limit, so that its end was not read.
+        cut: Whether the log exceeds a limit and was not read to the end.
     """
 
     def __init__(self, path: Path, most_bytes: int = OWN_LOG_BYTES, most_values: int | None = None) -> None:
         self.path, self.most_bytes, self.most_values = path, most_bytes, most_values
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self.events: list[Event] = []
         self.size = self.skipped = self.doubled = self._values = 0
         self.cut = False
@@ -52,29 +52,29 @@ class Log:
     def read(self) -> list[Event]:
         """Read new events, and return all events so far; an incomplete last line is left for the next call.
 
-        If the log was rewritten, as before a run resumes, it is read again from the start.
+        A log that was rewritten, as before a run resumes, is read again from the start.
         """
         try:
             with self.path.open("rb") as file:
                 file.seek(self.size - len(self._tail))
                 if file.read(len(self._tail)) != self._tail:
-                    self._forget()
+                    self._reset()
                     file.seek(0)
                 if self.cut:
                     return self.events
                 block = file.read(self.most_bytes - self.size)
                 self.cut = bool(file.read(1))
         except OSError:
-            self._forget()
+            self._reset()
             return []
         whole = block[: block.rfind(b"\n") + 1]
         if whole:
             self.size += len(whole)
             self._tail = (self._tail + whole)[-TAIL:]
-            self.events = [*self.events, *self._new(whole)]
+            self.events = [*self.events, *self._parse(whole)]
         return self.events
 
-    def _new(self, block: bytes) -> Iterator[Event]:
+    def _parse(self, block: bytes) -> Iterator[Event]:
         for line in read_lines(io.BytesIO(block), LINE_BYTES):
             self._values += VALUES_A_LINE + count_values(line)
             if self.most_values is not None and self._values > self.most_values:
@@ -84,17 +84,17 @@ class Log:
             if event is None:
                 self.skipped += bool(line.strip())
                 continue
-            counted = event["event"] in COUNTED
-            key = (event["event"], event.get("seed"), event["step"]) if counted else line
+            is_counted = event["event"] in COUNTED
+            key = (event["event"], event.get("seed"), event["step"]) if is_counted else line
             if key in self._seen:
                 self.doubled += 1
-                continue
-            self._seen.add(key)
-            yield event
+            else:
+                self._seen.add(key)
+                yield event
 
 
 def append(path: Path, event: Event, *, flushed: bool = True) -> None:
-    """Append one event as a line, after ending a line that an interrupted write left incomplete.
+    """Append one event as a line; if an interrupted write left the last line incomplete, end it first.
 
     Args:
         path: The log.
@@ -113,9 +113,9 @@ def append(path: Path, event: Event, *, flushed: bool = True) -> None:
             sync(file.fileno())
 
 
-def as_text(events: list[Event]) -> str:
-    """Return the text of a log with these events."""
-    return "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events)
+def as_jsonl(entries: Iterable[Mapping[str, Any]]) -> str:
+    """Return dictionaries as JSON Lines, such as the text of a log."""
+    return "".join(json.dumps(dict(entry), ensure_ascii=False) + "\n" for entry in entries)
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Write and read the measures that a record stores in addition to its events.
+"""Write and read the measures that a record stores besides its events.
 
 metrics.json     one entry per completed seed: measures of every arm, robustness, signatures, and descriptions of
                  the samples
@@ -52,22 +52,21 @@ def rows_by_step(record: Record) -> dict[tuple[int, int], Sampled]:
     """Return the row measures of every evaluation, by seed and step."""
     found: dict[tuple[int, int], Sampled] = {}
     for line in _lines(record, "rows"):
-        seed, step = line.get("seed"), line.get("step")
-        if isinstance(seed, int) and isinstance(step, int):
-            found[seed, step] = {name: _rows_by_arm(sample) for name, sample in table(line.get("samples")).items()}
+        if isinstance(line.get("step"), int):
+            samples = table(line.get("samples")).items()
+            found[line["seed"], line["step"]] = {name: _rows_by_arm(sample) for name, sample in samples}
     return found
 
 
 def answer_scores(record: Record) -> dict[int, dict[str, dict[str, dict[str, Floats]]]]:
     """Return the scores of answers by seed, sample, arm and measure, `[answers]` or `[answers, fields]`."""
-    found = {}
-    for line in _lines(record, "answers"):
-        if isinstance(line.get("seed"), int):
-            found[line["seed"]] = {
-                name: {arm: _scores(scores) for arm, scores in table(table(sample).get("scores")).items()}
-                for name, sample in table(line.get("samples")).items()
-            }
-    return found
+    return {
+        line["seed"]: {
+            name: {arm: _scores(scores) for arm, scores in table(table(sample).get("scores")).items()}
+            for name, sample in table(line.get("samples")).items()
+        }
+        for line in _lines(record, "answers")
+    }
 
 
 def table(value: Any) -> dict[str, Any]:
@@ -79,7 +78,7 @@ def _lines(record: Record, kind: str) -> Iterator[dict[str, Any]]:
     with contextlib.suppress(OSError), (record.folder / EXAMPLES).open("rb") as lines:
         for line in lines:
             entry = parsed(line)
-            if entry is not None and entry.get("kind") == kind:
+            if entry is not None and entry.get("kind") == kind and isinstance(entry.get("seed"), int):
                 yield entry
 
 
@@ -88,25 +87,20 @@ def _rows_by_arm(sample: Any) -> dict[str, RowMeasures]:
     found: dict[str, RowMeasures] = {}
     for arm, numbers in table(table(sample).get("arms")).items():
         losses, hits = (_floats(table(numbers).get(name)) for name in ("loss", "hits"))
-        if (
-            tokens is not None
-            and losses is not None
-            and hits is not None
-            and tokens.shape == losses.shape == hits.shape
-        ):
+        if tokens.size and tokens.shape == losses.shape == hits.shape:
             found[arm] = RowMeasures(losses[None], hits[None], tokens)
     return found
 
 
 def _scores(scores: Any) -> dict[str, Floats]:
     read = {name: _floats(values) for name, values in table(scores).items()}
-    return {name: values for name, values in read.items() if values is not None}
+    return {name: values for name, values in read.items() if values.size}
 
 
-def _floats(values: Any) -> Floats | None:
-    """Convert a list of numbers to an array, with None as NaN; return None if it is empty or not numeric."""
+def _floats(values: Any) -> Floats:
+    """Convert a list of numbers to an array, with None as NaN; the array is empty if this is not possible."""
     try:
         found = np.array(values, dtype=np.float64)
     except (TypeError, ValueError):
-        return None
-    return found if found.ndim in (1, 2) and found.size else None
+        return np.zeros(0)
+    return found if found.ndim in (1, 2) else np.zeros(0)

@@ -1,17 +1,18 @@
-"""Compute the progress of a study from its events: state, step counts, speed and losses."""
+"""Compute the progress of a study from its events: state, steps, speed and losses."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from neftune_core.bounded_io import count_of
 from neftune_core.language import later
 from neftune_core.studies.records.log import Event
-from neftune_core.studies.records.owners import FileCache
+from neftune_core.studies.records.owners import file_stamp
 from neftune_core.studies.records.record import ENDINGS, LOG, Record
 
 INTERRUPTED = later(
@@ -40,6 +41,7 @@ class Status:
     Attributes:
         state: A key of `WORDS`.
         place: Position in the queue, from 1; 0 if the study is not waiting.
+        step: Number of completed steps over all seeds.
         steps: Total number of steps over all seeds.
         seed_number: Number of the current seed, from 1; 0 before the first.
         seconds_left: Estimated time left, in seconds; None if unknown.
@@ -73,7 +75,7 @@ class Status:
 class StudyProgress:
     """Progress computed from the events passed to `follow`.
 
-    `step_of_seed` and `steps_of_seed` (0 if unknown) count the steps of the current seed; see `Status` for the others.
+    `step_of_seed` and `steps_of_seed` (0 if unknown) count the steps of the current seed. For the others, see `Status`.
     """
 
     state: str = "preparing"
@@ -119,8 +121,7 @@ class StudyProgress:
 
     def status(self, *, stopping: bool = False) -> Status:
         """Return the status; `stopping` replaces the state with "stopping"."""
-        clock = self._clock
-        speed = clock.per_second(clock.steps)
+        clock, speed = self._clock, self._clock.per_second(self._clock.steps)
         return Status(
             state="stopping" if stopping else self.state,
             step=self.step,
@@ -137,8 +138,8 @@ class StudyProgress:
 class _Clock:
     """Measures the speed of the steps, except the first, which includes warm-up.
 
-    The clock counts the events and ignores their step numbers, which jump back when a run resumes, and jump forward
-    when a sweep skips the rest of a failed study.
+    It counts events instead of using their step numbers, which jump back when a run resumes, and forward when a sweep
+    skips the rest of a failed study.
     """
 
     def __init__(self) -> None:
@@ -180,18 +181,20 @@ def before_run(record: Record) -> StudyProgress:
     return found
 
 
-_cache: FileCache[StudyProgress] = FileCache(2_000)
+@lru_cache(maxsize=2_000)
+def _logged_progress(record: Record, stamp: tuple[int, int, int]) -> StudyProgress:
+    return of_events(record.events())
 
 
 def of_record(record: Record) -> Status:
     """Return the status of a study that is not in the queue of this process."""
-    found = _cache.get(record.folder / LOG, lambda: of_events(record.events())) or StudyProgress()
+    try:
+        found = _logged_progress(record, file_stamp(record.folder / LOG))
+    except OSError:
+        found = StudyProgress()
+    status = replace(found.status(), tokens_per_second=0.0, seconds_left=None)  # the speed is that of reading the log
     if found.state in ENDINGS:
-        state, message = found.state, found.message
-    elif record.is_running():
-        state, message = found.state, later("The study is running in another process on this machine.")
-    else:
-        state, message = "interrupted", INTERRUPTED
-    return Status(
-        state, 0, found.step, found.steps, found.seed_number, found.seeds, message=message, losses=found.losses
-    )
+        return status
+    if record.is_running():
+        return replace(status, message=later("The study is running in another process on this machine."))
+    return replace(status, state="interrupted", message=INTERRUPTED)

@@ -1,4 +1,4 @@
-"""Record of a study: one folder, readable during a run and after it ends in any way.
+"""Record of a study: a folder that is readable during a run and however it ends.
 
 runs/<id>/  study.toml  record.json  data/  events.jsonl  checkpoint/  arms/<name>/seed-<n>/  answers.jsonl
             claim  (lock of the process that writes the record)
@@ -13,7 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import date
@@ -24,16 +24,16 @@ from neftune_core.bounded_io import read_toml
 from neftune_core.durable import flush, write_whole
 from neftune_core.errors import LabError, RecordError
 from neftune_core.home import home
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, parse, to_toml
 from neftune_core.studies.records.claims import claiming, is_claimed
 from neftune_core.studies.records.disk_quota import require_space
 from neftune_core.studies.records.failures import failure_text
-from neftune_core.studies.records.log import Event, Log, append, as_text, finite
+from neftune_core.studies.records.log import Event, Log, append, as_jsonl, finite
 from neftune_core.studies.records.owners import SAFE_ID, owner_hash, owner_of, record_folders
 from neftune_core.studies.records.schema import LOG_BYTES, LOG_VALUES, about_of, read_answers, settings_text
-from neftune_core.studies.records.user_rows import check_rows, study_key, with_absolute_files, with_copied_rows
+from neftune_core.studies.records.user_rows import check_rows, with_absolute_files, with_copied_rows
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.steering import best_arms
 from neftune_core.studies.steering.log import STEERED
@@ -51,7 +51,7 @@ asked_from: ContextVar[str] = ContextVar("asked_from", default="")
 
 @dataclass(frozen=True)
 class Record:
-    """Folder of one study or sweep; reading a record never changes it and tolerates damage."""
+    """Folder of a study or sweep; reading a record never changes it, and tolerates damage."""
 
     folder: Path
 
@@ -74,9 +74,8 @@ class Record:
         except FileNotFoundError:
             raise RecordError(say("The settings of record {record} are missing.", record=self.id)) from None
         except (OSError, UnicodeDecodeError, LabError) as error:
-            raise RecordError(
-                say("The settings of record {record} cannot be read: {reason}", record=self.id, reason=error)
-            ) from None
+            words = later("The settings of record {record} cannot be read: {reason}")
+            raise RecordError(say(words, record=self.id, reason=error)) from None
 
     @property
     def is_sweep(self) -> bool:
@@ -134,10 +133,10 @@ class Record:
     def belongs_to(self, owner: str) -> bool:
         """Return whether a visitor with the key `owner` may see and stop this record.
 
-        Records from the command line belong to everyone; records without a readable owner belong to no one.
+        Records from the command line belong to everyone, and records without a readable owner to no one.
         """
-        kept = owner_of(self.folder)
-        return kept == "" or (kept is not None and kept == owner_hash(owner))
+        stored = owner_of(self.folder)
+        return stored == "" or (stored is not None and stored == owner_hash(owner))
 
     @property
     def is_owned(self) -> bool:
@@ -153,9 +152,8 @@ class Record:
 
     def _require_owner(self) -> None:
         if "owner" not in self.about:
-            raise RecordError(
-                say("The owner of the record {record} is unknown: its record.json is damaged.", record=self.id)
-            )
+            words = later("The owner of the record {record} is unknown: its record.json is damaged.")
+            raise RecordError(say(words, record=self.id))
 
     @property
     def is_newer(self) -> bool:
@@ -164,9 +162,7 @@ class Record:
         return "format" in unusable or about.get("format", FORMAT) > FORMAT
 
     def append(self, event: Event) -> None:
-        """Append an event with the current time; steps reach the disk with the next checkpoint, other events
-        immediately.
-        """
+        """Append an event with the current time; steps are flushed with the next checkpoint, other events at once."""
         append(self.folder / LOG, {"time": round(time.time(), 3), **event}, flushed=event["event"] != "step")
 
     def log(self) -> Log:
@@ -191,7 +187,7 @@ class Record:
             Steps of the seed that were already evaluated.
         """
         kept = [event for event in self.events() if _survives_rewind(event, seed, step)]
-        write_whole(self.folder / LOG, as_text(kept))
+        write_whole(self.folder / LOG, as_jsonl(kept))
         mine = (event for event in kept if event["event"] == "evaluated" and event.get("seed") == seed)
         return {event["step"] for event in mine}
 
@@ -213,7 +209,7 @@ class Record:
         return last if best_arms.plain_name(arm) == arm else best_arms.best_folder(last)
 
     def answers(self, seed: int | None = None) -> list[dict[str, Any]]:
-        """Return the stored answers of one seed (None for all seeds), one object per prompt."""
+        """Return the stored answers of one seed (None for all seeds), one dictionary per prompt."""
         answers = read_answers(self.folder / "answers.jsonl")
         return [answer for answer in answers if seed is None or answer.get("seed", seed) == seed]
 
@@ -225,7 +221,7 @@ class Record:
             seed: The seed.
         """
         others = [answer for answer in self.answers() if answer.get("seed") != seed]
-        write_whole(self.folder / "answers.jsonl", as_text([*others, *({"seed": seed, **one} for one in answers)]))
+        write_whole(self.folder / "answers.jsonl", as_jsonl([*others, *({"seed": seed, **one} for one in answers)]))
 
     def update_about(self, **values: Any) -> None:
         """Add values to `record.json`; raise `RecordError` if the file is damaged, so that the owner is not lost."""
@@ -326,24 +322,6 @@ def write_about(record: Record, owned_by: str, day: date | None = None) -> None:
     write_whole(record.folder / "record.json", json.dumps(about, indent=2))
 
 
-def find_same(study: StudySettings, owner: str) -> Record | None:
-    """Find the owner's newest record of the same study.
-
-    Args:
-        study: The study.
-        owner: Key of the visitor; empty for the command line.
-
-    Returns:
-        The record, or None.
-    """
-    key = study_key(study)
-    for record in own_records(owner):
-        with suppress(RecordError):
-            if not record.is_sweep and study_key(record.study) == key:
-                return record
-    return None
-
-
 def runs_folder() -> Path:
     """Return the folder of all records."""
     return home() / "runs"
@@ -366,10 +344,8 @@ def find(record_id: str | None, owner: str | None) -> Record:
     record = Record(runs_folder() / record_id)
     if SAFE_ID.fullmatch(record_id) and record.folder.is_dir() and (owner is None or record.belongs_to(owner)):
         return record
-    raise RecordError(
-        failure_text(record_id, owner)
-        or say("There is no record called {record!r} here, or it belongs to another visitor.", record=record_id[:60])
-    )
+    words = later("There is no record called {record!r} here, or it belongs to another visitor.")
+    raise RecordError(failure_text(record_id, owner) or say(words, record=record_id[:60]))
 
 
 def all_records(*, folder: Path | None = None) -> list[Record]:

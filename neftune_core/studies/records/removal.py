@@ -1,4 +1,4 @@
-"""Remove records that visitors discard, or that exceed a server's age and size limits."""
+"""Remove records that visitors discard or that exceed the server's limits on age and size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import shutil
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ from neftune_core.settings import Limits
 from neftune_core.studies.records.claims import claiming, is_claimed
 from neftune_core.studies.records.failures import remember_failure
 from neftune_core.studies.records.owners import owner_of
-from neftune_core.studies.records.record import CELLS, CLAIM, SAFE_ID, STUDY_FILE, Record, all_records, runs_folder
+from neftune_core.studies.records.record import CELLS, CLAIM, LOG, SAFE_ID, STUDY_FILE, Record, all_records, runs_folder
 
 REMOVED, DISCARDED, IMPORTING = ".removed-", ".discarded-", ".import-"
 UNDO_SECONDS = 600
@@ -29,17 +28,14 @@ DAY_SECONDS = 24 * 3600
 
 def remove(record: Record) -> None:
     """Remove a record completely; raise `RecordError` if it is running."""
-    aside = record.folder.with_name(f"{REMOVED}{record.id}")
-    _move_aside(record, aside)
-    shutil.rmtree(aside if aside.exists() else record.folder, ignore_errors=True)
+    shutil.rmtree(_move_aside(record, REMOVED), ignore_errors=True)
 
 
 def discard(record: Record) -> None:
     """Remove a record; `restore` can undo this for `UNDO_SECONDS`. Raise `RecordError` if the record is running."""
-    aside = record.folder.with_name(f"{DISCARDED}{record.id}")
-    _move_aside(record, aside)
-    if not aside.exists():
-        shutil.rmtree(record.folder, ignore_errors=True)
+    aside = _move_aside(record, DISCARDED)
+    if aside == record.folder:
+        shutil.rmtree(aside, ignore_errors=True)
         return
     os.utime(aside)
     late = threading.Timer(UNDO_SECONDS + 1, _delete_discarded, [aside.parent])
@@ -70,23 +66,26 @@ def restore(record_id: str, owner: str) -> Record:
 
 def _delete_discarded(root: Path) -> None:
     """Delete records that were discarded too long ago to be restored."""
-    for left in root.glob(f"{DISCARDED}*"):
+    for discarded in root.glob(f"{DISCARDED}*"):
         with suppress(OSError):  # the record may just have been restored
-            if time.time() - left.stat().st_mtime > UNDO_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
+            if time.time() - discarded.stat().st_mtime > UNDO_SECONDS:
+                shutil.rmtree(discarded, ignore_errors=True)
 
 
-def _move_aside(record: Record, aside: Path) -> None:
+def _move_aside(record: Record, prefix: str) -> Path:
+    """Rename the folder of a record if possible, and return its path; raise `RecordError` if the record is running."""
+    aside = record.folder.with_name(f"{prefix}{record.id}")
     # Claim the record, so that no process starts to write it. The claim may fail on a full disk, and some systems
-    # cannot rename a folder with an open file. In both cases, the caller removes the folder directly.
+    # cannot rename a folder with an open file.
     with suppress(OSError), claiming(record.folder / CLAIM) as is_mine:
         if not is_mine:
             raise RecordError(say("This study is running: stop it first."))
         move(record.folder, aside)
+    return aside if aside.exists() else record.folder
 
 
 def remove_unstarted(record: Record) -> bool:
-    """Remove a record that failed before its first step, and return whether it was; `failure_text` keeps the reason."""
+    """Remove a record if it failed before its first step, and return whether it did; `failure_text` returns why."""
     ending = record.ending() or {}
     if ending.get("event") != "failed" or _has_steps(record):
         return False
@@ -114,21 +113,23 @@ def sweep(limits: Limits, busy: Collection[str] = ()) -> list[str]:
         Ids of the removed records.
     """
     root = runs_folder()
-    for left in [*root.glob(f"{REMOVED}*"), *root.glob(f"{IMPORTING}*")]:
-        if not is_claimed(left / CLAIM):  # a running import holds the claim
-            shutil.rmtree(left, ignore_errors=True)
+    for leftover in [*root.glob(f"{REMOVED}*"), *root.glob(f"{IMPORTING}*")]:
+        if not is_claimed(leftover / CLAIM):  # a running import holds the claim
+            shutil.rmtree(leftover, ignore_errors=True)
     _delete_discarded(root)
     if not limits.record_days and not limits.visitor_gigabytes:
         return []
     idle = [record for record in all_records() if record.is_owned and record.id not in busy]
-    chosen = [record for record in [*_old(idle, limits), *_heavy(idle, limits)] if not record.is_running()]
+    is_old = {record: 0 < limits.record_days < _age_days(record) for record in idle}
+    old, recent = ([record for record in idle if is_old[record] == wanted] for wanted in (True, False))
+    chosen = [record for record in [*old, *_over_limit(recent, limits)] if not record.is_running()]
     for record in chosen:
         remove(record)
     return [record.id for record in chosen]
 
 
 def remove_old(days: float) -> dict[str, int]:
-    """Remove records that do not run and were not written to for some days; return the removed bytes by id."""
+    """Remove records that are not running and were last written more than `days` ago; return removed bytes by id."""
     idle = (record for record in all_records() if not record.is_running())
     old = {record: folder_bytes(record.folder) for record in idle if _age_days(record) > days}
     for record in old:
@@ -136,41 +137,23 @@ def remove_old(days: float) -> dict[str, int]:
     return {record.id: size for record, size in old.items()}
 
 
-def _last_written(record: Record) -> float:
-    """Return the time of the last event, or of creation if there is none, in seconds since 1970."""
+def _age_days(record: Record) -> float:
+    """Return the days since the last event, or since creation if there is none."""
     try:
-        return (record.folder / "events.jsonl").stat().st_mtime
+        written = (record.folder / LOG).stat().st_mtime
     except OSError:
         created = record.about.get("created")
-        return float(created) if isinstance(created, int | float) else 0.0
+        written = float(created) if isinstance(created, int | float) else 0.0
+    return (time.time() - written) / DAY_SECONDS
 
 
-def _old(records: list[Record], limits: Limits) -> list[Record]:
-    if not limits.record_days:
-        return []
-    return [record for record in records if _age_days(record) > limits.record_days]
-
-
-def _age_days(record: Record) -> float:
-    return (time.time() - _last_written(record)) / DAY_SECONDS
-
-
-def _heavy(records: list[Record], limits: Limits) -> list[Record]:
-    """Return the records, sorted newest first, that exceed their visitor's size limit; the newest use up the limit
-    first.
-    """
-    if not limits.visitor_gigabytes:
-        return []
-    old = {record.id for record in _old(records, limits)}
-    by_owner: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        if record.id not in old:
-            by_owner[str(owner_of(record.folder))].append(record)
+def _over_limit(records: list[Record], limits: Limits) -> list[Record]:
+    """Return the records, sorted newest first, that exceed the size limit of their visitor, who keeps the newest."""
+    used = dict[str, int]()
     over = []
-    for mine in by_owner.values():
-        used = folder_bytes(mine[0].folder)
-        for record in mine[1:]:
-            used += folder_bytes(record.folder)
-            if used > limits.visitor_gigabytes * 1e9:
-                over.append(record)
+    for record in records if limits.visitor_gigabytes else ():
+        owner, size = str(owner_of(record.folder)), folder_bytes(record.folder)
+        if owner in used and used[owner] + size > limits.visitor_gigabytes * 1e9:
+            over.append(record)
+        used[owner] = used.get(owner, 0) + size
     return over

@@ -1,7 +1,7 @@
 """Typed models of the files of a record, with size limits.
 
-A record may come from another machine, so everything is validated here before use. Unknown fields are preserved,
-because older and newer versions write different ones.
+A record may come from another machine, so everything is validated here before use. Unknown fields are kept, because
+older and newer versions write different ones.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from neftune_core.bounded_io import (
     read_lines,
 )
 from neftune_core.errors import InvalidSetting
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.models.settings import PRECISIONS
 
 LINE_BYTES = 1_000_000
@@ -34,7 +34,7 @@ OWN_LOG_BYTES = 2_000_000_000
 """Maximum size of the log of a record made on this machine, in bytes; the server also limits the steps."""
 ANSWERS_BYTES, ANSWERS_VALUES = 16_000_000, 1_000_000
 VALUES_AN_ANSWER = 50
-"""Number of values added to each answer line's own count, so that many empty lines soon reach the limit."""
+"""Number of values added to the count of each answer line, so that many empty lines soon reach the limit."""
 JUDGE_BYTES = 64_000_000
 """Maximum size of `judge.jsonl`, in bytes."""
 METRICS_BYTES, METRICS_VALUES = 4_000_000, 200_000
@@ -154,9 +154,7 @@ class _Answer(_Part):
 
 
 class AnswerLine(_Part):
-    """One line of `answers.jsonl`: a prompt with the answer of each arm; `sample` numbers several answers to one
-    prompt.
-    """
+    """One line of `answers.jsonl`: a prompt with one answer per arm; `sample` numbers several answers to a prompt."""
 
     prompt: str
     reference: str | None = None
@@ -185,15 +183,15 @@ COUNTED = ("step", "evaluated")
 
 def event_of(line: bytes) -> dict[str, Any] | None:
     """Parse a line of a log; return None if it is not a valid event."""
-    return _valid(line, lambda entry: _Counted if entry.get("event") in COUNTED else _Event)
+    return _parse(line, lambda entry: _Counted if entry.get("event") in COUNTED else _Event)
 
 
 def answer_of(line: bytes) -> dict[str, Any] | None:
     """Parse a line of `answers.jsonl`; return None if it is not a valid answer."""
-    return _valid(line, lambda entry: AnswerLine)
+    return _parse(line, lambda entry: AnswerLine)
 
 
-def _valid(line: bytes, model: Callable[[dict[str, Any]], type[BaseModel]]) -> dict[str, Any] | None:
+def _parse(line: bytes, model: Callable[[dict[str, Any]], type[BaseModel]]) -> dict[str, Any] | None:
     try:
         entry = read_json(line, LOG_VALUES)
         (model(entry) if isinstance(entry, dict) else _Part).model_validate(entry)
@@ -247,8 +245,7 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
             left, values = left - len(line), values - VALUES_AN_ANSWER - count_values(line)
             if min(left, values) < 0:
                 break
-            answer = answer_of(line)
-            if answer is not None:
+            if (answer := answer_of(line)) is not None:
                 found.append(answer)
     return found
 
@@ -256,10 +253,8 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
 def settings_text(path: Path) -> str:
     """Return the text of a settings file; raise `InvalidSetting` if it is too large."""
     try:
-        return read_file(path, SETTINGS_BYTES).decode()
-    except UnicodeDecodeError:
-        raise
+        content = read_file(path, SETTINGS_BYTES)
     except ValueError:
-        raise InvalidSetting(
-            say("The settings file is larger than {most:,} kB: shorten it.", most=SETTINGS_BYTES // 1000)
-        ) from None
+        words = later("The settings file is larger than {most:,} kB: shorten it.")
+        raise InvalidSetting(say(words, most=SETTINGS_BYTES // 1000)) from None
+    return content.decode()

@@ -1,12 +1,11 @@
 """Write and read `tokens.jsonl`: the loss of every arm at every answer token, one line per seed, part and row.
 
-The file is not part of an exported record. The losses can be measured again from the stored adapters.
+The file is not exported with the record, since the losses can be measured again with the stored adapters.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from neftune_core.bounded_io import read_lines
 from neftune_core.durable import write_whole
-from neftune_core.studies.records.log import parsed
+from neftune_core.studies.records.log import as_jsonl, parsed
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.records.schema import LINE_BYTES
 
@@ -61,23 +60,20 @@ def write_tokens(record: Record, seed: int, lines: Sequence[Mapping[str, Any]]) 
     """
     parts = {line["part"] for line in lines}
     others = [line for line in _lines(record) if line["seed"] != seed or line["part"] not in parts]
-    text = "".join(
-        json.dumps(line, ensure_ascii=False) + "\n" for line in [*others, *({"seed": seed, **one} for one in lines)]
-    )
-    write_whole(record.folder / TOKENS, text)
+    write_whole(record.folder / TOKENS, as_jsonl([*others, *({"seed": seed, **line} for line in lines)]))
 
 
 def read_tokens(record: Record, seed: int) -> list[dict[str, Any]]:
-    """Return the stored lines of a seed, or an empty list if there are none.
+    """Read the stored lines of a seed.
 
-    The losses of the base are measured only for the first seed. For other seeds, they are added to the same rows.
+    The losses of the base are stored only with the first seed. For other seeds, they are added to the same rows.
 
     Args:
         record: The record.
         seed: The seed.
 
     Returns:
-        One line per row or answer, with its tokens and their losses by arm.
+        One line per row or answer, with its tokens and their losses by arm; empty if none are stored.
     """
     lines = _lines(record)
     base = {(line["part"], line["row"]): line["losses"][BASE] for line in lines if BASE in line["losses"]}

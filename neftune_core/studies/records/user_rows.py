@@ -1,4 +1,4 @@
-"""Check, copy, locate and hash the row files of a study."""
+"""Check, copy, find and hash the row files of a study."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def with_sources(study: StudySettings, sources: Mapping[str, str]) -> StudySetti
 
 
 def check_rows(study: StudySettings, limits: Limits) -> None:
-    """Raise a `LabError` if a row file of a study is missing, too large or of an unknown format.
+    """Raise a `LabError` if a row file of a study is missing, too large, or of an unknown format.
 
     Args:
         study: The study.
@@ -58,10 +58,10 @@ def with_copied_rows(study: StudySettings, folder: Path) -> StudySettings:
     """
     copied = {}
     for part, original in row_files(study).items():
-        kept = folder / "data" / part / _safe_name(original.name)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(original, kept)
-        copied[part] = f"{FILE}{kept.relative_to(folder).as_posix()}"
+        copy = folder / "data" / part / _safe_name(original.name)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(original, copy)
+        copied[part] = f"{FILE}{copy.relative_to(folder).as_posix()}"
     return with_sources(study, copied)
 
 

@@ -1,7 +1,7 @@
 """Classes: students join with a teacher's code and see each other's studies, labelled by student number.
 
-A class is a small file with the hashes of its students' keys. Studies are looked up by owner: a class shows those that
-a student started after joining, and none of them after the student leaves.
+A class is a small file with the hashes of its students' keys. It shows the studies that students started after joining,
+and none of a student who has left.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import re
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from neftune_core.bounded_io import read_file, read_json
-from neftune_core.durable import acquire_lock, write_whole
+from neftune_core.durable import write_whole
 from neftune_core.errors import RecordError
 from neftune_core.home import home
 from neftune_core.language import later, say
+from neftune_core.studies.records.claims import claiming
 from neftune_core.studies.records.owners import owner_hash, owner_of, record_folders
 from neftune_core.studies.records.record import Record, runs_folder
 
@@ -33,14 +35,14 @@ MOST_STUDENTS, MOST_STUDIES = 120, 20
 """Maximum number of students in a class, and of studies shown per student."""
 MOST_BYTES = 100_000
 PATIENCE_SECONDS = 5.0
-"""Maximum time for which a change waits for another one to finish."""
+"""How long a change waits for another one to finish."""
 DAY_SECONDS = 24 * 3600
 NO_CLASS = later("There is no class with the code {code} here: it is mistyped, or the class has ended.")
 
 
 @dataclass(frozen=True)
 class Student:
-    """A student of a class, with a random number unique in the class and the time of joining in seconds since 1970."""
+    """A student of a class: a random number, unique in the class, and the time of joining in seconds since 1970."""
 
     number: int
     since: float
@@ -48,9 +50,9 @@ class Student:
 
 @dataclass(frozen=True)
 class Classroom:
-    """A class, with the code for joining and the time of creation in seconds since 1970.
+    """A class: the code for joining, and the time of creation in seconds since 1970.
 
-    The teacher and the students are known by the hashes of their keys.
+    The teacher and the students are identified by the hashes of their keys.
     """
 
     code: str
@@ -67,17 +69,15 @@ class Classroom:
         return self.students.get(owner_hash(owner)) if owner else None
 
     def records(self) -> list[tuple[int, Record]]:
-        """Return numbers and records, newest first: at most `MOST_STUDIES` per student since joining, and no sweeps."""
+        """Return student numbers and records, newest first: at most `MOST_STUDIES` per student, and no sweeps."""
         found: list[tuple[int, Record]] = []
-        counts: dict[str, int] = {}
+        counts = Counter[int]()
         for folder in record_folders(runs_folder()):
-            owner = owner_of(folder) or ""
-            student = self.students.get(owner)
-            if student is None or counts.get(owner, 0) >= MOST_STUDIES:
+            student, record = self.students.get(owner_of(folder) or ""), Record(folder)
+            if student is None or counts[student.number] >= MOST_STUDIES:
                 continue
-            record = Record(folder)
             if record.about.get("created", 0) >= student.since and not record.is_sweep:
-                counts[owner] = counts.get(owner, 0) + 1
+                counts[student.number] += 1
                 found.append((student.number, record))
         return found
 
@@ -88,15 +88,12 @@ def make_class(owner: str) -> str:
         every = [found for path in _folder().glob("*.json") if (found := _read(path.stem)) is not None]
         mine = [found.code for found in every if found.is_of(owner)]
         if len(mine) >= MOST_OF_TEACHER:
-            codes = ", ".join(mine)
-            raise RecordError(
-                say("You already have {count} classes: end one of {codes}.", count=len(mine), codes=codes)
-            )
+            words = later("You already have {count} classes: end one of {codes}.")
+            raise RecordError(say(words, count=len(mine), codes=", ".join(mine)))
         if len(every) >= MOST_CLASSES:
             raise RecordError(say("This server has no room for another class: try again tomorrow."))
-        taken = {found.code for found in every}
-        random = ("".join(secrets.choice(LETTERS) for _ in range(6)) for _ in count())
-        code = next(code for code in random if code not in taken)
+        codes = ("".join(secrets.choice(LETTERS) for _ in range(6)) for _ in count())
+        code = next(code for code in codes if all(code != found.code for found in every))
         _write(Classroom(code, owner_hash(owner), round(time.time(), 3), {}))
         return code
 
@@ -136,7 +133,7 @@ def join_class(code: str, owner: str) -> int:
 
 
 def leave_class(code: str, owner: str) -> None:
-    """Leave a class, which then no longer shows the student's studies.
+    """Leave a class, which then stops showing the student's studies.
 
     Args:
         code: Its code.
@@ -165,7 +162,7 @@ def end_class(code: str, owner: str) -> None:
 
 @contextmanager
 def _changed(code: str) -> Iterator[Classroom]:
-    """Yield a class to change, and write it at the end of the block."""
+    """Yield a class to be changed, and write it at the end of the block."""
     with _locked():
         found = find_class(code)
         yield found
@@ -176,13 +173,10 @@ def _changed(code: str) -> Iterator[Classroom]:
 def _locked() -> Iterator[None]:
     """Lock the classes of this server during a change."""
     _folder().mkdir(parents=True, exist_ok=True)
-    lock = acquire_lock(_folder() / "lock", timeout=PATIENCE_SECONDS)
-    if lock is None:
-        raise RecordError(say("The classes of this server are being changed: try again in a moment."))
-    try:
+    with claiming(_folder() / "lock", PATIENCE_SECONDS) as is_mine:
+        if not is_mine:
+            raise RecordError(say("The classes of this server are being changed: try again in a moment."))
         yield
-    finally:
-        lock.release()
 
 
 def _folder() -> Path:

@@ -1,7 +1,7 @@
 """Read-only links to finished records, created by the owner and valid until the owner withdraws them.
 
-The token of a link is derived from the owner's key and a random number in the record's `share.json`, so that the owner
-always gets the same link. The server stores only a hash of the token, so that no file on disk gives access to a record.
+The token in a link is derived from the owner's key and a random number in the record's `share.json`, so that the owner
+always gets the same link. The server stores only a hash of the token, so no file on disk gives access to a record.
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ def share(record_id: str, owner: str) -> str:
     Raises:
         RecordError: If the record is missing, belongs to someone else, or has not ended.
     """
-    record = _own(record_id, owner)
-    if record.is_running() or record.ending() is None:
-        raise RecordError(say(NOT_OVER))
+    record = _own_ended(record_id, owner)
     known = _stored(record)
     salt = known.get("salt") or secrets.token_hex(16)
     token = _token(owner, record, salt)
@@ -65,7 +63,7 @@ def withdraw(record_id: str, owner: str) -> None:
 
 
 def shared_link(record_id: str, owner: str) -> str | None:
-    """Return the link text of a visitor's record, without sharing it.
+    """Return the link text of a visitor's record without sharing the record.
 
     Args:
         record_id: Id of the record.
@@ -75,22 +73,20 @@ def shared_link(record_id: str, owner: str) -> str | None:
         The text that `share` returned; "" if the record is not shared; None if it cannot be shared.
     """
     try:
-        record = _own(record_id, owner)
+        record = _own_ended(record_id, owner)
     except RecordError:
-        return None
-    if record.is_running() or record.ending() is None:
         return None
     salt = _stored(record).get("salt")
     return f"{record.id}.{_token(owner, record, salt)}" if salt else ""
 
 
 def find_shared(link: str) -> Record:
-    """Return the record of a link that `share` returned; raise `RecordError` if no record is shared under it."""
+    """Return the record of a link from `share`; raise `RecordError` if the link is invalid or was withdrawn."""
     record_id, _, token = link[:LONGEST_LINK].partition(".")
     record = Record(runs_folder() / record_id)
     if SAFE_ID.fullmatch(record_id) and record.folder.is_dir():
-        kept = str(_stored(record).get("hash") or "")
-        if kept and hmac.compare_digest(kept, _hashed(token)) and record.ending() is not None:
+        stored = str(_stored(record).get("hash") or "")
+        if stored and hmac.compare_digest(stored, _hashed(token)) and record.ending() is not None:
             return record
     raise RecordError(say(GONE))
 
@@ -100,6 +96,14 @@ def _own(record_id: str, owner: str) -> Record:
     record = find(record_id, owner)
     if not owner or owner_of(record.folder) != owner_hash(owner):
         raise RecordError(say(NOT_OWN))
+    return record
+
+
+def _own_ended(record_id: str, owner: str) -> Record:
+    """Return a record of this visitor; raise `RecordError` for other records, and for those that have not ended."""
+    record = _own(record_id, owner)
+    if record.is_running() or record.ending() is None:
+        raise RecordError(say(NOT_OVER))
     return record
 
 

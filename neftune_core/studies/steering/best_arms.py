@@ -25,7 +25,7 @@ def plain_name(arm: str) -> str:
 
 
 def improvements(events: Iterable[Mapping[str, Any]], seed: int) -> dict[str, dict[int, float]]:
-    """Return, for each arm, the evaluations that improved on all earlier ones; the last of these is the best.
+    """Find the evaluations of each arm that improved on all earlier ones; the last of these is the best.
 
     Args:
         events: Events of one record.
@@ -45,7 +45,7 @@ def follow(found: dict[str, dict[int, float]], event: Mapping[str, Any]) -> list
     """Add one evaluation to the result of `improvements`.
 
     Args:
-        found: The improvements so far, which are changed in place.
+        found: The improvements so far, changed in place.
         event: The `evaluated` event.
 
     Returns:
@@ -76,7 +76,7 @@ def best_step(events: Iterable[Mapping[str, Any]], arm: str, seed: int) -> int:
 
 
 def ended_early(events: Iterable[Mapping[str, Any]]) -> dict[Any, tuple[int, int]]:
-    """Return the last step and the planned number of steps of each seed that early stopping ended."""
+    """Return the last step and the planned number of steps of each seed that was stopped early."""
     return {
         event.get("seed"): (event["step"], event["steps"])
         for event in events
@@ -98,13 +98,13 @@ def step_folder(last: Path, step: int) -> Path:
 
 
 def stored_steps(last: Path) -> list[int]:
-    """Return the steps whose weights are stored beside the final ones, in order."""
+    """Return the steps whose weights are stored beside the final ones, in increasing order."""
     matches = (_FOLDER.fullmatch(path.name) for path in last.parent.glob(f"{last.name}-step-*"))
     return sorted(int(match[1]) for match in matches if match)
 
 
 def best_folder(last: Path) -> Path:
-    """Return the folder of the weights of an arm's best evaluation, or of its final weights if no others are stored."""
+    """Return the folder of an arm's weights at its best evaluation, or of its final weights if no others are stored."""
     steps = stored_steps(last)
     return step_folder(last, steps[-1]) if steps else last
 

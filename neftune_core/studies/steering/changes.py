@@ -1,10 +1,11 @@
-"""Apply a person's changes to a running study, and keep the best evaluations of one seed.
+"""Apply the user's changes to a running study, and store the best weights of a seed.
 
 Changes are applied between two steps and logged, so that a resumed run repeats them.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -30,23 +31,23 @@ class Changes:
     def __init__(self, run: Lockstep, record: Record, requests: Requests) -> None:
         self.run, self.record, self.requests = run, record, requests
         self.is_last = run.study.seed >= last_seed(record.study)
-        self.later: dict[int, list[Event]] = {}
-        self.before: list[float] = [strength for _, _, strength in strengths(record.events())]
+        self.later = defaultdict[int, list[Event]](list)
+        self.earlier_strengths = [strength for _, _, strength in strengths(record.events())]
         for event in record.events():
             if event["event"] == STEERED and event.get("seed") == run.study.seed:
-                self.before = []
+                self.earlier_strengths = []
                 if event["step"] > run.done:
-                    self.later.setdefault(event["step"], []).append(event)
+                    self.later[event["step"]].append(event)
                 else:
                     self._apply(event["step"], event["arms"])
 
     def begin(self) -> Iterator[Event]:
         """Before the first step, apply the last requested strength, if any, and yield the event.
 
-        The request may date from an earlier seed. If the seed starts again, its logged changes are repeated instead.
+        The request may come from an earlier seed. If the seed starts again, its logged changes are repeated instead.
         """
         group = process_group()
-        for arms in group.share(self._first() if group.is_first and not self.run.done else []):
+        for arms in group.share(self._first_change() if group.is_first and not self.run.done else []):
             self._apply(0, arms)
             yield {"event": STEERED, "step": 0, "arms": arms}
         if group.is_first and self._is_closing():
@@ -67,15 +68,14 @@ class Changes:
         """Repeat the changes logged for the last step, then apply the requested ones and yield their events.
 
         With several processes, only the first reads requests, and all apply them after the same step. Requests during
-        the last step of a seed are left for the next seed; those during the last step of the last seed are refused.
+        the last step of a seed wait for the next seed; those during the last step of the last seed are refused.
         """
         for event in self.later.pop(self.run.done, []):
             self._apply(event["step"], event["arms"])
         if self.run.done == self.run.total:
             return
         group = process_group()
-        asked = [*self._requested()] if group.is_first else []
-        for arms in group.share(asked):
+        for arms in group.share([*self._new_changes()] if group.is_first else []):
             self._apply(self.run.done, arms)
             yield {"event": STEERED, "step": self.run.done, "arms": arms}
 
@@ -84,15 +84,15 @@ class Changes:
         has_arms = any(name != CONTROL.name for name in self.run.names)
         return self.is_last and (not has_arms or 0 < self.run.total <= self.run.done + 1)
 
-    def _first(self) -> list[dict[str, dict[str, Any]]]:
+    def _first_change(self) -> list[dict[str, dict[str, Any]]]:
         """Return the change before the first step of a seed, if any; requests to stop wait until that step ends."""
         requests, live = self.requests.new(), self.run.study.live_arm
         self.requests.kept = [one for one in requests if "stop" in one]
-        wanted = [*self.before, *(one["strength"] for one in requests if "strength" in one)]
+        wanted = [*self.earlier_strengths, *(one["strength"] for one in requests if "strength" in one)]
         is_new = wanted and live in self.run.names and wanted[-1] != self.run.study.noise[0].strength
         return [{live: {"strength": float(wanted[-1])}}] if is_new else []
 
-    def _requested(self) -> Iterator[dict[str, dict[str, Any]]]:
+    def _new_changes(self) -> Iterator[dict[str, dict[str, Any]]]:
         """Yield the new requests as changes by arm: each stop once, and only the last of several strengths.
 
         A request for an arm that diverged is kept for the next seed, which trains it again.
@@ -100,8 +100,8 @@ class Changes:
         requests, live = self.requests.close() if self._is_closing() else self.requests.new(), self.run.study.live_arm
         alive = {*map(self.run.name, self.run.alive)} - {CONTROL.name}
         stops = {str(one["stop"]): one for one in requests if "stop" in one}
-        moved = [(live, one) for one in requests if "strength" in one and live not in stops]
-        for arm, request in [*stops.items(), *moved[-1:]]:
+        changes = [(live, one) for one in requests if "strength" in one and live not in stops]
+        for arm, request in [*stops.items(), *changes[-1:]]:
             if arm not in alive:
                 self.requests.kept.append(request)
             elif "stop" in request:
@@ -110,10 +110,8 @@ class Changes:
                 yield {arm: {"strength": float(request["strength"])}}
 
     def _apply(self, step: int, arms: Mapping[str, Mapping[str, Any]]) -> None:
-        for name, change in arms.items():
-            if name not in self.run.names:
-                continue
-            slot = self.run.names.index(name) + 1
+        for slot, name in enumerate(self.run.names, start=1):
+            change = arms.get(name, {})
             if "strength" in change:
                 self.run.noise.set_strength(slot, change["strength"])
             if change.get("stopped"):
@@ -142,8 +140,7 @@ class BestKeeper:
     def follow(self, event: Event) -> None:
         """Store the weights of every arm that improved in the evaluation `event`; ignore other events.
 
-        The best weights as of the last checkpoint are kept until the next checkpoint, because a killed run resumes from
-        the last one.
+        The best weights at the last checkpoint are kept until the next one, because a killed run resumes from there.
         """
         if event["event"] != "evaluated" or event["step"] == 0:
             return

@@ -1,13 +1,12 @@
 """More epochs for a finished study: a new record that continues from the state at the end of each seed.
 
-The first record is not changed. The new one has the same settings with more steps, and a restart at the step where the
-first one ended: the schedules of the learning rate and the noise begin again there. Training from scratch with these
+The first record is not changed. The new one has the same settings with more steps, and a restart at the step at which
+the first one ended: the schedules of the learning rate and the noise begin again. Training from scratch with these
 settings would give the same numbers.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 
@@ -15,11 +14,11 @@ from neftune_core.durable import write_whole
 from neftune_core.engine.settings import TrainingSettings, check_length
 from neftune_core.errors import InvalidSetting, RecordError
 from neftune_core.home import folder_bytes
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.settings import Limits, to_toml
 from neftune_core.studies.checkpoint import state_folder
 from neftune_core.studies.records.disk_quota import require_space
-from neftune_core.studies.records.log import Event, as_text, finite
+from neftune_core.studies.records.log import Event, as_jsonl
 from neftune_core.studies.records.numbers import EXAMPLES
 from neftune_core.studies.records.record import LOG, STUDY_FILE, Record, new_record
 from neftune_core.studies.records.user_rows import with_copied_rows
@@ -29,10 +28,17 @@ from neftune_core.studies.steering.log import STEERED, stopped_arms
 
 KEPT = ("started", "planned", "step", "evaluated", "diverged", STEERED)
 """Events of the first record that are copied to the new one."""
+STOPPED_EARLY = later(
+    "Early stopping ended this study, so its seeds may have different numbers of steps: it cannot be trained further."
+)
+NO_STATE = later(
+    "The final state of this study was not kept, so it cannot be trained further: train it again with more epochs. "
+    "(Set keep_state to always to keep the state. Imported records and those of older versions have none.)"
+)
 
 
 def reason_against(record: Record) -> str:
-    """Return in one sentence why a study cannot be trained further; "" if it can."""
+    """Return a sentence on why a study cannot be trained further; "" if it can."""
     if record.is_sweep or record.name != record.id:
         return say("A sweep and its studies cannot be trained further: train a separate study.")
     if record.is_running():
@@ -41,20 +47,13 @@ def reason_against(record: Record) -> str:
     if ending.get("event") != "finished":
         return say("Only a finished study can be trained further: resume this one first.")
     if best_arms.ended_early(record.events()):
-        return say(
-            "Early stopping ended this study, so its seeds may have different numbers of steps: it cannot be trained "
-            "further."
-        )
+        return say(STOPPED_EARLY)
     try:
         study = record.study
     except RecordError as error:
         return str(error)
     if any(not (state_folder(record.folder, seed) / "state.json").is_file() for seed in study.runs):
-        return say(
-            "The final state of this study was not kept, so it cannot be trained further: train it again with more "
-            "epochs. (Set keep_state to always to keep the state. Imported records and those of older versions have "
-            "none.)"
-        )
+        return say(NO_STATE)
     return ""
 
 
@@ -75,8 +74,7 @@ def go_on(record: Record, epochs: float, owner: str, limits: Limits) -> Record:
         LabError: If a limit is exceeded.
     """
     record.require_usable()
-    reason = reason_against(record)
-    if reason:
+    if reason := reason_against(record):
         raise RecordError(reason)
     study, rows = record.study, int(record.about_table("data").get("train", 1))
     done = max(event["step"] for event in record.events() if event["event"] == "step")
@@ -102,15 +100,13 @@ def _longer(training: TrainingSettings, done: int, epochs: float, rows: int) -> 
 
 def _copy(record: Record, made: Record, study: StudySettings, done: int) -> None:
     """Copy events, states and best weights to the new record, without the measures taken when the first one ended."""
-    total = study.training.steps
-    log = [
-        {**event, "steps": total} if "steps" in event else event for event in record.events() if event["event"] in KEPT
-    ]
-    write_whole(made.folder / LOG, as_text(log))
-    own = {name: made.about[name] for name in ("owner", "created")}
+    steps = {"steps": study.training.steps}
+    kept = (event for event in record.events() if event["event"] in KEPT)
+    log = [event | steps if "steps" in event else event for event in kept]
+    write_whole(made.folder / LOG, as_jsonl(log))
+    inherited = {name: value for name, value in record.about.items() if name not in ("owner", "created")}
     continues = [*record.about.get("continues", []), {"record": record.id, "step": done}]
-    about = {**record.about, **own, "continues": continues}
-    write_whole(made.folder / "record.json", json.dumps(finite(about), indent=2, ensure_ascii=False))
+    made.update_about(**inherited | {"continues": continues})
     if (record.folder / EXAMPLES).is_file():
         shutil.copyfile(record.folder / EXAMPLES, made.folder / EXAMPLES)
     for seed in study.runs:

@@ -1,9 +1,9 @@
-"""Events that record a person's changes to a running study, and the records that a study continues.
+"""Events that record the user's changes to a running study, and the records that a study continues.
 
 A `steered` event has a step and, by arm, `{"stopped": true}` or, in a live study, `{"strength": 12.0}`. The change is
-applied between that step and the next one. A change at step 0 is applied before the first step of a seed, so that the
-seed starts with the last strength of the previous seeds. If a run resumes from an earlier step, the event stays in the
-log and is applied again at the same step.
+applied after that step. A change at step 0 is applied before the first step of a seed, so that the seed starts with the
+last strength of the seeds before it. If a run resumes from an earlier step, the event stays in the log and is applied
+again after the same step.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ STEERED = "steered"
 
 
 def stopped_arms(events: Iterable[Mapping[str, Any]]) -> dict[Any, dict[str, int]]:
-    """Return the arms that a person stopped, by seed, each with its last step."""
+    """Return the arms that the user stopped, by seed, each with its last step."""
     found: dict[Any, dict[str, int]] = {}
     for event in events:
         for arm, change in event.get("arms", {}).items() if event["event"] == STEERED else ():

@@ -8,7 +8,7 @@ from itertools import takewhile
 from typing import Any
 
 from neftune_core.errors import RecordError
-from neftune_core.language import say
+from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import parse
 from neftune_core.studies.records.log import parsed
@@ -20,7 +20,7 @@ FILE, CLOSED = "requests.jsonl", "closed"
 
 
 def stop_arm(record: Record, arm: str) -> None:
-    """Request that a running study stop one arm after the current step, for this and all later seeds.
+    """Request that a running study stop training one arm after the current step, with this and all later seeds.
 
     Args:
         record: The study.
@@ -33,18 +33,18 @@ def stop_arm(record: Record, arm: str) -> None:
         raise RecordError(say("This study is not running: only an arm that is being trained can be stopped."))
     if arm == CONTROL.name:
         raise RecordError(say("Every arm is compared with the control: stop the whole study instead."))
-    gone = _untrained(record)
-    running = [name for name in record.arms if name != CONTROL.name and name not in gone]
+    ended = _ended_arms(record)
+    running = [name for name in record.arms if name != CONTROL.name and name not in ended]
+    if not running:
+        raise RecordError(say("Only the control is being trained: stop the whole study."))
     if arm not in running:
-        words = say(
-            "The arm {arm!r} is not being trained: choose one of {arms}.", arm=arm[:60], arms=", ".join(running)
-        )
-        raise RecordError(words if running else say("Only the control is being trained: stop the whole study."))
+        words = later("The arm {arm!r} is not being trained: choose one of {arms}.")
+        raise RecordError(say(words, arm=arm[:60], arms=", ".join(running)))
     _ask(record, {"stop": arm})
 
 
 def set_strength(record: Record, strength: float) -> None:
-    """Change the strength of a live study's first noise arm, from the next step and for all later seeds.
+    """Request another strength of a live study's first noise arm, from the next step on and for all later seeds.
 
     Args:
         record: The study.
@@ -60,9 +60,9 @@ def set_strength(record: Record, strength: float) -> None:
     if not record.is_running():
         raise RecordError(say("This study is not running: its noise can be changed only while it trains."))
     checked = parse(NoiseSettings, study.noise[0].model_dump() | {"strength": strength})
-    if study.live_arm in _untrained(record):
-        words = say("The arm {arm!r} is no longer being trained: its noise was not changed.", arm=study.live_arm)
-        raise RecordError(words)
+    if study.live_arm in _ended_arms(record):
+        words = later("The arm {arm!r} is no longer being trained: its noise was not changed.")
+        raise RecordError(say(words, arm=study.live_arm))
     _ask(record, {"strength": checked.strength})
 
 
@@ -71,7 +71,7 @@ def last_seed(study: StudySettings) -> int:
     return [seed for seed, names in study.runs.items() if {*names} - {CONTROL.name}][-1]
 
 
-def _untrained(record: Record) -> set[str]:
+def _ended_arms(record: Record) -> set[str]:
     """Return the arms that were stopped, and those that diverged with the last seed."""
     events, last = record.events(), last_seed(record.study)
     lost = (event for event in events if event["event"] == "diverged" and event.get("seed") == last)
@@ -81,8 +81,7 @@ def _untrained(record: Record) -> set[str]:
 def _ask(record: Record, request: dict[str, Any]) -> None:
     """Append a request; raise `RecordError` if the study no longer accepts requests.
 
-    Each line is appended in one write, so the order of the lines is well defined. Requests after the closing line are
-    ignored.
+    Each line is appended in one write, so that requests before and after the closing line can be distinguished.
     """
     with (record.folder / FILE).open("ab", buffering=0) as file:
         file.write(json.dumps(request).encode() + b"\n")
@@ -97,13 +96,13 @@ def forget(record: Record) -> None:
 
 
 class Requests:
-    """Reader of the requests to a record; a request is returned once unless it is kept for another call.
+    """Reader of the requests to a record.
 
     Args:
         record: The record.
 
     Attributes:
-        kept: Requests that the next call of `new` will return again.
+        kept: Requests that the next call of `new` returns again.
         unmet: Accepted requests that were not applied because no step followed.
     """
 
@@ -126,7 +125,7 @@ class Requests:
         return [*found, *takewhile(lambda one: CLOSED not in one, _parsed(whole))]
 
     def close(self) -> list[dict[str, Any]]:
-        """Refuse all requests from now on, and return the last ones; return none if already closed."""
+        """Refuse all further requests, and return the last ones; return none if already closed."""
         if self.is_closed:
             return []
         self.is_closed = True

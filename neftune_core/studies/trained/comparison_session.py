@@ -1,10 +1,11 @@
-"""One comparison of arms over several turns: its prompts, answers, anonymous columns and votes."""
+"""A comparison of arms over several turns: its prompts, answers, anonymous columns and votes."""
 
 from __future__ import annotations
 
 import random
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
 
 Line = dict[str, Any]
 Answering = Callable[["Sequence[SelectedArm]", "Sequence[Prompt]", DecodingSettings], Iterator[list[Line]]]
-"""Function that answers prompts with arms, like `studies.comparison.compare_arms`, and yields the lines so far."""
+"""Function that answers prompts with arms and yields the lines so far, like `studies.comparison.compare_arms`."""
 BASE = "base"
 
 
 @dataclass(frozen=True)
 class Ballot:
-    """The vote on one line of anonymous columns, for the two arms of `pair` from left to right.
+    """The vote on one line with anonymous columns, which show the two arms of `pair` from left to right.
 
     `cast` is "a" (left), "b" (right), "tie" or "both bad"; "" if not cast yet.
     """
@@ -67,11 +68,11 @@ class ComparisonSession:
 
     def revealed(self) -> ComparisonSession:
         """Return the comparison with the names shown in every turn."""
-        return replace(self, ballots=(), earlier=tuple(replace(one, ballots=()) for one in self.earlier))
+        return replace(self, ballots=(), earlier=tuple(replace(turn, ballots=()) for turn in self.earlier))
 
     @property
     def is_hidden(self) -> bool:
-        """Whether names are hidden, until every line has a vote or the visitor reveals them."""
+        """Whether names are hidden, which they are until every line has a vote or the visitor reveals them."""
         return bool(self.ballots)
 
 
@@ -83,7 +84,7 @@ def column_id(chosen: SelectedArm) -> str:
 def offered_columns(
     record: Record, seed: int, every: Sequence[Record], when: Callable[[Record], str]
 ) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return all columns that a comparison can have, and those of one seed, which are selected initially.
+    """Return all columns that a comparison can have, and the initial ones, those of one seed.
 
     Args:
         record: The selected study.
@@ -97,22 +98,19 @@ def offered_columns(
     from neftune_core.studies.comparison import SelectedArm, saved_best, saved_seeds, selected_arms
 
     mine = selected_arms([record], seeds=[seed])
-    places = [(entry, own) for entry in [record, *(one for one in every if one.id != record.id)]
-              for own in saved_seeds(entry)]  # fmt: skip
-    last = {one: arm_label(one.arm) for entry, own in places for one in selected_arms([entry], seeds=[own])}
+    records = [record, *(one for one in every if one.id != record.id)]
+    runs = [(one, own) for one in records for own in saved_seeds(one)]
+    labels = {arm: arm_label(arm.arm) for one, own in runs for arm in selected_arms([one], seeds=[own])}
     at_best = later("{arm}, at its best (step {step:,})")
-    best = {SelectedArm(entry, arm, own): say(at_best, arm=arm_label(plain_name(arm)), step=step)
-            for entry, own in places for arm, step in saved_best(entry, own).items()}  # fmt: skip
-    named = [
-        (
-            words
-            if one.record == record and one.seed == seed
-            else say("{arm}, seed {seed}, {when}", arm=words, seed=one.seed, when=when(one.record)),
-            column_id(one),
-        )
-        for one, words in {**last, **best}.items()
-    ]
-    return named, [column_id(one) for one in mine]
+    for one, own in runs:
+        for name, step in saved_best(one, own).items():
+            labels[SelectedArm(one, name, own)] = say(at_best, arm=arm_label(plain_name(name)), step=step)
+    named = []
+    for arm, label in labels.items():
+        if arm.record != record or arm.seed != seed:
+            label = say("{arm}, seed {seed}, {when}", arm=label, seed=arm.seed, when=when(arm.record))
+        named.append((label, column_id(arm)))
+    return named, [column_id(arm) for arm in mine]
 
 
 def first_columns(every: Sequence[Record]) -> list[str]:
@@ -143,18 +141,12 @@ def selected_columns(ids: Sequence[Any], owner: str) -> list[SelectedArm]:
         seed, _, arm = rest.partition("/")
         record = find(record_id, owner)
         if not seed.isdigit() or len(seed) > 10 or not has_arm(record, arm, int(seed)):
-            raise RecordError(
-                say(
-                    "The record {record} has no trained arm {arm!r} of this seed: choose another.",
-                    record=record_id,
-                    arm=arm[:60],
-                )
-            )
+            words = later("The record {record} has no trained arm {arm!r} of this seed: choose another.")
+            raise RecordError(say(words, record=record_id, arm=arm[:60]))
         found.append(SelectedArm(record, arm, int(seed)))
     if not found:
-        raise RecordError(
-            say("There is no trained arm to compare yet: press Train first, or choose arms under Columns.")
-        )
+        words = say("There is no trained arm to compare yet: press Train first, or choose arms under Columns.")
+        raise RecordError(words)
     return found
 
 
@@ -239,7 +231,7 @@ def answer_prompts(
 
 
 def continued(session: ComparisonSession, growing: Iterator[ComparisonSession]) -> Iterator[ComparisonSession]:
-    """Yield the next turn as it is answered, with all earlier turns.
+    """Yield the next turn while it is answered, together with all earlier turns.
 
     Args:
         session: The conversation so far.
@@ -254,7 +246,7 @@ def continued(session: ComparisonSession, growing: Iterator[ComparisonSession]) 
 
 
 def _shuffle(pair: Sequence[str], names: Sequence[str], count: int) -> tuple[Ballot, ...]:
-    """Return a ballot per line, with the two columns in an order that visitors cannot predict."""
+    """Return one ballot per line, with the two columns in random order."""
     if len(set(pair)) != 2 or any(name not in names for name in pair):
         raise InvalidSetting(say("Choose two different columns to judge from {choices}.", choices=", ".join(names)))
     shuffle = random.SystemRandom()
@@ -280,15 +272,11 @@ def next_turn(session: ComparisonSession, text: str) -> list[Prompt]:
         raise DataError(say("There are no answers to continue yet: press Answer first."))
     if not (text or "").strip():
         raise DataError(say("The next message is empty: write what to say next."))
-    each = len(session.lines) // len(session.prompts)
-    return [
-        continued_with(
-            session.prompts[number // each],
-            {name: answer["text"] for name, answer in line["arms"].items()},
-            text.strip(),
-        )
-        for number, line in enumerate(session.lines)
-    ]
+    each, found = len(session.lines) // len(session.prompts), []
+    for index, line in enumerate(session.lines):
+        answers = {name: answer["text"] for name, answer in line["arms"].items()}
+        found.append(continued_with(session.prompts[index // each], answers, text.strip()))
+    return found
 
 
 def cast_vote(session: ComparisonSession, number: Any, vote: Any, owner: str) -> ComparisonSession:
@@ -315,10 +303,8 @@ def cast_vote(session: ComparisonSession, number: Any, vote: Any, owner: str) ->
     if vote not in choices:
         raise InvalidSetting(say("A vote must be one of {choices}.", choices=", ".join(choices)))
     store_vote(record_of(session, owner), f"{session.id}-{number}", ballot.pair, choices[vote], line)
-    ballots = [*session.ballots]
-    ballots[number] = replace(ballot, cast=vote)
-    lines = [*session.lines]
-    lines[number] = {**line, "vote": choices[vote]}
+    ballots, lines = [*session.ballots], [*session.lines]
+    ballots[number], lines[number] = replace(ballot, cast=vote), {**line, "vote": choices[vote]}
     session = replace(session, ballots=tuple(ballots), lines=tuple(lines))
     return session.revealed() if all(one.cast for one in ballots) else session
 
@@ -341,17 +327,15 @@ def answerable(owner: str) -> list[Record]:
     from neftune_core.studies.comparison import saved_seeds
 
     found = []
-    for entry in owned_records(owner):
-        try:
-            if saved_seeds(entry):
-                found.append(entry)
-        except RecordError:
-            continue
+    for record in owned_records(owner):
+        with suppress(RecordError):  # a record whose settings cannot be read
+            if saved_seeds(record):
+                found.append(record)
     return found
 
 
 def judged_pair(session: ComparisonSession) -> tuple[str, str]:
-    """Return the two judged columns in the order of all columns; raise `DataError` if no names are hidden."""
+    """Return the two judged columns in the order of all columns; raise `DataError` if nothing can be voted on."""
     if not session.ballots:
         raise DataError(say("There is nothing to vote on: choose Blind, and press Answer."))
     first, second = (name for name in session.lines[0]["arms"] if name in session.ballots[0].pair)
@@ -377,7 +361,7 @@ def export_text(session: ComparisonSession, kind: str) -> str:
         raise DataError(say("There are no answers to save yet: press Answer first."))
     if session.is_hidden:
         raise DataError(say("The file would reveal the names: vote first, or press “Show the names”."))
-    if not session.earlier:
-        return WRITERS[kind](session.lines)
-    turns = enumerate(session.turns, start=1)
-    return WRITERS[kind]([{"turn": number, **line} for number, turn in turns for line in turn.lines])
+    lines: Sequence[Line] = session.lines
+    if session.earlier:
+        lines = [{"turn": number, **line} for number, turn in enumerate(session.turns, 1) for line in turn.lines]
+    return WRITERS[kind](lines)

@@ -1,4 +1,4 @@
-"""Find the answer that a data set contains for a typed prompt, or else an example row of the data set."""
+"""Find the answer that a data set has for a typed prompt, or else an example row of the data set."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_core.data.formats.starters import STARTERS
 from neftune_core.errors import LabError
-from neftune_core.language import say
+from neftune_core.language import later, say
 
 if TYPE_CHECKING:
     from neftune_core.data.preparing import PreparedData
@@ -30,8 +30,8 @@ def expected(
         prompts: Typed prompts.
 
     Returns:
-        The prompts, with known answers as `reference`, and a sentence about the data. The prompts are unchanged and the
-        sentence is "" if the arms were trained on different data, or the data can no longer be read.
+        The prompts, with known answers as `reference`, and a sentence about the data. If the arms were trained on
+        different data, or the data can no longer be read, the prompts are unchanged and the sentence is "".
     """
     studies = [one.record.study for one in chosen]
     if any(study.data != studies[0].data for study in studies):
@@ -64,12 +64,10 @@ def _taught_by_rows(prepared: PreparedData) -> str:
         return say("No expected answer: this prompt is not a row of {title}.", title=prepared.title)
     texts = (" ".join(text.split()) for text in (example.prompt[-1].content, example.response))
     prompt, answer = (text if len(text) <= LONGEST else text[: LONGEST - 1].rstrip() + "…" for text in texts)
-    return say(
-        "No expected answer: this prompt is not a row of {title}, which teaches, for example: “{prompt}” → “{answer}”",
-        title=prepared.title,
-        prompt=prompt,
-        answer=answer,
+    words = later(
+        "No expected answer: this prompt is not a row of {title}, which teaches, for example: “{prompt}” → “{answer}”"
     )
+    return say(words, title=prepared.title, prompt=prompt, answer=answer)
 
 
 def taught_by_set(data: Mapping[str, Any]) -> str:

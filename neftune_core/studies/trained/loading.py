@@ -18,12 +18,12 @@ from neftune_core.studies.prompts import fitting_rows, tokenised_study_prompts
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.records.tokens import read_tokens, write_tokens
 from neftune_core.studies.study import base_of
-from neftune_core.studies.trained.rows import HELD_OUT, TRAIN, TokenLosses
+from neftune_core.studies.trained.rows import TokenLosses
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedArms:
-    """The trained arms of one seed of a record by slot, the base first, with their base model."""
+    """The trained arms of one seed of a record, by slot, base first, with their base model."""
 
     record: Record
     seed: int
@@ -74,15 +74,13 @@ def measure_tokens(record: Record, seed: int, limits: Limits) -> list[dict[str, 
         limits: Limits of this server.
 
     Returns:
-        The stored lines, see `TokenLosses`. The losses of generated answers are measured on their stored text.
+        The stored lines, see `TokenLosses`. The losses of generated answers are those of their stored text.
     """
     arms = load_trained(record, seed, limits)
     losses = TokenLosses(arms.stack, arms.names, arms.batch_size)
-    lines = [*losses.of_rows(HELD_OUT, arms.prepared.held_out), *losses.of_rows(TRAIN, arms.prepared.train)]
-    answers = record.answers(seed)
-    if answers:
-        asked = tokenised_study_prompts(record.study, arms.prepared, arms.loaded)
-        _, prompts = fitting_rows([prompt for prompt, _ in asked], [found for _, found in asked])
+    lines = losses.of_data(arms.prepared)
+    if answers := record.answers(seed):
+        _, prompts = fitting_rows(*tokenised_study_prompts(record.study, arms.prepared, arms.loaded))
         lines += losses.of_answers(prompts, answers)
     write_tokens(record, seed, lines)
     return read_tokens(record, seed)

@@ -1,7 +1,7 @@
 """Measure the held-out loss and the share of correct rows under embedding noise, for the base and every arm.
 
-The noise is the same as for the robustness measured when a seed ends: Gaussian, relative to the embeddings, with one
-draw per row that all arms and strengths share.
+The noise is the same as in the robustness measured when a seed ends: Gaussian, relative to the embeddings, with one
+draw per row for all arms and strengths.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from neftune_core.bounded_io import read_file
 from neftune_core.durable import write_whole
@@ -28,7 +28,7 @@ from neftune_core.studies.records.record import Record
 from neftune_core.studies.trained.loading import load_trained
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0)
-"""Standard deviation of the noise, relative to the root mean square coordinate of the embeddings."""
+"""Standard deviations of the noise, relative to the root mean square of embedding coordinates."""
 
 MOST_ROWS = 64
 RESAMPLES = 2_000
@@ -39,7 +39,7 @@ PerRow = list[list[Annotated[float, Field(ge=0)]]]
 
 
 class ArmRows(BaseModel):
-    """Summed response loss in nats and number of response tokens ranked first, both `[strengths][rows]`, of one arm."""
+    """Results of one arm, `[strengths][rows]`: response loss in nats, summed, and number of tokens ranked first."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -48,7 +48,7 @@ class ArmRows(BaseModel):
 
 
 class Robustness(BaseModel):
-    """Robustness of the arms of one seed, the base first, at several strengths of the noise.
+    """Robustness of the arms of one seed, the base first, to noise of several strengths.
 
     `tokens` contains the number of response tokens of each held-out row.
     """
@@ -68,23 +68,23 @@ class Robustness(BaseModel):
 
     def loss(self, arm: str) -> list[Interval]:
         """Return the response loss at each strength, in nats per token, with its interval over rows."""
-        return [_mean(values, self.tokens) for values in self.arms[arm].losses]
+        return [_ratio(values, self.tokens) for values in self.arms[arm].losses]
 
     def right(self, arm: str) -> list[Interval]:
         """Return the share of rows in which every response token is ranked first, with its interval over rows."""
         exact = [np.equal(values, self.tokens).astype(float) for values in self.arms[arm].hits]
-        return [_mean(values, np.ones(len(values))) for values in exact]
+        return [_ratio(values, np.ones(len(values))) for values in exact]
 
 
 @dataclass(frozen=True)
 class Measuring:
-    """Progress of a measurement: completed share of the work, from 0 to 1, and at the end the result."""
+    """Progress of a measurement: the completed share, from 0 to 1, and at the end the result."""
 
     share: float
     found: Robustness | None = None
 
 
-def _mean(values: ArrayLike, weights: ArrayLike) -> Interval:
+def _ratio(values: ArrayLike, weights: ArrayLike) -> Interval:
     """Return the ratio of two sums over rows, with its interval over resampled rows."""
     rows = np.stack([np.asarray(values), np.asarray(weights)], axis=-1)[None]
     zero = np.stack([np.zeros(rows.shape[1]), rows[0, :, 1]], axis=-1)[None]
@@ -119,19 +119,12 @@ def measure_robustness(record: Record, seed: int, limits: Limits) -> Iterator[Me
         with accelerator.held():
             by_strength.append(row_measures(arms.stack, sample, slots, batch_size=arms.batch_size, noise=noise))
         yield Measuring(number / len(STRENGTHS))
-    rows = by_strength[0]
-    kept = np.flatnonzero(rows.tokens)
-    found = Robustness(
-        strengths=list(STRENGTHS),
-        tokens=rows.tokens[kept].astype(int).tolist(),
-        arms={
-            name: ArmRows(
-                losses=[np.round(one.losses[slot, kept], 5).tolist() for one in by_strength],
-                hits=[one.hits[slot, kept].tolist() for one in by_strength],
-            )
-            for slot, name in arms.names.items()
-        },
-    )
+    tokens = by_strength[0].tokens
+    kept, by_arm = np.flatnonzero(tokens), dict[str, ArmRows]()
+    for slot, name in arms.names.items():
+        losses = [np.round(rows.losses[slot, kept], 5).tolist() for rows in by_strength]
+        by_arm[name] = ArmRows(losses=losses, hits=[rows.hits[slot, kept].tolist() for rows in by_strength])
+    found = Robustness(strengths=list(STRENGTHS), tokens=tokens[kept].astype(int).tolist(), arms=by_arm)
     write_whole(record.folder / FILE.format(seed=seed), found.model_dump_json())
     yield Measuring(1.0, found)
 
@@ -149,5 +142,5 @@ def read_robustness(record: Record, seed: int) -> Robustness | None:
     try:
         text = read_file(record.folder / FILE.format(seed=seed), FILE_BYTES)
         return Robustness.model_validate_json(text)
-    except (OSError, ValueError, ValidationError):
+    except (OSError, ValueError):  # pydantic errors are ValueErrors
         return None

@@ -1,7 +1,7 @@
 """Measure the loss of every arm at every answer token, for rows of the data and for answers that the arms generated.
 
-The measurement takes one pass per arm, without noise. It is made when a seed ends, or later with the stored adapters.
-The loss of a generated answer does not include the repetition penalty of the decoding.
+This takes one pass per arm, without noise, when a seed ends or later with the stored adapters. The loss of a generated
+answer ignores the repetition penalty used in decoding.
 """
 
 from __future__ import annotations
@@ -16,71 +16,73 @@ from numpy.typing import NDArray
 from neftune_core.data.batches import LENGTH_STEP, collate
 from neftune_core.data.chat import EncodedExample
 from neftune_core.data.examples import Example, Message
+from neftune_core.data.preparing import PreparedData
 from neftune_core.engine.armset import ArmSet
 from neftune_core.engine.clean_loss import batches_by_length
 from neftune_core.engine.loss import clean_losses
 from neftune_core.models.accelerator import accelerator
 from neftune_core.models.token_text import token_texts
 from neftune_core.models.tokenizing import decoding
+from neftune_core.studies.records.tokens import WRITTEN
 from neftune_core.studies.trained.token_kinds import kinds_of
-
-HELD_OUT, TRAIN, WRITTEN = "held_out", "train", "written"
-PARTS = (HELD_OUT, TRAIN, WRITTEN)
 
 MOST_ROWS = 32
 """Maximum number of rows per part; always the first ones, so that all arms, seeds and records use the same rows."""
 
 Line = dict[str, Any]
-Stop = Callable[[], bool]
 
 
 @dataclass(frozen=True)
 class TokenLosses:
-    """Measures the loss of each answer token for the arms in slots of an `ArmSet`."""
+    """Measures the loss of each answer token; `names` contains the measured arms by slot of `stack`."""
 
     stack: ArmSet
     names: Mapping[int, str]
     batch_size: int
-    should_stop: Stop | None = None
+    should_stop: Callable[[], bool] | None = None
+
+    def of_data(self, prepared: PreparedData) -> list[Line]:
+        """Return the lines of the held-out and of the training rows; see `of_rows`."""
+        return [*self.of_rows("held_out", prepared.held_out), *self.of_rows("train", prepared.train)]
 
     def of_rows(self, part: str, rows: Sequence[EncodedExample]) -> list[Line]:
-        """Return one line per row with the loss of every arm.
+        """Measure the first rows of one part.
 
         Args:
             part: "held_out" or "train".
             rows: All rows of the part; the first `MOST_ROWS` are measured.
 
         Returns:
-            The lines, as they are stored.
+            One line per row, as stored, with the losses of every arm.
         """
         chosen = list(rows[:MOST_ROWS]) if self.names else []  # empty if all arms diverged
-        by_row = self._measured(chosen, list(self.names))
+        by_row = self._measure(chosen, list(self.names))
         return [
-            self._line(part, row, dict(zip(self.names.values(), losses, strict=True)), row.example.row)
+            self._line(part, row, dict(zip(self.names.values(), losses, strict=True)))
             for row, losses in zip(chosen, by_row, strict=True)
         ]
 
     def of_answers(self, prompts: Sequence[Sequence[int]], lines: Sequence[Mapping[str, Any]]) -> list[Line]:
-        """Return one line per answer with the loss of the arm that generated it.
+        """Measure generated answers.
 
         Args:
             prompts: Token ids of each prompt.
             lines: The prompts with their answers, from `answer_lines`; several answers to one prompt are adjacent.
 
         Returns:
-            The lines, as they are stored.
+            One line per answer, as stored, with the losses of the arm that generated it.
         """
         each = max(1, len(lines) // max(1, len(prompts)))
         found = []
         for slot, name in self.names.items():
             texts = [line["arms"].get(name, {}).get("text", "") for line in lines]
-            whole = [self._written(prompts[n // each], lines[n]["prompt"], texts[n], n) for n in range(len(lines))]
-            rows = [row for row in whole if row is not None]
-            for row, losses in zip(rows, self._measured(rows, [slot]), strict=True):
-                found.append({**self._line(WRITTEN, row, {name: losses[0]}, row.example.row), "arm": name})
+            every = (self._encode(prompts[n // each], lines[n]["prompt"], texts[n], n) for n in range(len(lines)))
+            rows = [row for row in every if row is not None]
+            for row, losses in zip(rows, self._measure(rows, [slot]), strict=True):
+                found.append({**self._line(WRITTEN, row, {name: losses[0]}), "arm": name})
         return found
 
-    def _written(self, prompt: Sequence[int], asked: str, text: str, number: int) -> EncodedExample | None:
+    def _encode(self, prompt: Sequence[int], asked: str, text: str, index: int) -> EncodedExample | None:
         """Return a prompt and its answer as a row; None if the answer is empty or does not fit."""
         loaded = self.stack.loaded
         answer = loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -92,10 +94,10 @@ class TokenLosses:
         ids = np.array([*before, *answer], dtype=np.int32)
         if not answer or (loaded.context and len(ids) > loaded.context):
             return None
-        example = Example((Message("user", asked), Message("assistant", text)), number + 1)
+        example = Example((Message("user", asked), Message("assistant", text)), index + 1)
         return EncodedExample(ids, np.arange(len(ids)) >= len(before), example, source=source)
 
-    def _measured(self, rows: Sequence[EncodedExample], slots: Sequence[int]) -> list[NDArray[np.float32]]:
+    def _measure(self, rows: Sequence[EncodedExample], slots: Sequence[int]) -> list[NDArray[np.float32]]:
         """Return the losses of each row's answer tokens in nats, `[slots, tokens]`."""
         loaded, found = self.stack.loaded, dict[int, NDArray[np.float32]]()
         for indices in batches_by_length([row.length for row in rows], self.batch_size):
@@ -107,20 +109,18 @@ class TokenLosses:
             found |= {index: each[:, of_row == place] for place, index in enumerate(indices)}
         return [found[index] for index in range(len(rows))]
 
-    def _line(self, part: str, row: EncodedExample, losses: Mapping[str, NDArray[np.float32]], number: int) -> Line:
-        targets = row.trained[1:]
+    def _line(self, part: str, row: EncodedExample, losses: Mapping[str, NDArray[np.float32]]) -> Line:
+        tokenizer, targets = self.stack.loaded.tokenizer, row.trained[1:]
         ids = row.ids[1:][targets].tolist()
-        texts = token_texts(ids, self.stack.loaded.tokenizer)
-        special = set(self.stack.loaded.tokenizer.all_special_ids)
+        texts = token_texts(ids, tokenizer)
+        special = set(tokenizer.all_special_ids)
         starts = (targets & ~row.trained[:-1])[targets].tolist()
         return {
             "part": part,
-            "row": number,
+            "row": row.example.row,
             "prompt": row.example.messages[-2].content if len(row.example.messages) > 1 else "",
             "tokens": texts,
-            "kinds": kinds_of(
-                _spaced(texts, ids, self.stack.loaded.tokenizer), starts, [one in special for one in ids]
-            ),
+            "kinds": kinds_of(_spaced(texts, ids, tokenizer), starts, [one in special for one in ids]),
             "losses": {name: [round(float(loss), 4) for loss in own] for name, own in losses.items()},
         }
 

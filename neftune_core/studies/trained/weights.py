@@ -1,9 +1,9 @@
 """Compute the size of each layer's adapter update, and its angle to the control's update.
 
 The update of an adapted module is `scale * B A`, with the adapter's factors `A [r, in]` and `B [out, r]` and
-`scale = lora_alpha / r` (arXiv 2106.09685). The update of a layer combines all its adapted modules. Norms and inner
-products are computed from the factors, without forming `B A`. With the factors `A'` and `B'` of another arm and the
-elementwise product `*`, `<B A, B' A'> = sum((B^T B') * (A A'^T))`.
+`scale = lora_alpha / r` (arXiv 2106.09685). The update of a layer consists of those of all its adapted modules. Norms
+and inner products are computed from the factors, without forming `B A`. With the factors `A'` and `B'` of another arm
+and the elementwise product `*`, `<B A, B' A'> = sum((B^T B') * (A A'^T))`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from torch import Tensor
 from neftune_core.engine.saving import ADAPTER, PREFIX, read_adapter
 from neftune_core.errors import NotAvailable, RecordError
 from neftune_core.language import say
-from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.records.record import Record
+from neftune_core.studies.settings import CONTROL
 
-CONTROL = NoiseSettings(strength=0).name
 _FACTOR = re.compile(rf"{re.escape(PREFIX)}(.+)\.lora_([AB])\.weight")
 _LAYER = re.compile(r"(.*?)\.(\d+)\.")
 PARTS = ("encoder", "decoder")
@@ -65,7 +64,7 @@ def updates(record: Record, seed: int) -> dict[str, dict[str, Update]]:
     arms = {name: _read_factors(folder) for name, folder in folders.items() if (folder / ADAPTER).is_file()}
     if not arms:
         raise RecordError(say("The adapters of seed {seed} are not stored in this record.", seed=seed))
-    control = arms.get(CONTROL)
+    control = arms.get(CONTROL.name)
     return {name: _by_layer(own, None if own is control else control, scale) for name, own in arms.items()}
 
 

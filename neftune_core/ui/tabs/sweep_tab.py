@@ -209,7 +209,7 @@ def _connect_start(context: TabContext, train: TrainTab, tab: SweepTab) -> None:
     @reports_errors
     def start(key: str, *values: Any) -> list[Any]:
         _require_machine(lab)
-        record = lab.jobs.submit_sweep(_sweep_from_page(context, train, tab, values), require_key(key))
+        record = lab.jobs.submit(_sweep_from_page(context, train, tab, values), require_key(key))
         shown = gr.update(choices=_choices(lab, key), value=record.id)
         return [record.id, -1, following(record.id), shown]
 

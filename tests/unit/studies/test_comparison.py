@@ -24,7 +24,8 @@ from neftune_core.studies.comparison import (
     names_of,
     selected_arms,
 )
-from neftune_core.studies.prompts import Prompt, as_csv, as_jsonl, continued_with, read_prompts
+from neftune_core.studies.prompts import Prompt, as_csv, continued_with, read_prompts
+from neftune_core.studies.records.log import as_jsonl
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE, StudySettings
 from neftune_core.studies.study import run_study

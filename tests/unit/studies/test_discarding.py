@@ -64,7 +64,7 @@ def test_a_discard_in_the_moment_in_which_a_study_ends_is_not_lost(rows: Path, m
             jobs.discard(record.id, ANN)
 
     record = create(two_arms(rows), ANN)
-    monkeypatch.setattr("neftune_core.studies.jobs.removal.sweep", late)
+    monkeypatch.setattr("neftune_core.sweeps.queue.removal.sweep", late)
     jobs.resume(record.id, ANN)
     jobs.wait(record, 120)
     assert asked == ["discard"]

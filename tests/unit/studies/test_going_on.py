@@ -18,7 +18,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.python_api import run_study as run_study_of_python
 from neftune_core.settings import Limits, from_toml, to_toml
 from neftune_core.studies.comparison import saved_best
-from neftune_core.studies.judging import courses, verdict_of
+from neftune_core.studies.judging import seed_histories, verdict_of
 from neftune_core.studies.records.record import create
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.steering.going_on import go_on, reason_against
@@ -46,7 +46,7 @@ def test_a_study_that_goes_on_has_the_numbers_of_one_trained_at_once(tmp_path: P
     told = verdict_of(longer).text()
     assert f"was continued after step 8, when the result of the record {first.id} could already be seen" in told
     assert "was continued after" not in verdict_of(whole).text() + before[2]
-    assert max(courses(longer, Question())[1].steps) == 12
+    assert max(seed_histories(longer, Question())[1].steps) == 12
     again = go_on(longer, 0.5, "", Limits())
     assert again.study.training.restarts == (8, 12) and again.study.training.steps == 14
     assert [one["record"] for one in again.about["continues"]] == [first.id, longer.id]

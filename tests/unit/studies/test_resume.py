@@ -31,9 +31,10 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, to_toml
 from neftune_core.studies import checkpoint
 from neftune_core.studies.judging import verdict_of
-from neftune_core.studies.records.record import Record, create, find_same
+from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.study import run_study
+from neftune_core.sweeps.more_seeds import find_same
 from neftune_core.sweeps.queue import LabJobs
 from tests.stress.faults.setup import numbers
 

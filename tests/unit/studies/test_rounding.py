@@ -21,7 +21,7 @@ from neftune_core.engine.stack import AdapterStack
 from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.studies.rounding import measure_rounding
+from neftune_core.studies.measuring import measure_rounding
 from neftune_core.studies.settings import StudySettings, TrainingSettings
 
 
@@ -90,5 +90,5 @@ def test_without_memory_for_a_float32_copy_it_is_not_measured(
     tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = _trained(_bfloat16(tiny), "lora")
-    monkeypatch.setattr("neftune_core.studies.rounding.available_memory", lambda device: 0)
+    monkeypatch.setattr("neftune_core.studies.measuring.available_memory", lambda device: 0)
     assert measure_rounding(run, lambda: False) == {}

@@ -22,7 +22,7 @@ from neftune_core.python_api import start_study
 from neftune_core.settings import Limits
 from neftune_core.studies.comparison import saved_arms
 from neftune_core.studies.judging import outcomes_of, verdict_of
-from neftune_core.studies.records.log import as_text
+from neftune_core.studies.records.log import as_jsonl
 from neftune_core.studies.records.progress import Status
 from neftune_core.studies.records.record import LOG, Record, create
 from neftune_core.studies.settings import StudySettings
@@ -80,7 +80,7 @@ def test_an_arm_that_diverged_with_an_earlier_seed_can_be_stopped_with_the_next(
     for seed, is_gone in ((0, False), (1, True)):
         record = create(of_three_arms(tmp_path, seeds=2), "")
         (record.folder / LOG).write_text(
-            as_text([{"event": "diverged", "seed": seed, "step": 3, "arms": {STOPPED: {}}}])
+            as_jsonl([{"event": "diverged", "seed": seed, "step": 3, "arms": {STOPPED: {}}}])
         )
         if is_gone:
             with pytest.raises(RecordError, match="is not being trained"):

@@ -14,11 +14,11 @@ from neftune_core.figures.trained import robustness_figure, weights_figure
 from neftune_core.settings import Limits, to_toml
 from neftune_core.studies.records.numbers import metrics
 from neftune_core.studies.records.record import Record, create
-from neftune_core.studies.settings import EXAMPLE
+from neftune_core.studies.settings import CONTROL, EXAMPLE
 from neftune_core.studies.study import run_study
 from neftune_core.studies.trained.loading import load_trained
 from neftune_core.studies.trained.robustness import FILE, STRENGTHS, measure_robustness, read_robustness
-from neftune_core.studies.trained.weights import CONTROL, Update, layer_of, layers_of, updates
+from neftune_core.studies.trained.weights import Update, layer_of, layers_of, updates
 
 CLOSE = 1e-4  # five digits in the file, and sums of float32 in batches of different rows
 
@@ -102,9 +102,9 @@ def test_norms_and_angles_are_those_of_the_merged_weights(record: Record) -> Non
 
     for arm, own in found.items():
         for layer in layers:
-            mine, control = change(arm, layer), change(CONTROL, layer)
+            mine, control = change(arm, layer), change(CONTROL.name, layer)
             assert own[layer].norm == pytest.approx(float(mine.norm()), rel=1e-3)
-            if arm == CONTROL:
+            if arm == CONTROL.name:
                 assert own[layer].angle is None
             else:
                 cosine = float(mine @ control / (mine.norm() * control.norm()))

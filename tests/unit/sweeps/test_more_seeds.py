@@ -18,10 +18,10 @@ from neftune_core.settings import Limits, to_toml
 from neftune_core.studies.judging import outcomes_of, verdict_of
 from neftune_core.studies.records.log import append
 from neftune_core.studies.records.progress import Status
-from neftune_core.studies.records.record import LOG, Record, create, find_same
+from neftune_core.studies.records.record import LOG, Record, create
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.study import run_study
-from neftune_core.sweeps.more_seeds import extend, find_smaller, next_seeds, seconds_for
+from neftune_core.sweeps.more_seeds import extend, find_same, find_smaller, next_seeds, seconds_for
 from neftune_core.sweeps.queue import LabJobs
 from neftune_core.sweeps.record import Sweep, create_sweep
 from neftune_core.sweeps.settings import SweepSettings

@@ -19,12 +19,13 @@ from neftune_core.home import folder_bytes
 from neftune_core.models.loading import evict_all
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, parse, to_toml
-from neftune_core.studies.records.record import find, owned_records
+from neftune_core.studies.records.record import Record, find, owned_records
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.study import Deadline
 from neftune_core.sweeps.estimate import plan
+from neftune_core.sweeps.more_seeds import find_same
 from neftune_core.sweeps.queue import LabJobs
-from neftune_core.sweeps.record import Sweep, create_sweep, find_same_sweep
+from neftune_core.sweeps.record import Sweep, create_sweep
 from neftune_core.sweeps.settings import EXAMPLE_SWEEP, SweepSettings, cells, size_text
 from neftune_core.sweeps.sweep import RunCells, SweepCell, run_in_turn, run_sweep
 from neftune_core.sweeps.table import sweep_table, table_values
@@ -219,10 +220,10 @@ def test_a_sweep_is_one_job_that_stops_and_continues(study: StudySettings) -> No
     jobs = LabJobs(Limits())
     until = time.monotonic() + 60
     long = study.model_copy(update={"training": parse(TrainingSettings, {"epochs": 300, "evaluations": 1})})
-    record = jobs.submit_sweep(_sweep(long), ANN)
+    record = jobs.submit(_sweep(long), ANN)
     while jobs.status(record).state == "waiting" and time.monotonic() < until:
         time.sleep(0.01)
-    waiting = jobs.submit_sweep(_sweep(study), ANN)
+    waiting = jobs.submit(_sweep(study), ANN)
     assert jobs.status(waiting).place == 1
     jobs.stop(record.id, ANN)
     status = jobs.wait(record, 60)
@@ -235,9 +236,9 @@ def test_a_sweep_is_one_job_that_stops_and_continues(study: StudySettings) -> No
 
 def test_the_same_sweep_is_found_again_and_another_is_not(study: StudySettings) -> None:
     sweep = create_sweep(_sweep(study), "")
-    assert find_same_sweep(_sweep(study), "") == sweep
-    assert find_same_sweep(_sweep(study, axes={"noise.strength": (0, 6)}), "") is None
-    assert find_same_sweep(_sweep(study.model_copy(update={"noise": (NoiseSettings(kind="gaussian"),)})), "") is None
+    assert find_same(_sweep(study), "") == Record(sweep.folder)
+    assert find_same(_sweep(study, axes={"noise.strength": (0, 6)}), "") is None
+    assert find_same(_sweep(study.model_copy(update={"noise": (NoiseSettings(kind="gaussian"),)})), "") is None
 
 
 def test_a_sweep_ends_with_a_table_of_every_setting_and_seed(
