@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,29 +63,33 @@ class Content:
     machine: str
 
 
-def verdict_html(found: Verdict, *, unfolded: bool = True) -> str:
+def verdict_html(found: Verdict, *, unfolded: bool = True, with_summary: bool = True) -> str:
     """Return a verdict as HTML, for reports and the page.
 
     Args:
         found: The verdict.
         unfolded: Whether the numbers behind each arm are initially visible. If not, more than `MOST_OPEN_ARMS` arms, as
             in a sweep, are collapsed into one section.
+        with_summary: Whether to include the sentences of `Verdict.summary`.
 
     Returns:
         HTML.
     """
-    warned = "".join(
-        f'<p class="lab-judged-headline lab-judged-warning">{_escape(line)}</p>' for line in found.warnings
-    )
-    headline, asked = map(_escape, found.opening)
-    arms = "".join(_arm_html(arm, unfolded=unfolded) for arm in found.arms.values())
+    left_out = set() if with_summary else {line.text() for line in found.summary}
+
+    def paragraphs(lines: Iterable[Line], kind: str = "") -> str:
+        shown = (_escape(line) for line in lines if line.text() not in left_out)
+        return "".join(f'<p class="{kind}">{words}</p>' if kind else f"<p>{words}</p>" for words in shown)
+
+    headline, asked = found.opening
+    arms = "".join(_arm_html(_without(arm, left_out), unfolded=unfolded) for arm in found.arms.values())
     if len(found.arms) > MOST_OPEN_ARMS and not unfolded:
         arms = _setting_by_setting(arms)
     closing = html_list(map(_escape, found.closing))
-    contradicted = "".join(f"<p>{_escape(line)}</p>" for line in found.disagreements)
+    head = paragraphs(found.warnings, "lab-judged-headline lab-judged-warning")
+    head += paragraphs([headline], "lab-judged-headline") + paragraphs(found.disagreements)
     return (
-        f'<div class="lab-judged" data-claims="{_claims(found)}">{warned}'
-        f'<p class="lab-judged-headline">{headline}</p>{contradicted}<p class="lab-quiet">{asked}</p>{arms}'
+        f'<div class="lab-judged" data-claims="{_claims(found)}">{head}{paragraphs([asked], "lab-quiet")}{arms}'
         f'<div class="lab-judged-closing">{closing}</div></div>'
     )
 
@@ -101,10 +105,7 @@ def verdict_details(found: Verdict, others: Iterable[str] = ()) -> str:
         HTML.
     """
     said = {line.text() for line in found.summary}
-    arms = "".join(
-        _arm_html(replace(arm, lines=tuple(line for line in arm.lines if line.text() not in said)), folded=False)
-        for arm in found.arms.values()
-    )
+    arms = "".join(_arm_html(_without(arm, said), folded=False) for arm in found.arms.values())
     if len(found.arms) > MOST_OPEN_ARMS:
         arms = _setting_by_setting(arms)
     opening = "".join(f"<p>{_escape(line)}</p>" for line in found.opening if line.text() not in said)
@@ -121,6 +122,10 @@ def _claims(found: Verdict) -> int:
 
 def _setting_by_setting(arms: str) -> str:
     return f"<details><summary>{html.escape(say('Setting by setting'))}</summary>{arms}</details>"
+
+
+def _without(arm: ArmVerdict, left_out: Container[str]) -> ArmVerdict:
+    return replace(arm, lines=tuple(line for line in arm.lines if line.text() not in left_out))
 
 
 def _escape(line: Line) -> str:
