@@ -21,7 +21,7 @@ LARGEST_WHOLE = 2**53
 LARGEST_NUMBER = 1e100
 """Largest magnitude of a number; its square is still finite in float64."""
 
-_JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _TOML_TEXT = re.compile(r'"""(?:[^\\]|\\.)*?"""|\'\'\'.*?\'\'\'|"(?:[^"\\\n]|\\.)*+"|\'[^\'\n]*+\'|#[^\n]*+', re.DOTALL)
 _LONG_KEY = re.compile(rf"(?<![\w-])[\w-]++(?:\s*+\.\s*+[\w-]++){{{DEEPEST_KEY},}}+")
 
@@ -90,7 +90,7 @@ def count_values(block: bytes) -> int:
 def check_depth(block: bytes) -> None:
     """Raise `ValueError` if JSON text is nested more than `DEEPEST` levels; brackets in strings do not count."""
     depth = 0
-    for mark in re.findall(rb"[\[\]{}]", _JSON_STRING.sub(b"", block)):
+    for mark in re.findall(rb"[\[\]{}]", JSON_STRING.sub(b"", block)):
         depth += 1 if mark in b"[{" else -1
         if depth > DEEPEST:
             raise ValueError("nested too deeply")
