@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypedDict, TypeVar, Unpack, cast
 
@@ -222,8 +222,11 @@ def from_query(cls: type[S], query: Mapping[str, str]) -> S:
     Returns:
         The validated settings; names absent from the link have their default.
     """
-    known = {found.name: found for found in controls(cls) if found.name in query}
-    return parse(cls, nest({name: _clamp(found, query[name]) for name, found in known.items()}))
+    nested: dict[str, Any] = {}
+    for found in controls(cls):
+        if found.name in query:
+            _put(nested, found.name.split("."), _clamp(found, query[found.name]))
+    return parse(cls, nested)
 
 
 def _clamp(found: Control, text: str) -> Any:
@@ -260,16 +263,10 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def nest(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert values by dotted name to nested tables; the inverse of `flat`."""
-    nested: dict[str, Any] = {}
-    for name, value in values.items():
-        *path, last = name.split(".")
-        table = nested
-        for part in path:
-            table = table.setdefault(part, {})
-        table[last] = value
-    return nested
+def _put(nested: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for part in path[:-1]:
+        nested = nested.setdefault(part, {})
+    nested[path[-1]] = value
 
 
 def to_toml(settings: Settings, *, comments: bool = False) -> str:

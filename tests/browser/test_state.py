@@ -285,7 +285,7 @@ def test_only_the_end_of_the_call_that_restores_the_state_opens_the_controls(
         page.add_init_script(HOLD_RESTORING)
         page.reload()
         opened(page)
-        page.wait_for_function("window.go")
+        page.wait_for_function("'go' in window")
         assert page.evaluate(ASK_FOR_NOTHING) == 404
         assert page.evaluate("'labRestoring' in document.body.dataset")
         page.evaluate(f"void window.{end}")

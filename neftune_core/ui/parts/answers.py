@@ -82,7 +82,7 @@ def session_html(session: ComparisonSession, against: str = "", *, over: bool = 
     for number, turn in enumerate(session.turns, start=1):
         if session.earlier:
             shown += f'<h3 class="lab-turn">{say("Turn {number}", number=number)}</h3>'
-        options = {"ballots": turn.ballots, "votable": over and turn is session, "taught": turn.taught}
+        options: dict[str, Any] = {"ballots": turn.ballots, "votable": over and turn is session, "taught": turn.taught}
         shown += answer_columns(turn.lines, turn.arms, against=against, **options)
     return shown
 

@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.components import Component
 
 from neftune_core.language import say
-from neftune_core.settings import Control, Settings, controls, flat, nest, parse
+from neftune_core.settings import Control, Settings, controls, flat, parse
 
 S = TypeVar("S", bound=Settings)
 
@@ -145,7 +145,15 @@ class Form(Generic[S]):
 
     def nested(self, values: Sequence[Any]) -> dict[str, Any]:
         """Return the values as nested tables for `parse`; the setting of an empty box keeps its default."""
-        return nest({name: value for name, value in zip(self.names, values, strict=True) if value is not None})
+        nested: dict[str, Any] = {}
+        for name, value in zip(self.names, values, strict=True):
+            if value is None:
+                continue
+            table, (*path, last) = nested, name.split(".")
+            for part in path:
+                table = table.setdefault(part, {})
+            table[last] = value
+        return nested
 
     def values(self, settings: Settings) -> list[Any]:
         """Return the values that the components show for `settings`, in order."""

@@ -36,8 +36,8 @@ def scripted(name: str, template: str = "", value: Any = None, elem_id: str | No
     Returns:
         The component.
     """
-    shown = {"html_template": template, "js_on_load": part(name), "apply_default_css": False}
-    return gr.HTML(value, elem_id=elem_id, **shown, **options)
+    options |= {"html_template": template, "js_on_load": part(name), "apply_default_css": False}
+    return gr.HTML(value, elem_id=elem_id, **options)
 
 
 def live_figure(

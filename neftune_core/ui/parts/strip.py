@@ -151,7 +151,7 @@ def code_of(link: str) -> dict[str, Any]:
         that is too long, `{"link", "problem"}` with an error message.
     """
     import segno
-    from segno.utils import matrix_to_lines
+    from segno.utils import matrix_to_lines  # type: ignore[attr-defined]
 
     try:
         matrix = segno.make(link, error="l", micro=False).matrix

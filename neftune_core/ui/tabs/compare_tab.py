@@ -133,7 +133,8 @@ def build(
             with gr.Column(elem_id="compare-hearing"):
                 answers = _build_answers(shown)
             inside = gr.Column(elem_id="compare-inside")
-    compare = CompareTab(*questions, *answers, view, inside, gr.State(ComparisonSession()))
+    components = [*questions, *answers, view, inside, gr.State(ComparisonSession())]
+    compare = CompareTab(*components)
     _connect_choice(train, key, strip.kept, compare, tab)
     sources = {TYPED: compare.prompts, HELD_OUT: compare.rows}
     compare.source.change(shown_among([*sources]), compare.source, [*sources.values()], **QUIET)
@@ -281,8 +282,7 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
     outputs = [tab.answers, tab.session, tab.tally, *tab.after, tab.reveal, tab.marks]
 
     def stream(sessions: Iterator[ComparisonSession]) -> Iterator[list[Any]]:
-        session, shown_at = ComparisonSession(), 0.0
-        hidden = gr.update(visible=False)
+        session, shown_at, hidden = ComparisonSession(), 0.0, gr.update(visible=False)
         for session in sessions:
             if time.monotonic() - shown_at >= REDRAW_SECONDS:
                 shown_at = time.monotonic()

@@ -165,7 +165,7 @@ class DataTab:
 
     def read_after(self, event: Any) -> None:
         """Read the data again after an event."""
-        event.then(reports_errors(self.refresh), self.handler_inputs(), self.handler_outputs(), **QUIET)
+        event.then(reports_errors(self._refresh), self.handler_inputs(), self.handler_outputs(), **QUIET)
 
     def restored_components(self) -> list[Any]:
         """Return the components that `restored` updates."""
@@ -187,20 +187,42 @@ class DataTab:
         shown = data_views.data_updates(self.lab, settings, model, _key(settings, model))
         return [*shown, *self.inputs.shown(settings), gr.update(visible=settings.source.startswith("hub:"))]
 
-    def refresh(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
+    def connect(self) -> None:
+        """Connect the inputs to the handlers."""
+        inputs, outputs = self.inputs, self.outputs
+        changed = [
+            *(self.tab.select, inputs.source.input, inputs.starter.input, inputs.file.upload),
+            *(inputs.held_out_file.upload, inputs.held_out_file.clear),
+            *(events(found).change for found in (*inputs.form.components, self.model)),
+        ]
+        columns = [events(found).input for found in inputs.parts]
+        asked, filled = self.handler_inputs(), self.handler_outputs()
+        gr.on(changed, reports_errors(self._refresh), asked, filled, **LATEST)
+        inputs.fetch.click(reports_errors(self._fetch), asked, filled, **QUIET)
+        inputs.layout.input(reports_errors(self._change_layout), asked, filled, **LATEST)
+        gr.on(columns, reports_errors(self._change_column), asked, filled, **LATEST)
+
+        @reports_errors
+        def show_row(number: int, settings: DataSettings, model: ModelSettings) -> str:
+            return data_views.rendered_row(*self.lab.prepared(settings, model), int(number))
+
+        # `change` rather than `input`, since the page reduces the value when the range shrinks.
+        events(outputs.row).change(show_row, [outputs.row, outputs.settings, self.model], outputs.rendered, **LATEST)
+
+    def _refresh(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
         """Read the data, unless a file must be chosen or a data set from the hub downloaded first."""
         given = _InputValues.of(values)
         is_ready = given.name and (given.source != "hub" or given.name == in_use.source)
         return self._read(given, shown, model) if is_ready else self._unchanged()
 
-    def fetch(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
+    def _fetch(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
         """Download and read a data set from the hub; raise `DataError` if no name is given."""
         given = _InputValues.of(values)
         if not given.name:
             raise DataError(say("No data set was given: enter its hub id as OWNER/NAME."))
         return self._read(given, "", model)
 
-    def change_layout(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
+    def _change_layout(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
         """Read the data with a different layout, without the columns chosen for the previous one.
 
         If the columns of the new layout are not found, no error is shown, since the visitor can choose them.
@@ -208,11 +230,11 @@ class DataTab:
         given = replace(_InputValues.of(values), parts=())
         return self._read(given, "", model, show_error=not given.layout) if given.name else self._unchanged()
 
-    def change_column(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
+    def _change_column(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
         """Read the data with the chosen columns, once all required ones are chosen."""
         given = _InputValues.of(values)
         missing = given.layout and set(LAYOUTS[given.layout].required) - set(given.columns())
-        return self._unchanged() if missing else self.refresh(in_use, shown, model, *values)
+        return self._unchanged() if missing else self._refresh(in_use, shown, model, *values)
 
     def _unchanged(self) -> list[Any]:
         return [gr.skip()] * len(self.handler_outputs())
@@ -263,7 +285,7 @@ def build(lab: Lab, strip: Strip, tab: gr.Tab) -> DataTab:
             rendered = gr.HTML(elem_id="data-rendered", apply_default_css=False)
     outputs = DataOutputs(settings, gr.State(""), strip.words, report, lengths, row, rendered, inputs.problem)
     data = DataTab(lab, inputs, outputs, tab, strip.model)
-    _connect(data)
+    data.connect()
     return data
 
 
@@ -332,25 +354,3 @@ def _hub() -> tuple[Any, ...]:
         split = gr.Textbox("train", label=say("Split"), info=say("The name of the split on the hub."))
         fetch = gr.Button(say("Fetch the first rows"), elem_id="data-fetch", size="md")
     return box, name, configuration, split, fetch
-
-
-def _connect(data: DataTab) -> None:
-    inputs, outputs = data.inputs, data.outputs
-    changed = [
-        *(data.tab.select, inputs.source.input, inputs.starter.input, inputs.file.upload),
-        *(inputs.held_out_file.upload, inputs.held_out_file.clear),
-        *(events(found).change for found in (*inputs.form.components, data.model)),
-    ]
-    columns = [events(found).input for found in inputs.parts]
-    asked, filled = data.handler_inputs(), data.handler_outputs()
-    gr.on(changed, reports_errors(data.refresh), asked, filled, **LATEST)
-    inputs.fetch.click(reports_errors(data.fetch), asked, filled, **QUIET)
-    inputs.layout.input(reports_errors(data.change_layout), asked, filled, **LATEST)
-    gr.on(columns, reports_errors(data.change_column), asked, filled, **LATEST)
-
-    @reports_errors
-    def show_row(number: int, settings: DataSettings, model: ModelSettings) -> str:
-        return data_views.rendered_row(*data.lab.prepared(settings, model), int(number))
-
-    # `change` rather than `input`, since the page reduces the value when the range shrinks.
-    events(outputs.row).change(show_row, [outputs.row, outputs.settings, data.model], outputs.rendered, **LATEST)
