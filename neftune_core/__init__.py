@@ -47,12 +47,13 @@ Modules import only from layers below their own; import-linter checks this. The 
     errors         the exceptions shown to users
     version        the version of this installation
 
-Outside the package, `app.py` starts the page, and `assets/page` contains its scripts and styles.
+Outside the package, `app.py` starts the page, and `assets/page` contains its scripts, styles and HTML templates.
 `assets/catalogue.toml` lists the known models, `assets/layouts.toml` the layouts of rows, `assets/presets.toml` the
 presets for training, `assets/measures.toml` the measures, `assets/verdict_sentences.toml` the sentences of verdicts,
-and `assets/hub_errors.toml` the errors for users about failures of the hub. `assets/language`, `assets/lessons`,
-`assets/starters` and `assets/recorded` contain translations, lessons, data sets and finished sweeps.
-`assets/docs/contributing.md` describes how to extend the lab, and `tests/README.md` where to add a test.
+`assets/theme.toml` the variables of Gradio's theme, and `assets/hub_errors.toml` the errors for users about failures of
+the hub. `assets/language`, `assets/lessons`, `assets/starters` and `assets/recorded` contain translations, lessons,
+data sets and finished sweeps. `assets/docs/contributing.md` describes how to extend the lab, and `tests/README.md`
+where to add a test.
 
 Data flows one way: upload, data, study, training (events), record, evaluation, figures, ui.
 

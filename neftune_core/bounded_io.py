@@ -22,7 +22,7 @@ LARGEST_WHOLE = 2**53
 LARGEST_NUMBER = 1e100
 """Largest magnitude of a number; its square is still finite in float64."""
 
-_JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _TOML_TEXT = re.compile(r'"""(?:[^\\]|\\.)*?"""|\'\'\'.*?\'\'\'|"(?:[^"\\\n]|\\.)*+"|\'[^\'\n]*+\'|#[^\n]*+', re.DOTALL)
 _LONG_KEY = re.compile(rf"(?<![\w-])[\w-]++(?:\s*+\.\s*+[\w-]++){{{DEEPEST_KEY},}}+")
 
@@ -70,15 +70,26 @@ def read_json(block: bytes, most_values: int, *, odd_numbers: bool = False) -> A
     """
     if count_values(block) > most_values:
         raise ValueError("too many values")
-    has_many = block.count(b"[") + block.count(b"{") > DEEPEST
-    if has_many and _depth_of(_JSON_STRING.sub(b"", block).decode("latin-1")) > DEEPEST:
-        raise ValueError("nested too deeply")
-    return (_TOLERANT if odd_numbers else _STRICT).decode(block.decode())
+    if block.count(b"[") + block.count(b"{") > DEEPEST:
+        check_depth(block)
+    try:
+        return (_TOLERANT if odd_numbers else _STRICT).decode(block.decode())
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def count_values(block: bytes) -> int:
     """Return the number of commas and opening brackets; the text has at most one value more than this."""
     return sum(block.count(mark) for mark in (b",", b"[", b"{"))
+
+
+def check_depth(block: bytes) -> None:
+    """Raise `ValueError` if JSON text is nested more than `DEEPEST` levels; brackets in strings do not count."""
+    depth = 0
+    for mark in re.findall(rb"[\[\]{}]", JSON_STRING.sub(b"", block)):
+        depth += 1 if mark in b"[{" else -1
+        if depth > DEEPEST:
+            raise ValueError("nested too deeply")
 
 
 def count_of(values: Mapping[str, Any], name: str) -> int:

@@ -31,7 +31,7 @@ window.fetch = (place, options) => {
   const headers = new Headers(options?.headers);
   headers.set("x-lab-server", described.server);
   const answer = asking(place, { ...options, headers });
-  answer.then(({ ok }) => ok || restored(), restored); // a refused or failed call restores nothing
+  if (isRestoring(options?.body)) answer.then(({ ok }) => ok || restored(), restored); // a refused or failed call restores nothing
   return answer;
 };
 
@@ -95,6 +95,11 @@ export const openUnlessKept = (tab) => {
 /** Return the state that the server should show, as JSON; empty for the default page. */
 export const opened = () => (kept ? JSON.stringify(kept) : isLinked ? JSON.stringify(linked) : "");
 
+/**
+ * Return whether a call restores the stored state, which is its first value.
+ * @param {any} body the body of the request
+ */
+const isRestoring = (body) => "labRestoring" in document.body.dataset && understood(body)?.data?.[0] === opened();
 /** Enable the controls once the stored state is shown. */
 export const restored = () => void delete document.body.dataset.labRestoring;
 // Until then, the controls ignore clicks, because the stored state would overwrite new values.

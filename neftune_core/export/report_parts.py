@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,23 +63,33 @@ class Content:
     machine: str
 
 
-def verdict_html(found: Verdict, *, unfolded: bool = True) -> str:
+def verdict_html(found: Verdict, *, unfolded: bool = True, with_summary: bool = True) -> str:
     """Return a verdict as HTML, for reports and the page.
 
     Args:
         found: The verdict.
         unfolded: Whether the numbers behind each arm are initially visible. If not, more than `MOST_OPEN_ARMS` arms, as
             in a sweep, are collapsed into one section.
+        with_summary: Whether to include the sentences of `Verdict.summary`.
 
     Returns:
         HTML.
     """
-    headline, asked = map(_escape, found.opening)
+    left_out = set() if with_summary else {line.text() for line in found.summary}
+    headline, asked = found.opening
     warning_class = "lab-judged-headline lab-judged-warning"
-    warned = "".join(f'<p class="{warning_class}">{_escape(line)}</p>' for line in found.warnings)
-    contradicted = "".join(f"<p>{_escape(line)}</p>" for line in found.disagreements)
-    opening = f'{warned}<p class="lab-judged-headline">{headline}</p>{contradicted}<p class="lab-quiet">{asked}</p>'
-    arms = [_arm_html(arm, unfolded=unfolded) for arm in found.arms.values()]
+    head = [
+        *((line, warning_class) for line in found.warnings),
+        (headline, "lab-judged-headline"),
+        *((line, "") for line in found.disagreements),
+        (asked, "lab-quiet"),
+    ]
+    opening = "".join(
+        f'<p class="{kind}">{_escape(line)}</p>' if kind else f"<p>{_escape(line)}</p>"
+        for line, kind in head
+        if line.text() not in left_out
+    )
+    arms = [_arm_html(_without(arm, left_out), unfolded=unfolded) for arm in found.arms.values()]
     return _judged_html(found, opening, arms, map(_escape, found.closing), collapsed=not unfolded)
 
 
@@ -94,10 +104,7 @@ def verdict_details(found: Verdict, others: Iterable[str] = ()) -> str:
         HTML.
     """
     said = {line.text() for line in found.summary}
-    arms = [
-        _arm_html(replace(arm, lines=tuple(line for line in arm.lines if line.text() not in said)), folded=False)
-        for arm in found.arms.values()
-    ]
+    arms = [_arm_html(_without(arm, said), folded=False) for arm in found.arms.values()]
     opening = "".join(f"<p>{_escape(line)}</p>" for line in found.opening if line.text() not in said)
     closing = dict.fromkeys([*(line.text() for line in found.closing), *others])
     return _judged_html(found, opening, arms, map(html.escape, closing), collapsed=True)
@@ -113,6 +120,10 @@ def _judged_html(found: Verdict, opening: str, arms: Sequence[str], closing: Ite
         f'<div class="lab-judged" data-claims="{claims}">{opening}{shown}'
         f'<div class="lab-judged-closing">{html_list(closing)}</div></div>'
     )
+
+
+def _without(arm: ArmVerdict, left_out: Container[str]) -> ArmVerdict:
+    return replace(arm, lines=tuple(line for line in arm.lines if line.text() not in left_out))
 
 
 def _escape(line: Line) -> str:

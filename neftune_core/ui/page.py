@@ -66,17 +66,17 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
             learn = learn_tab.build(shown)
         with _tab("noise"):
             noise = noise_tab.build(top, first)
-        with _tab("data") as place:
-            data = data_tab.build(lab, top, place)
-        with _tab("train") as place:
-            train = train_tab.build(train_tab.TabContext(lab, top, data, noise, key, place), shown)
-        with _tab("compare") as place:
-            comparison = compare_tab.build(lab, top, train, key, shown, place)
+        with _tab("data") as tab:
+            data = data_tab.build(lab, top, tab)
+        with _tab("train") as tab:
+            train = train_tab.build(train_tab.TabContext(lab, top, data, noise, key, tab), shown)
+        with _tab("compare") as tab:
+            comparison = compare_tab.build(lab, top, train, key, shown, tab)
             compare_inside.build(lab, key, comparison)
-        with _tab("sweep") as place:
-            sweep = sweep_tab.build(train_tab.TabContext(lab, top, data, noise, key, place), train)
-        with _tab("runs") as place:
-            runs_tab.build(lab, top, train, key, place)
+        with _tab("sweep") as tab:
+            sweep = sweep_tab.build(train_tab.TabContext(lab, top, data, noise, key, tab), train)
+        with _tab("runs") as tab:
+            runs_tab.build(lab, top, train, key, tab)
     noise_tab.on_load(page, noise, first)
     noise_inside.build(lab, top, noise)
     noise_loss.build(lab, top, data, noise)
@@ -85,14 +85,14 @@ def _build(page: gr.Blocks, lab: Lab, first: FirstPreview) -> None:
     page_presets.connect_recorded(parts)
     page_state.build(page, parts)
     first_view.put(page, shown)
-    _spare_progress(page, key)
+    _hide_progress(page, key)
 
 
-def _spare_progress(page: gr.Blocks, hidden: Component) -> None:
+def _hide_progress(page: gr.Blocks, hidden: Component) -> None:
     """Assign hidden progress indicators to one hidden component.
 
-    By default Gradio assigns them to every output. At each step of each call, Gradio then updates all components that
-    were ever outputs.
+    By default Gradio assigns them to every output, and then updates all components that were ever outputs at each step
+    of each call.
     """
     for function in page.fns.values():
         if function.targets and function.show_progress == "hidden" and function.show_progress_on is None:
@@ -116,6 +116,6 @@ def _tab(name: str) -> Iterator[gr.Tab]:
 
     Scripts and links refer to the tab by `name`, which is not translated.
     """
-    with gr.Tab(say(TABS[name]), id=name, elem_id=f"tab-{name}", render_children=True) as place:
+    with gr.Tab(say(TABS[name]), id=name, elem_id=f"tab-{name}", render_children=True) as tab:
         gr.HTML(f"<h2>{say(TABS[name])}</h2>", elem_classes=["visually-hidden"], apply_default_css=False)
-        yield place
+        yield tab

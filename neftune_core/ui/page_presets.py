@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -23,46 +24,47 @@ from neftune_core.ui.parts.state_fields import Fields
 from neftune_core.ui.parts.wiring import LATEST, QUIET, events, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.study_state import study_state
-from neftune_core.ui.tabs.learn_tab import LearnTab
 from neftune_core.ui.tabs.noise_tab import update_range_after
 from neftune_core.ui.tabs.train_tab import NOTHING_YET
 
-SET = ("noise.", "train.", "measuring.", "view")
-"""Prefixes of the values that a lesson sets; values missing from its preset are reset to their initial values."""
+PRESET_PREFIXES = ("noise.", "train.", "measuring.", "view")
+"""Prefixes of the values that a lesson sets; those that its preset omits are reset to their initial values."""
 DATA = "data"
 
 
 def _preset_of(fields: Fields, lesson: Lesson) -> dict[str, Any]:
-    """Return the values of a lesson, and the initial values of all other settings, by name."""
+    """Return the values of a lesson by name; other settings with `PRESET_PREFIXES` have their initial values."""
     given = {name: value for name, value in lesson.preset.items() if name != DATA}
     fitting, lost = fields.fitting(given)
     if lost or given.keys() - fitting.keys():
         raise ValueError(f"the preset of {lesson.title!r} does not fit: {[*lost, *(given.keys() - fitting.keys())]}")
-    initial = {name: place["value"] for name, place in fields.places().items() if name.startswith(SET)}
+    initial = {
+        name: found["value"] for name, found in fields.initial_values().items() if name.startswith(PRESET_PREFIXES)
+    }
     return {**initial, **fitting}
 
 
-def connect_lessons(learn: LearnTab, page: PageParts) -> None:
+def connect_lessons(buttons: Sequence[tuple[Lesson, gr.Button]], page: PageParts) -> None:
     """Connect the lesson buttons to their presets, and send the results of a finished study to the browser.
 
     Args:
-        learn: The Learn tab.
+        buttons: The lessons with their buttons.
         page: The parts of the page.
     """
     state, noise, data, key = PageState(page), page.noise.noise, page.data, page.key
     ids = json.dumps([noise.elem_id(name) for name in noise.names] + ["noise-view"])
     train, watched = page.train, page.strip.watched
-    outputs = [*state.components(), data.source, data.starter, train.state, train.curves]
+    outputs = [*state.components(), data.inputs.source, data.inputs.starter, train.state, train.curves]
 
     def preset(lesson: Lesson, watched: str) -> list[Any]:
-        """Apply the preset; a lesson on the Train tab also hides the recorded study, which has other settings."""
+        """Apply the preset; a lesson on the Train tab also hides the recorded study, whose settings differ."""
         values = state.updates(_preset_of(state.fields, lesson))
         source = str(lesson.preset.get(DATA, EXAMPLE.data.source)).removeprefix("starter:")
         is_empty = lesson.tab == "Train" and not watched
         shown = [quiet(say(NOTHING_YET)), None] if is_empty else [gr.skip(), gr.skip()]
         return [*values, "starter", source, *shown]
 
-    for lesson, button in zip(learn.lessons, learn.buttons, strict=True):
+    for lesson, button in buttons:
         if not lesson.preset:
             continue
         then = f"() => {{ Lab.changed(...{ids}); Lab.openTab({json.dumps(lesson.tab)}); Lab.showDock(); }}"
@@ -73,10 +75,10 @@ def connect_lessons(learn: LearnTab, page: PageParts) -> None:
     results = scripted("facts", value={}, elem_id="study-facts")
 
     @reports_errors
-    def look(key: str, finished: str) -> Any:
+    def result_facts(key: str, finished: str) -> Any:
         return study_facts(find(finished.partition("#")[0], require_key(key))) if finished else gr.skip()
 
-    train.finished.change(look, [key, train.finished], results, **QUIET)
+    train.finished.change(result_facts, [key, train.finished], results, **QUIET)
 
 
 def recorded_studies(lab: Lab) -> dict[str, tuple[Sweep, StudySettings]]:
@@ -112,7 +114,7 @@ def effect_words(lab: Lab, starter: str) -> str:
 
 def connect_recorded(page: PageParts) -> None:
     """Connect the recorded effect to the choice of the starter set, and its button to the forms on all tabs."""
-    state, lab, data = PageState(page), page.lab, page.data
+    state, lab, data = PageState(page), page.lab, page.data.inputs
 
     @reports_errors
     def show(source: str, starter: str) -> list[Any]:
@@ -125,7 +127,7 @@ def connect_recorded(page: PageParts) -> None:
         return [*state.updates(study_state(state.fields, study)), *state.use(study.model, study.data)]
 
     chosen = [data.source, data.starter]
-    changed = [data.place.select, *(events(found).change for found in chosen)]
+    changed = [page.data.tab.select, *(events(found).change for found in chosen)]
     gr.on(changed, show, chosen, [data.effect, data.use_effect], **LATEST)
     outputs = [*state.components(), *state.in_use_components()]
     done = state.after(data.use_effect.click(set_up, data.starter, outputs, **QUIET))

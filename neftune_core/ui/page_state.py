@@ -27,7 +27,7 @@ from neftune_core.studies.records.record import Record, find
 from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
 from neftune_core.studies.settings import EXAMPLE, PRESETS
 from neftune_core.ui.parts.controls import Form
-from neftune_core.ui.parts.state_fields import Fields, State, read
+from neftune_core.ui.parts.state_fields import Fields, State, parse_state
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.study_form import method_field
 from neftune_core.ui.parts.wiring import QUIET, events, in_browser, reports_errors, show_error, show_note
@@ -48,7 +48,7 @@ STARTER = "starter:"
 
 @dataclass(frozen=True)
 class PageParts:
-    """The parts of the page whose state is stored and restored; `key` has the visitor's key."""
+    """The parts of the page whose state is stored and restored, and the component with the visitor's key."""
 
     lab: Lab
     strip: Strip
@@ -64,8 +64,14 @@ class PageParts:
 
 def fields_of(page: PageParts) -> Fields:
     """Return all components that a visitor can set, by name, except the model and the data in use."""
-    train, compare, sweep = page.train, page.compare, page.sweep
-    form = train.form
+    train, form, compare, sweep, own = page.train, page.train.form, page.compare, page.sweep, page.sweep.form
+
+    def named(section: str, holder: Any, *names: str) -> dict[str, Component]:
+        return {f"{section}.{name}": getattr(holder, name) for name in names}
+
+    def methods(section: str, boxes: Mapping[str, Component]) -> dict[str, Component]:
+        return {f"{section}.{method_field(name)}": box for name, box in boxes.items()}
+
     forms: dict[str, Form[Any]] = {
         "noise": page.noise.noise,
         "train": form.training,
@@ -76,35 +82,20 @@ def fields_of(page: PageParts) -> Fields:
     others: dict[str, Component] = {
         "text": page.noise.text,
         "view": page.noise.view,
-        "train.preset": form.preset,
-        "train.strengths": form.strengths,
-        **{f"train.{method_field(name)}": box for name, box in form.methods.items()},
-        "train.seed": form.seed,
-        "train.seeds": form.seeds,
-        "train.live": train.live,
-        "train.view": train.view,
-        "compare.view": compare.view,
-        "compare.source": compare.source,
-        "compare.prompts": compare.prompts,
-        "compare.rows": compare.rows,
-        "compare.blind": compare.blind,
-        **{f"sweep.vary-{place + 1}": name for place, name in enumerate(sweep.form.names)},
-        **{f"sweep.values-{place + 1}": text for place, text in enumerate(sweep.form.values)},
-        "sweep.points": sweep.form.points,
-        **{f"sweep.{method_field(name)}": box for name, box in sweep.form.methods.items()},
-        "sweep.first-seed": sweep.form.first_seed,
-        "sweep.seeds": sweep.form.seeds,
-        "sweep.title": sweep.form.title,
+        **named("train", form, "preset", "strengths"),
+        **methods("train", form.methods),
+        **named("train", form, "seed", "seeds"),
+        **named("train", train, "live", "view"),
+        **named("compare", compare, "view", "source", "prompts", "rows", "blind"),
+        **{f"sweep.vary-{number}": name for number, name in enumerate(own.names, start=1)},
+        **{f"sweep.values-{number}": text for number, text in enumerate(own.values, start=1)},
+        "sweep.points": own.points,
+        **methods("sweep", own.methods),
+        "sweep.first-seed": own.first_seed,
+        **named("sweep", own, "seeds", "title"),
     }
-    of_records: dict[str, Component] = {
-        "compare.record": compare.record,
-        "compare.seed": compare.seed,
-        "compare.columns": compare.columns,
-        "sweep.shown": sweep.shown,
-        "sweep.measure": sweep.measure,
-        "sweep.at": sweep.epoch,
-    }
-    return Fields(forms, others, of_records)
+    of_records = named("compare", compare, "record", "seed", "columns") | named("sweep", sweep, "shown", "measure")
+    return Fields(forms, others, {**of_records, "sweep.at": sweep.epoch})
 
 
 class PageState:
@@ -147,12 +138,9 @@ class PageState:
         Returns:
             One update per component.
         """
-        try:
-            shown = self.page.data.restored(data, model)
-        except LabError as error:
-            show_error(error)
-            return self.unchanged()
-        return [model, model, *self.page.model.values(model), *shown]
+        page = self.page
+        shown = _or_report(lambda: page.data.restored(data, model), [])
+        return [model, model, *page.model.values(model), *shown] if shown else self.unchanged()
 
     def unchanged(self) -> list[Any]:
         """Return updates of `in_use_components` that change nothing."""
@@ -161,7 +149,7 @@ class PageState:
     def after(self, restored: Any) -> Any:
         """After an event that restored controls, redraw everything that depends on them; return the last event.
 
-        The script takes the seed as its argument, because the tab with the seed may be closed.
+        The seed is passed to the script, because the tab with the seed may not be mounted.
         """
         noise = self.page.noise.noise
         ids = json.dumps([*(noise.elem_id(name) for name in noise.names), "noise-view", "train-strengths"])
@@ -180,38 +168,35 @@ def build(blocks: gr.Blocks, page: PageParts) -> None:
     state = PageState(page)
     in_use = gr.Textbox(visible=False, elem_id="lab-in-use", label=say("Model and data in use"))
     page.strip.tools.value = {
-        "fields": state.fields.places(),
+        "fields": state.fields.initial_values(),
         "in_use": {"model": ModelSettings().model_dump(), "data": EXAMPLE.data.model_dump()},
         "presets": _presets(state.fields),
         "server": SERVER,
     }
-    _connect_keeping(page, state.fields, in_use)
+    _connect_storing(page, state.fields, in_use)
     _connect_opening(blocks, state)
     _connect_record(state)
 
 
 def _presets(fields: Fields) -> dict[str, dict[str, Any]]:
     """Return the training settings of every preset, which the browser compares with the form to detect changes."""
-    usual = {"bundled": EXAMPLE.training, "others": train_form.USUAL_OF_OTHERS}
-    known = {name: {"bundled": found.bundled, "others": found.others} for name, found in PRESETS.items()}
-    return {
-        name: {of: fields.of_settings("train", training) for of, training in both.items()}
-        for name, both in {train_form.USUAL: usual, **known}.items()
-    }
+    found = {name: train_form.trainings_of(name) for name in (train_form.USUAL, *PRESETS)}
+    values = {name: [fields.of_settings("train", training) for training in both] for name, both in found.items()}
+    return {name: {"bundled": bundled, "others": others} for name, (bundled, others) in values.items()}
 
 
-def _connect_keeping(page: PageParts, fields: Fields, in_use: gr.Textbox) -> None:
-    """Store every value in the browser when it changes, as well as the model and the data in use."""
-    states = [page.strip.model, page.data.settings]
+def _connect_storing(page: PageParts, fields: Fields, in_use: gr.Textbox) -> None:
+    """Store every value in the browser when it changes, including the model and the data in use."""
+    states = [page.strip.model, page.data.outputs.settings]
 
     def describe(model: ModelSettings, data: DataSettings) -> str:
         return json.dumps({"model": model.model_dump(), "data": data.model_dump()})
 
     gr.on([events(state).change for state in states], describe, states, in_use, **QUIET)
-    kept: dict[str, Component] = {**fields.kept(), "in_use": in_use}
-    for name, found in kept.items():  # one event for all fields would send all values at each change
-        keep = in_browser(f"void Lab.state.keep({json.dumps(name)}, value)", "value")
-        events(found).change(None, found, None, js=keep)
+    stored: dict[str, Component] = {**fields.kept(), "in_use": in_use}
+    for name, found in stored.items():  # one event for all fields would send all values at each change
+        store = in_browser(f"void Lab.state.keep({json.dumps(name)}, value)", "value")
+        events(found).change(None, found, None, js=store)
 
 
 def _connect_opening(blocks: gr.Blocks, state: PageState) -> None:
@@ -222,7 +207,7 @@ def _connect_opening(blocks: gr.Blocks, state: PageState) -> None:
 
     @reports_errors
     def restore(stored: str, model: ModelSettings, data: DataSettings) -> list[Any]:
-        given = read(stored)
+        given = parse_state(stored)
         fitting, lost = state.fields.fitting(given)
         if lost:
             show_note(say("Some settings of the page could not be restored. {what}", what=" ".join(lost)))
@@ -231,12 +216,12 @@ def _connect_opening(blocks: gr.Blocks, state: PageState) -> None:
         return [*state.updates(fitting), figure, *in_use]
 
     shown = [*state.components(), page.noise.figure, *state.in_use_components()]
-    states = [page.strip.model, page.data.settings]
+    states = [page.strip.model, page.data.outputs.settings]
     state.after(page.strip.kept.change(restore, [page.strip.kept, *states], shown, **QUIET))
 
 
 def _figure(page: PageParts, values: State, model: Any, before: ModelSettings) -> Any:
-    """Return the figure of the Noise tab for these values, or no update if none of the values affects the figure."""
+    """Return the figure of the Noise tab for these values; no update if none of them affects the figure."""
     if not any(name.startswith("noise.") or name in ("text", "view") for name in values):
         return gr.skip()
     query = {name.removeprefix("noise."): str(value) for name, value in values.items() if name.startswith("noise.")}
@@ -246,9 +231,9 @@ def _figure(page: PageParts, values: State, model: Any, before: ModelSettings) -
     noise = from_query(NoiseSettings, query)
     text, view = values.get("text", FIRST_SENTENCE), values.get("view", noise_tab.FIRST_VIEW)
     model = model if isinstance(model, ModelSettings) else before
-    usual = text == FIRST_SENTENCE and noise.sites == EMBEDDING and model == ModelSettings()
-    payload = page.first.get() if usual else page.first.previewer(text, model, 0, noise.sites)
-    return noise_tab.figure_of(payload, noise_tab.places_of(page.noise.noise, noise, view))
+    is_first = text == FIRST_SENTENCE and noise.sites == EMBEDDING and model == ModelSettings()
+    payload = page.first.get() if is_first else page.first.previewer(text, model, 0, noise.sites)
+    return noise_tab.figure_of(payload, noise_tab.control_values_of(page.noise.noise, noise, view))
 
 
 def _or_report(found: Callable[[], list[Any]], otherwise: list[Any]) -> list[Any]:
@@ -261,7 +246,7 @@ def _or_report(found: Callable[[], list[Any]], otherwise: list[Any]) -> list[Any
 
 
 def _connect_record(state: PageState) -> None:
-    """Restore the settings of a linked study, unless the page restores a stored state."""
+    """Restore the settings of the study in the link, unless the page restores a stored state."""
     page, outputs = state.page, [*state.components(), *state.in_use_components()]
     attached = gr.Textbox("", visible=False, label=say("Study in the link"))
 
@@ -282,13 +267,13 @@ def _connect_record(state: PageState) -> None:
 
 def _in_use(state: PageState, given: State, model: ModelSettings, data: DataSettings) -> list[Any]:
     """Return updates of `in_use_components` for the model and the data in a stored state or a link."""
-    kept = given.get("in_use")
-    if not kept:
+    if not given.get("in_use"):
         return _of_link(state, given, model, data)
-    found = _stored_choice(kept)
-    before = parse(ModelSettings, found["model"])
-    uploaded = _require_uploads(state.page.lab, parse(DataSettings, found["data"]))
-    return state.unchanged() if (before, uploaded) == (model, data) else state.use(before, uploaded)
+    stored = _parse_in_use(given["in_use"])
+    stored_model = parse(ModelSettings, stored["model"])
+    stored_data = _require_uploads(state.page.lab, parse(DataSettings, stored["data"]))
+    is_same = (stored_model, stored_data) == (model, data)
+    return state.unchanged() if is_same else state.use(stored_model, stored_data)
 
 
 def _of_link(state: PageState, given: State, model: ModelSettings, data: DataSettings) -> list[Any]:
@@ -308,7 +293,7 @@ def _of_link(state: PageState, given: State, model: ModelSettings, data: DataSet
     return state.use(model, settings) if settings.source.startswith(STARTER) else state.unchanged()
 
 
-def _stored_choice(given: Any) -> Mapping[str, Any]:
+def _parse_in_use(given: Any) -> Mapping[str, Any]:
     """Parse the model and data stored by the browser; raise `DataError` if they are malformed."""
     try:
         found = json.loads(given) if isinstance(given, str) else None
@@ -332,8 +317,8 @@ def _require_uploads(lab: Lab, data: DataSettings) -> DataSettings:
 def link_files(record: Record, key: str) -> dict[str, str]:
     """Make the user rows of a record available as uploads of this visitor, for the next study.
 
-    The uploads are hard links, or copies if the file system does not support hard links, and always have the same
-    names.
+    The uploads are hard links, or copies if the file system does not support hard links. Their names are the same for
+    each call.
 
     Args:
         record: The record.

@@ -64,9 +64,9 @@ def _shown_schedule(study: StudySettings) -> str:
 
 
 def _fits_form(arm: MethodSettings, study: StudySettings) -> bool:
-    """Return whether the form can represent a method arm of a study.
+    """Return whether the forms can represent a method arm of a study.
 
-    It can if the arm has one method, the noise of the Noise tab (if the method needs noise), and the schedule of the
+    They can if the arm has one method, the noise of the Noise tab if the method needs noise, and the schedule of the
     form.
     """
     if len(arm.values) != 1:

@@ -1,17 +1,22 @@
-"""Describe one study on the page: its title, state, progress and result."""
+"""Describe one study on the page: title, state, progress, result, and the controls that change it while it trains."""
 
 from __future__ import annotations
 
 import html
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
 
 from neftune_core.data.formats.starters import data_title
 from neftune_core.errors import LabError, RecordError
+from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, plural, say, translate_finished
 from neftune_core.noise.names import arm_label, with_arm_labels
 from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
+from neftune_core.studies.settings import CONTROL
+from neftune_core.studies.steering.log import stopped_arms, strengths
 from neftune_core.studies.tracking import tracking_failure
 from neftune_core.ui.parts.markup import bar, duration, open_bar, quiet
 
@@ -161,3 +166,66 @@ def study_text(record: Record) -> str:
     title = say("Sweep: {title}", title=title) if record.is_sweep else title
     data = data or data_title(study.data.source.partition(":")[2].rpartition("/")[2])
     return say("{title} on {data}", title=title, data=data)
+
+
+def arm_rows(record: Record, status: Status, log: Log) -> str:
+    """List the noise and method arms of a running study, each with a button that stops it.
+
+    Args:
+        record: The study.
+        status: Its status.
+        log: Its log.
+
+    Returns:
+        HTML; "" if the study is not running or is a sweep. Arms that diverged are left out.
+    """
+    if status.state != "running" or record.is_sweep:
+        return ""
+    try:
+        arms = record.study.arms
+    except RecordError:
+        return ""
+    colours = arm_colours(arms)
+    stopped = {arm: step for own in stopped_arms(log.events).values() for arm, step in own.items()}
+    diverged = {arm for event in log.events if event["event"] == "diverged" for arm in event.get("arms", {})}
+    rows = [
+        f'<li><span class="lab-arm" style="--arm: {colours[arm]}">{html.escape(arm_label(arm))}</span> '
+        f"{_arm_action(arm, stopped.get(arm))}</li>"
+        for arm in arms
+        if arm != CONTROL.name and arm not in diverged
+    ]
+    label = html.escape(say("Arms in training"))
+    return f'<ul class="lab-arm-rows" aria-label="{label}">{"".join(rows)}</ul>' if rows else ""
+
+
+def _arm_action(arm: str, stopped: int | None) -> str:
+    if stopped is not None:
+        return f'<span class="lab-quiet">{html.escape(say("stopped after step {step:,}", step=stopped))}</span>'
+    confirmation = html.escape(say("Stop this arm for good; the other arms continue"))
+    label, words = html.escape(say("Stop the {arm} arm", arm=arm_label(arm))), html.escape(say("Stop this arm"))
+    attributes = f'data-arm="{html.escape(arm)}" data-sure="{confirmation}" aria-label="{label}"'
+    return f'<button type="button" {attributes}>{words}</button>'
+
+
+def live_strength(record: Record, status: Status, log: Log, *, is_new: bool) -> Any:
+    """Return the update of the slider that changes the noise of a live study; hide it for other studies.
+
+    Args:
+        record: The study.
+        status: Its status.
+        log: Its log.
+        is_new: Whether the page has just started to watch the study. Only then is the slider set to the current
+            strength, so that it never moves while it is being dragged.
+
+    Returns:
+        A Gradio update.
+    """
+    try:
+        study = record.study
+    except RecordError:
+        return gr.update(visible=False)
+    if not study.live or status.is_over:
+        return gr.update(visible=False)
+    changed = strengths(log.events)
+    now = changed[-1][2] if changed else study.noise[0].strength
+    return gr.update(visible=True, value=now) if is_new else gr.update(visible=True)

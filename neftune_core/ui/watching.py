@@ -27,23 +27,23 @@ from neftune_core.language import ENGLISH, TAGS
 from neftune_core.studies.records.log import Event
 from neftune_core.studies.records.record import Record, find
 from neftune_core.ui.parts.study_views import STUDY_VIEWS, curves_of
-from neftune_core.ui.running_arms import arm_rows
 from neftune_core.ui.server.addresses import STUDY_PATH
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.server.recent import Recent
-from neftune_core.ui.study_text import progress_text, state_text
+from neftune_core.ui.study_text import arm_rows, progress_text, state_text
 
 OWNER_HEADER = "x-lab-owner"
-LONGEST_WAIT_SECONDS, LOOK_SECONDS = 0.9, 0.05
+LONGEST_WAIT_SECONDS, POLL_SECONDS = 0.9, 0.05
 KEPT_FIGURES = 16
 
 
 @dataclass(frozen=True)
-class Asked:
+class UpdateRequest:
     """The request of a page that watches a study.
 
-    `view` is one of `STUDY_VIEWS`, or "" for no figure. `tag` is that of the figure on the page, or "" for none.
-    Without a view, it is the size of the log.
+    Attributes:
+        view: One of `STUDY_VIEWS`; "" for no figure.
+        tag: Tag of the figure on the page, "" for none; without a view, the size of the log.
     """
 
     record_id: str
@@ -63,43 +63,43 @@ class Studies:
         """Return the route of the endpoint."""
         return Route(f"/{STUDY_PATH}/{{record_id}}", self.respond)
 
-    async def respond(self, request: Request) -> ORJSONResponse:
+    async def respond(self, call: Request) -> ORJSONResponse:
         """Respond as soon as there is something new, or after `LONGEST_WAIT_SECONDS`."""
-        query = request.query_params
+        query = call.query_params
         code = query.get("language", ENGLISH)
         view = query.get("view", "")
-        key, record_id = request.headers.get(OWNER_HEADER, ""), request.path_params["record_id"]
-        asked = Asked(record_id, key, view if view in STUDY_VIEWS else "", query.get("tag", ""))
+        key, record_id = call.headers.get(OWNER_HEADER, ""), call.path_params["record_id"]
+        request = UpdateRequest(record_id, key, view if view in STUDY_VIEWS else "", query.get("tag", ""))
         until = time.monotonic() + LONGEST_WAIT_SECONDS
         answer: dict[str, Any] = {}
         before: tuple[str, int, int] | None = None
         while True:
-            now = await run_in_threadpool(self._looked, asked)
+            now = await run_in_threadpool(self._version, request)
             if now is None or now != before:  # computing an answer slows the training
                 with language.in_language(code if code in TAGS else ENGLISH):  # the thread has the same context
-                    answer = await run_in_threadpool(self.answer, asked)
+                    answer = await run_in_threadpool(self.answer, request)
                 before = now
-            if _is_news(answer, asked) or time.monotonic() >= until:
+            if _is_new(answer, request) or time.monotonic() >= until:
                 return ORJSONResponse(answer, headers={"Cache-Control": "no-store"})
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
-    def _looked(self, asked: Asked) -> tuple[str, int, int] | None:
+    def _version(self, request: UpdateRequest) -> tuple[str, int, int] | None:
         """Return a value that changes whenever the answer does; None if the study does not exist."""
         try:
-            record = find(asked.record_id, require_key(asked.key))
+            record = find(request.record_id, require_key(request.key))
         except RecordError:
             return None
         status = self.lab.jobs.status(record)
         return status.state, status.place, self.lab.log(record).size
 
-    def answer(self, asked: Asked) -> dict[str, Any]:
+    def answer(self, request: UpdateRequest) -> dict[str, Any]:
         """Return what is new in a study; `{"gone": True}` if it does not exist.
 
-        That is `running`; `state`, `progress` and `arms` as HTML; and the `size` of the log. With a view also `tag`,
-        and either the whole `figure` or its `changes` since the tag of the page, unless the tag is unchanged.
+        The answer has `running`, the `size` of the log, and `state`, `progress` and `arms` as HTML. With a view it also
+        has `tag` and, if the tag has changed, the whole `figure` or its `changes` since the tag of the request.
         """
         try:
-            record = find(asked.record_id, require_key(asked.key))
+            record = find(request.record_id, require_key(request.key))
         except RecordError:
             return {"gone": True}
         status, log = self.lab.jobs.status(record), self.lab.log(record)
@@ -111,17 +111,17 @@ class Studies:
             "arms": arm_rows(record, status, log),
             "size": size,
         }
-        return news | (self._grown(record, events, asked) if asked.view else {})
+        return news | (self._figure_update(record, events, request) if request.view else {})
 
-    def _grown(self, record: Record, events: list[Event], asked: Asked) -> dict[str, Any]:
+    def _figure_update(self, record: Record, events: list[Event], request: UpdateRequest) -> dict[str, Any]:
         tag = tag_of(events)
-        if tag == asked.tag:
+        if tag == request.tag:
             return {"tag": tag}
-        new, old = self._figure(record, events, asked.view), None
-        count = asked.tag.partition("-")[0]
+        new, old = self._figure(record, events, request.view), None
+        count = request.tag.partition("-")[0]
         before = events[: int(count)] if count.isdecimal() and len(count) < 10 else []
-        if before and tag_of(before) == asked.tag:
-            old = self._figure(record, before, asked.view)
+        if before and tag_of(before) == request.tag:
+            old = self._figure(record, before, request.view)
         more = changes(old, new) if old else None
         return {"tag": tag, **({"changes": more} if more else {"figure": new})}
 
@@ -131,13 +131,13 @@ class Studies:
         return self._figures.cached(name, lambda: curves_of(record, events, view))
 
 
-def _is_news(answer: Mapping[str, Any], asked: Asked) -> bool:
+def _is_new(answer: Mapping[str, Any], request: UpdateRequest) -> bool:
     """Return whether an answer is sent immediately; a figure is not sent before it has its first point."""
     if not answer.get("running"):
         return True
-    if not asked.view:
-        return str(answer["size"]) != asked.tag
-    return answer["tag"] != asked.tag and bool(answer.get("changes") or answer["figure"]["data"])
+    if not request.view:
+        return str(answer["size"]) != request.tag
+    return answer["tag"] != request.tag and bool(answer.get("changes") or answer["figure"]["data"])
 
 
 def tag_of(events: list[Event]) -> str:

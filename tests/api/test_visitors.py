@@ -150,7 +150,7 @@ def test_an_invalid_id_is_never_a_path(visitors: Callable[[str], Visitor], serve
 
 def test_no_response_repeats_a_key(visitors: Callable[[str], Visitor], server: Server, record: Record) -> None:
     owner = visitors(KEY)
-    showing = ("fill", "open_record", "look", "attach", "show", "choices")
+    showing = ("fill", "open_record", "update", "attach", "show", "choices")
     functions = [function for function in keyed(owner) if function.name.startswith(showing)]
     assert len(functions) >= 6
     for function in functions:

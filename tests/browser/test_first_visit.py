@@ -31,7 +31,7 @@ window.requestAnimationFrame = (draw) => { window.frames_asked += 1; return aske
 
 def test_the_page_opens_without_searching_every_event_for_every_component(browser: Any, lab_address: str) -> None:
     with visiting(browser, lab_address) as page:
-        for name, text in framework.mended_scripts().items():
+        for name, text in framework.patched_scripts().items():
             assert page.evaluate(f"fetch('./assets/{name}').then((it) => it.text())") == text
         # The framework's copies of the events have the class that is not made reactive.
         assert page.evaluate("window.gradio_config.dependencies.filter(() => true).constructor.name") == "Unchanging"

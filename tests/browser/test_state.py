@@ -261,6 +261,37 @@ def test_what_is_set_while_the_page_restores_its_state_is_not_replaced(browser: 
         assert not page.evaluate("'labRestoring' in document.body.dataset")
 
 
+HOLD_RESTORING = """const ask = window.fetch;
+window.fetch = async (place, options) => {
+  const isJoin = String(place).includes('/queue/join');
+  const restores = isJoin && String(JSON.parse(options.body).data[0]).startsWith('{');
+  if (restores) await new Promise((go, fail) => Object.assign(window, { go, fail }));
+  return ask(place, options);
+};"""
+ASK_FOR_NOTHING = """fetch('gradio_api/queue/join', {
+  method: 'POST',
+  headers: { 'content-type': 'application/json' },
+  body: JSON.stringify({ data: ['x'], fn_index: 99999, session_hash: 'x' }),
+}).then(({ status }) => status)"""
+
+
+@pytest.mark.parametrize("end", ["go()", "fail(new Error('offline'))"])
+def test_only_the_end_of_the_call_that_restores_the_state_opens_the_controls(
+    browser: Any, lab_address: str, end: str
+) -> None:
+    with visiting(browser, lab_address, link="?tab=Noise") as page:
+        page.locator("#noise-view label").nth(1).click()
+        page.wait_for_function(f"{KEPT}['view'] === Lab.read('noise-view')")
+        page.add_init_script(HOLD_RESTORING)
+        page.reload()
+        opened(page)
+        page.wait_for_function("'go' in window")
+        assert page.evaluate(ASK_FOR_NOTHING) == 404
+        assert page.evaluate("'labRestoring' in document.body.dataset")
+        page.evaluate(f"void window.{end}")
+        page.wait_for_function("!('labRestoring' in document.body.dataset)", timeout=10_000)  # not the limit of 30 s
+
+
 def test_a_view_and_its_figure_agree_after_a_reload(browser: Any, lab_address: str) -> None:
     with visiting(browser, lab_address, link="?tab=Train") as page:
         page.locator("#train-view label", has_text="Noise, rate and speed").click()

@@ -76,11 +76,9 @@ def test_every_place_to_mend_is_there() -> None:
 
 
 def test_gradio_makes_its_application_by_app_create_app() -> None:
-    why = (
-        "The gate is no longer outermost, so that CORS answers foreign origins: mend ui/server/launch.py, `outermost`."
-    )
+    why = "CORS answers foreign origins before the gate: mend ui/server/launch.py, `outermost_middleware`."
     assert "App.create_app(" in source(gr.Blocks.launch), why
-    with launch.outermost(Middleware(SimpleNamespace)):  # type: ignore[arg-type]
+    with launch.outermost_middleware(Middleware(SimpleNamespace)):  # type: ignore[arg-type]
         app = routes.App.create_app(small_page())
     assert app.user_middleware[0].cls is SimpleNamespace, why
     assert any(found.cls is route_utils.CustomCORSMiddleware for found in app.user_middleware[1:]), why
@@ -94,7 +92,7 @@ def test_gradio_calls_every_handler_through_process_api_of_the_page() -> None:
 
 
 def test_gradio_describes_functions_as_the_gate_reads_them() -> None:
-    why = "Calls cannot be checked: mend ui/server/gate.py, `check_call`, and ui/server/calls.py, `guard`."
+    why = "Calls cannot be checked: mend ui/server/gate.py, `_check_call`, and ui/server/calls.py, `guard`."
     fn = next(iter(small_page().fns.values()))
     assert fn.api_name == "echo", why
     assert not fn.cancels, why
@@ -140,7 +138,7 @@ def test_gradio_makes_its_page_from_few_headers() -> None:
 
 
 def test_gradio_keeps_values_of_a_session_for_links_alone() -> None:
-    why = "A session takes megabytes, or breaks: mend ui/server/connections.py, `Sessions.put_in` and `Unkept`."
+    why = "A session takes megabytes, or breaks: mend ui/server/connections.py, `Sessions.put_in` and `DiscardedState`."
     read = set(re.findall(r"(?<![._])blocks\.\w+", source(SessionState.__init__)))
     assert read == {"blocks.default_config", "blocks.blocks"}, why
     assert not set(re.findall(r"config_values\.(\w+)", source(SessionState))) - {"items"}, why
@@ -149,7 +147,7 @@ def test_gradio_keeps_values_of_a_session_for_links_alone() -> None:
 
 
 def test_gradio_keeps_answers_of_a_session_until_they_are_read() -> None:
-    why = "Answers that nobody reads fill the memory: mend ui/server/connections.py, `Unread`."
+    why = "Answers that nobody reads fill the memory: mend ui/server/connections.py, `UnreadAnswers`."
     queue = small_page()._queue
     assert type(queue.pending_event_ids_session) is dict, why
     assert isinstance(queue.pending_messages_per_session, OrderedDict), why
@@ -162,14 +160,14 @@ def test_gradio_keeps_answers_of_a_session_until_they_are_read() -> None:
 
 def test_gradio_keeps_the_progress_of_uploads_in_two_tables_and_bounds_headers_by_a_default() -> None:
     why = "Memory grows with every upload, or long file names hold up the server: mend ui/server/connections.py, "
-    why += "`bound_uploads`."
+    why += "`limit_uploads`."
     assert {"_statuses", "_signals"} <= set(vars(routes.file_upload_statuses)), why
     assert "max_header_size" in (route_utils.GradioMultiPartParser.__init__.__kwdefaults__ or {}), why
     assert "max_header_size" not in source(routes.App.create_app) + source(route_utils.upload_fn), why
 
 
 def test_uvicorn_finds_its_parser_in_a_table_and_h11_bounds_the_head_of_a_request() -> None:
-    why = "The head of a request may take all memory: mend ui/server/connections.py, `bound_heads`."
+    why = "The head of a request may take all memory: mend ui/server/connections.py, `limit_header_size`."
     from h11._connection import DEFAULT_MAX_INCOMPLETE_EVENT_SIZE
     from uvicorn.config import Config
 
@@ -193,7 +191,7 @@ def test_uvicorn_says_which_connections_have_a_request() -> None:
 
 
 def test_gradio_reads_a_components_signature_of_its_class() -> None:
-    why = "Opening a page takes a tenth of a second more: mend ui/server/launch.py, `keep_signatures`."
+    why = "Opening a page takes a tenth of a second more: mend ui/server/launch.py, `cache_signatures`."
     from gradio.blocks import Block
 
     assert "inspect.signature(cls.__init__)" in source(Block.get_config), why
@@ -225,7 +223,7 @@ def test_gradio_sums_up_its_calls_as_seldom_as_its_variables_say() -> None:
 
 
 def test_gradio_serves_a_page_with_the_marks_that_the_first_view_looks_for() -> None:
-    why = "The first view and the page's language are not put into the page: mend ui/server/first_view.py, `Added.to`."
+    why = "The page lacks its first view and language: mend ui/server/first_view.py, `PageAdditions.to`."
     from neftune_core.ui.server.first_view import BODY_ENDS, FRAMEWORKS_LANGUAGE, FRAMEWORKS_SHEET, HEAD_BEGINS
 
     page = (Path(gr.__file__).parent / "templates" / "frontend" / "index.html").read_bytes()
@@ -236,7 +234,7 @@ def test_gradio_serves_a_page_with_the_marks_that_the_first_view_looks_for() -> 
 
 
 def test_gradio_says_that_no_port_is_free_as_the_start_reads_it() -> None:
-    why = "A start without a free port is reported as a fault of the lab: mend ui/server/serve.py, `_launched`."
+    why = "A start without a free port is reported as a fault of the lab: mend ui/server/serve.py, `_launch`."
     assert "Cannot find empty port" in source(http_server.start_server), why
 
 

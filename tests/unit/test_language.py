@@ -42,6 +42,7 @@ from neftune_core.sentences import sentence
 from neftune_core.settings import Settings, controls
 from neftune_core.studies.settings import PRESETS, StudySettings
 from neftune_core.sweeps.record import Sweep
+from neftune_core.ui.parts.markup import TEMPLATES, TRANSLATED
 from neftune_core.ui.parts.wiring import reports_errors
 
 PACKAGE = Path(language.__file__).parent
@@ -90,8 +91,14 @@ def of_tables() -> Iterator[str]:
     yield from (entry["sentence"] for entry in (*hub_rows.EXPLANATIONS, *hub_files.EXPLANATIONS))
 
 
+def in_templates() -> Iterator[str]:
+    """Return the texts in the HTML templates of the page."""
+    for path in TEMPLATES.glob("*.html"):
+        yield from TRANSLATED.findall(path.read_text(encoding="utf-8"))
+
+
 def texts() -> set[str]:
-    return {*literals(), *of_settings(), *of_tables(), *language.in_scripts()}
+    return {*literals(), *of_settings(), *of_tables(), *in_templates(), *language.in_scripts()}
 
 
 def values_of(text: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""Answers of the base and the arms as columns; all model output is escaped."""
+"""Columns of answers by the base model and the arms, as HTML; all text from models is escaped."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ from neftune_core.studies.trained.expected_answers import taught_by_set
 from neftune_core.ui.parts.markup import quiet
 
 ENDINGS = {"stop": later("ended by itself"), "limit": later("cut off at the length limit"), "": later("writing")}
-HIDDEN = "var(--lab-quiet)"
-CHOSEN = {"tie": later("tie"), "both bad": later("both bad")}
-BALLOTS = {"a": later("A is better"), "b": later("B is better"), "tie": later("Tie"), "both bad": later("Both bad")}
+NEUTRAL = "var(--lab-quiet)"
+VOTE_NAMES = {"tie": later("tie"), "both bad": later("both bad")}
+VOTES = {
+    "a": later("A is better"),
+    "b": later("B is better"),
+    "tie": later("Tie"),
+    "both bad": later("Both bad"),
+}
 
-KEPT = later(
+STORED_ANSWERS = later(
     "Answers to held-out rows, stored at the end of the study; no arm was trained on these "
     "rows. Press Answer to use your own prompts."
 )
@@ -49,7 +54,7 @@ def answer_columns(
         against: Column with which the others are compared to mark differing words; "" for none.
         ballots: One ballot per line if the columns are anonymous; otherwise empty.
         votable: Whether visitors can vote on anonymous columns.
-        taught: Sentence shown at prompts without an expected answer.
+        taught: Sentence for prompts without an expected answer.
 
     Returns:
         HTML.
@@ -68,18 +73,17 @@ def session_html(session: ComparisonSession, against: str = "", *, over: bool = 
     Args:
         session: The comparison.
         against: Column with which the others are compared; "" for none.
-        over: Whether the answers are complete, as voting requires.
+        over: Whether the answers are complete; otherwise visitors cannot vote.
 
     Returns:
         HTML.
     """
     shown = ""
-    for number, one in enumerate(session.turns, start=1):
-        votable = over and one is session
-        head = f'<h3 class="lab-turn">{say("Turn {number}", number=number)}</h3>' if session.earlier else ""
-        shown += head + answer_columns(
-            one.lines, one.arms, against=against, ballots=one.ballots, votable=votable, taught=one.taught
-        )
+    for number, turn in enumerate(session.turns, start=1):
+        if session.earlier:
+            shown += f'<h3 class="lab-turn">{say("Turn {number}", number=number)}</h3>'
+        options: dict[str, Any] = {"ballots": turn.ballots, "votable": over and turn is session, "taught": turn.taught}
+        shown += answer_columns(turn.lines, turn.arms, against=against, **options)
     return shown
 
 
@@ -94,11 +98,11 @@ def stored_answers(record: Record, seed: int) -> str:
         HTML.
     """
     kept = answer_columns(record.answers(seed), record.arms, taught=taught_by_set(record.about_table("data")))
-    return quiet(say(KEPT)) + kept if kept else quiet(say(NO_ANSWERS))
+    return quiet(say(STORED_ANSWERS)) + kept if kept else quiet(say(NO_ANSWERS))
 
 
 def as_pieces(shown: str) -> list[str]:
-    """Split HTML at its tags, so that Gradio sends only the pieces, or ends of pieces, that have changed."""
+    """Split HTML at its tags, so that Gradio sends only the pieces that changed or grew."""
     return re.split(r"(?<=>)(?=.)|(?<=[^>])(?=<)", shown, flags=re.DOTALL)
 
 
@@ -109,24 +113,24 @@ def _block(line: Line, colours: Mapping[str, str], against: str) -> str:
         for name, answer in line["arms"].items()
     )
     kept = line.get("vote")
-    vote = quiet(say("Your vote: {vote}", vote=say(CHOSEN.get(kept) or kept))) if kept else ""
+    vote = quiet(say("Your vote: {vote}", vote=say(VOTE_NAMES.get(kept) or kept))) if kept else ""
     return _section(line, columns, vote)
 
 
 def _colour(name: str, colours: Mapping[str, str]) -> str:
     """Return the colour of an arm; `name` may have a record as prefix and a seed as suffix."""
     known = next((part for part in name.removesuffix(BEST).split("/") if part in colours), name)
-    return colours.get(known, HIDDEN)
+    return colours.get(known, NEUTRAL)
 
 
 def _blind(line: Line, ballot: Ballot, number: int, votable: bool) -> str:
     columns = "".join(
-        _column(letter, line["arms"][name], HIDDEN, None) for letter, name in zip("AB", ballot.pair, strict=True)
+        _column(letter, line["arms"][name], NEUTRAL, None) for letter, name in zip("AB", ballot.pair, strict=True)
     )
     buttons = "".join(
         f'<button type="button" data-line="{number}" data-vote="{vote}" '
         f'aria-pressed="{str(vote == ballot.cast).lower()}">{say(words)}</button>'
-        for vote, words in BALLOTS.items()
+        for vote, words in VOTES.items()
     )
     votes = f'<div class="lab-votes" role="group" aria-label="{say("Your vote")}">{buttons}</div>' if votable else ""
     return _section(line, columns, votes)
@@ -166,7 +170,7 @@ def _column(name: str, answer: Mapping[str, Any], colour: str, base: str | None)
 
 
 def _differing(text: str, base: str) -> str:
-    """Return a text as escaped HTML, with the words that differ from another text in `<mark>`."""
+    """Escape a text, and mark the words that differ from another text."""
     words, others = re.findall(r"\S+|\s+", text), re.findall(r"\S+|\s+", base)
     parts = []
     for kind, start, stop, _, _ in difflib.SequenceMatcher(None, words, others, autojunk=False).get_opcodes():

@@ -1,4 +1,4 @@
-"""Convert settings to components and back; ranges, help texts and choices come from the declared settings."""
+"""Convert settings to components and back, with the ranges, help texts and choices that the settings declare."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import gradio as gr
 from gradio.components import Component
 
 from neftune_core.language import say
-from neftune_core.settings import Control, Settings, controls, parse
+from neftune_core.settings import Control, Settings, controls, flat, parse
 
 S = TypeVar("S", bound=Settings)
 
-# Up to this many choices are shown as radio buttons, more as a drop-down list.
-FEW_CHOICES = 4
-MOST_STEPS = 2500
+MOST_RADIO_BUTTONS = 4
+"""Number of choices up to which they are shown as radio buttons, and not as a drop-down list."""
+MOST_SLIDER_STEPS = 2500
 """Number of steps up to which a number is shown as a slider."""
 
 
@@ -28,21 +28,21 @@ def component(
     Args:
         control: The setting.
         elem_id: Element id.
-        kind: Component class; chosen by the setting's type if None.
+        kind: Component class; derived from the type of the setting if None.
         **changes: Arguments that override the derived ones.
 
     Returns:
         The component.
     """
-    given: dict[str, Any] = {
+    derived: dict[str, Any] = {
         "label": label(control),
         "info": None if control.help.rstrip(".").lower() in ("", control.label.lower()) else say(control.help),
         "value": control.default,
         "elem_id": elem_id,
         "interactive": True,  # otherwise a component set only by events would be read-only
     }
-    usual, extra = _kind_and_extra(control)
-    return (kind or usual)(**{**given, **extra, **changes})
+    default_kind, extra = _kind_and_extra(control)
+    return (kind or default_kind)(**{**derived, **extra, **changes})
 
 
 def label(control: Control) -> str:
@@ -54,7 +54,7 @@ def label(control: Control) -> str:
 def _kind_and_extra(control: Control) -> tuple[type[Component], dict[str, Any]]:
     if control.choices is not None:
         choices = [(say(words), value) for value, words in control.choices.items()]
-        return (gr.Radio if len(choices) <= FEW_CHOICES else gr.Dropdown), {"choices": choices}
+        return (gr.Radio if len(choices) <= MOST_RADIO_BUTTONS else gr.Dropdown), {"choices": choices}
     if control.type is bool:
         return gr.Checkbox, {}
     if control.type in (int, float):
@@ -63,18 +63,18 @@ def _kind_and_extra(control: Control) -> tuple[type[Component], dict[str, Any]]:
 
 
 def _number(control: Control) -> tuple[type[Component], dict[str, Any]]:
-    """Return a slider if the setting declares one with few enough steps, otherwise a number box with a range."""
+    """Return a slider if the setting declares one with at most `MOST_SLIDER_STEPS`, otherwise a number box."""
     least, most, step = control.minimum, control.slider_maximum, control.step
-    if least is not None and most is not None and step is not None and (most - least) / step <= MOST_STEPS:
-        return gr.Slider, {"minimum": _first_stop(control, least, step), "maximum": most, "step": step}
+    if least is not None and most is not None and step is not None and (most - least) / step <= MOST_SLIDER_STEPS:
+        return gr.Slider, {"minimum": _slider_minimum(control, least, step), "maximum": most, "step": step}
     extra = {"minimum": least, "maximum": control.maximum, **({} if step is None else {"step": step})}
     return gr.Number, {**extra, "precision": 0 if control.type is int else None}
 
 
-def _first_stop(control: Control, least: float, step: float) -> float:
+def _slider_minimum(control: Control, least: float, step: float) -> float:
     """Return the lowest allowed multiple of the step.
 
-    A slider counts its steps from its minimum, and would round a default value that lies between two of them.
+    A slider counts steps from its minimum; with another minimum it would round a default value between two steps.
     """
     lowest = round(math.ceil(round(least / step, 9)) * step, 9)
     return int(lowest) if control.type is int else lowest
@@ -90,7 +90,7 @@ class Form(Generic[S]):
     Args:
         settings_class: The settings class.
         names: Dotted names of the settings to show, in order; all if None.
-        prefix: First part of every element id, as in `noise-strength`; derived from the class name if empty.
+        prefix: Prefix of every element id, such as "noise" in `noise-strength`; derived from the class name if empty.
         changes: Keyword arguments for `component`, by setting name.
     """
 
@@ -115,7 +115,7 @@ class Form(Generic[S]):
         """Return the element id of the component of a setting."""
         return f"{self.prefix}-{name.replace('.', '-').replace('_', '-')}"
 
-    def places(self, settings: S | None = None) -> dict[str, dict[str, Any]]:
+    def control_values(self, settings: S | None = None) -> dict[str, dict[str, Any]]:
         """Return the element id and value of every setting as `{name: {"id": ..., "value": ...}}`.
 
         The values are those of `settings`; the initial ones if None.
@@ -144,31 +144,31 @@ class Form(Generic[S]):
         return parse(self.settings_class, {**self.nested(values), **fixed})
 
     def nested(self, values: Sequence[Any]) -> dict[str, Any]:
-        """Return the values as nested tables for `parse`; an empty box leaves its setting at the default."""
-        result: dict[str, Any] = {}
+        """Return the values as nested tables for `parse`; the setting of an empty box keeps its default."""
+        nested: dict[str, Any] = {}
         for name, value in zip(self.names, values, strict=True):
             if value is None:
                 continue
-            *path, last = name.split(".")
-            table = result
-            for step in path:
-                table = table.setdefault(step, {})
+            table, (*path, last) = nested, name.split(".")
+            for part in path:
+                table = table.setdefault(part, {})
             table[last] = value
-        return result
+        return nested
 
     def values(self, settings: Settings) -> list[Any]:
         """Return the values that the components show for `settings`, in order."""
-        return [_value(settings.model_dump(), name) for name in self.names]
+        known = flat(settings.model_dump())
+        return [known[name] for name in self.names]
 
     def updates(self, settings: Settings) -> list[Any]:
-        """Return updates that show `settings`; a slider's range grows with its value, see `shown_value`."""
+        """Return updates that show `settings`, with `shown_value`."""
         return [shown_value(*one) for one in zip(self.components, self.values(settings), strict=True)]
 
 
 def shown_value(shown: Component, value: Any) -> Any:
-    """Return an update that shows a value; if it exceeds the range of a slider, the range is extended.
+    """Return an update that shows a value; a slider's range is extended if necessary.
 
-    The range is never reduced again: Gradio would refuse a call in progress with a value beyond the new end.
+    The range is never reduced again, since Gradio would reject pending calls with a value beyond the new end.
 
     Args:
         shown: The component.
@@ -179,10 +179,3 @@ def shown_value(shown: Component, value: Any) -> Any:
     """
     grows = isinstance(shown, gr.Slider) and value > shown.maximum
     return gr.update(value=value, **({"maximum": value} if grows else {}))
-
-
-def _value(values: Mapping[str, Any], name: str) -> Any:
-    found: Any = values
-    for step in name.split("."):
-        found = found[step]
-    return found

@@ -1,4 +1,4 @@
-"""The evidence of a record: its measures, the details of the verdict, and its figures."""
+"""The evidence for a verdict: the measures of a record, the details of the verdict, and figures."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class EvidenceView:
 
 
 def build(prefix: str) -> EvidenceView:
-    """Build the components in the current column; the details stay hidden until a record has results."""
+    """Build the components in the current column; the collapsed section is hidden until a record has results."""
     card = gr.HTML(elem_id=f"{prefix}-verdict", apply_default_css=False)
     with gr.Accordion(say("Details"), open=False, visible=False, elem_id=f"{prefix}-evidence") as box:
         details = gr.HTML(elem_id=f"{prefix}-details", apply_default_css=False)
@@ -84,7 +84,7 @@ def _figures(record: Record) -> dict[str, Figure | None]:
             "overlap": overlap_histogram(overlaps, arms),
             "robustness": robustness_curves(measured, arms),
         }
-    except (LabError, ArithmeticError, LookupError, TypeError, ValueError):  # the card shows the error
+    except (LabError, ArithmeticError, LookupError, TypeError, ValueError):  # shown on the card
         return {}
     return {name: figure if figure["data"] else None for name, figure in drawn.items()}
 
@@ -107,7 +107,7 @@ def connect(
     def show(key: str, record_id: str) -> list[Any]:
         try:
             record = find(record_id, require_key(key)) if record_id else None
-        except RecordError:  # removed in the meantime; the status line reports it
+        except RecordError:  # deleted in the meantime; the status line shows the error
             record = None
         if record is None or not lab.jobs.status(record).is_over:
             return view.empty()

@@ -1,11 +1,33 @@
-"""HTML snippets shared by several tabs; all text is escaped."""
+"""HTML templates of the page, and HTML snippets that several tabs share; the snippets escape all text."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from string import Template
+from typing import Any
 
-from neftune_core.language import say
+from neftune_core.home import assets
+from neftune_core.language import plural, say
+
+TEMPLATES = assets() / "page" / "html"
+TRANSLATED = re.compile(r"\{\{(.+?)\}\}")
+"""A text in a template, which is translated."""
+
+
+def page_html(name: str, **values: str) -> str:
+    """Return an HTML template of the page in the current language.
+
+    Args:
+        name: Name of the file in `assets/page/html` without `.html`. Texts in double braces are translated.
+        **values: HTML that replaces `$NAME` in the template and `{NAME}` in its texts.
+
+    Returns:
+        HTML.
+    """
+    template = (TEMPLATES / f"{name}.html").read_text(encoding="utf-8").strip()
+    return Template(TRANSLATED.sub(lambda text: say(text[1], **values), template)).substitute(values)
 
 
 def quiet(text: str) -> str:
@@ -45,3 +67,25 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return say("{minutes} min", minutes=round(seconds / 60))
     return say("{hours:.1f} h", hours=seconds / 3600)
+
+
+def machine_text(machine: Mapping[str, Any]) -> str:
+    """Describe the machine that trained a record."""
+    cores, processor = machine.get("cores", "?"), machine.get("processor", "?")
+    words = plural(cores, "on {cores} core of {processor}", "on {cores} cores of {processor}")
+    return say(words, cores=cores, processor=processor)
+
+
+def recorded_notice(head: str, description: str, then: str = "") -> str:
+    """Return the notice above a recorded study or sweep.
+
+    Args:
+        head: The first sentence.
+        description: The second sentence.
+        then: A sentence in a paragraph of its own; "" for none.
+
+    Returns:
+        HTML.
+    """
+    more = quiet(then) if then else ""
+    return f'<div class="lab-recorded"><p><b>{head}</b> {html.escape(description)}</p>{more}</div>'

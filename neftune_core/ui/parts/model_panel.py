@@ -1,4 +1,4 @@
-"""The model panel below the strip: choice of the model, estimated requirements, and loading with progress."""
+"""The model panel below the strip: choose a model, see its estimated requirements, and load it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def build(strip: Strip, allowed: Collection[str] | None = None) -> Form[ModelSet
     """
     with gr.Row(elem_id="lab-model", elem_classes=["lab-two"]):
         with gr.Column(scale=2, min_width=280, elem_classes=["lab-side"]):
-            form = Form(ModelSettings, prefix="model", changes=_changes(allowed))
+            form = Form(ModelSettings, prefix="model", changes=_component_options(allowed))
             with gr.Accordion(say("Revision, precision, device"), open=False):
                 for name in MORE:
                     form.by_name[name].render()
@@ -77,27 +77,33 @@ def build(strip: Strip, allowed: Collection[str] | None = None) -> Form[ModelSet
         return _card_html(source or "")
 
     @reports_errors
-    def bring(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
-        yield from _loaded(str(request.session_hash), form.settings(values))
+    def load_model(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
+        yield from _load_with_progress(str(request.session_hash), form.settings(values))
 
-    def give_up(request: gr.Request) -> None:
+    def cancel_loading(request: gr.Request) -> None:
         stop = stop_signals.get(str(request.session_hash))
         if stop is not None:
             stop.set()
 
     source = events(form.by_name["source"])
-    # The strip's tools fire `click` when the panel opens. By then, torch is usually loaded; an estimate needs it.
+    # The strip's tools fire `click` when the panel opens. By then torch, which an estimate needs, is usually loaded.
     gr.on([source.change, strip.tools.click], show, source, card, **LATEST)
     real = scripted("real-model")
     chosen = events(real).click(lambda: REAL, None, source, **QUIET)
     chosen.success(None, None, None, js="() => document.getElementById('model-use').click()")
-    use.click(bring, form.components, [strip.model, strip.words, card, progress, cancel], **QUIET, concurrency_limit=4)
-    cancel.click(give_up, None, None, **QUIET)
+    use.click(
+        load_model, form.components, [strip.model, strip.words, card, progress, cancel], **QUIET, concurrency_limit=4
+    )
+    cancel.click(cancel_loading, None, None, **QUIET)
     return form
 
 
 def bundled_hint(allowed: Collection[str] | None = None) -> None:
-    """Build the note about the bundled model, beside inputs for the visitor's text; `allowed` is None for any model."""
+    """Build the note about the bundled model, beside inputs for the visitor's text.
+
+    Args:
+        allowed: Models that visitors may use; None for any.
+    """
     card = CATALOGUE[REAL]
     words = say("The bundled model knows only one invented village.")
     button = ""
@@ -114,11 +120,11 @@ def bundled_hint(allowed: Collection[str] | None = None) -> None:
     gr.HTML(f'<p class="lab-quiet lab-hint">{html.escape(words)}{button}</p>', apply_default_css=False)
 
 
-def _changes(allowed: Collection[str] | None) -> dict[str, dict[str, Any]]:
+def _component_options(allowed: Collection[str] | None) -> dict[str, dict[str, Any]]:
     offered = list(CATALOGUE) if allowed is None else list(allowed)
     source = {
         "kind": gr.Dropdown,
-        "choices": [(_offer(source), source) for source in offered],
+        "choices": [(_choice_label(source), source) for source in offered],
         "allow_custom_value": allowed is None,
         "info": say("Choose from the list, or enter a hub id or the path of a local folder or GGUF file.")
         if allowed is None
@@ -127,17 +133,17 @@ def _changes(allowed: Collection[str] | None) -> dict[str, dict[str, Any]]:
     return {"source": source, **{name: {"render": False} for name in MORE}}
 
 
-def _offer(source: str) -> str:
+def _choice_label(source: str) -> str:
     card = CATALOGUE.get(source)
     return f"{source} ({card.parameters / 1e6:,.0f} M)" if card else source
 
 
-def _loaded(session: str, settings: ModelSettings) -> Iterator[list[Any]]:
-    """Load a model, and yield updates of settings, words of the strip, card, progress and the button that cancels."""
+def _load_with_progress(session: str, settings: ModelSettings) -> Iterator[list[Any]]:
+    """Load a model; yield updates of settings, words of the strip, card, progress and Cancel button."""
     stop = stop_signals.setdefault(session, threading.Event())
     loading = _Loading(settings, stop)
     try:
-        while loading.is_going_on():
+        while loading.is_running():
             yield [gr.skip(), gr.skip(), gr.skip(), loading.words(), visibility(True)]
     finally:  # if the page disconnects, Gradio closes this generator while the thread is still running
         if loading.thread.is_alive():
@@ -162,7 +168,7 @@ class _Loading:
         self.thread = threading.Thread(target=self._load, name="load-model", daemon=True)
         self.thread.start()
 
-    def is_going_on(self) -> bool:
+    def is_running(self) -> bool:
         """Wait briefly, and return whether the model is still being loaded."""
         self.thread.join(LOOK_SECONDS)
         return self.thread.is_alive()
@@ -171,11 +177,11 @@ class _Loading:
         from neftune_core.models.loading import load
 
         try:
-            self.loaded = load(self.settings, progress=self._follow, cancelled=self.stop.is_set)
+            self.loaded = load(self.settings, progress=self._set_progress, cancelled=self.stop.is_set)
         except Exception as error:
             self.error = error
 
-    def _follow(self, progress: Any) -> None:
+    def _set_progress(self, progress: Any) -> None:
         self.progress = progress
 
     def words(self) -> str:

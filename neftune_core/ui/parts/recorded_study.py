@@ -1,8 +1,7 @@
-"""The recorded study that ships with the lab, shown before anything has been run."""
+"""The recorded study that ships with the lab, which the page shows until the visitor has trained one."""
 
 from __future__ import annotations
 
-import html
 import json
 import logging
 import time
@@ -15,17 +14,17 @@ from neftune_core.errors import RecordError
 from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
-from neftune_core.language import later, plural, say
+from neftune_core.language import later, say
 from neftune_core.noise.names import arm_label
 from neftune_core.studies.records.record import Record
 from neftune_core.ui.parts.answers import answer_columns
-from neftune_core.ui.parts.markup import quiet
+from neftune_core.ui.parts.markup import machine_text, recorded_notice
 from neftune_core.ui.server.lab import Lab
 
 logger = logging.getLogger(__name__)
 
-CLEAR = 0.05
-"""Smallest difference between two losses that is mentioned, in nats per token."""
+CLEAR_DIFFERENCE = 0.05
+"""Difference between two losses above which it is described as an increase or a decrease, in nats per token."""
 
 EFFECTS = {
     "train": {
@@ -48,7 +47,7 @@ EFFECTS = {
         -1: later("On new examples, it did better ({noisy:.2f} instead of {control:.2f})."),
     },
 }
-"""What the strongest noise did to the final loss, by kind of loss and `_direction`."""
+"""Effect of the strongest noise on the final loss, by kind of loss and the result of `_direction`."""
 
 NORMS = "seen.json"
 """File with the token norms of one training row, stored with a record by `python -m tests.tools.recorded_norms`."""
@@ -56,7 +55,7 @@ NORMS = "seen.json"
 
 @dataclass(frozen=True)
 class RecordedStudy:
-    """The content of a recorded study; `stage` has the data of the Learn tab's animation (see `stage`)."""
+    """The content of a recorded study; `stage` is the data of the Learn tab's animation, from `stage`."""
 
     line: str
     model: str
@@ -67,9 +66,7 @@ class RecordedStudy:
 
     def notice(self, then: str = "") -> str:
         """Return the notice above a recorded study; `then` is an optional second sentence."""
-        more = quiet(then) if then else ""
-        head = say("A recorded study.")
-        return f'<div class="lab-recorded"><p><b>{head}</b> {html.escape(self.line)}</p>{more}</div>'
+        return recorded_notice(say("A recorded study."), self.line, then)
 
 
 def read_recorded_study(lab: Lab) -> RecordedStudy | None:
@@ -86,7 +83,7 @@ def read_recorded_study(lab: Lab) -> RecordedStudy | None:
     about = lab.recorded.about
     model = say(about.get("model", {}).get("name", study.model.source))
     data = data_title(about.get("data", {}).get("title", study.data.source))
-    line = _line(lab.recorded, model, data)
+    line = _describe(lab.recorded, model, data)
     return RecordedStudy(line, model, data, curves, answers, stage(lab.recorded, line))
 
 
@@ -99,9 +96,9 @@ def stage(record: Record, line: str) -> dict[str, Any]:
 
     Returns:
         `{"about", "lead", "result", "sure", "best", "steps", "per_epoch", "seen", "arms"}`, with the arms as
-        `[{name, label, colour, train, held_out, batches}]`. `about`, `lead` (an introduction), `result` (what the noise
-        did), `sure` (how certain that is) and `best` (a better alternative, or "") are text.
-        `train` and `held_out` are `[[step, loss], ...]` with noise off. `batches` has the training loss of each step in
+        `[{name, label, colour, train, held_out, batches}]`. The texts are `about`, `lead` (an introduction), `result`
+        (the effect of the noise), `sure` (the certainty of the result) and `best` (a better alternative, or "").
+        `train` and `held_out` are `[[step, loss], ...]` with noise off; `batches` is the training loss of each step in
         the same form.
     """
     arms, colours = record.arms, arm_colours(record.arms)
@@ -135,11 +132,11 @@ def _lead(record: Record) -> str:
 
 
 def _result(record: Record, arms: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Return what the strongest noise did, how certain that is, and whether early stopping would have been better."""
-    control, loudest = arms[0], arms[-1]
+    """Describe the effect of the strongest noise, its certainty, and whether early stopping would have been better."""
+    control, strongest = arms[0], arms[-1]
     if any(not arm[part] for arm in arms for part in ("train", "held_out")):
         return dict.fromkeys(("result", "sure", "best"), "")
-    ends = {part: (loudest[part][-1][1], control[part][-1][1]) for part in ("train", "held_out")}
+    ends = {part: (strongest[part][-1][1], control[part][-1][1]) for part in ("train", "held_out")}
     step, best = min(control["held_out"], key=lambda point: point[1])
     others = min(value for arm in arms[1:] for _, value in arm["held_out"])
     early = say(
@@ -162,19 +159,17 @@ def _result(record: Record, arms: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 def _direction(noisy: float, control: float) -> int:
     """Return 1 if the loss is clearly higher with noise, -1 if it is clearly lower, and 0 otherwise."""
-    return (noisy > control + CLEAR) - (noisy < control - CLEAR)
+    return (noisy > control + CLEAR_DIFFERENCE) - (noisy < control - CLEAR_DIFFERENCE)
 
 
-def _line(record: Record, model: str, title: str) -> str:
-    """Describe a study by its model, data and arms, and where and when it was trained, as far as these are known."""
+def _describe(record: Record, model: str, title: str) -> str:
+    """Describe a study in one sentence: model, data, arms and, if known, the machine and the date."""
     about, data = record.about, record.about.get("data", {})
     rows = say(" ({count:,} rows)", count=data["train"]) if "train" in data else ""
     parts = [_list_names([arm_label(name) for name in record.study.arms])]
     machine, created = about.get("machine", {}), about.get("created")
     if "processor" in machine:
-        cores = machine.get("cores", "?")
-        words = plural(cores, "on {cores} core of {processor}", "on {cores} cores of {processor}")
-        parts.append(say(words, cores=cores, processor=machine["processor"]))
+        parts.append(machine_text(machine))
     if isinstance(created, int | float):
         parts.append(time.strftime(say("%d %B %Y"), time.gmtime(created)).lstrip("0"))
     made = say("{title} on {data}", title=model, data=f"{title}{rows}")

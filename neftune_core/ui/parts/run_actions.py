@@ -29,7 +29,9 @@ def watch_in_browser(tab: str) -> str:
 
 WATCH_IN_BROWSER = watch_in_browser("Train")
 MORE, MORE_TIMED = later("Run {count} seeds"), later("Run {count} seeds, about {duration}")
-GOING_ON = later("A new record continues from the end of this one; the learning-rate and noise schedules start again.")
+EPOCHS_INFO = later(
+    "A new record continues from the end of this one; the learning-rate and noise schedules start again."
+)
 FORGET_IN_BROWSER = "() => Lab.setParameter('job', '')"
 
 
@@ -37,8 +39,8 @@ FORGET_IN_BROWSER = "() => Lab.setParameter('job', '')"
 class Actions:
     """The buttons below a study.
 
-    `remove` asks for confirmation by showing `surely` in its place; `undo` restores the study `discarded`. `go_on`
-    trains a finished study for further `epochs`, as a new record.
+    `remove` is replaced with `confirm`, which discards the study; `undo` restores the study with the id `discarded`.
+    `go_on` trains a finished study for further `epochs`, as a new record.
     """
 
     resume: gr.Button
@@ -47,12 +49,13 @@ class Actions:
     epochs: gr.Number
     go_on: gr.Button
     remove: gr.Button
-    surely: gr.Button
+    confirm: gr.Button
     undo: gr.Button
     discarded: gr.State
 
     def components(self) -> list[Any]:
-        return [self.resume, self.more, self.compare, self.epochs, self.go_on, self.remove, self.surely]
+        """Return the components that `fitting` updates."""
+        return [self.resume, self.more, self.compare, self.epochs, self.go_on, self.remove, self.confirm]
 
     def fitting(self, record: Record, status: Status) -> list[Any]:
         """Return updates that show the buttons applicable to a study.
@@ -101,12 +104,12 @@ def build(prefix: str) -> Actions:
             more=button(say(MORE, count=CLAIM_SEEDS), "more", "primary"),
             compare=button(say("Compare the answers"), "compare"),
             remove=button(say("Discard"), "remove"),
-            surely=button(say("Yes, discard"), "surely", "stop"),
+            confirm=button(say("Yes, discard"), "surely", "stop"),
             undo=button(say("Restore the discarded study"), "undo"),
             epochs=gr.Number(
                 1,
                 label=say("More epochs"),
-                info=say(GOING_ON),
+                info=say(EPOCHS_INFO),
                 minimum=0.01,
                 maximum=1000,
                 visible=False,
@@ -121,8 +124,12 @@ def build(prefix: str) -> Actions:
 class ButtonContext:
     """Components and values that the handlers of the buttons use.
 
-    `asked` requests a comparison of a study's arms, `seen` is the state of the watched log, `tab` the name of the tab
-    that shows the study, and `tracker` has the components that select a tracker; empty if it cannot be chosen.
+    Attributes:
+        record_id: Component with the id of the study.
+        asked: Component that requests a comparison of the study's arms on the Compare tab.
+        seen: Size of the watched log when the page last drew it.
+        tab: Name of the tab that shows the study.
+        tracker: Components that select a tracker; empty if the visitor cannot choose one.
     """
 
     lab: Lab
@@ -135,25 +142,25 @@ class ButtonContext:
     tracker: Sequence[Any] = ()
 
 
-def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[Any]], shown: list[Any]) -> list[Any]:
+def connect(actions: Actions, context: ButtonContext, cleared: Callable[[], list[Any]], shown: list[Any]) -> list[Any]:
     """Connect the buttons.
 
     Args:
         actions: The buttons.
-        place: Components and values that their handlers use.
+        context: Components and values that their handlers use.
         cleared: Returns the values of `shown` after a study has been removed.
         shown: Components that show the study.
 
     Returns:
-        Events that fire when training starts, in a new record or in the same one.
+        Events that fire when training starts, in a new or in the same record.
     """
-    lab, strip = place.lab, place.strip
+    lab, strip = context.lab, context.strip
 
     def started(start: Callable[..., Record]) -> Callable[..., Iterator[list[Any]]]:
-        """Return a button handler that starts a study with `start`, and keeps the request open if necessary."""
+        """Return a handler that starts a study with `start`, and keeps the request open if `Lab.attended` needs it."""
 
-        def handle(key: str, record_id: str, *given: Any) -> Iterator[list[Any]]:
-            own, tracker = (given[:-2], given[-2:]) if place.tracker else (given, ("",))
+        def handle(key: str, record_id: str, *values: Any) -> Iterator[list[Any]]:
+            own, tracker = (values[:-2], values[-2:]) if context.tracker else (values, ("",))
             with tracked(*tracker):
                 record = start(require_key(key), record_id, *own)
             yield [record.id, -1, following(record.id)]
@@ -177,25 +184,26 @@ def connect(actions: Actions, place: ButtonContext, cleared: Callable[[], list[A
         found = lab.jobs.find_owned(record_id, key)
         return lab.jobs.submit_made(key, lambda: go_on(found, float(epochs or 0), key, lab.limits))
 
-    chosen, watching = [place.key, place.record_id], [strip.watched, place.seen, strip.watcher]
+    chosen, watching = [context.key, context.record_id], [strip.watched, context.seen, strip.watcher]
     starting: Any = ((actions.resume, resume, []), (actions.more, more, []), (actions.go_on, further, [actions.epochs]))
     starts: list[Any] = []
-    for button, goes_on, given in starting:
-        going = button.click(goes_on, [*chosen, *given, *place.tracker], watching, **QUIET, **lab.attending)
-        going.success(None, strip.watched, None, js=watch_in_browser(place.tab))
-        starts.append(going.success)
-    # A new text at each click, so that requesting the same study again counts as a change.
-    actions.compare.click(None, place.record_id, place.asked, js="(id) => id + '#' + Date.now()").then(
+    for button, handler, more_inputs in starting:
+        inputs = [*chosen, *more_inputs, *context.tracker]
+        clicked = button.click(handler, inputs, watching, **QUIET, **lab.attending)
+        clicked.success(None, strip.watched, None, js=watch_in_browser(context.tab))
+        starts.append(clicked.success)
+    # The suffix makes a second request for the same study a change of value.
+    actions.compare.click(None, context.record_id, context.asked, js="(id) => id + '#' + Date.now()").then(
         None, None, None, js="() => Lab.openTab('Compare')"
     )
-    _connect_discarding(actions, place, cleared, shown)
+    _connect_discarding(actions, context, cleared, shown)
     return starts
 
 
 def _connect_discarding(
-    actions: Actions, place: ButtonContext, cleared: Callable[[], list[Any]], shown: list[Any]
+    actions: Actions, context: ButtonContext, cleared: Callable[[], list[Any]], shown: list[Any]
 ) -> None:
-    lab, strip = place.lab, place.strip
+    lab, strip = context.lab, context.strip
 
     @reports_errors
     def remove(key: str, record_id: str) -> list[Any]:
@@ -208,10 +216,10 @@ def _connect_discarding(
         return [record.id, -1, following(record.id), gr.update(visible=False)]
 
     swapped = [gr.update(visible=False), gr.update(visible=True)]
-    actions.remove.click(lambda: swapped, None, [actions.remove, actions.surely], **QUIET)
+    actions.remove.click(lambda: swapped, None, [actions.remove, actions.confirm], **QUIET)
     gone = [*shown, *actions.components(), actions.undo, actions.discarded]
-    removed = actions.surely.click(remove, [place.key, place.record_id], gone, **QUIET)
+    removed = actions.confirm.click(remove, [context.key, context.record_id], gone, **QUIET)
     removed.success(None, None, None, js=FORGET_IN_BROWSER)
-    watching = [strip.watched, place.seen, strip.watcher, actions.undo]
-    back = actions.undo.click(undo, [place.key, actions.discarded], watching, **QUIET)
-    back.success(None, strip.watched, None, js=watch_in_browser(place.tab))
+    watching = [strip.watched, context.seen, strip.watcher, actions.undo]
+    back = actions.undo.click(undo, [context.key, actions.discarded], watching, **QUIET)
+    back.success(None, strip.watched, None, js=watch_in_browser(context.tab))

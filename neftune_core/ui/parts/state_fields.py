@@ -28,13 +28,13 @@ State = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Fields:
-    """The components that hold the page's state.
+    """The components whose values are the page's state.
 
     Attributes:
         forms: Forms by section.
         others: Further components by name.
-        of_records: Choices among the visitor's records, by name. The browser stores these choices too, but their tabs
-            restore them, since only the tabs list the records. Links do not contain these choices.
+        of_records: Choices among the visitor's records, by name. The browser stores them too, but the tabs that list
+            the records restore them, and links do not contain them.
     """
 
     forms: Mapping[str, Form[Any]]
@@ -49,7 +49,7 @@ class Fields:
         }
         return {**of_forms, **self.others}
 
-    def places(self) -> dict[str, dict[str, Any]]:
+    def initial_values(self) -> dict[str, dict[str, Any]]:
         """Return each component's element id and initial value, and whether it shows labels instead of values."""
         return {
             name: {"id": found.elem_id, "value": found.value, "listed": isinstance(found, gr.Dropdown)}
@@ -98,20 +98,19 @@ class Fields:
 
 
 def _of_form(section: str, form: Form[Any], given: State) -> tuple[dict[str, Any], list[str]]:
-    said = {name: str(given[f"{section}.{name}"]) for name in form.names if given.get(f"{section}.{name}") is not None}
-    if not said:
-        return {}, []
+    values = {name: given.get(f"{section}.{name}") for name in form.names}
+    texts = {name: str(value) for name, value in values.items() if value is not None}
     try:
-        settings = from_query(form.settings_class, said)
+        settings = from_query(form.settings_class, texts)
     except InvalidSetting as error:
         return {}, [str(error)]
-    read = {name: value for name, value in flat(settings.model_dump()).items() if name in said}
+    parsed = {name: value for name, value in flat(settings.model_dump()).items() if name in texts}
     lost = [
-        _invalid_value(label(control(form.settings_class, name)), said[name])
-        for name, value in read.items()
-        if not _is_same(said[name], value)
+        _invalid_value(label(control(form.settings_class, name)), texts[name])
+        for name, value in parsed.items()
+        if not _is_same(texts[name], value)
     ]
-    return {f"{section}.{name}": value for name, value in read.items()}, lost
+    return {f"{section}.{name}": value for name, value in parsed.items()}, lost
 
 
 def _is_same(text: str, value: Any) -> bool:
@@ -149,10 +148,10 @@ def _convert(component: Component, given: Any) -> Any:
     return text
 
 
-def read(said: str) -> dict[str, Any]:
+def parse_state(text: str) -> dict[str, Any]:
     """Parse the state that a browser sent; return an empty dict if it is not valid."""
     try:
-        found = json.loads(said) if said and len(said) <= MOST_CHARACTERS else {}
+        state = json.loads(text) if text and len(text) <= MOST_CHARACTERS else {}
     except (ValueError, RecursionError):
-        found = {}
-    return found if isinstance(found, dict) else {}
+        return {}
+    return state if isinstance(state, dict) else {}

@@ -1,55 +1,25 @@
-"""The strip at the top of the page: description of the next study, start and stop, link with QR code, and theme."""
+"""The strip at the top of the page: the next study, its start and stop, and buttons for link, language and theme."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import gradio as gr
 
 from neftune_core.language import CHINESE, ENGLISH, current, later, say
 from neftune_core.models.settings import BUNDLED, ModelSettings
+from neftune_core.ui.parts.markup import page_html
 from neftune_core.ui.parts.plot import part, scripted
 
 TOO_LONG = later("This link is too long for a QR code: copy it instead.")
 
-BRAND = """<h1 class="lab-brand"><svg viewBox="0 0 24 24" width="24" height="24" aria-hidden="true">
-<path d="M2 14c2.5 0 2.5-6 5-6s2.5 9 5 9 2.5-12 5-12 2.5 9 5 9" fill="none" stroke="var(--lab-warm-3)"
-stroke-width="2.2" stroke-linecap="round"/>
-<path d="M2 12h20" stroke="var(--lab-control)" stroke-width="2.2" stroke-linecap="round"/></svg>
-NEFTune Lab</h1>"""
-
-
-def _words_html() -> str:
-    """Return the template of the study's description; the browser fills in the noise, and the server the rest."""
-    return f"""<p class="lab-experiment" aria-label="{say("Description of the next study")}">
-<b class="lab-next">{say("Next study:")}</b> <span data-word="model"></span>
-<span data-word="data"></span><span data-word="noise"></span><span data-word="seed"></span></p>"""
-
-
-OTHER = {
-    ENGLISH: ('lang="zh-CN" aria-label="切换到中文"', "中文"),
-    CHINESE: ('lang="en" aria-label="Switch to English"', "English"),
+LANGUAGE_BUTTONS = {
+    ENGLISH: {"attributes": 'lang="zh-CN" aria-label="切换到中文"', "label": "中文"},
+    CHINESE: {"attributes": 'lang="en" aria-label="Switch to English"', "label": "English"},
 }
-"""Attributes and label of the button for the other language, in that language."""
-
-
-def _tools_html() -> str:
-    about, other = OTHER[current()]
-    switch = say("Switch between light and dark")
-    return f"""<div class="lab-tools"><span role="status"></span>
-<button type="button" data-do="model" aria-expanded="false" aria-controls="lab-model">{say("Model")}</button>
-<button type="button" data-do="link" title="{say("Copy a link with the current settings")}">{say("Copy link")}</button>
-<button type="button" data-do="language" {about}>{other}</button>
-<button type="button" data-do="projector" aria-pressed="false" title="{say("Larger type, for a projector")}"
-aria-label="{say("Projector mode")}"><svg viewBox="0 0 20 20" width="18" height="18" aria-hidden="true" fill="none"
-stroke="currentColor" stroke-width="1.6"><path d="M2 3h16M3 3v9.5h14V3M10 12.5V15M6.5 18 10 15l3.5 3"/></svg></button>
-<button type="button" data-do="theme" title="{say("Light or dark")}" aria-label="{switch}">
-<svg viewBox="0 0 20 20" width="18" height="18" aria-hidden="true"><circle cx="10" cy="10" r="7.2" fill="none"
-stroke="currentColor" stroke-width="1.6"/><path d="M10 2.8a7.2 7.2 0 0 1 0 14.4z" fill="currentColor"/></svg>
-</button></div>"""
+"""The button that switches to the other language, by current language."""
 
 
 @dataclass(frozen=True)
@@ -114,17 +84,17 @@ def build(words: dict[str, str], model: str = BUNDLED) -> Strip:
         The components.
     """
     with gr.Row(elem_id="lab-strip"):
-        gr.HTML(BRAND, apply_default_css=False, elem_id="lab-brand")
-        status = scripted("strip-words", _words_html(), words, "lab-words")
+        gr.HTML(page_html("brand"), apply_default_css=False, elem_id="lab-brand")
+        status = scripted("strip-words", page_html("strip-words"), words, "lab-words")
         progress = watched_text(elem_id="lab-progress")
         train = gr.Button(say("Train"), variant="primary", size="md", elem_id="lab-train")
         stop = _stop()
-        tools = scripted("strip-tools", _tools_html(), {}, "lab-tools")
+        tools = scripted("strip-tools", page_html("strip-tools", **LANGUAGE_BUTTONS[current()]), {}, "lab-tools")
         kept = gr.Textbox("", visible=False, label=say("Settings last in use"), elem_id="lab-kept")
         watched = gr.Textbox("", visible=False, elem_id="lab-watched", label=say("Study"))
-        places = {"arms": "train-arms", "figure": "train-curves", "view": "train-view"}
-        follows = watcher("lab-watcher", state="train-state", progress="lab-progress", **places)
-    return Strip(status, tools, kept, progress, train, stop, gr.State(ModelSettings(source=model)), watched, follows)
+        shown = {"state": "train-state", "arms": "train-arms", "figure": "train-curves", "view": "train-view"}
+        follower = watcher("lab-watcher", progress="lab-progress", **shown)
+    return Strip(status, tools, kept, progress, train, stop, gr.State(ModelSettings(source=model)), watched, follower)
 
 
 def following(record_id: str, *, on: bool = True, known: bool = False) -> dict[str, Any]:
@@ -141,30 +111,21 @@ def following(record_id: str, *, on: bool = True, known: bool = False) -> dict[s
     return {"id": record_id, "on": on, "known": known, "at": time.time()}
 
 
-def watcher(elem_id: str, **places: str) -> gr.HTML:
+def watcher(elem_id: str, **shown: str) -> gr.HTML:
     """Build the component that follows one study in the browser; its `click` event fires when the study ends.
 
     Without a figure, the event also fires whenever the log has grown.
 
     Args:
         elem_id: Element id.
-        **places: Element ids of the components for `state`, `progress`, `arms`, the live `figure` and the choice of its
+        **shown: Element ids of the components for `state`, `progress`, `arms`, the live `figure` and the choice of its
             `view`. All are optional.
 
     Returns:
         The component.
     """
-    named = " ".join(f'data-{name}="{place}"' for name, place in places.items())
-    return gr.HTML(
-        None,
-        html_template=f"<span hidden {named}></span>",
-        js_on_load=part("watcher"),
-        apply_default_css=False,
-        container=False,
-        padding=False,
-        elem_id=elem_id,
-        elem_classes=["visually-hidden"],
-    )
+    named = " ".join(f'data-{name}="{id_shown}"' for name, id_shown in shown.items())
+    return scripted("watcher", f"<span hidden {named}></span>", None, elem_id, elem_classes=["visually-hidden"])
 
 
 def watched_text(value: str = "", *, elem_id: str, also: str = "") -> gr.HTML:
@@ -173,7 +134,7 @@ def watched_text(value: str = "", *, elem_id: str, also: str = "") -> gr.HTML:
     Args:
         value: Initial HTML.
         elem_id: Element id.
-        also: Name of a further script part for the component; "" for none.
+        also: Name of another script part for the component; "" for none.
 
     Returns:
         The component.
@@ -190,20 +151,12 @@ def code_of(link: str) -> dict[str, Any]:
         that is too long, `{"link", "problem"}` with an error message.
     """
     import segno
+    from segno.utils import matrix_to_lines  # type: ignore[attr-defined]
 
     try:
         matrix = segno.make(link, error="l", micro=False).matrix
     except segno.DataOverflowError:
         return {"link": link, "problem": say(TOO_LONG)}
-    return {"link": link, "size": len(matrix), "path": "".join(_runs(matrix))}
-
-
-def _runs(matrix: Any) -> list[str]:
-    """Return each horizontal run of dark modules as a closed rectangle in SVG path syntax."""
-    found = []
-    for y, row in enumerate(matrix):
-        for dark, modules in groupby(enumerate(row), key=lambda module: module[1]):
-            (x, _), *others = modules
-            if dark:
-                found.append(f"M{x} {y}h{1 + len(others)}v1h-{1 + len(others)}z")
-    return found
+    runs = matrix_to_lines(matrix, 0, 0)
+    path = "".join(f"M{left} {top}h{right - left}v1h{left - right}z" for (left, top), (right, _) in runs)
+    return {"link": link, "size": len(matrix), "path": path}

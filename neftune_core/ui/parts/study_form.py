@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from gradio.components import Component
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.methods.registry import METHODS
 from neftune_core.engine.settings import MethodSettings, TrainingSettings
-from neftune_core.errors import DoesNotFit, InvalidSetting
+from neftune_core.errors import DoesNotFit, InvalidSetting, LabError
 from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.language import later, plural, say
 from neftune_core.models.estimates import duration
@@ -25,7 +26,7 @@ from neftune_core.ui.parts.controls import component
 from neftune_core.ui.server.lab import Lab
 
 SCHEDULE = "schedule"
-"""Name of the box with the schedule of the arms with other methods."""
+"""Name of the box for the schedule of the arms with other methods."""
 METHOD_VALUES = {**dict.fromkeys(METHODS, ""), SCHEDULE: "constant"}
 """Initial values of the boxes for arms with other methods, by name."""
 
@@ -38,8 +39,10 @@ NO_ARMS = later(
 class StudyRequest:
     """The settings of a study from all tabs, with strengths, methods, seed and seeds as typed.
 
-    `noise` is that of the Noise tab, and `strengths` are those of further arms. `methods` has the values of arms with
-    other methods, by method, and that of the `SCHEDULE` box.
+    Attributes:
+        noise: Noise of the Noise tab.
+        strengths: Strengths of further arms.
+        methods: Values of the boxes for arms with other methods, by the names in `METHOD_VALUES`.
     """
 
     data: DataSettings
@@ -53,23 +56,24 @@ class StudyRequest:
     measuring: MeasuringSettings = field(default_factory=MeasuringSettings)
 
 
-def study_of(asked: StudyRequest) -> StudySettings:
+def study_of(request: StudyRequest) -> StudySettings:
     """Build the study that the page describes; raise `InvalidSetting` if a setting is not valid."""
-    strengths = _numbers(asked.strengths, later("strengths"))
-    noise = [asked.noise, *(parse(NoiseSettings, {**asked.noise.model_dump(), "strength": one}) for one in strengths)]
+    strengths = _numbers(request.strengths, later("strengths"))
+    base = request.noise.model_dump()
+    noise = [request.noise, *(parse(NoiseSettings, {**base, "strength": strength}) for strength in strengths)]
     arms = {found.name: found for found in noise if not found.is_silent}
     others: list[dict[str, Any]] = []
     for name, method in METHODS.items():
-        shared: dict[str, Any] = {"noise": asked.noise} if method.needs_noise else {}
-        shared |= {SCHEDULE: asked.methods.get(SCHEDULE, "constant")} if method.scheduled else {}
-        others += [{name: value, **shared} for value in _numbers(asked.methods.get(name, ""), method.words)]
+        shared: dict[str, Any] = {"noise": request.noise} if method.needs_noise else {}
+        shared |= {SCHEDULE: request.methods.get(SCHEDULE, "constant")} if method.scheduled else {}
+        others += [{name: value, **shared} for value in _numbers(request.methods.get(name, ""), method.words)]
     if not arms and not others:
         raise InvalidSetting(say(NO_ARMS))
-    same = {name: getattr(asked, name) for name in ("model", "data", "training", "measuring")}
+    same = {name: getattr(request, name) for name in ("model", "data", "training", "measuring")}
     study = {
         **same,
-        "seed": _whole(asked.seed, 0),
-        "seeds": _whole(asked.seeds, 1),
+        "seed": whole_number(request.seed, later("seed"), example=0, is_optional=True),
+        "seeds": whole_number(request.seeds, later("number of seeds"), example=1, is_optional=True),
         "noise": sorted(arms.values(), key=lambda found: found.strength),
         "methods": list({str(other): other for other in others}.values()),
     }
@@ -98,22 +102,52 @@ def _box(name: str, prefix: str) -> gr.Textbox:
     return gr.Textbox("", label=say(found.label), info=info, max_length=200, elem_id=f"{prefix}-{method.field}")
 
 
-def _whole(given: Any, usual: int) -> int:
+def whole_number(given: Any, what: str, *, example: int, is_optional: bool = False) -> int:
+    """Convert the value of a number box to an integer.
+
+    Args:
+        given: The value.
+        what: Name of the value in the error message.
+        example: A valid value, for the error message.
+        is_optional: Whether None and "" count as `example`.
+
+    Returns:
+        The integer.
+
+    Raises:
+        InvalidSetting: If the value is not an integer.
+    """
     try:
-        return int(usual if given is None or given == "" else given)
+        return int(example if is_optional and given in (None, "") else given)
     except (TypeError, ValueError, OverflowError):
-        words = later("The seed {given!r} is not a whole number: enter one, such as 0.")
-        raise InvalidSetting(say(words, given=str(given)[:20])) from None
+        words = later("The {what} {given!r} is not a whole number: enter one, such as {example}.")
+        raise InvalidSetting(say(words, what=say(what), given=str(given)[:20], example=example)) from None
 
 
-def _numbers(text: str, words: str) -> list[float]:
+def _numbers(text: str, what: str) -> list[float]:
     try:
         return [float(part) for part in re.split(r"[,;\s]+", text or "") if part]
     except ValueError:
-        refused = later(
+        words = later(
             "The values {text!r} of {what} are not all numbers: enter numbers separated by commas, such as 5, 15."
         )
-        raise InvalidSetting(say(refused, what=say(words), text=text[:60])) from None
+        raise InvalidSetting(say(words, what=say(what), text=text[:60])) from None
+
+
+def plan_html(describe: Callable[[], tuple[str, bool]]) -> str:
+    """Return the plan of a study or sweep as HTML.
+
+    Args:
+        describe: Returns the plan as text, and whether it fits on this machine; a `LabError` is shown instead.
+
+    Returns:
+        HTML.
+    """
+    try:
+        words, fits = describe()
+    except LabError as error:
+        words, fits = str(error), False
+    return f'<p class="lab-plan" data-fits="{str(fits).lower()}">{html.escape(words)}</p>'
 
 
 def plan_text(lab: Lab, study: StudySettings) -> tuple[str, bool]:

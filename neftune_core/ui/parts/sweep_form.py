@@ -1,4 +1,4 @@
-"""The form of the Sweep tab (axes, points, seeds, methods), and its conversion to a sweep."""
+"""The form of the Sweep tab (axes, points, seeds and methods), and its conversion to a sweep."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from neftune_core.settings import Control, control, parse
 from neftune_core.studies.settings import StudySettings
 from neftune_core.sweeps.settings import NOISE, SweepSettings, axes
 from neftune_core.ui.parts.controls import component
-from neftune_core.ui.parts.study_form import method_boxes
+from neftune_core.ui.parts.study_form import method_boxes, whole_number
 
 NO_AXIS = ""
 AXES, AXES_SHOWN = 4, 2
 FIRST_AXIS, FIRST_VALUES, FIRST_SEEDS = "noise.strength", "0, 1, 2, 5, 12", 3
-WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 SEEDS_INFO = later("Number of seeds per setting; a conclusion needs at least six.")
 POINTS_INFO = later("One point per line, in addition to the grid, such as noise.strength = 3, noise.kind = 'gaussian'")
 
@@ -120,7 +120,8 @@ def sweep_of(base: StudySettings, given: Sequence[Any]) -> SweepSettings:
             grid[name] = axis_values(name, given_values)
     lines = [line for line in (typed or "").splitlines() if line.strip()]
     points = [*map(point, lines)] if lines or grid or not base.methods else [{}]
-    seed, count = _whole(first_seed, later("first seed")), _whole(seeds, later("number of seeds"))
+    seed = whole_number(first_seed, later("first seed"), example=FIRST_SEEDS)
+    count = whole_number(seeds, later("number of seeds"), example=FIRST_SEEDS)
     study = base.model_copy(update={"seed": seed, "seeds": count, "title": ""}).model_dump()
     sweep = {"title": title or "", "keep_adapters": False, "axes": grid, "points": points, "study": study}
     return parse(SweepSettings, sweep)
@@ -175,9 +176,9 @@ def _value(found: Control, text: str) -> Any:
             raise _invalid(found, words, text, choices=", ".join(found.choices))
         return by_words[text.lower()]
     if found.type is bool:
-        if text.lower() not in WORDS:
+        if text.lower() not in BOOLEANS:
             raise _invalid(found, later("{label} must be yes or no (given {text!r})."), text)
-        return WORDS[text.lower()]
+        return BOOLEANS[text.lower()]
     if found.type not in (int, float):
         return text
     try:
@@ -205,17 +206,8 @@ def point(line: str) -> Mapping[str, Any]:
     return found
 
 
-def _whole(given: Any, words: str) -> int:
-    """Convert the value of a number box; raise `InvalidSetting` with the name `words` if it is not an integer."""
-    try:
-        return int(given)
-    except (TypeError, ValueError, OverflowError):
-        refused = later("The {what} {given!r} is not a whole number: enter one, such as 3.")
-        raise InvalidSetting(say(refused, what=say(words), given=str(given)[:20])) from None
-
-
 def first_strength(noise: NoiseSettings, names: Sequence[str]) -> str:
-    """Return a base strength for a sweep that varies the strength, in case the noise of the Noise tab is off.
+    """Return a base strength for a sweep that varies the strength although the noise of the Noise tab is off.
 
     Args:
         noise: The noise of the Noise tab.

@@ -78,48 +78,36 @@ def _evidence(record: Record, found: Verdict, numbers: MeanResults) -> Evidence:
     first = [measure for measure in dict.fromkeys((question.measure, *FIRST)) if measure in known]
     first = [each for each in first if each == question.measure or any(of.get(each) for of in means.values())]
     rest = {measure: MEASURES[measure].group for measure in known if measure not in first}
-    table = _Table(record, means, question)
     only = say("Only the measure in bold is tested. Press a name for its definition.")
     about = quiet(" ".join([only, *numbers.lost_notes]))
     heading = f"<h3>{say('Results after the last epoch')}{numbers.of_seeds}</h3>"
-    card = _section(heading + table.html({"": first}) + about)
+    card = _section(heading + _table(record, means, question, {"": first}) + about)
     groups = {group: [measure for measure, own in rest.items() if own == group] for group in rest.values()}
-    others = f"<h3>{say('Other measures after the last epoch')}</h3>{table.html(groups)}" if rest else ""
-    return Evidence(
-        card, _section(verdict_details(found, numbers.rounding_notes) + others + _samples(record) + _saved_best(record))
+    details = verdict_details(found, numbers.rounding_notes)
+    if rest:
+        details += f"<h3>{say('Other measures after the last epoch')}</h3>{_table(record, means, question, groups)}"
+    return Evidence(card, _section(details + _samples(record) + _saved_best(record)))
+
+
+def _table(
+    record: Record, means: Mapping[str, Mapping[str, float]], question: Question, groups: Mapping[str, Sequence[str]]
+) -> str:
+    """Return a table of some measures by group, with a column for the base and each arm; a group "" has no heading."""
+    names = [name for name in ("base", *record.arms) if means.get(name)]
+    colours = arm_colours(record.arms)
+    heads = "".join(
+        f'<th scope="col" style="--arm: {colours[name]}">{html.escape(arm_label(name))}</th>' for name in names
     )
-
-
-@dataclass(frozen=True)
-class _Table:
-    """A table of measures, with a column for the base and for each arm."""
-
-    record: Record
-    means: Mapping[str, Mapping[str, float]]
-    question: Question
-
-    def html(self, groups: Mapping[str, Sequence[str]]) -> str:
-        """Return the table of some measures by group; a group named "" has no heading."""
-        arms = self.record.arms
-        names = [name for name in ("base", *arms) if self.means.get(name)]
-        colours = arm_colours(arms)
-        heads = "".join(
-            f'<th scope="col" style="--arm: {colours[name]}">{html.escape(arm_label(name))}</th>' for name in names
-        )
-        body = "".join(self._group(group, measures, names) for group, measures in groups.items())
-        return (
-            f'<div class="lab-measures"><div class="lab-measures-scroll" tabindex="0" role="region" '
-            f'aria-label="{say("Measures")}"><table><thead><tr><th></th>{heads}</tr></thead>{body}</table></div></div>'
-        )
-
-    def _group(self, group: str, measures: Sequence[str], names: list[str]) -> str:
-        rows = "".join(_row(measure, names, self.means, self.question) for measure in measures)
-        words = html.escape(say(group)) if group else ""
-        span = len(names) + 1
-        head = (
-            f'<tr class="lab-measures-group"><th scope="rowgroup" colspan="{span}">{words}</th></tr>' if group else ""
-        )
-        return f"<tbody>{head}{rows}</tbody>"
+    body = ""
+    for group, measures in groups.items():
+        heading = f'<th scope="rowgroup" colspan="{len(names) + 1}">{html.escape(say(group))}</th>' if group else ""
+        heading = heading and f'<tr class="lab-measures-group">{heading}</tr>'
+        rows = "".join(_row(measure, names, means, question) for measure in measures)
+        body += f"<tbody>{heading}{rows}</tbody>"
+    return (
+        f'<div class="lab-measures"><div class="lab-measures-scroll" tabindex="0" role="region" '
+        f'aria-label="{say("Measures")}"><table><thead><tr><th></th>{heads}</tr></thead>{body}</table></div></div>'
+    )
 
 
 def _row(measure: str, names: list[str], means: Mapping[str, Mapping[str, float]], question: Question) -> str:

@@ -1,4 +1,4 @@
-"""Helpers for the event handlers of the page, which show errors as sentences without tracebacks."""
+"""Helpers for the events of the page; handlers show errors as sentences without tracebacks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from neftune_core.sentences import sentence
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 # The same options, for events that may fire faster than they are handled. By default, Gradio ignores an event while
-# its handler is running. Here the last such event is handled afterwards, but without event data; handlers that need
+# its handler is running. Here the last such event is handled afterwards, but without its event data; handlers that need
 # event data use "multiple".
 LATEST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 
@@ -33,7 +33,7 @@ OWNER_KEY = "owner-key"
 HIDDEN: Any = "hidden"
 """Value of `visible` for a button that appears only briefly; removing it while it is being mounted could fail."""
 
-asked_at: ContextVar[Any] = ContextVar("asked_at", default=None)
+triggered_by: ContextVar[Any] = ContextVar("triggered_by", default=None)
 """The component that triggered the running handler; None if the call does not name one, as in the HTTP API."""
 
 
@@ -43,18 +43,18 @@ def reports_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
     The handler may be a function or a generator. Messages are in the language of the page that is being built.
     `Cancelled` is shown as a note, and all other errors as warnings. `sentences.sentence` logs internal errors.
     """
-    spoken = language.current()
+    code = language.current()
 
     def reporting_generator(*given: Any, **named: Any) -> Iterator[Any]:
         try:
-            yield from _in_language(handler(*given, **named), spoken)
+            yield from _in_language(handler(*given, **named), code)
         except Exception as error:
-            with language.in_language(spoken):
+            with language.in_language(code):
                 show_error(error)
             yield gr.skip()
 
     def reporting_function(*given: Any, **named: Any) -> Any:
-        with language.in_language(spoken):
+        with language.in_language(code):
             try:
                 return handler(*given, **named)
             except Exception as error:
@@ -102,7 +102,7 @@ def show_note(words: str) -> None:
 
 def beside_control(words: str) -> str:
     """Return a message as HTML that identifies the control of the current event, for assets/page/messages.js."""
-    block = asked_at.get()
+    block = triggered_by.get()
     escaped = html.escape(words, quote=False)
     if block is None:
         return escaped
@@ -133,8 +133,8 @@ def owner_key() -> gr.Textbox:
 def key_of_tab(key: gr.Textbox, name: str) -> gr.Textbox:
     """Build a hidden component that fires `change` if a tab must be filled when the page opens.
 
-    It receives the visitor's key if the page opens on this tab or restores an earlier state. A first visit that opens
-    another tab makes no call.
+    It receives the visitor's key if the page opens on this tab or restores an earlier state. Otherwise nothing is
+    called.
 
     Args:
         key: Component with the visitor's key.
@@ -150,10 +150,9 @@ def key_of_tab(key: gr.Textbox, name: str) -> gr.Textbox:
 
 
 def once_settled(changes: Sequence[Any]) -> Any:
-    """Return an event that fires once after several changes in quick succession.
+    """Return an event listener, such as `component.change`, that fires once after several changes in quick succession.
 
-    A page that restores its state changes most controls at once, and a handler attached to each change would run for
-    every one of them. The event is a listener, such as `component.change`.
+    A page that restores its state changes most controls at once, and a handler of every change would run for each.
     """
     settled = gr.Textbox("", visible=False)
     in_turn = in_browser(f"Lab.settled({settled._id})")
@@ -176,8 +175,8 @@ def in_browser(expression: str, inputs: str = "") -> str:
 
 
 KEY_ALONE, KEY_FIRST = in_browser("Lab.ownerKey()"), in_browser("[Lab.ownerKey(), ...others]", "_, ...others")
-"""`js=` functions for events whose only or first input is the visitor's key. The page may be slow to fill the key's
-component, and a tab may be opened before."""
+"""`js=` functions for events whose only or first input is the visitor's key; a tab may be opened before the key's
+component is filled."""
 
 
 def saves_text(button: gr.Button, handler: Callable[..., Any], inputs: Any) -> None:

@@ -75,8 +75,8 @@ def is_open(method: str, path: str, pages: Iterable[str] = ()) -> bool:
 class Hosts:
     """Host names and origins that a server accepts.
 
-    Another site can point its host name at this machine (DNS rebinding). Requests from its pages then have that name in
-    the `Host` header, and are rejected because the name is not listed. IP addresses cannot be misused this way.
+    Another site can let its host name resolve to this machine (DNS rebinding). Requests from its pages then have that
+    name in the `Host` header, and are rejected because the name is not listed. IP addresses cannot be misused this way.
 
     Attributes:
         own: Names of this machine, without ports.

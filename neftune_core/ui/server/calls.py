@@ -17,7 +17,7 @@ from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.studies.records.owners import owner_hash
 from neftune_core.studies.records.record import asked_from
-from neftune_core.ui.parts.wiring import OWNER_KEY, asked_at, beside_control
+from neftune_core.ui.parts.wiring import OWNER_KEY, beside_control, triggered_by
 from neftune_core.ui.server.addresses import FORWARDED, address_of
 from neftune_core.ui.server.recent import Recent
 from neftune_core.ui.server.uploads import asked_as, upload_quota
@@ -66,7 +66,7 @@ def guard(
     Args:
         page: The page.
         limits: Limits of the server.
-        evicted: Evicted sessions; None if there are none.
+        evicted: Evicted sessions; none if None.
         note: Called with the session and the network address of every call; None for no callback.
     """
     inner = page.process_api
@@ -80,8 +80,8 @@ def guard(
             event._data = {}
         with in_language(language_of(fn)):
             try:
-                block = getattr(event, "target", None)
-                asked_at.set(block if hasattr(block, "_id") else None)
+                trigger = getattr(event, "target", None)
+                triggered_by.set(trigger if hasattr(trigger, "_id") else None)
                 asked_from.set(asked_by(named.get("request")))
                 session = named.get("session_hash")
                 if note is not None:
@@ -117,7 +117,7 @@ def require_own_files(values: Sequence[Any], limits: Limits) -> None:
 
 
 class SessionKeys:
-    """The latest hashed key of each session, kept for the `MOST` sessions that sent a key most recently."""
+    """The latest hashed key of each session, for the `MOST` sessions that sent a key most recently."""
 
     MOST = 10_000
 
@@ -166,9 +166,9 @@ def _require_known_session(named: Mapping[str, Any], gone: EvictedSessions) -> N
 
 
 class EvictedSessions:
-    """Set of evicted sessions, stored as a bit array of 2 MB that never loses an entry.
+    """Set of evicted sessions in a bit array of 2 MB, which never loses an entry.
 
-    After 100,000 evictions, about 0.6% of new sessions are mistaken for evicted ones and asked to reload.
+    After 100,000 evictions, about 0.6% of new sessions are mistaken for evicted ones and asked to reload the page.
     """
 
     BITS = 1 << 24

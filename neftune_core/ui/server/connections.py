@@ -1,8 +1,8 @@
 """Limits per network address on open requests, idle connections, unread answers and sessions, and fair queues.
 
-A visitor can open any number of these at no cost, and Gradio never closes them by itself. It also answers the calls of
-a function in order of arrival. A visitor who sends hundreds of slow calls would therefore delay everyone who calls
-later, unless the waiting calls of different addresses take turns.
+A visitor can open any number of these at no cost, and Gradio never closes them. Gradio also answers the calls of a
+function in order of arrival, so that a visitor with hundreds of slow calls would delay everyone else. The waiting calls
+of different addresses therefore take turns.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ MOST_IDLE = 500
 """Maximum number of idle connections per address."""
 IDLE_SECONDS = 30.0
 """Seconds after which a connection is closed if it has not sent complete request headers."""
-BETWEEN_LOOKS_SECONDS = 2.0
+POLL_SECONDS = 2.0
+"""Time between two checks for idle connections, in seconds."""
 MOST_UNREAD, MOST_UNREAD_PRIVATE = 300, 10_000
 """Maximum number of unanswered and unread calls per address, on a public and on a private server."""
 UNREAD_SECONDS = 60.0
@@ -89,7 +90,7 @@ class UnreadAnswers:
 
     @contextmanager
     def reading(self, path: str, query: bytes) -> Iterator[None]:
-        """If a request reads the answers of a session, mark the session as being read inside the block.
+        """If a request reads the answers of a session, mark the session as read inside the block.
 
         Args:
             path: Path of the request.
@@ -98,10 +99,10 @@ class UnreadAnswers:
         Yields:
             Nothing.
         """
-        with _counted(self._read, self._read_by(path, query)):
+        with _counted(self._read, self._session_read(path, query)):
             yield
 
-    def _read_by(self, path: str, query: bytes) -> str:
+    def _session_read(self, path: str, query: bytes) -> str:
         """Return the session from which a request reads answers, determined as in Gradio; "" if none."""
         if ANSWERS.search(path):
             return parse_qs(query.decode("latin-1")).get("session_hash", [""])[0]
@@ -161,7 +162,7 @@ async def close_idle(server: Any, address_of: Callable[[Any], str]) -> None:
             idle[address_of(found)] += 1
             if now - begun > IDLE_SECONDS or idle[address_of(found)] > MOST_IDLE:
                 found.transport.abort()
-        await asyncio.sleep(BETWEEN_LOOKS_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def peer_of(connection: Any) -> str:
@@ -182,7 +183,7 @@ def allow_many_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def bound_heads() -> None:
+def limit_header_size() -> None:
     """Make uvicorn parse requests with h11, which rejects request lines and headers of more than 16 kB.
 
     Call it before the launch. httptools, which uvicorn uses by default, has no such limit.
@@ -192,7 +193,7 @@ def bound_heads() -> None:
     HTTP_PROTOCOLS["auto"] = HTTP_PROTOCOLS["h11"]
 
 
-def bound_uploads() -> None:
+def limit_uploads() -> None:
     """Limit how many uploads Gradio tracks, and the length of their file names."""
     from gradio.route_utils import GradioMultiPartParser
     from gradio.routes import file_upload_statuses as progress
@@ -207,7 +208,7 @@ def bound_uploads() -> None:
 class DiscardedState(dict[int, Any]):
     """Empty replacement for the component descriptions that Gradio stores for each session.
 
-    They take 1.7 MB per session. Gradio only uses them for links to a state of the page, which the gate blocks.
+    They take 1.7 MB per session. Gradio uses them only for links to a state of the page, which the gate blocks.
     """
 
     def __contains__(self, key: object) -> bool:
@@ -252,20 +253,20 @@ class Sessions(OrderedDict[str, Any]):
         """Record the address of a session.
 
         Args:
-            session: Id of the session.
+            session: Id of the session; ignored if it is not known.
             address: The network address.
         """
         if isinstance(session, str) and session in self:
             self._addresses[session] = address
 
     def popitem(self, last: bool = True) -> tuple[str, Any]:
-        session = self._next() if not last else next(reversed(self))
+        session = next(reversed(self)) if last else self._next_to_evict()
         state = self.pop(session)
         self._addresses.pop(session, None)
         self.evicted.add(session)
         return session, state
 
-    def _next(self) -> str:
+    def _next_to_evict(self) -> str:
         """Return the session to evict, the oldest one of the address with the most sessions.
 
         If this address does not exceed its share, return the oldest session of all addresses.

@@ -23,12 +23,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from neftune_core import language
 from neftune_core.home import assets
 from neftune_core.javascript import as_one
+from neftune_core.ui.parts.markup import page_html
 from neftune_core.ui.parts.recorded_study import RecordedStudy
-from neftune_core.ui.parts.strip import BRAND
 from neftune_core.ui.server import theme
 from neftune_core.ui.server.gate import NONCE
 from neftune_core.ui.server.recent import Recent
-from neftune_core.ui.tabs.learn_tab import stage_html
 
 HEAD_BEGINS = re.compile(rb"<head[^>]*>")
 BODY_ENDS = b"</body>"
@@ -36,8 +35,8 @@ CONFIG = "/config"
 ADDRESS_HEADERS = (b"host", b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server")
 """The headers from which Gradio builds the URLs in its pages."""
 KEPT_ANSWERS = 16
-PAGE_LEVEL = 4
-"""Gzip level for pages, which compresses 700 kB to 120 kB in 7 ms."""
+GZIP_LEVEL = 4
+"""Gzip level for pages: 700 kB become 120 kB in 7 ms."""
 SCRIPT = re.compile(rb"<script\b(.*?</script>)", re.DOTALL)
 FRAMEWORKS_LANGUAGE = b'lang="en"'
 FRAMEWORKS_SHEET = b'<link rel="stylesheet" crossorigin'
@@ -62,7 +61,7 @@ class PageAdditions:
         return HEAD_BEGINS.sub(lambda found: found[0] + self.head, whole, count=1)
 
 
-_added: WeakKeyDictionary[gr.Blocks, dict[str, PageAdditions]] = WeakKeyDictionary()
+_additions: WeakKeyDictionary[gr.Blocks, dict[str, PageAdditions]] = WeakKeyDictionary()
 
 
 def put(page: gr.Blocks, shown: RecordedStudy | None) -> None:
@@ -73,8 +72,8 @@ def put(page: gr.Blocks, shown: RecordedStudy | None) -> None:
         shown: Recorded study of the first view; None for no first view.
     """
     view = _markup(shown.stage).encode() if shown is not None else b""
-    added = PageAdditions(language.TAGS[language.current()].encode(), _head().encode(), view)
-    _added.setdefault(page, {})[f"/{page.current_page}"] = added
+    tag = language.TAGS[language.current()].encode()
+    _additions.setdefault(page, {})[f"/{page.current_page}"] = PageAdditions(tag, _head().encode(), view)
 
 
 def of(page: gr.Blocks, *, head: str = "", view: bool = True) -> Mapping[str, PageAdditions]:
@@ -88,7 +87,7 @@ def of(page: gr.Blocks, *, head: str = "", view: bool = True) -> Mapping[str, Pa
     Returns:
         The additions.
     """
-    found = _added.get(page, {}).items()
+    found = _additions.get(page, {}).items()
     return {path: PageAdditions(one.tag, one.head + head.encode(), one.view if view else b"") for path, one in found}
 
 
@@ -102,8 +101,9 @@ def _head() -> str:
 
 def _markup(stage: dict[str, Any]) -> str:
     data = _inside_script(json.dumps(stage, ensure_ascii=False))
+    view = f"<div><header>{page_html('brand')}</header>{page_html('stage')}</div>"
     return (
-        f'<style>{theme.css()}</style><div id="lab-first" hidden><div><header>{BRAND}</header>{stage_html()}</div>'
+        f'<style>{theme.css()}</style><div id="lab-first" hidden>{view}'
         f'<script type="application/json">{data}</script></div><script>{as_one("page/first.js")}</script>'
     )
 
@@ -143,12 +143,12 @@ class FirstView:
             await self.app(scope, receive, send)
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = self._asked(scope)
+        asked = self._normalised(scope)
         key = self._key(asked)
         found = self._kept.get(key) if key else None
         if found is None:
-            found = await self._answered(asked, receive)
-            if key and _is_for_all(found[0]):
+            found = await self._respond(asked, receive)
+            if key and _is_cacheable(found[0]):
                 self._kept[key] = found
         start, body = found
         headers = MutableHeaders(raw=list(start.get("headers", [])))
@@ -156,17 +156,15 @@ class FirstView:
             if NONCE in scope:  # of the content security policy
                 body = SCRIPT.sub(rb'<script nonce="%b"\1' % scope[NONCE].encode(), body)
             accepted = dict(scope.get("headers", ())).get(b"accept-encoding", b"")
-            if (
-                b"gzip" in accepted and "content-encoding" not in headers
-            ):  # at a fast level, since its nonce makes every response different
-                body = gzip.compress(body, PAGE_LEVEL, mtime=0)
+            if b"gzip" in accepted and "content-encoding" not in headers:
+                body = gzip.compress(body, GZIP_LEVEL, mtime=0)  # for each response, since its nonce differs
                 headers["content-encoding"] = "gzip"
                 headers.add_vary_header("accept-encoding")
         headers["content-length"] = str(len(body))
         await send({**start, "headers": headers.raw})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
-    def _asked(self, scope: Scope) -> Scope:
+    def _normalised(self, scope: Scope) -> Scope:
         """Return the request to pass on, without query parameters that do not affect the response."""
         page = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("page", [""])[0]
         named = scope["path"] == CONFIG and f"/{page}" in self.pages
@@ -179,7 +177,7 @@ class FirstView:
         address = tuple(headers.get(name, b"") for name in ADDRESS_HEADERS)
         return scope["path"], scope["query_string"].decode("latin-1"), (scope.get("scheme", "").encode(), *address)
 
-    async def _answered(self, scope: Scope, receive: Receive) -> tuple[Message, bytes]:
+    async def _respond(self, scope: Scope, receive: Receive) -> tuple[Message, bytes]:
         """Return the start of the response and its body, with the additions if it is a page."""
         start: Message = {}
         body = bytearray()
@@ -191,11 +189,11 @@ class FirstView:
             body.extend(message.get("body", b""))
 
         await self.app(scope, receive, sending)
-        added = self.pages.get(scope["path"])
-        return start, added.to(bytes(body)) if added else bytes(body)
+        additions = self.pages.get(scope["path"])
+        return start, additions.to(bytes(body)) if additions else bytes(body)
 
 
-def _is_for_all(start: Message) -> bool:
+def _is_cacheable(start: Message) -> bool:
     """Return whether a response succeeded and sets no cookie, so that it can be cached."""
     names = {name.lower() for name, _ in start.get("headers", [])}
     return start["status"] == 200 and b"set-cookie" not in names

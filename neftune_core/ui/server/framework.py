@@ -1,4 +1,4 @@
-"""Combine Gradio's style sheets and small scripts into two files, instead of about eighty; mend two scripts."""
+"""Combine about eighty style sheets and small scripts of Gradio into two files, and patch two slow scripts."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _ENTRY = re.compile(r'<script type="module"[^>]*src="\./assets/([^"]+)"')
 _STATIC = re.compile(r'\b(from|import)"\./([^"]+\.js)"')
 _COMPONENT = re.compile(r"\b(\w+):\{[^{}]*?component:\(\)=>\w+\(\(\)=>import\(`\./([^`]+)`\)[^{}]*\}")
 _SHELL = re.compile(r"import\(`\./((?:Index|Blocks)-[^`]+)`\)")
-MENDED = (
-    # For every event, Gradio searches the tree of components for the component whose properties the event sets, twice
-    # while the page opens, even if the event sets none. These searches took half of the scripts' time.
+PATCHES = (
+    # While the page opens, Gradio searches the tree of components twice per event for the component whose properties
+    # the event sets, even if it sets none. These searches took half of the scripts' time.
     ("Blocks", re.compile(r"async set_event_args\(\w+,(\w+)\)\{"), r"\g<0>if(!Object.keys(\1).length)return()=>{};"),
-    # The clock beside "Loading..." goes on after the page has opened: it drew every frame for as long as the page was
-    # open, a quarter of a core. It ends with its component.
+    # The clock beside "Loading..." continues after the page has opened, and drew every frame as long as the page was
+    # open, which took a quarter of a core. Now it ends with its component.
     (
         "statustracker",
         re.compile(r"(\w+)\(\(\)=>\{\w+\.status===`pending`\?\w+\(\):\w+\(\(\)=>\{(\w+)\(\)\}\)\}\)"),
         r"\1(()=>\2),\g<0>",
     ),
 )
-"""Places in Gradio's scripts that cost time and change nothing: the script, the place, and its replacement."""
+"""Patches of Gradio's scripts that save time and change nothing else: script, pattern and replacement."""
 
 
 def sheets() -> Mapping[str, Path]:
@@ -46,18 +46,17 @@ def sheets() -> Mapping[str, Path]:
     return {f"./assets/{path.name}": path for path in basic}
 
 
-def one_sheet(up: str) -> str:
-    """Combine Gradio's style sheets into one; `up` is the relative path from it to the root of the page."""
+def one_sheet() -> str:
+    """Combine Gradio's style sheets into one, which is served two levels below the root of the page."""
     texts = (path.read_text(encoding="utf-8") for path in sheets().values())
-    return "\n".join(_RELATIVE.sub(rf"url(\1{up}/assets/", sheet) for sheet in texts)
+    return "\n".join(_RELATIVE.sub(r"url(\1../../assets/", sheet) for sheet in texts)
 
 
 def scripts(components: Iterable[str]) -> dict[str, str]:
-    """Return Gradio's small scripts for a page, by file name, with `SPECIFIER` in their imports.
+    """Return Gradio's small scripts for a page with some components, by file name, with `SPECIFIER` in their imports.
 
-    Scripts that use their own URL or dynamic imports are omitted, since they depend on the original URL.
-
-    Components are named as in "textbox".
+    Components have names such as "textbox". Scripts that depend on their own URL, or import others dynamically, are
+    omitted.
     """
     texts: dict[str, str] = {}
     entry = _ENTRY.search((FOLDER.parent / "index.html").read_text(encoding="utf-8"))
@@ -82,15 +81,12 @@ def _imported(text: str, components: set[str]) -> Iterator[str]:
 
 
 @functools.cache
-def mended_scripts() -> dict[str, str]:
-    """Return Gradio's scripts that have a place of `MENDED`, by file name, with the replacement.
-
-    A version of Gradio without such a place is served as it is.
-    """
+def patched_scripts() -> dict[str, str]:
+    """Return the patched scripts of Gradio by file name; those without a pattern of `PATCHES` are omitted."""
     found = {}
-    for name, place, replacement in MENDED:
+    for name, pattern, replacement in PATCHES:
         for path in FOLDER.glob(f"{name}-*.js"):
-            text, count = place.subn(replacement, path.read_text(encoding="utf-8"))
+            text, count = pattern.subn(replacement, path.read_text(encoding="utf-8"))
             if count:
                 found[path.name] = text
     return found

@@ -112,7 +112,7 @@ class Lab:
 
     @property
     def attending(self) -> dict[str, Any]:
-        """Return the event options that prevent requests held by `attended` from blocking others."""
+        """Return event options with which requests that `attended` keeps open do not block others."""
         return {"concurrency_limit": None} if self.gpu else {}
 
     def answers(
@@ -194,7 +194,7 @@ class Lab:
         return [Sweep(folder) for folder in sorted(folders, key=lambda folder: int(folder.name.partition("-")[0]))]
 
     def sweep_table(self, sweep: Sweep) -> SweepTable:
-        """Return the table of a sweep; the last few tables are cached until their logs grow."""
+        """Return the table of a sweep; the last few tables are cached until the log of their sweep grows."""
         from neftune_core.sweeps.table import sweep_table
 
         name = sweep.folder, len(sweep.events()), language.current()

@@ -39,7 +39,7 @@ from neftune_core.ui.server import first_view, framework, theme
 from neftune_core.ui.server.addresses import hosts_of
 from neftune_core.ui.server.api.mcp import own_tools
 from neftune_core.ui.server.calls import EvictedSessions, asked_by, guard
-from neftune_core.ui.server.connections import FairQueues, Sessions, bound_heads, bound_uploads
+from neftune_core.ui.server.connections import FairQueues, Sessions, limit_header_size, limit_uploads
 from neftune_core.ui.server.gate import Gate
 from neftune_core.ui.server.uploads import CountedFiles
 
@@ -58,7 +58,7 @@ SESSIONS = 1000
 """Number of most recent sessions for which the server keeps the state."""
 SWITCH_SECONDS = 0.0005
 """Time in seconds after which a computing thread must release the interpreter to a waiting one."""
-A_YEAR = "public, max-age=31536000, immutable"
+ONE_YEAR = "public, max-age=31536000, immutable"
 
 
 @dataclass(frozen=True)
@@ -89,23 +89,23 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits, routes: Sequence[R
     options, evicted = launch_options(page, serving, limits, routes), EvictedSessions()
     sessions = Sessions(evicted, SESSIONS)
     guard(page, limits, evicted, sessions.note)
-    answer_promptly()
-    bound_heads()
-    bound_uploads()
-    keep_signatures(page)
+    reduce_call_latency()
+    limit_header_size()
+    limit_uploads()
+    cache_signatures(page)
     page.queue(api_open=False)
     page._queue.event_queue_per_concurrency_id = FairQueues(lambda event: asked_by(event.request))
     hosts = hosts_of(serving.host, serving.root_path, share=serving.share)
     gate = Middleware(Gate, page=page, limits=limits, hosts=hosts)
-    # Programs that start the lab read its URL from the first line of standard output, so Gradio must not print there.
-    with outermost(gate), own_tools(), redirect_stdout(sys.stderr):
+    # Gradio must not print to standard output: programs that start the lab read its URL from the first line.
+    with outermost_middleware(gate), own_tools(), redirect_stdout(sys.stderr):
         _, address, shared = page.launch(**options, prevent_thread_lock=True, quiet=True)
     sessions.put_in(page)
     return shared or address
 
 
 @contextmanager
-def outermost(middleware: Middleware) -> Iterator[None]:
+def outermost_middleware(middleware: Middleware) -> Iterator[None]:
     """Place `middleware` before Gradio's own in every application that is created inside the block.
 
     Gradio places its CORS middleware, which allows every origin, before those passed to `launch`.
@@ -124,18 +124,18 @@ def outermost(middleware: Middleware) -> Iterator[None]:
         App.create_app = staticmethod(create)  # type: ignore[method-assign]
 
 
-def answer_promptly() -> None:
+def reduce_call_latency() -> None:
     """Shorten the switch interval of the interpreter, and avoid searching for Matplotlib in every call.
 
     By default a computing thread can delay the thread that answers visitors by 5 ms, many times per call. Gradio also
-    tries to import Matplotlib twice per call. If it is not installed, each attempt searches the disk.
+    tries to import Matplotlib twice per call, which searches the disk if it is not installed.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     if importlib.util.find_spec("matplotlib") is None:
         sys.modules["matplotlib"] = None  # type: ignore[assignment]
 
 
-def keep_signatures(page: gr.Blocks) -> None:
+def cache_signatures(page: gr.Blocks) -> None:
     """Cache the signatures of component classes, which Gradio would otherwise compute for every visitor."""
     for made in {type(block).__init__ for block in page.blocks.values()}:
         vars(made).setdefault("__signature__", inspect.signature(made))
@@ -163,7 +163,7 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits, routes: Se
         "server_name": serving.host,
         "server_port": serving.port,
         "share": serving.share,
-        "auth": functools.partial(_knows, serving.password) if serving.password else None,
+        "auth": functools.partial(_is_correct, serving.password) if serving.password else None,
         "root_path": serving.root_path,
         "inbrowser": serving.open_browser,
         "theme": theme.theme(),
@@ -172,7 +172,7 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits, routes: Se
         "app_kwargs": {
             "routes": [
                 Route(f"/{FILES}/{{version}}/{{name}}", serve_file),
-                *(Route(f"/assets/{name}", mended_script) for name in framework.mended_scripts()),
+                *(Route(f"/assets/{name}", patched_script) for name in framework.patched_scripts()),
                 *routes,
             ],
             "middleware": [files, view],
@@ -188,23 +188,23 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits, routes: Se
     }
 
 
-def _knows(password: str, _: str, given: str) -> bool:
+def _is_correct(password: str, _: str, given: str) -> bool:
     return hmac.compare_digest(password.encode(), given.encode(errors="replace"))
 
 
 def head() -> str:
     """Return the elements of the page's head that load the icon, Gradio's combined files and the page's script.
 
-    Gradio's scripts load about fifty style sheets that the page does not link to yet. Disabled links, which browsers
+    Gradio's scripts load each of about fifty style sheets to which the page has no link. Disabled links, which browsers
     do not fetch, avoid these requests.
     """
-    place = f"{FILES}/{version()}"
+    folder = f"{FILES}/{version()}"
     known = "".join(f'<link rel="stylesheet" href="{url}" disabled>' for url in framework.sheets())
     icon = f'<link rel="icon" href="data:image/svg+xml,{quote(ICON)}">'
-    sheet = f'<link rel="stylesheet" href="{place}/{SHEET}">'
+    sheet = f'<link rel="stylesheet" href="{folder}/{SHEET}">'
     # The import map in this script must come before the first module: older browsers ignore a later one.
-    small = f'<script src="{place}/{SMALL_SCRIPTS}"></script>'
-    return f'{icon}{sheet}{known}{small}<link rel="modulepreload" href="{place}/{ENTRY}">'
+    small = f'<script src="{folder}/{SMALL_SCRIPTS}"></script>'
+    return f'{icon}{sheet}{known}{small}<link rel="modulepreload" href="{folder}/{ENTRY}">'
 
 
 def script() -> str:
@@ -235,10 +235,10 @@ def version() -> str:
 def _content(name: str, components: frozenset[str]) -> bytes:
     """Return the content of a file by name; the entry and Gradio's files are combined from several."""
     if name == SHEET:
-        return framework.one_sheet("../..").encode()
+        return framework.one_sheet().encode()
     if name == SMALL_SCRIPTS:
         return framework.one_script(components).encode()
-    if mended := framework.mended_scripts().get(name):
+    if mended := framework.patched_scripts().get(name):
         return mended.encode()
     return as_one(f"page/{ENTRY}").encode() if name == ENTRY else files()[name].read_bytes()
 
@@ -249,7 +249,7 @@ def _compressed(name: str, components: frozenset[str]) -> bytes:
     return gzip.compress(_content(name, components), compresslevel=9, mtime=0)
 
 
-def _page_file(request: Request, components: frozenset[str] = frozenset()) -> Response:
+def _page_file(request: Request, components: frozenset[str]) -> Response:
     """Serve one of `files()`, or a combined file of Gradio.
 
     The names of the page's components determine the combined scripts. Unknown names give status 404.
@@ -257,12 +257,12 @@ def _page_file(request: Request, components: frozenset[str] = frozenset()) -> Re
     name = request.path_params["name"]
     if name != SHEET and name not in files():
         return Response(status_code=404)
-    return _served(request, name, components, A_YEAR if request.path_params["version"] == version() else "no-cache")
+    return _served(request, name, components, ONE_YEAR if request.path_params["version"] == version() else "no-cache")
 
 
-def mended_script(request: Request) -> Response:
-    """Serve one of `framework.mended_scripts()` in place of Gradio's own."""
-    return _served(request, request.url.path.rpartition("/")[2], frozenset(), A_YEAR)
+def patched_script(request: Request) -> Response:
+    """Serve one of `framework.patched_scripts()` in place of Gradio's own."""
+    return _served(request, request.url.path.rpartition("/")[2], frozenset(), ONE_YEAR)
 
 
 def _served(request: Request, name: str, components: frozenset[str], cached: str) -> Response:

@@ -50,9 +50,9 @@ def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
         sites: Noise sites, as in the noise settings.
 
     Returns:
-        The sentence. Its `about` has `model` (short name), `cut` (number of tokens cut off), `layer`
-        (number of the site: 0 for the embedding, -1 for the per-layer embeddings) and `behind` (numbers of
-        the other sites; their input already contains noise).
+        The sentence. Its `about` has `model` (short name), `cut` (number of tokens cut off), `layer` (number of the
+        site: 0 for the embedding, -1 for the per-layer embeddings) and `behind` (numbers of the other sites, whose
+        input already contains noise).
 
     Raises:
         DataError: If the text has no tokens.
@@ -138,7 +138,7 @@ def _layer_output(loaded: LoadedModel, key: int, ids: torch.Tensor) -> torch.Ten
 
 
 def _vocabulary(loaded: LoadedModel, site: Site, count: int) -> Iterator[Vectors]:
-    """Yield the embeddings of all tokens in chunks, as returned by the module (some modules scale the weights)."""
+    """Yield the outputs of the site's module for all tokens in chunks; some modules scale their weights."""
     import torch
 
     for start in range(0, count, PIECE_ROWS):
@@ -151,7 +151,7 @@ def _as_array(vectors: torch.Tensor) -> Vectors:
 
 
 class FirstPreview:
-    """Cache of the preview that the page opens with; also computes all other previews.
+    """Compute previews, and cache the one that the page opens with.
 
     `payload` and `first_details` are read from disk if an earlier run stored them; otherwise they are None until `get`
     is called.
@@ -159,7 +159,7 @@ class FirstPreview:
 
     def __init__(self, reader: SentenceReader = read_sentence) -> None:
         self.reader = reader
-        self._making = threading.Lock()  # the first visitor may arrive during the warm-up
+        self._computing = threading.Lock()  # the first visitor may arrive during the warm-up
         self.payload, self.first_details = self._from_disk()
 
     def previewer(self, text: str, model: ModelSettings, draw: int, sites: str = EMBEDDING) -> Payload:
@@ -197,11 +197,11 @@ class FirstPreview:
 
     def get(self) -> Payload:
         """Return the first payload; if missing, compute and store it and its details."""
-        with self._making:
+        with self._computing:
             if self.payload is None:
                 self.first_details = self.details(FIRST_SENTENCE, ModelSettings(), 0)
                 self.payload = self.previewer(FIRST_SENTENCE, ModelSettings(), 0)
-                self._keep({"payload": self.payload, "details": self.first_details})
+                self._store({"payload": self.payload, "details": self.first_details})
             return self.payload
 
     @functools.cached_property
@@ -211,15 +211,15 @@ class FirstPreview:
 
     def _from_disk(self) -> tuple[Payload | None, Payload | None]:
         try:
-            kept = json.loads(self._file.read_text(encoding="utf-8"))
-            return kept["payload"], kept["details"]
+            stored = json.loads(self._file.read_text(encoding="utf-8"))
+            return stored["payload"], stored["details"]
         except (OSError, ValueError, KeyError, TypeError):
             return None, None
 
-    def _keep(self, kept: Payload) -> None:
+    def _store(self, stored: Payload) -> None:
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self._file, json.dumps(kept))
+            write_whole(self._file, json.dumps(stored))
         except OSError as error:
             logger.warning("the first preview could not be stored: %s", error)
 

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from neftune_core.errors import LabError
-from neftune_core.language import later, plural, say
+from neftune_core.language import later, say
+from neftune_core.models.estimates import duration
 from neftune_core.settings import Limits
 from neftune_core.ui.server.recent import Recent
 
@@ -29,7 +30,7 @@ class TooManyCalls(LabError):
 
 
 class Window:
-    """Limit on the number of events per address within a sliding window.
+    """Sliding-window limit on the number of events per address.
 
     Args:
         most: Maximum number of events; 0 for no limit.
@@ -95,36 +96,29 @@ class Rates:
         """
         _require(
             self.calls.wait(address, 1 + size // CALL_BYTES),
-            later("Your network address made too many calls within a minute: wait {left} second."),
-            later("Your network address made too many calls within a minute: wait {left} seconds."),
+            later("Your network address made too many calls within a minute: wait {duration}."),
         )
 
     def count_password(self, address: str) -> None:
         """Count one login attempt, which is limited for each address and for all addresses together."""
         _require(
             self.passwords.wait(address) or self.passwords_of_all.wait(""),
-            later("Too many passwords were tried within a minute: wait {left} second."),
-            later("Too many passwords were tried within a minute: wait {left} seconds."),
+            later("Too many passwords were tried within a minute: wait {duration}."),
         )
 
     def count_study(self, address: str) -> None:
         """Count one new study; with an empty address nothing is counted."""
         _require(
-            self.studies.wait(address) / 60 if address else 0.0,
+            self.studies.wait(address) if address else 0.0,
             later(
                 "Your network address has reached this server's maximum number of studies per hour ({most}): wait "
-                "{left} minute, or run the lab on your own machine."
-            ),
-            later(
-                "Your network address has reached this server's maximum number of studies per hour ({most}): wait "
-                "{left} minutes, or run the lab on your own machine."
+                "{duration}, or run the lab on your own machine."
             ),
             most=self.studies.most,
         )
 
 
-def _require(left: float, one: str, several: str, **values: Any) -> None:
-    """Raise `TooManyCalls` with one of two messages unless `left`, the time to wait in the messages' unit, is 0."""
-    if left:
-        count = max(1, round(left))
-        raise TooManyCalls(say(plural(count, one, several), left=count, **values))
+def _require(seconds: float, words: str, **values: Any) -> None:
+    """Raise `TooManyCalls` unless `seconds`, the time to wait, is 0."""
+    if seconds:
+        raise TooManyCalls(say(words, duration=duration(seconds), **values))

@@ -1,4 +1,4 @@
-"""A dictionary of limited size, for caches and for what is known of visitors."""
+"""A dictionary of limited size, for caches and for data on visitors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Recent(OrderedDict[Any, Value], Generic[Value]):
             self.popitem(last=False)
 
     def cached(self, key: Any, compute: Callable[[], Value]) -> Value:
-        """Return the value of a key, from any thread; a missing one is computed without holding up the others.
+        """Return the value of a key, or compute it without blocking other threads.
 
         Args:
             key: The key.

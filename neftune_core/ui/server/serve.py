@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WRONG_START = 2
+CANNOT_START = 2
 """Exit status if the server cannot start, for example because of an invalid setting."""
 FIRST_PORT = 7860
 LONGEST_END_SECONDS = 9.0
@@ -78,26 +78,26 @@ def serve(
         SystemExit: With status 2, after printing the error, if the server cannot start.
     """
     try:
-        here = host_profile()
+        server = host_profile()
         prepare_waiting()
         home()
         allow_many_files()
         listens, number = listening(host, port)
-        lab, first, blocks = _build_page(here, limits, shared=share and password is None)
+        lab, first, blocks = _build_page(server, limits, shared=share and password is None)
         from neftune_core.ui.server.api.mcp import is_offered
         from neftune_core.ui.server.launch import Serving
 
-        tools = is_offered(here.mcp, public=share or not lab.limits.local_paths, password=password is not None)
+        tools = is_offered(server.mcp, public=share or not lab.limits.local_paths, password=password is not None)
         serving = Serving(listens, number, share, password, root_path, open_browser, mcp=tools)
         address = _launch(blocks, serving, lab)
     except Exception as error:
         print(sentence(error), file=sys.stderr)
-        raise SystemExit(WRONG_START) from None
+        raise SystemExit(CANNOT_START) from None
     print(f"NEFTune Lab is open at {address}", flush=True)
     if home_note():
         print(home_note(), file=sys.stderr, flush=True)
     threading.Thread(target=_warm_up, args=(first,), name="warm-up", daemon=True).start()
-    with _ended_by_the_system():
+    with _end_on_sigterm():
         try:
             blocks.block_thread()
         finally:
@@ -150,10 +150,12 @@ def _try_address(host: str, port: int | None) -> None:
 
 
 def _build_page(
-    here: HostProfile, limits: Limits | None, *, shared: bool = False
+    server: HostProfile, limits: Limits | None, *, shared: bool = False
 ) -> tuple[Lab, FirstPreview, gr.Blocks]:
-    """Return the lab, the first preview and the page, not yet served."""
-    gpu = zero_gpu.enter() if here.profile.gpu_in_request else None  # before torch, which the modules below may import
+    """Build the lab, the first preview and the page."""
+    gpu = (
+        zero_gpu.enter() if server.profile.gpu_in_request else None
+    )  # before torch, which the modules below may import
     from neftune_core.ui.server import launch  # noqa: F401, I001 - first: turns off gradio's network calls before its import
     from neftune_core.models.sources.resolve import allow_only, forbid_local_paths
     from neftune_core.ui import page
@@ -163,17 +165,17 @@ def _build_page(
 
     log_to_file()
     keep_uploads_at_home()
-    lab, first = Lab(limits, host=here, gpu=gpu, shared=shared), FirstPreview()
+    lab, first = Lab(limits, host=server, gpu=gpu, shared=shared), FirstPreview()
     if not lab.limits.local_paths:
         forbid_local_paths()
-    allow_only(here.models)
+    allow_only(server.models)
     if gpu is not None:
         gpu.place(_models_at_start())
     return lab, first, page.build(lab, first)
 
 
 def _models_at_start() -> list[ModelSettings]:
-    """Return the models available when a Space starts: the bundled one and, if cached, the one in the Space's image."""
+    """Return the models available when a Space starts: the bundled one and, if present, the one in its image."""
     from neftune_core.models.sources.hub_files import is_cached
     from neftune_core.space.folder import PRELOADED
     from neftune_core.space.profiles import pinned_models
@@ -197,8 +199,8 @@ def _launch(blocks: gr.Blocks, serving: Serving, lab: Lab) -> str:
 
 
 @contextmanager
-def _ended_by_the_system() -> Iterator[None]:
-    """Turn SIGTERM into `SystemExit` with the conventional status, in the main thread only.
+def _end_on_sigterm() -> Iterator[None]:
+    """On SIGTERM, raise `SystemExit` with the conventional status inside the block; do nothing outside the main thread.
 
     The process ends after `LONGEST_END_SECONDS`, even if other threads are still running.
     """

@@ -36,7 +36,8 @@ UPLOADS_KEPT = 40  # capacity, in files of the maximum size
 FILES_KEPT = 20_000
 SHARE = 4
 """On a public server, one address may use at most `1 / SHARE` of the space."""
-BETWEEN_LOOKS_SECONDS = 60
+SCAN_SECONDS = 60
+"""Minimum time between two scans of the folder, in seconds."""
 asked_as: ContextVar[str] = ContextVar("asked_as", default="")
 """Hash of the key sent by the session of the current call; empty if it sent none, and in calls from Python."""
 READ_FILE = re.compile(r"/gradio_api/file[=/](?P<path>.+)$", re.IGNORECASE | re.DOTALL)
@@ -137,8 +138,8 @@ class UploadQuota:
         self._files: Counter[str] = Counter()
         self._total = 0
         self._lock = threading.Lock()
-        self._looking = threading.Lock()
-        self._looked = float("-inf")
+        self._scanning = threading.Lock()
+        self._last_scan = float("-inf")
 
     @property
     def most_bytes(self) -> int:
@@ -159,7 +160,7 @@ class UploadQuota:
         Raises:
             DoesNotFit: If there is not enough space.
         """
-        self._look_soon()
+        self._scan_soon()
         share = 1 if self.limits.local_paths else SHARE
         with self._lock:
             coming = sum(self._coming.values())
@@ -212,21 +213,16 @@ class UploadQuota:
             return False
         return kept is None or "" in kept.addresses or address in kept.addresses
 
-    def is_for(self, owner: str, path: str) -> bool:
-        """Return whether a visitor may name a file in a call, and record the visitor as an owner if so.
+    def may_name(self, path: str) -> bool:
+        """Return whether the current call may name a file; if so, the visitor becomes one of its owners.
 
-        Args:
-            owner: Hash of the visitor's key; empty if the call has none, as for API clients.
-            path: The file.
-
-        Returns:
-            Whether the visitor has named the file before, or nobody has named it since it was last uploaded.
+        The network address must have uploaded the file. On a public server, the visitor must also have named it before,
+        unless nobody has named it since it was last uploaded.
         """
-        try:
-            kept = self._found(path)
-        except (OSError, ValueError, RuntimeError):
+        if not self.is_of(asked_from.get(), path):
             return False
-        if kept is None or owner in kept.owners:
+        kept, owner = self._found(path), asked_as.get()
+        if self.limits.local_paths or kept is None or owner in kept.owners:
             return True
         with self._lock:
             allowed = not kept.owners or kept.unnamed > 0
@@ -234,11 +230,6 @@ class UploadQuota:
                 kept.owners.add(owner)
                 kept.unnamed = max(0, kept.unnamed - 1)
         return allowed
-
-    def may_name(self, path: str) -> bool:
-        """Return whether the current call may name a file; a private server checks only the network address."""
-        here = self.is_of(asked_from.get(), path)
-        return here and (self.limits.local_paths or self.is_for(asked_as.get(), path))
 
     def holds(self, path: str) -> bool:
         """Return whether a path without symbolic links leads into this folder, and the current call may name it."""
@@ -260,14 +251,14 @@ class UploadQuota:
             self._total -= kept.size
         return kept
 
-    def _look_soon(self) -> None:
-        if time.monotonic() - self._looked > BETWEEN_LOOKS_SECONDS and not self._looking.locked():
-            threading.Thread(target=self.look, name="uploads", daemon=True).start()
+    def _scan_soon(self) -> None:
+        if time.monotonic() - self._last_scan > SCAN_SECONDS and not self._scanning.locked():
+            threading.Thread(target=self.scan, name="uploads", daemon=True).start()
 
-    def look(self) -> None:
+    def scan(self) -> None:
         """Remove files older than a day, and count files that have not been counted yet."""
-        with self._looking:
-            self._looked = time.monotonic()
+        with self._scanning:
+            self._last_scan = time.monotonic()
             seen = set()
             for path, age in _files(self.folder):
                 if age > KEPT_SECONDS:
@@ -283,18 +274,18 @@ class UploadQuota:
                     self._forget(path)
 
 
-_rooms: dict[Path, UploadQuota] = {}
-_making = threading.Lock()
+_quotas: dict[Path, UploadQuota] = {}
+_creating = threading.Lock()
 
 
 def upload_quota(limits: Limits) -> UploadQuota:
     """Return the accounting of the uploads in the home folder, shared by the whole process."""
     folder = home() / "uploads"
-    with _making:
-        room = _rooms.get(folder)
-        if room is None or room.limits != limits:
-            room = _rooms[folder] = UploadQuota(limits, folder)
-        return room
+    with _creating:
+        quota = _quotas.get(folder)
+        if quota is None or quota.limits != limits:
+            quota = _quotas[folder] = UploadQuota(limits, folder)
+        return quota
 
 
 class CountedFiles:
@@ -313,15 +304,15 @@ class CountedFiles:
         if scope["type"] != "http" or not (UPLOAD.search(path) or READ_FILE.search(path)):
             await self.app(scope, receive, send)
             return
-        address, room, file = address_in(scope), upload_quota(self.limits), READ_FILE.search(path)
+        address, quota, file = address_in(scope), upload_quota(self.limits), READ_FILE.search(path)
         if file is None:
-            await self._take(room, address, scope, receive, send)
-        elif room.is_of(address, file["path"]):
+            await self._take(quota, address, scope, receive, send)
+        elif quota.is_of(address, file["path"]):
             await self.app(scope, receive, send)
         else:
             await JSONResponse({"error": "There is nothing at this address."}, 404)(scope, receive, send)
 
-    async def _take(self, room: UploadQuota, address: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _take(self, quota: UploadQuota, address: str, scope: Scope, receive: Receive, send: Send) -> None:
         length, said = header(scope, b"content-length"), bytearray()
 
         async def sending(message: Message) -> None:
@@ -329,10 +320,10 @@ class CountedFiles:
             await send(message)
 
         most = self.limits.upload_megabytes * 1_000_000
-        with room.reserved(address, int(length) if length.isdigit() else most):
+        with quota.reserved(address, int(length) if length.isdigit() else most):
             await self.app(scope, receive, sending)
             for path in _paths(bytes(said)):
-                room.keep(address, path)
+                quota.keep(address, path)
 
 
 def _paths(said: bytes) -> list[Path]:

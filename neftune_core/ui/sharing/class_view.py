@@ -1,6 +1,6 @@
-"""The view of a class opened by a link such as `?class=K7M2QX`: joining it, and figures of all its studies.
+"""The view of a class opened by a link such as `?class=K7M2QX`: join the class, and see figures of all its studies.
 
-The board of a class has the numbers and curves of its studies, without any text written by students.
+The board of a class shows numbers and curves of its studies, but no text written by students.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ BOARD_SECONDS = 0.5
 """Maximum age of a board; with the polling interval, a page shows a board at most two seconds old."""
 KEPT_CLASSES, KEPT_STUDIES, KEPT_BOARDS = 50, 3_000, 100
 LOSS = "held_out_loss"
-HELD = in_browser("[code, Lab.figureTag('class-curves')]", "code, held")
-"""The script that sends the version of the board on the page to the server."""
+SEND_VERSION = in_browser("[code, Lab.figureTag('class-curves')]", "code, held")
+"""Script that sends the version of the board on the page to the server."""
+STORE_CODE = in_browser("Lab.sharing.keep(code)", "code")
+"""Script that stores the code of the class that the visitor has joined."""
 UNKNOWN = "?"
-REMEMBER = in_browser("Lab.sharing.keep(code)", "code")
-"""The script that stores the code of the class that the visitor has joined; `UNKNOWN` before the first response."""
+"""Code of the joined class before the first response."""
 LOOKS_A_MINUTE = 200
 """Classes that one network address can open per minute: enough for a school, too few to guess codes."""
 TOO_MANY_OPENED = later(
@@ -162,14 +163,17 @@ def _differences(record: Record) -> dict[str, float]:
 class ClassView:
     """The components of a class.
 
-    `code` is that of the opened class, stored on the server only. `held` is the version of the board on the page,
-    filled by `HELD`. `kept` is the code of the joined class, which `REMEMBER` stores in the browser. `about` shows the
-    visitor's role or the terms of joining. `timer` polls the board while it is shown.
+    Attributes:
+        code: Code of the opened class, stored on the server only.
+        version: Version of the board on the page, from `SEND_VERSION`.
+        joined: Code of the joined class, which `STORE_CODE` stores in the browser.
+        about: The visitor's role, or the terms of joining.
+        timer: Polls the board while it is shown.
     """
 
     code: gr.State
-    held: gr.Textbox
-    kept: gr.Textbox
+    version: gr.Textbox
+    joined: gr.Textbox
     box: gr.Column
     about: gr.HTML
     buttons: dict[str, gr.Button]
@@ -180,7 +184,7 @@ class ClassView:
 
     def shown(self) -> list[Any]:
         """Return the components that `_opened` updates."""
-        return [self.code, self.kept, self.box, self.about, *self.buttons.values(), self.board, self.timer]
+        return [self.code, self.joined, self.box, self.about, *self.buttons.values(), self.board, self.timer]
 
     def drawn(self) -> list[Any]:
         """Return the components of the board."""
@@ -211,7 +215,7 @@ def build(lab: Lab, key: gr.Textbox) -> None:
         return _opened(room, require_key(key))
 
     opened = events(asked).change(open_class, [key, asked], view.shown(), **QUIET)
-    opened.success(None, view.kept, None, js=REMEMBER)
+    opened.success(None, view.joined, None, js=STORE_CODE)
     clicked = _connect_buttons(view, key)
     _connect_board(view, [opened.success, clicked["show"].success])
 
@@ -235,10 +239,10 @@ def _components() -> ClassView:
             counts = gr.HTML(elem_id="class-counts", apply_default_css=False)
             with gr.Row(elem_id="class-figures"):
                 figures = [live_figure(elem_id="class-curves"), live_figure(elem_id="class-differences")]
-    kept = gr.Textbox(UNKNOWN, visible=False, label=say("Class in the link"))
+    joined = gr.Textbox(UNKNOWN, visible=False, label=say("Class in the link"))
     timer = gr.Timer(SECONDS, active=False)
-    held = gr.Textbox("", visible=False, label=say("Class in the link"))
-    return ClassView(gr.State(""), held, kept, box, about, buttons, board, counts, figures, timer)
+    version = gr.Textbox("", visible=False, label=say("Class in the link"))
+    return ClassView(gr.State(""), version, joined, box, about, buttons, board, counts, figures, timer)
 
 
 def _opened(room: Classroom, owner: str, *, shows: bool | None = None) -> list[Any]:
@@ -299,7 +303,7 @@ def _connect_buttons(view: ClassView, key: gr.Textbox) -> dict[str, Any]:
     for name, handler in handlers.items():
         handler.__name__ = name  # Gradio derives endpoint names from this name
         clicked[name] = view.buttons[name].click(reports_errors(handler), [key, view.code], view.shown(), **QUIET)
-        clicked[name].success(None, view.kept, None, js=REMEMBER)
+        clicked[name].success(None, view.joined, None, js=STORE_CODE)
     return clicked
 
 
@@ -310,22 +314,22 @@ def _connect_board(view: ClassView, opened: list[Any]) -> None:
     unchanged = [gr.skip()] * len(outputs)
 
     @reports_errors
-    def look(code: str, held: str) -> list[Any]:
+    def update(code: str, version: str) -> list[Any]:
         try:
             board = boards.of(find_class(code)) if code else None
         except RecordError as error:  # the class has ended
             show_error(error)
             return [*unchanged[:-1], gr.Timer(active=False)]
-        if board is None or str(board.version) == held:
+        if board is None or str(board.version) == version:
             return unchanged
-        before = boards.shown(code, int(held)) if held.lstrip("-").isdecimal() else None
-        return [_counts_html(board), *_news(board, before), gr.skip()]
+        before = boards.shown(code, int(version)) if version.lstrip("-").isdecimal() else None
+        return [_counts_html(board), *_figure_updates(board, before), gr.skip()]
 
     for whenever in (view.timer.tick, *opened):
-        whenever(look, [view.code, view.held], outputs, js=HELD, **QUIET)
+        whenever(update, [view.code, view.version], outputs, js=SEND_VERSION, **QUIET)
 
 
-def _news(board: Board, before: Board | None) -> list[Figure]:
+def _figure_updates(board: Board, before: Board | None) -> list[Figure]:
     """Return the figures of a board, or only their changes since `before`, the board on the page."""
     new = _figures(board)
     grown = [changes(old, now) for old, now in zip(_figures(before), new, strict=True)] if before else []

@@ -11,6 +11,7 @@ from neftune_core.language import later, say
 from neftune_core.studies.records.record import asked_from
 from neftune_core.studies.sharing.classes import LIFETIME_DAYS, make_class
 from neftune_core.studies.sharing.shares import share, shared_link, withdraw
+from neftune_core.ui.parts.markup import page_html
 from neftune_core.ui.parts.plot import scripted
 from neftune_core.ui.parts.strip import code_of
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors
@@ -30,18 +31,6 @@ WITHDRAWN = later("The link has been withdrawn.")
 NOT_HERE = later("The host of this server does not let visitors share studies.")
 
 
-def _panel_html() -> str:
-    return f"""<section class="lab-link-code" aria-label="{say("Link to this page")}" tabindex="-1" hidden>
-<svg role="img" aria-label="{say("QR code of the link")}"></svg>
-<div><p class="lab-quiet" data-word="about" role="status"></p>
-<p class="lab-link-code-text"></p>
-<p><button type="button" data-do="share" hidden>{say("Share this study (read-only)")}</button>
-<button type="button" data-do="withdraw" hidden>{say("Withdraw the link")}</button>
-<button type="button" data-do="class" hidden>{say("Create a class")}</button>
-<button type="button" data-do="open" hidden>{say("Open the class")}</button>
-<button type="button" data-do="close">{say("Close")}</button></p></div></section>"""
-
-
 def build(lab: Lab, key: gr.Textbox) -> None:
     """Build the panel, which opens when a link is copied.
 
@@ -49,7 +38,7 @@ def build(lab: Lab, key: gr.Textbox) -> None:
         lab: The state shared by all visitors.
         key: Component with the visitor's key.
     """
-    panel = scripted("link-code", _panel_html(), elem_id="lab-link-code")
+    panel = scripted("link-code", page_html("link-code"), elem_id="lab-link-code")
     classes = Window(CLASSES_AN_HOUR, HOUR)
 
     @reports_errors

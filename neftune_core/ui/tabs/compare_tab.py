@@ -1,4 +1,4 @@
-"""The Compare tab, which shows the answers of the base and of trained arms side by side."""
+"""The Compare tab: answers of the base model and of trained arms side by side."""
 
 from __future__ import annotations
 
@@ -15,23 +15,8 @@ from neftune_core.language import later, say
 from neftune_core.noise.names import arm_label
 from neftune_core.settings import controls
 from neftune_core.studies.records.record import Record, find
-from neftune_core.studies.trained.comparison_session import (
-    BASE,
-    ComparisonSession,
-    answer_prompts,
-    answerable,
-    cast_vote,
-    continued,
-    export_text,
-    first_columns,
-    held_out_prompts,
-    judged_pair,
-    next_turn,
-    offered_columns,
-    record_of,
-    selected_columns,
-    typed_prompts,
-)
+from neftune_core.studies.trained import comparison_session as comparison
+from neftune_core.studies.trained.comparison_session import ComparisonSession
 from neftune_core.studies.trained.expected_answers import expected
 from neftune_core.ui.parts.answers import as_pieces, session_html, stored_answers
 from neftune_core.ui.parts.controls import Form
@@ -39,7 +24,7 @@ from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.model_panel import bundled_hint
 from neftune_core.ui.parts.plot import scripted
 from neftune_core.ui.parts.recorded_study import RecordedStudy
-from neftune_core.ui.parts.state_fields import State, read
+from neftune_core.ui.parts.state_fields import State, parse_state
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import (
     HIDDEN,
@@ -70,7 +55,7 @@ COMPARE_VIEWS = {
 }
 JUDGE = "judge"
 MOST_ROWS = 20
-NOTHING = later("no marks")
+NO_MARKS = later("no marks")
 STUDY_INFO = later("One of your studies with trained arms.")
 NO_STUDY_INFO = later("No trained study yet: press Train at the top of the page, and it appears here.")
 EMPTY = later(
@@ -89,10 +74,10 @@ class CompareTab:
     Attributes:
         record, seed, columns: Study, its seed (hidden if there is only one), and the arms to compare, from any study.
         source, prompts, rows: Kind of prompts, typed prompts (one per line), and number of held-out rows.
-        blind, judged: Whether two names are hidden, and the columns concerned.
+        blind, judged: Whether to hide the names of two columns, and these columns.
         marks: Column with which the others are compared to mark differing words.
         answers, tally: Answers, and the votes counted so far.
-        after: Rows that are shown once the answers are complete.
+        after: Rows that are visible once the answers are complete.
         turn, go_on: Next message to all columns, and the button that sends it.
         reveal: Button that ends a blind comparison.
         inside: Column reserved for `compare_inside`.
@@ -123,7 +108,7 @@ class CompareTab:
 
 
 def build(
-    lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, shown: RecordedStudy | None, place: gr.Tab
+    lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, shown: RecordedStudy | None, tab: gr.Tab
 ) -> CompareTab:
     """Build the tab, inside an open `gr.Tab`.
 
@@ -133,7 +118,7 @@ def build(
         train: The Train tab.
         key: Component with the visitor's key.
         shown: Recorded study to show until the visitor has a study to compare; None for none.
-        place: The tab itself.
+        tab: The tab itself.
 
     Returns:
         The components.
@@ -148,18 +133,20 @@ def build(
             with gr.Column(elem_id="compare-hearing"):
                 answers = _build_answers(shown)
             inside = gr.Column(elem_id="compare-inside")
-    tab = CompareTab(**questions, **answers, view=view, inside=inside, session=gr.State(ComparisonSession()))
-    _connect_choice(train, key, strip.kept, tab, place)
-    of_kinds = {TYPED: tab.prompts, HELD_OUT: tab.rows}
-    tab.source.change(shown_among([*of_kinds]), tab.source, [*of_kinds.values()], **QUIET)
-    _connect_answers(lab, key, tab)
-    _connect_votes(key, tab)
-    for kind, button in tab.exports.items():
-        saves_text(button, _exporter(kind), tab.session)
-    return tab
+    components = [*questions, *answers, view, inside, gr.State(ComparisonSession())]
+    compare = CompareTab(*components)
+    _connect_choice(train, key, strip.kept, compare, tab)
+    sources = {TYPED: compare.prompts, HELD_OUT: compare.rows}
+    compare.source.change(shown_among([*sources]), compare.source, [*sources.values()], **QUIET)
+    _connect_answers(lab, key, compare)
+    _connect_votes(key, compare)
+    for kind, button in compare.exports.items():
+        saves_text(button, _exporter(kind), compare.session)
+    return compare
 
 
-def _build_questions(models: Collection[str] | None) -> dict[str, Any]:
+def _build_questions(models: Collection[str] | None) -> tuple[Any, ...]:
+    """Build the first components of `CompareTab`, in order."""
     record = gr.Dropdown([], label=say("Study"), info=say(STUDY_INFO), elem_id="compare-record")
     seed = gr.Dropdown([], label=say("Seed"), visible=False, elem_id="compare-seed")
     info = say("Arms of any of your studies, shown in addition to the base model.")
@@ -183,15 +170,13 @@ def _build_questions(models: Collection[str] | None) -> dict[str, Any]:
     with gr.Row(elem_id="compare-buttons"):
         ask = gr.Button(say("Answer"), variant="primary", size="md", elem_id="compare-ask")
         stop = gr.Button(say("Stop"), size="md", elem_id="compare-stop", visible=HIDDEN)
-    return {
-        "record": record, "seed": seed, "columns": columns, "source": source, "prompts": prompts, "rows": rows,
-        "form": form, "blind": blind, "judged": judged, "ask": ask, "stop": stop,
-    }  # fmt: skip
+    return record, seed, columns, source, prompts, rows, form, blind, judged, ask, stop
 
 
-def _build_answers(shown: RecordedStudy | None) -> dict[str, Any]:
+def _build_answers(shown: RecordedStudy | None) -> tuple[Any, ...]:
+    """Build the components of `CompareTab` after those of `_build_questions`, in order."""
     marks = gr.Dropdown(
-        [(say(NOTHING), NOTHING)], value=NOTHING, label=say("Mark words that differ from"), visible=False,
+        [(say(NO_MARKS), NO_MARKS)], value=NO_MARKS, label=say("Mark words that differ from"), visible=False,
         elem_id="compare-marks",
     )  # fmt: skip
     first = shown.notice(say(THEN)) + shown.answers if shown else quiet(say(EMPTY))
@@ -210,50 +195,47 @@ def _build_answers(shown: RecordedStudy | None) -> dict[str, Any]:
             kind: gr.Button(say("Save as {kind}", kind=kind.upper()), size="sm", elem_id=f"compare-{kind}")
             for kind in ("jsonl", "csv")
         }
-    return {
-        "marks": marks, "answers": answers, "tally": tally, "after": (turn_row, export_row), "turn": turn,
-        "go_on": go_on, "reveal": reveal, "exports": exports,
-    }  # fmt: skip
+    return marks, answers, tally, (turn_row, export_row), turn, go_on, reveal, exports
 
 
-def _connect_choice(train: TrainTab, key: gr.Textbox, kept: gr.Textbox, tab: CompareTab, place: gr.Tab) -> None:
+def _connect_choice(train: TrainTab, key: gr.Textbox, stored: gr.Textbox, tab: CompareTab, place: gr.Tab) -> None:
     chosen = [tab.columns, tab.answers, *tab.after, tab.marks, tab.tally]
     filled = [tab.record, tab.seed, *chosen]
 
     @reports_errors
     def choices(key: str, wanted: str, stored: str) -> list[Any]:
-        """Return the studies with saved arms, and select one.
+        """List the studies with saved arms, and select one.
 
-        `wanted` is the id of the study to select, followed by `#` and a suffix. If it is empty, the stored selection
-        of study, seed and columns is restored.
+        `wanted` is the id of the study to select, followed by `#` and a suffix; if it is empty, the stored selection of
+        study, seed and columns is restored.
         """
-        found = answerable(require_key(key))
+        found = comparison.answerable(require_key(key))
         if not found:
             empty = gr.update(choices=[], value=None, info=say(NO_STUDY_INFO))
             return [empty, gr.update(visible=False), *[gr.skip()] * len(chosen)]
-        before = {} if wanted else read(stored)
+        before = {} if wanted else parse_state(stored)
         chosen_id = wanted.partition("#")[0] or before.get("compare.record")
         record = next((entry for entry in found if entry.id == chosen_id), found[0])
         named = [(say(", ").join((when(entry), study_text(entry))), entry.id) for entry in found]
         shown = gr.update(choices=named, value=record.id, info=say(STUDY_INFO))
-        return [shown, *_of_record(record, found, before)]
+        return [shown, *_record_updates(record, found, before)]
 
     @reports_errors
     def choose(key: str, record_id: str) -> list[Any]:
         if not record_id:
             return [gr.skip()] * (len(filled) - 1)
-        return _of_record(find(record_id, require_key(key)), answerable(key))
+        return _record_updates(find(record_id, require_key(key)), comparison.answerable(key))
 
     @reports_errors
     def choose_seed(key: str, record_id: str, seed: int) -> list[Any]:
         if not record_id:
             return [gr.skip()] * len(chosen)
-        return _of_seed(find(record_id, require_key(key)), seed, answerable(key))
+        return _seed_updates(find(record_id, require_key(key)), seed, comparison.answerable(key))
 
-    opened = key_of_tab(key, "Compare")  # changes only once, since later visits set the same key
+    opened = key_of_tab(key, "Compare")  # changes only once: opening the tab again sets the same key
     place.select(None, key, opened, js="(key) => key")
-    gr.on([events(opened).change, train.finished.change], choices, [key, train.finished, kept], filled, **QUIET)
-    train.asked.change(choices, [key, train.asked, kept], filled, **QUIET)
+    gr.on([events(opened).change, train.finished.change], choices, [key, train.finished, stored], filled, **QUIET)
+    train.asked.change(choices, [key, train.asked, stored], filled, **QUIET)
     tab.record.input(choose, [key, tab.record], filled[1:], **LATEST)
     tab.seed.input(choose_seed, [key, tab.record, tab.seed], chosen, **LATEST)
 
@@ -263,20 +245,20 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, kept: gr.Textbox, tab: Com
 
         if not blind or not columns:
             return gr.update(visible=blind, choices=[], value=[])
-        names = [BASE, *names_of(selected_columns(columns, require_key(key)))]
+        names = [comparison.BASE, *names_of(comparison.selected_columns(columns, require_key(key)))]
         return gr.update(visible=True, choices=_labelled(names), value=(names[1:3] if len(names) > 2 else names[:2]))
 
     gr.on([tab.blind.change, tab.columns.change], judge, [key, tab.blind, tab.columns], tab.judged, **QUIET)
 
 
-def _of_record(record: Record, every: Sequence[Record], before: State | None = None) -> list[Any]:
-    """Return the updates that select a record, with the seed and columns stored in `before` if they are still valid."""
+def _record_updates(record: Record, every: Sequence[Record], before: State | None = None) -> list[Any]:
+    """Return the updates that select a record, with the seed and columns in `before` if they are still valid."""
     from neftune_core.studies.comparison import saved_seeds
 
     seeds = saved_seeds(record)
     kept = before if before and before.get("compare.record") == record.id else {}
     seed = next((seed for seed in (kept.get("compare.seed"), *seeds) if seed in seeds), record.study.seed)
-    columns, *others = _of_seed(record, seed, every)
+    columns, *others = _seed_updates(record, seed, every)
     wanted = kept.get("compare.columns")
     offered = [value for _, value in columns["choices"]]
     if isinstance(wanted, list) and wanted and all(one in offered for one in wanted):
@@ -284,9 +266,9 @@ def _of_record(record: Record, every: Sequence[Record], before: State | None = N
     return [gr.update(choices=seeds, value=seed, visible=len(seeds) > 1), columns, *others]
 
 
-def _of_seed(record: Record, seed: int, every: Sequence[Record]) -> list[Any]:
+def _seed_updates(record: Record, seed: int, every: Sequence[Record]) -> list[Any]:
     """Return the updates that select the columns of a seed, show its stored answers and clear the comparison."""
-    choices, mine = offered_columns(record, seed, every, when)
+    choices, mine = comparison.offered_columns(record, seed, every, when)
     columns = gr.update(choices=choices, value=mine)
     hidden = gr.update(visible=False)
     return [columns, stored_answers(record, seed), hidden, hidden, hidden, ""]
@@ -299,17 +281,16 @@ def _labelled(columns: Sequence[str]) -> list[tuple[str, str]]:
 def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
     outputs = [tab.answers, tab.session, tab.tally, *tab.after, tab.reveal, tab.marks]
 
-    def streamed(growing: Iterator[ComparisonSession]) -> Iterator[list[Any]]:
-        session, shown_at = ComparisonSession(), 0.0
-        hidden = gr.update(visible=False)
-        for session in growing:
+    def stream(sessions: Iterator[ComparisonSession]) -> Iterator[list[Any]]:
+        session, shown_at, hidden = ComparisonSession(), 0.0, gr.update(visible=False)
+        for session in sessions:
             if time.monotonic() - shown_at >= REDRAW_SECONDS:
                 shown_at = time.monotonic()
-                grown = as_pieces(session_html(session, over=False))
-                yield [grown, gr.skip(), "", hidden, hidden, gr.skip(), hidden]
+                pieces = as_pieces(session_html(session, over=False))
+                yield [pieces, gr.skip(), "", hidden, hidden, gr.skip(), hidden]
         names = list(session.lines[0]["arms"])
         marks = gr.update(
-            choices=[(say(NOTHING), NOTHING), *_labelled(names)], value=NOTHING, visible=not session.is_hidden
+            choices=[(say(NO_MARKS), NO_MARKS), *_labelled(names)], value=NO_MARKS, visible=not session.is_hidden
         )
         shown = gr.update(visible=True)
         yield [session_html(session), session, "", shown, shown, gr.update(visible=session.is_hidden), marks]
@@ -320,30 +301,33 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
     ) -> Iterator[list[Any]]:
         record_id, *values_of_form = values
         settings = tab.form.settings(values_of_form)
-        first = [] if record_id else first_columns(answerable(require_key(key)))  # choices not loaded yet
-        chosen = selected_columns(columns or first, require_key(key))
+        if not columns and not record_id:  # the choices are not loaded yet
+            columns = comparison.first_columns(comparison.answerable(require_key(key)))
+        chosen = comparison.selected_columns(columns or [], require_key(key))
         taught = ""
         if source == HELD_OUT:
             study = chosen[0].record.study
-            prompts = held_out_prompts(lab.prepared(study.data, study.model)[0], int(rows), settings.system)
+            prompts = comparison.held_out_prompts(lab.prepared(study.data, study.model)[0], int(rows), settings.system)
         else:
-            prompts, taught = expected(lab.prepared, chosen, typed_prompts(text, settings.system, lab.limits))
-        pair = (judged or [BASE]) if blind else ()
-        yield from streamed(answer_prompts(lab.answers, chosen, prompts, settings, pair, taught))
+            typed = comparison.typed_prompts(text, settings.system, lab.limits)
+            prompts, taught = expected(lab.prepared, chosen, typed)
+        pair = (judged or [comparison.BASE]) if blind else ()
+        yield from stream(comparison.answer_prompts(lab.answers, chosen, prompts, settings, pair, taught))
 
     @reports_errors
-    def go_on(key: str, session: ComparisonSession, text: str, *values: Any) -> Iterator[list[Any]]:
+    def continue_turn(key: str, session: ComparisonSession, text: str, *values: Any) -> Iterator[list[Any]]:
         settings = tab.form.settings(values).model_copy(update={"samples": 1})  # one answer per turn
-        prompts = next_turn(session, text)
-        chosen = selected_columns(session.columns, require_key(key))
+        prompts = comparison.next_turn(session, text)
+        chosen = comparison.selected_columns(session.columns, require_key(key))
         pair = session.ballots[0].pair if session.ballots else ()
-        yield from streamed(continued(session, answer_prompts(lab.answers, chosen, prompts, settings, pair)))
+        answers = comparison.answer_prompts(lab.answers, chosen, prompts, settings, pair)
+        yield from stream(comparison.continued(session, answers))
 
     chosen = [key, tab.columns, tab.source, tab.prompts, tab.rows, tab.blind, tab.judged, tab.record]
     given_first = [*chosen, *tab.form.components]
     given_next = [key, tab.session, tab.turn, *tab.form.components]
     running: list[Any] = []
-    for button, handler, given in ((tab.ask, answer, given_first), (tab.go_on, go_on, given_next)):
+    for button, handler, given in ((tab.ask, answer, given_first), (tab.go_on, continue_turn, given_next)):
         button.click(lambda: visibility(True), None, tab.stop, **QUIET)
         asking = button.click(handler, given, outputs, **{**QUIET, "concurrency_limit": 2, **lab.attending})
         asking.then(lambda: visibility(False), None, tab.stop, **QUIET)
@@ -352,7 +336,7 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
 
     @reports_errors
     def mark(session: ComparisonSession, marks: str) -> str:
-        return session_html(session, "" if marks == NOTHING else marks)
+        return session_html(session, "" if marks == NO_MARKS else marks)
 
     tab.marks.input(mark, [tab.session, tab.marks], tab.answers, **LATEST)
 
@@ -364,22 +348,22 @@ def _connect_votes(key: gr.Textbox, tab: CompareTab) -> None:
         from neftune_core.studies.votes import tally, tally_text
 
         hidden = session.is_hidden
-        words = "" if hidden else tally_text(tally(record_of(session, owner), pair))
+        words = "" if hidden else tally_text(tally(comparison.record_of(session, owner), pair))
         summary = words and f'<p class="lab-recorded" role="status">{html.escape(words)}</p>'
         return [session_html(session), session, summary, gr.update(visible=hidden), gr.update(visible=not hidden)]
 
     @reports_errors
     def vote(key: str, session: ComparisonSession, cast: gr.EventData) -> list[Any]:
-        pair = judged_pair(session)
-        return shown(cast_vote(session, cast.line, cast.vote, require_key(key)), pair, key)
+        pair = comparison.judged_pair(session)
+        return shown(comparison.cast_vote(session, cast.line, cast.vote, require_key(key)), pair, key)
 
     @reports_errors
     def reveal(key: str, session: ComparisonSession) -> list[Any]:
-        return shown(session.revealed(), judged_pair(session), require_key(key))
+        return shown(session.revealed(), comparison.judged_pair(session), require_key(key))
 
     events(tab.answers).click(vote, [key, tab.session], outputs, trigger_mode="multiple", **QUIET)
     tab.reveal.click(reveal, [key, tab.session], outputs, **QUIET)
 
 
 def _exporter(kind: str) -> Callable[[ComparisonSession], dict[str, str]]:
-    return lambda session: {"name": f"answers.{kind}", "text": export_text(session, kind)}
+    return lambda session: {"name": f"answers.{kind}", "text": comparison.export_text(session, kind)}

@@ -27,64 +27,25 @@ from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.tabs.views import data_views
 
 FILE_TYPES = [*EXTENSIONS, *COMPRESSIONS]
-PARTS_FROM = 8  # index of the first column dropdown in `_Inputs.components`
-FORM_FROM = PARTS_FROM + data_views.PARTS_SHOWN  # index of the first component of the form
+# Indices of the first column dropdown and of the first component of the form in `DataInputs.components`.
+PARTS_FROM = 8
+FORM_FROM = PARTS_FROM + data_views.PARTS_SHOWN
 FORM = ("rows", "held_out_share", "maximum_length")
 MORE = ("too_long", "trained_turns", "system", "split_seed")
 SOURCES = {"starter": later("Starter set"), "file": later("Your file"), "hub": later("Hub data set")}
 
 
 @dataclass(frozen=True)
-class DataTab:
-    """The components of the tab that other modules use.
+class DataInputs:
+    """The inputs of the tab.
 
     Attributes:
-        settings: Settings of the data in use, per visitor.
         source, starter: Choice of the kind of source, and of the starter set.
         effect, use_effect: Recorded effect of noise on the starter set, and the button that sets up the recorded study.
-        place: The tab itself.
-        model: State with the model settings.
-        reader: The handlers that read the data.
+        problem: The reason why the data cannot be used.
+        by_hand: Collapsed section with the choice of `layout` and the column of each of its `parts`.
     """
 
-    settings: gr.State
-    source: gr.Radio
-    starter: gr.Dropdown
-    effect: gr.HTML
-    use_effect: gr.Button
-    place: gr.Tab
-    model: gr.State
-    reader: _Reader
-
-    def read_after(self, event: Any) -> None:
-        """Read the data again after an event."""
-        handler = reports_errors(self.reader.refresh)
-        event.then(handler, self.reader.asked(self.model), self.reader.filled(), **QUIET)
-
-    def restored_components(self) -> list[Any]:
-        """Return the components that `restored` updates."""
-        inputs = self.reader.inputs
-        return [*self.reader.filled(), *inputs.chosen(), inputs.hub]
-
-    def restored(self, settings: DataSettings, model: ModelSettings) -> list[Any]:
-        """Return the updates that apply data settings and show their rows.
-
-        Args:
-            settings: The data settings.
-            model: The model settings.
-
-        Returns:
-            One update per component.
-
-        Raises:
-            LabError: If the data cannot be used.
-        """
-        shown = data_views.data_updates(self.reader.lab, settings, model, _key(settings, model))
-        return [*shown, *self.reader.inputs.shown(settings), gr.update(visible=settings.source.startswith("hub:"))]
-
-
-@dataclass(frozen=True)
-class _Inputs:
     source: gr.Radio
     starter: gr.Dropdown
     effect: gr.HTML
@@ -127,7 +88,7 @@ class _Inputs:
 
 @dataclass(frozen=True)
 class _InputValues:
-    """The values of the components of `_Inputs`."""
+    """The values of the components of `DataInputs`."""
 
     source: str
     starter: str
@@ -161,7 +122,9 @@ class _InputValues:
         return {part: "" if column == data_views.NOT_USED else column for part, column in parts if column}
 
 
-class _Outputs(NamedTuple):
+class DataOutputs(NamedTuple):
+    """The settings of the data in use, the key of the shown data, and the components that show it."""
+
     settings: gr.State
     shown: gr.State
     words: gr.HTML
@@ -172,16 +135,143 @@ class _Outputs(NamedTuple):
     problem: gr.HTML
 
 
-def build(lab: Lab, strip: Strip, place: gr.Tab) -> DataTab:
+@dataclass(frozen=True)
+class DataTab:
+    """The components of the tab, and the handlers that read the data.
+
+    Each handler takes the values of `handler_inputs()`: the data settings in use, the key of the shown data, the model
+    settings, and the values of `DataInputs`. It returns updates of `handler_outputs()`.
+
+    Attributes:
+        lab: The state shared by all visitors.
+        inputs, outputs: The components of the tab.
+        tab: The tab itself.
+        model: State with the model settings.
+    """
+
+    lab: Lab
+    inputs: DataInputs
+    outputs: DataOutputs
+    tab: gr.Tab
+    model: gr.State
+
+    def handler_inputs(self) -> list[Any]:
+        """Return the input components of every handler."""
+        return [self.outputs.settings, self.outputs.shown, self.model, *self.inputs.components()]
+
+    def handler_outputs(self) -> list[Any]:
+        """Return the output components of every handler."""
+        return [*self.outputs, self.inputs.by_hand, *self.inputs.parts]
+
+    def read_after(self, event: Any) -> None:
+        """Read the data again after an event."""
+        event.then(reports_errors(self._refresh), self.handler_inputs(), self.handler_outputs(), **QUIET)
+
+    def restored_components(self) -> list[Any]:
+        """Return the components that `restored` updates."""
+        return [*self.handler_outputs(), *self.inputs.chosen(), self.inputs.hub]
+
+    def restored(self, settings: DataSettings, model: ModelSettings) -> list[Any]:
+        """Return the updates that apply data settings and show their rows.
+
+        Args:
+            settings: The data settings.
+            model: The model settings.
+
+        Returns:
+            One update per component.
+
+        Raises:
+            LabError: If the data cannot be used.
+        """
+        shown = data_views.data_updates(self.lab, settings, model, _key(settings, model))
+        return [*shown, *self.inputs.shown(settings), gr.update(visible=settings.source.startswith("hub:"))]
+
+    def connect(self) -> None:
+        """Connect the inputs to the handlers."""
+        inputs, outputs = self.inputs, self.outputs
+        changed = [
+            *(self.tab.select, inputs.source.input, inputs.starter.input, inputs.file.upload),
+            *(inputs.held_out_file.upload, inputs.held_out_file.clear),
+            *(events(found).change for found in (*inputs.form.components, self.model)),
+        ]
+        columns = [events(found).input for found in inputs.parts]
+        asked, filled = self.handler_inputs(), self.handler_outputs()
+        gr.on(changed, reports_errors(self._refresh), asked, filled, **LATEST)
+        inputs.fetch.click(reports_errors(self._fetch), asked, filled, **QUIET)
+        inputs.layout.input(reports_errors(self._change_layout), asked, filled, **LATEST)
+        gr.on(columns, reports_errors(self._change_column), asked, filled, **LATEST)
+
+        @reports_errors
+        def show_row(number: int, settings: DataSettings, model: ModelSettings) -> str:
+            return data_views.rendered_row(*self.lab.prepared(settings, model), int(number))
+
+        # `change` rather than `input`, since the page reduces the value when the range shrinks.
+        events(outputs.row).change(show_row, [outputs.row, outputs.settings, self.model], outputs.rendered, **LATEST)
+
+    def _refresh(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
+        """Read the data, unless a file must be chosen or a data set from the hub downloaded first."""
+        given = _InputValues.of(values)
+        is_ready = given.name and (given.source != "hub" or given.name == in_use.source)
+        return self._read(given, shown, model) if is_ready else self._unchanged()
+
+    def _fetch(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
+        """Download and read a data set from the hub; raise `DataError` if no name is given."""
+        given = _InputValues.of(values)
+        if not given.name:
+            raise DataError(say("No data set was given: enter its hub id as OWNER/NAME."))
+        return self._read(given, "", model)
+
+    def _change_layout(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
+        """Read the data with a different layout, without the columns chosen for the previous one.
+
+        If the columns of the new layout are not found, no error is shown, since the visitor can choose them.
+        """
+        given = replace(_InputValues.of(values), parts=())
+        return self._read(given, "", model, show_error=not given.layout) if given.name else self._unchanged()
+
+    def _change_column(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
+        """Read the data with the chosen columns, once all required ones are chosen."""
+        given = _InputValues.of(values)
+        missing = given.layout and set(LAYOUTS[given.layout].required) - set(given.columns())
+        return self._unchanged() if missing else self._refresh(in_use, shown, model, *values)
+
+    def _unchanged(self) -> list[Any]:
+        return [gr.skip()] * len(self.handler_outputs())
+
+    def _read(self, given: _InputValues, shown: str, model: ModelSettings, *, show_error: bool = True) -> list[Any]:
+        settings = self.inputs.form.settings(
+            given.form,
+            source=given.name,
+            held_out_source=f"file:{given.held_out_file}" if given.held_out_file else "",
+            layout=given.layout,
+            columns=given.columns(),
+            **({"configuration": given.configuration, "split": given.split} if given.source == "hub" else {}),
+        )
+        key = _key(settings, model)
+        if key == shown:
+            return self._unchanged()
+        try:
+            return data_views.data_updates(self.lab, settings, model, key)
+        except LabError as error:
+            return data_views.unusable_data_updates(self.lab, settings, model, error, show_error=show_error)
+
+
+def _key(settings: DataSettings, model: ModelSettings) -> str:
+    """Return a key that identifies the prepared data."""
+    return settings.model_dump_json() + model.model_dump_json()
+
+
+def build(lab: Lab, strip: Strip, tab: gr.Tab) -> DataTab:
     """Build the tab, inside an open `gr.Tab`.
 
     Args:
         lab: The state shared by all visitors.
         strip: The strip.
-        place: The tab itself.
+        tab: The tab itself.
 
     Returns:
-        The components that other modules use.
+        The components and handlers.
     """
     settings = gr.State(EXAMPLE.data)
     with gr.Row(elem_id="data-tab", elem_classes=["lab-two"]):
@@ -193,15 +283,13 @@ def build(lab: Lab, strip: Strip, place: gr.Tab) -> DataTab:
             lengths = live_figure(elem_id="data-lengths", height=260)
             row = gr.Slider(1, 2, value=1, step=1, label=say("Row shown"), elem_id="data-row")
             rendered = gr.HTML(elem_id="data-rendered", apply_default_css=False)
-    outputs = _Outputs(settings, gr.State(""), strip.words, report, lengths, row, rendered, inputs.problem)
-    reader = _Reader(lab, inputs, outputs)
-    _connect_read(strip, place, reader)
-    _connect_row(lab, strip, outputs)
-    chosen = inputs.source, inputs.starter, inputs.effect, inputs.use_effect
-    return DataTab(settings, *chosen, place, strip.model, reader)
+    outputs = DataOutputs(settings, gr.State(""), strip.words, report, lengths, row, rendered, inputs.problem)
+    data = DataTab(lab, inputs, outputs, tab, strip.model)
+    data.connect()
+    return data
 
 
-def _inputs() -> _Inputs:
+def _inputs() -> DataInputs:
     sources = [(say(words), name) for name, words in SOURCES.items()]
     source = gr.Radio(sources, value="starter", label=say("Source of the instructions"), elem_id="data-source")
     starter = gr.Dropdown(
@@ -242,7 +330,7 @@ def _inputs() -> _Inputs:
     boxes = {"starter": starter, "file": file, "hub": hub}
     source.input(shown_among([*boxes]), source, [*boxes.values()], **LATEST)
     given = source, starter, effect, use_effect, file, hub, hub_inputs, fetch
-    return _Inputs(*given, problem, held_out_file, form, by_hand, layout, parts)
+    return DataInputs(*given, problem, held_out_file, form, by_hand, layout, parts)
 
 
 def _starter_text(name: str, words: str) -> str:
@@ -252,7 +340,7 @@ def _starter_text(name: str, words: str) -> str:
 
 
 def _hub() -> tuple[Any, ...]:
-    """Build the column of the hub: its inputs (data set, configuration and split), and the button that fetches."""
+    """Build the column of the hub; return it, its inputs (data set, configuration, split), and the Fetch button."""
     with gr.Column(visible=False) as box:
         name = gr.Dropdown(
             [(f"{name} ({found.licence})", name) for name, found in HUB_SETS.items()],
@@ -266,96 +354,3 @@ def _hub() -> tuple[Any, ...]:
         split = gr.Textbox("train", label=say("Split"), info=say("The name of the split on the hub."))
         fetch = gr.Button(say("Fetch the first rows"), elem_id="data-fetch", size="md")
     return box, name, configuration, split, fetch
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """The handlers that read the data.
-
-    Each handler takes the values of `asked()` and returns updates of `filled()`. The values are the data settings in
-    use, the key of the shown data, the model settings and the values of `_Inputs`.
-    """
-
-    lab: Lab
-    inputs: _Inputs
-    outputs: _Outputs
-
-    def asked(self, model: gr.State) -> list[Any]:
-        return [self.outputs.settings, self.outputs.shown, model, *self.inputs.components()]
-
-    def filled(self) -> list[Any]:
-        return [*self.outputs, self.inputs.by_hand, *self.inputs.parts]
-
-    def refresh(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
-        """Read the data when the tab is opened or a setting changes, unless it must be chosen or downloaded first."""
-        given = _InputValues.of(values)
-        ready = given.name and (given.source != "hub" or given.name == in_use.source)
-        return self._read(given, shown, model) if ready else self._unchanged()
-
-    def fetch(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
-        """Download and read a data set from the hub; raise `DataError` if no name is given."""
-        given = _InputValues.of(values)
-        if not given.name:
-            raise DataError(say("No data set was given: enter its hub id as OWNER/NAME."))
-        return self._read(given, "", model)
-
-    def other_layout(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
-        """Read the data with a different layout, without the columns chosen for the previous one.
-
-        If the columns of a chosen layout are not found, the visitor can choose them; no error is shown.
-        """
-        given = replace(_InputValues.of(values), parts=())
-        return self._read(given, "", model, tells=not given.layout) if given.name else self._unchanged()
-
-    def other_column(self, in_use: DataSettings, shown: str, model: ModelSettings, *values: Any) -> list[Any]:
-        """Read the data with the chosen columns, once all required ones are chosen."""
-        given = _InputValues.of(values)
-        missing = given.layout and set(LAYOUTS[given.layout].required) - set(given.columns())
-        return self._unchanged() if missing else self.refresh(in_use, shown, model, *values)
-
-    def _unchanged(self) -> list[Any]:
-        return [gr.skip()] * len(self.filled())
-
-    def _read(self, given: _InputValues, shown: str, model: ModelSettings, *, tells: bool = True) -> list[Any]:
-        settings = self.inputs.form.settings(
-            given.form,
-            source=given.name,
-            held_out_source=f"file:{given.held_out_file}" if given.held_out_file else "",
-            layout=given.layout,
-            columns=given.columns(),
-            **({"configuration": given.configuration, "split": given.split} if given.source == "hub" else {}),
-        )
-        key = _key(settings, model)
-        if key == shown:
-            return self._unchanged()
-        try:
-            return data_views.data_updates(self.lab, settings, model, key)
-        except LabError as error:
-            return data_views.to_mend(self.lab, settings, model, error, tells=tells)
-
-
-def _key(settings: DataSettings, model: ModelSettings) -> str:
-    """Return a key that identifies the prepared data."""
-    return settings.model_dump_json() + model.model_dump_json()
-
-
-def _connect_read(strip: Strip, place: gr.Tab, reader: _Reader) -> None:
-    inputs, asked, filled = reader.inputs, reader.asked(strip.model), reader.filled()
-    changed = [
-        *(place.select, inputs.source.input, inputs.starter.input, inputs.file.upload),
-        *(inputs.held_out_file.upload, inputs.held_out_file.clear),
-        *(events(found).change for found in (*inputs.form.components, strip.model)),
-    ]
-    gr.on(changed, reports_errors(reader.refresh), asked, filled, **LATEST)
-    inputs.fetch.click(reports_errors(reader.fetch), asked, filled, **QUIET)
-    inputs.layout.input(reports_errors(reader.other_layout), asked, filled, **LATEST)
-    gr.on([events(found).input for found in inputs.parts], reports_errors(reader.other_column), asked, filled, **LATEST)
-
-
-def _connect_row(lab: Lab, strip: Strip, outputs: _Outputs) -> None:
-    @reports_errors
-    def show_row(place: int, settings: DataSettings, model: ModelSettings) -> str:
-        return data_views.rendered_row(*lab.prepared(settings, model), int(place))
-
-    # `change` rather than `input`: the page may clamp the value when the range shrinks.
-    events(outputs.row).change(show_row, [outputs.row, outputs.settings, strip.model], outputs.rendered, **LATEST)

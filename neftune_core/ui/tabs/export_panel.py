@@ -61,13 +61,13 @@ def build(lab: Lab, key: gr.Textbox, record_id: gr.Textbox, finished: gr.State) 
         account = _account() if get_space() is not None and os.environ.get("OAUTH_CLIENT_ID") else None
         said = gr.HTML(apply_default_css=False, elem_id="take-said")
     chosen = [key, record_id, form, arm]
-    record_id.change(reports_errors(_offer), chosen[:2], [box, form, arm, file, said], **QUIET)
-    # The choice of arms is updated when it is shown and when a study ends, since the study may have saved more arms.
-    gr.on([form.input, events(finished).change], reports_errors(_arm_choice), chosen, arm, **LATEST)
+    record_id.change(reports_errors(_record_updates), chosen[:2], [box, form, arm, file, said], **QUIET)
+    # The arms are listed again when the list is shown and when a study ends, since it may have saved more arms.
+    gr.on([form.input, events(finished).change], reports_errors(_arm_update), chosen, arm, **LATEST)
     make.click(reports_errors(_maker(lab)), chosen, [file, said], **QUIET, concurrency_limit=1)
     if account is not None:
         *settings, push = account
-        events(push).click(reports_errors(_push), [*chosen, *settings], said, **QUIET, concurrency_limit=1)
+        events(push).click(reports_errors(_upload), [*chosen, *settings], said, **QUIET, concurrency_limit=1)
 
 
 def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
@@ -85,13 +85,13 @@ def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
         file = gr.File(label=say("The zip file of a record"), file_types=[".zip"], elem_id="bring-file", height=110)
 
     @reports_errors
-    def bring(key: str, given: Any) -> str:
+    def import_file(key: str, given: Any) -> str:
         if not given:
             raise DataError(say("No file was chosen: choose the zip file of a record."))
         lab.jobs.admit(asked_from.get())  # an import counts as a new study
         return import_record(Path(str(given)), require_key(key), lab.limits).id
 
-    file.upload(bring, [key, file], imported, **QUIET, concurrency_limit=2)
+    file.upload(import_file, [key, file], imported, **QUIET, concurrency_limit=2)
     return imported
 
 
@@ -109,7 +109,7 @@ def _account() -> tuple[gr.Textbox, gr.Checkbox, gr.Button]:
     return name, public, gr.Button(say("Upload to your account"), size="md", elem_id="take-push")
 
 
-def _offer(key: str, record_id: str) -> list[Any]:
+def _record_updates(key: str, record_id: str) -> list[Any]:
     record = find(record_id, require_key(key)) if record_id else None
     forms = OF_A_SWEEP if record and record.is_sweep else FORMS
     arms = _arms(record)
@@ -123,7 +123,7 @@ def _offer(key: str, record_id: str) -> list[Any]:
 
 
 def _arms(record: Record | None) -> dict[str, str]:
-    """Return the labels of the saved arms by choice, such as `uniform-alpha-5 / seed 0`; best weights come last."""
+    """Return the saved arms as labels by choice, such as `uniform-alpha-5 / seed 0`; best weights come last."""
     from neftune_core.studies.comparison import saved_arms, saved_best, saved_seeds
 
     if record is None or record.is_sweep:
@@ -139,10 +139,10 @@ def _listed(arms: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(words, name) for name, words in arms.items()]
 
 
-def _arm_choice(key: str, record_id: str, form: str, arm: str | None) -> Any:
+def _arm_update(key: str, record_id: str, form: str, arm: str | None) -> Any:
     try:
         arms = _arms(find(record_id, require_key(key)) if record_id else None)
-    except RecordError:  # removed in the meantime
+    except RecordError:  # deleted in the meantime
         arms = {}
     chosen = arm if arm in arms else next(iter(arms), None)
     return gr.update(choices=_listed(arms), value=chosen, visible=form in OF_AN_ARM)
@@ -157,7 +157,7 @@ def _maker(lab: Lab) -> Callable[..., list[Any]]:
             try:
                 made = _write_file(lab, record, form, arm, folder)
             except BaseException:
-                with contextlib.suppress(OSError):  # fails if the folder has an earlier file, which is kept
+                with contextlib.suppress(OSError):  # an earlier file in the folder is kept
                     folder.rmdir()
                 raise
         quota.keep(asked_from.get(), made)
@@ -191,7 +191,7 @@ def chosen_arm(chosen: str | None) -> tuple[str, int]:
 
 
 def _with_arm(record: Record, form: str, arm: str | None, use: Callable[[Path, str], Any]) -> Any:
-    """Return `use(folder, name)` for an arm written to a temporary folder."""
+    """Write an arm to a temporary folder, and return `use(folder, name)`."""
     from neftune_core.export.models import write_model
 
     name, seed = chosen_arm(arm)
@@ -204,10 +204,10 @@ def _with_arm(record: Record, form: str, arm: str | None, use: Callable[[Path, s
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _push(
+def _upload(
     key: str, record_id: str, form: str, arm: str | None, name: str, public: bool, token: gr.OAuthToken | None
 ) -> str:
-    """Upload an arm. Connect this only if visitors can sign in: Gradio would otherwise use the host's account."""
+    """Upload an arm; connect this only if visitors can sign in, since Gradio would otherwise use the host's account."""
     from neftune_core.space.account import push_model
 
     if token is None:

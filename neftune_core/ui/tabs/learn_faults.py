@@ -1,4 +1,4 @@
-"""The panel of the lesson on faults: a training script that runs with or without one of five faults."""
+"""The panel of the lesson on faults: run a training script with or without one of five faults."""
 
 from __future__ import annotations
 
@@ -43,20 +43,26 @@ def build() -> None:
     curves = live_figure(elem_id="fault-curves")
     counts = scripted("facts", value={}, elem_id="fault-facts")
     chosen = [fault, switch, gr.State({})]
-    gr.on([events(fault).input, events(switch).input], reports_errors(_choose), chosen, [code, words, curves], **LATEST)
+    gr.on(
+        [events(fault).input, events(switch).input],
+        reports_errors(_show_fault),
+        chosen,
+        [code, words, curves],
+        **LATEST,
+    )
     run.click(lambda: visibility(True), None, stop, **QUIET)
     outputs = [words, curves, chosen[-1], counts]
-    running = run.click(reports_errors(_go), chosen, outputs, **QUIET, concurrency_limit=2)
+    running = run.click(reports_errors(_run), chosen, outputs, **QUIET, concurrency_limit=2)
     running.then(lambda: visibility(False), None, stop, **QUIET)
     stop.click(lambda: [visibility(False), about], None, [stop, words], cancels=running, **QUIET)
 
 
-def _choose(name: str, wrong: bool, runs: Runs) -> list[Any]:
+def _show_fault(name: str, wrong: bool, runs: Runs) -> list[Any]:
     """Return the code, the summary and the curves of a fault."""
     return [_code(name, wrong), _summary(name, runs), _curves(name, runs)]
 
 
-def _go(name: str, wrong: bool, runs: Runs) -> Iterator[list[Any]]:
+def _run(name: str, wrong: bool, runs: Runs) -> Iterator[list[Any]]:
     """Run the script with or without a fault; yield the text, the curves, the finished runs and their counts."""
     from neftune_core.lessons.snippet import run_script
     from neftune_core.models.accelerator import holding

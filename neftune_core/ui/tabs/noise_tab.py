@@ -1,4 +1,4 @@
-"""The Noise tab, which shows the effect of the chosen noise on the tokens of a sentence.
+"""The Noise tab: the effect of the chosen noise on the tokens of a sentence.
 
 The browser redraws the figure when strength, unit, kind or view changes (assets/page/noise.js). Only a new sentence,
 model, site or draw calls the server.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,45 +26,16 @@ from neftune_core.noise.preview import BINS_PER_DEVIATION, PADDED_LENGTH, RESOLU
 from neftune_core.noise.schedules import LAST_SHARE, SCHEDULES
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.strength import SHARE
-from neftune_core.settings import controls
+from neftune_core.settings import control, controls
 from neftune_core.ui.parts.controls import Form
-from neftune_core.ui.parts.plot import browser_figure, live_figure, part
+from neftune_core.ui.parts.markup import page_html
+from neftune_core.ui.parts.plot import live_figure, scripted
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, reports_errors
 from neftune_core.ui.server.previews import FIRST_SENTENCE, FirstPreview, Payload
 
-
-def chips_html() -> str:
-    return f'<ol class="lab-chips" aria-label="{say("The sentence as tokens")}"></ol>'
-
-
-def words_html() -> str:
-    """Return the text elements beside the controls, which the browser fills."""
-    return f"""<div class="lab-noise-words"><p class="lab-verdict" data-word="verdict" aria-live="polite"></p>
-<div class="lab-scale" role="img" data-word="scale"><i></i></div>
-<p class="lab-scale-words" aria-hidden="true"><span>{say("weak")}</span><span>{say("as large as the words")}</span>
-<span>{say("stronger")}</span></p>
-<p class="lab-warning" data-word="warning" role="status"></p>
-<p class="lab-quiet" data-word="recorded" hidden>{say(RECORDED_WORDS)}</p>
-<p class="lab-quiet" data-word="kind"></p>
-<p class="lab-quiet" data-word="others" hidden></p>
-<dl><div><dt>{say("median rotation of a token")}</dt><dd data-word="angle"></dd></div>
-<div><dt>{say("signal-to-noise ratio")}</dt><dd data-word="snr"></dd></div></dl></div>"""
-
-
-def ruler_html() -> str:
-    about = say("The same strength in every unit, for {about}.", about='<span data-word="about"></span>')
-    return f"""<figure class="lab-ruler"><svg role="img" aria-label=""></svg>
-<figcaption class="lab-quiet">{about}</figcaption></figure>"""
-
-
-def more_button_html() -> str:
-    return f"""<button type="button" class="lab-unfold" aria-expanded="false" aria-controls="noise-more">
-{say("Where and when: tokens, sites, schedule")}</button>"""
-
-
-# Notes on kinds that do more than add a random draw.
-_NOTES = {
+# Notes on kinds that do more than add one random draw.
+_KIND_NOTES = {
     "symmetric": later(
         "Every batch is used twice, once with the noise added and once with it subtracted; the figure shows the former."
     ),
@@ -78,27 +49,19 @@ _NOTES = {
 }
 
 
-def kind_notes() -> dict[str, str]:
-    """Return an explanatory note for each kind; "" if it needs none."""
-    return {name: say(_NOTES[name]) if name in _NOTES else "" for name in KINDS}
-
-
 def short_text(words: str) -> str:
-    """Return the translated label of a choice without its text in parentheses."""
+    """Return the translated label of a choice, without the text in parentheses."""
     return re.split(r" \(|（", say(words))[0]
 
 
-def help_text(names: Sequence[str]) -> str:
-    """Return the help texts of the named settings in a collapsed section."""
-    rows = "".join(
-        f"<p><b>{say(found.label)}.</b> {say(found.help)}</p>"
-        for found in controls(NoiseSettings)
-        if found.name in names
-    )
+def _help_html() -> str:
+    """Return the help texts of the settings in `FIRST` in a collapsed section."""
+    known = (control(NoiseSettings, name) for name in FIRST)
+    rows = "".join(f"<p><b>{say(found.label)}.</b> {say(found.help)}</p>" for found in known)
     return f'<details class="lab-more"><summary>{say("What do these mean?")}</summary>{rows}</details>'
 
 
-# Maximum and step of the slider by unit. On a short sentence, all maxima are about equally strong.
+# Maximum and step of the strength slider by unit. On a short sentence, all maxima are about equally strong.
 SLIDERS = {
     "alpha": {"maximum": 100, "step": 0.5},
     "std": {"maximum": 1.0, "step": 0.001},
@@ -111,7 +74,7 @@ def strengths_at(shares: Iterable[float], unit: str) -> list[float]:
     """Return the strengths at fractions of the slider's range.
 
     Args:
-        shares: Fractions from 0 to 1.
+        shares: Fractions of the range, from 0 to 1.
         unit: Unit of the slider, a key of `SLIDERS`.
 
     Returns:
@@ -121,7 +84,7 @@ def strengths_at(shares: Iterable[float], unit: str) -> list[float]:
 
 
 FIRST_STRENGTH = 2.0
-"""Strength when the page opens, in alpha; elsewhere the default is that of the paper."""
+"""Strength when the page opens, in alpha. Elsewhere, the default is the strength in the paper."""
 RECORDED = "6-first-study"
 RECORDED_WORDS = later(
     "Recorded with this model, 8 seeds: alpha 1 to 5 makes no clear difference; alpha 15 lowers the share of exact "
@@ -134,7 +97,7 @@ MORE = tuple(found.name for found in controls(NoiseSettings) if found.name not i
 FIRST_VIEW = "norms"
 LONGEST_TEXT = 2000
 
-Places = dict[str, dict[str, Any]]
+ControlValues = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -146,7 +109,7 @@ class NoiseTab:
         text: The sentence.
         view: Choice of the view.
         figure: The live figure.
-        details: Further values of the preview, which the browser requests after drawing it.
+        details: Further values of the preview, which the browser requests after it has drawn the preview.
         draw: Seed of the noise shown.
         inside: Row reserved for `noise_inside`.
         loss: Row reserved for `noise_loss`.
@@ -184,14 +147,15 @@ def build(strip: Strip, first: FirstPreview) -> NoiseTab:
                 max_length=LONGEST_TEXT,
                 elem_id="noise-text",
             )
-            _part(chips_html(), "noise-chips")
+            chips = f'<ol class="lab-chips" aria-label="{say("The sentence as tokens")}"></ol>'
+            scripted("noise-chips", chips, elem_id="noise-chips")
             choices = [(say(view.words), name) for name, view in NOISE_VIEWS.items()]
             view = gr.Radio(choices, value=FIRST_VIEW, label=say("View"), elem_id="noise-view", container=False)
-            opening = figure_of(first.payload, places_of(noise)) if first.payload else None
-            loss = gr.Row(elem_id="noise-loss-row")  # above the figure, so that its button is in sight
+            opening = figure_of(first.payload, control_values_of(noise)) if first.payload else None
+            loss = gr.Row(elem_id="noise-loss-row")  # above the figure, so that its button is visible
             shown = live_figure(opening, elem_id="noise-figure", height=HEIGHT)
             inside = gr.Row(elem_id="noise-inside-row")
-            details = _part("", "noise-details", first.first_details)
+            details = scripted("noise-details", "", first.first_details, "noise-details")
     tab = NoiseTab(noise, text, view, shown, details, draw=gr.State(0), inside=inside, loss=loss)
     _connect(tab, strip, first, again)
     return tab
@@ -216,27 +180,24 @@ def _settings() -> tuple[Form[NoiseSettings], gr.Button]:
         "choices": [(short_text(found.words), name) for name, found in SCHEDULES.items()],
     }
     noise = Form(NoiseSettings, names=(*FIRST, *MORE), prefix="noise", changes=changes)
-    _part(words_html(), "noise-words")
-    _part(ruler_html(), "noise-ruler")
+    words = page_html("noise-words", recorded=say(RECORDED_WORDS))
+    ruler = page_html("noise-ruler", about='<span data-word="about"></span>')
+    scripted("noise-words", words, elem_id="noise-words")
+    scripted("noise-ruler", ruler, elem_id="noise-ruler")
     again = gr.Button(say("Draw the noise again"), elem_id="noise-again", size="md")
-    gr.HTML(
-        html_template=more_button_html(),
-        js_on_load=part("unfold"),
-        apply_default_css=False,
-        elem_id="noise-more-button",
-    )
+    unfold = '<button type="button" class="lab-unfold" aria-expanded="false" aria-controls="noise-more">'
+    unfold += f"\n{say('Where and when: tokens, sites, schedule')}</button>"
+    scripted("unfold", unfold, elem_id="noise-more-button")
     with gr.Column(elem_id="noise-more"):  # an accordion would mount its content only when opened
         for name in MORE:
             noise.by_name[name].render()
-    gr.HTML(help_text(FIRST), apply_default_css=False, elem_id="noise-help")
+    gr.HTML(_help_html(), apply_default_css=False, elem_id="noise-help")
     return noise, again
 
 
-def _part(template: str, name: str, value: Any = None) -> gr.HTML:
-    return gr.HTML(value, html_template=template, js_on_load=part(name), apply_default_css=False, elem_id=name)
-
-
-def places_of(noise: Form[NoiseSettings], settings: NoiseSettings | None = None, view: str = FIRST_VIEW) -> Places:
+def control_values_of(
+    noise: Form[NoiseSettings], settings: NoiseSettings | None = None, view: str = FIRST_VIEW
+) -> ControlValues:
     """Return the element ids and values of the noise settings and the view.
 
     Args:
@@ -247,15 +208,15 @@ def places_of(noise: Form[NoiseSettings], settings: NoiseSettings | None = None,
     Returns:
         A dict with `id` and `value` for each name.
     """
-    return {**noise.places(settings), "view": {"id": "noise-view", "value": view}}
+    return {**noise.control_values(settings), "view": {"id": "noise-view", "value": view}}
 
 
-def figure_of(payload: Payload, places: Places) -> Figure:
+def figure_of(payload: Payload, control_values: ControlValues) -> Figure:
     """Build the live figure of a preview.
 
     Args:
         payload: The preview.
-        places: Ids and values of the controls, from `places_of`.
+        control_values: Ids and values of the controls, from `control_values_of`.
 
     Returns:
         The figure.
@@ -266,18 +227,19 @@ def figure_of(payload: Payload, places: Places) -> Figure:
         "padded_length": PADDED_LENGTH,
         "bins_a_deviation": BINS_PER_DEVIATION,
         "fineness": RESOLUTION,
-        "kind_notes": kind_notes(),
+        "kind_notes": {name: say(_KIND_NOTES.get(name, "")) for name in KINDS},
         "schedules": {name: say(found.words) for name, found in SCHEDULES.items()},
         "adaptive": adaptive_illustration(),
         "last_share": LAST_SHARE,
     }
-    return browser_figure(figure("noise", [], {"height": HEIGHT}, ""), "noise", {**payload, **constants}, places)
+    shell = figure("noise", [], {"height": HEIGHT}, "")
+    return {**shell, "source": "noise", "payload": {**payload, **constants}, "controls": control_values}
 
 
 def strength_of(noise: NoiseSettings) -> dict[str, Any]:
     """Return an update that sets the slider to the strength of `noise`.
 
-    The update also sets the widest range of all units, since Gradio refuses values beyond the end of the range.
+    The update sets the largest range of all units, since Gradio rejects values outside the range.
     `update_range_after` then sets the range of the unit.
     """
     most = max(offered["maximum"] for offered in SLIDERS.values())
@@ -286,7 +248,7 @@ def strength_of(noise: NoiseSettings) -> dict[str, Any]:
 
 
 def _step(usual: float, strength: float) -> float:
-    """Return a step that lets the slider show three digits of `strength`, like `reaching` in numbers.js."""
+    """Return a step with which the slider can show three digits of `strength`, like `reaching` in numbers.js."""
     stops = strength / usual
     if strength == 0 or (stops > 0.5 and abs(stops - round(stops)) < 1e-6):
         return usual
@@ -312,10 +274,10 @@ def _connect(tab: NoiseTab, strip: Strip, first: FirstPreview, again: gr.Button)
     def redraw(text: str, draw: int, view: str, *values: Any) -> Figure:
         noise, model = tab.noise.settings(values[:count]), values[count]
         payload = first.previewer(text, model, draw, noise.sites)
-        return figure_of(payload, places_of(tab.noise, noise, view))
+        return figure_of(payload, control_values_of(tab.noise, noise, view))
 
     @reports_errors
-    def more(text: str, draw: int, sites: str, model: ModelSettings) -> Payload:
+    def details(text: str, draw: int, sites: str, model: ModelSettings) -> Payload:
         return first.details(text, model, draw, sites)
 
     inputs = [tab.text, tab.draw, tab.view, *tab.noise.components, strip.model]
@@ -325,9 +287,8 @@ def _connect(tab: NoiseTab, strip: Strip, first: FirstPreview, again: gr.Button)
     gr.on(changed, redraw, inputs, tab.figure, trigger_mode="always_last", **UNREAD)
     drawn = again.click(lambda draw: draw + 1, tab.draw, tab.draw, **QUIET)
     drawn.then(redraw, inputs, tab.figure, **UNREAD)
-    # The browser requests the details after it has drawn a preview.
     asked = [tab.text, tab.draw, sites, strip.model]
-    events(tab.details).click(more, asked, tab.details, trigger_mode="always_last", **UNREAD)
+    events(tab.details).click(details, asked, tab.details, trigger_mode="always_last", **UNREAD)
 
     strength, unit, kind = (tab.noise.by_name[name] for name in FIRST)
     sliders = json.dumps(SLIDERS)
@@ -338,7 +299,7 @@ def _connect(tab: NoiseTab, strip: Strip, first: FirstPreview, again: gr.Button)
 
 
 def on_load(page: gr.Blocks, tab: NoiseTab, first: FirstPreview) -> None:
-    """Show the first preview when the page opens, unless it is already part of the page.
+    """Show the first preview when the page opens, unless the page contains it or the link describes another figure.
 
     Args:
         page: The page.
@@ -347,9 +308,9 @@ def on_load(page: gr.Blocks, tab: NoiseTab, first: FirstPreview) -> None:
     """
 
     @reports_errors
-    def opened(request: gr.Request) -> Any:
-        asked = any(name.startswith("noise.") or name in ("text", "view") for name in request.query_params)
-        return gr.skip() if asked else figure_of(first.get(), places_of(tab.noise))  # a link has its own figure
+    def first_figure(request: gr.Request) -> Any:
+        has_own = any(name.startswith("noise.") or name in ("text", "view") for name in request.query_params)
+        return gr.skip() if has_own else figure_of(first.get(), control_values_of(tab.noise))
 
     if first.payload is None:
-        page.load(opened, None, tab.figure, **QUIET)
+        page.load(first_figure, None, tab.figure, **QUIET)

@@ -1,4 +1,4 @@
-"""The Runs tab, which lists the visitor's records and their disk usage."""
+"""The Runs tab: the visitor's records, their results, and their disk usage."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from neftune_core.ui.tabs import export_panel
 from neftune_core.ui.tabs.train_tab import TrainTab, view_of_study
 from neftune_core.ui.tabs.views.sweep_views import table_view
 
-OWN = ("reference", "vote")
+PRIVATE_KEYS = ("reference", "vote")
 """Keys of an answer that are shown only to the owner of its study."""
 
 EMPTY = later(
@@ -64,7 +64,7 @@ class _RecordView:
         return [self.record_id, self.state, self.curves, self.answers, self.settings, self.box, self.view]
 
 
-def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Tab) -> None:
+def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, tab: gr.Tab) -> None:
     """Build the tab, inside an open `gr.Tab`.
 
     Args:
@@ -72,7 +72,7 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
         strip: The strip.
         train: The Train tab.
         key: Component with the visitor's key.
-        place: The tab itself.
+        tab: The tab itself.
     """
     empty = say(EMPTY_FOR_STRANGERS if lab.has_strangers else EMPTY)
     listed = (
@@ -86,12 +86,14 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, place: gr.Ta
     export_panel.build(lab, key, opened.record_id, train.finished)
     imported = export_panel.build_import(lab, key)
     present = key_of_tab(key, "Runs")
-    _connect_list(lab, key, runs, [train.finished, strip.watched, opened.record_id, imported, present], place)
+    _connect_list(lab, key, runs, [train.finished, strip.watched, opened.record_id, imported, present], tab)
     tracker = train.form.tracker
-    where = run_actions.ButtonContext(lab, strip, key, opened.record_id, train.asked, train.seen, tracker=tracker)
+    own = run_actions.ButtonContext(lab, strip, key, opened.record_id, train.asked, train.seen, tracker=tracker)
     emptied = ["", "", None, "", "", *[gr.update(visible=False)] * 2]
-    run_actions.connect(opened.actions, where, lambda: emptied, opened.shown())
-    _storage(lab, key, [place.select, *(events(found).change for found in (opened.record_id, present, strip.model))])
+    run_actions.connect(opened.actions, own, lambda: emptied, opened.shown())
+    _build_storage(
+        lab, key, [tab.select, *(events(found).change for found in (opened.record_id, present, strip.model))]
+    )
 
 
 def _build_record_view() -> _RecordView:
@@ -106,12 +108,12 @@ def _build_record_view() -> _RecordView:
     return _RecordView(gr.Textbox(visible=False), state, actions, view, curves, evidence, answers, settings, box)
 
 
-def _connect_list(lab: Lab, key: gr.Textbox, runs: gr.HTML, changing: list[Any], place: gr.Tab) -> None:
+def _connect_list(lab: Lab, key: gr.Textbox, runs: gr.HTML, changing: list[Any], tab: gr.Tab) -> None:
     @reports_errors
     def fill(key: str) -> list[dict[str, Any]]:
         return [list_entry(lab, record) for record in owned_records(require_key(key))]
 
-    changed = [place.select, *(events(found).change for found in changing)]
+    changed = [tab.select, *(events(found).change for found in changing)]
     gr.on(changed, fill, key, runs, js=KEY_ALONE, **LATEST)
 
 
@@ -130,7 +132,7 @@ def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _RecordVi
 
     @reports_errors
     def open_record(key: str, view: str, chosen: gr.EventData) -> list[Any]:
-        """Show one record; if it is unfinished, the page also watches it."""
+        """Show one record; the page also watches it if it is not over."""
         record = find(str(chosen.id), require_key(key))
         is_over = lab.jobs.status(record).is_over
         return [*([gr.skip()] * 3 if is_over else [record.id, -1, following(record.id)]), *shown(record, view)]
@@ -143,7 +145,7 @@ def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _RecordVi
         return shown(find(record_id, require_key(key)), view)
 
     @reports_errors
-    def look_otherwise(key: str, record_id: str, view: str) -> Any:
+    def change_view(key: str, record_id: str, view: str) -> Any:
         return results_of(lab, find(record_id, require_key(key)), view)[0] if record_id else gr.skip()
 
     filled = [*opened.shown(), *opened.actions.components()]
@@ -151,7 +153,7 @@ def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _RecordVi
     clicked = runs.click(open_record, [key, opened.view], [*watching, *filled], trigger_mode="multiple", **QUIET)
     clicked.success(None, opened.record_id, None, js="(id) => Lab.setParameter('job', id)")
     watched, seen, _ = watching
-    events(opened.view).change(look_otherwise, [key, opened.record_id, opened.view], opened.curves, **QUIET)
+    events(opened.view).change(change_view, [key, opened.record_id, opened.view], opened.curves, **QUIET)
     seen.change(follow, [key, opened.view, watched, opened.record_id], filled, **LATEST)
 
 
@@ -180,7 +182,7 @@ def _answers(record: Record, *, is_own: bool) -> str:
     """Return the stored answers of the first seed that has any."""
     answers = record.answers()
     if not is_own:
-        answers = [{name: value for name, value in line.items() if name not in OWN} for line in answers]
+        answers = [{name: value for name, value in line.items() if name not in PRIVATE_KEYS} for line in answers]
     seeds = list(dict.fromkeys(answer.get("seed") for answer in answers))
     if len(seeds) < 2:
         return answer_columns(answers, record.arms)
@@ -228,8 +230,8 @@ def list_entry(lab: Lab, record: Record) -> dict[str, Any]:
         return {"id": record.id, "when": record.id, "about": sentence(error), "arms": [], "word": say("Unreadable")}
 
 
-def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
-    """Build the text on disk usage and, unless strangers use the server, the button that removes stored models."""
+def _build_storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
+    """Build the text on disk usage, and the button that removes stored models unless strangers use the server."""
     with gr.Row(elem_id="runs-storage"):
         words = gr.HTML(elem_id="runs-storage-words", apply_default_css=False)
         clean = gr.Button(say("Remove downloaded models"), size="sm", visible=False, elem_id="runs-clean-models")
@@ -243,17 +245,17 @@ def _storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
             mine=gigabytes(mine),
             models=gigabytes(models),
         )
-        return [quiet(f"{words} {say(home_note())}"), offered()]
+        return [quiet(f"{words} {say(home_note())}"), clean_update()]
 
     @reports_errors
     def remove() -> list[Any]:
         freed = gigabytes(remove_models())
         words = say("{size} was freed; a removed model is downloaded again when it is next used.", size=freed)
-        return [quiet(words), offered()]
+        return [quiet(words), clean_update()]
 
-    def offered() -> Any:
+    def clean_update() -> Any:
         return gr.update(visible=not lab.has_strangers and bool(stored_models()))
 
     gr.on(changed, measure, key, [words, clean], js=KEY_ALONE, **LATEST)
-    if not lab.has_strangers:  # a hidden button does not prevent calls to its function
+    if not lab.has_strangers:  # the function of a hidden button can still be called
         clean.click(remove, None, [words, clean], **QUIET)

@@ -1,8 +1,7 @@
-"""The Sweep tab, which runs many settings and seeds as one job and shows their effects with intervals."""
+"""The Sweep tab: run many settings and seeds as one job, and show their effects with intervals."""
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from neftune_core.data.formats.starters import data_title
-from neftune_core.errors import LabError, NotAvailable, RecordError
+from neftune_core.errors import NotAvailable, RecordError
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.settings import EPOCH_WORDS, MeasuringSettings
 from neftune_core.export.report_parts import verdict_html
@@ -24,11 +23,11 @@ from neftune_core.sweeps.record import Sweep
 from neftune_core.sweeps.settings import SweepSettings, size_text
 from neftune_core.ui.parts import run_actions, sweep_form
 from neftune_core.ui.parts.controls import Form
-from neftune_core.ui.parts.markup import quiet
+from neftune_core.ui.parts.markup import machine_text, quiet, recorded_notice
 from neftune_core.ui.parts.plot import live_figure
-from neftune_core.ui.parts.state_fields import read
+from neftune_core.ui.parts.state_fields import parse_state
 from neftune_core.ui.parts.strip import following, watched_text, watcher
-from neftune_core.ui.parts.study_form import StudyRequest, study_of
+from neftune_core.ui.parts.study_form import StudyRequest, plan_html, study_of
 from neftune_core.ui.parts.wiring import (
     KEY_FIRST,
     LATEST,
@@ -44,7 +43,7 @@ from neftune_core.ui.parts.wiring import (
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.study_text import missing_record_text, state_text, when
 from neftune_core.ui.tabs.train_tab import TabContext, TrainTab
-from neftune_core.ui.tabs.views.sweep_views import EMPTY, SHOWN_INFO, machine_text, table_view
+from neftune_core.ui.tabs.views.sweep_views import EMPTY, SHOWN_INFO, table_view
 
 if TYPE_CHECKING:
     from neftune_core.sweeps.table import SweepTable
@@ -155,7 +154,7 @@ def _sweep_from_page(context: TabContext, train: TrainTab, tab: SweepTab, values
 
 def _sweep_inputs(context: TabContext, train: TrainTab, tab: SweepTab) -> list[Any]:
     """Return the input components of `_sweep_from_page`, in order."""
-    outside = [context.data.settings, context.strip.model, *context.noise.noise.components]
+    outside = [context.data.outputs.settings, context.strip.model, *context.noise.noise.components]
     form = tab.form
     own = [*tab.measuring.components, *form.methods.values(), *form.components()]
     return [*outside, *train.form.training.components, *own]
@@ -165,26 +164,22 @@ def _connect_plan(context: TabContext, train: TrainTab, tab: SweepTab) -> None:
     lab = context.lab
 
     @reports_errors
-    def plan(key: str, *values: Any) -> str:
-        try:
-            words, fits = _plan_text(lab, require_key(key), _sweep_from_page(context, train, tab, values)), True
-        except LabError as error:
-            words, fits = str(error), False
-        return f'<p class="lab-plan" data-fits="{str(fits).lower()}">{html.escape(words)}</p>'
+    def plan(*values: Any) -> str:
+        return plan_html(lambda: (_plan_text(lab, _sweep_from_page(context, train, tab, values)), True))
 
-    inputs = [context.key, *_sweep_inputs(context, train, tab)]
+    inputs = _sweep_inputs(context, train, tab)
     changing = [context.strip.model, *tab.form.methods.values(), *tab.form.components()]
-    changed = [context.place.select, *(events(found).change for found in changing)]
-    once_settled(changed)(plan, inputs, tab.plan, js=KEY_FIRST, trigger_mode="always_last", **UNREAD)
+    changed = [context.tab.select, *(events(found).change for found in changing)]
+    once_settled(changed)(plan, inputs, tab.plan, trigger_mode="always_last", **UNREAD)
 
     def text(*values: Any) -> dict[str, str]:
         return {"name": "sweep.toml", "text": to_toml(_sweep_from_page(context, train, tab, values), comments=True)}
 
-    saves_text(tab.file, text, inputs[1:])
+    saves_text(tab.file, text, inputs)
 
 
-def _plan_text(lab: Lab, key: str, sweep: SweepSettings) -> str:
-    """Describe the size of a sweep and its estimated duration on this machine."""
+def _plan_text(lab: Lab, sweep: SweepSettings) -> str:
+    """Describe the size of a sweep, and estimate its duration on this machine."""
     from neftune_core.sweeps.estimate import plan
 
     _require_machine(lab)
@@ -193,7 +188,7 @@ def _plan_text(lab: Lab, key: str, sweep: SweepSettings) -> str:
 
 
 def _require_machine(lab: Lab) -> None:
-    """Raise `NotAvailable` if the GPU is allocated per call, so that no long job can run."""
+    """Raise `NotAvailable` if the GPU is allocated per call, which rules out long jobs."""
     if lab.gpu is not None:
         raise NotAvailable(
             say(
@@ -246,11 +241,10 @@ def _title(sweep: Sweep) -> str:
 
 def _find_sweep(lab: Lab, key: str, shown: str | None) -> Sweep:
     """Return a sweep; raise `RecordError` if it is missing, is not a sweep, or belongs to another visitor."""
+    recorded = {f"{RECORDED}{sweep.folder.name}": sweep for sweep in lab.recorded_sweeps}
     shown = shown or ""
-    if shown.startswith(RECORDED):
-        found = [sweep for sweep in lab.recorded_sweeps if f"{RECORDED}{sweep.folder.name}" == shown]
-        if found:
-            return found[0]
+    if shown in recorded:
+        return recorded[shown]
     record = find(shown, require_key(key))
     if not record.is_sweep:
         raise RecordError(say("The record {record} is not a sweep: open it on the Runs tab.", record=shown[:60]))
@@ -262,21 +256,21 @@ def _connect_selection(context: TabContext, tab: SweepTab) -> None:
 
     @reports_errors
     def fill_sweep(key: str, shown: str, kept: str) -> Any:
-        """Return the sweeps, and select the one shown; if it is gone, select the stored one or else the first."""
+        """List the sweeps, and select the one shown; if it was deleted, the stored one, or else the first."""
         choices = _choices(lab, require_key(key))
         known = [value for _, value in choices]
-        wanted = [shown, read(kept).get("sweep.shown"), *known[:1]]
+        wanted = [shown, parse_state(kept).get("sweep.shown"), *known[:1]]
         return gr.update(choices=choices, value=next((one for one in wanted if one in known), None))
 
     @reports_errors
-    def show(key: str, shown: str, kept: str) -> list[Any]:
+    def show_sweep(key: str, shown: str, kept: str) -> list[Any]:
         """Show a sweep with the stored measure and epoch; without them, use the question of the sweep."""
         if not shown:
             return [gr.skip()] * len(outputs)
         sweep = _find_sweep(lab, key, shown)
         table = lab.sweep_table(sweep)
         measures = table.measures or MEASURES
-        state = read(kept)
+        state = parse_state(kept)
         before = state if state.get("sweep.shown") == shown else {}
         measure = _one_of(measures, before.get("sweep.measure"), table.question.measure)
         epoch = _one_of(EPOCH_WORDS, before.get("sweep.at"), table.question.epoch)
@@ -285,15 +279,15 @@ def _connect_selection(context: TabContext, tab: SweepTab) -> None:
         return [gr.update(choices=choices, value=measure), epoch, *drawn]
 
     @reports_errors
-    def look(key: str, shown: str, seen: int, measure: str, epoch: str) -> list[Any]:
-        """Update the sweep shown; its results are recomputed only if its log has grown."""
+    def update(key: str, shown: str, seen: int, measure: str, epoch: str) -> list[Any]:
+        """Update the sweep shown; its results are recomputed only if its log has grown or it has ended."""
         try:
             sweep = _find_sweep(lab, key, shown)
-        except RecordError as error:  # failed before its first step, or removed in another browser tab
+        except RecordError as error:  # failed before its first step, or deleted in another browser tab
             still = [gr.update(visible=False), following("", on=False), *tab.actions.hidden()]
             return [missing_record_text(str(error)), *[gr.skip()] * 4, *still]
         current = _sweep_state(lab, tab, sweep)
-        if current.size == seen:
+        if current.size == seen and not current.is_judged:
             return [current.words, *[gr.skip()] * 4, *current.updates]
         return _result_updates(lab.sweep_table(sweep), measure, epoch, current)
 
@@ -307,12 +301,12 @@ def _connect_selection(context: TabContext, tab: SweepTab) -> None:
     results, chosen = [*tab.results(), *tab.actions.components()], [context.key, tab.shown]
     outputs, how = [tab.measure, tab.epoch, *results], [*chosen, tab.measure, tab.epoch]
     opening = [*chosen, context.strip.kept]
-    opened = [context.place.select, events(key_of_tab(context.key, "Sweep")).change]
+    opened = [context.tab.select, events(key_of_tab(context.key, "Sweep")).change]
     gr.on(opened, fill_sweep, opening, tab.shown, js=KEY_FIRST, **LATEST)
-    tab.shown.change(show, opening, outputs, trigger_mode="always_last", **QUIET)
+    tab.shown.change(show_sweep, opening, outputs, trigger_mode="always_last", **QUIET)
     saw = in_browser(f"void Lab.sawSweep(String(shown).startsWith({json.dumps(RECORDED)}))", "shown")
-    gr.on([context.place.select, tab.shown.change], None, tab.shown, None, js=saw)
-    tab.watcher.click(look, [*chosen, tab.seen, tab.measure, tab.epoch], results, **QUIET)
+    gr.on([context.tab.select, tab.shown.change], None, tab.shown, None, js=saw)
+    tab.watcher.click(update, [*chosen, tab.seen, tab.measure, tab.epoch], results, **QUIET)
     picked = [tab.measure.input, tab.epoch.input]
     gr.on(picked, redraw, how, [tab.curve, tab.table], trigger_mode="always_last", **QUIET)
 
@@ -323,11 +317,19 @@ def _one_of(known: Collection[str], wanted: Any, otherwise: str) -> str:
 
 @dataclass(frozen=True)
 class _SweepState:
-    """The state of a sweep as HTML, the size of its log, and updates of stop button, watcher and actions."""
+    """The state of a sweep.
+
+    Attributes:
+        words: The state as HTML.
+        size: Size of the log.
+        updates: Updates of stop button, watcher and actions.
+        is_judged: Whether `words` contains the summary of the verdict.
+    """
 
     words: str
     size: int
     updates: list[Any]
+    is_judged: bool = False
 
 
 def _sweep_state(lab: Lab, tab: SweepTab, sweep: Sweep) -> _SweepState:
@@ -337,13 +339,15 @@ def _sweep_state(lab: Lab, tab: SweepTab, sweep: Sweep) -> _SweepState:
     status, log = lab.jobs.status(sweep), lab.log(sweep)
     going = [gr.update(visible=not status.is_over), following(sweep.id, on=not status.is_over, known=True)]
     updates = [*going, *tab.actions.fitting(sweep, status)]
-    return _SweepState(state_text(sweep, status, log), log.size, updates)
+    return _SweepState(state_text(sweep, status, log), log.size, updates, is_judged=status.is_over)
 
 
 def _result_updates(table: SweepTable, measure: str, epoch: str, current: _SweepState) -> list[Any]:
     """Return the updates of `SweepTab.results()` and of the actions."""
-    judged = verdict_html(table.verdict, unfolded=False) if table.verdict else ""
-    shown = [effect_curve(table, measure, epoch), table_view(table, measure), judged]
+    verdict = ""
+    if table.verdict:
+        verdict = verdict_html(table.verdict, unfolded=False, with_summary=not current.is_judged)
+    shown = [effect_curve(table, measure, epoch), table_view(table, measure), verdict]
     return [current.words, *shown, current.size, *current.updates]
 
 
@@ -362,10 +366,8 @@ def _recorded_text(sweep: Sweep) -> str:
     ]
     if machine:
         parts.append(machine_text(machine))
-    then = quiet(say("Start your own sweep to see its results here."))
-    head = say("A recorded sweep.")
-    words = html.escape(say("{words}.", words=say("; ").join(parts)))
-    return f'<div class="lab-recorded"><p><b>{head}</b> {words}</p>{then}</div>'
+    words = say("{words}.", words=say("; ").join(parts))
+    return recorded_notice(say("A recorded sweep."), words, say("Start your own sweep to see its results here."))
 
 
 def _connect_watching(context: TabContext, tab: SweepTab) -> None:
@@ -390,7 +392,7 @@ def _nothing_shown() -> list[Any]:
 
 def _connect_actions(context: TabContext, train: TrainTab, tab: SweepTab) -> None:
     strip, key = context.strip, context.key
-    place = run_actions.ButtonContext(context.lab, strip, key, tab.shown, train.asked, train.seen, tab="Sweep")
+    own = run_actions.ButtonContext(context.lab, strip, key, tab.shown, train.asked, train.seen, tab="Sweep")
     tab.actions.resume.click(following, tab.shown, tab.watcher, **QUIET)
     shown = [tab.state, tab.curve, tab.table, tab.verdict, tab.shown]
-    run_actions.connect(tab.actions, place, _nothing_shown, shown)
+    run_actions.connect(tab.actions, own, _nothing_shown, shown)

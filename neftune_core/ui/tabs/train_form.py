@@ -53,12 +53,12 @@ class TrainForm:
 
     Attributes:
         strengths: Strengths of additional arms.
-        together: Value of `set_together`; marks strengths that were set with their unit and need no conversion.
+        together: Value of `set_together`, which marks strengths that were set with their unit and need no conversion.
         methods: Values of the other methods, by method.
-        measuring: The question with its measurements.
+        measuring: The question, chosen before the run.
         model_of: Model that the values were last adapted to.
-        tracker: Choice of the tracker and its place; empty on a server open to strangers. A tracker sends metrics
-            elsewhere, so the choice is neither stored in the browser nor part of a link.
+        tracker: Choice of the tracker, and its Space or server; empty on a server open to strangers. A tracker sends
+            metrics elsewhere, so the choice is neither stored in the browser nor part of a link.
     """
 
     preset: gr.Radio
@@ -151,7 +151,7 @@ def about(preset: str) -> str:
 
 
 def set_together(strengths: str, unit: str) -> str:
-    """Return a new value of `TrainForm.together`, which differs at each call.
+    """Return a value of `TrainForm.together` that differs from all earlier ones.
 
     Args:
         strengths: The strengths as typed.
@@ -176,6 +176,16 @@ def _groups() -> dict[str, tuple[str, ...]]:
     return {**GROUPS, later("Others"): others} if others else GROUPS
 
 
+def trainings_of(preset: str) -> tuple[TrainingSettings, TrainingSettings]:
+    """Return the training settings of a preset for the bundled model and for other models."""
+    found = PRESETS.get(preset)
+    return (found.bundled, found.others) if found else (EXAMPLE.training, USUAL_OF_OTHERS)
+
+
+def _training_of(preset: str, model: ModelSettings) -> TrainingSettings:
+    return PRESETS[preset].training(model) if preset in PRESETS else default_training(model)
+
+
 def connect(form: TrainForm, model: gr.State) -> Any:
     """Connect the settings to the presets, the reset button and the model.
 
@@ -184,38 +194,28 @@ def connect(form: TrainForm, model: gr.State) -> Any:
         model: State with the model settings.
 
     Returns:
-        The event of the reset, which sets the strengths in alpha.
+        The event of the reset button, which sets the strengths in alpha.
     """
 
     def choose(preset: str, model: ModelSettings) -> list[Any]:
-        found = PRESETS.get(preset)
-        training = found.training(model) if found else default_training(model)
-        return [about(preset), *form.training.updates(training)]
+        return [about(preset), *form.training.updates(_training_of(preset, model))]
 
     def reset(model: ModelSettings) -> list[Any]:
         questions = form.measuring.values(MeasuringSettings())
         arms = FIRST_STRENGTHS, *METHOD_VALUES.values(), EXAMPLE.seed, EXAMPLE.seeds
         return [USUAL, about(USUAL), *arms, *form.training.updates(default_training(model)), *questions]
 
-    def follow(model: ModelSettings, fitted: ModelSettings, preset: str, *shown: Any) -> list[Any]:
-        """Update the settings that still have the previous model's defaults; keep those that were changed."""
-        if model == fitted:
+    def adapt(model: ModelSettings, adapted_to: ModelSettings, preset: str, *shown: Any) -> list[Any]:
+        """Update the settings that still have the values of the preset for the previous model."""
+        if model == adapted_to:
             return [gr.skip()] * (1 + len(shown))
-        before = _known(preset)
-        wanted = PRESETS[preset].training(model) if preset in PRESETS else default_training(model)
-        followed = [
-            new if value in [old[index] for old in before] else gr.skip()
-            for index, (value, new) in enumerate(zip(shown, form.training.updates(wanted), strict=True))
-        ]
-        return [model, *followed]
-
-    def _known(preset: str) -> Sequence[list[Any]]:
-        known = PRESETS.get(preset)
-        both = (known.bundled, known.others) if known else (EXAMPLE.training, USUAL_OF_OTHERS)
-        return [form.training.values(training) for training in both]
+        new = form.training.updates(_training_of(preset, model))
+        old = zip(*map(form.training.values, trainings_of(preset)), strict=True)
+        changes = zip(shown, old, new, strict=True)
+        return [model, *(update if value in unchanged else gr.skip() for value, unchanged, update in changes)]
 
     values = form.training.components
     chosen = [form.preset, model]
     form.preset.input(reports_errors(choose), chosen, [form.about, *values], **LATEST)
-    events(model).change(follow, [model, form.model_of, form.preset, *values], [form.model_of, *values], **QUIET)
+    events(model).change(adapt, [model, form.model_of, form.preset, *values], [form.model_of, *values], **QUIET)
     return form.reset.click(reports_errors(reset), model, [form.preset, form.about, *form.components()], **QUIET)

@@ -1,8 +1,7 @@
-"""The Train tab, which starts a study as a background job and shows its curves while it trains."""
+"""The Train tab: start a study as a background job, and watch its curves while it trains."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,7 +9,7 @@ from typing import Any, cast
 import gradio as gr
 
 from neftune_core.engine.methods.registry import METHODS
-from neftune_core.errors import LabError, RecordError
+from neftune_core.errors import RecordError
 from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import control, parse
@@ -24,12 +23,11 @@ from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure
 from neftune_core.ui.parts.recorded_study import RecordedStudy
 from neftune_core.ui.parts.strip import Strip, following, watched_text
-from neftune_core.ui.parts.study_form import METHOD_VALUES, StudyRequest, plan_text, require_fit, study_of
+from neftune_core.ui.parts.study_form import METHOD_VALUES, StudyRequest, plan_html, plan_text, require_fit, study_of
 from neftune_core.ui.parts.study_views import STUDY_VIEWS, curves_of
 from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, once_settled, reports_errors, show_error
-from neftune_core.ui.running_arms import arm_rows, live_strength
 from neftune_core.ui.server.lab import Lab, require_key
-from neftune_core.ui.study_text import missing_record_text, progress_text, state_text
+from neftune_core.ui.study_text import arm_rows, live_strength, missing_record_text, progress_text, state_text
 from neftune_core.ui.tabs import train_form
 from neftune_core.ui.tabs.data_tab import DataTab
 from neftune_core.ui.tabs.noise_tab import NoiseTab
@@ -52,7 +50,7 @@ class TabContext:
         data: The Data tab.
         noise: The Noise tab.
         key: Component with the visitor's key.
-        place: The tab itself.
+        tab: The tab itself.
     """
 
     lab: Lab
@@ -60,7 +58,7 @@ class TabContext:
     data: DataTab
     noise: NoiseTab
     key: gr.Textbox
-    place: gr.Tab
+    tab: gr.Tab
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class TrainTab:
             distinguishes repeated endings of one record, to which more seeds can be added.
         seen: Size of the log when the figure was last drawn; -1 before the first time.
         asked: Id of the record to compare, followed by `#` and a timestamp.
-        form: The settings.
+        form: The settings of the next study.
         live: Whether the noise of the next study can be changed while it trains.
         plan: Estimated size and duration of the next study.
         state: State of the watched study.
@@ -202,27 +200,23 @@ def _connect_start(context: TabContext, tab: TrainTab) -> None:
 
     @reports_errors
     def plan(*values: Any) -> str:
-        try:
-            words, fits = plan_text(lab, study(values))
-        except LabError as error:
-            words, fits = str(error), False
-        return f'<p class="lab-plan" data-fits="{str(fits).lower()}">{html.escape(words)}</p>'
+        return plan_html(lambda: plan_text(lab, study(values)))
 
-    inputs = [context.data.settings, strip.model, *noise.components, *form.components()]
+    inputs = [context.data.outputs.settings, strip.model, *noise.components, *form.components()]
     watching = [strip.watched, tab.seen, strip.watcher]
     pressed = [context.key, tab.live, *inputs, *form.tracker]
     started = strip.train.click(start, pressed, watching, **UNREAD, **lab.attending)
     started.success(None, strip.watched, None, js=run_actions.WATCH_IN_BROWSER)
-    # Noise and data change on other tabs: updating when this tab opens saves a call for each move of their sliders.
+    # Noise and data are set on other tabs: one call when this tab opens replaces one for each move of their sliders.
     changing = [strip.model, *form.arms(), form.seeds, *form.training.components]
-    changed = [context.place.select, *(events(found).change for found in changing)]
+    changed = [context.tab.select, *(events(found).change for found in changing)]
     once_settled(changed)(plan, inputs, tab.plan, trigger_mode="always_last", **UNREAD)
 
 
 def _connect_stop(context: TabContext, tab: TrainTab, shown: RecordedStudy | None) -> None:
-    """Connect the stop buttons, which keep or discard the study, and the controls that change a running study.
+    """Connect the buttons that stop the study, and the controls that change it while it trains.
 
-    Discarding resets the tab to its state before the first study.
+    If the study is discarded, the tab is reset to its state before the first study.
     """
     lab, strip = context.lab, context.strip
 
@@ -241,23 +235,23 @@ def _connect_stop(context: TabContext, tab: TrainTab, shown: RecordedStudy | Non
     kept = strip.stop.keep.click(keep, asked, None, **QUIET)
 
     @reports_errors
-    def stop_one(key: str, watched: str, pressed: gr.EventData) -> None:
-        from neftune_core.studies.steering.requests import stop_arm
+    def stop_one_arm(key: str, watched: str, pressed: gr.EventData) -> None:
+        from neftune_core.studies.steering import requests
 
-        stop_arm(lab.jobs.find_owned(watched, require_key(key)), str(pressed.arm))
+        requests.stop_arm(lab.jobs.find_owned(watched, require_key(key)), str(pressed.arm))
 
     removed = [*_study_components(strip, tab), *tab.actions.components(), *strip.stop.shown()]
     discarded = strip.stop.discard.click(discard, asked, removed, **QUIET)
     discarded.success(None, None, None, js=run_actions.FORGET_IN_BROWSER)
 
     @reports_errors
-    def change(key: str, watched: str, strength: float) -> None:
-        from neftune_core.studies.steering.requests import set_strength
+    def change_strength(key: str, watched: str, strength: float) -> None:
+        from neftune_core.studies.steering import requests
 
-        set_strength(lab.jobs.find_owned(watched, require_key(key)), strength)
+        requests.set_strength(lab.jobs.find_owned(watched, require_key(key)), strength)
 
-    events(tab.strength).input(change, [*asked, tab.strength], None, trigger_mode="always_last", **QUIET)
-    events(tab.arms).click(stop_one, asked, None, trigger_mode="multiple", **QUIET)  # to stop several at once
+    events(tab.strength).input(change_strength, [*asked, tab.strength], None, trigger_mode="always_last", **QUIET)
+    events(tab.arms).click(stop_one_arm, asked, None, trigger_mode="multiple", **QUIET)  # to stop several at once
     for done in (kept, discarded):
         done.then(None, None, None, js="() => Lab.askStop(false)")
 
@@ -284,7 +278,7 @@ def _without_study(shown: RecordedStudy | None) -> list[Any]:
 
 
 def _connect_strengths(context: TabContext, form: train_form.TrainForm, reset: Any) -> None:
-    """Keep the strengths in the unit of the Noise tab, even after `reset`, and list their arms in the strip."""
+    """Convert the strengths to the unit of the Noise tab, also after `reset`, and list their arms in the strip."""
     unit = context.noise.noise.by_name["unit"]
     in_unit = "(text, unit, together) => Lab.strengthsInUnit(text, unit, together)"
     events(unit).change(None, [form.strengths, unit, form.together], form.strengths, js=in_unit)
@@ -320,12 +314,12 @@ def _connect_watch(context: TabContext, tab: TrainTab) -> None:
     latest = gr.State({"id": ""})  # one dict per open page
 
     @reports_errors
-    def look_anew(key: str, watched: str, seen: int, view: str, latest: dict[str, str]) -> list[Any]:
+    def show_watched(key: str, watched: str, seen: int, view: str, latest: dict[str, str]) -> list[Any]:
         latest["id"] = watched
         return _updates(context, tab, key, watched, seen, view)
 
     @reports_errors
-    def look_again(key: str, watched: str, seen: int, view: str, latest: dict[str, str]) -> list[Any]:
+    def update_watched(key: str, watched: str, seen: int, view: str, latest: dict[str, str]) -> list[Any]:
         """Update the page if the study is still watched; a late update would turn off the watcher of the next study."""
         found = _updates(context, tab, key, watched, seen, view)
         return found if latest["id"] == watched else [gr.skip()] * len(outputs)
@@ -336,8 +330,8 @@ def _connect_watch(context: TabContext, tab: TrainTab) -> None:
     attached = read.then(attach, [key, asked], [strip.watched, tab.seen, strip.watcher], **QUIET)
     attached.success(None, strip.watched, tab.attached, js="(id) => id")
     attached.success(None, [asked, strip.watched], None, js=OPEN_IF_LINKED)
-    strip.watched.change(look_anew, watching, outputs, **QUIET)
-    strip.watcher.click(look_again, watching, outputs, **QUIET)
+    strip.watched.change(show_watched, watching, outputs, **QUIET)
+    strip.watcher.click(update_watched, watching, outputs, **QUIET)
     _connect_view(context, tab)
 
 
@@ -346,7 +340,7 @@ def _updates(context: TabContext, tab: TrainTab, key: str, watched: str, seen: i
     lab, stop_shown = context.lab, len(context.strip.stop.shown())
     try:
         record = find(watched, key) if watched else None
-    except RecordError as error:  # removed in the meantime, in another browser tab or by the host
+    except RecordError as error:  # deleted in the meantime, in another browser tab or by the host
         if not lab.jobs.was_discarded(watched):
             show_error(error)
         return _updates_without_record(tab, stop_shown, failure_text(watched, key))
@@ -355,7 +349,7 @@ def _updates(context: TabContext, tab: TrainTab, key: str, watched: str, seen: i
     status, log = lab.jobs.status(record), lab.log(record)
     return [
         state_text(record, status, log),
-        live_strength(record, status, log, anew=seen < 0),
+        live_strength(record, status, log, is_new=seen < 0),
         arm_rows(record, status, log),
         gr.skip() if log.size == seen else curves_of(record, log.events, view),
         log.size,
@@ -379,19 +373,19 @@ def _connect_view(context: TabContext, tab: TrainTab) -> None:
     lab, key, watching = context.lab, context.key, context.strip.watched
 
     @reports_errors
-    def look_otherwise(key: str, watched: str, view: str, state: str) -> Any:
+    def change_view(key: str, watched: str, view: str, state: str) -> Any:
         recorded = lab.recorded if IS_RECORDED in (state or "") else None
         record = find(watched, require_key(key)) if watched else recorded
         return curves_of(record, lab.log(record).events, view) if record else gr.skip()
 
     # `change` rather than `input`: scripts and restored settings also set the view.
-    events(tab.view).change(look_otherwise, [key, watching, tab.view, tab.state], tab.curves, **QUIET)
+    events(tab.view).change(change_view, [key, watching, tab.view, tab.state], tab.curves, **QUIET)
 
 
 def _connect_actions(context: TabContext, tab: TrainTab, shown: RecordedStudy | None) -> list[Any]:
-    """Connect the actions; return the events that start training. Removing a study resets the tab."""
-    strip = context.strip
-    place = run_actions.ButtonContext(
-        context.lab, strip, context.key, strip.watched, tab.asked, tab.seen, tracker=tab.form.tracker
+    """Connect the actions; return the events that start training. Discarding a study resets the tab."""
+    strip, tracker = context.strip, tab.form.tracker
+    own = run_actions.ButtonContext(
+        context.lab, strip, context.key, strip.watched, tab.asked, tab.seen, tracker=tracker
     )
-    return run_actions.connect(tab.actions, place, lambda: _without_study(shown), _study_components(strip, tab))
+    return run_actions.connect(tab.actions, own, lambda: _without_study(shown), _study_components(strip, tab))

@@ -231,7 +231,7 @@ def test_what_a_record_keeps_is_bounded(tmp_path: Path) -> None:
 def test_the_page_shows_what_became_of_rows_on_which_no_study_can_be_trained(tmp_path: Path) -> None:
     rows = [ASKED, {"instruction": "Empty?", "output": ""}]
     settings = DataSettings(source=f"file:{written(tmp_path / 'rows.jsonl', rows)}")
-    shown = data_views.to_mend(Lab(), settings, ModelSettings(), DataError("Too few."))
+    shown = data_views.unusable_data_updates(Lab(), settings, ModelSettings(), DataError("Too few."))
     assert "Not used: rows.jsonl" in shown[3] and "needs at least 2" in shown[3] and "the output is empty" in shown[3]
     assert "<p>Too few.</p>" in shown[7] and "Choose the columns" in shown[7]
     assert data_views.data_updates(Lab(), DataSettings(source="starter:dialogue"), ModelSettings(), "")[7] == ""

@@ -33,7 +33,7 @@ from neftune_core.studies.study import run_study
 from neftune_core.sweeps.settings import SweepSettings
 from neftune_core.sweeps.table import judge
 from neftune_core.ui.parts.verdict_card import verdict_card
-from neftune_core.ui.running_arms import arm_rows
+from neftune_core.ui.study_text import arm_rows
 
 
 def test_a_stopped_arm_keeps_its_weights_and_the_others_train_on(tmp_path: Path) -> None:

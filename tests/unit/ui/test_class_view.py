@@ -74,12 +74,12 @@ def test_an_address_opens_so_many_classes_a_minute(call: Callable[..., Any], mon
 
 def test_a_board_that_was_never_opened_is_not_read_and_one_that_ended_stops(call: Callable[..., Any]) -> None:
     code = make_class(TEACHER)
-    assert call("look", "", "")[0] == NOTHING
-    first = call("look", code, "")
+    assert call("update", "", "")[0] == NOTHING
+    first = call("update", code, "")
     assert "<b>0</b> students" in first[0]
-    assert call("look", code, first[1]["tag"])[:3] == [NOTHING] * 3
+    assert call("update", code, first[1]["tag"])[:3] == [NOTHING] * 3
     call("end", TEACHER, code)
-    assert call("look", code, first[1]["tag"])[-1].active is False
+    assert call("update", code, first[1]["tag"])[-1].active is False
 
 
 def test_a_page_gets_what_is_new_and_one_that_missed_something_gets_all(
@@ -90,10 +90,10 @@ def test_a_page_gets_what_is_new_and_one_that_missed_something_gets_all(
     for key in (ANN, BEN):
         join_class(code, key)
         record = owned_study(tmp_path / "runs", key)
-    _, whole, _, _ = call("look", code, "")
+    _, whole, _, _ = call("update", code, "")
     last = [event for event in record.events() if event["event"] == "evaluated"][-1]
     record.append({**last, "step": last["step"] + 1})
-    _, news, differences, _ = call("look", code, whole["tag"])
+    _, news, differences, _ = call("update", code, whole["tag"])
     assert news["since"] == differences["since"] == whole["tag"]
     assert news["rest"]["tag"] != whole["tag"]
     changed = [one for one in news["traces"].values() if one.get("lists")]
@@ -101,10 +101,10 @@ def test_a_page_gets_what_is_new_and_one_that_missed_something_gets_all(
     assert all(len(more) == 1 for one in changed for _, more in one["lists"].values())
     assert len(json.dumps(news)) < len(json.dumps(whole)) / 3
     owned_study(tmp_path / "runs", ANN)  # the newest comes first, and only it is sent whole
-    _, more, _, _ = call("look", code, news["rest"]["tag"])
+    _, more, _, _ = call("update", code, news["rest"]["tag"])
     assert sum("whole" in one for one in more["traces"].values()) == 3
     for unknown in ("", "12", "no number"):
-        assert call("look", code, unknown)[1]["data"]
+        assert call("update", code, unknown)[1]["data"]
 
 
 def test_a_host_without_sharing_has_no_classes(call: Callable[..., Any]) -> None:

@@ -107,7 +107,7 @@ def looked_at(*open_now: Connection, changed: Any = None) -> list[bool]:
 
 
 def test_connections_without_a_request_are_closed_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "BETWEEN_LOOKS_SECONDS", 0.06)
+    monkeypatch.setattr(connections, "POLL_SECONDS", 0.06)
     monkeypatch.setattr(connections, "IDLE_SECONDS", 0.05)
     answered, answering = SimpleNamespace(response_complete=True), SimpleNamespace(response_complete=False)
     silent, kept, busy = Connection("a"), Connection("a", answered), Connection("a", answering)

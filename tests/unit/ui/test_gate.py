@@ -119,7 +119,7 @@ def test_only_the_named_routes_of_the_framework_are_answered(lab: tuple[gr.Block
     page, _ = lab
     every = routes(page.app)
     assert len(every) > len(ANSWERED) + 20
-    mended = {(method, f"/assets/{name}") for name in framework.mended_scripts() for method in ("GET", "HEAD")}
+    mended = {(method, f"/assets/{name}") for name in framework.patched_scripts() for method in ("GET", "HEAD")}
     assert {(method, path) for method, path in every if is_open(method, filled(path))} == ANSWERED | mended
 
 

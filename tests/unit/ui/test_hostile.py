@@ -216,13 +216,13 @@ def test_old_uploads_make_room_and_too_many_are_refused(monkeypatch: pytest.Monk
         with (folder / str(number) / "rows.jsonl").open("wb") as file:
             file.truncate(1_000_000)
     room = uploads.upload_quota(limits)
-    room.look()
+    room.scan()
     with pytest.raises(DoesNotFit, match="storage for uploads"), room.reserved("one", 10):
         pass
     yesterday = time.time() - uploads.KEPT_SECONDS - 60
     for number in range(5):
         os.utime(folder / str(number) / "rows.jsonl", (yesterday, yesterday))
-    room.look()
+    room.scan()
     with room.reserved("one", 10):
         pass
     assert not (folder / "3").exists()

@@ -14,7 +14,7 @@ import pytest
 
 from neftune_core.settings import Limits
 from neftune_core.ui.server import framework, launch
-from neftune_core.ui.server.launch import SESSIONS, Serving, keep_signatures, launch_options
+from neftune_core.ui.server.launch import SESSIONS, Serving, cache_signatures, launch_options
 
 
 def small_page() -> gr.Blocks:
@@ -38,7 +38,7 @@ def test_a_kept_signature_is_that_of_the_class_and_describes_the_component_as_be
     kinds = {type(block) for block in page.blocks.values()}
     signatures = {kind: inspect.signature(kind.__init__) for kind in kinds}
     described = [block.get_config() for block in page.blocks.values()]
-    keep_signatures(page)
+    cache_signatures(page)
     assert all("__signature__" in vars(kind.__init__) for kind in kinds)
     assert {kind: inspect.signature(kind.__init__) for kind in kinds} == signatures
     assert [block.get_config() for block in page.blocks.values()] == described
@@ -48,12 +48,12 @@ def test_visitors_are_answered_soon_and_no_call_searches_for_what_is_not_there(m
     before = sys.getswitchinterval()
     monkeypatch.delitem(sys.modules, "matplotlib", raising=False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    launch.answer_promptly()
+    launch.reduce_call_latency()
     assert sys.getswitchinterval() == pytest.approx(launch.SWITCH_SECONDS)
     assert sys.modules["matplotlib"] is None
     monkeypatch.delitem(sys.modules, "matplotlib")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    launch.answer_promptly()
+    launch.reduce_call_latency()
     assert "matplotlib" not in sys.modules
     sys.setswitchinterval(before)
 
@@ -63,7 +63,7 @@ def test_all_sheets_of_the_framework_are_sent_as_one_and_marked_as_known() -> No
     assert len(sheets) > 50
     for url in sheets:
         assert f'<link rel="stylesheet" href="{url}" disabled>' in head
-    merged = framework.one_sheet("../..")
+    merged = framework.one_sheet()
     used = set(re.findall(r"""url\(["']?(?!data:|#)([^)"']+)""", merged))
     assert used and all(url.startswith("../../assets/") for url in used)
     folder = next(iter(sheets.values())).parent
@@ -118,7 +118,7 @@ def test_mended_scripts_of_the_framework_differ_by_what_is_inserted() -> None:
         "Blocks": r"async set_event_args\(\w+,(\w+)\)\{(if\(!Object\.keys\(\1\)\.length\)return\(\)=>\{\};)",
         "statustracker": r"()((\w+)\(\(\)=>(\w+)\),)\3\(\(\)=>\{\w+\.status===`pending`.{1,30}\4\(\)",
     }
-    mended = framework.mended_scripts()
+    mended = framework.patched_scripts()
     assert {name.partition("-")[0] for name in mended} == set(inserted)
     for name, text in mended.items():
         found = re.search(inserted[name.partition("-")[0]], text)
@@ -131,8 +131,8 @@ def test_scripts_of_the_framework_without_these_places_are_served_as_they_are(
     (tmp_path / "Blocks-1.js").write_text("async set_properties(e,t){}", encoding="utf-8")
     (tmp_path / "statustracker-1.js").write_text("O(()=>{o.status===`busy`?Ve():ee(()=>{He()})})", encoding="utf-8")
     monkeypatch.setattr(framework, "FOLDER", tmp_path)
-    framework.mended_scripts.cache_clear()
+    framework.patched_scripts.cache_clear()
     try:
-        assert framework.mended_scripts() == {}
+        assert framework.patched_scripts() == {}
     finally:
-        framework.mended_scripts.cache_clear()
+        framework.patched_scripts.cache_clear()

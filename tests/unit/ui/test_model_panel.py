@@ -35,7 +35,7 @@ def test_a_download_stops_when_its_page_is_gone(panel: Any, monkeypatch: pytest.
         ended.append(cancelled())
 
     monkeypatch.setattr(loading, "load", endless)
-    bring = next(one for one in panel.fns.values() if one.name == "bring")
+    bring = next(one for one in panel.fns.values() if one.name == "load_model")
     going = bring.fn(SimpleNamespace(session_hash="gone"), *[one.value for one in bring.inputs])
     next(going)
     assert not ended

@@ -19,7 +19,7 @@ from neftune_core.ui import page
 from neftune_core.ui.server.lab import Lab
 
 ANN, BEN = "a1" * 32, "b2" * 32
-KEYS = {"require_key(key)", "require_key(asked.key)", "checked_key(key)", "_key(key)", "key", "owner"}
+KEYS = {"require_key(key)", "require_key(request.key)", "checked_key(key)", "_key(key)", "key", "owner"}
 LOOK_UPS = {"find", "find_study"}
 
 

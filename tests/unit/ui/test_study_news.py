@@ -21,7 +21,7 @@ from neftune_core.ui.parts.study_views import curves_of
 from neftune_core.ui.parts.verdict_card import evidence_of
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.study_text import state_text
-from neftune_core.ui.watching import OWNER_HEADER, Asked, Studies
+from neftune_core.ui.watching import OWNER_HEADER, Studies, UpdateRequest
 
 ANN, BEN = "a1" * 32, "b2" * 32
 
@@ -43,13 +43,13 @@ def add_steps(record: Record, *steps: int) -> None:
 def test_a_page_gets_a_figure_once_and_then_what_is_new(record: Record) -> None:
     studies = Studies(Lab())
     add_steps(record, 1, 2, 3)
-    first = studies.answer(Asked(record.id, ANN, "losses"))
+    first = studies.answer(UpdateRequest(record.id, ANN, "losses"))
     assert first["figure"] == curves_of(record, record.log().read(), "losses")
     add_steps(record, 4)
-    then = studies.answer(Asked(record.id, ANN, "losses", first["tag"]))
+    then = studies.answer(UpdateRequest(record.id, ANN, "losses", first["tag"]))
     assert "figure" not in then
     assert then["changes"]["traces"]["control/loss/0"]["lists"]["y"] == (3, [1 / 4])
-    again = studies.answer(Asked(record.id, ANN, "losses", then["tag"]))
+    again = studies.answer(UpdateRequest(record.id, ANN, "losses", then["tag"]))
     assert not {"figure", "changes"} & set(again)
     assert again["tag"] == then["tag"]
 
@@ -57,18 +57,18 @@ def test_a_page_gets_a_figure_once_and_then_what_is_new(record: Record) -> None:
 @pytest.mark.parametrize("tag", ["", "x", "-1-0", "2-0", "99999-abc", "9" * 5000])
 def test_a_page_whose_figure_is_unknown_gets_a_whole_one(record: Record, tag: str) -> None:
     add_steps(record, 1, 2, 3)
-    answer = Studies(Lab()).answer(Asked(record.id, ANN, "losses", tag))
+    answer = Studies(Lab()).answer(UpdateRequest(record.id, ANN, "losses", tag))
     assert answer["figure"] == curves_of(record, record.log().read(), "losses")
 
 
 def test_a_log_that_went_back_gives_a_whole_figure(record: Record) -> None:
     studies = Studies(Lab())
     add_steps(record, 1, 2, 3)
-    before = studies.answer(Asked(record.id, ANN, "losses"))
+    before = studies.answer(UpdateRequest(record.id, ANN, "losses"))
     lines = record.log().path.read_text(encoding="utf-8").splitlines(keepends=True)
     record.log().path.write_text("".join(lines[:-1]), encoding="utf-8")  # as a resumed study begins
     add_steps(record, 4, 5)
-    answer = studies.answer(Asked(record.id, ANN, "losses", before["tag"]))
+    answer = studies.answer(UpdateRequest(record.id, ANN, "losses", before["tag"]))
     assert [trace["x"] for trace in answer["figure"]["data"] if trace["uid"] == "control/loss/0"] == [[1, 2, 4, 5]]
 
 

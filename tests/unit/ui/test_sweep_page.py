@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from dataclasses import dataclass, field, replace
 
@@ -212,6 +213,18 @@ def test_the_table_shows_every_setting_and_marks_what_excludes_zero() -> None:
     )
     assert "Setting by setting" in verdict_html(many, unfolded=False)
     assert "Setting by setting" not in verdict_html(many) + verdict_html(table.verdict, unfolded=False)
+
+
+def test_the_sentences_in_the_state_of_a_finished_sweep_are_not_repeated_in_its_verdict() -> None:
+    found = _Invented().table().verdict
+    assert found
+    said = [html.escape(line.text()) for line in found.summary]
+    assert len(said) > 1
+    whole = verdict_html(found, unfolded=False)
+    assert all(sentence in whole for sentence in said)
+    rest = verdict_html(found, unfolded=False, with_summary=False)
+    assert not [sentence for sentence in said if sentence in rest]
+    assert rest.count("lab-judged-arm") == whole.count("lab-judged-arm") == len(found.arms)
 
 
 def test_what_a_record_says_is_never_markup() -> None:

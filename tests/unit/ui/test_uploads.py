@@ -61,7 +61,7 @@ def test_one_address_cannot_fill_the_room_of_all(folder: Path) -> None:
         pass
     with room.reserved("two", 1_000_000):
         pass
-    room.look()
+    room.scan()
     with pytest.raises(DoesNotFit, match="from your network address"), room.reserved("one", 10):
         pass
 
@@ -101,7 +101,7 @@ def test_twelve_thousand_tiny_files_cost_a_request_nothing(folder: Path, monkeyp
         for number in range(100):
             (folder / str(parent) / str(number)).touch()
     room = uploads.UploadQuota(PUBLIC)
-    room.look()
+    room.scan()
     with monkeypatch.context() as patch:
         for most, is_room in ((12_000, False), (12_001, True)):
             patch.setattr(uploads, "FILES_KEPT", most)
@@ -121,7 +121,7 @@ def test_what_is_removed_makes_room(folder: Path) -> None:
         pass
     yesterday = time.time() - uploads.KEPT_SECONDS - 60
     os.utime(path, (yesterday, yesterday))
-    room.look()
+    room.scan()
     assert not path.parent.exists()
     with room.reserved("one", 1):
         pass
@@ -139,7 +139,7 @@ def test_opening_a_link_ten_times_takes_no_room(folder: Path, tmp_path: Path) ->
     assert len([found for found in folder.rglob("*") if found.is_file()]) == 1
     assert path.stat().st_nlink == 2
     room = uploads.UploadQuota(PUBLIC)
-    room.look()
+    room.scan()
     assert fits(room, room.most_bytes)
     assert page_state.link_files(record, "another")["source"] != f"file:{path}"
 
@@ -261,7 +261,7 @@ def test_an_import_counts_as_a_study_of_its_address(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(lab.jobs, "admit", asked.append)
     with gr.Blocks() as page:
         export_panel.build_import(lab, gr.Textbox())
-    (bring,) = [made.fn for made in page.fns.values() if made.name == "bring"]
+    (bring,) = [made.fn for made in page.fns.values() if made.name == "import_file"]
     token = asked_from.set("10.0.0.1")
     try:
         bring("key", "record.zip")

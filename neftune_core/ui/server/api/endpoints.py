@@ -47,7 +47,7 @@ ENDPOINTS: dict[str, tuple[type[Settings] | None, int | None]] = {
     "answers": (None, 2),
     "verdict": (None, 4),
 }
-"""Settings among the parameters of each endpoint, and the number of calls that it handles at once; None for neither."""
+"""Settings class of each endpoint, whose settings are parameters, and number of concurrent calls; None for neither."""
 
 
 def build(lab: Lab) -> None:
@@ -263,16 +263,18 @@ class _Endpoints:
             }
             for name, arm in found.arms.items()
         }
-        return _plain({"text": found.text(), "warnings": warnings, "question": dataclasses.asdict(asked), "arms": arms})
+        return _json_value(
+            {"text": found.text(), "warnings": warnings, "question": dataclasses.asdict(asked), "arms": arms}
+        )
 
     def _started(self, record: Record, owner: str) -> dict:
-        """Return the result of an endpoint that starts a study, at its end if the GPU is allocated per request."""
+        """Return the result of an endpoint that starts a study; if the GPU is allocated per call, wait for its end."""
         for _ in self.lab.attended(record, owner):
             pass
         return {"record": record.id, "arms": list(record.study.arms), "place": self.lab.jobs.status(record).place}
 
     def _changeable(self, record: Any, key: Any) -> Record:
-        """Return a record that the caller may change: their own or, on a private server, one from the command line."""
+        """Return a record that the caller may change: their own, or on a private server one from the command line."""
         return self.lab.jobs.find_owned(_text(record, "record", 100), _key(key))
 
     def _require_own_rows(self, data: DataSettings) -> None:
@@ -360,12 +362,12 @@ def _model(model: Any) -> ModelSettings:
     return parse(ModelSettings, {"source": model})
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     """Convert a nested value to JSON types, with NaN and infinity replaced by None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): _json_value(inner) for key, inner in value.items()}
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return _json_value(value.tolist())
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [_json_value(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

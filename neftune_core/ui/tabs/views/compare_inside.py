@@ -1,6 +1,6 @@
-"""The views of the Compare tab that look inside the trained arms of one study: By row, Robustness, Weights and Judge.
+"""The views of the Compare tab on the trained arms of one study: By row, Robustness, Weights and Judge.
 
-A view is computed when it is chosen. Measurements that the record lacks can be made from its adapters.
+A view is computed when it is chosen. Missing measurements can be made with the stored adapters.
 """
 
 from __future__ import annotations
@@ -19,18 +19,12 @@ from neftune_core.figures.trained import robustness_figure, weights_figure
 from neftune_core.language import later, say
 from neftune_core.noise.names import arm_label
 from neftune_core.settings import Limits, parse
+from neftune_core.studies.language_judge import verdicts
 from neftune_core.studies.language_judge.endpoint import KEY_VARIABLE, Judge
-from neftune_core.studies.language_judge.verdicts import (
-    WRITERS,
-    JudgeProgress,
-    judge_arms,
-    judged_so_far,
-    judged_text,
-    verdicts_text,
-)
+from neftune_core.studies.language_judge.verdicts import JudgeProgress
 from neftune_core.studies.records.record import Record, find
 from neftune_core.studies.records.tokens import read_tokens
-from neftune_core.ui.parts.markup import bar, quiet
+from neftune_core.ui.parts.markup import bar, page_html, quiet
 from neftune_core.ui.parts.plot import live_figure, scripted
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors, saves_text
 from neftune_core.ui.server.lab import Lab, require_key
@@ -48,7 +42,7 @@ NOT_MEASURED = {
     ),
 }
 NO_STUDY = later("Train a study first: press Train at the top of the page.")
-VIEW_SHOWS = {
+VIEW_PURPOSES = {
     ROWS: later("This view then shows how well each arm predicts every token of the rows."),
     ROBUSTNESS: later("This view then shows how much noise each arm tolerates at test time."),
     WEIGHTS: later("This view then shows how far each arm has moved from the base model, layer by layer."),
@@ -59,27 +53,13 @@ JUDGE_ABOUT = later(
     "orders. The prompts and answers are sent to this endpoint, and the key is used only for these requests. Each "
     "verdict is requested once and then stored with the study."
 )
-JUDGE_WORTH = later("This is one model's preference on these prompts, not a measure of correctness.")
+JUDGE_LIMITS = later("This is one model's preference on these prompts, not a measure of correctness.")
 
 Drawn = dict[str, Any] | None
 
 
-def _rows_html() -> str:
-    return f"""<section class="lab-rows" hidden aria-label="{say("By row")}">
-<div class="lab-rows-choices"></div>
-<p class="lab-rows-summary"></p>
-<div class="lab-rows-scroll" tabindex="0" role="group" aria-label="{say("Kinds of tokens")}">
-<table class="lab-rows-kinds"></table></div>
-<p class="lab-rows-legend"></p>
-<p class="lab-rows-about" aria-live="polite"></p>
-<ol class="lab-rows-list"></ol>
-<p class="lab-rows-more"><button type="button" data-more>{say("Show more rows")}</button>
-<button type="button" data-save>{say("Save the numbers as CSV")}</button></p>
-</section>"""
-
-
 def _drawn_rows(record: Record, seed: int) -> Drawn:
-    """Return the stored losses per token, as the browser draws them; None if no losses are stored."""
+    """Return the stored losses per token for the browser; None if no losses are stored."""
     from neftune_core.studies.trained.token_kinds import TOKEN_KINDS
     from neftune_core.studies.trained.token_summary import ALL, payload
 
@@ -105,7 +85,7 @@ def _drawn_figure(record: Record, seed: int, view: str) -> Drawn:
 
 
 def _measure_view(folder: str, seed: int, view: str, limits: dict[str, Any]) -> Iterator[float]:
-    """Measure rows or robustness with the stored arms, and store the result; yield the completed share, from 0 to 1."""
+    """Measure rows or robustness with the stored arms, and store the results; yield the completed share (0 to 1)."""
     from neftune_core.studies.trained.loading import measure_tokens
     from neftune_core.studies.trained.robustness import measure_robustness
 
@@ -150,7 +130,7 @@ def build(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
     with tab.inside:
         about = gr.HTML(apply_default_css=False, elem_id="inside-about")
         measure = gr.Button(say("Measure now"), variant="primary", size="md", visible=False, elem_id="inside-measure")
-        rows = scripted("compare-rows", _rows_html(), elem_id="inside-rows")
+        rows = scripted("compare-rows", page_html("compare-rows"), elem_id="inside-rows")
         figure = live_figure(elem_id="inside-figure")
     outputs = [about, measure, rows, figure]
     given = [key, tab.view, tab.record, tab.seed]
@@ -204,7 +184,7 @@ def show_view(key: str, view: str, record_id: str | None, seed: int | None) -> l
 
 
 def _no_study(view: str) -> str:
-    return quiet(f"{say(NO_STUDY)} {say(VIEW_SHOWS[view])}")
+    return quiet(f"{say(NO_STUDY)} {say(VIEW_PURPOSES[view])}")
 
 
 def _chosen(key: str, record_id: str | None, seed: int | None) -> tuple[Record, int]:
@@ -235,7 +215,7 @@ def _build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         with gr.Row():
             exports = {
                 kind: gr.Button(say("Save as {kind}", kind=kind.upper()), size="sm", elem_id=f"judge-{kind}")
-                for kind in WRITERS
+                for kind in verdicts.WRITERS
             }
 
     @reports_errors
@@ -256,9 +236,9 @@ def _build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         shown: JudgeProgress | None = None
         for shown in judged(lab, key, record_id, seed, given):
             share = shown.done / shown.prompts
-            yield [bar(share, say("Judging")) + quiet(judged_text(shown)), gr.update(visible=True)]
-        text = html.escape(judged_text(shown)) if shown else ""
-        yield [f'<p class="lab-end">{text}</p>{quiet(say(JUDGE_WORTH))}', gr.update(visible=False)]
+            yield [bar(share, say("Judging")) + quiet(verdicts.judged_text(shown)), gr.update(visible=True)]
+        text = html.escape(verdicts.judged_text(shown)) if shown else ""
+        yield [f'<p class="lab-end">{text}</p>{quiet(say(JUDGE_LIMITS))}', gr.update(visible=False)]
 
     gr.on([tab.view.change, tab.record.change], arms, [key, tab.view, tab.record], [first, second, found], **QUIET)
     asked = [key, tab.record, tab.seed, first, second, url, model, secret]
@@ -284,8 +264,8 @@ def judge_exporter(lab: Lab, kind: str) -> Callable[..., dict[str, str]]:
         first, second, url, model = (text or "" for text in given)
         judge = Judge(url.strip(), model)
         record, _ = _chosen(key, record_id, seed)
-        found = judged_so_far(record, (first, second), judge, seed=seed, most=lab.limits.prompts)
-        return {"name": f"verdicts-{record.id}.{kind}", "text": verdicts_text(found, judge, kind)}
+        found = verdicts.judged_so_far(record, (first, second), judge, seed=seed, most=lab.limits.prompts)
+        return {"name": f"verdicts-{record.id}.{kind}", "text": verdicts.verdicts_text(found, judge, kind)}
 
     return export
 
@@ -311,7 +291,7 @@ def judged(
     if not record_id:
         raise RecordError(say(NO_STUDY))
     first, second, url, model, secret = (text or "" for text in given)
-    own = "" if lab.has_strangers else os.environ.get(KEY_VARIABLE, "")  # never sent to a stranger's URL
+    own = "" if lab.has_strangers else os.environ.get(KEY_VARIABLE, "")  # must not be sent to a stranger's URL
     judge = Judge(url.strip(), model, secret.strip() or own.strip(), public_only=lab.has_strangers)
     record = lab.jobs.find_owned(record_id, require_key(key))
-    yield from judge_arms(record, (first, second), judge, seed=seed, most=lab.limits.prompts)
+    yield from verdicts.judge_arms(record, (first, second), judge, seed=seed, most=lab.limits.prompts)

@@ -1,7 +1,8 @@
-"""Render the prepared rows of the Data tab as HTML, and compute the updates of its components."""
+"""The prepared rows of the Data tab as HTML, and the updates of its components."""
 
 from __future__ import annotations
 
+import contextlib
 import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from neftune_core.data.report import DataReport
 
 ENTRIES_SHOWN = 200
-# Lists of refused rows with more entries than this are initially collapsed.
-REASONS_OPEN = 8
+OPEN_REFUSALS = 8
+"""Number of entries up to which the list of refused rows is initially open."""
 PARTS_SHOWN = 4
 NOT_USED = later("(not used)")
 FILE_ROWS = later(
@@ -96,7 +97,7 @@ def _folding_table(kind: str, heading: str, column: str, rows: Sequence[tuple[st
     body = "".join(f"<tr><td>{row}</td><td>{html.escape(words)}</td></tr>" for row, words in rows[:ENTRIES_SHOWN])
     more = len(rows) - ENTRIES_SHOWN
     rest = quiet(say("and {count:,} more", count=more)) if more > 0 else ""
-    is_open = " open" if kind == "lab-refusals" and len(rows) <= REASONS_OPEN else ""
+    is_open = " open" if kind == "lab-refusals" and len(rows) <= OPEN_REFUSALS else ""
     return (
         f'<details class="lab-fold {kind}"{is_open}><summary>{html.escape(heading)}</summary>'
         f"<table><thead><tr><th>{say('Row')}</th><th>{html.escape(column)}</th></tr></thead><tbody>{body}</tbody>"
@@ -104,13 +105,13 @@ def _folding_table(kind: str, heading: str, column: str, rows: Sequence[tuple[st
     )
 
 
-def rendered_row(prepared: PreparedData, tokenizer: Any, place: int) -> str:
+def rendered_row(prepared: PreparedData, tokenizer: Any, number: int) -> str:
     """Render one row as the model reads it, with the trained tokens marked.
 
     Args:
         prepared: The prepared rows.
         tokenizer: The tokenizer.
-        place: Number of the row, from 1; held-out rows follow the training rows.
+        number: Number of the row, from 1; held-out rows follow the training rows.
 
     Returns:
         HTML.
@@ -118,13 +119,13 @@ def rendered_row(prepared: PreparedData, tokenizer: Any, place: int) -> str:
     from neftune_core.data.preparing import preview
 
     every = [*prepared.train, *prepared.held_out]
-    place = min(max(place, 1), len(every))
-    row = every[place - 1]
+    number = min(max(number, 1), len(every))
+    row = every[number - 1]
     pieces = "".join(
         f"<mark>{html.escape(text)}</mark>" if trained else f"<span>{html.escape(text)}</span>"
         for text, trained in preview(row, tokenizer)
     )
-    trains = place <= len(prepared.train)
+    trains = number <= len(prepared.train)
     counted = later("{count:,} of them trained on") if trains else later("{count:,} of them measured")
     marked = say(counted, count=int(row.trained.sum()))
     words = say(
@@ -170,8 +171,8 @@ def data_updates(lab: Lab, settings: DataSettings, model: ModelSettings, key: st
     ]
 
 
-def to_mend(
-    lab: Lab, settings: DataSettings, model: ModelSettings, error: LabError, *, tells: bool = True
+def unusable_data_updates(
+    lab: Lab, settings: DataSettings, model: ModelSettings, error: LabError, *, show_error: bool = True
 ) -> list[Any]:
     """Return the updates of the tab's components for unusable data; the data in use is unchanged.
 
@@ -182,39 +183,38 @@ def to_mend(
         settings: The data settings.
         model: The model settings.
         error: The reason why the data cannot be used.
-        tells: Whether to show the error, which stays visible until the data can be used.
+        show_error: Whether to show the error, which stays visible until the data can be used.
 
     Returns:
         One update per component.
     """
     from neftune_core.data.sources import columns_of
 
-    kept = [gr.skip(), "", gr.skip(), *(_unusable(lab, settings, model) if isinstance(error, DataError) else _SAME)]
-    try:
-        available = columns_of(settings, lab.limits) if isinstance(error, DataError) else []
-    except LabError:
-        available = []
+    may_be_readable, available = isinstance(error, DataError), []
+    shown = _report_updates(lab, settings, model) if may_be_readable else _UNCHANGED_REPORT
+    with contextlib.suppress(LabError):
+        available = columns_of(settings, lab.limits) if may_be_readable else []
     button = f'<button type="button" data-do="columns">{say("Choose the columns")}</button>' if available else ""
     problem = f'<div class="lab-problem" role="alert"><p>{html.escape(sentence(error))}</p>{button}</div>'
-    kept.append(problem if tells else "")
+    updates = [gr.skip(), "", gr.skip(), *shown, problem if show_error else ""]
     if not available:
-        return [*kept, gr.skip(), *[gr.skip()] * PARTS_SHOWN]
+        return [*updates, *[gr.skip()] * (1 + PARTS_SHOWN)]
     columns = columns_for(LAYOUTS[settings.layout], available, {}) if settings.layout else {}
     found = {part: column for part, column in {**columns, **settings.columns}.items() if column}
-    return [*kept, gr.update(open=True), *_part_updates(settings.layout, found, available, by_hand=True)]
+    return [*updates, gr.update(open=True), *_part_updates(settings.layout, found, available, by_hand=True)]
 
 
-_SAME = [gr.skip()] * 4
+_UNCHANGED_REPORT = [gr.skip()] * 4
 
 
-def _unusable(lab: Lab, settings: DataSettings, model: ModelSettings) -> list[Any]:
+def _report_updates(lab: Lab, settings: DataSettings, model: ModelSettings) -> list[Any]:
     """Return the updates of the report, lengths, row slider and row for data that a study cannot train on."""
     from neftune_core.data.report import data_report
 
     try:
         prepared, tokenizer = lab.examined(settings, model)
     except LabError:
-        return _SAME
+        return _UNCHANGED_REPORT
     row = rendered_row(prepared, tokenizer, 1) if prepared.kept else ""
     found = data_report(prepared, tokenizer, rows=0)
     return [report(prepared, found), _lengths(prepared, settings), gr.update(visible=False), row]

@@ -1,4 +1,4 @@
-"""The views of the Noise tab that show the effect of noise inside the model: Depth and Next word.
+"""The views of the Noise tab on the effect of noise inside the model: Depth and Next word.
 
 The browser requests the numbers while one of these views is open, once per sentence, model, draw and kind of noise. One
 response covers all strengths, so that moving the slider makes no call. assets/page/noise-depth.js and noise-next.js
@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from neftune_core.errors import LabError
-from neftune_core.language import say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.sentences import sentence
 from neftune_core.settings import parse
+from neftune_core.ui.parts.markup import page_html
 from neftune_core.ui.parts.plot import scripted
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import UNREAD, events, reports_errors
@@ -64,7 +64,7 @@ def _asked(text: str, model: ModelSettings, draw: int, noise: NoiseSettings) -> 
     return {"key": key_of(text, model, draw, noise.sites), "asked": {name: getattr(noise, name) for name in ASKED}}
 
 
-def _follow(text: str, model: dict[str, Any], draw: int, noise: dict[str, Any]) -> Iterator[Payload]:
+def _measure_in_call(text: str, model: dict[str, Any], draw: int, noise: dict[str, Any]) -> Iterator[Payload]:
     """Yield the result of `measure_inside` once, for settings given as plain values."""
     yield measure_inside(text, parse(ModelSettings, model), draw, parse(NoiseSettings, noise))
 
@@ -90,21 +90,10 @@ def follow_on(lab: Lab, text: str, model: ModelSettings, draw: int, noise: Noise
         if lab.gpu is None or load(model).parameters <= PROCESSOR_PARAMETERS:
             return measure_inside(text, model, draw, noise)
         given = (text, model.model_dump(), draw, noise.model_dump())
-        *_, found = lab.gpu.run(_follow, given, pass_seconds(1, load(model).layers, ANSWER_TOKENS))
-    except LabError as error:  # from the model or the platform; other errors are in the result
+        *_, found = lab.gpu.run(_measure_in_call, given, pass_seconds(1, load(model).layers, ANSWER_TOKENS))
+    except LabError as error:  # of the model or the platform; the result contains other errors
         return {**_asked(text, model, draw, noise), "problem": str(error)}
     return found
-
-
-def _panel_html() -> str:
-    """Return the panel of next-word predictions, which the browser fills."""
-    after = say("Token after which the next word is predicted")
-    return f"""<section class="lab-predicted" hidden aria-label="{say("Next word")}">
-<div class="lab-predicted-tokens" role="radiogroup" aria-label="{after}"></div>
-<p class="lab-predicted-about" aria-live="polite"></p>
-<div class="lab-predicted-tables">
-<table class="lab-predicted-words"></table><table class="lab-predicted-strengths"></table></div>
-</section>"""
 
 
 def build(lab: Lab, strip: Strip, tab: NoiseTab) -> None:
@@ -116,7 +105,7 @@ def build(lab: Lab, strip: Strip, tab: NoiseTab) -> None:
         tab: The Noise tab.
     """
     with tab.inside:
-        panel = scripted("noise-inside", _panel_html(), elem_id="noise-inside")
+        panel = scripted("noise-inside", page_html("noise-inside"), elem_id="noise-inside")
 
     @reports_errors
     def measure(text: str, draw: int, model: ModelSettings, *values: Any) -> Payload:

@@ -35,7 +35,8 @@ MEASURED_AT = (0.01, 0.02, 0.05, 0.1, 0.15, 0.3, 0.6, 1.0)
 def _measured_losses(prepared: PreparedData, model: ModelSettings, noise: NoiseSettings) -> Iterator[dict[str, Any]]:
     """Yield the fields of a growing `Sensitivity` except `noise`, and whether its rows are `held_out`.
 
-    The rows are the first held-out ones, or training rows if none are. Others can use the accelerator between passes.
+    The rows are the first held-out rows, or the first training rows if none are held out. Other visitors can use the
+    accelerator between passes.
     """
     from neftune_core.evaluation.sensitivity import measure_sensitivity
     from neftune_core.models.accelerator import holding
@@ -93,7 +94,7 @@ def measure_loss(
 
 
 def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
-    """Build the buttons, the progress display and the result figure in the row that the tab reserves for them.
+    """Build the buttons, the progress and the figure in the row reserved by the tab.
 
     Args:
         lab: The state shared by all visitors.
@@ -126,11 +127,11 @@ def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
         yield [drawn, about]
 
     ask.click(lambda: visibility(True), None, stop, **QUIET)
-    given = [data.settings, strip.model, *tab.noise.components]
+    given = [data.outputs.settings, strip.model, *tab.noise.components]
     asking = ask.click(measure, given, [found, progress], **QUIET, concurrency_limit=2)
     asking.then(lambda: visibility(False), None, stop, **QUIET)
     stop.click(lambda: [visibility(False), about], None, [stop, progress], cancels=asking, **QUIET)
-    # A loss measured with another model or on other rows would no longer match the page.
-    others = [events(state).change for state in (data.settings, strip.model)]
+    # After a change of model or rows, the measured losses no longer match the page.
+    others = [events(state).change for state in (data.outputs.settings, strip.model)]
     shown = [found, stop, progress]
     gr.on(others, lambda: [{}, visibility(False), about], None, shown, cancels=asking, **QUIET)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from neftune_core.evaluation.measures import BESIDE, MEASURES
 from neftune_core.evaluation.outcomes import EPOCHS
 from neftune_core.figures.colours import arm_colours
-from neftune_core.language import later, plural, say
+from neftune_core.language import later, say
 from neftune_core.noise.names import arm_label
 from neftune_core.studies.results import rounding_note
 from neftune_core.ui.parts.markup import quiet
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from neftune_core.sweeps.table import SweepTable, TableRow
 
 EPOCH_NAMES = {"last": later("last epoch"), "best": later("best epoch")}
-NOTHING = later("Nothing has been measured yet. The table fills up as studies finish.")
+NOT_MEASURED = later("Nothing has been measured yet. The table fills up as studies finish.")
 SHOWN_INFO = later("Your sweeps appear here as soon as they are started; the recorded ones are examples.")
 EMPTY = later(
     "No sweep is shown: press “Start the sweep”. The effect of every setting, with its interval, appears here."
@@ -36,7 +36,7 @@ def table_view(table: SweepTable, measure: str) -> str:
         HTML.
     """
     if not table.rows:
-        return quiet(say(NOTHING))
+        return quiet(say(NOT_MEASURED))
     others = [name for name in BESIDE if name in table.measures and name != measure]
     label = html.escape(say(MEASURES[measure].label))
     groups = "".join(
@@ -60,20 +60,20 @@ def table_view(table: SweepTable, measure: str) -> str:
 def _row(row: TableRow, measure: str, others: list[str], colours: Mapping[str, str]) -> str:
     cells = ["–" if row.arm == "base" else str(row.counted)]
     for epoch in EPOCHS:
-        cells += [number(row.mean(measure, epoch)), _effect(row, measure, epoch)]
-    cells += [number(row.mean(name, "last")) for name in others]
+        cells += [_number(row.mean(measure, epoch)), _effect(row, measure, epoch)]
+    cells += [_number(row.mean(name, "last")) for name in others]
     words = f" <span>{html.escape(row.cell)}</span>" if row.cell else ""
     name = f'<b class="lab-arm" style="--arm:{colours[row.arm]}">{html.escape(arm_label(row.arm))}</b>{words}'
     return f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
 
 
-def number(value: float) -> str:
+def _number(value: float) -> str:
     """Format a number with three significant digits; return a dash for NaN."""
     return "–" if value != value else f"{value:.3g}"
 
 
 def _effect(row: TableRow, measure: str, epoch: str) -> str:
-    """Format the mean difference from the control with its interval; bold if it is significant. "" if there is none."""
+    """Format the mean difference from the control with its interval, in bold if significant; "" if there is none."""
     found = row.effects.get(measure, {}).get(epoch)
     if found is None or not found.seeds:
         return ""
@@ -97,14 +97,4 @@ def _note(table: SweepTable, measure: str) -> str:
         + few
         + " "
         + rounding_note(table.rounding, measure)
-    )
-
-
-def machine_text(machine: Mapping[str, Any]) -> str:
-    """Describe the machine of a recorded sweep."""
-    cores, processor = machine.get("cores", "?"), machine.get("processor", "?")
-    return say(
-        plural(cores, "on {cores} core of {processor}", "on {cores} cores of {processor}"),
-        cores=cores,
-        processor=processor,
     )
