@@ -27,7 +27,12 @@ class TokenLimits(NamedTuple):
 
 
 class FittedPrompt(NamedTuple):
-    """Token ids of a prompt that fits the context, and whether it was shortened."""
+    """A prompt that fits the context.
+
+    Attributes:
+        ids: Token ids.
+        cut: Whether the prompt was shortened.
+    """
 
     ids: list[int]
     cut: bool = False

@@ -88,7 +88,7 @@ _in_use: WeakKeyDictionary[Any, WeakValueDictionary[Any, EncodedExample]] = Weak
 estimate."""
 
 ComparisonKey = tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]
-"""Role, content and fields of each message, by which rows and prompts are compared."""
+"""Role, content and fields of each message, used to compare rows and prompts."""
 
 
 def prepare(

@@ -253,7 +253,7 @@ def _takes_system(tokenizer: Any, template: str) -> bool:
         return False
 
 
-# ---------------------------------------------------------------- fields beside the text of messages
+# ---------------------------------------------------------------- fields in addition to the text of messages
 
 
 def _probe_fields(render: Render) -> RenderedFields:

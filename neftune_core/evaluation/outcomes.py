@@ -79,9 +79,11 @@ Seeds = Mapping[int, Outcome]
 
 @dataclass(frozen=True)
 class Rounding:
-    """Measured effect of a study's number format, such as "bfloat16", on its measures.
+    """The measured effect of a study's number format on its measures.
 
-    `sizes` contains, by measure, the largest difference between an arm and the same arm computed in a different way.
+    Attributes:
+        precision: The number format, such as "bfloat16".
+        sizes: By measure, the largest difference between an arm and the same arm computed in a different way.
     """
 
     precision: str = ""
@@ -130,7 +132,12 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Question:
-    """The measure (a key of `MEASURES`) and epoch ("last" or "best") to judge, fixed before the results are seen."""
+    """What a verdict judges, fixed before the results are seen.
+
+    Attributes:
+        measure: A key of `MEASURES`.
+        epoch: "last" or "best".
+    """
 
     measure: str = "held_out_loss"
     epoch: str = "last"

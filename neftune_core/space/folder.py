@@ -34,7 +34,14 @@ NOT_SHIPPED = ("__pycache__", "*.pyc", ".*", "bench", "pictures")
 
 @dataclass(frozen=True)
 class Target:
-    """One kind of hardware: its name on the hub, its description, the requirements of torch, and extra tags."""
+    """One kind of hardware of a Space.
+
+    Attributes:
+        hardware: Name on the hub.
+        words: Description.
+        torch: Requirement lines that install torch.
+        tags: Additional tags of the Space.
+    """
 
     hardware: str
     words: str

@@ -49,7 +49,7 @@ from neftune_core.studies.trained.rows import TokenLosses
 logger = logging.getLogger(__name__)
 
 EVERY_STEP = range(sys.maxsize)
-"""Steps that count as already evaluated in all processes but the first, because only the first one evaluates."""
+"""Steps treated as already evaluated in all processes but the first, because only the first one evaluates."""
 
 
 def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:

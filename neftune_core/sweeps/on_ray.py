@@ -33,9 +33,9 @@ MOST_STARTS = 4
 """Maximum number of times that a task is started if its machines are lost."""
 POLL_SECONDS = 0.3
 TASKS_PER_SLOT = 2
-"""Tasks submitted per slot of the cluster, so that no slot is idle between two tasks."""
+"""Tasks submitted per slot of the cluster, so that no slot is idle between tasks."""
 HEARTBEAT_TIMEOUT_SECONDS = 30
-"""After a stop, a study without a heartbeat for this long counts as lost."""
+"""After a stop, a study without a heartbeat for this long is considered lost."""
 CONNECT_SECONDS = 10
 LOST = later("Stopped. The machine that ran this study no longer responds, so the work since the start is lost.")
 ASKED = later("Stopped on request.")
@@ -320,7 +320,7 @@ class _StopSignal:
 
 @contextlib.contextmanager
 def _stop_signal(scoreboard: Any, name: str) -> Iterator[_StopSignal]:
-    """Poll the actor for the stop signal in a thread, also as a heartbeat; the loss of the actor counts as a stop."""
+    """Poll the actor for the stop signal in a thread, also as a heartbeat. If the actor is lost, signal a stop."""
     import ray
 
     signal, over = _StopSignal(), threading.Event()

@@ -25,7 +25,7 @@ def require_own_files(name: str, commit: str) -> None:
 
     Args:
         name: OWNER/NAME of the data set.
-        commit: Commit from which the data is read afterwards.
+        commit: Commit that the data will be read from.
 
     Raises:
         OutsideRepository: If a pattern is not relative, or leaves the repository.

@@ -30,7 +30,12 @@ _WORD = re.compile(r"[\w.+\-]{0,200}")
 
 
 class HubSet(NamedTuple):
-    """Licence and default configuration of a hub data set that the lab offers by name."""
+    """A hub data set that the lab offers by name.
+
+    Attributes:
+        licence: Licence of the data set.
+        configuration: Default configuration; "" if there is only one.
+    """
 
     licence: str
     configuration: str = ""

@@ -170,7 +170,7 @@ def _parquet_columns(path: str) -> Iterator[list[Any]]:
 
 
 def _decompress(path: str, method: str) -> Iterator[list[Any]]:
-    """Yield base64 pieces of bounded size of a compressed file; `method` is a name in pyarrow, such as "gzip"."""
+    """Yield base64 chunks of bounded size of a compressed file; `method` is a name in pyarrow, such as "gzip"."""
     import pyarrow
 
     with pyarrow.OSFile(path) as file, pyarrow.CompressedInputStream(file, method) as stream:

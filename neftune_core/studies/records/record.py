@@ -46,7 +46,7 @@ ENDINGS = ("finished", "stopped", "failed")
 STUDY_FILE, SWEEP_FILE = "study.toml", "sweep.toml"
 
 asked_from: ContextVar[str] = ContextVar("asked_from", default="")
-"""Network address of the current caller; empty for calls from the command line and from Python."""
+"""IP address of the current caller; empty for calls from the command line and from Python."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ FILE, CLOSED = "requests.jsonl", "closed"
 
 
 def stop_arm(record: Record, arm: str) -> None:
-    """Request that a running study stop training one arm after the current step, with this and all later seeds.
+    """Request that a running study stop training one arm after the current step, for this and all later seeds.
 
     Args:
         record: The study.
@@ -44,7 +44,9 @@ def stop_arm(record: Record, arm: str) -> None:
 
 
 def set_strength(record: Record, strength: float) -> None:
-    """Request another strength of a live study's first noise arm, from the next step on and for all later seeds.
+    """Request a new strength for a live study's first noise arm, for this and all later seeds.
+
+    The strength changes after the current step.
 
     Args:
         record: The study.

@@ -231,7 +231,7 @@ def list_entry(lab: Lab, record: Record) -> dict[str, Any]:
 
 
 def _build_storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
-    """Build the text on disk usage, and the button that removes stored models unless strangers use the server."""
+    """Build the text on disk usage, and the button that removes stored models unless the server is public."""
     with gr.Row(elem_id="runs-storage"):
         words = gr.HTML(elem_id="runs-storage-words", apply_default_css=False)
         clean = gr.Button(say("Remove downloaded models"), size="sm", visible=False, elem_id="runs-clean-models")
