@@ -96,7 +96,7 @@ class TrainingSettings(Settings):
         unit="seconds",
         label="Seconds between checkpoints",
     )
-    """Maximum time between checkpoints, for runs with long steps. With 0, only the number of steps counts."""
+    """Maximum time between checkpoints, for runs with long steps. 0 sets no limit on the time."""
     evaluations: int = setting(8, minimum=1, maximum=1000, slider_maximum=40, step=1, unit="evaluations")
     """Number of times that the losses are measured without noise during the run, in addition to the measurement at the
     start."""

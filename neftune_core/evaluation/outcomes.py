@@ -183,8 +183,8 @@ def _largest_rounding(parts: Iterable[Outcomes]) -> Rounding:
 def combine_cells(cells: Mapping[str, Outcomes]) -> Outcomes:
     """Combine the arms of several sweep cells in one comparison, under the names `cell: arm`.
 
-    Each arm is paired with the control of its cell, and Holm's correction covers all arms. The result has the control
-    and the floors of the first cell.
+    Each arm is paired with the control of its cell, and Holm's correction covers all arms. The result contains the
+    control and the floors of the first cell.
     """
     first = next(iter(cells.values()))
     return Outcomes(

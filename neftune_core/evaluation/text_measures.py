@@ -1,6 +1,6 @@
 """Measures of answers: similarity to references, length, repetition and memorisation.
 
-Every measure is stored per example, so that it can be resampled; assets/docs/evidence.md has the definitions.
+Every measure is stored per example, so that it can be resampled; assets/docs/evidence.md gives the definitions.
 """
 
 from __future__ import annotations

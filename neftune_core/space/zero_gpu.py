@@ -136,7 +136,7 @@ class AllocatedGpu:
             should_stop: Polled while the study runs.
 
         Yields:
-            The events of the study; the last one is always an ending.
+            The events of the study; the last one always ends the study.
         """
         flag = record.folder / STOP
         flag.unlink(missing_ok=True)

@@ -318,7 +318,7 @@ def _begin(ready: _StudyState, run: Lockstep) -> Generator[Event, None, set[int]
 
 
 def _ending(study: StudySettings, record: Record, requests: Requests) -> Event:
-    """Return the event `finished`, or `failed` if every arm diverged with every seed.
+    """Return the event `finished`, or `failed` if every arm diverged for every seed.
 
     Its message reports diverged arms, a fallback from CUDA graphs, or a change that was requested too late.
     """

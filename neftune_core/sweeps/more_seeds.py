@@ -24,7 +24,7 @@ from neftune_core.sweeps.settings import SweepSettings
 from neftune_core.sweeps.table import judge
 
 LONGEST_GAP_SECONDS = 600.0
-"""Longest time between two events that counts towards the duration; the rest of a longer gap counts as a pause."""
+"""Maximum time between two events that is included in the duration; the rest of a longer gap is treated as a pause."""
 
 
 def next_seeds(seeds: int) -> int:
@@ -120,7 +120,7 @@ def require_allowed(record: Record, seeds: int, limits: Limits) -> None:
 def extend(record: Record, seeds: int) -> None:
     """Raise the number of seeds of a record; its next run trains the missing ones.
 
-    Seeds of the A/A floor, which trained only the control, are run again if they now count for every arm.
+    Seeds of the A/A floor, which trained only the control, are run again if they are now needed for every arm.
 
     Args:
         record: The record.

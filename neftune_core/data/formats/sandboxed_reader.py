@@ -1,7 +1,7 @@
 """Reading of rows in a separate process with limited memory and time.
 
-On untrusted bytes, readers written in C may crash or exhaust the memory: a Parquet file of one kilobyte may expand to a
-terabyte. The process writes one JSON list per line:
+Readers written in C may crash or exhaust the memory if the bytes are malicious: a Parquet file of one kilobyte may
+expand to a terabyte. The process writes one JSON list per line:
 
     ["columns", [name, ...]]   ["row", number, record]   ["refused", number, reason]   ["end"]   ["failed", kind, words]
 

@@ -74,7 +74,7 @@ def last_seed(study: StudySettings) -> int:
 
 
 def _ended_arms(record: Record) -> set[str]:
-    """Return the arms that were stopped, and those that diverged with the last seed."""
+    """Return the arms that were stopped, and those that diverged for the last seed."""
     events, last = record.events(), last_seed(record.study)
     lost = (event for event in events if event["event"] == "diverged" and event.get("seed") == last)
     return {name for own in (*stopped_arms(events).values(), *(event["arms"] for event in lost)) for name in own}

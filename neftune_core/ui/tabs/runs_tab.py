@@ -194,7 +194,7 @@ def _answers(record: Record, *, is_own: bool) -> str:
 def settings_html(record: Record) -> str:
     """Return the settings file of a record as an HTML code block.
 
-    If the file cannot be read, the block contains a TOML comment that says so.
+    If the file cannot be read, the block contains a TOML comment that reports this.
     """
     try:
         text = settings_text(record.settings_file)

@@ -1,6 +1,6 @@
 """The HTTP API: named endpoints that take the settings as parameters.
 
-Calls are validated like those of the page, and an error is one sentence. assets/docs/api.md has a working example of
+Calls are validated like those of the page, and an error is one sentence. assets/docs/api.md gives a working example of
 each endpoint.
 """
 

@@ -182,7 +182,7 @@ def unusable_data_updates(
         lab: The state shared by all visitors.
         settings: The data settings.
         model: The model settings.
-        error: The reason why the data cannot be used.
+        error: Explains why the data cannot be used.
         show_error: Whether to show the error, which stays visible until the data can be used.
 
     Returns:
