@@ -263,7 +263,7 @@ def test_too_few_values_get_a_sentence(visitor: Visitor) -> None:
 )
 def test_a_public_lab_opens_no_model_of_its_machine(visitor: Visitor, server: Server, source: str) -> None:
     (server.home / "model.gguf").write_bytes(b"GGUF")
-    function = visitor.function("bring")
+    function = visitor.function("load_model")
     answer = visitor.call(function, function.usual(visitor.key, model_source=source.format(home=server.home)))
     (words,) = answer.told
     assert "owner/name" in words
@@ -272,9 +272,9 @@ def test_a_public_lab_opens_no_model_of_its_machine(visitor: Visitor, server: Se
 
 def test_the_hosts_token_is_in_no_answer_log_or_record(visitors: Callable[[str], Visitor], server: Server) -> None:
     visitor = visitors()
-    bring, fetch = visitor.function("bring"), visitor.function("fetch")
+    load, fetch = visitor.function("load_model"), visitor.function("fetch")
     answers = [
-        visitor.call(bring, bring.usual(visitor.key, model_source="owner/name")),
+        visitor.call(load, load.usual(visitor.key, model_source="owner/name")),
         visitor.call(fetch, fetch.usual(visitor.key, data_source="hub", data_hub="owner/name")),
         visitor.send("GET", "/config"),
     ]

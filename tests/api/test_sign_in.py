@@ -158,8 +158,8 @@ def _cookies(visitor: Visitor) -> dict[str, str]:
 def push(visitor: Visitor, record: Record, name: str, **changes: Any) -> Answer:
     """Press the button with the values in the form."""
     visitor.client.headers.update(_cookies(visitor))
-    visitor.call(visitor.function("offer"), [KEY, record.id])  # the record is opened: its arms can be chosen
-    function = visitor.function("push")
+    visitor.call(visitor.function("record_updates"), [KEY, record.id])  # the record is opened: its arms can be chosen
+    function = visitor.function("upload")
     values = {"take-what": "adapter", "take-arm": ARM, "take-name": name, **changes}
     told = [
         KEY if field.elem_id == OWNER_KEY else values.get(field.elem_id, field.usual if field.elem_id else record.id)
