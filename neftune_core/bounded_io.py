@@ -1,4 +1,4 @@
-"""Reading of untrusted JSON and TOML, with limits on size, nesting, number of values and magnitude."""
+"""Read untrusted JSON and TOML, with limits on size, nesting, number of values and magnitude."""
 
 from __future__ import annotations
 

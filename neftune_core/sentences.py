@@ -1,4 +1,4 @@
-"""Conversion of exceptions to one sentence for users, in the current language."""
+"""Convert exceptions to one sentence for users, in the current language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shortening of prompts to fit the context, with room for the answer.
+"""Shorten prompts to fit the context, with room for the answer.
 
 The earliest turns are dropped first, then the beginning of the user's last message, then the system prompt. The list of
 tools is kept.

@@ -1,4 +1,4 @@
-"""Preparation of training data: reading, removal of duplicates, split into training and held-out rows, tokenisation."""
+"""Prepare training data: reading, removal of duplicates, split into training and held-out rows, tokenisation."""
 
 from __future__ import annotations
 

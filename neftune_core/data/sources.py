@@ -1,4 +1,4 @@
-"""Reading of examples from a source: `starter:NAME`, `file:PATH` or `hub:OWNER/NAME`."""
+"""Read examples from a source: `starter:NAME`, `file:PATH` or `hub:OWNER/NAME`."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class TrainingSettings(Settings):
     )
     """Maximum time between checkpoints, for runs with long steps. 0 sets no limit on the time."""
     evaluations: int = setting(8, minimum=1, maximum=1000, slider_maximum=40, step=1, unit="evaluations")
-    """Number of times that the losses are measured without noise during the run, in addition to the measurement at the
+    """Number of times the losses are measured without noise during the run, in addition to the measurement at the
     start."""
     evaluation_rows: int = setting(0, minimum=0, maximum=10_000, slider_maximum=256, step=1, unit="rows")
     """Rows in each of the fixed samples on which training and held-out loss are measured. 0 uses a sixth of the

@@ -59,7 +59,7 @@ TOO_LONG = later("Hugging Face does not allocate a GPU for that long: choose few
 ABORTED = later(
     "The GPU was withdrawn before the study ended. Its last checkpoint is saved: press Resume to continue from there."
 )
-UNANSWERED = later("The GPU was withdrawn before all answers were complete: ask again for fewer or shorter answers.")
+UNANSWERED = later("The GPU was withdrawn before all answers were complete: request fewer or shorter answers.")
 UNMEASURED = later("The GPU was withdrawn before the measurement was complete: try again.")
 
 REFUSALS = {

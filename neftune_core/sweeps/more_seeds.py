@@ -131,7 +131,7 @@ def extend(record: Record, seeds: int) -> None:
     """
     record.require_usable()
     if seeds <= record.study.seeds:
-        words = later("The record {record} already has that many seeds ({count}): ask for more.")
+        words = later("The record {record} already has that many seeds ({count}): request more.")
         raise RecordError(say(words, record=record.id, count=record.study.seeds))
     with record.claimed():
         text = record.settings_file.read_text(encoding="utf-8")

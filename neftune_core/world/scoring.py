@@ -1,4 +1,4 @@
-"""Scoring of answers: exact match after normalising; for stories, requested content and grammar."""
+"""Score answers: exact match after normalising; for stories, requested content and grammar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading of JSONL, JSON, CSV and Parquet files as tables of records, without executing file content.
+"""Read JSONL, JSON, CSV and Parquet files as tables of records, without executing file content.
 
 Text formats may be compressed with gzip or zstd (`rows.jsonl.gz`). They are decompressed in a separate process, up to
 the size limit of a file.

@@ -117,7 +117,7 @@ def _translate_failure(failed: ReaderError, name: str, limits: Limits) -> LabErr
     message = str(failed)
     if failed.kind == "size":
         words = later(
-            "The first {count} rows of {name} are larger than {most:,} MB, the most that this server reads: ask for "
+            "The first {count} rows of {name} are larger than {most:,} MB, the most that this server reads: request "
             "fewer rows."
         )
         return DoesNotFit(say(words, count=message, name=name, most=limits.upload_megabytes))

@@ -1,4 +1,4 @@
-"""Reading of rows in a separate process with limited memory and time.
+"""Read rows in a separate process with limited memory and time.
 
 Readers written in C may crash or exhaust the memory if the bytes are malicious: a Parquet file of one kilobyte may
 expand to a terabyte. The process writes one JSON list per line:

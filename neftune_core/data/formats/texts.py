@@ -1,4 +1,4 @@
-"""Decoding of untrusted bytes to text, and parsing of text to values."""
+"""Decode untrusted bytes to text, and parse text to values."""
 
 from __future__ import annotations
 

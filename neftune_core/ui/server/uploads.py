@@ -120,7 +120,7 @@ class _Upload:
 
 
 class UploadQuota:
-    """Accounting of `uploads/`: bytes and files per IP address and in total.
+    """Usage of `uploads/`: bytes and files per IP address and in total.
 
     Files found when the server starts have the address "".
 
@@ -279,7 +279,7 @@ _creating = threading.Lock()
 
 
 def upload_quota(limits: Limits) -> UploadQuota:
-    """Return the accounting of the uploads in the home folder, shared by the whole process."""
+    """Return the usage of the uploads folder in the home folder, shared by the whole process."""
     folder = home() / "uploads"
     with _creating:
         quota = _quotas.get(folder)
