@@ -41,7 +41,7 @@ Modules import only from layers below their own; import-linter checks this. The 
     bounded_io     reading with limits on size, number of values and depth
     sentences      exceptions as one sentence for users
     language       English and Simplified Chinese
-    javascript     bundling of JavaScript modules into one script
+    javascript     bundles JavaScript modules into one script
     home           file locations
     durable        atomic and durable files and folders
     errors         the exceptions shown to users

@@ -1,4 +1,4 @@
-"""Reading of untrusted JSON and TOML, with limits on size, nesting, number of values and magnitude."""
+"""Read untrusted JSON and TOML, with limits on size, nesting, number of values and magnitude."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def count_values(block: bytes) -> int:
 
 
 def check_depth(block: bytes) -> None:
-    """Raise `ValueError` if JSON text is nested more than `DEEPEST` levels; brackets in strings do not count."""
+    """Raise `ValueError` if JSON text is nested more than `DEEPEST` levels; brackets in strings are ignored."""
     depth = 0
     for mark in re.findall(rb"[\[\]{}]", JSON_STRING.sub(b"", block)):
         depth += 1 if mark in b"[{" else -1

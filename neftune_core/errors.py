@@ -41,7 +41,7 @@ class NoEffect(ModelError):
 
 
 class DoesNotFit(LabError):
-    """Raised if memory does not suffice, or a limit of this server is exceeded."""
+    """Raised if memory is insufficient, or a limit of this server is exceeded."""
 
 
 class RecordError(LabError):

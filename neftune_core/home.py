@@ -116,7 +116,7 @@ def _data_folder() -> Path:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return the total size of all files below `folder` in bytes, ignoring files that disappear meanwhile."""
+    """Return the total size of all files below `folder` in bytes, ignoring files that disappear in the meantime."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:

@@ -1,4 +1,4 @@
-"""Bundling of the page's JavaScript modules into one script, for the page, its first view and reports."""
+"""Bundle the page's JavaScript modules into one script, for the page, its first view and reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Translation of user-facing texts.
+"""Translate user-facing texts.
 
 Texts are written in English in the code. A catalogue (`assets/language/zh.json`) maps them to translations, and texts
 without a translation stay English. Values in braces, as in `{count:,} rows`, are inserted after the lookup. Records of

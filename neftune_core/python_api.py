@@ -272,7 +272,7 @@ class StudyRun:
             raise LabError(event["message"])
 
     def set_strength(self, strength: float) -> None:
-        """Change the strength of the first noise arm of a live study from the next step on, and log the change.
+        """Change the strength of the first noise arm of a live study starting with the next step, and log the change.
 
         Args:
             strength: New strength, in the unit of the arm.

@@ -1,4 +1,4 @@
-"""Conversion of exceptions to one sentence for users, in the current language."""
+"""Convert exceptions to one sentence for users, in the current language."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def sentence(error: BaseException) -> str:
         return str(error) or say("Stopped on request.")
     if is_out_of_memory(error):
         return say(
-            "This machine ran out of memory: train the arms in turn, or choose a smaller batch, a shorter length or "
-            "fewer arms, and start again."
+            "This machine ran out of memory: train the arms one at a time, or choose a smaller batch, a shorter length "
+            "or fewer arms, and start again."
         )
     if is_disk_full(error):
         return say("The disk is full: free some space (or clean the cache), and start again.")

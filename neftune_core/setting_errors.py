@@ -1,4 +1,4 @@
-"""Conversion of pydantic's validation errors to one translated sentence with a suggestion."""
+"""Convert pydantic's validation errors to one translated sentence with a suggestion."""
 
 from __future__ import annotations
 

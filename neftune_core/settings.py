@@ -119,7 +119,7 @@ class Settings(BaseModel):
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     def __hash__(self) -> int:
-        """Return a hash of all values, including nested tables, with which the page detects changes."""
+        """Return a hash of all values, including nested tables; the page uses it to detect changes."""
         return hash(self.model_dump_json())
 
     @model_validator(mode="after")
@@ -367,7 +367,7 @@ class Limits(Settings):
     waiting_jobs: int = setting(8, minimum=1, maximum=1000)
     """Maximum number of waiting jobs per visitor."""
     address_jobs: int = setting(100, minimum=1, maximum=100_000)
-    """Maximum number of waiting jobs per network address."""
+    """Maximum number of waiting jobs per IP address."""
     queue_places: int = setting(100, minimum=1, maximum=100_000)
     """Maximum number of waiting jobs of all visitors."""
     disk_gigabytes: float = setting(50.0, minimum=0.001, maximum=1e6, unit="GB")
@@ -383,9 +383,9 @@ class Limits(Settings):
     new_tokens: int = setting(1024, minimum=1, maximum=100_000, unit="tokens")
     """Maximum length of an answer."""
     calls_a_minute: int = setting(0, minimum=0, maximum=1_000_000)
-    """Maximum number of calls per minute from one network address (0 for no limit)."""
+    """Maximum number of calls per minute from one IP address (0 for no limit)."""
     studies_an_hour: int = setting(0, minimum=0, maximum=1_000_000)
-    """Maximum number of studies per hour from one network address (0 for no limit)."""
+    """Maximum number of studies per hour from one IP address (0 for no limit)."""
     sharing: bool = setting(True)
     """Whether visitors may share finished studies by link and create classes."""
     local_paths: bool = setting(True)

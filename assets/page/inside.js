@@ -10,7 +10,7 @@ const LABELS = 48; // above this number of tokens, only some are labelled on an 
 let inside = null;
 
 /**
- * Return the measurements for this sentence and noise, or the reason why there are none.
+ * Return the measurements for this sentence and noise, or explain why there are none.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @returns {{found: Inside, words?: undefined} | {found?: undefined, words: string}}

@@ -39,7 +39,7 @@ part("recorded-answers", ({ element }) => {
   choose(0);
 });
 
-/** Show the model and data that the buttons beside the recorded study use, which may differ from those of the study. */
+/** Show the model and data that the buttons next to the recorded study use, which may differ from those of the study. */
 part("next-study", ({ element, props }) => {
   const { model, data } = props.value || {};
   on("next-study", (/** @type {{model: string, data: string}} */ next) => {

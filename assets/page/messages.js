@@ -1,4 +1,4 @@
-/** Messages of the server and of the framework, each shown beside its control until the control is used again or the message
+/** Messages of the server and of the framework, each shown next to its control until the control is used again or the message
    is closed. Keyboard focus does not move unless the focused element is gone; the message then receives it. Closing a message
    returns the focus to its control.
 

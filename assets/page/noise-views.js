@@ -21,7 +21,7 @@ const lines = (words) =>
     : words.replace(/(.{24,36}?)\s/g, "$1<br>");
 
 /**
- * Return an empty view with a sentence that gives the reason.
+ * Return an empty view with an explanation.
  * @param {string} words
  * @returns {Drawn}
  */

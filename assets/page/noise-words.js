@@ -1,4 +1,4 @@
-/** The text beside the figure of the Noise tab: the tokens of the sentence, what the strength means, and the ruler of units. */
+/** The text next to the figure of the Noise tab: the tokens of the sentence, what the strength means, and the ruler of units. */
 import { svg, within } from "./dom.js";
 import { modelName } from "./noise-strip.js";
 import { degrees, realised, UNITS } from "./noise-maths.js";

@@ -1,6 +1,6 @@
 /** The Noise tab. Everything that depends on the strength slider is computed in the browser (noise-maths.js).
 
-   The text and the ruler beside the figure are in noise-words.js. The Norms view is here; the other views are in
+   The text and the ruler next to the figure are in noise-words.js. The Norms view is here; the other views are in
    noise-views.js, noise-density.js, noise-depth.js, noise-loss.js and noise-next.js. */
 import { changed } from "./controls.js";
 import { bandOf, effectOf, inUnit, measured, repeatedDraws, SHARE, UNITS } from "./noise-maths.js";
@@ -174,7 +174,7 @@ export const changeKind = (kind, unit, strength, sliders) => {
 };
 
 /**
- * Return the figure of a preview for these controls, with the data for the text beside it.
+ * Return the figure of a preview for these controls, with the data for the text next to it.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @returns {NoiseMessage}

@@ -11,7 +11,7 @@ part("unfold", ({ element }) => {
   });
 });
 
-/** The reason why data cannot be used, with a button that opens the choice of columns and scrolls to it. */
+/** An explanation of why data cannot be used, with a button that opens the choice of columns and scrolls to it. */
 part("data-problem", ({ element }) => {
   element.addEventListener("click", (event) => {
     if (!(event.target instanceof Element && event.target.closest("[data-do=columns]"))) return;

@@ -1,4 +1,4 @@
-/** Columns that stay in view while the settings beside them scroll. The end of a column taller than the screen stays in view. */
+/** Columns that stay in view while the settings next to them scroll. The end of a column taller than the screen stays in view. */
 
 const HEADER = 80; // pixels above the column
 const FOOT = 16; // pixels below it

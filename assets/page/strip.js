@@ -66,7 +66,7 @@ part("real-model", ({ trigger }) => {
     trigger("click");
   });
 });
-/** The button beside the end of a study, which shows its first sentence. */
+/** The first sentence about a finished study, and the button next to it. */
 document.addEventListener("click", (event) => {
   if (!(event.target instanceof Element && event.target.closest("[data-do=result]"))) return;
   openTab("Train");

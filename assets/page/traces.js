@@ -97,7 +97,7 @@ const onLogarithms = (layout, traces) => {
 };
 
 /**
- * Encode the uids of traces for use in class names, by which Plotly finds its nodes.
+ * Encode the uids of traces for use in class names, which Plotly uses to find its nodes.
  * @param {Trace[]} traces
  */
 export const named = (traces) => traces.map((trace) => ({ ...trace, uid: String(trace.uid).replace(/[^\w-]/g, coded) }));

@@ -151,7 +151,7 @@ let pause = PAUSE;
 /** @type {number | undefined} */
 let next;
 
-/** Return the ids of the followed studies, which are requested in turn. */
+/** Return the ids of the followed studies, which are requested one after another. */
 const followed = () => [...new Set(watchers.filter((one) => one.isOn).map((one) => one.id))];
 
 const begin = () => {

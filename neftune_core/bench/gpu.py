@@ -89,7 +89,7 @@ def _step_seconds(loaded: LoadedModel, execution: str, count: int, **training: A
 
 
 def _add_memory(table: ResultTable, loaded: LoadedModel) -> None:
-    """Add the peak memory of five arms, run together and in turn, relative to that of one arm."""
+    """Add the peak memory of five arms, run together and one at a time, relative to that of one arm."""
     import torch
 
     peaks = []
@@ -99,7 +99,7 @@ def _add_memory(table: ResultTable, loaded: LoadedModel) -> None:
         peaks.append(torch.cuda.max_memory_allocated(loaded.device))
     one, together, in_turn = peaks
     table.add("peak memory of 5 arms together over that of one", [together / one], "<= 3.2")
-    table.add("peak memory of 5 arms in turn over that of one", [in_turn / one], "<= 1.6")
+    table.add("peak memory of 5 arms one at a time over that of one", [in_turn / one], "<= 1.6")
 
 
 def _peft_seconds(loaded: LoadedModel) -> float:

@@ -16,7 +16,7 @@ REPEATS = 7
 
 
 def weights_of(loaded: LoadedModel) -> tuple[int, int]:
-    """Return the number of weights in the linear maps of all layers, and in the head.
+    """Return the number of weights in the linear modules of all layers, and in the head.
 
     Each weight costs two operations per token in the forward pass, and two in the backward pass to the inputs.
     """
@@ -25,7 +25,7 @@ def weights_of(loaded: LoadedModel) -> tuple[int, int]:
 
 
 def _shapes(loaded: LoadedModel) -> Counter[tuple[int, int]]:
-    """Return the number of linear maps in the layers, by shape."""
+    """Return the number of linear modules in the layers, by shape."""
     from neftune_core.models.architecture.anatomy import linear_maps
 
     return Counter(tuple(loaded.model.get_submodule(name).weight.shape) for name in linear_maps(loaded.model, "all"))
@@ -34,7 +34,7 @@ def _shapes(loaded: LoadedModel) -> Counter[tuple[int, int]]:
 def own_peak(loaded: LoadedModel) -> float:
     """Measure the operations per second of matrix products of 1,024 tokens with this model's shapes and precision.
 
-    Each shape is timed seven times, and its best time is weighted by the number of maps with this shape.
+    Each shape is timed seven times, and its best time is weighted by the number of modules with this shape.
     """
     import torch
 

@@ -235,7 +235,13 @@ VOCABULARY, SEED = 256, 0
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """A batch of one row: its description, the lengths of its documents in tokens, and its length with padding."""
+    """A batch that consists of one row of packed documents.
+
+    Attributes:
+        words: Description for the table.
+        documents: Length of each document, in tokens.
+        length: Length of the row with padding, in tokens.
+    """
 
     words: str
     documents: tuple[int, ...]

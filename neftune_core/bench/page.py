@@ -31,7 +31,12 @@ PROBES = Path(__file__).with_name("probes.js")
 
 
 class LiveUpdateTimes(NamedTuple):
-    """Seconds from each event of a growing log to its point on the screen, and whether the figure was recreated."""
+    """How a figure on the page followed a growing log.
+
+    Attributes:
+        late: Seconds from each event to its point on the screen.
+        was_remade: Whether the figure was recreated instead of updated.
+    """
 
     late: list[float]
     was_remade: bool

@@ -80,7 +80,7 @@ def train_steps(
 
 
 def lora_config(model: Any, training: TrainingSettings) -> Any:
-    """Configure an adapter on all linear maps of a model.
+    """Configure an adapter on all linear layers of a model.
 
     Args:
         model: The model.

@@ -37,13 +37,18 @@ CONFIRMING_SEEDS = tuple(range(11, 19))
 EPOCHS = {"world-format": 8, "world-noisy": 20, "world-stated": 20}
 BATCH = 8
 EVERY = 2
-"""Number of epochs between two measurements on a curve."""
+"""Number of epochs between measurements on a curve."""
 
 Numbers = dict[str, float]
 
 
 class EpochMeasures(NamedTuple):
-    """Measures of one arm by name: on the two halves of the held-out rows and, if measured, on the training rows."""
+    """Measures of one arm, by name.
+
+    Attributes:
+        halves: Measures on the two halves of the held-out rows.
+        train: Measures on the training rows; None if they were not measured.
+    """
 
     halves: tuple[Numbers, Numbers]
     train: Numbers | None = None

@@ -236,7 +236,7 @@ def _shorten(text: str) -> str:
 
 
 def _about(record: Record) -> tuple[str, str, str]:
-    """Return the title, model and data of a record, as far as known."""
+    """Return the title, model and data of a record; unknown parts are omitted."""
     from neftune_core.sweeps.record import Sweep
 
     model, data = str(record.about_table("model").get("name") or ""), str(record.about_table("data").get("title") or "")

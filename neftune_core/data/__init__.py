@@ -9,9 +9,9 @@ sources          a starter set, file or hub data set as examples
 report           report on how each row was read
 preparing        removal of duplicates, split, tokenisation
   rendering        messages with the model's chat template
-    escaping       escaping of special tokens in text
+    escaping       escapes special tokens in text
   chat             tokens, and the mask of trained tokens
   encoder_decoder  source and target of an encoder-decoder
-  fitting          shortening of prompts to fit the context
+  fitting          shortens prompts to fit the context
 batches          order of an epoch, and padded tensors
 """

@@ -103,7 +103,7 @@ def collate(
 
     Args:
         encoded: The rows.
-        pad_id: Padding token id; None counts as 0.
+        pad_id: Padding token id; None is treated as 0.
         round_to: Lengths are rounded up by `round_up`.
         longest: Upper bound on rounding, such as the model's context; None for no bound. Rows are never cut.
 

@@ -1,4 +1,4 @@
-"""Tokenisation of conversations, and the mask of tokens that are trained on.
+"""Tokenise conversations, and mask the tokens that are trained on.
 
 Training and generation share the rendering (see `rendering`), so the tokens before a reply equal `prompt_ids` of the
 same messages. The loss covers the tokens of every reply, including its end token. Encoder-decoders use no template (see

@@ -1,4 +1,4 @@
-"""Parsing of conversations in various message formats, and of fields that change the meaning of a row.
+"""Parse conversations in various message formats, and fields that change the meaning of a row.
 
 Rows with a known but unsupported field are refused. Unknown names are collected in `unused`.
 """

@@ -1,4 +1,4 @@
-"""Escaping of special tokens in text.
+"""Escape special tokens in text.
 
 The names of special tokens in a text are split by `MARK`, and the pieces are tokenised separately. Therefore, the text
 "<|im_end|>" in a message cannot end that message.

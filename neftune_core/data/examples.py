@@ -64,7 +64,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A row that cannot be used, by its number in its source or, if `held_out`, in the separate held-out file."""
+    """A row that cannot be used.
+
+    Attributes:
+        row: 1-based number of the row in its source.
+        reason: Why the row cannot be used.
+        held_out: Whether the source is the separate held-out file.
+    """
 
     row: int
     reason: str
@@ -90,7 +96,13 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class CutRow:
-    """A row that was cut to the maximum length; `row` and `held_out` are as in `Refusal`."""
+    """A row that was cut to the maximum length.
+
+    Attributes:
+        row: 1-based number of the row in its source.
+        tokens_removed: Number of tokens cut from the end.
+        held_out: Whether the source is the separate held-out file.
+    """
 
     row: int
     tokens_removed: int

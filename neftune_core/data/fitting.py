@@ -1,4 +1,4 @@
-"""Shortening of prompts to fit the context, with room for the answer.
+"""Shorten prompts to fit the context, with room for the answer.
 
 The earliest turns are dropped first, then the beginning of the user's last message, then the system prompt. The list of
 tools is kept.
@@ -27,7 +27,12 @@ class TokenLimits(NamedTuple):
 
 
 class FittedPrompt(NamedTuple):
-    """Token ids of a prompt that fits the context, and whether it was shortened."""
+    """A prompt that fits the context.
+
+    Attributes:
+        ids: Token ids.
+        cut: Whether the prompt was shortened.
+    """
 
     ids: list[int]
     cut: bool = False

@@ -1,4 +1,4 @@
-"""Preparation of training data: reading, removal of duplicates, split into training and held-out rows, tokenisation."""
+"""Prepare training data: reading, removal of duplicates, split into training and held-out rows, tokenisation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PreparedData:
         reading: How the source was read: layout, columns, unused columns.
         notes: Remarks on reading and split.
         own_held_out: Whether the held-out rows come from a separate file with its own row numbers.
-        shortage: Reason why the rows do not suffice for a study; "" if they do.
+        shortage: Why there are too few rows for a study; "" if there are enough.
     """
 
     train: list[EncodedExample]
@@ -88,7 +88,7 @@ _in_use: WeakKeyDictionary[Any, WeakValueDictionary[Any, EncodedExample]] = Weak
 estimate."""
 
 ComparisonKey = tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]
-"""Role, content and fields of each message, by which rows and prompts are compared."""
+"""Role, content and fields of each message, used to compare rows and prompts."""
 
 
 def prepare(
@@ -106,7 +106,7 @@ def prepare(
         tokenizer: The model's tokenizer.
         limits: Limits of this server.
         progress: Called occasionally with (rows done, maximum), first for reading, then for tokenising.
-        require_rows: Whether the rows must suffice for a study.
+        require_rows: Whether there must be enough rows for a study.
 
     Returns:
         The prepared rows.
@@ -215,7 +215,7 @@ def _read_held_out(settings: DataSettings, limits: Limits) -> SourceRows | None:
 
 
 def _split_notes(settings: DataSettings, train: int, held_out: int, refused: tuple[int, int]) -> Iterator[str]:
-    """Yield remarks on the split; `refused` has the numbers of rows that were refused after a share was drawn."""
+    """Yield remarks on the split; `refused` contains the numbers of rows that were refused after a share was drawn."""
     if not settings.held_out_source and _starter_held_out(settings):
         yield later("This set has its own held-out rows, so no share is drawn from the others.")
     if settings.held_out_share and not settings.held_out_source and not held_out and train > 1:
@@ -314,7 +314,7 @@ def _reasons(refusals: Sequence[Refusal], duplicates: int) -> str:
 def _shortage(
     train: Sequence[EncodedExample], held_out: Sequence[EncodedExample], reasons: str, *, wants_held_out: bool
 ) -> str:
-    """Return why the rows do not suffice for a study; "" if they do."""
+    """Return why there are too few rows for a study; "" if there are enough."""
     if len(train) < 2:
         words = plural(
             len(train),

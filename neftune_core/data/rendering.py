@@ -1,4 +1,4 @@
-"""Rendering of conversations with a model's chat template, or with `PLAIN` if the tokenizer has none.
+"""Render conversations with a model's chat template, or with `PLAIN` if the tokenizer has none.
 
 Templates silently ignore unknown fields, such as tool calls and reasoning. Therefore, each template is probed once with
 words that no template contains, to find out what it renders. Names of special tokens inside the text of a row remain
@@ -253,7 +253,7 @@ def _takes_system(tokenizer: Any, template: str) -> bool:
         return False
 
 
-# ---------------------------------------------------------------- fields beside the text of messages
+# ---------------------------------------------------------------- fields in addition to the text of messages
 
 
 def _probe_fields(render: Render) -> RenderedFields:

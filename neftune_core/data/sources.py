@@ -1,4 +1,4 @@
-"""Reading of examples from a source: `starter:NAME`, `file:PATH` or `hub:OWNER/NAME`."""
+"""Read examples from a source: `starter:NAME`, `file:PATH` or `hub:OWNER/NAME`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class SourceRows:
 
     @property
     def shortage(self) -> str:
-        """Reason why no row can be used; "" if at least one can."""
+        """Why no row can be used; "" if at least one can."""
         return "" if self.examples else _no_usable_rows(self.refusals, self.title)
 
 

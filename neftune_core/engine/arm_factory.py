@@ -1,4 +1,4 @@
-"""Creation of a set of arms: adapters over one base, or full copies of the weights."""
+"""Create a set of arms: adapters over one base, or full copies of the weights."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def row_measures(
     noise: NoiseOf | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> RowMeasures:
-    """Measure loss and accuracy of the given slots on every row of a sample, letting other work run between batches.
+    """Measure loss and accuracy of the given slots on every row of a sample, yielding to other work between batches.
 
     Args:
         stack: The arms.

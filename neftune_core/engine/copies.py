@@ -1,4 +1,4 @@
-"""Full fine-tuning: one float32 copy of all weights per arm, trained in turn.
+"""Full fine-tuning: one float32 copy of all weights per arm, trained one at a time.
 
 The tree contains the weights of one slot at a time, in the precision of the base. If that precision is not float32,
 weights are rounded for each pass, and gradients flow through the rounding to the float32 copy. The base's tensors are

@@ -168,7 +168,7 @@ class Lockstep(Generic[Study]):
         measured: Collection[int] = (),
         steer: Callable[[], Iterable[Event]] = tuple,
     ) -> Iterator[Event]:
-        """Yield `planned`, `step`, `evaluated` and `diverged` events, from step `done` on.
+        """Yield `planned`, `step`, `evaluated` and `diverged` events, starting at step `done`.
 
         `planned` comes first if a time budget is converted to steps. An interrupted step leaves the state unchanged.
 

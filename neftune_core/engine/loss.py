@@ -66,7 +66,7 @@ class MicroBatch:
 
     Attributes:
         rows: Properties of the rows that noise depends on, by component.
-        tokens: Number of response tokens in the whole step, by which the gradient is divided.
+        tokens: Number of response tokens in the whole step, the divisor of the gradient.
         seed: `(study seed, step, number of the micro-batch)`, the key of the dropout masks.
         step_rows: All rows of the step, including those of its other micro-batches.
     """

@@ -27,7 +27,7 @@ END_SIGNAL = -1
 GO_ON, STOP, VALUES_FOLLOW = 0, 1, 2
 """Messages that the first process broadcasts between steps."""
 LONGEST_WAIT_HOURS = 12
-"""Timeout of the other processes, which wait while the first one evaluates and generates answers between two seeds."""
+"""Timeout of the other processes, which wait while the first one evaluates and generates answers between seeds."""
 
 
 class StudyEnded(Exception):
@@ -87,7 +87,7 @@ class ProcessGroup:
         return lambda: False
 
     def share(self, values: Sequence[Any]) -> list[Any]:
-        """Broadcast values that JSON can represent from the first process to all, between two steps, and return them.
+        """Broadcast values that JSON can represent from the first process to all, between steps, and return them.
 
         Raise `Cancelled` in the other processes if the first stopped instead of sending values.
         """

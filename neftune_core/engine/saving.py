@@ -1,4 +1,4 @@
-"""Saving and loading of arms: adapters in the PEFT format, full weights in the transformers format."""
+"""Save and load arms: adapters in the PEFT format, full weights in the transformers format."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class ScheduledNoise:
         }
 
     def set_strength(self, slot: int, strength: float) -> None:
-        """Change the strength of an arm's noise from the next step on.
+        """Change the strength of an arm's noise starting with the next step.
 
         Args:
             slot: Slot of the arm.

@@ -20,7 +20,7 @@ __all__ = ["MethodSettings", "TrainingSettings"]
 
 SCHEDULES = {"constant": "Constant", "linear": "Linear decay to zero", "cosine": "Cosine decay to zero"}
 METHODS = {"lora": "Adapters (LoRA)", "full": "All weights (full fine-tuning)"}
-TURNS = {"together": "All together", "in-turn": "In turn (less memory)"}
+TURNS = {"together": "All together", "in-turn": "One at a time (less memory)"}
 EXECUTIONS = {
     "eager": "Not compiled",
     "graphs": "Layers captured, not compiled (CUDA graphs)",
@@ -56,8 +56,8 @@ class TrainingSettings(Settings):
     method: str = setting("lora", choices=METHODS)
     """What is trained: adapters on the frozen model, or all weights (one copy of the model per arm)."""
     arms_at_once: str = setting("together", choices=TURNS)
-    """Whether the adapters of all arms share one pass or run in turn, which needs less memory but more time. The
-    results are the same. Full fine-tuning always runs in turn."""
+    """Whether the adapters of all arms share one pass or run one at a time, which needs less memory but more time. The
+    results are the same. In full fine-tuning, they always run one at a time."""
     execution: str = setting("eager", choices=EXECUTIONS)
     """How the layers are run. CUDA graphs and compilation pay off if the GPU mostly waits for small operations to be
     launched, but hardly on a CPU. With compilation, the first step with each new batch shape can take a minute or
@@ -86,7 +86,7 @@ class TrainingSettings(Settings):
     checkpoint_steps: int = setting(
         50, minimum=1, maximum=1_000_000, slider_maximum=500, step=10, unit="steps", label="Steps between checkpoints"
     )
-    """Steps between two checkpoints, from which an interrupted run can be resumed."""
+    """Steps between checkpoints. An interrupted run resumes from the last checkpoint."""
     checkpoint_seconds: float = setting(
         30.0,
         minimum=0,
@@ -96,9 +96,9 @@ class TrainingSettings(Settings):
         unit="seconds",
         label="Seconds between checkpoints",
     )
-    """Maximum time between two checkpoints, for runs with long steps. With 0, only the number of steps counts."""
+    """Maximum time between checkpoints, for runs with long steps. 0 sets no limit on the time."""
     evaluations: int = setting(8, minimum=1, maximum=1000, slider_maximum=40, step=1, unit="evaluations")
-    """Number of times that the losses are measured without noise during the run, in addition to the measurement at the
+    """Number of times the losses are measured without noise during the run, in addition to the measurement at the
     start."""
     evaluation_rows: int = setting(0, minimum=0, maximum=10_000, slider_maximum=256, step=1, unit="rows")
     """Rows in each of the fixed samples on which training and held-out loss are measured. 0 uses a sixth of the

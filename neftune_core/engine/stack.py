@@ -1,4 +1,4 @@
-"""Stacked LoRA adapters: one frozen base and one adapter per slot, run in one pass or in turn.
+"""Stacked LoRA adapters: one frozen base and one adapter per slot, run in one pass or one at a time.
 
 A batch is laid out arm by arm, `[slots * batch, length, width]`. The base weight multiplies the whole batch once. The
 adapters (arXiv 2106.09685) are applied by two batched products, so that gradients never cross slots. Slot 0 is the
@@ -161,7 +161,7 @@ class AdapterStack(ArmSet):
         rank: LoRA rank.
         alpha: LoRA alpha.
         targets: Which linear layers get adapters: "all" or "attention".
-        together: Whether all arms share one pass; otherwise they run in turn, which needs less memory.
+        together: Whether all arms share one pass; otherwise they run one at a time, which needs less memory.
     """
 
     def __init__(

@@ -175,7 +175,7 @@ def _extend(
     settings: DecodingSettings,
     should_stop: Stop | None,
 ) -> Iterator[bool]:
-    """Extend the answers of these columns, all in one set of arms; yield True after each token except the last.
+    """Extend the answers of the columns at `indices`, all in one set of arms; yield True while tokens remain.
 
     Groups of slots that cannot share a pass run one after another.
     """

@@ -53,6 +53,6 @@ MEASURES: dict[str, Measure] = {
 
 EVERY_EPOCH = tuple(name for name, measure in MEASURES.items() if measure.every_epoch)
 FIRST = ("held_out_loss", "exact", "right", "train_loss")
-"""Measures that the page shows at once beside the measure asked for."""
+"""Measures that the page shows initially, in addition to the tested one."""
 BESIDE = ("held_out_loss", "accuracy", "exact", "right", "bleu", "rouge_l", "tokens")
-"""Measures that the table of a sweep lists beside the chosen measure, as means after the last epoch."""
+"""Measures that the table of a sweep lists in addition to the chosen one, as means after the last epoch."""

@@ -61,7 +61,12 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of `ENCODER` or `DECODER`; 0 is the embedding, and layers are numbered from 1 in each part."""
+    """A layer of one component of a model.
+
+    Attributes:
+        part: `ENCODER` or `DECODER`.
+        number: 0 for the embedding; layers are numbered from 1 in each component.
+    """
 
     part: str
     number: int
@@ -131,7 +136,7 @@ def measure_propagation(
     """Run a sentence without noise and at every strength, in one batch.
 
     As in the preview, an adversarial kind uses its initial draw, and a symmetric pair its positive half. If only the
-    prompt or only the response gets noise, the sentence of a causal model counts as that part.
+    prompt or only the response gets noise, the whole sentence of a causal model is treated as that part.
 
     Args:
         loaded: The model.

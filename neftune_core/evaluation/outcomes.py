@@ -79,9 +79,11 @@ Seeds = Mapping[int, Outcome]
 
 @dataclass(frozen=True)
 class Rounding:
-    """Measured effect of a study's number format, such as "bfloat16", on its measures.
+    """The measured effect of a study's number format on its measures.
 
-    `sizes` contains, by measure, the largest difference between an arm and the same arm computed in a different way.
+    Attributes:
+        precision: The number format, such as "bfloat16".
+        sizes: By measure, the largest difference between an arm and the same arm computed in a different way.
     """
 
     precision: str = ""
@@ -130,7 +132,12 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Question:
-    """The measure (a key of `MEASURES`) and epoch ("last" or "best") to judge, fixed before the results are seen."""
+    """What a verdict judges, fixed before the results are seen.
+
+    Attributes:
+        measure: A key of `MEASURES`.
+        epoch: "last" or "best".
+    """
 
     measure: str = "held_out_loss"
     epoch: str = "last"
@@ -176,8 +183,8 @@ def _largest_rounding(parts: Iterable[Outcomes]) -> Rounding:
 def combine_cells(cells: Mapping[str, Outcomes]) -> Outcomes:
     """Combine the arms of several sweep cells in one comparison, under the names `cell: arm`.
 
-    Each arm is paired with the control of its cell, and Holm's correction covers all arms. The result has the control
-    and the floors of the first cell.
+    Each arm is paired with the control of its cell, and Holm's correction covers all arms. The result contains the
+    control and the floors of the first cell.
     """
     first = next(iter(cells.values()))
     return Outcomes(

@@ -23,7 +23,13 @@ CHINESE_SHARE = 0.9
 
 
 class Overlap(NamedTuple):
-    """A corpus measure: score, 0 to 100; counts, `[examples, fields]`; and sacrebleu's signature of the settings."""
+    """The value of a corpus measure.
+
+    Attributes:
+        score: 0 to 100.
+        counts: Counts per example, `[examples, fields]`.
+        signature: sacrebleu's signature of the settings.
+    """
 
     score: float
     counts: Floats

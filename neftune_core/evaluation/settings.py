@@ -81,7 +81,7 @@ EPOCH_WORDS = {"last": "The last epoch", "best": "The best epoch (chosen on othe
 
 
 class MeasuringSettings(Settings):
-    """Settings for the question of a study, which is fixed before the study runs, and for all other measurements."""
+    """Settings of a study's measurements, including the question of its verdict, which is fixed before the run."""
 
     primary: str = setting(
         AUTOMATIC,

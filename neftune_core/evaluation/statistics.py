@@ -38,7 +38,14 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(100)
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate (NaN for a proportion without trials) and its confidence interval, at a level between 0 and 1."""
+    """An estimate with its confidence interval.
+
+    Attributes:
+        estimate: The estimate; NaN for a proportion without trials.
+        low: Lower end.
+        high: Upper end.
+        level: Confidence level, between 0 and 1.
+    """
 
     estimate: float
     low: float

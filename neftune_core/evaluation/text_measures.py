@@ -1,6 +1,6 @@
 """Measures of answers: similarity to references, length, repetition and memorisation.
 
-Every measure is stored per example, so that it can be resampled; assets/docs/evidence.md has the definitions.
+Every measure is stored per example, so that it can be resampled; assets/docs/evidence.md gives the definitions.
 """
 
 from __future__ import annotations
@@ -86,9 +86,13 @@ PREFIX = 50
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer as stored in a record, with its length in tokens.
+    """One answer as stored in a record.
 
-    `ended` is "stop" if the model ended the answer. Without token ids, repetitions are counted in words.
+    Attributes:
+        text: The answer.
+        tokens: Length in tokens.
+        ended: "stop" if the model ended the answer.
+        ids: Token ids; without them, repetitions are counted in words.
     """
 
     text: str

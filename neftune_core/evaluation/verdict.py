@@ -87,12 +87,12 @@ class Verdict:
         question: Measure and epoch that are judged.
         arms: Judgements by arm.
         floors: Null comparisons by name.
-        warnings: Sentences on arms that cannot be judged, with remedies; shown first.
+        warnings: Sentences about arms that cannot be judged, with remedies; shown first.
         lead: The arm that the headline is about; "" if none.
         opening: Sentences before the arms: the headline and the question.
         closing: Sentences after the arms.
         rounding: Effect of the number format.
-        disagreements: Sentences on arms whose held-out loss and exact answers point in opposite directions.
+        disagreements: Sentences about arms whose held-out loss and exact answers point in opposite directions.
     """
 
     question: Question
@@ -141,7 +141,7 @@ class Verdict:
         return (*self.warnings, self.opening[0], *self.disagreements, *steps)
 
     def opening_for(self, named: Question | None = None) -> tuple[Line, ...]:
-        """Return the sentences before the arms; if `named` is a different question, a note on that comes first."""
+        """Return the sentences before the arms; if `named` is a different question, a note about this comes first."""
         if named is None or named == self.question:
             return self.opening
         headline, question = self.opening
@@ -339,7 +339,7 @@ NEXT_STEPS = {
 
 
 def _next_step(status: str, comparison: Comparison) -> Line:
-    """Return the sentence on what to do next."""
+    """Return the sentence about what to do next."""
     if status in NEXT_STEPS:
         return Line(NEXT_STEPS[status], {"needed": CLAIM_SEEDS})
     seeds, deviation = len(comparison.seeds), float(np.std(comparison.differences, ddof=1))

@@ -73,7 +73,7 @@ def agreeing(key: str, count: float | None) -> str:
 
 
 def rounding_line(rounding: Rounding, measure: str) -> Line:
-    """Return the sentence on the effect of rounding, for verdicts and tables.
+    """Return the sentence about the effect of rounding, for verdicts and tables.
 
     Args:
         rounding: Measured effect of the number format.
@@ -88,7 +88,7 @@ def rounding_line(rounding: Rounding, measure: str) -> Line:
 
 
 def claims_line(measure: str, claimed: Mapping[str, Comparison], statuses: Mapping[str, str], arms: int) -> Line:
-    """Return the headline on arms that differ from the control, with the direction and size of their differences.
+    """Return the headline about arms that differ from the control, with the direction and size of their differences.
 
     Args:
         measure: Name of the measure.
@@ -113,7 +113,7 @@ def claims_line(measure: str, claimed: Mapping[str, Comparison], statuses: Mappi
 
 
 def _claim_line(status: str, measure: str, group: Mapping[str, Comparison], *, short: bool) -> Line:
-    """Return the headline on the arms that differ in one direction, or only on the first of them if `short`."""
+    """Return the headline about the arms that differ in one direction, or only on the first of them if `short`."""
     named = {name: group[name] for name in [*group][: 1 if short else None]}
     line = effect_line(status, measure, next(iter(named)), named)
     return replace(line, parameters={**line.parameters, "arm": arm_names([*named])})
@@ -133,7 +133,7 @@ def _direction_line(status: str, group: Mapping[str, Comparison]) -> Line:
 
 
 def effect_line(key: str, measure: str, lead: str, found: Mapping[str, Comparison]) -> Line:
-    """Return the headline on one arm, with its values and, if there are few arms, those of the others.
+    """Return the headline about one arm, with its values and, if there are few arms, those of the others.
 
     Args:
         key: Key of the headline in `SENTENCES`, without "headline.".

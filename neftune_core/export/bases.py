@@ -85,7 +85,7 @@ def base_of(record: Record) -> Base:
     return Base(
         FOLDER,
         f"a model on the machine of the study, with the fingerprint `{about.get('fingerprint', '?')}`: put its folder "
-        "beside this file, under the name `base`",
+        "next to this file, under the name `base`",
     )
 
 

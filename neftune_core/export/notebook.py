@@ -37,7 +37,7 @@ def study_html(record: Record) -> str:
 def answers_html(lines: Sequence[Mapping[str, Any]]) -> str:
     """Return answers as a table with one row per prompt and one column per arm; "" if there are none.
 
-    The first column has the expected answers, if any is known.
+    The first column contains the expected answers, if any are known.
 
     Args:
         lines: Dictionaries with a `prompt`, the answers by arm as `arms` (each with a `text`) and, if known, the

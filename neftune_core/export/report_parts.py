@@ -131,7 +131,7 @@ def _escape(line: Line) -> str:
 
 
 def _arm_html(arm: ArmVerdict, *, unfolded: bool = True, folded: bool = True) -> str:
-    """Return the sentences on one arm; if `folded`, all but the first are in a section, open if `unfolded`."""
+    """Return the sentences about one arm; if `folded`, all but the first are in a section, open if `unfolded`."""
     first, *rest = map(_escape, arm.lines)
     behind = html_list(rest)
     if rest and folded:

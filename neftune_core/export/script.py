@@ -210,7 +210,7 @@ def script_archive(record: Record, archive: Path, limits: Limits | None = None) 
 
 
 def reason_against(noise: NoiseSettings) -> str:
-    """Return the reason why another training loop cannot apply this noise, in a few words; "" if it can."""
+    """Explain in a few words why another training loop cannot apply this noise; "" if it can."""
     extra = STEP_MODES[KINDS[noise.kind].passes].extra
     if extra and not noise.is_silent:
         return f"it needs {extra}"
@@ -220,7 +220,7 @@ def reason_against(noise: NoiseSettings) -> str:
 
 
 def reasons_against(study: StudySettings) -> dict[str, str]:
-    """Return the reason why the script cannot train an arm, by the name of the arm; "" if the script can."""
+    """Explain why the script cannot train an arm, by the name of the arm; "" if the script can."""
     found = {name: reason_against(noise) for name, noise in study.arms.items()}
     for name in found:
         used = [

@@ -140,7 +140,7 @@ def list_once(data: Sequence[Trace]) -> None:
 
 
 def dotted_line(**ends: Any) -> dict[str, Any]:
-    """Build a thin dotted line as a Plotly shape; `ends` has its coordinates and further entries."""
+    """Build a thin dotted line as a Plotly shape; `ends` contains its coordinates and further entries."""
     return {"type": "line", "line": {"color": token("quiet"), "width": 1, "dash": "dot"}, **ends}
 
 

@@ -151,7 +151,7 @@ def _diverged_seeds(events: Sequence[Event]) -> dict[str, set[Any]]:
 def shared_seeds(events: Sequence[Event]) -> set[Any]:
     """Return the seeds to average: those that every arm has, except seeds in which an arm diverged.
 
-    Arms that diverged with every seed are ignored. If no seed remains, all seeds are returned.
+    Arms that diverged for every seed are ignored. If no seed remains, all seeds are returned.
     """
     arms: dict[str, set[Any]] = {}
     for event in events:
@@ -258,7 +258,7 @@ def mean_of_seeds(seeds: Mapping[Any, Curve], shared: set[Any]) -> Curve:
 
     Args:
         seeds: Steps and values by seed.
-        shared: The shared seeds; if none of them has a curve, all seeds count.
+        shared: The shared seeds; if none of them has a curve, all seeds are used.
 
     Returns:
         The steps and the means.

@@ -11,7 +11,7 @@ from neftune_core.language import later, plural, say
 
 BINS = 40
 NEAR = 0.7
-"""Share of the maximum length from which the longest row comes near it."""
+"""The longest row is close to the maximum length if it is at least this share of it."""
 FEW_ROWS = 6
 
 
@@ -23,7 +23,7 @@ def length_histogram(
     Args:
         train: Lengths of the training rows.
         held_out: Lengths of the held-out rows.
-        maximum_length: Length at which rows are cut or skipped, marked if the longest row comes near it; None if
+        maximum_length: Length at which rows are cut or skipped, marked if the longest row is close to it; None if
             unlimited.
 
     Returns:

@@ -29,7 +29,12 @@ ILLUSTRATED_STEPS = 100
 
 @dataclass(frozen=True)
 class View:
-    """One view on the Noise tab: its label, and a function that returns its Plotly layout for a preview."""
+    """One view on the Noise tab.
+
+    Attributes:
+        words: Label of the view.
+        layout: Returns the Plotly layout for a preview.
+    """
 
     words: str
     layout: Callable[[Payload], PlotlyLayout]

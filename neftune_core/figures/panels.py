@@ -65,7 +65,7 @@ class Points:
         self.found: dict[tuple[str, str], dict[Any, Curve]] = {}
 
     def add(self, panel: str, arm: str, event: Event, value: Any) -> None:
-        """Add a value at the step of an event; anything but a number is ignored.
+        """Add a value at the step of an event; a value that is not a number is ignored.
 
         Args:
             panel: Name of the panel.

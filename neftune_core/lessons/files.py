@@ -32,7 +32,12 @@ _COMPARISON = re.compile(r"([a-z_.]+) (>=|<=|=|!=) ([\w.+-]+)")
 
 @dataclass(frozen=True)
 class LessonTask:
-    """A task of a lesson, and the condition on the page's state that completes it; see `comparisons`."""
+    """A task of a lesson.
+
+    Attributes:
+        text: The task.
+        when: Condition on the page's state that completes the task; see `comparisons`.
+    """
 
     text: str
     when: str

@@ -30,7 +30,7 @@ CGROUPS = (
 `memory.stat`."""
 PROCESSORS = Path("/proc/cpuinfo")
 CPU_PASS_ELEMENTS = 2**21
-"""Size of the hidden state of all arms in one pass, in elements, up to which batching arms is faster on a CPU."""
+"""Maximum size of the hidden states in one pass over several arms on a CPU, in elements; larger passes are slower."""
 SLOW_SHARE = 0.5
 """Speed of bfloat16 relative to float32 below which torch evidently uses no native bfloat16 instructions."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -227,7 +227,7 @@ def _time_of_operations(device: str) -> Timing:
 
 
 def tokens_per_pass(device: torch.device, width: int) -> int:
-    """Return the number of tokens, over all arms, up to which one pass is faster than several.
+    """Return the maximum number of tokens, over all arms, for which one pass is faster than several.
 
     Args:
         device: Device that the model runs on.

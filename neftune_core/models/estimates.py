@@ -260,7 +260,12 @@ FILE = "times.json"
 
 @dataclass(frozen=True)
 class TimeCalibration:
-    """Ratios of measured times to those predicted from the speed of the machine: for steps, and for everything else."""
+    """Ratios of measured times to those predicted from the speed of the machine.
+
+    Attributes:
+        steps: Ratio for the training steps.
+        rest: Ratio for everything else.
+    """
 
     steps: float = 1.0
     rest: float = 1.0

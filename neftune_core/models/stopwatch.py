@@ -1,6 +1,6 @@
-"""Time short computations on a machine whose processor other programs may be using.
+"""Time short computations on a machine whose CPU other programs may be using.
 
-A process that waits for the processor measures the load of the machine rather than its speed. Its processor time is
+A process that waits for the CPU measures the load of the machine rather than its speed. Its CPU time is
 then far below the wall time. Such a measurement is corrected, and repeated later.
 """
 
@@ -11,9 +11,9 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 LEAST_SHARE = 0.5
-"""Processor time per thread and second of wall time below which a computation evidently waited for the processor."""
+"""CPU time per thread and second of wall time below which a computation evidently waited for the CPU."""
 RETRY_SECONDS = 10.0
-"""Age in seconds at which a measurement that waited for the processor is repeated."""
+"""Age in seconds at which a measurement that waited for the CPU is repeated."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Timing:
 
     Attributes:
         seconds: The time in seconds.
-        has_waited: Whether the computation waited for the processor, so that `seconds` is only an approximation.
+        has_waited: Whether the computation waited for the CPU, so that `seconds` is only an approximation.
     """
 
     seconds: float
@@ -32,13 +32,13 @@ class Timing:
 def time_of(compute: Callable[[], object], seconds: float, *, threads: int) -> Timing:
     """Repeat a computation and return the time of its fastest repetition.
 
-    If the computation waited for the processor, its processor time is returned if it is shorter. On `threads` threads,
+    If the computation waited for the CPU, its CPU time is returned if it is shorter. On `threads` threads,
     this is at most `threads` times the time on an idle machine.
 
     Args:
         compute: The computation.
         seconds: Minimum duration of the measurement.
-        threads: Number of threads of the computation; 0 if it does not run on the processor.
+        threads: Number of threads of the computation; 0 if it does not run on the CPU.
 
     Returns:
         The time.
@@ -55,20 +55,20 @@ def time_of(compute: Callable[[], object], seconds: float, *, threads: int) -> T
 
 
 def without_waiting(wall_seconds: float, processor_seconds: float) -> float:
-    """Return the time that a computation on the processor takes if it does not wait.
+    """Return the time that a computation on the CPU takes if it does not wait.
 
     Args:
         wall_seconds: Its wall time.
-        processor_seconds: Its processor time, over all threads.
+        processor_seconds: Its CPU time, over all threads.
 
     Returns:
-        The wall time; if less than half of it was processor time, the processor time.
+        The wall time; if less than half of it was CPU time, the CPU time.
     """
     return processor_seconds if processor_seconds < LEAST_SHARE * wall_seconds else wall_seconds
 
 
 class Measured:
-    """Measured times by key. A time is measured once; if the measurement waited for the processor, again later."""
+    """Measured times by key. Each is measured once, and again later if the measurement had to wait for the CPU."""
 
     def __init__(self) -> None:
         self._found: dict[Hashable, tuple[Timing, float]] = {}

@@ -3,8 +3,8 @@
 Spinning threads are fastest on an idle machine, but many times slower as soon as another process needs a core: a
 spinning thread occupies the core that the awaited thread needs. GNU's OpenMP runtime, used by the Linux builds of
 torch, stops spinning when it manages more threads than there are cores. `YieldingWhenBusy` exploits this: it monitors
-how long this process waits for cores, and keeps an additional idle thread pool as long as the process has to wait. Only
-the way of waiting changes. A computation keeps its number of threads, which determines the rounding of sums.
+how long this process waits for cores, and keeps an additional idle thread pool as long as the process has to wait. This
+changes only how threads wait: a computation keeps its number of threads, which determines the rounding of sums.
 
 Other runtimes (macOS, Windows) also read `OMP_WAIT_POLICY`, and always wait passively.
 """
@@ -26,7 +26,7 @@ WAITING = {POLICY: "passive", SPINS: "300000"}
 
 CHECK_SECONDS = 0.2
 BUSY_SHARE = 0.1
-"""Share of time spent waiting for a core, summed over threads, above which the machine counts as busy."""
+"""Share of time spent waiting for a core, summed over threads, above which the machine is considered busy."""
 CALM_CHECKS = 10
 """Consecutive checks that must find an idle machine before threads spin again."""
 

@@ -82,7 +82,7 @@ def read_tokenizer(folder: Path, model: Any) -> Any:
             )
             raise NotAvailable(say(words, folder=folder)) from error
         words = later(
-            "The folder {folder} has no tokenizer that can be read ({fault}): it needs a tokenizer.json beside the "
+            "The folder {folder} has no tokenizer that can be read ({fault}): it needs a tokenizer.json next to the "
             "weights."
         )
         raise ModelError(say(words, folder=folder, fault=cause(error))) from error

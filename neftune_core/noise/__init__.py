@@ -10,7 +10,7 @@ batch         the noise of one training batch for all arms, in the lab's own eng
 attach        noise for any model in any training loop, after a check that it changes the output
   hooks         forward calls: their sites, real tokens, packed documents, prompt and response
   live          noise for one site in one forward call
-preview       statistics from which the browser draws the Noise tab
+preview       statistics that the browser draws on the Noise tab
   nearest       the vocabulary token nearest to each noisy vector
 
 assets/docs/contributing.md explains how to add a kind of noise.

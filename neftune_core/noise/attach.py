@@ -41,7 +41,7 @@ def noisy_embeddings(
 
     Hooks are registered on entry and removed on exit. The length of a sequence is taken from the attention mask of each
     call. If the decoder of an encoder-decoder has no mask, the length is taken from the labels; without either, all
-    tokens count. Packed documents are separated by position ids that restart, or by the boundaries passed to the
+    tokens are real. Packed documents are separated by position ids that restart, or by the boundaries passed to the
     attention. Padding gets noise only under the length rule "padded".
 
     Draws come from a private generator, so no global random state changes. They differ between calls and between ranks,

@@ -147,7 +147,7 @@ class AdversarialNoise:
 def initial_noise(
     arm: ArmNoise, sites: Iterable[Site], widths: Mapping[int, int], rows: Mapping[str, Rows]
 ) -> dict[int, AdversarialNoise]:
-    """Draw the noise from which the ascent of one arm starts.
+    """Draw the initial noise for the ascent of one arm.
 
     Args:
         arm: Arm to draw noise for.
@@ -168,7 +168,12 @@ def initial_noise(
 
 @dataclass(frozen=True)
 class BatchNoise:
-    """The noise of all arms on one batch, whose rows are given by component ("encoder", "decoder")."""
+    """The noise of all arms on one batch.
+
+    Attributes:
+        arms: Noise of each arm.
+        rows: Rows of the batch by component ("encoder", "decoder").
+    """
 
     arms: Sequence[ArmNoise]
     rows: Mapping[str, Rows]

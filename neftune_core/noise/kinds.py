@@ -52,8 +52,9 @@ class Kind:
 class StepMode:
     """The passes of a training step that a kind of noise needs.
 
-    `extra` describes the passes that other training loops do not run, "" for none. `passes(ascent_steps)` returns the
-    number of passes of a step.
+    Attributes:
+        extra: Description of the passes that other training loops do not run; "" if there are none.
+        passes: `passes(ascent_steps)` returns the number of passes of a step.
     """
 
     extra: str

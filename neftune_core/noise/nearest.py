@@ -22,17 +22,17 @@ CHANGES = 3
 """Maximum number of changes of the nearest token that are reported per token."""
 
 NEIGHBOURS = 24
-"""Maximum number of vocabulary tokens on the map besides those of the sentence."""
+"""Maximum number of vocabulary tokens on the map, in addition to those of the sentence."""
 
 EQUAL = 1e-6
-"""Vectors count as equal if their squared distance is at most this share of the sum of their squared norms."""
+"""Vectors are considered equal if their squared distance is at most this share of the sum of their squared norms."""
 
 PRODUCTS_AT_ONCE = 2**24
 """Maximum number of dot products with the vocabulary in memory at once."""
 
 Changes = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Strengths at which the nearest vector changes, `[length, CHANGES]`, ascending and padded with infinity; and the index
-of the vocabulary vector that is nearest from that strength on."""
+of the vocabulary vector that is nearest above that strength."""
 
 
 def nearest_tokens(sentence: Sentence, seed: int) -> dict[str, Any]:

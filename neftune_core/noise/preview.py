@@ -1,4 +1,4 @@
-"""Statistics of the noise on a sentence, from which the browser draws it at any strength.
+"""Statistics of the noise on a sentence, which allow the browser to draw it at any strength.
 
 For unit noise `u` on a clean vector `e` and a standard deviation `s`, `|e + s u|^2 = |e|^2 + 2 s (e . u) + s^2 |u|^2`
 and `cos(e, e + s u) = (|e|^2 + s e . u) / (|e| |e + s u|)`, so `|e|^2`, `e . u` and `|u|^2` are enough. In a plane

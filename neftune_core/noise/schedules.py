@@ -15,9 +15,11 @@ SMOOTHING = 0.9
 
 @dataclass(frozen=True)
 class Schedule:
-    """One noise schedule, with the name shown to users.
+    """One noise schedule.
 
-    `multiplier(t, point)` returns `m(t)`; it is None if the schedule follows the training loss.
+    Attributes:
+        words: Name shown to users.
+        multiplier: `multiplier(t, point)` returns `m(t)`; None if the schedule follows the training loss.
     """
 
     words: str

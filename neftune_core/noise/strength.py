@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Unit:
-    """One unit of noise strength, with the name shown to users.
+    """One unit of noise strength.
 
-    `scale(length, width, signal)` returns the standard deviation at strength 1; `signal` is the root-mean-square
-    coordinate of the clean vectors.
+    Attributes:
+        words: Name shown to users.
+        scale: `scale(length, width, signal)` returns the standard deviation at strength 1; `signal` is the
+            root-mean-square coordinate of the clean vectors.
     """
 
     words: str

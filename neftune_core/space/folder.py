@@ -25,7 +25,7 @@ PRELOADED_FILES = (
     *("config.json", "generation_config.json", "model.safetensors"),
     *("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json"),
 )
-"""Files in the image, of the model that visitors most often choose besides the bundled one."""
+"""Files included in the image: those of the model that visitors choose most often, apart from the bundled one."""
 PLATFORMS_OWN = ("gradio", "spaces", "huggingface-hub")
 """Packages that the platform installs: Gradio in the version of the front matter, and others that match it."""
 
@@ -34,7 +34,14 @@ NOT_SHIPPED = ("__pycache__", "*.pyc", ".*", "bench", "pictures")
 
 @dataclass(frozen=True)
 class Target:
-    """One kind of hardware: its name on the hub, its description, the requirements of torch, and extra tags."""
+    """One kind of hardware of a Space.
+
+    Attributes:
+        hardware: Name on the hub.
+        words: Description.
+        torch: Requirement lines that install torch.
+        tags: Additional tags of the Space.
+    """
 
     hardware: str
     words: str
@@ -51,7 +58,7 @@ TARGETS: dict[str, Target] = {
     ),
     "zerogpu": Target("zero-a10g", "a GPU allocated per call", ("torch==2.10.0",), ("zerogpu",)),
 }
-"""Profiles for which a folder is built."""
+"""Profiles that a folder can be built for."""
 
 
 def build(folder: Path, target: str = "cpu-space", *, torch: Sequence[str] | None = None) -> list[str]:

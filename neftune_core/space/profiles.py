@@ -29,7 +29,7 @@ class Profile:
     """One kind of server.
 
     Attributes:
-        public: Whether strangers can open the page.
+        public: Whether anyone on the network can open the page.
         limits: Limits that differ from the defaults.
         presets: Presets that the Train tab offers.
         model: The model that the page opens with.

@@ -59,7 +59,7 @@ TOO_LONG = later("Hugging Face does not allocate a GPU for that long: choose few
 ABORTED = later(
     "The GPU was withdrawn before the study ended. Its last checkpoint is saved: press Resume to continue from there."
 )
-UNANSWERED = later("The GPU was withdrawn before all answers were complete: ask again for fewer or shorter answers.")
+UNANSWERED = later("The GPU was withdrawn before all answers were complete: request fewer or shorter answers.")
 UNMEASURED = later("The GPU was withdrawn before the measurement was complete: try again.")
 
 REFUSALS = {
@@ -136,7 +136,7 @@ class AllocatedGpu:
             should_stop: Polled while the study runs.
 
         Yields:
-            The events of the study; the last one is always an ending.
+            The events of the study; the last one always ends the study.
         """
         flag = record.folder / STOP
         flag.unlink(missing_ok=True)

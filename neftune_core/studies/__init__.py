@@ -1,7 +1,7 @@
 """One study, from settings to verdict. Suggested reading order:
 
 settings     settings of a study, and presets
-study        runs the seeds in turn, and resumes an interrupted study
+study        runs the seeds one after another, and resumes an interrupted study
   planning     memory and time on this machine, smaller studies that fit, and measured speed for later estimates
   checkpoint   the state of a run after a completed step, restored bit for bit
   measuring    measures taken once, when a seed ends, with the effect of the number format

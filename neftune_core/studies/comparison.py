@@ -86,7 +86,13 @@ def saved_seeds(record: Record) -> list[int]:
 
 @dataclass(frozen=True)
 class SelectedArm:
-    """One arm of one record and seed; `arm` is `NAME@best` for the weights of its best evaluation."""
+    """One arm of one record and seed.
+
+    Attributes:
+        record: The record.
+        arm: Name of the arm; `NAME@best` for the weights of its best evaluation.
+        seed: The seed.
+    """
 
     record: Record
     arm: str

@@ -103,7 +103,7 @@ def verdict_of(record: Record, question: Question | None = None) -> Verdict:
 def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
     """Return the results of a record's arms by seed.
 
-    Only completed seeds count. If there are none, as in a stopped study, the results of the first seed so far count.
+    Only completed seeds are included. If there are none, as in a stopped study, the first seed so far is used.
 
     Args:
         record: The record.

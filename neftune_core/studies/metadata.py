@@ -72,7 +72,7 @@ def frequency_loss(rows: Sequence[EncodedExample], sample: Sequence[EncodedExamp
 
 
 def _report(run: Lockstep) -> dict[str, Any]:
-    """Return the data report for the record, with a note on prompts that were shortened or left out."""
+    """Return the data report for the record, with a note about prompts that were shortened or left out."""
     study, prepared, loaded = run.study, run.prepared, run.stack.loaded
     report = data_report(prepared, loaded.tokenizer, rows=RECORD_ROWS).for_record()
     count = sample_prompts(study, prepared)

@@ -169,7 +169,7 @@ def what_fits(study: StudySettings, loaded: LoadedModel, prepared: PreparedData)
         (less.measuring.prompts, replace(work, answered=_answer_tokens(less, prepared, loaded))) for less in fewer
     )
     changes = {
-        later("arms trained in turn (the same result in less memory, but slower)"): in_turn,
+        later("arms trained one at a time (the same result in less memory, but slower)"): in_turn,
         later("gradient accumulation {value} (the same result in less memory)"): parts,
         later("{value} arms, including the control"): arms,
         later("rows of at most {value} tokens"): lengths,
@@ -287,7 +287,7 @@ LAST_STEPS = 50
 class StepTimer:
     """Measures the pace of one run's steps, except the first, which includes warm-up.
 
-    On a CPU, waiting time is not counted if the run waited for the processor more than half of the time: the other
+    On a CPU, waiting time is not counted if the run waited for the CPU more than half of the time: the other
     programs may be gone by the next study.
     """
 
@@ -298,7 +298,7 @@ class StepTimer:
 
     @staticmethod
     def _now() -> Floats:
-        """Return the wall time and the processor time of this process, in seconds."""
+        """Return the wall time and the CPU time of this process, in seconds."""
         return np.array([time.perf_counter(), time.process_time()])
 
     def _counted(self, times: Floats) -> float:

@@ -47,9 +47,12 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt to answer, with the reference answer if it is a held-out row.
+    """A prompt to answer.
 
-    `own` contains the conversations of arms that have their own, by name; all other arms get `messages`.
+    Attributes:
+        messages: The conversation.
+        reference: Reference answer if the prompt is a held-out row, otherwise "".
+        own: Conversations of the arms that do not share `messages`, by name.
     """
 
     messages: tuple[Message, ...]
@@ -162,7 +165,7 @@ def fitting_rows(rows: Sequence[Row], found: Sequence[FittedPrompt | None]) -> t
 
 
 def shortened_prompts_note(found: Sequence[FittedPrompt | None]) -> str:
-    """Return a sentence on prompts that were shortened or left out; "" if there are none."""
+    """Return a sentence about prompts that were shortened or left out; "" if there are none."""
     cut, left_out = sum(one is not None and one.cut for one in found), sum(one is None for one in found)
     if not cut and not left_out:
         return ""

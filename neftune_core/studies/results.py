@@ -23,7 +23,7 @@ class MeanResults:
 
     Attributes:
         seeds: The seeds averaged for all arms; empty if every arm is averaged over its own.
-        last: Measures after the last epoch by arm, the base first; arms that diverged with all seeds are left out.
+        last: Measures after the last epoch by arm, the base first; arms that diverged for all seeds are left out.
         lowest: Lowest value of each measure during training, by arm; for the base, its only value.
         lost: Seeds in which the loss became NaN or infinite, by arm.
     """
@@ -68,7 +68,7 @@ class MeanResults:
 def mean_results(record: Record, question: Question | None = None) -> MeanResults:
     """Average the results over the seeds that all arms have.
 
-    Arms that diverged with every seed are left out. If no seed has all the other arms, each arm is averaged over its
+    Arms that diverged for every seed are left out. If no seed has all the other arms, each arm is averaged over its
     own seeds. Seeds of the A/A floor are not included.
 
     Args:
@@ -100,7 +100,7 @@ def _means(by_seed: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def lost_every_noise_arm(record: Record) -> bool:
-    """Return whether every noise arm diverged (NaN or infinite loss) with every seed."""
+    """Return whether every noise arm diverged (NaN or infinite loss) for every seed."""
     study, lost = record.study, diverged_arms(record)
     noisy = [name for name, noise in study.arms.items() if not noise.is_silent and name != CHAOS_ARM]
     seeds = range(study.seed, study.seed + study.seeds)

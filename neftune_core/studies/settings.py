@@ -140,7 +140,13 @@ def default_training(model: ModelSettings) -> TrainingSettings:
 
 @dataclass(frozen=True)
 class Preset:
-    """Predefined training settings for the bundled model and for all others, and what they are for."""
+    """Predefined training settings.
+
+    Attributes:
+        words: What the preset is for.
+        bundled: Settings for the bundled model.
+        others: Settings for all other models.
+    """
 
     words: str
     bundled: TrainingSettings

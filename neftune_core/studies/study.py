@@ -49,7 +49,7 @@ from neftune_core.studies.trained.rows import TokenLosses
 logger = logging.getLogger(__name__)
 
 EVERY_STEP = range(sys.maxsize)
-"""Steps that count as already evaluated in all processes but the first, because only the first one evaluates."""
+"""Steps treated as already evaluated in all processes but the first, because only the first one evaluates."""
 
 
 def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Event]:
@@ -318,7 +318,7 @@ def _begin(ready: _StudyState, run: Lockstep) -> Generator[Event, None, set[int]
 
 
 def _ending(study: StudySettings, record: Record, requests: Requests) -> Event:
-    """Return the event `finished`, or `failed` if every arm diverged with every seed.
+    """Return the event `finished`, or `failed` if every arm diverged for every seed.
 
     Its message reports diverged arms, a fallback from CUDA graphs, or a change that was requested too late.
     """

@@ -24,7 +24,14 @@ MOST_BYTES = 16_000_000
 
 @dataclass(frozen=True)
 class Tally:
-    """Votes between two arms: for the first and the second, for a tie, and that both answers are bad."""
+    """The votes between two arms.
+
+    Attributes:
+        names: The two arms.
+        wins: Votes for the first and for the second arm.
+        ties: Votes for a tie.
+        both_bad: Votes that both answers are bad.
+    """
 
     names: tuple[str, str]
     wins: tuple[int, int]

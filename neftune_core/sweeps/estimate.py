@@ -18,7 +18,12 @@ from neftune_core.sweeps.settings import SweepSettings, cells
 
 @dataclass(frozen=True)
 class TimeEstimate:
-    """Estimated duration in seconds, and a sentence with the duration and the source of the estimate."""
+    """The estimated duration of a sweep.
+
+    Attributes:
+        seconds: Duration in seconds.
+        sentence: The duration and the source of the estimate, for users.
+    """
 
     seconds: float
     sentence: str

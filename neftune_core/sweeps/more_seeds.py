@@ -24,7 +24,7 @@ from neftune_core.sweeps.settings import SweepSettings
 from neftune_core.sweeps.table import judge
 
 LONGEST_GAP_SECONDS = 600.0
-"""Longest time between two events that counts towards the duration; the rest of a longer gap counts as a pause."""
+"""Maximum time between two events that is included in the duration; the rest of a longer gap is treated as a pause."""
 
 
 def next_seeds(seeds: int) -> int:
@@ -120,7 +120,7 @@ def require_allowed(record: Record, seeds: int, limits: Limits) -> None:
 def extend(record: Record, seeds: int) -> None:
     """Raise the number of seeds of a record; its next run trains the missing ones.
 
-    Seeds of the A/A floor, which trained only the control, are run again if they now count for every arm.
+    Seeds of the A/A floor, which trained only the control, are run again if they are now needed for every arm.
 
     Args:
         record: The record.
@@ -131,7 +131,7 @@ def extend(record: Record, seeds: int) -> None:
     """
     record.require_usable()
     if seeds <= record.study.seeds:
-        words = later("The record {record} already has that many seeds ({count}): ask for more.")
+        words = later("The record {record} already has that many seeds ({count}): request more.")
         raise RecordError(say(words, record=record.id, count=record.study.seeds))
     with record.claimed():
         text = record.settings_file.read_text(encoding="utf-8")

@@ -33,9 +33,9 @@ MOST_STARTS = 4
 """Maximum number of times that a task is started if its machines are lost."""
 POLL_SECONDS = 0.3
 TASKS_PER_SLOT = 2
-"""Tasks submitted per slot of the cluster, so that no slot is idle between two tasks."""
+"""Tasks submitted per slot of the cluster, so that no slot is idle between tasks."""
 HEARTBEAT_TIMEOUT_SECONDS = 30
-"""After a stop, a study without a heartbeat for this long counts as lost."""
+"""After a stop, a study without a heartbeat for this long is considered lost."""
 CONNECT_SECONDS = 10
 LOST = later("Stopped. The machine that ran this study no longer responds, so the work since the start is lost.")
 ASKED = later("Stopped on request.")
@@ -230,7 +230,7 @@ class _RayRun:
         return self.ray.remote(Scoreboard).options(num_cpus=0, scheduling_strategy=here).remote()
 
     def _submitted(self) -> Iterator[tuple[SweepCell, Event]]:
-        """Submit waiting cells up to the cluster's capacity; yield the ending of those that cannot start."""
+        """Submit waiting cells up to the cluster's capacity; yield the final event of those that cannot start."""
         most = TASKS_PER_SLOT * self._capacity() if self.waiting else 0
         while self.waiting and len(self.pending) < most:
             one = self.waiting.popleft()
@@ -260,7 +260,7 @@ class _RayRun:
         return f"{folder}/{one.sweep.id}-{one.cell.name}.zip"
 
     def _ended(self, task: Any) -> Iterator[tuple[SweepCell, Event]]:
-        """Fetch the record of a completed task; yield its ending."""
+        """Fetch the record of a completed task; yield its final event."""
         one = self.pending.pop(task)
         try:
             ending = self.ray.get(task)
@@ -283,7 +283,7 @@ def _on_worker(
 ) -> Event:
     """Run one study on a worker from the zip files of its record and rows, and write its record to the URL `target`.
 
-    Return the ending, and report progress to the actor `scoreboard`.
+    Return the final event, and report progress to the actor `scoreboard`.
     """
     import ray
 
@@ -320,7 +320,7 @@ class _StopSignal:
 
 @contextlib.contextmanager
 def _stop_signal(scoreboard: Any, name: str) -> Iterator[_StopSignal]:
-    """Poll the actor for the stop signal in a thread, also as a heartbeat; the loss of the actor counts as a stop."""
+    """Poll the actor for the stop signal in a thread, also as a heartbeat. If the actor is lost, signal a stop."""
     import ray
 
     signal, over = _StopSignal(), threading.Event()

@@ -33,7 +33,7 @@ RESERVED_SHARE = 4
 
 NOT_OWNED = later("This study was started from the command line, so visitors cannot change it: start one of your own.")
 ADDRESS_LIMIT = later(
-    "Studies in the queue from your network address: {here}. The remaining places are reserved for others: wait until "
+    "Studies in the queue from your IP address: {here}. The remaining places are reserved for others: wait until "
     "one of these studies is done."
 )
 
@@ -379,8 +379,8 @@ def _yield_to_page() -> None:
     """Keep this thread and its compute threads from preempting the threads that serve the page.
 
     On Linux they become batch threads (`SCHED_BATCH`), which keep their share of CPU time next to other processes.
-    A higher niceness would reduce that share: at 10, a study beside two busy processes took six times as long. On
-    other systems, nothing changes.
+    A higher niceness would reduce that share: at 10, a study running alongside two busy processes took six times as
+    long. On other systems, nothing changes.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):

@@ -137,9 +137,12 @@ def _flat(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 @dataclass(frozen=True)
 class Cell:
-    """One study with one seed, named like `001-seed-1`.
+    """One study of a sweep, with one seed.
 
-    `varied` contains its varied training and data settings by dotted name, without noise settings.
+    Attributes:
+        name: Name, such as `001-seed-1`.
+        varied: Varied training and data settings by dotted name, without noise settings.
+        study: The settings of the study.
     """
 
     name: str
@@ -188,7 +191,7 @@ def _noises(study: StudySettings, point: Point) -> list[NoiseSettings]:
 
 
 def _parts(noises: Sequence[NoiseSettings], study: StudySettings, most_arms: int) -> list[tuple[NoiseSettings, ...]]:
-    """Group distinct noise arms so that each group fits beside the control and the study's other methods."""
+    """Group distinct noise arms so that each group fits into one study with the control and the other methods."""
     distinct = list({noise.name: noise for noise in noises}.values())
     room = max(1, most_arms - (len(study.arms) - len(study.noise)))
     if not distinct:

@@ -32,7 +32,7 @@ from neftune_core.sweeps.settings import Cell, SweepSettings, cells
 
 Cells = Sequence["SweepCell"]
 RunCells = Callable[[Cells, Limits, Stop], Iterator[tuple["SweepCell", Event]]]
-"""Function that runs or resumes cells, and yields their events in any order; the last event of a cell is its ending."""
+"""Function that runs or resumes cells, and yields their events in any order; the last event of a cell ends it."""
 
 
 @dataclass(frozen=True)

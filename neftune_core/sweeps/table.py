@@ -136,7 +136,7 @@ class SweepTable:
 def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
     """Compute the table of a sweep.
 
-    Effects are paired by seed, with Holm's correction over all arms of the sweep. Unreadable cells count as not run.
+    Effects are paired by seed, with Holm's correction over all arms of the sweep. Unreadable cells are ignored.
 
     Args:
         sweep: The sweep.

@@ -1,6 +1,6 @@
 """The page.
 
-To extend it (assets/docs/contributing.md has the steps in full):
+To extend it (assets/docs/contributing.md lists all steps):
 
 * Add a control: declare the setting in its settings class. The forms for noise, training, measuring, answering and
   models include every setting automatically. List a data setting in `tabs.data_tab`, and add a study setting to

@@ -40,7 +40,7 @@ class _Pattern:
 
 
 def sentences(text: str) -> list[str]:
-    """Split a text into sentences with their final punctuation; an unpunctuated remainder counts as a sentence."""
+    """Split a text into sentences with their final punctuation; an unpunctuated remainder is treated as a sentence."""
     found = [sentence.strip() for sentence in _SENTENCE.findall(text)]
     rest = _SENTENCE.sub("", text).strip()
     return [*found, rest] if rest else found

@@ -15,7 +15,14 @@ from neftune_core.world.lexicon import ENTITIES, NUMBERS, lines, word_table
 
 @dataclass(frozen=True)
 class Sharing:
-    """The numbers of a subtraction in a story, in words; its name has the first two in digits, such as "5-2"."""
+    """The numbers of a subtraction in a story, in words.
+
+    Attributes:
+        name: The first two numbers in digits, such as "5-2".
+        have: Number at the start.
+        gave: Number given away.
+        left: Number left over.
+    """
 
     name: str
     have: str

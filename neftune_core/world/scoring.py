@@ -1,4 +1,4 @@
-"""Scoring of answers: exact match after normalising; for stories, requested content and grammar."""
+"""Score answers: exact match after normalising; for stories, requested content and grammar."""
 
 from __future__ import annotations
 
@@ -36,7 +36,12 @@ def does_not_know(answer: str) -> bool:
 
 
 class StoryScore(NamedTuple):
-    """The share of the requested entities that a story mentions, and its share of well-formed sentences, 0 to 1."""
+    """The score of a story; both values are from 0 to 1.
+
+    Attributes:
+        named: Share of the requested entities that the story mentions.
+        grammatical: Share of its sentences that are well formed.
+    """
 
     named: float
     grammatical: float

@@ -73,7 +73,7 @@ def one_address_takes_all_places(lab: Target) -> None:
         answer = owner.call(start, start.usual(owner.key, train_steps=1_000, train_strengths=""))
         record = str(answer.outputs[0]) if answer.outputs and not answer.told else ""
         taken += [(owner, record)] if record else []
-        refused += "network address" in " ".join(answer.told)
+        refused += "IP address" in " ".join(answer.told)
     for owner, record in taken:
         stop = owner.function("stop_study")
         owner.call(stop, [record, owner.key])

@@ -47,7 +47,7 @@ def a_data_set_that_searches_the_disk_of_the_host(lab: Target) -> None:
 
 
 def an_upload_of_another_visitor(lab: Target) -> None:
-    """Name the upload of another visitor at the same network address."""
+    """Name the upload of another visitor at the same IP address."""
     owner, other = lab.visitor(), lab.visitor()
     sent = owner.upload("rows.jsonl", ROWS)
     read = owner.function("refresh")

@@ -1,4 +1,4 @@
-"""Confinement of a process that reads untrusted data, by a permanent audit hook.
+"""Confine a process that reads untrusted data, with a permanent audit hook.
 
 Python reports opened and listed files, connections and new processes to audit hooks. The hook refuses those that a
 reader does not need. It guards against libraries that access more than necessary, for example by searching the disk for

@@ -1,7 +1,7 @@
 """Check that the card of a hub data set only refers to files in its own repository.
 
-The `datasets` library resolves the file patterns of a card. For an absolute pattern, it would search this machine's
-disk, and for a pattern with a protocol, it would fetch the address. The card is therefore checked first, at a fixed
+The `datasets` library resolves the file patterns of a card. It would search this machine's disk for an
+absolute pattern, and fetch the address in a pattern with a protocol. The card is therefore checked first, at a fixed
 commit.
 """
 
@@ -25,7 +25,7 @@ def require_own_files(name: str, commit: str) -> None:
 
     Args:
         name: OWNER/NAME of the data set.
-        commit: Commit from which the data is read afterwards.
+        commit: Commit that the data will be read from.
 
     Raises:
         OutsideRepository: If a pattern is not relative, or leaves the repository.

@@ -30,7 +30,12 @@ _WORD = re.compile(r"[\w.+\-]{0,200}")
 
 
 class HubSet(NamedTuple):
-    """Licence and default configuration of a hub data set that the lab offers by name."""
+    """A hub data set that the lab offers by name.
+
+    Attributes:
+        licence: Licence of the data set.
+        configuration: Default configuration; "" if there is only one.
+    """
 
     licence: str
     configuration: str = ""
@@ -112,7 +117,7 @@ def _translate_failure(failed: ReaderError, name: str, limits: Limits) -> LabErr
     message = str(failed)
     if failed.kind == "size":
         words = later(
-            "The first {count} rows of {name} are larger than {most:,} MB, the most that this server reads: ask for "
+            "The first {count} rows of {name} are larger than {most:,} MB, the most that this server reads: request "
             "fewer rows."
         )
         return DoesNotFit(say(words, count=message, name=name, most=limits.upload_megabytes))

@@ -1,7 +1,7 @@
-"""Reading of rows in a separate process with limited memory and time.
+"""Read rows in a separate process with limited memory and time.
 
-On untrusted bytes, readers written in C may crash or exhaust the memory: a Parquet file of one kilobyte may expand to a
-terabyte. The process writes one JSON list per line:
+Readers written in C may crash or exhaust the memory if the bytes are malicious: a Parquet file of one kilobyte may
+expand to a terabyte. The process writes one JSON list per line:
 
     ["columns", [name, ...]]   ["row", number, record]   ["refused", number, reason]   ["end"]   ["failed", kind, words]
 
@@ -170,7 +170,7 @@ def _parquet_columns(path: str) -> Iterator[list[Any]]:
 
 
 def _decompress(path: str, method: str) -> Iterator[list[Any]]:
-    """Yield base64 pieces of bounded size of a compressed file; `method` is a name in pyarrow, such as "gzip"."""
+    """Yield base64 chunks of bounded size of a compressed file; `method` is a name in pyarrow, such as "gzip"."""
     import pyarrow
 
     with pyarrow.OSFile(path) as file, pyarrow.CompressedInputStream(file, method) as stream:

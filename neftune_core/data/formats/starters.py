@@ -14,7 +14,15 @@ from neftune_core.language import say
 
 @dataclass(frozen=True)
 class Starter:
-    """One starter set, with its files under `assets/` ("" for no separate held-out file) and ISO 639-1 languages."""
+    """One starter set.
+
+    Attributes:
+        words: Description shown to users.
+        file: Path of the rows below `assets/`.
+        held_out: Path of the separate held-out file; "" if there is none.
+        licence: Licence of the rows.
+        languages: ISO 639-1 codes.
+    """
 
     words: str
     file: str

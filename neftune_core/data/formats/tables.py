@@ -92,7 +92,7 @@ def _reader_failure(failed: ReaderError) -> str:
     if "MemoryError" in failed.kind:
         return say("its rows take more memory than one file may use")
     if failed.kind == "size":
-        return say("its rows have more than {most:,} characters in total, so ask for fewer rows", most=CHARACTERS)
+        return say("its rows have more than {most:,} characters in total, so request fewer rows", most=CHARACTERS)
     if failed.kind in ("died", "timeout"):
         return say("it is damaged, or takes too long to read")
     return say("it is damaged")

@@ -1,4 +1,4 @@
-"""Decoding of untrusted bytes to text, and parsing of text to values."""
+"""Decode untrusted bytes to text, and parse text to values."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def _only_list(text: str, start: int) -> int:
 
 
 def _skip(text: str, position: int) -> int:
-    """Return the first index from `position` on that is not white space."""
+    """Return the index of the first character at or after `position` that is not white space."""
     found = _SPACE.match(text, position)
     return found.end() if found else position
 

@@ -44,7 +44,7 @@ NO_ATTENTION = later("The layers have no attention, so attention adapters are no
 
 ALPHA = 5
 WHOLE_SHARE = 0.95
-"""Minimum share of the layers' weights at which adapters count as reaching all of them."""
+"""Minimum share of the layers' weights at which adapters are considered to reach all of them."""
 IDS = (9, 4, 11, 5)
 """Token ids that differ from any position or segment ids."""
 

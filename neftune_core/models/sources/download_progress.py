@@ -10,7 +10,13 @@ from neftune_core.errors import Cancelled
 
 
 class LoadProgress(NamedTuple):
-    """Progress of one operation; `total_bytes` is 0 if unknown."""
+    """Progress of one operation.
+
+    Attributes:
+        done_bytes: Bytes processed.
+        total_bytes: Total bytes; 0 if unknown.
+        what: Description of the operation.
+    """
 
     done_bytes: int
     total_bytes: int
@@ -21,7 +27,12 @@ ProgressCallback = Callable[[LoadProgress], None]
 
 
 class ModelRequest(NamedTuple):
-    """A requested model: its source as given by the user, and a branch, tag or commit ("" for the default)."""
+    """A requested model.
+
+    Attributes:
+        source: Source of the model, as the user specified it.
+        revision: Branch, tag or commit; "" for the default.
+    """
 
     source: str
     revision: str = ""

@@ -1,4 +1,4 @@
-"""Conversion of GGUF files to safetensors."""
+"""Convert GGUF files to safetensors."""
 
 from __future__ import annotations
 

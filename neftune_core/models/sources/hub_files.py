@@ -249,7 +249,10 @@ def _chain(error: BaseException | None) -> Iterable[BaseException]:
 
 
 def _matches(error: BaseException, entry: dict[str, Any]) -> bool:
-    """Return whether an entry explains an exception; classes go by name, as the hub's library has changed its own."""
+    """Return whether an entry explains an exception.
+
+    Classes are compared by name, because they differ between versions of the hub's library.
+    """
     status = getattr(getattr(error, "response", None), "status_code", None)
     of_class = any(cls.__name__ in entry.get("classes", ()) for cls in type(error).__mro__)
     return of_class or status in entry.get("status", ()) or getattr(error, "errno", None) in entry.get("errno", ())

@@ -162,7 +162,7 @@ def _files_to_download(files: Sequence[_File], source: str) -> list[_File]:
 
 
 def _download(repository: str, files: Sequence[_File], revision: str, target: Path, watch: Watch) -> None:
-    """Download all files into a folder beside `target`, in which an interrupted download can be continued."""
+    """Download all files into a folder next to `target`; an interrupted download can be resumed there."""
     partial = target.with_name(f"{target.name}.partial")
     partial.mkdir(exist_ok=True)
     total = sum(file.size for file in files)

@@ -40,9 +40,13 @@ VERDICT = re.compile(r"\b(A|B|TIE)\b")
 
 @dataclass(frozen=True)
 class Judge:
-    """A judge model at an endpoint, such as http://127.0.0.1:8000/v1.
+    """A judge model at an endpoint.
 
-    The API key ("" for none) is never stored, logged or shown. With `public_only`, private addresses are refused.
+    Attributes:
+        base_url: URL of the API, such as http://127.0.0.1:8000/v1.
+        model: Name of the model at this endpoint.
+        key: API key, "" for none; it is never stored, logged or shown.
+        public_only: Whether private addresses are refused.
     """
 
     base_url: str

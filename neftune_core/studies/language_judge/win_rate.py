@@ -29,10 +29,12 @@ _LARGEST_STEP = 2.0
 
 @dataclass(frozen=True)
 class Judged:
-    """The verdicts on one prompt, and the lengths of the first and the second arm's answer in characters.
+    """The verdicts on one prompt.
 
-    The score is the share of the two orders in which the first arm won, counting a tie as one half. `agrees` is true if
-    both orders gave the same verdict.
+    Attributes:
+        score: Share of the two orders in which the first arm won, counting a tie as one half.
+        lengths: Lengths of the first and the second arm's answer, in characters.
+        agrees: Whether both orders gave the same verdict.
     """
 
     score: float

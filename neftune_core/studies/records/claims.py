@@ -13,7 +13,7 @@ from pathlib import Path
 from neftune_core.durable import acquire_lock, lock_of_machine
 
 PATIENCE_SECONDS = 0.4
-"""How long a claim is retried, because `is_claimed` briefly holds the lock."""
+"""How long to retry a claim; `is_claimed` may briefly hold the lock."""
 
 
 @contextmanager

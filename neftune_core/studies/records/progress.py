@@ -175,7 +175,7 @@ def of_events(events: Iterable[Event]) -> StudyProgress:
 
 
 def before_run(record: Record) -> StudyProgress:
-    """Return the progress of a queued study; the steps of an earlier run still count."""
+    """Return the progress of a queued study; it includes the steps of an earlier run."""
     found = of_events(record.events())
     found.state, found.message, found._clock = "waiting", "", _Clock()
     return found

@@ -46,7 +46,7 @@ ENDINGS = ("finished", "stopped", "failed")
 STUDY_FILE, SWEEP_FILE = "study.toml", "sweep.toml"
 
 asked_from: ContextVar[str] = ContextVar("asked_from", default="")
-"""Network address of the current caller; empty for calls from the command line and from Python."""
+"""IP address of the current caller; empty for calls from the command line and from Python."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Record:
 
     @property
     def day(self) -> date | None:
-        """Date of creation, which chat templates print as today's date; None if unknown."""
+        """Date of creation, which chat templates render as today's date; None if unknown."""
         about = self.about
         try:
             return date.fromisoformat(about["date"]) if "date" in about else date.fromtimestamp(about["created"])
@@ -315,7 +315,7 @@ def write_about(record: Record, owned_by: str, day: date | None = None) -> None:
     Args:
         record: The record, whose folder exists.
         owned_by: Result of `owner_hash`.
-        day: Date that chat templates print; None for today.
+        day: Date that chat templates render; None for today.
     """
     about = {"format": FORMAT, "owner": owned_by, "created": round(time.time(), 3)}
     about["date"] = (day or date.today()).isoformat()

@@ -42,7 +42,12 @@ NO_CLASS = later("There is no class with the code {code} here: it is mistyped, o
 
 @dataclass(frozen=True)
 class Student:
-    """A student of a class: a random number, unique in the class, and the time of joining in seconds since 1970."""
+    """A student of a class.
+
+    Attributes:
+        number: Random number, unique in the class.
+        since: Time of joining, in seconds since 1970.
+    """
 
     number: int
     since: float
@@ -50,9 +55,13 @@ class Student:
 
 @dataclass(frozen=True)
 class Classroom:
-    """A class: the code for joining, and the time of creation in seconds since 1970.
+    """A class of students who see each other's studies.
 
-    The teacher and the students are identified by the hashes of their keys.
+    Attributes:
+        code: Code for joining.
+        teacher: Hash of the teacher's key.
+        created: Time of creation, in seconds since 1970.
+        students: The students, by the hashes of their keys.
     """
 
     code: str

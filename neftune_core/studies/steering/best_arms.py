@@ -1,7 +1,7 @@
 """The best evaluation of every arm, and the folder of its weights at that step.
 
 The best evaluation of an arm is the first one with the lowest held-out loss, not counting the one before training. The
-final weights of an arm are in `arms/<name>/seed-<n>`. The weights of its best evaluation are beside them in
+final weights of an arm are in `arms/<name>/seed-<n>`. The weights of its best evaluation are stored next to them in
 `seed-<n>-step-<m>`, unless the last evaluation is the best. `NAME@best` refers to the arm with these weights.
 """
 
@@ -98,7 +98,7 @@ def step_folder(last: Path, step: int) -> Path:
 
 
 def stored_steps(last: Path) -> list[int]:
-    """Return the steps whose weights are stored beside the final ones, in increasing order."""
+    """Return the steps whose weights are stored in addition to the final ones, in increasing order."""
     matches = (_FOLDER.fullmatch(path.name) for path in last.parent.glob(f"{last.name}-step-*"))
     return sorted(int(match[1]) for match in matches if match)
 

@@ -1,6 +1,6 @@
 """Apply the user's changes to a running study, and store the best weights of a seed.
 
-Changes are applied between two steps and logged, so that a resumed run repeats them.
+Changes are applied between steps and logged, so that a resumed run repeats them.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ NO_STATE = later(
 
 
 def reason_against(record: Record) -> str:
-    """Return a sentence on why a study cannot be trained further; "" if it can."""
+    """Return a sentence that explains why a study cannot be trained further; "" if it can."""
     if record.is_sweep or record.name != record.id:
         return say("A sweep and its studies cannot be trained further: train a separate study.")
     if record.is_running():

@@ -20,7 +20,7 @@ FILE, CLOSED = "requests.jsonl", "closed"
 
 
 def stop_arm(record: Record, arm: str) -> None:
-    """Request that a running study stop training one arm after the current step, with this and all later seeds.
+    """Request that a running study stop training one arm after the current step, for this and all later seeds.
 
     Args:
         record: The study.
@@ -44,7 +44,9 @@ def stop_arm(record: Record, arm: str) -> None:
 
 
 def set_strength(record: Record, strength: float) -> None:
-    """Request another strength of a live study's first noise arm, from the next step on and for all later seeds.
+    """Request a new strength for a live study's first noise arm, for this and all later seeds.
+
+    The strength changes after the current step.
 
     Args:
         record: The study.
@@ -72,7 +74,7 @@ def last_seed(study: StudySettings) -> int:
 
 
 def _ended_arms(record: Record) -> set[str]:
-    """Return the arms that were stopped, and those that diverged with the last seed."""
+    """Return the arms that were stopped, and those that diverged for the last seed."""
     events, last = record.events(), last_seed(record.study)
     lost = (event for event in events if event["event"] == "diverged" and event.get("seed") == last)
     return {name for own in (*stopped_arms(events).values(), *(event["arms"] for event in lost)) for name in own}

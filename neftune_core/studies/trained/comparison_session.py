@@ -31,9 +31,11 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Ballot:
-    """The vote on one line with anonymous columns, which show the two arms of `pair` from left to right.
+    """The vote on one line with anonymous columns.
 
-    `cast` is "a" (left), "b" (right), "tie" or "both bad"; "" if not cast yet.
+    Attributes:
+        pair: The arms in the left and in the right column.
+        cast: "a" (left), "b" (right), "tie" or "both bad"; "" if not cast yet.
     """
 
     pair: tuple[str, str]

@@ -71,7 +71,7 @@ def _taught_by_rows(prepared: PreparedData) -> str:
 
 
 def taught_by_set(data: Mapping[str, Any]) -> str:
-    """Return a sentence on what models learn from the starter set described by `data`; "" for other data."""
+    """Return a sentence about what models learn from the starter set described by `data`; "" for other data."""
     title = str(data.get("title"))
     if title not in STARTERS:
         return ""

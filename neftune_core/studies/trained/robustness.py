@@ -78,7 +78,12 @@ class Robustness(BaseModel):
 
 @dataclass(frozen=True)
 class Measuring:
-    """Progress of a measurement: the completed share, from 0 to 1, and at the end the result."""
+    """Progress of a measurement.
+
+    Attributes:
+        share: Completed share, from 0 to 1.
+        found: The result; None before the end.
+    """
 
     share: float
     found: Robustness | None = None

@@ -34,7 +34,14 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True)
 class TokenLosses:
-    """Measures the loss of each answer token; `names` contains the measured arms by slot of `stack`."""
+    """Measures the loss of each answer token.
+
+    Attributes:
+        stack: The set of arms.
+        names: Names of the measured arms, by slot of `stack`.
+        batch_size: Rows per batch.
+        should_stop: Polled during each pass.
+    """
 
     stack: ArmSet
     names: Mapping[int, str]

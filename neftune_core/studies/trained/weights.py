@@ -33,9 +33,11 @@ Factors = dict[str, tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Update:
-    """The adapter update of one layer: its Frobenius norm, and its angle in degrees to the control's update.
+    """The adapter update of one layer.
 
-    The angle is None if either update is missing or zero.
+    Attributes:
+        norm: Frobenius norm.
+        angle: Angle to the control's update in degrees; None if either update is missing or zero.
     """
 
     norm: float

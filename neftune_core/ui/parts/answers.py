@@ -51,7 +51,7 @@ def answer_columns(
     Args:
         lines: Lines of a record's answers.
         arms: Noise settings of the arms by name.
-        against: Column with which the others are compared to mark differing words; "" for none.
+        against: Column that the others are compared with, to mark differing words; "" for none.
         ballots: One ballot per line if the columns are anonymous; otherwise empty.
         votable: Whether visitors can vote on anonymous columns.
         taught: Sentence for prompts without an expected answer.
@@ -72,7 +72,7 @@ def session_html(session: ComparisonSession, against: str = "", *, over: bool = 
 
     Args:
         session: The comparison.
-        against: Column with which the others are compared; "" for none.
+        against: Column that the others are compared with; "" for none.
         over: Whether the answers are complete; otherwise visitors cannot vote.
 
     Returns:

@@ -15,9 +15,9 @@ from neftune_core.settings import Control, Settings, controls, flat, parse
 S = TypeVar("S", bound=Settings)
 
 MOST_RADIO_BUTTONS = 4
-"""Number of choices up to which they are shown as radio buttons, and not as a drop-down list."""
+"""Maximum number of choices shown as radio buttons; more are shown as a drop-down list."""
 MOST_SLIDER_STEPS = 2500
-"""Number of steps up to which a number is shown as a slider."""
+"""Maximum number of steps of a number shown as a slider."""
 
 
 def component(

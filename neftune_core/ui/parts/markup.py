@@ -55,7 +55,7 @@ def bar(share: float, label: str) -> str:
 
 
 def open_bar(label: str) -> str:
-    """Return a progress bar for work of unknown length."""
+    """Return an indeterminate progress bar, for work of unknown length."""
     words = html.escape(label)
     return f'<progress aria-label="{words}" title="{words}"></progress>'
 

@@ -99,7 +99,7 @@ def build(strip: Strip, allowed: Collection[str] | None = None) -> Form[ModelSet
 
 
 def bundled_hint(allowed: Collection[str] | None = None) -> None:
-    """Build the note about the bundled model, beside inputs for the visitor's text.
+    """Build the note about the bundled model, shown next to inputs for the visitor's text.
 
     Args:
         allowed: Models that visitors may use; None for any.

@@ -48,8 +48,8 @@ def live_figure(
     A new value is drawn in place; zoom and legend choices are kept. Events that set it need `show_progress="hidden"`.
 
     The browser computes the traces of a figure with a `source`: they are the result of
-    `Lab.sources[source](payload, values of the controls)`, computed again whenever a control changes. `controls` has
-    the `id` and the initial `value` of each control by name, as returned by `Form.control_values`.
+    `Lab.sources[source](payload, values of the controls)`, computed again whenever a control changes. `controls` maps
+    the name of each control to its `id` and its initial `value`, as `Form.control_values` does.
 
     Args:
         value: The initial figure, or a function that returns it.

@@ -24,7 +24,7 @@ from neftune_core.ui.server.lab import Lab
 logger = logging.getLogger(__name__)
 
 CLEAR_DIFFERENCE = 0.05
-"""Difference between two losses above which it is described as an increase or a decrease, in nats per token."""
+"""Minimum difference between two losses that is described as an increase or a decrease, in nats per token."""
 
 EFFECTS = {
     "train": {

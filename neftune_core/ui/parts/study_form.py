@@ -109,7 +109,7 @@ def whole_number(given: Any, what: str, *, example: int, is_optional: bool = Fal
         given: The value.
         what: Name of the value in the error message.
         example: A valid value, for the error message.
-        is_optional: Whether None and "" count as `example`.
+        is_optional: Whether None and "" are treated as `example`.
 
     Returns:
         The integer.

@@ -84,7 +84,7 @@ _OVER = object()
 
 
 def show_error(error: BaseException) -> None:
-    """Show an error as one sentence beside the control that caused it."""
+    """Show an error as one sentence next to the control that caused it."""
     if isinstance(error, AttributeError) and isinstance(error.obj, gr.EventData):  # from a malformed call
         words = later("This call has no {name!r}, which the page always sends: reload the page, or add it to the call.")
         error = InvalidSetting(say(words, name=error.name))
@@ -96,7 +96,7 @@ def show_error(error: BaseException) -> None:
 
 
 def show_note(words: str) -> None:
-    """Show a sentence beside the control whose event is being handled."""
+    """Show a sentence next to the control whose event is being handled."""
     gr.Info(beside_control(words), duration=None)
 
 

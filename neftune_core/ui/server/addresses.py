@@ -21,7 +21,7 @@ READ, SEND = ("GET", "HEAD"), ("POST",)
 FORWARDED = "x-forwarded-for"
 LONGEST_ADDRESS = 60
 STUDY_PATH = "page-study"
-"""First part of the path from which pages fetch updates of a study."""
+"""First part of the path that pages poll for updates of a study."""
 UPLOAD = re.compile(r"/gradio_api/upload/?$", re.IGNORECASE)
 
 OPEN: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -179,7 +179,7 @@ def header(scope: Scope, name: bytes) -> str:
 
 
 def address_of(client: str, headers: Mapping[str, str]) -> str:
-    """Return the network address to which a call is attributed.
+    """Return the IP address to which a call is attributed.
 
     On a Space all calls come from the platform's proxy, which passes the visitor's address in a header. An IPv6 address
     is reduced to its first four groups, which usually identify one household.
@@ -197,7 +197,7 @@ def address_of(client: str, headers: Mapping[str, str]) -> str:
 
 
 def address_in(scope: Scope) -> str:
-    """Return the network address to which a request is attributed."""
+    """Return the IP address to which a request is attributed."""
     return address_of((scope.get("client") or ("", 0))[0], {FORWARDED: header(scope, FORWARDED.encode())})
 
 

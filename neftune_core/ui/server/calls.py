@@ -67,7 +67,7 @@ def guard(
         page: The page.
         limits: Limits of the server.
         evicted: Evicted sessions; none if None.
-        note: Called with the session and the network address of every call; None for no callback.
+        note: Called with the session and the IP address of every call; None for no callback.
     """
     inner = page.process_api
     longest = limits.prompts * limits.prompt_characters
@@ -145,7 +145,7 @@ class SessionKeys:
 
 
 def asked_by(request: Any) -> str:
-    """Return the network address of a call; "" if unknown."""
+    """Return the IP address of a call; "" if unknown."""
     client = getattr(getattr(request, "client", None), "host", "") or ""
     return address_of(client, {FORWARDED: str(request.headers.get(FORWARDED, ""))}) if client else ""
 

@@ -1,4 +1,4 @@
-"""Limits per network address on open requests, idle connections, unread answers and sessions, and fair queues.
+"""Limits per IP address on open requests, idle connections, unread answers and sessions, and fair queues.
 
 A visitor can open any number of these at no cost, and Gradio never closes them. Gradio also answers the calls of a
 function in order of arrival, so that a visitor with hundreds of slow calls would delay everyone else. The waiting calls
@@ -30,7 +30,7 @@ MOST_IDLE = 500
 IDLE_SECONDS = 30.0
 """Seconds after which a connection is closed if it has not sent complete request headers."""
 POLL_SECONDS = 2.0
-"""Time between two checks for idle connections, in seconds."""
+"""Time between checks for idle connections, in seconds."""
 MOST_UNREAD, MOST_UNREAD_PRIVATE = 300, 10_000
 """Maximum number of unanswered and unread calls per address, on a public and on a private server."""
 UNREAD_SECONDS = 60.0
@@ -42,7 +42,7 @@ TRACKED_UPLOADS = 1_000
 LARGEST_PART_HEADER = 2_048
 """Maximum size of an uploaded file's headers in bytes. Gradio shortens a long file name one character at a time."""
 
-TOO_MANY = later("Your network address has too many requests open at once: wait until some are answered.")
+TOO_MANY = later("Your IP address has too many requests open at once: wait until some are answered.")
 
 ANSWERS = re.compile(r"/gradio_api/queue/data$", re.IGNORECASE)
 ANSWER = re.compile(r"/gradio_api/call/(?:v2/)?[^/]+/([^/]+)$", re.IGNORECASE)
@@ -50,7 +50,7 @@ ANSWER = re.compile(r"/gradio_api/call/(?:v2/)?[^/]+/([^/]+)$", re.IGNORECASE)
 
 @contextmanager
 def _counted(counts: Counter[str], name: str) -> Iterator[None]:
-    """Count a name until the block ends; a count of 0 is removed."""
+    """Count `name` once more inside the block; afterwards, remove its entry if the count is 0."""
     counts[name] += 1
     try:
         yield
@@ -114,7 +114,7 @@ class UnreadAnswers:
         """Count a call; if the address has too many, first drop answers that have been unread for `UNREAD_SECONDS`.
 
         Args:
-            address: The network address.
+            address: The IP address.
             session: The session of the call.
 
         Raises:
@@ -148,7 +148,7 @@ async def close_idle(server: Any, address_of: Callable[[Any], str]) -> None:
 
     Args:
         server: The uvicorn server.
-        address_of: Returns the network address of a connection.
+        address_of: Returns the IP address of a connection.
     """
     since: dict[Any, tuple[Any, float]] = {}
     while True:
@@ -166,7 +166,7 @@ async def close_idle(server: Any, address_of: Callable[[Any], str]) -> None:
 
 
 def peer_of(connection: Any) -> str:
-    """Return the network address of the peer of a connection."""
+    """Return the IP address of the peer of a connection."""
     return str((connection.client or ("",))[0])
 
 
@@ -254,7 +254,7 @@ class Sessions(OrderedDict[str, Any]):
 
         Args:
             session: Id of the session; ignored if it is not known.
-            address: The network address.
+            address: The IP address.
         """
         if isinstance(session, str) and session in self:
             self._addresses[session] = address
@@ -282,7 +282,7 @@ class FairQueue(list[Any]):
     """Round-robin queue of the waiting events of one function.
 
     The first event of every address comes before the second event of any address, and so on. Within a round, events
-    stay in order of arrival. `address` returns the network address of an event.
+    stay in order of arrival. `address` returns the IP address of an event.
     """
 
     def __init__(self, address: Callable[[Any], str]) -> None:

@@ -33,7 +33,7 @@ HEAD_BEGINS = re.compile(rb"<head[^>]*>")
 BODY_ENDS = b"</body>"
 CONFIG = "/config"
 ADDRESS_HEADERS = (b"host", b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server")
-"""The headers from which Gradio builds the URLs in its pages."""
+"""The headers that Gradio uses to build the URLs in its pages."""
 KEPT_ANSWERS = 16
 GZIP_LEVEL = 4
 """Gzip level for pages: 700 kB become 120 kB in 7 ms."""
@@ -44,7 +44,13 @@ FRAMEWORKS_SHEET = b'<link rel="stylesheet" crossorigin'
 
 @dataclass(frozen=True)
 class PageAdditions:
-    """Additions to a served page: its language tag, and HTML for the start of the head and the end of the body."""
+    """Additions to a served page.
+
+    Attributes:
+        tag: Language tag of the page.
+        head: HTML for the start of the head.
+        view: HTML for the end of the body.
+    """
 
     tag: bytes
     head: bytes

@@ -14,9 +14,9 @@ from neftune_core.home import assets
 
 FOLDER = Path(gr.__file__).parent / "templates" / "frontend" / "assets"
 LARGEST_SHEET = 50_000
-"""Size in bytes up to which style sheets are combined; larger ones belong to an editor that the page does not use."""
+"""Maximum size in bytes of combined style sheets; larger ones belong to an editor that the page does not use."""
 LARGEST_SCRIPT = 4_500
-"""Size in bytes up to which scripts are combined; larger ones are faster to fetch and compile in parallel."""
+"""Maximum size in bytes of combined scripts; larger ones are faster to fetch and compile in parallel."""
 SPECIFIER = "framework/"
 """Prefix that replaces `./` in the imports of combined scripts (assets/page/framework.js)."""
 _RELATIVE = re.compile(r"""url\((["']?)(?:\./)?(?!data:|["'#/]|\w+:)""")
@@ -28,7 +28,7 @@ PATCHES = (
     # While the page opens, Gradio searches the tree of components twice per event for the component whose properties
     # the event sets, even if it sets none. These searches took half of the scripts' time.
     ("Blocks", re.compile(r"async set_event_args\(\w+,(\w+)\)\{"), r"\g<0>if(!Object.keys(\1).length)return()=>{};"),
-    # The clock beside "Loading..." continues after the page has opened, and drew every frame as long as the page was
+    # The clock next to "Loading..." continues after the page has opened, and drew every frame as long as the page was
     # open, which took a quarter of a core. Now it ends with its component.
     (
         "statustracker",

@@ -112,7 +112,7 @@ class Lab:
 
     @property
     def attending(self) -> dict[str, Any]:
-        """Return event options with which requests that `attended` keeps open do not block others."""
+        """Return event options that keep requests held open by `attended` from blocking others."""
         return {"concurrency_limit": None} if self.gpu else {}
 
     def answers(

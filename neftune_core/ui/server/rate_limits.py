@@ -1,4 +1,4 @@
-"""Rate limits per network address: calls, passwords and new studies, counted in memory.
+"""Rate limits per IP address: calls, passwords and new studies, counted in memory.
 
 Limits per key would have no effect, since a visitor can create any number of keys. On a Space, a forged proxy header
 evades these limits, but not the limit of the queue.
@@ -21,12 +21,12 @@ from neftune_core.ui.server.recent import Recent
 KEPT_ADDRESSES = 10_000
 MINUTE, HOUR = 60.0, 3600.0
 CALL_BYTES = 100_000
-"""Body size in bytes above which a call counts as several, because parsing it delays all visitors."""
+"""A call with a larger body, in bytes, is counted as several calls, because parsing it delays all visitors."""
 PASSWORDS_A_MINUTE, PASSWORDS_OF_ALL = 10, 100
 
 
 class TooManyCalls(LabError):
-    """Raised when a network address exceeds a rate limit."""
+    """Raised when an IP address exceeds a rate limit."""
 
 
 class Window:
@@ -52,7 +52,7 @@ class Window:
         """Count an event if it is allowed.
 
         Args:
-            address: The network address.
+            address: The IP address.
             weight: Number of events that it counts as.
 
         Returns:
@@ -74,7 +74,7 @@ class Window:
 class Rates:
     """The rate limits of one server: calls and passwords per minute, new studies per hour.
 
-    The methods raise `TooManyCalls` if a network address has reached its limit.
+    The methods raise `TooManyCalls` if an IP address has reached its limit.
 
     Args:
         limits: Limits of the server.
@@ -91,12 +91,12 @@ class Rates:
         """Count one call; a large one counts as several.
 
         Args:
-            address: The network address.
+            address: The IP address.
             size: Size of its body in bytes.
         """
         _require(
             self.calls.wait(address, 1 + size // CALL_BYTES),
-            later("Your network address made too many calls within a minute: wait {duration}."),
+            later("Your IP address made too many calls within a minute: wait {duration}."),
         )
 
     def count_password(self, address: str) -> None:
@@ -111,7 +111,7 @@ class Rates:
         _require(
             self.studies.wait(address) if address else 0.0,
             later(
-                "Your network address has reached this server's maximum number of studies per hour ({most}): wait "
+                "Your IP address has reached this server's maximum number of studies per hour ({most}): wait "
                 "{duration}, or run the lab on your own machine."
             ),
             most=self.studies.most,

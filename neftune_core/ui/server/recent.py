@@ -1,4 +1,4 @@
-"""A dictionary of limited size, for caches and for data on visitors."""
+"""A dictionary of limited size, for caches and for data about visitors."""
 
 from __future__ import annotations
 

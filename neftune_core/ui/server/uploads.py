@@ -1,4 +1,4 @@
-"""Storage of uploads and exports: location, retention and quotas per network address.
+"""Storage of uploads and exports: location, retention and quotas per IP address.
 
 Everything in `uploads/` is counted, per address and in total. Counts are updated as files arrive, so that no request
 scans the folder. A thread scans it occasionally to remove old files and to count files that were missed.
@@ -37,7 +37,7 @@ FILES_KEPT = 20_000
 SHARE = 4
 """On a public server, one address may use at most `1 / SHARE` of the space."""
 SCAN_SECONDS = 60
-"""Minimum time between two scans of the folder, in seconds."""
+"""Minimum time between scans of the folder, in seconds."""
 asked_as: ContextVar[str] = ContextVar("asked_as", default="")
 """Hash of the key sent by the session of the current call; empty if it sent none, and in calls from Python."""
 READ_FILE = re.compile(r"/gradio_api/file[=/](?P<path>.+)$", re.IGNORECASE | re.DOTALL)
@@ -105,7 +105,7 @@ class _Upload:
     """An uploaded file.
 
     Attributes:
-        address: Network address to which the file is attributed; empty for files from before the server started.
+        address: IP address to which the file is attributed; empty for files from before the server started.
         size: Size in bytes.
         addresses: All addresses that have uploaded the file, since files with the same content have the same path.
         owners: Hashed keys of the visitors who have named the file in a call.
@@ -120,7 +120,7 @@ class _Upload:
 
 
 class UploadQuota:
-    """Accounting of `uploads/`: bytes and files per network address and in total.
+    """Usage of `uploads/`: bytes and files per IP address and in total.
 
     Files found when the server starts have the address "".
 
@@ -151,7 +151,7 @@ class UploadQuota:
         """Reserve space for an upload in progress.
 
         Args:
-            address: The network address.
+            address: The IP address.
             length: Number of bytes.
 
         Yields:
@@ -168,7 +168,7 @@ class UploadQuota:
                 raise DoesNotFit(say("The storage for uploads is full: try again tomorrow."))
             mine = self._bytes[address] + self._coming[address] + length
             if address and (mine > self.most_bytes / share or self._files[address] >= FILES_KEPT / share):
-                raise DoesNotFit(say("The storage for uploads from your network address is full: try again tomorrow."))
+                raise DoesNotFit(say("The storage for uploads from your IP address is full: try again tomorrow."))
             self._coming[address] += length
         try:
             yield
@@ -180,7 +180,7 @@ class UploadQuota:
         """Count a file that has arrived, with its current size; a hard link counts as 0 bytes.
 
         Args:
-            address: The network address.
+            address: The IP address.
             path: The file.
         """
         with contextlib.suppress(OSError):
@@ -201,7 +201,7 @@ class UploadQuota:
         """Return whether an address may use a file.
 
         Args:
-            address: The network address.
+            address: The IP address.
             path: The file.
 
         Returns:
@@ -216,7 +216,7 @@ class UploadQuota:
     def may_name(self, path: str) -> bool:
         """Return whether the current call may name a file; if so, the visitor becomes one of its owners.
 
-        The network address must have uploaded the file. On a public server, the visitor must also have named it before,
+        The IP address must have uploaded the file. On a public server, the visitor must also have named it before,
         unless nobody has named it since it was last uploaded.
         """
         if not self.is_of(asked_from.get(), path):
@@ -279,7 +279,7 @@ _creating = threading.Lock()
 
 
 def upload_quota(limits: Limits) -> UploadQuota:
-    """Return the accounting of the uploads in the home folder, shared by the whole process."""
+    """Return the usage of the uploads folder in the home folder, shared by the whole process."""
     folder = home() / "uploads"
     with _creating:
         quota = _quotas.get(folder)
@@ -289,7 +289,7 @@ def upload_quota(limits: Limits) -> UploadQuota:
 
 
 class CountedFiles:
-    """ASGI middleware that counts uploads per network address, and serves a file only to the address that owns it.
+    """ASGI middleware that counts uploads per IP address, and serves a file only to the address that owns it.
 
     Args:
         app: The application.

@@ -45,9 +45,9 @@ STORE_CODE = in_browser("Lab.sharing.keep(code)", "code")
 UNKNOWN = "?"
 """Code of the joined class before the first response."""
 LOOKS_A_MINUTE = 200
-"""Classes that one network address can open per minute: enough for a school, too few to guess codes."""
+"""Classes that one IP address can open per minute: enough for a school, too few to guess codes."""
 TOO_MANY_OPENED = later(
-    "Too many classes were opened from your network address within a minute: wait a moment, then try again."
+    "Too many classes were opened from your IP address within a minute: wait a moment, then try again."
 )
 CONSENT = later(
     "If you join, each study that you start from now on will be shown in the class under a number: its strengths, "
@@ -64,7 +64,14 @@ TEACHER = later(
 
 @dataclass(frozen=True)
 class Board:
-    """The content of a class's board: `version` is its hash; studies without a held-out loss are only counted."""
+    """The content of a class's board.
+
+    Attributes:
+        version: Hash of the content.
+        students: Number of students.
+        studies: Studies with a held-out loss.
+        unmeasured: Number of studies without a held-out loss.
+    """
 
     version: int
     students: int

@@ -54,7 +54,7 @@ def content(lab: Lab, classes: Window, key: str, link: str, job: str, action: st
 
     Args:
         lab: The state shared by all visitors.
-        classes: Limit on new classes per network address.
+        classes: Limit on new classes per IP address.
         key: The visitor's key.
         link: Link to the page with its settings.
         job: Id of the study shown on the page; "" for none.
@@ -87,7 +87,7 @@ def _new_class(page: str, owner: str, counted: Window) -> dict[str, Any]:
     if counted.wait(asked_from.get()):
         raise TooManyCalls(
             say(
-                "Too many classes were created from your network address within an hour: try again later, or use one "
+                "Too many classes were created from your IP address within an hour: try again later, or use one "
                 "of the classes already created."
             )
         )

@@ -1,1 +1,1 @@
-"""The tabs, one module each, with helper modules; `views` has the views inside the tabs."""
+"""The tabs, one module each, with helper modules; `views` contains the views inside the tabs."""

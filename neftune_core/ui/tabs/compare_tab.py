@@ -75,7 +75,7 @@ class CompareTab:
         record, seed, columns: Study, its seed (hidden if there is only one), and the arms to compare, from any study.
         source, prompts, rows: Kind of prompts, typed prompts (one per line), and number of held-out rows.
         blind, judged: Whether to hide the names of two columns, and these columns.
-        marks: Column with which the others are compared to mark differing words.
+        marks: Column that the others are compared with, to mark differing words.
         answers, tally: Answers, and the votes counted so far.
         after: Rows that are visible once the answers are complete.
         turn, go_on: Next message to all columns, and the button that sends it.

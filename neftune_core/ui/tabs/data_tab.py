@@ -42,7 +42,7 @@ class DataInputs:
     Attributes:
         source, starter: Choice of the kind of source, and of the starter set.
         effect, use_effect: Recorded effect of noise on the starter set, and the button that sets up the recorded study.
-        problem: The reason why the data cannot be used.
+        problem: Explanation of why the data cannot be used.
         by_hand: Collapsed section with the choice of `layout` and the column of each of its `parts`.
     """
 

@@ -248,7 +248,7 @@ def strength_of(noise: NoiseSettings) -> dict[str, Any]:
 
 
 def _step(usual: float, strength: float) -> float:
-    """Return a step with which the slider can show three digits of `strength`, like `reaching` in numbers.js."""
+    """Return a slider step fine enough to show three digits of `strength`, like `reaching` in numbers.js."""
     stops = strength / usual
     if strength == 0 or (stops > 0.5 and abs(stops - round(stops)) < 1e-6):
         return usual

@@ -194,7 +194,7 @@ def _answers(record: Record, *, is_own: bool) -> str:
 def settings_html(record: Record) -> str:
     """Return the settings file of a record as an HTML code block.
 
-    If the file cannot be read, the block contains a TOML comment that says so.
+    If the file cannot be read, the block contains a TOML comment that reports this.
     """
     try:
         text = settings_text(record.settings_file)
@@ -231,7 +231,7 @@ def list_entry(lab: Lab, record: Record) -> dict[str, Any]:
 
 
 def _build_storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:
-    """Build the text on disk usage, and the button that removes stored models unless strangers use the server."""
+    """Build the text on disk usage, and the button that removes stored models unless the server is public."""
     with gr.Row(elem_id="runs-storage"):
         words = gr.HTML(elem_id="runs-storage-words", apply_default_css=False)
         clean = gr.Button(say("Remove downloaded models"), size="sm", visible=False, elem_id="runs-clean-models")

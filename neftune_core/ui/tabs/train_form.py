@@ -57,7 +57,7 @@ class TrainForm:
         methods: Values of the other methods, by method.
         measuring: The question, chosen before the run.
         model_of: Model that the values were last adapted to.
-        tracker: Choice of the tracker, and its Space or server; empty on a server open to strangers. A tracker sends
+        tracker: Choice of the tracker, and its Space or server; empty on a public server. A tracker sends
             metrics elsewhere, so the choice is neither stored in the browser nor part of a link.
     """
 

@@ -118,7 +118,7 @@ def build(context: TabContext, shown: RecordedStudy | None) -> TrainTab:
                 control(NoiseSettings, "strength"),
                 elem_id="train-live-strength",
                 label=say("Current strength"),
-                info=say("Strength of the first noise arm from the next step on, in the unit of that arm."),
+                info=say("Strength of the first noise arm, starting with the next step, in the unit of that arm."),
                 visible=False,
             )
             arms = watched_text(elem_id="train-arms", also="arm-rows")

@@ -30,7 +30,13 @@ class SkillTask:
 
 @dataclass(frozen=True)
 class Skill:
-    """A function that draws a task, and its wordings; pretraining never uses those in `held`."""
+    """A kind of small task.
+
+    Attributes:
+        make: Draws a task.
+        asks: Wordings of the task in pretraining.
+        held: Wordings that pretraining never uses.
+    """
 
     make: Callable[[Chance], SkillTask]
     asks: tuple[str, ...]

@@ -24,7 +24,13 @@ NAMED = ("hero", "friend", "animal", "other", "food", "fruit", "tool", "plant", 
 
 @dataclass(frozen=True)
 class Story:
-    """A short story; `cast` has the (role, entity) of each role in `NAMED`, in order of appearance."""
+    """A short story.
+
+    Attributes:
+        text: The story.
+        sentences: Its sentences.
+        cast: The (role, entity) of each role in `NAMED`, in order of appearance.
+    """
 
     text: str
     sentences: tuple[str, ...]

@@ -53,7 +53,12 @@ class BuildEvent:
 
 @dataclass
 class History:
-    """The loss of every step of a run in nats, and the training time up to its last checkpoint in seconds."""
+    """The course of a run.
+
+    Attributes:
+        losses: Loss of every step, in nats.
+        seconds: Training time up to the last checkpoint, in seconds.
+    """
 
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0

@@ -20,14 +20,26 @@ NEW_TOKENS = 128
 
 
 class ScoredPrompt(NamedTuple):
-    """A prompt, and the function that scores its answers from 0 to 1."""
+    """A prompt with a score for its answers.
+
+    Attributes:
+        prompt: Text of the prompt.
+        worth: Scores an answer, from 0 to 1.
+    """
 
     prompt: str
     worth: Callable[[str], float]
 
 
 class WorldMeasure(NamedTuple):
-    """One measurement; `target` is None if the result is only reported, and an upper bound with `at_most`."""
+    """One measurement of the bundled model.
+
+    Attributes:
+        words: Description for the table.
+        questions: Returns the prompts.
+        target: Target for the mean score; None if the result is only reported.
+        at_most: Whether the target is an upper bound.
+    """
 
     words: str
     questions: Callable[[], list[ScoredPrompt]]
@@ -36,7 +48,13 @@ class WorldMeasure(NamedTuple):
 
 
 class MeasureResult(NamedTuple):
-    """The mean score of one measurement from 0 to 1, and the (prompt, answer, score) of each prompt."""
+    """The result of one measurement.
+
+    Attributes:
+        name: Name of the measurement.
+        share: Mean score, from 0 to 1.
+        answers: The (prompt, answer, score) of each prompt.
+    """
 
     name: str
     share: float
@@ -147,7 +165,7 @@ def answers(model: Any, tokenizer: Any, prompts: Sequence[str], new_tokens: int 
 def measure(
     model: Any, tokenizer: Any, names: Sequence[str] = tuple(WORLD_MEASURES), new_tokens: int = NEW_TOKENS
 ) -> Iterator[MeasureResult]:
-    """Run measurements in turn.
+    """Run measurements one after another.
 
     Args:
         model: Model to measure.

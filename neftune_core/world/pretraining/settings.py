@@ -31,6 +31,6 @@ class WorldSettings(Settings):
     seed: int = setting(1, minimum=0, maximum=2**31)
     """Seed of the initial weights and of the row order."""
     threads: int = setting(2, minimum=1, maximum=256)
-    """Processor threads."""
+    """Number of CPU threads."""
     checkpoint_steps: int = setting(200, minimum=1, maximum=100_000)
-    """Steps between two checkpoints."""
+    """Steps between checkpoints."""

@@ -104,7 +104,7 @@ CLASSICS: dict[str, Family] = {
         builder("Qwen3ForCausalLM", "Qwen3Config", {**LLAMA_LIKE, "tie_word_embeddings": True}),
     ),
     "GPT-2": Family(
-        "GPT-2 (learnt positions, transposed maps)",
+        "GPT-2 (learnt positions, transposed weights)",
         builder(
             "GPT2LMHeadModel",
             "GPT2Config",

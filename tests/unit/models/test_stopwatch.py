@@ -17,7 +17,7 @@ WORK = 0.002
 
 @dataclass
 class Machine:
-    """A simulated machine, on which each repetition waits for the processor before it computes on `threads` threads."""
+    """A simulated machine, on which each repetition waits for the CPU before it computes on `threads` threads."""
 
     waits: Iterator[float]
     threads: int = 1

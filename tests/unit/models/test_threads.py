@@ -198,7 +198,7 @@ def test_an_estimate_moves_with_the_last_run_and_its_two_parts_apart(
     timer.keep(finished=False)
     assert seconds() < 12 * 1.5
     assert seconds() > 2 * 1.0 + 2.0
-    share[0] = 0.01  # a run that waited for the processor nearly all the time
+    share[0] = 0.01  # a run that waited for the CPU nearly all the time
     timed_run(StepTimer(run), clock, step=50.0, evaluation=100.0, end=200.0)
     assert seconds() == pytest.approx(12 * 0.5 + 2 * 1.0 + 2.0, rel=0.01)
     evaluated = SHORT.model_copy(update={"measuring": SHORT.measuring.model_copy(update={"prompts": 0})})

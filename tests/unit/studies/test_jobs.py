@@ -151,7 +151,7 @@ def test_new_keys_of_one_address_do_not_fill_the_queue_and_some_places_stay_for_
     assert began.wait(60)
     for number in range(4):
         ask_as("a", f"a{number}")
-    with pytest.raises(DoesNotFit, match="from your network address: 4"):
+    with pytest.raises(DoesNotFit, match="from your IP address: 4"):
         ask_as("a", "a5")
     ask_as("b", "b0")
     ask_as("b", "b1")

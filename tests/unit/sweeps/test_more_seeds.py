@@ -86,7 +86,7 @@ def test_resume_with_more_seeds_takes_the_record_that_has_most_of_them(study: St
     assert record.study.seeds == 3
     assert find_same(_of(study, 3), "") == record
     for fewer in (2, 3):
-        with pytest.raises(RecordError, match=r"has that many seeds \(3\): ask for more"):
+        with pytest.raises(RecordError, match=r"has that many seeds \(3\): request more"):
             extend(record, fewer)
 
 

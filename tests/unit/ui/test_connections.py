@@ -1,4 +1,4 @@
-"""What one network address may hold open."""
+"""What one IP address may hold open."""
 
 from __future__ import annotations
 

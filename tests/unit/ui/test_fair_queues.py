@@ -1,4 +1,4 @@
-"""Waiting calls are served in turn by network address."""
+"""Waiting calls are served in turn by IP address."""
 
 from __future__ import annotations
 

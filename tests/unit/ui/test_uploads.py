@@ -57,12 +57,12 @@ def test_one_address_cannot_fill_the_room_of_all(folder: Path) -> None:
     for number in range(10):
         with room.reserved("one", 1_000_000):
             room.keep("one", came(folder, str(number), 1_000_000))
-    with pytest.raises(DoesNotFit, match="from your network address"), room.reserved("one", 10):
+    with pytest.raises(DoesNotFit, match="from your IP address"), room.reserved("one", 10):
         pass
     with room.reserved("two", 1_000_000):
         pass
     room.scan()
-    with pytest.raises(DoesNotFit, match="from your network address"), room.reserved("one", 10):
+    with pytest.raises(DoesNotFit, match="from your IP address"), room.reserved("one", 10):
         pass
 
 
@@ -70,7 +70,7 @@ def test_uploads_under_way_are_counted(folder: Path) -> None:
     room = uploads.UploadQuota(PUBLIC)
     with (
         room.reserved("one", 6_000_000),
-        pytest.raises(DoesNotFit, match="from your network address"),
+        pytest.raises(DoesNotFit, match="from your IP address"),
         room.reserved("one", 6_000_000),
     ):
         pass
@@ -91,7 +91,7 @@ def test_files_are_counted_too(folder: Path) -> None:
         path = folder / "many" / str(number)
         path.touch()
         room.keep("one", path)
-    with pytest.raises(DoesNotFit, match="from your network address"), room.reserved("one", 1):
+    with pytest.raises(DoesNotFit, match="from your IP address"), room.reserved("one", 1):
         pass
 
 

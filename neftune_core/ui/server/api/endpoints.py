@@ -1,6 +1,6 @@
 """The HTTP API: named endpoints that take the settings as parameters.
 
-Calls are validated like those of the page, and an error is one sentence. assets/docs/api.md has a working example of
+Calls are validated like those of the page, and an error is one sentence. assets/docs/api.md gives a working example of
 each endpoint.
 """
 
@@ -128,11 +128,11 @@ class _Endpoints:
         return self._started(record, owner)
 
     def study_status(self, record: str, key: str, since: int = 0) -> dict:
-        """Return the state of a study and its events from number `since` on.
+        """Return the state of a study and its events, starting with number `since`.
 
         Args:
             record: Id of the study.
-            key: The key with which the study was started.
+            key: The key used to start the study.
             since: Number of the first event to return; pass `next` from the previous result.
         """
         found, first = find(_text(record, "record", 100), _key(key)), _whole(since, "since")
@@ -156,7 +156,7 @@ class _Endpoints:
 
         Args:
             record: Id of the study.
-            key: The key with which the study was started.
+            key: The key used to start the study.
         """
         found = find(_text(record, "record", 100), _key(key))
         self.lab.jobs.stop(found.id, key)
@@ -169,7 +169,7 @@ class _Endpoints:
 
         Args:
             record: Id of the study.
-            key: The key with which the study was started.
+            key: The key used to start the study.
             arm: Name of the arm, such as `uniform-alpha-5`; the control cannot be stopped alone.
         """
         from neftune_core.studies.steering import requests
@@ -179,13 +179,13 @@ class _Endpoints:
         return {"arm": arm, "step": self.lab.jobs.status(found).step}
 
     def set_strength(self, record: str, key: str, strength: float) -> dict:
-        """Change the strength of the first noise arm of a running live study (`live = true`) from its next step on.
+        """Change the strength of the first noise arm of a running live study (`live = true`) after the current step.
 
         study_status reports the change as a `steered` event. A live study never gets a verdict.
 
         Args:
             record: Id of the study.
-            key: The key with which the study was started.
+            key: The key used to start the study.
             strength: The new strength, in the unit of the arm.
         """
         from neftune_core.studies.steering import requests
@@ -201,7 +201,7 @@ class _Endpoints:
 
         Args:
             record: Id of the finished study.
-            key: The key with which the study was started.
+            key: The key used to start the study.
             epochs: Number of additional epochs.
         """
         from neftune_core.studies.steering import going_on
@@ -224,7 +224,7 @@ class _Endpoints:
 
         Args:
             record: Id of the study, or `RECORD/CELL` for a study of a sweep.
-            key: The key with which the study was started.
+            key: The key used to start the study.
             prompts: The prompts; without any, the answers stored by the study are returned.
             seed: Seed of the arms; the first one by default.
             system: System prompt.
@@ -249,7 +249,7 @@ class _Endpoints:
 
         Args:
             record: Id of the study or sweep.
-            key: The key with which it was started.
+            key: The key used to start it.
         """
         from neftune_core.sweeps.table import judge
 

@@ -1,6 +1,6 @@
 """Offer the endpoints as Model Context Protocol (MCP) tools, over streamable HTTP at `/gradio_api/mcp`.
 
-For each tool call, Gradio's MCP server calls the lab over the loopback interface. The gate passes the caller's network
+For each tool call, Gradio's MCP server calls the lab over the loopback interface. The gate passes the caller's IP
 address in a header with a secret, so that the caller's rate limits apply.
 """
 
@@ -93,7 +93,7 @@ def own_tools() -> Iterator[None]:
 
 
 class Callers:
-    """Passes the network addresses of tool callers across the loopback interface."""
+    """Passes the IP addresses of tool callers across the loopback interface."""
 
     def __init__(self) -> None:
         self._secret = secrets.token_hex(16)

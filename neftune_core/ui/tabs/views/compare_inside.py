@@ -157,7 +157,7 @@ def measuring(lab: Lab) -> Callable[..., Iterator[list[Any]]]:
 
 
 def show_view(key: str, view: str, record_id: str | None, seed: int | None) -> list[Any]:
-    """Return the content of a view, or the reason why it has none.
+    """Return the content of a view, or explain why it has none.
 
     Args:
         key: The visitor's key.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ENTRIES_SHOWN = 200
 OPEN_REFUSALS = 8
-"""Number of entries up to which the list of refused rows is initially open."""
+"""Maximum number of entries in a list of refused rows that is initially open."""
 PARTS_SHOWN = 4
 NOT_USED = later("(not used)")
 FILE_ROWS = later(
@@ -182,7 +182,7 @@ def unusable_data_updates(
         lab: The state shared by all visitors.
         settings: The data settings.
         model: The model settings.
-        error: The reason why the data cannot be used.
+        error: Explains why the data cannot be used.
         show_error: Whether to show the error, which stays visible until the data can be used.
 
     Returns:
