@@ -75,6 +75,8 @@ def test_owner_and_status_of_a_record_that_changed_on_disk_are_read_again(record
     record.append(_step(4))
     write_whole(record.folder / "record.json", json.dumps(record.about | {"owner": owner_hash(BEN)}))
     assert (of_record(record).step, record.belongs_to(ANN), record.belongs_to(BEN)) == (4, False, True)
+    write_whole(record.folder / "record.json", "[")
+    assert (record.belongs_to(ANN), record.belongs_to(BEN), record.belongs_to("")) == (False, False, False)
     for name in ("events.jsonl", "record.json"):
         (record.folder / name).unlink()
     assert (of_record(record).step, record.belongs_to(ANN), record.belongs_to(BEN)) == (0, False, False)
