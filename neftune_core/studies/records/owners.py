@@ -23,13 +23,16 @@ def owner_of(folder: Path) -> str | None:
     path = folder / "record.json"
     try:
         return _read_owner(path, file_stamp(path))
-    except (OSError, ValueError):
+    except OSError:
         return None
 
 
 @lru_cache(maxsize=100_000)
 def _read_owner(path: Path, stamp: tuple[int, int, int]) -> str | None:
-    return about_of(path)[0].get("owner")
+    try:
+        return about_of(path)[0].get("owner")
+    except ValueError:  # not read again until the file changes
+        return None
 
 
 def record_folders(root: Path) -> list[Path]:

@@ -7,6 +7,7 @@ settings would give the same numbers.
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 
@@ -18,7 +19,7 @@ from neftune_core.language import later, say
 from neftune_core.settings import Limits, to_toml
 from neftune_core.studies.checkpoint import state_folder
 from neftune_core.studies.records.disk_quota import require_space
-from neftune_core.studies.records.log import Event, as_jsonl
+from neftune_core.studies.records.log import Event, as_jsonl, finite
 from neftune_core.studies.records.numbers import EXAMPLES
 from neftune_core.studies.records.record import LOG, STUDY_FILE, Record, new_record
 from neftune_core.studies.records.user_rows import with_copied_rows
@@ -104,9 +105,10 @@ def _copy(record: Record, made: Record, study: StudySettings, done: int) -> None
     kept = (event for event in record.events() if event["event"] in KEPT)
     log = [event | steps if "steps" in event else event for event in kept]
     write_whole(made.folder / LOG, as_jsonl(log))
-    inherited = {name: value for name, value in record.about.items() if name not in ("owner", "created")}
+    own = {name: made.about[name] for name in ("owner", "created")}
     continues = [*record.about.get("continues", []), {"record": record.id, "step": done}]
-    made.update_about(**inherited | {"continues": continues})
+    about = {**record.about, **own, "continues": continues}  # without a date if the first record has none
+    write_whole(made.folder / "record.json", json.dumps(finite(about), indent=2, ensure_ascii=False))
     if (record.folder / EXAMPLES).is_file():
         shutil.copyfile(record.folder / EXAMPLES, made.folder / EXAMPLES)
     for seed in study.runs:

@@ -74,7 +74,7 @@ def payload(lines: Sequence[Line], arms: Sequence[str]) -> dict[str, Any]:
 def _kinds(lines: Sequence[Line], arms: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the results of `by_kind` by arm and reference, for all measured arms with a measured reference."""
     measured = {name for line in lines for name in line["losses"]}
-    references = [name for name in (arms[0], "base") if name in measured]
+    references = [name for name in (*arms[:1], "base") if name in measured]
     found = {
         arm: {name: by_kind(lines, arm, name) for name in references if name != arm} for arm in arms if arm in measured
     }

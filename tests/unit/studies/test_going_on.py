@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from short_study import short_rows, short_study
 from steered import STOPPED, finished_run, numbers, of_three_arms, with_a_stop
 
 from neftune_core.commands.records import RunsCommand, runs
+from neftune_core.durable import write_whole
 from neftune_core.engine.saving import ADAPTER
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import DoesNotFit, InvalidSetting, RecordError
@@ -65,6 +67,17 @@ def test_a_study_that_went_on_is_resumed_like_any_other(tmp_path: Path) -> None:
     assert numbers(record) == numbers(expected)
     for seed in (0, 1):
         assert saved_best(record, seed) == saved_best(expected, seed)
+
+
+def test_a_record_without_a_date_goes_on_without_one(tmp_path: Path) -> None:
+    first = finished_run(short_study(short_rows(tmp_path, 20), {"epochs": 1}))
+    about = {name: value for name, value in first.about.items() if name != "date"}  # as older versions wrote it
+    write_whole(first.folder / "record.json", json.dumps(about))
+    longer = go_on(first, 1, "", Limits())
+    assert longer.about == about | {
+        "created": longer.about["created"],
+        "continues": [{"record": first.id, "step": 4}],
+    }
 
 
 def test_a_study_without_its_state_cannot_go_on_and_says_why(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -9,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from neftune_core.commands import records
+from neftune_core.durable import write_whole
 from neftune_core.errors import DoesNotFit, RecordError
 from neftune_core.home import remove_models, storage
 from neftune_core.settings import Limits
 from neftune_core.studies.records import removal
 from neftune_core.studies.records.integrity import damages
 from neftune_core.studies.records.log import Log, append
+from neftune_core.studies.records.owners import owner_hash
+from neftune_core.studies.records.progress import of_record
 from neftune_core.studies.records.record import Record, create, find, owned_records
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.sweeps.queue import LabJobs
@@ -64,6 +68,18 @@ def test_a_log_that_was_cut_back_is_read_again(record: Record) -> None:
     assert [event.get("step") for event in log.read()] == [None, 1, 2, 3, 4, 5]
     (record.folder / "events.jsonl").unlink()
     assert log.read() == []
+
+
+def test_owner_and_status_of_a_record_that_changed_on_disk_are_read_again(record: Record) -> None:
+    assert (of_record(record).step, record.belongs_to(ANN), record.belongs_to(BEN)) == (3, True, False)
+    record.append(_step(4))
+    write_whole(record.folder / "record.json", json.dumps(record.about | {"owner": owner_hash(BEN)}))
+    assert (of_record(record).step, record.belongs_to(ANN), record.belongs_to(BEN)) == (4, False, True)
+    write_whole(record.folder / "record.json", "[")
+    assert (record.belongs_to(ANN), record.belongs_to(BEN), record.belongs_to("")) == (False, False, False)
+    for name in ("events.jsonl", "record.json"):
+        (record.folder / name).unlink()
+    assert (of_record(record).step, record.belongs_to(ANN), record.belongs_to(BEN)) == (0, False, False)
 
 
 def test_a_rewind_does_not_affect_the_other_seeds(record: Record) -> None:

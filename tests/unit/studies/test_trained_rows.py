@@ -130,6 +130,7 @@ def test_the_page_is_sent_every_arm_with_its_references(record: Record) -> None:
     json.dumps(sent, allow_nan=False)
     assert list(sent["kinds"]["held_out"]) == list(record.arms)
     assert list(sent["kinds"]["held_out"]["control"]) == ["base"]
+    assert payload(lines, [])["kinds"]["held_out"] == {}  # a damaged record may list no arms
 
 
 def test_kinds_are_told_by_the_word_around_a_token() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +186,21 @@ def test_a_stop_while_the_model_is_read_is_not_a_failure(study: StudySettings, m
     ending = list(run_sweep(sweep, Limits(), lambda: False))[-1]
     assert ending["event"] == "stopped"
     assert "the longest that this server allows, with 0 of 2" in ending["message"]
+
+
+def test_a_stop_while_the_rows_are_read_is_not_a_failure(study: StudySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = create_sweep(_sweep(study), ANN)
+    asked: list[bool] = []
+
+    def reading(*_: Any, progress: Callable[[int, int], None]) -> None:
+        asked.append(True)
+        progress(500, 1000)
+        raise AssertionError("the stop was not noticed")
+
+    monkeypatch.setattr("neftune_core.sweeps.sweep.prepare", reading)
+    ending = list(run_sweep(sweep, Limits(), lambda: bool(asked)))[-1]
+    assert ending["event"] == "stopped", ending
+    assert ending["message"] == "Stopped on request, with 0 of 2 studies done."
 
 
 def test_a_cell_that_the_time_limit_ended_reports_it(study: StudySettings, monkeypatch: pytest.MonkeyPatch) -> None:
