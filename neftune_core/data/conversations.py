@@ -281,8 +281,9 @@ def _require_no_template_input(value: Any, unused: set[str]) -> None:
         value = _from_json(value, TEMPLATE_INPUT)
     given = value if isinstance(value, dict) else {}
     filled = [name for name, one in given.items() if _is_filled(one) and one is not False]
-    names = ", ".join(name for name in filled if name not in ("enable_thinking", "thinking"))
-    if names:
+    others = [name for name in filled if name not in ("enable_thinking", "thinking")]
+    if others:
+        names = ", ".join(others)
         raise UnusableRow(say("it has {name} ({names}), which is not supported", name=TEMPLATE_INPUT, names=names))
     if _is_filled(value):
         unused.add(TEMPLATE_INPUT)

@@ -276,13 +276,21 @@ def _container_memory() -> list[int]:
     """Return the bytes available in this container, including reclaimable page cache; empty without a limit."""
     for folder, *files, reclaimable in CGROUPS:
         try:
-            limit, used, statistics = ((Path(folder) / file).read_text() for file in (*files, "memory.stat"))
+            limit, used = ((Path(folder) / file).read_text().strip() for file in files)
         except OSError:
             continue
-        if limit.strip().isdigit():
-            cached = dict(line.split() for line in statistics.splitlines()).get(reclaimable, 0)
+        if limit.isdigit():
+            cached = _cgroup_statistics(Path(folder)).get(reclaimable, "0")
             return [max(0, int(limit) - int(used) + int(cached))]
     return []
+
+
+def _cgroup_statistics(folder: Path) -> dict[str, str]:
+    """Return the entries of `memory.stat`; empty if there is no such file, which some sandboxes lack."""
+    try:
+        return dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except OSError:
+        return {}
 
 
 def describe_machine() -> dict[str, Any]:

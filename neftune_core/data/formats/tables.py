@@ -16,6 +16,8 @@ from neftune_core.language import later, say
 MEMORY_BYTES = 2_000_000_000
 SECONDS = 120
 CHARACTERS = 200_000_000
+MAGIC = b"PAR1"
+"""First and last four bytes of a Parquet file."""
 # (1-based number, record); the record is an `UnusableRow` if the row cannot be read.
 Row = tuple[int, Any]
 
@@ -64,6 +66,7 @@ def parquet_table(path: Path, longest: int) -> Table:
     Raises:
         DataError: If the file is not a readable Parquet file.
     """
+    _require_magic(path)
     bounds = Bounds(MEMORY_BYTES, SECONDS, longest, CHARACTERS)
     file = {"path": str(path.resolve())}
 
@@ -96,3 +99,13 @@ def _reader_failure(failed: ReaderError) -> str:
     if failed.kind in ("died", "timeout"):
         return say("it is damaged, or takes too long to read")
     return say("it is damaged")
+
+
+def _require_magic(path: Path) -> None:
+    """Raise `DataError` unless the file begins and ends with `MAGIC`; no process is started for any other file."""
+    with path.open("rb") as file:
+        first = file.read(len(MAGIC))
+        file.seek(-min(len(MAGIC), path.stat().st_size), 2)
+        last = file.read(len(MAGIC))
+    if (first, last) != (MAGIC, MAGIC):
+        raise DataError(say("{title} is not a readable Parquet file.", title=path.name))

@@ -70,7 +70,7 @@ def duration(seconds: float) -> str:
 
 
 def machine_text(machine: Mapping[str, Any]) -> str:
-    """Describe the machine that trained a record."""
+    """Describe the machine that trained a record, as text."""
     cores, processor = machine.get("cores", "?"), machine.get("processor", "?")
     words = plural(cores, "on {cores} core of {processor}", "on {cores} cores of {processor}")
     return say(words, cores=cores, processor=processor)
@@ -88,4 +88,4 @@ def recorded_notice(head: str, description: str, then: str = "") -> str:
         HTML.
     """
     more = quiet(then) if then else ""
-    return f'<div class="lab-recorded"><p><b>{head}</b> {html.escape(description)}</p>{more}</div>'
+    return f'<div class="lab-recorded"><p><b>{html.escape(head)}</b> {html.escape(description)}</p>{more}</div>'

@@ -153,9 +153,8 @@ def _build_page(
     server: HostProfile, limits: Limits | None, *, shared: bool = False
 ) -> tuple[Lab, FirstPreview, gr.Blocks]:
     """Build the lab, the first preview and the page."""
-    gpu = (
-        zero_gpu.enter() if server.profile.gpu_in_request else None
-    )  # before torch, which the modules below may import
+    # Before torch, which the modules below may import.
+    gpu = zero_gpu.enter() if server.profile.gpu_in_request else None
     from neftune_core.ui.server import launch  # noqa: F401, I001 - first: turns off gradio's network calls before its import
     from neftune_core.models.sources.resolve import allow_only, forbid_local_paths
     from neftune_core.ui import page

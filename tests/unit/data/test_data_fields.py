@@ -87,6 +87,7 @@ def test_of_a_preference_the_chosen_answer_alone_is_trained_on_and_this_is_repor
             {"chat_template_kwargs": {"enable_thinking": True, "python_tools": [], "xml_tools": ["{}"]}},
             "it has chat_template_kwargs (xml_tools), which is not supported",
         ),
+        ({"chat_template_kwargs": {"": "x"}}, "it has chat_template_kwargs (), which is not supported"),
         ({"images": ["a.png"]}, "it has images, but only text is supported"),
         ({"image": {"path": "a.png"}}, "it has image, but only text is supported"),
         ({"videos": ["a.mp4"]}, "it has videos, but only text is supported"),

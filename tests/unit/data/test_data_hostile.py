@@ -39,6 +39,17 @@ def terabyte():
     return file.getvalue().to_pybytes()
 
 
+@pytest.mark.parametrize("part", ["first", "last"])
+def test_no_process_reads_a_file_without_the_marks_of_parquet(tmp_path, monkeypatch, part):
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"question": ["Q"] * 9, "answer": ["A"] * 9}), path)
+    content = path.read_bytes()
+    path.write_bytes(b"JUNK" + content[4:] if part == "first" else content[:-4] + b"JUNK")
+    monkeypatch.setattr(tables, "run_reader", lambda *asked, **options: pytest.fail("started a process"))
+    with pytest.raises(DataError, match=r"rows\.parquet is not a readable Parquet file"):
+        read(DataSettings(source=f"file:{path}"), Limits())
+
+
 def test_a_reader_that_dies_or_takes_too_long_is_reported_in_a_sentence(tmp_path, monkeypatch):
     path = tmp_path / "rows.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"question": ["Q"] * 9, "answer": ["A"] * 9}), path)

@@ -266,6 +266,12 @@ def test_a_container_s_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert available_memory() > 2_500_000
 
 
+def test_a_container_s_limit_counts_without_statistics(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    contained(monkeypatch, tmp_path, limit=3_000_000, used=1_000_000, reclaimable=500_000)
+    (tmp_path / "memory.stat").unlink()
+    assert available_memory() == 2_000_000
+
+
 def contained(monkeypatch: pytest.MonkeyPatch, folder: Path, *, limit: int, used: int, reclaimable: int) -> Path:
     """Pretend a container with these bytes of memory; return the file with its limit."""
     files = {"memory.max": f"{limit}\n", "memory.current": f"{used}\n"}

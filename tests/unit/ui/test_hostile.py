@@ -188,6 +188,21 @@ def test_no_body_of_a_call_raises_anything_but_a_refusal(body: bytes) -> None:
         assert str(error).endswith(".")
 
 
+@pytest.mark.parametrize("number", [b"1e16", b"-1e999", b"NaN", b"-" + b"9" * 400, b"9" * 4000])
+def test_a_number_beyond_the_limit_is_refused(number: bytes) -> None:
+    with pytest.raises(gate.RejectedRequest, match=r"not finite or too large") as refused:
+        gate.parse_call(b'{"data": [' + number + b"]}")
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("length", [b"", b"-1", b"+1", b"1e3", b"\xb2", b"9" * 20, b"101"])
+def test_a_length_that_is_no_number_or_too_large_is_refused(length: bytes) -> None:
+    with pytest.raises(gate.RejectedRequest) as refused:
+        gate._check_length({"headers": [(b"content-length", length)]}, 100)
+    assert refused.value.status == 413
+    gate._check_length({"headers": []}, 100)
+
+
 def test_a_body_made_to_exhaust_the_gate_is_refused_at_once() -> None:
     started = time.perf_counter()
     for body in (
