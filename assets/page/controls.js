@@ -48,6 +48,13 @@ const moved = (event) => {
 document.addEventListener("input", moved, true);
 document.addEventListener("change", moved, true);
 
+// The framework's reset button of a slider causes no input event, which the page and the stored state depend on.
+document.addEventListener("click", ({ target }) => {
+  const button = target instanceof Element ? target.closest(".reset-button") : null;
+  const number = button?.closest(".block")?.querySelector("input[type=number]");
+  if (number) setTimeout(() => number.dispatchEvent(new Event("input", { bubbles: true })), 60);
+});
+
 /**
  * Restore the value of a slider whose value and range were set together: the browser clamped the value to the old range.
  * @param {string} id

@@ -33,7 +33,7 @@ const glance = () => {
   const strip = within(document, "#lab-progress .lab-progress");
   const share = strip?.querySelector("progress");
   if (strip?.dataset.state === "lost") {
-    document.title = `${text("No connection")} · ${NAME}`;
+    document.title = `${text("No answer")} · ${NAME}`;
     lost = true;
     return;
   }

@@ -126,11 +126,11 @@ class Watcher {
     if (this.isLost) return;
     this.isLost = true;
     const time = this.when.toLocaleTimeString(LabLanguage.tag);
-    const words = escaped(text("No answer from the server since {time}. The page shows the state at that time.", { time }));
+    const words = escaped(text("No answer from the server since {time}: it is busy or cannot be reached. The page shows the state at that time. A study continues without the page.", { time }));
     this.lastTexts ??= { state: texts[this.places.state]?.value || "", progress: texts[this.places.progress]?.value || "" };
     this.put({
       state: `<p class="lab-warning" role="alert">${words}</p>${this.lastTexts.state}`,
-      progress: `<span class="lab-progress" data-state="lost"><span><b>${escaped(text("No connection"))}</b></span></span>`,
+      progress: `<span class="lab-progress" data-state="lost"><span><b>${escaped(text("No answer"))}</b></span></span>`,
     });
   }
 

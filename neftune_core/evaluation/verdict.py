@@ -222,7 +222,7 @@ def _headline(question: Question, arms: Mapping[str, ArmVerdict]) -> tuple[str, 
     if claimed:
         statuses = {name: arms[name].status for name in claimed}
         return next(iter(claimed)), claims_line(question.measure, claimed, statuses, len(arms))
-    lead = by_size[0]
+    lead = next((name for name in by_size if arms[name].status == "unconfirmed"), by_size[0])
     key = arms[lead].status if f"headline.{arms[lead].status}" in SENTENCES else "no_claim"
     return lead, effect_line(key, question.measure, lead, found)
 

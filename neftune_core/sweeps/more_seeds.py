@@ -35,12 +35,14 @@ def next_seeds(seeds: int) -> int:
 def seeds_offered(record: Record) -> int:
     """Return the total number of seeds that would make the verdict of `record` more precise; 0 if more would not help.
 
-    They do not help if the record has the maximum number, or if nothing can be judged, as when an arm diverged.
+    It is the number that the verdict recommends, or else that of `next_seeds`, and at most `MOST_SEEDS`. More seeds do
+    not help if the record has the maximum number, or if nothing can be judged, as when an arm diverged.
     """
     try:
-        seeds = record.study.seeds
-        more = next_seeds(seeds)
-        return more if more > seeds and not judge(record).is_void else 0
+        seeds, found = record.study.seeds, judge(record)
+        recommended = (line.parameters["needed"] for line in found.summary if line.key == "next.power")
+        more = min(MOST_SEEDS, next(recommended, next_seeds(seeds)))
+        return more if more > seeds and not found.is_void else 0
     except (LabError, ArithmeticError, LookupError, TypeError, ValueError):  # damaged record
         return 0
 

@@ -21,7 +21,7 @@ from neftune_core.studies.records.log import Event
 from neftune_core.studies.records.progress import Status, StudyProgress, before_run, of_record
 from neftune_core.studies.records.record import ENDINGS, Record, asked_from, create, find
 from neftune_core.studies.settings import StudySettings
-from neftune_core.sweeps.more_seeds import extend, next_seeds, require_allowed
+from neftune_core.sweeps.more_seeds import extend, next_seeds, require_allowed, seeds_offered
 from neftune_core.sweeps.record import create_sweep
 from neftune_core.sweeps.settings import SweepSettings
 from neftune_core.sweeps.sweep import run_record
@@ -136,7 +136,7 @@ class LabJobs:
         return self._queue_again(record_id, owner, check)
 
     def add_seeds(self, record_id: str, owner: str) -> Record:
-        """Queue a study or sweep that has ended again, with `next_seeds` seeds.
+        """Queue a study or sweep that has ended again, with the number of seeds that the page offers.
 
         Args:
             record_id: Id of the record.
@@ -150,7 +150,7 @@ class LabJobs:
         """
 
         def grow(record: Record) -> None:
-            seeds = next_seeds(record.study.seeds)
+            seeds = seeds_offered(record) or next_seeds(record.study.seeds)
             require_allowed(record, seeds, self.limits)
             extend(record, seeds)
 

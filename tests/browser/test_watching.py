@@ -170,8 +170,8 @@ def test_a_lost_connection_is_told_until_the_server_answers_again(
         page.locator("#train-state [data-state=running]").wait_for()
         page.route("**/page-study/**", lambda _: None)  # asked, and never answered
         text_of(page, "#train-state", "No answer from the server since")
-        assert text_of(page, "#lab-progress", "No connection") == "No connection"
-        page.wait_for_function("document.title.startsWith('No connection')")
+        assert text_of(page, "#lab-progress", "No answer") == "No answer"
+        page.wait_for_function("document.title.startsWith('No answer')")
         page.unroute("**/page-study/**")
         text_of(page, "#lab-progress", "Training")
         page.wait_for_function("!document.querySelector('#train-state').innerText.includes('No answer')")
@@ -184,7 +184,7 @@ def test_the_title_of_a_study_that_ended_without_connection_is_that_of_the_page(
     with record.claimed(), visiting(browser, lab_address, key=KEY, link=f"?job={record.id}") as page:
         page.locator("#train-state [data-state]").wait_for()
         page.route("**/page-study/**", lambda _: None)
-        page.wait_for_function("document.title.startsWith('No connection')")
+        page.wait_for_function("document.title.startsWith('No answer')")
         record.append({"seed": 0, "event": "stopped"})
         page.unroute("**/page-study/**")
         page.wait_for_function("document.title === 'NEFTune Lab'")

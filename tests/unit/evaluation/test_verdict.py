@@ -80,12 +80,15 @@ def test_an_interval_around_zero_is_not_a_claim_and_shows_how_many_seeds_would_s
 
 def test_an_interval_that_the_sign_flip_test_does_not_confirm_is_not_a_claim() -> None:
     differences = [-0.001, 0.0005, -1.0, -1.0, -1.0, -1.1]
-    found = _judged(differences).arms["noise"]
+    judged = _judged(differences)
+    found = judged.arms["noise"]
     comparison = found.epochs["last"]
     assert comparison.interval is not None
     assert comparison.interval.excludes_zero
     assert comparison.flip_p > 0.05
     assert found.status == "unconfirmed"
+    headline = judged.text().splitlines()[0]  # which does not call it no effect
+    assert headline.startswith("Undecided over 6 seeds, because only one of two tests finds a difference for noise:")
 
 
 def test_three_seeds_are_an_illustration_however_clear_they_look() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -13,6 +14,7 @@ from neftune_core.commands.sweep import SweepCommand, record_to_run
 from neftune_core.commands.train import record_to_resume
 from neftune_core.errors import DoesNotFit, RecordError
 from neftune_core.evaluation.settings import MeasuringSettings
+from neftune_core.evaluation.verdict_words import Line
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, to_toml
 from neftune_core.studies.judging import outcomes_of, verdict_of
@@ -21,6 +23,7 @@ from neftune_core.studies.records.progress import Status
 from neftune_core.studies.records.record import LOG, Record, create
 from neftune_core.studies.settings import StudySettings
 from neftune_core.studies.study import run_study
+from neftune_core.sweeps import more_seeds
 from neftune_core.sweeps.more_seeds import extend, find_same, find_smaller, next_seeds, seconds_for
 from neftune_core.sweeps.queue import LabJobs
 from neftune_core.sweeps.record import Sweep, create_sweep
@@ -92,6 +95,15 @@ def test_resume_with_more_seeds_takes_the_record_that_has_most_of_them(study: St
 
 def test_the_page_offers_as_many_seeds_as_a_claim_takes_and_then_twice_as_many() -> None:
     assert [next_seeds(seeds) for seeds in (1, 3, 6, 40, 64)] == [6, 6, 12, 64, 64]
+
+
+@pytest.mark.parametrize(("needed", "offered"), [(9, 9), (400, 64), (None, 12)])
+def test_the_page_offers_the_number_that_the_verdict_recommends(
+    study: StudySettings, monkeypatch: pytest.MonkeyPatch, needed: int | None, offered: int
+) -> None:
+    lines = (Line("next.power", {"needed": needed}),) if needed else (Line("next.same"),)
+    monkeypatch.setattr(more_seeds, "judge", lambda record: SimpleNamespace(is_void=False, summary=lines))
+    assert more_seeds.seeds_offered(create(_of(study, 6), "ann")) == offered
 
 
 def test_the_button_stands_under_finished_studies_alone(study: StudySettings) -> None:

@@ -171,7 +171,7 @@ def test_a_stop_ends_though_every_machine_is_lost(
 def test_rows_go_out_once_and_cells_as_places_become_free(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = settings(tmp_path, epochs=1)  # four cells of two seeds
+    asked = settings(tmp_path, {"training.learning_rate": (1e-3, 2e-3, 3e-3, 4e-3, 5e-3)}, epochs=1)
     sweep = create_sweep(asked, "", folder=tmp_path / "runs")
     packed, put, ahead, over = [], [], [], 0
     pack, store = on_ray.pack, ray.put
