@@ -33,6 +33,16 @@ def test_the_browser_draws_the_numbers_that_the_core_computes(page: Any) -> None
         same(page.evaluate(RESULT), expected)
 
 
+def test_the_reset_button_of_the_slider_redraws_like_a_hand(page: Any) -> None:
+    first = page.evaluate(HEIGHTS)
+    page.locator("#noise-strength input[type=number]").fill("24")
+    assert page.evaluate(HEIGHTS) != first
+    page.locator("#noise-strength .reset-button").click()
+    page.wait_for_function(f"Lab.read('noise-strength') === {FIRST_STRENGTH}")
+    page.wait_for_timeout(300)  # the drawing follows the framework's own change of the value
+    assert page.evaluate(HEIGHTS) == first
+
+
 SETTINGS: list[dict[str, Any]] = [
     *({"kind": kind} for kind, known in KINDS.items() if not known.drops),
     {"kind": "token-dropout", "unit": "share", "strength": 0.4},
