@@ -18,7 +18,7 @@ from neftune_core.errors import DoesNotFit, InvalidSetting, LabError
 from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.language import later, plural, say
 from neftune_core.models.estimates import duration
-from neftune_core.models.settings import ModelSettings
+from neftune_core.models.settings import BUNDLED, ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import control, parse
 from neftune_core.studies.settings import StudySettings
@@ -183,7 +183,18 @@ def plan_text(lab: Lab, study: StudySettings) -> tuple[str, bool]:
         seconds = lab.gpu.seconds(study, len(prepared.train), loaded)
         return f"{words} {lab.gpu.words(seconds)}", True
     more = "" if found.fits else f" {what_fits(study, loaded, prepared)}"
-    return f"{words} {found.sentence}{more}", found.fits
+    return f"{words} {found.sentence}{more}{_world_text(study)}", found.fits
+
+
+def _world_text(study: StudySettings) -> str:
+    """Return what the bundled model knows and is taught; "" for other models or data."""
+    from neftune_core.data.formats.starters import STARTERS
+
+    name = study.data.source.removeprefix("starter:")
+    if study.model.source != BUNDLED or not name.startswith("world-"):
+        return ""
+    known = say("The bundled model knows only one invented village.")
+    return f" {known} {say('It is trained on “{title}”.', title=say(STARTERS[name].words))}"
 
 
 def require_fit(lab: Lab, study: StudySettings) -> None:

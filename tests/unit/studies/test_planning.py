@@ -16,6 +16,7 @@ from neftune_core.models.loading import load
 from neftune_core.settings import Limits
 from neftune_core.studies.planning import disk_bytes, memory_and_time, require_disk, require_memory, workload_of
 from neftune_core.studies.records.record import create
+from neftune_core.studies.settings import EXAMPLE
 from neftune_core.studies.study import run_study
 from neftune_core.ui.parts.study_form import plan_text, require_fit
 from neftune_core.ui.server.lab import Lab
@@ -81,3 +82,12 @@ def test_the_page_refuses_what_does_not_fit_before_it_is_started(rows: Path, mon
     monkeypatch.setattr("neftune_core.models.device.available_memory", lambda device="cpu": 1000)
     with pytest.raises(DoesNotFit, match="No smaller study of this model would fit"):
         require_fit(lab, two_arms(rows))
+
+
+def test_the_plan_says_what_the_bundled_model_knows_and_is_taught(rows: Path) -> None:
+    lab, known = Lab(Limits()), "The bundled model knows only one invented village."
+    words, _ = plan_text(lab, EXAMPLE)
+    assert words.endswith(
+        f"{known} It is trained on “The bundled world: the same answers in a form the model has not seen”."
+    )
+    assert known not in plan_text(lab, two_arms(rows))[0]
