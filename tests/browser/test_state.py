@@ -279,17 +279,22 @@ ASK_FOR_NOTHING = """fetch('gradio_api/queue/join', {
 def test_only_the_end_of_the_call_that_restores_the_state_opens_the_controls(
     browser: Any, lab_address: str, end: str
 ) -> None:
-    with visiting(browser, lab_address, link="?tab=Noise") as page:
-        page.locator("#noise-view label").nth(1).click()
-        page.wait_for_function(f"{KEPT}['view'] === Lab.read('noise-view')")
-        page.add_init_script(HOLD_RESTORING)
-        page.reload()
-        opened(page)
-        page.wait_for_function("'go' in window")
-        assert page.evaluate(ASK_FOR_NOTHING) == 404
-        assert page.evaluate("'labRestoring' in document.body.dataset")
-        page.evaluate(f"void window.{end}")
-        page.wait_for_function("!('labRestoring' in document.body.dataset)", timeout=10_000)  # not the limit of 30 s
+    context = browser.new_context()  # whose console shows the calls that fail here on purpose
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.goto(lab_address + "?tab=Noise")
+    opened(page)
+    page.locator("#noise-view label").nth(1).click()
+    page.wait_for_function(f"{KEPT}['view'] === Lab.read('noise-view')")
+    page.add_init_script(HOLD_RESTORING)
+    page.reload()
+    opened(page)
+    page.wait_for_function("'go' in window")
+    assert page.evaluate(ASK_FOR_NOTHING) == 404
+    assert page.evaluate("'labRestoring' in document.body.dataset")
+    page.evaluate(f"void window.{end}")
+    page.wait_for_function("!('labRestoring' in document.body.dataset)", timeout=10_000)  # not the limit of 30 s
+    context.close()
 
 
 def test_a_view_and_its_figure_agree_after_a_reload(browser: Any, lab_address: str) -> None:
