@@ -81,7 +81,10 @@ def test_watching_takes_one_small_call_a_second(browser: Any, lab_address: str, 
         visiting(browser, lab_address, key=KEY, link=f"?tab=Train&job={record.id}") as page,
     ):
         page.locator("#lab-progress [data-state=running]").wait_for()
-        page.wait_for_timeout(3000)  # what the opening of a study sets off
+        latest = [time.monotonic()]
+        page.on("request", lambda request: "page-study" in request.url or latest.append(time.monotonic()))
+        while time.monotonic() < latest[-1] + 3:  # what the opening of a study sets off
+            page.wait_for_timeout(100)
         asked: list[str] = []
         sizes: list[int] = []
         client = page.context.new_cdp_session(page)
