@@ -148,9 +148,10 @@ class LabJobs:
         Raises:
             LabError: If the study is running, or a limit is exceeded.
         """
+        offered = seeds_offered(self.find_owned(record_id, owner))  # slow, so not while the queue is locked
 
         def grow(record: Record) -> None:
-            seeds = seeds_offered(record) or next_seeds(record.study.seeds)
+            seeds = offered or next_seeds(record.study.seeds)
             require_allowed(record, seeds, self.limits)
             extend(record, seeds)
 

@@ -333,7 +333,10 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         asking.then(lambda: visibility(False), None, tab.stop, **QUIET)
         running.append(asking)
     tab.stop.click(lambda: visibility(False), None, tab.stop, cancels=running, **QUIET)
+    _connect_marks(tab)
 
+
+def _connect_marks(tab: CompareTab) -> None:
     @reports_errors
     def mark(session: ComparisonSession, marks: str) -> str:
         return session_html(session, "" if marks == NO_MARKS else marks)
