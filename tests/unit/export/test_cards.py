@@ -148,7 +148,7 @@ def test_the_card_of_an_arm_of_an_encoder_decoder_loads_one(tmp_path: Path) -> N
         text = (tmp_path / form / "README.md").read_text(encoding="utf-8")
         assert "AutoModelForSeq2SeqLM" in blocks(text, "python")[0]
         assert str(tmp_path) not in text
-    assert "put its folder beside this file, under the name `base`" in text
+    assert "put its folder next to this file, under the name `base`" in text
     kept = (tmp_path / "merged" / "config.json").read_text(encoding="utf-8")
     assert str(tmp_path) not in kept
     assert json.loads(kept)["dropout_rate"] == 0.1
