@@ -67,7 +67,7 @@ const dropped = (payload, controls) => {
     },
     summary: text(
       "A uniform random number is drawn for each token except the first, which is never dropped. If the number is " +
-        "below {share}, the token is set to zero; in this draw, that is {gone} of {count} tokens.",
+        "below {share}, the token is set to zero; in this draw, this applies to {gone} of {count} tokens.",
       { share: short(controls.strength), gone, count: payload.length },
     ),
   };

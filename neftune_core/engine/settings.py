@@ -52,7 +52,7 @@ class TrainingSettings(Settings):
         1, minimum=1, maximum=512, slider_maximum=16, step=1, unit="parts", label="Gradient accumulation"
     )
     """Number of parts into which the rows of a step are split to save memory. Only the dropout masks change, because
-    the loss is divided by the tokens of the whole step."""
+    the loss is divided by the number of tokens in the whole step."""
     method: str = setting("lora", choices=METHODS)
     """What is trained: adapters on the frozen model, or all weights (one copy of the model per arm)."""
     arms_at_once: str = setting("together", choices=TURNS)

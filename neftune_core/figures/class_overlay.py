@@ -78,7 +78,7 @@ def class_differences(studies: Sequence[ClassStudy]) -> Figure:
         "height": HEIGHT,
         "showlegend": False,
         "annotations": [
-            heading(say("Held-out loss, arm minus control: below 0, the noise is better"), "x domain", "y domain")
+            heading(say("Held-out loss, arm minus control: below 0, the arm is better"), "x domain", "y domain")
         ],
         "xaxis": axis(
             "",

@@ -113,8 +113,8 @@ def weights_figure(
 def _weights_words(found: Mapping[str, Mapping[str, Update]]) -> str:
     parts = [
         say(
-            "Update by the adapters in each layer: scale times B A, where A and B are the matrices of an "
-            "adapter, over all adapted modules of the layer."
+            "The update that the adapters make to each layer, over all its adapted modules. The update of a module is "
+            "scale times B A, where A and B are the matrices of its adapter."
         )
     ]
     for name, own in found.items():

@@ -83,7 +83,7 @@ class SweepSettings(Settings):
     @model_validator(mode="after")
     def _has_a_verdict(self) -> Self:
         if self.study.live:
-            raise ValueError(say("a live study has no verdict, so it cannot be swept: set live to false"))
+            raise ValueError(say("a live study has no verdict, so it cannot be part of a sweep: set live to false"))
         return self
 
     @model_validator(mode="after")

@@ -172,7 +172,10 @@ def _jsonl(text: str, title: str, longest: int) -> Table:
 
     if text.lstrip().startswith("["):
         raise DataError(
-            say("{title} starts with a list, but JSONL has one object per line: rename it to .json.", title=title)
+            say(
+                "{title} starts with a list, but JSONL has one object per line: give the file the extension .json.",
+                title=title,
+            )
         )
     return Table(column_names(rows(()), title), rows)
 

@@ -37,7 +37,7 @@ MOST_BYTES = 100_000
 PATIENCE_SECONDS = 5.0
 """How long a change waits for another one to finish."""
 DAY_SECONDS = 24 * 3600
-NO_CLASS = later("There is no class with the code {code} here: it is mistyped, or the class has ended.")
+NO_CLASS = later("There is no class with the code {code} here: the code is mistyped, or the class has ended.")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Classroom:
 
 
 def make_class(owner: str) -> str:
-    """Create a class of a teacher and return its code; raise `RecordError` if there are too many."""
+    """Create a class for a teacher and return its code; raise `RecordError` if there are too many classes."""
     with _locked():
         every = [found for path in _folder().glob("*.json") if (found := _read(path.stem)) is not None]
         mine = [found.code for found in every if found.is_of(owner)]

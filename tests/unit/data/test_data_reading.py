@@ -64,7 +64,7 @@ def test_a_file_that_is_not_text_gets_a_sentence(reading, content, words):
         ("rows.txt", GOOD, "has the unknown extension .txt"),
         ("rows", GOOD, "extension .none."),
         ("rows.pkl", b"\x80\x04K\x01.", "has the unknown extension .pkl"),
-        ("rows.jsonl", f"[{GOOD}]", "rename it to .json"),
+        ("rows.jsonl", f"[{GOOD}]", "give the file the extension .json"),
         ("rows.json", "[]", "has no readable rows"),
         ("rows.json", "[1, 2]", "row 1: it is not an object"),
         ("rows.json", "3", "must be a list of objects"),
