@@ -79,7 +79,7 @@ def read_json(block: bytes, most_values: int, *, odd_numbers: bool = False) -> A
 
 
 def count_values(block: bytes) -> int:
-    """Return the number of commas and opening brackets; the text has at most one value more than this."""
+    """Return the number of commas and opening brackets; the text contains at most one more value than this."""
     return sum(block.count(mark) for mark in (b",", b"[", b"{"))
 
 

@@ -66,7 +66,8 @@ def measure_company(sizes: Sizes, runs: int, precisions: tuple[str, ...]) -> Res
     """Measure a study alone, with spinning threads, and under load.
 
     Args:
-        sizes: The model and the number of rows; the bundled model runs the side `study` of `train_sides` instead.
+        sizes: The model and the number of rows. For the bundled model, a whole study is measured instead (`study` in
+            `train_sides`).
         runs: Runs of each measurement, interleaved.
         precisions: Number formats to train in.
 

@@ -54,7 +54,7 @@ def study(generator: np.random.Generator, draw: SampleDraw, seeds: int, arms: in
 
     Args:
         generator: Random generator.
-        draw: Draws random deviations of a given shape.
+        draw: Returns random deviations in an array of the given shape.
         seeds: Number of seeds.
         arms: Number of noise arms.
         effect: True difference of every noise arm from the control.

@@ -28,7 +28,7 @@ COMMAND = "neftune bench gpu"
 
 
 def measure_gpu(device: str = "auto", runs: int = 5) -> ResultTable:
-    """Measure training on a GPU, and store the results; `neftune doctor` notes a GPU without them.
+    """Measure training on a GPU, and store the results; `neftune doctor` reports GPUs that have no stored results.
 
     Args:
         device: Name of the device; "auto" for the first GPU.

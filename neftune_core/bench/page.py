@@ -31,7 +31,7 @@ PROBES = Path(__file__).with_name("probes.js")
 
 
 class LiveUpdateTimes(NamedTuple):
-    """How a figure on the page followed a growing log.
+    """Delays between the events of a growing log and their points in a figure on the page.
 
     Attributes:
         late: Seconds from each event to its point on the screen.

@@ -65,12 +65,20 @@ class _Bench:
         self.add = self.table.add
 
     def measured(self, *sides: str) -> list[list[Result]]:
-        """Run each of the sides `runs` times, interleaved; return the results of each side."""
+        """Run each of the sides (measurements) `runs` times, interleaved; return the results of each side."""
         rounds = [[run_side(side, self.sizes) for side in sides] for _ in range(self.runs)]
         return [list(results) for results in zip(*rounds, strict=True)]
 
     def compare(self, side: str, label: str, peers: Mapping[str, _Peer]) -> None:
-        """Add the throughput of a side and of other libraries, and the ratios of the lab's throughput to theirs."""
+        """Add the throughput of the lab and of other libraries, and the ratios between them.
+
+        Libraries that are not installed, and those that need fast bfloat16 on a machine without it, are left out.
+
+        Args:
+            side: Name of the lab's measurement, in `train_sides`.
+            label: Beginning of the names of the added rows.
+            peers: The other libraries, by the name of their measurement in `peer_sides`.
+        """
         fast = fast_bfloat16(choose_device(self.sizes.device))
         used = {name: peer for name, peer in peers.items() if find_spec(peer.library) and (fast or not peer.bfloat16)}
         missing = {peer.library for peer in peers.values() if not find_spec(peer.library)}

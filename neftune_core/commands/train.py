@@ -89,7 +89,7 @@ def record_to_resume(requested: StudySettings) -> Record | None:
 
 
 def follows(limits: Limits) -> bool:
-    """In all but the first process of a distributed study, wait for the study to end; return whether this was done."""
+    """Wait for the end of a distributed study in all processes but the first; return whether this process waited."""
     from neftune_core.engine.parallel import process_group
     from neftune_core.studies.study import follow_study
 
@@ -163,7 +163,7 @@ def losses_text(record: Record) -> str:
 
 
 def verdict_text(record: Record) -> str:
-    """Return an empty line, the verdict and how to add seeds; for a live study, a note instead of the last two."""
+    """Return the verdict after an empty line, and the command that adds seeds; for a live study, a note instead."""
     from neftune_core.studies.judging import LIVE, verdict_of
 
     lines = [LIVE] if record.study.live else [verdict_of(record).text(), *more_seeds(record)]

@@ -75,14 +75,34 @@ class FullCopies(ArmSet):
         ]
 
     def groups(self, slots: Sequence[int], positions: int = 0) -> list[list[int]]:
-        """Return one group per slot; see `ArmSet.groups`."""
+        """Return one group per slot, because the tree contains the weights of one slot at a time.
+
+        Args:
+            slots: The slots to split.
+            positions: Not used.
+
+        Returns:
+            The groups, in the order of `slots`.
+        """
         return [[slot] for slot in slots]
 
     @contextmanager
     def running(
         self, active: Sequence[int], *, noise: BatchNoise | None = None, should_stop: Callable[[], bool] | None = None
     ) -> Iterator[nn.Module]:
-        """Yield the tree with the weights of the single active slot; see `ArmSet.running`."""
+        """Yield the tree with the weights of the single active slot, in evaluation mode.
+
+        Args:
+            active: One group from `groups`, which contains one slot.
+            noise: Noise of that slot; None for none.
+            should_stop: Polled before every layer, in the forward and in the backward pass.
+
+        Yields:
+            The module tree; its previous weights are restored after the block.
+
+        Raises:
+            Cancelled: Inside the block, once `should_stop()` is true.
+        """
         (slot,) = active
         before = [module._parameters[name] for module, name, _ in self._places]
         weights = self._weights_for_pass(slot)
@@ -113,7 +133,16 @@ class FullCopies(ArmSet):
 
     @contextmanager
     def perturbed(self, slot: int, change: Callable[[int, Tensor], Tensor]) -> Iterator[None]:
-        """Perturb the linear weights of the layers; see `ArmSet.perturbed`."""
+        """Add a perturbation to the linear weights of the layers in all passes inside the block.
+
+        Args:
+            slot: The slot whose weights are perturbed; its float32 copy does not change.
+            change: `change(number, weight)` returns the perturbation of one weight, `[out, in]` float32. `weight` is
+                the slot's copy of it; `number` is its index in the order of `linear_maps`, from 0.
+
+        Yields:
+            Nothing.
+        """
         places = {id(module): place for module, name, place in self._places if name == "weight"}
         try:
             for number, name in enumerate(linear_maps(self.tree, "all")):
@@ -140,11 +169,24 @@ class FullCopies(ArmSet):
         return model
 
     def save(self, slot: int, folder: Path) -> None:
-        """Write one arm as a folder that `transformers` loads; see `ArmSet.save`."""
+        """Write the weights of one arm, with configuration and tokenizer, as a folder that `transformers` loads.
+
+        Args:
+            slot: The slot to save.
+            folder: Target folder.
+        """
         with torch.no_grad(), self.running([slot]) as tree:
             save_weights(tree, self.loaded, folder)
 
     def load(self, slot: int, folder: Path) -> None:
-        """Load saved weights into a slot; see `ArmSet.load`."""
+        """Load saved weights into the float32 copy of a slot.
+
+        Args:
+            slot: The slot to fill.
+            folder: Folder written by `save`.
+
+        Raises:
+            RecordError: If the files are missing or unreadable, or the shapes of the weights differ.
+        """
         shapes = {name: base.shape for name, base in self._bases.items()}
         self._copy_into(slot, load_weights(type(self.loaded.model), folder, shapes))

@@ -243,13 +243,21 @@ class CapturedLayer:
 
 
 class _Replayed(torch.autograd.Function):
-    """A recorded layer as one autograd operation.
-
-    The arguments are the layer, the recording, its inputs, and the trained weights, which receive gradients.
-    """
+    """A recorded layer as one autograd operation."""
 
     @staticmethod
     def forward(ctx: Any, layer: CapturedLayer, recording: _Recording, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Copy the inputs to the fixed tensors of a recording, and repeat its forward pass.
+
+        Args:
+            ctx: Context of the autograd operation.
+            layer: The layer.
+            recording: The recording of the layer for these shapes.
+            *tensors: The inputs of the layer, then the trained weights, which receive gradients.
+
+        Returns:
+            The output tensors of the layer, which share memory with the recording.
+        """
         ctx.layer, ctx.recording, ctx.weights = layer, recording, tensors[len(recording.inputs) :]
         for fixed, given in zip(recording.inputs, tensors[: len(recording.inputs)], strict=True):
             fixed.copy_(given)
@@ -262,6 +270,15 @@ class _Replayed(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Copy the output gradients to the fixed tensors of the recording, and repeat its backward pass.
+
+        Args:
+            ctx: Context of the autograd operation.
+            *gradients: Gradients of the outputs of `forward`; None counts as zero.
+
+        Returns:
+            One gradient per argument of `forward`; None for the layer, the recording, and tensors without a gradient.
+        """
         recording: _Recording = ctx.recording
         given = dict(zip(ctx.places, gradients, strict=True))
         for index, fixed in recording.gradients_in.items():

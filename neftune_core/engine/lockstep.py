@@ -92,6 +92,7 @@ class Lockstep(Generic[Study]):
         names: Names of the arms, in slot order from slot 1.
         alive: Slots that are still training.
         stopped: Last step of each arm that the user stopped, by slot.
+        done: Number of completed steps.
         total: Number of steps; 0 until a time budget has been converted to steps.
     """
 
@@ -168,7 +169,7 @@ class Lockstep(Generic[Study]):
         measured: Collection[int] = (),
         steer: Callable[[], Iterable[Event]] = tuple,
     ) -> Iterator[Event]:
-        """Yield `planned`, `step`, `evaluated` and `diverged` events, starting at step `done`.
+        """Train until the last step; yield `planned`, `step`, `evaluated` and `diverged` events.
 
         `planned` comes first if a time budget is converted to steps. An interrupted step leaves the state unchanged.
 

@@ -107,7 +107,12 @@ class ScheduledMethods:
         return {slot: own[name] for slot, own in self.values.items()}
 
     def plan(self, total: int, restarts: Sequence[int] = ()) -> None:
-        """Compute the schedules of the methods; see `ScheduledNoise.plan`."""
+        """Compute the schedules of the methods for `total` steps. Before this call, their multipliers are 1.
+
+        Args:
+            total: Number of steps.
+            restarts: Steps after which the schedules start again.
+        """
         self._multipliers = {slot: _planned(arm, total, restarts) for slot, arm in self._arms.items()}
 
     def at(self, step: int) -> dict[int, dict[str, float]]:

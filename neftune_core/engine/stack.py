@@ -109,13 +109,25 @@ class StackedLinear(nn.Module):
 class _AddedProduct(torch.autograd.Function):
     """Add `scale * rows @ down.T @ up` to `clean` in place, for each slot.
 
-    `clean` is `[slots * batch, ..., out]` and must not be used elsewhere. `rows` is `[slots, positions, in]`, `down`
-    is `[slots, rank, in]` and `up` is `[slots, rank, out]`. The adapters get gradients in their own dtype. Autograd
-    through an in-place `baddbmm_` would instead copy a gradient of the size of `clean` in every module.
+    The adapters get gradients in their own dtype. Autograd through an in-place `baddbmm_` would instead copy a gradient
+    of the size of `clean` in every module.
     """
 
     @staticmethod
     def forward(ctx: Any, clean: Tensor, rows: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
+        """Add the product in place, computed in the dtype of `rows`.
+
+        Args:
+            ctx: Context of the autograd operation.
+            clean: `[slots * batch, ..., out]`; changed in place, and must not be used elsewhere.
+            rows: `[slots, positions, in]`.
+            down: `[slots, rank, in]`.
+            up: `[slots, rank, out]`.
+            scale: Factor on the product.
+
+        Returns:
+            `clean`.
+        """
         narrow = down.to(rows.dtype), up.to(rows.dtype)
         hidden = _add_product(clean, rows, *narrow, scale)
         ctx.save_for_backward(rows, hidden, *narrow)
@@ -126,6 +138,15 @@ class _AddedProduct(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of the arguments of `forward`.
+
+        Args:
+            ctx: Context of the autograd operation.
+            gradient: Gradient of the sum, `[slots * batch, ..., out]`.
+
+        Returns:
+            The gradients of `clean`, `rows`, `down`, `up` and `scale`; None for those that are not needed.
+        """
         rows, hidden, down, up = ctx.saved_tensors
         by_slot = gradient.reshape(len(rows), -1, gradient.shape[-1])
         into_hidden = torch.bmm(by_slot, up.transpose(1, 2)).mul_(ctx.scale)
@@ -195,14 +216,27 @@ class AdapterStack(ArmSet):
         return [TrainedTensor(parameter, parameter.detach()[-1].clone(), slots) for parameter in self.parameters()]
 
     def groups(self, slots: Sequence[int], positions: int = 0) -> list[list[int]]:
-        """Split `slots` into groups that the device runs efficiently; see `ArmSet.groups`."""
+        """Split `slots` into groups of similar size that the device runs efficiently in one pass.
+
+        Args:
+            slots: The slots to split.
+            positions: Tokens per slot, padding included.
+
+        Returns:
+            The groups, in the order of `slots`.
+        """
         at_once = tokens_per_pass(self.loaded.device, self.loaded.width)
         most = max(1, at_once // max(1, positions)) if self.together else 1
         groups = math.ceil(len(slots) / most)
         return [list(slots[len(slots) * part // groups : len(slots) * (part + 1) // groups]) for part in range(groups)]
 
     def save(self, slot: int, folder: Path) -> None:
-        """Write one arm in the PEFT adapter format; see `ArmSet.save`."""
+        """Write one arm as an adapter in the PEFT format.
+
+        Args:
+            slot: The slot to save.
+            folder: Target folder.
+        """
         tensors: dict[str, Tensor] = {}
         for name, pair in self.slot_state(slot).items():
             tensors |= dict(zip(self._saved_names(name), (one.contiguous() for one in pair), strict=True))
@@ -239,7 +273,15 @@ class AdapterStack(ArmSet):
         return sorted(short if named == set(self.adapted) else self.adapted)
 
     def load(self, slot: int, folder: Path) -> None:
-        """Load a saved adapter into a slot; see `ArmSet.load`."""
+        """Load a saved adapter into a slot.
+
+        Args:
+            slot: The slot to fill.
+            folder: Folder written by `save`.
+
+        Raises:
+            RecordError: If the adapter is missing, unreadable, or belongs to another model.
+        """
         tensors = read_adapter(folder)
         state: dict[str, tuple[Tensor, Tensor]] = {}
         for name, module in self.adapted.items():
@@ -269,7 +311,16 @@ class AdapterStack(ArmSet):
 
     @contextmanager
     def perturbed(self, slot: int, change: Callable[[int, Tensor], Tensor]) -> Iterator[None]:
-        """Perturb the sum of base and adapter of every adapted module; see `ArmSet.perturbed`."""
+        """Add a perturbation to the frozen weight of every adapted module in all passes inside the block.
+
+        Args:
+            slot: The slot whose adapters contribute to the weights; it must be the only active one.
+            change: `change(number, weight)` returns the perturbation of one weight, `[out, in]` float32. `weight` is
+                the sum of base and adapter; `number` is the index of the adapted module, from 0.
+
+        Yields:
+            Nothing; the frozen weights are restored after the block.
+        """
         before = [module.weight for module in self.adapted.values()]
         try:
             for number, module in enumerate(self.adapted.values()):

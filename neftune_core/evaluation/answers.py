@@ -205,7 +205,12 @@ def _require_context_space(prompts: Sequence[Sequence[Sequence[int]]], loaded: L
 
 @dataclass
 class _AnswerRow:
-    """One row: its answer, the decoder tokens before the answer, and its random stream."""
+    """One answer to one prompt, by one slot.
+
+    Attributes:
+        read: Ids of the decoder tokens before the answer.
+        draws: Source of the uniform random numbers; None for greedy decoding.
+    """
 
     answer: Answer
     read: Sequence[int]

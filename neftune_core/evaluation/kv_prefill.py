@@ -147,7 +147,14 @@ class _Prefill:
         self._pass(ids, torch.ones_like(ids))
 
     def read_chunk(self, rest: Sequence[Sequence[Sequence[int]]], indices: list[int], start: int, stop: int) -> None:
-        """Read the tokens from `start` to `stop` (counted from the end) of the prompts at `indices`, padded left."""
+        """Process one chunk of the prompts at `indices`, padded on the left.
+
+        Args:
+            rest: Token ids of each prompt after the shared prefix, by slot and prompt.
+            indices: Prompts that are long enough for this chunk, by their index within a slot.
+            start: First token of the chunk, counted from the end of the prompts.
+            stop: End of the chunk (exclusive), counted in the same way; 0 for the end of the prompts.
+        """
         self._select_rows(len(rest), indices)
         chunks = [_window(by_slot[index], start, stop) for by_slot in rest for index in indices]
         ids, mask = padded(chunks, self.pad, start - stop, left=True)
@@ -197,7 +204,17 @@ class _PreallocatedLayer(DynamicLayer):
         self.keys, self.values = (buffer[..., :length, :] for buffer in self._buffers)
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Append the keys and values of new tokens, and return all of them."""
+        """Append the keys and values of new tokens.
+
+        Args:
+            key_states: `[rows, heads, new tokens, width]`.
+            value_states: `[rows, heads, new tokens, width]`.
+            *_: Other arguments of the interface of transformers; not used.
+            **__: Other arguments of the interface of transformers; not used.
+
+        Returns:
+            The keys and the values of all tokens, as views of the buffers.
+        """
         start = self.keys.shape[-2]
         stop = start + key_states.shape[-2]
         if stop > self._buffers[0].shape[-2]:

@@ -172,6 +172,15 @@ class _NoiseAfterFirstRow(BatchNoise):
     """Noise on all rows of a batch except the first."""
 
     def add_to(self, site: Site, vectors: Tensor) -> Tensor:
+        """Add the noise in place.
+
+        Args:
+            site: The site that outputs `vectors`.
+            vectors: `[rows, length, width]`; the first row is clean.
+
+        Returns:
+            `vectors`.
+        """
         super().add_to(site, vectors[1:])  # in place, since nothing here has a gradient
         return vectors
 

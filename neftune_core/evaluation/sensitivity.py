@@ -83,7 +83,13 @@ def measure_sensitivity(
 
 @dataclass
 class _ScoredRow:
-    """One row, prepared for measuring its loss under any noise."""
+    """One row, prepared for measuring its loss under any noise.
+
+    Attributes:
+        stack: Runs the base; it has no arms.
+        batch: The row as a batch of its own.
+        rows: The properties of the row that noise depends on, by component.
+    """
 
     stack: AdapterStack
     batch: Batch

@@ -202,7 +202,7 @@ def script_archive(record: Record, archive: Path, limits: Limits | None = None) 
         `archive`.
 
     Raises:
-        LabError: If `script_folder` raises it.
+        LabError: If the study cannot be written as a script; see `script_folder`.
     """
     with tempfile.TemporaryDirectory() as aside:
         folder = script_folder(record, Path(aside) / archive.stem, limits)

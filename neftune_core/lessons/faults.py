@@ -15,7 +15,15 @@ from neftune_core.noise.settings import NoiseSettings
 class ScriptVariant:
     """A variant of the script. It is correct if all four switches are off and the unit of the noise is alpha.
 
-    The learning rate of AdamW decays linearly. `model_hidden` means that a wrapper hides the model from `nn.Module`.
+    Attributes:
+        noise: Noise on the embeddings.
+        steps: Number of training steps.
+        batch_size: Rows per step.
+        learning_rate: Initial learning rate of AdamW, which decays linearly.
+        noise_while_evaluating: Whether noise and dropout stay on during evaluation.
+        loss_on_everything: Whether the loss includes the prompt and the padding.
+        newline_lost: Whether the evaluation prompts lack their final newline.
+        model_hidden: Whether a wrapper hides the model from `nn.Module`.
     """
 
     noise: NoiseSettings

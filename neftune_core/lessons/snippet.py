@@ -34,7 +34,12 @@ HELD_OUT_ROWS = 48
 
 @dataclass(frozen=True)
 class _EncodedRow:
-    """One row as the script encodes it: token ids of prompt and response, and the number of prompt tokens."""
+    """One row as the script encodes it.
+
+    Attributes:
+        ids: Token ids of the prompt and the response.
+        prompt: Number of tokens in the prompt.
+    """
 
     ids: list[int]
     prompt: int

@@ -108,6 +108,12 @@ class _ModelCache:
             return self.models.get(key) or self.placed.get(key)
 
     def put(self, key: tuple[str, ...], loaded: LoadedModel) -> None:
+        """Add a model, and remove the least recently used ones beyond `CACHED_MODELS`.
+
+        Args:
+            key: Folder, stamp of its files, source, device and precision.
+            loaded: The model.
+        """
         with self.lock:
             self.models[key] = loaded
             while len(self.models) > CACHED_MODELS:

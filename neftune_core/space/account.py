@@ -1,4 +1,4 @@
-"""Upload of models and Spaces to the hub account of a token. Repositories are private by default."""
+"""Upload of models and Spaces to the hub account that a token belongs to. Repositories are private by default."""
 
 from __future__ import annotations
 

@@ -126,7 +126,11 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def detect_profile(environment: Mapping[str, str]) -> str:
-    """Return the profile in `NEFTUNE_PROFILE`; by default, that of the Space that runs this process, or `local`."""
+    """Return the profile in `NEFTUNE_PROFILE`; by default, that of the Space that runs this process, or `local`.
+
+    Raises:
+        InvalidSetting: If there is no such profile.
+    """
     chosen = environment.get("NEFTUNE_PROFILE", "").strip().lower()
     if chosen:
         if chosen not in PROFILES:

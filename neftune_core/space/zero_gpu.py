@@ -276,7 +276,12 @@ def _begin_in_worker() -> None:
 
 @dataclass(frozen=True)
 class _AllocationStop:
-    """The stop condition of a study: a request, or allocated time that has nearly run out."""
+    """The stop condition of a study: a request, or allocated time that has nearly run out.
+
+    Attributes:
+        flag: File that exists once a stop has been requested.
+        end: Time at which the study must stop, in seconds of `time.monotonic`.
+    """
 
     flag: Path
     end: float

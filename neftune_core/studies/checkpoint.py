@@ -196,8 +196,12 @@ def _tensors(run: Lockstep) -> dict[str, Tensor]:
 class CheckpointWriter:
     """Writes a checkpoint every `checkpoint_steps` steps, every `checkpoint_seconds` seconds, and at the end.
 
-    A timed checkpoint is delayed until `SHARE` times the duration of the last write has passed. `due` is the earliest
-    time of the next timed one, in seconds of `time.monotonic`; infinite if none are timed.
+    A timed checkpoint is delayed until `SHARE` times the duration of the last write has passed.
+
+    Attributes:
+        run: The run.
+        folder: Folder of the record.
+        due: Earliest time of the next timed checkpoint, in seconds of `time.monotonic`; infinite if none are timed.
     """
 
     run: Lockstep

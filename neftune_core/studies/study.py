@@ -127,7 +127,14 @@ class Deadline:
 
 @dataclass(frozen=True)
 class _StudyState:
-    """State shared by all seeds of a study."""
+    """State shared by all seeds of a study.
+
+    Attributes:
+        stack: The set of arms, which every seed resets.
+        prepared: The tokenised rows.
+        stop: Becomes true on request or at the time limit.
+        requests: Reader of the user's changes to the running study.
+    """
 
     study: StudySettings
     record: Record

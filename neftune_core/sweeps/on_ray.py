@@ -173,7 +173,15 @@ class OnRay:
 
 @dataclass
 class _RayRun:
-    """One run of a sweep: cells `waiting` for submission, and `pending` cells by Ray reference."""
+    """One run of a sweep.
+
+    Attributes:
+        ray: The module `ray`, connected to the cluster.
+        waiting: Cells to be submitted.
+        pending: Submitted cells by the Ray reference of their task.
+        scoreboard: Handle of the `Scoreboard` actor.
+        rows: Ray reference to a zip file with the rows of the sweep.
+    """
 
     ray: Any
     cluster: OnRay
@@ -310,7 +318,11 @@ def _on_worker(
 
 @dataclass
 class _StopSignal:
-    """Stop signal; `words` is the reason for the stop, empty until one is requested."""
+    """A stop signal that a task polls.
+
+    Attributes:
+        words: Reason for the stop; "" until a stop is requested.
+    """
 
     words: str = ""
 

@@ -42,6 +42,8 @@ Run = Callable[[Record, Limits, Callable[[], bool]], Iterator[Event]]
 
 @dataclass
 class _Job:
+    """A waiting or running job from the IP address `address`; `discard` removes its record when it ends."""
+
     record: Record
     owner: str
     progress: StudyProgress
@@ -136,7 +138,7 @@ class LabJobs:
         return self._queue_again(record_id, owner, check)
 
     def add_seeds(self, record_id: str, owner: str) -> Record:
-        """Queue a study or sweep that has ended again, with the number of seeds that the page offers.
+        """Queue an ended study or sweep again, with the number of seeds that the page offers.
 
         Args:
             record_id: Id of the record.

@@ -37,7 +37,12 @@ RunCells = Callable[[Cells, Limits, Stop], Iterator[tuple["SweepCell", Event]]]
 
 @dataclass(frozen=True)
 class SweepCell:
-    """One cell of a sweep, with its record."""
+    """One cell of a sweep, with its record.
+
+    Attributes:
+        sweep: The record of the sweep.
+        cell: Name and settings of the cell.
+    """
 
     sweep: Sweep
     cell: Cell
@@ -126,7 +131,15 @@ def run_record(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Ev
 
 @dataclass
 class _Run:
-    """One run of a sweep; `done` counts the steps of completed cells, and `under_way` those of each running one."""
+    """One run of a sweep.
+
+    Attributes:
+        run: Function that runs the cells.
+        done: Number of steps of all completed cells.
+        under_way: Number of completed steps of each running cell, by name.
+        deadline: Becomes true on request or at the time limit.
+        steps: Planned number of steps of each cell, by name; 0 if its rows cannot be used.
+    """
 
     sweep: Sweep
     limits: Limits

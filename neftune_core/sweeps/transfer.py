@@ -23,7 +23,7 @@ def pack(folder: Path, root: Path) -> bytes:
     """Return the files of a folder as a zip file.
 
     Args:
-        folder: The folder; the file is empty if it does not exist.
+        folder: The folder; if it does not exist, the zip file has no entries.
         root: Names in the archive are relative to this folder.
 
     Returns:

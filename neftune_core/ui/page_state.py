@@ -48,7 +48,16 @@ STARTER = "starter:"
 
 @dataclass(frozen=True)
 class PageParts:
-    """The parts of the page whose state is stored and restored, and the component with the visitor's key."""
+    """The parts of the page whose state is stored and restored.
+
+    Attributes:
+        lab: The state shared by all visitors.
+        strip: The strip at the top.
+        key: Component with the visitor's key.
+        noise, data, train, compare, sweep: The tabs.
+        model: Form of the model settings.
+        first: The preview that the page opens with.
+    """
 
     lab: Lab
     strip: Strip

@@ -93,7 +93,7 @@ class Studies:
         return status.state, status.place, self.lab.log(record).size
 
     def answer(self, request: UpdateRequest) -> dict[str, Any]:
-        """Return what is new in a study; `{"gone": True}` if it does not exist.
+        """Return what is new in a study; `{"gone": True}` if the study does not exist.
 
         The answer has `running`, the `size` of the log, and `state`, `progress` and `arms` as HTML. With a view it also
         has `tag` and, if the tag has changed, the whole `figure` or its `changes` since the tag of the request.

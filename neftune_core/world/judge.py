@@ -31,7 +31,14 @@ _SENTENCE = re.compile(r'[^.!?]+[.!?]"?')
 
 @dataclass(frozen=True)
 class _Pattern:
-    """A wording as a regular expression, with the role and form of each group and the choices of each role."""
+    """A wording as a regular expression.
+
+    Attributes:
+        expression: Matches the sentences of the wording, with one group per slot.
+        start: Text before the first slot, with a capital first letter; the whole text if there is no slot.
+        slots: Role and form of each group.
+        roles: The entities or values that can fill each role.
+    """
 
     expression: re.Pattern[str]
     start: str

@@ -131,8 +131,9 @@ def _decompress(path: Path, method: str, limits: Limits) -> bytes:
 def longest_row(limits: Limits) -> int:
     """Return the limit on the raw characters of a row; longer rows are refused without being parsed.
 
-    It exceeds the limit on the text of a row, because JSON may escape one character as twelve, and because it
-    includes unused columns. Parsing needs a limit because a list of empty lists takes 20 times the memory of its text.
+    It is higher than the limit on the text of a row, because JSON may escape one character as twelve, and because a
+    raw row includes unused columns. Parsing needs a limit because a list of empty lists takes 20 times the memory of
+    its text.
     """
     return max(1_000_000, 12 * limits.row_characters)
 

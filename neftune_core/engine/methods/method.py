@@ -28,10 +28,26 @@ class StepPasses(Protocol):
         """Loss scale, which multiplies all gradients."""
 
     def labels(self, micro_batch: MicroBatch, slots: Sequence[int]) -> Labels | None:
-        """Return the tokens to train on and their weights; see `Passes.labels`."""
+        """Return the tokens to train on and their weights, if a method chooses them.
+
+        Args:
+            micro_batch: The rows.
+            slots: Slots with the same methods.
+
+        Returns:
+            Positions that predict a trained token, with weights `[slots, positions]`; None if no method chooses tokens.
+        """
 
     def running(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise]) -> AbstractContextManager[nn.Module]:
-        """Yield the tree in training mode with these arms active; see `Passes.running`."""
+        """Run the tree in training mode with these arms active, with noise and dropout.
+
+        Args:
+            micro_batch: The rows.
+            arms: Noise by slot.
+
+        Returns:
+            A context manager whose value is the module tree.
+        """
 
 
 @dataclass(frozen=True)

@@ -93,13 +93,22 @@ def causal_rows(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tens
 
 
 class _CausalRows(torch.autograd.Function):
-    """Causal softmax attention of queries over keys and values.
-
-    Queries are `[batch * KV heads, groups, tokens, width]`, keys and values `[batch * KV heads, tokens, width]`.
-    """
+    """Causal softmax attention of queries over keys and values."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Compute the attention, block by block.
+
+        Args:
+            ctx: Context of the autograd operation.
+            query: `[batch * KV heads, groups, tokens, width]`.
+            key: `[batch * KV heads, tokens, width]`.
+            value: `[batch * KV heads, tokens, width]`.
+            scale: Factor on the scores.
+
+        Returns:
+            `[batch * KV heads, groups, tokens, width]`.
+        """
         blocks, ctx.scale = _blocks(query.shape[2]), scale
         if len(blocks) == 1:
             probabilities = block_probabilities(query, key, blocks[0], scale)
@@ -115,6 +124,15 @@ class _CausalRows(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        """Compute the gradients; the probabilities are computed again unless there is only one block.
+
+        Args:
+            ctx: Context of the autograd operation.
+            gradient: Gradient of the output, `[batch * KV heads, groups, tokens, width]`.
+
+        Returns:
+            The gradients of `query`, `key` and `value`, and None for `scale`.
+        """
         query, key, value, *stored = ctx.saved_tensors
         blocks = _blocks(query.shape[2])
         if stored:

@@ -172,6 +172,15 @@ class _Count:
         self.updated = time.monotonic()
 
     def add(self, bar: int, count: int) -> None:
+        """Count bytes.
+
+        Args:
+            bar: Id of the progress bar.
+            count: Number of bytes since the last call for this bar.
+
+        Raises:
+            Cancelled: If `stop` is set.
+        """
         self.bars[bar] += count
         self.updated = time.monotonic()
         if self.stop:

@@ -39,7 +39,15 @@ COMMIT_FILE = ".commit"
 
 @dataclass(frozen=True)
 class _File:
-    """One file of a model: name, size in bytes, SHA-256 (may be empty) and last commit with its time."""
+    """One file of a model.
+
+    Attributes:
+        name: Path in the repository.
+        size: Size in bytes; 0 if unknown.
+        sha256: SHA-256 in hex; "" if unknown.
+        commit: Last commit that changed the file; "" if unknown.
+        time: Time of this commit, in seconds since 1970; 0 if unknown.
+    """
 
     name: str
     size: int

@@ -1,4 +1,4 @@
-"""Why records failed before their first step and were removed, kept only in the memory of this process."""
+"""Store why records failed before their first step and were removed, only in the memory of this process."""
 
 from __future__ import annotations
 

@@ -75,7 +75,14 @@ class Status:
 class StudyProgress:
     """Progress computed from the events passed to `follow`.
 
-    `step_of_seed` and `steps_of_seed` (0 if unknown) count the steps of the current seed. For the others, see `Status`.
+    Attributes:
+        state: A key of `WORDS`.
+        seeds: Number of seeds of the study.
+        seed_number: Number of the current seed, from 1; 0 before the first.
+        step_of_seed: Number of completed steps of the current seed.
+        steps_of_seed: Total number of steps of the current seed; 0 if unknown.
+        message: Message of the event that ended the study; "" if there is none.
+        losses: Training losses of the last step by arm, in nats per token, without diverged arms.
     """
 
     state: str = "preparing"

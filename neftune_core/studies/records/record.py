@@ -51,7 +51,11 @@ asked_from: ContextVar[str] = ContextVar("asked_from", default="")
 
 @dataclass(frozen=True)
 class Record:
-    """Folder of a study or sweep; reading a record never changes it, and tolerates damage."""
+    """A study or sweep on disk; reading a record never changes it, and tolerates damage.
+
+    Attributes:
+        folder: Folder of the record.
+    """
 
     folder: Path
 

@@ -22,7 +22,7 @@ LONGEST = 120
 def expected(
     prepare: Callable[..., tuple[PreparedData, Any]], chosen: Sequence[SelectedArm], prompts: list[Prompt]
 ) -> tuple[list[Prompt], str]:
-    """Add the answer from the arms' training data to each prompt that has one; describe the data for the others.
+    """Add the expected answer to each prompt that is a row of the arms' data; describe the data for other prompts.
 
     Args:
         prepare: Function of data and model settings that returns the prepared rows and the tokenizer.

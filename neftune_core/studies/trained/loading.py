@@ -23,7 +23,14 @@ from neftune_core.studies.trained.rows import TokenLosses
 
 @dataclass(frozen=True, eq=False)
 class TrainedArms:
-    """The trained arms of one seed of a record, by slot, base first, with their base model."""
+    """The trained arms of one seed of a record, with their base model.
+
+    Attributes:
+        loaded: The base model.
+        stack: The set of arms, with the stored weights.
+        names: Names by slot of `stack`; slot 0 is the base.
+        limits: Limits of this server.
+    """
 
     record: Record
     seed: int

@@ -55,7 +55,16 @@ NORMS = "seen.json"
 
 @dataclass(frozen=True)
 class RecordedStudy:
-    """The content of a recorded study; `stage` is the data of the Learn tab's animation, from `stage`."""
+    """The content of a recorded study, in the current language.
+
+    Attributes:
+        line: Description in one sentence.
+        model: Name of the model.
+        data: Title of the data.
+        curves: Figure of the losses.
+        answers: Stored answers as HTML.
+        stage: Data of the Learn tab's animation, from the function `stage`.
+    """
 
     line: str
     model: str

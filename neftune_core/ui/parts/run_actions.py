@@ -39,8 +39,16 @@ FORGET_IN_BROWSER = "() => Lab.setParameter('job', '')"
 class Actions:
     """The buttons below a study.
 
-    `remove` is replaced with `confirm`, which discards the study; `undo` restores the study with the id `discarded`.
-    `go_on` trains a finished study for further `epochs`, as a new record.
+    Attributes:
+        resume: Continues an interrupted study.
+        more: Adds seeds.
+        compare: Opens the Compare tab with the arms of the study.
+        epochs: Number of further epochs for `go_on`.
+        go_on: Trains a finished study further, as a new record.
+        remove: Asks for confirmation; `confirm` takes its place.
+        confirm: Discards the study.
+        undo: Restores the discarded study.
+        discarded: Id of the study that `undo` restores.
     """
 
     resume: gr.Button

@@ -24,7 +24,15 @@ LANGUAGE_BUTTONS = {
 
 @dataclass(frozen=True)
 class StopDialog:
-    """The buttons that stop the watched study; `ask` shows `choice` in the browser while the study continues."""
+    """The buttons that stop the watched study.
+
+    Attributes:
+        ask: Shows `choice` in the browser, while the study continues.
+        choice: Row with the next three buttons.
+        keep: Stops the study and keeps it.
+        discard: Stops the study and discards it.
+        go_on: Hides `choice`; the study continues.
+    """
 
     ask: gr.Button
     choice: gr.Row

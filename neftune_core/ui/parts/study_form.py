@@ -138,7 +138,8 @@ def plan_html(describe: Callable[[], tuple[str, bool]]) -> str:
     """Return the plan of a study or sweep as HTML.
 
     Args:
-        describe: Returns the plan as text, and whether it fits on this machine; a `LabError` is shown instead.
+        describe: Returns the plan as text, and whether it fits on this machine. If this function raises a `LabError`,
+            the error is shown instead.
 
     Returns:
         HTML.

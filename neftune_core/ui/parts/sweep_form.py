@@ -30,7 +30,17 @@ POINTS_INFO = later("One point per line, in addition to the grid, such as noise.
 
 @dataclass(frozen=True)
 class SweepForm:
-    """The components of the form; `names` and `values` have one entry per axis."""
+    """The components of the form.
+
+    Attributes:
+        names: Setting of each axis.
+        values: Values of each axis, as typed.
+        points: Further combinations, one per line.
+        first_seed: First seed.
+        seeds: Number of seeds.
+        title: Title of the sweep.
+        methods: Boxes for arms with other methods, by the names in `METHOD_VALUES`.
+    """
 
     names: list[gr.Dropdown]
     values: list[gr.Textbox]
@@ -195,7 +205,11 @@ def _value(found: Control, text: str) -> Any:
 
 
 def point(line: str) -> Mapping[str, Any]:
-    """Parse one point of the sweep, such as `noise.strength = 3, noise.kind = 'gaussian'`."""
+    """Parse one point of the sweep, such as `noise.strength = 3, noise.kind = 'gaussian'`.
+
+    Raises:
+        InvalidSetting: If the line cannot be parsed.
+    """
     try:
         found = read_toml(f"point = {{{line.strip().strip('{}')}}}")["point"]
     except (InvalidSetting, KeyError):

@@ -71,7 +71,7 @@ _additions: WeakKeyDictionary[gr.Blocks, dict[str, PageAdditions]] = WeakKeyDict
 
 
 def put(page: gr.Blocks, shown: RecordedStudy | None) -> None:
-    """Register the additions to the route of `page` that is being built.
+    """Register the additions for the path of `page` that is being built, in the current language.
 
     Args:
         page: The page.

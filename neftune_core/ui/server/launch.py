@@ -63,7 +63,11 @@ ONE_YEAR = "public, max-age=31536000, immutable"
 
 @dataclass(frozen=True)
 class Serving:
-    """Options for serving the page, as in `serve.serve`, and whether to offer the endpoints as tools (MCP)."""
+    """Options for serving the page; the options not listed here are those of `serve.serve`.
+
+    Attributes:
+        mcp: Whether to offer the endpoints as tools for agents (Model Context Protocol).
+    """
 
     host: str | None = None
     port: int | None = None

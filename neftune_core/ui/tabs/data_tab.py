@@ -88,7 +88,17 @@ class DataInputs:
 
 @dataclass(frozen=True)
 class _InputValues:
-    """The values of the components of `DataInputs`."""
+    """The values of the components of `DataInputs`.
+
+    Attributes:
+        source: Kind of source: "starter", "file" or "hub".
+        starter: Name of the starter set.
+        file, held_out_file: Paths of the uploads; None for none.
+        hub, configuration, split: Hub id of the data set, its configuration, and its split.
+        layout: Layout chosen by hand; "" to detect it.
+        parts: Column of each part of the layout; None if not chosen.
+        form: Values of the other data settings.
+    """
 
     source: str
     starter: str
@@ -123,7 +133,18 @@ class _InputValues:
 
 
 class DataOutputs(NamedTuple):
-    """The settings of the data in use, the key of the shown data, and the components that show it."""
+    """The components that contain or show the data.
+
+    Attributes:
+        settings: Settings of the data in use.
+        shown: Key of the shown data, from `_key`.
+        words: Description of the next study, in the strip.
+        report: Report on how the data was read.
+        lengths: Figure of the row lengths.
+        row: Number of the row shown.
+        rendered: The row shown, as the model reads it.
+        problem: Explanation of why the data cannot be used.
+    """
 
     settings: gr.State
     shown: gr.State

@@ -48,7 +48,19 @@ EMPTY_FOR_STRANGERS = later(
 
 @dataclass(frozen=True)
 class _RecordView:
-    """The components that show one record."""
+    """The components that show one record.
+
+    Attributes:
+        record_id: Id of the record; "" for none.
+        state: State of the record as HTML.
+        actions: Buttons that act on the record.
+        view: Choice of the figure.
+        curves: The figure.
+        evidence: The evidence for the verdict.
+        answers: Stored answers of a study, or table of a sweep.
+        settings: Text of the settings file.
+        box: Collapsed section with the settings.
+    """
 
     record_id: gr.Textbox
     state: gr.HTML

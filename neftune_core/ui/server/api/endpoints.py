@@ -1,7 +1,6 @@
 """The HTTP API: named endpoints that take the settings as parameters.
 
-Calls are validated like those of the page, and an error is one sentence. assets/docs/api.md gives a working example of
-each endpoint.
+Calls are validated like those of the page. assets/docs/api.md gives a working example of each endpoint.
 """
 
 from __future__ import annotations
@@ -64,30 +63,34 @@ def build(lab: Lab) -> None:
 
 
 class _Endpoints:
-    """The endpoints, as methods with their names; clients see the docstrings of the methods."""
+    """The endpoints, as methods with their names; clients see the docstrings. An invalid call raises a `LabError`."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
 
     def preview_noise(self, text: str, model: str = "bundled", draw: int = 0, **values: Any) -> dict[str, Any]:
-        """Draw noise for every token of a text; return the clean and noised norms, and the angles between the vectors.
+        """Add one random draw of the noise to the vectors of a text's tokens.
 
         Args:
             text: The text.
             model: Name of the model.
             draw: Seed of the noise.
+
+        Returns:
+            By token, the norms of the vector with and without the noise, and the angle between the two vectors.
         """
         noise = parse(NoiseSettings, values)
         return _add_noise(_text(text, "text", LONGEST_TEXT), _model(model), _whole(draw, "draw"), noise)
 
     def read_instructions(self, file: dict | None = None, model: str = "bundled", **values: Any) -> dict[str, Any]:
-        """Read instructions; return their layout, the number of rows, the refused rows and the first training row.
-
-        The `source` in the result can be passed to `start_study`.
+        """Read and tokenise a data set.
 
         Args:
             file: An uploaded file, which replaces `source`.
             model: Name of the model that provides the tokenizer.
+
+        Returns:
+            The layout, numbers of rows, refused rows and first training row, and the `source` to pass to start_study.
         """
         given = {name: value for name, value in values.items() if value is not None}
         data = parse(DataSettings, {**given, "source": f"{FILE}{_upload_path(file)}"} if file else given)
@@ -118,6 +121,9 @@ class _Endpoints:
         Args:
             settings: The settings of study.toml as nested tables; omitted settings keep their defaults.
             key: A long secret that you choose; anyone who has it can see the study, stop it and read its answers.
+
+        Returns:
+            The id of the study as `record`, the names of its arms, and its place in the queue (0 if it is not waiting).
         """
         owner, study = _key(key), parse(StudySettings, _checked(settings, "settings", Mapping, "a table of settings"))
         asked_as.set(owner_hash(owner))
@@ -128,12 +134,15 @@ class _Endpoints:
         return self._started(record, owner)
 
     def study_status(self, record: str, key: str, since: int = 0) -> dict:
-        """Return the state of a study and its events, starting with number `since`.
+        """Return the state and the events of a study.
 
         Args:
             record: Id of the study.
             key: The key used to start the study.
             since: Number of the first event to return; pass `next` from the previous result.
+
+        Returns:
+            The state, the steps done and planned, the time left in seconds, the losses by arm, and the events.
         """
         found, first = find(_text(record, "record", 100), _key(key)), _whole(since, "since")
         status, events = self.lab.jobs.status(found), self.lab.log(found).events
@@ -157,6 +166,9 @@ class _Endpoints:
         Args:
             record: Id of the study.
             key: The key used to start the study.
+
+        Returns:
+            The state of the study.
         """
         found = find(_text(record, "record", 100), _key(key))
         self.lab.jobs.stop(found.id, key)
@@ -171,6 +183,9 @@ class _Endpoints:
             record: Id of the study.
             key: The key used to start the study.
             arm: Name of the arm, such as `uniform-alpha-5`; the control cannot be stopped alone.
+
+        Returns:
+            The arm, and the number of steps that the study has completed.
         """
         from neftune_core.studies.steering import requests
 
@@ -187,6 +202,9 @@ class _Endpoints:
             record: Id of the study.
             key: The key used to start the study.
             strength: The new strength, in the unit of the arm.
+
+        Returns:
+            The arm, the new strength, and the number of steps that the study has completed.
         """
         from neftune_core.studies.steering import requests
 
@@ -203,6 +221,9 @@ class _Endpoints:
             record: Id of the finished study.
             key: The key used to start the study.
             epochs: Number of additional epochs.
+
+        Returns:
+            The same as start_study, for the new record.
         """
         from neftune_core.studies.steering import going_on
 
@@ -230,6 +251,9 @@ class _Endpoints:
             system: System prompt.
             new_tokens: Maximum number of tokens per answer.
             repetition_penalty: Repetition penalty for decoding.
+
+        Returns:
+            As `answers`, one entry per prompt, with the prompt, the reference answer and the answers by arm.
         """
         from neftune_core.studies.comparison import comparison_request
 
@@ -250,6 +274,9 @@ class _Endpoints:
         Args:
             record: Id of the study or sweep.
             key: The key used to start it.
+
+        Returns:
+            The verdict as `text`, the `warnings`, the question, and for each arm its status, sentences and numbers.
         """
         from neftune_core.sweeps.table import judge
 

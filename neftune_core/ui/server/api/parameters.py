@@ -79,7 +79,8 @@ def with_settings(handler: Callable[..., Any], settings: type[Settings]) -> Call
         return handler(**dict(zip(names, values, strict=False)))
 
     lines = [f"    {one.name}: {_words(one)}" for one in found]
-    called.__name__, called.__doc__ = handler.__name__, "\n".join([inspect.getdoc(handler) or "", *lines])
+    before, mark, after = (inspect.getdoc(handler) or "").partition("\n\nReturns:")  # the settings belong to `Args`
+    called.__name__, called.__doc__ = handler.__name__, "\n".join([before, *lines]) + mark + after
     called.__signature__ = inspect.Signature([*own, *more], return_annotation=dict)  # type: ignore[attr-defined]
     hints = typing.get_type_hints(handler)
     called.__annotations__ = {name: hints.get(name, Any) for name in names} | {"return": dict}
