@@ -22,7 +22,7 @@ from neftune_core.language import later, say
 from neftune_core.models import checks
 from neftune_core.models.architecture.anatomy import all_layers, dropout_rates, first_position, set_model_dropout
 from neftune_core.models.architecture.caches import KEYS, memory_of
-from neftune_core.models.architecture.module_trees import private_tree, weights_hash
+from neftune_core.models.architecture.module_trees import private_tree
 from neftune_core.models.architecture.reach import reach_of
 from neftune_core.models.architecture.text_part import PublishedModel, published_model, text_part
 from neftune_core.models.architecture.trials import DoesNotRun, require_supported
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["LoadProgress", "LoadedModel", "clear_cache", "evict_all", "load", "private_tree", "weights_hash"]
+__all__ = ["LoadProgress", "LoadedModel", "clear_cache", "evict_all", "load", "private_tree"]
 
 CACHED_MODELS = 3
 DEFAULT_CONTEXT = 1024

@@ -19,7 +19,6 @@ from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import NotAvailable
 from neftune_core.evaluation.answers import stream_answers
 from neftune_core.evaluation.settings import AnswerSettings
-from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.device import choose_device
 from neftune_core.models.loading import LoadedModel
 from neftune_core.models.settings import ModelSettings
@@ -30,6 +29,7 @@ from neftune_core.studies import checkpoint
 from neftune_core.studies.records.record import create
 from neftune_core.studies.settings import CONTROL, EXAMPLE, StudySettings
 from neftune_core.studies.study import run_study
+from tests.weights import weights_hash
 
 pytestmark = pytest.mark.gpu
 

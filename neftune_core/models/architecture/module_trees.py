@@ -1,4 +1,4 @@
-"""Module trees over shared tensors, and hashes of the tensors."""
+"""Module trees over shared tensors, and fingerprints of base models."""
 
 from __future__ import annotations
 
@@ -31,18 +31,6 @@ def private_tree(model: nn.Module) -> nn.Module:
     for module in tree.modules():
         vars(module).pop(HOOKED_MARK, None)
     return tree
-
-
-def weights_hash(model: nn.Module) -> str:
-    """Return the SHA-256 over names, dtypes, shapes and bytes of all parameters."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        values = parameter.detach().cpu().contiguous()
-        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def fingerprint(model: nn.Module) -> str:

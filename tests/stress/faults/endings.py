@@ -103,7 +103,7 @@ def stopped(environment: Environment, chance: random.Random) -> str:
 
 def _fingerprint(model: Any) -> Any:
     """Return a fingerprint of a model's weights, module types and hooks."""
-    from neftune_core.models.architecture.module_trees import weights_hash
+    from tests.weights import weights_hash
 
     modules = [(name, type(module).__name__, len(module._forward_hooks)) for name, module in model.named_modules()]
     return weights_hash(model), modules, any(parameter.requires_grad for parameter in model.parameters())

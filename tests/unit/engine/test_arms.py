@@ -15,10 +15,10 @@ from neftune_core.engine.armset import Pass
 from neftune_core.engine.loss import ArmLosses, arm_losses
 from neftune_core.engine.stack import AdapterStack, StackedLinear
 from neftune_core.errors import Cancelled, RecordError
-from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.loading import LoadedModel
 from tests.stress.families.engine import stack_of
 from tests.stress.families.tiny import FAMILIES
+from tests.weights import weights_hash
 
 IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
 

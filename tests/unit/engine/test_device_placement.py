@@ -21,7 +21,7 @@ from neftune_core.evaluation.answers import stream_answers
 from neftune_core.evaluation.noise_propagation import measure_propagation
 from neftune_core.evaluation.sensitivity import measure_sensitivity
 from neftune_core.evaluation.settings import AnswerSettings
-from neftune_core.models.loading import LoadedModel, evict_all, load, weights_hash
+from neftune_core.models.loading import LoadedModel, evict_all, load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import NoiseSettings
@@ -33,6 +33,7 @@ from neftune_core.studies.settings import CONTROL, EXAMPLE, MeasuringSettings, S
 from neftune_core.studies.study import run_study
 from tests.stress.families.engine import loaded_family
 from tests.stress.families.tiny import FAMILIES
+from tests.weights import weights_hash
 
 ARMS = {
     "control": CONTROL,

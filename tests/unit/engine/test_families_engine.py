@@ -17,7 +17,7 @@ from neftune_core.data.settings import DataSettings
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.engine.stack import AdapterStack
-from neftune_core.models.architecture.module_trees import private_tree, weights_hash
+from neftune_core.models.architecture.module_trees import private_tree
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
@@ -37,6 +37,7 @@ from tests.stress.families.engine import (
     stack_of,
 )
 from tests.stress.families.tiny import FAMILIES
+from tests.weights import weights_hash
 
 ENCODER_DECODERS = [name for name, family in FAMILIES.items() if family.encoder_decoder]
 

@@ -18,12 +18,12 @@ from neftune_core.engine.row_measures import RowMeasures
 from neftune_core.engine.settings import TrainingSettings, check_length, count_steps, rate_at
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import Cancelled, DoesNotFit
-from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.studies import checkpoint
 from neftune_core.studies.settings import StudySettings
+from tests.weights import weights_hash
 
 NOISE = (NoiseSettings(strength=5), NoiseSettings(strength=0.3, unit="std", kind="laplace"))
 

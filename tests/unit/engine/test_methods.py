@@ -24,13 +24,13 @@ from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import Cancelled, InvalidSetting, NotAvailable, RecordError
 from neftune_core.evaluation.answers import stream_answers
 from neftune_core.evaluation.settings import AnswerSettings
-from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.estimates import Workload, estimate
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.kinds import KINDS
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies import checkpoint
 from neftune_core.studies.settings import CONTROL, StudySettings
+from tests.weights import weights_hash
 
 ARMS = {
     "control": CONTROL,

@@ -25,7 +25,6 @@ from neftune_core.engine.methods.noisefit import SECOND_DRAW
 from neftune_core.engine.methods.registry import METHODS, require_causal
 from neftune_core.engine.settings import MethodSettings, TrainingSettings
 from neftune_core.errors import InvalidSetting
-from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.estimates import Workload, estimate
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.kinds import EMBEDDING_SITE, draw_unit
@@ -35,6 +34,7 @@ from neftune_core.randomness import Purpose, stream
 from neftune_core.space.gpu_seconds import pass_groups
 from neftune_core.studies import checkpoint
 from neftune_core.studies.settings import StudySettings
+from tests.weights import weights_hash
 
 SEED = 3
 NOISE = NoiseSettings(strength=5)

@@ -24,13 +24,14 @@ from neftune_core.evaluation.noise_propagation import (
     measure_propagation,
     payload,
 )
-from neftune_core.models.loading import LoadedModel, weights_hash
+from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.kinds import draw_unit
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.sites import Site, noise_sites
 from neftune_core.noise.strength import standard_deviation
 from tests.stress.families.engine import loaded_family
 from tests.stress.families.tiny import FAMILIES
+from tests.weights import weights_hash
 
 IDS = [5, 9, 3, 17, 44, 8, 21]
 STRENGTHS = [5.0, 60.0]

@@ -13,10 +13,11 @@ from neftune_core.data.chat import EncodedExample
 from neftune_core.engine.passes import STRATEGIES
 from neftune_core.evaluation.sensitivity import Sensitivity, measure_sensitivity
 from neftune_core.figures.sensitivity import loss_by_strength
-from neftune_core.models.loading import LoadedModel, weights_hash
+from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.kinds import EMBEDDING_SITE, KINDS, STEP_MODES, draw_unit
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.strength import standard_deviation
+from tests.weights import weights_hash
 
 STRENGTHS = [2.0, 20.0]
 ROWS = random_rows(3)

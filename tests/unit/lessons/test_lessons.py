@@ -15,7 +15,7 @@ from neftune_core.lessons.facts import KNOWN, held_out_losses, study_facts
 from neftune_core.lessons.faults import FAULTS, RunMeasurements, ScriptVariant, damage
 from neftune_core.lessons.files import comparisons, lessons, read_lesson
 from neftune_core.lessons.snippet import run_script
-from neftune_core.models.loading import load, weights_hash
+from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.kinds import EMBEDDING_SITE, draw_unit
 from neftune_core.noise.settings import NoiseSettings
@@ -25,6 +25,7 @@ from neftune_core.studies.settings import StudySettings
 from neftune_core.ui.parts.recorded_study import stage, stored_norms
 from neftune_core.ui.server.lab import Lab
 from tests.tools.recorded_norms import store_norms
+from tests.weights import weights_hash
 
 HARM: dict[str, Callable[[RunMeasurements, RunMeasurements], float]] = {
     "noisy-evaluation": lambda right, wrong: wrong.reported[-1] - wrong.true[-1],

@@ -22,6 +22,7 @@ from neftune_core.models.sources.download_progress import Watch
 from neftune_core.models.sources.folders import models_home
 from neftune_core.models.sources.package_index import Package, get_smollm2
 from tests import standin
+from tests.weights import weights_hash
 
 pytestmark = pytest.mark.usefixtures("own_home", "no_models")
 
@@ -72,7 +73,7 @@ def test_a_gguf_file_is_converted_once(gguf: Path, monkeypatch: pytest.MonkeyPat
     first = load(settings)
     loading.evict_all()
     monkeypatch.setattr("neftune_core.models.sources.gguf.convert_into", lambda *given: pytest.fail("read again"))
-    assert loading.weights_hash(load(settings).model) == loading.weights_hash(first.model)
+    assert weights_hash(load(settings).model) == weights_hash(first.model)
 
 
 def test_a_folder_with_several_gguf_files_asks_which(tmp_path: Path) -> None:

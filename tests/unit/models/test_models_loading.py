@@ -22,13 +22,14 @@ from tiny_tokenizers import bart_tokenizer, bert_tokenizer, t5_tokenizer
 from neftune_core.errors import Cancelled, ModelError
 from neftune_core.models import checks, loading
 from neftune_core.models.architecture.anatomy import reads_ahead
-from neftune_core.models.loading import LoadedModel, evict_all, load, weights_hash
+from neftune_core.models.loading import LoadedModel, evict_all, load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.sources import resolve
 from neftune_core.models.sources.folders import create_once, models_home
 from neftune_core.models.tokenizing import decoder_start
 from tests import standin
 from tests.stress.families.tiny import FAMILIES
+from tests.weights import weights_hash
 
 pytestmark = pytest.mark.usefixtures("standin_bundled")
 

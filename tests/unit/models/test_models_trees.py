@@ -8,7 +8,8 @@ import pytest
 import torch
 from random_models import FAMILIES, build
 
-from neftune_core.models.loading import private_tree, weights_hash
+from neftune_core.models.loading import private_tree
+from tests.weights import weights_hash
 
 IDS = torch.tensor([[5, 9, 23, 7]])
 

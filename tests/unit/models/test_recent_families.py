@@ -19,7 +19,6 @@ from neftune_core.engine.stack import AdapterStack
 from neftune_core.errors import InvalidSetting, ModelError, NoEffect
 from neftune_core.models.architecture.anatomy import linear_maps
 from neftune_core.models.architecture.caches import KEYS, NOTHING, STATES
-from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.loading import LoadedModel, load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.attach import noisy_embeddings
@@ -41,6 +40,7 @@ from tests.stress.families.engine import (
     stack_of,
 )
 from tests.stress.families.recent import PUBLISHED, RECENT
+from tests.weights import weights_hash
 
 FOLDERS = {**RECENT, **PUBLISHED}
 MEMORIES = {

@@ -20,7 +20,6 @@ from neftune_core.engine.passes import Passes
 from neftune_core.errors import DoesNotFit, LabError, RecordError
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.accelerator import accelerator
-from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.loading import load
 from neftune_core.settings import Limits
 from neftune_core.studies.checkpoint import saved_step
@@ -30,6 +29,7 @@ from neftune_core.studies.records.progress import of_record
 from neftune_core.studies.records.record import Record, asked_from, create, find, owned_records
 from neftune_core.studies.study import run_study
 from neftune_core.sweeps.queue import LabJobs
+from tests.weights import weights_hash
 
 
 def _compared(record: Record, asked: AnswerSettings, **chosen: Any) -> list[dict[str, Any]]:

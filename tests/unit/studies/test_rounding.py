@@ -18,11 +18,11 @@ from neftune_core.engine.copies import FullCopies
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.settings import evaluation_batch
 from neftune_core.engine.stack import AdapterStack
-from neftune_core.models.architecture.module_trees import weights_hash
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.measuring import measure_rounding
 from neftune_core.studies.settings import StudySettings, TrainingSettings
+from tests.weights import weights_hash
 
 
 def _arms(loaded: LoadedModel, method: str) -> Any:
