@@ -150,7 +150,7 @@ def read_lines(file: IO[bytes], longest: int) -> Iterator[bytes]:
     """Yield the lines of a file, including an unterminated last line.
 
     Args:
-        file: The file.
+        file: A file opened in binary mode, read from its current position.
         longest: Maximum number of bytes per line; longer lines are truncated.
 
     Yields:

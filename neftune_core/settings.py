@@ -266,7 +266,7 @@ def to_toml(settings: Settings, *, comments: bool = False) -> str:
     """Format settings as TOML.
 
     Args:
-        settings: The settings.
+        settings: Settings of any class, with nested tables.
         comments: Whether to add the help, range and unit of each setting as a comment above it.
 
     Returns:

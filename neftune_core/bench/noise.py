@@ -271,7 +271,7 @@ def trainer_hook(model: Any, alpha: float = 50.0) -> Iterator[None]:
     """Apply the noise hook that transformers' `Trainer` uses for `neftune_noise_alpha`.
 
     Args:
-        model: The model.
+        model: A transformers model in training mode; its embedding gets the hook.
         alpha: Noise strength.
 
     Yields:

@@ -130,7 +130,7 @@ class LogWriter(threading.Thread):
         written: Unix time of each step.
 
     Args:
-        record: The record.
+        record: The record, claimed by this process.
         events: Number of steps.
         rate: Steps per second.
     """

@@ -23,7 +23,7 @@ def peft_losses(
     """Train a PEFT adapter with the learning rates and batches of a study.
 
     Args:
-        study: The study.
+        study: Settings of the study; its seed and training settings are used.
         loaded: The model.
         prepared: The rows.
         initial: Initial `lora_A` of each adapted module, by name.
@@ -83,7 +83,7 @@ def lora_config(model: Any, training: TrainingSettings) -> Any:
     """Configure an adapter on all linear layers of a model.
 
     Args:
-        model: The model.
+        model: The transformers model that gets the adapter.
         training: Settings with rank and alpha.
 
     Returns:
@@ -101,7 +101,7 @@ def peft_model(model: Any, training: TrainingSettings) -> Any:
     """Add the adapter of `lora_config` to a copy of a model.
 
     Args:
-        model: The model.
+        model: The transformers model; it is not changed.
         training: Settings with rank and alpha.
 
     Returns:

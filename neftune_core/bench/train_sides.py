@@ -106,7 +106,7 @@ def lockstep(study: StudySettings, loaded: LoadedModel, prepared: Any, arms: Map
     """Create a run of several arms.
 
     Args:
-        study: The study.
+        study: Settings of the study, such as rows per step and evaluations.
         loaded: The model.
         prepared: The rows.
         arms: Noise settings of the arms by name.

@@ -143,7 +143,7 @@ def run_to_end(record: Record, run: Callable[[Callable[[], bool]], Iterator[dict
     """Run a record with a progress bar until it ends or is interrupted.
 
     Args:
-        record: The record.
+        record: Record of the study or sweep.
         run: Takes a function that returns whether to stop, and yields the events of the run.
 
     Returns:

@@ -193,7 +193,7 @@ def columns_for(layout: Layout, available: Sequence[str], corrections: Mapping[s
     """Return the column of every part.
 
     Args:
-        layout: The layout.
+        layout: A layout of `LAYOUTS`.
         available: Columns of the source.
         corrections: Columns by part, set by the user.
 

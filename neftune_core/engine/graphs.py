@@ -118,7 +118,7 @@ class CapturedLayer:
         replays: Number of passes run from a recording.
 
     Args:
-        layer: The layer.
+        layer: A layer of the module tree; its forward method is replaced.
         now: The pass that is running.
         recorder: Records the operations of the layer.
     """
@@ -251,7 +251,7 @@ class _Replayed(torch.autograd.Function):
 
         Args:
             ctx: Context of the autograd operation.
-            layer: The layer.
+            layer: The captured layer, whose pass ends with the backward pass.
             recording: The recording of the layer for these shapes.
             *tensors: The inputs of the layer, then the trained weights, which receive gradients.
 

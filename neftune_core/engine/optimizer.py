@@ -141,7 +141,7 @@ class ArmOptimizer:
     """AdamW over all trained tensors of a set of arms. Call `ArmSet.start` first.
 
     Args:
-        arms: The arms.
+        arms: The set of arms.
         learning_rate: Initial learning rate.
     """
 

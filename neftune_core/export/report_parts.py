@@ -227,7 +227,7 @@ def settings_of(record: Record, name: str) -> str:
     """Return the text of a settings file of a record.
 
     Args:
-        record: The record.
+        record: Record of a study or a sweep.
         name: Name of the file.
 
     Returns:

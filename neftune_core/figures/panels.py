@@ -71,7 +71,7 @@ class Points:
             panel: Name of the panel.
             arm: Name of the arm.
             event: The step event.
-            value: The value.
+            value: The vertical coordinate, as stored in the record.
         """
         if isinstance(value, int | float):
             steps, values = self.found.setdefault((panel, arm), {}).setdefault(event.get("seed"), ([], []))

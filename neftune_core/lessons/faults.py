@@ -114,7 +114,7 @@ def damage(fault: Fault, right: RunMeasurements, wrong: RunMeasurements) -> str:
     """Describe the measured damage of a fault in one or two sentences.
 
     Args:
-        fault: The fault.
+        fault: A fault of `FAULTS`.
         right: The finished run without the fault.
         wrong: The finished run with the fault.
 

@@ -35,7 +35,7 @@ def study_seconds(study: StudySettings, rows: int, layers: int, parameters: int)
     """Estimate the GPU time of a study, with a margin.
 
     Args:
-        study: The study.
+        study: Settings of the study.
         rows: Number of training rows.
         layers: Number of layers of the model.
         parameters: Number of parameters of the model.
@@ -119,9 +119,9 @@ def require_call(study: StudySettings, rows: int, model: SizedModel) -> int:
     """Estimate the GPU time of a study, and check that it fits into one call.
 
     Args:
-        study: The study.
+        study: Settings of the study.
         rows: Number of training rows.
-        model: The model.
+        model: Numbers of layers and parameters of the model.
 
     Returns:
         Whole seconds.
@@ -143,7 +143,7 @@ def record_seconds(record: Record, limits: Limits) -> int:
     """Estimate the GPU time of a record's study, and check that it fits into one call.
 
     Args:
-        record: The record.
+        record: Record of the study.
         limits: Limits of the server.
 
     Returns:

@@ -160,7 +160,7 @@ class AllocatedGpu:
 
         Args:
             chosen: The arms.
-            prompts: The prompts.
+            prompts: Prompts to answer, each with one conversation for all arms or one per arm.
             settings: Decoding settings.
             limits: Limits of the server.
 
@@ -323,7 +323,7 @@ def refusal(error: BaseException, aborted: str = ABORTED) -> str:
     """Translate an error of the platform's decorator into one sentence.
 
     Args:
-        error: The error.
+        error: Exception raised by a call on the GPU.
         aborted: Sentence for a call that was aborted by the platform.
 
     Returns:

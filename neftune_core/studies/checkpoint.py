@@ -42,7 +42,7 @@ def save(run: Lockstep, folder: Path) -> None:
     The log is flushed first, so that a resumed run has all events up to the checkpoint.
 
     Args:
-        run: The run.
+        run: The training run of one seed, between two steps.
         folder: Folder of the record.
     """
     aside = folder / ASIDE
@@ -80,7 +80,7 @@ def restore(run: Lockstep, folder: Path) -> None:
     If neither exists, the run is unchanged.
 
     Args:
-        run: The run.
+        run: The training run of one seed, before its first step.
         folder: Folder of the record.
 
     Raises:
@@ -126,7 +126,7 @@ def keep(run: Lockstep, folder: Path) -> None:
     An earlier state of this seed is always removed.
 
     Args:
-        run: The run.
+        run: The training run of one seed, after its last step.
         folder: Folder of the record.
     """
     target = state_folder(folder, run.study.seed)
@@ -141,7 +141,7 @@ def state_folder(folder: Path, seed: int) -> Path:
 
     Args:
         folder: Folder of the record.
-        seed: The seed.
+        seed: Seed of the run.
 
     Returns:
         The path, which may not exist.
@@ -199,7 +199,7 @@ class CheckpointWriter:
     A timed checkpoint is delayed until `SHARE` times the duration of the last write has passed.
 
     Attributes:
-        run: The run.
+        run: The training run of one seed.
         folder: Folder of the record.
         due: Earliest time of the next timed checkpoint, in seconds of `time.monotonic`; infinite if none are timed.
     """

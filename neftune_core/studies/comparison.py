@@ -31,7 +31,7 @@ def saved_arms(record: Record, seed: int | None = None) -> list[str]:
     """Return the arms with weights stored in the record, control first.
 
     Args:
-        record: The record.
+        record: Record of the study.
         seed: Seed of the weights; None for the study's first seed.
 
     Returns:
@@ -45,7 +45,7 @@ def saved_best(record: Record, seed: int) -> dict[str, int]:
     """Find the arms whose weights at their best evaluation are stored separately.
 
     Args:
-        record: The record.
+        record: Record of the study.
         seed: Seed of the weights.
 
     Returns:
@@ -61,7 +61,7 @@ def has_arm(record: Record, arm: str, seed: int) -> bool:
     The final weights also count as `NAME@best` if the last evaluation was the best.
 
     Args:
-        record: The record.
+        record: Record of the study.
         arm: Name of an arm, or `NAME@best`.
         seed: Seed of the weights.
 
@@ -89,9 +89,9 @@ class SelectedArm:
     """One arm of one record and seed.
 
     Attributes:
-        record: The record.
+        record: Record of the study that trained the arm.
         arm: Name of the arm; `NAME@best` for the weights of its best evaluation.
-        seed: The seed.
+        seed: Seed with which the arm was trained.
     """
 
     record: Record
@@ -105,7 +105,7 @@ def selected_arms(
     """Select stored arms of records.
 
     Args:
-        records: The records.
+        records: Records of studies.
         arms: Names of arms, or `NAME@best` for the best evaluation of an arm; None for the final weights of all arms.
         seeds: Seeds; None for each record's first seed with a stored arm.
 
@@ -163,7 +163,7 @@ def comparison_request(
     """Select the arms and prompts of a comparison.
 
     Args:
-        record: The record.
+        record: Record of the study.
         settings: Prompts and decoding.
         arms: Names of arms; None for all.
         seed: Seed; None for the first with a stored arm.
@@ -187,7 +187,7 @@ def compare_arms(
 
     Args:
         chosen: The arms, from one or more records with the same base.
-        prompts: The prompts.
+        prompts: Prompts to answer, each with one conversation for all arms or one per arm.
         settings: Decoding settings.
         limits: Limits of this server.
         should_stop: Polled during each pass; return true to cancel.

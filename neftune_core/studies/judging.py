@@ -90,7 +90,7 @@ def verdict_of(record: Record, question: Question | None = None) -> Verdict:
     """Return the verdict on the results of a record so far.
 
     Args:
-        record: The record.
+        record: Record of the study.
         question: Measure and epoch to judge; None for the record's own.
 
     Returns:
@@ -106,7 +106,7 @@ def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
     Only completed seeds are included. If there are none, as in a stopped study, the first seed so far is used.
 
     Args:
-        record: The record.
+        record: Record of the study.
         question: Measure and epoch for which per-example statistics are returned; None for the record's own.
 
     Returns:
@@ -167,7 +167,7 @@ def seed_histories(record: Record, question: Question) -> dict[int, SeedHistory]
     """Return the history of every completed seed, or else the history of the first seed so far.
 
     Args:
-        record: The record.
+        record: Record of the study.
         question: Measure and epoch of the per-example statistics.
 
     Returns:

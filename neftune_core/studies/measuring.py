@@ -71,7 +71,7 @@ def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], b
     """Take the measures of a completed seed.
 
     Args:
-        run: The run.
+        run: The training run of the seed, after its last step.
         slots: Slots to measure, 0 for the base.
         should_stop: Polled during each pass; return true to cancel.
 

@@ -95,7 +95,7 @@ def require_same_rows(record: Record, prepared: PreparedData) -> None:
     """Check that the rows have not changed since the record was created.
 
     Args:
-        record: The record.
+        record: Record with the hash of its data.
         prepared: The current data.
 
     Raises:

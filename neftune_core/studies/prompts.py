@@ -73,7 +73,7 @@ def fit_rows(rows: Sequence[EncodedExample], loaded: LoadedModel, new_tokens: in
     """Shorten the prompts of rows from the left to fit the model's context.
 
     Args:
-        rows: The rows.
+        rows: Tokenised rows, whose replies are not part of the prompts.
         loaded: The model.
         new_tokens: Maximum length of an answer.
 
@@ -99,7 +99,7 @@ def fit_prompt(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, 
     Earlier turns are dropped first. Only held-out rows may also lose the beginning of their text.
 
     Args:
-        prompt: The prompt.
+        prompt: Prompt with the conversation of the arm.
         name: Name of the arm.
         loaded: The model.
         new_tokens: Maximum length of the answer.
@@ -154,7 +154,7 @@ def fitting_rows(rows: Sequence[Row], found: Sequence[FittedPrompt | None]) -> t
     """Select the rows whose prompts fit.
 
     Args:
-        rows: The rows.
+        rows: Rows of any type, in the order of `found`.
         found: One prompt per row; None if it does not fit.
 
     Returns:
@@ -211,7 +211,7 @@ def answer_lines(
     """Return answers as dictionaries, one per prompt and sample.
 
     Args:
-        prompts: The prompts.
+        prompts: The answered prompts.
         names: Names of the columns.
         answers: Answers by column, then by prompt.
         tokenizer: The model's tokenizer.

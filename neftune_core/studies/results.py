@@ -72,7 +72,7 @@ def mean_results(record: Record, question: Question | None = None) -> MeanResult
     own seeds. Seeds of the A/A floor are not included.
 
     Args:
-        record: The record.
+        record: Record of the study.
         question: Measure and epoch; None for the record's own.
 
     Returns:

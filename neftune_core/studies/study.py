@@ -60,7 +60,7 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
     acquired for one pass at a time.
 
     Args:
-        record: The record.
+        record: Record of the study; this process claims it during the run.
         limits: Limits of this server.
         should_stop: Polled during each pass; return true to stop.
 
@@ -242,7 +242,7 @@ def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:
     """Load the base model of a record, with its chat template set to the date of the record.
 
     Args:
-        record: The record.
+        record: Record of the study.
         should_stop: Polled while loading; return true to cancel.
 
     Returns:
@@ -267,7 +267,7 @@ def on_day_of(record: Record, loaded: LoadedModel) -> LoadedModel:
     """Return the model with its chat template set to the date of the record.
 
     Args:
-        record: The record.
+        record: Record of the study.
         loaded: The model.
 
     Returns:

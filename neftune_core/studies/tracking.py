@@ -122,7 +122,7 @@ def track_events(record: Record, events: Iterator[Event], name: str) -> Iterator
     If the tracker fails, it is no longer used and the study continues.
 
     Args:
-        record: The record.
+        record: Record of the study.
         events: Events of the study.
         name: A key of `TRACKERS`; for trackio optionally with a destination, as in `trackio:OWNER/SPACE`.
 

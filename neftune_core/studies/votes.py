@@ -48,7 +48,7 @@ def store_vote(record: Record, ballot: str, names: tuple[str, str], vote: str, l
     """Store a vote together with the answers; a later vote on the same ballot replaces it.
 
     Args:
-        record: The record.
+        record: Record of the study that stores the votes.
         ballot: Id of the ballot.
         names: The two arms.
         vote: One of `names`, `TIE` or `BOTH_BAD`.
@@ -88,7 +88,7 @@ def tally(record: Record, names: tuple[str, str]) -> Tally:
     """Count the votes between two arms.
 
     Args:
-        record: The record.
+        record: Record of the study that stores the votes.
         names: The two arms.
 
     Returns:

@@ -125,7 +125,7 @@ def extend(record: Record, seeds: int) -> None:
     Seeds of the A/A floor, which trained only the control, are run again if they are now needed for every arm.
 
     Args:
-        record: The record.
+        record: Record of a study or sweep that has ended.
         seeds: The new total number of seeds.
 
     Raises:

@@ -68,7 +68,7 @@ class Scoreboard:
 
         Args:
             name: Name of the study.
-            event: The event.
+            event: Event of its log.
         """
         events = self.reported.setdefault(name, [])
         if events and event["event"] == events[-1]["event"] == "step":
@@ -121,7 +121,7 @@ class OnRay:
         """Run the cells.
 
         Args:
-            cells: The cells.
+            cells: Cells of one sweep, each with its record.
             limits: Limits of this server.
             should_stop: Polled regularly; return true to stop.
 

@@ -232,7 +232,7 @@ class LabJobs:
         """Block until the study is over or the timeout expires.
 
         Args:
-            record: The record.
+            record: Record of a study or a sweep.
             timeout_seconds: Maximum time to wait.
 
         Returns:

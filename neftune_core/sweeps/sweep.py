@@ -68,7 +68,7 @@ def run_in_turn(cells: Cells, limits: Limits, should_stop: Stop) -> Iterator[tup
     """Run cells one after another in this process.
 
     Args:
-        cells: The cells.
+        cells: Cells of one sweep, in running order.
         limits: Limits of this server.
         should_stop: Polled during each pass; return true to stop.
 
@@ -92,7 +92,7 @@ def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCells = r
     failed cell).
 
     Args:
-        sweep: The sweep.
+        sweep: Record of the sweep.
         limits: Limits of this server.
         should_stop: Polled during each pass; return true to stop.
         run: Function that runs the cells.
@@ -117,7 +117,7 @@ def run_record(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Ev
     """Run a study or a sweep.
 
     Args:
-        record: The record.
+        record: Record of the study or sweep.
         limits: Limits of this server.
         should_stop: Polled during each pass; return true to stop.
 

@@ -139,7 +139,7 @@ def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
     Effects are paired by seed, with Holm's correction over all arms of the sweep. Unreadable cells are ignored.
 
     Args:
-        sweep: The sweep.
+        sweep: Record of the sweep.
         question: Question to judge, which counts as chosen after the run; None for the sweep's own.
 
     Returns:
@@ -240,7 +240,7 @@ def table_values(table: SweepTable, settings: SweepSettings) -> dict[str, Any]:
     """Convert the table to JSON values.
 
     Args:
-        table: The table.
+        table: Results of the sweep.
         settings: The sweep.
 
     Returns:
@@ -262,7 +262,7 @@ def judge(record: Record, question: Question | None = None) -> Verdict:
     """Judge a study or a sweep.
 
     Args:
-        record: The record.
+        record: Record of the study or sweep.
         question: Question to judge, which counts as chosen after the run; None for the record's own.
 
     Returns:
@@ -292,7 +292,7 @@ def means_by_arm(record: Record, question: Question | None = None) -> dict[str, 
     """Return the mean of every measure after the last epoch over the seeds, by arm (for a sweep, by setting).
 
     Args:
-        record: The record.
+        record: Record of the study or sweep.
         question: Measure and epoch; None for the record's own.
 
     Returns:

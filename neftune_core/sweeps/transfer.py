@@ -58,7 +58,7 @@ def send(folder: Path, root: Path, target: str, without: Sequence[str] = ()) -> 
     """Write the files of a folder as a zip file to a store.
 
     Args:
-        folder: The folder.
+        folder: The folder to send, with its subfolders.
         root: Names in the archive are relative to this folder, which also receives the temporary file.
         target: fsspec URL.
         without: Names of direct subfolders to leave out.

@@ -330,7 +330,7 @@ def link_files(record: Record, key: str) -> dict[str, str]:
     each call.
 
     Args:
-        record: The record.
+        record: Record with copies of the rows.
         key: The visitor's key.
 
     Returns:

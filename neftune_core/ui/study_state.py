@@ -24,7 +24,7 @@ def study_state(fields: Fields, study: StudySettings) -> dict[str, Any]:
 
     Args:
         fields: The named components of the page.
-        study: The study.
+        study: Settings of the study.
 
     Returns:
         Values by name.

@@ -36,8 +36,8 @@ def state_text(record: Record, status: Status, log: Log, *, judged: bool = True)
 
     Args:
         record: The study.
-        status: Its status.
-        log: Its log.
+        status: Status of the study.
+        log: Log of the study, read so far.
         judged: Whether to include the result of a finished study, which takes time to compute.
 
     Returns:
@@ -64,7 +64,7 @@ def end_text(record: Record, status: Status) -> str:
 
     Args:
         record: The study.
-        status: Its status.
+        status: Status of the study.
 
     Returns:
         HTML; "" if the study is not over or has no result.
@@ -116,7 +116,7 @@ def progress_text(record: Record, status: Status) -> str:
 
     Args:
         record: The study.
-        status: Its status.
+        status: Status of the study.
 
     Returns:
         HTML.
@@ -173,8 +173,8 @@ def arm_rows(record: Record, status: Status, log: Log) -> str:
 
     Args:
         record: The study.
-        status: Its status.
-        log: Its log.
+        status: Status of the study.
+        log: Log of the study, read so far.
 
     Returns:
         HTML; "" if the study is not running or is a sweep. Arms that diverged are left out.
@@ -212,8 +212,8 @@ def live_strength(record: Record, status: Status, log: Log, *, is_new: bool) -> 
 
     Args:
         record: The study.
-        status: Its status.
-        log: Its log.
+        status: Status of the study.
+        log: Log of the study, read so far.
         is_new: Whether the page has just started to watch the study. Only then is the slider set to the current
             strength, so that it never moves while it is being dragged.
 

@@ -77,7 +77,7 @@ class Judge:
         """Ask which of two answers is better.
 
         Args:
-            prompt: The prompt.
+            prompt: Text of the prompt that both answers belong to.
             first: Answer A.
             second: Answer B.
             sleep: Called with the waiting time before the next attempt, in seconds.
@@ -177,7 +177,7 @@ def public_address(name: str, port: int) -> str:
 
     Args:
         name: Name or address of the host.
-        port: The port.
+        port: TCP port of the connection.
 
     Returns:
         The first address, as text.

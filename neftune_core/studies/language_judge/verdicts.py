@@ -84,9 +84,9 @@ def judge_arms(
     """Judge the stored answers of two arms; each verdict is stored at once and never requested again.
 
     Args:
-        record: The record.
+        record: Record with the stored answers.
         between: The two arms; "base" is the untrained model.
-        judge: The judge.
+        judge: Address, model and key of the judge.
         seed: Seed of the answers to judge; None for all.
         most: Largest number of prompts; None for all.
 
@@ -131,7 +131,7 @@ def judged_so_far(
     """Return the verdicts of a judge that are stored in a record.
 
     Args:
-        record: The record.
+        record: Record with the stored answers and verdicts.
         between: The two arms.
         judge: The judge; its key is not needed.
         seed: The seed; None for all.

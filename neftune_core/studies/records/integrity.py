@@ -16,7 +16,7 @@ def damages(record: Record, log: Log) -> list[str]:
     """Describe each missing or damaged part of a record.
 
     Args:
-        record: The record.
+        record: Record of a study or a sweep.
         log: Its log, after `read`.
 
     Returns:

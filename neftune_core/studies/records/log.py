@@ -98,7 +98,7 @@ def append(path: Path, event: Event, *, flushed: bool = True) -> None:
 
     Args:
         path: The log.
-        event: The event.
+        event: JSON-serialisable values by name.
         flushed: Whether to wait until this event and all earlier ones are on disk.
     """
     line = json.dumps(finite(event), ensure_ascii=False, allow_nan=False).encode() + b"\n"

@@ -32,8 +32,8 @@ def write_metrics(record: Record, seed: int, numbers: Mapping[str, Any]) -> None
     """Store the measures of one seed, keeping those of other seeds.
 
     Args:
-        record: The record.
-        seed: The seed.
+        record: Record of the study.
+        seed: Seed whose measures are stored.
         numbers: The measures.
     """
     seeds = {**metrics(record), str(seed): numbers}

@@ -184,7 +184,7 @@ class Record:
         The events of other seeds and all `steered` events remain.
 
         Args:
-            seed: The seed.
+            seed: Seed of the run that resumes.
             step: Step of the checkpoint; 0 to start the seed again.
 
         Returns:
@@ -204,7 +204,7 @@ class Record:
 
         Args:
             arm: Name of the arm, or `NAME@best` for the weights of its best evaluation.
-            seed: The seed.
+            seed: Seed with which the arm was trained.
 
         Returns:
             The folder, which may not exist.
@@ -222,7 +222,7 @@ class Record:
 
         Args:
             answers: Lines from `answer_lines`.
-            seed: The seed.
+            seed: Seed of the arms that gave the answers.
         """
         others = [answer for answer in self.answers() if answer.get("seed") != seed]
         write_whole(self.folder / "answers.jsonl", as_jsonl([*others, *({"seed": seed, **one} for one in answers)]))
@@ -270,7 +270,7 @@ def create(study: StudySettings, owner: str, limits: Limits | None = None, *, fo
     """Create the record of a study, with its own copy of uploaded rows.
 
     Args:
-        study: The study.
+        study: Settings of the study; the paths of its row files may be anywhere.
         owner: Key of the visitor; empty for the command line.
         limits: Limits of this server; None for the defaults.
         folder: Folder of all records; None for the default.
@@ -291,7 +291,7 @@ def new_record(study: StudySettings, owner: str, limits: Limits | None, folder: 
     """Create the folder of a record, to be filled by the block; remove it if the block raises an exception.
 
     Args:
-        study: The study.
+        study: Settings of the study; for a sweep, of the study that it varies.
         owner: Key of the visitor; empty for the command line.
         limits: Limits of this server; None for the defaults.
         folder: Folder of all records; None for the default.

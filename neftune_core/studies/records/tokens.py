@@ -54,8 +54,8 @@ def write_tokens(record: Record, seed: int, lines: Sequence[Mapping[str, Any]]) 
     """Store lines of one seed, keeping those of other seeds and parts.
 
     Args:
-        record: The record.
-        seed: The seed.
+        record: Record of the study.
+        seed: Seed of the measured arms.
         lines: Lines from `TokenLosses`; they replace the stored lines of the same seed and part.
     """
     parts = {line["part"] for line in lines}
@@ -69,8 +69,8 @@ def read_tokens(record: Record, seed: int) -> list[dict[str, Any]]:
     The losses of the base are stored only with the first seed. For other seeds, they are added to the same rows.
 
     Args:
-        record: The record.
-        seed: The seed.
+        record: Record of the study.
+        seed: Seed of the measured arms.
 
     Returns:
         One line per row or answer, with its tokens and their losses by arm; empty if none are stored.

@@ -26,7 +26,7 @@ def with_sources(study: StudySettings, sources: Mapping[str, str]) -> StudySetti
     """Replace sources of a study's rows.
 
     Args:
-        study: The study.
+        study: Settings of the study.
         sources: New sources by part.
 
     Returns:
@@ -39,7 +39,7 @@ def check_rows(study: StudySettings, limits: Limits) -> None:
     """Raise a `LabError` if a row file of a study is missing, too large, or of an unknown format.
 
     Args:
-        study: The study.
+        study: Settings of the study, with the paths of its row files.
         limits: Limits of this server.
     """
     for path in row_files(study).values():
@@ -50,7 +50,7 @@ def with_copied_rows(study: StudySettings, folder: Path) -> StudySettings:
     """Copy the row files of a study into its record.
 
     Args:
-        study: The study.
+        study: Settings of the study, with the paths of its row files.
         folder: Folder of the record.
 
     Returns:
@@ -74,7 +74,7 @@ def with_absolute_files(study: StudySettings, folder: Path) -> StudySettings:
     """Make the paths of the row files of a study absolute.
 
     Args:
-        study: The study.
+        study: Settings of the study, with the paths of its row files.
         folder: Folder that relative paths refer to.
 
     Returns:

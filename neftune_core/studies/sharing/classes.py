@@ -120,7 +120,7 @@ def join_class(code: str, owner: str) -> int:
     """Join a class.
 
     Args:
-        code: Its code.
+        code: Code of the class, in upper or lower case.
         owner: Key of the student.
 
     Returns:
@@ -145,8 +145,11 @@ def leave_class(code: str, owner: str) -> None:
     """Leave a class, which then stops showing the student's studies.
 
     Args:
-        code: Its code.
+        code: Code of the class, in upper or lower case.
         owner: Key of the student.
+
+    Raises:
+        RecordError: If there is no such class.
     """
     with _changed(code) as found:
         found.students.pop(owner_hash(owner), None)
@@ -156,7 +159,7 @@ def end_class(code: str, owner: str) -> None:
     """End a class; its studies remain with their owners.
 
     Args:
-        code: Its code.
+        code: Code of the class, in upper or lower case.
         owner: Key of the teacher.
 
     Raises:

@@ -29,7 +29,7 @@ def improvements(events: Iterable[Mapping[str, Any]], seed: int) -> dict[str, di
 
     Args:
         events: Events of one record.
-        seed: The seed.
+        seed: Seed whose evaluations are read.
 
     Returns:
         Held-out loss by arm and step, in the order of the steps.
@@ -67,7 +67,7 @@ def best_step(events: Iterable[Mapping[str, Any]], arm: str, seed: int) -> int:
     Args:
         events: Events of one record.
         arm: Name of the arm.
-        seed: The seed.
+        seed: Seed with which the arm was trained.
 
     Returns:
         The step.
@@ -89,7 +89,7 @@ def step_folder(last: Path, step: int) -> Path:
 
     Args:
         last: Folder of the arm's final weights.
-        step: The step.
+        step: Number of the step after which the weights were stored.
 
     Returns:
         The path, which need not exist.

@@ -23,8 +23,8 @@ class Changes:
     """Applies the changes to one seed; create it after restoring the run and rewinding its log.
 
     Args:
-        run: The run.
-        record: Its record.
+        run: The training run of the seed.
+        record: Record of the study.
         requests: The requests to the study, for all seeds.
     """
 
@@ -124,8 +124,8 @@ class BestKeeper:
     """Stores the best weights of one seed; create it after restoring the run and rewinding its log.
 
     Args:
-        run: The run.
-        record: Its record.
+        run: The training run of the seed.
+        record: Record of the study.
     """
 
     def __init__(self, run: Lockstep, record: Record) -> None:

@@ -101,7 +101,7 @@ class Requests:
     """Reader of the requests to a record.
 
     Args:
-        record: The record.
+        record: Record of the running study.
 
     Attributes:
         kept: Requests that the next call of `new` returns again.

@@ -212,7 +212,7 @@ def answer_prompts(
     Args:
         answer: Function that generates the answers.
         chosen: The arms.
-        prompts: The prompts.
+        prompts: Prompts to answer, each with one conversation for all arms or one per arm.
         settings: Decoding settings.
         pair: Names of the two columns to compare anonymously; empty for none.
         taught: Sentence shown with prompts that have no expected answer.

@@ -57,8 +57,8 @@ def load_trained(record: Record, seed: int, limits: Limits) -> TrainedArms:
     """Load the stored arms of one seed.
 
     Args:
-        record: The record.
-        seed: The seed.
+        record: Record of the study.
+        seed: Seed with which the arms were trained.
         limits: Limits of this server.
 
     Returns:
@@ -76,8 +76,8 @@ def measure_tokens(record: Record, seed: int, limits: Limits) -> list[dict[str, 
     """Measure the loss of every stored arm at every answer token, and store the losses with the record.
 
     Args:
-        record: The record.
-        seed: The seed.
+        record: Record of the study.
+        seed: Seed with which the arms were trained.
         limits: Limits of this server.
 
     Returns:

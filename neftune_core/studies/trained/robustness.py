@@ -100,8 +100,8 @@ def measure_robustness(record: Record, seed: int, limits: Limits) -> Iterator[Me
     """Measure the stored arms of one seed on the first held-out rows, and store the result with the record.
 
     Args:
-        record: The record.
-        seed: The seed.
+        record: Record of the study.
+        seed: Seed with which the arms were trained.
         limits: Limits of this server.
 
     Yields:
@@ -138,8 +138,8 @@ def read_robustness(record: Record, seed: int) -> Robustness | None:
     """Return the stored result of a seed.
 
     Args:
-        record: The record.
-        seed: The seed.
+        record: Record of the study.
+        seed: Seed with which the arms were trained.
 
     Returns:
         The result; None if it is missing or unreadable.

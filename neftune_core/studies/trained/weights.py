@@ -48,8 +48,8 @@ def updates(record: Record, seed: int) -> dict[str, dict[str, Update]]:
     """Return the update of every layer for each stored arm, the control first.
 
     Args:
-        record: The record.
-        seed: The seed.
+        record: Record of the study.
+        seed: Seed with which the arms were trained.
 
     Returns:
         Updates by arm and layer.

@@ -92,7 +92,7 @@ def stored_answers(record: Record, seed: int) -> str:
 
     Args:
         record: The study.
-        seed: The seed.
+        seed: Seed of the arms that gave the answers.
 
     Returns:
         HTML.

@@ -172,7 +172,7 @@ def shown_value(shown: Component, value: Any) -> Any:
 
     Args:
         shown: The component.
-        value: The value.
+        value: The value to show, in the type of the component.
 
     Returns:
         The update.

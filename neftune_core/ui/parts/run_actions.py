@@ -70,7 +70,7 @@ class Actions:
 
         Args:
             record: The study.
-            status: Its status.
+            status: Status of the study.
 
         Returns:
             One update per component of `components()`.

@@ -156,7 +156,7 @@ def plan_text(lab: Lab, study: StudySettings) -> tuple[str, bool]:
 
     Args:
         lab: The state shared by all visitors.
-        study: The study.
+        study: Settings of the study.
 
     Returns:
         The sentences, and whether the study fits.
@@ -203,7 +203,7 @@ def require_fit(lab: Lab, study: StudySettings) -> None:
 
     Args:
         lab: The state shared by all visitors.
-        study: The study.
+        study: Settings of the study.
 
     Raises:
         DoesNotFit: If the study does not fit; the message suggests what would fit.

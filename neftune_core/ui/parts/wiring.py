@@ -183,9 +183,9 @@ def saves_text(button: gr.Button, handler: Callable[..., Any], inputs: Any) -> N
     """Make a button save a handler's result as a file in the browser; nothing is saved after an error.
 
     Args:
-        button: The button.
+        button: The button that a visitor presses.
         handler: Returns `{"name": ..., "text": ...}`; its errors are reported.
-        inputs: Its inputs.
+        inputs: Components whose values the handler receives.
     """
     made = gr.JSON(visible=False)
     asked = button.click(reports_errors(handler), inputs, made, **QUIET)

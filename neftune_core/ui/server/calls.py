@@ -64,7 +64,7 @@ def guard(
     a restart of the server, must be reloaded: its settings would otherwise silently revert to the defaults.
 
     Args:
-        page: The page.
+        page: The built page, before it is launched.
         limits: Limits of the server.
         evicted: Evicted sessions; none if None.
         note: Called with the session and the IP address of every call; None for no callback.

@@ -74,7 +74,7 @@ def put(page: gr.Blocks, shown: RecordedStudy | None) -> None:
     """Register the additions for the path of `page` that is being built, in the current language.
 
     Args:
-        page: The page.
+        page: The page that is being built.
         shown: Recorded study of the first view; None for no first view.
     """
     view = _markup(shown.stage).encode() if shown is not None else b""
@@ -86,7 +86,7 @@ def of(page: gr.Blocks, *, head: str = "", view: bool = True) -> Mapping[str, Pa
     """Return the additions by path.
 
     Args:
-        page: The page.
+        page: The built page.
         head: HTML to add to the head of every page after the language script.
         view: Whether to include the first view.
 

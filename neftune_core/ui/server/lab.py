@@ -122,7 +122,7 @@ class Lab:
 
         Args:
             chosen: The arms.
-            prompts: The prompts.
+            prompts: Prompts to answer, each with one conversation for all arms or one per arm.
             settings: Decoding settings.
 
         Yields:

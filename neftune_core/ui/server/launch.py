@@ -82,7 +82,7 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits, routes: Sequence[R
     """Serve a page in the background; `page.block_thread()` waits until it ends.
 
     Args:
-        page: The page.
+        page: The built page.
         serving: Options for serving it.
         limits: Limits of the server.
         routes: Routes in addition to the page and its files.
@@ -149,7 +149,7 @@ def launch_options(page: gr.Blocks, serving: Serving, limits: Limits, routes: Se
     """Build the arguments of Gradio's `launch`.
 
     Args:
-        page: The page.
+        page: The built page.
         serving: Options for serving it.
         limits: Limits of the server.
         routes: Routes in addition to the page and its files.

@@ -38,7 +38,7 @@ class Recent(OrderedDict[Any, Value], Generic[Value]):
         """Return the value of a key, or compute it without blocking other threads.
 
         Args:
-            key: The key.
+            key: Hashable key of the value.
             compute: Returns the value of a missing key.
 
         Returns:

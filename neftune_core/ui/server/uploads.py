@@ -77,7 +77,7 @@ def link_or_copy(path: Path, folder: Path) -> Path:
 
     Args:
         path: The file.
-        folder: The folder.
+        folder: Target folder, on any disk.
 
     Returns:
         The new path.

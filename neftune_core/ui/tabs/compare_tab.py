@@ -114,7 +114,7 @@ def build(
 
     Args:
         lab: The state shared by all visitors.
-        strip: The strip.
+        strip: The strip at the top of the page.
         train: The Train tab.
         key: Component with the visitor's key.
         shown: Recorded study to show until the visitor has a study to compare; None for none.

@@ -288,7 +288,7 @@ def build(lab: Lab, strip: Strip, tab: gr.Tab) -> DataTab:
 
     Args:
         lab: The state shared by all visitors.
-        strip: The strip.
+        strip: The strip at the top of the page.
         tab: The tab itself.
 
     Returns:

@@ -129,7 +129,7 @@ def build(strip: Strip, first: FirstPreview) -> NoiseTab:
     """Build the tab, inside an open `gr.Tab`.
 
     Args:
-        strip: The strip.
+        strip: The strip at the top of the page.
         first: The first preview.
 
     Returns:
@@ -259,7 +259,7 @@ def update_range_after(event: Any, noise: Form[NoiseSettings]) -> None:
     """Set the slider's range to fit its unit and strength after an event.
 
     Args:
-        event: The event.
+        event: Event after which the unit or the strength may have changed.
         noise: The form.
     """
     strength, unit = noise.by_name["strength"], noise.by_name["unit"]
@@ -302,7 +302,7 @@ def on_load(page: gr.Blocks, tab: NoiseTab, first: FirstPreview) -> None:
     """Show the first preview when the page opens, unless the page contains it or the link describes another figure.
 
     Args:
-        page: The page.
+        page: The page that is being built.
         tab: The components.
         first: The first preview.
     """

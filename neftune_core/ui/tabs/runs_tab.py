@@ -81,7 +81,7 @@ def build(lab: Lab, strip: Strip, train: TrainTab, key: gr.Textbox, tab: gr.Tab)
 
     Args:
         lab: The state shared by all visitors.
-        strip: The strip.
+        strip: The strip at the top of the page.
         train: The Train tab.
         key: Component with the visitor's key.
         tab: The tab itself.
@@ -176,7 +176,7 @@ def results_of(lab: Lab, record: Record, view: str, *, is_own: bool = True) -> t
 
     Args:
         lab: The state shared by all visitors.
-        record: The record.
+        record: Record of a study or a sweep.
         view: Figure of a study, one of `STUDY_VIEWS`.
         is_own: Whether the viewer owns the record; reference answers and votes are hidden from others.
 
@@ -220,7 +220,7 @@ def list_entry(lab: Lab, record: Record) -> dict[str, Any]:
 
     Args:
         lab: The state shared by all visitors.
-        record: The record.
+        record: Record of a study or a sweep.
 
     Returns:
         Id, time, description, arms and state.

@@ -46,7 +46,7 @@ class TabContext:
 
     Attributes:
         lab: The state shared by all visitors.
-        strip: The strip.
+        strip: The strip at the top of the page.
         data: The Data tab.
         noise: The Noise tab.
         key: Component with the visitor's key.

@@ -28,7 +28,7 @@ class Story:
 
     Attributes:
         text: The story.
-        sentences: Its sentences.
+        sentences: The sentences of the story, in order.
         cast: The (role, entity) of each role in `NAMED`, in order of appearance.
     """
 

@@ -229,7 +229,7 @@ def name_cast(story: stories.Story, chance: Chance) -> str:
     """List one to three members of a story's cast, such as "Tilda, the fox and the kettle".
 
     Args:
-        story: The story.
+        story: The story, whose cast is named.
         chance: The random stream.
 
     Returns:

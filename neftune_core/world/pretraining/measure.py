@@ -130,7 +130,7 @@ def answers(model: Any, tokenizer: Any, prompts: Sequence[str], new_tokens: int 
 
     Args:
         model: Model that answers.
-        tokenizer: Its tokenizer.
+        tokenizer: Tokenizer of the model, with its chat template.
         prompts: Text of each prompt.
         new_tokens: Maximum number of new tokens.
 
@@ -169,7 +169,7 @@ def measure(
 
     Args:
         model: Model to measure.
-        tokenizer: Its tokenizer.
+        tokenizer: Tokenizer of the model, with its chat template.
         names: Names of the measurements, keys of `WORLD_MEASURES`.
         new_tokens: Maximum number of new tokens per answer.
 

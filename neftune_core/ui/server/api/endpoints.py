@@ -72,7 +72,7 @@ class _Endpoints:
         """Add one random draw of the noise to the vectors of a text's tokens.
 
         Args:
-            text: The text.
+            text: One or more sentences.
             model: Name of the model.
             draw: Seed of the noise.
 

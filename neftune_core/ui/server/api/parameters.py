@@ -104,7 +104,7 @@ def as_positional(page: gr.Blocks, path: str, body: Mapping[str, Any]) -> tuple[
     """Convert a call with named parameters to one with positional parameters.
 
     Args:
-        page: The page.
+        page: The page with the endpoints.
         path: Path of the request.
         body: The values by parameter name.
 

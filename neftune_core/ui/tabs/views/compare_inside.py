@@ -103,7 +103,7 @@ def view_seconds(record: Record, view: str) -> int:
     """Estimate the GPU time of `_measure_view` in seconds.
 
     Args:
-        record: The record.
+        record: Record of the study.
         view: "rows" or "robustness".
 
     Returns:

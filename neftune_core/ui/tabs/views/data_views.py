@@ -110,7 +110,7 @@ def rendered_row(prepared: PreparedData, tokenizer: Any, number: int) -> str:
 
     Args:
         prepared: The prepared rows.
-        tokenizer: The tokenizer.
+        tokenizer: The model's tokenizer.
         number: Number of the row, from 1; held-out rows follow the training rows.
 
     Returns:

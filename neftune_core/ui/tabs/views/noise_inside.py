@@ -101,7 +101,7 @@ def build(lab: Lab, strip: Strip, tab: NoiseTab) -> None:
 
     Args:
         lab: The state shared by all visitors.
-        strip: The strip.
+        strip: The strip at the top of the page.
         tab: The Noise tab.
     """
     with tab.inside:

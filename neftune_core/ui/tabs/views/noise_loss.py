@@ -71,7 +71,7 @@ def measure_loss(
         lab: The state shared by all visitors.
         data: The data settings.
         model: The model settings.
-        noise: The noise.
+        noise: The noise settings; strength and schedule are ignored.
 
     Yields:
         The figure so far, and the completed share of the work, from 0 to 1.
@@ -98,7 +98,7 @@ def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
 
     Args:
         lab: The state shared by all visitors.
-        strip: The strip.
+        strip: The strip at the top of the page.
         data: The Data tab.
         tab: The Noise tab.
     """
