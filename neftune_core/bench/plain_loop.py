@@ -25,7 +25,7 @@ def peft_losses(
     Args:
         study: Settings of the study; its seed and training settings are used.
         loaded: The model.
-        prepared: The rows.
+        prepared: The tokenised rows.
         initial: Initial `lora_A` of each adapted module, by name.
 
     Returns:

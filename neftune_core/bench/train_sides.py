@@ -108,7 +108,7 @@ def lockstep(study: StudySettings, loaded: LoadedModel, prepared: Any, arms: Map
     Args:
         study: Settings of the study, such as rows per step and evaluations.
         loaded: The model.
-        prepared: The rows.
+        prepared: The tokenised rows.
         arms: Noise settings of the arms by name.
 
     Returns:

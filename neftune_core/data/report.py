@@ -111,7 +111,7 @@ def data_report(prepared: PreparedData, tokenizer: Any, *, rows: int | None = RO
     """Build the report on prepared rows.
 
     Args:
-        prepared: The rows.
+        prepared: The tokenised rows.
         tokenizer: The model's tokenizer.
         rows: Number of rows to render; None for all.
 

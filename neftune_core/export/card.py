@@ -42,7 +42,7 @@ def card(record: Record, arm: str, seed: int, form: str, kind: str = CAUSAL) -> 
     """Return the README of one arm: front matter and text.
 
     Args:
-        record: The study.
+        record: Record of the study.
         arm: Name of the arm.
         seed: Seed of the arm.
         form: "adapter" or "merged".
@@ -219,7 +219,7 @@ def require_arm(record: Record, arm: str, seed: int) -> None:
     """Check that a trained arm is stored in a record.
 
     Args:
-        record: The study.
+        record: Record of the study.
         arm: Name of the arm.
         seed: Seed of the arm.
 

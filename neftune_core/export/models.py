@@ -29,7 +29,7 @@ def write_model(record: Record, arm: str, seed: int, form: str, folder: Path) ->
     """Write one arm into a new folder, with its model card.
 
     Args:
-        record: The study.
+        record: Record of the study.
         arm: Name of the arm.
         seed: Seed of the arm.
         form: One of `FORMS`: "adapter" or "merged".
@@ -70,7 +70,7 @@ def name_base(record: Record, folder: Path) -> str:
     """Replace the base model's name in the adapter's configuration by one that is valid on other machines.
 
     Args:
-        record: The study.
+        record: Record of the study.
         folder: The folder of the adapter.
 
     Returns:
@@ -109,7 +109,7 @@ def merged_model(record: Record, arm: str, seed: int) -> Any:
     """Return a separate model with the trained weights of one arm merged into it.
 
     Args:
-        record: The study.
+        record: Record of the study.
         arm: Name of the arm.
         seed: Seed of the arm.
 

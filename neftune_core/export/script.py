@@ -60,7 +60,7 @@ def script_folder(record: Record, folder: Path, limits: Limits | None = None) ->
     """Write the script for the first seed of a record, with all files that it reads.
 
     Args:
-        record: The study.
+        record: Record of the study.
         folder: The folder to create.
         limits: Limits on the rows; the defaults if None.
 
@@ -194,7 +194,7 @@ def script_archive(record: Record, archive: Path, limits: Limits | None = None) 
     """Write the folder of `script_folder` as one zip file.
 
     Args:
-        record: The study.
+        record: Record of the study.
         archive: The zip file to write.
         limits: Limits on the rows; the defaults if None.
 

@@ -46,7 +46,7 @@ def has_known_answers(study: StudySettings, prepared: PreparedData) -> bool:
 
     Args:
         study: Settings of the study.
-        prepared: Its data.
+        prepared: Its tokenised rows.
 
     Returns:
         True for starter sets with known answers, and for user data with mostly very short responses.
@@ -63,7 +63,7 @@ def question_for(study: StudySettings, prepared: PreparedData) -> Question:
 
     Args:
         study: Settings of the study.
-        prepared: Its data.
+        prepared: Its tokenised rows.
 
     Returns:
         Measure and epoch.

@@ -258,7 +258,7 @@ def sample_prompts(study: StudySettings, prepared: PreparedData) -> int:
 
     Args:
         study: Settings of the study.
-        prepared: The data.
+        prepared: The tokenised rows.
 
     Returns:
         The number; at most the number of sampled rows, unless `evaluation_rows` is set.

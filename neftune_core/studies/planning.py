@@ -57,7 +57,7 @@ def memory_and_time(study: StudySettings, loaded: LoadedModel, prepared: Prepare
     Args:
         study: Settings of the study.
         loaded: The model.
-        prepared: The data.
+        prepared: The tokenised rows.
 
     Returns:
         The estimate.
@@ -71,7 +71,7 @@ def require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared
     Args:
         study: Settings of the study.
         loaded: The model.
-        prepared: The data.
+        prepared: The tokenised rows.
 
     Raises:
         DoesNotFit: If the study does not fit; the message suggests smaller studies.
@@ -149,7 +149,7 @@ def what_fits(study: StudySettings, loaded: LoadedModel, prepared: PreparedData)
     Args:
         study: Settings of the study.
         loaded: The model.
-        prepared: The data.
+        prepared: The tokenised rows.
 
     Returns:
         A sentence.
@@ -189,7 +189,7 @@ def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedMode
 
     Args:
         study: Settings of the study.
-        prepared: The data.
+        prepared: The tokenised rows.
         loaded: The model.
 
     Returns:

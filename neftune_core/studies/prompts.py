@@ -128,7 +128,7 @@ def tokenised_study_prompts(
 
     Args:
         study: Settings of the study.
-        prepared: The data.
+        prepared: The tokenised rows.
         loaded: The model.
 
     Returns:

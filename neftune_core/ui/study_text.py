@@ -35,7 +35,7 @@ def state_text(record: Record, status: Status, log: Log, *, judged: bool = True)
     """Describe the state of a study, its numbers, and any damage to its record.
 
     Args:
-        record: The study.
+        record: Record of the study.
         status: Status of the study.
         log: Log of the study, read so far.
         judged: Whether to include the result of a finished study, which takes time to compute.
@@ -63,7 +63,7 @@ def end_text(record: Record, status: Status) -> str:
     """Summarise the result of a finished study, its certainty, and ways to make it more certain.
 
     Args:
-        record: The study.
+        record: Record of the study.
         status: Status of the study.
 
     Returns:
@@ -115,7 +115,7 @@ def progress_text(record: Record, status: Status) -> str:
     """Describe the watched study in a short line for the strip: a progress bar while it runs, then where to read on.
 
     Args:
-        record: The study.
+        record: Record of the study.
         status: Status of the study.
 
     Returns:
@@ -172,7 +172,7 @@ def arm_rows(record: Record, status: Status, log: Log) -> str:
     """List the noise and method arms of a running study, each with a button that stops it.
 
     Args:
-        record: The study.
+        record: Record of the study.
         status: Status of the study.
         log: Log of the study, read so far.
 
@@ -211,7 +211,7 @@ def live_strength(record: Record, status: Status, log: Log, *, is_new: bool) -> 
     """Return the update of the slider that changes the noise of a live study; hide it for other studies.
 
     Args:
-        record: The study.
+        record: Record of the study.
         status: Status of the study.
         log: Log of the study, read so far.
         is_new: Whether the page has just started to watch the study. Only then is the slider set to the current

@@ -23,7 +23,7 @@ def stop_arm(record: Record, arm: str) -> None:
     """Request that a running study stop training one arm after the current step, for this and all later seeds.
 
     Args:
-        record: The study.
+        record: Record of the study.
         arm: Name of the arm.
 
     Raises:
@@ -49,7 +49,7 @@ def set_strength(record: Record, strength: float) -> None:
     The strength changes after the current step.
 
     Args:
-        record: The study.
+        record: Record of the study.
         strength: The strength, in the unit of the arm.
 
     Raises:

@@ -91,7 +91,7 @@ def stored_answers(record: Record, seed: int) -> str:
     """Render the answers that a study stored at the end of a seed.
 
     Args:
-        record: The study.
+        record: Record of the study.
         seed: Seed of the arms that gave the answers.
 
     Returns:

@@ -100,7 +100,7 @@ def stage(record: Record, line: str) -> dict[str, Any]:
     """Build the data of the Learn tab's animation from the first seed of a study.
 
     Args:
-        record: The study.
+        record: Record of the study.
         line: Description in one sentence.
 
     Returns:

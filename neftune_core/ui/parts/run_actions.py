@@ -69,7 +69,7 @@ class Actions:
         """Return updates that show the buttons applicable to a study.
 
         Args:
-            record: The study.
+            record: Record of the study.
             status: Status of the study.
 
         Returns:

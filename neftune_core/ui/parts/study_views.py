@@ -33,7 +33,7 @@ def curves_of(record: Record, events: Sequence[Event], view: str) -> Figure:
     """Return one figure of a study.
 
     Args:
-        record: The study.
+        record: Record of the study.
         events: Events of its log.
         view: One of `STUDY_VIEWS`.
 

@@ -94,7 +94,7 @@ class Lab:
         an open page.
 
         Args:
-            record: The study.
+            record: Record of the study.
             key: The visitor's key.
 
         Yields:

@@ -144,7 +144,7 @@ def class_study(number: int, record: Record) -> ClassStudy:
 
     Args:
         number: Number of the student.
-        record: The study.
+        record: Record of the study.
 
     Returns:
         The study without any text.
