@@ -74,7 +74,7 @@ def claims(outcomes: Outcomes) -> bool:
 
 
 def measure_evidence(studies: int = STUDIES) -> ResultTable:
-    """Simulate and judge all studies. The default number takes about two minutes on one core."""
+    """Simulate and judge this many studies per row of the table; the default takes two minutes on one core."""
     table = ResultTable(f"Verdicts on {studies} simulated studies per row")
     generator = np.random.default_rng(SEED)
     for rows in (_null_rows, _example_rows, _power_rows):

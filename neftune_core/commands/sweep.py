@@ -49,7 +49,11 @@ class SweepCommand(Command):
 
 
 def record_to_run(arguments: SweepCommand) -> Sweep:
-    """Return the record to run: a new one, or with `--resume` that of the same sweep, extended to all of its seeds."""
+    """Return the record to run: a new one or, with `--resume`, that of the same sweep, extended to all of its seeds.
+
+    Raises:
+        InvalidSetting: If no file is given, or a setting is invalid.
+    """
     from neftune_core.sweeps.estimate import plan
     from neftune_core.sweeps.more_seeds import find_same
     from neftune_core.sweeps.record import Sweep, create_sweep, read_sweep

@@ -29,7 +29,7 @@ class PreparedData:
     """Rows ready for training, and the rows that were left out.
 
     Attributes:
-        train: Training rows; `example.row` is the 1-based number of each in its source.
+        train: Training rows; `example.row` is the 1-based number of the row in its source.
         duplicates: Rows left out because another row has the same prompt and answer, or a held-out row has the same
             prompt.
         sha256: Hash of all examples read, and of the date if the chat template renders it.

@@ -6,7 +6,7 @@ generalises to other examples for these seeds, but never to other seeds. A boots
 offered, because its intervals are far too narrow (`neftune bench evidence` counts its false alarms).
 
 Student's t and the Clopper-Pearson interval are implemented here, because scipy would add 143 MB of files and 0.9 s of
-import time. They agree with scipy to 3e-11 up to 1,000 degrees of freedom, and underflow no earlier.
+import time. They agree with scipy to within 3e-11 up to 1,000 degrees of freedom, and underflow no earlier than scipy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Facts for the conditions of lesson tasks. This module computes those about studies, and the browser all others."""
+"""Facts for the conditions of lesson tasks. This module computes the facts about studies; the browser computes all others."""
 
 from __future__ import annotations
 

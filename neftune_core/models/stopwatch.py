@@ -32,8 +32,8 @@ class Timing:
 def time_of(compute: Callable[[], object], seconds: float, *, threads: int) -> Timing:
     """Repeat a computation and return the time of its fastest repetition.
 
-    If the computation waited for the CPU, its CPU time is returned if it is shorter. On `threads` threads,
-    this is at most `threads` times the time on an idle machine.
+    If the computation waited for the CPU, and the mean CPU time of a repetition is shorter, that time is returned. On
+    `threads` threads, it is at most `threads` times the wall time on an idle machine.
 
     Args:
         compute: The computation.
@@ -41,7 +41,7 @@ def time_of(compute: Callable[[], object], seconds: float, *, threads: int) -> T
         threads: Number of threads of the computation; 0 if it does not run on the CPU.
 
     Returns:
-        The time.
+        The time of one repetition, and whether the computation waited.
     """
     times: list[float] = []
     before, end = time.process_time(), time.perf_counter() + seconds

@@ -78,8 +78,8 @@ def preview(sentence: Sentence, seed: int) -> dict[str, Any]:
 
         * `signal`: `|e|^2` per token.
         * `root_mean_square`: root mean square of all clean coordinates.
-        * `realised`: pairs of a standard deviation and the share of its noise that survives rounding to bfloat16; empty
-          for other precisions.
+        * `realised`: pairs of a standard deviation and the share of such noise that survives rounding to bfloat16;
+          empty for other precisions.
         * `kinds`: `DRAWN_AS` without kinds that drop tokens.
         * `dropped_below`: for each kind that drops tokens, the strength per token above which the token is dropped.
         * `draws`: per draw `dot` (`e . u`) and `square` (`|u|^2`) per token, `histogram` and `plane`, where `u` has

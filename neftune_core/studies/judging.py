@@ -155,7 +155,7 @@ def rounding_of(record: Record) -> Rounding:
 
 
 def overlaps_of(record: Record) -> dict[str, list[float]]:
-    """Return the ROUGE-L between measured answers to training prompts and their responses, by arm, for all seeds."""
+    """Return the ROUGE-L of each measured answer to a training prompt with its training response, by arm."""
     found: dict[str, list[float]] = {}
     for samples in answer_scores(record).values():
         for arm, scores in samples.get("train", {}).items():

@@ -55,7 +55,7 @@ def seconds_for(record: Record, seeds: int) -> float:
         seeds: The total number of seeds.
 
     Returns:
-        Seconds.
+        The time in seconds.
     """
     took = defaultdict[object, float](float)
     events = [event for event in record.events() if isinstance(event.get("time"), int | float)]

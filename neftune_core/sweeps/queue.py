@@ -42,7 +42,7 @@ Run = Callable[[Record, Limits, Callable[[], bool]], Iterator[Event]]
 
 @dataclass
 class _Job:
-    """A waiting or running job from the IP address `address`; `discard` removes its record when it ends."""
+    """A waiting or running job from the IP address `address`; if `discard` is set, its record is removed at the end."""
 
     record: Record
     owner: str

@@ -39,7 +39,7 @@ def text_part(whole: Any) -> Any:
     """Return the part of `whole` that generates text; `whole` itself if it has no other inputs.
 
     Args:
-        whole: A transformers model; its image and sound towers are freed when it is released.
+        whole: A transformers model. When the caller releases it, its image and sound towers are freed.
     """
     import torch
     from transformers import AutoModelForCausalLM

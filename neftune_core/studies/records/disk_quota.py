@@ -46,7 +46,7 @@ def bytes_left(root: Path, owner: str, limits: Limits) -> int:
         limits: Limits of this server.
 
     Returns:
-        Bytes.
+        The number of bytes.
     """
     left = limits.disk_gigabytes * 1e9 - folder_bytes(root)
     if owner and limits.visitor_gigabytes:

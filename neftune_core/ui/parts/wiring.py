@@ -152,7 +152,7 @@ def key_of_tab(key: gr.Textbox, name: str) -> gr.Textbox:
 def once_settled(changes: Sequence[Any]) -> Any:
     """Return an event listener, such as `component.change`, that fires once after several changes in quick succession.
 
-    A page that restores its state changes most controls at once, and a handler of every change would run for each.
+    A page that restores its state changes most controls at once; a handler of each change would run once per control.
     """
     settled = gr.Textbox("", visible=False)
     in_turn = in_browser(f"Lab.settled({settled._id})")

@@ -186,7 +186,7 @@ class FirstPreview:
             sites: Noise sites.
 
         Returns:
-            The same `key`, the `spread` over repeated draws, and the `nearest` tokens.
+            The `key` of the preview, the `spread` over repeated draws, and the `nearest` tokens.
         """
         sentence = self.reader(text, model, sites)
         return {

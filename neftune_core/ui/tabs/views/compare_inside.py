@@ -107,7 +107,7 @@ def view_seconds(record: Record, view: str) -> int:
         view: "rows" or "robustness".
 
     Returns:
-        Seconds.
+        Whole seconds.
     """
     from neftune_core.engine.settings import evaluation_batch
     from neftune_core.space.gpu_seconds import layers_of, pass_seconds
