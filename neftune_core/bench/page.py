@@ -49,7 +49,7 @@ class FirstVisit(NamedTuple):
         requests: Number of requests.
         size: Bytes received, headers included.
         calls: Number of calls to the server, excluding event stream and heartbeat.
-        picture: Seconds until the first picture and its slider are shown.
+        picture: Seconds until the first figure and its slider are shown.
         opened: Seconds until every tab can be opened.
         megabits: Network speed in megabits per second, measured afterwards with one large file.
     """

@@ -60,7 +60,7 @@ def seconds_of(work: Callable[[], object], times: int = 1) -> float:
     """Measure the mean time of a function over several calls.
 
     Args:
-        work: The function.
+        work: A function without arguments.
         times: Number of calls.
 
     Returns:

@@ -67,7 +67,7 @@ def _write_adapter(record: Record, arm: str, seed: int, folder: Path) -> str:
 
 
 def name_base(record: Record, folder: Path) -> str:
-    """Replace the base model's name in the adapter's configuration by one that is valid on other machines.
+    """Replace the base model's name in the adapter's configuration with one that is valid on other machines.
 
     Args:
         record: Record of the study.

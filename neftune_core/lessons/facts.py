@@ -1,4 +1,4 @@
-"""Facts for the conditions of lesson tasks. This module computes the facts about studies; the browser computes all others."""
+"""Facts for the conditions of lesson tasks. Those about studies are computed here, and all others in the browser."""
 
 from __future__ import annotations
 

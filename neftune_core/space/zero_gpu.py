@@ -108,7 +108,7 @@ class AllocatedGpu:
         self._task = decorate(duration=_requested_seconds)(_task_in_call)
 
     def place(self, models: Sequence[ModelSettings]) -> None:
-        """Move models to CUDA before the page is launched; models that fail to load here are loaded by the calls."""
+        """Move models to CUDA before the page is launched; a model that fails to load here is loaded by each call."""
         from neftune_core.models.loading import place_on_gpu
 
         for settings in models:
