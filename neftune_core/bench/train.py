@@ -192,7 +192,7 @@ def run_side(side: str, sizes: Sizes, variables: Mapping[str, str] = MappingProx
     """Run one measurement in its own process.
 
     Args:
-        side: Name of the side.
+        side: Name of the measurement, in `train_sides` or `peer_sides`.
         sizes: The model and the amount of work.
         variables: Environment variables to set; those with an empty value are unset.
 

@@ -68,7 +68,7 @@ class Scoreboard:
 
         Args:
             name: Name of the study.
-            event: Event of its log.
+            event: An event of the study's log.
         """
         events = self.reported.setdefault(name, [])
         if events and event["event"] == events[-1]["event"] == "step":
