@@ -31,7 +31,10 @@ SLOW = (
     "browser/test_learn_tab.py::test_a_lesson_sets_the_controls_of_a_study[5]",
     "browser/test_noise_tab.py::test_nothing_is_wider_than_a_phone",
     "browser/test_page_messages.py::test_a_refused_file_is_reported_at_its_field_until_another_is_chosen[zh",
+    "browser/test_state.py::test_a_reload_does_not_ask_for_the_plan_at_every_value",
     "browser/test_steering_page.py::test_a_finished_study_goes_on_and_its_verdict_says_so",
+    "browser/test_training_curves.py::test_curves_whose_tab_was_left_before_plotly_had_loaded_are_drawn_when_it_opens_again",
+    "browser/test_two_languages.py::test_the_button_leads_to_the_same_page_in_the_other_language_and_back",
     "browser/test_two_languages.py::test_a_study_is_trained_on_the_chinese_page",
     "browser/test_walk.py::test_no_tab_has_a_serious_fault_of_accessibility[dark-zh]",
     # Several processes and machines: other tests cover the numbers on two processes and one sweep on Ray.
@@ -43,7 +46,7 @@ SLOW = (
     "unit/sweeps/test_on_ray.py::test_a_stop_ends",
     "unit/sweeps/test_on_ray.py::test_a_sweep_on_ray_loses_a_machine_and_ends_as_the_local_one",
     # Cases that resemble faster ones.
-    "unit/commands/test_train_families.py::test_a_folder_of_a_family_gives_a_study[Falcon-H1]",
+    "unit/engine/test_device_placement.py::test_measures_of_a_seed_and_the_views_inside_a_model_stay_on_the_device[Mamba]",
     "unit/engine/test_device_placement.py::test_training_stays_on_the_device_with_the_losses_of_the_processor[full]",
     "unit/engine/test_device_placement.py::test_training_stays_on_the_device_with_the_losses_of_the_processor[in turn]",
     "unit/export/test_cards.py::test_the_card_of_an_arm_of_the_packaged_model_is_enough",
@@ -59,6 +62,7 @@ SLOW = (
     "unit/studies/test_best_arms.py::test_a_killed_run_ends_with_the_same_best_weights[3]",
     "unit/studies/test_best_arms.py::test_a_killed_run_ends_with_the_same_best_weights[9]",
     "unit/studies/test_going_on.py::test_a_study_that_goes_on_has_the_numbers_of_one_trained_at_once[constant]",
+    "unit/studies/test_resume.py::test_a_command_that_is_asked_to_end_stops_with_a_checkpoint",
     "unit/studies/test_resume.py::test_a_run_that_died_continues_as_if_it_had_not[at0]",
     "unit/studies/test_resume.py::test_a_run_that_died_continues_as_if_it_had_not[at1]",
     "unit/studies/test_steering.py::test_a_later_seed_repeats_the_strength_with_which_it_began[0-12]",

@@ -19,7 +19,7 @@ from tests.stress.visitor import Function, Server, Visitor
 
 from .target import Target, target
 
-COUNT, SHORT = 2_000, 24
+COUNT, SHORT = 2_000, 12
 MOST_MEMORY_MB = 400
 SLOWEST_SECONDS = 60
 RECORD = "20260101-000000-abcdef"

@@ -25,7 +25,10 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
 
-import gradio as gr
+from neftune_core.ui.server.stub_files import without_stub_files
+
+with without_stub_files():
+    import gradio as gr
 from gradio.routes import App
 from starlette.middleware import Middleware
 from starlette.requests import Request

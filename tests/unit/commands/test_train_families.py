@@ -21,6 +21,8 @@ from tests.stress.families.recent import PUBLISHED
 from tests.stress.families.tiny import FAMILIES
 
 EVERY = {**FAMILIES, **PUBLISHED}
+KINDS = ("GPT-2", "Gemma 3n", "Qwen3-MoE", "Mamba", "Granite 4-H", "BERT", "T5", "Gemma 3, as published")
+"""One family of each kind of architecture; the others are slow, because tests of the engine cover all families."""
 
 
 def study_of(family: str, place: Path) -> Path:
@@ -39,7 +41,9 @@ def study_of(family: str, place: Path) -> Path:
     return place / "study.toml"
 
 
-@pytest.mark.parametrize("family", EVERY)
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=() if name in KINDS else pytest.mark.slow) for name in EVERY]
+)
 def test_a_folder_of_a_family_gives_a_study(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import functools
 import io
 import json
 from dataclasses import replace
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from chat_templates import tokenizer
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from neftune_core.commands.train import run_record
 from neftune_core.data.chat import prompt_ids
@@ -21,6 +24,7 @@ from neftune_core.data.preparing import prepare
 from neftune_core.errors import DoesNotFit, LabError
 from neftune_core.evaluation.settings import CUT, AnswerSettings
 from neftune_core.export.report import report
+from neftune_core.home import home
 from neftune_core.models.estimates import estimate
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
@@ -146,15 +150,33 @@ def test_a_prompt_leaves_room_for_the_answer_that_may_be_written() -> None:
     assert token_limits(100, 96, encoder_decoder=True) == TokenLimits(100, 100)
 
 
+@functools.cache
+def _small_model() -> str:
+    """Save a model of one narrow layer with the stand-in's tokenizer and context; return its folder."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=2048,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=standin.CONTEXT,
+    )
+    folder = home() / "small"
+    LlamaForCausalLM(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(standin.standin()).save_pretrained(folder)
+    return str(folder)
+
+
 def study(**changes: Any) -> StudySettings:
-    """Return a study of two steps on conversations longer than the stand-in's context."""
+    """Return a study of two steps on conversations longer than the model's context."""
     data = EXAMPLE.data.model_copy(
         update={"source": f"file:{CASES / 'long_turns.jsonl'}", "held_out_share": 0.3, "maximum_length": 1024}
     )
     training = EXAMPLE.training.model_copy(update={"steps": 1, "batch_size": 1, "evaluations": 1})
     measuring = EXAMPLE.measuring.model_copy(update={"prompts": 2, "new_tokens": 8, "robustness": False})
     answers = AnswerSettings(new_tokens=8, **changes)
-    model = ModelSettings(source=str(standin.standin()), precision="float32")
+    model = ModelSettings(source=_small_model(), precision="float32")
     parts = {"data": data, "training": training, "measuring": measuring, "answers": answers, "model": model}
     return EXAMPLE.model_copy(update=parts)
 

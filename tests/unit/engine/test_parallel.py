@@ -34,14 +34,14 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo processes 
 NUMBERS = ("loss", "first_draw_loss", "train_loss", "held_out_loss", "gradient_norm", "weight_distance")
 
 
-def study(place: Path, **training: Any) -> StudySettings:
-    """Return two seeds of eleven rows in batches of three; the last batch of an epoch has rows for one process only."""
+def study(place: Path, seeds: int = 1, **training: Any) -> StudySettings:
+    """Return a study of eleven rows in batches of three; the last batch of an epoch has rows for one process only."""
     lines = [{"instruction": f"Say {'very ' * (n % 7)}{n}.", "output": f"It is {n}."} for n in range(12)]
     rows = place / "rows.jsonl"
     rows.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     values = {"epochs": 2, "batch_size": 3, "evaluations": 2, "evaluation_rows": 4, "clip_norm": 0.5}
     return StudySettings(
-        seeds=2,
+        seeds=seeds,
         model=ModelSettings(source=str(tiny_model(place / "model")), precision="float32"),
         data=DataSettings(source=f"file:{rows}", held_out_share=0.1),
         training=TrainingSettings(**(values | training)),
@@ -115,7 +115,7 @@ def numbers(record: Record) -> dict[tuple[Any, ...], float]:
 
 
 TRAININGS: dict[str, dict[str, Any]] = {
-    "adapters": {},
+    "adapters": {"seeds": 2},
     "all weights": {"method": "full", "learning_rate": 1e-4, "epochs": 1},
     "accumulated": {"accumulation": 2, "epochs": 1},
 }
