@@ -22,7 +22,7 @@ def without_stub_files() -> Iterator[None]:
             raise OSError("hidden during the import of Gradio")
         return getfile(of)
 
-    inspect.getfile = file_of
+    inspect.getfile = file_of  # type: ignore[assignment]
     try:
         yield
     finally:
