@@ -46,9 +46,13 @@ SLOW = (
     "unit/sweeps/test_on_ray.py::test_a_stop_ends",
     "unit/sweeps/test_on_ray.py::test_a_sweep_on_ray_loses_a_machine_and_ends_as_the_local_one",
     # Cases that resemble faster ones.
+    "unit/engine/test_device_placement.py::test_every_kind_of_family_trains_measures_and_answers_on_the_device[BART]",
     "unit/engine/test_device_placement.py::test_measures_of_a_seed_and_the_views_inside_a_model_stay_on_the_device[Mamba]",
     "unit/engine/test_device_placement.py::test_training_stays_on_the_device_with_the_losses_of_the_processor[full]",
     "unit/engine/test_device_placement.py::test_training_stays_on_the_device_with_the_losses_of_the_processor[in turn]",
+    "unit/engine/test_graphs.py::test_layers_that_draw_masks_run_eagerly[training0]",
+    "unit/engine/test_graphs.py::test_recorded_layers_have_every_number_of_eager_ones[in turn]",
+    "unit/engine/test_methods.py::test_adapters_in_turn_have_the_numbers_of_adapters_together[0.0]",
     "unit/export/test_cards.py::test_the_card_of_an_arm_of_the_packaged_model_is_enough",
     "unit/export/test_cards.py::test_the_card_of_an_arm_of_the_bundled_model_is_enough[merged]",
     "unit/export/test_export_script.py::test_the_script_finds_its_files_in_a_mounted_folder_and_writes_into_another",

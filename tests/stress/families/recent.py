@@ -52,6 +52,7 @@ _GRANITE4: dict[str, Any] = {
     "mamba_n_heads": 8,
     "mamba_d_head": 8,
     "mamba_d_state": 8,
+    "mamba_chunk_size": 16,  # sequences are padded to a multiple of it
 }
 _EXPERTS: dict[str, Any] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
 _VISION: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "num_attention_heads": 2}
@@ -130,6 +131,7 @@ RECENT: dict[str, Family] = {
                 "mamba_n_heads": 8,
                 "mamba_d_head": 8,
                 "mamba_d_state": 8,
+                "mamba_chunk_size": 16,
                 "embedding_multiplier": 5.0,
                 "lm_head_multiplier": 0.5,
                 "tie_word_embeddings": True,
