@@ -82,7 +82,8 @@ class ArmSet(ABC):
         tree: Private module tree that shares the base's tensors but not its modules.
         running_pass: State of the running pass, read by the modules of the tree.
         before_training: Functions called before every training pass.
-        fallback: Returns why layers run eagerly although the settings select CUDA graphs; "" if none do.
+        fallback: Returns the reason why layers run eagerly although the settings select CUDA graphs; "" if no layer
+            does.
 
     Args:
         loaded: The base model.
@@ -121,7 +122,7 @@ class ArmSet(ABC):
 
         Args:
             slots: The slots to split.
-            positions: Tokens per slot, padding included.
+            positions: Tokens per slot in one pass, padding included.
 
         Returns:
             The groups, in order.
@@ -150,7 +151,7 @@ class ArmSet(ABC):
 
     @abstractmethod
     def merged(self, slot: int) -> Any:
-        """Return a separate model with a slot's weights, in the base's precision, with its original dropout rates."""
+        """Return a separate model with a slot's weights, and the precision and original dropout rates of the base."""
 
     @abstractmethod
     def perturbed(self, slot: int, change: Callable[[int, Tensor], Tensor]) -> AbstractContextManager[None]:

@@ -1,4 +1,4 @@
-"""Loss and accuracy of the base and of every arm on a fixed sample, without noise."""
+"""Loss and accuracy of the base and of every arm on a fixed sample, usually without noise."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ def row_measures(
     noise: NoiseOf | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> RowMeasures:
-    """Measure loss and accuracy of the given slots on every row of a sample, yielding to other work between batches.
+    """Measure loss and accuracy of the given slots on every row of a sample.
+
+    Between batches, other threads that wait for the accelerator get their turn.
 
     Args:
         stack: The arms.
         sample: The rows.
         slots: The slots to measure.
-        batch_size: Rows per batch.
+        batch_size: Maximum number of rows per batch.
         noise: Returns the noise to add to a batch; None adds none.
         should_stop: Polled before every layer.
 

@@ -22,7 +22,7 @@ from neftune_core.models.architecture.anatomy import linear_maps
 from neftune_core.noise.batch import BatchNoise
 
 NEVER_TRAINED = ("Sinusoidal",)
-"""Substrings of the class names of modules with fixed tables, such as sinusoidal positions."""
+"""Substrings of the class names of modules whose weights are fixed, such as sinusoidal position tables."""
 
 
 class FullCopies(ArmSet):
@@ -186,7 +186,7 @@ class FullCopies(ArmSet):
             folder: Folder written by `save`.
 
         Raises:
-            RecordError: If the files are missing or unreadable, or the shapes of the weights differ.
+            RecordError: If the files are missing or unreadable, or the names or shapes of the weights differ.
         """
         shapes = {name: base.shape for name, base in self._bases.items()}
         self._copy_into(slot, load_weights(type(self.loaded.model), folder, shapes))

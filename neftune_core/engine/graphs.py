@@ -130,7 +130,7 @@ class CapturedLayer:
         self._is_pending = False
 
     def end_pass(self) -> None:
-        """End the pass: its backward pass is complete or will not follow."""
+        """Allow the next replay, because the backward pass of the last one has run or will not run."""
         self._is_pending = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -160,7 +160,7 @@ class CapturedLayer:
         return tree_unflatten(outputs, recording.spec)
 
     def _key(self, leaves: Sequence[Any], spec: TreeSpec, own: Sequence[tuple[nn.Module, str, Tensor]]) -> Key | None:
-        """Return the key of the recording for this call; None if it cannot be recorded."""
+        """Return the key of the recording for this call; None if the call must run eagerly."""
         if not (torch.is_grad_enabled() and self.layer.training) or self._now.draws_masks:
             return None
         if not all(leaf is None or isinstance(leaf, Tensor | bool | int | float | str) for leaf in leaves):
@@ -251,7 +251,7 @@ class _Replayed(torch.autograd.Function):
 
         Args:
             ctx: Context of the autograd operation.
-            layer: The captured layer, whose pass ends with the backward pass.
+            layer: The captured layer; its next replay is allowed after the backward pass.
             recording: The recording of the layer for these shapes.
             *tensors: The inputs of the layer, then the trained weights, which receive gradients.
 

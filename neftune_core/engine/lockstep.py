@@ -1,7 +1,7 @@
 """The training loop, which trains all arms of a study on the same batches and yields events.
 
-Arms share the initial adapter, the order of the rows, the dropout masks and the unit draw of their noise. They differ
-only in what the study varies.
+Arms share the initial adapter, the order of the rows, the adapter dropout masks and the random draws of the noise
+(before scaling). They differ only in what the study varies.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Step:
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """The measures of some slots on a sample, and the step after which they were taken."""
+    """The measures of some slots on a sample, and the number of the step after which they were taken."""
 
     step: int
     slots: list[int]
@@ -91,7 +91,7 @@ class Lockstep(Generic[Study]):
     Attributes:
         names: Names of the arms, in slot order from slot 1.
         alive: Slots that are still training.
-        stopped: Last step of each arm that the user stopped, by slot.
+        stopped: Final step of each arm that the user stopped, by slot.
         done: Number of completed steps.
         total: Number of steps; 0 until a time budget has been converted to steps.
     """
@@ -114,8 +114,8 @@ class Lockstep(Generic[Study]):
             most_steps: Upper bound on the number of steps under a time budget.
 
         Raises:
-            InvalidSetting: If an arm has noise on a layer that the model does not have, or a method that does not suit
-                the model.
+            InvalidSetting: If an arm has noise on a layer or an embedding table that the model does not have, or a
+                method that has no effect on the model.
         """
         self.study, self.stack, self.prepared, self.most_steps = study, stack, prepared, most_steps
         self.process_group = process_group()
@@ -137,7 +137,7 @@ class Lockstep(Generic[Study]):
         self.plan(count_steps(len(prepared.train), study.training))
 
     def plan(self, total: int) -> None:
-        """Set the number of steps, and compute the schedules for this number."""
+        """Set the number of steps, and compute the schedules of noise and methods for this number."""
         self.total = total
         self.noise.plan(total, self.study.training.restarts)
         self._methods.plan(total, self.study.training.restarts)
@@ -156,7 +156,7 @@ class Lockstep(Generic[Study]):
 
         Args:
             slot: Slot of the arm.
-            step: Its last step.
+            step: The final step of the arm.
         """
         self.stopped[slot] = step
         self.alive = [other for other in self.alive if other != slot]
@@ -169,15 +169,16 @@ class Lockstep(Generic[Study]):
         measured: Collection[int] = (),
         steer: Callable[[], Iterable[Event]] = tuple,
     ) -> Iterator[Event]:
-        """Train until the last step; yield `planned`, `step`, `evaluated` and `diverged` events.
+        """Train to the final step or until no arm is left; yield `planned`, `step`, `evaluated` and `diverged` events.
 
-        `planned` comes first if a time budget is converted to steps. An interrupted step leaves the state unchanged.
+        If a time budget is converted to steps, `planned` is the first event. An interrupted step leaves the state
+        unchanged.
 
         Args:
             should_stop: Polled before every layer.
             keep: Called between steps, after the caller has received all events of step `done`.
             measured: Steps that have been evaluated before; their evaluation is skipped.
-            steer: Called between steps, before `keep`; it may change the run, and its events are passed on.
+            steer: Called between steps, before `keep`; may change the run. The events that it returns are yielded.
 
         Yields:
             One mapping per event, with its name under `event`.
@@ -348,7 +349,7 @@ class Lockstep(Generic[Study]):
             yield MicroBatch(batch, noise, tokens, (seed, step.number, number), step_rows)
 
     def _evaluated_before(self, should_stop: Stop) -> Event:
-        """Evaluate the base before the first step, and report its measures for every arm that still equals the base."""
+        """Evaluate the base and all arms before the first step; arms that equal the base get its measures."""
         event = self._evaluated(0, [0], should_stop)
         moved = self._evaluated(0, self._perturbed_slots, should_stop)["arms"] if self._perturbed_slots else {}
         names = ("base", *map(self.name, self.alive))
@@ -357,8 +358,8 @@ class Lockstep(Generic[Study]):
     def rows_now(self, part: str, slots: Sequence[int], count: int, should_stop: Stop) -> RowMeasures:
         """Measure arms with their current weights on the first rows of a sample.
 
-        The last evaluation is reused if the weights are still the same. Otherwise (after a resume) the whole sample is
-        measured again. The batches are those of the original evaluation, so the numbers are identical.
+        The latest evaluation is reused if the weights have not changed since. Otherwise (after a resume) the whole
+        sample is measured again. The batches are those of the original evaluation, so the numbers are identical.
 
         Args:
             part: Sample, "train" or "held_out".
@@ -382,7 +383,7 @@ class Lockstep(Generic[Study]):
         return self._last_evaluation[part]
 
     def samples(self) -> dict[str, list[EncodedExample]]:
-        """Return the non-empty evaluation samples by name."""
+        """Return the evaluation samples that are not empty: "train" and "held_out"."""
         parts = {"train": self.prepared.train, "held_out": self.prepared.held_out}
         return {part: list(rows[: self.sample_rows]) for part, rows in parts.items() if rows}
 

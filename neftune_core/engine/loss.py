@@ -154,7 +154,7 @@ def arm_losses(
         batch: The collated rows.
         arms: Number of active slots.
         backward_over: The gradient is that of the summed losses divided by this number; if 0, no gradient is computed.
-        weights: Weight of each arm's loss in the gradient.
+        weights: Weight of each arm's loss in the gradient; None for 1.
         gradients_of: Tensors to differentiate with respect to. Their gradients are returned, and trained tensors get
             none. If empty, gradients accumulate on the trained tensors.
         labels: Tokens to train on; None for the response tokens. The returned losses only cover response tokens.
@@ -215,9 +215,9 @@ def _source(tree: nn.Module, batch: Batch, arms: int) -> dict[str, Tensor]:
 def _in_pieces(
     tree: nn.Module, hidden: Tensor, labels: Tensor, over: float, shares: Tensor | None, *, into_head: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the cross-entropy and hit of each position, and the gradient with respect to `hidden`.
+    """Return per position the cross-entropy and whether the label is ranked first, and the gradient of `hidden`.
 
-    The gradient is that of the losses, weighted by `shares` and divided by `over`; if `over` is 0, it is not computed.
+    The gradient is that of the summed losses, weighted by `shares` and divided by `over`; None if `over` is 0.
     With `into_head`, the gradient of a trained head accumulates. The gradient with respect to the logits is written by
     hand, because autograd would allocate three more tensors of the size of the logits.
     """

@@ -20,8 +20,8 @@ DOUBLED_AFTER = 2000
 class LossScale:
     """Dynamic loss scale shared by all arms, for float16 only; 1 in other precisions.
 
-    The scale is halved when a gradient overflows, and doubled after `DOUBLED_AFTER` steps without overflow. A step that
-    overflowed is repeated at the smaller scale, so that all arms take the same steps.
+    The scale is halved when a gradient overflows, and doubled (up to `LARGEST`) after `DOUBLED_AFTER` steps without
+    overflow. A step that overflowed is repeated at the smaller scale, so that all arms take the same steps.
     """
 
     def __init__(self, precision: str) -> None:
@@ -84,11 +84,11 @@ class Block:
         return self.parts[0].decays
 
     def by_slot(self, tensor: Tensor) -> Tensor:
-        """Return a view of `tensor`, shaped like `values`, with the slots as its first axis."""
+        """Return a view of `tensor` with the slots as its first axis; `tensor` has the shape of `values`."""
         return tensor if tensor.dim() > self.start.dim() else tensor[None]
 
     def gather(self) -> None:
-        """Collect the gradients of the parts in `values.grad`."""
+        """Move the gradients of the parts into `values.grad`."""
         parameters = [part.parameter for part in self.parts]
         if all(parameter.grad is None or parameter is self.values for parameter in parameters):
             return
@@ -199,7 +199,7 @@ class ArmOptimizer:
             scale: Loss scale of the gradients.
 
         Returns:
-            By slot: `gradient_norm` before clipping, `clipped`, and `weight_distance` (norm of all changes together).
+            By slot: `gradient_norm` before clipping, `clipped`, and `weight_distance`, as from `distances`.
         """
         unscaled = [norm / scale for norm in norms]
         finite = [slot for slot, loss in losses.items() if math.isfinite(loss) and math.isfinite(unscaled[slot])]
@@ -233,7 +233,7 @@ class ArmOptimizer:
         return self._norms((block, block.values - block.start) for block in self.blocks)
 
     def reset_momentum(self, slots: set[int]) -> None:
-        """Zero the gradients of these slots, and the running means, which would otherwise keep changing the weights."""
+        """Zero the gradients of these slots, and AdamW's running means, which would keep changing the weights."""
         for block in self.blocks:
             indices = [index for index, slot in enumerate(block.slots) if slot in slots]
             running_mean = self.adamw.state.get(block.values, {}).get("exp_avg")

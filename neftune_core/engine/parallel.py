@@ -27,7 +27,7 @@ END_SIGNAL = -1
 GO_ON, STOP, VALUES_FOLLOW = 0, 1, 2
 """Messages that the first process broadcasts between steps."""
 LONGEST_WAIT_HOURS = 12
-"""Timeout of the other processes, which wait while the first one evaluates and generates answers between seeds."""
+"""Timeout in hours of the other processes, which wait while the first one evaluates and generates answers."""
 
 
 class StudyEnded(Exception):
@@ -79,7 +79,7 @@ class ProcessGroup:
         return str(shared[0])
 
     def agree_on_stop(self, should_stop: Callable[[], bool]) -> Callable[[], bool]:
-        """Return the stop callback for one step; raise `Cancelled` in all processes if the first one should stop."""
+        """Return the callback to poll during one step; raise `Cancelled` in all processes if the first should stop."""
         if self.size == 1:
             return should_stop
         if self.broadcast(STOP if self.is_first and should_stop() else GO_ON) == STOP:
@@ -99,9 +99,9 @@ class ProcessGroup:
         return list(json.loads(self.broadcast_text(json.dumps([*values])))) if message == VALUES_FOLLOW else []
 
     def gather_failure(self, words: str) -> str:
-        """Exchange the error messages of all processes, "" for none; return the first that is not empty.
+        """Exchange error messages ("" for none) between all processes; return the first that is not empty, or "".
 
-        If there is one, all processes agree to end, and each caller should stop with this message.
+        After an error, `ended` is set in all processes, and each caller should stop with the returned message.
         """
         if self.size == 1:
             return words

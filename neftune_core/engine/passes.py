@@ -66,13 +66,13 @@ class Passes:
         return found
 
     def _own_passes(self, name: str) -> Strategy:
-        """Return the passes of a method, bound to the values of its arms, as a strategy."""
+        """Return a strategy that runs the passes of a method with the values of its arms."""
         passes = METHODS[name].passes
         assert passes is not None
         return lambda own, rows, arms: passes(own, rows, arms, {slot: self.values[slot][name] for slot in arms})
 
     def _methods(self, slot: int, arm: ArmNoise) -> tuple[str, ...]:
-        """Return the methods that change the passes of a slot, without those that need noise if it has none."""
+        """Return the methods that change the passes of a slot, except those that need noise if the slot has none."""
         used = (name for name, value in self.values.get(slot, {}).items() if value and METHODS[name].in_step)
         return tuple(name for name in used if arm.strength or not METHODS[name].needs_noise)
 
@@ -85,7 +85,7 @@ class Passes:
 
     @contextmanager
     def _perturbed(self, group: Sequence[int], names: Sequence[str], micro_batch: MicroBatch) -> Iterator[None]:
-        """Apply the weight perturbations of these methods to the only slot of the group."""
+        """Apply the weight perturbations of these methods, if any, to the group, which must then have one slot."""
         functions = [(name, found) for name in names if (found := METHODS[name].perturbation)]
         if not functions:
             yield
@@ -203,7 +203,7 @@ STRATEGIES: dict[str, Strategy] = {"one": Passes._single, "pair": Passes._symmet
 
 
 def pass_strategy(arm: ArmNoise) -> str:
-    """Return the pass strategy of an arm in this step; "one" if its strength or its number of ascent steps is 0."""
+    """Return the pass strategy of an arm in this step; "one" without noise, or for adversarial noise without ascent."""
     strategy = KINDS[arm.settings.kind].passes
     if arm.strength == 0 or (strategy == "ascent" and arm.settings.ascent_steps == 0):
         return "one"
@@ -224,7 +224,7 @@ def noise_rows(
         rows: The rows of the batch.
         batch: The collated rows.
         keys: `(study seed, epoch, example)` of each row.
-        step_rows: All rows of the step, which determine the padded length.
+        step_rows: All rows of the step; the longest sets the length that the length rule "padded" uses.
 
     Returns:
         The properties by component, `ENCODER` or `DECODER`.

@@ -84,7 +84,7 @@ def load_weights(kind: Any, folder: Path, shapes: Mapping[str, torch.Size]) -> d
         The weights by name.
 
     Raises:
-        RecordError: If the files are missing or unreadable, or the shapes differ.
+        RecordError: If the files are missing or unreadable, or the names or shapes of the weights differ.
     """
     if not (folder / WEIGHTS).is_file():
         raise RecordError(say("The weights {folder!r} are missing from this record.", folder=str(folder)))

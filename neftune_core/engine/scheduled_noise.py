@@ -15,7 +15,7 @@ class ScheduledNoise:
     """The noise of the arms (slots 1 and up) at every step of a run.
 
     Attributes:
-        adaptive: Schedules that follow the training loss, by slot. They are the only state that a checkpoint needs.
+        adaptive: Schedules that follow the training loss, by slot; the only state of this object in a checkpoint.
 
     Args:
         arms: Noise of every arm, in slot order from slot 1.
@@ -103,7 +103,7 @@ class ScheduledMethods:
         self._multipliers: dict[int, list[float]] = {}
 
     def of(self, name: str) -> dict[int, float]:
-        """Return the value of one method by slot."""
+        """Return the value of one method by slot, without its schedule."""
         return {slot: own[name] for slot, own in self.values.items()}
 
     def plan(self, total: int, restarts: Sequence[int] = ()) -> None:

@@ -133,7 +133,7 @@ class TrainingSettings(Settings):
 
     @property
     def together(self) -> bool:
-        """Whether all arms run in one forward pass."""
+        """Whether several arms may share a forward pass."""
         return self.method == "lora" and self.arms_at_once == "together"
 
     def sample_rows(self, trained: int) -> int:
@@ -224,7 +224,7 @@ def spans(total: int, restarts: Sequence[int] = ()) -> list[tuple[int, int]]:
         restarts: Steps after which a new part begins.
 
     Returns:
-        Pairs (steps before the part, last step of the part), in order.
+        Pairs (number of steps before the part, number of its final step), in order.
     """
     ends = [*(step for step in restarts if step < total), total]
     return list(zip([0, *ends], ends, strict=False))
@@ -239,7 +239,7 @@ def rate_at(step: int, total: int, training: TrainingSettings) -> float:
         training: The training settings.
 
     Returns:
-        The learning rate, with the warm-up and decay of the part that contains the step.
+        The learning rate, with the warm-up and decay of the part of the run (between restarts) that contains the step.
     """
     start, end = next(part for part in spans(total, training.restarts) if step <= part[1])
     step, total = step - start, end - start
@@ -252,7 +252,7 @@ def rate_at(step: int, total: int, training: TrainingSettings) -> float:
 
 
 def evaluation_steps(total: int, times: int, restarts: Sequence[int] = ()) -> set[int]:
-    """Return the steps after which the losses are evaluated, evenly spaced and including the last.
+    """Return the steps after which the losses are evaluated, evenly spaced and including the final step.
 
     Args:
         total: Number of steps of the run.

@@ -44,7 +44,7 @@ class StackedLinear(nn.Module):
         base: The frozen module.
         slots: Number of adapters.
         rank: LoRA rank.
-        scale: LoRA alpha over rank.
+        scale: `alpha / rank` of LoRA.
         now: The pass that is running, which selects the slots.
     """
 
@@ -182,7 +182,7 @@ class AdapterStack(ArmSet):
         rank: LoRA rank.
         alpha: LoRA alpha.
         targets: Which linear layers get adapters: "all" or "attention".
-        together: Whether all arms share one pass; otherwise they run one at a time, which needs less memory.
+        together: Whether arms share passes; otherwise they run one at a time, which needs less memory.
     """
 
     def __init__(
@@ -211,16 +211,16 @@ class AdapterStack(ArmSet):
         return [parameter for module in self.adapted.values() for parameter in (module.down, module.up)]
 
     def trained(self) -> list[TrainedTensor]:
-        """Return the stacked adapters, with their current values as `start`."""
+        """Return the stacked adapters; `start` contains the current values of the last slot."""
         slots = tuple(range(self.slots))
         return [TrainedTensor(parameter, parameter.detach()[-1].clone(), slots) for parameter in self.parameters()]
 
     def groups(self, slots: Sequence[int], positions: int = 0) -> list[list[int]]:
-        """Split `slots` into groups of similar size that the device runs efficiently in one pass.
+        """Split `slots` into groups for one pass each: single slots or, if `together`, as many as run efficiently.
 
         Args:
             slots: The slots to split.
-            positions: Tokens per slot, padding included.
+            positions: Tokens per slot in one pass, padding included.
 
         Returns:
             The groups, in the order of `slots`.

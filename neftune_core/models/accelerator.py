@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 
 
 class FairLock:
-    """A lock that serves waiting threads in order, so that a training loop cannot starve a comparison."""
+    """A lock that serves waiting threads in order, so that a training loop cannot block the generation of answers."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -59,7 +59,7 @@ class FairLock:
         self._owner = threading.get_ident()
 
     def _give_up(self, turn: threading.Event) -> None:
-        """Remove a thread that stopped waiting from the queue, or pass the lock on if it already has the lock."""
+        """Remove a thread that stopped waiting from the queue, or pass the lock on if the thread already has it."""
         with self._guard:
             if turn in self._waiting:
                 self._waiting.remove(turn)

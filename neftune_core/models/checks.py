@@ -33,7 +33,7 @@ def read_configuration(folder: Path) -> Any:
     """Return the configuration in `folder`; masked language models such as BERT are configured as decoders.
 
     Raises:
-        ModelError: If the folder does not contain a text generation model with safetensors files.
+        ModelError: If the folder does not contain an unquantised text generation model with safetensors files.
     """
     config = _configuration(folder)
     _require_writer(config, folder)
@@ -194,7 +194,7 @@ def parameter_count(folder: Path) -> int:
 
 
 def require_memory(needed_bytes: int, name: str, device: torch.device) -> None:
-    """Check that weights fit in memory.
+    """Check that weights fit in memory, with a margin of 10% for loading them.
 
     Args:
         needed_bytes: Size of the weights in bytes.

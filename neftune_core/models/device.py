@@ -26,8 +26,8 @@ CGROUPS = (
     ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
     ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
-"""Folder of version 2 and 1 of cgroups, its files with the limit and the usage, and the reclaimable page cache in
-`memory.stat`."""
+"""For versions 2 and 1 of cgroups: the folder, its files with the limit and the usage, and the key of the reclaimable
+page cache in `memory.stat`."""
 PROCESSORS = Path("/proc/cpuinfo")
 CPU_PASS_ELEMENTS = 2**21
 """Maximum size of the hidden states in one pass over several arms on a CPU, in elements; larger passes are slower."""
@@ -46,7 +46,7 @@ _measured = Measured()
 
 
 def forbid_gpu() -> None:
-    """Stop this process from using a GPU; the platform allocates GPUs only to child processes (see `allow_gpu`)."""
+    """Stop this process from using a GPU, on platforms that allocate GPUs only to child processes (see `allow_gpu`)."""
     _gpu_forbidden.set()
 
 
@@ -168,7 +168,7 @@ def measure_speed(precision: str, seconds: float) -> float:
 
     Args:
         precision: dtype of the operands.
-        seconds: Duration of the measurement.
+        seconds: Minimum duration of the measurement.
 
     Returns:
         Floating point operations per second.

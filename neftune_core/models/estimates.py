@@ -157,7 +157,7 @@ def estimate(
 
 
 def training_key(settings: ModelSettings, work: Workload) -> str:
-    """Return the key of `stored_calibration` for a study.
+    """Return the key under which the time calibration of a study is stored.
 
     Args:
         settings: The model, device and precision.
@@ -222,7 +222,7 @@ def _read_seconds(model: SizedModel, work: Workload, device: torch.device, preci
 
 
 def _arithmetic_seconds(model: SizedModel, flops: float, device: torch.device, precision: str) -> float:
-    """Return the time of the products with all weights in seconds, given the total operations per weight."""
+    """Return the time of the products with all weights in seconds; `flops` is the total of operations per weight."""
     head = model.vocabulary * model.width
     weights = max(0, model.parameters - head) + LABELLED_SHARE * head
     return flops * weights / (hardware.matrix_speed(str(device), precision) * EFFICIENCY)
@@ -260,11 +260,11 @@ FILE = "times.json"
 
 @dataclass(frozen=True)
 class TimeCalibration:
-    """Ratios of measured times to those predicted from the speed of the machine.
+    """Ratios of measured times to times predicted from the speed of the machine.
 
     Attributes:
         steps: Ratio for the training steps.
-        rest: Ratio for everything else.
+        rest: Ratio for evaluations, measures and answers.
     """
 
     steps: float = 1.0

@@ -1,4 +1,4 @@
-"""Load models by source, once per process; loaded models are never modified.
+"""Load models by source, and cache those used last; loaded models are never modified.
 
 `load` resolves a source to a folder (`sources`), checks it (`checks`) and reads it. The result is shared; use
 `private_tree(loaded.model)` to add hooks or replace modules.
@@ -61,7 +61,7 @@ class LoadedModel:
         revision: Commit on the hub or on ModelScope; empty if unknown, and for other sources.
         dropout: Original dropout rates in the configuration of the model, by name.
         memory: Kind of cache that the model uses; see `caches.memory_of`.
-        reach: Sentences from `reach_of`, on components that noise or adapters do not reach.
+        reach: Sentences from `reach_of`, such as on components that noise or adapters do not reach.
         published: The published model that contains `model` as its text part; None if `model` is complete.
     """
 
@@ -125,7 +125,7 @@ class _ModelCache:
             return self.request_locks.setdefault(request, threading.Lock())
 
     def create_locks(self) -> None:
-        """Create the locks, at first and in a forked process, where the threads that hold them do not exist."""
+        """Create the locks: initially, and in a forked process, where threads that held the old ones do not exist."""
         self.lock = threading.Lock()
         self.request_locks: WeakValueDictionary[ModelRequest, threading.Lock] = WeakValueDictionary()
         self.reading_lock = threading.Lock()
@@ -162,7 +162,7 @@ def load(
 
     Raises:
         ModelError: If there is no such model, or it cannot be read or used.
-        NotAvailable: If the network or the device is not available.
+        NotAvailable: If the network, the device or a package for the tokenizer is not available.
         DoesNotFit: If memory or disk space is insufficient.
         Cancelled: If `cancelled()` returns true.
     """
@@ -302,7 +302,7 @@ def require_finite(model: Any, location: ModelFolder) -> None:
 
 
 def _require_memory(location: ModelFolder, device: torch.device, precision: str) -> None:
-    """Raise `DoesNotFit` if the model does not fit in memory; cached models are evicted first."""
+    """Raise `DoesNotFit` if the model does not fit in memory even after cached models are evicted."""
     needed = checks.parameter_count(location.folder) * BYTES[precision]
     try:
         checks.require_memory(needed, location.name, device)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 LEAST_SHARE = 0.5
-"""CPU time per thread and second of wall time below which a computation evidently waited for the CPU."""
+"""CPU time per thread, as a share of the wall time, below which a computation evidently waited for the CPU."""
 RETRY_SECONDS = 10.0
 """Age in seconds at which a measurement that waited for the CPU is repeated."""
 
@@ -32,8 +32,8 @@ class Timing:
 def time_of(compute: Callable[[], object], seconds: float, *, threads: int) -> Timing:
     """Repeat a computation and return the time of its fastest repetition.
 
-    If the computation waited for the CPU, and the mean CPU time of a repetition is shorter, that time is returned. On
-    `threads` threads, it is at most `threads` times the wall time on an idle machine.
+    If the computation waited for the CPU, and the mean CPU time of a repetition is shorter than that, the CPU time is
+    returned. With several threads, the CPU time may exceed the wall time on an idle machine, at most `threads` times.
 
     Args:
         compute: The computation.

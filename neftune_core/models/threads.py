@@ -6,7 +6,7 @@ torch, stops spinning when it manages more threads than there are cores. `Yieldi
 how long this process waits for cores, and keeps an additional idle thread pool as long as the process has to wait. This
 changes only how threads wait: a computation keeps its number of threads, which determines the rounding of sums.
 
-Other runtimes (macOS, Windows) also read `OMP_WAIT_POLICY`, and always wait passively.
+Other runtimes (macOS, Windows) also read `OMP_WAIT_POLICY`; with the lab's value, they always wait passively.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class IdlePool:
             ready.wait()
 
     def release(self) -> None:
-        """Remove the pool if it exists; it ends with its thread."""
+        """Remove the pool, if it exists, by ending the thread that owns it."""
         if self._holder is not None and self._release is not None:
             self._release.set()
             self._holder.join()

@@ -44,9 +44,9 @@ def noisy_embeddings(
     tokens are real. Packed documents are separated by position ids that restart, or by the boundaries passed to the
     attention. Padding gets noise only under the length rule "padded".
 
-    Draws come from a private generator, so no global random state changes. They differ between calls and between ranks,
-    and are repeated exactly when a checkpointed block is recomputed. Each site allocates one float32 tensor of the size
-    of its output per call.
+    Draws come from a private generator, so no global random state changes. Unless `names` is given, they differ between
+    calls and between ranks. They are repeated exactly when a checkpointed block is recomputed. Each site allocates one
+    float32 tensor of the size of its output per call.
 
     Args:
         model: The model to train.
@@ -62,8 +62,9 @@ def noisy_embeddings(
 
     Raises:
         InvalidSetting: If the settings need more than one pass or the loss, `calls` is missing, or the model lacks a
-            chosen layer or the special token ids to exclude.
-        NoEffect: If the noise would not reach the model's output, or a call lacks the inputs that the settings need.
+            chosen layer or the special token ids to exclude. Also if `names` does not return one name per row.
+        NoEffect: If the noise would not reach the model's output, a call lacks inputs that the settings need, or the
+            training loop is not supported (`DataParallel`, activation offloading).
     """
     if settings.is_silent:
         yield model
@@ -88,7 +89,7 @@ def noisy_embeddings(
 
 
 def _with_vectors(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return the output of a module with its vectors changed: the output itself, or the first element of a tuple."""
+    """Return the output of a module with its vectors (the output, or the first element of a tuple) changed."""
     return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
 
 
@@ -141,9 +142,10 @@ FIRST_ID, TOKENS = 3, 4
 
 
 def require_effect(model: nn.Module, sites: Sequence[Site]) -> None:
-    """Check that noise changes the model's output: noise at each embedding, and noise at all layers together.
+    """Check that noise at the sites changes the output of the model.
 
-    The model runs on four tokens, without noise and with strong noise in each of these cases.
+    The model runs on four tokens: without noise, with strong noise at each embedding, and with strong noise at all
+    layers together.
 
     Args:
         model: Model to run; the modes of its modules are restored.
@@ -172,7 +174,7 @@ def require_effect(model: nn.Module, sites: Sequence[Site]) -> None:
 
 
 def _strong_noise(reached: set[nn.Module]) -> Callable[[nn.Module, Any, Any], Any]:
-    """Return a hook that adds noise with standard deviation 1, and adds each module that runs to `reached`."""
+    """Return a hook that adds noise with standard deviation 1 to outputs, and records modules that run in `reached`."""
     generator = torch.Generator().manual_seed(0)
 
     def add(module: nn.Module, args: Any, output: Any) -> Any:

@@ -44,7 +44,7 @@ class Rows:
     Attributes:
         keys: `(study seed, epoch, example)` of each row; with the site, they determine the draws.
         lengths: Number of real tokens in each row.
-        longest: Length of the longest row of the whole step; the batch may be a slice of that step.
+        longest: Number of real tokens in the longest row of the whole step; the batch may be a slice of that step.
         response: True on response tokens, bool `[batch, padded]`; False on padding.
         special: True on special tokens, bool `[batch, padded]`; False on padding.
     """
@@ -74,7 +74,7 @@ class ArmNoise:
     Attributes:
         multiplier: Value of the noise schedule at this step.
         sign: -1 in the second pass of a symmetric pair, otherwise 1.
-        adversarial: Adversarial noise by site key; replaces the draw at these sites.
+        adversarial: Adversarial noise by site key, used at these sites instead of a random draw.
     """
 
     settings: NoiseSettings
@@ -182,7 +182,7 @@ class BatchNoise:
         """Add each arm's noise at `site` to `vectors`.
 
         Noise is drawn and added in float32, and the sum is rounded once. At most one unit draw per kind is in memory.
-        The unit "relative" is measured on the vectors given here, which include the noise of earlier sites.
+        Strengths in the unit "relative" refer to the size of `vectors`, which include the noise of earlier sites.
 
         Args:
             site: The site that outputs `vectors`.
@@ -233,7 +233,7 @@ def _scaled_sum(clean: Tensor, units: Tensor, scale: Tensor, *, in_place: bool =
 
 
 def _drop_tokens(clean: Tensor, units: Tensor, arm: ArmNoise, rows: Rows, *, in_place: bool) -> Tensor:
-    """Zero the tokens that the settings choose and whose draw, in `[0, 1)`, is below the strength of the arm."""
+    """Zero the vectors of the tokens that the settings choose and whose draw is below the strength of the arm."""
     where = (units < min(1.0, arm.strength)) & rows.chosen(arm.settings)[..., None]
     return clean.masked_fill_(where, 0) if in_place else clean.masked_fill(where, 0)
 

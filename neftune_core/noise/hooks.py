@@ -124,7 +124,7 @@ class Call:
             bool `[batch, length]`.
 
         Raises:
-            NoEffect: If a causal model is called without labels.
+            NoEffect: If a causal model is called without labels, or not with one label per token.
         """
         real = np.zeros((batch, length), dtype=bool)
         for row, documents in enumerate(self.documents(part, batch, length)):
@@ -175,7 +175,10 @@ def _arguments_of(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, A
 
 
 def _innermost(given: Sequence[Tensor], batch: int, length: int, name: str) -> NDArray[np.int64] | None:
-    """Return the innermost of `given` with one number per token, `[batch, length]`; None if `given` is empty."""
+    """Return the innermost tensor of `given` with one number per token; None if `given` is empty.
+
+    Return int64 `[batch, length]`; raise `NoEffect` if no tensor has this shape.
+    """
     if not given:
         return None
     for tensor in reversed(given):
@@ -213,7 +216,7 @@ class CallTracker:
         self._recomputed: tuple[Site, Call] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Return this object itself, so that the hooks of a copied model do nothing: its modules are unknown here."""
+        """Return this object itself. Hooks of a copied model then do nothing, because its modules are unknown here."""
         return self
 
     def register(self) -> Iterator[RemovableHandle]:

@@ -33,7 +33,7 @@ class Kind:
         draw: `draw(generator, out)` fills the contiguous float32 array `out`, `[length, width]`, with coordinates of
             mean 0 and standard deviation 1. If `drops` is set, `out` is `[length, 1]` and gets a uniform number in
             `[0, 1)` per token, but 1 for the first token.
-        bound: Largest magnitude of a coordinate of the noise at standard deviation 1.
+        bound: Largest magnitude of a coordinate of the noise at standard deviation 1; infinity if there is none.
         kurtosis: Fourth standardised moment of the draw.
         passes: Passes of a training step, a key of `STEP_MODES`: "one" draw, a "pair" of opposite signs, or an "ascent"
             on the loss.

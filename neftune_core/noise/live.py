@@ -82,7 +82,7 @@ class LiveNoise:
         return np.logical_or.reduce(masks) if masks else None
 
     def _deviations(self, clean: Tensor, rows: Documents, multiplier: float) -> list[list[float]]:
-        """Return the standard deviation of every document."""
+        """Return the standard deviation of the noise on every document, by row."""
         strength, unit, width = self.settings.strength, self.settings.unit, clean.shape[2]
         norms: NDArray[np.float32] | None = None
         if unit == "relative":
@@ -97,7 +97,7 @@ class LiveNoise:
     def _draw(
         self, out: NDArray[np.float32], rows: Documents, key: tuple[int, int], factors: Sequence[Sequence[float]] | None
     ) -> None:
-        """Write the draw of every document, times its factor, to the document's positions in `out`.
+        """Write the draw of every document to its positions in `out`, multiplied by its factor if `factors` is given.
 
         `key` is the key of the site and the number of the call.
         """

@@ -3,8 +3,8 @@
 Let `e` be the clean vector of a token, `u` its unit noise, `s` the strength and `v` a vocabulary vector. The squared
 Euclidean distance is `|e + s u - v|^2 = s^2 |u|^2 + (D - 2 s g)` with `D = |e - v|^2` and `g = u . (v - e)`. The first
 term is the same for all `v`. The second is a straight line in `s` for each `v`, and the nearest vector at strength `s`
-is the one whose line is lowest there. At first, the nearest vector is `e` itself, whose line is 0. It first changes at
-the smallest `D / (2 g)` over all `v` with `g > 0`.
+is the one whose line is lowest there. Without noise, the nearest vector is `e` itself, whose line is 0. The nearest
+vector first changes at the smallest `D / (2 g)` over all `v` with `g > 0`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CHANGES = 3
 """Maximum number of changes of the nearest token that are reported per token."""
 
 NEIGHBOURS = 24
-"""Maximum number of vocabulary tokens on the map, in addition to those of the sentence."""
+"""Maximum number of vocabulary tokens in the plot of the plane, in addition to those of the sentence."""
 
 EQUAL = 1e-6
 """Vectors are considered equal if their squared distance is at most this share of the sum of their squared norms."""
@@ -66,8 +66,8 @@ def changes(sentence: Sentence, units: Mapping[str, Vectors]) -> tuple[dict[str,
         units: Unit draws by name, each `[length, width]`.
 
     Returns:
-        The changes by name; and for each token the index of the closest other vocabulary vector without noise,
-        `[length]`.
+        The changes by name; and `[length]`, for each token the index of the vocabulary vector that is closest to the
+        clean vector without being equal to it.
     """
     group = max(1, PRODUCTS_AT_ONCE // (sentence.vocabulary_size * (1 + len(units))))
     parts: dict[str, list[Changes]] = {name: [] for name in units}
@@ -123,7 +123,7 @@ def _lower_envelope(distances: Vectors, slopes: Vectors) -> Changes:
 
 
 def _strengths_and_words(strengths: list[float], ids: list[int], sentence: Sentence) -> list[float | str]:
-    """Return the finite strengths of one token, each followed by the text of the token that is nearest from there."""
+    """Return the finite strengths of one token, each followed by the text of the token that is nearest above it."""
     finite = [(s, number) for s, number in zip(strengths, ids, strict=True) if np.isfinite(s)]
     return [value for s, number in finite for value in (float(f"{s:.4g}"), sentence.word(number))]
 

@@ -2,7 +2,7 @@
 
 For unit noise `u` on a clean vector `e` and a standard deviation `s`, `|e + s u|^2 = |e|^2 + 2 s (e . u) + s^2 |u|^2`
 and `cos(e, e + s u) = (|e|^2 + s e . u) / (|e| |e + s u|)`, so `|e|^2`, `e . u` and `|u|^2` are enough. In a plane
-whose orthonormal axes are the rows of `P`, the noisy vector lies at `P e + s P u`.
+whose orthonormal axes are the rows of `P`, the noisy vector is at `P e + s P u`.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ def preview(sentence: Sentence, seed: int) -> dict[str, Any]:
         * `realised`: pairs of a standard deviation and the share of such noise that survives rounding to bfloat16;
           empty for other precisions.
         * `kinds`: `DRAWN_AS` without kinds that drop tokens.
-        * `dropped_below`: for each kind that drops tokens, the strength per token above which the token is dropped.
-        * `draws`: per draw `dot` (`e . u`) and `square` (`|u|^2`) per token, `histogram` and `plane`, where `u` has
-          standard deviation 1 per coordinate.
+        * `dropped_below`: for each kind that drops tokens, the strength above which each token is dropped.
+        * `draws`: for each draw `u`, which has standard deviation 1 per coordinate, `dot` (`e . u`), `square` (`|u|^2`)
+          and `plane` (`P u`) per token, and `histogram` of all coordinates.
     """
     clean = sentence.clean
     length, width = clean.shape
@@ -151,7 +151,7 @@ def spread(sentence: Sentence, seed: int) -> dict[str, Any]:
         * `kinds`: names of the kinds, in the order of `numbers`.
         * `draws`: number of draws per kind.
         * `numbers`: base64 of little-endian int16 `[kinds, draws, 4, length]`. The four values are `e . u / |e|`,
-          `(|u|^2 - width) / sqrt(width)` and the two plane coordinates, each times `RESOLUTION`.
+          `(|u|^2 - width) / sqrt(width)` and the two plane coordinates of `u`, each times `RESOLUTION`.
     """
     clean = sentence.clean
     axes, _ = plane_axes(clean)
@@ -192,8 +192,8 @@ def surviving_share(clean: Vectors, noise: Vectors) -> float:
         noise: Noise of the same shape.
 
     Returns:
-        Coefficient of the projection of the realised noise onto the intended noise: 1 if rounding is unbiased, 0 if the
-        vectors do not change.
+        Coefficient of the projection of the change after rounding onto `noise`: about 1 if rounding is unbiased, 0 if
+        the rounded vectors do not change.
     """
     added = to_bfloat16(clean + noise) - to_bfloat16(clean)
     intended = float(np.vdot(noise, noise))
@@ -201,7 +201,10 @@ def surviving_share(clean: Vectors, noise: Vectors) -> float:
 
 
 def _realised_noise(sentence: Sentence, unit: Vectors, root_mean_square: float) -> list[list[float]]:
-    """Return pairs (standard deviation, surviving share) of the uniform draw; [] unless the model is in bfloat16."""
+    """Return pairs of a standard deviation and the share of such uniform noise that survives rounding to bfloat16.
+
+    Return an empty list unless the model computes in bfloat16.
+    """
     if sentence.precision != "bfloat16":
         return []
     deviations = np.multiply(REALISED_AT, root_mean_square)
@@ -229,7 +232,7 @@ def _histogram(values: Vectors) -> list[int]:
 
 
 def points(coordinates: Vectors) -> dict[str, list[float]]:
-    """Return plane coordinates `[points, 2]` as JSON values."""
+    """Return plane coordinates `[points, 2]` as lists `x` and `y`."""
     return {"x": rounded(coordinates[:, 0], 4), "y": rounded(coordinates[:, 1], 4)}
 
 

@@ -39,7 +39,7 @@ def standard_deviation(strength: float, unit: str, length: int, width: int, sign
     Args:
         strength: Noise strength, in `unit`.
         unit: "alpha", "std" or "relative".
-        length: Number of real tokens `L` (no padding).
+        length: Length `L` of the sequence in tokens: without padding, or padded under the length rule "padded".
         width: Embedding width `d`.
         signal: Root-mean-square coordinate of the clean vectors; only used by "relative".
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def _clean_and_noisy(
     passes: StepPasses, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise], values: Mapping[int, float]
 ) -> dict[int, Sums]:
-    """Train on the clean loss plus the symmetric KL divergence, weighted by `values`, of the two predictions."""
+    """Train on the clean loss plus the symmetric KL divergence of the two predictions; `values` are its weights."""
 
     def weights(trained: Tensor, response: Tensor) -> list[Tensor]:
         return [trained, trained.new_tensor([[values[slot]] for slot in arms]) * response]
@@ -30,7 +30,7 @@ def _clean_and_noisy(
 
 
 def _loss_and_divergence(loss: Tensor, logs: Sequence[Tensor]) -> list[Tensor]:
-    """Return the loss, and KL(clean | noisy) + KL(noisy | clean)."""
+    """Return the loss, and KL(clean || noisy) + KL(noisy || clean)."""
     clean, noisy = logs
     return [loss, ((clean.exp() - noisy.exp()) * (clean - noisy)).sum(1)]
 
@@ -48,7 +48,7 @@ METHOD = Method(
         label="Consistency of clean and noisy passes",
     ),
     example="0.1, 1",
-    formula="loss(clean) + weight * mean over response tokens of KL(clean | noisy) + KL(noisy | clean)",
+    formula="loss(clean) + s * mean over response tokens of [KL(clean || noisy) + KL(noisy || clean)], with weight s",
     paper="arXiv 2008.03156",
     needs_noise=True,
     pass_count=2,

@@ -21,7 +21,7 @@ Values = Mapping[int, float]
 
 
 class StepPasses(Protocol):
-    """The part of `passes.Passes` that methods with their own passes may use."""
+    """The interface of `passes.Passes` for methods that run their own passes."""
 
     @property
     def scale(self) -> float:
@@ -39,7 +39,7 @@ class StepPasses(Protocol):
         """
 
     def running(self, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise]) -> AbstractContextManager[nn.Module]:
-        """Run the tree in training mode with these arms active, with noise and dropout.
+        """Return a context with the tree in training mode, these arms active, and noise and dropout applied.
 
         Args:
             micro_batch: The rows.
@@ -62,12 +62,12 @@ class Method:
         name: Name of the setting, in snake case. Arms are named after it, such as `weight-decay-0.05`.
         words: Readable name, passed through `later`.
         setting: Result of `setting` with the default None and `minimum=0`; 0 turns the method off.
-        example: Example values as a user would type them, such as "0.1, 0.3".
+        example: Example values as a user would enter them, such as "0.1, 0.3".
         formula: The computation as a formula, in one line.
         paper: The source, such as "arXiv 2310.05914"; "" for none.
         box: Name of the input field on the page and in links; `name` if empty.
         needs_adapters: Whether the method has no effect in full fine-tuning.
-        needs_noise: Whether the arm must have noise of a kind with a single pass.
+        needs_noise: Whether the arm must have noise, of a kind that needs only one pass per step.
         causal_only: Whether the method has no effect on an encoder-decoder.
         scheduled: Whether the arm's schedule can change the value over the run.
         pass_count: Number of passes in `passes`; the activations of all of them are in memory at once.

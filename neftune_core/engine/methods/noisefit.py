@@ -31,11 +31,11 @@ SECOND_DRAW = 1 << 20
 def _clean_and_two_noisy(
     passes: StepPasses, micro_batch: MicroBatch, arms: Mapping[int, ArmNoise], values: Mapping[int, float]
 ) -> dict[int, Sums]:
-    """Train on the clean loss and on the divergences between the clean pass and two noisy passes.
+    """Train on a weighted sum of the clean cross-entropy and two divergences.
 
-    One term, with weight `s` from `values`, is the mean divergence of the noisy passes from the clean pass; the clean
-    cross-entropy has weight `1 - s`. The other is the divergence between the noisy passes, whose noise is drawn
-    independently.
+    The clean cross-entropy has weight `1 - s`, with `s` from `values`. The mean KL divergence between the clean pass
+    and each noisy pass has weight `s`. The KL divergence between the two noisy passes, whose noise is drawn
+    independently, has weight `BETWEEN`.
     """
 
     def weights(trained: Tensor, response: Tensor) -> list[Tensor]:
@@ -56,7 +56,7 @@ def _redrawn(micro_batch: MicroBatch) -> MicroBatch:
 
 
 def _divergences(loss: Tensor, logs: Sequence[Tensor]) -> list[Tensor]:
-    """Return the loss, the mean of KL(clean | first) and KL(clean | second), and KL(second | first)."""
+    """Return the loss, the mean of KL(clean || first) and KL(clean || second), and KL(second || first)."""
     clean, first, second = logs
     soft = (clean.exp() * (clean - 0.5 * (first + second))).sum(1)
     return [loss, soft, (second.exp() * (second - first)).sum(1)]
@@ -76,7 +76,8 @@ METHOD = Method(
         label="NoiseFiT loss",
     ),
     example="0.5",
-    formula="(1 - s) loss(clean) + s (KL(clean | noisy 1) + KL(clean | noisy 2)) / 2 + 0.1 KL(noisy 2 | noisy 1)",
+    formula="(1 - s) loss(clean) + s [KL(clean || noisy_1) + KL(clean || noisy_2)] / 2 + 0.1 KL(noisy_2 || noisy_1), "
+    "with weight s; loss and KL are means over response tokens",
     paper="arXiv 2504.03302",
     needs_noise=True,
     pass_count=3,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def _prompt_weights(weight: float, micro_batch: MicroBatch) -> Labels:
-    """Return the targets with their weights: 1 for response tokens and `weight` for prompt tokens, in a weighted mean.
+    """Return the targets of a weighted mean, in which response tokens have weight 1 and prompt tokens `weight`.
 
     Prompt tokens are all untrained tokens except special tokens, padding and the first token of a row. The engine
     divides by the number of response tokens in the step, and the returned weights compensate for that.
@@ -45,7 +45,7 @@ METHOD = Method(
         label="Loss on the prompt",
     ),
     example="0.1, 1",
-    formula="(loss of the response + weight * loss of the prompt) / (response tokens + weight * prompt tokens)",
+    formula="(response loss + s * prompt loss) / (response tokens + s * prompt tokens), with weight s and loss sums",
     paper="arXiv 2405.14394",
     causal_only=True,
     token_weights=_prompt_weights,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def find_methods() -> dict[str, Method]:
-    """Return the `METHOD` of every module in this folder by name, in alphabetical order of the modules."""
+    """Return the `METHOD` of every module in this folder, by the name of the method, sorted by module name."""
     names = sorted(f"{methods.__name__}.{found.name}" for found in pkgutil.iter_modules(methods.__path__))
     modules = [vars(import_module(name)) for name in names if name != __name__]
     return {module["METHOD"].name: module["METHOD"] for module in modules if "METHOD" in module}
@@ -39,7 +39,7 @@ KIND_WORDS.update({name.replace("_", "-"): method.words for name, method in METH
 class _Arm(Settings):
     """An arm that differs from the control in a method.
 
-    If the field of a method is None, the arm has the study's value or does not use the method.
+    None in the field of a method stands for the study's value; a method for which the study has no value is off.
     """
 
     noise: NoiseSettings | None = None
@@ -134,7 +134,7 @@ def require_causal(arms: ArmSet, values: Iterable[Mapping[str, float]]) -> None:
 
 
 def perturb_start(blocks: Iterable[Block], values: Mapping[int, Mapping[str, float]], seed: int) -> list[int]:
-    """Apply the methods that change the trained tensors before the first step.
+    """Apply the methods that change the trained tensors once, before the first step.
 
     Args:
         blocks: The trained tensors.

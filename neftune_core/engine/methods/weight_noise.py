@@ -36,7 +36,7 @@ METHOD = Method(
         label="Noise on the weights",
     ),
     example="0.05",
-    formula="gradient at W' + e with W' = W + (alpha / r) B A, e_ij ~ N(0, sigma^2 |W'_i|^2 / inputs)",
+    formula="gradient of the loss at W' + e, with W' = W + (alpha / r) B A and e_ij ~ N(0, sigma^2 |W'_i|^2 / inputs)",
     paper="arXiv 2409.14396",
     scheduled=True,
     perturbation=_draw_filters,

@@ -161,12 +161,12 @@ def trial_ids(model: nn.Module) -> Iterator[torch.Tensor]:
 
 
 def trial_logits(model: nn.Module, ids: torch.Tensor, written: torch.Tensor | None = None) -> torch.Tensor:
-    """Return the model's logits in float32 for the text `written` (default `ids`) after the prompt `ids`.
+    """Return the model's logits in float32 for the tokens `written`.
 
     Args:
         model: A causal model or an encoder-decoder.
-        ids: Ids of the prompt, `[batch, length]`.
-        written: Ids of the text, `[batch, length]`; the ids of the prompt if None.
+        ids: Token ids, `[batch, length]`: the input of the encoder; ignored by a causal model if `written` is given.
+        written: Token ids that the decoder or causal model reads, `[batch, length]`; `ids` if None.
 
     Returns:
         `[batch, length, vocabulary]` float32.

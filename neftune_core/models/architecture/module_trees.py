@@ -34,7 +34,10 @@ def private_tree(model: nn.Module) -> nn.Module:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Return 16 digits of the SHA-256 over the first 64 values of every parameter, to distinguish base models."""
+    """Return 16 hexadecimal digits that identify a base model.
+
+    They are the start of the SHA-256 over the name, the shape and the first 64 values of every parameter.
+    """
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
         first = parameter.detach().flatten()[:64].float().cpu().numpy()

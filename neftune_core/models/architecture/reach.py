@@ -1,7 +1,7 @@
-"""Describe the components that embedding noise or adapters do not reach, and factors on the noise, for card and record.
+"""Describe components that embedding noise or adapters do not reach, and factors by which a model scales the noise.
 
-They are found by running the model, not by the name of its family. The sentences are stored in English and translated
-when shown.
+They are found by running the model, not by the name of its family. The sentences are stored in records in English, and
+translated when shown.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ IDS = (9, 4, 11, 5)
 
 
 def reach_of(model: nn.Module) -> tuple[str, ...]:
-    """Return a sentence for each component that noise or adapters do not reach, and each factor on the noise.
+    """Return a sentence for each component that noise or adapters do not reach, and each factor that scales the noise.
 
-    Most models have none.
+    For most models, there are no such sentences.
 
     Args:
         model: The model, in evaluation mode, after `trials.require_supported`.
@@ -68,7 +68,7 @@ def reach_of(model: nn.Module) -> tuple[str, ...]:
 
 
 def _noise_reach(tree: nn.Module) -> tuple[list[str], float]:
-    """Return other embeddings of the token ids, and the factor on the noise that reaches the first layer.
+    """Return the names of other embeddings of the tokens, and the factor on the noise that reaches the first layer.
 
     The factor is 1 if the change at the layer is not proportional to the noise, as after a normalisation.
     """

@@ -70,7 +70,7 @@ def require_supported(model: nn.Module, name: str, precision: str) -> None:
 
 
 def _refusal(model: nn.Module) -> str | None:
-    """Return an error message with the fields `name` and `kind` if the engine cannot use `model`, otherwise None."""
+    """Return an error message with placeholders `name` and `kind` if the engine cannot use `model`, otherwise None."""
     if not (anatomy.linear_maps(model, "all") and anatomy.all_layers(model) and anatomy.head_matches(model)):
         return later("The lab does not support how {name} ({kind}) computes its logits: choose another model.")
     unreached = unreached_maps(model)

@@ -40,6 +40,7 @@ def convert(file: Path, watch: Watch) -> Path:
     Raises:
         ModelError: If the file is damaged, or of a type that transformers does not support.
         DoesNotFit: If there is not enough memory.
+        Cancelled: If cancellation was requested.
     """
     digest = file_sha256(file, watch)
     target = models_home() / "converted" / f"{digest[:24]}-v{VERSION}"

@@ -121,7 +121,7 @@ def _has_complete_weights(folder: Path) -> bool:
 
 
 def _sizes(repository: str, revision: str) -> dict[str, int]:
-    """Return the sizes of the wanted files in bytes; if none is safetensors, other weight files with size 0."""
+    """Return the sizes in bytes of the wanted files; without safetensors files, other weight files with size 0."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import filter_repo_objects
 

@@ -69,7 +69,7 @@ def fetch_modelscope(source: str, revision: str, watch: Watch) -> Path:
 
     Raises:
         ModelError: If there is no such model, it has no safetensors files, or a file differs from its checksum.
-        NotAvailable: If ModelScope cannot be reached and the model is not on this machine.
+        NotAvailable: If ModelScope cannot be reached, and `revision` is given or the model is not on this machine.
         DoesNotFit: If there is not enough disk space.
         Cancelled: If cancellation was requested.
     """
@@ -92,7 +92,7 @@ def fetch_modelscope(source: str, revision: str, watch: Watch) -> Path:
 
 
 def commit_in(folder: Path) -> str:
-    """Return the commit that a folder was downloaded at; "" if ModelScope did not provide one."""
+    """Return the latest commit of the files in a downloaded folder; "" if ModelScope did not provide one."""
     file = folder / COMMIT_FILE
     return file.read_text(encoding="utf-8") if file.is_file() else ""
 

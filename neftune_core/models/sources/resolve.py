@@ -21,7 +21,7 @@ from neftune_core.models.sources.package_index import get_smollm2
 
 _local_paths_forbidden = threading.Event()
 _allowed: list[Mapping[str, str]] = []
-"""The only models of this process, with their revisions, as the single entry; empty if all models are allowed."""
+"""One entry, which maps the models that this process may use to their revisions; empty if all models are allowed."""
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 UNKNOWN_LICENCE = "not stated"
@@ -79,14 +79,14 @@ class ModelFolder:
     revision: str = ""
 
     def stamp(self) -> str:
-        """Return a string that changes when a file in the folder is replaced."""
+        """Return the time of the latest change to a file in the folder, as text."""
         return str(max((file.stat().st_mtime_ns for file in self.folder.glob("*") if file.is_file()), default=0))
 
 
 def resolve_source(request: ModelRequest, watch: Watch) -> ModelFolder:
     """Resolve a source to a local folder, downloading or converting the model if necessary.
 
-    A local folder takes precedence over a hub id of the same name.
+    A local folder takes precedence over a hub id of the same name, unless local paths are forbidden.
 
     Args:
         request: The requested model.
