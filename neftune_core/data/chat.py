@@ -1,8 +1,8 @@
 """Tokenise conversations, and mask the tokens that are trained on.
 
 Training and generation share the rendering (see `rendering`), so the tokens before a reply equal `prompt_ids` of the
-same messages. The loss covers the tokens of every reply, including its end token. Encoder-decoders use no template (see
-`encoder_decoder`).
+same messages. The loss covers the tokens of every reply marked as trained, including its end token. Encoder-decoders use
+no template (see `encoder_decoder`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class EncodedExample:
 
     Attributes:
         ids: `[length]`, int32; for an encoder-decoder, the decoder's tokens (its start token, then the reply).
-        trained: `[length]`, bool; True for loss targets, which are the tokens of replies and their end tokens.
+        trained: `[length]`, bool; True for loss targets: the tokens of trained replies with their end tokens, or all tokens
+            of a whole text but the first.
         example: The example, including an added system message.
         tokens_removed: Number of tokens cut from the end.
         special: Ids of the tokenizer's special tokens.
@@ -86,7 +87,7 @@ def encode(
         system: System message for examples that have none.
 
     Returns:
-        The tokens, or a `Refusal` if the row is too long, leaves no room for a reply, or is rejected by the template.
+        The tokens, or a `Refusal` if the row is too long, leaves no room for a reply, or cannot be rendered.
     """
     example = Example(with_system(example.messages, system), example.row)
     try:
@@ -155,7 +156,7 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any, *, thinking: bool = 
         Token ids for the model to continue; for an encoder-decoder, the input of the encoder.
 
     Raises:
-        DataError: If the model's template rejects the messages.
+        DataError: If the messages cannot be rendered for the model, such as with unsupported fields.
     """
     try:
         if _is_text(messages):

@@ -1,4 +1,4 @@
-"""Parse conversations in various message formats, and fields that change the meaning of a row.
+"""Parse conversations in various message formats, and columns and fields that change the meaning of a row.
 
 Rows with a known but unsupported field are refused. Unknown names are collected in `unused`.
 """
@@ -55,7 +55,7 @@ def conversation(value: Any, part: str, unused: set[str]) -> list[Message]:
         The messages.
 
     Raises:
-        UnusableRow: If the value is not a list of messages.
+        UnusableRow: If the value is not a list of messages, or a message is not supported.
     """
     if isinstance(value, str) and value.lstrip().startswith("["):  # a list written into a CSV cell
         value = _from_json(value, part)

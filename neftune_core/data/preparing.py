@@ -112,8 +112,8 @@ def prepare(
         The prepared rows.
 
     Raises:
-        DataError: If the source cannot be read, or enough rows are required but fewer than 2 training rows remain, or
-            no held-out row although some were requested.
+        DataError: If the source or the held-out file cannot be read. With `require_rows`, also if fewer than 2 training
+            rows remain, or none of the rows chosen as held-out rows.
         DoesNotFit: If the source exceeds a limit.
         NotAvailable: If the source cannot be reached.
     """
@@ -159,8 +159,8 @@ def split(
     Args:
         examples: Rows of the source.
         settings: Data settings, with the share of held-out rows and the seed of the draw.
-        own_held_out: Rows of a separate held-out file; None to draw a share of `examples`. Training rows with a prompt
-            in this file are left out.
+        own_held_out: Rows of a separate held-out file; None to draw a share of `examples`. Training rows whose
+            prompt also occurs in this file are left out.
 
     Returns:
         Training rows, held-out rows, and the duplicates that were left out.
@@ -215,7 +215,7 @@ def _read_held_out(settings: DataSettings, limits: Limits) -> SourceRows | None:
 
 
 def _split_notes(settings: DataSettings, train: int, held_out: int, refused: tuple[int, int]) -> Iterator[str]:
-    """Yield remarks on the split; `refused` contains the numbers of rows that were refused after a share was drawn."""
+    """Yield remarks on the split; `refused` counts the training and the held-out rows refused after the draw."""
     if not settings.held_out_source and _starter_held_out(settings):
         yield later("This set has its own held-out rows, so no share is drawn from the others.")
     if settings.held_out_share and not settings.held_out_source and not held_out and train > 1:
@@ -281,7 +281,7 @@ def _draw_held_out(prompts: Sequence[ComparisonKey], settings: DataSettings) -> 
 
 
 def _comparison_key(messages: Sequence[Message], system: str) -> ComparisonKey:
-    """Return the messages, including the system prompt, as a hashable value."""
+    """Return the messages, with `system` prepended if they have no system prompt, as a hashable value."""
     return tuple((turn.role, turn.content, turn.fields) for turn in with_system(messages, system))
 
 
@@ -298,7 +298,7 @@ def _without_repeats(examples: Sequence[Example], system: str) -> tuple[list[Exa
 
 
 def _reasons(refusals: Sequence[Refusal], duplicates: int) -> str:
-    """Return in parentheses why rows were left out; "" if none were."""
+    """Return in parentheses how many rows were left out, with the first reason; "" if none were."""
     words = plural(duplicates, "{count:,} duplicate was left out", "{count:,} duplicates were left out")
     reasons = [say(words, count=duplicates)] if duplicates else []
     if refusals:

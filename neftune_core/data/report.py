@@ -60,7 +60,7 @@ class DataReport(BaseModel):
     Attributes:
         layout: Name of the layout, a key of `LAYOUTS`.
         columns: Columns by part of the layout.
-        unused_columns: Names in the rows that were not read.
+        unused_columns: Names of columns and fields that were not read.
         refused: Refused rows by reason, most frequent reason first.
         duplicates: Rows left out as duplicates.
         notes: Remarks on reading, split and rendering.
@@ -82,7 +82,7 @@ class DataReport(BaseModel):
         return {name: _plain(getattr(self, name)) for name in type(self).model_fields}
 
     def for_record(self) -> dict[str, Any]:
-        """Return the fields as stored in a record, with long lists shortened and refused rows counted."""
+        """Return the fields as stored in a record: long lists are shortened, and refused rows are counted."""
         short = {
             name: getattr(self, name)[:RECORD_ENTRIES] for name in ("unused_columns", "cut", "duplicates", "notes")
         }

@@ -38,7 +38,7 @@ class SourceRows:
         available_columns: Columns of the source.
         sha256: Hash of the examples.
         title: Name of the file or data set.
-        unused_columns: Names in the rows that were not read, such as `messages[].id` for `id` in a message.
+        unused_columns: Names of columns and fields that were not read, such as `messages[].id` for `id` in a message.
     """
 
     examples: list[Example]

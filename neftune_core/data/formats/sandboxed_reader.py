@@ -5,7 +5,7 @@ expand to a terabyte. The process writes one JSON list per line:
 
     ["columns", [name, ...]]   ["row", number, record]   ["refused", number, reason]   ["end"]   ["failed", kind, words]
 
-On Windows and macOS, only time is limited.
+On Windows and macOS, the memory of the process is not limited.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def run_reader(
     variables: Mapping[str, str] = MappingProxyType({}),
     module: str = __name__,
 ) -> Iterator[list[Any]]:
-    """Run a reader in a separate process, and yield its messages except the last.
+    """Run a reader in a separate process, and yield its messages up to the final `["end"]`.
 
     The process has an empty temporary folder as home and working folder, and an environment without secrets. It is
     killed when the iteration ends.

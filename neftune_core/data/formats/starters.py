@@ -38,7 +38,7 @@ STARTERS: dict[str, Starter] = {
 
 
 def data_title(title: object) -> str:
-    """Return the title of data; the titles of starter sets are translated to the current language."""
+    """Return the title of a data set; titles of starter sets are translated to the current language."""
     words = str(title or "")
     return say(words) if words in STARTERS else words
 

@@ -64,7 +64,7 @@ def parquet_table(path: Path, longest: int) -> Table:
         The table.
 
     Raises:
-        DataError: If the file is not a readable Parquet file.
+        DataError: If the file is not a readable Parquet file, or has too many columns.
     """
     _require_magic(path)
     bounds = Bounds(MEMORY_BYTES, SECONDS, longest, CHARACTERS)

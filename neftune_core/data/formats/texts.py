@@ -142,7 +142,7 @@ def list_entries(text: str, longest: int) -> Iterator[Any]:
 
     Raises:
         NotAList: If the text has no such list.
-        ValueError: If the text is not valid JSON.
+        ValueError: If the text is not valid JSON, or an entry has too many parts.
     """
     with _plain_reasons():
         start = _skip(text, 0)
@@ -266,7 +266,7 @@ def as_text(value: Any, part: str) -> str:
         The text.
 
     Raises:
-        UnusableRow: If the value is not text.
+        UnusableRow: If the value is not text, or contains a NUL or an incomplete character.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
