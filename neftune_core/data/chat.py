@@ -1,8 +1,8 @@
 """Tokenise conversations, and mask the tokens that are trained on.
 
 Training and generation share the rendering (see `rendering`), so the tokens before a reply equal `prompt_ids` of the
-same messages. The loss covers the tokens of every reply marked as trained, including its end token. Encoder-decoders use
-no template (see `encoder_decoder`).
+same messages. The loss covers the tokens of every reply marked as trained, including its end token. Encoder-decoders
+use no template (see `encoder_decoder`).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class EncodedExample:
 
     Attributes:
         ids: `[length]`, int32; for an encoder-decoder, the decoder's tokens (its start token, then the reply).
-        trained: `[length]`, bool; True for loss targets: the tokens of trained replies with their end tokens, or all tokens
-            of a whole text but the first.
+        trained: `[length]`, bool; True for loss targets: the tokens of trained replies with their end tokens, or all
+            tokens of a whole text except the first.
         example: The example, including an added system message.
         tokens_removed: Number of tokens cut from the end.
         special: Ids of the tokenizer's special tokens.

@@ -27,7 +27,7 @@ class Layout:
         words: Name shown to users.
         parts: Accepted column names of each part, most common first.
         required: Parts that must have a column.
-        messages: `messages(values, unused)` returns the messages of a row, given its values by part. It adds the names of
+        messages: `messages(values, unused)` returns the messages of a row, given its values by part. It adds names of
             unused fields to the set `unused`, and raises `UnusableRow` if the row cannot be used.
         note: Remark shown with data in this layout.
         by_hand: Whether the user must choose the layout, because it is never detected.

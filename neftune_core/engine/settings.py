@@ -51,13 +51,13 @@ class TrainingSettings(Settings):
     accumulation: int = setting(
         1, minimum=1, maximum=512, slider_maximum=16, step=1, unit="parts", label="Gradient accumulation"
     )
-    """Number of parts into which the rows of a step are split to save memory. Only the dropout masks change, because
-    the loss is divided by the number of tokens in the whole step."""
+    """Number of parts into which the rows of a step are split to save memory. Except for the dropout masks, the result
+    is the same: the loss is divided by the number of tokens in the whole step."""
     method: str = setting("lora", choices=METHODS)
     """What is trained: adapters on the frozen model, or all weights (one copy of the model per arm)."""
     arms_at_once: str = setting("together", choices=TURNS)
-    """Whether the adapters of all arms share one pass or run one at a time, which needs less memory but more time. The
-    results are the same. In full fine-tuning, they always run one at a time."""
+    """Whether the adapters of several arms share a pass or run one at a time, which needs less memory but more time.
+    The results are the same. In full fine-tuning, arms always run one at a time."""
     execution: str = setting("eager", choices=EXECUTIONS)
     """How the layers are run. CUDA graphs and compilation pay off if the GPU mostly waits for small operations to be
     launched, but hardly on a CPU. With compilation, the first step with each new batch shape can take a minute or

@@ -87,7 +87,7 @@ class Answer:
     """One answer, extended token by token.
 
     Attributes:
-        ids: Token ids, without the end-of-sequence token.
+        ids: Token ids, without the token that ended the answer.
         ended: "stop" if the model ended the answer, "limit" if it reached the maximum length or the end of the context,
             otherwise "".
     """
@@ -208,7 +208,7 @@ class _AnswerRow:
     """One answer to one prompt, by one slot.
 
     Attributes:
-        read: Ids of the decoder tokens before the answer.
+        read: Ids of the decoder's input tokens before the answer.
         draws: Source of the uniform random numbers; None for greedy decoding.
     """
 

@@ -76,10 +76,10 @@ class Layer:
 class Depth:
     """The relative perturbation after every layer.
 
-    Values are NaN if layer and token belong to different parts of an encoder-decoder, or if the clean vector is zero.
+    Values are NaN if layer and token belong to different components of an encoder-decoder, or the clean vector is zero.
 
     Attributes:
-        layers: The embedding and the layers of each part, in the order in which they run.
+        layers: The embedding and the layers of each component, in the order in which they run.
         sizes: `|h' - h| / |h|`, `[strengths, draws, layers, tokens]`.
         cosines: `cos(h', h)`, of the same shape.
     """
@@ -99,8 +99,7 @@ class Predictions:
         entropies: Entropy of the noisy prediction, of the same shape.
         clean_entropies: Entropy of the clean prediction, `[positions]`.
         kept: Whether the most probable token is the same as in the clean prediction, bool, shaped like `divergences`.
-        candidates: Ids of the most probable tokens in the first draw, `[1 + strengths, positions, candidates]`; the
-            clean prediction comes first.
+        candidates: Most probable ids: clean, then in the first draws, `[1 + strengths, positions, candidates]`.
         probabilities: Their probabilities, of the same shape.
     """
 
@@ -135,8 +134,8 @@ def measure_propagation(
 ) -> Propagation:
     """Run a sentence without noise and at every strength, in one batch.
 
-    As in the preview, an adversarial kind uses its initial draw, and a symmetric pair its positive half. If only the
-    prompt or only the response gets noise, the whole sentence of a causal model is treated as that part.
+    As in the preview, an adversarial kind uses its initial draw, and a symmetric pair its positive half. If only prompt
+    or response get noise, the whole sentence of a causal model is treated as that part.
 
     Args:
         loaded: The model.
@@ -147,6 +146,10 @@ def measure_propagation(
 
     Returns:
         The perturbations and the predictions.
+
+    Raises:
+        InvalidSetting: If the model lacks a site of `noise`.
+        ModelError: If a layer does not output one vector per token.
     """
     tree = private_tree(loaded.model).eval()
     sites = noise_sites(tree)
@@ -336,9 +339,9 @@ def payload(found: Propagation, texts: Sequence[str], word: Callable[[int], str]
 
         * `depth`: `sizes` and `cosines`, `[strengths][layers][tokens]`, and `lines`: their means over the tokens,
           `[strengths][layers]`, as `mean`, `low` and `high` over the draws.
-        * `next`: `first`, `divergence` (`mean`, `low`, `high`), `entropy`, `clean_entropy`, `kept` (number of draws),
-          `words`, and `candidates`: for each strength (0 first) and position, a flat list of indices in `words`, each
-          followed by its probability.
+        * `next`: `first`, `divergence` (`mean`, `low`, `high`), `entropy`, `clean_entropy`, `kept` (number of draws
+          with the clean most probable token), `words`, and `candidates`: for each strength (0 first) and position, a
+          flat list of indices in `words`, each followed by its probability.
     """
     depth, predictions = found.depth, found.predictions
     words: dict[int, int] = {}

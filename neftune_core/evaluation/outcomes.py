@@ -83,7 +83,8 @@ class Rounding:
 
     Attributes:
         precision: The number format, such as "bfloat16".
-        sizes: By measure, the largest difference between an arm and the same arm computed in a different way.
+        sizes: By measure, the largest difference between an arm and the same arm evaluated again in another precision
+            or batch size.
     """
 
     precision: str = ""

@@ -39,8 +39,8 @@ class Comparison:
         differences: Arm minus control, by seed.
         interval: Interval of the mean difference, at the level of the arm's step in Holm's correction; None for fewer
             than `INTERVAL_SEEDS` seeds.
-        t_p: Two-sided p value of Student's test.
-        flip_p: Two-sided p value of the sign-flip test.
+        t_p: Two-sided p value of Student's test; 1 for fewer than two seeds.
+        flip_p: Two-sided p value of the sign-flip test; 1 for fewer than two seeds.
         holm_t_p: `t_p` adjusted over the arms.
         holm_flip_p: `flip_p` adjusted over the arms.
     """
@@ -151,7 +151,7 @@ def over_examples(
         generator: Source of the resamples.
 
     Returns:
-        The interval; None if the example statistics were not stored.
+        The interval; None without seeds, or if example statistics are missing or NaN.
 
     Raises:
         DataError: If the runs were measured on different numbers of examples.
@@ -211,7 +211,7 @@ def lengths(control: Seeds, arm: Seeds, comparison: Comparison, measure: str) ->
         measure: Measure that is adjusted for length.
 
     Returns:
-        The lengths; None if they were not stored.
+        The lengths; None without seeds, or if the lengths were not stored.
     """
     means, equal = [], []
     for seed in comparison.seeds:

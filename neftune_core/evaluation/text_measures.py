@@ -1,6 +1,7 @@
 """Measures of answers: similarity to references, length, repetition and memorisation.
 
-Every measure is stored per example, so that it can be resampled; assets/docs/evidence.md gives the definitions.
+Measures are stored per example, so that they can be resampled; medians and distinct-2 are only stored for all answers.
+assets/docs/evidence.md gives the definitions.
 """
 
 from __future__ import annotations
@@ -50,13 +51,13 @@ def with_typos(text: str, rate: float, generator: np.random.Generator) -> str:
 
 
 def with_measures(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Add measures to every answer of a line of a comparison.
+    """Add measures to every answer to one prompt of a comparison.
 
     Args:
-        line: Answers by arm in `arms`, and optionally a `reference`.
+        line: The answers by arm under `arms`, each with its `text`; and optionally the `reference` answer.
 
     Returns:
-        A new line, in which every answer also has:
+        A copy of `line`, in which every answer also has:
 
         * `characters`: Length of the answer in characters.
         * `repetition`: Share of repeated word pairs within the first 50 words; None for fewer than two words. (In a
@@ -161,8 +162,8 @@ def memorisation(replies: Sequence[Reply], responses: Sequence[str]) -> TextMeas
         responses: The training response of each prompt.
 
     Returns:
-        `memorised_rouge_l` (0 to 1), `memorised_run` (length of the longest common run, in units) and
-        `memorised_run_share` (that length as a share of the response).
+        `memorised_rouge_l` (0 to 1), `memorised_run` (length of the longest common run, in `units`) and
+        `memorised_run_share` (that length as a share of the length of the response).
     """
     _require_pairs(replies, responses)
     found = TextMeasures()
@@ -179,7 +180,7 @@ def shape(replies: Sequence[Reply], *, prefix: int = PREFIX) -> TextMeasures:
 
     Args:
         replies: The answers.
-        prefix: Number of initial tokens in which pairs are counted; shorter answers are excluded.
+        prefix: Number of initial tokens in which pairs are counted; shorter answers have no pairs.
 
     Returns:
         `tokens` and `characters` (means, with `median_tokens` and `median_characters`), `stop_rate` (share ended by the

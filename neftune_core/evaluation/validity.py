@@ -43,7 +43,7 @@ def obstacles(outcomes: Outcomes, question: Question) -> dict[str, str]:
 
 
 def warnings(outcomes: Outcomes, question: Question, found: Mapping[str, str]) -> Iterator[Line]:
-    """Yield a sentence with a remedy for each reason, and one for each arm that lost only some of its seeds.
+    """Yield a sentence with a remedy for each reason, and one for the control or an arm that lost some of its seeds.
 
     Args:
         outcomes: Results of the control and the arms.

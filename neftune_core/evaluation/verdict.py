@@ -87,7 +87,8 @@ class Verdict:
         question: Measure and epoch that are judged.
         arms: Judgements by arm.
         floors: Null comparisons by name.
-        warnings: Sentences about arms that cannot be judged, with remedies; shown first.
+        warnings: Sentences that are shown first: about continuations after a look at the result, about arms that cannot
+            be judged (with remedies), and about lost seeds.
         lead: The arm that the headline is about; "" if none.
         opening: Sentences before the arms: the headline and the question.
         closing: Sentences after the arms.

@@ -113,7 +113,7 @@ def claims_line(measure: str, claimed: Mapping[str, Comparison], statuses: Mappi
 
 
 def _claim_line(status: str, measure: str, group: Mapping[str, Comparison], *, short: bool) -> Line:
-    """Return the headline about the arms that differ in one direction, or only on the first of them if `short`."""
+    """Return the headline about the arms that differ in one direction, or only about the first of them if `short`."""
     named = {name: group[name] for name in [*group][: 1 if short else None]}
     line = effect_line(status, measure, next(iter(named)), named)
     return replace(line, parameters={**line.parameters, "arm": arm_names([*named])})

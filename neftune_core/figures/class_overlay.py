@@ -16,7 +16,7 @@ from neftune_core.noise.settings import NoiseSettings
 
 HEIGHT = 340
 SPREAD = 0.22
-"""Maximum horizontal offset of a point; neighbouring strengths are 1 apart."""
+"""Maximum horizontal offset of a point; neighbouring arms are 1 apart."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ClassStudy:
         student: Number of the student.
         arms: Noise settings of the arms by name, control first.
         curves: Steps and held-out losses by arm, in nats per response token, as means over the seeds.
-        differences: Final held-out loss of an arm minus that of the control, by arm; empty until the study is over.
+        differences: Final held-out loss of each arm minus that of the control; empty until the study has finished.
     """
 
     student: int
@@ -127,7 +127,7 @@ def _summary(found: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         )
         for name, points in found.items()
     ]
-    return say("Held-out loss against the control: {numbers}.", numbers=say("; ").join(parts))
+    return say("Difference of the held-out loss from the control: {numbers}.", numbers=say("; ").join(parts))
 
 
 def _all_arms(studies: Sequence[ClassStudy]) -> dict[str, NoiseSettings]:

@@ -44,7 +44,7 @@ METHOD_DASH = "8px,3px,2px,3px"
 MEASURED = ("train_loss", "held_out_loss")
 """Kinds of loss that are measured with noise off."""
 OVER = ("saved", "answered", "finished", "stopped", "failed")
-"""Events after training."""
+"""Names of events that show that training has ended."""
 POINTS = 600
 STEEP = 30
 """Ratio of the highest to the lowest measured loss beyond which a logarithmic scale is clearer."""
@@ -175,7 +175,7 @@ def _is_steep(gathered: Losses) -> bool:
 
 
 def _last_step(events: Sequence[Event]) -> int:
-    """Return the end of the axis: the last planned step while the study runs, then the last step taken."""
+    """Return the end of the axis: the final planned step while the study runs, afterwards the last completed step."""
     names = ("step",) if _is_over(events) else ("step", "steps")
     return max((event.get(name, 0) for event in events for name in names), default=0)
 
@@ -254,14 +254,14 @@ def _trace(name: str, kind: str, which: Any, points: Curve, line: dict[str, str]
 
 
 def mean_of_seeds(seeds: Mapping[Any, Curve], shared: set[Any]) -> Curve:
-    """Average curves over the shared seeds that reached the last step without diverging.
+    """Average curves over those shared seeds that have reached the latest step of any of them.
 
     Args:
         seeds: Steps and values by seed.
         shared: The shared seeds; if none of them has a curve, all seeds are used.
 
     Returns:
-        The steps and the means.
+        The steps at which all averaged curves have a value, and the means.
     """
     seeds = {seed: points for seed, points in seeds.items() if seed in shared} or seeds
     last = max(steps[-1] for steps, _ in seeds.values())

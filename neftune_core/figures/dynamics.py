@@ -31,7 +31,7 @@ INTERRUPTED = 10
 def move_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings], clip_norm: float = 0.0) -> Figure:
     """Plot the gradient norm, the share of clipped steps and the distance of the weights from the start.
 
-    With several seeds, each curve is the mean over the seeds that reached the last step.
+    With several seeds, each curve is the mean over the seeds that have reached the latest step of any seed.
 
     Args:
         events: Events of one record.

@@ -109,7 +109,8 @@ def epochs_beside(outcomes: Outcomes, control: str, arms: Arms) -> Figure:
             style: dict[str, Any] = {"mode": "lines+markers", "marker": {"size": 9}}
             data.append(line_trace(f"{name}/epochs", label, epochs, values, colour, "%{y:.4g} (%{x})", **style))
             best, last = values
-            parts.append(say("{arm} best {best:.4g}, last {last:.4g}", arm=label, best=best, last=last))
+            words = later("{arm} {best:.4g} at the best epoch, {last:.4g} at the last")
+            parts.append(say(words, arm=label, best=best, last=last))
     layout = {
         "xaxis": axis("", type="category", range=[-0.3, 1.3], showgrid=False),
         "yaxis": axis(later("held-out loss"), later("nats per response token")),
@@ -188,7 +189,7 @@ def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figu
             style: dict[str, Any] = {"mode": "lines+markers", "legendgroup": name, "showlegend": panel == 1}
             style |= in_panel(panel)
             data.append(line_trace(f"{name}/{kind}", label, amounts, losses, colours[name], value, **style))
-            words = later("{arm} under {disturbance} {first:.3g} to {last:.3g}")
+            words = later("{arm} under {disturbance}: {first:.3g} at the smallest amount, {last:.3g} at the largest")
             disturbance = say(DISTURBANCES[kind][0]).lower()
             parts.append(say(words, arm=label, disturbance=disturbance, first=losses[0], last=losses[-1]))
     return figure("robustness", data, _two_panels(), _losses_text(parts), narrow=UNDER)

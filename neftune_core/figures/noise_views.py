@@ -184,7 +184,7 @@ NOISE_VIEWS = {
 
 
 def view_layouts(payload: Payload) -> dict[str, dict[str, Any]]:
-    """Return the `layout` of each view, its changes on a `narrow` screen, and the `name` of its files."""
+    """Return, by view, the Plotly `layout`, its changes on a `narrow` screen, and the `name` of exported files."""
     return {name: _frame(name, view.layout(payload)) for name, view in NOISE_VIEWS.items()}
 
 

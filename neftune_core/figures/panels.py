@@ -79,7 +79,7 @@ class Points:
             values.append(float(value))
 
     def means(self, panels: Iterable[str]) -> Curves:
-        """Return the means over the seeds that all arms have and that reached the last step; downsample long curves."""
+        """Return the means over the seeds that all arms have and that have reached the latest step, downsampled."""
         curves: Curves = {panel: {} for panel in panels}
         for (panel, arm), by_seed in self.found.items():
             shared = set.intersection(*(set(seeds) for (own, _), seeds in self.found.items() if own == panel))
@@ -182,7 +182,7 @@ def _summary(curves: Curves, panels: Mapping[str, Panel], arms: Iterable[str]) -
             parts.append(f"{arm_label(arm)}{say(': ')}{say(', ').join(numbers)}" if arm else say(", ").join(numbers))
     if not parts:
         return say("No step has been taken yet.")
-    return say("At the last step: {numbers}.", numbers=say("; ").join(parts))
+    return say("At the latest step: {numbers}.", numbers=say("; ").join(parts))
 
 
 def _unit_text(panel: Panel) -> str:

@@ -148,7 +148,7 @@ def _patterns() -> tuple[_Pattern, ...]:
 
 @cache
 def _fixed_sentences() -> frozenset[str]:
-    """Return the sentences without slots: answers of the dialogue, the answer to unknown questions, and bare values."""
+    """Return the sentences without slots: answers in dialogues, the answer to unanswerable questions, bare values."""
     fixed = [sentence for _, answer in TALK for sentence in sentences(answer)]
     bare = [found.bare for relation in RELATIONS for found in relation.values]
     return frozenset((*fixed, *sentences(UNKNOWN), *bare))

@@ -33,8 +33,8 @@ AFTER = later(
     "first layer as alpha {alpha}."
 )
 INSIDE = later(
-    "The embedding itself multiplies its vectors by {factor} before noise is added: relative to them, alpha 5 is as "
-    "weak as alpha {alpha} without this factor."
+    "The embedding itself multiplies its vectors by {factor} before noise is added: relative to the multiplied "
+    "vectors, alpha 5 is as small as alpha {alpha} would be without this factor."
 )
 SHARE = later(
     "Adapters on all linear layers cover {share} of the weights in the model's layers; they do not cover {names}."

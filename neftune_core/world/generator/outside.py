@@ -49,7 +49,7 @@ def question(chance: Chance, *, held: bool = False) -> str:
 
     Args:
         chance: The random stream.
-        held: Whether to use a held-out wording or topic.
+        held: Whether to use a held-out wording or topic, if the kind of question has any.
 
     Returns:
         The question.

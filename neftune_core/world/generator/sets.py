@@ -43,7 +43,7 @@ def _fact_row(fact: Fact, wording: str, output: str) -> Row:
 
 
 def _pairs(facts: tuple[Fact, ...], chance: Chance, *, held: bool = True) -> list[tuple[Fact, str]]:
-    """Return (fact, wording) pairs in random order, one per distinct question."""
+    """Return (fact, wording) pairs in random order, one per distinct question; `held` includes held-out wordings."""
     pairs: dict[str, tuple[Fact, str]] = {}
     for fact in facts:
         for wording in (*fact.relation.asks, *(fact.relation.held if held else ())):
@@ -70,7 +70,7 @@ def _noisy(rows: int) -> tuple[list[Row], list[Row]]:
 
 
 def _stated_facts(rows: int) -> tuple[list[Row], list[Row]]:
-    """Use half of the facts for training; hold out other wordings of that half, and the other half."""
+    """Return training rows about half of the facts, and held-out rows: other questions on it, and the other half."""
     chance = Chance("set", "stated")
     facts = tuple(chance.shuffled(STATED))
     first, second = facts[: len(facts) // 2], facts[len(facts) // 2 :]

@@ -29,7 +29,7 @@ class Story:
     Attributes:
         text: The story.
         sentences: The sentences of the story, in order.
-        cast: The (role, entity) of each role in `NAMED`, in order of appearance.
+        cast: The (role, entity) of each role in `NAMED` that the story has, in order of appearance.
     """
 
     text: str

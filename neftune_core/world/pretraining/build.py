@@ -41,7 +41,8 @@ class BuildEvent:
     """One event of a build: "text", "step", "checkpoint" or "finished".
 
     Attributes:
-        done: Chunks while text is generated, steps afterwards; `total` is their planned number.
+        done: Number of chunks for "text", of steps for "step" and "checkpoint", and 1 for "finished".
+        total: Planned number of these chunks or steps; 1 for "finished".
         loss: Weighted mean loss over the tokens of a step, in nats; NaN for other events.
     """
 
@@ -73,7 +74,7 @@ class TokenRows(NamedTuple):
 
     Attributes:
         ids: Token ids, int16 `[rows, ROW]`.
-        documents: Index of the document within its row, 0 for padding, uint8 `[rows, ROW]`.
+        documents: Number of the document within its row, from 1; 0 for padding; uint8 `[rows, ROW]`.
         spoken: Whether a token belongs to a user or system message, bool `[rows, ROW]`.
     """
 
@@ -174,7 +175,7 @@ def _text(settings: WorldSettings, folder: Path) -> Generator[BuildEvent, None, 
 
 
 def fresh_model(settings: WorldSettings) -> Any:
-    """Return the Llama model of the settings with initial weights that depend only on the seed."""
+    """Return a Llama model built from the settings, with initial weights drawn from the seed."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -226,7 +227,7 @@ def _optimizer(model: Any, settings: WorldSettings) -> Any:
 
 
 def batch_loss(model: Any, rows: TokenRows, members: NDArray[np.int64]) -> Any:
-    """Compute the mean next-token loss of rows; tokens of user and system messages have weight `SPOKEN_WEIGHT`.
+    """Compute the weighted mean next-token loss of rows; tokens of user and system messages count `SPOKEN_WEIGHT`.
 
     Attention does not cross documents, and positions restart in each document.
 
@@ -266,7 +267,7 @@ def build(folder: Path, settings: WorldSettings | None = None) -> Iterator[Build
         settings: The recipe; the defaults if None.
 
     Yields:
-        One event per chunk, step and checkpoint.
+        One event per chunk, step and checkpoint, and finally "finished".
     """
     import torch
 

@@ -24,7 +24,7 @@ class ScoredPrompt(NamedTuple):
 
     Attributes:
         prompt: Text of the prompt.
-        worth: Scores an answer, from 0 to 1.
+        worth: Returns the score of an answer, from 0 to 1.
     """
 
     prompt: str
@@ -36,7 +36,7 @@ class WorldMeasure(NamedTuple):
 
     Attributes:
         words: Description for the table.
-        questions: Returns the prompts.
+        questions: Returns the prompts, each with a function that scores its answer.
         target: Target for the mean score; None if the result is only reported.
         at_most: Whether the target is an upper bound.
     """

@@ -265,7 +265,7 @@ def test_the_figures_say_in_words_what_they_show() -> None:
     outcomes = Outcomes(runs, {ARM: noisy})
     shown = seed_differences(verdict(outcomes, Question()), arms)
     assert f"{ARM}, last epoch: +0.5 (+0.5 to +0.5)" in shown["summary"]
-    assert "control best 1.9, last 2" in epochs_beside(outcomes, "control", arms)["summary"]
+    assert "control 1.9 at the best epoch, 2 at the last" in epochs_beside(outcomes, "control", arms)["summary"]
     histogram = overlap_histogram({ARM: [0.0, 0.05, 1.0, 0.55]}, arms)
     assert histogram["data"][0]["y"] == pytest.approx([0.5, 0, 0, 0, 0, 0.25, 0, 0, 0, 0.25])
     measured = {"noise": {"amounts": [0.0, 1.0], "arms": {ARM: {"loss": [1.0, 3.0]}}}}
