@@ -48,7 +48,7 @@ def conversation(value: Any, part: str, unused: set[str]) -> list[Message]:
 
     Args:
         value: The list or text.
-        part: Name of the layout part, for messages.
+        part: Name of the layout's part that contains the value, such as "messages", for error messages.
         unused: Set to which unused names are added.
 
     Returns:

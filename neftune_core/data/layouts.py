@@ -112,7 +112,7 @@ def _dialogue(text: str) -> list[dict[str, str]]:
 
 
 def _text(values: Parts, unused: set[str]) -> list[Message]:
-    """Split a whole text into its opening, which serves as the prompt when generating, and the rest."""
+    """Split a whole text into its opening, which is used as the prompt for generation, and the rest."""
     text = _required_text(values, "text")
     if len(text) < 2:
         raise UnusableRow(say("the {part} is a single character", part=say("text")))

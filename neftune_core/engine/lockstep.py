@@ -40,7 +40,7 @@ Stop = Callable[[], bool]
 Study = TypeVar("Study", bound=Plan)
 
 LOSSES = ("loss", "first_draw_loss")
-"""Keys of `loss.Sums`."""
+"""Names of the losses in `loss.Sums`."""
 
 TIMED_STEPS = 5
 """Number of steps timed for a time budget, after one untimed warm-up step. Their median time per token is used."""

@@ -24,7 +24,7 @@ class Measure:
         words: Definition, with range and unit.
         better: 1 if higher is better, -1 if lower is better, 0 if neither direction is better in itself.
         top: Maximum of a measure with a range from 0 to `top`; None for other measures.
-        score: Maps summed example statistics to the measure.
+        score: Maps statistics summed over examples to the measure.
         every_epoch: Whether the measure is computed row by row at every evaluation, and is therefore known at the best
             epoch. Other measures are computed after the last epoch of a seed.
     """

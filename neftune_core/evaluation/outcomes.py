@@ -24,8 +24,8 @@ class Outcome:
     Attributes:
         last: Measures by name after the last epoch; empty if there are none.
         best: Measures by name at the best epoch.
-        scores: Example statistics by measure at the judged epoch, `[examples]` or `[examples, fields]` (counts). The
-            order of the examples is the same for every arm and seed.
+        scores: Statistics of each example at the judged epoch, by measure: `[examples]`, or `[examples, fields]` for
+            counts. The order of the examples is the same for every arm and seed.
         lengths: Tokens per answer, `[examples]`.
         steps: Number of optimizer steps; 0 if unknown.
         frequency_loss: Training loss of guessing each token by its frequency in the responses; NaN if unknown.
@@ -67,7 +67,7 @@ class Outcome:
         return self.best_epoch if which == "best" else self.last_epoch
 
     def statistics(self, measure: str) -> Floats | None:
-        """Return the example statistics, `[examples, fields]`; None if they were not stored or one is NaN."""
+        """Return the statistics of each example, `[examples, fields]`; None if they were not stored or one is NaN."""
         scores = self.scores.get(measure)
         if scores is None or np.isnan(scores).any():
             return None

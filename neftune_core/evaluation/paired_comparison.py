@@ -151,7 +151,7 @@ def over_examples(
         generator: Source of the resamples.
 
     Returns:
-        The interval; None without seeds, or if example statistics are missing or NaN.
+        The interval; None without seeds, or if statistics of an example are missing or NaN.
 
     Raises:
         DataError: If the runs were measured on different numbers of examples.

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Score = Callable[[Floats], Floats]
-"""Maps summed example statistics, `[..., fields]`, to scores, `[...]`."""
+"""Maps statistics summed over examples, `[..., fields]`, to scores, `[...]`."""
 
 LEVEL, POWER = 0.95, 0.8
 RESAMPLES = 10_000
@@ -198,8 +198,8 @@ def paired_bootstrap(
     corpus, then averaged over the seeds.
 
     Args:
-        arm: Example statistics of the arm, `[seeds, examples, fields]`.
-        control: Example statistics of the control, of the same shape.
+        arm: Statistics of each example for the arm, `[seeds, examples, fields]`.
+        control: Statistics of each example for the control, of the same shape.
         score: Maps summed statistics to the measure.
         generator: Source of the resamples.
         resamples: Number of resamples.

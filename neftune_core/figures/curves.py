@@ -201,14 +201,14 @@ def gather_losses(events: Iterable[Event]) -> Losses:
 
 
 def downsample(steps: list[int], values: list[float]) -> Curve:
-    """Reduce a curve to at most `POINTS` points by averaging equal runs of steps.
+    """Reduce a curve to at most `POINTS` points by averaging groups of consecutive steps of equal size.
 
     Args:
         steps: Step numbers.
         values: One value per step.
 
     Returns:
-        The last step of each run, and the mean value of each run.
+        The number of the last step in each group, and the mean value of the group.
     """
     size = math.ceil(len(steps) / POINTS)
     if size <= 1:

@@ -170,7 +170,7 @@ def stacked(ranges: Ranges, legend: float) -> dict[str, Any]:
 
 
 def _summary(curves: Curves, panels: Mapping[str, Panel], arms: Iterable[str]) -> str:
-    """Describe the last values of every arm and of shared curves."""
+    """Describe the latest values of every arm and of shared curves."""
     parts = []
     for arm in (*arms, SHARED):
         numbers = [

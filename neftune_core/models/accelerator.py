@@ -13,7 +13,10 @@ Item = TypeVar("Item")
 
 
 class FairLock:
-    """A lock that serves waiting threads in order, so that a training loop cannot block the generation of answers."""
+    """A lock that threads acquire in the order of their requests.
+
+    Therefore, a training loop cannot keep other threads, such as those that generate answers, waiting indefinitely.
+    """
 
     def __init__(self) -> None:
         self._guard = threading.Lock()

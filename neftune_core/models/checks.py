@@ -198,7 +198,7 @@ def require_memory(needed_bytes: int, name: str, device: torch.device) -> None:
 
     Args:
         needed_bytes: Size of the weights in bytes.
-        name: Name of the model, for the message.
+        name: Name of the model, for the error message.
         device: Target device.
 
     Raises:

@@ -285,7 +285,7 @@ def require_finite(model: Any, location: ModelFolder) -> None:
 
     Args:
         model: Model to check.
-        location: Its folder, for the message.
+        location: Its folder, for the error message.
 
     Raises:
         ModelError: If a weight is NaN or infinite; the message names the tensor.

@@ -143,7 +143,7 @@ def column_names(rows: Iterable[Row], title: str) -> list[str]:
 
     Args:
         rows: Numbered rows.
-        title: Name of the source, for messages.
+        title: Name of the source, for error messages.
 
     Returns:
         The names.

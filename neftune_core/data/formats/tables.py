@@ -43,7 +43,7 @@ def require_few_columns(count: int, title: str) -> None:
 
     Args:
         count: Number of columns.
-        title: Name of the source, for the message.
+        title: Name of the source, for the error message.
 
     Raises:
         DataError: If there are more than `MOST_COLUMNS`.

@@ -45,7 +45,7 @@ def decode_text(content: bytes, title: str) -> str:
 
     Args:
         content: Bytes of the file.
-        title: Name of the file, for messages.
+        title: Name of the file, for error messages.
 
     Returns:
         The text.
@@ -260,7 +260,7 @@ def as_text(value: Any, part: str) -> str:
 
     Args:
         value: The cell.
-        part: Name of the layout part, for messages.
+        part: Name of the layout's part that contains the cell, such as "instruction", for error messages.
 
     Returns:
         The text.

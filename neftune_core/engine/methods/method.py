@@ -60,7 +60,7 @@ class Method:
 
     Attributes:
         name: Name of the setting, in snake case. Arms are named after it, such as `weight-decay-0.05`.
-        words: Readable name, passed through `later`.
+        words: Readable name, marked for translation with `later`.
         setting: Result of `setting` with the default None and `minimum=0`; 0 turns the method off.
         example: Example values as a user would enter them, such as "0.1, 0.3".
         formula: The computation as a formula, in one line.

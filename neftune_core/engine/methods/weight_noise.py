@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _draw_filters(sigma: float, weight: Tensor, key: tuple[int, ...]) -> Tensor:
-    """Return `sigma * |row| / sqrt(in)` times a standard normal draw for a weight (base plus adapter), `[out, in]`."""
+    """Return Gaussian noise for a weight `[out, in]`; in each row, it has standard deviation `sigma |row| / sqrt(in)`."""
     import numpy as np
     import torch
 

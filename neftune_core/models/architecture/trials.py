@@ -35,8 +35,8 @@ def require_supported(model: nn.Module, name: str, precision: str) -> None:
 
     Args:
         model: The model, in evaluation mode.
-        name: Its name, for messages.
-        precision: dtype of its weights, for messages.
+        name: Its name, for error messages.
+        precision: dtype of its weights, for error messages.
 
     Raises:
         DoesNotRun: If a trial run failed.

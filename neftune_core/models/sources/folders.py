@@ -59,10 +59,10 @@ def require_disk(needed: float, name: str, folder: Path, *, spare: int = 0, vari
 
     Args:
         needed: Size in bytes.
-        name: Name of the model, for the message.
+        name: Name of the model, for the error message.
         folder: A folder on the disk; it need not exist.
         spare: Bytes that must remain free.
-        variable: Environment variable that moves the folder to another disk, for the message.
+        variable: Environment variable that moves the folder to another disk, for the error message.
 
     Raises:
         DoesNotFit: If there is not enough space.

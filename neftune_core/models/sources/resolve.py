@@ -126,7 +126,7 @@ def resolve_source(request: ModelRequest, watch: Watch) -> ModelFolder:
 
 
 def _refuse_paths(source: str, path: Path) -> None:
-    """Raise `ModelError` for anything but a hub id; an id that is also a local path is refused as well."""
+    """Raise `ModelError` unless `source` is a hub id and not also a local path."""
     if not HUB_ID.fullmatch(source) or source.lower().endswith(".gguf") or path.exists():
         words = later(
             "{source!r} is not a model that this lab offers, and this lab does not open local files or folders: give "

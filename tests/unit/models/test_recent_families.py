@@ -174,7 +174,7 @@ def test_layers_with_several_streams_refuse_noise_with_a_sentence(tmp_path: Path
     ("family", "words"),
     [
         ("Gemma 3n", "embedding table (embed_tokens_per_layer) also feeds the layers"),
-        ("Gemma 4", "multiplies its vectors by 5.66 before noise is added: relative to the multiplied vectors, alpha 5 is as small as "),
+        ("Gemma 4", "multiplies its vectors by 5.66 before noise is added: relative to the multiplied vectors, "),
         ("Granite 4", "multiplies the vectors of its embedding by 12, and their noise with them"),
         ("Falcon-H1", "alpha 5 reaches the first layer as alpha 25"),
         ("Qwen3-MoE", "cover 25% of the weights in the model's layers; they do not cover mlp.experts"),
