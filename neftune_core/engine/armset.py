@@ -82,8 +82,7 @@ class ArmSet(ABC):
         tree: Private module tree that shares the base's tensors but not its modules.
         running_pass: State of the running pass, read by the modules of the tree.
         before_training: Functions called before every training pass.
-        fallback: Returns the reason why layers run eagerly although the settings select CUDA graphs; "" if no layer
-            does.
+        fallback: Returns why a layer runs eagerly although the settings select CUDA graphs; "" if none does.
 
     Args:
         loaded: The base model.

@@ -1,7 +1,7 @@
 """The training loop, which trains all arms of a study on the same batches and yields events.
 
-Arms share the initial adapter, the order of the rows, the adapter dropout masks and the random draws of the noise
-(before scaling). They differ only in what the study varies.
+Arms share the initial adapter, the order of the rows, the adapter dropout masks and the random draws of each kind of
+noise. Apart from dropout inside the model, they differ only in what the study varies.
 """
 
 from __future__ import annotations

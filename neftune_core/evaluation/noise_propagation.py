@@ -134,8 +134,8 @@ def measure_propagation(
 ) -> Propagation:
     """Run a sentence without noise and at every strength, in one batch.
 
-    As in the preview, an adversarial kind uses its initial draw, and a symmetric pair its positive half. If only prompt
-    or response get noise, the whole sentence of a causal model is treated as that part.
+    As in the preview, an adversarial kind uses its initial draw, and a symmetric pair its positive half. If only the
+    prompt or the response gets noise, the whole sentence of a causal model is treated as that part.
 
     Args:
         loaded: The model.

@@ -45,7 +45,7 @@ METHOD = Method(
         label="Loss on the prompt",
     ),
     example="0.1, 1",
-    formula="(response loss + s * prompt loss) / (response tokens + s * prompt tokens), with weight s and loss sums",
+    formula="(response loss + s * prompt loss) / (response tokens + s * prompt tokens), with weight s; losses are sums",
     paper="arXiv 2405.14394",
     causal_only=True,
     token_weights=_prompt_weights,

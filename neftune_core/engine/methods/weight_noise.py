@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _draw_filters(sigma: float, weight: Tensor, key: tuple[int, ...]) -> Tensor:
-    """Return Gaussian noise for a weight `[out, in]`; in each row, it has standard deviation `sigma |row| / sqrt(in)`."""
+    """Return Gaussian noise for a weight `[out, in]`, with standard deviation `sigma * |row| / sqrt(in)` per row."""
     import numpy as np
     import torch
 
