@@ -5,7 +5,7 @@ cards             the catalogue of known models, read before anything is downloa
 estimates         memory and time of a study on this machine
   device            devices, precisions and free memory
   stopwatch         times of short computations on a busy machine
-loading           load a model by its source, and cache the latest models
+loading           load a model by its source, and cache the models used last
   sources           hub or mirror, ModelScope, folder, GGUF, package index
   checks            checks on the folder before its weights are read
   tokenizing        the tokenizer, adapted to the model

@@ -123,7 +123,7 @@ def _lower_envelope(distances: Vectors, slopes: Vectors) -> Changes:
 
 
 def _strengths_and_words(strengths: list[float], ids: list[int], sentence: Sentence) -> list[float | str]:
-    """Return the finite strengths of one token, each followed by the text of the token that is nearest above it."""
+    """Return the finite strengths of one token, each with the text of the token that is nearest above that strength."""
     finite = [(s, number) for s, number in zip(strengths, ids, strict=True) if np.isfinite(s)]
     return [value for s, number in finite for value in (float(f"{s:.4g}"), sentence.word(number))]
 

@@ -79,7 +79,7 @@ class ModelFolder:
     revision: str = ""
 
     def stamp(self) -> str:
-        """Return the time of the latest change to a file in the folder, as text."""
+        """Return the latest modification time of the files as text, which shows whether a file has been replaced."""
         return str(max((file.stat().st_mtime_ns for file in self.folder.glob("*") if file.is_file()), default=0))
 
 

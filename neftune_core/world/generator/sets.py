@@ -70,7 +70,7 @@ def _noisy(rows: int) -> tuple[list[Row], list[Row]]:
 
 
 def _stated_facts(rows: int) -> tuple[list[Row], list[Row]]:
-    """Return training rows about half of the facts, and held-out rows: other questions on it, and the other half."""
+    """Return training rows about half of the facts; held out are other questions about these, and the other half."""
     chance = Chance("set", "stated")
     facts = tuple(chance.shuffled(STATED))
     first, second = facts[: len(facts) // 2], facts[len(facts) // 2 :]

@@ -70,7 +70,7 @@ def _statistics(model: Any, settings: WorldSettings) -> dict[str, Any]:
 
 
 def table(shares: Mapping[str, float]) -> str:
-    """Return results by name in `WORLD_MEASURES`, from 0 to 1, as a Markdown table with the targets."""
+    """Return the results as a Markdown table with targets; `shares` maps names in `WORLD_MEASURES` to mean scores."""
     lines = ["| measurement | target | result |", "|---|---|---|"]
     for name, measured in WORLD_MEASURES.items():
         if name in shares:
