@@ -125,7 +125,7 @@ class _ModelCache:
             return self.request_locks.setdefault(request, threading.Lock())
 
     def create_locks(self) -> None:
-        """Create the locks: initially, and again in a forked child, where the threads that held them no longer exist."""
+        """Create the locks: initially, and again in a forked child, where threads that held them no longer exist."""
         self.lock = threading.Lock()
         self.request_locks: WeakValueDictionary[ModelRequest, threading.Lock] = WeakValueDictionary()
         self.reading_lock = threading.Lock()
