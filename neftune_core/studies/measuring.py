@@ -275,7 +275,7 @@ def first_rows(count: int, part: str) -> str:
         part: "train" or "held_out".
 
     Returns:
-        The description.
+        The description, such as "the first 64 training rows".
     """
     if part == "train":
         return plural(count, "the first training row", "the first {count} training rows").format(count=count)

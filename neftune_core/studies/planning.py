@@ -287,8 +287,8 @@ LAST_STEPS = 50
 class StepTimer:
     """Measures the pace of one run's steps, except the first, which includes warm-up.
 
-    On a CPU, waiting time is not counted if the run waited for the CPU more than half of the time: the other
-    programs may be gone by the next study.
+    On a CPU, waiting time is not counted if the run waited for the CPU more than half of the time, because the programs
+    that used the CPU may have ended before the next study.
     """
 
     def __init__(self, run: Lockstep) -> None:
@@ -318,7 +318,10 @@ class StepTimer:
             before = self._now()
 
     def keep(self, *, finished: bool) -> None:
-        """Store the pace of the last steps and, for a finished run, the time spent outside steps."""
+        """Store the pace of recent steps and, for a finished run, the time outside steps, for later estimates.
+
+        Nothing is stored after fewer than `FEWEST_STEPS` steps.
+        """
         if len(self.last) < FEWEST_STEPS:
             return
         study, loaded = self.run.study, self.run.stack.loaded

@@ -58,6 +58,9 @@ def withdraw(record_id: str, owner: str) -> None:
     Args:
         record_id: Id of the record.
         owner: Key of the visitor.
+
+    Raises:
+        RecordError: If the record is missing or belongs to someone else.
     """
     (_own(record_id, owner).folder / FILE).unlink(missing_ok=True)
 
