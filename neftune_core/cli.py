@@ -78,7 +78,7 @@ def _log_to_file() -> None:
 
 
 def parse_arguments(cls: type, arguments: list[str], default: Any) -> Any:
-    """Parse the options of one command; raise errors as one sentence, without tyro's frame around it.
+    """Parse the options of one command; raise an error as one sentence, without tyro's frame.
 
     Args:
         cls: The class of the command.

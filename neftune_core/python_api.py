@@ -179,7 +179,7 @@ class StudyResult:
             The continued study, which trains while it is iterated over.
 
         Raises:
-            RecordError: If the study is part of a sweep, is unfinished, stopped early, or did not store its final state.
+            RecordError: If the study is part of a sweep, unfinished, stopped early, or did not store its final state.
             LabError: If a limit is exceeded.
         """
         limits = Limits()
@@ -218,7 +218,7 @@ class StudyResult:
             seed: Seed whose answers are judged; all seeds by default.
 
         Returns:
-            The verdicts, with the win rates `rate.raw` and `rate.controlled`; `rate` is None with fewer than two prompts.
+            The verdicts, with the win rates `rate.raw` and `rate.controlled`. `rate` is None below two prompts.
 
         Raises:
             LabError: If the arms or the judge cannot be used; verdicts received before are kept.

@@ -249,7 +249,7 @@ def _about(record: Record) -> tuple[str, str, str]:
 
 
 def _result(record: Record) -> str:
-    """Return the control's result and the other arms' differences from it; for a sweep, the main finding."""
+    """Return the control's result and the other arms' differences from it, or a sweep's main finding; "-" if none."""
     from neftune_core.sweeps.table import judge
 
     try:

@@ -33,7 +33,7 @@ DATA = "data"
 
 
 def _preset_of(fields: Fields, lesson: Lesson) -> dict[str, Any]:
-    """Return the values of a lesson by name; other settings with `PRESET_PREFIXES` have their initial values."""
+    """Return the page's values for a lesson by name; settings with `PRESET_PREFIXES` that it omits are reset."""
     given = {name: value for name, value in lesson.preset.items() if name != DATA}
     fitting, lost = fields.fitting(given)
     if lost or given.keys() - fitting.keys():

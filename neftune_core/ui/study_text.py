@@ -67,7 +67,7 @@ def end_text(record: Record, status: Status) -> str:
         status: Status of the study.
 
     Returns:
-        HTML; "" if the study is not over or has no result.
+        HTML; "" if the study has not ended or has no result.
     """
     from neftune_core.sweeps.table import judge
 
@@ -156,7 +156,7 @@ def when(record: Record) -> str:
 
 
 def study_text(record: Record) -> str:
-    """Describe a study in one line, by its title or model and its data."""
+    """Describe a study in one line: its title, or else its model, and its data."""
     model, data = record.about_table("model").get("name"), data_title(record.about_table("data").get("title"))
     try:
         study = record.study

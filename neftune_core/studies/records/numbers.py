@@ -1,4 +1,4 @@
-"""Write and read the measures that a record stores besides its events.
+"""Write and read the measures that a record stores in addition to its events.
 
 metrics.json     one entry per completed seed: measures of every arm, robustness, signatures, and descriptions of
                  the samples

@@ -132,7 +132,7 @@ def sweep(limits: Limits, busy: Collection[str] = ()) -> list[str]:
 
 
 def remove_old(days: float) -> dict[str, int]:
-    """Remove records that are not running and were last written more than `days` ago; return removed bytes by id."""
+    """Remove records that are not running and had no event for more than `days` days; return removed bytes by id."""
     idle = (record for record in all_records() if not record.is_running())
     old = {record: folder_bytes(record.folder) for record in idle if _age_days(record) > days}
     for record in old:

@@ -85,7 +85,7 @@ class Changes:
         return self.is_last and (not has_arms or 0 < self.run.total <= self.run.done + 1)
 
     def _first_change(self) -> list[dict[str, dict[str, Any]]]:
-        """Return the change before the first step of a seed, if any; requests to stop an arm wait for the step's end."""
+        """Return the change before a seed's first step, if any; requests to stop an arm are applied after that step."""
         requests, live = self.requests.new(), self.run.study.live_arm
         self.requests.kept = [one for one in requests if "stop" in one]
         wanted = [*self.earlier_strengths, *(one["strength"] for one in requests if "strength" in one)]

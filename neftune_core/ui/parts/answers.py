@@ -180,7 +180,7 @@ def _differing(text: str, base: str) -> str:
 
 
 def _numbers(answer: Mapping[str, Any]) -> list[str]:
-    """Return the known measures of an answer."""
+    """Return the known measures of an answer, each as a short text."""
     count = answer["tokens"]
     numbers = [
         say(plural(count, "1 token", "{count:,} tokens"), count=count),

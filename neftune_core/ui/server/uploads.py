@@ -205,7 +205,7 @@ class UploadQuota:
             path: The file.
 
         Returns:
-            Whether the address has uploaded the file or the origin of the file is unknown.
+            Whether the address has uploaded the file, or the server does not know who uploaded it.
         """
         try:
             kept = self._found(path)

@@ -55,7 +55,7 @@ class TrainForm:
         strengths: Strengths of additional arms.
         together: Value of `set_together`, which marks strengths that were set with their unit and need no conversion.
         methods: Values of the other methods, by method.
-        measuring: The question, chosen before the run.
+        measuring: Settings of the measures, including the question, which is chosen before the run.
         model_of: Model that the values were last adapted to.
         tracker: Choice of the tracker, and its Space or server; empty on a public server. A tracker sends
             metrics elsewhere, so the choice is neither stored in the browser nor part of a link.

@@ -46,7 +46,7 @@ ENDPOINTS: dict[str, tuple[type[Settings] | None, int | None]] = {
     "answers": (None, 2),
     "verdict": (None, 4),
 }
-"""Settings class of each endpoint, whose settings are parameters, and number of concurrent calls; None for neither."""
+"""For each endpoint, the class of the settings among its parameters (or None) and the limit on concurrent calls."""
 
 
 def build(lab: Lab) -> None:
@@ -77,7 +77,7 @@ class _Endpoints:
             draw: Seed of the noise.
 
         Returns:
-            By token, the norms of the vector with and without the noise, and the angle between the two vectors.
+            For each token, the norms of its vector with and without noise, and the angle between the two vectors.
         """
         noise = parse(NoiseSettings, values)
         return _add_noise(_text(text, "text", LONGEST_TEXT), _model(model), _whole(draw, "draw"), noise)
@@ -90,7 +90,8 @@ class _Endpoints:
             model: Name of the model that provides the tokenizer.
 
         Returns:
-            The layout, numbers of rows, refused rows and first training row, and the `source` to pass to start_study.
+            The `source` to pass to start_study; title, licence, layout and columns; numbers of training, held-out and
+            cut rows; why rows were refused; the first training row; and the number of tokens of the longest one.
         """
         given = {name: value for name, value in values.items() if value is not None}
         data = parse(DataSettings, {**given, "source": f"{FILE}{_upload_path(file)}"} if file else given)
@@ -213,9 +214,7 @@ class _Endpoints:
         return {"arm": found.study.live_arm, "strength": wanted, "step": self.lab.jobs.status(found).step}
 
     def continue_study(self, record: str, key: str, epochs: float = 1) -> dict:
-        """Train a finished study for more epochs as a new record; the original record is unchanged.
-
-        The learning-rate and noise schedules start again.
+        """Train a finished study for more epochs as a new record; the learning-rate and noise schedules start again.
 
         Args:
             record: Id of the finished study.
@@ -247,13 +246,13 @@ class _Endpoints:
             record: Id of the study, or `RECORD/CELL` for a study of a sweep.
             key: The key used to start the study.
             prompts: The prompts; without any, the answers stored by the study are returned.
-            seed: Seed of the arms; the first one by default.
+            seed: Seed of the arms; without it, the first seed answers, and stored answers are those of all seeds.
             system: System prompt.
             new_tokens: Maximum number of tokens per answer.
             repetition_penalty: Repetition penalty for decoding.
 
         Returns:
-            As `answers`, one entry per prompt, with the prompt, the reference answer and the answers by arm.
+            The list `answers`, with one entry per prompt: the prompt, the reference answer and the answers by arm.
         """
         from neftune_core.studies.comparison import comparison_request
 
