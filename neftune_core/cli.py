@@ -78,7 +78,7 @@ def _log_to_file() -> None:
 
 
 def parse_arguments(cls: type, arguments: list[str], default: Any) -> Any:
-    """Parse the options of one command; raise an error as one sentence, without tyro's frame.
+    """Parse the options of one command with tyro, and raise its error message as one plain sentence.
 
     Args:
         cls: The class of the command.

@@ -218,7 +218,7 @@ class StudyResult:
             seed: Seed whose answers are judged; all seeds by default.
 
         Returns:
-            The verdicts, with the win rates `rate.raw` and `rate.controlled`. `rate` is None below two prompts.
+            The verdicts; `rate.raw` and `rate.controlled` are the win rates (`rate` is None with fewer than two prompts).
 
         Raises:
             LabError: If the arms or the judge cannot be used; verdicts received before are kept.

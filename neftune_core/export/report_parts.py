@@ -35,7 +35,7 @@ OF_MACHINE = {
 STATES = {"finished": later("finished"), "stopped": later("stopped"), "failed": later("failed"), "": later("not yet")}
 
 MOST_OPEN_ARMS = 6
-"""Maximum number of arms in a verdict that are shown without one collapsed section around them."""
+"""A collapsed verdict with more arms than this has them in one collapsible section."""
 
 
 @dataclass(frozen=True)

@@ -276,7 +276,7 @@ def _begin_in_worker() -> None:
 
 @dataclass(frozen=True)
 class _AllocationStop:
-    """Stop condition of a study: a callable that returns true after a request, or if the allocated time nearly ran out.
+    """Stop condition of a study: a callable that returns true on request, or when little allocated time is left.
 
     Attributes:
         flag: File that exists once a stop has been requested.

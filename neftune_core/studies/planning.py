@@ -85,8 +85,8 @@ def require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared
 def disk_bytes(study: StudySettings, loaded: LoadedModel) -> int:
     """Return the maximum disk use of a study.
 
-    A study stores two checkpoints and the trained weights of every arm and seed. If `keep_best` is set, it stores these
-    weights twice, plus one temporary copy per arm. If states are kept, one more checkpoint per seed is stored.
+    For each arm, a study stores two checkpoints, and the trained weights of every seed. If `keep_best` is set, it
+    stores these weights twice, plus one temporary copy. If states are kept, it stores one more checkpoint per seed.
 
     Args:
         study: Settings of the study.
@@ -222,7 +222,7 @@ def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedMode
 
 
 def _passes(study: StudySettings, arm: str) -> int:
-    """Return the number of forward passes per step that the method or the noise of an arm needs."""
+    """Return the number of passes through the model per step that the method or the noise of an arm needs."""
     noise, values = study.arms[arm], study.method_of(arm).values
     own = max((METHODS[name].pass_count for name, value in values.items() if value), default=1)
     return own if own > 1 else STEP_MODES[pass_strategy(ArmNoise(noise))].passes(noise.ascent_steps)

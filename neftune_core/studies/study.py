@@ -89,7 +89,7 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
 
 
 class Deadline:
-    """Stop condition of a study: a callable that returns true after a request or the server's time limit.
+    """Stop condition of a study: a callable that returns true on request, or after the server's time limit has passed.
 
     Args:
         limits: Limits of this server.

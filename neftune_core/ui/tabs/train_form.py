@@ -151,7 +151,7 @@ def about(preset: str) -> str:
 
 
 def set_together(strengths: str, unit: str) -> str:
-    """Return a value of `TrainForm.together` that differs from all earlier ones.
+    """Return a value of `TrainForm.together`; a timestamp makes it differ from all earlier values.
 
     Args:
         strengths: The strengths as typed.

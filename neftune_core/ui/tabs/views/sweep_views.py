@@ -1,4 +1,4 @@
-"""The results of a sweep as a table."""
+"""The results of a sweep as an HTML table."""
 
 from __future__ import annotations
 
