@@ -218,7 +218,8 @@ class StudyResult:
             seed: Seed whose answers are judged; all seeds by default.
 
         Returns:
-            The verdicts; `rate.raw` and `rate.controlled` are the win rates (`rate` is None with fewer than two prompts).
+            The verdicts, with the win rates `rate.raw` and `rate.controlled` (controlled for length). `rate` is None if
+            fewer than two prompts have been judged.
 
         Raises:
             LabError: If the arms or the judge cannot be used; verdicts received before are kept.

@@ -222,7 +222,7 @@ BAR = "{desc}: {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} steps, {elapsed}
 
 
 def _state_label(status: Status) -> str:
-    """Return the state, followed by the number of the seed if there are several."""
+    """Return the state of a study as text; with several seeds, the number of the current seed follows."""
     from neftune_core.studies.records.progress import WORDS
 
     seed = f", seed {status.seed_number} of {status.seeds}" if status.seeds > 1 else ""

@@ -191,7 +191,7 @@ def _folding_table(heading: str, heads: Iterable[str], rows: Sequence[Sequence[s
 
 
 def _render_row(row: RenderedRow) -> str:
-    """Return a row as the model reads it, with its trained tokens marked."""
+    """Return a row as the model reads it, with its trained tokens marked, as HTML."""
     tags = {True: "mark", False: "span"}
     text = "".join("<{0}>{1}</{0}>".format(tags[span.trained], html.escape(span.text)) for span in row.spans)
     heading = say("Row {row:,} as the model reads it, with the trained tokens marked", row=row.row)

@@ -52,7 +52,7 @@ ROBUSTNESS_PASSES = len(STRENGTHS) + len(RATES)
 
 
 def memory_and_time(study: StudySettings, loaded: LoadedModel, prepared: PreparedData) -> Estimate:
-    """Estimate the memory and time of a study beyond the loaded model.
+    """Estimate the time of a study, and the memory that it needs in addition to the loaded model.
 
     Args:
         study: Settings of the study.

@@ -118,7 +118,7 @@ class OnRay:
     def __call__(
         self, cells: Sequence[SweepCell], limits: Limits, should_stop: Callable[[], bool]
     ) -> Iterator[tuple[SweepCell, Event]]:
-        """Run the cells.
+        """Run cells of a sweep as Ray tasks.
 
         Args:
             cells: Cells of one sweep, each with its record.

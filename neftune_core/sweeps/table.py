@@ -244,7 +244,8 @@ def table_values(table: SweepTable, settings: SweepSettings) -> dict[str, Any]:
         settings: The sweep.
 
     Returns:
-        The question, and each setting with its effects and the results of its seeds.
+        Title, question, numbers of all and of finished studies, measures of the base, effects of rounding, verdict, and
+        each setting with its effects and the results of its seeds.
     """
     return {
         "title": settings.title,

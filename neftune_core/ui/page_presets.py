@@ -45,7 +45,7 @@ def _preset_of(fields: Fields, lesson: Lesson) -> dict[str, Any]:
 
 
 def connect_lessons(buttons: Sequence[tuple[Lesson, gr.Button]], page: PageParts) -> None:
-    """Connect the lesson buttons to their presets, and send the results of a finished study to the browser.
+    """Connect the lesson buttons to their presets, and send facts about a finished study to the browser for its tasks.
 
     Args:
         buttons: The lessons with their buttons.

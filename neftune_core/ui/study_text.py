@@ -87,7 +87,7 @@ def end_text(record: Record, status: Status) -> str:
 
 
 def missing_record_text(why: str) -> str:
-    """Report that the record of a study is missing, with the reason."""
+    """Return HTML that reports a missing study, with the reason."""
     return f'<div class="lab-state" data-state="failed"><p><b>{say("Failed")}</b></p><p>{html.escape(why)}</p></div>'
 
 
@@ -142,7 +142,7 @@ def progress_text(record: Record, status: Status) -> str:
 
 
 def _time_left(seconds: float | None) -> str:
-    """Return the time left, which learn.js also shows in the page title."""
+    """Return the time left as HTML; learn.js also shows it in the page title."""
     if seconds is None:
         return say("estimating the time left")
     words = say("{duration} left", duration=duration(seconds))

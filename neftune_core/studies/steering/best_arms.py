@@ -20,7 +20,7 @@ _FOLDER = re.compile(r"seed-\d+-step-(\d+)")
 
 
 def plain_name(arm: str) -> str:
-    """Return the name of an arm without `BEST`."""
+    """Return the name of an arm without the suffix `@best`."""
     return arm.removesuffix(BEST)
 
 

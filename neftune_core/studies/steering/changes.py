@@ -173,7 +173,7 @@ class BestKeeper:
 
     @property
     def is_over(self) -> bool:
-        """Whether no arm has improved in as many evaluations as the `early_stop` setting (0 for no early stopping)."""
+        """Whether no arm has improved in the last `early_stop` evaluations; False if this setting is 0."""
         patience = self.run.study.training.early_stop
         arms = [self.found[name] for name in map(self.run.name, self.run.alive) if name in self.found]
         if not patience or not arms:

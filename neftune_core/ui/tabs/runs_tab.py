@@ -191,7 +191,7 @@ def results_of(lab: Lab, record: Record, view: str, *, is_own: bool = True) -> t
 
 
 def _answers(record: Record, *, is_own: bool) -> str:
-    """Return the stored answers of the first seed that has any."""
+    """Return the stored answers of the first seed that has any, as HTML."""
     answers = record.answers()
     if not is_own:
         answers = [{name: value for name, value in line.items() if name not in PRIVATE_KEYS} for line in answers]

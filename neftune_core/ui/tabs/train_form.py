@@ -54,7 +54,7 @@ class TrainForm:
     Attributes:
         strengths: Strengths of additional arms.
         together: Value of `set_together`, which marks strengths that were set with their unit and need no conversion.
-        methods: Values of the other methods, by method.
+        methods: Boxes for arms with other methods, by the names in `METHOD_VALUES`.
         measuring: Settings of the measures, including the question, which is chosen before the run.
         model_of: Model that the values were last adapted to.
         tracker: Choice of the tracker, and its Space or server; empty on a public server. A tracker sends

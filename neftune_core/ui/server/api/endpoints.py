@@ -1,7 +1,4 @@
-"""The HTTP API: named endpoints that take the settings as parameters.
-
-Calls are validated like those of the page. assets/docs/api.md gives a working example of each endpoint.
-"""
+"""The HTTP API: named endpoints, validated like the page's calls; assets/docs/api.md has an example of each."""
 
 from __future__ import annotations
 
@@ -77,7 +74,8 @@ class _Endpoints:
             draw: Seed of the noise.
 
         Returns:
-            For each token, the norms of its vector with and without noise, and the angle between the two vectors.
+            For each token, its text, the norms of its vector without and with noise, and the angle between the two; the
+            noise's standard deviation; the signal-to-noise ratio; and whether this is only the initial draw of a step.
         """
         noise = parse(NoiseSettings, values)
         return _add_noise(_text(text, "text", LONGEST_TEXT), _model(model), _whole(draw, "draw"), noise)
@@ -143,7 +141,8 @@ class _Endpoints:
             since: Number of the first event to return; pass `next` from the previous result.
 
         Returns:
-            The state, the steps done and planned, the time left in seconds, the losses by arm, and the events.
+            The state, `is_over`, the place in the queue, steps done and planned, a message, the time left in seconds, the
+            losses by arm, and up to 2,000 events with their `total` and the `next` number to request.
         """
         found, first = find(_text(record, "record", 100), _key(key)), _whole(since, "since")
         status, events = self.lab.jobs.status(found), self.lab.log(found).events
