@@ -220,7 +220,7 @@ class SeedMeasures:
             yield found
 
     def about(self) -> dict[str, Any]:
-        """Return the values that `metrics.json` stores in addition to the measures by arm."""
+        """Return robustness, signatures and samples, which `metrics.json` stores in addition to the measures by arm."""
         return {"robustness": self.robustness, "signatures": self.signatures, "samples": self.samples}
 
 

@@ -141,8 +141,8 @@ class _Endpoints:
             since: Number of the first event to return; pass `next` from the previous result.
 
         Returns:
-            The state, `is_over`, the place in the queue, steps done and planned, a message, the time left in seconds, the
-            losses by arm, and up to 2,000 events with their `total` and the `next` number to request.
+            The state, `is_over`, the place in the queue, steps done and planned, a message, the time left in seconds,
+            the losses by arm, and up to 2,000 events with their `total` and the `next` number to request.
         """
         found, first = find(_text(record, "record", 100), _key(key)), _whole(since, "since")
         status, events = self.lab.jobs.status(found), self.lab.log(found).events
