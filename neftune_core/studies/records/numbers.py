@@ -41,7 +41,7 @@ def write_metrics(record: Record, seed: int, numbers: Mapping[str, Any]) -> None
 
 
 def metrics(record: Record) -> dict[str, dict[str, Any]]:
-    """Return the measures by seed (the number as text); empty if they are missing or unreadable."""
+    """Return the measures of each seed, by its number as text; empty if they are missing or unreadable."""
     try:
         return metrics_of(record.folder / METRICS)
     except (OSError, ValueError):
