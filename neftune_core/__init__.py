@@ -23,7 +23,7 @@ Modules import only from layers below their own; import-linter checks this. The 
       sharing        links to one study, and classes with members who see each other's studies
       language_judge  comparison of two arms' answers by a language model of the user's choice
       trained        measurements of trained arms: answers, loss per token, robustness to noise, updates by layer
-    evaluation     generation for all arms at once, measures, statistics, the verdict, noise inside a model
+    evaluation     generation for all arms at once, measures, statistics, the verdict, effects of noise inside a model
     engine         the training step: stacked adapters and full copies, loss, passes, lockstep, optimizer
       methods        other training methods, one file each: setting, description, formula, and hook in the step
     data           examples, chat rendering and labels, batches, the report on how rows are read
@@ -31,7 +31,7 @@ Modules import only from layers below their own; import-linter checks this. The 
     models         cards of known models, cost estimates, loading, this machine
       architecture   the parts of a model, its caches, trial runs before admission, where noise and adapters apply
       sources        model sources: hub, mirror, folder, GGUF, package index
-    world          the bundled world: scoring at run time
+    world          the bundled world (an invented village): scoring of answers about it
       generator      its text: grammar, facts, stories, instruction sets
       pretraining    training of the bundled model on that text
     noise          kinds, strength, schedules, sites, batched draws, noise on a live model, the preview

@@ -78,7 +78,7 @@ def _log_to_file() -> None:
 
 
 def parse_arguments(cls: type, arguments: list[str], default: Any) -> Any:
-    """Parse the options of one command; errors are raised as one sentence, without tyro's box.
+    """Parse the options of one command with tyro, and raise its error message as one plain sentence.
 
     Args:
         cls: The class of the command.
@@ -90,6 +90,7 @@ def parse_arguments(cls: type, arguments: list[str], default: Any) -> Any:
 
     Raises:
         InvalidSetting: If an option is unknown or cannot be parsed.
+        SystemExit: With status 0, after `--help` was printed.
     """
     output = io.StringIO()
     try:

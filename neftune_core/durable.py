@@ -147,7 +147,7 @@ def publish(aside: Path, target: Path) -> None:
         target: Final path; a file replaces an existing file.
 
     Raises:
-        OSError: If `aside` is a folder, and `target` is a file or a non-empty folder.
+        OSError: If the content cannot be written, or `aside` is a folder and `target` is a file or a non-empty folder.
     """
     for path in _tree(aside):  # temporary files, such as those of safetensors, are private
         with _skipped_if_unsupported():

@@ -34,7 +34,7 @@ def home() -> Path:
     """Return the folder for records, models and logs, creating it if necessary.
 
     It is `NEFTUNE_HOME` if set, otherwise a folder in the platform's data folder (on a Space, in its storage bucket).
-    If that folder is not writable, a temporary folder is used, and `home_note` returns a warning.
+    If the latter cannot be used, a temporary folder replaces it, and `home_note` returns a warning.
 
     Raises:
         NotAvailable: If the folder in `NEFTUNE_HOME` cannot be created or cannot hold records.

@@ -58,10 +58,13 @@ class LossPoint:
 
 
 class AnswerTable(list[dict[str, Any]]):
-    """List of answers: one dict per prompt, with `prompt`, `reference` and `arms` (text and measures by arm)."""
+    """List of answers: dicts with `prompt`, `reference` and `arms`, one per prompt, or per seed or sample if several.
+
+    `arms` maps each name to an answer: `text`, `tokens`, `ended` and, from `ask` and `compare`, measures of the text.
+    """
 
     def to_pandas(self) -> Any:
-        """Return a data frame with one row per prompt and one column per arm.
+        """Return a data frame with one row per dict: the prompt, and a column with the answer of each arm.
 
         Raises:
             NotAvailable: If pandas is not installed.
@@ -115,13 +118,13 @@ class StudyResult:
         """Comparison of every arm with the control; `str(verdict)` is the verdict as text.
 
         Raises:
-            RecordError: If the settings of the record cannot be read.
+            RecordError: If the settings of the record cannot be read, or the study is live.
         """
         return verdict_of(self.record)
 
     @property
     def answers(self) -> AnswerTable:
-        """Answers stored when the study finished."""
+        """Answers of all seeds, each stored when its seed ended."""
         return AnswerTable(self.record.answers())
 
     def adapter(self, arm: str, folder: Path | str, *, seed: int | None = None) -> Path:
@@ -176,7 +179,7 @@ class StudyResult:
             The continued study, which trains while it is iterated over.
 
         Raises:
-            RecordError: If the study is not finished, or its final training state was not stored.
+            RecordError: If the study is part of a sweep, unfinished, stopped early, or did not store its final state.
             LabError: If a limit is exceeded.
         """
         limits = Limits()
@@ -191,7 +194,10 @@ class StudyResult:
             **decoding: Fields of `DecodingSettings`.
 
         Returns:
-            One dict per prompt.
+            The answers, one dict per prompt and sample.
+
+        Raises:
+            LabError: If an arm, a prompt or a setting cannot be used.
         """
         return compare([self], prompts, arms=arms, **decoding)
 
@@ -209,10 +215,11 @@ class StudyResult:
             base_url: URL of the API, such as "http://127.0.0.1:8000/v1".
             model: Name of the model at this API.
             key: API key; it is not stored.
-            seed: Seed to judge; all seeds by default.
+            seed: Seed whose answers are judged; all seeds by default.
 
         Returns:
-            The verdicts, with `rate.raw` and `rate.controlled`.
+            The verdicts, with the win rates `rate.raw` and `rate.controlled` (controlled for length). `rate` is None if
+            fewer than two prompts have been judged.
 
         Raises:
             LabError: If the arms or the judge cannot be used; verdicts received before are kept.
@@ -257,7 +264,7 @@ class StudyRun:
         """Yield the events of the study, each after it has been written to the record.
 
         Raises:
-            LabError: If the study fails; earlier measurements stay in the record.
+            LabError: If the study fails. Its record keeps the measurements; a new record without steps is removed.
         """
         record = self.result.record
         if (record.ending() or {}).get("event") == "finished":
@@ -278,7 +285,7 @@ class StudyRun:
             strength: New strength, in the unit of the arm.
 
         Raises:
-            RecordError: If the study is not live, or not running.
+            RecordError: If the study is not live, or the study or the arm is not being trained.
             InvalidSetting: If the strength is out of range.
         """
         set_strength(self.result.record, strength)
@@ -294,7 +301,7 @@ class StudyRun:
             arm: Name of the arm, such as "uniform-alpha-5".
 
         Raises:
-            RecordError: If the study is not running, or the arm is the control or not being trained.
+            RecordError: If the study or the arm is not being trained, or the arm is the control.
         """
         stop_arm(self.result.record, arm)
 
@@ -368,10 +375,10 @@ def compare(
         **decoding: Fields of `DecodingSettings`, such as `new_tokens` or `temperature`.
 
     Returns:
-        One dict per prompt.
+        The answers, one dict per prompt and sample.
 
     Raises:
-        LabError: If the studies have different bases, or a prompt or setting cannot be used.
+        LabError: If the studies have different base models, or an arm, a prompt or a setting cannot be used.
     """
     settings = DecodingSettings(**decoding)
     chosen = selected_arms([result.record for result in results], arms=arms)

@@ -213,7 +213,10 @@ def from_query(cls: type[S], query: Mapping[str, str]) -> S:
         query: Link parameters by dotted name.
 
     Returns:
-        The validated settings; names absent from the link have their default.
+        The validated settings; values that are absent, not numbers or not among the choices have their default.
+
+    Raises:
+        InvalidSetting: If a text is too long, or settings contradict each other.
     """
     nested: dict[str, Any] = {}
     for found in controls(cls):
@@ -375,7 +378,7 @@ class Limits(Settings):
     visitor_gigabytes: float = setting(0.0, minimum=0, maximum=1e6, unit="GB")
     """Maximum disk space for the records of one visitor, beyond which the oldest are removed (0 for no limit)."""
     record_days: float = setting(0.0, minimum=0, maximum=36_500, unit="days")
-    """Days after which a visitor's record is removed (0 for never)."""
+    """Days since a visitor's record was last written, after which it is removed (0 for never)."""
     prompts: int = setting(64, minimum=1, maximum=10_000)
     """Maximum number of prompts answered at once."""
     prompt_characters: int = setting(20_000, minimum=100, maximum=10_000_000)

@@ -74,7 +74,7 @@ def claims(outcomes: Outcomes) -> bool:
 
 
 def measure_evidence(studies: int = STUDIES) -> ResultTable:
-    """Simulate and judge this many studies per row of the table; the default takes two minutes on one core."""
+    """Simulate and judge `studies` studies per row of the table; the default takes two minutes on one core."""
     table = ResultTable(f"Verdicts on {studies} simulated studies per row")
     generator = np.random.default_rng(SEED)
     for rows in (_null_rows, _example_rows, _power_rows):
@@ -157,7 +157,7 @@ def _time_rows(generator: np.random.Generator) -> Iterator[dict[str, Any]]:
         ),
         f"10,000 resamples of {EXAMPLES} examples, BLEU": lambda: paired_bootstrap(arm, control, bleu_score, generator),
         f"ROUGE-L of {PAIRS} pairs of {PAIR_TOKENS} tokens": lambda: [rouge_l(*pair) for pair in pairs],
-        f"longest run of {PAIRS} pairs of {PAIR_TOKENS} tokens": lambda: [common_run(*pair) for pair in pairs],
+        f"longest copy in {PAIRS} pairs of {PAIR_TOKENS} tokens": lambda: [common_run(*pair) for pair in pairs],
         f"BLEU counts of {EXAMPLES} answers of 40 words": lambda: bleu(texts[1], texts[0]),
         f"verdict on {ARMS} arms, 8 seeds": lambda: verdict(outcomes, QUESTION),
     }

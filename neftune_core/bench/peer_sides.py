@@ -17,7 +17,7 @@ from neftune_core.bench.train_sides import ALPHA, BATCH, FULL_RATE, LONGEST, LOR
 IN_FLOAT32 = {"bf16": False, "gradient_checkpointing": False}
 LORA = IN_FLOAT32 | {"neftune_noise_alpha": ALPHA, "learning_rate": LORA_RATE}
 FULL = {"neftune_noise_alpha": ALPHA, "learning_rate": FULL_RATE}
-"""All other settings are TRL's defaults, which include bfloat16 autocast and gradient checkpointing."""
+"""Settings that differ from TRL's defaults, which include bfloat16 autocast and gradient checkpointing."""
 
 
 def peer_peft(sizes: Sizes) -> Result:

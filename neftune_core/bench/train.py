@@ -119,16 +119,16 @@ def _profile(bench: _Bench) -> None:
         bench.add(f"share of {name}", [run["share"].get(name, 0.0) for run in found])
 
 
-LARGEST = "control over {steps} steps compared with a plain PEFT loop, largest difference in loss"
+LARGEST = "control and a plain PEFT loop over {steps} steps, largest difference in loss"
 COLUMNS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
     "peak": (
         ("peak", "peak", "matrix products of this model's shapes, GFLOP/s", ""),
         ("peak", "reached", "LoRA training, GFLOP/s", ""),
-        ("peak", "share", "share of that speed", "aim 0.5"),
+        ("peak", "share", "LoRA training over matrix products, speed", "aim 0.5"),
     ),
     "arms": (("arms", "ratio", "5 arms at once over 5 single runs, time", "<= 1.0"),),
     "answers": (
-        ("answers", "ratio", "answers of 4 arms over those of one, time", "<= 1.5"),
+        ("answers", "ratio", "answers of 4 arms over answers of one arm, time", "<= 1.5"),
         ("answers", "many", "answers of 4 arms to 20 prompts, 64 tokens each, s", "<= 30"),
     ),
     "usual": (

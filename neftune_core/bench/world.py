@@ -75,7 +75,9 @@ def _measure_course(
     train: bool = False,
     wanted: Callable[[EncodedExample], bool] = lambda row: True,
 ) -> tuple[SeedEpochs, float]:
-    """Measure arms every few epochs on the `wanted` held-out rows, and on the training rows if `train` is set.
+    """Train arms, and measure them before training and after every `every` epochs.
+
+    They are measured on the held-out rows for which `wanted` is true and, if `train` is set, on the training rows.
 
     Returns:
         The measures, and the duration of the training steps alone in seconds.

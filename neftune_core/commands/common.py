@@ -1,4 +1,4 @@
-"""What the commands share: their common option, error exit, record lookup, interruptible runs, the progress bar."""
+"""Helpers that the commands share: common option, error exit, record lookup, interruptible runs, progress bar."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ BAR = "{desc}: {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} steps, {elapsed}
 
 
 def _state_label(status: Status) -> str:
-    """Return the state, followed by the number of the seed if there are several."""
+    """Return the state of a study as text; with several seeds, the number of the current seed follows."""
     from neftune_core.studies.records.progress import WORDS
 
     seed = f", seed {status.seed_number} of {status.seeds}" if status.seeds > 1 else ""
@@ -230,7 +230,7 @@ def _state_label(status: Status) -> str:
 
 
 def _progress_details(status: Status) -> str:
-    """Return the estimated time left, if known, and the loss of each arm in the last step."""
+    """Return the estimated time left, if known, and the loss of each arm in the most recent step."""
     from neftune_core.studies.records.progress import as_clock
 
     is_known = status.state == "running" and status.seconds_left is not None

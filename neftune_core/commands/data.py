@@ -30,7 +30,7 @@ SCHEMES = ("file:", "starter:", "hub:")
 
 @dataclass
 class DataCommand(Command):
-    """Show how rows are read: their layout and columns, which are refused, cut or left out, and what is trained on."""
+    """Show how rows are read: layout and columns, refused, cut and duplicate rows, and the text that is trained on."""
 
     file: Annotated[str, tyro.conf.Positional] = ""
     """The source of the rows: a file, starter:NAME or hub:OWNER/NAME."""

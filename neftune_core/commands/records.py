@@ -43,7 +43,7 @@ class ScriptCommand(Command):
 
 @dataclass
 class VerdictCommand(Command):
-    """Print the effect of the noise in a record, with its size and uncertainty."""
+    """Print the verdict on a record: the effect of the noise, its size and its uncertainty."""
 
     record: Annotated[str, tyro.conf.Positional]
     """The record's id (the name of its folder) or its folder; a study of a sweep is SWEEP/CELL."""
@@ -249,7 +249,7 @@ def _about(record: Record) -> tuple[str, str, str]:
 
 
 def _result(record: Record) -> str:
-    """Return the control's result and the other arms' differences from it; for a sweep, the main finding."""
+    """Return the control's result and the other arms' differences from it, or a sweep's main finding; "-" if none."""
     from neftune_core.sweeps.table import judge
 
     try:

@@ -104,7 +104,7 @@ def import_record(path: Path, owner: str, limits: Limits | None = None, *, folde
     Raises:
         DataError: If there is no file at `path`.
         RecordError: If the archive is not a record, or a record with the same id exists.
-        DoesNotFit: If the record is too large.
+        DoesNotFit: If the record is too large or has too many files, or a disk limit is exceeded.
     """
     limits, root = limits or Limits(), folder or runs_folder()
     if not path.is_file():

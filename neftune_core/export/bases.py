@@ -24,7 +24,7 @@ class Base:
     """The base model of a record, as other programs name and load it.
 
     Attributes:
-        place: First argument of `from_pretrained`: OWNER/NAME on the hub, or a folder below `FOLDER`.
+        place: First argument of `from_pretrained`: OWNER/NAME on the hub, or the folder `FOLDER` or one inside it.
         options: Keyword arguments of `from_pretrained` for model and tokenizer.
         hub: Hub id of the model, or of the model that it was converted from; "" if neither is on the hub.
         revision: Commit of `hub`; "" if unknown.

@@ -1,4 +1,4 @@
-"""The model card of a trained arm: data, noise, seed, measurements and limitations."""
+"""The model card of a trained arm: its data, noise, seed, measured losses and limitations."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def _noise_text(noise: NoiseSettings | None, arm: str) -> str:
 
 
 def _measurements(record: Record, seed: int, arm: str) -> str:
-    """Return a table with the losses of the arm and the control for one seed, and notes below it."""
+    """Return a Markdown table with the losses of the base, the control and the arm for one seed, and notes below it."""
     events = [event for event in record.events() if event["event"] == "evaluated" and event.get("seed") == seed]
     if not events:
         return "Nothing was measured."

@@ -1,4 +1,4 @@
-"""Components that the reports of studies and sweeps share: content, and numbers and verdicts as HTML.
+"""Components shared by the reports of studies and sweeps: the fields of a report, and HTML of verdicts and tables.
 
 All text from a record is escaped here.
 """
@@ -35,7 +35,7 @@ OF_MACHINE = {
 STATES = {"finished": later("finished"), "stopped": later("stopped"), "failed": later("failed"), "": later("not yet")}
 
 MOST_OPEN_ARMS = 6
-"""Maximum number of arms in a verdict before their details are collapsed into one section."""
+"""A collapsed verdict with more arms than this has them in one collapsible section."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,13 @@ class Content:
     """The content of a report, before it is laid out as a page.
 
     Attributes:
-        kind: Line above the title.
+        kind: Line above the title, such as "A NEFTune Lab study".
         intro: HTML of the introduction.
-        sections: Headings and HTML, in order.
+        facts: Values of the facts at the top, by label.
+        sections: Heading and HTML of each section, in order.
+        figures: Heading and figure of each interactive figure, in order.
         settings: Text of the settings file.
+        settings_file: Name of the settings file.
         command: The shell command that runs the settings file.
         machine: The machine and the package versions.
     """
@@ -68,8 +71,8 @@ def verdict_html(found: Verdict, *, unfolded: bool = True, with_summary: bool = 
 
     Args:
         found: The verdict.
-        unfolded: Whether the numbers behind each arm are initially visible. If not, more than `MOST_OPEN_ARMS` arms, as
-            in a sweep, are collapsed into one section.
+        unfolded: Whether the section with the numbers of each arm is initially open. If not, and there are more than
+            `MOST_OPEN_ARMS` arms, as in a sweep, all arms are in one collapsed section.
         with_summary: Whether to include the sentences of `Verdict.summary`.
 
     Returns:
@@ -111,7 +114,7 @@ def verdict_details(found: Verdict, others: Iterable[str] = ()) -> str:
 
 
 def _judged_html(found: Verdict, opening: str, arms: Sequence[str], closing: Iterable[str], *, collapsed: bool) -> str:
-    """Combine the HTML of a verdict; if `collapsed`, many arms are in one section that is initially closed."""
+    """Combine the HTML of a verdict; if `collapsed`, more than `MOST_OPEN_ARMS` arms are in one collapsed section."""
     shown = "".join(arms)
     if collapsed and len(arms) > MOST_OPEN_ARMS:
         shown = f"<details><summary>{html.escape(say('Setting by setting'))}</summary>{shown}</details>"
@@ -131,7 +134,10 @@ def _escape(line: Line) -> str:
 
 
 def _arm_html(arm: ArmVerdict, *, unfolded: bool = True, folded: bool = True) -> str:
-    """Return the sentences about one arm; if `folded`, all but the first are in a section, open if `unfolded`."""
+    """Return the sentences about one arm as HTML.
+
+    If `folded`, all but the first are in a collapsible section, which is initially open if `unfolded`.
+    """
     first, *rest = map(_escape, arm.lines)
     behind = html_list(rest)
     if rest and folded:
@@ -185,7 +191,7 @@ def _folding_table(heading: str, heads: Iterable[str], rows: Sequence[Sequence[s
 
 
 def _render_row(row: RenderedRow) -> str:
-    """Return a row as the model reads it, with its trained tokens marked."""
+    """Return a row as the model reads it, with its trained tokens marked, as HTML."""
     tags = {True: "mark", False: "span"}
     text = "".join("<{0}>{1}</{0}>".format(tags[span.trained], html.escape(span.text)) for span in row.spans)
     heading = say("Row {row:,} as the model reads it, with the trained tokens marked", row=row.row)

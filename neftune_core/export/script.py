@@ -1,4 +1,4 @@
-"""A study as a folder with a standalone script that trains it on another machine. The folder contains:
+"""Export a study as a folder with a standalone script that trains it on another machine. The folder contains:
 
 READ-ME.txt  requirements.txt  standalone.py  study.json  train.jsonl  held_out.jsonl  losses.json (the lab's numbers)
 initial/ (adapter)  base/ (a model not available elsewhere)  neftune_core/ (draws the noise)  study.toml  data/
@@ -162,7 +162,7 @@ def _metadata(base: Base) -> str:
 
 
 def _losses(record: Record, arms: Iterable[str]) -> dict[str, Any]:
-    """Return the loss of every step and the last held-out loss of the first seed, as measured by the lab."""
+    """Return the loss of every step and the final held-out loss of each arm, for the first seed, as in the record."""
     mine = [event for event in record.events() if event.get("seed") == record.study.seed]
     steps, measured = ([event["arms"] for event in mine if event["event"] == name] for name in ("step", "evaluated"))
     return {

@@ -27,7 +27,7 @@ LOSSES = {
 }
 ENDINGS = {"stop": later("ended by itself"), "limit": later("cut off at the length limit")}
 INTRO = later(
-    "All arms started from the same adapter and were trained on the same batches in the same "
+    "All arms started from the same weights and were trained on the same batches in the same "
     "order; they differ only in what their names describe. Losses are in nats per response "
     "token, measured with noise off."
 )
@@ -121,7 +121,7 @@ def _seeds(record: Record, events: Iterable[Mapping[str, Any]]) -> list[Any]:
 
 
 def losses_html(record: Record) -> str:
-    """Return notes and an HTML table of the last and lowest losses, each a mean over the seeds that all arms have."""
+    """Return notes and a table of the final and lowest losses, as means over the seeds that all arms have, as HTML."""
     try:
         found = mean_results(record)
     except RecordError as error:

@@ -89,7 +89,7 @@ def _facts(sweep: Sweep, table: SweepTable, first: Record) -> dict[str, str]:
 
 
 def _table(table: SweepTable) -> str:
-    """Return a table of the chosen measure at both epochs and the other measures at the last epoch."""
+    """Return an HTML table of the chosen measure at both epochs and the other measures at the final epoch."""
     asked, *others = table.measures[:MOST_MEASURES]
     shown = [(asked, epoch) for epoch in EPOCHS] + [(name, "last") for name in others]
     heads = [say(", ").join((say(MEASURES[name].label), say(EPOCH_NAMES[epoch]))) for name, epoch in shown]
@@ -108,7 +108,7 @@ def _table(table: SweepTable) -> str:
 
 
 def _cell(row: TableRow, measure: str, epoch: str) -> str:
-    """Return the mean and the difference from the control with its interval; bold if it is significant."""
+    """Return a setting's mean and its difference from the control, with interval, as HTML; bold if significant."""
     value = row.mean(measure, epoch)
     text = "–" if value != value else f"{value:.3g}"
     found = row.effects.get(measure, {}).get(epoch)

@@ -78,7 +78,7 @@ class Fault:
         words: Name of the fault.
         wrong: The lines with the fault.
         right: The lines without it.
-        damage: Description of two finished runs, with placeholders for the values in `damage`.
+        damage: Text that compares two finished runs, with placeholders that the function `damage` fills.
         why: Why the true values change or do not change.
         script: The correct script.
         faulty: The script with the fault.

@@ -60,7 +60,10 @@ class Lesson:
 
 
 def comparisons(condition: str) -> list[tuple[str, str, str]]:
-    """Return (name, operator, value) for each part of a condition; raise `ValueError` if a part is not a comparison."""
+    """Return (name, operator, value) for each comparison in a condition.
+
+    Raise `ValueError` if a part between `and` or `or` is not a comparison, or if its name is not a known fact.
+    """
     found = []
     for part in re.split(" and | or ", condition):
         match = _COMPARISON.fullmatch(part.strip())
@@ -81,7 +84,7 @@ def read_lesson(path: Path, number: int) -> Lesson:
         The lesson.
 
     Raises:
-        ValueError: If the front matter is not valid.
+        ValueError: If the front matter, the tab, a condition or the list of tasks is not valid.
     """
     _, front, text = path.read_text(encoding="utf-8").split("+++\n", 2)
     fields = tomllib.loads(front)

@@ -112,7 +112,7 @@ def _trainable_copy(loaded: LoadedModel) -> nn.Module:
 
 
 def _read_rows(loaded: LoadedModel, file: Any, most: int | None = None) -> list[_EncodedRow]:
-    """Read the first `most` rows with `instruction` and `output`, in the prompt format of the script."""
+    """Read the first `most` rows (all if None) with `instruction` and `output`, and encode them as the script does."""
     lines = file.read_text(encoding="utf-8").splitlines()[:most]
     return [_row(json.loads(line), loaded.tokenizer) for line in lines]
 
@@ -141,7 +141,7 @@ def _batches_of_rows(rows: int, script: ScriptVariant, seed: int) -> Iterator[li
 
 
 def _collate_rows(rows: Sequence[_EncodedRow], loaded: LoadedModel) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ids, attention mask and labels (response only), right-padded, each int64 `[batch, length]`."""
+    """Return token ids, attention mask and labels (response only), right-padded, each int64 `[batch, length]`."""
 
     def padded(table: list[list[int]], padding: int) -> Tensor:
         return pad_sequence([torch.tensor(row) for row in table], True, padding).to(loaded.device)

@@ -117,8 +117,8 @@ def _require_empty(folder: Path) -> None:
 def readme(target: str) -> str:
     """Return the README of a Space for a target in `TARGETS`, with the front matter that the platform reads.
 
-    The empty list of data sets keeps the platform from guessing them from the code. The OAuth scope permits creating
-    repositories and writing to them, without access to the visitor's other repositories.
+    The front matter has an empty list of data sets, so that the platform does not guess them from the code. Its OAuth
+    scope permits creating repositories and writing to them, without access to the visitor's other repositories.
     """
     models, about = PROFILES[target].models or {}, TARGETS[target]
     template = (assets() / "space" / "README.md").read_text(encoding="utf-8")

@@ -80,7 +80,7 @@ def pass_groups(study: StudySettings) -> list[tuple[int, int]]:
 
 
 def answer_seconds(chosen: Sequence[SelectedArm], settings: DecodingSettings) -> int:
-    """Estimate an upper bound on the GPU time for a comparison of answers.
+    """Estimate the GPU time for a comparison of answers, with a margin; at most `MOST_SECONDS`.
 
     Args:
         chosen: The arms, all with the same base model.
@@ -96,7 +96,7 @@ def answer_seconds(chosen: Sequence[SelectedArm], settings: DecodingSettings) ->
 
 
 def pass_seconds(passes: int, layers: int, new_tokens: int = 0) -> int:
-    """Estimate an upper bound on the GPU time for a measurement without training.
+    """Estimate the GPU time for a measurement without training, with a margin; at most `MOST_SECONDS`.
 
     Args:
         passes: Number of forward passes.

@@ -33,7 +33,8 @@ class Profile:
         limits: Limits that differ from the defaults.
         presets: Presets that the Train tab offers.
         model: The model that the page opens with.
-        models: Models that a visitor may use, with their pinned revisions; None for any.
+        models: Models that a visitor may use, with their pinned revisions. None for any, or for `pinned_models()` if
+            `NEFTUNE_PUBLIC` makes the server public.
         gpu_in_request: Whether a GPU is allocated per call (ZeroGPU).
     """
 

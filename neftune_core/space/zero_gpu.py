@@ -128,7 +128,7 @@ class AllocatedGpu:
         )
 
     def study(self, record: Record, limits: Limits, should_stop: Callable[[], bool]) -> Iterator[dict[str, Any]]:
-        """Run a record's study inside one call, as `run_study` does.
+        """Run a record's study, as `run_study` does, inside one call that allocates the GPU.
 
         Args:
             record: The record of the study.
@@ -177,7 +177,7 @@ class AllocatedGpu:
     def run(
         self, task: Callable[..., Iterator[Any]], given: Sequence[Any], seconds: int, aborted: str = UNMEASURED
     ) -> Iterator[Any]:
-        """Run a task inside one call.
+        """Run a task inside one call that allocates the GPU.
 
         Args:
             task: A module-level generator function that yields JSON-serialisable values.
@@ -276,7 +276,7 @@ def _begin_in_worker() -> None:
 
 @dataclass(frozen=True)
 class _AllocationStop:
-    """The stop condition of a study: a request, or allocated time that has nearly run out.
+    """Stop condition of a study: a callable that returns true on request, or when little allocated time is left.
 
     Attributes:
         flag: File that exists once a stop has been requested.

@@ -37,7 +37,7 @@ SHARE = 20
 
 
 def save(run: Lockstep, folder: Path) -> None:
-    """Write `folder/checkpoint`; the last one is replaced only when the new one is complete.
+    """Write `folder/checkpoint`; the previous one is replaced only when the new one is complete.
 
     The log is flushed first, so that a resumed run has all events up to the checkpoint.
 
@@ -75,9 +75,10 @@ def saved_step(folder: Path) -> int:
 
 
 def restore(run: Lockstep, folder: Path) -> None:
-    """Load the checkpoint in `folder` into a new run, or else the stored state that the study continues from.
+    """Load the checkpoint in `folder` into a new run.
 
-    If neither exists, the run is unchanged.
+    If there is none, a study with additional epochs loads the final state of the original study; other runs are
+    unchanged.
 
     Args:
         run: The training run of one seed, before its first step.
@@ -150,7 +151,7 @@ def state_folder(folder: Path, seed: int) -> Path:
 
 
 def _of_seed(run: Lockstep, folder: Path) -> Path | None:
-    """Return the checkpoint of the run's seed, or else the state kept for this seed at a restart."""
+    """Return the checkpoint of the run's seed, or else the final state of the study that this one continues, if any."""
     found = _find(folder)
     if found is not None and _readable_state(found).get("seed", run.study.seed) == run.study.seed:
         return found
@@ -196,7 +197,8 @@ def _tensors(run: Lockstep) -> dict[str, Tensor]:
 class CheckpointWriter:
     """Writes a checkpoint every `checkpoint_steps` steps, every `checkpoint_seconds` seconds, and at the end.
 
-    A timed checkpoint is delayed until `SHARE` times the duration of the last write has passed.
+    Timed checkpoints are at least `SHARE` times the duration of the previous write apart, so that writing takes little
+    of the run's time.
 
     Attributes:
         run: The training run of one seed.

@@ -113,7 +113,7 @@ def selected_arms(
         The arms.
 
     Raises:
-        RecordError: If a record has no trained arm, or if no record has a requested arm or seed.
+        RecordError: If no record has a requested arm or seed, or, without `seeds`, if a record has no trained arm.
     """
     found, every = list[SelectedArm](), list[SelectedArm]()
     for record in records:
@@ -170,6 +170,9 @@ def comparison_request(
 
     Returns:
         The arms and the prompts.
+
+    Raises:
+        LabError: If there is no such arm, or no prompt.
     """
     settings.require_prompts()
     chosen = selected_arms([record], arms=arms, seeds=None if seed is None else [seed])

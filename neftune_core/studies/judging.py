@@ -66,7 +66,8 @@ def question_for(study: StudySettings, prepared: PreparedData) -> Question:
         prepared: Its tokenised rows.
 
     Returns:
-        Measure and epoch.
+        The measure and the epoch to judge. If the measure is automatic, it is exact match for data with known answers,
+        the training loss without held-out rows, and otherwise the held-out loss.
     """
     asked = study.measuring
     if asked.primary != AUTOMATIC:
@@ -95,6 +96,9 @@ def verdict_of(record: Record, question: Question | None = None) -> Verdict:
 
     Returns:
         The verdict.
+
+    Raises:
+        RecordError: If the settings cannot be read, or the study is live.
     """
     asked = question or question_of(record)
     return verdict(outcomes_of(record, asked), asked)
@@ -166,6 +170,8 @@ def overlaps_of(record: Record) -> dict[str, list[float]]:
 def seed_histories(record: Record, question: Question) -> dict[int, SeedHistory]:
     """Return the history of every completed seed, or else the history of the first seed so far.
 
+    A seed is also completed if all its arms diverged. Seeds that train only the control (A/A floor) are included.
+
     Args:
         record: Record of the study.
         question: Measure and epoch of the per-example statistics.
@@ -228,7 +234,7 @@ class SeedHistory:
         diverged: Arms with a loss that became NaN or infinite.
         question: Measure and epoch of the per-example statistics.
         frequency_loss: Training loss of guessing tokens by their frequency, in nats; NaN if unknown.
-        stopped: Manually stopped arms, with their last step.
+        stopped: Manually stopped arms, each with the last step that it took.
     """
 
     steps: Mapping[int, Mapping[str, Any]]
@@ -266,7 +272,7 @@ class SeedHistory:
         return all(any(len(rows.tokens) > 1 for rows in sample.values()) for sample in samples)
 
     def last(self, arm: str) -> dict[str, float]:
-        """Return the measures of an arm after the last epoch; for the base, those of its first evaluation."""
+        """Return an arm's measures at the final evaluation, or the base's at its first; empty if the arm diverged."""
         if arm in self.diverged:
             return {}
         steps = [max(self.steps)] if arm != "base" else sorted(self.steps)

@@ -1,4 +1,4 @@
-"""Measures taken once, when a seed ends: answers to fixed prompts, robustness of every arm, effect of rounding.
+"""Measures taken once, when a seed ends: answers to fixed prompts, robustness to noise and typos, effect of rounding.
 
 Noise is off, except in measures of its effect. The measures use the first training and held-out rows, so that they
 cover the same examples for all arms, seeds and records of a data set.
@@ -60,7 +60,7 @@ ROBUSTNESS_SHARE = 0.5
 MEASURED_STRENGTH, MEASURED_RATE = 1.0, 0.1
 """The strength and rate shown in tables."""
 DRAWN_EPOCH = 1_000_000
-"""Epoch in the random keys of these draws, larger than any training epoch."""
+"""Epoch number in the random keys of the noise in these measures; larger than the number of any training epoch."""
 FREE_SHARE = 1.5
 """Free memory required for a float32 copy of the weights, as a multiple of its size."""
 
@@ -220,7 +220,7 @@ class SeedMeasures:
             yield found
 
     def about(self) -> dict[str, Any]:
-        """Return what `metrics.json` stores besides the measures by arm."""
+        """Return robustness, signatures and samples, which `metrics.json` stores in addition to the measures by arm."""
         return {"robustness": self.robustness, "signatures": self.signatures, "samples": self.samples}
 
 
@@ -275,7 +275,7 @@ def first_rows(count: int, part: str) -> str:
         part: "train" or "held_out".
 
     Returns:
-        The description.
+        The description, such as "the first 64 training rows".
     """
     if part == "train":
         return plural(count, "the first training row", "the first {count} training rows").format(count=count)

@@ -22,7 +22,7 @@ from neftune_core.studies.records.record import Record
 
 
 def about_run(run: Lockstep) -> dict[str, Any]:
-    """Return the arms, model, data, samples and machine of a run, for its record and first event."""
+    """Return descriptions of a run's arms, model, data, samples and machine, for its record and its first event."""
     loaded, prepared, rows = run.stack.loaded, run.prepared, run.sample_rows
     return {
         "arms": {name: noise.model_dump() for name, noise in run.study.arms.items()},

@@ -52,7 +52,7 @@ ROBUSTNESS_PASSES = len(STRENGTHS) + len(RATES)
 
 
 def memory_and_time(study: StudySettings, loaded: LoadedModel, prepared: PreparedData) -> Estimate:
-    """Estimate the memory and time of a study beyond the loaded model.
+    """Estimate the time of a study, and the memory that it needs in addition to the loaded model.
 
     Args:
         study: Settings of the study.
@@ -85,8 +85,8 @@ def require_memory(study: StudySettings, loaded: LoadedModel, prepared: Prepared
 def disk_bytes(study: StudySettings, loaded: LoadedModel) -> int:
     """Return the maximum disk use of a study.
 
-    A study stores two checkpoints per arm and the trained arms of every seed. If `keep_best` is set, it stores the
-    trained arms twice, plus one temporary copy. If states are kept, each seed also has a checkpoint.
+    For each arm, a study stores two checkpoints, and the trained weights of every seed. If `keep_best` is set, it
+    stores these weights twice, plus one temporary copy. If states are kept, it stores one more checkpoint per seed.
 
     Args:
         study: Settings of the study.
@@ -222,7 +222,7 @@ def workload_of(study: StudySettings, prepared: PreparedData, loaded: LoadedMode
 
 
 def _passes(study: StudySettings, arm: str) -> int:
-    """Return the number of passes per step of an arm, determined by its method or its noise."""
+    """Return the number of passes through the model per step that the method or the noise of an arm needs."""
     noise, values = study.arms[arm], study.method_of(arm).values
     own = max((METHODS[name].pass_count for name, value in values.items() if value), default=1)
     return own if own > 1 else STEP_MODES[pass_strategy(ArmNoise(noise))].passes(noise.ascent_steps)
@@ -253,7 +253,7 @@ def _reading_work(
 
 
 def _answer_tokens(study: StudySettings, prepared: PreparedData, loaded: LoadedModel) -> int:
-    """Return the number of prompt and answer tokens that the base and all arms have in memory when a seed ends."""
+    """Return the number of prompt and answer tokens in memory, for the base and all arms, when a seed ends."""
     tokens = max(_measured_tokens(study, prepared, loaded), _asked_tokens(study, prepared, loaded))
     return (len(study.arms) + 1) * tokens
 
@@ -287,8 +287,8 @@ LAST_STEPS = 50
 class StepTimer:
     """Measures the pace of one run's steps, except the first, which includes warm-up.
 
-    On a CPU, waiting time is not counted if the run waited for the CPU more than half of the time: the other
-    programs may be gone by the next study.
+    On a CPU, waiting time is not counted if the run waited for the CPU more than half of the time, because the programs
+    that used the CPU may have ended before the next study.
     """
 
     def __init__(self, run: Lockstep) -> None:
@@ -318,7 +318,10 @@ class StepTimer:
             before = self._now()
 
     def keep(self, *, finished: bool) -> None:
-        """Store the pace of the last steps and, for a finished run, the time spent outside steps."""
+        """Store the pace of recent steps and, for a finished run, the time outside steps, for later estimates.
+
+        Nothing is stored after fewer than `FEWEST_STEPS` steps.
+        """
         if len(self.last) < FEWEST_STEPS:
             return
         study, loaded = self.run.study, self.run.stack.loaded

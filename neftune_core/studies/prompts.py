@@ -70,12 +70,14 @@ class Prompt:
 
 
 def fit_rows(rows: Sequence[EncodedExample], loaded: LoadedModel, new_tokens: int) -> list[FittedPrompt | None]:
-    """Shorten the prompts of rows from the left to fit the model's context.
+    """Return the tokenised prompts of rows, shortened from the left to fit the model's context.
+
+    The prompt of a row consists of all messages before the last one, including earlier replies.
 
     Args:
-        rows: Tokenised rows, whose replies are not part of the prompts.
+        rows: Tokenised rows.
         loaded: The model.
-        new_tokens: Maximum length of an answer.
+        new_tokens: Maximum number of tokens in an answer, for which the context must have room.
 
     Returns:
         One prompt per row; None if it cannot be shortened enough.
@@ -85,7 +87,7 @@ def fit_rows(rows: Sequence[EncodedExample], loaded: LoadedModel, new_tokens: in
 
 
 def _fit_row(row: EncodedExample, tokenizer: Any, limits: TokenLimits) -> FittedPrompt | None:
-    """Return the prompt of a row, taken from its tokens if it has a single reply."""
+    """Return the prompt of a row, taken from its tokens if it has a single reply and the prompt fits unshortened."""
     messages = row.example.messages
     if row.prompt_length <= limits.preferred and sum(message.role == "assistant" for message in messages) == 1:
         before = row.ids[: row.prompt_length] if row.source is None else row.source
@@ -190,7 +192,7 @@ def as_messages(prompt: str, system: str = "") -> tuple[Message, ...]:
 
 
 def continued_with(prompt: Prompt, answers: Mapping[str, str], turn: str) -> Prompt:
-    """Continue a conversation with a turn of the user; each arm sees its own answers.
+    """Continue a conversation with the user's next message; each arm sees its own answers.
 
     Args:
         prompt: The conversation so far.

@@ -36,7 +36,7 @@ class MeanResults:
 
     @property
     def of_seeds(self) -> str:
-        """Suffix with the number of seeds, for headings; "" for one seed."""
+        """Suffix for headings, such as ", means over 3 seeds"; "" for one seed."""
         if len(self.seeds) == 1:
             return ""
         if not self.seeds:

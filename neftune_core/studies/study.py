@@ -89,7 +89,7 @@ def run_study(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Eve
 
 
 class Deadline:
-    """Stop condition that becomes true on request or at the server's time limit.
+    """Stop condition of a study: a callable that returns true on request, or after the server's time limit has passed.
 
     Args:
         limits: Limits of this server.
@@ -109,7 +109,7 @@ class Deadline:
         return time.monotonic() > self.end
 
     def check(self, *_: object) -> None:
-        """Raise `Cancelled` if the condition holds."""
+        """Raise `Cancelled` if the study must stop."""
         if self():
             raise Cancelled(self.words)
 

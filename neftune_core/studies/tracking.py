@@ -188,7 +188,7 @@ def _store_failure(record: Record, tracker: str, step: int, error: Exception) ->
 
 
 class _Runs:
-    """The tracker runs of one study; steps that a resumed study repeats are not logged twice."""
+    """The runs of one study in a tracker; steps that a resumed study repeats are not logged twice."""
 
     def __init__(self, record: Record, tracker: str) -> None:
         self.record, self.tracker, self.place = record, tracker.partition(":")[0], destination(tracker)

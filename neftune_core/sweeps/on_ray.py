@@ -86,7 +86,7 @@ class Scoreboard:
         return set(self.heartbeats)
 
     def unresponsive(self, names: set[str], seconds: float) -> set[str]:
-        """Return the studies without a recent heartbeat.
+        """Return the studies whose tasks no longer send heartbeats.
 
         Args:
             names: Names of the studies to check.
@@ -118,7 +118,7 @@ class OnRay:
     def __call__(
         self, cells: Sequence[SweepCell], limits: Limits, should_stop: Callable[[], bool]
     ) -> Iterator[tuple[SweepCell, Event]]:
-        """Run the cells.
+        """Run cells of a sweep as Ray tasks.
 
         Args:
             cells: Cells of one sweep, each with its record.
@@ -231,7 +231,7 @@ class _RayRun:
                 yield self.pending.pop(task), {"event": "stopped", "message": LOST}
 
     def _scoreboard(self) -> Any:
-        """Create the actor on the machine that runs the sweep, since the sweep ends with that machine anyway."""
+        """Create the actor on the machine that runs the sweep, because the sweep cannot outlive that machine anyway."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=False)
@@ -255,7 +255,7 @@ class _RayRun:
             self.pending[task.remote(name, *given)] = one
 
     def _capacity(self) -> int:
-        """Return how many studies the current cluster can run at once, at least one."""
+        """Return the number of studies that the current machines of the cluster can run at once, at least 1."""
         asked = {kind: share for kind, share in (("CPU", self.cluster.cpus), ("GPU", self.cluster.gpus)) if share}
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         fitting = (

@@ -42,7 +42,7 @@ Run = Callable[[Record, Limits, Callable[[], bool]], Iterator[Event]]
 
 @dataclass
 class _Job:
-    """A waiting or running job from the IP address `address`; if `discard` is set, its record is removed at the end."""
+    """A waiting or running job, submitted from `address`; with `discard`, its record is removed when it ends."""
 
     record: Record
     owner: str
@@ -264,7 +264,7 @@ class LabJobs:
             The record.
 
         Raises:
-            RecordError: If no such record exists, or it belongs to another visitor or a public lab's command line.
+            RecordError: If there is no such record, or another visitor or a public server's command line created it.
         """
         record = find(record_id, owner)
         if not record.is_owned and not self.limits.local_paths:

@@ -52,7 +52,7 @@ class Sweep(Record):
         return [cell.name for cell in cells(self.settings) if cell.name in started]
 
     def states(self) -> dict[str, Event]:
-        """Return the last `cell` event of each completed cell, by name."""
+        """Return the latest `cell` event of each cell that has ended, by name."""
         return {str(event.get("cell")): event for event in self.events() if event["event"] == "cell"}
 
 
@@ -138,7 +138,7 @@ def read_sweep(path: Path) -> SweepSettings:
 
 
 def describe_training(varied: Mapping[str, Any]) -> str:
-    """Describe the varied training settings of a cell, as in `learning rate 0.002, LoRA rank 8`; "" if none vary."""
+    """Describe a cell's varied training and data settings, as in `learning rate 0.002, LoRA rank 8`; "" if none."""
     known = axes()
     parts = []
     for name, value in varied.items():

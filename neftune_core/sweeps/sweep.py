@@ -191,7 +191,7 @@ class _Run:
             yield from self._cell_ended(one, event)
 
     def _cell_ended(self, one: SweepCell, ending: Event) -> Iterator[Event]:
-        """Yield the `cell` event, unless it is already in the log."""
+        """Log and yield the `cell` event of a cell that has ended, unless it is already in the log."""
         name, state = one.cell.name, ending["event"]
         self.under_way.pop(name, None)
         self.done += self.steps[name] if state in ("finished", "failed") else 0
@@ -253,7 +253,7 @@ class _Run:
 
 
 def _planned_steps(every: Sequence[Cell], limits: Limits, deadline: Deadline) -> dict[str, int]:
-    """Return the number of steps of each cell; 0 for a cell whose rows cannot be used, whose run reports the reason."""
+    """Return the number of steps of each cell; 0 if its rows cannot be used, for a reason that its run will report."""
     loaded = load(every[0].study.model, cancelled=deadline)
 
     @cache

@@ -43,7 +43,7 @@ class TableRow:
     """One setting of a sweep.
 
     Attributes:
-        varied: Varied training settings, by dotted name.
+        varied: Varied training and data settings, by dotted name.
         effects: Comparison with the control by measure and epoch; empty for controls, the base, and arms that cannot be
             judged.
     """
@@ -57,7 +57,7 @@ class TableRow:
 
     @property
     def cell(self) -> str:
-        """Description of the training settings; empty if only the noise varies."""
+        """Description of the varied training and data settings; "" if only the noise varies."""
         return describe_training(self.varied)
 
     @property
@@ -193,7 +193,7 @@ def _outcomes_by_cell(sweep: Sweep, every: list[Cell], question: Question) -> Gr
 
 
 def _question(sweep: Sweep, every: list[Cell]) -> Question:
-    """Return the question of the first started cell, or else of the settings."""
+    """Return the question in the record of the first cell that has one, or else the question in the settings."""
     for cell in every:
         record = sweep.record_of(cell)
         if record.settings_file.is_file() and record.about_table("question"):
@@ -244,7 +244,8 @@ def table_values(table: SweepTable, settings: SweepSettings) -> dict[str, Any]:
         settings: The sweep.
 
     Returns:
-        The question, and each setting with its effects and the results of its seeds.
+        Title, question, numbers of all and of finished studies, measures of the base, effects of rounding, verdict, and
+        each setting with its effects and the results of its seeds.
     """
     return {
         "title": settings.title,
@@ -269,7 +270,7 @@ def judge(record: Record, question: Question | None = None) -> Verdict:
         The verdict.
 
     Raises:
-        RecordError: If nothing was measured yet, or the settings cannot be read.
+        RecordError: If a sweep has no results yet, the settings cannot be read, or the study is live.
     """
     if not record.is_sweep:
         return verdict_of(record, question)
@@ -289,7 +290,7 @@ def named_question(record: Record) -> Question:
 
 
 def means_by_arm(record: Record, question: Question | None = None) -> dict[str, dict[str, float]]:
-    """Return the mean of every measure after the last epoch over the seeds, by arm (for a sweep, by setting).
+    """Return the mean over the seeds of every measure after the final epoch, by arm (for a sweep, by setting).
 
     Args:
         record: Record of the study or sweep.
@@ -307,7 +308,7 @@ def means_by_arm(record: Record, question: Question | None = None) -> dict[str, 
 
 
 def table_csv(table: SweepTable) -> str:
-    """Return the table as CSV: one line per setting and seed, one column per measure and epoch."""
+    """Return the table as CSV: one line per setting and seed, with one column per measure and epoch."""
     columns = [(name, epoch) for name in table.measures for epoch in (EPOCHS if name in EVERY_EPOCH else ("last",))]
     lines: list[list[Any]] = [["training", "arm", "seed", *(f"{name}_{epoch}" for name, epoch in columns)]]
     for row in table.shown:

@@ -33,7 +33,7 @@ DATA = "data"
 
 
 def _preset_of(fields: Fields, lesson: Lesson) -> dict[str, Any]:
-    """Return the values of a lesson by name; other settings with `PRESET_PREFIXES` have their initial values."""
+    """Return the page's values for a lesson by name; settings with `PRESET_PREFIXES` that it omits are reset."""
     given = {name: value for name, value in lesson.preset.items() if name != DATA}
     fitting, lost = fields.fitting(given)
     if lost or given.keys() - fitting.keys():
@@ -45,7 +45,7 @@ def _preset_of(fields: Fields, lesson: Lesson) -> dict[str, Any]:
 
 
 def connect_lessons(buttons: Sequence[tuple[Lesson, gr.Button]], page: PageParts) -> None:
-    """Connect the lesson buttons to their presets, and send the results of a finished study to the browser.
+    """Connect the lesson buttons to their presets, and send facts about a finished study to the browser for its tasks.
 
     Args:
         buttons: The lessons with their buttons.

@@ -67,7 +67,7 @@ def end_text(record: Record, status: Status) -> str:
         status: Status of the study.
 
     Returns:
-        HTML; "" if the study is not over or has no result.
+        HTML; "" if the study has not ended or has no result.
     """
     from neftune_core.sweeps.table import judge
 
@@ -87,7 +87,7 @@ def end_text(record: Record, status: Status) -> str:
 
 
 def missing_record_text(why: str) -> str:
-    """Report that the record of a study is missing, with the reason."""
+    """Return HTML that reports a missing study, with the reason."""
     return f'<div class="lab-state" data-state="failed"><p><b>{say("Failed")}</b></p><p>{html.escape(why)}</p></div>'
 
 
@@ -142,7 +142,7 @@ def progress_text(record: Record, status: Status) -> str:
 
 
 def _time_left(seconds: float | None) -> str:
-    """Return the time left, which learn.js also shows in the page title."""
+    """Return the time left as HTML; learn.js also shows it in the page title."""
     if seconds is None:
         return say("estimating the time left")
     words = say("{duration} left", duration=duration(seconds))
@@ -156,7 +156,7 @@ def when(record: Record) -> str:
 
 
 def study_text(record: Record) -> str:
-    """Describe a study in one line, by its title or model and its data."""
+    """Describe a study in one line: its title, or else its model, and its data."""
     model, data = record.about_table("model").get("name"), data_title(record.about_table("data").get("title"))
     try:
         study = record.study

@@ -80,7 +80,7 @@ def win_rate(judged: Sequence[Judged]) -> WinRate | None:
 
 
 def _interval(values: Floats) -> Interval:
-    """Return the first value as the estimate, and the percentiles of the others."""
+    """Return an interval with the first value as the estimate and percentiles of the other values as bounds."""
     low, high = np.quantile(values[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(values[0]), float(low), float(high))
 

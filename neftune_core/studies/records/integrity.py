@@ -1,4 +1,4 @@
-"""Describe missing or damaged parts of a record; all other parts remain readable."""
+"""Describe missing or damaged parts of a record; its other parts remain readable."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _check_settings(record: Record) -> Iterator[str]:
     about, unusable = record.read_about()
     for part in unusable:
         if part != "format":
-            yield say("The part {part!r} of record.json is invalid and was ignored.", part=part[:40])
+            yield say("The section {part!r} of record.json is invalid and was ignored.", part=part[:40])
     if not about:
         yield say("The file record.json is missing, too large or damaged.")
     if record.is_newer:

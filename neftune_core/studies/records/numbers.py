@@ -1,4 +1,4 @@
-"""Write and read the measures that a record stores besides its events.
+"""Write and read the measures that a record stores in addition to its events.
 
 metrics.json     one entry per completed seed: measures of every arm, robustness, signatures, and descriptions of
                  the samples
@@ -41,7 +41,7 @@ def write_metrics(record: Record, seed: int, numbers: Mapping[str, Any]) -> None
 
 
 def metrics(record: Record) -> dict[str, dict[str, Any]]:
-    """Return the measures by seed (the number as text); empty if they are missing or unreadable."""
+    """Return the measures of each seed, by its number as text; empty if they are missing or unreadable."""
     try:
         return metrics_of(record.folder / METRICS)
     except (OSError, ValueError):

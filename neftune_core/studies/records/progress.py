@@ -45,8 +45,8 @@ class Status:
         steps: Total number of steps over all seeds.
         seed_number: Number of the current seed, from 1; 0 before the first.
         seconds_left: Estimated time left, in seconds; None if unknown.
-        message: Message of the event that ended the study, if any.
-        losses: Training losses of the last step by arm, in nats per token, without diverged arms.
+        message: Message of the event that ended the study, or other information for the user; "" if there is none.
+        losses: Training losses of the most recent step by arm, in nats per token, without diverged arms.
     """
 
     state: str
@@ -82,7 +82,7 @@ class StudyProgress:
         step_of_seed: Number of completed steps of the current seed.
         steps_of_seed: Total number of steps of the current seed; 0 if unknown.
         message: Message of the event that ended the study; "" if there is none.
-        losses: Training losses of the last step by arm, in nats per token, without diverged arms.
+        losses: Training losses of the most recent step by arm, in nats per token, without diverged arms.
     """
 
     state: str = "preparing"

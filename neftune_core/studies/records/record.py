@@ -161,7 +161,7 @@ class Record:
 
     @property
     def is_newer(self) -> bool:
-        """Whether this record has the format of a newer version of the lab."""
+        """Whether a newer version of the lab wrote this record, or its format number is invalid."""
         about, unusable = self.read_about()
         return "format" in unusable or about.get("format", FORMAT) > FORMAT
 
@@ -170,7 +170,7 @@ class Record:
         append(self.folder / LOG, {"time": round(time.time(), 3), **event}, flushed=event["event"] != "step")
 
     def log(self) -> Log:
-        """Return a new reader of the event log; stricter size limits apply to an imported record."""
+        """Return a new reader of the event log; imported records have stricter size limits."""
         path = self.folder / LOG
         return Log(path, LOG_BYTES, LOG_VALUES) if self.about.get("imported") else Log(path)
 

@@ -32,7 +32,10 @@ def remove(record: Record) -> None:
 
 
 def discard(record: Record) -> None:
-    """Remove a record; `restore` can undo this for `UNDO_SECONDS`. Raise `RecordError` if the record is running."""
+    """Remove a record; raise `RecordError` if it is running.
+
+    `restore` can undo this for `UNDO_SECONDS`, unless the system could not rename the record's folder.
+    """
     aside = _move_aside(record, DISCARDED)
     if aside == record.folder:
         shutil.rmtree(aside, ignore_errors=True)
@@ -102,8 +105,8 @@ def _has_steps(record: Record) -> bool:
 def sweep(limits: Limits, busy: Collection[str] = ()) -> list[str]:
     """Remove visitors' records older than `record_days`, and the oldest records of visitors over `visitor_gigabytes`.
 
-    Running records and those of the command line are never removed. The size limit never removes a visitor's newest
-    record.
+    The age is counted from the last event. Running records and those of the command line are never removed, and the
+    size limit never removes a visitor's newest record. Remains of earlier removals and aborted imports are deleted too.
 
     Args:
         limits: Limits of this server.
@@ -129,7 +132,7 @@ def sweep(limits: Limits, busy: Collection[str] = ()) -> list[str]:
 
 
 def remove_old(days: float) -> dict[str, int]:
-    """Remove records that are not running and were last written more than `days` ago; return removed bytes by id."""
+    """Remove records that are not running and had no event for more than `days` days; return removed bytes by id."""
     idle = (record for record in all_records() if not record.is_running())
     old = {record: folder_bytes(record.folder) for record in idle if _age_days(record) > days}
     for record in old:

@@ -217,7 +217,7 @@ def about_of(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def metrics_of(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the measures in `metrics.json` by seed (the number as text), without invalid entries.
+    """Return the valid measures in `metrics.json` of each seed, by its number as text.
 
     Raise `OSError` if the file cannot be read, and `ValueError` if it is too large or has no seeds.
     """

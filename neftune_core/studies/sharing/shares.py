@@ -1,4 +1,4 @@
-"""Read-only links to finished records, created by the owner and valid until the owner withdraws them.
+"""Read-only links to records of studies that have ended, created by the owner and valid until the owner withdraws them.
 
 The token in a link is derived from the owner's key and a random number in the record's `share.json`, so that the owner
 always gets the same link. The server stores only a hash of the token, so no file on disk gives access to a record.
@@ -27,11 +27,11 @@ GONE = later(
     "Ask whoever sent it for a new one."
 )
 NOT_OWN = later("Only the owner of a study can share it.")
-NOT_OVER = later("This study has not finished: share it once it is over.")
+NOT_OVER = later("This study has not ended yet: share it once it has.")
 
 
 def share(record_id: str, owner: str) -> str:
-    """Share a finished record of a visitor.
+    """Share a visitor's record of a study that has ended.
 
     Args:
         record_id: Id of the record.
@@ -58,6 +58,9 @@ def withdraw(record_id: str, owner: str) -> None:
     Args:
         record_id: Id of the record.
         owner: Key of the visitor.
+
+    Raises:
+        RecordError: If the record is missing or belongs to someone else.
     """
     (_own(record_id, owner).folder / FILE).unlink(missing_ok=True)
 

@@ -20,7 +20,7 @@ _FOLDER = re.compile(r"seed-\d+-step-(\d+)")
 
 
 def plain_name(arm: str) -> str:
-    """Return the name of an arm without `BEST`."""
+    """Return the name of an arm without the suffix `@best`."""
     return arm.removesuffix(BEST)
 
 
@@ -76,7 +76,7 @@ def best_step(events: Iterable[Mapping[str, Any]], arm: str, seed: int) -> int:
 
 
 def ended_early(events: Iterable[Mapping[str, Any]]) -> dict[Any, tuple[int, int]]:
-    """Return the last step and the planned number of steps of each seed that was stopped early."""
+    """Return the last step taken and the planned number of steps, for each seed that early stopping ended."""
     return {
         event.get("seed"): (event["step"], event["steps"])
         for event in events

@@ -65,10 +65,10 @@ class Changes:
         self.requests.unmet += [request for request in left if request.get("stop") not in stopped]
 
     def __call__(self) -> Iterator[Event]:
-        """Repeat the changes logged for the last step, then apply the requested ones and yield their events.
+        """Repeat the changes logged for the step just completed, then apply new requests and yield their events.
 
-        With several processes, only the first reads requests, and all apply them after the same step. Requests during
-        the last step of a seed wait for the next seed; those during the last step of the last seed are refused.
+        With several processes, only the first one reads requests, and all apply them after the same step. Requests that
+        arrive during the final step of a seed are applied in the next seed; in the last seed, they are refused.
         """
         for event in self.later.pop(self.run.done, []):
             self._apply(event["step"], event["arms"])
@@ -80,12 +80,12 @@ class Changes:
             yield {"event": STEERED, "step": self.run.done, "arms": arms}
 
     def _is_closing(self) -> bool:
-        """Return whether no further step can follow a change."""
+        """Return whether a request that arrives later could no longer affect any step."""
         has_arms = any(name != CONTROL.name for name in self.run.names)
         return self.is_last and (not has_arms or 0 < self.run.total <= self.run.done + 1)
 
     def _first_change(self) -> list[dict[str, dict[str, Any]]]:
-        """Return the change before the first step of a seed, if any; requests to stop wait until that step ends."""
+        """Return the change before a seed's first step, if any; requests to stop an arm are applied after that step."""
         requests, live = self.requests.new(), self.run.study.live_arm
         self.requests.kept = [one for one in requests if "stop" in one]
         wanted = [*self.earlier_strengths, *(one["strength"] for one in requests if "strength" in one)]
@@ -173,7 +173,7 @@ class BestKeeper:
 
     @property
     def is_over(self) -> bool:
-        """Whether the number of evaluations since any arm last improved has reached the patience of early stopping."""
+        """Whether no arm has improved in the last `early_stop` evaluations; False if this setting is 0."""
         patience = self.run.study.training.early_stop
         arms = [self.found[name] for name in map(self.run.name, self.run.alive) if name in self.found]
         if not patience or not arms:
@@ -182,7 +182,7 @@ class BestKeeper:
         return sum(step > latest for step in self.evaluated) >= patience
 
     def finish(self) -> None:
-        """Keep only the best stored weights of each arm, or none if its last weights are the best."""
+        """Keep only the best stored weights of each arm, or none if its final weights are the best."""
         ends = dict.fromkeys(self.run.alive, self.run.done) | self.run.stopped
         for slot, name in enumerate(self.run.names, start=1):
             best = max(self.found.get(name, {}), default=0) if slot in ends else 0

@@ -15,7 +15,7 @@ STEERED = "steered"
 
 
 def stopped_arms(events: Iterable[Mapping[str, Any]]) -> dict[Any, dict[str, int]]:
-    """Return the arms that the user stopped, by seed, each with its last step."""
+    """Return the arms that the user stopped, by seed, each with the last step that it took."""
     found: dict[Any, dict[str, int]] = {}
     for event in events:
         for arm, change in event.get("arms", {}).items() if event["event"] == STEERED else ():

@@ -127,7 +127,7 @@ class Requests:
         return [*found, *takewhile(lambda one: CLOSED not in one, _parsed(whole))]
 
     def close(self) -> list[dict[str, Any]]:
-        """Refuse all further requests, and return the last ones; return none if already closed."""
+        """Refuse all further requests, and return those not read yet and the kept ones; [] if already closed."""
         if self.is_closed:
             return []
         self.is_closed = True

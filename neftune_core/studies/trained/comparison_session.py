@@ -86,7 +86,7 @@ def column_id(chosen: SelectedArm) -> str:
 def offered_columns(
     record: Record, seed: int, every: Sequence[Record], when: Callable[[Record], str]
 ) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return all columns that a comparison can have, and the initial ones, which are those of one seed.
+    """Return all columns that a comparison can have, and the initial columns, which are the arms of one seed.
 
     Args:
         record: The selected study.
@@ -116,7 +116,7 @@ def offered_columns(
 
 
 def first_columns(every: Sequence[Record]) -> list[str]:
-    """Return the identifiers of the initial columns, which are those of the first study; empty without studies."""
+    """Return the identifiers of the initial columns, the arms of the first study; empty without studies."""
     from neftune_core.studies.comparison import saved_seeds, selected_arms
 
     return [column_id(one) for one in selected_arms(every[:1], seeds=saved_seeds(every[0])[:1])] if every else []

@@ -1,7 +1,7 @@
 """Compute the size of each layer's adapter update, and its angle to the control's update.
 
 The update of an adapted module is `scale * B A`, with the adapter's factors `A [r, in]` and `B [out, r]` and
-`scale = lora_alpha / r` (arXiv 2106.09685). The update of a layer consists of those of all its adapted modules. Norms
+`scale = lora_alpha / r` (arXiv 2106.09685). The update of a layer consists of the updates of its adapted modules. Norms
 and inner products are computed from the factors, without forming `B A`. With the factors `A'` and `B'` of another arm
 and the elementwise product `*`, `<B A, B' A'> = sum((B^T B') * (A A'^T))`.
 """

@@ -150,7 +150,7 @@ def _section(line: Line, columns: str, below: str = "") -> str:
 
 
 def _expected(reference: str | None) -> str:
-    """Return the column of the expected answer; "" if unknown."""
+    """Return the column of the expected answer as HTML; "" if there is none."""
     if not reference:
         return ""
     head, source = html.escape(say("expected answer")), html.escape(say("from the data"))
@@ -170,7 +170,7 @@ def _column(name: str, answer: Mapping[str, Any], colour: str, base: str | None)
 
 
 def _differing(text: str, base: str) -> str:
-    """Escape a text, and mark the words that differ from another text."""
+    """Return a text as HTML, with the words marked that differ from another text."""
     words, others = re.findall(r"\S+|\s+", text), re.findall(r"\S+|\s+", base)
     parts = []
     for kind, start, stop, _, _ in difflib.SequenceMatcher(None, words, others, autojunk=False).get_opcodes():
@@ -180,7 +180,7 @@ def _differing(text: str, base: str) -> str:
 
 
 def _numbers(answer: Mapping[str, Any]) -> list[str]:
-    """Return the known measures of an answer."""
+    """Return the known measures of an answer, each as a short text."""
     count = answer["tokens"]
     numbers = [
         say(plural(count, "1 token", "{count:,} tokens"), count=count),

@@ -161,7 +161,7 @@ class Form(Generic[S]):
         return [known[name] for name in self.names]
 
     def updates(self, settings: Settings) -> list[Any]:
-        """Return updates that show `settings`, with `shown_value`."""
+        """Return one update per component, in order, that shows its value in `settings`; see `shown_value`."""
         return [shown_value(*one) for one in zip(self.components, self.values(settings), strict=True)]
 
 

@@ -31,18 +31,18 @@ def page_html(name: str, **values: str) -> str:
 
 
 def quiet(text: str) -> str:
-    """Return a sentence in small grey type."""
+    """Return a sentence in small grey type, as HTML."""
     return f'<p class="lab-quiet">{html.escape(text)}</p>'
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> str:
-    """Return a row of numbers, each above its description: `(("42", "to train on"), ...)`."""
+    """Return a row of numbers, each above its description, as HTML; pairs are such as `("42", "to train on")`."""
     cells = "".join(f"<div><dt>{html.escape(words)}</dt><dd>{html.escape(value)}</dd></div>" for value, words in pairs)
     return f'<dl class="lab-facts">{cells}</dl>'
 
 
 def bar(share: float, label: str) -> str:
-    """Return a progress bar.
+    """Return a progress bar as HTML.
 
     Args:
         share: Progress from 0 to 1.
@@ -55,7 +55,7 @@ def bar(share: float, label: str) -> str:
 
 
 def open_bar(label: str) -> str:
-    """Return an indeterminate progress bar, for work of unknown length."""
+    """Return the HTML of an indeterminate progress bar, for work of unknown length."""
     words = html.escape(label)
     return f'<progress aria-label="{words}" title="{words}"></progress>'
 

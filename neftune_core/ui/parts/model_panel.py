@@ -185,7 +185,7 @@ class _Loading:
         self.progress = progress
 
     def words(self) -> str:
-        """Return the current activity, with a progress bar if the size is known."""
+        """Return the current activity as HTML, with a progress bar if the size of the work is known."""
         if self.progress is None:
             return quiet(say("Looking for the model"))
         what, done, total = self.progress.what, self.progress.done_bytes, self.progress.total_bytes
@@ -196,7 +196,7 @@ class _Loading:
 
 
 def _card_html(source: str, loaded: LoadedModel | None = None) -> str:
-    """Describe a model, and estimate the duration of a typical study."""
+    """Describe a model, with estimated memory and time of a typical study, as HTML."""
     card = CATALOGUE.get(source)
     known = loaded or card
     if known is None:
@@ -241,7 +241,7 @@ def _estimate(model: SizedModel, source: str) -> str:
 
 
 def families_html() -> str:
-    """Return a collapsed table of supported model families, with the results of `python -m tests.stress families`."""
+    """Return a collapsed HTML table of supported model families, with results of `python -m tests.stress families`."""
     found = json.loads((assets() / "docs" / "families.json").read_text(encoding="utf-8"))
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     rows = "".join(_family_row(family, found["ours"]) for family in found["families"].values())

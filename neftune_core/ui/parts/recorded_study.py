@@ -74,7 +74,7 @@ class RecordedStudy:
     stage: dict[str, Any]
 
     def notice(self, then: str = "") -> str:
-        """Return the notice above a recorded study; `then` is an optional second sentence."""
+        """Return the notice above a recorded study; `then` is an optional sentence below it."""
         return recorded_notice(say("A recorded study."), self.line, then)
 
 

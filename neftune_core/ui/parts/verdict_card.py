@@ -92,7 +92,7 @@ def _evidence(record: Record, found: Verdict, numbers: MeanResults) -> Evidence:
 def _table(
     record: Record, means: Mapping[str, Mapping[str, float]], question: Question, groups: Mapping[str, Sequence[str]]
 ) -> str:
-    """Return a table of some measures by group, with a column for the base and each arm; a group "" has no heading."""
+    """Return an HTML table of measures by group, with a column for the base and each arm; group "" has no heading."""
     names = [name for name in ("base", *record.arms) if means.get(name)]
     colours = arm_colours(record.arms)
     heads = "".join(
@@ -126,7 +126,7 @@ def _number(value: float | None) -> str:
 
 
 def _samples(record: Record) -> str:
-    """Describe the rows and prompts of the measurements, and the sacrebleu signature."""
+    """List the rows and prompts that were measured, and the signatures of text measures, as HTML; "" if unknown."""
     kept = next(iter(metrics(record).values()), {})
     samples = {**record.about_table("samples"), **table(kept.get("samples"))}
     entries = [
@@ -142,7 +142,7 @@ def _samples(record: Record) -> str:
 
 
 def _saved_best(record: Record) -> str:
-    """List the arms that have saved weights from their best evaluation; "" if there are none."""
+    """List the arms with saved weights from their best evaluation, as HTML; "" if there are none."""
     from neftune_core.studies.comparison import saved_best, saved_seeds
 
     try:

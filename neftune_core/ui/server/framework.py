@@ -53,7 +53,7 @@ def one_sheet() -> str:
 
 
 def scripts(components: Iterable[str]) -> dict[str, str]:
-    """Return Gradio's small scripts for a page with some components, by file name, with `SPECIFIER` in their imports.
+    """Return Gradio's small scripts for a page with `components`, by file name; their imports begin with `SPECIFIER`.
 
     Components have names such as "textbox". Scripts that depend on their own URL, or import others dynamically, are
     omitted.

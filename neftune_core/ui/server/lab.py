@@ -112,7 +112,7 @@ class Lab:
 
     @property
     def attending(self) -> dict[str, Any]:
-        """Return event options that keep requests held open by `attended` from blocking others."""
+        """Return options of Gradio events, so that requests kept open by `attended` do not block other requests."""
         return {"concurrency_limit": None} if self.gpu else {}
 
     def answers(
@@ -140,12 +140,12 @@ class Lab:
 
     @functools.cached_property
     def recorded(self) -> Record | None:
-        """Return the recorded study shown before anything has been run; None if the lab ships without one."""
+        """Return the recorded study that the page shows until the visitor has trained one; None if there is none."""
         found = sorted(path.parent for path in self.studies.glob("*/study.toml"))
         return Record(found[0]) if found else None
 
     def prepared(self, data: DataSettings, model: ModelSettings) -> tuple[PreparedData, Any]:
-        """Tokenize the rows of a data source, and check that a study can be trained on them.
+        """Read and tokenise the rows of a data source, and check that there are enough for a study.
 
         Args:
             data: The data settings.
@@ -155,7 +155,7 @@ class Lab:
             The prepared rows and the tokenizer.
 
         Raises:
-            DataError: If no study can be trained on the rows.
+            LabError: If the model or the data cannot be read, or there are too few rows.
         """
         found, tokenizer = self.examined(data, model)
         if found.shortage:
@@ -163,9 +163,9 @@ class Lab:
         return found, tokenizer
 
     def examined(self, data: DataSettings, model: ModelSettings) -> tuple[PreparedData, Any]:
-        """Tokenize the rows of a data source, even if there are too few for a study.
+        """Read and tokenise the rows of a data source, even if there are too few for a study.
 
-        The last few results are cached per language, since they contain messages.
+        The most recent results are cached, separately for each language, because they contain translated messages.
 
         Args:
             data: The data settings.
@@ -194,7 +194,7 @@ class Lab:
         return [Sweep(folder) for folder in sorted(folders, key=lambda folder: int(folder.name.partition("-")[0]))]
 
     def sweep_table(self, sweep: Sweep) -> SweepTable:
-        """Return the table of a sweep; the last few tables are cached until the log of their sweep grows."""
+        """Return the table of a sweep; recent tables are cached until the logs of their sweeps grow."""
         from neftune_core.sweeps.table import sweep_table
 
         name = sweep.folder, len(sweep.events()), language.current()

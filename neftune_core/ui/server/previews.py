@@ -42,7 +42,7 @@ FORMAT = 4
 
 
 def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
-    """Tokenize a sentence and compute its vectors at the first noise site.
+    """Tokenise a sentence and compute its vectors at the first noise site.
 
     Args:
         text: The sentence; cut after `LONGEST_TOKENS` tokens.
@@ -120,7 +120,10 @@ def _vectors(loaded: LoadedModel, site: Site, ids: list[int]) -> Vectors:
 
 
 def _layer_output(loaded: LoadedModel, key: int, ids: torch.Tensor) -> torch.Tensor:
-    """Return a site's output `[1, length, width]` for `ids`, from a forward pass through a private module tree."""
+    """Return a site's output `[1, length, width]` for `ids`.
+
+    The forward pass uses a copy of the module tree with the same weights, so that its hook is not added to the model.
+    """
     from neftune_core.models.architecture.anatomy import body
     from neftune_core.models.architecture.module_trees import private_tree
     from neftune_core.noise.sites import is_encoder_decoder, noise_sites
@@ -138,7 +141,7 @@ def _layer_output(loaded: LoadedModel, key: int, ids: torch.Tensor) -> torch.Ten
 
 
 def _vocabulary(loaded: LoadedModel, site: Site, count: int) -> Iterator[Vectors]:
-    """Yield the outputs of the site's module for all tokens in chunks; some modules scale their weights."""
+    """Yield the site's vectors of all tokens in chunks, computed by its module, which may scale its weights."""
     import torch
 
     for start in range(0, count, PIECE_ROWS):

@@ -205,7 +205,7 @@ class UploadQuota:
             path: The file.
 
         Returns:
-            Whether the address has uploaded the file or the origin of the file is unknown.
+            Whether the address has uploaded the file, or the server does not know who uploaded it.
         """
         try:
             kept = self._found(path)
@@ -279,7 +279,7 @@ _creating = threading.Lock()
 
 
 def upload_quota(limits: Limits) -> UploadQuota:
-    """Return the usage of the uploads folder in the home folder, shared by the whole process."""
+    """Return the `UploadQuota` of the uploads folder in the home folder, which the whole process shares."""
     folder = home() / "uploads"
     with _creating:
         quota = _quotas.get(folder)

@@ -147,7 +147,7 @@ def class_study(number: int, record: Record) -> ClassStudy:
         record: Record of the study.
 
     Returns:
-        The study without any text.
+        The arms, their held-out losses and, once the study has ended, their differences from the control, without text.
     """
     events = record.events()
     arms, shared, losses = record.arms, shared_seeds(events), gather_losses(events)[LOSS]

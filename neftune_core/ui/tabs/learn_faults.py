@@ -115,7 +115,7 @@ RESULTS: dict[str, Callable[[RunMeasurements], str]] = {
 
 
 def _table(right: RunMeasurements | None, wrong: RunMeasurements | None) -> str:
-    """Return the results of both runs as a table, with dashes for a missing run."""
+    """Return the results of both runs as an HTML table, with dashes for a missing run."""
     rows = ""
     for words, value in RESULTS.items():
         cells = [value(run) if run else "–" for run in (right, wrong)]

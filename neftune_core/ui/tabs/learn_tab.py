@@ -103,7 +103,7 @@ def _tasks(lesson: Lesson) -> str:
 
 
 def _end(lesson: Lesson) -> str:
-    """Return the expected observations in a collapsed section, and the button that opens the next lesson."""
+    """Return HTML with the expected observations in a collapsed section, and a button that opens the next lesson."""
     words, has_next = say("What you should have seen"), lesson.number < len(lessons())
     observations = f"<summary>{words}</summary><p>{html.escape(lesson.seen)}</p>"
     button = f'<button type="button" class="lab-next-lesson" data-do="next-lesson">{say("Next lesson")}</button>'

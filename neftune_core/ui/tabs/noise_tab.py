@@ -55,7 +55,7 @@ def short_text(words: str) -> str:
 
 
 def _help_html() -> str:
-    """Return the help texts of the settings in `FIRST` in a collapsed section."""
+    """Return HTML with the help texts of the settings in `FIRST`, in a collapsed section."""
     known = (control(NoiseSettings, name) for name in FIRST)
     rows = "".join(f"<p><b>{say(found.label)}.</b> {say(found.help)}</p>" for found in known)
     return f'<details class="lab-more"><summary>{say("What do these mean?")}</summary>{rows}</details>'

@@ -144,7 +144,7 @@ def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _RecordVi
 
     @reports_errors
     def open_record(key: str, view: str, chosen: gr.EventData) -> list[Any]:
-        """Show one record; the page also watches it if it is not over."""
+        """Show one record; the page also watches it if it has not ended."""
         record = find(str(chosen.id), require_key(key))
         is_over = lab.jobs.status(record).is_over
         return [*([gr.skip()] * 3 if is_over else [record.id, -1, following(record.id)]), *shown(record, view)]
@@ -191,7 +191,7 @@ def results_of(lab: Lab, record: Record, view: str, *, is_own: bool = True) -> t
 
 
 def _answers(record: Record, *, is_own: bool) -> str:
-    """Return the stored answers of the first seed that has any."""
+    """Return the stored answers of the first seed that has any, as HTML."""
     answers = record.answers()
     if not is_own:
         answers = [{name: value for name, value in line.items() if name not in PRIVATE_KEYS} for line in answers]

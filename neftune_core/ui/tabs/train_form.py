@@ -54,8 +54,8 @@ class TrainForm:
     Attributes:
         strengths: Strengths of additional arms.
         together: Value of `set_together`, which marks strengths that were set with their unit and need no conversion.
-        methods: Values of the other methods, by method.
-        measuring: The question, chosen before the run.
+        methods: Boxes for arms with other methods, by the names in `METHOD_VALUES`.
+        measuring: Settings of the measures, including the question, which is chosen before the run.
         model_of: Model that the values were last adapted to.
         tracker: Choice of the tracker, and its Space or server; empty on a public server. A tracker sends
             metrics elsewhere, so the choice is neither stored in the browser nor part of a link.
@@ -151,7 +151,7 @@ def about(preset: str) -> str:
 
 
 def set_together(strengths: str, unit: str) -> str:
-    """Return a value of `TrainForm.together` that differs from all earlier ones.
+    """Return a value of `TrainForm.together`; a timestamp makes it differ from all earlier values.
 
     Args:
         strengths: The strengths as typed.

@@ -95,7 +95,7 @@ def test_the_disk_and_an_export_hold_nothing_that_opens_the_study(record: Record
 
 def test_a_study_that_is_not_over_or_belongs_to_everybody_is_not_shared(record: Record) -> None:
     unfinished = create(EXAMPLE, ANN)
-    with pytest.raises(RecordError, match="has not finished"):
+    with pytest.raises(RecordError, match="has not ended"):
         share(unfinished.id, ANN)
     assert shared_link(unfinished.id, ANN) is None
     of_all = owned_study(record.folder.parent, "")

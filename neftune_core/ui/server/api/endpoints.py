@@ -1,7 +1,4 @@
-"""The HTTP API: named endpoints that take the settings as parameters.
-
-Calls are validated like those of the page. assets/docs/api.md gives a working example of each endpoint.
-"""
+"""The HTTP API: named endpoints, validated like the page's calls; assets/docs/api.md has an example of each."""
 
 from __future__ import annotations
 
@@ -46,7 +43,7 @@ ENDPOINTS: dict[str, tuple[type[Settings] | None, int | None]] = {
     "answers": (None, 2),
     "verdict": (None, 4),
 }
-"""Settings class of each endpoint, whose settings are parameters, and number of concurrent calls; None for neither."""
+"""For each endpoint, the class of the settings among its parameters (or None) and the limit on concurrent calls."""
 
 
 def build(lab: Lab) -> None:
@@ -77,7 +74,8 @@ class _Endpoints:
             draw: Seed of the noise.
 
         Returns:
-            By token, the norms of the vector with and without the noise, and the angle between the two vectors.
+            For each token, its text, the norms of its vector without and with noise, and the angle between the two; the
+            noise's standard deviation; the signal-to-noise ratio; and whether this is only the initial draw of a step.
         """
         noise = parse(NoiseSettings, values)
         return _add_noise(_text(text, "text", LONGEST_TEXT), _model(model), _whole(draw, "draw"), noise)
@@ -90,7 +88,8 @@ class _Endpoints:
             model: Name of the model that provides the tokenizer.
 
         Returns:
-            The layout, numbers of rows, refused rows and first training row, and the `source` to pass to start_study.
+            The `source` to pass to start_study; title, licence, layout and columns; numbers of training, held-out and
+            cut rows; why rows were refused; the first training row; and the number of tokens of the longest one.
         """
         given = {name: value for name, value in values.items() if value is not None}
         data = parse(DataSettings, {**given, "source": f"{FILE}{_upload_path(file)}"} if file else given)
@@ -142,7 +141,8 @@ class _Endpoints:
             since: Number of the first event to return; pass `next` from the previous result.
 
         Returns:
-            The state, the steps done and planned, the time left in seconds, the losses by arm, and the events.
+            The state, `is_over`, the place in the queue, steps done and planned, a message, the time left in seconds,
+            the losses by arm, and up to 2,000 events with their `total` and the `next` number to request.
         """
         found, first = find(_text(record, "record", 100), _key(key)), _whole(since, "since")
         status, events = self.lab.jobs.status(found), self.lab.log(found).events
@@ -213,9 +213,7 @@ class _Endpoints:
         return {"arm": found.study.live_arm, "strength": wanted, "step": self.lab.jobs.status(found).step}
 
     def continue_study(self, record: str, key: str, epochs: float = 1) -> dict:
-        """Train a finished study for more epochs as a new record; the original record is unchanged.
-
-        The learning-rate and noise schedules start again.
+        """Train a finished study for more epochs as a new record; the learning-rate and noise schedules start again.
 
         Args:
             record: Id of the finished study.
@@ -247,13 +245,13 @@ class _Endpoints:
             record: Id of the study, or `RECORD/CELL` for a study of a sweep.
             key: The key used to start the study.
             prompts: The prompts; without any, the answers stored by the study are returned.
-            seed: Seed of the arms; the first one by default.
+            seed: Seed of the arms; without it, the first seed answers, and stored answers are those of all seeds.
             system: System prompt.
             new_tokens: Maximum number of tokens per answer.
             repetition_penalty: Repetition penalty for decoding.
 
         Returns:
-            As `answers`, one entry per prompt, with the prompt, the reference answer and the answers by arm.
+            The list `answers`, with one entry per prompt: the prompt, the reference answer and the answers by arm.
         """
         from neftune_core.studies.comparison import comparison_request
 

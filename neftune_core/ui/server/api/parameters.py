@@ -1,4 +1,4 @@
-"""Parameters of the endpoints: settings as JSON schemas with the page's descriptions, and calls that name them.
+"""Parameters of the endpoints: JSON schemas with the page's descriptions, and conversion of calls that name them.
 
 A call with named parameters (`/gradio_api/call/v2/ENDPOINT`) is the form that a Space's `agents.md` describes.
 """
@@ -93,7 +93,7 @@ def describe(inputs: Mapping[str, Any], settings: type[Settings] | None, own: Ma
     Args:
         inputs: Gradio's components of an endpoint, by the names of its parameters.
         settings: Class of the settings among its parameters; None for none.
-        own: Schemas of further parameters.
+        own: Schemas of further parameters, by name.
     """
     schemas = {found.name: _of_control(found) for found in controls(settings)} if settings else {}
     for name, schema in {**schemas, **own}.items():

@@ -91,7 +91,7 @@ def _lists(found: DataReport) -> str:
 
 
 def _folding_table(kind: str, heading: str, column: str, rows: Sequence[tuple[str, str]]) -> str:
-    """Return a table in a collapsible section; only a short list of refused rows is initially open."""
+    """Return an HTML table in a collapsible section; only a short list of refused rows is initially open."""
     if not rows:
         return ""
     body = "".join(f"<tr><td>{row}</td><td>{html.escape(words)}</td></tr>" for row, words in rows[:ENTRIES_SHOWN])

@@ -70,7 +70,7 @@ def _measure_in_call(text: str, model: dict[str, Any], draw: int, noise: dict[st
 
 
 def follow_on(lab: Lab, text: str, model: ModelSettings, draw: int, noise: NoiseSettings) -> Payload:
-    """Run `measure_inside`, on the GPU allocated per call if there is one and the model is not tiny.
+    """Run `measure_inside`; models of more than `PROCESSOR_PARAMETERS` use the GPU allocated per call, if there is one.
 
     Args:
         lab: The state shared by all visitors.

@@ -1,4 +1,4 @@
-"""The results of a sweep as a table."""
+"""The results of a sweep as an HTML table."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _number(value: float) -> str:
 
 
 def _effect(row: TableRow, measure: str, epoch: str) -> str:
-    """Format the mean difference from the control with its interval, in bold if significant; "" if there is none."""
+    """Return the mean difference from the control with its interval as HTML, bold if significant; "" if none."""
     found = row.effects.get(measure, {}).get(epoch)
     if found is None or not found.seeds:
         return ""
