@@ -123,7 +123,7 @@ class Rows {
       return make("label", {}, make("span", {}, label), select);
     };
     const { names } = this.data();
-    const against = references.length ? [one(text("against"), "reference", references, names)] : [];
+    const against = references.length ? [one(text("compared with"), "reference", references, names)] : [];
     holder.replaceChildren(one(text("Answers of"), "part", Object.keys(this.data().parts), own), one(text("Arm"), "arm", arms, names), ...against);
   }
 

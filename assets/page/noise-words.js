@@ -53,11 +53,11 @@ const verdict = ({ drops, share }, result) => {
   }
   if (share === 0) return result.deviation ? text("None of these tokens gets noise.") : text("No noise: this is the control.");
   const size = { share: percent(share) };
-  if (share < 0.02) return text("The noise is {share} as large as the words: hardly noticeable.", size);
-  if (share < 0.3) return text("The noise is {share} as large as the words: each token almost keeps its direction.", size);
-  if (share < 0.7) return text("The noise is {share} as large as the words: each token roughly keeps its direction.", size);
-  if (share < 1.5) return text("The noise is about as large as the words ({share}).", size);
-  return text("The noise is larger than the words ({share}): little of the sentence is left.", size);
+  if (share < 0.02) return text("The noise is {share} as large as the embeddings: hardly noticeable.", size);
+  if (share < 0.3) return text("The noise is {share} as large as the embeddings: each token almost keeps its direction.", size);
+  if (share < 0.7) return text("The noise is {share} as large as the embeddings: each token roughly keeps its direction.", size);
+  if (share < 1.5) return text("The noise is about as large as the embeddings ({share}).", size);
+  return text("The noise is larger than the embeddings ({share}): little of the sentence is left.", size);
 };
 
 /**

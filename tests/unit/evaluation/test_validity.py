@@ -313,7 +313,7 @@ def test_the_control_of_the_floor_is_not_in_the_means(tmp_path: Path) -> None:
 
 def test_every_table_reports_the_effect_of_rounding(tmp_path: Path) -> None:
     record = _record(tmp_path, {0: {"control": (5.0, 4.0, 3.0), ARM: (5.0, 4.0, 3.5)}})
-    unknown = "How much the rounding of numbers changes held-out loss was not measured."
+    unknown = "The effect of rounding on held-out loss was not measured."
     measured = "Rounding numbers to bfloat16 alone changes held-out loss by up to 0.0012"
     for words in (unknown, measured):
         assert words in train.losses_text(record)

@@ -284,8 +284,8 @@ def test_last_and_best_epoch_stand_side_by_side_and_the_one_named_is_judged() ->
     assert last.arms["noise"].status == "better"
     assert best.arms["noise"].status == "unclear"
     for found in (last, best):
-        assert "Last epoch (8): -0.199" in found.text()
-        assert "Best epoch (2): -0.00125" in found.text()
+        assert "last epoch (8): -0.199" in found.text()
+        assert "best epoch (2): -0.00125" in found.text()
         assert "optimistic" in found.text()
 
 

@@ -88,6 +88,6 @@ def test_the_plan_says_what_the_bundled_model_knows_and_is_taught(rows: Path) ->
     lab, known = Lab(Limits()), "The bundled model knows only one invented village."
     words, _ = plan_text(lab, EXAMPLE)
     assert words.endswith(
-        f"{known} It is trained on “The bundled world: the same answers in a form the model has not seen”."
+        f"{known} It is trained on “The bundled world: short answers in a format that the model has not seen”."
     )
     assert known not in plan_text(lab, two_arms(rows))[0]
