@@ -57,7 +57,8 @@ class TrainingSettings(Settings):
     """What is trained: adapters on the frozen model, or all weights (one copy of the model per arm)."""
     arms_at_once: str = setting("together", choices=TURNS)
     """Whether the adapters of several arms share a pass or run one at a time, which needs less memory but more time.
-    The results are the same. In full fine-tuning, arms always run one at a time."""
+    The losses agree up to rounding, unless the model has dropout, whose masks then differ. In full fine-tuning, arms
+    always run one at a time."""
     execution: str = setting("eager", choices=EXECUTIONS)
     """How the layers are run. CUDA graphs and compilation pay off if the GPU mostly waits for small operations to be
     launched, but hardly on a CPU. With compilation, the first step with each new batch shape can take a minute or

@@ -117,7 +117,7 @@ KINDS: dict[str, Kind] = {
         "Adversarial (gradient ascent from a uniform draw)", _uniform, bound=math.inf, kurtosis=1.8, passes="ascent"
     ),
     "token-dropout": Kind(
-        "Token dropout (a control: sets whole tokens to zero)", _uniform_per_token, bound=1.0, kurtosis=1.8, drops=True
+        "Token dropout (a baseline: sets whole tokens to zero)", _uniform_per_token, bound=1.0, kurtosis=1.8, drops=True
     ),
 }
 

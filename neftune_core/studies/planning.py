@@ -169,8 +169,8 @@ def what_fits(study: StudySettings, loaded: LoadedModel, prepared: PreparedData)
         (less.measuring.prompts, replace(work, answered=_answer_tokens(less, prepared, loaded))) for less in fewer
     )
     changes = {
-        later("arms trained one at a time (the same result in less memory, but slower)"): in_turn,
-        later("gradient accumulation {value} (the same result in less memory)"): parts,
+        later("arms trained one at a time (less memory, but slower)"): in_turn,
+        later("gradient accumulation {value} (less memory)"): parts,
         later("{value} arms, including the control"): arms,
         later("rows of at most {value} tokens"): lengths,
         later("the number of measured prompts set to {value}"): answers,

@@ -44,7 +44,7 @@ _KIND_NOTES = {
         "has no closed form. The Loss view measures its effect."
     ),
     "token-dropout": later(
-        "A control rather than noise: whole tokens are set to zero, so there is no standard deviation to match."
+        "A baseline rather than noise: whole tokens are set to zero, so there is no standard deviation to match."
     ),
 }
 
