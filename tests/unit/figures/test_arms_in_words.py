@@ -17,7 +17,7 @@ from neftune_core.figures.evidence import epochs_beside, overlap_histogram, robu
 from neftune_core.figures.trained import robustness_figure, weights_figure
 from neftune_core.home import assets
 from neftune_core.language import CHINESE, ENGLISH, in_language, translate_finished
-from neftune_core.noise.names import arm_label, with_arm_labels
+from neftune_core.noise.names import arm_words, with_arm_words
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies import comparison
 from neftune_core.studies.judging import outcomes_of, verdict_of
@@ -108,8 +108,8 @@ def test_no_figure_of_the_chinese_page_has_the_identifier_of_an_arm(study: Recor
 
 def test_arms_of_cells_and_of_other_studies_are_named_in_words_too() -> None:
     with in_language(CHINESE):
-        assert arm_label("epochs 3: gaussian-std-0.1") == "epochs 3：高斯 std 0.1"
-        assert arm_label("20260101-120000-abc/uniform-alpha-5/seed-1") == "20260101-120000-abc/alpha 5/种子 1"
+        assert arm_words("epochs 3: gaussian-std-0.1") == "epochs 3：高斯 std 0.1"
+        assert arm_words("20260101-120000-abc/uniform-alpha-5/seed-1") == "20260101-120000-abc/alpha 5/种子 1"
 
 
 def test_the_choice_of_columns_is_in_words(monkeypatch: pytest.MonkeyPatch, study: Record) -> None:
@@ -126,10 +126,10 @@ def test_finished_sentences_votes_and_the_recorded_study_have_arms_in_words(stud
     lost = "uniform-alpha-1, uniform-alpha-15"
     stored = f"The loss of {lost} became NaN or infinite: choose a smaller learning rate or less noise."
     arms = ("control", "uniform-alpha-1", "uniform-alpha-15")
-    assert with_arm_labels(stored, arms) == stored
+    assert with_arm_words(stored, arms) == stored
     with in_language(CHINESE):
-        assert "alpha 1, alpha 15 " in with_arm_labels(translate_finished(stored), arms)
-        assert not RAW.search(with_arm_labels(translate_finished(stored), arms))
+        assert "alpha 1, alpha 15 " in with_arm_words(translate_finished(stored), arms)
+        assert not RAW.search(with_arm_words(translate_finished(stored), arms))
         assert not RAW.search(tally_text(Tally(("control", NOISE), (3, 4), 0, 0)))
         recorded = read_recorded_study(Lab())
         assert recorded is not None
