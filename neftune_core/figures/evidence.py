@@ -196,7 +196,7 @@ def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figu
             disturbance = say(DISTURBANCES[kind][0]).lower()
             parts.append(say(words, arm=label, disturbance=disturbance, first=losses[0], last=losses[-1]))
     lead = say("The flatter the curve, the less the disturbance harms the arm.")
-    return figure("robustness", data, _two_panels(), f"{lead} {_losses_text(parts)}", narrow=UNDER)
+    return figure("robustness", data, _two_panels(), f"{lead} {_losses_text(parts)}", narrow=_under())
 
 
 def _curve(measured: Sequence[Mapping[str, Any]], kind: str, arm: str) -> tuple[list[float], list[float]]:
@@ -220,12 +220,17 @@ def _two_panels() -> dict[str, Any]:
 
 
 SHARE_AXIS: dict[str, Any] = {"rangemode": "tozero", "tickformat": ".0%"}
-UNDER = {
-    "height": 620,
-    "margin": {"l": 48, "r": 8},
-    "xaxis": {"domain": [0, 1]},
-    "xaxis2": {"domain": [0, 1]},
-    "yaxis": {"domain": [0.58, 1]},
-    "yaxis2": {"domain": [0, 0.42]},
-}
-"""Layout changes that stack the two panels on a narrow screen."""
+
+
+def _under() -> dict[str, Any]:
+    """Return the layout changes that stack the two panels on a narrow screen, with titles that fit there."""
+    noise, typos = (say(words).lower() for words, _ in DISTURBANCES.values())
+    loss = {"title": {"text": say("held-out loss")}}
+    return {
+        "height": 620,
+        "margin": {"l": 48, "r": 8},
+        "xaxis": {"domain": [0, 1], "title": {"text": noise}},
+        "xaxis2": {"domain": [0, 1], "title": {"text": typos}},
+        "yaxis": {"domain": [0.58, 1], **loss},
+        "yaxis2": {"domain": [0, 0.42], **loss},
+    }

@@ -116,12 +116,12 @@ def _answers_of(record: Record, between: tuple[str, str], seed: int | None = Non
     lines = [line for line in record.answers(seed) if all(name in line["arms"] for name in between)]
     if not lines:
         answered = dict.fromkeys(name for line in record.answers(seed) for name in line["arms"])
-        arms = ", ".join(map(arm_words, answered)) or say("none yet")
+        arms = ", ".join(answered) or say("none yet")
         words = later(
             "This record has no prompts with stored answers of both {first} and {second}. Arms with stored "
             "answers: {arms}."
         )
-        raise DataError(say(words, first=arm_words(between[0]), second=arm_words(between[1]), arms=arms))
+        raise DataError(say(words, first=between[0], second=between[1], arms=arms))
     return lines
 
 

@@ -238,8 +238,8 @@ def test_arms_with_controls_of_their_own_are_shown_beside_them() -> None:
 
 def test_different_levels_of_intervals_are_explained() -> None:
     text = _of_arms({"uniform-alpha-5": -0.1, "uniform-alpha-60": 0.4}).text()
-    assert "97.5% interval over 8 seeds, wider than 95% because 2 arms are judged (Holm's correction): +" in text
-    assert "95% interval over 8 seeds, the last step of Holm's correction for 2 arms: -" in text
+    assert "(97.5% interval over 8 seeds, wider than 95% because 2 arms are judged; Holm's correction)" in text
+    assert "(95% interval over 8 seeds; last step of Holm's correction for 2 arms)" in text
     assert "Holm" not in _judged([0.1] * 5 + [0.11]).text()
 
 
@@ -284,8 +284,8 @@ def test_last_and_best_epoch_stand_side_by_side_and_the_one_named_is_judged() ->
     assert last.arms["noise"].status == "better"
     assert best.arms["noise"].status == "unclear"
     for found in (last, best):
-        assert "Last epoch (8): -0.199" in found.text()
-        assert "Best epoch (2): -0.00125" in found.text()
+        assert "the last epoch (number 8) is -0.199" in found.text()
+        assert "number 2), it is -0.00125" in found.text()
         assert "optimistic" in found.text()
 
 

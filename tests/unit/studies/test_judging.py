@@ -264,7 +264,7 @@ def test_the_figures_say_in_words_what_they_show() -> None:
     noisy = {seed: Outcome({"held_out_loss": 1.5 + seed}, {"held_out_loss": 0.9 + seed}, 2, 1) for seed in range(3)}
     outcomes = Outcomes(runs, {ARM: noisy})
     shown = seed_differences(verdict(outcomes, Question()), arms)
-    assert f"{ARM}, last epoch: +0.5 (+0.5 to +0.5)" in shown["summary"]
+    assert "alpha 5, last epoch: +0.5 (+0.5 to +0.5)" in shown["summary"]
     assert "control best 1.9, last 2" in epochs_beside(outcomes, "control", arms)["summary"]
     histogram = overlap_histogram({ARM: [0.0, 0.05, 1.0, 0.55]}, arms)
     assert histogram["data"][0]["y"] == pytest.approx([0.5, 0, 0, 0, 0, 0.25, 0, 0, 0, 0.25])
