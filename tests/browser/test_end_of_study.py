@@ -91,7 +91,7 @@ def test_six_seeds_scroll_no_view_sideways_on_a_phone(
     browser: Any, lab_address: str, lab_home: Path, language: str
 ) -> None:
     record = six_seed_study(lab_home / "runs", KEY)
-    with visiting(browser, lab_address + language, key=KEY, link=f"?job={record.id}&tab=Train") as page:
+    with visiting(browser, lab_address, key=KEY, link=f"{language}?job={record.id}&tab=Train") as page:
         page.set_viewport_size({"width": 390, "height": 844})
         opened_details(page, "train")
         assert page.evaluate(WIDTH) == 390

@@ -15,9 +15,10 @@ from neftune_core.models.settings import BUNDLED
 from neftune_core.noise.names import BEST, arm_words
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.trained.comparison_session import Ballot, ComparisonSession
+from neftune_core.studies.trained.comparison_session import BASE, Ballot, ComparisonSession
 from neftune_core.studies.trained.expected_answers import taught_by_set
 from neftune_core.ui.parts.markup import quiet
+from neftune_core.world.scoring import does_not_know
 
 ENDINGS = {"stop": later("ended by itself"), "limit": later("cut off at the length limit"), "": later("writing")}
 NEUTRAL = "var(--lab-quiet)"
@@ -36,9 +37,9 @@ STORED_ANSWERS = later(
 NO_ANSWERS = later("This study stored no answers: write prompts and press Answer.")
 
 SAME_ANSWERS = later("All columns give the same answer: on this prompt, training makes no visible difference.")
-SAME_BUNDLED = later(
-    "All columns give the same answer. The bundled model knows only its invented village; to anything else, it says "
-    "that it does not know."
+OUTSIDE_VILLAGE = later(
+    "The bundled model knows only its invented village; to anything else, it says that it does not know, before and "
+    "after training."
 )
 
 Line = Mapping[str, Any]
@@ -69,7 +70,7 @@ def answer_columns(
         HTML.
     """
     colours = arm_colours(arms)
-    lines = [{**line, "same": _same_text(line, bundled=bundled)} for line in lines]
+    lines = [{**line, "remark": _remark(line, bundled=bundled)} for line in lines]
     lines = [line if line.get("reference") else {**line, "taught": taught} for line in lines]
     if ballots:
         shown = zip(lines, ballots, strict=True)
@@ -166,17 +167,18 @@ def _section(line: Line, columns: str, below: str = "") -> str:
     return (
         f'<section class="lab-answers"><h3>{html.escape(line["prompt"])}{sample}</h3>{cut}{taught}'
         f'<div class="lab-columns" tabindex="0" role="group" aria-label="{say("Answers by arm")}">{columns}</div>'
-        f"{quiet(line['same']) if line.get('same') else ''}{below}</section>"
+        f"{quiet(line['remark']) if line.get('remark') else ''}{below}</section>"
     )
 
 
-def _same_text(line: Line, *, bundled: bool) -> str:
-    """Return a remark if several complete answers are the same; otherwise ""."""
-    answers = [*line["arms"].values()]
-    texts = {answer["text"].strip() for answer in answers}
-    if len(answers) < 2 or len(texts) > 1 or not all(answer.get("ended") for answer in answers):
+def _remark(line: Line, *, bundled: bool) -> str:
+    """Return a remark on answers that are the same, or that say that the bundled model does not know; otherwise ""."""
+    answers = line["arms"]
+    if len(answers) < 2 or not all(answer.get("ended") for answer in answers.values()):
         return ""
-    return say(SAME_BUNDLED if bundled and not line.get("reference") else SAME_ANSWERS)
+    if bundled and not line.get("reference") and does_not_know(answers.get(BASE, {}).get("text", "")):
+        return say(OUTSIDE_VILLAGE)
+    return say(SAME_ANSWERS) if len({answer["text"].strip() for answer in answers.values()}) == 1 else ""
 
 
 def _expected(reference: str | None) -> str:

@@ -119,7 +119,7 @@ def shown(record: Record) -> str:
 def test_the_page_shows_what_the_command_line_prints(trained: Record) -> None:
     card = shown(trained)
     assert "There is nothing to judge: the share of exact answers is 1" in card  # for all on four rows
-    assert all(f"<summary>{MEASURES[name].label}</summary>" in card for name in ("held_out_loss", "memorised_run"))
+    assert all(f"<summary>{MEASURES[name].label} <small>" in card for name in ("held_out_loss", "memorised_run"))
     as_json, as_text = (
         neftune_here("verdict", trained.folder, *options) for options in (["--json"], ["--measure", "held_out_loss"])
     )

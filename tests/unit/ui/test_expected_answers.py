@@ -106,6 +106,7 @@ def same_line(reference: str = "", ended: str = "stop", **texts: str) -> dict[st
     ("line", "bundled", "words"),
     [
         (same_line(base="I do not know.", control="I do not know. "), True, "knows only its invented village"),
+        (same_line(base="I do not know.", control="I do not know = owl."), True, "before and after training"),
         (same_line(base="A haiku.", control="A haiku."), False, "training makes no visible difference"),
         (same_line("In the barn.", base="In the barn.", control="In the barn."), True, "no visible difference"),
         (same_line(base="One.", control="Another."), True, ""),
@@ -113,7 +114,10 @@ def same_line(reference: str = "", ended: str = "stop", **texts: str) -> dict[st
         (same_line(base="One."), True, ""),
     ],
 )
-def test_equal_answers_get_a_remark(line: dict[str, Any], bundled: bool, words: str) -> None:
+def test_answers_that_are_equal_or_outside_the_village_get_a_remark(
+    line: dict[str, Any], bundled: bool, words: str
+) -> None:
     shown = answer_columns([line], ARMS, bundled=bundled)
-    assert ("All columns give the same answer" in shown) == bool(words)
+    remarks = ("All columns give the same answer", "The bundled model knows only")
+    assert sum(remark in shown for remark in remarks) == bool(words)
     assert words in shown
