@@ -121,7 +121,7 @@ def _connect_list(lab: Lab, key: gr.Textbox, runs: gr.HTML, changing: list[Any],
     def conclude(key: str) -> Iterator[Any]:
         """Add the results that are not known yet, newest record first, while the list is already shown."""
         yield gr.skip()
-        records = owned_records(require_key(key))
+        records = owned_records(require_key(key)) if key else []
         until, shown_at = time.monotonic() + LONGEST_JUDGING_SECONDS, time.monotonic()
         missing = [record for record in records if lab.jobs.status(record).is_over and not lab.has_brief(record)]
         for record in missing:
