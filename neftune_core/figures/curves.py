@@ -134,7 +134,7 @@ def _latest_values(gathered: Losses, shared: set[Any], colours: Mapping[str, str
         return []
     control = means[CONTROL][1][-1]
     texts = {
-        arm: f"{arm_words(arm)} {values[-1]:.3g}" + (f" ({values[-1] - control:+.2g})" if arm != CONTROL else "")
+        arm: f"{arm_words(arm)} {values[-1]:.4g}" + (f" ({values[-1] - control:+.2g})" if arm != CONTROL else "")
         for arm, (_, values) in means.items()
     }
     base = (
