@@ -1,4 +1,4 @@
-"""Studies owned by a visitor, copied from the recorded study that ships with the lab: a finished and a running one."""
+"""Studies owned by a visitor, copied from records that ship with the lab: finished ones and a running one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from neftune_core.home import assets
 from neftune_core.studies.records.owners import owner_hash
 from neftune_core.studies.records.record import Record
 
+SIX = 6
+
 
 def owned_study(runs: Path, key: str) -> Record:
     """Copy the recorded study into a folder of records, as if it had just been started.
@@ -28,6 +30,36 @@ def owned_study(runs: Path, key: str) -> Record:
     (recorded,) = (assets() / "studies").glob("*/study.toml")
     record = Record(runs / (time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)))
     shutil.copytree(recorded.parent, record.folder)
+    about = json.loads((record.folder / "record.json").read_text(encoding="utf-8"))
+    about |= {"owner": owner_hash(key), "created": time.time()}
+    (record.folder / "record.json").write_text(json.dumps(about), encoding="utf-8")
+    return record
+
+
+def six_seed_study(runs: Path, key: str) -> Record:
+    """Join six recorded studies of one seed each into one finished study of six seeds and five arms.
+
+    Args:
+        runs: Folder of all records.
+        key: Key of the visitor who owns the study.
+
+    Returns:
+        The record.
+    """
+    cells = sorted((assets() / "recorded" / "7-kinds-of-noise" / "cells").iterdir())[:SIX]
+    record = Record(runs / (time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)))
+    shutil.copytree(cells[0], record.folder)
+    settings = (record.folder / "study.toml").read_text(encoding="utf-8")
+    (record.folder / "study.toml").write_text(settings.replace("\nseeds = 1\n", f"\nseeds = {SIX}\n"), encoding="utf-8")
+    for name in ("answers.jsonl", "examples.jsonl"):
+        (record.folder / name).write_bytes(b"".join((cell / name).read_bytes() for cell in cells))
+    events = [event for cell in cells for event in Record(cell).events()]
+    events = [event for event in events if event["event"] != "finished"] + [{**events[-1], "event": "finished"}]
+    lines = [json.dumps({**event, "seeds": SIX} if event["event"] == "started" else event) + "\n" for event in events]
+    (record.folder / "events.jsonl").write_text("".join(lines), encoding="utf-8")
+    seeds = [json.loads((cell / "metrics.json").read_text(encoding="utf-8"))["seeds"] for cell in cells]
+    measured = {"seeds": {seed: numbers for own in seeds for seed, numbers in own.items()}}
+    (record.folder / "metrics.json").write_text(json.dumps(measured), encoding="utf-8")
     about = json.loads((record.folder / "record.json").read_text(encoding="utf-8"))
     about |= {"owner": owner_hash(key), "created": time.time()}
     (record.folder / "record.json").write_text(json.dumps(about), encoding="utf-8")

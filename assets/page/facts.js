@@ -73,7 +73,7 @@ const seeNow = () => {
 
 on("figure:noise", (/** @type {NoiseMessage} */ { payload, controls, effect, result, view }) => {
   const { strength, unit, kind, length_rule } = controls;
-  const known = { strength, unit, kind, length_rule, view: view || controls.view, length: payload.length, flips: flips(payload, controls, result) };
+  const known = { strength, unit, kind, length_rule, view: view || controls.view, length: payload.length, flips: flips(payload, controls, result) ?? 0 };
   for (const [name, value] of Object.entries({ ...known, share: effect.share, angle: effect.angle })) fact("noise." + name, value);
   seeNow();
 });

@@ -248,14 +248,14 @@ views.map = (payload, controls, result) => {
 
 // ------------------------------------------------------------------ the nearest token of the vocabulary
 /**
- * Count the noisy tokens that are nearer to another token; 0 until the vocabulary has been searched.
+ * Count the noisy tokens that are nearer to another token; null if the vocabulary has not been searched.
  * @param {Payload} payload
  * @param {NoiseControls} controls
  * @param {TokenEffects} result
  */
 export const flips = (payload, controls, { drops, deviation, skipped }) => {
   const changes = drops || payload.layer ? null : detailsOf(payload)?.nearest?.changes?.[payload.kinds[controls.kind]];
-  return (changes || []).filter((each, place) => !skipped.has(place) && nearest(each, deviation) !== null).length;
+  return changes ? changes.filter((each, place) => !skipped.has(place) && nearest(each, deviation) !== null).length : null;
 };
 
 /**

@@ -1,6 +1,7 @@
 /** The text next to the figure of the Noise tab: the tokens of the sentence, what the strength means, and the ruler of units. */
 import { svg, within } from "./dom.js";
 import { modelName } from "./noise-strip.js";
+import { flips } from "./noise-views.js";
 import { degrees, realised, UNITS } from "./noise-maths.js";
 import { percent, short, ticks } from "./numbers.js";
 import { on, part } from "./parts.js";
@@ -55,9 +56,24 @@ const verdict = ({ drops, share }, result) => {
   const size = { share: percent(share) };
   if (share < 0.02) return text("The noise is {share} as large as the embeddings: hardly noticeable.", size);
   if (share < 0.3) return text("The noise is {share} as large as the embeddings: each token almost keeps its direction.", size);
-  if (share < 0.7) return text("The noise is {share} as large as the embeddings: each token roughly keeps its direction.", size);
+  if (share < LARGE) return text("The noise is {share} as large as the embeddings: each token roughly keeps its direction.", size);
   if (share < 1.5) return text("The noise is about as large as the embeddings ({share}).", size);
-  return text("The noise is larger than the embeddings ({share}): little of the sentence is left.", size);
+  return text("The noise is larger than the embeddings ({share}).", size);
+};
+
+const LARGE = 0.7; // noise relative to the embeddings from which the tokens that changed are counted
+
+/**
+ * Describe how many tokens large noise changed; "" until the vocabulary has been searched.
+ * @param {number | null} changed
+ * @param {Payload} payload
+ * @param {NoiseEffect} effect
+ */
+const changedWords = (changed, payload, effect) => {
+  if (effect.drops || effect.share < LARGE || changed === null) return "";
+  const all = { all: payload.length };
+  if (!changed) return text("Each of the {all} tokens is still nearest to itself.", all);
+  return agreeing(changed, "1 of {all} tokens is now nearer to another token.", "{count} of {all} tokens are now nearer to another token.", all);
 };
 
 /**
@@ -140,7 +156,7 @@ part("noise-words", ({ element }) => {
     within(element, "[data-word=others]").hidden = !words;
   });
   on("figure:noise", (/** @type {NoiseMessage} */ { payload, controls, effect, result, clipped }) => {
-    const words = verdict(effect, result);
+    const words = [verdict(effect, result), changedWords(flips(payload, controls, result), payload, effect)].filter(Boolean).join(" ");
     put("verdict", words);
     // Noise as large as the embeddings is in the middle of the scale.
     scale.style.setProperty("--place", String(effect.share / (1 + effect.share)));

@@ -60,8 +60,8 @@ part("runs", ({ element, props, watch, trigger }) => {
   const list = within(element, "ul");
   /** @type {string | null} */
   let chosen = null;
-  /** @param {{id: string, when: string, about: string, arms: {name: string, colour: string}[], state: string, word: string}} run */
-  const entry = ({ id, when, about, arms, state, word }) => {
+  /** @param {{id: string, when: string, about: string, arms: {name: string, colour: string}[], state: string, word: string, result?: string}} run */
+  const entry = ({ id, when, about, arms, state, word, result }) => {
     const dots = arms.map(({ name, colour }) => {
       const arm = make("span", { className: "lab-arm" }, name);
       arm.style.setProperty("--arm", colour);
@@ -74,6 +74,7 @@ part("runs", ({ element, props, watch, trigger }) => {
       make("span", { className: "lab-run-about" }, about),
       make("span", { className: "lab-run-arms" }, ...dots),
       make("span", { className: "lab-run-state" }, word),
+      ...(result ? [make("span", { className: "lab-run-result" }, result)] : []),
     );
     button.dataset.state = state;
     button.setAttribute("aria-pressed", String(id === chosen));

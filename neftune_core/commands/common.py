@@ -231,9 +231,10 @@ def _state_label(status: Status) -> str:
 
 def _progress_details(status: Status) -> str:
     """Return the estimated time left, if known, and the loss of each arm in the most recent step."""
+    from neftune_core.noise.names import arm_words
     from neftune_core.studies.records.progress import as_clock
 
     is_known = status.state == "running" and status.seconds_left is not None
     left = [f"{as_clock(status.seconds_left or 0.0)} left"] if is_known else []
-    losses = [f"{arm} {loss:.3f}" for arm, loss in status.losses.items()]
-    return ", ".join([*left, *(["loss: " + ", ".join(losses)] if losses else [])])
+    losses = [f"{arm_words(arm)} {loss:.3f}" for arm, loss in status.losses.items()]
+    return ", ".join([*left, *(["batch loss: " + ", ".join(losses)] if losses else [])])

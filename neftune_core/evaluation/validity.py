@@ -14,7 +14,7 @@ import numpy as np
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import Outcome, Outcomes, Question, Rounding, Seeds
 from neftune_core.evaluation.verdict_words import Line, agreeing
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_words
 
 LEAST_STEPS = 10
 """Minimum number of optimizer steps for a comparison; with fewer, a model learns too little."""
@@ -151,7 +151,7 @@ REASONS: dict[str, Applies] = {
 def _parameters(outcomes: Outcomes, question: Question, names: Sequence[str], reason: str) -> dict[str, Any]:
     """Return the parameters of an obstacle's sentence."""
     first = outcomes.arms[names[0]]
-    labels = ", ".join(map(arm_label, names))
+    labels = ", ".join(map(arm_words, names))
     parameters: dict[str, Any] = {"arms": labels, "measure": Line(f"measure.{question.measure}")}
     if reason == "few_steps":
         parameters |= {"steps": _steps(first), "least": LEAST_STEPS}

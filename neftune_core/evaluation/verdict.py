@@ -35,6 +35,7 @@ from neftune_core.evaluation.verdict_words import (
     Line,
     agreeing,
     arm_names,
+    brief_line,
     claims_line,
     effect_line,
     rounding_line,
@@ -132,6 +133,12 @@ class Verdict:
         for arm in self.arms.values():
             sentences += ["  " * (index > 0) + line.text() for index, line in enumerate(arm.lines)]
         return "\n".join([*sentences, *(line.text() for line in self.closing)])
+
+    @property
+    def brief(self) -> Line:
+        """The result in a few words, for lists of studies."""
+        statuses = {name: arm.status for name, arm in self.arms.items()}
+        return brief_line(self.question.measure, statuses, self.lead)
 
     @property
     def summary(self) -> tuple[Line, ...]:
@@ -256,10 +263,10 @@ def _arm_lines(
     measure = Line(f"measure.{question.measure}")
     status = "nothing" if not comparison.seeds else arm.status
     values = {"control": comparison.control, "value": comparison.arm, "difference": comparison.difference}
-    interval = _interval_line(comparison, len(outcomes.arms))
-    yield Line(status, {"arm": name, "measure": measure, **values, "interval": interval})
+    yield Line(status, {"arm": name, "measure": measure, **values})
     if arm.status == "void":
         return
+    yield from _number_lines(comparison, {"measure": measure, **values, "arms": len(outcomes.arms)})
     if name in outcomes.stopped:
         steps = [f"{seed} ({stop:,}, {at:,})" for seed, (stop, at) in outcomes.stopped[name].items() if at]
         yield Line("stopped.where" if steps else "stopped.before", {"steps": ", ".join(steps)})
@@ -283,15 +290,20 @@ def _arm_lines(
         yield _next_step(arm.status, comparison)
 
 
-def _interval_line(comparison: Comparison, arms: int) -> Line:
-    seeds, interval = len(comparison.seeds), comparison.interval
+def _number_lines(comparison: Comparison, values: Mapping[str, Any]) -> Iterator[Line]:
+    """Yield the values of an arm, the interval of their difference, and how often chance gives such a difference."""
+    interval = comparison.interval
+    if comparison.seeds:
+        yield Line("numbers", values)
     if interval is None:
-        return Line(agreeing("interval.none", seeds), {"seeds": seeds})
-    ends = {"seeds": seeds, "flip": comparison.flip_p, "percent": 100 * interval.level, "arms": arms}
+        return
+    ends = {"seeds": len(comparison.seeds), "percent": 100 * interval.level, "arms": values["arms"]}
     if interval.low == interval.high:
-        return Line("interval.same", ends)
-    key = "interval" if arms == 1 else "interval.adjusted" if interval.level > LEVEL else "interval.last"
-    return Line(key, ends | _interval_parameters(interval))
+        yield Line("interval.same", ends)
+    else:
+        several = "interval.adjusted" if interval.level > LEVEL else "interval.last"
+        yield Line("interval" if values["arms"] == 1 else several, ends | _interval_parameters(interval))
+    yield Line("flip", {"flip": comparison.flip_p, "share": 100 * comparison.flip_p})
 
 
 def _interval_parameters(interval: Interval) -> dict[str, Any]:

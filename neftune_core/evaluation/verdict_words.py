@@ -13,7 +13,7 @@ from neftune_core.evaluation.outcomes import Rounding
 from neftune_core.evaluation.paired_comparison import Comparison, without_residue
 from neftune_core.home import assets
 from neftune_core.language import say
-from neftune_core.noise.names import arm_label, arm_words
+from neftune_core.noise.names import arm_words
 
 MOST_VALUES = 4
 """Maximum number of arms without a claim that the headline lists; beyond it, only the largest difference is given."""
@@ -37,7 +37,7 @@ class Line:
         """Return the sentence in the current language."""
         given = {name: _format_parameter(value) for name, value in self.parameters.items()}
         if isinstance(self.parameters.get("arm"), str):
-            given["arm"] = arm_label(given["arm"])
+            given["arm"] = arm_words(given["arm"])
         return say(SENTENCES[self.key], **given)
 
 
@@ -152,6 +152,34 @@ def effect_line(key: str, measure: str, lead: str, found: Mapping[str, Compariso
         values.append(Line("value.arm" if one_control else "value.own", value))
     about = {"measure": Line(f"measure.{measure}"), "values": _joined("value.and", values)}
     return Line(f"headline.{key}", {"arm": ArmName(lead), "seeds": len(found[lead].seeds), **about})
+
+
+def brief_line(measure: str, statuses: Mapping[str, str], lead: str) -> Line:
+    """Return the result of a study in a few words.
+
+    Args:
+        measure: Name of the measure.
+        statuses: Statuses of all arms by name.
+        lead: Name of the arm that the headline is about; "" if none.
+
+    Returns:
+        For example "better with alpha 5 (held-out loss)".
+    """
+    words = Line(f"measure.{measure}")
+    claimed: dict[str, list[str]] = {}
+    for name, status in statuses.items():
+        if f"direction.{status}" in SENTENCES:
+            claimed.setdefault(status, []).append(name)
+    if not claimed:
+        status = statuses.get(lead, "void")
+        return Line(f"brief.{status}" if f"brief.{status}" in SENTENCES else "brief.no_claim", {"measure": words})
+    lines = []
+    for status, names in claimed.items():
+        about = {"direction": Line(f"direction.{status}"), "measure": words}
+        many = len(names) > MOST_NAMED
+        given = {"count": len(names), "arms": len(statuses)} if many else {"arms": arm_names(names)}
+        lines.append(Line("brief.many" if many else "brief.claim", about | given))
+    return _joined("value.and", lines)
 
 
 def _joined(key: str, lines: Sequence[Line]) -> Line:

@@ -18,6 +18,7 @@ from neftune_core.export.bases import Base, base_of, is_on_hub
 from neftune_core.home import assets
 from neftune_core.language import ENGLISH, in_language, later, plural, say
 from neftune_core.models.cards import CATALOGUE
+from neftune_core.noise.names import arm_words
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import to_toml
 from neftune_core.studies.comparison import has_arm
@@ -162,13 +163,18 @@ def _training_text(training: TrainingSettings) -> str:
 
 def _arm_text(record: Record, arm: str) -> str:
     if arm in {found.name for found in record.study.methods}:
-        return f"with a method that the control does not use ({arm})"
+        return f"with a method that the control does not use ({_name(arm)})"
     return "without noise (the control)" if arm == "control" else _noise_text(record.arms.get(arm), arm)
+
+
+def _name(arm: str) -> str:
+    with in_language(ENGLISH):
+        return arm_words(arm)
 
 
 def _noise_text(noise: NoiseSettings | None, arm: str) -> str:
     if noise is None or noise.is_silent:
-        return "none" if arm == "control" else f"none; another method ({arm})"
+        return "none" if arm == "control" else f"none; another method ({_name(arm)})"
     return f"{noise.kind} noise of {noise.unit} {noise.strength:g}"
 
 
@@ -185,7 +191,7 @@ def _measurements(record: Record, seed: int, arm: str) -> str:
     names = dict.fromkeys(["control", shown])
     rows = ["| loss with noise off, nats per response token | training rows | held-out rows |", "|---|---|---|"]
     measured = {"base, before training": base}
-    measured |= {f"{name}, step {last['step']}": last["arms"].get(name, {}) for name in names}
+    measured |= {f"{_name(name)}, step {last['step']}": last["arms"].get(name, {}) for name in names}
     for label, numbers in measured.items():
         cells = [f"{numbers[measure]:.4f}" if numbers.get(measure) is not None else "-" for measure in CARD_MEASURES]
         rows.append(f"| {label} | " + " | ".join(cells) + " |")

@@ -15,6 +15,7 @@ from neftune_core.export.study_report import losses_html
 from neftune_core.figures.colours import arm_colours, resolve_colours
 from neftune_core.figures.curves import gather_losses, mean_of_seeds, shared_seeds
 from neftune_core.language import say
+from neftune_core.noise.names import arm_words
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.judging import verdict_of
 from neftune_core.studies.records.record import Record
@@ -48,6 +49,7 @@ def answers_html(lines: Sequence[Mapping[str, Any]]) -> str:
     """
     names = list(dict.fromkeys(name for line in lines for name in line["arms"]))
     rows = [[line["prompt"], *(line["arms"].get(name, {}).get("text", "") for name in names)] for line in lines]
+    names = [*map(arm_words, names)]
     if any(line.get("reference") for line in lines):
         names = [say("expected answer"), *names]
         rows = [[row[0], line.get("reference", ""), *row[1:]] for row, line in zip(rows, lines, strict=True)]
@@ -88,7 +90,9 @@ def _svg(curves: Mapping[str, Sequence[tuple[float, float]]], arms: Mapping[str,
         points = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in curve)
         colour = colours.get(arm, "#5c6573")
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(f'<text x="{WIDTH - 104}" y="{24 + 16 * number}" fill="{colour}">{html.escape(arm)}</text>')
+        parts.append(
+            f'<text x="{WIDTH - 104}" y="{24 + 16 * number}" fill="{colour}">{html.escape(arm_words(arm))}</text>'
+        )
     style = "font:12px sans-serif;fill:#5c6573;max-width:100%"
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" style="{style}" role="img" aria-label="{label}">' + (
         f"<title>{label}</title>{''.join(parts)}</svg>"

@@ -18,7 +18,7 @@ from neftune_core.evaluation.verdict_words import Line
 from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, say, translate_finished
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_words
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.records.schema import settings_text
@@ -202,7 +202,7 @@ def arm_heads(arms: Mapping[str, NoiseSettings]) -> dict[str, str]:
     """Return the label of each arm with a dot in its colour, as HTML."""
     colours = arm_colours(arms)
     dot = '<span class="dot" style="--arm: {}"></span>'
-    return {arm: dot.format(colours.get(arm, "var(--lab-quiet)")) + html.escape(arm_label(arm)) for arm in arms}
+    return {arm: dot.format(colours.get(arm, "var(--lab-quiet)")) + html.escape(arm_words(arm)) for arm in arms}
 
 
 def count(value: Any) -> str:

@@ -16,10 +16,10 @@ from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
 from neftune_core.figures.evidence import seed_differences
 from neftune_core.language import later, plural, say, translate_finished
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_words
 from neftune_core.studies.judging import verdict_of
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.results import mean_results
+from neftune_core.studies.results import mean_results, measured_rows, rows_text
 
 LOSSES = {
     "train_loss": (later("training rows, last"), later("training rows, lowest")),
@@ -103,7 +103,7 @@ def _facts(record: Record, events: Sequence[Mapping[str, Any]]) -> dict[str, str
         say("Trained parameters per arm"): report_parts.count(model.get("trained_parameters")),
         say("Data"): data_title(data.get("title")),
         say("Training and held-out rows"): say(" and ").join(filter(None, rows)),
-        say("Arms"): say(", ").join(map(arm_label, record.arms)),
+        say("Arms"): say(", ").join(map(arm_words, record.arms)),
         say("Seeds used"): ", ".join(str(seed) for seed in _seeds(record, events)),
         say("Steps taken"): report_parts.count(max((event.get("step", 0) for event in events), default=0)),
         say("Created"): report_parts.creation_time(record),
@@ -126,8 +126,13 @@ def losses_html(record: Record) -> str:
         found = mean_results(record)
     except RecordError as error:
         return f"<p>{html.escape(str(error))}</p>"
-    heads = [html.escape(say(words)) for pair in LOSSES.values() for words in pair]
-    names = {"base": html.escape(arm_label("base"))} | report_parts.arm_heads(record.arms)
+    rows_of = measured_rows(record)
+    heads = [
+        html.escape(say(words)) + (f"<br><small>{rows_text(rows_of[kind])}</small>" if kind in rows_of else "")
+        for kind, pair in LOSSES.items()
+        for words in pair
+    ]
+    names = {"base": html.escape(arm_words("base"))} | report_parts.arm_heads(record.arms)
     rows = (
         [name, *(_cell(of.get(arm, {}).get(kind)) for kind in LOSSES for of in (found.last, found.lowest))]
         for arm, name in names.items()
@@ -150,7 +155,7 @@ def _answers(record: Record) -> str:
 
 def _answer(answer: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     columns = "".join(
-        f'<article style="--arm: {colours.get(name, "var(--lab-quiet)")}"><h4>{html.escape(arm_label(name))}</h4>'
+        f'<article style="--arm: {colours.get(name, "var(--lab-quiet)")}"><h4>{html.escape(arm_words(name))}</h4>'
         f"<p>{html.escape(entry['text'].strip())}</p>"
         f"<footer>{html.escape(_ending(entry))}</footer></article>"
         for name, entry in answer["arms"].items()

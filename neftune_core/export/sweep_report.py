@@ -12,6 +12,7 @@ from neftune_core.export import report_parts
 from neftune_core.figures.effects import EPOCH_WORDS, effect_curve
 from neftune_core.home import assets
 from neftune_core.language import later, say
+from neftune_core.noise.names import arm_words
 from neftune_core.studies.records.record import SWEEP_FILE, Record
 from neftune_core.studies.results import rounding_note
 from neftune_core.sweeps.record import Sweep
@@ -94,7 +95,8 @@ def _table(table: SweepTable) -> str:
     shown = [(asked, epoch) for epoch in EPOCHS] + [(name, "last") for name in others]
     heads = [say(", ").join((say(MEASURES[name].label), say(EPOCH_NAMES[epoch]))) for name, epoch in shown]
     heads = [html.escape(head) for head in (say("Seeds used"), *heads)]
-    names = report_parts.arm_heads({row.arm: row.noise for row in table.rows}) | {"base": "base"}
+    arms = report_parts.arm_heads({row.arm: row.noise for row in table.rows})
+    names = arms | {"base": html.escape(arm_words("base"))}
     rows = (
         [
             names[row.arm] + (f" <small>{html.escape(row.cell)}</small>" if row.cell else ""),

@@ -11,7 +11,7 @@ import numpy as np
 from neftune_core.figures.base import Figure, Trace, axis, figure, heading, hover, line_trace
 from neftune_core.figures.colours import CONTROL, arm_colours, token
 from neftune_core.language import later, plural, say
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_words
 from neftune_core.noise.settings import NoiseSettings
 
 HEIGHT = 340
@@ -58,9 +58,9 @@ def class_curves(studies: Sequence[ClassStudy]) -> Figure:
 
 def _curve(uid: str, student: int, points: tuple[list[int], list[float]], colour: str, *, first: bool) -> Trace:
     name = uid.rpartition("/")[0]
-    label = say(", ").join([say("student {number}", number=student), arm_label(name)])
+    label = say(", ").join([say("student {number}", number=student), arm_words(name)])
     style: dict[str, Any] = {"legendgroup": name, "showlegend": first, "opacity": 0.6}
-    return line_trace(uid, label, *points, colour, "%{y:.3f}", width=1.8, name=arm_label(name), **style)
+    return line_trace(uid, label, *points, colour, "%{y:.3f}", width=1.8, name=arm_words(name), **style)
 
 
 def class_differences(studies: Sequence[ClassStudy]) -> Figure:
@@ -83,7 +83,7 @@ def class_differences(studies: Sequence[ClassStudy]) -> Figure:
         "xaxis": axis(
             "",
             tickvals=[*range(len(found))],
-            ticktext=[arm_label(name) for name in found],
+            ticktext=[arm_words(name) for name in found],
             range=[-0.6, max(0.6, len(found) - 0.4)],
             showgrid=False,
             zeroline=False,
@@ -99,12 +99,12 @@ def _points(name: str, place: int, found: Sequence[tuple[int, float]], colour: s
         "type": "scatter",
         "mode": "markers",
         "uid": f"{name}/points",
-        "name": arm_label(name),
+        "name": arm_words(name),
         "x": [place + SPREAD * _jitter(number) for number in range(len(found))],
         "y": values,
         "marker": {"color": colour, "size": 9, "opacity": 0.6},
         "text": [say("student {number}", number=student) for student, _ in found],
-        "hovertemplate": hover(f"%{{text}}{say(', ')}{arm_label(name)}", "%{y:+.3f}"),
+        "hovertemplate": hover(f"%{{text}}{say(', ')}{arm_words(name)}", "%{y:+.3f}"),
     }
     ends, mean = [place - 1.4 * SPREAD, place + 1.4 * SPREAD], float(np.mean(values))
     return [points, line_trace(f"{name}/mean", say("mean"), ends, [mean] * 2, token("text"), "%{y:+.3f}", width=2.5)]
@@ -121,7 +121,7 @@ def _summary(found: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     parts = [
         say(
             plural(len(points), "{arm} {mean:+.3f} in 1 study", "{arm} {mean:+.3f} on average in {count} studies"),
-            arm=arm_label(name),
+            arm=arm_words(name),
             mean=float(np.mean([value for _, value in points])),
             count=len(points),
         )

@@ -20,9 +20,9 @@ from neftune_core.figures.base import (
     list_once,
     merge_mappings,
 )
-from neftune_core.figures.colours import CONTROL, arm_colours
+from neftune_core.figures.colours import CONTROL, arm_colours, token
 from neftune_core.language import later, say
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_words
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.steering.log import STEERED
 
@@ -48,11 +48,13 @@ OVER = ("saved", "answered", "finished", "stopped", "failed")
 POINTS = 600
 STEEP = 30
 """Ratio of the highest to the lowest measured loss beyond which a logarithmic scale is clearer."""
+MOST_LISTED, LISTED_HEIGHT = 6, 19
+"""Maximum number of arms whose latest values are listed in the figure, and the height of one of them in pixels."""
 AXIS_MARGIN = 1.02  # of the axis after the last step, so that its marker is not clipped
 CURVE_KINDS: dict[str, tuple[int, float, float, str, str]] = {
     "train_loss": (1, 2.4, 1.0, later("training loss, noise off"), "lines+markers"),
     "held_out_loss": (2, 2.4, 1.0, later("held-out loss, noise off"), "lines+markers"),
-    "loss": (1, 1.0, 0.4, later("training loss of the batch, noise on"), "lines"),
+    "loss": (1, 1.0, 0.4, later("training loss of one batch, noise on"), "lines"),
 }
 """Panel, line width, opacity, description and mode of each kind of loss, by its name in the log."""
 SEED_OPACITY = {"train_loss": 0.35, "held_out_loss": 0.35, "loss": 0.1}  # of each seed, relative to the mean
@@ -89,7 +91,7 @@ def loss_curves(events: Iterable[Event], arms: Mapping[str, NoiseSettings]) -> F
         for step, text in marks.items()
         for x, y in (("x", "y"), ("x2", "y2"))
     ]
-    labels = [_mark_label(step, text) for step, text in marks.items()]
+    labels = [_mark_label(step, text) for step, text in marks.items()] + _latest_values(gathered, shared, colours)
     layout = merge_mappings(layout, {"shapes": shapes, "annotations": [*layout["annotations"], *labels]})
     if gathered["loss"] and not gathered["held_out_loss"]:
         layout, narrow = _training_panel_only(layout), {}
@@ -121,10 +123,51 @@ def _mark_label(step: int, text: str) -> dict[str, Any]:
     return {**place, "text": text, "textangle": -90, "showarrow": False, "font": {"size": 11}}
 
 
+def _latest_values(gathered: Losses, shared: set[Any], colours: Mapping[str, str]) -> list[dict[str, Any]]:
+    """List each arm's latest held-out loss, and its difference from the control, in a corner of the second panel.
+
+    On the axis of a whole run, the differences at its end are often too small to see.
+    """
+    means = {arm: mean_of_seeds(seeds, shared) for arm, seeds in gathered["held_out_loss"].items() if arm != "base"}
+    means = {arm: curve for arm, curve in means.items() if curve[1]}
+    if CONTROL not in means or not 1 < len(means) <= MOST_LISTED or max(means[CONTROL][0]) == 0:
+        return []
+    control = means[CONTROL][1][-1]
+    texts = {
+        arm: f"{arm_words(arm)} {values[-1]:.4g}" + (f" ({values[-1] - control:+.2g})" if arm != CONTROL else "")
+        for arm, (_, values) in means.items()
+    }
+    base = (
+        mean_of_seeds(gathered["held_out_loss"]["base"], shared)[1][-1:] if "base" in gathered["held_out_loss"] else []
+    )
+    top = _has_room_above([*means.values()], base)
+    place = {"xref": "x2 domain", "yref": "y2 domain", "x": 1, "xanchor": "right", "showarrow": False}
+    place |= {"y": 1, "yanchor": "top"} if top else {"y": 0, "yanchor": "bottom"}
+    rows = list(texts.items()) if top else list(texts.items())[::-1]
+    return [
+        {
+            **place,
+            "text": text,
+            "yshift": (-1 if top else 1) * (LISTED_HEIGHT * (index + bool(base)) + 4),
+            "font": {"size": 15, "color": colours[arm]},
+            "bgcolor": token("background"),
+            "opacity": 0.9,
+        }
+        for index, (arm, text) in enumerate(rows)
+    ]
+
+
+def _has_room_above(curves: Sequence[Curve], levels: Sequence[float]) -> bool:
+    """Return whether the second half of the curves is mostly in the lower half of the range that is drawn."""
+    every = [*levels, *(value for _, values in curves for value in values)]
+    late = [value for _, values in curves for value in values[len(values) // 2 :]]
+    return max(late) + min(late) <= max(every) + min(every)
+
+
 def _change_words(arm: str, change: Mapping[str, Any]) -> str:
     if "strength" in change:
         return say("strength {strength:g}", strength=change["strength"])
-    return say("{arm} stopped", arm=arm_label(arm)) if change.get("stopped") else ""
+    return say("{arm} stopped", arm=arm_words(arm)) if change.get("stopped") else ""
 
 
 def _with_seeds(words: str, seeds: Sequence[Any], several: bool) -> str:
@@ -249,7 +292,7 @@ def _trace(name: str, kind: str, which: Any, points: Curve, line: dict[str, str]
     value = f"%{{y:.3f}} ({say(words)}{of_seeds})"
     style = {"mode": mode, "opacity": opacity, "line": line, "marker": {"color": line["color"], "size": 5}}
     more = in_panel(panel) | (NOISY if kind == "loss" else {}) | style
-    uid, label = f"{name}/{kind}/{which}", arm_label(name)
+    uid, label = f"{name}/{kind}/{which}", arm_words(name)
     return line_trace(uid, label, *points, line["color"], value, width=width, legendgroup=name, **more)
 
 
@@ -286,7 +329,7 @@ def _layout(last_step: int) -> dict[str, Any]:
         "yaxis2": axis("", anchor="x2"),  # a separate scale, since held-out losses differ by hundredths
         "legend": {"y": 1.1},
         "annotations": [
-            heading(say("Training loss (thin: as trained, noise on)"), "x domain", "y domain"),
+            heading(say("Training loss (thin: single batches, noise on)"), "x domain", "y domain"),
             heading(say("Held-out loss (noise off)"), "x2 domain", "y2 domain"),
         ],
     }
@@ -317,7 +360,7 @@ def _summary(gathered: Losses, shared: set[Any], names: list[str], lost: Mapping
     for name in names:
         started = {seed for part in gathered.values() for seed in part.get(name, ())}
         if started and started <= lost.get(name, set()):
-            parts.append(say("{arm} diverged", arm=arm_label(name)))
+            parts.append(say("{arm} diverged", arm=arm_words(name)))
             continue
         numbers = [
             f"{words} {mean_of_seeds(gathered[kind][name], shared)[1][-1]:.3f}"
@@ -325,7 +368,7 @@ def _summary(gathered: Losses, shared: set[Any], names: list[str], lost: Mapping
             if name in gathered[kind]
         ]
         if numbers:
-            parts.append(f"{arm_label(name)} {say(', ').join(numbers)}")
+            parts.append(f"{arm_words(name)} {say(', ').join(numbers)}")
     if not parts:
         return say("No loss has been measured yet.")
     steps = [step for found, _ in _measured(gathered) for step in found]

@@ -11,7 +11,7 @@ from neftune_core.evaluation.measures import MEASURES
 from neftune_core.figures.base import Figure, Trace, axis, figure, heading, interval_text
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.language import later, plural, say
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_words
 from neftune_core.sweeps.record import describe_training
 from neftune_core.sweeps.settings import axes
 
@@ -109,7 +109,7 @@ def _series(rows: Sequence[TableRow], name: str) -> dict[str, list[TableRow]]:
 def _series_label(row: TableRow, name: str) -> str:
     others = describe_training({key: value for key, value in row.varied.items() if key != name})
     is_noise_alone = row.arm == row.noise.name  # an arm with another method has its own line
-    noise = arm_label(row.arm)
+    noise = arm_words(row.arm)
     if name == "strength" and is_noise_alone:
         noise = re.sub(rf"[- ]{re.escape(f'{row.noise.strength:.15g}')}", "", noise, count=1)
     return f"{noise}{say(', ')}{others}" if others else noise
@@ -146,9 +146,9 @@ def _trace(
 
 
 def _setting_text(row: TableRow, measure: str, epoch: str) -> str:
-    """Describe one setting, such as `uniform-std-0.1: +0.02 (+0.01 to +0.03), 8 seeds`."""
+    """Describe one setting, such as `uniform std 0.1: +0.02 (+0.01 to +0.03), 8 seeds`."""
     found = row.effects[measure][epoch]
-    name = f"{arm_label(row.arm)}{say(', ')}{row.cell}" if row.cell else arm_label(row.arm)
+    name = f"{arm_words(row.arm)}{say(', ')}{row.cell}" if row.cell else arm_words(row.arm)
     scale, count = _percent_scale(measure), len(found.seeds)
     seeds = say(plural(count, "1 seed", "{count} seeds"), count=count)
     return f"{name}{say(': ')}{scale * found.difference:+.2g}{interval_text(found.interval, scale)}{say(', ')}{seeds}"

@@ -14,7 +14,7 @@ from neftune_core.evaluation.verdict import Verdict
 from neftune_core.figures.base import Figure, Trace, axis, figure, hover, in_panel, interval_text, line_trace
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.language import later, say
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_words
 from neftune_core.noise.settings import NoiseSettings
 
 BINS = 10
@@ -44,7 +44,7 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
             comparison = arm.epochs[epoch]
             if comparison.seeds and arm.status != "void":  # the difference of such an arm is meaningless
                 data += _differences(name, epoch, symbol, comparison, colours.get(name, token("control")))
-                label = say(", ").join([arm_label(name), say(EPOCH_WORDS[epoch])])
+                label = say(", ").join([arm_words(name), say(EPOCH_WORDS[epoch])])
                 parts.append(f"{label}{say(': ')}{comparison.difference:+.2g}{interval_text(comparison.interval)}")
     layout = {
         "height": 120 + 76 * max(1, len(found.arms)),
@@ -54,11 +54,13 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
     }
     asked = say("tested: the {epoch}", epoch=say(EPOCH_WORDS[found.question.epoch]))
     narrow = {"margin": {"l": 110, "r": 8}}
-    return figure("differences", data, layout, f"{'; '.join(parts) or say('Nothing yet')} ({asked}).", narrow=narrow)
+    lead = say("Each dot is one seed, the large mark is the mean with its interval, and zero is no difference.")
+    numbers = f"{say('; ').join(parts) or say('Nothing yet')} ({asked})."
+    return figure("differences", data, layout, f"{lead} {numbers}", narrow=narrow)
 
 
 def _differences(name: str, epoch: str, symbol: str, comparison: Comparison, colour: str) -> list[Trace]:
-    row = f"{arm_label(name)}<br>{say(EPOCH_WORDS[epoch])}"
+    row = f"{arm_words(name)}<br>{say(EPOCH_WORDS[epoch])}"
     shared = {"type": "scatter", "mode": "markers", "showlegend": False}
     seeds = {
         **shared,
@@ -105,7 +107,7 @@ def epochs_beside(outcomes: Outcomes, control: str, arms: Arms) -> Figure:
         chosen = [one for seed, one in seeds.items() if seed in shared]
         values = [_mean([one.value("held_out_loss", epoch) for one in chosen]) for epoch in ("best", "last")]
         if np.isfinite(values).all():
-            label, colour = arm_label(name), colours.get(name, token("control"))
+            label, colour = arm_words(name), colours.get(name, token("control"))
             style: dict[str, Any] = {"mode": "lines+markers", "marker": {"size": 9}}
             data.append(line_trace(f"{name}/epochs", label, epochs, values, colour, "%{y:.4g} (%{x})", **style))
             best, last = values
@@ -115,7 +117,8 @@ def epochs_beside(outcomes: Outcomes, control: str, arms: Arms) -> Figure:
         "xaxis": axis("", type="category", range=[-0.3, 1.3], showgrid=False),
         "yaxis": axis(later("held-out loss"), later("nats per response token")),
     }
-    return figure("epochs", data, layout, _losses_text(parts))
+    lead = say("If the loss is lower at the best epoch than at the last, the arm was overfitting by the end.")
+    return figure("epochs", data, layout, f"{lead} {_losses_text(parts)}")
 
 
 def _losses_text(parts: Sequence[str]) -> str:
@@ -142,7 +145,7 @@ def overlap_histogram(overlaps: Mapping[str, Sequence[float]], arms: Arms) -> Fi
     data: list[Trace] = []
     parts = []
     for name, values in overlaps.items():
-        label = arm_label(name)
+        label = arm_words(name)
         counts, _ = np.histogram(np.asarray(values, dtype=np.float64), edges)
         shares = (counts / max(1, len(values))).tolist()
         data.append(
@@ -164,7 +167,8 @@ def overlap_histogram(overlaps: Mapping[str, Sequence[float]], arms: Arms) -> Fi
         "yaxis": axis(later("share of answers to training prompts"), tickformat=".0%", rangemode="tozero"),
     }
     summary = say("Mean overlap with the training responses: {numbers}.", numbers=say("; ").join(parts))
-    return figure("overlap", data, layout, summary)
+    lead = say("The further to the right, the more of a training response an answer repeats (1: word for word).")
+    return figure("overlap", data, layout, f"{lead} {summary}")
 
 
 def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figure:
@@ -185,14 +189,15 @@ def robustness_curves(measured: Sequence[Mapping[str, Any]], arms: Arms) -> Figu
             amounts, losses = _curve(measured, kind, name)
             if not losses:
                 continue
-            label, value = arm_label(name), say("%{y:.3f} at %{x}")
+            label, value = arm_words(name), say("%{y:.3f} at %{x}")
             style: dict[str, Any] = {"mode": "lines+markers", "legendgroup": name, "showlegend": panel == 1}
             style |= in_panel(panel)
             data.append(line_trace(f"{name}/{kind}", label, amounts, losses, colours[name], value, **style))
             words = later("{arm} under {disturbance}: {first:.3g} at the smallest amount, {last:.3g} at the largest")
             disturbance = say(DISTURBANCES[kind][0]).lower()
             parts.append(say(words, arm=label, disturbance=disturbance, first=losses[0], last=losses[-1]))
-    return figure("robustness", data, _two_panels(), _losses_text(parts), narrow=UNDER)
+    lead = say("The flatter the curve, the less the disturbance harms the arm.")
+    return figure("robustness", data, _two_panels(), f"{lead} {_losses_text(parts)}", narrow=_under())
 
 
 def _curve(measured: Sequence[Mapping[str, Any]], kind: str, arm: str) -> tuple[list[float], list[float]]:
@@ -216,12 +221,17 @@ def _two_panels() -> dict[str, Any]:
 
 
 SHARE_AXIS: dict[str, Any] = {"rangemode": "tozero", "tickformat": ".0%"}
-UNDER = {
-    "height": 620,
-    "margin": {"l": 48, "r": 8},
-    "xaxis": {"domain": [0, 1]},
-    "xaxis2": {"domain": [0, 1]},
-    "yaxis": {"domain": [0.58, 1]},
-    "yaxis2": {"domain": [0, 0.42]},
-}
-"""Layout changes that stack the two panels on a narrow screen."""
+
+
+def _under() -> dict[str, Any]:
+    """Return the layout changes that stack the two panels on a narrow screen, with titles that fit there."""
+    noise, typos = (say(words).lower() for words, _ in DISTURBANCES.values())
+    loss = {"title": {"text": say("held-out loss")}}
+    return {
+        "height": 620,
+        "margin": {"l": 48, "r": 8},
+        "xaxis": {"domain": [0, 1], "title": {"text": noise}},
+        "xaxis2": {"domain": [0, 1], "title": {"text": typos}},
+        "yaxis": {"domain": [0.58, 1], **loss},
+        "yaxis2": {"domain": [0, 0.42], **loss},
+    }

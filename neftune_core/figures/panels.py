@@ -21,7 +21,7 @@ from neftune_core.figures.base import (
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.figures.curves import Curve, downsample, mean_of_seeds
 from neftune_core.language import later, say
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_words
 from neftune_core.noise.settings import NoiseSettings
 
 Event = Mapping[str, Any]
@@ -122,7 +122,7 @@ def panel_figure(name: str, curves: Curves, panels: Mapping[str, Panel], arms: M
 
 
 def _trace(panel: Panel, index: int, key: str, arm: str, curve: Curve, colour: str) -> Trace:
-    uid, label = f"{arm}/{key}" if arm else key, arm_label(arm) or say(panel.label)
+    uid, label = f"{arm}/{key}" if arm else key, arm_words(arm) or say(panel.label)
     value = f"%{{y:.3g}}{_unit_text(panel)}"
     more = in_panel(index) | (NOISY if panel.noisy else {})
     return line_trace(uid, label, *curve, colour, value, width=1.6, legendgroup=arm, **more)
@@ -179,7 +179,7 @@ def _summary(curves: Curves, panels: Mapping[str, Panel], arms: Iterable[str]) -
             if arm in curves[key]
         ]
         if numbers:
-            parts.append(f"{arm_label(arm)}{say(': ')}{say(', ').join(numbers)}" if arm else say(", ").join(numbers))
+            parts.append(f"{arm_words(arm)}{say(': ')}{say(', ').join(numbers)}" if arm else say(", ").join(numbers))
     if not parts:
         return say("No step has been taken yet.")
     return say("At the latest step: {numbers}.", numbers=say("; ").join(parts))

@@ -9,7 +9,7 @@ from neftune_core.figures.base import Figure, Trace, figure, in_panel, line_trac
 from neftune_core.figures.colours import arm_colours, token
 from neftune_core.figures.panels import side_by_side, stacked
 from neftune_core.language import later, plural, say
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_words
 from neftune_core.noise.settings import NoiseSettings
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _robustness_words(found: Robustness) -> str:
             say(
                 "{arm}: the loss is {clean:.3f} without noise and {noisy:.3f} ({low:.3f} to {high:.3f}) at "
                 "{strength:.0%}; the share of correct answers is {before:.0%} without noise and {after:.0%} with it.",
-                arm=arm_label(name),
+                arm=arm_words(name),
                 clean=loss[0].estimate,
                 noisy=loss[-1].estimate,
                 low=loss[-1].low,
@@ -123,7 +123,7 @@ def _weights_words(found: Mapping[str, Mapping[str, Update]]) -> str:
         parts.append(
             say(
                 "{arm}: norm {total:.3g}, largest in layer {layer} ({norm:.3g}).",
-                arm=arm_label(name),
+                arm=arm_words(name),
                 total=total,
                 layer=layer,
                 norm=largest.norm,
@@ -140,7 +140,7 @@ def _line(name: str, panel: int, x: Sequence[Any], y: Sequence[float | None], co
     rounded = [None if value is None else round(value, 5) for value in y]
     style = {"mode": "lines+markers", "showlegend": panel == 1, "marker": {"color": colour, "size": 6}}
     more = style | in_panel(panel) | {"legendgroup": name}
-    return line_trace(f"{name}/{panel}", arm_label(name), x, rounded, colour, "%{y:.3g}", width=2, **more)
+    return line_trace(f"{name}/{panel}", arm_words(name), x, rounded, colour, "%{y:.3g}", width=2, **more)
 
 
 def _band(name: str, panel: int, x: Sequence[float], values: Sequence[Interval], colour: str) -> Trace:
@@ -152,7 +152,7 @@ def _band(name: str, panel: int, x: Sequence[float], values: Sequence[Interval],
         "mode": "lines",
         "uid": f"{name}/{panel}/interval",
         "legendgroup": name,
-        "name": say("{arm}, 95% interval", arm=arm_label(name)),
+        "name": say("{arm}, 95% interval", arm=arm_words(name)),
         "showlegend": False,
         "x": [*x, *reversed(x)],
         "y": [round(value, 5) for value in ends],

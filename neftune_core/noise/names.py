@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 
-from neftune_core.language import ENGLISH, current, later, say
+from neftune_core.language import later, say
 
 KIND_WORDS = {
     "uniform": later("uniform"),
@@ -51,28 +51,21 @@ def arm_words(name: str) -> str:
     return say(OTHER_WORDS[name]) if name in OTHER_WORDS else name
 
 
-def with_arm_labels(text: str, arms: Iterable[str]) -> str:
-    """Replace the arm names in a sentence, such as one from a record, by their labels from `arm_label`.
+def with_arm_words(text: str, arms: Iterable[str]) -> str:
+    """Replace the arm names in a sentence, such as one from a record, by words.
 
     Args:
         text: The sentence.
         arms: Names of the arms.
 
     Returns:
-        The sentence with the labels.
+        The sentence with the readable names.
     """
     for name in sorted(arms, key=len, reverse=True):
-        text = text.replace(name, arm_label(name))
+        text = text.replace(name, arm_words(name))
     return text
 
 
 @cache
 def _noise_pattern(kinds: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(rf"({'|'.join(kinds)})-(?:(alpha|std|relative)-)?([\d.]+(?:e[+-]?\d+)?)(?:-(.+))?", re.ASCII)
-
-
-def arm_label(name: str) -> str:
-    """Return the name of an arm for tables and legends: unchanged in English, readable in other languages."""
-    if name.endswith(BEST):
-        return say("{arm}, at its best", arm=arm_label(name.removesuffix(BEST)))
-    return name if current() == ENGLISH else arm_words(name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +13,9 @@ from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import Question, Rounding
 from neftune_core.evaluation.verdict_words import rounding_line
 from neftune_core.language import plural, say
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_words
 from neftune_core.studies.judging import diverged_arms, question_of, rounding_of, seed_histories
+from neftune_core.studies.records.numbers import answer_scores, metrics, table
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.settings import CHAOS_ARM
 
@@ -54,7 +57,7 @@ class MeanResults:
         notes = []
         for arm, seeds in self.lost.items():
             words = plural(len(seeds), "{arm} diverged with seed {seeds}.", "{arm} diverged with seeds {seeds}.")
-            notes.append(say(words, arm=arm_label(arm), seeds=", ".join(map(str, seeds))))
+            notes.append(say(words, arm=arm_words(arm), seeds=", ".join(map(str, seeds))))
         return notes
 
     @property
@@ -97,6 +100,49 @@ def mean_results(record: Record, question: Question | None = None) -> MeanResult
 def _means(by_seed: Sequence[Mapping[str, float]]) -> dict[str, float]:
     known = {name: [one[name] for one in by_seed if np.isfinite(one.get(name, np.nan))] for name in MEASURES}
     return {name: float(np.mean(values)) for name, values in known.items() if values}
+
+
+def measured_rows(record: Record) -> dict[str, int]:
+    """Return the number of rows or prompts behind each measure.
+
+    Args:
+        record: The record.
+
+    Returns:
+        Numbers by measure. Measures of a sample whose size is not stored, and the gap if its two samples differ in
+        size, are left out.
+    """
+    ends = next(iter(metrics(record).values()), {})
+    described = {**record.about_table("samples"), **table(ends.get("samples"))}
+    sizes = {sample: _described_size(words) for sample, words in described.items()}
+    answers = next(iter(answer_scores(record).values()), {})
+    for part, arms in answers.items():
+        sizes[part] = max((len(scores.get("tokens", ())) for scores in arms.values()), default=0)
+    found = {name: sizes.get(_sample_of(name), 0) for name in MEASURES}
+    if found["train_loss"] != found["held_out_loss"]:
+        del found["gap"]
+    return {name: size for name, size in found.items() if size}
+
+
+def _described_size(words: Any) -> int:
+    """Return the number of rows in the stored description of a sample; 0 if unknown."""
+    if not isinstance(words, str):
+        return 0
+    number = re.search(r"[0-9][0-9,]{0,11}", words)
+    return int(number.group().replace(",", "")) if number else int(words.startswith("the first "))
+
+
+def _sample_of(measure: str) -> str:
+    """Return the name of the sample on which a measure is computed."""
+    if measure in ("train_loss", "noise_penalty"):
+        return "train_loss"
+    samples = {"Robustness": "robustness", "Memorisation": "train", "Text": "held_out", "Length": "held_out"}
+    return samples.get(MEASURES[measure].group, "held_out_loss")
+
+
+def rows_text(count: int) -> str:
+    """Return a number of rows with its noun, in the current language."""
+    return say(plural(count, "1 row", "{count:,} rows"), count=count)
 
 
 def lost_every_noise_arm(record: Record) -> bool:

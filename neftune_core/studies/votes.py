@@ -11,7 +11,7 @@ from typing import Any
 from neftune_core.errors import DoesNotFit, InvalidSetting
 from neftune_core.evaluation.statistics import Interval, binomial_interval
 from neftune_core.language import later, plural, say
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_words
 from neftune_core.studies.records.log import append, parsed
 from neftune_core.studies.records.record import Record
 
@@ -100,7 +100,7 @@ def tally(record: Record, names: tuple[str, str]) -> Tally:
 
 def tally_text(found: Tally) -> str:
     """Describe a tally; a preference is only claimed if the interval excludes one half."""
-    first, second = map(arm_label, found.names)
+    first, second = map(arm_words, found.names)
     others = say(" Ties: {ties}; both bad: {bad}.", ties=found.ties, bad=found.both_bad)
     decided = sum(found.wins)
     if not decided:

@@ -7,7 +7,7 @@ from typing import Any
 from neftune_core.engine.methods.registry import METHODS
 from neftune_core.engine.settings import MethodSettings
 from neftune_core.language import later, say
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_words
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.settings import CONTROL, PRESETS, StudySettings
 from neftune_core.ui.parts.state_fields import Fields
@@ -88,7 +88,7 @@ def warn_of_missing_arms(study: StudySettings) -> None:
     noises = [arm.name for arm in study.noise[1:] if not _differs_in_strength(arm, shown)]
     methods = [arm.name for arm in study.methods if not _fits_form(arm, study)]
     if noises or methods:
-        arms = say(", ").join(map(arm_label, [*noises, *methods]))
+        arms = say(", ").join(map(arm_words, [*noises, *methods]))
         words = later(
             "The forms of this page cannot show these arms of the study: {arms}. A new study will not include them."
         )

@@ -12,7 +12,7 @@ from neftune_core.data.formats.starters import data_title
 from neftune_core.errors import LabError, RecordError
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, plural, say, translate_finished
-from neftune_core.noise.names import arm_label, with_arm_labels
+from neftune_core.noise.names import arm_words, with_arm_words
 from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.settings import CONTROL
@@ -46,7 +46,7 @@ def state_text(record: Record, status: Status, log: Log, *, judged: bool = True)
     from neftune_core.studies.records.integrity import damages
     from neftune_core.studies.records.progress import WORDS
 
-    said = with_arm_labels(translate_finished(status.message), record.arms)
+    said = with_arm_words(translate_finished(status.message), record.arms)
     message = f"<p>{html.escape(said)}</p>" if said else ""
     message += quiet(translate_finished(tracking_failure(record))) if tracking_failure(record) else ""
     wrong = "".join(f"<li>{html.escape(words)}</li>" for words in damages(record, log))
@@ -106,8 +106,9 @@ def _numbers(status: Status) -> list[str]:
     if status.state == "running" and status.seconds_left is not None:
         numbers.append(say("{duration} left", duration=duration(status.seconds_left)))
     if status.losses and status.state == "running":
-        losses = ", ".join(f"{html.escape(arm_label(arm))} {loss:.3f}" for arm, loss in status.losses.items())
-        numbers.append(say("loss: {losses}", losses=losses))
+        losses = ", ".join(f"{html.escape(arm_words(arm))} {loss:.3f}" for arm, loss in status.losses.items())
+        words = later("loss of one batch, noise on (it fluctuates; compare the held-out loss): {losses}")
+        numbers.append(say(words, losses=losses))
     return numbers
 
 
@@ -189,7 +190,7 @@ def arm_rows(record: Record, status: Status, log: Log) -> str:
     stopped = {arm: step for own in stopped_arms(log.events).values() for arm, step in own.items()}
     diverged = {arm for event in log.events if event["event"] == "diverged" for arm in event.get("arms", {})}
     rows = [
-        f'<li><span class="lab-arm" style="--arm: {colours[arm]}">{html.escape(arm_label(arm))}</span> '
+        f'<li><span class="lab-arm" style="--arm: {colours[arm]}">{html.escape(arm_words(arm))}</span> '
         f"{_arm_action(arm, stopped.get(arm))}</li>"
         for arm in arms
         if arm != CONTROL.name and arm not in diverged
@@ -202,7 +203,7 @@ def _arm_action(arm: str, stopped: int | None) -> str:
     if stopped is not None:
         return f'<span class="lab-quiet">{html.escape(say("stopped after step {step:,}", step=stopped))}</span>'
     confirmation = html.escape(say("Stop this arm for good; the other arms continue"))
-    label, words = html.escape(say("Stop the {arm} arm", arm=arm_label(arm))), html.escape(say("Stop this arm"))
+    label, words = html.escape(say("Stop the {arm} arm", arm=arm_words(arm))), html.escape(say("Stop this arm"))
     attributes = f'data-arm="{html.escape(arm)}" data-sure="{confirmation}" aria-label="{label}"'
     return f'<button type="button" {attributes}>{words}</button>'
 

@@ -64,11 +64,11 @@ def test_columns_continue_are_marked_and_voted_on_blind(browser: Any, lab_addres
         page.locator("#compare-answers h3", has_text="And who else?").wait_for()
         page.locator("#compare-stop").wait_for(state="hidden")
         page.locator("#compare-blind input").check()
-        page.locator("#compare-judged", has_text="uniform-alpha-5").wait_for()
+        page.locator("#compare-judged", has_text="alpha 5").wait_for()
         page.locator("#compare-ask").click()
         page.locator("[data-vote=a]").click()
         page.locator("#compare-tally p", has_text="95% interval").wait_for()
-        assert page.locator("#compare-answers h4").all_inner_texts() == ["base", "control", "uniform-alpha-5"]
+        assert page.locator("#compare-answers h4").all_inner_texts() == ["base", "control", "alpha 5"]
         with page.expect_download() as saved:
             page.locator("#compare-csv").click()
         assert saved.value.suggested_filename == "answers.csv"
@@ -99,7 +99,7 @@ def test_what_trained_arms_do_is_seen_by_token_by_noise_and_by_layer(
         page.keyboard.press("ArrowRight")
         told = tokens.nth(1).get_attribute("aria-label")
         assert about.inner_text() == told
-        assert all(name in told for name in ("base", "control", "uniform-alpha-5"))
+        assert all(name in told for name in ("base", "control", "alpha 5"))
         tokens.nth(2).click()
         assert about.inner_text() == tokens.nth(2).get_attribute("aria-label")
         assert page.locator(".lab-rows-kinds tbody tr").last.inner_text().startswith("all tokens")

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from owned_study import owned_study
+from owned_study import owned_study, six_seed_study
+from page_steps import open_tab, text_of
 from served_lab import visiting
 
 pytestmark = pytest.mark.browser
@@ -17,6 +18,22 @@ IN_SIGHT = """(node) => {
     const box = node.getBoundingClientRect();
     return node.textContent.length > 20 && box.top >= 0 && box.bottom <= innerHeight && scrollY === 0;
 }"""
+
+WIDTH = "document.documentElement.scrollWidth"
+# The distance between the end of a table that was scrolled to its end and the end of its box.
+HIDDEN_PART = """(node) => {
+    node.scrollLeft = node.scrollWidth;
+    return node.querySelector("tr").lastElementChild.getBoundingClientRect().right - node.getBoundingClientRect().right;
+}"""
+
+OPEN_ALL = """(name) => {
+    for (const fold of document.querySelectorAll(`#${name}-details details`)) fold.open = true;
+    for (const fold of document.querySelectorAll(`#${name}-evidence .lab-group > button:not(.open)`)) fold.click();
+}"""
+DRAWN = """(place) => [...document.querySelectorAll(`${place} .lab-figure-plot`)].every((plot) => {
+    const box = plot.getBoundingClientRect();
+    return !plot.checkVisibility() || box.top > innerHeight || box.bottom < 0 || plot.querySelector("svg.main-svg");
+})"""
 
 
 def in_sight(page: Any, selector: str) -> bool:
@@ -59,3 +76,44 @@ def test_the_conclusion_of_a_study_comes_first_and_the_rest_is_in_one_fold(
         page.locator("#lab-progress [data-do=result]").click()
         page.wait_for_function("scrollY === 0")
         assert in_sight(page, "#train-state .lab-end")
+
+
+def opened_details(page: Any, name: str) -> None:
+    """Open the details of a study, and everything that is folded in them."""
+    page.locator(f"#{name}-evidence > button").click()
+    page.locator(f"#{name}-details .lab-judged").wait_for()
+    page.evaluate(OPEN_ALL, name)
+    page.wait_for_function(DRAWN, arg=f"#{name}-evidence")
+
+
+@pytest.mark.parametrize("language", ["", "zh/"])
+def test_six_seeds_scroll_no_view_sideways_on_a_phone(
+    browser: Any, lab_address: str, lab_home: Path, language: str
+) -> None:
+    record = six_seed_study(lab_home / "runs", KEY)
+    with visiting(browser, lab_address, key=KEY, link=f"{language}?job={record.id}&tab=Train") as page:
+        page.set_viewport_size({"width": 390, "height": 844})
+        opened_details(page, "train")
+        assert page.evaluate(WIDTH) == 390
+        for table in page.locator("#train-tab .lab-measures-scroll").all():
+            assert table.evaluate(HIDDEN_PART) <= 1  # rounding of the layout
+        for tab in page.locator("#lab-tabs > .tab-wrapper [role=tab]").all():
+            tab.click()
+            page.wait_for_timeout(300)
+            assert page.evaluate(WIDTH) == 390, tab.inner_text()
+        page.locator(".lab-runs button").first.click()
+        opened_details(page, "runs")
+        assert page.evaluate(WIDTH) == 390
+
+
+def test_results_name_their_rows_and_the_list_of_studies_their_conclusion(
+    browser: Any, lab_address: str, lab_home: Path
+) -> None:
+    record = six_seed_study(lab_home / "runs", KEY)
+    with visiting(browser, lab_address, key=KEY, link=f"?job={record.id}&tab=Train") as page:
+        assert "Exact answers 120 rows" in text_of(page, "#train-verdict tr", "Exact answers")
+        assert "Correct answers 48 rows" in text_of(page, "#train-verdict tr", "Correct answers")
+        open_tab(page, "Runs")
+        row = page.locator(".lab-runs button", has_text="6 seeds").first
+        row.locator("text=better with Gaussian alpha 12").wait_for()
+        assert "6 seeds: better with Gaussian alpha 12, Laplace alpha 12 and Bernoulli alpha 12" in row.inner_text()

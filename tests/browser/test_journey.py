@@ -130,7 +130,7 @@ def _compare(page: Any) -> None:
     """Check the stored answers, and then answers to a typed prompt."""
     columns = page.locator("#compare-answers section").first.locator("article")
     columns.first.wait_for()
-    names = ["base", "control", "uniform-alpha-2", "uniform-alpha-15"]
+    names = ["base", "control", "alpha 2", "alpha 15"]
     assert columns.locator("h4").all_inner_texts() == ["expected answer", *names]
     page.locator("#compare-prompts textarea").fill("What is <b>red</b>?")
     page.locator("#compare-ask").click()

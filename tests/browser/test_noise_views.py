@@ -196,3 +196,17 @@ def test_the_numbers_of_a_view_are_saved_with_their_tokens(page: Any) -> None:
     before = [line.split(",") for line in lines if line.startswith("before noise,")]
     assert [label for _, label, *_ in before] == sentence().tokens
     assert [float(x) for _, _, x, _, _ in before] == plane["x"]
+
+
+def test_the_sentence_about_strong_noise_counts_the_tokens_that_the_view_shows(page: Any) -> None:
+    choose_view(page, "nearest")
+    said = page.locator("#noise-words [data-word=verdict]")
+    for strength in (100, 60):
+        page.evaluate(MOVE, strength)
+        changed = sum(word != "" for word in page.evaluate(f"{CURRENT}.data[0].text"))
+        words = said.inner_text()
+        assert "little of the sentence" not in words
+        if "larger than the embeddings" in words:
+            assert f"{changed} of " in words or (not changed and "still nearest to itself" in words)
+    page.evaluate(MOVE, 1)
+    assert "nearer to another token" not in said.inner_text()

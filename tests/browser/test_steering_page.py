@@ -38,7 +38,7 @@ def test_the_noise_of_a_live_study_is_changed_and_an_arm_is_stopped(lab_page: An
     assert "Stop this arm for good" in button.inner_text()
     button.click()
     text_of(lab_page, "#train-arms", "stopped after step")
-    text_of(lab_page, "#train-curves .lab-figure-summary", f"{ARM} stopped after step")
+    text_of(lab_page, "#train-curves .lab-figure-summary", "alpha 15 stopped after step")
     lab_page.locator("#lab-stop").click()
     lab_page.locator("#lab-stop-keep").click()
     lab_page.locator("#train-state [data-state=stopped]").wait_for()

@@ -34,7 +34,7 @@ def test_a_grid_is_built_run_and_seen_and_found_again_by_its_link(browser: Any, 
         page.locator("#sweep-start").click()
         page.locator("#sweep-state [data-state=finished]").wait_for()
         page.wait_for_function(f"({POINTS})() === 2")
-        assert "uniform-alpha-12" in text_of(page, "#sweep-table", "1 of 1 studies are done")
+        assert "alpha 12" in text_of(page, "#sweep-table", "1 of 1 studies are done")
         headline = page.locator("#sweep-state .lab-end").inner_text()
         page.wait_for_function(
             "(said) => !document.querySelector('#sweep-verdict').innerText.includes(said)", arg=headline

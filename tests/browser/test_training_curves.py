@@ -159,6 +159,6 @@ def test_noise_rate_and_speed_have_a_view_of_their_own(lab_page: Any) -> None:
     open_tab(lab_page, "Train")
     lab_page.locator("#train-view label", has_text="Noise, rate and speed").click()
     told = text_of(lab_page, "#train-curves .lab-figure-summary", "learning rate")
-    assert "uniform-alpha-15: noise 15" in told
+    assert "alpha 15: noise 15" in told
     assert "tokens per second" in told
     lab_page.wait_for_function("document.querySelectorAll('#train-curves .xaxislayer-above').length >= 3")

@@ -85,6 +85,7 @@ def test_a_notebook_shows_verdict_curves_and_answers(result: StudyResult) -> Non
     assert shown.index("headline") < shown.index("<svg") < shown.index("<table")
     assert shown.count("<polyline") == 2  # the control and one arm
     assert "<script" not in shown
+    assert ">alpha 5</text>" in shown and "uniform-alpha-5" not in shown
 
 
 def test_an_adapter_loads_in_peft(result: StudyResult, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from neftune_core.bounded_io import read_file
 from neftune_core.errors import DataError, DoesNotFit, InvalidSetting
 from neftune_core.evaluation.statistics import Interval
 from neftune_core.language import later, say
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_words
 from neftune_core.studies.language_judge.endpoint import INSTRUCTIONS, Judge
 from neftune_core.studies.language_judge.win_rate import Judged, WinRate, win_rate
 from neftune_core.studies.records.log import append, parsed
@@ -116,12 +116,12 @@ def _answers_of(record: Record, between: tuple[str, str], seed: int | None = Non
     lines = [line for line in record.answers(seed) if all(name in line["arms"] for name in between)]
     if not lines:
         answered = dict.fromkeys(name for line in record.answers(seed) for name in line["arms"])
-        arms = ", ".join(map(arm_label, answered)) or say("none yet")
+        arms = ", ".join(answered) or say("none yet")
         words = later(
             "This record has no prompts with stored answers of both {first} and {second}. Arms with stored "
             "answers: {arms}."
         )
-        raise DataError(say(words, first=arm_label(between[0]), second=arm_label(between[1]), arms=arms))
+        raise DataError(say(words, first=between[0], second=between[1], arms=arms))
     return lines
 
 
@@ -210,7 +210,7 @@ def judged_text(found: JudgeProgress) -> str:
     if found.rate is None:
         parts = [say("Fewer than two prompts have been judged in both orders, so there is no win rate yet.")]
     else:
-        parts = [*_rate_sentences(found.rate, *map(arm_label, found.between))]
+        parts = [*_rate_sentences(found.rate, *map(arm_words, found.between))]
     if found.identical:
         parts.append(say("Prompts with identical answers, counted as ties: {count}.", count=found.identical))
     if found.unreadable:

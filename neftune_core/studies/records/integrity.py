@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from neftune_core.engine.saving import is_saved
 from neftune_core.errors import RecordError
 from neftune_core.language import later, plural, say
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_words
 from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.record import Record
 
@@ -26,7 +26,7 @@ def damages(record: Record, log: Log) -> list[str]:
     saved = {(one.get("seed"), arm) for one in log.events if one["event"] == "saved" for arm in one.get("arms", {})}
     label = later("{arm} (seed {seeds})")
     lost = [
-        say(label, arm=arm_label(arm), seeds=seed)
+        say(label, arm=arm_words(arm), seeds=seed)
         for seed, arm in sorted(saved, key=str)
         if not isinstance(seed, int) or not is_saved(record.arm_folder(arm, seed))
     ]

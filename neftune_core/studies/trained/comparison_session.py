@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from neftune_core.errors import DataError, InvalidSetting, RecordError
 from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings
 from neftune_core.language import later, say
-from neftune_core.noise.names import arm_label
+from neftune_core.models.settings import BUNDLED
+from neftune_core.noise.names import arm_words
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.records.record import Record, find, owned_records
@@ -52,6 +53,7 @@ class ComparisonSession:
         ballots: One per line if the columns are anonymous, else empty.
         earlier: The earlier turns of the conversation, each without its own `earlier`.
         taught: Sentence shown with prompts that have no expected answer; "" for none.
+        bundled: Whether all columns are the bundled model.
     """
 
     columns: tuple[str, ...] = ()
@@ -62,6 +64,7 @@ class ComparisonSession:
     id: str = ""
     earlier: tuple[ComparisonSession, ...] = ()
     taught: str = ""
+    bundled: bool = False
 
     @property
     def turns(self) -> tuple[ComparisonSession, ...]:
@@ -102,11 +105,11 @@ def offered_columns(
     mine = selected_arms([record], seeds=[seed])
     records = [record, *(one for one in every if one.id != record.id)]
     runs = [(one, own) for one in records for own in saved_seeds(one)]
-    labels = {arm: arm_label(arm.arm) for one, own in runs for arm in selected_arms([one], seeds=[own])}
+    labels = {arm: arm_words(arm.arm) for one, own in runs for arm in selected_arms([one], seeds=[own])}
     at_best = later("{arm}, at its best (step {step:,})")
     for one, own in runs:
         for name, step in saved_best(one, own).items():
-            labels[SelectedArm(one, name, own)] = say(at_best, arm=arm_label(plain_name(name)), step=step)
+            labels[SelectedArm(one, name, own)] = say(at_best, arm=arm_words(plain_name(name)), step=step)
     named = []
     for arm, label in labels.items():
         if arm.record != record or arm.seed != seed:
@@ -227,7 +230,9 @@ def answer_prompts(
     arms = {name: one.record.arms[name] for one in chosen for name in [plain_name(one.arm)]}
     ids = tuple(column_id(one) for one in chosen)
     ballots = _shuffle(pair, names, len(prompts) * settings.answers_each) if pair else ()
-    session = ComparisonSession(ids, arms, tuple(prompts), (), ballots, secrets.token_hex(6), taught=taught)
+    bundled = all(one.record.study.model.source == BUNDLED for one in chosen)
+    name = secrets.token_hex(6)
+    session = ComparisonSession(ids, arms, tuple(prompts), (), ballots, name, taught=taught, bundled=bundled)
     for lines in answer(chosen, prompts, settings):
         yield replace(session, lines=tuple(with_measures(line) for line in lines))
 

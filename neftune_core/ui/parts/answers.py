@@ -11,12 +11,14 @@ from typing import Any
 from neftune_core.evaluation.settings import CUT
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, plural, say
-from neftune_core.noise.names import BEST, arm_label
+from neftune_core.models.settings import BUNDLED
+from neftune_core.noise.names import BEST, arm_words
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.trained.comparison_session import Ballot, ComparisonSession
+from neftune_core.studies.trained.comparison_session import BASE, Ballot, ComparisonSession
 from neftune_core.studies.trained.expected_answers import taught_by_set
 from neftune_core.ui.parts.markup import quiet
+from neftune_core.world.scoring import does_not_know
 
 ENDINGS = {"stop": later("ended by itself"), "limit": later("cut off at the length limit"), "": later("writing")}
 NEUTRAL = "var(--lab-quiet)"
@@ -34,6 +36,12 @@ STORED_ANSWERS = later(
 )
 NO_ANSWERS = later("This study stored no answers: write prompts and press Answer.")
 
+SAME_ANSWERS = later("All columns give the same answer: on this prompt, training makes no visible difference.")
+OUTSIDE_VILLAGE = later(
+    "The bundled model knows only its invented village; to anything else, it says that it does not know, before and "
+    "after training."
+)
+
 Line = Mapping[str, Any]
 
 
@@ -45,6 +53,7 @@ def answer_columns(
     ballots: Sequence[Ballot] = (),
     votable: bool = False,
     taught: str = "",
+    bundled: bool = False,
 ) -> str:
     """Render one block per prompt, with a column for the expected answer (if known) and one column per arm.
 
@@ -55,11 +64,13 @@ def answer_columns(
         ballots: One ballot per line if the columns are anonymous; otherwise empty.
         votable: Whether visitors can vote on anonymous columns.
         taught: Sentence for prompts without an expected answer.
+        bundled: Whether all answers are from the bundled model.
 
     Returns:
         HTML.
     """
     colours = arm_colours(arms)
+    lines = [{**line, "remark": _remark(line, bundled=bundled)} for line in lines]
     lines = [line if line.get("reference") else {**line, "taught": taught} for line in lines]
     if ballots:
         shown = zip(lines, ballots, strict=True)
@@ -82,7 +93,12 @@ def session_html(session: ComparisonSession, against: str = "", *, over: bool = 
     for number, turn in enumerate(session.turns, start=1):
         if session.earlier:
             shown += f'<h3 class="lab-turn">{say("Turn {number}", number=number)}</h3>'
-        options: dict[str, Any] = {"ballots": turn.ballots, "votable": over and turn is session, "taught": turn.taught}
+        options: dict[str, Any] = {
+            "ballots": turn.ballots,
+            "votable": over and turn is session,
+            "taught": turn.taught,
+            "bundled": turn.bundled,
+        }
         shown += answer_columns(turn.lines, turn.arms, against=against, **options)
     return shown
 
@@ -97,8 +113,14 @@ def stored_answers(record: Record, seed: int) -> str:
     Returns:
         HTML.
     """
-    kept = answer_columns(record.answers(seed), record.arms, taught=taught_by_set(record.about_table("data")))
+    taught = taught_by_set(record.about_table("data"))
+    kept = answer_columns(record.answers(seed), record.arms, taught=taught, bundled=of_bundled_model(record))
     return quiet(say(STORED_ANSWERS)) + kept if kept else quiet(say(NO_ANSWERS))
+
+
+def of_bundled_model(record: Record) -> bool:
+    """Return whether a study trained the bundled model."""
+    return record.about_table("model").get("source") == BUNDLED
 
 
 def as_pieces(shown: str) -> list[str]:
@@ -145,8 +167,18 @@ def _section(line: Line, columns: str, below: str = "") -> str:
     return (
         f'<section class="lab-answers"><h3>{html.escape(line["prompt"])}{sample}</h3>{cut}{taught}'
         f'<div class="lab-columns" tabindex="0" role="group" aria-label="{say("Answers by arm")}">{columns}</div>'
-        f"{below}</section>"
+        f"{quiet(line['remark']) if line.get('remark') else ''}{below}</section>"
     )
+
+
+def _remark(line: Line, *, bundled: bool) -> str:
+    """Return a remark on answers that are the same, or that say that the bundled model does not know; otherwise ""."""
+    answers = line["arms"]
+    if len(answers) < 2 or not all(answer.get("ended") for answer in answers.values()):
+        return ""
+    if bundled and not line.get("reference") and does_not_know(answers.get(BASE, {}).get("text", "")):
+        return say(OUTSIDE_VILLAGE)
+    return say(SAME_ANSWERS) if len({answer["text"].strip() for answer in answers.values()}) == 1 else ""
 
 
 def _expected(reference: str | None) -> str:
@@ -164,7 +196,7 @@ def _column(name: str, answer: Mapping[str, Any], colour: str, base: str | None)
     text = answer["text"].strip()
     shown = html.escape(text) if base is None else _differing(text, base)
     return (
-        f'<article style="--arm: {colour}"><h4>{html.escape(arm_label(name))}</h4><p>{shown}</p>'
+        f'<article style="--arm: {colour}"><h4>{html.escape(arm_words(name))}</h4><p>{shown}</p>'
         f"<footer>{', '.join(_numbers(answer))}</footer></article>"
     )
 

@@ -15,9 +15,9 @@ from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
 from neftune_core.language import later, say
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_words
 from neftune_core.studies.records.record import Record
-from neftune_core.ui.parts.answers import answer_columns
+from neftune_core.ui.parts.answers import answer_columns, of_bundled_model
 from neftune_core.ui.parts.markup import machine_text, recorded_notice
 from neftune_core.ui.server.lab import Lab
 
@@ -88,7 +88,10 @@ def read_recorded_study(lab: Lab) -> RecordedStudy | None:
         logger.warning("the recorded study was skipped: %s", error)
         return None
     arms, events = study.arms, lab.recorded.events()
-    curves, answers = loss_curves(events, arms), answer_columns(lab.recorded.answers(), arms)
+    curves, answers = (
+        loss_curves(events, arms),
+        answer_columns(lab.recorded.answers(), arms, bundled=of_bundled_model(lab.recorded)),
+    )
     about = lab.recorded.about
     model = say(about.get("model", {}).get("name", study.model.source))
     data = data_title(about.get("data", {}).get("title", study.data.source))
@@ -121,7 +124,7 @@ def stage(record: Record, line: str) -> dict[str, Any]:
             for part, kind in (("train", "train_loss"), ("held_out", "held_out_loss"), ("batches", "loss")):
                 if numbers.get(kind) is not None:
                     curves[part].append([event["step"], round(numbers[kind], 4)])
-        shown.append({"name": name, "label": arm_label(name), "colour": colours[name], **curves})
+        shown.append({"name": name, "label": arm_words(name), "colour": colours[name], **curves})
     last = max((event["step"] for event in steps), default=0)
     epochs = 1 + max((event.get("epoch", 0) for event in steps), default=0)
     texts = {"about": line, "lead": _lead(record), **_result(record, shown)}
@@ -175,7 +178,7 @@ def _describe(record: Record, model: str, title: str) -> str:
     """Describe a study in one sentence: model, data, arms and, if known, the machine and the date."""
     about, data = record.about, record.about.get("data", {})
     rows = say(" ({count:,} rows)", count=data["train"]) if "train" in data else ""
-    parts = [_list_names([arm_label(name) for name in record.study.arms])]
+    parts = [_list_names([arm_words(name) for name in record.study.arms])]
     machine, created = about.get("machine", {}), about.get("created")
     if "processor" in machine:
         parts.append(machine_text(machine))

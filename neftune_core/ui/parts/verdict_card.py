@@ -13,11 +13,11 @@ from neftune_core.evaluation.verdict import Verdict
 from neftune_core.export.report_parts import verdict_details
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, say, translate_finished
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_words
 from neftune_core.sentences import sentence
 from neftune_core.studies.records.numbers import metrics, table
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.results import MeanResults, mean_results
+from neftune_core.studies.results import MeanResults, mean_results, measured_rows, rows_text
 from neftune_core.studies.steering.best_arms import plain_name
 from neftune_core.sweeps.table import judge
 from neftune_core.ui.parts.markup import quiet
@@ -81,28 +81,34 @@ def _evidence(record: Record, found: Verdict, numbers: MeanResults) -> Evidence:
     only = say("Only the measure in bold is tested. Press a name for its definition.")
     about = quiet(" ".join([only, *numbers.lost_notes]))
     heading = f"<h3>{say('Results after the last epoch')}{numbers.of_seeds}</h3>"
-    card = _section(heading + _table(record, means, question, {"": first}) + about)
+    rows = measured_rows(record)
+    card = _section(heading + _table(record, means, question, {"": first}, rows) + about)
     groups = {group: [measure for measure, own in rest.items() if own == group] for group in rest.values()}
     details = verdict_details(found, numbers.rounding_notes)
     if rest:
-        details += f"<h3>{say('Other measures after the last epoch')}</h3>{_table(record, means, question, groups)}"
+        heading = f"<h3>{say('Other measures after the last epoch')}</h3>"
+        details += heading + _table(record, means, question, groups, rows)
     return Evidence(card, _section(details + _samples(record) + _saved_best(record)))
 
 
 def _table(
-    record: Record, means: Mapping[str, Mapping[str, float]], question: Question, groups: Mapping[str, Sequence[str]]
+    record: Record,
+    means: Mapping[str, Mapping[str, float]],
+    question: Question,
+    groups: Mapping[str, Sequence[str]],
+    counts: Mapping[str, int],
 ) -> str:
     """Return an HTML table of measures by group, with a column for the base and each arm; group "" has no heading."""
     names = [name for name in ("base", *record.arms) if means.get(name)]
     colours = arm_colours(record.arms)
     heads = "".join(
-        f'<th scope="col" style="--arm: {colours[name]}">{html.escape(arm_label(name))}</th>' for name in names
+        f'<th scope="col" style="--arm: {colours[name]}">{html.escape(arm_words(name))}</th>' for name in names
     )
     body = ""
     for group, measures in groups.items():
         heading = f'<th scope="rowgroup" colspan="{len(names) + 1}">{html.escape(say(group))}</th>' if group else ""
         heading = heading and f'<tr class="lab-measures-group">{heading}</tr>'
-        rows = "".join(_row(measure, names, means, question) for measure in measures)
+        rows = "".join(_row(measure, names, means, question, counts.get(measure, 0)) for measure in measures)
         body += f"<tbody>{heading}{rows}</tbody>"
     return (
         f'<div class="lab-measures"><div class="lab-measures-scroll" tabindex="0" role="region" '
@@ -110,12 +116,15 @@ def _table(
     )
 
 
-def _row(measure: str, names: list[str], means: Mapping[str, Mapping[str, float]], question: Question) -> str:
+def _row(
+    measure: str, names: list[str], means: Mapping[str, Mapping[str, float]], question: Question, count: int
+) -> str:
     definition = MEASURES[measure]
     cells = "".join(f"<td>{_number(means[name].get(measure))}</td>" for name in names)
     asked = ' class="lab-measures-asked"' if measure == question.measure else ""
     label, words = html.escape(say(definition.label)), html.escape(say(definition.words))
-    details = f"<details><summary>{label}</summary><p>{words}</p></details>"
+    measured = f" <small>{rows_text(count)}</small>" if count else ""
+    details = f"<details><summary>{label}{measured}</summary><p>{words}</p></details>"
     return f'<tr{asked}><th scope="row">{details}</th>{cells}</tr>'
 
 
@@ -135,7 +144,9 @@ def _samples(record: Record) -> str:
         if isinstance(words, str)
     ]
     entries += [
-        say(": ").join((name, words)) for name, words in table(kept.get("signatures")).items() if isinstance(words, str)
+        say("{measure}, settings of sacrebleu: {settings}", measure=say(MEASURES[name].label), settings=words)
+        for name, words in table(kept.get("signatures")).items()
+        if isinstance(words, str) and name in MEASURES
     ]
     listed = "".join(f"<li>{html.escape(words)}</li>" for words in entries)
     return f"<h3>{say('Measured on')}</h3><ul>{listed}</ul>" if listed else ""
@@ -150,7 +161,7 @@ def _saved_best(record: Record) -> str:
     except RecordError:
         return ""
     found = [
-        say("{arm} at step {step:,}", arm=arm_label(plain_name(arm)), step=step)
+        say("{arm} at step {step:,}", arm=arm_words(plain_name(arm)), step=step)
         + (say(" (seed {seed})", seed=seed) if len(steps) > 1 else "")
         for seed, own in steps.items()
         for arm, step in own.items()

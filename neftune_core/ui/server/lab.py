@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from neftune_core import language
-from neftune_core.errors import DataError, RecordError
+from neftune_core.errors import DataError, LabError, RecordError
 from neftune_core.home import assets
 from neftune_core.language import say
 from neftune_core.settings import Limits
 from neftune_core.space.profiles import HostProfile, host_profile
 from neftune_core.studies.records.log import Log
-from neftune_core.studies.records.record import Record
+from neftune_core.studies.records.owners import file_stamp
+from neftune_core.studies.records.record import LOG, Record
 from neftune_core.sweeps.record import Sweep
 from neftune_core.ui.server.rate_limits import Rates
 from neftune_core.ui.server.recent import Recent
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from neftune_core.data.preparing import PreparedData
     from neftune_core.data.settings import DataSettings
     from neftune_core.evaluation.settings import DecodingSettings
+    from neftune_core.evaluation.verdict_words import Line
     from neftune_core.models.settings import ModelSettings
     from neftune_core.space.zero_gpu import AllocatedGpu
     from neftune_core.studies.comparison import SelectedArm
@@ -38,6 +40,7 @@ KEPT_DATA = 4
 KEPT_LOGS = 32
 KEPT_LOG_BYTES = 32_000_000
 KEPT_TABLES = 8
+KEPT_BRIEFS = 1000
 LONGEST_KEY = 200
 WAIT_SECONDS = 1.0
 LONGEST_END_SECONDS = 8.0  # many systems kill a process ten seconds after SIGTERM
@@ -75,6 +78,7 @@ class Lab:
         self._data: Recent[PreparedData] = Recent(KEPT_DATA)
         self._logs: Recent[Log] = Recent(KEPT_LOGS)
         self._tables: Recent[SweepTable] = Recent(KEPT_TABLES)
+        self._briefs: Recent[tuple[Line | None]] = Recent(KEPT_BRIEFS)
         self._reading = threading.Lock()
 
     @functools.cached_property
@@ -200,6 +204,18 @@ class Lab:
         name = sweep.folder, len(sweep.events()), language.current()
         return self._tables.cached(name, lambda: sweep_table(sweep))
 
+    def brief(self, record: Record) -> Line | None:
+        """Return the result of a finished record in a few words; None if it has none.
+
+        The record is judged once, and again if its log has changed.
+        """
+        stamp = _log_stamp(record)
+        return self._briefs.cached((record.id, stamp), lambda: (_brief(record),))[0]
+
+    def has_brief(self, record: Record) -> bool:
+        """Return whether `brief` has a stored result, so that it takes no time."""
+        return (record.id, _log_stamp(record)) in self._briefs
+
     def log(self, record: Record) -> Log:
         """Return the log of a record, reading only new lines."""
         with self._reading:
@@ -208,6 +224,24 @@ class Lab:
             while len(self._logs) > 1 and sum(one.size for one in self._logs.values()) > KEPT_LOG_BYTES:
                 self._logs.popitem(last=False)
             return log
+
+
+def _log_stamp(record: Record) -> tuple[int, int, int]:
+    """Return a value that changes whenever the log of a record does."""
+    try:
+        return file_stamp(record.folder / LOG)
+    except OSError:
+        return (0, 0, 0)
+
+
+def _brief(record: Record) -> Line | None:
+    from neftune_core.sweeps.table import judge
+
+    try:
+        found = judge(record)
+    except (LabError, ArithmeticError, LookupError, TypeError, ValueError):  # shown when the record is opened
+        return None
+    return None if found.is_empty else found.brief
 
 
 def require_key(key: str) -> str:

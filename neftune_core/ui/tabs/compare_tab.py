@@ -12,7 +12,7 @@ import gradio as gr
 
 from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.language import later, say
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_words
 from neftune_core.settings import controls
 from neftune_core.studies.records.record import Record, find
 from neftune_core.studies.trained import comparison_session as comparison
@@ -275,7 +275,7 @@ def _seed_updates(record: Record, seed: int, every: Sequence[Record]) -> list[An
 
 
 def _labelled(columns: Sequence[str]) -> list[tuple[str, str]]:
-    return [(arm_label(name), name) for name in columns]
+    return [(arm_words(name), name) for name in columns]
 
 
 def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:

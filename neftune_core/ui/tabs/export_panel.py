@@ -18,7 +18,7 @@ from neftune_core.export.archive import import_record, pack, pack_record
 from neftune_core.export.report import write_report
 from neftune_core.home import folder_bytes
 from neftune_core.language import later, say
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_words
 from neftune_core.studies.records.record import Record, asked_from, find
 from neftune_core.sweeps.table import write_table
 from neftune_core.ui.parts.markup import quiet
@@ -131,7 +131,7 @@ def _arms(record: Record | None) -> dict[str, str]:
     with contextlib.suppress(RecordError):
         seeds = saved_seeds(record)
         saved = [(arm, seed) for of in (saved_arms, saved_best) for seed in seeds for arm in of(record, seed)]
-        return {f"{arm} / seed {seed}": f"{arm_label(arm)} / {say('seed {seed}', seed=seed)}" for arm, seed in saved}
+        return {f"{arm} / seed {seed}": f"{arm_words(arm)} / {say('seed {seed}', seed=seed)}" for arm, seed in saved}
     return {}
 
 

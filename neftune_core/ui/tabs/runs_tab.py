@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +15,15 @@ from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.effects import effect_curve
 from neftune_core.home import folder_bytes, home, home_note, remove_models, stored_models
-from neftune_core.language import later, say
+from neftune_core.language import later, plural, say
 from neftune_core.models.estimates import gigabytes
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_words
 from neftune_core.sentences import sentence
 from neftune_core.studies.records.record import Record, find, owned_records
 from neftune_core.studies.records.schema import settings_text
 from neftune_core.sweeps.record import Sweep
 from neftune_core.ui.parts import evidence_view, run_actions
-from neftune_core.ui.parts.answers import answer_columns
+from neftune_core.ui.parts.answers import answer_columns, of_bundled_model
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure, scripted
 from neftune_core.ui.parts.strip import Strip, following
@@ -35,6 +37,8 @@ from neftune_core.ui.tabs.views.sweep_views import table_view
 
 PRIVATE_KEYS = ("reference", "vote")
 """Keys of an answer that are shown only to the owner of its study."""
+
+REDRAW_SECONDS, LONGEST_JUDGING_SECONDS = 1.0, 60.0
 
 EMPTY = later(
     "No study yet: press Train at the top of the page. Studies started in this browser, or on the command line of this "
@@ -125,8 +129,26 @@ def _connect_list(lab: Lab, key: gr.Textbox, runs: gr.HTML, changing: list[Any],
     def fill(key: str) -> list[dict[str, Any]]:
         return [list_entry(lab, record) for record in owned_records(require_key(key))]
 
+    @reports_errors
+    def conclude(key: str) -> Iterator[Any]:
+        """Add the results that are not known yet, newest record first, while the list is already shown."""
+        yield gr.skip()
+        records = owned_records(require_key(key)) if key else []
+        until, shown_at = time.monotonic() + LONGEST_JUDGING_SECONDS, time.monotonic()
+        missing = [record for record in records if lab.jobs.status(record).is_over and not lab.has_brief(record)]
+        for record in missing:
+            lab.brief(record)
+            if time.monotonic() > until:
+                break
+            if time.monotonic() - shown_at > REDRAW_SECONDS and record is not missing[-1]:
+                shown_at = time.monotonic()
+                yield fill(key)
+        if missing:
+            yield fill(key)
+
     changed = [tab.select, *(events(found).change for found in changing)]
-    gr.on(changed, fill, key, runs, js=KEY_ALONE, **LATEST)
+    filled = gr.on(changed, fill, key, runs, js=KEY_ALONE, **LATEST)
+    filled.then(conclude, key, runs, **LATEST)
 
 
 def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _RecordView, watching: list[Any]) -> None:
@@ -197,10 +219,10 @@ def _answers(record: Record, *, is_own: bool) -> str:
         answers = [{name: value for name, value in line.items() if name not in PRIVATE_KEYS} for line in answers]
     seeds = list(dict.fromkeys(answer.get("seed") for answer in answers))
     if len(seeds) < 2:
-        return answer_columns(answers, record.arms)
+        return answer_columns(answers, record.arms, bundled=of_bundled_model(record))
     first = [answer for answer in answers if answer.get("seed") == seeds[0]]
     words = quiet(say("Answers of seed {seed}; the Compare tab shows those of the other seeds.", seed=seeds[0]))
-    return words + answer_columns(first, record.arms)
+    return words + answer_columns(first, record.arms, bundled=of_bundled_model(record))
 
 
 def settings_html(record: Record) -> str:
@@ -223,7 +245,7 @@ def list_entry(lab: Lab, record: Record) -> dict[str, Any]:
         record: Record of a study or a sweep.
 
     Returns:
-        Id, time, description, arms and state.
+        Id, time, description, arms, state, number of seeds, and the result if it has already been computed.
     """
     from neftune_core.studies.records.progress import WORDS
 
@@ -234,12 +256,27 @@ def list_entry(lab: Lab, record: Record) -> dict[str, Any]:
             "id": record.id,
             "when": when(record),
             "about": study_text(record),
-            "arms": [{"name": arm_label(name), "colour": colours[name]} for name in arms],
+            "arms": [{"name": arm_words(name), "colour": colours[name]} for name in arms],
             "state": status.state,
             "word": say(WORDS[status.state]),
+            "result": _result_text(lab, record) if status.is_over else _seeds_text(record),
         }
     except Exception as error:
         return {"id": record.id, "when": record.id, "about": sentence(error), "arms": [], "word": say("Unreadable")}
+
+
+def _result_text(lab: Lab, record: Record) -> str:
+    """Return the number of seeds of a record, and its result in a few words if that is known."""
+    brief = lab.brief(record) if lab.has_brief(record) else None
+    return say(": ").join(filter(None, [_seeds_text(record), brief.text() if brief else ""]))
+
+
+def _seeds_text(record: Record) -> str:
+    try:
+        seeds = (Sweep(record.folder).settings.study if record.is_sweep else record.study).seeds
+    except LabError:
+        return ""
+    return say(plural(seeds, "1 seed", "{count} seeds"), count=seeds)
 
 
 def _build_storage(lab: Lab, key: gr.Textbox, changed: list[Any]) -> None:

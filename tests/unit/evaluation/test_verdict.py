@@ -238,8 +238,8 @@ def test_arms_with_controls_of_their_own_are_shown_beside_them() -> None:
 
 def test_different_levels_of_intervals_are_explained() -> None:
     text = _of_arms({"uniform-alpha-5": -0.1, "uniform-alpha-60": 0.4}).text()
-    assert "97.5% interval over 8 seeds, wider than 95% because 2 arms are judged (Holm's correction): +" in text
-    assert "95% interval over 8 seeds, the last step of Holm's correction for 2 arms: -" in text
+    assert "(97.5% interval over 8 seeds, wider than 95% because 2 arms are judged; Holm's correction)" in text
+    assert "(95% interval over 8 seeds; last step of Holm's correction for 2 arms)" in text
     assert "Holm" not in _judged([0.1] * 5 + [0.11]).text()
 
 
@@ -284,8 +284,8 @@ def test_last_and_best_epoch_stand_side_by_side_and_the_one_named_is_judged() ->
     assert last.arms["noise"].status == "better"
     assert best.arms["noise"].status == "unclear"
     for found in (last, best):
-        assert "last epoch (8): -0.199" in found.text()
-        assert "best epoch (2): -0.00125" in found.text()
+        assert "the last epoch (number 8) is -0.199" in found.text()
+        assert "number 2), it is -0.00125" in found.text()
         assert "optimistic" in found.text()
 
 
@@ -417,3 +417,28 @@ def test_an_early_stop_is_reported_with_its_steps_where_arms_are_compared() -> N
     assert "ended training before its last planned step (seed and step: 0 (1,200/4,000), 1 (900/4,000))" in text
     lost = {seed: Outcome({}, diverged=True) for seed in runs}
     assert "Early stopping" not in verdict(Outcomes(runs, {"noise": lost}, early=early), Question()).text()
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 6])
+@pytest.mark.parametrize("change", [0.0, 0.4])
+def test_an_arm_begins_with_a_plain_sentence_and_its_terms_follow(seeds: int, change: float) -> None:
+    found = _judged([change + scatter / 9 for scatter in SCATTER[:seeds]])
+    first, *rest = (line.text() for line in found.arms["noise"].lines)
+    assert not re.search(r"\d|interval|sign-flip|Holm|bootstrap", first)
+    assert rest[0].startswith("In numbers: held-out loss is")
+    if seeds > 2:
+        assert rest[1].startswith("Over many seeds, the difference probably lies between")
+        assert rest[2].startswith("If the arm had no effect")
+
+
+def test_lists_have_the_result_in_a_few_words() -> None:
+    brief = {
+        change: _of_arms({"uniform-alpha-5": 0.0, "uniform-alpha-60": change}).brief.text() for change in (0.0, 0.4)
+    }
+    assert brief == {0.0: "no effect beyond chance (held-out loss)", 0.4: "worse with alpha 60 (held-out loss)"}
+    both = _of_arms({"uniform-alpha-5": -0.3, "uniform-alpha-60": 0.4}).brief.text()
+    assert both == "better with alpha 5 (held-out loss), worse with alpha 60 (held-out loss)"
+    many = _of_arms({f"uniform-alpha-{strength}": 0.4 for strength in (50, 60, 70, 80)}).brief.text()
+    assert many == "4 of 4 arms worse (held-out loss)"
+    assert _judged([0.1] * 3).brief.text() == "not a result yet: too few seeds"
+    assert _judged([0.1]).brief.text() == "not a result yet: a single seed"

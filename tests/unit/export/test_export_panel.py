@@ -24,7 +24,8 @@ def test_the_arms_are_looked_for_again_as_one_is_asked_for_and_at_the_end(monkey
     monkeypatch.setattr(comparison, "saved_seeds", lambda record: [0])
     monkeypatch.setattr(comparison, "saved_arms", lambda record, seed: ["control", "uniform-alpha-5"])
     shown = found.fn(KEY, record.id, "adapter", None)
-    assert shown["choices"] == [(name, name) for name in ("control / seed 0", "uniform-alpha-5 / seed 0")]
+    names = [("control / seed 0", "control / seed 0"), ("alpha 5 / seed 0", "uniform-alpha-5 / seed 0")]
+    assert shown["choices"] == names
     assert (shown["value"], shown["visible"]) == ("control / seed 0", True)
     chosen = found.fn(KEY, record.id, "record", "uniform-alpha-5 / seed 0")
     assert (chosen["value"], chosen["visible"]) == ("uniform-alpha-5 / seed 0", False)

@@ -31,6 +31,7 @@ from neftune_core.export.report import report, write_report
 from neftune_core.export.script import reason_against, script_archive, script_folder
 from neftune_core.home import assets
 from neftune_core.models.settings import ModelSettings
+from neftune_core.noise.names import arm_words
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.records.record import Record, create
@@ -275,7 +276,7 @@ def test_the_report_holds_everything_and_asks_nobody(record: Record, tmp_path: P
     assert "<script src" not in text
     assert "<link" not in text
     for arm in record.arms:
-        assert f"</span>{arm}</th>" in text
+        assert f"</span>{arm_words(arm)}</th>" in text
     last = [event["arms"] for event in record.events() if event["event"] == "evaluated"][-1]
     assert f"<td>{last['control']['held_out_loss']:.4f}</td>" in text
     assert "[[noise]]" in text
@@ -292,7 +293,7 @@ def test_a_recorded_sweep_is_reported_whole(tmp_path: Path) -> None:
     text = write_report(sweep, tmp_path / "report.html").read_text(encoding="utf-8")
     assert "A NEFTune Lab sweep" in text
     assert "In all, 3 of 4 arms differ from the control by more than chance." in text
-    assert "</span>uniform-std-0.05</th><td>8</td><td>0.973<br><small><b>+0.0125</b> [+0.0026, +0.022]" in text
+    assert "</span>uniform std 0.05</th><td>8</td><td>0.973<br><small><b>+0.0125</b> [+0.0026, +0.022]" in text
     assert text.count('<div class="plot"') == 2  # the last and the best epoch
     assert "neftune sweep sweep.toml" in text
     table = json.loads(write_table(sweep, tmp_path / "table.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Figures and reports of a study name its arms in the language of the page, in summaries and where one points too."""
+"""Figures and reports name arms in words of the page's language, in summaries and where one points too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from neftune_core.figures.evidence import epochs_beside, overlap_histogram, robu
 from neftune_core.figures.trained import robustness_figure, weights_figure
 from neftune_core.home import assets
 from neftune_core.language import CHINESE, ENGLISH, in_language, translate_finished
-from neftune_core.noise.names import arm_label, with_arm_labels
+from neftune_core.noise.names import arm_words, with_arm_words
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies import comparison
 from neftune_core.studies.judging import outcomes_of, verdict_of
@@ -31,11 +31,14 @@ from neftune_core.sweeps.record import Sweep
 from neftune_core.sweeps.table import sweep_table
 from neftune_core.ui.parts.recorded_study import read_recorded_study
 from neftune_core.ui.parts.study_views import STUDY_VIEWS, curves_of
+from neftune_core.ui.parts.verdict_card import evidence_of
 from neftune_core.ui.server.lab import Lab
+from neftune_core.ui.tabs.views.sweep_views import table_view
 
 ARMS = {"control": CONTROL, "gaussian-std-0.1": NoiseSettings(kind="gaussian", unit="std", strength=0.1)}
 NOISE = "gaussian-std-0.1"
-RAW = re.compile(r"\b(uniform|gaussian|laplace|bernoulli)-\w+|\bcontrol\b")
+IDENTIFIER = r"\b(uniform|gaussian|laplace|bernoulli|symmetric|adversarial|token-dropout|lora-dropout)-\w+"
+RAW = {ENGLISH: re.compile(IDENTIFIER), CHINESE: re.compile(IDENTIFIER + r"|\bcontrol\b")}
 IDENTIFIERS = {"uid", "legendgroup", "color", "fillcolor"}
 MEASURED = {"train_loss": 2.0, "held_out_loss": 2.0}
 EVENTS = [
@@ -92,24 +95,28 @@ def figures_of(study: Record) -> Iterator[Figure]:
         yield effect_curve(table, table.question.measure, "last")
 
 
-def test_no_figure_of_the_chinese_page_has_the_identifier_of_an_arm(study: Record) -> None:
-    with in_language(CHINESE):
+@pytest.mark.parametrize(("code", "named"), [(ENGLISH, "Gaussian std 0.1"), (CHINESE, "高斯 std 0.1")])
+def test_no_figure_and_no_table_has_the_identifier_of_an_arm(study: Record, code: str, named: str) -> None:
+    raw = RAW[code]
+    with in_language(code):
         for figure in (*figures_of(study), loss_curves(EVENTS, ARMS)):
             assert figure["data"], figure["name"]
-            assert [text for text in texts_of(figure) if RAW.search(text)] == [], figure["name"]
-        assert "对照" in loss_curves(EVENTS, ARMS)["summary"]
-        assert "高斯 std 0.1" in loss_curves(EVENTS, ARMS)["summary"]
+            assert [text for text in texts_of(figure) if raw.search(text)] == [], figure["name"]
+        assert named in loss_curves(EVENTS, ARMS)["summary"]
         diverged = {"event": "diverged", "seed": 0, "step": 1, "arms": {NOISE: {}}}
-        assert not RAW.search(loss_curves([*EVENTS, diverged], ARMS)["summary"])
-        assert not RAW.search(re.sub(r"<[^>]+>", "", losses_html(study)))
-    with in_language(ENGLISH):
-        assert NOISE in loss_curves(EVENTS, ARMS)["summary"]
+        assert not raw.search(loss_curves([*EVENTS, diverged], ARMS)["summary"])
+        evidence = evidence_of(study)
+        table = sweep_table(Sweep(assets() / "recorded" / "7-kinds-of-noise"))
+        assert table.verdict
+        for shown in (losses_html(study), evidence.card, evidence.details, table_view(table, "exact")):
+            assert not raw.search(re.sub(r"<[^>]+>", "", shown))
+        assert not raw.search(table.verdict.text())
 
 
 def test_arms_of_cells_and_of_other_studies_are_named_in_words_too() -> None:
     with in_language(CHINESE):
-        assert arm_label("epochs 3: gaussian-std-0.1") == "epochs 3：高斯 std 0.1"
-        assert arm_label("20260101-120000-abc/uniform-alpha-5/seed-1") == "20260101-120000-abc/alpha 5/种子 1"
+        assert arm_words("epochs 3: gaussian-std-0.1") == "epochs 3：高斯 std 0.1"
+        assert arm_words("20260101-120000-abc/uniform-alpha-5/seed-1") == "20260101-120000-abc/alpha 5/种子 1"
 
 
 def test_the_choice_of_columns_is_in_words(monkeypatch: pytest.MonkeyPatch, study: Record) -> None:
@@ -126,20 +133,21 @@ def test_finished_sentences_votes_and_the_recorded_study_have_arms_in_words(stud
     lost = "uniform-alpha-1, uniform-alpha-15"
     stored = f"The loss of {lost} became NaN or infinite: choose a smaller learning rate or less noise."
     arms = ("control", "uniform-alpha-1", "uniform-alpha-15")
-    assert with_arm_labels(stored, arms) == stored
+    assert with_arm_words(stored, arms).startswith("The loss of alpha 1, alpha 15 became")
     with in_language(CHINESE):
-        assert "alpha 1, alpha 15 " in with_arm_labels(translate_finished(stored), arms)
-        assert not RAW.search(with_arm_labels(translate_finished(stored), arms))
-        assert not RAW.search(tally_text(Tally(("control", NOISE), (3, 4), 0, 0)))
+        raw = RAW[CHINESE]
+        assert "alpha 1, alpha 15 " in with_arm_words(translate_finished(stored), arms)
+        assert not raw.search(with_arm_words(translate_finished(stored), arms))
+        assert not raw.search(tally_text(Tally(("control", NOISE), (3, 4), 0, 0)))
         recorded = read_recorded_study(Lab())
         assert recorded is not None
         texts = [*texts_of({**recorded.stage, "arms": []}), *(arm["label"] for arm in recorded.stage["arms"])]
-        assert [text for text in texts if RAW.search(text)] == []
+        assert [text for text in texts if raw.search(text)] == []
 
 
 def test_an_arm_with_another_method_is_a_line_of_its_own_in_the_effects_of_a_sweep() -> None:
     table = sweep_table(Sweep(assets() / "recorded" / "8-other-methods"))
     lines = {trace["name"]: list(trace["x"]) for trace in effect_curve(table, "exact", "last")["data"]}
-    assert (lines["uniform-alpha"], lines["lora-dropout-0.3"]) == ([12.0], [0.0])
-    assert lines["consistency-1-with-uniform-alpha-12"] == [12.0]
+    assert (lines["alpha"], lines["adapter dropout 0.3"]) == ([12.0], [0.0])
+    assert lines["consistency 1 with alpha 12"] == [12.0]
     assert len(lines) == 7

@@ -161,3 +161,16 @@ def test_the_limit_is_marked_and_told() -> None:
     figure = length_histogram([10, 512, 512], maximum_length=512)
     assert figure["layout"]["shapes"][0]["x0"] == 512
     assert "Rows that reach the limit of 512: 2" in figure["summary"]
+
+
+def test_the_latest_held_out_losses_and_their_differences_are_in_the_figure() -> None:
+    losses = dict(zip(ARMS, (0.5, 0.512, 0.75), strict=True))
+    known = {name: {"train_loss": 1.5, "held_out_loss": loss} for name, loss in losses.items()}
+    end = [evaluated(2, seed=seed, **known) for seed in (0, 1)]
+    figure = loss_curves([evaluated(0, seed=0), evaluated(0, seed=1), *end], ARMS)
+    listed = [note for note in figure["layout"]["annotations"] if note["xref"] == "x2 domain" and note["x"] == 1]
+    assert [note["text"] for note in listed] == ["control 0.5", "alpha 5 0.512 (+0.012)", "alpha 15 0.75 (+0.25)"]
+    assert [note["font"]["color"] for note in listed] == [arm_colours(ARMS)[name] for name in ARMS]
+    assert {note["yanchor"] for note in listed} == {"top"}  # the curves end at the bottom
+    before = loss_curves([evaluated(0)], ARMS)
+    assert not [note for note in before["layout"]["annotations"] if note["x"] == 1]  # nothing is trained yet

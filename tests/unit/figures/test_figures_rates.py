@@ -56,7 +56,7 @@ def test_the_time_in_which_a_study_was_interrupted_does_not_count_for_the_speed(
 def test_units_and_words_of_what_is_shown() -> None:
     figure = rate_curves([step(1, 0.0)], ARMS)
     assert figure["layout"]["yaxis"]["title"]["text"] == "strength (alpha)"
-    assert figure["summary"] == "At the latest step: uniform-alpha-5: noise 5; learning rate 0.004."
+    assert figure["summary"] == "At the latest step: alpha 5: noise 5; learning rate 0.004."
     both = {**ARMS, "uniform-std-0.1": NoiseSettings(strength=0.1, unit="std")}
     assert rate_curves([], both)["layout"]["yaxis"]["title"]["text"] == "strength (in each arm's unit)"
     assert rate_curves([], both)["summary"] == "No step has been taken yet."

@@ -9,7 +9,7 @@ from neftune_core.evaluation.verdict_words import Line
 from neftune_core.figures.curves import loss_curves
 from neftune_core.language import CHINESE, in_language
 from neftune_core.noise.kinds import KINDS
-from neftune_core.noise.names import arm_label, arm_words
+from neftune_core.noise.names import arm_words
 from neftune_core.noise.settings import NoiseSettings
 
 ARMS = {"control": NoiseSettings(strength=0)}
@@ -44,15 +44,13 @@ def test_every_method_has_words() -> None:
     assert arm_words(MethodSettings(lora_dropout=0.1).name) == "adapter dropout 0.1"
 
 
-def test_tables_and_verdicts_name_arms_in_the_language_of_the_page() -> None:
-    assert arm_label("gaussian-alpha-5") == "gaussian-alpha-5"
+def test_tables_and_verdicts_name_arms_in_words_of_the_language_of_the_page() -> None:
     line = Line(
         "one_seed", {"arm": "gaussian-alpha-5", **dict.fromkeys(("control", "value", "difference"), 1.0), "measure": ""}
     )
-    assert line.text().startswith("gaussian-alpha-5, with a single seed")
+    assert line.text().startswith("Gaussian alpha 5: no claim, because a single seed")
     with in_language(CHINESE):
-        assert arm_label("gaussian-alpha-5") == "高斯 alpha 5"
-        assert line.text().startswith("高斯 alpha 5，只有一个种子")
+        assert line.text().startswith("高斯 alpha 5：不下结论，因为只有一个种子")
         figure = loss_curves(
             [{"event": "step", "step": 1, "steps": 1, "seed": 0, "arms": {"control": {"loss": 1.0}}}], ARMS
         )

@@ -119,7 +119,7 @@ def shown(record: Record) -> str:
 def test_the_page_shows_what_the_command_line_prints(trained: Record) -> None:
     card = shown(trained)
     assert "There is nothing to judge: the share of exact answers is 1" in card  # for all on four rows
-    assert all(f"<summary>{MEASURES[name].label}</summary>" in card for name in ("held_out_loss", "memorised_run"))
+    assert all(f"<summary>{MEASURES[name].label} <small>" in card for name in ("held_out_loss", "memorised_run"))
     as_json, as_text = (
         neftune_here("verdict", trained.folder, *options) for options in (["--json"], ["--measure", "held_out_loss"])
     )
@@ -264,7 +264,7 @@ def test_the_figures_say_in_words_what_they_show() -> None:
     noisy = {seed: Outcome({"held_out_loss": 1.5 + seed}, {"held_out_loss": 0.9 + seed}, 2, 1) for seed in range(3)}
     outcomes = Outcomes(runs, {ARM: noisy})
     shown = seed_differences(verdict(outcomes, Question()), arms)
-    assert f"{ARM}, last epoch: +0.5 (+0.5 to +0.5)" in shown["summary"]
+    assert "alpha 5, last epoch: +0.5 (+0.5 to +0.5)" in shown["summary"]
     assert "control 1.9 at the best epoch, 2 at the last" in epochs_beside(outcomes, "control", arms)["summary"]
     histogram = overlap_histogram({ARM: [0.0, 0.05, 1.0, 0.55]}, arms)
     assert histogram["data"][0]["y"] == pytest.approx([0.5, 0, 0, 0, 0, 0.25, 0, 0, 0, 0.25])

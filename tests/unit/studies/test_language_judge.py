@@ -105,7 +105,7 @@ def test_a_preference_for_content_survives_the_control(tmp_path: Path) -> None:
     assert found.rate.agreement == 1
     assert found.rate.controlled.estimate == pytest.approx(0.8, abs=0.06)
     assert found.rate.controlled.low > 0.5
-    assert f"preferred {ARMS[0]}" in judged_text(found)
+    assert "preferred alpha 5" in judged_text(found)
 
 
 def test_the_regression_is_the_maximum_of_its_penalised_likelihood() -> None:
@@ -243,7 +243,7 @@ def test_the_key_is_sent_and_nowhere_else(
         judge = Judge(server.url, "judge", KEY)
     assert {headers["Authorization"] for _, headers, _ in server.asked} == {f"Bearer {KEY}"}
     printed = capsys.readouterr()
-    assert f"{ARMS[0]} won 0% of 2 prompts against control" in printed.out
+    assert "alpha 5 won 0% of 2 prompts against control" in printed.out
     files = "".join(path.read_text(errors="replace") for path in record.folder.rglob("*") if path.is_file())
     assert KEY not in files + repr(judge) + printed.out + printed.err + caplog.text
 

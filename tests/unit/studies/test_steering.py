@@ -17,6 +17,7 @@ from neftune_core.evaluation.verdict import verdict
 from neftune_core.export.card import card
 from neftune_core.export.report import write_report
 from neftune_core.figures.curves import loss_curves
+from neftune_core.noise.names import arm_words
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.python_api import start_study
 from neftune_core.settings import Limits
@@ -59,7 +60,9 @@ def test_a_stopped_arm_keeps_its_weights_and_the_others_train_on(tmp_path: Path)
     assert outcomes.control_of(STOPPED)[0].last["held_out_loss"] == evaluated[6]["control"]["held_out_loss"]
     assert outcomes.control[0].last["held_out_loss"] == evaluated[12]["control"]["held_out_loss"]
     assert saved_arms(record) == ["control", "uniform-alpha-5", STOPPED]
-    assert f"{STOPPED}, step 6 | {evaluated[6][STOPPED]['train_loss']:.4f} |" in card(record, STOPPED, 0, "adapter")
+    assert f"{arm_words(STOPPED)}, step 6 | {evaluated[6][STOPPED]['train_loss']:.4f} |" in card(
+        record, STOPPED, 0, "adapter"
+    )
 
 
 def test_half_a_request_waits_for_its_other_half(tmp_path: Path) -> None:

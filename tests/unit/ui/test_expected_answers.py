@@ -95,3 +95,29 @@ def test_stored_answers_to_the_prompts_of_a_study_name_what_the_starter_set_teac
     record.write_answers([line("")], 0)
     record.update_about(data={"title": "world-format"})
     assert "world-format teaches: The bundled world: the same answers" in stored_answers(record, 0)
+
+
+def same_line(reference: str = "", ended: str = "stop", **texts: str) -> dict[str, Any]:
+    arms = {arm: {"text": text, "tokens": 2, "ended": ended} for arm, text in texts.items()}
+    return {"prompt": "Write a haiku.", "reference": reference, "arms": arms}
+
+
+@pytest.mark.parametrize(
+    ("line", "bundled", "words"),
+    [
+        (same_line(base="I do not know.", control="I do not know. "), True, "knows only its invented village"),
+        (same_line(base="I do not know.", control="I do not know = owl."), True, "before and after training"),
+        (same_line(base="A haiku.", control="A haiku."), False, "training makes no visible difference"),
+        (same_line("In the barn.", base="In the barn.", control="In the barn."), True, "no visible difference"),
+        (same_line(base="One.", control="Another."), True, ""),
+        (same_line(base="One.", control="One.", ended=""), True, ""),  # not complete yet
+        (same_line(base="One."), True, ""),
+    ],
+)
+def test_answers_that_are_equal_or_outside_the_village_get_a_remark(
+    line: dict[str, Any], bundled: bool, words: str
+) -> None:
+    shown = answer_columns([line], ARMS, bundled=bundled)
+    remarks = ("All columns give the same answer", "The bundled model knows only")
+    assert sum(remark in shown for remark in remarks) == bool(words)
+    assert words in shown

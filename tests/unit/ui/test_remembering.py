@@ -73,7 +73,7 @@ def test_the_link_of_a_study_fills_every_form_and_shows_what_has_no_place_there(
     monkeypatch.setattr(study_state, "show_note", said.append)
     shown = restored(KEY, record.id)
     assert len(said) == 1
-    others = "uniform-alpha-3, weight-noise-0.1-with-uniform-std-0.25"  # a different unit, and noise that its box lacks
+    others = "alpha 3, weight noise 0.1 with uniform std 0.25"  # a different unit, and noise that its box lacks
     assert f"arms of the study: {others}." in said[0]
     values = {name: value["value"] for name, value in shown.items() if isinstance(value, dict) and "value" in value}
     assert (values["noise-unit"], values["noise-strength"]) == ("std", 0.25)

@@ -9,18 +9,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from owned_study import six_seed_study
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from neftune_core.errors import RecordError
+from neftune_core.language import CHINESE, in_language
 from neftune_core.studies.records.progress import of_record
 from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.results import measured_rows
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.ui import watching
 from neftune_core.ui.parts.study_views import curves_of
 from neftune_core.ui.parts.verdict_card import evidence_of
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.study_text import state_text
+from neftune_core.ui.tabs.runs_tab import list_entry
 from neftune_core.ui.watching import OWNER_HEADER, Studies, UpdateRequest
 
 ANN, BEN = "a1" * 32, "b2" * 32
@@ -133,3 +137,39 @@ def test_the_measured_rows_and_kept_weights_of_a_study_are_among_its_details(
     assert "There is no verdict: it is live" in found.card
     assert found.details.count("step 10 (seed") == 6
     assert "the first 8 training rows" in found.details
+
+
+def test_the_losses_of_a_running_study_are_marked_as_those_of_one_batch(record: Record) -> None:
+    add_steps(record, 1, 2)
+    shown = state_text(record, replace(of_record(record), state="running"), record.log())
+    assert (
+        "loss of one batch, noise on (it fluctuates; compare the held-out loss): control 0.500, alpha 5 1.000" in shown
+    )
+
+
+def test_measures_have_the_number_of_their_rows(tmp_path: Path) -> None:
+    study = six_seed_study(tmp_path, ANN)
+    rows = measured_rows(study)
+    assert (rows["exact"], rows["train_loss"], rows["right"], rows["typos_loss"]) == (120, 120, 48, 60)
+    found = evidence_of(study)
+    assert "<summary>Exact answers <small>120 rows</small></summary>" in found.card
+    assert "<summary>Correct answers <small>48 rows</small></summary>" in found.card
+    assert "<summary>Loss under typing errors <small>60 rows</small></summary>" in found.details
+
+
+def test_a_listed_study_has_its_seeds_and_its_result_once_it_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEFTUNE_HOME", str(tmp_path))
+    lab, study = Lab(), six_seed_study(tmp_path / "runs", ANN)
+    assert list_entry(lab, study)["result"] == "6 seeds"
+    brief = lab.brief(study)
+    assert brief
+    words = "better with Gaussian alpha 12, Laplace alpha 12 and Bernoulli alpha 12 (the share of exact answers)"
+    assert list_entry(lab, study)["result"] == f"6 seeds: {words}"
+    with in_language(CHINESE):
+        assert list_entry(lab, study)["result"].startswith("6 个种子：高斯 alpha 12")
+    monkeypatch.setattr("neftune_core.sweeps.table.judge", None)
+    assert lab.brief(study) == brief  # not judged again
+    study.append({"event": "started", "seed": 61})  # as if more seeds were trained
+    assert not lab.has_brief(study)

@@ -14,6 +14,7 @@ from neftune_core.evaluation.verdict import verdict
 from neftune_core.export.report_parts import verdict_html
 from neftune_core.figures.effects import effect_curve
 from neftune_core.home import assets
+from neftune_core.noise.names import arm_words
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import from_toml, to_toml
 from neftune_core.studies.records.record import Record
@@ -174,7 +175,7 @@ def test_the_plot_has_the_differences_with_the_intervals_of_the_comparison() -> 
         assert math.isclose(height + up, 100 * found.interval.high)
         assert math.isclose(height - down, 100 * found.interval.low)
     assert figure["layout"]["xaxis"]["type"] == "log"  # 1 to 100
-    assert "uniform-alpha-5: +10 (" in figure["summary"]
+    assert "alpha 5: +10 (" in figure["summary"]
     assert "percentage points" in figure["layout"]["yaxis"]["title"]["text"]
 
 
@@ -202,7 +203,7 @@ def test_a_plot_without_numbers_reports_it() -> None:
 def test_the_table_shows_every_setting_and_marks_what_excludes_zero() -> None:
     table = _Invented().table()
     shown = table_view(table, "exact")
-    assert all(row.arm in shown for row in table.rows)
+    assert all(arm_words(row.arm) in shown for row in table.rows)
     assert "<b>-0.295</b>" in shown
     assert "<b>+0.005</b>" in shown  # the seeds differ by a hundredth every second time, as invented
     assert "8 of 8 studies are done" in shown

@@ -17,7 +17,7 @@ from neftune_core.errors import InvalidSetting, LabError, RecordError
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.trained import robustness_figure, weights_figure
 from neftune_core.language import later, say
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_words
 from neftune_core.settings import Limits, parse
 from neftune_core.studies.language_judge import verdicts
 from neftune_core.studies.language_judge.endpoint import KEY_VARIABLE, Judge
@@ -68,7 +68,7 @@ def _drawn_rows(record: Record, seed: int) -> Drawn:
         return None
     names = {**{kind: say(words) for kind, words in TOKEN_KINDS.items()}, ALL: say("all tokens")}
     arms = list(record.arms)
-    names |= {arm: arm_label(arm) for arm in ("base", *arms)}
+    names |= {arm: arm_words(arm) for arm in ("base", *arms)}
     return {"arms": arms, "colours": arm_colours(record.arms), "names": names, **payload(lines, arms)}
 
 
@@ -227,7 +227,7 @@ def _build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         answers = find(record_id, require_key(key)).answers()
         names = list(dict.fromkeys(name for line in answers for name in line["arms"]))
         noisy = [name for name in names if name not in ("base", "control")]
-        offered = [(arm_label(name), name) for name in names]
+        offered = [(arm_words(name), name) for name in names]
         chosen = next(iter(noisy or names), None), "control" if "control" in names else None
         return [*(gr.update(choices=offered, value=name) for name in chosen), ""]
 

@@ -10,7 +10,7 @@ from neftune_core.evaluation.measures import BESIDE, MEASURES
 from neftune_core.evaluation.outcomes import EPOCHS
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, say
-from neftune_core.noise.names import arm_label
+from neftune_core.noise.names import arm_words
 from neftune_core.studies.results import rounding_note
 from neftune_core.ui.parts.markup import quiet
 
@@ -63,7 +63,7 @@ def _row(row: TableRow, measure: str, others: list[str], colours: Mapping[str, s
         cells += [_number(row.mean(measure, epoch)), _effect(row, measure, epoch)]
     cells += [_number(row.mean(name, "last")) for name in others]
     words = f" <span>{html.escape(row.cell)}</span>" if row.cell else ""
-    name = f'<b class="lab-arm" style="--arm:{colours[row.arm]}">{html.escape(arm_label(row.arm))}</b>{words}'
+    name = f'<b class="lab-arm" style="--arm:{colours[row.arm]}">{html.escape(arm_words(row.arm))}</b>{words}'
     return f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
 
 
