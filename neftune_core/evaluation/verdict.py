@@ -149,7 +149,11 @@ class Verdict:
         return (*self.warnings, self.opening[0], *self.disagreements, *steps)
 
     def opening_for(self, named: Question | None = None) -> tuple[Line, ...]:
-        """Return the sentences before the arms; if `named` is a different question, a note about this comes first."""
+        """Return the headline and the question.
+
+        If this verdict answers another question than `named`, the one fixed before the run, a sentence that says so
+        replaces the question and comes first.
+        """
         if named is None or named == self.question:
             return self.opening
         headline, question = self.opening

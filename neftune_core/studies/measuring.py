@@ -68,15 +68,17 @@ logger = logging.getLogger(__name__)
 
 
 def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], bool]) -> SeedMeasures:
-    """Take the measures of a completed seed.
+    """Compute the measures of a completed seed.
+
+    The noise penalty and the token losses are always computed; robustness and answers only if the study asks for them.
 
     Args:
         run: The training run of the seed, after its last step.
-        slots: Slots to measure, 0 for the base.
+        slots: Slots to measure; 0 is the base.
         should_stop: Polled during each pass; return true to cancel.
 
     Returns:
-        The measures.
+        The measures of each slot, by name.
     """
     names = {slot: run.name(slot) for slot in slots}
     found = SeedMeasures(run, names, should_stop, {name: {} for name in names.values()})

@@ -163,7 +163,7 @@ def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
 
 
 def _compare_arms(outcomes: Outcomes, question: Question) -> dict[str, Comparison]:
-    """Compare every arm that can be judged with its control."""
+    """Compare each arm with its control; leave out the arms that cannot be judged."""
     void = obstacles(outcomes, question)
     compared = compare_arms(outcomes, question.measure, question.epoch)
     return {name: found for name, found in compared.items() if name not in void}

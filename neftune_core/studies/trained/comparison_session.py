@@ -150,7 +150,7 @@ def selected_columns(ids: Sequence[Any], owner: str) -> list[SelectedArm]:
             raise RecordError(say(words, record=record_id, arm=arm[:60]))
         found.append(SelectedArm(record, arm, int(seed)))
     if not found:
-        words = say("There is no trained arm to compare yet: press Train first, or choose arms under Columns.")
+        words = say("No arm is selected: choose arms under Columns, or press Train first if none has been trained yet.")
         raise RecordError(words)
     return found
 

@@ -141,7 +141,7 @@ def _layer_output(loaded: LoadedModel, key: int, ids: torch.Tensor) -> torch.Ten
 
 
 def _vocabulary(loaded: LoadedModel, site: Site, count: int) -> Iterator[Vectors]:
-    """Yield the site's vectors of all tokens in chunks, computed by its module, which may scale its weights."""
+    """Yield the vectors of the whole vocabulary in chunks, from calls to `site.module`, which may scale its weight."""
     import torch
 
     for start in range(0, count, PIECE_ROWS):
