@@ -29,7 +29,7 @@ ILLUSTRATED_STEPS = 100
 
 GROUPS = {
     "sentence": later("One sentence"),
-    "table": later("The embedding table"),
+    "table": later("Embedding table"),
     "inside": later("Inside the model"),
     "training": later("While training"),
 }
