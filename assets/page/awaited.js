@@ -5,6 +5,9 @@ import { keptTab, keptValue } from "./state.js";
 import { text } from "./text.js";
 
 const LONGEST = 30_000; // milliseconds after which the recorded results are shown in any case
+const DRAWN = 5000; // milliseconds after which results that have arrived are drawn
+/** @type {Record<string, string>} */
+const PLACES = { train: "#train-state", compare: "#compare-answers", sweep: "#sweep-state" };
 const RECORDED = "recorded/";
 
 const study = parameter("job");
@@ -19,11 +22,19 @@ const show = () => {
 document.documentElement.style.setProperty("--lab-awaited", JSON.stringify(text("Loading your study …")));
 show();
 
-/** Show the results of a tab, which have arrived or failed. @param {string} tab */
-export const arrived = (tab) => {
-  if (awaited.delete(tab)) show();
+/**
+ * Show the results of a tab, which have arrived or failed. Arrived results may be drawn a little later.
+ * @param {string} tab
+ * @param {number} until time until which recorded results are still hidden
+ */
+export const arrived = (tab, until = performance.now() + DRAWN) => {
+  if (!awaited.has(tab)) return;
+  const isRecorded = document.querySelector(`${PLACES[tab]} .lab-recorded`);
+  if (isRecorded && performance.now() < until) return void setTimeout(arrived, 50, tab, until);
+  awaited.delete(tab);
+  show();
 };
-setTimeout(() => [...awaited].forEach(arrived), LONGEST);
+setTimeout(() => [...awaited].forEach((tab) => arrived(tab)), LONGEST);
 
 /** Replace the recorded study with the placeholder, because a study of the visitor has started. */
 export const expect = () => {

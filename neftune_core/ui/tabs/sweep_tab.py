@@ -303,7 +303,7 @@ def _connect_selection(context: TabContext, tab: SweepTab) -> None:
     opening = [*chosen, context.strip.kept]
     opened = [context.tab.select, events(key_of_tab(context.key, "Sweep")).change]
     filled = gr.on(opened, fill_sweep, opening, tab.shown, js=KEY_FIRST, **LATEST)
-    filled.then(None, tab.shown, None, js="(id) => void (id || Lab.arrived('sweep'))")
+    filled.then(None, tab.shown, None, js="(id) => void (id || Lab.arrived('sweep', 0))")
     shown = tab.shown.change(show_sweep, opening, outputs, trigger_mode="always_last", **QUIET)
     shown.then(None, None, None, js="() => Lab.arrived('sweep')")
     saw = in_browser(f"void Lab.sawSweep(String(shown).startsWith({json.dumps(RECORDED)}))", "shown")

@@ -330,7 +330,7 @@ def _connect_watch(context: TabContext, tab: TrainTab) -> None:
     attached = read.then(attach, [key, asked], [strip.watched, tab.seen, strip.watcher], **QUIET)
     attached.success(None, strip.watched, tab.attached, js="(id) => id")
     attached.success(None, [asked, strip.watched], None, js=OPEN_IF_LINKED)
-    attached.then(None, strip.watched, None, js="(id) => void (id || Lab.arrived('train'))")
+    attached.then(None, strip.watched, None, js="(id) => void (id || Lab.arrived('train', 0))")
     shown_first = strip.watched.change(show_watched, watching, outputs, **QUIET)
     shown_first.then(None, None, None, js="() => Lab.arrived('train')")
     strip.watcher.click(update_watched, watching, outputs, **QUIET)
