@@ -9,7 +9,7 @@ import { text } from "./text.js";
 const UNSENT = 2000; // milliseconds after which a press that has sent no call is over
 const SETTLED = 600; // milliseconds from the answer to a start until the page shows the study
 const LONGEST = 600_000; // milliseconds after which a button returns in any case
-const STARTS = /^(lab-train|sweep-start|\w+-(resume|more|go-on))$/;
+const STARTS = /^(lab-train|sweep-start|(train|runs|sweep)-(resume|more|go-on))$/;
 
 /** Buttons by the id of the framework's component, if a press calls the server. @type {Map<number, string> | null} */
 let known = null;

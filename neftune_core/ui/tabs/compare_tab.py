@@ -237,7 +237,7 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, stored: gr.Textbox, tab: C
     found = gr.on(
         [events(opened).change, train.finished.change], choices, [key, train.finished, stored], filled, **QUIET
     )
-    found.then(None, None, None, js="() => Lab.arrived('compare')")
+    found.then(None, tab.record, None, js="(id) => Lab.arrived('compare', id ? undefined : 0)")
     train.asked.change(choices, [key, train.asked, stored], filled, **QUIET)
     tab.record.input(choose, [key, tab.record], filled[1:], **LATEST)
     tab.seed.input(choose_seed, [key, tab.record, tab.seed], chosen, **LATEST)
