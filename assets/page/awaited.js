@@ -15,12 +15,12 @@ const sweep = keptValue("sweep.shown") || (keptTab() === "Sweep" && study);
 const named = { train: study, compare: study || keptValue("compare.record"), sweep: sweep && !sweep.startsWith(RECORDED) };
 const awaited = new Set(Object.entries(named).flatMap(([tab, is]) => (is ? [tab] : [])));
 
-const show = () => {
+const mark = () => {
   if (awaited.size) document.body.dataset.labAwaits = [...awaited].join(" ");
   else delete document.body.dataset.labAwaits;
 };
 document.documentElement.style.setProperty("--lab-awaited", JSON.stringify(text("Loading your study …")));
-show();
+mark();
 
 /**
  * Show the results of a tab, which have arrived or failed. Arrived results may be drawn a little later.
@@ -32,7 +32,7 @@ export const arrived = (tab, until = performance.now() + DRAWN) => {
   const isRecorded = document.querySelector(`${PLACES[tab]} .lab-recorded`);
   if (isRecorded && performance.now() < until) return void setTimeout(arrived, 50, tab, until);
   awaited.delete(tab);
-  show();
+  mark();
 };
 setTimeout(() => [...awaited].forEach((tab) => arrived(tab)), LONGEST);
 
@@ -40,6 +40,6 @@ setTimeout(() => [...awaited].forEach((tab) => arrived(tab)), LONGEST);
 export const expect = () => {
   if (!document.querySelector("#train-state .lab-recorded")) return;
   awaited.add("train");
-  show();
+  mark();
   setTimeout(arrived, LONGEST, "train");
 };
