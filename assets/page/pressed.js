@@ -42,14 +42,27 @@ const press = (button) => {
   pressed.set(id, { calls: 0, timers: [unsent, window.setTimeout(release, LONGEST, id)] });
 };
 
+/** The button whose press is passed on to the framework. @type {HTMLElement | null} */
+let passing = null;
+/** Pass a press on once the busy button is painted: the framework then needs the browser for a moment. @param {HTMLElement} button */
+const pass = (button) => {
+  passing = button;
+  button.click();
+  passing = null;
+};
+
 addEventListener(
   "click",
   (event) => {
     const button = event.target instanceof Element ? event.target.closest("button[id]") : null;
     if (!(button instanceof HTMLElement) || ![...components().values()].includes(button.id)) return;
-    if (!pressed.has(button.id)) return press(button);
+    if (button === passing) return;
     event.stopImmediatePropagation();
     event.preventDefault();
+    if (pressed.has(button.id)) return;
+    press(button);
+    if (document.hidden) pass(button);
+    else requestAnimationFrame(() => setTimeout(pass, 0, button));
   },
   true,
 );
