@@ -4,8 +4,10 @@
    is the bar above the tabs, which describes the next study (strip.js); the *stage* plays the recorded study (stage.js); the
    *state* is all values that a visitor can set (state.js); and a *view* draws one figure of the Noise tab (noise-views.js). */
 import { currentTab, openTab, parameter, setParameter } from "./address.js";
+import { arrived, expect } from "./awaited.js";
 import "./back.js";
 import "./calls.js";
+import "./choices.js";
 import "./compare-rows.js";
 import { changed, ranged, read } from "./controls.js";
 import { saveText, settled } from "./dom.js";
@@ -27,6 +29,7 @@ import { mount } from "./parts.js";
 import { figureTag } from "./plot.js";
 import { plotly } from "./plotly.js";
 import "./preset.js";
+import "./pressed.js";
 import * as sharing from "./sharing.js";
 import "./small-parts.js";
 import * as state from "./state.js";
@@ -36,11 +39,13 @@ import { setTheme } from "./theme.js";
 import "./watch.js";
 
 window.Lab = {
+  arrived,
   askStop,
   changed,
   changeKind: noise.changeKind,
   changeUnit: noise.changeUnit,
   currentTab,
+  expect,
   facts,
   figureTag,
   fromAlpha: noise.fromAlpha,

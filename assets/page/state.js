@@ -84,6 +84,8 @@ project((kept ?? linked).projector === "1");
 export const isKept = () => kept !== null;
 /** Return whether the restored state is from an earlier visit or another browser tab. */
 export const isOfEarlierVisit = () => kept !== null && kept === ofBrowser;
+/** Return a value of the restored state by name. @param {string} name @returns {any} */
+export const keptValue = (name) => kept?.[name];
 /** Return the tab that was open before a reload: that of the history entry (back.js), otherwise the stored one. */
 export const keptTab = () => (isReload ? ofEntry ?? kept?.tab : null);
 /** Open the tab for the study of a link, unless the page restores another tab. @param {string} tab */

@@ -66,12 +66,24 @@ part("real-model", ({ trigger }) => {
     trigger("click");
   });
 });
-/** The first sentence about a finished study, and the button next to it. */
+/** The button next to a finished study: open the Train tab, and move to the conclusion, or to the state while it is judged. */
 document.addEventListener("click", (event) => {
   if (!(event.target instanceof Element && event.target.closest("[data-do=result]"))) return;
   openTab("Train");
-  window.scrollTo({ top: 0 });
+  conclude();
 });
+
+/** Scroll to the conclusion and focus it, once its tab is open. */
+const conclude = (tries = 40) => {
+  const place = document.getElementById("train-state");
+  if (!place?.offsetParent) return void (tries && setTimeout(conclude, 50, tries - 1));
+  /** @type {HTMLElement} */
+  const words = place.querySelector(".lab-end") ?? place;
+  words.tabIndex = -1;
+  words.style.scrollMarginTop = `${(document.getElementById("lab-strip")?.offsetHeight ?? 0) + 24}px`; // the strip covers the top
+  words.scrollIntoView({ block: "start" });
+  words.focus({ preventScroll: true });
+};
 on("state", () => document.body.classList.toggle("lab-real-model", !isBundled()));
 
 /**

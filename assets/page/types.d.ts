@@ -280,6 +280,11 @@ interface Window {
   LabLanguage: typeof LabLanguage;
   LabFirst?: { root: HTMLElement; stage: object };
   Plotly: any;
+  /** The framework's description of the page. */
+  gradio_config: {
+    components: { id: number; type: string; props: { elem_id?: string } }[];
+    dependencies: { targets: [number, string][]; backend_fn: boolean }[];
+  };
   labWords?: Record<string, string>;
   labFramework: Record<string, string>;
   labWaiting?: { push: (given: Given) => unknown };

@@ -1,6 +1,7 @@
 /** Follows studies by requesting the new events of their logs once a second (neftune_core/ui/watching.py).
 
    If the shown state is older than two seconds, the page shows the time of the last answer. */
+import { arrived } from "./awaited.js";
 import { read } from "./controls.js";
 import { escaped, within } from "./dom.js";
 import { grown } from "./growth.js";
@@ -90,7 +91,10 @@ class Watcher {
     if (news.gone) return this.settle();
     this.lastTexts = { state: news.state, progress: news.progress, arms: news.arms };
     this.put(this.lastTexts);
-    if (this.places.figure && view === this.view()) this.draw(news, view);
+    if (this.places.figure && view === this.view()) {
+      this.draw(news, view);
+      arrived("train");
+    }
     const hasGrown = this.size >= 0 && news.size !== this.size;
     this.size = news.size;
     if (!news.running || !this.isSettled || (!this.places.figure && hasGrown)) this.settle();

@@ -27,16 +27,27 @@ ILLUSTRATED_STEPS = 100
 """Number of steps of the fictitious run that illustrates the adaptive schedule."""
 
 
+GROUPS = {
+    "sentence": later("One sentence"),
+    "table": later("Embedding table"),
+    "inside": later("Inside the model"),
+    "training": later("While training"),
+}
+"""Questions by which the page groups the views: where the effect of the noise is shown."""
+
+
 @dataclass(frozen=True)
 class View:
     """One view on the Noise tab.
 
     Attributes:
         words: Label of the view.
+        group: The question that the view answers, a key of `GROUPS`.
         layout: Returns the Plotly layout for a preview.
     """
 
     words: str
+    group: str
     layout: Callable[[Payload], PlotlyLayout]
 
 
@@ -137,12 +148,14 @@ def _numeric_layout(horizontal: PlotlyLayout, vertical: PlotlyLayout, **more: An
 
 NOISE_VIEWS = {
     "norms": View(
-        later("Norms"), lambda payload: token_layout(payload, later("norm"), later("L2"), rangemode="tozero")
+        later("Norms"),
+        "sentence",
+        lambda payload: token_layout(payload, later("norm"), later("L2"), rangemode="tozero"),
     ),
-    "angles": View(later("Angles"), _angles),
-    "map": View(later("Map"), _map),
+    "angles": View(later("Angles"), "sentence", _angles),
     "density": View(
         later("Density"),
+        "sentence",
         lambda _: _numeric_layout(
             axis(later("value of a coordinate"), zeroline=False),
             axis(later("density"), rangemode="tozero", automargin=False),
@@ -150,17 +163,28 @@ NOISE_VIEWS = {
             bargap=0,
         ),
     ),
+    "map": View(later("Map"), "table", _map),
     "nearest": View(
         later("Nearest"),
+        "table",
         lambda payload: (
             token_layout(payload, later("strength of the first change"), type="log", exponentformat="power")
             | {"hovermode": "closest"}
         ),
     ),
-    "depth": View(later("Depth"), _depth),
-    "next": View(later("Next word"), _next),
+    "depth": View(later("Depth"), "inside", _depth),
+    "next": View(later("Next word"), "inside", _next),
+    "loss": View(
+        later("Loss"),
+        "inside",
+        lambda _: _numeric_layout(
+            axis(later("strength"), zeroline=False),
+            axis(later("response loss"), later("nats per token"), automargin=False),
+        ),
+    ),
     "length": View(
         later("Length"),
+        "training",
         lambda _: _numeric_layout(
             axis(later("sequence length"), later("tokens"), type="log", tickvals=[1, 10, 100, 1000], zeroline=False),
             axis(later("std of a coordinate"), type="log", exponentformat="power", automargin=False),
@@ -168,19 +192,14 @@ NOISE_VIEWS = {
     ),
     "schedule": View(
         later("Schedule"),
+        "training",
         lambda _: _numeric_layout(
             axis(later("share of the run"), later("%"), range=[0, 100], zeroline=False),
             axis(later("strength"), rangemode="tozero"),
         ),
     ),
-    "loss": View(
-        later("Loss"),
-        lambda _: _numeric_layout(
-            axis(later("strength"), zeroline=False),
-            axis(later("response loss"), later("nats per token"), automargin=False),
-        ),
-    ),
 }
+"""The views by name, ordered by group; links and stored states contain the names."""
 
 
 def view_layouts(payload: Payload) -> dict[str, dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -21,6 +22,7 @@ from neftune_core.studies.tracking import tracking_failure
 from neftune_core.ui.parts.markup import bar, duration, open_bar, quiet
 
 if TYPE_CHECKING:
+    from neftune_core.evaluation.verdict import Line
     from neftune_core.studies.records.progress import Status
 
 OPEN_ENDED = {
@@ -77,6 +79,11 @@ def end_text(record: Record, status: Status) -> str:
         summary = judge(record).summary
     except (LabError, ArithmeticError, LookupError, TypeError, ValueError):  # the verdict card shows the error
         return ""
+    return summary_html(summary)
+
+
+def summary_html(summary: Sequence[Line]) -> str:
+    """Return the summary of a verdict as HTML, its conclusion first; "" if it is empty."""
     if not summary:
         return ""
     first, *rest = summary

@@ -16,7 +16,14 @@ KEY = "6e" * 32
 SIZES = [(1280, 720), (390, 844)]
 IN_SIGHT = """(node) => {
     const box = node.getBoundingClientRect();
-    return node.textContent.length > 20 && box.top >= 0 && box.bottom <= innerHeight && scrollY === 0;
+    const hasText = node.matches('button') || node.textContent.length > 20;
+    return hasText && box.top >= 0 && box.bottom <= innerHeight && scrollY === 0;
+}"""
+
+IN_WINDOW = """(node) => {
+    const top = document.getElementById('lab-strip').getBoundingClientRect().bottom;
+    const box = node.getBoundingClientRect();
+    return box.top >= top && box.bottom <= innerHeight;
 }"""
 
 WIDTH = "document.documentElement.scrollWidth"
@@ -49,6 +56,9 @@ def test_what_the_noise_did_is_in_sight_on_arrival(browser: Any, lab_address: st
         page.set_viewport_size({"width": size[0], "height": size[1]})
         assert in_sight(page, "#learn-stage .lab-stage-result")
         assert in_sight(page, "#learn-stage .lab-stage-sure")
+        assert in_sight(page, "#learn-stage [data-do=play]")
+        assert in_sight(page, "#learn-to-noise")
+        assert in_sight(page, "#learn-to-train")
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -74,8 +84,8 @@ def test_the_conclusion_of_a_study_comes_first_and_the_rest_is_in_one_fold(
         assert page.locator("#train-tab").inner_text().count(headline) == 1
         page.evaluate("scrollTo(0, document.body.scrollHeight)")
         page.locator("#lab-progress [data-do=result]").click()
-        page.wait_for_function("scrollY === 0")
-        assert in_sight(page, "#train-state .lab-end")
+        page.wait_for_function("document.activeElement.matches('#train-state .lab-end')")
+        assert page.evaluate(f"({IN_WINDOW})(document.activeElement)")
 
 
 def opened_details(page: Any, name: str) -> None:

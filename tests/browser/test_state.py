@@ -323,7 +323,7 @@ def test_the_view_of_compare_comes_back_after_a_reload_and_by_a_link(browser: An
 
 def test_the_measured_loss_goes_with_its_data(browser: Any, lab_address: str, tmp_path: Path) -> None:
     with visiting(browser, lab_address, link="?tab=Noise") as page:
-        page.locator("#noise-view label").last.click()
+        page.locator("#noise-view label:has(input[value=loss])").click()
         page.locator("#noise-measure").click()
         figure = "document.querySelector('#noise-figure .lab-figure-plot').labFigure.current()"
         page.wait_for_function(f"{figure}.data.length > 0 && {figure}.data[0].x.length > 7")

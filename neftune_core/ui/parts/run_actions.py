@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def watch_in_browser(tab: str) -> str:
     """Return the script that adds a study to the URL and opens a tab."""
-    return f"(id) => {{ Lab.setParameter('job', id); Lab.openTab('{tab}'); }}"
+    return f"(id) => {{ Lab.expect(); Lab.setParameter('job', id); Lab.openTab('{tab}'); }}"
 
 
 WATCH_IN_BROWSER = watch_in_browser("Train")

@@ -40,10 +40,6 @@ class StopDialog:
     discard: gr.Button
     go_on: gr.Button
 
-    def shown(self) -> list[Any]:
-        """Return the components that are visible only while a study can be stopped."""
-        return [self.ask, self.choice]
-
 
 @dataclass(frozen=True)
 class Strip:
@@ -68,6 +64,23 @@ class Strip:
     model: gr.State
     watched: gr.Textbox
     watcher: gr.HTML
+
+    def buttons(self) -> list[Any]:
+        """Return the buttons that `buttons_for` updates."""
+        return [self.stop.ask, self.stop.choice, self.train]
+
+
+def buttons_for(*, is_running: bool) -> list[Any]:
+    """Return updates of `Strip.buttons`.
+
+    Args:
+        is_running: Whether the watched study runs or waits, so that it can be stopped, and a further one is queued.
+
+    Returns:
+        One update per component.
+    """
+    words, variant = (say("Queue another study"), "secondary") if is_running else (say("Train"), "primary")
+    return [*[gr.update(visible=is_running)] * 2, gr.update(value=words, variant=variant)]
 
 
 def _stop() -> StopDialog:

@@ -91,7 +91,7 @@ class Lab:
         run = self.gpu.study if self.gpu else run_record
         return LabJobs(self.limits, logged(run, self.host.track), admit=Rates(self.limits).count_study)
 
-    def attended(self, record: Record, key: str) -> Iterator[list[Any]]:
+    def attended(self, record: Record, key: str) -> Iterator[Any]:
         """Keep a request open until its study ends if the GPU is allocated per request.
 
         The study is stopped if the page disconnects. On other platforms nothing is yielded, since studies do not need
@@ -108,7 +108,7 @@ class Lab:
             return
         try:
             while not self.jobs.wait(record, WAIT_SECONDS).is_over:
-                yield [gr.skip()] * 3
+                yield gr.skip()
         except GeneratorExit:
             with contextlib.suppress(RecordError):  # the study has just ended
                 self.jobs.stop(record.id, key)

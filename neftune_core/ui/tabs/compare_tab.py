@@ -234,7 +234,10 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, stored: gr.Textbox, tab: C
 
     opened = key_of_tab(key, "Compare")  # changes only once: opening the tab again sets the same key
     place.select(None, key, opened, js="(key) => key")
-    gr.on([events(opened).change, train.finished.change], choices, [key, train.finished, stored], filled, **QUIET)
+    found = gr.on(
+        [events(opened).change, train.finished.change], choices, [key, train.finished, stored], filled, **QUIET
+    )
+    found.then(None, tab.record, None, js="(id) => Lab.arrived('compare', id ? undefined : 0)")
     train.asked.change(choices, [key, train.asked, stored], filled, **QUIET)
     tab.record.input(choose, [key, tab.record], filled[1:], **LATEST)
     tab.seed.input(choose_seed, [key, tab.record, tab.seed], chosen, **LATEST)

@@ -58,7 +58,14 @@ def build(shown: RecordedStudy | None) -> list[tuple[Lesson, gr.Button]]:
                 learn_faults.build()
             words = say("Set up the page and open {tab}", tab=say(lesson.tab)) if lesson.preset else say("Begin")
             buttons.append(
-                gr.Button(words, variant="primary", size="md", visible=bool(lesson.preset), elem_classes=["lab-begin"])
+                gr.Button(
+                    words,
+                    variant="primary",
+                    size="md",
+                    visible=bool(lesson.preset),
+                    elem_id=f"lesson-begin-{lesson.number}",
+                    elem_classes=["lab-begin"],
+                )
             )
             gr.HTML(_tasks(lesson) + _end(lesson), apply_default_css=False, elem_classes=["lab-lesson-tasks"])
     noise.click(None, None, None, js="() => Lab.openTab('Noise')", **QUIET)

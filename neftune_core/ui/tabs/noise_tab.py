@@ -18,7 +18,7 @@ import gradio as gr
 from neftune_core.figures import Figure
 from neftune_core.figures.base import figure
 from neftune_core.figures.colours import SINGLE_NOISE, token
-from neftune_core.figures.noise_views import HEIGHT, NOISE_VIEWS, adaptive_illustration, view_layouts
+from neftune_core.figures.noise_views import GROUPS, HEIGHT, NOISE_VIEWS, adaptive_illustration, view_layouts
 from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.kinds import KINDS
@@ -151,6 +151,11 @@ def build(strip: Strip, first: FirstPreview) -> NoiseTab:
             scripted("noise-chips", chips, elem_id="noise-chips")
             choices = [(say(view.words), name) for name, view in NOISE_VIEWS.items()]
             view = gr.Radio(choices, value=FIRST_VIEW, label=say("View"), elem_id="noise-view", container=False)
+            groups = [
+                {"words": say(words), "names": [name for name, found in NOISE_VIEWS.items() if found.group == group]}
+                for group, words in GROUPS.items()
+            ]
+            scripted("view-groups", "", {"of": "noise-view", "groups": groups}, "noise-view-groups")
             opening = figure_of(first.payload, control_values_of(noise)) if first.payload else None
             loss = gr.Row(elem_id="noise-loss-row")  # above the figure, so that its button is visible
             shown = live_figure(opening, elem_id="noise-figure", height=HEIGHT)

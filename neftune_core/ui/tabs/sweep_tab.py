@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from neftune_core.data.formats.starters import data_title
 from neftune_core.errors import NotAvailable, RecordError
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.settings import EPOCH_WORDS, MeasuringSettings
@@ -23,7 +22,7 @@ from neftune_core.sweeps.record import Sweep
 from neftune_core.sweeps.settings import SweepSettings, size_text
 from neftune_core.ui.parts import run_actions, sweep_form
 from neftune_core.ui.parts.controls import Form
-from neftune_core.ui.parts.markup import machine_text, quiet, recorded_notice
+from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure
 from neftune_core.ui.parts.state_fields import parse_state
 from neftune_core.ui.parts.strip import following, watched_text, watcher
@@ -42,8 +41,9 @@ from neftune_core.ui.parts.wiring import (
 )
 from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.study_text import missing_record_text, state_text, when
+from neftune_core.ui.tabs.noise_tab import RECORDED as OF_FIRST_STUDY
 from neftune_core.ui.tabs.train_tab import TabContext, TrainTab
-from neftune_core.ui.tabs.views.sweep_views import EMPTY, SHOWN_INFO, table_view
+from neftune_core.ui.tabs.views.sweep_views import EMPTY, SHOWN_INFO, recorded_text, table_view
 
 if TYPE_CHECKING:
     from neftune_core.sweeps.table import SweepTable
@@ -221,11 +221,11 @@ def _connect_start(context: TabContext, train: TrainTab, tab: SweepTab) -> None:
 
 
 def _choices(lab: Lab, key: str) -> list[tuple[str, str]]:
-    """Return the visitor's own sweeps, newest first, then the recorded ones."""
+    """Return the visitor's own sweeps, newest first, then the recorded ones, first that of the page's own study."""
     mine = [record for record in owned_records(key) if record.is_sweep]
     recorded = [
         (say("Recorded: {title}", title=say(_title(sweep))), f"{RECORDED}{sweep.folder.name}")
-        for sweep in lab.recorded_sweeps
+        for sweep in sorted(lab.recorded_sweeps, key=lambda sweep: sweep.folder.name != OF_FIRST_STUDY)
     ]
     return [*((f"{_title(Sweep(record.folder))} ({when(record)})", record.id) for record in mine), *recorded]
 
@@ -302,8 +302,10 @@ def _connect_selection(context: TabContext, tab: SweepTab) -> None:
     outputs, how = [tab.measure, tab.epoch, *results], [*chosen, tab.measure, tab.epoch]
     opening = [*chosen, context.strip.kept]
     opened = [context.tab.select, events(key_of_tab(context.key, "Sweep")).change]
-    gr.on(opened, fill_sweep, opening, tab.shown, js=KEY_FIRST, **LATEST)
-    tab.shown.change(show_sweep, opening, outputs, trigger_mode="always_last", **QUIET)
+    filled = gr.on(opened, fill_sweep, opening, tab.shown, js=KEY_FIRST, **LATEST)
+    filled.then(None, tab.shown, None, js="(id) => void (id || Lab.arrived('sweep', 0))")
+    shown = tab.shown.change(show_sweep, opening, outputs, trigger_mode="always_last", **QUIET)
+    shown.then(None, None, None, js="() => Lab.arrived('sweep')")
     saw = in_browser(f"void Lab.sawSweep(String(shown).startsWith({json.dumps(RECORDED)}))", "shown")
     gr.on([context.tab.select, tab.shown.change], None, tab.shown, None, js=saw)
     tab.watcher.click(update, [*chosen, tab.seen, tab.measure, tab.epoch], results, **QUIET)
@@ -335,7 +337,7 @@ class _SweepState:
 def _sweep_state(lab: Lab, tab: SweepTab, sweep: Sweep) -> _SweepState:
     if sweep in lab.recorded_sweeps:
         still = [gr.update(visible=False), following("", on=False), *tab.actions.hidden()]
-        return _SweepState(_recorded_text(sweep), 0, still)
+        return _SweepState(recorded_text(lab, sweep), 0, still, is_judged=True)
     status, log = lab.jobs.status(sweep), lab.log(sweep)
     going = [gr.update(visible=not status.is_over), following(sweep.id, on=not status.is_over, known=True)]
     updates = [*going, *tab.actions.fitting(sweep, status)]
@@ -349,25 +351,6 @@ def _result_updates(table: SweepTable, measure: str, epoch: str, current: _Sweep
         verdict = verdict_html(table.verdict, unfolded=False, with_summary=not current.is_judged)
     shown = [effect_curve(table, measure, epoch), table_view(table, measure), verdict]
     return [current.words, *shown, current.size, *current.updates]
-
-
-def _recorded_text(sweep: Sweep) -> str:
-    """Describe a recorded sweep and the machine that ran it."""
-    about = sweep.about
-    model, data, machine = (about.get(part, {}) for part in ("model", "data", "machine"))
-    rows = say("{count:,} rows", count=data.get("train", 0)) if data else ""
-    parts = [
-        say(
-            "{title} on {data}",
-            title=say(model.get("name") or later("a model")),
-            data=say("{data} ({rows})", data=data_title(data.get("title", say("a starter set"))), rows=rows),
-        ),
-        size_text(sweep.settings),
-    ]
-    if machine:
-        parts.append(machine_text(machine))
-    words = say("{words}.", words=say("; ").join(parts))
-    return recorded_notice(say("A recorded sweep."), words, say("Start your own sweep to see its results here."))
 
 
 def _connect_watching(context: TabContext, tab: SweepTab) -> None:

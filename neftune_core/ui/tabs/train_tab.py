@@ -22,7 +22,7 @@ from neftune_core.ui.parts.controls import component
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure
 from neftune_core.ui.parts.recorded_study import RecordedStudy
-from neftune_core.ui.parts.strip import Strip, following, watched_text
+from neftune_core.ui.parts.strip import Strip, buttons_for, following, watched_text
 from neftune_core.ui.parts.study_form import METHOD_VALUES, StudyRequest, plan_html, plan_text, require_fit, study_of
 from neftune_core.ui.parts.study_views import STUDY_VIEWS, curves_of
 from neftune_core.ui.parts.wiring import QUIET, UNREAD, events, in_browser, once_settled, reports_errors, show_error
@@ -195,7 +195,7 @@ def _connect_start(context: TabContext, tab: TrainTab) -> None:
         require_fit(lab, asked)
         with tracked(*values[len(inputs) :] or [""]):
             record = lab.jobs.submit(asked, require_key(key))
-        yield [record.id, -1, following(record.id)]
+        yield [record.id, -1, following(record.id), *buttons_for(is_running=True)]
         yield from lab.attended(record, key)
 
     @reports_errors
@@ -203,7 +203,7 @@ def _connect_start(context: TabContext, tab: TrainTab) -> None:
         return plan_html(lambda: plan_text(lab, study(values)))
 
     inputs = [context.data.outputs.settings, strip.model, *noise.components, *form.components()]
-    watching = [strip.watched, tab.seen, strip.watcher]
+    watching = [strip.watched, tab.seen, strip.watcher, *strip.buttons()]
     pressed = [context.key, tab.live, *inputs, *form.tracker]
     started = strip.train.click(start, pressed, watching, **UNREAD, **lab.attending)
     started.success(None, strip.watched, None, js=run_actions.WATCH_IN_BROWSER)
@@ -229,7 +229,7 @@ def _connect_stop(context: TabContext, tab: TrainTab, shown: RecordedStudy | Non
         record = find(watched, require_key(key))
         lab.jobs.discard(watched, key)
         lab.jobs.wait(record, LONGEST_STOP_SECONDS)
-        return [*_without_study(shown), *tab.actions.hidden(), *[gr.update(visible=False)] * len(strip.stop.shown())]
+        return [*_without_study(shown), *tab.actions.hidden(), *buttons_for(is_running=False)]
 
     asked = [context.key, strip.watched]
     kept = strip.stop.keep.click(keep, asked, None, **QUIET)
@@ -240,7 +240,7 @@ def _connect_stop(context: TabContext, tab: TrainTab, shown: RecordedStudy | Non
 
         requests.stop_arm(lab.jobs.find_owned(watched, require_key(key)), str(pressed.arm))
 
-    removed = [*_study_components(strip, tab), *tab.actions.components(), *strip.stop.shown()]
+    removed = [*_study_components(strip, tab), *tab.actions.components(), *strip.buttons()]
     discarded = strip.stop.discard.click(discard, asked, removed, **QUIET)
     discarded.success(None, None, None, js=run_actions.FORGET_IN_BROWSER)
 
@@ -306,7 +306,7 @@ def _connect_watch(context: TabContext, tab: TrainTab) -> None:
         tab.curves,
         tab.seen,
         strip.progress,
-        *strip.stop.shown(),
+        *strip.buttons(),
         strip.watcher,
         tab.finished,
     ]
@@ -330,22 +330,24 @@ def _connect_watch(context: TabContext, tab: TrainTab) -> None:
     attached = read.then(attach, [key, asked], [strip.watched, tab.seen, strip.watcher], **QUIET)
     attached.success(None, strip.watched, tab.attached, js="(id) => id")
     attached.success(None, [asked, strip.watched], None, js=OPEN_IF_LINKED)
-    strip.watched.change(show_watched, watching, outputs, **QUIET)
+    attached.then(None, strip.watched, None, js="(id) => void (id || Lab.arrived('train', 0))")
+    shown_first = strip.watched.change(show_watched, watching, outputs, **QUIET)
+    shown_first.then(None, None, None, js="() => Lab.arrived('train')")
     strip.watcher.click(update_watched, watching, outputs, **QUIET)
     _connect_view(context, tab)
 
 
 def _updates(context: TabContext, tab: TrainTab, key: str, watched: str, seen: int, view: str) -> list[Any]:
     """Return the updates that show the watched study; `seen` is the size of its log at the last update."""
-    lab, stop_shown = context.lab, len(context.strip.stop.shown())
+    lab = context.lab
     try:
         record = find(watched, key) if watched else None
     except RecordError as error:  # deleted in the meantime, in another browser tab or by the host
         if not lab.jobs.was_discarded(watched):
             show_error(error)
-        return _updates_without_record(tab, stop_shown, failure_text(watched, key))
+        return _updates_without_record(tab, failure_text(watched, key))
     if record is None:
-        return _updates_without_record(tab, stop_shown, "")
+        return _updates_without_record(tab, "")
     status, log = lab.jobs.status(record), lab.log(record)
     return [
         state_text(record, status, log),
@@ -354,19 +356,18 @@ def _updates(context: TabContext, tab: TrainTab, key: str, watched: str, seen: i
         gr.skip() if log.size == seen else curves_of(record, log.events, view),
         log.size,
         progress_text(record, status),
-        *[gr.update(visible=not status.is_over)] * stop_shown,
+        *buttons_for(is_running=not status.is_over),
         following(record.id, on=not status.is_over, known=True),
         f"{record.id}#{log.size}" if status.is_over else gr.skip(),
         *tab.actions.fitting(record, status),
     ]
 
 
-def _updates_without_record(tab: TrainTab, stop_shown: int, why: str) -> list[Any]:
+def _updates_without_record(tab: TrainTab, why: str) -> list[Any]:
     """Return what `_updates` returns if the record is missing; a non-empty `why` is shown as the reason."""
     hidden_slider = gr.update(visible=False)
     texts = [missing_record_text(why), hidden_slider, "", gr.skip(), gr.skip(), ""] if why else [gr.skip()] * 6
-    hidden = [gr.update(visible=False)] * stop_shown
-    return [*texts, *hidden, following("", on=False), gr.skip(), *tab.actions.hidden()]
+    return [*texts, *buttons_for(is_running=False), following("", on=False), gr.skip(), *tab.actions.hidden()]
 
 
 def _connect_view(context: TabContext, tab: TrainTab) -> None:

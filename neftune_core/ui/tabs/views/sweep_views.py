@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
+from statistics import median
 from typing import TYPE_CHECKING
 
+from neftune_core.data.formats.starters import data_title
 from neftune_core.evaluation.measures import BESIDE, MEASURES
 from neftune_core.evaluation.outcomes import EPOCHS
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, say
+from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.names import arm_words
+from neftune_core.noise.strength import standard_deviation
 from neftune_core.studies.results import rounding_note
-from neftune_core.ui.parts.markup import quiet
+from neftune_core.sweeps.record import Sweep
+from neftune_core.sweeps.settings import NOISE, size_text
+from neftune_core.ui.parts.markup import machine_text, quiet, recorded_notice
+from neftune_core.ui.server.lab import Lab
+from neftune_core.ui.study_text import summary_html
 
 if TYPE_CHECKING:
     from neftune_core.sweeps.table import SweepTable, TableRow
@@ -20,9 +28,59 @@ if TYPE_CHECKING:
 EPOCH_NAMES = {"last": later("last epoch"), "best": later("best epoch")}
 NOT_MEASURED = later("Nothing has been measured yet. The table fills up as studies finish.")
 SHOWN_INFO = later("Your sweeps appear here as soon as they are started; the recorded ones are examples.")
+THEN = later("Start your own sweep to see its results here.")
 EMPTY = later(
     "No sweep is shown: press “Start the sweep”. The effect of every setting, with its interval, appears here."
 )
+
+
+def recorded_text(lab: Lab, sweep: Sweep) -> str:
+    """Describe a recorded sweep, its result, the machine that ran it, and its strengths in alpha if in another unit.
+
+    Args:
+        lab: The state shared by all visitors.
+        sweep: The sweep.
+
+    Returns:
+        HTML.
+    """
+    about = sweep.about
+    model, data, machine = (about.get(part, {}) for part in ("model", "data", "machine"))
+    rows = say("{count:,} rows", count=data.get("train", 0)) if data else ""
+    parts = [
+        say(
+            "{title} on {data}",
+            title=say(model.get("name") or later("a model")),
+            data=say("{data} ({rows})", data=data_title(data.get("title", say("a starter set"))), rows=rows),
+        ),
+        size_text(sweep.settings),
+    ]
+    if machine:
+        parts.append(machine_text(machine))
+    words = say("{words}.", words=say("; ").join(parts))
+    then = say("{one} {other}", one=_strengths_in_alpha(lab, sweep), other=say(THEN)).strip()
+    verdict = lab.sweep_table(sweep).verdict
+    result = f'<div class="lab-state">{summary_html(verdict.summary)}</div>' if verdict else ""
+    return recorded_notice(say("A recorded sweep."), words, then) + result
+
+
+def _strengths_in_alpha(lab: Lab, sweep: Sweep) -> str:
+    """Convert the strengths of a sweep in std for a training row of median length; "" for other units and models."""
+    study = sweep.settings.study
+    strengths = [float(value) for value in sweep.settings.axes.get(f"{NOISE}strength", ()) if value]
+    units = {noise.unit for noise in study.noise}
+    if units != {"std"} or not strengths or study.model != ModelSettings():
+        return ""
+    prepared, _ = lab.prepared(study.data, study.model)
+    length = round(median(len(row.ids) for row in prepared.train))
+    per_alpha = standard_deviation(1.0, "alpha", length, sweep.about["model"]["width"])
+    return say(
+        "Its strengths are in std: {given} are alpha {converted} for a training row of median length ({length} "
+        "tokens).",
+        given=say(", ").join(f"{value:g}" for value in strengths),
+        converted=say(", ").join(f"{value / per_alpha:.2g}" for value in strengths),
+        length=length,
+    )
 
 
 def table_view(table: SweepTable, measure: str) -> str:
