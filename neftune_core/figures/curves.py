@@ -133,8 +133,10 @@ def _latest_values(gathered: Losses, shared: set[Any], colours: Mapping[str, str
     if CONTROL not in means or not 1 < len(means) <= MOST_LISTED or max(means[CONTROL][0]) == 0:
         return []
     control = means[CONTROL][1][-1]
+    digits = 3 if control >= 0.1 else 4
     texts = {
-        arm: f"{arm_words(arm)} {values[-1]:.4g}" + (f" ({values[-1] - control:+.2g})" if arm != CONTROL else "")
+        arm: f"{arm_words(arm)} {values[-1]:.{digits}f}"
+        + (f" ({values[-1] - control:+.{digits}f})" if arm != CONTROL else "")
         for arm, (_, values) in means.items()
     }
     base = (

@@ -186,7 +186,7 @@ def _time_of_product(precision: str, seconds: float, device: str) -> Timing:
         with torch.no_grad():
             (left @ right)[0, 0].item()  # synchronise
 
-    return time_of(multiply, seconds, threads=torch.get_num_threads() if left.device.type == "cpu" else 0)
+    return time_of(multiply, seconds, on_cpu=left.device.type == "cpu")
 
 
 def matrix_speed(device: str, precision: str) -> float:
@@ -223,7 +223,7 @@ def _time_of_operations(device: str) -> Timing:
             found = found * factor + factor
         torch.autograd.grad(found.sum(), value)[0][0, 0].item()  # synchronise
 
-    return time_of(compute, 0.02, threads=int(value.device.type == "cpu"))  # too small for several threads
+    return time_of(compute, 0.02, on_cpu=value.device.type == "cpu")
 
 
 def tokens_per_pass(device: torch.device, width: int) -> int:

@@ -1,7 +1,7 @@
-"""Time short computations on a machine whose CPU other programs may be using.
+"""Time short computations while other programs, or other threads of this process, may be using the CPU.
 
-A process that waits for the CPU measures the load of the machine rather than its speed. Its CPU time is
-then far below the wall time. Such a measurement is corrected, and repeated later.
+A thread that waits for the CPU or for the interpreter measures the load of the machine rather than its speed. Its CPU
+time is then far below the wall time. Such a measurement is corrected, and repeated later.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 LEAST_SHARE = 0.5
-"""CPU time per thread, as a share of the wall time, below which a computation evidently waited for the CPU."""
+"""CPU time as a share of the wall time, below which a computation evidently waited for the CPU."""
+FEWEST = 3
+"""Minimum number of timed repetitions."""
 RETRY_SECONDS = 10.0
 """Age in seconds at which a measurement that waited for the CPU is repeated."""
 
@@ -29,28 +31,31 @@ class Timing:
     has_waited: bool
 
 
-def time_of(compute: Callable[[], object], seconds: float, *, threads: int) -> Timing:
+def time_of(compute: Callable[[], object], seconds: float, *, on_cpu: bool) -> Timing:
     """Repeat a computation and return the time of its fastest repetition.
 
-    If the computation waited for the CPU, and the mean CPU time of a repetition is shorter than that, the CPU time is
-    returned. With several threads, the CPU time may exceed the wall time on an idle machine, at most `threads` times.
+    A first repetition is not timed, because it may initialise libraries, which can take longer than the measurement.
+    If the calling thread waited for the CPU or for the interpreter, and its mean CPU time per repetition is shorter
+    than that, the CPU time is returned. Threads that PyTorch adds to a computation share the work equally, so the time
+    of the calling thread is that of the computation.
 
     Args:
         compute: The computation.
         seconds: Minimum duration of the measurement.
-        threads: Number of threads of the computation; 0 if it does not run on the CPU.
+        on_cpu: Whether the computation runs on the CPU; otherwise, waiting for it is not corrected.
 
     Returns:
         The time of one repetition, and whether the computation waited.
     """
+    compute()
     times: list[float] = []
-    before, end = time.process_time(), time.perf_counter() + seconds
-    while not times or time.perf_counter() < end:
+    before, end = time.thread_time(), time.perf_counter() + seconds
+    while len(times) < FEWEST or time.perf_counter() < end:
         start = time.perf_counter()
         compute()
         times.append(time.perf_counter() - start)
-    used = time.process_time() - before
-    has_waited = used < LEAST_SHARE * threads * sum(times)
+    used = time.thread_time() - before
+    has_waited = on_cpu and used < LEAST_SHARE * sum(times)
     return Timing(min(*times, used / len(times)) if has_waited and used > 0 else min(times), has_waited)
 
 

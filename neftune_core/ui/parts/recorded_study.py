@@ -30,21 +30,23 @@ EFFECTS = {
     "train": {
         1: later(
             "With the strongest noise, the model memorised less: its loss on the training examples ended at "
-            "{noisy:.2f} instead of {control:.2f}."
+            "{noisy:.2f}, compared with {control:.2f} for the control."
         ),
         0: later(
             "With the strongest noise, the model memorised about as much: its loss on the training examples ended at "
-            "{noisy:.2f} instead of {control:.2f}."
+            "{noisy:.2f}, compared with {control:.2f} for the control."
         ),
         -1: later(
             "With the strongest noise, the model memorised more: its loss on the training examples ended at "
-            "{noisy:.2f} instead of {control:.2f}."
+            "{noisy:.2f}, compared with {control:.2f} for the control."
         ),
     },
     "held_out": {
-        1: later("On new examples, it did worse ({noisy:.2f} instead of {control:.2f})."),
-        0: later("On new examples, it did about equally well ({noisy:.2f} instead of {control:.2f})."),
-        -1: later("On new examples, it did better ({noisy:.2f} instead of {control:.2f})."),
+        1: later("On new examples, it did worse (loss {noisy:.2f}, compared with {control:.2f})."),
+        0: later(
+            "On new examples, it did about as well as the control (loss {noisy:.2f}, compared with {control:.2f})."
+        ),
+        -1: later("On new examples, it did better (loss {noisy:.2f}, compared with {control:.2f})."),
     },
 }
 """Effect of the strongest noise on the final loss, by kind of loss and the result of `_direction`."""

@@ -169,7 +169,7 @@ def test_the_latest_held_out_losses_and_their_differences_are_in_the_figure() ->
     end = [evaluated(2, seed=seed, **known) for seed in (0, 1)]
     figure = loss_curves([evaluated(0, seed=0), evaluated(0, seed=1), *end], ARMS)
     listed = [note for note in figure["layout"]["annotations"] if note["xref"] == "x2 domain" and note["x"] == 1]
-    assert [note["text"] for note in listed] == ["control 0.5", "alpha 5 0.512 (+0.012)", "alpha 15 0.75 (+0.25)"]
+    assert [note["text"] for note in listed] == ["control 0.500", "alpha 5 0.512 (+0.012)", "alpha 15 0.750 (+0.250)"]
     assert [note["font"]["color"] for note in listed] == [arm_colours(ARMS)[name] for name in ARMS]
     assert {note["yanchor"] for note in listed} == {"top"}  # the curves end at the bottom
     before = loss_curves([evaluated(0)], ARMS)
