@@ -23,6 +23,7 @@ LONGEST = (
 """Groups that take minutes. They start first, so that all processes end at about the same time."""
 SLOW = (
     # Pages: other tests cover the same steps in English, in the light theme, or without a browser.
+    "browser/test_end_of_study.py::test_six_seeds_scroll_no_view_sideways_on_a_phone[zh/]",
     "browser/test_first_visit.py::test_a_slow_network_is_slow",
     "browser/test_hostile_text.py::test_columns_and_file_names_are_shown_as_text",
     "browser/test_journey.py::test_a_reload_brings_back_what_was_set",
