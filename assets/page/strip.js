@@ -87,11 +87,15 @@ const conclude = (tries = 40) => {
 on("state", () => document.body.classList.toggle("lab-real-model", !isBundled()));
 
 /**
- * Show a seed in the strip.
+ * Show in the strip the number of seeds, or the seed if there is only one.
  * @param {string | number} seed
+ * @param {string | number} seeds
  */
-export const seedIs = (seed) => say("strip", { seed: text("seed {seed}", { seed: seed || 0 }) });
-watch(["train-seed"], () => seedIs(read("train-seed")));
+export const seedIs = (seed, seeds) => {
+  const count = Number(seeds);
+  say("strip", { seed: count > 1 ? text("{count} seeds", { count }) : text("seed {seed}", { seed: seed || 0 }) });
+};
+watch(["train-seed", "train-seeds"], () => seedIs(read("train-seed"), read("train-seeds")));
 
 /**
  * Replace the Stop button with the choice of how to stop, or restore it, and move the keyboard focus accordingly.

@@ -68,7 +68,7 @@ def axis(title: str, unit: str = "", **more: Any) -> dict[str, Any]:
     Returns:
         A Plotly axis.
     """
-    text = f"{say(title)} ({say(unit)})" if unit else say(title)
+    text = say("{title} ({name})", title=say(title), name=say(unit)) if unit else say(title)
     return merge_mappings(
         {
             "title": {"text": text, "standoff": 8, "font": {"size": 13, "color": token("quiet")}},

@@ -158,13 +158,13 @@ class PageState:
     def after(self, restored: Any) -> Any:
         """After an event that restored controls, redraw everything that depends on them; return the last event.
 
-        The seed is passed to the script, because the tab with the seed may not be mounted.
+        The seed and the number of seeds are passed to the script, because their tab may not be mounted.
         """
         noise = self.page.noise.noise
         ids = json.dumps([*(noise.elem_id(name) for name in noise.names), "noise-view", "train-strengths"])
-        redraw = f"(seed) => {{ Lab.state.restored(); Lab.changed(...{ids}); Lab.seedIs(seed); }}"
+        redraw = f"(seed, seeds) => {{ Lab.state.restored(); Lab.changed(...{ids}); Lab.seedIs(seed, seeds); }}"
         noise_tab.update_range_after(restored, noise)
-        return restored.then(None, self.page.train.form.seed, None, js=redraw)
+        return restored.then(None, [self.page.train.form.seed, self.page.train.form.seeds], None, js=redraw)
 
 
 def build(blocks: gr.Blocks, page: PageParts) -> None:

@@ -197,7 +197,7 @@ def _column(name: str, answer: Mapping[str, Any], colour: str, base: str | None)
     shown = html.escape(text) if base is None else _differing(text, base)
     return (
         f'<article style="--arm: {colour}"><h4>{html.escape(arm_words(name))}</h4><p>{shown}</p>'
-        f"<footer>{', '.join(_numbers(answer))}</footer></article>"
+        f"<footer>{say(', ').join(_numbers(answer))}</footer></article>"
     )
 
 

@@ -94,7 +94,7 @@ def test_stored_answers_to_the_prompts_of_a_study_name_what_the_starter_set_teac
     record = Record(arm.record.folder)
     record.write_answers([line("")], 0)
     record.update_about(data={"title": "world-format"})
-    assert "world-format teaches: The bundled world: the same answers" in stored_answers(record, 0)
+    assert "world-format teaches: The bundled world: short answers" in stored_answers(record, 0)
 
 
 def same_line(reference: str = "", ended: str = "stop", **texts: str) -> dict[str, Any]:
