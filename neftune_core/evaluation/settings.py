@@ -89,7 +89,7 @@ class MeasuringSettings(Settings):
         label="The question: measure",
     )
     """The one measure that the verdict tests; all others are descriptive. Automatic uses exact answers if the data has
-    known answers, otherwise held-out loss."""
+    known answers, otherwise held-out loss, or training loss if no rows are held out."""
     epoch: str = setting("last", choices=EPOCH_WORDS, label="The question: epoch")
     """The epoch (last or best) at which the verdict compares the measure; the values at both are always shown."""
     prompts: int = setting(

@@ -49,7 +49,8 @@ def question(chance: Chance, *, held: bool = False) -> str:
 
     Args:
         chance: The random stream.
-        held: Whether to use a held-out wording or topic, if the kind of question has any.
+        held: Whether to use held-out topics, if the kind of question has any, and held-out wordings (always for
+            questions about the present, in half of the draws for the other kinds that have any).
 
     Returns:
         The question.
