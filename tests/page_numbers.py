@@ -154,7 +154,7 @@ def _schedules() -> dict[str, Any]:
 
 def _densities() -> dict[str, dict[str, list[float]]]:
     zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
-    known = {
+    known: dict[str, Any] = {
         "uniform": Uniform(-(3**0.5) * one, 3**0.5 * one, validate_args=False),
         "gaussian": Normal(zero, one),
         "laplace": Laplace(zero, one / 2**0.5),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
-SHARES = ("exact", "right", "accuracy")
+SHARES = ("exact", "right", "accuracy", "stop_rate", "memorised_run_share", "noise_accuracy")
 """Measures that are shares; their differences are shown in percentage points."""
 WIDE = 20.0
 """Ratio of the largest to the smallest value at which the axis becomes logarithmic."""

@@ -85,6 +85,8 @@ def test_every_measure_of_an_arm_is_kept_and_has_its_definition(trained: Record)
     means = mean_results(trained).last
     without = {"repetition", "distinct"}  # of answers of fifty tokens, which four tokens are not
     assert MEASURES.keys() - without <= means[ARM].keys() | {"bleu"}
+    computed = {name for seed in metrics(trained).values() for name in seed["arms"].get(ARM, {})}
+    assert computed <= MEASURES.keys(), "a measure without an entry in measures.toml is shown nowhere"
     assert means["control"]["noise_penalty"] == 0
     assert means[ARM]["gap"] == pytest.approx(means[ARM]["held_out_loss"] - means[ARM]["train_loss"])
     assert "noise_loss" not in means["base"]

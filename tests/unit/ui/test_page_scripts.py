@@ -50,6 +50,7 @@ def test_every_kind_of_noise_is_known_to_the_scripts_and_the_figures() -> None:
     assert _keys("noise-density.js", "SHAPES") == {DRAWN_AS[name] for name in kinds}
     densities = _keys("noise-maths.js", "DENSITIES")
     assert densities | {"bernoulli"} == {DRAWN_AS[name] for name in kinds}, "a discrete draw is a branch of `theory`"
+    assert numbers()["densities"].keys() == densities, "every density is compared with a reference"
     assert DASHES.keys() == KINDS.keys()
 
 
