@@ -56,7 +56,12 @@ FULL_PEERS: dict[str, _Peer] = {
 
 
 class _Bench:
-    """The measurements of one benchmark, and their table."""
+    """The measurements of one benchmark, and their table.
+
+    Args:
+        sizes: Sizes of the model, the data and the batches.
+        runs: Number of runs of each measurement.
+    """
 
     def __init__(self, sizes: Sizes, runs: int) -> None:
         self.sizes, self.runs = sizes, runs

@@ -70,7 +70,11 @@ def study_by_name(name: str) -> Record:
 
 
 def writable(path: Path) -> Path:
-    """Return the expanded path of a file to write; raise `InvalidSetting` if it exists or its folder does not."""
+    """Return the expanded path of a file to write.
+
+    Raises:
+        InvalidSetting: If the path exists, or its folder does not.
+    """
     from neftune_core.export.models import require_free
 
     folder = path.expanduser().absolute().parent

@@ -76,7 +76,11 @@ FORMS = ("text", "json", "csv")
 
 
 def form_of(arguments: SweepCommand) -> str:
-    """Return the format of the printed table, one of `FORMS`; raise `InvalidSetting` if more than one is requested."""
+    """Return the format of the printed table, one of `FORMS`.
+
+    Raises:
+        InvalidSetting: If more than one format is requested.
+    """
     if arguments.json and arguments.csv:
         raise InvalidSetting("The table can be printed as JSON or CSV, but not both: give either --json or --csv.")
     return "json" if arguments.json else "csv" if arguments.csv else "text"
@@ -149,7 +153,12 @@ def _effect(row: TableRow, measure: str, epoch: str) -> str:
 
 
 def sweep(arguments: SweepCommand) -> int:
-    """Run the sweep and return the exit status."""
+    """Run the sweep and return the exit status.
+
+    Raises:
+        NotAvailable: If several processes were started without `--ray`.
+        LabError: If the sweep cannot be read or run.
+    """
     if arguments.example:
         from neftune_core.sweeps.settings import EXAMPLE_SWEEP
 

@@ -46,7 +46,11 @@ def defaults(arguments: list[str]) -> TrainCommand | None:
 
 
 def read_study(path: Path) -> StudySettings:
-    """Read a study from a TOML file, with paths relative to its folder; raise `InvalidSetting` if it cannot be read."""
+    """Read a study from a TOML file, with paths relative to its folder.
+
+    Raises:
+        InvalidSetting: If the file cannot be read, or a setting is not valid.
+    """
     from neftune_core.studies.records.user_rows import with_absolute_files
 
     try:

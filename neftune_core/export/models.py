@@ -53,7 +53,11 @@ def write_model(record: Record, arm: str, seed: int, form: str, folder: Path) ->
 
 
 def require_free(target: Path) -> None:
-    """Raise `InvalidSetting` if something exists at `target`: an export never overwrites."""
+    """Check that nothing exists at `target`: an export never overwrites.
+
+    Raises:
+        InvalidSetting: If something exists there.
+    """
     if target.exists():
         raise InvalidSetting(say("{target} already exists: choose another path.", target=target.absolute()))
 

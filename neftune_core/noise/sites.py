@@ -134,7 +134,11 @@ def layer_stack(model: nn.Module, part: str = DECODER) -> tuple[str, nn.ModuleLi
 
 
 def require_one_stream(vectors: Tensor) -> None:
-    """Raise `NoEffect` unless the output of a site is one vector per token, `[batch, length, width]`."""
+    """Check that the output of a site is one vector per token, `[batch, length, width]`.
+
+    Raises:
+        NoEffect: If the output has other dimensions.
+    """
     if vectors.dim() != 3:
         words = later(
             "The layers of this model output several vectors per token, so noise cannot be added to them: choose the "

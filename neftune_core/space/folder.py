@@ -138,7 +138,11 @@ def requirements(torch: Sequence[str]) -> list[str]:
 
 
 def needs() -> list[str]:
-    """Return the lab's runtime requirements, from `pyproject.toml` or else the installed metadata."""
+    """Return the lab's runtime requirements, from `pyproject.toml` or else the installed metadata.
+
+    Raises:
+        NotAvailable: If neither can be read.
+    """
     project = CHECKOUT / "pyproject.toml"
     if project.is_file():
         return list(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"])

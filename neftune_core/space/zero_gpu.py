@@ -189,7 +189,7 @@ class AllocatedGpu:
             The values of the task.
 
         Raises:
-            LabError: If the task fails, or no GPU is available.
+            NotAvailable: If the task fails, or no GPU is available.
         """
         try:
             with closing(self._task(task.__module__, task.__qualname__, tuple(given), seconds)) as lines:

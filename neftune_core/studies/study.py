@@ -109,7 +109,11 @@ class Deadline:
         return time.monotonic() > self.end
 
     def check(self, *_: object) -> None:
-        """Raise `Cancelled` if the study must stop."""
+        """Check whether the study must stop.
+
+        Raises:
+            Cancelled: If it must.
+        """
         if self():
             raise Cancelled(self.words)
 

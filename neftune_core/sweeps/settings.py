@@ -115,7 +115,12 @@ class SweepSettings(Settings):
         return range(self.study.seed, self.study.seed + self.study.seeds)
 
     def check(self, limits: Limits) -> None:
-        """Raise `DoesNotFit` if a limit of this server is exceeded, or `InvalidSetting` if a combination is invalid."""
+        """Check the settings against the limits of this server.
+
+        Raises:
+            DoesNotFit: If a limit is exceeded.
+            InvalidSetting: If a combination is not valid.
+        """
         found = cells(self)
         if len(found) > limits.sweep_studies:
             words = later(
@@ -151,7 +156,11 @@ class Cell:
 
 
 def points(sweep: SweepSettings) -> list[dict[str, Value]]:
-    """Return all combinations, the grid first; raise `DoesNotFit` if there are too many."""
+    """Return all combinations, the grid first.
+
+    Raises:
+        DoesNotFit: If there are too many.
+    """
     count = math.prod(len(values) for values in sweep.axes.values()) + len(sweep.points)
     if count > MOST_SETTINGS:
         words = later("The sweep has {count:,} settings, but at most {most:,} are allowed.")

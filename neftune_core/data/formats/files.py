@@ -257,6 +257,10 @@ class _Lines:
     """Iterator over the lines of a text; it raises `UnusableRow` after `longest` characters of a record.
 
     It is a class because a generator would be exhausted after raising.
+
+    Args:
+        text: The decoded text of a file.
+        longest: Maximum number of characters in a record.
     """
 
     def __init__(self, text: str, longest: int) -> None:

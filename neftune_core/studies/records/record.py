@@ -72,7 +72,11 @@ class Record:
 
     @property
     def study(self) -> StudySettings:
-        """Settings of the study, with absolute paths; raises `RecordError` if they cannot be read."""
+        """Settings of the study, with absolute paths.
+
+        Raises:
+            RecordError: If the settings are missing or cannot be read.
+        """
         try:
             return with_absolute_files(self._read_study(), self.folder)
         except FileNotFoundError:
@@ -148,7 +152,11 @@ class Record:
         return bool(owner_of(self.folder))
 
     def require_usable(self) -> None:
-        """Raise `RecordError` if this record cannot be run because it is damaged or from a newer version."""
+        """Check that this record can be run.
+
+        Raises:
+            RecordError: If a newer version made the record, its owner is unknown, or its settings cannot be read.
+        """
         if self.is_newer:
             raise RecordError(say("This record was made by a newer version of the lab: continue it with that version."))
         self._require_owner()
@@ -239,7 +247,11 @@ class Record:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Lock this record for writing during the block; raise `RecordError` if it is already locked."""
+        """Lock this record for writing during the block.
+
+        Raises:
+            RecordError: If the record is already locked.
+        """
         with claiming(self.folder / CLAIM) as is_mine:
             if not is_mine:
                 raise RecordError(say("This study is already running, here or in another process."))

@@ -342,7 +342,11 @@ def answerable(owner: str) -> list[Record]:
 
 
 def judged_pair(session: ComparisonSession) -> tuple[str, str]:
-    """Return the two judged columns in the order of all columns; raise `DataError` if nothing can be voted on."""
+    """Return the two judged columns in the order of all columns.
+
+    Raises:
+        DataError: If there is nothing to vote on.
+    """
     if not session.ballots:
         raise DataError(say("There is nothing to vote on: choose Blind, and press Answer."))
     first, second = (name for name in session.lines[0]["arms"] if name in session.ballots[0].pair)

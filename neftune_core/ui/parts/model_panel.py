@@ -158,7 +158,12 @@ def _load_with_progress(session: str, settings: ModelSettings) -> Iterator[list[
 
 
 class _Loading:
-    """Loads a model in a thread, so that the page can show progress and cancel the load."""
+    """Loads a model in a thread, so that the page can show progress and cancel the load.
+
+    Args:
+        settings: The model settings.
+        stop: Event that cancels the load.
+    """
 
     def __init__(self, settings: ModelSettings, stop: threading.Event) -> None:
         self.settings, self.stop = settings, stop

@@ -57,7 +57,11 @@ class StudyRequest:
 
 
 def study_of(request: StudyRequest) -> StudySettings:
-    """Build the study that the page describes; raise `InvalidSetting` if a setting is not valid."""
+    """Build the study that the page describes.
+
+    Raises:
+        InvalidSetting: If a setting is not valid, or there is no arm.
+    """
     strengths = _numbers(request.strengths, later("strengths"))
     base = request.noise.model_dump()
     noise = [request.noise, *(parse(NoiseSettings, {**base, "strength": strength}) for strength in strengths)]

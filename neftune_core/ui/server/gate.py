@@ -274,7 +274,11 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def parse_call(body: bytes) -> dict[str, Any]:
-    """Parse the body of a call; raise `RejectedRequest` unless it is a JSON object of allowed size and content."""
+    """Parse the body of a call.
+
+    Raises:
+        RejectedRequest: If the body is not a JSON object, or its size or content is not allowed.
+    """
     if count_values(JSON_STRING.sub(b"", body)) > MOST_VALUES:
         raise RejectedRequest(413, f"A call can have at most {MOST_VALUES:,} values.")
     try:

@@ -65,7 +65,8 @@ def content(lab: Lab, classes: Window, key: str, link: str, job: str, action: st
         browser should copy the link.
 
     Raises:
-        LabError: If the action is not possible.
+        LabError: If the action fails.
+        InvalidSetting: If this server does not offer sharing.
     """
     if action and not lab.limits.sharing:
         raise InvalidSetting(say(NOT_HERE))

@@ -183,7 +183,11 @@ def _write_file(lab: Lab, record: Record, form: str, arm: str | None, folder: Pa
 
 
 def chosen_arm(chosen: str | None) -> tuple[str, int]:
-    """Parse a choice such as "control / seed 0" into arm and seed; raise `InvalidSetting` if it is malformed."""
+    """Parse a choice such as "control / seed 0" into arm and seed.
+
+    Raises:
+        InvalidSetting: If the choice is malformed.
+    """
     name, _, seed = (chosen or "").partition(" / seed ")
     if not (seed.isascii() and seed.isdigit() and len(seed) <= 10):
         raise InvalidSetting(say("Choose an arm first."))

@@ -286,7 +286,8 @@ def judged(
         The progress after each prompt.
 
     Raises:
-        LabError: If the record, the arms or the judge cannot be used.
+        LabError: If the arms or the judge cannot be used.
+        RecordError: If no record is chosen, or it belongs to someone else.
     """
     if not record_id:
         raise RecordError(say(NO_STUDY))
