@@ -88,6 +88,9 @@ def lora_config(model: Any, training: TrainingSettings) -> Any:
 
     Returns:
         A `peft.LoraConfig`.
+
+    Raises:
+        ModelError: If the layers have no linear modules.
     """
     from peft import LoraConfig
 

@@ -92,6 +92,9 @@ def ready(sizes: Sizes, **training: Any) -> tuple[StudySettings, LoadedModel, Pr
 
     Returns:
         The study, the loaded model, and the tokenised rows.
+
+    Raises:
+        LabError: If the model cannot be loaded, or the data cannot be read.
     """
     from neftune_core.data.preparing import prepare
     from neftune_core.models.loading import load
@@ -113,6 +116,10 @@ def lockstep(study: StudySettings, loaded: LoadedModel, prepared: Any, arms: Map
 
     Returns:
         The run, before its first step.
+
+    Raises:
+        InvalidSetting: If the model lacks a layer or an embedding table to which an arm adds noise.
+        NotAvailable: If the settings select CUDA graphs but the device does not support them.
     """
     from neftune_core.engine.arm_factory import make_training_arms
     from neftune_core.engine.lockstep import Lockstep

@@ -53,7 +53,11 @@ def progress_line() -> Callable[[str, str], None]:
 
 
 def record_by_name(name: str) -> Record:
-    """Return the record with this id or folder; a study of a sweep has the id SWEEP/CELL."""
+    """Return the record with this id or folder; a study of a sweep has the id SWEEP/CELL.
+
+    Raises:
+        RecordError: If there is no such record.
+    """
     from neftune_core.studies.records.record import STUDY_FILE, SWEEP_FILE, Record
     from neftune_core.sweeps.record import find_study
 
@@ -63,7 +67,11 @@ def record_by_name(name: str) -> Record:
 
 
 def study_by_name(name: str) -> Record:
-    """Return the record of one study; raise `RecordError`, listing the studies, if it is a sweep."""
+    """Return the record of one study.
+
+    Raises:
+        RecordError: If there is no such record, or it is a sweep; the message lists its studies.
+    """
     from neftune_core.sweeps.record import require_single
 
     return require_single(record_by_name(name))
@@ -176,6 +184,9 @@ def with_missing_seeds(requested: StudySettings | SweepSettings, seeds: int) -> 
 
     Returns:
         The record; None if there is none.
+
+    Raises:
+        RecordError: If the record is running or cannot be used.
     """
     from neftune_core.sweeps.more_seeds import extend, find_smaller
 

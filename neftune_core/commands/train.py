@@ -39,7 +39,11 @@ class TrainCommand(Command):
 
 
 def defaults(arguments: list[str]) -> TrainCommand | None:
-    """Return the command with the settings of the study file as defaults; None unless a file is the first argument."""
+    """Return the command with the settings of the study file as defaults; None unless a file is the first argument.
+
+    Raises:
+        InvalidSetting: If the file cannot be read, or a setting is not valid.
+    """
     if not arguments or arguments[0].startswith("-"):
         return None
     return TrainCommand(file=Path(arguments[0]), study=read_study(Path(arguments[0])))
@@ -61,7 +65,12 @@ def read_study(path: Path) -> StudySettings:
 
 
 def train(arguments: TrainCommand) -> int:
-    """Train the study and return the exit status."""
+    """Train the study and return the exit status.
+
+    Raises:
+        LabError: If the study exceeds a limit, its files or its tracker cannot be used, or it fails before its first
+            step.
+    """
     if arguments.example:
         print(to_toml(EXAMPLE, comments=True), end="")
         return 0
@@ -167,7 +176,11 @@ def losses_text(record: Record) -> str:
 
 
 def verdict_text(record: Record) -> str:
-    """Return the verdict after an empty line, and the command that adds seeds; for a live study, a note instead."""
+    """Return the verdict after an empty line, and the command that adds seeds; for a live study, a note instead.
+
+    Raises:
+        RecordError: If the settings of the record cannot be read.
+    """
     from neftune_core.studies.judging import LIVE, verdict_of
 
     lines = [LIVE] if record.study.live else [verdict_of(record).text(), *more_seeds(record)]

@@ -196,6 +196,9 @@ def predicting_states(tree: nn.Module, batch: Batch, arms: int, where: Tensor) -
 
     Returns:
         `[arms * targets, width]`, arm by arm.
+
+    Raises:
+        ModelError: If the structure of the model is not supported.
     """
     source = _source(tree, batch, arms)
     hidden = body(tree)(input_ids=batch.ids.repeat(arms, 1), use_cache=False, **source).last_hidden_state

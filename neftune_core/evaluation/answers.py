@@ -124,6 +124,10 @@ def stream_answers(
 
     Yields:
         The same lists of answers, extended in place; see `stream_conversations`.
+
+    Raises:
+        DoesNotFit: If a prompt fills the model's context.
+        Cancelled: If `should_stop()` returned true.
     """
     return stream_conversations([(stack, slot) for slot in slots], [prompts] * len(slots), settings, should_stop)
 

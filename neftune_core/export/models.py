@@ -119,6 +119,10 @@ def merged_model(record: Record, arm: str, seed: int) -> Any:
 
     Returns:
         A transformers model.
+
+    Raises:
+        RecordError: If the adapter is missing, or the model has changed since training.
+        LabError: If the model cannot be loaded.
     """
     stack = make_arms(loaded_base_of(record), SLOT, record.study.training)
     stack.load(SLOT, record.arm_folder(arm, seed))

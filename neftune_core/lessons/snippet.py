@@ -77,6 +77,8 @@ def run_script(
 
     Raises:
         Cancelled: If `should_stop` returned true.
+        InvalidSetting: If the noise settings do not suit the model.
+        NoEffect: If the noise would not reach the model's output.
     """
     model = _trainable_copy(loaded)
     train = _read_rows(loaded, starter_file(STARTER))

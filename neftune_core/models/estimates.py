@@ -292,6 +292,9 @@ def store_calibration(key: str, calibration: TimeCalibration) -> None:
     Args:
         key: Key from `training_key`.
         calibration: The calibration to store.
+
+    Raises:
+        NotAvailable: If the home folder cannot be used, as in `home`.
     """
     if not calibration.is_plausible:
         return

@@ -158,6 +158,9 @@ def adapt_tokenizer(tokenizer: Any, model: Any) -> Any:
 
     Returns:
         `tokenizer`.
+
+    Raises:
+        ModelError: If no token can serve as padding, or an encoder-decoder has no decoder start token.
     """
     rows = model.get_input_embeddings().weight.shape[0]
     if tokenizer.eos_token_id is None and tokenizer.sep_token_id is not None:

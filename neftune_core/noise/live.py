@@ -49,6 +49,10 @@ class LiveNoise:
 
         Returns:
             The noisy vectors, with the shape and dtype of `clean`.
+
+        Raises:
+            NoEffect: If the site outputs several vectors per token.
+            InvalidSetting: If `names` does not return one name per row.
         """
         multiplier = self.multipliers[min(call.number, len(self.multipliers)) - 1]
         if multiplier == 0:

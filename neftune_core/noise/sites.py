@@ -45,7 +45,11 @@ class Site:
 
 
 def noise_sites(model: nn.Module) -> list[Site]:
-    """Return all noise sites by component, embeddings first; raise `NoEffect` if one has no embedding or layers."""
+    """Return all noise sites by component, embeddings first.
+
+    Raises:
+        NoEffect: If a component has no embedding or no layers.
+    """
     sites: list[Site] = []
     parts = model_parts(model)
     stacks = {part: layer_stack(model, part)[1] for part in parts}

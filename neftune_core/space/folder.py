@@ -133,7 +133,11 @@ def readme(target: str) -> str:
 
 
 def requirements(torch: Sequence[str]) -> list[str]:
-    """Return the requirements of a Space: `torch`, then the lab's requirements that are not preinstalled."""
+    """Return the requirements of a Space: `torch`, then the lab's requirements that are not preinstalled.
+
+    Raises:
+        NotAvailable: If the lab's requirements cannot be determined.
+    """
     return [*torch, *(need for need in needs() if _name(need) not in (*PLATFORMS_OWN, "torch"))]
 
 

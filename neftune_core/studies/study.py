@@ -152,6 +152,9 @@ class _StudyState:
         """Return a new run of one seed, without arms that were stopped in an earlier seed.
 
         The first seed to run converts a time budget to a number of steps, which all other seeds reuse.
+
+        Raises:
+            InvalidSetting: If the model lacks a site or a method of an arm.
         """
         study = self.study.model_copy(update={"seed": seed})
         stopped = stopped_arms(self.record.events())
@@ -181,7 +184,12 @@ def _events(study: StudySettings, record: Record, limits: Limits, stop: Deadline
 
 
 def follow_study(limits: Limits) -> None:
-    """Join the study of the first process from another process, until the study ends."""
+    """Join the study of the first process from another process, until the study ends.
+
+    Raises:
+        NotAvailable: If another process cannot prepare the study.
+        LabError: If this process cannot prepare or restore the study.
+    """
     group = process_group()
     folder = group.broadcast_text()
     if not folder:
@@ -254,6 +262,8 @@ def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:
 
     Raises:
         RecordError: If the weights of the model have changed since training.
+        LabError: If the model cannot be loaded.
+        Cancelled: If `should_stop()` returned true.
     """
     about, model = record.about_table("model"), record.study.model
     precision = about.get("precision", model.precision)

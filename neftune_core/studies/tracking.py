@@ -137,6 +137,9 @@ def track_events(record: Record, events: Iterator[Event], name: str) -> Iterator
 
     Yields:
         The same events.
+
+    Raises:
+        InvalidSetting: If the destination is not valid.
     """
     runs = _Runs(record, name)
     _failures.pop(record.id, None)

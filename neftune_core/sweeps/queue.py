@@ -107,6 +107,9 @@ class LabJobs:
 
         Returns:
             The record.
+
+        Raises:
+            DoesNotFit: If the queue has no room for another job of this visitor or IP address.
         """
         with self._submitting:
             self._check_room(owner)

@@ -172,7 +172,9 @@ def points(sweep: SweepSettings) -> list[dict[str, Value]]:
 def cells(sweep: SweepSettings) -> list[Cell]:
     """Return the cells in running order, all of one seed before the next; the order depends only on the settings.
 
-    Raise `InvalidSetting` if a combination is invalid, and `DoesNotFit` if there are too many.
+    Raises:
+        InvalidSetting: If a combination is not valid, or no strength is above 0.
+        DoesNotFit: If there are too many.
     """
     groups: dict[tuple[tuple[str, Value], ...], list[NoiseSettings]] = {}
     for point in points(sweep):

@@ -120,6 +120,9 @@ def head_matches(model: nn.Module) -> bool:
     """Return whether `head_logits` of the body's hidden states equals the model's logits, tested on a tiny input.
 
     The tolerance is 1% of the largest logit, since bfloat16 has eight significant bits.
+
+    Raises:
+        ModelError: If the model has no supported body or no language modelling head.
     """
     import torch
 
@@ -177,7 +180,11 @@ def trial_logits(model: nn.Module, ids: torch.Tensor, written: torch.Tensor | No
 
 
 def all_layers(model: nn.Module) -> list[nn.Module]:
-    """Return every layer, from the embedding upwards; encoder layers precede decoder layers."""
+    """Return every layer, from the embedding upwards; encoder layers precede decoder layers.
+
+    Raises:
+        NoEffect: If a component has no stack of layers.
+    """
     return [layer for part in model_parts(model) for layer in layer_stack(model, part)[1]]
 
 

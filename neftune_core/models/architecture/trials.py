@@ -95,6 +95,9 @@ def unreached_maps(model: nn.Module) -> list[str]:
     model uses its weights directly (Mamba), has no input to adapt. A module that receives another layout (LED) or only
     some of the tokens (experts as modules) would apply the adapter of the wrong arm. This is tested on one row in
     evaluation mode, and on two in training mode.
+
+    Raises:
+        ModelError: If the layers have no linear modules.
     """
     import torch
 

@@ -110,6 +110,9 @@ def convert_into(folder: Path, file: Path, watch: Watch) -> None:
         folder: Target folder for the model and the tokenizer.
         file: The GGUF file.
         watch: Progress and cancellation.
+
+    Raises:
+        ModelError: If the file is damaged, or transformers cannot read its type.
     """
     watch.check()
     watch.report(0, 0, say("Converting {file}", file=file.name))

@@ -236,7 +236,11 @@ class Record:
         write_whole(self.folder / "answers.jsonl", as_jsonl([*others, *({"seed": seed, **one} for one in answers)]))
 
     def update_about(self, **values: Any) -> None:
-        """Add values to `record.json`; raise `RecordError` if the file is damaged, so that the owner is not lost."""
+        """Add values to `record.json`.
+
+        Raises:
+            RecordError: If the file is damaged, so that the owner is not lost.
+        """
         self._require_owner()
         text = json.dumps(finite({**self.about, **values}), indent=2, ensure_ascii=False)
         write_whole(self.folder / "record.json", text)
@@ -310,6 +314,10 @@ def new_record(study: StudySettings, owner: str, limits: Limits | None, folder: 
 
     Yields:
         The record.
+
+    Raises:
+        DataError: If a row file of the study is missing or unreadable.
+        DoesNotFit: If a row file is too large, or the disk limit is exceeded.
     """
     limits, root = limits or Limits(), folder or runs_folder()
     check_rows(study, limits)
@@ -339,7 +347,11 @@ def write_about(record: Record, owned_by: str, day: date | None = None) -> None:
 
 
 def runs_folder() -> Path:
-    """Return the folder of all records."""
+    """Return the folder of all records.
+
+    Raises:
+        NotAvailable: If the home folder cannot be used, as in `home`.
+    """
     return home() / "runs"
 
 

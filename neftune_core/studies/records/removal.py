@@ -27,14 +27,21 @@ DAY_SECONDS = 24 * 3600
 
 
 def remove(record: Record) -> None:
-    """Remove a record completely; raise `RecordError` if it is running."""
+    """Remove a record completely.
+
+    Raises:
+        RecordError: If the record is running.
+    """
     shutil.rmtree(_move_aside(record, REMOVED), ignore_errors=True)
 
 
 def discard(record: Record) -> None:
-    """Remove a record; raise `RecordError` if it is running.
+    """Remove a record.
 
     `restore` can undo this for `UNDO_SECONDS`, unless the system could not rename the record's folder.
+
+    Raises:
+        RecordError: If the record is running.
     """
     aside = _move_aside(record, DISCARDED)
     if aside == record.folder:

@@ -95,7 +95,7 @@ def make_class(owner: str) -> str:
     """Create a class for a teacher and return its code.
 
     Raises:
-        RecordError: If there are too many classes, or the classes are in use by another process.
+        RecordError: If there are too many classes, or the classes are being changed elsewhere.
     """
     with _locked():
         every = [found for path in _folder().glob("*.json") if (found := _read(path.stem)) is not None]

@@ -99,6 +99,9 @@ def offered_columns(
 
     Returns:
         Label and identifier of every column, final weights first, and the identifiers of the initial columns.
+
+    Raises:
+        RecordError: If the record has no trained arm with this seed.
     """
     from neftune_core.studies.comparison import SelectedArm, saved_best, saved_seeds, selected_arms
 
@@ -119,7 +122,11 @@ def offered_columns(
 
 
 def first_columns(every: Sequence[Record]) -> list[str]:
-    """Return the identifiers of the initial columns, the arms of the first study; empty without studies."""
+    """Return the identifiers of the initial columns, the arms of the first study; empty without studies.
+
+    Raises:
+        RecordError: If the first study has no trained arm.
+    """
     from neftune_core.studies.comparison import saved_seeds, selected_arms
 
     return [column_id(one) for one in selected_arms(every[:1], seeds=saved_seeds(every[0])[:1])] if every else []
@@ -222,6 +229,9 @@ def answer_prompts(
 
     Yields:
         The comparison so far.
+
+    Raises:
+        InvalidSetting: If `pair` does not name two different columns.
     """
     from neftune_core.evaluation.text_measures import with_measures
     from neftune_core.studies.comparison import names_of
@@ -300,6 +310,8 @@ def cast_vote(session: ComparisonSession, number: Any, vote: Any, owner: str) ->
 
     Raises:
         InvalidSetting: If the line or the vote is not valid.
+        DoesNotFit: If the record has reached the maximum number of votes.
+        RecordError: If the record is missing.
     """
     from neftune_core.studies.votes import BOTH_BAD, TIE, store_vote
 
@@ -325,6 +337,9 @@ def record_of(session: ComparisonSession, owner: str) -> Record:
 
     Returns:
         The record.
+
+    Raises:
+        RecordError: If the record is missing, or belongs to another visitor.
     """
     return find(session.columns[0].partition("/")[0], owner)
 

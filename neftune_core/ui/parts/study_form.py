@@ -164,6 +164,10 @@ def plan_text(lab: Lab, study: StudySettings) -> tuple[str, bool]:
 
     Returns:
         The sentences, and whether the study fits.
+
+    Raises:
+        DoesNotFit: If a limit of the server is exceeded.
+        LabError: If the model cannot be loaded, or the data cannot be read.
     """
     from neftune_core.engine.settings import check_length, count_steps
     from neftune_core.models.loading import load

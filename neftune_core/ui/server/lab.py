@@ -57,6 +57,10 @@ class Lab:
         host: Profile of the server; the default profile if None.
         gpu: GPU that the platform allocates per call; None on other platforms.
         shared: Whether the page has a public link that needs no password.
+
+    Raises:
+        InvalidSetting: If a variable of the environment is not valid.
+        NotAvailable: If the tracker is not installed.
     """
 
     def __init__(

@@ -56,8 +56,10 @@ def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
 
     Raises:
         DataError: If the text has no tokens.
-        ModelError: If the model cannot be loaded.
+        ModelError: If there is no such model, or it cannot be used.
         InvalidSetting: If the model has no such layer.
+        NotAvailable: If the network or the device is not available.
+        DoesNotFit: If memory or disk space is insufficient.
     """
     import numpy as np
 

@@ -252,7 +252,11 @@ class SecretFilter(logging.Formatter):
 
 
 def log_to_file() -> None:
-    """Write log messages and warnings of this process to `lab.log` in `home()` instead of the terminal."""
+    """Write log messages and warnings of this process to `lab.log` in `home()` instead of the terminal.
+
+    Raises:
+        NotAvailable: If the home folder cannot be used, as in `home`.
+    """
     file = RotatingFileHandler(
         home() / "lab.log", maxBytes=LARGEST_BYTES, backupCount=1, delay=True, encoding="utf-8", errors="replace"
     )

@@ -167,6 +167,9 @@ def show_view(key: str, view: str, record_id: str | None, seed: int | None) -> l
 
     Returns:
         Updates of text, button, rows and figure. The button is visible if the view can be measured.
+
+    Raises:
+        RecordError: If the record is missing, or belongs to another visitor.
     """
     hidden = gr.update(visible=False)
     if view not in (ROWS, ROBUSTNESS, WEIGHTS):

@@ -75,6 +75,9 @@ def measure_loss(
 
     Yields:
         The figure so far, and the completed share of the work, from 0 to 1.
+
+    Raises:
+        LabError: If the model cannot be loaded, the data cannot be read, or the GPU call fails.
     """
     from neftune_core.evaluation.sensitivity import Sensitivity
     from neftune_core.models.loading import load
