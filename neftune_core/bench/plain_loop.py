@@ -109,6 +109,9 @@ def peft_model(model: Any, training: TrainingSettings) -> Any:
 
     Returns:
         A `peft.PeftModel` in which only the adapter is trained.
+
+    Raises:
+        ModelError: If the layers have no linear modules.
     """
     from peft import get_peft_model
 

@@ -53,6 +53,7 @@ def record_to_run(arguments: SweepCommand) -> Sweep:
 
     Raises:
         InvalidSetting: If no file is given, or a setting is invalid.
+        LabError: If the record, the model or the data cannot be used, or a limit is exceeded.
     """
     from neftune_core.sweeps.estimate import plan
     from neftune_core.sweeps.more_seeds import find_same

@@ -95,14 +95,22 @@ def train(arguments: TrainCommand) -> int:
 
 
 def record_to_resume(requested: StudySettings) -> Record | None:
-    """Return the existing record of a study, extended to the requested seeds if it has fewer; None if there is none."""
+    """Return the existing record of a study, extended to the requested seeds if it has fewer; None if there is none.
+
+    Raises:
+        RecordError: If the record is running or cannot be used.
+    """
     from neftune_core.sweeps.more_seeds import find_same
 
     return find_same(requested, owner="") or with_missing_seeds(requested, requested.seeds)
 
 
 def follows(limits: Limits) -> bool:
-    """Wait for the end of a distributed study in all processes but the first; return whether this process waited."""
+    """Wait for the end of a distributed study in all processes but the first; return whether this process waited.
+
+    Raises:
+        LabError: If a process cannot prepare the study.
+    """
     from neftune_core.engine.parallel import process_group
     from neftune_core.studies.study import follow_study
 

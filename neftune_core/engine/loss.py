@@ -161,6 +161,9 @@ def arm_losses(
 
     Returns:
         The losses, and the gradients if `gradients_of` is given.
+
+    Raises:
+        ModelError: If the structure of the model is not supported.
     """
     where = batch.predicting if labels is None else labels.predicting
     targets, rows = batch.ids.flatten()[where + 1], where // batch.ids.shape[1]

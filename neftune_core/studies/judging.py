@@ -99,6 +99,7 @@ def verdict_of(record: Record, question: Question | None = None) -> Verdict:
 
     Raises:
         RecordError: If the settings cannot be read, or the study is live.
+        DataError: If the runs were measured on different numbers of examples.
     """
     asked = question or question_of(record)
     return verdict(outcomes_of(record, asked), asked)

@@ -175,7 +175,11 @@ class SeedMeasures:
         return found
 
     def measure_answers(self) -> None:
-        """Answer the first held-out and training prompts greedily in one batched decode, and measure the answers."""
+        """Answer the first held-out and training prompts greedily in one batched decode, and measure the answers.
+
+        Raises:
+            DoesNotFit: If a prompt fills the model's context.
+        """
         prepared, count = self.run.prepared, sample_prompts(self.run.study, self.run.prepared)
         loaded, new_tokens = self.run.stack.loaded, self.run.study.measuring.new_tokens
         parts, prompts = {}, []

@@ -152,9 +152,6 @@ class _StudyState:
         """Return a new run of one seed, without arms that were stopped in an earlier seed.
 
         The first seed to run converts a time budget to a number of steps, which all other seeds reuse.
-
-        Raises:
-            InvalidSetting: If the model lacks a site or a method of an arm.
         """
         study = self.study.model_copy(update={"seed": seed})
         stopped = stopped_arms(self.record.events())
@@ -187,8 +184,7 @@ def follow_study(limits: Limits) -> None:
     """Join the study of the first process from another process, until the study ends.
 
     Raises:
-        NotAvailable: If another process cannot prepare the study.
-        LabError: If this process cannot prepare or restore the study.
+        LabError: If a process cannot prepare the study, or its checkpoint is damaged.
     """
     group = process_group()
     folder = group.broadcast_text()

@@ -382,11 +382,9 @@ class LabJobs:
 
 
 def _yield_to_page() -> None:
-    """Keep this thread and its compute threads from preempting the threads that serve the page.
+    """Make this thread and its compute threads batch threads on Linux, so that they do not preempt those of the page.
 
-    On Linux they become batch threads (`SCHED_BATCH`), which keep their share of CPU time next to other processes.
-    A higher niceness would reduce that share: at 10, a study running alongside two busy processes took six times as
-    long. On other systems, nothing changes.
+    A niceness of 10 instead made a study next to two busy processes take six times as long.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):

@@ -127,6 +127,10 @@ def create_sweep(
 
     Returns:
         The sweep.
+
+    Raises:
+        DataError: If a row file of the study is missing or unreadable.
+        DoesNotFit: If a row file is too large, or the disk limit is exceeded.
     """
     settings.check(limits or Limits())
     with new_record(settings.study, owner, limits, folder) as record:

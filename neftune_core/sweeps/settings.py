@@ -237,7 +237,12 @@ def _with_changes(base: S, changes: Mapping[str, Any], point: Point) -> S:
 
 
 def size_text(sweep: SweepSettings) -> str:
-    """Describe the size of a sweep, without a full stop."""
+    """Describe the size of a sweep, without a full stop.
+
+    Raises:
+        InvalidSetting: If a combination is not valid.
+        DoesNotFit: If there are too many.
+    """
     seeds, studies = len(sweep.seeds), [cell.study for cell in cells(sweep)]
     counts = [len(study.arms) for study in studies[: len(studies) // seeds]]
     words = later(

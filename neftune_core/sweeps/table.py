@@ -144,6 +144,9 @@ def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
 
     Returns:
         The table.
+
+    Raises:
+        LabError: If the settings of the sweep are not valid, or its results cannot be compared.
     """
     settings = sweep.settings
     every = cells(settings)

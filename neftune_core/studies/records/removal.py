@@ -95,7 +95,11 @@ def _move_aside(record: Record, prefix: str) -> Path:
 
 
 def remove_unstarted(record: Record) -> bool:
-    """Remove a record if it failed before its first step, and return whether it did; `failure_text` returns why."""
+    """Remove a record if it failed before its first step, and return whether it did; `failure_text` returns why.
+
+    Raises:
+        RecordError: If the record is running.
+    """
     ending = record.ending() or {}
     if ending.get("event") != "failed" or _has_steps(record):
         return False

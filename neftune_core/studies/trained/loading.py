@@ -91,6 +91,10 @@ def measure_tokens(record: Record, seed: int, limits: Limits) -> list[dict[str, 
 
     Returns:
         The stored lines, see `TokenLosses`. The losses of generated answers are those of their stored text.
+
+    Raises:
+        RecordError: If the rows or the model have changed since training.
+        LabError: If the model cannot be loaded, or the rows or prompts cannot be used.
     """
     arms = load_trained(record, seed, limits)
     losses = TokenLosses(arms.stack, arms.names, arms.batch_size)

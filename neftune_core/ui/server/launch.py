@@ -92,6 +92,9 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits, routes: Sequence[R
 
     Returns:
         The URL.
+
+    Raises:
+        InvalidSetting: If a name in `NEFTUNE_HOSTS` is malformed.
     """
     options, evicted = launch_options(page, serving, limits, routes), EvictedSessions()
     sessions = Sessions(evicted, SESSIONS)

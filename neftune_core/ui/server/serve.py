@@ -76,6 +76,7 @@ def serve(
 
     Raises:
         SystemExit: With status 2, after printing the error, if the server cannot start.
+        NotAvailable: If the home folder cannot be used, as in `home`.
     """
     try:
         server = host_profile()
