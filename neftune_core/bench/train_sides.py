@@ -190,6 +190,16 @@ def _answers(sizes: Sizes) -> Result:
     settings = AnswerSettings(new_tokens=sizes.new_tokens)
 
     def timed(slots: list[int], prompts: list[list[int]], settings: AnswerSettings) -> float:
+        """Return the time to generate the answers, in seconds.
+
+        Args:
+            slots: Slots that answer each prompt.
+            prompts: Token ids of each prompt.
+            settings: Decoding settings.
+
+        Returns:
+            The wall-clock time.
+        """
         return seconds_of(lambda: deque(stream_answers(stack, slots, prompts, settings), maxlen=0))
 
     timed([1], prompts, settings)

@@ -41,6 +41,12 @@ def progress_line() -> Callable[[str, str], None]:
     shown = ""
 
     def show(stage: str, amount: str = "") -> None:
+        """Show the progress unless it is already shown.
+
+        Args:
+            stage: What is being done.
+            amount: How much of it is done; shown in a terminal only.
+        """
         nonlocal shown
         is_terminal = sys.stderr.isatty()
         text = f"{stage} {amount}".rstrip() if is_terminal else stage
@@ -138,6 +144,15 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     is_asked = False
 
     def ask(number: int, frame: Any) -> None:
+        """Record the first signal.
+
+        Args:
+            number: Number of the signal.
+            frame: The interrupted stack frame; unused.
+
+        Raises:
+            KeyboardInterrupt: At the second signal.
+        """
         nonlocal is_asked
         if is_asked:
             raise KeyboardInterrupt

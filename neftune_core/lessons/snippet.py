@@ -146,6 +146,15 @@ def _collate_rows(rows: Sequence[_EncodedRow], loaded: LoadedModel) -> tuple[Ten
     """Return token ids, attention mask and labels (response only), right-padded, each int64 `[batch, length]`."""
 
     def padded(table: list[list[int]], padding: int) -> Tensor:
+        """Return rows as one tensor, padded on the right.
+
+        Args:
+            table: The rows.
+            padding: Value of the padding.
+
+        Returns:
+            int64 `[batch, length]`.
+        """
         return pad_sequence([torch.tensor(row) for row in table], True, padding).to(loaded.device)
 
     return (

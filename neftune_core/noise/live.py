@@ -93,6 +93,15 @@ class LiveNoise:
             norms = torch.linalg.vector_norm(clean.detach(), dim=-1, dtype=torch.float32).cpu().numpy()
 
         def deviation(row: int, positions: NDArray[np.intp]) -> float:
+            """Return the standard deviation of the noise on one document.
+
+            Args:
+                row: Index of the row.
+                positions: Positions of the document in the row.
+
+            Returns:
+                The standard deviation per coordinate.
+            """
             signal = 1.0 if norms is None else math.sqrt(float(np.square(norms[row, positions]).mean()) / width)
             return multiplier * standard_deviation(strength, unit, len(positions), width, signal)
 

@@ -234,6 +234,16 @@ def noise_on(arms: Sequence[ArmNoise]) -> NoiseOf:
     """Return a function that draws noise once per row, with the same draw for all slots and strengths."""
 
     def of(rows: Sequence[EncodedExample], batch: Batch, indices: Sequence[int]) -> BatchNoise:
+        """Draw the noise of a batch.
+
+        Args:
+            rows: The rows.
+            batch: The collated rows.
+            indices: Index of each row, which determines its draw.
+
+        Returns:
+            The noise.
+        """
         return BatchNoise(arms, noise_rows(rows, batch, [(0, DRAWN_EPOCH, number) for number in indices], rows))
 
     return of

@@ -171,6 +171,15 @@ def logged(run: Callable[..., Iterator[Event]], tracker: str) -> Callable[..., I
     """
 
     def running(record: Record, *given: Any) -> Iterator[Event]:
+        """Run a record and log its events.
+
+        Args:
+            record: Record of the study or sweep.
+            *given: Further arguments of `run`.
+
+        Returns:
+            Iterator of events.
+        """
         events = run(record, *given)
         for name in dict.fromkeys((tracker, tracked_to.get())):
             if name and not record.is_sweep:

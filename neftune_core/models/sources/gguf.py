@@ -132,6 +132,15 @@ def _reporting_progress(watch: Watch, name: str) -> Iterator[None]:
     from transformers import modeling_gguf_pytorch_utils as reading
 
     def report_progress(tensors: Sequence[Any], **_: Any) -> Iterator[Any]:
+        """Iterate over the tensors and report the progress.
+
+        Args:
+            tensors: Tensors of the file.
+            **_: Arguments of a progress bar; unused.
+
+        Yields:
+            The tensors.
+        """
         parameters = sum(int(tensor.n_elements) for tensor in tensors)
         require_memory(parameters * CONVERTING_BYTES, name, torch.device("cpu"))
         total, done = sum(int(tensor.n_bytes) for tensor in tensors), 0

@@ -123,6 +123,15 @@ def outermost_middleware(middleware: Middleware) -> Iterator[None]:
     create = App.create_app
 
     def create_app(*given: Any, **named: Any) -> App:
+        """Create the application with `middleware` outermost.
+
+        Args:
+            *given: As for `App.create_app`.
+            **named: As for `App.create_app`.
+
+        Returns:
+            The application.
+        """
         app = create(*given, **named)
         app.user_middleware.insert(0, middleware)
         return app

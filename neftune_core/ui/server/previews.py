@@ -134,6 +134,13 @@ def _layer_output(loaded: LoadedModel, key: int, ids: torch.Tensor) -> torch.Ten
     found: list[torch.Tensor] = []
 
     def keep(module: Any, args: Any, output: Any) -> None:
+        """Store the output of a layer; a forward hook.
+
+        Args:
+            module: The layer.
+            args: Its positional arguments.
+            output: Its output.
+        """
         found.append(output[0] if isinstance(output, tuple) else output)
 
     next(site for site in noise_sites(tree) if site.key == key).module.register_forward_hook(keep)

@@ -209,6 +209,15 @@ def _end_on_sigterm() -> Iterator[None]:
         return
 
     def end(number: int, frame: object) -> None:
+        """End the process with the conventional status.
+
+        Args:
+            number: Number of the signal.
+            frame: The interrupted stack frame; unused.
+
+        Raises:
+            SystemExit: Always.
+        """
         signal.signal(number, signal.SIG_IGN)
         status = 128 + number
         last = threading.Timer(LONGEST_END_SECONDS, os._exit, (status,))

@@ -43,6 +43,15 @@ def build(lab: Lab, key: gr.Textbox) -> None:
 
     @reports_errors
     def answer(key: str, pressed: gr.EventData) -> dict[str, Any]:
+        """Perform the action of the pressed button.
+
+        Args:
+            key: The visitor's key.
+            pressed: The event, with `link`, `job` and `action`.
+
+        Returns:
+            The content of the panel.
+        """
         given = {name: str(getattr(pressed, name, "") or "") for name in ("link", "job", "action")}
         return content(lab, classes, key, **given)
 

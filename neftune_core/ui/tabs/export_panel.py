@@ -86,6 +86,18 @@ def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
 
     @reports_errors
     def import_file(key: str, given: Any) -> str:
+        """Import a record.
+
+        Args:
+            key: The visitor's key.
+            given: Path of the uploaded zip file; None for none.
+
+        Returns:
+            Id of the record.
+
+        Raises:
+            DataError: If no file was chosen.
+        """
         if not given:
             raise DataError(say("No file was chosen: choose the zip file of a record."))
         lab.jobs.admit(asked_from.get())  # an import counts as a new study
@@ -150,6 +162,17 @@ def _arm_update(key: str, record_id: str, form: str, arm: str | None) -> Any:
 
 def _maker(lab: Lab) -> Callable[..., list[Any]]:
     def make(key: str, record_id: str, form: str, arm: str | None) -> list[Any]:
+        """Make a file of a record.
+
+        Args:
+            key: The visitor's key.
+            record_id: Id of the record.
+            form: Kind of the file.
+            arm: Arm and seed, as for `chosen_arm`; used only by files of one arm.
+
+        Returns:
+            The download button, and a note.
+        """
         record = find(record_id, require_key(key))
         named = chosen_arm(arm) if form in OF_AN_ARM else ()
         folder, quota = output_folder("take", key, record.id, form, *map(str, named)), upload_quota(lab.limits)

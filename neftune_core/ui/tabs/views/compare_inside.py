@@ -144,6 +144,17 @@ def measuring(lab: Lab) -> Callable[..., Iterator[list[Any]]]:
     """Return the handler of the measuring button; its inputs are the key, the view, the record id and the seed."""
 
     def measure(key: str, view: str, record_id: str, seed: int | None) -> Iterator[list[Any]]:
+        """Measure a view of a record, and show it.
+
+        Args:
+            key: The visitor's key.
+            view: Name of the view.
+            record_id: Id of the record.
+            seed: The seed; None for the first seed of the study.
+
+        Yields:
+            Updates of the outputs.
+        """
         record, chosen = _chosen(key, record_id, seed)
         hidden = gr.update(visible=False)
         yield [bar(0.0, say("Measuring")), hidden, None, None]
@@ -264,6 +275,17 @@ def judge_exporter(lab: Lab, kind: str) -> Callable[..., dict[str, str]]:
     """
 
     def export(key: str, record_id: str | None, seed: int | None, *given: str | None) -> dict[str, str]:
+        """Return the stored verdicts as a file.
+
+        Args:
+            key: The visitor's key.
+            record_id: Id of the record.
+            seed: Seed of the answers; None for all.
+            *given: Both arms, then URL and model of the judge.
+
+        Returns:
+            Name and text of the file.
+        """
         first, second, url, model = (text or "" for text in given)
         judge = Judge(url.strip(), model)
         record, _ = _chosen(key, record_id, seed)

@@ -120,6 +120,16 @@ def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
 
     @reports_errors
     def measure(settings: Any, model: ModelSettings, *values: Any) -> Iterator[list[Any]]:
+        """Measure the loss by strength, and show the progress.
+
+        Args:
+            settings: The data settings.
+            model: The model settings.
+            *values: Noise settings.
+
+        Yields:
+            Updates of the figure and the text.
+        """
         noise = tab.noise.settings(values)
         shown_at = -REDRAW_SECONDS
         drawn: Figure = {}
