@@ -343,6 +343,15 @@ def _connect_board(view: ClassView, opened: list[Any]) -> None:
 
     @reports_errors
     def update(code: str, version: str) -> list[Any]:
+        """Redraw the board if it has changed.
+
+        Args:
+            code: Code of the open class; "" for none.
+            version: Version of the board on the page.
+
+        Returns:
+            Updates of the outputs.
+        """
         try:
             board = boards.of(find_class(code)) if code else None
         except RecordError as error:  # the class has ended
