@@ -267,7 +267,11 @@ def _two_arms(sizes: Sizes, training: Callable[[ModelSettings], TrainingSettings
 
 
 def _time_study(study: StudySettings) -> Result:
-    """Run a study and return the duration in seconds, including loading, in total and by phase."""
+    """Run a study and return the duration in seconds, including loading, in total and by phase.
+
+    Raises:
+        AssertionError: If the study does not finish.
+    """
     from neftune_core.settings import Limits
     from neftune_core.studies.records.record import create
     from neftune_core.studies.study import run_study

@@ -88,7 +88,11 @@ def form_of(arguments: SweepCommand) -> str:
 
 
 def _record_by_id(file: Path | None) -> Sweep | None:
-    """Return the record of a sweep if its id is given instead of a file; otherwise None."""
+    """Return the record of a sweep if its id is given instead of a file; otherwise None.
+
+    Raises:
+        InvalidSetting: If the record is a study, not a sweep.
+    """
     from neftune_core.commands.common import record_by_name
     from neftune_core.sweeps.record import Sweep
 

@@ -130,7 +130,11 @@ def _dialogue(text: str) -> list[dict[str, str]]:
 
 
 def _text(values: Parts, unused: set[str]) -> list[Message]:
-    """Split a whole text into its opening, which is used as the prompt for generation, and the rest."""
+    """Split a whole text into its opening, which is used as the prompt for generation, and the rest.
+
+    Raises:
+        UnusableRow: If the text is missing or a single character.
+    """
     text = _required_text(values, "text")
     if len(text) < 2:
         raise UnusableRow(say("the {part} is a single character", part=say("text")))

@@ -120,7 +120,11 @@ def _rank() -> int:
 
 
 def _special_ids(model: nn.Module) -> list[int]:
-    """Return the special token ids named in the model's configurations."""
+    """Return the special token ids named in the model's configurations.
+
+    Raises:
+        InvalidSetting: If there are none.
+    """
     inner = unwrap_model(model)
     found: set[int] = set()
     config: Any = getattr(inner, "config", None)

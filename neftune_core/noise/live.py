@@ -113,6 +113,9 @@ class LiveNoise:
         """Write the draw of every document to its positions in `out`, multiplied by its factor if `factors` is given.
 
         `key` is the key of the site and the number of the call.
+
+        Raises:
+            InvalidSetting: If `names` does not return one name per row.
         """
         names = None if self.names is None else self.names()
         if names is not None and len(names) != len(rows):

@@ -202,7 +202,11 @@ def _noises(study: StudySettings, point: Point) -> list[NoiseSettings]:
 
 
 def _parts(noises: Sequence[NoiseSettings], study: StudySettings, most_arms: int) -> list[tuple[NoiseSettings, ...]]:
-    """Group distinct noise arms so that each group fits into one study with the control and the other methods."""
+    """Group distinct noise arms so that each group fits into one study with the control and the other methods.
+
+    Raises:
+        InvalidSetting: If no strength is above 0.
+    """
     distinct = list({noise.name: noise for noise in noises}.values())
     room = max(1, most_arms - (len(study.arms) - len(study.noise)))
     if not distinct:
@@ -224,7 +228,11 @@ def _study(base: StudySettings, varied: Point, noise: tuple[NoiseSettings, ...])
 
 
 def _with_changes(base: S, changes: Mapping[str, Any], point: Point) -> S:
-    """Return `base` with `changes`; an error names the whole combination."""
+    """Return `base` with `changes`.
+
+    Raises:
+        InvalidSetting: If a value is not valid; the message names the whole combination.
+    """
     if not changes:
         return base
     try:

@@ -33,7 +33,11 @@ DATA = "data"
 
 
 def _preset_of(fields: Fields, lesson: Lesson) -> dict[str, Any]:
-    """Return the page's values for a lesson by name; settings with `PRESET_PREFIXES` that it omits are reset."""
+    """Return the page's values for a lesson by name; settings with `PRESET_PREFIXES` that it omits are reset.
+
+    Raises:
+        ValueError: If the preset has values that do not fit the page.
+    """
     given = {name: value for name, value in lesson.preset.items() if name != DATA}
     fitting, lost = fields.fitting(given)
     if lost or given.keys() - fitting.keys():

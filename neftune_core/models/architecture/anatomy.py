@@ -101,6 +101,9 @@ def _head(model: nn.Module) -> list[nn.Module]:
     """Return the modules that compute the logits, in order.
 
     BERT and RoBERTa transform the states inside the module of the projection, ModernBERT in a module before it.
+
+    Raises:
+        ModelError: If the model has no language modelling head.
     """
     output: Any = model.get_output_embeddings()  # type: ignore[operator]
     if output is None:

@@ -191,7 +191,11 @@ def _changed(code: str) -> Iterator[Classroom]:
 
 @contextmanager
 def _locked() -> Iterator[None]:
-    """Lock the classes of this server during a change."""
+    """Lock the classes of this server during a change.
+
+    Raises:
+        RecordError: If the classes are being changed elsewhere.
+    """
     _folder().mkdir(parents=True, exist_ok=True)
     with claiming(_folder() / "lock", PATIENCE_SECONDS) as is_mine:
         if not is_mine:

@@ -201,7 +201,11 @@ class EvictedSessions:
 
 
 def _check_values(blocks: Sequence[Any], values: Sequence[Any], longest: int) -> list[Any]:
-    """Check that every value has a type that its component can send; None becomes "" for text."""
+    """Check that every value has a type that its component can send; None becomes "" for text.
+
+    Raises:
+        InvalidSetting: If there are too few values, or one has another type or is too long.
+    """
     if len(values) < len(blocks):
         words = later("This call has too few values (expected {expected}, given {given}).")
         raise InvalidSetting(say(words, expected=len(blocks), given=len(values)))

@@ -234,7 +234,12 @@ def _with_arm(record: Record, form: str, arm: str | None, use: Callable[[Path, s
 def _upload(
     key: str, record_id: str, form: str, arm: str | None, name: str, public: bool, token: gr.OAuthToken | None
 ) -> str:
-    """Upload an arm; connect this only if visitors can sign in, since Gradio would otherwise use the host's account."""
+    """Upload an arm; connect this only if visitors can sign in, since Gradio would otherwise use the host's account.
+
+    Raises:
+        NotAvailable: If the visitor is not signed in.
+        InvalidSetting: If `form` is not a model.
+    """
     from neftune_core.space.account import push_model
 
     if token is None:

@@ -85,7 +85,11 @@ def _drawn_figure(record: Record, seed: int, view: str) -> Drawn:
 
 
 def _measure_view(folder: str, seed: int, view: str, limits: dict[str, Any]) -> Iterator[float]:
-    """Measure rows or robustness with the stored arms, and store the results; yield the completed share (0 to 1)."""
+    """Measure rows or robustness with the stored arms, and store the results; yield the completed share (0 to 1).
+
+    Raises:
+        InvalidSetting: If the view needs no measurement.
+    """
     from neftune_core.studies.trained.loading import measure_tokens
     from neftune_core.studies.trained.robustness import measure_robustness
 
