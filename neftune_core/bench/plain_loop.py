@@ -30,6 +30,9 @@ def peft_losses(
 
     Returns:
         The loss of each of `study.training.steps` steps.
+
+    Raises:
+        ModelError: If the layers have no linear modules.
     """
     import torch
 

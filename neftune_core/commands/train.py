@@ -188,6 +188,7 @@ def verdict_text(record: Record) -> str:
 
     Raises:
         RecordError: If the settings of the record cannot be read.
+        DataError: If the runs were measured on different numbers of examples.
     """
     from neftune_core.studies.judging import LIVE, verdict_of
 

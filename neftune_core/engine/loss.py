@@ -284,6 +284,9 @@ def clean_losses(
 
     Returns:
         The losses of every slot.
+
+    Raises:
+        ModelError: If the structure of the model is not supported.
     """
     found = []
     for group in arms.groups(slots, batch.ids.numel()):

@@ -87,6 +87,7 @@ class ProcessGroup:
 
         Raises:
             Cancelled: In all processes, if the first should stop.
+            StudyEnded: In the other processes, if the first has ended the study.
         """
         if self.size == 1:
             return should_stop
@@ -99,6 +100,7 @@ class ProcessGroup:
 
         Raises:
             Cancelled: In the other processes, if the first stopped instead of sending values.
+            StudyEnded: In the other processes, if the first has ended the study.
         """
         if self.size == 1:
             return [*values]

@@ -79,6 +79,9 @@ def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], b
 
     Returns:
         The measures of each slot, by name.
+
+    Raises:
+        Cancelled: If `should_stop()` returned true.
     """
     names = {slot: run.name(slot) for slot in slots}
     found = SeedMeasures(run, names, should_stop, {name: {} for name in names.values()})
@@ -178,7 +181,7 @@ class SeedMeasures:
         """Answer the first held-out and training prompts greedily in one batched decode, and measure the answers.
 
         Raises:
-            DoesNotFit: If a prompt fills the model's context.
+            Cancelled: If `should_stop()` returned true.
         """
         prepared, count = self.run.prepared, sample_prompts(self.run.study, self.run.prepared)
         loaded, new_tokens = self.run.stack.loaded, self.run.study.measuring.new_tokens

@@ -92,6 +92,9 @@ class LabJobs:
 
         Returns:
             The record.
+
+        Raises:
+            LabError: If a limit is exceeded, the queue is full, or a file cannot be used.
         """
         settings.check(self.limits)
         if isinstance(settings, SweepSettings):
@@ -382,10 +385,7 @@ class LabJobs:
 
 
 def _yield_to_page() -> None:
-    """Make this thread and its compute threads batch threads on Linux, so that they do not preempt those of the page.
-
-    A niceness of 10 instead made a study next to two busy processes take six times as long.
-    """
+    """Make this and its compute threads batch threads on Linux; a niceness of 10 slowed a study sixfold."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.sched_setscheduler(threading.get_native_id(), os.SCHED_BATCH, os.sched_param(0))
