@@ -84,7 +84,11 @@ def count_values(block: bytes) -> int:
 
 
 def check_depth(block: bytes) -> None:
-    """Raise `ValueError` if JSON text is nested more than `DEEPEST` levels; brackets in strings are ignored."""
+    """Check the nesting of JSON text; brackets in strings are ignored.
+
+    Raises:
+        ValueError: If the text is nested more than `DEEPEST` levels.
+    """
     depth = 0
     for mark in re.findall(rb"[\[\]{}]", JSON_STRING.sub(b"", block)):
         depth += 1 if mark in b"[{" else -1

@@ -43,7 +43,11 @@ def home() -> Path:
 
 
 def home_note() -> str:
-    """Return a warning if the home folder is temporary, otherwise an empty string."""
+    """Return a warning if the home folder is temporary, otherwise an empty string.
+
+    Raises:
+        NotAvailable: If the home folder cannot be used, as in `home`.
+    """
     return _locate(os.environ.get("NEFTUNE_HOME", ""))[1]
 
 
@@ -126,7 +130,11 @@ def folder_bytes(folder: Path) -> int:
 
 
 def storage() -> dict[str, int]:
-    """Return the disk usage under `home()` in bytes, by category: `records`, `models` and `other`."""
+    """Return the disk usage under `home()` in bytes, by category: `records`, `models` and `other`.
+
+    Raises:
+        NotAvailable: If the home folder cannot be used, as in `home`.
+    """
     root = home()
     sizes = {"records": folder_bytes(root / "runs"), "models": folder_bytes(root / "models")}
     return {**sizes, "other": max(0, folder_bytes(root) - sum(sizes.values()))}
@@ -139,6 +147,9 @@ def remove_models() -> int:
 
     Returns:
         The number of bytes freed.
+
+    Raises:
+        NotAvailable: If the home folder cannot be used, as in `home`.
     """
     folder = home() / "models"
     before = folder_bytes(folder)
@@ -148,7 +159,11 @@ def remove_models() -> int:
 
 
 def stored_models() -> list[Path]:
-    """Return the folders of downloaded and converted models under `home()`, except incomplete ones."""
+    """Return the folders of downloaded and converted models under `home()`, except incomplete ones.
+
+    Raises:
+        NotAvailable: If the home folder cannot be used, as in `home`.
+    """
     folder = home() / "models"
     found = [*folder.glob("*"), *folder.glob("converted/*")]
     return [path for path in found if not path.name.startswith(".") and (path / "config.json").is_file()]

@@ -119,6 +119,7 @@ class StudyResult:
 
         Raises:
             RecordError: If the settings of the record cannot be read, or the study is live.
+            DataError: If the runs were measured on different numbers of examples.
         """
         return verdict_of(self.record)
 

@@ -109,7 +109,11 @@ class Settings(BaseModel):
             field.description = field.description and " ".join(field.description.split())
 
     def __init__(self, **values: Any) -> None:
-        """Validate the values; raise `InvalidSetting` with a one-sentence message if one is invalid."""
+        """Validate the values.
+
+        Raises:
+            InvalidSetting: If a value is not valid; the message is one sentence.
+        """
         try:
             super().__init__(**values)
         except ValidationError as error:

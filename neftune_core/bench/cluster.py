@@ -22,7 +22,11 @@ MANY = 1000
 
 
 def measure_cluster(runs: int = 1) -> ResultTable:
-    """Time a sweep of `CELLS` studies on the bundled model, each on one thread."""
+    """Time a sweep of `CELLS` studies on the bundled model, each on one thread.
+
+    Raises:
+        LabError: If the bundled model cannot be loaded, or a sweep fails.
+    """
     import torch
 
     from neftune_core.models.loading import load

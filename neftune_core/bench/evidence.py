@@ -69,7 +69,11 @@ def study(generator: np.random.Generator, draw: SampleDraw, seeds: int, arms: in
 
 
 def claims(outcomes: Outcomes) -> bool:
-    """Return whether the verdict claims an effect for any arm."""
+    """Return whether the verdict claims an effect for any arm.
+
+    Raises:
+        DataError: If the runs of a record were measured on different numbers of examples.
+    """
     return any(arm.status in CLAIMS for arm in verdict(outcomes, QUESTION).arms.values())
 
 

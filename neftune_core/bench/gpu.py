@@ -38,7 +38,8 @@ def measure_gpu(device: str = "auto", runs: int = 5) -> ResultTable:
         The table.
 
     Raises:
-        NotAvailable: If there is no GPU.
+        NotAvailable: If there is no GPU, or the home folder cannot be used.
+        InvalidSetting: If there is no device of this name.
     """
     from neftune_core.models.device import choose_device
 
@@ -124,7 +125,11 @@ def _gpu_name(device: Any) -> str:
 
 
 def measurement_file(name: str) -> Path:
-    """Return the path of the stored measurement of a GPU."""
+    """Return the path of the stored measurement of a GPU.
+
+    Raises:
+        NotAvailable: If the home folder cannot be used, as in `home`.
+    """
     return home() / "bench" / f"gpu-{re.sub('[^a-z0-9]+', '-', name.lower())}.json"
 
 

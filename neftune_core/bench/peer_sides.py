@@ -21,7 +21,11 @@ FULL = {"neftune_noise_alpha": ALPHA, "learning_rate": FULL_RATE}
 
 
 def peer_peft(sizes: Sizes) -> Result:
-    """Train a PEFT adapter on all rows once in a plain loop, with the model's own loss."""
+    """Train a PEFT adapter on all rows once in a plain loop, with the model's own loss.
+
+    Raises:
+        LabError: If the model cannot be loaded, or the data cannot be read.
+    """
     study, loaded, prepared = ready(sizes)
     model = peft_model(loaded.model, study.training).train()
     batches = (padded_batch(prepared.train[start : start + BATCH]) for start in range(0, len(prepared.train), BATCH))

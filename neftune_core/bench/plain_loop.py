@@ -30,6 +30,9 @@ def peft_losses(
 
     Returns:
         The loss of each of `study.training.steps` steps.
+
+    Raises:
+        ModelError: If the layers have no linear modules.
     """
     import torch
 
@@ -88,6 +91,9 @@ def lora_config(model: Any, training: TrainingSettings) -> Any:
 
     Returns:
         A `peft.LoraConfig`.
+
+    Raises:
+        ModelError: If the layers have no linear modules.
     """
     from peft import LoraConfig
 
@@ -106,6 +112,9 @@ def peft_model(model: Any, training: TrainingSettings) -> Any:
 
     Returns:
         A `peft.PeftModel` in which only the adapter is trained.
+
+    Raises:
+        ModelError: If the layers have no linear modules.
     """
     from peft import get_peft_model
 

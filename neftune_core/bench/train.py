@@ -56,7 +56,12 @@ FULL_PEERS: dict[str, _Peer] = {
 
 
 class _Bench:
-    """The measurements of one benchmark, and their table."""
+    """The measurements of one benchmark, and their table.
+
+    Args:
+        sizes: Sizes of the model, the data and the batches.
+        runs: Number of runs of each measurement.
+    """
 
     def __init__(self, sizes: Sizes, runs: int) -> None:
         self.sizes, self.runs = sizes, runs
@@ -65,7 +70,11 @@ class _Bench:
         self.add = self.table.add
 
     def measured(self, *sides: str) -> list[list[Result]]:
-        """Run each of the sides (measurements) `runs` times, interleaved; return the results of each side."""
+        """Run each of the sides (measurements) `runs` times, interleaved; return the results of each side.
+
+        Raises:
+            LabError: If a measurement fails.
+        """
         rounds = [[run_side(side, self.sizes) for side in sides] for _ in range(self.runs)]
         return [list(results) for results in zip(*rounds, strict=True)]
 
@@ -78,6 +87,9 @@ class _Bench:
             side: Name of the lab's measurement, in `train_sides`.
             label: Beginning of the names of the added rows.
             peers: The other libraries, by the name of their measurement in `peer_sides`.
+
+        Raises:
+            LabError: If a measurement fails, or the device is not available.
         """
         fast = fast_bfloat16(choose_device(self.sizes.device))
         used = {name: peer for name, peer in peers.items() if find_spec(peer.library) and (fast or not peer.bfloat16)}

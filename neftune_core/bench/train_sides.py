@@ -92,6 +92,9 @@ def ready(sizes: Sizes, **training: Any) -> tuple[StudySettings, LoadedModel, Pr
 
     Returns:
         The study, the loaded model, and the tokenised rows.
+
+    Raises:
+        LabError: If the model cannot be loaded, or the data cannot be read.
     """
     from neftune_core.data.preparing import prepare
     from neftune_core.models.loading import load
@@ -113,6 +116,10 @@ def lockstep(study: StudySettings, loaded: LoadedModel, prepared: Any, arms: Map
 
     Returns:
         The run, before its first step.
+
+    Raises:
+        InvalidSetting: If the model lacks a layer or an embedding table to which an arm adds noise.
+        NotAvailable: If the settings select CUDA graphs but the device does not support them.
     """
     from neftune_core.engine.arm_factory import make_training_arms
     from neftune_core.engine.lockstep import Lockstep
@@ -183,6 +190,16 @@ def _answers(sizes: Sizes) -> Result:
     settings = AnswerSettings(new_tokens=sizes.new_tokens)
 
     def timed(slots: list[int], prompts: list[list[int]], settings: AnswerSettings) -> float:
+        """Return the time to generate the answers, in seconds.
+
+        Args:
+            slots: Slots that answer each prompt.
+            prompts: Token ids of each prompt.
+            settings: Decoding settings.
+
+        Returns:
+            The wall-clock time.
+        """
         return seconds_of(lambda: deque(stream_answers(stack, slots, prompts, settings), maxlen=0))
 
     timed([1], prompts, settings)
@@ -250,7 +267,11 @@ def _two_arms(sizes: Sizes, training: Callable[[ModelSettings], TrainingSettings
 
 
 def _time_study(study: StudySettings) -> Result:
-    """Run a study and return the duration in seconds, including loading, in total and by phase."""
+    """Run a study and return the duration in seconds, including loading, in total and by phase.
+
+    Raises:
+        AssertionError: If the study does not finish.
+    """
     from neftune_core.settings import Limits
     from neftune_core.studies.records.record import create
     from neftune_core.studies.study import run_study

@@ -41,6 +41,12 @@ def progress_line() -> Callable[[str, str], None]:
     shown = ""
 
     def show(stage: str, amount: str = "") -> None:
+        """Show the progress unless it is already shown.
+
+        Args:
+            stage: What is being done.
+            amount: How much of it is done; shown in a terminal only.
+        """
         nonlocal shown
         is_terminal = sys.stderr.isatty()
         text = f"{stage} {amount}".rstrip() if is_terminal else stage
@@ -53,7 +59,11 @@ def progress_line() -> Callable[[str, str], None]:
 
 
 def record_by_name(name: str) -> Record:
-    """Return the record with this id or folder; a study of a sweep has the id SWEEP/CELL."""
+    """Return the record with this id or folder; a study of a sweep has the id SWEEP/CELL.
+
+    Raises:
+        RecordError: If there is no such record.
+    """
     from neftune_core.studies.records.record import STUDY_FILE, SWEEP_FILE, Record
     from neftune_core.sweeps.record import find_study
 
@@ -63,14 +73,22 @@ def record_by_name(name: str) -> Record:
 
 
 def study_by_name(name: str) -> Record:
-    """Return the record of one study; raise `RecordError`, listing the studies, if it is a sweep."""
+    """Return the record of one study.
+
+    Raises:
+        RecordError: If there is no such record, or it is a sweep; the message lists its studies.
+    """
     from neftune_core.sweeps.record import require_single
 
     return require_single(record_by_name(name))
 
 
 def writable(path: Path) -> Path:
-    """Return the expanded path of a file to write; raise `InvalidSetting` if it exists or its folder does not."""
+    """Return the expanded path of a file to write.
+
+    Raises:
+        InvalidSetting: If the path exists, or its folder does not.
+    """
     from neftune_core.export.models import require_free
 
     folder = path.expanduser().absolute().parent
@@ -126,6 +144,15 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     is_asked = False
 
     def ask(number: int, frame: Any) -> None:
+        """Record the first signal.
+
+        Args:
+            number: Number of the signal.
+            frame: The interrupted stack frame; unused.
+
+        Raises:
+            KeyboardInterrupt: At the second signal.
+        """
         nonlocal is_asked
         if is_asked:
             raise KeyboardInterrupt
@@ -172,6 +199,9 @@ def with_missing_seeds(requested: StudySettings | SweepSettings, seeds: int) -> 
 
     Returns:
         The record; None if there is none.
+
+    Raises:
+        RecordError: If the record is running or cannot be used.
     """
     from neftune_core.sweeps.more_seeds import extend, find_smaller
 

@@ -44,7 +44,13 @@ class CompareCommand(Command):
 
 
 def compare(arguments: CompareCommand) -> int:
-    """Print the answers, write them to `--out` if given, and return the exit status."""
+    """Print the answers, write them to `--out` if given, and return the exit status.
+
+    Raises:
+        InvalidSetting: If no record is given, or `--out` cannot be written.
+        DataError: If there is no prompt.
+        LabError: If the records or the prompts cannot be used.
+    """
     from neftune_core.data.chat import with_system
     from neftune_core.evaluation.text_measures import with_measures
     from neftune_core.studies.comparison import compare_arms, selected_arms
@@ -114,7 +120,12 @@ class JudgeCommand(Command):
 
 
 def judge(arguments: JudgeCommand) -> int:
-    """Print the win rates, write the verdicts to `--out` if given, and return the exit status."""
+    """Print the win rates, write the verdicts to `--out` if given, and return the exit status.
+
+    Raises:
+        InvalidSetting: If there are not exactly two arms, or an option is not valid.
+        LabError: If the record or the judge cannot be used.
+    """
     from neftune_core.studies.language_judge.endpoint import KEY_VARIABLE, Judge
     from neftune_core.studies.language_judge.verdicts import WRITERS, judge_arms, judged_text
 

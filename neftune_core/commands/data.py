@@ -45,7 +45,11 @@ class DataCommand(Command):
 
 
 def data(arguments: DataCommand) -> int:
-    """Print the report on a data source and return the exit status: 1 if none of its rows is usable."""
+    """Print the report on a data source and return the exit status: 1 if none of its rows is usable.
+
+    Raises:
+        LabError: If the model cannot be loaded, or the data cannot be read.
+    """
     from neftune_core.data.preparing import prepare
     from neftune_core.data.report import ROWS_SHOWN, data_report
     from neftune_core.models.loading import load

@@ -128,7 +128,12 @@ def serve(arguments: ServeCommand) -> int:
 
 
 def models(arguments: ModelsCommand) -> int:
-    """List, fetch or remove models, and return the exit status."""
+    """List, fetch or remove models, and return the exit status.
+
+    Raises:
+        LabError: If the model cannot be loaded, or the home folder cannot be used.
+        Cancelled: If the user interrupts a download.
+    """
     from neftune_core.models.cards import CATALOGUE
     from neftune_core.models.estimates import gigabytes
 
@@ -186,7 +191,11 @@ def world(arguments: WorldCommand) -> int:
 
 
 def doctor(arguments: DoctorCommand) -> int:
-    """Print the capabilities of this machine and return the exit status."""
+    """Print the capabilities of this machine and return the exit status.
+
+    Raises:
+        NotAvailable: If the home folder cannot be used, as in `home`.
+    """
     from neftune_core.bench.gpu import unmeasured_note
     from neftune_core.home import home, storage
     from neftune_core.models.device import choose_device, describe_machine
@@ -205,7 +214,11 @@ def doctor(arguments: DoctorCommand) -> int:
 
 
 def space(arguments: SpaceCommand) -> int:
-    """Build or push a Space and return the exit status."""
+    """Build or push a Space and return the exit status.
+
+    Raises:
+        LabError: If the folder or the target cannot be used, or the hub refuses the upload.
+    """
     from neftune_core.space import account, folder
 
     if arguments.action == "build":

@@ -81,7 +81,12 @@ class RunsCommand(Command):
 
 
 def report(arguments: ReportCommand) -> int:
-    """Write the report of a record and return the exit status."""
+    """Write the report of a record and return the exit status.
+
+    Raises:
+        RecordError: If there is no such record, or nothing has been measured yet.
+        InvalidSetting: If the file cannot be written.
+    """
     from neftune_core.export.report import write_report
 
     print(f"report: {write_report(record_by_name(arguments.record), writable(arguments.out))}")
@@ -89,7 +94,11 @@ def report(arguments: ReportCommand) -> int:
 
 
 def script(arguments: ScriptCommand) -> int:
-    """Write a script that reproduces a record, and return the exit status."""
+    """Write a script that reproduces a record, and return the exit status.
+
+    Raises:
+        LabError: If the record has changed or cannot be reproduced, or the folder exists.
+    """
     from neftune_core.export.script import script_folder
 
     folder = script_folder(study_by_name(arguments.record), arguments.folder)
@@ -98,7 +107,11 @@ def script(arguments: ScriptCommand) -> int:
 
 
 def verdict(arguments: VerdictCommand) -> int:
-    """Print the verdict on a record and return the exit status."""
+    """Print the verdict on a record and return the exit status.
+
+    Raises:
+        RecordError: If the record is missing, live or without results.
+    """
     from neftune_core.evaluation.outcomes import Question
     from neftune_core.studies.records.log import finite
     from neftune_core.sweeps.table import judge, means_by_arm, named_question
@@ -127,7 +140,11 @@ def verdict(arguments: VerdictCommand) -> int:
 
 
 def runs(arguments: RunsCommand) -> int:
-    """List, resume, continue, export, import or remove records, and return the exit status."""
+    """List, resume, continue, export, import or remove records, and return the exit status.
+
+    Raises:
+        LabError: If the record or the file cannot be used.
+    """
     from neftune_core.models.estimates import gigabytes
     from neftune_core.studies.records import removal
     from neftune_core.studies.records.record import all_records, find

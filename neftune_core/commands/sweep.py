@@ -53,6 +53,7 @@ def record_to_run(arguments: SweepCommand) -> Sweep:
 
     Raises:
         InvalidSetting: If no file is given, or a setting is invalid.
+        LabError: If the record, the model or the data cannot be used, or a limit is exceeded.
     """
     from neftune_core.sweeps.estimate import plan
     from neftune_core.sweeps.more_seeds import find_same
@@ -76,14 +77,22 @@ FORMS = ("text", "json", "csv")
 
 
 def form_of(arguments: SweepCommand) -> str:
-    """Return the format of the printed table, one of `FORMS`; raise `InvalidSetting` if more than one is requested."""
+    """Return the format of the printed table, one of `FORMS`.
+
+    Raises:
+        InvalidSetting: If more than one format is requested.
+    """
     if arguments.json and arguments.csv:
         raise InvalidSetting("The table can be printed as JSON or CSV, but not both: give either --json or --csv.")
     return "json" if arguments.json else "csv" if arguments.csv else "text"
 
 
 def _record_by_id(file: Path | None) -> Sweep | None:
-    """Return the record of a sweep if its id is given instead of a file; otherwise None."""
+    """Return the record of a sweep if its id is given instead of a file; otherwise None.
+
+    Raises:
+        InvalidSetting: If the record is a study, not a sweep.
+    """
     from neftune_core.commands.common import record_by_name
     from neftune_core.sweeps.record import Sweep
 
@@ -149,7 +158,12 @@ def _effect(row: TableRow, measure: str, epoch: str) -> str:
 
 
 def sweep(arguments: SweepCommand) -> int:
-    """Run the sweep and return the exit status."""
+    """Run the sweep and return the exit status.
+
+    Raises:
+        NotAvailable: If several processes were started without `--ray`.
+        LabError: If the sweep cannot be read or run.
+    """
     if arguments.example:
         from neftune_core.sweeps.settings import EXAMPLE_SWEEP
 

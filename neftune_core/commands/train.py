@@ -39,14 +39,22 @@ class TrainCommand(Command):
 
 
 def defaults(arguments: list[str]) -> TrainCommand | None:
-    """Return the command with the settings of the study file as defaults; None unless a file is the first argument."""
+    """Return the command with the settings of the study file as defaults; None unless a file is the first argument.
+
+    Raises:
+        InvalidSetting: If the file cannot be read, or a setting is not valid.
+    """
     if not arguments or arguments[0].startswith("-"):
         return None
     return TrainCommand(file=Path(arguments[0]), study=read_study(Path(arguments[0])))
 
 
 def read_study(path: Path) -> StudySettings:
-    """Read a study from a TOML file, with paths relative to its folder; raise `InvalidSetting` if it cannot be read."""
+    """Read a study from a TOML file, with paths relative to its folder.
+
+    Raises:
+        InvalidSetting: If the file cannot be read, or a setting is not valid.
+    """
     from neftune_core.studies.records.user_rows import with_absolute_files
 
     try:
@@ -57,7 +65,12 @@ def read_study(path: Path) -> StudySettings:
 
 
 def train(arguments: TrainCommand) -> int:
-    """Train the study and return the exit status."""
+    """Train the study and return the exit status.
+
+    Raises:
+        LabError: If the study exceeds a limit, its files or its tracker cannot be used, or it fails before its first
+            step.
+    """
     if arguments.example:
         print(to_toml(EXAMPLE, comments=True), end="")
         return 0
@@ -82,14 +95,22 @@ def train(arguments: TrainCommand) -> int:
 
 
 def record_to_resume(requested: StudySettings) -> Record | None:
-    """Return the existing record of a study, extended to the requested seeds if it has fewer; None if there is none."""
+    """Return the existing record of a study, extended to the requested seeds if it has fewer; None if there is none.
+
+    Raises:
+        RecordError: If the record is running or cannot be used.
+    """
     from neftune_core.sweeps.more_seeds import find_same
 
     return find_same(requested, owner="") or with_missing_seeds(requested, requested.seeds)
 
 
 def follows(limits: Limits) -> bool:
-    """Wait for the end of a distributed study in all processes but the first; return whether this process waited."""
+    """Wait for the end of a distributed study in all processes but the first; return whether this process waited.
+
+    Raises:
+        LabError: If a process cannot prepare the study.
+    """
     from neftune_core.engine.parallel import process_group
     from neftune_core.studies.study import follow_study
 
@@ -163,7 +184,12 @@ def losses_text(record: Record) -> str:
 
 
 def verdict_text(record: Record) -> str:
-    """Return the verdict after an empty line, and the command that adds seeds; for a live study, a note instead."""
+    """Return the verdict after an empty line, and the command that adds seeds; for a live study, a note instead.
+
+    Raises:
+        RecordError: If the settings of the record cannot be read.
+        DataError: If the runs were measured on different numbers of examples.
+    """
     from neftune_core.studies.judging import LIVE, verdict_of
 
     lines = [LIVE] if record.study.live else [verdict_of(record).text(), *more_seeds(record)]

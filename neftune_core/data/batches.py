@@ -68,6 +68,9 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int
 
     Returns:
         Batches of indices into `lengths`. Every index occurs exactly once, and the order depends only on the arguments.
+
+    Raises:
+        InvalidSetting: If `seed` or `epoch` is negative.
     """
     generator = stream(Purpose.ORDER, seed, epoch)
     order = generator.permutation(len(lengths))

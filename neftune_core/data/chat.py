@@ -217,7 +217,11 @@ def _is_text(messages: Sequence[Message]) -> bool:
 
 
 def _whole_text_ids(messages: Sequence[Message], tokenizer: Any) -> list[int]:
-    """Tokenise a whole text, or its opening, with the tokenizer's own prefix."""
+    """Tokenise a whole text, or its opening, with the tokenizer's own prefix.
+
+    Raises:
+        UnusableRow: If the model has an encoder.
+    """
     if decoder_start(tokenizer) is not None:
         raise UnusableRow(say("whole texts can only be used with models without an encoder"))
     text = split_protected("".join(message.content for message in messages), rendering_of(tokenizer).protected)

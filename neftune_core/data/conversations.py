@@ -74,7 +74,11 @@ def _from_json(text: str, part: str) -> Any:
 
 
 def _turn(turn: Any, number: int, part: str, unused: set[str]) -> Iterator[Message]:
-    """Yield the message of an entry, or both messages of a pair such as `human` and `assistant`."""
+    """Yield the message of an entry, or both messages of a pair such as `human` and `assistant`.
+
+    Raises:
+        UnusableRow: If the entry is not an object, repeats a key, or cannot be used as a message.
+    """
     where = say("message {number} of the {part}", number=number, part=say(part))
     if not isinstance(turn, dict):
         raise UnusableRow(say("{where} is not an object with a role and content", where=where))
@@ -153,7 +157,11 @@ def _split_reasoning(turn: Mapping[str, Any], content: Any) -> tuple[Mapping[str
 
 
 def _fields(turn: Mapping[str, Any], role: str, where: str) -> dict[str, str]:
-    """Return the chat-template fields other than role and content, as JSON text by name."""
+    """Return the chat-template fields other than role and content, as JSON text by name.
+
+    Raises:
+        UnusableRow: If a message other than a reply has reasoning or tool calls, or one of them cannot be read.
+    """
     if role == "tool":
         return {name: as_json(turn[name]) for name in ("name", "tool_call_id") if _is_filled(turn.get(name))}
     found = {}
@@ -171,7 +179,11 @@ def _fields(turn: Mapping[str, Any], role: str, where: str) -> dict[str, str]:
 
 
 def _calls(value: Any, where: str) -> list[dict[str, Any]]:
-    """Normalise tool calls for chat templates, with arguments as an object instead of JSON text."""
+    """Normalise tool calls for chat templates, with arguments as an object instead of JSON text.
+
+    Raises:
+        UnusableRow: If a tool call has no name, or cannot be read.
+    """
     part = say("tool calls of {where}", where=where)
     if isinstance(value, str):
         value = _from_json(value, part)
@@ -208,7 +220,11 @@ def _require_no_media(record: Mapping[str, Any], where: str) -> None:
 
 
 def _is_trained(record: Mapping[str, Any], where: str) -> bool:
-    """Return whether the flags of a reply allow training on it."""
+    """Return whether the flags of a reply allow training on it.
+
+    Raises:
+        UnusableRow: If the value of a flag is not valid.
+    """
     trained = True
     for name in filter(lambda name: _is_filled(record.get(name)), FLAGS):
         found = _flag(record[name])
@@ -261,7 +277,11 @@ def with_controls(messages: list[Message], controls: Mapping[str, Any], unused: 
 
 
 def _tools(controls: Mapping[str, Any], unused: set[str]) -> list[Any] | None:
-    """Return the list of tools from `tools`, or from `functions`, its older form."""
+    """Return the list of tools from `tools`, or from `functions`, its older form.
+
+    Raises:
+        UnusableRow: If `tools` is not a list, or cannot be read.
+    """
     tools, functions = controls.get("tools"), controls.get("functions")
     tools = _from_json(tools, "tools") if isinstance(tools, str) and tools.strip() else tools
     if _is_filled(tools) and not isinstance(tools, list):

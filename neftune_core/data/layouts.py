@@ -45,6 +45,15 @@ def _task(instruction: str, extra: str, response: str) -> LayoutReader:
     """Return a reader of rows with an instruction, an optional context and a response."""
 
     def messages(values: Parts, unused: set[str]) -> list[Message]:
+        """Return the messages of a row.
+
+        Args:
+            values: Values of the row, by part.
+            unused: Receives the names of unused fields.
+
+        Returns:
+            The messages in order.
+        """
         context = as_text(values.get(extra), extra)
         only_context = not as_text(values.get(instruction), instruction).strip() and context.strip()
         question = context if only_context else _required_text(values, instruction)
@@ -86,6 +95,15 @@ def _after_system(values: Parts, turns: list[Message]) -> list[Message]:
 
 def _turns(part: str) -> LayoutReader:
     def messages(values: Parts, unused: set[str]) -> list[Message]:
+        """Return the messages of a row.
+
+        Args:
+            values: Values of the row, by part.
+            unused: Receives the names of unused fields.
+
+        Returns:
+            The messages in order.
+        """
         return _after_system(values, conversation(values.get(part), part, unused))
 
     return messages
@@ -112,7 +130,11 @@ def _dialogue(text: str) -> list[dict[str, str]]:
 
 
 def _text(values: Parts, unused: set[str]) -> list[Message]:
-    """Split a whole text into its opening, which is used as the prompt for generation, and the rest."""
+    """Split a whole text into its opening, which is used as the prompt for generation, and the rest.
+
+    Raises:
+        UnusableRow: If the text is missing or a single character.
+    """
     text = _required_text(values, "text")
     if len(text) < 2:
         raise UnusableRow(say("the {part} is a single character", part=say("text")))

@@ -260,6 +260,17 @@ def _probe_fields(render: Render) -> RenderedFields:
     """Probe a template and return the fields that it renders; `render` may raise `UnusableRow`."""
 
     def shows(turns: Turns, *words: str, reply: bool = False, **more: Any) -> bool:
+        """Return whether the template renders each of the words exactly once.
+
+        Args:
+            turns: Messages to render.
+            *words: Texts to look for.
+            reply: Whether the prompt of a reply is added.
+            **more: Further template input.
+
+        Returns:
+            False also if the template rejects the messages.
+        """
         try:
             text = render(turns, more, reply)
         except UnusableRow:

@@ -151,7 +151,12 @@ def _open(settings: DataSettings, limits: Limits, most: int) -> _OpenSource:
 
 
 def _require_own_file(path: Path) -> None:
-    """Raise `NotAvailable` unless a file, after resolving links, is an upload, part of a record or a shipped asset."""
+    """Check that a file, after resolving links, is an upload, part of a record or a shipped asset.
+
+    Raises:
+        NotAvailable: If it is not.
+        DataError: If the path cannot be resolved.
+    """
     own = [home() / "uploads", home() / "runs", assets()]
     try:
         real = path.resolve()

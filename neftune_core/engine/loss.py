@@ -161,6 +161,9 @@ def arm_losses(
 
     Returns:
         The losses, and the gradients if `gradients_of` is given.
+
+    Raises:
+        ModelError: If the structure of the model is not supported.
     """
     where = batch.predicting if labels is None else labels.predicting
     targets, rows = batch.ids.flatten()[where + 1], where // batch.ids.shape[1]
@@ -196,6 +199,9 @@ def predicting_states(tree: nn.Module, batch: Batch, arms: int, where: Tensor) -
 
     Returns:
         `[arms * targets, width]`, arm by arm.
+
+    Raises:
+        ModelError: If the structure of the model is not supported.
     """
     source = _source(tree, batch, arms)
     hidden = body(tree)(input_ids=batch.ids.repeat(arms, 1), use_cache=False, **source).last_hidden_state
@@ -278,6 +284,9 @@ def clean_losses(
 
     Returns:
         The losses of every slot.
+
+    Raises:
+        ModelError: If the structure of the model is not supported.
     """
     found = []
     for group in arms.groups(slots, batch.ids.numel()):

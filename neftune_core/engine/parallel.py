@@ -61,7 +61,11 @@ class ProcessGroup:
                 torch.distributed.all_reduce(tensor)
 
     def broadcast(self, value: float) -> float:
-        """Broadcast a number from the first process to all; the others raise `StudyEnded` if it is `END_SIGNAL`."""
+        """Broadcast a number from the first process to all.
+
+        Raises:
+            StudyEnded: In the other processes, if the number is `END_SIGNAL`.
+        """
         if self.size == 1:
             return value
         shared = torch.tensor(value, dtype=torch.float64, device=self.device)
@@ -79,7 +83,12 @@ class ProcessGroup:
         return str(shared[0])
 
     def agree_on_stop(self, should_stop: Callable[[], bool]) -> Callable[[], bool]:
-        """Return the callback to poll during one step; raise `Cancelled` in all processes if the first should stop."""
+        """Return the callback to poll during one step.
+
+        Raises:
+            Cancelled: In all processes, if the first should stop.
+            StudyEnded: In the other processes, if the first has ended the study.
+        """
         if self.size == 1:
             return should_stop
         if self.broadcast(STOP if self.is_first and should_stop() else GO_ON) == STOP:
@@ -89,7 +98,9 @@ class ProcessGroup:
     def share(self, values: Sequence[Any]) -> list[Any]:
         """Broadcast values that JSON can represent from the first process to all, between steps, and return them.
 
-        Raise `Cancelled` in the other processes if the first stopped instead of sending values.
+        Raises:
+            Cancelled: In the other processes, if the first stopped instead of sending values.
+            StudyEnded: In the other processes, if the first has ended the study.
         """
         if self.size == 1:
             return [*values]

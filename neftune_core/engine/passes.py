@@ -93,6 +93,15 @@ class Passes:
         (slot,) = group
 
         def change(number: int, weight: Tensor) -> Tensor:
+            """Return the sum of the perturbations of one weight.
+
+            Args:
+                number: Index of the weight.
+                weight: The weight, `[out, in]` float32.
+
+            Returns:
+                The perturbation, of the same shape.
+            """
             key = (*micro_batch.seed[:2], number)
             added = [function(self.values[slot][name], weight, key) for name, function in functions]
             return torch.stack(added).sum(0)

@@ -46,7 +46,11 @@ def write_adapter(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[s
 
 
 def read_adapter(folder: Path) -> dict[str, Tensor]:
-    """Return the tensors of a saved adapter by name; raise `RecordError` if the adapter is missing or unreadable."""
+    """Return the tensors of a saved adapter by name.
+
+    Raises:
+        RecordError: If the adapter is missing or unreadable.
+    """
     file = folder / ADAPTER
     if not file.is_file():
         raise RecordError(say("The adapter {folder!r} is missing from this record.", folder=str(folder)))

@@ -124,6 +124,10 @@ def stream_answers(
 
     Yields:
         The same lists of answers, extended in place; see `stream_conversations`.
+
+    Raises:
+        DoesNotFit: If a prompt fills the model's context.
+        Cancelled: If `should_stop()` returned true.
     """
     return stream_conversations([(stack, slot) for slot in slots], [prompts] * len(slots), settings, should_stop)
 
@@ -221,6 +225,16 @@ class _Batch:
     """The rows of one pass, ordered by slot.
 
     All slots have the same number of rows, so slots with fewer unfinished answers keep some ended rows.
+
+    Args:
+        arms: The loaded arms.
+        slots: Indices of the slots in `arms`, in the order of the pass.
+        prompts: Token ids of each prompt, by slot.
+        answers: The answers to extend, by slot; `settings.answers_each` per prompt.
+        settings: The decoding settings.
+
+    Raises:
+        ModelError: If the model cannot generate text.
     """
 
     def __init__(

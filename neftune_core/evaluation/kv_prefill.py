@@ -129,7 +129,15 @@ def _supports_chunks(tree: nn.Module) -> bool:
 
 
 class _Prefill:
-    """The prefill passes; `indices` lists the prompts in the cache, by their index within a slot."""
+    """The prefill passes; `indices` lists the prompts in the cache, by their index within a slot.
+
+    Args:
+        tree: The model.
+        first: Position of the first token.
+        pad: Id of the padding token.
+        device: Device of the model.
+        source: Encoder outputs for the decoder of an encoder-decoder; empty for other models.
+    """
 
     def __init__(self, tree: nn.Module, first: int, pad: int, device: torch.device, source: dict[str, Any]) -> None:
         self.tree, self.first, self.pad, self.device = tree, first, pad, device

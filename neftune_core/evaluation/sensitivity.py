@@ -63,6 +63,9 @@ def measure_sensitivity(
 
     Yields:
         The same object after every strength of every row, extended in place.
+
+    Raises:
+        InvalidSetting: If the model lacks one of the sites.
     """
     stack = AdapterStack(loaded, arms=0, rank=1, alpha=1.0)
     numbers = [site.number for site in stack.sites]

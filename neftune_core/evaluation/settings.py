@@ -49,7 +49,11 @@ class AnswerSettings(DecodingSettings):
     """Prompts answered by the base and every arm when training ends."""
 
     def check(self, limits: Limits) -> None:
-        """Raise `DoesNotFit` if a limit of this server is exceeded."""
+        """Check the settings against the limits of this server.
+
+        Raises:
+            DoesNotFit: If a limit is exceeded.
+        """
         answers = len(self.prompts) * self.answers_each
         if answers > limits.prompts:
             words = plural(
@@ -71,7 +75,11 @@ class AnswerSettings(DecodingSettings):
             raise DoesNotFit(say("An answer may have at most {most:,} tokens on this server.", most=limits.new_tokens))
 
     def require_prompts(self) -> None:
-        """Raise `DataError` if there is no prompt."""
+        """Check that there is a prompt.
+
+        Raises:
+            DataError: If all prompts are blank.
+        """
         if not any(prompt.strip() for prompt in self.prompts):
             raise DataError(say("There is no prompt: write one per line."))
 
@@ -112,7 +120,11 @@ class MeasuringSettings(Settings):
     difference looks like."""
 
     def check(self, limits: Limits) -> None:
-        """Raise `DoesNotFit` if a limit of this server is exceeded."""
+        """Check the settings against the limits of this server.
+
+        Raises:
+            DoesNotFit: If a limit is exceeded.
+        """
         if self.prompts > limits.prompts:
             words = plural(
                 limits.prompts,

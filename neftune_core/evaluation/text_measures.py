@@ -143,6 +143,9 @@ def against_references(replies: Sequence[Reply], references: Sequence[str]) -> T
 
     Returns:
         The measures.
+
+    Raises:
+        DataError: If there are no answers, or their number differs from that of the references.
     """
     _require_pairs(replies, references)
     found = TextMeasures()
@@ -164,6 +167,9 @@ def memorisation(replies: Sequence[Reply], responses: Sequence[str]) -> TextMeas
     Returns:
         `memorised_rouge_l` (0 to 1), `memorised_run` (length of the longest common run, in `units`) and
         `memorised_run_share` (that length as a share of the length of the response).
+
+    Raises:
+        DataError: If there are no answers, or their number differs from that of the responses.
     """
     _require_pairs(replies, responses)
     found = TextMeasures()

@@ -169,6 +169,9 @@ def verdict(outcomes: Outcomes, question: Question) -> Verdict:
 
     Returns:
         The verdict.
+
+    Raises:
+        DataError: If the runs were measured on different numbers of examples.
     """
     epochs = {epoch: compare_arms(outcomes, question.measure, epoch) for epoch in EPOCHS}
     floors, void = _floors(outcomes, question), obstacles(outcomes, question)

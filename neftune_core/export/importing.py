@@ -122,7 +122,12 @@ def _entries(archive: zipfile.ZipFile, most: int) -> tuple[str, dict[str, zipfil
 
 
 def _unpack(archive: zipfile.ZipFile, name: str, entry: zipfile.ZipInfo, target: Path, left: int, rows: int) -> int:
-    """Write one file and return its size in bytes, counted while unpacking because the header is not trusted."""
+    """Write one file and return its size in bytes, counted while unpacking because the header is not trusted.
+
+    Raises:
+        DoesNotFit: If the file is too large.
+        RecordError: If the file is damaged.
+    """
     most, taken = _most_of(name, rows), 0
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -194,7 +199,11 @@ def _about(path: Path) -> dict[str, Any]:
 
 
 def _check_numbers(folder: Path) -> None:
-    """Raise `RecordError` if the log, answers, verdicts or metrics exceed the limits of their readers."""
+    """Check the log, answers, verdicts and metrics against the limits of their readers.
+
+    Raises:
+        RecordError: If they exceed a limit.
+    """
     log = Log(folder / "events.jsonl", schema.LOG_BYTES, schema.LOG_VALUES)
     log.read()
     if log.cut:
@@ -212,7 +221,11 @@ def _check_numbers(folder: Path) -> None:
 
 
 def _check_weights(path: Path) -> None:
-    """Raise `RecordError` unless the header of a safetensors file describes exactly its bytes."""
+    """Check that the header of a safetensors file describes exactly its bytes.
+
+    Raises:
+        RecordError: If it does not.
+    """
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

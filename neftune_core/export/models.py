@@ -53,7 +53,11 @@ def write_model(record: Record, arm: str, seed: int, form: str, folder: Path) ->
 
 
 def require_free(target: Path) -> None:
-    """Raise `InvalidSetting` if something exists at `target`: an export never overwrites."""
+    """Check that nothing exists at `target`: an export never overwrites.
+
+    Raises:
+        InvalidSetting: If something exists there.
+    """
     if target.exists():
         raise InvalidSetting(say("{target} already exists: choose another path.", target=target.absolute()))
 
@@ -115,6 +119,10 @@ def merged_model(record: Record, arm: str, seed: int) -> Any:
 
     Returns:
         A transformers model.
+
+    Raises:
+        RecordError: If the adapter is missing, or the model has changed since training.
+        LabError: If the model cannot be loaded.
     """
     stack = make_arms(loaded_base_of(record), SLOT, record.study.training)
     stack.load(SLOT, record.arm_folder(arm, seed))

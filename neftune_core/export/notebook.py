@@ -78,6 +78,15 @@ def _svg(curves: Mapping[str, Sequence[tuple[float, float]]], arms: Mapping[str,
     colours = resolve_colours(arm_colours(arms), "light")
 
     def place(x: float, y: float) -> tuple[float, float]:
+        """Convert a point of a curve to coordinates of the image.
+
+        Args:
+            x: Step.
+            y: Loss.
+
+        Returns:
+            Distances from the left and the top, in pixels.
+        """
         return LEFT + x / last * (WIDTH - LEFT - 110), 12 + (high - y) / span * (HEIGHT - BELOW - 24)
 
     label = html.escape(title, quote=True)

@@ -56,7 +56,11 @@ SINGLE_NOISE = "var(--lab-warm-3)"
 
 
 def token(name: str) -> str:
-    """Return the CSS reference to a colour, such as `var(--lab-control)`."""
+    """Return the CSS reference to a colour, such as `var(--lab-control)`.
+
+    Raises:
+        KeyError: If the name is not in `COLOURS`.
+    """
     if name not in COLOURS:
         raise KeyError(name)
     return f"var(--lab-{name})"

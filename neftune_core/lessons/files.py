@@ -62,7 +62,8 @@ class Lesson:
 def comparisons(condition: str) -> list[tuple[str, str, str]]:
     """Return (name, operator, value) for each comparison in a condition.
 
-    Raise `ValueError` if a part between `and` or `or` is not a comparison, or if its name is not a known fact.
+    Raises:
+        ValueError: If a part between `and` or `or` is not a comparison, or if its name is not a known fact.
     """
     found = []
     for part in re.split(" and | or ", condition):

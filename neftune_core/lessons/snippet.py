@@ -77,6 +77,8 @@ def run_script(
 
     Raises:
         Cancelled: If `should_stop` returned true.
+        InvalidSetting: If the noise settings do not suit the model.
+        NoEffect: If the noise would not reach the model's output.
     """
     model = _trainable_copy(loaded)
     train = _read_rows(loaded, starter_file(STARTER))
@@ -144,6 +146,15 @@ def _collate_rows(rows: Sequence[_EncodedRow], loaded: LoadedModel) -> tuple[Ten
     """Return token ids, attention mask and labels (response only), right-padded, each int64 `[batch, length]`."""
 
     def padded(table: list[list[int]], padding: int) -> Tensor:
+        """Return rows as one tensor, padded on the right.
+
+        Args:
+            table: The rows.
+            padding: Value of the padding.
+
+        Returns:
+            int64 `[batch, length]`.
+        """
         return pad_sequence([torch.tensor(row) for row in table], True, padding).to(loaded.device)
 
     return (

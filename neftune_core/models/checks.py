@@ -188,7 +188,11 @@ def safetensors_header(file: Path) -> dict[str, Any]:
 
 
 def parameter_count(folder: Path) -> int:
-    """Return the number of parameters in the weight files of `folder`."""
+    """Return the number of parameters in the weight files of `folder`.
+
+    Raises:
+        ModelError: If a weight file is missing, damaged or unreadable.
+    """
     tensors = [entry for file in safetensors_files(folder) for entry in safetensors_header(file).values()]
     return sum(prod(entry["shape"]) for entry in tensors)
 

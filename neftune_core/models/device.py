@@ -130,7 +130,12 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def device_and_precision(settings: ModelSettings) -> tuple[torch.device, str]:
-    """Return the device and the precision for a model's settings."""
+    """Return the device and the precision for a model's settings.
+
+    Raises:
+        InvalidSetting: If there is no device of this name.
+        NotAvailable: If this machine does not have the device.
+    """
     device = choose_device(settings.device)
     return device, choose_precision(settings.precision, device)
 

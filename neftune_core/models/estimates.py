@@ -131,6 +131,10 @@ def estimate(
 
     Returns:
         The estimate.
+
+    Raises:
+        InvalidSetting: If there is no device of this name.
+        NotAvailable: If this machine does not have the device.
     """
     chosen = settings or ModelSettings()
     device, precision = hardware.device_and_precision(chosen)
@@ -165,6 +169,10 @@ def training_key(settings: ModelSettings, work: Workload) -> str:
 
     Returns:
         Source, device, precision and training method, separated by `|`.
+
+    Raises:
+        InvalidSetting: If there is no device of this name.
+        NotAvailable: If this machine does not have the device.
     """
     device, precision = hardware.device_and_precision(settings)
     return "|".join((settings.source, str(device), precision, "full" if work.rank is None else "lora"))
@@ -180,6 +188,10 @@ def machine_seconds(model: SizedModel, work: Workload, settings: ModelSettings) 
 
     Returns:
         Seconds for the steps of all arms, and seconds for all evaluations, measures and answers.
+
+    Raises:
+        InvalidSetting: If there is no device of this name.
+        NotAvailable: If this machine does not have the device.
     """
     device, precision = hardware.device_and_precision(settings)
     return _step_seconds(model, work, device, precision), _read_seconds(model, work, device, precision)
@@ -292,6 +304,9 @@ def store_calibration(key: str, calibration: TimeCalibration) -> None:
     Args:
         key: Key from `training_key`.
         calibration: The calibration to store.
+
+    Raises:
+        NotAvailable: If the home folder cannot be used, as in `home`.
     """
     if not calibration.is_plausible:
         return

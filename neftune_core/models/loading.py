@@ -165,6 +165,7 @@ def load(
         NotAvailable: If the network, the device or a package for the tokenizer is not available.
         DoesNotFit: If memory or disk space is insufficient.
         Cancelled: If `cancelled()` returns true.
+        InvalidSetting: If there is no device of this name.
     """
     import_transformers()
     watch = Watch(progress, cancelled)

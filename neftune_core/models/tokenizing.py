@@ -158,6 +158,9 @@ def adapt_tokenizer(tokenizer: Any, model: Any) -> Any:
 
     Returns:
         `tokenizer`.
+
+    Raises:
+        ModelError: If no token can serve as padding, or an encoder-decoder has no decoder start token.
     """
     rows = model.get_input_embeddings().weight.shape[0]
     if tokenizer.eos_token_id is None and tokenizer.sep_token_id is not None:
@@ -175,7 +178,11 @@ def decoder_start(tokenizer: Any) -> int | None:
 
 
 def _padding_token(tokenizer: Any, rows: int) -> str:
-    """Return an existing token to pad with; padding is masked everywhere."""
+    """Return an existing token to pad with; padding is masked everywhere.
+
+    Raises:
+        ModelError: If no such token has a row in the embedding.
+    """
     for token_id in (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id, 0):
         if token_id is not None and token_id < rows:
             return str(tokenizer.convert_ids_to_tokens(token_id))

@@ -120,7 +120,11 @@ def _rank() -> int:
 
 
 def _special_ids(model: nn.Module) -> list[int]:
-    """Return the special token ids named in the model's configurations."""
+    """Return the special token ids named in the model's configurations.
+
+    Raises:
+        InvalidSetting: If there are none.
+    """
     inner = unwrap_model(model)
     found: set[int] = set()
     config: Any = getattr(inner, "config", None)
@@ -178,6 +182,16 @@ def _strong_noise(reached: set[nn.Module]) -> Callable[[nn.Module, Any, Any], An
     generator = torch.Generator().manual_seed(0)
 
     def add(module: nn.Module, args: Any, output: Any) -> Any:
+        """Record the module and add noise to its output; a forward hook.
+
+        Args:
+            module: The module that has run.
+            args: Its positional arguments.
+            output: Its output.
+
+        Returns:
+            The noisy output.
+        """
         reached.add(module)
         return _with_vectors(output, lambda clean: clean + torch.randn(clean.shape, generator=generator).to(clean))
 

@@ -191,6 +191,9 @@ class BatchNoise:
         Returns:
             The noisy vectors, or `vectors` unchanged if no arm has noise at this site. The noise is added in place if
             `vectors` needs no gradient, as for a frozen embedding, and no arm has adversarial noise.
+
+        Raises:
+            NoEffect: If the site outputs several vectors per token.
         """
         if not any(arm.reaches(site) for arm in self.arms):
             return vectors

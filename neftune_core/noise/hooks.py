@@ -262,6 +262,9 @@ class CallTracker:
 
         A checkpointed block is recomputed from the same input tensor as in its first run. Later sites inside the block
         get new tensors, and are identified by the site that was recomputed before them.
+
+        Raises:
+            NoEffect: If no first run had this input, as after activation offloading.
         """
         remembered = self._remembered.get(key)
         if remembered is not None and not remembered[0].expired():

@@ -138,6 +138,9 @@ def draw_unit(
 
     Returns:
         `[length, width]` float32; `[length, 1]` for kinds that drop tokens.
+
+    Raises:
+        InvalidSetting: If a number in `key` is negative.
     """
     out = np.empty((length, 1 if KINDS[kind].drops else width), dtype=np.float32)
     KINDS[kind].draw(stream(purpose, *key), out)

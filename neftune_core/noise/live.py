@@ -49,6 +49,10 @@ class LiveNoise:
 
         Returns:
             The noisy vectors, with the shape and dtype of `clean`.
+
+        Raises:
+            NoEffect: If the site outputs several vectors per token.
+            InvalidSetting: If `names` does not return one name per row.
         """
         multiplier = self.multipliers[min(call.number, len(self.multipliers)) - 1]
         if multiplier == 0:
@@ -89,6 +93,15 @@ class LiveNoise:
             norms = torch.linalg.vector_norm(clean.detach(), dim=-1, dtype=torch.float32).cpu().numpy()
 
         def deviation(row: int, positions: NDArray[np.intp]) -> float:
+            """Return the standard deviation of the noise on one document.
+
+            Args:
+                row: Index of the row.
+                positions: Positions of the document in the row.
+
+            Returns:
+                The standard deviation per coordinate.
+            """
             signal = 1.0 if norms is None else math.sqrt(float(np.square(norms[row, positions]).mean()) / width)
             return multiplier * standard_deviation(strength, unit, len(positions), width, signal)
 
@@ -100,6 +113,9 @@ class LiveNoise:
         """Write the draw of every document to its positions in `out`, multiplied by its factor if `factors` is given.
 
         `key` is the key of the site and the number of the call.
+
+        Raises:
+            InvalidSetting: If `names` does not return one name per row.
         """
         names = None if self.names is None else self.names()
         if names is not None and len(names) != len(rows):

@@ -133,6 +133,9 @@ def unit_draw(sentence: Sentence, kind: str, seed: int, epoch: int = 0) -> Vecto
 
     Returns:
         `[length, width]` float32; `[length, 1]` for kinds that drop tokens.
+
+    Raises:
+        InvalidSetting: If `seed` or `epoch` is negative.
     """
     length, width = sentence.clean.shape
     return draw_unit(kind, (seed, epoch, 0, sentence.site), length, width)

@@ -45,7 +45,11 @@ class Site:
 
 
 def noise_sites(model: nn.Module) -> list[Site]:
-    """Return all noise sites by component, embeddings first; raise `NoEffect` if one has no embedding or layers."""
+    """Return all noise sites by component, embeddings first.
+
+    Raises:
+        NoEffect: If a component has no embedding or no layers.
+    """
     sites: list[Site] = []
     parts = model_parts(model)
     stacks = {part: layer_stack(model, part)[1] for part in parts}
@@ -134,7 +138,11 @@ def layer_stack(model: nn.Module, part: str = DECODER) -> tuple[str, nn.ModuleLi
 
 
 def require_one_stream(vectors: Tensor) -> None:
-    """Raise `NoEffect` unless the output of a site is one vector per token, `[batch, length, width]`."""
+    """Check that the output of a site is one vector per token, `[batch, length, width]`.
+
+    Raises:
+        NoEffect: If the output has other dimensions.
+    """
     if vectors.dim() != 3:
         words = later(
             "The layers of this model output several vectors per token, so noise cannot be added to them: choose the "

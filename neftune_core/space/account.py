@@ -24,7 +24,8 @@ def push_space(folder: Path, name: str, *, token: str | None = None, private: bo
         The URL of the Space.
 
     Raises:
-        LabError: If the folder is not a built Space, or the hub refuses the upload.
+        LabError: If the hub refuses the upload.
+        InvalidSetting: If the folder is not a built Space.
     """
     if not (folder / "app.py").is_file() or not (folder / "requirements.txt").is_file():
         raise InvalidSetting(f"The folder {folder} contains no Space: create one with `neftune space build {folder}`.")

@@ -133,12 +133,20 @@ def readme(target: str) -> str:
 
 
 def requirements(torch: Sequence[str]) -> list[str]:
-    """Return the requirements of a Space: `torch`, then the lab's requirements that are not preinstalled."""
+    """Return the requirements of a Space: `torch`, then the lab's requirements that are not preinstalled.
+
+    Raises:
+        NotAvailable: If the lab's requirements cannot be determined.
+    """
     return [*torch, *(need for need in needs() if _name(need) not in (*PLATFORMS_OWN, "torch"))]
 
 
 def needs() -> list[str]:
-    """Return the lab's runtime requirements, from `pyproject.toml` or else the installed metadata."""
+    """Return the lab's runtime requirements, from `pyproject.toml` or else the installed metadata.
+
+    Raises:
+        NotAvailable: If neither can be read.
+    """
     project = CHECKOUT / "pyproject.toml"
     if project.is_file():
         return list(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"])

@@ -151,6 +151,7 @@ def host_profile(environment: Mapping[str, str] | None = None) -> HostProfile:
 
     Raises:
         InvalidSetting: If a variable is unknown, or its value is malformed or out of range.
+        NotAvailable: If the tracker is not installed.
     """
     given = os.environ if environment is None else environment
     own = _read_environment(given)

@@ -165,8 +165,10 @@ class AllocatedGpu:
             limits: Limits of the server.
 
         Returns:
-            Iterator that yields the answers generated so far, after each token. Iterating raises `LabError` if the
-            answers cannot be computed.
+            Iterator that yields the answers generated so far, after each token.
+
+        Raises:
+            NotAvailable: While iterating, if the answers cannot be computed.
         """
         asked = [(str(one.record.folder), one.arm, one.seed) for one in chosen]
         plain_prompts = [(one.messages, one.reference, dict(one.own)) for one in prompts]
@@ -189,7 +191,7 @@ class AllocatedGpu:
             The values of the task.
 
         Raises:
-            LabError: If the task fails, or no GPU is available.
+            NotAvailable: If the task fails, or no GPU is available.
         """
         try:
             with closing(self._task(task.__module__, task.__qualname__, tuple(given), seconds)) as lines:
@@ -256,6 +258,9 @@ def answer(
 
     Yields:
         The answers so far.
+
+    Raises:
+        LabError: If the records, the prompts or the settings cannot be used.
     """
     from neftune_core.studies.comparison import SelectedArm, compare_arms
     from neftune_core.studies.prompts import Prompt

@@ -99,6 +99,7 @@ def verdict_of(record: Record, question: Question | None = None) -> Verdict:
 
     Raises:
         RecordError: If the settings cannot be read, or the study is live.
+        DataError: If the runs were measured on different numbers of examples.
     """
     asked = question or question_of(record)
     return verdict(outcomes_of(record, asked), asked)
@@ -126,6 +127,16 @@ def outcomes_of(record: Record, question: Question | None = None) -> Outcomes:
     seeds = range(study.seed, study.seed + study.seeds)
 
     def runs(arm: str, shift: int = 0, beside: str = "") -> Seeds:
+        """Return the results of one arm by seed.
+
+        Args:
+            arm: Name of the arm.
+            shift: Offset of the seed whose results are used.
+            beside: Arm up to whose end the results count; "" for `arm` itself.
+
+        Returns:
+            The results.
+        """
         return {seed: found[seed + shift].up_to(beside or arm).outcome(arm) for seed in seeds if seed + shift in found}
 
     control, floors = runs(CONTROL.name), {}

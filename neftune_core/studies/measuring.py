@@ -79,6 +79,9 @@ def measure_end(run: Lockstep, slots: Sequence[int], should_stop: Callable[[], b
 
     Returns:
         The measures of each slot, by name.
+
+    Raises:
+        Cancelled: If `should_stop()` returned true.
     """
     names = {slot: run.name(slot) for slot in slots}
     found = SeedMeasures(run, names, should_stop, {name: {} for name in names.values()})
@@ -175,7 +178,11 @@ class SeedMeasures:
         return found
 
     def measure_answers(self) -> None:
-        """Answer the first held-out and training prompts greedily in one batched decode, and measure the answers."""
+        """Answer the first held-out and training prompts greedily in one batched decode, and measure the answers.
+
+        Raises:
+            Cancelled: If `should_stop()` returned true.
+        """
         prepared, count = self.run.prepared, sample_prompts(self.run.study, self.run.prepared)
         loaded, new_tokens = self.run.stack.loaded, self.run.study.measuring.new_tokens
         parts, prompts = {}, []
@@ -230,6 +237,16 @@ def noise_on(arms: Sequence[ArmNoise]) -> NoiseOf:
     """Return a function that draws noise once per row, with the same draw for all slots and strengths."""
 
     def of(rows: Sequence[EncodedExample], batch: Batch, indices: Sequence[int]) -> BatchNoise:
+        """Draw the noise of a batch.
+
+        Args:
+            rows: The rows.
+            batch: The collated rows.
+            indices: Index of each row, which determines its draw.
+
+        Returns:
+            The noise.
+        """
         return BatchNoise(arms, noise_rows(rows, batch, [(0, DRAWN_EPOCH, number) for number in indices], rows))
 
     return of

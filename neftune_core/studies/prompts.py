@@ -112,6 +112,7 @@ def fit_prompt(prompt: Prompt, name: str, loaded: LoadedModel, new_tokens: int, 
 
     Raises:
         DoesNotFit: If the last turn does not fit.
+        DataError: If the model's chat template rejects the messages.
     """
     limits = token_limits(loaded.context, new_tokens, encoder_decoder=loaded.encoder_decoder)
     found = fitted_prompt(prompt.of(name), loaded.tokenizer, limits, thinking=thinking, shorten=bool(prompt.reference))
@@ -135,6 +136,10 @@ def tokenised_study_prompts(
 
     Returns:
         The prompts, and their tokens; None for a held-out prompt that does not fit.
+
+    Raises:
+        DoesNotFit: If a prompt of the settings does not fit into the model's context.
+        DataError: If the model's chat template rejects a prompt.
     """
     asked, rows = study.answers, prepared.held_out[:HELD_OUT_PROMPTS]
     if not asked.prompts:

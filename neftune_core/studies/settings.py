@@ -114,7 +114,11 @@ class StudySettings(Settings):
         return MethodSettings.model_construct(None, **values)
 
     def check(self, limits: Limits) -> None:
-        """Raise `DoesNotFit` if a limit of this server is exceeded."""
+        """Check the settings against the limits of this server.
+
+        Raises:
+            DoesNotFit: If a limit is exceeded.
+        """
         if len(self.arms) > limits.arms:
             words = later("This server trains at most {most} arms at once (requested: {arms}).")
             raise DoesNotFit(say(words, most=limits.arms, arms=len(self.arms)))

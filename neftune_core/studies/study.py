@@ -109,7 +109,11 @@ class Deadline:
         return time.monotonic() > self.end
 
     def check(self, *_: object) -> None:
-        """Raise `Cancelled` if the study must stop."""
+        """Check whether the study must stop.
+
+        Raises:
+            Cancelled: If it must.
+        """
         if self():
             raise Cancelled(self.words)
 
@@ -177,7 +181,11 @@ def _events(study: StudySettings, record: Record, limits: Limits, stop: Deadline
 
 
 def follow_study(limits: Limits) -> None:
-    """Join the study of the first process from another process, until the study ends."""
+    """Join the study of the first process from another process, until the study ends.
+
+    Raises:
+        LabError: If a process cannot prepare the study, or its checkpoint is damaged.
+    """
     group = process_group()
     folder = group.broadcast_text()
     if not folder:
@@ -250,6 +258,8 @@ def base_of(record: Record, should_stop: Stop = lambda: False) -> LoadedModel:
 
     Raises:
         RecordError: If the weights of the model have changed since training.
+        LabError: If the model cannot be loaded.
+        Cancelled: If `should_stop()` returned true.
     """
     about, model = record.about_table("model"), record.study.model
     precision = about.get("precision", model.precision)

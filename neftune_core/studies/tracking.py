@@ -89,7 +89,12 @@ SPACE = re.compile(r"[\w.\-]+/[\w.\-]+", re.ASCII)
 
 
 def require_tracker(text: str) -> None:
-    """Raise `InvalidSetting` for an unknown tracker or destination, `NotAvailable` for one that is not installed."""
+    """Check that a tracker can be used.
+
+    Raises:
+        InvalidSetting: If the tracker or its destination is unknown.
+        NotAvailable: If the tracker is not installed.
+    """
     name, _, _ = text.partition(":")
     if name not in TRACKERS:
         words = later(
@@ -102,7 +107,11 @@ def require_tracker(text: str) -> None:
 
 
 def destination(text: str) -> dict[str, str]:
-    """Return the arguments for `trackio:OWNER/SPACE` or `trackio:URL`; raise `InvalidSetting` for any other place."""
+    """Return the arguments for `trackio:OWNER/SPACE` or `trackio:URL`; empty without a destination.
+
+    Raises:
+        InvalidSetting: If the text has any other destination.
+    """
     name, _, place = text.partition(":")
     if not place:
         return {}
@@ -128,6 +137,9 @@ def track_events(record: Record, events: Iterator[Event], name: str) -> Iterator
 
     Yields:
         The same events.
+
+    Raises:
+        InvalidSetting: If the destination is not valid.
     """
     runs = _Runs(record, name)
     _failures.pop(record.id, None)
@@ -159,6 +171,15 @@ def logged(run: Callable[..., Iterator[Event]], tracker: str) -> Callable[..., I
     """
 
     def running(record: Record, *given: Any) -> Iterator[Event]:
+        """Run a record and log its events.
+
+        Args:
+            record: Record of the study or sweep.
+            *given: Further arguments of `run`.
+
+        Returns:
+            Iterator of events.
+        """
         events = run(record, *given)
         for name in dict.fromkeys((tracker, tracked_to.get())):
             if name and not record.is_sweep:
@@ -188,7 +209,15 @@ def _store_failure(record: Record, tracker: str, step: int, error: Exception) ->
 
 
 class _Runs:
-    """The runs of one study in a tracker; steps that a resumed study repeats are not logged twice."""
+    """The runs of one study in a tracker; steps that a resumed study repeats are not logged twice.
+
+    Args:
+        record: Record of the study.
+        tracker: Name of the tracker, optionally with a destination, such as `trackio:OWNER/SPACE`.
+
+    Raises:
+        InvalidSetting: If the destination is not valid.
+    """
 
     def __init__(self, record: Record, tracker: str) -> None:
         self.record, self.tracker, self.place = record, tracker.partition(":")[0], destination(tracker)

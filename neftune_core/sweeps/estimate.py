@@ -38,6 +38,10 @@ def plan(settings: SweepSettings, limits: Limits) -> TimeEstimate:
 
     Returns:
         The estimate.
+
+    Raises:
+        DoesNotFit: If a limit is exceeded.
+        LabError: If the model cannot be loaded, or the data cannot be read.
     """
     loaded = load(settings.study.model)
 

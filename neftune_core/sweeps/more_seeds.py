@@ -105,12 +105,15 @@ def _same_but_seeds(requested: StudySettings | SweepSettings, owner: str) -> Ite
 
 
 def require_allowed(record: Record, seeds: int, limits: Limits) -> None:
-    """Raise `DoesNotFit` if a record with more seeds would exceed a limit of this server.
+    """Check a record with more seeds against the limits of this server.
 
     Args:
         record: A finished study or sweep.
         seeds: The total number of seeds requested.
         limits: The limits of this server.
+
+    Raises:
+        DoesNotFit: If a limit is exceeded.
     """
     if record.is_sweep:
         _with_seeds(Sweep(record.folder).settings, seeds).check(limits)

@@ -292,6 +292,9 @@ def _on_worker(
     """Run one study on a worker from the zip files of its record and rows, and write its record to the URL `target`.
 
     Return the final event, and report progress to the actor `scoreboard`.
+
+    Raises:
+        RuntimeError: If the study ends without a final event.
     """
     import ray
 

@@ -92,6 +92,9 @@ class LabJobs:
 
         Returns:
             The record.
+
+        Raises:
+            LabError: If a limit is exceeded, the queue is full, or a file cannot be used.
         """
         settings.check(self.limits)
         if isinstance(settings, SweepSettings):
@@ -107,6 +110,9 @@ class LabJobs:
 
         Returns:
             The record.
+
+        Raises:
+            DoesNotFit: If the queue has no room for another job of this visitor or IP address.
         """
         with self._submitting:
             self._check_room(owner)
@@ -379,12 +385,7 @@ class LabJobs:
 
 
 def _yield_to_page() -> None:
-    """Keep this thread and its compute threads from preempting the threads that serve the page.
-
-    On Linux they become batch threads (`SCHED_BATCH`), which keep their share of CPU time next to other processes.
-    A higher niceness would reduce that share: at 10, a study running alongside two busy processes took six times as
-    long. On other systems, nothing changes.
-    """
+    """Make this and its compute threads batch threads on Linux; a niceness of 10 slowed a study sixfold."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.sched_setscheduler(threading.get_native_id(), os.SCHED_BATCH, os.sched_param(0))

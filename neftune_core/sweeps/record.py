@@ -31,7 +31,11 @@ class Sweep(Record):
 
     @property
     def settings(self) -> SweepSettings:
-        """Settings of the sweep, with absolute paths; raises `RecordError` if they cannot be read."""
+        """Settings of the sweep, with absolute paths.
+
+        Raises:
+            RecordError: If the settings are missing or cannot be read.
+        """
         try:
             found = from_toml(SweepSettings, settings_text(self.folder / SWEEP_FILE))
         except FileNotFoundError:
@@ -87,7 +91,11 @@ def find_study(name: str, owner: str | None) -> Record:
 
 
 def require_single(record: Record) -> Record:
-    """Return `record` if it is one study; raise `RecordError`, listing the cells, if it is a sweep."""
+    """Return `record` if it is one study.
+
+    Raises:
+        RecordError: If the record is a sweep; the message lists its cells.
+    """
     if not record.is_sweep:
         return record
     started = Sweep(record.folder).started_cells()
@@ -119,6 +127,10 @@ def create_sweep(
 
     Returns:
         The sweep.
+
+    Raises:
+        DataError: If a row file of the study is missing or unreadable.
+        DoesNotFit: If a row file is too large, or the disk limit is exceeded.
     """
     settings.check(limits or Limits())
     with new_record(settings.study, owner, limits, folder) as record:
@@ -128,7 +140,11 @@ def create_sweep(
 
 
 def read_sweep(path: Path) -> SweepSettings:
-    """Read a sweep from a TOML file, whose paths are relative to its folder; raise `InvalidSetting` on failure."""
+    """Read a sweep from a TOML file, whose paths are relative to its folder.
+
+    Raises:
+        InvalidSetting: If the file cannot be read, or a setting is not valid.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -115,7 +115,12 @@ class SweepSettings(Settings):
         return range(self.study.seed, self.study.seed + self.study.seeds)
 
     def check(self, limits: Limits) -> None:
-        """Raise `DoesNotFit` if a limit of this server is exceeded, or `InvalidSetting` if a combination is invalid."""
+        """Check the settings against the limits of this server.
+
+        Raises:
+            DoesNotFit: If a limit is exceeded.
+            InvalidSetting: If a combination is not valid.
+        """
         found = cells(self)
         if len(found) > limits.sweep_studies:
             words = later(
@@ -151,7 +156,11 @@ class Cell:
 
 
 def points(sweep: SweepSettings) -> list[dict[str, Value]]:
-    """Return all combinations, the grid first; raise `DoesNotFit` if there are too many."""
+    """Return all combinations, the grid first.
+
+    Raises:
+        DoesNotFit: If there are too many.
+    """
     count = math.prod(len(values) for values in sweep.axes.values()) + len(sweep.points)
     if count > MOST_SETTINGS:
         words = later("The sweep has {count:,} settings, but at most {most:,} are allowed.")
@@ -163,7 +172,9 @@ def points(sweep: SweepSettings) -> list[dict[str, Value]]:
 def cells(sweep: SweepSettings) -> list[Cell]:
     """Return the cells in running order, all of one seed before the next; the order depends only on the settings.
 
-    Raise `InvalidSetting` if a combination is invalid, and `DoesNotFit` if there are too many.
+    Raises:
+        InvalidSetting: If a combination is not valid, or no strength is above 0.
+        DoesNotFit: If there are too many.
     """
     groups: dict[tuple[tuple[str, Value], ...], list[NoiseSettings]] = {}
     for point in points(sweep):
@@ -191,7 +202,11 @@ def _noises(study: StudySettings, point: Point) -> list[NoiseSettings]:
 
 
 def _parts(noises: Sequence[NoiseSettings], study: StudySettings, most_arms: int) -> list[tuple[NoiseSettings, ...]]:
-    """Group distinct noise arms so that each group fits into one study with the control and the other methods."""
+    """Group distinct noise arms so that each group fits into one study with the control and the other methods.
+
+    Raises:
+        InvalidSetting: If no strength is above 0.
+    """
     distinct = list({noise.name: noise for noise in noises}.values())
     room = max(1, most_arms - (len(study.arms) - len(study.noise)))
     if not distinct:
@@ -213,7 +228,11 @@ def _study(base: StudySettings, varied: Point, noise: tuple[NoiseSettings, ...])
 
 
 def _with_changes(base: S, changes: Mapping[str, Any], point: Point) -> S:
-    """Return `base` with `changes`; an error names the whole combination."""
+    """Return `base` with `changes`.
+
+    Raises:
+        InvalidSetting: If a value is not valid; the message names the whole combination.
+    """
     if not changes:
         return base
     try:
@@ -226,7 +245,12 @@ def _with_changes(base: S, changes: Mapping[str, Any], point: Point) -> S:
 
 
 def size_text(sweep: SweepSettings) -> str:
-    """Describe the size of a sweep, without a full stop."""
+    """Describe the size of a sweep, without a full stop.
+
+    Raises:
+        InvalidSetting: If a combination is not valid.
+        DoesNotFit: If there are too many.
+    """
     seeds, studies = len(sweep.seeds), [cell.study for cell in cells(sweep)]
     counts = [len(study.arms) for study in studies[: len(studies) // seeds]]
     words = later(

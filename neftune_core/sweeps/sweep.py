@@ -99,6 +99,9 @@ def run_sweep(sweep: Sweep, limits: Limits, should_stop: Stop, run: RunCells = r
 
     Yields:
         Events, with steps counted over all cells.
+
+    Raises:
+        RecordError: If the record is unusable, or another process is writing to it.
     """
     sweep.require_usable()
     with sweep.claimed():
@@ -123,6 +126,9 @@ def run_record(record: Record, limits: Limits, should_stop: Stop) -> Iterator[Ev
 
     Returns:
         Iterator of events.
+
+    Raises:
+        RecordError: While iterating, if the record is unusable, or another process is writing to it.
     """
     if record.is_sweep:
         return run_sweep(Sweep(record.folder), limits, should_stop)

@@ -144,6 +144,9 @@ def sweep_table(sweep: Sweep, question: Question | None = None) -> SweepTable:
 
     Returns:
         The table.
+
+    Raises:
+        LabError: If the settings of the sweep are not valid, or its results cannot be compared.
     """
     settings = sweep.settings
     every = cells(settings)
@@ -271,6 +274,7 @@ def judge(record: Record, question: Question | None = None) -> Verdict:
 
     Raises:
         RecordError: If a sweep has no results yet, the settings cannot be read, or the study is live.
+        DataError: If the runs were measured on different numbers of examples.
     """
     if not record.is_sweep:
         return verdict_of(record, question)
@@ -298,6 +302,9 @@ def means_by_arm(record: Record, question: Question | None = None) -> dict[str, 
 
     Returns:
         Means by arm and measure.
+
+    Raises:
+        LabError: If the settings of the sweep are not valid, or its results cannot be compared.
     """
     if not record.is_sweep:
         return {name: dict(means) for name, means in mean_results(record, question).last.items()}
@@ -328,6 +335,9 @@ def write_table(record: Record, path: Path) -> Path:
 
     Returns:
         The path.
+
+    Raises:
+        LabError: If the settings of the sweep are not valid, or its results cannot be compared.
     """
     sweep = Sweep(record.folder)
     with in_language(ENGLISH):  # machine-readable output

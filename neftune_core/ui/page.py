@@ -36,6 +36,10 @@ def build(lab: Lab | None = None, first: FirstPreview | None = None) -> gr.Block
 
     Returns:
         The page.
+
+    Raises:
+        InvalidSetting: If a variable of the environment is not valid.
+        NotAvailable: If the tracker is not installed.
     """
     lab, first = lab or Lab(), first or FirstPreview()
     with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False) as page:

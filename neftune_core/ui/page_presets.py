@@ -33,7 +33,11 @@ DATA = "data"
 
 
 def _preset_of(fields: Fields, lesson: Lesson) -> dict[str, Any]:
-    """Return the page's values for a lesson by name; settings with `PRESET_PREFIXES` that it omits are reset."""
+    """Return the page's values for a lesson by name; settings with `PRESET_PREFIXES` that it omits are reset.
+
+    Raises:
+        ValueError: If the preset has values that do not fit the page.
+    """
     given = {name: value for name, value in lesson.preset.items() if name != DATA}
     fitting, lost = fields.fitting(given)
     if lost or given.keys() - fitting.keys():
@@ -57,7 +61,15 @@ def connect_lessons(buttons: Sequence[tuple[Lesson, gr.Button]], page: PageParts
     outputs = [*state.components(), data.inputs.source, data.inputs.starter, train.state, train.curves]
 
     def preset(lesson: Lesson, watched: str) -> list[Any]:
-        """Apply the preset; a lesson on the Train tab also hides the recorded study, whose settings differ."""
+        """Apply the preset; a lesson on the Train tab also hides the recorded study, whose settings differ.
+
+        Args:
+            lesson: The lesson.
+            watched: Id of the watched study; "" for none.
+
+        Returns:
+            Updates of the outputs.
+        """
         values = state.updates(_preset_of(state.fields, lesson))
         source = str(lesson.preset.get(DATA, EXAMPLE.data.source)).removeprefix("starter:")
         is_empty = lesson.tab == "Train" and not watched
@@ -76,6 +88,15 @@ def connect_lessons(buttons: Sequence[tuple[Lesson, gr.Button]], page: PageParts
 
     @reports_errors
     def result_facts(key: str, finished: str) -> Any:
+        """Return facts about a finished study.
+
+        Args:
+            key: The visitor's key.
+            finished: Id of the study, followed by `#` and a suffix; "" for none.
+
+        Returns:
+            The facts, or no update.
+        """
         return study_facts(find(finished.partition("#")[0], require_key(key))) if finished else gr.skip()
 
     train.finished.change(result_facts, [key, train.finished], results, **QUIET)
@@ -118,6 +139,15 @@ def connect_recorded(page: PageParts) -> None:
 
     @reports_errors
     def show(source: str, starter: str) -> list[Any]:
+        """Show the recorded effect on a starter set.
+
+        Args:
+            source: Kind of the data source.
+            starter: Name of the starter set.
+
+        Returns:
+            The text, and its visibility.
+        """
         words = effect_words(lab, starter) if source == "starter" else ""
         return [words, gr.update(visible=bool(words))]
 

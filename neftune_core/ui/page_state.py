@@ -199,6 +199,15 @@ def _connect_storing(page: PageParts, fields: Fields, in_use: gr.Textbox) -> Non
     states = [page.strip.model, page.data.outputs.settings]
 
     def describe(model: ModelSettings, data: DataSettings) -> str:
+        """Return the model and the data in use as JSON.
+
+        Args:
+            model: The model settings.
+            data: The data settings.
+
+        Returns:
+            The text to store.
+        """
         return json.dumps({"model": model.model_dump(), "data": data.model_dump()})
 
     gr.on([events(state).change for state in states], describe, states, in_use, **QUIET)
@@ -216,6 +225,16 @@ def _connect_opening(blocks: gr.Blocks, state: PageState) -> None:
 
     @reports_errors
     def restore(stored: str, model: ModelSettings, data: DataSettings) -> list[Any]:
+        """Restore the stored state of the page.
+
+        Args:
+            stored: The state, as JSON.
+            model: The current model settings.
+            data: The current data settings.
+
+        Returns:
+            Updates of the outputs.
+        """
         given = parse_state(stored)
         fitting, lost = state.fields.fitting(given)
         if lost:
@@ -261,6 +280,15 @@ def _connect_record(state: PageState) -> None:
 
     @reports_errors
     def restore(key: str, record_id: str) -> list[Any]:
+        """Set the page to the settings of a record.
+
+        Args:
+            key: The visitor's key.
+            record_id: Id of the record; "" for none.
+
+        Returns:
+            Updates of the outputs.
+        """
         record = find(record_id, require_key(key)) if record_id else None
         if record is None or record.is_sweep or record.is_newer:
             return [gr.skip()] * len(outputs)

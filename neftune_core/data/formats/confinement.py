@@ -44,6 +44,15 @@ def confine(hosts: Collection[str]) -> None:
     getaddrinfo = socket.getaddrinfo
 
     def recording_getaddrinfo(*arguments: Any, **named: Any) -> Any:
+        """Resolve a host name, and allow connections to its addresses.
+
+        Args:
+            *arguments: As for `socket.getaddrinfo`.
+            **named: As for `socket.getaddrinfo`.
+
+        Returns:
+            The result of `socket.getaddrinfo`.
+        """
         found = getaddrinfo(*arguments, **named)
         reachable.update(str(entry[4][0]) for entry in found)
         return found
@@ -51,6 +60,15 @@ def confine(hosts: Collection[str]) -> None:
     socket.getaddrinfo = recording_getaddrinfo
 
     def guard(event: str, arguments: tuple[Any, ...]) -> None:
+        """Refuse an audit event of the interpreter unless it is allowed.
+
+        Args:
+            event: Name of the event.
+            arguments: Arguments of the event.
+
+        Raises:
+            PermissionError: If the file, host or process is not allowed.
+        """
         if event in FILES:
             _require_inside(arguments[0] if arguments else None, roots)
         elif event == "socket.getaddrinfo":

@@ -107,7 +107,12 @@ def check_file(path: Path, limits: Limits) -> None:
 
 
 def _decompress(path: Path, method: str, limits: Limits) -> bytes:
-    """Return the content of a compressed file; raise `DoesNotFit` if it exceeds the size limit of a file."""
+    """Return the content of a compressed file.
+
+    Raises:
+        DoesNotFit: If the content exceeds the size limit of a file.
+        DataError: If the file is damaged, or not compressed with `method`.
+    """
     most = limits.upload_megabytes * 1_000_000
     content = bytearray()
     characters = 2 * most + 1_000_000  # base64 uses four characters for three bytes
@@ -257,6 +262,10 @@ class _Lines:
     """Iterator over the lines of a text; it raises `UnusableRow` after `longest` characters of a record.
 
     It is a class because a generator would be exhausted after raising.
+
+    Args:
+        text: The decoded text of a file.
+        longest: Maximum number of characters in a record.
     """
 
     def __init__(self, text: str, longest: int) -> None:

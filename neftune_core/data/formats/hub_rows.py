@@ -83,7 +83,13 @@ def first_rows(name: str, settings: DataSettings, rows: int, limits: Limits) -> 
 
 
 def _require_hub_name(name: str) -> None:
-    """Require a valid hub name with an owner; a bare name may select the library's reader of local files."""
+    """Check that a name is a valid hub name with an owner.
+
+    A bare name may select the library's reader of local files.
+
+    Raises:
+        DataError: If it is not.
+    """
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     try:

@@ -44,12 +44,20 @@ def data_title(title: object) -> str:
 
 
 def starter_file(name: str) -> Path:
-    """Return the JSONL file of a starter set; raise `DataError` for an unknown name."""
+    """Return the JSONL file of a starter set.
+
+    Raises:
+        DataError: If there is no starter set of this name.
+    """
     return assets() / _starter(name).file
 
 
 def held_out_file(name: str) -> Path | None:
-    """Return the separate held-out file of a starter set; None if some of its rows are held out instead."""
+    """Return the separate held-out file of a starter set; None if some of its rows are held out instead.
+
+    Raises:
+        DataError: If there is no starter set of this name.
+    """
     file = _starter(name).held_out
     return assets() / file if file else None
 

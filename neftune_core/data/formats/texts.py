@@ -174,7 +174,12 @@ def too_long(length: int, longest: int) -> UnusableRow:
 
 
 def _only_list(text: str, start: int) -> int:
-    """Return the start of the only list directly inside the object at `start`."""
+    """Return the start of the only list directly inside the object at `start`.
+
+    Raises:
+        NotAList: If the object contains no list, or several.
+        JSONDecodeError: If the text is not valid JSON.
+    """
     lists = []
     position = _skip(text, start + 1)
     while not text.startswith("}", position):
@@ -198,7 +203,13 @@ def _skip(text: str, position: int) -> int:
 
 
 def _end(text: str, start: int) -> int:
-    """Return the index after the value at `start`, without parsing it."""
+    """Return the index after the value at `start`, without parsing it.
+
+    Raises:
+        ValueError: If the value has too many parts.
+        RecursionError: If it is nested too deeply.
+        JSONDecodeError: If it is not valid JSON.
+    """
     if not text.startswith(("[", "{"), start):
         scalar = _SCALAR.match(text, start)
         if scalar is None:
@@ -231,7 +242,11 @@ def _value(text: str, start: int, end: int) -> Any:
 
 
 def _next(text: str, end: int, closing: str) -> int:
-    """Return the start of the next entry, or of the closing bracket."""
+    """Return the start of the next entry, or of the closing bracket.
+
+    Raises:
+        JSONDecodeError: If the text is not valid JSON.
+    """
     position = _skip(text, end)
     if text.startswith(closing, position):
         return position

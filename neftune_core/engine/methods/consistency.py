@@ -24,6 +24,15 @@ def _clean_and_noisy(
     """Train on the clean loss plus the symmetric KL divergence of the two predictions; `values` are its weights."""
 
     def weights(trained: Tensor, response: Tensor) -> list[Tensor]:
+        """Return the weights of the terms, as described by `Weights`.
+
+        Args:
+            trained: Weights of the trained tokens, `[arms, positions]`.
+            response: Whether each token belongs to the response, `[positions]`.
+
+        Returns:
+            `[arms, positions]`, for the clean loss and the divergence.
+        """
         return [trained, trained.new_tensor([[values[slot]] for slot in arms]) * response]
 
     return train_on_several(passes, micro_batch, arms, [micro_batch], terms=_loss_and_divergence, weights=weights)

@@ -39,6 +39,15 @@ def _clean_and_two_noisy(
     """
 
     def weights(trained: Tensor, response: Tensor) -> list[Tensor]:
+        """Return the weights of the terms, as described by `Weights`.
+
+        Args:
+            trained: Weights of the trained tokens, `[arms, positions]`.
+            response: Whether each token belongs to the response, `[positions]`.
+
+        Returns:
+            One weight per term, each of a shape that expands to `[arms, positions]`.
+        """
         share = trained.new_tensor([[values[slot]] for slot in arms])
         return [(1 - share) * trained, share * response, BETWEEN * response]
 

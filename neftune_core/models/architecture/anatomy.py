@@ -101,6 +101,9 @@ def _head(model: nn.Module) -> list[nn.Module]:
     """Return the modules that compute the logits, in order.
 
     BERT and RoBERTa transform the states inside the module of the projection, ModernBERT in a module before it.
+
+    Raises:
+        ModelError: If the model has no language modelling head.
     """
     output: Any = model.get_output_embeddings()  # type: ignore[operator]
     if output is None:
@@ -120,6 +123,9 @@ def head_matches(model: nn.Module) -> bool:
     """Return whether `head_logits` of the body's hidden states equals the model's logits, tested on a tiny input.
 
     The tolerance is 1% of the largest logit, since bfloat16 has eight significant bits.
+
+    Raises:
+        ModelError: If the model has no supported body or no language modelling head.
     """
     import torch
 
@@ -177,7 +183,11 @@ def trial_logits(model: nn.Module, ids: torch.Tensor, written: torch.Tensor | No
 
 
 def all_layers(model: nn.Module) -> list[nn.Module]:
-    """Return every layer, from the embedding upwards; encoder layers precede decoder layers."""
+    """Return every layer, from the embedding upwards; encoder layers precede decoder layers.
+
+    Raises:
+        NoEffect: If a component has no stack of layers.
+    """
     return [layer for part in model_parts(model) for layer in layer_stack(model, part)[1]]
 
 

@@ -27,12 +27,20 @@ TOLERANCE, TOLERANCE_IN_16_BITS = 0.01, 0.1
 
 
 def cache_name(model: nn.Module) -> str:
-    """Return the name of the cache in the arguments of the body of `model`; "" if it has none."""
+    """Return the name of the cache in the arguments of the body of `model`; "" if it has none.
+
+    Raises:
+        ModelError: If the structure of the model is not supported.
+    """
     return next((name for name in CACHE_NAMES if name in inspect.signature(body(model).forward).parameters), "")
 
 
 def takes_positions(model: nn.Module) -> bool:
-    """Return whether the model accepts `position_ids`."""
+    """Return whether the model accepts `position_ids`.
+
+    Raises:
+        ModelError: If the structure of the model is not supported.
+    """
     return "position_ids" in inspect.signature(body(model).forward).parameters
 
 
@@ -46,6 +54,9 @@ def read_on(model: nn.Module, cache: Any, **inputs: Any) -> tuple[torch.Tensor, 
 
     Returns:
         Last hidden states `[batch, length, width]`, and the cache.
+
+    Raises:
+        ModelError: If the structure of the model is not supported.
     """
     name = cache_name(model)
     output = body(model)(**inputs, **{name: cache}, use_cache=True)

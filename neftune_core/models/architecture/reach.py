@@ -79,6 +79,16 @@ def _noise_reach(tree: nn.Module) -> tuple[list[str], float]:
     noise: list[torch.Tensor] = []
 
     def add(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+        """Add noise to the output of the site; a forward hook.
+
+        Args:
+            module: The module that has run.
+            args: Its positional arguments.
+            output: Its output.
+
+        Returns:
+            The noisy output.
+        """
         drawn = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
         noise[:] = [0.1 * output.float().std().to(output) * drawn]
         return output + noise[0]
@@ -102,6 +112,13 @@ def _other_tables(tree: nn.Module, ids: torch.Tensor) -> Iterator[list[str]]:
     found: list[str] = []
 
     def look(leaf: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Store the name of an embedding that is called with the token ids.
+
+        Args:
+            leaf: Name of the embedding.
+            module: The embedding.
+            args: Its positional arguments.
+        """
         if torch.is_tensor(args[0]) and torch.equal(args[0], ids) and leaf not in found:
             found.append(leaf)
 
@@ -121,6 +138,13 @@ def _into_first_layer(tree: nn.Module, site: Site, ids: torch.Tensor) -> torch.T
     taken: list[torch.Tensor] = []
 
     def take(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Store the vectors passed to a layer; a forward pre-hook.
+
+        Args:
+            module: The layer.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+        """
         vectors = (one for one in (*args, *kwargs.values()) if torch.is_tensor(one) and one.is_floating_point())
         taken.append(next(vectors).float())
 

@@ -95,6 +95,9 @@ def unreached_maps(model: nn.Module) -> list[str]:
     model uses its weights directly (Mamba), has no input to adapt. A module that receives another layout (LED) or only
     some of the tokens (experts as modules) would apply the adapter of the wrong arm. This is tested on one row in
     evaluation mode, and on two in training mode.
+
+    Raises:
+        ModelError: If the layers have no linear modules.
     """
     import torch
 
@@ -122,6 +125,13 @@ def _map_inputs(tree: nn.Module, ids: torch.Tensor) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = {}
 
     def keep(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Store the input of a module; a forward pre-hook.
+
+        Args:
+            name: Name of the module.
+            module: The module.
+            args: Its positional arguments.
+        """
         found[name] = args[0].reshape(-1, args[0].shape[-1]).float()
 
     names = anatomy.linear_maps(tree, "all")
@@ -154,6 +164,16 @@ def has_gradient(tree: nn.Module) -> bool:
     reached: list[torch.Tensor] = []
 
     def begin(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+        """Begin the computation of gradients at an output; a forward hook.
+
+        Args:
+            module: The module that has run.
+            args: Its positional arguments.
+            output: Its output.
+
+        Returns:
+            The output as a leaf that requires a gradient.
+        """
         reached.append(output.detach().requires_grad_())
         return reached[-1]
 

@@ -62,6 +62,10 @@ class Watch:
             self.progress(LoadProgress(done_bytes, total_bytes, what))
 
     def check(self) -> None:
-        """Raise `Cancelled` if cancellation was requested."""
+        """Check for cancellation.
+
+        Raises:
+            Cancelled: If cancellation was requested.
+        """
         if self.cancelled is not None and self.cancelled():
             raise Cancelled("Loading the model was stopped on request.")

@@ -19,7 +19,11 @@ UNFINISHED = ".unfinished-"
 
 
 def models_home() -> Path:
-    """Return the folder for downloaded and converted models, creating it if necessary."""
+    """Return the folder for downloaded and converted models, creating it if necessary.
+
+    Raises:
+        NotAvailable: If the home folder cannot be used, as in `home`.
+    """
     folder = home() / "models"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -110,6 +110,9 @@ def convert_into(folder: Path, file: Path, watch: Watch) -> None:
         folder: Target folder for the model and the tokenizer.
         file: The GGUF file.
         watch: Progress and cancellation.
+
+    Raises:
+        ModelError: If the file is damaged, or transformers cannot read its type.
     """
     watch.check()
     watch.report(0, 0, say("Converting {file}", file=file.name))
@@ -129,6 +132,15 @@ def _reporting_progress(watch: Watch, name: str) -> Iterator[None]:
     from transformers import modeling_gguf_pytorch_utils as reading
 
     def report_progress(tensors: Sequence[Any], **_: Any) -> Iterator[Any]:
+        """Iterate over the tensors and report the progress.
+
+        Args:
+            tensors: Tensors of the file.
+            **_: Arguments of a progress bar; unused.
+
+        Yields:
+            The tensors.
+        """
         parameters = sum(int(tensor.n_elements) for tensor in tensors)
         require_memory(parameters * CONVERTING_BYTES, name, torch.device("cpu"))
         total, done = sum(int(tensor.n_bytes) for tensor in tensors), 0

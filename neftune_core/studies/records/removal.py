@@ -27,14 +27,21 @@ DAY_SECONDS = 24 * 3600
 
 
 def remove(record: Record) -> None:
-    """Remove a record completely; raise `RecordError` if it is running."""
+    """Remove a record completely.
+
+    Raises:
+        RecordError: If the record is running.
+    """
     shutil.rmtree(_move_aside(record, REMOVED), ignore_errors=True)
 
 
 def discard(record: Record) -> None:
-    """Remove a record; raise `RecordError` if it is running.
+    """Remove a record.
 
     `restore` can undo this for `UNDO_SECONDS`, unless the system could not rename the record's folder.
+
+    Raises:
+        RecordError: If the record is running.
     """
     aside = _move_aside(record, DISCARDED)
     if aside == record.folder:
@@ -88,7 +95,11 @@ def _move_aside(record: Record, prefix: str) -> Path:
 
 
 def remove_unstarted(record: Record) -> bool:
-    """Remove a record if it failed before its first step, and return whether it did; `failure_text` returns why."""
+    """Remove a record if it failed before its first step, and return whether it did; `failure_text` returns why.
+
+    Raises:
+        RecordError: If the record is running.
+    """
     ending = record.ending() or {}
     if ending.get("event") != "failed" or _has_steps(record):
         return False

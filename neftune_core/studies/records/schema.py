@@ -203,7 +203,9 @@ def _parse(line: bytes, model: Callable[[dict[str, Any]], type[BaseModel]]) -> d
 def about_of(path: Path) -> tuple[dict[str, Any], list[str]]:
     """Return the valid parts of `record.json`, and the names of the invalid ones.
 
-    Raise `OSError` if the file cannot be read, and `ValueError` if it is too large or not a JSON object.
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If the file is too large or not a JSON object.
     """
     found = read_json(read_file(path, SETTINGS_BYTES), SETTINGS_VALUES, odd_numbers=True)
     if not isinstance(found, dict):
@@ -219,7 +221,9 @@ def about_of(path: Path) -> tuple[dict[str, Any], list[str]]:
 def metrics_of(path: Path) -> dict[str, dict[str, Any]]:
     """Return the valid measures in `metrics.json` of each seed, by its number as text.
 
-    Raise `OSError` if the file cannot be read, and `ValueError` if it is too large or has no seeds.
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If the file is too large or has no seeds.
     """
     found = read_json(read_file(path, METRICS_BYTES), METRICS_VALUES)
     seeds = found.get("seeds") if isinstance(found, dict) else None
@@ -251,7 +255,13 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
 
 
 def settings_text(path: Path) -> str:
-    """Return the text of a settings file; raise `InvalidSetting` if it is too large."""
+    """Return the text of a settings file.
+
+    Raises:
+        InvalidSetting: If the file is too large.
+        OSError: If the file cannot be read.
+        UnicodeDecodeError: If the file is not UTF-8.
+    """
     try:
         content = read_file(path, SETTINGS_BYTES)
     except ValueError:

@@ -36,11 +36,15 @@ def with_sources(study: StudySettings, sources: Mapping[str, str]) -> StudySetti
 
 
 def check_rows(study: StudySettings, limits: Limits) -> None:
-    """Raise a `LabError` if a row file of a study is missing, too large, or of an unknown format.
+    """Check the row files of a study.
 
     Args:
         study: Settings of the study, with the paths of its row files.
         limits: Limits of this server.
+
+    Raises:
+        DataError: If a file is missing, unreadable or of an unknown format.
+        DoesNotFit: If a file is too large.
     """
     for path in row_files(study).values():
         check_file(path, limits)

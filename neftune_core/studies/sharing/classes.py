@@ -92,7 +92,11 @@ class Classroom:
 
 
 def make_class(owner: str) -> str:
-    """Create a class for a teacher and return its code; raise `RecordError` if there are too many classes."""
+    """Create a class for a teacher and return its code.
+
+    Raises:
+        RecordError: If there are too many classes, or the classes are being changed elsewhere.
+    """
     with _locked():
         every = [found for path in _folder().glob("*.json") if (found := _read(path.stem)) is not None]
         mine = [found.code for found in every if found.is_of(owner)]
@@ -108,7 +112,11 @@ def make_class(owner: str) -> str:
 
 
 def find_class(code: str) -> Classroom:
-    """Find a class by its code, in upper or lower case; raise `RecordError` if there is none."""
+    """Find a class by its code, in upper or lower case.
+
+    Raises:
+        RecordError: If there is no such class.
+    """
     code = code.strip().upper()[:20]
     found = _read(code) if CODE.fullmatch(code) else None
     if found is None:
@@ -183,7 +191,11 @@ def _changed(code: str) -> Iterator[Classroom]:
 
 @contextmanager
 def _locked() -> Iterator[None]:
-    """Lock the classes of this server during a change."""
+    """Lock the classes of this server during a change.
+
+    Raises:
+        RecordError: If the classes are being changed elsewhere.
+    """
     _folder().mkdir(parents=True, exist_ok=True)
     with claiming(_folder() / "lock", PATIENCE_SECONDS) as is_mine:
         if not is_mine:

@@ -84,7 +84,11 @@ def shared_link(record_id: str, owner: str) -> str | None:
 
 
 def find_shared(link: str) -> Record:
-    """Return the record of a link from `share`; raise `RecordError` if the link is invalid or was withdrawn."""
+    """Return the record of a link from `share`.
+
+    Raises:
+        RecordError: If the link is invalid or was withdrawn.
+    """
     record_id, _, token = link[:LONGEST_LINK].partition(".")
     record = Record(runs_folder() / record_id)
     if SAFE_ID.fullmatch(record_id) and record.folder.is_dir():

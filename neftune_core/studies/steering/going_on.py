@@ -91,7 +91,11 @@ def go_on(record: Record, epochs: float, owner: str, limits: Limits) -> Record:
 
 
 def _longer(training: TrainingSettings, done: int, epochs: float, rows: int) -> TrainingSettings:
-    """Return the settings of a run that restarts after `done` steps and then trains for more epochs."""
+    """Return the settings of a run that restarts after `done` steps and then trains for more epochs.
+
+    Raises:
+        InvalidSetting: If `epochs` amounts to less than one step.
+    """
     more = round(math.ceil(rows / training.batch_size) * epochs) if math.isfinite(epochs) else 0
     if more < 1:
         raise InvalidSetting(say("The additional epochs amount to less than one step: choose more."))

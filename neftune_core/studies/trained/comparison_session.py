@@ -99,6 +99,9 @@ def offered_columns(
 
     Returns:
         Label and identifier of every column, final weights first, and the identifiers of the initial columns.
+
+    Raises:
+        RecordError: If the record has no trained arm with this seed.
     """
     from neftune_core.studies.comparison import SelectedArm, saved_best, saved_seeds, selected_arms
 
@@ -119,7 +122,11 @@ def offered_columns(
 
 
 def first_columns(every: Sequence[Record]) -> list[str]:
-    """Return the identifiers of the initial columns, the arms of the first study; empty without studies."""
+    """Return the identifiers of the initial columns, the arms of the first study; empty without studies.
+
+    Raises:
+        RecordError: If the first study has no trained arm.
+    """
     from neftune_core.studies.comparison import saved_seeds, selected_arms
 
     return [column_id(one) for one in selected_arms(every[:1], seeds=saved_seeds(every[0])[:1])] if every else []
@@ -222,6 +229,9 @@ def answer_prompts(
 
     Yields:
         The comparison so far.
+
+    Raises:
+        InvalidSetting: If `pair` does not name two different columns.
     """
     from neftune_core.evaluation.text_measures import with_measures
     from neftune_core.studies.comparison import names_of
@@ -253,7 +263,11 @@ def continued(session: ComparisonSession, growing: Iterator[ComparisonSession]) 
 
 
 def _shuffle(pair: Sequence[str], names: Sequence[str], count: int) -> tuple[Ballot, ...]:
-    """Return one ballot per line, with the two columns in random order."""
+    """Return one ballot per line, with the two columns in random order.
+
+    Raises:
+        InvalidSetting: If `pair` does not name two different columns.
+    """
     if len(set(pair)) != 2 or any(name not in names for name in pair):
         raise InvalidSetting(say("Choose two different columns to judge from {choices}.", choices=", ".join(names)))
     shuffle = random.SystemRandom()
@@ -300,6 +314,8 @@ def cast_vote(session: ComparisonSession, number: Any, vote: Any, owner: str) ->
 
     Raises:
         InvalidSetting: If the line or the vote is not valid.
+        DoesNotFit: If the record has reached the maximum number of votes.
+        RecordError: If the record is missing.
     """
     from neftune_core.studies.votes import BOTH_BAD, TIE, store_vote
 
@@ -325,6 +341,9 @@ def record_of(session: ComparisonSession, owner: str) -> Record:
 
     Returns:
         The record.
+
+    Raises:
+        RecordError: If the record is missing, or belongs to another visitor.
     """
     return find(session.columns[0].partition("/")[0], owner)
 
@@ -342,7 +361,11 @@ def answerable(owner: str) -> list[Record]:
 
 
 def judged_pair(session: ComparisonSession) -> tuple[str, str]:
-    """Return the two judged columns in the order of all columns; raise `DataError` if nothing can be voted on."""
+    """Return the two judged columns in the order of all columns.
+
+    Raises:
+        DataError: If there is nothing to vote on.
+    """
     if not session.ballots:
         raise DataError(say("There is nothing to vote on: choose Blind, and press Answer."))
     first, second = (name for name in session.lines[0]["arms"] if name in session.ballots[0].pair)

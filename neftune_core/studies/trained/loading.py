@@ -41,7 +41,12 @@ class TrainedArms:
 
     @cached_property
     def prepared(self) -> PreparedData:
-        """The rows of the study; raises `RecordError` if they have changed, and `DataError` if they cannot be read."""
+        """The rows of the study.
+
+        Raises:
+            RecordError: If the rows have changed since training.
+            LabError: If the rows cannot be read.
+        """
         data = self.record.study.data.within(self.loaded.context)
         found = prepare(data, self.loaded.tokenizer, self.limits)
         require_same_rows(self.record, found)
@@ -63,6 +68,10 @@ def load_trained(record: Record, seed: int, limits: Limits) -> TrainedArms:
 
     Returns:
         The arms.
+
+    Raises:
+        RecordError: If the record has no trained arm with this seed, or the model has changed since training.
+        LabError: If the model cannot be loaded.
     """
     chosen = selected_arms([record], seeds=[seed])
     loaded = base_of(record)
@@ -82,6 +91,10 @@ def measure_tokens(record: Record, seed: int, limits: Limits) -> list[dict[str, 
 
     Returns:
         The stored lines, see `TokenLosses`. The losses of generated answers are those of their stored text.
+
+    Raises:
+        RecordError: If the rows or the model have changed since training.
+        LabError: If the model cannot be loaded, or the rows or prompts cannot be used.
     """
     arms = load_trained(record, seed, limits)
     losses = TokenLosses(arms.stack, arms.names, arms.batch_size)

@@ -105,6 +105,15 @@ def connect(
 
     @reports_errors
     def show(key: str, record_id: str) -> list[Any]:
+        """Show the evidence of a study that has ended.
+
+        Args:
+            key: The visitor's key.
+            record_id: Id of the record; "" for none.
+
+        Returns:
+            Updates of the outputs.
+        """
         try:
             record = find(record_id, require_key(key)) if record_id else None
         except RecordError:  # deleted in the meantime; the status line shows the error

@@ -78,6 +78,15 @@ def build(strip: Strip, allowed: Collection[str] | None = None) -> Form[ModelSet
 
     @reports_errors
     def load_model(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
+        """Load the model that the form describes.
+
+        Args:
+            request: Gradio's request.
+            *values: Values of the form.
+
+        Yields:
+            Updates of the outputs.
+        """
         yield from _load_with_progress(str(request.session_hash), form.settings(values))
 
     def cancel_loading(request: gr.Request) -> None:
@@ -158,7 +167,12 @@ def _load_with_progress(session: str, settings: ModelSettings) -> Iterator[list[
 
 
 class _Loading:
-    """Loads a model in a thread, so that the page can show progress and cancel the load."""
+    """Loads a model in a thread, so that the page can show progress and cancel the load.
+
+    Args:
+        settings: The model settings.
+        stop: Event that cancels the load.
+    """
 
     def __init__(self, settings: ModelSettings, stop: threading.Event) -> None:
         self.settings, self.stop = settings, stop

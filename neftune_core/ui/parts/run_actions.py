@@ -104,6 +104,16 @@ def build(prefix: str) -> Actions:
     """Build the buttons in their own row, initially hidden."""
 
     def button(words: str, name: str, variant: Any = "secondary") -> gr.Button:
+        """Create a hidden button.
+
+        Args:
+            words: Its label.
+            name: Suffix of its element id.
+            variant: Its style.
+
+        Returns:
+            The button.
+        """
         return gr.Button(words, variant=variant, size="md", visible=False, elem_id=f"{prefix}-{name}")
 
     with gr.Row(elem_id=f"{prefix}-actions", elem_classes=["lab-actions"]):
@@ -215,11 +225,29 @@ def _connect_discarding(
 
     @reports_errors
     def remove(key: str, record_id: str) -> list[Any]:
+        """Discard a study.
+
+        Args:
+            key: The visitor's key.
+            record_id: Id of the record.
+
+        Returns:
+            Updates of the outputs.
+        """
         lab.jobs.discard(record_id, require_key(key))
         return [*cleared(), *actions.hidden(), gr.update(visible=True), record_id]
 
     @reports_errors
     def undo(key: str, record_id: str) -> list[Any]:
+        """Restore a discarded study.
+
+        Args:
+            key: The visitor's key.
+            record_id: Id of the record.
+
+        Returns:
+            Updates of the outputs.
+        """
         record = removal.restore(record_id, require_key(key))
         return [record.id, -1, following(record.id), gr.update(visible=False)]
 

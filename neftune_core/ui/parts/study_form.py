@@ -57,7 +57,11 @@ class StudyRequest:
 
 
 def study_of(request: StudyRequest) -> StudySettings:
-    """Build the study that the page describes; raise `InvalidSetting` if a setting is not valid."""
+    """Build the study that the page describes.
+
+    Raises:
+        InvalidSetting: If a setting is not valid, or there is no arm.
+    """
     strengths = _numbers(request.strengths, later("strengths"))
     base = request.noise.model_dump()
     noise = [request.noise, *(parse(NoiseSettings, {**base, "strength": strength}) for strength in strengths)]
@@ -160,6 +164,10 @@ def plan_text(lab: Lab, study: StudySettings) -> tuple[str, bool]:
 
     Returns:
         The sentences, and whether the study fits.
+
+    Raises:
+        DoesNotFit: If a limit of the server is exceeded.
+        LabError: If the model cannot be loaded, or the data cannot be read.
     """
     from neftune_core.engine.settings import check_length, count_steps
     from neftune_core.models.loading import load

@@ -46,6 +46,15 @@ def reports_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
     code = language.current()
 
     def reporting_generator(*given: Any, **named: Any) -> Iterator[Any]:
+        """Call the handler in its language, and show its error on the page.
+
+        Args:
+            *given: Values of the inputs.
+            **named: Further arguments of the handler.
+
+        Yields:
+            The handler's values; no update after an error.
+        """
         try:
             yield from _in_language(handler(*given, **named), code)
         except Exception as error:
@@ -54,6 +63,15 @@ def reports_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
             yield gr.skip()
 
     def reporting_function(*given: Any, **named: Any) -> Any:
+        """Call the handler in its language, and show its error on the page.
+
+        Args:
+            *given: Values of the inputs.
+            **named: Further arguments of the handler.
+
+        Returns:
+            The handler's result; no update after an error.
+        """
         with language.in_language(code):
             try:
                 return handler(*given, **named)

@@ -137,6 +137,9 @@ def hosts_of(host: str | None, root_path: str | None = None, *, share: bool = Fa
 
     Returns:
         The hosts.
+
+    Raises:
+        InvalidSetting: If a name in `NEFTUNE_HOSTS` is malformed.
     """
     listens = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     root = root_path or os.environ.get("GRADIO_ROOT_PATH") or ""

@@ -74,6 +74,20 @@ def guard(
     gone, keys = evicted or EvictedSessions(), SessionKeys()
 
     async def process_api(block_fn: Any, inputs: list[Any], *rest: Any, **named: Any) -> dict[str, Any]:
+        """Check a call and process it.
+
+        Args:
+            block_fn: The called function, or its number.
+            inputs: Values of the inputs.
+            *rest: As for `Blocks.process_api`.
+            **named: As for `Blocks.process_api`.
+
+        Returns:
+            The result of `Blocks.process_api`.
+
+        Raises:
+            Error: If the call fails; the message is one sentence.
+        """
         fn = page.fns[block_fn] if isinstance(block_fn, int) else block_fn
         event = named.get("event_data")
         if event is not None and not isinstance(event._data, dict):
@@ -187,7 +201,11 @@ class EvictedSessions:
 
 
 def _check_values(blocks: Sequence[Any], values: Sequence[Any], longest: int) -> list[Any]:
-    """Check that every value has a type that its component can send; None becomes "" for text."""
+    """Check that every value has a type that its component can send; None becomes "" for text.
+
+    Raises:
+        InvalidSetting: If there are too few values, or one has another type or is too long.
+    """
     if len(values) < len(blocks):
         words = later("This call has too few values (expected {expected}, given {given}).")
         raise InvalidSetting(say(words, expected=len(blocks), given=len(values)))

@@ -68,7 +68,11 @@ class OpenRequests:
 
     @contextmanager
     def one(self, address: str) -> Iterator[None]:
-        """Count a request until the block ends; raise `TooManyCalls` if its address has `MOST_REQUESTS` open."""
+        """Count a request until the block ends.
+
+        Raises:
+            TooManyCalls: If the address already has `MOST_REQUESTS` open requests.
+        """
         if self.counts[address] >= MOST_REQUESTS:
             raise TooManyCalls(say(TOO_MANY))
         with _counted(self.counts, address):

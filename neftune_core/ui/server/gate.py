@@ -136,7 +136,12 @@ class Gate:
             self._closing_idle = asyncio.create_task(connections.close_idle(self.page.server, address_of))
 
     async def _checked(self, scope: Scope, receive: Receive) -> Receive:
-        """Return the `receive` to pass to the application; raise an exception if the request is rejected."""
+        """Return the `receive` to pass to the application.
+
+        Raises:
+            RejectedRequest: If the request is rejected.
+            TooManyCalls: If its IP address has reached a limit.
+        """
         path, method = scope["path"], scope["method"]
         self._check_source(scope)
         if not addresses.is_open(method, path, self.pages):
@@ -172,7 +177,11 @@ class Gate:
         return _replay(json.dumps(call).encode(), receive)
 
     def _by_position(self, scope: Scope, call: dict[str, Any]) -> dict[str, Any]:
-        """Convert the body of a call with named parameters to positional ones, and the path in `scope` accordingly."""
+        """Convert the body of a call with named parameters to positional ones, and the path in `scope` accordingly.
+
+        Raises:
+            RejectedRequest: If there is no such endpoint.
+        """
         if not V2.search(scope["path"]):
             return call
         found = as_positional(self.page, scope["path"], call)
@@ -274,7 +283,11 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def parse_call(body: bytes) -> dict[str, Any]:
-    """Parse the body of a call; raise `RejectedRequest` unless it is a JSON object of allowed size and content."""
+    """Parse the body of a call.
+
+    Raises:
+        RejectedRequest: If the body is not a JSON object, or its size or content is not allowed.
+    """
     if count_values(JSON_STRING.sub(b"", body)) > MOST_VALUES:
         raise RejectedRequest(413, f"A call can have at most {MOST_VALUES:,} values.")
     try:

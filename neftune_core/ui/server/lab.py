@@ -57,6 +57,10 @@ class Lab:
         host: Profile of the server; the default profile if None.
         gpu: GPU that the platform allocates per call; None on other platforms.
         shared: Whether the page has a public link that needs no password.
+
+    Raises:
+        InvalidSetting: If a variable of the environment is not valid.
+        NotAvailable: If the tracker is not installed.
     """
 
     def __init__(
@@ -159,7 +163,8 @@ class Lab:
             The prepared rows and the tokenizer.
 
         Raises:
-            LabError: If the model or the data cannot be read, or there are too few rows.
+            LabError: If the model or the data cannot be read.
+            DataError: If there are too few rows.
         """
         found, tokenizer = self.examined(data, model)
         if found.shortage:
@@ -245,7 +250,11 @@ def _brief(record: Record) -> Line | None:
 
 
 def require_key(key: str) -> str:
-    """Return the visitor's key; raise `RecordError` if it is missing or too long."""
+    """Return the visitor's key.
+
+    Raises:
+        RecordError: If the key is missing or too long.
+    """
     if not key or len(key) > LONGEST_KEY:
         raise RecordError(say("This browser sent no key to identify your studies: reload the page."))
     return key

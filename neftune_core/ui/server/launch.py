@@ -92,6 +92,9 @@ def launch(page: gr.Blocks, serving: Serving, limits: Limits, routes: Sequence[R
 
     Returns:
         The URL.
+
+    Raises:
+        InvalidSetting: If a name in `NEFTUNE_HOSTS` is malformed.
     """
     options, evicted = launch_options(page, serving, limits, routes), EvictedSessions()
     sessions = Sessions(evicted, SESSIONS)
@@ -120,6 +123,15 @@ def outermost_middleware(middleware: Middleware) -> Iterator[None]:
     create = App.create_app
 
     def create_app(*given: Any, **named: Any) -> App:
+        """Create the application with `middleware` outermost.
+
+        Args:
+            *given: As for `App.create_app`.
+            **named: As for `App.create_app`.
+
+        Returns:
+            The application.
+        """
         app = create(*given, **named)
         app.user_middleware.insert(0, middleware)
         return app

@@ -56,8 +56,10 @@ def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
 
     Raises:
         DataError: If the text has no tokens.
-        ModelError: If the model cannot be loaded.
+        ModelError: If there is no such model, or it cannot be used.
         InvalidSetting: If the model has no such layer.
+        NotAvailable: If the network or the device is not available.
+        DoesNotFit: If memory or disk space is insufficient.
     """
     import numpy as np
 
@@ -132,6 +134,13 @@ def _layer_output(loaded: LoadedModel, key: int, ids: torch.Tensor) -> torch.Ten
     found: list[torch.Tensor] = []
 
     def keep(module: Any, args: Any, output: Any) -> None:
+        """Store the output of a layer; a forward hook.
+
+        Args:
+            module: The layer.
+            args: Its positional arguments.
+            output: Its output.
+        """
         found.append(output[0] if isinstance(output, tuple) else output)
 
     next(site for site in noise_sites(tree) if site.key == key).module.register_forward_hook(keep)

@@ -93,6 +93,9 @@ class Rates:
         Args:
             address: The IP address.
             size: Size of its body in bytes.
+
+        Raises:
+            TooManyCalls: If the limit is reached.
         """
         _require(
             self.calls.wait(address, 1 + size // CALL_BYTES),
@@ -100,14 +103,22 @@ class Rates:
         )
 
     def count_password(self, address: str) -> None:
-        """Count one login attempt, which is limited for each address and for all addresses together."""
+        """Count one login attempt, which is limited for each address and for all addresses together.
+
+        Raises:
+            TooManyCalls: If the limit is reached.
+        """
         _require(
             self.passwords.wait(address) or self.passwords_of_all.wait(""),
             later("Too many passwords were tried within a minute: wait {duration}."),
         )
 
     def count_study(self, address: str) -> None:
-        """Count one new study; with an empty address nothing is counted."""
+        """Count one new study; with an empty address nothing is counted.
+
+        Raises:
+            TooManyCalls: If the limit is reached.
+        """
         _require(
             self.studies.wait(address) if address else 0.0,
             later(

@@ -76,6 +76,7 @@ def serve(
 
     Raises:
         SystemExit: With status 2, after printing the error, if the server cannot start.
+        NotAvailable: If the home folder cannot be used, as in `home`.
     """
     try:
         server = host_profile()
@@ -208,6 +209,15 @@ def _end_on_sigterm() -> Iterator[None]:
         return
 
     def end(number: int, frame: object) -> None:
+        """End the process with the conventional status.
+
+        Args:
+            number: Number of the signal.
+            frame: The interrupted stack frame; unused.
+
+        Raises:
+            SystemExit: Always.
+        """
         signal.signal(number, signal.SIG_IGN)
         status = 128 + number
         last = threading.Timer(LONGEST_END_SECONDS, os._exit, (status,))
@@ -252,7 +262,11 @@ class SecretFilter(logging.Formatter):
 
 
 def log_to_file() -> None:
-    """Write log messages and warnings of this process to `lab.log` in `home()` instead of the terminal."""
+    """Write log messages and warnings of this process to `lab.log` in `home()` instead of the terminal.
+
+    Raises:
+        NotAvailable: If the home folder cannot be used, as in `home`.
+    """
     file = RotatingFileHandler(
         home() / "lab.log", maxBytes=LARGEST_BYTES, backupCount=1, delay=True, encoding="utf-8", errors="replace"
     )

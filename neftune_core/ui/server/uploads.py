@@ -47,6 +47,9 @@ def keep_uploads_at_home() -> Path:
     """Direct Gradio's uploads to `home()`, readable by this user only; call it before the page is built.
 
     Gradio's default is a folder shared by all programs and users of the machine.
+
+    Raises:
+        NotAvailable: If the home folder cannot be used, as in `home`.
     """
     folder = home() / "uploads"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -127,6 +130,9 @@ class UploadQuota:
     Args:
         limits: Limits of the server.
         folder: Folder of the uploads; the one in the home folder if None.
+
+    Raises:
+        NotAvailable: If the home folder is needed but cannot be used.
     """
 
     def __init__(self, limits: Limits, folder: Path | None = None) -> None:
@@ -279,7 +285,11 @@ _creating = threading.Lock()
 
 
 def upload_quota(limits: Limits) -> UploadQuota:
-    """Return the `UploadQuota` of the uploads folder in the home folder, which the whole process shares."""
+    """Return the `UploadQuota` of the uploads folder in the home folder, which the whole process shares.
+
+    Raises:
+        NotAvailable: If the home folder cannot be used, as in `home`.
+    """
     folder = home() / "uploads"
     with _creating:
         quota = _quotas.get(folder)

@@ -211,6 +211,18 @@ def build(lab: Lab, key: gr.Textbox) -> None:
 
     @reports_errors
     def open_class(key: str, code: str) -> list[Any]:
+        """Open a class.
+
+        Args:
+            key: The visitor's key.
+            code: Code of the class.
+
+        Returns:
+            Updates of the outputs.
+
+        Raises:
+            TooManyCalls: If this IP address has tried too many codes.
+        """
         if looks.wait(asked_from.get()):
             raise TooManyCalls(say(TOO_MANY_OPENED))
         try:
@@ -296,6 +308,15 @@ def _connect_buttons(view: ClassView, key: gr.Textbox) -> dict[str, Any]:
         return handle
 
     def end(key: str, code: str) -> list[Any]:
+        """End a class.
+
+        Args:
+            key: The visitor's key.
+            code: Code of the class.
+
+        Returns:
+            Updates of the outputs.
+        """
         end_class(code, require_key(key))
         return _closed(view, say("The class has ended; everyone keeps their own studies."))
 
@@ -322,6 +343,15 @@ def _connect_board(view: ClassView, opened: list[Any]) -> None:
 
     @reports_errors
     def update(code: str, version: str) -> list[Any]:
+        """Redraw the board if it has changed.
+
+        Args:
+            code: Code of the open class; "" for none.
+            version: Version of the board on the page.
+
+        Returns:
+            Updates of the outputs.
+        """
         try:
             board = boards.of(find_class(code)) if code else None
         except RecordError as error:  # the class has ended

@@ -43,6 +43,15 @@ def build(lab: Lab, key: gr.Textbox) -> None:
 
     @reports_errors
     def answer(key: str, pressed: gr.EventData) -> dict[str, Any]:
+        """Perform the action of the pressed button.
+
+        Args:
+            key: The visitor's key.
+            pressed: The event, with `link`, `job` and `action`.
+
+        Returns:
+            The content of the panel.
+        """
         given = {name: str(getattr(pressed, name, "") or "") for name in ("link", "job", "action")}
         return content(lab, classes, key, **given)
 
@@ -65,7 +74,8 @@ def content(lab: Lab, classes: Window, key: str, link: str, job: str, action: st
         browser should copy the link.
 
     Raises:
-        LabError: If the action is not possible.
+        LabError: If the action fails.
+        InvalidSetting: If this server does not offer sharing.
     """
     if action and not lab.limits.sharing:
         raise InvalidSetting(say(NOT_HERE))

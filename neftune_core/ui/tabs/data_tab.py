@@ -225,6 +225,16 @@ class DataTab:
 
         @reports_errors
         def show_row(number: int, settings: DataSettings, model: ModelSettings) -> str:
+            """Render one row.
+
+            Args:
+                number: Number of the row, from 1.
+                settings: The data settings.
+                model: The model settings.
+
+            Returns:
+                The row as HTML.
+            """
             return data_views.rendered_row(*self.lab.prepared(settings, model), int(number))
 
         # `change` rather than `input`, since the page reduces the value when the range shrinks.

@@ -86,6 +86,18 @@ def build_import(lab: Lab, key: gr.Textbox) -> gr.Textbox:
 
     @reports_errors
     def import_file(key: str, given: Any) -> str:
+        """Import a record.
+
+        Args:
+            key: The visitor's key.
+            given: Path of the uploaded zip file; None for none.
+
+        Returns:
+            Id of the record.
+
+        Raises:
+            DataError: If no file was chosen.
+        """
         if not given:
             raise DataError(say("No file was chosen: choose the zip file of a record."))
         lab.jobs.admit(asked_from.get())  # an import counts as a new study
@@ -150,6 +162,17 @@ def _arm_update(key: str, record_id: str, form: str, arm: str | None) -> Any:
 
 def _maker(lab: Lab) -> Callable[..., list[Any]]:
     def make(key: str, record_id: str, form: str, arm: str | None) -> list[Any]:
+        """Make a file of a record.
+
+        Args:
+            key: The visitor's key.
+            record_id: Id of the record.
+            form: Kind of the file.
+            arm: Arm and seed, as for `chosen_arm`; used only by files of one arm.
+
+        Returns:
+            The download button, and a note.
+        """
         record = find(record_id, require_key(key))
         named = chosen_arm(arm) if form in OF_AN_ARM else ()
         folder, quota = output_folder("take", key, record.id, form, *map(str, named)), upload_quota(lab.limits)
@@ -183,7 +206,11 @@ def _write_file(lab: Lab, record: Record, form: str, arm: str | None, folder: Pa
 
 
 def chosen_arm(chosen: str | None) -> tuple[str, int]:
-    """Parse a choice such as "control / seed 0" into arm and seed; raise `InvalidSetting` if it is malformed."""
+    """Parse a choice such as "control / seed 0" into arm and seed.
+
+    Raises:
+        InvalidSetting: If the choice is malformed.
+    """
     name, _, seed = (chosen or "").partition(" / seed ")
     if not (seed.isascii() and seed.isdigit() and len(seed) <= 10):
         raise InvalidSetting(say("Choose an arm first."))
@@ -207,7 +234,12 @@ def _with_arm(record: Record, form: str, arm: str | None, use: Callable[[Path, s
 def _upload(
     key: str, record_id: str, form: str, arm: str | None, name: str, public: bool, token: gr.OAuthToken | None
 ) -> str:
-    """Upload an arm; connect this only if visitors can sign in, since Gradio would otherwise use the host's account."""
+    """Upload an arm; connect this only if visitors can sign in, since Gradio would otherwise use the host's account.
+
+    Raises:
+        NotAvailable: If the visitor is not signed in.
+        InvalidSetting: If `form` is not a model.
+    """
     from neftune_core.space.account import push_model
 
     if token is None:

@@ -277,12 +277,34 @@ def _connect(tab: NoiseTab, strip: Strip, first: FirstPreview, again: gr.Button)
 
     @reports_errors
     def redraw(text: str, draw: int, view: str, *values: Any) -> Figure:
+        """Draw the figure.
+
+        Args:
+            text: The sentence.
+            draw: Seed of the noise.
+            view: Name of the view.
+            *values: Noise settings, then the model settings.
+
+        Returns:
+            The figure.
+        """
         noise, model = tab.noise.settings(values[:count]), values[count]
         payload = first.previewer(text, model, draw, noise.sites)
         return figure_of(payload, control_values_of(tab.noise, noise, view))
 
     @reports_errors
     def details(text: str, draw: int, sites: str, model: ModelSettings) -> Payload:
+        """Return details of the sentence.
+
+        Args:
+            text: The sentence.
+            draw: Seed of the noise.
+            sites: Noise sites.
+            model: The model settings.
+
+        Returns:
+            The details.
+        """
         return first.details(text, model, draw, sites)
 
     inputs = [tab.text, tab.draw, tab.view, *tab.noise.components, strip.model]

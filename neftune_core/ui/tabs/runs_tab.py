@@ -153,6 +153,15 @@ def _connect_list(lab: Lab, key: gr.Textbox, runs: gr.HTML, changing: list[Any],
 
 def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _RecordView, watching: list[Any]) -> None:
     def shown(record: Record, view: str) -> list[Any]:
+        """Return the updates that show a record.
+
+        Args:
+            record: The record.
+            view: Name of the view.
+
+        Returns:
+            Updates of the outputs.
+        """
         status, log = lab.jobs.status(record), lab.log(record)
         return [
             record.id,
@@ -173,7 +182,17 @@ def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _RecordVi
 
     @reports_errors
     def follow(key: str, view: str, watched: str, record_id: str) -> list[Any]:
-        """Update the opened record if it is the watched study."""
+        """Update the opened record if it is the watched study.
+
+        Args:
+            key: The visitor's key.
+            view: Name of the view.
+            watched: Id of the watched study.
+            record_id: Id of the opened record.
+
+        Returns:
+            Updates of the outputs.
+        """
         if not record_id or watched != record_id:
             return [gr.skip()] * len(filled)
         return shown(find(record_id, require_key(key)), view)

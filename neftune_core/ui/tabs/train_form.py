@@ -198,6 +198,15 @@ def connect(form: TrainForm, model: gr.State) -> Any:
     """
 
     def choose(preset: str, model: ModelSettings) -> list[Any]:
+        """Apply a preset.
+
+        Args:
+            preset: Name of the preset.
+            model: The model settings.
+
+        Returns:
+            Updates of the outputs.
+        """
         return [about(preset), *form.training.updates(_training_of(preset, model))]
 
     def reset(model: ModelSettings) -> list[Any]:
@@ -206,7 +215,17 @@ def connect(form: TrainForm, model: gr.State) -> Any:
         return [USUAL, about(USUAL), *arms, *form.training.updates(default_training(model)), *questions]
 
     def adapt(model: ModelSettings, adapted_to: ModelSettings, preset: str, *shown: Any) -> list[Any]:
-        """Update the settings that still have the values of the preset for the previous model."""
+        """Update the settings that still have the values of the preset for the previous model.
+
+        Args:
+            model: The model settings.
+            adapted_to: Those of the previous model.
+            preset: Name of the preset.
+            *shown: The training settings on the page.
+
+        Returns:
+            Updates of the outputs.
+        """
         if model == adapted_to:
             return [gr.skip()] * (1 + len(shown))
         new = form.training.updates(_training_of(preset, model))

@@ -84,7 +84,11 @@ class TokenRows(NamedTuple):
 
 
 def recipe_folder(settings: WorldSettings) -> Path:
-    """Return the folder for work in progress; it depends on all settings except threads and checkpoint interval."""
+    """Return the folder for work in progress; it depends on all settings except threads and checkpoint interval.
+
+    Raises:
+        NotAvailable: If the home folder cannot be used, as in `home`.
+    """
     text = json.dumps(settings.model_dump(exclude={"threads", "checkpoint_steps"}), sort_keys=True)
     folder = home() / "world" / hashlib.sha256(text.encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)

@@ -72,6 +72,7 @@ class _Endpoints:
             text: One or more sentences.
             model: Name of the model.
             draw: Seed of the noise.
+            **values: Noise settings, by name.
 
         Returns:
             For each token, its text, the norms of its vector without and with noise, and the angle between the two; the
@@ -86,6 +87,7 @@ class _Endpoints:
         Args:
             file: An uploaded file, which replaces `source`.
             model: Name of the model that provides the tokenizer.
+            **values: Data settings, by name.
 
         Returns:
             The `source` to pass to start_study; title, licence, layout and columns; numbers of training, held-out and

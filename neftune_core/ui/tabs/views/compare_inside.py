@@ -85,7 +85,11 @@ def _drawn_figure(record: Record, seed: int, view: str) -> Drawn:
 
 
 def _measure_view(folder: str, seed: int, view: str, limits: dict[str, Any]) -> Iterator[float]:
-    """Measure rows or robustness with the stored arms, and store the results; yield the completed share (0 to 1)."""
+    """Measure rows or robustness with the stored arms, and store the results; yield the completed share (0 to 1).
+
+    Raises:
+        InvalidSetting: If the view needs no measurement.
+    """
     from neftune_core.studies.trained.loading import measure_tokens
     from neftune_core.studies.trained.robustness import measure_robustness
 
@@ -144,6 +148,17 @@ def measuring(lab: Lab) -> Callable[..., Iterator[list[Any]]]:
     """Return the handler of the measuring button; its inputs are the key, the view, the record id and the seed."""
 
     def measure(key: str, view: str, record_id: str, seed: int | None) -> Iterator[list[Any]]:
+        """Measure a view of a record, and show it.
+
+        Args:
+            key: The visitor's key.
+            view: Name of the view.
+            record_id: Id of the record.
+            seed: The seed; None for the first seed of the study.
+
+        Yields:
+            Updates of the outputs.
+        """
         record, chosen = _chosen(key, record_id, seed)
         hidden = gr.update(visible=False)
         yield [bar(0.0, say("Measuring")), hidden, None, None]
@@ -167,6 +182,9 @@ def show_view(key: str, view: str, record_id: str | None, seed: int | None) -> l
 
     Returns:
         Updates of text, button, rows and figure. The button is visible if the view can be measured.
+
+    Raises:
+        RecordError: If the record is missing, or belongs to another visitor.
     """
     hidden = gr.update(visible=False)
     if view not in (ROWS, ROBUSTNESS, WEIGHTS):
@@ -261,6 +279,17 @@ def judge_exporter(lab: Lab, kind: str) -> Callable[..., dict[str, str]]:
     """
 
     def export(key: str, record_id: str | None, seed: int | None, *given: str | None) -> dict[str, str]:
+        """Return the stored verdicts as a file.
+
+        Args:
+            key: The visitor's key.
+            record_id: Id of the record.
+            seed: Seed of the answers; None for all.
+            *given: Both arms, then URL and model of the judge.
+
+        Returns:
+            Name and text of the file.
+        """
         first, second, url, model = (text or "" for text in given)
         judge = Judge(url.strip(), model)
         record, _ = _chosen(key, record_id, seed)
@@ -286,7 +315,8 @@ def judged(
         The progress after each prompt.
 
     Raises:
-        LabError: If the record, the arms or the judge cannot be used.
+        LabError: If the arms or the judge cannot be used.
+        RecordError: If no record is chosen, or it belongs to someone else.
     """
     if not record_id:
         raise RecordError(say(NO_STUDY))

@@ -109,6 +109,17 @@ def build(lab: Lab, strip: Strip, tab: NoiseTab) -> None:
 
     @reports_errors
     def measure(text: str, draw: int, model: ModelSettings, *values: Any) -> Payload:
+        """Measure the effect of the noise inside the model.
+
+        Args:
+            text: The sentence.
+            draw: Seed of the noise.
+            model: The model settings.
+            *values: Noise settings.
+
+        Returns:
+            The content of the panel.
+        """
         return follow_on(lab, text, model, draw, tab.noise.settings(values))
 
     given = [tab.text, tab.draw, strip.model, *tab.noise.components]

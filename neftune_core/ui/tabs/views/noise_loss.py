@@ -75,6 +75,9 @@ def measure_loss(
 
     Yields:
         The figure so far, and the completed share of the work, from 0 to 1.
+
+    Raises:
+        LabError: If the model cannot be loaded, the data cannot be read, or the GPU call fails.
     """
     from neftune_core.evaluation.sensitivity import Sensitivity
     from neftune_core.models.loading import load
@@ -117,6 +120,16 @@ def build(lab: Lab, strip: Strip, data: DataTab, tab: NoiseTab) -> None:
 
     @reports_errors
     def measure(settings: Any, model: ModelSettings, *values: Any) -> Iterator[list[Any]]:
+        """Measure the loss by strength, and show the progress.
+
+        Args:
+            settings: The data settings.
+            model: The model settings.
+            *values: Noise settings.
+
+        Yields:
+            Updates of the figure and the text.
+        """
         noise = tab.noise.settings(values)
         shown_at = -REDRAW_SECONDS
         drawn: Figure = {}
