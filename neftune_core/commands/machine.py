@@ -11,6 +11,12 @@ from typing import Annotated
 import tyro
 
 from neftune_core.commands.common import Command, interruptible, progress_line, refuse
+from neftune_core.home import home, remove_models, storage
+from neftune_core.models.cards import CATALOGUE
+from neftune_core.models.device import choose_device, describe_machine
+from neftune_core.models.estimates import gigabytes
+from neftune_core.models.loading import LoadProgress, load
+from neftune_core.models.settings import ModelSettings
 from neftune_core.world.pretraining.settings import WorldSettings
 
 
@@ -129,12 +135,7 @@ def serve(arguments: ServeCommand) -> int:
 
 def models(arguments: ModelsCommand) -> int:
     """List, fetch or remove models, and return the exit status."""
-    from neftune_core.models.cards import CATALOGUE
-    from neftune_core.models.estimates import gigabytes
-
     if arguments.action == "clean":
-        from neftune_core.home import remove_models
-
         print(f"removed {gigabytes(remove_models())}")
         return 0
     if arguments.action == "list":
@@ -147,8 +148,6 @@ def models(arguments: ModelsCommand) -> int:
         return 0
     if arguments.action != "get" or not arguments.name:
         return refuse("Use `neftune models list`, `neftune models get NAME` or `neftune models clean`.")
-    from neftune_core.models.loading import LoadProgress, load
-    from neftune_core.models.settings import ModelSettings
 
     show = progress_line()
 
@@ -188,8 +187,6 @@ def world(arguments: WorldCommand) -> int:
 def doctor(arguments: DoctorCommand) -> int:
     """Print the capabilities of this machine and return the exit status."""
     from neftune_core.bench.gpu import unmeasured_note
-    from neftune_core.home import home, storage
-    from neftune_core.models.device import choose_device, describe_machine
 
     sizes = {f"{name}_bytes": size for name, size in storage().items()}
     facts = {**describe_machine(), "home": str(home()), **sizes}
@@ -206,14 +203,14 @@ def doctor(arguments: DoctorCommand) -> int:
 
 def space(arguments: SpaceCommand) -> int:
     """Build or push a Space and return the exit status."""
-    from neftune_core.space import account, folder
+    from neftune_core.space import folder
 
     if arguments.action == "build":
         written = folder.build(arguments.folder, arguments.target)
         print(f"{len(written)} files in {arguments.folder}; `neftune space push {arguments.folder} NAME` uploads them")
         return 0
     if arguments.action == "push" and arguments.name:
-        print(account.push_space(arguments.folder, arguments.name, private=not arguments.public))
+        print(folder.push_space(arguments.folder, arguments.name, private=not arguments.public))
         return 0
     return refuse("Use `neftune space build FOLDER` or `neftune space push FOLDER NAME`.")
 

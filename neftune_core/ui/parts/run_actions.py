@@ -13,6 +13,7 @@ from neftune_core.language import later, say
 from neftune_core.studies.records import removal
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.tracking import tracked
+from neftune_core.sweeps.more_seeds import seconds_for, seeds_offered
 from neftune_core.ui.parts.markup import duration
 from neftune_core.ui.parts.strip import Strip, following
 from neftune_core.ui.parts.wiring import QUIET, reports_errors
@@ -76,7 +77,6 @@ class Actions:
             One update per component of `components()`.
         """
         from neftune_core.studies.steering.going_on import reason_against
-        from neftune_core.sweeps.more_seeds import seconds_for, seeds_offered
 
         usable = not record.is_newer and record.settings_file.is_file()
         more = seeds_offered(record) if status.state == "finished" and usable else 0

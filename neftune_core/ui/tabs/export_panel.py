@@ -208,7 +208,7 @@ def _upload(
     key: str, record_id: str, form: str, arm: str | None, name: str, public: bool, token: gr.OAuthToken | None
 ) -> str:
     """Upload an arm; connect this only if visitors can sign in, since Gradio would otherwise use the host's account."""
-    from neftune_core.space.account import push_model
+    from neftune_core.space.folder import push_model
 
     if token is None:
         raise NotAvailable(say("Sign in first with the button above: the upload goes to your own account."))
