@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from neftune_core.data.report import summary
 from neftune_core.errors import InvalidSetting, LabError
@@ -17,12 +17,10 @@ from neftune_core.noise.names import arm_words
 from neftune_core.studies.records.progress import WORDS, Status, as_clock, before_run
 from neftune_core.studies.records.record import STUDY_FILE, SWEEP_FILE, Record
 from neftune_core.studies.records.removal import remove_unstarted
+from neftune_core.studies.settings import StudySettings
 from neftune_core.sweeps.more_seeds import extend, find_smaller, seeds_offered
 from neftune_core.sweeps.record import find_study, require_single
-
-if TYPE_CHECKING:
-    from neftune_core.studies.settings import StudySettings
-    from neftune_core.sweeps.settings import SweepSettings
+from neftune_core.sweeps.settings import SweepSettings
 
 
 @dataclass(kw_only=True)

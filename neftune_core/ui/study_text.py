@@ -5,12 +5,13 @@ from __future__ import annotations
 import html
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
 from neftune_core.data.formats.starters import data_title
 from neftune_core.errors import LabError, RecordError
+from neftune_core.evaluation.verdict import Line
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, plural, say, translate_finished
 from neftune_core.noise.names import arm_words, with_arm_words
@@ -21,9 +22,6 @@ from neftune_core.studies.settings import CONTROL
 from neftune_core.studies.steering.log import stopped_arms, strengths
 from neftune_core.studies.tracking import tracking_failure
 from neftune_core.ui.parts.markup import bar, duration, open_bar, quiet
-
-if TYPE_CHECKING:
-    from neftune_core.evaluation.verdict import Line
 
 OPEN_ENDED = {
     "preparing": later("Loading the model and the data"),
