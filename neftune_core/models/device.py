@@ -10,8 +10,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from neftune_core.errors import InvalidSetting, NotAvailable
 from neftune_core.language import later, say
 from neftune_core.models.stopwatch import Measured, Timing, time_of
@@ -246,6 +244,8 @@ def available_memory(device: str = "cpu") -> int:
 
     Main memory is divided among the processes of one study on this machine.
     """
+    import psutil
+
     if device.startswith("cuda"):
         import torch
 
@@ -257,6 +257,8 @@ def available_memory(device: str = "cpu") -> int:
 
 def used_memory(device: torch.device) -> int:
     """Return the bytes that this process has in use on `device`."""
+    import psutil
+
     if device.type == "cuda":
         import torch
 
@@ -293,6 +295,7 @@ def _cgroup_statistics(folder: Path) -> dict[str, str]:
 
 def describe_machine() -> dict[str, Any]:
     """Describe this machine for records and `neftune doctor`, as JSON values that do not identify its owner."""
+    import psutil
     import torch
     import transformers
 
