@@ -1,10 +1,12 @@
-"""Atomic writing of files and folders that survives a power failure.
+"""Atomic writing of files and folders that survives a power failure, and locks between processes.
 
 Files and folders are written under a temporary name, flushed to disk and renamed, and then the parent folder is
 flushed. Without flushing, a rename may reach the disk before the content.
 
 Storage buckets and some network file systems do not support locks, permissions or flushing. Locks are then held in the
-temporary folder of this machine, and permissions and flushing are skipped.
+temporary folder of this machine, and permissions and flushing are skipped. The operating system releases a lock when
+the process exits or is killed. A lock does not depend on process ids, which can be reused, or on clocks, which can be
+set back.
 """
 
 from __future__ import annotations
@@ -211,3 +213,40 @@ def write_whole(path: Path, text: str) -> None:
     """
     with atomic_write(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+PATIENCE_SECONDS = 0.4
+"""How long to retry a claim; `is_claimed` may briefly hold the lock."""
+
+
+@contextmanager
+def claiming(path: Path, patience_seconds: float = PATIENCE_SECONDS) -> Iterator[bool]:
+    """Lock a file, created if missing, during the block.
+
+    Args:
+        path: The file.
+        patience_seconds: How long to wait for the lock.
+
+    Yields:
+        Whether the lock was acquired.
+    """
+    lock = acquire_lock(path, timeout=patience_seconds, poll_interval=0.02)
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def is_claimed(path: Path) -> bool:
+    """Return whether a running process holds the lock on the file at `path`; a missing file is not created."""
+    if not path.exists() and not lock_of_machine(path).exists():
+        return False
+    try:
+        lock = acquire_lock(path, timeout=0)
+    except OSError:  # not writable, so no process here can hold the lock
+        return False
+    if lock is None:
+        return True
+    lock.release()
+    return False

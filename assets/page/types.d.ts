@@ -302,7 +302,7 @@ interface TokenLine {
   losses: Record<string, number[]>;
 }
 
-/** The difference in loss for one kind of token, from neftune_core/studies/trained/token_summary.py. */
+/** The difference in loss for one kind of token, from neftune_core/studies/trained/token_kinds.py. */
 interface OfKind {
   tokens: number;
   difference: number;

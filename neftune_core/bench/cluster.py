@@ -6,7 +6,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
+
 from neftune_core.bench.table import ResultTable
+from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.settings import EXAMPLE
@@ -27,10 +30,6 @@ def measure_cluster(runs: int = 1) -> ResultTable:
     Raises:
         LabError: If the bundled model cannot be loaded, or a sweep fails.
     """
-    import torch
-
-    from neftune_core.models.loading import load
-
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     table = ResultTable(f"A sweep of {CELLS} studies of the bundled world, {STEPS} steps each, on Ray")

@@ -8,19 +8,24 @@ import statistics
 import time
 from importlib.util import find_spec
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+
+from neftune_core.bench.matrix import random_rows
 from neftune_core.bench.noise import SMOLLM2_135M, random_model
+from neftune_core.bench.plain_loop import peft_model, train_steps
 from neftune_core.bench.table import ResultTable
+from neftune_core.bench.train_sides import lockstep
+from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import NotAvailable
 from neftune_core.home import home
+from neftune_core.models.device import choose_device
+from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.settings import NoiseSettings
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from neftune_core.models.loading import LoadedModel
+from neftune_core.studies.settings import StudySettings
 
 BATCH, LENGTH, STEPS, WARM_STEPS = 4, 256, 12, 3
 GOALS = {5: "<= 1.5", 8: "<= 2"}
@@ -41,8 +46,6 @@ def measure_gpu(device: str = "auto", runs: int = 5) -> ResultTable:
         NotAvailable: If there is no GPU, or the home folder cannot be used.
         InvalidSetting: If there is no device of this name.
     """
-    from neftune_core.models.device import choose_device
-
     place = choose_device(device)
     if place.type == "cpu":
         raise NotAvailable("This machine has no GPU to measure: run `neftune bench train` to measure the CPU.")
@@ -72,11 +75,6 @@ def _add_arms(table: ResultTable, loaded: LoadedModel, execution: str, runs: int
 
 def _step_seconds(loaded: LoadedModel, execution: str, count: int, **training: Any) -> float:
     """Return the median duration of a step with `count` noise arms after warm-up steps, in seconds."""
-    from neftune_core.bench.matrix import random_rows
-    from neftune_core.bench.train_sides import lockstep
-    from neftune_core.engine.settings import TrainingSettings
-    from neftune_core.studies.settings import StudySettings
-
     arms = {f"alpha-{number}": NoiseSettings(strength=number) for number in range(1, count + 1)}
     settings = TrainingSettings(batch_size=BATCH, steps=WARM_STEPS + STEPS, execution=execution, **training)
     prepared = SimpleNamespace(train=random_rows(loaded, BATCH, LENGTH), held_out=[])
@@ -91,8 +89,6 @@ def _step_seconds(loaded: LoadedModel, execution: str, count: int, **training: A
 
 def _add_memory(table: ResultTable, loaded: LoadedModel) -> None:
     """Add the peak memory of five arms, run together and one at a time, relative to that of one arm."""
-    import torch
-
     peaks = []
     for count, turns in ((1, "together"), (5, "together"), (5, "in-turn")):
         torch.cuda.reset_peak_memory_stats(loaded.device)
@@ -104,11 +100,6 @@ def _add_memory(table: ResultTable, loaded: LoadedModel) -> None:
 
 
 def _peft_seconds(loaded: LoadedModel) -> float:
-    import torch
-
-    from neftune_core.bench.plain_loop import peft_model, train_steps
-    from neftune_core.engine.settings import TrainingSettings
-
     training = TrainingSettings(lora_rank=8, lora_alpha=16, learning_rate=1e-4)
     ids = torch.randint(0, loaded.model.config.vocab_size, (BATCH, LENGTH), device=loaded.device)
     batches = [{"input_ids": ids, "labels": ids}] * (WARM_STEPS + STEPS)
@@ -119,8 +110,6 @@ def _peft_seconds(loaded: LoadedModel) -> float:
 
 
 def _gpu_name(device: Any) -> str:
-    import torch
-
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "Apple GPU (mps)"
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
 
 from neftune_core.bench.table import seconds_of
-
-if TYPE_CHECKING:
-    from neftune_core.data.chat import EncodedExample
-    from neftune_core.models.loading import LoadedModel
+from neftune_core.data.chat import EncodedExample
+from neftune_core.data.examples import Example, Message
+from neftune_core.models.architecture.anatomy import linear_maps
+from neftune_core.models.loading import LoadedModel
 
 TOKENS = 1024
 REPEATS = 7
@@ -26,8 +28,6 @@ def weights_of(loaded: LoadedModel) -> tuple[int, int]:
 
 def _shapes(loaded: LoadedModel) -> Counter[tuple[int, int]]:
     """Return the number of linear modules in the layers, by shape."""
-    from neftune_core.models.architecture.anatomy import linear_maps
-
     return Counter(tuple(loaded.model.get_submodule(name).weight.shape) for name in linear_maps(loaded.model, "all"))
 
 
@@ -36,8 +36,6 @@ def own_peak(loaded: LoadedModel) -> float:
 
     Each shape is timed seven times, and its best time is weighted by the number of modules with this shape.
     """
-    import torch
-
     operations = seconds = 0.0
     for (rows, columns), count in _shapes(loaded).items():
         left = torch.ones(TOKENS, columns, dtype=loaded.model.dtype, device=loaded.device)
@@ -60,11 +58,6 @@ def random_rows(loaded: LoadedModel, count: int, length: int) -> list[EncodedExa
     Returns:
         The encoded rows.
     """
-    import numpy as np
-
-    from neftune_core.data.chat import EncodedExample
-    from neftune_core.data.examples import Example, Message
-
     generator = np.random.default_rng(0)
     example = Example((Message("user", ""), Message("assistant", "")), row=1)
     trained = np.arange(length) >= length // 2

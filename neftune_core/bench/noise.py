@@ -9,24 +9,30 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from neftune_core.bench.matrix import random_rows
 from neftune_core.bench.table import ResultTable, seconds_of
+from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.settings import TrainingSettings
+from neftune_core.engine.stack import AdapterStack
+from neftune_core.evaluation.noise_propagation import measure_propagation
+from neftune_core.models.architecture import attention
+from neftune_core.models.device import choose_device, choose_precision
+from neftune_core.models.loading import LoadedModel
+from neftune_core.noise.attach import noisy_embeddings
+from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
 from neftune_core.noise.kinds import KINDS
+from neftune_core.noise.preview import Sentence, preview
 from neftune_core.noise.settings import NoiseSettings
+from neftune_core.noise.sites import noise_sites
 from neftune_core.noise.strength import standard_deviation
 from neftune_core.studies.settings import CONTROL, StudySettings
-
-if TYPE_CHECKING:
-    import torch
-
-    from neftune_core.engine.stack import AdapterStack
-    from neftune_core.models.loading import LoadedModel
 
 SENTENCE_TOKENS, PREVIEWS = 60, 20
 VIEWED_TOKENS, VIEWS = 16, 5
@@ -61,8 +67,6 @@ SMOLLM2_135M = Size()
 
 def measure_noise(size: Size = SMOLLM2_135M) -> ResultTable:
     """Measure the relative step time of each kind of noise, the memory of noise, and the Noise tab's previews."""
-    from neftune_core.engine.stack import AdapterStack
-
     loaded = random_model(size)
     stack = AdapterStack(loaded, 1, rank=8, alpha=16)
     shape = f"{size.rows} rows of {size.length} tokens, {size.layers} layers of width {size.width}"
@@ -104,13 +108,6 @@ def random_model(size: Size, device: torch.device | None = None, precision: str 
     Returns:
         The model.
     """
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    from neftune_core.models.architecture import attention
-    from neftune_core.models.device import choose_device, choose_precision
-    from neftune_core.models.loading import LoadedModel
-
     device = device or choose_device("auto")
     precision = choose_precision(precision, device)
     config = LlamaConfig(
@@ -180,8 +177,6 @@ def hodges_lehmann(differences: NDArray[np.float64]) -> tuple[float, float, floa
 
 def _stepper(stack: AdapterStack, training: TrainingSettings, size: Size, noise: NoiseSettings) -> Callable[[], object]:
     """Return a function that runs the next step of one arm."""
-    from neftune_core.engine.lockstep import Lockstep
-
     prepared: Any = SimpleNamespace(train=random_rows(stack.loaded, size.rows, size.length), held_out=[])
     run = Lockstep(StudySettings(training=training), stack, prepared, arms={noise.name: noise})
     steps = run.steps()
@@ -190,11 +185,6 @@ def _stepper(stack: AdapterStack, training: TrainingSettings, size: Size, noise:
 
 def _memory(loaded: LoadedModel, size: Size, arms: int) -> float:
     """Return the memory allocated by adding noise, as a multiple of the float32 size of the vectors."""
-    import torch
-
-    from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
-    from neftune_core.noise.sites import noise_sites
-
     site = noise_sites(loaded.model)[0]
     no_tokens = torch.zeros(size.rows, size.length, dtype=torch.bool)
     keys = [(0, 0, row) for row in range(size.rows)]
@@ -211,8 +201,6 @@ def _memory(loaded: LoadedModel, size: Size, arms: int) -> float:
 
 
 def _preview_function(width: int) -> Callable[[], object]:
-    from neftune_core.noise.preview import Sentence, preview
-
     clean = np.random.default_rng(0).standard_normal((SENTENCE_TOKENS, width)).astype(np.float32)
     tokens = [str(number) for number in range(SENTENCE_TOKENS)]
     sentence = Sentence(tokens, clean, np.zeros(SENTENCE_TOKENS, dtype=np.bool_))
@@ -221,8 +209,6 @@ def _preview_function(width: int) -> Callable[[], object]:
 
 def _propagation_function(loaded: LoadedModel) -> Callable[[], object]:
     """Return a function that measures the propagation of noise at six strengths, after a warm-up call."""
-    from neftune_core.evaluation.noise_propagation import measure_propagation
-
     strengths = [5.0, 10.0, 15.0, 30.0, 60.0, 100.0]
     ids = np.random.default_rng(0).integers(0, loaded.vocabulary, VIEWED_TOKENS).tolist()
     measure_propagation(loaded, ids, NoiseSettings(), strengths)
@@ -261,8 +247,6 @@ Rule = tuple[Callable[[Any], AbstractContextManager[Any]], Callable[[PackedBatch
 
 
 def _ours(model: Any, **settings: Any) -> AbstractContextManager[Any]:
-    from neftune_core.noise.attach import noisy_embeddings
-
     return noisy_embeddings(model, NoiseSettings(**settings), seed=SEED)
 
 
@@ -300,8 +284,6 @@ RULES: dict[str, Rule] = {
 
 def length_rules_table() -> ResultTable:
     """Return the standard deviation of one noise coordinate under each rule, measured and by formula."""
-    import torch
-
     table = ResultTable(f"Length rules at alpha {ALPHA:g}, width {WIDTH}")
     size = Size(vocabulary=VOCABULARY, width=WIDTH, inner=WIDTH, layers=1, key_value_heads=9)
     model = random_model(size, torch.device("cpu"), "float32").model.train()  # only its embedding matters
@@ -325,8 +307,6 @@ def _measured_noise(
     model: Any, layout: PackedBatch, noise: Callable[[Any], AbstractContextManager[Any]]
 ) -> tuple[float, float | str]:
     """Return the standard deviation of the noise that reaches the first layer, on tokens and on padding."""
-    import torch
-
     ids = torch.arange(layout.length)[None] % VOCABULARY
     true = torch.arange(layout.length)[None] < sum(layout.documents)
     padding = layout.length - sum(layout.documents)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
 
-    from neftune_core.data.chat import EncodedExample
-    from neftune_core.data.preparing import PreparedData
-    from neftune_core.engine.settings import TrainingSettings
-    from neftune_core.models.loading import LoadedModel
-    from neftune_core.studies.settings import StudySettings
+from neftune_core.data.chat import EncodedExample
+from neftune_core.data.preparing import PreparedData
+from neftune_core.engine.lockstep import steps_after
+from neftune_core.engine.settings import TrainingSettings, rate_at
+from neftune_core.models.architecture.anatomy import linear_maps
+from neftune_core.models.loading import LoadedModel
+from neftune_core.studies.settings import StudySettings
 
 
 def peft_losses(
@@ -34,11 +36,6 @@ def peft_losses(
     Raises:
         ModelError: If the layers have no linear modules.
     """
-    import torch
-
-    from neftune_core.engine.lockstep import steps_after
-    from neftune_core.engine.settings import rate_at
-
     training = study.training
     model = peft_model(loaded.model, training)
     with torch.no_grad():
@@ -68,8 +65,6 @@ def train_steps(
     Yields:
         The loss of each step.
     """
-    import torch
-
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, weight_decay=training.weight_decay, fused=True)
     for batch, rate in zip(batches, rates or repeat(training.learning_rate), strict=False):
@@ -97,8 +92,6 @@ def lora_config(model: Any, training: TrainingSettings) -> Any:
     """
     from peft import LoraConfig
 
-    from neftune_core.models.architecture.anatomy import linear_maps
-
     targets = sorted({name.rpartition(".")[2] for name in linear_maps(model, "all")})
     return LoraConfig(r=training.lora_rank, lora_alpha=int(training.lora_alpha), target_modules=targets)
 
@@ -123,8 +116,6 @@ def peft_model(model: Any, training: TrainingSettings) -> Any:
 
 def padded_batch(rows: Sequence[EncodedExample]) -> dict[str, Tensor]:
     """Return `input_ids`, `attention_mask` and `labels`, each `[rows, longest]`, right-padded."""
-    import torch
-
     longest = max(row.length for row in rows)
     ids, mask, labels = (torch.full((len(rows), longest), value) for value in (0, 0, -100))
     for index, row in enumerate(rows):

@@ -17,18 +17,31 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from torch.profiler import ProfilerActivity
+from torch.profiler import profile as profiled
+
+from neftune_core.bench.matrix import own_peak, random_rows, weights_of
+from neftune_core.bench.plain_loop import peft_losses
 from neftune_core.bench.table import seconds_of
+from neftune_core.data.chat import prompt_ids
+from neftune_core.data.preparing import PreparedData, prepare
+from neftune_core.data.settings import DataSettings
+from neftune_core.engine.arm_factory import make_training_arms
+from neftune_core.engine.lockstep import Lockstep
+from neftune_core.engine.settings import TrainingSettings, rate_at
+from neftune_core.engine.stack import AdapterStack
+from neftune_core.evaluation.answers import stream_answers
+from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.models.loading import LoadedModel, load
+from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
-
-if TYPE_CHECKING:
-    from neftune_core.data.preparing import PreparedData
-    from neftune_core.engine.lockstep import Lockstep
-    from neftune_core.engine.settings import TrainingSettings
-    from neftune_core.models.loading import LoadedModel
-    from neftune_core.models.settings import ModelSettings
-    from neftune_core.studies.settings import StudySettings
+from neftune_core.settings import Limits
+from neftune_core.studies.records.record import create
+from neftune_core.studies.settings import EXAMPLE, PRESETS, StudySettings, default_training
+from neftune_core.studies.study import run_study
 
 BATCH, LONGEST, RANK = 4, 512, 8
 ALPHA: float = 5.0
@@ -64,11 +77,6 @@ class Sizes:
 
 
 def _study(sizes: Sizes, **training: Any) -> StudySettings:
-    from neftune_core.data.settings import DataSettings
-    from neftune_core.engine.settings import TrainingSettings
-    from neftune_core.models.settings import ModelSettings
-    from neftune_core.studies.settings import StudySettings
-
     usual = {"epochs": 1, "batch_size": BATCH, "lora_rank": RANK, "lora_alpha": 2 * RANK, "learning_rate": LORA_RATE}
     return StudySettings(
         model=ModelSettings(source=sizes.model, device=sizes.device, precision=sizes.precision),
@@ -96,10 +104,6 @@ def ready(sizes: Sizes, **training: Any) -> tuple[StudySettings, LoadedModel, Pr
     Raises:
         LabError: If the model cannot be loaded, or the data cannot be read.
     """
-    from neftune_core.data.preparing import prepare
-    from neftune_core.models.loading import load
-    from neftune_core.settings import Limits
-
     study = _study(sizes, **training)
     loaded = load(study.model)
     return study, loaded, prepare(study.data, loaded.tokenizer, Limits())
@@ -121,9 +125,6 @@ def lockstep(study: StudySettings, loaded: LoadedModel, prepared: Any, arms: Map
         InvalidSetting: If the model lacks a layer or an embedding table to which an arm adds noise.
         NotAvailable: If the settings select CUDA graphs but the device does not support them.
     """
-    from neftune_core.engine.arm_factory import make_training_arms
-    from neftune_core.engine.lockstep import Lockstep
-
     return Lockstep(study, make_training_arms(loaded, len(arms), study.training), prepared, arms=arms)
 
 
@@ -153,8 +154,6 @@ def _peak(sizes: Sizes) -> Result:
     Only products with frozen weights are counted, forward and backward to the inputs. Those of the layers are counted
     for all real tokens, and those of the head for response tokens.
     """
-    from neftune_core.bench.matrix import own_peak, weights_of
-
     found = _one_arm(sizes)
     _, loaded, _ = ready(sizes)
     layers, head = weights_of(loaded)
@@ -166,23 +165,18 @@ def _peak(sizes: Sizes) -> Result:
 def _arms(sizes: Sizes) -> Result:
     """Compare the time to train five arms at once with the time to train them one after another."""
     study, loaded, prepared = ready(sizes)
-    train_seconds(lockstep(study, loaded, _first_rows(prepared, BATCH), ARMS))  # warm-up
+    train_seconds(lockstep(study, loaded, _first_batch(prepared), ARMS))  # warm-up
     alone = [train_seconds(lockstep(study, loaded, prepared, {name: ARMS[name]})) for name in ARMS]
     together = train_seconds(lockstep(study, loaded, prepared, ARMS))
     return {"alone": sum(alone), "together": together, "ratio": together / sum(alone)}
 
 
-def _first_rows(prepared: PreparedData, rows: int) -> Any:
-    return SimpleNamespace(train=prepared.train[:rows], held_out=[])
+def _first_batch(prepared: PreparedData) -> Any:
+    return SimpleNamespace(train=prepared.train[:BATCH], held_out=[])
 
 
 def _answers(sizes: Sizes) -> Result:
     """Compare the time to generate answers with four arms and with one arm, for the same prompts and length."""
-    from neftune_core.data.chat import prompt_ids
-    from neftune_core.engine.stack import AdapterStack
-    from neftune_core.evaluation.answers import stream_answers
-    from neftune_core.evaluation.settings import AnswerSettings
-
     _, loaded, prepared = ready(sizes)
     stack = AdapterStack(loaded, 4, rank=RANK, alpha=2 * RANK)
     stack.start(0)  # untrained arms equal the base, so that all answers end at the same token
@@ -211,11 +205,6 @@ def _answers(sizes: Sizes) -> Result:
 
 def _peak_memory(sizes: Sizes, count: int, **training: Any) -> Result:
     """Return the peak memory of two steps with `count` arms, in bytes."""
-    import torch
-
-    from neftune_core.bench.matrix import random_rows
-    from neftune_core.models.loading import load
-
     study = _study(sizes, steps=2, **training)
     loaded = load(study.model)
     prepared = SimpleNamespace(train=random_rows(loaded, 2 * BATCH, MEMORY_TOKENS), held_out=[])
@@ -228,9 +217,6 @@ def _peak_memory(sizes: Sizes, count: int, **training: Any) -> Result:
 
 def _bundled_study(sizes: Sizes) -> Result:
     """Time a study of three arms on the bundled model."""
-    from neftune_core.data.settings import DataSettings
-    from neftune_core.studies.settings import EXAMPLE
-
     changes = {
         "model": EXAMPLE.model.model_copy(update={"precision": sizes.precision}),
         "training": EXAMPLE.training.model_copy(update={"epochs": 8.0, "evaluations": 8}),
@@ -245,8 +231,6 @@ def _default_study(sizes: Sizes) -> Result:
 
     The `share` of the time spent on measuring excludes loading, and answers to the user's own prompts.
     """
-    from neftune_core.studies.settings import default_training
-
     found = _two_arms(sizes, default_training)
     parts = found["parts"]
     measuring = parts["held-out and training loss"] + parts["final measures"]
@@ -255,8 +239,6 @@ def _default_study(sizes: Sizes) -> Result:
 
 def _quick_look(sizes: Sizes) -> Result:
     """Time the preset "quick look" with one seed and two arms."""
-    from neftune_core.studies.settings import PRESETS
-
     return _two_arms(sizes, PRESETS["quick look"].training)
 
 
@@ -272,10 +254,6 @@ def _time_study(study: StudySettings) -> Result:
     Raises:
         AssertionError: If the study does not finish.
     """
-    from neftune_core.settings import Limits
-    from neftune_core.studies.records.record import create
-    from neftune_core.studies.study import run_study
-
     parts: Result = {}
     with tempfile.TemporaryDirectory() as folder:
         record = create(study, owner="", folder=Path(folder) / "study")
@@ -306,9 +284,6 @@ def _control_difference(sizes: Sizes) -> Result:
 
     Both train in float32 on the shortest rows. The lab trains a noise arm at the same time.
     """
-    from neftune_core.bench.plain_loop import peft_losses
-    from neftune_core.engine.settings import rate_at
-
     study, loaded, whole = ready(replace(sizes, precision="float32"), steps=sizes.steps)
     prepared: Any = SimpleNamespace(train=sorted(whole.train, key=lambda row: row.length)[:SHORTEST], held_out=[])
     run = lockstep(study, loaded, prepared, study.arms)
@@ -326,11 +301,8 @@ def _never() -> bool:
 
 def _profile(sizes: Sizes) -> Result:
     """Return the shares of the 12 slowest operations in the time of a LoRA epoch, largest first."""
-    from torch.profiler import ProfilerActivity
-    from torch.profiler import profile as profiled
-
     study, loaded, prepared = ready(sizes)
-    train_seconds(lockstep(study, loaded, _first_rows(prepared, BATCH), {"alpha-5": ARMS["alpha-5"]}))
+    train_seconds(lockstep(study, loaded, _first_batch(prepared), {"alpha-5": ARMS["alpha-5"]}))
     kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if loaded.device.type == "cuda" else [])
     with profiled(activities=kinds) as trace:
         train_seconds(lockstep(study, loaded, prepared, {"alpha-5": ARMS["alpha-5"]}))

@@ -11,20 +11,22 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from neftune_core.bench.table import ResultTable
 from neftune_core.bench.train_sides import lockstep
+from neftune_core.data.chat import EncodedExample
+from neftune_core.data.preparing import prepare
 from neftune_core.data.settings import DataSettings
-from neftune_core.engine.settings import TrainingSettings
+from neftune_core.engine.clean_loss import row_measures
+from neftune_core.engine.lockstep import Lockstep
+from neftune_core.engine.settings import TrainingSettings, rate_at
+from neftune_core.evaluation.statistics import t_interval
 from neftune_core.home import assets
+from neftune_core.models.loading import load
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.settings import CONTROL, StudySettings
-
-if TYPE_CHECKING:
-    from neftune_core.data.chat import EncodedExample
-    from neftune_core.engine.lockstep import Lockstep
 
 ALPHAS = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 60.0)
 DEVIATIONS = (0.01, 0.05, 0.1, 0.2)
@@ -82,10 +84,6 @@ def _measure_course(
     Returns:
         The measures, and the duration of the training steps alone in seconds.
     """
-    from neftune_core.data.preparing import prepare
-    from neftune_core.engine.settings import rate_at
-    from neftune_core.models.loading import load
-
     loaded = load(settings.model)
     prepared = prepare(settings.data, loaded.tokenizer, Limits())
     run = lockstep(settings, loaded, prepared, arms)
@@ -108,8 +106,6 @@ def _control_course(name: str, seed: int, rate: float, **options: Any) -> tuple[
 
 
 def _measure(run: Lockstep, slots: Sequence[int], samples: Sequence[list[EncodedExample]]) -> dict[str, EpochMeasures]:
-    from neftune_core.engine.clean_loss import row_measures
-
     measured = (row_measures(run.stack, sample, slots, batch_size=40) for sample in samples)
     by_slot = zip(*([vars(found.of(place)) for place in range(len(slots))] for found in measured), strict=True)
     return {
@@ -123,7 +119,7 @@ def measure_world() -> ResultTable:
     table = ResultTable("Studies on the bundled world")
     table.rows += _format_rows() + _overfitting_rows()
     for name in EPOCHS:
-        table.rows += _noise_curve(name, CONFIRMING_SEEDS)
+        table.rows += _noise_curve(name)
     tried = len(SEARCHED_RATES)
     table.notes += [
         f"Learning rates: {tried} were tried per set, on the control only, with seeds {SEARCH_SEEDS[0]} to "
@@ -188,10 +184,10 @@ OVERFITTED: dict[str, tuple[str, Callable[[EncodedExample], bool]]] = {
 }
 
 
-def _noise_curve(name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
+def _noise_curve(name: str) -> list[dict[str, Any]]:
     """Measure exact match and loss on held-out rows at every strength, at the last and the best epoch."""
     rate = _best_rate(name)
-    studies = [_study(name, NOISES, seed, rate) for seed in seeds]
+    studies = [_study(name, NOISES, seed, rate) for seed in CONFIRMING_SEEDS]
     by_seed = [_measure_course(study, study.arms, every=EVERY)[0] for study in studies]
     rows = []
     for arm in by_seed[0][-1]:
@@ -238,8 +234,6 @@ def interval(values: Sequence[float], control: Sequence[float]) -> str:
     Returns:
         For example "+0.020 [+0.010, +0.030]".
     """
-    from neftune_core.evaluation.statistics import t_interval
-
     differences = [value - other for value, other in zip(values, control, strict=True)]
     if len(differences) < 2:
         return f"{differences[0]:+.3f}"

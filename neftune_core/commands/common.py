@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from neftune_core.data.report import summary
 from neftune_core.errors import InvalidSetting, LabError
-
-if TYPE_CHECKING:
-    from neftune_core.studies.records.progress import Status
-    from neftune_core.studies.records.record import Record
-    from neftune_core.studies.settings import StudySettings
-    from neftune_core.sweeps.settings import SweepSettings
+from neftune_core.noise.names import arm_words
+from neftune_core.studies.records.progress import WORDS, Status, as_clock, before_run
+from neftune_core.studies.records.record import STUDY_FILE, SWEEP_FILE, Record
+from neftune_core.studies.records.removal import remove_unstarted
+from neftune_core.studies.settings import StudySettings
+from neftune_core.sweeps.more_seeds import extend, find_smaller, seeds_offered
+from neftune_core.sweeps.record import find_study, require_single
+from neftune_core.sweeps.settings import SweepSettings
 
 
 @dataclass(kw_only=True)
@@ -64,9 +68,6 @@ def record_by_name(name: str) -> Record:
     Raises:
         RecordError: If there is no such record.
     """
-    from neftune_core.studies.records.record import STUDY_FILE, SWEEP_FILE, Record
-    from neftune_core.sweeps.record import find_study
-
     folder = Path(name)
     is_one = any((folder / file).is_file() for file in (STUDY_FILE, SWEEP_FILE))
     return Record(folder.resolve()) if is_one else find_study(name, owner=None)
@@ -78,8 +79,6 @@ def study_by_name(name: str) -> Record:
     Raises:
         RecordError: If there is no such record, or it is a sweep; the message lists its studies.
     """
-    from neftune_core.sweeps.record import require_single
-
     return require_single(record_by_name(name))
 
 
@@ -129,8 +128,6 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def more_seeds(record: Record) -> list[str]:
     """Return a line with the command that adds seeds to a finished record; no line if more seeds would not help."""
-    from neftune_core.sweeps.more_seeds import seeds_offered
-
     if not (offered := seeds_offered(record)):
         return []
     return [f"To add seeds (the record has {record.study.seeds}): neftune runs resume {record.id} --seeds {offered}"]
@@ -139,8 +136,6 @@ def more_seeds(record: Record) -> list[str]:
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
     """Yield a function that returns whether SIGINT (Ctrl+C) or SIGTERM arrived; a second raises `KeyboardInterrupt`."""
-    import signal
-
     is_asked = False
 
     def ask(number: int, frame: Any) -> None:
@@ -179,8 +174,6 @@ def run_to_end(record: Record, run: Callable[[Callable[[], bool]], Iterator[dict
     Raises:
         LabError: If a new record failed before its first step. The record is removed.
     """
-    from neftune_core.studies.records.removal import remove_unstarted
-
     print(f"in {record.folder}", file=sys.stderr)
     is_new = not record.events()
     with interruptible() as should_stop:
@@ -203,8 +196,6 @@ def with_missing_seeds(requested: StudySettings | SweepSettings, seeds: int) -> 
     Raises:
         RecordError: If the record is running or cannot be used.
     """
-    from neftune_core.sweeps.more_seeds import extend, find_smaller
-
     smaller = find_smaller(requested, owner="")
     if smaller is not None:
         found = smaller.study.seeds
@@ -226,9 +217,6 @@ def with_progress(record: Record, events: Iterator[dict[str, Any]]) -> Iterator[
         Each event of `events`.
     """
     from tqdm import tqdm
-
-    from neftune_core.data.report import summary
-    from neftune_core.studies.records.progress import before_run
 
     progress = before_run(record)
     bar = tqdm(file=sys.stderr, desc="preparing", bar_format=BAR)
@@ -253,17 +241,12 @@ BAR = "{desc}: {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} steps, {elapsed}
 
 def _state_label(status: Status) -> str:
     """Return the state of a study as text; with several seeds, the number of the current seed follows."""
-    from neftune_core.studies.records.progress import WORDS
-
     seed = f", seed {status.seed_number} of {status.seeds}" if status.seeds > 1 else ""
     return f"{WORDS[status.state].lower()}{seed}"
 
 
 def _progress_details(status: Status) -> str:
     """Return the estimated time left, if known, and the loss of each arm in the most recent step."""
-    from neftune_core.noise.names import arm_words
-    from neftune_core.studies.records.progress import as_clock
-
     is_known = status.state == "running" and status.seconds_left is not None
     left = [f"{as_clock(status.seconds_left or 0.0)} left"] if is_known else []
     losses = [f"{arm_words(arm)} {loss:.3f}" for arm, loss in status.losses.items()]

@@ -12,11 +12,16 @@ from typing import Annotated, Any
 import tyro
 
 from neftune_core.commands.common import Command, progress_line, study_by_name, table_file
+from neftune_core.data.chat import with_system
 from neftune_core.durable import write_whole
 from neftune_core.errors import DataError, InvalidSetting
 from neftune_core.evaluation.settings import DecodingSettings
+from neftune_core.evaluation.text_measures import with_measures
 from neftune_core.language import plural
 from neftune_core.settings import Limits
+from neftune_core.studies.language_judge.endpoint import KEY_VARIABLE, Judge
+from neftune_core.studies.language_judge.verdicts import WRITERS, judge_arms, judged_text
+from neftune_core.studies.records.log import as_jsonl
 
 
 @dataclass
@@ -51,11 +56,8 @@ def compare(arguments: CompareCommand) -> int:
         DataError: If there is no prompt.
         LabError: If the records or the prompts cannot be used.
     """
-    from neftune_core.data.chat import with_system
-    from neftune_core.evaluation.text_measures import with_measures
     from neftune_core.studies.comparison import compare_arms, selected_arms
     from neftune_core.studies.prompts import WRITERS, read_prompts
-    from neftune_core.studies.records.log import as_jsonl
 
     if not arguments.records:
         raise InvalidSetting("No record was given: choose one from the list that `neftune runs` prints.")
@@ -126,9 +128,6 @@ def judge(arguments: JudgeCommand) -> int:
         InvalidSetting: If there are not exactly two arms, or an option is not valid.
         LabError: If the record or the judge cannot be used.
     """
-    from neftune_core.studies.language_judge.endpoint import KEY_VARIABLE, Judge
-    from neftune_core.studies.language_judge.verdicts import WRITERS, judge_arms, judged_text
-
     table = table_file(arguments.out, WRITERS)
     record = study_by_name(arguments.record)
     arms = arguments.arms or tuple(reversed(list(record.arms)[:2]))

@@ -8,20 +8,19 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
 from neftune_core.commands.common import Command, refuse
+from neftune_core.data.preparing import PreparedData, prepare
+from neftune_core.data.report import ROWS_SHOWN, DataReport, data_report, layout_text, row_ranges
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import InvalidSetting
 from neftune_core.language import plural
+from neftune_core.models.loading import load
 from neftune_core.models.settings import BUNDLED, ModelSettings
 from neftune_core.settings import Limits
-
-if TYPE_CHECKING:
-    from neftune_core.data.preparing import PreparedData
-    from neftune_core.data.report import DataReport
 
 MARKS, COLOURS = ("⟦", "⟧"), ("\033[4m\033[32m", "\033[0m")
 LINES_SHOWN = 20
@@ -50,10 +49,6 @@ def data(arguments: DataCommand) -> int:
     Raises:
         LabError: If the model cannot be loaded, or the data cannot be read.
     """
-    from neftune_core.data.preparing import prepare
-    from neftune_core.data.report import ROWS_SHOWN, data_report
-    from neftune_core.models.loading import load
-
     source = _source(arguments)
     loaded = load(ModelSettings(source=arguments.model))
     settings = arguments.data.model_copy(update={"source": source}).within(loaded.context)
@@ -75,8 +70,6 @@ def _source(arguments: DataCommand) -> str:
 
 
 def _lines(found: DataReport, prepared: PreparedData) -> Iterator[str]:
-    from neftune_core.data.report import layout_text, row_ranges
-
     refused = [f"{one.reason} ({plural(len(one.rows), 'row', 'rows')} {row_ranges(one.rows)})" for one in found.refused]
     cut = [
         f"{_row(one.row, one.held_out)}: {one.tokens_removed:,} {plural(one.tokens_removed, 'token', 'tokens')} "

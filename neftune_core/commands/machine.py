@@ -11,6 +11,12 @@ from typing import Annotated
 import tyro
 
 from neftune_core.commands.common import Command, interruptible, progress_line, refuse
+from neftune_core.home import home, remove_models, storage
+from neftune_core.models.cards import CATALOGUE
+from neftune_core.models.device import choose_device, describe_machine
+from neftune_core.models.estimates import gigabytes
+from neftune_core.models.loading import LoadProgress, load
+from neftune_core.models.settings import ModelSettings
 from neftune_core.world.pretraining.settings import WorldSettings
 
 
@@ -134,12 +140,7 @@ def models(arguments: ModelsCommand) -> int:
         LabError: If the model cannot be loaded, or the home folder cannot be used.
         Cancelled: If the user interrupts a download.
     """
-    from neftune_core.models.cards import CATALOGUE
-    from neftune_core.models.estimates import gigabytes
-
     if arguments.action == "clean":
-        from neftune_core.home import remove_models
-
         print(f"removed {gigabytes(remove_models())}")
         return 0
     if arguments.action == "list":
@@ -152,8 +153,6 @@ def models(arguments: ModelsCommand) -> int:
         return 0
     if arguments.action != "get" or not arguments.name:
         return refuse("Use `neftune models list`, `neftune models get NAME` or `neftune models clean`.")
-    from neftune_core.models.loading import LoadProgress, load
-    from neftune_core.models.settings import ModelSettings
 
     show = progress_line()
 
@@ -197,8 +196,6 @@ def doctor(arguments: DoctorCommand) -> int:
         NotAvailable: If the home folder cannot be used, as in `home`.
     """
     from neftune_core.bench.gpu import unmeasured_note
-    from neftune_core.home import home, storage
-    from neftune_core.models.device import choose_device, describe_machine
 
     sizes = {f"{name}_bytes": size for name, size in storage().items()}
     facts = {**describe_machine(), "home": str(home()), **sizes}
@@ -219,14 +216,14 @@ def space(arguments: SpaceCommand) -> int:
     Raises:
         LabError: If the folder or the target cannot be used, or the hub refuses the upload.
     """
-    from neftune_core.space import account, folder
+    from neftune_core.space import folder
 
     if arguments.action == "build":
         written = folder.build(arguments.folder, arguments.target)
         print(f"{len(written)} files in {arguments.folder}; `neftune space push {arguments.folder} NAME` uploads them")
         return 0
     if arguments.action == "push" and arguments.name:
-        print(account.push_space(arguments.folder, arguments.name, private=not arguments.public))
+        print(folder.push_space(arguments.folder, arguments.name, private=not arguments.public))
         return 0
     return refuse("Use `neftune space build FOLDER` or `neftune space push FOLDER NAME`.")
 

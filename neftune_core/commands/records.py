@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
@@ -14,11 +14,19 @@ from neftune_core.commands.common import Command, aligned, record_by_name, refus
 from neftune_core.commands.sweep import run_sweep
 from neftune_core.commands.train import follows, run_record
 from neftune_core.errors import InvalidSetting, LabError, RecordError
+from neftune_core.evaluation.outcomes import Question
+from neftune_core.home import folder_bytes
 from neftune_core.language import plural
+from neftune_core.models.estimates import gigabytes
 from neftune_core.settings import Limits
-
-if TYPE_CHECKING:
-    from neftune_core.studies.records.record import Record
+from neftune_core.studies.records import removal
+from neftune_core.studies.records.log import finite
+from neftune_core.studies.records.progress import WORDS, of_record
+from neftune_core.studies.records.record import Record, all_records, find
+from neftune_core.sweeps.more_seeds import extend
+from neftune_core.sweeps.record import Sweep
+from neftune_core.sweeps.settings import cells
+from neftune_core.sweeps.table import judge, means_by_arm, named_question
 
 
 @dataclass
@@ -112,10 +120,6 @@ def verdict(arguments: VerdictCommand) -> int:
     Raises:
         RecordError: If the record is missing, live or without results.
     """
-    from neftune_core.evaluation.outcomes import Question
-    from neftune_core.studies.records.log import finite
-    from neftune_core.sweeps.table import judge, means_by_arm, named_question
-
     record = record_by_name(arguments.record)
     first = named_question(record)
     asked = Question(arguments.measure or first.measure, arguments.epoch or first.epoch)
@@ -145,11 +149,6 @@ def runs(arguments: RunsCommand) -> int:
     Raises:
         LabError: If the record or the file cannot be used.
     """
-    from neftune_core.models.estimates import gigabytes
-    from neftune_core.studies.records import removal
-    from neftune_core.studies.records.record import all_records, find
-    from neftune_core.sweeps.more_seeds import extend
-
     if arguments.action == "list":
         print("\n".join(runs_table(all_records())))
         return 0
@@ -224,10 +223,6 @@ def runs_table(records: Sequence[Record]) -> list[str]:
 
 
 def _run_cells(record: Record) -> tuple[str, ...]:
-    from neftune_core.home import folder_bytes
-    from neftune_core.models.estimates import gigabytes
-    from neftune_core.studies.records.progress import WORDS, of_record
-
     status = of_record(record)
     steps = f"{status.step:,}/{status.steps:,}" if status.steps else "-"
     size = gigabytes(folder_bytes(record.folder))
@@ -237,9 +232,6 @@ def _run_cells(record: Record) -> tuple[str, ...]:
 
 def _arms(record: Record) -> Iterable[str]:
     """Return the names of all arms of a study or sweep."""
-    from neftune_core.sweeps.record import Sweep
-    from neftune_core.sweeps.settings import cells
-
     try:
         every = cells(Sweep(record.folder).settings) if record.is_sweep else []
     except LabError:
@@ -254,8 +246,6 @@ def _shorten(text: str) -> str:
 
 def _about(record: Record) -> tuple[str, str, str]:
     """Return the title, model and data of a record; unknown parts are omitted."""
-    from neftune_core.sweeps.record import Sweep
-
     model, data = str(record.about_table("model").get("name") or ""), str(record.about_table("data").get("title") or "")
     try:
         study = record.study
@@ -267,8 +257,6 @@ def _about(record: Record) -> tuple[str, str, str]:
 
 def _result(record: Record) -> str:
     """Return the control's result and the other arms' differences from it, or a sweep's main finding; "-" if none."""
-    from neftune_core.sweeps.table import judge
-
     try:
         found = judge(record)
     except (LabError, ArithmeticError, LookupError, TypeError, ValueError):

@@ -12,15 +12,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from neftune_core.commands.common import Command, aligned, more_seeds, refuse, run_to_end, with_missing_seeds
+from neftune_core.commands.common import (
+    Command,
+    aligned,
+    more_seeds,
+    record_by_name,
+    refuse,
+    run_to_end,
+    with_missing_seeds,
+)
 from neftune_core.errors import InvalidSetting, NotAvailable
+from neftune_core.evaluation.measures import BESIDE
 from neftune_core.settings import Limits, to_toml
+from neftune_core.studies.results import lost_every_noise_arm, rounding_note
+from neftune_core.sweeps.more_seeds import find_same
+from neftune_core.sweeps.record import Sweep, create_sweep, read_sweep
+from neftune_core.sweeps.settings import EXAMPLE_SWEEP, cells, size_text
+from neftune_core.sweeps.table import SweepTable, TableRow, sweep_table, table_csv, table_values
 
 if TYPE_CHECKING:
     from neftune_core.studies.records.record import Record
-    from neftune_core.sweeps.record import Sweep
     from neftune_core.sweeps.sweep import RunCells
-    from neftune_core.sweeps.table import SweepTable, TableRow
 
 
 @dataclass
@@ -56,9 +68,6 @@ def record_to_run(arguments: SweepCommand) -> Sweep:
         LabError: If the record, the model or the data cannot be used, or a limit is exceeded.
     """
     from neftune_core.sweeps.estimate import plan
-    from neftune_core.sweeps.more_seeds import find_same
-    from neftune_core.sweeps.record import Sweep, create_sweep, read_sweep
-    from neftune_core.sweeps.settings import size_text
 
     if arguments.file is None:
         raise InvalidSetting("No sweep file was given: `neftune sweep --example > sweep.toml` writes an example.")
@@ -73,11 +82,8 @@ def record_to_run(arguments: SweepCommand) -> Sweep:
     return create_sweep(settings, "", limits)
 
 
-FORMS = ("text", "json", "csv")
-
-
 def form_of(arguments: SweepCommand) -> str:
-    """Return the format of the printed table, one of `FORMS`.
+    """Return the format of the printed table: "text", "json" or "csv".
 
     Raises:
         InvalidSetting: If more than one format is requested.
@@ -93,9 +99,6 @@ def _record_by_id(file: Path | None) -> Sweep | None:
     Raises:
         InvalidSetting: If the record is a study, not a sweep.
     """
-    from neftune_core.commands.common import record_by_name
-    from neftune_core.sweeps.record import Sweep
-
     if file is None or file.is_file() or file.suffix == ".toml":
         return None
     record = record_by_name(str(file))
@@ -106,8 +109,6 @@ def _record_by_id(file: Path | None) -> Sweep | None:
 
 def _print_table(sweep: Sweep, form: str) -> None:
     """Print the results of a sweep so far on standard output; JSON and CSV include the numbers of every seed."""
-    from neftune_core.sweeps.table import sweep_table, table_csv, table_values
-
     table = sweep_table(sweep)
     if form == "csv":
         print(table_csv(table), end="")
@@ -122,9 +123,6 @@ def _print_table(sweep: Sweep, form: str) -> None:
 
 def _table_lines(table: SweepTable) -> list[str]:
     """Return the table as lines of text: the chosen measure and its effect at both epochs, then the other measures."""
-    from neftune_core.evaluation.measures import BESIDE
-    from neftune_core.studies.results import rounding_note
-
     if not table.rows:
         return ["Nothing has been measured yet."]
     asked = table.question.measure
@@ -165,8 +163,6 @@ def sweep(arguments: SweepCommand) -> int:
         LabError: If the sweep cannot be read or run.
     """
     if arguments.example:
-        from neftune_core.sweeps.settings import EXAMPLE_SWEEP
-
         print(to_toml(EXAMPLE_SWEEP, comments=True), end="")
         return 0
     from neftune_core.engine.parallel import process_group
@@ -195,7 +191,7 @@ def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCel
     Args:
         record: The record of the sweep.
         limits: Limits on rows, disk and time.
-        form: Format of the printed table, one of `FORMS`.
+        form: Format of the printed table: "text", "json" or "csv".
         run: Function that runs the studies; by default, they run one after another.
 
     Returns:
@@ -204,10 +200,7 @@ def run_sweep(record: Record, limits: Limits, *, form: str = "text", run: RunCel
     Raises:
         LabError: If a new sweep failed before its first step.
     """
-    from neftune_core.studies.results import lost_every_noise_arm
     from neftune_core.sweeps import sweep as sweeps
-    from neftune_core.sweeps.record import Sweep
-    from neftune_core.sweeps.settings import cells
 
     sweep = Sweep(record.folder)
     ending: dict[str, Any] = sweep.ending() or {}

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -15,10 +15,12 @@ from neftune_core.commands.common import Command, more_seeds, refuse, run_to_end
 from neftune_core.errors import InvalidSetting
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits, from_toml, to_toml
+from neftune_core.studies.judging import LIVE, verdict_of
+from neftune_core.studies.records.record import Record, create
+from neftune_core.studies.records.user_rows import with_absolute_files
+from neftune_core.studies.results import lost_every_noise_arm, mean_results
 from neftune_core.studies.settings import EXAMPLE, StudySettings
-
-if TYPE_CHECKING:
-    from neftune_core.studies.records.record import Record
+from neftune_core.sweeps.more_seeds import find_same
 
 
 @dataclass
@@ -55,8 +57,6 @@ def read_study(path: Path) -> StudySettings:
     Raises:
         InvalidSetting: If the file cannot be read, or a setting is not valid.
     """
-    from neftune_core.studies.records.user_rows import with_absolute_files
-
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -76,7 +76,6 @@ def train(arguments: TrainCommand) -> int:
         return 0
     if arguments.file is None or str(arguments.file) != sys.argv[2]:
         return refuse("No study file was given: `neftune train --example > study.toml` writes an example.")
-    from neftune_core.studies.records.record import create
     from neftune_core.studies.tracking import require_tracker
 
     limits = Limits()
@@ -100,8 +99,6 @@ def record_to_resume(requested: StudySettings) -> Record | None:
     Raises:
         RecordError: If the record is running or cannot be used.
     """
-    from neftune_core.sweeps.more_seeds import find_same
-
     return find_same(requested, owner="") or with_missing_seeds(requested, requested.seeds)
 
 
@@ -162,8 +159,6 @@ def run_record(record: Record, limits: Limits, *, track: str = "") -> int:
 
 def _exit_status(record: Record, ending: dict[str, Any]) -> int:
     """Print the final message of a study and return the exit status: 1 if no noise arm remained to compare."""
-    from neftune_core.studies.results import lost_every_noise_arm
-
     if ending.get("message"):
         print(ending["message"], file=sys.stderr)
     return int(lost_every_noise_arm(record))
@@ -171,8 +166,6 @@ def _exit_status(record: Record, ending: dict[str, Any]) -> int:
 
 def losses_text(record: Record) -> str:
     """Return a table of the final losses with noise off, as means over the seeds that all arms have."""
-    from neftune_core.studies.results import mean_results
-
     found = mean_results(record)
     title = f"noise off, nats per response token{found.of_seeds}"
     lines = [f"{'arm':24} {'training loss':>14} {'held-out loss':>14}   ({title})"]
@@ -190,7 +183,5 @@ def verdict_text(record: Record) -> str:
         RecordError: If the settings of the record cannot be read.
         DataError: If the runs were measured on different numbers of examples.
     """
-    from neftune_core.studies.judging import LIVE, verdict_of
-
     lines = [LIVE] if record.study.live else [verdict_of(record).text(), *more_seeds(record)]
     return "\n".join(["", *lines])

@@ -5,9 +5,8 @@ The modules, in reading order:
 settings         training settings, and the steps, learning rates and evaluations derived from them
 armset           the interface of every set of arms
   stack            stacked LoRA adapters over one frozen base
-  copies           full copies of the weights, one per arm
   saving           one arm as a folder in the PEFT or transformers format
-arm_factory      creates the set of arms that the settings select
+arm_factory      full copies of the weights, one per arm, and the choice between both sets of arms
 lockstep         the training loop, which trains all arms on the same batches and yields events
   passes           the passes of one step: plain, symmetric pairs or adversarial
   loss             the loss of every arm, computed in chunks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -15,11 +15,9 @@ from neftune_core.durable import atomic_write
 from neftune_core.errors import RecordError
 from neftune_core.language import say
 from neftune_core.models.architecture.anatomy import configured_dropout
+from neftune_core.models.loading import LoadedModel
 from neftune_core.models.silence_warnings import silence_transformers
 from neftune_core.sentences import cause
-
-if TYPE_CHECKING:
-    from neftune_core.models.loading import LoadedModel
 
 PREFIX = "base_model.model."
 ADAPTER, WEIGHTS = "adapter_model.safetensors", "model.safetensors"

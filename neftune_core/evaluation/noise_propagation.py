@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,10 +24,12 @@ from neftune_core.errors import ModelError
 from neftune_core.language import say
 from neftune_core.models.architecture.anatomy import body, encoded_source, head_logits
 from neftune_core.models.architecture.module_trees import private_tree
+from neftune_core.models.loading import LoadedModel
 from neftune_core.models.tokenizing import decoding
 from neftune_core.noise.batch import ArmNoise, BatchNoise, Rows
 from neftune_core.noise.kinds import EMBEDDING_SITE
 from neftune_core.noise.preview import PADDED_LENGTH
+from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.sites import (
     DECODER,
     ENCODER,
@@ -38,10 +40,6 @@ from neftune_core.noise.sites import (
     is_encoder_decoder,
     noise_sites,
 )
-
-if TYPE_CHECKING:
-    from neftune_core.models.loading import LoadedModel
-    from neftune_core.noise.settings import NoiseSettings
 
 DRAWS = 4
 """Draws per strength; the preview of the sentence shows the first."""

@@ -19,9 +19,8 @@ from neftune_core.home import folder_bytes
 from neftune_core.language import current, later, say
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits
-from neftune_core.studies.records.disk_quota import bytes_left, require_space
 from neftune_core.studies.records.log import finite
-from neftune_core.studies.records.owners import owner_hash
+from neftune_core.studies.records.owners import bytes_left, owner_hash, require_space
 from neftune_core.studies.records.record import Record, runs_folder
 from neftune_core.studies.records.removal import IMPORTING
 

@@ -10,6 +10,7 @@ from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import EPOCHS
 from neftune_core.export import report_parts
 from neftune_core.figures.effects import EPOCH_WORDS, effect_curve
+from neftune_core.figures.evidence import EPOCH_NAMES
 from neftune_core.home import assets
 from neftune_core.language import later, say
 from neftune_core.noise.names import arm_words
@@ -24,7 +25,6 @@ INTRO = later(
     "settings of the sweep."
 )
 MOST_MEASURES = 6
-EPOCH_NAMES = {"last": later("last epoch"), "best": later("best epoch")}
 
 
 def sweep_content(record: Record) -> report_parts.Content:

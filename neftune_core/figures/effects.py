@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.figures.base import Figure, Trace, axis, figure, heading, interval_text
@@ -14,9 +14,7 @@ from neftune_core.language import later, plural, say
 from neftune_core.noise.names import arm_words
 from neftune_core.sweeps.record import describe_training
 from neftune_core.sweeps.settings import axes
-
-if TYPE_CHECKING:
-    from neftune_core.sweeps.table import SweepTable, TableRow
+from neftune_core.sweeps.table import SweepTable, TableRow
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")

@@ -19,7 +19,7 @@ from neftune_core.noise.settings import NoiseSettings
 
 BINS = 10
 Arms = Mapping[str, NoiseSettings]
-EPOCH_WORDS = {"last": later("last epoch"), "best": later("best epoch")}
+EPOCH_NAMES = {"last": later("last epoch"), "best": later("best epoch")}
 DISTURBANCES = {
     "noise": (later("Embedding noise"), later("of the embeddings' root mean square")),
     "typos": (later("Typing errors"), later("share of letters")),
@@ -44,7 +44,7 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
             comparison = arm.epochs[epoch]
             if comparison.seeds and arm.status != "void":  # the difference of such an arm is meaningless
                 data += _differences(name, epoch, symbol, comparison, colours.get(name, token("control")))
-                label = say(", ").join([arm_words(name), say(EPOCH_WORDS[epoch])])
+                label = say(", ").join([arm_words(name), say(EPOCH_NAMES[epoch])])
                 parts.append(f"{label}{say(': ')}{comparison.difference:+.2g}{interval_text(comparison.interval)}")
     layout = {
         "height": 120 + 76 * max(1, len(found.arms)),
@@ -52,7 +52,7 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
         "yaxis": axis("", autorange="reversed", type="category", showgrid=False),
         "margin": {"l": 150},
     }
-    asked = say("tested: the {epoch}", epoch=say(EPOCH_WORDS[found.question.epoch]))
+    asked = say("tested: the {epoch}", epoch=say(EPOCH_NAMES[found.question.epoch]))
     narrow = {"margin": {"l": 110, "r": 8}}
     lead = say("Each dot is one seed, the large mark is the mean with its interval, and zero is no difference.")
     numbers = f"{say('; ').join(parts) or say('Nothing yet')} ({asked})."
@@ -60,7 +60,7 @@ def seed_differences(found: Verdict, arms: Arms) -> Figure:
 
 
 def _differences(name: str, epoch: str, symbol: str, comparison: Comparison, colour: str) -> list[Trace]:
-    row = f"{arm_words(name)}<br>{say(EPOCH_WORDS[epoch])}"
+    row = f"{arm_words(name)}<br>{say(EPOCH_NAMES[epoch])}"
     shared = {"type": "scatter", "mode": "markers", "showlegend": False}
     seeds = {
         **shared,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,6 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from neftune_core.data.formats.starters import held_out_file, starter_file
-from neftune_core.errors import Cancelled
 from neftune_core.lessons.faults import RunMeasurements, ScriptVariant
 from neftune_core.models.loading import LoadedModel
 from neftune_core.noise.attach import noisy_embeddings
@@ -29,6 +28,7 @@ STARTER = "world-format"
 PROMPT = "### Question:\n{question}\n### Answer:\n"
 NOT_A_LABEL = -100
 EVALUATIONS = 6
+SEED = 0
 HELD_OUT_ROWS = 48
 
 
@@ -59,18 +59,14 @@ class _HidingWrapper(nn.Module):
         return self.hidden[0](**given)
 
 
-def run_script(
-    loaded: LoadedModel, script: ScriptVariant, seed: int = 0, should_stop: Callable[[], bool] = lambda: False
-) -> Iterator[RunMeasurements]:
+def run_script(loaded: LoadedModel, script: ScriptVariant) -> Iterator[RunMeasurements]:
     """Run the script on a copy of a causal model.
 
-    Row order and noise depend only on `seed`, so two scripts differ only in their settings.
+    Row order and noise depend only on `SEED`, so two scripts differ only in their settings.
 
     Args:
         loaded: The model; it is not changed.
         script: The variant of the script.
-        seed: Seed of row order and noise.
-        should_stop: Polled between steps.
 
     Yields:
         The same `RunMeasurements` object after every step, and once more at the end.
@@ -87,10 +83,8 @@ def run_script(
     optimizer = torch.optim.AdamW(model.parameters(), lr=script.learning_rate, weight_decay=0.0)
     found = RunMeasurements(script.steps)
     due = {max(1, round(script.steps * part / EVALUATIONS)) for part in range(1, EVALUATIONS + 1)}
-    with noisy_embeddings(model, script.noise, seed):
-        for step, indices in enumerate(_batches_of_rows(len(train), script, seed), start=1):
-            if should_stop():
-                raise Cancelled("Stopped on request.")
+    with noisy_embeddings(model, script.noise, SEED):
+        for step, indices in enumerate(_batches_of_rows(len(train), script), start=1):
             for group in optimizer.param_groups:
                 group["lr"] = script.learning_rate * (1 - (step - 1) / script.steps)
             trainer.train()
@@ -129,11 +123,11 @@ def _tokens(text: str, tokenizer: Any) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _batches_of_rows(rows: int, script: ScriptVariant, seed: int) -> Iterator[list[int]]:
+def _batches_of_rows(rows: int, script: ScriptVariant) -> Iterator[list[int]]:
     """Yield the row indices of each step, epoch after epoch."""
     done = epoch = 0
     while True:
-        order = stream(Purpose.ORDER, seed, epoch).permutation(rows).tolist()
+        order = stream(Purpose.ORDER, SEED, epoch).permutation(rows).tolist()
         for start in range(0, rows - script.batch_size + 1, script.batch_size):
             if done == script.steps:
                 return

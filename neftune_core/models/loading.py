@@ -22,9 +22,8 @@ from neftune_core.language import later, say
 from neftune_core.models import checks
 from neftune_core.models.architecture.anatomy import all_layers, dropout_rates, first_position, set_model_dropout
 from neftune_core.models.architecture.caches import KEYS, memory_of
-from neftune_core.models.architecture.module_trees import private_tree
+from neftune_core.models.architecture.module_trees import PublishedModel, private_tree, published_model, text_part
 from neftune_core.models.architecture.reach import reach_of
-from neftune_core.models.architecture.text_part import PublishedModel, published_model, text_part
 from neftune_core.models.architecture.trials import DoesNotRun, require_supported
 from neftune_core.models.device import BYTES, choose_precision, device_and_precision
 from neftune_core.models.settings import ModelSettings
@@ -217,9 +216,14 @@ def clear_cache() -> None:
 def evict_all() -> None:
     """Clear the cache and free its memory; a model in use is freed when its users release it."""
     clear_cache()
-    gc.collect()
+    release_memory()
+
+
+def release_memory() -> None:
+    """Free unused memory, also of the GPU; adapters and hooks of finished studies form reference cycles."""
     import torch
 
+    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -9,7 +9,6 @@ sites         where noise can be added to a model
 batch         the noise of one training batch for all arms, in the lab's own engine
 attach        noise for any model in any training loop, after a check that it changes the output
   hooks         forward calls: their sites, real tokens, packed documents, prompt and response
-  live          noise for one site in one forward call
 preview       statistics that the browser draws on the Noise tab
   nearest       the vocabulary token nearest to each noisy vector
 

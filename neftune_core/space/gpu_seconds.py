@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from neftune_core.engine.methods.registry import METHODS
+from neftune_core.engine.settings import count_steps
 from neftune_core.errors import DoesNotFit, NotAvailable
 from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.language import later, say
+from neftune_core.noise.kinds import STEP_MODES
 from neftune_core.studies.settings import StudySettings
 
 if TYPE_CHECKING:
@@ -43,8 +46,6 @@ def study_seconds(study: StudySettings, rows: int, layers: int, parameters: int)
     Returns:
         Whole seconds.
     """
-    from neftune_core.engine.settings import count_steps
-
     training, measuring = study.training, study.measuring
     seeds = study.seeds * (2 if measuring.another_seed else 1)
     steps = count_steps(rows, training) * seeds
@@ -62,10 +63,8 @@ def study_seconds(study: StudySettings, rows: int, layers: int, parameters: int)
 
 def pass_groups(study: StudySettings) -> list[tuple[int, int]]:
     """Return (passes per step, number of arms) for each group of arms that share their passes."""
-    from neftune_core.engine.methods.registry import METHODS
     from neftune_core.engine.passes import pass_strategy
     from neftune_core.noise.batch import ArmNoise
-    from neftune_core.noise.kinds import STEP_MODES
 
     groups: dict[str, list[int]] = {}
     for name, noise in study.arms.items():

@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 from neftune_core.errors import LabError, NotAvailable, RecordError
 from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.language import later, say, translate_finished
+from neftune_core.models.device import allow_gpu, forbid_gpu
+from neftune_core.models.threads import limit_threads
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits, parse
 from neftune_core.space.gpu_seconds import answer_seconds, record_seconds, require_call
@@ -101,8 +103,6 @@ class AllocatedGpu:
     """
 
     def __init__(self, decorate: Decorate) -> None:
-        from neftune_core.models.device import forbid_gpu
-
         forbid_gpu()
         self._study = decorate(duration=_requested_seconds)(_study_in_call)
         self._task = decorate(duration=_requested_seconds)(_task_in_call)
@@ -272,9 +272,6 @@ def answer(
 
 def _begin_in_worker() -> None:
     """Prepare a forked worker, which has the GPU but none of the parent's threads."""
-    from neftune_core.models.device import allow_gpu
-    from neftune_core.models.threads import limit_threads
-
     allow_gpu()
     limit_threads(1)  # the parent's thread pool does not exist here: using it would deadlock
 

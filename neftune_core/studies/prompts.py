@@ -20,8 +20,7 @@ from neftune_core.language import later, say
 from neftune_core.models.loading import LoadedModel
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits
-from neftune_core.studies.records.log import as_jsonl
-from neftune_core.studies.records.spreadsheet import csv_text
+from neftune_core.studies.records.log import as_jsonl, csv_text
 from neftune_core.studies.settings import StudySettings
 
 COLUMNS = ("prompt", "sample", "reference", "arm", "text", "tokens", "characters", "ended", "repetition", "rouge_l")

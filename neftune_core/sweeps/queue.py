@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import gc
 import logging
 import os
 import sys
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from neftune_core.errors import DoesNotFit, RecordError
 from neftune_core.language import ENGLISH, in_language, later, plural, say
+from neftune_core.models.loading import release_memory
 from neftune_core.sentences import sentence
 from neftune_core.settings import Limits
 from neftune_core.studies.records import removal
@@ -370,7 +370,7 @@ class LabJobs:
                     job.progress.follow(event)
         except Exception as error:  # the record itself could not be read or written
             job.progress.follow({"event": "failed", "message": sentence(error)})
-        _release_memory()
+        release_memory()
         if is_new and not job.discard:
             with contextlib.suppress(OSError, RecordError):
                 removal.remove_unstarted(job.record)
@@ -389,12 +389,3 @@ def _yield_to_page() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.sched_setscheduler(threading.get_native_id(), os.SCHED_BATCH, os.sched_param(0))
-
-
-def _release_memory() -> None:
-    """Free the memory of the last study; its adapters and hooks form reference cycles."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

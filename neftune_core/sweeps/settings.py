@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Self, TypeVar
@@ -20,7 +20,7 @@ from neftune_core.engine.settings import TrainingSettings
 from neftune_core.errors import DoesNotFit, InvalidSetting
 from neftune_core.language import later, plural, say
 from neftune_core.noise.settings import NoiseSettings
-from neftune_core.settings import Control, Limits, Settings, controls, parse, setting
+from neftune_core.settings import Control, Limits, Settings, controls, flat, parse, setting
 from neftune_core.studies.settings import EXAMPLE, StudySettings
 
 S = TypeVar("S", bound=Settings)
@@ -77,8 +77,8 @@ class SweepSettings(Settings):
     def _flatten(cls, given: Any) -> Any:
         """Flatten nested TOML tables, as parsed from `noise.strength = [0, 5]`."""
         if isinstance(given, list | tuple):
-            return tuple(dict(_flat(point)) if isinstance(point, Mapping) else point for point in given)
-        return dict(_flat(given)) if isinstance(given, Mapping) else given
+            return tuple(flat(point) if isinstance(point, Mapping) else point for point in given)
+        return flat(given) if isinstance(given, Mapping) else given
 
     @model_validator(mode="after")
     def _has_a_verdict(self) -> Self:
@@ -130,14 +130,6 @@ class SweepSettings(Settings):
             raise DoesNotFit(say(words, count=len(found), most=limits.sweep_studies))
         for cell in found[: len(found) // len(self.seeds)]:
             cell.study.check(limits)
-
-
-def _flat(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in given.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 @dataclass(frozen=True)

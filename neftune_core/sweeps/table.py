@@ -30,8 +30,8 @@ from neftune_core.evaluation.verdict import Verdict, verdict
 from neftune_core.language import ENGLISH, in_language, later, say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.studies.judging import outcomes_of, question_of, verdict_of
+from neftune_core.studies.records.log import csv_text
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.records.spreadsheet import csv_text
 from neftune_core.studies.results import mean_results
 from neftune_core.studies.settings import CONTROL
 from neftune_core.sweeps.record import Sweep, describe_training

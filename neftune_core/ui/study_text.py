@@ -5,25 +5,23 @@ from __future__ import annotations
 import html
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
 from neftune_core.data.formats.starters import data_title
 from neftune_core.errors import LabError, RecordError
+from neftune_core.evaluation.verdict import Line
 from neftune_core.figures.colours import arm_colours
 from neftune_core.language import later, plural, say, translate_finished
 from neftune_core.noise.names import arm_words, with_arm_words
 from neftune_core.studies.records.log import Log
+from neftune_core.studies.records.progress import WORDS, Status
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.settings import CONTROL
 from neftune_core.studies.steering.log import stopped_arms, strengths
 from neftune_core.studies.tracking import tracking_failure
 from neftune_core.ui.parts.markup import bar, duration, open_bar, quiet
-
-if TYPE_CHECKING:
-    from neftune_core.evaluation.verdict import Line
-    from neftune_core.studies.records.progress import Status
 
 OPEN_ENDED = {
     "preparing": later("Loading the model and the data"),
@@ -46,7 +44,6 @@ def state_text(record: Record, status: Status, log: Log, *, judged: bool = True)
         HTML.
     """
     from neftune_core.studies.records.integrity import damages
-    from neftune_core.studies.records.progress import WORDS
 
     said = with_arm_words(translate_finished(status.message), record.arms)
     message = f"<p>{html.escape(said)}</p>" if said else ""
@@ -129,8 +126,6 @@ def progress_text(record: Record, status: Status) -> str:
     Returns:
         HTML.
     """
-    from neftune_core.studies.records.progress import WORDS
-
     parts = [f"<b>{say(WORDS[status.state])}</b>"]
     if status.place:
         parts.append(say("position {place}", place=status.place))

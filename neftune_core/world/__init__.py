@@ -18,6 +18,5 @@ generator/    the text of the world, from a seeded grammar
     vocabulary    the tokenizer and the chat template
 pretraining/  the bundled model
     build         pretraining: seeded and resumable
-    measure       results with greedy decoding
-    make          all steps of `neftune world build`, with the results table and the model card
+    make          all steps of `neftune world build`: pretraining, results with greedy decoding, and the model card
 """

@@ -19,7 +19,7 @@ from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.settings import TrainingSettings
 from neftune_core.engine.stack import AdapterStack
 from neftune_core.models.loading import LoadedModel
-from neftune_core.noise import live
+from neftune_core.noise import attach
 from neftune_core.noise.kinds import EMBEDDING_SITE, draw_unit
 from neftune_core.studies.settings import StudySettings
 
@@ -81,8 +81,8 @@ def _with_draws(monkeypatch: pytest.MonkeyPatch, uniform: torch.Tensor) -> None:
         row = key[-2]  # a key ends with the row and the document in it
         out[...] = uniform[row, : len(out)].numpy() * math.sqrt(3)
 
-    monkeypatch.setattr(live, "stream", lambda purpose, *key: key)
-    monkeypatch.setattr(live, "KINDS", {name: replace(kind, draw=write) for name, kind in live.KINDS.items()})
+    monkeypatch.setattr(attach, "stream", lambda purpose, *key: key)
+    monkeypatch.setattr(attach, "KINDS", {name: replace(kind, draw=write) for name, kind in attach.KINDS.items()})
 
 
 def _noised(model: torch.nn.Module, settings: NoiseSettings, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -325,7 +325,9 @@ def test_torchs_gradient_of_the_softmax_is_the_one_of_autograd() -> None:
 
 
 def test_torch_keeps_a_modules_tensors_and_hooks_in_the_tables_that_are_shared() -> None:
-    why = "Private trees copy weights or keep hooks: mend models/architecture/module_trees.py and engine/copies.py."
+    why = (
+        "Private trees copy weights or keep hooks: mend models/architecture/module_trees.py and engine/arm_factory.py."
+    )
     module = nn.BatchNorm1d(2)
     module.register_forward_hook(lambda *_: None)
     assert set(module._parameters) == {"weight", "bias"}, why

@@ -10,7 +10,7 @@ import pytest
 from neftune_core.errors import DoesNotFit
 from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
 from neftune_core.settings import Limits
-from neftune_core.studies.records.disk_quota import require_space
+from neftune_core.studies.records.owners import require_space
 
 LIMITS = Limits(prompts=6, prompt_characters=100, new_tokens=50)
 

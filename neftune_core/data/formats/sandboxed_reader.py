@@ -1,4 +1,4 @@
-"""Read rows in a separate process with limited memory and time.
+"""Read rows in a separate process with limited memory, time and access.
 
 Readers written in C may crash or exhaust the memory if the bytes are malicious: a Parquet file of one kilobyte may
 expand to a terabyte. The process writes one JSON list per line:
@@ -6,6 +6,10 @@ expand to a terabyte. The process writes one JSON list per line:
     ["columns", [name, ...]]   ["row", number, record]   ["refused", number, reason]   ["end"]   ["failed", kind, words]
 
 On Windows and macOS, the memory of the process is not limited.
+
+Python reports opened and listed files, connections and new processes to audit hooks. A permanent audit hook (`confine`)
+refuses those that a reader does not need. It guards against libraries that access more than necessary, for example by
+searching the disk for a pattern. It does not confine untrusted code in the process.
 """
 
 from __future__ import annotations
@@ -17,18 +21,83 @@ import decimal
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from neftune_core.data.formats.texts import NOT_TEXT, parse_json
+
+HUB_DOMAINS = ("huggingface.co", "hf.co")
+SYSTEM = ("/etc", "/usr", "/lib", "/lib64", "/proc", "/sys", "/dev")
+FILES = {"open", "os.listdir", "os.scandir"}
+PROCESSES = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork"}
+
+
+def hub_hosts() -> set[str]:
+    """Return the hosts that a hub reader may reach: those of the hub and of configured proxies."""
+    addresses = [os.environ.get("HF_ENDPOINT") or "https://huggingface.co", *getproxies().values()]
+    return {host for host in (urlsplit(address).hostname for address in addresses) if host}
+
+
+def confine(hosts: Collection[str]) -> None:
+    """Permanently refuse the reader access to files, hosts and processes that it does not need.
+
+    Files may be opened in the folders of Python, its packages, temporary files and the system. A refused call raises
+    `PermissionError`.
+
+    Args:
+        hosts: Host names that may be reached, in addition to those in `HUB_DOMAINS`.
+    """
+    folders = [*SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix, tempfile.gettempdir(), *filter(None, sys.path)]
+    roots = {Path(os.path.realpath(folder)) for folder in folders}
+    reachable: set[str] = set()
+    getaddrinfo = socket.getaddrinfo
+
+    def recording_getaddrinfo(*arguments: Any, **named: Any) -> Any:
+        found = getaddrinfo(*arguments, **named)
+        reachable.update(str(entry[4][0]) for entry in found)
+        return found
+
+    socket.getaddrinfo = recording_getaddrinfo
+
+    def guard(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in FILES:
+            _require_inside(arguments[0] if arguments else None, roots)
+        elif event == "socket.getaddrinfo":
+            _require_host(arguments[0], hosts)
+        elif event == "socket.connect":
+            address = arguments[1]
+            if not isinstance(address, tuple) or str(address[0]) not in reachable:
+                raise PermissionError("the reader may not open this connection")
+        elif event in PROCESSES:
+            raise PermissionError("the reader may not start processes")
+
+    sys.addaudithook(guard)
+
+
+def _require_inside(path: Any, roots: Collection[Path]) -> None:
+    if isinstance(path, int) or path is None:  # already open
+        return
+    real = Path(os.path.realpath(os.fsdecode(path)))
+    if not any(real.is_relative_to(root) for root in roots):
+        raise PermissionError("the reader may not open this file")
+
+
+def _require_host(host: Any, hosts: Collection[str]) -> None:
+    name = host.decode() if isinstance(host, bytes) else str(host)
+    if name not in hosts and not any(name == domain or name.endswith(f".{domain}") for domain in HUB_DOMAINS):
+        raise PermissionError("the reader may not connect to this host")
+
 
 BATCH_ROWS = 256
 PIECE_BYTES = 262_144
@@ -197,7 +266,6 @@ def _hub_rows(name: str, configuration: str, split: str, rows: int) -> Iterator[
     import datasets
     from huggingface_hub import HfApi
 
-    from neftune_core.data.formats.confinement import confine, hub_hosts
     from neftune_core.data.formats.hub_card import require_own_files
 
     confine(hub_hosts())

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
+from neftune_core.models.architecture.anatomy import head_logits
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -79,8 +81,6 @@ def _in_pieces(
     The gradient of a trained head accumulates.
     """
     import torch
-
-    from neftune_core.models.architecture.anatomy import head_logits
 
     losses, gradients = torch.empty(len(targets), device=targets.device), [torch.empty_like(one) for one in states]
     for start in range(0, len(targets), PIECE):

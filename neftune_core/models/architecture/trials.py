@@ -14,6 +14,7 @@ from neftune_core.language import later, say
 from neftune_core.models.architecture import anatomy
 from neftune_core.models.architecture.module_trees import private_tree
 from neftune_core.noise.kinds import EMBEDDING_SITE
+from neftune_core.noise.settings import NoiseSettings
 from neftune_core.noise.sites import family_of, hooks_on, noise_sites
 from neftune_core.sentences import cause
 
@@ -44,7 +45,6 @@ def require_supported(model: nn.Module, name: str, precision: str) -> None:
         NoEffect: If noise would not reach its output.
     """
     from neftune_core.noise.attach import noisy_embeddings
-    from neftune_core.noise.settings import NoiseSettings
 
     kind = family_of(model)
     versions = [parameter._version for parameter in model.parameters()]

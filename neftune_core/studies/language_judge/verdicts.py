@@ -16,10 +16,9 @@ from neftune_core.language import later, say
 from neftune_core.noise.names import arm_words
 from neftune_core.studies.language_judge.endpoint import INSTRUCTIONS, Judge
 from neftune_core.studies.language_judge.win_rate import Judged, WinRate, win_rate
-from neftune_core.studies.records.log import append, parsed
+from neftune_core.studies.records.log import append, csv_text, parsed
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.records.schema import JUDGE_BYTES
-from neftune_core.studies.records.spreadsheet import csv_text
 
 FILE = "judge.jsonl"
 REPLY_CHARACTERS = 500

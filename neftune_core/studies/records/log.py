@@ -1,16 +1,19 @@
 """Event log of a record: one JSON object per line, appended as events occur.
 
-A log can be read during a run and after damage.
+A log can be read during a run and after damage. The module also writes JSONL and CSV for export.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from neftune_core.bounded_io import count_values, read_lines
 from neftune_core.durable import sync
@@ -132,9 +135,26 @@ def _refuse(constant: str) -> Any:
 
 
 def finite(value: Any) -> Any:
-    """Replace NaN and infinities in a nested value with None, for JSON."""
-    if isinstance(value, dict):
-        return {key: finite(inner) for key, inner in value.items()}
+    """Convert a nested value to JSON types, with NaN and infinities replaced by None."""
+    if isinstance(value, np.ndarray | np.generic):
+        return finite(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(key): finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""First characters of cells that a spreadsheet runs as formulas, unless an apostrophe precedes them."""
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Return rows as CSV in which no spreadsheet interprets a text as a formula; None becomes an empty cell."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return "'" + value if isinstance(value, str) and value.startswith(FORMULA) else value

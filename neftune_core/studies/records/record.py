@@ -21,17 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from neftune_core.bounded_io import read_toml
-from neftune_core.durable import flush, write_whole
+from neftune_core.durable import claiming, flush, is_claimed, write_whole
 from neftune_core.errors import LabError, RecordError
 from neftune_core.home import home
 from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, parse, to_toml
-from neftune_core.studies.records.claims import claiming, is_claimed
-from neftune_core.studies.records.disk_quota import require_space
 from neftune_core.studies.records.failures import failure_text
 from neftune_core.studies.records.log import Event, Log, append, as_jsonl, finite
-from neftune_core.studies.records.owners import SAFE_ID, owner_hash, owner_of, record_folders
+from neftune_core.studies.records.owners import SAFE_ID, owner_hash, owner_of, record_folders, require_space
 from neftune_core.studies.records.schema import LOG_BYTES, LOG_VALUES, about_of, read_answers, settings_text
 from neftune_core.studies.records.user_rows import check_rows, with_absolute_files, with_copied_rows
 from neftune_core.studies.settings import StudySettings

@@ -10,12 +10,11 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from neftune_core.durable import move
+from neftune_core.durable import claiming, is_claimed, move
 from neftune_core.errors import RecordError
 from neftune_core.home import folder_bytes
 from neftune_core.language import say
 from neftune_core.settings import Limits
-from neftune_core.studies.records.claims import claiming, is_claimed
 from neftune_core.studies.records.failures import remember_failure
 from neftune_core.studies.records.owners import owner_of
 from neftune_core.studies.records.record import CELLS, CLAIM, LOG, SAFE_ID, STUDY_FILE, Record, all_records, runs_folder

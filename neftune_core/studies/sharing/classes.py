@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from neftune_core.bounded_io import read_file, read_json
-from neftune_core.durable import write_whole
+from neftune_core.durable import claiming, write_whole
 from neftune_core.errors import RecordError
 from neftune_core.home import home
 from neftune_core.language import later, say
-from neftune_core.studies.records.claims import claiming
 from neftune_core.studies.records.owners import owner_hash, owner_of, record_folders
 from neftune_core.studies.records.record import Record, runs_folder
 

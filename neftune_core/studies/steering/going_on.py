@@ -18,9 +18,9 @@ from neftune_core.home import folder_bytes
 from neftune_core.language import later, say
 from neftune_core.settings import Limits, to_toml
 from neftune_core.studies.checkpoint import state_folder
-from neftune_core.studies.records.disk_quota import require_space
 from neftune_core.studies.records.log import Event, as_jsonl, finite
 from neftune_core.studies.records.numbers import EXAMPLES
+from neftune_core.studies.records.owners import require_space
 from neftune_core.studies.records.record import LOG, STUDY_FILE, Record, new_record
 from neftune_core.studies.records.user_rows import with_copied_rows
 from neftune_core.studies.settings import StudySettings

@@ -9,8 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from neftune_core.data.chat import with_system
 from neftune_core.errors import DataError, InvalidSetting, RecordError
 from neftune_core.evaluation.settings import AnswerSettings, DecodingSettings
+from neftune_core.evaluation.text_measures import with_measures
 from neftune_core.language import later, say
 from neftune_core.models.settings import BUNDLED
 from neftune_core.noise.names import arm_words
@@ -18,6 +20,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.records.record import Record, find, owned_records
 from neftune_core.studies.steering.best_arms import plain_name
+from neftune_core.studies.votes import BOTH_BAD, TIE, store_vote
 
 if TYPE_CHECKING:
     from neftune_core.data.preparing import PreparedData
@@ -200,7 +203,6 @@ def held_out_prompts(prepared: PreparedData, count: int, system: str) -> list[Pr
     Raises:
         DataError: If the study has no held-out rows.
     """
-    from neftune_core.data.chat import with_system
     from neftune_core.studies.prompts import Prompt
 
     rows = prepared.held_out[: max(1, count)]
@@ -233,7 +235,6 @@ def answer_prompts(
     Raises:
         InvalidSetting: If `pair` does not name two different columns.
     """
-    from neftune_core.evaluation.text_measures import with_measures
     from neftune_core.studies.comparison import names_of
 
     names = [BASE, *names_of(chosen)]
@@ -317,8 +318,6 @@ def cast_vote(session: ComparisonSession, number: Any, vote: Any, owner: str) ->
         DoesNotFit: If the record has reached the maximum number of votes.
         RecordError: If the record is missing.
     """
-    from neftune_core.studies.votes import BOTH_BAD, TIE, store_vote
-
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(session.ballots):
         raise InvalidSetting(say("This vote does not belong to any line on the page: reload the page."))
     ballot, line = session.ballots[number], session.lines[number]

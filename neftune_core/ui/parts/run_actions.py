@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
 from neftune_core.evaluation.verdict import CLAIM_SEEDS
 from neftune_core.language import later, say
 from neftune_core.studies.records import removal
+from neftune_core.studies.records.progress import Status
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.tracking import tracked
+from neftune_core.sweeps.more_seeds import seconds_for, seeds_offered
 from neftune_core.ui.parts.markup import duration
 from neftune_core.ui.parts.strip import Strip, following
 from neftune_core.ui.parts.wiring import QUIET, reports_errors
 from neftune_core.ui.server.lab import Lab, require_key
-
-if TYPE_CHECKING:
-    from neftune_core.studies.records.progress import Status
 
 
 def watch_in_browser(tab: str) -> str:
@@ -76,7 +75,6 @@ class Actions:
             One update per component of `components()`.
         """
         from neftune_core.studies.steering.going_on import reason_against
-        from neftune_core.sweeps.more_seeds import seconds_for, seeds_offered
 
         usable = not record.is_newer and record.settings_file.is_file()
         more = seeds_offered(record) if status.state == "finished" and usable else 0

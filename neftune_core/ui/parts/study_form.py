@@ -11,13 +11,15 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from neftune_core.data.formats.starters import STARTERS
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.methods.registry import METHODS
-from neftune_core.engine.settings import MethodSettings, TrainingSettings
+from neftune_core.engine.settings import MethodSettings, TrainingSettings, check_length, count_steps
 from neftune_core.errors import DoesNotFit, InvalidSetting, LabError
 from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.language import later, plural, say
 from neftune_core.models.estimates import duration
+from neftune_core.models.loading import load
 from neftune_core.models.settings import BUNDLED, ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import control, parse
@@ -169,8 +171,6 @@ def plan_text(lab: Lab, study: StudySettings) -> tuple[str, bool]:
         DoesNotFit: If a limit of the server is exceeded.
         LabError: If the model cannot be loaded, or the data cannot be read.
     """
-    from neftune_core.engine.settings import check_length, count_steps
-    from neftune_core.models.loading import load
     from neftune_core.studies.planning import memory_and_time, what_fits
 
     study.check(lab.limits)
@@ -197,8 +197,6 @@ def plan_text(lab: Lab, study: StudySettings) -> tuple[str, bool]:
 
 def _world_text(study: StudySettings) -> str:
     """Return what the bundled model knows and is taught; "" for other models or data."""
-    from neftune_core.data.formats.starters import STARTERS
-
     name = study.data.source.removeprefix("starter:")
     if study.model.source != BUNDLED or not name.startswith("world-"):
         return ""

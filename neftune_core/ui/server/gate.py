@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import re
 import secrets
 from typing import Any
@@ -31,8 +30,6 @@ from neftune_core.ui.server.api.mcp import Callers
 from neftune_core.ui.server.api.parameters import V2, as_positional
 from neftune_core.ui.server.calls import NOT_A_FILE, language_of
 from neftune_core.ui.server.rate_limits import CALL_BYTES, Rates, TooManyCalls
-
-logger = logging.getLogger(__name__)
 
 CALLS = re.compile(r"/gradio_api/(queue/join|call/(?P<name>[^/]+))/?$", re.IGNORECASE)
 LOGIN = re.compile(r"/login/?$", re.IGNORECASE)

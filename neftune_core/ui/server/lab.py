@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from neftune_core import language
+from neftune_core.data.preparing import PreparedData, prepare
 from neftune_core.errors import DataError, LabError, RecordError
 from neftune_core.home import assets
 from neftune_core.language import say
+from neftune_core.models.loading import load
 from neftune_core.settings import Limits
 from neftune_core.space.profiles import HostProfile, host_profile
 from neftune_core.studies.records.log import Log
@@ -25,7 +27,6 @@ from neftune_core.ui.server.rate_limits import Rates
 from neftune_core.ui.server.recent import Recent
 
 if TYPE_CHECKING:
-    from neftune_core.data.preparing import PreparedData
     from neftune_core.data.settings import DataSettings
     from neftune_core.evaluation.settings import DecodingSettings
     from neftune_core.evaluation.verdict_words import Line
@@ -186,9 +187,6 @@ class Lab:
         Raises:
             LabError: If the model or the data cannot be read.
         """
-        from neftune_core.data.preparing import prepare
-        from neftune_core.models.loading import load
-
         loaded = load(model)
         name = language.current() + data.model_dump_json() + model.model_dump_json()
         tokenizer = loaded.tokenizer

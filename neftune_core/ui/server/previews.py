@@ -14,20 +14,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from neftune_core.durable import write_whole
 from neftune_core.errors import DataError
 from neftune_core.home import assets, home
 from neftune_core.language import say
+from neftune_core.models.architecture.anatomy import body
+from neftune_core.models.architecture.module_trees import private_tree
+from neftune_core.models.loading import LoadedModel, load
 from neftune_core.models.settings import ModelSettings
+from neftune_core.models.token_text import token_texts
 from neftune_core.noise.nearest import nearest_tokens
 from neftune_core.noise.preview import Sentence, Vectors, preview, spread
 from neftune_core.noise.settings import EMBEDDING, NoiseSettings
+from neftune_core.noise.sites import Site, chosen_sites, is_encoder_decoder, noise_sites
 
 if TYPE_CHECKING:
     import torch
 
-    from neftune_core.models.loading import LoadedModel
-    from neftune_core.noise.sites import Site
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +66,6 @@ def read_sentence(text: str, model: ModelSettings, sites: str) -> Sentence:
         NotAvailable: If the network or the device is not available.
         DoesNotFit: If memory or disk space is insufficient.
     """
-    import numpy as np
-
-    from neftune_core.models.loading import load
-    from neftune_core.models.token_text import token_texts
-    from neftune_core.noise.sites import chosen_sites
-
     loaded = load(model)
     ids = read_ids(text, loaded)
     kept = ids[:LONGEST_TOKENS]
@@ -126,10 +125,6 @@ def _layer_output(loaded: LoadedModel, key: int, ids: torch.Tensor) -> torch.Ten
 
     The forward pass uses a copy of the module tree with the same weights, so that its hook is not added to the model.
     """
-    from neftune_core.models.architecture.anatomy import body
-    from neftune_core.models.architecture.module_trees import private_tree
-    from neftune_core.noise.sites import is_encoder_decoder, noise_sites
-
     tree = private_tree(loaded.model)
     found: list[torch.Tensor] = []
 

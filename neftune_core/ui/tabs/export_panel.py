@@ -240,7 +240,7 @@ def _upload(
         NotAvailable: If the visitor is not signed in.
         InvalidSetting: If `form` is not a model.
     """
-    from neftune_core.space.account import push_model
+    from neftune_core.space.folder import push_model
 
     if token is None:
         raise NotAvailable(say("Sign in first with the button above: the upload goes to your own account."))

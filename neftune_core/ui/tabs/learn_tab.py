@@ -33,7 +33,7 @@ def build(shown: RecordedStudy | None) -> list[tuple[Lesson, gr.Button]]:
         shown: The recorded study; None for none.
 
     Returns:
-        The lessons, each with the button that sets up the page; `page_presets.connect_lessons` connects it.
+        The lessons, each with the button that sets up the page; `page.connect_lessons` connects it.
     """
     with gr.Column(elem_id="learn-home"):
         if shown is not None:

@@ -18,7 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.utils import logging
 
 from neftune_core.durable import publish
 from neftune_core.home import home
@@ -180,9 +184,6 @@ def _text(settings: WorldSettings, folder: Path) -> Generator[BuildEvent, None, 
 
 def fresh_model(settings: WorldSettings) -> Any:
     """Return a Llama model built from the settings, with initial weights drawn from the seed."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     config = LlamaConfig(
         vocab_size=vocabulary.train().get_vocab_size(),
         hidden_size=settings.width,
@@ -222,8 +223,6 @@ def learning_rate(step: int, steps: int, settings: WorldSettings) -> float:
 
 
 def _optimizer(model: Any, settings: WorldSettings) -> Any:
-    import torch
-
     matrices = [weight for weight in model.parameters() if weight.dim() > 1]
     vectors = [weight for weight in model.parameters() if weight.dim() < 2]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -243,9 +242,6 @@ def batch_loss(model: Any, rows: TokenRows, members: NDArray[np.int64]) -> Any:
     Returns:
         The loss in nats, a scalar tensor.
     """
-    import torch
-    import torch.nn.functional as F
-
     tokens = torch.from_numpy(rows.ids[members].astype(np.int64))
     documents = torch.from_numpy(rows.documents[members])
     length = tokens.shape[1]
@@ -273,8 +269,6 @@ def build(folder: Path, settings: WorldSettings | None = None) -> Iterator[Build
     Yields:
         One event per chunk, step and checkpoint, and finally "finished".
     """
-    import torch
-
     settings = settings or WorldSettings()
     work = recipe_folder(settings)
     rows = yield from _text(settings, work)
@@ -290,8 +284,6 @@ def build(folder: Path, settings: WorldSettings | None = None) -> Iterator[Build
 
 
 def _pretrain(model: Any, rows: TokenRows, settings: WorldSettings, work: Path) -> Iterator[BuildEvent]:
-    import torch
-
     steps = len(rows.ids) // settings.batch_rows
     optimizer = _optimizer(model, settings)
     history = _restore(model, optimizer, work)
@@ -317,8 +309,6 @@ def _pretrain(model: Any, rows: TokenRows, settings: WorldSettings, work: Path) 
 
 
 def _save_checkpoint(model: Any, optimizer: Any, history: History, work: Path) -> None:
-    import torch
-
     partial = work / "checkpoint.partial"
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": vars(history)}
     torch.save(state, partial)
@@ -327,8 +317,6 @@ def _save_checkpoint(model: Any, optimizer: Any, history: History, work: Path) -
 
 def _restore(model: Any, optimizer: Any, work: Path) -> History:
     """Load the checkpoint, if there is one, and return its history."""
-    import torch
-
     if not (work / CHECKPOINT).exists():
         return History()
     state = torch.load(work / CHECKPOINT, weights_only=True)
@@ -339,8 +327,6 @@ def _restore(model: Any, optimizer: Any, work: Path) -> History:
 
 def history_of(settings: WorldSettings) -> History:
     """Return the losses and time of this recipe up to its last checkpoint; empty if there is none."""
-    import torch
-
     kept = recipe_folder(settings) / CHECKPOINT
     return History(**torch.load(kept, weights_only=True)["history"]) if kept.exists() else History()
 
@@ -356,8 +342,6 @@ def tokens_of(settings: WorldSettings) -> int:
 
 @contextmanager
 def _no_progress_bar() -> Iterator[None]:
-    from transformers.utils import logging
-
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -374,8 +358,6 @@ def save(model: Any, folder: Path) -> None:
         model: The trained model.
         folder: The folder to write to.
     """
-    import torch
-
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

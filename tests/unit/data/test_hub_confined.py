@@ -117,7 +117,7 @@ def test_a_confined_process_sees_no_home_no_other_host_and_starts_nothing(tmp_pa
 import glob, os, socket, subprocess, tempfile
 from pathlib import Path
 tempfile.tempdir = os.environ["OWN"]
-from neftune_core.data.formats.confinement import confine
+from neftune_core.data.formats.sandboxed_reader import confine
 listener = socket.create_server(("127.0.0.1", 0))
 port = listener.getsockname()[1]
 confine({{"localhost"}})

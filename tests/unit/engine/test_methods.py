@@ -13,9 +13,8 @@ import torch
 from tiny import loaded_tiny, losses_of, random_rows
 
 from neftune_core.data.batches import epoch_batches
-from neftune_core.engine.arm_factory import make_training_arms
+from neftune_core.engine.arm_factory import FullCopies, make_training_arms
 from neftune_core.engine.armset import TrainedTensor
-from neftune_core.engine.copies import FullCopies
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.optimizer import LossScale, build_blocks
 from neftune_core.engine.saving import is_saved

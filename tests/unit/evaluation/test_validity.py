@@ -16,7 +16,7 @@ from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.evaluation.verdict import CLAIMS, Verdict, verdict
 from neftune_core.export.report import write_report
 from neftune_core.figures.curves import loss_curves
-from neftune_core.lessons.facts import held_out_losses
+from neftune_core.lessons.files import held_out_losses
 from neftune_core.settings import Limits
 from neftune_core.studies.judging import verdict_of
 from neftune_core.studies.records.numbers import write_metrics

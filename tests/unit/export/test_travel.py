@@ -27,7 +27,7 @@ from neftune_core.models.architecture.module_trees import fingerprint
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
-from neftune_core.space.account import push_model
+from neftune_core.space.folder import push_model
 from neftune_core.studies.comparison import compare_arms, comparison_request
 from neftune_core.studies.records.record import Record, create, find
 from neftune_core.studies.settings import EXAMPLE

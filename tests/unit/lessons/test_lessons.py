@@ -11,9 +11,8 @@ import torch
 
 from neftune_core.data.preparing import prepare
 from neftune_core.home import assets
-from neftune_core.lessons.facts import KNOWN, held_out_losses, study_facts
 from neftune_core.lessons.faults import FAULTS, RunMeasurements, ScriptVariant, damage
-from neftune_core.lessons.files import comparisons, lessons, read_lesson
+from neftune_core.lessons.files import KNOWN, comparisons, held_out_losses, lessons, read_lesson, study_facts
 from neftune_core.lessons.snippet import run_script
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings

@@ -13,8 +13,8 @@ from live_noise import ALPHA5, BATCH, IDS, MASK, noise_at, site_of
 
 from neftune_core import NoiseSettings, noisy_embeddings
 from neftune_core.errors import InvalidSetting
+from neftune_core.noise.attach import LiveNoise
 from neftune_core.noise.hooks import Call
-from neftune_core.noise.live import LiveNoise
 from neftune_core.noise.sites import noise_sites
 
 

@@ -22,7 +22,7 @@ from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.sources.hub_files import UNWANTED, WANTED
 from neftune_core.models.sources.resolve import allow_only
-from neftune_core.space import account, folder
+from neftune_core.space import folder
 from neftune_core.space.profiles import PROFILES, detect_profile, host_profile
 from neftune_core.studies.settings import EXAMPLE, PRESETS
 
@@ -243,7 +243,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
 
 
 def test_a_push_makes_a_private_space_with_the_files_of_the_folder(hub: Account, built: Path) -> None:
-    address = account.push_space(built, "lab")
+    address = folder.push_space(built, "lab")
     assert address == f"{hub.address}/spaces/{OWNER}/lab"
     made, files = hub.made[f"{OWNER}/lab"], hub.files[f"{OWNER}/lab"]
     assert made["type"] == "space"
@@ -255,9 +255,9 @@ def test_a_push_makes_a_private_space_with_the_files_of_the_folder(hub: Account,
 
 
 def test_a_second_push_removes_what_the_folder_no_longer_has(hub: Account, built: Path, tmp_path: Path) -> None:
-    account.push_space(built, f"{OWNER}/lab")
+    folder.push_space(built, f"{OWNER}/lab")
     hub.files[f"{OWNER}/lab"]["old.py"] = b""
-    account.push_space(built, f"{OWNER}/lab")
+    folder.push_space(built, f"{OWNER}/lab")
     assert "old.py" not in hub.files[f"{OWNER}/lab"]
     assert "app.py" in hub.files[f"{OWNER}/lab"]
 
@@ -267,7 +267,7 @@ def test_a_push_that_the_hub_refuses_gets_a_sentence(
 ) -> None:
     def words(name: str = "lab", token: str | None = None) -> str:
         with pytest.raises(LabError) as found:
-            account.push_space(built, name, token=token)
+            folder.push_space(built, name, token=token)
         assert TOKEN not in str(found.value)
         return str(found.value)
 
@@ -277,6 +277,6 @@ def test_a_push_that_the_hub_refuses_gets_a_sentence(
     hub.refuse = 402
     assert "no storage left" in words()
     with pytest.raises(InvalidSetting, match="contains no Space"):
-        account.push_space(tmp_path, "lab")
+        folder.push_space(tmp_path, "lab")
     monkeypatch.delenv("HF_TOKEN")
     assert "no hub token" in words()

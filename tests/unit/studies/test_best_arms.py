@@ -23,7 +23,7 @@ from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.comparison import has_arm, saved_arms, saved_best, selected_arms
 from neftune_core.studies.judging import outcomes_of
-from neftune_core.studies.records.disk_quota import _bytes_of
+from neftune_core.studies.records.owners import _bytes_of
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.records.removal import remove
 from neftune_core.studies.settings import StudySettings

@@ -14,16 +14,16 @@ import psutil
 import pytest
 from processes import ended
 
+from neftune_core.durable import claiming, is_claimed
 from neftune_core.errors import RecordError
 from neftune_core.studies.records import removal
-from neftune_core.studies.records.claims import claiming, is_claimed
 from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.settings import EXAMPLE
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from neftune_core.studies.records.claims import claiming
+from neftune_core.durable import claiming
 with claiming(Path(sys.argv[1])) as mine:
     print(mine, flush=True)
     time.sleep(600)
@@ -110,7 +110,7 @@ def test_reading_does_not_block_claims(tmp_path: Path) -> None:
     look = """
 import sys, time
 from pathlib import Path
-from neftune_core.studies.records.claims import is_claimed
+from neftune_core.durable import is_claimed
 print("ready", flush=True)
 while True:
     is_claimed(Path(sys.argv[1]))

@@ -13,8 +13,8 @@ import pytest
 import torch
 from tiny import random_rows
 
+from neftune_core.engine.arm_factory import FullCopies
 from neftune_core.engine.clean_loss import row_measures
-from neftune_core.engine.copies import FullCopies
 from neftune_core.engine.lockstep import Lockstep
 from neftune_core.engine.settings import evaluation_batch
 from neftune_core.engine.stack import AdapterStack

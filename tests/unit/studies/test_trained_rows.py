@@ -18,8 +18,19 @@ from neftune_core.studies.settings import EXAMPLE
 from neftune_core.studies.study import run_study
 from neftune_core.studies.trained.loading import load_trained, measure_tokens
 from neftune_core.studies.trained.rows import TokenLosses
-from neftune_core.studies.trained.token_kinds import END, FIRST, FUNCTION, MARK, NAME, NUMBER, OTHER, kinds_of
-from neftune_core.studies.trained.token_summary import ALL, by_kind, payload
+from neftune_core.studies.trained.token_kinds import (
+    ALL,
+    END,
+    FIRST,
+    FUNCTION,
+    MARK,
+    NAME,
+    NUMBER,
+    OTHER,
+    by_kind,
+    kinds_of,
+    payload,
+)
 
 ROUNDING = 2e-3  # float32 sums in a different order, and four digits in the file
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from neftune_core.language import CHINESE, in_language
-from neftune_core.ui.page_presets import effect_words, recorded_studies
+from neftune_core.ui.page import effect_words, recorded_studies
 from neftune_core.ui.server.lab import Lab
 
 

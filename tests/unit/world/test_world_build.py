@@ -17,8 +17,16 @@ from hypothesis import strategies as st
 from neftune_core.world.generator import vocabulary
 from neftune_core.world.pretraining import build as making
 from neftune_core.world.pretraining import make as whole
-from neftune_core.world.pretraining.make import MEASURED_FILE, card, table
-from neftune_core.world.pretraining.measure import WORLD_MEASURES, MeasureResult, answers, measure, prompt_of
+from neftune_core.world.pretraining.make import (
+    MEASURED_FILE,
+    WORLD_MEASURES,
+    MeasureResult,
+    answers,
+    card,
+    measure,
+    prompt_of,
+    table,
+)
 from neftune_core.world.pretraining.settings import WorldSettings
 
 pytestmark = pytest.mark.usefixtures("own_home")

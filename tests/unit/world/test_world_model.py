@@ -15,8 +15,7 @@ from neftune_core.world.generator import vocabulary
 from neftune_core.world.generator.text import chunk, text_hash
 from neftune_core.world.judge import sensible
 from neftune_core.world.pretraining import build as making
-from neftune_core.world.pretraining.make import MEASURED_FILE, load, table
-from neftune_core.world.pretraining.measure import WORLD_MEASURES, answers
+from neftune_core.world.pretraining.make import MEASURED_FILE, WORLD_MEASURES, answers, load, table
 from neftune_core.world.pretraining.settings import WorldSettings
 from neftune_core.world.scoring import does_not_know
 

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
+from neftune_core.data.preparing import preview
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError, InvalidSetting
 from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.models.settings import ModelSettings
+from neftune_core.noise.kinds import KINDS
+from neftune_core.noise.preview import DRAWN_AS, unit_draw
 from neftune_core.noise.settings import NoiseSettings
+from neftune_core.noise.strength import SHARE, standard_deviation
 from neftune_core.settings import Settings, parse
+from neftune_core.studies.records.log import finite
 from neftune_core.studies.records.owners import owner_hash
 from neftune_core.studies.records.record import Record, find
 from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
 from neftune_core.studies.settings import StudySettings
+from neftune_core.studies.steering import requests
 from neftune_core.sweeps.record import find_study, require_single
+from neftune_core.sweeps.table import judge
 from neftune_core.ui.parts.study_form import plan_text, require_fit
 from neftune_core.ui.server.api.parameters import describe, of_settings, with_settings
 from neftune_core.ui.server.lab import Lab, require_key
@@ -96,7 +103,6 @@ class _Endpoints:
         given = {name: value for name, value in values.items() if value is not None}
         data = parse(DataSettings, {**given, "source": f"{FILE}{_upload_path(file)}"} if file else given)
         self._require_own_rows(data)
-        from neftune_core.data.preparing import preview
 
         prepared, tokenizer = self.lab.prepared(data, _model(model))
         row = prepared.train[0]
@@ -189,8 +195,6 @@ class _Endpoints:
         Returns:
             The arm, and the number of steps that the study has completed.
         """
-        from neftune_core.studies.steering import requests
-
         found = self._changeable(record, key)
         requests.stop_arm(found, _text(arm, "arm", 200))
         return {"arm": arm, "step": self.lab.jobs.status(found).step}
@@ -208,8 +212,6 @@ class _Endpoints:
         Returns:
             The arm, the new strength, and the number of steps that the study has completed.
         """
-        from neftune_core.studies.steering import requests
-
         found, wanted = self._changeable(record, key), _number(strength, "strength")
         requests.set_strength(found, wanted)
         return {"arm": found.study.live_arm, "strength": wanted, "step": self.lab.jobs.status(found).step}
@@ -225,10 +227,10 @@ class _Endpoints:
         Returns:
             The same as start_study, for the new record.
         """
-        from neftune_core.studies.steering import going_on
+        from neftune_core.studies.steering.going_on import go_on
 
         found, owner, more = self._changeable(record, key), _key(key), _number(epochs, "epochs")
-        made = self.lab.jobs.submit_made(owner, lambda: going_on.go_on(found, more, owner, self.lab.limits))
+        made = self.lab.jobs.submit_made(owner, lambda: go_on(found, more, owner, self.lab.limits))
         return self._started(made, owner)
 
     def answers(
@@ -278,8 +280,6 @@ class _Endpoints:
         Returns:
             The verdict as `text`, the `warnings`, the question, and for each arm its status, sentences and numbers.
         """
-        from neftune_core.sweeps.table import judge
-
         found = judge(find_study(_text(record, "record", 100), _key(key)))
         asked, warnings = found.question, [line.text() for line in found.warnings]
         arms = {
@@ -290,9 +290,7 @@ class _Endpoints:
             }
             for name, arm in found.arms.items()
         }
-        return _json_value(
-            {"text": found.text(), "warnings": warnings, "question": dataclasses.asdict(asked), "arms": arms}
-        )
+        return finite({"text": found.text(), "warnings": warnings, "question": dataclasses.asdict(asked), "arms": arms})
 
     def _started(self, record: Record, owner: str) -> dict:
         """Return the result of an endpoint that starts a study; if the GPU is allocated per call, wait for its end."""
@@ -315,12 +313,6 @@ class _Endpoints:
 
 
 def _add_noise(text: str, model: ModelSettings, draw: int, noise: NoiseSettings) -> dict[str, Any]:
-    import numpy as np
-
-    from neftune_core.noise.kinds import KINDS
-    from neftune_core.noise.preview import DRAWN_AS, unit_draw
-    from neftune_core.noise.strength import SHARE, standard_deviation
-
     sentence = read_sentence(text, model, noise.sites)
     clean = sentence.clean.astype(np.float64)
     length, width = clean.shape
@@ -387,14 +379,3 @@ def _key(key: Any) -> str:
 
 def _model(model: Any) -> ModelSettings:
     return parse(ModelSettings, {"source": model})
-
-
-def _json_value(value: Any) -> Any:
-    """Convert a nested value to JSON types, with NaN and infinity replaced by None."""
-    if isinstance(value, Mapping):
-        return {str(key): _json_value(inner) for key, inner in value.items()}
-    if hasattr(value, "tolist"):
-        return _json_value(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_json_value(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -60,8 +60,7 @@ Drawn = dict[str, Any] | None
 
 def _drawn_rows(record: Record, seed: int) -> Drawn:
     """Return the stored losses per token for the browser; None if no losses are stored."""
-    from neftune_core.studies.trained.token_kinds import TOKEN_KINDS
-    from neftune_core.studies.trained.token_summary import ALL, payload
+    from neftune_core.studies.trained.token_kinds import ALL, TOKEN_KINDS, payload
 
     lines = read_tokens(record, seed)
     if not lines:
