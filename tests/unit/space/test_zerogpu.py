@@ -17,7 +17,7 @@ from lent_gpu import Platform, PlatformError, one_thread
 
 from neftune_core.data.examples import Message
 from neftune_core.errors import DoesNotFit, NotAvailable
-from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
+from neftune_core.evaluation.settings import AnswerSettings
 from neftune_core.language import CHINESE, in_language
 from neftune_core.models import device
 from neftune_core.models.architecture.module_trees import fingerprint
@@ -40,7 +40,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the platform fo
 STUDY = EXAMPLE.model_copy(
     update={
         "training": EXAMPLE.training.model_copy(update={"steps": 3, "evaluations": 1, "evaluation_rows": 4}),
-        "measuring": MeasuringSettings(prompts=2, new_tokens=2),
         "answers": AnswerSettings(prompts=("Where does the owl live?",), new_tokens=4),
     }
 )
