@@ -11,7 +11,7 @@ from typing import Any
 
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.settings import TrainingSettings
-from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
 from neftune_core.home import home
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
@@ -44,7 +44,7 @@ def short_rows(folder: Path, count: int = 12) -> Path:
 
 
 def short_study(rows: Path, training: dict[str, Any] | None = None, **given: Any) -> StudySettings:
-    """Return a study that trains on these rows for one epoch.
+    """Return a study that trains on these rows for one epoch; its answers and measured answers have two tokens.
 
     Args:
         rows: File with the rows.
@@ -57,6 +57,7 @@ def short_study(rows: Path, training: dict[str, Any] | None = None, **given: Any
         "data": DataSettings(source=f"file:{rows}"),
         "training": TrainingSettings(**(usual | (training or {}))),
         "answers": AnswerSettings(new_tokens=2),
+        "measuring": MeasuringSettings(new_tokens=2),
     }
     return StudySettings(**(settings | given))
 

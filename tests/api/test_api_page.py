@@ -29,23 +29,59 @@ HERE = "http://127.0.0.1:7860"
 KEY = "7c" * 32
 
 
-@pytest.mark.parametrize("place", range(len(EXAMPLES)))
-def test_an_example_of_the_page_runs_as_it_stands_there(
-    request: pytest.FixtureRequest, tmp_path: Path, place: int
-) -> None:
-    server: Server = request.getfixturevalue("long_server" if "/continue_study" in EXAMPLES[place] else "server")
-    assert HERE in EXAMPLES[place]
-    code = EXAMPLES[place].replace(HERE, server.address)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
+LONG = tuple("/continue_study" in example for example in EXAMPLES)
+RUN = """
+import contextlib, io, json, sys, traceback
+
+printed = []
+for code in json.load(sys.stdin):
+    said, failed = io.StringIO(), ""
+    with contextlib.redirect_stdout(said):
+        try:
+            exec(compile(code, "<example>", "exec"), {"__name__": "__main__"})
+        except Exception:
+            failed = traceback.format_exc()
+    printed.append([said.getvalue(), failed])
+print(json.dumps(printed))
+"""
+"""Runs each program that it gets as JSON with names of its own, and prints what they print and why they fail."""
+
+
+def outcomes(server: Server, examples: list[str], folder: Path) -> list[tuple[str, str]]:
+    """Run examples one after another in one process; return what each of them prints, and why it fails."""
+    assert all(HERE in example for example in examples)
+    programs = json.dumps([example.replace(HERE, server.address) for example in examples])
+    command = [sys.executable, "-W", "error", "-c", RUN]
+    done = subprocess.run(command, cwd=folder, input=programs, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip()
-    if "/continue_study" in EXAMPLES[place]:
-        steered, _ = done.stdout.splitlines()
-        assert "{'uniform-alpha-5': {'strength': 10.0}}" in steered
-        assert "{'uniform-alpha-15': {'stopped': True}}" in steered
+    return [(said, failed) for said, failed in json.loads(done.stdout)]
+
+
+@pytest.fixture(scope="module")
+def short_examples(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]:
+    """Run all examples whose studies are short; return their outcomes by example."""
+    short = [example for example, long in zip(EXAMPLES, LONG, strict=True) if not long]
+    return dict(zip(short, outcomes(server, short, tmp_path_factory.mktemp("examples")), strict=True))
+
+
+@pytest.mark.parametrize("place", [place for place, long in enumerate(LONG) if not long])
+def test_an_example_of_the_page_runs_as_it_stands_there(
+    server: Server, short_examples: dict[str, tuple[str, str]], place: int
+) -> None:
+    said, failed = short_examples[EXAMPLES[place]]
+    assert not failed
+    assert said.strip()
     assert TRACEBACK not in server.printed()
+
+
+def test_the_example_that_steers_a_study_runs_as_it_stands_there(long_server: Server, tmp_path: Path) -> None:
+    (example,) = (example for example, long in zip(EXAMPLES, LONG, strict=True) if long)
+    ((said, failed),) = outcomes(long_server, [example], tmp_path)
+    assert not failed
+    steered, _ = said.splitlines()
+    assert "{'uniform-alpha-5': {'strength': 10.0}}" in steered
+    assert "{'uniform-alpha-15': {'stopped': True}}" in steered
+    assert TRACEBACK not in long_server.printed()
 
 
 def test_every_endpoint_is_on_the_page_with_an_example() -> None:

@@ -24,7 +24,12 @@ TOOLS = {
     "preview_noise", "read_instructions", "start_study", "study_status", "stop_study", "stop_arm", "set_strength",
     "continue_study", "answers", "verdict",
 }  # fmt: skip
-STUDY = {"training": {"steps": 2, "evaluations": 1}, "measuring": {"prompts": 0}, "noise": [{"strength": 5}]}
+STUDY = {
+    "data": {"source": "starter:world-format", "rows": 16},
+    "training": {"steps": 2, "evaluations": 1, "evaluation_rows": 4},
+    "measuring": {"prompts": 0, "robustness": False},
+    "noise": [{"strength": 5}],
+}
 
 
 def as_client(server: Server, do: Callable[[ClientSession], Awaitable[Any]], local: str = "127.0.0.1") -> Any:
@@ -107,7 +112,7 @@ def test_a_client_lets_a_finished_study_go_on_and_gets_a_sentence_where_nothing_
         while not (await result(session, "study_status", **own))["is_over"]:
             assert time.monotonic() < end
         refused = await session.call_tool("stop_arm", {**own, "arm": "uniform-alpha-5"})
-        longer = await result(session, "continue_study", epochs=0.1, **own)
+        longer = await result(session, "continue_study", epochs=1, **own)
         return refused, own["record"], longer
 
     refused, first, longer = as_client(long_server, steered, "127.0.0.4")

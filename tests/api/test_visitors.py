@@ -87,7 +87,12 @@ OTHER_KEYS = {
 }
 
 
-@pytest.mark.parametrize("kind", OTHER_KEYS)
+FAST_KEYS = ("another", "the hash that is on disk", "with a space", "a list")  # one of each sort
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[] if kind in FAST_KEYS else [pytest.mark.slow]) for kind in OTHER_KEYS]
+)
 def test_no_function_reveals_or_changes_another_visitors_study(
     visitors: Callable[[str], Visitor], record: Record, kind: str
 ) -> None:
@@ -103,7 +108,7 @@ def test_no_function_reveals_or_changes_another_visitors_study(
 
 def test_functions_without_a_key_reveal_nothing_of_a_study(visitor: Visitor, record: Record) -> None:
     before = state_of(record.folder)
-    own, slow = keyed(visitor), ("load_model", "fetch")
+    own, slow = keyed(visitor), ("load_model", "fetch", "run")
     keyless = [one for one in visitor.functions() if one not in own and one.name not in slow]
     assert len(keyless) >= 6
     for function in keyless:
@@ -127,15 +132,15 @@ def test_what_the_command_line_made_is_seen_by_all_and_removed_by_none(
     "record_id",
     [
         "..",
-        "../runs",
-        "",
-        ".",
+        pytest.param("../runs", marks=pytest.mark.slow),
+        pytest.param("", marks=pytest.mark.slow),
+        pytest.param(".", marks=pytest.mark.slow),
         "20260101-000000-abcdef/../..",
         "/etc",
-        "20260101-000000-abcdef\n",
+        pytest.param("20260101-000000-abcdef\n", marks=pytest.mark.slow),
         "x" * 5000,
         "\u202e",
-        "*",
+        pytest.param("*", marks=pytest.mark.slow),
     ],
 )
 def test_an_invalid_id_is_never_a_path(visitors: Callable[[str], Visitor], server: Server, record_id: str) -> None:

@@ -177,10 +177,15 @@ def reset_peak(server: Server) -> float:
 
 
 def run(folder: Path, short: bool, count: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
-    """Import `count` fuzzed records; return one row per kind, and one for the server's memory."""
-    cases = count or (SHORT if short else COUNT)
+    """Import `count` fuzzed records into a lab of its own; return the rows of `import_into`."""
+    with target(folder) as lab:
+        return import_into(lab, count or (SHORT if short else COUNT), seed)
+
+
+def import_into(lab: Target, cases: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Import fuzzed records; return one row per kind, and one for the server's memory."""
     rows = {kind: {"kind": kind, "cases": 0, "taken": 0, "slowest_seconds": 0.0, "found": ""} for kind in FILE_KINDS}
-    with target(folder) as lab, ThreadPoolExecutor(WORKERS) as workers:
+    with ThreadPoolExecutor(WORKERS) as workers:
         idle, begun = reset_peak(lab.server), time.perf_counter()
         shares = [range(worker, cases, WORKERS) for worker in range(WORKERS)]
         for share in [workers.submit(_share, lab, share, seed, rows) for share in shares]:

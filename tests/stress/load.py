@@ -142,34 +142,37 @@ def measure_load(load: Load | None = None) -> FindingsTable:
 
 def _noise(load: Load, home: Path) -> list[dict[str, Any]]:
     with served(home) as server:
-        warm(server)
-        one_by_one, all_open = asyncio.Lock(), asyncio.Barrier(load.sessions)
-        sizes, opening = [memory(server)], list[float]()
+        return [measure_noise_tab(load, server)]
 
-        async def act(one: Session) -> None:
-            async with one_by_one:
-                begun = time.perf_counter()
-                await one.call("redraw", timed=False)
-                opening.append(time.perf_counter() - begun)
-            if await all_open.wait() == 0:
-                sizes.append(memory(server))
-            await _changing_text(one, load)
 
-        told = asyncio.run(_everybody(server, load.sessions, act))
-        return [
-            {
-                "what": f"{load.sessions} sessions in the Noise tab, text changed every {load.every_seconds:g} s for "
-                f"{load.noise_seconds:g} s",
-                "answers": len(told.seconds),
-                "errors": len(told.wrong + told.refused),
-                "median ms": 1000 * statistics.median(told.seconds or [0]),
-                "p95 ms": 1000 * told.p95(),
-                "first call of a session, ms": 1000 * statistics.median(opening),
-                "memory": f"{sizes[0] / 1e6:.0f} MB, {sizes[1] / 1e6:.0f} with all of them, "
-                f"{memory(server) / 1e6:.0f} at the end",
-                "first error": (told.wrong + told.refused or [""])[0][:100],
-            }
-        ]
+def measure_noise_tab(load: Load, server: Server) -> dict[str, Any]:
+    """Let many sessions change the text in the Noise tab of a running lab; return a row of the table."""
+    warm(server)
+    one_by_one, all_open = asyncio.Lock(), asyncio.Barrier(load.sessions)
+    sizes, opening = [memory(server)], list[float]()
+
+    async def act(one: Session) -> None:
+        async with one_by_one:
+            begun = time.perf_counter()
+            await one.call("redraw", timed=False)
+            opening.append(time.perf_counter() - begun)
+        if await all_open.wait() == 0:
+            sizes.append(memory(server))
+        await _changing_text(one, load)
+
+    told = asyncio.run(_everybody(server, load.sessions, act))
+    return {
+        "what": f"{load.sessions} sessions in the Noise tab, text changed every {load.every_seconds:g} s for "
+        f"{load.noise_seconds:g} s",
+        "answers": len(told.seconds),
+        "errors": len(told.wrong + told.refused),
+        "median ms": 1000 * statistics.median(told.seconds or [0]),
+        "p95 ms": 1000 * told.p95(),
+        "first call of a session, ms": 1000 * statistics.median(opening),
+        "memory": f"{sizes[0] / 1e6:.0f} MB, {sizes[1] / 1e6:.0f} with all of them, "
+        f"{memory(server) / 1e6:.0f} at the end",
+        "first error": (told.wrong + told.refused or [""])[0][:100],
+    }
 
 
 async def _changing_text(one: Session, load: Load) -> None:

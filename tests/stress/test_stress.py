@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from stress import imports
+from stress import imports, load
 from stress.crowd import run_crowd
 from stress.target import Attack, Target, all_attacks, target
 from stress.visitor import Visitor
@@ -31,11 +31,18 @@ def test_an_attack_does_no_harm(lab: Target, attack: Attack) -> None:
     assert "Traceback" not in lab.server.printed()
 
 
-def test_fuzzed_imports_get_a_sentence_each_and_take_no_memory(tmp_path: Path) -> None:
-    rows = imports.run(tmp_path, short=True)
+def test_fuzzed_imports_get_a_sentence_each_and_take_no_memory(lab: Target) -> None:
+    rows = imports.import_into(lab, imports.SHORT)
     assert [row["found"] for row in rows if row["found"]] == [], rows
     assert sum(row.get("cases", 0) for row in rows) == imports.SHORT
     assert sum(row.get("taken", 0) for row in rows) > 3
+
+
+def test_sessions_that_change_their_text_all_get_their_answers(lab: Target) -> None:
+    with ThreadPoolExecutor(1) as thread:  # whose event loop is its own
+        found = thread.submit(load.measure_noise_tab, load.SHORT, lab.server).result()
+    assert found["errors"] == 0, found
+    assert found["answers"] == load.SHORT.sessions * round(load.SHORT.noise_seconds / load.SHORT.every_seconds)
 
 
 def test_an_answer_that_never_ends_is_given_up() -> None:

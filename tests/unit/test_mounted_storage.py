@@ -16,6 +16,7 @@ import pytest
 from neftune_core import home as home_module
 from neftune_core.durable import lock_of_machine, write_whole
 from neftune_core.errors import NotAvailable, RecordError
+from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.home import home, home_note
 from neftune_core.settings import Limits
 from neftune_core.studies.records.record import Record, create
@@ -25,7 +26,10 @@ from neftune_core.studies.study import run_study
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="buckets are mounted on Linux")
 
 SHORT = EXAMPLE.model_copy(
-    update={"training": EXAMPLE.training.model_copy(update={"steps": 2, "evaluations": 1, "evaluation_rows": 4})}
+    update={
+        "training": EXAMPLE.training.model_copy(update={"steps": 2, "evaluations": 1, "evaluation_rows": 4}),
+        "measuring": MeasuringSettings(prompts=2, new_tokens=2),
+    }
 )
 LACKING = (errno.ENOTSUP, errno.EPERM, errno.EINVAL, errno.ENOLCK)
 

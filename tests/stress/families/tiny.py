@@ -219,3 +219,24 @@ CLASSICS: dict[str, Family] = {
 
 
 FAMILIES: dict[str, Family] = {**CLASSICS, **RECENT}
+
+REPRESENTATIVES = (
+    "Llama",
+    "GPT-2",
+    "OPT-350m",
+    "Gemma 3",
+    "Granite",
+    "BERT",
+    "T5",
+    "BART",
+    "Qwen3.5",
+    "Gemma 3n",
+    "Mamba",
+    "Qwen3-MoE",
+)
+"""One family for each structure; the other families differ from one of these in sizes, names and norms.
+
+In this order: rotated positions; learned positions and a merged projection; projected embeddings and post-norm; scaled
+embeddings; multipliers; a head with layers of its own; an encoder-decoder with relative positions, and one with learned
+positions; linear attention beside full attention; an embedding table per layer; states without attention; experts.
+"""

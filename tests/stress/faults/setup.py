@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.settings import TrainingSettings
-from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits
@@ -56,6 +56,7 @@ class Environment:
             model=self.model,
             data=DataSettings(source=f"file:{self.rows}"),
             training=TrainingSettings(**(values | {"model_dropout": 0.1} | training)),
+            measuring=MeasuringSettings(new_tokens=4),
             answers=AnswerSettings(new_tokens=4),
             noise=(NoiseSettings(strength=5), NoiseSettings(strength=1, unit="std", kind="gaussian")),
         )

@@ -190,9 +190,7 @@ def test_no_content_of_a_file_raises_anything_but_a_sentence(tmp_path, extension
     path = tmp_path / f"rows.{extension}"
 
     # A Parquet file that begins and ends as one is given to a process of its own, a third of a second each.
-    @settings(
-        max_examples=150 if extension != "parquet" else 40, deadline=None, suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=75 if extension != "parquet" else 15, deadline=None, suppress_health_check=list(HealthCheck))
     @given(CONTENTS)
     def check(content):
         path.write_bytes(content)

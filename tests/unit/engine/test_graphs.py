@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from each_family import representatives_first
 from short_study import short_rows, short_study
 from tape_recorder import TapeRecorder
 from tiny import family_rows, random_rows
@@ -39,7 +40,7 @@ ARMS = {
 
 
 def made(loaded: LoadedModel, *, captured: bool, **training: Any) -> tuple[Lockstep, list[CapturedLayer]]:
-    usual = {"steps": 9, "learning_rate": 2e-3, "evaluations": 2, "lora_rank": 4, "batch_size": 3, "clip_norm": 0.5}
+    usual = {"steps": 6, "learning_rate": 2e-3, "evaluations": 2, "lora_rank": 4, "batch_size": 3, "clip_norm": 0.5}
     settings = TrainingSettings(**(usual | training))
     stack = make_arms(loaded, len(ARMS), settings)
     layers = capture_layers(stack, TapeRecorder) if captured else []
@@ -78,7 +79,7 @@ def test_layers_that_draw_masks_run_eagerly(tiny: LoadedModel, training: dict[st
     assert all(layer.replays == 0 and not layer.refused for layer in layers)
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", representatives_first(sorted(FAMILIES)))
 def test_families_are_recorded_or_run_eagerly_with_equal_losses(family: str) -> None:
     loaded = loaded_family(FAMILIES[family])
     found = []

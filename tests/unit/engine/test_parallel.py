@@ -19,7 +19,7 @@ from processes import ended
 from neftune_core.data.settings import DataSettings
 from neftune_core.engine.saving import ADAPTER
 from neftune_core.engine.settings import MethodSettings, TrainingSettings
-from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, to_toml
@@ -45,6 +45,7 @@ def study(place: Path, seeds: int = 1, **training: Any) -> StudySettings:
         model=ModelSettings(source=str(tiny_model(place / "model")), precision="float32"),
         data=DataSettings(source=f"file:{rows}", held_out_share=0.1),
         training=TrainingSettings(**(values | training)),
+        measuring=MeasuringSettings(new_tokens=4),
         answers=AnswerSettings(new_tokens=4),
         noise=(
             NoiseSettings(strength=5),
@@ -115,7 +116,7 @@ def numbers(record: Record) -> dict[tuple[Any, ...], float]:
 
 
 TRAININGS: dict[str, dict[str, Any]] = {
-    "adapters": {"seeds": 2},
+    "adapters": {"seeds": 2, "epochs": 1},
     "all weights": {"method": "full", "learning_rate": 1e-4, "epochs": 1},
     "accumulated": {"accumulation": 2, "epochs": 1},
 }

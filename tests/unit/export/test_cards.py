@@ -21,7 +21,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from neftune_core.commands.machine import ModelsCommand, models
 from neftune_core.data.settings import DataSettings
 from neftune_core.durable import UMASK
-from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
 from neftune_core.export import bases
 from neftune_core.export.bases import base_of
 from neftune_core.export.card import CAUSAL, SEQ2SEQ, card
@@ -53,6 +53,7 @@ def studied(place: Path, source: str, precision: str = "float32") -> Record:
         model=ModelSettings(source=source, precision=precision),
         data=DataSettings(source=f"file:{place / 'rows.jsonl'}"),
         training=TrainingSettings(steps=4, learning_rate=1e-2, evaluations=1, evaluation_rows=2),
+        measuring=MeasuringSettings(prompts=2, new_tokens=2),
         answers=AnswerSettings(new_tokens=2),
         noise=(NoiseSettings(strength=5),),
     )

@@ -25,7 +25,7 @@ from neftune_core.data.settings import DataSettings
 from neftune_core.durable import UMASK
 from neftune_core.engine.settings import MethodSettings, TrainingSettings
 from neftune_core.errors import InvalidSetting, RecordError
-from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
 from neftune_core.export.models import write_model
 from neftune_core.export.report import report, write_report
 from neftune_core.export.script import reason_against, script_archive, script_folder
@@ -62,6 +62,7 @@ def studied(place: Path, **changes: Any) -> Record:
             steps=7, warmup=0.3, evaluations=2, evaluation_rows=4, accumulation=2, clip_norm=0.5
         ),
         "answers": AnswerSettings(prompts=(PAYLOAD,), new_tokens=4),
+        "measuring": MeasuringSettings(prompts=2, new_tokens=2),
         "noise": ARMS,
         "methods": (MethodSettings(weight_decay=0.1),),
     }

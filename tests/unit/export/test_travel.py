@@ -16,7 +16,7 @@ from command_line import neftune_here
 from hub_account import OWNER, TOKEN, account_of
 
 from neftune_core.errors import DataError, DoesNotFit, InvalidSetting, LabError, RecordError
-from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
 from neftune_core.export import archive
 from neftune_core.export.archive import import_record, pack, pack_record
 from neftune_core.export.card import card
@@ -46,7 +46,9 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
     data = EXAMPLE.data.model_copy(update={"source": f"file:{folder / 'rows.jsonl'}"})
     training = EXAMPLE.training.model_copy(update={"steps": 4, "evaluations": 1, "evaluation_rows": 4})
     model = ModelSettings(precision="float32")  # two ways of adding are compared
-    study = EXAMPLE.model_copy(update={"data": data, "training": training, "answers": ASK, "model": model})
+    measuring = MeasuringSettings(prompts=2, new_tokens=2)
+    changes = {"data": data, "training": training, "measuring": measuring, "answers": ASK, "model": model}
+    study = EXAMPLE.model_copy(update=changes)
     made = create(study, "key")
     assert list(run_study(made, Limits(), lambda: False))[-1]["event"] == "finished"
     return made
@@ -132,16 +134,16 @@ def refused(given: io.BytesIO | bytes, folder: Path, limits: Limits | None = Non
     [
         "../../evil.py",
         "/etc/evil",
-        "{id}/../evil",
+        pytest.param("{id}/../evil", marks=pytest.mark.slow),
         "{id}/arms/../../evil/adapter_config.json",
-        "{id}/data/source/../../../evil",
+        pytest.param("{id}/data/source/../../../evil", marks=pytest.mark.slow),
         "{id}/arms/control/seed-0/evil.py",
-        "{id}/checkpoint/state.json",
+        pytest.param("{id}/checkpoint/state.json", marks=pytest.mark.slow),
         "{id}\\evil",
-        "C:\\evil",
-        "{id}/running",
+        pytest.param("C:\\evil", marks=pytest.mark.slow),
+        pytest.param("{id}/running", marks=pytest.mark.slow),
         "20200101-000000-abcdef/study.toml",
-        "{id}/data/source/" + "x" * 300,
+        pytest.param("{id}/data/source/" + "x" * 300, marks=pytest.mark.slow),
     ],
 )
 def test_a_name_that_no_record_has_is_refused_before_anything_is_written(

@@ -61,14 +61,22 @@ def test_the_damage_of_a_fault_is_there_and_its_sentence_has_its_numbers(name: s
     assert "{" not in words
 
 
+@pytest.fixture
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluate a script on four rows."""
+    monkeypatch.setattr("neftune_core.lessons.snippet.HELD_OUT_ROWS", 4)
+
+
+@pytest.mark.usefixtures("few_rows")
 def test_the_hiding_wrapper_trains_bit_for_bit_as_without_noise() -> None:
-    short = {"steps": 12, "batch_size": 4}
+    short = {"steps": 6, "batch_size": 4}
     hidden = finished(ScriptVariant(NoiseSettings(strength=5), model_hidden=True, **short))
     silent = finished(ScriptVariant(NoiseSettings(strength=0), **short))
     heard = finished(ScriptVariant(NoiseSettings(strength=5), **short))
     assert hidden.training_losses == silent.training_losses != heard.training_losses
 
 
+@pytest.mark.usefixtures("few_rows")
 def test_a_script_never_changes_the_model_that_others_use() -> None:
     loaded = load(ModelSettings())
     before = weights_hash(loaded.model)

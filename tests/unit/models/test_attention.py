@@ -49,8 +49,9 @@ def test_sharp_scores_in_bfloat16_are_as_exact_as_plain_attention() -> None:
     assert ours < 1.5 * (plain.float() - true).norm()
 
 
-@pytest.mark.parametrize("tokens", [5, attention.BLOCK, attention.BLOCK + 3])
-def test_gradients_are_right_to_the_last_digit_in_double(tokens: int) -> None:
+@pytest.mark.parametrize("tokens", [5, 8, 11])
+def test_gradients_are_right_to_the_last_digit_in_double(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "BLOCK", 8)  # so that few tokens fill less than a block, a block, and more
     given = [one.detach()[:1].double().requires_grad_() for one in drawn(4, 2, tokens, torch.float32)]
     assert torch.autograd.gradcheck(lambda *three: causal_rows(*three, 0.5), given)
 

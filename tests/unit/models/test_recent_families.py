@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from each_family import family_case
 from packaging.version import Version
 from tiny_tokenizers import bart_tokenizer
 
@@ -60,7 +61,7 @@ def loaded_from(family: str, folder: Path, precision: str = "float32") -> Loaded
     return load(ModelSettings(source=str(folder_of(family, folder)), precision=precision, device="cpu"))
 
 
-@pytest.mark.parametrize("family", FOLDERS)
+@pytest.mark.parametrize("family", [family if family in PUBLISHED else family_case(family) for family in FOLDERS])
 def test_a_family_from_a_folder_is_loaded_trained_in_two_arms_asked_exported_and_merged(
     family: str, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from neftune_core.data.preparing import prepare
+from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.models import estimates, threads
 from neftune_core.models.estimates import TimeCalibration, store_calibration, stored_calibration
 from neftune_core.models.loading import load
@@ -27,7 +28,8 @@ from neftune_core.studies.study import run_study
 
 SHORT = EXAMPLE.model_copy(
     update={
-        "training": EXAMPLE.training.model_copy(update={"steps": 12, "evaluations": 1}),
+        "training": EXAMPLE.training.model_copy(update={"steps": 12, "evaluations": 1, "evaluation_rows": 8}),
+        "measuring": MeasuringSettings(prompts=2, new_tokens=2),
         "model": EXAMPLE.model.model_copy(update={"precision": "float32"}),
     }
 )

@@ -14,7 +14,7 @@ import torch
 from lent_gpu import Platform, one_thread
 
 from neftune_core.errors import NotAvailable
-from neftune_core.evaluation.settings import AnswerSettings
+from neftune_core.evaluation.settings import AnswerSettings, MeasuringSettings
 from neftune_core.models import device, loading
 from neftune_core.models.architecture.module_trees import fingerprint
 from neftune_core.models.loading import load
@@ -42,6 +42,7 @@ SENTENCE = "Where does the owl live?"
 STUDY = EXAMPLE.model_copy(
     update={
         "training": EXAMPLE.training.model_copy(update={"steps": 2, "evaluations": 1, "evaluation_rows": 4}),
+        "measuring": MeasuringSettings(prompts=2, new_tokens=2),
         "answers": AnswerSettings(prompts=(SENTENCE,), new_tokens=4),
     }
 )

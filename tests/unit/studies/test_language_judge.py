@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import logging
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -43,6 +45,13 @@ from neftune_core.ui.tabs.views.compare_inside import judged as page_judged
 
 ARMS = ("uniform-alpha-5", "control")
 KEY = "judge-key-0123456789abcdef"
+CONTEXTS = functools.cache(ssl.create_default_context)
+
+
+@pytest.fixture(autouse=True)
+def _one_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read the certificates once: it takes longer than a request, and every request has a client of its own."""
+    monkeypatch.setattr(ssl, "create_default_context", CONTEXTS)
 
 
 def answered(folder: Path, texts: list[tuple[str, str]]) -> Record:

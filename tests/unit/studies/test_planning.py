@@ -39,7 +39,8 @@ def test_what_would_fit_is_given_in_numbers(rows: Path, monkeypatch: pytest.Monk
 
 
 def test_the_estimate_counts_what_the_floors_train_as_well(rows: Path) -> None:
-    study, loaded = two_arms(rows), load(tiny_settings())
+    loaded = load(tiny_settings())
+    study = two_arms(rows).model_copy(update={"measuring": MeasuringSettings()})
     prepared = prepare(study.data, loaded.tokenizer, Limits())
     floored = study.model_copy(update={"measuring": MeasuringSettings(another_seed=True)})
     once, more = (memory_and_time(asked, loaded, prepared) for asked in (study, floored))

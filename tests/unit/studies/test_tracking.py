@@ -16,6 +16,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from as_written import NEFTUNE
 
 from neftune_core.errors import InvalidSetting, NotAvailable
+from neftune_core.settings import to_toml
 from neftune_core.space.profiles import host_profile
 from neftune_core.studies.records.record import create
 from neftune_core.studies.settings import EXAMPLE
@@ -126,11 +127,11 @@ def test_a_tracker_with_one_open_run_gets_all_arms_in_one_run_per_seed(
 def test_every_arm_is_a_run_with_its_steps_and_losses(tmp_path: Path) -> None:
     pytest.importorskip("trackio")
     environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio"), "NEFTUNE_HOME": str(tmp_path / "home")}
-    train = [NEFTUNE, "train"]
-    example = subprocess.run([*train, "--example"], capture_output=True, text=True, check=True, env=environment)
-    (tmp_path / "study.toml").write_text(example.stdout, encoding="utf-8")
-    short = ["--training.steps", "3", "--training.evaluations", "1", "--training.evaluation-rows", "4"]
-    command = [*train, str(tmp_path / "study.toml"), *short, "--measuring.prompts", "0", "--track", "trackio"]
+    training = EXAMPLE.training.model_copy(update={"steps": 3, "evaluations": 1, "evaluation_rows": 4})
+    measuring = EXAMPLE.measuring.model_copy(update={"prompts": 0, "robustness": False})
+    study = EXAMPLE.model_copy(update={"training": training, "measuring": measuring})
+    (tmp_path / "study.toml").write_text(to_toml(study), encoding="utf-8")
+    command = [NEFTUNE, "train", str(tmp_path / "study.toml"), "--track", "trackio"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr
     read = subprocess.run([sys.executable, "-c", READ], capture_output=True, text=True, check=True, env=environment)
