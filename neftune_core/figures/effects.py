@@ -166,8 +166,8 @@ def _summary(rows: Sequence[TableRow], measure: str, epoch: str) -> str:
         )
     numbers = say("; ").join(_setting_text(row, measure, epoch) for row in rows)
     return say(
-        "{measure} {when}, mean difference of each arm from the control, with t intervals adjusted for all arms (Holm): "
-        "{numbers}.",
+        "{measure} {when}, mean difference of each arm from the control, with t intervals adjusted for all arms "
+        "(Holm): {numbers}.",
         measure=say(MEASURES[measure].label),
         when=say(EPOCH_WORDS[epoch]),
         numbers=numbers,
