@@ -174,7 +174,7 @@ def test_the_conclusion_of_a_recorded_sweep_is_in_the_first_screen_in_the_unit_o
         for unit, values in (("std", "0, 0.047, 0.14"), ("alpha", "0, 5, 15")):
             page.locator("#noise-unit label", has_text=unit).click()
             page.wait_for_function(f"Lab.read('sweep-values-1') === {values!r}")
-            text_of(page, "#sweep-unit", f"in {unit}")
+            assert f"in {unit}" in page.locator("#sweep-unit").text_content()
 
 
 @pytest.mark.parametrize("size", SIZES)
