@@ -1,8 +1,6 @@
-/** Additions to choices of the framework: groups of views, and the unit of a sweep's strengths. */
-import { read, watch } from "./controls.js";
+/** An addition to choices of the framework: groups of views. */
 import { make, within } from "./dom.js";
 import { part } from "./parts.js";
-import { text } from "./text.js";
 
 /** Group the choices of a view by the question that they answer. */
 part("view-groups", ({ props }) => {
@@ -17,11 +15,4 @@ part("view-groups", ({ props }) => {
     }
   };
   mounted();
-});
-
-/** The unit of the strengths of a sweep, which is that of the Noise tab. */
-part("sweep-unit", ({ element }) => {
-  const show = () => (within(element, "p").textContent = text("Strengths are in {unit}, the unit on the Noise tab.", { unit: read("noise-unit") || "alpha" }));
-  watch(["noise-unit"], show);
-  show();
 });

@@ -252,6 +252,17 @@ export const fromAlpha = (strengths, unit) =>
   unit === "alpha" || !current ? strengths : inOtherUnit(strengths, "alpha", unit);
 
 /**
+ * Return the factor that converts a strength to another unit, for the same noise on this sentence; null until it has been loaded.
+ * @param {string} from
+ * @param {string} unit
+ */
+export const factorBetween = (from, unit) => {
+  if (!current) return null;
+  const { payload, chosen } = current;
+  return UNITS[from](payload, chosen) / UNITS[unit](payload, chosen);
+};
+
+/**
  * Convert a list of strengths, given as text, between units; a share cannot be converted.
  * @param {string} strengths
  * @param {string} from
@@ -262,8 +273,6 @@ const inOtherUnit = (strengths, from, unit) => {
     lists[from === SHARE ? "share" : "other"] = strengths;
     return lists[unit === SHARE ? "share" : "other"];
   }
-  if (!current) return strengths;
-  const { payload, chosen } = current;
-  const factor = UNITS[from](payload, chosen) / UNITS[unit](payload, chosen);
+  const factor = factorBetween(from, unit) ?? 1;
   return listed(strengths).map((value) => Number((value * factor).toPrecision(2))).join(", ");
 };

@@ -34,6 +34,7 @@ import * as sharing from "./sharing.js";
 import "./small-parts.js";
 import * as state from "./state.js";
 import { askStop, seedIs } from "./strip.js";
+import { sweepInUnit } from "./sweep-units.js";
 import "./tabs.js";
 import { setTheme } from "./theme.js";
 import "./watch.js";
@@ -68,6 +69,7 @@ window.Lab = {
   showDock,
   state,
   strengthsInUnit,
+  sweepInUnit,
   get Plotly() {
     return plotly();
   },

@@ -221,12 +221,27 @@ export const changeLanguage = () => {
 };
 
 // ------------------------------------------------------------------ presets
+/** The settings of the study shown, if they were taken from it. @type {Record<string, any>} */
+let taken = {};
+
+/** Note that settings were taken from the study shown. @param {string} said the settings as JSON */
+export const take = (said) => {
+  taken = understood(said) ?? {};
+  say("state", all());
+};
+
+/** Return whether all settings are still those of the study shown. @param {Record<string, any>} state */
+export const isTaken = (state) => {
+  const names = Object.keys(taken).filter((name) => name in state);
+  return names.length > 0 && names.every((name) => plain(state[name]) === plain(taken[name]));
+};
+
 /**
- * Count the training settings that differ from the chosen preset.
+ * Return the names of the training settings that differ from the chosen preset.
  * @param {Record<string, any>} state
  */
 export const changedSettings = (state) => {
   const of = isBundled() ? "bundled" : "others";
   const preset = described.presets[state["train.preset"]]?.[of] ?? {};
-  return Object.keys(preset).filter((name) => name in state && plain(state[name]) !== plain(preset[name])).length;
+  return Object.keys(preset).filter((name) => name in state && plain(state[name]) !== plain(preset[name]));
 };

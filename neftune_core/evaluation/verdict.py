@@ -39,6 +39,7 @@ from neftune_core.evaluation.verdict_words import (
     claims_line,
     effect_line,
     rounding_line,
+    with_others,
 )
 
 CLAIM_SEEDS = 6
@@ -228,18 +229,21 @@ def _floors(outcomes: Outcomes, question: Question) -> dict[str, Floor]:
 
 
 def _headline(question: Question, arms: Mapping[str, ArmVerdict]) -> tuple[str, Line]:
-    """Return the arm that the headline is about ("" if none), and the headline."""
+    """Return the arm that the headline is mainly about ("" if none), and the headline, which is true for all arms."""
     found = {name: arm.epochs[question.epoch] for name, arm in arms.items() if arm.status not in ("void", "nothing")}
     by_size = sorted(found, key=lambda name: -abs(found[name].difference))
     if not by_size:
         return "", Line("headline.void")
-    claimed = {name: found[name] for name in by_size if arms[name].status in CLAIMS}
+    statuses = {name: arm.status for name, arm in arms.items()}
+    claimed = {name: found[name] for name in by_size if statuses[name] in CLAIMS}
     if claimed:
-        statuses = {name: arms[name].status for name in claimed}
-        return next(iter(claimed)), claims_line(question.measure, claimed, statuses, len(arms))
-    lead = next((name for name in by_size if arms[name].status == "unconfirmed"), by_size[0])
-    key = arms[lead].status if f"headline.{arms[lead].status}" in SENTENCES else "no_claim"
-    return lead, effect_line(key, question.measure, lead, found)
+        return next(iter(claimed)), claims_line(question.measure, claimed, statuses)
+    lead = next((name for name in by_size if statuses[name] == "unconfirmed"), by_size[0])
+    status = statuses[lead]
+    same = {name: comparison for name, comparison in found.items() if statuses[name] == status}
+    key = status if f"headline.{status}" in SENTENCES else "no_claim"
+    others = {name: other for name, other in statuses.items() if name not in same}
+    return lead, with_others(effect_line(key, question.measure, lead, same), others)
 
 
 def _disagreements(outcomes: Outcomes, question: Question, arms: Mapping[str, ArmVerdict]) -> Iterator[Line]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
@@ -87,17 +87,16 @@ def rounding_line(rounding: Rounding, measure: str) -> Line:
     return Line(key, {"precision": rounding.precision, "measure": Line(f"measure.{measure}"), "size": size})
 
 
-def claims_line(measure: str, claimed: Mapping[str, Comparison], statuses: Mapping[str, str], arms: int) -> Line:
+def claims_line(measure: str, claimed: Mapping[str, Comparison], statuses: Mapping[str, str]) -> Line:
     """Return the headline about arms that differ from the control, with the direction and size of their differences.
 
     Args:
         measure: Name of the measure.
         claimed: Comparisons of these arms by name, largest difference first.
-        statuses: "better", "worse", "higher" or "lower", by name.
-        arms: Number of all arms.
+        statuses: Statuses of all arms by name; those of the claimed arms are "better", "worse", "higher" or "lower".
 
     Returns:
-        The headline.
+        The headline, which ends with the arms that do not differ.
     """
     groups: dict[tuple[str, int], dict[str, Comparison]] = {}
     for name, comparison in claimed.items():
@@ -105,18 +104,40 @@ def claims_line(measure: str, claimed: Mapping[str, Comparison], statuses: Mappi
     short = len(claimed) > MOST_NAMED
     lines = [_claim_line(status, measure, group, short=short) for (status, _), group in groups.items()]
     headline = _joined("headline.both", lines)
-    if arms == 1:
-        return headline
-    sizes = _joined("value.and", [_direction_line(status, group) for (status, _), group in groups.items()])
-    key = "headline.sizes" if short else agreeing("headline.others", len(claimed))
-    return Line(key, {"first": headline, "claimed": len(claimed), "arms": arms, "sizes": sizes})
+    if short:
+        sizes = _joined("value.and", [_direction_line(status, group) for (status, _), group in groups.items()])
+        count = {"claimed": len(claimed), "arms": len(statuses)}
+        headline = Line("headline.sizes", {"first": headline, **count, "sizes": sizes})
+    return with_others(headline, {name: status for name, status in statuses.items() if name not in claimed})
+
+
+def with_others(headline: Line, statuses: Mapping[str, str]) -> Line:
+    """Return a headline followed by a sentence for each outcome of the arms that it is not about.
+
+    Args:
+        headline: The headline.
+        statuses: Statuses of the other arms by name.
+
+    Returns:
+        The headline, which is then true for all arms.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, status in statuses.items():
+        key = f"others.{status}"
+        groups.setdefault(key if key in SENTENCES else "others.no_result", []).append(name)
+    others = [
+        Line(key, {"arms": arm_names(names)})
+        if len(names) <= MOST_NAMED
+        else Line(key, {"arms": Line("arm.others", {"count": len(names)})})
+        for key, names in groups.items()
+    ]
+    return _joined("headline.both", [headline, *others])
 
 
 def _claim_line(status: str, measure: str, group: Mapping[str, Comparison], *, short: bool) -> Line:
     """Return the headline about the arms that differ in one direction, or only about the first of them if `short`."""
     named = {name: group[name] for name in [*group][: 1 if short else None]}
-    line = effect_line(status, measure, next(iter(named)), named)
-    return replace(line, parameters={**line.parameters, "arm": arm_names([*named])})
+    return effect_line(status, measure, next(iter(named)), named)
 
 
 def arm_names(names: Sequence[str]) -> Line:
@@ -133,25 +154,30 @@ def _direction_line(status: str, group: Mapping[str, Comparison]) -> Line:
 
 
 def effect_line(key: str, measure: str, lead: str, found: Mapping[str, Comparison]) -> Line:
-    """Return the headline about one arm, with its values and, if there are few arms, those of the others.
+    """Return the headline about arms with the same outcome, with their values; if there are many, those of one arm.
 
     Args:
         key: Key of the headline in `SENTENCES`, without "headline.".
         measure: Name of the measure.
-        lead: Name of the arm.
+        lead: Name of the arm with the largest difference.
         found: Comparisons by name, including `lead`.
 
     Returns:
         The headline.
     """
-    listed = found if len(found) <= MOST_VALUES else {lead: found[lead]}
+    is_short = len(found) > MOST_VALUES
+    listed = {lead: found[lead]} if is_short else found
     one_control = len({comparison.control for comparison in listed.values()}) == 1
-    values = [Line("value.control", {"value": found[lead].control})] if one_control else []
+    lines = [Line("value.control", {"value": found[lead].control})] if one_control else []
     for name, comparison in listed.items():
         value = {"arm": ArmName(name), "value": comparison.arm, "control": comparison.control}
-        values.append(Line("value.arm" if one_control else "value.own", value))
-    about = {"measure": Line(f"measure.{measure}"), "values": _joined("value.and", values)}
-    return Line(f"headline.{key}", {"arm": ArmName(lead), "seeds": len(found[lead].seeds), **about})
+        lines.append(Line("value.arm" if one_control else "value.own", value))
+    values = _joined("value.and", lines)
+    if is_short:
+        values = Line("value.largest", {"values": values, "arms": len(found)})
+    arms = Line("arm.many", {"count": len(found)}) if len(found) > MOST_NAMED else arm_names([*found])
+    about = {"measure": Line(f"measure.{measure}"), "values": values}
+    return Line(f"headline.{key}", {"arm": arms, "seeds": len(found[lead].seeds), **about})
 
 
 def brief_line(measure: str, statuses: Mapping[str, str], lead: str) -> Line:

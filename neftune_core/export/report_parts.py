@@ -117,7 +117,7 @@ def _judged_html(found: Verdict, opening: str, arms: Sequence[str], closing: Ite
     """Combine the HTML of a verdict; if `collapsed`, more than `MOST_OPEN_ARMS` arms are in one collapsed section."""
     shown = "".join(arms)
     if collapsed and len(arms) > MOST_OPEN_ARMS:
-        shown = f"<details><summary>{html.escape(say('Setting by setting'))}</summary>{shown}</details>"
+        shown = f"<details><summary>{html.escape(say('Arm by arm'))}</summary>{shown}</details>"
     claims = sum(arm.status in CLAIMS for arm in found.arms.values())
     return (
         f'<div class="lab-judged" data-claims="{claims}">{opening}{shown}'

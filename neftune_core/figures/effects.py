@@ -159,12 +159,12 @@ def _percent_scale(measure: str) -> float:
 def _summary(rows: Sequence[TableRow], measure: str, epoch: str) -> str:
     if not rows:
         return say(
-            "There is no difference to show yet: the control and at least one other setting must first finish "
-            "training with the same seed."
+            "There is no difference to show yet: the control and at least one other arm must first finish training "
+            "with the same seed."
         )
     numbers = say("; ").join(_setting_text(row, measure, epoch) for row in rows)
     return say(
-        "{measure} {when}, mean difference from the control by setting, with t intervals adjusted for all settings "
+        "{measure} {when}, mean difference of each arm from the control, with t intervals adjusted for all arms "
         "(Holm): {numbers}.",
         measure=say(MEASURES[measure].label),
         when=say(EPOCH_WORDS[epoch]),

@@ -34,7 +34,7 @@ TIME_BUDGET = "training.time_budget_seconds"
 MOST_SETTINGS = 10_000
 MOST_VALUES = 1_000
 NOTHING_VARIED = later(
-    "a sweep needs at least one point, or at least one axis, such as noise.strength with the values 0, 1, 2 and 5"
+    "a sweep needs at least one setting to vary (axes) or one combination (points), such as noise.strength = 0, 1, 2, 5"
 )
 SEVERAL_NOISE_ARMS = later(
     "a sweep that varies the noise starts from a single noise arm: leave only one noise arm in its study"
@@ -246,8 +246,8 @@ def size_text(sweep: SweepSettings) -> str:
     seeds, studies = len(sweep.seeds), [cell.study for cell in cells(sweep)]
     counts = [len(study.arms) for study in studies[: len(studies) // seeds]]
     words = later(
-        "{settings:,} settings (controls included), {seeds}: {trainings:,} training runs, in {studies} of {arms} "
-        "trained in lockstep"
+        "{settings:,} arms (controls included), {seeds}: {trainings:,} training runs, in {studies} with {arms} "
+        "trained together"
     )
     exact, most = plural(max(counts), "{count} arm", "{count} arms"), later("up to {count} arms")
     parts = {

@@ -126,7 +126,9 @@ class PageState:
             noise = NoiseSettings.model_construct(strength=values["noise.strength"], unit=unit)
             updates["noise.strength"] = noise_tab.strength_of(noise)
         strengths, preset = values.get("train.strengths"), values.get("train.preset")
-        together = gr.skip() if strengths is None else train_form.set_together(strengths, unit)
+        sweep = any(name.startswith(("sweep.values-", "sweep.points")) for name in values)
+        is_set = sweep or strengths is not None
+        together = train_form.set_together(strengths, unit, sweep=sweep) if is_set else gr.skip()
         about = gr.skip() if preset is None else train_form.about(preset)
         return [*updates.values(), together, about]
 
@@ -277,6 +279,7 @@ def _connect_record(state: PageState) -> None:
     """Restore the settings of the study in the link, unless the page restores a stored state."""
     page, outputs = state.page, [*state.components(), *state.in_use_components()]
     attached = gr.Textbox("", visible=False, label=say("Study in the link"))
+    taken = gr.Textbox("", visible=False, label=say("Training settings of the study in the link"))
 
     @reports_errors
     def restore(key: str, record_id: str) -> list[Any]:
@@ -291,15 +294,17 @@ def _connect_record(state: PageState) -> None:
         """
         record = find(record_id, require_key(key)) if record_id else None
         if record is None or record.is_sweep or record.is_newer:
-            return [gr.skip()] * len(outputs)
+            return [gr.skip()] * (len(outputs) + 1)
         study = record.study
         warn_of_missing_arms(study)
         data = study.data.model_copy(update=link_files(record, key))
-        return [*state.updates(study_state(state.fields, study)), *state.use(study.model, data)]
+        training = json.dumps(state.fields.of_settings("train", study.training))
+        return [*state.updates(study_state(state.fields, study)), *state.use(study.model, data), training]
 
     fresh = in_browser("Lab.state.isKept() ? '' : id", "id")
     page.train.attached.change(None, page.train.attached, attached, js=fresh)
-    state.after(attached.change(restore, [page.key, attached], outputs, **QUIET))
+    state.after(attached.change(restore, [page.key, attached], [*outputs, taken], **QUIET))
+    taken.change(None, taken, None, js=in_browser("void Lab.state.take(settings)", "settings"))
 
 
 def _in_use(state: PageState, given: State, model: ModelSettings, data: DataSettings) -> list[Any]:

@@ -231,7 +231,7 @@ def test_a_preset_and_the_reset_set_every_training_setting(lab_page: Any) -> Non
     text_of(lab_page, "#train-plan", "5 arms")
     lab_page.locator("#train-preset label", has_text="the paper's").click()
     text_of(lab_page, "#train-preset-about", "2310.05914")  # its batch is larger than the slider offers
-    text_of(lab_page, "#train-plan", "6 steps, 5 arms")
+    text_of(lab_page, "#train-plan", "6 steps (3 epochs), 5 arms")
     lab_page.locator("#train-reset").click()
     text_of(lab_page, "#train-plan", "3 arms")
     assert lab_page.locator("#train-epochs input[type=number]").input_value() == "6"

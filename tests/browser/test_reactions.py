@@ -17,6 +17,14 @@ pytestmark = pytest.mark.browser
 KEY = "3d" * 32
 SIZES = [(1280, 720), (390, 844)]
 
+# Whether the first element is before the second, in the document and in the picture.
+IN_ORDER = """([first, second]) => {
+    const [one, other] = [first, second].map((id) => document.getElementById(id));
+    const [place, next] = [one, other].map((found) => found?.getBoundingClientRect());
+    return one && other && (place.x < next.x || place.y < next.y)
+        && Boolean(one.compareDocumentPosition(other) & Node.DOCUMENT_POSITION_FOLLOWING);
+}"""
+
 # Calls wait while `window.holding` is true; then they are refused if `window.refusing` is true.
 HELD = """const ask = window.fetch;
 window.fetch = async (place, options) => {
@@ -153,6 +161,20 @@ def test_the_conclusion_of_a_recorded_sweep_is_in_the_first_screen_in_the_unit_o
         page.locator("#sweep-shown input").click()
         page.get_by_role("option", name="noise of five strengths").first.click()
         assert "are alpha" in text_of(page, "#sweep-state", "Its strengths are in std")
+        page.set_viewport_size({"width": 1920, "height": 1080})
+        assert page.locator(".gradio-container").first.bounding_box()["width"] == 1480
+        page.set_viewport_size({"width": 390, "height": 844})  # results first, for the keyboard too
+        page.wait_for_function(IN_ORDER, arg=["sweep-shown", "sweep-start"])
+        open_tab(page, "Train")
+        page.wait_for_function(IN_ORDER, arg=["train-view", "train-preset"])
+        page.set_viewport_size({"width": 1280, "height": 720})
+        open_tab(page, "Sweep")
+        page.wait_for_function(IN_ORDER, arg=["sweep-start", "sweep-shown"])
+        open_tab(page, "Noise")
+        for unit, values in (("std", "0, 0.047, 0.14"), ("alpha", "0, 5, 15")):
+            page.locator("#noise-unit label", has_text=unit).click()
+            page.wait_for_function(f"Lab.read('sweep-values-1') === {values!r}")
+            assert f"in {unit}" in page.locator("#sweep-unit").text_content()
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -171,7 +171,7 @@ def test_every_control_comes_back_after_a_reload_and_in_the_other_language_a_sec
         is_shown(second, first)
         second.close()
         open_tab(page, "Train")
-        page.locator("#train-preset-changed p", has_text="Changed").wait_for()
+        page.locator("#train-preset-changed p", has_text="differ from this preset: Epochs").wait_for()
     with visiting(browser, lab_address, link=link.removeprefix(lab_address)) as page:
         opened(page)
         is_shown(page, shown)

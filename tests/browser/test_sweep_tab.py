@@ -30,7 +30,7 @@ def test_a_grid_is_built_run_and_seen_and_found_again_by_its_link(browser: Any, 
         choose(page, "#sweep-axis-2", "Training: epochs")
         fill(page, "#sweep-values-2", "1")  # fewer than ten steps would not be judged
         fill(page, "#sweep-seeds", "1")
-        assert "3 training runs, in 1 study of 3 arms" in text_of(page, "#sweep-plan", "3 training runs")
+        assert "3 training runs, in 1 study with 3 arms" in text_of(page, "#sweep-plan", "3 training runs")
         page.locator("#sweep-start").click()
         page.locator("#sweep-state [data-state=finished]").wait_for()
         page.wait_for_function(f"({POINTS})() === 2")

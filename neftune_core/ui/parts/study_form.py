@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -183,7 +184,12 @@ def plan_text(lab: Lab, study: StudySettings) -> tuple[str, bool]:
     if budget:
         length = say("about {duration} of training", duration=duration(budget))
     else:
-        length = say(plural(steps, "{steps:,} step", "{steps:,} steps"), steps=steps)
+        epochs = steps / math.ceil(len(prepared.train) / study.training.batch_size)
+        length = say(
+            "{steps} ({epochs})",
+            steps=say(plural(steps, "{steps:,} step", "{steps:,} steps"), steps=steps),
+            epochs=say(plural(epochs, "{epochs:.3g} epoch", "{epochs:.3g} epochs"), epochs=epochs),
+        )
     arms = len(study.arms)
     size = plural(arms, "{seeds}{length}, {count} arm.", "{seeds}{length}, {count} arms.")
     words = say(size, seeds=seeds, length=length, count=arms)

@@ -27,8 +27,17 @@ AXES, AXES_SHOWN = 4, 2
 FIRST_AXIS, FIRST_VALUES, FIRST_SEEDS = "noise.strength", "0, 5, 15", CLAIM_SEEDS
 """With the bundled model, this sweep takes about four minutes on two processor cores."""
 BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-SEEDS_INFO = later("Number of seeds per setting; a conclusion needs at least six.")
-POINTS_INFO = later("One point per line, in addition to the grid, such as noise.strength = 3, noise.kind = 'gaussian'")
+SEEDS_INFO = later("Number of seeds per arm; a conclusion needs at least six.")
+POINTS_INFO = later(
+    "One combination per line, in addition to those above, such as noise.strength = 3, noise.kind = 'gaussian'"
+)
+AXIS_LABELS = (
+    later("Setting to vary"),
+    later("Second setting to vary"),
+    later("Third setting to vary"),
+    later("Fourth setting to vary"),
+)
+COMBINED = later("Every combination of its values with those above is an arm.")
 
 
 @dataclass(frozen=True)
@@ -63,10 +72,15 @@ def build() -> SweepForm:
     choices = [(say("Nothing"), NO_AXIS), *((_axis_text(name, found), name) for name, found in axes().items())]
     shown = [_axis(place, choices) for place in range(AXES_SHOWN)]
     seeds = component(control(StudySettings, "seeds"), elem_id="sweep-seeds", value=FIRST_SEEDS, info=say(SEEDS_INFO))
-    with gr.Accordion(say("More axes"), open=False, elem_classes=["lab-group"]):
+    with gr.Accordion(say("More settings to vary"), open=False, elem_classes=["lab-group"]):
         shown += [_axis(place, choices) for place in range(AXES_SHOWN, AXES)]
         points = gr.Textbox(
-            "", label=say("Points"), info=say(POINTS_INFO), lines=3, max_length=4000, elem_id="sweep-points"
+            "",
+            label=say("Further combinations"),
+            info=say(POINTS_INFO),
+            lines=3,
+            max_length=4000,
+            elem_id="sweep-points",
         )
     methods = method_boxes("sweep")
     with gr.Accordion(say("Title and first seed"), open=False, elem_classes=["lab-group"]):
@@ -85,7 +99,8 @@ def _axis(place: int, choices: list[tuple[str, str]]) -> tuple[gr.Dropdown, gr.T
         axis = gr.Dropdown(
             choices,
             value=name,
-            label=say("Vary") if place == 0 else say("Combined with ({place})", place=place + 1),
+            label=say(AXIS_LABELS[place]),
+            info=say(COMBINED) if place == 1 else None,
             elem_id=f"sweep-axis-{place + 1}",
         )
         values = gr.Textbox(
@@ -219,7 +234,7 @@ def point(line: str) -> Mapping[str, Any]:
     except (InvalidSetting, KeyError):
         found = None
     if not isinstance(found, dict):
-        words = later("The point {point!r} cannot be read: enter it in the form noise.strength = 3.")
+        words = later("The combination {point!r} cannot be read: enter it in the form noise.strength = 3.")
         raise InvalidSetting(say(words, point=line.strip()[:60]))
     return found
 

@@ -34,7 +34,7 @@ FORMS = {
     "script": later("Code: study.toml and a script for transformers and PEFT"),
     "report": later("Report: one HTML file to read, print or send"),
 }
-OF_A_SWEEP = {"report": FORMS["report"], "table": later("Table: every setting with its effects and seeds, as JSON")}
+OF_A_SWEEP = {"report": FORMS["report"], "table": later("Table: every arm with its effects and seeds, as JSON")}
 OF_AN_ARM = ("adapter", "merged")
 
 

@@ -49,7 +49,10 @@ if TYPE_CHECKING:
     from neftune_core.sweeps.table import SweepTable
 
 RECORDED = "recorded/"
-INTRO = later("Model, data, training and all other noise settings come from the other tabs; choose here what varies.")
+INTRO = later(
+    "A sweep trains one arm for each value, with several seeds (different random numbers), and compares every arm with "
+    "the control, the arm without noise. All other settings come from the other tabs."
+)
 OPEN_IF_LINKED = "(id) => { if (id && Lab.parameter('job') === id) Lab.state.openUnlessKept('Sweep'); }"
 
 
@@ -102,6 +105,7 @@ def build(context: TabContext, train: TrainTab) -> SweepTab:
         The components.
     """
     tab = _layout()
+    _connect_unit(context, train, tab)
     _connect_plan(context, train, tab)
     _connect_start(context, train, tab)
     _connect_selection(context, tab)
@@ -158,6 +162,14 @@ def _sweep_inputs(context: TabContext, train: TrainTab, tab: SweepTab) -> list[A
     form = tab.form
     own = [*tab.measuring.components, *form.methods.values(), *form.components()]
     return [*outside, *train.form.training.components, *own]
+
+
+def _connect_unit(context: TabContext, train: TrainTab, tab: SweepTab) -> None:
+    """Convert the strengths of the sweep when the unit of the Noise tab changes."""
+    unit, form = context.noise.noise.by_name["unit"], tab.form
+    boxes = [form.points, *form.names, *form.values]
+    convert = "(...given) => Lab.sweepInUnit(...given)"
+    events(unit).change(None, [unit, train.form.together, *boxes], [form.points, *form.values], js=convert)
 
 
 def _connect_plan(context: TabContext, train: TrainTab, tab: SweepTab) -> None:
@@ -245,7 +257,7 @@ def _title(sweep: Sweep) -> str:
     except RecordError:
         return say("unreadable {id}", id=sweep.id)
     axes = ", ".join(axis.partition(".")[2].replace("_", " ") for axis in settings.axes)
-    return settings.title or axes or say("points")
+    return settings.title or axes or say("combinations")
 
 
 def _find_sweep(lab: Lab, key: str, shown: str | None) -> Sweep:

@@ -18,7 +18,7 @@ from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import control, controls
 from neftune_core.studies.settings import EXAMPLE, PRESETS, USUAL_OF_OTHERS, StudySettings, default_training
 from neftune_core.studies.tracking import installed_trackers
-from neftune_core.ui.parts.controls import Form, component
+from neftune_core.ui.parts.controls import Form, component, label
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import scripted
 from neftune_core.ui.parts.study_form import METHOD_VALUES, method_boxes
@@ -45,6 +45,7 @@ GROUPS = {
 USUAL = later("usual")
 USUAL_WORDS = later("The defaults for this model.")
 FIRST_STRENGTHS = "15"
+NOTE = '<p class="lab-quiet" role="status" hidden></p>'
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class TrainForm:
 
     Attributes:
         strengths: Strengths of additional arms.
-        together: Value of `set_together`, which marks strengths that were set with their unit and need no conversion.
+        together: Value of `set_together`, which marks strengths that were set with their unit and need no conversion,
+            also those of the Sweep tab.
         methods: Boxes for arms with other methods, by the names in `METHOD_VALUES`.
         measuring: Settings of the measures, including the question, which is chosen before the run.
         model_of: Model that the values were last adapted to.
@@ -97,8 +99,8 @@ def build(presets: Sequence[str] = tuple(PRESETS), *, with_tracker: bool = False
         [(say(name), name) for name in (USUAL, *presets)], value=USUAL, label=say("Preset"), elem_id="train-preset"
     )
     explained = gr.HTML(about(USUAL), elem_id="train-preset-about", apply_default_css=False)
-    note = '<p class="lab-quiet" role="status" hidden></p>'
-    scripted("preset-changed", note, elem_id="train-preset-changed")
+    labels = {f"train.{found.name}": label(found) for found in controls(TrainingSettings)}
+    scripted("preset-changed", NOTE, value=labels, elem_id="train-preset-changed")
     info = say(
         "Strengths in addition to the one on the Noise tab, with the same unit and kind; the control is always "
         "included."
@@ -150,24 +152,29 @@ def about(preset: str) -> str:
     return quiet(say(PRESETS[preset].words if preset in PRESETS else USUAL_WORDS))
 
 
-def set_together(strengths: str, unit: str) -> str:
+def set_together(strengths: str | None, unit: str, *, sweep: bool) -> str:
     """Return a value of `TrainForm.together`; a timestamp makes it differ from all earlier values.
 
     Args:
-        strengths: The strengths as typed.
+        strengths: The strengths as typed; None if they were not set.
         unit: Their unit.
+        sweep: Whether the values of the Sweep tab were also set, in this unit.
 
     Returns:
         JSON.
     """
-    return json.dumps({"strengths": strengths, "unit": unit, "made": time.time_ns()})
+    return json.dumps({"strengths": strengths, "unit": unit, "sweep": sweep, "made": time.time_ns()})
 
 
 def _training() -> Form[TrainingSettings]:
-    hidden = [name for names in _groups().values() for name in names]
-    changes: dict[str, dict[str, Any]] = {name: {"value": getattr(EXAMPLE.training, name)} for name in FIRST}
-    changes |= {name: {"value": getattr(EXAMPLE.training, name), "render": False} for name in hidden}
-    return Form(TrainingSettings, names=(*FIRST, *hidden), prefix="train", changes=changes)
+    names = (*FIRST, *(name for names in _groups().values() for name in names))
+    changes = {name: {"value": getattr(EXAMPLE.training, name), "render": False} for name in names}
+    form = Form(TrainingSettings, names=names, prefix="train", changes=changes)
+    for name in FIRST:
+        form.by_name[name].render()
+        if name == "epochs":
+            scripted("epochs-unused", NOTE, elem_id="train-epochs-unused")
+    return form
 
 
 def _groups() -> dict[str, tuple[str, ...]]:

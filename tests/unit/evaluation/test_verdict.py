@@ -205,7 +205,7 @@ def test_the_headline_names_every_arm_that_differs_with_its_direction_and_its_va
     assert found.text().splitlines()[0] == (
         "Worse with alpha 60 and alpha 50, by more than chance over 8 seeds: control 1, alpha 60 1.4, alpha 50 1.3 "
         "(held-out loss). Better with alpha 5, by more than chance over 8 seeds: control 1, alpha 5 0.9 (held-out "
-        "loss). In all, 3 of 3 arms differ from the control by more than chance."
+        "loss)."
     )
     three = _of_arms({"uniform-alpha-20": 0.2, "uniform-alpha-60": 0.4, "uniform-alpha-50": 0.3})
     assert three.text().startswith("Worse with alpha 60, alpha 50 and alpha 20, by more than")
@@ -221,9 +221,31 @@ def test_the_headline_on_many_arms_counts_each_direction_with_its_range() -> Non
     )
 
 
-def test_one_arm_of_several_that_differs_is_counted_in_the_singular() -> None:
-    found = _of_arms({"uniform-alpha-5": 0.0, "uniform-alpha-60": 0.4})
-    assert found.text().splitlines()[0].endswith("In all, 1 of 2 arms differs from the control by more than chance.")
+@pytest.mark.parametrize(
+    ("strengths", "end"), [((5,), "alpha 5."), ((5, 6), "alpha 5 and alpha 6."), ((5, 6, 7, 8), "4 other arms.")]
+)
+def test_the_headline_on_one_arm_that_differs_ends_with_those_that_do_not(strengths: Sequence[int], end: str) -> None:
+    found = _of_arms({f"uniform-alpha-{strength}": 0.0 for strength in strengths} | {"uniform-alpha-60": 0.4})
+    headline = found.text().splitlines()[0]
+    assert headline.startswith("Worse with alpha 60, by more than chance")
+    assert headline.endswith(f"(held-out loss). No effect beyond chance with {end}")
+
+
+def test_a_headline_without_a_claim_is_true_for_every_arm() -> None:
+    control = [1 + scatter for scatter in SCATTER]
+    unclear = _seeds([value + change for value, change in zip(control, [0.3, -0.3] * 4, strict=True)])
+    same = _seeds(control)
+    arms = {"unclear": unclear, "stopped": same, "incomplete": {seed: one for seed, one in same.items() if seed}}
+    outcomes = Outcomes(_seeds(control), arms, stopped={"stopped": {0: (3, 2)}})
+    assert verdict(outcomes, Question()).text().splitlines()[0] == (
+        "No effect beyond chance over 8 seeds: control 1, unclear 1 (held-out loss). "
+        "No result for stopped and incomplete."
+    )
+
+
+def test_the_headline_on_many_arms_without_an_effect_shows_the_largest_difference() -> None:
+    found = _of_arms({f"uniform-alpha-{strength}": 0.0 for strength in (1, 2, 5, 15, 60)})
+    assert ", the largest difference of 5 arms (held-out loss)." in found.text().splitlines()[0]
 
 
 def test_arms_with_controls_of_their_own_are_shown_beside_them() -> None:

@@ -60,7 +60,7 @@ def test_noise_settings_share_a_study_and_training_settings_do_not(study: StudyS
     assert [cell.study.training.lora_rank for cell in found] == [4, 8, 4, 8]
     names = ["control", "uniform-alpha-1", "gaussian-alpha-1", "uniform-alpha-2", "gaussian-alpha-2"]
     assert all(list(cell.study.arms) == names for cell in found)
-    assert size_text(_sweep(study, axes=axes)).startswith("10 settings (controls included), 2 seeds: 20 training runs")
+    assert size_text(_sweep(study, axes=axes)).startswith("10 arms (controls included), 2 seeds: 20 training runs")
 
 
 def test_more_noises_than_arms_go_to_another_study_with_a_control_of_its_own(study: StudySettings) -> None:
@@ -89,7 +89,7 @@ def test_a_sweep_survives_its_own_file() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "needs at least one point, or at least one axis"),
+        ("", "needs at least one setting to vary"),
         ("axes = 3", "axes cannot be 3"),
         ("[axes]\nnoise.strength = []", "has no values"),
         ("[axes]\nnoise.strength = [0]", "the control"),

@@ -79,8 +79,8 @@ def test_the_grid_of_the_page_becomes_a_sweep() -> None:
     [
         (["", "", "", "", "1, 2", "", "", "", "", 0, 1, ""], "No setting is chosen for the values"),
         (["noise.strength"] * 2 + ["", "", "1", "2", "", "", "", 0, 1, ""], "varied twice"),
-        (["", "", "", "", "", "", "", "", "", 0, 1, ""], "needs at least one point, or at least one axis"),
-        (["noise.strength", "", "", "", "1", "", "", "", "what", 0, 1, ""], "point 'what' cannot be read"),
+        (["", "", "", "", "", "", "", "", "", 0, 1, ""], "needs at least one setting to vary"),
+        (["noise.strength", "", "", "", "1", "", "", "", "what", 0, 1, ""], "combination 'what' cannot be read"),
         (["noise.strength", "", "", "", "1", "", "", "", "", None, 1, ""], "first seed"),
         (["noise.strength", "", "", "", "1", "", "", "", "", 0, 99, ""], "seeds cannot be 99"),
     ],
@@ -127,7 +127,7 @@ def test_a_sweep_of_methods_alone_varies_nothing_else_and_can_be_read_from_its_f
     (cell,) = cells(sweep)
     assert list(cell.study.arms) == ["control", "weight-noise-0.02", "weight-noise-0.05"]
     assert from_toml(SweepSettings, to_toml(sweep, comments=True)) == sweep
-    with pytest.raises(InvalidSetting, match="needs at least one point, or at least one axis"):
+    with pytest.raises(InvalidSetting, match="needs at least one setting to vary"):
         sweep_of(asked(NoiseSettings(strength=5), [""], {}), grid())
 
 
@@ -212,8 +212,8 @@ def test_the_table_shows_every_setting_and_marks_what_excludes_zero() -> None:
     many = replace(
         table.verdict, arms={f"{n} {name}": arm for n in range(3) for name, arm in table.verdict.arms.items()}
     )
-    assert "Setting by setting" in verdict_html(many, unfolded=False)
-    assert "Setting by setting" not in verdict_html(many) + verdict_html(table.verdict, unfolded=False)
+    assert "Arm by arm" in verdict_html(many, unfolded=False)
+    assert "Arm by arm" not in verdict_html(many) + verdict_html(table.verdict, unfolded=False)
 
 
 def test_the_sentences_in_the_state_of_a_finished_sweep_are_not_repeated_in_its_verdict() -> None:

@@ -29,9 +29,7 @@ EPOCH_NAMES = {"last": later("last epoch"), "best": later("best epoch")}
 NOT_MEASURED = later("Nothing has been measured yet. The table fills up as studies finish.")
 SHOWN_INFO = later("Your sweeps appear here as soon as they are started; the recorded ones are examples.")
 THEN = later("Start your own sweep to see its results here.")
-EMPTY = later(
-    "No sweep is shown: press “Start the sweep”. The effect of every setting, with its interval, appears here."
-)
+EMPTY = later("No sweep is shown: press “Start the sweep”. The effect of every arm, with its interval, appears here.")
 
 
 def recorded_text(lab: Lab, sweep: Sweep) -> str:
@@ -107,7 +105,7 @@ def table_view(table: SweepTable, measure: str) -> str:
     )
     colours = arm_colours({row.arm: row.noise for row in table.rows})
     rows = "".join(_row(row, measure, others, colours) for row in table.shown)
-    first = f'<th rowspan="2">{say("Setting")}</th><th rowspan="2">{say("Seeds")}</th>'
+    first = f'<th rowspan="2">{say("Arm")}</th><th rowspan="2">{say("Seeds")}</th>'
     return (
         f'<div class="lab-sweep-table" tabindex="0" role="region" aria-label="{say("Results of the sweep")}">'
         f"<table><thead><tr>{first}{groups}</tr><tr>{heads}</tr></thead>"
@@ -147,7 +145,7 @@ def _note(table: SweepTable, measure: str) -> str:
     return (
         say(
             "{done} of {studies} studies are done. “Minus control” is the mean paired difference over the seeds, with "
-            "a t interval adjusted for all settings of the sweep (Holm). Differences whose interval excludes zero are "
+            "a t interval adjusted for all arms of the sweep (Holm). Differences whose interval excludes zero are "
             "in bold. The best epoch is chosen on one half of the held-out rows and evaluated on the other.",
             done=table.done,
             studies=table.studies,
