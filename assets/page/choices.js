@@ -2,7 +2,7 @@
 import { read, watch } from "./controls.js";
 import { make, within } from "./dom.js";
 import { part } from "./parts.js";
-import { text } from "./text.js";
+import { text, unitName } from "./text.js";
 
 /** Group the choices of a view by the question that they answer. */
 part("view-groups", ({ props }) => {
@@ -21,7 +21,7 @@ part("view-groups", ({ props }) => {
 
 /** The unit of the strengths of a sweep, which is that of the Noise tab. */
 part("sweep-unit", ({ element }) => {
-  const show = () => (within(element, "p").textContent = text("Strengths are in {unit}, the unit on the Noise tab.", { unit: read("noise-unit") || "alpha" }));
+  const show = () => (within(element, "p").textContent = text("Strengths are in {unit}, the unit on the Noise tab.", { unit: unitName(String(read("noise-unit") || "alpha")) }));
   watch(["noise-unit"], show);
   show();
 });

@@ -15,7 +15,7 @@ from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
 from neftune_core.language import later, say
-from neftune_core.noise.names import arm_words
+from neftune_core.noise.names import arm_words, unit_words
 from neftune_core.studies.records.record import Record
 from neftune_core.ui.parts.answers import answer_columns, of_bundled_model
 from neftune_core.ui.parts.markup import machine_text, recorded_notice
@@ -141,7 +141,7 @@ def _lead(record: Record) -> str:
         "without noise (the control), and with noise of {strengths}.",
         count=record.about.get("data", {}).get("train", "?"),
         times=len(noise) + 1,
-        strengths=_list_names([f"{one.unit} {one.strength:g}" for one in noise]),
+        strengths=_list_names([f"{unit_words(one.unit)} {one.strength:g}" for one in noise]),
     )
 
 

@@ -22,6 +22,7 @@ from neftune_core.figures.noise_views import GROUPS, HEIGHT, NOISE_VIEWS, adapti
 from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.kinds import KINDS
+from neftune_core.noise.names import unit_words
 from neftune_core.noise.preview import BINS_PER_DEVIATION, PADDED_LENGTH, RESOLUTION
 from neftune_core.noise.schedules import LAST_SHARE, SCHEDULES
 from neftune_core.noise.settings import NoiseSettings
@@ -169,7 +170,7 @@ def build(strip: Strip, first: FirstPreview) -> NoiseTab:
 def _settings() -> tuple[Form[NoiseSettings], gr.Button]:
     changes: dict[str, dict[str, Any]] = {
         "strength": {"info": None, "value": FIRST_STRENGTH, **SLIDERS["alpha"]},
-        "unit": {"info": None, "kind": gr.Radio, "choices": [(name, name) for name in SLIDERS]},
+        "unit": {"info": None, "kind": gr.Radio, "choices": [(unit_words(name), name) for name in SLIDERS]},
         "kind": {
             "info": say(
                 "At the same strength, all kinds except token dropout have the same standard deviation; some papers do "
