@@ -20,6 +20,7 @@ from neftune_core.studies.records.record import Record
 from neftune_core.ui.parts.answers import answer_columns, of_bundled_model
 from neftune_core.ui.parts.markup import machine_text, recorded_notice
 from neftune_core.ui.server.lab import Lab
+from neftune_core.ui.study_text import runs_text
 
 logger = logging.getLogger(__name__)
 
@@ -177,10 +178,13 @@ def _direction(noisy: float, control: float) -> int:
 
 
 def _describe(record: Record, model: str, title: str) -> str:
-    """Describe a study in one sentence: model, data, arms and, if known, the machine and the date."""
+    """Describe a study in one sentence: model, data, arms, seed and, if known, run, machine and date."""
     about, data = record.about, record.about.get("data", {})
     rows = say(" ({count:,} rows)", count=data["train"]) if "train" in data else ""
     parts = [_list_names([arm_words(name) for name in record.study.arms])]
+    parts.append(say("seed {seed}", seed=record.study.seed))
+    if "train" in data:
+        parts.append(runs_text(record.study, data["train"]))
     machine, created = about.get("machine", {}), about.get("created")
     if "processor" in machine:
         parts.append(machine_text(machine))

@@ -88,8 +88,8 @@ FIRST_STRENGTH = 2.0
 """Strength when the page opens, in alpha. Elsewhere, the default is the strength in the paper."""
 RECORDED = "6-first-study"
 RECORDED_WORDS = later(
-    "Recorded with this model, 8 seeds: alpha 1 to 5 makes no clear difference; alpha 15 lowers the share of exact "
-    "answers from 93% to 80%."
+    "Recorded with this model on world-format, 114 steps at learning rate 0.003, mean of 8 seeds: alpha 1 to 5 makes "
+    "no clear difference; alpha 15 lowers the share of exact answers from 93% to 80%."
 )
 """Result of the recorded sweep `RECORDED`, shown below the first controls."""
 
