@@ -24,8 +24,8 @@ from neftune_core.ui.parts.markup import bar, duration, open_bar, quiet
 
 if TYPE_CHECKING:
     from neftune_core.evaluation.verdict import Line
-    from neftune_core.studies.settings import StudySettings
     from neftune_core.studies.records.progress import Status
+    from neftune_core.studies.settings import StudySettings
 
 OPEN_ENDED = {
     "preparing": later("Loading the model and the data"),
