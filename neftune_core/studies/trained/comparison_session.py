@@ -54,6 +54,7 @@ class ComparisonSession:
         earlier: The earlier turns of the conversation, each without its own `earlier`.
         taught: Sentence shown with prompts that have no expected answer; "" for none.
         bundled: Whether all columns are the bundled model.
+        exact: Whether each expected answer is the only correct one, so that answers can be marked.
     """
 
     columns: tuple[str, ...] = ()
@@ -65,6 +66,7 @@ class ComparisonSession:
     earlier: tuple[ComparisonSession, ...] = ()
     taught: str = ""
     bundled: bool = False
+    exact: bool = False
 
     @property
     def turns(self) -> tuple[ComparisonSession, ...]:
@@ -225,6 +227,7 @@ def answer_prompts(
     """
     from neftune_core.evaluation.text_measures import with_measures
     from neftune_core.studies.comparison import names_of
+    from neftune_core.studies.judging import may_be_marked
 
     names = [BASE, *names_of(chosen)]
     arms = {name: one.record.arms[name] for one in chosen for name in [plain_name(one.arm)]}
@@ -232,7 +235,9 @@ def answer_prompts(
     ballots = _shuffle(pair, names, len(prompts) * settings.answers_each) if pair else ()
     bundled = all(one.record.study.model.source == BUNDLED for one in chosen)
     name = secrets.token_hex(6)
-    session = ComparisonSession(ids, arms, tuple(prompts), (), ballots, name, taught=taught, bundled=bundled)
+    exact = all(may_be_marked(one.record) for one in chosen)
+    kinds = {"taught": taught, "bundled": bundled, "exact": exact}
+    session = ComparisonSession(ids, arms, tuple(prompts), (), ballots, name, **kinds)
     for lines in answer(chosen, prompts, settings):
         yield replace(session, lines=tuple(with_measures(line) for line in lines))
 

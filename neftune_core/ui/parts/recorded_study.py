@@ -17,7 +17,7 @@ from neftune_core.figures.curves import loss_curves
 from neftune_core.language import later, say
 from neftune_core.noise.names import arm_words, unit_words
 from neftune_core.studies.records.record import Record
-from neftune_core.ui.parts.answers import answer_columns, of_bundled_model
+from neftune_core.ui.parts.answers import answer_columns, answers_of, of_bundled_model
 from neftune_core.ui.parts.markup import machine_text, recorded_notice
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.study_text import runs_text
@@ -93,7 +93,7 @@ def read_recorded_study(lab: Lab) -> RecordedStudy | None:
     arms, events = study.arms, lab.recorded.events()
     curves, answers = (
         loss_curves(events, arms),
-        answer_columns(lab.recorded.answers(), arms, bundled=of_bundled_model(lab.recorded)),
+        answer_columns(answers_of(lab.recorded), arms, bundled=of_bundled_model(lab.recorded)),
     )
     about = lab.recorded.about
     model = say(about.get("model", {}).get("name", study.model.source))
