@@ -117,6 +117,6 @@ def test_what_trained_arms_do_is_seen_by_token_by_noise_and_by_layer(
         page.locator("#compare-view input[value=weights]").check(force=True)
         page.locator("#inside-figure .lab-figure-summary", has_text="scale times B A").wait_for()
         page.locator("#compare-view input[value=answers]").check(force=True)
-        page.locator("#compare-prompts").wait_for()
+        page.locator("#compare-source").wait_for()
         page.locator("#compare-inside").wait_for(state="hidden")
     assert read_robustness(record, 0) is not None

@@ -236,8 +236,9 @@ def answer_prompts(
     bundled = all(one.record.study.model.source == BUNDLED for one in chosen)
     name = secrets.token_hex(6)
     exact = all(may_be_marked(one.record) for one in chosen)
-    kinds = {"taught": taught, "bundled": bundled, "exact": exact}
-    session = ComparisonSession(ids, arms, tuple(prompts), (), ballots, name, **kinds)
+    session = ComparisonSession(
+        ids, arms, tuple(prompts), (), ballots, name, taught=taught, bundled=bundled, exact=exact
+    )
     for lines in answer(chosen, prompts, settings):
         yield replace(session, lines=tuple(with_measures(line) for line in lines))
 
