@@ -147,6 +147,7 @@ def _compare(page: Any) -> None:
 
 def _runs(page: Any) -> None:
     open_tab(page, "Runs")
+    assert page.locator(".lab-runs button .lab-run-open").first.inner_text() == "Open"
     page.locator(".lab-runs button", has_text="Finished").click()
     page.locator("#runs-state [data-state=finished]").wait_for()
     page.locator("#runs-curves .lab-figure-plot svg.main-svg").first.wait_for()

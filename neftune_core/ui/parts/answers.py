@@ -126,7 +126,15 @@ def stored_answers(record: Record, seed: int, *, typed: bool = False) -> str:
 
 
 def answers_of(record: Record, seed: int | None = None) -> list[dict[str, Any]]:
-    """Return the stored answers of a study, of all seeds if `seed` is None, for `answer_columns`."""
+    """Return the stored answers of a study for `answer_columns`.
+
+    Args:
+        record: Record of the study.
+        seed: Seed of the arms that gave the answers; None for all seeds.
+
+    Returns:
+        The lines, each with `exact`.
+    """
     exact = may_be_marked(record)
     return [{**line, "exact": exact} for line in record.answers(seed)]
 
