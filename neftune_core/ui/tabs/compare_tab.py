@@ -24,7 +24,7 @@ from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.model_panel import bundled_hint
 from neftune_core.ui.parts.plot import scripted
 from neftune_core.ui.parts.recorded_study import RecordedStudy
-from neftune_core.ui.parts.state_fields import State, parse_state
+from neftune_core.ui.parts.state_fields import State, parse_state, stored_if_initial
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import (
     HIDDEN,
@@ -45,6 +45,7 @@ REDRAW_SECONDS = 0.2
 FIRST_PROMPTS = "Where does the owl live?\nWhy is the sky blue?"
 FORM = tuple(found.name for found in controls(DecodingSettings))
 TYPED, HELD_OUT = "typed", "held out"
+ASKING = {"compare.source": TYPED, "compare.prompts": FIRST_PROMPTS}
 SOURCES = {TYPED: later("Typed"), HELD_OUT: later("Held-out rows")}
 COMPARE_VIEWS = {
     "answers": later("Answers"),
@@ -212,6 +213,7 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, stored: gr.Textbox, tab: C
         study, seed and columns is restored.
         """
         found = comparison.answerable(require_key(key))
+        asking = stored_if_initial(stored, ASKING, asking)
         if not found:
             empty = gr.update(choices=[], value=None, info=say(NO_STUDY_INFO))
             source = gr.update(value=HELD_OUT) if asking[1] == FIRST_PROMPTS else gr.skip()
@@ -227,7 +229,7 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, stored: gr.Textbox, tab: C
     def choose(key: str, record_id: str, *asking: str) -> list[Any]:
         if not record_id:
             return [gr.skip()] * (len(filled) - 1)
-        return _record_updates(find(record_id, require_key(key)), comparison.answerable(key), asking)
+        return _record_updates(find(record_id, require_key(key)), comparison.answerable(key), asking, {})
 
     @reports_errors
     def choose_seed(key: str, record_id: str, seed: int, *asking: str) -> list[Any]:
@@ -270,14 +272,12 @@ def _connect_source(key: gr.Textbox, tab: CompareTab, recorded: RecordedStudy | 
     tab.source.input(show, [key, tab.record, tab.seed, tab.source, tab.session], tab.answers, **LATEST)
 
 
-def _record_updates(
-    record: Record, every: Sequence[Record], asking: Sequence[str], before: State | None = None
-) -> list[Any]:
+def _record_updates(record: Record, every: Sequence[Record], asking: Sequence[str], before: State) -> list[Any]:
     """Return the updates that select a record, with the seed and columns in `before` if they are still valid."""
     from neftune_core.studies.comparison import saved_seeds
 
     seeds = saved_seeds(record)
-    kept = before if before and before.get("compare.record") == record.id else {}
+    kept = before if before.get("compare.record") == record.id else {}
     seed = next((seed for seed in (kept.get("compare.seed"), *seeds) if seed in seeds), record.study.seed)
     columns, *others = _seed_updates(record, seed, every, asking)
     wanted = kept.get("compare.columns")
@@ -298,7 +298,7 @@ def _seed_updates(record: Record, seed: int, every: Sequence[Record], asking: Se
     choices, mine = comparison.offered_columns(record, seed, every, when)
     columns = gr.update(choices=choices, value=mine)
     hidden = gr.update(visible=False)
-    return [columns, answers, hidden, hidden, hidden, "", ComparisonSession(), source]
+    return [columns, answers, hidden, hidden, hidden, "", ComparisonSession(), source if source in SOURCES else TYPED]
 
 
 def _labelled(columns: Sequence[str]) -> list[tuple[str, str]]:
