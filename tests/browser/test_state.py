@@ -44,7 +44,7 @@ TEXTS = {
     "sweep-noisefit": "0.4",
 }
 # These set or hide other controls, so they are first.
-FIRST = ("train-preset", "noise-kind", "noise-unit", "compare-source", "compare-prompts")
+FIRST = ("train-preset", "noise-kind", "noise-unit", "compare-prompts", "compare-source")
 LAST = ("compare-view",)  # it hides the controls of the other views
 # Choose or type something else, as a person would; gives false for a list, which is chosen from by clicks.
 TOUCH = """([id, text, initial]) => {

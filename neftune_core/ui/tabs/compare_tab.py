@@ -136,7 +136,7 @@ def build(
     components = [*questions, *answers, view, inside, gr.State(ComparisonSession())]
     compare = CompareTab(*components)
     _connect_choice(train, key, strip.kept, compare, tab)
-    _connect_source(key, compare, shown)
+    _connect_source(key, compare)
     sources = {TYPED: compare.prompts, HELD_OUT: compare.rows}
     compare.source.change(shown_among([*sources]), compare.source, [*sources.values()], **QUIET)
     _connect_answers(lab, key, compare)
@@ -216,8 +216,7 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, stored: gr.Textbox, tab: C
         asking = stored_if_initial(stored, ASKING, asking)
         if not found:
             empty = gr.update(choices=[], value=None, info=say(NO_STUDY_INFO))
-            source = gr.update(value=HELD_OUT) if asking[1] == FIRST_PROMPTS else gr.skip()
-            return [empty, gr.update(visible=False), *[gr.skip()] * (len(chosen) - 1), source]
+            return [empty, gr.update(visible=False), *[gr.skip()] * len(chosen)]
         before = {} if wanted else parse_state(stored)
         chosen_id = wanted.partition("#")[0] or before.get("compare.record")
         record = next((entry for entry in found if entry.id == chosen_id), found[0])
@@ -259,15 +258,13 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, stored: gr.Textbox, tab: C
     gr.on([tab.blind.change, tab.columns.change], judge, [key, tab.blind, tab.columns], tab.judged, **QUIET)
 
 
-def _connect_source(key: gr.Textbox, tab: CompareTab, recorded: RecordedStudy | None) -> None:
+def _connect_source(key: gr.Textbox, tab: CompareTab) -> None:
     @reports_errors
     def show(key: str, record_id: str | None, seed: int, source: str, session: ComparisonSession) -> Any:
-        """Show what fits the kind of prompts, unless the page shows answers that the visitor asked for."""
-        if session.lines:
+        """Show what fits the kind of prompts, unless the visitor has asked for answers or has no study."""
+        if session.lines or not record_id:
             return gr.skip()
-        if record_id:
-            return stored_answers(find(record_id, require_key(key)), seed, typed=source == TYPED)
-        return recorded.notice(say(THEN)) + recorded.answers if recorded and source != TYPED else quiet(say(EMPTY))
+        return stored_answers(find(record_id, require_key(key)), seed, typed=source == TYPED)
 
     tab.source.input(show, [key, tab.record, tab.seed, tab.source, tab.session], tab.answers, **LATEST)
 
