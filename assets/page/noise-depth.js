@@ -6,7 +6,7 @@ import { decibels } from "./noise-maths.js";
 import { line, nothing } from "./noise-views.js";
 import { views } from "./noise.js";
 import { ceiling, percent, short } from "./numbers.js";
-import { text } from "./text.js";
+import { text, unitName } from "./text.js";
 
 const MOST = 1.5; // relative size at the end of the colour scale
 const ROWS = 16; // above this number of layers, only some are labelled
@@ -134,7 +134,7 @@ views.depth = (payload, controls) => {
   const [grey, warm] = payload.colours;
   const { strengths, tokens, depth } = found;
   const place = among(strengths, controls.strength);
-  const shown = `${controls.unit} ${short(Math.min(controls.strength, strengths[strengths.length - 1]))}`;
+  const shown = `${unitName(controls.unit)} ${short(Math.min(controls.strength, strengths[strengths.length - 1]))}`;
   const [sizes, cosines] = [between(depth.lines.sizes, 0, place), between(depth.lines.cosines, 1, place)];
   fact("noise.depth", sizes.mean.at(-1));
   const names = layerNames(found);
@@ -194,5 +194,5 @@ const depthWords = (found, sizes, cosines, strength) => {
  */
 const measuredWords = ({ strengths }, beyond, { unit }) =>
   beyond
-    ? text("Shown at {unit} {most}, the highest strength measured.", { unit, most: short(strengths[strengths.length - 1]) })
-    : text("Measured at {unit} {strengths}; values in between are interpolated.", { unit, strengths: strengths.map(short).join(text(", ")) });
+    ? text("Shown at {unit} {most}, the highest strength measured.", { unit: unitName(unit), most: short(strengths[strengths.length - 1]) })
+    : text("Measured at {unit} {strengths}; values in between are interpolated.", { unit: unitName(unit), strengths: strengths.map(short).join(text(", ")) });

@@ -9,7 +9,7 @@ import { visible } from "./noise-words.js";
 import { bars, redraw, views } from "./noise.js";
 import { ceiling, mean, percent, short } from "./numbers.js";
 import { on, part } from "./parts.js";
-import { text } from "./text.js";
+import { text, unitName } from "./text.js";
 
 const ASKING = ["depth", "next"]; // the views that need measurements inside the model
 const BEFORE = 6; // number of tokens shown before the next word
@@ -31,7 +31,7 @@ const placeOf = ({ key, tokens, next }) => {
  * @param {Inside} found
  * @param {number} which 0 for no noise, 1 for the first measured strength
  */
-const strengthWords = ({ strengths, asked }, which) => (which ? `${asked.unit} ${short(strengths[which - 1])}` : text("without noise"));
+const strengthWords = ({ strengths, asked }, which) => (which ? `${unitName(asked.unit)} ${short(strengths[which - 1])}` : text("without noise"));
 
 /**
  * Return the KL divergence after every token; 0 without noise.

@@ -2,7 +2,7 @@
 import { listInUnit } from "./noise.js";
 import { listed } from "./numbers.js";
 import { on, say } from "./parts.js";
-import { agreeing, text } from "./text.js";
+import { agreeing, text, unitName } from "./text.js";
 
 /** @type {Record<string, string>} */
 const KIND_NAMES = {
@@ -45,7 +45,7 @@ const sayNoise = () => {
   const strengths = joined([controls.strength, ...more].filter((value) => value > 0));
   const name = KIND_NAMES[controls.kind];
   const kind = controls.kind in payload.dropped_below ? name : text("{kind} noise", { kind: name });
-  const ofNoise = strengths ? [`${kind}${text(", ")}${controls.unit} ${strengths}`, ...special(payload, controls)] : [];
+  const ofNoise = strengths ? [`${kind}${text(", ")}${unitName(controls.unit)} ${strengths}`, ...special(payload, controls)] : [];
   const others = methods ? [agreeing(methods, "1 arm with another method", "{count} arms with other methods")] : [];
   const noise = [...ofNoise, ...others].join(text(", ")) || text("no noise");
   say("other-arms", otherArms(controls));
@@ -59,8 +59,8 @@ const sayNoise = () => {
 const otherArms = ({ strength, unit }) => {
   const strengths = joined(more.filter((value) => value !== strength));
   if (!strengths) return "";
-  if (strength > 0) return text("The next study uses this strength and, from the Train tab, {unit} {strengths}.", { unit, strengths });
-  return text("Strength 0 adds no arm to the next study; the Train tab adds {unit} {strengths}.", { unit, strengths });
+  if (strength > 0) return text("The next study uses this strength and, from the Train tab, {unit} {strengths}.", { unit: unitName(unit), strengths });
+  return text("Strength 0 adds no arm to the next study; the Train tab adds {unit} {strengths}.", { unit: unitName(unit), strengths });
 };
 
 /**

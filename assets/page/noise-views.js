@@ -5,7 +5,7 @@
 import { band, bars, detailsOf, draws, views, whiskers } from "./noise.js";
 import { decibels, multipliers, nearest, UNITS } from "./noise-maths.js";
 import { ceiling, mean, median, middleOf, percent, short, ticks } from "./numbers.js";
-import { agreeing, text } from "./text.js";
+import { agreeing, text, unitName } from "./text.js";
 
 const LABELS = 40; // above this number of tokens, labels are shown only on hover
 const MAP_HEIGHT = 300; // approximate height of the plot area, in pixels
@@ -290,7 +290,7 @@ views.nearest = (payload, controls, { drops, deviation, skipped }) => {
     hovertemplate: text("%{customdata} at %{y:.3g}") + "<extra></extra>",
     showlegend: false,
   };
-  const change = { strength: `${controls.unit} ${short(Math.min(...finite))}` };
+  const change = { strength: `${unitName(controls.unit)} ${short(Math.min(...finite))}` };
   const examples = now.flatMap((token, place) => (token === null ? [] : [text("“{from}” to “{to}”", { from: payload.tokens[place].trim(), to: token.trim() })]));
   const made = agreeing(
     counted,
@@ -303,7 +303,7 @@ views.nearest = (payload, controls, { drops, deviation, skipped }) => {
     layout: {
       yaxis: {
         ...(finite.length ? logarithmic(0.7 * least, 1.8 * Math.max(...finite)) : {}),
-        title: { text: `${text("strength of the first change")} (${controls.unit})` },
+        title: { text: `${text("strength of the first change")} (${unitName(controls.unit)})` },
       },
       shapes: deviation > 0 ? [across(deviation / scale)] : [],
     },
@@ -375,16 +375,16 @@ views.schedule = (payload, controls) => {
       line(name, x, y, warm, { width: 3, shape: controls.schedule === "switch-off" ? "hv" : "linear" }),
     ],
     layout: {
-      yaxis: { range: [0, ceiling(1.05 * Math.max(...y, controls.strength))], title: { text: `${text("strength")} (${controls.unit})` } },
+      yaxis: { range: [0, ceiling(1.05 * Math.max(...y, controls.strength))], title: { text: `${text("strength")} (${unitName(controls.unit)})` } },
     },
     summary: controls.schedule === "constant"
       ? text("Constant: {strength} at every step. The other schedules are under “Where and when”.", {
-          strength: `${controls.unit} ${short(controls.strength)}`,
+          strength: `${unitName(controls.unit)} ${short(controls.strength)}`,
         })
       : text(
           "{name}: from {first} at the first step to {last} at the last, {mean} on average; its mean square is {share} of " +
             "that of the constant schedule.",
-          { name, first: `${controls.unit} ${short(y[0])}`, last: short(y[y.length - 1]), mean: short(mean(y)), share: percent(energy) },
+          { name, first: `${unitName(controls.unit)} ${short(y[0])}`, last: short(y[y.length - 1]), mean: short(mean(y)), share: percent(energy) },
         ) + made,
   };
 };

@@ -5,7 +5,7 @@ import { flips } from "./noise-views.js";
 import { degrees, realised, UNITS } from "./noise-maths.js";
 import { percent, short, ticks } from "./numbers.js";
 import { on, part } from "./parts.js";
-import { agreeing, text } from "./text.js";
+import { agreeing, text, unitName } from "./text.js";
 
 // ------------------------------------------------------------------ the sentence as tokens
 /** Replace white space in a token by visible characters. @param {string} token */
@@ -86,8 +86,8 @@ const warnings = (payload, { deviation }, clipped) => {
   const found = [];
   if (clipped) {
     const { strength: most, unit, wanted, before } = clipped;
-    const same = { before: `${before.unit} ${short(before.strength)}`, wanted: short(wanted) };
-    found.push(text("The {unit} slider ends at {most}, but {before} corresponds to {wanted} on this sentence.", { unit, most, ...same }));
+    const same = { before: `${unitName(before.unit)} ${short(before.strength)}`, wanted: short(wanted) };
+    found.push(text("The {unit} slider ends at {most}, but {before} corresponds to {wanted} on this sentence.", { unit: unitName(unit), most, ...same }));
   }
   const kept = realised(payload.realised, deviation);
   if (kept < REALISED) found.push(text("In bfloat16, only {share} of this noise survives rounding.", { share: percent(Math.max(0, kept)) }));
@@ -210,7 +210,7 @@ class Ruler {
       node.textContent = said ? "–" : MARKS[unit].shown(effect.equivalents[unit]);
     this.root.setAttribute(
       "aria-label",
-      said || Object.entries(effect.equivalents).map(([unit, value]) => `${unit} ${MARKS[unit].shown(value)}`).join(text(", ")),
+      said || Object.entries(effect.equivalents).map(([unit, value]) => `${unitName(unit)} ${MARKS[unit].shown(value)}`).join(text(", ")),
     );
   }
 
@@ -239,7 +239,7 @@ class Ruler {
   scale(unit, scale, top) {
     const { marks, words: about, shown } = MARKS[unit];
     const axis = top + 26;
-    const name = svg("text", { x: 0, y: top + 13, class: "lab-ruler-name" }, unit);
+    const name = svg("text", { x: 0, y: top + 13, class: "lab-ruler-name" }, unitName(unit));
     name.append(svg("tspan", { class: "lab-ruler-about", dx: 6 }, about));
     const value = svg("text", { x: RULER.width, y: top + 13, class: "lab-ruler-value" });
     this.values[unit] = value;

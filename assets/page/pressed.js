@@ -1,5 +1,6 @@
 /** Shows at once that a button was pressed, without waiting for the server. Until its call is answered, the button is marked as
-   busy and ignores further presses. If the call is refused or the connection is lost, the button returns.
+   busy and ignores further presses. If the call is refused or the connection is lost, the button returns. The same holds for
+   buttons inside HTML components, once their script sends a call.
 
    Buttons that start a training return as soon as the server has accepted it, because their calls may last as long as the
    training. */
@@ -8,18 +9,25 @@ import { text } from "./text.js";
 
 const UNSENT = 2000; // milliseconds after which a press that has sent no call is over
 const SETTLED = 600; // milliseconds from the answer to a start until the page shows the study
+const SENDS_WITHIN = 1000; // milliseconds within which the press of a button inside an HTML component sends its call
 const LONGEST = 600_000; // milliseconds after which a button returns in any case
 const STARTS = /^(lab-train|sweep-start|(train|runs|sweep)-(resume|more|go-on))$/;
 
 /** Buttons by the id of the framework's component, if a press calls the server. @type {Map<number, string> | null} */
 let known = null;
-const components = () => {
-  if (known) return known;
+const components = () => (known ||= calling(/button$/));
+
+/** Return the components of a type whose clicks call the server: their element ids, by id. @param {RegExp} wanted */
+const calling = (wanted) => {
   const { components: all, dependencies } = window.gradio_config;
-  const calling = new Set(dependencies.filter((one) => one.backend_fn).flatMap((one) => one.targets.filter(([, name]) => name === "click").map(([id]) => id)));
-  const buttons = all.filter(({ id, type, props }) => /button$/.test(type) && props.elem_id && calling.has(id));
-  return (known = new Map(buttons.map(({ id, props }) => [id, String(props.elem_id)])));
+  const clicked = new Set(dependencies.filter((one) => one.backend_fn).flatMap((one) => one.targets.filter(([, name]) => name === "click").map(([id]) => id)));
+  const found = all.filter(({ id, type, props }) => wanted.test(type) && props.elem_id && clicked.has(id));
+  return new Map(found.map(({ id, props }) => [id, String(props.elem_id)]));
 };
+
+/** HTML components whose clicks call the server: their element ids, by id. @type {Map<number, string> | null} */
+let knownParts = null;
+const htmlParts = () => (knownParts ||= calling(/^html$/));
 
 /** Open calls and timers of the pressed buttons, by element id. @type {Map<string, {calls: number, timers: number[]}>} */
 const pressed = new Map();
@@ -80,3 +88,47 @@ on("call-over", (cause) =>
     if (--found.calls <= 0) setTimeout(release, STARTS.test(id) ? SETTLED : 0, id);
   }),
 );
+
+// ------------------------------------------------------------------ buttons inside HTML components
+/** The last pressed button of an HTML component. @type {{button: HTMLElement, cause: number, at: number} | null} */
+let touched = null;
+/** The busy button of each component, with the number of its open calls. @type {Map<number, {button: HTMLElement, calls: number, timer: number}>} */
+const busy = new Map();
+
+addEventListener(
+  "click",
+  (event) => {
+    const button = event.target instanceof Element ? event.target.closest("button:not([aria-expanded])") : null;
+    if (!(button instanceof HTMLElement)) return;
+    const [cause] = [...htmlParts()].find(([, id]) => button.closest(`#${id}`)) || [];
+    if (cause === undefined) return;
+    if (button.getAttribute("aria-busy") === "true") {
+      event.stopImmediatePropagation();
+      event.preventDefault();
+    } else touched = { button, cause, at: performance.now() };
+  },
+  true,
+);
+
+/** @param {number} cause */
+const free = (cause) => {
+  const found = busy.get(cause);
+  clearTimeout(found?.timer);
+  busy.delete(cause);
+  for (const name of ["aria-busy", "aria-disabled"]) found?.button.removeAttribute(name);
+};
+on("call-sent", (cause) => {
+  const found = busy.get(cause);
+  if (!touched || touched.cause !== cause || performance.now() - touched.at > SENDS_WITHIN) return void (found && found.calls++);
+  const { button } = touched;
+  touched = null;
+  const calls = (found?.calls ?? 0) + 1;
+  if (found) free(cause);
+  button.setAttribute("aria-busy", "true");
+  button.setAttribute("aria-disabled", "true");
+  busy.set(cause, { button, calls, timer: window.setTimeout(free, LONGEST, cause) });
+});
+on("call-over", (cause) => {
+  const found = busy.get(cause);
+  if (found && --found.calls <= 0) free(cause);
+});

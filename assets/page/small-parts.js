@@ -1,6 +1,7 @@
 /** Small components of several tabs, such as answers to vote on and the list of studies. */
 import { grow, make, within } from "./dom.js";
 import { part } from "./parts.js";
+import { text } from "./text.js";
 
 /** A button that shows or hides further controls. */
 part("unfold", ({ element }) => {
@@ -74,6 +75,7 @@ part("runs", ({ element, props, watch, trigger }) => {
       make("span", { className: "lab-run-about" }, about),
       make("span", { className: "lab-run-arms" }, ...dots),
       make("span", { className: "lab-run-state" }, word),
+      make("span", { className: "lab-run-open" }, text("Open")),
       ...(result ? [make("span", { className: "lab-run-result" }, result)] : []),
     );
     button.dataset.state = state;

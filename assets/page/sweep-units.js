@@ -6,14 +6,14 @@ import { SHARE } from "./noise-maths.js";
 import { part } from "./parts.js";
 import { resultsFirst } from "./results-first.js";
 import { keep } from "./state.js";
-import { text } from "./text.js";
+import { text, unitName } from "./text.js";
 
 part("sweep-unit", ({ element }) => {
   const words = within(element, "p");
   const show = () =>
     (words.textContent = text(
       "Strengths are in {unit}, the unit on the Noise tab. When the unit changes there, they are converted for the sentence on that tab.",
-      { unit: read("noise-unit") || "alpha" },
+      { unit: unitName(String(read("noise-unit") || "alpha")) },
     ));
   resultsFirst(element);
   watch(["noise-unit", "noise-kind"], () => setTimeout(show));

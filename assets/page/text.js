@@ -11,3 +11,9 @@ export const text = LabLanguage.text;
  * @param {Record<string, unknown>} [values]
  */
 export const agreeing = (count, one, many, values) => text(count === 1 ? one : many, { count, ...values });
+
+/** Names of the units of noise strength; "alpha" is the same in every language. @type {Record<string, string>} */
+const UNIT_NAMES = { std: text("std"), relative: text("relative"), share: text("share") };
+
+/** Return the name of a unit of noise strength. @param {string} unit */
+export const unitName = (unit) => UNIT_NAMES[unit] ?? unit;

@@ -13,7 +13,7 @@ import numpy as np
 
 from neftune_core.data.chat import EncodedExample, encode, with_system
 from neftune_core.data.examples import CutRow, Duplicate, Example, Message, Refusal, fingerprint
-from neftune_core.data.formats.starters import held_out_file
+from neftune_core.data.formats.starters import own_held_out
 from neftune_core.data.settings import DataSettings
 from neftune_core.data.sources import PROGRESS_ROWS, ReadCallback, SourceRows, read
 from neftune_core.errors import DataError
@@ -210,13 +210,13 @@ def _runs(encoded: EncodedExample, tokenizer: Any) -> list[tuple[str, bool]]:
 
 def _read_held_out(settings: DataSettings, limits: Limits) -> SourceRows | None:
     """Read the separate held-out file with the same layout settings; return None if there is no such file."""
-    source = settings.held_out_source or _starter_held_out(settings)
+    source = settings.held_out_source or own_held_out(settings.source, settings.held_out_share)
     return read(settings.model_copy(update={"source": source}), limits) if source else None
 
 
 def _split_notes(settings: DataSettings, train: int, held_out: int, refused: tuple[int, int]) -> Iterator[str]:
     """Yield remarks on the split; `refused` counts the training and the held-out rows refused after the draw."""
-    if not settings.held_out_source and _starter_held_out(settings):
+    if not settings.held_out_source and own_held_out(settings.source, settings.held_out_share):
         yield later("This set has its own held-out rows, so no share is drawn from the others.")
     if settings.held_out_share and not settings.held_out_source and not held_out and train > 1:
         yield later("No rows are held out: all rows have the same prompt, and rows with the same prompt stay together.")
@@ -227,13 +227,6 @@ def _split_notes(settings: DataSettings, train: int, held_out: int, refused: tup
             train=refused[0],
             held_out=refused[1],
         )
-
-
-def _starter_held_out(settings: DataSettings) -> str:
-    """Return the held-out file of a starter set as a source; "" if no held-out rows are requested."""
-    scheme, _, name = settings.source.partition(":")
-    file = held_out_file(name) if scheme == "starter" and settings.held_out_share > 0 else None
-    return f"file:{file}" if file else ""
 
 
 def _encode(

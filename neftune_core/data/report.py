@@ -208,16 +208,18 @@ def layout_text(layout: str, columns: Mapping[str, str]) -> str:
         columns: Columns by part.
 
     Returns:
-        A phrase for use inside a sentence.
+        A phrase for use inside a sentence. Columns with the same name as a part that the layout's words contain are not
+        repeated.
     """
-    words = say(LAYOUTS[layout].words) if layout in LAYOUTS else layout
+    title = LAYOUTS[layout].words if layout in LAYOUTS else layout
+    words = say(title)
     words = words[:1].lower() + words[1:]
-    named = (
+    named = [
         column if column == part else say("{part} from “{column}”", part=say(part), column=column)
         for part, column in columns.items()
-        if column
-    )
-    return f"{words} ({', '.join(named)})" if columns else words
+        if column and not (column == part and part in title.lower())
+    ]
+    return f"{words} ({', '.join(named)})" if named else words
 
 
 def row_ranges(rows: Iterable[int]) -> str:

@@ -9,6 +9,7 @@ from neftune_core.figures.base import Figure, Trace, axis, figure, line_trace
 from neftune_core.figures.colours import SINGLE_NOISE, token
 from neftune_core.figures.noise_views import HEIGHT, MARGIN, NARROW
 from neftune_core.language import later, say
+from neftune_core.noise.names import unit_words
 
 if TYPE_CHECKING:
     from neftune_core.evaluation.sensitivity import Sensitivity
@@ -75,7 +76,7 @@ def _summary(found: Sensitivity, sample: str) -> str:
     noise = found.noise
     grown = next((s for s, loss in zip(found.strengths[1:], noisy, strict=True) if loss > 1.1 * clean), None)
     if grown:
-        rise = say("The loss has risen by 10% at {unit} {strength:g}.", unit=noise.unit, strength=grown)
+        rise = say("The loss has risen by 10% at {unit} {strength:g}.", unit=unit_words(noise.unit), strength=grown)
     else:
         rise = say("The loss does not rise by 10% at any strength.")
     count = len(found.losses)
@@ -88,7 +89,7 @@ def _summary(found: Sensitivity, sample: str) -> str:
         tokens=sum(found.tokens),
         clean=clean,
         noisy=noisy[-1],
-        unit=noise.unit,
+        unit=unit_words(noise.unit),
         strength=found.strengths[-1],
         kind=say(noise.kind),
         rise=rise,

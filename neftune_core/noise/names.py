@@ -18,6 +18,8 @@ KIND_WORDS = {
     "token-dropout": later("token dropout"),
 }
 """Names of the kinds of noise; the engine adds the names of its methods."""
+UNIT_WORDS = {"alpha": "alpha", "std": later("std"), "relative": later("relative"), "share": later("share")}
+"""Names of the units of noise strength; "alpha" is the same in every language."""
 OTHER_WORDS = {"control": later("control"), "base": later("base"), "chaos": later("rounding-sized noise")}
 BEST = "@best"
 """Suffix of an arm's name for the weights of its best evaluation."""
@@ -44,11 +46,16 @@ def arm_words(name: str) -> str:
     if found is not None:
         kind, unit, strength, rest = found.groups()
         kind_words = "" if (kind, unit) == ("uniform", "alpha") else say(KIND_WORDS[kind])
-        words = " ".join(filter(None, [kind_words, unit, strength]))
+        words = " ".join(filter(None, [kind_words, unit_words(unit or ""), strength]))
         return f"{words} ({rest})" if rest else words
     if name.startswith("seed-"):
         return say("seed {seed}", seed=name.removeprefix("seed-"))
     return say(OTHER_WORDS[name]) if name in OTHER_WORDS else name
+
+
+def unit_words(unit: str) -> str:
+    """Return the name of a unit of noise strength; an unknown unit is returned unchanged."""
+    return say(UNIT_WORDS.get(unit, unit))
 
 
 def with_arm_words(text: str, arms: Iterable[str]) -> str:

@@ -58,6 +58,17 @@ def has_known_answers(study: StudySettings, prepared: PreparedData) -> bool:
     return not source.startswith("starter:") and short >= SHORT_SHARE * len(rows)
 
 
+def may_be_marked(record: Record) -> bool:
+    """Return whether each expected answer of a study's data is the only correct one, so that answers can be marked."""
+    try:
+        source = record.study.data.source
+        if source.startswith("starter:"):
+            return source.startswith(KNOWN_ANSWERS) and source not in NO_KNOWN_ANSWERS
+        return question_of(record).measure == "exact"
+    except LabError:
+        return False
+
+
 def question_for(study: StudySettings, prepared: PreparedData) -> Question:
     """Return the question of a new study, from its settings and data.
 

@@ -106,7 +106,7 @@ class SeedMeasures:
         robustness: Strengths or rates (`amounts`), and losses and accuracies by arm, for `noise` and `typos`.
         answers: Texts and scores of each answer, by sample.
         signatures: Signatures of the text measures, by name.
-        samples: Descriptions of the samples, by name.
+        samples, sample_sizes: Descriptions of the samples and, for samples of rows, their sizes, by name.
         tokens: Losses of the answer tokens of the first rows, see `TokenLosses`.
     """
 
@@ -118,6 +118,7 @@ class SeedMeasures:
     answers: dict[str, Any] = field(default_factory=dict)
     signatures: dict[str, str] = field(default_factory=dict)
     samples: dict[str, str] = field(default_factory=dict)
+    sample_sizes: dict[str, int] = field(default_factory=dict)
     tokens: list[dict[str, Any]] = field(default_factory=list)
 
     def _rows(
@@ -161,6 +162,7 @@ class SeedMeasures:
                 self.arms[self.names[slot]] |= {f"{name}_loss": losses[at], f"{name}_accuracy": accuracies[at]}
             self.robustness[name] = {"amounts": [0.0, *amounts], "arms": arms}
         self.samples["robustness"] = first_rows(len(sample), "held_out")
+        self.sample_sizes["robustness"] = len(sample)
 
     def _with_typos(self, sample: Sequence[EncodedExample], rate: float) -> list[EncodedExample]:
         """Return the rows with typing errors in the user's messages; a row that no longer fits is unchanged."""
@@ -230,7 +232,8 @@ class SeedMeasures:
 
     def about(self) -> dict[str, Any]:
         """Return robustness, signatures and samples, which `metrics.json` stores in addition to the measures by arm."""
-        return {"robustness": self.robustness, "signatures": self.signatures, "samples": self.samples}
+        samples = {"samples": self.samples, "sample_sizes": self.sample_sizes}
+        return {"robustness": self.robustness, "signatures": self.signatures, **samples}
 
 
 def noise_on(arms: Sequence[ArmNoise]) -> NoiseOf:

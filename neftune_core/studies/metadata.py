@@ -24,6 +24,10 @@ from neftune_core.studies.records.record import Record
 def about_run(run: Lockstep) -> dict[str, Any]:
     """Return descriptions of a run's arms, model, data, samples and machine, for its record and its first event."""
     loaded, prepared, rows = run.stack.loaded, run.prepared, run.sample_rows
+    samples = {
+        "train_loss": (min(rows, len(prepared.train)), "train"),
+        "held_out_loss": (min(rows, len(prepared.held_out)), "held_out"),
+    }
     return {
         "arms": {name: noise.model_dump() for name, noise in run.study.arms.items()},
         "model": {
@@ -48,10 +52,8 @@ def about_run(run: Lockstep) -> dict[str, Any]:
             "report": _report(run),
             "reasoning": mostly_reasons(prepared.train),
         },
-        "samples": {
-            "train_loss": first_rows(min(rows, len(prepared.train)), "train"),
-            "held_out_loss": first_rows(min(rows, len(prepared.held_out)), "held_out"),
-        },
+        "samples": {name: first_rows(size, part) for name, (size, part) in samples.items()},
+        "sample_sizes": {name: size for name, (size, _) in samples.items()},
         "machine": {name: value for name, value in describe_machine().items() if name != "available_bytes"},
     }
 

@@ -114,7 +114,8 @@ def measured_rows(record: Record) -> dict[str, int]:
     """
     ends = next(iter(metrics(record).values()), {})
     described = {**record.about_table("samples"), **table(ends.get("samples"))}
-    sizes = {sample: _described_size(words) for sample, words in described.items()}
+    stored = {**record.about_table("sample_sizes"), **table(ends.get("sample_sizes"))}
+    sizes = {sample: _described_size(words) for sample, words in described.items()} | stored
     answers = next(iter(answer_scores(record).values()), {})
     for part, arms in answers.items():
         sizes[part] = max((len(scores.get("tokens", ())) for scores in arms.values()), default=0)
@@ -125,7 +126,7 @@ def measured_rows(record: Record) -> dict[str, int]:
 
 
 def _described_size(words: Any) -> int:
-    """Return the number of rows in the stored description of a sample; 0 if unknown."""
+    """Return the number of rows in the description of a sample of a record without stored sizes; 0 if unknown."""
     if not isinstance(words, str):
         return 0
     number = re.search(r"[0-9][0-9,]{0,11}", words)

@@ -34,6 +34,9 @@ Cells = Sequence["SweepCell"]
 RunCells = Callable[[Cells, Limits, Stop], Iterator[tuple["SweepCell", Event]]]
 """Function that runs or resumes cells, and yields their events in any order; the last event of a cell ends it."""
 
+SHARED = ("model", "data", "samples", "sample_sizes", "machine")
+"""Descriptions in the first event of a cell that the sweep stores as its own."""
+
 
 @dataclass(frozen=True)
 class SweepCell:
@@ -188,7 +191,7 @@ class _Run:
             yield self._step(one, event)
         elif event["event"] == "started":
             if "model" not in self.sweep.about:  # the sweep stores those of its first cell
-                about = {part: event[part] for part in ("model", "data", "samples", "machine") if part in event}
+                about = {part: event[part] for part in SHARED if part in event}
                 self.sweep.update_about(**about)
         elif event["event"] in ENDINGS:
             if not self.settings.keep_adapters and event["event"] == "finished":

@@ -33,6 +33,7 @@ from neftune_core.ui.server.lab import Lab, require_key
 from neftune_core.ui.server.previews import FirstPreview
 from neftune_core.ui.sharing import class_view, link_panel, shared_study
 from neftune_core.ui.study_state import study_state
+from neftune_core.ui.study_text import runs_text
 from neftune_core.ui.tabs import compare_tab, data_tab, learn_tab, noise_tab, runs_tab, sweep_tab, train_tab
 from neftune_core.ui.tabs.noise_tab import update_range_after
 from neftune_core.ui.tabs.train_tab import NOTHING_YET
@@ -118,9 +119,12 @@ def effect_words(lab: Lab, starter: str) -> str:
     Returns:
         HTML; "" if there is no such sweep or it has no verdict.
     """
-    sweep, _ = recorded_studies(lab).get(starter, (None, None))
+    sweep, study = recorded_studies(lab).get(starter, (None, None))
     found = lab.sweep_table(sweep).verdict if sweep else None
-    return quiet(say("Recorded with this set: {result}", result=found.opening[0].text())) if found else ""
+    if not sweep or not study or not found:
+        return ""
+    runs = runs_text(study, sweep.about_table("data").get("train", 0))
+    return quiet(say("Recorded with this set, {runs}: {result}", runs=runs, result=found.opening[0].text()))
 
 
 def connect_recorded(page: PageParts) -> None:

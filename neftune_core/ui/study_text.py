@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from neftune_core.data.formats.starters import data_title
+from neftune_core.engine.settings import count_steps
 from neftune_core.errors import LabError, RecordError
 from neftune_core.evaluation.verdict import Line
 from neftune_core.figures.colours import arm_colours
@@ -18,7 +19,7 @@ from neftune_core.noise.names import arm_words, with_arm_words
 from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.progress import WORDS, Status
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.settings import CONTROL
+from neftune_core.studies.settings import CONTROL, StudySettings
 from neftune_core.studies.steering.log import stopped_arms, strengths
 from neftune_core.studies.tracking import tracking_failure
 from neftune_core.ui.parts.markup import bar, duration, open_bar, quiet
@@ -169,6 +170,23 @@ def study_text(record: Record) -> str:
     title = say("Sweep: {title}", title=title) if record.is_sweep else title
     data = data or data_title(study.data.source.partition(":")[2].rpartition("/")[2])
     return say("{title} on {data}", title=title, data=data)
+
+
+def runs_text(study: StudySettings, rows: int) -> str:
+    """Describe each training run of a study, such as "114 steps at learning rate 0.003", to tell its results apart.
+
+    Args:
+        study: Settings of the study.
+        rows: Number of training rows.
+
+    Returns:
+        Text without a full stop; without the steps if a time budget determines them.
+    """
+    steps, rate = count_steps(rows, study.training), f"{study.training.learning_rate:g}"
+    if not steps:
+        return say("learning rate {rate}", rate=rate)
+    counted = say(plural(steps, "{steps:,} step", "{steps:,} steps"), steps=steps)
+    return say("{steps} at learning rate {rate}", steps=counted, rate=rate)
 
 
 def arm_rows(record: Record, status: Status, log: Log) -> str:

@@ -49,6 +49,8 @@ def test_columns_continue_are_marked_and_voted_on_blind(browser: Any, lab_addres
     with visiting(browser, lab_address, key=KEY, link="?compare.prompts=Who%20lives%20here%3F") as page:
         page.get_by_role("tab", name="Compare", exact=True).click()
         page.evaluate(SELECT)
+        asked = page.locator("#compare-ask").bounding_box()
+        assert asked["y"] + asked["height"] < 720  # on the first screen of a small laptop
         page.locator("#compare-ask").click()
         page.locator("#compare-answers h3", has_text="Who lives here?").wait_for()
         page.locator("#compare-go-on").wait_for()
@@ -117,6 +119,6 @@ def test_what_trained_arms_do_is_seen_by_token_by_noise_and_by_layer(
         page.locator("#compare-view input[value=weights]").check(force=True)
         page.locator("#inside-figure .lab-figure-summary", has_text="scale times B A").wait_for()
         page.locator("#compare-view input[value=answers]").check(force=True)
-        page.locator("#compare-prompts").wait_for()
+        page.locator("#compare-source").wait_for()
         page.locator("#compare-inside").wait_for(state="hidden")
     assert read_robustness(record, 0) is not None

@@ -132,6 +132,10 @@ def _compare(page: Any) -> None:
     columns.first.wait_for()
     names = ["base", "control", "alpha 2", "alpha 15"]
     assert columns.locator("h4").all_inner_texts() == ["expected answer", *names]
+    assert "as expected" in columns.nth(1).locator(".lab-match").inner_text()
+    assert page.locator("#compare-source input[value='held out']").is_checked()
+    page.locator("#compare-source label", has_text="Typed").click()
+    page.get_by_text("Write prompts and press Answer.").wait_for()
     page.locator("#compare-prompts textarea").fill("What is <b>red</b>?")
     page.locator("#compare-ask").click()
     section = page.locator("#compare-answers section", has_text="What is <b>red</b>?")
@@ -143,6 +147,7 @@ def _compare(page: Any) -> None:
 
 def _runs(page: Any) -> None:
     open_tab(page, "Runs")
+    assert page.locator(".lab-runs button .lab-run-open").first.inner_text() == "Open"
     page.locator(".lab-runs button", has_text="Finished").click()
     page.locator("#runs-state [data-state=finished]").wait_for()
     page.locator("#runs-curves .lab-figure-plot svg.main-svg").first.wait_for()
@@ -310,6 +315,7 @@ def test_a_reload_brings_back_what_was_set(lab_page: Any, tmp_path: Path) -> Non
     lab_page.locator("#train-seed input").fill("7")
     lab_page.locator("#train-seed input").press("Tab")
     open_tab(lab_page, "Compare")
+    lab_page.locator("#compare-source label", has_text="Typed").click()
     lab_page.locator("#compare-prompts textarea").fill("Where is the owl?")
     lab_page.wait_for_function("sessionStorage.getItem('neftune-lab-state')?.includes('Where is the owl')")
     before = settings_shown(lab_page)

@@ -86,6 +86,18 @@ def test_a_button_reacts_before_the_server_and_comes_back_if_it_is_refused(
     held_page.wait_for_function(f"(id) => ({LOOK})(id).slice(0, 2).every((now) => now === null)", arg=button)
 
 
+def test_a_button_inside_an_html_component_reacts_too_and_comes_back(held_page: Any) -> None:
+    held_page.evaluate("window.holding = window.refusing = false")
+    held_page.locator("#lab-tools [data-do=link]").click()
+    button = held_page.locator("#lab-link-code [data-do=class]")
+    button.wait_for()
+    held_page.evaluate("window.holding = true")
+    button.click()
+    held_page.locator("#lab-link-code [data-do=class][aria-busy=true][aria-disabled=true]").wait_for()
+    held_page.evaluate("window.refusing = true; window.holding = false")
+    held_page.locator("#lab-link-code [data-do=class]:not([aria-busy], [aria-disabled])").wait_for()
+
+
 def test_every_button_that_calls_the_server_can_be_found_by_its_id(lab_page: Any) -> None:
     unnamed = lab_page.evaluate("""() => {
         const { components, dependencies } = gradio_config;

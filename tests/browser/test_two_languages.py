@@ -18,7 +18,7 @@ WORD, QUOTED = re.compile(r"[A-Za-z]{4,}"), re.compile("“[^”]*”")
 NAMES = set(
     WORD.findall(
         "NEFTune Noisy Embedding Fine Tuning LoRA AdamW PEFT BLEU ROUGE chrF Holm logits nats dropout embedding "
-        "generate relative share alpha bfloat smollm instruct bundled "
+        "generate share alpha bfloat smollm instruct bundled "
         "invented EPYC torch transformers peft sacrebleu Parquet JSON JSONL jsonl toml study sweep GGUF Apache "
         "Llama SmolLM Mistral Qwen NeoX Pythia Gemma Granite BERT RoBERTa LayerNorm Flan BART Marian "
         "OpenAI http Mbit bleu chrf nrefs case mixed smooth space version instruction input output"

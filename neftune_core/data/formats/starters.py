@@ -62,6 +62,21 @@ def held_out_file(name: str) -> Path | None:
     return assets() / file if file else None
 
 
+def own_held_out(source: str, share: float) -> str:
+    """Return the held-out file that belongs to a data source.
+
+    Args:
+        source: The data source, such as "starter:world-format".
+        share: Share of held-out rows; 0 if no held-out rows are wanted.
+
+    Returns:
+        The held-out file as a source; "" if there is none or none is wanted.
+    """
+    scheme, _, name = source.partition(":")
+    file = held_out_file(name) if scheme == "starter" and share > 0 else None
+    return f"file:{file}" if file else ""
+
+
 def _starter(name: str) -> Starter:
     if name not in STARTERS:
         choices = ", ".join(STARTERS)

@@ -102,8 +102,9 @@ class _Continued(_Part):
 class About(_Part):
     """Content of `record.json`.
 
-    The owner is the hash of the owner's key, "" for the command line. `continues` lists the records that this one
-    continues, oldest first.
+    The owner is the hash of the owner's key, "" for the command line. `samples` describes the rows of each
+    measured sample, and `sample_sizes` gives their number, which earlier versions did not store. `continues` lists the
+    records that this one continues, oldest first.
     """
 
     format: Count = 1
@@ -114,6 +115,7 @@ class About(_Part):
     model: _Model = _Model()
     data: _Data = _Data()
     samples: dict[Name, Text] = {}
+    sample_sizes: dict[Name, Count] = {}
     machine: _Machine = _Machine()
     question: _Question | None = None
     continues: Annotated[list[_Continued], Field(max_length=1000)] = []
@@ -169,12 +171,16 @@ class _Robustness(_Part):
 
 
 class SeedMetrics(_Part):
-    """The entry of one seed in `metrics.json`; `samples` describes the measured samples."""
+    """The entry of one seed in `metrics.json`; `samples` describes the measured samples.
+
+    `sample_sizes` gives their numbers of rows; earlier versions stored only the descriptions.
+    """
 
     arms: Annotated[dict[Name, dict[Name, Number]], Field(max_length=200)] = {}
     robustness: dict[Name, _Robustness] = {}
     signatures: dict[Name, Text] = {}
     samples: dict[Name, Text] = {}
+    sample_sizes: dict[Name, Count] = {}
 
 
 COUNTED = ("step", "evaluated")

@@ -57,6 +57,7 @@ class ComparisonSession:
         earlier: The earlier turns of the conversation, each without its own `earlier`.
         taught: Sentence shown with prompts that have no expected answer; "" for none.
         bundled: Whether all columns are the bundled model.
+        exact: Whether each expected answer is the only correct one, so that answers can be marked.
     """
 
     columns: tuple[str, ...] = ()
@@ -68,6 +69,7 @@ class ComparisonSession:
     earlier: tuple[ComparisonSession, ...] = ()
     taught: str = ""
     bundled: bool = False
+    exact: bool = False
 
     @property
     def turns(self) -> tuple[ComparisonSession, ...]:
@@ -236,6 +238,7 @@ def answer_prompts(
         InvalidSetting: If `pair` does not name two different columns.
     """
     from neftune_core.studies.comparison import names_of
+    from neftune_core.studies.judging import may_be_marked
 
     names = [BASE, *names_of(chosen)]
     arms = {name: one.record.arms[name] for one in chosen for name in [plain_name(one.arm)]}
@@ -243,7 +246,10 @@ def answer_prompts(
     ballots = _shuffle(pair, names, len(prompts) * settings.answers_each) if pair else ()
     bundled = all(one.record.study.model.source == BUNDLED for one in chosen)
     name = secrets.token_hex(6)
-    session = ComparisonSession(ids, arms, tuple(prompts), (), ballots, name, taught=taught, bundled=bundled)
+    exact = all(may_be_marked(one.record) for one in chosen)
+    session = ComparisonSession(
+        ids, arms, tuple(prompts), (), ballots, name, taught=taught, bundled=bundled, exact=exact
+    )
     for lines in answer(chosen, prompts, settings):
         yield replace(session, lines=tuple(with_measures(line) for line in lines))
 

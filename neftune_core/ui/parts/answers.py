@@ -14,11 +14,12 @@ from neftune_core.language import later, plural, say
 from neftune_core.models.settings import BUNDLED
 from neftune_core.noise.names import BEST, arm_words
 from neftune_core.noise.settings import NoiseSettings
+from neftune_core.studies.judging import may_be_marked
 from neftune_core.studies.records.record import Record
 from neftune_core.studies.trained.comparison_session import BASE, Ballot, ComparisonSession
 from neftune_core.studies.trained.expected_answers import taught_by_set
 from neftune_core.ui.parts.markup import quiet
-from neftune_core.world.scoring import does_not_know
+from neftune_core.world.scoring import does_not_know, exact_match
 
 ENDINGS = {"stop": later("ended by itself"), "limit": later("cut off at the length limit"), "": later("writing")}
 NEUTRAL = "var(--lab-quiet)"
@@ -32,8 +33,9 @@ VOTES = {
 
 STORED_ANSWERS = later(
     "Answers to held-out rows, stored at the end of the study; no arm was trained on these "
-    "rows. Press Answer to use your own prompts."
+    "rows. Choose Typed to use your own prompts."
 )
+WRITE_PROMPTS = later("Write prompts and press Answer.")
 NO_ANSWERS = later("This study stored no answers: write prompts and press Answer.")
 
 SAME_ANSWERS = later("All columns give the same answer: on this prompt, training makes no visible difference.")
@@ -58,7 +60,7 @@ def answer_columns(
     """Render one block per prompt, with a column for the expected answer (if known) and one column per arm.
 
     Args:
-        lines: Lines of a record's answers.
+        lines: Lines of a record's answers. If a line has `exact`, its answers are marked as the expected one or not.
         arms: Noise settings of the arms by name.
         against: Column that the others are compared with, to mark differing words; "" for none.
         ballots: One ballot per line if the columns are anonymous; otherwise empty.
@@ -99,23 +101,42 @@ def session_html(session: ComparisonSession, against: str = "", *, over: bool = 
             "taught": turn.taught,
             "bundled": turn.bundled,
         }
-        shown += answer_columns(turn.lines, turn.arms, against=against, **options)
+        lines = [{**line, "exact": turn.exact} for line in turn.lines]
+        shown += answer_columns(lines, turn.arms, against=against, **options)
     return shown
 
 
-def stored_answers(record: Record, seed: int) -> str:
+def stored_answers(record: Record, seed: int, *, typed: bool = False) -> str:
     """Render the answers that a study stored at the end of a seed.
 
     Args:
         record: Record of the study.
         seed: Seed of the arms that gave the answers.
+        typed: Whether the visitor writes the prompts; then only an invitation to do so is shown.
 
     Returns:
         HTML.
     """
     taught = taught_by_set(record.about_table("data"))
-    kept = answer_columns(record.answers(seed), record.arms, taught=taught, bundled=of_bundled_model(record))
+    lines = answers_of(record, seed)
+    kept = answer_columns(lines, record.arms, taught=taught, bundled=of_bundled_model(record))
+    if typed and kept:
+        return quiet(say(WRITE_PROMPTS))
     return quiet(say(STORED_ANSWERS)) + kept if kept else quiet(say(NO_ANSWERS))
+
+
+def answers_of(record: Record, seed: int | None = None) -> list[dict[str, Any]]:
+    """Return the stored answers of a study for `answer_columns`.
+
+    Args:
+        record: Record of the study.
+        seed: Seed of the arms that gave the answers; None for all seeds.
+
+    Returns:
+        The lines, each with `exact`.
+    """
+    exact = may_be_marked(record)
+    return [{**line, "exact": exact} for line in record.answers(seed)]
 
 
 def of_bundled_model(record: Record) -> bool:
@@ -130,8 +151,15 @@ def as_pieces(shown: str) -> list[str]:
 
 def _block(line: Line, colours: Mapping[str, str], against: str) -> str:
     base = line["arms"].get(against, {}).get("text", "").strip()
+    wanted = (line.get("reference") or "") if line.get("exact") else ""
     columns = "".join(
-        _column(name, answer, _colour(name, colours), base if against in line["arms"] and name != against else None)
+        _column(
+            name,
+            answer,
+            _colour(name, colours),
+            base if against in line["arms"] and name != against else None,
+            _match(answer, wanted),
+        )
         for name, answer in line["arms"].items()
     )
     kept = line.get("vote")
@@ -192,11 +220,21 @@ def _expected(reference: str | None) -> str:
     )
 
 
-def _column(name: str, answer: Mapping[str, Any], colour: str, base: str | None) -> str:
+def _match(answer: Mapping[str, Any], wanted: str) -> str:
+    """Return the mark of a complete answer as HTML: whether it is the expected one, as the measure "right" compares."""
+    if not wanted.strip() or not answer.get("ended"):
+        return ""
+    is_same = exact_match(answer["text"], wanted)
+    sign, words = ("✓", later("as expected")) if is_same else ("✗", later("not as expected"))
+    value = "yes" if is_same else "no"
+    return f'<p class="lab-match" data-match="{value}"><span aria-hidden="true">{sign}</span> {say(words)}</p>'
+
+
+def _column(name: str, answer: Mapping[str, Any], colour: str, base: str | None, match: str = "") -> str:
     text = answer["text"].strip()
     shown = html.escape(text) if base is None else _differing(text, base)
     return (
-        f'<article style="--arm: {colour}"><h4>{html.escape(arm_words(name))}</h4><p>{shown}</p>'
+        f'<article style="--arm: {colour}"><h4>{html.escape(arm_words(name))}</h4><p>{shown}</p>{match}'
         f"<footer>{say(', ').join(_numbers(answer))}</footer></article>"
     )
 

@@ -15,11 +15,12 @@ from neftune_core.figures import Figure
 from neftune_core.figures.colours import arm_colours
 from neftune_core.figures.curves import loss_curves
 from neftune_core.language import later, say
-from neftune_core.noise.names import arm_words
+from neftune_core.noise.names import arm_words, unit_words
 from neftune_core.studies.records.record import Record
-from neftune_core.ui.parts.answers import answer_columns, of_bundled_model
+from neftune_core.ui.parts.answers import answer_columns, answers_of, of_bundled_model
 from neftune_core.ui.parts.markup import machine_text, recorded_notice
 from neftune_core.ui.server.lab import Lab
+from neftune_core.ui.study_text import runs_text
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ def read_recorded_study(lab: Lab) -> RecordedStudy | None:
     arms, events = study.arms, lab.recorded.events()
     curves, answers = (
         loss_curves(events, arms),
-        answer_columns(lab.recorded.answers(), arms, bundled=of_bundled_model(lab.recorded)),
+        answer_columns(answers_of(lab.recorded), arms, bundled=of_bundled_model(lab.recorded)),
     )
     about = lab.recorded.about
     model = say(about.get("model", {}).get("name", study.model.source))
@@ -141,7 +142,7 @@ def _lead(record: Record) -> str:
         "without noise (the control), and with noise of {strengths}.",
         count=record.about.get("data", {}).get("train", "?"),
         times=len(noise) + 1,
-        strengths=_list_names([f"{one.unit} {one.strength:g}" for one in noise]),
+        strengths=_list_names([f"{unit_words(one.unit)} {one.strength:g}" for one in noise]),
     )
 
 
@@ -177,10 +178,13 @@ def _direction(noisy: float, control: float) -> int:
 
 
 def _describe(record: Record, model: str, title: str) -> str:
-    """Describe a study in one sentence: model, data, arms and, if known, the machine and the date."""
+    """Describe a study in one sentence: model, data, arms, seed and, if known, run, machine and date."""
     about, data = record.about, record.about.get("data", {})
     rows = say(" ({count:,} rows)", count=data["train"]) if "train" in data else ""
     parts = [_list_names([arm_words(name) for name in record.study.arms])]
+    parts.append(say("seed {seed}", seed=record.study.seed))
+    if "train" in data:
+        parts.append(runs_text(record.study, data["train"]))
     machine, created = about.get("machine", {}), about.get("created")
     if "processor" in machine:
         parts.append(machine_text(machine))

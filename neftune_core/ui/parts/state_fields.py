@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -155,3 +155,20 @@ def parse_state(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return state if isinstance(state, dict) else {}
+
+
+def stored_if_initial(stored: str, initial: Mapping[str, str], values: Sequence[str]) -> tuple[str, ...]:
+    """Return the values of text controls, or those of the stored state while the page has not applied it yet.
+
+    Args:
+        stored: State from the browser or the link, as JSON.
+        initial: Initial values of the controls by name.
+        values: Their present values, in the same order.
+
+    Returns:
+        The values.
+    """
+    if tuple(values) != tuple(initial.values()):
+        return tuple(values)
+    state = parse_state(stored)
+    return tuple(str(state.get(name, value)) for name, value in initial.items())

@@ -80,7 +80,8 @@ def _evidence(record: Record, found: Verdict, numbers: MeanResults) -> Evidence:
     rest = {measure: MEASURES[measure].group for measure in known if measure not in first}
     only = say("Only the measure in bold is tested. Press a name for its definition.")
     about = quiet(" ".join([only, *numbers.lost_notes]))
-    heading = f"<h3>{say('Results after the last epoch')}{numbers.of_seeds}</h3>"
+    only_seed = say(", seed {seed}", seed=numbers.seeds[0]) if len(numbers.seeds) == 1 else ""
+    heading = f"<h3>{say('Results after the last epoch')}{only_seed or numbers.of_seeds}</h3>"
     rows = measured_rows(record)
     card = _section(heading + _table(record, means, question, {"": first}, rows) + about)
     groups = {group: [measure for measure, own in rest.items() if own == group] for group in rest.values()}

@@ -24,7 +24,7 @@ from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.model_panel import bundled_hint
 from neftune_core.ui.parts.plot import scripted
 from neftune_core.ui.parts.recorded_study import RecordedStudy
-from neftune_core.ui.parts.state_fields import State, parse_state
+from neftune_core.ui.parts.state_fields import State, parse_state, stored_if_initial
 from neftune_core.ui.parts.strip import Strip
 from neftune_core.ui.parts.wiring import (
     HIDDEN,
@@ -45,6 +45,7 @@ REDRAW_SECONDS = 0.2
 FIRST_PROMPTS = "Where does the owl live?\nWhy is the sky blue?"
 FORM = tuple(found.name for found in controls(DecodingSettings))
 TYPED, HELD_OUT = "typed", "held out"
+ASKING = {"compare.source": TYPED, "compare.prompts": FIRST_PROMPTS}
 SOURCES = {TYPED: later("Typed"), HELD_OUT: later("Held-out rows")}
 COMPARE_VIEWS = {
     "answers": later("Answers"),
@@ -56,7 +57,6 @@ COMPARE_VIEWS = {
 JUDGE = "judge"
 MOST_ROWS = 20
 NO_MARKS = later("no marks")
-STUDY_INFO = later("One of your studies with trained arms.")
 NO_STUDY_INFO = later("No trained study yet: press Train at the top of the page, and it appears here.")
 EMPTY = later(
     "Press Train at the top of the page first; then write prompts, and compare the answers of the arms side by side."
@@ -136,6 +136,7 @@ def build(
     components = [*questions, *answers, view, inside, gr.State(ComparisonSession())]
     compare = CompareTab(*components)
     _connect_choice(train, key, strip.kept, compare, tab)
+    _connect_source(key, compare)
     sources = {TYPED: compare.prompts, HELD_OUT: compare.rows}
     compare.source.change(shown_among([*sources]), compare.source, [*sources.values()], **QUIET)
     _connect_answers(lab, key, compare)
@@ -147,17 +148,21 @@ def build(
 
 def _build_questions(models: Collection[str] | None) -> tuple[Any, ...]:
     """Build the first components of `CompareTab`, in order."""
-    record = gr.Dropdown([], label=say("Study"), info=say(STUDY_INFO), elem_id="compare-record")
-    seed = gr.Dropdown([], label=say("Seed"), visible=False, elem_id="compare-seed")
+    with gr.Row():
+        record = gr.Dropdown([], label=say("Study"), scale=3, min_width=200, elem_id="compare-record")
+        seed = gr.Dropdown([], label=say("Seed"), visible=False, scale=1, min_width=90, elem_id="compare-seed")
     info = say("Arms of any of your studies, shown in addition to the base model.")
     columns = gr.Dropdown([], label=say("Columns"), info=info, multiselect=True, elem_id="compare-arms")
     source = gr.Radio([(say(words), name) for name, words in SOURCES.items()], value=TYPED, label=say("Prompts"),
                       elem_id="compare-source")  # fmt: skip
     prompts = gr.Textbox(
-        FIRST_PROMPTS, label=say("Prompts"), show_label=False, info=say("One per line."), lines=3, max_lines=12,
+        FIRST_PROMPTS, label=say("Prompts"), show_label=False, info=say("One per line."), lines=2, max_lines=12,
         elem_id="compare-prompts",
     )  # fmt: skip
     rows = gr.Slider(1, MOST_ROWS, 3, step=1, label=say("Number of rows"), visible=False, elem_id="compare-rows")
+    with gr.Row(elem_id="compare-buttons"):  # above what is rarely changed, so that it is on the first screen
+        ask = gr.Button(say("Answer"), variant="primary", size="md", elem_id="compare-ask")
+        stop = gr.Button(say("Stop"), size="md", elem_id="compare-stop", visible=HIDDEN)
     bundled_hint(models)
     unfold = '<button type="button" class="lab-unfold" aria-expanded="false" aria-controls="compare-more">'
     scripted("unfold", f"{unfold}\n{say('System prompt, length, sampling')}</button>")
@@ -167,9 +172,6 @@ def _build_questions(models: Collection[str] | None) -> tuple[Any, ...]:
     judged = gr.Dropdown(
         [], label=say("Columns to judge"), multiselect=True, max_choices=2, visible=False, elem_id="compare-judged"
     )
-    with gr.Row(elem_id="compare-buttons"):
-        ask = gr.Button(say("Answer"), variant="primary", size="md", elem_id="compare-ask")
-        stop = gr.Button(say("Stop"), size="md", elem_id="compare-stop", visible=HIDDEN)
     return record, seed, columns, source, prompts, rows, form, blind, judged, ask, stop
 
 
@@ -199,17 +201,19 @@ def _build_answers(shown: RecordedStudy | None) -> tuple[Any, ...]:
 
 
 def _connect_choice(train: TrainTab, key: gr.Textbox, stored: gr.Textbox, tab: CompareTab, place: gr.Tab) -> None:
-    chosen = [tab.columns, tab.answers, *tab.after, tab.marks, tab.tally]
+    chosen = [tab.columns, tab.answers, *tab.after, tab.marks, tab.tally, tab.session, tab.source]
+    asking = [tab.source, tab.prompts]
     filled = [tab.record, tab.seed, *chosen]
 
     @reports_errors
-    def choices(key: str, wanted: str, stored: str) -> list[Any]:
+    def choices(key: str, wanted: str, stored: str, *asking: str) -> list[Any]:
         """List the studies with saved arms, and select one.
 
         `wanted` is the id of the study to select, followed by `#` and a suffix; if it is empty, the stored selection of
         study, seed and columns is restored.
         """
         found = comparison.answerable(require_key(key))
+        asking = stored_if_initial(stored, ASKING, asking)
         if not found:
             empty = gr.update(choices=[], value=None, info=say(NO_STUDY_INFO))
             return [empty, gr.update(visible=False), *[gr.skip()] * len(chosen)]
@@ -217,30 +221,30 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, stored: gr.Textbox, tab: C
         chosen_id = wanted.partition("#")[0] or before.get("compare.record")
         record = next((entry for entry in found if entry.id == chosen_id), found[0])
         named = [(say(", ").join((when(entry), study_text(entry))), entry.id) for entry in found]
-        shown = gr.update(choices=named, value=record.id, info=say(STUDY_INFO))
-        return [shown, *_record_updates(record, found, before)]
+        shown = gr.update(choices=named, value=record.id, info="")
+        return [shown, *_record_updates(record, found, asking, before)]
 
     @reports_errors
-    def choose(key: str, record_id: str) -> list[Any]:
+    def choose(key: str, record_id: str, *asking: str) -> list[Any]:
         if not record_id:
             return [gr.skip()] * (len(filled) - 1)
-        return _record_updates(find(record_id, require_key(key)), comparison.answerable(key))
+        return _record_updates(find(record_id, require_key(key)), comparison.answerable(key), asking, {})
 
     @reports_errors
-    def choose_seed(key: str, record_id: str, seed: int) -> list[Any]:
+    def choose_seed(key: str, record_id: str, seed: int, *asking: str) -> list[Any]:
         if not record_id:
             return [gr.skip()] * len(chosen)
-        return _seed_updates(find(record_id, require_key(key)), seed, comparison.answerable(key))
+        return _seed_updates(find(record_id, require_key(key)), seed, comparison.answerable(key), asking)
 
     opened = key_of_tab(key, "Compare")  # changes only once: opening the tab again sets the same key
     place.select(None, key, opened, js="(key) => key")
     found = gr.on(
-        [events(opened).change, train.finished.change], choices, [key, train.finished, stored], filled, **QUIET
+        [events(opened).change, train.finished.change], choices, [key, train.finished, stored, *asking], filled, **QUIET
     )
     found.then(None, tab.record, None, js="(id) => Lab.arrived('compare', id ? undefined : 0)")
-    train.asked.change(choices, [key, train.asked, stored], filled, **QUIET)
-    tab.record.input(choose, [key, tab.record], filled[1:], **LATEST)
-    tab.seed.input(choose_seed, [key, tab.record, tab.seed], chosen, **LATEST)
+    train.asked.change(choices, [key, train.asked, stored, *asking], filled, **QUIET)
+    tab.record.input(choose, [key, tab.record, *asking], filled[1:], **LATEST)
+    tab.seed.input(choose_seed, [key, tab.record, tab.seed, *asking], chosen, **LATEST)
 
     @reports_errors
     def judge(key: str, blind: bool, columns: list[str]) -> Any:
@@ -254,14 +258,25 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, stored: gr.Textbox, tab: C
     gr.on([tab.blind.change, tab.columns.change], judge, [key, tab.blind, tab.columns], tab.judged, **QUIET)
 
 
-def _record_updates(record: Record, every: Sequence[Record], before: State | None = None) -> list[Any]:
+def _connect_source(key: gr.Textbox, tab: CompareTab) -> None:
+    @reports_errors
+    def show(key: str, record_id: str | None, seed: int, source: str, session: ComparisonSession) -> Any:
+        """Show what fits the kind of prompts, unless the visitor has asked for answers or has no study."""
+        if session.lines or not record_id:
+            return gr.skip()
+        return stored_answers(find(record_id, require_key(key)), seed, typed=source == TYPED)
+
+    tab.source.input(show, [key, tab.record, tab.seed, tab.source, tab.session], tab.answers, **LATEST)
+
+
+def _record_updates(record: Record, every: Sequence[Record], asking: Sequence[str], before: State) -> list[Any]:
     """Return the updates that select a record, with the seed and columns in `before` if they are still valid."""
     from neftune_core.studies.comparison import saved_seeds
 
     seeds = saved_seeds(record)
-    kept = before if before and before.get("compare.record") == record.id else {}
+    kept = before if before.get("compare.record") == record.id else {}
     seed = next((seed for seed in (kept.get("compare.seed"), *seeds) if seed in seeds), record.study.seed)
-    columns, *others = _seed_updates(record, seed, every)
+    columns, *others = _seed_updates(record, seed, every, asking)
     wanted = kept.get("compare.columns")
     offered = [value for _, value in columns["choices"]]
     if isinstance(wanted, list) and wanted and all(one in offered for one in wanted):
@@ -269,12 +284,18 @@ def _record_updates(record: Record, every: Sequence[Record], before: State | Non
     return [gr.update(choices=seeds, value=seed, visible=len(seeds) > 1), columns, *others]
 
 
-def _seed_updates(record: Record, seed: int, every: Sequence[Record]) -> list[Any]:
-    """Return the updates that select the columns of a seed, show its stored answers and clear the comparison."""
+def _seed_updates(record: Record, seed: int, every: Sequence[Record], asking: Sequence[str]) -> list[Any]:
+    """Return the updates that select the columns of a seed, show its stored answers and clear the comparison.
+
+    These answers are to held-out rows; `asking`, the kind of prompts and the typed ones, is kept if any are typed.
+    """
+    source, typed = asking
+    source = HELD_OUT if typed == FIRST_PROMPTS and record.answers(seed) else source
+    answers = stored_answers(record, seed, typed=source == TYPED)
     choices, mine = comparison.offered_columns(record, seed, every, when)
     columns = gr.update(choices=choices, value=mine)
     hidden = gr.update(visible=False)
-    return [columns, stored_answers(record, seed), hidden, hidden, hidden, ""]
+    return [columns, answers, hidden, hidden, hidden, "", ComparisonSession(), source if source in SOURCES else TYPED]
 
 
 def _labelled(columns: Sequence[str]) -> list[tuple[str, str]]:

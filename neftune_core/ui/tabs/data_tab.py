@@ -223,6 +223,12 @@ class DataTab:
         inputs.layout.input(reports_errors(self._change_layout), asked, filled, **LATEST)
         gr.on(columns, reports_errors(self._change_column), asked, filled, **LATEST)
 
+        def show_split(settings: DataSettings) -> list[Any]:
+            return [gr.update(**changed) for changed in data_views.split_controls(settings).values()]
+
+        split = [inputs.form.by_name[name] for name in data_views.SPLIT]
+        events(outputs.settings).change(show_split, outputs.settings, split, **LATEST)
+
         @reports_errors
         def show_row(number: int, settings: DataSettings, model: ModelSettings) -> str:
             """Render one row.
@@ -338,7 +344,11 @@ def _inputs() -> DataInputs:
     gr.HTML(quiet(say(data_views.FILE_ROWS)), elem_id="data-file-rows", apply_default_css=False)
     hub, *hub_inputs, fetch = _hub()
     problem = gr.HTML(elem_id="data-problem", apply_default_css=False, js_on_load=part("data-problem"))
-    form = Form(DataSettings, names=(*FORM, *MORE), prefix="data", changes={name: {"render": False} for name in MORE})
+    changes = data_views.split_controls(EXAMPLE.data)
+    changes = {
+        name: {**changes.get(name, {}), **({"render": False} if name in MORE else {})} for name in (*FORM, *MORE)
+    }
+    form = Form(DataSettings, names=(*FORM, *MORE), prefix="data", changes=changes)
     with gr.Accordion(say("Columns, held-out file and more"), open=False, elem_id="data-by-hand") as by_hand:
         layout = gr.Dropdown(
             [(say("Detect automatically"), ""), *((say(found.words), name) for name, found in LAYOUTS.items())],

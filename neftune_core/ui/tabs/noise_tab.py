@@ -22,6 +22,7 @@ from neftune_core.figures.noise_views import GROUPS, HEIGHT, NOISE_VIEWS, adapti
 from neftune_core.language import later, say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.noise.kinds import KINDS
+from neftune_core.noise.names import unit_words
 from neftune_core.noise.preview import BINS_PER_DEVIATION, PADDED_LENGTH, RESOLUTION
 from neftune_core.noise.schedules import LAST_SHARE, SCHEDULES
 from neftune_core.noise.settings import NoiseSettings
@@ -87,8 +88,8 @@ FIRST_STRENGTH = 2.0
 """Strength when the page opens, in alpha. Elsewhere, the default is the strength in the paper."""
 RECORDED = "6-first-study"
 RECORDED_WORDS = later(
-    "Recorded with this model, 8 seeds: alpha 1 to 5 makes no clear difference; alpha 15 lowers the share of exact "
-    "answers from 93% to 80%."
+    "Recorded with this model on world-format, 114 steps at learning rate 0.003, mean of 8 seeds: alpha 1 to 5 makes "
+    "no clear difference; alpha 15 lowers the share of exact answers from 93% to 80%."
 )
 """Result of the recorded sweep `RECORDED`, shown below the first controls."""
 
@@ -169,7 +170,7 @@ def build(strip: Strip, first: FirstPreview) -> NoiseTab:
 def _settings() -> tuple[Form[NoiseSettings], gr.Button]:
     changes: dict[str, dict[str, Any]] = {
         "strength": {"info": None, "value": FIRST_STRENGTH, **SLIDERS["alpha"]},
-        "unit": {"info": None, "kind": gr.Radio, "choices": [(name, name) for name in SLIDERS]},
+        "unit": {"info": None, "kind": gr.Radio, "choices": [(unit_words(name), name) for name in SLIDERS]},
         "kind": {
             "info": say(
                 "At the same strength, all kinds except token dropout have the same standard deviation; some papers do "

@@ -23,7 +23,7 @@ from neftune_core.studies.records.record import Record, find, owned_records
 from neftune_core.studies.records.schema import settings_text
 from neftune_core.sweeps.record import Sweep
 from neftune_core.ui.parts import evidence_view, run_actions
-from neftune_core.ui.parts.answers import answer_columns, of_bundled_model
+from neftune_core.ui.parts.answers import answer_columns, answers_of, of_bundled_model
 from neftune_core.ui.parts.markup import quiet
 from neftune_core.ui.parts.plot import live_figure, scripted
 from neftune_core.ui.parts.strip import Strip, following
@@ -233,7 +233,7 @@ def results_of(lab: Lab, record: Record, view: str, *, is_own: bool = True) -> t
 
 def _answers(record: Record, *, is_own: bool) -> str:
     """Return the stored answers of the first seed that has any, as HTML."""
-    answers = record.answers()
+    answers = answers_of(record)
     if not is_own:
         answers = [{name: value for name, value in line.items() if name not in PRIVATE_KEYS} for line in answers]
     seeds = list(dict.fromkeys(answer.get("seed") for answer in answers))

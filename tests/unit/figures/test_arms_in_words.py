@@ -95,7 +95,7 @@ def figures_of(study: Record) -> Iterator[Figure]:
         yield effect_curve(table, table.question.measure, "last")
 
 
-@pytest.mark.parametrize(("code", "named"), [(ENGLISH, "Gaussian std 0.1"), (CHINESE, "高斯 std 0.1")])
+@pytest.mark.parametrize(("code", "named"), [(ENGLISH, "Gaussian std 0.1"), (CHINESE, "高斯 标准差 0.1")])
 def test_no_figure_and_no_table_has_the_identifier_of_an_arm(study: Record, code: str, named: str) -> None:
     raw = RAW[code]
     with in_language(code):
@@ -115,7 +115,7 @@ def test_no_figure_and_no_table_has_the_identifier_of_an_arm(study: Record, code
 
 def test_arms_of_cells_and_of_other_studies_are_named_in_words_too() -> None:
     with in_language(CHINESE):
-        assert arm_words("epochs 3: gaussian-std-0.1") == "epochs 3：高斯 std 0.1"
+        assert arm_words("epochs 3: gaussian-std-0.1") == "epochs 3：高斯 标准差 0.1"
         assert arm_words("20260101-120000-abc/uniform-alpha-5/seed-1") == "20260101-120000-abc/alpha 5/种子 1"
 
 
@@ -126,7 +126,7 @@ def test_the_choice_of_columns_is_in_words(monkeypatch: pytest.MonkeyPatch, stud
     monkeypatch.setattr(comparison, "selected_arms", lambda records, seeds: [chosen])
     with in_language(CHINESE):
         named, _ = offered_columns(study, 0, [], lambda record: "")
-    assert [words for words, _ in named] == ["alpha 5", "高斯 std 0.1（最佳时，第 3 步）"]
+    assert [words for words, _ in named] == ["alpha 5", "高斯 标准差 0.1（最佳时，第 3 步）"]
 
 
 def test_finished_sentences_votes_and_the_recorded_study_have_arms_in_words(study: Record) -> None:

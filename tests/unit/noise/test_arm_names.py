@@ -19,7 +19,7 @@ ARMS = {"control": NoiseSettings(strength=0)}
     ("name", "english", "chinese"),
     [
         ("uniform-alpha-15", "alpha 15", "alpha 15"),
-        ("gaussian-std-0.1-linear", "Gaussian std 0.1 (linear)", "高斯 std 0.1 (linear)"),
+        ("gaussian-std-0.1-linear", "Gaussian std 0.1 (linear)", "高斯 标准差 0.1 (linear)"),
         ("token-dropout-0.1", "token dropout 0.1", "词元丢弃 0.1"),
         ("weight-decay-0.05", "weight decay 0.05", "权重衰减 0.05"),
         ("control", "control", "对照"),

@@ -56,7 +56,7 @@ def test_a_finished_study_is_whole_on_disk_and_can_be_asked_again(rows: Path) ->
     assert weights_hash(load(tiny_settings()).model) == before
     about = json.loads((record.folder / "record.json").read_text(encoding="utf-8"))
     assert ANN not in json.dumps(about)
-    assert {"owner", "created", "machine", "model", "data", "samples"} <= set(about)
+    assert {"owner", "created", "machine", "model", "data", "samples", "sample_sizes"} <= set(about)
 
 
 def test_answers_kept_by_a_study_are_those_that_its_record_gives_later(rows: Path) -> None:

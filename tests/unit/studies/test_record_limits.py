@@ -210,6 +210,7 @@ WRONG: list[dict[str, Any]] = [
     {"data": {"train": "many", "title": 5}},
     {"data": {"train": 10**30}},
     {"samples": {"train_loss": 5}},
+    {"sample_sizes": {"train_loss": "many"}},
     {"arms": {"control": 3}},
     {"question": {"measure": []}},
     {"machine": {"memory_bytes": 1e300}},

@@ -46,7 +46,7 @@ def test_the_curve_goes_through_what_the_study_measured_at_its_end(record: Recor
     assert found == read_robustness(record, 0)
     assert list(found.arms) == ["base", *record.arms]
     kept = metrics(record)["0"]["robustness"]["noise"]
-    rows = int(str(metrics(record)["0"]["samples"]["robustness"]).split("first ")[1].split()[0])
+    rows = metrics(record)["0"]["sample_sizes"]["robustness"]
     tokens = np.array(found.tokens[:rows])
     for name, measured in kept["arms"].items():
         for amount, loss, accuracy in zip(kept["amounts"], measured["loss"], measured["accuracy"], strict=True):

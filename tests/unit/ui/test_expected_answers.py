@@ -97,6 +97,22 @@ def test_stored_answers_to_the_prompts_of_a_study_name_what_the_starter_set_teac
     assert "world-format teaches: The bundled world: short answers" in stored_answers(record, 0)
 
 
+def test_answers_are_marked_if_the_expected_one_is_the_only_correct_one(arm: SelectedArm) -> None:
+    one = same_line("In the barn = owl.", base="I do not know.", control="in the barn = owl")
+    arm.record.write_answers([one], 0)
+    shown = stored_answers(arm.record, 0)
+    assert [part.split("<")[0].strip() for part in shown.split("</span> ")[1:]] == ["not as expected", "as expected"]
+    assert shown.count('data-match="yes"><span aria-hidden="true">✓</span>') == 1
+    growing = {**one, "arms": {"base": {"text": "In", "tokens": 1, "ended": ""}}}
+    session = ComparisonSession((), ARMS, (), (one, growing), exact=True)
+    assert session_html(session).count("data-match") == 2
+    assert "data-match" not in session_html(ComparisonSession((), ARMS, (), (one,)))
+    free = create(EXAMPLE.model_copy(update={"data": DataSettings(source="starter:open-ended")}), "")
+    free.write_answers([one], 0)
+    assert "data-match" not in stored_answers(free, 0)
+    assert "Write prompts and press Answer." in stored_answers(free, 0, typed=True)
+
+
 def same_line(reference: str = "", ended: str = "stop", **texts: str) -> dict[str, Any]:
     arms = {arm: {"text": text, "tokens": 2, "ended": ended} for arm, text in texts.items()}
     return {"prompt": "Write a haiku.", "reference": reference, "arms": arms}

@@ -10,6 +10,7 @@ from neftune_core.home import assets
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.sweeps.record import Sweep
 from neftune_core.sweeps.table import SweepTable, sweep_table
+from neftune_core.ui.study_text import runs_text
 from neftune_core.ui.tabs.noise_tab import FIRST_STRENGTH, RECORDED, RECORDED_WORDS
 
 
@@ -33,3 +34,5 @@ def test_the_numbers_beside_the_first_strength_are_those_of_the_record(table: Sw
     shares = [f"{100 * rows[arm].mean('exact', 'last'):.0f}" for arm in ("control", "uniform-alpha-15")]
     assert re.findall(r"(\d+)%", RECORDED_WORDS) == shares
     assert all(len(row.seeds) == 8 for row in rows.values())
+    sweep = Sweep(assets() / "recorded" / RECORDED)
+    assert f"{runs_text(sweep.settings.study, sweep.about['data']['train'])}, mean of 8 seeds" in RECORDED_WORDS

@@ -155,6 +155,10 @@ def test_measures_have_the_number_of_their_rows(tmp_path: Path) -> None:
     assert "<summary>Exact answers <small>120 rows</small></summary>" in found.card
     assert "<summary>Correct answers <small>48 rows</small></summary>" in found.card
     assert "<summary>Loss under typing errors <small>60 rows</small></summary>" in found.details
+    assert "sample_sizes" not in study.about  # an earlier version described the samples in words alone
+    study.update_about(sample_sizes={"train_loss": 7, "held_out_loss": 9})
+    rows = measured_rows(study)
+    assert (rows["exact"], rows["train_loss"], rows["typos_loss"]) == (9, 7, 60)
 
 
 def test_a_listed_study_has_its_seeds_and_its_result_once_it_is_judged(

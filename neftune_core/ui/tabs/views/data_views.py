@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from neftune_core.data.formats.starters import data_title
+from neftune_core.data.formats.starters import data_title, own_held_out
 from neftune_core.data.layouts import LAYOUTS, columns_for
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError, LabError
@@ -17,6 +17,7 @@ from neftune_core.figures.lengths import length_histogram
 from neftune_core.language import later, plural, say
 from neftune_core.models.settings import ModelSettings
 from neftune_core.sentences import sentence
+from neftune_core.settings import controls
 from neftune_core.ui.parts.markup import facts, quiet
 from neftune_core.ui.server.lab import Lab
 
@@ -28,6 +29,8 @@ ENTRIES_SHOWN = 200
 OPEN_REFUSALS = 8
 """Maximum number of entries in a list of refused rows that is initially open."""
 PARTS_SHOWN = 4
+SPLIT = ("held_out_share", "split_seed")
+"""Settings of the random split into training and held-out rows."""
 NOT_USED = later("(not used)")
 FILE_ROWS = later(
     "Each row needs an instruction and an answer, such as the columns instruction and output, or a list of messages. "
@@ -202,6 +205,14 @@ def unusable_data_updates(
     columns = columns_for(LAYOUTS[settings.layout], available, {}) if settings.layout else {}
     found = {part: column for part, column in {**columns, **settings.columns}.items() if column}
     return [*updates, gr.update(open=True), *_part_updates(settings.layout, found, available, by_hand=True)]
+
+
+def split_controls(settings: DataSettings) -> dict[str, dict[str, Any]]:
+    """Return the properties of the controls of the random split, which data with its own held-out rows does not use."""
+    is_used = not (settings.held_out_source or own_held_out(settings.source, settings.held_out_share))
+    known = {control.name: say(control.help) for control in controls(DataSettings)}
+    unused = say("Not used: this data has held-out rows of its own.")
+    return {name: {"interactive": is_used, "info": known[name] if is_used else unused} for name in SPLIT}
 
 
 _UNCHANGED_REPORT = [gr.skip()] * 4

@@ -17,10 +17,10 @@ from neftune_core.noise.names import arm_words
 from neftune_core.noise.strength import standard_deviation
 from neftune_core.studies.results import rounding_note
 from neftune_core.sweeps.record import Sweep
-from neftune_core.sweeps.settings import NOISE, size_text
+from neftune_core.sweeps.settings import NOISE, cells, size_text
 from neftune_core.ui.parts.markup import machine_text, quiet, recorded_notice
 from neftune_core.ui.server.lab import Lab
-from neftune_core.ui.study_text import summary_html
+from neftune_core.ui.study_text import runs_text, summary_html
 
 if TYPE_CHECKING:
     from neftune_core.sweeps.table import SweepTable, TableRow
@@ -53,6 +53,8 @@ def recorded_text(lab: Lab, sweep: Sweep) -> str:
         ),
         size_text(sweep.settings),
     ]
+    each = {runs_text(cell.study, data.get("train", 0)) for cell in cells(sweep.settings)}
+    parts += [say("each with {runs}", runs=words) for words in each if data and len(each) == 1]
     if machine:
         parts.append(machine_text(machine))
     words = say("{words}.", words=say("; ").join(parts))
