@@ -23,13 +23,14 @@ LONGEST = (
 """Groups that take minutes. They start first, so that all processes end at about the same time."""
 SLOW = (
     # Pages: other tests cover the same steps in English, in the light theme, or without a browser.
-    "browser/test_end_of_study.py::test_six_seeds_scroll_no_view_sideways_on_a_phone[zh/]",
+    "browser/test_end_of_study.py::test_six_seeds_name_their_rows_and_conclusion_and_scroll_no_view_sideways_on_a_phone[zh/]",
     "browser/test_first_visit.py::test_a_slow_network_is_slow",
     "browser/test_hostile_text.py::test_columns_and_file_names_are_shown_as_text",
     "browser/test_journey.py::test_a_reload_brings_back_what_was_set",
     "browser/test_learn_tab.py::test_a_fault_is_run_for_real_and_its_damage_is_reported",
     "browser/test_learn_tab.py::test_a_lesson_sets_the_controls_of_a_study[4]",
     "browser/test_learn_tab.py::test_a_lesson_sets_the_controls_of_a_study[5]",
+    "browser/test_learn_tab.py::test_a_lesson_sets_the_controls_of_a_study[6]",
     "browser/test_noise_tab.py::test_nothing_is_wider_than_a_phone",
     "browser/test_page_messages.py::test_a_refused_file_is_reported_at_its_field_until_another_is_chosen[zh",
     "browser/test_state.py::test_a_reload_does_not_ask_for_the_plan_at_every_value",

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from neftune_core.home import assets
+from neftune_core.models.settings import BUNDLED
 from neftune_core.studies.records.owners import owner_hash
 from neftune_core.studies.records.record import Record
 
@@ -18,7 +19,9 @@ SIX = 6
 
 
 def owned_study(runs: Path, key: str) -> Record:
-    """Copy the recorded study into a folder of records, as if it had just been started.
+    """Copy the recorded study into a folder of records, as if it had just been started, with the bundled model.
+
+    The page loads the model of a study that it shows; the model of the recorded one takes half a minute.
 
     Args:
         runs: Folder of all records.
@@ -30,6 +33,11 @@ def owned_study(runs: Path, key: str) -> Record:
     (recorded,) = (assets() / "studies").glob("*/study.toml")
     record = Record(runs / (time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)))
     shutil.copytree(recorded.parent, record.folder)
+    settings = (record.folder / "study.toml").read_text(encoding="utf-8")
+    own = record.study.model.source
+    (record.folder / "study.toml").write_text(
+        settings.replace(f'source = "{own}"', f'source = "{BUNDLED}"'), encoding="utf-8"
+    )
     about = json.loads((record.folder / "record.json").read_text(encoding="utf-8"))
     about |= {"owner": owner_hash(key), "created": time.time()}
     (record.folder / "record.json").write_text(json.dumps(about), encoding="utf-8")

@@ -63,7 +63,15 @@ def shared_context(browser: Any) -> Any:
 
 
 @contextmanager
-def visiting(browser: Any, address: str, *, key: str = "", link: str = "", alone: bool = False) -> Iterator[Any]:
+def visiting(
+    browser: Any,
+    address: str,
+    *,
+    key: str = "",
+    link: str = "",
+    alone: bool = False,
+    prepare: Callable[[Any], object] | None = None,
+) -> Iterator[Any]:
     """Yield the open page of a new visitor, or of the one with `key`.
 
     Args:
@@ -72,11 +80,12 @@ def visiting(browser: Any, address: str, *, key: str = "", link: str = "", alone
         key: Key of the visitor.
         link: A query such as `?job=...`.
         alone: Whether the page gets a context of its own, for example for a clock, which belongs to a context.
+        prepare: Called with the page before it opens.
     """
     context = browser.new_context(**LOOKS) if alone else shared_context(browser)
     before = list(context.pages)
     try:
-        with opened_page(context, address, link, key=key) as opened:
+        with opened_page(context, address, link, key=key, prepare=prepare) as opened:
             yield opened
     except BaseException:
         _SHARED.pop(browser, None)  # what a failed test left behind
@@ -95,10 +104,22 @@ BROKEN_OFF = ("AbortError", "Unexpected error Connection errored out")
 
 
 @contextmanager
-def opened_page(context: Any, address: str, link: str = "", *, key: str = "") -> Iterator[Any]:
-    """Yield the open page; fail on page errors and on requests to other hosts. Nothing stays stored."""
+def opened_page(
+    context: Any, address: str, link: str = "", *, key: str = "", prepare: Callable[[Any], object] | None = None
+) -> Iterator[Any]:
+    """Yield the open page; fail on page errors and on requests to other hosts. Nothing stays stored.
+
+    Args:
+        context: The context of the page.
+        address: Address of the lab.
+        link: A query such as `?job=...`.
+        key: Key of the visitor.
+        prepare: Called with the page before it opens.
+    """
     opened = context.new_page()
     opened.set_default_timeout(PATIENCE)
+    if prepare:
+        prepare(opened)
     if key:
         opened.add_init_script(f"localStorage.setItem('neftune-lab-owner', '{key}')")
     faults: list[str] = []
@@ -112,6 +133,23 @@ def opened_page(context: Any, address: str, link: str = "", *, key: str = "") ->
     opened.evaluate("Lab.state.forget(); localStorage.clear()")  # a page that is closed would store its state again
     opened.close()
     assert [fault for fault in faults if not fault.startswith(BROKEN_OFF)] == []
+
+
+@contextmanager
+def blank_page(browser: Any) -> Iterator[Any]:
+    """Yield an empty page whose errors do not matter, such as those of calls that fail on purpose."""
+    context = shared_context(browser)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    try:
+        yield page
+        page.evaluate("window.Lab?.state.forget(); localStorage.clear()")
+        page.close()
+    except BaseException:
+        _SHARED.pop(browser, None)
+        context.close()
+        raise
+    context.clear_cookies()
 
 
 def _leaves(url: str, address: str) -> bool:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import secrets
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from served_lab import visiting
 
 from neftune_core.settings import Limits
-from neftune_core.studies.records.record import create
+from neftune_core.studies.records.record import Record, create
 from neftune_core.studies.records.tokens import TOKENS, read_tokens
 from neftune_core.studies.settings import EXAMPLE
 from neftune_core.studies.study import run_study
@@ -39,13 +43,27 @@ IN_ORDER = """() => {
 """On a phone prompts and answers come before the settings."""
 
 
-def test_columns_continue_are_marked_and_voted_on_blind(browser: Any, lab_address: str, lab_home: Path) -> None:
-    training = EXAMPLE.training.model_copy(update={"epochs": 1})
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    """Return a finished study of the bundled model on a few rows."""
+    training = EXAMPLE.training.model_copy(update={"epochs": 1, "evaluations": 1, "evaluation_rows": 4})
     measuring = EXAMPLE.measuring.model_copy(update={"prompts": 0, "robustness": False})
-    data = EXAMPLE.data.model_copy(update={"rows": 8})
+    data = EXAMPLE.data.model_copy(update={"rows": 12})
     study = EXAMPLE.model_copy(update={"training": training, "measuring": measuring, "data": data})
-    record = create(study, KEY, folder=lab_home / "runs")
+    record = create(study, KEY, folder=tmp_path_factory.mktemp("trained"))
     assert [*run_study(record, Limits(), lambda: False)][-1]["event"] == "finished"
+    return record
+
+
+@pytest.fixture
+def record(trained: Record, lab_home: Path) -> Record:
+    """Return a copy of the finished study in the lab."""
+    return Record(
+        shutil.copytree(trained.folder, lab_home / "runs" / (time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)))
+    )
+
+
+def test_columns_continue_are_marked_and_voted_on_blind(browser: Any, lab_address: str, record: Record) -> None:
     with visiting(browser, lab_address, key=KEY, link="?compare.prompts=Who%20lives%20here%3F") as page:
         page.get_by_role("tab", name="Compare", exact=True).click()
         page.evaluate(SELECT)
@@ -79,18 +97,11 @@ def test_columns_continue_are_marked_and_voted_on_blind(browser: Any, lab_addres
 
 
 def test_what_trained_arms_do_is_seen_by_token_by_noise_and_by_layer(
-    browser: Any, lab_address: str, lab_home: Path
+    browser: Any, lab_address: str, record: Record
 ) -> None:
-    key = "c1" * 32
-    training = EXAMPLE.training.model_copy(update={"epochs": 1})
-    measuring = EXAMPLE.measuring.model_copy(update={"prompts": 0, "robustness": False})
-    data = EXAMPLE.data.model_copy(update={"rows": 12})
-    study = EXAMPLE.model_copy(update={"training": training, "measuring": measuring, "data": data})
-    record = create(study, key, folder=lab_home / "runs")
-    assert [*run_study(record, Limits(), lambda: False)][-1]["event"] == "finished"
     lines = read_tokens(record, 0)
     (record.folder / TOKENS).unlink()  # as in a record made before
-    with visiting(browser, lab_address, key=key) as page:
+    with visiting(browser, lab_address, key=KEY) as page:
         page.get_by_role("tab", name="Compare", exact=True).click()
         page.locator("#compare-view input[value=rows]").check(force=True)
         page.locator("#inside-measure").click()

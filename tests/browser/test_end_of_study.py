@@ -50,25 +50,25 @@ def in_sight(page: Any, selector: str) -> bool:
     return bool(found.evaluate(IN_SIGHT))
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_what_the_noise_did_is_in_sight_on_arrival(browser: Any, lab_address: str, size: tuple[int, int]) -> None:
+def test_what_the_noise_did_is_in_sight_on_arrival(browser: Any, lab_address: str) -> None:
     with visiting(browser, lab_address) as page:
-        page.set_viewport_size({"width": size[0], "height": size[1]})
-        assert in_sight(page, "#learn-stage .lab-stage-result")
-        assert in_sight(page, "#learn-stage .lab-stage-sure")
-        assert in_sight(page, "#learn-stage [data-do=play]")
-        assert in_sight(page, "#learn-to-noise")
-        assert in_sight(page, "#learn-to-train")
+        for width, height in SIZES:
+            page.set_viewport_size({"width": width, "height": height})
+            assert in_sight(page, "#learn-stage .lab-stage-result")
+            assert in_sight(page, "#learn-stage .lab-stage-sure")
+            assert in_sight(page, "#learn-stage [data-do=play]")
+            assert in_sight(page, "#learn-to-noise")
+            assert in_sight(page, "#learn-to-train")
 
 
-@pytest.mark.parametrize("size", SIZES)
 def test_the_conclusion_of_a_study_comes_first_and_the_rest_is_in_one_fold(
-    browser: Any, lab_address: str, lab_home: Path, size: tuple[int, int]
+    browser: Any, lab_address: str, lab_home: Path
 ) -> None:
     record = owned_study(lab_home / "runs", KEY)
     with visiting(browser, lab_address, key=KEY, link=f"?job={record.id}&tab=Train") as page:
-        page.set_viewport_size({"width": size[0], "height": size[1]})
-        assert in_sight(page, "#train-state .lab-end")
+        for width, height in SIZES:
+            page.set_viewport_size({"width": width, "height": height})
+            assert in_sight(page, "#train-state .lab-end")
         headline = page.locator("#train-state .lab-end").inner_text()
         page.locator("#train-verdict table").wait_for()
         rows = page.locator("#train-verdict tbody tr")
@@ -82,10 +82,12 @@ def test_the_conclusion_of_a_study_comes_first_and_the_rest_is_in_one_fold(
         others = details.locator("tr summary").all_inner_texts()
         assert len({*shown, *others}) == len(shown) + len(others)  # no measure is listed twice
         assert page.locator("#train-tab").inner_text().count(headline) == 1
-        page.evaluate("scrollTo(0, document.body.scrollHeight)")
-        page.locator("#lab-progress [data-do=result]").click()
-        page.wait_for_function("document.activeElement.matches('#train-state .lab-end')")
-        assert page.evaluate(f"({IN_WINDOW})(document.activeElement)")
+        for width, height in SIZES:
+            page.set_viewport_size({"width": width, "height": height})
+            page.evaluate("document.activeElement.blur(); scrollTo(0, document.body.scrollHeight)")
+            page.locator("#lab-progress [data-do=result]").click()
+            page.wait_for_function("document.activeElement.matches('#train-state .lab-end')")
+            assert page.evaluate(f"({IN_WINDOW})(document.activeElement)")
 
 
 def opened_details(page: Any, name: str) -> None:
@@ -96,12 +98,25 @@ def opened_details(page: Any, name: str) -> None:
     page.wait_for_function(DRAWN, arg=f"#{name}-evidence")
 
 
+def names_rows_and_conclusion(page: Any) -> None:
+    """Check that the results name their rows, and the list of studies the conclusion."""
+    assert "Exact answers 120 rows" in text_of(page, "#train-verdict tr", "Exact answers")
+    assert "Correct answers 48 rows" in text_of(page, "#train-verdict tr", "Correct answers")
+    open_tab(page, "Runs")
+    row = page.locator(".lab-runs button", has_text="6 seeds").first
+    row.locator("text=better with Gaussian alpha 12").wait_for()
+    assert "6 seeds: better with Gaussian alpha 12, Laplace alpha 12 and Bernoulli alpha 12" in row.inner_text()
+    open_tab(page, "Train")
+
+
 @pytest.mark.parametrize("language", ["", "zh/"])
-def test_six_seeds_scroll_no_view_sideways_on_a_phone(
+def test_six_seeds_name_their_rows_and_conclusion_and_scroll_no_view_sideways_on_a_phone(
     browser: Any, lab_address: str, lab_home: Path, language: str
 ) -> None:
     record = six_seed_study(lab_home / "runs", KEY)
     with visiting(browser, lab_address, key=KEY, link=f"{language}?job={record.id}&tab=Train") as page:
+        if not language:
+            names_rows_and_conclusion(page)
         page.set_viewport_size({"width": 390, "height": 844})
         opened_details(page, "train")
         assert page.evaluate(WIDTH) == 390
@@ -115,16 +130,3 @@ def test_six_seeds_scroll_no_view_sideways_on_a_phone(
             page.locator(".lab-runs button").first.click()
             opened_details(page, "runs")
             assert page.evaluate(WIDTH) == 390
-
-
-def test_results_name_their_rows_and_the_list_of_studies_their_conclusion(
-    browser: Any, lab_address: str, lab_home: Path
-) -> None:
-    record = six_seed_study(lab_home / "runs", KEY)
-    with visiting(browser, lab_address, key=KEY, link=f"?job={record.id}&tab=Train") as page:
-        assert "Exact answers 120 rows" in text_of(page, "#train-verdict tr", "Exact answers")
-        assert "Correct answers 48 rows" in text_of(page, "#train-verdict tr", "Correct answers")
-        open_tab(page, "Runs")
-        row = page.locator(".lab-runs button", has_text="6 seeds").first
-        row.locator("text=better with Gaussian alpha 12").wait_for()
-        assert "6 seeds: better with Gaussian alpha 12, Laplace alpha 12 and Bernoulli alpha 12" in row.inner_text()

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from served_lab import LOOKS, PATIENCE, opened_page, visiting
+from served_lab import blank_page, visiting
 
 from neftune_core.bench.page import first_visit
 from neftune_core.ui.server import framework
@@ -38,9 +38,7 @@ def test_the_page_opens_without_searching_every_event_for_every_component(browse
 
 
 def test_an_open_page_that_nobody_touches_draws_no_frames(browser: Any, lab_address: str) -> None:
-    context = browser.new_context(**LOOKS)
-    context.add_init_script(FRAMES)
-    with opened_page(context, lab_address) as page:
+    with visiting(browser, lab_address, prepare=lambda page: page.add_init_script(FRAMES)) as page:
         page.wait_for_function(
             """async () => {
                 window.frames_asked = 0;
@@ -48,23 +46,20 @@ def test_an_open_page_that_nobody_touches_draws_no_frames(browser: Any, lab_addr
                 return window.frames_asked === 0;
             }"""
         )
-    context.close()
 
 
 def test_a_browser_that_refuses_the_scripts_in_one_file_fetches_them_one_by_one(browser: Any, lab_address: str) -> None:
-    context = browser.new_context()
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    served = page.request.get(lab_address)
-    policy = re.sub("'nonce-[^']+'", "'unsafe-inline'", served.headers["content-security-policy"])
-    headers = {**served.headers, "content-security-policy": policy}
-    page.route(
-        re.compile(re.escape(lab_address) + r"(\?.*)?$"), lambda route: route.fulfill(response=served, headers=headers)
-    )
-    page.goto(lab_address + "?tab=Noise")
-    page.wait_for_url("**/?*scripts-one-by-one=1*")
-    page.wait_for_function("window.Lab && document.body.dataset.labOpened && Lab.currentTab() === 'Noise'")
-    context.close()
+    with blank_page(browser) as page:
+        served = page.request.get(lab_address)
+        policy = re.sub("'nonce-[^']+'", "'unsafe-inline'", served.headers["content-security-policy"])
+        headers = {**served.headers, "content-security-policy": policy}
+        page.route(
+            re.compile(re.escape(lab_address) + r"(\?.*)?$"),
+            lambda route: route.fulfill(response=served, headers=headers),
+        )
+        page.goto(lab_address + "?tab=Noise")
+        page.wait_for_url("**/?*scripts-one-by-one=1*")
+        page.wait_for_function("window.Lab && document.body.dataset.labOpened && Lab.currentTab() === 'Noise'")
 
 
 def test_a_slow_network_is_slow(browser: Any, lab_address: str) -> None:
@@ -73,16 +68,12 @@ def test_a_slow_network_is_slow(browser: Any, lab_address: str) -> None:
 
 
 def test_the_figure_library_comes_with_the_first_tab_that_has_a_figure(browser: Any, lab_address: str) -> None:
-    context = browser.new_context()
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
     fetched: list[str] = []
-    page.on("request", lambda request: fetched.append(request.url))
-    page.goto(lab_address)
-    page.wait_for_function("window.Lab && document.body.dataset.labOpened && Lab.currentTab() === 'Learn'")
-    page.wait_for_timeout(2500)
-    assert not [url for url in fetched if "plotly" in url]
-    page.get_by_role("tab", name="Noise", exact=True).click()
-    page.wait_for_function("document.querySelector('#noise-figure .lab-figure-plot')?._fullLayout")
-    assert len([url for url in fetched if "plotly" in url]) == 1
-    context.close()
+    note = "request", lambda request: fetched.append(request.url)
+    with visiting(browser, lab_address, prepare=lambda page: page.on(*note)) as page:
+        assert page.evaluate("Lab.currentTab()") == "Learn"
+        page.wait_for_timeout(2500)
+        assert not [url for url in fetched if "plotly" in url]
+        page.get_by_role("tab", name="Noise", exact=True).click()
+        page.wait_for_function("document.querySelector('#noise-figure .lab-figure-plot')?._fullLayout")
+        assert len([url for url in fetched if "plotly" in url]) == 1

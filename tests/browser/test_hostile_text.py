@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pytest
 from page_steps import open_tab, own_file, text_of, upload
-from served_lab import visiting
+from served_lab import blank_page, visiting
 
 from neftune_core.engine.saving import ADAPTER
 from neftune_core.studies.records.record import create
@@ -166,10 +166,9 @@ INSERTED = """() => {
 
 
 def test_markup_that_got_into_the_page_runs_no_script(browser: Any, lab_address: str) -> None:
-    page = browser.new_page()
-    page.goto(lab_address)
-    page.wait_for_function("window.Lab")
-    page.evaluate(INSERTED)
-    page.wait_for_function("window.blocked >= 2")
-    assert page.evaluate("window.hacked") is None
-    page.close()
+    with blank_page(browser) as page:
+        page.goto(lab_address)
+        page.wait_for_function("window.Lab")
+        page.evaluate(INSERTED)
+        page.wait_for_function("window.blocked >= 2")
+        assert page.evaluate("window.hacked") is None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served_lab import LAB, served, visiting
+from served_lab import served, visiting
 
 pytestmark = pytest.mark.browser
 
@@ -86,12 +86,12 @@ def hub() -> Iterator[SlowHub]:
 
 @pytest.fixture
 def lab(browser: Any, hub: SlowHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Serve a lab of its own, whose hub is the slow one; yield its address."""
+    """Serve a page of its own, whose hub is the slow one; yield its address."""
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.server_port}")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    with served([LAB], tmp_path / "home") as address:
+    with served([str(Path(__file__).parent / "invented.py")], tmp_path / "home") as address:
         yield address
 
 

@@ -36,19 +36,6 @@ def epochs(page: Any, count: int) -> None:
     page.wait_for_function("(before) => document.querySelector('#train-plan').innerText !== before", arg=before)
 
 
-def many_seeds(page: Any) -> None:
-    seeds = page.locator("#train-seeds input[type=number]")
-    seeds.fill("8")
-    seeds.press("Tab")
-    text_of(page, "#train-plan", "8 seeds of")
-
-
-def endless(page: Any) -> None:
-    """Set up a study that runs longer than the test."""
-    epochs(page, 20)
-    many_seeds(page)
-
-
 ENDLESS = "?tab=Train&train.epochs=20&train.seeds=8"
 
 
@@ -183,31 +170,6 @@ def test_a_study_is_seen_to_grow_stopped_gone_on_with_and_discarded(endless_page
     lab_page.locator("#train-undo").wait_for(state="hidden")
 
 
-def test_stop_asks_whether_to_keep_or_to_discard_and_either_is_done_at_once(endless_page: Any) -> None:
-    lab_page = endless_page
-    lab_page.locator("#lab-train").click()
-    lab_page.locator("#train-state [data-state=running]").wait_for()
-    lab_page.locator("#lab-stop").click()
-    lab_page.locator("#lab-go-on").wait_for()
-    assert lab_page.locator("#lab-stopping button:visible").all_inner_texts() == [
-        "Stop and keep",
-        "Stop and discard",
-        "Continue",
-    ]
-    lab_page.keyboard.press("Escape")
-    lab_page.locator("#lab-stop").click()
-    lab_page.locator("#lab-go-on").click()
-    lab_page.locator("#lab-stop").wait_for()
-    assert lab_page.locator("#train-state [data-state=running]").count() == 1  # nothing has happened to it
-    stop(lab_page, "discard")
-    text_of(lab_page, "#train-state", "A recorded study")
-    lab_page.locator("#lab-stopping").wait_for(state="hidden")
-    lab_page.wait_for_function("Lab.parameter('job') === null")
-    assert lab_page.locator(".lab-message").count() == 0
-    open_tab(lab_page, "Runs")
-    lab_page.get_by_text("No study yet").wait_for()
-
-
 def test_what_is_reported_does_not_lie_over_the_buttons(browser: Any, lab_address: str, lab_home: Path) -> None:
     record = create(EXAMPLE, KEY, folder=lab_home / "runs")
     record.append({"seed": 0, "event": "started", "steps": 60, "seeds": 1})
@@ -251,7 +213,23 @@ def test_a_preset_and_the_reset_set_every_training_setting(lab_page: Any) -> Non
     lab_page.wait_for_function("Number(Lab.read('train-strengths')) < 1")  # alpha 15, as a standard deviation
 
 
-def test_a_killed_study_is_reported_as_interrupted_and_continues(
+def asks_before_it_stops(page: Any) -> None:
+    """Press Stop, and check that nothing has happened to the study after Escape and after Continue."""
+    page.locator("#lab-stop").click()
+    page.locator("#lab-go-on").wait_for()
+    assert page.locator("#lab-stopping button:visible").all_inner_texts() == [
+        "Stop and keep",
+        "Stop and discard",
+        "Continue",
+    ]
+    page.keyboard.press("Escape")
+    page.locator("#lab-stop").click()
+    page.locator("#lab-go-on").click()
+    page.locator("#lab-stop").wait_for()
+    assert page.locator("#train-state [data-state=running]").count() == 1
+
+
+def test_a_killed_study_is_reported_as_interrupted_and_continues_until_it_is_discarded(
     browser: Any, lab_address: str, lab_home: Path
 ) -> None:
     training = EXAMPLE.training.model_copy(update={"epochs": 20.0})
@@ -262,13 +240,18 @@ def test_a_killed_study_is_reported_as_interrupted_and_continues(
         page.locator("#train-state [data-state=interrupted]").wait_for()
         page.locator("#train-resume").click()
         page.locator("#train-state [data-state=running]").wait_for()
-        stop(page)
-        page.locator("#train-state [data-state=stopped]").wait_for()
         assert page.evaluate("Lab.parameter('job')") == record.id
+        asks_before_it_stops(page)
+        stop(page, "discard")
+        text_of(page, "#train-state", "A recorded study")
+        page.locator("#lab-stopping").wait_for(state="hidden")
+        page.wait_for_function("Lab.parameter('job') === null")
+        assert page.locator(".lab-message").count() == 0
+    assert not record.folder.exists()
 
 
-def test_a_reload_finds_the_study_another_waits_and_stop_ends_them(lab_page: Any) -> None:
-    endless(lab_page)
+def test_a_reload_finds_the_study_another_waits_and_stop_ends_them(endless_page: Any) -> None:
+    lab_page = endless_page
     lab_page.locator("#lab-train").click()
     lab_page.locator("#train-state [data-state=running]").wait_for()
     job = lab_page.evaluate("Lab.parameter('job')")

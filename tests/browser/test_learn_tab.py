@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from page_steps import open_tab, text_of
-from served_lab import opened_page, visiting
+from served_lab import visiting
 
 from neftune_core.lessons.files import lessons
 
@@ -55,9 +55,11 @@ def view(page: Any, name: str) -> None:
     page.locator("#noise-view label", has_text=name).click()
 
 
-def test_the_first_view_is_a_recorded_study(lab_page: Any) -> None:
+def test_the_first_view_is_a_recorded_study_which_stands_still_for_who_wants_no_motion(lab_page: Any) -> None:
     assert lab_page.evaluate("Lab.currentTab()") == "Learn"
     slider = lab_page.locator(".lab-stage-time input")
+    lab_page.wait_for_function(f"{STEP} === {slider.get_attribute('max')}")
+    assert lab_page.locator("[data-do=play]").get_attribute("data-state") == "paused"
     slider.focus()
     slider.press("Home")
     assert lab_page.evaluate(STEP) == 0
@@ -90,15 +92,9 @@ def test_the_first_view_is_a_recorded_study(lab_page: Any) -> None:
     text_of(lab_page, "#noise-words [data-word=others]", "from the Train tab, alpha 15.")
 
 
-def test_who_wants_no_motion_gets_the_end_of_the_study_standing_still(lab_page: Any) -> None:
-    last = lab_page.locator(".lab-stage-time input").get_attribute("max")
-    lab_page.wait_for_function(f"{STEP} === {last}")
-    assert lab_page.locator("[data-do=play]").get_attribute("data-state") == "paused"
-
-
 def test_the_recorded_study_plays_by_itself_and_waits_while_it_is_hidden(browser: Any, lab_address: str) -> None:
-    context = browser.new_context(reduced_motion="no-preference")
-    with opened_page(context, lab_address) as page:
+    moving = {"reduced_motion": "no-preference"}
+    with visiting(browser, lab_address, prepare=lambda page: page.emulate_media(**moving)) as page:
         page.wait_for_function(f"{STEP} > 0")
         open_tab(page, "Data")
         page.wait_for_function("document.querySelector('#learn-stage .lab-stage').clientWidth === 0")
@@ -108,7 +104,6 @@ def test_the_recorded_study_plays_by_itself_and_waits_while_it_is_hidden(browser
         open_tab(page, "Learn")
         page.wait_for_function(f"{STEP} > {hidden}")
         assert page.locator("[data-do=play]").get_attribute("data-state") == "playing"
-    context.close()
 
 
 def test_the_lesson_of_the_norm_ticks_itself_off_and_stays_ticked(page: Any) -> None:
@@ -136,23 +131,22 @@ def test_the_lesson_of_the_norm_ticks_itself_off_and_stays_ticked(page: Any) -> 
     assert page.locator(".lab-lesson-mark.done").count() == 1
 
 
-@pytest.mark.parametrize("size", [(390, 844), (1280, 720)])
-def test_the_open_lesson_covers_nothing_can_be_folded_and_is_brought_into_view(
-    page: Any, size: tuple[int, int]
-) -> None:
-    page.set_viewport_size({"width": size[0], "height": size[1]})
-    open_tab(page, "Learn")
-    begin(page, 1)
-    dock = page.locator(".lab-dock")
-    page.wait_for_function("document.activeElement === document.querySelector('.lab-dock')")
-    box = dock.bounding_box()
-    assert box["y"] + box["height"] <= page.locator("#lab-tabs").bounding_box()["y"]
-    assert page.locator("#lab-strip").bounding_box()["height"] <= box["y"] < size[1] / 2
-    page.locator(".lab-dock [data-do=fold]").click()
-    assert dock.bounding_box()["height"] < min(box["height"] - 60, 90)
-    assert page.locator(".lab-dock [data-do=fold]").get_attribute("aria-expanded") == "false"
-    page.locator(".lab-dock [data-do=fold]").click()
-    assert dock.bounding_box()["height"] == box["height"]
+def test_the_open_lesson_covers_nothing_can_be_folded_and_is_brought_into_view(page: Any) -> None:
+    for width, height in ((390, 844), (1280, 720)):
+        page.set_viewport_size({"width": width, "height": height})
+        open_tab(page, "Learn")
+        page.evaluate("Lab.openLesson(0)")
+        begin(page, 1)
+        dock = page.locator(".lab-dock")
+        page.wait_for_function("document.activeElement === document.querySelector('.lab-dock')")
+        box = dock.bounding_box()
+        assert box["y"] + box["height"] <= page.locator("#lab-tabs").bounding_box()["y"]
+        assert page.locator("#lab-strip").bounding_box()["height"] <= box["y"] < height / 2
+        page.locator(".lab-dock [data-do=fold]").click()
+        assert dock.bounding_box()["height"] < min(box["height"] - 60, 90)
+        assert page.locator(".lab-dock [data-do=fold]").get_attribute("aria-expanded") == "false"
+        page.locator(".lab-dock [data-do=fold]").click()
+        assert dock.bounding_box()["height"] == box["height"]
 
 
 def test_the_recorded_study_of_a_lesson_stands_in_the_open_lesson(lab_page: Any) -> None:
@@ -219,7 +213,6 @@ def test_a_study_that_ends_ticks_its_task_off_and_its_progress_is_in_the_title(l
     begin(lab_page, 4)
     shows(lab_page, "train-epochs", lessons()[3].preset["train.epochs"])
     number(lab_page, "train-seeds", 8)  # long enough that its progress is seen
-    number(lab_page, "train-epochs", 20)
     lab_page.locator("#lab-train").click()
     lab_page.wait_for_function("/^\\d+%.* · NEFTune Lab$/.test(document.title)")
     lab_page.locator("#lab-stop").click()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from noise_page import CURRENT, FIGURE, HEIGHTS, MOVE, RESULT, WITH, choose_view, open_noise, same, says
 from page_steps import calls_from
+from served_lab import blank_page
 from token_effects import token_effects
 
 from neftune_core.figures.noise_views import NOISE_VIEWS
@@ -141,17 +142,16 @@ def test_the_dark_theme_redraws_the_figure_and_is_remembered(page: Any) -> None:
 
 
 def test_figures_say_that_their_library_is_missing_and_try_again(browser: Any, address: str) -> None:
-    page = browser.new_page()
-    page.route("**/plotly.min.js*", lambda route: route.abort())
-    page.goto(address + "?tab=Noise")
-    told = page.locator("#noise-figure .lab-warning")
-    told.wait_for()
-    assert "could not be loaded" in told.inner_text()
-    page.unroute("**/plotly.min.js*")
-    told.locator("button").click()
-    page.wait_for_function(f"{FIGURE}._fullLayout")
-    assert told.count() == 0
-    page.close()
+    with blank_page(browser) as page:
+        page.route("**/plotly.min.js*", lambda route: route.abort())
+        page.goto(address + "?tab=Noise")
+        told = page.locator("#noise-figure .lab-warning")
+        told.wait_for()
+        assert "could not be loaded" in told.inner_text()
+        page.unroute("**/plotly.min.js*")
+        told.locator("button").click()
+        page.wait_for_function(f"{FIGURE}._fullLayout")
+        assert told.count() == 0
 
 
 def test_the_owner_key_is_made_once_and_is_long(page: Any) -> None:

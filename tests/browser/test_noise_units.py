@@ -127,36 +127,33 @@ def test_noise_that_rounding_eats_is_warned_of(page: Any) -> None:
     assert f"In bfloat16, only {kept:.3g}%" in warning.inner_text()
 
 
-def test_a_link_opens_the_page_as_it_was(page: Any, browser: Any) -> None:
-    page.evaluate(MOVE, 20)
-    page.locator("#noise-kind label", has_text="Laplace").click()
-    page.locator("#noise-text textarea").fill("A second sentence.")
-    page.wait_for_function(f"{FIGURE}.labFigure?.value?.payload.length === 4")
-    page.locator(".lab-unfold").click()
-    page.locator("#noise-schedule label", has_text="Warm-up").click()
-    page.locator("#noise-special-tokens input").uncheck()
-    choose_view(page, "angles")
-    link, result = page.evaluate("Lab.link()"), page.evaluate(RESULT)
-    assert "noise.schedule=warm-up" in link
-    other = browser.new_page()
-    other.goto(link)
-    other.wait_for_function(f"window.Lab && Lab.Plotly && {FIGURE}.labFigure?.value?.payload.length === 4")
-    assert other.evaluate(RESULT) == result
-    assert other.evaluate(f"{CURRENT}.view") == "angles"
-    says(other, "Laplace noise, alpha 15 and 20, no special tokens, warm-up")
-    other.wait_for_function("(link) => Lab.link() === link", arg=link)
-    other.close()
+def test_a_link_opens_the_page_as_it_was(browser: Any, address: str) -> None:
+    with visiting(browser, address, link="?tab=Noise") as page:
+        open_noise(page)
+        page.evaluate(MOVE, 20)
+        page.locator("#noise-kind label", has_text="Laplace").click()
+        page.locator("#noise-text textarea").fill("A second sentence.")
+        page.wait_for_function(f"{FIGURE}.labFigure?.value?.payload.length === 4")
+        page.locator(".lab-unfold").click()
+        page.locator("#noise-schedule label", has_text="Warm-up").click()
+        page.locator("#noise-special-tokens input").uncheck()
+        choose_view(page, "angles")
+        link, result = page.evaluate("Lab.link()"), page.evaluate(RESULT)
+        assert "noise.schedule=warm-up" in link
+    with visiting(browser, address, link=link.removeprefix(address)) as other:
+        other.wait_for_function(f"Lab.Plotly && {FIGURE}.labFigure?.value?.payload.length === 4")
+        assert other.evaluate(RESULT) == result
+        assert other.evaluate(f"{CURRENT}.view") == "angles"
+        says(other, "Laplace noise, alpha 15 and 20, no special tokens, warm-up")
+        other.wait_for_function("(link) => Lab.link() === link", arg=link)
 
 
-def test_a_link_may_be_in_any_unit_and_kind(page: Any, browser: Any, address: str) -> None:
-    payload = page.evaluate(f"{FIGURE}.labFigure.value.payload")
+def test_a_link_may_be_in_any_unit_and_kind(browser: Any, address: str) -> None:
     for chosen in ({"unit": "relative", "strength": 0.3}, {"unit": "share", "strength": 0.25, "kind": "token-dropout"}):
-        other = browser.new_page()
-        other.goto(address + "?" + "&".join(f"noise.{name}={value}" for name, value in chosen.items()))
-        other.wait_for_function(
-            f"window.Lab && Lab.Plotly && {FIGURE}?.labFigure && Lab.read('noise-unit') !== 'alpha'"
-        )
-        other.wait_for_function(f"{CURRENT}.controls.unit === '{chosen['unit']}'")
-        same(other.evaluate(RESULT), token_effects(payload, NoiseSettings(**chosen)))
-        says(other, f"{chosen['unit']} {chosen['strength']}")
-        other.close()
+        link = "?" + "&".join(f"noise.{name}={value}" for name, value in chosen.items())
+        with visiting(browser, address, link=link) as page:
+            page.wait_for_function(f"Lab.Plotly && {FIGURE}?.labFigure && Lab.read('noise-unit') !== 'alpha'")
+            page.wait_for_function(f"{CURRENT}.controls.unit === '{chosen['unit']}'")
+            payload = page.evaluate(f"{FIGURE}.labFigure.value.payload")
+            same(page.evaluate(RESULT), token_effects(payload, NoiseSettings(**chosen)))
+            says(page, f"{chosen['unit']} {chosen['strength']}")

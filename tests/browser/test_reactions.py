@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from owned_study import owned_study, running_study
 from page_steps import open_tab, text_of
-from served_lab import LOOKS, PATIENCE, visiting
+from served_lab import blank_page, visiting
 
 from neftune_core.figures.noise_views import GROUPS, NOISE_VIEWS
 
@@ -53,14 +53,11 @@ PRESS = f"""async (id) => {{
 
 @pytest.fixture(scope="module")
 def held_page(browser: Any, shared_lab: Any) -> Any:
-    context = browser.new_context(**LOOKS)
-    context.add_init_script(HELD)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    page.goto(shared_lab.opened(0)[0])
-    page.wait_for_function("window.Lab && document.body.dataset.labOpened")
-    yield page
-    context.close()
+    with blank_page(browser) as page:
+        page.add_init_script(HELD)
+        page.goto(shared_lab.opened(0)[0])
+        page.wait_for_function("window.Lab && document.body.dataset.labOpened")
+        yield page
 
 
 @pytest.mark.parametrize(
@@ -189,14 +186,14 @@ def test_the_conclusion_of_a_recorded_sweep_is_in_the_first_screen_in_the_unit_o
             assert f"in {unit}" in page.locator("#sweep-unit").text_content()
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_all_views_of_the_noise_are_in_sight_in_groups(browser: Any, lab_address: str, size: tuple[int, int]) -> None:
+def test_all_views_of_the_noise_are_in_sight_in_groups(browser: Any, lab_address: str) -> None:
     with visiting(browser, lab_address, link="?tab=Noise") as page:
-        page.set_viewport_size({"width": size[0], "height": size[1]})
         page.locator("#noise-view .lab-view-group").nth(len(GROUPS) - 1).wait_for()
-        boxes = [page.locator(f"#noise-view label:has(input[value={name}])").bounding_box() for name in NOISE_VIEWS]
-        assert all(box["x"] >= 0 and box["x"] + box["width"] <= size[0] for box in boxes)
-        assert all(box["y"] + box["height"] <= size[1] for box in boxes)
+        for width, height in SIZES:
+            page.set_viewport_size({"width": width, "height": height})
+            boxes = [page.locator(f"#noise-view label:has(input[value={name}])").bounding_box() for name in NOISE_VIEWS]
+            assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
+            assert all(box["y"] + box["height"] <= height for box in boxes)
         assert page.locator("#noise-view .lab-view-group").all_inner_texts() == [
             "\n".join([words, *(view.words for view in NOISE_VIEWS.values() if view.group == group)])
             for group, words in GROUPS.items()

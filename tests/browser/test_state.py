@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from page_steps import open_tab, own_file, text_of, upload
-from served_lab import LAB, PATIENCE, served, visiting
+from served_lab import LAB, PATIENCE, blank_page, served, visiting
 
 pytestmark = pytest.mark.browser
 
@@ -125,6 +125,7 @@ def is_shown(page: Any, expected: dict[str, str], *, lists: bool = True) -> None
     page.wait_for_function(
         f"(wanted) => Object.entries({SHOWN}).every(([name, value]) => !(name in wanted) || value === wanted[name])",
         arg=wanted,
+        polling=200,  # reading all controls takes a while
     )
     assert page.locator(".lab-message").all_inner_texts() == []
 
@@ -275,30 +276,32 @@ ASK_FOR_NOTHING = """fetch('gradio_api/queue/join', {
 }).then(({ status }) => status)"""
 
 
-@pytest.mark.parametrize("end", ["go()", "fail(new Error('offline'))"])
-def test_only_the_end_of_the_call_that_restores_the_state_opens_the_controls(
-    browser: Any, lab_address: str, end: str
-) -> None:
-    context = browser.new_context()  # whose console shows the calls that fail here on purpose
-    context.set_default_timeout(PATIENCE)
-    page = context.new_page()
-    page.goto(lab_address + "?tab=Noise")
-    opened(page)
-    page.locator("#noise-view label").nth(1).click()
-    page.wait_for_function(f"{KEPT}['view'] === Lab.read('noise-view')")
-    page.add_init_script(HOLD_RESTORING)
-    page.reload()
-    opened(page)
-    page.wait_for_function("'go' in window")
-    assert page.evaluate(ASK_FOR_NOTHING) == 404
-    assert page.evaluate("'labRestoring' in document.body.dataset")
-    page.evaluate(f"void window.{end}")
-    page.wait_for_function("!('labRestoring' in document.body.dataset)", timeout=10_000)  # not the limit of 30 s
-    context.close()
+def test_only_the_end_of_the_call_that_restores_the_state_opens_the_controls(browser: Any, lab_address: str) -> None:
+    with blank_page(browser) as page:
+        page.goto(lab_address + "?tab=Noise")
+        opened(page)
+        page.locator("#noise-view label").nth(1).click()
+        page.wait_for_function(f"{KEPT}['view'] === Lab.read('noise-view')")
+        page.add_init_script(HOLD_RESTORING)
+        for end in ("go()", "fail(new Error('offline'))"):
+            page.reload()
+            opened(page)
+            page.wait_for_function("'go' in window")
+            assert page.evaluate(ASK_FOR_NOTHING) == 404
+            assert page.evaluate("'labRestoring' in document.body.dataset")
+            page.evaluate(f"void window.{end}")
+            # not the limit of 30 s
+            page.wait_for_function("!('labRestoring' in document.body.dataset)", timeout=10_000)
 
 
-def test_a_view_and_its_figure_agree_after_a_reload(browser: Any, lab_address: str) -> None:
-    with visiting(browser, lab_address, link="?tab=Train") as page:
+def test_views_and_their_figures_agree_after_a_reload_and_by_a_link(browser: Any, lab_address: str) -> None:
+    with visiting(browser, lab_address, link="?tab=Compare&compare.view=weights") as page:
+        text_of(page, "#inside-about", "study")
+        assert page.evaluate("Lab.read('compare-view')") == "weights"
+        page.locator("#compare-view label").nth(2).click()
+        page.wait_for_function(f"{KEPT}['compare.view'] === 'robustness'")
+        assert "compare.view=robustness" in page.evaluate("Lab.link()")
+        open_tab(page, "Train")
         page.locator("#train-view label", has_text="Noise, rate and speed").click()
         text_of(page, "#train-curves .lab-figure-summary", "learning rate")
         page.wait_for_function(f"{KEPT}['train.view'] === 'rates'")
@@ -306,17 +309,7 @@ def test_a_view_and_its_figure_agree_after_a_reload(browser: Any, lab_address: s
         opened(page)
         page.wait_for_function("Lab.read('train-view') === 'rates'")
         text_of(page, "#train-curves .lab-figure-summary", "learning rate")
-
-
-def test_the_view_of_compare_comes_back_after_a_reload_and_by_a_link(browser: Any, lab_address: str) -> None:
-    with visiting(browser, lab_address, link="?tab=Compare&compare.view=weights") as page:
-        text_of(page, "#inside-about", "study")
-        assert page.evaluate("Lab.read('compare-view')") == "weights"
-        page.locator("#compare-view label").nth(2).click()
-        page.wait_for_function(f"{KEPT}['compare.view'] === 'robustness'")
-        assert "compare.view=robustness" in page.evaluate("Lab.link()")
-        page.reload()
-        opened(page)
+        open_tab(page, "Compare")
         page.wait_for_function("Lab.read('compare-view') === 'robustness'")
         text_of(page, "#inside-about", "study")
 
@@ -349,6 +342,7 @@ def test_a_restarted_server_says_so_and_the_page_goes_on_with_what_was_set(
         page.goto(address + "?tab=Train")
         opened(page)
         page.wait_for_selector("#train-plan .lab-plan")
+        page.locator("#train-seed input").click()  # values are stored after a gesture
         page.locator("#train-seed input").fill("7")
         page.locator("#train-seed input").press("Tab")
         page.wait_for_function(f"{KEPT}['train.seed'] === 7")

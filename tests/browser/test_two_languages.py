@@ -75,8 +75,11 @@ READER = "6c" * 32
 SWITCH = ".lab-tools [data-do=language]"
 
 
-def test_the_chinese_page_has_chinese_tabs_and_a_language_tag(browser: Any, address: str) -> None:
-    with visiting(browser, address, link="zh") as page:
+def test_the_chinese_page_has_chinese_tabs_and_a_language_tag_also_with_a_slash_behind_it(
+    browser: Any, address: str
+) -> None:
+    with visiting(browser, address, link="zh/?tab=Train") as page:
+        assert page.evaluate("location.pathname + location.search") == "/zh?tab=Train"
         assert page.evaluate("document.documentElement.lang") == "zh-CN"
         tabs = page.locator("#lab-tabs > .tab-wrapper [role=tab]")
         assert "噪声" in tabs.all_inner_texts()
@@ -104,6 +107,10 @@ def test_the_button_leads_to_the_same_page_in_the_other_language_and_back(browse
 def test_a_browser_that_reads_chinese_is_led_there_unless_english_was_chosen(browser: Any, address: str) -> None:
     context = browser.new_context(locale="zh-CN")
     page = context.new_page()
+    served = page.request.get(address)
+    page.route("**/lab", lambda route: route.fulfill(response=served))
+    page.goto(address + "lab")  # behind a path without a slash
+    page.wait_for_url("**/lab/zh")
     page.goto(address + "?tab=Noise")
     page.wait_for_url("**/zh?tab=Noise")
     page.locator(SWITCH).click()
@@ -133,16 +140,6 @@ def test_the_choice_of_english_holds_where_storage_is_forbidden(browser: Any, ad
     context.close()
 
 
-def test_the_chinese_page_is_found_behind_a_path_without_a_slash(browser: Any, address: str) -> None:
-    context = browser.new_context(locale="zh-CN")
-    page = context.new_page()
-    served = page.request.get(address)
-    page.route("**/lab", lambda route: route.fulfill(response=served))
-    page.goto(address + "lab")
-    page.wait_for_url("**/lab/zh")
-    context.close()
-
-
 def test_no_tab_of_the_chinese_page_has_english_left(browser: Any, address: str, tmp_path: Path) -> None:
     left: dict[str, set[str]] = {}
     with visiting(browser, address, link="zh?tab=Noise") as page:
@@ -164,11 +161,6 @@ def test_no_tab_of_the_chinese_page_has_english_left(browser: Any, address: str,
         page.locator(".lab-message", has_text="不支持这种文件").wait_for()
         left["a refused file"] = english_left(page, "notes.exe")
     assert {tab: texts for tab, texts in left.items() if texts} == {}
-
-
-def test_the_chinese_page_is_found_with_a_slash_behind_it_too(browser: Any, address: str) -> None:
-    with visiting(browser, address, link="zh/?tab=Noise") as page:
-        assert page.evaluate("location.pathname + location.search") == "/zh?tab=Noise"
 
 
 IN_SIGHT = """async () => {

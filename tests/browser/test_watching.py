@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from owned_study import running_study
 from page_steps import open_tab, text_of
-from served_lab import opened_page, visiting
+from served_lab import visiting
 
 from neftune_core.figures.curves import loss_curves
 from neftune_core.studies.records.record import create
@@ -23,22 +24,6 @@ WATCHED_SECONDS = 8
 MOST_BYTES = 50_000
 """For all calls of those seconds; whole figures of three seeds were 33,000 a call within the first 17 seconds."""
 SHOWN = "JSON.stringify(document.querySelector('#train-curves .lab-figure-plot').labFigure.value)"
-
-
-def set_number(page: Any, name: str, count: int) -> None:
-    box = page.locator(f"#train-{name} input[type=number]")
-    box.fill(str(count))
-    box.press("Tab")
-
-
-def start_study(page: Any, *, epochs: int, seeds: int) -> None:
-    open_tab(page, "Train")
-    text_of(page, "#train-plan", "steps")
-    set_number(page, "epochs", epochs)
-    set_number(page, "seeds", seeds)
-    text_of(page, "#train-plan", f"{seeds} seeds of" if seeds > 1 else "steps")
-    page.locator("#lab-train").click()
-    page.locator("#train-state [data-state=running]").wait_for()
 
 
 # Holds the end of every stream of answers back, as a page does that is too busy to read it.
@@ -61,9 +46,7 @@ window.fetch = async (place, options) => {
 
 
 def test_the_answer_to_a_call_that_is_sent_while_a_stream_ends_is_not_lost(browser: Any, lab_address: str) -> None:
-    context = browser.new_context()
-    context.add_init_script(HELD)
-    with opened_page(context, lab_address) as page:
+    with visiting(browser, lab_address, prepare=lambda page: page.add_init_script(HELD)) as page:
         page.evaluate("window.holding = true")
         open_tab(page, "Data")
         page.wait_for_function("window.held")
@@ -72,7 +55,6 @@ def test_the_answer_to_a_call_that_is_sent_while_a_stream_ends_is_not_lost(brows
         page.wait_for_timeout(1000)  # the server has answered all calls of the tab
         page.evaluate("window.holding = false")
         text_of(page, "#runs-storage", "on this machine's disk")
-    context.close()
 
 
 def test_watching_takes_one_small_call_a_second(browser: Any, lab_address: str, lab_home: Path) -> None:
@@ -164,7 +146,7 @@ def test_the_curves_that_grew_are_those_of_the_whole_log(browser: Any, lab_addre
         page.wait_for_function(f"JSON.parse({SHOWN})?.name === 'losses' && JSON.parse({SHOWN}).data[0].x.length === 60")
 
 
-def test_a_lost_connection_is_told_until_the_server_answers_again(
+def test_a_lost_connection_is_told_until_the_server_answers_again_even_if_the_study_has_ended(
     browser: Any, lab_address: str, lab_home: Path
 ) -> None:
     record = create(EXAMPLE, KEY, folder=lab_home / "runs")
@@ -178,14 +160,7 @@ def test_a_lost_connection_is_told_until_the_server_answers_again(
         page.unroute("**/page-study/**")
         text_of(page, "#lab-progress", "Training")
         page.wait_for_function("!document.querySelector('#train-state').innerText.includes('No answer')")
-
-
-def test_the_title_of_a_study_that_ended_without_connection_is_that_of_the_page(
-    browser: Any, lab_address: str, lab_home: Path
-) -> None:
-    record = create(EXAMPLE, KEY, folder=lab_home / "runs")
-    with record.claimed(), visiting(browser, lab_address, key=KEY, link=f"?job={record.id}") as page:
-        page.locator("#train-state [data-state]").wait_for()
+        page.wait_for_function("!document.title.includes('No answer')")
         page.route("**/page-study/**", lambda _: None)
         page.wait_for_function("document.title.startsWith('No answer')")
         record.append({"seed": 0, "event": "stopped"})
@@ -193,20 +168,27 @@ def test_the_title_of_a_study_that_ended_without_connection_is_that_of_the_page(
         page.wait_for_function("document.title === 'NEFTune Lab'")
 
 
-def test_tabs_opened_during_and_after_a_study_show_its_state(lab_page: Any) -> None:
-    lab_page.evaluate("Lab.openLesson(1)")
-    start_study(lab_page, epochs=1, seeds=1)
-    for tab in ("Learn", "Train", "Runs", "Learn"):
-        open_tab(lab_page, tab)
-        assert lab_page.locator("#lab-progress").inner_text() != ""
-    lab_page.locator("#lab-progress [data-state=finished]").wait_for(timeout=240_000)
-    for tab in ("Train", "Learn", "Train"):
-        open_tab(lab_page, tab)
-        lab_page.wait_for_timeout(1100)  # more than one call
-        told = lab_page.locator("#lab-progress").inner_text()
-        assert "Finished" in told
-        assert "left" not in told
-        assert "%" not in told
-        assert lab_page.title() == "NEFTune Lab"
-    text_of(lab_page, "#train-state", "Finished")
-    assert lab_page.locator("#lab-stop").count() == 0
+def test_tabs_opened_during_and_after_a_study_show_its_state(browser: Any, lab_address: str, lab_home: Path) -> None:
+    with ExitStack() as running:
+        record, train = running.enter_context(running_study(lab_home / "runs", KEY))
+        with visiting(browser, lab_address, key=KEY, link=f"?job={record.id}&lesson=1") as page:
+            page.locator("#lab-progress [data-state=running]").wait_for()
+            for tab in ("Learn", "Train", "Runs", "Learn"):
+                train(1)
+                open_tab(page, tab)
+                assert page.locator("#lab-progress").inner_text() != ""
+            page.wait_for_function("document.title.includes('%')")
+            assert "%" in page.locator("#lab-progress").inner_text()
+            record.append({"event": "finished"})
+            running.close()
+            page.locator("#lab-progress [data-state=finished]").wait_for()
+            for tab in ("Train", "Learn", "Train"):
+                open_tab(page, tab)
+                page.wait_for_timeout(1100)  # more than one call
+                told = page.locator("#lab-progress").inner_text()
+                assert "Finished" in told
+                assert "left" not in told
+                assert "%" not in told
+                assert page.title() == "NEFTune Lab"
+            text_of(page, "#train-state", "Finished")
+            assert page.locator("#lab-stop").count() == 0

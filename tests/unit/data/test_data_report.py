@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError, InvalidSetting
 from neftune_core.export.report import report
 from neftune_core.language import CHINESE, in_language
+from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
 from neftune_core.settings import Limits
 from neftune_core.studies.records.record import Record, create
@@ -167,6 +170,27 @@ def test_rows_that_a_template_refuses_after_the_split_are_counted_and_reported()
         "The held-out rows were drawn before the chat template was applied. Rows refused after that: "
         f"{after_split[0]} for training, {after_split[1]} held out."
     ]
+
+
+def texts_of(page: str, pattern: str) -> list[str]:
+    """Return the texts of the elements that match, without the markup in them."""
+    return [html.unescape(re.sub("<[^>]*>", "", found)).strip() for found in re.findall(pattern, page)]
+
+
+@pytest.mark.parametrize("file", sorted(CASES.iterdir()), ids=lambda file: file.name)
+def test_the_page_says_of_every_file_what_the_command_says(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said, read = reported(capsys, file=str(file)), load(ModelSettings()).tokenizer
+    prepared = prepare(DataSettings(source=f"file:{file}"), read, Limits(), require_rows=False)
+    page = data_views.report(prepared, data_report(prepared, read, rows=0))
+    refused = [(row_ranges(one["rows"]), one["reason"]) for one in said["refused"]]
+    changed = len(said["cut"]) + len(said["duplicates"])
+    counts = [said["train"], said["held_out"], len(said["cut"]), sum(len(one["rows"]) for one in said["refused"])]
+    assert texts_of(page, "<dd>(.*?)</dd>") == [str(count) for count in (*counts, len(said["duplicates"]))]
+    cells = texts_of(page, "<td>(.*?)</td>")
+    assert cells[: 2 * len(refused)] == [cell for row in refused for cell in row]
+    assert len(cells) == 2 * (len(refused) + changed)
+    whole = html.unescape(re.sub("<[^>]*>", "", page))
+    assert [words for words in (*said["notes"], *said["unused_columns"]) if words not in whole] == []
 
 
 def test_row_numbers_are_written_as_ranges() -> None:
