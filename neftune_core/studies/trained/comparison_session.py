@@ -270,11 +270,7 @@ def continued(session: ComparisonSession, growing: Iterator[ComparisonSession]) 
 
 
 def _shuffle(pair: Sequence[str], names: Sequence[str], count: int) -> tuple[Ballot, ...]:
-    """Return one ballot per line, with the two columns in random order.
-
-    Raises:
-        InvalidSetting: If `pair` does not name two different columns.
-    """
+    """Return one ballot per line, with the two columns in random order; `pair` must name two different columns."""
     if len(set(pair)) != 2 or any(name not in names for name in pair):
         raise InvalidSetting(say("Choose two different columns to judge from {choices}.", choices=", ".join(names)))
     shuffle = random.SystemRandom()

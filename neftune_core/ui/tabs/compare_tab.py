@@ -363,15 +363,7 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
 def _connect_marks(tab: CompareTab) -> None:
     @reports_errors
     def mark(session: ComparisonSession, marks: str) -> str:
-        """Show the answers with marks.
-
-        Args:
-            session: The comparison.
-            marks: Kind of marks.
-
-        Returns:
-            The answers as HTML.
-        """
+        """Return the answers as HTML, with marks of the chosen kind."""
         return session_html(session, "" if marks == NO_MARKS else marks)
 
     tab.marks.input(mark, [tab.session, tab.marks], tab.answers, **LATEST)

@@ -215,15 +215,7 @@ def _connect_start(context: TabContext, train: TrainTab, tab: SweepTab) -> None:
 
     @reports_errors
     def start(key: str, *values: Any) -> list[Any]:
-        """Queue the sweep that the page describes.
-
-        Args:
-            key: The visitor's key.
-            *values: Values of the inputs.
-
-        Returns:
-            Updates of the outputs.
-        """
+        """Queue the sweep that the page describes, and return updates that show it."""
         _require_machine(lab)
         record = lab.jobs.submit(_sweep_from_page(context, train, tab, values), require_key(key))
         shown = gr.update(choices=_choices(lab, key), value=record.id)
