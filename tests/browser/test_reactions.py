@@ -171,7 +171,7 @@ def test_the_conclusion_of_a_recorded_sweep_is_in_the_first_screen_in_the_unit_o
         page.get_by_role("option", name="noise of five strengths").first.click()
         assert "are alpha" in text_of(page, "#sweep-state", "Its strengths are in std")
         page.set_viewport_size({"width": 1920, "height": 1080})
-        assert page.locator(".gradio-container").first.bounding_box()["width"] == 1480
+        assert page.locator(".gradio-container").first.bounding_box()["width"] == 1520
         page.set_viewport_size({"width": 390, "height": 844})  # results first, for the keyboard too
         page.wait_for_function(IN_ORDER, arg=["sweep-shown", "sweep-start"])
         open_tab(page, "Train")

@@ -148,7 +148,7 @@ def test_a_fault_in_the_worker_is_reported_as_its_own(platform: Platform, monkey
 
     record, gpu = new(), lent(platform)
     with monkeypatch.context() as patch:
-        patch.setattr(device, "allow_gpu", broken)  # what a worker begins with
+        patch.setattr(zero_gpu, "allow_gpu", broken)  # what a worker begins with
         last = list(gpu.study(record, Limits(), lambda: False))[-1]
         with pytest.raises(NotAvailable, match="machine ran out of memory"):
             list(gpu.answers([SelectedArm(record, "control", 0)], QUESTION, ASK, Limits()))

@@ -105,7 +105,7 @@ def test_the_verdict_makes_no_claim_about_an_arm_that_a_person_stopped() -> None
     found = verdict(Outcomes(runs(values), arms, own_controls={"noise": runs(values)}, stopped=stopped), Question())
     assert found.arms["noise"].status == "stopped"
     assert "5 (80, 70)" in found.text() and "no claim" in found.text()
-    assert found.opening[0].text().startswith("Not a result, because noise was stopped")
+    assert found.opening[0].text().startswith("Not a result for noise, stopped during the run.")
     never = {"noise": {5: (2, 0)}}
     nothing = {"noise": {5: Outcome({})}}
     found = verdict(Outcomes(runs(values), nothing, own_controls=nothing, stopped=never), Question())
