@@ -27,7 +27,12 @@ NEVER_TRAINED = ("Sinusoidal",)
 
 
 class FullCopies(ArmSet):
-    """A set of arms trained as full copies of the weights; a copy is allocated when its arm is started or loaded."""
+    """A set of arms trained one at a time as full float32 copies of the weights.
+
+    A copy is allocated when its arm is started or loaded. The tree contains the weights of one arm at a time, in the
+    precision of the base. If that precision is not float32, weights are rounded for each pass, and gradients flow
+    through the rounding to the float32 copy. The tensors of the base are never modified.
+    """
 
     def _prepare_tree(self) -> None:
         self._bases = dict(self.tree.named_parameters())

@@ -72,7 +72,6 @@ def run_script(loaded: LoadedModel, script: ScriptVariant) -> Iterator[RunMeasur
         The same `RunMeasurements` object after every step, and once more at the end.
 
     Raises:
-        Cancelled: If `should_stop` returned true.
         InvalidSetting: If the noise settings do not suit the model.
         NoEffect: If the noise would not reach the model's output.
     """

@@ -385,7 +385,10 @@ class LabJobs:
 
 
 def _yield_to_page() -> None:
-    """Make this and its compute threads batch threads on Linux; a niceness of 10 slowed a study sixfold."""
+    """Make this and its compute threads batch threads on Linux, so that threads that serve the page come first.
+
+    They keep their share of CPU time; a niceness of 10 would reduce it (next to two busy processes, to a sixth).
+    """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.sched_setscheduler(threading.get_native_id(), os.SCHED_BATCH, os.sched_param(0))

@@ -143,8 +143,9 @@ def blank_page(browser: Any) -> Iterator[Any]:
     page.set_default_timeout(PATIENCE)
     try:
         yield page
-        page.evaluate("window.Lab?.state.forget(); localStorage.clear()")
-        page.close()
+        if not page.is_closed():  # another test that failed has closed the shared context
+            page.evaluate("window.Lab?.state.forget(); localStorage.clear()")
+            page.close()
     except BaseException:
         _SHARED.pop(browser, None)
         context.close()

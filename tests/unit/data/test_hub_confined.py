@@ -38,7 +38,7 @@ def test_a_card_cannot_search_the_disk(hub_with, tmp_path):
     (tmp_path / "uploads" / "abc123").mkdir(parents=True)
     (tmp_path / "uploads" / "abc123" / "rows.jsonl").write_bytes(ROWS)
     files = {"data_jsonl": ROWS}
-    for pattern in (f"{tmp_path}/uploads/a*/*", f"{tmp_path}/uploads/z*/*"):
+    for pattern in (f"{tmp_path}/uploads/a*/*", f"{tmp_path}/uploads/z*/*", {"train": [f"{tmp_path}/**"]}):
         hub_with(README_md=card(pattern), **files)
         assert REFUSED in sentence()
     for pattern in (f"{tmp_path}/uploads/a*/*", {"train": [f"{tmp_path}/**"]}):
@@ -60,7 +60,7 @@ def test_a_card_cannot_have_an_address_fetched(hub_with):
     with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            for protocol in ("http", "zip://x.zip::https"):
+            for protocol in ("http", "https", "zip://x.zip::https"):
                 hub_with(README_md=card(f"{protocol}://127.0.0.1:{server.server_port}/inside.jsonl"), data_jsonl=ROWS)
                 assert REFUSED in sentence()
         finally:

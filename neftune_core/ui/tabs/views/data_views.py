@@ -208,11 +208,15 @@ def unusable_data_updates(
 
 
 def split_controls(settings: DataSettings) -> dict[str, dict[str, Any]]:
-    """Return the properties of the controls of the random split, which data with its own held-out rows does not use."""
-    is_used = not (settings.held_out_source or own_held_out(settings.source, settings.held_out_share))
-    known = {control.name: say(control.help) for control in controls(DataSettings)}
-    unused = say("Not used: this data has held-out rows of its own.")
-    return {name: {"interactive": is_used, "info": known[name] if is_used else unused} for name in SPLIT}
+    """Return the notes below the controls of the random split, which say when other held-out rows replace it."""
+    if settings.held_out_source:
+        unused = say("Not used: the held-out rows come from a file of their own.")
+        return {name: {"info": unused} for name in SPLIT}
+    if own_held_out(settings.source, settings.held_out_share):
+        share = say("The starter set has held-out rows of its own: 0 leaves them out; other values make no difference.")
+        seed = say("Not used: the starter set has held-out rows of its own.")
+        return dict(zip(SPLIT, ({"info": share}, {"info": seed}), strict=True))
+    return {found.name: {"info": say(found.help)} for found in controls(DataSettings) if found.name in SPLIT}
 
 
 _UNCHANGED_REPORT = [gr.skip()] * 4
