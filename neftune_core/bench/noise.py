@@ -208,7 +208,7 @@ def _preview_function(width: int) -> Callable[[], object]:
 
 
 def _propagation_function(loaded: LoadedModel) -> Callable[[], object]:
-    """Return a function that measures the propagation of noise at six strengths, after a warm-up call."""
+    """Warm up with one call, then return a function that measures the propagation of noise at six strengths."""
     strengths = [5.0, 10.0, 15.0, 30.0, 60.0, 100.0]
     ids = np.random.default_rng(0).integers(0, loaded.vocabulary, VIEWED_TOKENS).tolist()
     measure_propagation(loaded, ids, NoiseSettings(), strengths)

@@ -325,7 +325,7 @@ def _compare_predictions(logits: Tensor) -> tuple[Tensor, ...]:
 
 # ---------------------------------------------------------------------------------------------- for the browser
 def payload(found: Propagation, texts: Sequence[str], word: Callable[[int], str]) -> dict[str, Any]:
-    """Convert the result to numbers for the browser, averaged over the draws.
+    """Convert the result to numbers for the browser. Sizes, cosines and entropies are averaged over the draws.
 
     Args:
         found: The result.
@@ -337,9 +337,10 @@ def payload(found: Propagation, texts: Sequence[str], word: Callable[[int], str]
 
         * `depth`: `sizes` and `cosines`, `[strengths][layers][tokens]`, and `lines`: their means over the tokens,
           `[strengths][layers]`, as `mean`, `low` and `high` over the draws.
-        * `next`: `first`, `divergence` (`mean`, `low`, `high`), `entropy`, `clean_entropy`, `kept` (number of draws
-          with the clean most probable token), `words`, and `candidates`: for each strength (0 first) and position, a
-          flat list of indices in `words`, each followed by its probability.
+        * `next`: `first` (see `Predictions`), `divergence` (`mean`, `low`, `high`), `entropy`, `clean_entropy`, `kept`
+          (number of draws in which the most probable token is the same as without noise), `words`, and `candidates`
+          of the first draw: for each strength (0 first) and position, a flat list of indices in `words`, each followed
+          by its probability.
     """
     depth, predictions = found.depth, found.predictions
     words: dict[int, int] = {}

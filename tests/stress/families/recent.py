@@ -139,7 +139,7 @@ RECENT: dict[str, Family] = {
         ),
     ),
     "SmolLM3": Family(
-        "SmolLM3 (layers without positions)",
+        "SmolLM3 (some layers without positional encoding)",
         builder(
             "SmolLM3ForCausalLM",
             "SmolLM3Config",
