@@ -28,6 +28,8 @@ from neftune_core.studies.steering.log import continued_from, stopped_arms
 KNOWN_ANSWERS = ("starter:world-", "starter:question-answering")
 """Prefixes of data sources with one correct answer per row."""
 NO_KNOWN_ANSWERS = ("starter:world-stories",)
+WRONG_ANSWERS = "starter:world-noisy"
+"""The starter set with a fifth of the training answers replaced by wrong ones."""
 LIVE = later("This study is live: its noise could be changed while it trained, so nothing can be concluded from it.")
 SHORT_WORDS, SHORT_SHARE = 4, 0.9
 """User data has known answers if at least `SHORT_SHARE` of its held-out responses have at most `SHORT_WORDS` words."""
@@ -59,12 +61,16 @@ def has_known_answers(study: StudySettings, prepared: PreparedData) -> bool:
 
 
 def may_be_marked(record: Record) -> bool:
-    """Return whether each expected answer of a study's data is the only correct one, so that answers can be marked."""
+    """Return whether each expected answer of a study's data is the only correct one, so that answers can be marked.
+
+    Some training answers of world-noisy are wrong on purpose, so its answers are not marked. For other data than the
+    starter sets, an automatic question tells whether the data has known answers.
+    """
     try:
         source = record.study.data.source
         if source.startswith("starter:"):
-            return source.startswith(KNOWN_ANSWERS) and source not in NO_KNOWN_ANSWERS
-        return question_of(record).measure == "exact"
+            return source.startswith(KNOWN_ANSWERS) and source not in (*NO_KNOWN_ANSWERS, WRONG_ANSWERS)
+        return record.study.measuring.primary == AUTOMATIC and question_of(record).measure == "exact"
     except LabError:
         return False
 

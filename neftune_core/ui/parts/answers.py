@@ -222,7 +222,7 @@ def _expected(reference: str | None) -> str:
 
 def _match(answer: Mapping[str, Any], wanted: str) -> str:
     """Return the mark of a complete answer as HTML: whether it is the expected one, as the measure "right" compares."""
-    if not wanted.strip() or not answer.get("ended"):
+    if not wanted.strip() or answer.get("ended") != "stop":
         return ""
     is_same = exact_match(answer["text"], wanted)
     sign, words = ("✓", later("as expected")) if is_same else ("✗", later("not as expected"))

@@ -213,7 +213,9 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, stored: gr.Textbox, tab: C
         study, seed and columns is restored.
         """
         found = comparison.answerable(require_key(key))
-        asking = stored_if_initial(stored, ASKING, asking)
+        source, typed = stored_if_initial(stored, ASKING, asking)
+        has_choice = source != TYPED or "compare.source" in parse_state(stored)
+        asking = (source if has_choice else "", typed)
         if not found:
             empty = gr.update(choices=[], value=None, info=say(NO_STUDY_INFO))
             return [empty, gr.update(visible=False), *[gr.skip()] * len(chosen)]
@@ -287,10 +289,10 @@ def _record_updates(record: Record, every: Sequence[Record], asking: Sequence[st
 def _seed_updates(record: Record, seed: int, every: Sequence[Record], asking: Sequence[str]) -> list[Any]:
     """Return the updates that select the columns of a seed, show its stored answers and clear the comparison.
 
-    These answers are to held-out rows; `asking`, the kind of prompts and the typed ones, is kept if any are typed.
+    `asking` has the kind of prompts ("" selects what fits the stored answers) and the typed ones.
     """
     source, typed = asking
-    source = HELD_OUT if typed == FIRST_PROMPTS and record.answers(seed) else source
+    source = source or (HELD_OUT if typed == FIRST_PROMPTS and record.answers(seed) else TYPED)
     answers = stored_answers(record, seed, typed=source == TYPED)
     choices, mine = comparison.offered_columns(record, seed, every, when)
     columns = gr.update(choices=choices, value=mine)

@@ -9,6 +9,7 @@ import pytest
 from neftune_core.data.preparing import PreparedData, prepare
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError
+from neftune_core.evaluation.settings import MeasuringSettings
 from neftune_core.export.notebook import answers_html
 from neftune_core.models.loading import load
 from neftune_core.models.settings import ModelSettings
@@ -107,9 +108,16 @@ def test_answers_are_marked_if_the_expected_one_is_the_only_correct_one(arm: Sel
     session = ComparisonSession((), ARMS, (), (one, growing), exact=True)
     assert session_html(session).count("data-match") == 2
     assert "data-match" not in session_html(ComparisonSession((), ARMS, (), (one,)))
+    cut_off = same_line("In the barn = owl.", ended="limit", control="In the barn = owl.")
+    assert "data-match" not in session_html(ComparisonSession((), ARMS, (), (cut_off,), exact=True))
     free = create(EXAMPLE.model_copy(update={"data": DataSettings(source="starter:open-ended")}), "")
     free.write_answers([one], 0)
-    assert "data-match" not in stored_answers(free, 0)
+    wrong = create(EXAMPLE.model_copy(update={"data": DataSettings(source="starter:world-noisy")}), "")
+    wrong.write_answers([one], 0)
+    own = DataSettings(source="hub:someone/free-texts")
+    asked = create(EXAMPLE.model_copy(update={"data": own, "measuring": MeasuringSettings(primary="exact")}), "")
+    asked.write_answers([one], 0)
+    assert [stored_answers(record, 0).count("data-match") for record in (free, wrong, asked)] == [0, 0, 0]
     assert "Write prompts and press Answer." in stored_answers(free, 0, typed=True)
 
 
