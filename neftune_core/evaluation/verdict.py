@@ -240,7 +240,8 @@ def _headline(question: Question, arms: Mapping[str, ArmVerdict]) -> tuple[str, 
         return next(iter(claimed)), claims_line(question.measure, claimed, statuses)
     lead = next((name for name in by_size if statuses[name] == "unconfirmed"), by_size[0])
     status = statuses[lead]
-    same = {name: comparison for name, comparison in found.items() if statuses[name] == status}
+    seeds = len(found[lead].seeds)
+    same = {name: each for name, each in found.items() if (statuses[name], len(each.seeds)) == (status, seeds)}
     key = status if f"headline.{status}" in SENTENCES else "no_claim"
     others = {name: other for name, other in statuses.items() if name not in same}
     return lead, with_others(effect_line(key, question.measure, lead, same), others)

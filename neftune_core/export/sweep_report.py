@@ -20,9 +20,9 @@ from neftune_core.sweeps.record import Sweep
 from neftune_core.sweeps.table import SweepTable, TableRow, sweep_table
 
 INTRO = later(
-    "Every setting was trained with the same seeds and is compared with the control that has the same seed and "
+    "Every arm was trained with the same seeds and is compared with the control that has the same seed and "
     "training settings. The column “minus control” is the mean paired difference, with a t interval adjusted for all "
-    "settings of the sweep."
+    "arms of the sweep."
 )
 MOST_MEASURES = 6
 
@@ -46,7 +46,7 @@ def sweep_content(record: Record) -> report_parts.Content:
         facts=_facts(sweep, table, first),
         sections=[
             *([(say("The verdict"), report_parts.verdict_html(table.verdict))] if table.verdict else []),
-            (say("The settings"), _table(table)),
+            (say("The arms"), _table(table)),
             (say("The data"), report_parts.data_html(first.about_table("data"))),
         ],
         figures=[

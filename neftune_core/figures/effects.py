@@ -1,4 +1,4 @@
-"""The difference of every setting of a sweep from its control, by noise strength."""
+"""The difference of every arm of a sweep from its control, by noise strength."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def points(sweep: SweepSettings) -> list[dict[str, Value]]:
     """
     count = math.prod(len(values) for values in sweep.axes.values()) + len(sweep.points)
     if count > MOST_SETTINGS:
-        words = later("The sweep has {count:,} settings, but at most {most:,} are allowed.")
+        words = later("The sweep has {count:,} combinations, but at most {most:,} are allowed.")
         raise DoesNotFit(say(words, count=count, most=MOST_SETTINGS))
     grid = itertools.product(*sweep.axes.values()) if sweep.axes else ()
     return [*(dict(zip(sweep.axes, values, strict=True)) for values in grid), *map(dict, sweep.points)]

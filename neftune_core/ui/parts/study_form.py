@@ -188,7 +188,7 @@ def plan_text(lab: Lab, study: StudySettings) -> tuple[str, bool]:
         length = say(
             "{steps} ({epochs})",
             steps=say(plural(steps, "{steps:,} step", "{steps:,} steps"), steps=steps),
-            epochs=say(plural(epochs, "{epochs:.3g} epoch", "{epochs:.3g} epochs"), epochs=epochs),
+            epochs=_epochs_text(epochs),
         )
     arms = len(study.arms)
     size = plural(arms, "{seeds}{length}, {count} arm.", "{seeds}{length}, {count} arms.")
@@ -199,6 +199,12 @@ def plan_text(lab: Lab, study: StudySettings) -> tuple[str, bool]:
         return f"{words} {lab.gpu.words(seconds)}", True
     more = "" if found.fits else f" {what_fits(study, loaded, prepared)}"
     return f"{words} {found.sentence}{more}{_world_text(study)}", found.fits
+
+
+def _epochs_text(epochs: float) -> str:
+    """Return a number of epochs in words, without an exponent."""
+    few = plural(epochs, "{epochs:.3g} epoch", "{epochs:.3g} epochs")
+    return say(later("{epochs:,.0f} epochs") if epochs >= 100 else few, epochs=epochs)
 
 
 def _world_text(study: StudySettings) -> str:

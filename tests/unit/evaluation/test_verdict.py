@@ -399,6 +399,15 @@ def test_the_same_numbers_with_every_seed_ask_for_a_finer_measure() -> None:
     assert "next.same" in _keys(found)
 
 
+def test_the_headline_names_a_number_of_seeds_only_for_arms_that_have_it() -> None:
+    control = _seeds(SCATTER)
+    arms = {"a": _seeds([value + 0.5 for value in SCATTER[:3]]), "b": _seeds([value + 0.1 for value in SCATTER[:4]])}
+    found = verdict(Outcomes(control, arms), Question())
+    assert {arm.status for arm in found.arms.values()} == {"illustration"}
+    headline = found.opening[0].text()
+    assert "3 seeds" in headline and headline.endswith("No result for b.")
+
+
 def test_every_claim_and_reason_has_its_sentence() -> None:
     reasons = ("unclear", "unconfirmed", "incomplete", "illustration", "one_seed", "nothing")
     assert {*CLAIMS, *reasons, *(f"measure.{name}" for name in MEASURES)} <= set(SENTENCES)

@@ -22,7 +22,7 @@ from neftune_core.studies.settings import CONTROL, EXAMPLE, StudySettings
 from neftune_core.sweeps.record import Sweep
 from neftune_core.sweeps.settings import SweepSettings, axes, cells
 from neftune_core.sweeps.table import SweepTable, TableRow
-from neftune_core.ui.parts.study_form import StudyRequest, study_of
+from neftune_core.ui.parts.study_form import StudyRequest, _epochs_text, study_of
 from neftune_core.ui.parts.sweep_form import axis_values, first_strength, point, sweep_of
 from neftune_core.ui.server.lab import Lab
 from neftune_core.ui.study_text import end_text
@@ -243,3 +243,7 @@ def test_a_sweep_is_opened_as_a_sweep_among_the_runs() -> None:
     assert figure == effect_curve(table, "exact", "last")
     assert results == table_view(table, "exact")
     assert "Better with alpha 12" in end_text(record, lab.jobs.status(record))
+
+
+def test_many_epochs_are_counted_without_an_exponent() -> None:
+    assert [_epochs_text(count) for count in (1, 2.5, 2000)] == ["1 epoch", "2.5 epochs", "2,000 epochs"]
