@@ -22,12 +22,14 @@ part("sweep-unit", ({ element }) => {
 
 const POINTS = "sweep.points";
 const FIRST_SHARES = "0, 0.1, 0.3";
+const FIRST_ALPHAS = "0, 5, 15";
+const UNCHANGED = { __type__: "update" };
 let sweepUnit = "alpha";
 let heard = "";
 let calls = 0;
 /** For each box, what was typed, its unit, and what it was converted to. @type {Map<string, {typed: string, unit: string, shown: string}>} */
 const typings = new Map();
-/** For each box, the last strengths of the other sort: those in shares cannot be converted. @type {Map<string, string>} */
+/** For each box, the last strengths of the other sort: those in shares cannot be converted. @type {Map<string, {text: string, unit: string}>} */
 const asides = new Map();
 
 /**
@@ -41,8 +43,9 @@ const scaled = (name, said, factor) => {
   const scale = (number) => (Number.isFinite(Number(number)) ? String(Number((Number(number) * factor).toPrecision(2))) : number);
   if (name !== POINTS) return said.replace(/[^\s,;]+/g, scale);
   const lines = said.split("\n").map((line) => {
-    if (line.includes("noise.unit")) return line; // its strength is in this unit
-    return line.replace(/(noise\.strength\s*=\s*)([^\s,}]+)/g, (_, before, number) => before + scale(number));
+    if (/noise\.unit|noise\s*=\s*\{[^}]*\bunit\s*=/.test(line)) return line; // its strength is in this unit
+    const strengths = /(noise(?:\.|\s*=\s*\{(?:[^}]*[\s,])?)strength\s*=\s*)([^\s,}]+)/g;
+    return line.replace(strengths, (_, before, number) => before + scale(number));
   });
   return lines.join("\n");
 };
@@ -53,13 +56,16 @@ const scaled = (name, said, factor) => {
  * @param {string} said
  * @param {string} from
  * @param {string} unit
+ * @returns {string}
  */
 const inUnit = (name, said, from, unit) => {
   if (!said.trim()) return said;
   if ((from === SHARE) !== (unit === SHARE)) {
-    const found = asides.get(name) ?? (unit === SHARE && name !== POINTS ? FIRST_SHARES : said);
-    asides.set(name, said);
-    return found;
+    if (name === POINTS) return said;
+    const aside = asides.get(name);
+    asides.set(name, { text: said, unit: from });
+    if (unit === SHARE) return aside?.unit === SHARE ? aside.text : FIRST_SHARES;
+    return aside && aside.unit !== SHARE ? inUnit(name, aside.text, aside.unit, unit) : inUnit(name, FIRST_ALPHAS, "alpha", unit);
   }
   const before = typings.get(name);
   const { typed, unit: of } = before?.shown === said ? before : { typed: said, unit: from };
@@ -78,21 +84,24 @@ const inUnit = (name, said, from, unit) => {
  */
 export const sweepInUnit = async (unit, together, points, ...axes) => {
   const call = (calls += 1);
-  while (factorBetween("std", "std") === null) await new Promise((go) => setTimeout(go, 50));
+  while (call === calls && factorBetween("std", "std") === null) await new Promise((go) => setTimeout(go, 50));
+  const boxes = [points, ...axes.slice(axes.length / 2)];
+  if (call !== calls) return boxes.map(() => UNCHANGED);
   const count = axes.length / 2;
   const names = axes.slice(0, count);
-  const texts = [points, ...axes.slice(count)].map((said) => said ?? "");
+  const texts = boxes.map((said) => said ?? "");
   const set = together && together !== heard ? JSON.parse(together) : null;
-  if (call === calls) heard = together;
+  heard = together;
   const isInUnit = sweepUnit === unit || (set?.unit === unit && set.sweep) || names.includes("noise.unit");
   const from = sweepUnit;
-  if (call === calls) sweepUnit = unit;
-  if (isInUnit || call !== calls) return texts.map(() => ({ __type__: "update" }));
+  sweepUnit = unit;
+  if (isInUnit) return texts.map(() => UNCHANGED);
   return texts.map((said, place) => {
-    if (place && names[place - 1] !== "noise.strength") return said;
+    if (place && names[place - 1] !== "noise.strength") return UNCHANGED;
     const name = place ? `sweep.values-${place}` : POINTS;
     const found = inUnit(name, said, from, unit);
-    if (found !== said) keep(name, found); // a closed tab emits no event
+    if (found === said) return UNCHANGED; // it may have been edited during the wait
+    keep(name, found); // a closed tab emits no event
     return found;
   });
 };

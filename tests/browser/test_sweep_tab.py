@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -51,3 +52,21 @@ def test_a_grid_is_built_run_and_seen_and_found_again_by_its_link(browser: Any, 
         page.locator("#sweep-state [data-state=finished]").wait_for()
         assert page.locator("#sweep-tab").is_visible()
         page.wait_for_function(f"({POINTS})() === 2")
+
+
+def test_strengths_in_shares_are_set_aside_with_their_unit(lab_page: Any) -> None:
+    page, same = lab_page, {"__type__": "update"}
+    lines = "noise.strength = 3\nnoise = {kind = 'gaussian', strength = 3}\nnoise = {strength = 3, unit = 'std'}"
+
+    def given(unit: str, points: str, values: str) -> list[Any]:
+        boxes = [points, "noise.strength", "training.epochs", values, "1, 2"]
+        found: list[Any] = page.evaluate("(given) => Lab.sweepInUnit(...given)", [unit, "", *boxes])
+        return found
+
+    points, values, other = given("std", lines, "0, 5, 15")
+    assert other == same
+    numbers = re.findall(r"strength = ([\d.]+)", points)
+    assert numbers[0] == numbers[1] and float(numbers[0]) < 1 and numbers[2] == "3"
+    assert given("share", points, values) == [same, "0, 0.1, 0.3", same]
+    assert given("alpha", points, "0, 0.2") == [same, "0, 5, 15", same]  # it was set aside in std
+    assert given("share", points, "0, 5") == [same, "0, 0.2", same]
