@@ -24,8 +24,7 @@ class Options:
 @pytest.mark.parametrize(
     ("test", "group"),
     [
-        ("tests/browser/test_sharing.py::test_a[light-]", "browser"),
-        ("tests/browser/test_walk.py::test_a[light-]", "browser/test_journey.py"),
+        ("tests/browser/test_walk.py::test_a[light-]", "browser"),
         ("tests/api/test_ending.py::test_b", "api"),
         ("tests/unit/ui/test_gate.py::test_c[tests/api/x]", "unit/ui/test_gate.py"),
         ("tests/unit/space/test_zerogpu.py::test_d", "unit/sweeps/test_on_ray.py"),
@@ -39,11 +38,7 @@ def test_what_shares_a_lab_or_a_file_stays_in_one_process(test: str, group: str)
 
 
 def test_what_takes_longest_exists_and_is_begun_first() -> None:
-    assert [
-        name
-        for name in division.LONGEST + division.FORKS_BEFORE_RAY + division.FIRST_PAGES
-        if not (TESTS / name).exists()
-    ] == []
+    assert [name for name in division.LONGEST + division.FORKS_BEFORE_RAY if not (TESTS / name).exists()] == []
     tests = ["tests/unit/ui/test_gate.py::a", "tests/api/test_ending.py::b", "tests/browser/test_walk.py::c"]
     assert sorted(tests, key=division.rank_of) == tests[::-1]
 
