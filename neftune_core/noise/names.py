@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import cache
+from typing import Any
 
 from neftune_core.language import later, say
 
@@ -26,9 +27,28 @@ BEST = "@best"
 WITH = "-with-"
 """Separator between the name of a method and that of its noise."""
 
+_NUMBER = r"[\d.]+(?:e[+-]?\d+)?"
+_SITE = r"(?:embedding|tables|\d+(?:-\d+)?)"
+_SUFFIXES = {
+    "padded": later("padded length"),
+    "prompt": later("prompt only"),
+    "response": later("response only"),
+    "plain-tokens": later("no special tokens"),
+    rf"at-(?P<sites>{_SITE}(?:_{_SITE})*)": later("at {sites}"),
+    "linear": later("linear decay"),
+    "cosine": later("cosine decay"),
+    "exponential": later("exponential decay"),
+    rf"warm-up-(?P<point>{_NUMBER})": later("warm-up until {point:.0%} of the run"),
+    rf"switch-off-(?P<point>{_NUMBER})": later("until {point:.0%} of the run"),
+    "adaptive": later("adaptive"),
+    "equal-energy": later("equal energy"),
+    rf"k(?P<steps>\d+)-(?P<rate>{_NUMBER})": later("ascent steps: {steps}, rate {rate}"),
+}
+"""Patterns of what follows the strength in a name, with their words."""
+
 
 def arm_words(name: str) -> str:
-    """Return the readable name of an arm, such as "alpha 15" or "Gaussian std 0.1 (linear)".
+    """Return the readable name of an arm, such as "alpha 15" or "Gaussian std 0.1 (linear decay)".
 
     The paper's noise (uniform, in alpha) is named by its strength alone. An unknown name is returned unchanged.
     """
@@ -47,10 +67,25 @@ def arm_words(name: str) -> str:
         kind, unit, strength, rest = found.groups()
         kind_words = "" if (kind, unit) == ("uniform", "alpha") else say(KIND_WORDS[kind])
         words = " ".join(filter(None, [kind_words, unit_words(unit or ""), strength]))
-        return f"{words} ({rest})" if rest else words
+        return f"{words} ({_suffix_words(rest)})" if rest else words
     if name.startswith("seed-"):
         return say("seed {seed}", seed=name.removeprefix("seed-"))
     return say(OTHER_WORDS[name]) if name in OTHER_WORDS else name
+
+
+def _suffix_words(suffix: str) -> str:
+    """Return what follows the strength in a name as words; from the first unknown part on, it is unchanged."""
+    words, rest = [], suffix
+    while rest:
+        parts = ((re.match(rf"{pattern}(?:-|$)", rest, re.ASCII), found) for pattern, found in _SUFFIXES.items())
+        part, found = next(((part, found) for part, found in parts if part), (None, ""))
+        if part is None:  # such as a second method
+            words.append(arm_words(rest))
+            break
+        values: dict[str, Any] = {name: value.replace("_", ", ") for name, value in part.groupdict().items()}
+        words.append(say(found, **{**values, **({"point": float(values["point"])} if "point" in values else {})}))
+        rest = rest[part.end() :]
+    return say(", ").join(words)
 
 
 def unit_words(unit: str) -> str:
