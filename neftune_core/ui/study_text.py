@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -157,6 +157,11 @@ def when(record: Record) -> str:
     """Return the local time at which a study was started, or the id of its record if the time is not stored."""
     created = record.about.get("created")
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(created)) if isinstance(created, int | float) else record.id
+
+
+def arm_choices(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the choices of a menu of arms, with their readable names."""
+    return [(arm_words(name), name) for name in names]
 
 
 def study_text(record: Record) -> str:

@@ -12,7 +12,6 @@ import gradio as gr
 
 from neftune_core.evaluation.settings import DecodingSettings
 from neftune_core.language import later, say
-from neftune_core.noise.names import arm_words
 from neftune_core.settings import controls
 from neftune_core.studies.records.record import Record, find
 from neftune_core.studies.trained import comparison_session as comparison
@@ -38,7 +37,7 @@ from neftune_core.ui.parts.wiring import (
     visibility,
 )
 from neftune_core.ui.server.lab import Lab, require_key
-from neftune_core.ui.study_text import study_text, when
+from neftune_core.ui.study_text import arm_choices, study_text, when
 from neftune_core.ui.tabs.train_tab import TrainTab
 
 REDRAW_SECONDS = 0.2
@@ -74,6 +73,7 @@ class CompareTab:
     Attributes:
         record, seed, columns: Study, its seed (hidden if there is only one), and the arms to compare, from any study.
         source, prompts, rows: Kind of prompts, typed prompts (one per line), and number of held-out rows.
+        has_choice: Whether the visitor has chosen the kind of prompts in this visit.
         blind, judged: Whether to hide the names of two columns, and these columns.
         marks: Column that the others are compared with, to mark differing words.
         answers, tally: Answers, and the votes counted so far.
@@ -105,6 +105,7 @@ class CompareTab:
     view: gr.Radio
     inside: gr.Column
     session: gr.State
+    has_choice: gr.State
 
 
 def build(
@@ -133,7 +134,7 @@ def build(
             with gr.Column(elem_id="compare-hearing"):
                 answers = _build_answers(shown)
             inside = gr.Column(elem_id="compare-inside")
-    components = [*questions, *answers, view, inside, gr.State(ComparisonSession())]
+    components = [*questions, *answers, view, inside, gr.State(ComparisonSession()), gr.State(False)]
     compare = CompareTab(*components)
     _connect_choice(train, key, strip.kept, compare, tab)
     _connect_source(key, compare)
@@ -203,10 +204,11 @@ def _build_answers(shown: RecordedStudy | None) -> tuple[Any, ...]:
 def _connect_choice(train: TrainTab, key: gr.Textbox, stored: gr.Textbox, tab: CompareTab, place: gr.Tab) -> None:
     chosen = [tab.columns, tab.answers, *tab.after, tab.marks, tab.tally, tab.session, tab.source]
     asking = [tab.source, tab.prompts]
+    wishes = [stored, tab.has_choice, *asking]
     filled = [tab.record, tab.seed, *chosen]
 
     @reports_errors
-    def choices(key: str, wanted: str, stored: str, *asking: str) -> list[Any]:
+    def choices(key: str, wanted: str, stored: str, has_choice: bool, *asking: str) -> list[Any]:
         """List the studies with saved arms, and select one.
 
         `wanted` is the id of the study to select, followed by `#` and a suffix; if it is empty, the stored selection of
@@ -214,8 +216,8 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, stored: gr.Textbox, tab: C
         """
         found = comparison.answerable(require_key(key))
         source, typed = stored_if_initial(stored, ASKING, asking)
-        has_choice = source != TYPED or "compare.source" in parse_state(stored)
-        asking = (source if has_choice else "", typed)
+        is_own = has_choice or source != TYPED or "compare.source" in parse_state(stored)
+        asking = (source if is_own else "", typed)
         if not found:
             empty = gr.update(choices=[], value=None, info=say(NO_STUDY_INFO))
             return [empty, gr.update(visible=False), *[gr.skip()] * len(chosen)]
@@ -240,11 +242,10 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, stored: gr.Textbox, tab: C
 
     opened = key_of_tab(key, "Compare")  # changes only once: opening the tab again sets the same key
     place.select(None, key, opened, js="(key) => key")
-    found = gr.on(
-        [events(opened).change, train.finished.change], choices, [key, train.finished, stored, *asking], filled, **QUIET
-    )
+    arrived = [events(opened).change, train.finished.change]
+    found = gr.on(arrived, choices, [key, train.finished, *wishes], filled, **QUIET)
     found.then(None, tab.record, None, js="(id) => Lab.arrived('compare', id ? undefined : 0)")
-    train.asked.change(choices, [key, train.asked, stored, *asking], filled, **QUIET)
+    train.asked.change(choices, [key, train.asked, *wishes], filled, **QUIET)
     tab.record.input(choose, [key, tab.record, *asking], filled[1:], **LATEST)
     tab.seed.input(choose_seed, [key, tab.record, tab.seed, *asking], chosen, **LATEST)
 
@@ -255,7 +256,7 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, stored: gr.Textbox, tab: C
         if not blind or not columns:
             return gr.update(visible=blind, choices=[], value=[])
         names = [comparison.BASE, *names_of(comparison.selected_columns(columns, require_key(key)))]
-        return gr.update(visible=True, choices=_labelled(names), value=(names[1:3] if len(names) > 2 else names[:2]))
+        return gr.update(visible=True, choices=arm_choices(names), value=(names[1:3] if len(names) > 2 else names[:2]))
 
     gr.on([tab.blind.change, tab.columns.change], judge, [key, tab.blind, tab.columns], tab.judged, **QUIET)
 
@@ -265,10 +266,11 @@ def _connect_source(key: gr.Textbox, tab: CompareTab) -> None:
     def show(key: str, record_id: str | None, seed: int, source: str, session: ComparisonSession) -> Any:
         """Show what fits the kind of prompts, unless the visitor has asked for answers or has no study."""
         if session.lines or not record_id:
-            return gr.skip()
-        return stored_answers(find(record_id, require_key(key)), seed, typed=source == TYPED)
+            return gr.skip(), True
+        return stored_answers(find(record_id, require_key(key)), seed, typed=source == TYPED), True
 
-    tab.source.input(show, [key, tab.record, tab.seed, tab.source, tab.session], tab.answers, **LATEST)
+    shown = [tab.answers, tab.has_choice]
+    tab.source.input(show, [key, tab.record, tab.seed, tab.source, tab.session], shown, **LATEST)
 
 
 def _record_updates(record: Record, every: Sequence[Record], asking: Sequence[str], before: State) -> list[Any]:
@@ -300,10 +302,6 @@ def _seed_updates(record: Record, seed: int, every: Sequence[Record], asking: Se
     return [columns, answers, hidden, hidden, hidden, "", ComparisonSession(), source if source in SOURCES else TYPED]
 
 
-def _labelled(columns: Sequence[str]) -> list[tuple[str, str]]:
-    return [(arm_words(name), name) for name in columns]
-
-
 def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
     outputs = [tab.answers, tab.session, tab.tally, *tab.after, tab.reveal, tab.marks]
 
@@ -316,7 +314,7 @@ def _connect_answers(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
                 yield [pieces, gr.skip(), "", hidden, hidden, gr.skip(), hidden]
         names = list(session.lines[0]["arms"])
         marks = gr.update(
-            choices=[(say(NO_MARKS), NO_MARKS), *_labelled(names)], value=NO_MARKS, visible=not session.is_hidden
+            choices=[(say(NO_MARKS), NO_MARKS), *arm_choices(names)], value=NO_MARKS, visible=not session.is_hidden
         )
         shown = gr.update(visible=True)
         yield [session_html(session), session, "", shown, shown, gr.update(visible=session.is_hidden), marks]

@@ -28,6 +28,7 @@ from neftune_core.ui.parts.markup import bar, page_html, quiet
 from neftune_core.ui.parts.plot import live_figure, scripted
 from neftune_core.ui.parts.wiring import QUIET, events, reports_errors, saves_text
 from neftune_core.ui.server.lab import Lab, require_key
+from neftune_core.ui.study_text import arm_choices
 from neftune_core.ui.tabs.compare_tab import JUDGE, CompareTab
 
 ROWS, ROBUSTNESS, WEIGHTS = "rows", "robustness", "weights"
@@ -244,9 +245,8 @@ def _build_judge(lab: Lab, key: gr.Textbox, tab: CompareTab) -> None:
         answers = find(record_id, require_key(key)).answers()
         names = list(dict.fromkeys(name for line in answers for name in line["arms"]))
         noisy = [name for name in names if name not in ("base", "control")]
-        offered = [(arm_words(name), name) for name in names]
         chosen = next(iter(noisy or names), None), "control" if "control" in names else None
-        return [*(gr.update(choices=offered, value=name) for name in chosen), ""]
+        return [*(gr.update(choices=arm_choices(names), value=name) for name in chosen), ""]
 
     @reports_errors
     def judge(key: str, record_id: str | None, seed: int | None, *given: str | None) -> Iterator[list[Any]]:
