@@ -221,19 +221,22 @@ export const changeLanguage = () => {
 };
 
 // ------------------------------------------------------------------ presets
-/** The settings of the study shown, if they were taken from it. @type {Record<string, any>} */
-let taken = {};
+const TAKEN = "neftune-lab-taken";
+/** The settings that were taken from a study, and its id. @type {Record<string, any>} */
+let taken = understood(inSession((session) => session.getItem(TAKEN))) ?? {};
 
-/** Note that settings were taken from the study shown. @param {string} said the settings as JSON */
+/** Note that settings were taken from the study in the URL. @param {string} said the settings as JSON */
 export const take = (said) => {
-  taken = understood(said) ?? {};
+  taken = { job: parameter("job"), settings: understood(said) };
+  inSession((session) => session.setItem(TAKEN, JSON.stringify(taken)));
   say("state", all());
 };
 
-/** Return whether all settings are still those of the study shown. @param {Record<string, any>} state */
+/** Return whether all settings are those of the study in the URL. @param {Record<string, any>} state */
 export const isTaken = (state) => {
-  const names = Object.keys(taken).filter((name) => name in state);
-  return names.length > 0 && names.every((name) => plain(state[name]) === plain(taken[name]));
+  const names = Object.keys(taken.settings ?? {}).filter((name) => name in state);
+  const isShown = names.length > 0 && taken.job === parameter("job");
+  return isShown && names.every((name) => plain(state[name]) === plain(taken.settings[name]));
 };
 
 /**

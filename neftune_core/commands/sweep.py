@@ -127,7 +127,7 @@ def _table_lines(table: SweepTable) -> list[str]:
         return ["Nothing has been measured yet."]
     asked = table.question.measure
     others = [name for name in BESIDE if name in table.measures and name != asked]
-    heads = ["setting", "seeds", f"{asked}, last", "minus control", f"{asked}, best", "minus control", *others]
+    heads = ["combination", "seeds", f"{asked}, last", "minus control", f"{asked}, best", "minus control", *others]
     lines = aligned([heads, *(_cells(row, asked, others) for row in table.shown)])
     said = table.verdict.text().splitlines() if table.verdict else []
     return [*lines, rounding_note(table.rounding, asked), "", *said]

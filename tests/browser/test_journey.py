@@ -108,6 +108,10 @@ def test_a_study_is_trained_compared_and_found_again(browser: Any, lab_page: Any
     with visiting(browser, lab_address, key=KEY, link=f"?job={job}") as page:  # the link of a study shows all of it
         page.locator("#train-state [data-state=finished]").wait_for()
         page.wait_for_function(f"({POINTS})() === {points}")
+        open_tab(page, "Train")
+        page.get_by_text("As in the study shown, ").wait_for()
+        page.reload()  # now the page restores what this tab stored
+        page.get_by_text("As in the study shown, ").wait_for()
         _runs(page)
     open_tab(lab_page, "Runs")  # another visitor, who sees nothing of it
     lab_page.get_by_text("No study yet").wait_for()
