@@ -90,7 +90,7 @@ class Studies:
         except RecordError:
             return None
         status = self.lab.jobs.status(record)
-        return status.state, status.place, self.lab.log(record).size
+        return status.state, status.place, record.read_log().size
 
     def answer(self, request: UpdateRequest) -> dict[str, Any]:
         """Return what is new in a study; `{"gone": True}` if the study does not exist.
@@ -102,7 +102,7 @@ class Studies:
             record = find(request.record_id, require_key(request.key))
         except RecordError:
             return {"gone": True}
-        status, log = self.lab.jobs.status(record), self.lab.log(record)
+        status, log = self.lab.jobs.status(record), record.read_log()
         events, size = log.events, log.size
         news = {
             "running": not status.is_over,

@@ -9,7 +9,9 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +41,12 @@ class Log:
         skipped: Number of lines that are not valid events.
         doubled: Number of duplicate events, which are left out of `events`.
         cut: Whether the log exceeds a limit and was not read to the end.
+        reading: Lock for threads that share the reader.
     """
 
     def __init__(self, path: Path, most_bytes: int = OWN_LOG_BYTES, most_values: int | None = None) -> None:
         self.path, self.most_bytes, self.most_values = path, most_bytes, most_values
+        self.reading = threading.Lock()
         self._reset()
 
     def _reset(self) -> None:
@@ -94,6 +98,46 @@ class Log:
             else:
                 self._seen.add(key)
                 yield event
+
+
+class RecentLogs:
+    """Event logs that were read recently in this process, so that each is parsed only once.
+
+    The events are shared: callers must not change them.
+
+    Args:
+        most: Maximum number of logs.
+        most_bytes: Maximum size of all logs in bytes, if there is more than one.
+    """
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self.most, self.most_bytes = most, most_bytes
+        self._logs: OrderedDict[Path, Log] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, path: Path, make: Callable[[], Log]) -> Log:
+        """Return the log at `path`, with all events so far.
+
+        Args:
+            path: Absolute path of the log.
+            make: Returns a new reader of it.
+
+        Returns:
+            The reader, which other callers share.
+        """
+        with self._lock:
+            log = self._logs.get(path) or make()
+            self._logs[path] = log
+            self._logs.move_to_end(path)
+        with log.reading:
+            log.read()
+        with self._lock:
+            while len(self._logs) > 1 and self._is_full():
+                self._logs.popitem(last=False)
+        return log
+
+    def _is_full(self) -> bool:
+        return len(self._logs) > self.most or sum(log.size for log in self._logs.values()) > self.most_bytes
 
 
 def append(path: Path, event: Event, *, flushed: bool = True) -> None:

@@ -28,7 +28,7 @@ from neftune_core.language import later, say
 from neftune_core.noise.settings import NoiseSettings
 from neftune_core.settings import Limits, from_toml, parse, to_toml
 from neftune_core.studies.records.failures import failure_text
-from neftune_core.studies.records.log import Event, Log, append, as_jsonl, finite
+from neftune_core.studies.records.log import Event, Log, RecentLogs, append, as_jsonl, finite
 from neftune_core.studies.records.owners import SAFE_ID, owner_hash, owner_of, record_folders, require_space
 from neftune_core.studies.records.schema import LOG_BYTES, LOG_VALUES, about_of, read_answers, settings_text
 from neftune_core.studies.records.user_rows import check_rows, with_absolute_files, with_copied_rows
@@ -42,6 +42,7 @@ LOG = "events.jsonl"
 CELLS = "cells"
 ENDINGS = ("finished", "stopped", "failed")
 STUDY_FILE, SWEEP_FILE = "study.toml", "sweep.toml"
+_RECENT_LOGS = RecentLogs(32, 32_000_000)
 
 asked_from: ContextVar[str] = ContextVar("asked_from", default="")
 """IP address of the current caller; empty for calls from the command line and from Python."""
@@ -180,9 +181,13 @@ class Record:
         path = self.folder / LOG
         return Log(path, LOG_BYTES, LOG_VALUES) if self.about.get("imported") else Log(path)
 
+    def read_log(self) -> Log:
+        """Return the event log, read to its end; all callers share it, so its events must not be changed."""
+        return _RECENT_LOGS.read(self.folder.absolute() / LOG, self.log)
+
     def events(self) -> list[Event]:
-        """Return all readable events."""
-        return self.log().read()
+        """Return all readable events, which must not be changed (see `read_log`)."""
+        return self.read_log().events
 
     def rewind(self, seed: int, step: int) -> set[int]:
         """Before a run resumes, remove any final event and the events of `seed` after `step`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,6 @@ from neftune_core.language import say
 from neftune_core.models.loading import load
 from neftune_core.settings import Limits
 from neftune_core.space.profiles import HostProfile, host_profile
-from neftune_core.studies.records.log import Log
 from neftune_core.studies.records.owners import file_stamp
 from neftune_core.studies.records.record import LOG, Record
 from neftune_core.sweeps.record import Sweep
@@ -38,8 +36,6 @@ if TYPE_CHECKING:
     from neftune_core.sweeps.table import SweepTable
 
 KEPT_DATA = 4
-KEPT_LOGS = 32
-KEPT_LOG_BYTES = 32_000_000
 KEPT_TABLES = 8
 KEPT_BRIEFS = 1000
 LONGEST_KEY = 200
@@ -81,10 +77,8 @@ class Lab:
         self.studies = studies or assets() / "studies"
         self.sweeps = assets() / "recorded"
         self._data: Recent[PreparedData] = Recent(KEPT_DATA)
-        self._logs: Recent[Log] = Recent(KEPT_LOGS)
         self._tables: Recent[SweepTable] = Recent(KEPT_TABLES)
         self._briefs: Recent[tuple[Line | None]] = Recent(KEPT_BRIEFS)
-        self._reading = threading.Lock()
 
     @functools.cached_property
     def jobs(self) -> LabJobs:
@@ -218,15 +212,6 @@ class Lab:
     def has_brief(self, record: Record) -> bool:
         """Return whether `brief` has a stored result, so that it takes no time."""
         return (record.id, _log_stamp(record)) in self._briefs
-
-    def log(self, record: Record) -> Log:
-        """Return the log of a record, reading only new lines."""
-        with self._reading:
-            self._logs[record.id] = log = self._logs.get(record.id) or record.log()
-            log.read()
-            while len(self._logs) > 1 and sum(one.size for one in self._logs.values()) > KEPT_LOG_BYTES:
-                self._logs.popitem(last=False)
-            return log
 
 
 def _log_stamp(record: Record) -> tuple[int, int, int]:

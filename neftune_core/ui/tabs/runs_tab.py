@@ -162,7 +162,7 @@ def _connect_opening(lab: Lab, key: gr.Textbox, runs: gr.HTML, opened: _RecordVi
         Returns:
             Updates of the outputs.
         """
-        status, log = lab.jobs.status(record), lab.log(record)
+        status, log = lab.jobs.status(record), record.read_log()
         return [
             record.id,
             state_text(record, status, log),
@@ -225,7 +225,7 @@ def results_of(lab: Lab, record: Record, view: str, *, is_own: bool = True) -> t
         The figure, and the results as HTML.
     """
     if not record.is_sweep:
-        return curves_of(record, lab.log(record).events, view), _answers(record, is_own=is_own)
+        return curves_of(record, record.read_log().events, view), _answers(record, is_own=is_own)
     table = lab.sweep_table(Sweep(record.folder))
     asked = table.question
     return effect_curve(table, asked.measure, asked.epoch), table_view(table, asked.measure)

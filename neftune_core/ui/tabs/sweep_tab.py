@@ -351,7 +351,7 @@ def _sweep_state(lab: Lab, tab: SweepTab, sweep: Sweep) -> _SweepState:
     if sweep in lab.recorded_sweeps:
         still = [gr.update(visible=False), following("", on=False), *tab.actions.hidden()]
         return _SweepState(recorded_text(lab, sweep), 0, still, is_judged=True)
-    status, log = lab.jobs.status(sweep), lab.log(sweep)
+    status, log = lab.jobs.status(sweep), sweep.read_log()
     going = [gr.update(visible=not status.is_over), following(sweep.id, on=not status.is_over, known=True)]
     updates = [*going, *tab.actions.fitting(sweep, status)]
     return _SweepState(state_text(sweep, status, log), log.size, updates, is_judged=status.is_over)

@@ -348,7 +348,7 @@ def _updates(context: TabContext, tab: TrainTab, key: str, watched: str, seen: i
         return _updates_without_record(tab, failure_text(watched, key))
     if record is None:
         return _updates_without_record(tab, "")
-    status, log = lab.jobs.status(record), lab.log(record)
+    status, log = lab.jobs.status(record), record.read_log()
     return [
         state_text(record, status, log),
         live_strength(record, status, log, is_new=seen < 0),
@@ -377,7 +377,7 @@ def _connect_view(context: TabContext, tab: TrainTab) -> None:
     def change_view(key: str, watched: str, view: str, state: str) -> Any:
         recorded = lab.recorded if IS_RECORDED in (state or "") else None
         record = find(watched, require_key(key)) if watched else recorded
-        return curves_of(record, lab.log(record).events, view) if record else gr.skip()
+        return curves_of(record, record.read_log().events, view) if record else gr.skip()
 
     # `change` rather than `input`: scripts and restored settings also set the view.
     events(tab.view).change(change_view, [key, watching, tab.view, tab.state], tab.curves, **QUIET)

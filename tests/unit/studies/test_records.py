@@ -16,7 +16,7 @@ from neftune_core.home import remove_models, storage
 from neftune_core.settings import Limits
 from neftune_core.studies.records import removal
 from neftune_core.studies.records.integrity import damages
-from neftune_core.studies.records.log import Log, append
+from neftune_core.studies.records.log import Log, RecentLogs, append
 from neftune_core.studies.records.owners import owner_hash
 from neftune_core.studies.records.progress import of_record
 from neftune_core.studies.records.record import Record, create, find, owned_records
@@ -68,6 +68,29 @@ def test_a_log_that_was_cut_back_is_read_again(record: Record) -> None:
     assert [event.get("step") for event in log.read()] == [None, 1, 2, 3, 4, 5]
     (record.folder / "events.jsonl").unlink()
     assert log.read() == []
+
+
+def test_all_readers_of_a_record_share_one_reader_of_its_log(record: Record) -> None:
+    first = record.events()
+    record.append(_step(4))
+    assert Record(record.folder).events()[:4] == first
+    assert all(new is old for new, old in zip(record.events(), first, strict=False))  # no line was parsed again
+    assert [event.get("step") for event in record.events()] == [None, 1, 2, 3, 4]
+    record.rewind(0, 1)
+    record.append(_step(2))
+    assert [event.get("step") for event in record.events()] == [None, 1, 2]
+
+
+@pytest.mark.parametrize(("most", "most_bytes", "made"), [(8, 10_000, 2), (1, 10_000, 4), (8, 150, 4), (0, 0, 4)])
+def test_readers_of_logs_are_limited_in_number_and_size(tmp_path: Path, most: int, most_bytes: int, made: int) -> None:
+    logs, readers = RecentLogs(most, most_bytes), []
+    for name in ("a", "b"):
+        append(tmp_path / name, {"event": "started", "text": "x" * 60})
+    for name in ("a", "b", "a", "b"):
+        path = tmp_path / name
+        log = logs.read(path, lambda path=path: readers.append(path) or Log(path))  # type: ignore[func-returns-value,misc]
+        assert [event["event"] for event in log.events] == ["started"]
+    assert len(readers) == made
 
 
 def test_owner_and_status_of_a_record_that_changed_on_disk_are_read_again(record: Record) -> None:

@@ -153,7 +153,7 @@ class _Endpoints:
             the losses by arm, and up to 2,000 events with their `total` and the `next` number to request.
         """
         found, first = find(_text(record, "record", 100), _key(key)), _whole(since, "since")
-        status, events = self.lab.jobs.status(found), self.lab.log(found).events
+        status, events = self.lab.jobs.status(found), found.read_log().events
         return {
             "state": status.state,
             "is_over": status.is_over,
