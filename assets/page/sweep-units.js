@@ -43,8 +43,8 @@ const scaled = (name, said, factor) => {
   const scale = (number) => (Number.isFinite(Number(number)) ? String(Number((Number(number) * factor).toPrecision(2))) : number);
   if (name !== POINTS) return said.replace(/[^\s,;]+/g, scale);
   const lines = said.split("\n").map((line) => {
-    if (/noise\.unit|noise\s*=\s*\{[^}]*\bunit\s*=/.test(line)) return line; // its strength is in this unit
-    const strengths = /(noise(?:\.|\s*=\s*\{(?:[^}]*[\s,])?)strength\s*=\s*)([^\s,}]+)/g;
+    if (/noise["']?\.["']?unit|noise["']?\s*=\s*\{[^}]*\bunit["']?\s*=/.test(line)) return line; // its strength is in this unit
+    const strengths = /(noise["']?(?:\.|\s*=\s*\{(?:[^}]*[\s,])?)["']?strength["']?\s*=\s*)([^\s,}]+)/g;
     return line.replace(strengths, (_, before, number) => before + scale(number));
   });
   return lines.join("\n");

@@ -211,13 +211,12 @@ def layout_text(layout: str, columns: Mapping[str, str]) -> str:
         A phrase for use inside a sentence. Columns with the same name as a part that the layout's words contain are not
         repeated.
     """
-    title = LAYOUTS[layout].words if layout in LAYOUTS else layout
-    words = say(title)
+    words = say(LAYOUTS[layout].words if layout in LAYOUTS else layout)
     words = words[:1].lower() + words[1:]
     named = [
         column if column == part else say("{part} from “{column}”", part=say(part), column=column)
         for part, column in columns.items()
-        if column and not (column == part and part in title.lower())
+        if column and not (column == part and part in words)
     ]
     return f"{words} ({', '.join(named)})" if named else words
 

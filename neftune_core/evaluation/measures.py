@@ -39,6 +39,11 @@ class Measure:
     every_epoch: bool = False
 
     @property
+    def is_share(self) -> bool:
+        """Whether the measure is a share, so that its differences are shown in percentage points."""
+        return self.phrase.startswith("the share of ")
+
+    @property
     def of_answers(self) -> bool:
         """Whether the measure is computed from generated answers."""
         return self.group in ANSWER_GROUPS

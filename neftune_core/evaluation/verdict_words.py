@@ -16,9 +16,11 @@ from neftune_core.language import say
 from neftune_core.noise.names import arm_words
 
 MOST_VALUES = 4
-"""Maximum number of arms without a claim that the headline lists; beyond it, only the largest difference is given."""
+"""Maximum number of arms with the same outcome whose values a headline lists; beyond it, their number and the largest
+difference are given."""
 MOST_NAMED = 3
-"""Maximum number of claims that the headline lists; beyond it, only the largest in each direction is given."""
+"""Maximum number of arms that a sentence names; beyond it, their number is given, and of claims the largest in each
+direction."""
 
 
 @dataclass(frozen=True)

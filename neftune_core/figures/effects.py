@@ -18,8 +18,6 @@ from neftune_core.sweeps.table import SweepTable, TableRow
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
-SHARES = ("exact", "right", "accuracy", "stop_rate", "memorised_run_share", "noise_accuracy")
-"""Measures that are shares; their differences are shown in percentage points."""
 WIDE = 20.0
 """Ratio of the largest to the smallest value at which the axis becomes logarithmic."""
 EPOCH_WORDS = {"last": later("after the last epoch"), "best": later("at the best epoch")}
@@ -53,7 +51,7 @@ def effect_curve(table: SweepTable, measure: str, epoch: str) -> Figure:
     units = {row.noise.unit for row in rows}
     unit = units.pop() if len(units) == 1 else later("in the unit of each line")
     label, direction = say(MEASURES[measure].label), say(DIRECTIONS[MEASURES[measure].better])
-    if measure in SHARES:
+    if MEASURES[measure].is_share:
         direction = say("percentage points, {direction}", direction=direction)
     layout = {
         "height": 400,
@@ -153,7 +151,7 @@ def _setting_text(row: TableRow, measure: str, epoch: str) -> str:
 
 
 def _percent_scale(measure: str) -> float:
-    return 100.0 if measure in SHARES else 1.0
+    return 100.0 if MEASURES[measure].is_share else 1.0
 
 
 def _summary(rows: Sequence[TableRow], measure: str, epoch: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import cache
-from typing import Any
 
 from neftune_core.language import later, say
 
@@ -38,8 +37,8 @@ _SUFFIXES = {
     "linear": later("linear decay"),
     "cosine": later("cosine decay"),
     "exponential": later("exponential decay"),
-    rf"warm-up-(?P<point>{_NUMBER})": later("warm-up until {point:.0%} of the run"),
-    rf"switch-off-(?P<point>{_NUMBER})": later("until {point:.0%} of the run"),
+    rf"warm-up-(?P<point>{_NUMBER})": later("warm-up until {point}% of the run"),
+    rf"switch-off-(?P<point>{_NUMBER})": later("until {point}% of the run"),
     "adaptive": later("adaptive"),
     "equal-energy": later("equal energy"),
     rf"k(?P<steps>\d+)-(?P<rate>{_NUMBER})": later("ascent steps: {steps}, rate {rate}"),
@@ -82,8 +81,10 @@ def _suffix_words(suffix: str) -> str:
         if part is None:  # such as a second method
             words.append(arm_words(rest))
             break
-        values: dict[str, Any] = {name: value.replace("_", ", ") for name, value in part.groupdict().items()}
-        words.append(say(found, **{**values, **({"point": float(values["point"])} if "point" in values else {})}))
+        values = {name: value.replace("_", ", ") for name, value in part.groupdict().items()}
+        if "point" in values:
+            values["point"] = f"{100 * float(values['point']):.12g}"
+        words.append(say(found, **values))
         rest = rest[part.end() :]
     return say(", ").join(words)
 

@@ -26,10 +26,10 @@ from neftune_core.studies.steering.best_arms import ended_early
 from neftune_core.studies.steering.log import continued_from, stopped_arms
 
 KNOWN_ANSWERS = ("starter:world-", "starter:question-answering")
-"""Prefixes of data sources with one correct answer per row."""
+"""Prefixes of data sources that are judged by exact match by default."""
 NO_KNOWN_ANSWERS = ("starter:world-stories",)
-WRONG_ANSWERS = "starter:world-noisy"
-"""The starter set with a fifth of the training answers replaced by wrong ones."""
+UNMARKED = (*NO_KNOWN_ANSWERS, "starter:world-noisy")
+"""Sets of the world without marks; a fifth of the training answers of world-noisy is wrong on purpose."""
 LIVE = later("This study is live: its noise could be changed while it trained, so nothing can be concluded from it.")
 SHORT_WORDS, SHORT_SHARE = 4, 0.9
 """User data has known answers if at least `SHORT_SHARE` of its held-out responses have at most `SHORT_WORDS` words."""
@@ -61,15 +61,15 @@ def has_known_answers(study: StudySettings, prepared: PreparedData) -> bool:
 
 
 def may_be_marked(record: Record) -> bool:
-    """Return whether each expected answer of a study's data is the only correct one, so that answers can be marked.
+    """Return whether answers to a study's data are marked as expected or not, because other answers would be wrong.
 
-    Some training answers of world-noisy are wrong on purpose, so its answers are not marked. For other data than the
-    starter sets, an automatic question tells whether the data has known answers.
+    Of the starter sets, only sets of the invented village are marked. Other data is marked if its automatic question is
+    exact match, which is chosen for very short answers.
     """
     try:
         source = record.study.data.source
         if source.startswith("starter:"):
-            return source.startswith(KNOWN_ANSWERS) and source not in (*NO_KNOWN_ANSWERS, WRONG_ANSWERS)
+            return source.startswith("starter:world-") and source not in UNMARKED
         return record.study.measuring.primary == AUTOMATIC and question_of(record).measure == "exact"
     except LabError:
         return False

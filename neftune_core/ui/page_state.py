@@ -95,7 +95,7 @@ def fields_of(page: PageParts) -> Fields:
         **methods("train", form.methods),
         **named("train", form, "seed", "seeds"),
         **named("train", train, "live", "view"),
-        **named("compare", compare, "view", "source", "prompts", "rows", "blind"),
+        **named("compare", compare, "view", "source", "chosen", "prompts", "rows", "blind"),
         **{f"sweep.vary-{number}": name for number, name in enumerate(own.names, start=1)},
         **{f"sweep.values-{number}": text for number, text in enumerate(own.values, start=1)},
         "sweep.points": own.points,

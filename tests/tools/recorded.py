@@ -11,13 +11,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from neftune_core.figures.effects import SHARES
+from neftune_core.evaluation.measures import MEASURES
 from neftune_core.home import assets
 from neftune_core.sweeps.record import Sweep
 from neftune_core.sweeps.table import SweepTable, TableRow, sweep_table
 
 KEPT = ("sweep.toml", "study.toml", "record.json", "events.jsonl", "examples.jsonl", "metrics.json", "answers.jsonl")
-MEASURES = ("exact", "right", "held_out_loss")
+SHOWN = ("exact", "right", "held_out_loss")
 
 
 def keep(sweep: Sweep, name: str, folder: Path | None = None) -> Sweep:
@@ -32,7 +32,7 @@ def keep(sweep: Sweep, name: str, folder: Path | None = None) -> Sweep:
     return Sweep(target)
 
 
-def markdown(table: SweepTable, measures: tuple[str, ...] = MEASURES) -> str:
+def markdown(table: SweepTable, measures: tuple[str, ...] = SHOWN) -> str:
     """Return a table of the base and every setting: means at the last epoch, and differences from the control."""
     known = [name for name in measures if name in table.measures]
     heads = ["setting", *(head for name in known for head in (name, "minus control"))]
@@ -46,7 +46,7 @@ def _cells(row: TableRow, measures: list[str]) -> Iterator[str]:
     yield f"{row.cell}: {row.arm}" if row.cell else row.arm
     for measure in measures:
         value = row.mean(measure, "last")
-        yield f"{100 * value:.1f}%" if measure in SHARES else f"{value:.3g}"
+        yield f"{100 * value:.1f}%" if MEASURES[measure].is_share else f"{value:.3g}"
         found = row.effects.get(measure, {}).get("last")
         if found is None or found.interval is None:
             yield ""
@@ -57,7 +57,7 @@ def _cells(row: TableRow, measures: list[str]) -> Iterator[str]:
 
 def _difference(number: float, measure: str) -> str:
     """Format a difference; those of shares are in percentage points."""
-    if measure in SHARES:
+    if MEASURES[measure].is_share:
         return f"{100 * number:+.1f}"
     return f"{number:+.3f}" if abs(number) < 0.1 else f"{number:+.2f}"
 

@@ -1,4 +1,4 @@
-"""Read rows in a separate process with limited memory, time and access.
+"""Read rows in a separate process with limited memory and time.
 
 Readers written in C may crash or exhaust the memory if the bytes are malicious: a Parquet file of one kilobyte may
 expand to a terabyte. The process writes one JSON list per line:
@@ -7,9 +7,10 @@ expand to a terabyte. The process writes one JSON list per line:
 
 On Windows and macOS, the memory of the process is not limited.
 
-Python reports opened and listed files, connections and new processes to audit hooks. A permanent audit hook (`confine`)
-refuses those that a reader does not need. It guards against libraries that access more than necessary, for example by
-searching the disk for a pattern. It does not confine untrusted code in the process.
+Python reports opened and listed files, connections and new processes to audit hooks. The process that reads data from
+the hub installs a permanent audit hook (`confine`), which refuses those that it does not need. The hook guards against
+libraries that access more than necessary, for example by searching the disk for a pattern. It does not confine
+untrusted code in the process.
 """
 
 from __future__ import annotations

@@ -9,9 +9,10 @@ import csv
 import io
 import json
 import math
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ class Log:
         self.size = self.skipped = self.doubled = self._values = 0
         self.cut = False
         self._tail = b""
+        self._file = self._changed = 0
         self._seen: set[Any] = set()
 
     def read(self) -> list[Event]:
@@ -63,10 +65,13 @@ class Log:
         """
         try:
             with self.path.open("rb") as file:
+                found = os.fstat(file.fileno())
+                is_edited = found.st_size == self.size and found.st_mtime_ns != self._changed
                 file.seek(self.size - len(self._tail))
-                if file.read(len(self._tail)) != self._tail:
+                if is_edited or found.st_ino != self._file or file.read(len(self._tail)) != self._tail:
                     self._reset()
                     file.seek(0)
+                self._file, self._changed = found.st_ino, found.st_mtime_ns
                 if self.cut:
                     return self.events
                 block = file.read(self.most_bytes - self.size)
@@ -112,23 +117,22 @@ class RecentLogs:
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self.most, self.most_bytes = most, most_bytes
-        self._logs: OrderedDict[Path, Log] = OrderedDict()
+        self._logs: OrderedDict[tuple[Path, int, int | None], Log] = OrderedDict()
         self._lock = threading.Lock()
 
-    def read(self, path: Path, make: Callable[[], Log]) -> Log:
-        """Return the log at `path`, with all events so far.
+    def read(self, unread: Log) -> Log:
+        """Return the reader of a log, with all events so far.
 
         Args:
-            path: Absolute path of the log.
-            make: Returns a new reader of it.
+            unread: A new reader of the log. It is returned if there is none yet with the same path and limits.
 
         Returns:
             The reader, which other callers share.
         """
+        key = unread.path.absolute(), unread.most_bytes, unread.most_values
         with self._lock:
-            log = self._logs.get(path) or make()
-            self._logs[path] = log
-            self._logs.move_to_end(path)
+            self._logs[key] = log = self._logs.get(key) or unread
+            self._logs.move_to_end(key)
         with log.reading:
             log.read()
         with self._lock:

@@ -183,7 +183,7 @@ class Record:
 
     def read_log(self) -> Log:
         """Return the event log, read to its end; all callers share it, so its events must not be changed."""
-        return _RECENT_LOGS.read(self.folder.absolute() / LOG, self.log)
+        return _RECENT_LOGS.read(self.log())
 
     def events(self) -> list[Event]:
         """Return all readable events, which must not be changed (see `read_log`)."""

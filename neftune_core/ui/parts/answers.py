@@ -36,7 +36,7 @@ STORED_ANSWERS = later(
     "rows. Choose Typed to use your own prompts."
 )
 WRITE_PROMPTS = later("Write prompts and press Answer.")
-NO_ANSWERS = later("This study stored no answers: write prompts and press Answer.")
+NO_ANSWERS = later("This study stored no answers: press Answer to generate some.")
 
 SAME_ANSWERS = later("All columns give the same answer: on this prompt, training makes no visible difference.")
 OUTSIDE_VILLAGE = later(

@@ -203,6 +203,7 @@ def plan_text(lab: Lab, study: StudySettings) -> tuple[str, bool]:
 
 def _epochs_text(epochs: float) -> str:
     """Return a number of epochs in words, without an exponent."""
+    epochs = float(f"{epochs:.3g}") if epochs < 100 else epochs  # as it is shown, so that its noun agrees
     few = plural(epochs, "{epochs:.3g} epoch", "{epochs:.3g} epochs")
     return say(later("{epochs:,.0f} epochs") if epochs >= 100 else few, epochs=epochs)
 

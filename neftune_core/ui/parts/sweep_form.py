@@ -230,7 +230,8 @@ def point(line: str) -> Mapping[str, Any]:
         InvalidSetting: If the line cannot be parsed.
     """
     try:
-        found = read_toml(f"point = {{{line.strip().strip('{}')}}}")["point"]
+        line = re.sub(r"\{(.*)\}", r"\1", line.strip()) if line.strip().startswith("{") else line.strip()
+        found = read_toml(f"point = {{{line}}}")["point"]
     except (InvalidSetting, KeyError):
         found = None
     if not isinstance(found, dict):

@@ -73,7 +73,7 @@ class CompareTab:
     Attributes:
         record, seed, columns: Study, its seed (hidden if there is only one), and the arms to compare, from any study.
         source, prompts, rows: Kind of prompts, typed prompts (one per line), and number of held-out rows.
-        has_choice: Whether the visitor has chosen the kind of prompts in this visit.
+        chosen: Whether the visitor has chosen the kind of prompts; hidden.
         blind, judged: Whether to hide the names of two columns, and these columns.
         marks: Column that the others are compared with, to mark differing words.
         answers, tally: Answers, and the votes counted so far.
@@ -87,6 +87,7 @@ class CompareTab:
     seed: gr.Dropdown
     columns: gr.Dropdown
     source: gr.Radio
+    chosen: gr.Checkbox
     prompts: gr.Textbox
     rows: gr.Slider
     form: Form[DecodingSettings]
@@ -105,7 +106,6 @@ class CompareTab:
     view: gr.Radio
     inside: gr.Column
     session: gr.State
-    has_choice: gr.State
 
 
 def build(
@@ -134,7 +134,7 @@ def build(
             with gr.Column(elem_id="compare-hearing"):
                 answers = _build_answers(shown)
             inside = gr.Column(elem_id="compare-inside")
-    components = [*questions, *answers, view, inside, gr.State(ComparisonSession()), gr.State(False)]
+    components = [*questions, *answers, view, inside, gr.State(ComparisonSession())]
     compare = CompareTab(*components)
     _connect_choice(train, key, strip.kept, compare, tab)
     _connect_source(key, compare)
@@ -156,6 +156,8 @@ def _build_questions(models: Collection[str] | None) -> tuple[Any, ...]:
     columns = gr.Dropdown([], label=say("Columns"), info=info, multiselect=True, elem_id="compare-arms")
     source = gr.Radio([(say(words), name) for name, words in SOURCES.items()], value=TYPED, label=say("Prompts"),
                       elem_id="compare-source")  # fmt: skip
+    chosen = gr.Checkbox(visible=False, label=say("Prompts"), elem_id="compare-chosen")
+    source.input(None, None, chosen, js="() => true")
     prompts = gr.Textbox(
         FIRST_PROMPTS, label=say("Prompts"), show_label=False, info=say("One per line."), lines=2, max_lines=12,
         elem_id="compare-prompts",
@@ -173,7 +175,7 @@ def _build_questions(models: Collection[str] | None) -> tuple[Any, ...]:
     judged = gr.Dropdown(
         [], label=say("Columns to judge"), multiselect=True, max_choices=2, visible=False, elem_id="compare-judged"
     )
-    return record, seed, columns, source, prompts, rows, form, blind, judged, ask, stop
+    return record, seed, columns, source, chosen, prompts, rows, form, blind, judged, ask, stop
 
 
 def _build_answers(shown: RecordedStudy | None) -> tuple[Any, ...]:
@@ -202,25 +204,24 @@ def _build_answers(shown: RecordedStudy | None) -> tuple[Any, ...]:
 
 
 def _connect_choice(train: TrainTab, key: gr.Textbox, stored: gr.Textbox, tab: CompareTab, place: gr.Tab) -> None:
-    chosen = [tab.columns, tab.answers, *tab.after, tab.marks, tab.tally, tab.session, tab.source]
-    asking = [tab.source, tab.prompts]
-    wishes = [stored, tab.has_choice, *asking]
-    filled = [tab.record, tab.seed, *chosen]
+    selected = [tab.columns, tab.answers, *tab.after, tab.marks, tab.tally, tab.session, tab.source]
+    asking = [tab.chosen, tab.source, tab.prompts]
+    filled = [tab.record, tab.seed, *selected]
 
     @reports_errors
-    def choices(key: str, wanted: str, stored: str, has_choice: bool, *asking: str) -> list[Any]:
+    def choices(key: str, wanted: str, stored: str, chosen: bool, *asking: str) -> list[Any]:
         """List the studies with saved arms, and select one.
 
         `wanted` is the id of the study to select, followed by `#` and a suffix; if it is empty, the stored selection of
         study, seed and columns is restored.
         """
         found = comparison.answerable(require_key(key))
-        source, typed = stored_if_initial(stored, ASKING, asking)
-        is_own = has_choice or source != TYPED or "compare.source" in parse_state(stored)
+        source, typed = asking if chosen else stored_if_initial(stored, ASKING, asking)
+        is_own = chosen or str(parse_state(stored).get("compare.chosen")).lower() == "true"
         asking = (source if is_own else "", typed)
         if not found:
             empty = gr.update(choices=[], value=None, info=say(NO_STUDY_INFO))
-            return [empty, gr.update(visible=False), *[gr.skip()] * len(chosen)]
+            return [empty, gr.update(visible=False), *[gr.skip()] * len(selected)]
         before = {} if wanted else parse_state(stored)
         chosen_id = wanted.partition("#")[0] or before.get("compare.record")
         record = next((entry for entry in found if entry.id == chosen_id), found[0])
@@ -229,25 +230,27 @@ def _connect_choice(train: TrainTab, key: gr.Textbox, stored: gr.Textbox, tab: C
         return [shown, *_record_updates(record, found, asking, before)]
 
     @reports_errors
-    def choose(key: str, record_id: str, *asking: str) -> list[Any]:
+    def choose(key: str, record_id: str, chosen: bool, source: str, typed: str) -> list[Any]:
         if not record_id:
             return [gr.skip()] * (len(filled) - 1)
+        asking = (source if chosen else "", typed)
         return _record_updates(find(record_id, require_key(key)), comparison.answerable(key), asking, {})
 
     @reports_errors
-    def choose_seed(key: str, record_id: str, seed: int, *asking: str) -> list[Any]:
+    def choose_seed(key: str, record_id: str, seed: int, chosen: bool, source: str, typed: str) -> list[Any]:
         if not record_id:
-            return [gr.skip()] * len(chosen)
+            return [gr.skip()] * len(selected)
+        asking = (source if chosen else "", typed)
         return _seed_updates(find(record_id, require_key(key)), seed, comparison.answerable(key), asking)
 
     opened = key_of_tab(key, "Compare")  # changes only once: opening the tab again sets the same key
     place.select(None, key, opened, js="(key) => key")
     arrived = [events(opened).change, train.finished.change]
-    found = gr.on(arrived, choices, [key, train.finished, *wishes], filled, **QUIET)
+    found = gr.on(arrived, choices, [key, train.finished, stored, *asking], filled, **QUIET)
     found.then(None, tab.record, None, js="(id) => Lab.arrived('compare', id ? undefined : 0)")
-    train.asked.change(choices, [key, train.asked, *wishes], filled, **QUIET)
+    train.asked.change(choices, [key, train.asked, stored, *asking], filled, **QUIET)
     tab.record.input(choose, [key, tab.record, *asking], filled[1:], **LATEST)
-    tab.seed.input(choose_seed, [key, tab.record, tab.seed, *asking], chosen, **LATEST)
+    tab.seed.input(choose_seed, [key, tab.record, tab.seed, *asking], selected, **LATEST)
 
     @reports_errors
     def judge(key: str, blind: bool, columns: list[str]) -> Any:
@@ -266,11 +269,10 @@ def _connect_source(key: gr.Textbox, tab: CompareTab) -> None:
     def show(key: str, record_id: str | None, seed: int, source: str, session: ComparisonSession) -> Any:
         """Show what fits the kind of prompts, unless the visitor has asked for answers or has no study."""
         if session.lines or not record_id:
-            return gr.skip(), True
-        return stored_answers(find(record_id, require_key(key)), seed, typed=source == TYPED), True
+            return gr.skip()
+        return stored_answers(find(record_id, require_key(key)), seed, typed=source == TYPED)
 
-    shown = [tab.answers, tab.has_choice]
-    tab.source.input(show, [key, tab.record, tab.seed, tab.source, tab.session], shown, **LATEST)
+    tab.source.input(show, [key, tab.record, tab.seed, tab.source, tab.session], tab.answers, **LATEST)
 
 
 def _record_updates(record: Record, every: Sequence[Record], asking: Sequence[str], before: State) -> list[Any]:

@@ -15,7 +15,7 @@ from neftune_core.cli import parse_arguments
 from neftune_core.commands.data import DataCommand, data
 from neftune_core.commands.train import run_record
 from neftune_core.data.preparing import prepare
-from neftune_core.data.report import data_report, report_of, row_ranges, summary
+from neftune_core.data.report import data_report, layout_text, report_of, row_ranges, summary
 from neftune_core.data.settings import DataSettings
 from neftune_core.errors import DataError, InvalidSetting
 from neftune_core.export.report import report
@@ -34,6 +34,22 @@ KEYS = [
     "layout", "columns", "unused_columns", "train", "held_out", "refused", "cut", "duplicates", "notes", "rows",
 ]  # fmt: skip
 ASKED = {"instruction": "Name a bird. 你好 🙂", "output": "A wren. 🐦"}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_the_notes_on_the_split_name_the_held_out_rows_of_the_set_also_if_they_are_left_out(share: float) -> None:
+    own = data_views.split_controls(DataSettings(source="starter:world-format", held_out_share=share))
+    assert own["held_out_share"]["info"].startswith("The starter set has held-out rows of its own: 0 leaves them out")
+    assert own["split_seed"]["info"].startswith("Not used")
+    others = data_views.split_controls(DataSettings(source="starter:open-ended", held_out_share=share))
+    assert "of its own" not in str(others)
+
+
+def test_columns_are_named_unless_the_words_of_the_layout_name_them() -> None:
+    columns = {"instruction": "instruction", "input": "input", "response": "output"}
+    assert layout_text("instruction", columns) == "instruction, input, output (response from “output”)"
+    with in_language(CHINESE):
+        assert layout_text("instruction", columns) == "指令、输入、输出 (instruction, input, 回答取自“output”)"
 
 
 def written(path: Path, rows: list[dict[str, Any]]) -> str:

@@ -50,7 +50,7 @@ def test_every_kind_of_noise_has_words(kind: str) -> None:
         ({"sites": "embedding, 2, 4-6", "schedule": "cosine"}, "at embedding, 2, 4-6, cosine decay",
          "位置 embedding, 2, 4-6，余弦衰减"),
         ({"schedule": "warm-up", "schedule_point": 0.3}, "warm-up until 30% of the run", "预热至全程的 30%"),
-        ({"schedule": "switch-off", "schedule_point": 1e-5}, "until 0% of the run", "至全程的 0% 为止"),
+        ({"schedule": "switch-off", "schedule_point": 0.105}, "until 10.5% of the run", "至全程的 10.5% 为止"),
         ({"schedule": "exponential", "equal_energy": True}, "exponential decay, equal energy", "指数衰减，等能量"),
         ({"schedule": "adaptive"}, "adaptive", "自适应"),
         ({"kind": "adversarial", "ascent_steps": 3, "ascent_rate": 0.2}, "ascent steps: 3, rate 0.2",

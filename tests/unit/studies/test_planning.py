@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from short_study import tiny_settings, two_arms
+from short_study import short_rows, tiny_settings, two_arms
 
 from neftune_core.data.preparing import prepare
 from neftune_core.engine.methods.registry import MethodSettings
@@ -83,6 +83,14 @@ def test_the_page_refuses_what_does_not_fit_before_it_is_started(rows: Path, mon
     monkeypatch.setattr("neftune_core.models.device.available_memory", lambda device="cpu": 1000)
     with pytest.raises(DoesNotFit, match="No smaller study of this model would fit"):
         require_fit(lab, two_arms(rows))
+
+
+@pytest.mark.parametrize(("more", "shown"), [(0, "1 epoch"), (1, "1 epoch"), (241, "2 epochs"), (23_761, "100 epochs")])
+def test_the_number_of_epochs_agrees_with_its_noun(tmp_path: Path, more: int, shown: str) -> None:
+    study = two_arms(short_rows(tmp_path, 300), batch_size=1)
+    rows = len(prepare(study.data, load(tiny_settings()).tokenizer, Limits()).train)
+    steps = two_arms(tmp_path / "rows.jsonl", batch_size=1, steps=rows + more)
+    assert f" steps ({shown}), 2 arms." in plan_text(Lab(Limits()), steps)[0]
 
 
 def test_the_plan_says_what_the_bundled_model_knows_and_is_taught(rows: Path) -> None:

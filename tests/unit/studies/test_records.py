@@ -81,16 +81,35 @@ def test_all_readers_of_a_record_share_one_reader_of_its_log(record: Record) -> 
     assert [event.get("step") for event in record.events()] == [None, 1, 2]
 
 
+def test_a_log_that_is_replaced_or_edited_in_place_is_read_again(record: Record) -> None:
+    path = record.folder / "events.jsonl"
+    assert len(record.events()) == 4
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('"step": 2', '"step": 7'), encoding="utf-8")
+    assert [event.get("step") for event in record.events()] == [None, 1, 7, 3]
+    write_whole(path, text.replace('"step": 2', '"step": 8'))
+    record.append(_step(9))
+    assert [event.get("step") for event in record.events()] == [None, 1, 8, 3, 9]
+
+
+def test_the_log_of_an_imported_record_has_its_own_limits_also_in_place_of_another(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neftune_core.studies.records.record.LOG_VALUES", 25)
+    assert (len(record.events()), record.read_log().cut) == (4, False)
+    record.update_about(imported=True)
+    assert (len(record.events()), record.read_log().cut) == (2, True)
+
+
 @pytest.mark.parametrize(("most", "most_bytes", "made"), [(8, 10_000, 2), (1, 10_000, 4), (8, 150, 4), (0, 0, 4)])
 def test_readers_of_logs_are_limited_in_number_and_size(tmp_path: Path, most: int, most_bytes: int, made: int) -> None:
     logs, readers = RecentLogs(most, most_bytes), []
     for name in ("a", "b"):
         append(tmp_path / name, {"event": "started", "text": "x" * 60})
     for name in ("a", "b", "a", "b"):
-        path = tmp_path / name
-        log = logs.read(path, lambda path=path: readers.append(path) or Log(path))  # type: ignore[func-returns-value,misc]
-        assert [event["event"] for event in log.events] == ["started"]
-    assert len(readers) == made
+        readers.append(logs.read(Log(tmp_path / name)))
+        assert [event["event"] for event in readers[-1].events] == ["started"]
+    assert len(set(map(id, readers))) == made
 
 
 def test_owner_and_status_of_a_record_that_changed_on_disk_are_read_again(record: Record) -> None:

@@ -114,10 +114,12 @@ def test_answers_are_marked_if_the_expected_one_is_the_only_correct_one(arm: Sel
     free.write_answers([one], 0)
     wrong = create(EXAMPLE.model_copy(update={"data": DataSettings(source="starter:world-noisy")}), "")
     wrong.write_answers([one], 0)
+    sentences = create(EXAMPLE.model_copy(update={"data": DataSettings(source="starter:question-answering")}), "")
+    sentences.write_answers([same_line("The capital is Canberra.", control="Canberra.")], 0)
     own = DataSettings(source="hub:someone/free-texts")
     asked = create(EXAMPLE.model_copy(update={"data": own, "measuring": MeasuringSettings(primary="exact")}), "")
     asked.write_answers([one], 0)
-    assert [stored_answers(record, 0).count("data-match") for record in (free, wrong, asked)] == [0, 0, 0]
+    assert [stored_answers(record, 0).count("data-match") for record in (free, wrong, sentences, asked)] == [0] * 4
     assert "Write prompts and press Answer." in stored_answers(free, 0, typed=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ KEY = "c4" * 32
 
 
 @pytest.fixture(scope="module")
-def choices() -> Callable[..., Any]:
-    """Return the handler that lists the studies, of the English page."""
-    return next(found.fn for found in page.build(Lab()).fns.values() if found.name == "choices")
+def page_functions() -> dict[str, Any]:
+    """Return the functions of the page by name."""
+    return {found.name: found.fn for found in page.build(Lab()).fns.values()}
 
 
 @pytest.fixture
@@ -39,16 +38,32 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
 
 
 @pytest.mark.parametrize(
-    ("stored", "has_choice", "source", "prompts", "shown"),
+    ("stored", "chosen", "source", "prompts", "shown"),
     [
         ("", False, TYPED, FIRST_PROMPTS, HELD_OUT),  # the stored answers are to held-out rows
-        ("", True, TYPED, FIRST_PROMPTS, TYPED),  # chosen in this visit
-        ('{"compare.source": "typed"}', False, TYPED, FIRST_PROMPTS, TYPED),  # chosen before a reload
+        ("", True, TYPED, FIRST_PROMPTS, TYPED),
         ("", False, TYPED, "Who lives here?", TYPED),
-        ("", False, HELD_OUT, "Who lives here?", HELD_OUT),
+        ("", True, HELD_OUT, "Who lives here?", HELD_OUT),
+        ("", False, HELD_OUT, "Who lives here?", TYPED),  # the page itself had selected held-out rows
+        ('{"compare.source": "held out"}', True, TYPED, FIRST_PROMPTS, TYPED),
+        # the page has not been restored yet
+        ('{"compare.source": "typed", "compare.chosen": true}', False, TYPED, FIRST_PROMPTS, TYPED),
+        ('{"compare.source": "held out", "compare.chosen": "true", "compare.prompts": "Who?"}', False, TYPED,
+         FIRST_PROMPTS, HELD_OUT),
+        ('{"compare.source": "held out", "compare.prompts": "Who?"}', False, TYPED, FIRST_PROMPTS, TYPED),
     ],
-)
+)  # fmt: skip
 def test_a_study_that_ends_does_not_change_a_choice(
-    record: Record, choices: Callable[..., Any], stored: str, has_choice: bool, source: str, prompts: str, shown: str
+    record: Record, page_functions: dict[str, Any], stored: str, chosen: bool, source: str, prompts: str, shown: str
 ) -> None:
-    assert choices(KEY, record.id, stored, has_choice, source, prompts)[-1] == shown
+    choices = page_functions["choices"]
+    assert choices(KEY, record.id, stored, chosen, source, prompts)[-1] == shown
+
+
+def test_another_study_without_answers_shows_the_prompts_unless_the_visitor_chose_held_out_rows(
+    record: Record, page_functions: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Record, "answers", lambda self, seed=None: [])
+    for name, given in (("choose", (KEY, record.id)), ("choose_seed", (KEY, record.id, 0))):
+        assert page_functions[name](*given, False, HELD_OUT, FIRST_PROMPTS)[-1] == TYPED
+        assert page_functions[name](*given, True, HELD_OUT, FIRST_PROMPTS)[-1] == HELD_OUT

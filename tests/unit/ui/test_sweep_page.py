@@ -91,7 +91,11 @@ def test_a_grid_that_cannot_be_gets_one_sentence(given: list[object], words: str
 
 
 def test_a_point_is_read_as_it_would_stand_in_the_file() -> None:
-    assert point("noise.strength = 3, training.epochs = 2") == {"noise": {"strength": 3}, "training": {"epochs": 2}}
+    both = {"noise": {"strength": 3}, "training": {"epochs": 2}}
+    assert (
+        point("noise.strength = 3, training.epochs = 2") == point(" {noise.strength = 3, training.epochs = 2}") == both
+    )
+    assert point("noise = {strength = 3}, training = {epochs = 2}") == both
 
 
 def asked(noise: NoiseSettings, names: list[str], methods: dict[str, str]) -> StudySettings:

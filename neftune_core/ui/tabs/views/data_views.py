@@ -212,7 +212,7 @@ def split_controls(settings: DataSettings) -> dict[str, dict[str, Any]]:
     if settings.held_out_source:
         unused = say("Not used: the held-out rows come from a file of their own.")
         return {name: {"info": unused} for name in SPLIT}
-    if own_held_out(settings.source, settings.held_out_share):
+    if own_held_out(settings.source, 1.0):
         share = say("The starter set has held-out rows of its own: 0 leaves them out; other values make no difference.")
         seed = say("Not used: the starter set has held-out rows of its own.")
         return dict(zip(SPLIT, ({"info": share}, {"info": seed}), strict=True))
