@@ -46,6 +46,7 @@ TEXTS = {
 # These set or hide other controls, so they are first.
 FIRST = ("train-preset", "noise-kind", "noise-unit", "compare-prompts", "compare-source")
 LAST = ("compare-view",)  # it hides the controls of the other views
+FOLLOWING = ("compare-chosen",)  # hidden; choosing the kind of prompts sets it
 # Choose or type something else, as a person would; gives false for a list, which is chosen from by clicks.
 TOUCH = """([id, text, initial]) => {
   const root = document.getElementById(id);
@@ -86,8 +87,10 @@ def open_everything(page: Any) -> None:
 def touch_everything(page: Any) -> None:
     """Give every control a different value."""
     fields, initial = page.evaluate(FIELDS), page.evaluate(INITIAL)
-    order = [*FIRST, *(id for _, id in fields if id not in (*FIRST, *LAST)), *LAST]
-    for name, id in sorted(fields, key=lambda field: order.index(field[1])):
+    order = [*FIRST, *(id for _, id in fields if id not in (*FIRST, *LAST, *FOLLOWING)), *LAST]
+    names = {id: name for name, id in fields}
+    for id in order:
+        name = names[id]
         page.wait_for_function("(id) => document.getElementById(id)", arg=id)
         if not page.evaluate(TOUCH, [id, TEXTS.get(id, TEXTS.get(name, f"mine {name}")), initial[name]]):
             choose_another(page, id)

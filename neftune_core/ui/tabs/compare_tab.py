@@ -156,7 +156,7 @@ def _build_questions(models: Collection[str] | None) -> tuple[Any, ...]:
     columns = gr.Dropdown([], label=say("Columns"), info=info, multiselect=True, elem_id="compare-arms")
     source = gr.Radio([(say(words), name) for name, words in SOURCES.items()], value=TYPED, label=say("Prompts"),
                       elem_id="compare-source")  # fmt: skip
-    chosen = gr.Checkbox(visible=False, label=say("Prompts"), elem_id="compare-chosen")
+    chosen = gr.Checkbox(visible=HIDDEN, label=say("Prompts"), elem_id="compare-chosen")
     source.input(None, None, chosen, js="() => true")
     prompts = gr.Textbox(
         FIRST_PROMPTS, label=say("Prompts"), show_label=False, info=say("One per line."), lines=2, max_lines=12,
