@@ -11,6 +11,7 @@ from neftune_core.errors import DataError
 from neftune_core.evaluation.measures import MEASURES
 from neftune_core.evaluation.outcomes import Outcomes, Seeds
 from neftune_core.evaluation.statistics import (
+    RESAMPLES,
     Floats,
     Interval,
     holm,
@@ -22,6 +23,10 @@ from neftune_core.evaluation.statistics import (
 )
 
 DIGITS = 12
+MOST_DRAWS, FEWEST_RESAMPLES = 200_000_000, 1_000
+"""Maximum number of examples drawn for all arms of a study, and minimum number of resamples of an interval."""
+SMALLEST_SPREAD = 1e-12
+"""Smallest spread of log length ratios to which a line is fitted; that of whole numbers of tokens is larger."""
 INTERVAL_SEEDS = 3
 """Minimum number of seeds for an interval. With two seeds, the interval is uselessly wide, or empty if the differences
 are equal."""
@@ -139,7 +144,7 @@ def without_residue(value: float) -> float:
 
 
 def over_examples(
-    control: Seeds, arm: Seeds, seeds: Sequence[int], measure: str, generator: np.random.Generator
+    control: Seeds, arm: Seeds, seeds: Sequence[int], measure: str, index: int, arms: int
 ) -> Interval | None:
     """Compute the difference arm minus control for these seeds, with a bootstrap interval over examples.
 
@@ -148,10 +153,12 @@ def over_examples(
         arm: Outcomes of the arm by seed.
         seeds: Seeds to average over.
         measure: Name of the measure.
-        generator: Source of the resamples.
+        index: Index of the arm, which determines the resamples.
+        arms: Number of arms, which share `MOST_DRAWS`.
 
     Returns:
-        The interval; None without seeds, or if statistics of an example are missing or NaN.
+        The interval; None without seeds, if statistics of an example are missing or NaN, if fewer than
+        `FEWEST_RESAMPLES` are possible, or if the statistics of an imported record give no numbers.
 
     Raises:
         DataError: If the runs were measured on different numbers of examples.
@@ -162,9 +169,14 @@ def over_examples(
         return None
     if len({statistics.shape for statistics in known}) > 1:
         raise DataError("The runs were measured on different numbers of examples, so they cannot be paired.")
-    return paired_bootstrap(
-        np.stack(known[: len(seeds)]), np.stack(known[len(seeds) :]), MEASURES[measure].score, generator
-    )
+    resamples = min(RESAMPLES, MOST_DRAWS // (arms * len(known[0])))
+    if resamples < FEWEST_RESAMPLES:
+        return None
+    first, second = np.split(np.stack(known), 2)
+    generator = np.random.default_rng((0, index))
+    with np.errstate(all="ignore"):
+        found = paired_bootstrap(first, second, MEASURES[measure].score, generator, resamples=resamples)
+    return found if np.isfinite([found.estimate, found.low, found.high]).all() else None
 
 
 def another_seed(control: Seeds, measure: str, epoch: str) -> float | None:
@@ -245,5 +257,5 @@ def _at_equal_length(scores: Sequence[Floats | None], before: Floats, after: Flo
         return None
     difference = arm[:, 0] - control[:, 0]
     spread = float(((change - change.mean()) ** 2).sum())
-    slope = float(((change - change.mean()) * difference).sum()) / spread if spread else 0.0
+    slope = float(((change - change.mean()) * difference).sum()) / spread if spread > SMALLEST_SPREAD else 0.0
     return float(difference.mean() - slope * change.mean())

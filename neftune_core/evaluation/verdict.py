@@ -184,7 +184,7 @@ def verdict(outcomes: Outcomes, question: Question) -> Verdict:
         judged = ArmVerdict(
             "void" if name in void else status,
             {epoch: comparisons[name] for epoch, comparisons in epochs.items()},
-            over_examples(*sides, comparison.seeds, question.measure, np.random.default_rng((0, index))),
+            over_examples(*sides, comparison.seeds, question.measure, index, len(outcomes.arms)),
             lengths(*sides, comparison, question.measure),
         )
         arms[name] = replace(judged, lines=tuple(_arm_lines(outcomes, question, name, judged, floors)))

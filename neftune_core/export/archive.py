@@ -20,9 +20,11 @@ from neftune_core.language import current, later, say
 from neftune_core.sentences import cause
 from neftune_core.settings import Limits
 from neftune_core.studies.records.log import finite
+from neftune_core.studies.records.numbers import EXAMPLES
 from neftune_core.studies.records.owners import bytes_left, owner_hash, require_space
 from neftune_core.studies.records.record import Record, runs_folder
 from neftune_core.studies.records.removal import IMPORTING
+from neftune_core.studies.records.schema import EXAMPLES_BYTES, fits_import
 
 MOST_FILES = 2_000
 MOST_BYTES = 2_000_000_000
@@ -31,7 +33,13 @@ BOUNDS = Bounds(memory_bytes=1_000_000_000, seconds=120, row_characters=10_000, 
 
 
 def pack(
-    folder: Path, target: Path, inside: str, *, only: re.Pattern[str] | None = None, record_text: str = ""
+    folder: Path,
+    target: Path,
+    inside: str,
+    *,
+    only: re.Pattern[str] | None = None,
+    without: str = "",
+    record_text: str = "",
 ) -> Path:
     """Write a folder as a reproducible zip file.
 
@@ -40,6 +48,7 @@ def pack(
         target: The zip file to write.
         inside: Name of the top folder inside the archive.
         only: Pattern of the relative paths to pack; None for all.
+        without: Relative path to leave out; "" for none.
         record_text: Content that replaces that of `record.json`; "" to keep it.
 
     Returns:
@@ -51,7 +60,7 @@ def pack(
     ):
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             name = path.relative_to(folder).as_posix()
-            if only is None or only.fullmatch(name):
+            if name != without and (only is None or only.fullmatch(name)):
                 entry = zipfile.ZipInfo(f"{inside}/{name}", date_time=(1980, 1, 1, 0, 0, 0))
                 entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
                 is_replaced = record_text and name == "record.json"
@@ -63,6 +72,8 @@ def pack(
 
 def pack_record(record: Record, target: Path) -> Path:
     """Write a record as a zip file that contains neither the checkpoint nor the hash of the owner's key.
+
+    The measures of single rows are left out if they exceed the limits of imported records.
 
     Args:
         record: The record of a study that is not part of a sweep.
@@ -82,7 +93,8 @@ def pack_record(record: Record, target: Path) -> Path:
         )
         raise RecordError(say(words, sweep=record.name.partition("/")[0]))
     text = json.dumps(finite({**record.about, "owner": ""}), indent=2, ensure_ascii=False)
-    return pack(record.folder, target, record.id, only=RECORD_FILES, record_text=text)
+    without = "" if fits_import(record.folder / EXAMPLES, EXAMPLES_BYTES) else EXAMPLES
+    return pack(record.folder, target, record.id, only=RECORD_FILES, without=without, record_text=text)
 
 
 def import_record(path: Path, owner: str, limits: Limits | None = None, *, folder: Path | None = None) -> Record:

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from neftune_core.bounded_io import SETTINGS_BYTES, SETTINGS_VALUES, count_values, read_file, read_json
+from neftune_core.bounded_io import SETTINGS_BYTES, SETTINGS_VALUES, read_file, read_json
 from neftune_core.data.formats.sandboxed_reader import main
 from neftune_core.durable import write_whole
 from neftune_core.errors import DoesNotFit, LabError, RecordError
@@ -25,6 +25,7 @@ from neftune_core.sentences import cause
 from neftune_core.settings import from_toml
 from neftune_core.studies.records import schema
 from neftune_core.studies.records.log import Log
+from neftune_core.studies.records.numbers import EXAMPLES
 from neftune_core.studies.records.record import FORMAT
 from neftune_core.studies.records.user_rows import FILE, FILE_PARTS
 from neftune_core.studies.settings import StudySettings
@@ -32,7 +33,7 @@ from neftune_core.studies.settings import StudySettings
 # The files of a record. An archive with any other file is refused. Names begin with a letter or digit, which excludes
 # command-line options, hidden files and parent folders.
 RECORD_FILES = re.compile(
-    r"study\.toml|record\.json|events\.jsonl|answers\.jsonl|judge\.jsonl|metrics\.json|"
+    r"study\.toml|record\.json|events\.jsonl|answers\.jsonl|examples\.jsonl|judge\.jsonl|metrics\.json|"
     r"data/(held_out_)?source/[^\W_][\w.\-]{0,99}|"
     r"arms/[A-Za-z0-9][A-Za-z0-9_.\-]{0,149}/seed-[0-9]{1,10}(-step-[0-9]{1,10})?/(adapter_config\.json|adapter_model\.safetensors|"
     r"README\.md|model\.safetensors|[a-z][a-z_]{0,39}\.(json|jinja|txt|model))"
@@ -49,6 +50,7 @@ SIZE_LIMITS: dict[str, int] = {
     "record.json": SETTINGS_BYTES,
     "events.jsonl": schema.LOG_BYTES,
     "answers.jsonl": schema.ANSWERS_BYTES,
+    EXAMPLES: schema.EXAMPLES_BYTES,
     "judge.jsonl": schema.JUDGE_BYTES,
     "metrics.json": schema.METRICS_BYTES,
     "adapter_config.json": schema.ADAPTER_CONFIG_BYTES,
@@ -199,7 +201,7 @@ def _about(path: Path) -> dict[str, Any]:
 
 
 def _check_numbers(folder: Path) -> None:
-    """Check the log, answers, verdicts and metrics against the limits of their readers.
+    """Check the log, answers, row measures, verdicts and metrics against the limits of their readers.
 
     Raises:
         RecordError: If they exceed a limit.
@@ -208,10 +210,9 @@ def _check_numbers(folder: Path) -> None:
     log.read()
     if log.cut:
         raise _unusable("events.jsonl", "too many values")
-    for file in filter(Path.is_file, (folder / "answers.jsonl", folder / "judge.jsonl")):
-        block = file.read_bytes()
-        if count_values(block) + schema.VALUES_AN_ANSWER * block.count(b"\n") > schema.ANSWERS_VALUES:
-            raise _unusable(file.name, "too many values")
+    for name in ("answers.jsonl", EXAMPLES, "judge.jsonl"):
+        if not schema.fits_import(folder / name, SIZE_LIMITS[name]):
+            raise _unusable(name, "too many values")
     try:
         schema.metrics_of(folder / "metrics.json")
     except FileNotFoundError:

@@ -353,7 +353,7 @@ class SeedHistory:
             losses[0, other], hits[0, other] = rows.losses[0, other], rows.hits[0, other]
             chosen.append(step)
         found = RowMeasures(losses, hits, first.tokens)
-        trained_on = [measures_of(self.steps[step][arm]).get("train_loss", math.nan) for step in chosen]
+        trained_on = [measures_of(self.steps[step].get(arm, {})).get("train_loss", math.nan) for step in chosen]
         numbers = {f"held_out_{name}": value for name, value in vars(found.of(0)).items()}
         return found, measures_of(numbers | {"train_loss": sum(trained_on) / 2}), sum(chosen) / 2 / self.per_epoch
 

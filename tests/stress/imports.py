@@ -25,6 +25,8 @@ SLOWEST_SECONDS = 60
 RECORD = "20260101-000000-abcdef"
 FAULT = "An internal error occurred"
 STUDY = assets() / "studies" / "smollm2-open-ended"
+JUDGED = min(assets().glob("recorded/*/cells/*"))
+"""A study with the measures of its rows."""
 
 WORKERS = 3
 """Visitors who import at the same time: an import is checked in a process of its own."""
@@ -50,8 +52,7 @@ def parts_of(folder: Path) -> Parts:
     """Return the parts of a record by name."""
     names = ("study.toml", "record.json", "events.jsonl", "answers.jsonl")
     parts = {name: (folder / name).read_bytes() for name in names}
-    kept = next(assets().glob("recorded/*/cells/*/metrics.json"))
-    return {**parts, "metrics.json": kept.read_bytes()}
+    return {**parts, **{name: (JUDGED / name).read_bytes() for name in ("metrics.json", "examples.jsonl")}}
 
 
 def packed(parts: Parts, name: str = RECORD) -> bytes:
@@ -158,6 +159,7 @@ FILE_KINDS: dict[str, Callable[[Parts, Draw], bytes]] = {
     "record.json": _json("record.json"),
     "events": _lines("events.jsonl"),
     "answers": _lines("answers.jsonl"),
+    "examples": lambda parts, draw: _lines("examples.jsonl")(parts_of(JUDGED), draw),
     "metrics": _json("metrics.json"),
     "toml": _toml,
     "zip": _zip,

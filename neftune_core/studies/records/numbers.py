@@ -3,29 +3,35 @@
 metrics.json     one entry per completed seed: measures of every arm, robustness, signatures, and descriptions of
                  the samples
 examples.jsonl   one `rows` line per evaluation (losses and hits of each row), and one `answers` line per seed (texts
-                 and scores of each answer); if a line is repeated, the last one counts
+                 and scores of each answer); if a line is repeated, the last one counts, and invalid lines are ignored
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from neftune_core.durable import write_whole
 from neftune_core.engine.row_measures import RowMeasures
+from neftune_core.evaluation.measures import MEASURES, Measure
 from neftune_core.evaluation.statistics import Floats
-from neftune_core.studies.records.log import finite, parsed
+from neftune_core.studies.records.log import finite
 from neftune_core.studies.records.record import Record
-from neftune_core.studies.records.schema import metrics_of
+from neftune_core.studies.records.schema import RowsLine, SampleRows, metrics_of, read_examples
 
 METRICS, EXAMPLES = "metrics.json", "examples.jsonl"
 
 Sampled = dict[str, dict[str, RowMeasures]]
 """Row measures by sample (`train`, `held_out`) and arm, each with one slot."""
+RowsByStep = dict[tuple[int, int], Sampled]
+ScoresBySeed = dict[int, dict[str, dict[str, dict[str, Floats]]]]
+Key = TypeVar("Key")
+Measured = TypeVar("Measured")
 
 
 def write_metrics(record: Record, seed: int, numbers: Mapping[str, Any]) -> None:
@@ -48,25 +54,17 @@ def metrics(record: Record) -> dict[str, dict[str, Any]]:
         return {}
 
 
-def rows_by_step(record: Record) -> dict[tuple[int, int], Sampled]:
-    """Return the row measures of every evaluation, by seed and step."""
-    found: dict[tuple[int, int], Sampled] = {}
-    for line in _lines(record, "rows"):
-        if isinstance(line.get("step"), int):
-            samples = table(line.get("samples")).items()
-            found[line["seed"], line["step"]] = {name: _rows_by_arm(sample) for name, sample in samples}
-    return found
+def rows_by_step(record: Record) -> RowsByStep:
+    """Return the row measures of every evaluation, by seed and step; the result must not be changed."""
+    return _examples(record)[0]
 
 
-def answer_scores(record: Record) -> dict[int, dict[str, dict[str, dict[str, Floats]]]]:
-    """Return the scores of answers by seed, sample, arm and measure, `[answers]` or `[answers, fields]`."""
-    return {
-        line["seed"]: {
-            name: {arm: _scores(scores) for arm, scores in table(table(sample).get("scores")).items()}
-            for name, sample in table(line.get("samples")).items()
-        }
-        for line in _lines(record, "answers")
-    }
+def answer_scores(record: Record) -> ScoresBySeed:
+    """Return the scores of answers by seed, sample, arm and measure, `[answers]` or `[answers, counts]`.
+
+    The result must not be changed.
+    """
+    return _examples(record)[1]
 
 
 def table(value: Any) -> dict[str, Any]:
@@ -74,33 +72,67 @@ def table(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _lines(record: Record, kind: str) -> Iterator[dict[str, Any]]:
-    with contextlib.suppress(OSError), (record.folder / EXAMPLES).open("rb") as lines:
-        for line in lines:
-            entry = parsed(line)
-            if entry is not None and entry.get("kind") == kind and isinstance(entry.get("seed"), int):
-                yield entry
+def _examples(record: Record) -> tuple[RowsByStep, ScoresBySeed]:
+    path = record.folder.absolute() / EXAMPLES
+    try:
+        status = path.stat()
+    except OSError:
+        return {}, {}
+    return _read(path, bool(record.about.get("imported")), status.st_mtime_ns, status.st_size)
 
 
-def _rows_by_arm(sample: Any) -> dict[str, RowMeasures]:
-    tokens = _floats(table(sample).get("tokens"))
+@lru_cache(maxsize=2)  # a page reads the file about ten times
+def _read(path: Path, imported: bool, modified: int, size: int) -> tuple[RowsByStep, ScoresBySeed]:
+    rows: RowsByStep = {}
+    answers: ScoresBySeed = {}
+    for line in read_examples(path, imported=imported):
+        if isinstance(line, RowsLine):
+            rows[line.seed, line.step] = {name: _rows_by_arm(sample) for name, sample in line.samples.items()}
+        else:
+            answers[line.seed] = {
+                name: {arm: _scores(scores) for arm, scores in sample.scores.items()}
+                for name, sample in line.samples.items()
+            }
+    return _paired(rows, lambda one: len(one.tokens)), _paired(answers, lambda one: len(next(iter(one.values()), ())))
+
+
+def _paired(
+    lines: dict[Key, dict[str, dict[str, Measured]]], count: Callable[[Measured], int]
+) -> dict[Key, dict[str, dict[str, Measured]]]:
+    """Leave out samples whose number of rows differs between arms, seeds or steps: they cannot be compared."""
+    sizes: dict[str, set[int]] = {}
+    for samples in lines.values():
+        for name, arms in samples.items():
+            sizes.setdefault(name, set()).update(map(count, arms.values()))
+    return {
+        key: {name: arms for name, arms in samples.items() if len(sizes[name]) == 1} for key, samples in lines.items()
+    }
+
+
+def _rows_by_arm(sample: SampleRows) -> dict[str, RowMeasures]:
+    tokens = _floats(sample.tokens)
     found: dict[str, RowMeasures] = {}
-    for arm, numbers in table(table(sample).get("arms")).items():
-        losses, hits = (_floats(table(numbers).get(name)) for name in ("loss", "hits"))
+    for arm, numbers in sample.arms.items():
+        losses, hits = _floats(numbers.loss), _floats(numbers.hits)
         if tokens.size and tokens.shape == losses.shape == hits.shape:
             found[arm] = RowMeasures(losses[None], hits[None], tokens)
     return found
 
 
-def _scores(scores: Any) -> dict[str, Floats]:
-    read = {name: _floats(values) for name, values in table(scores).items()}
-    return {name: values for name, values in read.items() if values.size}
+def _scores(scores: Mapping[str, Any]) -> dict[str, Floats]:
+    """Convert the scores of one arm; leave out measures of a wrong shape, and all if their lengths differ."""
+    read = {name: _floats(values) for name, values in scores.items() if name in MEASURES}
+    fitting = {name: values for name, values in read.items() if values.size and _fits(MEASURES[name], values)}
+    return fitting if len({len(values) for values in fitting.values()}) == 1 else {}
+
+
+def _fits(measure: Measure, values: Floats) -> bool:
+    return values.shape[1:] == ((measure.counts,) if measure.counts else ())
 
 
 def _floats(values: Any) -> Floats:
     """Convert a list of numbers to an array, with None as NaN; the array is empty if this is not possible."""
     try:
-        found = np.array(values, dtype=np.float64)
+        return np.array(values, dtype=np.float64)
     except (TypeError, ValueError):
         return np.zeros(0)
-    return found if found.ndim in (1, 2) else np.zeros(0)

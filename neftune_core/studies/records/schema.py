@@ -7,13 +7,15 @@ older and newer versions write different ones.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from neftune_core.bounded_io import (
+    LARGEST_NUMBER,
     LARGEST_WHOLE,
     SETTINGS_BYTES,
     SETTINGS_VALUES,
@@ -35,6 +37,8 @@ OWN_LOG_BYTES = 2_000_000_000
 ANSWERS_BYTES, ANSWERS_VALUES = 16_000_000, 1_000_000
 VALUES_AN_ANSWER = 50
 """Number of values added to the count of each answer line, so that many empty lines soon reach the limit."""
+EXAMPLES_BYTES = 32_000_000
+"""Maximum size of `examples.jsonl` of an imported record, in bytes; its values are limited like those of answers."""
 JUDGE_BYTES = 64_000_000
 """Maximum size of `judge.jsonl`, in bytes."""
 METRICS_BYTES, METRICS_VALUES = 4_000_000, 200_000
@@ -165,6 +169,57 @@ class AnswerLine(_Part):
     arms: Annotated[dict[Name, _Answer], Field(max_length=200)]
 
 
+Loss = Annotated[float, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)] | None
+Amount = Annotated[float, Field(ge=0, le=1e9)]
+PerRow = Field(max_length=10_000)
+
+
+class _Example(_Part):
+    model_config = ConfigDict(extra="ignore")  # such as the texts, which are large and not read
+
+
+class _ArmRows(_Example):
+    loss: Annotated[list[Loss], PerRow]
+    hits: Annotated[list[Amount], PerRow]
+
+
+class SampleRows(_Example):
+    """Response tokens of every row of a sample, and their losses and hits by arm."""
+
+    tokens: Annotated[list[Amount], PerRow]
+    arms: Annotated[dict[Name, _ArmRows], Field(max_length=200)]
+
+
+Counts = Annotated[list[Amount], Field(max_length=50)]
+Scores = Annotated[list[Amount | None] | list[Counts], PerRow]
+
+
+class _SampleScores(_Example):
+    scores: Annotated[dict[Name, Annotated[dict[Name, Scores], Field(max_length=100)]], Field(max_length=200)]
+
+
+class RowsLine(_Example):
+    """A line of `examples.jsonl` with the measures of every row of each sample at one evaluation."""
+
+    kind: Literal["rows"]
+    seed: Whole
+    step: Count
+    samples: dict[Name, SampleRows]
+
+
+class ScoresLine(_Example):
+    """A line of `examples.jsonl` with the scores of every answer of each sample when a seed ended."""
+
+    kind: Literal["answers"]
+    seed: Whole
+    samples: dict[Name, _SampleScores]
+
+
+_EXAMPLES_LINE: TypeAdapter[RowsLine | ScoresLine] = TypeAdapter(
+    Annotated[RowsLine | ScoresLine, Field(discriminator="kind")]
+)
+
+
 class _Robustness(_Part):
     amounts: list[float]
     arms: dict[Name, dict[Name, list[float | None]]]
@@ -248,16 +303,57 @@ def _fits(cls: type[BaseModel], value: Any) -> bool:
 
 def read_answers(path: Path) -> list[dict[str, Any]]:
     """Return the valid answers in an `answers.jsonl`, up to the size limit."""
-    found: list[dict[str, Any]] = []
-    left, values = ANSWERS_BYTES, ANSWERS_VALUES
+    lines = _lines_within(path, ANSWERS_BYTES, ANSWERS_VALUES)
+    return [answer for line in lines if (answer := answer_of(line)) is not None]
+
+
+def read_examples(path: Path, *, imported: bool) -> Iterator[RowsLine | ScoresLine]:
+    """Read an `examples.jsonl`.
+
+    Args:
+        path: The file; if it is missing, nothing is yielded.
+        imported: Whether it belongs to an imported record, so that it is read only up to the limits.
+
+    Yields:
+        The valid lines.
+    """
+    limits = (EXAMPLES_BYTES, ANSWERS_VALUES) if imported else (OWN_LOG_BYTES, math.inf)
+    for line in _lines_within(path, *limits):
+        with contextlib.suppress(ValidationError):
+            yield _EXAMPLES_LINE.validate_json(line)
+
+
+def _lines_within(path: Path, most_bytes: int, most_values: float) -> Iterator[bytes]:
+    left, values = most_bytes, most_values
     with contextlib.suppress(OSError), path.open("rb") as file:
-        for line in read_lines(file, ANSWERS_BYTES):
-            left, values = left - len(line), values - VALUES_AN_ANSWER - count_values(line)
+        for line in read_lines(file, most_bytes):
+            left, values = left - len(line), values - _values_of(line, 1)
             if min(left, values) < 0:
-                break
-            if (answer := answer_of(line)) is not None:
-                found.append(answer)
-    return found
+                return
+            yield line
+
+
+def fits_import(path: Path, most_bytes: int) -> bool:
+    """Check the size of an `answers.jsonl`, `examples.jsonl` or `judge.jsonl` of a record.
+
+    Args:
+        path: The file.
+        most_bytes: Maximum size in bytes.
+
+    Returns:
+        Whether it is within the limits of imported records; true if it is missing.
+    """
+    try:
+        block = read_file(path, most_bytes)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return _values_of(block, block.count(b"\n")) <= ANSWERS_VALUES
+
+
+def _values_of(block: bytes, lines: int) -> int:
+    return count_values(block) + VALUES_AN_ANSWER * lines
 
 
 def settings_text(path: Path) -> str:

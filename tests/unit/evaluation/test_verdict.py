@@ -441,6 +441,13 @@ def test_examples_that_cannot_be_paired_are_refused() -> None:
         verdict(Outcomes(runs[0], {"noise": runs[1]}), Question("rouge_l"))
 
 
+@pytest.mark.parametrize(("examples", "is_resampled"), [(40_000, True), (200_001, False)])
+def test_very_many_examples_are_resampled_less_often_or_not_at_all(examples: int, is_resampled: bool) -> None:
+    runs = [{0: Outcome({"rouge_l": 0.5 + shift}, scores={"rouge_l": np.full(examples, shift)})} for shift in (0, 0.1)]
+    found = verdict(Outcomes(runs[0], {"noise": runs[1]}), Question("rouge_l")).arms["noise"].examples
+    assert (found is not None) == is_resampled
+
+
 def test_an_early_stop_is_reported_with_its_steps_where_arms_are_compared() -> None:
     early = {"0": (1_200, 4_000), "1": (900, 4_000)}
     runs = _seeds([1 + scatter for scatter in SCATTER[:6]])

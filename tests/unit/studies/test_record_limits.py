@@ -86,9 +86,10 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
         ("events.jsonl", b'{"event": ""}\n' * 1_500_000, "too many values"),
         ("events.jsonl", b"\n" * 20_000_000, "too many values"),
         ("answers.jsonl", b'{"prompt": "", "arms": {"a": [' + b"[]," * 5_000_000 + b"0]}}\n", "too many values"),
+        ("examples.jsonl", b'{"kind": "rows", "samples": [' + b"[]," * 5_000_000 + b"0]}\n", "too many values"),
         ("metrics.json", b'{"seeds": {"0": [' + b"[]," * 1_200_000 + b"0]}}", "too many values"),
     ],
-    ids=["record", "one event", "events", "empty lines", "answers", "metrics"],
+    ids=["record", "one event", "events", "empty lines", "answers", "row measures", "metrics"],
 )
 def test_a_part_made_to_exhaust_memory_costs_the_server_none(
     tmp_path: Path, part: str, content: bytes, words: str
