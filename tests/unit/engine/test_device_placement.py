@@ -49,7 +49,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "in turn": {"arms_at_once": "in-turn"},
     "full": {"method": "full", "weight_decay": 0.1, "model_dropout": 0.1},
 }
-SLOW_FAMILIES = ("GPT-2", "BERT", "BART", "RecurrentGemma", "Gemma 3n")  # each resembles one of the others
+SLOW_FAMILIES = ("GPT-2", "BERT", "BART", "RecurrentGemma", "Gemma 3n")  # the fast families are a selection
 SOME_FAMILIES = ["Llama", "T5", "Mamba", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_FAMILIES)]
 
 
